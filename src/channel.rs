@@ -1,0 +1,185 @@
+//! The name of one ordered sequence of events, and a set of such names. Knows nothing of stores or HTTP.
+
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+
+use crate::error::{InvalidChannel, InvalidChannels};
+
+/// Validated name of one ordered sequence of events: 1 to 255 bytes of UTF-8 without control characters.
+///
+/// A line break or NUL can therefore never reach a header, a stream or a store key through a name. Cloning is cheap.
+///
+/// ```
+/// use tower_events::Channel;
+///
+/// let room = Channel::new("room:1")?;
+/// assert_eq!(room.as_str(), "room:1");
+/// assert!(Channel::new("a\nb").is_err());
+/// # Ok::<(), tower_events::InvalidChannel>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Channel(Arc<str>);
+
+impl Channel {
+    /// Longest name, in bytes.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Validates `name`.
+    ///
+    /// # Errors
+    /// When the name is empty, longer than [`Channel::MAX_BYTES`], or holds a control character.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidChannel> {
+        let name = name.as_ref();
+        if name.is_empty() {
+            return Err(InvalidChannel::Empty);
+        }
+        if name.len() > Self::MAX_BYTES {
+            return Err(InvalidChannel::TooLong { bytes: name.len() });
+        }
+        match name.char_indices().find(|(_, c)| c.is_control()) {
+            Some((at, _)) => Err(InvalidChannel::ControlCharacter { at }),
+            None => Ok(Self(name.into())),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Channel {
+    type Err = InvalidChannel;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::new(name)
+    }
+}
+
+impl Borrow<str> for Channel {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Channel {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One to 255 different channels, in the order in which they were named: what a subscription follows.
+///
+/// The services accept fewer by default (32); this type's own bound only keeps tokens finite.
+///
+/// ```
+/// use tower_events::{Channel, Channels};
+///
+/// let both = Channels::new([Channel::new("a")?, Channel::new("b")?])?;
+/// assert_eq!(both.len(), 2);
+/// let one = Channels::from(Channel::new("a")?);
+/// assert_eq!(one.iter().count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channels(Arc<[Channel]>);
+
+impl Channels {
+    /// Most channels that one set holds.
+    pub const MAX: usize = 255;
+
+    /// Collects channels; one that is named again is kept once.
+    ///
+    /// # Errors
+    /// When there is none, or more than [`Channels::MAX`].
+    pub fn new(channels: impl IntoIterator<Item = Channel>) -> Result<Self, InvalidChannels> {
+        let mut distinct: Vec<Channel> = Vec::new();
+        for channel in channels {
+            if !distinct.contains(&channel) {
+                distinct.push(channel);
+            }
+            if distinct.len() > Self::MAX {
+                return Err(InvalidChannels::TooMany { most: Self::MAX });
+            }
+        }
+        if distinct.is_empty() {
+            return Err(InvalidChannels::Empty);
+        }
+        Ok(Self(distinct.into()))
+    }
+
+    /// The channels, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Channel> {
+        self.0.iter()
+    }
+
+    /// The channels as a slice.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Channel] {
+        &self.0
+    }
+
+    /// How many there are; never 0.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl From<Channel> for Channels {
+    fn from(channel: Channel) -> Self {
+        Self(Arc::new([channel]))
+    }
+}
+
+impl From<&Channel> for Channels {
+    fn from(channel: &Channel) -> Self {
+        Self::from(channel.clone())
+    }
+}
+
+impl<'a> IntoIterator for &'a Channels {
+    type Item = &'a Channel;
+    type IntoIter = std::slice::Iter<'a, Channel>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_and_free_of_control_characters() {
+        for good in ["a", "room:1", "чат", "a b", "😀", &"x".repeat(255)] {
+            assert_eq!(Channel::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "a\nb", "a\rb", "a\0b", "\u{7f}", "\u{85}", &"x".repeat(256)] {
+            assert!(Channel::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_set_keeps_order_and_drops_repetitions() {
+        let channel = |name: &str| Channel::new(name).unwrap();
+        let set = Channels::new([channel("b"), channel("a"), channel("b")]).unwrap();
+        assert_eq!(set.as_slice(), [channel("b"), channel("a")]);
+        assert!(Channels::new([]).is_err());
+        assert!(Channels::new((0..256).map(|n| channel(&n.to_string()))).is_err());
+    }
+}

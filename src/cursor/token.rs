@@ -1,0 +1,190 @@
+//! One text for the positions of a whole subscription.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{Cursor, hash};
+use crate::{
+    channel::{Channel, Channels},
+    error::InvalidCursor,
+};
+
+/// The resume position of a subscription: what `Last-Event-ID` and `after=` carry.
+///
+/// For one channel it is that channel's [`Cursor`]. For several it is one token that names every channel (by a hash) with
+/// its position. A one-channel cursor in a subscription to several channels is tried on each of them: on its own channel
+/// it continues, to the others it is foreign. A channel that a token does not name has no position.
+///
+/// ```
+/// use tower_events::{Channel, Cursor, Cursors};
+///
+/// let (a, b, c) = (Channel::new("a")?, Channel::new("b")?, Channel::new("c")?);
+/// let at = |seq| Cursor { epoch: 1, seq, tag: 9 };
+/// let token = Cursors::of([(&a, at(4)), (&b, at(7))]);
+/// let read: Cursors = token.to_string().parse()?;
+/// assert_eq!(read.position(&b), Some(at(7)));
+/// assert_eq!(read.position(&c), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursors(Repr);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Repr {
+    One(Cursor),
+    Many(Vec<(u32, Cursor)>),
+}
+
+impl Cursors {
+    /// The token of these positions. It keeps its kind when it is empty.
+    pub fn of<'a>(positions: impl IntoIterator<Item = (&'a Channel, Cursor)>) -> Self {
+        Self(Repr::Many(positions.into_iter().map(|(channel, cursor)| (short(channel), cursor)).collect()))
+    }
+
+    /// The position of `channel`, when this names it.
+    #[must_use]
+    pub fn position(&self, channel: &Channel) -> Option<Cursor> {
+        match &self.0 {
+            Repr::One(cursor) => Some(*cursor),
+            Repr::Many(named) => named.iter().find(|(name, _)| *name == short(channel)).map(|(_, cursor)| *cursor),
+        }
+    }
+
+    /// Reads a cursor or token from the bytes of a header or parameter.
+    ///
+    /// # Errors
+    /// When they are neither.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidCursor> {
+        std::str::from_utf8(bytes).map_err(|_| InvalidCursor(()))?.parse()
+    }
+}
+
+impl From<Cursor> for Cursors {
+    fn from(cursor: Cursor) -> Self {
+        Self(Repr::One(cursor))
+    }
+}
+
+impl fmt::Display for Cursors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = match &self.0 {
+            Repr::One(cursor) => return cursor.fmt(f),
+            Repr::Many(named) => named,
+        };
+        let mut bytes = Vec::with_capacity(1 + named.len() * 20);
+        bytes.push(VERSION);
+        for (name, cursor) in named {
+            bytes.extend(name.to_be_bytes());
+            bytes.extend(cursor.epoch.to_be_bytes());
+            bytes.extend(cursor.tag.to_be_bytes());
+            push_varint(&mut bytes, cursor.seq);
+        }
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for Cursors {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(cursor) = text.parse() {
+            return Ok(Self(Repr::One(cursor)));
+        }
+        if text.len() > MAX_TEXT {
+            return Err(InvalidCursor(()));
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor(()))?;
+        decode(&bytes).map(|named| Self(Repr::Many(named))).ok_or(InvalidCursor(()))
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Vec<(u32, Cursor)>> {
+    let (&[VERSION], mut rest) = bytes.split_first_chunk::<1>()? else { return None };
+    let mut named = Vec::new();
+    while !rest.is_empty() {
+        let (name, after) = rest.split_first_chunk::<4>()?;
+        let (epoch, after) = after.split_first_chunk::<8>()?;
+        let (tag, after) = after.split_first_chunk::<4>()?;
+        let (seq, after) = split_varint(after)?;
+        let cursor = Cursor { epoch: u64::from_be_bytes(*epoch), seq, tag: u32::from_be_bytes(*tag) };
+        named.push((u32::from_be_bytes(*name), cursor));
+        rest = after;
+    }
+    Some(named)
+}
+
+/// LEB128: seven bits a byte, low ones first.
+fn push_varint(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+fn split_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0_u64;
+    for (at, byte) in bytes.iter().enumerate().take(10) {
+        let bits = u64::from(byte & 0x7f);
+        value |= bits.checked_shl(7 * at as u32).filter(|shifted| shifted >> (7 * at) == bits)?;
+        if byte & 0x80 == 0 {
+            return Some((value, bytes.get(at + 1..)?));
+        }
+    }
+    None
+}
+
+/// 32 bits are enough: epochs are mixed with the channel's name, so a collision can cause a reset but never a false
+/// continuation.
+fn short(channel: &Channel) -> u32 {
+    (hash(channel.as_str()) >> 32) as u32
+}
+
+/// First byte of a token.
+const VERSION: u8 = 2;
+
+/// No token that this crate writes is longer: 255 channels of at most 26 bytes, in base64.
+const MAX_TEXT: usize = (1 + Channels::MAX * 26).div_ceil(3) * 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str) -> Channel {
+        Channel::new(name).unwrap()
+    }
+
+    #[test]
+    fn tokens_read_back() {
+        let names: Vec<_> = (0..Channels::MAX).map(|n| channel(&format!("c{n}"))).collect();
+        let at = |n: usize| Cursor { epoch: u64::MAX - n as u64, seq: u64::MAX >> (n % 64), tag: n as u32 };
+        let token = Cursors::of(names.iter().enumerate().map(|(n, name)| (name, at(n))));
+        let read: Cursors = token.to_string().parse().unwrap();
+        assert_eq!(read, token);
+        for (n, name) in names.iter().enumerate() {
+            assert_eq!(read.position(name), Some(at(n)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_an_error() {
+        let good = Cursors::of([(&channel("a"), Cursor { epoch: 1, seq: 300, tag: 1 })]).to_string();
+        for cut in 1..good.len() {
+            if let Ok(read) = good[..cut].parse::<Cursors>() {
+                assert_eq!(read, Cursors::of([]), "{cut}");
+            }
+        }
+        assert!(Cursors::parse(&[0xff, 0xfe]).is_err());
+        assert!(Cursors::parse(b"").is_err());
+        assert!("A".repeat(MAX_TEXT + 1).parse::<Cursors>().is_err());
+    }
+
+    #[test]
+    fn a_one_channel_cursor_is_every_channels_position() {
+        let cursor = Cursor { epoch: 1, seq: 2, tag: 3 };
+        let read: Cursors = cursor.to_string().parse().unwrap();
+        assert_eq!(read.position(&channel("any")), Some(cursor));
+        assert_eq!(read.to_string(), cursor.to_string());
+    }
+}

@@ -1,0 +1,106 @@
+//! What can be wrong with a name, an event or a cursor. Each error says what to mend; none of them can be cured by a retry.
+
+use std::{error::Error, fmt};
+
+/// Why a text is not a [`Channel`](crate::Channel).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidChannel {
+    /// The name has no characters.
+    Empty,
+    /// The name is longer than [`Channel::MAX_BYTES`](crate::Channel::MAX_BYTES).
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The name holds a control character, such as a line break or NUL.
+    ControlCharacter {
+        /// Byte offset of the first one.
+        at: usize,
+    },
+}
+
+impl fmt::Display for InvalidChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the channel name is empty"),
+            Self::TooLong { bytes } => write!(f, "the channel name has {bytes} bytes; at most 255 are allowed"),
+            Self::ControlCharacter { at } => write!(f, "the channel name has a control character at byte {at}"),
+        }
+    }
+}
+
+impl Error for InvalidChannel {}
+
+/// Why some channels are not a [`Channels`](crate::Channels).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidChannels {
+    /// No channel was named.
+    Empty,
+    /// More channels were named than are allowed.
+    TooMany {
+        /// The bound.
+        most: usize,
+    },
+}
+
+impl fmt::Display for InvalidChannels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("no channel is named"),
+            Self::TooMany { most } => write!(f, "more than {most} channels are named"),
+        }
+    }
+}
+
+impl Error for InvalidChannels {}
+
+/// Why something is not an [`Event`](crate::Event).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum InvalidEvent {
+    /// The data are not one JSON value, or could not be serialised as one.
+    Json(serde_json::Error),
+    /// The name is empty, longer than 255 bytes, or holds a control character.
+    Name,
+    /// The name begins with `stream-`, which is kept for this crate's own events.
+    ReservedName,
+    /// The idempotency key is empty, longer than 255 bytes, or holds a control character.
+    Key,
+    /// The time is above 8 640 000 000 000 000 ms, the last that JavaScript's `Date` holds.
+    Time,
+}
+
+impl fmt::Display for InvalidEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json(_) => "the data are not one JSON value",
+            Self::Name => "the event name must have 1 to 255 bytes and no control character",
+            Self::ReservedName => "event names that begin with `stream-` are reserved",
+            Self::Key => "the idempotency key must have 1 to 255 bytes and no control character",
+            Self::Time => "the time must be Unix milliseconds, at most 8640000000000000",
+        })
+    }
+}
+
+impl Error for InvalidEvent {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Json(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// The text is not a cursor that this crate wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidCursor(pub(crate) ());
+
+impl fmt::Display for InvalidCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a cursor: start from `earliest` or `latest`, or from a cursor that this service gave")
+    }
+}
+
+impl Error for InvalidCursor {}

@@ -1,0 +1,197 @@
+//! What an application publishes. Plain data: nothing here knows how it is stored or sent.
+
+mod data;
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+
+pub use self::data::Data;
+use crate::error::InvalidEvent;
+
+/// Latest time that an event may carry, in Unix milliseconds: the last that JavaScript's `Date` holds.
+pub const MAX_TIME: u64 = 8_640_000_000_000_000;
+
+/// What an application publishes: one JSON value, optionally a name, a time and an idempotency key.
+///
+/// ```
+/// use tower_events::Event;
+///
+/// let plain = Event::text("hello");
+/// let full = Event::json(&serde_json::json!({"user": "ada"}))?
+///     .named("message")?
+///     .at(1_732_094_400_123)?
+///     .keyed("order-17")?;
+/// assert_eq!(full.name().map(|name| name.as_str()), Some("message"));
+/// # Ok::<(), tower_events::InvalidEvent>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    data: Data,
+    name: Option<EventName>,
+    time: Option<u64>,
+    key: Option<EventKey>,
+}
+
+impl Event {
+    /// An event with these data, no name, no key, and the time of its append.
+    #[must_use]
+    pub fn new(data: Data) -> Self {
+        Self { data, name: None, time: None, key: None }
+    }
+
+    /// An event whose datum is a text (in JSON: a string).
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::new(Data::text(text))
+    }
+
+    /// An event whose datum is `value` as compact JSON. A value that serialises to a string is a text.
+    ///
+    /// # Errors
+    /// [`InvalidEvent::Json`] when `value` cannot be serialised.
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidEvent> {
+        Data::json(value).map(Self::new)
+    }
+
+    /// Names the event: what `EventSource.addEventListener` listens to.
+    ///
+    /// # Errors
+    /// As [`EventName::new`].
+    pub fn named(self, name: impl AsRef<str>) -> Result<Self, InvalidEvent> {
+        Ok(Self { name: Some(EventName::new(name)?), ..self })
+    }
+
+    /// Gives the event a time of its own, in Unix milliseconds, instead of the time of its append.
+    ///
+    /// # Errors
+    /// [`InvalidEvent::Time`] above [`MAX_TIME`].
+    pub fn at(self, unix_ms: u64) -> Result<Self, InvalidEvent> {
+        if unix_ms > MAX_TIME {
+            return Err(InvalidEvent::Time);
+        }
+        Ok(Self { time: Some(unix_ms), ..self })
+    }
+
+    /// Makes a repeated append of the event harmless: within the store's key window the same key in the same channel is
+    /// appended once.
+    ///
+    /// # Errors
+    /// As [`EventKey::new`].
+    pub fn keyed(self, key: impl AsRef<str>) -> Result<Self, InvalidEvent> {
+        Ok(Self { key: Some(EventKey::new(key)?), ..self })
+    }
+
+    /// The datum.
+    #[must_use]
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The name, when there is one.
+    #[must_use]
+    pub fn name(&self) -> Option<&EventName> {
+        self.name.as_ref()
+    }
+
+    /// The event's own time in Unix milliseconds, when it has one.
+    #[must_use]
+    pub fn time(&self) -> Option<u64> {
+        self.time
+    }
+
+    /// The idempotency key, when there is one.
+    #[must_use]
+    pub fn key(&self) -> Option<&EventKey> {
+        self.key.as_ref()
+    }
+
+    /// Takes the event apart: its datum and its name.
+    #[must_use]
+    pub fn into_parts(self) -> (Data, Option<EventName>) {
+        (self.data, self.name)
+    }
+}
+
+/// Validated name of an event: 1 to 255 bytes of UTF-8 without control characters, not beginning with `stream-`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EventName(Arc<str>);
+
+impl EventName {
+    /// Validates `name`.
+    ///
+    /// # Errors
+    /// [`InvalidEvent::Name`] or [`InvalidEvent::ReservedName`].
+    pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidEvent> {
+        let name = name.as_ref();
+        if name.starts_with("stream-") {
+            return Err(InvalidEvent::ReservedName);
+        }
+        bounded(name).map(Self).ok_or(InvalidEvent::Name)
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Validated idempotency key: 1 to 255 bytes of UTF-8 without control characters.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EventKey(Arc<str>);
+
+impl EventKey {
+    /// Validates `key`.
+    ///
+    /// # Errors
+    /// [`InvalidEvent::Key`].
+    pub fn new(key: impl AsRef<str>) -> Result<Self, InvalidEvent> {
+        bounded(key.as_ref()).map(Self).ok_or(InvalidEvent::Key)
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EventKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+fn bounded(text: &str) -> Option<Arc<str>> {
+    let good = (1..=255).contains(&text.len()) && !text.chars().any(char::is_control);
+    good.then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_keys_are_validated() {
+        for bad in ["", "a\nb", "a\0", &"x".repeat(256)] {
+            assert!(matches!(EventName::new(bad), Err(InvalidEvent::Name)), "{bad:?}");
+            assert!(matches!(EventKey::new(bad), Err(InvalidEvent::Key)), "{bad:?}");
+        }
+        assert!(matches!(EventName::new("stream-reset"), Err(InvalidEvent::ReservedName)));
+        assert!(EventName::new("streaming").is_ok());
+        assert!(Event::text("").at(MAX_TIME + 1).is_err());
+    }
+}

@@ -1,0 +1,19 @@
+#![doc = "Resumable event delivery for tower stacks."]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod channel;
+pub mod cursor;
+pub mod error;
+pub mod event;
+
+pub mod store;
+pub mod stores;
+
+pub use self::{
+    channel::{Channel, Channels},
+    cursor::{Cursor, Cursors, epoch_of},
+    error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
+    event::{Data, Event, EventKey, EventName},
+    store::{AnyStore, Retention, Store, StoreError},
+    stores::memory::MemoryStore,
+};

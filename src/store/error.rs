@@ -1,0 +1,75 @@
+//! How a store fails.
+
+use std::{error::Error, fmt};
+
+use super::Head;
+
+/// The error of a driver or the system below a store.
+pub type Source = Box<dyn Error + Send + Sync>;
+
+/// Why a store could not do what it was asked. [`StoreError::is_retryable`] says whether the same call can succeed later.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store cannot be reached now, and nothing was changed: retry.
+    Unavailable(Source),
+    /// There is no room; reads go on. Retry when there is room.
+    Full(Source),
+    /// The event or batch is larger than the store takes: make it smaller.
+    TooLarge {
+        /// Its size in bytes.
+        bytes: u64,
+        /// The most that the store takes.
+        most: u64,
+    },
+    /// The append's or init's `expect` does not hold: read, then decide anew.
+    Conflict {
+        /// The head that there is.
+        head: Head,
+    },
+    /// The channel is closed: only `init` opens it.
+    Closed {
+        /// Its head.
+        head: Head,
+    },
+    /// The append may have happened: repeat it with the same key.
+    Unknown(Source),
+    /// What is stored cannot be read; a person has to look.
+    Corrupt(Source),
+}
+
+impl StoreError {
+    /// Whether the same call can succeed later without other action by the caller. A repeated append that was
+    /// [`Unknown`](Self::Unknown) needs an idempotency key to be harmless.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Unknown(_))
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(_) => f.write_str("the event store is unavailable; retry later"),
+            Self::Full(_) => f.write_str("the event store is full; retry when there is room"),
+            Self::TooLarge { bytes, most } => {
+                write!(f, "the event has {bytes} bytes; the event store takes at most {most}")
+            }
+            Self::Conflict { .. } => f.write_str("the channel is not in the expected state; read it and decide anew"),
+            Self::Closed { .. } => f.write_str("the channel is closed"),
+            Self::Unknown(_) => f.write_str("the events may have been appended; repeat with the same key"),
+            Self::Corrupt(_) => f.write_str("the event store holds data that cannot be read"),
+        }
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unavailable(source) | Self::Full(source) | Self::Unknown(source) | Self::Corrupt(source) => {
+                Some(source.as_ref())
+            }
+            Self::TooLarge { .. } | Self::Conflict { .. } | Self::Closed { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What every store decides alike: outcomes, tags, floors, epochs. Pure, but for the random draws.
+
+use std::hash::{BuildHasher, RandomState};
+
+use super::{Head, Outcome, Reason};
+use crate::{
+    channel::Channel,
+    cursor::{Cursor, epoch_of},
+};
+
+/// What a store knows of a channel at the moment of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The newest position.
+    pub head: Head,
+    /// The position just before the oldest retained entry; the head's cursor when no entry is retained.
+    pub earliest: Cursor,
+    /// The largest time of an entry that retention dropped, in Unix milliseconds.
+    pub dropped_time: Option<u64>,
+}
+
+impl Record {
+    /// The record of a channel that does not exist, in a place with this epoch and floor.
+    #[must_use]
+    pub fn absent(place_epoch: u64, floor: u64, channel: &Channel) -> Self {
+        let cursor = Cursor { epoch: epoch_of(place_epoch, channel), seq: floor, tag: 0 };
+        Self { head: Head { cursor, closed: false }, earliest: cursor, dropped_time: None }
+    }
+}
+
+/// How a resume from `cursor` ends. `tag_at` gives the tag of the retained entry at a `seq` that lies strictly between
+/// `record.earliest` and the head; it is called at most once.
+pub fn outcome(record: &Record, cursor: Cursor, tag_at: impl FnOnce(u64) -> Option<u32>) -> Outcome {
+    let (head, earliest) = (record.head.cursor, record.earliest);
+    let tag = match cursor {
+        Cursor { epoch, .. } if epoch != head.epoch => return Outcome::Reset(Reason::EpochChanged),
+        Cursor { seq, .. } if seq > head.seq => return Outcome::Reset(Reason::Ahead),
+        Cursor { seq, .. } if seq < earliest.seq => return Outcome::Reset(Reason::Trimmed),
+        Cursor { seq, .. } if seq == head.seq => Some(head.tag),
+        Cursor { seq, .. } if seq == earliest.seq => Some(earliest.tag),
+        Cursor { seq, .. } => tag_at(seq),
+    };
+    if tag == Some(cursor.tag) { Outcome::Continued } else { Outcome::Reset(Reason::EpochChanged) }
+}
+
+/// How a start from `time` ends: `Trimmed` when an entry above it was dropped.
+#[must_use]
+pub fn outcome_of_time(record: &Record, time: u64) -> Outcome {
+    match record.dropped_time {
+        Some(dropped) if dropped > time => Outcome::Reset(Reason::Trimmed),
+        _ => Outcome::Continued,
+    }
+}
+
+/// The mark of a new entry: 32 random bits, never 0.
+#[must_use]
+pub fn fresh_tag() -> u32 {
+    fastrand::u32(1..)
+}
+
+/// The epoch of a new place, or of a log that is made anew: 64 bits that no other process draws.
+#[must_use]
+pub fn fresh_epoch() -> u64 {
+    // RandomState's keys come from the system's entropy.
+    RandomState::new().hash_one(fastrand::u64(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOCH: u64 = 7;
+
+    fn at(seq: u64, tag: u32) -> Cursor {
+        Cursor { epoch: EPOCH, seq, tag }
+    }
+
+    /// Entries 4 to 9, the tag of each is ten times its seq; 3 was trimmed.
+    fn decide(cursor: Cursor) -> Outcome {
+        let record =
+            Record { head: Head { cursor: at(9, 90), closed: false }, earliest: at(3, 30), dropped_time: Some(5) };
+        outcome(&record, cursor, |seq| {
+            assert!((4..9).contains(&seq));
+            Some(seq as u32 * 10)
+        })
+    }
+
+    #[test]
+    fn a_resume_continues_only_on_proof() {
+        use {Outcome::*, Reason::*};
+        let table = [
+            (at(9, 90), Continued),
+            (at(9, 91), Reset(EpochChanged)),
+            (at(5, 50), Continued),
+            (at(5, 51), Reset(EpochChanged)),
+            (at(3, 30), Continued),
+            (at(3, 31), Reset(EpochChanged)),
+            (at(2, 20), Reset(Trimmed)),
+            (at(10, 100), Reset(Ahead)),
+            (at(u64::MAX, 0), Reset(Ahead)),
+            (Cursor { epoch: 8, ..at(5, 50) }, Reset(EpochChanged)),
+            (Cursor { epoch: 8, ..at(99, 0) }, Reset(EpochChanged)),
+        ];
+        for (cursor, expected) in table {
+            assert_eq!(decide(cursor), expected, "{cursor:?}");
+        }
+    }
+
+    #[test]
+    fn an_absent_channel_continues_until_the_floor_moves() {
+        let channel = Channel::new("a").unwrap();
+        let before = Record::absent(1, 5, &channel);
+        let none = |_| None;
+        assert_eq!(outcome(&before, before.head.cursor, none), Outcome::Continued);
+        let moved = Record::absent(1, 6, &channel);
+        assert_eq!(outcome(&moved, before.head.cursor, none), Outcome::Reset(Reason::Trimmed));
+        let other = Record::absent(1, 5, &Channel::new("b").unwrap());
+        assert_eq!(outcome(&other, before.head.cursor, none), Outcome::Reset(Reason::EpochChanged));
+    }
+
+    #[test]
+    fn a_time_is_trimmed_when_a_newer_entry_was_dropped() {
+        let record = Record { dropped_time: Some(5), ..Record::absent(1, 0, &Channel::new("a").unwrap()) };
+        assert_eq!(outcome_of_time(&record, 4), Outcome::Reset(Reason::Trimmed));
+        assert_eq!(outcome_of_time(&record, 5), Outcome::Continued);
+    }
+}
