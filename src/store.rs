@@ -47,19 +47,21 @@ use crate::{
 /// can fail alone) to the channel's last `seq`; a new channel starts above the floor, in the place's epoch mixed with the
 /// channel's name ([`epoch_of`](crate::epoch_of)). The head of a channel that does not exist is `(epoch, floor, 0)`:
 /// that cursor continues when the first event comes, and is `Trimmed` once the floor has moved. Reading or following an
-/// absent channel stores nothing.
+/// absent channel stores nothing. [`init`](Store::init) numbers on above the head that it replaces, so that the floor
+/// covers that log too; else a head of the absent channel could come back with events lost in between.
 ///
 /// # Starts
 /// [`Start::Time`]`(t)`: the page holds the retained entries with `time > t` in `seq` order, from the lowest such `seq`.
 /// The filter belongs to the start, not to the cursor: the page's `next` goes on by `seq`, unfiltered. It is `Trimmed` when
-/// an entry with `time > t` was dropped; the record keeps the largest dropped time. [`Start::Last`]`(n)` and
-/// [`Start::Earliest`] never reset.
+/// an entry with `time > t` was dropped (the page is filtered all the same); the record keeps the largest dropped time.
+/// [`Start::Last`]`(n)` and [`Start::Earliest`] never reset.
 ///
 /// # Idempotency
 /// Keys are remembered per channel and epoch for [`Retention::key_window`], independent of retention;
 /// [`init`](Store::init) clears them. Each event of a batch is judged alone, also against earlier events of the same batch;
-/// the new ones are appended atomically, and [`Appended`] says of each event which it was. An append without new events is
-/// judged before `expect` and `close`: repeating one that succeeded succeeds.
+/// the new ones are appended atomically, and [`Appended`] says of each event which it was. An append that would change
+/// nothing (no new event, and no close of an open channel) succeeds whatever its `expect`: repeating one that succeeded
+/// succeeds.
 ///
 /// # Conditions and closing
 /// An append or init whose `expect` does not hold fails with [`StoreError::Conflict`] and changes nothing.
@@ -67,7 +69,8 @@ use crate::{
 /// [`StoreError::Closed`]; closing again succeeds. [`init`](Store::init) opens the channel again with a new epoch.
 ///
 /// # Retention
-/// By count, age and bytes per channel, and eventual: never below the limits, at most twice. Age uses the append stamp,
+/// By count, age and bytes per channel, and eventual: never below the limits, at most twice. An entry may go for bytes once
+/// it and the newer ones together are over the limit; the newest may stay however large it is. Age uses the append stamp,
 /// clamped to never decrease, so that a clock that steps back does no harm.
 ///
 /// # Changes
