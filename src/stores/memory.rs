@@ -1,4 +1,176 @@
-//! stub
-/// stub
-#[derive(Default)]
-pub struct MemoryStore;
+//! A store in this process's memory: nothing to set up, nothing left when the process ends. Knows no other process.
+//!
+//! The default keeps, per channel, 1 000 events, 1 hour and 8 MiB ([`Retention::default`]):
+//!
+//! ```
+//! use tower_events::{Channel, Event, MemoryStore, Store, store::{Append, Limit, Start}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = MemoryStore::default();
+//! let room = Channel::new("room:1")?;
+//! let before = store.read(&room, Start::Latest, Limit::POSITION).await?;
+//! store.append(&room, Append::new([Event::text("hello"), Event::text("again")])).await?;
+//!
+//! let page = store.read(&room, Start::After(before.next), Limit::default()).await?;
+//! let texts: Vec<_> = page.entries.iter().filter_map(|entry| entry.data.as_text()).collect();
+//! assert_eq!(texts, ["hello", "again"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Customised, with a clock that a test moves:
+//!
+//! ```
+//! use std::{sync::{Arc, atomic::{AtomicU64, Ordering}}, time::Duration};
+//! use tower_events::{MemoryStore, Retention, store::Clock};
+//!
+//! let now = Arc::new(AtomicU64::new(1_732_094_400_000));
+//! let clock = Clock::new({
+//!     let now = now.clone();
+//!     move || now.load(Ordering::Relaxed)
+//! });
+//! let store = MemoryStore::new(Retention::default().events(100).age(Duration::from_secs(60)))
+//!     .with_clock(clock)
+//!     .largest_append(64 << 10);
+//! now.fetch_add(61_000, Ordering::Relaxed); // whatever it held is too old now
+//! # drop(store);
+//! ```
+//!
+//! # The end of the process
+//! Everything is gone, and every store has an epoch of its own: after a restart each cursor of before is answered with
+//! [`Reason::EpochChanged`](crate::store::Reason::EpochChanged), never with silence. Several processes that must share
+//! events need another store.
+//!
+//! # Retention
+//! Count and bytes are exact after each append; the newest entry stays even if it alone is larger than
+//! [`Retention::bytes`]. Age is judged whenever a channel is used, and for channels that nobody uses by the operations on
+//! others: each looks after a few channels that are due. No thread and no timer runs, so a store that nobody calls keeps
+//! what it has. Time never goes back here: while the clock is behind where it was, nothing ages.
+//!
+//! # Cancel safety
+//! No method waits for anything: a future is done when it is first polled, and one that never was polled did nothing.
+
+mod keys;
+mod log;
+mod place;
+mod watch;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_core::Stream;
+
+use self::{place::Place, watch::Changes};
+use crate::{
+    channel::Channel,
+    event::Event,
+    store::{Append, Appended, Change, Clock, Expect, Head, Limit, Page, Retention, Start, Store, StoreError},
+};
+
+/// A [`Store`] in memory. Clones share what it holds. See the [module docs](self).
+#[derive(Clone)]
+pub struct MemoryStore {
+    place: Arc<Mutex<Place>>,
+    clock: Clock,
+    largest_append: u64,
+}
+
+impl MemoryStore {
+    /// An empty store that keeps this much per channel.
+    #[must_use]
+    pub fn new(retention: Retention) -> Self {
+        Self {
+            place: Arc::new(Mutex::new(Place::new(&retention))),
+            clock: Clock::system(),
+            largest_append: LARGEST_APPEND,
+        }
+    }
+
+    /// Takes the time from `clock`, in this handle and its later clones. Default: the system's.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size), in this handle and its
+    /// later clones; more is [`StoreError::TooLarge`]. Default 16 MiB.
+    #[must_use]
+    pub fn largest_append(self, bytes: u64) -> Self {
+        Self { largest_append: bytes, ..self }
+    }
+
+    /// Cuts the last `n` entries off, as a power loss does on a disk that lied: for tests of what follows.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn lose_tail(&self, channel: &Channel, n: u64) {
+        self.at_place(|place| place.lose_tail(channel, n));
+    }
+
+    /// The only way to the state: takes the time before the lock, and wakes after it, for both run foreign code.
+    fn at_place<T>(&self, act: impl FnOnce(&mut Place) -> T) -> T {
+        let now = self.clock.now();
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.begin(now);
+        let done = act(&mut place);
+        let wakers = place.watchers.take_wakers();
+        drop(place);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        done
+    }
+
+    fn fits(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
+        let bytes = events.iter().map(|event| log::size(channel, event)).sum();
+        if bytes > self.largest_append {
+            return Err(StoreError::TooLarge { bytes, most: self.largest_append });
+        }
+        Ok(())
+    }
+}
+
+impl Default for MemoryStore {
+    /// Keeps the default [`Retention`].
+    fn default() -> Self {
+        Self::new(Retention::default())
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("largest_append", &self.largest_append).finish_non_exhaustive()
+    }
+}
+
+impl Store for MemoryStore {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.fits(channel, &append.events)?;
+        self.at_place(|place| place.append(channel, append))
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        Ok(self.at_place(|place| place.read(channel, start, limit)))
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        Ok(self.at_place(|place| channels.iter().map(|channel| place.head(channel)).collect()))
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.fits(channel, &events)?;
+        self.at_place(|place| place.init(channel, events, expect))
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.at_place(|place| place.delete(channel));
+        Ok(())
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        Changes::new(Arc::clone(&self.place))
+    }
+}
+
+/// Default of [`MemoryStore::largest_append`], in bytes.
+const LARGEST_APPEND: u64 = 16 << 20;

@@ -1,0 +1,44 @@
+//! The idempotency keys of one channel. Knows nothing of its entries, which may be gone long before.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{event::EventKey, store::Receipt};
+
+/// Which keys were appended in the last while, and as what.
+#[derive(Default)]
+pub(super) struct Keys {
+    /// What each remembered key was appended as.
+    known: HashMap<EventKey, Receipt>,
+    /// When each of them came, oldest first.
+    order: VecDeque<(u64, EventKey)>,
+}
+
+impl Keys {
+    pub(super) fn get(&self, key: &EventKey) -> Option<Receipt> {
+        self.known.get(key).copied()
+    }
+
+    pub(super) fn remember(&mut self, key: EventKey, receipt: Receipt, now: u64) {
+        self.known.insert(key.clone(), Receipt { duplicate: true, ..receipt });
+        self.order.push_back((now, key));
+    }
+
+    /// Forgets the keys that came before `since`.
+    pub(super) fn expire(&mut self, since: u64) {
+        while self.order.front().is_some_and(|(came, _)| *came < since) {
+            let Some((_, key)) = self.order.pop_front() else { return };
+            self.known.remove(&key);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Forgets the keys of entries above `seq`.
+    #[cfg(feature = "testing")]
+    pub(super) fn lose_above(&mut self, seq: u64) {
+        self.known.retain(|_, receipt| receipt.cursor.seq <= seq);
+        self.order.retain(|(_, key)| self.known.contains_key(key));
+    }
+}

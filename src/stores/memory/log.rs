@@ -1,0 +1,206 @@
+//! One channel: its record and its retained entries. Pure but for the tags it draws; time comes as an argument.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::keys::Keys;
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    event::Event,
+    store::{
+        Entry, Head, Limit, Outcome, Page, Receipt, Retention, Start,
+        resume::{self, Record},
+    },
+};
+
+/// A channel's record and entries.
+pub(super) struct Log {
+    /// Head, earliest and dropped time. `earliest` is always just before `entries`, and `head` always at their end.
+    pub(super) record: Record,
+    /// What is retained; dense, so that a `seq` gives the index.
+    entries: VecDeque<Entry>,
+    /// What `entries` count, in bytes.
+    bytes: u64,
+    keys: Keys,
+    /// When the last entry went, or the record was made; meaningless while there are entries.
+    empty_since: u64,
+    /// When the janitor looks at the channel next: tells the record's own turn from that of a deleted namesake.
+    pub(super) turn: u64,
+}
+
+impl Log {
+    /// An empty, open log that goes on above `start`.
+    pub(super) fn new(start: Cursor, now: u64, turn: u64) -> Self {
+        let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
+        Self { record, entries: VecDeque::new(), bytes: 0, keys: Keys::default(), empty_since: now, turn }
+    }
+
+    /// Whether `event` would be appended, were it alone.
+    pub(super) fn is_new(&self, event: &Event) -> bool {
+        event.key().is_none_or(|key| self.keys.get(key).is_none())
+    }
+
+    /// Appends `event` unless its key is remembered; the entry is last then.
+    pub(super) fn push(&mut self, channel: &Channel, event: Event, now: u64) -> Receipt {
+        let key = event.key().cloned();
+        if let Some(first) = key.as_ref().and_then(|key| self.keys.get(key)) {
+            return first;
+        }
+        let receipt = self.push_unkeyed(channel, event, now);
+        if let Some(key) = key {
+            self.keys.remember(key, receipt, now);
+        }
+        receipt
+    }
+
+    /// Appends `event` and forgets its key.
+    pub(super) fn push_unkeyed(&mut self, channel: &Channel, event: Event, now: u64) -> Receipt {
+        let prev = self.record.head.cursor;
+        let cursor = Cursor { seq: prev.seq + 1, tag: resume::fresh_tag(), ..prev };
+        let time = event.time().unwrap_or(now);
+        let (data, name) = event.into_parts();
+        let entry = Entry { channel: channel.clone(), cursor, prev_tag: prev.tag, appended: now, time, name, data };
+        self.bytes += entry.size() as u64;
+        self.entries.push_back(entry);
+        self.record.head.cursor = cursor;
+        Receipt { cursor, time, duplicate: false }
+    }
+
+    /// The retained entries after the position `seq`.
+    pub(super) fn after(&self, seq: u64) -> impl Iterator<Item = &Entry> {
+        let skipped = seq.saturating_sub(self.record.earliest.seq);
+        self.entries.range(usize::try_from(skipped).unwrap_or(usize::MAX).min(self.entries.len())..)
+    }
+
+    pub(super) fn read(&self, start: Start, limit: Limit) -> Page {
+        let Record { head, earliest, .. } = self.record;
+        let (outcome, from) = match start {
+            Start::Earliest => (Outcome::Continued, earliest),
+            Start::Latest => (Outcome::Continued, head.cursor),
+            Start::Last(n) => (Outcome::Continued, self.position(head.cursor.seq.saturating_sub(n))),
+            Start::Time(time) => return self.read_time(time, limit),
+            Start::After(cursor) => {
+                match resume::outcome(&self.record, cursor, |seq| self.entry(seq).map(|entry| entry.cursor.tag)) {
+                    Outcome::Continued => (Outcome::Continued, cursor),
+                    reset => (reset, earliest),
+                }
+            }
+        };
+        let entries = bounded(self.after(from.seq), limit);
+        let next = entries.last().map_or(from, |last| last.cursor);
+        Page { outcome, from, entries, next, head }
+    }
+
+    /// The filter makes the page's end differ from other reads: what was filtered out behind the last entry was looked at.
+    fn read_time(&self, time: u64, limit: Limit) -> Page {
+        let head = self.record.head;
+        let wanted = || self.entries.iter().filter(|entry| entry.time > time);
+        let from = wanted().next().map_or(head.cursor, Entry::prev);
+        let entries = bounded(wanted(), limit);
+        let last = entries.last().map_or(from, |last| last.cursor);
+        let next = if self.after(last.seq).any(|entry| entry.time > time) { last } else { head.cursor };
+        Page { outcome: resume::outcome_of_time(&self.record, time), from, entries, next, head }
+    }
+
+    /// The position at `seq`, or at the earliest when that is newer.
+    fn position(&self, seq: u64) -> Cursor {
+        let Record { head, earliest, .. } = self.record;
+        match self.entry(seq) {
+            Some(entry) => entry.cursor,
+            None if seq >= head.cursor.seq => head.cursor,
+            None => earliest,
+        }
+    }
+
+    fn entry(&self, seq: u64) -> Option<&Entry> {
+        let index = seq.checked_sub(self.record.earliest.seq)?.checked_sub(1)?;
+        self.entries.get(usize::try_from(index).ok()?)
+    }
+
+    /// Drops the entries and keys that retention no longer holds.
+    pub(super) fn trim(&mut self, keep: &Keep, now: u64) {
+        self.keys.expire(now.saturating_sub(keep.key_window));
+        let oldest = now.saturating_sub(keep.age);
+        while let Some(first) = self.entries.front() {
+            let count = self.entries.len() as u64;
+            if count <= keep.events && (self.bytes <= keep.bytes || count == 1) && first.appended >= oldest {
+                return;
+            }
+            self.drop_first(now);
+        }
+    }
+
+    fn drop_first(&mut self, now: u64) {
+        let Some(first) = self.entries.pop_front() else { return };
+        self.record.earliest = first.cursor;
+        self.record.dropped_time = self.record.dropped_time.max(Some(first.time));
+        self.bytes -= first.size() as u64;
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new(); // gives the memory back
+            self.empty_since = now;
+        }
+    }
+
+    /// Whether the record has been without entries and keys for long enough.
+    pub(super) fn is_forgotten(&self, keep: &Keep, now: u64) -> bool {
+        self.entries.is_empty() && self.keys.is_empty() && now.saturating_sub(self.empty_since) > keep.forget_after
+    }
+
+    #[cfg(feature = "testing")]
+    pub(super) fn lose_tail(&mut self, n: u64, now: u64) {
+        for _ in 0..n {
+            let Some(last) = self.entries.pop_back() else { break };
+            self.bytes -= last.size() as u64;
+            self.record.head.cursor = last.prev();
+        }
+        self.keys.lose_above(self.record.head.cursor.seq);
+        self.empty_since = now;
+    }
+}
+
+/// What is kept, times in milliseconds.
+pub(super) struct Keep {
+    events: u64,
+    bytes: u64,
+    age: u64,
+    forget_after: u64,
+    key_window: u64,
+}
+
+impl Keep {
+    pub(super) fn new(retention: &Retention) -> Self {
+        Self {
+            events: retention.events,
+            bytes: retention.bytes,
+            age: millis(retention.age),
+            forget_after: millis(retention.forget_after),
+            key_window: millis(retention.key_window),
+        }
+    }
+
+    /// How often an unused channel needs a look so that nothing stays twice as long as it should.
+    pub(super) fn period(&self) -> u64 {
+        self.age.min(self.forget_after).min(self.key_window).max(1)
+    }
+}
+
+/// What `event` will count in `channel`: the size of the [`Entry`] it becomes.
+pub(super) fn size(channel: &Channel, event: &Event) -> u64 {
+    let name = event.name().map_or(0, |name| name.as_str().len());
+    (event.data().len() + channel.as_str().len() + name + 64) as u64
+}
+
+/// As many of `entries` as fit.
+fn bounded<'a>(entries: impl Iterator<Item = &'a Entry>, limit: Limit) -> Vec<Entry> {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        let first = bytes == 0;
+        bytes += entry.size();
+        first || bytes <= limit.bytes
+    };
+    entries.take(limit.events).take_while(fits).cloned().collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

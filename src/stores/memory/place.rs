@@ -1,0 +1,251 @@
+//! All channels of one memory store: what needs the map, the floor or the watchers. Runs under the store's lock, so nothing
+//! here calls foreign code.
+
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
+
+use super::{
+    log::{Keep, Log},
+    watch::Watchers,
+};
+use crate::{
+    channel::Channel,
+    cursor::{Cursor, epoch_of},
+    event::Event,
+    store::{
+        Append, Appended, Change, Expect, Head, Limit, Page, Retention, Start, StoreError,
+        resume::{self, Record},
+    },
+};
+
+/// The state of a store.
+pub(super) struct Place {
+    /// Drawn once: a restart is another place.
+    epoch: u64,
+    /// Nothing forgotten or deleted had a higher `seq`.
+    floor: u64,
+    /// The latest time ever seen, in Unix milliseconds; never goes back.
+    now: u64,
+    keep: Keep,
+    logs: HashMap<Channel, Log>,
+    /// When the janitor looks at which channel next. Everyone waits for the same period, so the front is always first.
+    turns: VecDeque<(u64, Channel)>,
+    pub(super) watchers: Watchers,
+}
+
+impl Place {
+    pub(super) fn new(retention: &Retention) -> Self {
+        Self {
+            epoch: resume::fresh_epoch(),
+            floor: 0,
+            now: 0,
+            keep: Keep::new(retention),
+            logs: HashMap::new(),
+            turns: VecDeque::new(),
+            watchers: Watchers::default(),
+        }
+    }
+
+    /// Takes the time, and does a little of the janitor's work.
+    pub(super) fn begin(&mut self, now: u64) {
+        self.now = self.now.max(now);
+        for _ in 0..TURNS_PER_OPERATION {
+            if self.turns.front().is_none_or(|(due, _)| *due > self.now) {
+                return;
+            }
+            let Some((due, channel)) = self.turns.pop_front() else { return };
+            if self.logs.get(&channel).is_some_and(|log| log.turn == due) {
+                self.take_turn(channel);
+            }
+        }
+    }
+
+    fn take_turn(&mut self, channel: Channel) {
+        self.refresh(&channel);
+        let Some(log) = self.logs.get_mut(&channel) else { return };
+        log.turn = self.now.saturating_add(self.keep.period());
+        self.turns.push_back((log.turn, channel));
+    }
+
+    pub(super) fn append(&mut self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.refresh(channel);
+        let head = self.peek(channel);
+        let log = self.logs.get(channel);
+        let brings = append.events.iter().any(|event| log.is_none_or(|log| log.is_new(event)));
+        // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
+        if brings || (append.close && !head.closed) {
+            self.check(channel, append.expect)?;
+            if brings && head.closed {
+                return Err(StoreError::Closed { head });
+            }
+        } else if log.is_none() {
+            return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
+        }
+        Ok(self.apply(channel, append))
+    }
+
+    fn apply(&mut self, channel: &Channel, append: Append) -> Appended {
+        let (now, before) = (self.now, self.peek(channel));
+        let log = self.open(channel, before.cursor);
+        let receipts = append.events.into_iter().map(|event| log.push(channel, event, now)).collect();
+        log.record.head.closed |= append.close;
+        let head = log.record.head;
+        // Taken before trimming: a batch may be larger than what is retained.
+        let entries: Vec<_> = log.after(before.cursor.seq).cloned().collect();
+        self.refresh(channel);
+        if !entries.is_empty() {
+            self.watchers.tell(|| Change::Entries(entries.clone()));
+        }
+        if head.closed != before.closed {
+            self.watchers.tell(|| Change::Head(channel.clone(), head));
+        }
+        Appended { receipts, entries, head }
+    }
+
+    pub(super) fn read(&mut self, channel: &Channel, start: Start, limit: Limit) -> Page {
+        self.refresh(channel);
+        match self.logs.get(channel) {
+            Some(log) => log.read(start, limit),
+            // An absent channel reads as an empty one; nothing is stored.
+            None => Log::new(self.peek(channel).cursor, self.now, 0).read(start, limit),
+        }
+    }
+
+    pub(super) fn head(&mut self, channel: &Channel) -> Head {
+        self.refresh(channel);
+        self.peek(channel)
+    }
+
+    pub(super) fn init(&mut self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.refresh(channel);
+        self.check(channel, expect)?;
+        // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
+        let seq = self.peek(channel).cursor.seq;
+        self.remove(channel);
+        let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), channel), seq, tag: 0 };
+        let now = self.now;
+        let log = self.open(channel, start);
+        for event in events {
+            log.push_unkeyed(channel, event, now);
+        }
+        let head = log.record.head;
+        self.refresh(channel);
+        self.watchers.tell(|| Change::Head(channel.clone(), head));
+        Ok(head)
+    }
+
+    pub(super) fn delete(&mut self, channel: &Channel) {
+        if self.logs.contains_key(channel) {
+            self.forget(channel);
+            let head = self.peek(channel);
+            self.watchers.tell(|| Change::Head(channel.clone(), head));
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(super) fn lose_tail(&mut self, channel: &Channel, n: u64) {
+        let now = self.now;
+        if let Some(log) = self.logs.get_mut(channel) {
+            log.lose_tail(n, now);
+        }
+    }
+
+    fn check(&self, channel: &Channel, expect: Expect) -> Result<(), StoreError> {
+        let head = self.peek(channel);
+        let holds = match expect {
+            Expect::Any => true,
+            Expect::NeverUsed => !self.logs.contains_key(channel),
+            Expect::At(cursor) => cursor == head.cursor,
+        };
+        if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }
+    }
+
+    fn peek(&self, channel: &Channel) -> Head {
+        let log = self.logs.get(channel);
+        log.map_or_else(|| Record::absent(self.epoch, self.floor, channel).head, |log| log.record.head)
+    }
+
+    /// The channel's log, made when there is none.
+    fn open(&mut self, channel: &Channel, start: Cursor) -> &mut Log {
+        match self.logs.entry(channel.clone()) {
+            Entry::Occupied(log) => log.into_mut(),
+            Entry::Vacant(none) => {
+                let turn = self.now.saturating_add(self.keep.period());
+                self.turns.push_back((turn, channel.clone()));
+                none.insert(Log::new(start, self.now, turn))
+            }
+        }
+    }
+
+    /// Applies retention to one channel.
+    fn refresh(&mut self, channel: &Channel) {
+        let Some(log) = self.logs.get_mut(channel) else { return };
+        log.trim(&self.keep, self.now);
+        if log.is_forgotten(&self.keep, self.now) {
+            self.forget(channel);
+        }
+    }
+
+    fn forget(&mut self, channel: &Channel) {
+        if let Some(log) = self.remove(channel) {
+            self.floor = self.floor.max(log.record.head.cursor.seq);
+        }
+    }
+
+    fn remove(&mut self, channel: &Channel) -> Option<Log> {
+        let log = self.logs.remove(channel);
+        // The turns of removed channels go when they are the most: amortised over the removals.
+        if self.turns.len() > 2 * self.logs.len() + 64 {
+            self.turns.retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.turn == *due));
+        }
+        log
+    }
+}
+
+/// So many channels are looked at by each operation, at most. More than one, so that the janitor catches up.
+const TURNS_PER_OPERATION: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn append(place: &mut Place, channel: &str, texts: &[&str]) {
+        let events = texts.iter().map(|text| Event::text(*text));
+        place.append(&Channel::new(channel).unwrap(), Append::new(events)).unwrap();
+    }
+
+    #[test]
+    fn a_channel_that_nobody_uses_goes_with_the_use_of_others() {
+        let hour = Duration::from_secs(3600);
+        let mut place = Place::new(&Retention::default().forget_after(hour));
+        append(&mut place, "idle", &["a", "b"]);
+        for minute in 0..=190 {
+            place.begin(minute * 60_000);
+            append(&mut place, "busy", &["c"]);
+        }
+        assert!(!place.logs.contains_key("idle"));
+        assert_eq!((place.logs.len(), place.turns.len(), place.floor), (1, 1, 2));
+    }
+
+    #[test]
+    fn turns_of_deleted_channels_do_not_pile_up() {
+        let mut place = Place::new(&Retention::default());
+        for _ in 0..1000 {
+            append(&mut place, "a", &["x"]);
+            place.delete(&Channel::new("a").unwrap());
+        }
+        assert!(place.turns.len() <= 65, "{}", place.turns.len());
+    }
+
+    #[test]
+    fn what_does_not_exist_is_not_stored() {
+        let mut place = Place::new(&Retention::default());
+        let channel = Channel::new("a").unwrap();
+        place.read(&channel, Start::Earliest, Limit::default());
+        place.head(&channel);
+        place.append(&channel, Append::new([])).unwrap();
+        place.delete(&channel);
+        assert!(place.logs.is_empty() && place.turns.is_empty());
+    }
+}
