@@ -1,0 +1,128 @@
+//! An open event stream, read by the parser of this folder.
+
+use std::{collections::VecDeque, time::Duration};
+
+use http::HeaderMap;
+
+use super::{
+    client::{BodyStream, Fault, Opened},
+    stream_parser::{Message, Parser},
+};
+
+/// An open event stream. Dropping it cuts the connection.
+pub struct Sse {
+    pub headers: HeaderMap,
+    body: BodyStream,
+    parser: Parser,
+    ready: VecDeque<Message>,
+    raw: Vec<u8>,
+}
+
+impl Sse {
+    pub(super) fn new(opened: Opened) -> Self {
+        let Opened { headers, body, .. } = opened;
+        Self { headers, body, parser: Parser::default(), ready: VecDeque::new(), raw: Vec::new() }
+    }
+
+    /// The next event; the end of the stream is a failed test.
+    pub async fn next(&mut self) -> Message {
+        match self.next_or_end().await {
+            Some(message) => message,
+            None => panic!("the stream ended after {:?}", self.text()),
+        }
+    }
+
+    /// The next `count` events.
+    pub async fn take(&mut self, count: usize) -> Vec<Message> {
+        let mut messages = Vec::with_capacity(count);
+        while messages.len() < count {
+            messages.push(self.next().await);
+        }
+        messages
+    }
+
+    /// The data of the next `count` events.
+    pub async fn data(&mut self, count: usize) -> Vec<String> {
+        self.take(count).await.into_iter().map(|message| message.data).collect()
+    }
+
+    /// The next event, or `None` when the stream has ended as it should; an abrupt end is a failed test.
+    pub async fn next_or_end(&mut self) -> Option<Message> {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Some(message);
+            }
+            if !self.read_more().await.unwrap_or_else(|fault| panic!("{fault} after {:?}", self.text())) {
+                return None;
+            }
+        }
+    }
+
+    /// All events up to the end of the stream.
+    pub async fn remaining(&mut self) -> Vec<Message> {
+        let mut messages = Vec::new();
+        while let Some(message) = self.next_or_end().await {
+            messages.push(message);
+        }
+        messages
+    }
+
+    /// Reads until the first block has ended, which may dispatch nothing.
+    pub async fn first_block(&mut self) -> &str {
+        while !self.raw.windows(2).any(|two| two == b"\n\n") {
+            assert!(self.read_more().await.expect("a body"), "the stream ended after {:?}", self.text());
+        }
+        self.text()
+    }
+
+    /// Panics when an event comes within `time`. For paused clocks.
+    pub async fn stays_silent(&mut self, time: Duration) {
+        if let Ok(message) = tokio::time::timeout(time, self.next_or_end()).await {
+            panic!("{message:?} came within {time:?}");
+        }
+    }
+
+    /// Reads body bytes until there are `bytes` of them, of which no more are interpreted, then cuts the connection: the
+    /// events of those bytes, and the id from which a client would resume.
+    pub async fn cut_after(mut self, bytes: usize) -> (Vec<Message>, String) {
+        while self.raw.len() < bytes {
+            assert!(self.read_more().await.expect("a body"), "the stream ended before byte {bytes}");
+        }
+        let mut parser = Parser::default();
+        let messages = parser.push(&self.raw[..bytes]);
+        (messages, parser.last_event_id)
+    }
+
+    /// What a reconnect would send as `Last-Event-ID` after all that was read so far.
+    pub fn last_event_id(&self) -> &str {
+        &self.parser.last_event_id
+    }
+
+    /// The last `retry:`.
+    pub fn retry(&self) -> Option<Duration> {
+        self.parser.retry.map(Duration::from_millis)
+    }
+
+    /// The parser, for comments and unknown fields.
+    pub fn parser(&self) -> &Parser {
+        &self.parser
+    }
+
+    /// Every byte so far.
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// Every byte so far as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.raw).expect("whole characters")
+    }
+
+    /// Reads one more piece of the body; whether there was one.
+    pub async fn read_more(&mut self) -> Result<bool, Fault> {
+        let Some(chunk) = self.body.chunk().await? else { return Ok(false) };
+        self.raw.extend_from_slice(&chunk);
+        self.ready.extend(self.parser.push(&chunk));
+        Ok(true)
+    }
+}
