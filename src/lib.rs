@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod error;
 pub mod event;
 
+pub mod hub;
 pub mod store;
 pub mod stores;
 
@@ -14,6 +15,10 @@ pub use self::{
     cursor::{Cursor, Cursors, epoch_of},
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},
+    hub::{
+        Closed, Delivery, Drained, Events, Hub, HubOptions, Listened, Reset, Stats, SubscribeError, Subscriber,
+        Subscription,
+    },
     store::{AnyStore, Retention, Store, StoreError},
     stores::memory::MemoryStore,
 };

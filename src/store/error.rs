@@ -1,6 +1,6 @@
 //! How a store fails.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
 use super::Head;
 
@@ -44,6 +44,40 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Unknown(_))
+    }
+}
+
+impl StoreError {
+    /// An error of the same kind for one of several who waited for the same answer.
+    pub(crate) fn shared(error: Arc<Self>) -> Self {
+        match &*error {
+            Self::TooLarge { bytes, most } => Self::TooLarge { bytes: *bytes, most: *most },
+            Self::Conflict { head } => Self::Conflict { head: *head },
+            Self::Closed { head } => Self::Closed { head: *head },
+            Self::Unavailable(_) => Self::Unavailable(Box::new(Shared(error))),
+            Self::Full(_) => Self::Full(Box::new(Shared(error))),
+            Self::Unknown(_) => Self::Unknown(Box::new(Shared(error))),
+            Self::Corrupt(_) => Self::Corrupt(Box::new(Shared(error))),
+        }
+    }
+}
+
+/// Stands for the source of an error that several hold: it shows that source, not the error around it.
+#[derive(Debug)]
+struct Shared(Arc<StoreError>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.source() {
+            Some(source) => fmt::Display::fmt(source, f),
+            None => fmt::Display::fmt(&self.0, f),
+        }
+    }
+}
+
+impl Error for Shared {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source().and_then(Error::source)
     }
 }
 

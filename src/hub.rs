@@ -1,0 +1,292 @@
+//! Fan-out in one process: follows the store and hands events to readers. Knows only the store's contract, never HTTP.
+//!
+//! A subscriber is a position and a waker: it pulls. While it keeps up it is served from its channel's ring of recent
+//! entries, each encoded once for all; when it falls behind it reads the store in pages and rejoins. **Register, then read,
+//! then wait**: nothing that is published in between is missed. Only a store read decides a reset.
+//!
+//! # Examples
+//! The default:
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use tower_events::{Channel, Event, Hub, MemoryStore};
+//!
+//! let hub = Hub::new(MemoryStore::default());
+//! let receipt = hub.publish(&Channel::new("room")?, Event::text("hello")).await?;
+//! assert!(!receipt.duplicate);
+//! # Ok(())
+//! # }
+//! ```
+//! Customised, as the PHP package's server: events after a time, or none after five seconds.
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use tower_events::{Channel, Hub, HubOptions, MemoryStore, Retention, Subscription, store::Start};
+//!
+//! let store = MemoryStore::new(Retention::default().events(100));
+//! let hub = Hub::with_options(store, HubOptions::default().ring_bytes(64 << 10));
+//! let wait = Subscription::new(Channel::new("room")?)
+//!     .start(Start::Time(1_732_094_400_123))
+//!     .wait(Duration::from_secs(5))
+//!     .on_empty(|| println!("nothing yet"));
+//! assert!(hub.listen(wait).await?.entries().is_empty());
+//! # Ok(())
+//! # }
+//! ```
+
+mod core;
+mod delivery;
+mod drain;
+mod error;
+mod fetch;
+mod follower;
+mod frame;
+mod leg;
+mod listen;
+mod options;
+mod ring;
+mod stats;
+mod subscriber;
+mod subscription;
+mod sync;
+mod topic;
+
+use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
+
+use self::core::Core;
+pub(crate) use self::frame::{Form, Frame};
+pub use self::{
+    delivery::{Closed, Delivery, Events, Reset},
+    drain::Drained,
+    error::SubscribeError,
+    listen::Listened,
+    options::HubOptions,
+    stats::Stats,
+    subscriber::Subscriber,
+    subscription::Subscription,
+};
+use crate::{
+    channel::{Channel, Channels},
+    cursor::Cursors,
+    event::Event,
+    store::{AnyStore, Append, Appended, Expect, Head, Receipt, Store, StoreError},
+};
+
+/// Handle of one process on one store: publish, listen, subscribe, drain. Clones are cheap and share everything.
+///
+/// Creating one needs no runtime; reading does.
+pub struct Hub<S = AnyStore> {
+    store: Arc<S>,
+    core: Arc<Core>,
+}
+
+impl Hub {
+    /// A hub on any store, with default options.
+    pub fn new(store: impl Store) -> Self {
+        Self::with_options(store, HubOptions::default())
+    }
+
+    /// A hub on any store.
+    pub fn with_options(store: impl Store, options: HubOptions) -> Self {
+        let store = AnyStore::new(store);
+        Self { core: Arc::new(Core::new(store.clone(), options)), store: Arc::new(store) }
+    }
+}
+
+impl<S: Store> Hub<S> {
+    /// A hub that keeps the store's type, with default options.
+    pub fn typed(store: S) -> Self {
+        Self::typed_with(store, HubOptions::default())
+    }
+
+    /// A hub that keeps the store's type.
+    pub fn typed_with(store: S, options: HubOptions) -> Self {
+        let store = Arc::new(store);
+        Self { core: Arc::new(Core::new(AnyStore::new(store.clone()), options)), store }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn options(&self) -> &HubOptions {
+        &self.core.options
+    }
+
+    /// What the hub holds now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+}
+
+/// Publishing.
+impl<S: Store> Hub<S> {
+    /// Appends one event.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    ///
+    /// # Cancel safety
+    /// The event is appended or not; readers learn of it in any case.
+    pub async fn publish(&self, channel: &Channel, event: Event) -> Result<Receipt, StoreError> {
+        let appended = self.append(channel, Append::new([event])).await?;
+        let receipt = appended.receipts.first().copied();
+        receipt.ok_or_else(|| StoreError::Corrupt("the store gave no receipt".into()))
+    }
+
+    /// Appends a batch, atomically and in order.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    ///
+    /// # Cancel safety
+    /// As [`Hub::publish`].
+    pub async fn publish_all(
+        &self,
+        channel: &Channel,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<Appended, StoreError> {
+        self.append(channel, Append::new(events)).await
+    }
+
+    /// Appends under a condition, or as the last append of the channel.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    ///
+    /// # Cancel safety
+    /// As [`Hub::publish`].
+    pub async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let appended = self.store.append(channel, append).await?;
+        self.core.appended(channel, &appended);
+        Ok(appended)
+    }
+
+    /// Ends the channel: readers get what is left, then its end. Only [`Hub::init`] opens it again.
+    ///
+    /// # Errors
+    /// As [`Store::append`], but not `Closed`: closing again succeeds.
+    pub async fn close(&self, channel: &Channel) -> Result<Head, StoreError> {
+        Ok(self.append(channel, Append::new([]).closing()).await?.head)
+    }
+
+    /// Replaces the channel's history; its readers are reset.
+    ///
+    /// # Errors
+    /// As [`Store::init`].
+    pub async fn init(&self, channel: &Channel, events: Vec<Event>) -> Result<Head, StoreError> {
+        let head = self.store.init(channel, events, Expect::Any).await?;
+        self.core.replaced(channel, Some(head));
+        Ok(head)
+    }
+
+    /// Fills the channel if it has never been used; of several processes that do so at once, one succeeds. `None` when it
+    /// had been used.
+    ///
+    /// # Errors
+    /// As [`Store::init`], but not `Conflict`.
+    pub async fn init_if_unused(&self, channel: &Channel, events: Vec<Event>) -> Result<Option<Head>, StoreError> {
+        match self.store.init(channel, events, Expect::NeverUsed).await {
+            Ok(head) => {
+                self.core.replaced(channel, Some(head));
+                Ok(Some(head))
+            }
+            Err(StoreError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets the channel and its data; its readers are reset.
+    ///
+    /// # Errors
+    /// As [`Store::delete`].
+    pub async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.store.delete(channel).await?;
+        self.core.replaced(channel, None);
+        Ok(())
+    }
+}
+
+/// Reading.
+impl<S: Store> Hub<S> {
+    /// The heads of these channels, in their order.
+    ///
+    /// # Errors
+    /// As [`Store::heads`].
+    pub async fn heads(&self, channels: &Channels) -> Result<Vec<Head>, StoreError> {
+        self.store.heads(channels.as_slice()).await
+    }
+
+    /// The resume position after everything that these channels hold now: "the page was rendered from state as of here".
+    ///
+    /// # Errors
+    /// As [`Store::heads`].
+    pub async fn position(&self, channels: &Channels) -> Result<Cursors, StoreError> {
+        let heads = self.heads(channels).await?;
+        Ok(match heads.as_slice() {
+            [head] => Cursors::from(head.cursor),
+            heads => Cursors::of(channels.iter().zip(heads).map(|(channel, head)| (channel, head.cursor))),
+        })
+    }
+
+    /// Waits for events after the subscription's start, or returns none when its wait is over.
+    ///
+    /// # Errors
+    /// [`SubscribeError`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped: the position moves only with what is returned.
+    pub async fn listen(&self, subscription: Subscription) -> Result<Listened, SubscribeError> {
+        let subscriber = self.subscribe(subscription.clone()).await?;
+        Ok(listen::listen(subscriber, &subscription).await?)
+    }
+
+    /// Subscribes. When it returns, every channel's start is decided: what is published from now on comes.
+    ///
+    /// # Errors
+    /// [`SubscribeError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future unsubscribes.
+    pub async fn subscribe(&self, subscription: Subscription) -> Result<Subscriber, SubscribeError> {
+        let mut subscriber = self.enter(&subscription)?;
+        poll_fn(|cx| subscriber.poll_started(cx)).await?;
+        Ok(subscriber)
+    }
+
+    fn enter(&self, subscription: &Subscription) -> Result<Subscriber, SubscribeError> {
+        if let Some(retry) = self.core.drain_hint() {
+            return Err(SubscribeError::Draining { retry });
+        }
+        let Some(reader) = self.core.admit() else {
+            return Err(SubscribeError::TooManyReaders { retry: Duration::from_secs(1 + fastrand::u64(..4)) });
+        };
+        Ok(Subscriber::new(&self.core, reader, subscription)?)
+    }
+
+    /// Ends every parked poll and open stream at an event boundary, at once and for good, and tells each to come back at a
+    /// moment of its own within `window`. Publishing goes on. The drain starts with the call; what is returned only tells
+    /// when the last reader is gone.
+    pub fn drain(&self, window: Duration) -> Drained {
+        self.core.drain(window);
+        Drained::new(self.core.clone())
+    }
+}
+
+impl<S> Clone for Hub<S> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), core: self.core.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Hub<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("stats", &self.core.stats()).finish_non_exhaustive()
+    }
+}

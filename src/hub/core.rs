@@ -1,0 +1,304 @@
+//! What all handles of a hub share: which channels are followed and for whom, the bounds, and the end.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore, watch},
+    time::Instant,
+};
+
+use super::{
+    fetch::{Answer, Completion, Fetch, Fetched},
+    follower::Follower,
+    options::HubOptions,
+    stats::Stats,
+    topic::{Advance, Topic},
+};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    store::{AnyStore, Appended, Head, Start, Store, StoreError},
+};
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) store: AnyStore,
+    pub(super) options: HubOptions,
+    topics: Mutex<Topics>,
+    /// How many readers there are.
+    readers: watch::Sender<usize>,
+    /// Bounds the reads of the store.
+    pub(super) reads: Semaphore,
+    /// Asks for a comparison of the heads before its time.
+    pub(super) recheck: Arc<Notify>,
+    /// The drain window, once draining.
+    drain: OnceLock<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Topics {
+    followed: HashMap<Channel, Followed>,
+    /// How many of them have no reader.
+    lingering: usize,
+    /// Runs while anything is followed.
+    follower: Option<Follower>,
+}
+
+/// One followed channel.
+#[derive(Debug)]
+struct Followed {
+    topic: Arc<Topic>,
+    readers: usize,
+    /// When the last reader went.
+    idle_since: Instant,
+}
+
+impl Core {
+    pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
+        Self {
+            store,
+            topics: Mutex::default(),
+            readers: watch::Sender::new(0),
+            reads: Semaphore::new(options.reads.min(Semaphore::MAX_PERMITS)),
+            recheck: Arc::default(),
+            drain: OnceLock::new(),
+            options,
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let topics = self.topics();
+        Stats {
+            readers: *self.readers.borrow(),
+            topics: topics.followed.len(),
+            lingering: topics.lingering,
+            ring_bytes: topics.followed.values().map(|followed| followed.topic.ring_bytes()).sum(),
+        }
+    }
+
+    pub(super) fn topic(&self, channel: &Channel) -> Option<Arc<Topic>> {
+        self.topics().followed.get(channel).map(|followed| followed.topic.clone())
+    }
+
+    pub(super) fn all_topics(&self) -> Vec<Arc<Topic>> {
+        self.topics().followed.values().map(|followed| followed.topic.clone()).collect()
+    }
+
+    /// Takes notice of what this process appended.
+    pub(super) fn appended(self: &Arc<Self>, channel: &Channel, appended: &Appended) {
+        if let Some(topic) = self.topic(channel) {
+            let advance = topic.feed(&appended.entries, Some(appended.head));
+            self.advance_if(advance, &topic);
+        }
+    }
+
+    /// Takes notice of a channel's new head, or that its old one is gone.
+    pub(super) fn replaced(self: &Arc<Self>, channel: &Channel, head: Option<Head>) {
+        if let Some(topic) = self.topic(channel) {
+            let advance = head.map_or_else(|| topic.distrust(), |head| topic.check(head));
+            self.advance_if(advance, &topic);
+        }
+    }
+
+    fn topics(&self) -> std::sync::MutexGuard<'_, Topics> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Readers come and go.
+impl Core {
+    /// Counts a reader in, unless there are too many.
+    pub(super) fn admit(self: &Arc<Self>) -> Option<Reader> {
+        let most = self.options.readers;
+        let admitted = self.readers.send_if_modified(|readers| {
+            let free = *readers < most;
+            *readers += usize::from(free);
+            free
+        });
+        admitted.then(|| Reader(self.clone()))
+    }
+
+    /// Takes a seat in a channel, which is followed from now on.
+    pub(super) fn seat(self: &Arc<Self>, channel: &Channel) -> Result<Seat, StoreError> {
+        let runtime = Handle::try_current().map_err(|source| StoreError::Unavailable(source.into()))?;
+        let mut topics = self.topics();
+        if topics.follower.as_ref().is_none_or(Follower::is_finished) {
+            topics.follower = Some(Follower::start(self, &runtime));
+        }
+        let Topics { followed, lingering, .. } = &mut *topics;
+        let place = followed.entry(channel.clone()).or_insert_with(|| {
+            *lingering += 1;
+            let topic = Arc::new(Topic::new(channel.clone(), self.options.ring_bytes));
+            Followed { topic, readers: 0, idle_since: Instant::now() }
+        });
+        if place.readers == 0 {
+            *lingering -= 1;
+        }
+        place.readers += 1;
+        let topic = place.topic.clone();
+        Ok(Seat { slot: topic.join(), topic, core: self.clone() })
+    }
+
+    fn leave(&self, channel: &Channel) {
+        let mut topics = self.topics();
+        let Some(place) = topics.followed.get_mut(channel) else { return };
+        place.readers -= 1;
+        if place.readers > 0 {
+            return;
+        }
+        place.idle_since = Instant::now();
+        topics.lingering += 1;
+        if topics.lingering > self.options.lingering || self.options.linger.is_zero() {
+            topics.followed.remove(channel);
+            topics.lingering -= 1;
+        }
+    }
+
+    /// Stops following channels that lingered long enough, and everything once nothing is followed. Says whether anything
+    /// is left.
+    pub(super) fn sweep(&self) -> bool {
+        let mut topics = self.topics();
+        let (now, linger) = (Instant::now(), self.options.linger);
+        topics.followed.retain(|_, place| place.readers > 0 || now.duration_since(place.idle_since) < linger);
+        topics.lingering = topics.followed.values().filter(|place| place.readers == 0).count();
+        let any = !topics.followed.is_empty();
+        if !any {
+            topics.follower = None;
+        }
+        any
+    }
+}
+
+/// A reader that is counted; dropping it counts it out.
+#[derive(Debug)]
+pub(super) struct Reader(Arc<Core>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.readers.send_modify(|readers| *readers -= 1);
+    }
+}
+
+/// A reader's place in a channel; dropping it leaves.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) topic: Arc<Topic>,
+    pub(super) slot: usize,
+    pub(super) core: Arc<Core>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.topic.leave(self.slot);
+        self.core.leave(self.topic.channel());
+    }
+}
+
+/// Reads of the store.
+impl Core {
+    /// Reads on a subscriber's behalf. Those who resume from the same position share one read; the other starts are pinned
+    /// to their own moment and never shared.
+    pub(super) fn fetch(self: &Arc<Self>, topic: &Arc<Topic>, start: Start) -> Arc<Fetch> {
+        let Start::After(cursor) = start else {
+            let fetch = Arc::new(Fetch::default());
+            self.drive(topic, start, &fetch);
+            return fetch;
+        };
+        let (fetch, is_new) = topic.fetches.share(cursor);
+        if is_new {
+            self.drive(topic, start, &fetch);
+        }
+        fetch
+    }
+
+    fn drive(self: &Arc<Self>, topic: &Arc<Topic>, start: Start, fetch: &Arc<Fetch>) {
+        let completion = Completion(Arc::downgrade(fetch));
+        // Without a runtime the completion is dropped, which answers.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (core, topic) = (self.clone(), topic.clone());
+        let task = runtime.spawn(async move {
+            let answer = core.read(&topic, start).await;
+            completion.complete(answer);
+        });
+        fetch.driven_by(task.abort_handle());
+    }
+
+    async fn read(self: &Arc<Self>, topic: &Arc<Topic>, start: Start) -> Answer {
+        let _permit = self.reads.acquire().await;
+        let limit = match start {
+            Start::Latest => crate::store::Limit::POSITION,
+            _ => self.options.page,
+        };
+        let page = self.store.read(topic.channel(), start, limit).await.map_err(Arc::new)?;
+        let advance = topic.anchor(page.head);
+        self.advance_if(advance, topic);
+        Ok(Arc::new(Fetched::new(page)))
+    }
+
+    pub(super) fn advance_if(self: &Arc<Self>, advance: Advance, topic: &Arc<Topic>) {
+        if advance == Advance::No {
+            return;
+        }
+        // Without a runtime the topic stays stale, and the next comparison of heads brings it on.
+        let (Ok(runtime), Some(from)) = (Handle::try_current(), topic.begin_advance()) else { return };
+        runtime.spawn(advance_topic(self.clone(), Advancing { topic: topic.clone(), is_done: false }, from));
+    }
+}
+
+/// Reads on the ring's behalf until nothing newer was seen. A failure leaves the ring as it is: the next comparison of
+/// heads tries again.
+async fn advance_topic(core: Arc<Core>, mut advancing: Advancing, mut from: Cursor) {
+    let topic = advancing.topic.clone();
+    loop {
+        let permit = core.reads.acquire().await;
+        match core.store.read(topic.channel(), Start::After(from), core.options.page).await {
+            Ok(page) => topic.advance(&page),
+            Err(error) => return tracing::warn!(channel = %topic.channel(), %error, "cannot follow the store"),
+        }
+        drop(permit);
+        match topic.go_on_advancing() {
+            Some(next) => from = next,
+            None => return advancing.is_done = true,
+        }
+    }
+}
+
+/// The right to read on the ring's behalf; given back when the task ends, however it ends.
+struct Advancing {
+    topic: Arc<Topic>,
+    /// The topic took the right back itself.
+    is_done: bool,
+}
+
+impl Drop for Advancing {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.topic.abandon_advance();
+        }
+    }
+}
+
+/// The end.
+impl Core {
+    /// Starts draining; the first window counts.
+    pub(super) fn drain(&self, window: Duration) {
+        let _ = self.drain.set(window);
+        // A reader registers, then looks at `drain`: whoever did not see it is in a topic and is woken here.
+        self.all_topics().iter().for_each(|topic| topic.wake_all());
+    }
+
+    /// While draining: when a reader should come back, drawn anew for each so that they come spread over the window.
+    pub(super) fn drain_hint(&self) -> Option<Duration> {
+        self.drain.get().map(|window| window.mul_f64(fastrand::f64()).max(Duration::from_millis(1)))
+    }
+
+    pub(super) async fn no_readers(&self) {
+        // The sender lives as long as self, so the wait cannot fail.
+        let _ = self.readers.subscribe().wait_for(|readers| *readers == 0).await;
+    }
+}

@@ -1,0 +1,100 @@
+//! What a reader is handed.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::frame::{Batch, Form, Frame, join};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    store::{Entry, Reason},
+};
+
+/// What a [`Subscriber`](crate::Subscriber) is handed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// Events of one channel.
+    Events(Events),
+    /// A channel could not be continued; what follows starts at its oldest retained event.
+    Reset(Reset),
+    /// A channel is closed and read to its end.
+    Closed(Closed),
+    /// The hub is draining: the last delivery.
+    Drained {
+        /// When to come back: this reader's own share of the drain window.
+        retry: Duration,
+    },
+}
+
+/// Events of one channel that follow each other; never empty.
+#[derive(Clone, Debug)]
+pub struct Events {
+    batch: Arc<Batch>,
+    /// How many of the batch's frames, from the front.
+    taken: usize,
+}
+
+impl Events {
+    /// The first events of `batch`, at most `most` and at least one.
+    pub(super) fn first(batch: Arc<Batch>, most: usize) -> Self {
+        let taken = most.clamp(1, batch.frames().len().max(1));
+        Self { batch, taken }
+    }
+
+    /// The entries, in order.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.frames().iter().map(|frame| frame.entry())
+    }
+
+    /// How many there are; never 0.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> usize {
+        self.frames().len()
+    }
+
+    /// The position after them.
+    #[must_use]
+    pub fn next(&self) -> Cursor {
+        match self.frames().last() {
+            Some(last) if self.taken < self.batch.frames().len() => last.entry().cursor,
+            _ => self.batch.next(),
+        }
+    }
+
+    pub(crate) fn frames(&self) -> &[Arc<Frame>] {
+        self.batch.frames().get(..self.taken).unwrap_or_default()
+    }
+
+    /// All of them in one piece, shared by everybody who gets the same run.
+    pub(crate) fn joined(&self, form: &Form) -> Bytes {
+        match self.taken == self.batch.frames().len() {
+            true => self.batch.joined(form),
+            false => join(self.frames(), form).into(),
+        }
+    }
+}
+
+/// A channel could not be continued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// The channel.
+    pub channel: Channel,
+    /// Why.
+    pub reason: Reason,
+    /// The position just before the first entry that follows.
+    pub earliest: Cursor,
+    /// The channel's head at the time of the decision.
+    pub latest: Cursor,
+}
+
+/// A channel is closed and read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The channel.
+    pub channel: Channel,
+    /// Its last position.
+    pub cursor: Cursor,
+}

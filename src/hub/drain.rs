@@ -1,0 +1,37 @@
+//! The end of a process, as its readers see it.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::core::Core;
+
+/// Resolves when the last reader of a draining hub is gone. Dropping it changes nothing: the drain goes on.
+///
+/// # Cancel safety
+/// It may be dropped at any point.
+pub struct Drained(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Drained {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self(Box::pin(async move { core.no_readers().await }))
+    }
+}
+
+impl Future for Drained {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drained").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! Reads of the store on subscribers' behalf. A task drives each read, so that no subscriber depends on another one being
+//! polled; subscribers at the same position share it; when the last of them goes, it is aborted.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    task::{Context, Waker},
+};
+
+use tokio::task::AbortHandle;
+
+use super::{
+    frame::{Batch, Frame},
+    ring::chunk,
+    sync::{Mutex, lock},
+};
+use crate::{
+    cursor::Cursor,
+    store::{Head, Outcome, Page, StoreError},
+};
+
+/// A page that was read, cut into batches.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) outcome: Outcome,
+    pub(super) from: Cursor,
+    pub(super) batches: Vec<Arc<Batch>>,
+    pub(super) next: Cursor,
+    pub(super) head: Head,
+}
+
+impl Fetched {
+    pub(super) fn new(page: Page) -> Self {
+        let frames: Vec<_> = page.entries.into_iter().map(Frame::new).collect();
+        let mut batches = Vec::new();
+        let mut rest = frames.as_slice();
+        while let [_, ..] = rest {
+            let chunk = chunk(rest.iter());
+            rest = rest.get(chunk.len()..).unwrap_or_default();
+            // A page by time may have looked at more than it holds, so its end is the page's own.
+            let next = match (rest, chunk.last()) {
+                ([_, ..], Some(last)) => last.entry().cursor,
+                _ => page.next,
+            };
+            batches.push(Batch::new(chunk, next));
+        }
+        Self { outcome: page.outcome, from: page.from, batches, next: page.next, head: page.head }
+    }
+}
+
+/// What a read gave: shared by all who wait for it.
+pub(super) type Answer = Result<Arc<Fetched>, Arc<StoreError>>;
+
+/// One read under way.
+#[derive(Default)]
+pub(super) struct Fetch {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    answer: Option<Answer>,
+    wakers: Vec<Waker>,
+    task: Option<AbortHandle>,
+}
+
+impl Fetch {
+    /// The answer, or `None` and `cx` is woken when it is there.
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Option<Answer> {
+        let mut state = lock(&self.state);
+        if state.answer.is_none() && !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.wakers.push(cx.waker().clone());
+        }
+        state.answer.clone()
+    }
+
+    pub(super) fn driven_by(&self, task: AbortHandle) {
+        lock(&self.state).task = Some(task);
+    }
+
+    fn is_complete(&self) -> bool {
+        lock(&self.state).answer.is_some()
+    }
+
+    fn complete(&self, answer: Answer) {
+        let mut state = lock(&self.state);
+        state.answer.get_or_insert(answer);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        if let Some(task) = lock(&self.state).task.take() {
+            task.abort();
+        }
+    }
+}
+
+/// The task's end of a fetch. Dropped without an answer (the store panicked, the runtime ended), it still answers.
+pub(super) struct Completion(pub(super) Weak<Fetch>);
+
+impl Completion {
+    pub(super) fn complete(self, answer: Answer) {
+        if let Some(fetch) = self.0.upgrade() {
+            fetch.complete(answer);
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if let Some(fetch) = self.0.upgrade() {
+            fetch.complete(Err(Arc::new(StoreError::Unavailable("the read was cut off".into()))));
+        }
+    }
+}
+
+/// The reads under way that can be shared, by the position that they start from.
+#[derive(Default)]
+pub(super) struct Fetches(Mutex<Vec<(Cursor, Weak<Fetch>)>>);
+
+impl Fetches {
+    /// The read under way from `cursor`, or a new one that the caller has to drive.
+    pub(super) fn share(&self, cursor: Cursor) -> (Arc<Fetch>, bool) {
+        let mut under_way = lock(&self.0);
+        let found = under_way.iter().filter(|(from, _)| *from == cursor).find_map(|(_, fetch)| fetch.upgrade());
+        if let Some(fetch) = found.filter(|fetch| !fetch.is_complete()) {
+            return (fetch, false);
+        }
+        under_way.retain(|(from, fetch)| *from != cursor && fetch.strong_count() > 0);
+        let fetch = Arc::new(Fetch::default());
+        under_way.push((cursor, Arc::downgrade(&fetch)));
+        (fetch, true)
+    }
+}
+
+impl fmt::Debug for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetch").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Fetches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetches").finish_non_exhaustive()
+    }
+}

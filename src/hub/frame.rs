@@ -1,0 +1,93 @@
+//! Entries as they leave: encoded once, shared by every subscriber. What the bytes look like is the services' business;
+//! here a [`Form`] is only a slot and a function.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::{cursor::Cursor, store::Entry};
+
+/// How many forms there are.
+pub(crate) const FORMS: usize = 5;
+
+/// One way to encode entries. Each form has a slot of its own below [`FORMS`].
+pub(crate) struct Form {
+    pub(crate) slot: usize,
+    /// What stands between two entries.
+    pub(crate) separator: &'static [u8],
+    /// Appends the encoded entry; a pure function of it.
+    pub(crate) encode: fn(&Entry, &mut Vec<u8>),
+}
+
+/// The bytes of each form, made on first need.
+type Encoded = [OnceLock<Bytes>; FORMS];
+
+/// An entry with its encoded forms.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    entry: Entry,
+    encoded: Encoded,
+}
+
+impl Frame {
+    pub(crate) fn new(entry: Entry) -> Arc<Self> {
+        Arc::new(Self { entry, encoded: Default::default() })
+    }
+
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    pub(crate) fn encoded(&self, form: &Form) -> Bytes {
+        made(&self.encoded, form, || {
+            let mut bytes = Vec::with_capacity(self.entry.size() + 64);
+            (form.encode)(&self.entry, &mut bytes);
+            bytes
+        })
+    }
+}
+
+/// A run of entries of one channel that is handed out in one piece. Everybody who is at the same position gets the same
+/// batch, so the run is joined once per form however many they are.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    frames: Box<[Arc<Frame>]>,
+    /// The position after the batch.
+    next: Cursor,
+    joined: Encoded,
+}
+
+impl Batch {
+    /// `frames` must not be empty.
+    pub(crate) fn new(frames: Box<[Arc<Frame>]>, next: Cursor) -> Arc<Self> {
+        Arc::new(Self { frames, next, joined: Default::default() })
+    }
+
+    pub(crate) fn frames(&self) -> &[Arc<Frame>] {
+        &self.frames
+    }
+
+    pub(crate) fn next(&self) -> Cursor {
+        self.next
+    }
+
+    pub(crate) fn joined(&self, form: &Form) -> Bytes {
+        if let [frame] = &*self.frames {
+            return frame.encoded(form);
+        }
+        made(&self.joined, form, || join(&self.frames, form))
+    }
+}
+
+pub(crate) fn join(frames: &[Arc<Frame>], form: &Form) -> Vec<u8> {
+    let encoded: Vec<Bytes> = frames.iter().map(|frame| frame.encoded(form)).collect();
+    encoded.join(form.separator)
+}
+
+/// A form without a slot is encoded anew each time: wrong slots cost speed, never bytes.
+fn made(encoded: &Encoded, form: &Form, make: impl FnOnce() -> Vec<u8>) -> Bytes {
+    match encoded.get(form.slot) {
+        Some(slot) => slot.get_or_init(|| Bytes::from(make())).clone(),
+        None => Bytes::from(make()),
+    }
+}

@@ -1,0 +1,169 @@
+//! One channel of a subscription: a position and a seat. Pulls; owns no queue and no task.
+
+use std::{sync::Arc, task::Context};
+
+use super::{
+    core::Seat,
+    delivery::{Closed, Events, Reset},
+    fetch::{Fetch, Fetched},
+    frame::Batch,
+    subscription::ChannelStart,
+    topic::Seen,
+};
+use crate::{
+    cursor::Cursor,
+    store::{Outcome, Reason, Start, StoreError},
+};
+
+#[derive(Debug)]
+pub(super) struct Leg {
+    seat: Seat,
+    /// Where a client goes on that has received what was handed out so far. A reset moves it only when it is handed out,
+    /// or a client that drops in between would resume behind it and never hear of it.
+    position: Option<Cursor>,
+    next: Next,
+}
+
+#[derive(Debug)]
+enum Next {
+    /// Only the store can tell where this starts.
+    Begin(ChannelStart),
+    /// Goes on after `cursor`. `verified` is the topic's version at which the store confirmed that nothing follows.
+    At { cursor: Cursor, verified: Option<u64> },
+    /// A read is under way; `version` is the topic's when it began.
+    Reading { fetch: Arc<Fetch>, reset: Option<Reason>, version: u64 },
+    /// A page that is being handed out: the reset first, then its batches from `batch` on.
+    Page { fetched: Arc<Fetched>, reset: Option<Reason>, batch: usize },
+    /// The end was handed out, or the store failed.
+    Ended,
+}
+
+/// What a leg has to hand out.
+#[derive(Debug)]
+pub(super) enum Ready {
+    Batch(Arc<Batch>),
+    Reset(Reset),
+    Closed(Closed),
+    Failed(StoreError),
+    /// Nothing; woken when something comes.
+    Parked,
+    /// Nothing yet: a read of the store is under way.
+    Reading,
+    Ended,
+}
+
+impl Leg {
+    pub(super) fn new(seat: Seat, start: ChannelStart) -> Self {
+        match start {
+            (Start::After(cursor), None) => {
+                Self { seat, position: Some(cursor), next: Next::At { cursor, verified: None } }
+            }
+            start => Self { seat, position: None, next: Next::Begin(start) },
+        }
+    }
+
+    pub(super) fn position(&self) -> Option<Cursor> {
+        self.position
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.next, Next::Ended)
+    }
+
+    /// Whether the channel is closed and nothing of it is left to hand out.
+    pub(super) fn is_at_end(&self) -> bool {
+        match self.next {
+            Next::At { cursor, .. } => matches!(self.seat.topic.peek(cursor), Seen::CaughtUp { closed: true }),
+            ref next => matches!(next, Next::Ended),
+        }
+    }
+
+    /// What there is to hand out. Looking takes nothing: it is there until it is taken.
+    pub(super) fn look(&mut self, cx: &Context<'_>) -> Ready {
+        loop {
+            match &self.next {
+                Next::Begin((start, reset)) => self.next = self.read(*start, *reset),
+                Next::At { cursor, verified } => match self.seat.topic.poll(self.seat.slot, *cursor, cx) {
+                    Seen::Batch(batch) => return Ready::Batch(batch),
+                    Seen::CaughtUp { closed: false } => return Ready::Parked,
+                    Seen::CaughtUp { closed: true } => return Ready::Closed(self.closed(*cursor)),
+                    Seen::Elsewhere { version } if *verified == Some(version) => return Ready::Parked,
+                    Seen::Elsewhere { .. } => self.next = self.read(Start::After(*cursor), None),
+                },
+                Next::Reading { fetch, reset, version } => {
+                    // Registered here too, so that whatever wakes all readers wakes this one.
+                    self.seat.topic.register(self.seat.slot, cx);
+                    match fetch.poll(cx) {
+                        None => return Ready::Reading,
+                        Some(Err(error)) => {
+                            self.next = Next::Ended;
+                            return Ready::Failed(StoreError::shared(error));
+                        }
+                        Some(Ok(fetched)) => self.next = self.turn_to(fetched, *reset, *version),
+                    }
+                }
+                Next::Page { fetched, reset: Some(reason), .. } => return Ready::Reset(self.reset(fetched, *reason)),
+                Next::Page { fetched, reset: None, batch } => match fetched.batches.get(*batch) {
+                    Some(batch) => return Ready::Batch(batch.clone()),
+                    None => self.next = Next::At { cursor: fetched.next, verified: None },
+                },
+                Next::Ended => return Ready::Ended,
+            }
+        }
+    }
+
+    /// Takes at most `most` events of the batch that was seen.
+    pub(super) fn take(&mut self, batch: Arc<Batch>, most: usize) -> Events {
+        let whole = most >= batch.frames().len();
+        let events = Events::first(batch, most);
+        self.position = Some(events.next());
+        match &mut self.next {
+            Next::Page { batch, .. } if whole => *batch += 1,
+            next => *next = Next::At { cursor: events.next(), verified: None },
+        }
+        events
+    }
+
+    /// Takes the reset that was seen.
+    pub(super) fn take_reset(&mut self) {
+        if let Next::Page { fetched, reset, .. } = &mut self.next {
+            self.position = Some(fetched.from);
+            *reset = None;
+        }
+    }
+
+    /// Takes the close that was seen.
+    pub(super) fn take_close(&mut self) {
+        self.next = Next::Ended;
+    }
+
+    fn read(&self, start: Start, reset: Option<Reason>) -> Next {
+        // The version comes first: a change during the read makes it one that was not verified.
+        let version = self.seat.topic.version();
+        Next::Reading { fetch: self.seat.core.fetch(&self.seat.topic, start), reset, version }
+    }
+
+    fn turn_to(&mut self, fetched: Arc<Fetched>, reset: Option<Reason>, version: u64) -> Next {
+        let reset = match (reset, fetched.outcome) {
+            (None, Outcome::Reset(reason)) => Some(reason),
+            (reset, _) => reset,
+        };
+        if reset.is_none() {
+            self.position.get_or_insert(fetched.from);
+            if fetched.batches.is_empty() {
+                self.position = Some(fetched.next);
+                return Next::At { cursor: fetched.next, verified: Some(version) };
+            }
+        }
+        Next::Page { fetched, reset, batch: 0 }
+    }
+
+    fn reset(&self, fetched: &Fetched, reason: Reason) -> Reset {
+        let channel = self.seat.topic.channel().clone();
+        Reset { channel, reason, earliest: fetched.from, latest: fetched.head.cursor }
+    }
+
+    fn closed(&self, cursor: Cursor) -> Closed {
+        Closed { channel: self.seat.topic.channel().clone(), cursor }
+    }
+}

@@ -1,0 +1,93 @@
+//! The settings of a hub.
+
+use std::time::Duration;
+
+use crate::store::Limit;
+
+/// Settings of a [`Hub`](crate::Hub).
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_events::{Hub, HubOptions, MemoryStore};
+///
+/// let options = HubOptions::default().ring_bytes(64 << 10).linger(Duration::from_secs(5));
+/// let hub = Hub::with_options(MemoryStore::default(), options);
+/// # drop(hub);
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HubOptions {
+    /// Recent entries kept per followed channel, in bytes. Default 256 KiB.
+    pub ring_bytes: usize,
+    /// Bounds of one read of the store on a subscriber's behalf. Default 100 events, 1 MiB.
+    pub page: Limit,
+    /// Most such reads under way at once. Default 64.
+    pub reads: usize,
+    /// How long a channel is followed after its last reader went. Default 30 s.
+    pub linger: Duration,
+    /// Most channels that are followed without a reader. Default 1 024.
+    pub lingering: usize,
+    /// How often the heads of followed channels are compared with the store's. Default 3 s.
+    pub check_every: Duration,
+    /// Most readers at once. Default: no bound.
+    pub readers: usize,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 256 << 10,
+            page: Limit::default(),
+            reads: 64,
+            linger: Duration::from_secs(30),
+            lingering: 1024,
+            check_every: Duration::from_secs(3),
+            readers: usize::MAX,
+        }
+    }
+}
+
+impl HubOptions {
+    /// Sets the bytes of recent entries kept per followed channel.
+    #[must_use]
+    pub fn ring_bytes(self, ring_bytes: usize) -> Self {
+        Self { ring_bytes, ..self }
+    }
+
+    /// Sets the bounds of one read; at least one event is always asked for.
+    #[must_use]
+    pub fn page(self, page: Limit) -> Self {
+        Self { page: Limit { events: page.events.max(1), ..page }, ..self }
+    }
+
+    /// Sets the most reads of the store under way at once; at least 1.
+    #[must_use]
+    pub fn reads(self, reads: usize) -> Self {
+        Self { reads: reads.max(1), ..self }
+    }
+
+    /// Sets how long a channel is followed after its last reader went.
+    #[must_use]
+    pub fn linger(self, linger: Duration) -> Self {
+        Self { linger, ..self }
+    }
+
+    /// Sets the most channels that are followed without a reader.
+    #[must_use]
+    pub fn lingering(self, lingering: usize) -> Self {
+        Self { lingering, ..self }
+    }
+
+    /// Sets how often heads are compared; at least 1 ms.
+    #[must_use]
+    pub fn check_every(self, check_every: Duration) -> Self {
+        Self { check_every: check_every.max(Duration::from_millis(1)), ..self }
+    }
+
+    /// Sets the most readers at once; one more is refused with
+    /// [`SubscribeError::TooManyReaders`](crate::SubscribeError::TooManyReaders).
+    #[must_use]
+    pub fn readers(self, readers: usize) -> Self {
+        Self { readers, ..self }
+    }
+}

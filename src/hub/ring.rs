@@ -1,0 +1,251 @@
+//! The recent entries of one channel. Pure: positions and entries in, entries out; locks and wakers are the topic's.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::frame::{Batch, Frame};
+use crate::{
+    cursor::Cursor,
+    store::{Entry, Head},
+};
+
+/// A contiguous run of a channel's newest entries, as far as this process knows them, bounded in bytes.
+///
+/// Invariant: `base`, the entries' cursors and `head.cursor` are one unbroken history that the store confirmed: an entry
+/// is taken only when its predecessor is the head.
+#[derive(Debug)]
+pub(super) struct Ring {
+    /// The position just before the oldest entry here.
+    base: Cursor,
+    frames: VecDeque<Arc<Frame>>,
+    head: Head,
+    bytes: usize,
+    most_bytes: usize,
+    /// Batches made since the last push, for those who are at the same position.
+    recent: Vec<Arc<Batch>>,
+}
+
+/// What the ring knows of a position.
+#[derive(Debug)]
+pub(super) enum Lookup {
+    /// These entries follow.
+    Batch(Arc<Batch>),
+    /// It is the head.
+    CaughtUp { closed: bool },
+    /// The ring does not hold it: only the store can tell.
+    Elsewhere,
+}
+
+/// What became of entries that were offered to the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feed {
+    /// The ring took at least one.
+    Taken,
+    /// It had them all.
+    Known,
+    /// They do not follow its head: only the store can tell what lies between.
+    Gap,
+}
+
+impl Ring {
+    /// An empty ring at a head that a store read gave.
+    pub(super) fn new(head: Head, most_bytes: usize) -> Self {
+        Self { base: head.cursor, frames: VecDeque::new(), head, bytes: 0, most_bytes, recent: Vec::new() }
+    }
+
+    pub(super) fn head(&self) -> Head {
+        self.head
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn lookup(&mut self, position: Cursor) -> Lookup {
+        if position == self.head.cursor {
+            return Lookup::CaughtUp { closed: self.head.closed };
+        }
+        match self.index_after(position) {
+            Some(from) => Lookup::Batch(self.batch(from)),
+            None => Lookup::Elsewhere,
+        }
+    }
+
+    /// Offers entries that the store assigned, contiguous and in order.
+    pub(super) fn feed(&mut self, entries: &[Entry]) -> Feed {
+        let head = self.head.cursor;
+        let known = |entry: &&Entry| entry.cursor.epoch == head.epoch && entry.cursor.seq <= head.seq;
+        let fresh = entries.get(entries.iter().take_while(known).count()..).unwrap_or_default();
+        match fresh.first() {
+            None => Feed::Known,
+            Some(first) if first.prev() != head => Feed::Gap,
+            Some(_) => {
+                fresh.iter().cloned().for_each(|entry| self.push(entry));
+                Feed::Taken
+            }
+        }
+    }
+
+    /// Notes that the channel is closed, if `head` is this ring's. A close lasts as long as its epoch.
+    pub(super) fn close(&mut self, head: Head) -> Feed {
+        match head.cursor == self.head.cursor {
+            true if head.closed && !self.head.closed => {
+                self.head.closed = true;
+                Feed::Taken
+            }
+            true => Feed::Known,
+            false => Feed::Gap,
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.head.cursor = entry.cursor;
+        self.bytes += entry.size();
+        self.frames.push_back(Frame::new(entry));
+        self.recent.clear();
+        while self.bytes > self.most_bytes && self.frames.len() > 1 {
+            self.evict();
+        }
+    }
+
+    fn evict(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            self.base = frame.entry().cursor;
+            self.bytes -= frame.entry().size();
+        }
+    }
+
+    /// Index of the entry after `position`, if the ring holds exactly that position.
+    fn index_after(&self, position: Cursor) -> Option<usize> {
+        if position == self.base {
+            return Some(0);
+        }
+        let index = usize::try_from(position.seq.checked_sub(self.base.seq)?.checked_sub(1)?).ok()?;
+        let held = self.frames.get(index)?.entry().cursor;
+        (held == position).then_some(index + 1)
+    }
+
+    fn batch(&mut self, from: usize) -> Arc<Batch> {
+        let first = self.frames.get(from);
+        let same = |batch: &&Arc<Batch>| match (batch.frames().first(), first) {
+            (Some(have), Some(want)) => Arc::ptr_eq(have, want),
+            _ => false,
+        };
+        if let Some(batch) = self.recent.iter().find(same) {
+            return batch.clone();
+        }
+        let frames = chunk(self.frames.iter().skip(from));
+        let next = frames.last().map_or(self.head.cursor, |frame| frame.entry().cursor);
+        let batch = Batch::new(frames, next);
+        if self.recent.len() == RECENT {
+            self.recent.remove(0);
+        }
+        self.recent.push(batch.clone());
+        batch
+    }
+}
+
+/// The first frames that together stay below [`CHUNK`], at least one.
+pub(super) fn chunk<'a>(frames: impl Iterator<Item = &'a Arc<Frame>>) -> Box<[Arc<Frame>]> {
+    let mut bytes = 0;
+    frames
+        .take_while(|frame| {
+            let first = bytes == 0;
+            bytes += frame.entry().size();
+            first || bytes <= CHUNK
+        })
+        .cloned()
+        .collect()
+}
+
+/// Most bytes that are handed out in one piece, unless one entry alone is larger.
+pub(super) const CHUNK: usize = 64 << 10;
+
+/// Most batches that are kept for others at the same position.
+const RECENT: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{channel::Channel, event::Data};
+
+    fn at(seq: u64) -> Cursor {
+        Cursor { epoch: 1, seq, tag: seq as u32 * 10 }
+    }
+
+    fn entry(seq: u64) -> Entry {
+        Entry {
+            channel: Channel::new("a").unwrap(),
+            cursor: at(seq),
+            prev_tag: at(seq - 1).tag,
+            appended: 0,
+            time: 0,
+            name: None,
+            data: Data::text("x"),
+        }
+    }
+
+    fn ring(seqs: std::ops::RangeInclusive<u64>) -> Ring {
+        let mut ring = Ring::new(Head { cursor: at(seqs.start() - 1), closed: false }, 1 << 20);
+        assert_eq!(ring.feed(&seqs.map(entry).collect::<Vec<_>>()), Feed::Taken);
+        ring
+    }
+
+    fn seqs(lookup: Lookup) -> Vec<u64> {
+        match lookup {
+            Lookup::Batch(batch) => batch.frames().iter().map(|frame| frame.entry().cursor.seq).collect(),
+            Lookup::CaughtUp { .. } => vec![],
+            Lookup::Elsewhere => vec![u64::MAX],
+        }
+    }
+
+    #[test]
+    fn answers_only_positions_that_it_holds() {
+        let mut ring = ring(4..=6);
+        let elsewhere = vec![u64::MAX];
+        let table = [
+            (at(3), vec![4, 5, 6]),
+            (at(5), vec![6]),
+            (at(6), vec![]),
+            (at(2), elsewhere.clone()),
+            (at(7), elsewhere.clone()),
+            (Cursor { tag: 1, ..at(5) }, elsewhere.clone()),
+            (Cursor { tag: 1, ..at(6) }, elsewhere.clone()),
+            (Cursor { tag: 1, ..at(3) }, elsewhere.clone()),
+            (Cursor { epoch: 2, ..at(5) }, elsewhere),
+        ];
+        for (position, expected) in table {
+            assert_eq!(seqs(ring.lookup(position)), expected, "{position:?}");
+        }
+    }
+
+    #[test]
+    fn takes_only_what_follows_its_head() {
+        let mut ring = ring(1..=3);
+        assert_eq!(ring.feed(&[entry(2), entry(3)]), Feed::Known);
+        assert_eq!(ring.feed(&[entry(5)]), Feed::Gap);
+        assert_eq!(ring.feed(&[Entry { prev_tag: 1, ..entry(4) }]), Feed::Gap);
+        assert_eq!(ring.feed(&[entry(3), entry(4), entry(5)]), Feed::Taken);
+        assert_eq!(seqs(ring.lookup(at(3))), [4, 5]);
+        let foreign = Entry { cursor: Cursor { epoch: 2, ..at(1) }, ..entry(1) };
+        assert_eq!(ring.feed(&[foreign]), Feed::Gap);
+    }
+
+    #[test]
+    fn drops_the_oldest_above_its_bytes() {
+        let mut ring = Ring::new(Head { cursor: at(0), closed: false }, 3 * entry(1).size());
+        ring.feed(&(1..=9).map(entry).collect::<Vec<_>>());
+        assert_eq!(seqs(ring.lookup(at(6))), [7, 8, 9]);
+        assert_eq!(seqs(ring.lookup(at(5))), [u64::MAX]);
+        assert!(ring.bytes() <= 3 * entry(1).size());
+    }
+
+    #[test]
+    fn a_batch_is_shared_and_bounded() {
+        let mut ring = ring(1..=2000);
+        let (Lookup::Batch(one), Lookup::Batch(two)) = (ring.lookup(at(0)), ring.lookup(at(0))) else { panic!() };
+        assert!(Arc::ptr_eq(&one, &two));
+        let bytes: usize = one.frames().iter().map(|frame| frame.entry().size()).sum();
+        assert!(bytes <= CHUNK && bytes + one.frames()[0].entry().size() > CHUNK);
+        assert_eq!(one.next(), one.frames().last().unwrap().entry().cursor);
+    }
+}

@@ -1,0 +1,15 @@
+//! What a hub holds.
+
+/// What a [`Hub`](crate::Hub) holds at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Open subscriptions: streams, parked polls, in-process subscribers.
+    pub readers: usize,
+    /// Followed channels, lingering ones included.
+    pub topics: usize,
+    /// Followed channels without a reader.
+    pub lingering: usize,
+    /// Recent entries kept for followed channels, in bytes by [`Entry::size`](crate::store::Entry::size).
+    pub ring_bytes: usize,
+}

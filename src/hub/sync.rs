@@ -1,0 +1,11 @@
+//! The synchronisation that the race model replaces: the same names from `loom` under `--cfg tower_events_loom`.
+
+#[cfg(tower_events_loom)]
+pub(super) use loom::sync::{Mutex, MutexGuard};
+#[cfg(not(tower_events_loom))]
+pub(super) use std::sync::{Mutex, MutexGuard};
+
+/// Locks; a panic while it was held leaves nothing half done here, so poison is ignored.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,290 @@
+//! What the subscribers of one channel share: the ring, and who waits. Synchronous; the store is the follower's business.
+//!
+//! # Invariants
+//! 1. **Register, then read, then wait.** [`Topic::poll`] stores the waker and looks into the ring under one lock, and
+//!    everything that changes the ring takes the wakers under the same lock: either the poll sees the change, or the change
+//!    sees the waker.
+//! 2. Wakers are called after the lock is released.
+//! 3. Only a store read decides a reset. The ring answers for positions that it holds; everything else is
+//!    [`Seen::Elsewhere`] with the topic's `version`, and a subscriber whom the store confirmed *at that version* may wait:
+//!    each change of the ring is a new version and wakes everybody.
+
+use std::{
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use super::{
+    fetch::Fetches,
+    frame::Batch,
+    ring::{Feed, Lookup, Ring},
+    sync::{Mutex, lock},
+};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    store::{Entry, Head, Outcome, Page},
+};
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    channel: Channel,
+    ring_bytes: usize,
+    /// Reads of subscribers that others can share.
+    pub(super) fetches: Fetches,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` until a store read anchors it.
+    ring: Option<Ring>,
+    version: u64,
+    waiters: Waiters,
+    /// Something was seen that the ring could not take: the store knows more.
+    stale: bool,
+    /// Somebody reads on the ring's behalf.
+    advancing: bool,
+}
+
+/// What a poll saw.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Batch(Arc<Batch>),
+    CaughtUp { closed: bool },
+    Elsewhere { version: u64 },
+}
+
+/// Whether somebody has to read the store on the ring's behalf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Advance {
+    Needed,
+    No,
+}
+
+impl Topic {
+    pub(super) fn new(channel: Channel, ring_bytes: usize) -> Self {
+        Self { channel, ring_bytes, fetches: Fetches::default(), state: Mutex::new(State::default()) }
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    pub(super) fn ring_bytes(&self) -> usize {
+        lock(&self.state).ring.as_ref().map_or(0, Ring::bytes)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        lock(&self.state).version
+    }
+
+    /// A place for a waker.
+    pub(super) fn join(&self) -> usize {
+        lock(&self.state).waiters.join()
+    }
+
+    pub(super) fn leave(&self, slot: usize) {
+        let waker = lock(&self.state).waiters.leave(slot);
+        drop(waker);
+    }
+
+    /// Looks up `position`; unless entries follow it, `cx` is woken at the next change.
+    pub(super) fn poll(&self, slot: usize, position: Cursor, cx: &Context<'_>) -> Seen {
+        let mut state = lock(&self.state);
+        let seen = state.look(position);
+        let replaced = match seen {
+            Seen::Batch(_) => None,
+            _ => state.waiters.register(slot, cx.waker()),
+        };
+        drop(state);
+        drop(replaced);
+        seen
+    }
+
+    /// Looks up `position` without waiting.
+    pub(super) fn peek(&self, position: Cursor) -> Seen {
+        lock(&self.state).look(position)
+    }
+
+    /// Has `cx` woken at the next change, whatever it is.
+    pub(super) fn register(&self, slot: usize, cx: &Context<'_>) {
+        let replaced = lock(&self.state).waiters.register(slot, cx.waker());
+        drop(replaced);
+    }
+
+    /// Offers entries that the store assigned, and the head after them if it is known.
+    pub(super) fn feed(&self, entries: &[Entry], head: Option<Head>) -> Advance {
+        self.change(|state| {
+            // An unanchored ring will be anchored by a read that may have been taken before these entries.
+            let Some(ring) = &mut state.ring else { return Feed::Gap };
+            let fed = ring.feed(entries);
+            match (fed, head) {
+                (Feed::Gap, _) | (_, None) => fed,
+                (fed, Some(head)) if head.closed => match ring.close(head) {
+                    Feed::Known => fed,
+                    closed => closed,
+                },
+                (fed, Some(_)) => fed,
+            }
+        })
+    }
+
+    /// Takes notice of the head that the store has now. One that is older than the ring's counts too: the log may have
+    /// lost its tail.
+    pub(super) fn check(&self, head: Head) -> Advance {
+        self.change(|state| match &state.ring {
+            Some(ring) if ring.head() == head => Feed::Known,
+            _ => Feed::Gap,
+        })
+    }
+
+    /// Takes notice of a head that may be outdated.
+    pub(super) fn hint(&self, head: Head) -> Advance {
+        self.change(|state| match &state.ring {
+            Some(ring) if !tells_more(head, ring.head()) => Feed::Known,
+            _ => Feed::Gap,
+        })
+    }
+
+    /// Takes notice of a read on a subscriber's behalf: the first one anchors the ring.
+    pub(super) fn anchor(&self, head: Head) -> Advance {
+        self.change(|state| match &state.ring {
+            Some(ring) if !tells_more(head, ring.head()) => Feed::Known,
+            Some(_) => Feed::Gap,
+            None => {
+                state.ring = Some(Ring::new(head, self.ring_bytes));
+                Feed::Taken
+            }
+        })
+    }
+
+    /// Takes what a read after the ring's own head gave.
+    pub(super) fn advance(&self, page: &Page) {
+        let _ = self.change(|state| {
+            let ring = state.ring.get_or_insert_with(|| Ring::new(page.head, self.ring_bytes));
+            let whole = page.outcome == Outcome::Continued && page.next == page.head.cursor;
+            // Another history, or more than a ring is for: everybody goes on from a position of their own.
+            if !whole || ring.feed(&page.entries) == Feed::Gap || ring.close(page.head) == Feed::Gap {
+                let outdated = page.outcome == Outcome::Continued && !tells_more(page.head, ring.head());
+                if !outdated {
+                    *ring = Ring::new(page.head, self.ring_bytes);
+                }
+            }
+            Feed::Taken
+        });
+    }
+
+    /// Claims the right to read on the ring's behalf, from the position returned. Whoever gets it calls
+    /// [`Topic::go_on_advancing`] or [`Topic::abandon_advance`].
+    pub(super) fn begin_advance(&self) -> Option<Cursor> {
+        let mut state = lock(&self.state);
+        let from = state.ring.as_ref()?.head().cursor;
+        if !state.stale || state.advancing {
+            return None;
+        }
+        state.stale = false;
+        state.advancing = true;
+        Some(from)
+    }
+
+    /// After one read on the ring's behalf: where the next one starts, if something was seen meanwhile; else the right to
+    /// read is given back in the same step, so that whatever is seen from now on finds nobody reading.
+    pub(super) fn go_on_advancing(&self) -> Option<Cursor> {
+        let mut state = lock(&self.state);
+        state.advancing = std::mem::take(&mut state.stale);
+        let from = state.ring.as_ref().map(|ring| ring.head().cursor);
+        from.filter(|_| state.advancing)
+    }
+
+    /// Gives the right to read back without having read.
+    pub(super) fn abandon_advance(&self) {
+        lock(&self.state).advancing = false;
+    }
+
+    /// Notes that what the ring holds may not be the channel's history any more.
+    pub(super) fn distrust(&self) -> Advance {
+        self.change(|_| Feed::Gap)
+    }
+
+    /// Wakes everybody, without a change.
+    pub(super) fn wake_all(&self) {
+        let wakers = lock(&self.state).waiters.take();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn change(&self, apply: impl FnOnce(&mut State) -> Feed) -> Advance {
+        let mut state = lock(&self.state);
+        let fed = apply(&mut state);
+        let wakers = match fed {
+            Feed::Taken => {
+                state.version += 1;
+                state.waiters.take()
+            }
+            Feed::Gap => {
+                state.stale = true;
+                Vec::new()
+            }
+            Feed::Known => Vec::new(),
+        };
+        let needed = state.stale && !state.advancing && state.ring.is_some();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        if needed { Advance::Needed } else { Advance::No }
+    }
+}
+
+impl State {
+    fn look(&mut self, position: Cursor) -> Seen {
+        match self.ring.as_mut().map_or(Lookup::Elsewhere, |ring| ring.lookup(position)) {
+            Lookup::Batch(batch) => Seen::Batch(batch),
+            Lookup::CaughtUp { closed } => Seen::CaughtUp { closed },
+            Lookup::Elsewhere => Seen::Elsewhere { version: self.version },
+        }
+    }
+}
+
+/// Whether `head` can be news to a ring at `known`: not when it lies further back in the same epoch, as that of a snapshot
+/// does that was taken before the ring's newest entries came.
+fn tells_more(head: Head, known: Head) -> bool {
+    let further_back = head.cursor.epoch == known.cursor.epoch && head.cursor.seq < known.cursor.seq;
+    head != known && !further_back
+}
+
+/// Wakers by slot.
+#[derive(Debug, Default)]
+struct Waiters {
+    slots: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Waiters {
+    fn join(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        })
+    }
+
+    fn leave(&mut self, slot: usize) -> Option<Waker> {
+        self.free.push(slot);
+        let waker = self.slots.get_mut(slot).and_then(Option::take);
+        if self.free.len() == self.slots.len() {
+            *self = Self::default();
+        }
+        waker
+    }
+
+    /// Returns the waker that was there, to be dropped after the lock.
+    fn register(&mut self, slot: usize, waker: &Waker) -> Option<Waker> {
+        match self.slots.get_mut(slot)? {
+            Some(same) if same.will_wake(waker) => None,
+            place => place.replace(waker.clone()),
+        }
+    }
+
+    fn take(&mut self) -> Vec<Waker> {
+        self.slots.iter_mut().filter_map(Option::take).collect()
+    }
+}
