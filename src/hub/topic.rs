@@ -288,3 +288,6 @@ impl Waiters {
         self.slots.iter_mut().filter_map(Option::take).collect()
     }
 }
+
+#[cfg(all(test, tower_events_loom))]
+mod race;

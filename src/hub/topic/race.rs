@@ -1,0 +1,202 @@
+//! The races of a topic, explored by `loom`: a wake that comes while a reader parks, the hand-over between reading the store
+//! and the ring, and a reader that leaves while it is woken.
+//!
+//! `RUSTFLAGS="--cfg tower_events_loom" cargo test --lib --release race`
+
+use std::task::Poll;
+
+use loom::{
+    future::block_on,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use super::*;
+use crate::{event::Data, store::Entry};
+
+const LAST: u64 = 2;
+
+fn at(seq: u64) -> Cursor {
+    Cursor { epoch: 1, seq, tag: seq as u32 }
+}
+
+fn head(seq: u64) -> Head {
+    Head { cursor: at(seq), closed: false }
+}
+
+fn entry(seq: u64) -> Entry {
+    let channel = Channel::new("a").unwrap();
+    let prev_tag = at(seq - 1).tag;
+    Entry { channel, cursor: at(seq), prev_tag, appended: 0, time: 0, name: None, data: Data::text("") }
+}
+
+fn topic() -> Arc<Topic> {
+    Arc::new(Topic::new(Channel::new("a").unwrap(), 1 << 20))
+}
+
+#[test]
+fn a_reader_that_parks_is_woken_by_what_is_fed_meanwhile() {
+    loom::model(|| {
+        let topic = topic();
+        let _ = topic.anchor(head(0));
+        let publisher = thread::spawn({
+            let topic = topic.clone();
+            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::No)
+        });
+        let slot = topic.join();
+        let seen = block_on(std::future::poll_fn(|cx| match topic.poll(slot, at(0), cx) {
+            Seen::Batch(batch) => Poll::Ready(batch.next()),
+            _ => Poll::Pending,
+        }));
+        assert_eq!(seen, at(1));
+        publisher.join().unwrap();
+    });
+}
+
+/// A store that is only a head: entry `n` is `entry(n)`.
+struct Log(Mutex<u64>);
+
+impl Log {
+    fn head(&self) -> u64 {
+        *self.0.lock().unwrap()
+    }
+
+    fn page_after(&self, from: Cursor) -> Page {
+        let last = self.head();
+        let entries = (from.seq + 1..=last).map(entry).collect();
+        Page { outcome: Outcome::Continued, from, entries, next: at(last), head: head(last) }
+    }
+}
+
+/// What the hub does when a topic asks for it.
+fn advance_if(advance: Advance, topic: &Topic, log: &Log) {
+    let mut from = match advance {
+        Advance::Needed => topic.begin_advance(),
+        Advance::No => None,
+    };
+    while let Some(position) = from {
+        topic.advance(&log.page_after(position));
+        from = topic.go_on_advancing();
+    }
+}
+
+/// What a leg does: the ring where it holds the position, else the store, and wait only where nothing follows.
+fn read_to_the_end(topic: &Topic, log: &Log) {
+    let slot = topic.join();
+    let (mut position, mut verified) = (at(0), None);
+    let read = |cx: &mut Context<'_>| {
+        while position != at(LAST) {
+            match topic.poll(slot, position, cx) {
+                Seen::Batch(batch) => {
+                    assert_eq!(batch.frames()[0].entry().prev(), position, "nothing is skipped, nothing comes twice");
+                    position = batch.next();
+                }
+                Seen::CaughtUp { .. } => return Poll::Pending,
+                Seen::Elsewhere { version } if verified == Some(version) => return Poll::Pending,
+                Seen::Elsewhere { .. } => {
+                    let version = topic.version();
+                    let page = log.page_after(position);
+                    advance_if(topic.anchor(page.head), topic, log);
+                    verified = page.entries.is_empty().then_some(version);
+                    position = page.next;
+                }
+            }
+        }
+        Poll::Ready(())
+    };
+    let mut read = read;
+    block_on(std::future::poll_fn(move |cx| read(cx)));
+    topic.leave(slot);
+}
+
+#[test]
+fn the_hand_over_from_the_store_to_the_ring_neither_skips_nor_hangs() {
+    loom::model(|| {
+        let (topic, log) = (topic(), Arc::new(Log(Mutex::new(0))));
+        let publisher = thread::spawn({
+            let (topic, log) = (topic.clone(), log.clone());
+            move || {
+                for seq in 1..=LAST {
+                    *log.0.lock().unwrap() = seq;
+                    advance_if(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
+                }
+            }
+        });
+        read_to_the_end(&topic, &log);
+        publisher.join().unwrap();
+    });
+}
+
+#[test]
+fn entries_that_are_fed_out_of_order_are_all_read() {
+    loom::model(|| {
+        let (topic, log) = (topic(), Arc::new(Log(Mutex::new(0))));
+        let _ = topic.anchor(head(0));
+        let publishers = [1, 2].map(|_| {
+            let (topic, log) = (topic.clone(), log.clone());
+            thread::spawn(move || {
+                let seq = {
+                    let mut last = log.0.lock().unwrap();
+                    *last += 1;
+                    *last
+                };
+                advance_if(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
+            })
+        });
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+        // Whoever found a gap has read the store, or left that to the one who was reading.
+        assert!(matches!(topic.peek(at(LAST)), Seen::CaughtUp { .. }));
+    });
+}
+
+#[test]
+fn a_reader_that_leaves_takes_no_one_elses_wake() {
+    loom::model(|| {
+        let topic = topic();
+        let _ = topic.anchor(head(0));
+        let leaver = topic.join();
+        let publisher = thread::spawn({
+            let topic = topic.clone();
+            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::No)
+        });
+        let stayer = thread::spawn({
+            let topic = topic.clone();
+            move || {
+                let slot = topic.join();
+                block_on(std::future::poll_fn(|cx| match topic.poll(slot, at(0), cx) {
+                    Seen::Batch(_) => Poll::Ready(()),
+                    _ => Poll::Pending,
+                }));
+            }
+        });
+        topic.leave(leaver);
+        publisher.join().unwrap();
+        stayer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_drain_reaches_a_reader_that_parks() {
+    loom::model(|| {
+        let (topic, draining) = (topic(), Arc::new(AtomicBool::new(false)));
+        let _ = topic.anchor(head(0));
+        let drainer = thread::spawn({
+            let (topic, draining) = (topic.clone(), draining.clone());
+            move || {
+                draining.store(true, Ordering::SeqCst);
+                topic.wake_all();
+            }
+        });
+        let slot = topic.join();
+        block_on(std::future::poll_fn(|cx| {
+            let _ = topic.poll(slot, at(0), cx);
+            if draining.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        drainer.join().unwrap();
+    });
+}
