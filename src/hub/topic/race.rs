@@ -155,6 +155,25 @@ fn entries_that_are_fed_out_of_order_are_all_read() {
 }
 
 #[test]
+fn a_hint_that_comes_while_the_store_is_read_is_not_forgotten() {
+    loom::model(|| {
+        let (topic, log) = (topic(), Arc::new(Log(Mutex::new(0))));
+        let _ = topic.anchor(head(0));
+        let publishers = [1, 2].map(|_| {
+            let (topic, log) = (topic.clone(), log.clone());
+            thread::spawn(move || {
+                *log.0.lock().unwrap() += 1;
+                advance_if(topic.hint(head(log.head())), &topic, &log);
+            })
+        });
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+        assert!(matches!(topic.peek(at(LAST)), Seen::CaughtUp { .. }));
+    });
+}
+
+#[test]
 fn a_reader_that_leaves_takes_no_one_elses_wake() {
     loom::model(|| {
         let topic = topic();

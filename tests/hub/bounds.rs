@@ -1,0 +1,68 @@
+//! What a hub holds, at most.
+
+use std::time::Duration;
+
+use tower_events::{Hub, HubOptions, MemoryStore, SubscribeError, Subscription};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn readers_above_the_bound_are_refused_until_one_goes() {
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().readers(2));
+    let one = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let _two = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let third = hub.subscribe(Subscription::new(channel("a"))).await;
+    assert!(matches!(third, Err(SubscribeError::TooManyReaders { .. })));
+    drop(one);
+    assert!(hub.subscribe(Subscription::new(channel("a"))).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_without_readers_linger_in_a_bounded_number() {
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().lingering(10));
+    for n in 0..100 {
+        drop(hub.subscribe(Subscription::new(channel(&n.to_string()))).await.unwrap());
+    }
+    assert_eq!(hub.stats().topics, 10);
+    let none = Hub::with_options(MemoryStore::default(), HubOptions::default().linger(Duration::ZERO));
+    drop(none.subscribe(Subscription::new(channel("a"))).await.unwrap());
+    assert_eq!(none.stats().topics, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_lingers_is_found_again_by_the_next_poll() {
+    let hub = Hub::new(MemoryStore::default());
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    publish(&hub, "a", 1).await;
+    assert_eq!(texts(&mut subscriber).await, ["1"]);
+    let cursors = subscriber.cursors();
+    drop(subscriber);
+    publish(&hub, "a", 2).await;
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a")).resume(&cursors)).await.unwrap();
+    assert_eq!(texts(&mut subscriber).await, ["2"]);
+}
+
+#[test]
+fn a_hub_outlives_the_runtime_of_its_first_readers() {
+    let hub = Hub::new(MemoryStore::default());
+    for round in 0..3 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+            publish(&hub, "a", round).await;
+            assert_eq!(texts(&mut subscriber).await, [round.to_string()]);
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_hub_lets_go_of_its_store() {
+    let store = std::sync::Arc::new(MemoryStore::default());
+    let hub = Hub::new(store.clone());
+    drop(hub.subscribe(Subscription::new(channel("a"))).await.unwrap());
+    drop(hub);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(std::sync::Arc::strong_count(&store), 1);
+}

@@ -1,0 +1,163 @@
+//! Every event once and in order, however the subscriber keeps up.
+
+use std::time::Duration;
+
+use tower_events::{
+    Delivery, Hub, HubOptions, MemoryStore, Retention, Store, Subscription,
+    store::{Append, Limit, Start},
+};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_after_subscribing_comes_at_once_and_in_order() {
+    let hub = Hub::new(MemoryStore::default());
+    publish(&hub, "a", "before").await;
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    for n in 0..10 {
+        publish(&hub, "a", n).await;
+        assert_eq!(texts(&mut subscriber).await, [n.to_string()]);
+    }
+    assert!(is_parked(&mut subscriber).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_where_it_is_told() {
+    let hub = Hub::new(MemoryStore::default());
+    let a = channel("a");
+    for n in 1..=5_u64 {
+        hub.publish(&a, Event::text(n.to_string()).at(n * 100).unwrap()).await.unwrap();
+    }
+    let third = hub.store().read(&a, Start::Earliest, Limit { events: 3, bytes: 1 << 20 }).await.unwrap().next;
+    let table = [
+        (Start::Earliest, vec!["1", "2", "3", "4", "5"]),
+        (Start::After(third), vec!["4", "5"]),
+        (Start::Time(300), vec!["4", "5"]),
+        (Start::Last(2), vec!["4", "5"]),
+        (Start::Last(0), vec![]),
+        (Start::Latest, vec![]),
+        (Start::Time(500), vec![]),
+    ];
+    for (start, expected) in table {
+        let mut subscriber = hub.subscribe(Subscription::new(&a).start(start)).await.unwrap();
+        if !expected.is_empty() {
+            assert_eq!(texts_of(&mut subscriber, expected.len()).await, expected, "{start:?}");
+        }
+        assert!(is_parked(&mut subscriber).await, "{start:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_falls_behind_the_ring_reads_the_store_and_rejoins() {
+    let store = MemoryStore::new(Retention::default().events(10_000));
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1_000));
+    let mut slow = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let mut quick = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    for n in 0..1_000 {
+        publish(&hub, "a", n).await;
+        assert_eq!(texts(&mut quick).await, [n.to_string()]);
+    }
+    let expected: Vec<_> = (0..1_000).map(|n| n.to_string()).collect();
+    assert_eq!(texts_of(&mut slow, 1_000).await, expected);
+    publish(&hub, "a", "live").await;
+    assert_eq!(texts(&mut slow).await, ["live"]);
+    assert!(hub.stats().ring_bytes <= 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_handed_out_in_one_piece() {
+    let hub = Hub::new(MemoryStore::default());
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    hub.publish_all(&channel("a"), events(0..16)).await.unwrap();
+    assert_eq!(texts(&mut subscriber).await.len(), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_channels_come_in_one_subscription_and_resume_from_one_token() {
+    let hub = Hub::new(MemoryStore::default());
+    let both = channels(["a", "b"]);
+    let mut subscriber = hub.subscribe(Subscription::new(both.clone())).await.unwrap();
+    publish(&hub, "a", "a1").await;
+    publish(&hub, "b", "b1").await;
+    let mut seen = texts_of(&mut subscriber, 2).await;
+    seen.sort();
+    assert_eq!(seen, ["a1", "b1"]);
+
+    let token = subscriber.cursors().to_string().parse().unwrap();
+    drop(subscriber);
+    publish(&hub, "b", "b2").await;
+    publish(&hub, "a", "a2").await;
+    let mut subscriber = hub.subscribe(Subscription::new(both).resume(&token)).await.unwrap();
+    let mut seen = texts_of(&mut subscriber, 2).await;
+    seen.sort();
+    assert_eq!(seen, ["a2", "b2"]);
+    assert!(is_parked(&mut subscriber).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_channel_does_not_starve_the_others() {
+    let hub = Hub::new(MemoryStore::default());
+    let mut subscriber = hub.subscribe(Subscription::new(channels(["busy", "quiet"]))).await.unwrap();
+    publish(&hub, "quiet", "at last").await;
+    for n in 0..3 {
+        publish(&hub, "busy", n).await;
+        if texts(&mut subscriber).await == ["at last"] {
+            return;
+        }
+    }
+    panic!("the quiet channel was never served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_appends_comes_too() {
+    let store = MemoryStore::default();
+    let (here, there) = (Hub::new(store.clone()), Hub::new(store.clone()));
+    let mut subscriber = here.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    publish(&there, "a", "from there").await;
+    assert_eq!(texts(&mut subscriber).await, ["from there"]);
+    store.append(&channel("a"), Append::new(events(["past all hubs"]))).await.unwrap();
+    assert_eq!(texts(&mut subscriber).await, ["past all hubs"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_channel_is_read_to_its_end() {
+    let hub = Hub::new(MemoryStore::default());
+    let mut subscriber = hub.subscribe(Subscription::new(channels(["a", "b"]))).await.unwrap();
+    hub.append(&channel("a"), Append::new(events(["last"])).closing()).await.unwrap();
+    assert_eq!(texts(&mut subscriber).await, ["last"]);
+    assert!(matches!(next(&mut subscriber).await, Delivery::Closed(closed) if closed.channel == channel("a")));
+    publish(&hub, "b", "others go on").await;
+    assert_eq!(texts(&mut subscriber).await, ["others go on"]);
+    assert!(!subscriber.at_end());
+    hub.close(&channel("b")).await.unwrap();
+    assert!(subscriber.at_end());
+    assert!(matches!(next(&mut subscriber).await, Delivery::Closed(closed) if closed.channel == channel("b")));
+    assert!(subscriber.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resume_from_the_end_of_a_closed_channel_is_at_the_end() {
+    let hub = Hub::new(MemoryStore::default());
+    publish(&hub, "a", 1).await;
+    let end = hub.close(&channel("a")).await.unwrap();
+    let resume = Subscription::new(channel("a")).resume(&end.cursor.into());
+    let subscriber = hub.subscribe(resume).await.unwrap();
+    assert!(subscriber.at_end());
+}
+
+#[tokio::test]
+async fn dropping_a_subscriber_at_any_point_is_the_normal_end() {
+    let hub = Hub::new(MemoryStore::default());
+    publish(&hub, "a", 1).await;
+    for polls in 0..5 {
+        let mut subscribe = Box::pin(hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)));
+        for _ in 0..polls {
+            let _ = tokio::time::timeout(Duration::ZERO, &mut subscribe).await.map(|done| done.map(drop));
+            if polls > 1 {
+                break;
+            }
+        }
+        drop(subscribe);
+        assert_eq!(hub.stats().readers, 0);
+    }
+}

@@ -1,0 +1,63 @@
+//! The hub, without HTTP: what a subscriber in the process sees.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod bounds;
+mod delivery;
+mod drain;
+mod listening;
+mod resets;
+
+use tower_events::{Channel, Channels, Delivery, Event, Hub, Reset, Subscriber};
+
+fn channel(name: &str) -> Channel {
+    Channel::new(name).unwrap()
+}
+
+fn channels<const N: usize>(names: [&str; N]) -> Channels {
+    Channels::new(names.map(channel)).unwrap()
+}
+
+fn events(texts: impl IntoIterator<Item = impl ToString>) -> Vec<Event> {
+    texts.into_iter().map(|text| Event::text(text.to_string())).collect()
+}
+
+async fn publish(hub: &Hub, name: &str, text: impl ToString) {
+    hub.publish(&channel(name), Event::text(text.to_string())).await.unwrap();
+}
+
+async fn next(subscriber: &mut Subscriber) -> Delivery {
+    subscriber.next().await.expect("not ended").expect("no failure")
+}
+
+/// The next delivery's texts; it must be events.
+async fn texts(subscriber: &mut Subscriber) -> Vec<String> {
+    match next(subscriber).await {
+        Delivery::Events(events) => events.entries().map(|entry| entry.data.as_text().unwrap().to_owned()).collect(),
+        other => panic!("events expected, not {other:?}"),
+    }
+}
+
+/// The texts of as many deliveries as it takes to see `count` events.
+async fn texts_of(subscriber: &mut Subscriber, count: usize) -> Vec<String> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        seen.extend(texts(subscriber).await);
+    }
+    seen
+}
+
+/// The next delivery; it must be a reset.
+async fn reset(subscriber: &mut Subscriber) -> Reset {
+    match next(subscriber).await {
+        Delivery::Reset(reset) => reset,
+        other => panic!("a reset expected, not {other:?}"),
+    }
+}
+
+/// Whether nothing is there to hand out, also after every task that can run has run.
+async fn is_parked(subscriber: &mut Subscriber) -> bool {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::timeout(std::time::Duration::ZERO, subscriber.next()).await.is_err()
+}
