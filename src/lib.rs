@@ -10,6 +10,10 @@ pub mod hub;
 pub mod store;
 pub mod stores;
 
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
+
 pub use self::{
     channel::{Channel, Channels},
     cursor::{Cursor, Cursors, epoch_of},

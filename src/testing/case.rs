@@ -1,0 +1,231 @@
+//! One run of one clause: a place, a store on it, and answers that say what was expected. Knows no clause.
+
+use std::{fmt::Debug, future::poll_fn, pin::Pin, task::Context, task::Poll, task::Waker, time::Duration};
+
+use futures_core::Stream;
+
+use super::harness::{Harness, Time, Unable};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    event::Event,
+    store::{Append, Appended, Change, Entry, Head, Limit, Outcome, Page, Retention, Start, Store, StoreError},
+};
+
+/// One run of one clause.
+pub(super) struct Case<'a, H: Harness> {
+    clause: &'static str,
+    harness: &'a H,
+    place: H::Place,
+    pub(super) store: H::Store,
+}
+
+impl<'a, H: Harness> Case<'a, H> {
+    /// Opens a place that keeps as much as is usual.
+    pub(super) async fn new(clause: &'static str, harness: &'a H) -> Self {
+        Self::keeping(clause, harness, Retention::default()).await
+    }
+
+    pub(super) async fn keeping(clause: &'static str, harness: &'a H, retention: Retention) -> Self {
+        let place = harness.place(retention).await;
+        let store = harness.open(&place).await;
+        Self { clause, harness, place, store }
+    }
+
+    /// A second store on the same place.
+    pub(super) async fn second(&self) -> H::Store {
+        self.harness.open(&self.place).await
+    }
+
+    pub(super) fn time(&self) -> Time {
+        self.harness.time()
+    }
+
+    /// Lets some units of time pass.
+    pub(super) async fn advance(&self, units: u32) {
+        self.harness.advance(&self.place, self.harness.time().unit() * units).await;
+    }
+
+    /// Steps the clock back, or says that the clause is skipped.
+    pub(super) async fn step_back(&self, units: u32) -> Option<()> {
+        let unit = self.harness.time().unit();
+        self.or_skip(self.harness.step_back(&self.place, unit * units).await)
+    }
+
+    /// Cuts a tail, or says that the clause is skipped.
+    pub(super) async fn lose_tail(&self, channel: &Channel, n: u64) -> Option<()> {
+        self.or_skip(self.harness.lose_tail(&self.place, channel, n).await)
+    }
+
+    fn or_skip(&self, able: Result<(), Unable>) -> Option<()> {
+        if let Err(Unable(why)) = able {
+            eprintln!("=== SKIPPED clause {}: {why} ===", self.clause);
+        }
+        able.ok()
+    }
+
+    /// Appends one event per text.
+    pub(super) async fn append<T: Into<String>>(
+        &self,
+        channel: &Channel,
+        texts: impl IntoIterator<Item = T>,
+    ) -> Appended {
+        let append = Append::new(texts.into_iter().map(Event::text));
+        self.done("an append", self.store.append(channel, append).await)
+    }
+
+    pub(super) async fn append_all(&self, channel: &Channel, append: Append) -> Appended {
+        self.done("an append", self.store.append(channel, append).await)
+    }
+
+    pub(super) async fn read(&self, channel: &Channel, start: Start) -> Page {
+        self.read_at_most(channel, start, ALL).await
+    }
+
+    pub(super) async fn read_at_most(&self, channel: &Channel, start: Start, limit: Limit) -> Page {
+        self.done("a read", self.store.read(channel, start, limit).await)
+    }
+
+    /// The page after a resume that must continue.
+    pub(super) async fn continued(&self, channel: &Channel, after: Cursor) -> Page {
+        let page = self.read(channel, Start::After(after)).await;
+        self.same("the outcome of a resume from a proven position", page.outcome, Outcome::Continued);
+        self.same("where a continued page starts", page.from, after);
+        page
+    }
+
+    pub(super) async fn head(&self, channel: &Channel) -> Head {
+        let heads = self.done("heads", self.store.heads(std::slice::from_ref(channel)).await);
+        self.same("the number of heads for one channel", heads.len(), 1);
+        self.some("a head", heads.first().copied())
+    }
+
+    /// Watches, and takes the first hint, which must be a resync.
+    pub(super) async fn watch(&self) -> Watch<'a, H> {
+        let mut watch = Watch { clause: self.clause, harness: self.harness, stream: Box::pin(self.store.changes()) };
+        let first = watch.next("the first hint").await;
+        if !matches!(first, Change::Resync) {
+            self.fail("the first hint", "Resync", &first);
+        }
+        watch
+    }
+
+    /// Fails unless `seen` is `expected`.
+    #[track_caller]
+    pub(super) fn same<T: PartialEq + Debug>(&self, what: &str, seen: T, expected: T) {
+        if seen != expected {
+            self.fail(what, format_args!("{expected:?}"), &seen);
+        }
+    }
+
+    /// Fails unless `seen` is as `expected` says.
+    #[track_caller]
+    pub(super) fn holds<T: Debug>(&self, expected: &str, seen: T, test: impl FnOnce(&T) -> bool) {
+        if !test(&seen) {
+            self.fail("the answer", expected, &seen);
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn done<T>(&self, what: &str, result: Result<T, StoreError>) -> T {
+        result.unwrap_or_else(|error| self.fail(what, "success", &error))
+    }
+
+    #[track_caller]
+    pub(super) fn some<T>(&self, what: &str, value: Option<T>) -> T {
+        value.unwrap_or_else(|| self.fail(what, "one", &"none"))
+    }
+
+    #[track_caller]
+    pub(super) fn refused<T: Debug>(
+        &self,
+        what: &str,
+        result: Result<T, StoreError>,
+        test: impl FnOnce(&StoreError) -> bool,
+    ) {
+        match result {
+            Err(error) if test(&error) => {}
+            other => self.fail(what, "to be refused for its reason", &other),
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn fail(&self, what: &str, expected: impl std::fmt::Display, seen: &dyn Debug) -> ! {
+        panic!("clause `{}`: {what}: expected {expected}, seen {seen:?}", self.clause)
+    }
+}
+
+/// The hints of a store, waited for with an end.
+pub(super) struct Watch<'a, H: Harness> {
+    clause: &'static str,
+    harness: &'a H,
+    stream: Pin<Box<dyn Stream<Item = Change> + Send>>,
+}
+
+impl<H: Harness> Watch<'_, H> {
+    /// The next hint; fails when none comes within 200 units.
+    pub(super) async fn next(&mut self, what: &str) -> Change {
+        let next = poll_fn(|cx| self.stream.as_mut().poll_next(cx));
+        let longest = (self.harness.time().unit() * 200).max(Duration::from_secs(10));
+        match tokio::time::timeout(longest, next).await {
+            Ok(Some(change)) => change,
+            Ok(None) => panic!("clause `{}`: {what}: expected a hint, seen the end of the changes", self.clause),
+            Err(_) => panic!("clause `{}`: {what}: expected a hint, seen none for {longest:?}", self.clause),
+        }
+    }
+
+    /// The hint that is there without waiting.
+    pub(super) fn now(&mut self) -> Option<Change> {
+        match self.stream.as_mut().poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(change)) => Some(change),
+            Poll::Ready(None) => panic!("clause `{}`: changes: expected no end, seen one", self.clause),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Takes hints until one speaks of `channel` at `seq` or later, or of everything. Returns what entries came meanwhile.
+    pub(super) async fn until(&mut self, channel: &Channel, seq: u64) -> Vec<Entry> {
+        let mut seen = Vec::new();
+        loop {
+            match self.next(&format!("a hint of {channel:?} at {seq}")).await {
+                Change::Resync => return seen,
+                Change::Head(of, head) if of == *channel && head.cursor.seq >= seq => return seen,
+                Change::Head(..) => {}
+                Change::Entries(entries) => {
+                    seen.extend(entries.into_iter().filter(|entry| entry.channel == *channel));
+                    if seen.last().is_some_and(|last| last.cursor.seq >= seq) {
+                        return seen;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The texts of some entries.
+pub(super) fn texts(entries: &[Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.data.as_shown()).collect()
+}
+
+pub(super) fn seqs(entries: &[Entry]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.cursor.seq).collect()
+}
+
+pub(super) fn numbered(from: u64, to: u64) -> Vec<String> {
+    (from..=to).map(|n| n.to_string()).collect()
+}
+
+pub(super) fn channel(name: &str) -> Channel {
+    Channel::new(name).unwrap_or_else(|error| panic!("{name:?}: {error}"))
+}
+
+pub(super) fn keyed(text: &str, key: &str) -> Event {
+    Event::text(text).keyed(key).unwrap_or_else(|error| panic!("{key:?}: {error}"))
+}
+
+pub(super) fn timed(text: &str, time: u64) -> Event {
+    Event::text(text).at(time).unwrap_or_else(|error| panic!("{time}: {error}"))
+}
+
+/// More than any clause leaves in a channel.
+pub(super) const ALL: Limit = Limit { events: 1_000_000, bytes: 1 << 30 };

@@ -1,0 +1,156 @@
+//! The clauses of the store contract, one function each. Each opens a place of its own and knows no particular store.
+
+mod changes;
+mod concurrency;
+mod conditions;
+mod keys;
+mod order;
+mod records;
+mod resume;
+mod retention;
+
+use std::{future::Future, pin::Pin};
+
+pub use self::{
+    changes::{
+        changes_begin_with_a_resync, changes_not_taken_are_coalesced, changes_tell_of_appends,
+        changes_tell_of_close_init_and_delete, dropped_changes_do_no_harm,
+    },
+    concurrency::{
+        a_dropped_append_happened_whole_or_not_at_all, many_appenders_leave_one_dense_order,
+        of_many_who_expect_the_same_one_wins, pages_have_no_holes_while_others_trim,
+    },
+    conditions::{
+        a_close_is_one_step_with_its_append, an_append_happens_only_as_expected, an_init_happens_only_as_expected,
+        init_opens_a_closed_channel, nothing_follows_a_close,
+    },
+    keys::{
+        a_key_is_appended_once, a_key_is_forgotten_after_its_window, a_key_outlives_its_entry,
+        a_repeated_append_succeeds_as_the_first_did, each_event_of_a_batch_is_judged_alone, init_clears_keys,
+        keys_belong_to_one_channel,
+    },
+    order::{
+        an_empty_append_returns_the_head, appends_a_batch_whole_and_in_order, channels_are_apart,
+        data_and_names_come_back_as_they_were, from_latest_nothing_is_missed, heads_are_the_newest_positions,
+        pages_are_bounded_by_count_and_bytes, reads_what_was_appended_exactly_once_in_order, stores_on_one_place_agree,
+    },
+    records::{
+        a_deleted_channel_raises_the_floor, a_forgotten_channel_raises_the_floor, a_record_outlives_its_entries,
+        an_absent_channel_continues_when_its_first_event_comes, init_replaces_the_history,
+        reading_an_absent_channel_stores_nothing, the_floor_covers_what_init_replaced,
+    },
+    resume::{
+        a_regrown_tail_is_another_history, a_time_is_trimmed_when_a_newer_entry_was_dropped, continues_only_on_proof,
+        says_trimmed_for_what_is_no_longer_kept, starts_at_a_time_and_goes_on_by_seq,
+        starts_at_earliest_latest_and_last,
+    },
+    retention::{
+        a_batch_larger_than_the_retention_is_fine, a_clock_that_steps_back_does_no_harm,
+        keeps_the_age_and_at_most_twice, keeps_the_bytes_and_at_most_twice, keeps_the_count_and_at_most_twice,
+    },
+};
+use super::harness::Harness;
+pub use super::model::{agrees_with_a_model, agrees_with_a_model_from};
+
+/// A clause by name.
+pub struct Clause<H> {
+    name: &'static str,
+    run: Run<H>,
+}
+
+type Run<H> = for<'a> fn(&'a H) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+impl<H: Harness> Clause<H> {
+    /// The name: that of the function.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs the clause.
+    ///
+    /// # Panics
+    /// When it does not hold.
+    pub async fn run(&self, harness: &H) {
+        (self.run)(harness).await;
+    }
+}
+
+impl<H> std::fmt::Debug for Clause<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Runs all clauses on the harness, and says the name of each.
+///
+/// # Panics
+/// At the first that does not hold.
+pub async fn run_all<H: Harness>(harness: &H) {
+    for clause in all() {
+        println!("clause {}", clause.name());
+        clause.run(harness).await;
+    }
+}
+
+macro_rules! list {
+    ($($name:ident),* $(,)?) => {
+        vec![$(Clause { name: stringify!($name), run: |harness| Box::pin($name(harness)) }),*]
+    };
+}
+
+/// All clauses.
+#[must_use]
+pub fn all<H: Harness>() -> Vec<Clause<H>> {
+    list![
+        reads_what_was_appended_exactly_once_in_order,
+        appends_a_batch_whole_and_in_order,
+        an_empty_append_returns_the_head,
+        from_latest_nothing_is_missed,
+        pages_are_bounded_by_count_and_bytes,
+        heads_are_the_newest_positions,
+        data_and_names_come_back_as_they_were,
+        channels_are_apart,
+        stores_on_one_place_agree,
+        continues_only_on_proof,
+        says_trimmed_for_what_is_no_longer_kept,
+        a_regrown_tail_is_another_history,
+        starts_at_earliest_latest_and_last,
+        starts_at_a_time_and_goes_on_by_seq,
+        a_time_is_trimmed_when_a_newer_entry_was_dropped,
+        an_absent_channel_continues_when_its_first_event_comes,
+        reading_an_absent_channel_stores_nothing,
+        a_record_outlives_its_entries,
+        a_forgotten_channel_raises_the_floor,
+        a_deleted_channel_raises_the_floor,
+        init_replaces_the_history,
+        the_floor_covers_what_init_replaced,
+        a_key_is_appended_once,
+        each_event_of_a_batch_is_judged_alone,
+        keys_belong_to_one_channel,
+        a_key_outlives_its_entry,
+        a_key_is_forgotten_after_its_window,
+        init_clears_keys,
+        a_repeated_append_succeeds_as_the_first_did,
+        an_append_happens_only_as_expected,
+        an_init_happens_only_as_expected,
+        nothing_follows_a_close,
+        a_close_is_one_step_with_its_append,
+        init_opens_a_closed_channel,
+        keeps_the_count_and_at_most_twice,
+        keeps_the_bytes_and_at_most_twice,
+        keeps_the_age_and_at_most_twice,
+        a_clock_that_steps_back_does_no_harm,
+        a_batch_larger_than_the_retention_is_fine,
+        changes_begin_with_a_resync,
+        changes_tell_of_appends,
+        changes_tell_of_close_init_and_delete,
+        changes_not_taken_are_coalesced,
+        dropped_changes_do_no_harm,
+        many_appenders_leave_one_dense_order,
+        of_many_who_expect_the_same_one_wins,
+        a_dropped_append_happened_whole_or_not_at_all,
+        pages_have_no_holes_while_others_trim,
+        agrees_with_a_model,
+    ]
+}

@@ -1,0 +1,136 @@
+//! Hints. Reads are truth, so a hint may be late or coarse; on a store without load it has to come.
+
+use std::collections::HashMap;
+
+use super::super::{
+    case::{Case, channel, numbered},
+    harness::Harness,
+};
+use crate::{
+    event::{Data, Event},
+    store::{Append, Change, Entry, Expect, Store},
+};
+
+/// The first hint says that anything may have changed, for each watcher.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn changes_begin_with_a_resync<H: Harness>(harness: &H) {
+    let case = Case::new("changes_begin_with_a_resync", harness).await;
+    case.append(&channel("a"), ["before"]).await;
+    let first = case.watch().await;
+    let second = case.watch().await;
+    drop((first, second));
+}
+
+/// Appends are told of, those of this store and those of others, with the entries as the store assigned them or without.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn changes_tell_of_appends<H: Harness>(harness: &H) {
+    let case = Case::new("changes_tell_of_appends", harness).await;
+    let second = case.second().await;
+    let names = ["a", "b", "c"].map(channel);
+    let (mut one, mut two) = (case.watch().await, case.watch().await);
+    for round in 0..5 {
+        for name in &names {
+            let append = Append::new(numbered(1, 1 + round).into_iter().map(Event::text));
+            let store = if round % 2 == 0 { &case.store } else { &second };
+            let done = case.done("an append", store.append(name, append).await);
+            for watch in [&mut one, &mut two] {
+                let told = watch.until(name, done.head.cursor.seq).await;
+                let expected = done.entries.iter().filter(|entry| told.iter().any(|told| told.cursor == entry.cursor));
+                let told = told.iter().filter(|told| told.cursor.seq > done.head.cursor.seq - 1 - round);
+                case.same("the entries of a hint", told.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+            }
+        }
+    }
+}
+
+/// What else changes a head is told of, too.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn changes_tell_of_close_init_and_delete<H: Harness>(harness: &H) {
+    let case = Case::new("changes_tell_of_close_init_and_delete", harness).await;
+    let a = channel("a");
+    case.append(&a, ["1"]).await;
+    let mut watch = case.watch().await;
+    let closed = case.append_all(&a, Append::new([]).closing()).await.head;
+    told_of(&case, &mut watch, "a close", |change| matches!(change, Change::Head(_, head) if *head == closed)).await;
+    let new = case.done("an init", case.store.init(&a, vec![Event::text("2")], Expect::Any).await);
+    told_of(&case, &mut watch, "an init", |change| match change {
+        Change::Head(_, head) => *head == new,
+        Change::Entries(entries) => entries.last().is_some_and(|last| last.cursor == new.cursor),
+        Change::Resync => true,
+    })
+    .await;
+    case.done("a delete", case.store.delete(&a).await);
+    let absent = case.head(&a).await;
+    told_of(&case, &mut watch, "a delete", |change| matches!(change, Change::Head(_, head) if *head == absent)).await;
+}
+
+async fn told_of<H: Harness>(
+    _: &Case<'_, H>,
+    watch: &mut super::super::case::Watch<'_, H>,
+    what: &str,
+    test: impl Fn(&Change) -> bool,
+) {
+    loop {
+        let change = watch.next(&format!("a hint of {what}")).await;
+        if matches!(change, Change::Resync) || test(&change) {
+            return;
+        }
+    }
+}
+
+/// Hints that nobody takes stay bounded, and still lead to every head.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn changes_not_taken_are_coalesced<H: Harness>(harness: &H) {
+    let case = Case::new("changes_not_taken_are_coalesced", harness).await;
+    let mut watch = case.watch().await;
+    let large = Data::text("x".repeat(256 << 10));
+    let names = ["a", "b"].map(channel);
+    for _ in 0..48 {
+        for name in &names {
+            case.append_all(name, Append::new([Event::new(large.clone())])).await;
+        }
+    }
+    let heads = case.done("heads", case.store.heads(&names).await);
+    let mut missing: HashMap<_, _> = names.into_iter().zip(heads).collect();
+    let mut bytes = 0;
+    while !missing.is_empty() {
+        let change = match watch.now() {
+            Some(change) => change,
+            None => watch.next(&format!("hints that lead to {missing:?}")).await,
+        };
+        match change {
+            Change::Resync => missing.clear(),
+            Change::Head(of, head) => missing.retain(|missed, last| of != *missed || head.cursor != last.cursor),
+            Change::Entries(entries) => {
+                bytes += entries.iter().map(Entry::size).sum::<usize>();
+                missing.retain(|_, last| entries.iter().all(|entry| entry.cursor != last.cursor));
+            }
+        }
+    }
+    case.holds("at most 16 MiB of 24 MiB kept for a watcher", bytes, |bytes| *bytes <= 16 << 20);
+}
+
+/// Streams that are dropped, polled or not, disturb neither appends nor other streams.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn dropped_changes_do_no_harm<H: Harness>(harness: &H) {
+    let case = Case::new("dropped_changes_do_no_harm", harness).await;
+    let a = channel("a");
+    let mut kept = case.watch().await;
+    for _ in 0..20 {
+        drop(case.store.changes());
+        let dropped = case.watch().await;
+        let seq = case.append(&a, ["x"]).await.head.cursor.seq;
+        drop(dropped);
+        kept.until(&a, seq).await;
+    }
+}

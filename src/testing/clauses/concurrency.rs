@@ -1,0 +1,188 @@
+//! Many at once, and futures that are dropped. Worth running on a runtime with several threads.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use super::super::{
+    case::{ALL, Case, channel, keyed, texts},
+    harness::Harness,
+};
+use crate::{
+    event::Event,
+    store::{Append, Expect, Limit, Outcome, Reason, Retention, Start, Store, StoreError},
+};
+
+/// Batches of many appenders stay whole and in each appender's order, and a reader who follows sees each event once.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn many_appenders_leave_one_dense_order<H: Harness>(harness: &H) {
+    let case = Case::new("many_appenders_leave_one_dense_order", harness).await;
+    let (a, mut next) = (channel("a"), case.head(&channel("a")).await.cursor);
+    let mut appenders = Vec::new();
+    for who in 0..APPENDERS {
+        let (store, a) = (case.second().await, a.clone());
+        appenders.push(tokio::spawn(async move {
+            for n in 0..ROUNDS {
+                let batch = (0..3).map(|k| Event::text(format!("{who}:{:03}", n * 3 + k)));
+                appended(store.append(&a, Append::new(batch)).await);
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    let mut seen = Vec::new();
+    while seen.len() < APPENDERS * ROUNDS * 3 {
+        let page = case.read_at_most(&a, Start::After(next), Limit { events: 7, ..Limit::default() }).await;
+        case.same("the outcome of following", page.outcome, Outcome::Continued);
+        for entry in &page.entries {
+            case.same("the position before an entry", entry.prev(), next);
+            next = entry.cursor;
+        }
+        case.same("the position after a page", page.next, next);
+        seen.extend(page.entries);
+        tokio::task::yield_now().await;
+    }
+    for appender in appenders {
+        _ = appender.await;
+    }
+    let seen = texts(&seen);
+    for who in 0..APPENDERS {
+        let own: Vec<_> = seen.iter().filter(|text| text.starts_with(&format!("{who}:"))).copied().collect();
+        let expected: Vec<_> = (0..ROUNDS * 3).map(|n| format!("{who}:{n:03}")).collect();
+        case.same("one appender's events", own, expected.iter().map(|n| &**n).collect());
+    }
+    let whose = |text: &&str| text.split(':').next().map(str::to_owned);
+    for batch in seen.chunks(3) {
+        let rest = batch.iter().skip(1);
+        case.holds("a batch in one piece", batch, |batch| batch.iter().zip(rest).all(|(a, b)| whose(a) == whose(b)));
+    }
+}
+
+/// Of concurrent inits or appends that expect the same, exactly one succeeds.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn of_many_who_expect_the_same_one_wins<H: Harness>(harness: &H) {
+    let case = Case::new("of_many_who_expect_the_same_one_wins", harness).await;
+    for round in 0..10 {
+        let a = channel(&format!("a{round}"));
+        let mut racers = Vec::new();
+        for who in 0..6 {
+            let (store, a) = (case.second().await, a.clone());
+            racers.push(tokio::spawn(async move {
+                let event = Event::text(who.to_string());
+                let won = if who % 2 == 0 {
+                    store.init(&a, vec![event], Expect::NeverUsed).await.map(|head| head.cursor)
+                } else {
+                    let append = Append::new([event]).expecting(Expect::NeverUsed);
+                    store.append(&a, append).await.map(|done| done.head.cursor)
+                };
+                match won {
+                    Ok(cursor) => Some(cursor),
+                    Err(StoreError::Conflict { .. }) => None,
+                    Err(error) => panic!("a race: expected a winner or a conflict, seen {error:?}"),
+                }
+            }));
+        }
+        let mut winners = Vec::new();
+        for racer in racers {
+            match racer.await {
+                Ok(won) => winners.extend(won),
+                Err(error) => case.fail("a racer", "no panic", &error),
+            }
+        }
+        case.same("the winners", winners, vec![case.head(&a).await.cursor]);
+        case.same("the entries", case.read(&a, Start::Earliest).await.entries.len(), 1);
+    }
+}
+
+/// An append that is dropped after any number of polls leaves all of its events or none, in order with the others.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_dropped_append_happened_whole_or_not_at_all<H: Harness>(harness: &H) {
+    let case = Case::new("a_dropped_append_happened_whole_or_not_at_all", harness).await;
+    let a = channel("a");
+    let mut finished = false;
+    let mut polls = 0;
+    while !finished && polls < 50 {
+        let batch: Vec<_> = (0..5).map(|n| keyed(&format!("{polls}/{n}"), &format!("{polls}/{n}"))).collect();
+        finished = poll_and_drop(&case.store, &a, Append::new(batch.clone()), polls).await;
+        let before: Vec<_> = case.read(&a, Start::Earliest).await.entries;
+        let mine = before.iter().filter(|entry| entry.data.as_shown().starts_with(&format!("{polls}/"))).count();
+        case.holds("all of the dropped batch or nothing", mine, |n| [0, 5].contains(n));
+        // Whatever became of it: with the same keys it is there once.
+        let again = case.append_all(&a, Append::new(batch)).await;
+        case.holds("a repeated batch new as a whole or not at all", again.entries.len(), |n| [0, 5].contains(n));
+        polls += 1;
+    }
+    let all = case.read(&a, Start::Earliest).await.entries;
+    let expected: Vec<_> = (0..polls).flat_map(|p| (0..5).map(move |n| format!("{p}/{n}"))).collect();
+    case.same("all texts in the end", texts(&all), expected.iter().map(|text| &**text).collect());
+}
+
+/// Polls at most so often, whether woken or not, letting other tasks run in between. Says whether it came to an end.
+async fn poll_and_drop<S: Store>(store: &S, channel: &crate::Channel, append: Append, polls: usize) -> bool {
+    let mut future = pin!(store.append(channel, append));
+    for _ in 0..polls {
+        let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        match polled.map(drop) {
+            Poll::Ready(()) => return true,
+            Poll::Pending => tokio::task::yield_now().await,
+        }
+    }
+    false
+}
+
+/// A reader who is trimmed away is told so; what it gets has no hole that it was not told of.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn pages_have_no_holes_while_others_trim<H: Harness>(harness: &H) {
+    let retention = Retention::default().events(20);
+    let case = Case::keeping("pages_have_no_holes_while_others_trim", harness, retention).await;
+    let (a, second) = (channel("a"), Arc::new(case.second().await));
+    let mut next = case.head(&a).await.cursor;
+    let appender = tokio::spawn({
+        let a = a.clone();
+        async move {
+            for n in 0..200 {
+                appended(second.append(&a, Append::new((0..7).map(|k| Event::text(format!("{n}/{k}"))))).await);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    loop {
+        let ended = appender.is_finished();
+        let page = case.read_at_most(&a, Start::After(next), Limit { events: 3, ..Limit::default() }).await;
+        match page.outcome {
+            Outcome::Continued => case.same("where a continued page starts", page.from, next),
+            Outcome::Reset(Reason::Trimmed) => {
+                case.holds("a later start after a trim", page.from.seq, |seq| *seq > next.seq);
+            }
+            other @ Outcome::Reset(_) => case.fail("the outcome", "Continued or Trimmed", &other),
+        }
+        next = page.from;
+        for entry in &page.entries {
+            case.same("the position before an entry", entry.prev(), next);
+            next = entry.cursor;
+        }
+        if ended && next == page.head.cursor {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let all = case.read_at_most(&a, Start::Last(5), ALL).await;
+    case.same("the newest five", all.entries.len(), 5);
+}
+
+fn appended<T>(result: Result<T, StoreError>) -> T {
+    result.unwrap_or_else(|error| panic!("an append: expected success, seen {error:?}"))
+}
+
+const APPENDERS: usize = 5;
+const ROUNDS: usize = 40;

@@ -1,0 +1,135 @@
+//! Idempotency.
+
+use super::super::{
+    case::{Case, channel, keyed, numbered, texts},
+    harness::Harness,
+};
+use crate::{
+    event::Event,
+    store::{Append, Expect, Receipt, Retention, Start, Store},
+};
+
+/// The same key again appends nothing, and tells of the first append.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_key_is_appended_once<H: Harness>(harness: &H) {
+    let case = Case::new("a_key_is_appended_once", harness).await;
+    let (a, second) = (channel("a"), case.second().await);
+    let first = case.append_all(&a, Append::new([keyed("first", "k")])).await;
+    case.append(&a, ["between"]).await;
+    let again = Append::new([keyed("other text", "k")]);
+    for store in [&case.store, &second] {
+        let repeated = case.done("a repeated append", store.append(&a, again.clone()).await);
+        let expected: Vec<_> = first.receipts.iter().map(|first| Receipt { duplicate: true, ..*first }).collect();
+        case.same("the receipt of a repeated key", repeated.receipts, expected);
+        case.same("what a repeated key brought", repeated.entries, vec![]);
+    }
+    case.same("the texts", texts(&case.read(&a, Start::Earliest).await.entries), vec!["first", "between"]);
+    case.holds("a first receipt that is no duplicate", first.receipts, |receipts| {
+        receipts.iter().all(|r| !r.duplicate)
+    });
+}
+
+/// Of a batch, the new events are appended and the known ones are not, also when the batch itself repeats a key.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn each_event_of_a_batch_is_judged_alone<H: Harness>(harness: &H) {
+    let case = Case::new("each_event_of_a_batch_is_judged_alone", harness).await;
+    let a = channel("a");
+    let first = case.append_all(&a, Append::new([keyed("1", "k1")])).await;
+    let batch = [keyed("2", "k2"), keyed("again", "k1"), Event::text("3"), keyed("again", "k2"), Event::text("3")];
+    let done = case.append_all(&a, Append::new(batch)).await;
+    let duplicates: Vec<_> = done.receipts.iter().map(|receipt| receipt.duplicate).collect();
+    case.same("which are duplicates", duplicates, vec![false, true, false, true, false]);
+    let seqs: Vec<_> = done.receipts.iter().map(|receipt| receipt.cursor.seq - first.head.cursor.seq).collect();
+    case.same("the seqs after the first", seqs, vec![1, 0, 2, 1, 3]);
+    case.same("the new entries", texts(&done.entries), vec!["2", "3", "3"]);
+    case.same("the texts", texts(&case.read(&a, Start::Earliest).await.entries), vec!["1", "2", "3", "3"]);
+}
+
+/// A key says nothing about another channel.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn keys_belong_to_one_channel<H: Harness>(harness: &H) {
+    let case = Case::new("keys_belong_to_one_channel", harness).await;
+    for name in ["a", "b"] {
+        let done = case.append_all(&channel(name), Append::new([keyed("x", "k")])).await;
+        case.same("new entries", done.entries.len(), 1);
+    }
+}
+
+/// A key is recognised when its entry is long gone, by count or by age.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_key_outlives_its_entry<H: Harness>(harness: &H) {
+    let unit = harness.time().unit();
+    let retention = Retention::default().events(3).age(unit * 10).key_window(unit * 200);
+    let case = Case::keeping("a_key_outlives_its_entry", harness, retention).await;
+    let a = channel("a");
+    let first = case.append_all(&a, Append::new([keyed("first", "k")])).await;
+    for n in numbered(1, 20) {
+        case.append(&a, [n]).await;
+    }
+    for _ in 0..2 {
+        let again = case.append_all(&a, Append::new([keyed("first", "k")])).await;
+        case.same("what a key without its entry brought", again.entries, vec![]);
+        let (seen, expected) = (again.receipts.first().copied(), first.receipts.first().copied());
+        case.same("the receipt of a key without its entry", seen.map(|r| r.cursor), expected.map(|r| r.cursor));
+        case.advance(30).await;
+    }
+}
+
+/// After twice the window, a key is new.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_key_is_forgotten_after_its_window<H: Harness>(harness: &H) {
+    let unit = harness.time().unit();
+    let retention = Retention::default().key_window(unit * 10);
+    let case = Case::keeping("a_key_is_forgotten_after_its_window", harness, retention).await;
+    let a = channel("a");
+    case.append_all(&a, Append::new([keyed("first", "k")])).await;
+    case.advance(21).await;
+    // A store may forget while it appends.
+    case.append(&a, ["between"]).await;
+    let again = case.append_all(&a, Append::new([keyed("second", "k")])).await;
+    case.same("what a forgotten key brought", texts(&again.entries), vec!["second"]);
+}
+
+/// After an init, and for its own events, no key is known.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn init_clears_keys<H: Harness>(harness: &H) {
+    let case = Case::new("init_clears_keys", harness).await;
+    let a = channel("a");
+    case.append_all(&a, Append::new([keyed("1", "k1")])).await;
+    let events = vec![keyed("2", "k2"), keyed("2", "k2")];
+    case.done("an init", case.store.init(&a, events, Expect::Any).await);
+    let done = case.append_all(&a, Append::new([keyed("3", "k1"), keyed("4", "k2")])).await;
+    case.same("what cleared keys brought", texts(&done.entries), vec!["3", "4"]);
+    case.same("the texts", texts(&case.read(&a, Start::Earliest).await.entries), vec!["2", "2", "3", "4"]);
+}
+
+/// Repeating an append that closed, or expected what is no longer so, succeeds.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_repeated_append_succeeds_as_the_first_did<H: Harness>(harness: &H) {
+    let case = Case::new("a_repeated_append_succeeds_as_the_first_did", harness).await;
+    let a = channel("a");
+    let first = Append::new([keyed("1", "k1")]).expecting(Expect::NeverUsed);
+    let done = case.append_all(&a, first.clone()).await;
+    let last = Append::new([keyed("2", "k2")]).expecting(Expect::At(done.head.cursor)).closing();
+    let closed = case.append_all(&a, last.clone()).await;
+    for (repeated, cursor) in [(first, done.head.cursor), (last, closed.head.cursor)] {
+        let again = case.append_all(&a, repeated).await;
+        let receipts = again.receipts.iter().map(|receipt| (receipt.cursor, receipt.duplicate)).collect();
+        case.same("the receipt of a repeated append", receipts, vec![(cursor, true)]);
+        case.same("the head of a repeated append", again.head, closed.head);
+    }
+}

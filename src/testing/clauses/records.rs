@@ -1,0 +1,187 @@
+//! Records that outlive entries, floors, and new histories.
+
+use super::super::{
+    case::{Case, channel, numbered, seqs, texts},
+    harness::Harness,
+};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    event::Event,
+    store::{Append, Expect, Limit, Outcome, Reason, Retention, Start, Store, StoreError},
+};
+
+/// The cursor of nothing continues when something comes.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn an_absent_channel_continues_when_its_first_event_comes<H: Harness>(harness: &H) {
+    let case = Case::new("an_absent_channel_continues_when_its_first_event_comes", harness).await;
+    let a = channel("a");
+    let absent = case.head(&a).await;
+    case.same("tag and closing of nothing", (absent.cursor.tag, absent.closed), (0, false));
+    for start in [Start::Earliest, Start::Latest, Start::Last(3), Start::Time(0), Start::After(absent.cursor)] {
+        let page = case.read(&a, start).await;
+        case.same("the outcome on nothing", page.outcome, Outcome::Continued);
+        case.same(
+            "the positions of nothing",
+            (page.from, page.next, page.head),
+            (absent.cursor, absent.cursor, absent),
+        );
+    }
+    let first = case.append(&a, ["first"]).await;
+    case.same("the epoch and seq of the first", (first.head.cursor.epoch, first.head.cursor.seq), {
+        (absent.cursor.epoch, absent.cursor.seq + 1)
+    });
+    case.same("what came since", case.continued(&a, absent.cursor).await.entries, first.entries);
+}
+
+/// Reading, following and asking for heads make no record.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn reading_an_absent_channel_stores_nothing<H: Harness>(harness: &H) {
+    let case = Case::new("reading_an_absent_channel_stores_nothing", harness).await;
+    let a = channel("a");
+    let _watch = case.watch().await;
+    let head = case.head(&a).await;
+    case.read(&a, Start::Earliest).await;
+    case.read(&a, Start::After(head.cursor)).await;
+    case.append_all(&a, Append::new([])).await;
+    case.done("a delete of nothing", case.store.delete(&a).await);
+    case.same("the head of nothing, asked again", case.head(&a).await, head);
+    let append = Append::new([Event::text("x")]).expecting(Expect::NeverUsed);
+    case.append_all(&a, append).await;
+}
+
+/// When the last entry is gone, its cursor still continues, and a closed channel is still closed.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_record_outlives_its_entries<H: Harness>(harness: &H) {
+    let unit = harness.time().unit();
+    let retention = Retention::default().age(unit * 5);
+    let case = Case::keeping("a_record_outlives_its_entries", harness, retention).await;
+    let (open, closed) = (channel("open"), channel("closed"));
+    let before = case.append(&open, ["x", "y"]).await;
+    let last = case.append_all(&closed, Append::new([Event::text("x")]).closing()).await;
+    case.advance(20).await;
+    for (of, head) in [(&open, before.head), (&closed, last.head)] {
+        case.same("the head when the entries are gone", case.head(of).await, head);
+        let page = case.continued(of, head.cursor).await;
+        case.same(
+            "the page when the entries are gone",
+            (page.entries.len(), page.next, page.head),
+            (0, head.cursor, head),
+        );
+        let never = Append::new([Event::text("z")]).expecting(Expect::NeverUsed);
+        case.refused("an append that expects no record", case.store.append(of, never).await, |error| {
+            matches!(error, StoreError::Conflict { .. } | StoreError::Closed { .. })
+        });
+    }
+    let first = before.entries.first().map_or(before.head.cursor, |entry| entry.cursor);
+    let page = case.read(&open, Start::After(first)).await;
+    case.same("the outcome of an older cursor", page.outcome, Outcome::Reset(Reason::Trimmed));
+    let next = case.append(&open, ["z"]).await;
+    case.same("the seq after the gone entries", next.head.cursor.seq, before.head.cursor.seq + 1);
+    case.same("what came since", case.continued(&open, before.head.cursor).await.entries, next.entries);
+}
+
+/// A forgotten channel is absent, and none of its cursors continues over what is lost.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_forgotten_channel_raises_the_floor<H: Harness>(harness: &H) {
+    let unit = harness.time().unit();
+    let retention = Retention::default().age(unit * 4).key_window(unit * 4).forget_after(unit * 8);
+    let case = Case::keeping("a_forgotten_channel_raises_the_floor", harness, retention).await;
+    let a = channel("a");
+    let mut cursors = vec![case.head(&a).await.cursor];
+    cursors.extend(case.append(&a, numbered(1, 5)).await.entries.iter().map(|entry| entry.cursor));
+    // A store may do this work in passing, so it is given occasions.
+    for _ in 0..12 {
+        case.advance(5).await;
+        case.append(&channel("other"), ["x"]).await;
+        case.read(&a, Start::Earliest).await;
+    }
+    is_new_above(&case, &a, &cursors).await;
+}
+
+/// A deleted channel is absent at once, and none of its cursors continues over what is lost.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_deleted_channel_raises_the_floor<H: Harness>(harness: &H) {
+    let case = Case::new("a_deleted_channel_raises_the_floor", harness).await;
+    let a = channel("a");
+    let mut cursors = vec![case.head(&a).await.cursor];
+    for round in 0..3 {
+        cursors.extend(case.append(&a, numbered(1, 5 - round)).await.entries.iter().map(|entry| entry.cursor));
+        case.done("a delete", case.store.delete(&a).await);
+        case.same("what a deleted channel holds", case.read(&a, Start::Earliest).await.entries, vec![]);
+        is_new_above(&case, &a, &cursors).await;
+        cursors.push(case.head(&a).await.cursor);
+    }
+}
+
+/// The channel has no record, and takes events above all `cursors`, none of which continues then.
+async fn is_new_above<H: Harness>(case: &Case<'_, H>, of: &Channel, cursors: &[Cursor]) {
+    let absent = case.head(of).await;
+    let highest = cursors.iter().map(|cursor| cursor.seq).max().unwrap_or(0);
+    case.same("tag and closing of nothing", (absent.cursor.tag, absent.closed), (0, false));
+    case.holds(&format!("a floor of at least {highest}"), absent.cursor.seq, |seq| *seq >= highest);
+    let fresh = Append::new(["new 1", "new 2"].map(Event::text)).expecting(Expect::NeverUsed);
+    let fresh = case.append_all(of, fresh).await;
+    case.same("the first seq above the floor", seqs(&fresh.entries).first().copied(), Some(absent.cursor.seq + 1));
+    case.same("what came since", case.continued(of, absent.cursor).await.entries, fresh.entries.clone());
+    for cursor in cursors.iter().filter(|cursor| **cursor != absent.cursor) {
+        let page = case.read(of, Start::After(*cursor)).await;
+        case.holds("a reset of an older log's cursor", page.outcome, |outcome| *outcome != Outcome::Continued);
+        case.same("what the reset holds", page.entries, fresh.entries.clone());
+    }
+}
+
+/// `init` leaves exactly its events, in the order given, under a new epoch.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn init_replaces_the_history<H: Harness>(harness: &H) {
+    let case = Case::new("init_replaces_the_history", harness).await;
+    let a = channel("a");
+    let mut cursors = vec![case.head(&a).await.cursor];
+    for round in [3, 0, 2] {
+        cursors.extend(case.append(&a, ["old", "old"]).await.entries.iter().map(|entry| entry.cursor));
+        let events = numbered(1, round).into_iter().map(Event::text).collect();
+        let head = case.done("an init", case.store.init(&a, events, Expect::Any).await);
+        case.same("the head after an init", case.head(&a).await, head);
+        case.holds("a new epoch", head.cursor.epoch, |epoch| cursors.iter().all(|cursor| cursor.epoch != *epoch));
+        let page = case.read(&a, Start::Earliest).await;
+        case.same("the texts after an init", texts(&page.entries).len() as u64, round);
+        case.same("the texts after an init", texts(&page.entries), numbered(1, round).iter().map(|n| &**n).collect());
+        for cursor in &cursors {
+            let page = case.read(&a, Start::After(*cursor)).await;
+            case.same("the outcome of an older cursor", page.outcome, Outcome::Reset(Reason::EpochChanged));
+        }
+        let next = case.append(&a, ["next"]).await;
+        case.same("what follows an init", case.continued(&a, head.cursor).await.entries, next.entries);
+        cursors.extend([page.from, page.next, next.head.cursor]);
+    }
+}
+
+/// A head of the absent channel does not come back when a short init has replaced a long log and was deleted.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn the_floor_covers_what_init_replaced<H: Harness>(harness: &H) {
+    let case = Case::new("the_floor_covers_what_init_replaced", harness).await;
+    let (a, other) = (channel("a"), channel("other"));
+    case.append(&other, ["1", "2"]).await;
+    case.done("a delete", case.store.delete(&other).await);
+    let absent = case.head(&a).await.cursor;
+    case.append(&a, numbered(1, 20)).await;
+    let short = vec![Event::text("x"); 2];
+    case.done("an init", case.store.init(&a, short, Expect::Any).await);
+    case.done("a delete", case.store.delete(&a).await);
+    let page = case.done("a read", case.store.read(&a, Start::After(absent), Limit::default()).await);
+    case.holds("a reset, for 22 events were lost", page.outcome, |outcome| *outcome != Outcome::Continued);
+}

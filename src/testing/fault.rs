@@ -1,0 +1,304 @@
+//! A store that fails when it is told to. Knows no particular store, and does nothing by itself.
+
+mod gate;
+mod hints;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_core::Stream;
+
+use self::{
+    gate::Gate,
+    hints::{FaultyHints, HintFaults},
+};
+use crate::{
+    channel::Channel,
+    event::Event,
+    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start, Store, StoreError},
+};
+
+/// Passes everything on to the store inside, but for the faults that its [`Faults`] handle asks for.
+///
+/// ```
+/// use tower_events::{Channel, Event, MemoryStore, Store, StoreError, store::Append, testing::FaultStore};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (store, faults) = FaultStore::new(MemoryStore::default());
+/// let channel = Channel::new("a")?;
+///
+/// faults.fail_next_appends(1);
+/// let failed = store.append(&channel, Append::new([Event::text("x")])).await;
+/// assert!(matches!(failed, Err(StoreError::Unavailable(_))));
+/// store.append(&channel, Append::new([Event::text("x")])).await?;
+///
+/// let hold = faults.hold_reads(); // from here on reads wait
+/// let reading = tokio::spawn({
+///     let (store, channel) = (store.clone(), channel.clone());
+///     async move { store.heads(&[channel.clone()]).await }
+/// });
+/// drop(hold);
+/// reading.await??;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct FaultStore<S> {
+    inner: S,
+    faults: Faults,
+}
+
+/// Tells a [`FaultStore`] how to fail. Clones control the same store; every clone of the store obeys.
+///
+/// "Next" counts down over all callers; asking again replaces the number that is left.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    reads: Calls,
+    heads: Calls,
+    writes: Calls,
+    /// How many writes are to be lost on the way there.
+    lost_writes: AtomicUsize,
+    /// How many writes are to be lost on the way back.
+    lost_answers: AtomicUsize,
+    /// Closed while reads are done but not answered.
+    answers: Arc<Gate>,
+    /// In milliseconds.
+    delay: AtomicU64,
+    hints: Arc<HintFaults>,
+}
+
+/// The faults of one kind of call, and how often it was made.
+#[derive(Debug, Default)]
+struct Calls {
+    made: AtomicU64,
+    failing: AtomicUsize,
+    gate: Arc<Gate>,
+}
+
+impl<S> FaultStore<S> {
+    /// Wraps `inner`.
+    pub fn new(inner: S) -> (Self, Faults) {
+        let faults = Faults::default();
+        (Self { inner, faults: faults.clone() }, faults)
+    }
+
+    /// The store inside, which has no faults.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Another handle of the faults.
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+}
+
+impl Faults {
+    /// Fails the next `n` calls of [`Store::read`] with [`StoreError::Unavailable`]; `usize::MAX` until told otherwise.
+    pub fn fail_next_reads(&self, n: usize) {
+        self.0.reads.failing.store(n, Ordering::SeqCst);
+    }
+
+    /// Fails the next `n` calls of [`Store::heads`] with [`StoreError::Unavailable`].
+    pub fn fail_next_heads(&self, n: usize) {
+        self.0.heads.failing.store(n, Ordering::SeqCst);
+    }
+
+    /// Fails the next `n` appends, inits and deletes with [`StoreError::Unavailable`]; nothing is changed.
+    pub fn fail_next_appends(&self, n: usize) {
+        self.0.writes.failing.store(n, Ordering::SeqCst);
+    }
+
+    /// Answers the next `n` appends, inits and deletes with [`StoreError::Unknown`]; nothing is changed.
+    pub fn lose_next_appends(&self, n: usize) {
+        self.0.lost_writes.store(n, Ordering::SeqCst);
+    }
+
+    /// Answers the next `n` appends, inits and deletes with [`StoreError::Unknown`], but does them.
+    pub fn lose_next_answers(&self, n: usize) {
+        self.0.lost_answers.store(n, Ordering::SeqCst);
+    }
+
+    /// Makes every call take this long (tokio's clock) before it reaches the store. Zero ends that.
+    pub fn delay(&self, delay: Duration) {
+        self.0.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Holds back calls of [`Store::read`] before they reach the store, until the guard is dropped.
+    pub fn hold_reads(&self) -> Hold {
+        Hold::new(&self.0.reads.gate)
+    }
+
+    /// Holds back the answers of [`Store::read`], which are old by the time the guard is dropped.
+    pub fn hold_answers(&self) -> Hold {
+        Hold::new(&self.0.answers)
+    }
+
+    /// Holds back calls of [`Store::heads`] before they reach the store, until the guard is dropped.
+    pub fn hold_heads(&self) -> Hold {
+        Hold::new(&self.0.heads.gate)
+    }
+
+    /// Holds back appends, inits and deletes before they reach the store, until the guard is dropped.
+    pub fn hold_appends(&self) -> Hold {
+        Hold::new(&self.0.writes.gate)
+    }
+
+    /// Holds back hints until the guard is dropped.
+    pub fn hold_hints(&self) -> HintHold {
+        HintHold::new(&self.0.hints)
+    }
+
+    /// Loses the next `n` hints of all watchers together; `usize::MAX` until told otherwise. [`Change::Resync`] is a hint.
+    pub fn lose_hints(&self, n: usize) {
+        self.0.hints.lose(n);
+    }
+
+    /// Gives the next `n` hints twice.
+    pub fn duplicate_hints(&self, n: usize) {
+        self.0.hints.duplicate(n);
+    }
+
+    /// Holds the next `n` hints back until the watcher has got the one after it; without one after it, it stays back.
+    pub fn reorder_hints(&self, n: usize) {
+        self.0.hints.reorder(n);
+    }
+
+    /// Gives every watcher a [`Change::Resync`], as after a lost connection.
+    pub fn resync(&self) {
+        self.0.hints.resync();
+    }
+
+    /// How often [`Store::read`] was called.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.0.reads.made.load(Ordering::SeqCst)
+    }
+
+    /// How often [`Store::heads`] was called.
+    #[must_use]
+    pub fn heads(&self) -> u64 {
+        self.0.heads.made.load(Ordering::SeqCst)
+    }
+
+    /// How often something was appended, initialised or deleted.
+    #[must_use]
+    pub fn appends(&self) -> u64 {
+        self.0.writes.made.load(Ordering::SeqCst)
+    }
+
+    /// How many streams of [`Store::changes`] are alive.
+    #[must_use]
+    pub fn watchers(&self) -> usize {
+        self.0.hints.watchers()
+    }
+
+    /// What every call goes through first.
+    async fn enter(&self, calls: &Calls) -> Result<(), StoreError> {
+        calls.made.fetch_add(1, Ordering::SeqCst);
+        let delay = self.0.delay.load(Ordering::SeqCst);
+        if delay > 0 {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+        calls.gate.pass().await;
+        if count_down(&calls.failing) { Err(StoreError::Unavailable("a fault on purpose".into())) } else { Ok(()) }
+    }
+
+    async fn write<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.enter(&self.0.writes).await?;
+        if count_down(&self.0.lost_writes) {
+            return Err(StoreError::Unknown("lost on purpose on the way there".into()));
+        }
+        let done = write.await?;
+        if count_down(&self.0.lost_answers) {
+            return Err(StoreError::Unknown("lost on purpose on the way back".into()));
+        }
+        Ok(done)
+    }
+}
+
+impl<S: Store> Store for FaultStore<S> {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.faults.write(self.inner.append(channel, append)).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        self.faults.enter(&self.faults.0.reads).await?;
+        let page = self.inner.read(channel, start, limit).await;
+        self.faults.0.answers.pass().await;
+        page
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.faults.enter(&self.faults.0.heads).await?;
+        self.inner.heads(channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.faults.write(self.inner.init(channel, events, expect)).await
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.faults.write(self.inner.delete(channel)).await
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        FaultyHints::new(Box::pin(self.inner.changes()), Arc::clone(&self.faults.0.hints))
+    }
+}
+
+/// Holds calls back until it is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it lets the calls go on"]
+pub struct Hold(Arc<Gate>);
+
+impl Hold {
+    fn new(gate: &Arc<Gate>) -> Self {
+        gate.close();
+        Self(Arc::clone(gate))
+    }
+
+    /// Waits until `n` calls are held back.
+    pub async fn reached_by(&self, n: usize) {
+        self.0.reached_by(n).await;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// Holds hints back until it is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it lets the hints go on"]
+pub struct HintHold(Arc<HintFaults>);
+
+impl HintHold {
+    fn new(hints: &Arc<HintFaults>) -> Self {
+        hints.hold();
+        Self(Arc::clone(hints))
+    }
+}
+
+impl Drop for HintHold {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// Takes one from `left`, unless there is none.
+fn count_down(left: &AtomicUsize) -> bool {
+    let less = |left: usize| if left == usize::MAX { Some(left) } else { left.checked_sub(1) };
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+}

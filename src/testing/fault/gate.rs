@@ -1,0 +1,51 @@
+//! Where calls wait while someone holds them. Knows nothing of what they call.
+
+use tokio::sync::watch;
+
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// How many hold it closed.
+    holds: watch::Sender<usize>,
+    /// How many calls wait.
+    waiting: watch::Sender<usize>,
+}
+
+impl Gate {
+    pub(super) fn close(&self) {
+        self.holds.send_modify(|holds| *holds += 1);
+    }
+
+    pub(super) fn open(&self) {
+        self.holds.send_modify(|holds| *holds -= 1);
+    }
+
+    pub(super) async fn pass(&self) {
+        let mut holds = self.holds.subscribe();
+        if *holds.borrow_and_update() == 0 {
+            return;
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        // It fails only when the sender is gone, and that is `self`.
+        _ = holds.wait_for(|holds| *holds == 0).await;
+    }
+
+    pub(super) async fn reached_by(&self, n: usize) {
+        _ = self.waiting.subscribe().wait_for(|waiting| *waiting >= n).await;
+    }
+}
+
+/// Counts a call as waiting until it goes on or is dropped.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
+}

@@ -1,0 +1,156 @@
+//! Hints that get lost, doubled, swapped or held back. Knows nothing of the store that they come from.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use futures_core::Stream;
+
+use crate::store::Change;
+
+/// What is to become of the next hints, for all watchers together.
+#[derive(Debug, Default)]
+pub(super) struct HintFaults(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    lose: usize,
+    duplicate: usize,
+    reorder: usize,
+    /// How many hold all hints back.
+    holds: usize,
+    /// How often everyone was to be given a resync.
+    resyncs: u64,
+    watchers: usize,
+    /// Watchers that must look again when something above changes.
+    wakers: Vec<Waker>,
+}
+
+impl HintFaults {
+    pub(super) fn lose(&self, n: usize) {
+        self.lock().lose = n;
+    }
+
+    pub(super) fn duplicate(&self, n: usize) {
+        self.lock().duplicate = n;
+    }
+
+    pub(super) fn reorder(&self, n: usize) {
+        self.lock().reorder = n;
+    }
+
+    pub(super) fn hold(&self) {
+        self.lock().holds += 1;
+    }
+
+    pub(super) fn release(&self) {
+        self.change(|state| state.holds -= 1);
+    }
+
+    pub(super) fn resync(&self) {
+        self.change(|state| state.resyncs += 1);
+    }
+
+    pub(super) fn watchers(&self) -> usize {
+        self.lock().watchers
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct FaultyHints {
+    inner: Pin<Box<dyn Stream<Item = Change> + Send>>,
+    faults: Arc<HintFaults>,
+    /// The hint that waits for the one after it.
+    held: Option<Change>,
+    /// Hints that come before those of `inner`.
+    ready: VecDeque<Change>,
+    /// How many of the asked resyncs were given.
+    resyncs: u64,
+}
+
+impl FaultyHints {
+    pub(super) fn new(inner: Pin<Box<dyn Stream<Item = Change> + Send>>, faults: Arc<HintFaults>) -> Self {
+        let mut state = faults.lock();
+        state.watchers += 1;
+        let resyncs = state.resyncs;
+        drop(state);
+        Self { inner, faults, held: None, ready: VecDeque::new(), resyncs }
+    }
+
+    /// Does to `change` what is asked; what is left of it is in `ready`.
+    fn pass(&mut self, change: Change) {
+        let mut state = self.faults.lock();
+        if state.lose > 0 {
+            state.lose -= usize::from(state.lose != usize::MAX);
+        } else if state.reorder > 0 && self.held.is_none() {
+            state.reorder -= 1;
+            self.held = Some(change);
+        } else {
+            if state.duplicate > 0 {
+                state.duplicate -= 1;
+                self.ready.push_back(change.clone());
+            }
+            self.ready.push_back(change);
+            self.ready.extend(self.held.take());
+        }
+    }
+
+    /// Whether hints are held back. Registers the waker in any case, under the same lock, so that no release is missed.
+    fn is_held(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let mut state = self.faults.lock();
+        let held = state.holds > 0;
+        if !held && state.resyncs > self.resyncs {
+            self.resyncs = state.resyncs;
+            self.ready.push_back(Change::Resync);
+        }
+        if !state.wakers.iter().any(|known| known.will_wake(&waker)) {
+            state.wakers.push(waker);
+        }
+        if held { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+impl Stream for FaultyHints {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        std::task::ready!(self.is_held(cx));
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Poll::Ready(Some(change));
+            }
+            match std::task::ready!(self.inner.as_mut().poll_next(cx)) {
+                Some(change) => self.pass(change),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl Drop for FaultyHints {
+    fn drop(&mut self) {
+        self.faults.lock().watchers -= 1;
+    }
+}
+
+impl fmt::Debug for FaultyHints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyHints").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,210 @@
+//! What the suite needs to know to run a store. Knows no clause.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    channel::Channel,
+    store::{Clock, Retention, Store},
+    stores::memory::MemoryStore,
+};
+
+/// Opens the stores that the suite runs on. Every clause opens a place of its own, so nothing needs to be cleaned up.
+///
+/// Where a store can do less than memory (its clock is the system's, nobody can cut its log), the methods with a default
+/// say so, and the clauses that need them are skipped, loudly.
+pub trait Harness: Send + Sync + 'static {
+    /// The store.
+    type Store: Store;
+    /// What the stores of one place share and what keeps it alive: a temporary directory, a prefix, a clock.
+    type Place: Send + Sync + 'static;
+
+    /// A new and empty place, whose stores keep this much.
+    fn place(&self, retention: Retention) -> impl Future<Output = Self::Place> + Send;
+
+    /// A store on that place. Clauses about several processes open it twice; a store that cannot be opened twice gives a
+    /// clone.
+    fn open(&self, place: &Self::Place) -> impl Future<Output = Self::Store> + Send;
+
+    /// How time passes. The default, real time with 50 ms for each of the suite's units, is for stores whose clock nobody
+    /// controls.
+    fn time(&self) -> Time {
+        Time::Real { unit: Duration::from_millis(50) }
+    }
+
+    /// Lets at least this much time pass for the stores of the place. The default waits.
+    fn advance(&self, place: &Self::Place, by: Duration) -> impl Future<Output = ()> + Send {
+        _ = place;
+        tokio::time::sleep(by)
+    }
+
+    /// Steps the clock of the place back.
+    fn step_back(&self, place: &Self::Place, by: Duration) -> impl Future<Output = Result<(), Unable>> + Send {
+        _ = (place, by);
+        std::future::ready(Err(Unable("the store's clock cannot be stepped back")))
+    }
+
+    /// Cuts the last `n` entries of the channel off, as a power loss or a failover does.
+    fn lose_tail(
+        &self,
+        place: &Self::Place,
+        channel: &Channel,
+        n: u64,
+    ) -> impl Future<Output = Result<(), Unable>> + Send {
+        _ = (place, channel, n);
+        std::future::ready(Err(Unable("the store's tail cannot be cut")))
+    }
+}
+
+/// How time passes for a harness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// Only by [`Harness::advance`].
+    Controlled,
+    /// By itself. The suite counts time in units of this length; the clauses on time let some tens of them pass, and trust
+    /// that a few calls take less than ten.
+    Real {
+        /// The length.
+        unit: Duration,
+    },
+}
+
+impl Time {
+    /// The unit that the suite counts time in.
+    #[must_use]
+    pub fn unit(self) -> Duration {
+        match self {
+            Self::Controlled => Duration::from_secs(1),
+            Self::Real { unit } => unit,
+        }
+    }
+}
+
+/// What a harness cannot do, as a reason to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unable(pub &'static str);
+
+/// Runs [`MemoryStore`]: the harness to copy from.
+///
+/// ```
+/// use tower_events::testing::{MemoryHarness, run_all};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// run_all(&MemoryHarness).await;
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryHarness;
+
+/// The place of a [`MemoryHarness`]: one store and its clock.
+#[derive(Debug)]
+pub struct MemoryPlace {
+    store: MemoryStore,
+    now: Arc<AtomicU64>,
+}
+
+impl Harness for MemoryHarness {
+    type Store = MemoryStore;
+    type Place = MemoryPlace;
+
+    async fn place(&self, retention: Retention) -> MemoryPlace {
+        let now = Arc::new(AtomicU64::new(1_732_094_400_000));
+        let clock = Clock::new({
+            let now = Arc::clone(&now);
+            move || now.load(Ordering::SeqCst)
+        });
+        MemoryPlace { store: MemoryStore::new(retention).with_clock(clock), now }
+    }
+
+    async fn open(&self, place: &MemoryPlace) -> MemoryStore {
+        place.store.clone()
+    }
+
+    fn time(&self) -> Time {
+        Time::Controlled
+    }
+
+    async fn advance(&self, place: &MemoryPlace, by: Duration) {
+        place.now.fetch_add(millis(by), Ordering::SeqCst);
+    }
+
+    async fn step_back(&self, place: &MemoryPlace, by: Duration) -> Result<(), Unable> {
+        place.now.fetch_sub(millis(by), Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn lose_tail(&self, place: &MemoryPlace, channel: &Channel, n: u64) -> Result<(), Unable> {
+        place.store.lose_tail(channel, n);
+        Ok(())
+    }
+}
+
+/// Another harness with each of its stores put into something: how to run the suite on [`AnyStore`](crate::AnyStore) or on a
+/// decorator.
+///
+/// ```
+/// use tower_events::{AnyStore, testing::{MemoryHarness, Wrapped, clauses}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let erased = Wrapped::new(MemoryHarness, AnyStore::new);
+/// clauses::continues_only_on_proof(&erased).await;
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Wrapped<H, F> {
+    inner: H,
+    wrap: F,
+}
+
+impl<H, F> Wrapped<H, F> {
+    /// Puts each store of `inner` through `wrap`.
+    pub fn new(inner: H, wrap: F) -> Self {
+        Self { inner, wrap }
+    }
+}
+
+impl<H: Harness, S: Store, F: Fn(H::Store) -> S + Send + Sync + 'static> Harness for Wrapped<H, F> {
+    type Store = S;
+    type Place = H::Place;
+
+    fn place(&self, retention: Retention) -> impl Future<Output = H::Place> + Send {
+        self.inner.place(retention)
+    }
+
+    async fn open(&self, place: &H::Place) -> S {
+        (self.wrap)(self.inner.open(place).await)
+    }
+
+    fn time(&self) -> Time {
+        self.inner.time()
+    }
+
+    fn advance(&self, place: &H::Place, by: Duration) -> impl Future<Output = ()> + Send {
+        self.inner.advance(place, by)
+    }
+
+    fn step_back(&self, place: &H::Place, by: Duration) -> impl Future<Output = Result<(), Unable>> + Send {
+        self.inner.step_back(place, by)
+    }
+
+    fn lose_tail(
+        &self,
+        place: &H::Place,
+        channel: &Channel,
+        n: u64,
+    ) -> impl Future<Output = Result<(), Unable>> + Send {
+        self.inner.lose_tail(place, channel, n)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,366 @@
+//! The random operations, and what the model says of each answer.
+
+use std::collections::HashMap;
+
+use super::log::{Known, ModelLog};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    event::Event,
+    store::{
+        Append, Appended, Entry, Expect, Head, Limit, Outcome, Page, Receipt, Retention, Start, Store, StoreError,
+    },
+    testing::{
+        case::{Case, channel},
+        harness::{Harness, Time},
+    },
+};
+
+/// A run: the store, twice, and the model.
+pub(super) struct Steps<'a, H: Harness> {
+    case: Case<'a, H>,
+    second: H::Store,
+    retention: Retention,
+    random: fastrand::Rng,
+    /// The model's time, in milliseconds.
+    now: u64,
+    logs: HashMap<Channel, ModelLog>,
+    /// The last head of each channel while it did not exist.
+    absent: HashMap<Channel, Cursor>,
+    /// Every cursor that was ever given out, true or not by now.
+    cursors: Vec<Cursor>,
+    /// Makes texts and keys that no other step makes.
+    serial: u64,
+}
+
+impl<'a, H: Harness> Steps<'a, H> {
+    pub(super) fn new(case: Case<'a, H>, second: H::Store, retention: Retention, random: fastrand::Rng) -> Self {
+        let (logs, absent) = (HashMap::new(), HashMap::new());
+        Self { case, second, retention, random, now: 0, logs, absent, cursors: Vec::new(), serial: 0 }
+    }
+
+    pub(super) async fn step(&mut self) {
+        let of = channel(self.random.choice(["a", "b", "c"]).unwrap_or("a"));
+        self.look(&of).await;
+        match self.random.u32(..100) {
+            0..40 => self.append(&of).await,
+            40..43 => self.init(&of).await,
+            43..45 => self.delete(&of).await,
+            45..55 => self.pass_time().await,
+            _ => self.read(&of).await,
+        }
+        self.look(&of).await;
+    }
+
+    fn store(&mut self) -> &H::Store {
+        if self.random.bool() { &self.case.store } else { &self.second }
+    }
+
+    /// Compares heads, and learns whether a record that may be forgotten is.
+    async fn look(&mut self, of: &Channel) -> Head {
+        let heads = self.store().heads(std::slice::from_ref(of)).await;
+        let head = self.case.some("a head", self.case.done("heads", heads).first().copied());
+        self.cursors.push(head.cursor);
+        if let Some(log) = self.logs.get(of) {
+            if head == log.head() {
+                return head;
+            }
+            let must_exist = log.must_exist(&self.retention, self.now);
+            self.case.holds(&format!("the head {:?}", log.head()), head, |_| !must_exist);
+            self.forget(of);
+        }
+        let last = self.absent.insert(of.clone(), head.cursor).unwrap_or(head.cursor);
+        self.case.holds(&format!("an absent head from {last:?}"), head, |head| {
+            let cursor = head.cursor;
+            !head.closed && cursor.tag == 0 && cursor.epoch == last.epoch && cursor.seq >= last.seq
+        });
+        head
+    }
+
+    /// The channel has no record from now on, and the next one begins above.
+    fn forget(&mut self, of: &Channel) {
+        let Some(log) = self.logs.remove(of) else { return };
+        if let Some(absent) = self.absent.get_mut(of) {
+            absent.seq = absent.seq.max(log.head().cursor.seq);
+        }
+    }
+
+    async fn append(&mut self, of: &Channel) {
+        let head = self.look(of).await;
+        let keys = self.keys(of);
+        let events: Vec<_> = keys.iter().map(|key| self.event(key.as_deref())).collect();
+        let expect = self.expect(head);
+        let mut append = Append::new(events.clone()).expecting(expect);
+        append.close = self.random.u32(..100) < 3;
+        let close = append.close;
+        let answer = self.store().append(of, append).await;
+
+        let known = |key: &Option<String>| key.as_ref().and_then(|key| self.receipt(of, key)).is_some();
+        let brings = !keys.iter().all(known);
+        let acts = brings || (close && !head.closed);
+        let holds = self.holds(of, expect, head);
+        match answer {
+            Ok(done) if !acts || (holds && !(brings && head.closed)) => self.appended(of, &keys, &events, &done),
+            Err(StoreError::Conflict { head: at }) if acts && !holds => self.case.same("a conflict's head", at, head),
+            Err(StoreError::Closed { head: at }) if brings && head.closed => self.case.same("a closed head", at, head),
+            other => {
+                let expected = format!("something else, for acts {acts}, holds {holds}, brings {brings}, at {head:?}");
+                self.case.fail("the answer of an append", expected, &other);
+            }
+        }
+        if acts && holds {
+            let log = self.logs.entry(of.clone()).or_insert_with(|| ModelLog::new(head.cursor, self.now));
+            log.closed |= close;
+        }
+    }
+
+    /// Takes what was appended into the model, entry by entry.
+    fn appended(&mut self, of: &Channel, keys: &[Option<String>], events: &[Event], done: &Appended) {
+        self.case.same("the number of receipts", done.receipts.len(), events.len());
+        let mut new = done.entries.iter();
+        for ((key, event), receipt) in keys.iter().zip(events).zip(&done.receipts) {
+            if let Some(first) = key.as_ref().and_then(|key| self.receipt(of, key)) {
+                self.case.same("the receipt of a known key", *receipt, first);
+                continue;
+            }
+            let entry = self.case.some("an entry for a new event", new.next());
+            self.take(of, event, entry);
+            let expected = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
+            self.case.same("the receipt of a new event", *receipt, expected);
+            if let (Some(key), Some(log)) = (key, self.logs.get_mut(of)) {
+                log.remember(key, expected, self.now);
+            }
+        }
+        self.case.same("more entries than new events", new.next(), None);
+    }
+
+    fn take(&mut self, of: &Channel, event: &Event, entry: &Entry) {
+        let absent = self.absent.get(of).copied().unwrap_or(entry.prev());
+        let log = self.logs.entry(of.clone()).or_insert_with(|| ModelLog::new(absent, self.now));
+        let case = &self.case;
+        case.same("the position before a new entry", entry.prev(), log.head().cursor);
+        case.same("epoch and seq of a new entry", (entry.cursor.epoch, entry.cursor.seq), {
+            (log.base.epoch, log.head().cursor.seq + 1)
+        });
+        case.holds("a tag that is not 0", entry.cursor.tag, |tag| *tag != 0);
+        case.same("the channel of a new entry", &entry.channel, of);
+        case.same("the datum of a new entry", &entry.data, event.data());
+        case.same("the name of a new entry", entry.name.as_ref(), event.name());
+        case.same("the time of a new entry", entry.time, event.time().unwrap_or(entry.appended));
+        let before = log.entries.last().map_or(0, |(last, _)| last.appended);
+        case.holds(&format!("a stamp of at least {before}"), entry.appended, |stamp| *stamp >= before);
+        log.entries.push((entry.clone(), self.now));
+        self.cursors.push(entry.cursor);
+    }
+
+    async fn init(&mut self, of: &Channel) {
+        let head = self.look(of).await;
+        let events: Vec<_> = (0..self.random.usize(..15)).map(|_| self.event(Some("init"))).collect();
+        let expect = self.expect(head);
+        let answer = self.store().init(of, events.clone(), expect).await;
+        if !self.holds(of, expect, head) {
+            return self.case.refused(
+                "an init",
+                answer,
+                |error| matches!(error, StoreError::Conflict { head: at } if *at == head),
+            );
+        }
+        let new = self.case.done("an init", answer);
+        let old: Vec<_> = self.cursors.iter().map(|cursor| cursor.epoch).collect();
+        self.case.holds("a new epoch", new.cursor.epoch, |epoch| !old.contains(epoch));
+        self.case.same("open after an init", new.closed, false);
+        // What came before the oldest entry that is left, the model never sees: it begins there.
+        let page = self.read_from(of, Start::Earliest, BIG).await;
+        self.case.same("the head after an init", page.head, new);
+        let dropped = events.len() - page.entries.len();
+        let least = (events.len() as u64).min(self.retention.events);
+        let fits = |page: &Page| {
+            let bytes: u64 = page.entries.iter().map(|entry| entry.size() as u64).sum();
+            let oldest = events.get(dropped.wrapping_sub(1)).map_or(0, |event| event.data().len() as u64 + 65);
+            dropped == 0 || page.entries.len() as u64 >= least || bytes + oldest > self.retention.bytes
+        };
+        self.case.holds("no less than the retention after an init", page.clone(), fits);
+        self.forget(of);
+        let mut log = ModelLog::new(page.from, self.now);
+        if dropped > 0 {
+            // Of what was dropped only the times matter, and those are known.
+            log.dropped(events.iter().take(dropped).map(|event| event.time()));
+        }
+        self.logs.insert(of.clone(), log);
+        for (event, entry) in events.iter().skip(dropped).zip(&page.entries) {
+            self.take(of, event, entry);
+        }
+    }
+
+    async fn delete(&mut self, of: &Channel) {
+        let answer = self.store().delete(of).await;
+        self.case.done("a delete", answer);
+        self.forget(of);
+    }
+
+    async fn pass_time(&mut self) {
+        if self.case.time() == Time::Controlled {
+            let seconds = if self.random.u32(..10) == 0 { self.random.u32(..400) } else { self.random.u32(..8) };
+            self.case.advance(seconds).await;
+            self.now += u64::from(seconds) * 1000;
+        }
+    }
+
+    async fn read(&mut self, of: &Channel) {
+        let head = self.look(of).await;
+        let start = self.start(head);
+        let limit = match self.random.u32(..4) {
+            0 => Limit::POSITION,
+            1 => Limit { events: self.random.usize(1..5), bytes: self.random.usize(..800) },
+            _ => BIG,
+        };
+        let earliest = self.read_from(of, Start::Earliest, Limit::POSITION).await.from;
+        let page = self.read_from(of, start, limit).await;
+        self.case.same("the head of a page", page.head, head);
+        let empty = ModelLog::new(head.cursor, self.now);
+        let (retention, now) = (&self.retention, self.now);
+        let noted = match self.logs.get_mut(of) {
+            Some(log) => log.note_earliest(earliest, retention, now),
+            None => (earliest == head.cursor).then_some(()),
+        };
+        self.case.holds("an oldest position within retention", earliest, |_| noted.is_some());
+        let log = self.logs.get(of).unwrap_or(&empty);
+        check_page(&self.case, log, earliest, start, limit, &page);
+        self.cursors.extend([page.from, page.next, earliest]);
+    }
+
+    async fn read_from(&mut self, of: &Channel, start: Start, limit: Limit) -> Page {
+        let answer = self.store().read(of, start, limit).await;
+        self.case.done("a read", answer)
+    }
+
+    fn start(&mut self, head: Head) -> Start {
+        match self.random.u32(..10) {
+            0 => Start::Earliest,
+            1 => Start::Latest,
+            2 => Start::Last(self.random.u64(..20)),
+            3 => Start::Time(self.random.u64(..100)),
+            4 => Start::Time(self.random.choice([0, u64::MAX, 50]).unwrap_or(0)),
+            5 => Start::After(Cursor { tag: self.random.u32(..), ..head.cursor }),
+            6 => Start::After(Cursor { seq: self.random.u64(..head.cursor.seq + 3), ..head.cursor }),
+            _ => Start::After(self.old_cursor(head.cursor)),
+        }
+    }
+
+    /// One of the cursors given out, recent ones more often.
+    fn old_cursor(&mut self, otherwise: Cursor) -> Cursor {
+        let recent = if self.random.bool() { 30 } else { usize::MAX };
+        let from = self.cursors.len().saturating_sub(recent);
+        let candidates = self.cursors.get(from..).unwrap_or_default();
+        self.random.choice(candidates).copied().unwrap_or(otherwise)
+    }
+
+    fn expect(&mut self, head: Head) -> Expect {
+        match self.random.u32(..20) {
+            0 => Expect::NeverUsed,
+            1 | 2 => Expect::At(head.cursor),
+            3 => Expect::At(self.old_cursor(head.cursor)),
+            _ => Expect::Any,
+        }
+    }
+
+    fn holds(&self, of: &Channel, expect: Expect, head: Head) -> bool {
+        match expect {
+            Expect::Any => true,
+            Expect::NeverUsed => !self.logs.contains_key(of),
+            Expect::At(cursor) => cursor == head.cursor,
+        }
+    }
+
+    /// What is known of a key; those of which both answers are right are never used.
+    fn receipt(&self, of: &Channel, key: &str) -> Option<Receipt> {
+        match self.logs.get(of)?.key(key, &self.retention, self.now) {
+            Known::Yes(receipt) => Some(receipt),
+            Known::No | Known::Perhaps => None,
+        }
+    }
+
+    /// The keys of a batch: none, old ones, or new ones.
+    fn keys(&mut self, of: &Channel) -> Vec<Option<String>> {
+        let count = self.random.usize(..6);
+        (0..count).map(|_| self.key(of)).collect()
+    }
+
+    fn key(&mut self, of: &Channel) -> Option<String> {
+        let key = match self.random.u32(..3) {
+            0 => return None,
+            _ => format!("k{}", self.random.u32(..8)),
+        };
+        let known = self.logs.get(of).map_or(Known::No, |log| log.key(&key, &self.retention, self.now));
+        if matches!(known, Known::Perhaps) {
+            self.serial += 1;
+            return Some(format!("fresh{}", self.serial));
+        }
+        Some(key)
+    }
+
+    fn event(&mut self, key: Option<&str>) -> Event {
+        self.serial += 1;
+        let longest = if self.random.u32(..20) == 0 { 4_000 } else { 100 };
+        let padding = "x".repeat(self.random.usize(..longest));
+        let event = Event::text(format!("{}{padding}", self.serial));
+        let event = key.into_iter().try_fold(event, |event, key| event.keyed(key));
+        let timed = event.and_then(|event| match self.random.u32(..2) {
+            0 => event.at(self.random.u64(..100)),
+            _ => Ok(event),
+        });
+        timed.unwrap_or_else(|error| panic!("an event of the model: {error}"))
+    }
+}
+
+/// A page is what the model has, from the right place, in one piece.
+fn check_page<H: Harness>(
+    case: &Case<'_, H>,
+    log: &ModelLog,
+    earliest: Cursor,
+    start: Start,
+    limit: Limit,
+    page: &Page,
+) {
+    let head = log.head().cursor;
+    let outcome = match start {
+        Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
+        Start::After(cursor) => log.outcome(cursor, earliest.seq),
+        Start::Time(time) => log.outcome_of_time(time, earliest.seq),
+    };
+    case.same(&format!("the outcome of {start:?} from {earliest:?} to {head:?}"), page.outcome, outcome);
+    let from = match (start, outcome) {
+        (Start::Latest, _) => head.seq,
+        (Start::Last(n), _) => head.seq.saturating_sub(n).max(earliest.seq),
+        (Start::After(cursor), Outcome::Continued) => cursor.seq,
+        _ => earliest.seq,
+    };
+    let after = if let Start::Time(time) = start { Some(time) } else { None };
+    let due = || log.after(from).filter(|entry| after.is_none_or(|time| entry.time > time));
+    let expected: Vec<_> = due().take(page.entries.len()).cloned().collect();
+    case.same(&format!("the entries of {start:?}"), &page.entries, &expected);
+    case.same("the position of a page", Some(page.from), log.position(page.from.seq));
+    if after.is_none() {
+        case.same("where a page starts", page.from.seq, from);
+    }
+    check_bounds(case, limit, page, due().count());
+    // Nothing that is due lies between the last entry and the position after the page.
+    let last = page.entries.last().map_or(page.from, |last| last.cursor);
+    case.same("the position after a page", Some(page.next), log.position(page.next.seq));
+    let skipped = due().filter(|entry| (last.seq + 1..=page.next.seq).contains(&entry.cursor.seq)).count();
+    case.same("entries passed over at the end of a page", skipped, 0);
+    case.holds("a position at or after the last entry", page.next.seq, |next| *next >= last.seq);
+    if after.is_none() {
+        case.same("the position after a page", page.next, last);
+    }
+}
+
+fn check_bounds<H: Harness>(case: &Case<'_, H>, limit: Limit, page: &Page, due: usize) {
+    let (count, bytes) = (page.entries.len(), page.entries.iter().map(Entry::size).sum::<usize>());
+    case.holds(&format!("a page within {limit:?}"), (count, bytes), |(count, bytes)| {
+        *count <= limit.events && (*bytes <= limit.bytes || *count == 1)
+    });
+    case.holds("one entry at least when one is due", count, |count| *count > 0 || limit.events == 0 || due == 0);
+}
+
+const BIG: Limit = Limit { events: 10_000, bytes: 1 << 30 };
