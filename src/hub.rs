@@ -35,7 +35,6 @@
 //! # }
 //! ```
 
-mod core;
 mod delivery;
 mod drain;
 mod error;
@@ -46,6 +45,7 @@ mod leg;
 mod listen;
 mod options;
 mod ring;
+mod shared;
 mod stats;
 mod subscriber;
 mod subscription;
@@ -54,8 +54,8 @@ mod topic;
 
 use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
 
-use self::core::Core;
 pub(crate) use self::frame::{Form, Frame};
+use self::shared::Shared;
 pub use self::{
     delivery::{Closed, Delivery, Events, Reset},
     drain::Drained,
@@ -78,7 +78,7 @@ use crate::{
 /// Creating one needs no runtime; reading does.
 pub struct Hub<S = AnyStore> {
     store: Arc<S>,
-    core: Arc<Core>,
+    shared: Arc<Shared>,
 }
 
 impl Hub {
@@ -90,7 +90,7 @@ impl Hub {
     /// A hub on any store.
     pub fn with_options(store: impl Store, options: HubOptions) -> Self {
         let store = AnyStore::new(store);
-        Self { core: Arc::new(Core::new(store.clone(), options)), store: Arc::new(store) }
+        Self { shared: Arc::new(Shared::new(store.clone(), options)), store: Arc::new(store) }
     }
 }
 
@@ -103,7 +103,7 @@ impl<S: Store> Hub<S> {
     /// A hub that keeps the store's type.
     pub fn typed_with(store: S, options: HubOptions) -> Self {
         let store = Arc::new(store);
-        Self { core: Arc::new(Core::new(AnyStore::new(store.clone()), options)), store }
+        Self { shared: Arc::new(Shared::new(AnyStore::new(store.clone()), options)), store }
     }
 
     /// The store.
@@ -115,13 +115,13 @@ impl<S: Store> Hub<S> {
     /// The options.
     #[must_use]
     pub fn options(&self) -> &HubOptions {
-        &self.core.options
+        &self.shared.options
     }
 
     /// What the hub holds now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.core.stats()
+        self.shared.stats()
     }
 }
 
@@ -164,7 +164,7 @@ impl<S: Store> Hub<S> {
     /// As [`Hub::publish`].
     pub async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let appended = self.store.append(channel, append).await?;
-        self.core.appended(channel, &appended);
+        self.shared.appended(channel, &appended);
         Ok(appended)
     }
 
@@ -182,7 +182,7 @@ impl<S: Store> Hub<S> {
     /// As [`Store::init`].
     pub async fn init(&self, channel: &Channel, events: Vec<Event>) -> Result<Head, StoreError> {
         let head = self.store.init(channel, events, Expect::Any).await?;
-        self.core.replaced(channel, Some(head));
+        self.shared.replaced(channel, Some(head));
         Ok(head)
     }
 
@@ -194,7 +194,7 @@ impl<S: Store> Hub<S> {
     pub async fn init_if_unused(&self, channel: &Channel, events: Vec<Event>) -> Result<Option<Head>, StoreError> {
         match self.store.init(channel, events, Expect::NeverUsed).await {
             Ok(head) => {
-                self.core.replaced(channel, Some(head));
+                self.shared.replaced(channel, Some(head));
                 Ok(Some(head))
             }
             Err(StoreError::Conflict { .. }) => Ok(None),
@@ -208,7 +208,7 @@ impl<S: Store> Hub<S> {
     /// As [`Store::delete`].
     pub async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
         self.store.delete(channel).await?;
-        self.core.replaced(channel, None);
+        self.shared.replaced(channel, None);
         Ok(())
     }
 }
@@ -261,32 +261,32 @@ impl<S: Store> Hub<S> {
     }
 
     fn enter(&self, subscription: &Subscription) -> Result<Subscriber, SubscribeError> {
-        if let Some(retry) = self.core.drain_hint() {
+        if let Some(retry) = self.shared.drain_hint() {
             return Err(SubscribeError::Draining { retry });
         }
-        let Some(reader) = self.core.admit() else {
+        let Some(reader) = self.shared.admit() else {
             return Err(SubscribeError::TooManyReaders { retry: Duration::from_secs(1 + fastrand::u64(..4)) });
         };
-        Ok(Subscriber::new(&self.core, reader, subscription)?)
+        Ok(Subscriber::new(&self.shared, reader, subscription)?)
     }
 
     /// Ends every parked poll and open stream at an event boundary, at once and for good, and tells each to come back at a
     /// moment of its own within `window`. Publishing goes on. The drain starts with the call; what is returned only tells
     /// when the last reader is gone.
     pub fn drain(&self, window: Duration) -> Drained {
-        self.core.drain(window);
-        Drained::new(self.core.clone())
+        self.shared.drain(window);
+        Drained::new(self.shared.clone())
     }
 }
 
 impl<S> Clone for Hub<S> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), core: self.core.clone() }
+        Self { store: self.store.clone(), shared: self.shared.clone() }
     }
 }
 
 impl<S> fmt::Debug for Hub<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").field("stats", &self.core.stats()).finish_non_exhaustive()
+        f.debug_struct("Hub").field("stats", &self.shared.stats()).finish_non_exhaustive()
     }
 }

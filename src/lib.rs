@@ -1,4 +1,21 @@
-#![doc = "Resumable event delivery for tower stacks."]
+//! Resumable event delivery over HTTP for existing `tower` stacks: Server-Sent Events and long polling over a pluggable
+//! store. A client that drops, sleeps or lands on another node goes on exactly where it was, or is told plainly that it
+//! cannot.
+//!
+//! A [`Store`] keeps events in [`Channel`]s; a [`Hub`] in each process follows the store and fans events out; small services
+//! hand them to HTTP clients and take new ones in. The README has the picture, the guarantees and the HTTP contract.
+//!
+//! # Reading order
+//! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
+//! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
+//! 3. [`hub`]: publish, listen, subscribe, drain.
+//!
+//! # Features
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `testing` | no | the conformance suite for stores, a fault-injecting store, helpers for tests |
+//!
+//! Enabling a feature never changes what the others do.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod channel;

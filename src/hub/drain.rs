@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::core::Core;
+use super::shared::Shared;
 
 /// Resolves when the last reader of a draining hub is gone. Dropping it changes nothing: the drain goes on.
 ///
@@ -17,8 +17,8 @@ use super::core::Core;
 pub struct Drained(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl Drained {
-    pub(super) fn new(core: Arc<Core>) -> Self {
-        Self(Box::pin(async move { core.no_readers().await }))
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(Box::pin(async move { shared.no_readers().await }))
     }
 }
 

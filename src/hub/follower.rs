@@ -14,7 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::core::Core;
+use super::shared::Shared;
 use crate::store::{AnyStore, Change, Store};
 
 /// The follower's tasks; dropping it ends them.
@@ -25,10 +25,11 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn start(core: &Arc<Core>, runtime: &Handle) -> Self {
+    pub(super) fn start(shared: &Arc<Shared>, runtime: &Handle) -> Self {
         // The tasks hold the hub weakly: a hub whose last handle and reader are gone takes its follower with it.
-        let hints = runtime.spawn(follow_hints(Arc::downgrade(core), core.store.clone()));
-        let heads = runtime.spawn(compare_heads(Arc::downgrade(core), core.recheck.clone(), core.options.check_every));
+        let hints = runtime.spawn(follow_hints(Arc::downgrade(shared), shared.store.clone()));
+        let heads =
+            runtime.spawn(compare_heads(Arc::downgrade(shared), shared.recheck.clone(), shared.options.check_every));
         Self { hints, heads }
     }
 
@@ -45,12 +46,12 @@ impl Drop for Follower {
     }
 }
 
-async fn follow_hints(core: Weak<Core>, store: AnyStore) {
+async fn follow_hints(shared: Weak<Shared>, store: AnyStore) {
     loop {
         let mut changes = pin!(store.changes());
         while let Some(change) = std::future::poll_fn(|cx| changes.as_mut().poll_next(cx)).await {
-            let Some(core) = core.upgrade() else { return };
-            take(&core, change);
+            let Some(shared) = shared.upgrade() else { return };
+            take(&shared, change);
         }
         // The contract says that changes never end.
         tracing::warn!("the store's changes ended; watching them anew");
@@ -58,40 +59,40 @@ async fn follow_hints(core: Weak<Core>, store: AnyStore) {
     }
 }
 
-fn take(core: &Arc<Core>, change: Change) {
+fn take(shared: &Arc<Shared>, change: Change) {
     match change {
-        Change::Resync => core.recheck.notify_one(),
+        Change::Resync => shared.recheck.notify_one(),
         Change::Head(channel, head) => {
-            if let Some(topic) = core.topic(&channel) {
-                core.advance_if(topic.hint(head), &topic);
+            if let Some(topic) = shared.topic(&channel) {
+                shared.advance_if(topic.hint(head), &topic);
             }
         }
         Change::Entries(entries) => {
-            if let Some(topic) = entries.first().and_then(|entry| core.topic(&entry.channel)) {
-                core.advance_if(topic.feed(&entries, None), &topic);
+            if let Some(topic) = entries.first().and_then(|entry| shared.topic(&entry.channel)) {
+                shared.advance_if(topic.feed(&entries, None), &topic);
             }
         }
     }
 }
 
-async fn compare_heads(core: Weak<Core>, recheck: Arc<Notify>, every: Duration) {
+async fn compare_heads(shared: Weak<Shared>, recheck: Arc<Notify>, every: Duration) {
     loop {
         // Whichever comes first: the time, or a gap in the hints.
         let _ = timeout(every, recheck.notified()).await;
-        let Some(core) = core.upgrade() else { return };
-        if !core.sweep() {
+        let Some(shared) = shared.upgrade() else { return };
+        if !shared.sweep() {
             return;
         }
-        compare(&core).await;
+        compare(&shared).await;
     }
 }
 
-async fn compare(core: &Arc<Core>) {
-    for topics in core.all_topics().chunks(HEADS) {
+async fn compare(shared: &Arc<Shared>) {
+    for topics in shared.all_topics().chunks(HEADS) {
         let channels: Vec<_> = topics.iter().map(|topic| topic.channel().clone()).collect();
-        match timeout(PATIENCE, core.store.heads(&channels)).await {
+        match timeout(PATIENCE, shared.store.heads(&channels)).await {
             Ok(Ok(heads)) => {
-                topics.iter().zip(heads).for_each(|(topic, head)| core.advance_if(topic.check(head), topic));
+                topics.iter().zip(heads).for_each(|(topic, head)| shared.advance_if(topic.check(head), topic));
             }
             Ok(Err(error)) => return tracing::warn!(%error, "cannot compare heads with the store"),
             Err(_) => return tracing::warn!("the store did not answer with its heads"),

@@ -3,10 +3,10 @@
 use std::{sync::Arc, task::Context};
 
 use super::{
-    core::Seat,
     delivery::{Closed, Events, Reset},
     fetch::{Fetch, Fetched},
     frame::Batch,
+    shared::Seat,
     subscription::ChannelStart,
     topic::Seen,
 };
@@ -140,7 +140,7 @@ impl Leg {
     fn read(&self, start: Start, reset: Option<Reason>) -> Next {
         // The version comes first: a change during the read makes it one that was not verified.
         let version = self.seat.topic.version();
-        Next::Reading { fetch: self.seat.core.fetch(&self.seat.topic, start), reset, version }
+        Next::Reading { fetch: self.seat.shared.fetch(&self.seat.topic, start), reset, version }
     }
 
     fn turn_to(&mut self, fetched: Arc<Fetched>, reset: Option<Reason>, version: u64) -> Next {

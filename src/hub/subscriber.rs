@@ -11,9 +11,9 @@ use std::{
 use futures_core::Stream;
 
 use super::{
-    core::{Core, Reader},
     delivery::Delivery,
     leg::{Leg, Ready},
+    shared::{Reader, Shared},
     subscription::Subscription,
 };
 use crate::{channel::Channels, cursor::Cursors, store::StoreError};
@@ -42,17 +42,17 @@ pub struct Subscriber {
     /// The leg that is looked at first, so that a busy channel does not starve the others.
     turn: usize,
     ended: bool,
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     _reader: Reader,
 }
 
 impl Subscriber {
-    pub(super) fn new(core: &Arc<Core>, reader: Reader, subscription: &Subscription) -> Result<Self, StoreError> {
+    pub(super) fn new(shared: &Arc<Shared>, reader: Reader, subscription: &Subscription) -> Result<Self, StoreError> {
         let channels = subscription.channels.clone();
-        let leg = |channel| Ok(Leg::new(core.seat(channel)?, subscription.from.of(channel)));
+        let leg = |channel| Ok(Leg::new(shared.seat(channel)?, subscription.from.of(channel)));
         let legs = channels.iter().map(leg).collect::<Result<_, StoreError>>()?;
         let turn = fastrand::usize(..channels.len().max(1));
-        Ok(Self { legs, channels, turn, ended: false, core: core.clone(), _reader: reader })
+        Ok(Self { legs, channels, turn, ended: false, shared: shared.clone(), _reader: reader })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -108,7 +108,7 @@ impl Subscriber {
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {
-        self.core.drain_hint()
+        self.shared.drain_hint()
     }
 
     /// Whether every channel was read to its close.
@@ -166,7 +166,7 @@ impl Subscriber {
     }
 
     fn drained(&mut self) -> Option<Delivery> {
-        let retry = self.core.drain_hint()?;
+        let retry = self.shared.drain_hint()?;
         self.ended = true;
         Some(Delivery::Drained { retry })
     }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct Shared {
     pub(super) store: AnyStore,
     pub(super) options: HubOptions,
     topics: Mutex<Topics>,
@@ -58,7 +58,7 @@ struct Followed {
     idle_since: Instant,
 }
 
-impl Core {
+impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
         Self {
             store,
@@ -111,7 +111,7 @@ impl Core {
 }
 
 /// Readers come and go.
-impl Core {
+impl Shared {
     /// Counts a reader in, unless there are too many.
     pub(super) fn admit(self: &Arc<Self>) -> Option<Reader> {
         let most = self.options.readers;
@@ -141,7 +141,7 @@ impl Core {
         }
         place.readers += 1;
         let topic = place.topic.clone();
-        Ok(Seat { slot: topic.join(), topic, core: self.clone() })
+        Ok(Seat { slot: topic.join(), topic, shared: self.clone() })
     }
 
     fn leave(&self, channel: &Channel) {
@@ -176,7 +176,7 @@ impl Core {
 
 /// A reader that is counted; dropping it counts it out.
 #[derive(Debug)]
-pub(super) struct Reader(Arc<Core>);
+pub(super) struct Reader(Arc<Shared>);
 
 impl Drop for Reader {
     fn drop(&mut self) {
@@ -189,18 +189,18 @@ impl Drop for Reader {
 pub(super) struct Seat {
     pub(super) topic: Arc<Topic>,
     pub(super) slot: usize,
-    pub(super) core: Arc<Core>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.topic.leave(self.slot);
-        self.core.leave(self.topic.channel());
+        self.shared.leave(self.topic.channel());
     }
 }
 
 /// Reads of the store.
-impl Core {
+impl Shared {
     /// Reads on a subscriber's behalf. Those who resume from the same position share one read; the other starts are pinned
     /// to their own moment and never shared.
     pub(super) fn fetch(self: &Arc<Self>, topic: &Arc<Topic>, start: Start) -> Arc<Fetch> {
@@ -220,9 +220,9 @@ impl Core {
         let completion = Completion(Arc::downgrade(fetch));
         // Without a runtime the completion is dropped, which answers.
         let Ok(runtime) = Handle::try_current() else { return };
-        let (core, topic) = (self.clone(), topic.clone());
+        let (shared, topic) = (self.clone(), topic.clone());
         let task = runtime.spawn(async move {
-            let answer = core.read(&topic, start).await;
+            let answer = shared.read(&topic, start).await;
             completion.complete(answer);
         });
         fetch.driven_by(task.abort_handle());
@@ -252,11 +252,11 @@ impl Core {
 
 /// Reads on the ring's behalf until nothing newer was seen. A failure leaves the ring as it is: the next comparison of
 /// heads tries again.
-async fn advance_topic(core: Arc<Core>, mut advancing: Advancing, mut from: Cursor) {
+async fn advance_topic(shared: Arc<Shared>, mut advancing: Advancing, mut from: Cursor) {
     let topic = advancing.topic.clone();
     loop {
-        let permit = core.reads.acquire().await;
-        match core.store.read(topic.channel(), Start::After(from), core.options.page).await {
+        let permit = shared.reads.acquire().await;
+        match shared.store.read(topic.channel(), Start::After(from), shared.options.page).await {
             Ok(page) => topic.advance(&page),
             Err(error) => return tracing::warn!(channel = %topic.channel(), %error, "cannot follow the store"),
         }
@@ -284,7 +284,7 @@ impl Drop for Advancing {
 }
 
 /// The end.
-impl Core {
+impl Shared {
     /// Starts draining; the first window counts.
     pub(super) fn drain(&self, window: Duration) {
         let _ = self.drain.set(window);
