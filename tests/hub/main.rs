@@ -4,8 +4,10 @@
 mod bounds;
 mod delivery;
 mod drain;
+mod faults;
 mod listening;
 mod resets;
+mod simulation;
 
 use tower_events::{Channel, Channels, Delivery, Event, Hub, Reset, Subscriber};
 

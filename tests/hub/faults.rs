@@ -1,0 +1,251 @@
+//! A store that fails, and one that other processes write to: nothing lost, nothing twice, every loss announced.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_events::{
+    AnyStore, Hub, HubOptions, MemoryStore, Store, StoreError, SubscribeError, Subscription,
+    store::{Append, Limit, Reason, Start},
+    testing::{FaultStore, Faults},
+};
+
+use super::*;
+
+/// A hub on a store with faults, and the store inside, which stands for other processes.
+fn faulty() -> (Hub, Faults, MemoryStore) {
+    let inner = MemoryStore::default();
+    let (store, faults) = FaultStore::new(inner.clone());
+    (Hub::new(store), faults, inner)
+}
+
+async fn append(store: &MemoryStore, texts: impl IntoIterator<Item = impl ToString>) {
+    store.append(&channel("a"), Append::new(events(texts))).await.unwrap();
+}
+
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_while_a_subscription_reads_the_store_is_not_missed() {
+    let (hub, faults, _) = faulty();
+    publish(&hub, "a", "before").await;
+    let start = Instant::now();
+    let answers = faults.hold_answers();
+    let subscribing = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.subscribe(Subscription::new(channel("a"))).await.unwrap() }
+    });
+    answers.reached_by(1).await;
+    // The answer is an old one by now: it ends before this event.
+    publish(&hub, "a", "meanwhile").await;
+    drop(answers);
+    let mut subscriber = subscribing.await.unwrap();
+    assert_eq!(texts(&mut subscriber).await, ["meanwhile"]);
+    assert_eq!(start.elapsed(), Duration::ZERO, "by the register-read-wait rule, not by the comparison of heads");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_appends_while_a_subscription_reads_is_not_missed() {
+    let (hub, faults, inner) = faulty();
+    // A first reader starts the follower, so that hints flow.
+    let _first = hub.subscribe(Subscription::new(channel("other"))).await.unwrap();
+    settle().await;
+    let start = Instant::now();
+    let answers = faults.hold_answers();
+    let subscribing = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.subscribe(Subscription::new(channel("a"))).await.unwrap() }
+    });
+    answers.reached_by(1).await;
+    append(&inner, ["meanwhile"]).await;
+    settle().await;
+    drop(answers);
+    let mut subscriber = subscribing.await.unwrap();
+    assert_eq!(texts(&mut subscriber).await, ["meanwhile"]);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_hints_cost_seconds_and_nothing_else() {
+    let (hub, faults, inner) = faulty();
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    faults.lose_hints(usize::MAX);
+    let start = Instant::now();
+    append(&inner, [1, 2]).await;
+    assert_eq!(texts(&mut subscriber).await, ["1", "2"]);
+    assert!(start.elapsed() <= hub.options().check_every);
+    inner.append(&channel("a"), Append::new([]).closing()).await.unwrap();
+    assert!(matches!(next(&mut subscriber).await, Delivery::Closed(_)), "a lost close is found too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn doubled_and_swapped_hints_change_nothing() {
+    let (hub, faults, inner) = faulty();
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    let mut expected = Vec::new();
+    for round in 0..20 {
+        faults.duplicate_hints(1 + round % 2);
+        faults.reorder_hints(round % 3);
+        append(&inner, [round * 2]).await;
+        append(&inner, [round * 2 + 1]).await;
+        expected.extend([(round * 2).to_string(), (round * 2 + 1).to_string()]);
+    }
+    assert_eq!(texts_of(&mut subscriber, expected.len()).await, expected);
+    assert!(is_parked(&mut subscriber).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_from_a_node_ahead_is_parked_where_it_is() {
+    let (hub, faults, inner) = faulty();
+    append(&inner, [1]).await;
+    let mut here = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    let hints = faults.hold_hints();
+    append(&inner, [2, 3]).await;
+    let ahead = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    let mut guest = hub.subscribe(Subscription::new(channel("a")).resume(&ahead.into())).await.unwrap();
+    assert!(tokio::time::timeout(Duration::ZERO, guest.next()).await.is_err(), "neither a reset nor an event again");
+    drop(hints);
+    append(&inner, [4]).await;
+    assert_eq!(texts(&mut guest).await, ["4"]);
+    assert_eq!(texts_of(&mut here, 3).await, ["2", "3", "4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_that_is_lost_resets_only_those_who_had_it() {
+    for regrown in [0, 1, 2, 3] {
+        let (hub, _, inner) = faulty();
+        append(&inner, [1, 2]).await;
+        let second = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+        append(&inner, [3, 4]).await;
+        let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+        settle().await;
+        inner.lose_tail(&channel("a"), 2);
+        if regrown > 0 {
+            append(&inner, (0..regrown).map(|n| format!("other {n}"))).await;
+        }
+        let reason = if regrown < 2 { Reason::Ahead } else { Reason::EpochChanged };
+        assert_eq!(reset(&mut live).await.reason, reason, "{regrown}");
+        assert_eq!(texts_of(&mut live, 2 + regrown).await[..2], ["1", "2"]);
+        let mut behind = hub.subscribe(Subscription::new(channel("a")).resume(&second.into())).await.unwrap();
+        if regrown > 0 {
+            assert_eq!(texts_of(&mut behind, regrown).await[0], "other 0");
+        }
+        assert!(is_parked(&mut behind).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_ends_the_subscriber_which_goes_on_from_its_cursors() {
+    let inner = MemoryStore::default();
+    let (store, faults) = FaultStore::new(inner);
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1));
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    publish(&hub, "a", 1).await;
+    assert_eq!(texts(&mut subscriber).await, ["1"]);
+    hub.publish_all(&channel("a"), events(2..50)).await.unwrap();
+    faults.fail_next_reads(1);
+    assert!(matches!(subscriber.next().await, Some(Err(StoreError::Unavailable(_)))));
+    assert!(subscriber.next().await.is_none());
+    let resume = Subscription::new(channel("a")).resume(&subscriber.cursors());
+    let mut subscriber = hub.subscribe(resume).await.unwrap();
+    assert_eq!(texts_of(&mut subscriber, 48).await[0], "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_refuses_and_readers_that_keep_up_stay() {
+    let (hub, faults, inner) = faulty();
+    let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    faults.fail_next_reads(usize::MAX);
+    faults.fail_next_heads(usize::MAX);
+    faults.fail_next_appends(usize::MAX);
+    let refused = hub.subscribe(Subscription::new(channel("a"))).await;
+    assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Unavailable(_)))));
+    assert!(hub.publish(&channel("a"), Event::text("no")).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(60), live.next()).await.is_err(), "no failure, only silence");
+    append(&inner, ["meanwhile"]).await;
+    faults.fail_next_reads(0);
+    faults.fail_next_heads(0);
+    faults.fail_next_appends(0);
+    publish(&hub, "a", "back").await;
+    assert_eq!(texts_of(&mut live, 2).await, ["meanwhile", "back"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_who_resume_from_one_position_cost_one_read() {
+    let inner = MemoryStore::default();
+    append(&inner, [1]).await;
+    let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    append(&inner, 2..=50).await;
+    let (store, faults) = FaultStore::new(inner);
+    let hub = Hub::new(store);
+    let answers = faults.hold_answers();
+    let readers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let hub = hub.clone();
+            tokio::spawn(async move {
+                let resume = Subscription::new(channel("a")).resume(&from.into());
+                texts_of(&mut hub.subscribe(resume).await.unwrap(), 49).await
+            })
+        })
+        .collect();
+    answers.reached_by(1).await;
+    settle().await;
+    assert_eq!(faults.reads(), 1);
+    drop(answers);
+    for reader in readers {
+        assert_eq!(reader.await.unwrap()[48], "50");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_shares_a_read_does_not_depend_on_the_one_who_began_it() {
+    let (hub, faults, inner) = faulty();
+    append(&inner, [1]).await;
+    let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    append(&inner, [2]).await;
+    let answers = faults.hold_answers();
+    let resume = || Subscription::new(channel("a")).resume(&from.into());
+    let mut first = Box::pin(hub.subscribe(resume()));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut first).await.is_err());
+    let second = tokio::spawn({
+        let (hub, resume) = (hub.clone(), resume());
+        async move { texts(&mut hub.subscribe(resume).await.unwrap()).await }
+    });
+    answers.reached_by(1).await;
+    settle().await;
+    drop(first);
+    drop(answers);
+    assert_eq!(second.await.unwrap(), ["2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_reads_the_store_again_when_its_pages_are_many() {
+    let inner = MemoryStore::default();
+    append(&inner, 0..950).await;
+    let hub = Hub::with_options(inner, HubOptions::default().page(Limit { events: 7, bytes: 1 << 20 }));
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
+    assert_eq!(texts_of(&mut subscriber, 950).await, (0..950).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_follower_ends_with_its_readers_and_starts_again() {
+    let (hub, faults, _) = faulty();
+    for _ in 0..3 {
+        let subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+        settle().await;
+        assert_eq!(faults.watchers(), 1);
+        drop(subscriber);
+        tokio::time::sleep(hub.options().linger + hub.options().check_every * 2).await;
+        settle().await;
+        assert_eq!(faults.watchers(), 0);
+    }
+    let erased: &AnyStore = hub.store();
+    assert_eq!(erased.heads(&[]).await.unwrap(), []);
+}
