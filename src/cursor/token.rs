@@ -51,6 +51,23 @@ impl Cursors {
         }
     }
 
+    /// The same token with `channel` at `cursor`. The token of one channel becomes that cursor.
+    #[must_use]
+    pub fn with(self, channel: &Channel, cursor: Cursor) -> Self {
+        let Repr::Many(mut named) = self.0 else { return Self(Repr::One(cursor)) };
+        let name = short(channel);
+        match named.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, position)) => *position = cursor,
+            None => named.push((name, cursor)),
+        }
+        Self(Repr::Many(named))
+    }
+
+    /// Whether this holds no position at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(&self.0, Repr::Many(named) if named.is_empty())
+    }
+
     /// Reads a cursor or token from the bytes of a header or parameter.
     ///
     /// # Errors
@@ -165,6 +182,15 @@ mod tests {
         for (n, name) in names.iter().enumerate() {
             assert_eq!(read.position(name), Some(at(n)));
         }
+    }
+
+    #[test]
+    fn a_position_is_replaced_or_added() {
+        let (a, b, c) = (channel("a"), channel("b"), channel("c"));
+        let at = |seq| Cursor { epoch: 1, seq, tag: 9 };
+        let token = Cursors::of([(&a, at(4)), (&b, at(7))]).with(&b, at(8)).with(&c, at(1));
+        assert_eq!([&a, &b, &c].map(|channel| token.position(channel)), [Some(at(4)), Some(at(8)), Some(at(1))]);
+        assert_eq!(Cursors::from(at(1)).with(&a, at(2)), Cursors::from(at(2)));
     }
 
     #[test]
