@@ -1,0 +1,72 @@
+//! What a client asks for: the request's parameters and headers, read as pure functions into plain values. Knows nothing of
+//! hubs, stores or responses.
+//!
+//! # Who may read what
+//! Every service asks a [`Resolver`] which channels a request is about, and whether it may. A closure will do:
+//!
+//! ```
+//! use http::request::Parts;
+//! use tower_events::{Channels, request::Rejection};
+//!
+//! # #[derive(Clone)] struct User;
+//! # impl User { fn may_read(&self, _: &tower_events::Channel) -> bool { true } }
+//! fn may_read(request: &Parts) -> Result<Channels, Rejection> {
+//!     let user = request.extensions.get::<User>().ok_or(Rejection::unauthorized("Bearer"))?;
+//!     Channels::from_query(request)?.all_allowed(|channel| user.may_read(channel))
+//! }
+//! # let (parts, ()) = http::Request::new(()).into_parts();
+//! # assert!(may_read(&parts).is_err());
+//! ```
+//!
+//! A fixed [`Channel`](crate::Channel) or [`Channels`](crate::Channels) is a resolver too, and so are
+//! [`Channels::from_query`](crate::Channels::from_query) ("anyone reads anything") and
+//! [`Channels::from_path`](crate::Channels::from_path) (the rest of the path, under axum's `nest_service`).
+//!
+//! # Across origins
+//! The services answer no CORS preflight; tower-http's `CorsLayer` does, with [`EXPOSED_HEADERS`] and [`REQUEST_HEADERS`].
+
+mod accept;
+mod link;
+mod list;
+mod parts;
+mod prefer;
+mod query;
+mod read;
+mod resolver;
+
+pub(crate) use self::{
+    accept::{Media, Offer, negotiate},
+    link::next_link,
+    list::{parameters, split, trim, word},
+    query::{number, pairs},
+    read::{Begin, Read, Wait, read},
+    resolver::{BadParameter, Refusal, SharedResolver},
+};
+pub use self::{
+    parts::IntoParts,
+    read::{Format, Heartbeat},
+    resolver::{Rejection, Resolver},
+};
+
+use http::{HeaderName, header};
+
+/// Resume position: sent by `EventSource`, and answered by long polls and publishes.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Why a resume was not continued: on long poll answers.
+pub const EVENTS_RESET: HeaderName = HeaderName::from_static("events-reset");
+/// `true` when nothing will follow; in a publish, asks for the close.
+pub const EVENTS_CLOSED: HeaderName = HeaderName::from_static("events-closed");
+/// Client's key that makes a repeated publish harmless.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Preferences of the client (RFC 7240).
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// Which preferences were used (RFC 7240).
+pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Response headers that a script of another origin must be allowed to see: for `CorsLayer::expose_headers`.
+pub const EXPOSED_HEADERS: [HeaderName; 6] =
+    [LAST_EVENT_ID, EVENTS_RESET, EVENTS_CLOSED, PREFERENCE_APPLIED, header::LINK, header::RETRY_AFTER];
+
+/// Request headers that a script of another origin must be allowed to send: for `CorsLayer::allow_headers`.
+pub const REQUEST_HEADERS: [HeaderName; 5] =
+    [LAST_EVENT_ID, PREFER, IDEMPOTENCY_KEY, EVENTS_CLOSED, header::CONTENT_TYPE];

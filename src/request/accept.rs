@@ -1,0 +1,149 @@
+//! Which of our two representations a client wants (RFC 9110, section 12.5.1). Pure.
+
+use http::{HeaderMap, header};
+
+use super::list::{parameters, split};
+
+/// A representation of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    /// Long poll: `application/json`.
+    Json,
+    /// SSE: `text/event-stream`.
+    Sse,
+}
+
+/// What a service has to offer, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    JsonThenSse,
+    Json,
+    Sse,
+}
+
+/// The representation that the client likes best; on a tie the one that is offered first. `None` is 406.
+pub(crate) fn negotiate(headers: &HeaderMap, offer: Offer) -> Option<Media> {
+    let ranges: Vec<Range<'_>> =
+        headers.get_all(header::ACCEPT).iter().flat_map(|value| split(value.as_bytes(), b',')).map(Range::of).collect();
+    let offered: &[Media] = match offer {
+        Offer::JsonThenSse => &[Media::Json, Media::Sse],
+        Offer::Json => &[Media::Json],
+        Offer::Sse => &[Media::Sse],
+    };
+    // RFC 9110: without the field any media type is acceptable; a field without elements says as much.
+    if ranges.is_empty() {
+        return offered.first().copied();
+    }
+    let liked = offered.iter().map(|&media| (quality(&ranges, media), media)).filter(|(quality, _)| *quality > 0);
+    liked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, media)| media)
+}
+
+/// One element of `Accept`; `quality` is in thousandths, 0 when it cannot be read.
+struct Range<'a> {
+    kind: &'a [u8],
+    subtype: &'a [u8],
+    quality: u16,
+}
+
+impl<'a> Range<'a> {
+    fn of(element: &'a [u8]) -> Self {
+        let (range, mut parameters) = parameters(element);
+        let at = range.iter().position(|&byte| byte == b'/').unwrap_or(range.len());
+        let (kind, subtype) = range.split_at_checked(at).unwrap_or((range, b""));
+        let quality = parameters
+            .find(|(name, _)| name.eq_ignore_ascii_case(b"q"))
+            .map_or(Some(1000), |(_, value)| thousandths(value));
+        Self { kind, subtype: subtype.strip_prefix(b"/").unwrap_or(subtype), quality: quality.unwrap_or(0) }
+    }
+
+    /// How closely this describes `media`: 3 for the type itself, 1 for `*/*`. Parameters such as `charset` do not tell our
+    /// representations apart, so they are not compared.
+    fn closeness(&self, media: Media) -> Option<u8> {
+        let (kind, subtype): (&[u8], &[u8]) = match media {
+            Media::Json => (b"application", b"json"),
+            Media::Sse => (b"text", b"event-stream"),
+        };
+        match (self.kind, self.subtype) {
+            (b"*", b"*") => Some(1),
+            (own, b"*") if own.eq_ignore_ascii_case(kind) => Some(2),
+            (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => Some(3),
+            _ => None,
+        }
+    }
+}
+
+/// RFC 9110, section 12.5.1: the most specific range that matches decides.
+fn quality(ranges: &[Range<'_>], media: Media) -> u16 {
+    let matching = ranges.iter().filter_map(|range| Some((range.closeness(media)?, range.quality)));
+    matching.max().map_or(0, |(_, quality)| quality)
+}
+
+/// RFC 9110, section 12.4.2: `0` or `1` with at most three decimals; more decimals are cut.
+fn thousandths(value: &[u8]) -> Option<u16> {
+    let value = std::str::from_utf8(value).ok()?;
+    let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
+    if !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = decimals.bytes().chain(*b"000").take(3).fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    match whole {
+        "0" => Some(fraction),
+        "1" if fraction == 0 => Some(1000),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(accept: &[&str], offer: Offer) -> Option<Media> {
+        let mut headers = HeaderMap::new();
+        for value in accept {
+            headers.append(header::ACCEPT, value.parse().unwrap());
+        }
+        negotiate(&headers, offer)
+    }
+
+    #[test]
+    fn the_best_liked_representation_is_chosen() {
+        use Media::*;
+        let table: &[(&[&str], Option<Media>)] = &[
+            (&[], Some(Json)),
+            (&[""], Some(Json)),
+            (&[" , "], Some(Json)),
+            (&["*/*"], Some(Json)),
+            (&["application/json"], Some(Json)),
+            (&["APPLICATION/JSON"], Some(Json)),
+            (&["application/*"], Some(Json)),
+            (&["text/event-stream"], Some(Sse)),
+            (&["text/event-stream; charset=utf-8"], Some(Sse)),
+            (&["text/*"], Some(Sse)),
+            (&["text/html", "text/event-stream;q=0.1"], Some(Sse)),
+            (&["text/event-stream, application/json"], Some(Json)),
+            (&["text/event-stream, */*;q=0.1"], Some(Sse)),
+            (&["text/event-stream;q=0.5, application/json;q=0.4"], Some(Sse)),
+            (&["application/json;q=0, */*"], Some(Sse)),
+            (&["text/event-stream;q=0, application/json; q=0.001"], Some(Json)),
+            (&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"], Some(Json)),
+            (&["text/html"], None),
+            (&["*/*;q=0"], None),
+            (&["text/event-stream;q=0.000"], None),
+            (&["application/json;q=2"], None),
+            (&["json"], None),
+            (&["application/json;q=abc, text/event-stream;q=0.2"], Some(Sse)),
+            (&["application/json;q=1.000"], Some(Json)),
+        ];
+        for (accept, expected) in table {
+            assert_eq!(ask(accept, Offer::JsonThenSse), *expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_of_one_representation_refuses_the_other() {
+        assert_eq!(ask(&["*/*"], Offer::Sse), Some(Media::Sse));
+        assert_eq!(ask(&[], Offer::Sse), Some(Media::Sse));
+        assert_eq!(ask(&["application/json"], Offer::Sse), None);
+        assert_eq!(ask(&["text/event-stream"], Offer::Json), None);
+    }
+}

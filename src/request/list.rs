@@ -1,0 +1,98 @@
+//! Lists, words and parameters of header fields, as bytes (RFC 9110, section 5.6). Knows no particular header.
+
+use std::borrow::Cow;
+
+/// The parts of `value` between `separator`s that stand outside quoted strings, without optional white space around them.
+/// Empty parts are left out (RFC 9110, section 5.6.1.2: a recipient ignores empty list elements).
+pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut quoting = Quoting::Outside;
+    value
+        .split(move |&byte| {
+            let outside = quoting == Quoting::Outside;
+            quoting = quoting.after(byte);
+            outside && byte == separator
+        })
+        .map(trim)
+        .filter(|part| !part.is_empty())
+}
+
+/// `name=value` of one part; the value is empty when there is none. White space around `=` is bad, and ignored (BWS).
+pub(crate) fn parameter(part: &[u8]) -> (&[u8], &[u8]) {
+    let at = part.iter().position(|&byte| byte == b'=').unwrap_or(part.len());
+    let (name, value) = part.split_at_checked(at).unwrap_or((part, b""));
+    (trim(name), trim(value.strip_prefix(b"=").unwrap_or(value)))
+}
+
+/// What stands before the first `;`, and the parameters after it.
+pub(crate) fn parameters(value: &[u8]) -> (&[u8], impl Iterator<Item = (&[u8], &[u8])>) {
+    let mut parts = split(value, b';');
+    (parts.next().unwrap_or_default(), parts.map(parameter))
+}
+
+/// A token, or the content of a quoted string; `None` when the quotes are not closed at the end.
+pub(crate) fn word(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(quoted) = value.strip_prefix(b"\"") else { return Some(Cow::Borrowed(value)) };
+    let mut content = Vec::with_capacity(quoted.len());
+    let mut bytes = quoted.iter();
+    loop {
+        match bytes.next()? {
+            b'"' => return bytes.as_slice().is_empty().then_some(Cow::Owned(content)),
+            // RFC 9110, section 5.6.4: a backslash stands for the octet that follows it.
+            b'\\' => content.push(*bytes.next()?),
+            byte => content.push(*byte),
+        }
+    }
+}
+
+/// `value` without spaces and tabs around it.
+pub(crate) fn trim(value: &[u8]) -> &[u8] {
+    value.trim_ascii()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quoting {
+    Outside,
+    Inside,
+    Escaped,
+}
+
+impl Quoting {
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Outside, b'"') | (Self::Escaped, _) => Self::Inside,
+            (Self::Inside, b'"') => Self::Outside,
+            (Self::Inside, b'\\') => Self::Escaped,
+            (same, _) => same,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_in_quotes_do_not_split() {
+        let parts = |value: &'static str| split(value.as_bytes(), b',').map(<[u8]>::to_vec).collect::<Vec<_>>();
+        assert_eq!(parts("a, b ,,c"), [b"a", b"b", b"c"]);
+        assert_eq!(parts(r#"a="x,y", b"#), [b"a=\"x,y\"".to_vec(), b"b".to_vec()]);
+        assert_eq!(parts(r#"a="x\",y", b"#), [br#"a="x\",y""#.to_vec(), b"b".to_vec()]);
+        assert!(parts(" , ").is_empty());
+    }
+
+    #[test]
+    fn words_are_tokens_or_quoted_strings() {
+        assert_eq!(word(b"abc").as_deref(), Some(&b"abc"[..]));
+        assert_eq!(word(br#""a\"b\\""#).as_deref(), Some(&br#"a"b\"#[..]));
+        for bad in [&b"\""[..], b"\"a", b"\"a\"b", b"\"a\\"] {
+            assert_eq!(word(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_follow_semicolons() {
+        let (first, rest) = parameters(b"text/plain; Charset = utf-8 ;flag");
+        assert_eq!(first, b"text/plain");
+        assert_eq!(rest.collect::<Vec<_>>(), [(&b"Charset"[..], &b"utf-8"[..]), (b"flag", b"")]);
+    }
+}

@@ -1,0 +1,55 @@
+//! The pairs of a query, as bytes. Knows no particular parameter.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode;
+
+/// The decoded `name=value` pairs (`application/x-www-form-urlencoded`). Bytes that are not UTF-8 stay as they are, so that a
+/// name or cursor is never repaired into another one.
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    })
+}
+
+fn decode(text: &str) -> Cow<'_, [u8]> {
+    if !text.contains('+') {
+        return Cow::from(percent_decode(text.as_bytes()));
+    }
+    Cow::Owned(percent_decode(text.replace('+', " ").as_bytes()).collect())
+}
+
+/// A whole number of decimal digits only; one that is too large is the largest.
+pub(crate) fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(text.iter().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_decoded_as_bytes() {
+        let read: Vec<_> = pairs("a=1&&b=x%20y+z&c&=v&d=%ff&e=a=b&f=%zz").collect();
+        let expected: [(&[u8], &[u8]); 7] =
+            [(b"a", b"1"), (b"b", b"x y z"), (b"c", b""), (b"", b"v"), (b"d", b"\xff"), (b"e", b"a=b"), (b"f", b"%zz")];
+        assert_eq!(read.len(), expected.len());
+        for ((name, value), (good_name, good_value)) in read.iter().zip(expected) {
+            assert_eq!((name.as_ref(), value.as_ref()), (good_name, good_value));
+        }
+    }
+
+    #[test]
+    fn numbers_are_digits_and_saturate() {
+        assert_eq!(number(b"0"), Some(0));
+        assert_eq!(number(b"0042"), Some(42));
+        assert_eq!(number(b"99999999999999999999"), Some(u64::MAX));
+        for bad in [&b""[..], b"-1", b"+1", b"1.0", b" 1", b"1e3", b"\xff", "１".as_bytes()] {
+            assert_eq!(number(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What a read request asks for, as one value. The table of starts is here; who may read is not.
+
+use http::{HeaderMap, request::Parts};
+
+use super::{
+    LAST_EVENT_ID,
+    prefer::preferred_wait,
+    query::{number, pairs},
+    resolver::BadParameter,
+};
+use crate::{cursor::Cursors, event::MAX_TIME, store::Start};
+
+/// What the parameters and headers of a read request say. Absent is `None`; nothing is capped yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) begin: Begin,
+    pub(crate) wait: Option<Wait>,
+    pub(crate) limit: Option<u64>,
+    pub(crate) format: Option<Format>,
+    pub(crate) heartbeat: Option<Heartbeat>,
+}
+
+/// Where to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// The client named a start, or nothing (`latest`).
+    Start(Start),
+    /// The client was here before.
+    Resume(Cursors),
+    /// The client was somewhere before, but sends no cursor of ours.
+    Unknown,
+}
+
+/// The longest wait of a poll, in seconds, and where the client said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Parameter(u64),
+    Preferred(u64),
+}
+
+/// What the data of an SSE event are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// The datum itself: a string as its text, any other value as JSON. The default.
+    #[default]
+    Text,
+    /// The long poll's object (`id`, `channel`, `time`, `name`, `data`), and events unnamed: the form for several channels.
+    Json,
+}
+
+/// What is sent on an SSE stream that has been silent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Heartbeat {
+    /// A comment, which no client shows. The default.
+    #[default]
+    Comment,
+    /// An event `stream-ping`, which scripts can see; one at the start too.
+    Event,
+}
+
+/// Reads `request`. Parameters that are not ours are ignored: users have their own.
+pub(crate) fn read(request: &Parts) -> Result<Read, BadParameter> {
+    let mut asked = Query::default();
+    for (name, value) in pairs(request.uri.query().unwrap_or_default()) {
+        // Empty is absent: forms and templates send `after=` when they have nothing to say.
+        if !value.is_empty() {
+            asked.take(&name, &value)?;
+        }
+    }
+    Ok(Read {
+        begin: header_begin(&request.headers).or(asked.begin).unwrap_or(Begin::Start(Start::Latest)),
+        wait: asked.wait.map(Wait::Parameter).or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
+        limit: asked.limit,
+        format: asked.format,
+        heartbeat: asked.heartbeat,
+    })
+}
+
+/// `EventSource` repeats its first URL on every reconnect, so the header wins over the query; and it gives up for good on a
+/// 400, so a header that is no cursor is a reset and not an error.
+fn header_begin(headers: &HeaderMap) -> Option<Begin> {
+    let mut sent = headers.get_all(LAST_EVENT_ID).iter().map(|value| value.as_bytes()).filter(|id| !id.is_empty());
+    let first = sent.next()?;
+    if sent.any(|other| other != first) {
+        return Some(Begin::Unknown);
+    }
+    Some(Cursors::parse(first).map_or(Begin::Unknown, Begin::Resume))
+}
+
+#[derive(Default)]
+struct Query {
+    begin: Option<Begin>,
+    wait: Option<u64>,
+    limit: Option<u64>,
+    format: Option<Format>,
+    heartbeat: Option<Heartbeat>,
+}
+
+impl Query {
+    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadParameter> {
+        match name {
+            b"last_event_id" => once(&mut self.begin, "last_event_id", cursor(value)),
+            b"after" => once(&mut self.begin, "after", after(value)),
+            b"time" => once(&mut self.begin, "time", time(value)),
+            b"last" => once(&mut self.begin, "last", last(value)),
+            b"wait" => once(&mut self.wait, "wait", number(value).ok_or("must be whole seconds, such as 25")),
+            b"limit" => once(&mut self.limit, "limit", limit(value)),
+            b"format" => once(&mut self.format, "format", format(value)),
+            b"heartbeat" => once(&mut self.heartbeat, "heartbeat", heartbeat(value)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Sets `slot`; saying the same twice is harmless, saying two different things is not.
+fn once<T: PartialEq>(
+    slot: &mut Option<T>,
+    parameter: &'static str,
+    value: Result<T, &'static str>,
+) -> Result<(), BadParameter> {
+    let value = value.map_err(|reason| BadParameter::new(parameter, reason))?;
+    match slot {
+        Some(before) if *before != value => Err(BadParameter::new(parameter, "contradicts another parameter")),
+        _ => {
+            *slot = Some(value);
+            Ok(())
+        }
+    }
+}
+
+fn cursor(value: &[u8]) -> Result<Begin, &'static str> {
+    Cursors::parse(value).map(Begin::Resume).map_err(|_| "must be a cursor that this service gave")
+}
+
+fn after(value: &[u8]) -> Result<Begin, &'static str> {
+    match value {
+        b"earliest" => Ok(Begin::Start(Start::Earliest)),
+        b"latest" => Ok(Begin::Start(Start::Latest)),
+        _ => cursor(value).map_err(|_| "must be a cursor that this service gave, `earliest` or `latest`"),
+    }
+}
+
+fn time(value: &[u8]) -> Result<Begin, &'static str> {
+    let time = number(value).filter(|time| *time <= MAX_TIME);
+    time.map(|time| Begin::Start(Start::Time(time))).ok_or("must be Unix milliseconds, at most 8640000000000000")
+}
+
+fn last(value: &[u8]) -> Result<Begin, &'static str> {
+    number(value).map(|count| Begin::Start(Start::Last(count))).ok_or("must be a whole number, such as 10")
+}
+
+fn limit(value: &[u8]) -> Result<u64, &'static str> {
+    number(value).filter(|limit| *limit > 0).ok_or("must be a whole number, at least 1")
+}
+
+fn format(value: &[u8]) -> Result<Format, &'static str> {
+    match value {
+        b"text" => Ok(Format::Text),
+        b"json" => Ok(Format::Json),
+        _ => Err("must be `text` or `json`"),
+    }
+}
+
+fn heartbeat(value: &[u8]) -> Result<Heartbeat, &'static str> {
+    match value {
+        b"comment" => Ok(Heartbeat::Comment),
+        b"event" => Ok(Heartbeat::Event),
+        _ => Err("must be `comment` or `event`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cursor::Cursor;
+
+    const ONE: Cursor = Cursor { epoch: 1, seq: 2, tag: 3 };
+    const TWO: Cursor = Cursor { epoch: 1, seq: 4, tag: 5 };
+
+    fn asked(query: &str, ids: &[&[u8]]) -> Result<Read, BadParameter> {
+        let mut request = Request::builder().uri(format!("/events?{query}"));
+        for id in ids {
+            request = request.header(LAST_EVENT_ID, HeaderValue::from_bytes(id).unwrap());
+        }
+        read(&request.body(()).unwrap().into_parts().0)
+    }
+
+    fn resume(cursor: Cursor) -> Begin {
+        Begin::Resume(cursor.into())
+    }
+
+    #[test]
+    fn the_start_is_the_first_of_header_and_query() {
+        let (one, two) = (ONE.to_string(), TWO.to_string());
+        let table: Vec<(String, Vec<&[u8]>, Begin)> = vec![
+            (String::new(), vec![], Begin::Start(Start::Latest)),
+            (String::new(), vec![one.as_bytes()], resume(ONE)),
+            (String::new(), vec![one.as_bytes(), one.as_bytes()], resume(ONE)),
+            (String::new(), vec![b"", one.as_bytes()], resume(ONE)),
+            (String::new(), vec![one.as_bytes(), two.as_bytes()], Begin::Unknown),
+            (String::new(), vec![b"42"], Begin::Unknown),
+            (String::new(), vec![b"\xc3\xa9\xff"], Begin::Unknown),
+            (String::new(), vec![&[b'A'; 4096]], Begin::Unknown),
+            (String::new(), vec![b""], Begin::Start(Start::Latest)),
+            (format!("last_event_id={one}"), vec![], resume(ONE)),
+            (format!("after={one}"), vec![two.as_bytes()], resume(TWO)),
+            (format!("after={one}"), vec![b""], resume(ONE)),
+            (format!("after={one}"), vec![b"nonsense"], Begin::Unknown),
+            (format!("last_event_id={one}&after={one}"), vec![], resume(ONE)),
+            ("after=earliest".into(), vec![], Begin::Start(Start::Earliest)),
+            ("after=latest".into(), vec![], Begin::Start(Start::Latest)),
+            ("after=&time=17".into(), vec![], Begin::Start(Start::Time(17))),
+            ("last=5".into(), vec![], Begin::Start(Start::Last(5))),
+            ("last=0".into(), vec![], Begin::Start(Start::Last(0))),
+            ("last=5&last=5&token=x&last_event_id=".into(), vec![], Begin::Start(Start::Last(5))),
+        ];
+        for (query, ids, expected) in table {
+            assert_eq!(asked(&query, &ids).unwrap().begin, expected, "{query} {ids:?}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_parameter_is_named() {
+        let (one, two) = (ONE.to_string(), TWO.to_string());
+        let table = [
+            ("after=x".to_owned(), "after"),
+            ("last_event_id=earliest".to_owned(), "last_event_id"),
+            (format!("after={one}&after={two}"), "after"),
+            (format!("after={one}&last_event_id={two}"), "last_event_id"),
+            (format!("after={one}&time=1"), "time"),
+            ("after=%ff".to_owned(), "after"),
+            ("time=-1".to_owned(), "time"),
+            ("time=8640000000000001".to_owned(), "time"),
+            ("time=now".to_owned(), "time"),
+            ("last=-1".to_owned(), "last"),
+            ("last=1&last=2".to_owned(), "last"),
+            ("limit=0".to_owned(), "limit"),
+            ("limit=-1".to_owned(), "limit"),
+            ("limit=ten".to_owned(), "limit"),
+            ("wait=-1".to_owned(), "wait"),
+            ("wait=1&wait=2".to_owned(), "wait"),
+            ("format=xml".to_owned(), "format"),
+            ("heartbeat=yes".to_owned(), "heartbeat"),
+        ];
+        for (query, parameter) in table {
+            assert_eq!(asked(&query, &[]).unwrap_err().parameter(), parameter, "{query}");
+            // The header does not excuse a malformed query.
+            assert!(asked(&query, &[one.as_bytes()]).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_other_parameters_are_read() {
+        let all = asked("wait=0&limit=999999999999999999999&format=json&heartbeat=event&x=%ff", &[]).unwrap();
+        assert_eq!((all.wait, all.limit), (Some(Wait::Parameter(0)), Some(u64::MAX)));
+        assert_eq!((all.format, all.heartbeat), (Some(Format::Json), Some(Heartbeat::Event)));
+        let none = asked("wait=&limit=&format=&heartbeat=", &[]).unwrap();
+        assert_eq!((none.wait, none.limit, none.format, none.heartbeat), (None, None, None, None));
+    }
+
+    #[test]
+    fn the_parameter_wins_over_the_preference() {
+        let request = |uri: &str| {
+            let request = Request::builder().uri(uri).header("prefer", "wait=9").body(()).unwrap();
+            read(&request.into_parts().0).unwrap().wait
+        };
+        assert_eq!(request("/?wait=3"), Some(Wait::Parameter(3)));
+        assert_eq!(request("/"), Some(Wait::Preferred(9)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_panics(query in "[ -~]{0,80}", id in proptest::collection::vec(any::<u8>(), 0..80), prefer in "[ -~]{0,40}") {
+            let Ok(id) = HeaderValue::from_bytes(&id) else { return Ok(()) };
+            let request = Request::builder().uri(format!("/e?{query}")).header(LAST_EVENT_ID, id).header("prefer", prefer);
+            if let Ok(request) = request.body(()) {
+                let _ = read(&request.into_parts().0);
+            }
+        }
+
+        #[test]
+        fn our_parameters_never_panic(name in "after|last_event_id|time|last|wait|limit|format|heartbeat|channel",
+                                      value in "([0-9]{0,25}|[A-Za-z0-9_%-]{0,60})") {
+            let _ = asked(&format!("{name}={value}"), &[]);
+        }
+    }
+}
