@@ -1,0 +1,115 @@
+//! The body and the future of the services' responses, as opaque types. Knows what a stream is, not what is on it.
+//!
+//! ```
+//! use http_body::Body as _;
+//! use tower_events::Body;
+//!
+//! let nothing = Body::default();
+//! assert!(nothing.is_end_stream());
+//! ```
+
+mod future;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+pub use self::future::{Responding, ResponseFuture};
+use crate::sse::SseBody;
+
+/// What the services answer with: nothing, some bytes, or a stream of events. Never fails: a stream that cannot go on ends.
+///
+/// Dropping it is the normal end of a stream, and frees all that the reader held.
+#[derive(Default)]
+pub struct Body(Repr);
+
+#[derive(Default)]
+enum Repr {
+    #[default]
+    Empty,
+    Full(Bytes),
+    // Boxed, for a body is moved through many layers, and most are not streams.
+    Sse(Box<SseBody>),
+}
+
+impl Body {
+    pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
+        Self(Repr::Full(bytes.into()))
+    }
+}
+
+impl From<SseBody> for Body {
+    fn from(stream: SseBody) -> Self {
+        Self(Repr::Sse(Box::new(stream)))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let repr = &mut self.get_mut().0;
+        match repr {
+            Repr::Empty => Poll::Ready(None),
+            Repr::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *repr = Repr::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Repr::Sse(stream) => Pin::new(stream.as_mut()).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Repr::Empty => true,
+            Repr::Full(bytes) => bytes.is_empty(),
+            Repr::Sse(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Repr::Empty => SizeHint::with_exact(0),
+            Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Repr::Sse(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Repr::Empty => "Body::Empty",
+            Repr::Full(_) => "Body::Full",
+            Repr::Sse(_) => "Body::Sse",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_body_knows_its_length_until_it_is_read() {
+        let mut body = Body::full("abc");
+        assert_eq!(body.size_hint().exact(), Some(3));
+        assert!(!body.is_end_stream());
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
+        assert!(body.frame().await.is_none());
+        assert!(Body::full("").frame().await.is_none());
+    }
+}

@@ -1,0 +1,304 @@
+//! Errors as clients see them: problem+json (RFC 9457). Knows which failure is which status; shows no driver's error text.
+
+use std::{borrow::Cow, error::Error as _, time::Duration};
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    body::Body,
+    error::{InvalidChannel, InvalidChannels, InvalidEvent},
+    hub::SubscribeError,
+    request::{BadParameter, EVENTS_CLOSED, Refusal, Rejection},
+    store::StoreError,
+};
+
+/// One answer that is not a success.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    /// The last part of the type's URN; without one the status says it all.
+    kind: Option<&'static str>,
+    detail: Cow<'static, str>,
+    parameter: Option<&'static str>,
+    members: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    retry: Option<Retry>,
+}
+
+/// When the same request may succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// Soon; nobody knows when.
+    Soon,
+    /// After this, give or take.
+    Around(Duration),
+    /// After this: it was drawn for this client alone.
+    After(Duration),
+}
+
+impl Retry {
+    /// The delay, drawn around `soon` when nothing is known.
+    pub(crate) fn jittered(self, soon: Duration) -> Duration {
+        match self {
+            Self::Soon => jittered(soon),
+            Self::Around(delay) => jittered(delay),
+            Self::After(delay) => delay,
+        }
+    }
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        Self { status, kind: None, detail, parameter: None, members: Map::new(), headers: Vec::new(), retry: None }
+    }
+
+    pub(crate) fn kind(self, kind: &'static str) -> Self {
+        Self { kind: Some(kind), ..self }
+    }
+
+    pub(crate) fn parameter(self, parameter: &'static str) -> Self {
+        Self { parameter: Some(parameter), ..self }
+    }
+
+    pub(crate) fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The reason is a passing one.
+    pub(crate) fn passing(self, retry: Retry) -> Self {
+        Self { retry: Some(retry), ..self }
+    }
+
+    /// When to come back, when the reason is a passing one.
+    pub(crate) fn retry(&self) -> Option<Retry> {
+        self.retry
+    }
+
+    pub(crate) fn not_allowed(allow: &'static str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed are: {allow}"))
+            .header(header::ALLOW, HeaderValue::from_static(allow))
+    }
+
+    pub(crate) fn not_acceptable(offered: &'static str) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, format!("`Accept` must allow {offered}")).parameter("Accept")
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let document = Document {
+            // RFC 9457, section 4.2.1: with `about:blank` the title is the status phrase.
+            r#type: self.kind.map_or("about:blank".into(), |kind| format!("urn:tower-events:{kind}").into()),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            parameter: self.parameter,
+            members: &self.members,
+        };
+        // Strings and numbers always serialise.
+        let mut response = Response::new(Body::full(serde_json::to_vec(&document).unwrap_or_default()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(retry) = self.retry {
+            // A 429 says what the application said, so that its own numbers agree.
+            let delay = if let Retry::Around(delay) = retry { delay } else { retry.jittered(RETRY) };
+            headers.insert(header::RETRY_AFTER, retry_after(delay));
+        }
+        headers.extend(self.headers);
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: Cow<'static, str>,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<&'static str>,
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
+}
+
+impl From<BadParameter> for Problem {
+    fn from(bad: BadParameter) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, bad.to_string()).kind("bad-parameter").parameter(bad.parameter())
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        match rejection.into_refusal() {
+            Refusal::Unauthorized(challenge) => Self::new(StatusCode::UNAUTHORIZED, "authentication is needed")
+                .header(header::WWW_AUTHENTICATE, challenge),
+            Refusal::Forbidden => Self::new(StatusCode::FORBIDDEN, "not allowed"),
+            Refusal::NotFound => Self::new(StatusCode::NOT_FOUND, "no such channel"),
+            Refusal::TooMany(retry) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").passing(Retry::Around(retry))
+            }
+            Refusal::Bad(bad) => bad.into(),
+        }
+    }
+}
+
+impl From<InvalidChannel> for Problem {
+    fn from(invalid: InvalidChannel) -> Self {
+        Rejection::from(invalid).into()
+    }
+}
+
+impl From<InvalidChannels> for Problem {
+    fn from(invalid: InvalidChannels) -> Self {
+        Rejection::from(invalid).into()
+    }
+}
+
+impl From<InvalidEvent> for Problem {
+    fn from(invalid: InvalidEvent) -> Self {
+        let detail = match &invalid {
+            InvalidEvent::Json(source) => format!("{invalid}: {source}"),
+            _ => invalid.to_string(),
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).kind("invalid-event")
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        // The driver's text may hold addresses and queries: it is for the log only.
+        if let Some(source) = error.source() {
+            tracing::warn!(%error, %source, "the event store failed");
+        }
+        let detail = error.to_string();
+        match error {
+            StoreError::Closed { .. } => Self::new(StatusCode::CONFLICT, detail)
+                .kind("closed")
+                .header(EVENTS_CLOSED, HeaderValue::from_static("true")),
+            StoreError::Conflict { .. } => Self::new(StatusCode::CONFLICT, detail).kind("conflict"),
+            StoreError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).kind("too-large"),
+            StoreError::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, detail).kind("full"),
+            StoreError::Unknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail).kind("outcome-unknown"),
+            StoreError::Corrupt(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("corrupt"),
+            StoreError::Unavailable(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(Retry::Soon)
+            }
+        }
+    }
+}
+
+impl From<SubscribeError> for Problem {
+    fn from(error: SubscribeError) -> Self {
+        let detail = error.to_string();
+        let unavailable = |kind| Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind(kind);
+        match error {
+            SubscribeError::Store(error) => error.into(),
+            SubscribeError::Draining { retry } => unavailable("draining").passing(Retry::After(retry)),
+            SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").passing(Retry::After(retry)),
+        }
+    }
+}
+
+macro_rules! responses {
+    ($($error:ty),*) => {$(
+        /// So that `?` works in a handler that answers `Result<_, Response<Body>>`.
+        impl From<$error> for Response<Body> {
+            fn from(error: $error) -> Self {
+                Problem::from(error).into_response()
+            }
+        }
+    )*};
+}
+
+responses!(StoreError, SubscribeError, InvalidChannel, InvalidChannels, InvalidEvent, Rejection);
+
+/// Whole seconds, rounded up, at least 1 (RFC 9110, section 10.2.3: a delay is a whole number).
+pub(crate) fn retry_after(retry: Duration) -> HeaderValue {
+    let whole = retry.as_secs().saturating_add(u64::from(retry.subsec_nanos() > 0));
+    HeaderValue::from(whole.max(1))
+}
+
+/// A random duration between half and one and a half of `base`, so that clients who were sent away together come back one by
+/// one.
+pub(crate) fn jittered(base: Duration) -> Duration {
+    base.min(LONGEST).mul_f64(0.5 + fastrand::f64())
+}
+
+/// When nothing else is known: how long to stay away.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Keeps durations far from overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::{cursor::Cursor, store::Head};
+
+    async fn read(response: Response<Body>) -> (u16, http::HeaderMap, Value) {
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts.status.as_u16(), parts.headers, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_store_error_has_its_status_and_hides_the_driver() {
+        let head = Head { cursor: Cursor { epoch: 1, seq: 2, tag: 3 }, closed: true };
+        let table = [
+            (StoreError::Unavailable("secret".into()), 503, "urn:tower-events:unavailable"),
+            (StoreError::Full("secret".into()), 507, "urn:tower-events:full"),
+            (StoreError::TooLarge { bytes: 2, most: 1 }, 413, "urn:tower-events:too-large"),
+            (StoreError::Conflict { head }, 409, "urn:tower-events:conflict"),
+            (StoreError::Closed { head }, 409, "urn:tower-events:closed"),
+            (StoreError::Unknown("secret".into()), 504, "urn:tower-events:outcome-unknown"),
+            (StoreError::Corrupt("secret".into()), 503, "urn:tower-events:corrupt"),
+        ];
+        for (error, status, kind) in table {
+            let closed = matches!(error, StoreError::Closed { .. });
+            let passing = matches!(error, StoreError::Unavailable(_));
+            let (got, headers, document) = read(error.into()).await;
+            assert_eq!((got, &document["type"], &document["status"]), (status, &kind.into(), &status.into()));
+            assert!(!document.to_string().contains("secret"));
+            assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+            assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+            assert_eq!(headers.contains_key(EVENTS_CLOSED), closed);
+            assert_eq!(headers.contains_key(header::RETRY_AFTER), passing);
+        }
+    }
+
+    #[tokio::test]
+    async fn rejections_have_their_status() {
+        let (status, headers, document) = read(Rejection::unauthorized("Bearer").into()).await;
+        assert_eq!((status, &headers[header::WWW_AUTHENTICATE]), (401, &HeaderValue::from_static("Bearer")));
+        assert_eq!((&document["type"], &document["title"]), (&"about:blank".into(), &"Unauthorized".into()));
+        assert_eq!(read(Rejection::forbidden().into()).await.0, 403);
+        assert_eq!(read(Rejection::not_found().into()).await.0, 404);
+        let (status, headers, _) = read(Rejection::too_many(Duration::from_millis(1500)).into()).await;
+        assert_eq!((status, &headers[header::RETRY_AFTER]), (429, &HeaderValue::from_static("2")));
+        let (status, _, document) = read(InvalidChannel::Empty.into()).await;
+        assert_eq!((status, &document["parameter"]), (400, &"channel".into()));
+        assert_eq!(read(InvalidEvent::ReservedName.into()).await.0, 422);
+    }
+
+    #[test]
+    fn delays_are_whole_seconds_and_spread() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (60_000, "60")] {
+            assert_eq!(retry_after(Duration::from_millis(millis)), seconds);
+        }
+        for base in [Duration::ZERO, Duration::from_secs(2), Duration::MAX] {
+            let delay = jittered(base);
+            assert!(delay >= base.min(LONGEST) / 2 && delay <= base.min(LONGEST) * 3 / 2);
+        }
+    }
+}
