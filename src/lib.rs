@@ -9,6 +9,8 @@
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
 //! 3. [`hub`]: publish, listen, subscribe, drain.
+//! 4. The HTTP edge: [`request`], [`body`].
+//! 5. The services: [`events`], [`sse`], [`longpoll`].
 //!
 //! # Features
 //! | feature | default | what it adds |
@@ -27,19 +29,33 @@ pub mod hub;
 pub mod store;
 pub mod stores;
 
+pub mod body;
+mod edge;
+mod problem;
+pub mod request;
+
+pub mod events;
+pub mod longpoll;
+pub mod sse;
+
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
 pub use self::{
+    body::Body,
     channel::{Channel, Channels},
     cursor::{Cursor, Cursors, epoch_of},
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},
+    events::EventService,
     hub::{
         Closed, Delivery, Drained, Events, Hub, HubOptions, Listened, Reset, Stats, SubscribeError, Subscriber,
         Subscription,
     },
+    longpoll::LongPollService,
+    request::{Rejection, Resolver},
+    sse::{SseBody, SseService},
     store::{AnyStore, Retention, Store, StoreError},
     stores::memory::MemoryStore,
 };

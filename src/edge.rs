@@ -1,0 +1,218 @@
+//! What the reading services share: decides what a request is and what it asks for. Answers nothing but the requests that
+//! every service answers alike.
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+
+use crate::{
+    body::Body,
+    channel::{Channel, Channels},
+    cursor::{Cursor, Cursors},
+    error::InvalidChannels,
+    hub::{Hub, Subscription},
+    problem::Problem,
+    request::{Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, negotiate, read},
+    store::Head,
+};
+
+/// The hub and the rules that a reading service has.
+pub(crate) struct Edge<S> {
+    pub(crate) hub: Hub<S>,
+    resolver: SharedResolver,
+    max_channels: usize,
+}
+
+impl<S> Edge<S> {
+    pub(crate) fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        Self { hub, resolver: SharedResolver::new(resolver), max_channels: 32 }
+    }
+
+    pub(crate) fn max_channels(self, max_channels: usize) -> Self {
+        Self { max_channels: max_channels.clamp(1, Channels::MAX), ..self }
+    }
+
+    /// What to do with `request`, whose channels the resolver names.
+    pub(crate) fn decide(&self, request: &Parts, offer: Offer) -> Decision {
+        decide(request, offer, self.max_channels, || self.resolver.channels(request))
+    }
+
+    /// What to do with `request`, whose channels are known.
+    pub(crate) fn decide_for(&self, request: &Parts, offer: Offer, channels: Channels) -> Decision {
+        decide(request, offer, self.max_channels, || Ok(channels))
+    }
+}
+
+impl<S> Clone for Edge<S> {
+    fn clone(&self) -> Self {
+        Self { hub: self.hub.clone(), resolver: self.resolver.clone(), max_channels: self.max_channels }
+    }
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    Options,
+    /// Nobody can be served like this.
+    Refuse(Problem),
+    /// A request in this representation cannot be served; the position, when it brought one.
+    RefuseMedia(Media, Verb, Problem, Option<Cursors>),
+    Serve(Asked),
+}
+
+/// How a reading request reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Head,
+}
+
+/// A request that can be served.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) verb: Verb,
+    pub(crate) media: Media,
+    pub(crate) channels: Channels,
+    pub(crate) read: Read,
+    pub(crate) query: String,
+}
+
+impl Asked {
+    pub(crate) fn subscription(&self) -> Subscription {
+        let subscription = Subscription::new(self.channels.clone());
+        match &self.read.begin {
+            Begin::Start(start) => subscription.start(*start),
+            Begin::Resume(cursors) => subscription.resume(cursors),
+            Begin::Unknown => subscription.resume_unknown(),
+        }
+    }
+
+    /// The position that the request brought.
+    pub(crate) fn cursors(&self) -> Option<&Cursors> {
+        match &self.read.begin {
+            Begin::Resume(cursors) => Some(cursors),
+            _ => None,
+        }
+    }
+
+    /// The token of these positions, in the kind that this subscription has.
+    pub(crate) fn token(&self, position: impl Fn(usize, &Channel) -> Option<Cursor>) -> Cursors {
+        let positions = || self.channels.iter().enumerate().map(|(at, channel)| (channel, position(at, channel)));
+        match (self.channels.len(), positions().next()) {
+            (1, Some((_, Some(cursor)))) => Cursors::from(cursor),
+            _ => Cursors::of(positions().filter_map(|(channel, cursor)| Some((channel, cursor?)))),
+        }
+    }
+
+    pub(crate) fn head_token(&self, heads: &[Head]) -> Cursors {
+        self.token(|at, _| heads.get(at).map(|head| head.cursor))
+    }
+}
+
+/// The answer to `OPTIONS`. CORS is a layer's business: it answers a preflight before this is asked.
+pub(crate) fn options(allow: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+/// What all answers of a reader have: they vary with `Accept`, and to a HEAD they have no content (RFC 9110, section 9.3.2).
+pub(crate) fn finish(method: &Method, mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    if method == Method::HEAD {
+        *response.body_mut() = Body::default();
+    }
+    response
+}
+
+/// Adds the position. A token is base64url, which every header takes.
+pub(crate) fn insert_position(headers: &mut HeaderMap, cursors: &Cursors) {
+    if let Some(value) = HeaderValue::try_from(cursors.to_string()).ok().filter(|_| !cursors.is_empty()) {
+        headers.insert(LAST_EVENT_ID, value);
+    }
+}
+
+/// What the readers answer to.
+pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+fn decide(
+    request: &Parts,
+    offer: Offer,
+    most: usize,
+    channels: impl FnOnce() -> Result<Channels, Rejection>,
+) -> Decision {
+    let verb = match request.method {
+        Method::GET => Verb::Get,
+        Method::HEAD => Verb::Head,
+        Method::OPTIONS => return Decision::Options,
+        _ => return Decision::Refuse(Problem::not_allowed(ALLOW)),
+    };
+    let Some(media) = negotiate(&request.headers, offer) else {
+        return Decision::Refuse(Problem::not_acceptable(offered(offer)));
+    };
+    // Who asks comes before what is asked: a stranger learns nothing from how a request is malformed.
+    let channels = channels().and_then(|channels| bounded(channels, most)).map_err(Problem::from);
+    let read = read(request).map_err(Problem::from);
+    match (channels, read) {
+        (Ok(channels), Ok(read)) => {
+            let query = request.uri.query().unwrap_or_default().to_owned();
+            Decision::Serve(Asked { verb, media, channels, read, query })
+        }
+        (Err(problem), Ok(Read { begin: Begin::Resume(cursors), .. })) => {
+            Decision::RefuseMedia(media, verb, problem, Some(cursors))
+        }
+        (Err(problem), _) | (Ok(_), Err(problem)) => Decision::RefuseMedia(media, verb, problem, None),
+    }
+}
+
+fn bounded(channels: Channels, most: usize) -> Result<Channels, Rejection> {
+    if channels.len() > most { Err(InvalidChannels::TooMany { most }.into()) } else { Ok(channels) }
+}
+
+fn offered(offer: Offer) -> &'static str {
+    match offer {
+        Offer::JsonThenSse => "`application/json` or `text/event-stream`",
+        Offer::Json => "`application/json`",
+        Offer::Sse => "`text/event-stream`",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn decided(method: &str, uri: &str, accept: &str) -> Decision {
+        let request = Request::builder().method(method).uri(uri).header("accept", accept).body(()).unwrap();
+        let parts = request.into_parts().0;
+        decide(&parts, Offer::JsonThenSse, 2, || Channels::from_query(&parts))
+    }
+
+    fn status(decision: Decision) -> u16 {
+        match decision {
+            Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => {
+                problem.into_response().status().as_u16()
+            }
+            Decision::Options => 204,
+            Decision::Serve(_) => 200,
+        }
+    }
+
+    #[test]
+    fn a_request_is_decided_without_a_hub() {
+        let table = [
+            ("GET", "/?channel=a", "*/*", 200),
+            ("HEAD", "/?channel=a&channel=b", "*/*", 200),
+            ("OPTIONS", "/", "text/html", 204),
+            ("POST", "/?channel=a", "*/*", 405),
+            ("TRACE", "/?channel=a", "*/*", 405),
+            ("GET", "/?channel=a", "text/html", 406),
+            ("GET", "/", "*/*", 400),
+            ("GET", "/?channel=a&channel=b&channel=c", "*/*", 400),
+            ("GET", "/?channel=a&limit=0", "*/*", 400),
+        ];
+        for (method, uri, accept, expected) in table {
+            assert_eq!(status(decided(method, uri, accept)), expected, "{method} {uri} {accept}");
+        }
+    }
+}

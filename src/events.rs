@@ -1,0 +1,146 @@
+//! One URL for both transports: Server-Sent Events or long polling, by `Accept`. Only chooses; the rest is
+//! [`sse`](crate::sse)'s and [`longpoll`](crate::longpoll)'s.
+//!
+//! # Examples
+//! The default, mounted as any tower service (in axum: `route_service`):
+//! ```
+//! use tower_events::{Channels, EventService, Hub, MemoryStore};
+//!
+//! let hub = Hub::new(MemoryStore::default());
+//! let events = EventService::new(hub, Channels::from_query); // anyone reads anything
+//! # drop(events);
+//! ```
+//! Customised, inside a handler, after a check that has to wait:
+//! ```
+//! use http::{Request, Response};
+//! use tower_events::{Body, Channel, EventService, Hub, MemoryStore, longpoll::LongPollOptions, request::Rejection};
+//!
+//! # async fn is_member(_: &str) -> bool { true }
+//! async fn room<B>(events: EventService, request: Request<B>) -> Result<Response<Body>, Response<Body>> {
+//!     let room = Channel::new("room:1")?;
+//!     if !is_member(room.as_str()).await {
+//!         return Err(Rejection::forbidden().into());
+//!     }
+//!     Ok(events.respond(request, room).await)
+//! }
+//!
+//! let hub = Hub::new(MemoryStore::default());
+//! let nothing_by_itself = |_: &http::request::Parts| Err(Rejection::not_found());
+//! let events = EventService::new(hub, nothing_by_itself).long_poll(LongPollOptions::default().limit(20));
+//! # drop(room(events, Request::new(())));
+//! ```
+
+use std::{
+    convert::Infallible,
+    fmt,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, request::Parts};
+use tower_service::Service;
+
+use crate::{
+    body::{Body, Responding, ResponseFuture},
+    channel::Channels,
+    edge::{ALLOW, Decision, Edge, finish, options},
+    hub::Hub,
+    longpoll::{self, LongPollOptions},
+    request::{IntoParts, Media, Offer, Resolver},
+    sse::{self, SseOptions},
+    store::{AnyStore, Store},
+};
+
+/// Serves events at one URL: a stream or a long poll, by `Accept`; on a tie a long poll. See the [module docs](self).
+pub struct EventService<S = AnyStore> {
+    edge: Edge<S>,
+    sse: SseOptions,
+    long_poll: LongPollOptions,
+}
+
+impl<S: Store> EventService<S> {
+    /// Serves the channels that `resolver` names.
+    pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        let (sse, long_poll) = (SseOptions::default(), LongPollOptions::default());
+        Self { edge: Edge::new(hub, resolver), sse, long_poll }
+    }
+
+    /// Sets the streams' options.
+    #[must_use]
+    pub fn sse(self, sse: SseOptions) -> Self {
+        Self { sse, ..self }
+    }
+
+    /// Sets the long polls' options.
+    #[must_use]
+    pub fn long_poll(self, long_poll: LongPollOptions) -> Self {
+        Self { long_poll, ..self }
+    }
+
+    /// Sets the most channels of one subscription, 1 to 255. Default 32.
+    #[must_use]
+    pub fn max_channels(self, max_channels: usize) -> Self {
+        Self { edge: self.edge.max_channels(max_channels), ..self }
+    }
+
+    /// The whole service inside a handler that has decided which channels the request may read: the resolver is not asked.
+    ///
+    /// # Cancel safety
+    /// Dropping the future is the client's disconnect: it frees all that the request held.
+    pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> Responding {
+        let (service, request, channels) = (self.clone(), request.into_parts(), channels.into());
+        Responding::new(async move {
+            let decision = service.edge.decide_for(&request, Offer::JsonThenSse, channels);
+            service.act(&request, decision).await
+        })
+    }
+
+    async fn act(&self, request: &Parts, decision: Decision) -> Response<Body> {
+        let response = match decision {
+            Decision::Options => options(ALLOW),
+            Decision::RefuseMedia(Media::Sse, verb, problem, cursors) => {
+                sse::refuse(problem, verb, cursors.as_ref(), &self.sse)
+            }
+            Decision::Refuse(problem) | Decision::RefuseMedia(Media::Json, _, problem, _) => problem.into_response(),
+            Decision::Serve(asked) => match asked.media {
+                Media::Sse => sse::answer(&self.edge.hub, &asked, &self.sse).await,
+                Media::Json => longpoll::answer(&self.edge.hub, &asked, &self.long_poll).await,
+            },
+        };
+        finish(&request.method, response)
+    }
+}
+
+impl<S: Store, B> Service<Request<B>> for EventService<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        // The body goes here, so that the future asks nothing of it.
+        let (parts, _) = request.into_parts();
+        let service = self.clone();
+        ResponseFuture(Responding::new(async move {
+            let decision = service.edge.decide(&parts, Offer::JsonThenSse);
+            service.act(&parts, decision).await
+        }))
+    }
+}
+
+impl<S> Clone for EventService<S> {
+    fn clone(&self) -> Self {
+        Self { edge: self.edge.clone(), sse: self.sse.clone(), long_poll: self.long_poll.clone() }
+    }
+}
+
+impl<S> fmt::Debug for EventService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventService")
+            .field("sse", &self.sse)
+            .field("long_poll", &self.long_poll)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! Long polling: a request that waits until there is something to say. Knows nothing of streams.
+//!
+//! # Resuming
+//! Every answer has a `Last-Event-ID` and a `Link` with `rel="next"`: send either back, and the next answer goes on right
+//! there. When it cannot, `Events-Reset` says why and what is left follows (or a `410`, if so set). A client that must lose
+//! nothing from the first moment starts with `HEAD` or `wait=0`.
+//!
+//! # Examples
+//! The default:
+//! ```
+//! use tower_events::{Channels, Hub, LongPollService, MemoryStore};
+//!
+//! let hub = Hub::new(MemoryStore::default());
+//! let service = LongPollService::new(hub, Channels::from_query); // anyone reads anything
+//! # drop(service);
+//! ```
+//! Customised:
+//! ```
+//! use std::time::Duration;
+//! use tower_events::{Channels, Hub, LongPollService, MemoryStore, longpoll::LongPollOptions};
+//!
+//! let hub = Hub::new(MemoryStore::default());
+//! let options = LongPollOptions::default().longest_wait(Duration::from_secs(20)).refuse_resets();
+//! let service = LongPollService::new(hub, Channels::from_path).options(options).max_channels(4);
+//! # drop(service);
+//! ```
+
+mod answer;
+mod encode;
+mod options;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, request::Parts};
+use tower_service::Service;
+
+pub use self::options::LongPollOptions;
+pub(crate) use self::{answer::answer, encode::object};
+use crate::{
+    body::{Body, Responding, ResponseFuture},
+    edge::{ALLOW, Decision, Edge, finish, options as allow},
+    hub::Hub,
+    request::{Offer, Resolver},
+    store::{AnyStore, Store},
+};
+
+/// Answers long polls at one URL. See the [module docs](self).
+pub struct LongPollService<S = AnyStore> {
+    edge: Edge<S>,
+    options: LongPollOptions,
+}
+
+impl<S: Store> LongPollService<S> {
+    /// Serves the channels that `resolver` names.
+    pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        Self { edge: Edge::new(hub, resolver), options: LongPollOptions::default() }
+    }
+
+    /// Sets the polls' options.
+    #[must_use]
+    pub fn options(self, options: LongPollOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Sets the most channels of one subscription, 1 to 255. Default 32.
+    #[must_use]
+    pub fn max_channels(self, max_channels: usize) -> Self {
+        Self { edge: self.edge.max_channels(max_channels), ..self }
+    }
+
+    async fn respond(self, request: Parts) -> Response<Body> {
+        let response = match self.edge.decide(&request, Offer::Json) {
+            Decision::Options => allow(ALLOW),
+            Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => problem.into_response(),
+            Decision::Serve(asked) => answer(&self.edge.hub, &asked, &self.options).await,
+        };
+        finish(&request.method, response)
+    }
+}
+
+impl<S: Store, B> Service<Request<B>> for LongPollService<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        // The body goes here, so that the future asks nothing of it.
+        let (parts, _) = request.into_parts();
+        ResponseFuture(Responding::new(self.clone().respond(parts)))
+    }
+}
+
+impl<S> Clone for LongPollService<S> {
+    fn clone(&self) -> Self {
+        Self { edge: self.edge.clone(), options: self.options.clone() }
+    }
+}
+
+impl<S> fmt::Debug for LongPollService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LongPollService").field("options", &self.options).finish_non_exhaustive()
+    }
+}

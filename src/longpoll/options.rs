@@ -1,0 +1,70 @@
+//! The settings of long polls.
+
+use std::time::Duration;
+
+/// Settings of long polls.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_events::longpoll::LongPollOptions;
+///
+/// let options = LongPollOptions::default().wait(Duration::from_secs(10)).limit(500).refuse_resets();
+/// # drop(options);
+/// ```
+#[derive(Clone, Debug)]
+pub struct LongPollOptions {
+    pub(super) wait: Duration,
+    pub(super) longest_wait: Duration,
+    pub(super) limit: usize,
+    pub(super) on_reset: OnReset,
+}
+
+/// What a position that cannot be continued gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnReset {
+    /// `200`, `Events-Reset`, and what is left.
+    Deliver,
+    /// `410`, with the positions to choose from.
+    Refuse,
+}
+
+impl Default for LongPollOptions {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(25),
+            longest_wait: Duration::from_secs(55),
+            limit: 100,
+            on_reset: OnReset::Deliver,
+        }
+    }
+}
+
+impl LongPollOptions {
+    /// Sets how long a poll waits when its request does not say; zero only catches up. Default 25 s.
+    #[must_use]
+    pub fn wait(self, wait: Duration) -> Self {
+        Self { wait, ..self }
+    }
+
+    /// Sets the longest wait that a request may ask for, in whole seconds, at most a day. Default 55 s, for proxies cut
+    /// silent requests after 60.
+    #[must_use]
+    pub fn longest_wait(self, longest_wait: Duration) -> Self {
+        Self { longest_wait: longest_wait.min(DAY), ..self }
+    }
+
+    /// Sets the most events of one answer, which is also what a request gets that does not say; at least 1. Default 100.
+    #[must_use]
+    pub fn limit(self, limit: usize) -> Self {
+        Self { limit: limit.max(1), ..self }
+    }
+
+    /// Answers a position that cannot be continued with `410` and the positions to choose from, instead of what is left.
+    #[must_use]
+    pub fn refuse_resets(self) -> Self {
+        Self { on_reset: OnReset::Refuse, ..self }
+    }
+}
+
+/// A dropped connection is not always noticed, so no wait is endless.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);

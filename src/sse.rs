@@ -1,0 +1,156 @@
+//! Server-Sent Events: a stream that browsers resume by themselves. Knows nothing of long polls.
+//!
+//! # Resuming
+//! Every event has an `id:`, and `EventSource` sends the last one back as `Last-Event-ID` when it reconnects. The stream goes
+//! on right after it; when it cannot, the first event is `stream-reset` with the reason, and what is left follows.
+//!
+//! # Ending
+//! A stream ends at an event boundary: when the hub drains, when the store fails, at a maximum age if one is set, and after
+//! `stream-end` when all its channels are closed; a reconnect from there gets `204`. Whatever passes by itself is answered
+//! with `200` and `retry:`, for `EventSource` gives up for good on any other status.
+//!
+//! # Examples
+//! The default:
+//! ```
+//! use tower_events::{Channels, Hub, MemoryStore, SseService};
+//!
+//! let hub = Hub::new(MemoryStore::default());
+//! let service = SseService::new(hub, Channels::from_query); // anyone reads anything
+//! # drop(service);
+//! ```
+//! Customised:
+//! ```
+//! use std::time::Duration;
+//! use tower_events::{Channel, Hub, MemoryStore, SseService, sse::SseOptions};
+//!
+//! let hub = Hub::new(MemoryStore::default());
+//! let options = SseOptions::default().heartbeat(Duration::from_secs(5)).max_age(Duration::from_secs(3600));
+//! let service = SseService::new(hub, Channel::new("news")?).options(options);
+//! # drop(service);
+//! # Ok::<(), tower_events::InvalidChannel>(())
+//! ```
+
+mod answer;
+mod body;
+mod encode;
+mod options;
+mod outbox;
+mod pulse;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, request::Parts};
+use tower_service::Service;
+
+pub(crate) use self::answer::{answer, refuse};
+pub use self::{body::SseBody, options::SseOptions};
+pub use crate::request::{Format, Heartbeat};
+use crate::{
+    body::{Body, Responding, ResponseFuture},
+    edge::{ALLOW, Decision, Edge, finish, options as allow},
+    hub::{Hub, SubscribeError, Subscription},
+    request::{Offer, Resolver},
+    store::{AnyStore, Store},
+};
+
+/// Streams events at one URL. See the [module docs](self).
+pub struct SseService<S = AnyStore> {
+    edge: Edge<S>,
+    options: SseOptions,
+}
+
+impl<S: Store> SseService<S> {
+    /// Streams the channels that `resolver` names.
+    pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        Self { edge: Edge::new(hub, resolver), options: SseOptions::default() }
+    }
+
+    /// Sets the streams' options.
+    #[must_use]
+    pub fn options(self, options: SseOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Sets the most channels of one subscription, 1 to 255. Default 32.
+    #[must_use]
+    pub fn max_channels(self, max_channels: usize) -> Self {
+        Self { edge: self.edge.max_channels(max_channels), ..self }
+    }
+
+    async fn respond(self, request: Parts) -> Response<Body> {
+        let response = match self.edge.decide(&request, Offer::Sse) {
+            Decision::Options => allow(ALLOW),
+            Decision::Refuse(problem) => problem.into_response(),
+            Decision::RefuseMedia(_, verb, problem, cursors) => refuse(problem, verb, cursors.as_ref(), &self.options),
+            Decision::Serve(asked) => answer(&self.edge.hub, &asked, &self.options).await,
+        };
+        finish(&request.method, response)
+    }
+}
+
+impl<S: Store, B> Service<Request<B>> for SseService<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        // The body goes here, so that the future asks nothing of it.
+        let (parts, _) = request.into_parts();
+        ResponseFuture(Responding::new(self.clone().respond(parts)))
+    }
+}
+
+impl<S> Clone for SseService<S> {
+    fn clone(&self) -> Self {
+        Self { edge: self.edge.clone(), options: self.options.clone() }
+    }
+}
+
+impl<S> fmt::Debug for SseService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SseService").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Streams, without a service.
+impl<S: Store> Hub<S> {
+    /// Just the stream, with default options: for a handler that decides all else itself.
+    ///
+    /// # Errors
+    /// [`SubscribeError`], which converts into a response.
+    ///
+    /// # Cancel safety
+    /// Dropping the future or the stream unsubscribes.
+    ///
+    /// ```
+    /// # use http::Response;
+    /// use tower_events::{Body, Channel, Hub, Subscription};
+    ///
+    /// async fn news(hub: Hub) -> Result<Response<Body>, Response<Body>> {
+    ///     let news = Channel::new("news")?;
+    ///     Ok(hub.sse(Subscription::new(news)).await?.into_response())
+    /// }
+    /// ```
+    pub async fn sse(&self, subscription: Subscription) -> Result<SseBody, SubscribeError> {
+        self.sse_with(subscription, &SseOptions::default()).await
+    }
+
+    /// Just the stream.
+    ///
+    /// # Errors
+    /// As [`Hub::sse`].
+    ///
+    /// # Cancel safety
+    /// As [`Hub::sse`].
+    pub async fn sse_with(&self, subscription: Subscription, options: &SseOptions) -> Result<SseBody, SubscribeError> {
+        Ok(SseBody::new(self.subscribe(subscription).await?, options))
+    }
+}

@@ -1,0 +1,95 @@
+//! From what was asked to the response that streams it. Decides first, then writes.
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::{
+    SseBody, SseOptions,
+    body::{millis, push_token},
+    encode::push_retry,
+};
+use crate::{
+    body::Body,
+    cursor::Cursors,
+    edge::{Asked, Verb, insert_position},
+    hub::Hub,
+    problem::Problem,
+    request::EVENTS_CLOSED,
+    store::Store,
+};
+
+/// What a stream request gets.
+enum Answer {
+    Stream(SseBody),
+    /// Everything is closed and read.
+    End(Cursors),
+    Refuse(Problem),
+}
+
+/// Answers with a stream.
+pub(crate) async fn answer<S: Store>(hub: &Hub<S>, asked: &Asked, options: &SseOptions) -> Response<Body> {
+    if asked.verb == Verb::Head {
+        return head(hub, asked).await;
+    }
+    let options = SseOptions {
+        format: asked.read.format.unwrap_or(options.format),
+        beat: asked.read.heartbeat.unwrap_or(options.beat),
+        ..options.clone()
+    };
+    match decide(hub, asked, &options).await {
+        Answer::Stream(stream) => stream.into_response(),
+        Answer::End(cursors) => end(&cursors),
+        Answer::Refuse(problem) => refuse(problem, asked.verb, asked.cursors(), &options),
+    }
+}
+
+/// `EventSource` gives up for good on any status but 200, so a *passing* reason is told in the stream's own words.
+pub(crate) fn refuse(problem: Problem, verb: Verb, cursors: Option<&Cursors>, options: &SseOptions) -> Response<Body> {
+    let Some(retry) = problem.retry().filter(|_| verb == Verb::Get) else { return problem.into_response() };
+    let mut out = Vec::new();
+    push_retry(&mut out, millis(retry.jittered(options.retry)));
+    match cursors {
+        Some(cursors) => push_token(&mut out, cursors),
+        None => out.push(b'\n'),
+    }
+    let mut response = Response::new(Body::full(out));
+    stream_headers(response.headers_mut());
+    response
+}
+
+/// The headers of a stream. Proxies must not buffer, compress or keep it.
+pub(super) fn stream_headers(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+}
+
+async fn decide<S: Store>(hub: &Hub<S>, asked: &Asked, options: &SseOptions) -> Answer {
+    match hub.subscribe(asked.subscription()).await {
+        Ok(subscriber) if subscriber.at_end() => Answer::End(subscriber.cursors()),
+        Ok(subscriber) => Answer::Stream(SseBody::new(subscriber, options)),
+        Err(error) => Answer::Refuse(error.into()),
+    }
+}
+
+/// WHATWG HTML, section 9.2.2: 204 tells `EventSource` to stop reconnecting.
+fn end(cursors: &Cursors) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
+    insert_position(headers, cursors);
+    response
+}
+
+async fn head<S: Store>(hub: &Hub<S>, asked: &Asked) -> Response<Body> {
+    match hub.heads(&asked.channels).await {
+        Ok(heads) => {
+            let mut response = Response::new(Body::default());
+            stream_headers(response.headers_mut());
+            insert_position(response.headers_mut(), &asked.head_token(&heads));
+            response
+        }
+        Err(error) => Problem::from(error).into_response(),
+    }
+}

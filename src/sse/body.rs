@@ -1,0 +1,292 @@
+//! The body of a stream: pulls deliveries, writes them, beats in between. Knows nothing of requests and statuses.
+
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body::{Frame, SizeHint};
+
+use super::{
+    answer::stream_headers,
+    encode::{COMMENT, form, push_end, push_id, push_ping, push_reset, push_retry},
+    options::{FirstBlock, SseOptions},
+    outbox::Outbox,
+    pulse::{Beat, Pulse},
+};
+use crate::{
+    body::Body,
+    cursor::Cursors,
+    hub::{Delivery, Events, Form, Subscriber},
+    problem::jittered,
+    request::Heartbeat,
+    store::StoreError,
+};
+
+/// A stream of events, as the body of a response; from [`Hub::sse`](crate::Hub::sse).
+///
+/// It never fails: when the store does, it ends at an event boundary, and clients resume. Dropping it is the normal end.
+pub struct SseBody {
+    subscriber: Subscriber,
+    outbox: Outbox,
+    /// Events of several channels that are being written, each with a token of its own.
+    run: Option<Run>,
+    pulse: Pulse,
+    form: &'static Form,
+    beat: Heartbeat,
+    first_block: FirstBlock,
+    retry_ms: u64,
+    /// `retry:` has not yet been in a block with data: some clients ignore it in any other.
+    retry_due: bool,
+    /// The `stream-ping` at the start has yet to be sent.
+    greeting_due: bool,
+    stage: Stage,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was sent.
+    Opening,
+    Live,
+    /// Nothing follows what is in the outbox.
+    Ended,
+}
+
+struct Run {
+    events: Events,
+    /// How many were written.
+    written: usize,
+    /// The positions of all channels; this one's moves with each event.
+    token: Cursors,
+}
+
+impl SseBody {
+    pub(crate) fn new(subscriber: Subscriber, options: &SseOptions) -> Self {
+        Self {
+            form: form(options.format, subscriber.channels().len() > 1),
+            subscriber,
+            outbox: Outbox::default(),
+            run: None,
+            pulse: Pulse::new(options.heartbeat, options.max_age),
+            beat: options.beat,
+            first_block: options.first_block,
+            retry_ms: millis(jittered(options.retry)),
+            retry_due: true,
+            greeting_due: options.beat == Heartbeat::Event,
+            stage: Stage::Opening,
+        }
+    }
+
+    /// A `200` with this body and the headers of a stream.
+    #[must_use]
+    pub fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self));
+        *response.status_mut() = StatusCode::OK;
+        stream_headers(response.headers_mut());
+        response
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(chunk) = self.outbox.next_chunk() {
+                self.pulse.sent();
+                return Poll::Ready(Some(chunk));
+            }
+            match (&mut self.run, &self.stage) {
+                (Some(_), _) => self.write_run(),
+                (None, Stage::Opening) => self.open(cx),
+                (None, Stage::Live) => ready!(self.go_on(cx)),
+                (None, Stage::Ended) => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Writes what comes first.
+    fn open(&mut self, cx: &mut Context<'_>) {
+        self.stage = Stage::Live;
+        let start = self.subscriber.cursors();
+        let first = self.subscriber.poll_delivery(cx);
+        let mut out = Vec::new();
+        // A client that takes an id and drops before a reset would resume behind it and never hear of it: no id comes before.
+        if matches!(first, Poll::Pending | Poll::Ready(Some(Ok(Delivery::Events(_) | Delivery::Closed(_))))) {
+            self.push_opening(&mut out, &start);
+        }
+        match first {
+            Poll::Ready(delivery) => self.write(out, delivery),
+            Poll::Pending => self.outbox = Outbox::new(out, Bytes::new(), Bytes::new()),
+        }
+    }
+
+    fn push_opening(&mut self, out: &mut Vec<u8>, start: &Cursors) {
+        if self.greeting_due {
+            self.push_greeting(out, start);
+        } else if self.first_block == FirstBlock::Send {
+            // Without data no event fires in a browser, yet a client that drops now resumes from here.
+            push_retry(out, self.retry_ms);
+            push_token(out, start);
+        }
+    }
+
+    /// Waits for what comes next: a delivery, or a beat when there is none.
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.pulse.has_ended() {
+            self.stage = Stage::Ended;
+            return Poll::Ready(());
+        }
+        if let Poll::Ready(delivery) = self.subscriber.poll_delivery(cx) {
+            self.write(Vec::new(), delivery);
+            return Poll::Ready(());
+        }
+        match ready!(self.pulse.poll(cx)) {
+            Beat::End => self.stage = Stage::Ended,
+            Beat::Heartbeat => self.write_heartbeat(),
+        }
+        Poll::Ready(())
+    }
+
+    fn write_heartbeat(&mut self) {
+        let shared = match self.beat {
+            Heartbeat::Comment => Bytes::from_static(COMMENT),
+            Heartbeat::Event => {
+                let mut out = Vec::new();
+                let token = self.subscriber.cursors();
+                self.push_ping(&mut out, &token);
+                out.into()
+            }
+        };
+        self.outbox = Outbox::new(Bytes::new(), shared, Bytes::new());
+    }
+
+    /// Writes `delivery` behind `out`.
+    fn write(&mut self, mut out: Vec<u8>, delivery: Option<Result<Delivery, StoreError>>) {
+        match delivery {
+            Some(Ok(Delivery::Events(events))) => return self.write_events(out, events),
+            Some(Ok(Delivery::Reset(reset))) => {
+                self.push_due_retry(&mut out);
+                let token = self.subscriber.cursors();
+                push_reset(&mut out, &reset, &token);
+                self.push_greeting(&mut out, &token);
+            }
+            Some(Ok(Delivery::Closed(closed))) => {
+                self.push_due_retry(&mut out);
+                push_end(&mut out, &closed, &self.subscriber.cursors());
+            }
+            Some(Ok(Delivery::Drained { retry })) => self.push_farewell(&mut out, millis(retry)),
+            Some(Err(error)) => {
+                tracing::warn!(%error, source = ?error.source(), "an event stream ends: the event store failed");
+                self.push_farewell(&mut out, self.retry_ms);
+            }
+            None => self.stage = Stage::Ended,
+        }
+        self.outbox = Outbox::new(out, Bytes::new(), Bytes::new());
+    }
+
+    fn write_events(&mut self, mut out: Vec<u8>, events: Events) {
+        if self.subscriber.channels().len() > 1 {
+            self.outbox = Outbox::new(out, Bytes::new(), Bytes::new());
+            self.run = Some(Run { events, written: 0, token: self.subscriber.cursors() });
+            return;
+        }
+        self.push_due_retry(&mut out);
+        self.outbox = Outbox::new(out, events.joined(self.form), Bytes::new());
+    }
+
+    /// Writes the next events of the run: small ones together, a large one as the bytes that all readers share.
+    fn write_run(&mut self) {
+        let Some(mut run) = self.run.take() else { return };
+        let mut out = Vec::new();
+        self.push_due_retry(&mut out);
+        let mut first = true;
+        while let Some(frame) = run.events.frames().get(run.written) {
+            let (shared, entry) = (frame.encoded(self.form), frame.entry());
+            let large = shared.len() > LARGE;
+            if !first && (large || out.len() > LARGE) {
+                break;
+            }
+            first = false;
+            run.written += 1;
+            run.token = run.token.with(&entry.channel, entry.cursor);
+            if large {
+                let mut id = Vec::new();
+                push_id(&mut id, &run.token);
+                self.outbox = Outbox::new(out, shared, id);
+                self.run = Some(run);
+                return;
+            }
+            out.extend_from_slice(&shared);
+            push_id(&mut out, &run.token);
+        }
+        let left = run.written < run.events.len();
+        self.run = left.then_some(run);
+        self.outbox = Outbox::new(out, Bytes::new(), Bytes::new());
+    }
+
+    fn push_greeting(&mut self, out: &mut Vec<u8>, token: &Cursors) {
+        if std::mem::take(&mut self.greeting_due) {
+            self.push_ping(out, token);
+        }
+    }
+
+    fn push_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
+        self.push_due_retry(out);
+        push_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis), token);
+    }
+
+    fn push_due_retry(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.retry_due) {
+            push_retry(out, self.retry_ms);
+        }
+    }
+
+    /// The last block: when to come back, and from where.
+    fn push_farewell(&mut self, out: &mut Vec<u8>, retry_ms: u64) {
+        push_retry(out, retry_ms);
+        push_token(out, &self.subscriber.cursors());
+        self.stage = Stage::Ended;
+    }
+}
+
+impl http_body::Body for SseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.get_mut().poll_chunk(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stage == Stage::Ended && self.outbox.is_empty() && self.run.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+    }
+}
+
+impl fmt::Debug for SseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SseBody").field("stage", &self.stage).finish_non_exhaustive()
+    }
+}
+
+/// The end of a block without data. A client that has no position yet keeps what it sent.
+pub(super) fn push_token(out: &mut Vec<u8>, token: &Cursors) {
+    if token.is_empty() {
+        out.push(b'\n');
+    } else {
+        push_id(out, token);
+    }
+}
+
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// From this size on, in bytes, a copy costs more than a chunk of its own.
+const LARGE: usize = 8 << 10;

@@ -1,0 +1,274 @@
+//! Events and our own messages as text of a `text/event-stream` (WHATWG HTML, section 9.2). Pure functions; lines end with
+//! LF, fields are only those of the specification, and `id:` comes last in a block: a popular client commits the id when it
+//! sees the line, and would lose the event if the connection broke in between.
+
+use std::{fmt::Display, io::Write as _};
+
+use serde::Serialize;
+
+use crate::{
+    hub::{Closed, Form, Reset},
+    longpoll::object,
+    request::Format,
+    store::Entry,
+};
+
+/// The forms of events: for one channel with their ids, for several without, for each stream has a token of its own there.
+pub(crate) fn form(format: Format, several: bool) -> &'static Form {
+    match (format, several) {
+        (Format::Text, false) => &TEXT,
+        (Format::Text, true) => &TEXT_OPEN,
+        (Format::Json, false) => &JSON,
+        (Format::Json, true) => &JSON_OPEN,
+    }
+}
+
+static TEXT: Form = Form { slot: 0, separator: b"", encode: text };
+static TEXT_OPEN: Form = Form { slot: 1, separator: b"", encode: text_open };
+static JSON: Form = Form { slot: 2, separator: b"", encode: json };
+static JSON_OPEN: Form = Form { slot: 3, separator: b"", encode: json_open };
+
+fn text(entry: &Entry, out: &mut Vec<u8>) {
+    text_open(entry, out);
+    push_id(out, &entry.cursor);
+}
+
+fn json(entry: &Entry, out: &mut Vec<u8>) {
+    json_open(entry, out);
+    push_id(out, &entry.cursor);
+}
+
+/// A block without its end.
+fn text_open(entry: &Entry, out: &mut Vec<u8>) {
+    if let Some(name) = &entry.name {
+        push_line(out, "event", name.as_str());
+    }
+    push_data(out, entry.data.as_shown());
+}
+
+fn json_open(entry: &Entry, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"data: ");
+    // Compact JSON has no line break: in strings they are escaped.
+    object(entry, out);
+    out.push(b'\n');
+}
+
+/// The end of a block: its id, and the empty line that dispatches it.
+pub(crate) fn push_id(out: &mut Vec<u8>, id: &impl Display) {
+    // A vector takes all that is written.
+    let _ = write!(out, "id: {id}\n\n");
+}
+
+/// `retry:` in milliseconds; a field of the block that follows.
+pub(crate) fn push_retry(out: &mut Vec<u8>, retry_ms: u64) {
+    let _ = writeln!(out, "retry: {retry_ms}");
+}
+
+/// A channel could not be continued.
+pub(crate) fn push_reset(out: &mut Vec<u8>, reset: &Reset, id: &impl Display) {
+    let data = ResetData {
+        channel: reset.channel.as_str(),
+        reason: reset.reason.as_str(),
+        earliest: reset.earliest.to_string(),
+        latest: reset.latest.to_string(),
+    };
+    push_own(out, "stream-reset", &data, id);
+}
+
+/// A channel is closed and read to its end.
+pub(crate) fn push_end(out: &mut Vec<u8>, closed: &Closed, id: &impl Display) {
+    push_own(out, "stream-end", &EndData { channel: closed.channel.as_str() }, id);
+}
+
+/// A heartbeat that scripts can see; `time` is the server's, in Unix milliseconds.
+pub(crate) fn push_ping(out: &mut Vec<u8>, time: u64, id: &impl Display) {
+    push_own(out, "stream-ping", &PingData { time }, id);
+}
+
+/// A heartbeat that nobody sees. Without an empty line: two popular clients dispatch an event at each.
+pub(crate) const COMMENT: &[u8] = b":\n";
+
+fn push_own(out: &mut Vec<u8>, name: &str, data: &impl Serialize, id: &impl Display) {
+    push_line(out, "event", name);
+    push_line(out, "data", &serde_json::to_string(data).unwrap_or_default());
+    push_id(out, id);
+}
+
+/// One `data:` per line. WHATWG HTML, section 9.2.6: CR LF, CR and LF each end a line, so that inside a text they are line
+/// breaks and nothing else; one space after the colon is dropped, so that one is always written.
+fn push_data(out: &mut Vec<u8>, mut text: &str) {
+    while let Some((line, rest)) = split_line(text) {
+        push_line(out, "data", line);
+        text = rest;
+    }
+    push_line(out, "data", text);
+}
+
+fn split_line(text: &str) -> Option<(&str, &str)> {
+    let (line, rest) = text.split_once(['\n', '\r'])?;
+    match rest.strip_prefix('\n') {
+        Some(rest) if text.as_bytes().get(line.len()) == Some(&b'\r') => Some((line, rest)),
+        _ => Some((line, rest)),
+    }
+}
+
+fn push_line(out: &mut Vec<u8>, field: &str, value: &str) {
+    out.extend_from_slice(field.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'\n');
+}
+
+#[derive(Serialize)]
+struct ResetData<'a> {
+    channel: &'a str,
+    reason: &'static str,
+    earliest: String,
+    latest: String,
+}
+
+#[derive(Serialize)]
+struct EndData<'a> {
+    channel: &'a str,
+}
+
+#[derive(Serialize)]
+struct PingData {
+    time: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        channel::Channel,
+        cursor::Cursor,
+        event::{Data, EventName},
+        store::Reason,
+    };
+
+    const AT: Cursor = Cursor { epoch: 1, seq: 2, tag: 3 };
+
+    fn entry(data: Data, name: Option<&str>) -> Entry {
+        Entry {
+            channel: Channel::new("a").unwrap(),
+            cursor: AT,
+            prev_tag: 0,
+            appended: 5,
+            time: 7,
+            name: name.map(|name| EventName::new(name).unwrap()),
+            data,
+        }
+    }
+
+    fn encoded(data: Data, name: Option<&str>) -> String {
+        let mut out = Vec::new();
+        text(&entry(data, name), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_line_of_a_text_is_a_data_line() {
+        let table = [
+            ("", "data: \n"),
+            ("a", "data: a\n"),
+            ("a\nb", "data: a\ndata: b\n"),
+            ("a\r\nb\rc\nd", "data: a\ndata: b\ndata: c\ndata: d\n"),
+            ("a\n", "data: a\ndata: \n"),
+            ("\r\r\n\n", "data: \ndata: \ndata: \ndata: \n"),
+            (" a", "data:  a\n"),
+            (":x", "data: :x\n"),
+            ("id: 5\nretry: 1", "data: id: 5\ndata: retry: 1\n"),
+            ("\0\u{2028}\u{feff}😀", "data: \0\u{2028}\u{feff}😀\n"),
+        ];
+        for (data, lines) in table {
+            assert_eq!(encoded(Data::text(data), None), format!("{lines}id: {AT}\n\n"), "{data:?}");
+        }
+        assert_eq!(encoded(Data::text("a"), Some("n")), format!("event: n\ndata: a\nid: {AT}\n\n"));
+        assert_eq!(
+            encoded(Data::from_json(" [1, \"\\n\"]").unwrap(), None),
+            format!("data: [1,\"\\n\"]\nid: {AT}\n\n")
+        );
+    }
+
+    #[test]
+    fn json_is_one_line_without_a_name() {
+        let mut out = Vec::new();
+        json(&entry(Data::text("x\ny"), Some("n")), &mut out);
+        let expected = format!(
+            "data: {{\"id\":\"{AT}\",\"channel\":\"a\",\"time\":7,\"name\":\"n\",\"data\":\"x\\ny\"}}\nid: {AT}\n\n"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn our_own_messages_end_with_their_id() {
+        let channel = Channel::new("a\"b").unwrap();
+        let reset = Reset { channel: channel.clone(), reason: Reason::EpochChanged, earliest: AT, latest: AT };
+        let mut out = Vec::new();
+        push_reset(&mut out, &reset, &"T");
+        push_end(&mut out, &Closed { channel, cursor: AT }, &"U");
+        push_ping(&mut out, 9, &"V");
+        push_retry(&mut out, 1500);
+        let expected = format!(
+            "event: stream-reset\ndata: {{\"channel\":\"a\\\"b\",\"reason\":\"epoch-changed\",\"earliest\":\"{AT}\",\"latest\":\"{AT}\"}}\nid: T\n\n\
+             event: stream-end\ndata: {{\"channel\":\"a\\\"b\"}}\nid: U\n\n\
+             event: stream-ping\ndata: {{\"time\":9}}\nid: V\n\nretry: 1500\n"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    /// The interpretation of WHATWG HTML, section 9.2.6, written from its text: (type, data, last event id) per dispatch.
+    fn parse(stream: &str) -> Vec<(String, String, String)> {
+        let normal = stream.strip_prefix('\u{feff}').unwrap_or(stream).replace("\r\n", "\n").replace('\r', "\n");
+        let (mut events, mut kind, mut data, mut id) = (Vec::new(), String::new(), String::new(), String::new());
+        for line in normal.split_terminator('\n') {
+            if line.is_empty() {
+                if let Some(shown) = data.strip_suffix('\n') {
+                    events.push((kind.clone(), shown.to_owned(), id.clone()));
+                }
+                (kind, data) = Default::default();
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "event" => kind = value.to_owned(),
+                "data" => data += &format!("{value}\n"),
+                "id" if !value.contains('\0') => id = value.to_owned(),
+                _ => {}
+            }
+        }
+        events
+    }
+
+    proptest! {
+        #[test]
+        fn a_parser_reads_back_what_was_sent(
+            texts in proptest::collection::vec(("(?s).{0,40}|[\r\n: a]{0,12}", proptest::option::of("[^\\p{C}]{1,20}")), 1..6),
+        ) {
+            let mut stream = Vec::new();
+            let mut expected = Vec::new();
+            for (data, name) in &texts {
+                let Ok(name) = name.as_ref().map(EventName::new).transpose() else { continue };
+                let entry = Entry { name: name.clone(), ..entry(Data::text(data), None) };
+                text(&entry, &mut stream);
+                let data = data.replace("\r\n", "\n").replace('\r', "\n");
+                expected.push((name.map(|name| name.to_string()).unwrap_or_default(), data, AT.to_string()));
+                stream.extend_from_slice(COMMENT);
+            }
+            prop_assert_eq!(parse(std::str::from_utf8(&stream).unwrap()), expected);
+        }
+
+        #[test]
+        fn the_json_form_is_one_json_line(data in "(?s).{0,60}") {
+            let mut stream = Vec::new();
+            json(&entry(Data::text(&data), None), &mut stream);
+            let events = parse(std::str::from_utf8(&stream).unwrap());
+            let read: serde_json::Value = serde_json::from_str(&events[0].1).unwrap();
+            prop_assert_eq!(&read["data"], &data);
+        }
+    }
+}

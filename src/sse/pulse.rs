@@ -1,0 +1,97 @@
+//! The one timer of a stream: heartbeats after silence, and the end at a maximum age. Knows nothing of what is sent.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+pub(super) struct Pulse {
+    /// The silence after which a heartbeat is due.
+    silence: Option<Duration>,
+    last_output: Instant,
+    ends: Option<Instant>,
+    /// Made when the stream first has nothing to send. It is not reset on output, which would cost a lock each time: it may
+    /// ring too early, and is then set anew.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    Heartbeat,
+    End,
+}
+
+impl Pulse {
+    pub(super) fn new(silence: Option<Duration>, max_age: Option<Duration>) -> Self {
+        let now = Instant::now();
+        // Too far away to be told is never.
+        let ends = max_age.and_then(|age| now.checked_add(age.min(LONGEST).mul_f64(0.75 + fastrand::f64() / 4.0)));
+        Self { silence: silence.map(|silence| silence.min(LONGEST)), last_output: now, ends, sleep: None }
+    }
+
+    /// Something was sent.
+    pub(super) fn sent(&mut self) {
+        self.last_output = Instant::now();
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ends.is_some_and(|ends| ends <= Instant::now())
+    }
+
+    /// Waits for the next beat.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
+        loop {
+            let heartbeat = self.silence.and_then(|silence| self.last_output.checked_add(silence));
+            let now = Instant::now();
+            if self.ends.is_some_and(|ends| ends <= now) {
+                return Poll::Ready(Beat::End);
+            }
+            if heartbeat.is_some_and(|heartbeat| heartbeat <= now) {
+                self.last_output = now;
+                return Poll::Ready(Beat::Heartbeat);
+            }
+            let Some(next) = heartbeat.into_iter().chain(self.ends).min() else { return Poll::Pending };
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            if sleep.is_elapsed() {
+                sleep.as_mut().reset(next);
+            }
+            ready!(sleep.as_mut().poll(cx));
+        }
+    }
+}
+
+/// Keeps durations far from overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_follows_silence_and_not_output() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
+        assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
+        assert_eq!(start.elapsed().as_secs(), 15);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        pulse.sent();
+        assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
+        assert_eq!(start.elapsed().as_secs(), 40);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_maximum_age_ends_it_early_by_at_most_a_quarter() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(None, Some(Duration::from_secs(100)));
+        assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::End);
+        assert!((75..=100).contains(&start.elapsed().as_secs()));
+        assert!(pulse.has_ended());
+        assert!(!Pulse::new(Some(Duration::MAX), Some(Duration::MAX)).has_ended());
+    }
+}

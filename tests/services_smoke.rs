@@ -1,0 +1,325 @@
+//! The services called directly, without a socket: what each answers in the plain cases. The wire has tests of its own.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tower_events::{
+    Body, Channel, Channels, Event, EventService, Hub, LongPollService, MemoryStore, Rejection, SseService,
+    Subscription,
+    longpoll::LongPollOptions,
+    sse::{Heartbeat, SseOptions},
+    store::Append,
+};
+use tower_service::Service;
+
+fn channel(name: &str) -> Channel {
+    Channel::new(name).unwrap()
+}
+
+fn hub() -> Hub {
+    Hub::new(MemoryStore::default())
+}
+
+async fn ask(hub: &Hub, method: &str, uri: &str, headers: &[(&str, &str)]) -> Response<Body> {
+    let mut request = Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    EventService::new(hub.clone(), Channels::from_query).call(request.body(()).unwrap()).await.unwrap()
+}
+
+async fn json(response: Response<Body>) -> (u16, HeaderMap, Value) {
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    (parts.status.as_u16(), parts.headers, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+/// What comes until the stream is silent for longer than a heartbeat, or ends.
+async fn text(response: &mut Response<Body>) -> String {
+    let mut text = String::new();
+    while let Ok(Some(frame)) = tokio::time::timeout(Duration::from_secs(10), response.body_mut().frame()).await {
+        text += std::str::from_utf8(frame.unwrap().data_ref().unwrap()).unwrap();
+    }
+    text
+}
+
+fn lines_without_retry(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.starts_with("retry: ")).collect()
+}
+
+const SSE: (&str, &str) = ("accept", "text/event-stream");
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_returns_events_and_goes_on_from_its_link() {
+    let hub = hub();
+    let first = hub.publish(&channel("a"), Event::text("x").named("n").unwrap()).await.unwrap();
+    let (status, headers, list) = json(ask(&hub, "GET", "/e?channel=a&after=earliest&token=t", &[]).await).await;
+    assert_eq!((status, list[0]["data"].as_str(), list[0]["name"].as_str()), (200, Some("x"), Some("n")));
+    assert_eq!(list[0]["id"], first.cursor.to_string());
+    assert_eq!(headers["last-event-id"], first.cursor.to_string());
+    assert_eq!(headers["link"], format!("<?channel=a&after={}>; rel=\"next\"", first.cursor));
+    assert_eq!(
+        (&headers["cache-control"], &headers["vary"]),
+        (&"no-store".parse().unwrap(), &"accept".parse().unwrap())
+    );
+
+    let next = format!("/e?channel=a&after={}&wait=3", first.cursor);
+    let started = tokio::time::Instant::now();
+    let (_, headers, list) = json(ask(&hub, "GET", &next, &[("prefer", "wait=9")]).await).await;
+    assert_eq!((list, started.elapsed().as_secs()), (Value::Array(vec![]), 3));
+    assert!(!headers.contains_key("preference-applied"));
+    assert_eq!(headers["last-event-id"], first.cursor.to_string());
+    let (_, headers, _) = json(ask(&hub, "GET", "/e?channel=a", &[("prefer", "wait=99")]).await).await;
+    assert_eq!(headers["preference-applied"], "wait=55");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_poll_wakes() {
+    let hub = hub();
+    let poll = tokio::spawn({
+        let hub = hub.clone();
+        async move { json(ask(&hub, "GET", "/e?channel=a", &[]).await).await }
+    });
+    while hub.stats().readers == 0 {
+        tokio::task::yield_now().await;
+    }
+    hub.publish(&channel("a"), Event::text("x")).await.unwrap();
+    assert_eq!(poll.await.unwrap().2[0]["data"], "x");
+    assert_eq!(hub.stats().readers, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_opens_with_a_position_and_resumes() {
+    let hub = hub();
+    let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
+    let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE]).await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    assert_eq!(stream.headers()["cache-control"], "no-cache, no-transform");
+    assert_eq!(stream.headers()["x-accel-buffering"], "no");
+    assert_eq!(lines_without_retry(&text(&mut stream).await), [&format!("id: {one}"), ""]);
+    let two = hub.publish(&channel("a"), Event::text("2\n").named("n").unwrap()).await.unwrap().cursor;
+    let live = text(&mut stream).await;
+    assert!(live.starts_with("retry: "), "{live}");
+    assert_eq!(lines_without_retry(&live), ["event: n", "data: 2", "data: ", &format!("id: {two}"), ""]);
+    drop(stream);
+    assert_eq!(hub.stats().readers, 0);
+
+    let mut resumed = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", &one.to_string())]).await;
+    let text = text(&mut resumed).await;
+    let lines = lines_without_retry(&text);
+    assert_eq!(lines, [&format!("id: {one}"), "", "event: n", "data: 2", "data: ", &format!("id: {two}"), ""]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_broken_by_a_comment_or_a_ping() {
+    let hub = hub();
+    let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE]).await;
+    text(&mut stream).await;
+    let beat = stream.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(beat, ":\n");
+    let mut stream = ask(&hub, "GET", "/e?channel=a&heartbeat=event", &[SSE]).await;
+    let greeting = text(&mut stream).await;
+    assert!(
+        greeting.starts_with("retry: ") && greeting.contains("\nevent: stream-ping\ndata: {\"time\":"),
+        "{greeting}"
+    );
+    let beat = stream.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(beat.starts_with(b"event: stream-ping\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_comes_before_any_id() {
+    let hub = hub();
+    let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
+    let nonsense = ("last-event-id", "42");
+    for query in ["", "&heartbeat=event"] {
+        let mut stream = ask(&hub, "GET", &format!("/e?channel=a{query}"), &[SSE, nonsense]).await;
+        let text = text(&mut stream).await;
+        let lines = lines_without_retry(&text);
+        assert!(text.starts_with("retry: "), "{text}");
+        assert_eq!(lines[0], "event: stream-reset");
+        assert!(lines[1].starts_with(r#"data: {"channel":"a","reason":"unknown","earliest":""#), "{text}");
+        assert!(text.ends_with(&format!("data: 1\nid: {one}\n\n")), "{text}");
+    }
+    let (status, headers, list) = json(ask(&hub, "GET", "/e?channel=a", &[nonsense]).await).await;
+    assert_eq!(
+        (status, &headers["events-reset"], list[0]["data"].as_str()),
+        (200, &"unknown".parse().unwrap(), Some("1"))
+    );
+    let (_, headers, _) = json(ask(&hub, "GET", "/e?channel=a&channel=b%20c", &[nonsense]).await).await;
+    let resets: Vec<_> = headers.get_all("events-reset").iter().collect();
+    assert_eq!(resets.len(), 2);
+    assert!(resets.contains(&&"unknown;channel=\"b%20c\"".parse().unwrap()), "{resets:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_can_refuse_resets() {
+    let hub = hub();
+    hub.publish(&channel("a"), Event::text("1")).await.unwrap();
+    let options = LongPollOptions::default().refuse_resets();
+    let mut service = LongPollService::new(hub, Channels::from_query).options(options);
+    for uri in ["/?channel=a", "/?channel=a&channel=b"] {
+        let request = Request::builder().uri(uri).header("last-event-id", "42").body(()).unwrap();
+        let (status, headers, problem) = json(service.call(request).await.unwrap()).await;
+        assert_eq!((status, problem["status"].as_u64()), (410, Some(410)));
+        assert!(headers.contains_key("events-reset"));
+        let earliest = problem["earliest"].as_str().unwrap();
+        let latest = problem["latest"].as_str().unwrap();
+        let again = |after: &str| Request::builder().uri(format!("{uri}&wait=0&after={after}")).body(()).unwrap();
+        let (status, headers, list) = json(service.call(again(earliest)).await.unwrap()).await;
+        assert_eq!((status, list[0]["data"].as_str(), headers.get("events-reset")), (200, Some("1"), None));
+        let (_, headers, list) = json(service.call(again(latest)).await.unwrap()).await;
+        assert_eq!((list, headers.get("events-reset")), (Value::Array(vec![]), None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_channels_share_one_token() {
+    let hub = hub();
+    let uri = "/e?channel=a&channel=b";
+    hub.publish(&channel("a"), Event::text("a1")).await.unwrap();
+    hub.publish(&channel("b"), Event::text("b1")).await.unwrap();
+    hub.publish(&channel("b"), Event::text("x".repeat(100_000))).await.unwrap();
+    let mut stream = ask(&hub, "GET", &format!("{uri}&after=earliest"), &[SSE]).await;
+    let all = text(&mut stream).await;
+    let ids: Vec<_> = all.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    assert_eq!(ids.len(), 4, "{ids:?}");
+    for (at, left) in [(0, 3), (1, 2), (2, 1), (3, 0)] {
+        let resumed = format!("{uri}&wait=0&after={}", ids[at]);
+        let (_, headers, list) = json(ask(&hub, "GET", &resumed, &[]).await).await;
+        assert_eq!((list.as_array().unwrap().len(), headers.get("events-reset")), (left, None));
+    }
+    let mut stream = ask(&hub, "GET", &format!("{uri}&format=json&after={}", ids[2]), &[SSE]).await;
+    let last = text(&mut stream).await;
+    let data: Value = serde_json::from_str(last.lines().find_map(|line| line.strip_prefix("data: ")).unwrap()).unwrap();
+    assert!(["a", "b"].contains(&data["channel"].as_str().unwrap()));
+    assert!(!last.contains("event:"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_channel_ends_both_transports() {
+    let hub = hub();
+    let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE]).await;
+    text(&mut stream).await;
+    let head = hub.append(&channel("a"), Append::new([Event::text("last")]).closing()).await.unwrap().head.cursor;
+    let end = text(&mut stream).await;
+    assert!(
+        end.ends_with(&format!("id: {head}\n\nevent: stream-end\ndata: {{\"channel\":\"a\"}}\nid: {head}\n\n")),
+        "{end}"
+    );
+    assert!(stream.body_mut().frame().await.is_none());
+    let again = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", &head.to_string())]).await;
+    assert_eq!((again.status().as_u16(), &again.headers()["events-closed"]), (204, &"true".parse().unwrap()));
+    let (status, headers, list) = json(ask(&hub, "GET", "/e?channel=a&after=earliest", &[]).await).await;
+    assert_eq!((status, list.as_array().unwrap().len(), &headers["events-closed"]), (200, 1, &"true".parse().unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_everybody_with_a_hint() {
+    let hub = hub();
+    let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
+    let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE]).await;
+    text(&mut stream).await;
+    let poll = tokio::spawn({
+        let hub = hub.clone();
+        async move { json(ask(&hub, "GET", "/e?channel=a", &[]).await).await }
+    });
+    while hub.stats().readers < 2 {
+        tokio::task::yield_now().await;
+    }
+    let drained = hub.drain(Duration::from_secs(5));
+    let (status, headers, list) = poll.await.unwrap();
+    assert_eq!((status, list), (200, Value::Array(vec![])));
+    assert_eq!(headers["last-event-id"], one.to_string());
+    assert!((1..=5).contains(&headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap()));
+    let farewell = text(&mut stream).await;
+    assert!(farewell.starts_with("retry: ") && farewell.ends_with(&format!("id: {one}\n\n")), "{farewell}");
+    assert!(!farewell.contains("data"));
+    drop(stream);
+    drained.await;
+
+    let id = one.to_string();
+    let late = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", &id)]).await;
+    assert_eq!(late.status(), 200);
+    let late = late.into_body().collect().await.unwrap().to_bytes();
+    assert!(late.starts_with(b"retry: ") && late.ends_with(format!("id: {id}\n\n").as_bytes()), "{late:?}");
+    let (status, headers, list) = json(ask(&hub, "GET", &format!("/e?channel=a&after={id}"), &[]).await).await;
+    assert_eq!((status, &headers["last-event-id"], list), (200, &id.parse().unwrap(), Value::Array(vec![])));
+    let (status, headers, _) = json(ask(&hub, "GET", "/e?channel=a", &[]).await).await;
+    assert_eq!((status, headers.contains_key("retry-after")), (503, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn head_answers_at_once_with_the_head() {
+    let hub = hub();
+    let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
+    for accept in ["application/json", "text/event-stream"] {
+        let response = ask(&hub, "HEAD", "/e?channel=a", &[("accept", accept)]).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["last-event-id"]),
+            (200, &one.to_string().parse().unwrap())
+        );
+        assert_eq!(response.headers()["content-type"], accept);
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+    assert_eq!(ask(&hub, "OPTIONS", "/e", &[]).await.headers()["allow"], "GET, HEAD, OPTIONS");
+    assert_eq!(ask(&hub, "PUT", "/e", &[]).await.status(), 405);
+    let refused = ask(&hub, "HEAD", "/e?limit=0&channel=a", &[]).await;
+    assert_eq!((refused.status().as_u16(), http_body::Body::size_hint(refused.body()).exact()), (400, Some(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_source_is_never_stopped_by_a_passing_reason() {
+    let too_many = |_: &http::request::Parts| Err(Rejection::too_many(Duration::from_secs(4)));
+    let mut service = EventService::new(hub(), too_many);
+    let request = |accept: &str| Request::builder().uri("/").header("accept", accept).body(()).unwrap();
+    let stream = service.call(request("text/event-stream")).await.unwrap();
+    assert_eq!(
+        (stream.status().as_u16(), &stream.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
+    let body = stream.into_body().collect().await.unwrap().to_bytes();
+    assert!(
+        body.starts_with(b"retry: ") && body.ends_with(b"\n\n") && !body.windows(3).any(|field| field == b"id:"),
+        "{body:?}"
+    );
+    let (status, headers, _) = json(service.call(request("application/json")).await.unwrap()).await;
+    assert_eq!((status, &headers["retry-after"]), (429, &"4".parse().unwrap()));
+    let mut forbidden = EventService::new(hub(), |_: &http::request::Parts| Err(Rejection::forbidden()));
+    assert_eq!(forbidden.call(request("text/event-stream")).await.unwrap().status(), 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_can_respond_and_stream() {
+    let hub = hub();
+    let events = EventService::new(hub.clone(), |_: &http::request::Parts| Err(Rejection::not_found()));
+    let request = Request::builder().uri("/?wait=0").body("ignored").unwrap();
+    assert_eq!(events.respond(request, channel("a")).await.status(), 200);
+    let mut response = hub.sse(Subscription::new(channel("a"))).await.unwrap().into_response();
+    assert!(text(&mut response).await.contains("id: "));
+    let options =
+        SseOptions::default().without_first_block().heartbeat_as(Heartbeat::Comment).max_age(Duration::from_secs(8));
+    let body = hub.sse_with(Subscription::new(channel("a")), &options).await.unwrap();
+    assert!(body.collect().await.unwrap().to_bytes().is_empty());
+}
+
+#[test]
+fn services_are_clone_send_and_sync_and_their_futures_send() {
+    fn service<T: Clone + Send + Sync + 'static>(service: T) -> T {
+        service
+    }
+    fn send<T: Send + 'static>(_: T) {}
+    fn send_and_sync<T: Send + Sync + Unpin + 'static>() {}
+    /// Not Send, not Sync: readers ask nothing of a body.
+    type Odd = std::rc::Rc<()>;
+    let request = || Request::new(Odd::default());
+    let reader = |_: &http::request::Parts| Ok(Channels::from(Channel::new("a")?));
+    send(service(EventService::new(hub(), reader)).call(request()));
+    send(service(SseService::new(Hub::typed(MemoryStore::default()), reader)).call(request()));
+    send(service(LongPollService::new(hub(), reader)).call(request()));
+    send(EventService::new(hub(), reader).respond(request(), channel("a")));
+    send_and_sync::<Body>();
+    send_and_sync::<tower_events::SseBody>();
+}
