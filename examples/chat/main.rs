@@ -1,0 +1,262 @@
+//! A chat: people write messages and see each other's at once.
+//!
+//! `POST /chat` takes what a person does, stores the message in a database and then announces it on a channel. `/events`
+//! hands the channel to browsers, by Server-Sent Events or long polling. The page (`index.html`, `chat.js`) goes on from
+//! where it was when a connection or the server goes away; the part to copy from is `stream.js`.
+//!
+//! ```text
+//! cargo run --release --example chat
+//! curl -d action=message -d user=Ada -d content=Hello http://127.0.0.1:3000/chat
+//! ```
+
+mod db;
+
+use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use axum::{
+    Form, Json, Router,
+    extract::{DefaultBodyLimit, State, rejection::FormRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+    serve::ListenerExt,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::Mutex};
+use tower_events::{Channel, Event, EventService, Hub, InvalidEvent, MemoryStore, Retention};
+
+use self::db::{Db, Draft, Message};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = match Options::parse() {
+        Ok(Some(options)) => options,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chat: {error}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<(), BoxError> {
+    let Options { listen, database } = options;
+    let db = Db::open(&database).map_err(|error| format!("cannot open {}: {error}", database.display()))?;
+    // Kept by count rather than by age: a quiet chat still shows what was last said.
+    let retention = Retention::default().events(HISTORY).age(365 * DAY).key_window(DAY);
+    let hub = Hub::new(MemoryStore::new(retention));
+    let chat = Chat { hub: hub.clone(), channel: Channel::new("chat")?, db, announcing: Arc::default() };
+    chat.start().await?;
+
+    let app = Router::new()
+        .route("/", get(|| page("text/html; charset=utf-8", include_str!("index.html"))))
+        .route("/chat.css", get(|| page("text/css; charset=utf-8", include_str!("chat.css"))))
+        .route("/chat.js", get(|| page("text/javascript; charset=utf-8", include_str!("chat.js"))))
+        .route("/stream.js", get(|| page("text/javascript; charset=utf-8", include_str!("stream.js"))))
+        .route("/chat", post(act).layer(DefaultBodyLimit::max(64 << 10)))
+        .route_service("/events", EventService::new(hub.clone(), chat.channel.clone()))
+        .with_state(chat);
+
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);
+    let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // else small events wait for the client's ACK
+    let stop = async move {
+        stop_signal().await;
+        hub.drain(Duration::from_secs(2)); // ends polls and streams; pages come back within two seconds
+    };
+    Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
+}
+
+#[derive(Clone)]
+struct Chat {
+    hub: Hub,
+    channel: Channel,
+    db: Db,
+    announcing: Arc<Mutex<()>>,
+}
+
+impl Chat {
+    /// Fills the channel from the database, unless it has been in use: a durable store keeps it across restarts, and other
+    /// processes may use it.
+    async fn start(&self) -> Result<(), BoxError> {
+        let messages = self.db.last(HISTORY).await?;
+        let last = messages.last().map_or(0, |message| message.id);
+        let events = messages.iter().map(event).collect::<Result<_, _>>()?;
+        if self.hub.init_if_unused(&self.channel, events).await?.is_some() {
+            self.db.announced(last).await?;
+        }
+        self.announce().await
+    }
+
+    /// Stores a message, then tells everybody.
+    async fn write(&self, draft: Draft) -> Result<i64, Problem> {
+        let id = self.db.insert(draft).await.map_err(|error| {
+            eprintln!("chat: cannot store a message: {error}");
+            Problem(StatusCode::SERVICE_UNAVAILABLE, "The message could not be stored. Send it again.".into())
+        })?;
+        self.announce().await.map_err(|error| {
+            eprintln!("chat: message {id} is stored, but not announced: {error}");
+            let detail = format!(
+                "Message {id} is stored, but the others do not see it yet. It will be announced with the next one; \
+                 sending it again with the same `key` is harmless."
+            );
+            Problem(StatusCode::SERVICE_UNAVAILABLE, detail)
+        })?;
+        Ok(id)
+    }
+
+    /// Publishes every message that is stored and not yet announced, in order. The events' keys make it harmless that one
+    /// was announced and the process stopped before it took note.
+    async fn announce(&self) -> Result<(), BoxError> {
+        let _one_at_a_time = self.announcing.lock().await;
+        loop {
+            let messages = self.db.unannounced(100).await?;
+            let Some(last) = messages.last().map(|message| message.id) else { return Ok(()) };
+            let events = messages.iter().map(event).collect::<Result<Vec<_>, _>>()?;
+            self.hub.publish_all(&self.channel, events).await?;
+            self.db.announced(last).await?;
+        }
+    }
+}
+
+fn event(message: &Message) -> Result<Event, InvalidEvent> {
+    Event::json(message)?.named("message")?.at(message.time)?.keyed(format!("message-{}", message.id))
+}
+
+/// The fields of `POST /chat`.
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Action {
+    action: String,
+    user: String,
+    content: String,
+    /// Chosen by the client, so that it can send again what it is not sure of.
+    key: Option<String>,
+}
+
+/// `POST /chat`: what a person does.
+async fn act(State(chat): State<Chat>, form: Result<Form<Action>, FormRejection>) -> Result<Json<Value>, Problem> {
+    let Form(form) = form.map_err(|rejection| Problem(rejection.status(), rejection.body_text()))?;
+    match form.action.as_str() {
+        "message" => {
+            let user = text("user", form.user, 40)?;
+            if user.contains(char::is_control) {
+                return Err(Problem::field("user", "holds a control character"));
+            }
+            let content = text("content", form.content, 4000)?;
+            let key = form.key.map(|key| text("key", key, 64)).transpose()?;
+            let id = chat.write(Draft { user, content, key }).await?;
+            Ok(Json(json!({ "id": id })))
+        }
+        "" => Err(Problem::field("action", "is missing")),
+        _ => Err(Problem::field("action", "is unknown: there is only `message`")),
+    }
+}
+
+/// The field's text, trimmed, when it has 1 to `most` characters.
+fn text(field: &str, text: String, most: usize) -> Result<String, Problem> {
+    let text = text.trim();
+    match text.chars().count() {
+        0 => Err(Problem::field(field, "is missing or empty")),
+        length if length > most => {
+            Err(Problem::field(field, &format!("has {length} characters: at most {most} are taken")))
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// An error as problem+json (RFC 9457).
+struct Problem(StatusCode, String);
+
+impl Problem {
+    fn field(field: &str, why: &str) -> Self {
+        Self(StatusCode::BAD_REQUEST, format!("The field `{field}` {why}."))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self(status, detail) = self;
+        let title = status.canonical_reason().unwrap_or_default();
+        let body = json!({ "status": status.as_u16(), "title": title, "detail": detail }).to_string();
+        let headers = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
+        (status, headers, body).into_response()
+    }
+}
+
+/// A file of the page. It may run and load nothing that is not from here.
+async fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    let policy =
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, text)
+}
+
+/// Waits for Ctrl-C, or for the SIGTERM of a service manager.
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    _ = tokio::signal::ctrl_c().await;
+}
+
+struct Options {
+    listen: SocketAddr,
+    database: PathBuf,
+}
+
+impl Options {
+    /// `None` when help was asked for.
+    fn parse() -> Result<Option<Self>, lexopt::Error> {
+        use lexopt::prelude::*;
+        let mut options = Self { listen: SocketAddr::from(([127, 0, 0, 1], 3000)), database: "chat.db".into() };
+        let mut arguments = lexopt::Parser::from_env();
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("listen") => options.listen = arguments.value()?.parse()?,
+                Long("database") => options.database = arguments.value()?.into(),
+                Short('h') | Long("help") => {
+                    println!("{HELP}");
+                    return Ok(None);
+                }
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+const HELP: &str = "\
+A chat over Server-Sent Events and long polling.
+
+  --listen ADDRESS   where to listen; port 0 takes a free one [127.0.0.1:3000]
+  --database PATH    the SQLite file that keeps the messages [chat.db]
+  --help";
+
+/// Messages that a page shows when it is opened.
+const HISTORY: u64 = 500;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
