@@ -1,0 +1,111 @@
+//! A thousand of each kind on one hub, over real sockets: all are served, and what leaves frees everything.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Server, Sse, serve, serve_in_memory};
+use tokio::task::JoinSet;
+use tower_events::{Channel, Channels, Event, EventService, Hub, MemoryStore, SseBody, Stats};
+
+const EACH: usize = 1_000;
+
+fn channel() -> Channel {
+    Channel::new("a").unwrap()
+}
+
+fn app() -> (Hub, EventService) {
+    let hub = Hub::new(MemoryStore::default());
+    (hub.clone(), EventService::new(hub, Channels::from_query))
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it never came to hold");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn streams(server: &Server) -> Vec<Sse> {
+    let mut streams = Vec::with_capacity(EACH);
+    for _ in 0..EACH {
+        let mut stream = server.get("/events?channel=a").header("accept", "text/event-stream").sse().await;
+        stream.first_block().await;
+        streams.push(stream);
+    }
+    streams
+}
+
+#[tokio::test]
+async fn a_thousand_parked_polls_and_a_thousand_streams_get_every_event() {
+    let (hub, service) = app();
+    let server: &'static Server = Box::leak(Box::new(serve(service).await));
+    let mut streams = streams(server).await;
+    let from = server.get("/events?channel=a&wait=0").send().await.cursor();
+    let mut polls = JoinSet::new();
+    for _ in 0..EACH {
+        let from = from.clone();
+        polls.spawn(async move { server.get(&format!("/events?channel=a&after={from}")).send().await.data() });
+    }
+    until(|| hub.stats().readers == 2 * EACH).await;
+    assert_eq!(hub.stats().topics, 1);
+    let events: Vec<_> = (0..3).map(|n| Event::text(n.to_string())).collect();
+    hub.publish_all(&channel(), events).await.unwrap();
+    while let Some(data) = polls.join_next().await {
+        assert_eq!(data.unwrap(), ["0", "1", "2"]);
+    }
+    for stream in &mut streams {
+        assert_eq!(stream.data(3).await, ["0", "1", "2"]);
+    }
+    until(|| hub.stats().readers == EACH).await;
+    drop(streams);
+    until(|| hub.stats().readers == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disconnect_frees_everything() {
+    let (hub, service) = app();
+    let server: &'static Server = Box::leak(Box::new(serve_in_memory(service)));
+    let streams = streams(server).await;
+    let mut polls = JoinSet::new();
+    for n in 0..EACH {
+        polls.spawn(async move { server.get(&format!("/events?channel={n}")).send().await });
+    }
+    until(|| hub.stats().readers == 2 * EACH).await;
+    drop(streams);
+    polls.shutdown().await;
+    until(|| hub.stats().readers == 0).await;
+    tokio::time::sleep(hub.options().linger + 2 * hub.options().check_every).await;
+    assert_eq!(hub.stats(), Stats::default());
+}
+
+#[tokio::test]
+async fn a_drain_ends_a_thousand_of_each_at_once() {
+    let (hub, service) = app();
+    let server: &'static Server = Box::leak(Box::new(serve(service).await));
+    let mut streams = streams(server).await;
+    let mut polls = JoinSet::new();
+    for _ in 0..EACH {
+        polls.spawn(async move { server.get("/events?channel=a").send().await });
+    }
+    until(|| hub.stats().readers == 2 * EACH).await;
+    let drained = hub.drain(Duration::from_secs(5));
+    while let Some(answer) = polls.join_next().await {
+        let answer = answer.unwrap().expect(200);
+        assert_eq!(answer.text(), "[]");
+        assert!((1..=5).contains(&answer.header("retry-after").parse::<u64>().unwrap()));
+    }
+    for stream in &mut streams {
+        assert!(stream.next_or_end().await.is_none());
+        assert!(stream.retry().unwrap() <= Duration::from_secs(5));
+    }
+    drained.await;
+}
+
+/// What a stream costs beyond its connection; it may shrink.
+#[test]
+fn the_body_of_a_stream_stays_small() {
+    assert!(size_of::<SseBody>() <= 400, "{} bytes", size_of::<SseBody>());
+}
