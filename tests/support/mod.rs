@@ -1,10 +1,11 @@
-//! What the integration tests share: a server on a real socket, clients that read the wire themselves, and a parser of
-//! event streams that is written from the standard. Uses nothing of the crate under test.
+//! What the integration tests share: servers on real sockets, clients that read the wire themselves, and a parser of
+//! event streams that is written from the standard and shares no code with the crate.
 //!
 //! ```ignore
-//! let server = support::serve(EventService::new(hub.clone(), Channels::from_query)).await;
-//! for http in support::BOTH {
-//!     let mut stream = server.get("/events?channel=a").over(http).sse().await;
+//! let app = App::start().await;
+//! for http in BOTH {
+//!     let mut stream = app.get("/events?channel=a").over(http).sse().await;
+//!     app.publish("a", Event::text("hello")).await;
 //!     assert_eq!(stream.next().await.data, "hello");
 //! }
 //! ```
@@ -17,6 +18,7 @@
     reason = "every test file uses its own part; a helper's panic is a failed test"
 )]
 
+mod app;
 mod client;
 mod http1;
 mod proxy;
@@ -26,6 +28,7 @@ mod stream_parser;
 
 #[allow(unused_imports, reason = "every test file uses its own part")]
 pub use self::{
+    app::{App, channel},
     client::{Answer, BOTH, BodyStream, Http, Request},
     http1::Http1,
     proxy::Proxy,
@@ -33,3 +36,13 @@ pub use self::{
     sse::Sse,
     stream_parser::{Message, Parser},
 };
+
+/// Waits until `holds`, letting the other tasks run; a failed test when it does not come true. Costs no time of a paused
+/// clock.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds() {
+        assert!(started.elapsed().as_secs() < 30, "never: {what}");
+        tokio::task::yield_now().await;
+    }
+}

@@ -105,6 +105,11 @@ impl Source {
 }
 
 impl Server {
+    /// The clients of a server that runs elsewhere.
+    pub fn at(addr: SocketAddr) -> Self {
+        Self { place: Place::Tcp(addr), stop: None, task: tokio::spawn(std::future::pending()) }
+    }
+
     /// The address; panics for a server in memory.
     pub fn addr(&self) -> SocketAddr {
         match &self.place {
