@@ -54,7 +54,7 @@ mod topic;
 
 use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
 
-pub(crate) use self::frame::Form;
+pub(crate) use self::frame::{Form, Frame};
 use self::shared::Shared;
 pub use self::{
     delivery::{Closed, Delivery, Events, Reset},

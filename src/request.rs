@@ -37,6 +37,8 @@ mod resolver;
 pub(crate) use self::{
     accept::{Media, Offer, negotiate},
     link::next_link,
+    list::{parameters, split, trim, word},
+    query::{number, pairs},
     read::{Begin, Read, Wait, read},
     resolver::{BadParameter, Refusal, SharedResolver},
 };
