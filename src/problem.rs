@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as _, time::Duration};
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -14,16 +14,19 @@ use crate::{
     store::StoreError,
 };
 
-/// One answer that is not a success.
+/// One answer that is not a success. Boxed, for it is the rare side of a result.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Told>);
+
+#[derive(Debug)]
+struct Told {
     status: StatusCode,
     /// The last part of the type's URN; without one the status says it all.
     kind: Option<&'static str>,
     detail: Cow<'static, str>,
     parameter: Option<&'static str>,
     members: Map<String, Value>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: HeaderMap,
     retry: Option<Retry>,
 }
 
@@ -51,36 +54,44 @@ impl Retry {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        let detail = detail.into();
-        Self { status, kind: None, detail, parameter: None, members: Map::new(), headers: Vec::new(), retry: None }
+        let (detail, members, headers) = (detail.into(), Map::new(), HeaderMap::new());
+        Self(Box::new(Told { status, kind: None, detail, parameter: None, members, headers, retry: None }))
     }
 
-    pub(crate) fn kind(self, kind: &'static str) -> Self {
-        Self { kind: Some(kind), ..self }
+    pub(crate) fn kind(mut self, kind: &'static str) -> Self {
+        self.0.kind = Some(kind);
+        self
     }
 
-    pub(crate) fn parameter(self, parameter: &'static str) -> Self {
-        Self { parameter: Some(parameter), ..self }
+    pub(crate) fn parameter(mut self, parameter: &'static str) -> Self {
+        self.0.parameter = Some(parameter);
+        self
     }
 
     pub(crate) fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(name.to_owned(), value.into());
+        self.0.members.insert(name.to_owned(), value.into());
         self
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.append(name, value);
         self
     }
 
     /// The reason is a passing one.
-    pub(crate) fn passing(self, retry: Retry) -> Self {
-        Self { retry: Some(retry), ..self }
+    pub(crate) fn passing(mut self, retry: Retry) -> Self {
+        self.0.retry = Some(retry);
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status
     }
 
     /// When to come back, when the reason is a passing one.
     pub(crate) fn retry(&self) -> Option<Retry> {
-        self.retry
+        self.0.retry
     }
 
     pub(crate) fn not_allowed(allow: &'static str) -> Self {
@@ -93,27 +104,28 @@ impl Problem {
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
+        let Told { status, kind, detail, parameter, members, headers: more, retry } = *self.0;
         let document = Document {
             // RFC 9457, section 4.2.1: with `about:blank` the title is the status phrase.
-            r#type: self.kind.map_or("about:blank".into(), |kind| format!("urn:tower-events:{kind}").into()),
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            parameter: self.parameter,
-            members: &self.members,
+            r#type: kind.map_or("about:blank".into(), |kind| format!("urn:tower-events:{kind}").into()),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: &detail,
+            parameter,
+            members: &members,
         };
         // Strings and numbers always serialise.
         let mut response = Response::new(Body::full(serde_json::to_vec(&document).unwrap_or_default()));
-        *response.status_mut() = self.status;
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(retry) = self.retry {
+        if let Some(retry) = retry {
             // A 429 says what the application said, so that its own numbers agree.
             let delay = if let Retry::Around(delay) = retry { delay } else { retry.jittered(RETRY) };
             headers.insert(header::RETRY_AFTER, retry_after(delay));
         }
-        headers.extend(self.headers);
+        headers.extend(more);
         response
     }
 }

@@ -37,7 +37,7 @@ mod resolver;
 pub(crate) use self::{
     accept::{Media, Offer, negotiate},
     link::next_link,
-    list::{parameters, split, trim, word},
+    list::{parameters, trim, word},
     query::{number, pairs},
     read::{Begin, Read, Wait, read},
     resolver::{BadParameter, Refusal, SharedResolver},

@@ -1,6 +1,6 @@
 //! From what was asked to the array that answers it. Decides first, then writes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -9,9 +9,9 @@ use serde_json::json;
 use super::{LongPollOptions, encode::OBJECTS, options::OnReset};
 use crate::{
     body::Body,
-    cursor::Cursors,
+    cursor::{Cursor, Cursors},
     edge::{Asked, Verb, insert_position},
-    hub::{Hub, Listened, Reset, SubscribeError},
+    hub::{Frame, Hub, Listened, Reset, SubscribeError},
     problem::{Problem, retry_after},
     request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Wait, next_link},
     store::Store,
@@ -81,17 +81,7 @@ async fn decide<S: Store>(hub: &Hub<S>, asked: &Asked, options: &LongPollOptions
 }
 
 fn write(asked: &Asked, listened: &Listened) -> Response<Body> {
-    let encoded: Vec<_> = listened.frames().into_iter().map(|frame| frame.encoded(&OBJECTS)).collect();
-    let mut body = Vec::with_capacity(2 + encoded.iter().map(|object| object.len() + 1).sum::<usize>());
-    body.push(b'[');
-    for (at, object) in encoded.iter().enumerate() {
-        if at > 0 {
-            body.extend_from_slice(OBJECTS.separator);
-        }
-        body.extend_from_slice(object);
-    }
-    body.push(b']');
-    let mut response = array(asked, Body::full(body), &listened.cursors);
+    let mut response = array(asked, Body::full(joined(&listened.frames())), &listened.cursors);
     let headers = response.headers_mut();
     for reset in &listened.resets {
         headers.extend(events_reset(asked, reset).map(|value| (EVENTS_RESET, value)));
@@ -103,6 +93,21 @@ fn write(asked: &Asked, listened: &Listened) -> Response<Body> {
         headers.insert(header::RETRY_AFTER, retry_after(retry));
     }
     response
+}
+
+/// `[…,…]`: one copy of what all polls share.
+fn joined(frames: &[&Arc<Frame>]) -> Vec<u8> {
+    let encoded: Vec<_> = frames.iter().map(|frame| frame.encoded(&OBJECTS)).collect();
+    let mut body = Vec::with_capacity(2 + encoded.iter().map(|object| object.len() + 1).sum::<usize>());
+    body.push(b'[');
+    for (at, object) in encoded.iter().enumerate() {
+        if at > 0 {
+            body.extend_from_slice(OBJECTS.separator);
+        }
+        body.extend_from_slice(object);
+    }
+    body.push(b']');
+    body
 }
 
 fn come_back(asked: &Asked, cursors: &Cursors, retry: Duration) -> Response<Body> {
@@ -136,7 +141,7 @@ fn events_reset(asked: &Asked, reset: &Reset) -> Option<HeaderValue> {
 
 /// `410`: what cannot be continued, and the positions to choose from.
 fn gone(asked: &Asked, resets: &[Reset]) -> Problem {
-    let position = |choose: fn(&Reset) -> crate::cursor::Cursor| {
+    let position = |choose: fn(&Reset) -> Cursor| {
         asked.token(|_, channel| match resets.iter().find(|reset| reset.channel == *channel) {
             Some(reset) => Some(choose(reset)),
             None => asked.cursors().and_then(|cursors| cursors.position(channel)),
@@ -183,7 +188,6 @@ mod tests {
     use super::*;
     use crate::{
         channel::{Channel, Channels},
-        cursor::Cursor,
         request::{Begin, Media, Read},
         store::{Reason, Start},
     };

@@ -11,7 +11,7 @@ use crate::{
     body::Body,
     cursor::Cursors,
     edge::{Asked, Verb, insert_position},
-    hub::Hub,
+    hub::{Hub, Subscriber},
     problem::Problem,
     request::EVENTS_CLOSED,
     store::Store,
@@ -19,7 +19,7 @@ use crate::{
 
 /// What a stream request gets.
 enum Answer {
-    Stream(SseBody),
+    Stream(Subscriber),
     /// Everything is closed and read.
     End(Cursors),
     Refuse(Problem),
@@ -35,8 +35,8 @@ pub(crate) async fn answer<S: Store>(hub: &Hub<S>, asked: &Asked, options: &SseO
         beat: asked.read.heartbeat.unwrap_or(options.beat),
         ..options.clone()
     };
-    match decide(hub, asked, &options).await {
-        Answer::Stream(stream) => stream.into_response(),
+    match decide(hub, asked).await {
+        Answer::Stream(subscriber) => SseBody::new(subscriber, &options).into_response(),
         Answer::End(cursors) => end(&cursors),
         Answer::Refuse(problem) => refuse(problem, asked.verb, asked.cursors(), &options),
     }
@@ -63,10 +63,10 @@ pub(super) fn stream_headers(headers: &mut HeaderMap) {
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
 }
 
-async fn decide<S: Store>(hub: &Hub<S>, asked: &Asked, options: &SseOptions) -> Answer {
+async fn decide<S: Store>(hub: &Hub<S>, asked: &Asked) -> Answer {
     match hub.subscribe(asked.subscription()).await {
         Ok(subscriber) if subscriber.at_end() => Answer::End(subscriber.cursors()),
-        Ok(subscriber) => Answer::Stream(SseBody::new(subscriber, options)),
+        Ok(subscriber) => Answer::Stream(subscriber),
         Err(error) => Answer::Refuse(error.into()),
     }
 }

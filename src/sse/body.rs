@@ -69,7 +69,7 @@ struct Run {
 impl SseBody {
     pub(crate) fn new(subscriber: Subscriber, options: &SseOptions) -> Self {
         Self {
-            form: form(options.format, subscriber.channels().len() > 1),
+            form: form(options.format, subscriber.channels().len()),
             subscriber,
             outbox: Outbox::default(),
             run: None,

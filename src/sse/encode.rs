@@ -14,12 +14,12 @@ use crate::{
 };
 
 /// The forms of events: for one channel with their ids, for several without, for each stream has a token of its own there.
-pub(crate) fn form(format: Format, several: bool) -> &'static Form {
-    match (format, several) {
-        (Format::Text, false) => &TEXT,
-        (Format::Text, true) => &TEXT_OPEN,
-        (Format::Json, false) => &JSON,
-        (Format::Json, true) => &JSON_OPEN,
+pub(super) fn form(format: Format, channels: usize) -> &'static Form {
+    match (format, channels) {
+        (Format::Text, 0 | 1) => &TEXT,
+        (Format::Text, _) => &TEXT_OPEN,
+        (Format::Json, 0 | 1) => &JSON,
+        (Format::Json, _) => &JSON_OPEN,
     }
 }
 
@@ -54,18 +54,18 @@ fn json_open(entry: &Entry, out: &mut Vec<u8>) {
 }
 
 /// The end of a block: its id, and the empty line that dispatches it.
-pub(crate) fn push_id(out: &mut Vec<u8>, id: &impl Display) {
+pub(super) fn push_id(out: &mut Vec<u8>, id: &impl Display) {
     // A vector takes all that is written.
     let _ = write!(out, "id: {id}\n\n");
 }
 
 /// `retry:` in milliseconds; a field of the block that follows.
-pub(crate) fn push_retry(out: &mut Vec<u8>, retry_ms: u64) {
+pub(super) fn push_retry(out: &mut Vec<u8>, retry_ms: u64) {
     let _ = writeln!(out, "retry: {retry_ms}");
 }
 
 /// A channel could not be continued.
-pub(crate) fn push_reset(out: &mut Vec<u8>, reset: &Reset, id: &impl Display) {
+pub(super) fn push_reset(out: &mut Vec<u8>, reset: &Reset, id: &impl Display) {
     let data = ResetData {
         channel: reset.channel.as_str(),
         reason: reset.reason.as_str(),
@@ -76,17 +76,17 @@ pub(crate) fn push_reset(out: &mut Vec<u8>, reset: &Reset, id: &impl Display) {
 }
 
 /// A channel is closed and read to its end.
-pub(crate) fn push_end(out: &mut Vec<u8>, closed: &Closed, id: &impl Display) {
+pub(super) fn push_end(out: &mut Vec<u8>, closed: &Closed, id: &impl Display) {
     push_own(out, "stream-end", &EndData { channel: closed.channel.as_str() }, id);
 }
 
 /// A heartbeat that scripts can see; `time` is the server's, in Unix milliseconds.
-pub(crate) fn push_ping(out: &mut Vec<u8>, time: u64, id: &impl Display) {
+pub(super) fn push_ping(out: &mut Vec<u8>, time: u64, id: &impl Display) {
     push_own(out, "stream-ping", &PingData { time }, id);
 }
 
 /// A heartbeat that nobody sees. Without an empty line: two popular clients dispatch an event at each.
-pub(crate) const COMMENT: &[u8] = b":\n";
+pub(super) const COMMENT: &[u8] = b":\n";
 
 fn push_own(out: &mut Vec<u8>, name: &str, data: &impl Serialize, id: &impl Display) {
     push_line(out, "event", name);
