@@ -10,7 +10,7 @@
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
 //! 3. [`hub`]: publish, listen, subscribe, drain.
 //! 4. The HTTP edge: [`request`], [`body`].
-//! 5. The services: [`events`], [`sse`], [`longpoll`].
+//! 5. The services: [`events`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
 //! # Features
 //! | feature | default | what it adds |
@@ -35,7 +35,9 @@ mod problem;
 pub mod request;
 
 pub mod events;
+pub mod layer;
 pub mod longpoll;
+pub mod publish;
 pub mod sse;
 
 #[cfg(feature = "testing")]
@@ -53,7 +55,9 @@ pub use self::{
         Closed, Delivery, Drained, Events, Hub, HubOptions, Listened, Reset, Stats, SubscribeError, Subscriber,
         Subscription,
     },
+    layer::EventsLayer,
     longpoll::LongPollService,
+    publish::PublishService,
     request::{Rejection, Resolver},
     sse::{SseBody, SseService},
     store::{AnyStore, Retention, Store, StoreError},

@@ -1,4 +1,5 @@
 //! The services called directly, without a socket: what each answers in the plain cases. The wire has tests of its own.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::time::Duration;
 

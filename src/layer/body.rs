@@ -1,0 +1,83 @@
+//! The body behind a layer: ours, or the inner service's.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::body::Body;
+
+pin_project! {
+    /// The body of a response from behind an [`EventsLayer`](crate::EventsLayer); `B` is the inner service's.
+    pub struct EventsBody<B> {
+        #[pin]
+        repr: Repr<B>,
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    enum Repr<B> {
+        Ours { body: Body },
+        Inner { #[pin] body: B },
+    }
+}
+
+impl<B> EventsBody<B> {
+    pub(super) fn ours(body: Body) -> Self {
+        Self { repr: Repr::Ours { body } }
+    }
+
+    pub(super) fn inner(body: B) -> Self {
+        Self { repr: Repr::Inner { body } }
+    }
+}
+
+impl<B: http_body::Body<Data = Bytes>> http_body::Body for EventsBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().repr.project() {
+            Projected::Ours { body } => {
+                let frame = Pin::new(body).poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            Projected::Inner { body } => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.repr {
+            Repr::Ours { body } => body.is_end_stream(),
+            Repr::Inner { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.repr {
+            Repr::Ours { body } => body.size_hint(),
+            Repr::Inner { body } => body.size_hint(),
+        }
+    }
+}
+
+impl<B: Default> Default for EventsBody<B> {
+    fn default() -> Self {
+        Self::inner(B::default())
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for EventsBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.repr {
+            Repr::Ours { body } => body.fmt(f),
+            Repr::Inner { body } => body.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The future behind a layer: ours, or the inner service's.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::Response;
+use pin_project_lite::pin_project;
+
+use super::body::EventsBody;
+use crate::body::ResponseFuture;
+
+pin_project! {
+    /// Becomes the response of a service behind an [`EventsLayer`](crate::EventsLayer); `F` is the inner service's future.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct LayerFuture<F> {
+        #[pin]
+        repr: Repr<F>,
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    enum Repr<F> {
+        Ours { future: ResponseFuture },
+        Inner { #[pin] future: F },
+    }
+}
+
+impl<F> LayerFuture<F> {
+    pub(super) fn ours(future: ResponseFuture) -> Self {
+        Self { repr: Repr::Ours { future } }
+    }
+
+    pub(super) fn inner(future: F) -> Self {
+        Self { repr: Repr::Inner { future } }
+    }
+}
+
+impl<F, B, E> Future for LayerFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<EventsBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().repr.project() {
+            Projected::Ours { future } => Pin::new(future).poll(cx).map(|answered| {
+                answered.map(|response| response.map(EventsBody::ours)).map_err(|never| match never {})
+            }),
+            Projected::Inner { future } => {
+                future.poll(cx).map(|answered| answered.map(|response| response.map(EventsBody::inner)))
+            }
+        }
+    }
+}
+
+impl<F> fmt::Debug for LayerFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayerFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,192 @@
+//! Takes events in over HTTP. Knows nothing of readers.
+//!
+//! `POST` one event as `application/json` (any JSON value) or `text/plain`, or a batch as `application/x-ndjson`: one
+//! `{"data": …, "name"?, "time"?, "key"?}` a line, appended atomically. The answer comes once the store's durability holds.
+//!
+//! # Repeating
+//! With an `Idempotency-Key` a repeated request appends nothing twice; line *n* of a batch has the key `<key>/<n>` unless it
+//! has its own. So a client that got no answer, or a `504`, sends the same request again.
+//!
+//! # Examples
+//! The default:
+//! ```
+//! use tower_events::{Channel, Hub, MemoryStore, PublishService};
+//!
+//! let hub = Hub::new(MemoryStore::default());
+//! let service = PublishService::new(hub, Channel::new("news")?);
+//! # drop(service);
+//! # Ok::<(), tower_events::InvalidChannel>(())
+//! ```
+//! Customised:
+//! ```
+//! use http::request::Parts;
+//! use tower_events::{Channels, Hub, MemoryStore, PublishService, Rejection};
+//!
+//! # #[derive(Clone)] struct User { name: String }
+//! fn may_write(request: &Parts) -> Result<Channels, Rejection> {
+//!     let user = request.extensions.get::<User>().ok_or(Rejection::unauthorized("Bearer"))?;
+//!     Channels::from_query(request)?.all_allowed(|channel| channel.as_str() == user.name)
+//! }
+//! let service = PublishService::new(Hub::new(MemoryStore::default()), may_write).max_body(64 << 10);
+//! # drop(service);
+//! ```
+
+mod batch;
+mod body;
+mod head;
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    fmt,
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Method, Request, Response, header, request::Parts};
+use serde::Serialize;
+use tower_service::Service;
+
+use self::{
+    batch::{Batch, batch},
+    body::collect,
+    head::{ALLOW, Head},
+};
+use crate::{
+    body::{Body, Responding, ResponseFuture},
+    channel::Channel,
+    cursor::Cursors,
+    edge::{insert_position, options},
+    hub::Hub,
+    problem::Problem,
+    request::{EVENTS_CLOSED, Resolver, SharedResolver},
+    store::{AnyStore, Appended, Store},
+};
+
+/// Takes events in at one URL. See the [module docs](self).
+///
+/// The resolver says which channel, exactly one, and who may; `Channels` in the request's extensions are not asked, for a
+/// layer that grants reading grants no writing.
+pub struct PublishService<S = AnyStore> {
+    hub: Hub<S>,
+    resolver: SharedResolver,
+    max_body: usize,
+}
+
+impl<S: Store> PublishService<S> {
+    /// Appends to the channel that `resolver` names.
+    pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        Self { hub, resolver: SharedResolver::new(resolver), max_body: 1 << 20 }
+    }
+
+    /// Sets the most bytes of one body. Default 1 MiB.
+    #[must_use]
+    pub fn max_body(self, max_body: usize) -> Self {
+        Self { max_body, ..self }
+    }
+
+    async fn respond<B>(self, request: Parts, body: B) -> Response<Body>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if request.method == Method::OPTIONS {
+            return options(ALLOW);
+        }
+        self.publish(&request, body).await.unwrap_or_else(Problem::into_response)
+    }
+
+    async fn publish<B>(&self, request: &Parts, body: B) -> Result<Response<Body>, Problem>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let (channel, head) = self.decide(request)?;
+        // A body that cannot be used may be there only to be empty.
+        let most = if head.media.is_ok() { self.max_body } else { 0 };
+        let body = match (collect(body, most).await, &head.media) {
+            (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
+            (body, _) => body?,
+        };
+        Ok(match batch(head, body)? {
+            Batch::One(append) => one(&self.hub.append(&channel, append).await?),
+            Batch::Several(append) => several(&self.hub.append(&channel, append).await?),
+        })
+    }
+
+    /// What is decided before the body is read.
+    fn decide(&self, request: &Parts) -> Result<(Channel, Head), Problem> {
+        if request.method != Method::POST {
+            return Err(Problem::not_allowed(ALLOW));
+        }
+        // Who asks comes before what is asked.
+        let channel = self.resolver.channel(request)?;
+        Ok((channel, Head::of(request)?))
+    }
+}
+
+impl<S, B> Service<Request<B>> for PublishService<S>
+where
+    S: Store,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        let (parts, body) = request.into_parts();
+        ResponseFuture(Responding::new(self.clone().respond(parts, body)))
+    }
+}
+
+impl<S> Clone for PublishService<S> {
+    fn clone(&self) -> Self {
+        Self { hub: self.hub.clone(), resolver: self.resolver.clone(), max_body: self.max_body }
+    }
+}
+
+impl<S> fmt::Debug for PublishService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishService").field("max_body", &self.max_body).finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct One {
+    id: String,
+}
+
+#[derive(Serialize)]
+struct Several {
+    ids: Vec<String>,
+}
+
+fn one(appended: &Appended) -> Response<Body> {
+    let cursor = appended.receipts.first().map_or(appended.head.cursor, |receipt| receipt.cursor);
+    answer(appended, &One { id: cursor.to_string() })
+}
+
+fn several(appended: &Appended) -> Response<Body> {
+    answer(appended, &Several { ids: appended.receipts.iter().map(|receipt| receipt.cursor.to_string()).collect() })
+}
+
+/// `200` with the position of the last event: a reader that goes on from it gets what follows.
+fn answer(appended: &Appended, ids: &impl Serialize) -> Response<Body> {
+    let cursor = appended.receipts.last().map_or(appended.head.cursor, |receipt| receipt.cursor);
+    // Strings always serialise.
+    let mut response = Response::new(Body::full(serde_json::to_vec(ids).unwrap_or_default()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    insert_position(headers, &Cursors::from(cursor));
+    if appended.head.closed {
+        headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
+    }
+    response
+}

@@ -1,0 +1,100 @@
+//! Reads a request's body up to a bound. Knows nothing of what is in it.
+
+use std::{error::Error, pin::pin};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::StatusCode;
+use http_body_util::{BodyExt as _, LengthLimitError};
+
+use crate::{problem::Problem, request::BadParameter};
+
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The whole body, or why not. Nothing is read once it is refused.
+pub(super) async fn collect<B>(body: B, most: usize) -> Result<Bytes, Problem>
+where
+    B: http_body::Body,
+    B::Error: Into<BoxError>,
+{
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large(most));
+    }
+    let mut body = pin!(body);
+    // Frames are copied together: a frame of one byte would otherwise cost many.
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|error| broken(error.into().as_ref(), most))?.into_data() else { continue };
+        if data.remaining() > most - whole.len() {
+            return Err(too_large(most));
+        }
+        whole.put(data);
+    }
+    Ok(whole.freeze())
+}
+
+fn broken(error: &(dyn Error + 'static), most: usize) -> Problem {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    // A limit of a layer in front of us is a limit all the same.
+    if causes.any(|cause| cause.is::<LengthLimitError>()) {
+        return too_large(most);
+    }
+    tracing::debug!(%error, "the body of a publish broke off");
+    BadParameter::new("body", "could not be read to its end").into()
+}
+
+fn too_large(most: usize) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than is taken here: at most {most} bytes"))
+        .kind("too-large")
+        .parameter("body")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, pin::Pin, task};
+
+    use http_body::Frame;
+    use http_body_util::{Full, Limited};
+
+    use super::*;
+
+    /// Frames of one byte, then a failure; panics when it is read on after a refusal.
+    struct Bytewise {
+        left: usize,
+    }
+
+    impl http_body::Body for Bytewise {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+        ) -> task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            if self.left == 0 {
+                return task::Poll::Ready(Some(Err("reset".into())));
+            }
+            self.left -= 1;
+            task::Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
+    fn status<T>(read: Result<T, Problem>) -> u16 {
+        read.map_or_else(|problem| problem.status().as_u16(), |_| 200)
+    }
+
+    #[tokio::test]
+    async fn a_body_is_bounded_while_it_is_read() {
+        let full = |bytes: &'static str| Full::new(Bytes::from_static(bytes.as_bytes()));
+        assert_eq!(collect(full("abc"), 3).await.unwrap(), "abc");
+        assert_eq!(status(collect(full("abcd"), 3).await), 413);
+        assert_eq!(status(collect(Bytewise { left: 10 }, 3).await), 413);
+        assert_eq!(status(collect(Bytewise { left: 3 }, 3).await), 400);
+        assert_eq!(status(collect(Limited::new(Bytewise { left: 10 }, 2), 5).await), 413);
+        assert_eq!(
+            collect(http_body_util::Empty::<Bytes>::new().map_err(|never: Infallible| match never {}), 0)
+                .await
+                .unwrap(),
+            ""
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! What a publish says before its body. Pure: a request that is refused here is refused unread.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+
+use crate::{
+    error::InvalidEvent,
+    event::{Event, EventKey},
+    problem::Problem,
+    request::{BadParameter, EVENTS_CLOSED, IDEMPOTENCY_KEY, number, pairs, parameters, word},
+};
+
+/// The method, the parameters and the headers of a publish.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// What the body is; an error when it cannot be used, which an empty body that only closes does not mind.
+    pub(super) media: Result<Media, Problem>,
+    pub(super) close: Close,
+    pub(super) key: Option<EventKey>,
+    pub(super) name: Option<String>,
+    pub(super) time: Option<u64>,
+}
+
+/// What a body may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Media {
+    Json,
+    Text,
+    Lines,
+}
+
+/// Whether the channel ends with this append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Close {
+    Keep,
+    Close,
+}
+
+impl Head {
+    pub(super) fn of(request: &Parts) -> Result<Self, Problem> {
+        if request.method != Method::POST {
+            return Err(Problem::not_allowed(ALLOW));
+        }
+        let (media, close) = (media(&request.headers), close(&request.headers)?);
+        let media = match (media, close) {
+            (Err(problem), Close::Keep) => return Err(problem),
+            (media, _) => media,
+        };
+        let (name, time) = parameters_of(request)?;
+        Ok(Self { media, close, key: key(&request.headers)?, name, time })
+    }
+
+    /// Gives `event` the name and time of the query.
+    pub(super) fn apply(&self, mut event: Event) -> Result<Event, Problem> {
+        let invalid = |parameter| move |invalid: InvalidEvent| Problem::from(invalid).parameter(parameter);
+        if let Some(name) = &self.name {
+            event = event.named(name).map_err(invalid("name"))?;
+        }
+        if let Some(time) = self.time {
+            event = event.at(time).map_err(invalid("time"))?;
+        }
+        Ok(event)
+    }
+}
+
+/// What a publish answers to.
+pub(super) const ALLOW: &str = "POST, OPTIONS";
+
+fn media(headers: &HeaderMap) -> Result<Media, Problem> {
+    // RFC 9110, section 15.5.16: 415 speaks of the coding too.
+    if headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(unsupported("`Content-Encoding` must be `identity`").parameter("Content-Encoding"));
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let named = types.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    let (essence, mut rest) = parameters(named);
+    let utf8 = rest.all(|(name, value)| {
+        let charset = word(value).unwrap_or_default();
+        !name.eq_ignore_ascii_case(b"charset") || charset.eq_ignore_ascii_case(b"utf-8")
+    });
+    let known: Option<Media> =
+        TYPES.iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map(|(_, media)| *media);
+    match known.filter(|_| utf8 && types.next().is_none()) {
+        Some(media) => Ok(media),
+        None => Err(unsupported(
+            "`Content-Type` must be `application/json`, `text/plain` or `application/x-ndjson`, in UTF-8",
+        )
+        .parameter("Content-Type")),
+    }
+}
+
+const TYPES: [(&[u8], Media); 3] =
+    [(b"application/json", Media::Json), (b"text/plain", Media::Text), (b"application/x-ndjson", Media::Lines)];
+
+fn unsupported(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+}
+
+fn close(headers: &HeaderMap) -> Result<Close, BadParameter> {
+    match single(headers, &EVENTS_CLOSED, "Events-Closed")? {
+        None | Some(b"" | b"false") => Ok(Close::Keep),
+        Some(b"true") => Ok(Close::Close),
+        Some(_) => Err(BadParameter::new("Events-Closed", "must be `true` or `false`")),
+    }
+}
+
+/// The key is a quoted string (RFC 8941, section 3.3.3, as the header's draft asks) or the bare text that most clients send.
+/// An empty one is an error: to ignore it would drop a promise that the client relies on.
+fn key(headers: &HeaderMap) -> Result<Option<EventKey>, BadParameter> {
+    let bad = |reason: String| BadParameter::new("Idempotency-Key", reason);
+    let Some(value) = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")? else { return Ok(None) };
+    let key = word(value).ok_or_else(|| bad("the quotes are not closed".into()))?;
+    let key = std::str::from_utf8(&key).map_err(|_| bad("is not UTF-8".into()))?;
+    EventKey::new(key).map(Some).map_err(|invalid| bad(invalid.to_string()))
+}
+
+/// The one value of a header; saying the same twice is harmless.
+fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &http::HeaderName,
+    parameter: &'static str,
+) -> Result<Option<&'a [u8]>, BadParameter> {
+    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let first = values.next();
+    if values.any(|other| Some(other) != first) {
+        return Err(BadParameter::new(parameter, "is given several times with different values"));
+    }
+    Ok(first)
+}
+
+fn parameters_of(request: &Parts) -> Result<(Option<String>, Option<u64>), BadParameter> {
+    let (mut name, mut time) = (None, None);
+    for (parameter, value) in pairs(request.uri.query().unwrap_or_default()) {
+        match parameter.as_ref() {
+            // Empty is absent, as in every parameter.
+            _ if value.is_empty() => {}
+            b"name" => {
+                let value = std::str::from_utf8(&value).map_err(|_| BadParameter::new("name", "is not UTF-8"))?;
+                set(&mut name, "name", value.to_owned())?;
+            }
+            b"time" => {
+                let value = number(&value).ok_or(BadParameter::new("time", "must be Unix milliseconds"))?;
+                set(&mut time, "time", value)?;
+            }
+            _ => {}
+        }
+    }
+    Ok((name, time))
+}
+
+fn set<T: PartialEq>(slot: &mut Option<T>, parameter: &'static str, value: T) -> Result<(), BadParameter> {
+    match slot {
+        Some(before) if *before != value => Err(BadParameter::new(parameter, "is given twice with different values")),
+        _ => {
+            *slot = Some(value);
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn head(uri: &str, headers: &[(&str, &str)]) -> Result<Head, u16> {
+        let mut request = Request::builder().method("POST").uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let parts = request.body(()).unwrap().into_parts().0;
+        Head::of(&parts).map_err(|problem| problem.into_response().status().as_u16())
+    }
+
+    #[test]
+    fn types_are_known_with_their_charset() {
+        let table = [
+            ("application/json", Ok(Media::Json)),
+            ("Application/JSON ; charset=UTF-8", Ok(Media::Json)),
+            ("text/plain;charset=\"utf-8\"", Ok(Media::Text)),
+            ("text/plain; format=flowed", Ok(Media::Text)),
+            ("application/x-ndjson", Ok(Media::Lines)),
+            ("text/plain; charset=latin1", Err(415)),
+            ("application/x-www-form-urlencoded", Err(415)),
+            ("json", Err(415)),
+            ("", Err(415)),
+        ];
+        for (value, expected) in table {
+            assert_eq!(head("/", &[("content-type", value)]).map(|head| head.media.unwrap()), expected, "{value}");
+        }
+        assert_eq!(head("/", &[]).unwrap_err(), 415);
+        assert_eq!(head("/", &[("content-type", "text/plain"), ("content-encoding", "gzip")]).unwrap_err(), 415);
+        assert!(head("/", &[("events-closed", "true")]).unwrap().media.is_err());
+    }
+
+    #[test]
+    fn keys_are_bare_or_quoted() {
+        let long = "k".repeat(256);
+        let table = [
+            ("abc", Ok("abc")),
+            ("\"a\\\"b\"", Ok("a\"b")),
+            ("a b", Ok("a b")),
+            ("\"\"", Err(400)),
+            ("", Err(400)),
+            ("\"a", Err(400)),
+            (long.as_str(), Err(400)),
+        ];
+        for (value, expected) in table {
+            let read = head("/", &[("content-type", "text/plain"), ("idempotency-key", value)]);
+            assert_eq!(read.map(|head| head.key.unwrap().as_str().to_owned()), expected.map(str::to_owned), "{value}");
+        }
+        let twice = [("content-type", "text/plain"), ("idempotency-key", "a"), ("idempotency-key", "b")];
+        assert_eq!(head("/", &twice).unwrap_err(), 400);
+    }
+
+    #[test]
+    fn the_rest_is_checked_too() {
+        let text = ("content-type", "text/plain");
+        assert_eq!(head("/", &[text, ("events-closed", "yes")]).unwrap_err(), 400);
+        assert_eq!(head("/?time=now", &[text]).unwrap_err(), 400);
+        assert_eq!(head("/?name=a&name=b", &[text]).unwrap_err(), 400);
+        assert_eq!(head("/?name=%ff", &[text]).unwrap_err(), 400);
+        let good = head("/?name=a&time=5&name=a&x=y&time=", &[text, ("events-closed", "false")]).unwrap();
+        assert_eq!((good.name.as_deref(), good.time, good.close), (Some("a"), Some(5), Close::Keep));
+        assert!(good.apply(Event::text("x")).is_ok());
+        let reserved = head("/?name=stream-x", &[text]).unwrap().apply(Event::text("x")).unwrap_err();
+        assert_eq!(reserved.into_response().status(), 422);
+    }
+}
