@@ -26,7 +26,8 @@ use crate::{
 /// Passes everything on to the store inside, but for the faults that its [`Faults`] handle asks for.
 ///
 /// ```
-/// use tower_events::{Channel, Event, MemoryStore, Store, StoreError, store::Append, testing::FaultStore};
+/// use tower_events::{Channel, Event, MemoryStore, Store, StoreError};
+/// use tower_events::{store::{Append, Limit, Start}, testing::FaultStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,10 +42,12 @@ use crate::{
 /// let hold = faults.hold_reads(); // from here on reads wait
 /// let reading = tokio::spawn({
 ///     let (store, channel) = (store.clone(), channel.clone());
-///     async move { store.heads(&[channel.clone()]).await }
+///     async move { store.read(&channel, Start::Earliest, Limit::default()).await }
 /// });
+/// hold.reached_by(1).await;
+/// store.append(&channel, Append::new([Event::text("y")])).await?;
 /// drop(hold);
-/// reading.await??;
+/// assert_eq!(reading.await??.entries.len(), 2);
 /// # Ok(())
 /// # }
 /// ```

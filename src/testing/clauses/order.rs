@@ -28,7 +28,7 @@ pub async fn reads_what_was_appended_exactly_once_in_order<H: Harness>(harness: 
     }
     let mut next = case.read_at_most(&a, Start::Earliest, Limit::POSITION).await.next;
     let mut read: Vec<Entry> = Vec::new();
-    while read.len() <= appended.len() {
+    for _ in 0..=appended.len() {
         let page = case.read_at_most(&a, Start::After(next), Limit { events: 3, ..Limit::default() }).await;
         case.same("the outcome of reading on", page.outcome, Outcome::Continued);
         next = page.next;
