@@ -1,0 +1,278 @@
+//! Shows that the conformance suite can fail: stores that are broken in one way each, and the clause that says so.
+
+use std::{
+    collections::{HashMap, HashSet},
+    pin::Pin,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use tower_events::{
+    Channel, Event, MemoryStore, Store, StoreError,
+    store::{Append, Appended, Change, Expect, Head, Limit, Outcome, Page, Reason, Start},
+    testing::{Harness, MemoryHarness, Wrapped, clauses, clauses::Clause},
+};
+
+/// In which way a store is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sabotage {
+    /// In no way: the wrapper itself is not what fails.
+    None,
+    /// Every fourth append is acknowledged and gone.
+    LostAppend,
+    /// A page begins with the entry at the cursor.
+    Duplicate,
+    /// Two neighbours of a page are swapped.
+    WrongOrder,
+    /// What was trimmed is `Continued`.
+    SilentTrim,
+    /// A tag is not compared.
+    RegrownTail,
+    /// A head stays as it was when first asked for.
+    StaleHead,
+    /// Hints of one channel never come.
+    LostHint,
+    /// Keys are not looked at.
+    IgnoredKey,
+    /// Keys are known only as long as their entry.
+    KeyDiesWithEntry,
+    /// A batch is appended event by event, with a pause in which it may be dropped.
+    HalfABatch,
+    /// A close is told, and not kept.
+    AppendAfterClose,
+    /// The cursor of an absent channel continues, whatever was lost since.
+    ForgottenContinues,
+}
+
+/// Each way, the clause that is there to catch it, and whether the property test has to see it as well.
+const CAUGHT: [(Sabotage, &str, bool); 12] = {
+    use Sabotage::*;
+    [
+        (LostAppend, "reads_what_was_appended_exactly_once_in_order", true),
+        (Duplicate, "reads_what_was_appended_exactly_once_in_order", true),
+        (WrongOrder, "reads_what_was_appended_exactly_once_in_order", true),
+        (SilentTrim, "says_trimmed_for_what_is_no_longer_kept", true),
+        (RegrownTail, "a_regrown_tail_is_another_history", true),
+        (StaleHead, "heads_are_the_newest_positions", true),
+        (LostHint, "changes_tell_of_appends", false),
+        (IgnoredKey, "a_key_is_appended_once", true),
+        (KeyDiesWithEntry, "a_key_outlives_its_entry", true),
+        (HalfABatch, "a_dropped_append_happened_whole_or_not_at_all", false),
+        (AppendAfterClose, "nothing_follows_a_close", true),
+        (ForgottenContinues, "a_forgotten_channel_raises_the_floor", true),
+    ]
+};
+
+#[tokio::test(start_paused = true)]
+async fn each_broken_store_is_caught_by_its_clause() {
+    for (sabotage, clause, by_model) in CAUGHT {
+        let harness = Wrapped::new(MemoryHarness, move |store| Broken::new(store, sabotage));
+        let caught = failing(harness).await;
+        println!("{sabotage:?} -> {clause}; all that caught it: {caught:?}");
+        assert!(caught.contains(&clause), "{sabotage:?} was not caught by {clause}, but by {caught:?}");
+        assert!(!by_model || caught.contains(&"agrees_with_a_model"), "{sabotage:?} was not caught by the model");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_not_broken_passes() {
+    let harness = Wrapped::new(MemoryHarness, |store| Broken::new(store, Sabotage::None));
+    assert_eq!(failing(harness).await, Vec::<&str>::new());
+}
+
+/// The names of the clauses that do not hold. A panic has to say which clause it is about.
+async fn failing<H: Harness + Copy>(harness: H) -> Vec<&'static str> {
+    let mut failing = Vec::new();
+    for clause in clauses::all::<H>() {
+        let name = clause.name();
+        if let Some(message) = panic_of(clause, harness).await {
+            assert!(message.contains(&format!("clause `{name}`")), "{message}");
+            failing.push(name);
+        }
+    }
+    failing
+}
+
+async fn panic_of<H: Harness>(clause: Clause<H>, harness: H) -> Option<String> {
+    let panic = tokio::spawn(async move { clause.run(&harness).await }).await.err()?.into_panic();
+    Some(panic.downcast_ref::<String>().expect("a message with details").clone())
+}
+
+/// A memory store that is broken in one way.
+struct Broken {
+    inner: MemoryStore,
+    sabotage: Sabotage,
+    appends: AtomicU64,
+    closed: Mutex<HashSet<Channel>>,
+    heads: Mutex<HashMap<Channel, Head>>,
+}
+
+impl Broken {
+    fn new(inner: MemoryStore, sabotage: Sabotage) -> Self {
+        Self { inner, sabotage, appends: AtomicU64::new(0), closed: Mutex::default(), heads: Mutex::default() }
+    }
+
+    async fn one_by_one(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let Append { events, close, mut expect } = append;
+        let mut whole: Option<Appended> = None;
+        let last = events.len().saturating_sub(1);
+        for (n, event) in events.into_iter().enumerate() {
+            let one = Append { events: vec![event], close: close && n == last, expect };
+            let done = self.inner.append(channel, one).await?;
+            tokio::task::yield_now().await;
+            expect = Expect::Any;
+            match &mut whole {
+                None => whole = Some(done),
+                Some(whole) => {
+                    whole.receipts.extend(done.receipts);
+                    whole.entries.extend(done.entries);
+                    whole.head = done.head;
+                }
+            }
+        }
+        match whole {
+            Some(whole) => Ok(whole),
+            None => self.inner.append(channel, Append { events: vec![], close, expect }).await,
+        }
+    }
+
+    async fn keyless(&self, channel: &Channel, mut append: Append) -> Result<Appended, StoreError> {
+        append.events = append.events.iter().map(without_key).collect();
+        self.inner.append(channel, append).await
+    }
+
+    async fn key_dies(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let done = self.inner.append(channel, append.clone()).await?;
+        let oldest = self.inner.read(channel, Start::Earliest, Limit::POSITION).await?.from;
+        let dead = |done: &Appended| done.receipts.iter().any(|r| r.duplicate && r.cursor.seq <= oldest.seq);
+        if done.entries.is_empty() && dead(&done) { self.keyless(channel, append).await } else { Ok(done) }
+    }
+
+    async fn told_but_not_closed(&self, channel: &Channel, mut append: Append) -> Result<Appended, StoreError> {
+        let close = std::mem::take(&mut append.close);
+        let mut done = self.inner.append(channel, append).await?;
+        if close {
+            self.closed.lock().unwrap().insert(channel.clone());
+        }
+        self.tell(channel, &mut done.head);
+        Ok(done)
+    }
+
+    fn tell(&self, channel: &Channel, head: &mut Head) {
+        head.closed |= self.closed.lock().unwrap().contains(channel);
+    }
+
+    /// Answers a reset as if it had continued, with what there is.
+    async fn spoil(&self, channel: &Channel, start: Start, limit: Limit, mut page: Page) -> Result<Page, StoreError> {
+        use Outcome::{Continued, Reset};
+        let Start::After(after) = start else { return Ok(page) };
+        let true_at = async |seq| {
+            let newer = page.head.cursor.seq - seq;
+            self.inner.read(channel, Start::Last(newer), limit).await
+        };
+        match (self.sabotage, page.outcome) {
+            (Sabotage::Duplicate, Continued) if after.tag != 0 && limit.events > 0 => {
+                let again = true_at(after.seq.saturating_sub(1)).await?;
+                Ok(Page { from: after, ..again })
+            }
+            (Sabotage::SilentTrim, Reset(Reason::Trimmed)) => Ok(Page { outcome: Continued, from: after, ..page }),
+            (Sabotage::ForgottenContinues, Reset(Reason::Trimmed)) if after.tag == 0 => {
+                Ok(Page { outcome: Continued, from: after, ..page })
+            }
+            (Sabotage::RegrownTail, Reset(Reason::EpochChanged)) if after.epoch == page.head.cursor.epoch => {
+                Ok(Page { from: after, ..true_at(after.seq).await? })
+            }
+            _ => {
+                if self.sabotage == Sabotage::WrongOrder && page.entries.len() > 1 {
+                    page.entries.swap(0, 1);
+                }
+                Ok(page)
+            }
+        }
+    }
+}
+
+impl Store for Broken {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        match self.sabotage {
+            Sabotage::LostAppend => {
+                let done = self.inner.append(channel, append).await?;
+                if self.appends.fetch_add(1, Ordering::Relaxed) % 4 == 3 {
+                    self.inner.lose_tail(channel, done.entries.len() as u64);
+                }
+                Ok(done)
+            }
+            Sabotage::IgnoredKey => self.keyless(channel, append).await,
+            Sabotage::KeyDiesWithEntry => self.key_dies(channel, append).await,
+            Sabotage::HalfABatch => self.one_by_one(channel, append).await,
+            Sabotage::AppendAfterClose => self.told_but_not_closed(channel, append).await,
+            _ => self.inner.append(channel, append).await,
+        }
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        let mut page = self.inner.read(channel, start, limit).await?;
+        self.tell(channel, &mut page.head);
+        self.spoil(channel, start, limit, page).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        let mut heads = self.inner.heads(channels).await?;
+        for (channel, head) in channels.iter().zip(&mut heads) {
+            self.tell(channel, head);
+            if self.sabotage == Sabotage::StaleHead {
+                *head = *self.heads.lock().unwrap().entry(channel.clone()).or_insert(*head);
+            }
+        }
+        Ok(heads)
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        let head = self.inner.init(channel, events, expect).await?;
+        self.closed.lock().unwrap().remove(channel);
+        Ok(head)
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.closed.lock().unwrap().remove(channel);
+        self.inner.delete(channel).await
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        let deaf_to = (self.sabotage == Sabotage::LostHint).then_some("b");
+        Hints { inner: Box::pin(self.inner.changes()), deaf_to }
+    }
+}
+
+struct Hints {
+    inner: Pin<Box<dyn Stream<Item = Change> + Send>>,
+    deaf_to: Option<&'static str>,
+}
+
+impl Stream for Hints {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        loop {
+            let change = std::task::ready!(self.inner.as_mut().poll_next(cx));
+            let of = match &change {
+                Some(Change::Head(of, _)) => Some(of.as_str()),
+                Some(Change::Entries(entries)) => entries.first().map(|entry| entry.channel.as_str()),
+                _ => None,
+            };
+            if self.deaf_to.is_none() || of != self.deaf_to {
+                return Poll::Ready(change);
+            }
+        }
+    }
+}
+
+fn without_key(event: &Event) -> Event {
+    let copy = Event::new(event.data().clone());
+    let copy = event.name().into_iter().fold(copy, |copy, name| copy.named(name.as_str()).unwrap());
+    event.time().into_iter().fold(copy, |copy, time| copy.at(time).unwrap())
+}
