@@ -174,3 +174,19 @@ impl Store for MemoryStore {
 
 /// Default of [`MemoryStore::largest_append`], in bytes.
 const LARGEST_APPEND: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_watcher_is_no_longer_told() {
+        let store = MemoryStore::default();
+        let (one, two) = (store.changes(), store.changes());
+        assert_eq!(store.at_place(|place| place.watchers.len()), 2);
+        drop(one);
+        assert_eq!(store.at_place(|place| place.watchers.len()), 1);
+        drop(two);
+        assert_eq!(store.at_place(|place| place.watchers.len()), 0);
+    }
+}

@@ -37,6 +37,11 @@ impl Watchers {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.backlogs.len()
+    }
+
     pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
         mem::take(&mut self.woken)
     }
