@@ -1,5 +1,7 @@
 //! Shows that the conformance suite can fail: stores that are broken in one way each, and the clause that says so.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::{
     collections::{HashMap, HashSet},
     pin::Pin,

@@ -1,5 +1,7 @@
 //! The fault store does what its handle says, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{future::poll_fn, pin::Pin, time::Duration};
 
 use futures_core::Stream;

@@ -1,5 +1,7 @@
 //! What the memory store promises beyond the contract.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{
     future::poll_fn,
     sync::Arc,
