@@ -1,0 +1,210 @@
+//! Every setting of the services does what it says, as a client sees it.
+
+mod support;
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+use support::{App, BOTH, Server, channel, serve_in_memory};
+use tokio::time::Instant;
+use tower_events::{
+    Channels, Cursors, Event, EventService, Hub, HubOptions, MemoryStore,
+    longpoll::LongPollOptions,
+    sse::{Format, Heartbeat, SseOptions},
+};
+
+fn streams(options: SseOptions) -> (Hub, Server) {
+    let hub = Hub::new(MemoryStore::default());
+    let service = EventService::new(hub.clone(), Channels::from_query).sse(options);
+    (hub, serve_in_memory(service))
+}
+
+fn polls(options: LongPollOptions) -> (Hub, Server) {
+    let hub = Hub::new(MemoryStore::default());
+    let service = EventService::new(hub.clone(), Channels::from_query).long_poll(options);
+    (hub, serve_in_memory(service))
+}
+
+async fn publish(hub: &Hub, name: &str, text: &str) -> String {
+    hub.publish(&channel(name), Event::text(text)).await.expect("published").cursor.to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_heartbeats_silence_and_form_can_be_set_and_a_request_chooses_the_form() {
+    let (hub, server) = streams(SseOptions::default().heartbeat(Duration::from_secs(4)).heartbeat_as(Heartbeat::Event));
+    let head = publish(&hub, "a", "x").await;
+    for http in BOTH {
+        let mut stream = server.get("/?channel=a").over(http).sse().await;
+        let started = Instant::now();
+        for seconds in [0, 4, 8] {
+            let ping = stream.next().await;
+            assert_eq!((ping.name.as_str(), ping.id == head), ("stream-ping", true));
+            assert_eq!(started.elapsed().as_secs(), seconds);
+        }
+        let mut stream = server.get("/?channel=a&heartbeat=comment").over(http).sse().await;
+        stream.stays_silent(Duration::from_secs(9)).await;
+        assert_eq!(stream.parser().comments.len(), 2);
+    }
+    let (_hub, server) = streams(SseOptions::default().without_heartbeat());
+    let mut stream = server.get("/?channel=a").sse().await;
+    stream.stays_silent(Duration::from_secs(3600)).await;
+    assert_eq!(stream.parser().comments.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_at_its_maximum_age_and_goes_on_where_it_was() {
+    let (hub, server) = streams(SseOptions::default().max_age(Duration::from_secs(100)));
+    for http in BOTH {
+        let started = Instant::now();
+        let mut stream = server.get("/?channel=a").over(http).sse().await;
+        let id = publish(&hub, "a", "x").await;
+        assert_eq!(stream.next().await.id, id);
+        assert!(stream.remaining().await.is_empty());
+        assert!((75..=100).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+        assert_eq!(stream.last_event_id(), id);
+        publish(&hub, "a", "meanwhile").await;
+        let mut again = server.get("/?channel=a").over(http).last_event_id(id).sse().await;
+        assert_eq!(again.next().await.data, "meanwhile");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_block_can_be_left_out_and_retry_still_comes() {
+    let (hub, server) = streams(SseOptions::default().without_first_block().retry(Duration::from_millis(100)));
+    for http in BOTH {
+        let mut stream = server.get("/?channel=a").over(http).sse().await;
+        stream.stays_silent(Duration::from_secs(1)).await;
+        assert!(stream.raw().is_empty(), "{:?}", stream.text());
+        publish(&hub, "a", "x").await;
+        assert_eq!(stream.next().await.data, "x");
+        assert_eq!(stream.parser().silent_blocks, 0);
+        let retry = stream.retry().expect("in the first block with data");
+        assert!((Duration::from_millis(50)..=Duration::from_millis(150)).contains(&retry), "{retry:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_format_can_be_set_and_a_request_chooses_another() {
+    let (hub, server) = streams(SseOptions::default().format(Format::Json));
+    publish(&hub, "a", "x").await;
+    for http in BOTH {
+        let object = server.get("/?channel=a&last=1").over(http).sse().await.next().await.data;
+        assert_eq!(serde_json::from_str::<Value>(&object).expect("an object")["data"], "x");
+        assert_eq!(server.get("/?channel=a&last=1&format=text").over(http).sse().await.next().await.data, "x");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_and_limits_of_polls_can_be_set() {
+    let options = LongPollOptions::default().wait(Duration::from_secs(3)).longest_wait(Duration::from_secs(7)).limit(2);
+    let (hub, server) = polls(options);
+    let head = publish(&hub, "a", "1").await;
+    for http in BOTH {
+        for (query, seconds) in [("", 3), ("&wait=5", 5), ("&wait=50", 7)] {
+            let started = Instant::now();
+            let url = format!("/?channel=a&after={head}{query}");
+            assert_eq!(server.get(&url).over(http).send().await.expect(200).text(), "[]");
+            assert_eq!(started.elapsed().as_secs(), seconds, "{query}");
+        }
+    }
+    publish(&hub, "a", "2").await;
+    publish(&hub, "a", "3").await;
+    for http in BOTH {
+        for query in ["", "&limit=3", "&limit=2"] {
+            let answer = server.get(&format!("/?channel=a&after=earliest{query}")).over(http).send().await.expect(200);
+            assert_eq!(json!(answer.data()), json!(["1", "2"]));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn resets_can_be_refused_with_the_positions_to_choose_from() {
+    let (hub, server) = polls(LongPollOptions::default().refuse_resets());
+    publish(&hub, "a", "1").await;
+    let latest = publish(&hub, "a", "2").await;
+    for http in BOTH {
+        let gone = server.get("/?channel=a").over(http).last_event_id("nonsense").send().await;
+        gone.problem(410);
+        assert_eq!(gone.header("events-reset"), "unknown");
+        let document = gone.json();
+        assert_eq!(document["latest"], json!(latest));
+        let earliest = document["earliest"].as_str().expect("a cursor");
+        let anew = server.get(&format!("/?channel=a&after={earliest}")).over(http).send().await.expect(200);
+        assert_eq!(json!(anew.data()), json!(["1", "2"]));
+        // Other starts are no resumes.
+        assert_eq!(server.get("/?channel=a&after=earliest").over(http).send().await.expect(200).data().len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_resets_of_several_channels_keep_the_positions_of_the_others() {
+    let (hub, server) = polls(LongPollOptions::default().refuse_resets());
+    let both = server.request(Method::HEAD, "/?channel=a&channel=b").send().await.expect(200).cursor();
+    let held = both.parse::<Cursors>().expect("a token").position(&channel("b"));
+    publish(&hub, "b", "b1").await;
+    hub.init(&channel("a"), vec![Event::text("anew")]).await.expect("initialised");
+    for http in BOTH {
+        let gone = server.get("/?channel=a&channel=b").over(http).last_event_id(&both).send().await;
+        gone.problem(410);
+        assert_eq!(gone.header("events-reset"), r#"epoch-changed;channel="a""#);
+        let document = gone.json();
+        for (position, expected) in [("earliest", vec!["anew", "b1"]), ("latest", vec!["b1"])] {
+            let token = document[position].as_str().expect("a token");
+            assert_eq!(token.parse::<Cursors>().expect("a token").position(&channel("b")), held, "{position}");
+            let answer = server.get(&format!("/?channel=a&channel=b&after={token}")).over(http).send().await.expect(200);
+            let mut data = answer.data();
+            data.sort_by_key(ToString::to_string);
+            assert_eq!(json!(data), json!(expected), "{position}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_number_of_channels_can_be_bounded() {
+    let hub = Hub::new(MemoryStore::default());
+    let server = support::serve(EventService::new(hub, Channels::from_query).max_channels(2)).await;
+    for http in BOTH {
+        server.get("/?channel=a&channel=b&channel=a&wait=0").over(http).send().await.expect(200);
+        let refused = server.get("/?channel=a&channel=b&channel=c&wait=0").over(http).send().await;
+        assert!(refused.problem(400).contains("channel"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn the_number_of_readers_can_be_bounded() {
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().readers(1));
+    let server = support::serve(EventService::new(hub.clone(), Channels::from_query)).await;
+    for http in BOTH {
+        let mut first = server.get("/?channel=a").over(http).sse().await;
+        first.first_block().await;
+        let poll = server.get("/?channel=a").over(http).send().await;
+        poll.problem(503);
+        assert!(poll.header("retry-after").parse::<u64>().is_ok());
+        // EventSource would never come back after a 503.
+        let id = first.last_event_id().to_owned();
+        let mut second = server.get("/?channel=a").over(http).last_event_id(&id).sse().await;
+        assert!(second.remaining().await.is_empty());
+        assert_eq!((second.last_event_id(), second.retry().is_some()), (id.as_str(), true));
+        // A head is no reader, and publishing goes on.
+        server.request(Method::HEAD, "/?channel=a").over(http).send().await.expect(200);
+        publish(&hub, "a", "x").await;
+        assert_eq!(first.next().await.data, "x");
+        drop(first);
+        support::eventually("no readers", || hub.stats().readers == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_of_several_channels_is_their_token() {
+    let app = App::start().await;
+    app.publish("a", Event::text("x")).await;
+    for http in BOTH {
+        for accept in ["application/json", "text/event-stream"] {
+            let head = app.request(Method::HEAD, "/events?channel=a&channel=b").over(http).header("accept", accept);
+            let token: Cursors = head.send().await.expect(200).cursor().parse().expect("a token");
+            assert_eq!(token.position(&channel("a")), Some(app.head("a").await));
+            assert_eq!(token.position(&channel("b")), Some(app.head("b").await));
+        }
+    }
+}
