@@ -152,7 +152,8 @@ async fn refused_resets_of_several_channels_keep_the_positions_of_the_others() {
         for (position, expected) in [("earliest", vec!["anew", "b1"]), ("latest", vec!["b1"])] {
             let token = document[position].as_str().expect("a token");
             assert_eq!(token.parse::<Cursors>().expect("a token").position(&channel("b")), held, "{position}");
-            let answer = server.get(&format!("/?channel=a&channel=b&after={token}")).over(http).send().await.expect(200);
+            let answer =
+                server.get(&format!("/?channel=a&channel=b&after={token}")).over(http).send().await.expect(200);
             let mut data = answer.data();
             data.sort_by_key(ToString::to_string);
             assert_eq!(json!(data), json!(expected), "{position}");
