@@ -7,10 +7,10 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One message, as it is stored and as its event carries it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) id: i64,
     pub(crate) time: u64,

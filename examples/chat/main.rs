@@ -10,6 +10,8 @@
 //! ```
 
 mod db;
+#[cfg(test)]
+mod tests;
 
 use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -24,7 +26,10 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Mutex};
-use tower_events::{Channel, Event, EventService, Hub, InvalidEvent, MemoryStore, Retention};
+use tower_events::{
+    Channel, Event, EventService, Hub, InvalidChannel, InvalidEvent, MemoryStore, Retention, Store, Subscription,
+    store::Start,
+};
 
 use self::db::{Db, Draft, Message};
 
@@ -54,9 +59,9 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let db = Db::open(&database).map_err(|error| format!("cannot open {}: {error}", database.display()))?;
     // Kept by count rather than by age: a quiet chat still shows what was last said.
     let retention = Retention::default().events(HISTORY).age(365 * DAY).key_window(DAY);
-    let hub = Hub::new(MemoryStore::new(retention));
-    let chat = Chat { hub: hub.clone(), channel: Channel::new("chat")?, db, announcing: Arc::default() };
+    let chat = Chat::new(MemoryStore::new(retention), db)?;
     chat.start().await?;
+    let hub = chat.hub.clone();
 
     let app = Router::new()
         .route("/", get(|| page("text/html; charset=utf-8", include_str!("index.html"))))
@@ -86,14 +91,20 @@ struct Chat {
 }
 
 impl Chat {
+    fn new(store: impl Store, db: Db) -> Result<Self, InvalidChannel> {
+        Ok(Self { hub: Hub::new(store), channel: Channel::new("chat")?, db, announcing: Arc::default() })
+    }
+
     /// Fills the channel from the database, unless it has been in use: a durable store keeps it across restarts, and other
     /// processes may use it.
     async fn start(&self) -> Result<(), BoxError> {
-        let messages = self.db.last(HISTORY).await?;
-        let last = messages.last().map_or(0, |message| message.id);
-        let events = messages.iter().map(event).collect::<Result<_, _>>()?;
-        if self.hub.init_if_unused(&self.channel, events).await?.is_some() {
-            self.db.announced(last).await?;
+        let events = self.db.last(HISTORY).await?.iter().map(event).collect::<Result<_, _>>()?;
+        self.hub.init_if_unused(&self.channel, events).await?;
+        // Whoever filled it: its last event says how far it got.
+        let last = Subscription::new(self.channel.clone()).start(Start::Last(1)).wait(Duration::ZERO);
+        for entry in self.hub.listen(last).await?.entries() {
+            let message: Message = serde_json::from_str(entry.data.as_shown())?;
+            self.db.announced(message.id).await?;
         }
         self.announce().await
     }
@@ -177,6 +188,7 @@ fn text(field: &str, text: String, most: usize) -> Result<String, Problem> {
 }
 
 /// An error as problem+json (RFC 9457).
+#[derive(Debug)]
 struct Problem(StatusCode, String);
 
 impl Problem {

@@ -76,7 +76,11 @@ async fn once() -> impl IntoResponse {
     let now = now();
     (
         headers,
-        format!("retry: 100\ndata: server time: {}\ndata: sent once\nid: {}\n\n", time_of_day(now), now.as_millis()),
+        format!(
+            "retry: 100\ndata: server time: {} UTC\ndata: sent once\nid: {}\n\n",
+            time_of_day(now),
+            now.as_millis()
+        ),
     )
 }
 
@@ -88,10 +92,10 @@ async fn tick(hub: Hub, channel: Channel) -> Result<(), BoxError> {
     for tick in 1_u64.. {
         seconds.tick().await;
         let (time, up) = (time_of_day(now()), start.elapsed().as_secs());
-        hub.publish(&channel, Event::text(format!("server time: {time}\nup for {up} s"))).await?;
+        hub.publish(&channel, Event::text(format!("server time: {time} UTC\nup for {up} s"))).await?;
         if tick % 5 == 0 {
             // A page hears named events only with a listener for that name.
-            hub.publish(&channel, Event::text(format!("every fifth second: {time}")).named("chime")?).await?;
+            hub.publish(&channel, Event::text(format!("every fifth second: {time} UTC")).named("chime")?).await?;
         }
     }
     Ok(())
