@@ -1,0 +1,365 @@
+//! The examples as their users run them: started as programs, spoken to over sockets, stopped by signals while streams are
+//! open. `cargo test` builds them.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper's panic is a failed test")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+#[test]
+fn chat_stores_announces_and_comes_back_with_its_history() {
+    let directory = Directory::new("chat");
+    let database = directory.0.join("messages.db");
+    let arguments = ["--listen", "127.0.0.1:0", "--database", database.to_str().unwrap()];
+
+    let chat = Example::start("chat", &arguments);
+    let page = chat.get("/");
+    assert_eq!(page.status, 200);
+    assert!(page.body.starts_with("<!doctype html>"), "{page:?}");
+    assert!(page.head.contains("default-src 'self'"), "{page:?}");
+    let mut stream = chat.stream("/events?after=earliest", "text/event-stream");
+    let first = chat.post("/chat", FORM, "action=message&user=Ada&content=%3Cb%3E%F0%9F%A6%80&key=k1");
+    assert_eq!((first.status, first.json()), (200, json!({ "id": 1 })));
+    assert_eq!(chat.post("/chat", FORM, "action=message&user=Ada&content=again&key=k1").json(), json!({ "id": 1 }));
+    let second = chat.post("/chat", FORM, "action=message&user=Bob&content=two%0D%0Alines");
+    let seen = stream.until(&format!(r#""id":{}"#, second.json()["id"]));
+    assert!(seen.contains("event: message\ndata: {"), "{seen}");
+    assert_eq!(chat.contents(), ["<b>🦀", "two\r\nlines"]);
+
+    chat.stop("TERM");
+    let rest = stream.rest();
+    assert!(rest.is_empty() || rest.ends_with("\n\n"), "not at the boundary of an event: {rest:?}");
+
+    let chat = Example::start("chat", &arguments);
+    assert_eq!(chat.contents(), ["<b>🦀", "two\r\nlines"]);
+    assert_eq!(chat.post("/chat", FORM, "action=message&user=Ada&content=again&key=k1").json(), json!({ "id": 1 }));
+    assert_eq!(chat.contents(), ["<b>🦀", "two\r\nlines"]);
+    chat.stop("INT");
+}
+
+#[test]
+fn chat_says_what_is_wrong_with_a_request() {
+    let directory = Directory::new("chat-errors");
+    let database = directory.0.join("messages.db");
+    let chat = Example::start("chat", &["--listen", "127.0.0.1:0", "--database", database.to_str().unwrap()]);
+    let long = format!("action=message&user=a&content={}", "x".repeat(4001));
+    let huge = format!("action=message&user=a&content={}", "x".repeat(70_000));
+    for (body, status, named) in [
+        ("action=delete&user=a&content=b", 400, "`action` is unknown"),
+        ("user=a&content=b", 400, "`action` is missing"),
+        ("", 400, "`action` is missing"),
+        ("action=message&content=b", 400, "`user` is missing"),
+        ("action=message&user=%20&content=b", 400, "`user` is missing or empty"),
+        ("action=message&user=a%0Ab&content=b", 400, "`user` holds a control character"),
+        ("action=message&user=a", 400, "`content` is missing"),
+        ("action=message&user=a&content=b&key=", 400, "`key` is missing or empty"),
+        ("action=message&action=message&user=a&content=b", 422, "duplicate field"),
+        (&long, 400, "`content` has 4001 characters"),
+        (&huge, 413, "length limit"),
+    ] {
+        let answer = chat.post("/chat", FORM, body);
+        assert_eq!(answer.status, status, "{body:.80}: {answer:?}");
+        assert!(answer.head.contains("application/problem+json"), "{answer:?}");
+        assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains(named)), "{answer:?}");
+    }
+    assert_eq!(chat.post("/chat", "application/json", "{}").status, 415);
+    assert_eq!(chat.get("/chat").status, 405);
+    assert_eq!(chat.contents(), [""; 0]);
+    chat.stop("TERM");
+}
+
+#[test]
+fn clock_ends_once_and_goes_on_otherwise() {
+    let clock = Example::start("clock", &["--listen", "127.0.0.1:0"]);
+    assert!(clock.get("/").body.contains("EventSource"));
+    let once = clock.get("/once");
+    assert!(once.head.contains("text/event-stream"), "{once:?}");
+    assert!(once.body.starts_with("retry: 100\ndata: server time: "), "{once:?}");
+    assert!(once.body.ends_with("\n\n"), "{once:?}");
+
+    let mut stream = clock.stream("/clock", "text/event-stream");
+    let seen = stream.until("\nevent: chime\n");
+    assert!(seen.contains("\nretry: ") || seen.starts_with("retry: "), "{seen}");
+    let event = seen.split("\n\n").find(|block| block.starts_with("data: server time: ")).expect("an event");
+    let lines: Vec<_> = event.lines().collect();
+    assert!(lines[1].starts_with("data: up for "), "{event}");
+    assert!(lines.last().unwrap().starts_with("id: "), "{event}");
+    clock.stop("TERM");
+    stream.rest();
+}
+
+#[test]
+fn server_publishes_reads_and_drains() {
+    for (signal, workers) in [("TERM", "1"), ("INT", "2")] {
+        let server = Example::start(
+            "server",
+            &[
+                "--listen=127.0.0.1:0",
+                "--store",
+                "memory:",
+                "--workers",
+                workers,
+                "--heartbeat",
+                "0.05",
+                "--drain",
+                "1",
+            ],
+        );
+        assert_eq!(server.get("/healthz").status, 200);
+        let mut stream = server.stream("/events?channel=a&heartbeat=event", "text/event-stream");
+        stream.until("event: stream-ping\n");
+        let published = server.post("/publish?channel=a", "application/json", r#"{"n": 1}"#);
+        assert_eq!(published.status, 200, "{published:?}");
+        stream.until("data: {\"n\":1}\n");
+        let read = server.get("/events?channel=a&after=earliest&wait=0").json();
+        assert_eq!((&read[0]["data"], &read[0]["id"]), (&json!({ "n": 1 }), &published.json()["id"]));
+        let mut poll = server.stream("/events?channel=b&wait=50", "application/json");
+        server.until_it_has_readers(2);
+        server.stop(signal);
+        stream.rest();
+        assert!(poll.rest().ends_with("[]"));
+    }
+}
+
+#[test]
+fn server_keeps_what_it_was_told_to_keep() {
+    let server = Example::start("server", &["--listen", "127.0.0.1:0", "--retention-events", "2"]);
+    for n in 0..20 {
+        assert_eq!(server.post("/publish?channel=a", "text/plain", &n.to_string()).status, 200);
+    }
+    let kept = server.get("/events?channel=a&after=earliest&wait=0").json();
+    let kept: Vec<_> =
+        kept.as_array().unwrap().iter().map(|event| event["data"].as_str().unwrap().to_owned()).collect();
+    assert!((2..=4).contains(&kept.len()) && kept.ends_with(&["18".into(), "19".into()]), "{kept:?}");
+    server.stop("TERM");
+}
+
+#[test]
+fn options_are_checked() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (name, arguments, status, text) in [
+        ("server", vec!["--help"], 0, "--retention-age S"),
+        ("server", vec!["--workers", "0"], 2, "cannot parse argument \"0\""),
+        ("server", vec!["--retention-age", "-1"], 2, "-1 is no number of seconds"),
+        ("server", vec!["--max-age", "NaN"], 2, "NaN is no number of seconds"),
+        ("server", vec!["--store", "tape:"], 2, "there is no store \"tape:\""),
+        ("server", vec!["--listen", "here"], 2, "cannot parse argument \"here\""),
+        ("server", vec!["--nonsense"], 2, "invalid option '--nonsense'"),
+        ("server", vec!["--listen"], 2, "missing argument"),
+        ("server", vec!["--listen", &taken], 1, "cannot listen on"),
+        ("chat", vec!["--help"], 0, "--database PATH"),
+        ("chat", vec!["extra"], 2, "unexpected argument \"extra\""),
+        ("chat", vec!["--database", "/nonexistent/chat.db"], 1, "cannot open /nonexistent/chat.db"),
+        ("clock", vec!["--help"], 0, "--listen ADDRESS"),
+        ("clock", vec!["--listen=0"], 2, "cannot parse argument \"0\""),
+        ("axum", vec!["here"], 1, "here"),
+        ("hyper", vec!["here"], 1, "here"),
+    ] {
+        let output = Command::new(binary(name)).args(&arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{name} {arguments:?}: {said}");
+        assert!(said.contains(text), "{name} {arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn axum_lets_users_read_what_they_may() {
+    let axum = Example::start("axum", &["127.0.0.1:0"]);
+    let root = ("X-User", "root");
+    assert_eq!(axum.get_as(root, "/events?channel=secret&wait=0").status, 200);
+    let refused = axum.get("/events?channel=secret&wait=0");
+    assert_eq!(refused.status, 403, "{refused:?}");
+    assert_eq!(axum.get("/events").status, 400);
+    assert_eq!(axum.post("/rooms/lobby", "application/json", r#""hello""#).status, 204);
+    let mut stream = axum.stream("/events?channel=lobby&after=earliest", "text/event-stream");
+    stream.until("event: message\ndata: hello\n");
+    axum.stop("INT");
+    stream.rest();
+}
+
+#[test]
+fn hyper_keeps_its_service_behind_the_layer() {
+    let hyper = Example::start("hyper", &["127.0.0.1:0"]);
+    let mut stream = hyper.stream("/events?after=earliest", "text/event-stream");
+    assert_eq!(hyper.get("/some/where").body, "hello\n");
+    stream.until("data: /some/where\n");
+    hyper.stop("INT");
+    stream.rest();
+}
+
+/// A running example; killed when it is dropped.
+struct Example {
+    name: &'static str,
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Example {
+    /// Starts it, and waits until it has printed where it listens.
+    fn start(name: &'static str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(binary(name)).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address =
+            line.split_once("http://").and_then(|(_, rest)| rest.split([' ', '/', '\n']).next()?.parse().ok());
+        let Some(address) = address else {
+            _ = child.kill();
+            panic!("{name} did not print its address, but {line:?}");
+        };
+        Self { name, child, address }
+    }
+
+    fn get(&self, target: &str) -> Answer {
+        self.get_as(("Accept", "application/json"), target)
+    }
+
+    fn get_as(&self, header: (&str, &str), target: &str) -> Answer {
+        self.send(&format!("GET {target} HTTP/1.0\r\n{}: {}\r\n\r\n", header.0, header.1))
+    }
+
+    fn post(&self, target: &str, kind: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.send(&format!("POST {target} HTTP/1.0\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"))
+    }
+
+    fn send(&self, request: &str) -> Answer {
+        let answer = Stream::open(self.address, request).rest();
+        let (head, body) =
+            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{}: no head: {answer:?}", self.name));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+        Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    /// A response that takes its time. HTTP/1.0, so that nothing frames the body.
+    fn stream(&self, target: &str, accept: &str) -> Stream {
+        Stream::open(self.address, &format!("GET {target} HTTP/1.0\r\nAccept: {accept}\r\n\r\n"))
+    }
+
+    /// Waits until the event server has so many open streams and parked polls.
+    fn until_it_has_readers(&self, wanted: u64) {
+        let start = Instant::now();
+        while self.get("/healthz").json()["readers"] != wanted {
+            assert!(start.elapsed() < PATIENCE, "there are never {wanted} readers");
+        }
+    }
+
+    /// What the chat's messages say.
+    fn contents(&self) -> Vec<String> {
+        let events = self.get("/events?after=earliest&wait=0").json();
+        let content = |event: &Value| event["data"]["content"].as_str().unwrap().to_owned();
+        events.as_array().unwrap().iter().map(content).collect()
+    }
+
+    /// Stops it as a user or a service manager does: it must end by itself, and well.
+    fn stop(mut self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let status = self.exit();
+        assert!(status.success(), "{} ended with {status} after SIG{signal}", self.name);
+    }
+
+    fn exit(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5)); // the standard library cannot wait for a child with a limit
+        }
+        panic!("{} did not stop within {PATIENCE:?}", self.name);
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// A response that is being read.
+struct Stream(TcpStream);
+
+impl Stream {
+    fn open(address: SocketAddr, request: &str) -> Self {
+        let mut io = TcpStream::connect(address).unwrap();
+        io.set_read_timeout(Some(PATIENCE)).unwrap();
+        io.write_all(request.as_bytes()).unwrap();
+        Self(io)
+    }
+
+    /// What comes until `wanted` has come.
+    fn until(&mut self, wanted: &str) -> String {
+        let mut seen = Vec::new();
+        let mut part = [0; 4096];
+        loop {
+            let text = String::from_utf8_lossy(&seen).into_owned();
+            if text.contains(wanted) {
+                return text;
+            }
+            match self.0.read(&mut part) {
+                Ok(0) => panic!("the stream ended before {wanted:?}: {text}"),
+                Ok(length) => seen.extend_from_slice(&part[..length]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error} before {wanted:?}: {text}"),
+            }
+        }
+    }
+
+    /// What comes until the end.
+    fn rest(&mut self) -> String {
+        let mut seen = Vec::new();
+        self.0.read_to_end(&mut seen).unwrap();
+        String::from_utf8(seen).unwrap()
+    }
+}
+
+/// A directory of this test alone; gone when it is dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Where cargo puts examples: beside the directory of the tests.
+fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is not there: `cargo test` builds it, or `cargo build --examples`", path.display());
+    path
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const PATIENCE: Duration = Duration::from_secs(20);
