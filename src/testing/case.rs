@@ -163,10 +163,13 @@ pub(super) struct Watch<'a, H: Harness> {
 }
 
 impl<H: Harness> Watch<'_, H> {
-    /// The next hint; fails when none comes within 200 units.
+    /// The next hint; fails when none comes within 10 seconds, or 200 units of real time.
     pub(super) async fn next(&mut self, what: &str) -> Change {
         let next = poll_fn(|cx| self.stream.as_mut().poll_next(cx));
-        let longest = (self.harness.time().unit() * 200).max(Duration::from_secs(10));
+        let longest = match self.harness.time() {
+            Time::Controlled => Duration::from_secs(10),
+            Time::Real { unit } => (unit * 200).max(Duration::from_secs(10)),
+        };
         match tokio::time::timeout(longest, next).await {
             Ok(Some(change)) => change,
             Ok(None) => panic!("clause `{}`: {what}: expected a hint, seen the end of the changes", self.clause),
