@@ -36,7 +36,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, request::Parts};
+use http::{Method, Request, Response};
 use tower_service::Service;
 
 use crate::{
@@ -87,26 +87,30 @@ impl<S: Store> EventService<S> {
     /// # Cancel safety
     /// Dropping the future is the client's disconnect: it frees all that the request held.
     pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> Responding {
-        let (service, request, channels) = (self.clone(), request.into_parts(), channels.into());
-        Responding::new(async move {
-            let decision = service.edge.decide_for(&request, Offer::JsonThenSse, channels);
-            service.act(&request, decision).await
-        })
+        let request = request.into_parts();
+        let decision = self.edge.decide_for(&request, Offer::JsonThenSse, channels.into());
+        self.act(request.method, decision)
     }
 
-    async fn act(&self, request: &Parts, decision: Decision) -> Response<Body> {
-        let response = match decision {
-            Decision::Options => options(ALLOW),
-            Decision::RefuseMedia(Media::Sse, verb, problem, cursors) => {
-                sse::refuse(problem, verb, cursors.as_ref(), &self.sse)
-            }
-            Decision::Refuse(problem) | Decision::RefuseMedia(Media::Json, _, problem, _) => problem.into_response(),
-            Decision::Serve(asked) => match asked.media {
-                Media::Sse => sse::answer(&self.edge.hub, &asked, &self.sse).await,
-                Media::Json => longpoll::answer(&self.edge.hub, &asked, &self.long_poll).await,
-            },
-        };
-        finish(&request.method, response)
+    /// A parked poll keeps what was decided, not the request's headers.
+    fn act(&self, method: Method, decision: Decision) -> Responding {
+        let Self { edge, sse, long_poll } = self.clone();
+        Responding::new(async move {
+            let response = match decision {
+                Decision::Options => options(ALLOW),
+                Decision::RefuseMedia(Media::Sse, verb, problem, cursors) => {
+                    sse::refuse(problem, verb, cursors.as_ref(), &sse)
+                }
+                Decision::Refuse(problem) | Decision::RefuseMedia(Media::Json, _, problem, _) => {
+                    problem.into_response()
+                }
+                Decision::Serve(asked) => match asked.media {
+                    Media::Sse => sse::answer(&edge.hub, &asked, &sse).await,
+                    Media::Json => longpoll::answer(&edge.hub, &asked, &long_poll).await,
+                },
+            };
+            finish(&method, response)
+        })
     }
 }
 
@@ -122,11 +126,8 @@ impl<S: Store, B> Service<Request<B>> for EventService<S> {
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         // The body goes here, so that the future asks nothing of it.
         let (parts, _) = request.into_parts();
-        let service = self.clone();
-        ResponseFuture(Responding::new(async move {
-            let decision = service.edge.decide(&parts, Offer::JsonThenSse);
-            service.act(&parts, decision).await
-        }))
+        let decision = self.edge.decide(&parts, Offer::JsonThenSse);
+        ResponseFuture(self.act(parts.method, decision))
     }
 }
 

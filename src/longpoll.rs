@@ -35,7 +35,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, request::Parts};
+use http::{Method, Request, Response};
 use tower_service::Service;
 
 pub use self::options::LongPollOptions;
@@ -72,13 +72,17 @@ impl<S: Store> LongPollService<S> {
         Self { edge: self.edge.max_channels(max_channels), ..self }
     }
 
-    async fn respond(self, request: Parts) -> Response<Body> {
-        let response = match self.edge.decide(&request, Offer::Json) {
-            Decision::Options => allow(ALLOW),
-            Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => problem.into_response(),
-            Decision::Serve(asked) => answer(&self.edge.hub, &asked, &self.options).await,
-        };
-        finish(&request.method, response)
+    /// A parked poll keeps what was decided, not the request's headers.
+    fn act(&self, method: Method, decision: Decision) -> Responding {
+        let Self { edge, options } = self.clone();
+        Responding::new(async move {
+            let response = match decision {
+                Decision::Options => allow(ALLOW),
+                Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => problem.into_response(),
+                Decision::Serve(asked) => answer(&edge.hub, &asked, &options).await,
+            };
+            finish(&method, response)
+        })
     }
 }
 
@@ -94,7 +98,8 @@ impl<S: Store, B> Service<Request<B>> for LongPollService<S> {
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         // The body goes here, so that the future asks nothing of it.
         let (parts, _) = request.into_parts();
-        ResponseFuture(Responding::new(self.clone().respond(parts)))
+        let decision = self.edge.decide(&parts, Offer::Json);
+        ResponseFuture(self.act(parts.method, decision))
     }
 }
 

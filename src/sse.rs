@@ -43,12 +43,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, request::Parts};
+use http::{Method, Request, Response};
 use tower_service::Service;
 
 pub(crate) use self::answer::{answer, refuse};
 pub use self::{body::SseBody, options::SseOptions};
-pub use crate::request::{Format, Heartbeat};
+pub use crate::request::read::{Format, Heartbeat};
 use crate::{
     body::{Body, Responding, ResponseFuture},
     edge::{ALLOW, Decision, Edge, finish, options as allow},
@@ -81,14 +81,17 @@ impl<S: Store> SseService<S> {
         Self { edge: self.edge.max_channels(max_channels), ..self }
     }
 
-    async fn respond(self, request: Parts) -> Response<Body> {
-        let response = match self.edge.decide(&request, Offer::Sse) {
-            Decision::Options => allow(ALLOW),
-            Decision::Refuse(problem) => problem.into_response(),
-            Decision::RefuseMedia(_, verb, problem, cursors) => refuse(problem, verb, cursors.as_ref(), &self.options),
-            Decision::Serve(asked) => answer(&self.edge.hub, &asked, &self.options).await,
-        };
-        finish(&request.method, response)
+    fn act(&self, method: Method, decision: Decision) -> Responding {
+        let Self { edge, options } = self.clone();
+        Responding::new(async move {
+            let response = match decision {
+                Decision::Options => allow(ALLOW),
+                Decision::Refuse(problem) => problem.into_response(),
+                Decision::RefuseMedia(_, verb, problem, cursors) => refuse(problem, verb, cursors.as_ref(), &options),
+                Decision::Serve(asked) => answer(&edge.hub, &asked, &options).await,
+            };
+            finish(&method, response)
+        })
     }
 }
 
@@ -104,7 +107,8 @@ impl<S: Store, B> Service<Request<B>> for SseService<S> {
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         // The body goes here, so that the future asks nothing of it.
         let (parts, _) = request.into_parts();
-        ResponseFuture(Responding::new(self.clone().respond(parts)))
+        let decision = self.edge.decide(&parts, Offer::Sse);
+        ResponseFuture(self.act(parts.method, decision))
     }
 }
 
