@@ -117,7 +117,7 @@ pub(crate) fn options(allow: &'static str) -> Response<Body> {
 
 /// What all answers of a reader have: they vary with `Accept`, and to a HEAD they have no content (RFC 9110, section 9.3.2).
 pub(crate) fn finish(method: &Method, mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
     if method == Method::HEAD {
         *response.body_mut() = Body::default();
     }

@@ -31,7 +31,7 @@ mod list;
 mod parts;
 mod prefer;
 mod query;
-mod read;
+pub(crate) mod read;
 mod resolver;
 
 pub(crate) use self::{
@@ -39,12 +39,11 @@ pub(crate) use self::{
     link::next_link,
     list::{parameters, trim, word},
     query::{number, pairs},
-    read::{Begin, Read, Wait, read},
+    read::{Begin, Format, Heartbeat, Read, Wait, read},
     resolver::{BadParameter, Refusal, SharedResolver},
 };
 pub use self::{
     parts::IntoParts,
-    read::{Format, Heartbeat},
     resolver::{Rejection, Resolver},
 };
 

@@ -12,6 +12,7 @@ use tower_events::{
     longpoll::LongPollOptions,
     sse::{Heartbeat, SseOptions},
     store::Append,
+    testing::FaultStore,
 };
 use tower_service::Service;
 
@@ -63,7 +64,7 @@ async fn a_poll_returns_events_and_goes_on_from_its_link() {
     assert_eq!(headers["link"], format!("<?channel=a&after={}>; rel=\"next\"", first.cursor));
     assert_eq!(
         (&headers["cache-control"], &headers["vary"]),
-        (&"no-store".parse().unwrap(), &"accept".parse().unwrap())
+        (&"no-store".parse().unwrap(), &"Accept".parse().unwrap())
     );
 
     let next = format!("/e?channel=a&after={}&wait=3", first.cursor);
@@ -290,6 +291,28 @@ async fn an_event_source_is_never_stopped_by_a_passing_reason() {
     assert_eq!((status, &headers["retry-after"]), (429, &"4".parse().unwrap()));
     let mut forbidden = EventService::new(hub(), |_: &http::request::Parts| Err(Rejection::forbidden()));
     assert_eq!(forbidden.call(request("text/event-stream")).await.unwrap().status(), 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_told_in_each_transports_words() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::new(store);
+    let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
+    let id = one.to_string();
+    faults.fail_next_reads(usize::MAX);
+    faults.fail_next_heads(usize::MAX);
+    let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", &id)]).await;
+    assert_eq!(stream.status(), 200);
+    let said = text(&mut stream).await;
+    assert!(said.starts_with("retry: ") && said.ends_with(&format!("\nid: {id}\n\n")), "{said}");
+    let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", "nonsense")]).await;
+    assert!(!text(&mut stream).await.contains("id:"));
+    for (method, uri) in [("GET", "/e?channel=a&after=earliest"), ("HEAD", "/e?channel=a")] {
+        let (status, headers, _) = json(ask(&hub, method, uri, &[]).await).await;
+        assert_eq!((status, headers.contains_key("retry-after")), (503, true), "{method}");
+    }
+    let head = ask(&hub, "HEAD", "/e?channel=a", &[SSE]).await;
+    assert_eq!((head.status().as_u16(), head.headers().contains_key("retry-after")), (503, true));
 }
 
 #[tokio::test(start_paused = true)]

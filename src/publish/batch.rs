@@ -90,6 +90,8 @@ fn bad_line(error: &serde_json::Error, number: u64) -> Problem {
     let text = error.to_string();
     // Each line is read alone, so serde's own line number is always 1.
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    // It may quote the line, which may be long.
+    let reason: String = reason.chars().take(200).collect();
     let detail = format!("line {number}, column {}: {reason}", error.column());
     match error.is_data() {
         true => invalid_line(detail),
