@@ -1,11 +1,24 @@
 //! The body and the future of the services' responses, as opaque types. Knows what a stream is, not what is on it.
 //!
+//! # Examples
+//! What layers need of it:
 //! ```
 //! use http_body::Body as _;
 //! use tower_events::Body;
 //!
 //! let nothing = Body::default();
 //! assert!(nothing.is_end_stream());
+//! ```
+//! A stream in a response of one's own:
+//! ```
+//! use http::Response;
+//! use tower_events::{Body, SseBody};
+//!
+//! fn stream(events: SseBody) -> Response<Body> {
+//!     let mut response = events.into_response();
+//!     response.headers_mut().insert("x-served-by", http::HeaderValue::from_static("a"));
+//!     response
+//! }
 //! ```
 
 mod future;

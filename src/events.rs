@@ -1,5 +1,12 @@
-//! One URL for both transports: Server-Sent Events or long polling, by `Accept`. Only chooses; the rest is
-//! [`sse`](crate::sse)'s and [`longpoll`](crate::longpoll)'s.
+//! One URL for both transports: Server-Sent Events or long polling, by `Accept`. Only chooses; the rest is the business of
+//! [`SseService`](crate::SseService)'s and [`LongPollService`](crate::LongPollService)'s modules.
+//!
+//! # Errors
+//! Whatever a client does wrong is answered with problem+json (RFC 9457) that names the `parameter` and says why in `detail`;
+//! nothing is changed by it. `type` is `about:blank` where the status says it all, else one of `urn:tower-events:` and
+//! `bad-parameter`, `invalid-event`, `too-large`, `reset`, `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`,
+//! `corrupt`, `draining`, `too-many-readers`. Answers whose reason passes by itself have `Retry-After`; an `EventSource` is
+//! told in its own words instead, with a `200` and `retry:`.
 //!
 //! # Examples
 //! The default, mounted as any tower service (in axum: `route_service`):

@@ -129,7 +129,8 @@ impl<S: Store> Hub<S> {
     /// Just the stream, with default options: for a handler that decides all else itself.
     ///
     /// # Errors
-    /// [`SubscribeError`], which converts into a response.
+    /// [`SubscribeError`], which converts into a response: a `503` on which an `EventSource` gives up for good.
+    /// [`EventService::respond`](crate::EventService::respond) answers it with what makes it come back.
     ///
     /// # Cancel safety
     /// Dropping the future or the stream unsubscribes.
