@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower_events::{
-    Body, Channel, Channels, Event, EventService, Hub, LongPollService, MemoryStore, Rejection, SseService,
+    Body, Channel, Channels, Event, EventService, Hub, HubOptions, LongPollService, MemoryStore, Rejection, SseService,
     Subscription,
     longpoll::LongPollOptions,
     sse::{Heartbeat, SseOptions},
@@ -313,6 +314,30 @@ async fn a_store_that_fails_is_told_in_each_transports_words() {
     }
     let head = ask(&hub, "HEAD", "/e?channel=a", &[SSE]).await;
     assert_eq!((head.status().as_u16(), head.headers().contains_key("retry-after")), (503, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_in_mid_stream_ends_it_where_it_can_be_resumed() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(100));
+    let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE]).await;
+    let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
+    assert!(text(&mut stream).await.ends_with(&format!("data: 1\nid: {one}\n\n")));
+    faults.fail_next_reads(usize::MAX);
+    for _ in 0..3 {
+        hub.publish(&channel("a"), Event::text("x".repeat(100_000))).await.unwrap();
+    }
+    let said = text(&mut stream).await;
+    assert!(said.starts_with("retry: ") && said.ends_with(&format!("\nid: {one}\n\n")), "{said}");
+    assert!(stream.body().is_end_stream());
+    faults.fail_next_reads(0);
+    let mut resumed = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", &one.to_string())]).await;
+    let mut chunks = Vec::new();
+    while let Ok(frame) = tokio::time::timeout(Duration::from_secs(10), resumed.body_mut().frame()).await {
+        chunks.push(frame.unwrap().unwrap().into_data().unwrap());
+    }
+    assert!(chunks.iter().all(|chunk| chunk.len() <= 64 << 10));
+    assert!((300_000..301_000).contains(&chunks.iter().map(|chunk| chunk.len()).sum::<usize>()));
 }
 
 #[tokio::test(start_paused = true)]
