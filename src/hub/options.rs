@@ -29,6 +29,8 @@ pub struct HubOptions {
     pub lingering: usize,
     /// How often the heads of followed channels are compared with the store's. Default 3 s.
     pub check_every: Duration,
+    /// How long a read of the store may take before it counts as failed. Default 10 s.
+    pub read_timeout: Duration,
     /// Most readers at once. Default: no bound.
     pub readers: usize,
 }
@@ -42,6 +44,7 @@ impl Default for HubOptions {
             linger: Duration::from_secs(30),
             lingering: 1024,
             check_every: Duration::from_secs(3),
+            read_timeout: Duration::from_secs(10),
             readers: usize::MAX,
         }
     }
@@ -82,6 +85,13 @@ impl HubOptions {
     #[must_use]
     pub fn check_every(self, check_every: Duration) -> Self {
         Self { check_every: check_every.max(Duration::from_millis(1)), ..self }
+    }
+
+    /// Sets how long a read of the store may take. A store that hangs is then as one that fails: requests are told to come
+    /// back, and streams end at an event boundary.
+    #[must_use]
+    pub fn read_timeout(self, read_timeout: Duration) -> Self {
+        Self { read_timeout, ..self }
     }
 
     /// Sets the most readers at once; one more is refused with

@@ -9,7 +9,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    store::{AnyStore, Appended, Head, Start, Store, StoreError},
+    store::{AnyStore, Appended, Head, Limit, Page, Start, Store, StoreError},
 };
 
 #[derive(Debug)]
@@ -231,13 +231,20 @@ impl Shared {
     async fn read(self: &Arc<Self>, topic: &Arc<Topic>, start: Start) -> Answer {
         let _permit = self.reads.acquire().await;
         let limit = match start {
-            Start::Latest => crate::store::Limit::POSITION,
+            Start::Latest => Limit::POSITION,
             _ => self.options.page,
         };
-        let page = self.store.read(topic.channel(), start, limit).await.map_err(Arc::new)?;
+        let page = self.read_page(topic.channel(), start, limit).await.map_err(Arc::new)?;
         let advance = topic.anchor(page.head);
         self.advance_if(advance, topic);
         Ok(Arc::new(Fetched::new(page)))
+    }
+
+    async fn read_page(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        match timeout(self.options.read_timeout, self.store.read(channel, start, limit)).await {
+            Ok(page) => page,
+            Err(elapsed) => Err(StoreError::Unavailable(elapsed.into())),
+        }
     }
 
     pub(super) fn advance_if(self: &Arc<Self>, advance: Advance, topic: &Arc<Topic>) {
@@ -256,7 +263,7 @@ async fn advance_topic(shared: Arc<Shared>, mut advancing: Advancing, mut from: 
     let topic = advancing.topic.clone();
     loop {
         let permit = shared.reads.acquire().await;
-        match shared.store.read(topic.channel(), Start::After(from), shared.options.page).await {
+        match shared.read_page(topic.channel(), Start::After(from), shared.options.page).await {
             Ok(page) => topic.advance(&page),
             Err(error) => return tracing::warn!(channel = %topic.channel(), %error, "cannot follow the store"),
         }

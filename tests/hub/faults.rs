@@ -178,6 +178,18 @@ async fn a_store_that_is_down_refuses_and_readers_that_keep_up_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_as_one_that_fails() {
+    let (hub, faults, _) = faulty();
+    let reads = faults.hold_reads();
+    let start = Instant::now();
+    let refused = hub.subscribe(Subscription::new(channel("a"))).await;
+    assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Unavailable(_)))));
+    assert_eq!(start.elapsed(), hub.options().read_timeout);
+    drop(reads);
+    assert!(hub.subscribe(Subscription::new(channel("a"))).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thousand_who_resume_from_one_position_cost_one_read() {
     let inner = MemoryStore::default();
     append(&inner, [1]).await;
