@@ -2,13 +2,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, Semaphore},
     time::{Instant, timeout},
 };
 
@@ -31,7 +35,9 @@ pub(super) struct Shared {
     pub(super) options: HubOptions,
     topics: Mutex<Topics>,
     /// How many readers there are.
-    readers: watch::Sender<usize>,
+    readers: AtomicUsize,
+    /// The last reader went while draining.
+    gone: Notify,
     /// Bounds the reads of the store.
     pub(super) reads: Semaphore,
     /// Asks for a comparison of the heads before its time.
@@ -63,7 +69,8 @@ impl Shared {
         Self {
             store,
             topics: Mutex::default(),
-            readers: watch::Sender::new(0),
+            readers: AtomicUsize::new(0),
+            gone: Notify::new(),
             reads: Semaphore::new(options.reads.min(Semaphore::MAX_PERMITS)),
             recheck: Arc::default(),
             drain: OnceLock::new(),
@@ -74,7 +81,7 @@ impl Shared {
     pub(super) fn stats(&self) -> Stats {
         let topics = self.topics();
         Stats {
-            readers: *self.readers.borrow(),
+            readers: self.readers.load(SeqCst),
             topics: topics.followed.len(),
             lingering: topics.lingering,
             ring_bytes: topics.followed.values().map(|followed| followed.topic.ring_bytes()).sum(),
@@ -115,12 +122,8 @@ impl Shared {
     /// Counts a reader in, unless there are too many.
     pub(super) fn admit(self: &Arc<Self>) -> Option<Reader> {
         let most = self.options.readers;
-        let admitted = self.readers.send_if_modified(|readers| {
-            let free = *readers < most;
-            *readers += usize::from(free);
-            free
-        });
-        admitted.then(|| Reader(self.clone()))
+        let more = |readers| Some(readers + 1).filter(|more| *more <= most);
+        self.readers.fetch_update(SeqCst, SeqCst, more).is_ok().then(|| Reader(self.clone()))
     }
 
     /// Takes a seat in a channel, which is followed from now on.
@@ -180,7 +183,11 @@ pub(super) struct Reader(Arc<Shared>);
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.0.readers.send_modify(|readers| *readers -= 1);
+        let last = self.0.readers.fetch_sub(1, SeqCst) == 1;
+        // Only a drain waits, and it looks at the count after it has begun.
+        if last && self.0.drain.get().is_some() {
+            self.0.gone.notify_waiters();
+        }
     }
 }
 
@@ -305,7 +312,14 @@ impl Shared {
     }
 
     pub(super) async fn no_readers(&self) {
-        // The sender lives as long as self, so the wait cannot fail.
-        let _ = self.readers.subscribe().wait_for(|readers| *readers == 0).await;
+        loop {
+            let mut gone = pin!(self.gone.notified());
+            // Registered before the count is read.
+            gone.as_mut().enable();
+            if self.readers.load(SeqCst) == 0 {
+                return;
+            }
+            gone.await;
+        }
     }
 }
