@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use super::head::{Close, Head, Media};
@@ -56,13 +56,13 @@ fn event(head: &Head, line: &[u8], number: u64) -> Result<Event, Problem> {
     let line: Line<'_> = serde_json::from_slice(line).map_err(|error| bad_line(&error, number))?;
     let data = Data::from_json(line.data.get()).map_err(malformed)?;
     let mut event = head.apply(Event::new(data))?;
-    if let Some(name) = line.name {
+    if let Some(name) = field::<String>(line.name, "name", number)? {
         event = event.named(name)?;
     }
-    if let Some(time) = line.time {
+    if let Some(time) = field(line.time, "time", number)? {
         event = event.at(time)?;
     }
-    match (line.key, &head.key) {
+    match (field::<String>(line.key, "key", number)?, &head.key) {
         (Some(own), _) => Ok(event.keyed(own)?),
         (None, Some(shared)) => keyed(event, shared, number),
         (None, None) => Ok(event),
@@ -80,23 +80,32 @@ fn keyed(event: Event, shared: &EventKey, number: u64) -> Result<Event, Problem>
 struct Line<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
-    name: Option<String>,
-    time: Option<u64>,
-    key: Option<String>,
+    name: Option<&'a RawValue>,
+    time: Option<&'a RawValue>,
+    key: Option<&'a RawValue>,
+}
+
+/// Read by itself, so that the error can name the field: serde's own does not.
+fn field<T: DeserializeOwned>(value: Option<&RawValue>, name: &str, number: u64) -> Result<Option<T>, Problem> {
+    let read = value.map(|value| serde_json::from_str(value.get())).transpose();
+    read.map_err(|error| invalid_line(format!("line {number}: `{name}`: {}", reason(&error))))
 }
 
 /// What is no JSON is malformed; what is JSON, but not an event, is invalid.
 fn bad_line(error: &serde_json::Error, number: u64) -> Problem {
-    let text = error.to_string();
-    // Each line is read alone, so serde's own line number is always 1.
-    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-    // It may quote the line, which may be long.
-    let reason: String = reason.chars().take(200).collect();
-    let detail = format!("line {number}, column {}: {reason}", error.column());
+    let detail = format!("line {number}, column {}: {}", error.column(), reason(error));
     match error.is_data() {
         true => invalid_line(detail),
         false => BadParameter::new("body", detail).into(),
     }
+}
+
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // Each line is read alone, so serde's own line number is always 1.
+    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    // It may quote the line, which may be long.
+    reason.chars().take(200).collect()
 }
 
 fn invalid_line(detail: String) -> Problem {
@@ -161,7 +170,9 @@ mod tests {
             ("{\"data\":1}{\"data\":2}", 400, "trailing"),
             ("{}", 422, "missing field `data`"),
             ("{\"data\":1,\"nmae\":\"x\"}", 422, "unknown field `nmae`"),
-            ("{\"data\":1,\"time\":-1}", 422, "invalid value"),
+            ("{\"data\":1,\"time\":-1}", 422, "`time`: invalid value"),
+            ("{\"data\":1,\"name\":2}", 422, "`name`: invalid type"),
+            ("{\"data\":1,\"key\":[]}", 422, "`key`: invalid type"),
             ("{\"data\":1,\"time\":9999999999999999}", 422, "Unix milliseconds"),
             ("{\"data\":1,\"name\":\"a\\nb\"}", 422, "event name"),
             ("{\"data\":1,\"name\":\"stream-x\"}", 422, "reserved"),
