@@ -4,7 +4,8 @@ use std::ops::Deref;
 
 use axum::Router;
 use tower_events::{
-    Channel, Channels, Cursor, Event, EventService, Hub, LongPollService, MemoryStore, SseService, Store,
+    Channel, Channels, Cursor, Event, EventService, Hub, LongPollService, MemoryStore, PublishService, SseService,
+    Store,
 };
 
 use super::server::{Server, serve, serve_in_memory};
@@ -89,4 +90,5 @@ fn routes(hub: &Hub) -> Router {
         .route_service("/events", EventService::new(hub.clone(), Channels::from_query))
         .route_service("/sse", SseService::new(hub.clone(), Channels::from_query))
         .route_service("/poll", LongPollService::new(hub.clone(), Channels::from_query))
+        .route_service("/publish", PublishService::new(hub.clone(), Channels::from_query))
 }

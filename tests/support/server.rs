@@ -45,7 +45,7 @@ enum Source {
 pub async fn serve<S, B>(service: S) -> Server
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
-    B: http_body::Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let place = Place::Tcp(listener.local_addr().expect("an address"));
@@ -57,7 +57,7 @@ where
 pub fn serve_in_memory<S, B>(service: S) -> Server
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
-    B: http_body::Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::unbounded_channel();
     start(service, Place::Memory(sender), Source::Memory(receiver))
@@ -66,7 +66,7 @@ where
 fn start<S, B>(service: S, place: Place, mut source: Source) -> Server
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
-    B: http_body::Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
     let (stop, mut stopped) = oneshot::channel();
     let task = tokio::spawn(async move {

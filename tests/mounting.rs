@@ -1,0 +1,420 @@
+//! The services under everything that users have: axum in each of its ways, hyper's connections, tower-http's layers.
+
+mod support;
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Path, Request, State},
+    routing::get,
+};
+use http::{Method, Response, StatusCode};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use serde_json::json;
+use support::{BOTH, Http, Server, channel, serve};
+use tower::{ServiceBuilder, service_fn};
+use tower_events::{
+    Body, Channels, Event, EventService, EventsLayer, Hub, LongPollService, MemoryStore, PublishService, SseService,
+};
+use tower_http::{
+    compression::{CompressionLayer, predicate::SizeAbove},
+    cors::CorsLayer,
+    limit::RequestBodyLimitLayer,
+    timeout::TimeoutLayer,
+    trace::TraceLayer,
+};
+
+fn hub() -> Hub {
+    Hub::new(MemoryStore::default())
+}
+
+fn events(hub: &Hub) -> EventService {
+    EventService::new(hub.clone(), Channels::from_query)
+}
+
+/// Both transports read what is published, live and from the start; the stream ends with its client.
+async fn works(server: &Server, hub: &Hub, path_and_query: &str, name: &str) {
+    let with = |more: &str| match path_and_query.contains('?') {
+        true => format!("{path_and_query}&{more}"),
+        false => format!("{path_and_query}?{more}"),
+    };
+    for http in BOTH {
+        let mut stream = server.get(path_and_query).over(http).sse().await;
+        stream.first_block().await;
+        let id = hub.publish(&channel(name), Event::text("live")).await.unwrap().cursor.to_string();
+        assert_eq!(stream.next().await.id, id, "{http:?}");
+        let polled = server.get(&with("last=1&wait=0")).over(http).header("accept", "application/json").send().await;
+        let polled = polled.expect(200);
+        assert_eq!((polled.data(), polled.cursor()), (vec![json!("live")], id.clone()), "{http:?}");
+        let after = with(&format!("after={id}"));
+        let (parked, _) =
+            tokio::join!(server.get(&after).over(http).header("accept", "application/json").send(), async {
+                support::eventually("two readers", || hub.stats().readers == 2).await;
+                hub.publish(&channel(name), Event::text("parked")).await.unwrap()
+            });
+        assert_eq!(parked.expect(200).data(), [json!("parked")], "{http:?}");
+        drop(stream);
+        support::eventually("no readers", || hub.stats().readers == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn under_axums_route_service() {
+    let hub = hub();
+    let routes = Router::new().route_service("/events", events(&hub));
+    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+}
+
+#[tokio::test]
+async fn beside_a_publish_service_on_one_route() {
+    let hub = hub();
+    let publish = PublishService::new(hub.clone(), Channels::from_query);
+    let routes = Router::new().route("/events", axum::routing::get_service(events(&hub)).post_service(publish));
+    let server = serve(routes).await;
+    works(&server, &hub, "/events?channel=a", "a").await;
+    server.post("/events?channel=a", "text/plain", "x").send().await.expect(200);
+}
+
+#[tokio::test]
+async fn under_axums_nest_service_with_the_channel_in_the_path() {
+    let hub = hub();
+    let routes = Router::new().nest_service("/rooms", EventService::new(hub.clone(), Channels::from_path));
+    works(&serve(routes).await, &hub, "/rooms/a%20b", "a b").await;
+}
+
+#[tokio::test]
+async fn under_axums_fallback_service() {
+    let hub = hub();
+    let routes = Router::new().route("/", get(|| async { "home" })).fallback_service(events(&hub));
+    let server = serve(routes).await;
+    works(&server, &hub, "/anything?channel=a", "a").await;
+    assert_eq!(server.get("/").send().await.expect(200).text(), "home");
+}
+
+#[tokio::test]
+async fn as_a_layer_around_an_axum_router() {
+    let hub = hub();
+    let say = |request: Request| async move {
+        let hub = request.extensions().get::<Hub>().expect("the layer's hub").clone();
+        hub.publish(&channel("a"), Event::text("from a handler")).await.unwrap();
+        StatusCode::NO_CONTENT
+    };
+    let layer = EventsLayer::new(hub.clone()).route("/events", events(&hub));
+    let routes = Router::new().route("/", get(|| async { "home" })).route("/say", axum::routing::post(say));
+    let server = serve(layer_over(layer, routes)).await;
+    works(&server, &hub, "/events?channel=a", "a").await;
+    for http in BOTH {
+        assert_eq!(server.get("/").over(http).send().await.expect(200).text(), "home");
+        assert_eq!(server.get("/nowhere").over(http).send().await.status, 404);
+        server.request(Method::POST, "/say").over(http).send().await.expect(204);
+        let polled = server.get("/events?channel=a&last=1&wait=0").over(http).send().await.expect(200);
+        assert_eq!(polled.data(), [json!("from a handler")]);
+    }
+}
+
+/// What a user writes: a layer in front of a router, so that it also sees what the router does not route.
+fn layer_over(
+    layer: EventsLayer,
+    routes: Router,
+) -> impl tower_service::Service<
+    http::Request<hyper::body::Incoming>,
+    Response = Response<tower_events::layer::EventsBody<axum::body::Body>>,
+    Error = Infallible,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    ServiceBuilder::new().layer(layer).service(routes)
+}
+
+#[tokio::test]
+async fn as_axums_own_router_layer() {
+    let hub = hub();
+    let routes = Router::new()
+        .route("/events", get(|| async { "never reached" }))
+        .layer(EventsLayer::new(hub.clone()).route("/events", events(&hub)));
+    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+}
+
+#[tokio::test]
+async fn inside_an_axum_handler_after_a_check_of_its_own() {
+    async fn room(
+        State(events): State<EventService>,
+        Path(room): Path<String>,
+        request: Request,
+    ) -> Result<Response<Body>, StatusCode> {
+        if room == "secret" {
+            return Err(StatusCode::FORBIDDEN);
+        }
+        Ok(events.respond(request, channel(&room)).await)
+    }
+    let hub = hub();
+    let routes = Router::new().route("/rooms/{room}", get(room)).with_state(events(&hub));
+    let server = serve(routes).await;
+    works(&server, &hub, "/rooms/a", "a").await;
+    assert_eq!(server.get("/rooms/secret").send().await.status, 403);
+}
+
+#[tokio::test]
+async fn channels_that_a_layer_put_into_the_request_come_first() {
+    let hub = hub();
+    let grant = axum::middleware::from_fn(|mut request: Request, next: axum::middleware::Next| async move {
+        request.extensions_mut().insert(Channels::from(channel("granted")));
+        next.run(request).await
+    });
+    let routes = Router::new().route_service("/events", events(&hub)).layer(grant);
+    works(&serve(routes).await, &hub, "/events?channel=other", "granted").await;
+}
+
+#[tokio::test]
+async fn a_question_mark_leads_out_of_a_handler_with_the_right_status() {
+    async fn say(State(hub): State<Hub>, Path(room): Path<String>, body: String) -> Result<StatusCode, Response<Body>> {
+        let room = tower_events::Channel::new(room)?;
+        hub.publish(&room, Event::text(body).named(room.as_str())?).await?;
+        Ok(StatusCode::NO_CONTENT)
+    }
+    let hub = hub();
+    let server = serve(Router::new().route("/{room}", axum::routing::post(say)).with_state(hub.clone())).await;
+    server.post("/a", "text/plain", "x").send().await.expect(204);
+    server.post("/a%0Ab", "text/plain", "x").send().await.problem(400);
+    server.post("/stream-x", "text/plain", "x").send().await.problem(422);
+    hub.close(&channel("a")).await.unwrap();
+    server.post("/a", "text/plain", "x").send().await.problem(409);
+}
+
+/// Serves one connection as hyper's users do, spawned; `serve` of the support module uses the automatic builder.
+async fn spawned<S>(service: S, version: Http) -> std::net::SocketAddr
+where
+    S: tower_service::Service<http::Request<hyper::body::Incoming>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((io, _)) = listener.accept().await {
+            io.set_nodelay(true).unwrap();
+            let (io, service) = (TokioIo::new(io), TowerToHyperService::new(service.clone()));
+            match version {
+                Http::One => _ = tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service)),
+                Http::Two => {
+                    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    tokio::spawn(builder.serve_connection(io, service));
+                }
+            }
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn under_spawned_hyper_connections_of_each_version() {
+    for http in BOTH {
+        let hub = hub();
+        let server = Server::at(spawned(events(&hub), http).await);
+        let mut stream = server.get("/?channel=a").over(http).sse().await;
+        hub.publish(&channel("a"), Event::text("x")).await.unwrap();
+        assert_eq!(stream.next().await.data, "x");
+
+        let server = Server::at(spawned(LongPollService::new(hub.clone(), channel("a")), http).await);
+        assert_eq!(server.get("/?last=1").over(http).send().await.expect(200).data(), [json!("x")]);
+        let server = Server::at(spawned(SseService::new(hub.clone(), channel("a")), http).await);
+        assert_eq!(server.get("/?last=1").over(http).sse().await.next().await.data, "x");
+        let server = Server::at(spawned(PublishService::new(hub.clone(), channel("a")), http).await);
+        server.post("/", "text/plain", "y").over(http).send().await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn under_hypers_automatic_connections() {
+    let hub = hub();
+    works(&serve(events(&hub)).await, &hub, "/?channel=a", "a").await;
+}
+
+#[tokio::test]
+async fn as_a_layer_around_a_plain_hyper_service() {
+    let hub = hub();
+    let inner = service_fn(|_: http::Request<_>| async { Ok::<_, Infallible>(Response::new("home".to_owned())) });
+    let layer = EventsLayer::new(hub.clone()).route("/events", events(&hub));
+    let server = serve(ServiceBuilder::new().layer(layer).service(inner)).await;
+    works(&server, &hub, "/events?channel=a", "a").await;
+    assert_eq!(server.get("/").send().await.expect(200).text(), "home");
+}
+
+#[tokio::test]
+async fn with_a_hub_that_keeps_its_stores_type() {
+    let hub = Hub::typed(MemoryStore::default());
+    let server = serve(EventService::new(hub.clone(), channel("a"))).await;
+    let mut stream = server.get("/").sse().await;
+    hub.publish(&channel("a"), Event::text("x")).await.unwrap();
+    assert_eq!(stream.next().await.data, "x");
+}
+
+#[tokio::test]
+async fn under_a_trace_layer() {
+    let hub = hub();
+    let routes = Router::new().route_service("/events", events(&hub)).layer(TraceLayer::new_for_http());
+    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+    works(
+        &serve(ServiceBuilder::new().layer(TraceLayer::new_for_http()).service(events(&hub))).await,
+        &hub,
+        "/?channel=a",
+        "a",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn under_a_cors_layer_a_script_of_another_origin_sees_the_cursor() {
+    let hub = hub();
+    let cors = CorsLayer::new()
+        .allow_origin(["http://page.example".parse().unwrap()])
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(tower_events::request::REQUEST_HEADERS)
+        .expose_headers(tower_events::request::EXPOSED_HEADERS);
+    let routes = Router::new().route_service("/events", events(&hub)).layer(cors.clone());
+    let server = serve(routes).await;
+    works(&server, &hub, "/events?channel=a", "a").await;
+    works(&serve(ServiceBuilder::new().layer(cors).service(events(&hub))).await, &hub, "/?channel=a", "a").await;
+    for http in BOTH {
+        let request = server.get("/events?channel=a&wait=0").over(http).header("origin", "http://page.example");
+        let answer = request.send().await.expect(200);
+        assert_eq!(answer.header("access-control-allow-origin"), "http://page.example");
+        let exposed = answer.header("access-control-expose-headers").to_ascii_lowercase();
+        for name in ["last-event-id", "events-reset", "events-closed", "link", "retry-after"] {
+            assert!(exposed.contains(name), "{exposed}");
+        }
+        let preflight = server
+            .request(Method::OPTIONS, "/events?channel=a")
+            .over(http)
+            .header("origin", "http://page.example")
+            .header("access-control-request-method", "GET")
+            .header("access-control-request-headers", "last-event-id,prefer");
+        let allowed = preflight.send().await.expect(200).header("access-control-allow-headers").to_ascii_lowercase();
+        assert!(allowed.contains("last-event-id") && allowed.contains("prefer"), "{allowed}");
+    }
+}
+
+#[tokio::test]
+async fn under_a_compression_layer_streams_are_left_alone_and_answers_shrink() {
+    let hub = hub();
+    hub.publish(&channel("a"), Event::text("x".repeat(10_000))).await.unwrap();
+    let routes = Router::new().route_service("/events", events(&hub)).layer(CompressionLayer::new());
+    let server = serve(routes).await;
+    works(&server, &hub, "/events?channel=a", "a").await;
+    for http in BOTH {
+        let mut stream =
+            server.get("/events?channel=a&after=earliest").over(http).header("accept-encoding", "gzip").sse().await;
+        assert!(!stream.headers.contains_key("content-encoding"));
+        assert_eq!(stream.next().await.data.len(), 10_000);
+        let request =
+            server.get("/events?channel=a&after=earliest&wait=0&limit=1").over(http).header("accept-encoding", "gzip");
+        let polled = request.send().await.expect(200);
+        assert_eq!(polled.header("content-encoding"), "gzip");
+        assert!(polled.body.len() < 1_000);
+    }
+}
+
+#[tokio::test]
+async fn under_a_compression_layer_that_is_told_to_compress_streams_each_event_is_flushed() {
+    let hub = hub();
+    let layer = CompressionLayer::new().compress_when(SizeAbove::new(0));
+    let server = serve(ServiceBuilder::new().layer(layer).service(events(&hub))).await;
+    for http in BOTH {
+        let request = server.get("/?channel=a").over(http).header("accept-encoding", "gzip");
+        let mut opened = request.header("accept", "text/event-stream").open().await;
+        assert_eq!(opened.headers["content-encoding"], "gzip");
+        // The opening block, then a piece for each event, without anything that follows to push it out.
+        assert!(opened.body.chunk().await.unwrap().is_some());
+        for _ in 0..3 {
+            hub.publish(&channel("a"), Event::text("x")).await.unwrap();
+            assert!(opened.body.chunk().await.unwrap().is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn under_a_timeout_layer_that_allows_the_wait() {
+    let hub = hub();
+    let layer = TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(60));
+    let routes = Router::new().route_service("/events", events(&hub)).layer(layer);
+    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+}
+
+#[tokio::test]
+async fn a_timeout_layer_leaves_streams_open_and_frees_the_polls_that_it_cuts() {
+    let hub = hub();
+    let layer = TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_millis(30));
+    let server = serve(ServiceBuilder::new().layer(layer).service(events(&hub))).await;
+    for http in BOTH {
+        let mut stream = server.get("/?channel=a").over(http).sse().await;
+        assert_eq!(server.get("/?channel=a").over(http).send().await.status, 503);
+        support::eventually("the poll is gone", || hub.stats().readers == 1).await;
+        hub.publish(&channel("a"), Event::text("x")).await.unwrap();
+        assert_eq!(stream.next().await.data, "x");
+    }
+}
+
+#[tokio::test]
+async fn under_a_body_limit_layer() {
+    let hub = hub();
+    let publish = PublishService::new(hub.clone(), Channels::from_query);
+    let routes = Router::new().route_service("/events", events(&hub)).route_service("/publish", publish.clone());
+    let limited = RequestBodyLimitLayer::new(100);
+    let server = serve(routes.layer(limited)).await;
+    works(&server, &hub, "/events?channel=a", "a").await;
+    let plain = serve(ServiceBuilder::new().layer(limited).service(publish)).await;
+    for http in BOTH {
+        for (server, path) in [(&server, "/publish?channel=a"), (&plain, "/?channel=a")] {
+            server.post(path, "text/plain", "x".repeat(100)).over(http).send().await.expect(200);
+            assert_eq!(server.post(path, "text/plain", "x".repeat(101)).over(http).send().await.status, 413);
+        }
+    }
+    // A body whose length is not announced is counted while it is read.
+    let mut raw = server.http1().await;
+    let head =
+        "POST /publish?channel=a HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+    raw.send(format!("{head}c8\r\n{}\r\n0\r\n\r\n", "x".repeat(200))).await;
+    raw.answer_to("POST").await.unwrap().problem(413);
+}
+
+#[tokio::test]
+async fn under_the_whole_stack_that_a_user_builds() {
+    let hub = hub();
+    let routes = Router::new()
+        .route_service("/events", events(&hub))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(60)))
+        .layer(RequestBodyLimitLayer::new(1 << 20))
+        .layer(CompressionLayer::new())
+        .layer(CorsLayer::permissive())
+        .layer(TraceLayer::new_for_http());
+    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+}
+
+#[tokio::test]
+async fn a_drain_lets_a_graceful_shutdown_finish() {
+    for http in BOTH {
+        let hub = hub();
+        let server = serve(Router::new().route_service("/events", events(&hub))).await;
+        let mut stream = server.get("/events?channel=a").over(http).sse().await;
+        stream.first_block().await;
+        let url = server.url("");
+        let poll = server.get("/events?channel=a").over(http).open();
+        let draining = async {
+            support::eventually("two readers", || hub.stats().readers == 2).await;
+            hub.drain(Duration::from_millis(10));
+        };
+        let (poll, ()) = tokio::join!(poll, draining);
+        assert_eq!(poll.status, 200, "{url}");
+        assert_eq!(poll.rest().await, b"[]");
+        assert!(stream.remaining().await.is_empty());
+        server.stop().await;
+        assert_eq!(hub.stats().readers, 0);
+    }
+}

@@ -1,0 +1,87 @@
+//! The checks of the fuzz targets, with random inputs on a stable compiler.
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a check that panics is a failed test")]
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../fuzz/checks.rs"]
+mod checks;
+
+use checks::{AnyRequest, Step};
+use proptest::{collection::vec, option, prelude::*};
+
+/// Texts that are awkward on an event stream.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "(?s).{0,60}",
+        "[\r\n :a]{0,20}",
+        "((data|id|event|retry|)(: ?|)[a-z0-9]{0,3}(\r\n|\n|\r|)){0,6}",
+        "[\u{feff}\u{0}\u{2028}\u{85}😀é\n]{0,10}",
+    ]
+}
+
+fn query() -> impl Strategy<Value = String> {
+    let name = "(channel|after|last_event_id|time|last|wait|limit|format|heartbeat|name|x)";
+    let value = "(a|b|earliest|latest|event|json|text|-?[0-9]{0,22}|[A-Za-z0-9_-]{28}|(%[0-9A-Fa-f]{2}){0,6}|[!-~&&[^#]]{0,12})";
+    let regex = format!("({name}={value}&?){{0,5}}");
+    proptest::string::string_regex(&regex).unwrap()
+}
+
+fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
+    let name = "(last-event-id|accept|prefer|idempotency-key|events-closed|content-type|x)";
+    let value = prop_oneof![
+        vec(any::<u8>(), 0..40),
+        "(wait=[0-9]{1,5}|true|text/plain|application/(json|x-ndjson)|text/event-stream;q=0[.][0-9]|[*]/[*]|\"k\")"
+            .prop_map(String::into_bytes),
+    ];
+    (name, value)
+}
+
+fn request() -> impl Strategy<Value = AnyRequest> {
+    let body = prop_oneof![
+        vec(any::<u8>(), 0..60),
+        "([{]\"data\":(1|null|\"x\")(,\"(name|time|key)\":(1|\"n\"|null))?[}]\n?){0,4}".prop_map(String::into_bytes),
+    ];
+    ("(GET|HEAD|OPTIONS|POST|POST|PUT)", query(), vec(header(), 0..5), body)
+        .prop_map(|(method, query, headers, body)| AnyRequest { method, query, headers, body })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (0..8_u8).prop_map(Step::Append),
+        3 => any::<u8>().prop_map(Step::Keyed),
+        4 => any::<u8>().prop_map(Step::Resume),
+        2 => Just(Step::Expecting),
+        1 => Just(Step::Close),
+        1 => (0..8_u8).prop_map(Step::Init),
+        1 => Just(Step::Delete),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_texts_and_names_come_out_of_a_stream_as_they_went_in(
+        events in vec((text(), option::of(prop_oneof![text(), "[a-z -]{1,8}"])), 0..8),
+        cut in 0..400_usize,
+    ) {
+        checks::sse_roundtrip(&events, cut);
+    }
+
+    #[test]
+    fn any_bytes_are_a_cursor_or_an_error(bytes in prop_oneof![vec(any::<u8>(), 0..80), "[A-Za-z0-9_-]{0,80}".prop_map(String::into_bytes)]) {
+        checks::cursor_parse(&bytes);
+    }
+
+    #[test]
+    fn any_positions_read_back_from_their_token(positions in vec(("[a-z]{1,3}", any::<u64>(), any::<u64>(), any::<u32>()), 0..40)) {
+        checks::token_roundtrip(&positions);
+    }
+
+    #[test]
+    fn no_request_is_a_panic_or_a_500(request in request()) {
+        checks::request_parse(&request);
+    }
+
+    #[test]
+    fn any_operations_leave_a_memory_store_as_a_plain_list_would_be(steps in vec(step(), 0..60), keep in 0..12_u8) {
+        checks::store_ops(&steps, keep);
+    }
+}
