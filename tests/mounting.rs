@@ -1,4 +1,5 @@
 //! The services under everything that users have: axum in each of its ways, hyper's connections, tower-http's layers.
+#![allow(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 mod support;
 

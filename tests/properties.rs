@@ -22,7 +22,7 @@ fn query() -> impl Strategy<Value = String> {
     let name = "(channel|after|last_event_id|time|last|wait|limit|format|heartbeat|name|x)";
     let value = "(a|b|earliest|latest|event|json|text|-?[0-9]{0,22}|[A-Za-z0-9_-]{28}|(%[0-9A-Fa-f]{2}){0,6}|[!-~&&[^#]]{0,12})";
     let regex = format!("({name}={value}&?){{0,5}}");
-    proptest::string::string_regex(&regex).unwrap()
+    proptest::string::string_regex(&regex).expect("a regular expression")
 }
 
 fn header() -> impl Strategy<Value = (String, Vec<u8>)> {

@@ -1,6 +1,11 @@
 //! Clients that people use, against the services: each follows a channel through a line that is cut again and again, and
 //! must see everything once and in order, the names, the reset and the end.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a helper that panics is a failed test")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a helper that panics is a failed test"
+)]
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -101,7 +106,7 @@ fn node(client: &'static str, url: String) -> Follower {
             _ = sender.send(serde_json::from_str(&line).expect("a line of follow.mjs"));
         }
         // The client has ended; its test says whether it should have.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
 }
 
