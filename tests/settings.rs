@@ -1,4 +1,5 @@
 //! Every setting of the services does what it says, as a client sees it.
+#![allow(clippy::expect_used, reason = "a helper that panics is a failed test")]
 
 mod support;
 
