@@ -1,5 +1,5 @@
 //! The hub, without HTTP: what a subscriber in the process sees.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod bounds;
 mod delivery;
