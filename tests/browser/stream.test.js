@@ -38,6 +38,15 @@ async function saw(page, wanted, resets = []) {
   assert.deepEqual(await page.evaluate(() => [window.seen, window.resets]), [wanted, resets]);
 }
 
+/** Waits until the server counts so many open streams and parked polls. */
+async function readers(url, wanted) {
+  const deadline = Date.now() + 20_000;
+  for (let is; is !== wanted; ) {
+    assert.ok(Date.now() < deadline, `${is} readers, not ${wanted}`);
+    is = (await (await fetch(`${url}/healthz`)).json()).readers;
+  }
+}
+
 for (const [transport, live] of BOTH) {
   test(`${transport}: a connection that is cut goes on after the last event`, options, async (t) => {
     const { server, way, page } = await setUp(t, transport);
@@ -115,6 +124,7 @@ test('the fallback goes on from the cursor that SSE left', options, async (t) =>
   const polls = way.requests.filter(({ accept }) => accept === 'application/json');
   assert.ok(resumed.lastEventId, 'EventSource resumed by itself first');
   assert.equal(polls[0].url.searchParams.get('after'), resumed.lastEventId);
+  await readers(server.url, 1); // the stream is not left open
 });
 
 test('SSE is taken up again where long polling was', options, async (t) => {
