@@ -99,19 +99,44 @@ test('a message that the server refuses says why, and can be sent again', option
   assert.equal(await page.locator('#log .failed').count(), 0);
 });
 
-test('a message that was stored although its answer was lost is written once', options, async (t) => {
+test('a message is pending until the stream brings it, whichever answer comes first', options, async (t) => {
   const { url } = await start(t, database(t));
   const page = await open(t, url);
+  const pending = page.locator('#log .pending');
+
+  let answer;
+  const answered = new Promise((resolve) => (answer = resolve));
+  await page.route('**/chat', async (route) => {
+    const response = await route.fetch();
+    await answered;
+    await route.fulfill({ response });
+  }, { times: 1 });
+  await write(page, 'Ada', 'stream first');
+  await shows(page, ['stream first']);
+  assert.equal(await pending.count(), 0);
+  answer();
+
+  await write(page, 'Ada', 'the server cuts the end off\u0085'); // a line break there, not here
+  await shows(page, ['stream first', 'the server cuts the end off']);
+  await pending.waitFor({ state: 'detached' });
+});
+
+test('a message that was stored although its answer was lost is written once', options, async (t) => {
+  const { url } = await start(t, database(t));
+  const page = await open(t);
+  await page.route('**/events?*', (route) => route.abort()); // no stream brings the message meanwhile
+  await page.goto(url);
   await page.route('**/chat', async (route) => {
     await route.fetch();
     await route.abort();
   }, { times: 1 });
   await write(page, 'Ada', 'once only');
-  await shows(page, ['once only']);
-  const again = page.getByRole('button', { name: 'Try again' });
-  if (await again.isVisible()) await again.click();
+  await page.getByRole('button', { name: 'Try again' }).click();
+  await page.locator('#log .pending:not(.failed)').waitFor();
   await write(page, 'Ada', 'next');
+  await page.unroute('**/events?*');
   await shows(page, ['once only', 'next']);
+  await page.locator('#log .pending').first().waitFor({ state: 'detached' });
 });
 
 for (const sse of ['hold', 'buffer', 'refuse']) {
