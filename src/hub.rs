@@ -54,6 +54,8 @@ mod topic;
 
 use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 pub(crate) use self::frame::{Form, Frame};
 use self::shared::Shared;
 pub use self::{
@@ -75,7 +77,7 @@ use crate::{
 
 /// Handle of one process on one store: publish, listen, subscribe, drain. Clones are cheap and share everything.
 ///
-/// Creating one needs no runtime; reading does.
+/// Creating one needs no runtime; reading does, one of tokio's with its timers on (`enable_all` or `#[tokio::main]`).
 pub struct Hub<S = AnyStore> {
     store: Arc<S>,
     shared: Arc<Shared>,
@@ -218,15 +220,15 @@ impl<S: Store> Hub<S> {
     /// The heads of these channels, in their order.
     ///
     /// # Errors
-    /// As [`Store::heads`].
+    /// As [`Store::heads`]; `Unavailable` also when it takes longer than [`HubOptions::read_timeout`].
     pub async fn heads(&self, channels: &Channels) -> Result<Vec<Head>, StoreError> {
-        self.store.heads(channels.as_slice()).await
+        self.shared.in_time(self.store.heads(channels.as_slice())).await
     }
 
     /// The resume position after everything that these channels hold now: "the page was rendered from state as of here".
     ///
     /// # Errors
-    /// As [`Store::heads`].
+    /// As [`Hub::heads`].
     pub async fn position(&self, channels: &Channels) -> Result<Cursors, StoreError> {
         let heads = self.heads(channels).await?;
         Ok(match heads.as_slice() {
@@ -243,8 +245,9 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped: the position moves only with what is returned.
     pub async fn listen(&self, subscription: Subscription) -> Result<Listened, SubscribeError> {
+        let began = Instant::now();
         let subscriber = self.subscribe(subscription.clone()).await?;
-        Ok(listen::listen(subscriber, &subscription).await?)
+        Ok(listen::listen(subscriber, &subscription, began).await?)
     }
 
     /// Subscribes. When it returns, every channel's start is decided: what is published from now on comes.

@@ -10,7 +10,7 @@ use futures_core::Stream as _;
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    task::JoinHandle,
+    task::{JoinHandle, consume_budget},
     time::{sleep, timeout},
 };
 
@@ -50,8 +50,12 @@ async fn follow_hints(shared: Weak<Shared>, store: AnyStore) {
     loop {
         let mut changes = pin!(store.changes());
         while let Some(change) = std::future::poll_fn(|cx| changes.as_mut().poll_next(cx)).await {
-            let Some(shared) = shared.upgrade() else { return };
-            take(&shared, change);
+            match shared.upgrade() {
+                Some(shared) => take(&shared, change),
+                None => return,
+            }
+            // Hints that are always there must not keep the others of this thread from running.
+            consume_budget().await;
         }
         // The contract says that changes never end.
         tracing::warn!("the store's changes ended; watching them anew");

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::{
     delivery::{Events, Reset},
@@ -54,14 +54,18 @@ impl Listened {
     }
 }
 
-/// Listens with a subscriber whose starts are decided.
-pub(super) async fn listen(mut subscriber: Subscriber, subscription: &Subscription) -> Result<Listened, StoreError> {
-    let deadline = Instant::now() + subscription.wait;
+/// Listens with a subscriber whose starts are decided; the wait is counted from when it `began`.
+pub(super) async fn listen(
+    mut subscriber: Subscriber,
+    subscription: &Subscription,
+    began: Instant,
+) -> Result<Listened, StoreError> {
+    let left = subscription.wait.saturating_sub(began.elapsed());
     let mut gathered = Gathered::new(subscription);
     let gather = poll_fn(|cx| gathered.poll(&mut subscriber, subscription, cx));
     if subscription.wait.is_zero() {
         gather.await?;
-    } else if let Ok(failed) = timeout_at(deadline, gather).await {
+    } else if let Ok(failed) = timeout(left, gather).await {
         failed?;
     }
     Ok(gathered.finish(&subscriber, subscription))

@@ -29,7 +29,7 @@ pub struct HubOptions {
     pub lingering: usize,
     /// How often the heads of followed channels are compared with the store's. Default 3 s.
     pub check_every: Duration,
-    /// How long a read of the store may take before it counts as failed. Default 10 s.
+    /// How long a read of the store may take, the wait for its turn included, before it counts as failed. Default 10 s.
     pub read_timeout: Duration,
     /// Most readers at once. Default: no bound.
     pub readers: usize,
@@ -87,7 +87,7 @@ impl HubOptions {
         Self { check_every: check_every.max(Duration::from_millis(1)), ..self }
     }
 
-    /// Sets how long a read of the store may take. A store that hangs is then as one that fails: requests are told to come
+    /// Sets how long a read of the store or of its heads may take. A store that hangs is then as one that fails: requests are told to come
     /// back, and streams end at an event boundary.
     #[must_use]
     pub fn read_timeout(self, read_timeout: Duration) -> Self {

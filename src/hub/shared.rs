@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
     pin::pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -36,7 +37,7 @@ pub(super) struct Shared {
     topics: Mutex<Topics>,
     /// How many readers there are.
     readers: AtomicUsize,
-    /// The last reader went while draining.
+    /// The last reader went.
     gone: Notify,
     /// Bounds the reads of the store.
     pub(super) reads: Semaphore,
@@ -183,9 +184,8 @@ pub(super) struct Reader(Arc<Shared>);
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let last = self.0.readers.fetch_sub(1, SeqCst) == 1;
-        // Only a drain waits, and it looks at the count after it has begun.
-        if last && self.0.drain.get().is_some() {
+        // Also without a drain: whether one has begun could be seen too late here, and it would wait for ever.
+        if self.0.readers.fetch_sub(1, SeqCst) == 1 {
             self.0.gone.notify_waiters();
         }
     }
@@ -236,7 +236,6 @@ impl Shared {
     }
 
     async fn read(self: &Arc<Self>, topic: &Arc<Topic>, start: Start) -> Answer {
-        let _permit = self.reads.acquire().await;
         let limit = match start {
             Start::Latest => Limit::POSITION,
             _ => self.options.page,
@@ -248,10 +247,18 @@ impl Shared {
     }
 
     async fn read_page(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        match timeout(self.options.read_timeout, self.store.read(channel, start, limit)).await {
-            Ok(page) => page,
-            Err(elapsed) => Err(StoreError::Unavailable(elapsed.into())),
-        }
+        // The wait for a turn counts too: reads that hang would else hold up all who come after them, one after the other.
+        self.in_time(async {
+            let _permit = self.reads.acquire().await;
+            self.store.read(channel, start, limit).await
+        })
+        .await
+    }
+
+    /// What `call` gives, unless it takes longer than a read may.
+    pub(super) async fn in_time<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let called = timeout(self.options.read_timeout, call).await;
+        called.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(elapsed.into())))
     }
 
     pub(super) fn advance_if(self: &Arc<Self>, advance: Advance, topic: &Arc<Topic>) {
@@ -269,12 +276,10 @@ impl Shared {
 async fn advance_topic(shared: Arc<Shared>, mut advancing: Advancing, mut from: Cursor) {
     let topic = advancing.topic.clone();
     loop {
-        let permit = shared.reads.acquire().await;
         match shared.read_page(topic.channel(), Start::After(from), shared.options.page).await {
             Ok(page) => topic.advance(&page),
             Err(error) => return tracing::warn!(channel = %topic.channel(), %error, "cannot follow the store"),
         }
-        drop(permit);
         match topic.go_on_advancing() {
             Some(next) => from = next,
             None => return advancing.is_done = true,

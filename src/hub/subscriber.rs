@@ -12,6 +12,7 @@ use futures_core::Stream;
 
 use super::{
     delivery::Delivery,
+    error::SubscribeError,
     leg::{Leg, Ready},
     shared::{Reader, Shared},
     subscription::Subscription,
@@ -89,16 +90,20 @@ impl Subscriber {
     }
 
     /// Waits until it is decided how every channel starts.
-    pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+    pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
         let mut started = Poll::Ready(Ok(()));
         for leg in &mut self.legs {
             match leg.look(cx) {
-                Ready::Failed(error) => return Poll::Ready(Err(error)),
+                Ready::Failed(error) => return Poll::Ready(Err(error.into())),
                 Ready::Reading => started = Poll::Pending,
                 _ => {}
             }
         }
-        started
+        // A store that hangs holds no drain up. Registered first, then looked: either this sees it, or it wakes this.
+        match self.drain_hint().filter(|_| started.is_pending()) {
+            Some(retry) => Poll::Ready(Err(SubscribeError::Draining { retry })),
+            None => started,
+        }
     }
 
     /// The legs, from the one whose turn it is.

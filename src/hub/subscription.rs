@@ -67,7 +67,8 @@ impl Subscription {
         Self { from: From::Unknown, ..self }
     }
 
-    /// Sets how long [`Hub::listen`](crate::Hub::listen) waits for a first event; zero answers with what is there.
+    /// Sets how long [`Hub::listen`](crate::Hub::listen) waits for a first event; zero answers with what is there,
+    /// [`Duration::MAX`] waits until something comes.
     #[must_use]
     pub fn wait(self, wait: Duration) -> Self {
         Self { wait, ..self }

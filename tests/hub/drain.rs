@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use tower_events::{Delivery, Hub, MemoryStore, Stats, SubscribeError, Subscription};
+use tower_events::{Delivery, Hub, MemoryStore, Stats, SubscribeError, Subscription, testing::FaultStore};
 
 use super::*;
 
@@ -89,4 +89,20 @@ async fn a_thousand_readers_that_go_leave_nothing_behind() {
     assert!(hub.stats().lingering > 0, "long polls come back");
     tokio::time::sleep(hub.options().linger + hub.options().check_every * 2).await;
     assert_eq!(hub.stats(), Stats::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_still_waits_for_the_store_is_ended_too() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::new(store);
+    let reads = faults.hold_reads();
+    let subscribing = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.subscribe(Subscription::new(channel("a"))).await.map(drop) }
+    });
+    reads.reached_by(1).await;
+    let before = tokio::time::Instant::now();
+    hub.drain(WINDOW).await;
+    assert!(matches!(subscribing.await.unwrap(), Err(SubscribeError::Draining { .. })));
+    assert_eq!(before.elapsed(), Duration::ZERO);
 }

@@ -1,11 +1,16 @@
 //! A store that fails, and one that other processes write to: nothing lost, nothing twice, every loss announced.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use futures_core::Stream;
 use tokio::time::Instant;
 use tower_events::{
     AnyStore, Hub, HubOptions, MemoryStore, Store, StoreError, SubscribeError, Subscription,
-    store::{Append, Limit, Reason, Start},
+    store::{Append, Appended, Change, Expect, Head, Limit, Page, Reason, Start},
     testing::{FaultStore, Faults},
 };
 
@@ -187,6 +192,80 @@ async fn a_store_that_hangs_is_as_one_that_fails() {
     assert_eq!(start.elapsed(), hub.options().read_timeout);
     drop(reads);
     assert!(hub.subscribe(Subscription::new(channel("a"))).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_waits_for_its_turn_is_given_up_in_time_too() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::with_options(store, HubOptions::default().reads(1));
+    let _reads = faults.hold_reads();
+    let start = Instant::now();
+    let subscribe = |name: &str| {
+        let (hub, subscription) = (hub.clone(), Subscription::new(channel(name)));
+        tokio::spawn(async move { hub.subscribe(subscription).await.map(drop) })
+    };
+    for subscribing in ["a", "b", "c"].map(subscribe) {
+        assert!(matches!(subscribing.await.unwrap(), Err(SubscribeError::Store(StoreError::Unavailable(_)))));
+    }
+    assert_eq!(start.elapsed(), hub.options().read_timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_are_given_up_in_time_too() {
+    let (hub, faults, _) = faulty();
+    let _heads = faults.hold_heads();
+    let start = Instant::now();
+    assert!(matches!(hub.heads(&channel("a").into()).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(start.elapsed(), hub.options().read_timeout);
+}
+
+/// A store whose hints never stop, and never wait.
+#[derive(Clone)]
+struct Chatty(MemoryStore);
+
+struct Chatter;
+
+impl Stream for Chatter {
+    type Item = Change;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Change>> {
+        Poll::Ready(Some(Change::Resync))
+    }
+}
+
+impl Store for Chatty {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.0.append(channel, append).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        self.0.read(channel, start, limit).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.0.heads(channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.0.init(channel, events, expect).await
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.0.delete(channel).await
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        Chatter
+    }
+}
+
+#[tokio::test]
+async fn hints_that_never_stop_do_not_stop_others() {
+    let store = MemoryStore::default();
+    let hub = Hub::new(Chatty(store.clone()));
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    append(&store, ["told of by a Resync only"]).await;
+    assert_eq!(texts(&mut subscriber).await, ["told of by a Resync only"]);
 }
 
 #[tokio::test(start_paused = true)]

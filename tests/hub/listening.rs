@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower_events::{Hub, MemoryStore, Subscription, store::Start};
+use tower_events::{Hub, MemoryStore, Subscription, store::Start, testing::FaultStore};
 
 use super::*;
 
@@ -23,6 +23,24 @@ async fn returns_none_when_its_wait_is_over() {
     let at_once = Subscription::new(channel("a")).wait(Duration::ZERO);
     assert!(hub.listen(at_once).await.unwrap().entries().is_empty());
     assert_eq!(before.elapsed(), Duration::from_secs(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_covers_the_stores_answer_and_may_be_endless() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::new(store);
+    faults.delay(Duration::from_secs(2));
+    let before = Instant::now();
+    let wait = Subscription::new(channel("a")).wait(Duration::from_secs(7));
+    assert!(hub.listen(wait).await.unwrap().entries().is_empty());
+    assert_eq!(before.elapsed(), Duration::from_secs(7));
+    let endless = tokio::spawn({
+        let (hub, subscription) = (hub.clone(), Subscription::new(channel("a")).wait(Duration::MAX));
+        async move { hub.listen(subscription).await.unwrap() }
+    });
+    tokio::time::sleep(Duration::from_secs(1_000_000)).await;
+    publish(&hub, "a", "at last").await;
+    assert_eq!(endless.await.unwrap().entries().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
