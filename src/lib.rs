@@ -44,6 +44,11 @@ pub mod sse;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
+// So that the README's code is compiled with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 pub use self::{
     body::Body,
     channel::{Channel, Channels},
