@@ -47,7 +47,10 @@ impl Cursors {
     pub fn position(&self, channel: &Channel) -> Option<Cursor> {
         match &self.0 {
             Repr::One(cursor) => Some(*cursor),
-            Repr::Many(named) => named.iter().find(|(name, _)| *name == short(channel)).map(|(_, cursor)| *cursor),
+            Repr::Many(named) => {
+                let wanted = short(channel);
+                named.iter().find(|(name, _)| *name == wanted).map(|(_, cursor)| *cursor)
+            }
         }
     }
 
