@@ -34,8 +34,6 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 pub use self::future::{Responding, ResponseFuture};
-use crate::sse::SseBody;
-
 /// What the services answer with: nothing, some bytes, or a stream of events. Never fails: a stream that cannot go on ends.
 ///
 /// Dropping it is the normal end of a stream, and frees all that the reader held.
@@ -48,18 +46,21 @@ enum Repr {
     Empty,
     Full(Bytes),
     // Boxed, for a body is moved through many layers, and most are not streams.
-    Sse(Box<SseBody>),
+    Stream(Pin<Box<Stream>>),
 }
+
+/// Whatever streams; here it is known only as a body.
+type Stream = dyn http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync;
 
 impl Body {
     pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
         Self(Repr::Full(bytes.into()))
     }
-}
 
-impl From<SseBody> for Body {
-    fn from(stream: SseBody) -> Self {
-        Self(Repr::Sse(Box::new(stream)))
+    pub(crate) fn stream(
+        stream: impl http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Repr::Stream(Box::pin(stream)))
     }
 }
 
@@ -76,7 +77,7 @@ impl http_body::Body for Body {
                 *repr = Repr::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Repr::Sse(stream) => Pin::new(stream.as_mut()).poll_frame(cx),
+            Repr::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
     }
 
@@ -84,7 +85,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Repr::Empty => true,
             Repr::Full(bytes) => bytes.is_empty(),
-            Repr::Sse(stream) => stream.is_end_stream(),
+            Repr::Stream(stream) => stream.is_end_stream(),
         }
     }
 
@@ -92,7 +93,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Repr::Empty => SizeHint::with_exact(0),
             Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Repr::Sse(stream) => stream.size_hint(),
+            Repr::Stream(stream) => stream.size_hint(),
         }
     }
 }
@@ -102,7 +103,7 @@ impl fmt::Debug for Body {
         f.write_str(match &self.0 {
             Repr::Empty => "Body::Empty",
             Repr::Full(_) => "Body::Full",
-            Repr::Sse(_) => "Body::Sse",
+            Repr::Stream(_) => "Body::Stream",
         })
     }
 }

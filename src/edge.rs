@@ -1,8 +1,11 @@
 //! What the reading services share: decides what a request is and what it asks for. Answers nothing but the requests that
 //! every service answers alike.
 
+mod object;
+
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
+pub(crate) use self::object::{OBJECTS, object};
 use crate::{
     body::Body,
     channel::{Channel, Channels},
@@ -10,7 +13,7 @@ use crate::{
     error::InvalidChannels,
     hub::{Hub, Subscription},
     problem::Problem,
-    request::{Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, negotiate, read},
+    request::{Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, kept, negotiate, read},
     store::Head,
 };
 
@@ -72,7 +75,8 @@ pub(crate) struct Asked {
     pub(crate) media: Media,
     pub(crate) channels: Channels,
     pub(crate) read: Read,
-    pub(crate) query: String,
+    /// What the address of the next page keeps of this one's; a stream has none.
+    pub(crate) kept: String,
 }
 
 impl Asked {
@@ -154,8 +158,11 @@ fn decide(
     let read = read(request).map_err(Problem::from);
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
-            let query = request.uri.query().unwrap_or_default().to_owned();
-            Decision::Serve(Asked { verb, media, channels, read, query })
+            let kept = match media {
+                Media::Json => kept(request.uri.query().unwrap_or_default()),
+                Media::Sse => String::new(),
+            };
+            Decision::Serve(Asked { verb, media, channels, read, kept })
         }
         (Err(problem), Ok(Read { begin: Begin::Resume(cursors), .. })) => {
             Decision::RefuseMedia(media, verb, problem, Some(cursors))

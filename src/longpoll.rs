@@ -26,7 +26,6 @@
 //! ```
 
 mod answer;
-mod encode;
 mod options;
 
 use std::{
@@ -38,8 +37,8 @@ use std::{
 use http::{Method, Request, Response};
 use tower_service::Service;
 
+pub(crate) use self::answer::answer;
 pub use self::options::LongPollOptions;
-pub(crate) use self::{answer::answer, encode::object};
 use crate::{
     body::{Body, Responding, ResponseFuture},
     edge::{ALLOW, Decision, Edge, finish, options as allow},

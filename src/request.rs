@@ -36,7 +36,7 @@ mod resolver;
 
 pub(crate) use self::{
     accept::{Media, Offer, negotiate},
-    link::next_link,
+    link::{kept, next_link},
     list::{parameters, trim, word},
     query::{number, pairs},
     read::{Begin, Format, Heartbeat, Read, Wait, read},

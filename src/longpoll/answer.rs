@@ -6,11 +6,11 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::{LongPollOptions, encode::OBJECTS, options::OnReset};
+use super::{LongPollOptions, options::OnReset};
 use crate::{
     body::Body,
     cursor::{Cursor, Cursors},
-    edge::{Asked, Verb, insert_position},
+    edge::{Asked, OBJECTS, Verb, insert_position},
     hub::{Frame, Hub, Listened, Reset, SubscribeError},
     problem::{Problem, retry_after},
     request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Wait, next_link},
@@ -126,7 +126,7 @@ fn array_headers(headers: &mut HeaderMap, asked: &Asked, cursors: &Cursors) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     insert_position(headers, cursors);
-    headers.extend(next_link(&asked.query, cursors).map(|link| (header::LINK, link)));
+    headers.extend(next_link(&asked.kept, cursors).map(|link| (header::LINK, link)));
 }
 
 /// `trimmed`, or with several channels `trimmed;channel="a%20b"`.
@@ -198,7 +198,7 @@ mod tests {
             media: Media::Json,
             channels: Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap(),
             read: Read { begin: Begin::Start(Start::Latest), wait, limit, format: None, heartbeat: None },
-            query: String::new(),
+            kept: String::new(),
         }
     }
 

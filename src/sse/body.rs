@@ -269,6 +269,12 @@ impl http_body::Body for SseBody {
     }
 }
 
+impl From<SseBody> for Body {
+    fn from(stream: SseBody) -> Self {
+        Self::stream(stream)
+    }
+}
+
 impl fmt::Debug for SseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SseBody").field("stage", &self.stage).finish_non_exhaustive()

@@ -7,8 +7,8 @@ use std::{fmt::Display, io::Write as _};
 use serde::Serialize;
 
 use crate::{
+    edge::object,
     hub::{Closed, Form, Reset},
-    longpoll::object,
     request::Format,
     store::Entry,
 };

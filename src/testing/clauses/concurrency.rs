@@ -12,6 +12,7 @@ use super::super::{
     harness::Harness,
 };
 use crate::{
+    channel::Channel,
     event::Event,
     store::{Append, Expect, Limit, Outcome, Reason, Retention, Start, Store, StoreError},
 };
@@ -130,7 +131,7 @@ pub async fn a_dropped_append_happened_whole_or_not_at_all<H: Harness>(harness: 
 }
 
 /// Polls at most so often, whether woken or not, letting other tasks run in between. Says whether it came to an end.
-async fn poll_and_drop<S: Store>(store: &S, channel: &crate::Channel, append: Append, polls: usize) -> bool {
+async fn poll_and_drop<S: Store>(store: &S, channel: &Channel, append: Append, polls: usize) -> bool {
     let mut future = pin!(store.append(channel, append));
     for _ in 0..polls {
         let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));

@@ -1,4 +1,5 @@
-//! An entry as the long poll's JSON object. A pure function of the entry.
+//! An entry as a JSON object: an element of a long poll's array, or the datum of a stream's event. A pure function of the
+//! entry.
 
 use serde::Serialize;
 
