@@ -1,5 +1,5 @@
 // The light form of `cargo deny check licenses bans sources`, for machines without cargo-deny: every package that the
-// crate or its tests use comes from crates.io or this repository and has a licence that deny.toml allows.
+// crate or its tests use comes from a registry or this repository and has a licence that deny.toml allows.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -40,7 +40,7 @@ const { packages, workspace_members: ours } = JSON.parse(
 );
 const foreign = packages.filter(({ id }) => !ours.includes(id));
 const wrong = foreign.filter(({ license, source }) =>
-  !accepts(license ?? 'none') || source !== 'registry+https://github.com/rust-lang/crates.io-index');
+  !accepts(license ?? 'none') || !source?.startsWith('registry+'));
 for (const { name, version, license, source } of wrong) console.error(`${name} ${version}: ${license}, from ${source}`);
 if (!foreign.length || wrong.length) process.exit(1);
 console.log(`${foreign.length} packages, each under one of: ${[...allowed].join(', ')}`);
