@@ -65,13 +65,25 @@ struct State {
 }
 
 impl Fetch {
-    /// The answer, or `None` and `cx` is woken when it is there.
-    pub(super) fn poll(&self, cx: &Context<'_>) -> Option<Answer> {
+    /// The answer, or `None` and `cx` is woken when it is there. `place` is the caller's own, `None` at first: so that of
+    /// the many who may share a read nobody looks for himself.
+    pub(super) fn poll(&self, place: &mut Option<usize>, cx: &Context<'_>) -> Option<Answer> {
         let mut state = lock(&self.state);
-        if state.answer.is_none() && !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.wakers.push(cx.waker().clone());
+        if let Some(answer) = &state.answer {
+            return Some(answer.clone());
         }
-        state.answer.clone()
+        let replaced = match place.and_then(|at| state.wakers.get_mut(at)) {
+            Some(same) if same.will_wake(cx.waker()) => None,
+            Some(other) => Some(std::mem::replace(other, cx.waker().clone())),
+            None => {
+                *place = Some(state.wakers.len());
+                state.wakers.push(cx.waker().clone());
+                None
+            }
+        };
+        drop(state);
+        drop(replaced);
+        None
     }
 
     pub(super) fn driven_by(&self, task: AbortHandle) {
@@ -146,5 +158,41 @@ impl fmt::Debug for Fetch {
 impl fmt::Debug for Fetches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetches").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(tower_events_loom)))]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn whoever_waits_has_one_place_and_is_woken_as_he_last_asked() {
+        let fetch = Fetch::default();
+        let [first, second, other] = [(); 3].map(|()| Arc::new(Count::default()));
+        let (mut one, mut two) = (None, None);
+        for (place, waker) in [(&mut one, &first), (&mut two, &other)] {
+            assert!(fetch.poll(place, &Context::from_waker(&waker.clone().into())).is_none());
+        }
+        for waker in [&first, &second, &second] {
+            assert!(fetch.poll(&mut one, &Context::from_waker(&waker.clone().into())).is_none());
+        }
+        assert_eq!(lock(&fetch.state).wakers.len(), 2);
+        fetch.complete(Err(Arc::new(StoreError::Unavailable("a test".into()))));
+        assert_eq!([first, second, other].map(|count| count.0.load(Relaxed)), [0, 1, 1]);
+        assert!(fetch.poll(&mut one, &Context::from_waker(Waker::noop())).is_some());
     }
 }

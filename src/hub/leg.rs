@@ -30,8 +30,8 @@ enum Next {
     Begin(ChannelStart),
     /// Goes on after `cursor`. `verified` is the topic's version at which the store confirmed that nothing follows.
     At { cursor: Cursor, verified: Option<u64> },
-    /// A read is under way; `version` is the topic's when it began.
-    Reading { fetch: Arc<Fetch>, reset: Option<Reason>, version: u64 },
+    /// A read is under way; `version` is the topic's when it began, `place` this leg's among those who wait for it.
+    Reading { fetch: Arc<Fetch>, place: Option<usize>, reset: Option<Reason>, version: u64 },
     /// A page that is being handed out: the reset first, then its batches from `batch` on.
     Page { fetched: Arc<Fetched>, reset: Option<Reason>, batch: usize },
     /// The end was handed out, or the store failed.
@@ -81,29 +81,31 @@ impl Leg {
     /// What there is to hand out. Looking takes nothing: it is there until it is taken.
     pub(super) fn look(&mut self, cx: &Context<'_>) -> Ready {
         loop {
-            match &self.next {
-                Next::Begin((start, reset)) => self.next = self.read(*start, *reset),
-                Next::At { cursor, verified } => match self.seat.topic.poll(self.seat.slot, *cursor, cx) {
+            match self.next {
+                Next::Begin((start, reset)) => self.next = self.read(start, reset),
+                Next::At { cursor, verified } => match self.seat.topic.poll(self.seat.slot, cursor, cx) {
                     Seen::Batch(batch) => return Ready::Batch(batch),
                     Seen::CaughtUp { closed: false } => return Ready::Parked,
-                    Seen::CaughtUp { closed: true } => return Ready::Closed(self.closed(*cursor)),
-                    Seen::Elsewhere { version } if *verified == Some(version) => return Ready::Parked,
-                    Seen::Elsewhere { .. } => self.next = self.read(Start::After(*cursor), None),
+                    Seen::CaughtUp { closed: true } => return Ready::Closed(self.closed(cursor)),
+                    Seen::Elsewhere { version } if verified == Some(version) => return Ready::Parked,
+                    Seen::Elsewhere { .. } => self.next = self.read(Start::After(cursor), None),
                 },
-                Next::Reading { fetch, reset, version } => {
+                Next::Reading { ref fetch, ref mut place, reset, version } => {
                     // Registered here too, so that whatever wakes all readers wakes this one.
                     self.seat.topic.register(self.seat.slot, cx);
-                    match fetch.poll(cx) {
+                    match fetch.poll(place, cx) {
                         None => return Ready::Reading,
                         Some(Err(error)) => {
                             self.next = Next::Ended;
                             return Ready::Failed(StoreError::shared(error));
                         }
-                        Some(Ok(fetched)) => self.next = self.turn_to(fetched, *reset, *version),
+                        Some(Ok(fetched)) => self.next = self.turn_to(fetched, reset, version),
                     }
                 }
-                Next::Page { fetched, reset: Some(reason), .. } => return Ready::Reset(self.reset(fetched, *reason)),
-                Next::Page { fetched, reset: None, batch } => match fetched.batches.get(*batch) {
+                Next::Page { ref fetched, reset: Some(reason), .. } => {
+                    return Ready::Reset(self.reset(fetched, reason));
+                }
+                Next::Page { ref fetched, reset: None, batch } => match fetched.batches.get(batch) {
                     Some(batch) => return Ready::Batch(batch.clone()),
                     None => self.next = Next::At { cursor: fetched.next, verified: None },
                 },
@@ -140,7 +142,7 @@ impl Leg {
     fn read(&self, start: Start, reset: Option<Reason>) -> Next {
         // The version comes first: a change during the read makes it one that was not verified.
         let version = self.seat.topic.version();
-        Next::Reading { fetch: self.seat.shared.fetch(&self.seat.topic, start), reset, version }
+        Next::Reading { fetch: self.seat.shared.fetch(&self.seat.topic, start), place: None, reset, version }
     }
 
     fn turn_to(&mut self, fetched: Arc<Fetched>, reset: Option<Reason>, version: u64) -> Next {
