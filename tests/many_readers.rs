@@ -3,11 +3,18 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
+use http_body::Body as _;
 use support::{Server, Sse, serve, serve_in_memory};
 use tokio::task::JoinSet;
-use tower_events::{Channel, Channels, Event, EventService, Hub, MemoryStore, SseBody, Stats};
+use tower_events::{
+    Channel, Channels, Event, EventService, Hub, MemoryStore, SseBody, Stats, Subscription, store::Start,
+};
 
 const EACH: usize = 1_000;
 
@@ -108,4 +115,24 @@ async fn a_drain_ends_a_thousand_of_each_at_once() {
 #[test]
 fn the_body_of_a_stream_stays_small() {
     assert!(size_of::<SseBody>() <= 400, "{} bytes", size_of::<SseBody>());
+}
+
+/// A server takes all that a body has and a socket takes, megabytes of it, before it looks at another connection.
+#[tokio::test]
+async fn who_catches_up_gives_way_to_others() {
+    let (hub, _) = app();
+    let texts = (0..40).map(|_| Event::text("x".repeat(60 << 10)));
+    hub.publish_all(&channel(), texts).await.unwrap();
+    let mut body = hub.sse(Subscription::new(channel()).start(Start::Earliest)).await.unwrap();
+    let (mut burst, mut all) = (0, 0);
+    while all < 40 * (60 << 10) {
+        let frame = poll_fn(|cx| {
+            let polled = Pin::new(&mut body).poll_frame(cx);
+            burst = if polled.is_pending() { 0 } else { burst };
+            polled
+        });
+        let bytes = frame.await.unwrap().unwrap().into_data().unwrap().len();
+        (burst, all) = (burst + bytes, all + bytes);
+        assert!(burst <= 320 << 10, "{burst} bytes at once");
+    }
 }

@@ -46,6 +46,8 @@ pub struct SseBody {
     retry_due: bool,
     /// The `stream-ping` at the start has yet to be sent.
     greeting_due: bool,
+    /// What was given out since this last waited, in bytes.
+    burst: usize,
     stage: Stage,
 }
 
@@ -79,6 +81,7 @@ impl SseBody {
             retry_ms: millis(jittered(options.retry)),
             retry_due: true,
             greeting_due: options.beat == Heartbeat::Event,
+            burst: 0,
             stage: Stage::Opening,
         }
     }
@@ -257,7 +260,17 @@ impl http_body::Body for SseBody {
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.get_mut().poll_chunk(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+        let this = self.get_mut();
+        // A server takes all that a socket takes before it looks at another connection, which for one who catches up are
+        // megabytes. Those who keep up shall not wait for that.
+        if this.burst >= BURST {
+            this.burst = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let chunk = this.poll_chunk(cx);
+        this.burst = if let Poll::Ready(Some(chunk)) = &chunk { this.burst + chunk.len() } else { 0 };
+        chunk.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -293,6 +306,9 @@ pub(super) fn push_token(out: &mut Vec<u8>, token: &Cursors) {
 pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// How much is given out before others have their turn, in bytes.
+const BURST: usize = 256 << 10;
 
 /// From this size on, in bytes, a copy costs more than a chunk of its own.
 const LARGE: usize = 8 << 10;
