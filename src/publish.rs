@@ -27,7 +27,7 @@
 //!     let user = request.extensions.get::<User>().ok_or(Rejection::unauthorized("Bearer"))?;
 //!     Channels::from_query(request)?.all_allowed(|channel| channel.as_str() == user.name)
 //! }
-//! let service = PublishService::new(Hub::new(MemoryStore::default()), may_write).max_body(64 << 10);
+//! let service = PublishService::new(Hub::new(MemoryStore::default()), may_write).max_body(64 << 10).max_events(100);
 //! # drop(service);
 //! ```
 
@@ -70,18 +70,25 @@ pub struct PublishService<S = AnyStore> {
     hub: Hub<S>,
     resolver: SharedResolver,
     max_body: usize,
+    max_events: usize,
 }
 
 impl<S: Store> PublishService<S> {
     /// Appends to the channel that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self { hub, resolver: SharedResolver::new(resolver), max_body: 1 << 20 }
+        Self { hub, resolver: SharedResolver::new(resolver), max_body: 1 << 20, max_events: 10_000 }
     }
 
     /// Sets the most bytes of one body. Default 1 MiB.
     #[must_use]
     pub fn max_body(self, max_body: usize) -> Self {
         Self { max_body, ..self }
+    }
+
+    /// Sets the most events of one `application/x-ndjson` body; at least 1. Default 10 000.
+    #[must_use]
+    pub fn max_events(self, max_events: usize) -> Self {
+        Self { max_events: max_events.max(1), ..self }
     }
 
     async fn respond<B>(self, request: Parts, body: B) -> Response<Body>
@@ -107,7 +114,7 @@ impl<S: Store> PublishService<S> {
             (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
             (body, _) => body?,
         };
-        Ok(match batch(head, body)? {
+        Ok(match batch(head, body, self.max_events)? {
             Batch::One(append) => one(&self.hub.append(&channel, append).await?),
             Batch::Several(append) => several(&self.hub.append(&channel, append).await?),
         })
@@ -147,13 +154,17 @@ where
 
 impl<S> Clone for PublishService<S> {
     fn clone(&self) -> Self {
-        Self { hub: self.hub.clone(), resolver: self.resolver.clone(), max_body: self.max_body }
+        let Self { hub, resolver, max_body, max_events } = self;
+        Self { hub: hub.clone(), resolver: resolver.clone(), max_body: *max_body, max_events: *max_events }
     }
 }
 
 impl<S> fmt::Debug for PublishService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PublishService").field("max_body", &self.max_body).finish_non_exhaustive()
+        f.debug_struct("PublishService")
+            .field("max_body", &self.max_body)
+            .field("max_events", &self.max_events)
+            .finish_non_exhaustive()
     }
 }
 

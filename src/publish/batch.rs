@@ -21,14 +21,15 @@ pub(super) enum Batch {
     Several(Append),
 }
 
-pub(super) fn batch(head: Head, body: Bytes) -> Result<Batch, Problem> {
+/// At most `most` events.
+pub(super) fn batch(head: Head, body: Bytes, most: usize) -> Result<Batch, Problem> {
     let close = |append: Append| if head.close == Close::Close { append.closing() } else { append };
     if body.is_empty() && head.close == Close::Close {
         return Ok(Batch::Several(close(Append::new([]))));
     }
     let data = match head.media {
         Err(problem) => return Err(problem),
-        Ok(Media::Lines) => return Ok(Batch::Several(close(Append::new(lines(&head, &body)?)))),
+        Ok(Media::Lines) => return Ok(Batch::Several(close(Append::new(lines(&head, &body, most)?)))),
         Ok(Media::Json) => Data::from_json(&body).map_err(malformed)?,
         Ok(Media::Text) => Data::text_from_utf8(body)
             .map_err(|at| Problem::from(BadParameter::new("body", format!("is not UTF-8: {at}"))))?,
@@ -41,10 +42,21 @@ pub(super) fn batch(head: Head, body: Bytes) -> Result<Batch, Problem> {
 }
 
 /// One event a line (`application/x-ndjson`); blank lines are skipped, yet counted, so that numbers are those of an editor.
-fn lines(head: &Head, body: &[u8]) -> Result<Vec<Event>, Problem> {
+fn lines(head: &Head, body: &[u8], most: usize) -> Result<Vec<Event>, Problem> {
     let numbered = body.split(|&byte| byte == b'\n').map(trim).zip(1_u64..);
-    let filled = numbered.filter(|(line, _)| !line.is_empty());
-    filled.map(|(line, number)| event(head, line, number).map_err(|problem| problem.member("line", number))).collect()
+    let mut filled = numbered.filter(|(line, _)| !line.is_empty());
+    let event = |(line, number)| event(head, line, number).map_err(|problem: Problem| problem.member("line", number));
+    let events = filled.by_ref().take(most).map(event).collect::<Result<_, _>>()?;
+    match filled.next() {
+        None => Ok(events),
+        Some((_, number)) => Err(too_many(most).member("line", number)),
+    }
+}
+
+/// Each event costs a store and its readers far more than the few bytes that a short line has.
+fn too_many(most: usize) -> Problem {
+    let detail = format!("more events than are taken at once: at most {most}");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).kind("too-large").parameter("body")
 }
 
 fn event(head: &Head, line: &[u8], number: u64) -> Result<Event, Problem> {
@@ -131,7 +143,7 @@ mod tests {
     }
 
     fn events(head: Head, body: &str) -> Result<Vec<Event>, (u16, String)> {
-        match batch(head, Bytes::copy_from_slice(body.as_bytes())) {
+        match batch(head, Bytes::copy_from_slice(body.as_bytes()), 4) {
             Ok(Batch::One(append) | Batch::Several(append)) => Ok(append.events),
             Err(problem) => Err((problem.status().as_u16(), format!("{problem:?}"))),
         }
@@ -147,7 +159,7 @@ mod tests {
         for bad in ["", "{", "1 2", "{\"a\":1}x"] {
             assert_eq!(events(head(Media::Json, None), bad).unwrap_err().0, 400, "{bad}");
         }
-        assert!(batch(head(Media::Text, None), Bytes::from_static(b"\xff")).is_err());
+        assert!(batch(head(Media::Text, None), Bytes::from_static(b"\xff"), 1).is_err());
     }
 
     #[test]
@@ -191,13 +203,22 @@ mod tests {
     }
 
     #[test]
+    fn the_events_of_a_body_are_bounded() {
+        let lines = |count| "{\"data\":1}\n\n".repeat(count);
+        assert_eq!(events(head(Media::Lines, None), &lines(4)).unwrap().len(), 4);
+        let (status, text) = events(head(Media::Lines, None), &lines(5)).unwrap_err();
+        assert_eq!(status, 413);
+        assert!(text.contains("at most 4") && text.contains("\"line\": Number(9)"), "{text}");
+    }
+
+    #[test]
     fn an_empty_body_can_only_close() {
         let closing = |media| Head { close: Close::Close, ..head(media, None) };
         for media in [Media::Json, Media::Text, Media::Lines] {
-            let Ok(Batch::Several(append)) = batch(closing(media), Bytes::new()) else { panic!("{media:?}") };
+            let Ok(Batch::Several(append)) = batch(closing(media), Bytes::new(), 1) else { panic!("{media:?}") };
             assert!(append.close && append.events.is_empty());
         }
-        let Ok(Batch::One(append)) = batch(closing(Media::Json), Bytes::from_static(b"1")) else { panic!() };
+        let Ok(Batch::One(append)) = batch(closing(Media::Json), Bytes::from_static(b"1"), 1) else { panic!() };
         assert!(append.close && append.events.len() == 1);
     }
 
@@ -205,7 +226,7 @@ mod tests {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..120)) {
             for media in [Media::Json, Media::Text, Media::Lines] {
-                let _ = batch(head(media, Some("k")), Bytes::from(body.clone()));
+                let _ = batch(head(media, Some("k")), Bytes::from(body.clone()), 10);
             }
         }
     }
