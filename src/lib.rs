@@ -49,6 +49,9 @@ pub mod testing;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(feature = "file")]
+#[cfg_attr(docsrs, doc(cfg(feature = "file")))]
+pub use self::stores::file::FileStore;
 pub use self::{
     body::Body,
     channel::{Channel, Channels},

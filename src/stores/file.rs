@@ -1,0 +1,226 @@
+//! A store in one file that several processes share: one publishes, others listen, in any order of starting and ending.
+//! Feature `file`. The file is an SQLite database in WAL mode.
+//!
+//! The default keeps, per channel, 1 000 events, 1 hour and 8 MiB ([`Retention::default`](crate::Retention)):
+//!
+//! ```
+//! use tower_events::{Channel, Event, FileStore, Store, store::{Append, Limit, Start}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = std::env::temp_dir().join(format!("tower-events-doc-{}", std::process::id()));
+//! # let path = dir.join("made/if/missing/events.db");
+//! let room = Channel::new("room:1")?;
+//! let before = FileStore::open(&path)?.read(&room, Start::Latest, Limit::POSITION).await?;
+//! FileStore::open(&path)?.append(&room, Append::new([Event::text("hello")])).await?;
+//!
+//! let another_process = FileStore::open(&path)?;
+//! let page = another_process.read(&room, Start::After(before.next), Limit::default()).await?;
+//! assert_eq!(page.entries[0].data.as_text(), Some("hello"));
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Customised, for events that must not be lost with the power:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_events::{FileStore, Retention, stores::file::Durability};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let path = std::env::temp_dir().join(format!("tower-events-doc-power-{}.db", std::process::id()));
+//! let store = FileStore::options()
+//!     .durability(Durability::Power)
+//!     .retention(Retention::default().events(100_000).age(Duration::from_secs(7 * 24 * 60 * 60)))
+//!     .patience(Duration::from_secs(1))
+//!     .open(&path)?;
+//! # drop(store);
+//! # for end in ["", "-lock", "-bell", "-wal", "-shm"] { _ = std::fs::remove_file(format!("{}{end}", path.display())); }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What an acknowledgement means
+//! An append that succeeded is in the file, whole, and every process reads it from then on. With [`Durability::Process`] it
+//! survives the end of any process, `kill -9` included. With [`Durability::Power`] the disk has said that it has it.
+//! An append that failed with `Unknown` may be in the file; all other errors say that it is not.
+//!
+//! # Loss of power
+//! The file stays sound in either case. With `Process` the last appends before the loss may be gone, some hundreds of
+//! milliseconds up to half a minute of them. Who has read them has cursors that nothing proves any more: whatever is
+//! appended instead, they are answered with a reset, never with silence. When the disk reports that it could not sync, this
+//! store writes no more until it is opened anew; reads go on.
+//!
+//! # Several processes
+//! Any number may append, read and watch. One writes at a time, under the lock of `<file>-lock`; a process that dies gives
+//! it back, and one that is stopped makes appends of others fail with `Unavailable` after the
+//! [patience](FileOptions::patience), naming it; reads go on. Others hear of an append through `<file>-bell`, watched with
+//! inotify, within a fraction of a millisecond; where that does not work, within 10 ms, and after damage to it within 250 ms.
+//! Remove none of the files `<file>`, `-wal`, `-shm`, `-lock` and `-bell` while any process has the store open: `-bell`
+//! is made anew, but the removal of `<file>` ends the store in each process with `Unavailable`. To copy the file, use
+//! `VACUUM INTO` or SQLite's backup.
+//!
+//! All of them have to be on one machine. **Network file systems** cannot be used, for the processes share memory through
+//! the file: opening fails on those that are known. **After a fork** the child must open the store anew; what it inherited
+//! fails with `Unavailable`. Stores on one file within a process are as good as several processes, but clones are cheaper.
+//!
+//! # Retention
+//! Up to a quarter more than [`Retention`](crate::Retention) says may gather (at most 64 events, 64 KiB), and goes with the
+//! next appends; too old events are gone for readers at once and go from the file within twice the age. The pages of what
+//! went are used again, and given back to the system when they are more than half of the file. A process that is stopped in
+//! the middle of a read makes the log grow, up to [`FileOptions::largest_log`].
+//!
+//! # Cancel safety
+//! Dropping an append before the writer took it withdraws it; afterwards it is applied whole.
+//!
+//! # Threads
+//! Each open store has a thread that writes (clones share it), and a second one once it had to wait for another process.
+//! One thread per process listens while there are watchers. Reads need a tokio runtime: they run on its blocking threads.
+
+mod apply;
+mod bell;
+mod core;
+mod ear;
+mod error;
+mod follow;
+mod ground;
+mod janitor;
+mod lock;
+mod log;
+mod options;
+mod pool;
+mod queue;
+mod read;
+mod record;
+mod schema;
+mod sum;
+mod trim;
+mod watch;
+mod writer;
+
+use std::{fmt, path::Path, sync::Arc};
+
+use futures_core::Stream;
+
+pub use self::{
+    error::{OpenError, OpenErrorKind},
+    options::{Durability, FileOptions},
+};
+use self::{
+    bell::Bell,
+    core::Core,
+    ground::Ground,
+    lock::Lock,
+    pool::Pool,
+    queue::{Action, Answer, Asking, Queue},
+    watch::Changes,
+    writer::Writer,
+};
+use crate::{
+    channel::Channel,
+    event::Event,
+    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start, Store, StoreError},
+};
+
+/// A [`Store`] in a file that several processes share. Clones are cheap and share everything. See the [module docs](self).
+#[derive(Clone)]
+pub struct FileStore {
+    core: Arc<Core>,
+    asking: Arc<Asking>,
+    pool: Arc<Pool>,
+}
+
+impl FileStore {
+    /// Opens the file with default options, or makes it, with its parent directories.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        FileOptions::default().open(path)
+    }
+
+    /// How else to open a file.
+    pub fn options() -> FileOptions {
+        FileOptions::default()
+    }
+
+    fn open_with(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::io(path, error);
+        let ground = Ground::prepare(path)?;
+        let mut lock = Lock::open(&ground.lock).map_err(failed)?;
+        if !lock.acquire(options.patience).map_err(failed)? {
+            let holder = lock::holder(&[&ground.lock, &ground.db]);
+            return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
+        }
+        let db = schema::open_writer(&ground, options.durability, options.patience)?;
+        let bell = Bell::open(&ground.bell).map_err(failed)?;
+        lock.release();
+        let core = Arc::new(Core::new(ground, options).map_err(failed)?);
+        let queue = Arc::new(Queue::default());
+        Writer::start(Arc::clone(&core), Arc::clone(&queue), lock, db, bell).map_err(failed)?;
+        Ok(Self { core, asking: Arc::new(Asking::new(queue)), pool: Arc::new(Pool::new()) })
+    }
+
+    async fn ask(&self, action: Action) -> Result<Answer, StoreError> {
+        // A forked child has no writer.
+        self.core.ground.check_process()?;
+        self.asking.ask(action).await
+    }
+
+    fn fits(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
+        let size = |event: &Event| {
+            let name = event.name().map_or(0, |name| name.as_str().len());
+            (event.data().len() + channel.as_str().len() + name + 64) as u64
+        };
+        let (bytes, most) = (events.iter().map(size).sum(), self.core.options.largest_append);
+        if bytes > most { Err(StoreError::TooLarge { bytes, most }) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStore").field("file", &self.core.ground.db).finish_non_exhaustive()
+    }
+}
+
+impl Store for FileStore {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.fits(channel, &append.events)?;
+        match self.ask(Action::Append(channel.clone(), append)).await? {
+            Answer::Appended(appended) => Ok(appended),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        let (keep, now, channel) = (self.core.keep, self.core.now(), channel.clone());
+        self.pool.read(&self.core, move |db| read::page(db, &keep, now, &channel, start, limit)).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        let (keep, now, channels) = (self.core.keep, self.core.now(), channels.to_vec());
+        self.pool.read(&self.core, move |db| read::heads(db, &keep, now, &channels)).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.fits(channel, &events)?;
+        match self.ask(Action::Init(channel.clone(), events, expect)).await? {
+            Answer::Head(head) => Ok(head),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.ask(Action::Delete(channel.clone())).await.map(|_| ())
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        Changes::new(Arc::clone(&self.core))
+    }
+}
+
+fn mixed_up() -> StoreError {
+    StoreError::Unknown("the writer gave another request's answer".into())
+}

@@ -1,0 +1,335 @@
+//! What an append, an init or a delete does within the writer's transaction. Decides in memory and writes rows; commits
+//! nothing.
+
+use std::collections::{HashMap, hash_map};
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::{
+    bell::What,
+    error::from_sql,
+    record::{self, Line, number},
+    trim::{self, Keep},
+};
+use crate::{
+    channel::Channel,
+    cursor::{Cursor, epoch_of},
+    event::{Event, EventKey},
+    store::{
+        Append, Appended, Change, Entry, Expect, Head, Receipt, StoreError,
+        resume::{self, Record},
+    },
+};
+
+/// The writer's view of the database: as it is within the current transaction.
+pub(super) struct Desk {
+    pub(super) keep: Keep,
+    /// The place's epoch and floor.
+    place: (u64, u64),
+    /// Rows as they are in the database or, when they are in `changed`, as they will be. Valid while no other connection
+    /// has committed.
+    lines: HashMap<Channel, Option<Line>>,
+    changed: Vec<Channel>,
+    /// What `PRAGMA data_version` was when all of this was read.
+    version: Option<i64>,
+    /// What to tell others when the transaction is committed, and those in this process.
+    pub(super) news: Vec<What>,
+    pub(super) changes: Vec<Change>,
+}
+
+/// Why an operation was not done.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// By the contract; it has changed nothing, and others of the transaction may go on.
+    Refused(StoreError),
+    /// By the database; the transaction is lost.
+    Sql(StoreError),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(from_sql(error))
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl Desk {
+    pub(super) fn new(keep: Keep) -> Self {
+        let (lines, changed, news, changes) = Default::default();
+        Self { keep, place: (0, 0), lines, changed, version: None, news, changes }
+    }
+
+    /// Begins with a transaction: takes notice of what others have committed.
+    pub(super) fn begin(&mut self, db: &Connection) -> rusqlite::Result<()> {
+        let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if self.version != Some(version) || self.lines.len() > MOST_LINES {
+            self.lines.clear();
+            let mut place = db.prepare_cached("SELECT epoch, floor FROM place")?;
+            self.place = place.query_row([], |row| Ok((number(row, 0)?, number(row, 1)?)))?;
+            self.version = Some(version);
+        }
+        Ok(())
+    }
+
+    /// Writes what was changed in memory only.
+    pub(super) fn flush(&mut self, db: &Connection) -> rusqlite::Result<()> {
+        for channel in self.changed.drain(..) {
+            if let Some(Some(line)) = self.lines.get(&channel) {
+                line.update(db)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what the transaction did: it was rolled back.
+    pub(super) fn abandon(&mut self) {
+        self.version = None;
+        self.lines.clear();
+        self.changed.clear();
+        self.news.clear();
+        self.changes.clear();
+    }
+
+    pub(super) fn append(&mut self, db: &Connection, now: u64, to: &Channel, append: &Append) -> Result<Appended, Failed> {
+        let line = self.fresh_line(db, now, to)?;
+        let head = line.as_ref().map_or_else(|| self.absent(to), |line| line.record.head);
+        let now = line.as_ref().map_or(now, |line| now.max(line.newest));
+        let known = self.judge(db, now, line.as_ref(), &append.events)?;
+        let brings = known.iter().any(Option::is_none);
+        // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
+        if !brings && (!append.close || head.closed) {
+            return Ok(Appended { receipts: known.into_iter().flatten().collect(), entries: Vec::new(), head });
+        }
+        check(line.as_ref(), head, append.expect)?;
+        if brings && head.closed {
+            return Err(Failed::Refused(StoreError::Closed { head }));
+        }
+        let mut line = match line {
+            Some(line) => line,
+            None => self.insert(db, now, to, head.cursor)?,
+        };
+        let (receipts, entries) = push_all(db, &mut line, to, &append.events, known, now)?;
+        line.record.head.closed |= append.close;
+        let head = line.record.head;
+        trim::trim(db, &mut line, &self.keep, now, entries.len() as u64)?;
+        self.tell(&line, to, &entries, append.close);
+        self.put(to, line);
+        Ok(Appended { receipts, entries, head })
+    }
+
+    fn tell(&mut self, line: &Line, to: &Channel, entries: &[Entry], closes: bool) {
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            let (begin, end) = (first.cursor.seq, last.cursor.seq);
+            match self.news.last_mut() {
+                // Appends of one transaction to one channel are one piece.
+                Some(What::Entries { channel, last, .. }) if *channel == line.id && *last + 1 == begin => *last = end,
+                _ => self.news.push(What::Entries { channel: line.id, first: begin, last: end }),
+            }
+            self.changes.push(Change::Entries(entries.to_vec()));
+        }
+        if closes {
+            self.news.push(What::Head { channel: line.id });
+            self.changes.push(Change::Head(to.clone(), line.record.head));
+        }
+    }
+
+    pub(super) fn init(
+        &mut self,
+        db: &Connection,
+        now: u64,
+        of: &Channel,
+        events: &[Event],
+        expect: Expect,
+    ) -> Result<Head, Failed> {
+        let old = self.fresh_line(db, now, of)?;
+        let head = old.as_ref().map_or_else(|| self.absent(of), |line| line.record.head);
+        check(old.as_ref(), head, expect)?;
+        let now = old.as_ref().map_or(now, |line| now.max(line.newest));
+        if let Some(old) = old {
+            self.remove(db, of, &old)?;
+        }
+        // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
+        let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), of), seq: head.cursor.seq, tag: 0 };
+        let mut line = self.insert(db, now, of, start)?;
+        for event in events {
+            push(db, &mut line, of, event, now)?;
+        }
+        trim::trim(db, &mut line, &self.keep, now, events.len() as u64)?;
+        let head = line.record.head;
+        self.news.push(What::Head { channel: line.id });
+        self.changes.push(Change::Head(of.clone(), head));
+        self.put(of, line);
+        Ok(head)
+    }
+
+    pub(super) fn delete(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<(), Failed> {
+        if let Some(line) = self.fresh_line(db, now, channel)? {
+            self.forget(db, channel, &line)?;
+            // A removed channel has no id for others to ask for.
+            self.news.push(What::Anything);
+            self.changes.push(Change::Head(channel.clone(), self.absent(channel)));
+        }
+        Ok(())
+    }
+
+    /// Has the janitor look at one channel. The line comes from the database.
+    pub(super) fn look_after(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<(), Failed> {
+        if let Some(mut line) = self.fresh_line(db, now, channel)? {
+            line.due = now.saturating_add(self.keep.period());
+            self.put(channel, line);
+        }
+        Ok(())
+    }
+
+    /// The head of a channel that has no record.
+    fn absent(&self, channel: &Channel) -> Head {
+        Record::absent(self.place.0, self.place.1, channel).head
+    }
+
+    /// The channel's line, after retention was applied to it.
+    fn fresh_line(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<Option<Line>, Failed> {
+        let known = match self.lines.entry(channel.clone()) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(none) => none.insert(Line::load(db, channel)?),
+        };
+        let Some(mut line) = known.clone() else { return Ok(None) };
+        let now = now.max(line.newest);
+        if trim::trim(db, &mut line, &self.keep, now, 0)? {
+            self.put(channel, line.clone());
+        }
+        if trim::is_forgotten(db, &line, &self.keep, now)? {
+            self.forget(db, channel, &line)?;
+            return Ok(None);
+        }
+        Ok(Some(line))
+    }
+
+    fn put(&mut self, channel: &Channel, line: Line) {
+        self.lines.insert(channel.clone(), Some(line));
+        if !self.changed.contains(channel) {
+            self.changed.push(channel.clone());
+        }
+    }
+
+    fn insert(&mut self, db: &Connection, now: u64, channel: &Channel, start: Cursor) -> Result<Line, Failed> {
+        let mut line = Line::new(start, now, now.saturating_add(self.keep.period()));
+        line.insert(db, channel)?;
+        Ok(line)
+    }
+
+    /// Removes the record and raises the floor.
+    fn forget(&mut self, db: &Connection, channel: &Channel, line: &Line) -> Result<(), Failed> {
+        let floor = self.place.1.max(line.record.head.cursor.seq);
+        db.prepare_cached("UPDATE place SET floor = ?1")?.execute([floor as i64])?;
+        self.place.1 = floor;
+        self.remove(db, channel, line)
+    }
+
+    /// Removes the record; its entries and keys go later.
+    fn remove(&mut self, db: &Connection, channel: &Channel, line: &Line) -> Result<(), Failed> {
+        db.prepare_cached("DELETE FROM channels WHERE id = ?1")?.execute([line.id])?;
+        db.prepare_cached("INSERT OR IGNORE INTO garbage (channel) VALUES (?1)")?.execute([line.id])?;
+        self.lines.insert(channel.clone(), None);
+        self.changed.retain(|changed| changed != channel);
+        Ok(())
+    }
+
+    /// What each event's key was appended as before, if it was; also for keys that the batch itself repeats, with the
+    /// receipt of [`push_all`] then.
+    fn judge(
+        &self,
+        db: &Connection,
+        now: u64,
+        line: Option<&Line>,
+        events: &[Event],
+    ) -> Result<Vec<Option<Receipt>>, Failed> {
+        let since = now.saturating_sub(self.keep.key_window);
+        let Some(line) = line else { return Ok(vec![None; events.len()]) };
+        let judged = events.iter().map(|event| match event.key() {
+            Some(key) => find_key(db, line, key, since),
+            None => Ok(None),
+        });
+        judged.collect()
+    }
+}
+
+fn check(line: Option<&Line>, head: Head, expect: Expect) -> Result<(), Failed> {
+    let holds = match expect {
+        Expect::Any => true,
+        Expect::NeverUsed => line.is_none(),
+        Expect::At(cursor) => cursor == head.cursor,
+    };
+    if holds { Ok(()) } else { Err(Failed::Refused(StoreError::Conflict { head })) }
+}
+
+fn find_key(db: &Connection, line: &Line, key: &EventKey, since: u64) -> Result<Option<Receipt>, Failed> {
+    let sql = "SELECT seq, tag, time FROM keys WHERE channel = ?1 AND key = ?2 AND came >= ?3";
+    let epoch = line.record.head.cursor.epoch;
+    let found = db.prepare_cached(sql)?.query_row((line.id, key.as_str(), since as i64), |row| {
+        let cursor = Cursor { epoch, seq: number(row, 0)?, tag: row.get(1)? };
+        Ok(Receipt { cursor, time: number(row, 2)?, duplicate: true })
+    });
+    Ok(found.optional()?)
+}
+
+/// Appends the events that are not known.
+fn push_all(
+    db: &Connection,
+    line: &mut Line,
+    channel: &Channel,
+    events: &[Event],
+    known: Vec<Option<Receipt>>,
+    now: u64,
+) -> Result<(Vec<Receipt>, Vec<Entry>), Failed> {
+    let (mut receipts, mut entries) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
+    let mut repeated: HashMap<&EventKey, Receipt> = HashMap::new();
+    for (event, known) in events.iter().zip(known) {
+        let known = known.or_else(|| repeated.get(event.key()?).copied());
+        receipts.push(match known {
+            Some(first) => first,
+            None => {
+                let entry = push(db, line, channel, event, now)?;
+                let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
+                if let Some(key) = event.key() {
+                    remember(db, line.id, key, receipt, now)?;
+                    repeated.insert(key, Receipt { duplicate: true, ..receipt });
+                }
+                entries.push(entry);
+                receipt
+            }
+        });
+    }
+    Ok((receipts, entries))
+}
+
+fn push(db: &Connection, line: &mut Line, channel: &Channel, event: &Event, now: u64) -> Result<Entry, Failed> {
+    let prev = line.record.head.cursor;
+    let cursor = Cursor { seq: prev.seq + 1, tag: resume::fresh_tag(), ..prev };
+    let time = event.time().unwrap_or(now);
+    let (data, name) = event.clone().into_parts();
+    let entry = Entry { channel: channel.clone(), cursor, prev_tag: prev.tag, appended: now, time, name, data };
+    record::insert_entry(db, line.id, &entry)?;
+    if line.count() == 0 {
+        line.oldest = now;
+    }
+    line.newest = now;
+    line.bytes += entry.size() as u64;
+    line.record.head.cursor = cursor;
+    Ok(entry)
+}
+
+fn remember(db: &Connection, id: i64, key: &EventKey, receipt: Receipt, now: u64) -> Result<(), Failed> {
+    // A key whose window is over may still be there.
+    let sql = "INSERT OR REPLACE INTO keys (channel, key, seq, tag, time, came) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let Cursor { seq, tag, .. } = receipt.cursor;
+    db.prepare_cached(sql)?.execute((id, key.as_str(), seq as i64, tag, receipt.time as i64, now as i64))?;
+    Ok(())
+}
+
+/// So many rows are remembered between transactions.
+const MOST_LINES: usize = 4096;

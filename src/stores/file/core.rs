@@ -1,0 +1,91 @@
+//! What the handles of one store, its writer and its watchers share.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::{
+    ground::{Ground, Identity},
+    options::FileOptions,
+    trim::Keep,
+};
+use crate::{
+    store::{Change, StoreError, resume},
+    stores::hints::Backlog,
+};
+
+pub(super) struct Core {
+    pub(super) ground: Ground,
+    pub(super) options: FileOptions,
+    pub(super) keep: Keep,
+    /// Tells this store's own news from those of others.
+    pub(super) id: u64,
+    /// Which file was opened, where the system can say.
+    identity: Option<Identity>,
+    /// The latest time ever seen here, in Unix milliseconds; never goes back.
+    latest: AtomicU64,
+    watchers: Mutex<Vec<Arc<Backlog>>>,
+}
+
+impl Core {
+    /// The database has to exist.
+    pub(super) fn new(ground: Ground, options: FileOptions) -> std::io::Result<Self> {
+        let keep = Keep::new(&options.retention);
+        let identity = Ground::identity(&ground.db)?;
+        let (latest, watchers) = Default::default();
+        Ok(Self { ground, options, keep, id: resume::fresh_epoch(), identity, latest, watchers })
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        let now = self.options.clock.now().min(i64::MAX as u64);
+        self.latest.fetch_max(now, Ordering::Relaxed).max(now)
+    }
+
+    /// Fails when the files are no longer the ones that were opened: who goes on with a file that was removed or replaced
+    /// would talk to nobody.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.ground.check_process()?;
+        match Ground::identity(&self.ground.db) {
+            Ok(now) if now == self.identity => Ok(()),
+            Ok(_) => Err(self.gone("was replaced")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.gone("was removed")),
+            Err(error) => Err(StoreError::Unavailable(error.into())),
+        }
+    }
+
+    fn gone(&self, how: &str) -> StoreError {
+        let path = self.ground.db.display();
+        StoreError::Unavailable(format!("the event file {path} {how} while it was open; open it anew").into())
+    }
+
+    /// Tells all watchers of this process.
+    pub(super) fn tell(&self, changes: impl IntoIterator<Item = Change>) {
+        let watchers = self.watchers().clone();
+        if watchers.is_empty() {
+            return;
+        }
+        for change in changes {
+            let wakers: Vec<_> = watchers.iter().filter_map(|backlog| backlog.add(change.clone())).collect();
+            wakers.into_iter().for_each(std::task::Waker::wake);
+        }
+    }
+
+    pub(super) fn watch(&self) -> Arc<Backlog> {
+        let backlog = Arc::new(Backlog::new());
+        self.watchers().push(Arc::clone(&backlog));
+        backlog
+    }
+
+    pub(super) fn unwatch(&self, backlog: &Arc<Backlog>) {
+        self.watchers().retain(|other| !Arc::ptr_eq(other, backlog));
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        !self.watchers().is_empty()
+    }
+
+    fn watchers(&self) -> MutexGuard<'_, Vec<Arc<Backlog>>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,134 @@
+//! How the file store fails, to open and later. The driver's errors end here: outside they are sources only.
+
+use std::{error::Error, fmt, io, path::PathBuf};
+
+use rusqlite::{ErrorCode, ffi};
+
+use crate::store::{Source, StoreError};
+
+/// Why a file could not be opened as a store. Its display names the file and says what to do about it.
+#[derive(Debug)]
+pub struct OpenError {
+    path: PathBuf,
+    kind: OpenErrorKind,
+    why: Source,
+}
+
+/// What kind of thing stands in the way of opening a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenErrorKind {
+    /// It is something else's file.
+    Foreign,
+    /// A newer version of this crate wrote it.
+    Newer,
+    /// It is damaged.
+    Damaged,
+    /// It is on a network file system, where processes on several machines cannot share memory.
+    NetworkFileSystem,
+    /// The SQLite that the program is linked with can corrupt files that several processes write.
+    UnsafeSqlite,
+    /// Another process holds the lock for too long.
+    Locked,
+    /// The system refused something.
+    Io,
+}
+
+impl OpenError {
+    pub(super) fn new(path: impl Into<PathBuf>, kind: OpenErrorKind, why: impl Into<Source>) -> Self {
+        Self { path: path.into(), kind, why: why.into() }
+    }
+
+    pub(super) fn io(path: impl Into<PathBuf>, error: io::Error) -> Self {
+        Self::new(path, OpenErrorKind::Io, error)
+    }
+
+    pub(super) fn sql(path: impl Into<PathBuf>, error: rusqlite::Error) -> Self {
+        let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => {
+                return Self::new(path, OpenErrorKind::Foreign, "it is not a database");
+            }
+            Some(ErrorCode::DatabaseCorrupt) => OpenErrorKind::Damaged,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenErrorKind::Locked,
+            _ => OpenErrorKind::Io,
+        };
+        Self::new(path, kind, error)
+    }
+
+    /// What kind of thing stands in the way.
+    #[must_use]
+    pub fn kind(&self) -> OpenErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            OpenErrorKind::Foreign => "is not an event file",
+            OpenErrorKind::Newer => "was written by a newer version; update this program",
+            OpenErrorKind::Damaged => "is damaged; restore it from a backup, or move it away to begin anew",
+            OpenErrorKind::NetworkFileSystem => "is on a network file system; put it on a local disk",
+            OpenErrorKind::UnsafeSqlite => "cannot be shared safely with this SQLite; link a newer one",
+            OpenErrorKind::Locked => "is locked",
+            OpenErrorKind::Io => "cannot be opened",
+        };
+        write!(f, "{} {what}", self.path.display())
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.why.as_ref())
+    }
+}
+
+/// So that `?` works in a `main` that returns `std::io::Result`; the text holds the source then.
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        let kind = match error.kind {
+            OpenErrorKind::Locked => io::ErrorKind::WouldBlock,
+            OpenErrorKind::Io => error.why.downcast_ref().map_or(io::ErrorKind::Other, io::Error::kind),
+            OpenErrorKind::NetworkFileSystem | OpenErrorKind::UnsafeSqlite => io::ErrorKind::Unsupported,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, format!("{error}: {}", error.why))
+    }
+}
+
+/// The store's error for one of the driver's, from before the commit: nothing was changed.
+pub(super) fn from_sql(error: rusqlite::Error) -> StoreError {
+    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full(error.into()),
+        // Room for the shared memory next to the file is taken from the same disk.
+        _ if extended == ffi::SQLITE_IOERR_SHMSIZE => StoreError::Full(error.into()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation) => {
+            StoreError::Corrupt(error.into())
+        }
+        _ if extended == ffi::SQLITE_IOERR_CORRUPTFS => StoreError::Corrupt(error.into()),
+        // What is stored is not what this crate stores there.
+        None if !matches!(error, rusqlite::Error::InvalidPath(_)) => StoreError::Corrupt(error.into()),
+        _ => StoreError::Unavailable(error.into()),
+    }
+}
+
+/// The store's error for a commit that failed.
+pub(super) fn from_commit(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        // Its frames may be in the log, and a crash right now may make them count.
+        Some(ErrorCode::SystemIoFailure) => StoreError::Unknown(error.into()),
+        _ => from_sql(error),
+    }
+}
+
+/// Whether the disk did not say that it has what it was given.
+pub(super) fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
+    [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC].contains(&extended)
+}
+
+/// The error for data that cannot be what was stored.
+pub(super) fn corrupt(what: impl Into<String>) -> StoreError {
+    StoreError::Corrupt(what.into().into())
+}

@@ -1,0 +1,189 @@
+//! Turns the bell's news of other stores into hints for this one's watchers. What it cannot tell exactly becomes a coarser
+//! hint.
+
+use std::sync::{Arc, Weak};
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
+
+use super::{
+    bell::{Bell, News, What},
+    core::Core,
+    error::from_sql,
+    record::{ENTRY, Line, read_entry},
+    schema,
+};
+use crate::{
+    channel::Channel,
+    store::{Change, Entry, StoreError},
+};
+
+/// One store's ear at its bell.
+pub(super) struct Follower {
+    core: Weak<Core>,
+    bell: Option<Bell>,
+    /// Opened when there is something to read.
+    db: Option<Connection>,
+    /// What `PRAGMA data_version` was last time.
+    version: Option<i64>,
+    /// Whether the bell was rung since then.
+    rung: bool,
+}
+
+impl Follower {
+    /// Listens from now on.
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        let bell = Bell::open(&core.ground.bell).ok();
+        Self { core: Arc::downgrade(core), bell, db: None, version: None, rung: false }
+    }
+
+    /// Looks for news, and tells the watchers.
+    pub(super) fn look(&mut self) {
+        let Some(core) = self.core.upgrade() else { return };
+        let heard = self.bell.as_mut().map(Bell::hear);
+        match heard {
+            Some(Ok(Some(news))) if news.is_empty() => {}
+            Some(Ok(Some(news))) => {
+                self.rung = true;
+                let foreign: Vec<_> = news.into_iter().filter(|news| news.writer != core.id).collect();
+                if !foreign.is_empty() {
+                    core.tell(self.changes(&core, &foreign));
+                }
+            }
+            Some(Ok(None)) => {
+                self.rung = true;
+                core.tell([Change::Resync]);
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    /// Looks whether something went by unheard: a bell that was removed, or a commit whose process was killed before it
+    /// rang. Says whether the bell is another than before.
+    pub(super) fn look_around(&mut self) -> bool {
+        let Some(core) = self.core.upgrade() else { return false };
+        let renewed = match &mut self.bell {
+            Some(bell) => bell.renew().unwrap_or(false),
+            none => {
+                *none = Bell::open(&core.ground.bell).ok();
+                none.is_some()
+            }
+        };
+        let version = self.data_version(&core);
+        let moved = version.is_none() || (self.version != version && !self.rung);
+        // The first time there is nothing to compare with; the watchers have begun with a resync.
+        if renewed || (moved && self.version.is_some()) {
+            core.tell([Change::Resync]);
+        }
+        self.version = version;
+        self.rung = false;
+        renewed
+    }
+
+    fn data_version(&mut self, core: &Core) -> Option<i64> {
+        let version = self.db(core).ok()?.query_row("PRAGMA data_version", [], |row| row.get(0));
+        if version.is_err() {
+            self.db = None;
+        }
+        version.ok()
+    }
+
+    fn db(&mut self, core: &Core) -> rusqlite::Result<&mut Connection> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => schema::open_reader(&core.ground, core.options.patience)?,
+        };
+        Ok(self.db.insert(db))
+    }
+
+    fn changes(&mut self, core: &Core, news: &[News]) -> Vec<Change> {
+        let changes = self.db(core).map_err(from_sql).and_then(|db| read(db, news));
+        changes.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the news of an event file cannot be read");
+            self.db = None;
+            vec![Change::Resync]
+        })
+    }
+}
+
+/// Reads what the news are of, in one snapshot.
+fn read(db: &mut Connection, news: &[News]) -> Result<Vec<Change>, StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
+    let mut changes = Vec::new();
+    let mut bytes = 0;
+    for what in merged(news) {
+        let (What::Entries { channel, .. } | What::Head { channel }) = what else { return Ok(vec![Change::Resync]) };
+        let Some((name, line)) = line(&transaction, channel)? else { return Ok(vec![Change::Resync]) };
+        let entries = match what {
+            What::Entries { first, last, .. } if last - first < MOST_ENTRIES && bytes < MOST_BYTES => {
+                entries(&transaction, &name, &line, first, last)?
+            }
+            _ => Vec::new(),
+        };
+        bytes += entries.iter().map(Entry::size).sum::<usize>();
+        changes.push(if entries.is_empty() { Change::Head(name, line.record.head) } else { Change::Entries(entries) });
+    }
+    transaction.commit().map_err(from_sql)?;
+    Ok(changes)
+}
+
+/// The news, with consecutive entries of one channel as one piece, and each head once.
+fn merged(news: &[News]) -> Vec<What> {
+    let mut merged: Vec<What> = Vec::new();
+    for News { what, .. } in news {
+        let same = match (merged.last_mut(), what) {
+            (Some(What::Entries { channel, last, .. }), What::Entries { channel: next, first, last: end })
+                if channel == next && *last + 1 == *first =>
+            {
+                *last = *end;
+                true
+            }
+            (Some(last), what) => last == what,
+            (None, _) => false,
+        };
+        if !same {
+            merged.push(*what);
+        }
+    }
+    merged
+}
+
+fn line(db: &Connection, id: i64) -> Result<Option<(Channel, Line)>, StoreError> {
+    let sql = "SELECT id, epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes, newest,
+               oldest, empty_since, due, name FROM channels WHERE id = ?1";
+    let mut statement = db.prepare_cached(sql).map_err(from_sql)?;
+    let row = statement.query_row([id], |row| Ok((row.get::<_, String>(13)?, Line::from_row(row)?)));
+    let Some((name, line)) = row.optional().map_err(from_sql)? else { return Ok(None) };
+    let name = Channel::new(name).map_err(|error| StoreError::Corrupt(error.into()))?;
+    Ok(Some((name, line.sound()?)))
+}
+
+/// These entries, or none when they are no longer all there.
+fn entries(db: &Connection, name: &Channel, line: &Line, first: u64, last: u64) -> Result<Vec<Entry>, StoreError> {
+    let sql = format!("SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
+    let mut statement = db.prepare_cached(&sql).map_err(from_sql)?;
+    let mut rows = statement.query((line.id, first as i64, last as i64)).map_err(from_sql)?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next().map_err(from_sql)? {
+        entries.push(read_entry(row, name, line.id, line.record.head.cursor.epoch)?);
+    }
+    Ok(if entries.len() as u64 == last - first + 1 { entries } else { Vec::new() })
+}
+
+/// More entries at once than these are told as a head: who wants them reads them in pages.
+const MOST_ENTRIES: u64 = 256;
+const MOST_BYTES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_of_one_channel_are_one_piece() {
+        let entries = |channel, first, last| What::Entries { channel, first, last };
+        let head = What::Head { channel: 1 };
+        let news = [entries(1, 1, 2), entries(1, 3, 3), entries(2, 4, 4), entries(1, 4, 4), entries(1, 6, 6), head, head];
+        let news = news.map(|what| News { writer: 0, what });
+        let expected = [entries(1, 1, 3), entries(2, 4, 4), entries(1, 4, 4), entries(1, 6, 6), head];
+        assert_eq!(merged(&news), expected);
+    }
+}

@@ -1,0 +1,154 @@
+//! The ground that a store stands on: the paths, the file system, the process. Never opens the database.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::error::{OpenError, OpenErrorKind};
+use crate::store::StoreError;
+
+/// Where the files are, and what was true of them when they were opened.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// The database, as SQLite is told.
+    pub(super) db: PathBuf,
+    /// Held while writing.
+    pub(super) lock: PathBuf,
+    /// Written after each commit.
+    pub(super) bell: PathBuf,
+    /// Who opened it: neither locks nor threads pass a fork.
+    process: u32,
+}
+
+impl Ground {
+    /// Makes the parent directories, and looks where the path leads.
+    pub(super) fn prepare(path: &Path) -> Result<Self, OpenError> {
+        check_sqlite(path, rusqlite::version_number())?;
+        let failed = |error| OpenError::io(path, error);
+        let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(failed)?;
+        let parent = parent.canonicalize().map_err(failed)?;
+        // The files next to a linked file belong next to the file itself, for all who come over other links.
+        let db = path.canonicalize().unwrap_or_else(|_| parent.join(name));
+        if db.is_dir() {
+            return Err(OpenError::new(path, OpenErrorKind::Foreign, "it is a directory"));
+        }
+        check_file_system(&db)?;
+        let beside = |suffix| {
+            let mut path = OsString::from(&db);
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        Ok(Self { lock: beside("-lock"), bell: beside("-bell"), db, process: std::process::id() })
+    }
+
+    /// Fails in a process that was forked from the one that opened the store.
+    pub(super) fn check_process(&self) -> Result<(), StoreError> {
+        let now = std::process::id();
+        if now == self.process {
+            return Ok(());
+        }
+        let why = format!("opened by process {}, used by {now}, which was forked from it: open it anew", self.process);
+        Err(StoreError::Unavailable(why.into()))
+    }
+
+    /// Which file the path leads to now, where the system can say.
+    pub(super) fn identity(path: &Path) -> io::Result<Option<Identity>> {
+        fs::metadata(path).map(|metadata| identity_of(&metadata))
+    }
+}
+
+/// Device and inode.
+pub(super) type Identity = (u64, u64);
+
+#[cfg(unix)]
+pub(super) fn identity_of(metadata: &fs::Metadata) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+pub(super) fn identity_of(_: &fs::Metadata) -> Option<Identity> {
+    None
+}
+
+/// SQLite before 3.51.3 can lose or damage data when two processes write and checkpoint at the same moment, which is what
+/// a file store does all day. <https://sqlite.org/wal.html#walresetbug>
+fn check_sqlite(path: &Path, version: i32) -> Result<(), OpenError> {
+    // The fix was also put into these.
+    let fixed = version >= 3_051_003 || (3_050_007..3_051_000).contains(&version);
+    if fixed || (3_044_006..3_045_000).contains(&version) {
+        return Ok(());
+    }
+    let why = format!("it has version number {version}; 3051003 is needed");
+    Err(OpenError::new(path, OpenErrorKind::UnsafeSqlite, why))
+}
+
+/// The log's index is memory that processes share, so they have to be on one machine.
+#[cfg(target_os = "linux")]
+fn check_file_system(db: &Path) -> Result<(), OpenError> {
+    let at = if db.exists() { db } else { db.parent().unwrap_or(db) };
+    let found = rustix::fs::statfs(at).map_err(|error| OpenError::io(db, error.into()))?;
+    match network_file_system(found.f_type as u32) {
+        Some(name) => Err(OpenError::new(db, OpenErrorKind::NetworkFileSystem, format!("this is {name}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_file_system(_: &Path) -> Result<(), OpenError> {
+    Ok(())
+}
+
+/// The magic numbers of `statfs(2)`.
+#[cfg(target_os = "linux")]
+fn network_file_system(magic: u32) -> Option<&'static str> {
+    Some(match magic {
+        0x6969 => "NFS",
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
+        0x0102_1997 => "9P",
+        0x7375_7245 => "Coda",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        0x00c3_6400 => "Ceph",
+        0x0bd0_0bd0 => "Lustre",
+        0x0116_1970 => "GFS2",
+        0x7461_636f => "OCFS2",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sqlite_that_damages_shared_files_is_refused() {
+        for bad in [3_040_001, 3_044_005, 3_045_000, 3_050_006, 3_051_000, 3_051_002] {
+            let error = check_sqlite(Path::new("x"), bad).unwrap_err();
+            assert_eq!(error.kind(), OpenErrorKind::UnsafeSqlite, "{bad}");
+        }
+        for good in [3_044_006, 3_050_007, 3_051_003, 3_053_002, rusqlite::version_number()] {
+            assert!(check_sqlite(Path::new("x"), good).is_ok(), "{good}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn network_file_systems_are_known() {
+        assert_eq!(network_file_system(0x6969), Some("NFS"));
+        assert_eq!(network_file_system(0xff53_4d42), Some("SMB"));
+        for local in [0xef53, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630] {
+            assert_eq!(network_file_system(local), None); // ext4, tmpfs, btrfs, xfs, overlay
+        }
+    }
+
+    #[test]
+    fn a_forked_process_is_refused() {
+        let dir = std::env::temp_dir();
+        let ground = Ground { process: 1, ..Ground::prepare(&dir.join("never-made")).unwrap() };
+        assert!(matches!(ground.check_process(), Err(StoreError::Unavailable(_))));
+    }
+}

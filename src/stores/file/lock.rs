@@ -1,0 +1,222 @@
+//! The lock of those who write: an own file, locked as a whole, which the system unlocks when its holder dies. SQLite's
+//! busy handler polls, so that with it alone some writers starve; this one makes them queue.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use super::ground::Ground;
+
+/// The lock file of one store.
+pub(super) struct Lock {
+    file: File,
+    /// Waits on behalf of this lock, so that waiting can have an end: started when it is first needed.
+    waiter: Option<Waiter>,
+}
+
+struct Waiter {
+    ask: mpsc::Sender<()>,
+    told: mpsc::Receiver<io::Result<()>>,
+    /// Whether it was asked and has not told yet.
+    asked: bool,
+}
+
+impl Lock {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        Ok(Self { file, waiter: None })
+    }
+
+    /// Locks; `false` when the lock was not to be had within `patience`.
+    pub(super) fn acquire(&mut self, patience: Duration) -> io::Result<bool> {
+        let pending = self.waiter.as_ref().is_some_and(|waiter| waiter.asked);
+        if !pending && os::try_lock(&self.file)? {
+            return Ok(true);
+        }
+        let waiter = match &mut self.waiter {
+            Some(waiter) => waiter,
+            none => none.insert(Waiter::start(self.file.try_clone()?)?),
+        };
+        waiter.wait(patience)
+    }
+
+    pub(super) fn release(&self) {
+        // Cannot fail for a file that is open; and if it did, the next to close it would unlock it.
+        _ = os::unlock(&self.file);
+    }
+}
+
+impl Waiter {
+    /// The clone shares the lock with its original.
+    fn start(file: File) -> io::Result<Self> {
+        let (ask, asked) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let wait = move || {
+            for () in asked {
+                if tell.send(os::lock(&file)).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("events-lock".into()).spawn(wait)?;
+        Ok(Self { ask, told, asked: false })
+    }
+
+    fn wait(&mut self, patience: Duration) -> io::Result<bool> {
+        let ended = || io::Error::other("the thread that waits for the lock ended");
+        if !self.asked {
+            self.ask.send(()).map_err(|_| ended())?;
+            self.asked = true;
+        }
+        match self.told.recv_timeout(patience) {
+            Ok(locked) => {
+                self.asked = false;
+                locked.map(|()| true)
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(false),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(ended()),
+        }
+    }
+}
+
+#[cfg(unix)]
+mod os {
+    use std::{fs::File, io};
+
+    use rustix::{
+        fs::{FlockOperation, flock},
+        io::{Errno, retry_on_intr},
+    };
+
+    pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+        match retry_on_intr(|| flock(file, FlockOperation::NonBlockingLockExclusive)) {
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            done => done.map(|()| true).map_err(Into::into),
+        }
+    }
+
+    pub(super) fn lock(file: &File) -> io::Result<()> {
+        Ok(retry_on_intr(|| flock(file, FlockOperation::LockExclusive))?)
+    }
+
+    pub(super) fn unlock(file: &File) -> io::Result<()> {
+        Ok(flock(file, FlockOperation::Unlock)?)
+    }
+}
+
+#[cfg(not(unix))]
+mod os {
+    use std::{
+        fs::{File, TryLockError},
+        io,
+    };
+
+    pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+        match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    pub(super) fn lock(file: &File) -> io::Result<()> {
+        file.lock()
+    }
+
+    pub(super) fn unlock(file: &File) -> io::Result<()> {
+        file.unlock()
+    }
+}
+
+/// Who holds a lock on one of these files, for people to read.
+#[cfg(target_os = "linux")]
+pub(super) fn holder(paths: &[&Path]) -> String {
+    let processes = holders(paths, "WRITE");
+    match processes.as_slice() {
+        [] => "another process holds the lock".to_owned(),
+        processes => processes.iter().map(|process| describe(*process)).collect::<Vec<_>>().join(", ") + " holds the lock",
+    }
+}
+
+/// Who is in the middle of a read, for people to read.
+#[cfg(target_os = "linux")]
+pub(super) fn reader(ground: &Ground) -> String {
+    let mut shared = ground.db.clone().into_os_string();
+    shared.push("-shm");
+    let all = holders(&[Path::new(&shared)], "READ").into_iter().map(describe);
+    // One that runs on will be done soon.
+    let (stopped, others): (Vec<_>, Vec<_>) = all.partition(|process| process.ends_with("stopped)"));
+    match if stopped.is_empty() { others } else { stopped }.as_slice() {
+        [] => "a reader".to_owned(),
+        processes => processes.join(", "),
+    }
+}
+
+/// The other processes that hold a lock of this kind on one of these files.
+#[cfg(target_os = "linux")]
+fn holders(paths: &[&Path], kind: &str) -> Vec<u32> {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    let inodes: Vec<_> = paths.iter().filter_map(|path| Some(format!(":{}", fs::metadata(path).ok()?.ino()))).collect();
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let own = std::process::id();
+    // `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`; who waits has an arrow in the second field.
+    let holds = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [_, _, _, held, process, file, ..] = fields.as_slice() else { return None };
+        let concerns = *held == kind && inodes.iter().any(|inode| file.ends_with(inode));
+        concerns.then(|| process.parse::<u32>().ok())?
+    };
+    let mut processes: Vec<_> = locks.lines().filter_map(holds).filter(|process| *process != own).collect();
+    processes.sort_unstable();
+    processes.dedup();
+    processes
+}
+
+#[cfg(target_os = "linux")]
+fn describe(process: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // `1234 (name) S ...`; the name may hold anything.
+    let parts = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
+    match parts {
+        Some((name, rest)) if rest.starts_with(['T', 't']) => format!("process {process} ({name}, stopped)"),
+        Some((name, _)) => format!("process {process} ({name})"),
+        None => format!("process {process}"),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn reader(_: &Ground) -> String {
+    "a reader".to_owned()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn holder(_: &[&Path]) -> String {
+    "another process holds the lock".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_ends_and_goes_on() {
+        let path = std::env::temp_dir().join(format!("tower-events-lock-{}", std::process::id()));
+        let (mut one, mut two) = (Lock::open(&path).unwrap(), Lock::open(&path).unwrap());
+        assert!(one.acquire(Duration::ZERO).unwrap());
+        for _ in 0..3 {
+            assert!(!two.acquire(Duration::from_millis(1)).unwrap());
+        }
+        one.release();
+        assert!(two.acquire(Duration::from_secs(10)).unwrap());
+        assert!(!one.acquire(Duration::ZERO).unwrap());
+        two.release();
+        assert!(one.acquire(Duration::from_secs(10)).unwrap());
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,89 @@
+//! How a file store is opened, and what may be chosen.
+
+use std::{path::Path, time::Duration};
+
+use super::{FileStore, error::OpenError};
+use crate::store::{Clock, Retention};
+
+/// What an acknowledged append survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The end of any process, also by `kill -9`. When the machine loses power or crashes, the last appends may be gone;
+    /// the file stays sound, and who has read what is gone gets a reset.
+    #[default]
+    Process,
+    /// Loss of power too: each commit waits until the disk says that it has it.
+    Power,
+}
+
+/// How to open a [`FileStore`]. Processes that share a file should choose alike: each trims by its own retention.
+#[derive(Clone, Debug)]
+#[must_use = "opens nothing until `open` is called"]
+pub struct FileOptions {
+    pub(super) retention: Retention,
+    pub(super) durability: Durability,
+    pub(super) clock: Clock,
+    pub(super) largest_append: u64,
+    pub(super) largest_log: u64,
+    pub(super) patience: Duration,
+}
+
+impl FileOptions {
+    /// Sets how much is kept per channel. Default: [`Retention::default`].
+    pub fn retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
+    }
+
+    /// Sets what an acknowledged append survives. Default: [`Durability::Process`].
+    pub fn durability(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// Takes the time from `clock`. Default: the system's.
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size); more is
+    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge). Default 16 MiB.
+    pub fn largest_append(self, bytes: u64) -> Self {
+        Self { largest_append: bytes, ..self }
+    }
+
+    /// Sets the most bytes that the write-ahead log may grow to while a process that was stopped in the middle of a read
+    /// keeps it from being reused; beyond, appends are [`StoreError::Full`](crate::StoreError::Full) until that process
+    /// goes on or ends. Default 1 GiB.
+    pub fn largest_log(self, bytes: u64) -> Self {
+        Self { largest_log: bytes, ..self }
+    }
+
+    /// Sets how long to wait for a lock that another process holds, in opening and in writing. After that,
+    /// [`OpenErrorKind::Locked`](super::OpenErrorKind::Locked) or
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable) name that process. Default 5 s.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Opens the file, or makes it, with its parent directories. Blocks while it does: some milliseconds, however large the
+    /// file is, or up to the patience while another process holds the lock.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<FileStore, OpenError> {
+        FileStore::open_with(path.as_ref(), self)
+    }
+}
+
+impl Default for FileOptions {
+    fn default() -> Self {
+        Self {
+            retention: Retention::default(),
+            durability: Durability::default(),
+            clock: Clock::system(),
+            largest_append: 16 << 20,
+            largest_log: 1 << 30,
+            patience: Duration::from_secs(5),
+        }
+    }
+}

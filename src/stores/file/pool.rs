@@ -1,0 +1,53 @@
+//! Connections for reads, a few, used on threads that may block.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use super::{core::Core, error::from_sql, schema};
+use crate::store::StoreError;
+
+/// Connections that nobody uses right now, and the right to use one.
+pub(super) struct Pool {
+    idle: Arc<Mutex<Vec<Connection>>>,
+    turns: Semaphore,
+}
+
+impl Pool {
+    pub(super) fn new() -> Self {
+        Self { idle: Arc::default(), turns: Semaphore::new(MOST_CONNECTIONS) }
+    }
+
+    /// Runs `read` with a connection, on a thread of the runtime that may block. It runs to its end although the future is
+    /// dropped.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        core: &Arc<Core>,
+        read: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        core.check()?;
+        let runtime = Handle::try_current().map_err(|error| StoreError::Unavailable(error.into()))?;
+        let turn = self.turns.acquire().await.map_err(|error| StoreError::Unavailable(error.into()))?;
+        let (idle, core) = (Arc::clone(&self.idle), Arc::clone(core));
+        let read = runtime.spawn_blocking(move || {
+            let pooled = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut connection = match pooled {
+                Some(connection) => connection,
+                None => schema::open_reader(&core.ground, core.options.patience).map_err(from_sql)?,
+            };
+            let done = read(&mut connection);
+            // One that failed may hold a broken state.
+            if done.is_ok() {
+                idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            }
+            done
+        });
+        let done = read.await;
+        drop(turn);
+        done.unwrap_or_else(|error| Err(StoreError::Unavailable(error.into())))
+    }
+}
+
+/// Reads at once. SQLite's reads do not disturb each other, but the disk has so many heads only.
+const MOST_CONNECTIONS: usize = 8;

@@ -1,0 +1,217 @@
+//! Reads: one snapshot each, no longer than a page. Age is judged here too, so that what is too old is gone although
+//! nobody has dropped it yet.
+
+use rusqlite::{Connection, Params, Transaction, TransactionBehavior};
+
+use super::{
+    error::{corrupt, from_sql},
+    record::{ENTRY, Line, number, read_entry},
+    trim::{self, Keep},
+};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    store::{
+        Entry, Head, Limit, Outcome, Page, Start, StoreError,
+        resume::{self, Record},
+    },
+};
+
+/// A page of one channel.
+pub(super) fn page(
+    db: &mut Connection,
+    keep: &Keep,
+    now: u64,
+    channel: &Channel,
+    start: Start,
+    limit: Limit,
+) -> Result<Page, StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
+    let page = Log::load(&transaction, keep, now, channel)?.page(start, limit)?;
+    // Nothing was written, so this only ends the snapshot.
+    transaction.commit().map_err(from_sql)?;
+    Ok(page)
+}
+
+/// The heads of many channels, from one snapshot.
+pub(super) fn heads(
+    db: &mut Connection,
+    keep: &Keep,
+    now: u64,
+    channels: &[Channel],
+) -> Result<Vec<Head>, StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
+    let heads = channels.iter().map(|channel| Ok(find(&transaction, keep, now, channel)?.record.head)).collect();
+    transaction.commit().map_err(from_sql)?;
+    heads
+}
+
+/// The channel's line; one that says what an absent channel is when there is none.
+fn find(db: &Connection, keep: &Keep, now: u64, channel: &Channel) -> Result<Line, StoreError> {
+    let mut passed = 0;
+    if let Some(line) = Line::load(db, channel)? {
+        if !trim::is_forgotten(db, &line, keep, now.max(line.newest)).map_err(from_sql)? {
+            return Ok(line);
+        }
+        // What the writer will do when it comes to it.
+        passed = line.record.head.cursor.seq;
+    }
+    let mut place = db.prepare_cached("SELECT epoch, floor FROM place").map_err(from_sql)?;
+    let place = place.query_row([], |row| Ok((number(row, 0)?, number(row, 1)?)));
+    let (epoch, floor) = place.map_err(from_sql)?;
+    Ok(Line::new(Record::absent(epoch, floor.max(passed), channel).head.cursor, 0, 0))
+}
+
+/// One channel in one snapshot.
+struct Log<'a> {
+    db: &'a Transaction<'a>,
+    channel: &'a Channel,
+    id: i64,
+    record: Record,
+}
+
+impl<'a> Log<'a> {
+    fn load(db: &'a Transaction<'a>, keep: &Keep, now: u64, channel: &'a Channel) -> Result<Self, StoreError> {
+        let line = find(db, keep, now, channel)?;
+        let mut log = Self { db, channel, id: line.id, record: line.record };
+        let oldest = keep.oldest(now.max(line.newest));
+        if line.count() > 0 && line.oldest < oldest {
+            log.pass_over(oldest)?;
+        }
+        Ok(log)
+    }
+
+    /// Moves the earliest position over entries with a stamp below `oldest`.
+    fn pass_over(&mut self, oldest: u64) -> Result<(), StoreError> {
+        let head = self.record.head.cursor;
+        let (mut old, mut young) = (self.record.earliest.seq, head.seq + 1);
+        // Stamps never decrease, and entries are dense: a search in halves.
+        while young - old > 1 {
+            let middle = old + (young - old) / 2;
+            let stamp = self.at(middle, "appended")?.ok_or_else(|| self.hole(middle))?;
+            if stamp < oldest { old = middle } else { young = middle }
+        }
+        if old > self.record.earliest.seq {
+            let sql = "SELECT max(time) FROM entries WHERE channel = ?1 AND seq > ?2 AND seq <= ?3";
+            let earliest = self.record.earliest.seq;
+            let dropped = self.number(sql, (self.id, earliest as i64, old as i64))?;
+            self.record.dropped_time = self.record.dropped_time.max(dropped);
+            self.record.earliest = self.position(old)?;
+        }
+        Ok(())
+    }
+
+    fn page(&self, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        let Record { head, earliest, .. } = self.record;
+        let (outcome, from) = match start {
+            Start::Earliest => (Outcome::Continued, earliest),
+            Start::Latest => (Outcome::Continued, head.cursor),
+            Start::Last(n) => (Outcome::Continued, self.position(head.cursor.seq.saturating_sub(n))?),
+            Start::Time(time) => return self.page_of_time(time, limit),
+            Start::After(cursor) => match self.outcome(cursor)? {
+                Outcome::Continued => (Outcome::Continued, cursor),
+                reset => (reset, earliest),
+            },
+        };
+        let entries = self.entries_after(from, limit)?;
+        let next = entries.last().map_or(from, |last| last.cursor);
+        Ok(Page { outcome, from, entries, next, head })
+    }
+
+    fn outcome(&self, cursor: Cursor) -> Result<Outcome, StoreError> {
+        let mut failed = None;
+        let tag_at = |seq| match self.position(seq) {
+            Ok(position) => Some(position.tag),
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        };
+        let outcome = resume::outcome(&self.record, cursor, tag_at);
+        failed.map_or(Ok(outcome), Err)
+    }
+
+    /// The filter makes the page's end differ from other reads: what was filtered out behind the last entry was looked at.
+    fn page_of_time(&self, time: u64, limit: Limit) -> Result<Page, StoreError> {
+        let Record { head, earliest, .. } = self.record;
+        let sql = format!(
+            "SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4"
+        );
+        // One more than is asked for tells where the page starts, and whether there is more.
+        let asked = (limit.events.saturating_add(1)).min(i64::MAX as usize) as i64;
+        let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
+        let time = time.min(i64::MAX as u64);
+        let mut rows = statement.query((self.id, earliest.seq as i64, time as i64, asked)).map_err(from_sql)?;
+        let (mut entries, mut bytes, mut from, mut more) = (Vec::new(), 0, None, false);
+        while let Some(row) = rows.next().map_err(from_sql)? {
+            let entry = read_entry(row, self.channel, self.id, head.cursor.epoch)?;
+            from = from.or(Some(entry.prev()));
+            bytes += entry.size();
+            if entries.len() == limit.events || (!entries.is_empty() && bytes > limit.bytes) {
+                more = true;
+                break;
+            }
+            entries.push(entry);
+        }
+        let from = from.unwrap_or(head.cursor);
+        let last = entries.last().map_or(from, |last| last.cursor);
+        let next = if more { last } else { head.cursor };
+        Ok(Page { outcome: resume::outcome_of_time(&self.record, time), from, entries, next, head })
+    }
+
+    /// As many entries as fit. Each has to follow the one before it: what is missing is damage, and said.
+    fn entries_after(&self, from: Cursor, limit: Limit) -> Result<Vec<Entry>, StoreError> {
+        let head = self.record.head.cursor;
+        let due = head.seq.saturating_sub(from.seq).min(limit.events as u64);
+        let mut entries = Vec::with_capacity(due.min(1024) as usize);
+        if due == 0 {
+            return Ok(entries);
+        }
+        let sql = format!("SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
+        let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
+        let mut rows = statement.query((self.id, from.seq as i64, due as i64)).map_err(from_sql)?;
+        let (mut at, mut bytes) = (from, 0);
+        while let Some(row) = rows.next().map_err(from_sql)? {
+            let entry = read_entry(row, self.channel, self.id, head.epoch)?;
+            if entry.prev() != at || (entry.cursor.seq == head.seq && entry.cursor != head) {
+                return Err(self.hole(at.seq + 1));
+            }
+            bytes += entry.size();
+            if !entries.is_empty() && bytes > limit.bytes {
+                return Ok(entries);
+            }
+            at = entry.cursor;
+            entries.push(entry);
+        }
+        if entries.len() as u64 == due { Ok(entries) } else { Err(self.hole(at.seq + 1)) }
+    }
+
+    /// The position at `seq`, or at the earliest when that is newer.
+    fn position(&self, seq: u64) -> Result<Cursor, StoreError> {
+        let Record { head, earliest, .. } = self.record;
+        if seq >= head.cursor.seq {
+            return Ok(head.cursor);
+        }
+        if seq <= earliest.seq {
+            return Ok(earliest);
+        }
+        let tag = self.at(seq, "tag")?.and_then(|tag| u32::try_from(tag).ok()).ok_or_else(|| self.hole(seq))?;
+        Ok(Cursor { seq, tag, ..head.cursor })
+    }
+
+    /// A column of the entry at `seq`.
+    fn at(&self, seq: u64, column: &str) -> Result<Option<u64>, StoreError> {
+        self.number(&format!("SELECT {column} FROM entries WHERE channel = ?1 AND seq = ?2"), (self.id, seq as i64))
+    }
+
+    fn number(&self, sql: &str, params: impl Params) -> Result<Option<u64>, StoreError> {
+        let mut statement = self.db.prepare_cached(sql).map_err(from_sql)?;
+        let mut rows = statement.query(params).map_err(from_sql)?;
+        let Some(row) = rows.next().map_err(from_sql)? else { return Ok(None) };
+        row.get::<_, Option<i64>>(0).map(|number| number.map(|number| number as u64)).map_err(from_sql)
+    }
+
+    fn hole(&self, seq: u64) -> StoreError {
+        corrupt(format!("entry {seq} of channel {} ({}) is missing or out of place", self.id, self.channel.as_str()))
+    }
+}

@@ -1,0 +1,208 @@
+//! The database: its tables, their versions, and how a connection to it is set up.
+//!
+//! # Tables
+//! `place` has one row. `channels` has a row per record, and is the only one that an append updates; its ids are never used
+//! again, so that what a removed channel left behind can go later (`garbage`). `entries` are in the order that pages are
+//! read in. Unsigned numbers of 64 bits are stored as the signed ones with the same bits.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+
+use super::{
+    error::{OpenError, OpenErrorKind},
+    ground::Ground,
+    options::Durability,
+};
+use crate::store::resume;
+
+/// Opens the database for the writer; makes or upgrades it. The caller holds the write lock.
+pub(super) fn open_writer(
+    ground: &Ground,
+    durability: Durability,
+    patience: Duration,
+) -> Result<Connection, OpenError> {
+    let failed = |error| OpenError::sql(&ground.db, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(&ground.db, flags).map_err(failed)?;
+    connection.busy_timeout(patience).map_err(failed)?;
+    // Looked at before anything is written: it may be somebody else's.
+    let version = version(&connection, ground)?;
+    if version == 0 {
+        prepare(&connection).map_err(failed)?;
+    }
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        let why = format!("its journal mode stays {mode}; the log needs shared memory");
+        return Err(OpenError::new(&ground.db, OpenErrorKind::Io, why));
+    }
+    set_up_writer(&connection, durability).map_err(failed)?;
+    upgrade(&mut connection, version, MIGRATIONS).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Opens the database for reads.
+pub(super) fn open_reader(ground: &Ground, patience: Duration) -> rusqlite::Result<Connection> {
+    // A reader of a log writes to the shared memory, so it cannot be opened read-only.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&ground.db, flags)?;
+    connection.busy_timeout(patience)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 0;")?;
+    Ok(connection)
+}
+
+/// The version of our tables in the file, or 0 when it holds nothing at all.
+fn version(connection: &Connection, ground: &Ground) -> Result<usize, OpenError> {
+    let failed = |error| OpenError::sql(&ground.db, error);
+    let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(failed);
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    let refused = |kind, why: String| Err(OpenError::new(&ground.db, kind, why));
+    if application != APPLICATION {
+        let table = connection.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |row| row.get::<_, String>(0));
+        return match table.optional().map_err(failed)? {
+            // Made by a process that was ended before it made the tables, or by `touch`.
+            None if application == 0 && version == 0 => Ok(0),
+            None => refused(OpenErrorKind::Foreign, format!("its application id is {application:#x}")),
+            Some(table) => refused(OpenErrorKind::Foreign, format!("it is a database with a table `{table}`")),
+        };
+    }
+    match usize::try_from(version) {
+        Ok(version) if (1..=MIGRATIONS.len()).contains(&version) => Ok(version),
+        Ok(newer) if newer > MIGRATIONS.len() => {
+            refused(OpenErrorKind::Newer, format!("its version is {newer}; known is up to {}", MIGRATIONS.len()))
+        }
+        _ => refused(OpenErrorKind::Damaged, format!("its version is {version}")),
+    }
+}
+
+/// What has to be chosen before the first page is written.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;")
+}
+
+fn set_up_writer(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let synchronous = match durability {
+        Durability::Process => "NORMAL",
+        Durability::Power => "FULL",
+    };
+    // Checkpoints are the writer's own business (see `writer`): after the answers, not before them. Mapped memory would
+    // turn a disk error into the end of the process.
+    connection.execute_batch(&format!(
+        "PRAGMA synchronous = {synchronous};
+         PRAGMA fullfsync = {};
+         PRAGMA mmap_size = 0;
+         PRAGMA journal_size_limit = {LARGEST_IDLE_LOG};
+         PRAGMA wal_autocheckpoint = 0;",
+        u8::from(durability == Durability::Power),
+    ))
+}
+
+/// Brings the tables from `version` to the newest, in one transaction: a process that ends within it leaves them as they
+/// were.
+fn upgrade(connection: &mut Connection, version: usize, migrations: &[&str]) -> rusqlite::Result<()> {
+    if version == migrations.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for migration in migrations.iter().skip(version) {
+        transaction.execute_batch(migration)?;
+    }
+    if version == 0 {
+        transaction
+            .execute("INSERT INTO place (id, epoch, floor) VALUES (0, ?1, 0)", [resume::fresh_epoch() as i64])?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", migrations.len() as i32)?;
+    transaction.commit()
+}
+
+/// What leads from each version to the next. What was published never changes.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE place (
+        id INTEGER PRIMARY KEY CHECK (id = 0),
+        epoch INTEGER NOT NULL,
+        floor INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE channels (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        epoch INTEGER NOT NULL,
+        head_seq INTEGER NOT NULL,
+        head_tag INTEGER NOT NULL,
+        closed INTEGER NOT NULL,
+        earliest_seq INTEGER NOT NULL,
+        earliest_tag INTEGER NOT NULL,
+        dropped_time INTEGER,
+        bytes INTEGER NOT NULL,
+        newest INTEGER NOT NULL,
+        oldest INTEGER NOT NULL,
+        empty_since INTEGER NOT NULL,
+        due INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX channels_due ON channels (due);
+    CREATE TABLE entries (
+        channel INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        tag INTEGER NOT NULL,
+        prev_tag INTEGER NOT NULL,
+        appended INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        name TEXT,
+        data BLOB NOT NULL,
+        sum INTEGER NOT NULL,
+        PRIMARY KEY (channel, seq)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE keys (
+        channel INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        tag INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        came INTEGER NOT NULL,
+        PRIMARY KEY (channel, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX keys_came ON keys (came);
+    CREATE TABLE garbage (channel INTEGER PRIMARY KEY) STRICT;
+"];
+
+/// `TwEv`, in the header of the file: what `file(1)` and we know it by.
+const APPLICATION: i32 = 0x5477_4576;
+
+/// To so many bytes the log is cut when it begins anew.
+const LARGEST_IDLE_LOG: u64 = 8 << 20;
+
+const STATEMENTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_tables_are_upgraded_step_by_step() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        upgrade(&mut connection, 0, MIGRATIONS).unwrap();
+        connection.execute("UPDATE place SET epoch = 42", []).unwrap();
+        let newer = [MIGRATIONS[0], "ALTER TABLE place ADD b; UPDATE place SET b = 1;", "UPDATE place SET b = b + 1;"];
+        for from in 1..=3 {
+            upgrade(&mut connection, from, &newer[..(from + 1).min(3)]).unwrap();
+        }
+        let row = connection.query_row("SELECT epoch, b FROM place", [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(row.unwrap(), (42_i64, 2_i64));
+        let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 3);
+    }
+
+    #[test]
+    fn an_upgrade_that_fails_leaves_what_was_there() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        upgrade(&mut connection, 0, MIGRATIONS).unwrap();
+        let broken = [MIGRATIONS[0], "ALTER TABLE place ADD b;", "nonsense;"];
+        assert!(upgrade(&mut connection, 1, &broken).is_err());
+        let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 1);
+        assert!(connection.prepare("SELECT b FROM place").is_err());
+    }
+}

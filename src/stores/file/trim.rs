@@ -1,0 +1,155 @@
+//! Retention: what goes, and when. Each step is bounded, so that no transaction is long.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::record::{Line, number};
+use crate::store::Retention;
+
+/// [`Retention`] in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+    pub(super) age: u64,
+    pub(super) forget_after: u64,
+    pub(super) key_window: u64,
+}
+
+impl Keep {
+    pub(super) fn new(retention: &Retention) -> Self {
+        Self {
+            events: retention.events,
+            bytes: retention.bytes,
+            age: millis(retention.age),
+            forget_after: millis(retention.forget_after),
+            key_window: millis(retention.key_window),
+        }
+    }
+
+    /// How often an unused channel needs a look so that nothing stays twice as long as it should.
+    pub(super) fn period(&self) -> u64 {
+        self.age.min(self.forget_after).min(self.key_window).max(1)
+    }
+
+    /// Entries with an older append stamp are gone, whether they still take room or not.
+    pub(super) fn oldest(&self, now: u64) -> u64 {
+        now.saturating_sub(self.age)
+    }
+
+    /// Whether there is enough to drop. Some more than is kept may gather, so that not every append touches the log's
+    /// other end too.
+    fn is_exceeded(&self, line: &Line, now: u64) -> bool {
+        let count = line.count();
+        let events = self.events.saturating_add((self.events / 4).min(MOST_SLACK));
+        let bytes = self.bytes.saturating_add((self.bytes / 4).min(MOST_SLACK * 1024));
+        let too_old = self.oldest(now).saturating_sub((self.age / 4).min(MOST_SLACK * 1000));
+        count > events || (count > 1 && line.bytes > bytes) || (count > 0 && line.oldest < too_old)
+    }
+}
+
+/// Drops what is no longer kept, up to a bound that grows with what was `added`; says whether it dropped anything.
+pub(super) fn trim(
+    db: &Connection,
+    line: &mut Line,
+    keep: &Keep,
+    now: u64,
+    added: u64,
+) -> rusqlite::Result<bool> {
+    if !keep.is_exceeded(line, now) {
+        return Ok(false);
+    }
+    let most = MOST_DROPPED + 4 * added;
+    let sql = "SELECT seq, tag, appended, time, octet_length(data) + ifnull(octet_length(entries.name), 0) + 64
+                 + octet_length(channels.name)
+               FROM entries JOIN channels ON channels.id = entries.channel
+               WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+    let before = line.record.earliest;
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query((line.id, before.seq as i64, (most + 1) as i64))?;
+    let mut dropped = 0;
+    while let Some(row) = rows.next()? {
+        line.oldest = number(row, 2)?;
+        let count = line.count();
+        let is_kept = count <= keep.events && (line.bytes <= keep.bytes || count == 1) && line.oldest >= keep.oldest(now);
+        if is_kept || dropped == most {
+            break;
+        }
+        dropped += 1;
+        line.record.earliest.seq = number(row, 0)?;
+        line.record.earliest.tag = row.get(1)?;
+        line.record.dropped_time = line.record.dropped_time.max(Some(number(row, 3)?));
+        line.bytes = line.bytes.saturating_sub(number(row, 4)?);
+    }
+    if line.count() == 0 {
+        line.empty_since = now;
+    }
+    let sql = "DELETE FROM entries WHERE channel = ?1 AND seq <= ?2";
+    db.prepare_cached(sql)?.execute((line.id, line.record.earliest.seq as i64))?;
+    Ok(dropped > 0)
+}
+
+/// Whether the record has been without entries and keys for long enough.
+pub(super) fn is_forgotten(db: &Connection, line: &Line, keep: &Keep, now: u64) -> rusqlite::Result<bool> {
+    if line.count() > 0 || now.saturating_sub(line.empty_since) <= keep.forget_after {
+        return Ok(false);
+    }
+    let since = now.saturating_sub(keep.key_window);
+    let sql = "SELECT EXISTS (SELECT 1 FROM keys WHERE channel = ?1 AND came >= ?2)";
+    let has_keys: bool = db.prepare_cached(sql)?.query_row((line.id, since as i64), |row| row.get(0))?;
+    Ok(!has_keys)
+}
+
+/// Drops keys whose window is over, of any channel; returns how many.
+pub(super) fn expire_keys(db: &Connection, keep: &Keep, now: u64) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM keys WHERE (channel, key) IN (SELECT channel, key FROM keys WHERE came < ?1 LIMIT ?2)";
+    let since = now.saturating_sub(keep.key_window);
+    db.prepare_cached(sql)?.execute((since as i64, MOST_DROPPED as i64))
+}
+
+/// Drops some of what removed channels left behind; returns how much.
+pub(super) fn collect_garbage(db: &Connection) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM entries WHERE (channel, seq) IN (SELECT entries.channel, seq FROM entries
+               WHERE channel = (SELECT min(channel) FROM garbage) LIMIT ?1)";
+    let dropped = db.prepare_cached(sql)?.execute([MOST_DROPPED as i64])?;
+    if dropped > 0 {
+        return Ok(dropped);
+    }
+    let sql = "DELETE FROM keys WHERE (channel, key) IN (SELECT keys.channel, key FROM keys
+               WHERE channel = (SELECT min(channel) FROM garbage) LIMIT ?1)";
+    let dropped = db.prepare_cached(sql)?.execute([MOST_DROPPED as i64])?;
+    if dropped > 0 {
+        return Ok(dropped);
+    }
+    let sql = "DELETE FROM garbage WHERE channel = (SELECT min(channel) FROM garbage)";
+    db.prepare_cached(sql)?.execute([])
+}
+
+/// Gives some pages back to the system when most of the file is free: after a burst, or when much was deleted. A steady
+/// stream of events uses its own free pages again. Returns how many.
+pub(super) fn shrink(db: &Connection) -> rusqlite::Result<usize> {
+    let number = |pragma| db.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
+    let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
+    if free < LEAST_FREE || free < all / 2 {
+        return Ok(0);
+    }
+    let mut statement = db.prepare_cached("PRAGMA incremental_vacuum(256)")?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(256)
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    // Stays below what a signed column holds.
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(i64::MAX as u64)
+}
+
+/// So many entries, keys and pages go in one step, at most.
+const MOST_DROPPED: u64 = 256;
+
+/// So many entries more than are kept may gather; as many KiB, and as many seconds.
+const MOST_SLACK: u64 = 64;
+
+/// A file with fewer free pages is left as it is.
+const LEAST_FREE: i64 = 1024;

@@ -1,0 +1,226 @@
+//! The thread that writes: it commits whatever is queued as one transaction, tells of it, and only then answers.
+//!
+//! Order of a turn: the lock file, `BEGIN IMMEDIATE`, the requests and a little of the janitor's work, `COMMIT`, the bell,
+//! the answers, a checkpoint when one is due, and the lock is released. Whoever is killed within it leaves a lock that the
+//! system releases and a transaction that does not count.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use rusqlite::Connection;
+
+use super::{
+    apply::{Desk, Failed},
+    bell::Bell,
+    core::Core,
+    error::{from_commit, is_failed_sync},
+    janitor::Janitor,
+    lock::{self, Lock},
+    log::Log,
+    queue::{Action, Answer, Queue, Request, Turn},
+};
+use crate::store::StoreError;
+
+pub(super) struct Writer {
+    core: Arc<Core>,
+    queue: Arc<Queue>,
+    lock: Lock,
+    db: Connection,
+    desk: Desk,
+    bell: Bell,
+    janitor: Janitor,
+    log: Log,
+    /// Why nothing is written any more: a disk that once failed to sync may have dropped what it was given.
+    stopped: Option<Arc<StoreError>>,
+}
+
+impl Writer {
+    pub(super) fn start(core: Arc<Core>, queue: Arc<Queue>, lock: Lock, db: Connection, bell: Bell) -> std::io::Result<()> {
+        let desk = Desk::new(core.keep);
+        let (janitor, log) = (Janitor::new(&core.keep), Log::new(core.options.largest_log));
+        let writer = Self { core, queue, lock, db, desk, bell, janitor, log, stopped: None };
+        thread::Builder::new().name("events-writer".into()).spawn(move || writer.run())?;
+        Ok(())
+    }
+
+    fn run(mut self) {
+        // Also when this thread panics: nobody must wait for an answer that never comes.
+        let _end = EndOnDrop(Arc::clone(&self.queue));
+        loop {
+            match self.queue.wait(self.janitor.pause()) {
+                Turn::Requests => self.serve(),
+                Turn::Time => self.tidy(),
+                Turn::Closed => return,
+            }
+        }
+    }
+
+    fn serve(&mut self) {
+        match self.enter() {
+            Ok(()) => {
+                let requests = self.queue.take();
+                self.transact(requests);
+                self.leave();
+            }
+            Err(error) => answer_all(self.queue.take(), error),
+        }
+    }
+
+    /// Does the janitor's work when nobody asks for anything.
+    fn tidy(&mut self) {
+        if !self.janitor.is_due(&self.db, self.core.now()) {
+            return;
+        }
+        if let Err(error) = self.enter() {
+            return tracing::debug!(%error, "the event file is tidied later");
+        }
+        self.transact(Vec::new());
+        self.leave();
+    }
+
+    fn leave(&mut self) {
+        if let Err(error) = self.log.look_after(&self.db, &self.core.ground) {
+            tracing::warn!(%error, "a checkpoint of an event file failed");
+            self.note(&error);
+        }
+        self.lock.release();
+    }
+
+    /// Takes the lock, unless something forbids to write.
+    fn enter(&mut self) -> Result<(), StoreError> {
+        if let Some(error) = &self.stopped {
+            return Err(StoreError::Unavailable(Box::new(Arc::clone(error))));
+        }
+        self.core.check()?;
+        match self.lock.acquire(self.core.options.patience) {
+            Ok(true) => {}
+            Ok(false) => return Err(self.locked()),
+            Err(error) => return Err(StoreError::Unavailable(error.into())),
+        }
+        let room = self.log.check_room(&self.db, &self.core.ground);
+        if room.is_err() {
+            self.lock.release();
+        }
+        room
+    }
+
+    fn locked(&self) -> StoreError {
+        let ground = &self.core.ground;
+        let holder = lock::holder(&[&ground.lock, &ground.db]);
+        tracing::warn!(file = %ground.db.display(), %holder, "waiting for the lock of an event file");
+        StoreError::Unavailable(format!("nothing was written: {holder} of {}", ground.db.display()).into())
+    }
+
+    /// Commits the requests as one transaction. When that fails, it tries each alone, so that one that does not fit takes
+    /// no others with it.
+    fn transact(&mut self, requests: Vec<Request>) {
+        match self.commit(&requests) {
+            Ok(answers) => {
+                self.ring();
+                for (request, answer) in requests.into_iter().zip(answers) {
+                    _ = request.reply.send(answer);
+                }
+            }
+            Err(StoreError::Full(_)) if requests.len() > 1 => {
+                requests.into_iter().for_each(|request| self.transact(vec![request]));
+            }
+            Err(error) => answer_all(requests, error),
+        }
+    }
+
+    fn commit(&mut self, requests: &[Request]) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
+        let done = self.try_commit(requests);
+        if done.is_err() {
+            self.desk.abandon();
+            if !self.db.is_autocommit() {
+                // Fails only when SQLite has rolled back by itself.
+                _ = self.db.execute_batch("ROLLBACK");
+            }
+        }
+        done
+    }
+
+    fn try_commit(&mut self, requests: &[Request]) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
+        self.execute("BEGIN IMMEDIATE").map_err(|error| self.name_holder(error))?;
+        self.desk.begin(&self.db).map_err(super::error::from_sql)?;
+        let now = self.core.now();
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            answers.push(match act(&mut self.desk, &self.db, now, &request.action) {
+                Ok(answer) => Ok(answer),
+                Err(Failed::Refused(error)) => Err(error),
+                Err(Failed::Sql(error)) => return Err(error),
+            });
+        }
+        match self.janitor.work(&self.db, &mut self.desk, now) {
+            Ok(()) => {}
+            Err(Failed::Sql(error) | Failed::Refused(error)) => return Err(error),
+        }
+        self.desk.flush(&self.db).map_err(super::error::from_sql)?;
+        self.execute("COMMIT").map_err(|error| self.commit_failed(error))?;
+        Ok(answers)
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<usize> {
+        self.db.prepare_cached(sql)?.execute([])
+    }
+
+    /// Somebody else's program may write to the file without our lock.
+    fn name_holder(&self, error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DatabaseBusy) => self.locked(),
+            _ => super::error::from_sql(error),
+        }
+    }
+
+    fn commit_failed(&mut self, error: rusqlite::Error) -> StoreError {
+        self.note(&error);
+        from_commit(error)
+    }
+
+    /// Stops when the disk could not sync.
+    fn note(&mut self, error: &rusqlite::Error) {
+        if is_failed_sync(error) {
+            let why = format!("a sync of the event file failed ({error}); nothing is written until it is opened anew");
+            tracing::error!(file = %self.core.ground.db.display(), "{why}");
+            self.stopped = Some(Arc::new(StoreError::Unavailable(why.into())));
+        }
+    }
+
+    /// Tells of the commit, in this process and in others.
+    fn ring(&mut self) {
+        let news = std::mem::take(&mut self.desk.news);
+        if !news.is_empty() {
+            // Whoever removed the bell left those who listen to a file that nobody writes.
+            if let Err(error) = self.bell.ring_surely(self.core.id, &news) {
+                tracing::debug!(%error, "the bell cannot be rung; others will look by themselves");
+            }
+        }
+        self.core.tell(self.desk.changes.drain(..));
+    }
+}
+
+fn act(desk: &mut Desk, db: &Connection, now: u64, action: &Action) -> Result<Answer, Failed> {
+    match action {
+        Action::Append(channel, append) => desk.append(db, now, channel, append).map(Answer::Appended),
+        Action::Init(channel, events, expect) => desk.init(db, now, channel, events, *expect).map(Answer::Head),
+        Action::Delete(channel) => desk.delete(db, now, channel).map(|()| Answer::Deleted),
+    }
+}
+
+fn answer_all(requests: Vec<Request>, error: StoreError) {
+    let error = Arc::new(error);
+    for request in requests {
+        _ = request.reply.send(Err(StoreError::shared(Arc::clone(&error))));
+    }
+}
+
+struct EndOnDrop(Arc<Queue>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// How long the writer waits at most before it looks whether something is due.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
