@@ -185,7 +185,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         upgrade(&mut connection, 0, MIGRATIONS).unwrap();
         connection.execute("UPDATE place SET epoch = 42", []).unwrap();
-        let newer = [MIGRATIONS[0], "ALTER TABLE place ADD b; UPDATE place SET b = 1;", "UPDATE place SET b = b + 1;"];
+        let newer = [MIGRATIONS[0], "ALTER TABLE place ADD b INTEGER; UPDATE place SET b = 1;", "UPDATE place SET b = b + 1;"];
         for from in 1..=3 {
             upgrade(&mut connection, from, &newer[..(from + 1).min(3)]).unwrap();
         }
@@ -199,7 +199,7 @@ mod tests {
     fn an_upgrade_that_fails_leaves_what_was_there() {
         let mut connection = Connection::open_in_memory().unwrap();
         upgrade(&mut connection, 0, MIGRATIONS).unwrap();
-        let broken = [MIGRATIONS[0], "ALTER TABLE place ADD b;", "nonsense;"];
+        let broken = [MIGRATIONS[0], "ALTER TABLE place ADD b INTEGER;", "nonsense;"];
         assert!(upgrade(&mut connection, 1, &broken).is_err());
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version, 1);
