@@ -77,6 +77,8 @@
 //!
 //! # Threads
 //! Each open store has a thread that writes (clones share it), and a second one once it had to wait for another process.
+//! With [`Durability::Process`], an append that nothing hinders is written by the task that asks, for some tens of
+//! microseconds: the log is in the system's memory then, and a change of threads would take longer.
 //! One thread per process listens while there are watchers. Reads need a tokio runtime: they run on its blocking threads.
 
 mod apply;
@@ -104,19 +106,19 @@ use std::{fmt, path::Path, sync::Arc};
 
 use futures_core::Stream;
 
-pub use self::{
-    error::{OpenError, OpenErrorKind},
-    options::{Durability, FileOptions},
-};
 use self::{
     bell::Bell,
     core::Core,
     ground::Ground,
     lock::Lock,
     pool::Pool,
-    queue::{Action, Answer, Asking, Queue},
+    queue::{Action, Answer, Asking, Office},
     watch::Changes,
     writer::Writer,
+};
+pub use self::{
+    error::{OpenError, OpenErrorKind},
+    options::{Durability, FileOptions},
 };
 use crate::{
     channel::Channel,
@@ -158,9 +160,17 @@ impl FileStore {
         let bell = Bell::open(&ground.bell).map_err(failed)?;
         lock.release();
         let core = Arc::new(Core::new(ground, options).map_err(failed)?);
-        let queue = Arc::new(Queue::default());
-        Writer::start(Arc::clone(&core), Arc::clone(&queue), lock, db, bell).map_err(failed)?;
-        Ok(Self { core, asking: Arc::new(Asking::new(queue)), pool: Arc::new(Pool::new()) })
+        let may_lead = core.options.durability == Durability::Process;
+        let office = Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), may_lead));
+        writer::start(Arc::clone(&office)).map_err(failed)?;
+        Ok(Self { core, asking: Arc::new(Asking(office)), pool: Arc::new(Pool::new()) })
+    }
+
+    /// How many transactions this store has committed: for measurements.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn commits(&self) -> u64 {
+        self.core.commits.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     async fn ask(&self, action: Action) -> Result<Answer, StoreError> {

@@ -15,10 +15,13 @@ use tower_events::{
     testing::{Harness, Time, Unable, Wrapped, clauses},
 };
 
-use super::support::Temporary;
+use super::{child::Child, support::Temporary};
 
 /// Opens the file anew for each store that a clause asks for.
 pub(crate) struct FileHarness;
+
+/// The same while another process appends to the file all the time.
+pub(crate) struct BesideAnother;
 
 pub(crate) struct Place {
     dir: Temporary,
@@ -65,12 +68,45 @@ impl Harness for FileHarness {
         let sql = "UPDATE channels SET head_seq = ?2, head_tag = ifnull((SELECT tag FROM entries
                    WHERE channel = ?1 AND seq = ?2), earliest_tag) WHERE id = ?1";
         cut.execute(sql, (id, head)).unwrap();
-        for sql in ["DELETE FROM entries WHERE channel = ?1 AND seq > ?2", "DELETE FROM keys WHERE channel = ?1 AND seq > ?2"]
+        for sql in
+            ["DELETE FROM entries WHERE channel = ?1 AND seq > ?2", "DELETE FROM keys WHERE channel = ?1 AND seq > ?2"]
         {
             cut.execute(sql, (id, head)).unwrap();
         }
         cut.commit().unwrap();
         Ok(())
+    }
+}
+
+impl Harness for BesideAnother {
+    type Store = FileStore;
+    type Place = (Place, Child);
+
+    async fn place(&self, retention: Retention) -> Self::Place {
+        let place = FileHarness.place(retention).await;
+        let mut child = Child::start("bystand", &place.dir.file());
+        assert_eq!(child.hear().as_deref(), Some("ready"));
+        (place, child)
+    }
+
+    async fn open(&self, (place, _): &Self::Place) -> FileStore {
+        FileHarness.open(place).await
+    }
+
+    fn time(&self) -> Time {
+        Time::Controlled
+    }
+
+    async fn advance(&self, (place, _): &Self::Place, by: Duration) {
+        FileHarness.advance(place, by).await;
+    }
+
+    async fn step_back(&self, (place, _): &Self::Place, by: Duration) -> Result<(), Unable> {
+        FileHarness.step_back(place, by).await
+    }
+
+    async fn lose_tail(&self, (place, _): &Self::Place, channel: &Channel, n: u64) -> Result<(), Unable> {
+        FileHarness.lose_tail(place, channel, n).await
     }
 }
 
@@ -87,6 +123,13 @@ macro_rules! suite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::clauses::$name(&super::Wrapped::new(super::FileHarness, super::AnyStore::new)).await;
+            })*
+        }
+
+        mod beside_another_process {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::clauses::$name(&super::BesideAnother).await;
             })*
         }
 

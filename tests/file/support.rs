@@ -1,8 +1,16 @@
-//! A temporary directory that goes with the test.
+//! A temporary directory that goes with the test, and short words for what tests do with a store.
 
 use std::{
+    error::Error,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+};
+
+use rusqlite::Connection;
+use tower_events::{
+    Channel, Event, FileStore, Retention, Store, StoreError,
+    store::{Append, Appended, Entry, Limit, Start},
+    stores::file::FileOptions,
 };
 
 pub(crate) struct Temporary(PathBuf);
@@ -30,4 +38,58 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Keeps everything.
+pub(crate) fn keeping_all() -> FileOptions {
+    FileStore::options().retention(Retention::default().events(1 << 40).bytes(1 << 40))
+}
+
+pub(crate) fn room() -> Channel {
+    Channel::new("room").unwrap()
+}
+
+pub(crate) async fn append(store: &FileStore, text: impl Into<String>) -> Result<Appended, StoreError> {
+    store.append(&room(), Append::new([Event::text(text)])).await
+}
+
+/// Everything that the room holds, read in pages.
+pub(crate) async fn read_all(store: &FileStore) -> Vec<Entry> {
+    let (mut start, mut all) = (Start::Earliest, Vec::new());
+    loop {
+        let page = store.read(&room(), start, Limit { events: 500, bytes: 1 << 20 }).await.unwrap();
+        if page.entries.is_empty() {
+            return all;
+        }
+        start = Start::After(page.next);
+        all.extend(page.entries);
+    }
+}
+
+pub(crate) fn texts(entries: &[Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.data.as_shown()).collect()
+}
+
+/// What SQLite says of the whole file.
+pub(crate) fn integrity(path: &Path) -> String {
+    let db = Connection::open(path).unwrap();
+    db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
+}
+
+/// An error with all that is behind it.
+pub(crate) fn whole(error: &dyn Error) -> String {
+    let source = error.source().map(whole);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(end);
+    path.into()
+}
+
+/// How often a test that is worth repeating is: `small` unless the variable says.
+pub(crate) fn times(variable: &str, small: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|times| times.parse().ok()).unwrap_or(small)
 }

@@ -35,6 +35,8 @@ pub(super) struct Desk {
     /// What to tell others when the transaction is committed, and those in this process.
     pub(super) news: Vec<What>,
     pub(super) changes: Vec<Change>,
+    /// Whether removed channels left something behind.
+    pub(super) left_garbage: bool,
 }
 
 /// Why an operation was not done.
@@ -61,7 +63,7 @@ impl From<StoreError> for Failed {
 impl Desk {
     pub(super) fn new(keep: Keep) -> Self {
         let (lines, changed, news, changes) = Default::default();
-        Self { keep, place: (0, 0), lines, changed, version: None, news, changes }
+        Self { keep, place: (0, 0), lines, changed, version: None, news, changes, left_garbage: false }
     }
 
     /// Begins with a transaction: takes notice of what others have committed.
@@ -95,7 +97,13 @@ impl Desk {
         self.changes.clear();
     }
 
-    pub(super) fn append(&mut self, db: &Connection, now: u64, to: &Channel, append: &Append) -> Result<Appended, Failed> {
+    pub(super) fn append(
+        &mut self,
+        db: &Connection,
+        now: u64,
+        to: &Channel,
+        append: &Append,
+    ) -> Result<Appended, Failed> {
         let line = self.fresh_line(db, now, to)?;
         let head = line.as_ref().map_or_else(|| self.absent(to), |line| line.record.head);
         let now = line.as_ref().map_or(now, |line| now.max(line.newest));
@@ -234,6 +242,7 @@ impl Desk {
     fn remove(&mut self, db: &Connection, channel: &Channel, line: &Line) -> Result<(), Failed> {
         db.prepare_cached("DELETE FROM channels WHERE id = ?1")?.execute([line.id])?;
         db.prepare_cached("INSERT OR IGNORE INTO garbage (channel) VALUES (?1)")?.execute([line.id])?;
+        self.left_garbage = true;
         self.lines.insert(channel.clone(), None);
         self.changed.retain(|changed| changed != channel);
         Ok(())

@@ -26,6 +26,8 @@ pub(super) struct Core {
     /// The latest time ever seen here, in Unix milliseconds; never goes back.
     latest: AtomicU64,
     watchers: Mutex<Vec<Arc<Backlog>>>,
+    /// How many transactions were committed here.
+    pub(super) commits: AtomicU64,
 }
 
 impl Core {
@@ -33,8 +35,8 @@ impl Core {
     pub(super) fn new(ground: Ground, options: FileOptions) -> std::io::Result<Self> {
         let keep = Keep::new(&options.retention);
         let identity = Ground::identity(&ground.db)?;
-        let (latest, watchers) = Default::default();
-        Ok(Self { ground, options, keep, id: resume::fresh_epoch(), identity, latest, watchers })
+        let (latest, watchers, commits) = Default::default();
+        Ok(Self { ground, options, keep, id: resume::fresh_epoch(), identity, latest, watchers, commits })
     }
 
     pub(super) fn now(&self) -> u64 {

@@ -61,6 +61,10 @@ impl Follower {
     /// rang. Says whether the bell is another than before.
     pub(super) fn look_around(&mut self) -> bool {
         let Some(core) = self.core.upgrade() else { return false };
+        // The files were removed: nothing is to be made where they were.
+        if core.check().is_err() {
+            return false;
+        }
         let renewed = match &mut self.bell {
             Some(bell) => bell.renew().unwrap_or(false),
             none => {
@@ -181,7 +185,8 @@ mod tests {
     fn news_of_one_channel_are_one_piece() {
         let entries = |channel, first, last| What::Entries { channel, first, last };
         let head = What::Head { channel: 1 };
-        let news = [entries(1, 1, 2), entries(1, 3, 3), entries(2, 4, 4), entries(1, 4, 4), entries(1, 6, 6), head, head];
+        let news =
+            [entries(1, 1, 2), entries(1, 3, 3), entries(2, 4, 4), entries(1, 4, 4), entries(1, 6, 6), head, head];
         let news = news.map(|what| News { writer: 0, what });
         let expected = [entries(1, 1, 3), entries(2, 4, 4), entries(1, 4, 4), entries(1, 6, 6), head];
         assert_eq!(merged(&news), expected);

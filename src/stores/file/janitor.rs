@@ -26,6 +26,11 @@ impl Janitor {
         Self { next: None, pause }
     }
 
+    /// There is something to do.
+    pub(super) fn call(&mut self) {
+        self.next = None;
+    }
+
     /// How long the writer may wait before it looks.
     pub(super) fn pause(&self) -> Duration {
         if self.next.is_none() { BETWEEN_STEPS } else { self.pause }
@@ -75,7 +80,7 @@ fn next_due(db: &Connection, now: u64, period: u64) -> rusqlite::Result<u64> {
 }
 
 /// So many channels are looked at in one step.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// Between two steps of work that is left, so that others can write.
 const BETWEEN_STEPS: Duration = Duration::from_millis(5);

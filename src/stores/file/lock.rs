@@ -32,10 +32,15 @@ impl Lock {
         Ok(Self { file, waiter: None })
     }
 
+    /// Locks, if it needs no waiting.
+    pub(super) fn try_acquire(&mut self) -> io::Result<bool> {
+        let pending = self.waiter.as_ref().is_some_and(|waiter| waiter.asked);
+        if pending { Ok(false) } else { os::try_lock(&self.file) }
+    }
+
     /// Locks; `false` when the lock was not to be had within `patience`.
     pub(super) fn acquire(&mut self, patience: Duration) -> io::Result<bool> {
-        let pending = self.waiter.as_ref().is_some_and(|waiter| waiter.asked);
-        if !pending && os::try_lock(&self.file)? {
+        if self.try_acquire()? {
             return Ok(true);
         }
         let waiter = match &mut self.waiter {
@@ -139,7 +144,9 @@ pub(super) fn holder(paths: &[&Path]) -> String {
     let processes = holders(paths, "WRITE");
     match processes.as_slice() {
         [] => "another process holds the lock".to_owned(),
-        processes => processes.iter().map(|process| describe(*process)).collect::<Vec<_>>().join(", ") + " holds the lock",
+        processes => {
+            processes.iter().map(|process| describe(*process)).collect::<Vec<_>>().join(", ") + " holds the lock"
+        }
     }
 }
 

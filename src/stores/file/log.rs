@@ -24,15 +24,10 @@ impl Log {
     /// After a commit, with the lock held: copies the log into the file when it is time. Nobody else writes meanwhile, so
     /// that the whole log can be copied and then begins anew.
     pub(super) fn look_after(&mut self, db: &Connection, ground: &Ground) -> rusqlite::Result<()> {
-        self.commits += 1;
-        if self.commits < COMMITS_BETWEEN_LOOKS {
+        if !self.is_full(db)? {
             return Ok(());
         }
         self.commits = 0;
-        let (all, _) = frames(db, "NOOP")?;
-        if all < self.due {
-            return Ok(());
-        }
         let (all, copied) = frames(db, "PASSIVE")?;
         self.stuck = all - copied.min(all);
         // A reader who is at it keeps the log from beginning anew; mostly it is done before the next checkpoint.
@@ -47,14 +42,32 @@ impl Log {
         Ok(())
     }
 
+    /// Whether a checkpoint is due, after a commit.
+    pub(super) fn is_full(&mut self, db: &Connection) -> rusqlite::Result<bool> {
+        self.commits += 1;
+        if self.commits < COMMITS_BETWEEN_LOOKS {
+            return Ok(false);
+        }
+        let (all, _) = frames(db, "NOOP")?;
+        let full = all >= self.due;
+        // When it is, whoever comes next sees it at once.
+        self.commits = if full { COMMITS_BETWEEN_LOOKS } else { 0 };
+        Ok(full)
+    }
+
+    /// Whether the log may grow.
+    pub(super) fn has_room(&self) -> bool {
+        self.stuck < self.largest
+    }
+
     /// Before a transaction, with the lock held: fails when the log is as large as it may get and cannot begin anew.
     pub(super) fn check_room(&mut self, db: &Connection, ground: &Ground) -> Result<(), StoreError> {
-        if self.stuck < self.largest {
+        if self.has_room() {
             return Ok(());
         }
         let (all, copied) = frames(db, "PASSIVE").map_err(from_sql)?;
         self.stuck = all - copied.min(all);
-        if self.stuck < self.largest {
+        if self.has_room() {
             return Ok(());
         }
         let reader = lock::reader(ground);

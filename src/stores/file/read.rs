@@ -34,12 +34,7 @@ pub(super) fn page(
 }
 
 /// The heads of many channels, from one snapshot.
-pub(super) fn heads(
-    db: &mut Connection,
-    keep: &Keep,
-    now: u64,
-    channels: &[Channel],
-) -> Result<Vec<Head>, StoreError> {
+pub(super) fn heads(db: &mut Connection, keep: &Keep, now: u64, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     let heads = channels.iter().map(|channel| Ok(find(&transaction, keep, now, channel)?.record.head)).collect();
     transaction.commit().map_err(from_sql)?;
@@ -134,9 +129,8 @@ impl<'a> Log<'a> {
     /// The filter makes the page's end differ from other reads: what was filtered out behind the last entry was looked at.
     fn page_of_time(&self, time: u64, limit: Limit) -> Result<Page, StoreError> {
         let Record { head, earliest, .. } = self.record;
-        let sql = format!(
-            "SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4"
-        );
+        let sql =
+            format!("SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4");
         // One more than is asked for tells where the page starts, and whether there is more.
         let asked = (limit.events.saturating_add(1)).min(i64::MAX as usize) as i64;
         let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;

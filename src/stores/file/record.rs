@@ -45,17 +45,21 @@ impl Line {
     }
 
     pub(super) fn load(connection: &Connection, channel: &Channel) -> Result<Option<Self>, StoreError> {
-        let sql = "SELECT id, epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes, newest,
+        let sql =
+            "SELECT id, epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes, newest,
                    oldest, empty_since, due FROM channels WHERE name = ?1";
         let mut statement = connection.prepare_cached(sql).map_err(from_sql)?;
-        statement.query_row([channel.as_str()], Self::from_row).optional().map_err(from_sql)?.map(Self::sound).transpose()
+        statement
+            .query_row([channel.as_str()], Self::from_row)
+            .optional()
+            .map_err(from_sql)?
+            .map(Self::sound)
+            .transpose()
     }
 
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let epoch = number(row, 1)?;
-        let at = |seq, tag| -> rusqlite::Result<_> {
-            Ok(Cursor { epoch, seq: number(row, seq)?, tag: row.get(tag)? })
-        };
+        let at = |seq, tag| -> rusqlite::Result<_> { Ok(Cursor { epoch, seq: number(row, seq)?, tag: row.get(tag)? }) };
         let head = Head { cursor: at(2, 3)?, closed: row.get(4)? };
         let dropped_time = row.get::<_, Option<i64>>(7)?.map(|time| time as u64);
         Ok(Self {

@@ -185,7 +185,8 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         upgrade(&mut connection, 0, MIGRATIONS).unwrap();
         connection.execute("UPDATE place SET epoch = 42", []).unwrap();
-        let newer = [MIGRATIONS[0], "ALTER TABLE place ADD b INTEGER; UPDATE place SET b = 1;", "UPDATE place SET b = b + 1;"];
+        let newer =
+            [MIGRATIONS[0], "ALTER TABLE place ADD b INTEGER; UPDATE place SET b = 1;", "UPDATE place SET b = b + 1;"];
         for from in 1..=3 {
             upgrade(&mut connection, from, &newer[..(from + 1).min(3)]).unwrap();
         }

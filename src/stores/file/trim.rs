@@ -50,13 +50,7 @@ impl Keep {
 }
 
 /// Drops what is no longer kept, up to a bound that grows with what was `added`; says whether it dropped anything.
-pub(super) fn trim(
-    db: &Connection,
-    line: &mut Line,
-    keep: &Keep,
-    now: u64,
-    added: u64,
-) -> rusqlite::Result<bool> {
+pub(super) fn trim(db: &Connection, line: &mut Line, keep: &Keep, now: u64, added: u64) -> rusqlite::Result<bool> {
     if !keep.is_exceeded(line, now) {
         return Ok(false);
     }
@@ -72,7 +66,8 @@ pub(super) fn trim(
     while let Some(row) = rows.next()? {
         line.oldest = number(row, 2)?;
         let count = line.count();
-        let is_kept = count <= keep.events && (line.bytes <= keep.bytes || count == 1) && line.oldest >= keep.oldest(now);
+        let is_kept =
+            count <= keep.events && (line.bytes <= keep.bytes || count == 1) && line.oldest >= keep.oldest(now);
         if is_kept || dropped == most {
             break;
         }

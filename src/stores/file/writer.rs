@@ -1,10 +1,18 @@
-//! The thread that writes: it commits whatever is queued as one transaction, tells of it, and only then answers.
+//! Writing: whatever is queued becomes one transaction; it is told of, and only then answered.
 //!
 //! Order of a turn: the lock file, `BEGIN IMMEDIATE`, the requests and a little of the janitor's work, `COMMIT`, the bell,
-//! the answers, a checkpoint when one is due, and the lock is released. Whoever is killed within it leaves a lock that the
-//! system releases and a transaction that does not count.
+//! the answers, and the lock is released. Whoever is killed within it leaves a lock that the system releases and a
+//! transaction that does not count.
+//!
+//! One at a time has a turn: the writer's thread, or, with [`Durability::Process`](super::Durability), one of those who ask,
+//! when nobody else writes. A commit that waits for no disk takes less time than waking a thread does. Whatever may wait is
+//! the thread's: another process's lock, syncs, checkpoints, large requests.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
 
 use rusqlite::Connection;
 
@@ -16,52 +24,62 @@ use super::{
     janitor::Janitor,
     lock::{self, Lock},
     log::Log,
-    queue::{Action, Answer, Queue, Request, Turn},
+    queue::{Action, Answer, Office, Queue, Request, Turn},
 };
 use crate::store::StoreError;
 
 pub(super) struct Writer {
     core: Arc<Core>,
-    queue: Arc<Queue>,
     lock: Lock,
     db: Connection,
     desk: Desk,
     bell: Bell,
     janitor: Janitor,
     log: Log,
+    /// Whether a checkpoint waits for the thread.
+    full: bool,
     /// Why nothing is written any more: a disk that once failed to sync may have dropped what it was given.
     stopped: Option<Arc<StoreError>>,
 }
 
 impl Writer {
-    pub(super) fn start(core: Arc<Core>, queue: Arc<Queue>, lock: Lock, db: Connection, bell: Bell) -> std::io::Result<()> {
+    pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, bell: Bell) -> Self {
         let desk = Desk::new(core.keep);
         let (janitor, log) = (Janitor::new(&core.keep), Log::new(core.options.largest_log));
-        let writer = Self { core, queue, lock, db, desk, bell, janitor, log, stopped: None };
-        thread::Builder::new().name("events-writer".into()).spawn(move || writer.run())?;
-        Ok(())
+        Self { core, lock, db, desk, bell, janitor, log, full: false, stopped: None }
     }
 
-    fn run(mut self) {
-        // Also when this thread panics: nobody must wait for an answer that never comes.
-        let _end = EndOnDrop(Arc::clone(&self.queue));
-        loop {
-            match self.queue.wait(self.janitor.pause()) {
-                Turn::Requests => self.serve(),
-                Turn::Time => self.tidy(),
-                Turn::Closed => return,
-            }
+    /// Writes what is queued on the caller's thread, if that needs no waiting.
+    pub(super) fn serve_at_once(&mut self, queue: &Queue) -> AtOnce {
+        if self.full || !self.log.has_room() || self.stopped.is_some() || self.core.check().is_err() {
+            return AtOnce::NotNow;
         }
+        if !self.lock.try_acquire().unwrap_or(false) {
+            return AtOnce::NotNow;
+        }
+        // Somebody else's program may write to the file without our lock.
+        _ = self.db.busy_timeout(Duration::ZERO);
+        let begun = self.execute("BEGIN IMMEDIATE").is_ok();
+        _ = self.db.busy_timeout(self.core.options.patience);
+        if begun {
+            self.transact(queue.take(), Begun::Yes);
+            self.full = self.log.is_full(&self.db).unwrap_or(true);
+        }
+        self.lock.release();
+        if begun && !self.full { AtOnce::Done } else { AtOnce::NotNow }
     }
 
-    fn serve(&mut self) {
+    /// Writes what is queued, on the thread.
+    fn serve(&mut self, queue: &Queue) {
         match self.enter() {
             Ok(()) => {
-                let requests = self.queue.take();
-                self.transact(requests);
+                let requests = queue.take();
+                if !requests.is_empty() {
+                    self.transact(requests, Begun::No);
+                }
                 self.leave();
             }
-            Err(error) => answer_all(self.queue.take(), error),
+            Err(error) => answer_all(queue.take(), error),
         }
     }
 
@@ -73,11 +91,12 @@ impl Writer {
         if let Err(error) = self.enter() {
             return tracing::debug!(%error, "the event file is tidied later");
         }
-        self.transact(Vec::new());
+        self.transact(Vec::new(), Begun::No);
         self.leave();
     }
 
     fn leave(&mut self) {
+        self.full = false;
         if let Err(error) = self.log.look_after(&self.db, &self.core.ground) {
             tracing::warn!(%error, "a checkpoint of an event file failed");
             self.note(&error);
@@ -112,8 +131,8 @@ impl Writer {
 
     /// Commits the requests as one transaction. When that fails, it tries each alone, so that one that does not fit takes
     /// no others with it.
-    fn transact(&mut self, requests: Vec<Request>) {
-        match self.commit(&requests) {
+    fn transact(&mut self, requests: Vec<Request>, begun: Begun) {
+        match self.commit(&requests, begun) {
             Ok(answers) => {
                 self.ring();
                 for (request, answer) in requests.into_iter().zip(answers) {
@@ -121,14 +140,14 @@ impl Writer {
                 }
             }
             Err(StoreError::Full(_)) if requests.len() > 1 => {
-                requests.into_iter().for_each(|request| self.transact(vec![request]));
+                requests.into_iter().for_each(|request| self.transact(vec![request], Begun::No));
             }
             Err(error) => answer_all(requests, error),
         }
     }
 
-    fn commit(&mut self, requests: &[Request]) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
-        let done = self.try_commit(requests);
+    fn commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, StoreError> {
+        let done = self.try_commit(requests, begun);
         if done.is_err() {
             self.desk.abandon();
             if !self.db.is_autocommit() {
@@ -139,8 +158,10 @@ impl Writer {
         done
     }
 
-    fn try_commit(&mut self, requests: &[Request]) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
-        self.execute("BEGIN IMMEDIATE").map_err(|error| self.name_holder(error))?;
+    fn try_commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, StoreError> {
+        if begun == Begun::No {
+            self.execute("BEGIN IMMEDIATE").map_err(|error| self.name_holder(error))?;
+        }
         self.desk.begin(&self.db).map_err(super::error::from_sql)?;
         let now = self.core.now();
         let mut answers = Vec::with_capacity(requests.len());
@@ -157,6 +178,10 @@ impl Writer {
         }
         self.desk.flush(&self.db).map_err(super::error::from_sql)?;
         self.execute("COMMIT").map_err(|error| self.commit_failed(error))?;
+        self.core.commits.fetch_add(1, Ordering::Relaxed);
+        if std::mem::take(&mut self.desk.left_garbage) {
+            self.janitor.call();
+        }
         Ok(answers)
     }
 
@@ -199,6 +224,22 @@ impl Writer {
     }
 }
 
+type Answers = Vec<Result<Answer, StoreError>>;
+
+/// Whether a transaction has begun.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Yes,
+    No,
+}
+
+/// What became of writing without waiting.
+pub(super) enum AtOnce {
+    Done,
+    /// It is the thread's turn.
+    NotNow,
+}
+
 fn act(desk: &mut Desk, db: &Connection, now: u64, action: &Action) -> Result<Answer, Failed> {
     match action {
         Action::Append(channel, append) => desk.append(db, now, channel, append).map(Answer::Appended),
@@ -214,11 +255,37 @@ fn answer_all(requests: Vec<Request>, error: StoreError) {
     }
 }
 
-struct EndOnDrop(Arc<Queue>);
+struct EndOnDrop(Arc<Office>);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.queue.end();
+    }
+}
+
+/// Starts the thread. It ends when nobody can ask any more.
+pub(super) fn start(office: Arc<Office>) -> std::io::Result<()> {
+    thread::Builder::new().name("events-writer".into()).spawn(move || run(office)).map(|_| ())
+}
+
+fn run(office: Arc<Office>) {
+    // Also when a turn panics: nobody must wait for an answer that never comes.
+    let _end = EndOnDrop(Arc::clone(&office));
+    let mut pause = Duration::ZERO;
+    loop {
+        let turn = office.queue.wait(pause);
+        let Ok(mut writer) = office.writer.lock() else { return };
+        match turn {
+            Turn::Called => writer.serve(&office.queue),
+            Turn::Time => writer.tidy(),
+            Turn::Closed => return,
+        }
+        pause = writer.janitor.pause();
+        drop(writer);
+        // Those who asked meanwhile found the writer at work.
+        if !office.queue.is_empty() {
+            office.queue.call();
+        }
     }
 }
 

@@ -1,0 +1,38 @@
+//! What the other processes of a measurement do.
+
+use std::path::Path;
+
+use tower_events::stores::file::Durability;
+
+use super::{
+    churn, delivery,
+    direct::Direct,
+    runtime,
+    throughput::{TIME, appends, open},
+};
+
+pub(crate) fn run(arguments: &[String]) {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["append", path, durability, publishers, _] => {
+            let store = open(Path::new(path), parse(durability));
+            let publishers = publishers.parse().expect("a number");
+            let (rate, events) = runtime().block_on(appends(&store, publishers, 2 * TIME));
+            println!("{rate} {}", events as f64 / store.commits() as f64);
+        }
+        ["direct", path, durability, batch, n] => {
+            let mut direct = Direct::open(Path::new(path), parse(durability), n.parse().expect("a number"));
+            let batch: f64 = batch.parse().expect("a number");
+            println!("{} {batch}", direct.rate(batch.max(1.0), &[b'x'; 200], 2 * TIME));
+        }
+        ["listen", path] => delivery::listen(Path::new(path)),
+        ["hear", path] => delivery::hear(Path::new(path)),
+        ["bell", path] => delivery::wake(Path::new(path)),
+        ["read", path] => churn::read_for_ever(Path::new(path)),
+        other => panic!("no such child: {other:?}"),
+    }
+}
+
+fn parse(durability: &str) -> Durability {
+    if durability == "Power" { Durability::Power } else { Durability::Process }
+}

@@ -1,0 +1,81 @@
+//! How large the file gets when a million events go through a retention of ten thousand.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    time::Instant,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tower_events::{
+    Channel, Event, FileStore, Retention, Store,
+    store::{Append, Limit, Start},
+};
+
+use super::{
+    runtime,
+    table::{Dir, beside, row, size},
+    throughput::spawn,
+};
+
+pub(crate) fn churn() {
+    println!("\na million events of 200 bytes through a retention of 10 000, in batches of 10");
+    for stopped in [false, true] {
+        let dir = Dir::new();
+        let store = open(&dir.file());
+        runtime().block_on(append(&store, 20_000));
+        let settled = size(&dir.file());
+        let reader = stopped.then(|| stop_in_the_middle(&dir.file()));
+        let started = Instant::now();
+        let (mut file, mut log) = (0.0_f64, 0.0_f64);
+        for _ in 0..100 {
+            runtime().block_on(append(&store, 10_000));
+            file = file.max(size(&dir.file()));
+            log = log.max(size(&beside(&dir.file(), "-wal")));
+        }
+        let rate = 1e6 / started.elapsed().as_secs_f64();
+        let name = if stopped { "with a reader stopped in the middle" } else { "with nobody reading" };
+        row(
+            name,
+            format!("file {settled:.1} MiB at first, {file:.1} at most; log {log:.1} at most; {rate:.0} events/s"),
+        );
+        if let Some(mut reader) = reader {
+            kill_process(Pid::from_child(&reader), Signal::KILL).expect("a signal");
+            reader.wait().expect("a child");
+            runtime().block_on(append(&store, 20_000));
+            row("  after it ended", format!("log {:.1} MiB", size(&beside(&dir.file(), "-wal"))));
+        }
+    }
+}
+
+fn open(path: &Path) -> FileStore {
+    FileStore::options().retention(Retention::default().events(10_000)).open(path).expect("a store")
+}
+
+async fn append(store: &FileStore, events: usize) {
+    let channel = Channel::new("bench").expect("a name");
+    for _ in 0..events / 10 {
+        store.append(&channel, Append::new(vec![Event::text("x".repeat(200)); 10])).await.expect("an append");
+    }
+}
+
+/// Reads all of the time, so that it is stopped within a read.
+pub(crate) fn read_for_ever(path: &Path) {
+    let db = rusqlite::Connection::open(path).expect("a connection");
+    db.execute_batch("BEGIN; SELECT * FROM place;").expect("a snapshot");
+    println!("ready");
+    runtime().block_on(async {
+        let (store, channel) = (open(path), Channel::new("bench").expect("a name"));
+        loop {
+            store.read(&channel, Start::Earliest, Limit::default()).await.expect("a page");
+        }
+    });
+}
+
+fn stop_in_the_middle(path: &Path) -> std::process::Child {
+    let mut child = spawn("read", path, &[]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("ready");
+    kill_process(Pid::from_child(&child), Signal::STOP).expect("a signal");
+    child
+}

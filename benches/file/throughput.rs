@@ -1,0 +1,117 @@
+//! Acknowledged appends per second of 200-byte events.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use tower_events::{Channel, Event, FileStore, Retention, Store, store::Append, stores::file::Durability};
+
+use super::{
+    direct::Direct,
+    rounds, runtime,
+    table::{Dir, Spread, row},
+};
+
+pub(crate) fn in_one_process() {
+    println!("\nacknowledged appends of 200-byte events, one process, events/s: median (least - most)");
+    for durability in [Durability::Process, Durability::Power] {
+        for publishers in [1, 4, 16] {
+            compare(durability, publishers);
+        }
+    }
+}
+
+fn compare(durability: Durability, publishers: usize) {
+    let dirs = [(); 3].map(|()| Dir::new());
+    let store = open(&dirs[0].file(), durability);
+    let mut same = Direct::open(&dirs[1].file(), durability, 1);
+    let mut single = Direct::open(&dirs[2].file(), durability, 1);
+    let (mut rates, mut ratios, mut gains, mut batches) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..rounds() {
+        let before = store.commits();
+        let (rate, events) = runtime().block_on(appends(&store, publishers, TIME));
+        let batch = events as f64 / (store.commits() - before) as f64;
+        let direct = same.rate(batch, &[b'x'; 200], TIME);
+        let one = single.rate(1.0, &[b'x'; 200], TIME);
+        rates.push(rate);
+        batches.push(batch);
+        ratios.push(rate / direct);
+        gains.push(rate / one);
+    }
+    let name = format!("{durability:?}, {publishers} publishers");
+    row(&name, Spread::of(rates));
+    row("  events in a commit", Spread::of(batches));
+    row("  to the same batches directly (0.8)", Spread::of(ratios));
+    row("  to one direct commit per event (16 with Power: 5)", Spread::of(gains));
+}
+
+pub(crate) fn open(path: &Path, durability: Durability) -> FileStore {
+    let retention = Retention::default().events(u64::MAX).bytes(u64::MAX);
+    FileStore::options().retention(retention).durability(durability).open(path).expect("a store")
+}
+
+/// Rate and number of what so many publishers append one by one.
+pub(crate) async fn appends(store: &FileStore, publishers: usize, time: Duration) -> (f64, u64) {
+    let (started, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let tasks: Vec<_> = (0..publishers)
+        .map(|_| {
+            let (store, done) = (store.clone(), Arc::clone(&done));
+            tokio::spawn(async move {
+                let channel = Channel::new("bench").expect("a name");
+                let text = "x".repeat(200);
+                while started.elapsed() < time {
+                    store.append(&channel, Append::new([Event::text(&text)])).await.expect("an append");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("a publisher");
+    }
+    let done = done.load(Ordering::Relaxed);
+    (done as f64 / started.elapsed().as_secs_f64(), done)
+}
+
+pub(crate) fn in_four_processes() {
+    println!("\nacknowledged appends of 200-byte events, 4 processes on one file, events/s: median (least - most)");
+    for durability in ["Process", "Power"] {
+        for publishers in ["1", "4"] {
+            let (mut rates, mut ratios) = (vec![], vec![]);
+            for _ in 0..rounds() {
+                let dirs = [Dir::new(), Dir::new()];
+                let (ours, batches) = run_four("append", &dirs[0].file(), &[durability, publishers]);
+                let batch = batches / 4.0;
+                let (direct, _) = run_four("direct", &dirs[1].file(), &[durability, &batch.to_string()]);
+                rates.push(ours);
+                ratios.push(ours / direct);
+            }
+            row(&format!("{durability}, 4 x {publishers} publishers"), Spread::of(rates));
+            row("  to the same batches directly (0.8)", Spread::of(ratios));
+        }
+    }
+}
+
+/// The sums of the two numbers that four children print.
+fn run_four(what: &str, path: &Path, arguments: &[&str]) -> (f64, f64) {
+    drop(FileStore::open(path).expect("a store"));
+    let children: Vec<_> = (1..=4).map(|n: u32| spawn(what, path, &[arguments, &[&n.to_string()]].concat())).collect();
+    let outputs = children.into_iter().map(|child| child.wait_with_output().expect("a child").stdout);
+    outputs.fold((0.0, 0.0), |(rates, batches), output| {
+        let text = String::from_utf8_lossy(&output);
+        let mut numbers = text.split_whitespace().map(|number| number.parse::<f64>().expect("a number"));
+        (rates + numbers.next().unwrap_or(0.0), batches + numbers.next().unwrap_or(0.0))
+    })
+}
+
+pub(crate) fn spawn(what: &str, path: &Path, arguments: &[&str]) -> Child {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["child", what]).arg(path).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child")
+}
+
+pub(crate) const TIME: Duration = Duration::from_millis(700);

@@ -1,0 +1,164 @@
+//! Other processes: this program again, in a role. What a child says begins with `> `.
+
+use std::{
+    io::{BufRead as _, BufReader, Lines},
+    path::Path,
+    process::{ChildStdout, Command, Stdio},
+};
+
+use rusqlite::Connection;
+use rustix::{
+    fs::{FlockOperation, flock, inotify},
+    process::{Pid, Signal, kill_process},
+};
+use tower_events::{
+    Delivery, FileStore, Hub, Subscription,
+    store::{Clock, Start},
+    stores::file::Durability,
+};
+
+use super::support::{append, beside, keeping_all, room, whole};
+
+/// Ends with the test.
+pub(crate) struct Child {
+    process: std::process::Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Child {
+    pub(crate) fn start(role: &str, path: &Path) -> Self {
+        Self::start_by(Command::new(std::env::current_exe().unwrap()), role, path)
+    }
+
+    /// Starts it by another command, which gets this program's as its last arguments.
+    pub(crate) fn start_by(mut command: Command, role: &str, path: &Path) -> Self {
+        command.args(["--exact", "child::plays_its_role", "--nocapture", "--test-threads=1"]);
+        command.env("TOWER_EVENTS_ROLE", role).env("TOWER_EVENTS_FILE", path);
+        // What a child complains of when nobody listens any more is nobody's business.
+        command.stderr(if std::env::var_os("TOWER_EVENTS_LOUD").is_some() { Stdio::inherit() } else { Stdio::null() });
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, lines }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The next that it says; `None` when it has ended.
+    pub(crate) fn hear(&mut self) -> Option<String> {
+        loop {
+            let line = self.lines.next()?.ok()?;
+            if let Some((_, said)) = line.split_once("> ") {
+                return Some(said.to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Kills it, and returns what it had said and nobody had heard.
+    pub(crate) fn kill(mut self) -> Vec<String> {
+        self.signal(Signal::KILL);
+        self.process.wait().unwrap();
+        std::iter::from_fn(|| self.hear()).collect()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+/// Not a test of its own: it does nothing unless it is a child.
+#[test]
+fn plays_its_role() {
+    let Ok(role) = std::env::var("TOWER_EVENTS_ROLE") else { return };
+    let path = std::env::var_os("TOWER_EVENTS_FILE").unwrap();
+    let path = Path::new(&path);
+    let mut words = role.split(' ');
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    match (words.next().unwrap(), words.next()) {
+        ("publish", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Process)),
+        ("publish-surely", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Power)),
+        ("listen", _) => runtime.block_on(listen(path)),
+        ("listen-blindly", _) => {
+            // No instance is left to this user; others get along without, too.
+            let taken: Vec<_> = std::iter::from_fn(|| inotify::init(inotify::CreateFlags::CLOEXEC).ok()).collect();
+            runtime.block_on(listen(path));
+            drop(taken);
+        }
+        ("hold", _) => hold(path),
+        ("read", _) => read(path),
+        ("bystand", _) => runtime.block_on(bystand(path)),
+        other => panic!("no such role: {other:?}"),
+    }
+}
+
+/// Appends until it is killed, and says what was acknowledged, or why something was not.
+async fn publish(path: &Path, prefix: &str, durability: Durability) {
+    let store = keeping_all().durability(durability).open(path).unwrap();
+    for n in 0.. {
+        let text = format!("{prefix}:{n}");
+        match append(&store, &text).await {
+            Ok(_) => println!("\n> {text}"),
+            Err(error) => {
+                println!("\n> failed {error:?} {}", whole(&error));
+                if n > 10_000 {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Says every event from the first on.
+async fn listen(path: &Path) {
+    let hub = Hub::new(keeping_all().open(path).unwrap());
+    let mut subscriber = hub.subscribe(Subscription::new(room()).start(Start::Earliest)).await.unwrap();
+    println!("\n> ready");
+    while let Some(delivery) = subscriber.next().await {
+        match delivery.unwrap() {
+            Delivery::Events(events) => {
+                events.entries().for_each(|entry| println!("\n> {}", entry.data.as_shown()));
+            }
+            other => println!("\n> {other:?}"),
+        }
+    }
+}
+
+/// Stays in the middle of a write, with the lock.
+fn hold(path: &Path) {
+    let lock = std::fs::OpenOptions::new().write(true).open(beside(path, "-lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let db = Connection::open(path).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE; UPDATE place SET floor = 1000000; DELETE FROM entries;").unwrap();
+    println!("\n> ready");
+    std::thread::park();
+}
+
+/// Stays in the middle of a read.
+fn read(path: &Path) {
+    let db = Connection::open(path).unwrap();
+    db.execute_batch("BEGIN; SELECT count(*) FROM entries;").unwrap();
+    println!("\n> ready");
+    std::thread::park();
+}
+
+/// Appends to a channel of its own, now and then.
+async fn bystand(path: &Path) {
+    let options = FileStore::options().clock(Clock::new(|| 1_732_094_400_000));
+    let store = options.open(path).unwrap();
+    let channel = tower_events::Channel::new("bystander").unwrap();
+    println!("\n> ready");
+    loop {
+        let event = tower_events::Event::text("x");
+        use tower_events::{Store as _, store::Append};
+        _ = store.append(&channel, Append::new([event])).await;
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}

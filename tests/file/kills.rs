@@ -1,0 +1,109 @@
+//! `kill -9` at any instant. `TOWER_EVENTS_KILLS` says how often (20).
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tower_events::{
+    Delivery, Hub, StoreError, Subscription,
+    store::{Limit, Start, Store as _},
+    stores::file::OpenErrorKind,
+};
+
+use super::{
+    child::Child,
+    support::{Temporary, append, integrity, keeping_all, read_all, room, texts, times, whole},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
+    let dir = Temporary::new();
+    let store = keeping_all().open(dir.file()).unwrap();
+    let hub = Hub::new(store.clone());
+    let mut subscriber = hub.subscribe(Subscription::new(room()).start(Start::Earliest)).await.unwrap();
+    let mut acknowledged: Vec<Vec<String>> = Vec::new();
+    let (mut longest, kills) = (Duration::ZERO, times("TOWER_EVENTS_KILLS", 20));
+    for round in 0..kills {
+        let mut children = [0, 1].map(|n| Child::start(&format!("publish {round}.{n}"), &dir.file()));
+        let mut said = [0, 1].map(|n| children[n].hear().into_iter().collect::<Vec<_>>());
+        // Any instant is as good as another: this is one that nobody chose.
+        std::thread::sleep(Duration::from_micros(fastrand::u64(0..20_000)));
+        for (n, child) in children.into_iter().enumerate() {
+            said[n].extend(child.kill());
+        }
+        let killed = Instant::now();
+        append(&store, format!("survivor:{round}")).await.unwrap();
+        longest = longest.max(killed.elapsed());
+        acknowledged.extend(said);
+        acknowledged.push(vec![format!("survivor:{round}")]);
+    }
+    assert!(longest < Duration::from_secs(1), "others went on after {longest:?}");
+    assert_eq!(integrity(&dir.file()), "ok");
+    let entries = read_all(&store).await;
+    let kept = texts(&entries);
+    let positions: std::collections::HashMap<_, _> = kept.iter().enumerate().map(|(at, text)| (*text, at)).collect();
+    assert_eq!(positions.len(), kept.len(), "each is there once");
+    let mut events = 0;
+    for said in &acknowledged {
+        let at: Vec<_> = said.iter().map(|text| positions[text.as_str()]).collect();
+        assert!(at.is_sorted(), "in the order of their publisher: {said:?}");
+        events += at.len();
+    }
+    // Who followed all the time has seen the same.
+    let mut followed = Vec::new();
+    while followed.len() < entries.len() {
+        match subscriber.next().await.unwrap().unwrap() {
+            Delivery::Events(events) => followed.extend(events.entries().cloned()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(followed, entries);
+    println!(
+        "{kills} rounds, 2 kills each: {events} acknowledged, {} kept; others went on within {longest:?}",
+        kept.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_killed_with_the_lock_gives_it_back() {
+    let dir = Temporary::new();
+    let store = keeping_all().open(dir.file()).unwrap();
+    append(&store, "before").await.unwrap();
+    for round in 0..times("TOWER_EVENTS_KILLS", 20) / 5 {
+        let mut child = Child::start("hold", &dir.file());
+        assert_eq!(child.hear().as_deref(), Some("ready"));
+        let (waiting, text) = (store.clone(), format!("after {round}"));
+        let waiting = tokio::spawn(async move { append(&waiting, text).await });
+        assert_eq!(texts(&read_all(&store).await).len() as u64, 1 + round, "reads go on");
+        assert!(!waiting.is_finished());
+        let killed = Instant::now();
+        child.kill();
+        waiting.await.unwrap().unwrap();
+        assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    }
+    assert_eq!(integrity(&dir.file()), "ok");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_writer_is_named_and_nothing_is_half_done() {
+    let dir = Temporary::new();
+    let patience = Duration::from_millis(200);
+    let store = keeping_all().patience(patience).open(dir.file()).unwrap();
+    append(&store, "before").await.unwrap();
+    let mut child = Child::start("hold", &dir.file());
+    assert_eq!(child.hear().as_deref(), Some("ready"));
+    child.signal(Signal::STOP);
+
+    let error = append(&store, "never").await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    let said = whole(&error);
+    assert!(said.contains(&format!("process {}", child.id())) && said.contains("stopped"), "{said}");
+    let error = keeping_all().patience(patience).open(dir.file()).unwrap_err();
+    assert_eq!(error.kind(), OpenErrorKind::Locked);
+    assert!(whole(&error).contains(&format!("process {}", child.id())), "{}", whole(&error));
+    let page = store.read(&room(), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), ["before"], "reads go on");
+
+    child.kill();
+    append(&store, "after").await.unwrap();
+    assert_eq!(texts(&read_all(&store).await), ["before", "after"]);
+}

@@ -1,0 +1,91 @@
+//! What may be opened, and what is said of what may not.
+
+use rusqlite::Connection;
+use tower_events::{FileStore, StoreError, stores::file::OpenErrorKind};
+
+use super::support::{Temporary, append, beside, read_all, texts, whole};
+
+#[tokio::test]
+async fn parents_are_made() {
+    let dir = Temporary::new();
+    let path = dir.path().join("a/b/c/events.db");
+    append(&FileStore::open(&path).unwrap(), "x").await.unwrap();
+    assert_eq!(texts(&read_all(&FileStore::open(&path).unwrap()).await), ["x"]);
+}
+
+#[test]
+fn what_is_not_its_file_is_refused_and_left_alone() {
+    let dir = Temporary::new();
+    let path = dir.file();
+    let refused = |kind, said: &str| {
+        let error = FileStore::open(&path).unwrap_err();
+        assert_eq!(error.kind(), kind, "{}", whole(&error));
+        assert!(whole(&error).contains(said), "{}", whole(&error));
+        assert!(whole(&error).contains("events.db"), "{}", whole(&error));
+    };
+    std::fs::write(&path, "a text that is longer than the header of a database, so that it cannot be one".repeat(20))
+        .unwrap();
+    let before = std::fs::read(&path).unwrap();
+    refused(OpenErrorKind::Foreign, "is not an event file");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    std::fs::remove_file(&path).unwrap();
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE users (name)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    refused(OpenErrorKind::Foreign, "users");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    std::fs::remove_file(&path).unwrap();
+    drop(FileStore::open(&path).unwrap());
+    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    refused(OpenErrorKind::Newer, "99");
+
+    let directory = FileStore::open(dir.path()).unwrap_err();
+    assert_eq!(directory.kind(), OpenErrorKind::Foreign);
+    let io = std::io::Error::from(directory);
+    assert!(io.to_string().contains("directory"), "{io}");
+}
+
+#[tokio::test]
+async fn an_empty_file_is_a_new_one() {
+    let dir = Temporary::new();
+    std::fs::write(dir.file(), "").unwrap();
+    append(&FileStore::open(dir.file()).unwrap(), "x").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_is_missed() {
+    let dir = Temporary::new();
+    let store = FileStore::open(dir.file()).unwrap();
+    append(&store, "x").await.unwrap();
+    for end in ["", "-wal", "-shm"] {
+        std::fs::rename(beside(&dir.file(), end), beside(&dir.file(), &format!("-moved{end}"))).unwrap();
+    }
+    assert!(matches!(append(&store, "y").await, Err(StoreError::Unavailable(_))));
+    let other = FileStore::open(dir.file()).unwrap();
+    append(&other, "z").await.unwrap();
+    let error = append(&store, "y").await.unwrap_err();
+    assert!(whole(&error).contains("replaced"), "{}", whole(&error));
+}
+
+#[tokio::test]
+async fn links_lead_to_one_store() {
+    let dir = Temporary::new();
+    let store = FileStore::open(dir.file()).unwrap();
+    let link = dir.path().join("link.db");
+    std::os::unix::fs::symlink(dir.file(), &link).unwrap();
+    append(&FileStore::open(&link).unwrap(), "x").await.unwrap();
+    assert_eq!(texts(&read_all(&store).await), ["x"]);
+    assert!(!beside(&link, "-lock").exists());
+}
+
+#[test]
+fn a_store_that_has_no_runtime_says_so() {
+    let dir = Temporary::new();
+    let store = FileStore::open(dir.file()).unwrap();
+    let channel = super::support::room();
+    let mut read = std::pin::pin!(tower_events::Store::heads(&store, std::slice::from_ref(&channel)));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let polled = std::future::Future::poll(read.as_mut(), &mut cx);
+    assert!(matches!(polled, std::task::Poll::Ready(Err(StoreError::Unavailable(_)))));
+}

@@ -1,0 +1,61 @@
+//! What a loss of power does: the log loses its tail. Cut for real, at any byte.
+
+use std::path::Path;
+
+use tower_events::{
+    FileStore, Store as _,
+    store::{Limit, Outcome, Reason, Start},
+};
+
+use super::support::{Temporary, append, beside, integrity, keeping_all, read_all, room, times};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_lost_its_tail_is_another_history() {
+    let dir = Temporary::new();
+    let store = keeping_all().open(dir.file()).unwrap();
+    for n in 0..40 {
+        append(&store, n.to_string()).await.unwrap();
+    }
+    let all = read_all(&store).await;
+    let log = std::fs::read(beside(&dir.file(), "-wal")).unwrap();
+    let (mut lost, mut reasons) = (0, Vec::new());
+    for _ in 0..times("TOWER_EVENTS_CUTS", 30) {
+        let cut = Temporary::new();
+        std::fs::copy(dir.file(), cut.file()).unwrap();
+        // What the disk has not got, and one sector of what it has got in part.
+        let (length, torn) = (fastrand::usize(..log.len()), fastrand::usize(..600));
+        let mut kept = log[..length].to_vec();
+        let from = length.saturating_sub(torn);
+        kept[from..].fill(0);
+        std::fs::write(beside(&cut.file(), "-wal"), kept).unwrap();
+        let Some(found) = cut_off(&cut.file(), &all).await else { continue };
+        lost += 1;
+        reasons.extend(found);
+        assert_eq!(integrity(&cut.file()), "ok");
+    }
+    assert!(lost > 0 && reasons.contains(&Reason::Ahead) && reasons.contains(&Reason::EpochChanged), "{reasons:?}");
+}
+
+/// Compares what is left of `all`; `None` when nothing is, not even the tables.
+async fn cut_off(path: &Path, all: &[tower_events::store::Entry]) -> Option<Vec<Reason>> {
+    let store: FileStore = keeping_all().open(path).unwrap();
+    let left = read_all(&store).await;
+    let is_same = left.first().is_some_and(|first| first == &all[0]);
+    assert!(left.is_empty() || is_same && left == all[..left.len()], "what is left is the beginning");
+    let mut reasons = Vec::new();
+    // Others grow it again, beyond where it was.
+    for n in left.len()..=all.len() + 1 {
+        for (at, entry) in all.iter().enumerate() {
+            let outcome = store.read(&room(), Start::After(entry.cursor), Limit::POSITION).await.unwrap().outcome;
+            match outcome {
+                Outcome::Continued => assert!(at < left.len(), "{at} was lost, and {n} are there"),
+                Outcome::Reset(reason) => {
+                    assert!(at >= left.len(), "{at} was kept");
+                    reasons.push(reason);
+                }
+            }
+        }
+        append(&store, format!("other {n}")).await.unwrap();
+    }
+    (left.len() < all.len()).then_some(reasons)
+}

@@ -1,0 +1,104 @@
+//! Several processes on one file, started and ended in any order.
+
+use std::time::{Duration, Instant};
+
+use tower_events::{Delivery, Hub, Store as _, Subscription, store::Expect};
+
+use super::{
+    child::Child,
+    support::{Temporary, append, beside, keeping_all, read_all, room, texts},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_and_listeners_come_and_go() {
+    let dir = Temporary::new();
+    // Nobody has made the file: they do so at once.
+    let mut first = Child::start("listen", &dir.file());
+    let mut publishers: Vec<_> =
+        ["a", "b", "c"].map(|name| Child::start(&format!("publish {name}"), &dir.file())).into();
+    let mut acknowledged: Vec<_> = publishers.iter_mut().map(|child| hear(child, 50)).collect();
+    let mut second = Child::start("listen", &dir.file());
+    acknowledged.push(publishers.remove(0).kill());
+    publishers.push(Child::start("publish d", &dir.file()));
+    for child in &mut publishers {
+        acknowledged.push(hear(child, 50));
+    }
+    acknowledged.extend(publishers.into_iter().map(Child::kill));
+
+    let entries = read_all(&keeping_all().open(dir.file()).unwrap()).await;
+    let kept = texts(&entries);
+    for text in acknowledged.iter().flatten() {
+        assert_eq!(kept.iter().filter(|kept| *kept == text).count(), 1, "{text}");
+    }
+    for listener in [&mut first, &mut second] {
+        assert_eq!(listener.hear().as_deref(), Some("ready"));
+        assert_eq!(hear(listener, kept.len()), kept);
+    }
+    let mut third = Child::start("listen", &dir.file());
+    assert_eq!(third.hear().as_deref(), Some("ready"));
+    assert_eq!(hear(&mut third, kept.len()), kept);
+}
+
+fn hear(child: &mut Child, lines: usize) -> Vec<String> {
+    (0..lines).map(|_| child.hear().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_hears_of_closes_inits_and_deletes_elsewhere() {
+    let dir = Temporary::new();
+    let (here, there) = (keeping_all().open(dir.file()).unwrap(), keeping_all().open(dir.file()).unwrap());
+    let mut child = Child::start("listen", &dir.file());
+    assert_eq!(child.hear().as_deref(), Some("ready"));
+    append(&here, "1").await.unwrap();
+    assert_eq!(child.hear().as_deref(), Some("1"));
+    let event = tower_events::Event::text("2");
+    there.init(&room(), vec![event], Expect::Any).await.unwrap();
+    assert!(child.hear().unwrap().contains("EpochChanged"));
+    assert_eq!(child.hear().as_deref(), Some("2"));
+    here.delete(&room()).await.unwrap();
+    assert!(child.hear().unwrap().contains("Reset"));
+    append(&there, "3").await.unwrap();
+    assert_eq!(child.hear().as_deref(), Some("3"));
+    there.append(&room(), tower_events::store::Append::new([]).closing()).await.unwrap();
+    assert!(child.hear().unwrap().contains("Closed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_inotify_only_time_is_lost() {
+    let dir = Temporary::new();
+    let store = keeping_all().open(dir.file()).unwrap();
+    let mut child = Child::start("listen-blindly", &dir.file());
+    assert_eq!(child.hear().as_deref(), Some("ready"));
+    for n in 0..20 {
+        let sent = Instant::now();
+        append(&store, n.to_string()).await.unwrap();
+        assert_eq!(child.hear(), Some(n.to_string()));
+        assert!(sent.elapsed() < Duration::from_secs(1), "{:?}", sent.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_bell_only_time_is_lost() {
+    let dir = Temporary::new();
+    let hub = Hub::new(keeping_all().open(dir.file()).unwrap());
+    let mut subscriber = hub.subscribe(Subscription::new(room())).await.unwrap();
+    let other = keeping_all().open(dir.file()).unwrap();
+    let bell = beside(&dir.file(), "-bell");
+    for n in 0..8 {
+        match n % 4 {
+            1 => std::fs::remove_file(&bell).unwrap(),
+            2 => std::fs::write(&bell, "x").unwrap(),
+            3 => std::fs::write(&bell, vec![0xff; 100_000]).unwrap(),
+            _ => {}
+        }
+        let sent = Instant::now();
+        append(&other, n.to_string()).await.unwrap();
+        match subscriber.next().await.unwrap().unwrap() {
+            Delivery::Events(events) => {
+                assert_eq!(events.entries().map(|entry| entry.data.as_shown()).collect::<Vec<_>>(), [n.to_string()]);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(sent.elapsed() < Duration::from_secs(1), "{n}: {:?}", sent.elapsed());
+    }
+}
