@@ -1,6 +1,12 @@
 //! What the file store costs, next to SQLite used directly in the same run: `cargo bench --bench file`, or with names of
 //! parts (`-- throughput processes delivery catchup start churn`). Rounds are interleaved, for machines are noisy: trust
 //! ratios and medians. `TOWER_EVENTS_BENCH_ROUNDS` (default 5) and `TMPDIR` may be set.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a measurement that cannot go on has to stop"
+)]
 
 mod catchup;
 mod child;

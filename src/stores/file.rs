@@ -160,8 +160,8 @@ impl FileStore {
         let bell = Bell::open(&ground.bell).map_err(failed)?;
         lock.release();
         let core = Arc::new(Core::new(ground, options).map_err(failed)?);
-        let may_lead = core.options.durability == Durability::Process;
-        let office = Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), may_lead));
+        let durability = core.options.durability;
+        let office = Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), durability));
         writer::start(Arc::clone(&office)).map_err(failed)?;
         Ok(Self { core, asking: Arc::new(Asking(office)), pool: Arc::new(Pool::new()) })
     }

@@ -125,12 +125,12 @@ impl Desk {
         line.record.head.closed |= append.close;
         let head = line.record.head;
         trim::trim(db, &mut line, &self.keep, now, entries.len() as u64)?;
-        self.tell(&line, to, &entries, append.close);
+        self.tell(&line, to, &entries, append);
         self.put(to, line);
         Ok(Appended { receipts, entries, head })
     }
 
-    fn tell(&mut self, line: &Line, to: &Channel, entries: &[Entry], closes: bool) {
+    fn tell(&mut self, line: &Line, to: &Channel, entries: &[Entry], append: &Append) {
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
             let (begin, end) = (first.cursor.seq, last.cursor.seq);
             match self.news.last_mut() {
@@ -140,7 +140,7 @@ impl Desk {
             }
             self.changes.push(Change::Entries(entries.to_vec()));
         }
-        if closes {
+        if append.close {
             self.news.push(What::Head { channel: line.id });
             self.changes.push(Change::Head(to.clone(), line.record.head));
         }

@@ -59,18 +59,18 @@ fn listen() {
     loop {
         let Some((eyes, sees_all)) = prepare() else { return };
         let left = AROUND.saturating_sub(around.elapsed());
-        let seen = match &eyes {
+        let mut seen = match &eyes {
             Some(eyes) => eyes.wait(if sees_all { left } else { left.min(BLIND) }),
             None => {
                 thread::sleep(left.min(BLIND));
                 Seen::default()
             }
         };
-        let is_time = around.elapsed() >= AROUND;
-        if is_time {
+        if around.elapsed() >= AROUND {
             around = Instant::now();
+            seen.all = true;
         }
-        look(&seen, is_time);
+        look(&seen);
     }
 }
 
@@ -101,14 +101,13 @@ struct Seen {
     rung: Vec<Watch>,
     /// Removed, moved or replaced.
     changed: Vec<Watch>,
-    /// Not everything was seen.
-    missed: bool,
+    /// Everything has to be looked at.
+    all: bool,
 }
 
-fn look(seen: &Seen, is_time: bool) {
-    let all = seen.missed || is_time;
+fn look(seen: &Seen) {
     let concerned = |watch: &Option<Watch>| match watch {
-        Some(watch) => all || seen.rung.contains(watch) || seen.changed.contains(watch),
+        Some(watch) => seen.all || seen.rung.contains(watch) || seen.changed.contains(watch),
         None => true,
     };
     let posts: Vec<_> = {
@@ -121,12 +120,13 @@ fn look(seen: &Seen, is_time: bool) {
         let mut locked = follower.lock().unwrap_or_else(PoisonError::into_inner);
         locked.look();
         let is_changed = watch.is_some_and(|watch| seen.changed.contains(&watch));
-        if (all || is_changed) && (locked.look_around() || is_changed) {
-            drop(locked);
+        let is_other = (seen.all || is_changed) && locked.look_around();
+        drop(locked);
+        if is_other || is_changed {
             renewed.push(follower);
         }
     }
-    if renewed.is_empty() && !is_time {
+    if renewed.is_empty() && !seen.all {
         return;
     }
     let mut ear = ear();
@@ -200,7 +200,7 @@ mod os {
             while let Ok(event) = reader.next() {
                 let flags = event.events();
                 if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-                    seen.missed = true;
+                    seen.all = true;
                 } else if flags == ReadFlags::MODIFY {
                     seen.rung.push(event.wd());
                 } else {

@@ -13,7 +13,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::writer::{AtOnce, Writer};
+use super::{
+    options::Durability,
+    writer::{AtOnce, Writer},
+};
 use crate::{
     channel::Channel,
     event::Event,
@@ -94,7 +97,8 @@ impl Asking {
 }
 
 impl Office {
-    pub(super) fn new(writer: Writer, may_lead: bool) -> Self {
+    pub(super) fn new(writer: Writer, durability: Durability) -> Self {
+        let may_lead = durability == Durability::Process;
         Self { queue: Queue::default(), writer: Mutex::new(writer), may_lead }
     }
 
