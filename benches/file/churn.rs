@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use tower_events::{
-    Channel, Event, FileStore, Retention, Store,
+    Channel, Event, FileStore, Retention, Store, StoreError,
     store::{Append, Limit, Start},
 };
 
@@ -23,17 +23,21 @@ pub(crate) fn churn() {
     for stopped in [false, true] {
         let dir = Dir::new();
         let store = open(&dir.file());
-        runtime().block_on(append(&store, 20_000));
+        runtime().block_on(append(&store, 20_000)).expect("an append");
         let settled = size(&dir.file());
         let reader = stopped.then(|| stop_in_the_middle(&dir.file()));
         let started = Instant::now();
         let (mut file, mut log) = (0.0_f64, 0.0_f64);
-        for _ in 0..100 {
-            runtime().block_on(append(&store, 10_000));
+        let (mut done, mut end) = (0, String::new());
+        while done < 1_000_000 && end.is_empty() {
+            match runtime().block_on(append(&store, 10_000)) {
+                Ok(()) => done += 10_000,
+                Err(error) => end = format!("; then {error:?}"),
+            }
             file = file.max(size(&dir.file()));
             log = log.max(size(&beside(&dir.file(), "-wal")));
         }
-        let rate = 1e6 / started.elapsed().as_secs_f64();
+        let rate = f64::from(done) / started.elapsed().as_secs_f64();
         let name = if stopped { "with a reader stopped in the middle" } else { "with nobody reading" };
         row(
             name,
@@ -42,7 +46,7 @@ pub(crate) fn churn() {
         if let Some(mut reader) = reader {
             kill_process(Pid::from_child(&reader), Signal::KILL).expect("a signal");
             reader.wait().expect("a child");
-            runtime().block_on(append(&store, 20_000));
+            runtime().block_on(append(&store, 20_000)).expect("an append");
             row("  after it ended", format!("log {:.1} MiB", size(&beside(&dir.file(), "-wal"))));
         }
     }
@@ -52,11 +56,12 @@ fn open(path: &Path) -> FileStore {
     FileStore::options().retention(Retention::default().events(10_000)).open(path).expect("a store")
 }
 
-async fn append(store: &FileStore, events: usize) {
+async fn append(store: &FileStore, events: usize) -> Result<(), StoreError> {
     let channel = Channel::new("bench").expect("a name");
     for _ in 0..events / 10 {
-        store.append(&channel, Append::new(vec![Event::text("x".repeat(200)); 10])).await.expect("an append");
+        store.append(&channel, Append::new(vec![Event::text("x".repeat(200)); 10])).await?;
     }
+    Ok(())
 }
 
 /// Reads all of the time, so that it is stopped within a read.

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! cargo run --release --example chat
+//! cargo run --release --example chat -- --listen 127.0.0.1:3001   # the same chat in a second process
 //! curl -d action=message -d user=Ada -d content=Hello http://127.0.0.1:3000/chat
 //! ```
 
@@ -13,7 +14,7 @@ mod db;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{
     Form, Json, Router,
@@ -27,7 +28,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Mutex};
 use tower_events::{
-    Channel, Event, EventService, Hub, InvalidChannel, InvalidEvent, MemoryStore, Retention, Store, Subscription,
+    Channel, Event, EventService, FileStore, Hub, InvalidChannel, InvalidEvent, Retention, Store, Subscription,
     store::Start,
 };
 
@@ -59,7 +60,10 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let db = Db::open(&database).map_err(|error| format!("cannot open {}: {error}", database.display()))?;
     // Kept by count rather than by age: a quiet chat still shows what was last said.
     let retention = Retention::default().events(HISTORY).age(365 * DAY).key_window(DAY);
-    let chat = Chat::new(MemoryStore::new(retention), db)?;
+    // Several chats on one database share its events too, and are one chat.
+    let store = FileStore::options().retention(retention).open(database.with_extension("events"));
+    let store = store.map_err(io::Error::from)?; // whose text says why, too
+    let chat = Chat::new(store, db)?;
     chat.start().await?;
     let hub = chat.hub.clone();
 
@@ -266,7 +270,8 @@ const HELP: &str = "\
 A chat over Server-Sent Events and long polling.
 
   --listen ADDRESS   where to listen; port 0 takes a free one [127.0.0.1:3000]
-  --database PATH    the SQLite file that keeps the messages [chat.db]
+  --database PATH    the SQLite file that keeps the messages; the events are in one beside it, PATH with the
+                     extension .events. Chats on one PATH are one chat. [chat.db]
   --help";
 
 /// Messages that a page shows when it is opened.

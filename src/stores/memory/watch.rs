@@ -37,11 +37,6 @@ impl Watchers {
         self.backlogs.len()
     }
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.backlogs.len()
-    }
-
     pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
         mem::take(&mut self.woken)
     }
