@@ -40,7 +40,7 @@ impl Lock {
 
     /// Locks; `false` when the lock was not to be had within `patience`.
     pub(super) fn acquire(&mut self, patience: Duration) -> io::Result<bool> {
-        if self.try_acquire()? {
+        if self.try_for_a_moment()? {
             return Ok(true);
         }
         let waiter = match &mut self.waiter {
@@ -48,6 +48,17 @@ impl Lock {
             none => none.insert(Waiter::start(self.file.try_clone()?)?),
         };
         waiter.wait(patience)
+    }
+
+    /// Most who hold the lock give it back sooner than another thread could be asked to wait for it.
+    fn try_for_a_moment(&mut self) -> io::Result<bool> {
+        for n in 0..YIELDS + NAPS {
+            if self.try_acquire()? {
+                return Ok(true);
+            }
+            if n < YIELDS { thread::yield_now() } else { thread::sleep(NAP) }
+        }
+        Ok(false)
     }
 
     pub(super) fn release(&self) {
@@ -206,6 +217,11 @@ pub(super) fn reader(_: &Ground) -> String {
 pub(super) fn holder(_: &[&Path]) -> String {
     "another process holds the lock".to_owned()
 }
+
+/// How often to try for the lock before it is waited for, first without pauses, then with.
+const YIELDS: u32 = 10;
+const NAPS: u32 = 20;
+const NAP: Duration = Duration::from_micros(50);
 
 #[cfg(test)]
 mod tests {
