@@ -52,8 +52,10 @@ impl Fetched {
 pub(super) type Answer = Result<Arc<Fetched>, Arc<StoreError>>;
 
 /// One read under way.
-#[derive(Default)]
 pub(super) struct Fetch {
+    /// The topic's version when the read began. That nothing follows is true of this version only: whoever joins later must
+    /// not wait on the word of a read that began before what he knows of.
+    pub(super) version: u64,
     state: Mutex<State>,
 }
 
@@ -65,6 +67,10 @@ struct State {
 }
 
 impl Fetch {
+    pub(super) fn new(version: u64) -> Self {
+        Self { version, state: Mutex::default() }
+    }
+
     /// The answer, or `None` and `cx` is woken when it is there. `place` is the caller's own, `None` at first: so that of
     /// the many who may share a read nobody looks for himself.
     pub(super) fn poll(&self, place: &mut Option<usize>, cx: &Context<'_>) -> Option<Answer> {
@@ -135,15 +141,15 @@ impl Drop for Completion {
 pub(super) struct Fetches(Mutex<Vec<(Cursor, Weak<Fetch>)>>);
 
 impl Fetches {
-    /// The read under way from `cursor`, or a new one that the caller has to drive.
-    pub(super) fn share(&self, cursor: Cursor) -> (Arc<Fetch>, bool) {
+    /// The read under way from `cursor`, or a new one at `version` that the caller has to drive.
+    pub(super) fn share(&self, cursor: Cursor, version: u64) -> (Arc<Fetch>, bool) {
         let mut under_way = lock(&self.0);
         let found = under_way.iter().filter(|(from, _)| *from == cursor).find_map(|(_, fetch)| fetch.upgrade());
         if let Some(fetch) = found.filter(|fetch| !fetch.is_complete()) {
             return (fetch, false);
         }
         under_way.retain(|(from, fetch)| *from != cursor && fetch.strong_count() > 0);
-        let fetch = Arc::new(Fetch::default());
+        let fetch = Arc::new(Fetch::new(version));
         under_way.push((cursor, Arc::downgrade(&fetch)));
         (fetch, true)
     }
@@ -181,7 +187,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_has_one_place_and_is_woken_as_he_last_asked() {
-        let fetch = Fetch::default();
+        let fetch = Fetch::new(0);
         let [first, second, other] = [(); 3].map(|()| Arc::new(Count::default()));
         let (mut one, mut two) = (None, None);
         for (place, waker) in [(&mut one, &first), (&mut two, &other)] {

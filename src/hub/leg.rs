@@ -30,8 +30,8 @@ enum Next {
     Begin(ChannelStart),
     /// Goes on after `cursor`. `verified` is the topic's version at which the store confirmed that nothing follows.
     At { cursor: Cursor, verified: Option<u64> },
-    /// A read is under way; `version` is the topic's when it began, `place` this leg's among those who wait for it.
-    Reading { fetch: Arc<Fetch>, place: Option<usize>, reset: Option<Reason>, version: u64 },
+    /// A read is under way; `place` is this leg's among those who wait for it.
+    Reading { fetch: Arc<Fetch>, place: Option<usize>, reset: Option<Reason> },
     /// A page that is being handed out: the reset first, then its batches from `batch` on.
     Page { fetched: Arc<Fetched>, reset: Option<Reason>, batch: usize },
     /// The end was handed out, or the store failed.
@@ -90,9 +90,10 @@ impl Leg {
                     Seen::Elsewhere { version } if verified == Some(version) => return Ready::Parked,
                     Seen::Elsewhere { .. } => self.next = self.read(Start::After(cursor), None),
                 },
-                Next::Reading { ref fetch, ref mut place, reset, version } => {
+                Next::Reading { ref fetch, ref mut place, reset } => {
                     // Registered here too, so that whatever wakes all readers wakes this one.
                     self.seat.topic.register(self.seat.slot, cx);
+                    let version = fetch.version;
                     match fetch.poll(place, cx) {
                         None => return Ready::Reading,
                         Some(Err(error)) => {
@@ -140,9 +141,7 @@ impl Leg {
     }
 
     fn read(&self, start: Start, reset: Option<Reason>) -> Next {
-        // The version comes first: a change during the read makes it one that was not verified.
-        let version = self.seat.topic.version();
-        Next::Reading { fetch: self.seat.shared.fetch(&self.seat.topic, start), place: None, reset, version }
+        Next::Reading { fetch: self.seat.shared.fetch(&self.seat.topic, start), place: None, reset }
     }
 
     fn turn_to(&mut self, fetched: Arc<Fetched>, reset: Option<Reason>, version: u64) -> Next {

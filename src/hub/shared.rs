@@ -211,12 +211,14 @@ impl Shared {
     /// Reads on a subscriber's behalf. Those who resume from the same position share one read; the other starts are pinned
     /// to their own moment and never shared.
     pub(super) fn fetch(self: &Arc<Self>, topic: &Arc<Topic>, start: Start) -> Arc<Fetch> {
+        // The version comes first: a change during the read makes it one of which the read says nothing.
+        let version = topic.version();
         let Start::After(cursor) = start else {
-            let fetch = Arc::new(Fetch::default());
+            let fetch = Arc::new(Fetch::new(version));
             self.drive(topic, start, &fetch);
             return fetch;
         };
-        let (fetch, is_new) = topic.fetches.share(cursor);
+        let (fetch, is_new) = topic.fetches.share(cursor, version);
         if is_new {
             self.drive(topic, start, &fetch);
         }

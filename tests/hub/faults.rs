@@ -317,6 +317,41 @@ async fn whoever_shares_a_read_does_not_depend_on_the_one_who_began_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_joins_an_old_read_does_not_wait_on_its_word() {
+    let inner = MemoryStore::default();
+    let (store, faults) = FaultStore::new(inner.clone());
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1));
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    // Another process appends, and its client comes here before this process has heard of it.
+    let hints = faults.hold_hints();
+    append(&inner, [1]).await;
+    let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    let resume = || {
+        let (hub, resume) = (hub.clone(), Subscription::new(channel("a")).resume(&from.into()));
+        tokio::spawn(async move {
+            let mut subscriber = hub.subscribe(resume).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(60), texts_of(&mut subscriber, 2)).await.expect("no silence")
+        })
+    };
+    let answers = faults.hold_answers();
+    let first = resume();
+    answers.reached_by(1).await;
+    // The answer says that nothing follows, and the ring has gone on by the time that the second one shares it.
+    drop(hints);
+    settle().await;
+    append(&inner, [2]).await;
+    append(&inner, [3]).await;
+    settle().await;
+    let second = resume();
+    settle().await;
+    drop(answers);
+    for reader in [first, second] {
+        assert_eq!(reader.await.unwrap(), ["2", "3"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_reads_the_store_again_when_its_pages_are_many() {
     let inner = MemoryStore::default();
     append(&inner, 0..950).await;
