@@ -15,6 +15,7 @@
 //! # Features
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `file` | no | `FileStore`: one file that several processes share; needs a C compiler |
 //! | `testing` | no | the conformance suite for stores, a fault-injecting store, helpers for tests |
 //!
 //! Enabling a feature never changes what the others do.
