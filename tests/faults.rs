@@ -49,6 +49,20 @@ async fn so_many_calls_fail_as_were_asked() {
 }
 
 #[tokio::test]
+async fn resumes_end_early_as_asked() {
+    let (store, faults, a) = faulty();
+    append(&store, &a, "x").await.unwrap();
+    let from = read(&store, &a).await.unwrap().from;
+    append(&store, &a, "y").await.unwrap();
+    faults.cut_next_reads(1);
+    assert_eq!(count(&store, &a).await, 2, "no resume");
+    let resume = || store.read(&a, Start::After(from), Limit::default());
+    let cut = resume().await.unwrap();
+    assert_eq!((cut.entries.len(), cut.next, cut.head.cursor), (0, from, from));
+    assert_eq!(resume().await.unwrap().entries.len(), 2);
+}
+
+#[tokio::test]
 async fn an_unknown_append_happened_or_not_as_asked() {
     let (store, faults, a) = faulty();
     faults.lose_next_appends(1);

@@ -87,7 +87,10 @@ impl Leg {
                     Seen::Batch(batch) => return Ready::Batch(batch),
                     Seen::CaughtUp { closed: false } => return Ready::Parked,
                     Seen::CaughtUp { closed: true } => return Ready::Closed(self.closed(cursor)),
-                    Seen::Elsewhere { version } if verified == Some(version) => return Ready::Parked,
+                    Seen::Elsewhere { version } if verified == Some(version) => {
+                        self.seat.topic.doubt(cursor);
+                        return Ready::Parked;
+                    }
                     Seen::Elsewhere { .. } => self.next = self.read(Start::After(cursor), None),
                 },
                 Next::Reading { ref fetch, ref mut place, reset } => {

@@ -45,6 +45,8 @@ struct State {
     stale: bool,
     /// Somebody reads on the ring's behalf.
     advancing: bool,
+    /// Somebody waits although the ring is further on: a read told him that nothing follows, and must have been behind.
+    doubted: bool,
 }
 
 /// What a poll saw.
@@ -114,6 +116,14 @@ impl Topic {
         drop(replaced);
     }
 
+    /// Notes that a subscriber at `position`, which the ring does not hold, waits on the word of a read. If the ring is further
+    /// on, the next comparison of heads has him ask again.
+    pub(super) fn doubt(&self, position: Cursor) {
+        let mut state = lock(&self.state);
+        let head = state.ring.as_ref().map(|ring| ring.head().cursor);
+        state.doubted |= head.is_some_and(|head| head.epoch == position.epoch && head.seq > position.seq);
+    }
+
     /// Offers entries that the store assigned, and the head after them if it is known.
     pub(super) fn feed(&self, entries: &[Entry], head: Option<Head>) -> Advance {
         self.change(|state| {
@@ -135,7 +145,10 @@ impl Topic {
     /// lost its tail.
     pub(super) fn check(&self, head: Head) -> Advance {
         self.change(|state| match &state.ring {
-            Some(ring) if ring.head() == head => Feed::Known,
+            Some(ring) if ring.head() == head => match std::mem::take(&mut state.doubted) {
+                true => Feed::Taken,
+                false => Feed::Known,
+            },
             _ => Feed::Gap,
         })
     }

@@ -20,7 +20,7 @@ use self::{
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start, Store, StoreError},
+    store::{Append, Appended, Change, Expect, Head, Limit, Outcome, Page, Start, Store, StoreError},
 };
 
 /// Passes everything on to the store inside, but for the faults that its [`Faults`] handle asks for.
@@ -72,6 +72,8 @@ struct Shared {
     lost_writes: AtomicUsize,
     /// How many writes are to be lost on the way back.
     lost_answers: AtomicUsize,
+    /// How many reads are to end early.
+    cut_reads: AtomicUsize,
     /// Closed while reads are done but not answered.
     answers: Arc<Gate>,
     /// In milliseconds.
@@ -134,6 +136,12 @@ impl Faults {
     /// Makes every call take this long (tokio's clock) before it reaches the store. Zero ends that.
     pub fn delay(&self, delay: Duration) {
         self.0.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Ends the next `n` resumes that can be continued before their first entry, as a replica that is behind does: nothing
+    /// seems to follow.
+    pub fn cut_next_reads(&self, n: usize) {
+        self.0.cut_reads.store(n, Ordering::SeqCst);
     }
 
     /// Holds back calls of [`Store::read`] before they reach the store, until the guard is dropped.
@@ -216,6 +224,15 @@ impl Faults {
         if count_down(&calls.failing) { Err(StoreError::Unavailable("a fault on purpose".into())) } else { Ok(()) }
     }
 
+    fn cut(&self, start: Start, page: Page) -> Page {
+        let resumed = matches!(start, Start::After(_)) && page.outcome == Outcome::Continued;
+        if !resumed || !count_down(&self.0.cut_reads) {
+            return page;
+        }
+        let head = Head { cursor: page.from, closed: false };
+        Page { entries: Vec::new(), next: page.from, head, ..page }
+    }
+
     async fn write<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.enter(&self.0.writes).await?;
         if count_down(&self.0.lost_writes) {
@@ -238,7 +255,7 @@ impl<S: Store> Store for FaultStore<S> {
         self.faults.enter(&self.faults.0.reads).await?;
         let page = self.inner.read(channel, start, limit).await;
         self.faults.0.answers.pass().await;
-        page
+        page.map(|page| self.faults.cut(start, page))
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {

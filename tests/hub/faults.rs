@@ -352,6 +352,25 @@ async fn whoever_joins_an_old_read_does_not_wait_on_its_word() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_is_behind_costs_seconds_and_nothing_else() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1));
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let first = hub.publish(&channel("a"), Event::text("1")).await.unwrap();
+    for text in [2, 3] {
+        publish(&hub, "a", text).await;
+    }
+    // What this resumes from is no longer in the ring, and the store says that nothing follows it.
+    faults.cut_next_reads(2);
+    let start = Instant::now();
+    let resume = Subscription::new(channel("a")).resume(&first.cursor.into());
+    let mut subscriber = hub.subscribe(resume).await.unwrap();
+    let late = tokio::time::timeout(Duration::from_secs(60), texts_of(&mut subscriber, 2)).await;
+    assert_eq!(late.expect("no silence"), ["2", "3"]);
+    assert!(start.elapsed() <= hub.options().check_every * 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_reads_the_store_again_when_its_pages_are_many() {
     let inner = MemoryStore::default();
     append(&inner, 0..950).await;
