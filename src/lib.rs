@@ -5,6 +5,20 @@
 //! A [`Store`] keeps events in [`Channel`]s; a [`Hub`] in each process follows the store and fans events out; small services
 //! hand them to HTTP clients and take new ones in. The README has the picture, the guarantees and the HTTP contract.
 //!
+//! ```
+//! use tower_events::{Channel, Channels, Event, EventService, Hub, MemoryStore};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::new(MemoryStore::default());
+//! // A tower service: in axum `route_service("/events", events)`, then `GET /events?channel=news`.
+//! let events = EventService::new(hub.clone(), Channels::from_query); // anyone reads anything
+//! hub.publish(&Channel::new("news")?, Event::text("hello")).await?;
+//! # drop(events);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Reading order
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.

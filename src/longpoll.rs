@@ -65,7 +65,8 @@ impl<S: Store> LongPollService<S> {
         Self { options, ..self }
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32.
+    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and comes
+    /// back in a header: many proxies take no more than 8 KiB.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         Self { edge: self.edge.max_channels(max_channels), ..self }

@@ -43,12 +43,13 @@ use crate::{
 ///
 /// # Records outlive entries
 /// A channel's record (epoch, last `seq` and tag, closed, keys) is kept for [`Retention::forget_after`] after its last
-/// entry went, and while one of its keys is remembered. Forgetting it, or [`delete`](Store::delete), raises the *floor* of the place (file, database, shard: what
-/// can fail alone) to the channel's last `seq`; a new channel starts above the floor, in the place's epoch mixed with the
-/// channel's name ([`epoch_of`](crate::epoch_of)). The head of a channel that does not exist is `(epoch, floor, 0)`:
-/// that cursor continues when the first event comes, and is `Trimmed` once the floor has moved. Reading or following an
-/// absent channel stores nothing. [`init`](Store::init) numbers on above the head that it replaces, so that the floor
-/// covers that log too; else a head of the absent channel could come back with events lost in between.
+/// entry went, and while one of its keys is remembered. Forgetting it, or [`delete`](Store::delete), raises the *floor*
+/// of the place (file, database, shard: what can fail alone) to the channel's last `seq`; a new channel starts above
+/// the floor, in the place's epoch mixed with the channel's name ([`epoch_of`](crate::epoch_of)). The head of a channel
+/// that does not exist is `(epoch, floor, 0)`: that cursor continues when the first event comes, and is `Trimmed` once
+/// the floor has moved. Reading or following an absent channel stores nothing. [`init`](Store::init) numbers on above
+/// the head that it replaces, so that the floor covers that log too; else a head of the absent channel could come back
+/// with events lost in between.
 ///
 /// # Starts
 /// [`Start::Time`]`(t)`: the page holds the retained entries with `time > t` in `seq` order, from the lowest such `seq`.
