@@ -86,3 +86,7 @@ pub use self::{
     store::{AnyStore, Retention, Store, StoreError},
     stores::memory::MemoryStore,
 };
+
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::stores::redis::RedisStore;

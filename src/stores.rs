@@ -5,3 +5,6 @@
 pub mod file;
 mod hints;
 pub mod memory;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub mod redis;

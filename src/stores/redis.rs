@@ -1,0 +1,182 @@
+//! A store on Redis 7.0 or newer (or Valkey), for several nodes that share events. Feature `redis`.
+//!
+//! ```no_run
+//! use tower_events::{Hub, RedisStore};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::new(RedisStore::connect("redis://127.0.0.1/").await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Customised: a user and password, a database of its own, a prefix, and appends that two replicas must have:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use tower_events::{RedisStore, Retention};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = RedisStore::builder("redis://app:secret@redis.internal:6379/2")
+//!     .prefix("chat")
+//!     .retention(Retention::default().events(10_000))
+//!     .patience(Duration::from_secs(1))
+//!     .replicas(2, Duration::from_millis(500))
+//!     .connect()
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `rediss://` (TLS) needs the feature `redis-tls`, and trusts what the system trusts.
+//!
+//! # What an acknowledgement means
+//! The primary has executed the append. Whether it survives is the server's setting:
+//!
+//! | setting | an acknowledged append survives |
+//! |---|---|
+//! | no persistence | nothing but the life of the process |
+//! | `appendonly yes`, `appendfsync everysec` (**recommended**) | the end of the process; a power loss takes about the last second |
+//! | `appendonly yes`, `appendfsync always` | a power loss |
+//! | replicas, nothing else | what a failover finds copied: the last moments may be lost |
+//! | [`replicas(n, within)`](RedisBuilder::replicas) | a failover to one of those `n`. Redis does not promise that it picks one of them |
+//!
+//! Whatever is lost, nobody is told that nothing was: a cursor of the lost part is [`Ahead`](crate::store::Reason::Ahead),
+//! or [`EpochChanged`](crate::store::Reason::EpochChanged) once others were appended in its place, for every entry carries a
+//! random tag. A server that lost everything, or was flushed, is another place: every cursor of before is `EpochChanged`.
+//!
+//! # Required settings
+//! `maxmemory-policy noeviction`; else connecting logs a warning. With another policy the server deletes whole keys when
+//! memory is short. That is noticed: a log that was evicted reads as [`Trimmed`](crate::store::Reason::Trimmed), an evicted
+//! place as another place. Remembered idempotency keys that were evicted are forgotten early: repeated appends may then be
+//! there twice. When memory is short and nothing may be evicted, appends fail with [`StoreError::Full`] and reads go on.
+//!
+//! A user with few rights needs `~{prefix}:* &{prefix}:* +@read +@write +@connection +@scripting +@pubsub +wait +info
+//! +time`, where `{prefix}` has its braces.
+//!
+//! # Keys
+//! All begin with `{prefix}:` (default `{tower-events}:`, with the braces, so that they share a slot of a cluster):
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `place` | hash | `epoch` and `floor` of the place; per channel a field `c:<channel>` with its record |
+//! | `turns` | sorted set | when the janitor looks at which channel |
+//! | `log:<channel>` | stream | the retained entries, id `<seq>-0`; expires when nobody trims it any more |
+//! | `keys0:<channel>`, `keys1:<channel>` | hash | idempotency keys of this and the last window, taking turns; expire |
+//! | `bell` | pub/sub channel | what was appended, for the readers of other nodes |
+//!
+//! All records are in one key together with the floor on purpose: then a record cannot vanish without its floor, and a
+//! channel cannot come back as if it had never been used. What is left for ever of an application is that key.
+//!
+//! # Several nodes
+//! Every operation is one script, so it is atomic, and the time is the server's: the nodes' clocks do not matter. A stamp
+//! never decreases within a channel, whatever the server's clock does. Appends that wait while others are under way go to
+//! the server in one call. Each node has one connection that listens to all channels, however many it follows; it is pinged
+//! and made again when lost, and a [`Change::Resync`] says so. All nodes have to agree about [`Retention`].
+//!
+//! # When the server is away
+//! Calls wait for it as long as the [patience](RedisBuilder::patience), then fail with [`StoreError::Unavailable`] if
+//! nothing was sent, and with [`StoreError::Unknown`] if an append was sent and no answer came; an append with a key can be
+//! repeated then. Attempts to connect are 50 ms to 2 s apart, with jitter. [`RedisStore::is_connected`] tells.
+
+mod backlog;
+mod codec;
+mod failure;
+mod link;
+mod options;
+mod reads;
+mod script;
+mod shared;
+mod watch;
+mod writer;
+
+use std::{fmt, sync::Arc};
+
+use futures_core::Stream;
+use redis::Client;
+
+pub use self::options::{RedisBuilder, RedisSetupError};
+use self::{options::Options, shared::Shared, watch::Watch, writer::Writer};
+#[cfg(doc)]
+use crate::store::Retention;
+use crate::{
+    channel::Channel,
+    event::Event,
+    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start, Store, StoreError},
+};
+
+/// A [`Store`] on a Redis server. Clones share its connections. See the [module docs](self).
+#[derive(Clone)]
+pub struct RedisStore(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    writer: Writer,
+    watch: Watch,
+}
+
+impl RedisStore {
+    /// Connects with the defaults to `redis://[user][:password@]host[:port][/database]`.
+    ///
+    /// # Errors
+    /// As [`RedisBuilder::connect`].
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self, RedisSetupError> {
+        Self::builder(url).connect().await
+    }
+
+    /// Sets up a store on the server of this URL.
+    pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
+        RedisBuilder::new(url.as_ref())
+    }
+
+    /// Whether the connections that the store has needed so far are up.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.0.shared.is_connected() && self.0.watch.is_armed() != Some(false)
+    }
+
+    fn new(client: Client, options: Options) -> Self {
+        let shared = Arc::new(Shared::new(client, options));
+        Self(Arc::new(Inner { shared, writer: Writer::default(), watch: Watch::default() }))
+    }
+
+    async fn check(&self) -> Result<(), RedisSetupError> {
+        self.0.shared.check().await
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the URL: it may hold a password.
+        let prefix = self.0.shared.options.prefix();
+        f.debug_struct("RedisStore").field("prefix", &prefix).field("connected", &self.is_connected()).finish()
+    }
+}
+
+impl Store for RedisStore {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.0.shared.fits(channel, &append.events)?;
+        self.0.writer.append(&self.0.shared, channel, append).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        reads::read(&self.0.shared, channel, start, limit).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        reads::heads(&self.0.shared, channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.0.shared.fits(channel, &events)?;
+        self.0.shared.init(channel, &events, expect).await
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        let shared = &self.0.shared;
+        shared.forget(channel, "now", shared.deadline(), failure::Failure::of_write).await
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        self.0.watch.changes(&self.0.shared)
+    }
+}

@@ -1,0 +1,90 @@
+//! How a call fails, by what is known of its effect, and what the contract calls that. Pure.
+
+use std::{error::Error, fmt, time::Duration};
+
+use redis::{RedisError, ServerErrorKind};
+
+use crate::store::{Source, StoreError};
+
+/// How a call failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Never sent: nothing happened.
+    Unsent(Source),
+    /// Sent, and no answer came: it may have happened, now or later.
+    Unanswered(Source),
+    /// The server said no.
+    Refused(RedisError),
+}
+
+impl Failure {
+    /// What an append or init failed with.
+    pub(super) fn of_write(self) -> StoreError {
+        match self {
+            Self::Unanswered(source) => StoreError::Unknown(source),
+            // An error of no particular kind may come from the middle of a script.
+            Self::Refused(error) if error.code() == Some("ERR") => StoreError::Unknown(Box::new(error)),
+            other => other.of_read(),
+        }
+    }
+
+    /// What a call failed with that can be repeated.
+    pub(super) fn of_read(self) -> StoreError {
+        match self {
+            Self::Unsent(source) | Self::Unanswered(source) => StoreError::Unavailable(source),
+            Self::Refused(error) => match error.code() {
+                // Of memory; of disk, for a server that is told not to write on without snapshots.
+                Some("OOM" | "MISCONF") => StoreError::Full(Box::new(error)),
+                Some("CORRUPT" | "WRONGTYPE") => StoreError::Corrupt(Box::new(error)),
+                _ => StoreError::Unavailable(Box::new(error)),
+            },
+        }
+    }
+
+    /// What connecting failed with.
+    pub(super) fn into_source(self) -> Source {
+        match self {
+            Self::Unsent(source) | Self::Unanswered(source) => source,
+            Self::Refused(error) => Box::new(error),
+        }
+    }
+
+    /// Whether the server does not know the script that was called.
+    pub(super) fn wants_scripts(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.kind() == ServerErrorKind::NoScript.into())
+    }
+
+    /// Whether the connection is of no more use.
+    pub(super) fn breaks_connection(&self) -> bool {
+        match self {
+            Self::Unsent(_) => false,
+            Self::Unanswered(_) => true,
+            // Not the primary any more: its name may lead elsewhere now.
+            Self::Refused(error) => error.kind() == ServerErrorKind::ReadOnly.into(),
+        }
+    }
+}
+
+impl From<RedisError> for Failure {
+    /// Of a command that was handed to a connection.
+    fn from(error: RedisError) -> Self {
+        if error.code().is_some() { Self::Refused(error) } else { Self::Unanswered(Box::new(error)) }
+    }
+}
+
+/// Nothing came in time.
+#[derive(Debug)]
+pub(super) struct Late(pub(super) Duration);
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the Redis server did not answer within {:?}", self.0)
+    }
+}
+
+impl Error for Late {}
+
+/// An answer that none of the scripts gives.
+pub(super) fn strange(what: &'static str) -> StoreError {
+    StoreError::Corrupt(format!("the Redis server's answer has no {what}").into())
+}

@@ -1,0 +1,210 @@
+//! One connection to the server that is made when needed and made again when lost. Knows no script's meaning.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, Value,
+    aio::{MultiplexedConnection, SendError},
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    failure::{Failure, Late},
+    script::Scripts,
+};
+
+/// The connection, if there is one.
+pub(super) struct Link {
+    client: Client,
+    scripts: Arc<Scripts>,
+    /// How long one attempt to connect may take.
+    patience: Duration,
+    /// Held while connecting, so that of many who need the connection one makes it.
+    state: Mutex<State>,
+    /// Whether it was lost or never came about; a link that nobody needed yet is not down.
+    down: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Held>,
+    /// Failed attempts since the last connection, the time of the next one, and why the last one failed.
+    failed: Option<(u32, Instant, Arc<RedisError>)>,
+}
+
+/// A connection in use.
+#[derive(Clone)]
+struct Held {
+    connection: MultiplexedConnection,
+    /// Set when it is lost.
+    dead: Arc<AtomicBool>,
+}
+
+impl Link {
+    pub(super) fn new(client: Client, scripts: Arc<Scripts>, patience: Duration) -> Self {
+        Self { client, scripts, patience, state: Mutex::default(), down: Arc::default() }
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Sends one command, connecting first if need be, and returns its answer; all before `deadline`.
+    pub(super) async fn send(&self, cmd: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let held = self.held(deadline).await?;
+        let send = || self.sent(&held, deadline, async |connection| connection.send_packed_command(cmd).await);
+        match send().await {
+            Err(failure) if failure.wants_scripts() => {
+                self.load_scripts(&held, deadline).await?;
+                send().await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Sends several commands at once, and returns their answers.
+    pub(super) async fn send_all(&self, pipeline: &Pipeline, deadline: Instant) -> Result<Vec<Value>, Failure> {
+        let held = self.held(deadline).await?;
+        match self.all_sent(&held, deadline, pipeline).await {
+            Err(failure) if failure.wants_scripts() => {
+                self.load_scripts(&held, deadline).await?;
+                self.all_sent(&held, deadline, pipeline).await
+            }
+            answers => answers,
+        }
+    }
+
+    /// Somebody flushed the scripts. Nothing was done without them, so the call can be made again.
+    async fn load_scripts(&self, held: &Held, deadline: Instant) -> Result<(), Failure> {
+        self.all_sent(held, deadline, &self.scripts.load()).await.map(drop)
+    }
+
+    async fn all_sent(&self, held: &Held, deadline: Instant, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
+        let send = async |connection: &mut MultiplexedConnection| {
+            connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map(Value::Array)
+        };
+        match self.sent(held, deadline, send).await? {
+            Value::Array(answers) => Ok(answers),
+            other => Ok(vec![other]),
+        }
+    }
+
+    async fn sent(
+        &self,
+        held: &Held,
+        deadline: Instant,
+        send: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<Value>,
+    ) -> Result<Value, Failure> {
+        let mut connection = held.connection.clone();
+        let answer = match timeout_at(deadline, send(&mut connection)).await {
+            Ok(answer) => answer.and_then(Value::extract_error).map_err(Failure::from),
+            Err(_) => Err(Failure::Unanswered(Box::new(Late(self.patience)))),
+        };
+        if answer.as_ref().is_err_and(Failure::breaks_connection) {
+            self.lost(held);
+        }
+        answer
+    }
+
+    fn lost(&self, held: &Held) {
+        if !held.dead.swap(true, Ordering::Relaxed) {
+            self.down.store(true, Ordering::Relaxed);
+            tracing::warn!("lost a connection to the Redis server");
+        }
+    }
+
+    /// The connection, made if need be. While attempts fail they are spread out, and callers wait until their deadline.
+    async fn held(&self, deadline: Instant) -> Result<Held, Failure> {
+        loop {
+            let Ok(mut state) = timeout_at(deadline, self.state.lock()).await else {
+                return Err(Failure::Unsent(Box::new(Late(self.patience))));
+            };
+            if let Some(held) = state.current.as_ref().filter(|held| !held.dead.load(Ordering::Relaxed)) {
+                return Ok(held.clone());
+            }
+            state.current = None;
+            let next = state.failed.as_ref().map(|(_, next, error)| (*next, Arc::clone(error)));
+            match next.filter(|(next, _)| *next > Instant::now()) {
+                Some((next, error)) if next >= deadline => return Err(Failure::Unsent(Box::new(error))),
+                Some((next, _)) => {
+                    drop(state);
+                    sleep_until(next).await;
+                }
+                None => self.attempt(&mut state).await,
+            }
+        }
+    }
+
+    /// One attempt. It is not bound to anyone's deadline, but short; dropping it leaves everything as it was.
+    async fn attempt(&self, state: &mut State) {
+        match tokio::time::timeout(self.patience, self.connect()).await {
+            Ok(Ok(held)) => {
+                if state.failed.take().is_some() {
+                    tracing::info!("connected to the Redis server again");
+                }
+                state.current = Some(held);
+                self.down.store(false, Ordering::Relaxed);
+            }
+            Ok(Err(error)) => self.failed(state, error),
+            Err(_) => self.failed(state, RedisError::from((ErrorKind::Io, "the Redis server does not answer"))),
+        }
+    }
+
+    fn failed(&self, state: &mut State, error: RedisError) {
+        self.down.store(true, Ordering::Relaxed);
+        let count = state.failed.as_ref().map_or(0, |(count, ..)| *count);
+        if count == 0 {
+            tracing::warn!(%error, "cannot connect to the Redis server; trying again");
+        }
+        state.failed = Some((count.saturating_add(1), Instant::now() + pause(count), Arc::new(error)));
+    }
+
+    async fn connect(&self) -> redis::RedisResult<Held> {
+        let dead = Arc::new(AtomicBool::new(false));
+        let mut connection = connection(&self.client, on_loss(Arc::clone(&dead), Arc::clone(&self.down))).await?;
+        self.scripts.load().exec_async(&mut connection).await?;
+        Ok(Held { connection, dead })
+    }
+}
+
+/// How long to wait after so many failed attempts: 50 ms to 2 s, and up to half more or less, so that the nodes of an
+/// application do not come back all at once.
+pub(super) fn pause(failed: u32) -> Duration {
+    let most = Duration::from_millis(50 << failed.min(6)).min(Duration::from_secs(2));
+    most.mul_f64(0.5 + fastrand::f64())
+}
+
+/// A connection whose every call has its own deadline. The driver's default of 500 ms would end all that wait longer.
+pub(super) async fn connection(
+    client: &Client,
+    pushed: impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static,
+) -> redis::RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_connection_timeout(None)
+        .set_write_backpressure_boundary(64 << 10)
+        .set_push_sender(pushed);
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+fn on_loss(dead: Arc<AtomicBool>, down: Arc<AtomicBool>) -> impl Fn(PushInfo) -> Result<(), SendError> {
+    move |info| {
+        if info.kind == PushKind::Disconnection {
+            // The connection that came after a call had already given this one up stays up.
+            if !dead.swap(true, Ordering::Relaxed) {
+                down.store(true, Ordering::Relaxed);
+                tracing::warn!("lost a connection to the Redis server");
+            }
+        }
+        Ok(())
+    }
+}

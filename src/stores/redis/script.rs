@@ -1,0 +1,132 @@
+//! The scripts that run in the server: one per operation, so that each is one atomic step. Knows no connection.
+
+use std::time::Duration;
+
+use redis::{Cmd, Script};
+
+use super::options::Options;
+
+/// Which script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    Open,
+    Append,
+    Init,
+    Read,
+    Forget,
+    Sweep,
+}
+
+/// All scripts of a store: retention and key names are constants in them.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    scripts: [Code; 6],
+    place: String,
+    turns: String,
+}
+
+impl Scripts {
+    pub(super) fn new(options: &Options) -> Self {
+        let constants = constants(options);
+        let with_common = |flags: &str, body: &str| Code::new(format!("#!lua{flags}\n{constants}{COMMON}\n{body}"));
+        Self {
+            scripts: [
+                Code::new(format!("#!lua\n{OPEN}")),
+                with_common("", APPEND),
+                with_common("", INIT),
+                with_common(" flags=no-writes", READ),
+                // What frees memory must go on when there is none.
+                with_common(" flags=allow-oom", FORGET),
+                with_common(" flags=allow-oom", SWEEP),
+            ],
+            place: options.key("place"),
+            turns: options.key("turns"),
+        }
+    }
+
+    /// The call of a script on the place with this epoch. `now` is empty for the server's time.
+    pub(super) fn call(&self, op: Op, epoch: u64, now: Option<u64>) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.script(op).hash).arg(2).arg(&self.place).arg(&self.turns).arg(hex(epoch));
+        match now {
+            Some(now) => cmd.arg(now),
+            None => cmd.arg(""),
+        };
+        cmd
+    }
+
+    /// The heads of channels need no script: one field each.
+    pub(super) fn records<'a>(&self, channels: impl Iterator<Item = &'a str>) -> Cmd {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(&self.place).arg("epoch").arg("floor");
+        for channel in channels {
+            cmd.arg(format!("c:{channel}"));
+        }
+        cmd
+    }
+
+    /// Makes the server know all scripts, which it forgets when it restarts.
+    pub(super) fn load(&self) -> redis::Pipeline {
+        let mut pipeline = redis::pipe();
+        for script in &self.scripts {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.text);
+        }
+        pipeline
+    }
+
+    fn script(&self, op: Op) -> &Code {
+        let [open, append, init, read, forget, sweep] = &self.scripts;
+        match op {
+            Op::Open => open,
+            Op::Append => append,
+            Op::Init => init,
+            Op::Read => read,
+            Op::Forget => forget,
+            Op::Sweep => sweep,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Code {
+    text: String,
+    hash: String,
+}
+
+impl Code {
+    fn new(text: String) -> Self {
+        let hash = Script::new(&text).get_hash().to_owned();
+        Self { text, hash }
+    }
+}
+
+/// An epoch as scripts see it: Lua's numbers do not hold 64 bits.
+pub(super) fn hex(epoch: u64) -> String {
+    format!("{epoch:016x}")
+}
+
+fn constants(options: &Options) -> String {
+    let keep = &options.retention;
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(MOST);
+    format!(
+        "local PREFIX, EVENTS, AGE, BYTES, FORGET, WINDOW, INLINE = '{}', {}, {}, {}, {}, {}, {}\n",
+        options.prefix(),
+        keep.events.min(MOST),
+        millis(keep.age),
+        keep.bytes.min(MOST),
+        millis(keep.forget_after),
+        millis(keep.key_window).max(1),
+        options.inline,
+    )
+}
+
+/// What sums of a few such numbers still hold exactly as floating point.
+const MOST: u64 = 1 << 50;
+
+const COMMON: &str = include_str!("lua/common.lua");
+const OPEN: &str = include_str!("lua/open.lua");
+const APPEND: &str = include_str!("lua/append.lua");
+const INIT: &str = include_str!("lua/init.lua");
+const READ: &str = include_str!("lua/read.lua");
+const FORGET: &str = include_str!("lua/forget.lua");
+const SWEEP: &str = include_str!("lua/sweep.lua");

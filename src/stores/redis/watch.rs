@@ -1,0 +1,206 @@
+//! The one reader of a store: a connection that listens to the doorbell for all who watch. Reads no log.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use redis::{PushInfo, PushKind, Value, aio::SendError};
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use super::{backlog::Backlog, codec, link, shared::Shared};
+use crate::store::Change;
+
+/// Where a store keeps its reader while anyone watches.
+#[derive(Default)]
+pub(super) struct Watch(Mutex<Weak<Reader>>);
+
+impl Watch {
+    /// The stream of a new watcher; the reader is started by the first.
+    pub(super) fn changes(&self, shared: &Arc<Shared>) -> Changes {
+        let mut reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = reader.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Reader { shared: Arc::clone(shared), bells: Arc::default(), task: Mutex::default() });
+            *reader = Arc::downgrade(&new);
+            new
+        });
+        drop(reader);
+        let backlog = current.bells.register();
+        Changes { reader: current, backlog, taken: VecDeque::new() }
+    }
+
+    /// Whether someone watches, and hints come.
+    pub(super) fn is_armed(&self) -> Option<bool> {
+        let reader = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
+        Some(reader.bells.lock().armed)
+    }
+}
+
+/// The reader: its task and whom it tells. Dropping it ends the task.
+struct Reader {
+    shared: Arc<Shared>,
+    bells: Arc<Bells>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Reader {
+    /// Starts the task on the runtime of whoever polls, unless it runs.
+    fn ensure_running(&self) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            *task = Some(tokio::spawn(listen(Arc::clone(&self.shared), Arc::clone(&self.bells))));
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        task.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Everyone who is told.
+#[derive(Default)]
+struct Bells(Mutex<Told>);
+
+#[derive(Default)]
+struct Told {
+    /// Whether the doorbell is heard now.
+    armed: bool,
+    backlogs: Vec<Arc<Backlog>>,
+}
+
+impl Bells {
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self) -> Arc<Backlog> {
+        let backlog = Arc::new(Backlog::default());
+        let mut told = self.lock();
+        told.backlogs.push(Arc::clone(&backlog));
+        if told.armed {
+            backlog.add(Change::Resync);
+        }
+        backlog
+    }
+
+    fn deregister(&self, backlog: &Arc<Backlog>) {
+        self.lock().backlogs.retain(|other| !Arc::ptr_eq(other, backlog));
+    }
+
+    fn tell(&self, changes: Vec<Change>) {
+        let backlogs = self.lock().backlogs.clone();
+        for change in changes {
+            backlogs.iter().for_each(|backlog| backlog.add(change.clone()));
+        }
+    }
+
+    /// Says whether hints come from now on; when they do, everyone has to look at everything once.
+    fn set_armed(&self, armed: bool) {
+        let mut told = self.lock();
+        told.armed = armed;
+        if armed {
+            told.backlogs.iter().for_each(|backlog| backlog.add(Change::Resync));
+        }
+    }
+}
+
+/// Listens until dropped: connects, subscribes, tells of the gap, and goes on until the connection is lost.
+async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
+    let mut failed = 0;
+    loop {
+        let ended = listen_once(&shared, &bells).await;
+        let heard = std::mem::take(&mut bells.lock().armed);
+        match ended {
+            _ if heard => {
+                failed = 0;
+                tracing::warn!("lost the connection that listens to the Redis server");
+            }
+            Err(error) if failed == 0 => tracing::warn!(%error, "cannot listen to the Redis server; trying again"),
+            _ => {}
+        }
+        sleep(link::pause(failed)).await;
+        failed = failed.saturating_add(1);
+    }
+}
+
+async fn listen_once(shared: &Shared, bells: &Arc<Bells>) -> redis::RedisResult<()> {
+    let patience = shared.options.patience;
+    let lost = Arc::new(Notify::new());
+    let connect = link::connection(&shared.client, hear(Arc::clone(bells), Arc::clone(&lost)));
+    let mut connection = timeout(patience, connect).await.map_err(late)??;
+    timeout(patience, connection.subscribe(shared.options.key("bell"))).await.map_err(late)??;
+    bells.set_armed(true);
+    loop {
+        if timeout(PING_EVERY, lost.notified()).await.is_ok() {
+            return Ok(());
+        }
+        // Nothing has to come on this connection for hours; only an answer shows that it is not half open.
+        let ping = redis::cmd("PING");
+        timeout(patience, connection.send_packed_command(&ping)).await.map_err(late)??;
+        shared.sweep_if_due().await;
+    }
+}
+
+/// What is done with each push of the server, in the task that reads the connection: nothing waits in between.
+fn hear(bells: Arc<Bells>, lost: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), SendError> {
+    move |info| {
+        match info.kind {
+            PushKind::Disconnection => lost.notify_one(),
+            PushKind::Message => {
+                if let Some(Value::BulkString(message)) = info.data.into_iter().nth(1) {
+                    // Someone else's message is no hint, but may stand for one.
+                    bells.tell(codec::changes_of(message).unwrap_or_else(|| vec![Change::Resync]));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn late(_: tokio::time::error::Elapsed) -> redis::RedisError {
+    (redis::ErrorKind::Io, "the Redis server does not answer").into()
+}
+
+/// The stream of one watcher. Dropping it deregisters, and dropping the last ends the reader.
+pub(super) struct Changes {
+    reader: Arc<Reader>,
+    backlog: Arc<Backlog>,
+    /// What was taken from the backlog and not yielded yet.
+    taken: VecDeque<Change>,
+}
+
+impl Stream for Changes {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        if self.taken.is_empty() {
+            self.reader.ensure_running();
+            match self.backlog.poll_take(cx) {
+                Poll::Ready(taken) => self.taken = taken,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(self.taken.pop_front())
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.reader.bells.deregister(&self.backlog);
+    }
+}
+
+/// How long the listening connection may be silent before it is asked for a sign of life.
+const PING_EVERY: Duration = Duration::from_secs(5);

@@ -1,0 +1,151 @@
+//! A real Redis server for one test: on a free port, in a folder of its own, ended by its process id.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// A running server. Dropping it ends it and removes its folder.
+pub struct Server {
+    child: Option<Child>,
+    port: u16,
+    folder: PathBuf,
+    settings: Vec<String>,
+}
+
+impl Server {
+    /// Starts a server without persistence, with more settings as they stand on a command line. `None`, loudly, when there
+    /// is no Redis on this machine; that is a failure in CI.
+    pub async fn start(settings: &[&str]) -> Option<Self> {
+        if !is_installed() {
+            let why = "no `redis-server` is installed; in Debian: apt-get install redis-server";
+            assert!(std::env::var_os("CI").is_none(), "{why}");
+            eprintln!("=== SKIPPED: {why} ===");
+            return None;
+        }
+        static SERVERS: AtomicU32 = AtomicU32::new(0);
+        let nth = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("tower-events-redis-{}-{nth}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut server = Self { child: None, port: 0, folder, settings };
+        server.run().await;
+        Some(server)
+    }
+
+    /// Starts the process, again on the same port if it had one.
+    pub async fn run(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        for _ in 0..20 {
+            if self.port == 0 {
+                self.port = free_port();
+            }
+            let mut command = Command::new("redis-server");
+            command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(&self.folder);
+            command.args(["--logfile", "log", "--save", ""]).args(&self.settings);
+            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            self.child = Some(child.expect("redis-server starts"));
+            if self.answers(Duration::from_secs(20)).await {
+                return;
+            }
+            // Another process may have taken the port in between.
+            self.kill();
+            self.port = 0;
+        }
+        panic!("redis-server does not start: {:?}", std::fs::read_to_string(self.folder.join("log")));
+    }
+
+    async fn answers(&mut self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        while Instant::now() < end {
+            let ended = self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+            if ended {
+                return false;
+            }
+            if self.try_command(&["PING"]).await.is_some_and(|answer| answer.starts_with("+PONG")) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}/", self.addr())
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Ends the process at once (`SIGKILL`).
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            _ = child.kill();
+            _ = child.wait();
+        }
+    }
+
+    /// Stops the process without ending it, or lets it go on.
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().expect("it runs").id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill {signal} {id}");
+    }
+
+    /// Sends one command on a connection of its own, and returns the answer as it came.
+    pub async fn command(&self, words: &[&str]) -> String {
+        self.try_command(words).await.unwrap_or_else(|| panic!("no answer to {words:?}"))
+    }
+
+    async fn try_command(&self, words: &[&str]) -> Option<String> {
+        let mut stream = TcpStream::connect(self.addr()).await.ok()?;
+        let mut request = format!("*{}\r\n", words.len());
+        for word in words {
+            request += &format!("${}\r\n{word}\r\n", word.len());
+        }
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        // One answer, however long: the connection is told to end after it.
+        stream.write_all(b"*1\r\n$4\r\nQUIT\r\n").await.ok()?;
+        stream.read_to_end(&mut answer).await.ok()?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        Some(answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned())
+    }
+
+    /// A field of `INFO`.
+    pub async fn info(&self, field: &str) -> String {
+        let info = self.command(&["INFO", "everything"]).await;
+        let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("no {field} in {info}")).to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn is_installed() -> bool {
+    let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
