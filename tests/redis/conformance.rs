@@ -9,7 +9,7 @@ use std::{
 };
 
 use tower_events::{
-    AnyStore, RedisStore, Retention,
+    AnyStore, Channel, RedisStore, Retention,
     store::Clock,
     testing::{Harness, Time, Unable, Wrapped, clauses},
 };
@@ -63,6 +63,13 @@ impl Harness for RedisHarness {
         place.now.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
 
+    async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
+        let answer =
+            self.server.command(&["EVAL", LOSE_TAIL, "0", &place.prefix, channel.as_str(), &n.to_string()]).await;
+        assert!(answer.starts_with(":1"), "{answer}");
+        Ok(())
+    }
+
     async fn step_back(&self, place: &Place, by: Duration) -> Result<(), Unable> {
         place.now.fetch_sub(by.as_millis() as u64, Ordering::SeqCst);
         Ok(())
@@ -87,3 +94,19 @@ async fn keeps_the_contract_erased() {
         clause.run(&erased).await;
     }
 }
+
+/// Makes a channel what it was `n` appends ago, as a replica knows it that the last ones did not reach.
+const LOSE_TAIL: &str = r"
+local place, log = '{' .. ARGV[1] .. '}:place', '{' .. ARGV[1] .. '}:log:' .. ARGV[2]
+local words = {}
+for word in string.gmatch(redis.call('HGET', place, 'c:' .. ARGV[2]), '%S+') do words[#words + 1] = word end
+for _ = 1, tonumber(ARGV[3]) do
+  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  local tag, prev, stamp, time, before, top = string.match(last[2][2], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+  redis.call('XDEL', log, last[1])
+  words[2], words[3], words[8], words[9] = string.format('%.0f', words[2] - 1), prev, top, before
+end
+local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+redis.call('XSETID', log, last[1])
+redis.call('HSET', place, 'c:' .. ARGV[2], table.concat(words, ' '))
+return 1";

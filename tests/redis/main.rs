@@ -1,4 +1,11 @@
-//! The Redis store against real servers: the contract, and what happens when the server fails.
+//! The Redis store against real servers: the contract, what Redis does differently from what one would think, and what
+//! happens when the server or the way to it fails.
 
 mod conformance;
+mod faults;
+mod load;
+mod logs;
+mod nodes;
 mod server;
+mod traps;
+mod wire;

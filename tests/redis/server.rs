@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// A running server. Dropping it ends it and removes its folder.
-pub struct Server {
+pub(crate) struct Server {
     child: Option<Child>,
     port: u16,
     folder: PathBuf,
@@ -24,7 +24,7 @@ pub struct Server {
 impl Server {
     /// Starts a server without persistence, with more settings as they stand on a command line. `None`, loudly, when there
     /// is no Redis on this machine; that is a failure in CI.
-    pub async fn start(settings: &[&str]) -> Option<Self> {
+    pub(crate) async fn start(settings: &[&str]) -> Option<Self> {
         if !is_installed() {
             let why = "no `redis-server` is installed; in Debian: apt-get install redis-server";
             assert!(std::env::var_os("CI").is_none(), "{why}");
@@ -42,7 +42,7 @@ impl Server {
     }
 
     /// Starts the process, again on the same port if it had one.
-    pub async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         assert!(self.child.is_none(), "it runs");
         for _ in 0..20 {
             if self.port == 0 {
@@ -78,20 +78,16 @@ impl Server {
         false
     }
 
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://{}/", self.addr())
     }
 
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// Ends the process at once (`SIGKILL`).
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             _ = child.kill();
             _ = child.wait();
@@ -99,14 +95,14 @@ impl Server {
     }
 
     /// Stops the process without ending it, or lets it go on.
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.as_ref().expect("it runs").id().to_string();
         let status = Command::new("kill").args([signal, &id]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill {signal} {id}");
     }
 
     /// Sends one command on a connection of its own, and returns the answer as it came.
-    pub async fn command(&self, words: &[&str]) -> String {
+    pub(crate) async fn command(&self, words: &[&str]) -> String {
         self.try_command(words).await.unwrap_or_else(|| panic!("no answer to {words:?}"))
     }
 
@@ -126,7 +122,7 @@ impl Server {
     }
 
     /// A field of `INFO`.
-    pub async fn info(&self, field: &str) -> String {
+    pub(crate) async fn info(&self, field: &str) -> String {
         let info = self.command(&["INFO", "everything"]).await;
         let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.unwrap_or_else(|| panic!("no {field} in {info}")).to_owned()

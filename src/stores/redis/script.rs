@@ -55,6 +55,13 @@ impl Scripts {
         cmd
     }
 
+    /// Asks for the place's epoch.
+    pub(super) fn place(&self) -> Cmd {
+        let mut cmd = redis::cmd("HGET");
+        cmd.arg(&self.place).arg("epoch");
+        cmd
+    }
+
     /// The heads of channels need no script: one field each.
     pub(super) fn records<'a>(&self, channels: impl Iterator<Item = &'a str>) -> Cmd {
         let mut cmd = redis::cmd("HMGET");

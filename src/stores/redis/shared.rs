@@ -136,9 +136,16 @@ impl Shared {
             0 => {}
             known => return Ok(known),
         }
-        // Always a new epoch: one that was known before belongs to a place that is gone, and so do its cursors.
-        let cmd = self.scripts.call(Op::Open, resume::fresh_epoch().max(1), None);
-        let answer = self.writes.send(&cmd, deadline).await.map_err(Failure::of_read)?;
+        // A server that is full, or a replica, can still be read from.
+        let there = self.reads.send(&self.scripts.place(), deadline).await.map_err(Failure::of_read)?;
+        let answer = match there {
+            // Always a new epoch: one that was known before belongs to a place that is gone, and so do its cursors.
+            Value::Nil => {
+                let cmd = self.scripts.call(Op::Open, resume::fresh_epoch().max(1), None);
+                self.writes.send(&cmd, deadline).await.map_err(Failure::of_read)?
+            }
+            there => there,
+        };
         let Value::BulkString(epoch) = answer else { return Err(strange("epoch")) };
         let epoch = Fields::new(&epoch).and_then(|mut fields| fields.epoch()).ok_or_else(|| strange("epoch"))?;
         self.place.store(epoch, Ordering::Relaxed);

@@ -1,0 +1,243 @@
+//! Nodes at full speed on one channel, and a client that resumes over and over: what it sees, against what was promised.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tower_events::{
+    Channel, Cursor, Event, RedisStore, Retention, Store, StoreError,
+    store::{Append, Limit, Outcome, Reason, Start},
+};
+
+/// What a load came to.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Texts that were acknowledged.
+    pub(crate) acknowledged: usize,
+    /// Of those, what the log does not hold in the end.
+    pub(crate) lost: usize,
+    /// Of those, what the client never saw.
+    pub(crate) unseen: usize,
+    /// What it saw twice without a reset in between.
+    pub(crate) duplicated: usize,
+    pub(crate) resets: Vec<Reason>,
+    /// Appends that failed before they succeeded: not sent, and without an answer.
+    pub(crate) unavailable: usize,
+    pub(crate) unknown: usize,
+    /// The longest that one call took to fail.
+    pub(crate) longest_failure: Duration,
+}
+
+impl Report {
+    /// Nothing is missing, nothing came twice, and nobody was told to begin anew.
+    #[track_caller]
+    pub(crate) fn is_whole(&self) {
+        assert_eq!((self.lost, self.unseen, self.duplicated, self.resets.len()), (0, 0, 0, 0), "{self:?}");
+    }
+
+    /// Loss, if any, was told of, for one of these reasons; nothing came twice.
+    #[track_caller]
+    pub(crate) fn is_honest(&self, reasons: &[Reason]) {
+        assert_eq!(self.duplicated, 0, "{self:?}");
+        assert!(!self.resets.is_empty() && self.resets.iter().all(|reason| reasons.contains(reason)), "{self:?}");
+    }
+
+    /// One line of the fault table.
+    pub(crate) fn print(&self, fault: &str, repetitions: usize) {
+        let mut resets: Vec<_> = self.resets.iter().map(|reason| reason.as_str()).collect();
+        resets.sort_unstable();
+        let kinds: Vec<_> = resets.chunk_by(|a, b| a == b).map(|of| format!("{} {}", of.len(), of[0])).collect();
+        println!(
+            "| redis | {fault} | {repetitions} | {} | {} | {} | {} | {} | {} unavailable, {} unknown, longest {:.1?} |",
+            self.acknowledged,
+            self.lost,
+            self.unseen,
+            self.duplicated,
+            if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") },
+            self.unavailable,
+            self.unknown,
+            self.longest_failure,
+        );
+    }
+}
+
+/// Whether the long form was asked for.
+pub(crate) fn long() -> bool {
+    std::env::var_os("TOWER_EVENTS_LONG").is_some()
+}
+
+/// So many repetitions in the short and in the long form.
+pub(crate) fn times(short: usize, many: usize) -> usize {
+    if long() { many } else { short }
+}
+
+pub(crate) fn large() -> Retention {
+    Retention::default().events(10_000_000).bytes(10 << 30)
+}
+
+/// A node with little patience, so that failures are soon seen.
+pub(crate) async fn node(url: &str) -> RedisStore {
+    let builder = RedisStore::builder(url).retention(large()).patience(PATIENCE);
+    builder.connect().await.expect("a store")
+}
+
+pub(crate) fn channel(name: &str) -> Channel {
+    Channel::new(name).expect("a channel")
+}
+
+/// Three nodes: two that publish and one that resumes, while `fault` happens.
+pub(crate) async fn during(urls: [&str; 3], fault: impl AsyncFnOnce(Progress)) -> Report {
+    let [a, b, c] = [node(urls[0]).await, node(urls[1]).await, node(urls[2]).await];
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let (seen, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Report::default())));
+    let start = c.read(&channel("hot"), Start::Latest, Limit::POSITION).await.expect("a position").next;
+    let reader = c.clone();
+    let resuming = tokio::spawn(resume(c, start, Arc::clone(&stop), Arc::clone(&seen)));
+    let publishing = [a, b].into_iter().enumerate().map(|(nth, store)| {
+        tokio::spawn(publish(store, nth, Arc::clone(&stop), Arc::clone(&acknowledged), Arc::clone(&failed)))
+    });
+    let publishing: Vec<_> = publishing.collect();
+    let progress = Progress { acknowledged: Arc::clone(&acknowledged), seen };
+    progress.more(200).await;
+    fault(progress.clone()).await;
+    progress.more(200).await;
+    stop.store(true, Ordering::SeqCst);
+    for publisher in publishing {
+        publisher.await.expect("a publisher that ends");
+    }
+    let (texts, seen, resets) = resuming.await.expect("a client that ends");
+    let acknowledged = std::mem::take(&mut *acknowledged.lock().expect("no panic"));
+    let mut report = std::mem::take(&mut *failed.lock().expect("no panic"));
+    report.acknowledged = acknowledged.len();
+    report.unseen = acknowledged.iter().filter(|text| !seen.contains(*text)).count();
+    let kept = kept(&reader).await;
+    report.lost = acknowledged.iter().filter(|text| !kept.contains(*text)).count();
+    (report.duplicated, report.resets) = (texts, resets);
+    report
+}
+
+/// All texts of the log.
+async fn kept(store: &RedisStore) -> HashSet<String> {
+    let (mut kept, mut start) = (HashSet::new(), Start::Earliest);
+    loop {
+        let page = store.read(&channel("hot"), start, Limit { events: 1000, ..Limit::default() }).await;
+        let page = page.expect("a page");
+        start = Start::After(page.next);
+        for entry in page.entries {
+            let text = entry.data.as_text().expect("a text").to_owned();
+            assert!(kept.insert(text), "appended twice");
+        }
+        if page.next == page.head.cursor {
+            return kept;
+        }
+    }
+}
+
+/// How far a load has come, for faults that wait for it.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    acknowledged: Arc<Mutex<Vec<String>>>,
+    seen: Arc<AtomicUsize>,
+}
+
+impl Progress {
+    /// Waits until so many more appends were acknowledged, and more was seen by the client.
+    pub(crate) async fn more(&self, count: usize) {
+        let (appended, seen) = (self.acknowledged(), self.seen.load(Ordering::SeqCst));
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.acknowledged() < appended + count || self.seen.load(Ordering::SeqCst) == seen {
+            assert!(Instant::now() < end, "no progress for a minute: {} of {count}", self.acknowledged() - appended);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.acknowledged.lock().expect("no panic").len()
+    }
+}
+
+/// Appends with a key until told to stop; each again and again until it is acknowledged.
+async fn publish(
+    store: RedisStore,
+    nth: usize,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<Mutex<Vec<String>>>,
+    failed: Arc<Mutex<Report>>,
+) {
+    for n in 0.. {
+        let text = format!("{nth}/{n}");
+        loop {
+            let event = Event::text(&*text).keyed(&text).expect("an event");
+            let began = Instant::now();
+            match store.append(&channel("hot"), Append::new([event])).await {
+                Ok(_) => break acknowledged.lock().expect("no panic").push(text),
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error:?}");
+                    let mut failed = failed.lock().expect("no panic");
+                    failed.longest_failure = failed.longest_failure.max(began.elapsed());
+                    match error {
+                        StoreError::Unknown(_) => failed.unknown += 1,
+                        _ => failed.unavailable += 1,
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+    }
+}
+
+/// Reads on from where it was, a page at a time, until there is nothing left after the stop.
+async fn resume(
+    store: RedisStore,
+    mut next: Cursor,
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
+) -> (usize, HashSet<String>, Vec<Reason>) {
+    let (mut seen, mut since_reset, mut twice, mut resets) = (HashSet::new(), HashSet::new(), 0, Vec::new());
+    let mut stopped = None;
+    loop {
+        let Ok(page) = store.read(&channel("hot"), Start::After(next), Limit { events: 37, ..Limit::default() }).await
+        else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        };
+        match page.outcome {
+            Outcome::Continued => assert_eq!(page.from, next),
+            Outcome::Reset(reason) => {
+                resets.push(reason);
+                since_reset.clear();
+            }
+        }
+        next = page.from;
+        for entry in page.entries {
+            assert_eq!(entry.prev(), next, "a hole");
+            next = entry.cursor;
+            let text = entry.data.as_text().expect("a text").to_owned();
+            twice += usize::from(!since_reset.insert(text.clone()));
+            seen.insert(text);
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        if next == page.head.cursor {
+            // The last appends may still be under way when the stop is seen first; they have a second.
+            let since = stopped.filter(|_| stop.load(Ordering::SeqCst));
+            match since {
+                Some(since) if Instant::now().duration_since(since) > Duration::from_secs(1) => {
+                    return (twice, seen, resets);
+                }
+                None if stop.load(Ordering::SeqCst) => stopped = Some(Instant::now()),
+                _ => {}
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+pub(crate) const PATIENCE: Duration = Duration::from_millis(700);
