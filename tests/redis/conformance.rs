@@ -98,15 +98,17 @@ async fn keeps_the_contract_erased() {
 /// Makes a channel what it was `n` appends ago, as a replica knows it that the last ones did not reach.
 const LOSE_TAIL: &str = r"
 local place, log = '{' .. ARGV[1] .. '}:place', '{' .. ARGV[1] .. '}:log:' .. ARGV[2]
-local words = {}
-for word in string.gmatch(redis.call('HGET', place, 'c:' .. ARGV[2]), '%S+') do words[#words + 1] = word end
+local RECORD = '>c16I4BI4ddddddddd'
+local epoch, tag, closed, etag, seq, eseq, dropped, max, sum, esum, first, stamp, ttl =
+  struct.unpack(RECORD, redis.call('HGET', place, 'c:' .. ARGV[2]))
 for _ = 1, tonumber(ARGV[3]) do
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-  local tag, prev, stamp, time, before, top = string.match(last[2][2], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+  local _, prev, _, _, before, top = struct.unpack('>I4I4dddd', last[2][2])
   redis.call('XDEL', log, last[1])
-  words[2], words[3], words[8], words[9] = string.format('%.0f', words[2] - 1), prev, top, before
+  seq, tag, max, sum = seq - 1, prev, top, before
 end
 local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
 redis.call('XSETID', log, last[1])
-redis.call('HSET', place, 'c:' .. ARGV[2], table.concat(words, ' '))
+redis.call('HSET', place, 'c:' .. ARGV[2],
+  struct.pack(RECORD, epoch, tag, closed, etag, seq, eseq, dropped, max, sum, esum, first, stamp, ttl))
 return 1";

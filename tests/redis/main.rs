@@ -7,5 +7,7 @@ mod load;
 mod logs;
 mod nodes;
 mod server;
+#[cfg(feature = "redis-tls")]
+mod tls;
 mod traps;
 mod wire;

@@ -1,9 +1,8 @@
 //! How events, records and hints are written down. Pure; the other half is in the scripts.
 
-use std::str::FromStr;
-
 use bytes::Bytes;
 
+use super::script::hex;
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -43,9 +42,9 @@ fn event_of(blob: &Bytes) -> Option<(Data, Option<EventName>)> {
 
 /// An entry from its header and event, both as stored.
 pub(super) fn entry_of(channel: &Channel, epoch: u64, seq: u64, header: &[u8], blob: &Bytes) -> Option<Entry> {
-    let mut fields = Fields::new(header)?;
-    let (tag, prev_tag) = (fields.next()?, fields.next()?);
-    let (appended, time) = (fields.next()?, fields.next()?);
+    let mut header = Packed(header);
+    let (tag, prev_tag) = (header.tag()?, header.tag()?);
+    let (appended, time) = (header.number()?, header.number()?);
     let (data, name) = event_of(blob)?;
     let cursor = Cursor { epoch, seq, tag };
     Some(Entry { channel: channel.clone(), cursor, prev_tag, appended, time, name, data })
@@ -53,85 +52,102 @@ pub(super) fn entry_of(channel: &Channel, epoch: u64, seq: u64, header: &[u8], b
 
 /// A channel's record, and when it was last appended to.
 pub(super) fn record_of(text: &[u8]) -> Option<(Record, u64)> {
-    let mut fields = Fields::new(text)?;
-    let (epoch, seq, tag) = (fields.epoch()?, fields.next()?, fields.next()?);
-    let closed = fields.next::<u8>()? == 1;
-    let earliest = Cursor { epoch, seq: fields.next()?, tag: fields.next()? };
-    let dropped_time = fields.next::<i64>()?.try_into().ok();
+    let mut fields = Packed(text);
+    let (epoch, tag, closed, earliest_tag) = (fields.epoch()?, fields.tag()?, fields.flag()?, fields.tag()?);
+    let (seq, earliest_seq) = (fields.number()?, fields.number()?);
+    // -1 for none.
+    let dropped_time = Some(fields.double()?).filter(|time| *time >= 0.0).map(|time| time as u64);
     // The largest time, both sums and the oldest stamp are the scripts' own.
-    let last = fields.0.nth(4)?.parse().ok()?;
+    let (_max, _sum, _earliest_sum, _first) = (fields.double()?, fields.double()?, fields.double()?, fields.double()?);
+    let last = fields.number()?;
     let head = Head { cursor: Cursor { epoch, seq, tag }, closed };
-    Some((Record { head, earliest, dropped_time }, last))
+    Some((Record { head, earliest: Cursor { epoch, seq: earliest_seq, tag: earliest_tag }, dropped_time }, last))
 }
 
-/// The fields of a text, separated by spaces.
-pub(super) struct Fields<'a>(std::str::Split<'a, char>);
+/// What a script packed: big-endian, numbers as doubles.
+pub(super) struct Packed<'a>(pub(super) &'a [u8]);
 
-impl<'a> Fields<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Option<Self> {
-        Some(Self(std::str::from_utf8(text).ok()?.split(' ')))
+impl<'a> Packed<'a> {
+    fn take<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(taken)
     }
 
-    pub(super) fn word(&mut self) -> Option<&'a str> {
-        self.0.next()
+    fn slice(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
     }
 
-    pub(super) fn next<T: FromStr>(&mut self) -> Option<T> {
-        self.0.next()?.parse().ok()
+    pub(super) fn kind(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[kind]| *kind)
     }
 
-    pub(super) fn epoch(&mut self) -> Option<u64> {
-        u64::from_str_radix(self.0.next()?, 16).ok()
+    fn double(&mut self) -> Option<f64> {
+        self.take().map(|bytes| f64::from_be_bytes(*bytes))
     }
 
-    pub(super) fn cursor(&mut self) -> Option<Cursor> {
-        Some(Cursor { epoch: self.epoch()?, seq: self.next()?, tag: self.next()? })
+    /// A number of at most 53 bits.
+    pub(super) fn number(&mut self) -> Option<u64> {
+        self.double().map(|number| number as u64)
+    }
+
+    pub(super) fn tag(&mut self) -> Option<u32> {
+        self.take().map(|bytes| u32::from_be_bytes(*bytes))
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        self.kind().map(|byte| byte == 1)
+    }
+
+    fn epoch(&mut self) -> Option<u64> {
+        parse_epoch(self.take::<16>()?)
     }
 
     pub(super) fn head(&mut self) -> Option<Head> {
-        Some(Head { cursor: self.cursor()?, closed: self.next::<u8>()? == 1 })
+        let (epoch, seq, tag) = (self.epoch()?, self.number()?, self.tag()?);
+        Some(Head { cursor: Cursor { epoch, seq, tag }, closed: self.flag()? })
     }
+}
+
+pub(super) fn parse_epoch(hex: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
+}
+
+/// The condition that a head is this, as a script compares it: a packed head without its last byte.
+pub(super) fn condition_of(cursor: Cursor) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(28);
+    packed.extend_from_slice(hex(cursor.epoch).as_bytes());
+    packed.extend_from_slice(&(cursor.seq as f64).to_be_bytes());
+    packed.extend_from_slice(&cursor.tag.to_be_bytes());
+    packed
 }
 
 /// The hints of one message; `None` when it is not one of ours.
 pub(super) fn changes_of(message: Vec<u8>) -> Option<Vec<Change>> {
-    let (mut rest, mut changes) = (Bytes::from(message), Vec::new());
-    while !rest.is_empty() {
-        let line = take_line(&mut rest)?;
-        let text = std::str::from_utf8(&line).ok()?;
-        // The channel comes last, for its name may hold spaces.
-        let mut words = text.splitn(7, ' ');
-        let kind = words.next()?;
-        let epoch = u64::from_str_radix(words.next()?, 16).ok()?;
-        let cursor = Cursor { epoch, seq: words.next()?.parse().ok()?, tag: words.next()?.parse().ok()? };
-        let (closed, count) = (words.next()? == "1", words.next()?.parse::<usize>().ok()?);
-        let channel = Channel::new(words.next()?).ok()?;
+    let (mut rest, mut changes) = (Packed(&message), Vec::new());
+    while let Some(kind) = rest.kind() {
+        let (head, count) = (rest.head()?, rest.tag()?);
+        let length = u16::from_be_bytes(*rest.take()?);
+        let channel = Channel::new(std::str::from_utf8(rest.slice(length.into())?).ok()?).ok()?;
         changes.push(match kind {
-            "H" => Change::Head(channel, Head { cursor, closed }),
-            _ => Change::Entries(entries_of(&mut rest, &channel, cursor, count)?),
+            b'H' => Change::Head(channel, head),
+            b'E' => Change::Entries(entries_of(&mut rest, &channel, head.cursor, count)?),
+            _ => return None,
         });
     }
     Some(changes)
 }
 
-fn entries_of(rest: &mut Bytes, channel: &Channel, after: Cursor, count: usize) -> Option<Vec<Entry>> {
+fn entries_of(rest: &mut Packed<'_>, channel: &Channel, after: Cursor, count: u32) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
-    for nth in 1..=count as u64 {
-        let header = take_line(rest)?;
-        let length = std::str::from_utf8(&header).ok()?.rsplit(' ').next()?.parse().ok()?;
-        if length > rest.len() {
-            return None;
-        }
+    for nth in 1..=u64::from(count) {
+        let header = rest.take::<40>()?;
+        let length = rest.tag()?;
         // Copied, so that one event does not keep a message of many in memory.
-        let blob = Bytes::copy_from_slice(&rest.split_to(length));
-        entries.push(entry_of(channel, after.epoch, after.seq.checked_add(nth)?, &header, &blob)?);
+        let blob = Bytes::copy_from_slice(rest.slice(length as usize)?);
+        entries.push(entry_of(channel, after.epoch, after.seq.checked_add(nth)?, header, &blob)?);
     }
     Some(entries)
-}
-
-fn take_line(rest: &mut Bytes) -> Option<Bytes> {
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
-    let line = rest.split_to(end);
-    _ = rest.split_to(1);
-    Some(line)
 }

@@ -12,7 +12,7 @@ use redis::{Client, Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
-    codec::{self, Fields},
+    codec::{self, Packed, parse_epoch},
     failure::{Failure, strange},
     link::Link,
     options::{Options, RedisSetupError},
@@ -147,7 +147,7 @@ impl Shared {
             there => there,
         };
         let Value::BulkString(epoch) = answer else { return Err(strange("epoch")) };
-        let epoch = Fields::new(&epoch).and_then(|mut fields| fields.epoch()).ok_or_else(|| strange("epoch"))?;
+        let epoch = parse_epoch(&epoch).ok_or_else(|| strange("epoch"))?;
         self.place.store(epoch, Ordering::Relaxed);
         Ok(epoch)
     }
@@ -172,10 +172,9 @@ impl Shared {
         };
         let (_, answer) = self.at(&self.writes, Op::Init, self.deadline(), Failure::of_write, build).await?;
         let Some(Value::BulkString(text)) = answer.first() else { return Err(strange("answer")) };
-        let mut fields = Fields::new(text).ok_or_else(|| strange("text"))?;
-        let kind = fields.word();
-        let head = fields.head().ok_or_else(|| strange("head"))?;
-        if kind == Some("conflict") { Err(StoreError::Conflict { head }) } else { Ok(head) }
+        let mut answer = Packed(text);
+        let (kind, head) = (answer.kind(), answer.head().ok_or_else(|| strange("head"))?);
+        if kind == Some(b'C') { Err(StoreError::Conflict { head }) } else { Ok(head) }
     }
 
     /// Forgets a channel: `now`, or when it is `due`.
@@ -192,16 +191,25 @@ impl Shared {
         self.at(&self.writes, Op::Forget, deadline, failed, build).await.map(drop)
     }
 
-    /// The janitor's round, if it is due: often enough to keep what is too old below twice its age, and rarely enough to
+    /// Starts the janitor's round, if it is due.
+    pub(super) fn sweep_soon(self: &Arc<Self>) {
+        if self.sweep_is_due() {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move { shared.sweep().await });
+        }
+    }
+
+    /// Takes the janitor's round, if it is due: often enough to keep what is too old below twice its age, and rarely enough to
     /// cost nothing.
-    pub(super) async fn sweep_if_due(&self) {
+    pub(super) fn sweep_is_due(&self) -> bool {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let due = self.next_sweep.load(Ordering::Relaxed);
         let every = (self.options.retention.age / 16).clamp(Duration::from_secs(1), Duration::from_secs(30));
         let next = now.saturating_add(every.as_millis() as u64);
-        if now < due || self.next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            return;
-        }
+        now >= due && self.next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(super) async fn sweep(&self) {
         let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(SWEPT);
         if let Err(error) = self.at(&self.writes, Op::Sweep, self.deadline(), Failure::of_read, build).await {
             tracing::debug!(%error, "the janitor's round failed");

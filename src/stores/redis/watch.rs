@@ -148,7 +148,9 @@ async fn listen_once(shared: &Shared, bells: &Arc<Bells>) -> redis::RedisResult<
         // Nothing has to come on this connection for hours; only an answer shows that it is not half open.
         let ping = redis::cmd("PING");
         timeout(patience, connection.send_packed_command(&ping)).await.map_err(late)??;
-        shared.sweep_if_due().await;
+        if shared.sweep_is_due() {
+            shared.sweep().await;
+        }
     }
 }
 

@@ -1,10 +1,7 @@
 //! Appends of many callers at once: what waits while others are under way goes to the server as one call. Knows how to send
 //! them and what the answers mean, not how the scripts decide.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::Value;
 use tokio::{
@@ -14,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    codec::{self, Fields},
+    codec::{self, Packed},
     failure::{Failure, Late, strange},
     script::{Op, hex},
     shared::Shared,
@@ -27,8 +24,17 @@ use crate::{
 };
 
 /// The queue of a store's appends, and the task that sends them.
-#[derive(Default)]
-pub(super) struct Writer(Mutex<Option<(mpsc::Sender<Job>, JoinHandle<()>)>>);
+pub(super) struct Writer {
+    queue: Mutex<Option<(mpsc::Sender<Job>, JoinHandle<()>)>>,
+    /// One permit per call under way. Whoever waits gets one before all who come later.
+    calls: Arc<Semaphore>,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { queue: Mutex::default(), calls: Arc::new(Semaphore::new(CALLS)) }
+    }
+}
 
 /// One append that waits.
 struct Job {
@@ -51,6 +57,12 @@ impl Writer {
         let deadline = shared.deadline();
         let tags = append.events.iter().map(|_| resume::fresh_tag()).collect();
         let job = Job { channel: channel.clone(), append, tags, deadline, done };
+        if let Ok(_permit) = self.calls.try_acquire() {
+            // Nobody waits: the task would only be a detour.
+            send(shared, vec![job]).await;
+            shared.sweep_soon();
+            return answer.await.unwrap_or_else(|_| Err(strange("end")));
+        }
         let sending = self.sender(shared).reserve_owned();
         match timeout_at(deadline, sending).await {
             Ok(Ok(place)) => _ = place.send(job),
@@ -63,12 +75,12 @@ impl Writer {
 
     /// The queue; its task is started on the runtime of the first caller, and again when that runtime is gone.
     fn sender(&self, shared: &Arc<Shared>) -> mpsc::Sender<Job> {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
             Some((sender, task)) if !task.is_finished() => sender.clone(),
             _ => {
                 let (sender, jobs) = mpsc::channel(QUEUE);
-                let task = tokio::spawn(write(Arc::clone(shared), jobs));
+                let task = tokio::spawn(write(Arc::clone(shared), Arc::clone(&self.calls), jobs));
                 current.insert((sender, task)).0.clone()
             }
         }
@@ -76,21 +88,20 @@ impl Writer {
 }
 
 /// Sends what waits until the store is gone. While as many calls are under way as may be, what comes gathers.
-async fn write(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
-    let calls = Arc::new(Semaphore::new(CALLS));
-    let mut waiting = Vec::new();
-    loop {
+async fn write(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(first) = jobs.recv().await {
         let Ok(permit) = Arc::clone(&calls).acquire_owned().await else { return };
-        if jobs.recv_many(&mut waiting, MOST_JOBS).await == 0 {
-            return;
+        let mut taken = vec![first];
+        while let Some(job) = (taken.len() < MOST_JOBS).then(|| jobs.try_recv().ok()).flatten() {
+            taken.push(job);
         }
-        let (taken, shared) = (mem::take(&mut waiting), Arc::clone(&shared));
+        let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             for batch in batches(taken) {
                 send(&shared, batch).await;
             }
-            shared.sweep_if_due().await;
             drop(permit);
+            shared.sweep_soon();
         });
     }
 }
@@ -140,7 +151,8 @@ async fn call(shared: &Shared, jobs: &[Job], deadline: Instant) -> Result<Vec<Va
         for job in jobs {
             let absent = hex(epoch_of(place, &job.channel));
             cmd.arg(job.channel.as_str()).arg(absent).arg(expected(job.append.expect));
-            cmd.arg(u8::from(job.append.close)).arg(job.append.events.len());
+            let keyed = job.append.events.iter().any(|event| event.key().is_some());
+            cmd.arg(u8::from(job.append.close)).arg(u8::from(keyed)).arg(job.append.events.len());
             for (event, tag) in job.append.events.iter().zip(&job.tags) {
                 cmd.arg(*tag);
                 time_of(event, cmd);
@@ -152,11 +164,11 @@ async fn call(shared: &Shared, jobs: &[Job], deadline: Instant) -> Result<Vec<Va
 }
 
 /// A condition as the script compares it.
-pub(super) fn expected(expect: Expect) -> String {
+pub(super) fn expected(expect: Expect) -> Vec<u8> {
     match expect {
-        Expect::Any => String::new(),
-        Expect::NeverUsed => "new".to_owned(),
-        Expect::At(Cursor { epoch, seq, tag }) => format!("{} {seq} {tag}", hex(epoch)),
+        Expect::Any => Vec::new(),
+        Expect::NeverUsed => b"new".to_vec(),
+        Expect::At(cursor) => codec::condition_of(cursor),
     }
 }
 
@@ -168,24 +180,22 @@ pub(super) fn time_of(event: &Event, cmd: &mut redis::Cmd) {
 }
 
 /// What the script said of one append.
-fn appended(channel: Channel, append: Append, tags: &[u32], text: &[u8]) -> Result<Appended, StoreError> {
-    let mut fields = Fields::new(text).ok_or_else(|| strange("text"))?;
-    let kind = fields.word();
-    let head = fields.head().ok_or_else(|| strange("head"))?;
+fn appended(channel: Channel, append: Append, tags: &[u32], answer: &[u8]) -> Result<Appended, StoreError> {
+    let mut answer = Packed(answer);
+    let (kind, head) = (answer.kind(), answer.head().ok_or_else(|| strange("head"))?);
     match kind {
-        Some("conflict") => return Err(StoreError::Conflict { head }),
-        Some("closed") => return Err(StoreError::Closed { head }),
+        Some(b'C') => return Err(StoreError::Conflict { head }),
+        Some(b'L') => return Err(StoreError::Closed { head }),
         _ => {}
     }
-    let position = |fields: &mut Fields<'_>| Some((fields.next()?, fields.next()?, fields.next()?));
-    let (seq, tag, stamp) = position(&mut fields).ok_or_else(|| strange("position"))?;
-    let mut last = Cursor { seq, tag, ..head.cursor };
-    let mut duplicate = known(&mut fields, head.cursor.epoch);
+    let epoch = head.cursor.epoch;
+    let (mut last, stamp) = position(&mut answer, epoch).ok_or_else(|| strange("position"))?;
+    let mut known = next_known(&mut answer, epoch);
     let (mut receipts, mut entries) = (Vec::with_capacity(append.events.len()), Vec::new());
     for (nth, (event, tag)) in append.events.into_iter().zip(tags).enumerate() {
-        if let Some((_, receipt)) = duplicate.filter(|(of, _)| *of == nth) {
+        if let Some((_, receipt)) = known.filter(|(of, _)| *of as usize == nth) {
             receipts.push(receipt);
-            duplicate = known(&mut fields, head.cursor.epoch);
+            known = next_known(&mut answer, epoch);
             continue;
         }
         let (prev_tag, time) = (last.tag, event.time().unwrap_or(stamp));
@@ -197,11 +207,17 @@ fn appended(channel: Channel, append: Append, tags: &[u32], text: &[u8]) -> Resu
     Ok(Appended { receipts, entries, head })
 }
 
+/// A position and a time.
+fn position(answer: &mut Packed<'_>, epoch: u64) -> Option<(Cursor, u64)> {
+    let cursor = Cursor { epoch, seq: answer.number()?, tag: answer.tag()? };
+    Some((cursor, answer.number()?))
+}
+
 /// The next event that was known already: which one, and as what.
-fn known(fields: &mut Fields<'_>, epoch: u64) -> Option<(usize, Receipt)> {
-    let nth = fields.next()?;
-    let cursor = Cursor { epoch, seq: fields.next()?, tag: fields.next()? };
-    Some((nth, Receipt { cursor, time: fields.next()?, duplicate: true }))
+fn next_known(answer: &mut Packed<'_>, epoch: u64) -> Option<(u32, Receipt)> {
+    let nth = answer.tag()?;
+    let (cursor, time) = position(answer, epoch)?;
+    Some((nth, Receipt { cursor, time, duplicate: true }))
 }
 
 /// Calls under way at once: one is worked on by the server while the next is written.

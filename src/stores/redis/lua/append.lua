@@ -1,6 +1,6 @@
 -- Appends several batches, each to one channel, each whole or not at all. ARGV[3]: the floor's step. ARGV[4]: how many;
--- then per batch: channel, epoch when absent, condition, whether it closes, how many events; per event: tag, time or '',
--- key or '', the event.
+-- then per batch: channel, epoch when absent, condition, whether it closes, whether any event has a key, how many events;
+-- per event: tag, time or '', key or '', the event.
 
 local now, step = clock(), tonumber(ARGV[3])
 local records, changed, created, replies, bells, at = {}, {}, {}, {}, {}, 5
@@ -51,67 +51,69 @@ local function record(name)
   return r or nil
 end
 
--- Appends what is new, and returns the known ones as receipts.
-local function apply(name, r, stamp, count, known)
-  local receipts, new, parts, size, before = {}, {}, {}, 0, num(r.seq) .. ' ' .. r.tag
-  local stamp_text = num(stamp)
+-- Appends what is new, and returns the known ones as receipts: which event, seq, tag and time.
+local function apply(name, r, stamp, keyed, count, known)
+  local receipts, new, parts, size, before = '', {}, {}, 0, head_of(r)
+  local log = log_of(name)
   for i = 0, count - 1 do
     local tag, time, key, blob = ARGV[at + i * 4], ARGV[at + i * 4 + 1], ARGV[at + i * 4 + 2], ARGV[at + i * 4 + 3]
-    if time == '' then time = stamp_text end
-    if key ~= '' and known[key] then
-      receipts[#receipts + 1] = i .. ' ' .. known[key]
+    if keyed and key ~= '' and known[key] then
+      receipts = receipts .. struct.pack('>I4', i) .. known[key]
     else
-      local head = push(name, r, tag, time, blob, stamp)
-      if key ~= '' then
-        known[key] = num(r.seq) .. ' ' .. tag .. ' ' .. time
+      tag, time = tonumber(tag), time == '' and stamp or tonumber(time)
+      local head = push(name, log, r, tag, time, blob, stamp)
+      if keyed and key ~= '' then
+        known[key] = struct.pack('>dI4d', r.seq, tag, time)
         new[#new + 1], new[#new + 2] = key, known[key]
       end
       size = size + #blob
-      if size <= INLINE then parts[#parts + 1] = head .. ' ' .. #blob .. '\n' .. blob end
+      if size <= INLINE then parts[#parts + 1] = head .. struct.pack('>I4', #blob) .. blob end
     end
   end
   remember(name, r, stamp, new)
   if #parts > 0 and size <= INLINE then
-    bells[#bells + 1] = 'E ' .. r.epoch .. ' ' .. before .. ' 0 ' .. #parts .. ' ' .. name .. '\n' .. table.concat(parts)
+    bells[#bells + 1] = bell('E', before, name, #parts) .. table.concat(parts)
   elseif size > 0 then
-    bells[#bells + 1] = bell_of_head(name, head_of(r), '0')
+    bells[#bells + 1] = bell('H', head_of(r), name, 0)
   end
   return receipts
 end
 
-local function append(name, absent, expect, close, count)
+local function append(name, absent, expect, close, keyed, count)
   local r = record(name)
-  local head, closed = head_of(r, absent, floor), r and r.closed or '0'
-  local stamp = math.max(now, r and r.last or 0)
-  local known, brings = known_keys(name, r, stamp, count), false
-  for i = 0, count - 1 do
-    local key = ARGV[at + i * 4 + 2]
-    brings = brings or key == '' or not known[key]
+  local head, closed = head_of(r, absent, floor), r ~= nil and r.closed == 1
+  local stamp = r and r.last > now and r.last or now
+  local known, brings = nil, count > 0
+  if keyed then
+    known, brings = known_keys(name, r, stamp, count), false
+    for i = 0, count - 1 do
+      local key = ARGV[at + i * 4 + 2]
+      brings = brings or key == '' or not known[key]
+    end
   end
-  local acts = brings or (close == '1' and closed == '0')
-  if acts and not holds(expect, r, head) then return 'conflict ' .. head .. ' ' .. closed end
-  if brings and closed == '1' then return 'closed ' .. head .. ' ' .. closed end
+  local acts = brings or (close and not closed)
+  if acts and not holds(expect, r, head) then return 'C' .. head end
+  if brings and closed then return 'L' .. head end
   if not r then
-    if not acts then return 'done ' .. head .. ' 0 ' .. num(floor) .. ' 0 ' .. num(stamp) end
+    if not acts then return 'D' .. head .. struct.pack('>dI4d', floor, 0, stamp) end
     r = fresh(name, absent, floor, stamp)
     records[name], created[name] = r, true
   end
-  local before = num(r.seq) .. ' ' .. r.tag
-  local receipts = apply(name, r, stamp, count, known)
-  if close == '1' and closed == '0' then
-    r.closed = '1'
-    bells[#bells + 1] = bell_of_head(name, head_of(r), '1')
+  local before = struct.pack('>dI4d', r.seq, r.tag, stamp)
+  local receipts = apply(name, r, stamp, keyed, count, known)
+  if close and not closed then
+    r.closed = 1
+    bells[#bells + 1] = bell('H', head_of(r), name, 0)
   end
   if acts then changed[name] = r end
-  local done = 'done ' .. head_of(r) .. ' ' .. r.closed .. ' ' .. before .. ' ' .. num(stamp)
-  if #receipts > 0 then done = done .. ' ' .. table.concat(receipts, ' ') end
-  return done
+  return 'D' .. head_of(r) .. before .. receipts
 end
 
 for nth = 1, tonumber(ARGV[4]) do
-  local name, absent, expect, close, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
-  at = at + 5
-  replies[nth] = append(name, absent, expect, close, count)
+  local name, absent, expect, close, keyed = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3] == '1', ARGV[at + 4] == '1'
+  local count = tonumber(ARGV[at + 5])
+  at = at + 6
+  replies[nth] = append(name, absent, expect, close, keyed, count)
   at = at + count * 4
 end
 for name, r in pairs(changed) do

@@ -9,6 +9,6 @@ if text and not good and ARGV[6] == 'now' then
   forget(name, { seq = floor + 2 ^ 40 }, floor, step)
 elseif text and good and (ARGV[6] == 'now' or forgotten(r, math.max(now, r.last))) then
   floor = forget(name, r, floor, step)
-  call('PUBLISH', PREFIX .. ':bell', bell_of_head(name, head_of(nil, absent, floor), '0'))
+  call('PUBLISH', PREFIX .. ':bell', bell('H', head_of(nil, absent, floor), name, 0))
 end
 return { 'ok' }

@@ -9,16 +9,16 @@ if r and forgotten(r, math.max(now, r.last)) then
   r = nil
 end
 local head = head_of(r, absent, floor)
-if not holds(expect, r, head) then return { 'ok', 'conflict ' .. head .. ' ' .. (r and r.closed or '0') } end
+if not holds(expect, r, head) then return { 'ok', 'C' .. head } end
 -- Goes on above the head that it replaces, so that the floor covers that log too when this one is forgotten.
 local stamp = math.max(now, r and r.last or 0)
 local new = fresh(name, epoch, r and r.seq or floor, stamp)
 for i = 0, count - 1 do
   local tag, time, blob = ARGV[9 + i * 3], ARGV[10 + i * 3], ARGV[11 + i * 3]
-  push(name, new, tag, time == '' and num(stamp) or time, blob, stamp)
+  push(name, log_of(name), new, tonumber(tag), time == '' and stamp or tonumber(time), blob, stamp)
 end
 fit(new, log_of(name), stamp)
 save(name, new)
 turn(name, new, now)
-call('PUBLISH', PREFIX .. ':bell', bell_of_head(name, head_of(new), '0'))
-return { 'ok', 'done ' .. head_of(new) .. ' 0' }
+call('PUBLISH', PREFIX .. ':bell', bell('H', head_of(new), name, 0))
+return { 'ok', 'D' .. head_of(new) }

@@ -22,11 +22,11 @@ end
 -- Calls `take` with each entry above `seq` until it returns false.
 local function walk(seq, take)
   while seq < r.seq do
-    local got = call('XRANGE', log, num(seq + 1) .. '-0', '+', 'COUNT', chunk)
+    local got = call('XRANGE', log, id_of(seq + 1), '+', 'COUNT', chunk)
     if #got == 0 then error({ err = 'CORRUPT a log is shorter than its record says' }) end
     for _, found in ipairs(got) do
       seq = seq + 1
-      if found[1] ~= num(seq) .. '-0' then error({ err = 'CORRUPT a log has a hole' }) end
+      if found[1] ~= id_of(seq) then error({ err = 'CORRUPT a log has a hole' }) end
       if take(seq, found[2][2], found[2][4]) == false then return end
     end
   end
@@ -42,7 +42,7 @@ local function add(seq, head, blob)
 end
 
 local function page(seq)
-  reply[4], reply[5] = num(seq), tag_at(seq) or '0'
+  reply[4], reply[5] = num(seq), num(tag_at(seq) or 0)
   if most > 0 then walk(seq, add) end
 end
 
@@ -73,7 +73,7 @@ local function page_of_time(time)
       end
     end)
   end
-  reply[4], reply[5], reply[7] = num(from or r.seq), from_tag or r.tag, left and '1' or '0'
+  reply[4], reply[5], reply[7] = num(from or r.seq), num(from_tag or r.tag), left and '1' or '0'
 end
 
 local how = ARGV[6]
@@ -81,7 +81,8 @@ if how == 'after' then
   local epoch, seq, tag = ARGV[7], tonumber(ARGV[8]), ARGV[9]
   local from = r.eseq
   if epoch == r.epoch and seq >= r.eseq and seq <= r.seq then
-    reply[6] = tag_at(seq) or ''
+    local there = tag_at(seq)
+    reply[6] = there and num(there) or ''
     if reply[6] == tag then from = seq end
   end
   page(from)

@@ -1,0 +1,210 @@
+//! The Redis store beside the driver's own path, on a server that this starts: ratios of one run, interleaved, for the
+//! absolute figures depend on the machine. `cargo bench --features redis --bench redis`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "a benchmark")]
+
+#[path = "../tests/redis/server.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
+mod server;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use redis::{AsyncConnectionConfig, Value, aio::MultiplexedConnection};
+use server::Server;
+use tower_events::{Channel, Delivery, Event, Hub, RedisStore, Store, Subscription, store::Append};
+
+const ROUNDS: usize = 7;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let Some(server) = Server::start(&[]).await else { return };
+    latency(&server).await;
+    println!(
+        "| publishers | channels | store, appends/s | XADD, appends/s | ratio, median of {ROUNDS} (least to most) |"
+    );
+    println!("|---|---|---|---|---|");
+    for publishers in [1, 16, 64] {
+        for spread in [false, true] {
+            throughput(&server, publishers, spread).await;
+        }
+    }
+    hot(&server).await;
+}
+
+fn text() -> String {
+    "x".repeat(200)
+}
+
+async fn connection(server: &Server) -> MultiplexedConnection {
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    let info = redis::IntoConnectionInfo::into_connection_info(server.url()).unwrap();
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    let client = redis::Client::open(info.set_tcp_settings(tcp)).unwrap();
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
+}
+
+/// Publish on one node to delivery by another's hub, beside XADD to XREAD.
+async fn latency(server: &Server) {
+    let channel = Channel::new("latency").unwrap();
+    let publisher = Hub::new(RedisStore::connect(server.url()).await.unwrap());
+    let other = Hub::new(RedisStore::connect(server.url()).await.unwrap());
+    let mut subscriber = other.subscribe(Subscription::new(&channel)).await.unwrap();
+    let (mut writer, mut reader) = (connection(server).await, connection(server).await);
+    let mut last = "0-0".to_owned();
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for _ in 0..300 {
+            let began = Instant::now();
+            let published = publisher.publish(&channel, Event::text(text()));
+            let delivered = async {
+                assert!(matches!(subscriber.next().await, Some(Ok(Delivery::Events(_)))));
+                began.elapsed()
+            };
+            let (published, took) = tokio::join!(published, delivered);
+            published.unwrap();
+            a.push(took);
+        }
+        for _ in 0..300 {
+            let began = Instant::now();
+            let mut add = redis::cmd("XADD");
+            add.arg("stream").arg("MAXLEN").arg("~").arg(1000).arg("*").arg("d").arg(text());
+            let mut read = redis::cmd("XREAD");
+            read.arg("BLOCK").arg(5000).arg("STREAMS").arg("stream").arg(&last);
+            let reading = async {
+                let answer: Value = read.query_async(&mut reader).await.unwrap();
+                (last_id(&answer), began.elapsed())
+            };
+            let adding = async {
+                // The reader has to be blocked first, as the subscriber is.
+                tokio::task::yield_now().await;
+                add.query_async::<String>(&mut writer).await.unwrap()
+            };
+            let ((id, took), _) = tokio::join!(reading, adding);
+            last = id;
+            b.push(took);
+        }
+        // The first round warms up.
+        if round > 0 {
+            ratios.push(median(&mut a).as_secs_f64() / median(&mut b).as_secs_f64());
+            ours.append(&mut a);
+            theirs.append(&mut b);
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "publish to delivery through another node: median {:?}, p99 {:?}; XADD to XREAD: median {:?}, p99 {:?}; ratio {:.2} ({:.2} to {:.2})",
+        median(&mut ours),
+        ours[ours.len() * 99 / 100],
+        median(&mut theirs),
+        theirs[theirs.len() * 99 / 100],
+        ratios[ROUNDS / 2],
+        ratios[0],
+        ratios[ROUNDS - 1],
+    );
+}
+
+fn last_id(answer: &Value) -> String {
+    let Value::Array(streams) = answer else { panic!("{answer:?}") };
+    let Value::Array(stream) = &streams[0] else { panic!("{answer:?}") };
+    let Value::Array(entries) = &stream[1] else { panic!("{answer:?}") };
+    let Some(Value::Array(entry)) = entries.last() else { panic!("{answer:?}") };
+    redis::from_redis_value_ref(&entry[0]).unwrap()
+}
+
+fn median(samples: &mut [Duration]) -> Duration {
+    samples.sort_unstable();
+    samples[samples.len() / 2]
+}
+
+/// Appends per second of publishers that wait for each acknowledgement, beside as many that XADD on one connection.
+async fn throughput(server: &Server, publishers: usize, spread: bool) {
+    let store = RedisStore::connect(server.url()).await.unwrap();
+    let connection = connection(server).await;
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let name = |n: usize| if spread { format!("room:{n}") } else { "room".to_owned() };
+    for round in 0..=ROUNDS {
+        let a = rate(publishers, |n| {
+            let (store, channel) = (store.clone(), Channel::new(name(n)).unwrap());
+            move || append(store.clone(), channel.clone())
+        });
+        let a = a.await;
+        let b = rate(publishers, |n| {
+            let (connection, key) = (connection.clone(), name(n));
+            move || add(connection.clone(), key.clone())
+        });
+        let b = b.await;
+        if round > 0 {
+            ours.push(a);
+            theirs.push(b);
+            ratios.push(a / b);
+        }
+    }
+    for figures in [&mut ours, &mut theirs, &mut ratios] {
+        figures.sort_by(f64::total_cmp);
+    }
+    let channels = if spread { publishers } else { 1 };
+    let middle = ROUNDS / 2;
+    let (ours, theirs, ratio) = (ours[middle], theirs[middle], ratios[middle]);
+    let (least, most) = (ratios[0], ratios[ROUNDS - 1]);
+    println!("| {publishers} | {channels} | {ours:.0} | {theirs:.0} | {ratio:.2} ({least:.2} to {most:.2}) |");
+}
+
+async fn append(store: RedisStore, channel: Channel) {
+    store.append(&channel, Append::new([Event::text(text())])).await.unwrap();
+}
+
+async fn add(mut connection: MultiplexedConnection, key: String) {
+    let mut add = redis::cmd("XADD");
+    add.arg(&key).arg("MAXLEN").arg("~").arg(1000).arg("*").arg("d").arg(text());
+    add.query_async::<()>(&mut connection).await.unwrap();
+}
+
+/// Four nodes with 16 publishers each on one channel.
+async fn hot(server: &Server) {
+    let mut nodes = Vec::new();
+    for _ in 0..4 {
+        nodes.push(RedisStore::connect(server.url()).await.unwrap());
+    }
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let together = rate(64, |n| {
+            let (store, channel) = (nodes[n % 4].clone(), Channel::new("hot").unwrap());
+            move || append(store.clone(), channel.clone())
+        });
+        rates.push(together.await);
+    }
+    rates.sort_by(f64::total_cmp);
+    println!("four nodes on one hot channel, 16 publishers each: {:.0} appends/s", rates[ROUNDS / 2]);
+}
+
+/// How often per second so many tasks get `act` done.
+async fn rate<A, F>(tasks: usize, act: impl Fn(usize) -> A) -> f64
+where
+    A: Fn() -> F + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let began = Instant::now();
+    let running = (0..tasks).map(|n| {
+        let (act, stop, count) = (act(n), Arc::clone(&stop), Arc::clone(&count));
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                act().await;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    let running: Vec<_> = running.collect();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    stop.store(true, Ordering::Relaxed);
+    for task in running {
+        task.await.unwrap();
+    }
+    count.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+}
