@@ -122,37 +122,90 @@ fn median(samples: &mut [Duration]) -> Duration {
     samples[samples.len() / 2]
 }
 
-/// Appends per second of publishers that wait for each acknowledgement, beside as many that XADD on one connection.
+/// Appends per second of publishers that wait for each acknowledgement, beside as many that write through one connection of
+/// the driver, which pipelines them: a bare XADD, and what an append has to write to be resumed and heard elsewhere (the
+/// entry, the channel's record, the message) in one transaction.
 async fn throughput(server: &Server, publishers: usize, spread: bool) {
     let store = RedisStore::connect(server.url()).await.unwrap();
     let connection = connection(server).await;
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut figures = [const { Vec::new() }; 5];
+    let mut processor = [Cost::default(); 3];
     let name = |n: usize| if spread { format!("room:{n}") } else { "room".to_owned() };
     for round in 0..=ROUNDS {
-        let a = rate(publishers, |n| {
-            let (store, channel) = (store.clone(), Channel::new(name(n)).unwrap());
-            move || append(store.clone(), channel.clone())
-        });
-        let a = a.await;
-        let b = rate(publishers, |n| {
-            let (connection, key) = (connection.clone(), name(n));
-            move || add(connection.clone(), key.clone())
-        });
-        let b = b.await;
+        let (a, cost_a) = cost(
+            server,
+            rate(publishers, |n| {
+                let (store, channel) = (store.clone(), Channel::new(name(n)).unwrap());
+                move || append(store.clone(), channel.clone())
+            }),
+        )
+        .await;
+        let (b, cost_b) = cost(
+            server,
+            rate(publishers, |n| {
+                let (connection, key) = (connection.clone(), name(n));
+                move || add(connection.clone(), key.clone())
+            }),
+        )
+        .await;
+        let (c, cost_c) = cost(
+            server,
+            rate(publishers, |n| {
+                let (connection, key) = (connection.clone(), name(n));
+                move || add_record_publish(connection.clone(), key.clone())
+            }),
+        )
+        .await;
         if round > 0 {
-            ours.push(a);
-            theirs.push(b);
-            ratios.push(a / b);
+            for (figures, figure) in figures.iter_mut().zip([a, b, a / b, c, a / c]) {
+                figures.push(figure);
+            }
+            processor = [cost_a, cost_b, cost_c];
         }
     }
-    for figures in [&mut ours, &mut theirs, &mut ratios] {
+    for figures in &mut figures {
         figures.sort_by(f64::total_cmp);
     }
     let channels = if spread { publishers } else { 1 };
-    let middle = ROUNDS / 2;
-    let (ours, theirs, ratio) = (ours[middle], theirs[middle], ratios[middle]);
-    let (least, most) = (ratios[0], ratios[ROUNDS - 1]);
-    println!("| {publishers} | {channels} | {ours:.0} | {theirs:.0} | {ratio:.2} ({least:.2} to {most:.2}) |");
+    let [ours, theirs, ratio, three, ratio_three] = figures.each_ref().map(|figures| figures[ROUNDS / 2]);
+    let (least, most) = (figures[2][0], figures[2][ROUNDS - 1]);
+    println!(
+        "| {publishers} | {channels} | {ours:.0} | {theirs:.0} | {ratio:.2} ({least:.2} to {most:.2}) | {three:.0} | {ratio_three:.2} |"
+    );
+    println!(
+        "<!-- µs of processor, client + server: store {}, XADD {}, three writes {} -->",
+        processor[0], processor[1], processor[2]
+    );
+}
+
+/// Processor time per act, in microseconds.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    client: f64,
+    server: f64,
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} + {:.1}", self.client, self.server)
+    }
+}
+
+async fn cost(server: &Server, rate: impl Future<Output = (f64, u64)>) -> (f64, Cost) {
+    let before = [processor("self"), processor(&server.id().to_string())];
+    let (rate, count) = rate.await;
+    let after = [processor("self"), processor(&server.id().to_string())];
+    let per = |nth: usize| (after[nth] - before[nth]) * 1e6 / count as f64;
+    (rate, Cost { client: per(0), server: per(1) })
+}
+
+/// Processor time of a process, in seconds; 0 where that is not told.
+fn processor(id: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = |nth: usize| after_name.split_whitespace().nth(nth).and_then(|ticks| ticks.parse().ok()).unwrap_or(0.0);
+    let ticks: f64 = ticks(11) + ticks(12);
+    ticks / 100.0
 }
 
 async fn append(store: RedisStore, channel: Channel) {
@@ -163,6 +216,15 @@ async fn add(mut connection: MultiplexedConnection, key: String) {
     let mut add = redis::cmd("XADD");
     add.arg(&key).arg("MAXLEN").arg("~").arg(1000).arg("*").arg("d").arg(text());
     add.query_async::<()>(&mut connection).await.unwrap();
+}
+
+async fn add_record_publish(mut connection: MultiplexedConnection, key: String) {
+    let mut pipeline = redis::pipe();
+    pipeline.atomic();
+    pipeline.cmd("XADD").arg(&key).arg("MAXLEN").arg("~").arg(1000).arg("*").arg("d").arg(text());
+    pipeline.cmd("HSET").arg("records").arg(&key).arg("x".repeat(97));
+    pipeline.cmd("PUBLISH").arg("bell").arg(text());
+    pipeline.exec_async(&mut connection).await.unwrap();
 }
 
 /// Four nodes with 16 publishers each on one channel.
@@ -177,14 +239,14 @@ async fn hot(server: &Server) {
             let (store, channel) = (nodes[n % 4].clone(), Channel::new("hot").unwrap());
             move || append(store.clone(), channel.clone())
         });
-        rates.push(together.await);
+        rates.push(together.await.0);
     }
     rates.sort_by(f64::total_cmp);
     println!("four nodes on one hot channel, 16 publishers each: {:.0} appends/s", rates[ROUNDS / 2]);
 }
 
 /// How often per second so many tasks get `act` done.
-async fn rate<A, F>(tasks: usize, act: impl Fn(usize) -> A) -> f64
+async fn rate<A, F>(tasks: usize, act: impl Fn(usize) -> A) -> (f64, u64)
 where
     A: Fn() -> F + Send + 'static,
     F: Future<Output = ()> + Send,
@@ -206,5 +268,6 @@ where
     for task in running {
         task.await.unwrap();
     }
-    count.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+    let count = count.load(Ordering::Relaxed);
+    (count as f64 / began.elapsed().as_secs_f64(), count)
 }

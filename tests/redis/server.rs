@@ -86,6 +86,11 @@ impl Server {
         format!("redis://{}/", self.addr())
     }
 
+    /// The id of the process, while it runs.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Ends the process at once (`SIGKILL`).
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -96,7 +101,7 @@ impl Server {
 
     /// Stops the process without ending it, or lets it go on.
     pub(crate) fn signal(&self, signal: &str) {
-        let id = self.child.as_ref().expect("it runs").id().to_string();
+        let id = self.id().to_string();
         let status = Command::new("kill").args([signal, &id]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill {signal} {id}");
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::Value;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, SemaphorePermit, mpsc, oneshot},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -57,8 +57,8 @@ impl Writer {
         let deadline = shared.deadline();
         let tags = append.events.iter().map(|_| resume::fresh_tag()).collect();
         let job = Job { channel: channel.clone(), append, tags, deadline, done };
-        if let Ok(_permit) = self.calls.try_acquire() {
-            // Nobody waits: the task would only be a detour.
+        if let Some(_permit) = self.alone() {
+            // The queue's task would only be a detour.
             send(shared, vec![job]).await;
             shared.sweep_soon();
             return answer.await.unwrap_or_else(|_| Err(strange("end")));
@@ -71,6 +71,11 @@ impl Writer {
         }
         // The task answers by the deadline, unless its runtime ends.
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store's task is gone".into())))
+    }
+
+    /// A permit when no call is under way: else to wait a little and go with others is faster for all.
+    fn alone(&self) -> Option<SemaphorePermit<'_>> {
+        (self.calls.available_permits() == CALLS).then(|| self.calls.try_acquire().ok()).flatten()
     }
 
     /// The queue; its task is started on the runtime of the first caller, and again when that runtime is gone.
@@ -91,6 +96,8 @@ impl Writer {
 async fn write(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Receiver<Job>) {
     while let Some(first) = jobs.recv().await {
         let Ok(permit) = Arc::clone(&calls).acquire_owned().await else { return };
+        // Those who got the last call's answers append again now, and come along.
+        tokio::task::yield_now().await;
         let mut taken = vec![first];
         while let Some(job) = (taken.len() < MOST_JOBS).then(|| jobs.try_recv().ok()).flatten() {
             taken.push(job);

@@ -27,7 +27,6 @@ local function known_keys(name, r, stamp, count)
 end
 
 local function remember(name, r, stamp, new)
-  if #new == 0 then return end
   local window = math.floor(stamp / WINDOW)
   local hash, mark = keys_of(name, window % 2), r.epoch .. ' ' .. num(window) .. ' ' .. num(WINDOW)
   if call('HGET', hash, '\0') ~= mark then
@@ -51,30 +50,38 @@ local function record(name)
   return r or nil
 end
 
--- Appends what is new, and returns the known ones as receipts: which event, seq, tag and time.
+-- Appends what is new, and returns the known ones as receipts: which event, seq, tag and time. The hint's parts are joined
+-- once for all.
 local function apply(name, r, stamp, keyed, count, known)
-  local receipts, new, parts, size, before = '', {}, {}, 0, head_of(r)
-  local log = log_of(name)
-  for i = 0, count - 1 do
-    local tag, time, key, blob = ARGV[at + i * 4], ARGV[at + i * 4 + 1], ARGV[at + i * 4 + 2], ARGV[at + i * 4 + 3]
+  local ARGV, receipts, new, size, added, before = ARGV, '', nil, 0, 0, head_of(r)
+  local log, hint = log_of(name), #bells + 1
+  local part = hint
+  bells[hint] = ''
+  for from = at, at + count * 4 - 4, 4 do
+    local time, key, blob = ARGV[from + 1], ARGV[from + 2], ARGV[from + 3]
     if keyed and key ~= '' and known[key] then
-      receipts = receipts .. struct.pack('>I4', i) .. known[key]
+      receipts = receipts .. pack('>I4', (from - at) / 4) .. known[key]
     else
-      tag, time = tonumber(tag), time == '' and stamp or tonumber(time)
+      local tag = tonumber(ARGV[from])
+      time = time == '' and stamp or tonumber(time)
       local head = push(name, log, r, tag, time, blob, stamp)
       if keyed and key ~= '' then
-        known[key] = struct.pack('>dI4d', r.seq, tag, time)
+        known[key], new = pack('>dI4d', r.seq, tag, time), new or {}
         new[#new + 1], new[#new + 2] = key, known[key]
       end
-      size = size + #blob
-      if size <= INLINE then parts[#parts + 1] = head .. struct.pack('>I4', #blob) .. blob end
+      size, added = size + #blob, added + 1
+      if size <= INLINE then
+        bells[part + 1], bells[part + 2], bells[part + 3] = head, pack('>I4', #blob), blob
+        part = part + 3
+      end
     end
   end
-  remember(name, r, stamp, new)
-  if #parts > 0 and size <= INLINE then
-    bells[#bells + 1] = bell('E', before, name, #parts) .. table.concat(parts)
-  elseif size > 0 then
-    bells[#bells + 1] = bell('H', head_of(r), name, 0)
+  if new then remember(name, r, stamp, new) end
+  if size > INLINE then
+    for nth = part, hint + 1, -1 do bells[nth] = nil end
+    bells[hint] = bell('H', head_of(r), name, 0)
+  else
+    bells[hint] = added > 0 and bell('E', before, name, added) or nil
   end
   return receipts
 end
@@ -95,11 +102,11 @@ local function append(name, absent, expect, close, keyed, count)
   if acts and not holds(expect, r, head) then return 'C' .. head end
   if brings and closed then return 'L' .. head end
   if not r then
-    if not acts then return 'D' .. head .. struct.pack('>dI4d', floor, 0, stamp) end
+    if not acts then return 'D' .. head .. pack('>dI4d', floor, 0, stamp) end
     r = fresh(name, absent, floor, stamp)
     records[name], created[name] = r, true
   end
-  local before = struct.pack('>dI4d', r.seq, r.tag, stamp)
+  local before = pack('>dI4d', r.seq, r.tag, stamp)
   local receipts = apply(name, r, stamp, keyed, count, known)
   if close and not closed then
     r.closed = 1

@@ -2,7 +2,7 @@
 -- KEYS[1] is the place, KEYS[2] the turns of the janitor; ARGV[1] is the place's epoch as the caller knows it, ARGV[2] the
 -- time or '' for the server's. Every other key begins with the same hash tag, so it is in the same slot.
 
-local call = redis.call
+local call, pcall, pack = redis.call, redis.pcall, struct.pack
 local place, turns = KEYS[1], KEYS[2]
 
 -- Lua's own tostring would round above 1e14.
@@ -23,14 +23,13 @@ local RECORD, HEADER = '>c16I4BI4ddddddddd', '>I4I4dddd'
 
 local function parse(text)
   if #text ~= 97 then error({ err = 'CORRUPT a record cannot be read' }) end
-  local r = {}
-  r.epoch, r.tag, r.closed, r.etag, r.seq, r.eseq, r.dropped, r.max, r.sum, r.esum, r.first, r.last, r.ttl =
-    struct.unpack(RECORD, text)
-  return r
+  local epoch, tag, closed, etag, seq, eseq, dropped, max, sum, esum, first, last, ttl = struct.unpack(RECORD, text)
+  return { epoch = epoch, tag = tag, closed = closed, etag = etag, seq = seq, eseq = eseq, dropped = dropped, max = max,
+    sum = sum, esum = esum, first = first, last = last, ttl = ttl, cut = false }
 end
 
 local function text_of(r)
-  return struct.pack(RECORD, r.epoch, r.tag, r.closed, r.etag, r.seq, r.eseq, r.dropped, r.max, r.sum, r.esum, r.first,
+  return pack(RECORD, r.epoch, r.tag, r.closed, r.etag, r.seq, r.eseq, r.dropped, r.max, r.sum, r.esum, r.first,
     r.last, r.ttl)
 end
 
@@ -131,19 +130,19 @@ local function fresh(name, epoch, seq, stamp)
   -- What an evicted record may have left behind.
   call('UNLINK', log_of(name), keys_of(name, 0), keys_of(name, 1))
   return { epoch = epoch, seq = seq, tag = 0, closed = 0, eseq = seq, etag = 0, dropped = -1, max = -1, sum = 0,
-    esum = 0, first = stamp, last = stamp, ttl = 0 }
+    esum = 0, first = stamp, last = stamp, ttl = 0, cut = false }
 end
 
 -- Appends one entry and returns its header.
 local function push(name, log, r, tag, time, blob, stamp)
   local id = id_of(r.seq + 1)
-  local head = struct.pack(HEADER, tag, r.tag, stamp, time, r.sum, r.max)
-  local added = redis.pcall('XADD', log, id, 'h', head, 'e', blob)
+  local head = pack(HEADER, tag, r.tag, stamp, time, r.sum, r.max)
+  local added = pcall('XADD', log, id, 'h', head, 'e', blob)
   if type(added) == 'table' and added.err then
     -- Something else is stored there, such as an older log that somebody restored.
     call('UNLINK', log)
     cut(r)
-    r.cut = nil
+    r.cut = false
     call('XADD', log, id, 'h', head, 'e', blob)
   end
   if r.seq == r.eseq then r.first = stamp end
@@ -156,8 +155,8 @@ end
 local HEAD = '>c16dI4B'
 
 local function head_of(r, absent, floor)
-  if r then return struct.pack(HEAD, r.epoch, r.seq, r.tag, r.closed) end
-  return struct.pack(HEAD, absent, floor, 0, 0)
+  if r then return pack(HEAD, r.epoch, r.seq, r.tag, r.closed) end
+  return pack(HEAD, absent, floor, 0, 0)
 end
 
 -- The condition is nothing, 'new', or a head without its last byte.
@@ -168,7 +167,7 @@ local function holds(expect, r, head)
 end
 
 -- A hint: 'H' and a head, or 'E', the position before some entries and these; with the channel in between.
-local function bell(kind, head, name, count) return kind .. head .. struct.pack('>I4H', count, #name) .. name end
+local function bell(kind, head, name, count) return kind .. head .. pack('>I4H', count, #name) .. name end
 
 local known_place = call('HMGET', place, 'epoch', 'floor')
 if known_place[1] ~= ARGV[1] then return { 'moved' } end
