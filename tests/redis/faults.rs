@@ -105,10 +105,10 @@ async fn connections_are_half_open() {
     let (url, direct) = (&wire.url(), &server.url());
     let report = during([url, direct, url], async |progress| {
         for _ in 0..rounds {
-            wire.freeze(true);
+            wire.freeze();
             tokio::time::sleep(Duration::from_millis(1500)).await;
             wire.cut();
-            wire.freeze(false);
+            wire.thaw();
             progress.more(300).await;
         }
     });

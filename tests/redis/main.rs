@@ -1,6 +1,8 @@
 //! The Redis store against real servers: the contract, what Redis does differently from what one would think, and what
 //! happens when the server or the way to it fails.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 mod conformance;
 mod faults;
 mod load;

@@ -258,14 +258,14 @@ async fn a_failure_takes_no_longer_than_the_patience() {
         assert!(began.elapsed() < 2 * super::load::PATIENCE + Duration::from_millis(500), "{:?}", began.elapsed());
         error
     };
-    wire.freeze(true);
+    wire.freeze();
     let sent = took(&store).await;
     assert!(matches!(sent, StoreError::Unknown(_)), "sent, and no answer: {sent:?}");
     let unsent = took(&store).await;
     assert!(matches!(unsent, StoreError::Unavailable(_)), "never sent: {unsent:?}");
     assert!(!store.is_connected());
     wire.cut();
-    wire.freeze(false);
+    wire.thaw();
     while store.append(&channel("a"), text("x")).await.is_err() {}
     store.read(&channel("a"), Start::Earliest, Limit::POSITION).await.unwrap();
     assert!(store.is_connected());

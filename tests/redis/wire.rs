@@ -69,9 +69,14 @@ impl Wire {
         _ = self.inside.cuts.send(());
     }
 
-    /// Carries nothing any more, or again; connections stay open and new ones are taken, as when a machine is gone.
-    pub(crate) fn freeze(&self, frozen: bool) {
-        self.inside.frozen.send_replace(frozen);
+    /// Carries nothing any more; connections stay open and new ones are taken, as when a machine is gone.
+    pub(crate) fn freeze(&self) {
+        self.inside.frozen.send_replace(true);
+    }
+
+    /// Goes on carrying.
+    pub(crate) fn thaw(&self) {
+        self.inside.frozen.send_replace(false);
     }
 
     /// Holds back each piece that it carries for so long.

@@ -105,13 +105,11 @@ impl Bells {
         }
     }
 
-    /// Says whether hints come from now on; when they do, everyone has to look at everything once.
-    fn set_armed(&self, armed: bool) {
+    /// Hints come from now on, and everyone has to look at everything once.
+    fn arm(&self) {
         let mut told = self.lock();
-        told.armed = armed;
-        if armed {
-            told.backlogs.iter().for_each(|backlog| backlog.add(Change::Resync));
-        }
+        told.armed = true;
+        told.backlogs.iter().for_each(|backlog| backlog.add(Change::Resync));
     }
 }
 
@@ -140,7 +138,7 @@ async fn listen_once(shared: &Shared, bells: &Arc<Bells>) -> redis::RedisResult<
     let connect = link::connection(&shared.client, hear(Arc::clone(bells), Arc::clone(&lost)));
     let mut connection = timeout(patience, connect).await.map_err(late)??;
     timeout(patience, connection.subscribe(shared.options.key("bell"))).await.map_err(late)??;
-    bells.set_armed(true);
+    bells.arm();
     loop {
         if timeout(PING_EVERY, lost.notified()).await.is_ok() {
             return Ok(());
