@@ -1,0 +1,354 @@
+//! The PostgreSQL store against the engine's own path, on a real server, both in one run: `cargo bench --features postgres
+//! --bench postgres`. Rounds alternate, so that what else the machine does meets both; trust the ratios.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub, dead_code)]
+
+#[path = "../tests/postgres/server.rs"]
+mod server;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tower_events::{
+    Channel, Channels, Event, Hub, Retention, Store, Subscription, store::Append, stores::postgres::PostgresStore,
+};
+
+use self::server::Server;
+
+#[tokio::main]
+async fn main() {
+    // `cargo test` runs benchmarks once to see that they work.
+    let quick = !std::env::args().any(|argument| argument == "--bench");
+    let Some(server) = Server::start() else { return };
+    let bench = Bench { server, quick };
+    bench.latency().await;
+    for publishers in [1, 16, 64] {
+        bench.appends(publishers, Spread::Own).await;
+    }
+    bench.appends(64, Spread::Hot).await;
+    bench.nodes_on_one_channel().await;
+    bench.outbox().await;
+    bench.follow().await;
+}
+
+struct Bench {
+    server: Server,
+    quick: bool,
+}
+
+/// Which channels the publishers write to.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Spread {
+    /// Each to one of its own.
+    Own,
+    /// All to one.
+    Hot,
+}
+
+impl Bench {
+    async fn store(&self) -> PostgresStore {
+        let retention = Retention::default().events(1_000_000).bytes(1 << 40);
+        let store = PostgresStore::options(&self.server.url()).retention(retention).connections(CONNECTIONS);
+        let store = store.connect().await.unwrap();
+        store.migrate().await.unwrap();
+        store
+    }
+
+    /// From the call that publishes to the arrival at another node, beside the engine's own way there.
+    async fn latency(&self) {
+        let rounds = if self.quick { 20 } else { 2_000 };
+        let channel = Channel::new("latency").unwrap();
+        let (here, there) = (self.store().await, Hub::new(self.store().await));
+        let mut subscriber = there.subscribe(Subscription::new(channel.clone())).await.unwrap();
+        let (writer, mut listener) = (self.client().await, Listener::start(&self.server, "bare").await);
+        writer.batch_execute("create table bare (id bigserial primary key, data bytea)").await.unwrap();
+        let insert = "with i as (insert into bare (data) values ($1) returning id) select pg_notify('bare', id::text) from i";
+        let (insert, select) = (writer.prepare(insert).await.unwrap(), "select data from bare where id = $1");
+        let reader = self.client().await;
+        let select = reader.prepare(select).await.unwrap();
+        let data = "x".repeat(200);
+        let (mut ours, mut told, mut read) = (Vec::new(), Vec::new(), Vec::new());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for _ in 0..rounds {
+            let began = Instant::now();
+            let append = here.append(&channel, Append::new([Event::text(&*data)]));
+            let (done, delivered) = tokio::join!(append, subscriber.next());
+            ours.push(began.elapsed());
+            done.unwrap();
+            delivered.unwrap().unwrap();
+            pause().await;
+
+            let began = Instant::now();
+            let bytes = data.as_bytes();
+            let (done, id) = tokio::join!(writer.query(&insert, &[&bytes]), listener.next());
+            told.push(began.elapsed());
+            done.unwrap();
+            reader.query_one(&select, &[&id]).await.unwrap();
+            read.push(began.elapsed());
+            pause().await;
+        }
+        println!("publish to delivery through another node, {rounds} alternating rounds, 200 bytes:");
+        let [ours, told, read] = [ours, told, read].map(quantiles);
+        println!("  INSERT + NOTIFY -> listener              {}", shown(&told));
+        println!("  INSERT + NOTIFY -> listener -> SELECT    {}", shown(&read));
+        println!("  append -> hub of another node            {}", shown(&ours));
+        println!("  ratio of medians: {:.2} to the first, {:.2} to the second", ratio(&ours, &told), ratio(&ours, &read));
+    }
+
+    /// Appends per second, beside the driver's with the same rows on as many connections.
+    async fn appends(&self, publishers: usize, spread: Spread) {
+        let store = self.store().await;
+        let driver = Driver::new(&self.server, &self.client().await).await;
+        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds() {
+            let append = |publisher| {
+                let (store, channel) = (store.clone(), channel(publisher, spread));
+                async move { drop(store.append(&channel, Append::new([Event::text("x".repeat(200))])).await.unwrap()) }
+            };
+            let mine = self.rate(publishers, append).await;
+            let insert = |publisher| {
+                let (driver, channel) = (driver.clone(), channel(publisher, spread));
+                async move { driver.append(publisher, &channel).await }
+            };
+            let driver = self.rate(publishers, insert).await;
+            ours.push(mine);
+            theirs.push(driver);
+            ratios.push(mine / driver);
+        }
+        let [ours, theirs, ratio] = [ours, theirs, ratios].map(median);
+        println!("{publishers} publishers, channels {spread:?}: {ours:.0}/s, driver {theirs:.0}/s, ratio {ratio:.2}");
+    }
+
+    async fn nodes_on_one_channel(&self) {
+        for count in [1, 2, 4] {
+            let mut nodes = Vec::new();
+            for _ in 0..count {
+                nodes.push(self.store().await);
+            }
+            let append = |publisher: usize| {
+                let (store, channel) = (nodes[publisher % count].clone(), channel(0, Spread::Hot));
+                async move { drop(store.append(&channel, Append::new([Event::text("x".repeat(200))])).await.unwrap()) }
+            };
+            let rate = self.rate(16 * count, append).await;
+            println!("{count} nodes with 16 publishers each on one hot channel: {rate:.0}/s");
+        }
+    }
+
+    async fn outbox(&self) {
+        self.store().await;
+        let clients: Vec<_> = futures(16, || self.client()).await.into_iter().map(Arc::new).collect();
+        for (what, notify) in [("with a notification", true), ("without", false)] {
+            let call = |publisher: usize| {
+                let client = Arc::clone(&clients[publisher]);
+                async move {
+                    let sql = "select tower_events.append_text($1, $2, notify => $3)";
+                    let statement = client.prepare(sql).await.unwrap();
+                    let (channel, data) = (format!("outbox {publisher}"), "x".repeat(200));
+                    for _ in 0..20 {
+                        client.query(&statement, &[&channel, &data, &notify]).await.unwrap();
+                    }
+                }
+            };
+            let rate = self.rate(16, call).await * 20.0;
+            println!("outbox function, 16 clients, {what}: {rate:.0}/s");
+        }
+    }
+
+    /// What it costs a node to follow many channels.
+    async fn follow(&self) {
+        let count = if self.quick { 200 } else { 10_000 };
+        let (writer, store) = (self.store().await, self.store().await);
+        let hub = Hub::new(store.clone());
+        let before = resident();
+        let names: Vec<_> = (0..count).map(|n| Channel::new(format!("followed {n}")).unwrap()).collect();
+        for some in names.chunks(500) {
+            let mut all = JoinSet::new();
+            for name in some.iter().cloned() {
+                let writer = writer.clone();
+                all.spawn(async move { writer.append(&name, Append::new([Event::text("x")])).await.map(drop) });
+            }
+            all.join_all().await;
+        }
+        let began = Instant::now();
+        let mut subscribers = Vec::new();
+        for name in &names {
+            subscribers.push(hub.subscribe(Subscription::new(Channels::from(name))).await.unwrap());
+        }
+        println!("{count} channels followed in {:?}, {} KiB resident more", began.elapsed(), resident() - before);
+        let began = Instant::now();
+        for some in names.chunks(1000) {
+            store.heads(some).await.unwrap();
+        }
+        println!("comparing the heads of all of them: {:?}", began.elapsed());
+        let cpu = cpu_ticks();
+        tokio::time::sleep(Duration::from_secs(if self.quick { 1 } else { 20 })).await;
+        println!("processor of this process while nothing happens: {} ticks of 10 ms in 20 s", cpu_ticks() - cpu);
+        let mut took = Vec::new();
+        for _ in 0..if self.quick { 10 } else { 500 } {
+            let n = fastrand::usize(..count);
+            let began = Instant::now();
+            let append = writer.append(&names[n], Append::new([Event::text("y")]));
+            let (done, delivered) = tokio::join!(append, subscribers[n].next());
+            took.push(began.elapsed());
+            done.unwrap();
+            delivered.unwrap().unwrap();
+            pause().await;
+        }
+        println!("publish to delivery with {count} followed:  {}", shown(&quantiles(took)));
+    }
+
+    fn rounds(&self) -> usize {
+        if self.quick { 1 } else { 7 }
+    }
+
+    /// Calls per second of so many at once.
+    async fn rate<F: Future<Output = ()> + Send + 'static>(&self, publishers: usize, call: impl Fn(usize) -> F) -> f64 {
+        let length = Duration::from_millis(if self.quick { 100 } else { 1_500 });
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let began = Instant::now();
+        let local = (0..publishers).map(|publisher| {
+            let (call, calls) = (&call, Arc::clone(&calls));
+            async move {
+                while began.elapsed() < length {
+                    tokio::spawn(call(publisher)).await.unwrap();
+                    calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
+        });
+        join_all(local).await;
+        calls.load(std::sync::atomic::Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+    }
+
+    async fn client(&self) -> Client {
+        let (client, connection) = tokio_postgres::connect(&self.server.url(), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+}
+
+/// The same rows by the driver alone: a counter row and an entry in one prepared statement.
+#[derive(Clone)]
+struct Driver {
+    clients: Arc<Vec<(Client, tokio_postgres::Statement)>>,
+}
+
+impl Driver {
+    async fn new(server: &Server, admin: &Client) -> Self {
+        let tables = "drop table if exists driver_entry, driver_channel;
+            create table driver_channel (name text primary key, seq bigint not null, tag integer not null) with (fillfactor = 50);
+            create table driver_entry (channel text not null, seq bigint not null, tag integer not null, prev_tag integer not null,
+                time bigint not null, data bytea not null, primary key (channel, seq));
+            insert into driver_channel select 'own ' || n, 0, 0 from generate_series(0, 63) n;
+            insert into driver_channel values ('hot', 0, 0)";
+        admin.batch_execute(tables).await.unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
+            tokio::spawn(connection);
+            let append = "with c as (update driver_channel set seq = seq + 1, tag = $2 where name = $1 returning seq, tag)
+                insert into driver_entry select $1, c.seq, $2, c.tag, $3, $4 from c returning seq";
+            let statement = client.prepare(append).await.unwrap();
+            clients.push((client, statement));
+        }
+        Self { clients: Arc::new(clients) }
+    }
+
+    /// Several publishers share a connection, which carries their statements one behind the other.
+    async fn append(&self, publisher: usize, channel: &Channel) {
+        let (client, statement) = &self.clients[publisher % CONNECTIONS];
+        let data = vec![b'x'; 200];
+        client.query_one(statement, &[&channel.as_str(), &7, &0_i64, &data]).await.unwrap();
+    }
+}
+
+/// A connection that hears notifications.
+struct Listener(tokio::sync::mpsc::UnboundedReceiver<i64>, Client);
+
+impl Listener {
+    async fn start(server: &Server, name: &str) -> Self {
+        let (client, mut connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
+        let (said, hears) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(notification) = message {
+                    _ = said.send(notification.payload().parse().unwrap());
+                }
+            }
+        });
+        client.batch_execute(&format!("listen {name}")).await.unwrap();
+        Self(hears, client)
+    }
+
+    async fn next(&mut self) -> i64 {
+        self.0.recv().await.unwrap()
+    }
+}
+
+fn channel(publisher: usize, spread: Spread) -> Channel {
+    Channel::new(if spread == Spread::Hot { "hot".to_owned() } else { format!("own {publisher}") }).unwrap()
+}
+
+async fn futures<T, F: Future<Output = T>>(count: usize, make: impl Fn() -> F) -> Vec<T> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(make().await);
+    }
+    all
+}
+
+/// Runs futures at once, on this task.
+async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut all: Vec<_> = futures.map(|future| Some(Box::pin(future))).collect();
+    std::future::poll_fn(|cx| {
+        for slot in &mut all {
+            if slot.as_mut().is_some_and(|future| future.as_mut().poll(cx).is_ready()) {
+                *slot = None;
+            }
+        }
+        if all.iter().all(Option::is_none) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+/// Longer than a node waits between two notifications: each round is alone.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(8)).await;
+}
+
+fn quantiles(mut times: Vec<Duration>) -> [Duration; 3] {
+    times.sort_unstable();
+    [50, 90, 99].map(|percent| times[(times.len() - 1) * percent / 100])
+}
+
+fn shown([median, most, nearly_all]: &[Duration; 3]) -> String {
+    format!("p50 {median:>10.1?}  p90 {most:>10.1?}  p99 {nearly_all:>10.1?}")
+}
+
+fn ratio(ours: &[Duration; 3], theirs: &[Duration; 3]) -> f64 {
+    ours[0].as_secs_f64() / theirs[0].as_secs_f64()
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+/// Memory of this process, in KiB.
+fn resident() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Processor time of this process, in units of the kernel, usually 10 ms.
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum()
+}
+
+/// Of a store's pool, and of the driver beside it.
+const CONNECTIONS: usize = 16;

@@ -1,0 +1,338 @@
+//! A store in PostgreSQL, for several nodes on one database. Never sees the hub or HTTP.
+//!
+//! ```no_run
+//! use tower_events::{Channel, Event, Hub, stores::postgres::PostgresStore};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = PostgresStore::connect("postgres://app@localhost/app").await?;
+//! store.migrate().await?; // makes the schema `tower_events`; harmless from many nodes at once
+//! let hub = Hub::new(store);
+//! hub.publish(&Channel::new("room:1")?, Event::text("hello")).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Customised:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use tower_events::{Retention, stores::postgres::PostgresStore};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = PostgresStore::options("postgres://app@pooler/app?sslmode=verify-full&sslrootcert=/etc/app/ca.pem")
+//!     .behind_pooler("postgres://app@database/app?sslmode=verify-full") // PgBouncer carries no notifications
+//!     .schema("chat_events")
+//!     .connections(32)
+//!     .patience(Duration::from_secs(3))
+//!     .retention(Retention::default().events(10_000))
+//!     .connect()
+//!     .await?;
+//! # drop(store);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What an acknowledgement means
+//! The append is committed. With the server's defaults (`fsync = on`, `synchronous_commit = on`) it is on its disk, and with
+//! `synchronous_standby_names` set on a standby's too. A failover to an asynchronous standby can lose the last appends, a
+//! restore from a dump all since then: readers who saw them get [`Ahead`](crate::store::Reason::Ahead), or
+//! [`EpochChanged`](crate::store::Reason::EpochChanged) once others have written on, for every entry has a mark of its own.
+//!
+//! # Order
+//! Each channel has a counter row, locked by an append until it commits: `seq` has no gaps, and nothing with a smaller one
+//! becomes visible later. One channel therefore takes one transaction at a time in the whole database; appends to it in one
+//! process wait for each other and then go together, hundreds in one transaction.
+//!
+//! # Hints
+//! Nodes tell each other of new heads with `NOTIFY`, on a task of their own and at most every 5 ms: in the transaction of an
+//! append it would make all appends of the database commit one after the other. Each node listens on one connection of its
+//! own, however many channels it follows. A hint that is lost, because a node died between its commit and its word, is made
+//! good when the hub compares heads.
+//!
+//! # Failures
+//! Every call ends within twice [`PostgresOptions::patience`]. An error before anything was sent, or that the server answers
+//! with, is [`StoreError::Unavailable`]; an append that was sent and not answered is [`StoreError::Unknown`]. Calls recover by
+//! themselves when the server is back. [`PostgresStore::health`] shows how it is.
+//!
+//! # TLS
+//! With `sslmode=require`, `verify-ca` or `verify-full` in the URL, or [`PostgresOptions::root_certificates`], connections
+//! are encrypted and the server's certificate and name are verified, against the certificates in `sslrootcert` or those of
+//! the system. Otherwise they are not encrypted. Users and passwords are those in the URL.
+//!
+//! # The schema
+//! All is in one schema, by default `tower_events`: `channel` has a row per channel, `entry` one per event, `key` one per
+//! idempotency key, `place` one row, `garbage` what is still to be deleted. A role that publishes and reads needs `usage` on
+//! the schema and its sequence, `execute` on its functions, and `select, insert, update, delete` on its tables; making the
+//! schema needs `create` on the database, once.
+//!
+//! # Outbox
+//! To commit an event together with other changes, call the SQL function in the same transaction, from any client:
+//!
+//! ```sql
+//! begin;
+//! insert into message (room, text) values (1, 'hello');
+//! select tower_events.append('room:1', '{"text": "hello"}', name => 'message', key => 'message-17');
+//! commit;
+//! ```
+//!
+//! `append(channel text, data jsonb, name text, time_ms bigint, key text, notify boolean)` and `append_text`, whose data is
+//! a text, return the event's cursor. They check what they are given, keep what [`PostgresStore::migrate`] or a running node
+//! was told to keep, and raise an error when the channel is closed. Their limits:
+//!
+//! - The channel stays locked until the transaction ends, and other appends to it wait: **append last**. Those that wait too
+//!   long fail with [`StoreError::Unavailable`]. Two transactions that append to the same channels in different orders can
+//!   deadlock, and PostgreSQL then ends one of them.
+//! - In `repeatable read` and `serializable` transactions, an append by someone else since the snapshot is a serialization
+//!   failure: retry the transaction, as always there.
+//! - With `notify` (the default), transactions that notify commit one after the other, in the whole database. With
+//!   `notify => false` they do not, and nodes find the event when they compare heads, a few seconds later.
+//!
+//! # After a restore
+//! Nothing needs to be done. Keys that were remembered since the dump are gone, with the events.
+
+mod batch;
+mod database;
+mod failure;
+mod hints;
+mod janitor;
+mod listener;
+mod options;
+mod page;
+mod schema;
+mod tls;
+mod watch;
+mod write;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_core::Stream;
+use tokio::task::AbortHandle;
+use tokio_postgres::types::Type;
+
+pub use self::options::{ConnectError, PostgresDurability, PostgresOptions};
+use self::{
+    batch::Batches, database::Database, failure::Failure, hints::Notifier, listener::Listener, watch::Watchers,
+};
+use crate::{
+    channel::Channel,
+    event::Event,
+    store::{Append, Appended, Change, Clock, Expect, Head, Limit, Page, Start, Store, StoreError},
+};
+
+/// A [`Store`] in PostgreSQL. Clones share connections. See the [module docs](self).
+#[derive(Clone)]
+pub struct PostgresStore(Arc<Inner>);
+
+impl PostgresStore {
+    /// Connects to `url` with the default options. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`PostgresOptions::connect`].
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::options(url).connect().await
+    }
+
+    /// Options to connect to `url` with.
+    pub fn options(url: &str) -> PostgresOptions {
+        PostgresOptions::new(url)
+    }
+
+    /// Makes the schema, or brings it up to this version. Harmless when that was done, and from many nodes at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], also when the role may not do so.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        schema::migrate(&self.0.database, &self.0.settings.keep).await
+    }
+
+    /// Drops now what retention no longer holds, and forgets channels that are due. A task does so by itself every
+    /// [`PostgresOptions::tidy_every`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn tidy(&self) -> Result<(), StoreError> {
+        janitor::tidy(&self.0.database, &self.0.settings).await
+    }
+
+    /// How the store is.
+    #[must_use]
+    pub fn health(&self) -> PostgresHealth {
+        let (connections, idle) = self.0.database.connections();
+        PostgresHealth {
+            listening: self.0.listener.watchers.is_armed(),
+            reconnects: self.0.listener.reconnects.load(Ordering::Relaxed),
+            connections,
+            idle,
+            waiting: self.0.batches.waiting(),
+        }
+    }
+}
+
+/// How a store is, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PostgresHealth {
+    /// Whether other processes are heard. False also while nobody follows [`Store::changes`].
+    pub listening: bool,
+    /// How often listening had to begin again.
+    pub reconnects: u64,
+    /// Connections of the pool.
+    pub connections: usize,
+    /// Those of them that are idle.
+    pub idle: usize,
+    /// Appends that wait to be sent.
+    pub waiting: usize,
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("schema", &self.0.database.sql.schema).finish_non_exhaustive()
+    }
+}
+
+impl Store for PostgresStore {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.0.settings.fits(channel, &append.events)?;
+        if append.events.is_empty() && !append.close {
+            let head = self.0.head(channel).await?;
+            return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
+        }
+        batch::append(&self.0, channel, append).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        page::read(&self.0.database, &self.0.settings, channel, start, limit).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        page::heads(&self.0.database, channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.0.settings.fits(channel, &events)?;
+        let terms = write::Terms { expect, close: false, init: Some(page::new_epoch(channel)) };
+        let events: Vec<_> = events.iter().collect();
+        let written = write::write(&self.0.database, &self.0.settings, channel, &events, terms).await;
+        let head = write::of_init(written.map_err(Failure::of_write)?)?;
+        self.0.tell_head(channel, head);
+        Ok(head)
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        if let Some(head) = self.0.delete(channel).await? {
+            self.0.tell_head(channel, head);
+        }
+        Ok(())
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        let listener = self.0.listener.clone();
+        self.0.listener.watchers.watch(|| self.0.database.runtime.spawn(listener.run()).abort_handle())
+    }
+}
+
+/// What is told with every statement.
+struct Settings {
+    /// Events, bytes, age, forget after, key window; times in milliseconds.
+    keep: [i64; 5],
+    /// The longest wait for a row that somebody else holds.
+    lock_ms: Option<i32>,
+    /// `synchronous_commit`, when it is not the server's.
+    sync: Option<&'static str>,
+    clock: Option<Clock>,
+    largest_append: u64,
+}
+
+impl Settings {
+    /// The time to stamp with; none when the server's is to be used.
+    fn now(&self) -> Option<i64> {
+        self.clock.as_ref().map(|clock| clock.now() as i64)
+    }
+
+    fn fits(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
+        let bytes = events.iter().map(|event| write::size(channel, event)).sum();
+        if bytes > self.largest_append {
+            return Err(StoreError::TooLarge { bytes, most: self.largest_append });
+        }
+        Ok(())
+    }
+}
+
+/// What the clones share.
+struct Inner {
+    database: Arc<Database>,
+    settings: Arc<Settings>,
+    batches: Batches,
+    /// Also who watches, and who tells the other processes.
+    listener: Listener,
+    tasks: [AbortHandle; 2],
+}
+
+impl Inner {
+    fn new(database: Database, settings: Settings, tidy_every: Duration) -> Self {
+        let (database, settings) = (Arc::new(database), Arc::new(settings));
+        let listener = Listener {
+            database: Arc::clone(&database),
+            notifier: Arc::new(Notifier::new()),
+            watchers: Arc::new(Watchers::default()),
+            heard: Arc::new(AtomicU64::new(0)),
+            reconnects: Arc::new(AtomicU64::new(0)),
+        };
+        let notifier = Arc::clone(&listener.notifier).run(Arc::clone(&database));
+        let janitor = janitor::run(Arc::clone(&database), Arc::clone(&settings), tidy_every);
+        let runtime = &database.runtime;
+        let tasks = [runtime.spawn(notifier).abort_handle(), runtime.spawn(janitor).abort_handle()];
+        Self { database, settings, batches: Batches::default(), listener, tasks }
+    }
+
+    async fn head(&self, channel: &Channel) -> Result<Head, StoreError> {
+        let heads = page::heads(&self.database, std::slice::from_ref(channel)).await?;
+        heads.first().copied().ok_or_else(|| StoreError::Corrupt("no head came back".into()))
+    }
+
+    /// The head of the absent channel, when there was one to delete.
+    async fn delete(&self, channel: &Channel) -> Result<Option<Head>, StoreError> {
+        let (name, settings) = (channel.as_str(), &self.settings);
+        let params =
+            [(&name as _, Type::TEXT), (&settings.lock_ms as _, Type::INT4), (&settings.sync as _, Type::TEXT)];
+        let rows = self.database.write(&self.database.sql.delete, &params).await.map_err(Failure::of_write)?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let read = || Ok((row.try_get::<_, Option<i64>>(0)?, row.try_get::<_, Option<i64>>(1)?));
+        let (place, floor) = read().map_err(|error: tokio_postgres::Error| StoreError::Corrupt(error.into()))?;
+        Ok(place.zip(floor).map(|(place, floor)| page::absent_record(channel, place, floor).head))
+    }
+
+    /// Tells the watchers here what was appended, and the other processes that it was.
+    fn tell_appended(&self, channel: &Channel, results: &[Result<Appended, StoreError>]) {
+        let done = || results.iter().filter_map(|result| result.as_ref().ok());
+        let Some(head) = done().next_back().map(|last| last.head) else { return };
+        let is_new = done().any(|done| !done.entries.is_empty());
+        if is_new {
+            self.listener.watchers.tell(|| Change::Entries(done().flat_map(|done| done.entries.clone()).collect()));
+        }
+        if head.closed {
+            self.listener.watchers.tell(|| Change::Head(channel.clone(), head));
+        }
+        if is_new || head.closed {
+            self.listener.notifier.note(channel, head);
+        }
+    }
+
+    fn tell_head(&self, channel: &Channel, head: Head) {
+        self.listener.watchers.tell(|| Change::Head(channel.clone(), head));
+        self.listener.notifier.note(channel, head);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}

@@ -1,0 +1,200 @@
+//! Appends to one channel, one call at a time per process: what waits meanwhile goes together in the next call, so that a
+//! busy channel costs one transaction per round trip and not one per append. Knows no SQL.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use super::{Inner, write};
+use crate::{
+    channel::Channel,
+    store::{Append, Appended, Expect, StoreError},
+};
+
+/// The appends that wait, by channel. A channel is in the map exactly while a task writes it.
+#[derive(Default)]
+pub(super) struct Batches(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    queues: HashMap<Channel, VecDeque<Waiting>>,
+    /// Of all queues, in bytes.
+    bytes: u64,
+    appends: usize,
+}
+
+struct Waiting {
+    append: Append,
+    bytes: u64,
+    answer: oneshot::Sender<Result<Appended, StoreError>>,
+}
+
+impl Batches {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many appends wait to be sent.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().appends
+    }
+
+    /// Takes what goes together, or ends the channel's turn when nothing waits. Appends that nobody waits for any more are
+    /// left out: they were not sent, so they did not happen.
+    fn next(&self, channel: &Channel) -> Option<Vec<Waiting>> {
+        let mut state = self.lock();
+        let State { queues, bytes, appends } = &mut *state;
+        let queue = queues.get_mut(channel)?;
+        let mut group = Vec::new();
+        let (mut events, mut size) = (0, 0);
+        while let Some(waiting) = queue.front() {
+            let fits = group.is_empty() || (events + waiting.append.events.len() <= MOST_EVENTS && size < MOST_BYTES);
+            let joins = is_plain(&waiting.append) || group.is_empty();
+            if !(fits && joins) {
+                break;
+            }
+            let Some(waiting) = queue.pop_front() else { break };
+            (*bytes, *appends) = (*bytes - waiting.bytes, *appends - 1);
+            if waiting.answer.is_closed() {
+                continue;
+            }
+            (events, size) = (events + waiting.append.events.len(), size + waiting.bytes);
+            let alone = !is_plain(&waiting.append);
+            group.push(waiting);
+            if alone {
+                break;
+            }
+        }
+        if group.is_empty() {
+            queues.remove(channel);
+            return None;
+        }
+        Some(group)
+    }
+
+    /// Answers everyone who waits for the channel: the server is away, and waiting on would only take longer.
+    fn fail_rest(&self, channel: &Channel, error: &Arc<StoreError>) {
+        let mut state = self.lock();
+        let Some(queue) = state.queues.get_mut(channel) else { return };
+        let rest = std::mem::take(queue);
+        state.appends -= rest.len();
+        state.bytes -= rest.iter().map(|waiting| waiting.bytes).sum::<u64>();
+        drop(state);
+        for waiting in rest {
+            let source = StoreError::shared(Arc::clone(error));
+            _ = waiting.answer.send(Err(unsent(source)));
+        }
+    }
+}
+
+/// Appends by way of the channel's queue. Dropping the future leaves the append to be made whole, or not at all.
+pub(super) async fn append(inner: &Arc<Inner>, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+    let bytes = append.events.iter().map(|event| write::size(channel, event)).sum();
+    let (answer, answered) = oneshot::channel();
+    let waiting = Waiting { append, bytes, answer };
+    if enqueue(inner, channel, waiting)? {
+        inner.database.runtime.spawn(write_all(Arc::clone(inner), channel.clone()));
+    }
+    match answered.await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::Unknown("the runtime of the store is shutting down".into())),
+    }
+}
+
+/// Says whether the channel needs someone to write it.
+fn enqueue(inner: &Inner, channel: &Channel, waiting: Waiting) -> Result<bool, StoreError> {
+    let mut state = inner.batches.lock();
+    if state.appends > 0 && (state.bytes + waiting.bytes > MOST_WAITING_BYTES || state.appends >= MOST_WAITING) {
+        return Err(StoreError::Unavailable("too many appends wait for PostgreSQL".into()));
+    }
+    state.bytes += waiting.bytes;
+    state.appends += 1;
+    match state.queues.get_mut(channel) {
+        Some(queue) => {
+            queue.push_back(waiting);
+            Ok(false)
+        }
+        None => {
+            state.queues.insert(channel.clone(), VecDeque::from([waiting]));
+            Ok(true)
+        }
+    }
+}
+
+async fn write_all(inner: Arc<Inner>, channel: Channel) {
+    // A runtime that shuts down drops this task anywhere: the queue goes with it, or later appends would wait for ever.
+    let turn = Turn { inner: &inner, channel: &channel };
+    while let Some(group) = inner.batches.next(&channel) {
+        write_group(&inner, &channel, group).await;
+    }
+    std::mem::forget(turn);
+}
+
+/// Removes the channel's queue when its task is dropped in the middle.
+struct Turn<'a> {
+    inner: &'a Inner,
+    channel: &'a Channel,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let error = Arc::new(StoreError::Unavailable("the runtime of the store is shutting down".into()));
+        self.inner.batches.fail_rest(self.channel, &error);
+        self.inner.batches.lock().queues.remove(self.channel);
+    }
+}
+
+async fn write_group(inner: &Inner, channel: &Channel, group: Vec<Waiting>) {
+    let (appends, answers): (Vec<_>, Vec<_>) =
+        group.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
+    let events: Vec<_> = appends.iter().flat_map(|append| &append.events).collect();
+    let terms = write::Terms {
+        expect: appends.first().map_or(Expect::Any, |first| first.expect),
+        close: appends.iter().any(|append| append.close),
+        init: None,
+    };
+    let written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
+    match written {
+        Ok(written) => {
+            let results = write::of_appends(channel, written, appends);
+            inner.tell_appended(channel, &results);
+            answers.into_iter().zip(results).for_each(|(answer, result)| _ = answer.send(result));
+        }
+        Err(failure) => {
+            let away = failure.is_of_connection();
+            let error = Arc::new(failure.of_write());
+            for answer in answers {
+                _ = answer.send(Err(StoreError::shared(Arc::clone(&error))));
+            }
+            if away {
+                inner.batches.fail_rest(channel, &error);
+            }
+        }
+    }
+}
+
+/// What is not known of those that were sent is known of those that were not.
+fn unsent(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unknown(source) => StoreError::Unavailable(source),
+        other => other,
+    }
+}
+
+/// Whether an append can share its call: neither its condition nor its close concerns the others.
+fn is_plain(append: &Append) -> bool {
+    append.expect == Expect::Any && !append.close
+}
+
+/// Most events of appends that go together.
+const MOST_EVENTS: usize = 1000;
+
+/// About how many bytes go together.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Most appends that wait in one process, and most bytes of them.
+const MOST_WAITING: usize = 100_000;
+const MOST_WAITING_BYTES: u64 = 64 << 20;

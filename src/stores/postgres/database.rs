@@ -1,0 +1,142 @@
+//! Connections and calls: a pool, times that bound every wait, and one way to run a statement. Knows no event.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio::{runtime::Handle, time::timeout};
+use tokio_postgres::{
+    Client, Config, Row,
+    types::{ToSql, Type},
+};
+
+use super::{
+    failure::{Failure, TooLong},
+    schema::Sql,
+    tls::{Messages, Tls},
+};
+
+/// A parameter and its type: known beforehand, so that no round trip asks for it.
+pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Whether statements are prepared once per connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Statements {
+    Prepared,
+    /// Sent whole each time, for poolers that give every transaction another connection.
+    Unprepared,
+}
+
+/// One database with one schema of ours.
+pub(super) struct Database {
+    pool: Pool,
+    /// Where to listen: not always where to write, for a pooler forwards no notifications.
+    listener: Config,
+    tls: Tls,
+    statements: Statements,
+    /// The longest wait for a connection, and then for an answer.
+    pub(super) patience: Duration,
+    pub(super) sql: Sql,
+    /// Where the store's tasks run.
+    pub(super) runtime: Handle,
+}
+
+impl Database {
+    pub(super) fn new(
+        (config, listener, tls): (Config, Config, Tls),
+        (statements, patience, connections): (Statements, Duration, usize),
+        sql: Sql,
+    ) -> Result<Self, deadpool_postgres::BuildError> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = match &tls {
+            Tls::Off => Manager::from_config(config, tokio_postgres::NoTls, recycling),
+            Tls::On(connector) => Manager::from_config(config, connector.clone(), recycling),
+        };
+        let wait = Some(patience);
+        let pool = Pool::builder(manager)
+            .max_size(connections)
+            .timeouts(Timeouts { wait, create: wait, recycle: wait })
+            .runtime(Runtime::Tokio1)
+            .build()?;
+        Ok(Self { pool, listener, tls, statements, patience, sql, runtime: Handle::current() })
+    }
+
+    /// Runs a statement. One that changes nothing is repeated on a fresh connection when its own was cut.
+    pub(super) async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        match self.run(sql, params).await {
+            Err(failure @ Failure::Lost(_)) => {
+                // After a wait that was too long there is no time left.
+                if let Failure::Lost(source) = &failure {
+                    if source.is::<TooLong>() {
+                        return Err(failure);
+                    }
+                }
+                self.run(sql, params).await
+            }
+            other => other,
+        }
+    }
+
+    /// Runs a statement that changes something; repeats it only where the server says that nothing was changed.
+    pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        let mut tries = COLLISIONS;
+        loop {
+            match self.run(sql, params).await {
+                Err(failure) if failure.is_collision() && tries > 0 => tries -= 1,
+                other => return other,
+            }
+        }
+    }
+
+    async fn run(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        let client = self.pool.get().await.map_err(|error| Failure::NotSent(error.into()))?;
+        let result = match self.statements {
+            Statements::Prepared => self.run_prepared(&client, sql, params).await,
+            Statements::Unprepared => self.answer(client.query_typed(sql, params)).await,
+        };
+        if result.as_ref().is_err_and(Failure::spoils_connection) {
+            drop(Object::take(client));
+        }
+        result
+    }
+
+    async fn run_prepared(&self, client: &Object, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        let (values, types): (Vec<_>, Vec<_>) = params.iter().map(|(value, kind)| (*value, kind.clone())).unzip();
+        let statement = match timeout(self.patience, client.prepare_typed_cached(sql, &types)).await {
+            Ok(Ok(statement)) => statement,
+            Ok(Err(error)) if error.as_db_error().is_some() => return Err(Failure::Refused(error)),
+            Ok(Err(error)) => return Err(Failure::NotSent(error.into())),
+            Err(_) => return Err(Failure::NotSent(TooLong("prepare a statement").into())),
+        };
+        self.answer(client.query(&statement, &values)).await
+    }
+
+    async fn answer(
+        &self,
+        query: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
+    ) -> Result<Vec<Row>, Failure> {
+        match timeout(self.patience, query).await {
+            Ok(answer) => answer.map_err(Failure::of_sent),
+            Err(_) => Err(Failure::Lost(TooLong("answer").into())),
+        }
+    }
+
+    /// Runs statements as one transaction, without a bound in time of its own.
+    pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
+        let client = self.pool.get().await.map_err(|error| Failure::NotSent(error.into()))?;
+        client.batch_execute(sql).await.map_err(Failure::of_sent)
+    }
+
+    /// A connection of its own, outside the pool, and what the server says on it unasked.
+    pub(super) async fn open(&self) -> Result<(Client, Messages), tokio_postgres::Error> {
+        self.tls.connect(&self.listener).await
+    }
+
+    /// How many connections there are, and how many of them are idle.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        let status = self.pool.status();
+        (status.size, status.available)
+    }
+}
+
+/// How often a statement that collided is tried again.
+const COLLISIONS: u32 = 10;

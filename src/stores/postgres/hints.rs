@@ -1,0 +1,212 @@
+//! What nodes say to each other: which heads moved. Said off the write path, by one task per process that puts together what
+//! comes within a few milliseconds, because every transaction that notifies takes a lock on the whole database for its
+//! commit. Knows nothing of appends.
+//!
+//! Only positions are sent, never events: any role that can connect to the database may listen and notify, and a hint from
+//! a liar makes a node read, no more.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::sleep};
+use tokio_postgres::types::Type;
+
+use super::{database::Database, failure::Failure};
+use crate::{channel::Channel, cursor::Cursor, store::Head};
+
+/// What waits to be said.
+pub(super) struct Notifier {
+    /// Which node speaks.
+    node: String,
+    pending: Mutex<Pending>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Pending {
+    heads: HashMap<Channel, Head>,
+    /// Too much to say, or a word was lost.
+    resync: bool,
+}
+
+impl Notifier {
+    pub(super) fn new() -> Self {
+        Self { node: format!("{:016x}", fastrand::u64(..)), pending: Mutex::default(), wake: Notify::new() }
+    }
+
+    /// Notes a head, to be said soon.
+    pub(super) fn note(&self, channel: &Channel, head: Head) {
+        let mut pending = self.lock();
+        if !pending.resync {
+            pending.heads.insert(channel.clone(), head);
+            if pending.heads.len() > MOST_HEADS {
+                *pending = Pending { heads: HashMap::new(), resync: true };
+            }
+        }
+        drop(pending);
+        self.wake.notify_one();
+    }
+
+    /// Says what is noted, for ever: at once after a pause, then at most once per `PAUSE`.
+    pub(super) async fn run(self: Arc<Self>, database: Arc<Database>) {
+        loop {
+            self.wake.notified().await;
+            let pending = std::mem::take(&mut *self.lock());
+            let payloads = payloads(&self.node, pending);
+            if payloads.is_empty() {
+                continue;
+            }
+            if let Err(failure) = say(&database, payloads).await {
+                tracing::debug!(error = ?failure.of_read(), "cannot notify the other nodes; they find out by themselves");
+                self.lock().resync = true;
+                self.wake.notify_one();
+                sleep(PAUSE_AFTER_FAILURE).await;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Says something that only this node's own listener needs to hear.
+    pub(super) async fn ping(&self, database: &Database) -> Result<(), Failure> {
+        say(database, vec![format!("{}\n{PING}", self.node)]).await
+    }
+
+    /// Understands what a node said.
+    pub(super) fn understand(&self, payload: &str) -> Heard {
+        let mut lines = payload.split('\n');
+        if lines.next() == Some(&self.node) {
+            return Heard::Own;
+        }
+        let mut heads = Vec::new();
+        for line in lines {
+            match (line, hint(line)) {
+                (PING, _) => {}
+                (_, Some(hint)) => heads.push(hint),
+                _ => return Heard::Resync,
+            }
+        }
+        Heard::Heads(heads)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a notification means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// This process said it itself, and told its watchers long ago.
+    Own,
+    Heads(Vec<(Channel, Head)>),
+    Resync,
+}
+
+async fn say(database: &Database, payloads: Vec<String>) -> Result<(), Failure> {
+    let channel = &database.sql.schema;
+    let params = [(channel as _, Type::TEXT), (&payloads as _, Type::TEXT_ARRAY)];
+    database.write(&database.sql.notify, &params).await.map(drop)
+}
+
+/// One line for the speaker, one per head. As many payloads as fit into one statement, or the word that it was too much.
+fn payloads(node: &str, pending: Pending) -> Vec<String> {
+    let mut payloads: Vec<String> = Vec::new();
+    for (channel, head) in pending.heads {
+        let line = format!("\n{}{}{channel}", head.cursor, if head.closed { CLOSED } else { OPEN });
+        match payloads.last_mut() {
+            Some(last) if last.len() + line.len() <= MOST_BYTES => last.push_str(&line),
+            _ => payloads.push(format!("{node}{line}")),
+        }
+    }
+    if pending.resync || payloads.len() > MOST_PAYLOADS {
+        return vec![format!("{node}\n{RESYNC}")];
+    }
+    payloads
+}
+
+/// A channel and its head: the cursor's text of a fixed width, a sign for open or closed, and the name.
+fn hint(line: &str) -> Option<(Channel, Head)> {
+    let (cursor, rest) = line.split_at_checked(Cursor::TEXT_LEN)?;
+    let (closed, name) = match rest.strip_prefix(CLOSED) {
+        Some(name) => (true, name),
+        None => (false, rest.strip_prefix(OPEN)?),
+    };
+    Some((Channel::new(name).ok()?, Head { cursor: cursor.parse().ok()?, closed }))
+}
+
+const OPEN: char = '.';
+const CLOSED: char = '!';
+const PING: &str = "?";
+const RESYNC: &str = "*";
+
+/// PostgreSQL takes payloads below 8 000 bytes.
+const MOST_BYTES: usize = 7_900;
+
+/// Most payloads in one statement: 100 kB, room for about 2 000 channels with short names.
+const MOST_PAYLOADS: usize = 12;
+
+/// Most heads that wait to be said.
+const MOST_HEADS: usize = 4096;
+
+/// Between two notifications of one node.
+const PAUSE: Duration = Duration::from_millis(5);
+
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(seq: u64, closed: bool) -> Head {
+        Head { cursor: Cursor { epoch: 7, seq, tag: 9 }, closed }
+    }
+
+    fn named(name: &str) -> Channel {
+        Channel::new(name).unwrap()
+    }
+
+    fn sent(heads: Vec<(Channel, Head)>) -> Vec<String> {
+        payloads("node", Pending { heads: heads.into_iter().collect(), resync: false })
+    }
+
+    #[test]
+    fn what_is_said_is_understood() {
+        let other = Notifier::new();
+        let heads = vec![(named("a!b.c"), head(3, false))];
+        assert_eq!(other.understand(&sent(heads.clone()).concat()), Heard::Heads(heads));
+        let closed = vec![(named("чат 😀"), head(u64::MAX, true))];
+        assert_eq!(other.understand(&sent(closed.clone()).concat()), Heard::Heads(closed));
+        assert_eq!(other.understand("node\n?"), Heard::Heads(vec![]));
+        assert_eq!(other.understand(&format!("{}\n?", other.node)), Heard::Own);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_a_resync() {
+        let notifier = Notifier::new();
+        for payload in ["", "node\n*", "node\n", "node\nnonsense", &format!("node\n{}x", "é".repeat(20))] {
+            let expected = if payload.is_empty() { Heard::Heads(vec![]) } else { Heard::Resync };
+            assert_eq!(notifier.understand(payload), expected, "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn payloads_stay_below_the_limit_of_the_server() {
+        let longest = |n: usize| (named(&format!("{n:0255}")), head(1, false));
+        let few = sent((0..300).map(longest).collect());
+        assert!(few.len() > 1 && few.iter().all(|payload| payload.len() < 8_000), "{}", few.len());
+        let heads: usize = few.iter().map(|payload| payload.lines().count() - 1).sum();
+        assert_eq!(heads, 300);
+        assert_eq!(sent((0..1000).map(longest).collect()), ["node\n*"]);
+    }
+
+    #[test]
+    fn too_many_heads_become_one_word() {
+        let notifier = Notifier::new();
+        (0..10_000).for_each(|n| notifier.note(&named(&n.to_string()), head(1, false)));
+        let pending = std::mem::take(&mut *notifier.lock());
+        assert!(pending.resync && pending.heads.is_empty());
+    }
+}

@@ -1,0 +1,246 @@
+//! How to reach PostgreSQL and what to keep there. Reads the URL; connects nothing until asked.
+
+use std::{error::Error, fmt, path::Path, sync::Arc, time::Duration};
+
+use tokio_postgres::{
+    Config,
+    config::{SslMode, TargetSessionAttrs},
+};
+
+use super::{
+    Inner, PostgresStore, Settings,
+    database::{Database, Statements},
+    schema::Sql,
+    tls::Tls,
+};
+use crate::store::{Clock, Retention, Source, StoreError};
+
+/// What a [`PostgresStore`] is made with; [`PostgresStore::options`] begins one.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PostgresOptions {
+    url: String,
+    listener_url: Option<String>,
+    schema: String,
+    connections: usize,
+    patience: Duration,
+    retention: Retention,
+    tidy_every: Duration,
+    durability: PostgresDurability,
+    statements: Statements,
+    certificates: Option<Vec<u8>>,
+    clock: Option<Clock>,
+    largest_append: u64,
+}
+
+/// What an acknowledged append means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PostgresDurability {
+    /// What the server is set to, `synchronous_commit = on` unless somebody changed it: it is on the server's disk, and on
+    /// that of its synchronous standbys when it has some.
+    Server,
+    /// It is in the server's memory: a crash of the server loses about the last second, consistently. Readers who saw
+    /// what was lost are reset.
+    Relaxed,
+}
+
+impl PostgresOptions {
+    pub(super) fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            listener_url: None,
+            schema: "tower_events".to_owned(),
+            connections: 16,
+            patience: Duration::from_secs(5),
+            retention: Retention::default(),
+            tidy_every: Duration::from_secs(10),
+            durability: PostgresDurability::Server,
+            statements: Statements::Prepared,
+            certificates: None,
+            clock: None,
+            largest_append: 16 << 20,
+        }
+    }
+
+    /// Puts everything into this schema: one per application on a database. Lower-case letters, digits and `_`. Default
+    /// `tower_events`.
+    pub fn schema(self, name: impl Into<String>) -> Self {
+        Self { schema: name.into(), ..self }
+    }
+
+    /// Sets the most connections of the pool; listening takes one more. Default 16.
+    pub fn connections(self, most: usize) -> Self {
+        Self { connections: most.max(1), ..self }
+    }
+
+    /// Sets the longest wait for a connection, and then for an answer: publishing fails after twice this at the latest.
+    /// Default 5 s.
+    pub fn patience(self, longest: Duration) -> Self {
+        Self { patience: longest, ..self }
+    }
+
+    /// Sets what is kept per channel. All nodes on a schema should say the same.
+    pub fn retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
+    }
+
+    /// Sets how often this node looks for channels that nobody writes to and that keep too much. Default 10 s.
+    pub fn tidy_every(self, period: Duration) -> Self {
+        Self { tidy_every: period, ..self }
+    }
+
+    /// Sets what an acknowledged append means. Default: [`PostgresDurability::Server`].
+    pub fn durability(self, durability: PostgresDurability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// The URL leads to a pooler that gives each transaction another connection (PgBouncer's `transaction` mode): nothing
+    /// is prepared and no session is configured, and listening goes to `listener_url`, which must lead around the pooler.
+    pub fn behind_pooler(self, listener_url: impl Into<String>) -> Self {
+        Self { listener_url: Some(listener_url.into()), statements: Statements::Unprepared, ..self }
+    }
+
+    /// Trusts the certificates in this PEM text instead of those of the system. Encrypts, as `sslmode=require` in the URL
+    /// does.
+    pub fn root_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
+        Self { certificates: Some(pem.into()), ..self }
+    }
+
+    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). Default 16 MiB.
+    pub fn largest_append(self, bytes: u64) -> Self {
+        Self { largest_append: bytes, ..self }
+    }
+
+    /// Stamps with this clock instead of the server's. For tests: nodes with clocks of their own disagree.
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// Connects, to see that the server is there. Needs a tokio runtime, on which the store's tasks then run.
+    ///
+    /// # Errors
+    /// When the options cannot be used, or the server cannot be reached.
+    pub async fn connect(self) -> Result<PostgresStore, ConnectError> {
+        let (settings, tidy_every) = (self.settings(), self.tidy_every);
+        let database = self.database().map_err(ConnectError::Options)?;
+        database.read("select 1", &[]).await.map_err(|failure| ConnectError::Server(failure.of_read()))?;
+        Ok(PostgresStore(Arc::new(Inner::new(database, settings, tidy_every))))
+    }
+
+    fn database(self) -> Result<Database, Source> {
+        let sql = Sql::new(&self.schema).ok_or("the schema's name may hold a-z, 0-9 and _, and at most 63 of them")?;
+        let (config, authority) = self.parse(&self.url)?;
+        let listener =
+            self.listener_url.as_ref().map_or(Ok(config.clone()), |url| Ok::<_, Source>(self.parse(url)?.0))?;
+        let pem = match (&self.certificates, authority) {
+            (Some(pem), _) => Some(pem.clone()),
+            (None, Some(path)) => Some(std::fs::read(Path::new(&path))?),
+            (None, None) => None,
+        };
+        let tls = match config.get_ssl_mode() {
+            SslMode::Require => Tls::verified(pem.as_deref())?,
+            _ => Tls::Off,
+        };
+        let limits = (self.statements, self.patience, self.connections);
+        Database::new((config, listener, tls), limits, sql).map_err(Into::into)
+    }
+
+    /// What the driver does not know of libpq's URLs: the stricter modes of TLS, which are the only ones here, and where
+    /// the trusted certificates are.
+    fn parse(&self, url: &str) -> Result<(Config, Option<String>), Source> {
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let (mut rest, mut authority) = (form_urlencoded::Serializer::new(String::new()), None);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match (&*name, &*value) {
+                ("sslmode", "verify-full" | "verify-ca") => _ = rest.append_pair("sslmode", "require"),
+                ("sslrootcert", "system") => {}
+                ("sslrootcert", path) => authority = Some(path.to_owned()),
+                _ => _ = rest.append_pair(&name, &value),
+            }
+        }
+        // The driver's URLs know %20, but not the + of forms.
+        let query = rest.finish().replace('+', "%20");
+        let mut config: Config = format!("{base}?{query}").parse()?;
+        self.configure(&mut config);
+        Ok((config, authority))
+    }
+
+    fn configure(&self, config: &mut Config) {
+        if self.certificates.is_some() {
+            config.ssl_mode(SslMode::Require);
+        } else if config.get_ssl_mode() != SslMode::Require {
+            config.ssl_mode(SslMode::Disable);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("tower-events");
+        }
+        // A standby is behind: what it does not have yet would look like a lost tail.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config.connect_timeout(self.patience).tcp_user_timeout(self.patience * 2);
+        config
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(3))
+            .keepalives_retries(3);
+        // A pooler refuses options, or gives the session to others.
+        if self.statements == Statements::Prepared {
+            let own = format!("-c statement_timeout={}", self.patience.as_millis());
+            let options = config.get_options().map_or(own.clone(), |theirs| format!("{own} {theirs}"));
+            config.options(options);
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).min(LONGEST);
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX).min(LONGEST);
+        let Retention { events, age, bytes, forget_after, key_window } = self.retention;
+        // A statement that waits for a row longer than its caller does would be made after the caller gave up.
+        let lock_ms = i32::try_from(self.patience.as_millis() * 3 / 4).unwrap_or(i32::MAX).max(1);
+        Settings {
+            keep: [count(events), count(bytes), millis(age), millis(forget_after), millis(key_window)],
+            lock_ms: Some(lock_ms),
+            sync: (self.durability == PostgresDurability::Relaxed).then_some("off"),
+            clock: self.clock.clone(),
+            largest_append: self.largest_append,
+        }
+    }
+}
+
+/// Why there is no store.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL or the options cannot be used.
+    Options(Source),
+    /// The server cannot be reached, or refuses.
+    Server(StoreError),
+}
+
+impl ConnectError {
+    /// Whether connecting can succeed later without other action.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Server(error) if error.is_retryable())
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(_) => f.write_str("the PostgreSQL store's options cannot be used"),
+            Self::Server(_) => f.write_str("PostgreSQL cannot be reached"),
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Options(source) => Some(source.as_ref()),
+            Self::Server(error) => error.source().or(Some(error)),
+        }
+    }
+}
+
+/// The largest limit, so that sums of it and of its quarter, and of times, stay in range.
+const LONGEST: i64 = i64::MAX / 16;

@@ -1,0 +1,169 @@
+//! Reads and heads: what is asked, and what the rows mean. The outcome of a resume is decided where all stores decide it.
+
+use bytes::Bytes;
+use tokio_postgres::{Error, Row, types::Type};
+
+use super::{Settings, database::Database, failure::Failure};
+use crate::{
+    channel::Channel,
+    cursor::{Cursor, epoch_of},
+    event::{Data, EventName},
+    store::{
+        Entry, Head, Limit, Outcome, Page, Source, Start, StoreError,
+        resume::{self, Record},
+    },
+};
+
+/// Reads one page.
+pub(super) async fn read(
+    database: &Database,
+    settings: &Settings,
+    channel: &Channel,
+    start: Start,
+    limit: Limit,
+) -> Result<Page, StoreError> {
+    let (kind, at) = match start {
+        Start::Earliest => (0, Cursor { epoch: 0, seq: 0, tag: 0 }),
+        Start::Latest => (1, Cursor { epoch: 0, seq: 0, tag: 0 }),
+        Start::After(cursor) => (2, cursor),
+        Start::Time(time) => (3, Cursor { epoch: 0, seq: time, tag: 0 }),
+        Start::Last(n) => (4, Cursor { epoch: 0, seq: n, tag: 0 }),
+    };
+    let (name, now) = (channel.as_str(), settings.now());
+    let age = settings.keep[2];
+    let (epoch, seq, tag) = (at.epoch as i64, i64::try_from(at.seq).unwrap_or(i64::MAX), at.tag as i32);
+    let [events, bytes] = [limit.events, limit.bytes].map(|most| i64::try_from(most).unwrap_or(i64::MAX));
+    let rows = database
+        .read(
+            &database.sql.read,
+            &[
+                (&name, Type::TEXT),
+                (&now, Type::INT8),
+                (&age, Type::INT8),
+                (&kind, Type::INT4),
+                (&epoch, Type::INT8),
+                (&seq, Type::INT8),
+                (&tag, Type::INT4),
+                (&events, Type::INT8),
+                (&bytes, Type::INT8),
+            ],
+        )
+        .await
+        .map_err(Failure::of_read)?;
+    let row = rows.first().ok_or_else(|| corrupt("a read without an answer"))?;
+    page(row, channel, start).map_err(StoreError::Corrupt)
+}
+
+fn page(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
+    let Some(epoch) = row.try_get::<_, Option<i64>>("o_epoch")? else {
+        return absent(row, channel, start);
+    };
+    let epoch = epoch as u64;
+    let cursor = |seq, tag| -> Result<Cursor, Error> {
+        Ok(Cursor { epoch, seq: row.try_get::<_, i64>(seq)? as u64, tag: row.try_get::<_, i32>(tag)? as u32 })
+    };
+    let head = Head { cursor: cursor("o_seq", "o_tag")?, closed: row.try_get("o_closed")? };
+    let dropped_time = row.try_get::<_, Option<i64>>("o_dropped_time")?.map(|time| time as u64);
+    let record = Record { head, earliest: cursor("o_earliest_seq", "o_earliest_tag")?, dropped_time };
+    let from = cursor("o_from_seq", "o_from_tag")?;
+    let entries = entries(row, channel, epoch)?;
+    let last = entries.last().map_or(from, |entry| entry.cursor);
+    let at_tag: Option<i32> = row.try_get("o_at_tag")?;
+    let outcome = match start {
+        Start::After(cursor) => resume::outcome(&record, cursor, |_| at_tag.map(|tag| tag as u32)),
+        Start::Time(time) => resume::outcome_of_time(&record, time),
+        Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
+    };
+    // Behind the last entry of a start by time, all was looked at unless there is more.
+    let last_match: Option<i64> = row.try_get("o_last_match")?;
+    let all_seen = matches!(start, Start::Time(_)) && last_match.is_none_or(|seq| seq as u64 <= last.seq);
+    match start {
+        // The server chose the entries by the same rule.
+        Start::After(cursor) if (outcome == Outcome::Continued) != (from == cursor) && from != record.earliest => {
+            Err("the server and the store disagree about a resume".into())
+        }
+        _ => Ok(Page { outcome, from, next: if all_seen { head.cursor } else { last }, entries, head }),
+    }
+}
+
+/// An absent channel reads as an empty one.
+fn absent(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
+    let record = absent_record(channel, row.try_get("o_place")?, row.try_get("o_floor")?);
+    let outcome = match start {
+        Start::After(cursor) => resume::outcome(&record, cursor, |_| None),
+        _ => Outcome::Continued,
+    };
+    let at = record.head.cursor;
+    Ok(Page { outcome, from: at, entries: Vec::new(), next: at, head: record.head })
+}
+
+/// The head of a channel that does not exist, in a place with this epoch and floor as they are stored.
+pub(super) fn absent_record(channel: &Channel, place: i64, floor: i64) -> Record {
+    Record::absent(place as u64, floor as u64, channel)
+}
+
+fn entries(row: &Row, channel: &Channel, epoch: u64) -> Result<Vec<Entry>, Source> {
+    let Some(seqs) = row.try_get::<_, Option<Vec<i64>>>("o_seqs")? else { return Ok(Vec::new()) };
+    let tags: Vec<i32> = row.try_get("o_tags")?;
+    let prev_tags: Vec<i32> = row.try_get("o_prev_tags")?;
+    let stamps: Vec<i64> = row.try_get("o_appended")?;
+    let times: Vec<i64> = row.try_get("o_times")?;
+    let kinds: Vec<bool> = row.try_get("o_is_text")?;
+    let names: Vec<Option<&str>> = row.try_get("o_names")?;
+    let data: Vec<&[u8]> = row.try_get("o_data")?;
+    let positions = seqs.into_iter().zip(tags).zip(prev_tags);
+    let content = kinds.into_iter().zip(names).zip(data);
+    positions
+        .zip(stamps.into_iter().zip(times))
+        .zip(content)
+        .map(|((((seq, tag), prev_tag), (appended, time)), ((is_text, name), data))| {
+            Ok(Entry {
+                channel: channel.clone(),
+                cursor: Cursor { epoch, seq: seq as u64, tag: tag as u32 },
+                prev_tag: prev_tag as u32,
+                appended: appended as u64,
+                time: time as u64,
+                name: name.map(EventName::new).transpose()?,
+                data: if is_text {
+                    Data::text_from_utf8(Bytes::copy_from_slice(data))?
+                } else {
+                    Data::from_json(data)?
+                },
+            })
+        })
+        .collect()
+}
+
+/// The heads of many channels, in the order asked.
+pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+    let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
+    let rows = database.read(&database.sql.heads, &[(&names, Type::TEXT_ARRAY)]).await.map_err(Failure::of_read)?;
+    let found =
+        rows.iter().map(head).collect::<Result<Vec<_>, _>>().map_err(|error| StoreError::Corrupt(error.into()))?;
+    let Some((place, floor, _)) = found.first().copied() else { return Err(corrupt("the place has no row")) };
+    let by_name: std::collections::HashMap<_, _> = found.into_iter().filter_map(|(_, _, named)| named).collect();
+    let of = |channel: &Channel| by_name.get(channel.as_str()).copied();
+    Ok(channels
+        .iter()
+        .map(|channel| of(channel).unwrap_or_else(|| absent_record(channel, place, floor).head))
+        .collect())
+}
+
+type Found<'a> = (i64, i64, Option<(&'a str, Head)>);
+
+fn head(row: &Row) -> Result<Found<'_>, Error> {
+    let (place, floor) = (row.try_get(0)?, row.try_get(1)?);
+    let Some(name) = row.try_get::<_, Option<&str>>(2)? else { return Ok((place, floor, None)) };
+    let epoch = row.try_get::<_, i64>(3)? as u64;
+    let cursor = Cursor { epoch, seq: row.try_get::<_, i64>(4)? as u64, tag: row.try_get::<_, i32>(5)? as u32 };
+    Ok((place, floor, Some((name, Head { cursor, closed: row.try_get(6)? }))))
+}
+
+/// The epoch of a history that replaces another.
+pub(super) fn new_epoch(channel: &Channel) -> u64 {
+    epoch_of(resume::fresh_epoch(), channel)
+}
+
+fn corrupt(what: &'static str) -> StoreError {
+    StoreError::Corrupt(what.into())
+}

@@ -1,0 +1,67 @@
+-- What an application calls itself, inside its own transaction: a message and its event commit together, or neither does.
+-- `$S` stands for the quoted schema.
+--
+-- The channel's row stays locked until the caller commits, and other appends to the channel wait for it: append last. With
+-- `notify`, the hint goes out with the commit, which all notifying transactions of a database take one after the other;
+-- without it, the nodes find the event when they compare heads, every few seconds.
+
+create or replace function $S.append_data(
+    p_channel text, p_data bytea, p_is_text boolean, p_name text, p_time bigint, p_key text, p_notify boolean
+) returns text language plpgsql volatile as $$
+declare
+    a record;
+    channel_bytes integer := octet_length(convert_to(p_channel, 'UTF8'));
+    size integer := octet_length(p_data) + channel_bytes + coalesce(octet_length(convert_to(p_name, 'UTF8')), 0) + 64;
+    tag integer := 0;
+    cursor text;
+begin
+    if p_channel is null or channel_bytes not between 1 and 255 or p_channel ~ '[\u0001-\u001f\u007f-\u009f]' then
+        raise exception 'not a channel: 1 to 255 bytes without control characters' using errcode = '22023';
+    elsif p_data is null then
+        raise exception 'an event has data' using errcode = '22004';
+    elsif octet_length(convert_to(p_name, 'UTF8')) not between 1 and 255
+        or p_name ~ '[\u0001-\u001f\u007f-\u009f]' or starts_with(p_name, 'stream-') then
+        raise exception 'not an event name: 1 to 255 bytes without control characters, not beginning with stream-'
+            using errcode = '22023';
+    elsif octet_length(convert_to(p_key, 'UTF8')) not between 1 and 255 or p_key ~ '[\u0001-\u001f\u007f-\u009f]' then
+        raise exception 'not a key: 1 to 255 bytes without control characters' using errcode = '22023';
+    elsif p_time not between 0 and 8640000000000000 then
+        raise exception 'not a time in Unix milliseconds' using errcode = '22003';
+    end if;
+    while tag = 0 loop
+        tag := (floor(random() * 4294967296) - 2147483648)::integer;
+    end loop;
+    select w.* into a from $S.place p, $S.write_batch(
+        p_channel, null, p.keep, null, null, null, 0, 0, 0, 0, false,
+        array[p_data], array[p_is_text], array[p_name], array[p_time], case when p_key is not null then array[p_key] end,
+        array[tag], array[null::integer], array[size], size) w;
+    if a.o_status <> 0 then
+        raise exception 'the channel % is closed', p_channel using errcode = '55000';
+    end if;
+    if a.o_seqs[1] is not null then
+        a.o_seq := a.o_seqs[1];
+        a.o_tag := a.o_tags[1];
+        p_notify := false;
+    end if;
+    -- The text form of a cursor: version, epoch, seq and tag as base64url of 21 bytes.
+    cursor := translate(encode('\x01' || int8send(a.o_epoch) || int8send(a.o_seq) || int4send(a.o_tag), 'base64'), '+/', '-_');
+    if p_notify then
+        perform pg_notify('$N', 'outbox' || E'\n' || cursor || '.' || p_channel);
+    end if;
+    return cursor;
+end $$;
+
+create or replace function $S.append(
+    channel text, data jsonb, name text default null, time_ms bigint default null, key text default null,
+    notify boolean default true
+) returns text language sql volatile as $$
+    select $S.append_data(channel, convert_to(case jsonb_typeof(data) when 'string' then data #>> '{}' else data::text end, 'UTF8'),
+        jsonb_typeof(data) = 'string', name, time_ms, key, notify)
+$$;
+
+create or replace function $S.append_text(
+    channel text, data text, name text default null, time_ms bigint default null, key text default null,
+    notify boolean default true
+) returns text language sql volatile as $$
+    select $S.append_data(channel, convert_to(data, 'UTF8'), true, name, time_ms, key, notify)
+$$;

@@ -1,0 +1,61 @@
+//! How connections are encrypted: not at all, or with the server's certificate verified. Nothing in between.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls, Socket, tls::TlsStream};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::store::Source;
+
+/// What a server says unasked, polled; `None` is the end of the connection.
+pub(super) type Messages = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> + Send>;
+
+#[derive(Clone)]
+pub(super) enum Tls {
+    Off,
+    On(MakeRustlsConnect),
+}
+
+impl Tls {
+    /// Trusts the certificates in `pem`, or those of the system when there are none.
+    pub(super) fn verified(pem: Option<&[u8]>) -> Result<Self, Source> {
+        let mut roots = RootCertStore::empty();
+        match pem {
+            Some(pem) => {
+                for certificate in CertificateDer::pem_slice_iter(pem) {
+                    roots.add(certificate?)?;
+                }
+            }
+            None => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+        }
+        if roots.is_empty() {
+            return Err("no certificate to trust was found".into());
+        }
+        // Named, for another crate in the application may have chosen a default of its own, or two.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(Self::On(MakeRustlsConnect::new(config.with_root_certificates(roots).with_no_client_auth())))
+    }
+
+    pub(super) async fn connect(&self, config: &Config) -> Result<(Client, Messages), Error> {
+        match self {
+            Self::Off => config.connect(NoTls).await.map(|(client, connection)| (client, messages(connection))),
+            Self::On(tls) => {
+                config.connect(tls.clone()).await.map(|(client, connection)| (client, messages(connection)))
+            }
+        }
+    }
+}
+
+fn messages<S: TlsStream + Unpin + Send + 'static>(mut connection: Connection<Socket, S>) -> Messages {
+    Box::new(move |cx| connection.poll_message(cx))
+}

@@ -1,0 +1,274 @@
+//! Appends and inits as one call each: the columns that are sent, and what the answer means. Groups of appends to one
+//! channel go together; this file takes them apart again. Never waits for anything but the call.
+
+use tokio_postgres::{Row, types::Type};
+
+use super::{Settings, database::Database, failure::Failure};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    event::Event,
+    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, resume},
+};
+
+/// Events as columns, in the order of the function's parameters.
+struct Columns<'a> {
+    data: Vec<&'a [u8]>,
+    is_text: Vec<bool>,
+    names: Vec<Option<&'a str>>,
+    times: Vec<Option<i64>>,
+    /// None when no event has a key: the server has nothing to look up then.
+    keys: Option<Vec<Option<&'a str>>>,
+    tags: Vec<i32>,
+    /// The same, one later; the server knows what comes before the first.
+    prev_tags: Vec<Option<i32>>,
+    sizes: Vec<i32>,
+    bytes: i64,
+}
+
+impl<'a> Columns<'a> {
+    fn new(channel: &Channel, events: &[&'a Event]) -> Self {
+        let keyed = events.iter().any(|event| event.key().is_some());
+        let tags: Vec<_> = events.iter().map(|_| resume::fresh_tag() as i32).collect();
+        let sizes: Vec<_> = events.iter().map(|event| size(channel, event) as i32).collect();
+        Self {
+            data: events.iter().map(|event| event.data().as_shown().as_bytes()).collect(),
+            is_text: events.iter().map(|event| event.data().as_text().is_some()).collect(),
+            names: events.iter().map(|event| event.name().map(|name| name.as_str())).collect(),
+            times: events.iter().map(|event| event.time().map(|time| time as i64)).collect(),
+            keys: keyed.then(|| events.iter().map(|event| event.key().map(|key| key.as_str())).collect()),
+            prev_tags: std::iter::once(None).chain(tags.iter().copied().map(Some)).take(tags.len()).collect(),
+            tags,
+            bytes: sizes.iter().map(|size| i64::from(*size)).sum(),
+            sizes,
+        }
+    }
+}
+
+/// What is asked of a channel beside the events.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) expect: Expect,
+    pub(super) close: bool,
+    /// The epoch of the history that replaces the channel's.
+    pub(super) init: Option<u64>,
+}
+
+/// What the server did.
+pub(super) struct Written {
+    status: i32,
+    pub(super) head: Head,
+    /// The position before the first new entry.
+    base: Cursor,
+    stamp: u64,
+    tags: Vec<u32>,
+    /// None when no event had a key, and all are new.
+    verdicts: Option<Vec<Verdict>>,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy)]
+enum Verdict {
+    /// Its key was known.
+    Known(Receipt),
+    /// It is the next new entry.
+    New,
+    /// It is the same as the `nth` new entry, which is another event of the same call.
+    Again(u64),
+}
+
+/// Writes events of one channel in one step.
+pub(super) async fn write(
+    database: &Database,
+    settings: &Settings,
+    channel: &Channel,
+    events: &[&Event],
+    terms: Terms,
+) -> Result<Written, Failure> {
+    let mut columns = Columns::new(channel, events);
+    if terms.init.is_some() {
+        columns.keys = None;
+    }
+    let (expect, at) = match terms.expect {
+        Expect::Any => (0, Cursor { epoch: 0, seq: 0, tag: 0 }),
+        Expect::NeverUsed => (1, Cursor { epoch: 0, seq: 0, tag: 0 }),
+        Expect::At(cursor) => (2, cursor),
+    };
+    let (name, keep, now) = (channel.as_str(), settings.keep.as_slice(), settings.now());
+    let init = terms.init.map(|epoch| epoch as i64);
+    let (epoch, tag) = (at.epoch as i64, at.tag as i32);
+    // No entry has a `seq` that large, and none has it less for being cut.
+    let seq = i64::try_from(at.seq).unwrap_or(i64::MAX);
+    let rows = database
+        .write(
+            &database.sql.write,
+            &[
+                (&name, Type::TEXT),
+                (&now, Type::INT8),
+                (&keep, Type::INT8_ARRAY),
+                (&settings.lock_ms, Type::INT4),
+                (&settings.sync, Type::TEXT),
+                (&init, Type::INT8),
+                (&expect, Type::INT4),
+                (&epoch, Type::INT8),
+                (&seq, Type::INT8),
+                (&tag, Type::INT4),
+                (&terms.close, Type::BOOL),
+                (&columns.data, Type::BYTEA_ARRAY),
+                (&columns.is_text, Type::BOOL_ARRAY),
+                (&columns.names, Type::TEXT_ARRAY),
+                (&columns.times, Type::INT8_ARRAY),
+                (&columns.keys, Type::TEXT_ARRAY),
+                (&columns.tags, Type::INT4_ARRAY),
+                (&columns.prev_tags, Type::INT4_ARRAY),
+                (&columns.sizes, Type::INT4_ARRAY),
+                (&columns.bytes, Type::INT8),
+            ],
+        )
+        .await?;
+    let row = rows.first().ok_or_else(|| Failure::Strange("an append without an answer".into()))?;
+    let tags = columns.tags.iter().map(|tag| *tag as u32).collect();
+    written(row, tags).map_err(|error| Failure::Strange(error.into()))
+}
+
+fn written(row: &Row, tags: Vec<u32>) -> Result<Written, tokio_postgres::Error> {
+    let epoch = row.try_get::<_, i64>("o_epoch")? as u64;
+    let cursor = |seq, tag| -> Result<Cursor, tokio_postgres::Error> {
+        Ok(Cursor { epoch, seq: row.try_get::<_, i64>(seq)? as u64, tag: row.try_get::<_, i32>(tag)? as u32 })
+    };
+    let head = Head { cursor: cursor("o_seq", "o_tag")?, closed: row.try_get("o_closed")? };
+    Ok(Written {
+        status: row.try_get("o_status")?,
+        head,
+        base: cursor("o_base_seq", "o_base_tag")?,
+        stamp: row.try_get::<_, i64>("o_stamp")? as u64,
+        tags,
+        verdicts: row
+            .try_get::<_, Option<Vec<bool>>>("o_fresh")?
+            .map(|fresh| verdicts(row, epoch, &fresh))
+            .transpose()?,
+    })
+}
+
+fn verdicts(row: &Row, epoch: u64, fresh: &[bool]) -> Result<Vec<Verdict>, tokio_postgres::Error> {
+    let seqs: Vec<Option<i64>> = row.try_get("o_seqs")?;
+    let tags: Vec<Option<i32>> = row.try_get("o_tags")?;
+    let times: Vec<Option<i64>> = row.try_get("o_times")?;
+    let nth: Vec<Option<i64>> = row.try_get("o_nth")?;
+    let known = seqs.into_iter().zip(tags).zip(times);
+    let all = fresh.iter().zip(nth).zip(known).map(|((fresh, nth), ((seq, tag), time))| match (seq, tag, time) {
+        (Some(seq), Some(tag), Some(time)) => Verdict::Known(Receipt {
+            cursor: Cursor { epoch, seq: seq as u64, tag: tag as u32 },
+            time: time as u64,
+            duplicate: true,
+        }),
+        _ if *fresh => Verdict::New,
+        _ => Verdict::Again(nth.unwrap_or(0) as u64),
+    });
+    Ok(all.collect())
+}
+
+/// What an init came to.
+pub(super) fn of_init(written: Written) -> Result<Head, StoreError> {
+    match written.status {
+        0 => Ok(written.head),
+        _ => Err(StoreError::Conflict { head: written.head }),
+    }
+}
+
+/// What each append of a group came to, in order: as if they had been made one after the other.
+pub(super) fn of_appends(channel: &Channel, written: Written, group: Vec<Append>) -> Vec<Result<Appended, StoreError>> {
+    let mut settling = Settling { channel, at: 0, newest: written.base, new: Vec::new(), written };
+    let mut answers: Vec<_> = group.into_iter().map(|append| settling.settle(append)).collect();
+    // A close is part of the last append of a call, and the head of a closed channel says so.
+    if let Some(Ok(last)) = answers.last_mut() {
+        last.head = settling.written.head;
+    }
+    answers
+}
+
+/// Takes the answer for a group apart.
+struct Settling<'a> {
+    channel: &'a Channel,
+    written: Written,
+    /// How many events were settled.
+    at: usize,
+    /// The position of the newest entry so far.
+    newest: Cursor,
+    /// The receipts of the new entries so far.
+    new: Vec<Receipt>,
+}
+
+impl Settling<'_> {
+    fn settle(&mut self, append: Append) -> Result<Appended, StoreError> {
+        let (from, count) = (self.at, append.events.len());
+        self.at += count;
+        match self.written.status {
+            0 => {}
+            // Of a group on a closed channel, those that bring nothing new succeed.
+            2 if self.all_known(from, count) => {}
+            2 => return Err(StoreError::Closed { head: self.written.head }),
+            _ => return Err(StoreError::Conflict { head: self.written.head }),
+        }
+        let mut appended = Appended { receipts: Vec::new(), entries: Vec::new(), head: self.written.head };
+        for (nth, event) in append.events.into_iter().enumerate() {
+            self.event(from + nth, event, &mut appended);
+        }
+        if self.written.status == 0 {
+            appended.head = Head { cursor: self.newest, closed: self.written.head.closed };
+        }
+        Ok(appended)
+    }
+
+    fn event(&mut self, at: usize, event: Event, appended: &mut Appended) {
+        let verdict = match &self.written.verdicts {
+            None => Some(Verdict::New),
+            Some(verdicts) => verdicts.get(at).copied(),
+        };
+        let receipt = match verdict {
+            Some(Verdict::Known(receipt)) => receipt,
+            Some(Verdict::Again(nth)) => {
+                let first = (nth as usize).checked_sub(1).and_then(|index| self.new.get(index));
+                // The first of a key comes before those that repeat it.
+                let none = Receipt { cursor: self.newest, time: self.written.stamp, duplicate: true };
+                Receipt { duplicate: true, ..first.copied().unwrap_or(none) }
+            }
+            Some(Verdict::New) | None => {
+                let entry = self.entry(at, event);
+                let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
+                self.new.push(receipt);
+                appended.entries.push(entry);
+                receipt
+            }
+        };
+        appended.receipts.push(receipt);
+    }
+
+    fn entry(&mut self, at: usize, event: Event) -> Entry {
+        let prev = self.newest;
+        let tag = self.written.tags.get(at).copied().unwrap_or_default();
+        self.newest = Cursor { seq: prev.seq + 1, tag, ..prev };
+        let time = event.time().unwrap_or(self.written.stamp);
+        let (data, name) = event.into_parts();
+        Entry {
+            channel: self.channel.clone(),
+            cursor: self.newest,
+            prev_tag: prev.tag,
+            appended: self.written.stamp,
+            time,
+            name,
+            data,
+        }
+    }
+
+    fn all_known(&self, from: usize, count: usize) -> bool {
+        let verdicts = self.written.verdicts.as_ref().and_then(|all| all.get(from..from + count));
+        verdicts.is_some_and(|verdicts| verdicts.iter().all(|verdict| matches!(verdict, Verdict::Known(_))))
+    }
+}
+
+/// What `event` will count in `channel`: the size of the [`Entry`] it becomes.
+pub(super) fn size(channel: &Channel, event: &Event) -> u64 {
+    let name = event.name().map_or(0, |name| name.as_str().len());
+    (event.data().len() + channel.as_str().len() + name + 64) as u64
+}

@@ -1,0 +1,149 @@
+//! Opens the store for the conformance suite: each place is a schema of its own on the shared server.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tower_events::{
+    Channel, Retention,
+    store::Clock,
+    stores::postgres::{PostgresOptions, PostgresStore},
+    testing::{Harness, Time, Unable},
+};
+
+use super::server::Server;
+
+/// What the suite runs on.
+pub struct Postgres {
+    pub server: &'static Server,
+    pub stores: Stores,
+    pub clock: Clocks,
+    pub statements: Statements,
+}
+
+/// How many stores a place has.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Stores {
+    /// One, cloned.
+    One,
+    /// As many as are opened: as many nodes.
+    Many,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Clocks {
+    /// One that the suite moves.
+    Ours,
+    /// The server's.
+    Servers,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Statements {
+    Prepared,
+    Unprepared,
+}
+
+pub struct Place {
+    schema: String,
+    retention: Retention,
+    now: Arc<AtomicU64>,
+    first: PostgresStore,
+}
+
+impl Postgres {
+    fn options(&self, schema: &str, retention: &Retention, now: &Arc<AtomicU64>) -> PostgresOptions {
+        let mut options = PostgresStore::options(&self.server.url()).schema(schema).connections(3);
+        options = options.retention(retention.clone()).tidy_every(Duration::from_millis(100));
+        if self.clock == Clocks::Ours {
+            let now = Arc::clone(now);
+            options =
+                options.clock(Clock::new(move || now.load(Ordering::SeqCst))).tidy_every(Duration::from_secs(3600));
+        }
+        match self.statements {
+            Statements::Prepared => options,
+            Statements::Unprepared => options.behind_pooler(self.server.url()),
+        }
+    }
+}
+
+impl Harness for Postgres {
+    type Store = PostgresStore;
+    type Place = Place;
+
+    async fn place(&self, retention: Retention) -> Place {
+        let schema = fresh_schema();
+        let now = Arc::new(AtomicU64::new(1_732_094_400_000));
+        let first = self.options(&schema, &retention, &now).connect().await.expect("a store");
+        first.migrate().await.expect("a schema");
+        Place { schema, retention, now, first }
+    }
+
+    async fn open(&self, place: &Place) -> PostgresStore {
+        match self.stores {
+            Stores::One => place.first.clone(),
+            Stores::Many => self.options(&place.schema, &place.retention, &place.now).connect().await.expect("a store"),
+        }
+    }
+
+    fn time(&self) -> Time {
+        match self.clock {
+            Clocks::Ours => Time::Controlled,
+            Clocks::Servers => Time::Real { unit: Duration::from_millis(100) },
+        }
+    }
+
+    async fn advance(&self, place: &Place, by: Duration) {
+        if self.clock == Clocks::Servers {
+            return tokio::time::sleep(by).await;
+        }
+        place.now.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+        place.first.tidy().await.expect("a tidy place");
+    }
+
+    async fn step_back(&self, place: &Place, by: Duration) -> Result<(), Unable> {
+        if self.clock == Clocks::Servers {
+            return Err(Unable("the server's clock is the machine's"));
+        }
+        place.now.fetch_sub(by.as_millis() as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
+        lose_tail(self.server, &place.schema, channel, n).await;
+        Ok(())
+    }
+}
+
+/// A name that no other test has.
+pub fn fresh_schema() -> String {
+    format!("t{:x}", fastrand::u64(..))
+}
+
+/// A connection of the driver's.
+pub async fn client(server: &Server) -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    client
+}
+
+/// Takes the newest entries of a channel away, as a failover to a standby that had not received them does.
+pub async fn lose_tail(server: &Server, schema: &str, channel: &Channel, n: u64) {
+    let sql = format!(
+        "do $$ declare c {schema}.channel; h record; begin
+            select * into c from {schema}.channel where name = '{channel}' for update;
+            select seq - 1 as seq, prev_tag as tag into h from {schema}.entry where log = c.log and seq = c.seq - {n} + 1;
+            update {schema}.channel set seq = h.seq, tag = h.tag,
+                bytes = bytes - (select sum(size) from {schema}.entry where log = c.log and seq > h.seq)
+                where name = '{channel}';
+            delete from {schema}.entry where log = c.log and seq > h.seq;
+            delete from {schema}.key where log = c.log and seq > h.seq;
+        end $$"
+    );
+    client(server).await.batch_execute(&sql).await.expect("a cut");
+}

@@ -1,0 +1,18 @@
+//! The PostgreSQL store against a real server, which the tests start themselves: the conformance suite, each trap of the
+//! engine, and faults. `TOWER_EVENTS_LONG=1` runs the faults for longer and prints figures.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a helper's panic is a failed test"
+)]
+
+mod conformance;
+mod harness;
+mod server;
+
+/// Whether the long form was asked for.
+fn is_long() -> bool {
+    std::env::var_os("TOWER_EVENTS_LONG").is_some()
+}

@@ -1,0 +1,218 @@
+//! A PostgreSQL server in a temporary folder on a free port. It is stopped when its handle is dropped, or when this process
+//! is gone however it ended. Knows nothing of the store.
+
+use std::{
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+/// A running server.
+pub struct Server {
+    folder: PathBuf,
+    programs: PathBuf,
+    port: u16,
+    /// Waits for its standard input to end, and then stops the server and removes the folder.
+    keeper: Child,
+    alive: Option<ChildStdin>,
+}
+
+/// The server that all tests of this process share; none when PostgreSQL is not installed, which in CI is a failure.
+pub fn shared() -> Option<&'static Server> {
+    static SHARED: OnceLock<Option<Server>> = OnceLock::new();
+    SHARED.get_or_init(Server::start).as_ref()
+}
+
+impl Server {
+    /// A server of its own.
+    pub fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed");
+            eprintln!("=== SKIPPED: PostgreSQL is not installed (apt install postgresql) ===");
+            return None;
+        };
+        let folder =
+            std::env::temp_dir().join(format!("tower-events-pg-{}-{:x}", std::process::id(), fastrand::u64(..)));
+        run(Command::new("mkdir").args(["-m", "755", "-p"]).arg(&folder));
+        let data = folder.join("data");
+        run(as_user("mkdir").args(["-m", "700"]).arg(&data).current_dir("/"));
+        let locale = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+        run(as_user(programs.join("initdb")).arg("-D").arg(&data).args(locale).current_dir("/"));
+        let (keeper, alive) = keep(&folder);
+        let server = Self { port: free_port(), folder, programs, keeper, alive: Some(alive) };
+        server.resume();
+        Some(server)
+    }
+
+    /// Starts a server that was killed, on the same port and data.
+    pub fn resume(&self) {
+        let settings = format!(
+            "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories='' -c max_connections=400 \
+             -c shared_buffers=64MB -c log_min_messages=fatal {}",
+            self.port,
+            std::env::var("TOWER_EVENTS_PG_SETTINGS").unwrap_or_default(),
+        );
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // A server that was killed leaves its children and its lock file for a moment.
+        loop {
+            let mut start = as_user(self.programs.join("pg_ctl"));
+            start
+                .arg("-D")
+                .arg(self.data())
+                .args(["-w", "-t", "60", "-o", &settings, "-l"])
+                .arg(self.folder.join("data/log"));
+            if start
+                .arg("start")
+                .current_dir("/")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the server does not start; see {}", self.folder.display());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Kills the server as a crash does, with all its children, and waits until they are gone.
+    pub fn kill(&self) {
+        let pids = self.pids();
+        signal("KILL", &pids);
+        while pids.iter().any(|pid| is_running(*pid)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops all of its processes from running, without ending them.
+    pub fn pause(&self) {
+        signal("STOP", &self.pids());
+    }
+
+    /// Lets them run again.
+    pub fn unpause(&self) {
+        signal("CONT", &self.pids());
+    }
+
+    /// A URL to connect to it with.
+    pub fn url(&self) -> String {
+        self.url_at(self.address())
+    }
+
+    /// A URL that leads to it by way of something else.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        format!("postgres://postgres@{address}/postgres")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Runs one of PostgreSQL's programs against it, and returns what it printed.
+    pub fn program(&self, name: &str, args: &[&str]) -> Vec<u8> {
+        let url = self.url();
+        let output = Command::new(self.programs.join(name)).args(["-d", &url]).args(args).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// Runs a script with psql.
+    pub fn script(&self, sql: &[u8]) {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-d", &self.url(), "-X", "-q", "-v", "ON_ERROR_STOP=1"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = psql.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(sql).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// The server and its children.
+    fn pids(&self) -> Vec<u32> {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).expect("a running server");
+        let postmaster: u32 = file.lines().next().unwrap().trim().parse().unwrap();
+        let children =
+            std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap_or_default();
+        std::iter::once(postmaster).chain(children.split_whitespace().map(|pid| pid.parse().unwrap())).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        _ = self.keeper.wait();
+    }
+}
+
+/// Where PostgreSQL's programs are: Debian keeps those of the server out of the path.
+fn programs() -> Option<PathBuf> {
+    let mut versions: Vec<_> = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().collect();
+    versions.sort_by_key(|entry| entry.file_name().to_string_lossy().parse::<u32>().unwrap_or(0));
+    let debian = versions.into_iter().rev().map(|entry| entry.path().join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    debian.chain(std::env::split_paths(&path)).find(|folder| folder.join("initdb").is_file())
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_user(program: impl AsRef<Path>) -> Command {
+    static ROOT: OnceLock<bool> = OnceLock::new();
+    let is_root = || Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if *ROOT.get_or_init(is_root) {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(program.as_ref());
+        return command;
+    }
+    Command::new(program.as_ref())
+}
+
+fn keep(folder: &Path) -> (Child, ChildStdin) {
+    // Its standard input is never written to: it ends when this process does.
+    let script = r#"cat > /dev/null
+        pid=$(head -n 1 "$0/data/postmaster.pid" 2> /dev/null)
+        if [ -n "$pid" ]; then
+            kill -CONT "$pid" $(cat "/proc/$pid/task/$pid/children" 2> /dev/null) 2> /dev/null
+            kill -INT "$pid" 2> /dev/null
+            for i in $(seq 100); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
+            kill -KILL "$pid" 2> /dev/null
+        fi
+        rm -rf "$0""#;
+    let mut keeper = Command::new("setsid")
+        .args(["sh", "-c", script])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a keeper");
+    let alive = keeper.stdin.take().unwrap();
+    (keeper, alive)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("a program that runs");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn signal(name: &str, pids: &[u32]) {
+    _ = Command::new("kill")
+        .arg(format!("-{name}"))
+        .args(pids.iter().map(u32::to_string))
+        .stderr(Stdio::null())
+        .status();
+}
+
+fn is_running(pid: u32) -> bool {
+    // A zombie has ended; only its parent has not noticed yet.
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
