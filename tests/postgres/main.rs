@@ -9,8 +9,13 @@
 )]
 
 mod conformance;
+mod faults;
 mod harness;
+mod outbox;
+mod proxy;
 mod server;
+mod support;
+mod traps;
 
 /// Whether the long form was asked for.
 fn is_long() -> bool {

@@ -36,9 +36,8 @@ impl Server {
         };
         let folder =
             std::env::temp_dir().join(format!("tower-events-pg-{}-{:x}", std::process::id(), fastrand::u64(..)));
-        run(Command::new("mkdir").args(["-m", "755", "-p"]).arg(&folder));
+        run(as_user("mkdir").args(["-m", "755"]).arg(&folder).current_dir("/"));
         let data = folder.join("data");
-        run(as_user("mkdir").args(["-m", "700"]).arg(&data).current_dir("/"));
         let locale = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
         run(as_user(programs.join("initdb")).arg("-D").arg(&data).args(locale).current_dir("/"));
         let (keeper, alive) = keep(&folder);
@@ -78,6 +77,37 @@ impl Server {
             assert!(Instant::now() < deadline, "the server does not start; see {}", self.folder.display());
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Lets in only encrypted connections from now on: user `ada` with a password, and the superuser without.
+    pub fn encrypt(&self, certificates: &Path) {
+        let password = "create role ada superuser login password 'pa$s wörd'";
+        self.script(password.as_bytes());
+        let put = |from: &Path, to: &str| {
+            let text = std::fs::read(from).unwrap();
+            let mut tee = as_user("sh")
+                .arg("-c")
+                .arg("umask 077; cat > \"$0\"")
+                .arg(self.data().join(to))
+                .current_dir("/")
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap();
+            tee.stdin.take().unwrap().write_all(&text).unwrap();
+            assert!(tee.wait().unwrap().success());
+        };
+        put(&certificates.join("server.pem"), "server.crt");
+        put(&certificates.join("server.key"), "server.key");
+        self.script(b"alter system set ssl = on");
+        let rules = self.folder.join("hba");
+        run(as_user("sh")
+            .arg("-c")
+            .arg("printf 'hostssl all ada all scram-sha-256\n' > \"$0\"")
+            .arg(&rules)
+            .current_dir("/"));
+        run(as_user("cp").arg(&rules).arg(self.data().join("pg_hba.conf")).current_dir("/"));
+        self.kill();
+        self.resume();
     }
 
     /// Kills the server as a crash does, with all its children, and waits until they are gone.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
 use tokio_postgres::{
     Client, Config, Row,
     types::{ToSql, Type},
@@ -78,10 +81,12 @@ impl Database {
 
     /// Runs a statement that changes something; repeats it only where the server says that nothing was changed.
     pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        let mut tries = COLLISIONS;
+        let until = Instant::now() + self.patience;
         loop {
             match self.run(sql, params).await {
-                Err(failure) if failure.is_collision() && tries > 0 => tries -= 1,
+                Err(failure) if failure.is_collision() && Instant::now() < until => {
+                    sleep(COLLISION_PAUSE.mul_f64(fastrand::f64())).await;
+                }
                 other => return other,
             }
         }
@@ -138,5 +143,5 @@ impl Database {
     }
 }
 
-/// How often a statement that collided is tried again.
-const COLLISIONS: u32 = 10;
+/// The longest pause before a statement that collided is tried again.
+const COLLISION_PAUSE: Duration = Duration::from_millis(10);

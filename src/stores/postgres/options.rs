@@ -184,8 +184,10 @@ impl PostgresOptions {
             .keepalives_retries(3);
         // A pooler refuses options, or gives the session to others.
         if self.statements == Statements::Prepared {
-            let own = format!("-c statement_timeout={}", self.patience.as_millis());
-            let options = config.get_options().map_or(own.clone(), |theirs| format!("{own} {theirs}"));
+            // In a stricter isolation that the database has by default, whoever waited for a row fails.
+            let isolation = r"-c default_transaction_isolation=read\ committed";
+            let own = format!("-c statement_timeout={} {isolation}", self.patience.as_millis());
+            let options = config.get_options().map_or(own.clone(), |theirs| format!("{theirs} {own}"));
             config.options(options);
         }
     }

@@ -1,0 +1,186 @@
+//! The SQL function that appends in the caller's own transaction.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tower_events::{
+    Channel, Cursor, Event, Hub, HubOptions, Store, StoreError, Subscription,
+    store::{Append, Limit, Outcome, Start},
+    stores::postgres::PostgresStore,
+};
+
+use super::{
+    harness::{client, fresh_schema},
+    server,
+    support::{a, store_in, texts, until},
+};
+
+#[tokio::test]
+async fn a_message_and_its_event_commit_together() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let mut client = client(server).await;
+    client.batch_execute(&format!("create table {schema}.message (text text)")).await.unwrap();
+    let start = store.read(&a(), Start::Latest, Limit::POSITION).await.unwrap().next;
+
+    let lost = client.transaction().await.unwrap();
+    write(&lost, &schema, "rolled back").await;
+    lost.rollback().await.unwrap();
+    let page = store.read(&a(), Start::After(start), Limit::default()).await.unwrap();
+    assert_eq!((page.outcome, page.entries.len(), page.next), (Outcome::Continued, 0, start));
+
+    let kept = client.transaction().await.unwrap();
+    let cursor = write(&kept, &schema, "committed").await;
+    assert!(store.read(&a(), Start::After(start), Limit::default()).await.unwrap().entries.is_empty());
+    kept.commit().await.unwrap();
+    let page = store.read(&a(), Start::After(start), Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), ["committed"]);
+    assert_eq!(page.next, cursor);
+    assert_eq!(page.next.seq, start.seq + 1, "a rollback leaves no gap");
+    let messages = client.query_one(&format!("select count(*) from {schema}.message"), &[]).await.unwrap();
+    assert_eq!(messages.get::<_, i64>(0), 1);
+}
+
+async fn write(transaction: &tokio_postgres::Transaction<'_>, schema: &str, text: &str) -> Cursor {
+    transaction.execute(&format!("insert into {schema}.message values ($1)"), &[&text]).await.unwrap();
+    let row = transaction.query_one(&format!("select {schema}.append_text('a', $1)"), &[&text]).await.unwrap();
+    row.get::<_, String>(0).parse().expect("the text of a cursor")
+}
+
+/// The trap of ids from a sequence, and that a counter row does not have it.
+#[tokio::test]
+async fn readers_skip_what_commits_late_with_a_sequence_but_not_with_a_counter_row() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let (mut slow, quick) = (client(server).await, client(server).await);
+
+    // With a sequence: the slow transaction draws 1, the quick one draws 2 and commits, and the reader goes on from 2.
+    quick.batch_execute(&format!("create table {schema}.naive (id bigserial, text text)")).await.unwrap();
+    let insert = format!("insert into {schema}.naive (text) values ($1)");
+    let transaction = slow.transaction().await.unwrap();
+    transaction.execute(&insert, &[&"slow"]).await.unwrap();
+    quick.execute(&insert, &[&"quick"]).await.unwrap();
+    let after = |id: i64| format!("select id, text from {schema}.naive where id > {id} order by id");
+    let seen = quick.query_one(&after(0), &[]).await.unwrap();
+    assert_eq!(seen.get::<_, &str>(1), "quick");
+    transaction.commit().await.unwrap();
+    let rest = quick.query(&after(seen.get(0)), &[]).await.unwrap();
+    assert!(rest.is_empty(), "the naive reader was expected to miss the slow event");
+
+    // With ours: the quick append waits for the slow one, and the reader sees both in order.
+    let mut next = store.read(&a(), Start::Latest, Limit::POSITION).await.unwrap().next;
+    let transaction = slow.transaction().await.unwrap();
+    transaction.execute(&format!("select {schema}.append_text('a', 'slow')"), &[]).await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.append(&a(), Append::new([Event::text("quick")])).await.map(drop) }
+    });
+    until("the quick append waits for the row", async || {
+        let waits = "select 1 from pg_locks where not granted and locktype in ('transactionid', 'tuple')";
+        !quick.query(waits, &[]).await.unwrap().is_empty()
+    })
+    .await;
+    let page = store.read(&a(), Start::After(next), Limit::default()).await.unwrap();
+    assert!(page.entries.is_empty() && page.outcome == Outcome::Continued);
+    next = page.next;
+    transaction.commit().await.unwrap();
+    waiting.await.unwrap().unwrap();
+    let page = store.read(&a(), Start::After(next), Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), ["slow", "quick"]);
+    assert_eq!(page.outcome, Outcome::Continued);
+}
+
+#[tokio::test]
+async fn a_channel_that_someone_holds_fails_in_time_and_nothing_comes_of_it() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let patience = Duration::from_millis(400);
+    let options = PostgresStore::options(&server.url()).schema(&schema).patience(patience);
+    let store = options.connect().await.unwrap();
+    store.migrate().await.unwrap();
+    let mut holder = client(server).await;
+    let transaction = holder.transaction().await.unwrap();
+    transaction.execute(&format!("select {schema}.append_text('a', 'held')"), &[]).await.unwrap();
+    let append = Append::new([Event::text("refused")]);
+    let refused = timeout(patience * 3, store.append(&a(), append)).await.expect("an end in time");
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    // Others are not held up.
+    store.append(&Channel::new("b").unwrap(), Append::new([Event::text("b")])).await.unwrap();
+    transaction.commit().await.unwrap();
+    store.append(&a(), Append::new([Event::text("later")])).await.unwrap();
+    let page = store.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), ["held", "later"]);
+}
+
+#[tokio::test]
+async fn events_arrive_as_the_store_would_have_written_them() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let client = client(server).await;
+    let call = |arguments: &str| format!("select {schema}.append({arguments})");
+    let first =
+        client.query_one(&call(r#"'чат', '{"a": "b, c", "n": [1, 2]}', 'message', 5, 'k'"#), &[]).await.unwrap();
+    let again = client.query_one(&call(r#"'чат', '0', key => 'k'"#), &[]).await.unwrap();
+    assert_eq!(first.get::<_, String>(0), again.get::<_, String>(0), "the cursor of the first of a key");
+    client.query_one(&call(r#"'чат', '"a\nb"', notify => false"#), &[]).await.unwrap();
+
+    let channel = Channel::new("чат").unwrap();
+    let duplicate = Append::new([Event::text("x").keyed("k").unwrap()]);
+    let duplicate = store.append(&channel, duplicate).await.unwrap();
+    assert!(duplicate.receipts[0].duplicate, "keys are the store's");
+    let page = store.read(&channel, Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), [r#"{"a":"b, c","n":[1,2]}"#, "a\nb"]);
+    assert_eq!(page.entries[0].name.as_ref().unwrap().as_str(), "message");
+    assert_eq!(page.entries[0].time, 5);
+    assert_eq!(page.entries[1].data.as_text(), Some("a\nb"));
+    assert_eq!(page.entries[1].time, page.entries[1].appended);
+}
+
+#[tokio::test]
+async fn what_no_reader_could_take_is_refused() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    store.append(&Channel::new("closed").unwrap(), Append::new([]).closing()).await.unwrap();
+    let client = client(server).await;
+    let long = "x".repeat(256);
+    for (arguments, code) in [
+        ("'', '1'", "22023"),
+        ("null, '1'", "22023"),
+        (&*format!("'{long}', '1'"), "22023"),
+        (r"E'a\nb', '1'", "22023"),
+        (r"E'a\u0085b', '1'", "22023"),
+        ("'a', null", "22004"),
+        ("'a', '1', 'stream-reset'", "22023"),
+        ("'a', '1', ''", "22023"),
+        (r"'a', '1', E'a\rb'", "22023"),
+        ("'a', '1', null, -1", "22003"),
+        ("'a', '1', null, 8640000000000001", "22003"),
+        (&*format!("'a', '1', key => '{long}'"), "22023"),
+        ("'closed', '1'", "55000"),
+    ] {
+        let error = client.execute(&format!("select {schema}.append({arguments})"), &[]).await.expect_err(arguments);
+        assert_eq!(error.code().map(|code| code.code()), Some(code), "{arguments}: {error:?}");
+    }
+    assert!(store.read(&a(), Start::Earliest, Limit::default()).await.unwrap().entries.is_empty());
+}
+
+/// Hints of the outbox come with the commit; without, the comparison of heads finds the event.
+#[tokio::test]
+async fn subscribers_hear_of_it_with_and_without_a_notification() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let client = client(server).await;
+    for (notify, check_every) in [(true, Duration::from_secs(600)), (false, Duration::from_millis(200))] {
+        let store = store_in(server, &schema).await;
+        let hub = Hub::with_options(store.clone(), HubOptions::default().check_every(check_every));
+        let mut subscriber = hub.subscribe(Subscription::new(a())).await.unwrap();
+        until("the listener hears", async || store.health().listening).await;
+        client.execute(&format!("select {schema}.append_text('a', 'x', notify => {notify})"), &[]).await.unwrap();
+        let delivery = timeout(Duration::from_secs(20), subscriber.next()).await.expect("a delivery");
+        drop(delivery.unwrap().unwrap());
+    }
+}

@@ -1,0 +1,364 @@
+//! One test per trap of the engine. The order of commits is in `outbox.rs`, lost tails are in the conformance suite.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use tokio_postgres::AsyncMessage;
+use tower_events::{
+    Channel, Cursor, Event, Retention, Store, StoreError, epoch_of,
+    store::{Append, Change, Limit, Outcome, Reason, Start},
+    stores::postgres::{ConnectError, PostgresStore},
+};
+
+use super::{
+    harness::{client, fresh_schema},
+    proxy::Proxy,
+    server::{self, Server},
+    support::{Watch, a, store_in, texts, until},
+};
+
+/// A transaction that notifies commits alone in the whole database, so appends must not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_are_off_the_write_path_and_few() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let (listener, mut connection) =
+        tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.expect("a connection");
+    let (said, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                _ = said.send(notification.payload().to_owned());
+            }
+        }
+    });
+    listener.batch_execute(&format!("listen {schema}")).await.unwrap();
+
+    let began = Instant::now();
+    let mut appenders = tokio::task::JoinSet::new();
+    for appender in 0..16 {
+        let store = store.clone();
+        appenders.spawn(async move {
+            let channel = Channel::new(format!("channel {appender}")).unwrap();
+            for n in 0..60 {
+                store.append(&channel, Append::new([Event::text(n.to_string())])).await.unwrap();
+            }
+        });
+    }
+    appenders.join_all().await;
+    // One per 5 ms at most, and all is said in the end.
+    let most = began.elapsed().as_millis() as usize / 5 + 3;
+    let (mut last, mut count) = (HashSet::new(), 0);
+    while last.len() < 16 {
+        let payload = tokio::time::timeout(Duration::from_secs(10), hears.recv()).await.expect("a word").unwrap();
+        count += 1;
+        let finals = payload
+            .lines()
+            .skip(1)
+            .filter(|line| line.split_at(Cursor::TEXT_LEN).0.parse::<Cursor>().is_ok_and(|cursor| cursor.seq == 60));
+        last.extend(finals.map(str::to_owned));
+    }
+    assert!(count <= most && count < 960 / 2, "{count} notifications for 960 appends, at most {most} expected");
+}
+
+/// A payload has less than 8 000 bytes, and 40 of the longest names have more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_long_names_at_once_fit_into_notifications() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let (here, there) = (store_in(server, &schema).await, store_in(server, &schema).await);
+    let mut watch = Watch::armed(&there).await;
+    let names: Vec<_> = (0..150).map(|n| Channel::new(format!("{}{n:03}", "й".repeat(126))).unwrap()).collect();
+    let mut appends = tokio::task::JoinSet::new();
+    for name in names.clone() {
+        let here = here.clone();
+        appends.spawn(async move { here.append(&name, Append::new([Event::text("x")])).await.map(drop) });
+    }
+    assert!(appends.join_all().await.iter().all(Result::is_ok));
+    let mut missing: HashSet<_> = names.into_iter().collect();
+    watch
+        .until("every channel", |change| {
+            match change {
+                Change::Head(channel, _) => _ = missing.remove(channel),
+                Change::Resync => missing.clear(),
+                Change::Entries(_) => panic!("events in a notification"),
+            }
+            missing.is_empty()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_listener_that_was_ended_listens_again_and_says_that_it_missed_something() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let (here, there) = (store_in(server, &schema).await, store_in(server, &schema).await);
+    let (mut watch, client) = (Watch::armed(&there).await, client(server).await);
+    for round in 1..=3 {
+        let listeners =
+            format!("select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen \"{schema}\"'");
+        assert_eq!(client.query(&listeners, &[]).await.unwrap().len(), 1, "one listener per store that is followed");
+        here.append(&a(), Append::new([Event::text("missed, perhaps")])).await.unwrap();
+        watch.until("a resync", |change| matches!(change, Change::Resync)).await;
+        assert!(there.health().listening);
+        let head = here.append(&a(), Append::new([Event::text("heard")])).await.unwrap().head;
+        watch.until("a head", |change| matches!(change, Change::Head(_, at) if *at == head)).await;
+        assert_eq!(there.health().reconnects, round);
+    }
+}
+
+/// Neither end of a half-open connection is told. The listener proves that it hears, so it finds out.
+#[tokio::test]
+async fn a_listener_that_hears_nothing_finds_out() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let here = store_in(server, &schema).await;
+    let proxy = Proxy::start(server.address()).await;
+    // Behind a pooler the listener goes another way than the appends: here through the proxy.
+    let there = PostgresStore::options(&server.url()).schema(&schema).behind_pooler(server.url_at(proxy.address));
+    let there = there.connect().await.unwrap();
+    let mut watch = Watch::armed(&there).await;
+    proxy.freeze();
+    let head = here.append(&a(), Append::new([Event::text("not heard")])).await.unwrap().head;
+    until("the listener finds out", async || !there.health().listening).await;
+    proxy.cut();
+    proxy.thaw();
+    watch.until("a resync", |change| matches!(change, Change::Resync)).await;
+    assert_eq!(there.heads(&[a()]).await.unwrap(), [head]);
+}
+
+/// No listener runs for nobody, and one serves all who watch.
+#[tokio::test]
+async fn one_connection_listens_for_all_and_only_while_someone_watches() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let (store, client) = (store_in(server, &schema).await, client(server).await);
+    let listeners = async || {
+        let count = format!("select count(*) from pg_stat_activity where query = 'listen \"{schema}\"'");
+        client.query_one(&count, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    assert_eq!(listeners().await, 0);
+    let watches = [Watch::armed(&store).await, Watch::armed(&store).await, Watch::armed(&store).await];
+    assert_eq!(listeners().await, 1);
+    drop(watches);
+    until("the listener is gone", async || listeners().await == 0).await;
+    let _again = Watch::armed(&store).await;
+    assert_eq!(listeners().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_nodes_migrate_at_once() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let mut nodes = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let options = PostgresStore::options(&server.url()).schema(&schema).connections(1);
+        nodes.spawn(async move {
+            let store = options.connect().await.unwrap();
+            store.migrate().await.unwrap();
+            store.append(&a(), Append::new([Event::text("x")])).await.unwrap();
+            store.migrate().await.unwrap();
+        });
+    }
+    nodes.join_all().await;
+    let page = store_in(server, &schema).await.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(page.entries.len(), 12);
+    assert!(page.entries.iter().all(|entry| entry.cursor.epoch == page.head.cursor.epoch), "one place");
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_create_uses_a_schema_that_is_there() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let client = client(server).await;
+    client.batch_execute(&format!("create role {schema} login")).await.unwrap();
+    let url = server.url().replace("postgres@", &format!("{schema}@"));
+    let store = PostgresStore::options(&url).schema(&schema).connect().await.unwrap();
+    assert!(matches!(store.migrate().await, Err(StoreError::Unavailable(_))));
+    let missing = store.append(&a(), Append::new([Event::text("x")])).await.unwrap_err();
+    assert!(
+        matches!(&missing, StoreError::Unavailable(source) if source.to_string().contains("migrate")),
+        "{missing:?}"
+    );
+    store_in(server, &schema).await;
+    client
+        .batch_execute(&format!(
+            "grant usage on schema {schema} to {schema}; grant usage on all sequences in schema {schema} to {schema};
+             grant select, insert, update, delete on all tables in schema {schema} to {schema};"
+        ))
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    store.append(&a(), Append::new([Event::text("x")])).await.unwrap();
+    store.tidy().await.unwrap();
+    store.delete(&a()).await.unwrap();
+}
+
+/// Applications on one database do not see each other.
+#[tokio::test]
+async fn schemas_are_apart() {
+    let Some(server) = server::shared() else { return };
+    let (one, other) = (store_in(server, &fresh_schema()).await, store_in(server, &fresh_schema()).await);
+    let cursor = one.append(&a(), Append::new([Event::text("x")])).await.unwrap().head.cursor;
+    let page = other.read(&a(), Start::After(cursor), Limit::default()).await.unwrap();
+    assert_eq!(page.outcome, Outcome::Reset(Reason::EpochChanged));
+    assert!(page.entries.is_empty());
+}
+
+/// The database makes channels too, for the outbox, and must give them the same epochs.
+#[tokio::test]
+async fn the_database_computes_epochs_as_the_crate_does() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    store_in(server, &schema).await;
+    let client = client(server).await;
+    let statement = client.prepare(&format!("select {schema}.epoch_of($1, $2)")).await.unwrap();
+    for n in 0..200 {
+        let place = if n < 3 { [0, 1, u64::MAX][n] } else { fastrand::u64(..) };
+        let name: String = (0..fastrand::usize(1..40)).map(|_| fastrand::char('!'..'\u{10ff}')).collect();
+        let Ok(channel) = Channel::new(name) else { continue };
+        let row = client.query_one(&statement, &[&(place as i64), &channel.as_str()]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0) as u64, epoch_of(place, &channel), "{place} {channel:?}");
+    }
+}
+
+/// Snapshots that are older than a wait are what a stricter isolation brings; the store tries again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_stricter_by_default_is_fine() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    store_in(server, &schema).await;
+    let url = format!("{}?options=-c%20default_transaction_isolation=repeatable%5C%20read", server.url());
+    let mut appenders = tokio::task::JoinSet::new();
+    for node in 0..4 {
+        let options = PostgresStore::options(&url).schema(&schema).connections(2);
+        // Half of them cannot configure their sessions.
+        let options = if node % 2 == 0 { options } else { options.behind_pooler(&url) };
+        let store = options.connect().await.unwrap();
+        appenders.spawn(async move {
+            for n in 0..25 {
+                store.append(&a(), Append::new([Event::text(n.to_string())])).await.unwrap();
+            }
+        });
+    }
+    appenders.join_all().await;
+    let page = store_in(server, &schema).await.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
+    let seqs: Vec<_> = page.entries.iter().map(|entry| entry.cursor.seq).collect();
+    assert_eq!(seqs, (1..=100).collect::<Vec<_>>());
+}
+
+/// A standby is behind, and what it lacks would look lost.
+#[tokio::test]
+async fn a_server_that_only_reads_is_not_used() {
+    let Some(server) = server::shared() else { return };
+    let url = format!("{}?options=-c%20default_transaction_read_only=on", server.url());
+    let refused = PostgresStore::connect(&url).await.unwrap_err();
+    assert!(matches!(refused, ConnectError::Server(_)) && refused.is_retryable(), "{refused:?}");
+    let nonsense = PostgresStore::connect("postgres://localhost:notaport/").await.unwrap_err();
+    assert!(matches!(nonsense, ConnectError::Options(_)) && !nonsense.is_retryable(), "{nonsense:?}");
+}
+
+/// Retention deletes as much as comes; the record's updates stay in their page; the tables stop growing.
+#[tokio::test]
+async fn retention_leaves_no_bloat() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let options = PostgresStore::options(&server.url()).schema(&schema).retention(Retention::default().events(200));
+    let store = options.connect().await.unwrap();
+    store.migrate().await.unwrap();
+    let client = client(server).await;
+    let mut sizes = Vec::new();
+    for _ in 0..4 {
+        for _ in 0..100 {
+            store.append(&a(), Append::new((0..20).map(|_| Event::text("x".repeat(200))))).await.unwrap();
+        }
+        // What autovacuum does by itself, once a minute at most.
+        for table in ["entry", "channel"] {
+            client.batch_execute(&format!("vacuum {schema}.{table}")).await.unwrap();
+        }
+        let size =
+            format!("select pg_total_relation_size('{schema}.entry') + pg_total_relation_size('{schema}.channel')");
+        sizes.push(client.query_one(&size, &[]).await.unwrap().get::<_, i64>(0));
+    }
+    let kept = client.query_one(&format!("select count(*) from {schema}.entry"), &[]).await.unwrap().get::<_, i64>(0);
+    assert!((200..=400).contains(&kept), "{kept} entries kept");
+    assert!(sizes[3] <= sizes[1] * 5 / 4, "sizes {sizes:?}");
+    until("the statistics are there", async || {
+        let updates =
+            "select n_tup_upd, n_tup_hot_upd from pg_stat_all_tables where schemaname = $1 and relname = 'channel'";
+        let row = client.query_one(updates, &[&schema]).await.unwrap();
+        let (all, hot): (i64, i64) = (row.get(0), row.get(1));
+        all >= 400 && hot * 10 >= all * 9
+    })
+    .await;
+}
+
+/// What a restore brings back is another history from where the dump ended.
+#[tokio::test]
+async fn after_a_restore_from_an_older_dump_everybody_is_told() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let born_later = Channel::new("born after the dump").unwrap();
+    let absent = store.heads(std::slice::from_ref(&born_later)).await.unwrap()[0].cursor;
+    let before = store.append(&a(), Append::new(["1", "2"].map(Event::text))).await.unwrap().head.cursor;
+    let dump = server.program("pg_dump", &["-n", &schema]);
+    let lost = store.append(&a(), Append::new(["lost 3", "lost 4"].map(Event::text))).await.unwrap();
+    let born = store.append(&born_later, Append::new([Event::text("lost")])).await.unwrap().head.cursor;
+    client(server).await.batch_execute(&format!("drop schema {schema} cascade")).await.unwrap();
+    server.script(&dump);
+
+    let outcome = async |channel: &Channel, cursor: Cursor| {
+        store.read(channel, Start::After(cursor), Limit::default()).await.unwrap().outcome
+    };
+    let [third, fourth] = [0, 1].map(|n| lost.entries[n].cursor);
+    assert_eq!(outcome(&a(), before).await, Outcome::Continued);
+    for cursor in [third, fourth] {
+        assert_eq!(outcome(&a(), cursor).await, Outcome::Reset(Reason::Ahead));
+    }
+    assert_eq!(outcome(&born_later, born).await, Outcome::Reset(Reason::Ahead));
+    assert_eq!(outcome(&born_later, absent).await, Outcome::Continued);
+
+    // Written on, also past the old head.
+    store.append(&a(), Append::new(["new 3", "new 4", "new 5"].map(Event::text))).await.unwrap();
+    store.append(&born_later, Append::new(["1", "2"].map(Event::text))).await.unwrap();
+    assert_eq!(outcome(&a(), before).await, Outcome::Continued);
+    for (channel, cursor) in [(&a(), third), (&a(), fourth), (&born_later, born)] {
+        assert_eq!(outcome(channel, cursor).await, Outcome::Reset(Reason::EpochChanged));
+    }
+    let page = store.read(&a(), Start::After(before), Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), ["new 3", "new 4", "new 5"]);
+}
+
+/// TLS means that the server is who it says; and passwords go through the URL.
+#[tokio::test]
+async fn tls_verifies_and_passwords_are_in_the_url() {
+    let tls = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgres/tls");
+    let Some(server) = Server::start() else { return };
+    server.encrypt(&tls);
+    let plain = server.url();
+    assert!(PostgresStore::connect(&plain).await.is_err(), "the server takes no connection that is not encrypted");
+    let trusted = format!("{}?sslmode=verify-full&sslrootcert={}", server.url(), tls.join("ca.pem").display());
+    let trusted = trusted.replace("postgres@", "ada:pa%24s%20w%C3%B6rd@");
+    let store = PostgresStore::connect(&trusted).await.unwrap();
+    store.migrate().await.unwrap();
+    let mut watch = Watch::armed(&store).await;
+    let head = store.append(&a(), Append::new([Event::text("x")])).await.unwrap().head;
+    watch.until("an entry", |change| matches!(change, Change::Entries(all) if all[0].cursor == head.cursor)).await;
+
+    let pem = std::fs::read(tls.join("ca.pem")).unwrap();
+    let by_builder =
+        format!("{}?x=1", server.url()).replace("postgres@", "ada:pa%24s%20w%C3%B6rd@").replace("?x=1", "");
+    PostgresStore::options(&by_builder).root_certificates(pem).connect().await.unwrap();
+    for wrong in [
+        trusted.replace("ca.pem", "other-ca.pem"),
+        trusted.replace("&sslrootcert=", "&application_name="),
+        trusted.replace("pa%24s", "pass"),
+    ] {
+        let refused = PostgresStore::options(&wrong).patience(Duration::from_secs(2)).connect().await;
+        assert!(matches!(refused, Err(ConnectError::Server(_))), "{wrong}");
+    }
+}
