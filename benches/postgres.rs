@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::task::JoinSet;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls, types::ToSql};
 use tower_events::{
     Channel, Channels, Event, Hub, Retention, Store, Subscription, store::Append, stores::postgres::PostgresStore,
 };
@@ -65,7 +65,8 @@ impl Bench {
         let mut subscriber = there.subscribe(Subscription::new(channel.clone())).await.unwrap();
         let (writer, mut listener) = (self.client().await, Listener::start(&self.server, "bare").await);
         writer.batch_execute("create table bare (id bigserial primary key, data bytea)").await.unwrap();
-        let insert = "with i as (insert into bare (data) values ($1) returning id) select pg_notify('bare', id::text) from i";
+        let insert =
+            "with i as (insert into bare (data) values ($1) returning id) select pg_notify('bare', id::text) from i";
         let (insert, select) = (writer.prepare(insert).await.unwrap(), "select data from bare where id = $1");
         let reader = self.client().await;
         let select = reader.prepare(select).await.unwrap();
@@ -83,7 +84,8 @@ impl Bench {
 
             let began = Instant::now();
             let bytes = data.as_bytes();
-            let (done, id) = tokio::join!(writer.query(&insert, &[&bytes]), listener.next());
+            let params: [&(dyn ToSql + Sync); 1] = [&bytes];
+            let (done, id) = tokio::join!(writer.query(&insert, &params), listener.next());
             told.push(began.elapsed());
             done.unwrap();
             reader.query_one(&select, &[&id]).await.unwrap();
@@ -95,7 +97,11 @@ impl Bench {
         println!("  INSERT + NOTIFY -> listener              {}", shown(&told));
         println!("  INSERT + NOTIFY -> listener -> SELECT    {}", shown(&read));
         println!("  append -> hub of another node            {}", shown(&ours));
-        println!("  ratio of medians: {:.2} to the first, {:.2} to the second", ratio(&ours, &told), ratio(&ours, &read));
+        println!(
+            "  ratio of medians: {:.2} to the first, {:.2} to the second",
+            ratio(&ours, &told),
+            ratio(&ours, &read)
+        );
     }
 
     /// Appends per second, beside the driver's with the same rows on as many connections.
@@ -248,7 +254,8 @@ impl Driver {
         for _ in 0..CONNECTIONS {
             let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
             tokio::spawn(connection);
-            let append = "with c as (update driver_channel set seq = seq + 1, tag = $2 where name = $1 returning seq, tag)
+            let append =
+                "with c as (update driver_channel set seq = seq + 1, tag = $2 where name = $1 returning seq, tag)
                 insert into driver_entry select $1, c.seq, $2, c.tag, $3, $4 from c returning seq";
             let statement = client.prepare(append).await.unwrap();
             clients.push((client, statement));

@@ -67,6 +67,9 @@ mod readme {}
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub use self::stores::file::FileStore;
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use self::stores::postgres::PostgresStore;
 pub use self::{
     body::Body,
     channel::{Channel, Channels},

@@ -50,7 +50,8 @@
 //! good when the hub compares heads.
 //!
 //! # Failures
-//! Every call ends within twice [`PostgresOptions::patience`]. An error before anything was sent, or that the server answers
+//! A call waits for a connection and then for an answer, each for [`PostgresOptions::patience`] at most; an append may first
+//! wait for one that its process is making in the same channel, and fails with that when the server is away. An error before anything was sent, or that the server answers
 //! with, is [`StoreError::Unavailable`]; an append that was sent and not answered is [`StoreError::Unknown`]. Calls recover by
 //! themselves when the server is back. [`PostgresStore::health`] shows how it is.
 //!

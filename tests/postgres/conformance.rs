@@ -16,7 +16,7 @@ use super::{
 };
 
 fn postgres(stores: Stores, statements: Statements) -> Option<Postgres> {
-    Some(Postgres { server: server::shared()?, stores, clock: Clocks::Ours, statements })
+    Some(Postgres { server: server::shared()?, stores, clock: Clocks::Ours, statements, pooler: None })
 }
 
 macro_rules! suite {
@@ -118,7 +118,8 @@ mod real_time {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 let Some(server) = server::shared() else { return };
-                clauses::$name(&Postgres { server, stores: Many, clock: Clocks::Servers, statements: Prepared }).await;
+                let (stores, clock, statements) = (Many, Clocks::Servers, Prepared);
+                clauses::$name(&Postgres { server, stores, clock, statements, pooler: None }).await;
             }
         )*};
     }

@@ -23,6 +23,8 @@ pub struct Postgres {
     pub stores: Stores,
     pub clock: Clocks,
     pub statements: Statements,
+    /// A pooler to go through instead.
+    pub pooler: Option<String>,
 }
 
 /// How many stores a place has.
@@ -57,7 +59,8 @@ pub struct Place {
 
 impl Postgres {
     fn options(&self, schema: &str, retention: &Retention, now: &Arc<AtomicU64>) -> PostgresOptions {
-        let mut options = PostgresStore::options(&self.server.url()).schema(schema).connections(3);
+        let url = self.pooler.clone().unwrap_or_else(|| self.server.url());
+        let mut options = PostgresStore::options(&url).schema(schema).connections(3);
         options = options.retention(retention.clone()).tidy_every(Duration::from_millis(100));
         if self.clock == Clocks::Ours {
             let now = Arc::clone(now);

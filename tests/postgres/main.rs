@@ -12,6 +12,7 @@ mod conformance;
 mod faults;
 mod harness;
 mod outbox;
+mod pooler;
 mod proxy;
 mod server;
 mod support;

@@ -143,6 +143,10 @@ impl Server {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -191,7 +195,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 /// PostgreSQL refuses to run as root.
-fn as_user(program: impl AsRef<Path>) -> Command {
+pub fn as_user(program: impl AsRef<Path>) -> Command {
     static ROOT: OnceLock<bool> = OnceLock::new();
     let is_root = || Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
     if *ROOT.get_or_init(is_root) {
@@ -225,7 +229,7 @@ fn keep(folder: &Path) -> (Child, ChildStdin) {
     (keeper, alive)
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

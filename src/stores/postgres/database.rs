@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio::{
     runtime::Handle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_postgres::{
     Client, Config, Row,
@@ -17,6 +17,7 @@ use super::{
     schema::Sql,
     tls::{Messages, Tls},
 };
+use crate::store::Source;
 
 /// A parameter and its type: known beforehand, so that no round trip asks for it.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -48,7 +49,8 @@ impl Database {
         (config, listener, tls): (Config, Config, Tls),
         (statements, patience, connections): (Statements, Duration, usize),
         sql: Sql,
-    ) -> Result<Self, deadpool_postgres::BuildError> {
+    ) -> Result<Self, Source> {
+        let runtime = Handle::try_current()?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match &tls {
             Tls::Off => Manager::from_config(config, tokio_postgres::NoTls, recycling),
@@ -60,7 +62,7 @@ impl Database {
             .timeouts(Timeouts { wait, create: wait, recycle: wait })
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Self { pool, listener, tls, statements, patience, sql, runtime: Handle::current() })
+        Ok(Self { pool, listener, tls, statements, patience, sql, runtime })
     }
 
     /// Runs a statement. One that changes nothing is repeated on a fresh connection when its own was cut.
@@ -93,10 +95,11 @@ impl Database {
     }
 
     async fn run(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        let client = self.pool.get().await.map_err(|error| Failure::NotSent(error.into()))?;
+        let client = self.client().await?;
+        let until = Instant::now() + self.patience;
         let result = match self.statements {
-            Statements::Prepared => self.run_prepared(&client, sql, params).await,
-            Statements::Unprepared => self.answer(client.query_typed(sql, params)).await,
+            Statements::Prepared => run_prepared(&client, sql, params, until).await,
+            Statements::Unprepared => answer(client.query_typed(sql, params), until).await,
         };
         if result.as_ref().is_err_and(Failure::spoils_connection) {
             drop(Object::take(client));
@@ -104,30 +107,16 @@ impl Database {
         result
     }
 
-    async fn run_prepared(&self, client: &Object, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        let (values, types): (Vec<_>, Vec<_>) = params.iter().map(|(value, kind)| (*value, kind.clone())).unzip();
-        let statement = match timeout(self.patience, client.prepare_typed_cached(sql, &types)).await {
-            Ok(Ok(statement)) => statement,
-            Ok(Err(error)) if error.as_db_error().is_some() => return Err(Failure::Refused(error)),
-            Ok(Err(error)) => return Err(Failure::NotSent(error.into())),
-            Err(_) => return Err(Failure::NotSent(TooLong("prepare a statement").into())),
-        };
-        self.answer(client.query(&statement, &values)).await
-    }
-
-    async fn answer(
-        &self,
-        query: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
-    ) -> Result<Vec<Row>, Failure> {
-        match timeout(self.patience, query).await {
-            Ok(answer) => answer.map_err(Failure::of_sent),
-            Err(_) => Err(Failure::Lost(TooLong("answer").into())),
+    async fn client(&self) -> Result<Object, Failure> {
+        match timeout(self.patience, self.pool.get()).await {
+            Ok(got) => got.map_err(|error| Failure::NotSent(error.into())),
+            Err(_) => Err(Failure::NotSent(TooLong("take a connection").into())),
         }
     }
 
     /// Runs statements as one transaction, without a bound in time of its own.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
-        let client = self.pool.get().await.map_err(|error| Failure::NotSent(error.into()))?;
+        let client = self.client().await?;
         client.batch_execute(sql).await.map_err(Failure::of_sent)
     }
 
@@ -140,6 +129,27 @@ impl Database {
     pub(super) fn connections(&self) -> (usize, usize) {
         let status = self.pool.status();
         (status.size, status.available)
+    }
+}
+
+async fn run_prepared(client: &Object, sql: &str, params: &[Param<'_>], until: Instant) -> Result<Vec<Row>, Failure> {
+    let (values, types): (Vec<_>, Vec<_>) = params.iter().map(|(value, kind)| (*value, kind.clone())).unzip();
+    let statement = match timeout_at(until, client.prepare_typed_cached(sql, &types)).await {
+        Ok(Ok(statement)) => statement,
+        Ok(Err(error)) if error.as_db_error().is_some() => return Err(Failure::Refused(error)),
+        Ok(Err(error)) => return Err(Failure::NotSent(error.into())),
+        Err(_) => return Err(Failure::NotSent(TooLong("prepare a statement").into())),
+    };
+    answer(client.query(&statement, &values), until).await
+}
+
+async fn answer(
+    query: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
+    until: Instant,
+) -> Result<Vec<Row>, Failure> {
+    match timeout_at(until, query).await {
+        Ok(answer) => answer.map_err(Failure::of_sent),
+        Err(_) => Err(Failure::Lost(TooLong("answer").into())),
     }
 }
 

@@ -74,8 +74,7 @@ impl PostgresOptions {
         Self { connections: most.max(1), ..self }
     }
 
-    /// Sets the longest wait for a connection, and then for an answer: publishing fails after twice this at the latest.
-    /// Default 5 s.
+    /// Sets the longest wait for a connection, and then for an answer. Default 5 s.
     pub fn patience(self, longest: Duration) -> Self {
         Self { patience: longest, ..self }
     }
@@ -107,9 +106,10 @@ impl PostgresOptions {
         Self { certificates: Some(pem.into()), ..self }
     }
 
-    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). Default 16 MiB.
+    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). Default 16 MiB, at most
+    /// 512 MiB: PostgreSQL takes no value above 1 GiB.
     pub fn largest_append(self, bytes: u64) -> Self {
-        Self { largest_append: bytes, ..self }
+        Self { largest_append: bytes.min(512 << 20), ..self }
     }
 
     /// Stamps with this clock instead of the server's. For tests: nodes with clocks of their own disagree.
@@ -143,7 +143,7 @@ impl PostgresOptions {
             _ => Tls::Off,
         };
         let limits = (self.statements, self.patience, self.connections);
-        Database::new((config, listener, tls), limits, sql).map_err(Into::into)
+        Database::new((config, listener, tls), limits, sql)
     }
 
     /// What the driver does not know of libpq's URLs: the stricter modes of TLS, which are the only ones here, and where

@@ -120,7 +120,7 @@ end $$;
 
 -- When the janitor looks at a channel that has entries next.
 create or replace function $S.period(p_keep bigint[]) returns bigint language sql immutable as
-$$ select greatest(least(p_keep[3], p_keep[4], p_keep[5]), 10) $$;
+$$ select greatest(least(p_keep[3], p_keep[4]), 10) $$;
 
 -- Appends a batch, or with `p_init` replaces the history. The caller draws the tags; `p_prev_tags` are the same, one later.
 -- o_status: 0 done, 1 the expectation does not hold, 2 closed. o_seqs, o_tags and o_times are those of known keys,
@@ -396,7 +396,14 @@ begin
             forgotten := greatest(forgotten, c.seq);
             delete from $S.channel ch where ch.name = c.name;
         else
-            update $S.channel ch set due = moment + $S.period(p_keep) where ch.name = c.name;
+            -- Nothing to look for in an empty channel before it may be forgotten; the next append sets an earlier time.
+            update $S.channel ch set due = moment + $S.period(p_keep) where ch.name = c.name and c.seq > c.earliest_seq;
+            if not found then
+                update $S.channel ch set due = case
+                    when moment - c.emptied_at > p_keep[4] then moment + greatest(p_keep[5], 10) -- a key is remembered
+                    else c.emptied_at + p_keep[4] + 1 end
+                where ch.name = c.name;
+            end if;
         end if;
     end loop;
     update $S.place set floor = forgotten where floor < forgotten;
