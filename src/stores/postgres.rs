@@ -51,9 +51,11 @@
 //!
 //! # Failures
 //! A call waits for a connection and then for an answer, each for [`PostgresOptions::patience`] at most; an append may first
-//! wait for one that its process is making in the same channel, and fails with that when the server is away. An error before anything was sent, or that the server answers
-//! with, is [`StoreError::Unavailable`]; an append that was sent and not answered is [`StoreError::Unknown`]. Calls recover by
-//! themselves when the server is back. [`PostgresStore::health`] shows how it is.
+//! wait for one that its process is making in the same channel, and fails with that when the server is away. An error
+//! before anything was sent, or that the server answers with, is [`StoreError::Unavailable`]; an append that was sent and not
+//! answered is [`StoreError::Unknown`], and a server that hung makes it when it goes on, perhaps behind later ones: repeat it
+//! with its key until the answer is certain. Calls recover by themselves when the server is back.
+//! [`PostgresStore::health`] shows how it is.
 //!
 //! # TLS
 //! With `sslmode=require`, `verify-ca` or `verify-full` in the URL, or [`PostgresOptions::root_certificates`], connections
@@ -243,7 +245,7 @@ impl Store for PostgresStore {
 struct Settings {
     /// Events, bytes, age, forget after, key window; times in milliseconds.
     keep: [i64; 5],
-    /// The longest wait for a row that somebody else holds.
+    /// The longest wait for a row that somebody else holds; none when the sessions know it, and so below.
     lock_ms: Option<i32>,
     /// `synchronous_commit`, when it is not the server's.
     sync: Option<&'static str>,

@@ -96,7 +96,7 @@ async fn readers_skip_what_commits_late_with_a_sequence_but_not_with_a_counter_r
 async fn a_channel_that_someone_holds_fails_in_time_and_nothing_comes_of_it() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
-    let patience = Duration::from_millis(400);
+    let patience = Duration::from_secs(2);
     let options = PostgresStore::options(&server.url()).schema(&schema).patience(patience);
     let store = options.connect().await.unwrap();
     store.migrate().await.unwrap();

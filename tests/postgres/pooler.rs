@@ -65,7 +65,8 @@ impl Drop for Pooler {
 
 async fn pooler(server: &Server) -> Option<Pooler> {
     let pooler = Pooler::start(server)?;
-    until("the pooler answers", async || PostgresStore::connect(&pooler.url).await.is_ok()).await;
+    let options = PostgresStore::options(&pooler.url).behind_pooler(&pooler.url);
+    until("the pooler answers", async || options.clone().connect().await.is_ok()).await;
     Some(pooler)
 }
 

@@ -186,22 +186,33 @@ impl PostgresOptions {
         if self.statements == Statements::Prepared {
             // In a stricter isolation that the database has by default, whoever waited for a row fails.
             let isolation = r"-c default_transaction_isolation=read\ committed";
-            let own = format!("-c statement_timeout={} {isolation}", self.patience.as_millis());
+            let sync = self.sync().map_or(String::new(), |sync| format!("-c synchronous_commit={sync}"));
+            let (statement, lock) = (self.patience.as_millis(), self.lock_ms());
+            let own = format!("-c statement_timeout={statement} -c lock_timeout={lock} {sync} {isolation}");
             let options = config.get_options().map_or(own.clone(), |theirs| format!("{theirs} {own}"));
             config.options(options);
         }
+    }
+
+    /// A statement that waits for a row longer than its caller does would be made after the caller gave up.
+    fn lock_ms(&self) -> i32 {
+        i32::try_from(self.patience.as_millis() / 2).unwrap_or(i32::MAX).max(1)
+    }
+
+    fn sync(&self) -> Option<&'static str> {
+        (self.durability == PostgresDurability::Relaxed).then_some("off")
     }
 
     fn settings(&self) -> Settings {
         let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).min(LONGEST);
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX).min(LONGEST);
         let Retention { events, age, bytes, forget_after, key_window } = self.retention;
-        // A statement that waits for a row longer than its caller does would be made after the caller gave up.
-        let lock_ms = i32::try_from(self.patience.as_millis() * 3 / 4).unwrap_or(i32::MAX).max(1);
+        // Where sessions are not configured, every statement brings what it needs.
+        let bare = self.statements == Statements::Unprepared;
         Settings {
             keep: [count(events), count(bytes), millis(age), millis(forget_after), millis(key_window)],
-            lock_ms: Some(lock_ms),
-            sync: (self.durability == PostgresDurability::Relaxed).then_some("off"),
+            lock_ms: bare.then(|| self.lock_ms()),
+            sync: self.sync().filter(|_| bare),
             clock: self.clock.clone(),
             largest_append: self.largest_append,
         }

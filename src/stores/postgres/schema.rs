@@ -11,6 +11,8 @@ pub(super) struct Sql {
     /// The schema, which is also the name that nodes notify each other by.
     pub(super) schema: String,
     pub(super) write: String,
+    pub(super) write_one: String,
+    pub(super) trim: String,
     pub(super) read: String,
     pub(super) heads: String,
     pub(super) delete: String,
@@ -33,6 +35,8 @@ impl Sql {
                 "select * from $S.write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, ",
                 "$17, $18, $19, $20)"
             )),
+            write_one: with(include_str!("sql/write_one.sql")),
+            trim: with("select $S.trim_channel($1, $2, $3)"),
             read: with("select * from $S.read_page($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
             heads: with(concat!(
                 "select p.epoch, p.floor, c.name, c.epoch, c.seq, c.tag, c.closed ",

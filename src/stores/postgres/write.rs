@@ -54,6 +54,12 @@ pub(super) struct Terms {
     pub(super) init: Option<u64>,
 }
 
+impl Terms {
+    fn is_plain(self) -> bool {
+        self.expect == Expect::Any && !self.close && self.init.is_none()
+    }
+}
+
 /// What the server did.
 pub(super) struct Written {
     status: i32,
@@ -85,6 +91,13 @@ pub(super) async fn write(
     events: &[&Event],
     terms: Terms,
 ) -> Result<Written, Failure> {
+    if let ([event], true) = (events, terms.is_plain() && settings.lock_ms.is_none()) {
+        if event.key().is_none() {
+            if let Some(written) = write_one(database, settings, channel, event).await? {
+                return Ok(written);
+            }
+        }
+    }
     let mut columns = Columns::new(channel, events);
     if terms.init.is_some() {
         columns.keys = None;
@@ -129,6 +142,52 @@ pub(super) async fn write(
     let row = rows.first().ok_or_else(|| Failure::Strange("an append without an answer".into()))?;
     let tags = columns.tags.iter().map(|tag| *tag as u32).collect();
     written(row, tags).map_err(|error| Failure::Strange(error.into()))
+}
+
+/// Appends one event where there is nothing to decide; none when there is.
+async fn write_one(
+    database: &Database,
+    settings: &Settings,
+    channel: &Channel,
+    event: &Event,
+) -> Result<Option<Written>, Failure> {
+    let (name, keep, now) = (channel.as_str(), settings.keep.as_slice(), settings.now());
+    let (tag, size) = (resume::fresh_tag(), size(channel, event) as i32);
+    let (time, is_text) = (event.time().map(|time| time as i64), event.data().as_text().is_some());
+    let (event_name, data) = (event.name().map(|name| name.as_str()), event.data().as_shown().as_bytes());
+    let rows = database
+        .write(
+            &database.sql.write_one,
+            &[
+                (&name, Type::TEXT),
+                (&(tag as i32), Type::INT4),
+                (&size, Type::INT4),
+                (&time, Type::INT8),
+                (&is_text, Type::BOOL),
+                (&event_name, Type::TEXT),
+                (&data, Type::BYTEA),
+                (&now, Type::INT8),
+                (&keep, Type::INT8_ARRAY),
+            ],
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (written, trim) = one_written(row, tag).map_err(|error| Failure::Strange(error.into()))?;
+    if trim {
+        let params = [(&name as _, Type::TEXT), (&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
+        // It is appended, whatever becomes of this; the next append finds that too much is kept.
+        if let Err(failure) = database.write(&database.sql.trim, &params).await {
+            tracing::debug!(error = %failure.of_read(), "could not trim a channel in PostgreSQL");
+        }
+    }
+    Ok(Some(written))
+}
+
+fn one_written(row: &Row, tag: u32) -> Result<(Written, bool), tokio_postgres::Error> {
+    let (epoch, seq) = (row.try_get::<_, i64>(0)? as u64, row.try_get::<_, i64>(1)? as u64);
+    let base = Cursor { epoch, seq: seq.saturating_sub(1), tag: row.try_get::<_, i32>(2)? as u32 };
+    let (head, stamp) = (Head { cursor: Cursor { epoch, seq, tag }, closed: false }, row.try_get::<_, i64>(3)? as u64);
+    Ok((Written { status: 0, head, base, stamp, tags: vec![tag], verdicts: None }, row.try_get(4)?))
 }
 
 fn written(row: &Row, tags: Vec<u32>) -> Result<Written, tokio_postgres::Error> {

@@ -104,6 +104,18 @@ begin
     return c;
 end $$;
 
+-- The same for a channel by its name, which may be gone.
+create or replace function $S.trim_channel(p_channel text, p_now bigint, p_keep bigint[]) returns void
+language plpgsql volatile as $$
+declare
+    c $S.channel;
+begin
+    select * into c from $S.channel ch where ch.name = p_channel for update;
+    if found then
+        perform $S.trim(c, p_keep, greatest(c.stamp, coalesce(p_now, $S.now_ms())), 2000);
+    end if;
+end $$;
+
 -- Deletes at most `p_most` entries of a log that nobody reads any more.
 create or replace function $S.reap(p_log bigint, p_most bigint) returns bigint language plpgsql volatile as $$
 declare
@@ -352,7 +364,9 @@ language plpgsql volatile as $$
 declare
     c $S.channel;
 begin
-    perform set_config('lock_timeout', p_lock_ms::text, true);
+    if p_lock_ms is not null then
+        perform set_config('lock_timeout', p_lock_ms::text, true);
+    end if;
     if p_sync is not null then
         perform set_config('synchronous_commit', p_sync, true);
     end if;
