@@ -172,8 +172,8 @@ impl Bench {
         let names: Vec<_> = (0..count).map(|n| Channel::new(format!("followed {n}")).unwrap()).collect();
         for some in names.chunks(500) {
             let mut all = JoinSet::new();
-            for name in some.iter().cloned() {
-                let writer = writer.clone();
+            for name in some {
+                let (writer, name) = (writer.clone(), name.clone());
                 all.spawn(async move { writer.append(&name, Append::new([Event::text("x")])).await.map(drop) });
             }
             all.join_all().await;

@@ -98,6 +98,7 @@ mod database;
 mod failure;
 mod hints;
 mod janitor;
+mod lanes;
 mod listener;
 mod options;
 mod page;

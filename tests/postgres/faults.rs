@@ -44,6 +44,21 @@ struct Seen {
     resumes: usize,
 }
 
+/// What the engine's own durability allows.
+#[derive(Clone, Copy, PartialEq)]
+enum Loss {
+    None,
+    /// With a reset for everyone who saw it.
+    Told,
+}
+
+/// Whether a writer repeats what is not certain.
+#[derive(Clone, Copy, PartialEq)]
+enum Keys {
+    With,
+    Without,
+}
+
 struct Load {
     reader: PostgresStore,
     stop: Arc<AtomicBool>,
@@ -72,7 +87,13 @@ impl Load {
             let store = open(writers).await;
             for writer in 0..4 {
                 let name = format!("{node}.{writer}");
-                tasks.spawn(write(store.clone(), name, writer % 2 == 0, Arc::clone(&stop), Arc::clone(&ledger)));
+                tasks.spawn(write(
+                    store.clone(),
+                    name,
+                    [Keys::With, Keys::Without][writer % 2],
+                    Arc::clone(&stop),
+                    Arc::clone(&ledger),
+                ));
             }
         }
         let start = reader.heads(&[a()]).await.unwrap()[0].cursor;
@@ -95,7 +116,7 @@ impl Load {
     }
 
     /// Ends the load and holds what was seen against what is known.
-    async fn judge(self, fault: &str, repetitions: usize, may_lose: bool) {
+    async fn judge(self, fault: &str, repetitions: usize, loss: Loss) {
         self.stop.store(true, Ordering::SeqCst);
         self.writers.join_all().await;
         self.written.store(true, Ordering::SeqCst);
@@ -124,7 +145,7 @@ impl Load {
         );
         assert_eq!(ghosts, 0, "appends that were said not to have happened");
         assert!(ledger.longest < PATIENCE * 2 + Duration::from_secs(1), "an append took {:?}", ledger.longest);
-        if may_lose {
+        if loss == Loss::Told {
             // Since the last reset, nothing was seen that is not there.
             let there = |entry: &Entry| kept.get(entry.data.as_shown()) == Some(entry);
             assert!(seen.entries.iter().all(there), "a loss that the reader was not told of");
@@ -139,33 +160,33 @@ impl Load {
     }
 }
 
-async fn write(store: PostgresStore, name: String, keyed: bool, stop: Arc<AtomicBool>, ledger: Arc<Mutex<Ledger>>) {
+async fn write(store: PostgresStore, name: String, keys: Keys, stop: Arc<AtomicBool>, ledger: Arc<Mutex<Ledger>>) {
     let mut n = 0_u32;
     while !stop.load(Ordering::SeqCst) {
         let text = format!("{name}/{n:08}");
         let event = Event::text(&text);
-        let event = if keyed { event.keyed(&text).unwrap() } else { event };
+        let event = if keys == Keys::With { event.keyed(&text).unwrap() } else { event };
         let began = Instant::now();
         let result = store.append(&a(), Append::new([event])).await;
         n += 1;
-        if note(&mut ledger.lock().unwrap(), text, began.elapsed(), &result, keyed) {
+        if note(&mut ledger.lock().unwrap(), text, began.elapsed(), &result, keys) {
             // With a key, the same again until it is certain.
-            n -= u32::from(keyed);
+            n -= u32::from(keys == Keys::With);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
 /// Writes down what became of an event, and says whether it failed.
-fn note(ledger: &mut Ledger, text: String, took: Duration, result: &Result<Appended, StoreError>, keyed: bool) -> bool {
+fn note(ledger: &mut Ledger, text: String, took: Duration, result: &Result<Appended, StoreError>, keys: Keys) -> bool {
     ledger.longest = ledger.longest.max(took);
     match result {
         Ok(done) => {
             ledger.acknowledged.insert(text, done.receipts[0].cursor);
             return false;
         }
-        Err(StoreError::Unknown(_)) if !keyed => _ = ledger.unknown.insert(text),
-        Err(StoreError::Unavailable(_)) if !keyed => _ = ledger.refused.insert(text),
+        Err(StoreError::Unknown(_)) if keys == Keys::Without => _ = ledger.unknown.insert(text),
+        Err(StoreError::Unavailable(_)) if keys == Keys::Without => _ = ledger.refused.insert(text),
         Err(error) => assert!(error.is_retryable(), "{error:?}"),
     }
     true
@@ -242,7 +263,7 @@ async fn two_nodes_write_and_a_third_resumes_clients() {
     let url = server.url();
     let load = Load::start([&url, &url], PostgresDurability::Server).await;
     load.progress(times(1_500, 100_000)).await;
-    load.judge("none", 1, false).await;
+    load.judge("none", 1, Loss::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -256,7 +277,7 @@ async fn the_server_is_killed_and_comes_back() {
         server.resume();
         load.progress(1).await;
     }
-    load.judge("kill -9 and restart", times(2, 20), false).await;
+    load.judge("kill -9 and restart", times(2, 20), Loss::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,7 +291,7 @@ async fn a_killed_server_that_acknowledged_from_memory_loses_and_says_so() {
         server.resume();
         load.progress(1).await;
     }
-    load.judge("kill -9 and restart, durability relaxed", times(2, 20), true).await;
+    load.judge("kill -9 and restart, durability relaxed", times(2, 20), Loss::Told).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -285,7 +306,7 @@ async fn the_server_is_paused() {
         server.unpause();
         load.progress(100).await;
     }
-    load.judge("SIGSTOP", times(1, 5), false).await;
+    load.judge("SIGSTOP", times(1, 5), Loss::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -298,7 +319,7 @@ async fn connections_are_cut() {
         load.progress(20).await;
         proxies[round % 2].cut();
     }
-    load.judge("connections cut", times(20, 300), false).await;
+    load.judge("connections cut", times(20, 300), Loss::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -316,7 +337,7 @@ async fn connections_are_half_open() {
         proxy.thaw();
         load.progress(100).await;
     }
-    load.judge("half-open connections", times(1, 8), false).await;
+    load.judge("half-open connections", times(1, 8), Loss::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -331,7 +352,7 @@ async fn backends_are_terminated() {
             where backend_type = 'client backend' and pid <> pg_backend_pid()";
         client.execute(others, &[]).await.unwrap();
     }
-    load.judge("pg_terminate_backend on all", times(15, 200), false).await;
+    load.judge("pg_terminate_backend on all", times(15, 200), Loss::None).await;
 }
 
 /// A retryable error in time while the server is away, bounded memory, and no state left when it is back.

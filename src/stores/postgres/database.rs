@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep, timeout, timeout_at},
@@ -14,6 +14,7 @@ use tokio_postgres::{
 
 use super::{
     failure::{Failure, TooLong},
+    lanes::{Lane, Lanes},
     schema::Sql,
     tls::{Messages, Tls},
 };
@@ -33,6 +34,7 @@ pub(super) enum Statements {
 /// One database with one schema of ours.
 pub(super) struct Database {
     pool: Pool,
+    lanes: Lanes,
     /// Where to listen: not always where to write, for a pooler forwards no notifications.
     listener: Config,
     tls: Tls,
@@ -62,20 +64,15 @@ impl Database {
             .timeouts(Timeouts { wait, create: wait, recycle: wait })
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Self { pool, listener, tls, statements, patience, sql, runtime })
+        Ok(Self { pool, lanes: Lanes::default(), listener, tls, statements, patience, sql, runtime })
     }
 
     /// Runs a statement. One that changes nothing is repeated on a fresh connection when its own was cut.
     pub(super) async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        match self.run(sql, params).await {
-            Err(failure @ Failure::Lost(_)) => {
-                // After a wait that was too long there is no time left.
-                if let Failure::Lost(source) = &failure {
-                    if source.is::<TooLong>() {
-                        return Err(failure);
-                    }
-                }
-                self.run(sql, params).await
+        match self.run(&Lane::new(self.client().await?), sql, params).await {
+            // After a wait that was too long there is no time left.
+            Err(Failure::Lost(source)) if !source.is::<TooLong>() => {
+                self.run(&Lane::new(self.client().await?), sql, params).await
             }
             other => other,
         }
@@ -85,7 +82,8 @@ impl Database {
     pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
         let until = Instant::now() + self.patience;
         loop {
-            match self.run(sql, params).await {
+            let lane = in_time(self.patience, self.lanes.take(&self.pool)).await?;
+            match self.run(&lane, sql, params).await {
                 Err(failure) if failure.is_collision() && Instant::now() < until => {
                     sleep(COLLISION_PAUSE.mul_f64(fastrand::f64())).await;
                 }
@@ -94,24 +92,21 @@ impl Database {
         }
     }
 
-    async fn run(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        let client = self.client().await?;
+    async fn run(&self, lane: &Lane, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        let Some(client) = lane.get() else { return Err(Failure::NotSent("the connection is gone".into())) };
         let until = Instant::now() + self.patience;
         let result = match self.statements {
-            Statements::Prepared => run_prepared(&client, sql, params, until).await,
+            Statements::Prepared => run_prepared(client, sql, params, until).await,
             Statements::Unprepared => answer(client.query_typed(sql, params), until).await,
         };
         if result.as_ref().is_err_and(Failure::spoils_connection) {
-            drop(Object::take(client));
+            lane.spoil();
         }
         result
     }
 
     async fn client(&self) -> Result<Object, Failure> {
-        match timeout(self.patience, self.pool.get()).await {
-            Ok(got) => got.map_err(|error| Failure::NotSent(error.into())),
-            Err(_) => Err(Failure::NotSent(TooLong("take a connection").into())),
-        }
+        in_time(self.patience, self.pool.get()).await
     }
 
     /// Runs statements as one transaction, without a bound in time of its own.
@@ -129,6 +124,13 @@ impl Database {
     pub(super) fn connections(&self) -> (usize, usize) {
         let status = self.pool.status();
         (status.size, status.available)
+    }
+}
+
+async fn in_time<T>(patience: Duration, got: impl Future<Output = Result<T, PoolError>>) -> Result<T, Failure> {
+    match timeout(patience, got).await {
+        Ok(got) => got.map_err(|error| Failure::NotSent(error.into())),
+        Err(_) => Err(Failure::NotSent(TooLong("take a connection").into())),
     }
 }
 
