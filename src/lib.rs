@@ -70,6 +70,9 @@ pub use self::stores::file::FileStore;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use self::stores::postgres::PostgresStore;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub use self::stores::nats::{NatsOptions, NatsStore};
 pub use self::{
     body::Body,
     channel::{Channel, Channels},

@@ -1,0 +1,251 @@
+//! A store on NATS JetStream, for many machines. Feature `nats`; needs Rust 1.89.
+mod fault;
+mod janitor;
+mod keys;
+mod link;
+mod log;
+#[cfg(feature = "testing")]
+mod loss;
+mod options;
+mod place;
+mod plan;
+mod queue;
+mod reading;
+mod record;
+mod state;
+mod tail;
+mod view;
+mod watch;
+mod writing;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_core::Stream;
+use tokio::{runtime::Handle, task::JoinSet};
+
+pub use self::options::NatsOptions;
+use self::{
+    link::{Access, Link},
+    options::Settings,
+    place::{Place, Via, Which},
+    queue::{Queues, Removal, Work},
+    reading::Ends,
+    record::Kind,
+    watch::Watchers,
+};
+use crate::{
+    channel::Channel,
+    event::Event,
+    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start, Store, StoreError, resume},
+};
+
+/// A [`Store`] on NATS JetStream. Clones share one connection. See the [module docs](self).
+#[derive(Clone)]
+pub struct NatsStore(Arc<Inner>);
+
+impl NatsStore {
+    /// Connects with the default options; several servers are separated by commas.
+    ///
+    /// # Errors
+    /// As [`NatsOptions::connect`].
+    pub async fn connect(servers: &str) -> Result<Self, StoreError> {
+        Self::options().connect(servers).await
+    }
+
+    /// How to open a store otherwise.
+    pub fn options() -> NatsOptions {
+        NatsOptions::new()
+    }
+
+    /// Whether there is a connection now: for a health check.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.0.link.is_connected()
+    }
+
+    /// Cuts the last `n` entries off, as a failover that lost them does: for tests of what follows.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub async fn lose_tail(&self, channel: &Channel, n: u64) -> Result<(), StoreError> {
+        self.0.lose_tail(channel, n).await
+    }
+}
+
+impl fmt::Debug for NatsStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsStore").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}
+
+impl Store for NatsStore {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.0.write(channel, |answer| Work::Append(append, answer)).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        self.0.read(channel, start, limit).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.0.heads(channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.0.write(channel, |answer| Work::Init(events, expect, answer)).await
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.0.write(channel, |answer| Work::Remove(Removal::Asked, answer)).await
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        let (changes, is_first) = self.0.watchers.watch();
+        if is_first {
+            self.0.runtime.spawn(tail::tail(Arc::downgrade(&self.0)));
+        }
+        changes
+    }
+}
+
+/// What the clones of a store share.
+struct Inner {
+    link: Link,
+    settings: Settings,
+    /// Where the store's tasks run.
+    runtime: Handle,
+    /// The stream as it was found last, and how often the connection had changed then.
+    place: Mutex<Option<(Arc<Place>, u64)>>,
+    /// One task at a time looks for the stream.
+    opening: tokio::sync::Mutex<()>,
+    queues: Queues,
+    ends: Ends,
+    watchers: Arc<Watchers>,
+}
+
+impl Inner {
+    async fn open(servers: &str, access: Access, settings: Settings) -> Result<Arc<Self>, StoreError> {
+        let link = Link::connect(servers, access, settings.timeout).await?;
+        let inner = Arc::new(Self {
+            link,
+            runtime: Handle::current(),
+            place: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            queues: Queues::default(),
+            ends: Ends::default(),
+            watchers: Arc::default(),
+            settings,
+        });
+        inner.place().await?;
+        let period = inner.settings.keep.period();
+        inner.runtime.spawn(janitor::run(Arc::downgrade(&inner), period));
+        Ok(inner)
+    }
+
+    /// The stream; looked for anew when the connection has changed, or when there is a doubt.
+    async fn place(&self) -> Result<Arc<Place>, StoreError> {
+        if let Some(place) = self.sure_place() {
+            return Ok(place);
+        }
+        let _one = self.opening.lock().await;
+        if let Some(place) = self.sure_place() {
+            return Ok(place);
+        }
+        let changes = self.link.changes();
+        let found = Place::open(&self.link, &self.settings).await?;
+        let mut place = lock(&self.place);
+        let same = place.as_ref().map(|(known, _)| known).filter(|known| known.is(&found)).cloned();
+        let is_new = same.is_none() && place.is_some();
+        let current = same.unwrap_or_else(|| Arc::new(found));
+        *place = Some((Arc::clone(&current), changes));
+        drop(place);
+        if is_new {
+            tracing::warn!(stream = self.settings.prefix, "the JetStream stream is another one: all cursors are reset");
+            self.queues.forget_all();
+            self.ends.clear();
+        }
+        Ok(current)
+    }
+
+    fn sure_place(&self) -> Option<Arc<Place>> {
+        let changes = self.link.changes();
+        let place = lock(&self.place);
+        place.as_ref().filter(|(_, seen)| *seen == changes).map(|(place, _)| Arc::clone(place))
+    }
+
+    /// The stream may be another one by now.
+    fn doubt(&self) {
+        if let Some((_, seen)) = lock(&self.place).as_mut() {
+            *seen = u64::MAX;
+        }
+    }
+
+    fn note_seen(&self, channel: &Channel, at: u64) {
+        self.queues.note_seen(channel, at);
+    }
+
+    /// Whether a replica that says `at` is behind what this process has seen.
+    fn is_behind(&self, channel: &Channel, at: u64) -> bool {
+        at < self.queues.seen(channel)
+    }
+
+    async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        let asked = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
+        asked.unwrap_or_else(|_| Err(fault::unavailable("no heads in time")))
+    }
+
+    async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.doubt();
+        let place = self.place().await?;
+        let size = channels.len().div_ceil(HEADS_AT_ONCE).max(1);
+        let mut asked = JoinSet::new();
+        for (nth, part) in channels.chunks(size).enumerate() {
+            let (inner, place, part) = (Arc::clone(self), Arc::clone(&place), part.to_vec());
+            asked.spawn(async move {
+                let mut heads = Vec::with_capacity(part.len());
+                for channel in &part {
+                    heads.push(inner.head(&place, channel).await?);
+                }
+                Ok::<_, StoreError>((nth, heads))
+            });
+        }
+        let mut parts = Vec::new();
+        while let Some(part) = asked.join_next().await {
+            parts.push(part.map_err(|error| StoreError::Unavailable(Box::new(error)))??);
+        }
+        parts.sort_by_key(|(nth, _)| *nth);
+        // After the channels: the floor is raised before a channel goes.
+        let floor = self.floor(&place, Via::Leader).await?.0;
+        let absent = |channel: &Channel| resume::Record::absent(place.epoch, floor, channel).head;
+        let heads = parts.into_iter().flat_map(|(_, heads)| heads);
+        Ok(channels.iter().zip(heads).map(|(channel, head)| head.unwrap_or_else(|| absent(channel))).collect())
+    }
+
+    /// The head of a channel that is there.
+    async fn head(self: &Arc<Self>, place: &Arc<Place>, channel: &Channel) -> Result<Option<Head>, StoreError> {
+        let mut log = log::Log::new(self, Arc::clone(place), channel, Via::Any);
+        let mut last = log.get(Which::Last).await?;
+        if self.is_behind(channel, last.as_ref().map_or(0, |last| last.at)) {
+            log.via = Via::Leader;
+            last = log.get(Which::Last).await?;
+        }
+        let Some(record) = last.map(|last| last.record).filter(|record| record.kind != Kind::Gone) else {
+            return Ok(None);
+        };
+        if self.settings.keep.is_forgotten(&record, self.settings.clock.now()) {
+            self.forget(channel).await?;
+            return Ok(None);
+        }
+        Ok(Some(record.head()))
+    }
+}
+
+/// Locks what is never left in a bad state.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// So many channels are asked for at the same time.
+const HEADS_AT_ONCE: usize = 64;

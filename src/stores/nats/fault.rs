@@ -1,0 +1,91 @@
+//! How a server or the way to it fails, and what that means to a caller. Knows no channel.
+
+use std::fmt;
+
+use crate::store::StoreError;
+
+/// Why a request has no answer, or which one it has.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// It was not sent: nothing happened.
+    NotSent(String),
+    /// It may have been received.
+    NoAnswer(String),
+    /// Nobody listens there: the stream is gone, or has no leader now.
+    Nobody,
+    /// The server refused it.
+    Refused(Refusal),
+    /// The answer cannot be read.
+    Unreadable(&'static str),
+}
+
+/// A JetStream API error.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Refusal {
+    #[serde(default)]
+    pub(super) code: u16,
+    #[serde(default)]
+    pub(super) err_code: u32,
+    #[serde(default)]
+    pub(super) description: String,
+}
+
+impl Refusal {
+    /// Another message came first.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self.err_code, 10_071 | 10_070 | 10_164)
+    }
+
+    pub(super) fn is_no_message(&self) -> bool {
+        self.err_code == 10_037
+    }
+
+    pub(super) fn is_no_stream(&self) -> bool {
+        self.err_code == 10_059
+    }
+
+    /// The stream's or the server's limits are reached.
+    pub(super) fn is_full(&self) -> bool {
+        let words = ["maximum bytes", "maximum messages", "insufficient resources", "storage", "no space"];
+        matches!(self.err_code, 10_023 | 10_028 | 10_047) || words.iter().any(|words| self.description.contains(words))
+    }
+
+    pub(super) fn is_too_large(&self) -> bool {
+        self.err_code == 10_054
+    }
+}
+
+impl Fault {
+    /// What it means for something that changes nothing, or that certainly did not happen.
+    pub(super) fn harmless(self) -> StoreError {
+        match self {
+            Self::Refused(refusal) if refusal.is_full() => StoreError::Full(Box::new(Self::Refused(refusal))),
+            Self::Unreadable(_) => StoreError::Corrupt(Box::new(self)),
+            other => StoreError::Unavailable(Box::new(other)),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent(why) => write!(f, "not connected to NATS: {why}"),
+            Self::NoAnswer(why) => write!(f, "no answer from NATS: {why}"),
+            Self::Nobody => f.write_str("no JetStream stream answers"),
+            Self::Refused(refusal) => {
+                write!(f, "JetStream refused: {} ({}, {})", refusal.description, refusal.code, refusal.err_code)
+            }
+            Self::Unreadable(what) => write!(f, "cannot read {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+pub(super) fn corrupt(what: &'static str) -> StoreError {
+    StoreError::Corrupt(Box::new(Fault::Unreadable(what)))
+}
+
+pub(super) fn unavailable(why: &str) -> StoreError {
+    StoreError::Unavailable(why.into())
+}

@@ -1,0 +1,180 @@
+//! The connection: requests with an end, and whether one that failed may have arrived. Knows no JetStream.
+
+use std::{future::pending, path::PathBuf, time::Duration};
+
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Request, Subscriber, client::RequestErrorKind};
+use bytes::Bytes;
+use tokio::{sync::watch, time::timeout};
+
+use super::fault::{Fault, unavailable};
+use crate::store::StoreError;
+
+/// What a connection needs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Access {
+    pub(super) user: Option<(String, String)>,
+    pub(super) token: Option<String>,
+    pub(super) roots: Vec<PathBuf>,
+    pub(super) client_certificate: Option<(PathBuf, PathBuf)>,
+    pub(super) tls: bool,
+}
+
+/// Whether there is a connection, and how often that changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    connected: bool,
+    changes: u64,
+}
+
+/// A connection that comes back by itself.
+#[derive(Clone)]
+pub(super) struct Link {
+    client: Client,
+    state: watch::Receiver<State>,
+}
+
+impl Link {
+    pub(super) async fn connect(servers: &str, access: Access, patience: Duration) -> Result<Self, StoreError> {
+        let (changed, state) = watch::channel(State { connected: true, changes: 0 });
+        let servers: Vec<_> = servers.split(',').map(|server| server.trim().to_owned()).collect();
+        let options = options(access, patience).event_callback(move |event| {
+            note(&changed, &event);
+            std::future::ready(())
+        });
+        match timeout(patience, options.connect(servers)).await {
+            Ok(Ok(client)) => Ok(Self { client, state }),
+            Ok(Err(error)) => Err(StoreError::Unavailable(Box::new(error))),
+            Err(_) => Err(unavailable("NATS did not accept the connection in time")),
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.state.borrow().connected
+    }
+
+    /// Grows whenever the connection breaks or comes back: what was known before may be wrong then.
+    pub(super) fn changes(&self) -> u64 {
+        self.state.borrow().changes
+    }
+
+    /// Whether the server is at least this.
+    pub(super) fn is_at_least(&self, major: i64, minor: i64) -> bool {
+        self.client.is_server_compatible(major, minor, 0)
+    }
+
+    /// The most that one message may hold, headers included.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.client.max_payload()
+    }
+
+    /// Asks and waits. What cannot be sent now waits for the connection, as long as an answer may take.
+    pub(super) async fn request(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        patience: Duration,
+    ) -> Result<Message, Fault> {
+        let mut state = self.state.clone();
+        let is_connected =
+            timeout(patience, state.wait_for(|state| state.connected)).await.is_ok_and(|state| state.is_ok());
+        if !is_connected {
+            return Err(Fault::NotSent("the connection is down".into()));
+        }
+        let request = Request { headers, ..Request::new().payload(payload).timeout(None) };
+        tokio::select! {
+            // From here on it may have been sent, whatever else is said.
+            answer = self.client.send_request(subject.to_owned(), request) => answer.map_err(|error| match error.kind() {
+                RequestErrorKind::NoResponders => Fault::Nobody,
+                RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
+                    Fault::NotSent(error.to_string())
+                }
+                _ => Fault::NoAnswer(error.to_string()),
+            }),
+            () = broken(&mut state) => Err(Fault::NoAnswer("the connection broke".into())),
+            () = tokio::time::sleep(patience) => Err(Fault::NoAnswer(format!("none within {patience:?}"))),
+        }
+    }
+
+    /// Listens on a subject of its own.
+    pub(super) async fn inbox(&self) -> Result<(String, Subscriber), Fault> {
+        let inbox = self.client.new_inbox();
+        let subscriber = self.client.subscribe(inbox.clone()).await;
+        Ok((inbox, subscriber.map_err(|error| Fault::NotSent(error.to_string()))?))
+    }
+
+    /// Asks for several answers, which come to the inbox.
+    pub(super) async fn ask(&self, subject: String, inbox: String, payload: Bytes) -> Result<(), Fault> {
+        let asked = self.client.publish_with_reply(subject, inbox, payload).await;
+        asked.map_err(|error| Fault::NotSent(error.to_string()))
+    }
+
+    /// Sends without waiting.
+    pub(super) async fn send(&self, subject: async_nats::Subject) {
+        // A lost answer to flow control is asked for again by the next heartbeat.
+        _ = self.client.publish(subject, Bytes::new()).await;
+    }
+
+    /// Resolves when the connection breaks.
+    pub(super) async fn broken(&self) {
+        broken(&mut self.state.clone()).await;
+    }
+}
+
+async fn broken(state: &mut watch::Receiver<State>) {
+    let before = state.borrow_and_update().changes;
+    if state.wait_for(|state| state.changes != before).await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+fn note(changed: &watch::Sender<State>, event: &Event) {
+    let connected = match event {
+        Event::Connected => true,
+        Event::Disconnected | Event::Closed => false,
+        other => return tracing::debug!(event = %other, "NATS"),
+    };
+    changed.send_modify(|state| {
+        // The first `Connected` comes when nothing has changed yet.
+        if state.connected != connected {
+            *state = State { connected, changes: state.changes + 1 };
+            tracing::info!(connected, "the connection to NATS changed");
+        }
+    });
+}
+
+fn options(access: Access, patience: Duration) -> ConnectOptions {
+    let mut options = ConnectOptions::new()
+        .name("tower-events")
+        .request_timeout(None)
+        .connection_timeout(patience)
+        // Two pings without an answer end a connection that is open at this end only.
+        .ping_interval((patience / 2).max(Duration::from_millis(500)))
+        .max_reconnects(None)
+        .reconnect_delay_callback(delay)
+        .require_tls(access.tls);
+    if let Some((user, password)) = access.user {
+        options = options.user_and_password(user, password);
+    }
+    if let Some(token) = access.token {
+        options = options.token(token);
+    }
+    for roots in access.roots {
+        options = options.add_root_certificates(roots);
+    }
+    if let Some((certificate, key)) = access.client_certificate {
+        options = options.add_client_certificate(certificate, key);
+    }
+    options
+}
+
+/// How long to wait before the next attempt: doubles up to 2 s, and half of it is chance, so that many nodes come apart.
+fn delay(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
+    jittered(Duration::from_millis(50) * 2_u32.pow(doublings).min(40))
+}
+
+/// Between half of it and all of it.
+pub(super) fn jittered(most: Duration) -> Duration {
+    most.mul_f64(0.5 + fastrand::f64() / 2.0)
+}

@@ -1,0 +1,108 @@
+//! The messages of one channel: fetching them, and finding one without reading what lies between. Decides nothing.
+
+use std::sync::Arc;
+
+use super::{
+    Inner,
+    place::{Most, Place, Via, Which},
+    record::{Message, Record},
+};
+use crate::{channel::Channel, store::StoreError};
+
+/// The messages of one channel.
+pub(super) struct Log<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) place: Arc<Place>,
+    pub(super) channel: &'a Channel,
+    subject: String,
+    pub(super) via: Via,
+}
+
+/// What a search is told of a message. It is never `Early` after one that was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// What is looked for lies later.
+    Early,
+    /// This is it.
+    Here,
+    /// This is it, or one before.
+    Late,
+}
+
+/// Where a search begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Oldest,
+    Newest,
+}
+
+impl<'a> Log<'a> {
+    pub(super) fn new(inner: &'a Inner, place: Arc<Place>, channel: &'a Channel, via: Via) -> Self {
+        let subject = place.entries(channel);
+        Self { inner, place, channel, subject, via }
+    }
+
+    pub(super) fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    pub(super) async fn get(&self, which: Which) -> Result<Option<Message>, StoreError> {
+        let patience = self.inner.settings.patience;
+        let raw = self.place.raw(&self.inner.link, &self.subject, which, self.via, patience).await;
+        raw.map_err(super::fault::Fault::harmless)?.map(super::place::Raw::message).transpose()
+    }
+
+    /// Some messages from this place on, in order; none may only mean that a replica is behind.
+    pub(super) async fn several(&self, from: u64, most: Most) -> Result<Vec<Message>, StoreError> {
+        let several = self.place.several(&self.inner.link, &self.subject, from, most, self.inner.settings.patience);
+        let raws = several.await.map_err(super::fault::Fault::harmless)?;
+        raws.into_iter().map(super::place::Raw::message).collect()
+    }
+
+    /// The first message that is not `Early`, when the newest, `last`, is not. Each question halves what is left, so the
+    /// cost grows with the logarithm of the distance, from either side.
+    pub(super) async fn first(
+        &self,
+        last: &Message,
+        side: Side,
+        judge: impl Fn(&Record) -> Order,
+    ) -> Result<Option<Message>, StoreError> {
+        match judge(&last.record) {
+            Order::Early => return Ok(None),
+            Order::Here => return Ok(Some(last.clone())),
+            Order::Late => {}
+        }
+        let mut best = last.clone();
+        // What is looked for lies in `low..=high`, or is `best`.
+        let (mut low, mut high) = (1, before(&best));
+        let mut stride = (side == Side::Newest).then_some(0);
+        let mut oldest_first = side == Side::Oldest;
+        while low <= high {
+            let probe = match stride {
+                _ if std::mem::take(&mut oldest_first) => low,
+                Some(stride) => high.saturating_sub(stride).max(low),
+                None => low + (high - low) / 2,
+            };
+            let found = self.get(Which::From(probe)).await?.filter(|found| found.at < best.at);
+            let order = found.as_ref().map_or(Order::Late, |found| judge(&found.record));
+            if order != Order::Early {
+                stride = stride.map(|stride: u64| stride.saturating_mul(4).max(16));
+            }
+            match (order, found) {
+                (Order::Here, Some(found)) => return Ok(Some(found)),
+                (Order::Early, Some(found)) => (low, stride) = (found.at + 1, None),
+                (_, Some(found)) => {
+                    high = before(&found).min(probe - 1);
+                    best = found;
+                }
+                (_, None) => high = probe - 1,
+            }
+        }
+        Ok(Some(best))
+    }
+}
+
+/// The last place where the message before may be.
+fn before(message: &Message) -> u64 {
+    message.after.map_or(message.at - 1, |after| after.min(message.at - 1))
+}

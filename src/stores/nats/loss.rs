@@ -1,0 +1,41 @@
+//! Cuts a tail off, as a failover that lost it does: for tests of what follows. Feature `testing`.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    Inner,
+    fault::Fault,
+    log::Log,
+    place::{self, Via, Which},
+    record,
+};
+use crate::{channel::Channel, store::StoreError};
+
+impl Inner {
+    /// Cuts the last `n` entries of the channel off.
+    pub(super) async fn lose_tail(&self, channel: &Channel, mut n: u64) -> Result<(), StoreError> {
+        let place = self.place().await?;
+        let log = Log::new(self, place, channel, Via::Leader);
+        while n > 0 {
+            let Some(last) = log.get(Which::Last).await? else { return Ok(()) };
+            log.place.delete(&self.link, last.at, self.settings.patience).await.map_err(Fault::harmless)?;
+            let kept = last.record.count.saturating_sub(n);
+            n = n.saturating_sub(last.record.count);
+            if kept > 0 {
+                // The server cannot cut a message in two, so what is left of it is written again.
+                let mut body = BytesMut::new();
+                let mut shorter = record::Record { count: 0, tag: last.record.base_tag, bytes: 0, ..last.record };
+                for entry in last.entries(channel)?.iter().take(usize::try_from(kept).unwrap_or(usize::MAX)) {
+                    record::put(&mut body, entry, None);
+                    shorter.push(entry.cursor.tag, entry.time, entry.size() as u64, false);
+                }
+                let mut headers = place::after(log.get(Which::Last).await?.map_or(0, |before| before.at));
+                headers.insert(record::NAME, shorter.to_text());
+                let body: Bytes = body.freeze();
+                let again = place::publish(&self.link, log.subject(), headers, body, self.settings.patience).await;
+                again.map_err(Fault::harmless)?;
+            }
+        }
+        Ok(())
+    }
+}

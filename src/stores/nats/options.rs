@@ -1,0 +1,175 @@
+//! What can be chosen when a store is opened. Knows how it is said to the server, never what is stored.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{Inner, NatsStore, link::Access, place::nanos, view::Keep};
+use crate::store::{Clock, Retention, StoreError};
+
+/// How to open a [`NatsStore`]. See the [module docs](super).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct NatsOptions {
+    prefix: String,
+    retention: Retention,
+    replicas: usize,
+    memory: bool,
+    most_bytes: Option<u64>,
+    timeout: Duration,
+    clock: Clock,
+    access: Access,
+}
+
+impl NatsOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self {
+            prefix: "tower-events".into(),
+            retention: Retention::default(),
+            replicas: 1,
+            memory: false,
+            most_bytes: None,
+            timeout: Duration::from_secs(5),
+            clock: Clock::system(),
+            access: Access::default(),
+        }
+    }
+
+    /// Names the stream and begins all its subjects: one per application on a shared server. 1 to 32 of `A-Z a-z 0-9 _ -`.
+    /// Default `tower-events`.
+    pub fn prefix(self, prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), ..self }
+    }
+
+    /// Sets how much is kept per channel. All nodes should agree; where they do not, the least is kept.
+    pub fn retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
+    }
+
+    /// Sets on how many servers each message is, when the stream is made: 1, 3 or 5. Default 1.
+    pub fn replicas(self, replicas: usize) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// Keeps the stream in the servers' memory, when it is made. Default: in files.
+    pub fn in_memory(self) -> Self {
+        Self { memory: true, ..self }
+    }
+
+    /// Sets the most bytes of the whole stream, when it is made; beyond it appends fail with [`StoreError::Full`].
+    /// Default: what the server allows.
+    pub fn most_bytes(self, bytes: u64) -> Self {
+        Self { most_bytes: Some(bytes), ..self }
+    }
+
+    /// Sets how long an operation may take before it fails. Default 5 s.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Takes the time from `clock`. Default: the system's.
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Authenticates with a name and a password. Those in a URL come first.
+    pub fn user(self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        Self { access: Access { user: Some((name.into(), password.into())), ..self.access }, ..self }
+    }
+
+    /// Authenticates with a token. One in a URL comes first.
+    pub fn token(self, token: impl Into<String>) -> Self {
+        Self { access: Access { token: Some(token.into()), ..self.access }, ..self }
+    }
+
+    /// Accepts no connection without TLS, also where the URL does not begin with `tls://`.
+    pub fn require_tls(self) -> Self {
+        Self { access: Access { tls: true, ..self.access }, ..self }
+    }
+
+    /// Trusts the certificates of this PEM file besides the system's.
+    pub fn root_certificates(mut self, pem: impl Into<PathBuf>) -> Self {
+        self.access.roots.push(pem.into());
+        self
+    }
+
+    /// Shows this certificate to servers that ask for one; both PEM files.
+    pub fn client_certificate(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        let client_certificate = Some((certificate.into(), key.into()));
+        Self { access: Access { client_certificate, ..self.access }, ..self }
+    }
+
+    /// Connects to any of these servers, separated by commas, and finds the stream or makes it. The store works on the
+    /// runtime that this is called on.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when no server answers or the prefix cannot be one; [`StoreError::Corrupt`] when the
+    /// stream was not made by this crate.
+    pub async fn connect(self, servers: &str) -> Result<NatsStore, StoreError> {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !(1..=32).contains(&self.prefix.len()) || !self.prefix.chars().all(good) {
+            return Err(super::fault::unavailable("a prefix is 1 to 32 of A-Z a-z 0-9 _ -"));
+        }
+        let settings = Settings {
+            prefix: self.prefix,
+            keep: Keep::new(&self.retention),
+            replicas: self.replicas,
+            memory: self.memory,
+            most_bytes: self.most_bytes,
+            timeout: self.timeout,
+            patience: (self.timeout / 2).max(Duration::from_millis(50)),
+            clock: self.clock,
+        };
+        Inner::open(servers, self.access, settings).await.map(NatsStore)
+    }
+}
+
+impl Default for NatsOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The options that stay.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) prefix: String,
+    pub(super) keep: Keep,
+    replicas: usize,
+    memory: bool,
+    most_bytes: Option<u64>,
+    /// How long an operation may take.
+    pub(super) timeout: Duration,
+    /// How long one answer may take: less, so that a second attempt fits.
+    pub(super) patience: Duration,
+    pub(super) clock: Clock,
+}
+
+impl Settings {
+    /// The request that makes the stream with all subjects below `root`.
+    pub(super) fn stream(&self, root: &str) -> Value {
+        json!({
+            "name": self.prefix,
+            "description": "tower-events",
+            "subjects": [format!("{root}.>")],
+            "retention": "limits",
+            // Old messages hold what is promised: only this crate decides which may go.
+            "discard": "new",
+            "max_consumers": -1,
+            "max_msgs": -1,
+            "max_msgs_per_subject": -1,
+            "max_bytes": self.most_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            "max_age": 0,
+            "max_msg_size": -1,
+            "storage": if self.memory { "memory" } else { "file" },
+            "num_replicas": self.replicas,
+            // Not used; the least keeps the server's table of ids empty.
+            "duplicate_window": nanos(Duration::from_secs(1)),
+            "allow_direct": true,
+            "allow_rollup_hdrs": true,
+            "deny_delete": false,
+            "deny_purge": false,
+        })
+    }
+}

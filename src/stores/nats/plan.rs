@@ -1,0 +1,206 @@
+//! What a group of appends does to a channel: decided before anything is sent. Pure but for the tags it draws.
+
+use std::collections::HashMap;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    keys::Keys,
+    record::{self, Kind, Record},
+};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    event::{Event, EventKey},
+    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, resume},
+};
+
+/// A channel before a group of appends.
+pub(super) struct Before<'a> {
+    pub(super) channel: &'a Channel,
+    /// Its newest record; none when it has no log.
+    pub(super) record: Option<Record>,
+    /// Where its log begins when it has none.
+    pub(super) absent: Cursor,
+    /// Its keys; when they are not known, no event may have one.
+    pub(super) keys: Option<&'a Keys>,
+    pub(super) now: u64,
+    /// The most bytes of a body.
+    pub(super) most: usize,
+}
+
+/// What a group does.
+pub(super) struct Plan {
+    /// One per append that was looked at. Those after it did not fit into one message.
+    pub(super) answers: Vec<Result<Appended, StoreError>>,
+    /// What has to be published for the answers to be true; without one they are true of the channel as it was.
+    pub(super) message: Option<Planned>,
+}
+
+/// A message to publish.
+#[derive(Clone, Debug)]
+pub(super) struct Planned {
+    pub(super) record: Record,
+    pub(super) body: Bytes,
+    /// The keys that it brings.
+    pub(super) keys: Vec<(EventKey, Receipt)>,
+}
+
+/// Decides the appends one after the other, each on what those before it leave.
+pub(super) fn appends<'a>(before: &Before<'_>, group: impl IntoIterator<Item = &'a Append>) -> Plan {
+    let mut draft = Draft::new(before);
+    let mut answers = Vec::new();
+    for append in group {
+        match draft.judge(append) {
+            Judged::Answer(answer) => answers.push(answer),
+            Judged::Later => break,
+        }
+    }
+    Plan { answers, message: draft.finish() }
+}
+
+/// The message of an init: a log of its own. Fails when it does not fit.
+pub(super) fn init(
+    channel: &Channel,
+    start: Cursor,
+    events: Vec<Event>,
+    now: u64,
+    most: usize,
+) -> Result<Planned, StoreError> {
+    let size: usize = events.iter().map(encoded_size).sum();
+    if size > most {
+        return Err(StoreError::TooLarge { bytes: size as u64, most: most as u64 });
+    }
+    let mut record = Record::new(Kind::Init, start, now);
+    let mut body = BytesMut::new();
+    for event in events {
+        let entry = entry(channel, &record, event);
+        record::put(&mut body, &entry, None);
+        record.push(entry.cursor.tag, entry.time, entry.size() as u64, false);
+    }
+    Ok(Planned { record, body: body.freeze(), keys: Vec::new() })
+}
+
+/// A message that grows.
+struct Draft<'a> {
+    before: &'a Before<'a>,
+    record: Record,
+    body: BytesMut,
+    /// The keys that it brings.
+    keys: HashMap<EventKey, Receipt>,
+    /// Whether there is a log, by now.
+    exists: bool,
+    /// Whether there is anything to publish.
+    changes: bool,
+}
+
+enum Judged {
+    Answer(Result<Appended, StoreError>),
+    /// There is no room for it in this message.
+    Later,
+}
+
+impl<'a> Draft<'a> {
+    fn new(before: &'a Before<'a>) -> Self {
+        let record = match &before.record {
+            Some(record) => record.following(before.now),
+            None => Record::new(Kind::Append, before.absent, before.now),
+        };
+        let exists = before.record.is_some();
+        Self { before, record, body: BytesMut::new(), keys: HashMap::new(), exists, changes: false }
+    }
+
+    fn judge(&mut self, append: &Append) -> Judged {
+        let brings = append.events.iter().any(|event| self.known(event).is_none());
+        // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
+        if !brings && !(append.close && !self.record.closed) {
+            return Judged::Answer(Ok(self.unchanged(append)));
+        }
+        if let Err(refused) = self.allows(append.expect, brings) {
+            return Judged::Answer(Err(refused));
+        }
+        let size: usize = append.events.iter().map(encoded_size).sum();
+        if size > self.before.most {
+            let most = self.before.most as u64;
+            return Judged::Answer(Err(StoreError::TooLarge { bytes: size as u64, most }));
+        }
+        if self.body.len() + size > self.before.most {
+            return Judged::Later;
+        }
+        Judged::Answer(Ok(self.apply(append)))
+    }
+
+    fn known(&self, event: &Event) -> Option<Receipt> {
+        let key = event.key()?;
+        let earlier = || self.before.keys.and_then(|keys| keys.get(key));
+        self.keys.get(key).copied().or_else(earlier).map(|receipt| Receipt { duplicate: true, ..receipt })
+    }
+
+    fn unchanged(&self, append: &Append) -> Appended {
+        let receipts = append.events.iter().filter_map(|event| self.known(event)).collect();
+        Appended { receipts, entries: Vec::new(), head: self.head() }
+    }
+
+    fn allows(&self, expect: Expect, brings: bool) -> Result<(), StoreError> {
+        let head = self.head();
+        check(expect, self.exists, head)?;
+        if brings && head.closed { Err(StoreError::Closed { head }) } else { Ok(()) }
+    }
+
+    fn apply(&mut self, append: &Append) -> Appended {
+        let (mut receipts, mut entries) = (Vec::new(), Vec::new());
+        for event in &append.events {
+            if let Some(first) = self.known(event) {
+                receipts.push(first);
+                continue;
+            }
+            let entry = entry(self.before.channel, &self.record, event.clone());
+            let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
+            record::put(&mut self.body, &entry, event.key());
+            self.record.push(entry.cursor.tag, entry.time, entry.size() as u64, event.key().is_some());
+            if let Some(key) = event.key() {
+                self.keys.insert(key.clone(), receipt);
+            }
+            receipts.push(receipt);
+            entries.push(entry);
+        }
+        self.record.closed |= append.close;
+        (self.exists, self.changes) = (true, true);
+        Appended { receipts, entries, head: self.head() }
+    }
+
+    fn head(&self) -> Head {
+        self.record.head()
+    }
+
+    fn finish(self) -> Option<Planned> {
+        let keys = self.keys.into_iter().collect();
+        self.changes.then(|| Planned { record: self.record, body: self.body.freeze(), keys })
+    }
+}
+
+/// Fails when the channel is not as expected.
+pub(super) fn check(expect: Expect, exists: bool, head: Head) -> Result<(), StoreError> {
+    let holds = match expect {
+        Expect::Any => true,
+        Expect::NeverUsed => !exists,
+        Expect::At(cursor) => cursor == head.cursor,
+    };
+    if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }
+}
+
+/// The entry that `event` becomes after what `record` holds so far.
+fn entry(channel: &Channel, record: &Record, event: Event) -> Entry {
+    let prev = record.cursor();
+    let cursor = Cursor { seq: prev.seq + 1, tag: resume::fresh_tag(), ..prev };
+    let time = event.time().unwrap_or(record.stamp);
+    let (data, name) = event.into_parts();
+    Entry { channel: channel.clone(), cursor, prev_tag: prev.tag, appended: record.stamp, time, name, data }
+}
+
+/// At most so many bytes in a body.
+fn encoded_size(event: &Event) -> usize {
+    let name = event.name().map_or(0, |name| name.as_str().len());
+    let key = event.key().map_or(0, |key| key.as_str().len());
+    record::ITEM_BYTES + name + key + event.data().len()
+}

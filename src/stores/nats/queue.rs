@@ -1,0 +1,143 @@
+//! What waits to be written, per channel, and who is at it. Knows no server.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Mutex,
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{lock, state::Known};
+use crate::{
+    channel::Channel,
+    event::Event,
+    store::{Append, Appended, Expect, Head, StoreError},
+};
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// Something to write, to be answered by this time.
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) by: Instant,
+}
+
+pub(super) enum Work {
+    Append(Append, Answer<Appended>),
+    Init(Vec<Event>, Expect, Answer<Head>),
+    /// Deletes the channel; or only if nobody needs its record any more.
+    Remove(Removal, Answer<()>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    Asked,
+    WhenForgotten,
+}
+
+impl Work {
+    /// Whether nobody waits for it any more.
+    fn is_dropped(&self) -> bool {
+        match self {
+            Self::Append(_, answer) => answer.is_closed(),
+            Self::Init(_, _, answer) => answer.is_closed(),
+            Self::Remove(_, answer) => answer.is_closed(),
+        }
+    }
+}
+
+/// All channels that are written to, or were a while ago.
+#[derive(Default)]
+pub(super) struct Queues(Mutex<HashMap<Channel, Queue>>);
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Job>,
+    /// Whether a task is at it.
+    running: bool,
+    /// What the task knew when it ended.
+    known: Option<Known>,
+    /// The newest message that this process knows of.
+    seen: u64,
+}
+
+impl Queues {
+    /// Adds a job; says whether a task has to be started.
+    pub(super) fn add(&self, channel: &Channel, job: Job) -> bool {
+        let mut queues = lock(&self.0);
+        let queue = queues.entry(channel.clone()).or_default();
+        queue.waiting.push_back(job);
+        !std::mem::replace(&mut queue.running, true)
+    }
+
+    /// What the last task knew.
+    pub(super) fn known(&self, channel: &Channel) -> Option<Known> {
+        lock(&self.0).get_mut(channel)?.known.take()
+    }
+
+    /// What is to be done next: one job, or appends that can go together. When there is nothing, the task is over.
+    pub(super) fn next(&self, channel: &Channel, known: &mut Option<Known>) -> Vec<Job> {
+        let mut queues = lock(&self.0);
+        let Entry::Occupied(mut entry) = queues.entry(channel.clone()) else { return Vec::new() };
+        let queue = entry.get_mut();
+        queue.seen = queue.seen.max(known.as_ref().map_or(0, |known| known.at));
+        let mut group = Vec::new();
+        while let Some(job) = queue.waiting.pop_front() {
+            if job.work.is_dropped() {
+                continue;
+            }
+            let alone = !matches!(job.work, Work::Append(..));
+            if alone && !group.is_empty() {
+                queue.waiting.push_front(job);
+                break;
+            }
+            group.push(job);
+            if alone || group.len() >= LARGEST_GROUP {
+                break;
+            }
+        }
+        if group.is_empty() {
+            (queue.running, queue.known) = (false, known.take());
+        }
+        group
+    }
+
+    /// Takes note of a message that another process may have written. Channels that are not written to here are left out.
+    pub(super) fn note_seen(&self, channel: &Channel, at: u64) {
+        if let Some(queue) = lock(&self.0).get_mut(channel) {
+            queue.seen = queue.seen.max(at);
+        }
+    }
+
+    /// The newest message that this process knows of.
+    pub(super) fn seen(&self, channel: &Channel) -> u64 {
+        lock(&self.0).get(channel).map_or(0, |queue| queue.seen)
+    }
+
+    /// The leader says that the newest message is older than one that was seen: the log lost its tail.
+    pub(super) fn lower_seen(&self, channel: &Channel, seen: u64, at: u64) {
+        if let Some(queue) = lock(&self.0).get_mut(channel) {
+            if queue.seen == seen && at < seen {
+                queue.seen = at;
+            }
+        }
+    }
+
+    /// Forgets the channels that nobody has written to for so long.
+    pub(super) fn forget_idle(&self, idle: Duration) {
+        let is_idle = |known: &Option<Known>| known.as_ref().is_none_or(|known| known.checked.elapsed() > idle);
+        lock(&self.0).retain(|_, queue| queue.running || !is_idle(&queue.known));
+    }
+
+    /// Nothing known holds for another stream.
+    pub(super) fn forget_all(&self) {
+        lock(&self.0).retain(|_, queue| {
+            (queue.known, queue.seen) = (None, 0);
+            queue.running
+        });
+    }
+}
+
+/// Most appends that go together.
+const LARGEST_GROUP: usize = 1024;

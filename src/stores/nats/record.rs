@@ -1,0 +1,386 @@
+//! One message of the stream, as text in a header and bytes in a body. Pure: knows no server.
+//!
+//! Sums over the log so far travel with every message (bytes, largest time, newest key), so that any one message says what
+//! lies before it without reading that.
+
+use std::fmt::Write as _;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::fault;
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    event::{Data, EventKey, EventName},
+    store::{Entry, Head, Receipt, StoreError},
+};
+
+/// What a message is to its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It goes on where the one before ended.
+    Append,
+    /// It begins a new log and replaced all before it.
+    Init,
+    /// There is no log; `base` is the floor.
+    Gone,
+}
+
+/// The header [`NAME`]. What it says of the log holds up to and including this message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) kind: Kind,
+    pub(super) epoch: u64,
+    /// The seq before the log's first entry.
+    pub(super) start: u64,
+    /// The position before this message's first entry.
+    pub(super) base: u64,
+    pub(super) base_tag: u32,
+    /// How many entries this message holds.
+    pub(super) count: u64,
+    /// The tag of the newest position.
+    pub(super) tag: u32,
+    pub(super) closed: bool,
+    /// When the message was made, in Unix milliseconds; never less than that of the one before.
+    pub(super) stamp: u64,
+    /// When the newest entry came, or the log was made.
+    pub(super) entered: u64,
+    /// When the newest key came; 0 when none did.
+    pub(super) keyed: u64,
+    /// What all entries before this message count, in bytes.
+    pub(super) bytes_before: u64,
+    /// What the entries of this message count.
+    pub(super) bytes: u64,
+    /// The largest time of the entries before this message.
+    pub(super) time_before: Option<u64>,
+    /// The largest time of all entries.
+    pub(super) time: Option<u64>,
+}
+
+impl Record {
+    /// The record of a log without entries that begins after `start`.
+    pub(super) fn new(kind: Kind, start: Cursor, now: u64) -> Self {
+        Self {
+            kind,
+            epoch: start.epoch,
+            start: start.seq,
+            base: start.seq,
+            base_tag: start.tag,
+            count: 0,
+            tag: start.tag,
+            closed: false,
+            stamp: now,
+            entered: now,
+            keyed: 0,
+            bytes_before: 0,
+            bytes: 0,
+            time_before: None,
+            time: None,
+        }
+    }
+
+    /// The record of the message that follows, still without entries.
+    pub(super) fn following(&self, now: u64) -> Self {
+        Self {
+            kind: Kind::Append,
+            base: self.end(),
+            base_tag: self.tag,
+            count: 0,
+            stamp: now.max(self.stamp),
+            bytes_before: self.total(),
+            bytes: 0,
+            time_before: self.time,
+            ..*self
+        }
+    }
+
+    /// Takes note of one entry more.
+    pub(super) fn push(&mut self, tag: u32, time: u64, size: u64, has_key: bool) {
+        self.count += 1;
+        self.tag = tag;
+        self.entered = self.stamp;
+        self.bytes += size;
+        self.time = self.time.max(Some(time));
+        if has_key {
+            self.keyed = self.stamp;
+        }
+    }
+
+    /// The newest seq.
+    pub(super) fn end(&self) -> u64 {
+        self.base + self.count
+    }
+
+    /// What all entries up to here count, in bytes.
+    pub(super) fn total(&self) -> u64 {
+        self.bytes_before + self.bytes
+    }
+
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor { epoch: self.epoch, seq: self.end(), tag: self.tag }
+    }
+
+    /// The position before this message.
+    pub(super) fn before(&self) -> Cursor {
+        Cursor { epoch: self.epoch, seq: self.base, tag: self.base_tag }
+    }
+
+    pub(super) fn head(&self) -> Head {
+        Head { cursor: self.cursor(), closed: self.closed }
+    }
+
+    /// Whether this comes right after `other`, in the same log.
+    pub(super) fn follows(&self, other: &Self) -> bool {
+        self.kind == Kind::Append && self.before() == other.cursor()
+    }
+
+    pub(super) fn to_text(self) -> String {
+        let kind = match self.kind {
+            Kind::Append => "append",
+            Kind::Init => "init",
+            Kind::Gone => "gone",
+        };
+        let mut text = format!("1 {kind}");
+        let optional = |time: Option<u64>| time.map_or(u64::MAX, |time| time);
+        let closed = u64::from(self.closed);
+        let fields = [self.epoch, self.start, self.base, u64::from(self.base_tag), self.count, u64::from(self.tag)]
+            .into_iter()
+            .chain([closed, self.stamp, self.entered, self.keyed, self.bytes_before, self.bytes])
+            .chain([optional(self.time_before), optional(self.time)]);
+        for field in fields {
+            // Writing to a String cannot fail.
+            _ = write!(text, " {field:x}");
+        }
+        text
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        if words.next()? != "1" {
+            return None;
+        }
+        let kind = match words.next()? {
+            "append" => Kind::Append,
+            "init" => Kind::Init,
+            "gone" => Kind::Gone,
+            _ => return None,
+        };
+        let mut field = || u64::from_str_radix(words.next()?, 16).ok();
+        let optional = |time: u64| (time != u64::MAX).then_some(time);
+        Some(Self {
+            kind,
+            epoch: field()?,
+            start: field()?,
+            base: field()?,
+            base_tag: field()?.try_into().ok()?,
+            count: field()?,
+            tag: field()?.try_into().ok()?,
+            closed: field()? != 0,
+            stamp: field()?,
+            entered: field()?,
+            keyed: field()?,
+            bytes_before: field()?,
+            bytes: field()?,
+            time_before: optional(field()?),
+            time: optional(field()?),
+        })
+    }
+}
+
+/// A message as it is stored.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    /// Its place in the stream: grows, but not by 1 within a channel.
+    pub(super) at: u64,
+    /// The place of the one before it in the channel, when that was written with it.
+    pub(super) after: Option<u64>,
+    pub(super) record: Record,
+    pub(super) body: Bytes,
+}
+
+impl Message {
+    /// Its entries, as many as fit and follow the position `seq`.
+    pub(super) fn entries(&self, channel: &Channel) -> Result<Vec<Entry>, StoreError> {
+        Ok(self.items()?.into_iter().map(|item| item.entry(channel, &self.record)).collect())
+    }
+
+    /// Its keys, and what each was appended as.
+    pub(super) fn keys(&self) -> Result<Vec<(EventKey, Receipt)>, StoreError> {
+        let epoch = self.record.epoch;
+        let known = |item: Item| {
+            let cursor = Cursor { epoch, seq: item.seq, tag: item.tag };
+            Some((item.key?, Receipt { cursor, time: item.time, duplicate: true }))
+        };
+        Ok(self.items()?.into_iter().filter_map(known).collect())
+    }
+
+    fn items(&self) -> Result<Vec<Item>, StoreError> {
+        let (mut body, mut prev_tag) = (self.body.clone(), self.record.base_tag);
+        let mut items = Vec::new();
+        for seq in self.record.base + 1..=self.record.end() {
+            let item = Item::take(&mut body, seq, prev_tag).ok_or_else(|| fault::corrupt("a message's body"))?;
+            prev_tag = item.tag;
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+/// One entry of a body.
+struct Item {
+    seq: u64,
+    tag: u32,
+    prev_tag: u32,
+    time: u64,
+    name: Option<EventName>,
+    key: Option<EventKey>,
+    data: Data,
+}
+
+impl Item {
+    fn take(body: &mut Bytes, seq: u64, prev_tag: u32) -> Option<Self> {
+        let tag = body.try_get_u32().ok()?;
+        let time = body.try_get_u64().ok()?;
+        let flags = body.try_get_u8().ok()?;
+        let name = if flags & NAMED == 0 { None } else { Some(EventName::new(text(body)?).ok()?) };
+        let key = if flags & KEYED == 0 { None } else { Some(EventKey::new(text(body)?).ok()?) };
+        let bytes = chunk(body)?;
+        let data = if flags & JSON == 0 { Data::text_from_utf8(bytes).ok()? } else { Data::from_json(bytes).ok()? };
+        Some(Self { seq, tag, prev_tag, time, name, key, data })
+    }
+
+    fn entry(self, channel: &Channel, record: &Record) -> Entry {
+        Entry {
+            channel: channel.clone(),
+            cursor: Cursor { epoch: record.epoch, seq: self.seq, tag: self.tag },
+            prev_tag: self.prev_tag,
+            appended: record.stamp,
+            time: self.time,
+            name: self.name,
+            data: self.data,
+        }
+    }
+}
+
+/// Adds an entry to a body.
+pub(super) fn put(body: &mut BytesMut, entry: &Entry, key: Option<&EventKey>) {
+    let json = if entry.data.as_text().is_some() { 0 } else { JSON };
+    let named = if entry.name.is_some() { NAMED } else { 0 };
+    let keyed = if key.is_some() { KEYED } else { 0 };
+    body.put_u32(entry.cursor.tag);
+    body.put_u64(entry.time);
+    body.put_u8(json | named | keyed);
+    if let Some(name) = &entry.name {
+        put_chunk(body, name.as_str());
+    }
+    if let Some(key) = key {
+        put_chunk(body, key.as_str());
+    }
+    put_chunk(body, entry.data.as_shown());
+}
+
+/// At most this many bytes of a body for one entry, besides its datum, name and key.
+pub(super) const ITEM_BYTES: usize = 13 + 3 * 4;
+
+/// Keys that outlived their messages, as a body of their own.
+pub(super) fn put_key(body: &mut BytesMut, key: &EventKey, receipt: &Receipt, stamp: u64) {
+    body.put_u64(receipt.cursor.epoch);
+    body.put_u64(receipt.cursor.seq);
+    body.put_u32(receipt.cursor.tag);
+    body.put_u64(receipt.time);
+    body.put_u64(stamp);
+    put_chunk(body, key.as_str());
+}
+
+/// What [`put_key`] wrote, with the stamp.
+pub(super) fn take_keys(mut body: Bytes) -> Option<Vec<(EventKey, Receipt, u64)>> {
+    let mut keys = Vec::new();
+    while body.has_remaining() {
+        let epoch = body.try_get_u64().ok()?;
+        let cursor = Cursor { epoch, seq: body.try_get_u64().ok()?, tag: body.try_get_u32().ok()? };
+        let (time, stamp) = (body.try_get_u64().ok()?, body.try_get_u64().ok()?);
+        let key = EventKey::new(text(&mut body)?).ok()?;
+        keys.push((key, Receipt { cursor, time, duplicate: true }, stamp));
+    }
+    Some(keys)
+}
+
+fn put_chunk(body: &mut BytesMut, text: &str) {
+    body.put_u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
+    body.put_slice(text.as_bytes());
+}
+
+fn chunk(body: &mut Bytes) -> Option<Bytes> {
+    let length = body.try_get_u32().ok()? as usize;
+    (body.remaining() >= length).then(|| body.split_to(length))
+}
+
+fn text(body: &mut Bytes) -> Option<String> {
+    String::from_utf8(chunk(body)?.to_vec()).ok()
+}
+
+/// The header that holds the record.
+pub(super) const NAME: &str = "Tower-Events";
+
+const JSON: u8 = 1;
+const NAMED: u8 = 2;
+const KEYED: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+
+    fn record() -> Record {
+        let start = Cursor { epoch: u64::MAX, seq: 7, tag: 0 };
+        let mut record = Record::new(Kind::Append, start, 1_000);
+        record.push(5, 40, 70, true);
+        record.push(u32::MAX, 30, 80, false);
+        record
+    }
+
+    #[test]
+    fn a_record_reads_back_and_sums_up() {
+        let first = record();
+        assert_eq!(Record::parse(&first.to_text()), Some(first));
+        assert_eq!((first.end(), first.total(), first.time, first.time_before), (9, 150, Some(40), None));
+        let mut next = first.following(900);
+        assert_eq!((next.stamp, next.keyed, next.time_before), (1_000, 1_000, Some(40)));
+        next.push(1, 50, 10, false);
+        assert!(next.follows(&first) && !first.follows(&next));
+        assert_eq!((next.before(), next.total(), next.time), (first.cursor(), 160, Some(50)));
+        for bad in ["", "1", "2 append", "1 append x", "1 other 0 0 0 0 0 0 0 0 0 0 0 0 0 0"] {
+            assert_eq!(Record::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_reads_back_and_a_torn_one_is_corrupt() {
+        let channel = Channel::new("a").unwrap();
+        let event = Event::json(&[1, 2]).unwrap().named("n").unwrap();
+        let mut body = BytesMut::new();
+        let entries: Vec<_> = [(8, 5, event), (9, u32::MAX, Event::text("é\0"))]
+            .into_iter()
+            .map(|(seq, tag, event)| {
+                let cursor = Cursor { epoch: u64::MAX, seq, tag };
+                let (data, name) = event.into_parts();
+                let prev_tag = if seq == 8 { 0 } else { 5 };
+                Entry { channel: channel.clone(), cursor, prev_tag, appended: 1_000, time: 3, name, data }
+            })
+            .collect();
+        let key = EventKey::new("k").unwrap();
+        put(&mut body, &entries[0], Some(&key));
+        put(&mut body, &entries[1], None);
+        let body = body.freeze();
+        let message = |body| Message { at: 1, after: Some(0), record: record(), body };
+        assert_eq!(message(body.clone()).entries(&channel).unwrap(), entries);
+        let keys = message(body.clone()).keys().unwrap();
+        assert_eq!(
+            keys.iter().map(|(key, receipt)| (key.as_str(), receipt.cursor.seq)).collect::<Vec<_>>(),
+            [("k", 8)]
+        );
+        for cut in 0..body.len() {
+            assert!(matches!(message(body.slice(..cut)).entries(&channel), Err(StoreError::Corrupt(_))), "{cut}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The one reader of a process: a consumer of everything new, which feeds all who watch. Decides nothing; whatever it may
+//! have missed becomes a `Resync`.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_nats::{Message, StatusCode, Subscriber};
+use futures_core::Stream;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Inner,
+    fault::Fault,
+    link::jittered,
+    place::{Place, Raw},
+    record::Kind,
+};
+use crate::store::Change;
+
+/// Runs as long as someone watches.
+pub(super) async fn tail(inner: Weak<Inner>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Some(inner) = inner.upgrade().filter(|inner| inner.watchers.are_there()) else { return };
+        match follow(&inner).await {
+            // It worked for a while, so the next attempt comes soon.
+            Ok(()) => pause = FIRST_PAUSE,
+            Err(error) => {
+                tracing::warn!(%error, "cannot follow the JetStream stream");
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        }
+        inner.watchers.disarm();
+        drop(inner);
+        sleep(jittered(pause)).await;
+    }
+}
+
+/// Follows until something may have been missed.
+async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let place = inner.place().await?;
+    let (inbox, mut messages) = inner.link.inbox().await?;
+    if let Err(fault) = place.follow(&inner.link, &inbox, BEAT, inner.settings.patience).await {
+        inner.doubt();
+        return Err(Box::new(fault));
+    }
+    inner.watchers.arm();
+    let mut delivered = 0;
+    loop {
+        let next = tokio::select! {
+            next = timeout(BEAT * 5 / 2, next(&mut messages)) => next,
+            () = inner.link.broken() => return Ok(()),
+        };
+        let Ok(Some(message)) = next else {
+            inner.doubt();
+            return Ok(());
+        };
+        if !inner.watchers.are_there() || !take(inner, &place, message, &mut delivered).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes one message; says whether it followed the one before.
+async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u64) -> Result<bool, Fault> {
+    if message.status == Some(StatusCode::IDLE_HEARTBEAT) {
+        return Ok(beat(inner, message, *delivered).await);
+    }
+    let position = message.reply.as_deref().and_then(position);
+    let (at, nth) = position.ok_or(Fault::Unreadable("a consumer's message"))?;
+    if nth != *delivered + 1 {
+        return Ok(false);
+    }
+    *delivered = nth;
+    hint(inner, place, &message, at);
+    Ok(true)
+}
+
+/// A heartbeat says how far the consumer is, or asks for an answer before it goes on.
+async fn beat(inner: &Inner, message: Message, delivered: u64) -> bool {
+    if let Some(reply) = message.reply {
+        inner.link.send(reply).await;
+        return true;
+    }
+    let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
+    if let Some(stalled) = header("Nats-Consumer-Stalled") {
+        inner.link.send(stalled.into()).await;
+    }
+    header("Nats-Last-Consumer").is_none_or(|last| last.parse() == Ok(delivered))
+}
+
+fn hint(inner: &Inner, place: &Place, message: &Message, at: u64) {
+    let Some(channel) = place.channel(&message.subject) else { return };
+    // What cannot be read now cannot be read later either: a reader is told.
+    let Ok(message) = Raw::delivered(message, at).message() else { return };
+    inner.note_seen(&channel, at);
+    let record = message.record;
+    match record.kind {
+        Kind::Gone | Kind::Init => inner.watchers.tell(|| Change::Head(channel.clone(), record.head())),
+        Kind::Append => {
+            if let Ok(entries) = message.entries(&channel)
+                && !entries.is_empty()
+            {
+                inner.watchers.tell(|| Change::Entries(entries.clone()));
+            }
+            if record.closed || record.count == 0 {
+                inner.watchers.tell(|| Change::Head(channel.clone(), record.head()));
+            }
+        }
+    }
+}
+
+/// Where in the stream a message is, and its number at the consumer: from
+/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<place>.<number>.<time>.<pending>`, or that with a domain and an account after
+/// `ACK` and a token at the end.
+fn position(reply: &str) -> Option<(u64, u64)> {
+    let words: Vec<_> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
+    let skipped = if words.len() > 7 { 2 } else { 0 };
+    let word = |nth: usize| words.get(skipped + nth)?.parse().ok();
+    Some((word(3)?, word(4)?))
+}
+
+async fn next(messages: &mut Subscriber) -> Option<Message> {
+    poll_fn(|cx| Pin::new(&mut *messages).poll_next(cx)).await
+}
+
+/// How often the consumer says that it is there.
+const BEAT: Duration = Duration::from_secs(2);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_read_from_both_forms_of_the_reply() {
+        assert_eq!(position("$JS.ACK.ev.c.1.57.3.1700.0"), Some((57, 3)));
+        assert_eq!(position("$JS.ACK.hub.abc.ev.c.1.57.3.1700.0.rnd"), Some((57, 3)));
+        assert_eq!(position("$JS.ACK.hub.abc.ev.c.1.57.3.1700.0"), Some((57, 3)));
+        for bad in ["", "$JS.ACK", "$JS.ACK.ev.c.1.x.3.1700.0", "_INBOX.a"] {
+            assert_eq!(position(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What of a log is still there for readers. Pure: every node that looks at the same newest message and the same time sees
+//! the same, whatever the server still holds.
+
+use std::time::Duration;
+
+use super::record::{Message, Record};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    store::{Entry, Retention, StoreError},
+};
+
+/// What is kept, times in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+    pub(super) age: u64,
+    pub(super) forget_after: u64,
+    pub(super) key_window: u64,
+}
+
+impl Keep {
+    pub(super) fn new(retention: &Retention) -> Self {
+        Self {
+            events: retention.events,
+            bytes: retention.bytes,
+            age: millis(retention.age),
+            forget_after: millis(retention.forget_after),
+            key_window: millis(retention.key_window),
+        }
+    }
+
+    /// How often an unused channel needs a look so that nothing stays twice as long as it should.
+    pub(super) fn period(&self) -> Duration {
+        let shortest = self.age.min(self.forget_after).min(self.key_window) / 2;
+        Duration::from_millis(shortest).clamp(Duration::from_secs(1), Duration::from_secs(600))
+    }
+
+    /// Whether keys that came then are still remembered.
+    pub(super) fn holds_key(&self, stamp: u64, now: u64) -> bool {
+        stamp > 0 && stamp >= now.saturating_sub(self.key_window)
+    }
+
+    /// Whether the record has been without entries and keys for long enough.
+    pub(super) fn is_forgotten(&self, record: &Record, now: u64) -> bool {
+        let age = if record.end() > record.start { self.age } else { 0 };
+        let last = record.entered.saturating_add(age).saturating_add(self.forget_after);
+        now > last && !self.holds_key(record.keyed, now)
+    }
+}
+
+/// A log as its newest message and the time show it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    /// The record of the newest message.
+    pub(super) head: Record,
+    keep: Keep,
+    now: u64,
+}
+
+impl View {
+    pub(super) fn new(head: Record, keep: Keep, now: u64) -> Self {
+        // Stamps never decrease; a clock that is behind them ages nothing.
+        Self { head, keep, now: now.max(head.stamp) }
+    }
+
+    /// Whether an entry of this message may be seen. When it is true of a message, it is true of all that follow.
+    pub(super) fn reaches(&self, record: &Record) -> bool {
+        let newer = self.head.end() - record.end().min(self.head.end());
+        let newer_bytes = self.head.total().saturating_sub(record.total());
+        self.is_young(record.entered) && newer < self.keep.events && (newer == 0 || newer_bytes < self.keep.bytes)
+    }
+
+    /// The position before the oldest entry of this message that is seen, which is its end when none is, and the largest
+    /// time of what lies before.
+    pub(super) fn edge(&self, message: &Message, channel: &Channel) -> Result<(Cursor, Option<u64>), StoreError> {
+        let (mut edge, mut dropped) = (message.record.before(), message.record.time_before);
+        let mut bytes = message.record.bytes_before;
+        for entry in message.entries(channel)? {
+            if self.sees(&entry, bytes) {
+                break;
+            }
+            bytes += entry.size() as u64;
+            dropped = dropped.max(Some(entry.time));
+            edge = entry.cursor;
+        }
+        Ok((edge, dropped))
+    }
+
+    fn sees(&self, entry: &Entry, bytes_before: u64) -> bool {
+        let newer = self.head.end().saturating_sub(entry.cursor.seq);
+        let bytes = self.head.total().saturating_sub(bytes_before);
+        self.is_young(entry.appended) && newer < self.keep.events && (newer == 0 || bytes <= self.keep.bytes)
+    }
+
+    fn is_young(&self, stamp: u64) -> bool {
+        stamp >= self.now.saturating_sub(self.keep.age)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,417 @@
+//! Appends, inits and deletes: one task per channel that has any, which puts what waits into one message. A future that is
+//! dropped leaves its work to that task, or takes it back before it was begun.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    Inner,
+    fault::{Fault, unavailable},
+    link::jittered,
+    log::Log,
+    place::{self, Via, Which},
+    plan::{self, Before, Planned},
+    queue::{Answer, Job, Removal, Work},
+    record::{self, Kind, Record},
+    state::Known,
+};
+use crate::{
+    channel::Channel,
+    cursor::{Cursor, epoch_of},
+    event::Event,
+    store::{Append, Appended, Expect, Head, StoreError, resume},
+};
+
+impl Inner {
+    pub(super) async fn write<T>(
+        self: &Arc<Self>,
+        channel: &Channel,
+        work: impl FnOnce(Answer<T>) -> Work,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job { work: work(answer), by: Instant::now() + self.settings.timeout };
+        if self.queues.add(channel, job) {
+            let writer = Writer { inner: Arc::clone(self), channel: channel.clone(), known: None, is_proven: false };
+            self.runtime.spawn(writer.run());
+        }
+        answered.await.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store ended".into())))
+    }
+}
+
+/// The task of one channel.
+struct Writer {
+    inner: Arc<Inner>,
+    channel: Channel,
+    known: Option<Known>,
+    /// Whether the leader said what is known since the work at hand was begun.
+    is_proven: bool,
+}
+
+/// What became of a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Sent {
+    Yes,
+    /// Something else came first: decide anew.
+    No,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        self.known = self.inner.queues.known(&self.channel);
+        loop {
+            let inner = Arc::clone(&self.inner);
+            let mut jobs = inner.queues.next(&self.channel, &mut self.known);
+            if jobs.is_empty() {
+                return;
+            }
+            self.is_proven = false;
+            match jobs.pop() {
+                Some(Job { work: Work::Init(events, expect, answer), by }) => {
+                    _ = answer.send(self.init(events, expect, by).await);
+                }
+                Some(Job { work: Work::Remove(removal, answer), by }) => {
+                    _ = answer.send(self.remove(removal, by).await);
+                }
+                Some(append) => {
+                    jobs.push(append);
+                    self.append_all(jobs).await;
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn append_all(&mut self, jobs: Vec<Job>) {
+        let mut group: VecDeque<Waiting> = jobs.into_iter().filter_map(Waiting::of).collect();
+        while let Some(by) = group.front().map(|first| first.by) {
+            let appends: Vec<_> = group.iter().map(|waiting| &waiting.append).collect();
+            match self.append_some(&appends, by).await {
+                Ok(answers) => {
+                    for answer in answers {
+                        let Some(waiting) = group.pop_front() else { break };
+                        _ = waiting.answer.send(answer);
+                    }
+                }
+                Err(Failed { error, of }) => {
+                    let error = Arc::new(error);
+                    for waiting in group.drain(..of.min(group.len())) {
+                        _ = waiting.answer.send(Err(StoreError::shared(Arc::clone(&error))));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Appends the first of these, at least one.
+    async fn append_some(
+        &mut self,
+        appends: &[&Append],
+        by: Instant,
+    ) -> Result<Vec<Result<Appended, StoreError>>, Failed> {
+        loop {
+            match self.try_append(appends, by).await {
+                Ok(Some(answers)) => return Ok(answers),
+                Ok(None) if Instant::now() < by => {}
+                Ok(None) => return Err(Failed { error: unavailable("others are always faster"), of: appends.len() }),
+                Err(failed) => self.pause_or_fail(failed, by).await?,
+            }
+        }
+    }
+
+    async fn try_append(
+        &mut self,
+        appends: &[&Append],
+        by: Instant,
+    ) -> Result<Option<Vec<Result<Appended, StoreError>>>, Failed> {
+        let all = |error| Failed { error, of: appends.len() };
+        self.learn(by).await.map_err(all)?;
+        let (inner, channel) = (Arc::clone(&self.inner), self.channel.clone());
+        let Some(known) = &mut self.known else { return Ok(None) };
+        if appends.iter().any(|append| append.events.iter().any(|event| event.key().is_some())) {
+            known.load_keys(&inner, &channel).await.map_err(all)?;
+        }
+        let most = inner.link.most_bytes().saturating_sub(HEADER_BYTES);
+        let before = Before {
+            channel: &channel,
+            record: known.record,
+            absent: known.absent,
+            keys: known.keys.as_ref(),
+            now: known.now(&inner),
+            most,
+        };
+        let plan = plan::appends(&before, appends.iter().copied());
+        let Some(message) = plan.message else {
+            // What refuses or changes nothing is true only of what there is now.
+            let is_proven = self.is_proven;
+            self.ask_again();
+            return Ok(is_proven.then_some(plan.answers));
+        };
+        let of = plan.answers.len();
+        match self.publish(message, by).await.map_err(|error| Failed { error, of })? {
+            Sent::Yes => Ok(Some(plan.answers)),
+            Sent::No => Ok(None),
+        }
+    }
+
+    async fn init(&mut self, events: Vec<Event>, expect: Expect, by: Instant) -> Result<Head, StoreError> {
+        loop {
+            let failed = match self.try_init(&events, expect, by).await {
+                Ok(Some(head)) => return Ok(head),
+                Ok(None) if Instant::now() < by => continue,
+                Ok(None) => return Err(unavailable("others are always faster")),
+                Err(error) => Failed { error, of: 1 },
+            };
+            self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
+        }
+    }
+
+    async fn try_init(&mut self, events: &[Event], expect: Expect, by: Instant) -> Result<Option<Head>, StoreError> {
+        self.learn(by).await?;
+        let Some(known) = &self.known else { return Ok(None) };
+        let head = known.head();
+        if let Err(refused) = plan::check(expect, known.record.is_some(), head) {
+            let is_proven = self.is_proven;
+            self.ask_again();
+            return if is_proven { Err(refused) } else { Ok(None) };
+        }
+        let epoch = epoch_of(resume::fresh_epoch(), &self.channel);
+        // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
+        let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
+        let most = self.inner.link.most_bytes().saturating_sub(HEADER_BYTES);
+        let message = plan::init(&self.channel, start, events.to_vec(), known.now(&self.inner), most)?;
+        let head = message.record.head();
+        Ok((self.publish(message, by).await? == Sent::Yes).then_some(head))
+    }
+
+    async fn remove(&mut self, removal: Removal, by: Instant) -> Result<(), StoreError> {
+        loop {
+            let failed = match self.try_remove(removal, by).await {
+                Ok(Sent::Yes) => return Ok(()),
+                Ok(Sent::No) if Instant::now() < by => continue,
+                Ok(Sent::No) => return Err(unavailable("others are always faster")),
+                Err(error) => Failed { error, of: 1 },
+            };
+            self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
+        }
+    }
+
+    /// First the floor, then the channel: whatever happens in between, the floor is high enough.
+    async fn try_remove(&mut self, removal: Removal, by: Instant) -> Result<Sent, StoreError> {
+        if !self.is_proven {
+            self.ask_again();
+        }
+        self.look(by).await?;
+        let Some(known) = &self.known else { return Ok(Sent::No) };
+        let Some(record) = known.record else { return Ok(Sent::Yes) };
+        let now = known.now(&self.inner);
+        if removal == Removal::WhenForgotten && !self.inner.settings.keep.is_forgotten(&record, now) {
+            return Ok(Sent::Yes);
+        }
+        let floor = self.inner.raise_floor(&known.place, record.end()).await?;
+        let start = Cursor { epoch: epoch_of(known.place.epoch, &self.channel), seq: floor, tag: 0 };
+        let record = Record::new(Kind::Gone, start, now);
+        self.publish(Planned { record, body: bytes::Bytes::new(), keys: Vec::new() }, by).await
+    }
+
+    /// Looks at the channel, and forgets it when its time has come.
+    async fn learn(&mut self, by: Instant) -> Result<(), StoreError> {
+        self.look(by).await?;
+        let Some(known) = &self.known else { return Ok(()) };
+        let is_forgotten = |record: &Record| self.inner.settings.keep.is_forgotten(record, known.now(&self.inner));
+        if known.record.as_ref().is_some_and(is_forgotten) {
+            Box::pin(self.try_remove(Removal::WhenForgotten, by)).await?;
+            self.look(by).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings up to date what is known, if it may have changed.
+    async fn look(&mut self, by: Instant) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let is_fresh = self.known.as_ref().is_some_and(|known| {
+            known.changes == inner.link.changes()
+                && known.checked.elapsed() < TRUSTED
+                && known.at >= inner.queues.seen(&self.channel)
+        });
+        if is_fresh {
+            return Ok(());
+        }
+        let learn = Known::learn(&inner, &self.channel, self.known.take());
+        self.known =
+            Some(tokio::time::timeout_at(by, learn).await.unwrap_or_else(|_| Err(unavailable("no answer in time")))?);
+        self.is_proven = true;
+        Ok(())
+    }
+
+    /// Trusts nothing that is known until the leader was asked.
+    fn ask_again(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.changes = u64::MAX;
+        }
+    }
+
+    /// Publishes right after what is known. When no answer comes, finds out what became of it; the same message may be sent
+    /// again then, for the server takes it once.
+    async fn publish(&mut self, message: Planned, by: Instant) -> Result<Sent, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let Some((place, at)) = self.known.as_ref().map(|known| (Arc::clone(&known.place), known.at)) else {
+            return Ok(Sent::No);
+        };
+        let subject = place.entries(&self.channel);
+        let mut is_doubtful = false;
+        loop {
+            let mut headers = place::after(at);
+            headers.insert(record::NAME, message.record.to_text());
+            if message.record.kind != Kind::Append {
+                headers.insert("Nats-Rollup", "sub");
+            }
+            let left = by.saturating_duration_since(Instant::now()).min(inner.settings.patience);
+            let sent = place::publish(&inner.link, &subject, headers, message.body.clone(), left).await;
+            let fault = match sent {
+                Ok(at) => return Ok(self.advance(at, message)),
+                Err(fault) => fault,
+            };
+            if !is_doubtful && let Some(done) = self.refused(&fault) {
+                return done.ok_or_else(|| too_large_or(fault, &message, inner.link.most_bytes()));
+            }
+            is_doubtful = true;
+            match self.find(&place, &message, at, by).await? {
+                Found::At(at) => return Ok(self.advance(at, message)),
+                Found::Another => {
+                    self.ask_again();
+                    return Ok(Sent::No);
+                }
+                Found::Nothing => {}
+            }
+        }
+    }
+
+    /// What a fault says for certain of a message that was sent once: that something else came first, or (none) that it
+    /// was not taken.
+    fn refused(&mut self, fault: &Fault) -> Option<Option<Sent>> {
+        match fault {
+            Fault::Refused(refusal) if refusal.is_conflict() => {
+                self.ask_again();
+                Some(Some(Sent::No))
+            }
+            Fault::Refused(_) | Fault::NotSent(_) => Some(None),
+            Fault::Nobody => {
+                self.inner.doubt();
+                self.ask_again();
+                Some(None)
+            }
+            Fault::NoAnswer(_) | Fault::Unreadable(_) => None,
+        }
+    }
+
+    /// What came right after `at`, as soon as the leader says it.
+    async fn find(
+        &mut self,
+        place: &place::Place,
+        message: &Planned,
+        at: u64,
+        by: Instant,
+    ) -> Result<Found, StoreError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+            if Instant::now() >= by {
+                self.ask_again();
+                return Err(StoreError::Unknown("no answer from NATS".into()));
+            }
+            let Ok(now) = self.inner.place().await else { continue };
+            if !now.is(place) {
+                return Err(StoreError::Unknown("the stream was made anew".into()));
+            }
+            let log = Log::new(&self.inner, now, &self.channel, Via::Leader);
+            let Ok(next) = log.get(Which::From(at + 1)).await else { continue };
+            return match next {
+                None => Ok(Found::Nothing),
+                Some(next) if next.record == message.record => Ok(Found::At(next.at)),
+                Some(next) if next.after == Some(at) => Ok(Found::Another),
+                // It was there and is gone already, or it never was.
+                Some(_) => Err(StoreError::Unknown("what followed was replaced".into())),
+            };
+        }
+    }
+
+    /// Takes over what was published.
+    fn advance(&mut self, at: u64, message: Planned) -> Sent {
+        let Some(known) = &mut self.known else { return Sent::Yes };
+        let record = message.record;
+        (known.at, known.checked) = (at, Instant::now());
+        match record.kind {
+            Kind::Append => {
+                known.record = Some(record);
+                if let Some(keys) = &mut known.keys {
+                    message.keys.into_iter().for_each(|(key, receipt)| keys.remember(key, receipt, record.stamp));
+                }
+            }
+            Kind::Init => (known.record, known.keys) = (Some(record), None),
+            Kind::Gone => (known.record, known.keys, known.absent) = (None, None, record.cursor()),
+        }
+        self.inner.note_written(&self.channel, known);
+        Sent::Yes
+    }
+
+    /// Waits a little before the next attempt, or fails when there is no time left or no hope.
+    async fn pause_or_fail(&mut self, failed: Failed, by: Instant) -> Result<(), Failed> {
+        if !matches!(failed.error, StoreError::Unavailable(_)) || Instant::now() + LAST_PAUSE >= by {
+            return Err(failed);
+        }
+        tracing::debug!(error = %failed.error, "writing to NATS again");
+        tokio::time::sleep(jittered(LAST_PAUSE)).await;
+        Ok(())
+    }
+}
+
+/// An append whose caller waits.
+struct Waiting {
+    append: Append,
+    answer: Answer<Appended>,
+    by: Instant,
+}
+
+impl Waiting {
+    fn of(job: Job) -> Option<Self> {
+        match job.work {
+            Work::Append(append, answer) => Some(Self { append, answer, by: job.by }),
+            Work::Init(..) | Work::Remove(..) => None,
+        }
+    }
+}
+
+/// A failure of the first so many appends of a group.
+struct Failed {
+    error: StoreError,
+    of: usize,
+}
+
+/// What follows a message.
+enum Found {
+    /// Ours, there.
+    At(u64),
+    Another,
+    Nothing,
+}
+
+fn too_large_or(fault: Fault, message: &Planned, most: usize) -> StoreError {
+    match fault {
+        Fault::Refused(refusal) if refusal.is_too_large() => {
+            StoreError::TooLarge { bytes: message.body.len() as u64, most: most as u64 }
+        }
+        other => other.harmless(),
+    }
+}
+
+/// Room for the headers in a message.
+const HEADER_BYTES: usize = 1024;
+
+/// How long what is known is taken for true without asking. The server checks it with every message; this bounds how long
+/// a stream that was restored to an older state could be mistaken for its later self.
+const TRUSTED: Duration = Duration::from_secs(5);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LAST_PAUSE: Duration = Duration::from_millis(200);

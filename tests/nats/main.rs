@@ -1,0 +1,13 @@
+//! The NATS store against real servers, which the tests start and stop. `NATS_SERVER` names other binaries, separated by
+//! `:`; `TOWER_EVENTS_LONG=1` repeats the faults more often and prints what was lost and seen.
+#![allow(
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a panic is a failed test"
+)]
+
+mod conformance;
+mod harness;
+mod server;
