@@ -29,13 +29,12 @@ impl Inner {
         Ok((floor.ok_or_else(|| super::fault::corrupt("the floor"))?, raw.at))
     }
 
-    /// Raises the floor to at least this; says where it is then.
+    /// Raises the floor to at least this; says where it is then. It always rises: whoever was told of the old one while the
+    /// log that goes now was made, perhaps below it, must not find it again.
     pub(super) async fn raise_floor(&self, place: &Place, to: u64) -> Result<u64, StoreError> {
         loop {
             let (floor, at) = self.floor(place, Via::Leader).await?;
-            if floor >= to {
-                return Ok(floor);
-            }
+            let to = to.max(floor + 1);
             let mut headers = place::after(at);
             headers.insert("Nats-Rollup", "sub");
             let body = Bytes::from(to.to_string());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Inner,
     place::{Most, Place, Via, Which},
-    record::{Message, Record},
+    record::{Kind, Message, Record},
 };
 use crate::{channel::Channel, store::StoreError};
 
@@ -67,6 +67,8 @@ impl<'a> Log<'a> {
         side: Side,
         judge: impl Fn(&Record) -> Order,
     ) -> Result<Option<Message>, StoreError> {
+        // The mark of a log that is gone may still lie before the first message of this one.
+        let judge = |record: &Record| if record.kind == Kind::Gone { Order::Early } else { judge(record) };
         match judge(&last.record) {
             Order::Early => return Ok(None),
             Order::Here => return Ok(Some(last.clone())),

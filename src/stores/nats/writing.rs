@@ -129,7 +129,12 @@ impl Writer {
         let (inner, channel) = (Arc::clone(&self.inner), self.channel.clone());
         let Some(known) = &mut self.known else { return Ok(None) };
         if appends.iter().any(|append| append.events.iter().any(|event| event.key().is_some())) {
-            known.load_keys(&inner, &channel).await.map_err(all)?;
+            if let Err(error) = known.load_keys(&inner, &channel).await {
+                // What was known may just have been old.
+                let was_proven = std::mem::take(&mut self.is_proven);
+                self.ask_again();
+                return if was_proven { Err(all(error)) } else { Ok(None) };
+            }
         }
         let most = inner.link.most_bytes().saturating_sub(HEADER_BYTES);
         let before = Before {
@@ -230,7 +235,9 @@ impl Writer {
     async fn look(&mut self, by: Instant) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
         let is_fresh = self.known.as_ref().is_some_and(|known| {
-            known.changes == inner.link.changes()
+            // The floor may rise without a message of this channel.
+            known.record.is_some()
+                && known.changes == inner.link.changes()
                 && known.checked.elapsed() < TRUSTED
                 && known.at >= inner.queues.seen(&self.channel)
         });
@@ -362,6 +369,7 @@ impl Writer {
             return Err(failed);
         }
         tracing::debug!(error = %failed.error, "writing to NATS again");
+        self.ask_again();
         tokio::time::sleep(jittered(LAST_PAUSE)).await;
         Ok(())
     }
