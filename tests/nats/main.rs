@@ -9,5 +9,9 @@
 )]
 
 mod conformance;
+mod faults;
 mod harness;
+mod hints;
+mod load;
+mod proxy;
 mod server;

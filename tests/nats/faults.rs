@@ -1,0 +1,309 @@
+//! What happens to servers and the ways to them. In each case: order per channel, nothing acknowledged lost unless a reset
+//! says so, nothing twice.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tower_events::{
+    Channel, Event, NatsStore, Retention, Store, StoreError,
+    store::{Append, Limit, Outcome, Reason, Start},
+};
+
+use crate::{
+    load::{Load, Report},
+    proxy::Proxy,
+    server::{Server, servers},
+};
+
+fn is_long() -> bool {
+    std::env::var_os("TOWER_EVENTS_LONG").is_some()
+}
+
+/// As many repetitions, or in the short form one.
+fn times(long: usize) -> usize {
+    if is_long() { long } else { 1 }
+}
+
+fn channel() -> Channel {
+    Channel::new("room: 1.*>").expect("a channel")
+}
+
+async fn store(url: &str) -> NatsStore {
+    let retention = Retention::default().events(1_000_000).bytes(1 << 30);
+    let options = NatsStore::options().retention(retention).timeout(Duration::from_secs(2));
+    options.connect(url).await.expect("a store")
+}
+
+async fn load(url: &str) -> Load {
+    Load::start(vec![store(url).await, store(url).await], store(url).await, &channel()).await
+}
+
+fn named(fault: &str, server: &Path) -> String {
+    let version = std::process::Command::new(server).arg("-v").output().expect("a version");
+    format!("{fault}, {}", String::from_utf8_lossy(&version.stdout).trim())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_publish_while_a_third_resumes() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let load = load(&server.url()).await;
+        load.more(if is_long() { 50_000 } else { 1_000 }).await;
+        let report = load.end().await;
+        report.show(&named("none, two nodes at full speed", &binary), 1);
+        assert!(report.is_perfect(), "{report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_comes_back_with_all_that_was_acknowledged() {
+    for binary in servers() {
+        let (mut server, mut sum) = (Server::start(&binary), Report::default());
+        let repetitions = times(20);
+        for _ in 0..repetitions {
+            let load = load(&server.url()).await;
+            load.more(fastrand::u64(50..500)).await;
+            server.kill();
+            server.run();
+            load.more(200).await;
+            sum.add(load.end().await);
+        }
+        sum.show(&named("kill -9 and restart in mid load", &binary), repetitions);
+        assert!(sum.is_perfect(), "{sum:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_loses_its_storage_resets_everyone() {
+    for binary in servers() {
+        let (mut server, mut sum) = (Server::start(&binary), Report::default());
+        let repetitions = times(10);
+        for _ in 0..repetitions {
+            let load = load(&server.url()).await;
+            load.more(200).await;
+            server.kill();
+            std::fs::remove_dir_all(server.store()).expect("to lose it");
+            server.run();
+            load.more(100).await;
+            let report = load.end().await;
+            assert_eq!(report.resets, [Reason::EpochChanged], "{report:?}");
+            assert_eq!(report.duplicated, 0, "{report:?}");
+            sum.add(report);
+        }
+        sum.show(&named("kill -9 and storage lost", &binary), repetitions);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_server_fails_calls_in_time_and_loses_nothing() {
+    for binary in servers() {
+        let (server, mut sum) = (Server::start(&binary), Report::default());
+        let repetitions = times(3);
+        for _ in 0..repetitions {
+            let load = load(&server.url()).await;
+            load.more(100).await;
+            server.pause();
+            tokio::time::sleep(Duration::from_secs(if is_long() { 10 } else { 3 })).await;
+            server.go_on();
+            load.more(200).await;
+            sum.add(load.end().await);
+        }
+        sum.show(&named("SIGSTOP", &binary), repetitions);
+        assert!(sum.is_perfect(), "{sum:?}");
+        assert!(sum.longest < Duration::from_secs(4), "a call has 2 s: {sum:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_cut_lose_nothing() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let proxy = Proxy::start(server.addr()).await;
+        let load = load(&proxy.nats_url()).await;
+        let repetitions = times(100);
+        for _ in 0..repetitions.max(5) {
+            load.more(fastrand::u64(20..60)).await;
+            proxy.cut();
+        }
+        load.more(100).await;
+        let report = load.end().await;
+        report.show(&named("connections cut", &binary), repetitions.max(5));
+        assert!(report.is_perfect(), "{report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_half_open_are_given_up() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let proxy = Proxy::start(server.addr()).await;
+        let load = load(&proxy.nats_url()).await;
+        let repetitions = times(10);
+        for _ in 0..repetitions {
+            load.more(100).await;
+            // What is open stays open and carries nothing; new connections work.
+            proxy.freeze();
+            load.more(50).await;
+        }
+        let report = load.end().await;
+        report.show(&named("half-open connections", &binary), repetitions);
+        assert!(report.is_perfect(), "{report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_deleted_and_made_again_is_another_place() {
+    for binary in servers() {
+        let (server, mut sum) = (Server::start(&binary), Report::default());
+        let admin = async_nats::connect(server.url()).await.expect("a client");
+        let repetitions = times(20);
+        for _ in 0..repetitions {
+            let load = load(&server.url()).await;
+            load.more(200).await;
+            api(&admin, "STREAM.DELETE.tower-events", "").await;
+            load.more(200).await;
+            let report = load.end().await;
+            assert_eq!(report.resets, [Reason::EpochChanged], "{report:?}");
+            assert_eq!(report.duplicated, 0, "{report:?}");
+            sum.add(report);
+        }
+        sum.show(&named("stream deleted", &binary), repetitions);
+    }
+}
+
+async fn api(admin: &async_nats::Client, what: &str, body: &str) -> serde_json::Value {
+    let answer = admin.request(format!("$JS.API.{what}"), body.to_owned().into()).await.expect("an answer");
+    let answer: serde_json::Value = serde_json::from_slice(&answer.payload).expect("JSON");
+    assert!(answer.get("error").is_none(), "{what}: {answer}");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_made_again_with_the_same_subjects_is_another_place() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let (store, admin) = (store(&server.url()).await, async_nats::connect(server.url()).await.expect("a client"));
+        let before = texts(&store, &["1", "2"]).await;
+        let config = api(&admin, "STREAM.INFO.tower-events", "").await["config"].clone();
+        api(&admin, "STREAM.DELETE.tower-events", "").await;
+        api(&admin, "STREAM.CREATE.tower-events", &config.to_string()).await;
+        let page = store.read(&channel(), Start::After(before), Limit::default()).await.expect("a page");
+        assert_eq!(page.outcome, Outcome::Reset(Reason::EpochChanged));
+        let after = texts(&store, &["a", "b"]).await;
+        assert_eq!(after.seq, 2);
+        let page = store.read(&channel(), Start::After(before), Limit::default()).await.expect("a page");
+        assert_eq!((page.outcome, page.entries.len()), (Outcome::Reset(Reason::EpochChanged), 2));
+    }
+}
+
+/// Appends each in a message of its own; the last position.
+async fn texts(store: &NatsStore, texts: &[&str]) -> tower_events::Cursor {
+    let mut at = None;
+    for text in texts {
+        let done = store.append(&channel(), Append::new([Event::text(*text)])).await.expect("an append");
+        at = Some(done.head.cursor);
+    }
+    at.expect("one text")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_from_outside_is_a_reset() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let (store, admin) = (store(&server.url()).await, async_nats::connect(server.url()).await.expect("a client"));
+        let before = texts(&store, &["1", "2", "3"]).await;
+        api(&admin, "STREAM.PURGE.tower-events", "").await;
+        let page = store.read(&channel(), Start::After(before), Limit::default()).await.expect("a page");
+        assert!(matches!(page.outcome, Outcome::Reset(_)), "{page:?}");
+        for _ in 0..5 {
+            texts(&store, &["again"]).await;
+            let page = store.read(&channel(), Start::After(before), Limit::default()).await.expect("a page");
+            assert!(matches!(page.outcome, Outcome::Reset(_)), "{page:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_deleted_from_the_middle_is_a_reset_behind_it() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let (store, admin) = (store(&server.url()).await, async_nats::connect(server.url()).await.expect("a client"));
+        texts(&store, &["1", "2", "3", "4", "5"]).await;
+        api(&admin, "STREAM.MSG.DELETE.tower-events", r#"{"seq": 3}"#).await;
+        let page = store.read(&channel(), Start::Earliest, Limit::default()).await.expect("a page");
+        assert_eq!(shown(&page.entries), ["1", "2"]);
+        let page = store.read(&channel(), Start::After(page.next), Limit::default()).await.expect("a page");
+        assert_eq!(page.outcome, Outcome::Reset(Reason::Trimmed));
+        assert_eq!((shown(&page.entries), page.next), (vec!["4", "5"], page.head.cursor));
+    }
+}
+
+fn shown(entries: &[tower_events::store::Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.data.as_shown()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_that_is_restored_and_written_on_is_another_history() {
+    for binary in servers() {
+        let mut server = Server::start(&binary);
+        let copy = server.store().with_extension("copy");
+        let store = store(&server.url()).await;
+        let kept = texts(&store, &["1", "2", "3"]).await;
+        server.stop();
+        copy_folder(&server.store(), &copy);
+        server.run();
+        let lost = texts(&store, &["4", "5", "6"]).await;
+        server.stop();
+        std::fs::remove_dir_all(server.store()).expect("the store to go");
+        std::fs::rename(&copy, server.store()).expect("the copy to come");
+        server.run();
+        let outcome = |cursor| {
+            let store = store.clone();
+            async move { store.read(&channel(), Start::After(cursor), Limit::default()).await.expect("a page").outcome }
+        };
+        assert_eq!(outcome(lost).await, Outcome::Reset(Reason::Ahead));
+        assert_eq!(outcome(kept).await, Outcome::Continued);
+        for text in ["a", "b"] {
+            texts(&store, &[text]).await;
+            assert_eq!(outcome(lost).await, Outcome::Reset(Reason::Ahead));
+        }
+        for text in ["c", "d", "e"] {
+            texts(&store, &[text]).await;
+            assert_eq!(outcome(lost).await, Outcome::Reset(Reason::EpochChanged), "past the old head");
+        }
+        let page = store.read(&channel(), Start::After(kept), Limit::default()).await.expect("a page");
+        assert_eq!((page.outcome, shown(&page.entries)), (Outcome::Continued, vec!["a", "b", "c", "d", "e"]));
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
+    assert!(done.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_server_calls_fail_in_time_and_hints_come_back_with_it() {
+    for binary in servers() {
+        let mut server = Server::start(&binary);
+        let store = Arc::new(store(&server.url()).await);
+        let mut hints = crate::hints::Hints::of(&*store);
+        hints.resync().await;
+        let head = texts(&store, &["1"]).await;
+        hints.until(&channel(), head.seq).await;
+        server.kill();
+        let (begun, channel) = (std::time::Instant::now(), channel());
+        let (append, read, heads) = tokio::join!(
+            store.append(&channel, Append::new([Event::text("x")])),
+            store.read(&channel, Start::Earliest, Limit::default()),
+            store.heads(std::slice::from_ref(&channel)),
+        );
+        assert!(matches!(append, Err(StoreError::Unavailable(_) | StoreError::Unknown(_))), "{append:?}");
+        assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+        assert!(matches!(heads, Err(StoreError::Unavailable(_))), "{heads:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3) && !store.is_connected());
+        server.run();
+        hints.resync().await;
+        let head = texts(&store, &["2"]).await;
+        hints.until(&channel, head.seq).await;
+        assert!(store.is_connected());
+    }
+}
