@@ -82,17 +82,18 @@ impl Inner {
             return self.forget(channel).await;
         }
         self.trim(&log, &last, now).await?;
-        self.trim_keys(&log, now).await
+        self.trim_keys(&log, now).await.map(drop)
     }
 
     /// A mark that a channel is gone stays until every append that began before has ended, for which the channel must not
     /// look as if it had never been.
     async fn bury(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<(), StoreError> {
         let rest = u64::try_from((self.settings.timeout * 10).as_millis()).unwrap_or(u64::MAX);
-        if now < last.record.stamp.saturating_add(rest) {
+        // Only what is over by time, for the keys may be those of the next log by now.
+        let has_keys = self.trim_keys(log, now).await?;
+        if has_keys || now < last.record.stamp.saturating_add(rest) {
             return Ok(());
         }
-        self.purge(&log.place, &log.place.keys(log.channel), u64::MAX >> 1).await?;
         self.purge(&log.place, log.subject(), last.at + 1).await
     }
 
@@ -138,20 +139,23 @@ impl Inner {
         published.map(drop).map_err(Fault::harmless)
     }
 
-    /// Drops the copied keys whose time is over.
-    async fn trim_keys(&self, log: &Log<'_>, now: u64) -> Result<(), StoreError> {
+    /// Drops the copied keys whose time is over; says whether there are others.
+    async fn trim_keys(&self, log: &Log<'_>, now: u64) -> Result<bool, StoreError> {
         let (subject, keep) = (log.place.keys(log.channel), self.settings.keep);
         let mut below = 0;
-        loop {
+        let are_left = loop {
             let next = log.place.raw(&self.link, &subject, Which::From(below), Via::Any, self.settings.patience).await;
-            let Some(raw) = next.map_err(Fault::harmless)? else { break };
+            let Some(raw) = next.map_err(Fault::harmless)? else { break false };
             let keys = record::take_keys(raw.body).unwrap_or_default();
             if keys.iter().any(|(_, _, stamp)| keep.holds_key(*stamp, now)) {
-                break;
+                break true;
             }
             below = raw.at + 1;
+        };
+        if below > 0 {
+            self.purge(&log.place, &subject, below).await?;
         }
-        if below > 0 { self.purge(&log.place, &subject, below).await } else { Ok(()) }
+        Ok(are_left)
     }
 
     async fn purge(&self, place: &Place, subject: &str, below: u64) -> Result<(), StoreError> {
