@@ -1,4 +1,95 @@
-//! A store on NATS JetStream, for many machines. Feature `nats`; needs Rust 1.89.
+//! A store on NATS JetStream, for many machines. Feature `nats`; needs Rust 1.89 and a server from 2.9 on.
+//!
+//! ```no_run
+//! use tower_events::{Hub, NatsStore};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::new(NatsStore::connect("nats://127.0.0.1:4222").await?);
+//! # drop(hub);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Customised, on three servers with TLS:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use tower_events::{NatsStore, Retention};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = NatsStore::options()
+//!     .prefix("shop")
+//!     .replicas(3)
+//!     .retention(Retention::default().events(10_000))
+//!     .timeout(Duration::from_secs(3))
+//!     .root_certificates("/etc/ssl/nats-ca.pem")
+//!     .connect("tls://app:secret@a.example:4222,tls://app:secret@b.example:4222")
+//!     .await?;
+//! # drop(store);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What an acknowledgement means
+//! That JetStream has stored the message: with one replica, that one server has written it to its file, and with `R`
+//! replicas, that most of them have. It is **not** on disk then: the server calls `fsync` every `sync_interval`, by default
+//! every 2 minutes. A server process that is killed loses nothing; a machine that loses its power loses up to that
+//! interval, unless most replicas survive. Where that matters, set `jetstream { sync_interval: always }` in the server's
+//! configuration, or three replicas in places that do not fail together. A tail that was lost is seen: cursors in it are
+//! reset, as [`Reason::Ahead`](crate::store::Reason::Ahead), or as
+//! [`Reason::EpochChanged`](crate::store::Reason::EpochChanged) once others have written on.
+//!
+//! # Layout
+//! One stream, named as the prefix, that holds the subjects `<prefix>.<nonce>.>`. The nonce is drawn when the stream is
+//! made, so that nothing meant for a stream that was deleted reaches the next one.
+//!
+//! | subject | holds |
+//! |---|---|
+//! | `<prefix>.<nonce>.c.<channel>` | the channel's entries, one message per append; the newest message is its record |
+//! | `<prefix>.<nonce>.k.<channel>` | idempotency keys whose messages were trimmed |
+//! | `<prefix>.<nonce>.floor` | above which `seq` new channels begin |
+//! | `<prefix>.<nonce>.janitor` | when a node last looked after idle channels |
+//!
+//! `<channel>` is the name in base64url: any name is one token then. A message holds a whole batch; its header
+//! `Tower-Events` says where it belongs (epoch, first `seq`, tags, closing, stamp, and sums over the log so far), and the
+//! server takes it only right after the message that it was decided on (`Nats-Expected-Last-Subject-Sequence`). That one
+//! condition keeps order, keys, closing and [`Expect`] true among all nodes. What waits on one node for the same channel
+//! goes into one message together. `init` and `delete` write one message that replaces all before it (a rollup).
+//!
+//! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`].
+//!
+//! The stream is made when it is missing: file storage, one replica, no limits of its own (this crate decides what may
+//! go), `discard: new`, `allow_direct`, `allow_rollup_hdrs`, no denied purges. One that is there is used as it is. A user
+//! needs permission for `$JS.API.>`, `$JS.FC.>`, `<prefix>.>` and `_INBOX.>`.
+//!
+//! # Reading
+//! A page costs one question for the newest message and, unless the reader is at the head, a search for the place where it
+//! stands: none where another page ended, else as many questions as the logarithm of the distance from the head. Then the
+//! messages come in batches (servers from 2.11 on) or one by one. Any replica may answer; one that is behind ends a page
+//! early. What would be a reset or an absent channel is asked of the leader, of the stream that there is at that moment.
+//! Comparing the heads of many channels costs one question each, 64 at the same time.
+//!
+//! [`Store::changes`] is one consumer per process of everything new in the stream, however many channels and subscribers:
+//! channels come and go without it. Every node receives every event of the prefix once.
+//!
+//! # Retention
+//! Readers see exactly what [`Retention`](crate::Retention) says. The server holds more for a while: half as much again as
+//! is kept, at most, for channels in use; one node at a time looks after idle channels.
+//!
+//! # Identity and loss
+//! Epochs come from the stream's nonce and the time of its making, so a stream that was deleted and made again, by
+//! whomever, is another place. That is checked whenever the connection comes back, and before anything is said to be gone.
+//! A stream that is restored to an older state is the same place without its tail.
+//!
+//! # Failure
+//! Every call ends within [`NatsOptions::timeout`]. An append that was sent and not acknowledged is looked for when the
+//! connection is back; if that takes too long it is [`StoreError::Unknown`], else nothing was written and it is
+//! [`StoreError::Unavailable`]. Connections come back by themselves, after 50 ms to 2 s with jitter, and one that is open
+//! at this end only is given up after about one and a half timeouts. [`NatsStore::is_connected`] tells a health check, the
+//! log tells of each change.
+
 mod fault;
 mod janitor;
 mod keys;

@@ -15,3 +15,4 @@ mod hints;
 mod load;
 mod proxy;
 mod server;
+mod traps;

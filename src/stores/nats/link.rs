@@ -19,6 +19,20 @@ pub(super) struct Access {
     pub(super) tls: bool,
 }
 
+impl Access {
+    /// Takes the name and password, or the token, out of a URL, for the driver does not; the URL without them.
+    fn take_from(&mut self, url: &str) -> String {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+        let Some((user, server)) = rest.rsplit_once('@') else { return url.to_owned() };
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        match user.split_once(':') {
+            Some((name, password)) => self.user = Some((decoded(name), decoded(password))),
+            None => self.token = Some(decoded(user)),
+        }
+        format!("{scheme}://{server}")
+    }
+}
+
 /// Whether there is a connection, and how often that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
@@ -36,7 +50,8 @@ pub(super) struct Link {
 impl Link {
     pub(super) async fn connect(servers: &str, access: Access, patience: Duration) -> Result<Self, StoreError> {
         let (changed, state) = watch::channel(State { connected: true, changes: 0 });
-        let servers: Vec<_> = servers.split(',').map(|server| server.trim().to_owned()).collect();
+        let mut access = access;
+        let servers: Vec<_> = servers.split(',').map(|server| access.take_from(server.trim())).collect();
         let options = options(access, patience).event_callback(move |event| {
             note(&changed, &event);
             std::future::ready(())
@@ -177,4 +192,19 @@ fn delay(attempts: usize) -> Duration {
 /// Between half of it and all of it.
 pub(super) fn jittered(most: Duration) -> Duration {
     most.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_passwords_and_tokens_are_taken_out_of_urls() {
+        let mut access = Access::default();
+        assert_eq!(access.take_from("nats://a:4222"), "nats://a:4222");
+        assert_eq!(access.take_from("tls://app:p%40s:s@[::1]:4222"), "tls://[::1]:4222");
+        assert_eq!(access.user, Some(("app".into(), "p@s:s".into())));
+        assert_eq!(access.take_from("t0ken@a"), "nats://a");
+        assert_eq!(access.token.as_deref(), Some("t0ken"));
+    }
 }

@@ -270,7 +270,12 @@ pub(super) async fn publish(
     patience: Duration,
 ) -> Result<u64, Fault> {
     let answer = link.request(subject, Some(headers), body, patience).await?;
-    parsed::<Ack>(&answer.payload).map(|ack| ack.seq)
+    let unreadable = Fault::Unreadable("an acknowledgement");
+    match serde_json::from_slice(&answer.payload) {
+        Ok(Ack { error: Some(refusal), .. }) => Err(Fault::Refused(refusal)),
+        Ok(Ack { seq: Some(at), .. }) if at > 0 => Ok(at),
+        _ => Err(unreadable),
+    }
 }
 
 /// The headers of a message that may only come right after that one.
@@ -377,7 +382,8 @@ struct Failed {
 
 #[derive(Deserialize)]
 struct Ack {
-    seq: u64,
+    error: Option<Refusal>,
+    seq: Option<u64>,
 }
 
 #[derive(Deserialize)]
