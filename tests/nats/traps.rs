@@ -1,6 +1,6 @@
 //! What is peculiar to JetStream, each with its test.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
 
 use tower_events::{
     AnyStore, Channel, Event, Hub, NatsStore, Retention, Store, StoreError, Subscription,
@@ -182,14 +182,17 @@ async fn what_is_larger_than_a_message_is_too_large_and_what_is_smaller_fits() {
 async fn a_full_stream_refuses_and_is_read_on() {
     each(|server| async move {
         let options = NatsStore::options().most_bytes(100_000).retention(Retention::default().events(1_000_000));
-        let (store, of) = (options.connect(&server.url()).await.expect("a store"), channel("a"));
+        // An old server would drop the oldest message sometimes, where it should refuse the newest.
+        let (connected, of) = (options.connect(&server.url()).await, channel("a"));
+        let is_new = async_nats::connect(server.url()).await.expect("a client").is_server_compatible(2, 11, 0);
+        let Ok(store) = connected else { return assert!(!is_new, "{connected:?}") };
         let mut stored = 0;
         let refused = loop {
             match store.append(&of, Append::new([Event::text("x".repeat(5_000))])).await {
                 Ok(_) => stored += 1,
                 Err(error) => break error,
             }
-            assert!(stored < 30, "no end");
+            assert!(stored < 30, "no end: {:?}", self::stored(&server).await);
         };
         assert!(matches!(refused, StoreError::Full(_)), "{refused:?}");
         assert_eq!(texts(&store, &of, Start::Earliest).await.len(), stored);
@@ -272,7 +275,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(binary: &PathBuf) -> Self {
+    fn start(binary: &Path) -> Self {
         let ports: Vec<_> = (0..3).map(|_| crate::server::free_port()).collect();
         let routes: Vec<_> = ports.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
         let servers: Vec<_> = ports

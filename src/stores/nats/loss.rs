@@ -27,7 +27,7 @@ impl Inner {
                 let mut shorter = record::Record { count: 0, tag: last.record.base_tag, bytes: 0, ..last.record };
                 for entry in last.entries(channel)?.iter().take(usize::try_from(kept).unwrap_or(usize::MAX)) {
                     record::put(&mut body, entry, None);
-                    shorter.push(entry.cursor.tag, entry.time, entry.size() as u64, false);
+                    shorter.push(entry.cursor.tag, entry.time, entry.size() as u64, None);
                 }
                 let mut headers = place::after(log.get(Which::Last).await?.map_or(0, |before| before.at));
                 headers.insert(record::NAME, shorter.to_text());

@@ -58,7 +58,8 @@ impl NatsOptions {
     }
 
     /// Sets the most bytes of the whole stream, when it is made; beyond it appends fail with [`StoreError::Full`].
-    /// Default: what the server allows.
+    /// Needs a server from 2.11 on: 2.9 drops the oldest message when the limit lies within a message's own overhead, and
+    /// with it what is promised; limit the storage of its account or of the server instead. Default: what those allow.
     pub fn most_bytes(self, bytes: u64) -> Self {
         Self { most_bytes: Some(bytes), ..self }
     }
@@ -138,7 +139,7 @@ pub(super) struct Settings {
     pub(super) keep: Keep,
     replicas: usize,
     memory: bool,
-    most_bytes: Option<u64>,
+    pub(super) most_bytes: Option<u64>,
     /// How long an operation may take.
     pub(super) timeout: Duration,
     /// How long one answer may take: less, so that a second attempt fits.

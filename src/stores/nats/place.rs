@@ -60,6 +60,9 @@ impl Place {
                 Err(fault) => return Err(fault.harmless()),
                 Ok(info) => return Self::of(link, settings, info),
             }
+            if settings.most_bytes.is_some() && !link.is_at_least(2, 11) {
+                return Err(super::fault::unavailable("most_bytes needs a server from 2.11 on"));
+            }
             let nonce = format!("{:016x}", crate::store::resume::fresh_epoch());
             let request = settings.stream(&format!("{}.{nonce}", settings.prefix));
             match call::<Info>(link, &format!("STREAM.CREATE.{}", settings.prefix), &request, settings.patience).await {

@@ -76,7 +76,7 @@ pub(super) fn init(
     for event in events {
         let entry = entry(channel, &record, event);
         record::put(&mut body, &entry, None);
-        record.push(entry.cursor.tag, entry.time, entry.size() as u64, false);
+        record.push(entry.cursor.tag, entry.time, entry.size() as u64, None);
     }
     Ok(Planned { record, body: body.freeze(), keys: Vec::new() })
 }
@@ -113,11 +113,16 @@ impl<'a> Draft<'a> {
     fn judge(&mut self, append: &Append) -> Judged {
         let brings = append.events.iter().any(|event| self.known(event).is_none());
         // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
-        if !brings && !(append.close && !self.record.closed) {
+        let closes = append.close && !self.record.closed;
+        if !brings && !closes {
             return Judged::Answer(Ok(self.unchanged(append)));
         }
-        if let Err(refused) = self.allows(append.expect, brings) {
+        let head = self.head();
+        if let Err(refused) = check(append.expect, self.exists.then_some(&self.record), head) {
             return Judged::Answer(Err(refused));
+        }
+        if brings && head.closed {
+            return Judged::Answer(Err(StoreError::Closed { head }));
         }
         let size: usize = append.events.iter().map(encoded_size).sum();
         if size > self.before.most {
@@ -141,12 +146,6 @@ impl<'a> Draft<'a> {
         Appended { receipts, entries: Vec::new(), head: self.head() }
     }
 
-    fn allows(&self, expect: Expect, brings: bool) -> Result<(), StoreError> {
-        let head = self.head();
-        check(expect, self.exists, head)?;
-        if brings && head.closed { Err(StoreError::Closed { head }) } else { Ok(()) }
-    }
-
     fn apply(&mut self, append: &Append) -> Appended {
         let (mut receipts, mut entries) = (Vec::new(), Vec::new());
         for event in &append.events {
@@ -157,7 +156,7 @@ impl<'a> Draft<'a> {
             let entry = entry(self.before.channel, &self.record, event.clone());
             let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
             record::put(&mut self.body, &entry, event.key());
-            self.record.push(entry.cursor.tag, entry.time, entry.size() as u64, event.key().is_some());
+            self.record.push(entry.cursor.tag, entry.time, entry.size() as u64, event.key());
             if let Some(key) = event.key() {
                 self.keys.insert(key.clone(), receipt);
             }
@@ -180,10 +179,10 @@ impl<'a> Draft<'a> {
 }
 
 /// Fails when the channel is not as expected.
-pub(super) fn check(expect: Expect, exists: bool, head: Head) -> Result<(), StoreError> {
+pub(super) fn check(expect: Expect, log: Option<&Record>, head: Head) -> Result<(), StoreError> {
     let holds = match expect {
         Expect::Any => true,
-        Expect::NeverUsed => !exists,
+        Expect::NeverUsed => log.is_none(),
         Expect::At(cursor) => cursor == head.cursor,
     };
     if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }

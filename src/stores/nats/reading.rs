@@ -106,7 +106,7 @@ impl Inner {
         let reader = Reader { view: View::new(last.record, self.settings.keep, now), last, log, limit };
         let page = match start {
             Start::Latest => Some(reader.at(Outcome::Continued, reader.last.record.cursor())),
-            Start::Earliest => reader.from_edge(Outcome::Continued).await?,
+            Start::Earliest => reader.oldest(Outcome::Continued).await?,
             Start::Last(n) => reader.last_entries(n).await?,
             Start::After(cursor) => reader.resume(cursor).await?,
             Start::Time(time) => reader.since(time).await?,
@@ -197,7 +197,7 @@ impl Reader<'_> {
         self.log.first(&self.last, Side::Newest, judge).await
     }
 
-    async fn from_edge(&self, outcome: Outcome) -> Result<Option<Page>, StoreError> {
+    async fn oldest(&self, outcome: Outcome) -> Result<Option<Page>, StoreError> {
         let edge = self.edge().await?;
         match edge.message {
             Some(message) => self.page(outcome, edge.cursor, message).await,
@@ -213,7 +213,7 @@ impl Reader<'_> {
         }
         match self.seen_after(seq).await? {
             Some((from, message)) => self.page(Outcome::Continued, from, message).await,
-            None => self.from_edge(Outcome::Continued).await,
+            None => self.oldest(Outcome::Continued).await,
         }
     }
 
@@ -234,7 +234,7 @@ impl Reader<'_> {
         if cursor.epoch != head.cursor.epoch || cursor.seq >= head.cursor.seq {
             return match resume::outcome(&at_head, cursor, |_| None) {
                 Outcome::Continued => Ok(Some(self.at(Outcome::Continued, cursor))),
-                reset => self.from_edge(reset).await,
+                reset => self.oldest(reset).await,
             };
         }
         let Some((earliest, message)) = self.seen_after(cursor.seq).await? else {
@@ -242,7 +242,7 @@ impl Reader<'_> {
         };
         match resume::outcome(&Known { earliest, ..at_head }, cursor, |_| None) {
             Outcome::Continued => self.page(Outcome::Continued, cursor, message).await,
-            reset => self.from_edge(reset).await,
+            reset => self.oldest(reset).await,
         }
     }
 
@@ -308,7 +308,7 @@ impl Reader<'_> {
                 waiting = self.log.several(message.at + 1, filled.room(self.limit)).await?.into();
             }
             // A replica that is behind, or a message that somebody deleted, ends the page early.
-            if !waiting.front().is_some_and(|next| next.record.follows(&message.record)) {
+            if waiting.front().is_none_or(|next| !next.record.follows(&message.record)) {
                 self.note_end(&filled, message.at + 1);
                 break;
             }

@@ -95,13 +95,13 @@ impl Record {
     }
 
     /// Takes note of one entry more.
-    pub(super) fn push(&mut self, tag: u32, time: u64, size: u64, has_key: bool) {
+    pub(super) fn push(&mut self, tag: u32, time: u64, size: u64, key: Option<&EventKey>) {
         self.count += 1;
         self.tag = tag;
         self.entered = self.stamp;
         self.bytes += size;
         self.time = self.time.max(Some(time));
-        if has_key {
+        if key.is_some() {
             self.keyed = self.stamp;
         }
     }
@@ -334,8 +334,8 @@ mod tests {
     fn record() -> Record {
         let start = Cursor { epoch: u64::MAX, seq: 7, tag: 0 };
         let mut record = Record::new(Kind::Append, start, 1_000);
-        record.push(5, 40, 70, true);
-        record.push(u32::MAX, 30, 80, false);
+        record.push(5, 40, 70, EventKey::new("k").ok().as_ref());
+        record.push(u32::MAX, 30, 80, None);
         record
     }
 
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!((first.end(), first.total(), first.time, first.time_before), (9, 150, Some(40), None));
         let mut next = first.following(900);
         assert_eq!((next.stamp, next.keyed, next.time_before), (1_000, 1_000, Some(40)));
-        next.push(1, 50, 10, false);
+        next.push(1, 50, 10, None);
         assert!(next.follows(&first) && !first.follows(&next));
         assert_eq!((next.before(), next.total(), next.time), (first.cursor(), 160, Some(50)));
         for bad in ["", "1", "2 append", "1 append x", "1 other 0 0 0 0 0 0 0 0 0 0 0 0 0 0"] {

@@ -156,7 +156,7 @@ pub(super) async fn keys_between(
         if waiting.is_empty() {
             waiting = log.several(message.at + 1, BATCH).await?.into();
         }
-        if !waiting.front().is_some_and(|next| next.after == Some(message.at)) {
+        if waiting.front().is_none_or(|next| next.after != Some(message.at)) {
             return Err(unavailable("a replica is behind, or the channel was trimmed while it was read"));
         }
     }

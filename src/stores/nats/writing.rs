@@ -175,7 +175,7 @@ impl Writer {
         self.learn(by).await?;
         let Some(known) = &self.known else { return Ok(None) };
         let head = known.head();
-        if let Err(refused) = plan::check(expect, known.record.is_some(), head) {
+        if let Err(refused) = plan::check(expect, known.record.as_ref(), head) {
             let is_proven = self.is_proven;
             self.ask_again();
             return if is_proven { Err(refused) } else { Ok(None) };
