@@ -90,6 +90,7 @@
 //! at this end only is given up after about one and a half timeouts. [`NatsStore::is_connected`] tells a health check, the
 //! log tells of each change.
 
+mod answer;
 mod fault;
 mod janitor;
 mod keys;
@@ -103,6 +104,7 @@ mod plan;
 mod queue;
 mod reading;
 mod record;
+mod sending;
 mod state;
 mod tail;
 mod view;

@@ -3,20 +3,17 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
-    fault::{Fault, Refusal, corrupt},
+    answer::{AFTER, Ack, Failed, Got, Info, Raw},
+    fault::{Fault, corrupt},
     link::Link,
     options::Settings,
-    record::{self, Message, Record},
 };
 use crate::{channel::Channel, store::StoreError};
 
@@ -311,116 +308,6 @@ fn parsed<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(payload).map_err(|_| Fault::Unreadable("an answer of JetStream"))
 }
 
-/// A message of the stream, not looked into.
-#[derive(Debug)]
-pub(super) struct Raw {
-    pub(super) at: u64,
-    after: Option<u64>,
-    record: Option<String>,
-    pub(super) body: Bytes,
-}
-
-impl Raw {
-    fn direct(answer: async_nats::Message) -> Result<Option<Self>, Fault> {
-        // 404 none, 408 a bad request, 204 the end of a batch.
-        if answer.status.is_some() {
-            return Ok(None);
-        }
-        let headers = answer.headers.as_ref().ok_or(Fault::Unreadable("a message without headers"))?;
-        let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
-        let at = header("Nats-Sequence").and_then(|at| at.parse().ok());
-        Ok(Some(Self {
-            at: at.ok_or(Fault::Unreadable("a message's place"))?,
-            after: header(AFTER).and_then(|after| after.parse().ok()),
-            record: header(record::NAME),
-            body: answer.payload,
-        }))
-    }
-
-    /// What a consumer delivered, with its place.
-    pub(super) fn delivered(message: &async_nats::Message, at: u64) -> Self {
-        let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
-        let after = header(AFTER).and_then(|after| after.parse().ok());
-        Self { at, after, record: header(record::NAME), body: message.payload.clone() }
-    }
-
-    pub(super) fn message(self) -> Result<Message, StoreError> {
-        let record = self.record.as_deref().and_then(Record::parse).ok_or_else(|| corrupt("a message's header"))?;
-        Ok(Message { at: self.at, after: self.after, record, body: self.body })
-    }
-}
-
-/// What [`info`] and the making of a stream answer.
-#[derive(Debug, Deserialize)]
-pub(super) struct Info {
-    config: Config,
-    created: String,
-    #[serde(default)]
-    state: State,
-    #[serde(default)]
-    total: usize,
-}
-
-#[derive(Debug, Deserialize)]
-struct Config {
-    #[serde(default)]
-    subjects: Vec<String>,
-    #[serde(default)]
-    allow_direct: bool,
-    #[serde(default)]
-    allow_rollup_hdrs: bool,
-    #[serde(default)]
-    deny_purge: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct State {
-    subjects: Option<std::collections::HashMap<String, u64>>,
-}
-
-#[derive(Deserialize)]
-struct Failed {
-    error: Refusal,
-}
-
-#[derive(Deserialize)]
-struct Ack {
-    error: Option<Refusal>,
-    seq: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Got {
-    message: Stored,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    seq: u64,
-    #[serde(default)]
-    hdrs: String,
-    #[serde(default)]
-    data: String,
-}
-
-impl Stored {
-    fn raw(self) -> Result<Raw, Fault> {
-        let unreadable = || Fault::Unreadable("a stored message");
-        let headers = STANDARD.decode(self.hdrs).map_err(|_| unreadable())?;
-        let headers = String::from_utf8(headers).map_err(|_| unreadable())?;
-        let header = |name: &str| {
-            let line = headers.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.map(|value| value.trim().to_owned())
-        };
-        Ok(Raw {
-            at: self.seq,
-            after: header(AFTER).and_then(|after| after.parse().ok()),
-            record: header(record::NAME),
-            body: STANDARD.decode(self.data).map_err(|_| unreadable())?.into(),
-        })
-    }
-}
-
 /// Any name as one token of a subject, which holds neither `.`, `*`, `>` nor white space.
 fn token(channel: &Channel) -> String {
     URL_SAFE_NO_PAD.encode(channel.as_str())
@@ -433,6 +320,3 @@ fn epoch(nonce: u64, created: &str) -> u64 {
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(i64::MAX as u64)
 }
-
-/// Besides being the condition, it stays with the message and names the one before it.
-const AFTER: &str = "Nats-Expected-Last-Subject-Sequence";

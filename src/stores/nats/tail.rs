@@ -12,13 +12,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures_core::Stream;
 use tokio::time::{sleep, timeout};
 
-use super::{
-    Inner,
-    fault::Fault,
-    link::jittered,
-    place::{Place, Raw},
-    record::Kind,
-};
+use super::{Inner, answer::Raw, fault::Fault, link::jittered, place::Place, record::Kind};
 use crate::store::Change;
 
 /// Runs as long as someone watches.

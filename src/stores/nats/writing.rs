@@ -7,13 +7,12 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Inner,
-    fault::{Fault, unavailable},
+    fault::unavailable,
     link::jittered,
-    log::Log,
-    place::{self, Via, Which},
     plan::{self, Before, Planned},
     queue::{Answer, Job, Removal, Work},
-    record::{self, Kind, Record},
+    record::{Kind, Record},
+    sending::Sent,
     state::Known,
 };
 use crate::{
@@ -40,20 +39,12 @@ impl Inner {
 }
 
 /// The task of one channel.
-struct Writer {
-    inner: Arc<Inner>,
-    channel: Channel,
-    known: Option<Known>,
+pub(super) struct Writer {
+    pub(super) inner: Arc<Inner>,
+    pub(super) channel: Channel,
+    pub(super) known: Option<Known>,
     /// Whether the leader said what is known since the work at hand was begun.
     is_proven: bool,
-}
-
-/// What became of a message.
-#[derive(Debug, PartialEq, Eq)]
-enum Sent {
-    Yes,
-    /// Something else came first: decide anew.
-    No,
 }
 
 impl Writer {
@@ -252,115 +243,10 @@ impl Writer {
     }
 
     /// Trusts nothing that is known until the leader was asked.
-    fn ask_again(&mut self) {
+    pub(super) fn ask_again(&mut self) {
         if let Some(known) = &mut self.known {
             known.changes = u64::MAX;
         }
-    }
-
-    /// Publishes right after what is known. When no answer comes, finds out what became of it; the same message may be sent
-    /// again then, for the server takes it once.
-    async fn publish(&mut self, message: Planned, by: Instant) -> Result<Sent, StoreError> {
-        let inner = Arc::clone(&self.inner);
-        let Some((place, at)) = self.known.as_ref().map(|known| (Arc::clone(&known.place), known.at)) else {
-            return Ok(Sent::No);
-        };
-        let subject = place.entries(&self.channel);
-        let mut is_doubtful = false;
-        loop {
-            let mut headers = place::after(at);
-            headers.insert(record::NAME, message.record.to_text());
-            if message.record.kind != Kind::Append {
-                headers.insert("Nats-Rollup", "sub");
-            }
-            let left = by.saturating_duration_since(Instant::now()).min(inner.settings.patience);
-            let sent = place::publish(&inner.link, &subject, headers, message.body.clone(), left).await;
-            let fault = match sent {
-                Ok(at) => return Ok(self.advance(at, message)),
-                Err(fault) => fault,
-            };
-            if !is_doubtful && let Some(done) = self.refused(&fault) {
-                return done.ok_or_else(|| too_large_or(fault, &message, inner.link.most_bytes()));
-            }
-            is_doubtful = true;
-            match self.find(&place, &message, at, by).await? {
-                Found::At(at) => return Ok(self.advance(at, message)),
-                Found::Another => {
-                    self.ask_again();
-                    return Ok(Sent::No);
-                }
-                Found::Nothing => {}
-            }
-        }
-    }
-
-    /// What a fault says for certain of a message that was sent once: that something else came first, or (none) that it
-    /// was not taken.
-    fn refused(&mut self, fault: &Fault) -> Option<Option<Sent>> {
-        match fault {
-            Fault::Refused(refusal) if refusal.is_conflict() => {
-                self.ask_again();
-                Some(Some(Sent::No))
-            }
-            Fault::Refused(_) | Fault::NotSent(_) => Some(None),
-            Fault::Nobody => {
-                self.inner.doubt();
-                self.ask_again();
-                Some(None)
-            }
-            Fault::NoAnswer(_) | Fault::Unreadable(_) => None,
-        }
-    }
-
-    /// What came right after `at`, as soon as the leader says it.
-    async fn find(
-        &mut self,
-        place: &place::Place,
-        message: &Planned,
-        at: u64,
-        by: Instant,
-    ) -> Result<Found, StoreError> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LAST_PAUSE);
-            if Instant::now() >= by {
-                self.ask_again();
-                return Err(StoreError::Unknown("no answer from NATS".into()));
-            }
-            let Ok(now) = self.inner.place().await else { continue };
-            if !now.is(place) {
-                return Err(StoreError::Unknown("the stream was made anew".into()));
-            }
-            let log = Log::new(&self.inner, now, &self.channel, Via::Leader);
-            let Ok(next) = log.get(Which::From(at + 1)).await else { continue };
-            return match next {
-                None => Ok(Found::Nothing),
-                Some(next) if next.record == message.record => Ok(Found::At(next.at)),
-                Some(next) if next.after == Some(at) => Ok(Found::Another),
-                // It was there and is gone already, or it never was.
-                Some(_) => Err(StoreError::Unknown("what followed was replaced".into())),
-            };
-        }
-    }
-
-    /// Takes over what was published.
-    fn advance(&mut self, at: u64, message: Planned) -> Sent {
-        let Some(known) = &mut self.known else { return Sent::Yes };
-        let record = message.record;
-        (known.at, known.checked) = (at, Instant::now());
-        match record.kind {
-            Kind::Append => {
-                known.record = Some(record);
-                if let Some(keys) = &mut known.keys {
-                    message.keys.into_iter().for_each(|(key, receipt)| keys.remember(key, receipt, record.stamp));
-                }
-            }
-            Kind::Init => (known.record, known.keys) = (Some(record), None),
-            Kind::Gone => (known.record, known.keys, known.absent) = (None, None, record.cursor()),
-        }
-        self.inner.note_written(&self.channel, known);
-        Sent::Yes
     }
 
     /// Waits a little before the next attempt, or fails when there is no time left or no hope.
@@ -397,23 +283,6 @@ struct Failed {
     of: usize,
 }
 
-/// What follows a message.
-enum Found {
-    /// Ours, there.
-    At(u64),
-    Another,
-    Nothing,
-}
-
-fn too_large_or(fault: Fault, message: &Planned, most: usize) -> StoreError {
-    match fault {
-        Fault::Refused(refusal) if refusal.is_too_large() => {
-            StoreError::TooLarge { bytes: message.body.len() as u64, most: most as u64 }
-        }
-        other => other.harmless(),
-    }
-}
-
 /// Room for the headers in a message.
 const HEADER_BYTES: usize = 1024;
 
@@ -421,5 +290,4 @@ const HEADER_BYTES: usize = 1024;
 /// a stream that was restored to an older state could be mistaken for its later self.
 const TRUSTED: Duration = Duration::from_secs(5);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LAST_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const LAST_PAUSE: Duration = Duration::from_millis(200);
