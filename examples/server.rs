@@ -8,18 +8,23 @@
 //!
 //! Anyone who reaches it may read and write everything: let it listen where only your own programs are.
 
-use std::{error::Error, io, net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
+#[path = "common/store.rs"]
+mod store;
+
+use std::{error::Error, net::SocketAddr, num::NonZeroUsize, process::ExitCode, time::Duration};
 
 use axum::{Json, Router, extract::State, http::Method, routing::get, serve::ListenerExt};
 use lexopt::{Parser, ValueExt};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime};
 use tower_events::{
-    AnyStore, Channels, EventService, FileStore, Hub, HubOptions, MemoryStore, PublishService, Retention,
+    Channels, EventService, Hub, HubOptions, PublishService, Retention,
     request::{EXPOSED_HEADERS, REQUEST_HEADERS},
     sse::SseOptions,
 };
 use tower_http::cors::{Any, CorsLayer};
+
+use self::store::StoreUrl;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -52,12 +57,7 @@ fn run(options: Options) -> Result<(), BoxError> {
 async fn serve(options: Options) -> Result<(), BoxError> {
     let Options { listen, drain, .. } = options;
     let retention = options.retention.clone();
-    let store = match &options.store {
-        Where::Memory => AnyStore::new(MemoryStore::new(retention)),
-        Where::File(path) => {
-            AnyStore::new(FileStore::options().retention(retention).open(path).map_err(io::Error::from)?)
-        }
-    };
+    let store = store::open(&options.store, retention).await?;
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(options.ring_bytes));
     let app = app(&hub, &options);
 
@@ -120,7 +120,7 @@ async fn stop_signal() {
 
 struct Options {
     listen: SocketAddr,
-    store: Where,
+    store: StoreUrl,
     retention: Retention,
     ring_bytes: usize,
     heartbeat: Duration,
@@ -136,12 +136,6 @@ enum Origins {
     Any,
 }
 
-/// Where events are kept.
-enum Where {
-    Memory,
-    File(PathBuf),
-}
-
 impl Options {
     /// `None` when help was asked for.
     fn parse() -> Result<Option<Self>, lexopt::Error> {
@@ -151,7 +145,7 @@ impl Options {
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("listen") => options.listen = arguments.value()?.parse()?,
-                Long("store") => options.store = store(&mut arguments)?,
+                Long("store") => options.store = arguments.value()?.parse()?,
                 Long("retention-events") => options.retention.events = arguments.value()?.parse()?,
                 Long("retention-age") => options.retention.age = seconds(&mut arguments)?,
                 Long("retention-bytes") => options.retention.bytes = arguments.value()?.parse()?,
@@ -176,7 +170,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
-            store: Where::Memory,
+            store: StoreUrl::Memory,
             retention: Retention::default(),
             ring_bytes: 256 << 10,
             heartbeat: Duration::from_secs(15),
@@ -185,15 +179,6 @@ impl Default for Options {
             workers: None,
             origins: Origins::Own,
         }
-    }
-}
-
-fn store(arguments: &mut Parser) -> Result<Where, lexopt::Error> {
-    let url = arguments.value()?.string()?;
-    match url.split_once(':') {
-        Some(("memory", "")) => Ok(Where::Memory),
-        Some(("file", path)) if !path.is_empty() => Ok(Where::File(path.into())),
-        _ => Err(format!("there is no store {url:?}: only `memory:` and `file:PATH`").into()),
     }
 }
 
@@ -207,7 +192,8 @@ const HELP: &str = "\
 An event server: GET /events?channel=, POST /publish?channel=, GET /healthz.
 
   --listen ADDRESS       where to listen; port 0 takes a free one [127.0.0.1:3000]
-  --store URL            where events are kept: memory:, or file:PATH, which several servers may share [memory:]
+  --store URL            where events are kept: memory:, file:PATH, or (with the features of these names)
+                         redis://..., nats://..., postgres://...; several servers may share all but the first [memory:]
   --retention-events N   most events kept per channel [1000]
   --retention-age S      seconds that an event is kept [3600]
   --retention-bytes N    most bytes kept per channel [8388608]

@@ -30,6 +30,10 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `file` | no | `FileStore`: one file that several processes share; needs a C compiler |
+//! | `nats` | no | `NatsStore`: NATS JetStream; needs Rust 1.89 |
+//! | `postgres` | no | `PostgresStore`: PostgreSQL, with an outbox in SQL |
+//! | `redis` | no | `RedisStore`: Redis 7 or newer; needs Rust 1.88 |
+//! | `redis-tls` | no | the same over TLS (`rediss://`) |
 //! | `testing` | no | the conformance suite for stores, a fault-injecting store, helpers for tests |
 //!
 //! Enabling a feature never changes what the others do.
@@ -67,12 +71,15 @@ mod readme {}
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub use self::stores::file::FileStore;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub use self::stores::nats::NatsStore;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use self::stores::postgres::PostgresStore;
-#[cfg(feature = "nats")]
-#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
-pub use self::stores::nats::{NatsOptions, NatsStore};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::stores::redis::RedisStore;
 pub use self::{
     body::Body,
     channel::{Channel, Channels},
@@ -92,7 +99,3 @@ pub use self::{
     store::{AnyStore, Retention, Store, StoreError},
     stores::memory::MemoryStore,
 };
-
-#[cfg(feature = "redis")]
-#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
-pub use self::stores::redis::RedisStore;

@@ -11,10 +11,12 @@
 //! ```
 
 mod db;
+#[path = "../common/store.rs"]
+mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{
     Form, Json, Router,
@@ -28,11 +30,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Mutex};
 use tower_events::{
-    Channel, Event, EventService, FileStore, Hub, InvalidChannel, InvalidEvent, Retention, Store, Subscription,
-    store::Start,
+    Channel, Event, EventService, Hub, InvalidChannel, InvalidEvent, Retention, Store, Subscription, store::Start,
 };
 
-use self::db::{Db, Draft, Message};
+use self::{
+    db::{Db, Draft, Message},
+    store::StoreUrl,
+};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -56,14 +60,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), BoxError> {
-    let Options { listen, database } = options;
+    let Options { listen, database, store } = options;
     let db = Db::open(&database).map_err(|error| format!("cannot open {}: {error}", database.display()))?;
     // Kept by count rather than by age: a quiet chat still shows what was last said.
     let retention = Retention::default().events(HISTORY).age(365 * DAY).key_window(DAY);
     // Several chats on one database share its events too, and are one chat.
-    let store = FileStore::options().retention(retention).open(database.with_extension("events"));
-    let store = store.map_err(io::Error::from)?; // whose text says why, too
-    let chat = Chat::new(store, db)?;
+    let store = store.unwrap_or_else(|| StoreUrl::File(database.with_extension("events")));
+    let chat = Chat::new(store::open(&store, retention).await?, db)?;
     chat.start().await?;
     let hub = chat.hub.clone();
 
@@ -243,18 +246,22 @@ async fn stop_signal() {
 struct Options {
     listen: SocketAddr,
     database: PathBuf,
+    /// Where the events are kept, if not beside the database.
+    store: Option<StoreUrl>,
 }
 
 impl Options {
     /// `None` when help was asked for.
     fn parse() -> Result<Option<Self>, lexopt::Error> {
         use lexopt::prelude::*;
-        let mut options = Self { listen: SocketAddr::from(([127, 0, 0, 1], 3000)), database: "chat.db".into() };
+        let mut options =
+            Self { listen: SocketAddr::from(([127, 0, 0, 1], 3000)), database: "chat.db".into(), store: None };
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("listen") => options.listen = arguments.value()?.parse()?,
                 Long("database") => options.database = arguments.value()?.into(),
+                Long("store") => options.store = Some(arguments.value()?.parse()?),
                 Short('h') | Long("help") => {
                     println!("{HELP}");
                     return Ok(None);
@@ -272,6 +279,8 @@ A chat over Server-Sent Events and long polling.
   --listen ADDRESS   where to listen; port 0 takes a free one [127.0.0.1:3000]
   --database PATH    the SQLite file that keeps the messages; the events are in one beside it, PATH with the
                      extension .events. Chats on one PATH are one chat. [chat.db]
+  --store URL        keeps the events elsewhere: memory:, file:PATH, or (with the features of these names)
+                     redis://..., nats://..., postgres://...
   --help";
 
 /// Messages that a page shows when it is opened.

@@ -1,0 +1,77 @@
+//! Opens the store that a URL names. The examples share it; an application would name its store.
+
+use std::{error::Error, path::PathBuf, str::FromStr};
+
+use tower_events::{AnyStore, FileStore, MemoryStore, Retention};
+
+/// A URL that names a store.
+#[derive(Clone)]
+pub(crate) enum StoreUrl {
+    Memory,
+    File(PathBuf),
+    Redis(String),
+    Nats(String),
+    Postgres(String),
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        match url.split_once(':') {
+            Some(("memory", "")) => Ok(Self::Memory),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            Some(("redis" | "rediss", _)) => Ok(Self::Redis(url.to_owned())),
+            Some(("nats" | "tls", _)) => Ok(Self::Nats(url.to_owned())),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url.to_owned())),
+            _ => Err(format!("there is no store {url:?}")),
+        }
+    }
+}
+
+pub(crate) async fn open(url: &StoreUrl, retention: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+    match url {
+        StoreUrl::Memory => Ok(AnyStore::new(MemoryStore::new(retention))),
+        StoreUrl::File(path) => {
+            let store = FileStore::options().retention(retention).open(path).map_err(std::io::Error::from)?;
+            Ok(AnyStore::new(store))
+        }
+        StoreUrl::Redis(url) => redis(url, retention).await,
+        StoreUrl::Nats(url) => nats(url, retention).await,
+        StoreUrl::Postgres(url) => postgres(url, retention).await,
+    }
+}
+
+#[cfg(feature = "redis")]
+async fn redis(url: &str, retention: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+    let store = tower_events::RedisStore::builder(url).retention(retention).connect().await?;
+    Ok(AnyStore::new(store))
+}
+
+#[cfg(feature = "nats")]
+async fn nats(url: &str, retention: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+    let store = tower_events::NatsStore::options().retention(retention).connect(url).await?;
+    Ok(AnyStore::new(store))
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(url: &str, retention: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+    let store = tower_events::PostgresStore::options(url).retention(retention).connect().await?;
+    store.migrate().await?; // harmless when it was done, also by several at once
+    Ok(AnyStore::new(store))
+}
+
+#[cfg(not(feature = "redis"))]
+async fn redis(_: &str, _: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+    Err("this was built without Redis: add `--features redis`".into())
+}
+
+#[cfg(not(feature = "nats"))]
+async fn nats(_: &str, _: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+    Err("this was built without NATS: add `--features nats`".into())
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn postgres(_: &str, _: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+    Err("this was built without PostgreSQL: add `--features postgres`".into())
+}
