@@ -76,7 +76,7 @@
 //! # When the server is away
 //! Calls wait for it as long as the [patience](RedisBuilder::patience), then fail with [`StoreError::Unavailable`] if
 //! nothing was sent, and with [`StoreError::Unknown`] if an append was sent and no answer came; an append with a key can be
-//! repeated then. Attempts to connect are 50 ms to 2 s apart, with jitter. [`RedisStore::is_connected`] tells.
+//! repeated then. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] tells.
 
 mod backlog;
 mod codec;

@@ -220,7 +220,8 @@ async fn an_older_dump_is_restored() {
     let report = report.await;
     report.print("restore from an older dump, written on past the old head", rounds);
     report.is_honest(&[Ahead, EpochChanged]);
-    assert_eq!(report.resets.len(), rounds);
+    // One that had not read past the dump yet goes on: nothing that it saw was lost.
+    assert!((1..=rounds).contains(&report.resets.len()), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

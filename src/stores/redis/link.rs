@@ -24,12 +24,17 @@ use super::{
 
 /// The connection, if there is one.
 pub(super) struct Link {
+    maker: Arc<Maker>,
+    /// Held while connecting, so that of many who need the connection one makes it.
+    state: Arc<Mutex<State>>,
+}
+
+/// How to connect.
+struct Maker {
     client: Client,
     scripts: Arc<Scripts>,
     /// How long one attempt to connect may take.
     patience: Duration,
-    /// Held while connecting, so that of many who need the connection one makes it.
-    state: Mutex<State>,
     /// Whether it was lost or never came about; a link that nobody needed yet is not down.
     down: Arc<AtomicBool>,
 }
@@ -51,11 +56,11 @@ struct Held {
 
 impl Link {
     pub(super) fn new(client: Client, scripts: Arc<Scripts>, patience: Duration) -> Self {
-        Self { client, scripts, patience, state: Mutex::default(), down: Arc::default() }
+        Self { maker: Arc::new(Maker { client, scripts, patience, down: Arc::default() }), state: Arc::default() }
     }
 
     pub(super) fn is_down(&self) -> bool {
-        self.down.load(Ordering::Relaxed)
+        self.maker.down.load(Ordering::Relaxed)
     }
 
     /// Sends one command, connecting first if need be, and returns its answer; all before `deadline`.
@@ -85,7 +90,7 @@ impl Link {
 
     /// Somebody flushed the scripts. Nothing was done without them, so the call can be made again.
     async fn load_scripts(&self, held: &Held, deadline: Instant) -> Result<(), Failure> {
-        self.all_sent(held, deadline, &self.scripts.load()).await.map(drop)
+        self.all_sent(held, deadline, &self.maker.scripts.load()).await.map(drop)
     }
 
     async fn all_sent(&self, held: &Held, deadline: Instant, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
@@ -107,7 +112,7 @@ impl Link {
         let mut connection = held.connection.clone();
         let answer = match timeout_at(deadline, send(&mut connection)).await {
             Ok(answer) => answer.and_then(Value::extract_error).map_err(Failure::from),
-            Err(_) => Err(Failure::Unanswered(Box::new(Late(self.patience)))),
+            Err(_) => Err(Failure::Unanswered(Box::new(Late(self.maker.patience)))),
         };
         if answer.as_ref().is_err_and(Failure::breaks_connection) {
             self.lost(held);
@@ -117,17 +122,16 @@ impl Link {
 
     fn lost(&self, held: &Held) {
         if !held.dead.swap(true, Ordering::Relaxed) {
-            self.down.store(true, Ordering::Relaxed);
+            self.maker.down.store(true, Ordering::Relaxed);
             tracing::warn!("lost a connection to the Redis server");
         }
     }
 
     /// The connection, made if need be. While attempts fail they are spread out, and callers wait until their deadline.
     async fn held(&self, deadline: Instant) -> Result<Held, Failure> {
+        let late = |_| Failure::Unsent(Box::new(Late(self.maker.patience)));
         loop {
-            let Ok(mut state) = timeout_at(deadline, self.state.lock()).await else {
-                return Err(Failure::Unsent(Box::new(Late(self.patience))));
-            };
+            let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(late)?;
             if let Some(held) = state.current.as_ref().filter(|held| !held.dead.load(Ordering::Relaxed)) {
                 return Ok(held.clone());
             }
@@ -139,12 +143,18 @@ impl Link {
                     drop(state);
                     sleep_until(next).await;
                 }
-                None => self.attempt(&mut state).await,
+                None => {
+                    // A task of its own: an attempt takes its time, whatever the deadline of the caller who needs it first.
+                    let maker = Arc::clone(&self.maker);
+                    let attempt = tokio::spawn(async move { maker.attempt(&mut state).await });
+                    _ = timeout_at(deadline, attempt).await.map_err(late)?;
+                }
             }
         }
     }
+}
 
-    /// One attempt. It is not bound to anyone's deadline, but short; dropping it leaves everything as it was.
+impl Maker {
     async fn attempt(&self, state: &mut State) {
         match tokio::time::timeout(self.patience, self.connect()).await {
             Ok(Ok(held)) => {
@@ -176,10 +186,10 @@ impl Link {
     }
 }
 
-/// How long to wait after so many failed attempts: 50 ms to 2 s, and up to half more or less, so that the nodes of an
+/// How long to wait after so many failed attempts: 50 ms to 1 s, and up to half more or less, so that the nodes of an
 /// application do not come back all at once.
 pub(super) fn pause(failed: u32) -> Duration {
-    let most = Duration::from_millis(50 << failed.min(6)).min(Duration::from_secs(2));
+    let most = Duration::from_millis(50 << failed.min(6)).min(Duration::from_secs(1));
     most.mul_f64(0.5 + fastrand::f64())
 }
 
