@@ -70,7 +70,10 @@ impl Sql {
             &lock,
             SCHEMA,
             include_str!("sql/tables.sql"),
-            include_str!("sql/functions.sql"),
+            include_str!("sql/common.sql"),
+            include_str!("sql/write.sql"),
+            include_str!("sql/read.sql"),
+            include_str!("sql/tidy.sql"),
             include_str!("sql/outbox.sql"),
             &place,
         ]

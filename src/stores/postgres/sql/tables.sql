@@ -1,5 +1,4 @@
--- The tables of one application. Run by `migrate` under an advisory lock, as one transaction with functions.sql and
--- outbox.sql. `$S` stands for the quoted schema.
+-- The tables of one application. Run by `migrate` under an advisory lock, as one transaction with the functions. `$S` stands for the quoted schema.
 
 -- One row: what the whole place shares.
 create table if not exists $S.place (

@@ -1,0 +1,75 @@
+-- Reading. `$S` stands for the quoted schema.
+
+-- One consistent snapshot: STABLE, so every statement in it sees what the caller's sees.
+-- p_start: 0 earliest, 1 latest, 2 after (p_epoch, p_seq, p_tag), 3 time above p_seq, 4 the last p_seq.
+-- Which entries to send for a resume is decided here as `resume::outcome` does; the outcome itself is the caller's.
+create or replace function $S.read_page(
+    p_channel text, p_now bigint, p_age bigint, p_start integer, p_epoch bigint, p_seq bigint, p_tag integer,
+    p_events bigint, p_bytes bigint,
+    out o_place bigint, out o_floor bigint, out o_epoch bigint, out o_seq bigint, out o_tag integer, out o_closed boolean,
+    out o_earliest_seq bigint, out o_earliest_tag integer, out o_dropped_time bigint,
+    out o_from_seq bigint, out o_from_tag integer, out o_at_tag integer, out o_last_match bigint,
+    out o_seqs bigint[], out o_tags integer[], out o_prev_tags integer[], out o_appended bigint[], out o_times bigint[],
+    out o_is_text boolean[], out o_names text[], out o_data bytea[]
+) language plpgsql stable as $$
+declare
+    c $S.channel;
+    young bigint := coalesce(p_now, $S.now_ms()) - p_age;
+    above bigint := case when p_start = 3 then p_seq end;
+begin
+    select epoch, floor into o_place, o_floor from $S.place;
+    select * into c from $S.channel ch where ch.name = p_channel;
+    if not found then
+        return;
+    end if;
+    o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed; o_dropped_time := c.dropped_time;
+    -- What is too old is not read, whether or not it was deleted yet.
+    select e.seq - 1, e.prev_tag into o_earliest_seq, o_earliest_tag from $S.entry e
+    where e.log = c.log and e.seq > c.earliest_seq and e.appended >= young order by e.seq limit 1;
+    if not found then
+        o_earliest_seq := c.seq;
+        o_earliest_tag := c.tag;
+    end if;
+    o_from_seq := o_earliest_seq;
+    o_from_tag := o_earliest_tag;
+    if p_start = 1 then
+        o_from_seq := c.seq;
+        o_from_tag := c.tag;
+    elsif p_start = 2 and p_epoch = c.epoch and p_seq between o_earliest_seq and c.seq then
+        select case p_seq when c.seq then c.tag when o_earliest_seq then o_earliest_tag
+            else (select e.tag from $S.entry e where e.log = c.log and e.seq = p_seq) end into o_at_tag;
+        if o_at_tag = p_tag then
+            o_from_seq := p_seq;
+            o_from_tag := p_tag;
+        end if;
+    elsif p_start = 3 then
+        if o_earliest_seq > c.earliest_seq then
+            select greatest(c.dropped_time, max(e.time)) into o_dropped_time from $S.entry e
+            where e.log = c.log and e.seq > c.earliest_seq and e.seq <= o_earliest_seq;
+        end if;
+        select e.seq - 1, e.prev_tag into o_from_seq, o_from_tag from $S.entry e
+        where e.log = c.log and e.seq > o_earliest_seq and e.time > above order by e.seq limit 1;
+        if not found then
+            o_from_seq := c.seq;
+            o_from_tag := c.tag;
+        end if;
+        select e.seq into o_last_match from $S.entry e
+        where e.log = c.log and e.seq > o_from_seq and e.time > above order by e.seq desc limit 1;
+    elsif p_start = 4 and c.seq - p_seq > o_earliest_seq then
+        o_from_seq := c.seq - p_seq;
+        select case when o_from_seq = c.seq then c.tag
+            else (select e.tag from $S.entry e where e.log = c.log and e.seq = o_from_seq) end into o_from_tag;
+    end if;
+    if p_events > 0 and o_from_seq < c.seq then
+        select array_agg(e.seq), array_agg(e.tag), array_agg(e.prev_tag), array_agg(e.appended), array_agg(e.time),
+            array_agg(e.is_text), array_agg(e.name), array_agg(e.data)
+        into o_seqs, o_tags, o_prev_tags, o_appended, o_times, o_is_text, o_names, o_data
+        from (
+            select d.*, sum(d.size) over (order by d.seq) as total, row_number() over (order by d.seq) as nth from (
+                select * from $S.entry x
+                where x.log = c.log and x.seq > o_from_seq and x.seq <= c.seq and (above is null or x.time > above)
+                order by x.seq limit p_events
+            ) d order by d.seq
+        ) e where e.total <= p_bytes or e.nth = 1;
+    end if;
+end $$;

@@ -1,0 +1,150 @@
+-- Appending and replacing. `$S` stands for the quoted schema.
+
+-- Appends a batch, or with `p_init` replaces the history. The caller draws the tags; `p_prev_tags` are the same, one later.
+-- o_status: 0 done, 1 the expectation does not hold, 2 closed. o_seqs, o_tags and o_times are those of known keys,
+-- o_nth is which of the new entries an event became, or repeats; all four are null when no event has a key.
+create or replace function $S.write_batch(
+    p_channel text, p_now bigint, p_keep bigint[], p_lock_ms integer, p_sync text, p_init bigint,
+    p_expect integer, p_epoch bigint, p_seq bigint, p_tag integer, p_close boolean,
+    p_data bytea[], p_is_text boolean[], p_names text[], p_times bigint[], p_keys text[], p_tags integer[],
+    p_prev_tags integer[], p_sizes integer[], p_bytes bigint,
+    out o_status integer, out o_epoch bigint, out o_seq bigint, out o_tag integer, out o_closed boolean,
+    out o_base_seq bigint, out o_base_tag integer, out o_stamp bigint,
+    out o_seqs bigint[], out o_tags integer[], out o_times bigint[], out o_nth bigint[], out o_fresh boolean[]
+) language plpgsql volatile as $$
+declare
+    c $S.channel;
+    made boolean;
+    n integer := cardinality(p_tags);
+    moment bigint := coalesce(p_now, $S.now_ms());
+    brings boolean := n > 0;
+    old_log bigint;
+begin
+    if p_lock_ms is not null then
+        perform set_config('lock_timeout', p_lock_ms::text, true);
+    end if;
+    if p_sync is not null then
+        perform set_config('synchronous_commit', p_sync, true);
+    end if;
+    o_status := 0;
+    if p_keys is null and p_expect = 0 and not p_close and p_init is null then
+        -- The usual case in one update: nothing to decide.
+        update $S.channel ch set
+            seq = ch.seq + n, tag = p_tags[n], before_tag = ch.tag, bytes = ch.bytes + p_bytes,
+            stamp = greatest(ch.stamp, moment),
+            due = case when ch.seq = ch.earliest_seq then moment + $S.period(p_keep) else ch.due end,
+            trim_at = case when ch.seq = ch.earliest_seq then greatest(ch.stamp, moment) + p_keep[3] + p_keep[3] / 4
+                else ch.trim_at end
+        where ch.name = p_channel and not ch.closed returning * into c;
+    end if;
+    if c.name is not null then
+        o_base_seq := c.seq - n;
+        o_base_tag := c.before_tag;
+    else
+        c := $S.lock_channel(p_channel, moment);
+        made := c.due = -1;
+        if p_keys is not null and p_init is null then
+            select array_agg(f.seq order by i), array_agg(f.tag order by i), array_agg(f.time order by i),
+                array_agg(case when f.seq is null then f.nth end order by i), array_agg(f.fresh order by i),
+                bool_or(f.fresh), count(*) filter (where f.fresh), sum(f.size) filter (where f.fresh)
+            into o_seqs, o_tags, o_times, o_nth, o_fresh, brings, n, p_bytes
+            from (
+                -- Of one key, the first is the new one, and the others say what it became.
+                select j.*, min(j.new_before) over (partition by coalesce(j.key, j.i::text), j.key is null) as nth
+                from (
+                    select m.*, count(*) filter (where m.fresh) over (order by m.i) as new_before
+                    from (
+                        select u.i, u.key, u.size, k.seq, k.tag, k.time, u.key is null
+                            or (k.seq is null and row_number() over (partition by u.key order by u.i) = 1) as fresh
+                        from unnest(p_keys, p_sizes) with ordinality as u(key, size, i)
+                        left join $S.key k on k.log = c.log and k.key = u.key and k.came > greatest(moment, c.stamp) - p_keep[5]
+                    ) m
+                ) j
+            ) f;
+        end if;
+        o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed;
+        o_base_seq := c.seq; o_base_tag := c.tag; o_stamp := c.stamp;
+        if p_init is not null or brings or (p_close and not c.closed) then
+            if (p_expect = 1 and not made)
+                or (p_expect = 2 and (c.epoch, c.seq, c.tag) is distinct from (p_epoch, p_seq, p_tag)) then
+                o_status := 1;
+            elsif p_init is null and brings and c.closed then
+                o_status := 2;
+            end if;
+        else
+            o_status := -1; -- nothing to do, and nothing wrong
+        end if;
+        if o_status <> 0 then
+            o_status := greatest(o_status, 0);
+            if made then
+                delete from $S.channel ch where ch.name = p_channel;
+            end if;
+            return;
+        end if;
+        if p_init is not null then
+            if not made then
+                old_log := c.log;
+                c.log := nextval('$S.log');
+                insert into $S.garbage values (old_log);
+            end if;
+            c.epoch := p_init; c.tag := 0; c.closed := false; c.bytes := 0; c.dropped_time := null;
+            c.earliest_seq := c.seq; c.earliest_tag := 0; c.emptied_at := moment;
+            o_base_tag := 0;
+        end if;
+        if c.seq = c.earliest_seq then
+            c.due := moment + case when brings then $S.period(p_keep) else p_keep[4] end;
+            c.trim_at := greatest(c.stamp, moment) + p_keep[3] + p_keep[3] / 4;
+        end if;
+        c.stamp := greatest(c.stamp, moment);
+        c.seq := c.seq + n;
+        c.bytes := c.bytes + coalesce(p_bytes, 0);
+        c.closed := c.closed or p_close;
+        if o_fresh is null then
+            c.tag := coalesce(p_tags[n], c.tag);
+        elsif brings then
+            select u.tag into c.tag from unnest(p_tags, o_fresh) with ordinality as u(tag, fresh, i)
+            where u.fresh order by u.i desc limit 1;
+        end if;
+        update $S.channel ch set log = c.log, epoch = c.epoch, seq = c.seq, tag = c.tag, before_tag = o_base_tag,
+            closed = c.closed, earliest_seq = c.earliest_seq, earliest_tag = c.earliest_tag,
+            dropped_time = c.dropped_time, bytes = c.bytes, stamp = c.stamp, trim_at = c.trim_at,
+            emptied_at = c.emptied_at, due = c.due
+        where ch.name = p_channel;
+    end if;
+
+    if o_fresh is null and n = 1 then
+        insert into $S.entry values (c.log, c.seq, p_tags[1], o_base_tag, p_sizes[1], c.stamp,
+            coalesce(p_times[1], c.stamp), p_is_text[1], p_names[1], p_data[1]);
+    elsif o_fresh is null and n > 0 then
+        insert into $S.entry
+        select c.log, o_base_seq + u.i, u.tag, coalesce(u.prev_tag, o_base_tag), u.size, c.stamp,
+            coalesce(u.time, c.stamp), u.is_text, u.name, u.data
+        from unnest(p_tags, p_prev_tags, p_sizes, p_times, p_is_text, p_names, p_data)
+            with ordinality as u(tag, prev_tag, size, time, is_text, name, data, i);
+    elsif n > 0 then
+        insert into $S.entry
+        select c.log, o_base_seq + row_number() over (order by u.i), u.tag,
+            lag(u.tag, 1, o_base_tag) over (order by u.i), u.size, c.stamp,
+            coalesce(u.time, c.stamp), u.is_text, u.name, u.data
+        from unnest(p_tags, o_fresh, p_sizes, p_times, p_is_text, p_names, p_data)
+            with ordinality as u(tag, fresh, size, time, is_text, name, data, i)
+        where u.fresh;
+        insert into $S.key
+        select c.log, u.key, o_base_seq + u.nth, u.tag, coalesce(u.time, c.stamp), c.stamp
+        from unnest(p_keys, o_fresh, o_nth, p_tags, p_times) as u(key, fresh, nth, tag, time)
+        where u.fresh and u.key is not null
+        on conflict (log, key) do update set
+            seq = excluded.seq, tag = excluded.tag, time = excluded.time, came = excluded.came;
+    end if;
+
+    o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed; o_stamp := c.stamp;
+    -- A quarter above the limits, so that many entries go at once and most appends delete nothing.
+    if c.seq - c.earliest_seq > p_keep[1] + p_keep[1] / 4
+        or (c.bytes > p_keep[2] + p_keep[2] / 4 and c.seq - c.earliest_seq > 1)
+        or (c.stamp > c.trim_at and c.seq > c.earliest_seq) then
+        perform $S.trim(c, p_keep, c.stamp, 1000 + 2 * n);
+    end if;
+    if old_log is not null then
+        perform $S.reap(old_log, 1000);
+    end if;
+end $$;
