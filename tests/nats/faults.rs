@@ -47,7 +47,7 @@ async fn two_nodes_publish_while_a_third_resumes() {
     for binary in servers() {
         let server = Server::start(&binary);
         let load = load(&server.url()).await;
-        load.more(if is_long() { 50_000 } else { 1_000 }).await;
+        load.more(if is_long() { 20_000 } else { 1_000 }).await;
         let report = load.end().await;
         report.show(&named("none, two nodes at full speed", &binary), 1);
         assert!(report.is_perfect(), "{report:?}");
@@ -128,6 +128,7 @@ async fn connections_that_are_cut_lose_nothing() {
         let report = load.end().await;
         report.show(&named("connections cut", &binary), repetitions.max(5));
         assert!(report.is_perfect(), "{report:?}");
+        assert!(report.longest < Duration::from_secs(4), "a call has 2 s: {report:?}");
     }
 }
 
@@ -147,6 +148,7 @@ async fn connections_that_are_half_open_are_given_up() {
         let report = load.end().await;
         report.show(&named("half-open connections", &binary), repetitions);
         assert!(report.is_perfect(), "{report:?}");
+        assert!(report.longest < Duration::from_secs(4), "a call has 2 s: {report:?}");
     }
 }
 

@@ -92,9 +92,14 @@ impl Load {
 
     /// Waits until so many more appends were acknowledged.
     pub async fn more(&self, count: u64) {
-        let (until, deadline) = (self.acknowledged.load(Ordering::SeqCst) + count, Instant::now() + LONGEST);
-        while self.acknowledged.load(Ordering::SeqCst) < until {
-            assert!(Instant::now() < deadline, "no progress within {LONGEST:?}");
+        let (mut last, mut moved) = (self.acknowledged.load(Ordering::SeqCst), Instant::now());
+        let until = last + count;
+        while last < until {
+            let now = self.acknowledged.load(Ordering::SeqCst);
+            if now > last {
+                (last, moved) = (now, Instant::now());
+            }
+            assert!(moved.elapsed() < LONGEST, "no progress within {LONGEST:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -130,9 +135,10 @@ async fn publish(
     acknowledged: Arc<AtomicU64>,
 ) -> Published {
     let mut published = Published::default();
-    let mut n = 0;
+    // Keys of another load on the same channel are still remembered.
+    let (load, mut n) = (fastrand::u32(..), 0);
     while !stop.load(Ordering::SeqCst) {
-        let text = format!("{who}/{n}");
+        let text = format!("{load:08x}/{who}/{n}");
         let event = Event::text(&text).keyed(&text).expect("a key");
         let begun = Instant::now();
         let done = store.append(&channel, Append::new([event])).await;

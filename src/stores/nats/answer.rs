@@ -36,6 +36,16 @@ impl Raw {
         }))
     }
 
+    /// What was pulled from a consumer; none at the end.
+    pub(super) fn pulled(message: async_nats::Message) -> Result<Option<Self>, Fault> {
+        if message.status.is_some() {
+            return Ok(None);
+        }
+        let place = message.reply.as_deref().and_then(position).map(|(at, _)| at);
+        let at = place.ok_or(Fault::Unreadable("a consumer's message"))?;
+        Ok(Some(Self::delivered(&message, at)))
+    }
+
     /// What a consumer delivered, with its place.
     pub(super) fn delivered(message: &async_nats::Message, at: u64) -> Self {
         let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
@@ -88,6 +98,12 @@ pub(super) struct Ack {
     pub(super) seq: Option<u64>,
 }
 
+/// A consumer that was made.
+#[derive(Deserialize)]
+pub(super) struct Made {
+    pub(super) name: String,
+}
+
 #[derive(Deserialize)]
 pub(super) struct Got {
     pub(super) message: Stored,
@@ -120,5 +136,30 @@ impl Stored {
     }
 }
 
+/// Where in the stream a message is, and its number at the consumer: from
+/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<place>.<number>.<time>.<pending>`, or that with a domain and an account after
+/// `ACK` and a token at the end.
+pub(super) fn position(reply: &str) -> Option<(u64, u64)> {
+    let words: Vec<_> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
+    let skipped = if words.len() > 7 { 2 } else { 0 };
+    let word = |nth: usize| words.get(skipped + nth)?.parse().ok();
+    Some((word(3)?, word(4)?))
+}
+
 /// Besides being the condition, it stays with the message and names the one before it.
 pub(super) const AFTER: &str = "Nats-Expected-Last-Subject-Sequence";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_read_from_both_forms_of_the_reply() {
+        assert_eq!(position("$JS.ACK.ev.c.1.57.3.1700.0"), Some((57, 3)));
+        assert_eq!(position("$JS.ACK.hub.abc.ev.c.1.57.3.1700.0.rnd"), Some((57, 3)));
+        assert_eq!(position("$JS.ACK.hub.abc.ev.c.1.57.3.1700.0"), Some((57, 3)));
+        for bad in ["", "$JS.ACK", "$JS.ACK.ev.c.1.x.3.1700.0", "_INBOX.a"] {
+            assert_eq!(position(bad), None, "{bad}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
-    answer::{AFTER, Ack, Failed, Got, Info, Raw},
+    answer::{AFTER, Ack, Failed, Got, Info, Made, Raw},
     fault::{Fault, corrupt},
     link::Link,
     options::Settings,
@@ -170,35 +170,49 @@ impl Place {
         most: Most,
         patience: Duration,
     ) -> Result<Vec<Raw>, Fault> {
-        if !self.batches || most.messages <= 1 {
+        if most.messages <= 1 {
             let one = self.raw(link, subject, Which::From(from), Via::Any, patience).await?;
             return Ok(one.into_iter().collect());
         }
-        let mut body = json!({"seq": from.max(1), "next_by_subj": subject, "batch": most.messages});
-        if let Some(body) = body.as_object_mut() {
-            body.insert("max_bytes".into(), most.bytes.max(1).into());
+        if !self.batches {
+            return self.pull(link, subject, from, most, patience).await;
         }
-        let (inbox, mut answers) = link.inbox().await?;
+        let body =
+            json!({"seq": from.max(1), "next_by_subj": subject, "batch": most.messages, "max_bytes": most.bytes});
+        let (inbox, answers) = link.inbox().await?;
         link.ask(format!("$JS.API.DIRECT.GET.{}", self.stream), inbox, body.to_string().into()).await?;
-        let mut several = Vec::new();
-        while several.len() < most.messages {
-            let next = std::future::poll_fn(|cx| futures_core::Stream::poll_next(std::pin::Pin::new(&mut answers), cx));
-            let answer = tokio::select! {
-                answer = timeout(patience, next) => answer,
-                () = link.broken() => return Err(Fault::NoAnswer("the connection broke".into())),
-            };
-            match answer {
-                Ok(Some(answer)) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
-                    return Err(Fault::Nobody);
-                }
-                Ok(Some(answer)) => match Raw::direct(answer)? {
-                    Some(raw) => several.push(raw),
-                    None => break,
-                },
-                Ok(None) | Err(_) => return Err(Fault::NoAnswer("a batch did not end".into())),
-            }
-        }
-        Ok(several)
+        collect(link, answers, most, patience, Raw::direct).await
+    }
+
+    /// As [`Place::several`] for servers that cannot answer with a batch: by a consumer that is used once.
+    async fn pull(
+        &self,
+        link: &Link,
+        subject: &str,
+        from: u64,
+        most: Most,
+        patience: Duration,
+    ) -> Result<Vec<Raw>, Fault> {
+        let config = json!({
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": from.max(1),
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "filter_subject": subject,
+            "inactive_threshold": nanos(patience * 2),
+            "mem_storage": true,
+            "num_replicas": 1,
+        });
+        let body = json!({"stream_name": self.stream, "config": config});
+        let made: Made = call(link, &format!("CONSUMER.CREATE.{}", self.stream), &body, patience).await?;
+        let (inbox, answers) = link.inbox().await?;
+        let body = json!({"batch": most.messages, "max_bytes": most.bytes, "no_wait": true});
+        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, made.name);
+        link.ask(next, inbox, body.to_string().into()).await?;
+        let several = collect(link, answers, most, patience, Raw::pulled).await;
+        // Without waiting: it ends by itself soon.
+        link.send(format!("$JS.API.CONSUMER.DELETE.{}.{}", self.stream, made.name).into()).await;
+        several
     }
 
     /// Drops the subject's messages below this place in the stream.
@@ -246,6 +260,35 @@ impl Place {
         let body = json!({"stream_name": self.stream, "config": config});
         call::<Value>(link, &format!("CONSUMER.CREATE.{}", self.stream), &body, patience).await.map(drop)
     }
+}
+
+/// Takes answers until there are enough, or one is the end.
+async fn collect(
+    link: &Link,
+    mut answers: async_nats::Subscriber,
+    most: Most,
+    patience: Duration,
+    read: impl Fn(async_nats::Message) -> Result<Option<Raw>, Fault>,
+) -> Result<Vec<Raw>, Fault> {
+    let mut several = Vec::new();
+    while several.len() < most.messages {
+        let next = std::future::poll_fn(|cx| futures_core::Stream::poll_next(std::pin::Pin::new(&mut answers), cx));
+        let answer = tokio::select! {
+            answer = timeout(patience, next) => answer,
+            () = link.broken() => return Err(Fault::NoAnswer("the connection broke".into())),
+        };
+        match answer {
+            Ok(Some(answer)) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
+                return Err(Fault::Nobody);
+            }
+            Ok(Some(answer)) => match read(answer)? {
+                Some(raw) => several.push(raw),
+                None => break,
+            },
+            Ok(None) | Err(_) => return Err(Fault::NoAnswer("a batch did not end".into())),
+        }
+    }
+    Ok(several)
 }
 
 /// The size of a batch.

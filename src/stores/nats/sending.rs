@@ -11,7 +11,7 @@ use super::{
     place::{self, Via, Which},
     plan::Planned,
     record::{self, Kind},
-    writing::{LAST_PAUSE, Writer},
+    writing::{LAST_PAUSE, Writer, in_time},
 };
 use crate::store::StoreError;
 
@@ -94,12 +94,12 @@ impl Writer {
                 self.ask_again();
                 return Err(StoreError::Unknown("no answer from NATS".into()));
             }
-            let Ok(now) = self.inner.place().await else { continue };
+            let Ok(now) = in_time(by, self.inner.place()).await else { continue };
             if !now.is(place) {
                 return Err(StoreError::Unknown("the stream was made anew".into()));
             }
             let log = Log::new(&self.inner, now, &self.channel, Via::Leader);
-            let Ok(next) = log.get(Which::From(at + 1)).await else { continue };
+            let Ok(next) = in_time(by, log.get(Which::From(at + 1))).await else { continue };
             return match next {
                 None => Ok(Found::Nothing),
                 Some(next) if next.record == message.record => Ok(Found::At(next.at)),

@@ -40,33 +40,59 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Asks the leader. What `old` knew of keys is kept when it can be brought up to date.
-    pub(super) async fn learn(inner: &Inner, channel: &Channel, old: Option<Self>) -> Result<Self, StoreError> {
+    /// Asks the leader, and brings `known` up to date. What is known already stays when that fails in the middle.
+    pub(super) async fn learn(inner: &Inner, channel: &Channel, known: &mut Option<Self>) -> Result<(), StoreError> {
         let changes = inner.link.changes();
         let place = inner.place().await?;
         let log = Log::new(inner, Arc::clone(&place), channel, Via::Leader);
         let seen = inner.queues.seen(channel);
         let last = log.get(Which::Last).await?;
-        let epoch = epoch_of(place.epoch, channel);
         let at = last.as_ref().map_or(0, |last| last.at);
         inner.queues.lower_seen(channel, seen, at);
         let record = last.as_ref().map(|last| last.record).filter(|record| record.kind != Kind::Gone);
-        let floor = match (&last, record) {
-            (_, Some(_)) => 0,
-            (gone, None) => {
+        let floor = match record {
+            Some(_) => 0,
+            None => {
                 let (floor, _) = inner.floor(&place, Via::Leader).await?;
-                floor.max(gone.as_ref().map_or(0, |gone| gone.record.base))
+                floor.max(last.as_ref().map_or(0, |gone| gone.record.base))
             }
         };
-        let old = old.filter(|old| old.place.is(&place));
-        let trimmed = old.as_ref().map_or((0, 0), |old| old.trimmed);
-        let keys = match old.and_then(|old| Some((old.at, old.keys?))) {
-            Some((seen, keys)) if seen == at => Some(keys),
-            Some((seen, keys)) if record.is_some() => catch_up(&log, keys, seen, at).await?,
-            _ => None,
-        };
-        let absent = Cursor { epoch, seq: floor, tag: 0 };
-        Ok(Self { place, at, record, absent, keys, changes, checked: Instant::now(), trimmed })
+        *known = known.take().filter(|known| known.place.is(&place));
+        if let Some(known) = known {
+            known.catch_up(&log, last.as_ref()).await?;
+        }
+        let (keys, trimmed) = known.take().map_or((None, (0, 0)), |known| (known.keys, known.trimmed));
+        let absent = Cursor { epoch: epoch_of(place.epoch, channel), seq: floor, tag: 0 };
+        *known = Some(Self { place, at, record, absent, keys, changes, checked: Instant::now(), trimmed });
+        Ok(())
+    }
+
+    /// Adds the keys of the messages up to the last, one after the other; forgets all keys when they do not follow.
+    async fn catch_up(&mut self, log: &Log<'_>, last: Option<&Message>) -> Result<(), StoreError> {
+        let to = last.map_or(0, |last| last.at);
+        if last.is_none_or(|last| last.record.kind == Kind::Gone) || to < self.at {
+            self.keys = None;
+        }
+        while let Some(keys) = self.keys.as_mut().filter(|_| self.at < to) {
+            // Mostly there is one, and it is at hand.
+            let several = match last.filter(|last| last.after == Some(self.at)) {
+                Some(last) => vec![last.clone()],
+                None => log.several(self.at + 1, BATCH).await?,
+            };
+            let (before, mut follows) = (self.at, true);
+            for message in several {
+                follows &= message.after == Some(self.at) && message.record.kind == Kind::Append;
+                if !follows {
+                    break;
+                }
+                message.keys()?.into_iter().for_each(|(key, of)| keys.remember(key, of, message.record.stamp));
+                (self.at, self.record) = (message.at, Some(message.record));
+            }
+            if !follows || self.at == before {
+                self.keys = None;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn head(&self) -> Head {
@@ -84,59 +110,36 @@ impl Known {
         let now = self.now(inner);
         let since = now.saturating_sub(keep.key_window);
         if self.keys.is_none() {
-            self.keys = Some(match self.record.filter(|record| keep.holds_key(record.keyed, now)) {
-                Some(record) => read_keys(inner, self, channel, record, since).await?,
-                None => Keys::default(),
-            });
+            match self.record.filter(|record| keep.holds_key(record.keyed, now)) {
+                Some(_) => self.read_keys(inner, channel, since).await?,
+                None => self.keys = Some(Keys::default()),
+            }
         }
         if let Some(keys) = &mut self.keys {
             keys.expire(since);
         }
         Ok(())
     }
-}
 
-/// Adds the keys of the messages after `seen` up to `at`, or gives up when they do not follow.
-async fn catch_up(log: &Log<'_>, mut keys: Keys, seen: u64, at: u64) -> Result<Option<Keys>, StoreError> {
-    let mut after = seen;
-    while after < at {
-        let several = log.several(after + 1, BATCH).await?;
-        if several.is_empty() {
-            return Ok(None);
+    /// Reads the keys up to the newest message that there is now.
+    async fn read_keys(&mut self, inner: &Inner, channel: &Channel, since: u64) -> Result<(), StoreError> {
+        let log = Log::new(inner, Arc::clone(&self.place), channel, Via::Leader);
+        let last = log.get(Which::Last).await?.filter(|last| last.record.kind != Kind::Gone);
+        let last = last.ok_or_else(|| unavailable("the channel went while its keys were read"))?;
+        let judge = |record: &Record| if record.stamp >= since { Order::Late } else { Order::Early };
+        let mut found = Vec::new();
+        if let Some(first) = log.first(&last, Side::Newest, judge).await? {
+            found.extend(keys_between(&log, first, &last).await?);
         }
-        for message in several {
-            if message.after != Some(after) || message.record.kind != Kind::Append {
-                return Ok(None);
-            }
-            after = message.at;
-            message.keys()?.into_iter().for_each(|(key, receipt)| keys.remember(key, receipt, message.record.stamp));
-        }
+        // After the messages: what is trimmed meanwhile was copied there before.
+        found.extend(outliving(inner, &self.place, channel, last.record).await?);
+        found.retain(|(_, _, stamp)| *stamp >= since);
+        found.sort_by_key(|(_, _, stamp)| *stamp);
+        let mut keys = Keys::default();
+        found.into_iter().for_each(|(key, receipt, stamp)| keys.remember(key, receipt, stamp));
+        (self.at, self.record, self.keys) = (last.at, Some(last.record), Some(keys));
+        Ok(())
     }
-    Ok(Some(keys))
-}
-
-async fn read_keys(
-    inner: &Inner,
-    known: &Known,
-    channel: &Channel,
-    head: Record,
-    since: u64,
-) -> Result<Keys, StoreError> {
-    let log = Log::new(inner, Arc::clone(&known.place), channel, Via::Leader);
-    let moved = || unavailable("the channel changed while its keys were read");
-    let last = log.get(Which::Last).await?.filter(|last| last.at == known.at).ok_or_else(moved)?;
-    let judge = |record: &Record| if record.stamp >= since { Order::Late } else { Order::Early };
-    let mut found = Vec::new();
-    if let Some(first) = log.first(&last, Side::Newest, judge).await? {
-        found.extend(keys_between(&log, first, &last).await?);
-    }
-    // After the messages: what is trimmed meanwhile was copied there before.
-    found.extend(outliving(inner, &known.place, channel, head).await?);
-    found.retain(|(_, _, stamp)| *stamp >= since);
-    found.sort_by_key(|(_, _, stamp)| *stamp);
-    let mut keys = Keys::default();
-    found.into_iter().for_each(|(key, receipt, stamp)| keys.remember(key, receipt, stamp));
-    Ok(keys)
 }
 
 /// The keys of all messages from the first to the last.

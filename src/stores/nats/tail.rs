@@ -12,7 +12,14 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures_core::Stream;
 use tokio::time::{sleep, timeout};
 
-use super::{Inner, answer::Raw, fault::Fault, link::jittered, place::Place, record::Kind};
+use super::{
+    Inner,
+    answer::{Raw, position},
+    fault::Fault,
+    link::jittered,
+    place::Place,
+    record::Kind,
+};
 use crate::store::Change;
 
 /// Runs as long as someone watches.
@@ -108,16 +115,6 @@ fn hint(inner: &Inner, place: &Place, message: &Message, at: u64) {
     }
 }
 
-/// Where in the stream a message is, and its number at the consumer: from
-/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<place>.<number>.<time>.<pending>`, or that with a domain and an account after
-/// `ACK` and a token at the end.
-fn position(reply: &str) -> Option<(u64, u64)> {
-    let words: Vec<_> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
-    let skipped = if words.len() > 7 { 2 } else { 0 };
-    let word = |nth: usize| words.get(skipped + nth)?.parse().ok();
-    Some((word(3)?, word(4)?))
-}
-
 async fn next(messages: &mut Subscriber) -> Option<Message> {
     poll_fn(|cx| Pin::new(&mut *messages).poll_next(cx)).await
 }
@@ -127,18 +124,3 @@ const BEAT: Duration = Duration::from_secs(2);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn positions_are_read_from_both_forms_of_the_reply() {
-        assert_eq!(position("$JS.ACK.ev.c.1.57.3.1700.0"), Some((57, 3)));
-        assert_eq!(position("$JS.ACK.hub.abc.ev.c.1.57.3.1700.0.rnd"), Some((57, 3)));
-        assert_eq!(position("$JS.ACK.hub.abc.ev.c.1.57.3.1700.0"), Some((57, 3)));
-        for bad in ["", "$JS.ACK", "$JS.ACK.ev.c.1.x.3.1700.0", "_INBOX.a"] {
-            assert_eq!(position(bad), None, "{bad}");
-        }
-    }
-}

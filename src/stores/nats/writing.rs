@@ -120,7 +120,7 @@ impl Writer {
         let (inner, channel) = (Arc::clone(&self.inner), self.channel.clone());
         let Some(known) = &mut self.known else { return Ok(None) };
         if appends.iter().any(|append| append.events.iter().any(|event| event.key().is_some())) {
-            if let Err(error) = known.load_keys(&inner, &channel).await {
+            if let Err(error) = in_time(by, known.load_keys(&inner, &channel)).await {
                 // What was known may just have been old.
                 let was_proven = std::mem::take(&mut self.is_proven);
                 self.ask_again();
@@ -204,7 +204,7 @@ impl Writer {
         if removal == Removal::WhenForgotten && !self.inner.settings.keep.is_forgotten(&record, now) {
             return Ok(Sent::Yes);
         }
-        let floor = self.inner.raise_floor(&known.place, record.end()).await?;
+        let floor = in_time(by, self.inner.raise_floor(&known.place, record.end())).await?;
         let start = Cursor { epoch: epoch_of(known.place.epoch, &self.channel), seq: floor, tag: 0 };
         let record = Record::new(Kind::Gone, start, now);
         self.publish(Planned { record, body: bytes::Bytes::new(), keys: Vec::new() }, by).await
@@ -235,9 +235,7 @@ impl Writer {
         if is_fresh {
             return Ok(());
         }
-        let learn = Known::learn(&inner, &self.channel, self.known.take());
-        self.known =
-            Some(tokio::time::timeout_at(by, learn).await.unwrap_or_else(|_| Err(unavailable("no answer in time")))?);
+        in_time(by, Known::learn(&inner, &self.channel, &mut self.known)).await?;
         self.is_proven = true;
         Ok(())
     }
@@ -281,6 +279,11 @@ impl Waiting {
 struct Failed {
     error: StoreError,
     of: usize,
+}
+
+/// What changes nothing, given up when its time is over.
+pub(super) async fn in_time<T>(by: Instant, ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout_at(by, ask).await.unwrap_or_else(|_| Err(unavailable("no answer in time")))
 }
 
 /// Room for the headers in a message.
