@@ -80,6 +80,8 @@ impl Load {
             store
         };
         let reader = open(reader).await;
+        // Before the first write: whatever is acknowledged has to be seen.
+        let start = reader.heads(&[a()]).await.unwrap()[0].cursor;
         let [stop, written] = [(), ()].map(|()| Arc::new(AtomicBool::new(false)));
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let mut tasks = JoinSet::new();
@@ -96,7 +98,6 @@ impl Load {
                 ));
             }
         }
-        let start = reader.heads(&[a()]).await.unwrap()[0].cursor;
         let reading = tokio::spawn(read_along(reader.clone(), start, Arc::clone(&written)));
         Self { reader, stop, written, ledger, writers: tasks, reading }
     }
