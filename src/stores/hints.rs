@@ -39,6 +39,12 @@ impl Backlog {
         Self(Mutex::new(Pending { hints: Hints::Resync, waker: None }))
     }
 
+    /// Begins empty: the store adds the first [`Change::Resync`] once it hears of changes.
+    #[cfg(feature = "redis")]
+    pub(super) fn unarmed() -> Self {
+        Self(Mutex::new(Pending { hints: Hints::Each(VecDeque::new(), 0), waker: None }))
+    }
+
     /// Adds a change; the caller wakes whom it is given once its own locks are gone.
     #[must_use]
     pub(super) fn add(&self, change: Change) -> Option<Waker> {
@@ -66,6 +72,8 @@ impl Backlog {
 impl Pending {
     fn add(&mut self, change: Change) {
         match &mut self.hints {
+            // A gap says all that came before it, and must not be lost among heads.
+            hints if matches!(change, Change::Resync) => *hints = Hints::Resync,
             Hints::Each(changes, bytes) => {
                 *bytes += weight(&change);
                 changes.push_back(change);
@@ -152,5 +160,15 @@ mod tests {
         (1..=5000).for_each(|n| pending.add(entries(&n.to_string(), 1, "")));
         let taken = pending.take();
         assert!(matches!(taken.iter().collect::<Vec<_>>()[..], [Change::Resync]));
+    }
+
+    #[test]
+    fn a_gap_is_never_lost() {
+        let mut pending = pending();
+        let large = "x".repeat(1 << 20);
+        (1..=5).for_each(|seq| pending.add(entries("a", seq, &large)));
+        pending.add(Change::Resync);
+        pending.add(entries("a", 6, ""));
+        assert!(matches!(pending.take().make_contiguous(), [Change::Resync]));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -16,8 +16,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{backlog::Backlog, codec, link, shared::Shared};
-use crate::store::Change;
+use super::{codec, link, shared::Shared};
+use crate::{store::Change, stores::hints::Backlog};
 
 /// Where a store keeps its reader while anyone watches.
 #[derive(Default)]
@@ -85,11 +85,12 @@ impl Bells {
     }
 
     fn register(&self) -> Arc<Backlog> {
-        let backlog = Arc::new(Backlog::default());
+        let backlog = Arc::new(Backlog::unarmed());
         let mut told = self.lock();
         told.backlogs.push(Arc::clone(&backlog));
         if told.armed {
-            backlog.add(Change::Resync);
+            // Nobody waits for it yet.
+            _ = backlog.add(Change::Resync);
         }
         backlog
     }
@@ -98,18 +99,19 @@ impl Bells {
         self.lock().backlogs.retain(|other| !Arc::ptr_eq(other, backlog));
     }
 
+    /// Tells everyone, and wakes them outside the lock, for that runs foreign code.
     fn tell(&self, changes: Vec<Change>) {
         let backlogs = self.lock().backlogs.clone();
-        for change in changes {
-            backlogs.iter().for_each(|backlog| backlog.add(change.clone()));
+        for backlog in backlogs {
+            let wakers = changes.iter().filter_map(|change| backlog.add(change.clone()));
+            wakers.for_each(Waker::wake);
         }
     }
 
     /// Hints come from now on, and everyone has to look at everything once.
     fn arm(&self) {
-        let mut told = self.lock();
-        told.armed = true;
-        told.backlogs.iter().for_each(|backlog| backlog.add(Change::Resync));
+        self.lock().armed = true;
+        self.tell(vec![Change::Resync]);
     }
 }
 
@@ -187,12 +189,9 @@ impl Stream for Changes {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
         if self.taken.is_empty() {
             self.reader.ensure_running();
-            match self.backlog.poll_take(cx) {
-                Poll::Ready(taken) => self.taken = taken,
-                Poll::Pending => return Poll::Pending,
-            }
+            self.taken = self.backlog.take(cx);
         }
-        Poll::Ready(self.taken.pop_front())
+        self.taken.pop_front().map_or(Poll::Pending, |change| Poll::Ready(Some(change)))
     }
 }
 
