@@ -193,7 +193,7 @@ const MOST_HEADS: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cursor, event::Data};
+    use crate::{cursor::Cursor, event::Data};
 
     fn entries(channel: &str, seq: u64, text: &str) -> Change {
         Change::Entries(vec![Entry {

@@ -160,8 +160,8 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 mod tests {
     use super::*;
 
-    fn head(seq: u64, closed: bool) -> Head {
-        Head { cursor: Cursor { epoch: 7, seq, tag: 9 }, closed }
+    fn head(seq: u64) -> Head {
+        Head { cursor: Cursor { epoch: 7, seq, tag: 9 }, closed: false }
     }
 
     fn named(name: &str) -> Channel {
@@ -175,9 +175,9 @@ mod tests {
     #[test]
     fn what_is_said_is_understood() {
         let other = Notifier::new();
-        let heads = vec![(named("a!b.c"), head(3, false))];
+        let heads = vec![(named("a!b.c"), head(3))];
         assert_eq!(other.understand(&sent(heads.clone()).concat()), Heard::Heads(heads));
-        let closed = vec![(named("чат 😀"), head(u64::MAX, true))];
+        let closed = vec![(named("чат 😀"), Head { closed: true, ..head(u64::MAX) })];
         assert_eq!(other.understand(&sent(closed.clone()).concat()), Heard::Heads(closed));
         assert_eq!(other.understand("node\n?"), Heard::Heads(vec![]));
         assert_eq!(other.understand(&format!("{}\n?", other.node)), Heard::Own);
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn payloads_stay_below_the_limit_of_the_server() {
-        let longest = |n: usize| (named(&format!("{n:0255}")), head(1, false));
+        let longest = |n: usize| (named(&format!("{n:0255}")), head(1));
         let few = sent((0..300).map(longest).collect());
         assert!(few.len() > 1 && few.iter().all(|payload| payload.len() < 8_000), "{}", few.len());
         let heads: usize = few.iter().map(|payload| payload.lines().count() - 1).sum();
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn too_many_heads_become_one_word() {
         let notifier = Notifier::new();
-        (0..10_000).for_each(|n| notifier.note(&named(&n.to_string()), head(1, false)));
+        (0..10_000).for_each(|n| notifier.note(&named(&n.to_string()), head(1)));
         let pending = std::mem::take(&mut *notifier.lock());
         assert!(pending.resync && pending.heads.is_empty());
     }

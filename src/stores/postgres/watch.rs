@@ -212,7 +212,7 @@ const MOST_HEADS: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cursor, event::Data};
+    use crate::{cursor::Cursor, event::Data};
 
     fn pending() -> Pending {
         Pending { hints: Hints::Each(VecDeque::new(), 0), waker: None }
