@@ -59,7 +59,7 @@ impl Raw {
     }
 }
 
-/// What [`info`] and the making of a stream answer.
+/// What `info` and the making of a stream answer.
 #[derive(Debug, Deserialize)]
 pub(super) struct Info {
     pub(super) config: Config,
