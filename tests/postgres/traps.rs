@@ -271,7 +271,7 @@ async fn retention_leaves_no_bloat() {
     store.migrate().await.unwrap();
     let client = client(server).await;
     let mut sizes = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..6 {
         for _ in 0..100 {
             store.append(&a(), Append::new((0..20).map(|_| Event::text("x".repeat(200))))).await.unwrap();
         }
@@ -285,7 +285,8 @@ async fn retention_leaves_no_bloat() {
     }
     let kept = client.query_one(&format!("select count(*) from {schema}.entry"), &[]).await.unwrap().get::<_, i64>(0);
     assert!((200..=400).contains(&kept), "{kept} entries kept");
-    assert!(sizes[3] <= sizes[1] * 5 / 4, "sizes {sizes:?}");
+    // Each round writes about 800 kB.
+    assert!(sizes[5] <= 2 * sizes[0].max(sizes[1]), "sizes {sizes:?}");
     until("the statistics are there", async || {
         let updates =
             "select n_tup_upd, n_tup_hot_upd from pg_stat_all_tables where schemaname = $1 and relname = 'channel'";

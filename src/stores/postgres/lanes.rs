@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use deadpool_postgres::{Object, Pool, PoolError};
@@ -16,7 +16,8 @@ impl Lanes {
     /// A connection of the writer's own, or one to share when the pool has none left.
     pub(super) async fn take(&self, pool: &Pool) -> Result<Arc<Lane>, PoolError> {
         let status = pool.status();
-        if status.available == 0 && status.size >= status.max_size {
+        // Nobody shares while somebody waits, or a connection that is shared again and again would never come to them.
+        if status.available == 0 && status.waiting == 0 && status.size >= status.max_size {
             if let Some(lane) = self.join() {
                 return Ok(lane);
             }
@@ -35,7 +36,7 @@ impl Lanes {
             .iter()
             .filter(|lane| (1..DEPTH).contains(&lane.strong_count()))
             .min_by_key(|lane| lane.strong_count());
-        least?.upgrade().filter(|lane| lane.joins.fetch_add(1, Ordering::Relaxed) < MOST_JOINS && !lane.is_spoilt())
+        least?.upgrade().filter(|lane| !lane.is_spoilt())
     }
 }
 
@@ -44,13 +45,11 @@ pub(super) struct Lane {
     /// None only while it is dropped.
     client: Option<Object>,
     spoilt: AtomicBool,
-    /// How often it was shared: bounded, or readers who wait for the pool would wait while writers come and go.
-    joins: AtomicUsize,
 }
 
 impl Lane {
     pub(super) fn new(client: Object) -> Self {
-        Self { client: Some(client), spoilt: AtomicBool::new(false), joins: AtomicUsize::new(0) }
+        Self { client: Some(client), spoilt: AtomicBool::new(false) }
     }
 
     /// The connection is to be closed.
@@ -79,6 +78,3 @@ impl Drop for Lane {
 
 /// Most statements that are one behind the other. One that waits for a row holds those behind it up.
 const DEPTH: usize = 4;
-
-/// How often a connection is shared before it goes back to the pool.
-const MOST_JOINS: usize = 64;

@@ -56,7 +56,7 @@ impl Sql {
     fn migration(&self, keep: &[i64; 5]) -> String {
         // Waiting for another node may take longer than a statement of the store should.
         let lock = format!(
-            "select set_config('statement_timeout', '0', true);
+            "select set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true);
              select pg_advisory_xact_lock(hashtextextended('tower-events migrate {}', 0));\n",
             self.schema
         );
