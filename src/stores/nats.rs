@@ -67,7 +67,8 @@
 //! # Reading
 //! A page costs one question for the newest message and, unless the reader is at the head, a search for the place where it
 //! stands: none where another page ended, else as many questions as the logarithm of the distance from the head. Then the
-//! messages come in batches (servers from 2.11 on) or one by one. Any replica may answer; one that is behind ends a page
+//! messages come in batches: in one answer from servers from 2.11 on, by a consumer that is used once from older ones.
+//! Any replica may answer; one that is behind ends a page
 //! early. What would be a reset or an absent channel is asked of the leader, of the stream that there is at that moment.
 //! Comparing the heads of many channels costs one question each, 64 at the same time.
 //!
@@ -86,9 +87,11 @@
 //! # Failure
 //! Every call ends within [`NatsOptions::timeout`]. An append that was sent and not acknowledged is looked for when the
 //! connection is back; if that takes too long it is [`StoreError::Unknown`], else nothing was written and it is
-//! [`StoreError::Unavailable`]. Connections come back by themselves, after 50 ms to 2 s with jitter, and one that is open
-//! at this end only is given up after about one and a half timeouts. [`NatsStore::is_connected`] tells a health check, the
-//! log tells of each change.
+//! [`StoreError::Unavailable`]. A node that begins to append events with keys to a channel reads that channel's messages of
+//! the last [`key_window`](crate::Retention::key_window) once; that must fit into the timeout.
+//!
+//! Connections come back by themselves, after 50 ms to 2 s with jitter, and one that is open at this end only is given up
+//! after about one and a half timeouts. [`NatsStore::is_connected`] tells a health check, the log tells of each change.
 
 mod answer;
 mod fault;
