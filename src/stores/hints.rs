@@ -5,14 +5,39 @@
 use std::{
     collections::{HashMap, VecDeque},
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Waker},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use crate::{
     channel::Channel,
     store::{Change, Entry, Head},
 };
+
+/// What one watcher takes from its backlog, change by change.
+pub(super) struct Intake {
+    backlog: Arc<Backlog>,
+    /// What was taken from the backlog and not yielded yet.
+    taken: VecDeque<Change>,
+}
+
+impl Intake {
+    pub(super) fn new(backlog: Arc<Backlog>) -> Self {
+        Self { backlog, taken: VecDeque::new() }
+    }
+
+    pub(super) fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
+    }
+
+    /// The next change. A stream of changes never ends.
+    pub(super) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<Change>> {
+        if self.taken.is_empty() {
+            self.taken = self.backlog.take(cx);
+        }
+        self.taken.pop_front().map_or(Poll::Pending, |change| Poll::Ready(Some(change)))
+    }
+}
 
 /// What one watcher has not taken yet.
 pub(super) struct Backlog(Mutex<Pending>);
@@ -40,7 +65,7 @@ impl Backlog {
     }
 
     /// Begins empty: the store adds the first [`Change::Resync`] once it hears of changes.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", feature = "nats", feature = "postgres"))]
     pub(super) fn unarmed() -> Self {
         Self(Mutex::new(Pending { hints: Hints::Each(VecDeque::new(), 0), waker: None }))
     }
@@ -54,7 +79,7 @@ impl Backlog {
     }
 
     /// Takes all there is; when that is nothing, `cx` is woken once there is something.
-    pub(super) fn take(&self, cx: &Context<'_>) -> VecDeque<Change> {
+    fn take(&self, cx: &Context<'_>) -> VecDeque<Change> {
         let waker = cx.waker().clone();
         let mut pending = self.lock();
         let taken = pending.take();

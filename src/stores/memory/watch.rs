@@ -4,7 +4,6 @@
 //! that may come back here.
 
 use std::{
-    collections::VecDeque,
     mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,7 +13,10 @@ use std::{
 use futures_core::Stream;
 
 use super::place::Place;
-use crate::{store::Change, stores::hints::Backlog};
+use crate::{
+    store::Change,
+    stores::hints::{Backlog, Intake},
+};
 
 /// Everyone who watches.
 #[derive(Default)]
@@ -45,16 +47,14 @@ impl Watchers {
 /// The stream of one watcher. Dropping it deregisters.
 pub(super) struct Changes {
     place: Arc<Mutex<Place>>,
-    backlog: Arc<Backlog>,
-    /// What was taken from the backlog and not yielded yet.
-    taken: VecDeque<Change>,
+    intake: Intake,
 }
 
 impl Changes {
     pub(super) fn new(place: Arc<Mutex<Place>>) -> Self {
         let backlog = Arc::new(Backlog::new());
         lock(&place).watchers.backlogs.push(Arc::clone(&backlog));
-        Self { place, backlog, taken: VecDeque::new() }
+        Self { place, intake: Intake::new(backlog) }
     }
 }
 
@@ -62,16 +62,13 @@ impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        if self.taken.is_empty() {
-            self.taken = self.backlog.take(cx);
-        }
-        self.taken.pop_front().map_or(Poll::Pending, |change| Poll::Ready(Some(change)))
+        self.intake.poll_next(cx)
     }
 }
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        lock(&self.place).watchers.backlogs.retain(|backlog| !Arc::ptr_eq(backlog, &self.backlog));
+        lock(&self.place).watchers.backlogs.retain(|backlog| !Arc::ptr_eq(backlog, self.intake.backlog()));
     }
 }
 

@@ -1,7 +1,6 @@
 //! The one reader of a store: a connection that listens to the doorbell for all who watch. Reads no log.
 
 use std::{
-    collections::VecDeque,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
@@ -17,7 +16,10 @@ use tokio::{
 };
 
 use super::{codec, link, shared::Shared};
-use crate::{store::Change, stores::hints::Backlog};
+use crate::{
+    store::Change,
+    stores::hints::{Backlog, Intake},
+};
 
 /// Where a store keeps its reader while anyone watches.
 #[derive(Default)]
@@ -33,8 +35,8 @@ impl Watch {
             new
         });
         drop(reader);
-        let backlog = current.bells.register();
-        Changes { reader: current, backlog, taken: VecDeque::new() }
+        let intake = Intake::new(current.bells.register());
+        Changes { reader: current, intake }
     }
 
     /// Whether someone watches, and hints come.
@@ -178,26 +180,24 @@ fn late(_: tokio::time::error::Elapsed) -> redis::RedisError {
 /// The stream of one watcher. Dropping it deregisters, and dropping the last ends the reader.
 pub(super) struct Changes {
     reader: Arc<Reader>,
-    backlog: Arc<Backlog>,
-    /// What was taken from the backlog and not yielded yet.
-    taken: VecDeque<Change>,
+    intake: Intake,
 }
 
 impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        if self.taken.is_empty() {
+        let next = self.intake.poll_next(cx);
+        if next.is_pending() {
             self.reader.ensure_running();
-            self.taken = self.backlog.take(cx);
         }
-        self.taken.pop_front().map_or(Poll::Pending, |change| Poll::Ready(Some(change)))
+        next
     }
 }
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.reader.bells.deregister(&self.backlog);
+        self.reader.bells.deregister(self.intake.backlog());
     }
 }
 
