@@ -3,77 +3,13 @@
 
 use tower_events::{
     AnyStore,
-    testing::{Wrapped, clauses},
+    testing::{Wrapped, clauses, conformance_tests},
 };
 
 use crate::{harness::NatsHarness, server::servers};
 
-macro_rules! suite {
-    ($($name:ident)*) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            for server in servers() {
-                clauses::$name(&NatsHarness::new(server)).await;
-            }
-        })*
-
-        #[test]
-        fn every_clause_has_a_test() {
-            let listed: Vec<_> = clauses::all::<NatsHarness>().iter().map(clauses::Clause::name).collect();
-            assert_eq!(listed, [$(stringify!($name)),*]);
-        }
-    };
-}
-suite! {
-    reads_what_was_appended_exactly_once_in_order
-    appends_a_batch_whole_and_in_order
-    an_empty_append_returns_the_head
-    from_latest_nothing_is_missed
-    pages_are_bounded_by_count_and_bytes
-    heads_are_the_newest_positions
-    data_and_names_come_back_as_they_were
-    channels_are_apart
-    stores_on_one_place_agree
-    continues_only_on_proof
-    says_trimmed_for_what_is_no_longer_kept
-    a_regrown_tail_is_another_history
-    starts_at_earliest_latest_and_last
-    starts_at_a_time_and_goes_on_by_seq
-    a_time_is_trimmed_when_a_newer_entry_was_dropped
-    an_absent_channel_continues_when_its_first_event_comes
-    reading_an_absent_channel_stores_nothing
-    a_record_outlives_its_entries
-    a_forgotten_channel_raises_the_floor
-    a_deleted_channel_raises_the_floor
-    init_replaces_the_history
-    the_floor_covers_what_init_replaced
-    a_key_is_appended_once
-    each_event_of_a_batch_is_judged_alone
-    keys_belong_to_one_channel
-    a_key_outlives_its_entry
-    a_key_is_forgotten_after_its_window
-    init_clears_keys
-    a_repeated_append_succeeds_as_the_first_did
-    an_append_happens_only_as_expected
-    an_init_happens_only_as_expected
-    nothing_follows_a_close
-    a_close_is_one_step_with_its_append
-    init_opens_a_closed_channel
-    keeps_the_count_and_at_most_twice
-    keeps_the_bytes_and_at_most_twice
-    keeps_the_age_and_at_most_twice
-    a_clock_that_steps_back_does_no_harm
-    a_batch_larger_than_the_retention_is_fine
-    changes_begin_with_a_resync
-    changes_tell_of_appends
-    changes_tell_of_close_init_and_delete
-    changes_not_taken_are_coalesced
-    dropped_changes_do_no_harm
-    many_appenders_leave_one_dense_order
-    of_many_who_expect_the_same_one_wins
-    a_dropped_append_happened_whole_or_not_at_all
-    pages_have_no_holes_while_others_trim
-    agrees_with_a_model
+conformance_tests! {
+    mod nats in servers().into_iter().map(NatsHarness::new);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
