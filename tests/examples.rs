@@ -98,7 +98,9 @@ fn clock_ends_once_and_goes_on_otherwise() {
 
 #[test]
 fn server_publishes_reads_and_drains() {
-    for (signal, workers) in [("TERM", "1"), ("INT", "2")] {
+    for (signal, workers, frontend) in
+        [("TERM", "1", "axum"), ("INT", "2", "axum"), ("TERM", "1", "hyper"), ("INT", "2", "hyper")]
+    {
         let server = Example::start(
             "server",
             &[
@@ -107,13 +109,18 @@ fn server_publishes_reads_and_drains() {
                 "memory:",
                 "--workers",
                 workers,
+                "--frontend",
+                frontend,
                 "--heartbeat",
                 "0.05",
                 "--drain",
                 "1",
             ],
         );
-        assert_eq!(server.get("/healthz").status, 200);
+        let health = server.get("/healthz");
+        assert!(health.head.contains("application/json"), "{health:?}");
+        assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("ok")));
+        assert_eq!((server.post("/healthz", FORM, "").status, server.get("/nowhere").status), (405, 404));
         let mut stream = server.stream("/events?channel=a&heartbeat=event", "text/event-stream");
         stream.until("event: stream-ping\n");
         let published = server.post("/publish?channel=a", "application/json", r#"{"n": 1}"#);
@@ -143,6 +150,21 @@ fn server_keeps_what_it_was_told_to_keep() {
 }
 
 #[test]
+fn server_lets_pages_of_any_origin_in_when_told_to() {
+    for frontend in ["axum", "hyper"] {
+        let allows = |arguments: &[&str]| {
+            let server =
+                Example::start("server", &[&["--listen=127.0.0.1:0", "--frontend", frontend], arguments].concat());
+            let answer = server.get_as(("Origin", "http://elsewhere"), "/events?channel=a&wait=0");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            server.stop("TERM");
+            answer.head.contains("access-control-allow-origin: *")
+        };
+        assert_eq!((allows(&["--cors"]), allows(&[])), (true, false));
+    }
+}
+
+#[test]
 fn options_are_checked() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -152,6 +174,7 @@ fn options_are_checked() {
         ("server", vec!["--retention-age", "-1"], 2, "-1 is no number of seconds"),
         ("server", vec!["--max-age", "NaN"], 2, "NaN is no number of seconds"),
         ("server", vec!["--store", "tape:"], 2, "there is no store \"tape:\""),
+        ("server", vec!["--frontend", "apache"], 2, "there is no frontend \"apache\""),
         ("server", vec!["--listen", "here"], 2, "cannot parse argument \"here\""),
         ("server", vec!["--nonsense"], 2, "invalid option '--nonsense'"),
         ("server", vec!["--listen"], 2, "missing argument"),

@@ -1,0 +1,35 @@
+//! What the server answers, whatever speaks HTTP in front.
+
+use http::Method;
+use serde_json::{Value, json};
+use tower_events::{
+    EventService, Hub, PublishService,
+    request::{EXPOSED_HEADERS, REQUEST_HEADERS},
+};
+use tower_http::cors::{Any, CorsLayer};
+
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) hub: Hub,
+    /// `/events`
+    pub(crate) events: EventService,
+    /// `/publish`
+    pub(crate) publish: PublishService,
+    /// Around it all, when pages of other origins are let in.
+    pub(crate) cors: Option<CorsLayer>,
+}
+
+/// `/healthz`: answers as long as the server does, and says how many are reading.
+pub(crate) fn health(hub: &Hub) -> Value {
+    let stats = hub.stats();
+    json!({ "status": "ok", "readers": stats.readers, "channels": stats.topics })
+}
+
+/// Lets pages of every origin read and publish.
+pub(crate) fn any_origin() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers(REQUEST_HEADERS)
+        .expose_headers(EXPOSED_HEADERS)
+}

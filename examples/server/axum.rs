@@ -1,0 +1,27 @@
+//! The server in axum.
+
+use std::{future::Future, io};
+
+use axum::{Json, Router, extract::State, routing::get, serve::ListenerExt};
+use tokio::net::TcpListener;
+use tower_events::Hub;
+
+use super::app::{App, health};
+
+/// Serves until `stop`, then until the last response has ended.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: App,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let mut router = Router::new()
+        .route_service("/events", app.events)
+        .route_service("/publish", app.publish)
+        .route("/healthz", get(async |State(hub): State<Hub>| Json(health(&hub))))
+        .with_state(app.hub);
+    if let Some(cors) = app.cors {
+        router = router.layer(cors);
+    }
+    let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // else small events wait for the client's ACK
+    axum::serve(listener, router).with_graceful_shutdown(stop).await
+}

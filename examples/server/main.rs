@@ -1,0 +1,113 @@
+//! An event server that knows nothing of what it carries: publish to any channel, read any channels.
+//!
+//! ```text
+//! cargo run --release --example server -- --listen 127.0.0.1:3000 --store memory:
+//! curl -N 'http://127.0.0.1:3000/events?channel=a&after=earliest'
+//! curl -d '"hello"' -H 'Content-Type: application/json' 'http://127.0.0.1:3000/publish?channel=a'
+//! ```
+//!
+//! Anyone who reaches it may read and write everything: let it listen where only your own programs are.
+
+mod app;
+mod axum;
+mod hyper;
+mod options;
+#[path = "../common/store.rs"]
+mod store;
+
+use std::{error::Error, num::NonZeroUsize, process::ExitCode, time::Duration};
+
+use tokio::{net::TcpListener, runtime};
+use tower_events::{Channels, EventService, Hub, HubOptions, PublishService, sse::SseOptions};
+
+use self::{
+    app::App,
+    options::{Frontend, HELP, Options, Origins},
+};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let options = match Options::parse() {
+        Ok(Some(options)) => options,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("server: {error}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<(), BoxError> {
+    let mut runtime = match options.workers {
+        // Without threads to hand work to, a wake costs less.
+        Some(NonZeroUsize::MIN) => runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_multi_thread(),
+    };
+    if let Some(workers) = options.workers {
+        runtime.worker_threads(workers.get());
+    }
+    runtime.enable_all().build()?.block_on(serve(options))
+}
+
+async fn serve(options: Options) -> Result<(), BoxError> {
+    let Options { listen, drain, .. } = options;
+    let store = store::open(&options.store, options.retention.clone()).await?;
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(options.ring_bytes));
+    let app = app(&hub, &options);
+
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let stop = async move {
+        stop_signal().await;
+        hub.drain(drain); // ends polls and streams; clients come back within this time
+        tokio::spawn(async {
+            tokio::time::sleep(PATIENCE).await;
+            std::process::exit(0); // whoever has not read the end of a response by now does not want it
+        });
+    };
+    match options.frontend {
+        Frontend::Axum => axum::serve(listener, app, stop).await?,
+        Frontend::Hyper => hyper::serve(listener, app, stop).await,
+    }
+    Ok(())
+}
+
+fn app(hub: &Hub, options: &Options) -> App {
+    let mut stream = SseOptions::default().heartbeat(options.heartbeat);
+    if let Some(age) = options.max_age {
+        stream = stream.max_age(age);
+    }
+    App {
+        events: EventService::new(hub.clone(), Channels::from_query).sse(stream),
+        publish: PublishService::new(hub.clone(), Channels::from_query),
+        hub: hub.clone(),
+        cors: matches!(options.origins, Origins::Any).then(app::any_origin),
+    }
+}
+
+/// Waits for Ctrl-C, or for the SIGTERM of a service manager.
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    _ = tokio::signal::ctrl_c().await;
+}
+
+/// How long a stopping server waits for clients that do not read.
+const PATIENCE: Duration = Duration::from_secs(10);

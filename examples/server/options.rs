@@ -1,0 +1,119 @@
+//! What the command line says.
+
+use std::{net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration};
+
+use lexopt::{Parser, ValueExt};
+use tower_events::Retention;
+
+use super::store::StoreUrl;
+
+pub(crate) struct Options {
+    pub(crate) listen: SocketAddr,
+    pub(crate) store: StoreUrl,
+    pub(crate) retention: Retention,
+    pub(crate) ring_bytes: usize,
+    pub(crate) heartbeat: Duration,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) drain: Duration,
+    pub(crate) workers: Option<NonZeroUsize>,
+    pub(crate) frontend: Frontend,
+    pub(crate) origins: Origins,
+}
+
+/// What speaks HTTP.
+pub(crate) enum Frontend {
+    Axum,
+    Hyper,
+}
+
+impl FromStr for Frontend {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "axum" => Ok(Self::Axum),
+            "hyper" => Ok(Self::Hyper),
+            _ => Err(format!("there is no frontend {name:?}")),
+        }
+    }
+}
+
+/// Whose pages may use the server.
+pub(crate) enum Origins {
+    Own,
+    Any,
+}
+
+impl Options {
+    /// `None` when help was asked for.
+    pub(crate) fn parse() -> Result<Option<Self>, lexopt::Error> {
+        use lexopt::Arg::{Long, Short};
+        let mut options = Self::default();
+        let mut arguments = Parser::from_env();
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("listen") => options.listen = arguments.value()?.parse()?,
+                Long("store") => options.store = arguments.value()?.parse()?,
+                Long("retention-events") => options.retention.events = arguments.value()?.parse()?,
+                Long("retention-age") => options.retention.age = seconds(&mut arguments)?,
+                Long("retention-bytes") => options.retention.bytes = arguments.value()?.parse()?,
+                Long("ring-bytes") => options.ring_bytes = arguments.value()?.parse()?,
+                Long("heartbeat") => options.heartbeat = seconds(&mut arguments)?,
+                Long("max-age") => options.max_age = Some(seconds(&mut arguments)?),
+                Long("drain") => options.drain = seconds(&mut arguments)?,
+                Long("workers") => options.workers = Some(arguments.value()?.parse()?),
+                Long("frontend") => options.frontend = arguments.value()?.parse()?,
+                Long("cors") => options.origins = Origins::Any,
+                Short('h') | Long("help") => {
+                    println!("{HELP}");
+                    return Ok(None);
+                }
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            store: StoreUrl::Memory,
+            retention: Retention::default(),
+            ring_bytes: 256 << 10,
+            heartbeat: Duration::from_secs(15),
+            max_age: None,
+            drain: Duration::from_secs(5),
+            workers: None,
+            frontend: Frontend::Axum,
+            origins: Origins::Own,
+        }
+    }
+}
+
+fn seconds(arguments: &mut Parser) -> Result<Duration, lexopt::Error> {
+    let seconds = arguments.value()?.parse()?;
+    let tried = Duration::try_from_secs_f64(seconds);
+    tried.ok().filter(|time| *time <= CENTURY).ok_or_else(|| format!("{seconds} is no number of seconds").into())
+}
+
+pub(crate) const HELP: &str = "\
+An event server: GET /events?channel=, POST /publish?channel=, GET /healthz.
+
+  --listen ADDRESS       where to listen; port 0 takes a free one [127.0.0.1:3000]
+  --store URL            where events are kept: memory:, file:PATH, or (with the features of these names)
+                         redis://..., nats://..., postgres://...; several servers may share all but the first [memory:]
+  --retention-events N   most events kept per channel [1000]
+  --retention-age S      seconds that an event is kept [3600]
+  --retention-bytes N    most bytes kept per channel [8388608]
+  --ring-bytes N         recent events kept encoded per channel that is read, in bytes [262144]
+  --heartbeat S          seconds of silence before a heartbeat [15]
+  --max-age S            seconds after which a stream ends, to be resumed [never]
+  --drain S              seconds over which clients come back after a stop [5]
+  --workers N            threads [one per processor]
+  --frontend NAME        axum, or hyper: HTTP/1.1 only, cheaper per connection and delivery [axum]
+  --cors                 let pages of every origin read and publish
+  --help";
+
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
