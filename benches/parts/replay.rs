@@ -1,0 +1,36 @@
+//! A reader that comes back: from the store while nobody else reads, and from what the hub keeps encoded.
+
+use criterion::{Criterion, Throughput};
+use tower_events::{Hub, Subscription, store::Start};
+
+use crate::world::{channel, events, hub, read, runtime};
+
+const EVENTS: usize = 1_000;
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("replay");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    group.bench_function("nobody else reads", |bencher| {
+        let runtime = runtime();
+        let hub = hub();
+        runtime.block_on(async { hub.publish_all(&channel(), events(EVENTS)).await.expect("published") });
+        bencher.to_async(&runtime).iter(|| resume(&hub));
+    });
+    group.bench_function("somebody reads", |bencher| {
+        let runtime = runtime();
+        let hub = hub();
+        let _reader = runtime.block_on(async {
+            let mut reader = hub.sse(Subscription::new(channel())).await.expect("a stream");
+            hub.publish_all(&channel(), events(EVENTS)).await.expect("published");
+            read(&mut reader, EVENTS * 100).await;
+            reader
+        });
+        bencher.to_async(&runtime).iter(|| resume(&hub));
+    });
+    group.finish();
+}
+
+async fn resume(hub: &Hub) -> usize {
+    let mut stream = hub.sse(Subscription::new(channel()).start(Start::Earliest)).await.expect("a stream");
+    read(&mut stream, EVENTS * 100).await
+}

@@ -1,0 +1,49 @@
+//! What the measurements start from.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use http_body::Body as _;
+use tokio::runtime::{Builder, Runtime};
+use tower_events::{Channel, Event, Hub, MemoryStore, Retention, SseBody};
+
+pub(crate) fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Room for all that a measurement publishes, in the ring too.
+pub(crate) fn hub() -> Hub {
+    Hub::new(MemoryStore::new(Retention::default().events(4_096).bytes(8 << 20)))
+}
+
+pub(crate) fn channel() -> Channel {
+    Channel::new("a").expect("a name")
+}
+
+/// `count` events of 100 bytes.
+pub(crate) fn events(count: usize) -> Vec<Event> {
+    (0..count).map(|_| Event::text("x".repeat(100))).collect()
+}
+
+/// The bytes that the stream has now, and whether more may be there at once.
+pub(crate) fn take(stream: &mut SseBody) -> Option<usize> {
+    match Pin::new(stream).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Ok(frame))) => Some(frame.data_ref().map_or(0, bytes::Bytes::len)),
+        Poll::Ready(_) => panic!("the stream has ended"),
+        Poll::Pending => None,
+    }
+}
+
+/// Reads `wanted` bytes or more.
+pub(crate) async fn read(stream: &mut SseBody, wanted: usize) -> usize {
+    let mut seen = 0;
+    while seen < wanted {
+        let frame = poll_fn(|cx| Pin::new(&mut *stream).poll_frame(cx)).await;
+        let frame = frame.expect("the stream goes on").expect("infallible");
+        seen += frame.data_ref().map_or(0, bytes::Bytes::len);
+    }
+    seen
+}
