@@ -98,12 +98,12 @@ async fn keeps_the_contract_erased() {
 /// Makes a channel what it was `n` appends ago, as a replica knows it that the last ones did not reach.
 const LOSE_TAIL: &str = r"
 local place, log = '{' .. ARGV[1] .. '}:place', '{' .. ARGV[1] .. '}:log:' .. ARGV[2]
-local RECORD = '>c16I4BI4ddddddddd'
+local RECORD = '>c16c4Bc4ddddddddd'
 local epoch, tag, closed, etag, seq, eseq, dropped, max, sum, esum, first, stamp, ttl =
   struct.unpack(RECORD, redis.call('HGET', place, 'c:' .. ARGV[2]))
 for _ = 1, tonumber(ARGV[3]) do
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-  local _, prev, _, _, before, top = struct.unpack('>I4I4dddd', last[2][2])
+  local _, prev, _, _, before, top = struct.unpack('>I4c4dddd', last[2][2])
   redis.call('XDEL', log, last[1])
   seq, tag, max, sum = seq - 1, prev, top, before
 end

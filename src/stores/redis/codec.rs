@@ -10,14 +10,18 @@ use crate::{
     store::{Change, Entry, Head, resume::Record},
 };
 
-/// An event for the store: how its datum is meant, its name, NUL, and its datum. Names hold no control characters.
-pub(super) fn blob_of(event: &Event) -> Vec<u8> {
+/// An event for the store, as scripts take and keep it: its tag, its time or -1 for the append's, how its datum is meant, its
+/// name, NUL, and its datum. Names hold no control characters.
+pub(super) fn blob_of(event: &Event, tag: u32) -> Vec<u8> {
     let (kind, data) = match event.data().as_text() {
         Some(text) => (b't', text),
         None => (b'j', event.data().as_shown()),
     };
     let name = event.name().map_or("", |name| name.as_str());
-    let mut blob = Vec::with_capacity(2 + name.len() + data.len());
+    let time = event.time().map_or(-1.0, |time| time as f64);
+    let mut blob = Vec::with_capacity(TAG_AND_TIME + 2 + name.len() + data.len());
+    blob.extend_from_slice(&tag.to_be_bytes());
+    blob.extend_from_slice(&time.to_be_bytes());
     blob.push(kind);
     blob.extend_from_slice(name.as_bytes());
     blob.push(0);
@@ -25,7 +29,7 @@ pub(super) fn blob_of(event: &Event) -> Vec<u8> {
     blob
 }
 
-fn event_of(blob: &Bytes) -> Option<(Data, Option<EventName>)> {
+fn event_of(blob: Bytes) -> Option<(Data, Option<EventName>)> {
     let end = blob.iter().position(|byte| *byte == 0)?;
     let name = match std::str::from_utf8(blob.get(1..end)?).ok()? {
         "" => None,
@@ -40,12 +44,15 @@ fn event_of(blob: &Bytes) -> Option<(Data, Option<EventName>)> {
     Some((data, name))
 }
 
+const TAG_AND_TIME: usize = 4 + 8;
+
 /// An entry from its header and event, both as stored.
 pub(super) fn entry_of(channel: &Channel, epoch: u64, seq: u64, header: &[u8], blob: &Bytes) -> Option<Entry> {
     let mut header = Packed(header);
-    let (tag, prev_tag) = (header.tag()?, header.tag()?);
+    let (_length, prev_tag) = (header.tag()?, header.tag()?);
     let (appended, time) = (header.number()?, header.number()?);
-    let (data, name) = event_of(blob)?;
+    let tag = Packed(blob).tag()?;
+    let (data, name) = event_of((blob.len() >= TAG_AND_TIME).then(|| blob.slice(TAG_AND_TIME..))?)?;
     let cursor = Cursor { epoch, seq, tag };
     Some(Entry { channel: channel.clone(), cursor, prev_tag, appended, time, name, data })
 }
@@ -111,6 +118,18 @@ impl<'a> Packed<'a> {
     }
 }
 
+/// What is said of a batch before its events: which of the call's channels, how many events, what it is, and the epoch that
+/// the channel has while it is absent.
+pub(super) fn batch_of(channel: usize, events: usize, flags: u8, absent: u64) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(2 + 4 + 1 + 16);
+    // A call has few channels, and the count of events is bounded by their bytes. Lua counts from 1.
+    packed.extend_from_slice(&u16::try_from(channel + 1).unwrap_or(u16::MAX).to_be_bytes());
+    packed.extend_from_slice(&u32::try_from(events).unwrap_or(u32::MAX).to_be_bytes());
+    packed.push(flags);
+    packed.extend_from_slice(hex(absent).as_bytes());
+    packed
+}
+
 pub(super) fn parse_epoch(hex: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
 }
@@ -144,7 +163,7 @@ fn entries_of(rest: &mut Packed<'_>, channel: &Channel, after: Cursor, count: u3
     let mut entries = Vec::new();
     for nth in 1..=u64::from(count) {
         let header = rest.take::<40>()?;
-        let length = rest.tag()?;
+        let length = Packed(header).tag()?;
         // Copied, so that one event does not keep a message of many in memory.
         let blob = Bytes::copy_from_slice(rest.slice(length as usize)?);
         entries.push(entry_of(channel, after.epoch, after.seq.checked_add(nth)?, header, &blob)?);

@@ -5,7 +5,7 @@ use redis::Value;
 use tokio::time::Instant;
 
 use super::{
-    codec::{entry_of, record_of},
+    codec::{Packed, entry_of, record_of},
     failure::{Failure, strange},
     script::{Op, hex},
     shared::Shared,
@@ -25,10 +25,11 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
     // Twice, for a record whose time has come is forgotten in between; once more for one that is made again meanwhile.
     for _ in 0..3 {
         let build = |_, cmd: &mut redis::Cmd| {
-            cmd.arg(channel.as_str()).arg(limit.events.min(MOST_EVENTS)).arg(limit.bytes.min(MOST_BYTES));
+            cmd.arg(limit.events.min(MOST_EVENTS)).arg(limit.bytes.min(MOST_BYTES));
             start_in(start, cmd);
         };
-        let (place, answer) = shared.at(&shared.reads, Op::Read, deadline, Failure::of_read, build).await?;
+        let about = std::slice::from_ref(channel);
+        let (place, answer) = shared.at(&shared.reads, Op::Read, about, deadline, Failure::of_read, build).await?;
         let mut answer = answer.into_iter().map(bytes_of);
         if let Some(text) = answer.next() {
             let rest: Option<Vec<Bytes>> = std::iter::once(text).chain(answer).collect();
@@ -45,7 +46,7 @@ fn start_in(start: Start, cmd: &mut redis::Cmd) {
         Start::Latest => cmd.arg("latest"),
         Start::Last(n) => cmd.arg("last").arg(n),
         Start::Time(time) => cmd.arg("time").arg(time),
-        Start::After(Cursor { epoch, seq, tag }) => cmd.arg("after").arg(hex(epoch)).arg(seq).arg(tag),
+        Start::After(Cursor { epoch, seq, tag }) => cmd.arg("after").arg(hex(epoch)).arg(seq).arg(&tag.to_be_bytes()),
     };
 }
 
@@ -60,7 +61,7 @@ fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result
     let (record, _) = record_of(record).ok_or_else(|| strange("record"))?;
     let head = record.head;
     let epoch = head.cursor.epoch;
-    let from = |seq, tag| Some(Cursor { epoch, seq: number(seq)?, tag: number(tag)? });
+    let from = |seq, tag: &Bytes| Some(Cursor { epoch, seq: number(seq)?, tag: Packed(tag).tag()? });
     let from = from(from_seq, from_tag).ok_or_else(|| strange("start"))?;
     let entry = |chunk: &[Bytes]| match chunk {
         [seq, header, blob] => entry_of(channel, epoch, number(seq)?, header, blob),
@@ -70,7 +71,7 @@ fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result
     let entries = entries.ok_or_else(|| strange("entries"))?;
     let last = entries.last().map_or(from, |last| last.cursor);
     let outcome = match start {
-        Start::After(cursor) => resume::outcome(&record, cursor, |_| number(tag)),
+        Start::After(cursor) => resume::outcome(&record, cursor, |_| Packed(tag).tag()),
         Start::Time(time) => resume::outcome_of_time(&record, time),
         _ => Outcome::Continued,
     };
@@ -111,7 +112,7 @@ pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<H
 
 async fn some_heads(shared: &Shared, channels: &[Channel], deadline: Instant) -> Result<Vec<Head>, StoreError> {
     let mut pipeline = redis::pipe();
-    pipeline.add_command(shared.scripts.records(channels.iter().map(Channel::as_str))).cmd("TIME");
+    pipeline.add_command(shared.scripts.records(channels)).cmd("TIME");
     for _ in 0..4 {
         let place = shared.place(deadline).await?;
         let answers = shared.reads.send_all(&pipeline, deadline).await.map_err(Failure::of_read)?;

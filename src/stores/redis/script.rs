@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::options::Options;
+use crate::channel::Channel;
 
 /// Which script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +45,18 @@ impl Scripts {
         }
     }
 
-    /// The call of a script on the place with this epoch. `now` is empty for the server's time.
-    pub(super) fn call(&self, op: Op, epoch: u64, now: Option<u64>) -> Cmd {
+    /// The call of a script on the place with this epoch, about these channels. Without `now` the server's time counts.
+    pub(super) fn call(&self, op: Op, epoch: u64, now: Option<u64>, channels: &[Channel]) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.script(op).hash).arg(2).arg(&self.place).arg(&self.turns).arg(hex(epoch));
         match now {
             Some(now) => cmd.arg(now),
             None => cmd.arg(""),
         };
+        cmd.arg(channels.len());
+        for channel in channels {
+            cmd.arg(field(channel));
+        }
         cmd
     }
 
@@ -63,11 +68,11 @@ impl Scripts {
     }
 
     /// The heads of channels need no script: one field each.
-    pub(super) fn records<'a>(&self, channels: impl Iterator<Item = &'a str>) -> Cmd {
+    pub(super) fn records(&self, channels: &[Channel]) -> Cmd {
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(&self.place).arg("epoch").arg("floor");
         for channel in channels {
-            cmd.arg(format!("c:{channel}"));
+            cmd.arg(field(channel));
         }
         cmd
     }
@@ -105,6 +110,11 @@ impl Code {
         let hash = Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }
+}
+
+/// The field of a channel's record.
+fn field(channel: &Channel) -> String {
+    format!("c:{}", channel.as_str())
 }
 
 /// An epoch as scripts see it: Lua's numbers do not hold 64 bits.

@@ -17,7 +17,7 @@ use super::{
     link::Link,
     options::{Options, RedisSetupError},
     script::{Op, Scripts, hex},
-    writer::{expected, time_of},
+    writer::expected,
 };
 use crate::{
     channel::Channel,
@@ -80,11 +80,12 @@ impl Shared {
         u64::try_from(longest.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Calls a script on the place, whichever it is now, and returns that place and the answer without its kind.
+    /// Calls a script about some channels on the place, whichever it is now, and returns that place and the answer without its kind.
     pub(super) async fn at(
         &self,
         link: &Link,
         op: Op,
+        channels: &[Channel],
         deadline: Instant,
         failed: fn(Failure) -> StoreError,
         build: impl Fn(u64, &mut Cmd),
@@ -92,7 +93,7 @@ impl Shared {
         for _ in 0..4 {
             let place = self.place(deadline).await?;
             let now = self.options.clock.as_ref().map(|clock| clock.now());
-            let mut cmd = self.scripts.call(op, place, now);
+            let mut cmd = self.scripts.call(op, place, now, channels);
             build(place, &mut cmd);
             let answer = match self.options.replicas.filter(|_| matches!(op, Op::Append | Op::Init)) {
                 None => link.send(&cmd, deadline).await.map_err(failed)?,
@@ -141,7 +142,7 @@ impl Shared {
         let answer = match there {
             // Always a new epoch: one that was known before belongs to a place that is gone, and so do its cursors.
             Value::Nil => {
-                let cmd = self.scripts.call(Op::Open, resume::fresh_epoch().max(1), None);
+                let cmd = self.scripts.call(Op::Open, resume::fresh_epoch().max(1), None, &[]);
                 self.writes.send(&cmd, deadline).await.map_err(Failure::of_read)?
             }
             there => there,
@@ -162,15 +163,13 @@ impl Shared {
     pub(super) async fn init(&self, channel: &Channel, events: &[Event], expect: Expect) -> Result<Head, StoreError> {
         let epoch = epoch_of(resume::fresh_epoch(), channel);
         let build = |place, cmd: &mut Cmd| {
-            cmd.arg(self.step()).arg(channel.as_str()).arg(hex(epoch_of(place, channel))).arg(hex(epoch));
-            cmd.arg(expected(expect)).arg(events.len());
+            cmd.arg(self.step()).arg(hex(epoch_of(place, channel))).arg(hex(epoch)).arg(expected(expect));
             for event in events {
-                cmd.arg(resume::fresh_tag());
-                time_of(event, cmd);
-                cmd.arg(codec::blob_of(event));
+                cmd.arg(codec::blob_of(event, resume::fresh_tag()));
             }
         };
-        let (_, answer) = self.at(&self.writes, Op::Init, self.deadline(), Failure::of_write, build).await?;
+        let (_, answer) =
+            self.at(&self.writes, Op::Init, about(channel), self.deadline(), Failure::of_write, build).await?;
         let Some(Value::BulkString(text)) = answer.first() else { return Err(strange("answer")) };
         let mut answer = Packed(text);
         let (kind, head) = (answer.kind(), answer.head().ok_or_else(|| strange("head"))?);
@@ -186,9 +185,9 @@ impl Shared {
         failed: fn(Failure) -> StoreError,
     ) -> Result<(), StoreError> {
         let build = |place, cmd: &mut Cmd| {
-            cmd.arg(self.step()).arg(channel.as_str()).arg(hex(epoch_of(place, channel))).arg(when);
+            cmd.arg(self.step()).arg(hex(epoch_of(place, channel))).arg(when);
         };
-        self.at(&self.writes, Op::Forget, deadline, failed, build).await.map(drop)
+        self.at(&self.writes, Op::Forget, about(channel), deadline, failed, build).await.map(drop)
     }
 
     /// Starts the janitor's round, if it is due.
@@ -211,7 +210,7 @@ impl Shared {
 
     pub(super) async fn sweep(&self) {
         let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(SWEPT);
-        if let Err(error) = self.at(&self.writes, Op::Sweep, self.deadline(), Failure::of_read, build).await {
+        if let Err(error) = self.at(&self.writes, Op::Sweep, &[], self.deadline(), Failure::of_read, build).await {
             tracing::debug!(%error, "the janitor's round failed");
         }
     }
@@ -240,6 +239,10 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+fn about(channel: &Channel) -> &[Channel] {
+    std::slice::from_ref(channel)
 }
 
 /// Most channels that one round of the janitor looks at.

@@ -1,7 +1,10 @@
 //! Appends of many callers at once: what waits while others are under way goes to the server as one call. Knows how to send
 //! them and what the answers mean, not how the scripts decide.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use redis::Value;
 use tokio::{
@@ -13,14 +16,13 @@ use tokio::{
 use super::{
     codec::{self, Packed},
     failure::{Failure, Late, strange},
-    script::{Op, hex},
+    script::Op,
     shared::Shared,
 };
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
-    event::Event,
-    store::{Append, Appended, Entry, Expect, Receipt, StoreError, resume},
+    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, resume},
 };
 
 /// The queue of a store's appends, and the task that sends them.
@@ -46,6 +48,23 @@ struct Job {
     done: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
+impl Job {
+    /// About as many bytes as it takes in a call.
+    fn size(&self) -> usize {
+        self.append.events.iter().map(|event| event.data().len() + 64).sum()
+    }
+
+    fn has_keys(&self) -> bool {
+        self.append.events.iter().any(|event| event.key().is_some())
+    }
+
+    /// Whether its fate is that of its neighbours on the channel: each brings something, and depends on nothing.
+    fn is_plain(&self) -> bool {
+        let Append { events, expect, close } = &self.append;
+        !events.is_empty() && matches!(expect, Expect::Any) && !close && !self.has_keys()
+    }
+}
+
 impl Writer {
     pub(super) async fn append(
         &self,
@@ -59,7 +78,9 @@ impl Writer {
         let job = Job { channel: channel.clone(), append, tags, deadline, done };
         if let Some(_permit) = self.alone() {
             // The queue's task would only be a detour.
-            send(shared, vec![job]).await;
+            for call in split(vec![job], 0) {
+                call.send(shared).await;
+            }
             shared.sweep_soon();
             return answer.await.unwrap_or_else(|_| Err(strange("end")));
         }
@@ -104,8 +125,8 @@ async fn write(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Recei
         }
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            for batch in batches(taken) {
-                send(&shared, batch).await;
+            for call in split(taken, shared.options.inline) {
+                call.send(&shared).await;
             }
             drop(permit);
             shared.sweep_soon();
@@ -113,61 +134,134 @@ async fn write(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Recei
     }
 }
 
+/// What goes to the server in one call: appends of one channel after the other in the order in which they came. Plain ones
+/// that follow each other are one batch, which costs the server little more than its entries.
+#[derive(Default)]
+struct Call {
+    channels: Vec<Channel>,
+    batches: Vec<Batch>,
+    bytes: usize,
+}
+
+/// Appends to one channel that share their fate.
+struct Batch {
+    /// Which of the call's channels.
+    channel: usize,
+    jobs: Vec<Job>,
+    bytes: usize,
+}
+
 /// Splits what is too large for one call. What nobody waits for any more was dropped before it was sent.
-fn batches(jobs: Vec<Job>) -> Vec<Vec<Job>> {
-    let (mut batches, mut bytes) = (vec![Vec::new()], 0);
+fn split(jobs: Vec<Job>, most_together: usize) -> Vec<Call> {
+    let (mut calls, mut last) = (Vec::new(), Call::default());
+    // The last batch of each channel of the last call.
+    let mut known: HashMap<Channel, usize> = HashMap::new();
     for job in jobs.into_iter().filter(|job| !job.done.is_closed()) {
-        bytes += job.append.events.iter().map(|event| event.data().len() + 64).sum::<usize>();
-        if bytes > MOST_BYTES {
-            bytes = 0;
-            batches.push(Vec::new());
+        let bytes = job.size();
+        if last.bytes > 0 && last.bytes + bytes > MOST_BYTES {
+            calls.push(std::mem::take(&mut last));
+            known.clear();
         }
-        if let Some(last) = batches.last_mut() {
-            last.push(job);
-        }
+        last.add(job, bytes, &mut known, most_together);
     }
-    batches.retain(|batch| !batch.is_empty());
-    batches
+    calls.push(last);
+    calls.retain(|call| !call.batches.is_empty());
+    calls
 }
 
-async fn send(shared: &Shared, jobs: Vec<Job>) {
-    let Some(deadline) = jobs.iter().map(|job| job.deadline).min() else { return };
-    match call(shared, &jobs, deadline).await {
-        Ok(answers) => {
-            let mut answers = answers.into_iter();
-            for job in jobs {
-                let result = match answers.next() {
-                    Some(Value::BulkString(text)) => appended(job.channel, job.append, &job.tags, &text),
-                    _ => Err(strange("answer for each append")),
-                };
-                _ = job.done.send(result);
-            }
+impl Call {
+    fn add(&mut self, job: Job, bytes: usize, known: &mut HashMap<Channel, usize>, most_together: usize) {
+        self.bytes += bytes;
+        let before = known.get(&job.channel).copied();
+        let fits = |batch: &&mut Batch| {
+            let is_plain = job.is_plain() && batch.jobs.first().is_some_and(Job::is_plain);
+            is_plain && batch.bytes + bytes <= most_together
+        };
+        if let Some(batch) = before.and_then(|nth| self.batches.get_mut(nth)).filter(fits) {
+            batch.bytes += bytes;
+            return batch.jobs.push(job);
         }
-        Err(error) => {
-            let error = Arc::new(error);
-            for job in jobs {
-                _ = job.done.send(Err(StoreError::shared(Arc::clone(&error))));
+        let channel = match before.and_then(|nth| self.batches.get(nth)) {
+            Some(batch) => batch.channel,
+            None => {
+                self.channels.push(job.channel.clone());
+                self.channels.len() - 1
+            }
+        };
+        known.insert(job.channel.clone(), self.batches.len());
+        self.batches.push(Batch { channel, jobs: vec![job], bytes });
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.batches.iter().flat_map(|batch| &batch.jobs).map(|job| job.deadline).min()
+    }
+
+    async fn send(self, shared: &Shared) {
+        let Some(deadline) = self.deadline() else { return };
+        let build = |place: u64, cmd: &mut redis::Cmd| {
+            cmd.arg(shared.step());
+            self.batches.iter().for_each(|batch| batch.arguments(place, cmd));
+        };
+        let answers = shared.at(&shared.writes, Op::Append, &self.channels, deadline, Failure::of_write, build).await;
+        match answers {
+            Ok((_, answers)) => {
+                let mut answers = answers.into_iter();
+                self.batches.into_iter().for_each(|batch| batch.answer(answers.next()));
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for job in self.batches.into_iter().flat_map(|batch| batch.jobs) {
+                    _ = job.done.send(Err(StoreError::shared(Arc::clone(&error))));
+                }
             }
         }
     }
 }
 
-async fn call(shared: &Shared, jobs: &[Job], deadline: Instant) -> Result<Vec<Value>, StoreError> {
-    let build = |place: u64, cmd: &mut redis::Cmd| {
-        cmd.arg(shared.step()).arg(jobs.len());
-        for job in jobs {
-            let absent = hex(epoch_of(place, &job.channel));
-            cmd.arg(job.channel.as_str()).arg(absent).arg(expected(job.append.expect));
-            let keyed = job.append.events.iter().any(|event| event.key().is_some());
-            cmd.arg(u8::from(job.append.close)).arg(u8::from(keyed)).arg(job.append.events.len());
-            for (event, tag) in job.append.events.iter().zip(&job.tags) {
-                cmd.arg(*tag);
-                time_of(event, cmd);
-                cmd.arg(event.key().map_or("", |key| key.as_str())).arg(codec::blob_of(event));
-            }
+impl Batch {
+    /// As the script reads it.
+    fn arguments(&self, place: u64, cmd: &mut redis::Cmd) {
+        let Some(first) = self.jobs.first() else { return };
+        let (expect, keyed) = (expected(first.append.expect), first.has_keys());
+        let events = || self.jobs.iter().flat_map(|job| job.append.events.iter().zip(&job.tags));
+        let flags = u8::from(first.append.close) + 2 * u8::from(keyed) + 4 * u8::from(!expect.is_empty());
+        let absent = epoch_of(place, &first.channel);
+        cmd.arg(codec::batch_of(self.channel, events().count(), flags, absent));
+        if !expect.is_empty() {
+            cmd.arg(expect);
         }
-    };
-    shared.at(&shared.writes, Op::Append, deadline, Failure::of_write, build).await.map(|(_, answers)| answers)
+        events().for_each(|(event, tag)| _ = cmd.arg(codec::blob_of(event, *tag)));
+        if keyed {
+            events().for_each(|(event, _)| _ = cmd.arg(event.key().map_or("", |key| key.as_str())));
+        }
+    }
+
+    /// Gives each what the script said of all.
+    fn answer(self, answer: Option<Value>) {
+        let Some(Value::BulkString(text)) = answer else { return self.fail(|| strange("answer for each append")) };
+        let mut answer = Packed(&text);
+        let Some((kind, head)) = answer.kind().zip(answer.head()) else { return self.fail(|| strange("head")) };
+        match kind {
+            b'C' => return self.fail(|| StoreError::Conflict { head }),
+            b'L' => return self.fail(|| StoreError::Closed { head }),
+            _ => {}
+        }
+        let Some((mut last, stamp)) = position(&mut answer, head.cursor.epoch) else {
+            return self.fail(|| strange("position"));
+        };
+        for job in self.jobs {
+            let (done, mut appended) =
+                (job.done, appended(job.channel, job.append, &job.tags, last, stamp, &mut answer));
+            last = appended.head.cursor;
+            // Others may have come after it in the same batch.
+            appended.head.closed = head.closed && last == head.cursor;
+            _ = done.send(Ok(appended));
+        }
+    }
+
+    fn fail(self, error: impl Fn() -> StoreError) {
+        self.jobs.into_iter().for_each(|job| _ = job.done.send(Err(error())));
+    }
 }
 
 /// A condition as the script compares it.
@@ -179,30 +273,22 @@ pub(super) fn expected(expect: Expect) -> Vec<u8> {
     }
 }
 
-pub(super) fn time_of(event: &Event, cmd: &mut redis::Cmd) {
-    match event.time() {
-        Some(time) => cmd.arg(time),
-        None => cmd.arg(""),
-    };
-}
-
-/// What the script said of one append.
-fn appended(channel: Channel, append: Append, tags: &[u32], answer: &[u8]) -> Result<Appended, StoreError> {
-    let mut answer = Packed(answer);
-    let (kind, head) = (answer.kind(), answer.head().ok_or_else(|| strange("head"))?);
-    match kind {
-        Some(b'C') => return Err(StoreError::Conflict { head }),
-        Some(b'L') => return Err(StoreError::Closed { head }),
-        _ => {}
-    }
-    let epoch = head.cursor.epoch;
-    let (mut last, stamp) = position(&mut answer, epoch).ok_or_else(|| strange("position"))?;
-    let mut known = next_known(&mut answer, epoch);
+/// What an append that was applied after this position did. What is left of the answer tells which of its keys were known.
+fn appended(
+    channel: Channel,
+    append: Append,
+    tags: &[u32],
+    mut last: Cursor,
+    stamp: u64,
+    answer: &mut Packed<'_>,
+) -> Appended {
+    let epoch = last.epoch;
+    let mut known = next_known(answer, epoch);
     let (mut receipts, mut entries) = (Vec::with_capacity(append.events.len()), Vec::new());
     for (nth, (event, tag)) in append.events.into_iter().zip(tags).enumerate() {
         if let Some((_, receipt)) = known.filter(|(of, _)| *of as usize == nth) {
             receipts.push(receipt);
-            known = next_known(&mut answer, epoch);
+            known = next_known(answer, epoch);
             continue;
         }
         let (prev_tag, time) = (last.tag, event.time().unwrap_or(stamp));
@@ -211,7 +297,7 @@ fn appended(channel: Channel, append: Append, tags: &[u32], answer: &[u8]) -> Re
         receipts.push(Receipt { cursor: last, time, duplicate: false });
         entries.push(Entry { channel: channel.clone(), cursor: last, prev_tag, appended: stamp, time, name, data });
     }
-    Ok(Appended { receipts, entries, head })
+    Appended { receipts, entries, head: Head { cursor: last, closed: false } }
 }
 
 /// A position and a time.

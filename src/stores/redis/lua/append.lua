@@ -1,16 +1,17 @@
--- Appends several batches, each to one channel, each whole or not at all. ARGV[3]: the floor's step. ARGV[4]: how many;
--- then per batch: channel, epoch when absent, condition, whether it closes, whether any event has a key, how many events;
--- per event: tag, time or '', key or '', the event.
+-- Appends several batches, each to one channel, each whole or not at all. ARGV[REST]: the floor's step. Then the batches,
+-- each of them packed: which of the channels, how many events, what it is (1 for one that closes, 2 when any event has a key,
+-- 4 when there is a condition), the epoch when absent; then its condition if it has one; its events; and if any has a key
+-- all their keys, '' for none.
 
-local now, step = clock(), tonumber(ARGV[3])
-local records, changed, created, replies, bells, at = {}, {}, {}, {}, {}, 5
+local now, step, at = clock(), tonumber(ARGV[REST]), REST + 1
+local records, changed, created, replies, bells = {}, {}, {}, {}, {}
+local ANSWER, BATCH = '>c1c16dc4Bdc4d', '>HI4Bc16'
 
 -- The receipts of the batch's keys that are remembered. Two hashes per channel take turns, one window each.
-local function known_keys(name, r, stamp, count)
+local function known_keys(name, r, stamp, keys, count)
   local asked, found = {}, {}
-  for i = 0, count - 1 do
-    local key = ARGV[at + i * 4 + 2]
-    if key ~= '' then asked[#asked + 1] = key end
+  for i = keys, keys + count - 1 do
+    if ARGV[i] ~= '' then asked[#asked + 1] = ARGV[i] end
   end
   if not r or #asked == 0 then return found end
   for back = 0, 1 do
@@ -37,96 +38,101 @@ local function remember(name, r, stamp, new)
   call('PEXPIRE', hash, num(2 * WINDOW + 1000))
 end
 
-local function record(name)
-  local r = records[name]
+local function record(nth, name)
+  local r = records[nth]
   if r == nil then
-    r = load(name)
-    if r and forgotten(r, math.max(now, r.last)) then
+    r = load(name, known[2 + nth])
+    if r and forgotten(r, max(now, r.last)) then
       floor = forget(name, r, floor, step)
       r = nil
     end
-    records[name] = r or false
+    records[nth] = r or false
   end
   return r or nil
 end
 
 -- Appends what is new, and returns the known ones as receipts: which event, seq, tag and time. The hint's parts are joined
 -- once for all.
-local function apply(name, r, stamp, keyed, count, known)
-  local ARGV, receipts, new, size, added, before = ARGV, '', nil, 0, 0, head_of(r)
-  local log, hint = log_of(name), #bells + 1
-  local part = hint
-  bells[hint] = ''
-  for from = at, at + count * 4 - 4, 4 do
-    local time, key, blob = ARGV[from + 1], ARGV[from + 2], ARGV[from + 3]
-    if keyed and key ~= '' and known[key] then
-      receipts = receipts .. pack('>I4', (from - at) / 4) .. known[key]
+local function apply(r, stamp, events, count, keys, receipts_of)
+  local ARGV, receipts, new, size, added, first = ARGV, '', nil, 0, 0, #bells + 1
+  local seq, tag_before, part = r.seq, r.tag, first + 1
+  bells[first], bells[part] = '', r.name
+  for nth = 0, count - 1 do
+    local event, key = ARGV[events + nth], keys and ARGV[keys + nth] or ''
+    if key ~= '' and receipts_of[key] then
+      receipts = receipts .. pack('>I4', nth) .. receipts_of[key]
     else
-      local tag = tonumber(ARGV[from])
-      time = time == '' and stamp or tonumber(time)
-      local head = push(name, log, r, tag, time, blob, stamp)
-      if keyed and key ~= '' then
-        known[key], new = pack('>dI4d', r.seq, tag, time), new or {}
-        new[#new + 1], new[#new + 2] = key, known[key]
+      local head, tag, time = push(r, event, stamp)
+      if key ~= '' then
+        receipts_of[key], new = pack('>dc4d', r.seq, tag, time), new or {}
+        new[#new + 1], new[#new + 2] = key, receipts_of[key]
       end
-      size, added = size + #blob, added + 1
+      size, added = size + #event, added + 1
       if size <= INLINE then
-        bells[part + 1], bells[part + 2], bells[part + 3] = head, pack('>I4', #blob), blob
-        part = part + 3
+        bells[part + 1], bells[part + 2] = head, event
+        part = part + 2
       end
     end
   end
-  if new then remember(name, r, stamp, new) end
-  if size > INLINE then
-    for nth = part, hint + 1, -1 do bells[nth] = nil end
-    bells[hint] = bell('H', head_of(r), name, 0)
+  if new then remember(r.name, r, stamp, new) end
+  if added > 0 and size <= INLINE then
+    bells[first] = hint('E', r.name, added, r.epoch, seq, tag_before, 0)
   else
-    bells[hint] = added > 0 and bell('E', before, name, added) or nil
+    for nth = part, first + (added > 0 and 2 or 0), -1 do bells[nth] = nil end
+    if added > 0 then bells[first] = hint_of(r) end
   end
   return receipts
 end
 
-local function append(name, absent, expect, close, keyed, count)
-  local r = record(name)
-  local head, closed = head_of(r, absent, floor), r ~= nil and r.closed == 1
-  local stamp = r and r.last > now and r.last or now
-  local known, brings = nil, count > 0
-  if keyed then
-    known, brings = known_keys(name, r, stamp, count), false
-    for i = 0, count - 1 do
-      local key = ARGV[at + i * 4 + 2]
-      brings = brings or key == '' or not known[key]
-    end
+-- `events` is where the batch's events begin, `keys` where their keys do, if any has one.
+local function append(nth, name, absent, expect, close, events, count, keys)
+  local r = record(nth, name)
+  local closed, stamp = r ~= nil and r.closed == 1, r and r.last > now and r.last or now
+  local receipts_of, brings = nil, count > 0
+  if keys then
+    receipts_of, brings = known_keys(name, r, stamp, keys, count), false
+    for i = keys, keys + count - 1 do brings = brings or ARGV[i] == '' or not receipts_of[ARGV[i]] end
   end
   local acts = brings or (close and not closed)
-  if acts and not holds(expect, r, head) then return 'C' .. head end
-  if brings and closed then return 'L' .. head end
+  if acts and expect and not holds(expect, r, head_of(r, absent, floor)) then return 'C' .. head_of(r, absent, floor) end
+  if brings and closed then return 'L' .. head_of(r) end
   if not r then
-    if not acts then return 'D' .. head .. pack('>dI4d', floor, 0, stamp) end
+    if not acts then return pack(ANSWER, 'D', absent, floor, NO_TAG, 0, floor, NO_TAG, stamp) end
     r = fresh(name, absent, floor, stamp)
-    records[name], created[name] = r, true
+    records[nth], created[nth] = r, true
   end
-  local before = pack('>dI4d', r.seq, r.tag, stamp)
-  local receipts = apply(name, r, stamp, keyed, count, known)
+  local seq, tag = r.seq, r.tag
+  local receipts = apply(r, stamp, events, count, keys, receipts_of)
   if close and not closed then
     r.closed = 1
-    bells[#bells + 1] = bell('H', head_of(r), name, 0)
+    bells[#bells + 1], bells[#bells + 2] = hint_of(r), name
   end
-  if acts then changed[name] = r end
-  return 'D' .. head_of(r) .. before .. receipts
+  if acts then changed[nth] = r end
+  return pack(ANSWER, 'D', r.epoch, r.seq, r.tag, r.closed, seq, tag, stamp) .. receipts
 end
 
-for nth = 1, tonumber(ARGV[4]) do
-  local name, absent, expect, close, keyed = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3] == '1', ARGV[at + 4] == '1'
-  local count = tonumber(ARGV[at + 5])
-  at = at + 6
-  replies[nth] = append(name, absent, expect, close, keyed, count)
-  at = at + count * 4
+while ARGV[at] do
+  local nth, count, flags, absent = unpacked(BATCH, ARGV[at])
+  local close, expect, keys = flags % 2 == 1, nil, nil
+  at = at + 1
+  if flags >= 4 then
+    expect = ARGV[at]
+    at = at + 1
+  end
+  local events = at
+  at = at + count
+  if flags % 4 >= 2 then
+    keys = at
+    at = at + count
+  end
+  replies[#replies + 1] = append(nth, name_of(ARGV[3 + nth]), absent, expect, close, events, count, keys)
 end
-for name, r in pairs(changed) do
-  fit(r, log_of(name), math.max(now, r.last))
-  save(name, r)
-  if created[name] then turn(name, r, now) end
+local writes = {}
+for nth, r in pairs(changed) do
+  fit(r, max(now, r.last))
+  writes[#writes + 1], writes[#writes + 2] = ARGV[3 + nth], settle(r)
+  if created[nth] then turn(r, now) end
 end
+if #writes > 0 then call('HSET', place, unpack(writes)) end
 if #bells > 0 then call('PUBLISH', PREFIX .. ':bell', table.concat(bells)) end
 return { 'ok', unpack(replies) }

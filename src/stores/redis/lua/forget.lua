@@ -1,15 +1,15 @@
--- Forgets a channel: at once, or only when its time has come. ARGV[3]: the floor's step; then channel, epoch when absent,
+-- Forgets a channel: at once, or only when its time has come. ARGV[REST]: the floor's step; then the epoch when absent, and
 -- 'now' or 'due'.
 
-local now, step, name, absent = clock(), tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local text = call('HGET', place, 'c:' .. name)
+local now, step, name, absent, how = clock(), tonumber(ARGV[REST]), name_of(ARGV[4]), ARGV[REST + 1], ARGV[REST + 2]
+local text = known[3]
 -- A record that cannot be read can still be deleted. Nobody knows where it was, so the floor goes far above.
 local good = text and #text == 97
-local r = good and parse(text)
-if text and not good and ARGV[6] == 'now' then
+local r = good and parse(name, text)
+if text and not good and how == 'now' then
   forget(name, { seq = floor + 2 ^ 40 }, floor, step)
-elseif good and (ARGV[6] == 'now' or forgotten(r, math.max(now, r.last))) then
+elseif good and (how == 'now' or forgotten(r, max(now, r.last))) then
   floor = forget(name, r, floor, step)
-  call('PUBLISH', PREFIX .. ':bell', bell('H', head_of(nil, absent, floor), name, 0))
+  call('PUBLISH', PREFIX .. ':bell', hint('H', name, 0, absent, floor, NO_TAG, 0) .. name)
 end
 return { 'ok' }

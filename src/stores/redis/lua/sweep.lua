@@ -1,17 +1,17 @@
--- The janitor's round: trims and forgets channels that nobody uses. ARGV[3]: the floor's step; ARGV[4]: most channels.
+-- The janitor's round: trims and forgets channels that nobody uses. ARGV[REST]: the floor's step; then most channels.
 
-local now, step = clock(), tonumber(ARGV[3])
-local names = call('ZRANGEBYSCORE', turns, '-inf', num(now), 'LIMIT', 0, ARGV[4])
+local now, step = clock(), tonumber(ARGV[REST])
+local names = call('ZRANGEBYSCORE', turns, '-inf', num(now), 'LIMIT', 0, ARGV[REST + 1])
 for _, name in ipairs(names) do
-  local r = load(name)
+  local r = load(name, call('HGET', place, 'c:' .. name))
   if not r then
     call('ZREM', turns, name)
-  elseif forgotten(r, math.max(now, r.last)) then
+  elseif forgotten(r, max(now, r.last)) then
     floor = forget(name, r, floor, step)
   else
-    fit(r, log_of(name), math.max(now, r.last))
-    if r.cut then save(name, r) end
-    turn(name, r, now)
+    fit(r, max(now, r.last))
+    if r.cut then call('HSET', place, 'c:' .. name, settle(r)) end
+    turn(r, now)
   end
 end
 -- Turns that were evicted are found again, a few at a time.
