@@ -3,6 +3,7 @@
 mod any;
 mod clock;
 mod error;
+mod health;
 pub mod resume;
 mod retention;
 
@@ -14,6 +15,7 @@ pub use self::{
     any::AnyStore,
     clock::Clock,
     error::{Source, StoreError},
+    health::Health,
     retention::Retention,
 };
 use crate::{
@@ -77,6 +79,10 @@ use crate::{
 /// # Changes
 /// [`changes`](Store::changes) yields hints and may lose them; **reads are truth**.
 ///
+/// # Health
+/// [`health`](Store::health) tells what the store knows of itself, without waiting. When what was wrong has ended, the
+/// store is [ready](Health::Ready) again within seconds, also if nobody does anything but ask for its health.
+///
 /// # Cancel safety
 /// Dropping any future is safe: a dropped append is applied whole or not at all.
 pub trait Store: Send + Sync + 'static {
@@ -127,6 +133,12 @@ pub trait Store: Send + Sync + 'static {
     /// What may have changed, from any process, this one's own appends included. Yields [`Change::Resync`] once armed and
     /// after every gap, never ends, coalesces while it is not polled (bounded memory), and stops its work when dropped.
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static;
+
+    /// How the store is, for statistics and health checks. A store that nothing can come between is always ready, as is
+    /// said here.
+    fn health(&self) -> Health {
+        Health::Ready
+    }
 }
 
 /// What to append and under which condition.
@@ -374,5 +386,9 @@ impl<S: Store> Store for Arc<S> {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         S::changes(self)
+    }
+
+    fn health(&self) -> Health {
+        S::health(self)
     }
 }

@@ -80,12 +80,14 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
+        let store = self.store.health(); // before the lock: it is the store's code
         let topics = self.topics();
         Stats {
             readers: self.readers.load(SeqCst),
             topics: topics.followed.len(),
             lingering: topics.lingering,
             ring_bytes: topics.followed.values().map(|followed| followed.topic.ring_bytes()).sum(),
+            store,
         }
     }
 

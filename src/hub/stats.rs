@@ -1,5 +1,7 @@
 //! What a hub holds.
 
+use crate::store::Health;
+
 /// What a [`Hub`](crate::Hub) holds at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -12,4 +14,6 @@ pub struct Stats {
     pub lingering: usize,
     /// Recent entries kept for followed channels, in bytes by [`Entry::size`](crate::store::Entry::size).
     pub ring_bytes: usize,
+    /// How the store is.
+    pub store: Health,
 }

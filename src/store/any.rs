@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use futures_core::Stream;
 
-use super::{Append, Appended, Change, Expect, Head, Limit, Page, Start, Store, StoreError};
+use super::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Start, Store, StoreError};
 use crate::{channel::Channel, event::Event};
 
 /// Any [`Store`], erased: a clonable concrete type, so that a service is `SseService` and not `SseService<MyStore>`. A call
@@ -57,6 +57,10 @@ impl Store for AnyStore {
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         self.0.erased_changes()
     }
+
+    fn health(&self) -> Health {
+        self.0.erased_health()
+    }
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -69,6 +73,7 @@ trait Erased: Send + Sync + 'static {
     fn erased_init<'a>(&'a self, channel: &'a Channel, events: Vec<Event>, expect: Expect) -> Boxed<'a, Head>;
     fn erased_delete<'a>(&'a self, channel: &'a Channel) -> Boxed<'a, ()>;
     fn erased_changes(&self) -> Pin<Box<dyn Stream<Item = Change> + Send>>;
+    fn erased_health(&self) -> Health;
 }
 
 impl<S: Store> Erased for S {
@@ -94,5 +99,9 @@ impl<S: Store> Erased for S {
 
     fn erased_changes(&self) -> Pin<Box<dyn Stream<Item = Change> + Send>> {
         Box::pin(self.changes())
+    }
+
+    fn erased_health(&self) -> Health {
+        self.health()
     }
 }

@@ -135,7 +135,7 @@ use self::{
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start, Store, StoreError, resume},
+    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Start, Store, StoreError, resume},
 };
 
 /// A [`Store`] on NATS JetStream. Clones share one connection. See the [module docs](self).
@@ -203,6 +203,10 @@ impl Store for NatsStore {
             self.0.runtime.spawn(tail::tail(Arc::downgrade(&self.0)));
         }
         changes
+    }
+
+    fn health(&self) -> Health {
+        if self.is_connected() { Health::Ready } else { Health::Unavailable }
     }
 }
 

@@ -55,7 +55,8 @@
 //! before anything was sent, or that the server answers with, is [`StoreError::Unavailable`]; an append that was sent and not
 //! answered is [`StoreError::Unknown`], and a server that hung makes it when it goes on, perhaps behind later ones: repeat it
 //! with its key until the answer is certain. Calls recover by themselves when the server is back.
-//! [`PostgresStore::health`] shows how it is.
+//! [`Store::health`] shows how it is: as the last call found it, and a task makes one every
+//! [`PostgresOptions::tidy_every`] in any case.
 //!
 //! # TLS
 //! With `sslmode=require`, `verify-ca` or `verify-full` in the URL, or [`PostgresOptions::root_certificates`], connections
@@ -127,7 +128,7 @@ use self::{
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Clock, Expect, Head, Limit, Page, Start, Store, StoreError},
+    store::{Append, Appended, Change, Clock, Expect, Head, Health, Limit, Page, Start, Store, StoreError},
 };
 
 /// A [`Store`] in PostgreSQL. Clones share connections. See the [module docs](self).
@@ -165,11 +166,11 @@ impl PostgresStore {
         janitor::tidy(&self.0.database, &self.0.settings).await
     }
 
-    /// How the store is.
+    /// What the store holds now. How it is, [`Store::health`] tells.
     #[must_use]
-    pub fn health(&self) -> PostgresHealth {
+    pub fn stats(&self) -> PostgresStats {
         let (connections, idle) = self.0.database.connections();
-        PostgresHealth {
+        PostgresStats {
             listening: self.0.listener.watchers.is_armed(),
             reconnects: self.0.listener.reconnects.load(Ordering::Relaxed),
             connections,
@@ -179,10 +180,10 @@ impl PostgresStore {
     }
 }
 
-/// How a store is, at one moment.
+/// What a store holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PostgresHealth {
+pub struct PostgresStats {
     /// Whether other processes are heard. False also while nobody follows [`Store::changes`].
     pub listening: bool,
     /// How often listening had to begin again.
@@ -239,6 +240,16 @@ impl Store for PostgresStore {
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         let listener = self.0.listener.clone();
         self.0.listener.watchers.watch(|| self.0.database.runtime.spawn(listener.run()).abort_handle())
+    }
+
+    fn health(&self) -> Health {
+        if self.0.database.is_away() {
+            Health::Unavailable
+        } else if self.0.listener.watchers.is_deaf() {
+            Health::Late
+        } else {
+            Health::Ready
+        }
     }
 }
 

@@ -100,7 +100,7 @@ use crate::store::Retention;
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start, Store, StoreError},
+    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Start, Store, StoreError},
 };
 
 /// A [`Store`] on a Redis server. Clones share its connections. See the [module docs](self).
@@ -177,5 +177,14 @@ impl Store for RedisStore {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         self.0.watch.changes(&self.0.shared)
+    }
+
+    fn health(&self) -> Health {
+        self.0.shared.mend();
+        match (self.0.shared.is_connected(), self.0.watch.is_armed()) {
+            (false, _) => Health::Unavailable,
+            (true, Some(false)) => Health::Late,
+            (true, _) => Health::Ready,
+        }
     }
 }

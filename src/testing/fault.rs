@@ -5,7 +5,7 @@ mod hints;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -20,7 +20,7 @@ use self::{
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Expect, Head, Limit, Outcome, Page, Start, Store, StoreError},
+    store::{Append, Appended, Change, Expect, Head, Health, Limit, Outcome, Page, Start, Store, StoreError},
 };
 
 /// Passes everything on to the store inside, but for the faults that its [`Faults`] handle asks for.
@@ -79,6 +79,8 @@ struct Shared {
     /// In milliseconds.
     delay: AtomicU64,
     hints: Arc<HintFaults>,
+    /// What is to be said instead of the truth.
+    health: Mutex<Option<Health>>,
 }
 
 /// The faults of one kind of call, and how often it was made.
@@ -189,6 +191,11 @@ impl Faults {
         self.0.hints.resync();
     }
 
+    /// Has [`Store::health`] say this from now on; `None` is the truth again. Calls fail only if they are told to.
+    pub fn report(&self, health: Option<Health>) {
+        *self.0.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
     /// How often [`Store::read`] was called.
     #[must_use]
     pub fn reads(&self) -> u64 {
@@ -273,6 +280,11 @@ impl<S: Store> Store for FaultStore<S> {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         FaultyHints::new(Box::pin(self.inner.changes()), Arc::clone(&self.faults.0.hints))
+    }
+
+    fn health(&self) -> Health {
+        let said = *self.faults.0.health.lock().unwrap_or_else(PoisonError::into_inner);
+        said.unwrap_or_else(|| self.inner.health())
     }
 }
 

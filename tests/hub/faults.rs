@@ -10,7 +10,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tower_events::{
     AnyStore, Hub, HubOptions, MemoryStore, Store, StoreError, SubscribeError, Subscription,
-    store::{Append, Appended, Change, Expect, Head, Limit, Page, Reason, Start},
+    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Reason, Start},
     testing::{FaultStore, Faults},
 };
 
@@ -393,4 +393,17 @@ async fn the_follower_ends_with_its_readers_and_starts_again() {
     }
     let erased: &AnyStore = hub.store();
     assert_eq!(erased.heads(&[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_health_of_the_store_shows_in_what_the_hub_holds() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::new(std::sync::Arc::new(store));
+    assert_eq!(hub.stats().store, Health::Ready);
+    for health in [Health::Unavailable, Health::Late] {
+        faults.report(Some(health));
+        assert_eq!((hub.stats().store, hub.store().health()), (health, health));
+    }
+    faults.report(None);
+    assert_eq!(hub.stats().store, Health::Ready);
 }

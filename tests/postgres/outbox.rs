@@ -178,7 +178,7 @@ async fn subscribers_hear_of_it_with_and_without_a_notification() {
         let store = store_in(server, &schema).await;
         let hub = Hub::with_options(store.clone(), HubOptions::default().check_every(check_every));
         let mut subscriber = hub.subscribe(Subscription::new(a())).await.unwrap();
-        until("the listener hears", async || store.health().listening).await;
+        until("the listener hears", async || store.stats().listening).await;
         client.execute(&format!("select {schema}.append_text('a', 'x', notify => {notify})"), &[]).await.unwrap();
         let delivery = timeout(Duration::from_secs(20), subscriber.next()).await.expect("a delivery");
         drop(delivery.unwrap().unwrap());

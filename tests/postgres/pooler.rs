@@ -92,5 +92,5 @@ async fn a_listener_behind_a_pooler_becomes_a_poll() {
         store.append(&a(), Append::new([Event::text("x")])).await.unwrap();
         watch.until("another resync", |change| matches!(change, Change::Resync)).await;
     }
-    assert!(store.health().reconnects >= 2);
+    assert!(store.stats().reconnects >= 2);
 }

@@ -103,10 +103,10 @@ async fn a_listener_that_was_ended_listens_again_and_says_that_it_missed_somethi
         assert_eq!(client.query(&listeners, &[]).await.unwrap().len(), 1, "one listener per store that is followed");
         here.append(&a(), Append::new([Event::text("missed, perhaps")])).await.unwrap();
         watch.until("a resync", |change| matches!(change, Change::Resync)).await;
-        assert!(there.health().listening);
+        assert!(there.stats().listening);
         let head = here.append(&a(), Append::new([Event::text("heard")])).await.unwrap().head;
         watch.until("a head", |change| matches!(change, Change::Head(_, at) if *at == head)).await;
-        assert_eq!(there.health().reconnects, round);
+        assert_eq!(there.stats().reconnects, round);
     }
 }
 
@@ -123,7 +123,7 @@ async fn a_listener_that_hears_nothing_finds_out() {
     let mut watch = Watch::armed(&there).await;
     proxy.freeze();
     let head = here.append(&a(), Append::new([Event::text("not heard")])).await.unwrap().head;
-    until("the listener finds out", async || !there.health().listening).await;
+    until("the listener finds out", async || !there.stats().listening).await;
     proxy.cut();
     proxy.thaw();
     watch.until("a resync", |change| matches!(change, Change::Resync)).await;

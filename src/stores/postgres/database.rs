@@ -1,6 +1,9 @@
 //! Connections and calls: a pool, times that bound every wait, and one way to run a statement. Knows no event.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
 use tokio::{
@@ -42,6 +45,8 @@ pub(super) struct Database {
     /// The longest wait for a connection, and then for an answer.
     pub(super) patience: Duration,
     pub(super) sql: Sql,
+    /// Whether the last call found that it cannot be used.
+    away: AtomicBool,
     /// Where the store's tasks run.
     pub(super) runtime: Handle,
 }
@@ -64,22 +69,40 @@ impl Database {
             .timeouts(Timeouts { wait, create: wait, recycle: wait })
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Self { pool, lanes: Lanes::default(), listener, tls, statements, patience, sql, runtime })
+        Ok(Self {
+            pool,
+            lanes: Lanes::default(),
+            listener,
+            tls,
+            statements,
+            patience,
+            sql,
+            away: AtomicBool::new(false),
+            runtime,
+        })
     }
 
     /// Runs a statement. One that changes nothing is repeated on a fresh connection when its own was cut.
     pub(super) async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        match self.run(&Lane::new(self.client().await?), sql, params).await {
-            // After a wait that was too long there is no time left.
-            Err(Failure::Lost(source)) if !source.is::<TooLong>() => {
-                self.run(&Lane::new(self.client().await?), sql, params).await
-            }
-            other => other,
+        let mut answer = self.read_once(sql, params).await;
+        // After a wait that was too long there is no time left.
+        if answer.as_ref().is_err_and(Failure::is_of_cut) {
+            answer = self.read_once(sql, params).await;
         }
+        self.noted(answer)
+    }
+
+    async fn read_once(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        self.run(&Lane::new(self.client().await?), sql, params).await
     }
 
     /// Runs a statement that changes something; repeats it only where the server says that nothing was changed.
     pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        let answer = self.write_until_it_is_certain(sql, params).await;
+        self.noted(answer)
+    }
+
+    async fn write_until_it_is_certain(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
         let until = Instant::now() + self.patience;
         loop {
             let lane = in_time(self.patience, self.lanes.take(&self.pool)).await?;
@@ -118,6 +141,28 @@ impl Database {
     /// A connection of its own, outside the pool, and what the server says on it unasked.
     pub(super) async fn open(&self) -> Result<(Client, Messages), tokio_postgres::Error> {
         self.tls.connect(&self.listener).await
+    }
+
+    /// Whether the last call found that the database cannot be used.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    fn noted(&self, answer: Result<Vec<Row>, Failure>) -> Result<Vec<Row>, Failure> {
+        let failure = answer.as_ref().err();
+        // A connection that was cut says nothing of the next one.
+        if failure.is_some_and(Failure::is_of_cut) {
+            return answer;
+        }
+        let failure = failure.filter(|failure| failure.is_of_database());
+        let is_away = failure.is_some();
+        if self.is_away() != is_away && self.away.swap(is_away, Ordering::Relaxed) != is_away {
+            match failure {
+                Some(error) => tracing::warn!(%error, "PostgreSQL cannot be used; trying again"),
+                None => tracing::info!("PostgreSQL can be used again"),
+            }
+        }
+        answer
     }
 
     /// How many connections there are, and how many of them are idle.

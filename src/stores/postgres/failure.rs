@@ -50,6 +50,17 @@ impl Failure {
         matches!(self, Self::NotSent(_) | Self::Lost(_))
     }
 
+    /// Whether its connection was cut in the middle, and another one may do.
+    pub(super) fn is_of_cut(&self) -> bool {
+        matches!(self, Self::Lost(source) if !source.is::<TooLong>())
+    }
+
+    /// Whether other calls will fail in the same way: no connection, no answer, no schema, or nothing to write to.
+    pub(super) fn is_of_database(&self) -> bool {
+        let of_all = |code: &SqlState| MISSING.contains(&code) || *code == SqlState::READ_ONLY_SQL_TRANSACTION;
+        matches!(self, Self::NotSent(_) | Self::Lost(_)) && !self.is_of_cut() || self.code().is_some_and(of_all)
+    }
+
     fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Refused(error) => error.code(),
@@ -78,8 +89,6 @@ impl Failure {
 
 fn refused(error: tokio_postgres::Error) -> StoreError {
     const CORRUPT: [&SqlState; 2] = [&SqlState::DATA_CORRUPTED, &SqlState::INDEX_CORRUPTED];
-    const MISSING: [&SqlState; 3] =
-        [&SqlState::UNDEFINED_FUNCTION, &SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME];
     match error.code() {
         Some(code) if *code == SqlState::DISK_FULL => StoreError::Full(error.into()),
         Some(code) if CORRUPT.contains(&code) => StoreError::Corrupt(error.into()),
@@ -88,8 +97,21 @@ fn refused(error: tokio_postgres::Error) -> StoreError {
     }
 }
 
+/// The schema is not there, or is an older one.
+const MISSING: [&SqlState; 3] =
+    [&SqlState::UNDEFINED_FUNCTION, &SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME];
+
 fn is_fatal(refusal: &DbError) -> bool {
     matches!(refusal.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent(source) | Self::Lost(source) | Self::Strange(source) => source.fmt(f),
+            Self::Refused(error) => error.fmt(f),
+        }
+    }
 }
 
 /// A wait that came to its end.

@@ -56,6 +56,12 @@ impl Watchers {
         self.lock().armed
     }
 
+    /// Whether somebody watches, and the listener does not hear.
+    pub(super) fn is_deaf(&self) -> bool {
+        let state = self.lock();
+        state.listener.is_some() && !state.armed
+    }
+
     /// Tells everyone; `change` is made only when someone watches.
     pub(super) fn tell(&self, change: impl Fn() -> Change) {
         let state = self.lock();

@@ -13,6 +13,7 @@ use redis::{
     aio::{MultiplexedConnection, SendError},
 };
 use tokio::{
+    runtime::Handle,
     sync::Mutex,
     time::{Instant, sleep_until, timeout_at},
 };
@@ -61,6 +62,17 @@ impl Link {
 
     pub(super) fn is_down(&self) -> bool {
         self.maker.down.load(Ordering::Relaxed)
+    }
+
+    /// Begins to connect again when the connection is lost, unless somebody is at it: for a node that makes no calls.
+    pub(super) fn mend(&self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let Ok(mut state) = Arc::clone(&self.state).try_lock_owned() else { return };
+        let too_early = state.failed.as_ref().is_some_and(|(_, next, _)| *next > Instant::now());
+        if self.is_down() && !too_early {
+            let maker = Arc::clone(&self.maker);
+            runtime.spawn(async move { maker.attempt(&mut state).await });
+        }
     }
 
     /// Sends one command, connecting first if need be, and returns its answer; all before `deadline`.

@@ -58,6 +58,11 @@ impl Shared {
         !self.writes.is_down() && !self.reads.is_down()
     }
 
+    /// Sees to it that connections that were lost come back without a call that needs them.
+    pub(super) fn mend(&self) {
+        [&self.writes, &self.reads].into_iter().for_each(Link::mend);
+    }
+
     pub(super) fn fits(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
         let size = |event: &Event| {
             let name = event.name().map_or(0, |name| name.as_str().len());
