@@ -280,7 +280,7 @@ A chat over Server-Sent Events and long polling.
   --database PATH    the SQLite file that keeps the messages; the events are in one beside it, PATH with the
                      extension .events. Chats on one PATH are one chat. [chat.db]
   --store URL        keeps the events elsewhere: memory:, file:PATH, or (with the features of these names)
-                     redis://..., nats://..., postgres://...
+                     redis://..., nats://..., postgres://... Chats that share it share their PATH too.
   --help";
 
 /// Messages that a page shows when it is opened.

@@ -4,6 +4,8 @@ use std::{error::Error, path::PathBuf, str::FromStr};
 
 use tower_events::{AnyStore, FileStore, MemoryStore, Retention};
 
+type BoxError = Box<dyn Error + Send + Sync>;
+
 /// A URL that names a store.
 #[derive(Clone)]
 pub(crate) enum StoreUrl {
@@ -29,7 +31,24 @@ impl FromStr for StoreUrl {
     }
 }
 
-pub(crate) async fn open(url: &StoreUrl, retention: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+pub(crate) async fn open(url: &StoreUrl, retention: Retention) -> Result<AnyStore, BoxError> {
+    let store = open_by_kind(url, retention).await;
+    store.map_err(|error| format!("cannot open the store: {}", with_causes(&*error)).into())
+}
+
+/// The error and what caused it: a driver's reason is what helps. Causes that only repeat what was said are left out.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| (*cause).source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+async fn open_by_kind(url: &StoreUrl, retention: Retention) -> Result<AnyStore, BoxError> {
     match url {
         StoreUrl::Memory => Ok(AnyStore::new(MemoryStore::new(retention))),
         StoreUrl::File(path) => {
@@ -43,35 +62,35 @@ pub(crate) async fn open(url: &StoreUrl, retention: Retention) -> Result<AnyStor
 }
 
 #[cfg(feature = "redis")]
-async fn redis(url: &str, retention: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+async fn redis(url: &str, retention: Retention) -> Result<AnyStore, BoxError> {
     let store = tower_events::RedisStore::builder(url).retention(retention).connect().await?;
     Ok(AnyStore::new(store))
 }
 
 #[cfg(feature = "nats")]
-async fn nats(url: &str, retention: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+async fn nats(url: &str, retention: Retention) -> Result<AnyStore, BoxError> {
     let store = tower_events::NatsStore::options().retention(retention).connect(url).await?;
     Ok(AnyStore::new(store))
 }
 
 #[cfg(feature = "postgres")]
-async fn postgres(url: &str, retention: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+async fn postgres(url: &str, retention: Retention) -> Result<AnyStore, BoxError> {
     let store = tower_events::PostgresStore::options(url).retention(retention).connect().await?;
     store.migrate().await?; // harmless when it was done, also by several at once
     Ok(AnyStore::new(store))
 }
 
 #[cfg(not(feature = "redis"))]
-async fn redis(_: &str, _: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+async fn redis(_: &str, _: Retention) -> Result<AnyStore, BoxError> {
     Err("this was built without Redis: add `--features redis`".into())
 }
 
 #[cfg(not(feature = "nats"))]
-async fn nats(_: &str, _: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+async fn nats(_: &str, _: Retention) -> Result<AnyStore, BoxError> {
     Err("this was built without NATS: add `--features nats`".into())
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn postgres(_: &str, _: Retention) -> Result<AnyStore, Box<dyn Error + Send + Sync>> {
+async fn postgres(_: &str, _: Retention) -> Result<AnyStore, BoxError> {
     Err("this was built without PostgreSQL: add `--features postgres`".into())
 }

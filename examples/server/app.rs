@@ -19,10 +19,11 @@ pub(crate) struct App {
     pub(crate) cors: Option<CorsLayer>,
 }
 
-/// `/healthz`: answers as long as the server does, and says how many are reading.
+/// `/healthz`: answers as long as the server does, and says how its store is and how many are reading. A store that is away
+/// is no reason to take a node out: its readers wait and catch up, and the store is away for the other nodes too.
 pub(crate) fn health(hub: &Hub) -> Value {
     let stats = hub.stats();
-    json!({ "status": "ok", "readers": stats.readers, "channels": stats.topics })
+    json!({ "status": "ok", "store": stats.store.as_str(), "readers": stats.readers, "channels": stats.topics })
 }
 
 /// Lets pages of every origin read and publish.

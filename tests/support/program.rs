@@ -1,0 +1,192 @@
+//! The examples as programs: started on a free port, spoken to over sockets, stopped by signals. `cargo test` builds them.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// A running example; killed when it is dropped.
+pub(crate) struct Example {
+    name: &'static str,
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Example {
+    /// Starts it, and waits until it has printed where it listens.
+    pub(crate) fn start(name: &'static str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(binary(name)).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address =
+            line.split_once("http://").and_then(|(_, rest)| rest.split([' ', '/', '\n']).next()?.parse().ok());
+        let Some(address) = address else {
+            _ = child.kill();
+            panic!("{name} did not print its address, but {line:?}");
+        };
+        Self { name, child, address }
+    }
+
+    pub(crate) fn get(&self, target: &str) -> Answer {
+        self.get_as(("Accept", "application/json"), target)
+    }
+
+    pub(crate) fn get_as(&self, header: (&str, &str), target: &str) -> Answer {
+        self.send(&format!("GET {target} HTTP/1.0\r\n{}: {}\r\n\r\n", header.0, header.1))
+    }
+
+    pub(crate) fn post(&self, target: &str, kind: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.send(&format!("POST {target} HTTP/1.0\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"))
+    }
+
+    pub(crate) fn send(&self, request: &str) -> Answer {
+        let answer = Stream::open(self.address, request).rest();
+        let (head, body) =
+            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{}: no head: {answer:?}", self.name));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+        Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    /// A response that takes its time. HTTP/1.0, so that nothing frames the body.
+    pub(crate) fn stream(&self, target: &str, accept: &str) -> Stream {
+        Stream::open(self.address, &format!("GET {target} HTTP/1.0\r\nAccept: {accept}\r\n\r\n"))
+    }
+
+    /// A stream that goes on after `cursor`, as an EventSource does.
+    pub(crate) fn stream_from(&self, cursor: &str, target: &str) -> Stream {
+        let accept = "Accept: text/event-stream";
+        Stream::open(self.address, &format!("GET {target} HTTP/1.0\r\n{accept}\r\nLast-Event-ID: {cursor}\r\n\r\n"))
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until the event server has so many open streams and parked polls.
+    pub(crate) fn until_it_has_readers(&self, wanted: u64) {
+        let start = Instant::now();
+        while self.get("/healthz").json()["readers"] != wanted {
+            assert!(start.elapsed() < PATIENCE, "there are never {wanted} readers");
+        }
+    }
+
+    /// What the chat's messages say.
+    pub(crate) fn contents(&self) -> Vec<String> {
+        let events = self.get("/events?after=earliest&wait=0").json();
+        let content = |event: &Value| event["data"]["content"].as_str().unwrap().to_owned();
+        events.as_array().unwrap().iter().map(content).collect()
+    }
+
+    /// Stops it as a user or a service manager does: it must end by itself, and well.
+    pub(crate) fn stop(mut self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let status = self.exit();
+        assert!(status.success(), "{} ended with {status} after SIG{signal}", self.name);
+    }
+
+    pub(crate) fn exit(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5)); // the standard library cannot wait for a child with a limit
+        }
+        panic!("{} did not stop within {PATIENCE:?}", self.name);
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// A response that is being read.
+pub(crate) struct Stream(TcpStream);
+
+impl Stream {
+    pub(crate) fn open(address: SocketAddr, request: &str) -> Self {
+        let mut io = TcpStream::connect(address).unwrap();
+        io.set_read_timeout(Some(PATIENCE)).unwrap();
+        io.write_all(request.as_bytes()).unwrap();
+        Self(io)
+    }
+
+    /// What comes until `wanted` has come.
+    pub(crate) fn until(&mut self, wanted: &str) -> String {
+        let mut seen = Vec::new();
+        let mut part = [0; 4096];
+        loop {
+            let text = String::from_utf8_lossy(&seen).into_owned();
+            if text.contains(wanted) {
+                return text;
+            }
+            match self.0.read(&mut part) {
+                Ok(0) => panic!("the stream ended before {wanted:?}: {text}"),
+                Ok(length) => seen.extend_from_slice(&part[..length]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error} before {wanted:?}: {text}"),
+            }
+        }
+    }
+
+    /// What comes until the end.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut seen = Vec::new();
+        self.0.read_to_end(&mut seen).unwrap();
+        String::from_utf8(seen).unwrap()
+    }
+}
+
+/// A directory of this test alone; gone when it is dropped.
+pub(crate) struct Directory(pub(crate) PathBuf);
+
+impl Directory {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Where cargo puts examples: beside the directory of the tests.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is not there: `cargo test` builds it, or `cargo build --examples`", path.display());
+    path
+}
+
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
