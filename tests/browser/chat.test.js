@@ -1,33 +1,11 @@
 // The chat example, as people meet it.
 
 import assert from 'node:assert/strict';
-import path from 'node:path';
 import { test } from 'node:test';
-import { directory, open, options, picture, proxy, say, serve } from './harness.js';
+import { database, shows, start, state, write } from './chat.js';
+import { open, options, picture, proxy, say } from './harness.js';
 
 const HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script> & "quoted"';
-
-const start = (test, database, port) => serve(test, 'chat', { port, args: ['--database', database] });
-const database = (test) => path.join(directory(test), 'chat.db');
-const state = (page, wanted) => page.locator(`#state[data-state="${wanted}"]`).waitFor();
-
-/** What the page shows, from top to bottom. */
-const written = (page) => page.locator('#log li[data-id] .content').allTextContents();
-
-async function shows(page, wanted) {
-  const settled = ([count, last]) => {
-    const all = [...document.querySelectorAll('#log li[data-id] .content')];
-    return all.length >= count && all.at(-1).textContent === last;
-  };
-  await page.waitForFunction(settled, [wanted.length, wanted.at(-1)]).catch(() => {}); // the difference says more
-  assert.deepEqual(await written(page), wanted);
-}
-
-async function write(page, user, content) {
-  await page.getByLabel('Your name').fill(user);
-  await page.getByRole('textbox', { name: 'Message' }).fill(content);
-  await page.getByRole('textbox', { name: 'Message' }).press('Enter');
-}
 
 test('two tabs see what the other writes, as text', options, async (t) => {
   const { url } = await start(t, database(t));
@@ -74,7 +52,7 @@ for (const signal of ['kill', 'stop']) {
     const failed = pages[1].locator('#log .failed');
     await failed.getByText('The server cannot be reached.').waitFor();
 
-    const second = await start(t, file, first.port);
+    const second = await start(t, file, { port: first.port });
     await say(second.url, 'Cyd', 'after');
     await state(pages[0], 'live-sse');
     await state(pages[1], 'live-poll');

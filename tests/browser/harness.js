@@ -63,7 +63,7 @@ const examples = executablePath && (process.env.EXAMPLES ?? build());
 function build() {
   const list = ['chat', 'clock', 'server'].flatMap((name) => ['--example', name]);
   const cargo = (...args) => execFileSync('cargo', args, { cwd: REPOSITORY, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26 });
-  cargo('build', '--quiet', ...list);
+  cargo('build', '--quiet', '--features', 'redis,nats,postgres', ...list);
   const { target_directory } = JSON.parse(cargo('metadata', '--format-version=1', '--no-deps'));
   return path.join(target_directory, 'debug', 'examples');
 }
@@ -112,17 +112,18 @@ export async function publish(url, data, headers = {}) {
 /**
  * A proxy in front of `target`. What it does to `text/event-stream` is its `sse`:
  * `pass`; `hold`, the head passes and the body never does; `buffer`, nothing passes before the end; `refuse`, a 502.
- * `cut()` breaks every connection, `down` breaks each new one, `requests` lists what was asked for.
+ * `cut()` breaks every connection, `down` breaks each new one, `requests` lists what was asked for, and `target` can be
+ * changed, as a load balancer does.
  */
 export async function proxy(test, target) {
   const sockets = new Set();
-  const state = { sse: 'pass', down: false, requests: [] };
+  const state = { target, sse: 'pass', down: false, requests: [] };
   const server = http.createServer((request, response) => {
     if (request.url.startsWith('/events')) {
       const { accept } = request.headers;
-      state.requests.push({ url: new URL(request.url, target), accept, lastEventId: request.headers['last-event-id'] });
+      state.requests.push({ url: new URL(request.url, state.target), accept, lastEventId: request.headers['last-event-id'] });
     }
-    const onwards = http.request(new URL(request.url, target), { method: request.method, headers: request.headers }, (answer) => {
+    const onwards = http.request(new URL(request.url, state.target), { method: request.method, headers: request.headers }, (answer) => {
       const sse = answer.headers['content-type']?.startsWith('text/event-stream') ? state.sse : 'pass';
       if (sse === 'refuse') return response.writeHead(502).end('bad gateway');
       if (sse !== 'buffer') response.writeHead(answer.statusCode, answer.headers).flushHeaders();

@@ -1,0 +1,92 @@
+// The engines that several nodes can share, each a real server on a free port in a folder of its own.
+
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { directory, options } from './harness.js';
+
+const POSTGRES = '/usr/lib/postgresql';
+const PATH = [...process.env.PATH.split(':'), '/usr/sbin', '/usr/local/sbin', ...postgresPrograms()];
+
+/** Each has a name, the options of its tests, and `start(test)`, which answers the URL of its store. */
+export const engines = [
+  engine('redis', 'redis-server', (program, port, folder) => ({
+    url: `redis://127.0.0.1:${port}/`,
+    command: [program, '--port', port, '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'yes', '--logfile', 'log'],
+  })),
+  engine('nats', 'nats-server', (program, port, folder) => ({
+    url: `nats://127.0.0.1:${port}`,
+    command: [program, '-a', '127.0.0.1', '-p', port, '-js', '-sd', folder, '-l', path.join(folder, 'log')],
+  })),
+  engine('postgres', 'initdb', (initdb, port, folder) => {
+    // It refuses to run as root.
+    const id = (flag) => process.getuid() === 0 ? Number(execFileSync('id', [flag, 'postgres'])) : undefined;
+    const user = { uid: id('-u'), gid: id('-g'), cwd: '/', stdio: 'ignore' };
+    chmodSync(path.dirname(folder), 0o755);
+    chmodSync(folder, 0o777);
+    const data = path.join(folder, 'data');
+    execFileSync(initdb, ['-D', data, '-A', 'trust', '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8', '--no-sync'], user);
+    const settings = { listen_addresses: '127.0.0.1', port, unix_socket_directories: '', fsync: 'off' };
+    return {
+      url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+      command: [path.join(path.dirname(initdb), 'postgres'), '-D', data, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
+      user,
+    };
+  }),
+];
+
+function engine(name, program, prepare) {
+  const found = PATH.map((folder) => path.join(folder, program)).find((file) => existsSync(file));
+  if (!found) {
+    const text = `no ${program} found: install it to test the chat on ${name}`;
+    if (process.env.CI === 'true') throw new Error(text);
+    console.error(`\n*** TESTS ARE SKIPPED: ${text} ***\n`);
+  }
+  const start = async (test) => {
+    const folder = path.join(directory(test), name);
+    mkdirSync(folder);
+    const port = await freePort();
+    const { url, command, user } = prepare(found, String(port), folder);
+    const child = spawn(command[0], command.slice(1), { stdio: 'ignore', ...user });
+    const exited = once(child, 'exit');
+    test.after(async () => {
+      child.kill('SIGINT'); // with which each of them stops at once
+      await exited;
+    });
+    await accepts(port, exited);
+    return url;
+  };
+  return { name, start, options: { ...options, skip: options.skip || (!found && `no ${program}`) } };
+}
+
+/** Debian keeps the programs of PostgreSQL's server out of the path. */
+function postgresPrograms() {
+  const versions = existsSync(POSTGRES) ? readdirSync(POSTGRES) : [];
+  return versions.sort((a, b) => b - a).map((version) => path.join(POSTGRES, version, 'bin'));
+}
+
+async function freePort() {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** Waits until something listens on the port. */
+async function accepts(port, exited) {
+  let ended = false;
+  exited.then(() => (ended = true));
+  while (!ended) {
+    const socket = net.connect(port, '127.0.0.1');
+    const is = await Promise.race([once(socket, 'connect').then(() => true), once(socket, 'error').then(() => false)]).catch(() => false);
+    socket.destroy();
+    if (is) return;
+    await sleep(20);
+  }
+  throw new Error('the engine ended before it listened');
+}
