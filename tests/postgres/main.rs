@@ -11,14 +11,16 @@
 mod conformance;
 mod faults;
 mod harness;
+mod load;
 mod outbox;
 mod pooler;
 mod proxy;
 mod server;
 mod support;
 mod traps;
+mod waits;
 
 /// Whether the long form was asked for.
 fn is_long() -> bool {
-    std::env::var_os("TOWER_EVENTS_LONG").is_some()
+    std::env::var_os("TOWER_EVENTS_LONG").is_some_and(|value| value == "1")
 }

@@ -15,6 +15,8 @@ pub struct Server {
     folder: PathBuf,
     programs: PathBuf,
     port: u16,
+    /// More settings, as they stand on a command line.
+    settings: &'static str,
     /// Waits for its standard input to end, and then stops the server and removes the folder.
     keeper: Child,
     alive: Option<ChildStdin>,
@@ -29,29 +31,56 @@ pub fn shared() -> Option<&'static Server> {
 impl Server {
     /// A server of its own.
     pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// A server of its own, with more settings.
+    pub fn start_with(settings: &'static str) -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed");
             eprintln!("=== SKIPPED: PostgreSQL is not installed (apt install postgresql) ===");
             return None;
         };
+        let server = Self::new(programs, settings, |programs, data| {
+            let locale = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+            run(as_user(programs.join("initdb")).arg("-D").arg(data).args(locale).current_dir("/"));
+        });
+        Some(server)
+    }
+
+    /// A standby of this one, which follows it asynchronously by way of `line`.
+    pub fn standby(&self, line: SocketAddr) -> Self {
+        Self::new(self.programs.clone(), self.settings, |programs, data| {
+            let copy = ["-R", "-X", "stream", "-c", "fast", "--no-sync", "-D"];
+            let mut command = as_user(programs.join("pg_basebackup"));
+            command.args(["-d", &self.url_at(line)]).args(copy).arg(data).current_dir("/");
+            run(&mut command);
+        })
+    }
+
+    fn new(programs: PathBuf, settings: &'static str, fill: impl FnOnce(&Path, &Path)) -> Self {
         let folder =
             std::env::temp_dir().join(format!("tower-events-pg-{}-{:x}", std::process::id(), fastrand::u64(..)));
         run(as_user("mkdir").args(["-m", "755"]).arg(&folder).current_dir("/"));
-        let data = folder.join("data");
-        let locale = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
-        run(as_user(programs.join("initdb")).arg("-D").arg(&data).args(locale).current_dir("/"));
+        fill(&programs, &folder.join("data"));
         let (keeper, alive) = keep(&folder);
-        let server = Self { port: free_port(), folder, programs, keeper, alive: Some(alive) };
+        let server = Self { port: free_port(), settings, folder, programs, keeper, alive: Some(alive) };
         server.resume();
-        Some(server)
+        server
+    }
+
+    /// Ends being a standby.
+    pub fn promote(&self) {
+        run(as_user(self.programs.join("pg_ctl")).arg("-D").arg(self.data()).args(["-w", "promote"]).current_dir("/"));
     }
 
     /// Starts a server that was killed, on the same port and data.
     pub fn resume(&self) {
         let settings = format!(
             "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories='' -c max_connections=400 \
-             -c shared_buffers=64MB -c log_min_messages=fatal {}",
+             -c shared_buffers=64MB -c log_min_messages=fatal {} {}",
             self.port,
+            self.settings,
             std::env::var("TOWER_EVENTS_PG_SETTINGS").unwrap_or_default(),
         );
         let deadline = Instant::now() + Duration::from_secs(60);
