@@ -1,8 +1,10 @@
 //! The PostgreSQL store against the engine's own path, on a real server, both in one run: `cargo bench --features postgres
-//! --bench postgres`. Rounds alternate, so that what else the machine does meets both; trust the ratios.
+//! --bench postgres`. Rounds alternate, so that what else the machine does meets both; trust the ratios. Words after `--`
+//! choose parts: latency, appends, hot, nodes, outbox, reads, follow.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub, dead_code)]
 
-#[path = "../tests/postgres/server.rs"]
+mod driver;
+#[path = "../../tests/postgres/server.rs"]
 mod server;
 
 use std::{
@@ -11,12 +13,16 @@ use std::{
 };
 
 use tokio::task::JoinSet;
-use tokio_postgres::{AsyncMessage, Client, NoTls, types::ToSql};
+use tokio_postgres::{Client, NoTls, types::ToSql};
 use tower_events::{
     Channel, Channels, Event, Hub, Retention, Store, Subscription, store::Append, stores::postgres::PostgresStore,
+    testing::FaultStore,
 };
 
-use self::server::Server;
+use self::{
+    driver::{Driver, Listener},
+    server::Server,
+};
 
 #[tokio::main]
 async fn main() {
@@ -24,14 +30,12 @@ async fn main() {
     let quick = !std::env::args().any(|argument| argument == "--bench");
     let Some(server) = Server::start() else { return };
     let bench = Bench { server, quick };
-    bench.latency().await;
-    for publishers in [1, 16, 64] {
-        bench.appends(publishers, Spread::Own).await;
+    let chosen: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    for part in ["latency", "appends", "hot", "nodes", "outbox", "reads", "follow"] {
+        if chosen.is_empty() || chosen.iter().any(|chosen| chosen == part) {
+            bench.run(part).await;
+        }
     }
-    bench.appends(64, Spread::Hot).await;
-    bench.nodes_on_one_channel().await;
-    bench.outbox().await;
-    bench.follow().await;
 }
 
 struct Bench {
@@ -49,6 +53,22 @@ enum Spread {
 }
 
 impl Bench {
+    async fn run(&self, part: &str) {
+        match part {
+            "latency" => self.latency().await,
+            "appends" => {
+                for publishers in [1, 16, 64] {
+                    self.appends(publishers, Spread::Own).await;
+                }
+            }
+            "hot" => self.appends(64, Spread::Hot).await,
+            "nodes" => self.nodes_on_one_channel().await,
+            "outbox" => self.outbox().await,
+            "reads" => self.reads().await,
+            _ => self.follow().await,
+        }
+    }
+
     async fn store(&self) -> PostgresStore {
         let retention = Retention::default().events(1_000_000).bytes(1 << 40);
         let store = PostgresStore::options(&self.server.url()).retention(retention).connections(CONNECTIONS);
@@ -163,6 +183,32 @@ impl Bench {
         }
     }
 
+    /// How often a node reads the database for an event, however many subscribers it has.
+    async fn reads(&self) {
+        let (channel, events) = (Channel::new("read").unwrap(), if self.quick { 20 } else { 500 });
+        for count in [1, 100, 1_000] {
+            let (store, faults) = FaultStore::new(self.store().await);
+            let (writer, hub) = (self.store().await, Hub::new(store));
+            let mut subscribers = Vec::new();
+            for _ in 0..count {
+                subscribers.push(hub.subscribe(Subscription::new(channel.clone())).await.unwrap());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let (before, cpu) = (faults.reads(), cpu_ticks());
+            for _ in 0..events {
+                writer.append(&channel, Append::new([Event::text("x")])).await.unwrap();
+                for subscriber in &mut subscribers {
+                    subscriber.next().await.unwrap().unwrap();
+                }
+            }
+            let reads = (faults.reads() - before) as f64 / f64::from(events);
+            let cpu = (cpu_ticks() - cpu) as f64 * 10_000.0 / f64::from(events);
+            println!(
+                "{count} subscribers on one node: {reads:.2} reads of the store and {cpu:.0} us of processor an event"
+            );
+        }
+    }
+
     /// What it costs a node to follow many channels.
     async fn follow(&self) {
         let count = if self.quick { 200 } else { 10_000 };
@@ -232,65 +278,6 @@ impl Bench {
         let (client, connection) = tokio_postgres::connect(&self.server.url(), NoTls).await.unwrap();
         tokio::spawn(connection);
         client
-    }
-}
-
-/// The same rows by the driver alone: a counter row and an entry in one prepared statement.
-#[derive(Clone)]
-struct Driver {
-    clients: Arc<Vec<(Client, tokio_postgres::Statement)>>,
-}
-
-impl Driver {
-    async fn new(server: &Server, admin: &Client) -> Self {
-        let tables = "drop table if exists driver_entry, driver_channel;
-            create table driver_channel (name text primary key, seq bigint not null, tag integer not null) with (fillfactor = 50);
-            create table driver_entry (channel text not null, seq bigint not null, tag integer not null, prev_tag integer not null,
-                time bigint not null, data bytea not null, primary key (channel, seq));
-            insert into driver_channel select 'own ' || n, 0, 0 from generate_series(0, 63) n;
-            insert into driver_channel values ('hot', 0, 0)";
-        admin.batch_execute(tables).await.unwrap();
-        let mut clients = Vec::new();
-        for _ in 0..CONNECTIONS {
-            let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
-            tokio::spawn(connection);
-            let append =
-                "with c as (update driver_channel set seq = seq + 1, tag = $2 where name = $1 returning seq, tag)
-                insert into driver_entry select $1, c.seq, $2, c.tag, $3, $4 from c returning seq";
-            let statement = client.prepare(append).await.unwrap();
-            clients.push((client, statement));
-        }
-        Self { clients: Arc::new(clients) }
-    }
-
-    /// Several publishers share a connection, which carries their statements one behind the other.
-    async fn append(&self, publisher: usize, channel: &Channel) {
-        let (client, statement) = &self.clients[publisher % CONNECTIONS];
-        let data = vec![b'x'; 200];
-        client.query_one(statement, &[&channel.as_str(), &7, &0_i64, &data]).await.unwrap();
-    }
-}
-
-/// A connection that hears notifications.
-struct Listener(tokio::sync::mpsc::UnboundedReceiver<i64>, Client);
-
-impl Listener {
-    async fn start(server: &Server, name: &str) -> Self {
-        let (client, mut connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
-        let (said, hears) = tokio::sync::mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(notification) = message {
-                    _ = said.send(notification.payload().parse().unwrap());
-                }
-            }
-        });
-        client.batch_execute(&format!("listen {name}")).await.unwrap();
-        Self(hears, client)
-    }
-
-    async fn next(&mut self) -> i64 {
-        self.0.recv().await.unwrap()
     }
 }
 
