@@ -30,8 +30,9 @@ const LAYERS: &[&[&str]] = &[
 /// What knows nothing of HTTP.
 const WITHOUT_HTTP: &[&str] = &["error", "channel", "event", "cursor", "store", "stores", "hub", "testing"];
 
-/// The suite is for any store: beside the vocabulary and the contract it knows one to run its own examples on.
-const OF_TESTING: &[&str] = &["channel", "cursor", "error", "event", "store", "stores"];
+/// The suite is for any store: beside the vocabulary and the contract it knows one to run its own examples on, and its own
+/// macro, which is at the root.
+const OF_TESTING: &[&str] = &["channel", "conformance_tests", "cursor", "error", "event", "store", "stores"];
 
 #[test]
 fn imports_point_down() {
