@@ -48,6 +48,12 @@ impl Fetched {
     }
 }
 
+impl Fetched {
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Frame>> {
+        self.batches.iter().rev().flat_map(|batch| batch.frames().iter().rev())
+    }
+}
+
 /// What a read gave: shared by all who wait for it.
 pub(super) type Answer = Result<Arc<Fetched>, Arc<StoreError>>;
 

@@ -80,8 +80,18 @@ impl Batch {
 }
 
 pub(crate) fn join(frames: &[Arc<Frame>], form: &Form) -> Vec<u8> {
-    let encoded: Vec<Bytes> = frames.iter().map(|frame| frame.encoded(form)).collect();
-    encoded.join(form.separator)
+    let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.entry.size() + 64).sum());
+    for (index, frame) in frames.iter().enumerate() {
+        if index > 0 {
+            bytes.extend_from_slice(form.separator);
+        }
+        match frame.encoded.get(form.slot).and_then(OnceLock::get) {
+            Some(encoded) => bytes.extend_from_slice(encoded),
+            // Those who catch up take the run as a whole, so that bytes of its own would be for nobody.
+            None => (form.encode)(&frame.entry, &mut bytes),
+        }
+    }
+    bytes
 }
 
 /// A form without a slot is encoded anew each time: wrong slots cost speed, never bytes.

@@ -19,7 +19,7 @@ use crate::store::Limit;
 pub struct HubOptions {
     /// Recent entries kept per followed channel, in bytes. Default 256 KiB.
     pub ring_bytes: usize,
-    /// Bounds of one read of the store on a subscriber's behalf. Default 100 events, 1 MiB.
+    /// Bounds of one read of the store on a subscriber's behalf. Default 1 000 events, 256 KiB.
     pub page: Limit,
     /// Most such reads under way at once. Default 64.
     pub reads: usize,
@@ -39,7 +39,7 @@ impl Default for HubOptions {
     fn default() -> Self {
         Self {
             ring_bytes: 256 << 10,
-            page: Limit::default(),
+            page: Limit { events: 1_000, bytes: 256 << 10 },
             reads: 64,
             linger: Duration::from_secs(30),
             lingering: 1024,

@@ -20,7 +20,7 @@ pub(super) struct Ring {
     head: Head,
     bytes: usize,
     most_bytes: usize,
-    /// Batches made since the last push, for those who are at the same position.
+    /// Batches for those who are at the same position: none that more could be added to.
     recent: Vec<Arc<Batch>>,
 }
 
@@ -97,11 +97,31 @@ impl Ring {
         }
     }
 
+    /// Offers older entries, newest first: those that lead up to its oldest are taken while there is room.
+    pub(super) fn backfill<'a>(&mut self, newest_first: impl Iterator<Item = &'a Arc<Frame>>) {
+        let base = self.base;
+        let held = |frame: &&Arc<Frame>| {
+            let cursor = frame.entry().cursor;
+            cursor.epoch == base.epoch && cursor.seq > base.seq
+        };
+        for frame in newest_first.skip_while(held) {
+            let entry = frame.entry();
+            if entry.cursor != self.base || self.bytes + entry.size() > self.most_bytes {
+                return;
+            }
+            self.base = entry.prev();
+            self.bytes += entry.size();
+            self.frames.push_front(frame.clone());
+        }
+    }
+
     fn push(&mut self, entry: Entry) {
+        // Whoever is behind gets what comes now together with what was the newest; what is further back stays as it is.
+        let newest = self.head.cursor;
+        self.recent.retain(|batch| batch.next() != newest);
         self.head.cursor = entry.cursor;
         self.bytes += entry.size();
         self.frames.push_back(Frame::new(entry));
-        self.recent.clear();
         while self.bytes > self.most_bytes && self.frames.len() > 1 {
             self.evict();
         }
@@ -237,6 +257,45 @@ mod tests {
         assert_eq!(seqs(ring.lookup(at(6))), [7, 8, 9]);
         assert_eq!(seqs(ring.lookup(at(5))), [u64::MAX]);
         assert!(ring.bytes() <= 3 * entry(1).size());
+    }
+
+    #[test]
+    fn takes_older_entries_that_lead_up_to_its_own() {
+        let frames: Vec<_> = (1..=6).map(|seq| Frame::new(entry(seq))).collect();
+        let foreign = Frame::new(Entry { cursor: Cursor { tag: 1, ..at(3) }, ..entry(3) });
+        let other_epoch = Frame::new(Entry { cursor: Cursor { epoch: 2, ..at(3) }, ..entry(3) });
+        let table = [
+            (frames.clone(), at(0), vec![1, 2, 3, 4, 5, 6]),
+            (frames[1..4].to_vec(), at(1), vec![2, 3, 4, 5, 6]),
+            (frames[..2].to_vec(), at(3), vec![4, 5, 6]),
+            (vec![frames[1].clone(), foreign], at(3), vec![4, 5, 6]),
+            (vec![other_epoch], at(3), vec![4, 5, 6]),
+        ];
+        for (older, oldest, expected) in table {
+            let mut ring = ring(4..=6);
+            ring.backfill(older.iter().rev());
+            assert_eq!(ring.base, oldest);
+            assert_eq!(seqs(ring.lookup(oldest)), expected);
+        }
+        let mut full = ring(4..=6);
+        full.most_bytes = 5 * entry(1).size();
+        full.backfill(frames.iter().rev());
+        assert_eq!((full.base, full.bytes()), (at(1), 5 * entry(1).size()));
+        full.feed(&[entry(7)]);
+        assert_eq!((full.base, full.bytes()), (at(2), 5 * entry(1).size()));
+    }
+
+    #[test]
+    fn a_batch_that_cannot_grow_stays_when_more_comes() {
+        let mut ring = ring(1..=2000);
+        let batch = |ring: &mut Ring, position| match ring.lookup(position) {
+            Lookup::Batch(batch) => batch,
+            _ => panic!("nothing follows {position:?}"),
+        };
+        let (full, last) = (batch(&mut ring, at(0)), batch(&mut ring, at(1999)));
+        ring.feed(&[entry(2001)]);
+        assert!(Arc::ptr_eq(&full, &batch(&mut ring, at(0))));
+        assert_eq!((last.next(), batch(&mut ring, at(1999)).next()), (at(2000), at(2001)));
     }
 
     #[test]

@@ -247,7 +247,12 @@ impl Shared {
         let page = self.read_page(topic.channel(), start, limit).await.map_err(Arc::new)?;
         let advance = topic.anchor(page.head);
         self.advance_if(advance, topic);
-        Ok(Arc::new(Fetched::new(page)))
+        let fetched = Fetched::new(page);
+        // What a time was asked for may have gaps.
+        if !matches!(start, Start::Time(_)) {
+            topic.backfill(&fetched);
+        }
+        Ok(Arc::new(fetched))
     }
 
     async fn read_page(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    fetch::Fetches,
+    fetch::{Fetched, Fetches},
     frame::Batch,
     ring::{Feed, Lookup, Ring},
     sync::{Mutex, lock},
@@ -173,6 +173,17 @@ impl Topic {
         })
     }
 
+    /// Keeps what a reader had to read for the others who come back to the same place. Alone he would be the only one to use
+    /// it, and with a channel for each user that would be the history of all of them.
+    pub(super) fn backfill(&self, fetched: &Fetched) {
+        let mut state = lock(&self.state);
+        if state.waiters.are_several() {
+            if let Some(ring) = &mut state.ring {
+                ring.backfill(fetched.newest_first());
+            }
+        }
+    }
+
     /// Takes what a read after the ring's own head gave.
     pub(super) fn advance(&self, page: &Page) {
         let _ = self.change(|state| {
@@ -287,6 +298,10 @@ impl Waiters {
             *self = Self::default();
         }
         waker
+    }
+
+    fn are_several(&self) -> bool {
+        self.slots.len() - self.free.len() > 1
     }
 
     /// Returns the waker that was there, to be dropped after the lock.

@@ -296,6 +296,24 @@ async fn a_thousand_who_resume_from_one_position_cost_one_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_comes_back_to_where_another_came_back_to_costs_no_read() {
+    let inner = MemoryStore::default();
+    append(&inner, [1]).await;
+    let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    append(&inner, 2..=500).await;
+    let (store, faults) = FaultStore::new(inner);
+    let hub = Hub::new(store);
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let resume = || hub.subscribe(Subscription::new(channel("a")).resume(&from.into()));
+    let expected: Vec<_> = (2..=500).map(|n| n.to_string()).collect();
+    assert_eq!(texts_of(&mut resume().await.unwrap(), 499).await, expected);
+    let reads = faults.reads();
+    publish(&hub, "a", 501).await;
+    assert_eq!(texts_of(&mut resume().await.unwrap(), 500).await[..499], expected);
+    assert_eq!(faults.reads(), reads);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_shares_a_read_does_not_depend_on_the_one_who_began_it() {
     let (hub, faults, inner) = faulty();
     append(&inner, [1]).await;
