@@ -5,7 +5,10 @@
 use std::{
     future::poll_fn,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,12 +30,16 @@ async fn main() {
         let server = server::Server::start(&binary);
         println!("{}", binary.display());
         latency(&server.url()).await;
+        println!(
+            "| publishers | channels | store, appends/s | same writes, /s | ratio | plain, /s | ratio | µs of processor, client + server: store | same | plain |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|");
         for channels in [1, 64] {
             for publishers in [1, 16, 64] {
-                rates(&server.url(), publishers, channels).await;
+                rates(&server, publishers, channels).await;
             }
         }
-        contention(&server.url()).await;
+        contention(&server).await;
         followed(&server.url()).await;
     }
 }
@@ -100,35 +107,93 @@ fn quantile(all: &mut [Duration], part: f64) -> Duration {
     all[(all.len() as f64 * part) as usize]
 }
 
-/// Appends per second of many publishers that each wait for their acknowledgement, five rounds of each in turn.
-async fn rates(url: &str, publishers: usize, channels: usize) {
-    let (store, client) = (store(url).await, plain(url).await);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+/// Appends per second of many publishers that each wait for their acknowledgement, beside as many requests of the driver:
+/// the same writes, which the server takes only right after the message that each names (where every publisher has a channel
+/// of its own), and plain ones. Five rounds of each in turn.
+async fn rates(server: &server::Server, publishers: usize, channels: usize) {
+    let (store, client) = (store(&server.url()).await, plain(&server.url()).await);
+    let (mut figures, mut costs) = ([const { Vec::new() }; 3], [Cost::default(); 3]);
     for _ in 0..5 {
-        let begin = |nth: usize| {
+        let ours = |nth: usize| {
             let (store, channel) = (store.clone(), channel(nth % channels));
             move || {
                 let (store, channel) = (store.clone(), channel.clone());
                 async move { drop(store.append(&channel, event()).await.unwrap()) }
             }
         };
-        ours.push(rate(publishers, begin).await);
-        let begin = |nth: usize| {
+        let same = |nth: usize| {
+            let (client, subject, last) = (client.clone(), format!("plain.same.{nth}"), Arc::new(AtomicU64::new(0)));
+            move || conditional(client.clone(), subject.clone(), Arc::clone(&last))
+        };
+        let plain = |nth: usize| {
             let (client, subject) = (client.clone(), format!("plain.{}", nth % channels));
             move || {
                 let (client, subject) = (client.clone(), subject.clone());
                 async move { drop(client.request_with_headers(subject, headers(), "x".repeat(217).into()).await.unwrap()) }
             }
         };
-        theirs.push(rate(publishers, begin).await);
+        let purge = json!({"filter": "plain.same.>"}).to_string();
+        client.request("$JS.API.STREAM.PURGE.plain", purge.into()).await.unwrap();
+        let all = [
+            cost(server, rate(publishers, ours)).await,
+            cost(server, rate(if channels < publishers { 0 } else { publishers }, same)).await,
+            cost(server, rate(publishers, plain)).await,
+        ];
+        for (nth, (rate, cost)) in all.into_iter().enumerate() {
+            figures[nth].push(rate);
+            costs[nth] = cost;
+        }
     }
-    ours.sort_by(f64::total_cmp);
-    theirs.sort_by(f64::total_cmp);
-    let (ours, theirs) = (ours[2], theirs[2]);
+    figures.iter_mut().for_each(|figures| figures.sort_by(f64::total_cmp));
+    let [ours, same, plain] = figures.each_ref().map(|figures| figures[2]);
+    let same = if same > 0.0 { format!("{same:.0} | {:.2}", ours / same) } else { "- | -".into() };
     println!(
-        "{publishers} publishers on {channels} channels: {ours:.0} appends/s, driver {theirs:.0}/s, ratio {:.2}",
-        ours / theirs
+        "| {publishers} | {channels} | {ours:.0} | {same} | {plain:.0} | {:.2} | {} | {} | {} |",
+        ours / plain,
+        costs[0],
+        costs[1],
+        costs[2]
     );
+}
+
+/// Publishes after exactly the message before, as a log must that many may write to.
+async fn conditional(client: Client, subject: String, last: Arc<AtomicU64>) {
+    let mut headers = headers();
+    headers.insert("Nats-Expected-Last-Subject-Sequence", last.load(Ordering::Relaxed).to_string());
+    let answer = client.request_with_headers(subject, headers, "x".repeat(217).into()).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+    last.store(answer["seq"].as_u64().expect("an acknowledgement"), Ordering::Relaxed);
+}
+
+/// Processor time per append, in microseconds.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    client: f64,
+    server: f64,
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} + {:.1}", self.client, self.server)
+    }
+}
+
+async fn cost(server: &server::Server, rate: impl Future<Output = (f64, u32)>) -> (f64, Cost) {
+    let all = || ["self".to_owned(), server.id().to_string()].map(|id| processor(&id));
+    let before = all();
+    let (rate, count) = rate.await;
+    let after = all();
+    let per = |nth: usize| (after[nth] - before[nth]) * 1e6 / f64::from(count.max(1));
+    (rate, Cost { client: per(0), server: per(1) })
+}
+
+/// Processor time of a process, in seconds; 0 where that is not told.
+fn processor(id: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = |nth: usize| after_name.split_whitespace().nth(nth).and_then(|ticks| ticks.parse().ok()).unwrap_or(0.0);
+    let ticks: f64 = ticks(11) + ticks(12);
+    ticks / 100.0
 }
 
 /// As many bytes of headers as the store writes.
@@ -138,7 +203,8 @@ fn headers() -> async_nats::HeaderMap {
     headers
 }
 
-async fn rate<P, F>(publishers: usize, begin: impl Fn(usize) -> P) -> f64
+/// How often a second, and how often in all.
+async fn rate<P, F>(publishers: usize, begin: impl Fn(usize) -> P) -> (f64, u32)
 where
     P: Fn() -> F + Send + 'static,
     F: Future<Output = ()> + Send,
@@ -161,11 +227,12 @@ where
     for task in tasks {
         sum += task.await.unwrap();
     }
-    f64::from(sum) / begun.elapsed().as_secs_f64()
+    (f64::from(sum) / begun.elapsed().as_secs_f64(), sum)
 }
 
 /// Four nodes on one hot channel, 16 publishers each.
-async fn contention(url: &str) {
+async fn contention(server: &server::Server) {
+    let url = &server.url();
     let nodes = Arc::new([store(url).await, store(url).await, store(url).await, store(url).await]);
     for busy in [1, 2, 4] {
         let begin = |nth: usize| {
@@ -175,7 +242,10 @@ async fn contention(url: &str) {
                 async move { drop(store.append(&channel(0), event()).await.unwrap()) }
             }
         };
-        println!("{busy} nodes with 16 publishers each on one channel: {:.0} appends/s", rate(16 * busy, begin).await);
+        let (rate, cost) = cost(server, rate(16 * busy, begin)).await;
+        println!(
+            "{busy} nodes with 16 publishers each on one channel: {rate:.0} appends/s, {cost} µs of processor each"
+        );
     }
 }
 

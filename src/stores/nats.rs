@@ -58,6 +58,9 @@
 //! condition keeps order, keys, closing and [`Expect`] true among all nodes. What waits on one node for the same channel
 //! goes into one message together. `init` and `delete` write one message that replaces all before it (a rollup).
 //!
+//! A user and password or a token come from the URL or the options, certificates from the options. Credentials files and
+//! nkeys are not supported.
+//!
 //! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`].
 //!
 //! The stream is made when it is missing: file storage, one replica, no limits of its own (this crate decides what may
@@ -68,8 +71,8 @@
 //! A page costs one question for the newest message and, unless the reader is at the head, a search for the place where it
 //! stands: none where another page ended, else as many questions as the logarithm of the distance from the head. Then the
 //! messages come in batches: in one answer from servers from 2.11 on, by a consumer that is used once from older ones.
-//! Any replica may answer; one that is behind ends a page
-//! early. What would be a reset or an absent channel is asked of the leader, of the stream that there is at that moment.
+//! Any replica may answer; one that is behind ends a page early, but never before what this process has written.
+//! What would be a reset or an absent channel is asked of the leader, of the stream that there is at that moment.
 //! Comparing the heads of many channels costs one question each, 64 at the same time.
 //!
 //! [`Store::changes`] is one consumer per process of everything new in the stream, however many channels and subscribers:

@@ -94,6 +94,11 @@ impl Server {
         format!("nats://{}", self.addr())
     }
 
+    /// The id of the process, while it runs.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Where it stores.
     pub fn store(&self) -> PathBuf {
         self.folder.join("store")
@@ -121,7 +126,7 @@ impl Server {
     }
 
     fn signal(&self, signal: &str) {
-        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let pid = self.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().expect("kill");
         assert!(sent.success(), "kill {signal}");
     }

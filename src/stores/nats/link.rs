@@ -91,10 +91,11 @@ impl Link {
         patience: Duration,
     ) -> Result<Message, Fault> {
         let mut state = self.state.clone();
-        let is_connected =
-            timeout(patience, state.wait_for(|state| state.connected)).await.is_ok_and(|state| state.is_ok());
-        if !is_connected {
-            return Err(Fault::NotSent("the connection is down".into()));
+        if !state.borrow().connected {
+            let connected = timeout(patience, state.wait_for(|state| state.connected)).await;
+            if !connected.is_ok_and(|state| state.is_ok()) {
+                return Err(Fault::NotSent("the connection is down".into()));
+            }
         }
         let request = Request { headers, ..Request::new().payload(payload).timeout(None) };
         tokio::select! {

@@ -1,7 +1,7 @@
 //! What waits to be written, per channel, and who is at it. Knows no server.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque},
     sync::Mutex,
     time::Duration,
 };
@@ -62,6 +62,27 @@ struct Queue {
     seen: u64,
 }
 
+impl Queue {
+    fn take(&mut self) -> Vec<Job> {
+        let mut group = Vec::new();
+        while let Some(job) = self.waiting.pop_front() {
+            if job.work.is_dropped() {
+                continue;
+            }
+            let alone = !matches!(job.work, Work::Append(..));
+            if alone && !group.is_empty() {
+                self.waiting.push_front(job);
+                break;
+            }
+            group.push(job);
+            if alone || group.len() >= LARGEST_GROUP {
+                break;
+            }
+        }
+        group
+    }
+}
+
 impl Queues {
     /// Adds a job; says whether a task has to be started.
     pub(super) fn add(&self, channel: &Channel, job: Job) -> bool {
@@ -76,27 +97,16 @@ impl Queues {
         lock(&self.0).get_mut(channel)?.known.take()
     }
 
-    /// What is to be done next: one job, or appends that can go together. When there is nothing, the task is over.
-    pub(super) fn next(&self, channel: &Channel, known: &mut Option<Known>) -> Vec<Job> {
+    /// What is to be done next: one job, or appends that can go together.
+    pub(super) fn next(&self, channel: &Channel) -> Vec<Job> {
+        lock(&self.0).get_mut(channel).map_or_else(Vec::new, Queue::take)
+    }
+
+    /// As [`Queues::next`]; when there is nothing, the task is over, and what it knows is kept.
+    pub(super) fn next_or_end(&self, channel: &Channel, known: &mut Option<Known>) -> Vec<Job> {
         let mut queues = lock(&self.0);
-        let Entry::Occupied(mut entry) = queues.entry(channel.clone()) else { return Vec::new() };
-        let queue = entry.get_mut();
-        queue.seen = queue.seen.max(known.as_ref().map_or(0, |known| known.at));
-        let mut group = Vec::new();
-        while let Some(job) = queue.waiting.pop_front() {
-            if job.work.is_dropped() {
-                continue;
-            }
-            let alone = !matches!(job.work, Work::Append(..));
-            if alone && !group.is_empty() {
-                queue.waiting.push_front(job);
-                break;
-            }
-            group.push(job);
-            if alone || group.len() >= LARGEST_GROUP {
-                break;
-            }
-        }
+        let Some(queue) = queues.get_mut(channel) else { return Vec::new() };
+        let group = queue.take();
         if group.is_empty() {
             (queue.running, queue.known) = (false, known.take());
         }

@@ -140,7 +140,8 @@ impl Record {
             Kind::Init => "init",
             Kind::Gone => "gone",
         };
-        let mut text = format!("1 {kind}");
+        let mut text = String::with_capacity(TEXT_BYTES);
+        _ = write!(text, "1 {kind}");
         let optional = |time: Option<u64>| time.map_or(u64::MAX, |time| time);
         let closed = u64::from(self.closed);
         let fields = [self.epoch, self.start, self.base, u64::from(self.base_tag), self.count, u64::from(self.tag)]
@@ -318,6 +319,9 @@ fn chunk(body: &mut Bytes) -> Option<Bytes> {
 fn text(body: &mut Bytes) -> Option<String> {
     String::from_utf8(chunk(body)?.to_vec()).ok()
 }
+
+/// About how long the text of a record is.
+const TEXT_BYTES: usize = 160;
 
 /// The header that holds the record.
 pub(super) const NAME: &str = "Tower-Events";

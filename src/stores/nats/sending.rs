@@ -49,7 +49,7 @@ impl Writer {
                 return done.ok_or_else(|| too_large_or(fault, &message, inner.link.most_bytes()));
             }
             is_doubtful = true;
-            match self.find(&place, &message, at, by).await? {
+            match Box::pin(self.find(&place, &message, at, by)).await? {
                 Found::At(at) => return Ok(self.advance(at, message)),
                 Found::Another => {
                     self.ask_again();
@@ -115,6 +115,8 @@ impl Writer {
         let Some(known) = &mut self.known else { return Sent::Yes };
         let record = message.record;
         (known.at, known.checked) = (at, Instant::now());
+        // Before anyone is answered: who then reads here is not to be served by a replica that does not have it yet.
+        self.inner.note_seen(&self.channel, at);
         match record.kind {
             Kind::Append => {
                 known.record = Some(record);

@@ -49,6 +49,7 @@ impl Known {
         let last = log.get(Which::Last).await?;
         let at = last.as_ref().map_or(0, |last| last.at);
         inner.queues.lower_seen(channel, seen, at);
+        inner.note_seen(channel, at);
         let record = last.as_ref().map(|last| last.record).filter(|record| record.kind != Kind::Gone);
         let floor = match record {
             Some(_) => 0,

@@ -38,7 +38,8 @@ impl Inner {
     }
 }
 
-/// The task of one channel.
+/// The task of one channel. It is started for every append that comes alone, so it has to be small: what is rarely done is
+/// boxed.
 pub(super) struct Writer {
     pub(super) inner: Arc<Inner>,
     pub(super) channel: Channel,
@@ -52,17 +53,22 @@ impl Writer {
         self.known = self.inner.queues.known(&self.channel);
         loop {
             let inner = Arc::clone(&self.inner);
-            let mut jobs = inner.queues.next(&self.channel, &mut self.known);
+            let mut jobs = inner.queues.next(&self.channel);
             if jobs.is_empty() {
-                return;
+                // Whoever got an answer may have more to append: then this task and what it knows are still at hand.
+                tokio::task::yield_now().await;
+                jobs = inner.queues.next_or_end(&self.channel, &mut self.known);
+                if jobs.is_empty() {
+                    return;
+                }
             }
             self.is_proven = false;
             match jobs.pop() {
                 Some(Job { work: Work::Init(events, expect, answer), by }) => {
-                    _ = answer.send(self.init(events, expect, by).await);
+                    _ = answer.send(Box::pin(self.init(events, expect, by)).await);
                 }
                 Some(Job { work: Work::Remove(removal, answer), by }) => {
-                    _ = answer.send(self.remove(removal, by).await);
+                    _ = answer.send(Box::pin(self.remove(removal, by)).await);
                 }
                 Some(append) => {
                     jobs.push(append);
@@ -120,7 +126,7 @@ impl Writer {
         let (inner, channel) = (Arc::clone(&self.inner), self.channel.clone());
         let Some(known) = &mut self.known else { return Ok(None) };
         if appends.iter().any(|append| append.events.iter().any(|event| event.key().is_some())) {
-            if let Err(error) = in_time(by, known.load_keys(&inner, &channel)).await {
+            if let Err(error) = in_time(by, Box::pin(known.load_keys(&inner, &channel))).await {
                 // What was known may just have been old.
                 let was_proven = std::mem::take(&mut self.is_proven);
                 self.ask_again();
@@ -235,7 +241,7 @@ impl Writer {
         if is_fresh {
             return Ok(());
         }
-        in_time(by, Known::learn(&inner, &self.channel, &mut self.known)).await?;
+        in_time(by, Box::pin(Known::learn(&inner, &self.channel, &mut self.known))).await?;
         self.is_proven = true;
         Ok(())
     }
