@@ -41,6 +41,10 @@
 //! reset, as [`Reason::Ahead`](crate::store::Reason::Ahead), or as
 //! [`Reason::EpochChanged`](crate::store::Reason::EpochChanged) once others have written on.
 //!
+//! Several replicas need servers from 2.11 on. After the leader of three servers 2.9.10 was killed while nodes wrote, its
+//! replicas were seen to hold different messages at the same places, and an acknowledged one was gone, which no reader can
+//! tell from a log that never had it. One replica on such a server is safe.
+//!
 //! # Layout
 //! One stream, named as the prefix, that holds the subjects `<prefix>.<nonce>.>`. The nonce is drawn when the stream is
 //! made, so that nothing meant for a stream that was deleted reaches the next one.

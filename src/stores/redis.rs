@@ -1,4 +1,4 @@
-//! A store on Redis 7.0 or newer (or Valkey), for several nodes that share events. Feature `redis`.
+//! A store on Redis 7.0 or newer, for several nodes that share events. Feature `redis`.
 //!
 //! ```no_run
 //! use tower_events::{Hub, RedisStore};
@@ -70,8 +70,15 @@
 //! # Several nodes
 //! Every operation is one script, so it is atomic, and the time is the server's: the nodes' clocks do not matter. A stamp
 //! never decreases within a channel, whatever the server's clock does. Appends that wait while others are under way go to
-//! the server in one call. Each node has one connection that listens to all channels, however many it follows; it is pinged
+//! the server in one call, and those that depend on nothing become one batch of it per channel. Each node has one connection that listens to all channels, however many it follows; it is pinged
 //! and made again when lost, and a [`Change::Resync`] says so. All nodes have to agree about [`Retention`].
+//!
+//! # Which servers
+//! The URL names one server, the primary. Of a **cluster** that is the one that has the slot of `{prefix}` (all keys share
+//! it); connecting to another is [`RedisSetupError::Moved`], which names it, and a slot that moves later makes calls fail
+//! with [`StoreError::Unavailable`]. **Sentinel** is not asked: let a name or a proxy lead to the primary, for after a lost
+//! connection, or a refusal because the server became a replica, the name is looked up anew. **Valkey** has the commands that
+//! are used; this crate is tested with Redis only.
 //!
 //! # When the server is away
 //! Calls wait for it as long as the [patience](RedisBuilder::patience), then fail with [`StoreError::Unavailable`] if

@@ -10,8 +10,8 @@ use tower_events::{
 
 use crate::{
     load::{Load, Report},
-    proxy::Proxy,
     server::{Server, servers},
+    wire::{Slow, Wire},
 };
 
 fn is_long() -> bool {
@@ -19,7 +19,7 @@ fn is_long() -> bool {
 }
 
 /// As many repetitions, or in the short form one.
-fn times(long: usize) -> usize {
+pub fn times(long: usize) -> usize {
     if is_long() { long } else { 1 }
 }
 
@@ -37,11 +37,6 @@ async fn load(url: &str) -> Load {
     Load::start(vec![store(url).await, store(url).await], store(url).await, &channel()).await
 }
 
-fn named(fault: &str, server: &Path) -> String {
-    let version = std::process::Command::new(server).arg("-v").output().expect("a version");
-    format!("{fault}, {}", String::from_utf8_lossy(&version.stdout).trim())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_publish_while_a_third_resumes() {
     for binary in servers() {
@@ -49,7 +44,7 @@ async fn two_nodes_publish_while_a_third_resumes() {
         let load = load(&server.url()).await;
         load.more(if is_long() { 20_000 } else { 1_000 }).await;
         let report = load.end().await;
-        report.show(&named("none, two nodes at full speed", &binary), 1);
+        report.show("none, two nodes at full speed", &binary, 1);
         assert!(report.is_perfect(), "{report:?}");
     }
 }
@@ -67,7 +62,7 @@ async fn a_server_that_is_killed_comes_back_with_all_that_was_acknowledged() {
             load.more(200).await;
             sum.add(load.end().await);
         }
-        sum.show(&named("kill -9 and restart in mid load", &binary), repetitions);
+        sum.show("kill -9 and restart in mid load", &binary, repetitions);
         assert!(sum.is_perfect(), "{sum:?}");
     }
 }
@@ -89,7 +84,7 @@ async fn a_server_that_loses_its_storage_resets_everyone() {
             assert_eq!(report.duplicated, 0, "{report:?}");
             sum.add(report);
         }
-        sum.show(&named("kill -9 and storage lost", &binary), repetitions);
+        sum.show("kill -9 and storage lost", &binary, repetitions);
     }
 }
 
@@ -107,7 +102,7 @@ async fn a_paused_server_fails_calls_in_time_and_loses_nothing() {
             load.more(200).await;
             sum.add(load.end().await);
         }
-        sum.show(&named("SIGSTOP", &binary), repetitions);
+        sum.show("SIGSTOP", &binary, repetitions);
         assert!(sum.is_perfect(), "{sum:?}");
         assert!(sum.longest < Duration::from_secs(4), "a call has 2 s: {sum:?}");
     }
@@ -117,16 +112,16 @@ async fn a_paused_server_fails_calls_in_time_and_loses_nothing() {
 async fn connections_that_are_cut_lose_nothing() {
     for binary in servers() {
         let server = Server::start(&binary);
-        let proxy = Proxy::start(server.addr()).await;
-        let load = load(&proxy.nats_url()).await;
+        let wire = Wire::to(server.addr()).await;
+        let load = load(&format!("nats://{}", wire.addr())).await;
         let repetitions = times(100);
         for _ in 0..repetitions.max(5) {
             load.more(fastrand::u64(20..60)).await;
-            proxy.cut();
+            wire.cut();
         }
         load.more(100).await;
         let report = load.end().await;
-        report.show(&named("connections cut", &binary), repetitions.max(5));
+        report.show("connections cut", &binary, repetitions.max(5));
         assert!(report.is_perfect(), "{report:?}");
         assert!(report.longest < Duration::from_secs(4), "a call has 2 s: {report:?}");
     }
@@ -136,19 +131,40 @@ async fn connections_that_are_cut_lose_nothing() {
 async fn connections_that_are_half_open_are_given_up() {
     for binary in servers() {
         let server = Server::start(&binary);
-        let proxy = Proxy::start(server.addr()).await;
-        let load = load(&proxy.nats_url()).await;
+        let wire = Wire::to(server.addr()).await;
+        let load = load(&format!("nats://{}", wire.addr())).await;
         let repetitions = times(10);
         for _ in 0..repetitions {
             load.more(100).await;
             // What is open stays open and carries nothing; new connections work.
-            proxy.freeze();
+            wire.hang();
             load.more(50).await;
         }
         let report = load.end().await;
-        report.show(&named("half-open connections", &binary), repetitions);
+        report.show("half-open connections", &binary, repetitions);
         assert!(report.is_perfect(), "{report:?}");
         assert!(report.longest < Duration::from_secs(4), "a call has 2 s: {report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_network_loses_nothing() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let wire = Wire::to(server.addr()).await;
+        let load = load(&format!("nats://{}", wire.addr())).await;
+        let repetitions = times(5);
+        for _ in 0..repetitions {
+            wire.slow(Slow { delay: Duration::from_millis(30), bandwidth: None });
+            load.more(30).await;
+            wire.slow(Slow { delay: Duration::from_millis(5), bandwidth: Some(64 << 10) });
+            load.more(30).await;
+            wire.slow(Slow::default());
+            load.more(200).await;
+        }
+        let report = load.end().await;
+        report.show("30 ms more each way, then 64 KiB/s", &binary, repetitions);
+        assert!(report.is_perfect(), "{report:?}");
     }
 }
 
@@ -168,11 +184,11 @@ async fn a_stream_that_is_deleted_and_made_again_is_another_place() {
             assert_eq!(report.duplicated, 0, "{report:?}");
             sum.add(report);
         }
-        sum.show(&named("stream deleted", &binary), repetitions);
+        sum.show("stream deleted", &binary, repetitions);
     }
 }
 
-async fn api(admin: &async_nats::Client, what: &str, body: &str) -> serde_json::Value {
+pub async fn api(admin: &async_nats::Client, what: &str, body: &str) -> serde_json::Value {
     let answer = admin.request(format!("$JS.API.{what}"), body.to_owned().into()).await.expect("an answer");
     let answer: serde_json::Value = serde_json::from_slice(&answer.payload).expect("JSON");
     assert!(answer.get("error").is_none(), "{what}: {answer}");

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -32,11 +33,20 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn show(&self, fault: &str, repetitions: usize) {
+    /// One line of the fault table: store, fault, repetitions, events acknowledged, lost, duplicated, resets seen.
+    pub fn show(&self, fault: &str, server: &Path, repetitions: usize) {
+        let mut resets: Vec<_> = self.resets.iter().map(|reason| reason.as_str()).collect();
+        resets.sort_unstable();
+        let kinds: Vec<_> = resets.chunk_by(|a, b| a == b).map(|of| format!("{} {}", of.len(), of[0])).collect();
         println!(
-            "fault table | {fault} | {repetitions} | acknowledged {} | lost {} | duplicated {} | resets {:?} | \
-             failed calls {} | longest call {:?}",
-            self.acknowledged, self.lost, self.duplicated, self.resets, self.failures, self.longest
+            "| {} | {fault} | {repetitions} | {} | {} | {} | {} | {} failed calls, longest {:.1?} |",
+            version(server),
+            self.acknowledged,
+            self.lost,
+            self.duplicated,
+            if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") },
+            self.failures,
+            self.longest,
         );
     }
 
@@ -52,6 +62,12 @@ impl Report {
         self.failures += other.failures;
         self.longest = self.longest.max(other.longest);
     }
+}
+
+/// `nats 2.15.1`.
+fn version(server: &Path) -> String {
+    let version = std::process::Command::new(server).arg("-v").output().expect("a version");
+    String::from_utf8_lossy(&version.stdout).trim().replace("nats-server: v", "nats ")
 }
 
 /// A running load.

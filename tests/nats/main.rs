@@ -8,11 +8,15 @@
     reason = "a panic is a failed test"
 )]
 
+mod cluster;
 mod conformance;
 mod faults;
 mod harness;
 mod hints;
 mod load;
-mod proxy;
+mod nodes;
 mod server;
+mod tls;
 mod traps;
+#[path = "../support/wire.rs"]
+mod wire;

@@ -1,6 +1,6 @@
 //! What is peculiar to JetStream, each with its test.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use tower_events::{
     AnyStore, Channel, Event, Hub, NatsStore, Retention, Store, StoreError, Subscription,
@@ -212,6 +212,10 @@ async fn names_and_passwords_and_tokens_are_taken_from_url_and_options() {
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
         let server = Server::with_config(&binary, Some("authorization { token: \"t0ken\" }".to_owned()));
         NatsStore::options().token("t0ken").connect(&server.url()).await.expect("a token");
+        let inside = server.url().replace("nats://", "nats://t0ken@");
+        NatsStore::connect(&inside).await.expect("a token in the URL");
+        let refused = NatsStore::options().token("other").connect(&server.url()).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     }
 }
 
@@ -239,59 +243,6 @@ async fn a_client_goes_on_at_another_node() {
 
 async fn node(server: &Server) -> Hub<AnyStore> {
     Hub::new(NatsStore::connect(&server.url()).await.expect("a store"))
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stale_replica_never_decides_a_reset() {
-    // Three servers on the loopback interface; one of them answers late or not at all while the others go on.
-    for binary in servers() {
-        let cluster = Cluster::start(&binary);
-        let of = channel("a");
-        let options = || NatsStore::options().replicas(3).timeout(Duration::from_secs(10));
-        let store = retried(|| options().connect(&cluster.urls)).await;
-        for n in 0..300 {
-            let done = store.append(&of, Append::new([Event::text(n.to_string())])).await.expect("an append");
-            // Whoever answers may not have it yet.
-            let other = store.read(&of, Start::After(done.head.cursor), Limit::default()).await.expect("a page");
-            assert_eq!(other.outcome, Outcome::Continued, "after {n}");
-        }
-        assert_eq!(texts(&store, &of, Start::Earliest).await.len(), 300);
-    }
-}
-
-async fn retried<F: Future<Output = Result<NatsStore, StoreError>>>(connect: impl Fn() -> F) -> NatsStore {
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        match connect().await {
-            Ok(store) => return store,
-            Err(error) => assert!(std::time::Instant::now() < deadline, "{error:?}"),
-        }
-    }
-}
-
-struct Cluster {
-    urls: String,
-    _servers: Vec<Server>,
-}
-
-impl Cluster {
-    fn start(binary: &Path) -> Self {
-        let ports: Vec<_> = (0..3).map(|_| crate::server::free_port()).collect();
-        let routes: Vec<_> = ports.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
-        let servers: Vec<_> = ports
-            .iter()
-            .enumerate()
-            .map(|(nth, port)| {
-                let config = format!(
-                    "server_name: s{nth}\ncluster {{ name: c, listen: \"127.0.0.1:{port}\", routes: [{}] }}\n",
-                    routes.join(", ")
-                );
-                Server::with_config(binary, Some(config))
-            })
-            .collect();
-        let urls = servers.iter().map(Server::url).collect::<Vec<_>>().join(",");
-        Self { urls, _servers: servers }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

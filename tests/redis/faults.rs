@@ -6,9 +6,9 @@ use std::time::Duration;
 use tower_events::store::Reason::{Ahead, EpochChanged, Trimmed};
 
 use super::{
-    load::{during, times},
+    load::{during, times, url},
     server::Server,
-    wire::Wire,
+    wire::{Slow, Wire},
 };
 
 macro_rules! server {
@@ -86,7 +86,7 @@ async fn the_server_is_stopped_for_a_while() {
 async fn connections_are_cut() {
     let server = server!();
     let (wire, rounds) = (Wire::to(server.addr()).await, times(10, 200));
-    let url = &wire.url();
+    let url = &url(&wire);
     let report = during([url; 3], async |progress| {
         for _ in 0..rounds {
             wire.cut();
@@ -102,7 +102,7 @@ async fn connections_are_cut() {
 async fn connections_are_half_open() {
     let server = server!();
     let (wire, rounds) = (Wire::to(server.addr()).await, times(1, 10));
-    let (url, direct) = (&wire.url(), &server.url());
+    let (url, direct) = (&url(&wire), &server.url());
     let report = during([url, direct, url], async |progress| {
         for _ in 0..rounds {
             wire.freeze();
@@ -122,17 +122,19 @@ async fn connections_are_half_open() {
 async fn the_network_is_slow() {
     let server = server!();
     let (wire, rounds) = (Wire::to(server.addr()).await, times(1, 5));
-    let url = &wire.url();
+    let url = &url(&wire);
     let report = during([url; 3], async |progress| {
         for _ in 0..rounds {
-            wire.delay(Duration::from_millis(30));
+            wire.slow(Slow { delay: Duration::from_millis(30), bandwidth: None });
             progress.more(50).await;
-            wire.delay(Duration::ZERO);
+            wire.slow(Slow { delay: Duration::from_millis(5), bandwidth: Some(64 << 10) });
+            progress.more(50).await;
+            wire.slow(Slow::default());
             progress.more(300).await;
         }
     });
     let report = report.await;
-    report.print("30 ms more each way", rounds);
+    report.print("30 ms more each way, then 64 KiB/s", rounds);
     report.is_whole();
 }
 
@@ -236,7 +238,7 @@ async fn a_replica_without_the_tail_is_promoted() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let wire = Wire::to(primary.addr()).await;
-        let url = &wire.url();
+        let url = &url(&wire);
         let report = during([url; 3], async |progress| {
             replica.command(&["REPLICAOF", "NO", "ONE"]).await;
             // Acknowledged by the old primary alone.

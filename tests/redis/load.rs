@@ -47,18 +47,19 @@ impl Report {
         assert!(!self.resets.is_empty() && self.resets.iter().all(|reason| reasons.contains(reason)), "{self:?}");
     }
 
-    /// One line of the fault table.
+    /// One line of the fault table: store, fault, repetitions, events acknowledged, lost, duplicated, resets seen.
     pub(crate) fn print(&self, fault: &str, repetitions: usize) {
         let mut resets: Vec<_> = self.resets.iter().map(|reason| reason.as_str()).collect();
         resets.sort_unstable();
         let kinds: Vec<_> = resets.chunk_by(|a, b| a == b).map(|of| format!("{} {}", of.len(), of[0])).collect();
         println!(
-            "| redis | {fault} | {repetitions} | {} | {} | {} | {} | {} | {} unavailable, {} unknown, longest {:.1?} |",
+            "| redis | {fault} | {repetitions} | {} | {} | {} | {} | {} not seen by the client, {} unavailable, {} unknown, \
+             longest {:.1?} |",
             self.acknowledged,
             self.lost,
-            self.unseen,
             self.duplicated,
             if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") },
+            self.unseen,
             self.unavailable,
             self.unknown,
             self.longest_failure,
@@ -84,6 +85,11 @@ pub(crate) fn large() -> Retention {
 pub(crate) async fn node(url: &str) -> RedisStore {
     let builder = RedisStore::builder(url).retention(large()).patience(PATIENCE);
     builder.connect().await.expect("a store")
+}
+
+/// The way to a server through a proxy.
+pub(crate) fn url(wire: &super::wire::Wire) -> String {
+    format!("redis://{}/", wire.addr())
 }
 
 pub(crate) fn channel(name: &str) -> Channel {

@@ -12,4 +12,5 @@ mod server;
 #[cfg(feature = "redis-tls")]
 mod tls;
 mod traps;
+#[path = "../support/wire.rs"]
 mod wire;

@@ -10,10 +10,11 @@ use futures_core::Stream;
 use tower_events::{
     Event, RedisStore, Retention, Store, StoreError,
     store::{Append, Change, Expect, Limit, Outcome, Reason, Start},
+    stores::redis::RedisSetupError,
 };
 
 use super::{
-    load::{channel, node},
+    load::{channel, node, url},
     logs::Logs,
     server::Server,
     wire::Wire,
@@ -53,7 +54,7 @@ async fn hint_of(changes: &mut Pin<&mut impl Stream<Item = Change>>, name: &str)
 async fn the_reader_outlives_the_drivers_patience() {
     let server = server!();
     let wire = Wire::to(server.addr()).await;
-    let store = node(&wire.url()).await;
+    let store = node(&url(&wire)).await;
     let mut changes = pin!(store.changes());
     assert!(matches!(next(&mut changes).await, Change::Resync));
     store.append(&channel("a"), text("1")).await.unwrap();
@@ -247,7 +248,7 @@ async fn a_replica_takes_no_events() {
 async fn a_failure_takes_no_longer_than_the_patience() {
     let server = server!();
     let wire = Wire::to(server.addr()).await;
-    let store = node(&wire.url()).await;
+    let store = node(&url(&wire)).await;
     store.append(&channel("a"), text("first")).await.unwrap();
     assert!(store.is_connected());
     let took = async |store: &RedisStore| {
@@ -276,7 +277,7 @@ async fn a_failure_takes_no_longer_than_the_patience() {
 async fn a_server_that_is_away_is_not_asked_all_the_time() {
     let mut server = server!();
     let wire = Wire::to(server.addr()).await;
-    let store = node(&wire.url()).await;
+    let store = node(&url(&wire)).await;
     let mut changes = pin!(store.changes());
     next(&mut changes).await;
     server.kill();
@@ -406,4 +407,29 @@ async fn a_store_can_be_opened_before_its_server() {
     }
     server.run().await;
     store.append(&channel("a"), text("x")).await.unwrap();
+}
+
+/// A server of a cluster that does not have the slot says so, and the one that has it is enough.
+#[tokio::test]
+async fn a_cluster_is_used_through_the_server_that_has_the_keys() {
+    let bus = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let (one, other) = (bus(), bus());
+    let without = server!("--cluster-enabled", "yes", "--cluster-port", &one);
+    let with = server!("--cluster-enabled", "yes", "--cluster-port", &other);
+    with.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    without.command(&["CLUSTER", "MEET", "127.0.0.1", &with.addr().port().to_string(), &other]).await;
+    let end = Instant::now() + Duration::from_secs(60);
+    while !without.command(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok")
+        || !with.command(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok")
+    {
+        assert!(Instant::now() < end, "the cluster does not come together");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let refused = RedisStore::connect(without.url()).await;
+    let to = with.addr().to_string();
+    assert!(matches!(&refused, Err(RedisSetupError::Moved { to: told }) if *told == to), "{refused:?}");
+    let store = node(&with.url()).await;
+    let appended = store.append(&channel("a"), text("x")).await.unwrap();
+    let page = store.read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(page.entries, appended.entries);
 }

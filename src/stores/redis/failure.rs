@@ -49,6 +49,14 @@ impl Failure {
         }
     }
 
+    /// Which server of a cluster has the keys, when this one does not.
+    pub(super) fn moved_to(&self) -> Option<String> {
+        match self {
+            Self::Refused(error) => error.redirect_node().map(|(to, _)| to.to_owned()),
+            Self::Unsent(_) | Self::Unanswered(_) => None,
+        }
+    }
+
     /// Whether the server does not know the script that was called.
     pub(super) fn wants_scripts(&self) -> bool {
         matches!(self, Self::Refused(error) if error.kind() == ServerErrorKind::NoScript.into())

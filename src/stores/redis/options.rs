@@ -63,7 +63,8 @@ impl RedisBuilder {
     /// Connects, and checks that the server can do what is needed.
     ///
     /// # Errors
-    /// When the URL or prefix is not valid, the server cannot be reached within the patience, or is older than 7.0.
+    /// When the URL or prefix is not valid, the server cannot be reached within the patience, is older than 7.0, or belongs to
+    /// a cluster where another server has the keys.
     pub async fn connect(self) -> Result<RedisStore, RedisSetupError> {
         let store = self.open()?;
         store.check().await?;
@@ -144,6 +145,11 @@ pub enum RedisSetupError {
     Prefix,
     /// The server did not answer, or refused.
     Unreachable(Source),
+    /// The server belongs to a cluster, and another one has the keys of this prefix: connect to that.
+    Moved {
+        /// Host and port, as the server says.
+        to: String,
+    },
     /// The server is older than 7.0.
     Version {
         /// Its version, as it says.
@@ -157,6 +163,7 @@ impl fmt::Display for RedisSetupError {
             Self::Url(_) => f.write_str("not the URL of a Redis server"),
             Self::Prefix => f.write_str("the prefix must have 1 to 64 characters of A-Z, a-z, 0-9 and ._:-"),
             Self::Unreachable(_) => f.write_str("the Redis server cannot be reached"),
+            Self::Moved { to } => write!(f, "the keys of this prefix are on another server of the cluster: {to}"),
             Self::Version { found } => write!(f, "the Redis server is {found}; 7.0 or newer is needed"),
         }
     }
@@ -166,7 +173,7 @@ impl Error for RedisSetupError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Url(source) | Self::Unreachable(source) => Some(source.as_ref()),
-            Self::Prefix | Self::Version { .. } => None,
+            Self::Prefix | Self::Moved { .. } | Self::Version { .. } => None,
         }
     }
 }

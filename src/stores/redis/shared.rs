@@ -242,7 +242,14 @@ impl Shared {
         if field("aof_enabled") == "0" {
             tracing::info!("the Redis server keeps no append-only file; events are lost when it ends");
         }
-        Ok(())
+        // A server of a cluster answers this, but no question about keys that are elsewhere.
+        match self.reads.send(&self.scripts.place(), self.deadline()).await {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.moved_to().map_or_else(
+                || RedisSetupError::Unreachable(failure.into_source()),
+                |to| RedisSetupError::Moved { to },
+            )),
+        }
     }
 }
 

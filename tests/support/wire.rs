@@ -1,7 +1,9 @@
 //! A TCP proxy between a store and a server that can cut, freeze, slow down and redirect what it carries.
+#![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -17,29 +19,40 @@ use tokio::{
 };
 
 /// A running proxy. Dropping it ends it and all that it carries.
-pub(crate) struct Wire {
+pub struct Wire {
     addr: SocketAddr,
     inside: Arc<Inside>,
     task: JoinHandle<()>,
+}
+
+/// How a way is slow.
+#[derive(Clone, Copy, Default)]
+pub struct Slow {
+    /// How long each piece is held back.
+    pub delay: Duration,
+    /// How many bytes a second are carried each way.
+    pub bandwidth: Option<usize>,
 }
 
 struct Inside {
     target: Mutex<SocketAddr>,
     cuts: broadcast::Sender<()>,
     frozen: watch::Sender<bool>,
-    delay: Mutex<Duration>,
+    hangs: broadcast::Sender<()>,
+    slow: Mutex<Slow>,
     accepted: AtomicUsize,
 }
 
 impl Wire {
-    pub(crate) async fn to(target: SocketAddr) -> Self {
+    pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let inside = Arc::new(Inside {
             target: Mutex::new(target),
             cuts: broadcast::Sender::new(1),
             frozen: watch::Sender::new(false),
-            delay: Mutex::default(),
+            hangs: broadcast::Sender::new(1),
+            slow: Mutex::default(),
             accepted: AtomicUsize::new(0),
         });
         let shared = Arc::clone(&inside);
@@ -48,49 +61,59 @@ impl Wire {
             loop {
                 let (client, _) = listener.accept().await.expect("a connection");
                 shared.accepted.fetch_add(1, Ordering::SeqCst);
-                let (inside, mut cut) = (Arc::clone(&shared), shared.cuts.subscribe());
+                let (inside, mut cut, mut hang) =
+                    (Arc::clone(&shared), shared.cuts.subscribe(), shared.hangs.subscribe());
                 connections.spawn(async move {
+                    let mut carried = pin!(carry(client, inside));
                     tokio::select! {
-                        _ = carry(client, inside) => {}
-                        _ = cut.recv() => {}
+                        _ = &mut carried => return,
+                        _ = cut.recv() => return,
+                        _ = hang.recv() => {}
                     }
+                    // What it holds stays open until it is cut.
+                    _ = cut.recv().await;
                 });
             }
         });
         Self { addr, inside, task }
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("redis://{}/", self.addr)
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Cuts every connection that is open now.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         _ = self.inside.cuts.send(());
     }
 
     /// Carries nothing any more; connections stay open and new ones are taken, as when a machine is gone.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.inside.frozen.send_replace(true);
     }
 
     /// Goes on carrying.
-    pub(crate) fn thaw(&self) {
+    pub fn thaw(&self) {
         self.inside.frozen.send_replace(false);
     }
 
-    /// Holds back each piece that it carries for so long.
-    pub(crate) fn delay(&self, delay: Duration) {
-        *self.inside.delay.lock().expect("no panic") = delay;
+    /// Carries nothing more on the connections that are open now, and leaves them open; new ones work.
+    pub fn hang(&self) {
+        _ = self.inside.hangs.send(());
+    }
+
+    /// Is as slow as this from now on.
+    pub fn slow(&self, slow: Slow) {
+        *self.inside.slow.lock().expect("no panic") = slow;
     }
 
     /// Carries new connections elsewhere.
-    pub(crate) fn redirect(&self, target: SocketAddr) {
+    pub fn redirect(&self, target: SocketAddr) {
         *self.inside.target.lock().expect("no panic") = target;
     }
 
     /// How many connections there have been.
-    pub(crate) fn accepted(&self) -> usize {
+    pub fn accepted(&self) -> usize {
         self.inside.accepted.load(Ordering::SeqCst)
     }
 }
@@ -117,11 +140,14 @@ async fn carry(client: TcpStream, inside: Arc<Inside>) -> std::io::Result<()> {
 async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, inside: &Inside) -> std::io::Result<()> {
     let (mut buffer, mut frozen) = (vec![0; 64 << 10], inside.frozen.subscribe());
     loop {
-        let count = from.read(&mut buffer).await?;
+        let slow = *inside.slow.lock().expect("no panic");
+        let piece = slow.bandwidth.map_or(buffer.len(), |bytes| (bytes / PIECES).clamp(1, 64 << 10));
+        let count = from.read(&mut buffer[..piece]).await?;
         _ = frozen.wait_for(|frozen| !frozen).await;
-        let delay = *inside.delay.lock().expect("no panic");
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+        let slow = *inside.slow.lock().expect("no panic");
+        let pause = if slow.bandwidth.is_some() { Duration::from_secs(1) / PIECES as u32 } else { Duration::ZERO };
+        if !(slow.delay + pause).is_zero() {
+            tokio::time::sleep(slow.delay + pause).await;
         }
         match count {
             0 => return Ok(()),
@@ -129,3 +155,6 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, inside: &Inside) 
         }
     }
 }
+
+/// A limited bandwidth is carried in so many pieces a second.
+const PIECES: usize = 200;

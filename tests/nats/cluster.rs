@@ -1,0 +1,181 @@
+//! Three servers that share one stream, on the loopback interface.
+
+use std::{path::Path, time::Duration};
+
+use tower_events::{
+    Channel, Cursor, Event, NatsStore, Retention, Store, StoreError,
+    store::{Append, Limit, Outcome, Start},
+};
+
+use crate::{
+    faults::{api, times},
+    load::{Load, Report},
+    server::{Server, free_port, servers},
+    wire::{Slow, Wire},
+};
+
+/// The servers, and the way by which the others reach the last one.
+struct Cluster {
+    servers: Vec<Server>,
+    way: Wire,
+}
+
+impl Cluster {
+    async fn start(binary: &Path) -> Self {
+        let ports: Vec<_> = (0..3).map(|_| free_port()).collect();
+        let way = Wire::to(([127, 0, 0, 1], ports[2]).into()).await;
+        let routes = format!("nats-route://127.0.0.1:{}, nats-route://{}", ports[0], way.addr());
+        let servers = ports.iter().enumerate().map(|(nth, port)| {
+            // The last one calls nobody but itself, for it has to call someone: so all go by the proxy.
+            let (routes, advertised) = match nth {
+                2 => (format!("nats-route://{}", way.addr()), format!(", advertise: \"{}\"", way.addr())),
+                _ => (routes.clone(), String::new()),
+            };
+            let listen = format!("listen: \"127.0.0.1:{port}\", no_advertise: true{advertised}");
+            let config = format!("server_name: s{nth}\ncluster {{ name: c, {listen}, routes: [{routes}] }}\n");
+            Server::with_config(binary, Some(config))
+        });
+        let servers = servers.collect();
+        Self { servers, way }
+    }
+
+    fn url(&self, which: &[usize]) -> String {
+        which.iter().map(|nth| self.servers[*nth].url()).collect::<Vec<_>>().join(",")
+    }
+
+    /// A store on some of the servers, as soon as the cluster has come together.
+    async fn store(&self, which: &[usize]) -> NatsStore {
+        let retention = Retention::default().events(1_000_000).bytes(1 << 30);
+        let options = NatsStore::options().replicas(3).retention(retention).timeout(Duration::from_secs(3));
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            match options.clone().connect(&self.url(which)).await {
+                Ok(store) => return store,
+                Err(error) => assert!(std::time::Instant::now() < deadline, "{error:?}"),
+            }
+        }
+    }
+
+    /// Which server leads the stream, as soon as all replicas are there and have everything.
+    async fn leader(&self) -> usize {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let admin =
+                async_nats::connect(self.url(&[0, 1, 2]).split(',').collect::<Vec<_>>()).await.expect("a client");
+            let asked = admin.request("$JS.API.STREAM.INFO.tower-events", "".into());
+            if let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(2), asked).await {
+                let info: serde_json::Value = serde_json::from_slice(&answer.payload).expect("JSON");
+                let replicas = info["cluster"]["replicas"].as_array().map_or(0, |all| {
+                    let is_there = |replica: &&serde_json::Value| {
+                        replica["current"].as_bool() == Some(true) && replica["offline"].as_bool() != Some(true)
+                    };
+                    all.iter().filter(is_there).count()
+                });
+                let leader = info["cluster"]["leader"].as_str().and_then(|name| name.strip_prefix('s')?.parse().ok());
+                if let (Some(leader), 2) = (leader, replicas) {
+                    return leader;
+                }
+            }
+            assert!(std::time::Instant::now() < deadline, "the replicas do not come together");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn is_at_least_2_11(binary: &Path) -> bool {
+    let server = Server::start(binary);
+    async_nats::connect(server.url()).await.expect("a client").is_server_compatible(2, 11, 0)
+}
+
+fn channel(name: &str) -> Channel {
+    Channel::new(name).expect("a channel")
+}
+
+/// With servers from 2.11 on: the replicas of 2.9.10 hold different messages at the same places after a leader was killed, so
+/// that whoever reads them sees another log each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_killed_takes_nothing_acknowledged_with_it() {
+    for binary in servers() {
+        if !is_at_least_2_11(&binary).await {
+            eprintln!("=== NOT SHOWN: {} is too old to lose a leader ===", binary.display());
+            continue;
+        }
+        let (mut cluster, mut sum) = (Cluster::start(&binary).await, Report::default());
+        let repetitions = times(10);
+        for _ in 0..repetitions {
+            let nodes = vec![cluster.store(&[0, 1, 2]).await, cluster.store(&[2, 1, 0]).await];
+            let load = Load::start(nodes, cluster.store(&[1, 2, 0]).await, &channel("a")).await;
+            load.more(100).await;
+            let leader = cluster.leader().await;
+            cluster.servers[leader].kill();
+            // The other two choose one of them, and go on.
+            load.more(100).await;
+            cluster.servers[leader].run();
+            load.more(100).await;
+            sum.add(load.end().await);
+            cluster.leader().await;
+        }
+        sum.show("leader of three servers killed -9 while two nodes write", &binary, repetitions);
+        assert!(sum.is_perfect(), "{sum:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_behind_never_decides_a_reset() {
+    for binary in servers() {
+        let cluster = Cluster::start(&binary).await;
+        let (near, far) = (cluster.store(&[0, 1]).await, cluster.store(&[2]).await);
+        let of = channel("a");
+        let first = append(&near, &of, "first").await;
+        far.read(&of, Start::After(first), Limit::default()).await.expect("a page");
+        step_down(&cluster, 2).await;
+        cluster.way.slow(Slow { delay: Duration::from_millis(150), bandwidth: None });
+        let (mut before, mut early) = (first, 0);
+        for n in 0..8 {
+            // Acknowledged when it is on two of three servers; the third, which answers its own clients, is behind.
+            append(&near, &of, &n.to_string()).await;
+            let page = far.read(&of, Start::After(before), Limit::default()).await.expect("a page");
+            assert_eq!(page.outcome, Outcome::Continued, "{n}: from an older position");
+            early += u32::from(page.entries.is_empty());
+            let again = append(&near, &of, &format!("again {n}")).await;
+            let page = far.read(&of, Start::After(again), Limit::default()).await.expect("a page");
+            assert_eq!(page.outcome, Outcome::Continued, "{n}: from a position that the replica does not know");
+            let born = channel(&format!("new {n}"));
+            let at = append(&near, &born, "x").await;
+            let page = far.read(&born, Start::After(at), Limit::default()).await.expect("a page");
+            assert_eq!(page.outcome, Outcome::Continued, "{n}: of a channel that the replica does not know");
+            let own = append(&far, &of, &format!("own {n}")).await;
+            let page = far.read(&of, Start::Latest, Limit::POSITION).await.expect("a page");
+            assert_eq!(page.next, own, "{n}: of what was written here");
+            before = own;
+        }
+        cluster.way.slow(Slow::default());
+        assert!(early > 0, "the replica was never behind, so nothing was shown");
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while far.read(&of, Start::Latest, Limit::POSITION).await.expect("a page").next != before {
+            assert!(std::time::Instant::now() < deadline, "it does not catch up");
+        }
+    }
+}
+
+async fn append(store: &NatsStore, to: &Channel, text: &str) -> Cursor {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        match store.append(to, Append::new([Event::text(text).keyed(text).expect("a key")])).await {
+            Ok(done) => return done.receipts[0].cursor,
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
+                assert!(std::time::Instant::now() < deadline, "{error:?}");
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+/// Has another server than this lead the stream.
+async fn step_down(cluster: &Cluster, from: usize) {
+    while cluster.leader().await == from {
+        let admin = async_nats::connect(cluster.servers[from].url()).await.expect("a client");
+        api(&admin, "STREAM.LEADER.STEPDOWN.tower-events", "").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
