@@ -1,14 +1,21 @@
 //! The clients: many connections in one epoll loop, and one that publishes.
 
+mod connection;
+mod parser;
+mod request;
+mod resume;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    thread,
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Token};
 
-use crate::connection::{Connection, payload};
+use self::connection::Connection;
+pub(crate) use self::resume::{id_of_the_first_event, resume};
 
 /// How clients read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,25 +24,63 @@ pub(crate) enum Transport {
     LongPoll,
 }
 
-/// N connected readers and a publisher.
+/// When events are published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// At most so many are in flight; one is in flight until everybody has it.
+    Window(usize),
+    /// So many at once, when all before are with everybody.
+    Bursts(usize),
+    /// So many a second, whoever has them.
+    PerSecond(u32),
+}
+
+/// How long a run is: at least this in both.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) time: Duration,
+    pub(crate) events: u64,
+}
+
+impl Span {
+    /// What comes before that is not measured.
+    pub(crate) fn warm(self) -> Self {
+        Self { time: self.time / 4, events: self.events / 2 }
+    }
+}
+
+/// Readers and a publisher.
 pub(crate) struct Load {
     poll: Poll,
     readers: Vec<Connection>,
     publisher: Connection,
     transport: Transport,
     buffer: Vec<u8>,
-    next: u64,
-    /// Events that not everybody has, by number: when they were published, and how many have them.
-    in_flight: HashMap<u64, (Instant, usize)>,
+    channels: Vec<Channel>,
+    /// Where the next event goes.
+    next_channel: usize,
+    /// Requests to publish that were sent.
+    published: u64,
+    /// Events that not everybody has, by channel and number: when they were due, and how many have them.
+    in_flight: HashMap<(usize, u64), (Instant, usize)>,
     /// From publish to the last reader, of each event.
     pub(crate) latencies: Vec<Duration>,
 }
 
+struct Channel {
+    next: u64,
+    readers: usize,
+}
+
 const PUBLISHER: Token = Token(usize::MAX - 1);
+/// Bytes of an event.
+pub(crate) const EVENT: usize = 100;
+/// How long nothing may come that is due.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Load {
-    /// Connects `readers`, and publishes until each has had an event, so that all are known to be there.
-    pub(crate) fn connect(addr: SocketAddr, readers: usize, transport: Transport) -> Self {
+    /// Readers of these channels, in turn; it does not wait for what they are answered.
+    pub(crate) fn connect(addr: SocketAddr, readers: usize, channels: usize, transport: Transport) -> Self {
         let poll = Poll::new().expect("epoll");
         let mut publisher = Connection::open(addr);
         poll.registry().register(&mut publisher.stream, PUBLISHER, Interest::READABLE).expect("registered");
@@ -45,19 +90,19 @@ impl Load {
             publisher,
             transport,
             buffer: vec![0; 256 << 10],
-            next: 0,
+            channels: (0..channels).map(|_| Channel { next: 0, readers: 0 }).collect(),
+            next_channel: 0,
+            published: 0,
             in_flight: HashMap::new(),
             latencies: Vec::new(),
         };
-        // Something to start after.
-        load.publish();
-        load.wait_for_publisher(1);
-        load.in_flight.clear();
         for at in 0..readers {
+            let channel = at % channels;
             let mut reader = Connection::open(addr);
-            reader.send(&first_request(transport));
+            reader.send(&request::follow(channel, transport));
             load.poll.registry().register(&mut reader.stream, Token(at), Interest::READABLE).expect("registered");
             load.readers.push(reader);
+            load.channels[channel].readers += 1;
             if at % 64 == 63 {
                 load.turn(Some(Duration::ZERO));
             }
@@ -65,171 +110,217 @@ impl Load {
         load
     }
 
-    /// Publishes until all have had an event, then forgets the figures.
+    /// Publishes until each reader has had an event, so that all are known to be there, and forgets the figures.
     pub(crate) fn settle(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.readers.iter().any(|reader| reader.events == 0) {
-            assert!(Instant::now() < deadline, "some readers get nothing");
-            self.publish();
-            let until = Instant::now() + Duration::from_millis(200);
-            while Instant::now() < until && self.readers.iter().any(|reader| reader.events == 0) {
-                self.turn(Some(Duration::from_millis(20)));
+        let start = Instant::now();
+        loop {
+            assert!(start.elapsed() < PATIENCE * 2, "some readers get nothing");
+            let mut waiting: Vec<_> = (0..self.readers.len()).filter(|at| self.readers[*at].events == 0).collect();
+            if waiting.is_empty() {
+                break;
             }
+            waiting.iter_mut().for_each(|at| *at %= self.channels.len());
+            waiting.sort_unstable();
+            waiting.dedup();
+            waiting.into_iter().for_each(|channel| self.publish(channel, EVENT));
+            self.turn_for(Duration::from_millis(100));
         }
-        while self.readers.iter().any(|reader| reader.expected != Some(self.next)) {
-            assert!(Instant::now() < deadline, "some readers lag for ever");
-            self.turn(Some(Duration::from_millis(20)));
+        let behind = |load: &Self| {
+            let last = |at: usize| Some(load.channels[at % load.channels.len()].next);
+            load.readers.iter().enumerate().any(|(at, reader)| reader.expected != last(at))
+        };
+        while behind(self) {
+            assert!(start.elapsed() < PATIENCE * 2, "some readers lag for ever");
+            self.turn(Some(Duration::from_millis(5)));
         }
         self.in_flight.clear();
         self.latencies.clear();
     }
 
-    /// Publishes `events`, at most `window` of them in flight: an event is in flight until everybody has it.
-    pub(crate) fn run(&mut self, events: u64, window: usize) {
-        let last = self.next + events;
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while self.next < last || !self.in_flight.is_empty() {
-            assert!(Instant::now() < deadline, "events are lost: {:?}", self.in_flight.keys().min());
-            while self.next < last && self.in_flight.len() < window {
-                self.publish();
+    /// Publishes at this pace, and ends when everybody has everything. Says how many events there were.
+    pub(crate) fn run(&mut self, pace: Pace, span: Span) -> u64 {
+        let (start, first) = (Instant::now(), self.published);
+        self.latencies.clear();
+        let mut moved = Instant::now();
+        loop {
+            let sent = self.published - first;
+            let over = start.elapsed() >= span.time && sent >= span.events;
+            if over && self.in_flight.is_empty() {
+                return sent;
             }
-            self.turn(Some(Duration::from_millis(100)));
+            let due = if over { 0 } else { self.due(pace, start, sent) };
+            if due > 0 {
+                self.publish_some(due, start, pace, sent);
+            }
+            let before = self.latencies.len();
+            self.turn(Some(Duration::from_millis(1)));
+            if due > 0 || self.latencies.len() > before {
+                moved = Instant::now();
+            }
+            assert!(moved.elapsed() < PATIENCE, "events are lost: {:?}", self.in_flight.keys().min());
         }
     }
 
-    pub(crate) fn readers(&self) -> usize {
-        self.readers.len()
-    }
-
-    fn publish(&mut self) {
-        self.publisher.send(&publish_request(self.next));
-        self.in_flight.insert(self.next, (Instant::now(), 0));
-        self.next += 1;
-    }
-
-    fn wait_for_publisher(&mut self, answers: usize) {
-        let mut seen = 0;
-        while seen < answers {
-            seen += self.publisher.read(&mut self.buffer, |_| {});
-            std::thread::yield_now();
+    /// Publishes `count` large events that some do not read, and waits until the server has taken them.
+    pub(crate) fn fill(&mut self, count: usize, size: usize) {
+        for _ in 0..count {
+            self.publish(0, size);
+            let start = Instant::now();
+            while self.publisher.answers < self.published || !self.in_flight.is_empty() {
+                assert!(start.elapsed() < PATIENCE, "the server takes nothing");
+                self.turn(Some(Duration::from_millis(5)));
+            }
         }
+    }
+
+    /// Publishes where nobody reads: `span`, at most `window` requests in flight.
+    pub(crate) fn publish_only(&mut self, window: u64, span: Span) -> u64 {
+        let (start, first) = (Instant::now(), self.published);
+        loop {
+            let over = start.elapsed() >= span.time && self.published - first >= span.events;
+            if over && self.publisher.answers == self.published {
+                return self.published - first;
+            }
+            while !over && self.published - self.publisher.answers < window {
+                self.publish(0, EVENT);
+            }
+            self.in_flight.clear();
+            let answers = self.publisher.answers;
+            self.turn(Some(PATIENCE));
+            assert!(self.publisher.answers > answers, "a publish hangs");
+        }
+    }
+
+    /// Publishes `count` events where nobody reads, the first of which is event `first`.
+    pub(crate) fn publish_from(&mut self, first: u64, count: u64) {
+        self.channels[0].next = first;
+        while self.publisher.answers < count {
+            if self.published < count && self.published - self.publisher.answers < 16 {
+                self.publish(0, EVENT);
+            } else {
+                self.turn(Some(PATIENCE));
+            }
+        }
+        self.in_flight.clear();
+    }
+
+    /// Readers of each channel.
+    pub(crate) fn readers_of_each(&self) -> u64 {
+        (self.readers.len() / self.channels.len()) as u64
+    }
+
+    /// Reads for so long.
+    pub(crate) fn turn_for(&mut self, time: Duration) {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            self.turn(Some(Duration::from_millis(5)));
+        }
+    }
+
+    /// Waits until the head of every stream has come.
+    pub(crate) fn wait_for_heads(&mut self) {
+        let start = Instant::now();
+        while self.transport == Transport::Sse && self.readers.iter().any(|reader| reader.heads == 0) {
+            assert!(start.elapsed() < PATIENCE, "some streams do not begin");
+            self.turn(Some(Duration::from_millis(5)));
+        }
+    }
+
+    pub(crate) fn publish(&mut self, channel: usize, size: usize) {
+        let number = self.enqueue(channel, Instant::now());
+        self.publisher.send(&request::publish(channel, number, size));
+    }
+
+    /// How many events are to be published now.
+    fn due(&self, pace: Pace, start: Instant, sent: u64) -> usize {
+        match pace {
+            Pace::Window(most) => most.saturating_sub(self.in_flight.len()),
+            Pace::Bursts(count) => {
+                if self.in_flight.is_empty() {
+                    count
+                } else {
+                    0
+                }
+            }
+            Pace::PerSecond(rate) => {
+                let due = (start.elapsed().as_secs_f64() * f64::from(rate)) as u64 + 1;
+                due.saturating_sub(sent) as usize
+            }
+        }
+    }
+
+    /// Sends them in one write.
+    fn publish_some(&mut self, count: usize, start: Instant, pace: Pace, sent: u64) {
+        let mut requests = String::new();
+        for at in 0..count as u64 {
+            let channel = self.next_channel;
+            self.next_channel = (channel + 1) % self.channels.len();
+            let due = match pace {
+                Pace::PerSecond(rate) => start + Duration::from_secs(1) * (sent + at) as u32 / rate,
+                _ => Instant::now(),
+            };
+            let number = self.enqueue(channel, due);
+            requests += &request::publish(channel, number, EVENT);
+        }
+        self.publisher.send(&requests);
+    }
+
+    fn enqueue(&mut self, channel: usize, due: Instant) -> u64 {
+        let number = self.channels[channel].next;
+        self.channels[channel].next += 1;
+        self.in_flight.insert((channel, number), (due, 0));
+        self.published += 1;
+        number
     }
 
     fn turn(&mut self, timeout: Option<Duration>) {
         let mut events = Events::with_capacity(4096);
         self.poll.poll(&mut events, timeout).expect("epoll");
-        let (all, in_flight, latencies) = (self.readers.len(), &mut self.in_flight, &mut self.latencies);
+        let Self { channels, in_flight, latencies, buffer, .. } = self;
         for event in &events {
-            if event.token() == PUBLISHER {
-                self.publisher.read(&mut self.buffer, |_| {});
+            let at = event.token().0;
+            let Some(reader) = self.readers.get_mut(at) else {
+                self.publisher.read(buffer, |_| {});
                 continue;
-            }
-            let Some(reader) = self.readers.get_mut(event.token().0) else { continue };
-            let completed = reader.read(&mut self.buffer, |number| {
-                let Some((published, have)) = in_flight.get_mut(&number) else { return };
+            };
+            let (channel, answers) = (at % channels.len(), reader.answers);
+            let all = channels[channel].readers;
+            reader.read(buffer, |number| {
+                let Some((due, have)) = in_flight.get_mut(&(channel, number)) else { return };
                 *have += 1;
                 if *have == all {
-                    latencies.push(published.elapsed());
-                    in_flight.remove(&number);
+                    latencies.push(due.elapsed());
+                    in_flight.remove(&(channel, number));
                 }
             });
-            if self.transport == Transport::LongPoll && completed > 0 {
-                let request = poll_request(&reader.last_id);
-                reader.send(&request);
+            if self.transport == Transport::LongPoll && reader.answers > answers {
+                reader.poll_again(channel);
             }
         }
     }
 }
 
-/// Connects, resumes after `id`, takes `count` events and leaves; `at_once` of them at a time, `times` in all.
-pub(crate) fn resume(addr: SocketAddr, id: &str, first: u64, count: u64, at_once: usize, times: usize) {
-    let mut poll = Poll::new().expect("epoll");
-    let mut buffer = vec![0; 256 << 10];
-    let request = format!(
-        "GET /events?channel=a HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\nLast-Event-ID: {id}\r\n\r\n"
-    );
-    let mut open: HashMap<Token, Connection> = HashMap::new();
-    let (mut started, mut done) = (0, 0);
-    let mut events = Events::with_capacity(256);
-    while done < times {
-        while open.len() < at_once && started < times {
-            let mut connection = Connection::open(addr);
-            connection.expected = Some(first);
-            connection.send(request.as_bytes());
-            let token = Token(started);
-            poll.registry().register(&mut connection.stream, token, Interest::READABLE).expect("registered");
-            open.insert(token, connection);
-            started += 1;
-        }
-        poll.poll(&mut events, Some(Duration::from_secs(30))).expect("epoll");
-        assert!(!events.is_empty(), "a resume hangs");
-        for event in &events {
-            let Some(connection) = open.get_mut(&event.token()) else { continue };
-            connection.read(&mut buffer, |_| {});
-            if connection.events >= count {
-                open.remove(&event.token());
-                done += 1;
+/// Connections to the first channel's stream that nobody reads.
+pub(crate) struct Unread(Vec<Connection>);
+
+impl Unread {
+    pub(crate) fn connect(addr: SocketAddr, count: usize) -> Self {
+        let streams = (0..count).map(|_| {
+            let mut stream = Connection::open(addr);
+            stream.send(&request::follow(0, Transport::Sse));
+            stream
+        });
+        Self(streams.collect())
+    }
+
+    /// Looks whether the server has answered all of them, and leaves the answers unread.
+    pub(crate) fn wait_for_heads(&self) {
+        let start = Instant::now();
+        for connection in &self.0 {
+            while connection.stream.peek(&mut [0]).is_err() {
+                assert!(start.elapsed() < PATIENCE, "some streams do not begin");
+                thread::sleep(Duration::from_millis(1));
             }
         }
     }
-}
-
-/// Publishes `count` events over one connection, `window` requests in flight.
-pub(crate) fn publish(addr: SocketAddr, first: u64, count: u64, window: u64) {
-    let mut publisher = Connection::open(addr);
-    let mut poll = Poll::new().expect("epoll");
-    poll.registry().register(&mut publisher.stream, Token(0), Interest::READABLE).expect("registered");
-    let mut buffer = vec![0; 64 << 10];
-    let (mut sent, mut answered) = (0, 0);
-    let mut events = Events::with_capacity(4);
-    while answered < count {
-        while sent < count && sent - answered < window {
-            publisher.send(&publish_request(first + sent));
-            sent += 1;
-        }
-        poll.poll(&mut events, Some(Duration::from_secs(10))).expect("epoll");
-        assert!(!events.is_empty(), "a publish hangs");
-        answered += publisher.read(&mut buffer, |_| {}) as u64;
-    }
-}
-
-/// Where a reader stands that has seen the first event of a history of one.
-pub(crate) fn id_of_the_only_event(addr: SocketAddr) -> String {
-    let mut connection = Connection::open(addr);
-    let request = "GET /events?channel=a&after=earliest HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n";
-    connection.send(request.as_bytes());
-    let mut buffer = vec![0; 4096];
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let mut before = String::new();
-    while connection.events < 1 || connection.last_id == before {
-        assert!(Instant::now() < deadline, "no history");
-        if connection.events < 1 {
-            before.clone_from(&connection.last_id);
-        }
-        connection.read(&mut buffer, |_| {});
-    }
-    connection.last_id
-}
-
-fn first_request(transport: Transport) -> Vec<u8> {
-    match transport {
-        Transport::Sse => b"GET /events?channel=a HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n".to_vec(),
-        Transport::LongPoll => {
-            b"GET /events?channel=a&wait=55 HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n".to_vec()
-        }
-    }
-}
-
-fn poll_request(after: &str) -> Vec<u8> {
-    format!("GET /events?channel=a&wait=55&after={after} HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n")
-        .into_bytes()
-}
-
-fn publish_request(number: u64) -> Vec<u8> {
-    let body = payload(number);
-    let length = body.len();
-    format!(
-        "POST /publish?channel=a HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .into_bytes()
 }

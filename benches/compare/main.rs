@@ -1,8 +1,8 @@
-//! Ours beside others, end to end: `cargo bench --bench compare` (add `-- --quick` for a short run that only checks).
+//! Ours beside others, end to end: `cargo bench --bench compare`, about twelve minutes; `-- --help` says what else it can.
 //!
-//! Each server runs in a process of its own, on a core of its own where `taskset` is there; this process drives it over
-//! loopback and checks every delivery: order, loss, duplicates. Servers alternate within each repetition, so that a ratio
-//! compares what ran within the same minute. The figure is the server's CPU time per delivery, of all its threads.
+//! Each server runs in a process of its own, on a core of its own; this process drives it over loopback from another core
+//! and checks every delivery: order, loss, duplicates. Servers alternate within each repetition, so that a ratio compares
+//! what ran within the same seconds. The figure is the server's CPU time per delivery, of all its threads.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -11,56 +11,69 @@
     reason = "a benchmark stops at what it did not expect"
 )]
 
-mod connection;
-mod floor;
-mod handrolled;
+mod in_process;
 mod load;
-mod nchan;
-mod ours;
+mod machine;
+mod options;
 mod peer;
-mod plot;
+mod process;
 mod report;
-mod scenarios;
+mod scenario;
 
-use peer::Peer;
+use options::{Command, HELP, Length, Options};
 use report::Report;
-use scenarios::{Length, Scenario};
+use scenario::{Scenario, Who};
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, peer] = args.as_slice()
-        && role == "serve"
-    {
-        return Peer::parse(peer).expect("a peer").serve();
-    }
-    let length = if args.iter().any(|arg| arg == "--quick") { Length::Quick } else { Length::Whole };
-    let wanted = |name: &str| {
-        let names: Vec<_> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-        names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str()))
-    };
-    let only = args.iter().find_map(|arg| arg.strip_prefix("--peer=")).map(|name| Peer::parse(name).expect("a peer"));
-    let repetitions = if length == Length::Quick { 1 } else { repetitions(&args) };
-    let scenarios: Vec<_> = Scenario::all(length).into_iter().filter(|scenario| wanted(&scenario.name)).collect();
-    let mut report = Report::new(&scenarios, repetitions);
-    for scenario in &scenarios {
-        for repetition in 0..repetitions {
-            for peer in Peer::for_scenario(scenario, repetition)
-                .into_iter()
-                .filter(|peer| only.is_none_or(|only| only == *peer))
-            {
-                let figures = scenario.run(peer);
-                eprintln!("{:34} {:12} {figures}", scenario.name, peer.name());
-                report.add(scenario, peer, figures);
-            }
+    match Command::parse(lexopt::Parser::from_env()) {
+        Ok(Command::Compare(options)) => compare(&options),
+        Ok(Command::List(length)) => scenario::all(length).iter().for_each(|scenario| println!("{}", scenario.name)),
+        Ok(Command::Help) => println!("{HELP}"),
+        Ok(Command::Serve(peer, settings)) => peer.serve(settings),
+        Ok(Command::Measure(what)) => {
+            process::end_with_parent();
+            what.measure();
         }
-    }
-    println!("{report}");
-    if length == Length::Whole {
-        report.write("target/compare");
+        Err(error) => {
+            eprintln!("compare: {error}\n\n{HELP}");
+            std::process::exit(2);
+        }
     }
 }
 
-/// `--repeat=5`; odd, so that the median is one of them.
-fn repetitions(args: &[String]) -> usize {
-    args.iter().find_map(|arg| arg.strip_prefix("--repeat=")).map_or(5, |count| count.parse().expect("a number"))
+fn compare(options: &Options) {
+    machine::raise_file_limit();
+    // Servers leave this core for theirs.
+    if !(machine::pin(&[machine::SERVER]) && machine::pin(&[machine::CLIENTS])) {
+        eprintln!("servers and clients share the cores: figures are not to be trusted");
+    }
+    let mut report = Report::new(options.repetitions);
+    for scenario in scenario::all(options.length) {
+        if options.wants_scenario(scenario.name) {
+            run(&scenario, options, &mut report);
+            report.close(scenario);
+        }
+    }
+    match options.length {
+        Length::Quick => println!("every delivery was right; figures of so short a run mean nothing"),
+        Length::Whole => {
+            println!("{}", report.markdown());
+            report.write("target/compare");
+        }
+    }
+}
+
+fn run(scenario: &Scenario, options: &Options, report: &mut Report) {
+    eprintln!("{} ({})", scenario.name, scenario.unit);
+    for repetition in 0..options.repetitions.min(scenario.repetitions) {
+        for at in scenario.order(repetition) {
+            let run = &scenario.runs[at];
+            let installed = !matches!(run.who, Who::Server(peer, _) if !peer.is_installed());
+            if installed && options.wants_run(&run.name) {
+                let figures = run.measure();
+                eprintln!("  {:32} {figures}", run.name);
+                report.add(at, figures);
+            }
+        }
+    }
 }

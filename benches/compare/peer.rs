@@ -1,54 +1,64 @@
-//! A server under comparison: how it is started, what it costs, how it is stopped.
+//! The servers under comparison.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-};
+mod bare;
+mod floor;
+mod hand_rolled;
+mod nchan;
+mod ours;
+mod tokio;
 
-use crate::{
-    floor, handrolled,
-    load::Transport,
-    nchan, ours,
-    scenarios::{Kind, Scenario},
-};
+use std::{error::Error, fmt, net::TcpListener, str::FromStr};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+use self::floor::Writes;
+use crate::{machine, process};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// A bare epoll loop that writes ready-made frames: one write per event and socket.
     Floor,
-    /// The same, which writes everything pending at once.
-    FloorCoalesce,
+    /// The same, which writes everything that came at once together.
+    FloorJoin,
     OursHyper,
     OursAxum,
     /// What one writes by hand: `tokio::sync::broadcast` and `axum::response::Sse`, with a history for the resume.
     HandRolled,
     /// nginx with the nchan module, when it is installed.
     Nchan,
-    /// An axum handler that takes a body and does nothing.
+    /// Servers that do nothing: what is under ours.
+    HyperNothing,
     AxumNothing,
 }
 
+/// How a server is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Its threads; more than one are not kept on one core.
+    pub(crate) workers: usize,
+    /// Of each socket, in bytes; 0 leaves it to the kernel.
+    pub(crate) send_buffer: usize,
+}
+
 impl Peer {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Floor,
-        Self::FloorCoalesce,
+        Self::FloorJoin,
         Self::OursHyper,
         Self::OursAxum,
         Self::HandRolled,
         Self::Nchan,
+        Self::HyperNothing,
         Self::AxumNothing,
     ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
-            Self::FloorCoalesce => "floor-join",
+            Self::FloorJoin => "floor-join",
             Self::OursHyper => "ours-hyper",
             Self::OursAxum => "ours-axum",
             Self::HandRolled => "hand-rolled",
             Self::Nchan => "nchan",
+            Self::HyperNothing => "hyper-nothing",
             Self::AxumNothing => "axum-nothing",
         }
     }
@@ -57,104 +67,65 @@ impl Peer {
         Self::ALL.into_iter().find(|peer| peer.name() == name)
     }
 
-    /// The peers that a scenario has, from another one on in each repetition.
-    pub(crate) fn for_scenario(scenario: &Scenario, repetition: usize) -> Vec<Self> {
-        let mut peers: Vec<_> = Self::ALL.into_iter().filter(|peer| peer.takes(scenario)).collect();
-        let shift = repetition % peers.len();
-        peers.rotate_left(shift);
-        peers
+    pub(crate) fn is_installed(self) -> bool {
+        self != Self::Nchan || nchan::is_installed()
     }
 
-    fn takes(self, scenario: &Scenario) -> bool {
-        match (self, &scenario.kind) {
-            (Self::AxumNothing, kind) => matches!(kind, Kind::Publish { .. }),
-            (Self::Nchan, kind) => nchan::is_installed() && matches!(kind, Kind::FanOut { .. } | Kind::Idle { .. }),
-            // It knows no long poll.
-            (Self::HandRolled, Kind::FanOut { transport, .. } | Kind::Idle { transport, .. }) => {
-                *transport == Transport::Sse
-            }
-            (Self::HandRolled, kind) => matches!(kind, Kind::Resume { .. }),
-            (Self::Floor | Self::FloorCoalesce, Kind::Publish { .. }) => false,
-            (Self::FloorCoalesce, Kind::Idle { .. } | Kind::Resume { .. }) => false,
-            _ => true,
+    /// Serves until the process that started this one ends it.
+    pub(crate) fn serve(self, settings: Settings) {
+        let workers = settings.workers;
+        match workers {
+            1 => machine::pin(&[machine::SERVER]),
+            _ => machine::pin(&[machine::SERVER, machine::CLIENTS]),
+        };
+        let listener = settings.listen();
+        if self == Self::Nchan {
+            return nchan::serve(listener);
         }
-    }
-
-    /// Serves until it is killed.
-    pub(crate) fn serve(self) {
+        process::end_with_parent();
+        process::announce(listener.local_addr().expect("an address"), &std::process::id().to_string());
         match self {
-            Self::Floor => floor::serve(floor::Writes::EachEvent),
-            Self::FloorCoalesce => floor::serve(floor::Writes::AllPending),
-            Self::OursHyper => ours::serve_on_hyper(),
-            Self::OursAxum => ours::serve_in_axum(),
-            Self::HandRolled => handrolled::serve(),
-            Self::Nchan => nchan::serve(),
-            Self::AxumNothing => handrolled::serve_nothing(),
+            Self::Floor => floor::serve(listener, Writes::EachEvent),
+            Self::FloorJoin => floor::serve(listener, Writes::Joined),
+            Self::OursHyper => ours::serve_on_hyper(listener, workers),
+            Self::OursAxum => ours::serve_in_axum(listener, workers),
+            Self::HandRolled => hand_rolled::serve(listener, workers),
+            Self::HyperNothing => bare::serve_on_hyper(listener, workers),
+            Self::AxumNothing => bare::serve_in_axum(listener, workers),
+            Self::Nchan => {}
         }
     }
+}
 
-    /// Starts it in a process of its own, on the first core.
-    pub(crate) fn start(self) -> Running {
-        let me = std::env::current_exe().expect("a path");
-        let pinned = Command::new("taskset").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-        let mut command = if pinned { Command::new("taskset") } else { Command::new(&me) };
-        if pinned {
-            command.args(["-c", "0"]).arg(&me);
+impl Settings {
+    fn listen(self) -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        // Room for many who connect at once: who finds none waits for a second.
+        rustix::net::listen(&listener, 4096).expect("a backlog");
+        if self.send_buffer > 0 {
+            rustix::net::sockopt::set_socket_send_buffer_size(&listener, self.send_buffer).expect("a buffer size");
         }
-        let mut child = command.args(["serve", self.name()]).stdout(Stdio::piped()).spawn().expect("a process");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the address");
-        let (addr, pid) = line.trim().split_once(' ').expect("address and process");
-        Running { child, addr: addr.parse().expect("an address"), pids: pid.split(',').map(str::to_owned).collect() }
+        listener
     }
 }
 
-/// What a server prints once it listens: its address and the processes whose time counts.
-pub(crate) fn announce(addr: SocketAddr) {
-    println!("{addr} {}", std::process::id());
-}
-
-/// A server that runs; dropping it ends it.
-pub(crate) struct Running {
-    child: Child,
-    pub(crate) addr: SocketAddr,
-    pids: Vec<String>,
-}
-
-impl Running {
-    /// Time on a CPU so far, in seconds, of all threads.
-    pub(crate) fn cpu(&self) -> f64 {
-        let threads = self.pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten());
-        let nanos: u64 = threads
-            .flatten()
-            .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
-            .filter_map(|stat| stat.split_whitespace().next()?.parse::<u64>().ok())
-            .sum();
-        nanos as f64 / 1e9
-    }
-
-    /// Proportional set size, in bytes.
-    pub(crate) fn memory(&self) -> f64 {
-        let kib: u64 = self
-            .pids
-            .iter()
-            .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok())
-            .filter_map(|rollup| {
-                let line = rollup.lines().find(|line| line.starts_with("Pss:"))?.to_owned();
-                line.split_whitespace().nth(1)?.parse::<u64>().ok()
-            })
-            .sum();
-        kib as f64 * 1024.0
+impl Default for Settings {
+    fn default() -> Self {
+        Self { workers: 1, send_buffer: 0 }
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        // nginx has workers of its own, which end with their master.
-        for pid in &self.pids {
-            _ = Command::new("kill").args(["-TERM", pid]).status();
-        }
-        _ = self.child.kill();
-        _ = self.child.wait();
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.workers, self.send_buffer)
+    }
+}
+
+impl FromStr for Settings {
+    type Err = Box<dyn Error + Send + Sync>;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (workers, send_buffer) = text.split_once(',').ok_or("no comma")?;
+        Ok(Self { workers: workers.parse()?, send_buffer: send_buffer.parse()? })
     }
 }

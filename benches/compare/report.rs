@@ -1,120 +1,152 @@
-//! Medians, spreads and ratios, as a table, as JSON and as a plot.
+//! Medians, spreads and ratios.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+mod markdown;
+mod plot;
+mod summary;
+
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
 
 use crate::{
-    peer::Peer,
-    plot,
-    scenarios::{Figures, Scenario},
+    machine,
+    scenario::{Figures, Scenario, Unit},
 };
 
 pub(crate) struct Report {
-    order: Vec<String>,
     repetitions: usize,
-    runs: BTreeMap<(String, Peer), Vec<Figures>>,
+    /// Of the scenario that is under way, by place.
+    open: BTreeMap<usize, Vec<Figures>>,
+    tables: Vec<Table>,
 }
 
-/// One line of the table.
-pub(crate) struct Row {
-    pub(crate) scenario: String,
-    pub(crate) peer: Peer,
-    /// Median, lowest and highest cost.
-    pub(crate) cost: [f64; 3],
-    /// To the scenario's base: the median of the ratios of runs of the same repetition, with its spread.
-    pub(crate) ratio: Option<[f64; 3]>,
-    rate: f64,
-    latency: Option<(f64, f64)>,
+/// A scenario's results.
+struct Table {
+    name: &'static str,
+    unit: Unit,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    name: String,
+    /// Whose row it is compared with; itself, when it is what others are compared with.
+    base: Option<String>,
+    cost: Spread,
+    /// To the base: of runs of the same repetition. What is counted in bytes is subtracted, not divided.
+    against: Option<Spread>,
+    rate: Option<Spread>,
+    p50: Option<Spread>,
+    p99: Option<Spread>,
+    p50_ratio: Option<Spread>,
+    p99_ratio: Option<Spread>,
+    growth: Option<Spread>,
+}
+
+/// Median, lowest and highest.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    median: f64,
+    low: f64,
+    high: f64,
 }
 
 impl Report {
-    pub(crate) fn new(scenarios: &[Scenario], repetitions: usize) -> Self {
-        let order = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
-        Self { order, repetitions, runs: BTreeMap::new() }
+    pub(crate) fn new(repetitions: usize) -> Self {
+        Self { repetitions, open: BTreeMap::new(), tables: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, scenario: &Scenario, peer: Peer, figures: Figures) {
-        self.runs.entry((scenario.name.clone(), peer)).or_default().push(figures);
+    pub(crate) fn add(&mut self, run: usize, figures: Figures) {
+        self.open.entry(run).or_default().push(figures);
     }
 
-    pub(crate) fn rows(&self) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for scenario in &self.order {
-            let runs: Vec<_> = self.runs.iter().filter(|((name, _), _)| name == scenario).collect();
-            let base = runs.iter().find(|((_, peer), _)| is_base(scenario, *peer)).map(|(_, figures)| *figures);
-            for ((_, peer), figures) in &runs {
-                let pairs = base.map(|base| figures.iter().zip(base).map(|(run, base)| run.cost / base.cost));
-                let latencies: Option<Vec<_>> = figures.iter().map(|run| run.latency).collect();
-                rows.push(Row {
-                    scenario: scenario.clone(),
-                    peer: *peer,
-                    cost: spread(figures.iter().map(|run| run.cost)),
-                    ratio: pairs.map(spread),
-                    rate: spread(figures.iter().map(|run| run.rate))[0],
-                    latency: latencies
-                        .map(|all| (spread(all.iter().map(|l| l.0))[0], spread(all.iter().map(|l| l.1))[0])),
-                });
-            }
-        }
-        rows
+    /// Ends a scenario.
+    pub(crate) fn close(&mut self, scenario: Scenario) {
+        let all = std::mem::take(&mut self.open);
+        let rows = all.iter().map(|(at, figures)| {
+            let run = &scenario.runs[*at];
+            let base = run.base.and_then(|base| Some((scenario.runs[base].name.clone(), all.get(&base)?)));
+            Row::new(run.name.clone(), figures, base, scenario.unit)
+        });
+        self.tables.push(Table { name: scenario.name, unit: scenario.unit, rows: rows.collect() });
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let head = format!(
+            "{}; {}. Medians of at most {} repetitions [lowest–highest].",
+            machine::describe(),
+            machine::date(),
+            self.repetitions
+        );
+        format!("{head}\n\n{}\n{}", summary::render(&self.tables), markdown::render(&self.tables))
     }
 
     pub(crate) fn write(&self, dir: impl AsRef<Path>) {
         let dir = dir.as_ref();
         fs::create_dir_all(dir).expect("a directory");
-        let rows: Vec<Value> = self.rows().iter().map(Row::json).collect();
-        let report = json!({ "repetitions": self.repetitions, "rows": rows });
+        let tables: Vec<Value> = self.tables.iter().map(Table::json).collect();
+        let (machine, date) = (machine::describe(), machine::date());
+        let report = json!({ "machine": machine, "date": date, "repetitions": self.repetitions, "scenarios": tables });
         fs::write(dir.join("compare.json"), format!("{report:#}\n")).expect("a file");
-        fs::write(dir.join("compare.svg"), plot::svg(&self.rows())).expect("a file");
+        fs::write(dir.join("compare.md"), format!("{}\n", self.markdown())).expect("a file");
+        fs::write(dir.join("compare.svg"), plot::svg(&self.tables)).expect("a file");
         eprintln!("written to {}", dir.display());
     }
 }
 
-/// What a scenario's ratios refer to: a floor that coalesces where coalescing is the point.
-fn is_base(scenario: &str, peer: Peer) -> bool {
-    match peer {
-        Peer::FloorCoalesce => scenario.contains(", 16 in flight"),
-        Peer::Floor => !scenario.contains(", 16 in flight"),
-        Peer::AxumNothing => true,
-        _ => false,
-    }
-}
-
 impl Row {
+    fn new(name: String, figures: &[Figures], base: Option<(String, &Vec<Figures>)>, unit: Unit) -> Self {
+        let latency = |share| move |run: &Figures| run.latency(share);
+        let against = |value: &dyn Fn(&Figures) -> Option<f64>, compare: fn(f64, f64) -> f64| {
+            let (_, base) = base.as_ref()?;
+            Spread::of(figures.iter().zip(*base).map(|(run, base)| Some(compare(value(run)?, value(base)?))))
+        };
+        let compare = if matches!(unit, Unit::Bytes(_)) { |a, b| a - b } else { |a, b| a / b };
+        Self {
+            cost: Spread::of(figures.iter().map(|run| Some(run.cost))).expect("a run at least"),
+            against: against(&|run| Some(run.cost), compare),
+            rate: Spread::of(figures.iter().map(|run| run.rate)),
+            p50: Spread::of(figures.iter().map(latency(0.5))),
+            p99: Spread::of(figures.iter().map(latency(0.99))),
+            p50_ratio: against(&latency(0.5), |a, b| a / b),
+            p99_ratio: against(&latency(0.99), |a, b| a / b),
+            growth: Spread::of(figures.iter().map(|run| run.growth)),
+            base: base.map(|(name, _)| name),
+            name,
+        }
+    }
+
+    fn is_base(&self) -> bool {
+        self.base.as_ref() == Some(&self.name)
+    }
+
     fn json(&self) -> Value {
+        let spread = |spread: Option<Spread>| spread.map(|s| json!([s.median, s.low, s.high]));
         json!({
-            "scenario": self.scenario, "peer": self.peer.name(), "cost": self.cost, "ratio": self.ratio,
-            "rate": self.rate, "latency_ms": self.latency.map(|(median, high)| json!({ "p50": median, "p99": high })),
+            "server": self.name, "base": self.base, "cost": spread(Some(self.cost)), "against_base": spread(self.against),
+            "per_second": spread(self.rate), "p50_ms": spread(self.p50), "p99_ms": spread(self.p99),
+            "p50_ratio": spread(self.p50_ratio), "p99_ratio": spread(self.p99_ratio), "growth_bytes": spread(self.growth),
         })
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "| | server | cost (µs, or bytes) | ratio | per second | p50 / p99 ms |\n|---|---|---|---|---|---|"
-        )?;
-        for row in self.rows() {
-            let [median, low, high] = row.cost;
-            let digits = if median > 100.0 { 0 } else { 2 };
-            let ratio =
-                row.ratio.map_or_else(String::new, |[ratio, low, high]| format!("**{ratio:.2}** [{low:.2}–{high:.2}]"));
-            let latency = row.latency.map_or_else(String::new, |(median, high)| format!("{median:.2} / {high:.2}"));
-            let cost = format!("{median:.digits$} [{low:.digits$}–{high:.digits$}]");
-            writeln!(f, "| {} | {} | {cost} | {ratio} | {:.0} | {latency} |", row.scenario, row.peer.name(), row.rate)?;
-        }
-        write!(f, "medians of {} repetitions, [lowest–highest]", self.repetitions)
+impl Table {
+    fn json(&self) -> Value {
+        let rows: Vec<_> = self.rows.iter().map(Row::json).collect();
+        json!({ "scenario": self.name, "unit": self.unit.to_string(), "rows": rows })
     }
 }
 
-/// Median, lowest, highest.
-fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    match values.as_slice() {
-        [] => [f64::NAN; 3],
-        all => [all[all.len() / 2], all[0], all[all.len() - 1]],
+impl Spread {
+    /// `None` unless there is a value of each run.
+    fn of(values: impl Iterator<Item = Option<f64>>) -> Option<Self> {
+        let mut values = values.collect::<Option<Vec<_>>>()?;
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 0 {
+            (values.get(middle)? + values.get(middle.checked_sub(1)?)?) / 2.0
+        } else {
+            *values.get(middle)?
+        };
+        Some(Self { median, low: *values.first()?, high: *values.last()? })
     }
 }

@@ -1,12 +1,8 @@
 //! What the server answers, whatever speaks HTTP in front.
 
-use http::Method;
 use serde_json::{Value, json};
-use tower_events::{
-    EventService, Hub, PublishService,
-    request::{EXPOSED_HEADERS, REQUEST_HEADERS},
-};
-use tower_http::cors::{Any, CorsLayer};
+use tower_events::{EventService, Hub, PublishService};
+use tower_http::cors::CorsLayer;
 
 #[derive(Clone)]
 pub(crate) struct App {
@@ -24,13 +20,4 @@ pub(crate) struct App {
 pub(crate) fn health(hub: &Hub) -> Value {
     let stats = hub.stats();
     json!({ "status": "ok", "store": stats.store.as_str(), "readers": stats.readers, "channels": stats.topics })
-}
-
-/// Lets pages of every origin read and publish.
-pub(crate) fn any_origin() -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers(REQUEST_HEADERS)
-        .expose_headers(EXPOSED_HEADERS)
 }

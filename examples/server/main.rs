@@ -17,8 +17,14 @@ mod store;
 
 use std::{error::Error, num::NonZeroUsize, process::ExitCode, time::Duration};
 
+use http::Method;
 use tokio::{net::TcpListener, runtime};
-use tower_events::{Channels, EventService, Hub, HubOptions, PublishService, sse::SseOptions};
+use tower_events::{
+    Channels, EventService, Hub, HubOptions, PublishService,
+    request::{EXPOSED_HEADERS, REQUEST_HEADERS},
+    sse::SseOptions,
+};
+use tower_http::cors::{Any, CorsLayer};
 
 use self::{
     app::App,
@@ -89,8 +95,17 @@ fn app(hub: &Hub, options: &Options) -> App {
         events: EventService::new(hub.clone(), Channels::from_query).sse(stream),
         publish: PublishService::new(hub.clone(), Channels::from_query),
         hub: hub.clone(),
-        cors: matches!(options.origins, Origins::Any).then(app::any_origin),
+        cors: matches!(options.origins, Origins::Any).then(any_origin),
     }
+}
+
+/// Lets pages of every origin read and publish.
+fn any_origin() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers(REQUEST_HEADERS)
+        .expose_headers(EXPOSED_HEADERS)
 }
 
 /// Waits for Ctrl-C, or for the SIGTERM of a service manager.

@@ -1,15 +1,17 @@
 //! What one writes by hand in axum: a broadcast channel, a `VecDeque` for those who come back, and `axum::response::Sse`.
+//! It has one channel, whatever a request asks for.
 
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    net::TcpListener,
     sync::{Arc, Mutex},
 };
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{RawQuery, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::sse::{Event, KeepAlive, Sse},
     routing::{get, post},
@@ -18,7 +20,7 @@ use axum::{
 use tokio::sync::broadcast;
 use tokio_stream::{Stream, StreamExt as _, wrappers::BroadcastStream};
 
-use crate::peer::announce;
+use super::tokio::run;
 
 #[derive(Clone)]
 struct App {
@@ -26,27 +28,10 @@ struct App {
     history: Arc<Mutex<VecDeque<(u64, String)>>>,
 }
 
-pub(crate) fn serve() {
+pub(crate) fn serve(listener: TcpListener, workers: usize) {
     let app = App { live: broadcast::Sender::new(4096), history: Arc::default() };
-    run(Router::new().route("/events", get(events)).route("/publish", post(publish)).with_state(app));
-}
-
-pub(crate) fn serve_nothing() {
-    run(Router::new().route(
-        "/publish",
-        post(|body: String| async move {
-            std::hint::black_box(body);
-            StatusCode::OK
-        }),
-    ));
-}
-
-fn run(router: Router) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        announce(listener.local_addr().expect("an address"));
+    let router = Router::new().route("/events", get(events)).route("/publish", post(publish)).with_state(app);
+    run(listener, workers, async |listener| {
         axum::serve(listener.tap_io(|io| _ = io.set_nodelay(true)), router).await.expect("serves");
     });
 }
@@ -63,17 +48,12 @@ async fn publish(State(app): State<App>, body: Bytes) -> StatusCode {
     StatusCode::OK
 }
 
-async fn events(
-    State(app): State<App>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+async fn events(State(app): State<App>, headers: HeaderMap) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let last: Option<u64> = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let earliest = query.is_some_and(|query| query.contains("after=earliest"));
     let live = app.live.subscribe();
     let (replay, seen) = {
         let history = app.history.lock().expect("no panic");
-        let wanted = |id: &u64| last.is_some_and(|last| *id > last) || (last.is_none() && earliest);
+        let wanted = |id: &u64| last.is_some_and(|last| *id > last);
         let replay: Vec<_> = history.iter().filter(|(id, _)| wanted(id)).cloned().collect();
         (replay, history.back().map(|(id, _)| *id))
     };

@@ -1,0 +1,106 @@
+//! One client connection, which checks the numbers of the events that it gets.
+
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+};
+
+use mio::net::TcpStream;
+
+use super::{
+    parser::{Parser, Seen},
+    request,
+};
+
+pub(crate) struct Connection {
+    pub(super) stream: TcpStream,
+    parser: Parser,
+    /// The number that the next event must have; the first one may have any.
+    pub(super) expected: Option<u64>,
+    /// Events seen.
+    pub(super) events: u64,
+    /// Answers of which the head has come, and those that have ended.
+    pub(super) heads: u64,
+    pub(super) answers: u64,
+    /// Where to go on.
+    pub(super) id: String,
+    etag: String,
+    modified: String,
+}
+
+impl Connection {
+    pub(super) fn open(addr: SocketAddr) -> Self {
+        let stream = std::net::TcpStream::connect(addr).expect("the server accepts");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        stream.set_nonblocking(true).expect("non-blocking");
+        Self {
+            stream: TcpStream::from_std(stream),
+            parser: Parser::default(),
+            expected: None,
+            events: 0,
+            heads: 0,
+            answers: 0,
+            id: String::new(),
+            etag: String::new(),
+            modified: String::new(),
+        }
+    }
+
+    /// Requests are small: the socket takes them whole, or does so soon.
+    pub(super) fn send(&mut self, request: &str) {
+        let mut rest = request.as_bytes();
+        while !rest.is_empty() {
+            match self.stream.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) => panic!("the server is gone: {error}"),
+            }
+        }
+    }
+
+    /// Polls from where the last answer ended.
+    pub(super) fn poll_again(&mut self, channel: usize) {
+        let request = match self.etag.as_str() {
+            "" => request::poll_after(channel, &self.id),
+            etag => request::poll_since(channel, &self.modified, etag),
+        };
+        self.send(&request);
+    }
+
+    /// Reads all there is; calls `on_event` with each event's number.
+    pub(super) fn read(&mut self, buffer: &mut [u8], mut on_event: impl FnMut(u64)) {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => panic!("the server ended a connection after {} events", self.events),
+                Ok(count) => {
+                    self.take(&buffer[..count], &mut on_event);
+                    if count < buffer.len() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => panic!("the connection broke: {error}"),
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], on_event: &mut impl FnMut(u64)) {
+        let Self { parser, expected, events, heads, answers, id, etag, modified, .. } = self;
+        parser.push(bytes, &mut |seen| match seen {
+            Seen::Event(number) => {
+                assert!(
+                    expected.is_none_or(|expected| number == expected),
+                    "lost, repeated or out of order: event {number} came instead of {expected:?}"
+                );
+                *expected = Some(number + 1);
+                *events += 1;
+                on_event(number);
+            }
+            Seen::Id(new) => new.clone_into(id),
+            Seen::Etag(new) => new.clone_into(etag),
+            Seen::Modified(new) => new.clone_into(modified),
+            Seen::Head => *heads += 1,
+            Seen::End => *answers += 1,
+        });
+    }
+}

@@ -1,0 +1,99 @@
+//! Processes that this one starts and ends: each server, and what is measured without sockets.
+//!
+//! Each is in a group of its own and ends when its standard input does: also when this one is killed, or panics.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal};
+
+use crate::{
+    machine,
+    peer::{Peer, Settings},
+};
+
+/// Tells the process that started this one where it listens, and whose time and memory count.
+pub(crate) fn announce(addr: SocketAddr, pids: &str) {
+    println!("{addr} {pids}");
+}
+
+/// Ends this process when the one that started it does.
+pub(crate) fn end_with_parent() {
+    thread::spawn(|| {
+        _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+}
+
+/// A server that runs; dropping it ends it.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) addr: SocketAddr,
+    pids: Vec<String>,
+}
+
+impl Server {
+    pub(crate) fn start(peer: Peer, settings: Settings) -> Self {
+        let mut child = start(&["serve", peer.name(), &settings.to_string()]);
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("text");
+        let Some((addr, pids)) = line.trim().split_once(' ') else {
+            panic!("{} did not start: {:?}", peer.name(), child.wait());
+        };
+        let pids = pids.split(',').map(str::to_owned).collect();
+        Self { child, addr: addr.parse().expect("an address"), pids }
+    }
+
+    pub(crate) fn cpu(&self) -> f64 {
+        machine::cpu(&self.pids)
+    }
+
+    pub(crate) fn memory(&self) -> f64 {
+        machine::memory(&self.pids)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// What `measure <what>` prints, in a process of its own.
+pub(crate) fn measured(what: &[&str]) -> String {
+    let mut child = start(&[&["measure"], what].concat());
+    let mut text = String::new();
+    child.stdout.take().expect("a pipe").read_to_string(&mut text).expect("text");
+    end(&mut child);
+    text
+}
+
+fn start(arguments: &[&str]) -> Child {
+    let me = std::env::current_exe().expect("a path");
+    Command::new(me)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("a process")
+}
+
+fn end(child: &mut Child) {
+    drop(child.stdin.take());
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) && matches!(child.try_wait(), Ok(None)) {
+        thread::sleep(Duration::from_millis(2));
+    }
+    // What it started and did not end, when it was killed itself.
+    if let Some(group) = Pid::from_raw(child.id() as i32) {
+        _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+    _ = child.wait();
+}
