@@ -70,19 +70,43 @@
 //! Up to a quarter more than [`Retention`](crate::Retention) says may gather (at most 64 events, 64 KiB), and goes with the
 //! next appends; too old events are gone for readers at once and go from the file within twice the age. The pages of what
 //! went are used again, and given back to the system when they are more than half of the file. A process that is stopped in
-//! the middle of a read makes the log grow, up to [`FileOptions::largest_log`].
+//! the middle of a read makes the log grow, up to [`FileOptions::largest_log`]; once it goes on or ends, the log is cut again.
 //!
 //! # Cancel safety
 //! Dropping an append before the writer took it withdraws it; afterwards it is applied whole.
 //!
 //! # Threads
-//! Each open store has a thread that writes (clones share it), and a second one once it had to wait for another process.
+//! Each open store has a thread that writes (clones share it), one that copies the log into the file once there is a log to
+//! copy, and one that waits for another process once it had to.
 //! With [`Durability::Process`], an append that nothing hinders is written by the task that asks, for some tens of
 //! microseconds: the log is in the system's memory then, and a change of threads would take longer.
 //! One thread per process listens while there are watchers. Reads need a tokio runtime: they run on its blocking threads.
+//!
+//! # Speed
+//! Acknowledged appends of 200-byte events, one at a time by each publisher, as `cargo bench --bench file` measured them on 20
+//! November 2026 on a virtual machine with two processors (Linux 6.18, ext4, a sync takes 0.15 ms, waking another thread 25
+//! µs): medians of three rounds. *Directly* is a loop on one thread that writes the same batches with the same statements;
+//! *handed over* is that loop on a thread, with a task that awaits each batch.
+//!
+//! | | events/s | in a commit | to directly | to handed over |
+//! |---|---|---|---|---|
+//! | `Process`, 1 publisher | 49 796 | 1.00 | 1.17 | 3.61 |
+//! | 4 publishers | 65 675 | 2.76 | 0.87 | 2.48 |
+//! | 16 publishers | 87 568 | 4.19 | 0.99 | 2.55 |
+//! | 4 processes with 1 | 41 477 | | 1.06 | |
+//! | 4 processes with 4 | 52 935 | | 0.82 | |
+//! | `Power`, 1 publisher | 5 237 | 1.00 | 0.73 | 0.87 |
+//! | 4 publishers | 12 059 | 2.63 | 0.70 | 0.96 |
+//! | 16 publishers | 36 653 | 8.76 | 0.79 | 1.08 |
+//! | 4 processes with 1 | 5 514 | | 0.77 | |
+//! | 4 processes with 4 | 17 193 | | 0.74 | |
+//!
+//! With `Power` it is the change of threads that shows: a runtime's own threads must not wait for a disk. 16 publishers are
+//! 5.5 times as fast as one direct commit for each event.
 
 mod apply;
 mod bell;
+mod copier;
 mod core;
 mod ear;
 mod error;

@@ -39,6 +39,13 @@ pub(super) struct Desk {
     pub(super) left_garbage: bool,
 }
 
+/// Whether other connections have committed since the last transaction here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    MayHaveWritten,
+    WroteNothing,
+}
+
 /// Why an operation was not done.
 #[derive(Debug)]
 pub(super) enum Failed {
@@ -67,15 +74,16 @@ impl Desk {
     }
 
     /// Begins with a transaction: takes notice of what others have committed.
-    pub(super) fn begin(&mut self, db: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn begin(&mut self, db: &Connection) -> rusqlite::Result<Others> {
         let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        if self.version != Some(version) || self.lines.len() > MOST_LINES {
+        let same = self.version == Some(version);
+        if !same || self.lines.len() > MOST_LINES {
             self.lines.clear();
             let mut place = db.prepare_cached("SELECT epoch, floor FROM place")?;
             self.place = place.query_row([], |row| Ok((number(row, 0)?, number(row, 1)?)))?;
             self.version = Some(version);
         }
-        Ok(())
+        Ok(if same { Others::WroteNothing } else { Others::MayHaveWritten })
     }
 
     /// Writes what was changed in memory only.
@@ -189,6 +197,7 @@ impl Desk {
     pub(super) fn look_after(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<(), Failed> {
         if let Some(mut line) = self.fresh_line(db, now, channel)? {
             line.due = now.saturating_add(self.keep.period());
+            line.update_due(db)?;
             self.put(channel, line);
         }
         Ok(())

@@ -42,6 +42,8 @@ pub(super) struct Bell {
     file: File,
     /// The number of the first news that was not seen here, nor written.
     next: u64,
+    /// Whether others may have written beyond that.
+    behind: bool,
     /// When it was last made sure of that others listen to the same file.
     looked: Instant,
 }
@@ -55,12 +57,18 @@ impl Bell {
             let missing = vec![0; (WHOLE - file.metadata()?.len()) as usize];
             os::write_at(&file, &missing, file.metadata()?.len())?;
         }
-        let mut bell = Self { path: path.to_owned(), file, next: 1, looked: Instant::now() };
+        let mut bell = Self { path: path.to_owned(), file, next: 1, behind: false, looked: Instant::now() };
         bell.next = bell.newest()? + 1;
         Ok(bell)
     }
 
-    /// Writes news to the file that the path leads to now.
+    /// Others may have rung.
+    pub(super) fn fall_behind(&mut self) {
+        self.behind = true;
+    }
+
+    /// Writes news to the file that the path leads to now: whoever removed the bell left those who listen to a file that
+    /// nobody writes.
     pub(super) fn ring_surely(&mut self, writer: u64, news: &[What]) -> io::Result<()> {
         if self.looked.elapsed() > LOOK_AGAIN {
             self.renew()?;
@@ -69,9 +77,12 @@ impl Bell {
         self.ring(writer, news)
     }
 
-    /// Writes news. The caller holds the write lock.
+    /// Writes news. The caller holds the write lock, and has said when others may have rung.
     pub(super) fn ring(&mut self, writer: u64, news: &[What]) -> io::Result<()> {
-        self.catch_up()?;
+        if self.behind {
+            self.catch_up()?;
+            self.behind = false;
+        }
         let shown = if news.len() > MOST_AT_ONCE { &[What::Anything] } else { news };
         let mut rest = shown;
         while !rest.is_empty() {
@@ -240,6 +251,7 @@ mod tests {
         for round in 0..2000 {
             let bell = if round % 3 == 0 { &mut two } else { &mut one };
             let news = [entries(round), What::Head { channel: -3 }, What::Anything];
+            bell.fall_behind();
             bell.ring(round, &news).unwrap();
             if round % 100 == 99 {
                 let expected: Vec<_> = (round - 99..=round)

@@ -44,10 +44,15 @@ impl Core {
         self.latest.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
-    /// Fails when the files are no longer the ones that were opened: who goes on with a file that was removed or replaced
-    /// would talk to nobody.
+    /// Fails in a forked process, and when the files are no longer the ones that were opened.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.ground.check_process()?;
+        self.check_file()
+    }
+
+    /// Fails when the files are no longer the ones that were opened: who goes on with a file that was removed or replaced
+    /// would talk to nobody.
+    pub(super) fn check_file(&self) -> Result<(), StoreError> {
         match Ground::identity(&self.ground.db) {
             Ok(now) if now == self.identity => Ok(()),
             Ok(_) => Err(self.gone("was replaced")),

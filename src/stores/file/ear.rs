@@ -96,7 +96,7 @@ fn prepare() -> Option<(Option<Arc<Eyes>>, bool)> {
 }
 
 /// What has happened to which bells.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     rung: Vec<Watch>,
     /// Removed, moved or replaced.
@@ -250,3 +250,34 @@ const BLIND: Duration = Duration::from_millis(10);
 
 /// So long after a refusal another instance is asked for.
 const AGAIN: Duration = Duration::from_secs(5);
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{fs::File, os::unix::fs::FileExt as _};
+
+    use super::*;
+
+    #[test]
+    fn events_that_the_system_dropped_have_everything_looked_at() {
+        let most: u32 =
+            std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        let dir = std::env::temp_dir().join(format!("tower-events-ear-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let bells = ["a", "b"].map(|name| dir.join(name));
+        let files = bells.each_ref().map(|bell| File::create(bell).unwrap());
+        let eyes = Eyes::open().unwrap();
+        let watches = bells.each_ref().map(|bell| eyes.watch(bell).unwrap());
+        // Equal events in a row are one, so two files take turns.
+        let ring = |times: u32| {
+            (0..times).for_each(|n| files[n as usize % 2].write_all_at(b"x", 0).unwrap());
+        };
+        ring(4);
+        let seen = eyes.wait(Duration::ZERO);
+        assert_eq!(seen, Seen { rung: [watches, watches].concat(), ..Seen::default() });
+        ring(most + 10);
+        assert!(eyes.wait(Duration::ZERO).all);
+        ring(1);
+        assert_eq!(eyes.wait(Duration::ZERO), Seen { rung: vec![watches[0]], ..Seen::default() });
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

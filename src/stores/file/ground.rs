@@ -94,9 +94,18 @@ fn check_file_system(db: &Path) -> Result<(), OpenError> {
     let found = rustix::fs::statfs(at).map_err(|error| OpenError::io(db, error.into()))?;
     match network_file_system(found.f_type as u32) {
         Some(name) => Err(OpenError::new(db, OpenErrorKind::NetworkFileSystem, format!("this is {name}"))),
-        None => Ok(()),
+        None => {
+            if found.f_type as u32 == FUSE {
+                tracing::warn!(file = %db.display(), "an event file on FUSE: if that is a network, it will be damaged");
+            }
+            Ok(())
+        }
     }
 }
+
+/// Any program's file system, which may be on this machine.
+#[cfg(target_os = "linux")]
+const FUSE: u32 = 0x6573_5546;
 
 #[cfg(not(target_os = "linux"))]
 fn check_file_system(_: &Path) -> Result<(), OpenError> {
@@ -138,8 +147,10 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn network_file_systems_are_known() {
-        assert_eq!(network_file_system(0x6969), Some("NFS"));
-        assert_eq!(network_file_system(0xff53_4d42), Some("SMB"));
+        let networks = [(0x6969, "NFS"), (0xff53_4d42, "SMB"), (0xfe53_4d42, "SMB"), (0x0102_1997, "9P")];
+        for (magic, name) in networks {
+            assert_eq!(network_file_system(magic), Some(name));
+        }
         for local in [0xef53, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630] {
             assert_eq!(network_file_system(local), None); // ext4, tmpfs, btrfs, xfs, overlay
         }

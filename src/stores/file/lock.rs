@@ -50,15 +50,18 @@ impl Lock {
         waiter.wait(patience)
     }
 
-    /// Most who hold the lock give it back sooner than another thread could be asked to wait for it.
+    /// Most who hold the lock give it back sooner than another thread could be asked to wait for it. Who naps longer and
+    /// longer leaves the processors to them, and lets each do several commits in a row.
     fn try_for_a_moment(&mut self) -> io::Result<bool> {
-        for n in 0..YIELDS + NAPS {
+        let mut nap = SHORTEST_NAP;
+        for _ in 0..NAPS {
             if self.try_acquire()? {
                 return Ok(true);
             }
-            if n < YIELDS { thread::yield_now() } else { thread::sleep(NAP) }
+            thread::sleep(nap);
+            nap = (2 * nap).min(LONGEST_NAP);
         }
-        Ok(false)
+        self.try_acquire()
     }
 
     pub(super) fn release(&self) {
@@ -218,10 +221,10 @@ pub(super) fn holder(_: &[&Path]) -> String {
     "another process holds the lock".to_owned()
 }
 
-/// How often to try for the lock before it is waited for, first without pauses, then with.
-const YIELDS: u32 = 10;
-const NAPS: u32 = 20;
-const NAP: Duration = Duration::from_micros(50);
+/// How often to try for the lock before it is waited for: for some 20 ms in all.
+const NAPS: u32 = 12;
+const SHORTEST_NAP: Duration = Duration::from_micros(50);
+const LONGEST_NAP: Duration = Duration::from_millis(3);
 
 #[cfg(test)]
 mod tests {

@@ -5,9 +5,8 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
-    task::Poll,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -57,7 +56,6 @@ pub(super) struct Queue {
     ready: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     waiting: VecDeque<Request>,
     /// Nobody asks any more.
@@ -66,6 +64,17 @@ struct State {
     ended: bool,
     /// The thread was called.
     called: bool,
+    /// The thread waits to be called.
+    sleeps: bool,
+    /// So many transactions in a row held one request only.
+    alone: u32,
+}
+
+/// Whether others are about to ask too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Likely,
+    Unlikely,
 }
 
 /// Why the thread goes on.
@@ -80,17 +89,16 @@ impl Asking {
     pub(super) async fn ask(&self, action: Action) -> Result<Answer, StoreError> {
         let Office { queue, may_lead, .. } = &*self.0;
         let leads = *may_lead && action.weight() <= MOST_LEAD;
-        let (reply, mut answer) = oneshot::channel();
-        queue.push(Request { action, reply })?;
+        let (reply, answer) = oneshot::channel();
+        let company = queue.push(Request { action, reply })?;
         if !leads {
             queue.call();
         } else {
-            // Others who are about to ask are in the same transaction then.
-            yield_once().await;
-            match answer.try_recv() {
-                Ok(answer) => return answer,
-                Err(_) => self.0.lead(),
+            if company == Company::Likely {
+                // They are in the same transaction then.
+                tokio::task::yield_now().await;
             }
+            self.0.lead();
         }
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it answered".into())))
     }
@@ -100,6 +108,12 @@ impl Office {
     pub(super) fn new(writer: Writer, durability: Durability) -> Self {
         let may_lead = durability == Durability::Process;
         Self { queue: Queue::default(), writer: Mutex::new(writer), may_lead }
+    }
+
+    /// How long the thread stays awake after its work: who was just answered often asks again sooner than a thread that
+    /// sleeps could be woken. Where those who ask write themselves, it would only be in their way.
+    pub(super) fn awake(&self) -> Duration {
+        if self.may_lead { Duration::ZERO } else { AWAKE }
     }
 
     /// Writes what is queued, unless someone is at it, or it would take long: then it is the thread's.
@@ -120,19 +134,6 @@ impl Office {
     }
 }
 
-/// Lets other tasks run once.
-async fn yield_once() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 impl Drop for Asking {
     fn drop(&mut self) {
         self.0.queue.lock().closed = true;
@@ -141,19 +142,22 @@ impl Drop for Asking {
 }
 
 impl Queue {
-    fn push(&self, request: Request) -> Result<(), StoreError> {
+    fn push(&self, request: Request) -> Result<Company, StoreError> {
         let mut state = self.lock();
         if state.ended {
             return Err(StoreError::Unavailable("the writer ended; open the store anew".into()));
         }
         state.waiting.push_back(request);
-        Ok(())
+        Ok(state.company())
     }
 
     /// Has the thread look at the queue.
     pub(super) fn call(&self) {
-        let called = std::mem::replace(&mut self.lock().called, true);
-        if !called {
+        let mut state = self.lock();
+        state.called = true;
+        let sleeps = state.sleeps;
+        drop(state);
+        if sleeps {
             self.ready.notify_one();
         }
     }
@@ -162,9 +166,19 @@ impl Queue {
         self.lock().waiting.is_empty()
     }
 
-    /// Waits until there is something to do, at most for so long.
-    pub(super) fn wait(&self, most: Duration) -> Turn {
-        let until = Instant::now() + most;
+    /// Waits until there is something to do, at most for so long, and of that at first `awake`.
+    pub(super) fn wait(&self, awake: Duration, most: Duration) -> Turn {
+        let begun = Instant::now();
+        while begun.elapsed() < awake.min(most) {
+            if std::mem::take(&mut self.lock().called) {
+                return Turn::Called;
+            }
+            thread::yield_now();
+        }
+        self.sleep(begun + most)
+    }
+
+    fn sleep(&self, until: Instant) -> Turn {
         let mut state = self.lock();
         loop {
             if std::mem::take(&mut state.called) {
@@ -174,7 +188,9 @@ impl Queue {
             if state.closed || left.is_zero() {
                 return if state.closed { Turn::Closed } else { Turn::Time };
             }
+            state.sleeps = true;
             state = self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.sleeps = false;
         }
     }
 
@@ -192,6 +208,7 @@ impl Queue {
                 break;
             }
         }
+        state.alone = if taken.len() > 1 { 0 } else { state.alone.saturating_add(1) };
         taken
     }
 
@@ -212,6 +229,22 @@ impl Queue {
     }
 }
 
+impl Default for State {
+    fn default() -> Self {
+        let (waiting, closed, ended, called, sleeps) = Default::default();
+        Self { waiting, closed, ended, called, sleeps, alone: LATELY }
+    }
+}
+
+impl State {
+    /// Others are likely when there were some lately. Now and then it is worth a look although there were none: on a runtime
+    /// of one thread nobody can ask before who asks now is done.
+    fn company(&self) -> Company {
+        let likely = self.alone < LATELY || self.alone % LOOK_EVERY == 0;
+        if likely { Company::Likely } else { Company::Unlikely }
+    }
+}
+
 impl Action {
     /// About how many bytes it writes.
     fn weight(&self) -> usize {
@@ -229,6 +262,14 @@ const MOST_WEIGHT: usize = 1 << 20;
 
 /// Requests of more bytes than this are the thread's.
 const MOST_LEAD: usize = 32 << 10;
+
+/// So many transactions ago is lately.
+const LATELY: u32 = 4;
+
+/// In so many transactions of one request once to look whether others are about to ask.
+const LOOK_EVERY: u32 = 16;
+
+const AWAKE: Duration = Duration::from_micros(50);
 
 /// So many transactions one of those who ask does in a row.
 const MOST_ROUNDS: usize = 4;

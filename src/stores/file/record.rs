@@ -1,7 +1,7 @@
 //! A channel's row, and an entry's: how they are written and read back. Knows no rule but what damage looks like.
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
 use super::{
     error::{corrupt, from_sql},
@@ -82,41 +82,48 @@ impl Line {
     }
 
     pub(super) fn insert(&mut self, connection: &Connection, channel: &Channel) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO channels (epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time,
-                   bytes, newest, oldest, empty_since, due, name)
-                   VALUES (:epoch, :head_seq, :head_tag, :closed, :earliest_seq, :earliest_tag, :dropped_time,
-                   :bytes, :newest, :oldest, :empty_since, :due, :id)";
-        self.write(connection, sql, &channel.as_str())?;
+        let sql = "INSERT INTO channels (head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes,
+                   newest, oldest, empty_since, name, epoch, due)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+        let mut statement = connection.prepare_cached(sql)?;
+        self.bind_what_changes(&mut statement)?;
+        statement.raw_bind_parameter(11, channel.as_str())?;
+        statement.raw_bind_parameter(12, self.record.head.cursor.epoch as i64)?;
+        statement.raw_bind_parameter(13, self.due as i64)?;
+        statement.raw_execute()?;
         self.id = connection.last_insert_rowid();
         Ok(())
     }
 
+    /// Writes what an append changes. The rest has statements of its own: a column that is named here is written to its
+    /// index too, which is a page more to be logged with each commit.
     pub(super) fn update(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let sql = "UPDATE channels SET epoch = :epoch, head_seq = :head_seq, head_tag = :head_tag, closed = :closed,
-                   earliest_seq = :earliest_seq, earliest_tag = :earliest_tag, dropped_time = :dropped_time,
-                   bytes = :bytes, newest = :newest, oldest = :oldest, empty_since = :empty_since, due = :due
-                   WHERE id = :id";
-        self.write(connection, sql, &self.id)
+        let sql = "UPDATE channels SET head_seq = ?1, head_tag = ?2, closed = ?3, earliest_seq = ?4, earliest_tag = ?5,
+                   dropped_time = ?6, bytes = ?7, newest = ?8, oldest = ?9, empty_since = ?10 WHERE id = ?11";
+        let mut statement = connection.prepare_cached(sql)?;
+        self.bind_what_changes(&mut statement)?;
+        statement.raw_bind_parameter(11, self.id)?;
+        statement.raw_execute().map(|_| ())
     }
 
-    fn write(&self, connection: &Connection, sql: &str, id: &dyn ToSql) -> rusqlite::Result<()> {
+    /// Writes when the janitor looks next.
+    pub(super) fn update_due(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut statement = connection.prepare_cached("UPDATE channels SET due = ?1 WHERE id = ?2")?;
+        statement.execute((self.due as i64, self.id)).map(|_| ())
+    }
+
+    fn bind_what_changes(&self, statement: &mut Statement<'_>) -> rusqlite::Result<()> {
         let Record { head, earliest, dropped_time } = self.record;
-        connection.prepare_cached(sql)?.execute(named_params! {
-            ":epoch": head.cursor.epoch as i64,
-            ":head_seq": head.cursor.seq as i64,
-            ":head_tag": head.cursor.tag,
-            ":closed": head.closed,
-            ":earliest_seq": earliest.seq as i64,
-            ":earliest_tag": earliest.tag,
-            ":dropped_time": dropped_time.map(|time| time as i64),
-            ":bytes": self.bytes as i64,
-            ":newest": self.newest as i64,
-            ":oldest": self.oldest as i64,
-            ":empty_since": self.empty_since as i64,
-            ":due": self.due as i64,
-            ":id": id,
-        })?;
-        Ok(())
+        statement.raw_bind_parameter(1, head.cursor.seq as i64)?;
+        statement.raw_bind_parameter(2, head.cursor.tag)?;
+        statement.raw_bind_parameter(3, head.closed)?;
+        statement.raw_bind_parameter(4, earliest.seq as i64)?;
+        statement.raw_bind_parameter(5, earliest.tag)?;
+        statement.raw_bind_parameter(6, dropped_time.map(|time| time as i64))?;
+        statement.raw_bind_parameter(7, self.bytes as i64)?;
+        statement.raw_bind_parameter(8, self.newest as i64)?;
+        statement.raw_bind_parameter(9, self.oldest as i64)?;
+        statement.raw_bind_parameter(10, self.empty_since as i64)
     }
 }
 

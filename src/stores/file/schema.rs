@@ -52,6 +52,14 @@ pub(super) fn open_reader(ground: &Ground, patience: Duration) -> rusqlite::Resu
     Ok(connection)
 }
 
+/// Opens the database for checkpoints beside the writer.
+pub(super) fn open_copier(ground: &Ground, durability: Durability) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&ground.db, flags)?;
+    set_up_writer(&connection, durability)?;
+    Ok(connection)
+}
+
 /// The version of our tables in the file, or 0 when it holds nothing at all.
 fn version(connection: &Connection, ground: &Ground) -> Result<usize, OpenError> {
     let failed = |error| OpenError::sql(&ground.db, error);
@@ -87,8 +95,8 @@ fn set_up_writer(connection: &Connection, durability: Durability) -> rusqlite::R
         Durability::Process => "NORMAL",
         Durability::Power => "FULL",
     };
-    // Checkpoints are the writer's own business (see `writer`): after the answers, not before them. Mapped memory would
-    // turn a disk error into the end of the process.
+    // Checkpoints are our own business (see `log`): beside the commits, not within them. Mapped memory would turn a disk
+    // error into the end of the process.
     connection.execute_batch(&format!(
         "PRAGMA synchronous = {synchronous};
          PRAGMA fullfsync = {};

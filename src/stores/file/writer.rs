@@ -6,7 +6,7 @@
 //!
 //! One at a time has a turn: the writer's thread, or, with [`Durability::Process`](super::Durability), one of those who ask,
 //! when nobody else writes. A commit that waits for no disk takes less time than waking a thread does. Whatever may wait is
-//! the thread's: another process's lock, syncs, checkpoints, large requests.
+//! the thread's: another process's lock, syncs, the end of a long log, large requests.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -17,10 +17,10 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    apply::{Desk, Failed},
+    apply::{Desk, Failed, Others},
     bell::Bell,
     core::Core,
-    error::{from_commit, is_failed_sync},
+    error::{from_commit, from_sql, is_failed_sync},
     janitor::Janitor,
     lock::{self, Lock},
     log::Log,
@@ -45,13 +45,13 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, bell: Bell) -> Self {
         let desk = Desk::new(core.keep);
-        let (janitor, log) = (Janitor::new(&core.keep), Log::new(core.options.largest_log));
+        let (janitor, log) = (Janitor::new(&core.keep), Log::new(Arc::clone(&core)));
         Self { core, lock, db, desk, bell, janitor, log, full: false, stopped: None }
     }
 
     /// Writes what is queued on the caller's thread, if that needs no waiting.
     pub(super) fn serve_at_once(&mut self, queue: &Queue) -> AtOnce {
-        if self.full || !self.log.has_room() || self.stopped.is_some() || self.core.check().is_err() {
+        if self.full || !self.log.has_room() || self.is_stopped() || self.core.check_file().is_err() {
             return AtOnce::NotNow;
         }
         if !self.lock.try_acquire().unwrap_or(false) {
@@ -63,7 +63,7 @@ impl Writer {
         _ = self.db.busy_timeout(self.core.options.patience);
         if begun {
             self.transact(queue.take(), Begun::Yes);
-            self.full = self.log.is_full(&self.db).unwrap_or(true);
+            self.full = self.log.look(&self.db).unwrap_or(true);
         }
         self.lock.release();
         if begun && !self.full { AtOnce::Done } else { AtOnce::NotNow }
@@ -83,39 +83,52 @@ impl Writer {
         }
     }
 
-    /// Does the janitor's work when nobody asks for anything.
+    /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
     fn tidy(&mut self) {
-        if !self.janitor.is_due(&self.db, self.core.now()) {
+        let (is_due, is_stuck) = (self.janitor.is_due(&self.db, self.core.now()), self.log.is_stuck());
+        if !is_due && !is_stuck {
             return;
         }
         if let Err(error) = self.enter() {
             return tracing::debug!(%error, "the event file is tidied later");
         }
-        self.transact(Vec::new(), Begun::No);
+        if is_due {
+            self.transact(Vec::new(), Begun::No);
+        }
+        if is_stuck {
+            let begun = self.log.begin_anew(&self.db);
+            self.note_checkpoint(begun);
+        }
         self.leave();
     }
 
     fn leave(&mut self) {
         self.full = false;
-        if let Err(error) = self.log.look_after(&self.db, &self.core.ground) {
+        let looked_after = self.log.look_after(&self.db);
+        self.note_checkpoint(looked_after);
+        self.lock.release();
+    }
+
+    fn note_checkpoint(&mut self, done: rusqlite::Result<()>) {
+        if let Err(error) = done {
             tracing::warn!(%error, "a checkpoint of an event file failed");
             self.note(&error);
         }
-        self.lock.release();
     }
 
     /// Takes the lock, unless something forbids to write.
     fn enter(&mut self) -> Result<(), StoreError> {
+        self.is_stopped();
         if let Some(error) = &self.stopped {
             return Err(StoreError::Unavailable(Box::new(Arc::clone(error))));
         }
-        self.core.check()?;
+        self.core.check_file()?;
         match self.lock.acquire(self.core.options.patience) {
             Ok(true) => {}
             Ok(false) => return Err(self.locked()),
             Err(error) => return Err(StoreError::Unavailable(error.into())),
         }
-        let room = self.log.check_room(&self.db, &self.core.ground);
+        let room = self.log.check_room(&self.db);
         if room.is_err() {
             self.lock.release();
         }
@@ -162,7 +175,9 @@ impl Writer {
         if begun == Begun::No {
             self.execute("BEGIN IMMEDIATE").map_err(|error| self.name_holder(error))?;
         }
-        self.desk.begin(&self.db).map_err(super::error::from_sql)?;
+        if self.desk.begin(&self.db).map_err(from_sql)? == Others::MayHaveWritten {
+            self.bell.fall_behind();
+        }
         let now = self.core.now();
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
@@ -176,7 +191,7 @@ impl Writer {
             Ok(()) => {}
             Err(Failed::Sql(error) | Failed::Refused(error)) => return Err(error),
         }
-        self.desk.flush(&self.db).map_err(super::error::from_sql)?;
+        self.desk.flush(&self.db).map_err(from_sql)?;
         self.execute("COMMIT").map_err(|error| self.commit_failed(error))?;
         self.core.commits.fetch_add(1, Ordering::Relaxed);
         if std::mem::take(&mut self.desk.left_garbage) {
@@ -193,7 +208,7 @@ impl Writer {
     fn name_holder(&self, error: rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DatabaseBusy) => self.locked(),
-            _ => super::error::from_sql(error),
+            _ => from_sql(error),
         }
     }
 
@@ -205,17 +220,30 @@ impl Writer {
     /// Stops when the disk could not sync.
     fn note(&mut self, error: &rusqlite::Error) {
         if is_failed_sync(error) {
-            let why = format!("a sync of the event file failed ({error}); nothing is written until it is opened anew");
-            tracing::error!(file = %self.core.ground.db.display(), "{why}");
-            self.stopped = Some(Arc::new(StoreError::Unavailable(why.into())));
+            self.stop(&error.to_string());
         }
+    }
+
+    fn stop(&mut self, error: &str) {
+        let why = format!("a sync of the event file failed ({error}); nothing is written until it is opened anew");
+        tracing::error!(file = %self.core.ground.db.display(), "{why}");
+        self.stopped = Some(Arc::new(StoreError::Unavailable(why.into())));
+    }
+
+    /// Whether nothing is written any more, also because of what the copier met.
+    fn is_stopped(&mut self) -> bool {
+        if self.stopped.is_none() {
+            if let Some(error) = self.log.failed().map(ToString::to_string) {
+                self.stop(&error);
+            }
+        }
+        self.stopped.is_some()
     }
 
     /// Tells of the commit, in this process and in others.
     fn ring(&mut self) {
         let news = std::mem::take(&mut self.desk.news);
         if !news.is_empty() {
-            // Whoever removed the bell left those who listen to a file that nobody writes.
             if let Err(error) = self.bell.ring_surely(self.core.id, &news) {
                 tracing::debug!(%error, "the bell cannot be rung; others will look by themselves");
             }
@@ -273,7 +301,7 @@ fn run(office: Arc<Office>) {
     let _end = EndOnDrop(Arc::clone(&office));
     let mut pause = Duration::ZERO;
     loop {
-        let turn = office.queue.wait(pause);
+        let turn = office.queue.wait(office.awake(), pause);
         let Ok(mut writer) = office.writer.lock() else { return };
         match turn {
             Turn::Called => writer.serve(&office.queue),

@@ -1,0 +1,65 @@
+//! Copies the log into the file on a thread of its own, while others go on writing: a checkpoint waits for the disk, and who
+//! writes should not. It never begins the log anew, which needs a moment without writers (see `log`).
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+};
+
+use rusqlite::Connection;
+
+use super::{
+    core::Core,
+    error::is_failed_sync,
+    log::{Mode, frames},
+    schema,
+};
+
+/// The end that asks for copies; when it is dropped, the thread ends.
+pub(super) struct Copier {
+    ask: SyncSender<()>,
+    failed: Arc<OnceLock<rusqlite::Error>>,
+}
+
+impl Copier {
+    pub(super) fn start(core: Arc<Core>) -> std::io::Result<Self> {
+        let (ask, asked) = sync_channel(1);
+        let failed = Arc::new(OnceLock::new());
+        let told = Arc::clone(&failed);
+        thread::Builder::new().name("events-copier".into()).spawn(move || run(&core, &asked, &told))?;
+        Ok(Self { ask, failed })
+    }
+
+    /// Asks for a copy, unless one is asked for already.
+    pub(super) fn ask(&self) {
+        _ = self.ask.try_send(());
+    }
+
+    /// What the disk said when it could not sync.
+    pub(super) fn failed(&self) -> Option<&rusqlite::Error> {
+        self.failed.get()
+    }
+}
+
+fn run(core: &Core, asked: &Receiver<()>, told: &OnceLock<rusqlite::Error>) {
+    let mut db = None;
+    for () in asked {
+        let Err(error) = copy(core, &mut db) else { continue };
+        tracing::warn!(%error, file = %core.ground.db.display(), "a checkpoint of an event file failed");
+        db = None;
+        if is_failed_sync(&error) {
+            _ = told.set(error);
+        }
+    }
+}
+
+fn copy(core: &Core, db: &mut Option<Connection>) -> rusqlite::Result<()> {
+    let db = match db {
+        Some(db) => db,
+        none => none.insert(schema::open_copier(&core.ground, core.options.durability)?),
+    };
+    frames(db, Mode::Passive).map(|_| ())
+}
