@@ -17,13 +17,15 @@ pub(crate) fn run(arguments: &[String]) {
         ["append", path, durability, publishers, _] => {
             let store = open(Path::new(path), parse(durability));
             let publishers = publishers.parse().expect("a number");
-            let (rate, events) = runtime().block_on(appends(&store, publishers, 2 * TIME));
-            println!("{rate} {}", events as f64 / store.commits() as f64);
+            wait_for_the_start();
+            let (_, events) = runtime().block_on(appends(&store, publishers, 2 * TIME));
+            println!("{events} {}", events as f64 / store.commits().max(1) as f64);
         }
         ["direct", path, durability, batch, n] => {
             let mut direct = Direct::open(Path::new(path), parse(durability), n.parse().expect("a number"));
             let batch: f64 = batch.parse().expect("a number");
-            println!("{} {batch}", direct.rate(batch.max(1.0), &[b'x'; 200], 2 * TIME));
+            wait_for_the_start();
+            println!("{} {batch}", direct.appends(batch.max(1.0), &[b'x'; 200], 2 * TIME).1);
         }
         ["listen", path] => delivery::listen(Path::new(path)),
         ["hear", path] => delivery::hear(Path::new(path)),
@@ -31,6 +33,12 @@ pub(crate) fn run(arguments: &[String]) {
         ["read", path] => churn::read_for_ever(Path::new(path)),
         other => panic!("no such child: {other:?}"),
     }
+}
+
+/// All begin at once: of processes that poll for the lock, one can keep another from even opening the file.
+fn wait_for_the_start() {
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new()).expect("a start");
 }
 
 fn parse(durability: &str) -> Durability {

@@ -1,12 +1,19 @@
-//! SQLite used directly: the same tables, settings and rows, one connection, nothing around it.
+//! SQLite used directly: the same tables, rows and settings, batches of the mean size that the store's had, one statement for
+//! each entry and one for the channel's row. Nothing around it: one connection on one thread that waits for nobody, copies the
+//! log within every five hundredth commit or so (SQLite's default), and takes SQLite's own lock only, for which it polls.
 
 use std::{
     path::Path,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
+use tokio::sync::oneshot;
 use tower_events::{FileStore, stores::file::Durability};
+
+use super::runtime;
 
 pub(crate) struct Direct {
     db: Connection,
@@ -41,22 +48,59 @@ impl Direct {
             let sum = fastrand::i64(..);
             insert.execute((self.channel, self.seq, tag, 1_732_094_400_000_i64, data, sum)).expect("an entry");
         }
-        let sql = "UPDATE channels SET head_seq = ?2, head_tag = ?2, bytes = bytes + 270, newest = ?2 WHERE id = ?1";
+        // What the store's statement sets.
+        let sql = "UPDATE channels SET head_seq = ?2, head_tag = ?2, closed = 0, earliest_seq = 0, earliest_tag = 0,
+                   dropped_time = NULL, bytes = ?2, newest = ?2, oldest = 0, empty_since = 0 WHERE id = ?1";
         let mut update = self.db.prepare_cached(sql).expect("a statement");
         update.execute((self.channel, self.seq)).expect("a record");
         run("COMMIT");
     }
 
-    /// Events per second.
-    pub(crate) fn rate(&mut self, batch: f64, data: &[u8], time: Duration) -> f64 {
-        let (started, mut events, mut due) = (Instant::now(), 0_usize, 0.0);
+    /// Events per second, and how many they were, on the caller's thread.
+    pub(crate) fn appends(&mut self, batch: f64, data: &[u8], time: Duration) -> (f64, usize) {
+        let (started, mut events, mut sizes) = (Instant::now(), 0, sizes(batch));
         while started.elapsed() < time {
-            due += batch;
-            let now = due as usize;
-            due -= now as f64;
-            self.append(now.max(1), data);
-            events += now.max(1);
+            events += sizes.next().map_or(0, |size| {
+                self.append(size, data);
+                size
+            });
         }
-        events as f64 / started.elapsed().as_secs_f64()
+        (events as f64 / started.elapsed().as_secs_f64(), events)
     }
+
+    /// Events per second of a task that hands each transaction to a thread and awaits its end: what waits for a disk has no
+    /// place on a runtime's own threads.
+    pub(crate) fn handed_over(&mut self, batch: f64, data: &[u8], time: Duration) -> f64 {
+        let (ask, asked) = mpsc::channel::<(usize, oneshot::Sender<()>)>();
+        let task = async move {
+            let (started, mut events) = (Instant::now(), 0);
+            for size in sizes(batch).take_while(|_| started.elapsed() < time) {
+                let (reply, answer) = oneshot::channel();
+                ask.send((size, reply)).expect("a thread");
+                answer.await.expect("an answer");
+                events += size;
+            }
+            events as f64 / started.elapsed().as_secs_f64()
+        };
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for (size, reply) in asked {
+                    self.append(size, data);
+                    _ = reply.send(());
+                }
+            });
+            runtime().block_on(async { tokio::spawn(task).await.expect("a task") })
+        })
+    }
+}
+
+/// Whole numbers, at least 1, with this mean.
+fn sizes(mean: f64) -> impl Iterator<Item = usize> {
+    let mut due = 0.0;
+    std::iter::repeat_with(move || {
+        due += mean;
+        let now = (due as usize).max(1);
+        due -= now as f64;
+        now
+    })
 }

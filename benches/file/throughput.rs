@@ -1,6 +1,7 @@
 //! Acknowledged appends per second of 200-byte events.
 
 use std::{
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -18,6 +19,7 @@ use super::{
 
 pub(crate) fn in_one_process() {
     println!("\nacknowledged appends of 200-byte events, one process, events/s: median (least - most)");
+    println!("  directly: the store's statements in a loop on one thread, with batches of the same mean size");
     for durability in [Durability::Process, Durability::Power] {
         for publishers in [1, 4, 16] {
             compare(durability, publishers);
@@ -30,22 +32,25 @@ fn compare(durability: Durability, publishers: usize) {
     let store = open(&dirs[0].file(), durability);
     let mut same = Direct::open(&dirs[1].file(), durability, 1);
     let mut single = Direct::open(&dirs[2].file(), durability, 1);
-    let (mut rates, mut ratios, mut gains, mut batches) = (vec![], vec![], vec![], vec![]);
+    let (mut rates, mut ratios, mut handed, mut gains, mut batches) = (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..rounds() {
         let before = store.commits();
         let (rate, events) = runtime().block_on(appends(&store, publishers, TIME));
         let batch = events as f64 / (store.commits() - before) as f64;
-        let direct = same.rate(batch, &[b'x'; 200], TIME);
-        let one = single.rate(1.0, &[b'x'; 200], TIME);
+        let (direct, _) = same.appends(batch, &[b'x'; 200], TIME);
+        let by_thread = same.handed_over(batch, &[b'x'; 200], TIME);
+        let (one, _) = single.appends(1.0, &[b'x'; 200], TIME);
         rates.push(rate);
         batches.push(batch);
         ratios.push(rate / direct);
+        handed.push(rate / by_thread);
         gains.push(rate / one);
     }
     let name = format!("{durability:?}, {publishers} publishers");
     row(&name, Spread::of(rates));
     row("  events in a commit", Spread::of(batches));
     row("  to the same batches directly (0.8)", Spread::of(ratios));
+    row("  to the same, each handed to a thread and back", Spread::of(handed));
     row("  to one direct commit per event (16 with Power: 5)", Spread::of(gains));
 }
 
@@ -79,6 +84,7 @@ pub(crate) async fn appends(store: &FileStore, publishers: usize, time: Duration
 
 pub(crate) fn in_four_processes() {
     println!("\nacknowledged appends of 200-byte events, 4 processes on one file, events/s: median (least - most)");
+    println!("  directly: four such loops, begun at once, that wait for the lock as SQLite does");
     for durability in ["Process", "Power"] {
         for publishers in ["1", "4"] {
             let (mut rates, mut ratios) = (vec![], vec![]);
@@ -96,15 +102,27 @@ pub(crate) fn in_four_processes() {
     }
 }
 
-/// The sums of the two numbers that four children print.
+/// What four children did at the same time: events per second of all, and the sum of the second numbers that they print.
 fn run_four(what: &str, path: &Path, arguments: &[&str]) -> (f64, f64) {
     drop(FileStore::open(path).expect("a store"));
     let children: Vec<_> = (1..=4).map(|n: u32| spawn(what, path, &[arguments, &[&n.to_string()]].concat())).collect();
-    let outputs = children.into_iter().map(|child| child.wait_with_output().expect("a child").stdout);
-    outputs.fold((0.0, 0.0), |(rates, batches), output| {
-        let text = String::from_utf8_lossy(&output);
+    let mut ready: Vec<_> = children
+        .into_iter()
+        .map(|mut child| {
+            let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines().map_while(Result::ok);
+            assert_eq!(lines.next().as_deref(), Some("ready"));
+            (child, lines)
+        })
+        .collect();
+    for (child, _) in &mut ready {
+        child.stdin.take().expect("its input").write_all(b"go\n").expect("a start");
+    }
+    ready.into_iter().fold((0.0, 0.0), |(rates, batches), (mut child, mut lines)| {
+        let text = lines.next().expect("what it did");
+        child.wait().expect("a child");
         let mut numbers = text.split_whitespace().map(|number| number.parse::<f64>().expect("a number"));
-        (rates + numbers.next().unwrap_or(0.0), batches + numbers.next().unwrap_or(0.0))
+        let (events, batch) = (numbers.next().unwrap_or(0.0), numbers.next().unwrap_or(0.0));
+        (rates + events / (2 * TIME).as_secs_f64(), batches + batch)
     })
 }
 
