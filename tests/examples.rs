@@ -9,7 +9,7 @@ mod program;
 
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::program::{Directory, Example, FORM, binary};
 
@@ -42,6 +42,43 @@ fn chat_stores_announces_and_comes_back_with_its_history() {
     assert_eq!(chat.post("/chat", FORM, "action=message&user=Ada&content=again&key=k1").json(), json!({ "id": 1 }));
     assert_eq!(chat.contents(), ["<b>🦀", "two\r\nlines"]);
     chat.stop("INT");
+}
+
+#[test]
+fn chats_on_one_file_are_one_chat() {
+    let directory = Directory::new("chats");
+    let database = directory.0.join("messages.db");
+    let arguments = ["--listen", "127.0.0.1:0", "--database", database.to_str().unwrap()];
+    let start = || Example::start("chat", &arguments);
+    let say = |chat: &Example, content: &str| {
+        let answer = chat.post("/chat", FORM, &format!("action=message&user=Ada&content={content}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let (here, there) = (start(), start());
+    let mut streams = [&here, &there].map(|chat| chat.stream("/events?after=earliest", "text/event-stream"));
+    say(&here, "one");
+    say(&there, "two");
+    for stream in &mut streams {
+        let seen = stream.until(r#""content":"two""#);
+        assert!(seen.contains(r#""content":"one""#), "{seen}");
+    }
+    let read = there.get("/events?after=earliest&wait=0").json();
+    let last = read[1]["id"].as_str().unwrap();
+
+    // One ends, and the other goes on; a page of the one resumes at either.
+    there.stop("TERM");
+    say(&here, "three");
+    let again = start();
+    say(&again, "four");
+    for chat in [&here, &again] {
+        let mut resumed = chat.stream(&format!("/events?after={last}"), "text/event-stream");
+        let seen = resumed.until(r#""content":"four""#);
+        assert!(seen.contains(r#""content":"three""#) && !seen.contains(r#""content":"two""#), "{seen}");
+        assert!(!seen.contains("stream-reset"), "{seen}");
+        assert_eq!(chat.contents(), ["one", "two", "three", "four"]);
+    }
+    here.stop("TERM");
+    again.stop("INT");
 }
 
 #[test]
@@ -133,6 +170,34 @@ fn server_publishes_reads_and_drains() {
         stream.rest();
         assert!(poll.rest().ends_with("[]"));
     }
+}
+
+#[test]
+fn server_resumes_from_its_file() {
+    let directory = Directory::new("server-file");
+    let store = format!("file:{}", directory.0.join("made/events.db").display());
+    let start = || Example::start("server", &["--listen", "127.0.0.1:0", "--store", &store]);
+    let publish = |server: &Example, n: u32| {
+        let published = server.post("/publish?channel=a", "text/plain", &n.to_string());
+        assert_eq!(published.status, 200, "{published:?}");
+        published.json()["id"].as_str().unwrap().to_owned()
+    };
+    let data = |events: Value| events.as_array().unwrap().iter().map(|event| event["data"].clone()).collect::<Vec<_>>();
+
+    let server = start();
+    let first = publish(&server, 1);
+    publish(&server, 2);
+    server.stop("TERM");
+    let server = start();
+    publish(&server, 3);
+    let resumed = server.get_as(("Last-Event-ID", &first), "/events?channel=a&wait=0");
+    assert!(!resumed.head.to_lowercase().contains("events-reset"), "{resumed:?}");
+    assert_eq!(data(resumed.json()), ["2", "3"]);
+    server.kill();
+    let server = start();
+    publish(&server, 4);
+    assert_eq!(data(server.get(&format!("/events?channel=a&after={first}&wait=0")).json()), ["2", "3", "4"]);
+    server.stop("INT");
 }
 
 #[test]

@@ -64,6 +64,17 @@ for (const signal of ['kill', 'stop']) {
   });
 }
 
+test('chats on one file are one chat', options, async (t) => {
+  const file = database(t);
+  const [here, there] = [await start(t, file), await start(t, file)];
+  const [ada, bob] = [await open(t, here.url), await open(t, `${there.url}/?transport=poll`)];
+  await Promise.all([state(ada, 'live-sse'), state(bob, 'live-poll')]);
+  await write(ada, 'Ada', 'from here');
+  await shows(bob, ['from here']);
+  await write(bob, 'Bob', 'from there');
+  for (const page of [ada, bob]) await shows(page, ['from here', 'from there']);
+});
+
 test('a message that the server refuses says why, and can be sent again', options, async (t) => {
   const { url } = await start(t, database(t));
   const page = await open(t, url);

@@ -1,11 +1,12 @@
 //! Room on the disk: none left, a reader who keeps the log from being reused, and what churn takes.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use rustix::process::Signal;
 use tower_events::{
     FileStore, Retention, Store as _, StoreError,
     store::{Append, Limit, Start},
+    stores::file::FileOptions,
 };
 
 use super::{
@@ -83,6 +84,48 @@ async fn a_stopped_reader_bounds_the_log_and_is_named() {
     store.read(&room(), Start::Earliest, Limit::default()).await.unwrap();
     child.kill();
     append(&store, "last").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_a_reader_made_long_is_cut_with_the_next_appends() {
+    let dir = Temporary::new();
+    let store = made_long(&dir, FileStore::options()).await;
+    // The next look at its length is some appends away.
+    for _ in 0..2000 {
+        append(&store, "x".repeat(3000)).await.unwrap();
+    }
+    assert!(log(&dir) < 16 << 20, "{}", log(&dir));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_a_reader_made_long_is_cut_when_nobody_appends() {
+    let dir = Temporary::new();
+    let often = Duration::from_millis(400);
+    let options = FileStore::options().retention(Retention::default().events(100).key_window(often));
+    let _store = made_long(&dir, options).await;
+    while log(&dir) > 0 {
+        // The writer looks around by itself; this only asks how far it is.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(integrity(&dir.file()), "ok");
+}
+
+/// A store with a long log, of which a stopped reader kept the beginning until it was killed.
+async fn made_long(dir: &Temporary, options: FileOptions) -> FileStore {
+    let store = options.open(dir.file()).unwrap();
+    append(&store, "first").await.unwrap();
+    let mut child = Child::start("read", &dir.file());
+    assert_eq!(child.hear().as_deref(), Some("ready"));
+    child.signal(Signal::STOP);
+    while log(dir) < 40 << 20 {
+        append(&store, "x".repeat(3000)).await.unwrap();
+    }
+    child.kill();
+    store
+}
+
+fn log(dir: &Temporary) -> u64 {
+    std::fs::metadata(beside(&dir.file(), "-wal")).unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
