@@ -92,8 +92,8 @@ fn idle(scale: Scale) -> Vec<Scenario> {
     ]
 }
 
-/// Each event goes to another channel, which has one reader. Without nchan, which stops delivering when a channel has more
-/// than 32 767 events in a second: its message ids are a second and a 16-bit number.
+/// Each event goes to another channel, which has one reader. Without nchan, which stopped delivering in the first of these (a
+/// message's id there is a second and a small number within it; whether that ran over was not looked into).
 fn channels(scale: Scale) -> Vec<Scenario> {
     let job = |channels| {
         let channels = scale.readers(channels);
