@@ -56,14 +56,29 @@ impl Cursors {
 
     /// The same token with `channel` at `cursor`. The token of one channel becomes that cursor.
     #[must_use]
-    pub fn with(self, channel: &Channel, cursor: Cursor) -> Self {
-        let Repr::Many(mut named) = self.0 else { return Self(Repr::One(cursor)) };
+    pub fn with(mut self, channel: &Channel, cursor: Cursor) -> Self {
+        self.set(channel, cursor);
+        self
+    }
+
+    pub(crate) fn set(&mut self, channel: &Channel, cursor: Cursor) {
+        let named = match &mut self.0 {
+            Repr::One(position) => return *position = cursor,
+            Repr::Many(named) => named,
+        };
         let name = short(channel);
         match named.iter_mut().find(|(other, _)| *other == name) {
             Some((_, position)) => *position = cursor,
             None => named.push((name, cursor)),
         }
-        Self(Repr::Many(named))
+    }
+
+    /// The cursor of a subscription to one channel.
+    pub(crate) fn as_one(&self) -> Option<Cursor> {
+        match self.0 {
+            Repr::One(cursor) => Some(cursor),
+            Repr::Many(_) => None,
+        }
     }
 
     /// Whether this holds no position at all.

@@ -36,7 +36,7 @@ pub struct SseBody {
     subscriber: Subscriber,
     outbox: Outbox,
     /// Events of several channels that are being written, each with a token of its own.
-    run: Option<Run>,
+    run: Option<Box<Run>>,
     pulse: Pulse,
     form: &'static Form,
     beat: Heartbeat,
@@ -122,7 +122,7 @@ impl SseBody {
         }
         match first {
             Poll::Ready(delivery) => self.write(out, delivery),
-            Poll::Pending => self.outbox = Outbox::new(out, Bytes::new(), Bytes::new()),
+            Poll::Pending => self.outbox.put(out),
         }
     }
 
@@ -154,16 +154,15 @@ impl SseBody {
     }
 
     fn write_heartbeat(&mut self) {
-        let shared = match self.beat {
-            Heartbeat::Comment => Bytes::from_static(COMMENT),
+        let mut out = Vec::new();
+        match self.beat {
+            Heartbeat::Comment => return self.outbox.put_shared(out, Bytes::from_static(COMMENT)),
             Heartbeat::Event => {
-                let mut out = Vec::new();
                 let token = self.subscriber.cursors();
                 self.push_ping(&mut out, &token);
-                out.into()
             }
-        };
-        self.outbox = Outbox::new(Bytes::new(), shared, Bytes::new());
+        }
+        self.outbox.put(out);
     }
 
     /// Writes `delivery` behind `out`.
@@ -187,17 +186,17 @@ impl SseBody {
             }
             None => self.stage = Stage::Ended,
         }
-        self.outbox = Outbox::new(out, Bytes::new(), Bytes::new());
+        self.outbox.put(out);
     }
 
     fn write_events(&mut self, mut out: Vec<u8>, events: Events) {
         if self.subscriber.channels().len() > 1 {
-            self.outbox = Outbox::new(out, Bytes::new(), Bytes::new());
-            self.run = Some(Run { events, written: 0, token: self.subscriber.cursors() });
+            self.outbox.put(out);
+            self.run = Some(Box::new(Run { events, written: 0, token: self.subscriber.cursors() }));
             return;
         }
         self.push_due_retry(&mut out);
-        self.outbox = Outbox::new(out, events.joined(self.form), Bytes::new());
+        self.outbox.put_shared(out, events.joined(self.form));
     }
 
     /// Writes the next events of the run: small ones together, a large one as the bytes that all readers share.
@@ -214,11 +213,11 @@ impl SseBody {
             }
             first = false;
             run.written += 1;
-            run.token = run.token.with(&entry.channel, entry.cursor);
+            run.token.set(&entry.channel, entry.cursor);
             if large {
                 let mut id = Vec::new();
                 push_id(&mut id, &run.token);
-                self.outbox = Outbox::new(out, shared, id);
+                self.outbox.put_around(out, shared, id);
                 self.run = Some(run);
                 return;
             }
@@ -227,7 +226,7 @@ impl SseBody {
         }
         let left = run.written < run.events.len();
         self.run = left.then_some(run);
-        self.outbox = Outbox::new(out, Bytes::new(), Bytes::new());
+        self.outbox.put(out);
     }
 
     fn push_greeting(&mut self, out: &mut Vec<u8>, token: &Cursors) {

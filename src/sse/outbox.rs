@@ -1,25 +1,51 @@
 //! What is written and not yet taken: at most three pieces, so that shared bytes are sent as they are and never copied.
 
+use std::mem;
+
 use bytes::Bytes;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// In this order.
-    before: Bytes,
+    /// In this order. The outer ones are rare, so that they are small when there are none.
+    before: Box<[u8]>,
     shared: Bytes,
-    after: Bytes,
+    after: Box<[u8]>,
 }
 
 impl Outbox {
-    pub(super) fn new(before: impl Into<Bytes>, shared: Bytes, after: impl Into<Bytes>) -> Self {
-        Self { before: before.into(), shared, after: after.into() }
+    /// Puts `out` in; the outbox is empty.
+    pub(super) fn put(&mut self, out: Vec<u8>) {
+        self.shared = out.into();
+    }
+
+    /// Puts `shared` in, behind `before`; the outbox is empty.
+    pub(super) fn put_shared(&mut self, before: Vec<u8>, shared: Bytes) {
+        // What a stream that keeps up sends has nothing before it.
+        if !before.is_empty() {
+            self.before = before.into();
+        }
+        self.shared = shared;
+    }
+
+    /// Puts `shared` in, between `before` and `after`; the outbox is empty.
+    pub(super) fn put_around(&mut self, before: Vec<u8>, shared: Bytes, after: Vec<u8>) {
+        self.put_shared(before, shared);
+        self.after = after.into();
     }
 
     /// The next chunk of at most 64 KiB: one slow reader pins no more than that in the connection's buffers.
     pub(super) fn next_chunk(&mut self) -> Option<Bytes> {
-        let pieces = [&mut self.before, &mut self.shared, &mut self.after];
-        let piece = pieces.into_iter().find(|piece| !piece.is_empty())?;
-        Some(piece.split_to(piece.len().min(MOST)))
+        if !self.before.is_empty() {
+            return Some(mem::take(&mut self.before).into());
+        }
+        if self.shared.is_empty() {
+            self.shared = mem::take(&mut self.after).into();
+        }
+        match self.shared.len() {
+            0 => None,
+            whole if whole <= MOST => Some(mem::take(&mut self.shared)),
+            _ => Some(self.shared.split_to(MOST)),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -35,7 +61,8 @@ mod tests {
 
     #[test]
     fn chunks_come_in_order_and_are_bounded() {
-        let mut outbox = Outbox::new("a", Bytes::from(vec![b'x'; MOST + 1]), "b");
+        let mut outbox = Outbox::default();
+        outbox.put_around(b"a".to_vec(), Bytes::from(vec![b'x'; MOST + 1]), b"b".to_vec());
         let mut lengths = Vec::new();
         while let Some(chunk) = outbox.next_chunk() {
             lengths.push(chunk.len());

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -12,11 +12,22 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(super) struct Pulse {
     /// The silence after which a heartbeat is due.
     silence: Option<Duration>,
-    last_output: Instant,
+    /// Since when nothing was sent; after output, from the next time on that the stream has nothing to send. So a wake
+    /// reads the clock once.
+    quiet_since: Option<Instant>,
     ends: Option<Instant>,
-    /// Made when the stream first has nothing to send. It is not reset on output, which would cost a lock each time: it may
-    /// ring too early, and is then set anew.
-    sleep: Option<Pin<Box<Sleep>>>,
+    /// Made when the stream first has nothing to send.
+    alarm: Option<Alarm>,
+}
+
+/// A sleep that is under way. It is not reset on output, which would cost a lock each time: it may ring too early, and is
+/// then set anew.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// When it rings.
+    at: Instant,
+    /// Whom it wakes.
+    waker: Waker,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -30,12 +41,12 @@ impl Pulse {
         let now = Instant::now();
         // Too far away to be told is never.
         let ends = max_age.and_then(|age| now.checked_add(age.min(LONGEST).mul_f64(0.75 + fastrand::f64() / 4.0)));
-        Self { silence: silence.map(|silence| silence.min(LONGEST)), last_output: now, ends, sleep: None }
+        Self { silence: silence.map(|silence| silence.min(LONGEST)), quiet_since: Some(now), ends, alarm: None }
     }
 
     /// Something was sent.
     pub(super) fn sent(&mut self) {
-        self.last_output = Instant::now();
+        self.quiet_since = None;
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -45,22 +56,38 @@ impl Pulse {
     /// Waits for the next beat.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
         loop {
-            let heartbeat = self.silence.and_then(|silence| self.last_output.checked_add(silence));
             let now = Instant::now();
+            let quiet_since = *self.quiet_since.get_or_insert(now);
+            // What is woken by output finds the alarm as it left it.
+            if self.alarm.as_ref().is_some_and(|alarm| now < alarm.at && alarm.waker.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            let heartbeat = self.silence.and_then(|silence| quiet_since.checked_add(silence));
             if self.ends.is_some_and(|ends| ends <= now) {
                 return Poll::Ready(Beat::End);
             }
             if heartbeat.is_some_and(|heartbeat| heartbeat <= now) {
-                self.last_output = now;
+                self.quiet_since = Some(now);
                 return Poll::Ready(Beat::Heartbeat);
             }
             let Some(next) = heartbeat.into_iter().chain(self.ends).min() else { return Poll::Pending };
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(next)));
-            if sleep.is_elapsed() {
-                sleep.as_mut().reset(next);
-            }
-            ready!(sleep.as_mut().poll(cx));
+            ready!(self.set(next, cx));
         }
+    }
+
+    /// Has `cx` woken at `next`; ready when that is already over.
+    fn set(&mut self, next: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let alarm = self.alarm.get_or_insert_with(|| Alarm {
+            sleep: Box::pin(sleep_until(next)),
+            at: next,
+            waker: cx.waker().clone(),
+        });
+        if alarm.at != next {
+            alarm.sleep.as_mut().reset(next);
+            alarm.at = next;
+        }
+        alarm.waker.clone_from(cx.waker());
+        alarm.sleep.as_mut().poll(cx)
     }
 }
 
