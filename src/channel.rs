@@ -94,7 +94,15 @@ impl AsRef<str> for Channel {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Channels(Arc<[Channel]>);
+pub struct Channels(Repr);
+
+/// One channel is what most subscriptions are about, and needs no list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Repr {
+    One(Channel),
+    /// At least two.
+    Several(Arc<[Channel]>),
+}
 
 impl Channels {
     /// Most channels that one set holds.
@@ -114,34 +122,38 @@ impl Channels {
                 return Err(InvalidChannels::TooMany { most: Self::MAX });
             }
         }
-        if distinct.is_empty() {
-            return Err(InvalidChannels::Empty);
+        match distinct.as_slice() {
+            [] => Err(InvalidChannels::Empty),
+            [one] => Ok(one.into()),
+            _ => Ok(Self(Repr::Several(distinct.into()))),
         }
-        Ok(Self(distinct.into()))
     }
 
     /// The channels, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Channel> {
-        self.0.iter()
+        self.as_slice().iter()
     }
 
     /// The channels as a slice.
     #[must_use]
     pub fn as_slice(&self) -> &[Channel] {
-        &self.0
+        match &self.0 {
+            Repr::One(channel) => std::slice::from_ref(channel),
+            Repr::Several(channels) => channels,
+        }
     }
 
     /// How many there are; never 0.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_slice().len()
     }
 }
 
 impl From<Channel> for Channels {
     fn from(channel: Channel) -> Self {
-        Self(Arc::new([channel]))
+        Self(Repr::One(channel))
     }
 }
 

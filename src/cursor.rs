@@ -38,6 +38,14 @@ impl Cursor {
     /// Length of the text form.
     pub const TEXT_LEN: usize = 28;
 
+    /// The text form, which is ASCII.
+    pub(crate) fn to_text(self) -> [u8; Self::TEXT_LEN] {
+        let mut text = [0; Self::TEXT_LEN];
+        // Cannot fail: 21 bytes are exactly 28 characters.
+        let _ = URL_SAFE_NO_PAD.encode_slice(self.to_bytes(), &mut text);
+        text
+    }
+
     fn to_bytes(self) -> [u8; 21] {
         let mut bytes = [VERSION; 21];
         let (epoch, seq, tag) = (self.epoch.to_be_bytes(), self.seq.to_be_bytes(), self.tag.to_be_bytes());
@@ -57,10 +65,8 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; Self::TEXT_LEN];
-        // 21 bytes are exactly 28 characters, and base64 is ASCII.
-        let written = URL_SAFE_NO_PAD.encode_slice(self.to_bytes(), &mut text).map_err(|_| fmt::Error)?;
-        f.write_str(text.get(..written).and_then(|text| std::str::from_utf8(text).ok()).ok_or(fmt::Error)?)
+        let text = self.to_text();
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -68,11 +74,12 @@ impl FromStr for Cursor {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Some(text)
-            .filter(|text| text.len() == Self::TEXT_LEN)
-            .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok())
-            .and_then(|bytes| Self::from_bytes(&bytes))
-            .ok_or(InvalidCursor(()))
+        if text.len() != Self::TEXT_LEN {
+            return Err(InvalidCursor(()));
+        }
+        let mut bytes = [0; 21];
+        let decoded = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes);
+        decoded.ok().and_then(|_| Self::from_bytes(&bytes)).ok_or(InvalidCursor(()))
     }
 }
 

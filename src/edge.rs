@@ -5,7 +5,7 @@ mod object;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
-pub(crate) use self::object::{OBJECTS, object};
+pub(crate) use self::object::{ARRAY, object};
 use crate::{
     body::Body,
     channel::{Channel, Channels},
@@ -13,7 +13,9 @@ use crate::{
     error::InvalidChannels,
     hub::{Hub, Subscription},
     problem::Problem,
-    request::{Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, kept, negotiate, read},
+    request::{
+        Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, Wishes, kept, negotiate, read,
+    },
     store::Head,
 };
 
@@ -73,16 +75,23 @@ pub(crate) enum Verb {
 pub(crate) struct Asked {
     pub(crate) verb: Verb,
     pub(crate) media: Media,
-    pub(crate) channels: Channels,
-    pub(crate) read: Read,
-    /// What the address of the next page keeps of this one's; a stream has none.
-    pub(crate) kept: String,
+    pub(crate) wishes: Wishes,
+    pub(crate) matter: Matter,
 }
 
-impl Asked {
+/// What a request is about: as much of it as its answer needs.
+#[derive(Debug)]
+pub(crate) struct Matter {
+    pub(crate) channels: Channels,
+    pub(crate) begin: Begin,
+    /// What the address of the next page keeps of this one's; a stream has none.
+    pub(crate) kept: Box<str>,
+}
+
+impl Matter {
     pub(crate) fn subscription(&self) -> Subscription {
         let subscription = Subscription::new(self.channels.clone());
-        match &self.read.begin {
+        match &self.begin {
             Begin::Start(start) => subscription.start(*start),
             Begin::Resume(cursors) => subscription.resume(cursors),
             Begin::Unknown => subscription.resume_unknown(),
@@ -91,7 +100,7 @@ impl Asked {
 
     /// The position that the request brought.
     pub(crate) fn cursors(&self) -> Option<&Cursors> {
-        match &self.read.begin {
+        match &self.begin {
             Begin::Resume(cursors) => Some(cursors),
             _ => None,
         }
@@ -120,19 +129,26 @@ pub(crate) fn options(allow: &'static str) -> Response<Body> {
 }
 
 /// What all answers of a reader have: they vary with `Accept`, and to a HEAD they have no content (RFC 9110, section 9.3.2).
-pub(crate) fn finish(method: &Method, mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn finish(verb: Verb, mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
-    if method == Method::HEAD {
+    if verb == Verb::Head {
         *response.body_mut() = Body::default();
     }
     response
 }
 
+/// Whether what is answered to `method` has content.
+pub(crate) fn verb_of(method: &Method) -> Verb {
+    if method == Method::HEAD { Verb::Head } else { Verb::Get }
+}
+
 /// Adds the position. A token is base64url, which every header takes.
 pub(crate) fn insert_position(headers: &mut HeaderMap, cursors: &Cursors) {
-    if let Some(value) = HeaderValue::try_from(cursors.to_string()).ok().filter(|_| !cursors.is_empty()) {
-        headers.insert(LAST_EVENT_ID, value);
-    }
+    let value = match cursors.as_one() {
+        Some(cursor) => HeaderValue::from_bytes(&cursor.to_text()).ok(),
+        None => HeaderValue::try_from(cursors.to_string()).ok().filter(|_| !cursors.is_empty()),
+    };
+    headers.extend(value.map(|value| (LAST_EVENT_ID, value)));
 }
 
 /// What the readers answer to.
@@ -160,9 +176,10 @@ fn decide(
         (Ok(channels), Ok(read)) => {
             let kept = match media {
                 Media::Json => kept(request.uri.query().unwrap_or_default()),
-                Media::Sse => String::new(),
+                Media::Sse => Box::default(),
             };
-            Decision::Serve(Asked { verb, media, channels, read, kept })
+            let matter = Matter { channels, begin: read.begin, kept };
+            Decision::Serve(Asked { verb, media, wishes: read.wishes, matter })
         }
         (Err(problem), Ok(Read { begin: Begin::Resume(cursors), .. })) => {
             Decision::RefuseMedia(media, verb, problem, Some(cursors))

@@ -40,6 +40,7 @@
 use std::{
     convert::Infallible,
     fmt,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -49,7 +50,7 @@ use tower_service::Service;
 use crate::{
     body::{Body, Responding, ResponseFuture},
     channel::Channels,
-    edge::{ALLOW, Decision, Edge, finish, options},
+    edge::{ALLOW, Decision, Edge, finish, options, verb_of},
     hub::Hub,
     longpoll::{self, LongPollOptions},
     request::{IntoParts, Media, Offer, Resolver},
@@ -58,7 +59,10 @@ use crate::{
 };
 
 /// Serves events at one URL: a stream or a long poll, by `Accept`; on a tie a long poll. See the [module docs](self).
-pub struct EventService<S = AnyStore> {
+pub struct EventService<S = AnyStore>(Arc<Settings<S>>);
+
+/// What the clones of a service share.
+struct Settings<S> {
     edge: Edge<S>,
     sse: SseOptions,
     long_poll: LongPollOptions,
@@ -68,26 +72,30 @@ impl<S: Store> EventService<S> {
     /// Serves the channels that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
         let (sse, long_poll) = (SseOptions::default(), LongPollOptions::default());
-        Self { edge: Edge::new(hub, resolver), sse, long_poll }
+        Self(Arc::new(Settings { edge: Edge::new(hub, resolver), sse, long_poll }))
     }
 
     /// Sets the streams' options.
     #[must_use]
     pub fn sse(self, sse: SseOptions) -> Self {
-        Self { sse, ..self }
+        self.change(|settings| Settings { sse, ..settings })
     }
 
     /// Sets the long polls' options.
     #[must_use]
     pub fn long_poll(self, long_poll: LongPollOptions) -> Self {
-        Self { long_poll, ..self }
+        self.change(|settings| Settings { long_poll, ..settings })
     }
 
     /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and comes
     /// back in a header: many proxies take no more than 8 KiB.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
-        Self { edge: self.edge.max_channels(max_channels), ..self }
+        self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+    }
+
+    fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
+        Self(Arc::new(change(Arc::unwrap_or_clone(self.0))))
     }
 
     /// The whole service inside a handler that has decided which channels the request may read: the resolver is not asked.
@@ -96,29 +104,27 @@ impl<S: Store> EventService<S> {
     /// Dropping the future is the client's disconnect: it frees all that the request held.
     pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> Responding {
         let request = request.into_parts();
-        let decision = self.edge.decide_for(&request, Offer::JsonThenSse, channels.into());
+        let decision = self.0.edge.decide_for(&request, Offer::JsonThenSse, channels.into());
         self.act(request.method, decision)
     }
 
     /// A parked poll keeps what was decided, not the request's headers.
     fn act(&self, method: Method, decision: Decision) -> Responding {
-        let Self { edge, sse, long_poll } = self.clone();
-        Responding::new(async move {
-            let response = match decision {
-                Decision::Options => options(ALLOW),
-                Decision::RefuseMedia(Media::Sse, verb, problem, cursors) => {
-                    sse::refuse(problem, verb, cursors.as_ref(), &sse)
-                }
-                Decision::Refuse(problem) | Decision::RefuseMedia(Media::Json, _, problem, _) => {
-                    problem.into_response()
-                }
-                Decision::Serve(asked) => match asked.media {
-                    Media::Sse => sse::answer(&edge.hub, &asked, &sse).await,
-                    Media::Json => longpoll::answer(&edge.hub, &asked, &long_poll).await,
-                },
-            };
-            finish(&method, response)
-        })
+        let Settings { edge, sse, long_poll } = &*self.0;
+        let response = match decision {
+            Decision::Options => options(ALLOW),
+            Decision::RefuseMedia(Media::Sse, verb, problem, cursors) => {
+                sse::refuse(problem, verb, cursors.as_ref(), sse)
+            }
+            Decision::Refuse(problem) | Decision::RefuseMedia(Media::Json, _, problem, _) => problem.into_response(),
+            Decision::Serve(asked) => {
+                return match asked.media {
+                    Media::Sse => sse::answer(&edge.hub, asked, sse),
+                    Media::Json => longpoll::answer(&edge.hub, asked, long_poll),
+                };
+            }
+        };
+        Responding::ready(finish(verb_of(&method), response))
     }
 }
 
@@ -134,12 +140,18 @@ impl<S: Store, B> Service<Request<B>> for EventService<S> {
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         // The body goes here, so that the future asks nothing of it.
         let (parts, _) = request.into_parts();
-        let decision = self.edge.decide(&parts, Offer::JsonThenSse);
+        let decision = self.0.edge.decide(&parts, Offer::JsonThenSse);
         ResponseFuture(self.act(parts.method, decision))
     }
 }
 
 impl<S> Clone for EventService<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S> Clone for Settings<S> {
     fn clone(&self) -> Self {
         Self { edge: self.edge.clone(), sse: self.sse.clone(), long_poll: self.long_poll.clone() }
     }
@@ -148,8 +160,8 @@ impl<S> Clone for EventService<S> {
 impl<S> fmt::Debug for EventService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventService")
-            .field("sse", &self.sse)
-            .field("long_poll", &self.long_poll)
+            .field("sse", &self.0.sse)
+            .field("long_poll", &self.0.long_poll)
             .finish_non_exhaustive()
     }
 }

@@ -52,11 +52,13 @@ mod subscription;
 mod sync;
 mod topic;
 
-use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::time::Instant;
-
-pub(crate) use self::frame::{Form, Frame};
 use self::shared::Shared;
 pub use self::{
     delivery::{Closed, Delivery, Events, Reset},
@@ -67,6 +69,10 @@ pub use self::{
     stats::Stats,
     subscriber::Subscriber,
     subscription::Subscription,
+};
+pub(crate) use self::{
+    frame::{Around, Form, join},
+    listen::Listening,
 };
 use crate::{
     channel::{Channel, Channels},
@@ -245,9 +251,17 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped: the position moves only with what is returned.
     pub async fn listen(&self, subscription: Subscription) -> Result<Listened, SubscribeError> {
-        let began = Instant::now();
-        let subscriber = self.subscribe(subscription.clone()).await?;
-        Ok(listen::listen(subscriber, &subscription, began).await?)
+        let mut listening = self.listening(&subscription)?;
+        let on_empty = || {
+            if let Some(observe) = &subscription.on_empty {
+                observe();
+            }
+        };
+        poll_fn(|cx| listening.poll(on_empty, cx)).await
+    }
+
+    pub(crate) fn listening(&self, subscription: &Subscription) -> Result<Listening, SubscribeError> {
+        Ok(Listening::new(self.enter(subscription)?, subscription))
     }
 
     /// Subscribes. When it returns, every channel's start is decided: what is published from now on comes.
@@ -258,9 +272,20 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// Dropping the future unsubscribes.
     pub async fn subscribe(&self, subscription: Subscription) -> Result<Subscriber, SubscribeError> {
-        let mut subscriber = self.enter(&subscription)?;
-        poll_fn(|cx| subscriber.poll_started(cx)).await?;
-        Ok(subscriber)
+        self.subscribing(&subscription).await
+    }
+
+    /// Enters at once; the future waits until every channel's start is decided.
+    pub(crate) fn subscribing(
+        &self,
+        subscription: &Subscription,
+    ) -> impl Future<Output = Result<Subscriber, SubscribeError>> + Send + use<S> {
+        let entered = self.enter(subscription);
+        async move {
+            let mut subscriber = entered?;
+            poll_fn(|cx| subscriber.poll_started(cx)).await?;
+            Ok(subscriber)
+        }
     }
 
     fn enter(&self, subscription: &Subscription) -> Result<Subscriber, SubscribeError> {

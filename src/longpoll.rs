@@ -31,6 +31,7 @@ mod options;
 use std::{
     convert::Infallible,
     fmt,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -41,14 +42,17 @@ pub(crate) use self::answer::answer;
 pub use self::options::LongPollOptions;
 use crate::{
     body::{Body, Responding, ResponseFuture},
-    edge::{ALLOW, Decision, Edge, finish, options as allow},
+    edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
     hub::Hub,
     request::{Offer, Resolver},
     store::{AnyStore, Store},
 };
 
 /// Answers long polls at one URL. See the [module docs](self).
-pub struct LongPollService<S = AnyStore> {
+pub struct LongPollService<S = AnyStore>(Arc<Settings<S>>);
+
+/// What the clones of a service share.
+struct Settings<S> {
     edge: Edge<S>,
     options: LongPollOptions,
 }
@@ -56,33 +60,35 @@ pub struct LongPollService<S = AnyStore> {
 impl<S: Store> LongPollService<S> {
     /// Serves the channels that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self { edge: Edge::new(hub, resolver), options: LongPollOptions::default() }
+        Self(Arc::new(Settings { edge: Edge::new(hub, resolver), options: LongPollOptions::default() }))
     }
 
     /// Sets the polls' options.
     #[must_use]
     pub fn options(self, options: LongPollOptions) -> Self {
-        Self { options, ..self }
+        self.change(|settings| Settings { options, ..settings })
     }
 
     /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and comes
     /// back in a header: many proxies take no more than 8 KiB.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
-        Self { edge: self.edge.max_channels(max_channels), ..self }
+        self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+    }
+
+    fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
+        Self(Arc::new(change(Arc::unwrap_or_clone(self.0))))
     }
 
     /// A parked poll keeps what was decided, not the request's headers.
     fn act(&self, method: Method, decision: Decision) -> Responding {
-        let Self { edge, options } = self.clone();
-        Responding::new(async move {
-            let response = match decision {
-                Decision::Options => allow(ALLOW),
-                Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => problem.into_response(),
-                Decision::Serve(asked) => answer(&edge.hub, &asked, &options).await,
-            };
-            finish(&method, response)
-        })
+        let Settings { edge, options } = &*self.0;
+        let response = match decision {
+            Decision::Options => allow(ALLOW),
+            Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => problem.into_response(),
+            Decision::Serve(asked) => return answer(&edge.hub, asked, options),
+        };
+        Responding::ready(finish(verb_of(&method), response))
     }
 }
 
@@ -98,12 +104,18 @@ impl<S: Store, B> Service<Request<B>> for LongPollService<S> {
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         // The body goes here, so that the future asks nothing of it.
         let (parts, _) = request.into_parts();
-        let decision = self.edge.decide(&parts, Offer::Json);
+        let decision = self.0.edge.decide(&parts, Offer::Json);
         ResponseFuture(self.act(parts.method, decision))
     }
 }
 
 impl<S> Clone for LongPollService<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S> Clone for Settings<S> {
     fn clone(&self) -> Self {
         Self { edge: self.edge.clone(), options: self.options.clone() }
     }
@@ -111,6 +123,6 @@ impl<S> Clone for LongPollService<S> {
 
 impl<S> fmt::Debug for LongPollService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LongPollService").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("LongPollService").field("options", &self.0.options).finish_non_exhaustive()
     }
 }

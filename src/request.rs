@@ -39,7 +39,7 @@ pub(crate) use self::{
     link::{kept, next_link},
     list::{parameters, trim, word},
     query::{number, pairs},
-    read::{Begin, Format, Heartbeat, Read, Wait, read},
+    read::{Begin, Format, Heartbeat, Read, Wait, Wishes, read},
     resolver::{BadParameter, Refusal, SharedResolver},
 };
 pub use self::{

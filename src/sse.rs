@@ -40,6 +40,7 @@ mod pulse;
 use std::{
     convert::Infallible,
     fmt,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -51,14 +52,17 @@ pub use self::{body::SseBody, options::SseOptions};
 pub use crate::request::read::{Format, Heartbeat};
 use crate::{
     body::{Body, Responding, ResponseFuture},
-    edge::{ALLOW, Decision, Edge, finish, options as allow},
+    edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
     hub::{Hub, SubscribeError, Subscription},
     request::{Offer, Resolver},
     store::{AnyStore, Store},
 };
 
 /// Streams events at one URL. See the [module docs](self).
-pub struct SseService<S = AnyStore> {
+pub struct SseService<S = AnyStore>(Arc<Settings<S>>);
+
+/// What the clones of a service share.
+struct Settings<S> {
     edge: Edge<S>,
     options: SseOptions,
 }
@@ -66,33 +70,35 @@ pub struct SseService<S = AnyStore> {
 impl<S: Store> SseService<S> {
     /// Streams the channels that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self { edge: Edge::new(hub, resolver), options: SseOptions::default() }
+        Self(Arc::new(Settings { edge: Edge::new(hub, resolver), options: SseOptions::default() }))
     }
 
     /// Sets the streams' options.
     #[must_use]
     pub fn options(self, options: SseOptions) -> Self {
-        Self { options, ..self }
+        self.change(|settings| Settings { options, ..settings })
     }
 
     /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and comes
     /// back in a header: many proxies take no more than 8 KiB.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
-        Self { edge: self.edge.max_channels(max_channels), ..self }
+        self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+    }
+
+    fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
+        Self(Arc::new(change(Arc::unwrap_or_clone(self.0))))
     }
 
     fn act(&self, method: Method, decision: Decision) -> Responding {
-        let Self { edge, options } = self.clone();
-        Responding::new(async move {
-            let response = match decision {
-                Decision::Options => allow(ALLOW),
-                Decision::Refuse(problem) => problem.into_response(),
-                Decision::RefuseMedia(_, verb, problem, cursors) => refuse(problem, verb, cursors.as_ref(), &options),
-                Decision::Serve(asked) => answer(&edge.hub, &asked, &options).await,
-            };
-            finish(&method, response)
-        })
+        let Settings { edge, options } = &*self.0;
+        let response = match decision {
+            Decision::Options => allow(ALLOW),
+            Decision::Refuse(problem) => problem.into_response(),
+            Decision::RefuseMedia(_, verb, problem, cursors) => refuse(problem, verb, cursors.as_ref(), options),
+            Decision::Serve(asked) => return answer(&edge.hub, asked, options),
+        };
+        Responding::ready(finish(verb_of(&method), response))
     }
 }
 
@@ -108,12 +114,18 @@ impl<S: Store, B> Service<Request<B>> for SseService<S> {
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         // The body goes here, so that the future asks nothing of it.
         let (parts, _) = request.into_parts();
-        let decision = self.edge.decide(&parts, Offer::Sse);
+        let decision = self.0.edge.decide(&parts, Offer::Sse);
         ResponseFuture(self.act(parts.method, decision))
     }
 }
 
 impl<S> Clone for SseService<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S> Clone for Settings<S> {
     fn clone(&self) -> Self {
         Self { edge: self.edge.clone(), options: self.options.clone() }
     }
@@ -121,7 +133,7 @@ impl<S> Clone for SseService<S> {
 
 impl<S> fmt::Debug for SseService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SseService").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("SseService").field("options", &self.0.options).finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
+    future::{self, Future},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -40,6 +40,10 @@ type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 impl Responding {
     pub(crate) fn new(answering: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
         Self(Box::pin(answering))
+    }
+
+    pub(crate) fn ready(response: Response<Body>) -> Self {
+        Self::new(future::ready(response))
     }
 }
 

@@ -3,10 +3,14 @@
 
 use serde::Serialize;
 
-use crate::{hub::Form, store::Entry};
+use crate::{
+    hub::{Around, Form},
+    store::Entry,
+};
 
-/// Objects that stand next to each other in an array.
-pub(crate) static OBJECTS: Form = Form { slot: 4, separator: b",", encode: object };
+/// An array of objects.
+pub(crate) static ARRAY: Form =
+    Form { slot: 4, around: Around { before: b"[", between: b",", after: b"]" }, encode: object };
 
 /// Appends `{"id":…,"channel":…,"time":…,"name":…,"data":…}`; an event without a name has no `name`.
 pub(crate) fn object(entry: &Entry, out: &mut Vec<u8>) {

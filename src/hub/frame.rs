@@ -8,15 +8,32 @@ use bytes::Bytes;
 use crate::{cursor::Cursor, store::Entry};
 
 /// How many forms there are.
-pub(crate) const FORMS: usize = 5;
+pub(crate) const FORMS: usize = 6;
 
 /// One way to encode entries. Each form has a slot of its own below [`FORMS`].
 pub(crate) struct Form {
     pub(crate) slot: usize,
-    /// What stands between two entries.
-    pub(crate) separator: &'static [u8],
+    /// What stands before, between and after the entries of a run.
+    pub(crate) around: Around,
     /// Appends the encoded entry; a pure function of it.
     pub(crate) encode: fn(&Entry, &mut Vec<u8>),
+}
+
+/// What stands around the entries of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Around {
+    pub(crate) before: &'static [u8],
+    pub(crate) between: &'static [u8],
+    pub(crate) after: &'static [u8],
+}
+
+impl Around {
+    /// Nothing: the entries themselves.
+    pub(crate) const NOTHING: Self = Self { before: b"", between: b"", after: b"" };
+
+    fn is_bare(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty()
+    }
 }
 
 /// The bytes of each form, made on first need.
@@ -72,18 +89,20 @@ impl Batch {
     }
 
     pub(crate) fn joined(&self, form: &Form) -> Bytes {
-        if let [frame] = &*self.frames {
-            return frame.encoded(form);
+        match &*self.frames {
+            [frame] if form.around.is_bare() => frame.encoded(form),
+            frames => made(&self.joined, form, || join(frames, form)),
         }
-        made(&self.joined, form, || join(&self.frames, form))
     }
 }
 
-pub(crate) fn join(frames: &[Arc<Frame>], form: &Form) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.entry.size() + 64).sum());
-    for (index, frame) in frames.iter().enumerate() {
+pub(crate) fn join(frames: &[impl AsRef<Frame>], form: &Form) -> Vec<u8> {
+    let Around { before, between, after } = form.around;
+    let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.as_ref().entry.size() + 64).sum());
+    bytes.extend_from_slice(before);
+    for (index, frame) in frames.iter().map(AsRef::as_ref).enumerate() {
         if index > 0 {
-            bytes.extend_from_slice(form.separator);
+            bytes.extend_from_slice(between);
         }
         match frame.encoded.get(form.slot).and_then(OnceLock::get) {
             Some(encoded) => bytes.extend_from_slice(encoded),
@@ -91,6 +110,7 @@ pub(crate) fn join(frames: &[Arc<Frame>], form: &Form) -> Vec<u8> {
             None => (form.encode)(&frame.entry, &mut bytes),
         }
     }
+    bytes.extend_from_slice(after);
     bytes
 }
 

@@ -1,16 +1,18 @@
 //! Waiting for events once: the seed's `listen`, and what a long poll is made of.
 
 use std::{
-    future::poll_fn,
+    future::Future as _,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     delivery::{Events, Reset},
+    error::SubscribeError,
     frame::{Batch, Frame},
     leg::{Leg, Ready},
     subscriber::Subscriber,
@@ -45,6 +47,14 @@ impl Listened {
         self.frames().into_iter().map(|frame| frame.entry()).collect()
     }
 
+    /// The events, when they are of one channel and follow each other.
+    pub(crate) fn run(&self) -> Option<&Events> {
+        match self.events.as_slice() {
+            [events] if !self.by_time => Some(events),
+            _ => None,
+        }
+    }
+
     pub(crate) fn frames(&self) -> Vec<&Arc<Frame>> {
         let mut frames: Vec<_> = self.events.iter().flat_map(Events::frames).collect();
         if self.by_time {
@@ -54,21 +64,113 @@ impl Listened {
     }
 }
 
-/// Listens with a subscriber whose starts are decided; the wait is counted from when it `began`.
-pub(super) async fn listen(
-    mut subscriber: Subscriber,
-    subscription: &Subscription,
-    began: Instant,
-) -> Result<Listened, StoreError> {
-    let left = subscription.wait.saturating_sub(began.elapsed());
-    let mut gathered = Gathered::new(subscription);
-    let gather = poll_fn(|cx| gathered.poll(&mut subscriber, subscription, cx));
-    if subscription.wait.is_zero() {
-        gather.await?;
-    } else if let Ok(failed) = timeout(left, gather).await {
-        failed?;
+/// A wait for events. While it waits it holds a position, a waker and a timer: what was found is handed out at once.
+pub(crate) struct Listening {
+    subscriber: Subscriber,
+    until: Until,
+    events: usize,
+    by_time: bool,
+    /// Every channel was looked at once: before, it is the store that takes its time.
+    started: bool,
+    /// Made when nothing is there: most who come to catch up need none.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// How long a wait lasts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// It only catches up.
+    Now,
+    Then(Instant),
+    Never,
+}
+
+impl Until {
+    fn new(wait: Duration) -> Self {
+        if wait.is_zero() {
+            return Self::Now;
+        }
+        // Too far away to be told is never.
+        Instant::now().checked_add(wait).map_or(Self::Never, Self::Then)
     }
-    Ok(gathered.finish(&subscriber, subscription))
+}
+
+impl Listening {
+    pub(super) fn new(subscriber: Subscriber, subscription: &Subscription) -> Self {
+        Self {
+            subscriber,
+            until: Until::new(subscription.wait),
+            events: subscription.events,
+            by_time: subscription.is_by_time(),
+            started: false,
+            timer: None,
+        }
+    }
+
+    /// Calls `on_empty` when it looked and found nothing.
+    pub(crate) fn poll(
+        &mut self,
+        on_empty: impl FnOnce(),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Listened, SubscribeError>> {
+        // Where a channel starts is decided before anything is handed out: the answer names a position in each.
+        if !self.subscriber.has_positions() {
+            ready!(self.subscriber.poll_started(cx))?;
+        }
+        let mut gathered = Gathered::new(self.events);
+        let looked = match gathered.gather(&mut self.subscriber, cx) {
+            Ok(looked) => looked,
+            // What was gathered is delivered; the next request meets the error.
+            Err(_) if gathered.has_any() => Looked::AtAll,
+            Err(error) => return Poll::Ready(Err(error.into())),
+        };
+        if !gathered.has_any() && !self.subscriber.has_ended() {
+            // Registered while gathering, so a drain from now on wakes this.
+            gathered.retry = self.subscriber.drain_hint();
+            if gathered.retry.is_none() {
+                if looked == Looked::AtAll {
+                    on_empty();
+                }
+                ready!(self.wait(looked, cx));
+            }
+        }
+        Poll::Ready(Ok(self.finish(gathered)))
+    }
+
+    fn finish(&self, gathered: Gathered) -> Listened {
+        Listened {
+            events: gathered.events,
+            resets: gathered.resets,
+            cursors: self.subscriber.cursors(),
+            closed: self.subscriber.has_ended(),
+            retry: gathered.retry,
+            by_time: self.by_time,
+        }
+    }
+
+    /// Ready when the wait is over.
+    fn wait(&mut self, looked: Looked, cx: &mut Context<'_>) -> Poll<()> {
+        if looked == Looked::Reading && (!self.started || self.until == Until::Now) {
+            return Poll::Pending;
+        }
+        self.started = true;
+        match self.until {
+            Until::Now => Poll::Ready(()),
+            Until::Then(deadline) => {
+                self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(cx)
+            }
+            Until::Never => Poll::Pending,
+        }
+    }
+}
+
+/// What a look at all channels found of the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// All that there is.
+    AtAll,
+    /// A read is under way.
+    Reading,
 }
 
 struct Gathered {
@@ -80,43 +182,13 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn new(subscription: &Subscription) -> Self {
-        let (events, resets) = (Vec::new(), Vec::new());
-        Self { events, resets, retry: None, events_left: subscription.events, bytes_left: BYTES }
+    fn new(events_left: usize) -> Self {
+        Self { events: Vec::new(), resets: Vec::new(), retry: None, events_left, bytes_left: BYTES }
     }
 
-    fn poll(
-        &mut self,
-        subscriber: &mut Subscriber,
-        subscription: &Subscription,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), StoreError>> {
-        let reading = match self.gather(subscriber, cx) {
-            Ok(reading) => reading,
-            // What was gathered is delivered; the next request meets the error.
-            Err(_) if self.has_any() => return Poll::Ready(Ok(())),
-            Err(error) => return Poll::Ready(Err(error)),
-        };
-        if self.has_any() || subscriber.has_ended() {
-            return Poll::Ready(Ok(()));
-        }
-        // Registered while gathering, so a drain from now on wakes this.
-        self.retry = subscriber.drain_hint();
-        if self.retry.is_some() {
-            return Poll::Ready(Ok(()));
-        }
-        if reading {
-            return Poll::Pending;
-        }
-        if let Some(observe) = &subscription.on_empty {
-            observe();
-        }
-        if subscription.wait.is_zero() { Poll::Ready(Ok(())) } else { Poll::Pending }
-    }
-
-    /// Takes what is there; says whether a read of the store is under way.
-    fn gather(&mut self, subscriber: &mut Subscriber, cx: &mut Context<'_>) -> Result<bool, StoreError> {
-        let mut reading = false;
+    /// Takes what is there.
+    fn gather(&mut self, subscriber: &mut Subscriber, cx: &mut Context<'_>) -> Result<Looked, StoreError> {
+        let mut looked = Looked::AtAll;
         for leg in subscriber.legs_in_turn() {
             while self.events_left > 0 && self.bytes_left > 0 {
                 match leg.look(cx) {
@@ -128,14 +200,14 @@ impl Gathered {
                     Ready::Closed(_) => leg.take_close(),
                     Ready::Failed(error) => return Err(error),
                     Ready::Reading => {
-                        reading = true;
+                        looked = Looked::Reading;
                         break;
                     }
                     Ready::Parked | Ready::Ended => break,
                 }
             }
         }
-        Ok(reading)
+        Ok(looked)
     }
 
     fn take(&mut self, leg: &mut Leg, batch: Arc<Batch>) {
@@ -148,17 +220,6 @@ impl Gathered {
 
     fn has_any(&self) -> bool {
         !self.events.is_empty() || !self.resets.is_empty()
-    }
-
-    fn finish(self, subscriber: &Subscriber, subscription: &Subscription) -> Listened {
-        Listened {
-            events: self.events,
-            resets: self.resets,
-            cursors: subscriber.cursors(),
-            closed: subscriber.has_ended(),
-            retry: self.retry,
-            by_time: subscription.is_by_time(),
-        }
     }
 }
 

@@ -126,7 +126,7 @@ impl Shared {
     pub(super) fn admit(self: &Arc<Self>) -> Option<Reader> {
         let most = self.options.readers;
         let more = |readers| Some(readers + 1).filter(|more| *more <= most);
-        self.readers.fetch_update(SeqCst, SeqCst, more).is_ok().then(|| Reader(self.clone()))
+        self.readers.fetch_update(SeqCst, SeqCst, more).is_ok().then(|| Reader { shared: self.clone() })
     }
 
     /// Takes a seat in a channel, which is followed from now on.
@@ -182,13 +182,15 @@ impl Shared {
 
 /// A reader that is counted; dropping it counts it out.
 #[derive(Debug)]
-pub(super) struct Reader(Arc<Shared>);
+pub(super) struct Reader {
+    pub(super) shared: Arc<Shared>,
+}
 
 impl Drop for Reader {
     fn drop(&mut self) {
         // Also without a drain: whether one has begun could be seen too late here, and it would wait for ever.
-        if self.0.readers.fetch_sub(1, SeqCst) == 1 {
-            self.0.gone.notify_waiters();
+        if self.shared.readers.fetch_sub(1, SeqCst) == 1 {
+            self.shared.gone.notify_waiters();
         }
     }
 }

@@ -40,11 +40,11 @@ use crate::{channel::Channels, cursor::Cursors, store::StoreError};
 pub struct Subscriber {
     legs: Box<[Leg]>,
     channels: Channels,
-    /// The leg that is looked at first, so that a busy channel does not starve the others.
-    turn: usize,
+    /// The leg that is looked at first, so that a busy channel does not starve the others. They are at most
+    /// [`Channels::MAX`].
+    turn: u8,
     ended: bool,
-    shared: Arc<Shared>,
-    _reader: Reader,
+    reader: Reader,
 }
 
 impl Subscriber {
@@ -52,8 +52,8 @@ impl Subscriber {
         let channels = subscription.channels.clone();
         let leg = |channel| Ok(Leg::new(shared.seat(channel)?, subscription.from.of(channel)));
         let legs = channels.iter().map(leg).collect::<Result<_, StoreError>>()?;
-        let turn = fastrand::usize(..channels.len().max(1));
-        Ok(Self { legs, channels, turn, ended: false, shared: shared.clone(), _reader: reader })
+        let turn = u8::try_from(fastrand::usize(..channels.len().max(1))).unwrap_or(0);
+        Ok(Self { legs, channels, turn, ended: false, reader })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -106,14 +106,19 @@ impl Subscriber {
         }
     }
 
+    /// Whether it is known of every channel from where a client would go on.
+    pub(super) fn has_positions(&self) -> bool {
+        self.legs.iter().all(|leg| leg.position().is_some())
+    }
+
     /// The legs, from the one whose turn it is.
     pub(super) fn legs_in_turn(&mut self) -> impl Iterator<Item = &mut Leg> {
-        let (late, early) = self.legs.split_at_mut(self.turn.min(self.legs.len()));
+        let (late, early) = self.legs.split_at_mut(usize::from(self.turn).min(self.legs.len()));
         early.iter_mut().chain(late)
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {
-        self.shared.drain_hint()
+        self.reader.shared.drain_hint()
     }
 
     /// Whether every channel was read to its close.
@@ -148,8 +153,10 @@ impl Subscriber {
 
     fn look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, StoreError>>> {
         let count = self.legs.len();
-        for step in 0..count {
-            let at = (self.turn + step) % count;
+        let mut next = usize::from(self.turn);
+        for _ in 0..count {
+            let at = next;
+            next = if at + 1 < count { at + 1 } else { 0 };
             let Some(leg) = self.legs.get_mut(at) else { continue };
             let delivery = match leg.look(cx) {
                 Ready::Batch(batch) => Ok(Delivery::Events(leg.take(batch, usize::MAX))),
@@ -164,14 +171,14 @@ impl Subscriber {
                 Ready::Failed(error) => Err(error),
                 Ready::Parked | Ready::Reading | Ready::Ended => continue,
             };
-            self.turn = (at + 1) % count;
+            self.turn = u8::try_from(next).unwrap_or(0);
             return Poll::Ready(Some(delivery));
         }
         Poll::Pending
     }
 
     fn drained(&mut self) -> Option<Delivery> {
-        let retry = self.shared.drain_hint()?;
+        let retry = self.reader.shared.drain_hint()?;
         self.ended = true;
         Some(Delivery::Drained { retry })
     }

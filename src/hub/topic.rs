@@ -313,7 +313,9 @@ impl Waiters {
     }
 
     fn take(&mut self) -> Vec<Waker> {
-        self.slots.iter_mut().filter_map(Option::take).collect()
+        let mut wakers = Vec::with_capacity(self.slots.len());
+        wakers.extend(self.slots.iter_mut().filter_map(Option::take));
+        wakers
     }
 }
 

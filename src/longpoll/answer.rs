@@ -1,6 +1,10 @@
 //! From what was asked to the array that answers it. Decides first, then writes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -8,40 +12,53 @@ use serde_json::json;
 
 use super::{LongPollOptions, options::OnReset};
 use crate::{
-    body::Body,
+    body::{Body, Responding},
     cursor::{Cursor, Cursors},
-    edge::{Asked, OBJECTS, Verb, insert_position},
-    hub::{Frame, Hub, Listened, Reset, SubscribeError},
+    edge::{ARRAY, Asked, Matter, Verb, finish, insert_position},
+    hub::{Hub, Listened, Reset, SubscribeError, join},
     problem::{Problem, retry_after},
-    request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Wait, next_link},
+    request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Wait, Wishes, next_link},
     store::Store,
 };
 
-/// What a poll gets.
-enum Answer {
-    Events(Listened),
-    /// The hub drains: nothing, and go on from here.
-    ComeBack(Cursors, Duration),
-    Refuse(Problem),
+/// Answers with an array.
+pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOptions) -> Responding {
+    if asked.verb == Verb::Head {
+        let hub = hub.clone();
+        return Responding::new(async move { finish(Verb::Head, head(&hub, &asked.matter).await) });
+    }
+    let plan = Plan::new(asked.wishes, options);
+    let (matter, applied, on_reset) = (asked.matter, plan.applied, options.on_reset);
+    let mut listening = match hub.listening(&matter.subscription().wait(plan.wait).limit(plan.limit)) {
+        Ok(listening) => Some(listening),
+        Err(error) => return Responding::ready(finish(Verb::Get, decide(&matter, Err(error), on_reset))),
+    };
+    // Not an async block: that would hold what it waits with twice.
+    Responding::new(poll_fn(move |cx| {
+        let Some(reader) = &mut listening else { return Poll::Pending };
+        let listened = ready!(reader.poll(|| {}, cx));
+        // The reader leaves with its answer, however long the future is kept.
+        listening = None;
+        let mut response = decide(&matter, listened, on_reset);
+        if let Some(seconds) = applied.filter(|_| response.status() == StatusCode::OK) {
+            // RFC 7240, section 3: says which preference was honoured, and with what value.
+            let applied = HeaderValue::try_from(format!("wait={seconds}"));
+            response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
+        }
+        Poll::Ready(finish(Verb::Get, response))
+    }))
 }
 
-/// Answers with an array.
-pub(crate) async fn answer<S: Store>(hub: &Hub<S>, asked: &Asked, options: &LongPollOptions) -> Response<Body> {
-    if asked.verb == Verb::Head {
-        return head(hub, asked).await;
+fn decide(matter: &Matter, listened: Result<Listened, SubscribeError>, on_reset: OnReset) -> Response<Body> {
+    match (listened, matter.cursors()) {
+        (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
+            gone(matter, &listened.resets).into_response()
+        }
+        (Ok(listened), _) => write(matter, &listened),
+        (Err(SubscribeError::Draining { retry }), Some(cursors)) => come_back(matter, cursors, retry),
+        // Without a position there is none to give back, and an empty list would say that nothing was missed.
+        (Err(error), _) => Problem::from(error).into_response(),
     }
-    let plan = Plan::new(asked, options);
-    let mut response = match decide(hub, asked, options, &plan).await {
-        Answer::Events(listened) => write(asked, &listened),
-        Answer::ComeBack(cursors, retry) => come_back(asked, &cursors, retry),
-        Answer::Refuse(problem) => return problem.into_response(),
-    };
-    if let Some(seconds) = plan.applied {
-        // RFC 7240, section 3: says which preference was honoured, and with what value.
-        let applied = HeaderValue::try_from(format!("wait={seconds}"));
-        response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
-    }
-    response
 }
 
 /// The request's wishes within the service's bounds.
@@ -54,37 +71,28 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(asked: &Asked, options: &LongPollOptions) -> Self {
+    fn new(wishes: Wishes, options: &LongPollOptions) -> Self {
         let capped = |seconds: u64| seconds.min(options.longest_wait.as_secs());
-        let (wait, applied) = match asked.read.wait {
+        let (wait, applied) = match wishes.wait {
             None => (options.wait.min(options.longest_wait), None),
             Some(Wait::Parameter(seconds)) => (Duration::from_secs(capped(seconds)), None),
             Some(Wait::Preferred(seconds)) => (Duration::from_secs(capped(seconds)), Some(capped(seconds))),
         };
-        let limit = asked.read.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let limit = wishes.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         Self { wait, limit: limit.min(options.limit), applied }
     }
 }
 
-async fn decide<S: Store>(hub: &Hub<S>, asked: &Asked, options: &LongPollOptions, plan: &Plan) -> Answer {
-    match hub.listen(asked.subscription().wait(plan.wait).limit(plan.limit)).await {
-        Ok(listened) if options.on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
-            Answer::Refuse(gone(asked, &listened.resets))
-        }
-        Ok(listened) => Answer::Events(listened),
-        Err(SubscribeError::Draining { retry }) if asked.cursors().is_some() => {
-            Answer::ComeBack(asked.cursors().cloned().unwrap_or_else(|| Cursors::of([])), retry)
-        }
-        // Without a position there is none to give back, and an empty list would say that nothing was missed.
-        Err(error) => Answer::Refuse(error.into()),
-    }
-}
-
-fn write(asked: &Asked, listened: &Listened) -> Response<Body> {
-    let mut response = array(asked, Body::full(joined(&listened.frames())), &listened.cursors);
+fn write(matter: &Matter, listened: &Listened) -> Response<Body> {
+    // All who wait at one position share the run that answers them.
+    let body = match listened.run() {
+        Some(events) => events.joined(&ARRAY),
+        None => join(&listened.frames(), &ARRAY).into(),
+    };
+    let mut response = array(matter, Body::full(body), &listened.cursors);
     let headers = response.headers_mut();
     for reset in &listened.resets {
-        headers.extend(events_reset(asked, reset).map(|value| (EVENTS_RESET, value)));
+        headers.extend(events_reset(matter, reset).map(|value| (EVENTS_RESET, value)));
     }
     if listened.closed {
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
@@ -95,44 +103,30 @@ fn write(asked: &Asked, listened: &Listened) -> Response<Body> {
     response
 }
 
-/// `[…,…]`: one copy of what all polls share.
-fn joined(frames: &[&Arc<Frame>]) -> Vec<u8> {
-    let encoded: Vec<_> = frames.iter().map(|frame| frame.encoded(&OBJECTS)).collect();
-    let mut body = Vec::with_capacity(2 + encoded.iter().map(|object| object.len() + 1).sum::<usize>());
-    body.push(b'[');
-    for (at, object) in encoded.iter().enumerate() {
-        if at > 0 {
-            body.extend_from_slice(OBJECTS.separator);
-        }
-        body.extend_from_slice(object);
-    }
-    body.push(b']');
-    body
-}
-
-fn come_back(asked: &Asked, cursors: &Cursors, retry: Duration) -> Response<Body> {
-    let mut response = array(asked, Body::full("[]"), cursors);
+fn come_back(matter: &Matter, cursors: &Cursors, retry: Duration) -> Response<Body> {
+    let mut response = array(matter, Body::full("[]"), cursors);
     response.headers_mut().insert(header::RETRY_AFTER, retry_after(retry));
     response
 }
 
-fn array(asked: &Asked, body: Body, cursors: &Cursors) -> Response<Body> {
+fn array(matter: &Matter, body: Body, cursors: &Cursors) -> Response<Body> {
     let mut response = Response::new(body);
-    array_headers(response.headers_mut(), asked, cursors);
+    array_headers(response.headers_mut(), matter, cursors);
     response
 }
 
-fn array_headers(headers: &mut HeaderMap, asked: &Asked, cursors: &Cursors) {
+fn array_headers(headers: &mut HeaderMap, matter: &Matter, cursors: &Cursors) {
+    headers.reserve(HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     insert_position(headers, cursors);
-    headers.extend(next_link(&asked.kept, cursors).map(|link| (header::LINK, link)));
+    headers.extend(next_link(&matter.kept, cursors).map(|link| (header::LINK, link)));
 }
 
 /// `trimmed`, or with several channels `trimmed;channel="a%20b"`.
-fn events_reset(asked: &Asked, reset: &Reset) -> Option<HeaderValue> {
+fn events_reset(matter: &Matter, reset: &Reset) -> Option<HeaderValue> {
     let reason = reset.reason.as_str();
-    if asked.channels.len() == 1 {
+    if matter.channels.len() == 1 {
         return Some(HeaderValue::from_static(reason));
     }
     let channel = utf8_percent_encode(reset.channel.as_str(), &ENCODED);
@@ -140,11 +134,11 @@ fn events_reset(asked: &Asked, reset: &Reset) -> Option<HeaderValue> {
 }
 
 /// `410`: what cannot be continued, and the positions to choose from.
-fn gone(asked: &Asked, resets: &[Reset]) -> Problem {
+fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
     let position = |choose: fn(&Reset) -> Cursor| {
-        asked.token(|_, channel| match resets.iter().find(|reset| reset.channel == *channel) {
+        matter.token(|_, channel| match resets.iter().find(|reset| reset.channel == *channel) {
             Some(reset) => Some(choose(reset)),
-            None => asked.cursors().and_then(|cursors| cursors.position(channel)),
+            None => matter.cursors().and_then(|cursors| cursors.position(channel)),
         })
     };
     let each = |reset: &Reset| {
@@ -163,14 +157,14 @@ fn gone(asked: &Asked, resets: &[Reset]) -> Problem {
         .member("resets", resets.iter().map(each).collect::<Vec<_>>());
     resets
         .iter()
-        .filter_map(|reset| events_reset(asked, reset))
+        .filter_map(|reset| events_reset(matter, reset))
         .fold(problem, |problem, value| problem.header(EVENTS_RESET, value))
 }
 
-async fn head<S: Store>(hub: &Hub<S>, asked: &Asked) -> Response<Body> {
-    match hub.heads(&asked.channels).await {
+async fn head<S: Store>(hub: &Hub<S>, matter: &Matter) -> Response<Body> {
+    match hub.heads(&matter.channels).await {
         Ok(heads) => {
-            let mut response = array(asked, Body::default(), &asked.head_token(&heads));
+            let mut response = array(matter, Body::default(), &matter.head_token(&heads));
             if heads.iter().all(|head| head.closed) {
                 response.headers_mut().insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
             }
@@ -180,6 +174,9 @@ async fn head<S: Store>(hub: &Hub<S>, asked: &Asked) -> Response<Body> {
     }
 }
 
+/// How many headers an answer has, as a rule.
+const HEADERS: usize = 6;
+
 /// All but the unreserved characters of RFC 3986.
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -188,7 +185,7 @@ mod tests {
     use super::*;
     use crate::{
         channel::{Channel, Channels},
-        request::{Begin, Media, Read},
+        request::{Begin, Media},
         store::{Reason, Start},
     };
 
@@ -196,9 +193,12 @@ mod tests {
         Asked {
             verb: Verb::Get,
             media: Media::Json,
-            channels: Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap(),
-            read: Read { begin: Begin::Start(Start::Latest), wait, limit, format: None, heartbeat: None },
-            kept: String::new(),
+            wishes: Wishes { wait, limit, format: None, heartbeat: None },
+            matter: Matter {
+                channels: Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap(),
+                begin: Begin::Start(Start::Latest),
+                kept: Box::default(),
+            },
         }
     }
 
@@ -213,11 +213,11 @@ mod tests {
             (Some(Wait::Preferred(u64::MAX)), None, 55, 100, Some(55)),
         ];
         for (wait, limit, seconds, most, applied) in table {
-            let plan = Plan::new(&asked(&["a"], wait, limit), &options);
+            let plan = Plan::new(asked(&["a"], wait, limit).wishes, &options);
             assert_eq!(plan, Plan { wait: Duration::from_secs(seconds), limit: most, applied }, "{wait:?} {limit:?}");
         }
         let short = LongPollOptions::default().longest_wait(Duration::from_secs(3));
-        assert_eq!(Plan::new(&asked(&["a"], None, None), &short).wait, Duration::from_secs(3));
+        assert_eq!(Plan::new(asked(&["a"], None, None).wishes, &short).wait, Duration::from_secs(3));
     }
 
     #[test]
@@ -225,8 +225,8 @@ mod tests {
         let at = Cursor { epoch: 1, seq: 2, tag: 3 };
         let channel = Channel::new("ч \"a\"").unwrap();
         let reset = Reset { channel, reason: Reason::Trimmed, earliest: at, latest: at };
-        assert_eq!(events_reset(&asked(&["a"], None, None), &reset).unwrap(), "trimmed");
-        let several = events_reset(&asked(&["a", "b"], None, None), &reset).unwrap();
+        assert_eq!(events_reset(&asked(&["a"], None, None).matter, &reset).unwrap(), "trimmed");
+        let several = events_reset(&asked(&["a", "b"], None, None).matter, &reset).unwrap();
         assert_eq!(several, "trimmed;channel=\"%D1%87%20%22a%22\"");
     }
 }

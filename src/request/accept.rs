@@ -23,18 +23,28 @@ pub(crate) enum Offer {
 
 /// The representation that the client likes best; on a tie the one that is offered first. `None` is 406.
 pub(crate) fn negotiate(headers: &HeaderMap, offer: Offer) -> Option<Media> {
-    let ranges: Vec<Range<'_>> =
-        headers.get_all(header::ACCEPT).iter().flat_map(|value| split(value.as_bytes(), b',')).map(Range::of).collect();
     let offered: &[Media] = match offer {
         Offer::JsonThenSse => &[Media::Json, Media::Sse],
         Offer::Json => &[Media::Json],
         Offer::Sse => &[Media::Sse],
     };
+    let mut best = [None; 2];
+    let mut any = false;
+    for element in headers.get_all(header::ACCEPT).iter().flat_map(|value| split(value.as_bytes(), b',')) {
+        any = true;
+        let range = Range::of(element);
+        for (best, &media) in best.iter_mut().zip(offered) {
+            // RFC 9110, section 12.5.1: the most specific range that matches decides.
+            *best = (*best).max(range.closeness(media).map(|closeness| (closeness, range.quality)));
+        }
+    }
     // RFC 9110: without the field any media type is acceptable; a field without elements says as much.
-    if ranges.is_empty() {
+    if !any {
         return offered.first().copied();
     }
-    let liked = offered.iter().map(|&media| (quality(&ranges, media), media)).filter(|(quality, _)| *quality > 0);
+    let quality = |best: Option<(u8, u16)>| best.map_or(0, |(_, quality)| quality);
+    let liked =
+        best.into_iter().zip(offered).map(|(best, &media)| (quality(best), media)).filter(|(quality, _)| *quality > 0);
     liked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, media)| media)
 }
 
@@ -70,12 +80,6 @@ impl<'a> Range<'a> {
             _ => None,
         }
     }
-}
-
-/// RFC 9110, section 12.5.1: the most specific range that matches decides.
-fn quality(ranges: &[Range<'_>], media: Media) -> u16 {
-    let matching = ranges.iter().filter_map(|range| Some((range.closeness(media)?, range.quality)));
-    matching.max().map_or(0, |(_, quality)| quality)
 }
 
 /// RFC 9110, section 12.4.2: `0` or `1` with at most three decimals; more decimals are cut.

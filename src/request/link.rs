@@ -1,35 +1,53 @@
 //! The address of the next page, for `Link` (RFC 8288). Copies none but our own parameters: a token of the user's in the
 //! query must not wander into a header that gets logged and shared.
 
-use std::{collections::HashSet, fmt::Display};
+use std::{
+    borrow::Cow,
+    fmt::{Display, Write as _},
+};
 
 use form_urlencoded::byte_serialize;
 use http::HeaderValue;
 
 use super::query::pairs;
 
-/// `channel=a&limit=10&`: what of `query` the next page's address has too, each pair once. A poll that waits keeps this and
-/// not the query, which may be as long as a server allows.
-pub(crate) fn kept(query: &str) -> String {
-    let (mut kept, mut seen) = (String::new(), HashSet::new());
+/// `<?channel=a&limit=10&after=`: the beginning of the reference, with what of `query` the next page's address has too. A
+/// poll that waits keeps this and not the query, which may be as long as a server allows.
+pub(crate) fn kept(query: &str) -> Box<str> {
+    let mut kept = String::with_capacity("<?".len() + query.len());
+    kept.push_str("<?");
+    let mut seen: Vec<(&str, Cow<'_, [u8]>)> = Vec::new();
     for (name, value) in pairs(query) {
-        let Some(name) = OURS.iter().find(|ours| ours.as_bytes() == name.as_ref()) else { continue };
-        if !value.is_empty() && seen.insert((name, value.clone())) {
-            kept.extend([name, "="]);
-            kept.extend(byte_serialize(&value));
-            kept.push('&');
+        let Some(&name) = OURS.iter().find(|ours| ours.as_bytes() == name.as_ref()) else { continue };
+        // Repeats are looked for among the first only, so that a long query costs no more than it is long.
+        if value.is_empty() || seen.iter().any(|(other, same)| *other == name && *same == value) {
+            continue;
+        }
+        kept.extend([name, "="]);
+        kept.extend(byte_serialize(&value));
+        kept.push('&');
+        if seen.len() < MOST_SEEN {
+            seen.push((name, value));
         }
     }
-    kept
+    kept.push_str("after=");
+    kept.into()
 }
 
 /// `<?channel=a&limit=10&after=CURSOR>; rel="next"`: a reference that keeps the path.
 pub(crate) fn next_link(kept: &str, after: &impl Display) -> Option<HeaderValue> {
-    HeaderValue::try_from(format!("<?{kept}after={after}>; rel=\"next\"")).ok()
+    let mut link = String::with_capacity(kept.len() + LINK_BYTES);
+    write!(link, "{kept}{after}>; rel=\"next\"").ok()?;
+    HeaderValue::try_from(link).ok()
 }
 
 /// Not the starts: `after` replaces them.
 const OURS: [&str; 4] = ["channel", "limit", "wait", "format"];
+
+const MOST_SEEN: usize = 32;
+
+/// What a link has besides what is kept of the query and a token of several channels, in bytes.
+const LINK_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -14,8 +14,9 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_,
 }
 
 fn decode(text: &str) -> Cow<'_, [u8]> {
-    if !text.contains('+') {
-        return Cow::from(percent_decode(text.as_bytes()));
+    // Names, numbers and cursors stand for themselves, and are most of what comes.
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Cow::Borrowed(text.as_bytes());
     }
     Cow::Owned(percent_decode(text.replace('+', " ").as_bytes()).collect())
 }

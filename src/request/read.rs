@@ -14,6 +14,12 @@ use crate::{cursor::Cursors, event::MAX_TIME, store::Start};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Read {
     pub(crate) begin: Begin,
+    pub(crate) wishes: Wishes,
+}
+
+/// How to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wishes {
     pub(crate) wait: Option<Wait>,
     pub(crate) limit: Option<u64>,
     pub(crate) format: Option<Format>,
@@ -71,10 +77,12 @@ pub(crate) fn read(request: &Parts) -> Result<Read, BadParameter> {
     }
     Ok(Read {
         begin: header_begin(&request.headers).or(asked.begin).unwrap_or(Begin::Start(Start::Latest)),
-        wait: asked.wait.map(Wait::Parameter).or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
-        limit: asked.limit,
-        format: asked.format,
-        heartbeat: asked.heartbeat,
+        wishes: Wishes {
+            wait: asked.wait.map(Wait::Parameter).or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
+            limit: asked.limit,
+            format: asked.format,
+            heartbeat: asked.heartbeat,
+        },
     })
 }
 
@@ -256,10 +264,10 @@ mod tests {
 
     #[test]
     fn the_other_parameters_are_read() {
-        let all = asked("wait=0&limit=999999999999999999999&format=json&heartbeat=event&x=%ff", &[]).unwrap();
+        let all = asked("wait=0&limit=999999999999999999999&format=json&heartbeat=event&x=%ff", &[]).unwrap().wishes;
         assert_eq!((all.wait, all.limit), (Some(Wait::Parameter(0)), Some(u64::MAX)));
         assert_eq!((all.format, all.heartbeat), (Some(Format::Json), Some(Heartbeat::Event)));
-        let none = asked("wait=&limit=&format=&heartbeat=", &[]).unwrap();
+        let none = asked("wait=&limit=&format=&heartbeat=", &[]).unwrap().wishes;
         assert_eq!((none.wait, none.limit, none.format, none.heartbeat), (None, None, None, None));
     }
 
@@ -267,7 +275,7 @@ mod tests {
     fn the_parameter_wins_over_the_preference() {
         let request = |uri: &str| {
             let request = Request::builder().uri(uri).header("prefer", "wait=9").body(()).unwrap();
-            read(&request.into_parts().0).unwrap().wait
+            read(&request.into_parts().0).unwrap().wishes.wait
         };
         assert_eq!(request("/?wait=3"), Some(Wait::Parameter(3)));
         assert_eq!(request("/"), Some(Wait::Preferred(9)));

@@ -8,38 +8,36 @@ use super::{
     encode::push_retry,
 };
 use crate::{
-    body::Body,
+    body::{Body, Responding},
     cursor::Cursors,
-    edge::{Asked, Verb, insert_position},
-    hub::{Hub, Subscriber},
+    edge::{Asked, Matter, Verb, finish, insert_position},
+    hub::Hub,
     problem::Problem,
     request::EVENTS_CLOSED,
     store::Store,
 };
 
-/// What a stream request gets.
-enum Answer {
-    Stream(Subscriber),
-    /// Everything is closed and read.
-    End(Cursors),
-    Refuse(Problem),
-}
-
 /// Answers with a stream.
-pub(crate) async fn answer<S: Store>(hub: &Hub<S>, asked: &Asked, options: &SseOptions) -> Response<Body> {
+pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions) -> Responding {
     if asked.verb == Verb::Head {
-        return head(hub, asked).await;
+        let hub = hub.clone();
+        return Responding::new(async move { finish(Verb::Head, head(&hub, &asked.matter).await) });
     }
     let options = SseOptions {
-        format: asked.read.format.unwrap_or(options.format),
-        beat: asked.read.heartbeat.unwrap_or(options.beat),
+        format: asked.wishes.format.unwrap_or(options.format),
+        beat: asked.wishes.heartbeat.unwrap_or(options.beat),
         ..options.clone()
     };
-    match decide(hub, asked).await {
-        Answer::Stream(subscriber) => SseBody::new(subscriber, &options).into_response(),
-        Answer::End(cursors) => end(&cursors),
-        Answer::Refuse(problem) => refuse(problem, asked.verb, asked.cursors(), &options),
-    }
+    let matter = asked.matter;
+    let subscribing = hub.subscribing(&matter.subscription());
+    Responding::new(async move {
+        let response = match subscribing.await {
+            Ok(subscriber) if subscriber.at_end() => end(&subscriber.cursors()),
+            Ok(subscriber) => SseBody::new(subscriber, &options).into_response(),
+            Err(error) => refuse(error.into(), Verb::Get, matter.cursors(), &options),
+        };
+        finish(Verb::Get, response)
+    })
 }
 
 /// `EventSource` gives up for good on any status but 200, so a *passing* reason is told in the stream's own words.
@@ -63,14 +61,6 @@ pub(super) fn stream_headers(headers: &mut HeaderMap) {
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
 }
 
-async fn decide<S: Store>(hub: &Hub<S>, asked: &Asked) -> Answer {
-    match hub.subscribe(asked.subscription()).await {
-        Ok(subscriber) if subscriber.at_end() => Answer::End(subscriber.cursors()),
-        Ok(subscriber) => Answer::Stream(subscriber),
-        Err(error) => Answer::Refuse(error.into()),
-    }
-}
-
 /// WHATWG HTML, section 9.2.2: 204 tells `EventSource` to stop reconnecting.
 fn end(cursors: &Cursors) -> Response<Body> {
     let mut response = Response::new(Body::default());
@@ -82,12 +72,12 @@ fn end(cursors: &Cursors) -> Response<Body> {
     response
 }
 
-async fn head<S: Store>(hub: &Hub<S>, asked: &Asked) -> Response<Body> {
-    match hub.heads(&asked.channels).await {
+async fn head<S: Store>(hub: &Hub<S>, matter: &Matter) -> Response<Body> {
+    match hub.heads(&matter.channels).await {
         Ok(heads) => {
             let mut response = Response::new(Body::default());
             stream_headers(response.headers_mut());
-            insert_position(response.headers_mut(), &asked.head_token(&heads));
+            insert_position(response.headers_mut(), &matter.head_token(&heads));
             response
         }
         Err(error) => Problem::from(error).into_response(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     edge::object,
-    hub::{Closed, Form, Reset},
+    hub::{Around, Closed, Form, Reset},
     request::Format,
     store::Entry,
 };
@@ -23,10 +23,10 @@ pub(super) fn form(format: Format, channels: usize) -> &'static Form {
     }
 }
 
-static TEXT: Form = Form { slot: 0, separator: b"", encode: text };
-static TEXT_OPEN: Form = Form { slot: 1, separator: b"", encode: text_open };
-static JSON: Form = Form { slot: 2, separator: b"", encode: json };
-static JSON_OPEN: Form = Form { slot: 3, separator: b"", encode: json_open };
+static TEXT: Form = Form { slot: 0, around: Around::NOTHING, encode: text };
+static TEXT_OPEN: Form = Form { slot: 1, around: Around::NOTHING, encode: text_open };
+static JSON: Form = Form { slot: 2, around: Around::NOTHING, encode: json };
+static JSON_OPEN: Form = Form { slot: 3, around: Around::NOTHING, encode: json_open };
 
 fn text(entry: &Entry, out: &mut Vec<u8>) {
     text_open(entry, out);
