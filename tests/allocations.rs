@@ -1,0 +1,163 @@
+//! What readers cost, as the allocator counts it: bytes of those who wait, and that a delivery allocates nothing. The bare
+//! futures and bodies, so that what a server adds is left out.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use allocation_counter::{AllocationInfo, measure};
+use bytes::Bytes;
+use http::Request;
+use http_body::Body as _;
+use tokio::runtime::Runtime;
+use tower::Service as _;
+use tower_events::{
+    Body, Channel, Channels, Event, EventService, Hub, MemoryStore, SseBody, Subscription, body::ResponseFuture,
+};
+
+/// Of everybody who waits here.
+const MOST_BYTES: usize = 512;
+
+/// What a server's task is to a body: something to wake.
+struct Task;
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+fn waker() -> Waker {
+    Arc::new(Task).into()
+}
+
+fn channel() -> Channel {
+    Channel::new("a").unwrap()
+}
+
+/// One thread runs everything, so that everything is counted.
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn publish(runtime: &Runtime, hub: &Hub) {
+    runtime.block_on(hub.publish(&channel(), Event::text("x"))).unwrap();
+}
+
+/// All chunks that are there.
+fn take(body: &mut Body, waker: &Waker) -> Vec<Bytes> {
+    let mut chunks = Vec::new();
+    while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(waker)) {
+        chunks.push(frame.into_data().unwrap());
+    }
+    chunks
+}
+
+/// Opens streams that have sent their first block and their first event, and wait.
+fn open(bodies: &mut Vec<Body>, runtime: &Runtime, hub: &Hub, waker: &Waker) {
+    let stream = || Body::from(runtime.block_on(hub.sse(Subscription::new(channel()))).unwrap());
+    bodies.extend(std::iter::repeat_with(stream).take(bodies.capacity() - bodies.len()));
+    for _ in 0..2 {
+        bodies.iter_mut().for_each(|body| drop(take(body, waker)));
+        publish(runtime, hub);
+    }
+    bodies.iter_mut().for_each(|body| drop(take(body, waker)));
+}
+
+fn poll(service: &mut EventService, runtime: &Runtime, uri: &str) -> ResponseFuture {
+    let mut answer = service.call(Request::builder().uri(uri).body(()).unwrap());
+    // A read of the store may have to be waited for before it waits for events.
+    for _ in 0..10 {
+        runtime.block_on(tokio::task::yield_now());
+        let polled = Pin::new(&mut answer).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+    }
+    answer
+}
+
+/// Bytes that one of those keeps that `fill` puts in; not those of its place, which a server has for any future and body.
+fn bytes_of_each<T>(mut fill: impl FnMut(&mut Vec<T>)) -> usize {
+    // Some before, so that what all share is there.
+    let (mut before, mut kept) = (Vec::with_capacity(2), Vec::with_capacity(COUNT));
+    fill(&mut before);
+    let counted = measure(|| fill(&mut kept));
+    assert_eq!(kept.len(), COUNT);
+    usize::try_from(counted.bytes_current).unwrap() / COUNT
+}
+
+const COUNT: usize = 1_000;
+
+#[test]
+fn an_idle_stream_keeps_little() {
+    let (runtime, hub, waker) = (runtime(), Hub::new(MemoryStore::default()), waker());
+    let _guard = runtime.enter();
+    let bytes = bytes_of_each(|bodies| open(bodies, &runtime, &hub, &waker));
+    assert!(bytes <= MOST_BYTES, "{bytes} bytes, {} of them its state", size_of::<SseBody>());
+}
+
+#[test]
+fn a_parked_poll_keeps_little() {
+    let (runtime, hub) = (runtime(), Hub::new(MemoryStore::default()));
+    let _guard = runtime.enter();
+    let mut service = EventService::new(hub.clone(), Channels::from_query);
+    publish(&runtime, &hub);
+    let head = runtime.block_on(hub.position(&channel().into())).unwrap();
+    let uri = format!("/events?channel=a&wait=55&after={head}");
+    let bytes = bytes_of_each(|polls: &mut Vec<ResponseFuture>| {
+        while polls.len() < polls.capacity() {
+            polls.push(poll(&mut service, &runtime, &uri));
+        }
+    });
+    assert!(bytes <= MOST_BYTES, "{bytes} bytes");
+}
+
+/// Events to `count` streams that keep up.
+fn deliveries(count: usize) -> AllocationInfo {
+    let (runtime, hub, waker) = (runtime(), Hub::new(MemoryStore::default()), waker());
+    let _guard = runtime.enter();
+    let mut bodies = Vec::with_capacity(count);
+    open(&mut bodies, &runtime, &hub, &waker);
+    let mut delivered = 0;
+    let counted = measure(|| {
+        for _ in 0..EVENTS {
+            publish(&runtime, &hub);
+            for body in &mut bodies {
+                let mut cx = Context::from_waker(&waker);
+                while Pin::new(&mut *body).poll_frame(&mut cx).is_ready() {
+                    delivered += 1;
+                }
+            }
+        }
+    });
+    assert_eq!(delivered, EVENTS * count);
+    counted
+}
+
+const EVENTS: usize = 50;
+
+#[test]
+fn a_delivery_allocates_nothing() {
+    let (few, many) = (deliveries(10), deliveries(1_000));
+    assert_eq!(many.count_total, few.count_total, "{EVENTS} events to 10, and to 1 000");
+}
+
+#[test]
+fn all_who_wait_share_the_array_that_answers_them() {
+    let (runtime, hub) = (runtime(), Hub::new(MemoryStore::default()));
+    let _guard = runtime.enter();
+    let mut service = EventService::new(hub.clone(), Channels::from_query);
+    let mut parked: Vec<_> = (0..3).map(|_| poll(&mut service, &runtime, "/events?channel=a")).collect();
+    publish(&runtime, &hub);
+    let bodies: Vec<Bytes> = parked
+        .iter_mut()
+        .map(|answer| {
+            let Poll::Ready(Ok(response)) = Pin::new(answer).poll(&mut Context::from_waker(Waker::noop())) else {
+                panic!("not answered")
+            };
+            take(&mut response.into_body(), Waker::noop()).remove(0)
+        })
+        .collect();
+    assert!(bodies.iter().all(|body| body.as_ptr() == bodies.first().unwrap().as_ptr()));
+}
