@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_core::Stream as _;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls, types::ToSql};
 use tower_events::{
@@ -81,7 +82,8 @@ impl Bench {
     async fn latency(&self) {
         let rounds = if self.quick { 20 } else { 2_000 };
         let channel = Channel::new("latency").unwrap();
-        let (here, there) = (self.store().await, Hub::new(self.store().await));
+        let (here, other) = (self.store().await, self.store().await);
+        let (there, mut hints) = (Hub::new(other.clone()), Box::pin(other.changes()));
         let mut subscriber = there.subscribe(Subscription::new(channel.clone())).await.unwrap();
         let (writer, mut listener) = (self.client().await, Listener::start(&self.server, "bare").await);
         writer.batch_execute("create table bare (id bigserial primary key, data bytea)").await.unwrap();
@@ -92,14 +94,21 @@ impl Bench {
         let select = reader.prepare(select).await.unwrap();
         let data = "x".repeat(200);
         let (mut ours, mut told, mut read) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut acknowledged, mut hinted) = (Vec::new(), Vec::new());
         tokio::time::sleep(Duration::from_millis(500)).await;
+        std::future::poll_fn(|cx| hints.as_mut().poll_next(cx)).await; // to look at everything once
         for _ in 0..rounds {
             let began = Instant::now();
             let append = here.append(&channel, Append::new([Event::text(&*data)]));
-            let (done, delivered) = tokio::join!(append, subscriber.next());
-            ours.push(began.elapsed());
-            done.unwrap();
-            delivered.unwrap().unwrap();
+            let hint = std::future::poll_fn(|cx| hints.as_mut().poll_next(cx));
+            let (acknowledged_after, hinted_after, after) = tokio::join!(
+                async { append.await.map(|_| began.elapsed()).unwrap() },
+                async { hint.await.map(|_| began.elapsed()).unwrap() },
+                async { subscriber.next().await.unwrap().map(|_| began.elapsed()).unwrap() },
+            );
+            acknowledged.push(acknowledged_after);
+            hinted.push(hinted_after);
+            ours.push(after);
             pause().await;
 
             let began = Instant::now();
@@ -117,6 +126,8 @@ impl Bench {
         println!("  INSERT + NOTIFY -> listener              {}", shown(&told));
         println!("  INSERT + NOTIFY -> listener -> SELECT    {}", shown(&read));
         println!("  append -> hub of another node            {}", shown(&ours));
+        println!("    of which append -> acknowledged        {}", shown(&quantiles(acknowledged)));
+        println!("    and append -> hint at the other node   {}", shown(&quantiles(hinted)));
         println!(
             "  ratio of medians: {:.2} to the first, {:.2} to the second",
             ratio(&ours, &told),
@@ -129,23 +140,44 @@ impl Bench {
         let store = self.store().await;
         let driver = Driver::new(&self.server, &self.client().await).await;
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let mut cpu = [Cpu::default(), Cpu::default()];
         for _ in 0..self.rounds() {
             let append = |publisher| {
                 let (store, channel) = (store.clone(), channel(publisher, spread));
                 async move { drop(store.append(&channel, Append::new([Event::text("x".repeat(200))])).await.unwrap()) }
             };
-            let mine = self.rate(publishers, append).await;
+            let mine = self.costs(&mut cpu[0], self.rate(publishers, append)).await;
             let insert = |publisher| {
                 let (driver, channel) = (driver.clone(), channel(publisher, spread));
                 async move { driver.append(publisher, &channel).await }
             };
-            let driver = self.rate(publishers, insert).await;
+            let driver = self.costs(&mut cpu[1], self.rate(publishers, insert)).await;
             ours.push(mine);
             theirs.push(driver);
             ratios.push(mine / driver);
         }
         let [ours, theirs, ratio] = [ours, theirs, ratios].map(median);
         println!("{publishers} publishers, channels {spread:?}: {ours:.0}/s, driver {theirs:.0}/s, ratio {ratio:.2}");
+        let [ours, theirs] = cpu.map(|cpu| cpu.shown());
+        println!("  processor an append, store: {ours}; driver: {theirs}");
+    }
+
+    /// Notes what a measurement costs.
+    async fn costs(&self, cpu: &mut Cpu, rate: impl Future<Output = f64>) -> f64 {
+        let (before, began) = ([cpu_ticks(), self.server_ticks()], Instant::now());
+        let rate = rate.await;
+        cpu.calls += rate * began.elapsed().as_secs_f64();
+        for (sum, (before, after)) in
+            cpu.ticks.iter_mut().zip(before.into_iter().zip([cpu_ticks(), self.server_ticks()]))
+        {
+            *sum += after.saturating_sub(before);
+        }
+        rate
+    }
+
+    /// Processor time of the server's processes that are alive.
+    fn server_ticks(&self) -> u64 {
+        self.server.pids().iter().map(|pid| ticks_of(&format!("/proc/{pid}/stat"))).sum()
     }
 
     async fn nodes_on_one_channel(&self) {
@@ -337,9 +369,28 @@ fn resident() -> i64 {
     line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
+/// What calls cost in processor time.
+#[derive(Default)]
+struct Cpu {
+    calls: f64,
+    /// Of this process, and of the server.
+    ticks: [u64; 2],
+}
+
+impl Cpu {
+    fn shown(self) -> String {
+        let [here, server] = self.ticks.map(|ticks| ticks as f64 * 10_000.0 / self.calls);
+        format!("{here:.0} us here and {server:.0} us in the server")
+    }
+}
+
 /// Processor time of this process, in units of the kernel, usually 10 ms.
 fn cpu_ticks() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    ticks_of("/proc/self/stat")
+}
+
+fn ticks_of(stat: &str) -> u64 {
+    let stat = std::fs::read_to_string(stat).unwrap_or_default();
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum()
 }

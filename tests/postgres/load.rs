@@ -103,11 +103,15 @@ impl Load {
 
     /// Waits until writing goes on.
     pub async fn progress(&self, more: usize) {
-        let wanted = self.acknowledged() + more;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.acknowledged() < wanted {
-            assert!(Instant::now() < deadline, "writing does not go on");
+        let (mut last, mut since) = (self.acknowledged(), Instant::now());
+        let wanted = last + more;
+        while last < wanted {
             tokio::time::sleep(Duration::from_millis(5)).await;
+            let now = self.acknowledged();
+            if now > last {
+                (last, since) = (now, Instant::now());
+            }
+            assert!(since.elapsed() < Duration::from_secs(60), "writing does not go on");
         }
     }
 

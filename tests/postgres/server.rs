@@ -198,7 +198,7 @@ impl Server {
     }
 
     /// The server and its children.
-    fn pids(&self) -> Vec<u32> {
+    pub fn pids(&self) -> Vec<u32> {
         let file = std::fs::read_to_string(self.data().join("postmaster.pid")).expect("a running server");
         let postmaster: u32 = file.lines().next().unwrap().trim().parse().unwrap();
         let children =
