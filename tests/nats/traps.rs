@@ -66,6 +66,29 @@ async fn seqs_are_dense_though_the_streams_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_write_at_the_same_time_never_take_the_same_place() {
+    each(|server| async move {
+        let store = async || NatsStore::connect(&server.url()).await.expect("a store");
+        let write = |store: NatsStore| {
+            tokio::spawn(async move {
+                let mut seqs = Vec::new();
+                for _ in 0..200 {
+                    let done = store.append(&channel("a"), Append::new([Event::text("x")])).await.expect("an append");
+                    seqs.push(done.receipts[0].cursor.seq);
+                }
+                seqs
+            })
+        };
+        let (one, two) = (store().await, store().await);
+        let (one, two) = (write(one), write(two));
+        let mut seqs = [one.await.expect("a node"), two.await.expect("a node")].concat();
+        seqs.sort_unstable();
+        assert_eq!(seqs, (1..=400).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prefixes_are_apart() {
     each(|server| async move {
         let one = NatsStore::options().prefix("one").connect(&server.url()).await.expect("a store");
