@@ -7,28 +7,49 @@ use crate::{event::EventKey, store::Receipt};
 /// Which keys were appended in the last while, and as what.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
-    known: HashMap<EventKey, Receipt>,
+    /// As what, and when that came.
+    known: HashMap<EventKey, (Receipt, u64)>,
     /// When each came, oldest first.
     order: VecDeque<(u64, EventKey)>,
 }
 
 impl Keys {
     pub(super) fn get(&self, key: &EventKey) -> Option<Receipt> {
-        self.known.get(key).copied()
+        self.known.get(key).map(|(receipt, _)| *receipt)
     }
 
-    /// The first append of a key stays, unless it was forgotten.
+    /// A key that is known here already was forgotten by the node that appended it again: from now on it is that append's.
     pub(super) fn remember(&mut self, key: EventKey, receipt: Receipt, stamp: u64) {
-        if self.known.insert(key.clone(), Receipt { duplicate: true, ..receipt }).is_none() {
-            self.order.push_back((stamp, key));
-        }
+        self.known.insert(key.clone(), (Receipt { duplicate: true, ..receipt }, stamp));
+        self.order.push_back((stamp, key));
     }
 
     /// Forgets the keys that came before `since`.
     pub(super) fn expire(&mut self, since: u64) {
         while self.order.front().is_some_and(|(came, _)| *came < since) {
-            let Some((_, key)) = self.order.pop_front() else { return };
-            self.known.remove(&key);
+            let Some((came, key)) = self.order.pop_front() else { return };
+            if self.known.get(&key).is_some_and(|(_, last)| *last == came) {
+                self.known.remove(&key);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Cursor;
+
+    #[test]
+    fn a_key_that_was_used_again_is_forgotten_after_its_last_use() {
+        let key = EventKey::new("k").unwrap();
+        let receipt = |seq| Receipt { cursor: Cursor { epoch: 1, seq, tag: 1 }, time: 0, duplicate: false };
+        let mut keys = Keys::default();
+        keys.remember(key.clone(), receipt(1), 10);
+        keys.remember(key.clone(), receipt(2), 100);
+        keys.expire(50);
+        assert_eq!(keys.get(&key).map(|known| (known.cursor.seq, known.duplicate)), Some((2, true)));
+        keys.expire(101);
+        assert_eq!(keys.get(&key), None);
     }
 }

@@ -92,12 +92,19 @@ pub async fn a_key_is_forgotten_after_its_window<H: Harness>(harness: &H) {
     let retention = Retention::default().key_window(unit * 10);
     let case = Case::keeping("a_key_is_forgotten_after_its_window", harness, retention).await;
     let a = channel("a");
+    let mut watch = case.watch().await;
     case.append_all(&a, Append::new([keyed("first", "k")])).await;
     case.advance(21).await;
     // A store may forget while it appends.
-    case.append(&a, ["between"]).await;
-    let again = case.append_all(&a, Append::new([keyed("second", "k")])).await;
+    let other = case.second().await;
+    case.done("an append", other.append(&a, Append::new([Event::text("between")])).await);
+    let again = case.done("an append", other.append(&a, Append::new([keyed("second", "k")])).await);
     case.same("what a forgotten key brought", texts(&again.entries), vec!["second"]);
+    // The store that was not asked meanwhile knows the key from the first time, and hears of the second: it forgets only the
+    // first.
+    watch.until(&a, again.head.cursor.seq).await;
+    let known = case.append_all(&a, Append::new([keyed("third", "k")])).await;
+    case.same("what a key brought that was used again elsewhere", texts(&known.entries), vec![]);
 }
 
 /// After an init, and for its own events, no key is known.
