@@ -27,7 +27,8 @@
 //! # }
 //! ```
 //!
-//! `rediss://` (TLS) needs the feature `redis-tls`, and trusts what the system trusts.
+//! `rediss://` (TLS) needs the feature `redis-tls`, and trusts what the system trusts, or what the builder's
+//! `root_certificates` are.
 //!
 //! # What an acknowledgement means
 //! The primary has executed the append. Whether it survives is the server's setting:

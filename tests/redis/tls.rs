@@ -1,4 +1,4 @@
-//! `rediss://`: a server with a certificate of an authority that the system is told to trust.
+//! `rediss://`: a server with a certificate of an authority that nobody trusts but who is told to.
 
 use std::{path::Path, process::Command};
 
@@ -9,7 +9,6 @@ use tower_events::{
 
 use super::{load::channel, server::Server};
 
-/// What the system trusts is fixed for a process, so the client runs in one of its own: the next test of this file.
 #[tokio::test]
 async fn a_server_with_a_trusted_certificate_is_spoken_to() {
     let folder = std::env::temp_dir().join(format!("tower-events-tls-{}", std::process::id()));
@@ -26,19 +25,9 @@ async fn a_server_with_a_trusted_certificate_is_spoken_to() {
     let Some(_server) = Server::start(&[&settings[..], &more[..]].concat()).await else { return };
     let url = format!("rediss://127.0.0.1:{port}/");
     assert!(RedisStore::connect(&url).await.is_err(), "nobody trusts it yet");
-    let child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "--ignored", "tls::the_client_of_the_test_above"])
-        .envs([("SSL_CERT_FILE", file("ca.pem")), ("TOWER_EVENTS_TLS_URL", url)])
-        .output()
-        .expect("a child");
+    let authority = std::fs::read(folder.join("ca.pem")).expect("a certificate");
     _ = std::fs::remove_dir_all(&folder);
-    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
-}
-
-#[tokio::test]
-#[ignore = "run by the test above"]
-async fn the_client_of_the_test_above() {
-    let store = RedisStore::connect(std::env::var("TOWER_EVENTS_TLS_URL").expect("a URL")).await.expect("a store");
+    let store = RedisStore::builder(&url).root_certificates(authority).connect().await.expect("a store");
     let appended = store.append(&channel("a"), Append::new([Event::text("x")])).await.expect("an append");
     let page = store.read(&channel("a"), Start::Earliest, Limit::default()).await.expect("a page");
     assert_eq!(page.entries, appended.entries);

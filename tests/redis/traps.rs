@@ -406,7 +406,12 @@ async fn a_store_can_be_opened_before_its_server() {
         assert!(matches!(append.await.unwrap(), Err(StoreError::Unavailable(_))));
     }
     server.run().await;
-    store.append(&channel("a"), text("x")).await.unwrap();
+    // Attempts to connect are spread out, by then further than this patience: the first call may fail without one.
+    let end = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = store.append(&channel("a"), text("x")).await {
+        assert!(error.is_retryable() && Instant::now() < end, "{error:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// A server of a cluster that does not have the slot says so, and the one that has it is enough.

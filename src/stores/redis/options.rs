@@ -12,12 +12,14 @@ use crate::store::{Clock, Retention, Source};
 #[must_use]
 pub struct RedisBuilder {
     url: String,
+    /// PEM; the system's when there is none.
+    certificates: Option<Vec<u8>>,
     options: Options,
 }
 
 impl RedisBuilder {
     pub(super) fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), options: Options::default() }
+        Self { url: url.to_owned(), certificates: None, options: Options::default() }
     }
 
     /// Keeps this much per channel. All nodes of one prefix have to agree. Default: [`Retention::default`].
@@ -34,6 +36,13 @@ impl RedisBuilder {
     /// How long a call waits for a connection and its answer before it fails with a retryable error. Default 3 s.
     pub fn patience(self, patience: Duration) -> Self {
         self.with(|options| options.patience = patience)
+    }
+
+    /// Trusts the certificates in this PEM text instead of those of the system, for a `rediss://` URL.
+    #[cfg(feature = "redis-tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
+    pub fn root_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
+        Self { certificates: Some(pem.into()), ..self }
     }
 
     /// Acknowledges an append only when this many replicas have it too (`WAIT`), for at most `within` (and less than the
@@ -74,14 +83,15 @@ impl RedisBuilder {
     /// The store without connecting: for a process that has to start while the server may be away.
     ///
     /// # Errors
-    /// When the URL or prefix is not valid.
+    /// When the URL, the prefix or a certificate is not valid.
     pub fn open(self) -> Result<RedisStore, RedisSetupError> {
         let name = &self.options.name;
         let good = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
         if !(1..=64).contains(&name.len()) || !name.bytes().all(good) {
             return Err(RedisSetupError::Prefix);
         }
-        Ok(RedisStore::new(client(&self.url).map_err(|error| RedisSetupError::Url(error.into()))?, self.options))
+        let client = client(&self.url, self.certificates).map_err(|error| RedisSetupError::Url(error.into()))?;
+        Ok(RedisStore::new(client, self.options))
     }
 
     fn with(mut self, set: impl FnOnce(&mut Options)) -> Self {
@@ -90,12 +100,17 @@ impl RedisBuilder {
     }
 }
 
-fn client(url: &str) -> redis::RedisResult<Client> {
+fn client(url: &str, certificates: Option<Vec<u8>>) -> redis::RedisResult<Client> {
     let info = url.into_connection_info()?;
     // RESP3 tells at once when a connection is lost, so that the next call does not have to find out.
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     let tcp = info.tcp_settings().clone().set_nodelay(true);
-    Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))
+    let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
+    match certificates {
+        #[cfg(feature = "redis-tls")]
+        Some(root) => Client::build_with_tls(info, redis::TlsCertificates { client_tls: None, root_cert: Some(root) }),
+        _ => Client::open(info),
+    }
 }
 
 /// Everything that can be chosen.
@@ -139,7 +154,8 @@ impl Default for Options {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RedisSetupError {
-    /// The URL is not one of a Redis server, or needs a feature that is off (`rediss://`: `redis-tls`).
+    /// The URL is not one of a Redis server, or needs a feature that is off (`rediss://`: `redis-tls`), or a certificate to
+    /// trust is none.
     Url(Source),
     /// The prefix is empty, too long, or has other characters than `[A-Za-z0-9._:-]`.
     Prefix,
