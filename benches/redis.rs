@@ -49,8 +49,8 @@ async fn connection(server: &Server) -> MultiplexedConnection {
 /// Publish on one node to delivery by another's hub, beside XADD to XREAD.
 async fn latency(server: &Server) {
     let channel = Channel::new("latency").unwrap();
-    let publisher = Hub::new(RedisStore::connect(server.url()).await.unwrap());
-    let other = Hub::new(RedisStore::connect(server.url()).await.unwrap());
+    let publisher = Hub::new(RedisStore::connect(&server.url()).await.unwrap());
+    let other = Hub::new(RedisStore::connect(&server.url()).await.unwrap());
     let mut subscriber = other.subscribe(Subscription::new(&channel)).await.unwrap();
     let (mut writer, mut reader) = (connection(server).await, connection(server).await);
     let mut last = "0-0".to_owned();
@@ -124,7 +124,7 @@ fn median(samples: &mut [Duration]) -> Duration {
 /// the driver, which pipelines them: the same writes in one transaction (the entry with its header, the channel's record, the
 /// message to other nodes), and a bare XADD of the event, with which no client could tell a log from one that lost its tail.
 async fn throughput(server: &Server, publishers: usize, channels: usize) {
-    let store = RedisStore::connect(server.url()).await.unwrap();
+    let store = RedisStore::connect(&server.url()).await.unwrap();
     let connection = connection(server).await;
     let mut figures = [const { Vec::new() }; 5];
     let mut processor = [Cost::default(); 3];
@@ -230,7 +230,7 @@ async fn add_record_publish(mut connection: MultiplexedConnection, key: String) 
 async fn hot(server: &Server) {
     let mut nodes = Vec::new();
     for _ in 0..4 {
-        nodes.push(RedisStore::connect(server.url()).await.unwrap());
+        nodes.push(RedisStore::connect(&server.url()).await.unwrap());
     }
     let (mut rates, mut busy) = (Vec::new(), 0.0);
     for _ in 0..ROUNDS {

@@ -72,8 +72,8 @@ impl Bench {
 
     async fn store(&self) -> PostgresStore {
         let retention = Retention::default().events(1_000_000).bytes(1 << 40);
-        let store = PostgresStore::options(&self.server.url()).retention(retention).connections(CONNECTIONS);
-        let store = store.connect().await.unwrap();
+        let store = PostgresStore::options().retention(retention).connections(CONNECTIONS);
+        let store = store.connect(&self.server.url()).await.unwrap();
         store.migrate().await.unwrap();
         store
     }

@@ -63,7 +63,7 @@ async fn open_by_kind(url: &StoreUrl, retention: Retention) -> Result<AnyStore, 
 
 #[cfg(feature = "redis")]
 async fn redis(url: &str, retention: Retention) -> Result<AnyStore, BoxError> {
-    let store = tower_events::RedisStore::builder(url).retention(retention).connect().await?;
+    let store = tower_events::RedisStore::options().retention(retention).connect(url).await?;
     Ok(AnyStore::new(store))
 }
 
@@ -75,7 +75,7 @@ async fn nats(url: &str, retention: Retention) -> Result<AnyStore, BoxError> {
 
 #[cfg(feature = "postgres")]
 async fn postgres(url: &str, retention: Retention) -> Result<AnyStore, BoxError> {
-    let store = tower_events::PostgresStore::options(url).retention(retention).connect().await?;
+    let store = tower_events::PostgresStore::options().retention(retention).connect(url).await?;
     store.migrate().await?; // harmless when it was done, also by several at once
     Ok(AnyStore::new(store))
 }

@@ -34,7 +34,7 @@
 //! let store = FileStore::options()
 //!     .durability(Durability::Power)
 //!     .retention(Retention::default().events(100_000).age(Duration::from_secs(7 * 24 * 60 * 60)))
-//!     .patience(Duration::from_secs(1))
+//!     .timeout(Duration::from_secs(1))
 //!     .open(&path)?;
 //! # drop(store);
 //! # for end in ["", "-lock", "-bell", "-wal", "-shm"] { _ = std::fs::remove_file(format!("{}{end}", path.display())); }
@@ -56,7 +56,7 @@
 //! # Several processes
 //! Any number may append, read and watch. One writes at a time, under the lock of `<file>-lock`; a process that dies gives
 //! it back, and one that is stopped makes appends of others fail with `Unavailable` after the
-//! [patience](FileOptions::patience), naming it; reads go on. Others hear of an append through `<file>-bell`, watched with
+//! [timeout](FileOptions::timeout), naming it; reads go on. Others hear of an append through `<file>-bell`, watched with
 //! inotify, within a fraction of a millisecond; where that does not work, within 10 ms, and after damage to it within 250 ms.
 //! Remove none of the files `<file>`, `-wal`, `-shm`, `-lock` and `-bell` while any process has the store open: `-bell`
 //! is made anew, but the removal of `<file>` ends the store in each process with `Unavailable`. To copy the file, use
@@ -178,11 +178,11 @@ impl FileStore {
         let failed = |error| OpenError::io(path, error);
         let ground = Ground::prepare(path)?;
         let mut lock = Lock::open(&ground.lock).map_err(failed)?;
-        if !lock.acquire(options.patience).map_err(failed)? {
+        if !lock.acquire(options.timeout).map_err(failed)? {
             let holder = lock::holder(&[&ground.lock, &ground.db]);
             return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
         }
-        let db = schema::open_writer(&ground, options.durability, options.patience)?;
+        let db = schema::open_writer(&ground, options.durability, options.timeout)?;
         let bell = Bell::open(&ground.bell).map_err(failed)?;
         lock.release();
         let core = Arc::new(Core::new(ground, options).map_err(failed)?);

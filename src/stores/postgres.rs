@@ -19,13 +19,13 @@
 //! use tower_events::{Retention, stores::postgres::PostgresStore};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = PostgresStore::options("postgres://app@pooler/app?sslmode=verify-full&sslrootcert=/etc/app/ca.pem")
+//! let store = PostgresStore::options()
 //!     .behind_pooler("postgres://app@database/app?sslmode=verify-full") // PgBouncer carries no notifications
 //!     .schema("chat_events")
 //!     .connections(32)
-//!     .patience(Duration::from_secs(3))
+//!     .timeout(Duration::from_secs(3))
 //!     .retention(Retention::default().events(10_000))
-//!     .connect()
+//!     .connect("postgres://app@pooler/app?sslmode=verify-full&sslrootcert=/etc/app/ca.pem")
 //!     .await?;
 //! # drop(store);
 //! # Ok(())
@@ -50,7 +50,7 @@
 //! good when the hub compares heads.
 //!
 //! # Failures
-//! A call waits for a connection and then for an answer, each for [`PostgresOptions::patience`] at most; an append may first
+//! A call waits for a connection and then for an answer, each for [`PostgresOptions::timeout`] at most; an append may first
 //! wait for one that its process is making in the same channel, and fails with that when the server is away. An error
 //! before anything was sent, or that the server answers with, is [`StoreError::Unavailable`]; an append that was sent and not
 //! answered is [`StoreError::Unknown`], and a server that hung makes it when it goes on, perhaps behind later ones: repeat it
@@ -141,12 +141,12 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresOptions::connect`].
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        Self::options(url).connect().await
+        Self::options().connect(url).await
     }
 
-    /// Options to connect to `url` with.
-    pub fn options(url: &str) -> PostgresOptions {
-        PostgresOptions::new(url)
+    /// Options to connect with.
+    pub fn options() -> PostgresOptions {
+        PostgresOptions::new()
     }
 
     /// Makes the schema, or brings it up to this version. Harmless when that was done, and from many nodes at once.

@@ -16,18 +16,18 @@
 //! use tower_events::{RedisStore, Retention};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = RedisStore::builder("redis://app:secret@redis.internal:6379/2")
+//! let store = RedisStore::options()
 //!     .prefix("chat")
 //!     .retention(Retention::default().events(10_000))
-//!     .patience(Duration::from_secs(1))
+//!     .timeout(Duration::from_secs(1))
 //!     .replicas(2, Duration::from_millis(500))
-//!     .connect()
+//!     .connect("redis://app:secret@redis.internal:6379/2")
 //!     .await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! `rediss://` (TLS) needs the feature `redis-tls`, and trusts what the system trusts, or what the builder's
+//! `rediss://` (TLS) needs the feature `redis-tls`, and trusts what the system trusts, or what the options'
 //! `root_certificates` are.
 //!
 //! # What an acknowledgement means
@@ -39,7 +39,7 @@
 //! | `appendonly yes`, `appendfsync everysec` (**recommended**) | the end of the process; a power loss takes about the last second |
 //! | `appendonly yes`, `appendfsync always` | a power loss |
 //! | replicas, nothing else | what a failover finds copied: the last moments may be lost |
-//! | [`replicas(n, within)`](RedisBuilder::replicas) | a failover to one of those `n`. Redis does not promise that it picks one of them |
+//! | [`replicas(n, within)`](RedisOptions::replicas) | a failover to one of those `n`. Redis does not promise that it picks one of them |
 //!
 //! Whatever is lost, nobody is told that nothing was: a cursor of the lost part is [`Ahead`](crate::store::Reason::Ahead),
 //! or [`EpochChanged`](crate::store::Reason::EpochChanged) once others were appended in its place, for every entry carries a
@@ -76,13 +76,13 @@
 //!
 //! # Which servers
 //! The URL names one server, the primary. Of a **cluster** that is the one that has the slot of `{prefix}` (all keys share
-//! it); connecting to another is [`RedisSetupError::Moved`], which names it, and a slot that moves later makes calls fail
+//! it); connecting to another is [`ConnectError::Moved`], which names it, and a slot that moves later makes calls fail
 //! with [`StoreError::Unavailable`]. **Sentinel** is not asked: let a name or a proxy lead to the primary, for after a lost
 //! connection, or a refusal because the server became a replica, the name is looked up anew. **Valkey** has the commands that
 //! are used; this crate is tested with Redis only.
 //!
 //! # When the server is away
-//! Calls wait for it as long as the [patience](RedisBuilder::patience), then fail with [`StoreError::Unavailable`] if
+//! Calls wait for it as long as the [timeout](RedisOptions::timeout), then fail with [`StoreError::Unavailable`] if
 //! nothing was sent, and with [`StoreError::Unknown`] if an append was sent and no answer came; an append with a key can be
 //! repeated then. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] tells.
 
@@ -101,8 +101,8 @@ use std::{fmt, sync::Arc};
 use futures_core::Stream;
 use redis::Client;
 
-pub use self::options::{RedisBuilder, RedisSetupError};
-use self::{options::Options, shared::Shared, watch::Watch, writer::Writer};
+pub use self::options::{ConnectError, RedisOptions};
+use self::{options::Settings, shared::Shared, watch::Watch, writer::Writer};
 #[cfg(doc)]
 use crate::store::Retention;
 use crate::{
@@ -125,14 +125,14 @@ impl RedisStore {
     /// Connects with the defaults to `redis://[user][:password@]host[:port][/database]`.
     ///
     /// # Errors
-    /// As [`RedisBuilder::connect`].
-    pub async fn connect(url: impl AsRef<str>) -> Result<Self, RedisSetupError> {
-        Self::builder(url).connect().await
+    /// As [`RedisOptions::connect`].
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::options().connect(url).await
     }
 
-    /// Sets up a store on the server of this URL.
-    pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
-        RedisBuilder::new(url.as_ref())
+    /// Options to connect with.
+    pub fn options() -> RedisOptions {
+        RedisOptions::new()
     }
 
     /// Whether the connections that the store has needed so far are up.
@@ -141,12 +141,12 @@ impl RedisStore {
         self.0.shared.is_connected() && self.0.watch.is_armed() != Some(false)
     }
 
-    fn new(client: Client, options: Options) -> Self {
-        let shared = Arc::new(Shared::new(client, options));
+    fn new(client: Client, settings: Settings) -> Self {
+        let shared = Arc::new(Shared::new(client, settings));
         Self(Arc::new(Inner { shared, writer: Writer::default(), watch: Watch::default() }))
     }
 
-    async fn check(&self) -> Result<(), RedisSetupError> {
+    async fn check(&self) -> Result<(), ConnectError> {
         self.0.shared.check().await
     }
 }
@@ -154,7 +154,7 @@ impl RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the URL: it may hold a password.
-        let prefix = self.0.shared.options.prefix();
+        let prefix = self.0.shared.settings.prefix();
         f.debug_struct("RedisStore").field("prefix", &prefix).field("connected", &self.is_connected()).finish()
     }
 }

@@ -87,7 +87,7 @@ async fn a_process_that_is_killed_with_the_lock_gives_it_back() {
 async fn a_stopped_writer_is_named_and_nothing_is_half_done() {
     let dir = Temporary::new();
     let patience = Duration::from_millis(200);
-    let store = keeping_all().patience(patience).open(dir.file()).unwrap();
+    let store = keeping_all().timeout(patience).open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
     let mut child = Child::start("hold", &dir.file());
     assert_eq!(child.hear().as_deref(), Some("ready"));
@@ -97,7 +97,7 @@ async fn a_stopped_writer_is_named_and_nothing_is_half_done() {
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     let said = whole(&error);
     assert!(said.contains(&format!("process {}", child.id())) && said.contains("stopped"), "{said}");
-    let error = keeping_all().patience(patience).open(dir.file()).unwrap_err();
+    let error = keeping_all().timeout(patience).open(dir.file()).unwrap_err();
     assert_eq!(error.kind(), OpenErrorKind::Locked);
     assert!(whole(&error).contains(&format!("process {}", child.id())), "{}", whole(&error));
     let page = store.read(&room(), Start::Earliest, Limit::default()).await.unwrap();

@@ -200,8 +200,8 @@ async fn the_network_is_slow() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_server_everything_fails_in_time() {
     let Some(server) = Server::start() else { return };
-    let options = PostgresStore::options(&server.url()).patience(PATIENCE).connections(2);
-    let store = options.connect().await.unwrap();
+    let options = PostgresStore::options().timeout(PATIENCE).connections(2);
+    let store = options.connect(&server.url()).await.unwrap();
     store.migrate().await.unwrap();
     server.kill();
     let began = Instant::now();

@@ -11,7 +11,7 @@ use std::{
 use tower_events::{
     Channel, Retention,
     store::Clock,
-    stores::postgres::{PostgresOptions, PostgresStore},
+    stores::postgres::PostgresStore,
     testing::{Harness, Time, Unable},
 };
 
@@ -58,19 +58,19 @@ pub struct Place {
 }
 
 impl Postgres {
-    fn options(&self, schema: &str, retention: &Retention, now: &Arc<AtomicU64>) -> PostgresOptions {
+    async fn connect(&self, schema: &str, retention: &Retention, now: &Arc<AtomicU64>) -> PostgresStore {
         let url = self.pooler.clone().unwrap_or_else(|| self.server.url());
-        let mut options = PostgresStore::options(&url).schema(schema).connections(3);
+        let mut options = PostgresStore::options().schema(schema).connections(3);
         options = options.retention(retention.clone()).tidy_every(Duration::from_millis(100));
         if self.clock == Clocks::Ours {
             let now = Arc::clone(now);
             options =
                 options.clock(Clock::new(move || now.load(Ordering::SeqCst))).tidy_every(Duration::from_secs(3600));
         }
-        match self.statements {
-            Statements::Prepared => options,
-            Statements::Unprepared => options.behind_pooler(self.server.url()),
+        if self.statements == Statements::Unprepared {
+            options = options.behind_pooler(self.server.url());
         }
+        options.connect(&url).await.expect("a store")
     }
 }
 
@@ -81,7 +81,7 @@ impl Harness for Postgres {
     async fn place(&self, retention: Retention) -> Place {
         let schema = fresh_schema();
         let now = Arc::new(AtomicU64::new(1_732_094_400_000));
-        let first = self.options(&schema, &retention, &now).connect().await.expect("a store");
+        let first = self.connect(&schema, &retention, &now).await;
         first.migrate().await.expect("a schema");
         Place { schema, retention, now, first }
     }
@@ -89,7 +89,7 @@ impl Harness for Postgres {
     async fn open(&self, place: &Place) -> PostgresStore {
         match self.stores {
             Stores::One => place.first.clone(),
-            Stores::Many => self.options(&place.schema, &place.retention, &place.now).connect().await.expect("a store"),
+            Stores::Many => self.connect(&place.schema, &place.retention, &place.now).await,
         }
     }
 

@@ -68,9 +68,9 @@ impl Load {
     pub async fn start([writers, reader]: [&str; 2], durability: PostgresDurability) -> Self {
         let schema = fresh_schema();
         let open = async |url: &str| {
-            let options = PostgresStore::options(url).schema(&schema).connections(4).durability(durability);
+            let options = PostgresStore::options().schema(&schema).connections(4).durability(durability);
             let retention = Retention::default().events(10_000_000).bytes(1 << 40);
-            let store = options.retention(retention).patience(PATIENCE).connect().await.unwrap();
+            let store = options.retention(retention).timeout(PATIENCE).connect(url).await.unwrap();
             store.migrate().await.unwrap();
             store
         };

@@ -97,8 +97,8 @@ async fn a_channel_that_someone_holds_fails_in_time_and_nothing_comes_of_it() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let patience = Duration::from_secs(2);
-    let options = PostgresStore::options(&server.url()).schema(&schema).patience(patience);
-    let store = options.connect().await.unwrap();
+    let options = PostgresStore::options().schema(&schema).timeout(patience);
+    let store = options.connect(&server.url()).await.unwrap();
     store.migrate().await.unwrap();
     let mut holder = client(server).await;
     let transaction = holder.transaction().await.unwrap();

@@ -65,8 +65,8 @@ impl Drop for Pooler {
 
 async fn pooler(server: &Server) -> Option<Pooler> {
     let pooler = Pooler::start(server)?;
-    let options = PostgresStore::options(&pooler.url).behind_pooler(&pooler.url);
-    until("the pooler answers", async || options.clone().connect().await.is_ok()).await;
+    let options = PostgresStore::options().behind_pooler(&pooler.url);
+    until("the pooler answers", async || options.clone().connect(&pooler.url).await.is_ok()).await;
     Some(pooler)
 }
 
@@ -84,8 +84,8 @@ async fn every_clause_holds_behind_a_pooler() {
 async fn a_listener_behind_a_pooler_becomes_a_poll() {
     let Some(server) = server::shared() else { return };
     let Some(pooler) = pooler(server).await else { return };
-    let options = PostgresStore::options(&pooler.url).schema(fresh_schema()).behind_pooler(&pooler.url);
-    let store = options.connect().await.unwrap();
+    let options = PostgresStore::options().schema(fresh_schema()).behind_pooler(&pooler.url);
+    let store = options.connect(&pooler.url).await.unwrap();
     store.migrate().await.unwrap();
     let mut watch = Watch::armed(&store).await;
     for _ in 0..2 {

@@ -17,7 +17,7 @@ pub fn a() -> Channel {
 
 /// A store with a schema that is there.
 pub async fn store_in(server: &Server, schema: &str) -> PostgresStore {
-    let store = PostgresStore::options(&server.url()).schema(schema).connections(4).connect().await.unwrap();
+    let store = PostgresStore::options().schema(schema).connections(4).connect(&server.url()).await.unwrap();
     store.migrate().await.unwrap();
     store
 }

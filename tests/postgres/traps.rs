@@ -118,8 +118,8 @@ async fn a_listener_that_hears_nothing_finds_out() {
     let here = store_in(server, &schema).await;
     let proxy = Proxy::start(server.address()).await;
     // Behind a pooler the listener goes another way than the appends: here through the proxy.
-    let there = PostgresStore::options(&server.url()).schema(&schema).behind_pooler(server.url_at(proxy.address));
-    let there = there.connect().await.unwrap();
+    let there = PostgresStore::options().schema(&schema).behind_pooler(server.url_at(proxy.address));
+    let there = there.connect(&server.url()).await.unwrap();
     let mut watch = Watch::armed(&there).await;
     proxy.freeze();
     let head = here.append(&a(), Append::new([Event::text("not heard")])).await.unwrap().head;
@@ -155,9 +155,10 @@ async fn many_nodes_migrate_at_once() {
     let schema = fresh_schema();
     let mut nodes = tokio::task::JoinSet::new();
     for _ in 0..12 {
-        let options = PostgresStore::options(&server.url()).schema(&schema).connections(1);
+        let options = PostgresStore::options().schema(&schema).connections(1);
+        let url = server.url();
         nodes.spawn(async move {
-            let store = options.connect().await.unwrap();
+            let store = options.connect(&url).await.unwrap();
             store.migrate().await.unwrap();
             store.append(&a(), Append::new([Event::text("x")])).await.unwrap();
             store.migrate().await.unwrap();
@@ -176,7 +177,7 @@ async fn a_role_that_may_not_create_uses_a_schema_that_is_there() {
     let client = client(server).await;
     client.batch_execute(&format!("create role {schema} login")).await.unwrap();
     let url = server.url().replace("postgres@", &format!("{schema}@"));
-    let store = PostgresStore::options(&url).schema(&schema).connect().await.unwrap();
+    let store = PostgresStore::options().schema(&schema).connect(&url).await.unwrap();
     assert!(matches!(store.migrate().await, Err(StoreError::Unavailable(_))));
     let missing = store.append(&a(), Append::new([Event::text("x")])).await.unwrap_err();
     assert!(
@@ -234,10 +235,10 @@ async fn a_database_that_is_stricter_by_default_is_fine() {
     let url = format!("{}?options=-c%20default_transaction_isolation=repeatable%5C%20read", server.url());
     let mut appenders = tokio::task::JoinSet::new();
     for node in 0..4 {
-        let options = PostgresStore::options(&url).schema(&schema).connections(2);
+        let options = PostgresStore::options().schema(&schema).connections(2);
         // Half of them cannot configure their sessions.
         let options = if node % 2 == 0 { options } else { options.behind_pooler(&url) };
-        let store = options.connect().await.unwrap();
+        let store = options.connect(&url).await.unwrap();
         appenders.spawn(async move {
             for n in 0..25 {
                 store.append(&a(), Append::new([Event::text(n.to_string())])).await.unwrap();
@@ -266,8 +267,8 @@ async fn a_server_that_only_reads_is_not_used() {
 async fn retention_leaves_no_bloat() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
-    let options = PostgresStore::options(&server.url()).schema(&schema).retention(Retention::default().events(200));
-    let store = options.connect().await.unwrap();
+    let options = PostgresStore::options().schema(&schema).retention(Retention::default().events(200));
+    let store = options.connect(&server.url()).await.unwrap();
     store.migrate().await.unwrap();
     let client = client(server).await;
     let mut sizes = Vec::new();
@@ -353,13 +354,13 @@ async fn tls_verifies_and_passwords_are_in_the_url() {
     let pem = std::fs::read(tls.join("ca.pem")).unwrap();
     let by_builder =
         format!("{}?x=1", server.url()).replace("postgres@", "ada:pa%24s%20w%C3%B6rd@").replace("?x=1", "");
-    PostgresStore::options(&by_builder).root_certificates(pem).connect().await.unwrap();
+    PostgresStore::options().root_certificates(pem).connect(&by_builder).await.unwrap();
     for wrong in [
         trusted.replace("ca.pem", "other-ca.pem"),
         trusted.replace("&sslrootcert=", "&application_name="),
         trusted.replace("pa%24s", "pass"),
     ] {
-        let refused = PostgresStore::options(&wrong).patience(Duration::from_secs(2)).connect().await;
+        let refused = PostgresStore::options().timeout(Duration::from_secs(2)).connect(&wrong).await;
         assert!(matches!(refused, Err(ConnectError::Server(_))), "{wrong}");
     }
 }

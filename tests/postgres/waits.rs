@@ -16,8 +16,8 @@ use super::{
 async fn writers_that_share_the_only_connection_starve_nobody() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
-    let options = PostgresStore::options(&server.url()).schema(&schema).connections(1);
-    let store = options.patience(Duration::from_secs(2)).connect().await.unwrap();
+    let options = PostgresStore::options().schema(&schema).connections(1);
+    let store = options.timeout(Duration::from_secs(2)).connect(&server.url()).await.unwrap();
     store.migrate().await.unwrap();
     let mut writers = JoinSet::new();
     for writer in 0..8 {
@@ -43,7 +43,7 @@ async fn a_migration_waits_for_another_one_as_long_as_it_takes() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let patience = Duration::from_secs(1);
-    let store = PostgresStore::options(&server.url()).schema(&schema).patience(patience).connect().await.unwrap();
+    let store = PostgresStore::options().schema(&schema).timeout(patience).connect(&server.url()).await.unwrap();
     let (other, watch) = (client(server).await, client(server).await);
     let lock = format!("begin; select pg_advisory_xact_lock(hashtextextended('tower-events migrate {schema}', 0))");
     other.batch_execute(&lock).await.unwrap();

@@ -45,12 +45,12 @@ impl Harness for RedisHarness {
 
     async fn open(&self, place: &Place) -> RedisStore {
         let now = Arc::clone(&place.now);
-        RedisStore::builder(self.server.url())
+        RedisStore::options()
             .prefix(&place.prefix)
             .retention(place.retention.clone())
-            .patience(Duration::from_secs(30))
+            .timeout(Duration::from_secs(30))
             .clock(Clock::new(move || now.load(Ordering::SeqCst)))
-            .connect()
+            .connect(&self.server.url())
             .await
             .expect("a store")
     }

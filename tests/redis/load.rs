@@ -83,8 +83,8 @@ pub(crate) fn large() -> Retention {
 
 /// A node with little patience, so that failures are soon seen.
 pub(crate) async fn node(url: &str) -> RedisStore {
-    let builder = RedisStore::builder(url).retention(large()).patience(PATIENCE);
-    builder.connect().await.expect("a store")
+    let options = RedisStore::options().retention(large()).timeout(PATIENCE);
+    options.connect(url).await.expect("a store")
 }
 
 /// The way to a server through a proxy.

@@ -220,8 +220,9 @@ async fn many_subscribers_cost_the_server_nothing() {
 async fn ten_thousand_channels_are_followed() {
     let server = server!();
     let count = times(10_000, 10_000);
-    let builder = RedisStore::builder(server.url()).retention(large()).patience(Duration::from_secs(20));
-    let (store, publisher) = (builder.clone().connect().await.unwrap(), builder.connect().await.unwrap());
+    let options = RedisStore::options().retention(large()).timeout(Duration::from_secs(20));
+    let (store, publisher) =
+        (options.clone().connect(&server.url()).await.unwrap(), options.connect(&server.url()).await.unwrap());
     let hub = Hub::new(store.clone());
     let (memory, began) = (resident(), Instant::now());
     let names: Vec<_> = (0..count).map(|n| channel(&format!("room:{n}"))).collect();

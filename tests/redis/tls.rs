@@ -27,7 +27,7 @@ async fn a_server_with_a_trusted_certificate_is_spoken_to() {
     assert!(RedisStore::connect(&url).await.is_err(), "nobody trusts it yet");
     let authority = std::fs::read(folder.join("ca.pem")).expect("a certificate");
     _ = std::fs::remove_dir_all(&folder);
-    let store = RedisStore::builder(&url).root_certificates(authority).connect().await.expect("a store");
+    let store = RedisStore::options().root_certificates(authority).connect(&url).await.expect("a store");
     let appended = store.append(&channel("a"), Append::new([Event::text("x")])).await.expect("an append");
     let page = store.read(&channel("a"), Start::Earliest, Limit::default()).await.expect("a page");
     assert_eq!(page.entries, appended.entries);

@@ -10,7 +10,7 @@ use futures_core::Stream;
 use tower_events::{
     Event, RedisStore, Retention, Store, StoreError,
     store::{Append, Change, Expect, Limit, Outcome, Reason, Start},
-    stores::redis::RedisSetupError,
+    stores::redis::ConnectError,
 };
 
 use super::{
@@ -90,7 +90,7 @@ async fn a_new_channel_is_heard_at_once_on_the_one_connection() {
 #[tokio::test]
 async fn trimming_is_told_though_redis_forgets_it() {
     let server = server!();
-    let store = RedisStore::builder(server.url()).retention(Retention::default().events(10)).connect().await.unwrap();
+    let store = RedisStore::options().retention(Retention::default().events(10)).connect(&server.url()).await.unwrap();
     let first = store.append(&channel("a"), text("first")).await.unwrap().head.cursor;
     for _ in 0..50 {
         store.append(&channel("a"), text("more")).await.unwrap();
@@ -305,7 +305,7 @@ async fn replicas_that_do_not_follow_make_an_append_unknown() {
     while replica.info("master_link_status").await != "up" {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let store = RedisStore::builder(primary.url()).replicas(1, Duration::from_millis(1500)).connect().await.unwrap();
+    let store = RedisStore::options().replicas(1, Duration::from_millis(1500)).connect(&primary.url()).await.unwrap();
     let head = store.append(&channel("a"), text("1")).await.unwrap().head;
     let copied = node(&replica.url()).await.heads(&[channel("a")]).await;
     // A node on a replica cannot make a place, but here there is one, copied.
@@ -325,8 +325,8 @@ async fn a_user_with_few_rights_is_enough() {
     let words: Vec<_> = ["ACL", "SETUSER", "app"].into_iter().chain(rules.split(' ')).collect();
     assert!(server.command(&words).await.starts_with("+OK"));
     server.command(&["ACL", "SETUSER", "default", "off"]).await;
-    assert!(RedisStore::connect(server.url()).await.is_err());
-    assert!(RedisStore::connect(format!("redis://app:wrong@{}/", server.addr())).await.is_err());
+    assert!(RedisStore::connect(&server.url()).await.is_err());
+    assert!(RedisStore::connect(&format!("redis://app:wrong@{}/", server.addr())).await.is_err());
     let store = node(&format!("redis://app:secret@{}/", server.addr())).await;
     let mut changes = pin!(store.changes());
     next(&mut changes).await;
@@ -362,7 +362,7 @@ async fn the_janitor_forgets_what_nobody_uses() {
     let server = server!();
     let short = Duration::from_millis(100);
     let keep = Retention::default().age(short).forget_after(short).key_window(short);
-    let store = RedisStore::builder(server.url()).retention(keep).connect().await.unwrap();
+    let store = RedisStore::options().retention(keep).connect(&server.url()).await.unwrap();
     for n in 0..100 {
         let keyed = Event::text("x".repeat(1000)).keyed("k").unwrap();
         store.append(&channel(&format!("idle {n}")), Append::new([keyed])).await.unwrap();
@@ -382,12 +382,13 @@ async fn the_janitor_forgets_what_nobody_uses() {
 #[tokio::test]
 async fn prefixes_keep_applications_apart() {
     let server = server!();
-    let store = |prefix: &str| RedisStore::builder(server.url()).prefix(prefix);
-    let (one, other) = (store("one").connect().await.unwrap(), store("other").connect().await.unwrap());
+    let store = |prefix: &str| RedisStore::options().prefix(prefix);
+    let (one, other) =
+        (store("one").connect(&server.url()).await.unwrap(), store("other").connect(&server.url()).await.unwrap());
     one.append(&channel("a"), text("x")).await.unwrap();
     assert!(other.read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap().entries.is_empty());
     for bad in ["", "a b", "{a}", "a'", &"x".repeat(65)] {
-        assert!(store(bad).open().is_err(), "{bad:?}");
+        assert!(store(bad).open(&server.url()).is_err(), "{bad:?}");
     }
     assert!(RedisStore::connect("http://127.0.0.1/").await.is_err());
 }
@@ -397,7 +398,7 @@ async fn prefixes_keep_applications_apart() {
 async fn a_store_can_be_opened_before_its_server() {
     let mut server = server!();
     server.kill();
-    let store = RedisStore::builder(server.url()).patience(Duration::from_millis(300)).open().unwrap();
+    let store = RedisStore::options().timeout(Duration::from_millis(300)).open(&server.url()).unwrap();
     let many = (0..2000).map(|n| {
         let store = store.clone();
         tokio::spawn(async move { store.append(&channel("a"), text(&n.to_string())).await })
@@ -430,9 +431,9 @@ async fn a_cluster_is_used_through_the_server_that_has_the_keys() {
         assert!(Instant::now() < end, "the cluster does not come together");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let refused = RedisStore::connect(without.url()).await;
+    let refused = RedisStore::connect(&without.url()).await;
     let to = with.addr().to_string();
-    assert!(matches!(&refused, Err(RedisSetupError::Moved { to: told }) if *told == to), "{refused:?}");
+    assert!(matches!(&refused, Err(ConnectError::Moved { to: told }) if *told == to), "{refused:?}");
     let store = node(&with.url()).await;
     let appended = store.append(&channel("a"), text("x")).await.unwrap();
     let page = store.read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap();

@@ -94,7 +94,7 @@ impl Follower {
     fn db(&mut self, core: &Core) -> rusqlite::Result<&mut Connection> {
         let db = match self.db.take() {
             Some(db) => db,
-            None => schema::open_reader(&core.ground, core.options.patience)?,
+            None => schema::open_reader(&core.ground, core.options.timeout)?,
         };
         Ok(self.db.insert(db))
     }

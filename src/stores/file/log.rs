@@ -100,7 +100,7 @@ impl Log {
             // It was as long because someone held it back; room on the disk is others' too.
             db.busy_timeout(Duration::ZERO)?;
             let cut = frames(db, Mode::Truncate);
-            db.busy_timeout(self.core.options.patience)?;
+            db.busy_timeout(self.core.options.timeout)?;
             now = cut?;
         }
         self.stuck = now.left();

@@ -26,7 +26,7 @@ pub struct FileOptions {
     pub(super) clock: Clock,
     pub(super) largest_append: u64,
     pub(super) largest_log: u64,
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl FileOptions {
@@ -61,12 +61,12 @@ impl FileOptions {
     /// Sets how long to wait for a lock that another process holds, in opening and in writing. After that,
     /// [`OpenErrorKind::Locked`](super::OpenErrorKind::Locked) or
     /// [`StoreError::Unavailable`](crate::StoreError::Unavailable) name that process. Default 5 s.
-    pub fn patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// Opens the file, or makes it, with its parent directories. Blocks while it does: some milliseconds, however large the
-    /// file is, or up to the patience while another process holds the lock.
+    /// file is, or up to the timeout while another process holds the lock.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -83,7 +83,7 @@ impl Default for FileOptions {
             clock: Clock::system(),
             largest_append: 16 << 20,
             largest_log: 1 << 30,
-            patience: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
         }
     }
 }

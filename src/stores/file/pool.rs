@@ -34,7 +34,7 @@ impl Pool {
             let pooled = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut connection = match pooled {
                 Some(connection) => connection,
-                None => schema::open_reader(&core.ground, core.options.patience).map_err(from_sql)?,
+                None => schema::open_reader(&core.ground, core.options.timeout).map_err(from_sql)?,
             };
             let done = read(&mut connection);
             // One that failed may hold a broken state.

@@ -60,7 +60,7 @@ impl Writer {
         // Somebody else's program may write to the file without our lock.
         _ = self.db.busy_timeout(Duration::ZERO);
         let begun = self.execute("BEGIN IMMEDIATE").is_ok();
-        _ = self.db.busy_timeout(self.core.options.patience);
+        _ = self.db.busy_timeout(self.core.options.timeout);
         if begun {
             self.transact(queue.take(), Begun::Yes);
             self.full = self.log.look(&self.db).unwrap_or(true);
@@ -123,7 +123,7 @@ impl Writer {
             return Err(StoreError::Unavailable(Box::new(Arc::clone(error))));
         }
         self.core.check_file()?;
-        match self.lock.acquire(self.core.options.patience) {
+        match self.lock.acquire(self.core.options.timeout) {
             Ok(true) => {}
             Ok(false) => return Err(self.locked()),
             Err(error) => return Err(StoreError::Unavailable(error.into())),

@@ -15,15 +15,14 @@ use super::{
 };
 use crate::store::{Clock, Retention, Source, StoreError};
 
-/// What a [`PostgresStore`] is made with; [`PostgresStore::options`] begins one.
+/// How to open a [`PostgresStore`]. See the [module docs](super).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PostgresOptions {
-    url: String,
     listener_url: Option<String>,
     schema: String,
     connections: usize,
-    patience: Duration,
+    timeout: Duration,
     retention: Retention,
     tidy_every: Duration,
     durability: PostgresDurability,
@@ -46,13 +45,13 @@ pub enum PostgresDurability {
 }
 
 impl PostgresOptions {
-    pub(super) fn new(url: &str) -> Self {
+    /// The defaults.
+    pub fn new() -> Self {
         Self {
-            url: url.to_owned(),
             listener_url: None,
             schema: "tower_events".to_owned(),
             connections: 16,
-            patience: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
             retention: Retention::default(),
             tidy_every: Duration::from_secs(10),
             durability: PostgresDurability::Server,
@@ -75,8 +74,8 @@ impl PostgresOptions {
     }
 
     /// Sets the longest wait for a connection, and then for an answer. Default 5 s.
-    pub fn patience(self, longest: Duration) -> Self {
-        Self { patience: longest, ..self }
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// Sets what is kept per channel. All nodes on a schema should say the same.
@@ -117,20 +116,20 @@ impl PostgresOptions {
         Self { clock: Some(clock), ..self }
     }
 
-    /// Connects, to see that the server is there. Needs a tokio runtime, on which the store's tasks then run.
+    /// Connects to `url`, to see that the server is there. Needs a tokio runtime, on which the store's tasks then run.
     ///
     /// # Errors
     /// When the options cannot be used, or the server cannot be reached.
-    pub async fn connect(self) -> Result<PostgresStore, ConnectError> {
+    pub async fn connect(self, url: &str) -> Result<PostgresStore, ConnectError> {
         let (settings, tidy_every) = (self.settings(), self.tidy_every);
-        let database = self.database().map_err(ConnectError::Options)?;
+        let database = self.database(url).map_err(ConnectError::Options)?;
         database.read("select 1", &[]).await.map_err(|failure| ConnectError::Server(failure.of_read()))?;
         Ok(PostgresStore(Arc::new(Inner::new(database, settings, tidy_every))))
     }
 
-    fn database(self) -> Result<Database, Source> {
+    fn database(self, url: &str) -> Result<Database, Source> {
         let sql = Sql::new(&self.schema).ok_or("the schema's name may hold a-z, 0-9 and _, and at most 63 of them")?;
-        let (config, authority) = self.parse(&self.url)?;
+        let (config, authority) = self.parse(url)?;
         let listener =
             self.listener_url.as_ref().map_or(Ok(config.clone()), |url| Ok::<_, Source>(self.parse(url)?.0))?;
         let pem = match (&self.certificates, authority) {
@@ -142,7 +141,7 @@ impl PostgresOptions {
             SslMode::Require => Tls::verified(pem.as_deref())?,
             _ => Tls::Off,
         };
-        let limits = (self.statements, self.patience, self.connections);
+        let limits = (self.statements, self.timeout, self.connections);
         Database::new((config, listener, tls), limits, sql)
     }
 
@@ -177,7 +176,7 @@ impl PostgresOptions {
         }
         // A standby is behind: what it does not have yet would look like a lost tail.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        config.connect_timeout(self.patience).tcp_user_timeout(self.patience * 2);
+        config.connect_timeout(self.timeout).tcp_user_timeout(self.timeout * 2);
         config
             .keepalives_idle(Duration::from_secs(10))
             .keepalives_interval(Duration::from_secs(3))
@@ -187,7 +186,7 @@ impl PostgresOptions {
             // In a stricter isolation that the database has by default, whoever waited for a row fails.
             let isolation = r"-c default_transaction_isolation=read\ committed";
             let sync = self.sync().map_or(String::new(), |sync| format!("-c synchronous_commit={sync}"));
-            let (statement, lock) = (self.patience.as_millis(), self.lock_ms());
+            let (statement, lock) = (self.timeout.as_millis(), self.lock_ms());
             let own = format!("-c statement_timeout={statement} -c lock_timeout={lock} {sync} {isolation}");
             let options = config.get_options().map_or(own.clone(), |theirs| format!("{theirs} {own}"));
             config.options(options);
@@ -196,7 +195,7 @@ impl PostgresOptions {
 
     /// A statement that waits for a row longer than its caller does would be made after the caller gave up.
     fn lock_ms(&self) -> i32 {
-        i32::try_from(self.patience.as_millis() / 2).unwrap_or(i32::MAX).max(1)
+        i32::try_from(self.timeout.as_millis() / 2).unwrap_or(i32::MAX).max(1)
     }
 
     fn sync(&self) -> Option<&'static str> {
@@ -216,6 +215,12 @@ impl PostgresOptions {
             clock: self.clock.clone(),
             largest_append: self.largest_append,
         }
+    }
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -7,35 +7,35 @@ use redis::{Client, IntoConnectionInfo, ProtocolVersion};
 use super::RedisStore;
 use crate::store::{Clock, Retention, Source};
 
-/// Sets up a [`RedisStore`]: from [`RedisStore::builder`].
-#[derive(Clone, Debug)]
+/// How to open a [`RedisStore`]. See the [module docs](super).
+#[derive(Clone, Debug, Default)]
 #[must_use]
-pub struct RedisBuilder {
-    url: String,
+pub struct RedisOptions {
     /// PEM; the system's when there is none.
     certificates: Option<Vec<u8>>,
-    options: Options,
+    settings: Settings,
 }
 
-impl RedisBuilder {
-    pub(super) fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), certificates: None, options: Options::default() }
+impl RedisOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Keeps this much per channel. All nodes of one prefix have to agree. Default: [`Retention::default`].
     pub fn retention(self, retention: Retention) -> Self {
-        self.with(|options| options.retention = retention)
+        self.with(|settings| settings.retention = retention)
     }
 
     /// Begins the names of all keys with `prefix`, which keeps several applications on one server apart: 1 to 64 of
     /// `[A-Za-z0-9._:-]`. Default `tower-events`.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
-        self.with(|options| options.name = prefix.into())
+        self.with(|settings| settings.name = prefix.into())
     }
 
     /// How long a call waits for a connection and its answer before it fails with a retryable error. Default 3 s.
-    pub fn patience(self, patience: Duration) -> Self {
-        self.with(|options| options.patience = patience)
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|settings| settings.timeout = timeout)
     }
 
     /// Trusts the certificates in this PEM text instead of those of the system, for a `rediss://` URL.
@@ -46,36 +46,36 @@ impl RedisBuilder {
     }
 
     /// Acknowledges an append only when this many replicas have it too (`WAIT`), for at most `within` (and less than the
-    /// patience); fewer is [`StoreError::Unknown`](crate::StoreError::Unknown), for the primary has it. Default: none.
+    /// timeout); fewer is [`StoreError::Unknown`](crate::StoreError::Unknown), for the primary has it. Default: none.
     pub fn replicas(self, replicas: u32, within: Duration) -> Self {
-        self.with(|options| options.replicas = Some((replicas, within)))
+        self.with(|settings| settings.replicas = Some((replicas, within)))
     }
 
     /// Most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size); more is
     /// [`StoreError::TooLarge`](crate::StoreError::TooLarge). Default 4 MiB: a script that takes longer makes everyone
     /// wait.
     pub fn largest_append(self, bytes: u64) -> Self {
-        self.with(|options| options.largest_append = bytes)
+        self.with(|settings| settings.largest_append = bytes)
     }
 
     /// Tells other nodes of appends up to this many bytes with the events themselves, and of larger ones by their heads
     /// alone. Default 16 KiB.
     pub fn inline(self, bytes: usize) -> Self {
-        self.with(|options| options.inline = bytes)
+        self.with(|settings| settings.inline = bytes)
     }
 
     /// Takes the time from `clock`, for tests. Default: the server's, the same for all nodes.
     pub fn clock(self, clock: Clock) -> Self {
-        self.with(|options| options.clock = Some(clock))
+        self.with(|settings| settings.clock = Some(clock))
     }
 
-    /// Connects, and checks that the server can do what is needed.
+    /// Connects to `redis://[user][:password@]host[:port][/database]`, and checks that the server can do what is needed.
     ///
     /// # Errors
-    /// When the URL or prefix is not valid, the server cannot be reached within the patience, is older than 7.0, or belongs to
+    /// When the URL or prefix is not valid, the server cannot be reached within the timeout, is older than 7.0, or belongs to
     /// a cluster where another server has the keys.
-    pub async fn connect(self) -> Result<RedisStore, RedisSetupError> {
-        let store = self.open()?;
+    pub async fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
+        let store = self.open(url)?;
         store.check().await?;
         Ok(store)
     }
@@ -84,18 +84,18 @@ impl RedisBuilder {
     ///
     /// # Errors
     /// When the URL, the prefix or a certificate is not valid.
-    pub fn open(self) -> Result<RedisStore, RedisSetupError> {
-        let name = &self.options.name;
+    pub fn open(self, url: &str) -> Result<RedisStore, ConnectError> {
+        let name = &self.settings.name;
         let good = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
         if !(1..=64).contains(&name.len()) || !name.bytes().all(good) {
-            return Err(RedisSetupError::Prefix);
+            return Err(ConnectError::Prefix);
         }
-        let client = client(&self.url, self.certificates).map_err(|error| RedisSetupError::Url(error.into()))?;
-        Ok(RedisStore::new(client, self.options))
+        let client = client(url, self.certificates).map_err(|error| ConnectError::Url(error.into()))?;
+        Ok(RedisStore::new(client, self.settings))
     }
 
-    fn with(mut self, set: impl FnOnce(&mut Options)) -> Self {
-        set(&mut self.options);
+    fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
+        set(&mut self.settings);
         self
     }
 }
@@ -115,17 +115,17 @@ fn client(url: &str, certificates: Option<Vec<u8>>) -> redis::RedisResult<Client
 
 /// Everything that can be chosen.
 #[derive(Clone, Debug)]
-pub(super) struct Options {
+pub(super) struct Settings {
     name: String,
     pub(super) retention: Retention,
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
     pub(super) replicas: Option<(u32, Duration)>,
     pub(super) largest_append: u64,
     pub(super) inline: usize,
     pub(super) clock: Option<Clock>,
 }
 
-impl Options {
+impl Settings {
     /// What all keys begin with: a hash tag, so that they share a slot.
     pub(super) fn prefix(&self) -> String {
         format!("{{{}}}", self.name)
@@ -136,12 +136,12 @@ impl Options {
     }
 }
 
-impl Default for Options {
+impl Default for Settings {
     fn default() -> Self {
         Self {
             name: "tower-events".to_owned(),
             retention: Retention::default(),
-            patience: Duration::from_secs(3),
+            timeout: Duration::from_secs(3),
             replicas: None,
             largest_append: 4 << 20,
             inline: 16 << 10,
@@ -153,7 +153,7 @@ impl Default for Options {
 /// Why a [`RedisStore`] could not be set up.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum RedisSetupError {
+pub enum ConnectError {
     /// The URL is not one of a Redis server, or needs a feature that is off (`rediss://`: `redis-tls`), or a certificate to
     /// trust is none.
     Url(Source),
@@ -173,7 +173,7 @@ pub enum RedisSetupError {
     },
 }
 
-impl fmt::Display for RedisSetupError {
+impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(_) => f.write_str("not the URL of a Redis server"),
@@ -185,7 +185,7 @@ impl fmt::Display for RedisSetupError {
     }
 }
 
-impl Error for RedisSetupError {
+impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Url(source) | Self::Unreachable(source) => Some(source.as_ref()),

@@ -117,7 +117,7 @@ async fn some_heads(shared: &Shared, channels: &[Channel], deadline: Instant) ->
         let place = shared.place(deadline).await?;
         let answers = shared.reads.send_all(&pipeline, deadline).await.map_err(Failure::of_read)?;
         let [Value::Array(fields), Value::Array(time)] = &*answers else { return Err(strange("heads")) };
-        let now = shared.options.clock.as_ref().map_or_else(|| server_time(time), |clock| Some(clock.now()));
+        let now = shared.settings.clock.as_ref().map_or_else(|| server_time(time), |clock| Some(clock.now()));
         let answer = Fields { place, now: now.ok_or_else(|| strange("time"))?, fields };
         match answer.heads(shared, channels, deadline).await? {
             Some(heads) => return Ok(heads),

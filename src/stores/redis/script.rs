@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::options::Options;
+use super::options::Settings;
 use crate::channel::Channel;
 
 /// Which script.
@@ -27,8 +27,8 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new(options: &Options) -> Self {
-        let constants = constants(options);
+    pub(super) fn new(settings: &Settings) -> Self {
+        let constants = constants(settings);
         let with_common = |flags: &str, body: &str| Code::new(format!("#!lua{flags}\n{constants}{COMMON}\n{body}"));
         Self {
             scripts: [
@@ -40,8 +40,8 @@ impl Scripts {
                 with_common(" flags=allow-oom", FORGET),
                 with_common(" flags=allow-oom", SWEEP),
             ],
-            place: options.key("place"),
-            turns: options.key("turns"),
+            place: settings.key("place"),
+            turns: settings.key("turns"),
         }
     }
 
@@ -122,18 +122,18 @@ pub(super) fn hex(epoch: u64) -> String {
     format!("{epoch:016x}")
 }
 
-fn constants(options: &Options) -> String {
-    let keep = &options.retention;
+fn constants(settings: &Settings) -> String {
+    let keep = &settings.retention;
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(MOST);
     format!(
         "local PREFIX, EVENTS, AGE, BYTES, FORGET, WINDOW, INLINE = '{}', {}, {}, {}, {}, {}, {}\n",
-        options.prefix(),
+        settings.prefix(),
         keep.events.min(MOST),
         millis(keep.age),
         keep.bytes.min(MOST),
         millis(keep.forget_after),
         millis(keep.key_window).max(1),
-        options.inline,
+        settings.inline,
     )
 }
 

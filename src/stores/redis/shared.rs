@@ -15,7 +15,7 @@ use super::{
     codec::{self, Packed, parse_epoch},
     failure::{Failure, strange},
     link::Link,
-    options::{Options, RedisSetupError},
+    options::{ConnectError, Settings},
     script::{Op, Scripts, hex},
     writer::expected,
 };
@@ -29,7 +29,7 @@ use crate::{
 /// What all operations of a store share.
 pub(super) struct Shared {
     pub(super) client: Client,
-    pub(super) options: Options,
+    pub(super) settings: Settings,
     pub(super) scripts: Arc<Scripts>,
     /// Apart from reads, so that a large page does not delay appends, nor waiting for replicas reads.
     pub(super) writes: Link,
@@ -42,16 +42,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(client: Client, options: Options) -> Self {
-        let scripts = Arc::new(Scripts::new(&options));
-        let link = || Link::new(client.clone(), Arc::clone(&scripts), options.patience);
+    pub(super) fn new(client: Client, settings: Settings) -> Self {
+        let scripts = Arc::new(Scripts::new(&settings));
+        let link = || Link::new(client.clone(), Arc::clone(&scripts), settings.timeout);
         let (writes, reads) = (link(), link());
         let (place, next_sweep) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { client, options, scripts, writes, reads, place, started: Instant::now(), next_sweep }
+        Self { client, settings, scripts, writes, reads, place, started: Instant::now(), next_sweep }
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.options.patience
+        Instant::now() + self.settings.timeout
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -68,7 +68,7 @@ impl Shared {
             let name = event.name().map_or(0, |name| name.as_str().len());
             (event.data().len() + channel.as_str().len() + name + 64) as u64
         };
-        let (bytes, most) = (events.iter().map(size).sum(), self.options.largest_append);
+        let (bytes, most) = (events.iter().map(size).sum(), self.settings.largest_append);
         if bytes > most { Err(StoreError::TooLarge { bytes, most }) } else { Ok(()) }
     }
 
@@ -80,7 +80,7 @@ impl Shared {
 
     /// How long after its last append a channel's record is kept, in milliseconds.
     pub(super) fn kept_for(&self) -> u64 {
-        let keep = &self.options.retention;
+        let keep = &self.settings.retention;
         let longest = keep.age.saturating_add(keep.forget_after).max(keep.key_window);
         u64::try_from(longest.as_millis()).unwrap_or(u64::MAX)
     }
@@ -97,10 +97,10 @@ impl Shared {
     ) -> Result<(u64, Vec<Value>), StoreError> {
         for _ in 0..4 {
             let place = self.place(deadline).await?;
-            let now = self.options.clock.as_ref().map(|clock| clock.now());
+            let now = self.settings.clock.as_ref().map(|clock| clock.now());
             let mut cmd = self.scripts.call(op, place, now, channels);
             build(place, &mut cmd);
-            let answer = match self.options.replicas.filter(|_| matches!(op, Op::Append | Op::Init)) {
+            let answer = match self.settings.replicas.filter(|_| matches!(op, Op::Append | Op::Init)) {
                 None => link.send(&cmd, deadline).await.map_err(failed)?,
                 Some((replicas, within)) => self.send_and_wait(cmd, replicas, within, deadline).await?,
             };
@@ -208,7 +208,7 @@ impl Shared {
     pub(super) fn sweep_is_due(&self) -> bool {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let due = self.next_sweep.load(Ordering::Relaxed);
-        let every = (self.options.retention.age / 16).clamp(Duration::from_secs(1), Duration::from_secs(30));
+        let every = (self.settings.retention.age / 16).clamp(Duration::from_secs(1), Duration::from_secs(30));
         let next = now.saturating_add(every.as_millis() as u64);
         now >= due && self.next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
@@ -221,9 +221,9 @@ impl Shared {
     }
 
     /// Looks at the server once: whether it is new enough, and set up to keep what it is given.
-    pub(super) async fn check(&self) -> Result<(), RedisSetupError> {
+    pub(super) async fn check(&self) -> Result<(), ConnectError> {
         let info = self.reads.send(&redis::cmd("INFO"), self.deadline()).await;
-        let info = match info.map_err(|failure| RedisSetupError::Unreachable(failure.into_source()))? {
+        let info = match info.map_err(|failure| ConnectError::Unreachable(failure.into_source()))? {
             Value::VerbatimString { text, .. } | Value::SimpleString(text) => text,
             Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
             _ => String::new(),
@@ -233,7 +233,7 @@ impl Shared {
         };
         let found = field("redis_version");
         if found.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 7) {
-            return Err(RedisSetupError::Version { found });
+            return Err(ConnectError::Version { found });
         }
         let policy = field("maxmemory_policy");
         if policy != "noeviction" {
@@ -245,10 +245,9 @@ impl Shared {
         // A server of a cluster answers this, but no question about keys that are elsewhere.
         match self.reads.send(&self.scripts.place(), self.deadline()).await {
             Ok(_) => Ok(()),
-            Err(failure) => Err(failure.moved_to().map_or_else(
-                || RedisSetupError::Unreachable(failure.into_source()),
-                |to| RedisSetupError::Moved { to },
-            )),
+            Err(failure) => Err(failure
+                .moved_to()
+                .map_or_else(|| ConnectError::Unreachable(failure.into_source()), |to| ConnectError::Moved { to })),
         }
     }
 }

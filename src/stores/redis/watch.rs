@@ -137,11 +137,11 @@ async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
 }
 
 async fn listen_once(shared: &Shared, bells: &Arc<Bells>) -> redis::RedisResult<()> {
-    let patience = shared.options.patience;
+    let patience = shared.settings.timeout;
     let lost = Arc::new(Notify::new());
     let connect = link::connection(&shared.client, hear(Arc::clone(bells), Arc::clone(&lost)));
     let mut connection = timeout(patience, connect).await.map_err(late)??;
-    timeout(patience, connection.subscribe(shared.options.key("bell"))).await.map_err(late)??;
+    timeout(patience, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;
     bells.arm();
     loop {
         if timeout(PING_EVERY, lost.notified()).await.is_ok() {

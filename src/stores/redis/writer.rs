@@ -88,7 +88,7 @@ impl Writer {
         match timeout_at(deadline, sending).await {
             Ok(Ok(place)) => _ = place.send(job),
             Ok(Err(_)) => return Err(StoreError::Unavailable("the runtime of the store's task is gone".into())),
-            Err(_) => return Err(StoreError::Unavailable(Box::new(Late(shared.options.patience)))),
+            Err(_) => return Err(StoreError::Unavailable(Box::new(Late(shared.settings.timeout)))),
         }
         // The task answers by the deadline, unless its runtime ends.
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store's task is gone".into())))
@@ -125,7 +125,7 @@ async fn write(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Recei
         }
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            for call in split(taken, shared.options.inline) {
+            for call in split(taken, shared.settings.inline) {
                 call.send(&shared).await;
             }
             drop(permit);
