@@ -11,12 +11,15 @@
 //! ```
 
 mod db;
+mod options;
+#[path = "../common/stop.rs"]
+mod stop;
 #[path = "../common/store.rs"]
 mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{
     Form, Json, Router,
@@ -35,6 +38,7 @@ use tower_events::{
 
 use self::{
     db::{Db, Draft, Message},
+    options::{HELP, Options},
     store::StoreUrl,
 };
 
@@ -83,7 +87,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
     println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);
     let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // else small events wait for the client's ACK
     let stop = async move {
-        stop_signal().await;
+        stop::signal().await;
         hub.drain(Duration::from_secs(2)); // ends polls and streams; pages come back within two seconds
     };
     Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
@@ -226,62 +230,6 @@ async fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ];
     (headers, text)
 }
-
-/// Waits for Ctrl-C, or for the SIGTERM of a service manager.
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    _ = tokio::signal::ctrl_c().await;
-}
-
-struct Options {
-    listen: SocketAddr,
-    database: PathBuf,
-    /// Where the events are kept, if not beside the database.
-    store: Option<StoreUrl>,
-}
-
-impl Options {
-    /// `None` when help was asked for.
-    fn parse() -> Result<Option<Self>, lexopt::Error> {
-        use lexopt::prelude::*;
-        let mut options =
-            Self { listen: SocketAddr::from(([127, 0, 0, 1], 3000)), database: "chat.db".into(), store: None };
-        let mut arguments = lexopt::Parser::from_env();
-        while let Some(argument) = arguments.next()? {
-            match argument {
-                Long("listen") => options.listen = arguments.value()?.parse()?,
-                Long("database") => options.database = arguments.value()?.into(),
-                Long("store") => options.store = Some(arguments.value()?.parse()?),
-                Short('h') | Long("help") => {
-                    println!("{HELP}");
-                    return Ok(None);
-                }
-                _ => return Err(argument.unexpected()),
-            }
-        }
-        Ok(Some(options))
-    }
-}
-
-const HELP: &str = "\
-A chat over Server-Sent Events and long polling.
-
-  --listen ADDRESS   where to listen; port 0 takes a free one [127.0.0.1:3000]
-  --database PATH    the SQLite file that keeps the messages; the events are in one beside it, PATH with the
-                     extension .events. Chats on one PATH are one chat. [chat.db]
-  --store URL        keeps the events elsewhere: memory:, file:PATH, or (with the features of these names)
-                     redis://..., nats://..., postgres://... Chats that share it share their PATH too.
-  --help";
 
 /// Messages that a page shows when it is opened.
 const HISTORY: u64 = 500;

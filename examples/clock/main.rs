@@ -8,6 +8,9 @@
 //! curl -N http://127.0.0.1:3000/clock
 //! ```
 
+#[path = "../common/stop.rs"]
+mod stop;
+
 use std::{
     error::Error,
     net::SocketAddr,
@@ -64,7 +67,7 @@ async fn run(listen: SocketAddr) -> Result<(), BoxError> {
     println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);
     let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // else small events wait for the client's ACK
     let stop = async move {
-        stop_signal().await;
+        stop::signal().await;
         hub.drain(Duration::from_secs(1)); // ends the streams; pages come back within a second
     };
     Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
@@ -110,22 +113,6 @@ fn now() -> Duration {
 fn time_of_day(time: Duration) -> String {
     let seconds = time.as_secs();
     format!("{:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
-}
-
-/// Waits for Ctrl-C, or for the SIGTERM of a service manager.
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    _ = tokio::signal::ctrl_c().await;
 }
 
 /// The only option; `None` when help was asked for.

@@ -12,6 +12,8 @@ mod app;
 mod axum;
 mod hyper;
 mod options;
+#[path = "../common/stop.rs"]
+mod stop;
 #[path = "../common/store.rs"]
 mod store;
 
@@ -72,7 +74,7 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async move {
-        stop_signal().await;
+        stop::signal().await;
         hub.drain(drain); // ends polls and streams; clients come back within this time
         tokio::spawn(async {
             tokio::time::sleep(PATIENCE).await;
@@ -106,22 +108,6 @@ fn any_origin() -> CorsLayer {
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
         .allow_headers(REQUEST_HEADERS)
         .expose_headers(EXPOSED_HEADERS)
-}
-
-/// Waits for Ctrl-C, or for the SIGTERM of a service manager.
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    _ = tokio::signal::ctrl_c().await;
 }
 
 /// How long a stopping server waits for clients that do not read.
