@@ -7,9 +7,14 @@ mod drain;
 mod faults;
 mod listening;
 mod resets;
+mod sharing;
 mod simulation;
 
-use tower_events::{Channel, Channels, Delivery, Event, Hub, Reset, Subscriber};
+use tower_events::{
+    Channel, Channels, Delivery, Event, Hub, MemoryStore, Reset, Store, Subscriber,
+    store::Append,
+    testing::{FaultStore, Faults},
+};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -21,6 +26,23 @@ fn channels<const N: usize>(names: [&str; N]) -> Channels {
 
 fn events(texts: impl IntoIterator<Item = impl ToString>) -> Vec<Event> {
     texts.into_iter().map(|text| Event::text(text.to_string())).collect()
+}
+
+/// A hub on a store with faults, and the store inside, which stands for other processes.
+fn faulty() -> (Hub, Faults, MemoryStore) {
+    let inner = MemoryStore::default();
+    let (store, faults) = FaultStore::new(inner.clone());
+    (Hub::new(store), faults, inner)
+}
+
+async fn append(store: &MemoryStore, texts: impl IntoIterator<Item = impl ToString>) {
+    store.append(&channel("a"), Append::new(events(texts))).await.unwrap();
+}
+
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn publish(hub: &Hub, name: &str, text: impl ToString) {
