@@ -58,7 +58,7 @@ impl Log {
             return Ok(false);
         }
         let frames = frames(db, Mode::Look)?;
-        let full = frames.all >= self.long && (frames.left() < COPY_AT / 2 || frames.all >= 2 * self.long);
+        let full = frames.all >= self.long && (frames.left() < COPY_AT / 2 || frames.all >= self.long + LONG);
         // When it is, whoever comes next sees it at once.
         self.commits = if full { COMMITS_BETWEEN_LOOKS } else { 0 };
         if !full && frames.left() >= COPY_AT {
