@@ -6,11 +6,15 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::FileExt as _,
     path::Path,
+    process::Child,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::Connection;
-use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::{
+    fs::inotify::{self, CreateFlags, Reader, WatchFlags},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
 use tower_events::{Channel, Delivery, Event, FileStore, Hub, Subscription, stores::file::Durability};
 
 use super::{
@@ -22,41 +26,89 @@ use super::{
 
 pub(crate) fn between_processes() {
     println!("\npublish in one process to delivery in another, ms: median (least - most) of the rounds' medians");
-    let (mut hubs, mut hand, mut bell, mut ratios, mut bells) = (vec![], vec![], vec![], vec![], vec![]);
-    for _ in 0..rounds() {
-        let by_hubs = measure("listen", publish);
-        let by_hand = measure("hear", append);
-        let by_bell = measure("bell", ring);
-        hubs.push(by_hubs);
-        hand.push(by_hand);
-        bell.push(by_bell);
-        ratios.push(by_hubs / by_hand);
-        bells.push(by_hubs / by_bell);
+    for place in [Place::Apart, Place::Anywhere] {
+        println!("  {}", place.said());
+        let (mut hubs, mut hand, mut bell, mut ratios) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..rounds() {
+            let by_hubs = measure("listen", publish, place);
+            let by_hand = measure("hear", append, place);
+            let by_bell = measure("bell", ring, place);
+            hubs.push(by_hubs);
+            hand.push(by_hand);
+            bell.push(by_bell);
+            ratios.push(by_hubs / by_hand);
+        }
+        row("hub to hub, Process (0.3)", Spread::of(hubs));
+        row("by hand: SQLite's commit, a bell, inotify, a select", Spread::of(hand));
+        row("a write and inotify only", Spread::of(bell));
+        row("  hub to hub to by hand (2)", Spread::of(ratios));
     }
-    row("hub to hub, Process (0.3)", Spread::of(hubs));
-    row("by hand: SQLite's commit, a bell, inotify, a select", Spread::of(hand));
-    row("the bell alone: a write, inotify", Spread::of(bell));
-    row("  hub to hub to by hand (2)", Spread::of(ratios));
-    row("  hub to hub to the bell alone", Spread::of(bells));
+}
+
+/// Where the two processes run.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Where the system puts them: who does nothing after its ring often makes room on its own processor, which is awake,
+    /// for the one process that it woke; of several threads that wake each other, some are put on another one, which has
+    /// to wake up first.
+    Anywhere,
+    /// Each on a processor of its own, which sleeps until it is rung for.
+    Apart,
+}
+
+impl Place {
+    fn said(self) -> &'static str {
+        match self {
+            Self::Anywhere => "the processes where the system puts them:",
+            Self::Apart => "each process on a processor of its own, which sleeps in between:",
+        }
+    }
+
+    /// Starts the child in its place, and goes to this process's own.
+    fn spawn(self, what: &str, path: &Path) -> Child {
+        let all = sched_getaffinity(None).expect("processors");
+        let mut processors = (0..CpuSet::MAX_CPU).filter(|n| all.is_set(*n));
+        let mut next = || {
+            let mut one = CpuSet::new();
+            processors.next().map(|n| one.set(n)).map(|()| one)
+        };
+        match (self, next(), next()) {
+            (Self::Apart, Some(here), Some(there)) => {
+                // Inherited.
+                sched_setaffinity(None, &there).expect("a processor");
+                let child = spawn(what, path, &[]);
+                sched_setaffinity(None, &here).expect("a processor");
+                child
+            }
+            _ => spawn(what, path, &[]),
+        }
+    }
 }
 
 /// The median in milliseconds of what the child prints.
-fn measure(what: &str, send: fn(&Path)) -> f64 {
+fn measure(what: &str, send: fn(&Path), place: Place) -> f64 {
     let dir = Dir::new();
     drop(FileStore::open(dir.file()).expect("a store"));
     _ = File::create(beside(&dir.file(), "-hand")).and_then(|mut file| file.write_all(&[0; 8]));
-    let mut child = spawn(what, &dir.file(), &[]);
+    let before = sched_getaffinity(None).expect("processors");
+    let mut child = place.spawn(what, &dir.file());
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines().map_while(Result::ok);
     assert_eq!(lines.next().as_deref(), Some("ready"));
     send(&dir.file());
     let taken: Vec<f64> = lines.take(EVENTS).map(|line| line.parse::<f64>().expect("a number") / 1e6).collect();
     child.wait().expect("a child");
+    sched_setaffinity(None, &before).expect("processors");
     Spread::of(taken).median
 }
 
+/// Runs a task on one of the threads of a runtime, as a server's are.
+fn run(task: impl Future<Output = ()> + Send + 'static) {
+    runtime().block_on(async { tokio::spawn(task).await.expect("a task") });
+}
+
 fn publish(path: &Path) {
-    runtime().block_on(async {
-        let hub = Hub::new(FileStore::open(path).expect("a store"));
+    let hub = Hub::new(FileStore::open(path).expect("a store"));
+    run(async move {
         let channel = Channel::new("bench").expect("a name");
         for _ in 0..EVENTS {
             tokio::time::sleep(GAP).await;
@@ -67,8 +119,8 @@ fn publish(path: &Path) {
 }
 
 pub(crate) fn listen(path: &Path) {
-    runtime().block_on(async {
-        let hub = Hub::new(FileStore::open(path).expect("a store"));
+    let hub = Hub::new(FileStore::open(path).expect("a store"));
+    run(async move {
         let subscription = Subscription::new(Channel::new("bench").expect("a name"));
         let mut subscriber = hub.subscribe(subscription).await.expect("a subscription");
         println!("ready");

@@ -80,7 +80,9 @@
 //! copy, and one that waits for another process once it had to.
 //! With [`Durability::Process`], an append that nothing hinders is written by the task that asks, for some tens of
 //! microseconds: the log is in the system's memory then, and a change of threads would take longer.
-//! One thread per process listens while there are watchers. Reads need a tokio runtime: they run on its blocking threads.
+//! Reads need a tokio runtime: they run on its blocking threads. A watcher on a tokio runtime, which needs its IO driver
+//! then (`enable_all`), is woken by inotify itself, and reads what is new in place; one thread per process looks around four
+//! times a second while there are watchers, and listens for those that are on no runtime.
 //!
 //! # Speed
 //! Acknowledged appends of 200-byte events, one at a time by each publisher, as `cargo bench --bench file` measured them on 20
@@ -112,6 +114,7 @@ mod copier;
 mod core;
 mod ear;
 mod error;
+mod eyes;
 mod follow;
 mod ground;
 mod janitor;

@@ -1,8 +1,17 @@
 //! Several processes on one file, started and ended in any order.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    time::{Duration, Instant},
+};
 
-use tower_events::{Delivery, Hub, Store as _, Subscription, store::Expect};
+use futures_core::Stream;
+use tower_events::{
+    Delivery, Hub, Store as _, Subscription,
+    store::{Change, Expect},
+};
 
 use super::{
     child::Child,
@@ -101,4 +110,58 @@ async fn without_its_bell_only_time_is_lost() {
         }
         assert!(sent.elapsed() < Duration::from_secs(1), "{n}: {:?}", sent.elapsed());
     }
+}
+
+/// Wakes the thread that waits.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
+
+fn next(changes: &mut Changes) -> Change {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        match changes.as_mut().poll_next(&mut Context::from_waker(&waker)) {
+            Poll::Ready(change) => return change.unwrap(),
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// Waits until the changes tell of this event, or of a gap that it may be in.
+fn hear_of(text: &str, changes: &mut Changes) {
+    while !match next(changes) {
+        Change::Entries(entries) => texts(&entries).contains(&text),
+        Change::Resync => true,
+        Change::Head(..) => false,
+    } {}
+}
+
+#[test]
+fn a_watcher_needs_no_runtime_and_outlives_one() {
+    let dir = Temporary::new();
+    let (here, there) = (keeping_all().open(dir.file()).unwrap(), keeping_all().open(dir.file()).unwrap());
+    let (its_own, others) = (tokio::runtime::Runtime::new().unwrap(), tokio::runtime::Runtime::new().unwrap());
+    let tell = |text: &str| _ = others.block_on(append(&there, text)).unwrap();
+    let mut without: Changes = Box::pin(here.changes());
+    let mut within: Changes = its_own.block_on(async { Box::pin(here.changes()) as Changes });
+    for changes in [&mut without, &mut within] {
+        assert!(matches!(next(changes), Change::Resync));
+    }
+    for text in ["1", "2", "3"] {
+        tell(text);
+        hear_of(text, &mut without);
+        hear_of(text, &mut within);
+    }
+    drop(its_own);
+    tell("4");
+    hear_of("4", &mut within);
+    drop(within);
+    tell("5");
+    hear_of("5", &mut without);
 }

@@ -1,37 +1,67 @@
-//! The thread that listens for the bells of all file stores of this process: there is one inotify instance for all of
-//! them, for a user may have few. It begins with the first watcher and ends after the last.
+//! Who listens for the bells of all file stores of this process: there is one inotify instance for all of them, for a user
+//! may have few.
 //!
-//! inotify only makes it fast. The bells are looked at every [`AROUND`] in any case, and every [`BLIND`] while some bell
-//! cannot be watched: no instance is left, or the platform has none.
+//! A watcher on a tokio runtime waits for it by itself ([`Lookout`]), and whoever is woken first tells the watchers of all
+//! stores. A thread for it would be a change of threads more for each event, which takes longer than all the rest. There is
+//! one in any case, from the first watcher to the last, for what inotify cannot do: the bells are looked at every
+//! [`AROUND`], and every [`BLIND`] while some bell cannot be watched, because no instance is left or the platform has none.
+//! While no watcher is on a runtime, it waits for the instance too.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll},
     thread,
     time::{Duration, Instant},
 };
 
-use self::os::{Eyes, Watch};
-use super::{core::Core, follow::Follower};
+use super::{
+    core::Core,
+    eyes::{Eyes, Lookout, Seen, Watch},
+    follow::Follower,
+};
 
 /// Has the store's watchers told of what others do, from now on, for as long as there are any.
-pub(super) fn attend(core: &Arc<Core>) {
+pub(super) fn attend(core: &Arc<Core>) -> Listener {
     let mut ear = ear();
-    if ear.posts.iter().any(|post| Weak::ptr_eq(&post.core, &Arc::downgrade(core))) {
-        return;
+    ear.add(core);
+    let lookout = ear.eyes.as_ref().and_then(|eyes| eyes.lookout());
+    ear.lookouts += usize::from(lookout.is_some());
+    Listener(lookout)
+}
+
+/// One watcher's way to hear of rings by itself, if it has one.
+pub(super) struct Listener(Option<Lookout>);
+
+impl Listener {
+    /// Tells all watchers of what was rung; ready when there was something, else `cx` is woken by the next ring.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(lookout) = &mut self.0 else { return Poll::Pending };
+        match lookout.poll(cx) {
+            Poll::Ready(Ok(seen)) => {
+                look(&seen);
+                return Poll::Ready(());
+            }
+            // Its runtime is gone: the thread goes on alone.
+            Poll::Ready(Err(_)) => self.close(),
+            Poll::Pending => {}
+        }
+        Poll::Pending
     }
-    let follower = Arc::new(Mutex::new(Follower::new(core)));
-    ear.posts.push(Post { core: Arc::downgrade(core), follower, watch: None });
-    ear.arm();
-    if !ear.runs {
-        let started = thread::Builder::new().name("events-ear".into()).spawn(listen);
-        ear.runs = started.is_ok();
-        if let Err(error) = started {
-            tracing::error!(%error, "cannot listen for the events of other processes");
+
+    fn close(&mut self) {
+        if self.0.take().is_some() {
+            ear().lookouts -= 1;
         }
     }
 }
 
-static EAR: Mutex<Ear> = Mutex::new(Ear { posts: Vec::new(), eyes: None, tried: None, runs: false });
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+static EAR: Mutex<Ear> = Mutex::new(Ear { posts: Vec::new(), eyes: None, tried: None, runs: false, lookouts: 0 });
 
 struct Ear {
     posts: Vec<Post>,
@@ -40,6 +70,8 @@ struct Ear {
     tried: Option<Instant>,
     /// Whether the thread runs.
     runs: bool,
+    /// How many watchers wait for the instance by themselves.
+    lookouts: usize,
 }
 
 /// One store that is listened for.
@@ -54,15 +86,18 @@ fn ear() -> MutexGuard<'static, Ear> {
     EAR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn listen() {
+fn run() {
     let mut around = Instant::now();
     loop {
-        let Some((eyes, sees_all)) = prepare() else { return };
-        let left = AROUND.saturating_sub(around.elapsed());
+        let Some((eyes, most)) = prepare() else { return };
+        let most = most.min(AROUND.saturating_sub(around.elapsed()));
         let mut seen = match &eyes {
-            Some(eyes) => eyes.wait(if sees_all { left } else { left.min(BLIND) }),
+            Some(eyes) => {
+                eyes.wait(most);
+                eyes.see()
+            }
             None => {
-                thread::sleep(left.min(BLIND));
+                thread::sleep(most);
                 Seen::default()
             }
         };
@@ -74,8 +109,8 @@ fn listen() {
     }
 }
 
-/// Drops the posts that nobody needs; `None` ends the thread.
-fn prepare() -> Option<(Option<Arc<Eyes>>, bool)> {
+/// Drops the posts that nobody needs. Says what to wait for, if not only for the time, and how long; `None` ends the thread.
+fn prepare() -> Option<(Option<Arc<Eyes>>, Duration)> {
     let mut ear = ear();
     let (kept, left): (Vec<_>, Vec<_>) = std::mem::take(&mut ear.posts)
         .into_iter()
@@ -92,17 +127,9 @@ fn prepare() -> Option<(Option<Arc<Eyes>>, bool)> {
         ear.runs = false;
         return None;
     }
-    Some((ear.eyes.clone(), ear.posts.iter().all(|post| post.watch.is_some())))
-}
-
-/// What has happened to which bells.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Seen {
-    rung: Vec<Watch>,
-    /// Removed, moved or replaced.
-    changed: Vec<Watch>,
-    /// Everything has to be looked at.
-    all: bool,
+    let sees_all = ear.posts.iter().all(|post| post.watch.is_some());
+    let eyes = ear.eyes.clone().filter(|_| ear.lookouts == 0);
+    Some((eyes, if sees_all { AROUND } else { BLIND }))
 }
 
 fn look(seen: &Seen) {
@@ -139,6 +166,23 @@ fn look(seen: &Seen) {
 }
 
 impl Ear {
+    /// Listens for this store from now on.
+    fn add(&mut self, core: &Arc<Core>) {
+        if self.posts.iter().any(|post| Weak::ptr_eq(&post.core, &Arc::downgrade(core))) {
+            return;
+        }
+        let follower = Arc::new(Mutex::new(Follower::new(core)));
+        self.posts.push(Post { core: Arc::downgrade(core), follower, watch: None });
+        self.arm();
+        if !self.runs {
+            let started = thread::Builder::new().name("events-ear".into()).spawn(run);
+            self.runs = started.is_ok();
+            if let Err(error) = started {
+                tracing::error!(%error, "cannot listen for the events of other processes");
+            }
+        }
+    }
+
     /// Watches the bells that are not watched yet.
     fn arm(&mut self) {
         if self.eyes.is_none() && self.tried.is_none_or(|tried| tried.elapsed() > AGAIN) {
@@ -157,91 +201,6 @@ impl Ear {
     }
 }
 
-#[cfg(target_os = "linux")]
-mod os {
-    use std::{io, mem::MaybeUninit, os::fd::OwnedFd, path::Path, time::Duration};
-
-    use rustix::{
-        event::{PollFd, PollFlags, Timespec, poll},
-        fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags},
-    };
-
-    use super::Seen;
-
-    pub(super) type Watch = i32;
-
-    /// An inotify instance.
-    pub(super) struct Eyes(OwnedFd);
-
-    impl Eyes {
-        pub(super) fn open() -> io::Result<Self> {
-            Ok(Self(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?))
-        }
-
-        pub(super) fn watch(&self, bell: &Path) -> io::Result<Watch> {
-            // A file that is removed while it is open has its attributes changed: it has no name any more.
-            let flags = WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
-            Ok(inotify::add_watch(&self.0, bell, flags)?)
-        }
-
-        pub(super) fn forget(&self, watch: Watch) {
-            // It may be gone with its file.
-            _ = inotify::remove_watch(&self.0, watch);
-        }
-
-        /// Waits until something is seen, at most for so long.
-        pub(super) fn wait(&self, most: Duration) -> Seen {
-            let mut seen = Seen::default();
-            let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: i64::from(most.subsec_nanos()) };
-            // An interrupted wait is a short one.
-            _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&most));
-            let mut buffer = [MaybeUninit::uninit(); 4096];
-            let mut reader = Reader::new(&self.0, &mut buffer);
-            while let Ok(event) = reader.next() {
-                let flags = event.events();
-                if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-                    seen.all = true;
-                } else if flags == ReadFlags::MODIFY {
-                    seen.rung.push(event.wd());
-                } else {
-                    seen.changed.push(event.wd());
-                }
-            }
-            seen
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod os {
-    use std::{io, path::Path, time::Duration};
-
-    use super::Seen;
-
-    pub(super) type Watch = i32;
-
-    /// Nothing watches files here.
-    pub(super) enum Eyes {}
-
-    impl Eyes {
-        pub(super) fn open() -> io::Result<Self> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        pub(super) fn watch(&self, _: &Path) -> io::Result<Watch> {
-            match *self {}
-        }
-
-        pub(super) fn forget(&self, _: Watch) {
-            match *self {}
-        }
-
-        pub(super) fn wait(&self, _: Duration) -> Seen {
-            match *self {}
-        }
-    }
-}
-
 /// So often everything is looked at, whatever was seen: inotify does not see everything on every file system.
 const AROUND: Duration = Duration::from_millis(250);
 
@@ -250,34 +209,3 @@ const BLIND: Duration = Duration::from_millis(10);
 
 /// So long after a refusal another instance is asked for.
 const AGAIN: Duration = Duration::from_secs(5);
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use std::{fs::File, os::unix::fs::FileExt as _};
-
-    use super::*;
-
-    #[test]
-    fn events_that_the_system_dropped_have_everything_looked_at() {
-        let most: u32 =
-            std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
-        let dir = std::env::temp_dir().join(format!("tower-events-ear-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let bells = ["a", "b"].map(|name| dir.join(name));
-        let files = bells.each_ref().map(|bell| File::create(bell).unwrap());
-        let eyes = Eyes::open().unwrap();
-        let watches = bells.each_ref().map(|bell| eyes.watch(bell).unwrap());
-        // Equal events in a row are one, so two files take turns.
-        let ring = |times: u32| {
-            (0..times).for_each(|n| files[n as usize % 2].write_all_at(b"x", 0).unwrap());
-        };
-        ring(4);
-        let seen = eyes.wait(Duration::ZERO);
-        assert_eq!(seen, Seen { rung: [watches, watches].concat(), ..Seen::default() });
-        ring(most + 10);
-        assert!(eyes.wait(Duration::ZERO).all);
-        ring(1);
-        assert_eq!(eyes.wait(Duration::ZERO), Seen { rung: vec![watches[0]], ..Seen::default() });
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
-}

@@ -1,7 +1,10 @@
 //! Turns the bell's news of other stores into hints for this one's watchers. What it cannot tell exactly becomes a coarser
 //! hint.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
@@ -94,7 +97,8 @@ impl Follower {
     fn db(&mut self, core: &Core) -> rusqlite::Result<&mut Connection> {
         let db = match self.db.take() {
             Some(db) => db,
-            None => schema::open_reader(&core.ground, core.options.timeout)?,
+            // Nobody waits here: what is busy now is told as a coarser hint.
+            None => schema::open_reader(&core.ground, Duration::ZERO)?,
         };
         Ok(self.db.insert(db))
     }
@@ -118,12 +122,11 @@ fn read(db: &mut Connection, news: &[News]) -> Result<Vec<Change>, StoreError> {
         let (What::Entries { channel, .. } | What::Head { channel }) = what else { return Ok(vec![Change::Resync]) };
         let Some((name, line)) = line(&transaction, channel)? else { return Ok(vec![Change::Resync]) };
         let entries = match what {
-            What::Entries { first, last, .. } if last - first < MOST_ENTRIES && bytes < MOST_BYTES => {
-                entries(&transaction, &name, &line, first, last)?
+            What::Entries { first, last, .. } if last - first < MOST_ENTRIES => {
+                entries(&transaction, &name, &line, first, last, &mut bytes)?
             }
             _ => Vec::new(),
         };
-        bytes += entries.iter().map(Entry::size).sum::<usize>();
         changes.push(if entries.is_empty() { Change::Head(name, line.record.head) } else { Change::Entries(entries) });
     }
     transaction.commit().map_err(from_sql)?;
@@ -161,21 +164,32 @@ fn line(db: &Connection, id: i64) -> Result<Option<(Channel, Line)>, StoreError>
     Ok(Some((name, line.sound()?)))
 }
 
-/// These entries, or none when they are no longer all there.
-fn entries(db: &Connection, name: &Channel, line: &Line, first: u64, last: u64) -> Result<Vec<Entry>, StoreError> {
+/// These entries, or none when they are no longer all there, or are more than fit.
+fn entries(
+    db: &Connection,
+    name: &Channel,
+    line: &Line,
+    first: u64,
+    last: u64,
+    bytes: &mut usize,
+) -> Result<Vec<Entry>, StoreError> {
     let sql = format!("SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql).map_err(from_sql)?;
     let mut rows = statement.query((line.id, first as i64, last as i64)).map_err(from_sql)?;
     let mut entries = Vec::new();
-    while let Some(row) = rows.next().map_err(from_sql)? {
-        entries.push(read_entry(row, name, line.id, line.record.head.cursor.epoch)?);
+    while *bytes < MOST_BYTES {
+        let Some(row) = rows.next().map_err(from_sql)? else { break };
+        let entry = read_entry(row, name, line.id, line.record.head.cursor.epoch)?;
+        *bytes += entry.size();
+        entries.push(entry);
     }
     Ok(if entries.len() as u64 == last - first + 1 { entries } else { Vec::new() })
 }
 
-/// More entries at once than these are told as a head: who wants them reads them in pages.
+/// More entries at once than these are told as a head: who wants them reads them in pages. So many take less than a
+/// millisecond, which a runtime's own threads can spare.
 const MOST_ENTRIES: u64 = 256;
-const MOST_BYTES: usize = 1 << 20;
+const MOST_BYTES: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {

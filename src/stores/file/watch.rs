@@ -8,21 +8,25 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{core::Core, ear};
+use super::{
+    core::Core,
+    ear::{self, Listener},
+};
 use crate::{store::Change, stores::hints::Intake};
 
 /// Hints of this process's appends and of others'. Dropping it ends the watch.
 pub(super) struct Changes {
     core: Arc<Core>,
     intake: Intake,
+    listener: Listener,
 }
 
 impl Changes {
     pub(super) fn new(core: Arc<Core>) -> Self {
         let backlog = core.watch();
         // When this returns the bell is watched, so that the resync that the backlog begins with comes after it.
-        ear::attend(&core);
-        Self { core, intake: Intake::new(backlog) }
+        let listener = ear::attend(&core);
+        Self { core, intake: Intake::new(backlog), listener }
     }
 }
 
@@ -30,7 +34,12 @@ impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        self.intake.poll_next(cx)
+        loop {
+            let next = self.intake.poll_next(cx);
+            if next.is_ready() || self.listener.poll(cx).is_pending() {
+                return next;
+            }
+        }
     }
 }
 
