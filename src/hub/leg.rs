@@ -11,6 +11,7 @@ use super::{
     topic::Seen,
 };
 use crate::{
+    channel::Channel,
     cursor::Cursor,
     store::{Outcome, Reason, Start, StoreError},
 };
@@ -60,6 +61,10 @@ impl Leg {
             }
             start => Self { seat, position: None, next: Next::Begin(start) },
         }
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        self.seat.topic.channel()
     }
 
     pub(super) fn position(&self) -> Option<Cursor> {
@@ -163,11 +168,11 @@ impl Leg {
     }
 
     fn reset(&self, fetched: &Fetched, reason: Reason) -> Reset {
-        let channel = self.seat.topic.channel().clone();
+        let channel = self.channel().clone();
         Reset { channel, reason, earliest: fetched.from, latest: fetched.head.cursor }
     }
 
     fn closed(&self, cursor: Cursor) -> Closed {
-        Closed { channel: self.seat.topic.channel().clone(), cursor }
+        Closed { channel: self.channel().clone(), cursor }
     }
 }

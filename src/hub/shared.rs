@@ -22,7 +22,7 @@ use super::{
     follower::Follower,
     options::HubOptions,
     stats::Stats,
-    topic::{Advance, Topic},
+    topic::{Advance, Left, Topic},
 };
 use crate::{
     channel::Channel,
@@ -60,9 +60,8 @@ struct Topics {
 #[derive(Debug)]
 struct Followed {
     topic: Arc<Topic>,
-    readers: usize,
-    /// When the last reader went.
-    idle_since: Instant,
+    /// When its last reader was seen to be gone.
+    idle_since: Option<Instant>,
 }
 
 impl Shared {
@@ -138,26 +137,24 @@ impl Shared {
         }
         let Topics { followed, lingering, .. } = &mut *topics;
         let place = followed.entry(channel.clone()).or_insert_with(|| {
-            *lingering += 1;
             let topic = Arc::new(Topic::new(channel.clone(), self.options.ring_bytes));
-            Followed { topic, readers: 0, idle_since: Instant::now() }
+            Followed { topic, idle_since: None }
         });
-        if place.readers == 0 {
+        if place.idle_since.take().is_some() {
             *lingering -= 1;
         }
-        place.readers += 1;
         let topic = place.topic.clone();
         Ok(Seat { slot: topic.join(), topic, shared: self.clone() })
     }
 
-    fn leave(&self, channel: &Channel) {
+    /// Takes notice that a channel's last reader went. By now another may be there, or gone in turn.
+    fn left(&self, channel: &Channel) {
         let mut topics = self.topics();
         let Some(place) = topics.followed.get_mut(channel) else { return };
-        place.readers -= 1;
-        if place.readers > 0 {
+        if place.idle_since.is_some() || place.topic.has_readers() {
             return;
         }
-        place.idle_since = Instant::now();
+        place.idle_since = Some(Instant::now());
         topics.lingering += 1;
         if topics.lingering > self.options.lingering || self.options.linger.is_zero() {
             topics.followed.remove(channel);
@@ -170,8 +167,9 @@ impl Shared {
     pub(super) fn sweep(&self) -> bool {
         let mut topics = self.topics();
         let (now, linger) = (Instant::now(), self.options.linger);
-        topics.followed.retain(|_, place| place.readers > 0 || now.duration_since(place.idle_since) < linger);
-        topics.lingering = topics.followed.values().filter(|place| place.readers == 0).count();
+        let stays = |place: &Followed| place.idle_since.is_none_or(|since| now.duration_since(since) < linger);
+        topics.followed.retain(|_, place| stays(place));
+        topics.lingering = topics.followed.values().filter(|place| place.idle_since.is_some()).count();
         let any = !topics.followed.is_empty();
         if !any {
             topics.follower = None;
@@ -205,8 +203,9 @@ pub(super) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.topic.leave(self.slot);
-        self.shared.leave(self.topic.channel());
+        if self.topic.leave(self.slot) == Left::Empty {
+            self.shared.left(self.topic.channel());
+        }
     }
 }
 

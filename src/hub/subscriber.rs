@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -38,7 +39,7 @@ use crate::{channel::Channels, cursor::Cursors, store::StoreError};
 /// ```
 #[derive(Debug)]
 pub struct Subscriber {
-    legs: Box<[Leg]>,
+    legs: Legs,
     channels: Channels,
     /// The leg that is looked at first, so that a busy channel does not starve the others. They are at most
     /// [`Channels::MAX`].
@@ -49,9 +50,19 @@ pub struct Subscriber {
 
 impl Subscriber {
     pub(super) fn new(shared: &Arc<Shared>, reader: Reader, subscription: &Subscription) -> Result<Self, StoreError> {
-        let channels = subscription.channels.clone();
         let leg = |channel| Ok(Leg::new(shared.seat(channel)?, subscription.from.of(channel)));
-        let legs = channels.iter().map(leg).collect::<Result<_, StoreError>>()?;
+        let (legs, channels) = match subscription.channels.as_slice() {
+            [channel] => {
+                let leg = leg(channel)?;
+                // The name that all its readers share, so that the request's own can go.
+                let channels = leg.channel().into();
+                (Legs::One(leg), channels)
+            }
+            several => {
+                let legs = several.iter().map(leg).collect::<Result<_, StoreError>>()?;
+                (Legs::Several(legs), subscription.channels.clone())
+            }
+        };
         let turn = u8::try_from(fastrand::usize(..channels.len().max(1))).unwrap_or(0);
         Ok(Self { legs, channels, turn, ended: false, reader })
     }
@@ -71,8 +82,8 @@ impl Subscriber {
     #[must_use]
     pub fn cursors(&self) -> Cursors {
         let positions = || self.channels.iter().zip(self.legs.iter().map(Leg::position));
-        match (self.legs.as_ref(), self.legs.first().and_then(Leg::position)) {
-            ([_], Some(cursor)) => Cursors::from(cursor),
+        match (&self.legs, self.legs.first().and_then(Leg::position)) {
+            (Legs::One(_), Some(cursor)) => Cursors::from(cursor),
             _ => Cursors::of(positions().filter_map(|(channel, cursor)| Some((channel, cursor?)))),
         }
     }
@@ -92,7 +103,7 @@ impl Subscriber {
     /// Waits until it is decided how every channel starts.
     pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
         let mut started = Poll::Ready(Ok(()));
-        for leg in &mut self.legs {
+        for leg in self.legs.iter_mut() {
             match leg.look(cx) {
                 Ready::Failed(error) => return Poll::Ready(Err(error.into())),
                 Ready::Reading => started = Poll::Pending,
@@ -113,7 +124,8 @@ impl Subscriber {
 
     /// The legs, from the one whose turn it is.
     pub(super) fn legs_in_turn(&mut self) -> impl Iterator<Item = &mut Leg> {
-        let (late, early) = self.legs.split_at_mut(usize::from(self.turn).min(self.legs.len()));
+        let turn = usize::from(self.turn).min(self.legs.len());
+        let (late, early) = self.legs.split_at_mut(turn);
         early.iter_mut().chain(late)
     }
 
@@ -189,5 +201,32 @@ impl Stream for Subscriber {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_delivery(cx)
+    }
+}
+
+/// One channel is what most subscribers read, and needs no list.
+#[derive(Debug)]
+enum Legs {
+    One(Leg),
+    Several(Box<[Leg]>),
+}
+
+impl Deref for Legs {
+    type Target = [Leg];
+
+    fn deref(&self) -> &[Leg] {
+        match self {
+            Self::One(leg) => std::slice::from_ref(leg),
+            Self::Several(legs) => legs,
+        }
+    }
+}
+
+impl DerefMut for Legs {
+    fn deref_mut(&mut self) -> &mut [Leg] {
+        match self {
+            Self::One(leg) => std::slice::from_mut(leg),
+            Self::Several(legs) => legs,
+        }
     }
 }

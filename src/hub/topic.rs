@@ -57,6 +57,13 @@ pub(super) enum Seen {
     Elsewhere { version: u64 },
 }
 
+/// Whether anybody is left when a reader leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Others,
+    Empty,
+}
+
 /// Whether somebody has to read the store on the ring's behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -87,9 +94,17 @@ impl Topic {
         lock(&self.state).waiters.join()
     }
 
-    pub(super) fn leave(&self, slot: usize) {
-        let waker = lock(&self.state).waiters.leave(slot);
+    pub(super) fn leave(&self, slot: usize) -> Left {
+        let mut state = lock(&self.state);
+        let waker = state.waiters.leave(slot);
+        let left = if state.waiters.count() == 0 { Left::Empty } else { Left::Others };
+        drop(state);
         drop(waker);
+        left
+    }
+
+    pub(super) fn has_readers(&self) -> bool {
+        lock(&self.state).waiters.count() > 0
     }
 
     /// Looks up `position`; unless entries follow it, `cx` is woken at the next change.
@@ -177,7 +192,7 @@ impl Topic {
     /// it, and with a channel for each user that would be the history of all of them.
     pub(super) fn backfill(&self, fetched: &Fetched) {
         let mut state = lock(&self.state);
-        if state.waiters.are_several() {
+        if state.waiters.count() > 1 {
             if let Some(ring) = &mut state.ring {
                 ring.backfill(fetched.newest_first());
             }
@@ -300,8 +315,9 @@ impl Waiters {
         waker
     }
 
-    fn are_several(&self) -> bool {
-        self.slots.len() - self.free.len() > 1
+    /// How many have a place.
+    fn count(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 
     /// Returns the waker that was there, to be dropped after the lock.

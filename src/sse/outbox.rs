@@ -38,7 +38,7 @@ impl Outbox {
         if !self.before.is_empty() {
             return Some(mem::take(&mut self.before).into());
         }
-        if self.shared.is_empty() {
+        if self.shared.is_empty() && !self.after.is_empty() {
             self.shared = mem::take(&mut self.after).into();
         }
         match self.shared.len() {
