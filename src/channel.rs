@@ -113,20 +113,29 @@ impl Channels {
     /// # Errors
     /// When there is none, or more than [`Channels::MAX`].
     pub fn new(channels: impl IntoIterator<Item = Channel>) -> Result<Self, InvalidChannels> {
-        let mut distinct: Vec<Channel> = Vec::new();
+        Self::collect(channels.into_iter().map(Ok))
+    }
+
+    /// As [`Channels::new`], of names that may be bad.
+    pub(crate) fn collect<E: From<InvalidChannels>>(
+        mut channels: impl Iterator<Item = Result<Channel, E>>,
+    ) -> Result<Self, E> {
+        let first = channels.next().ok_or(InvalidChannels::Empty)??;
+        let mut others: Vec<Channel> = Vec::new();
         for channel in channels {
-            if !distinct.contains(&channel) {
-                distinct.push(channel);
+            let channel = channel?;
+            if channel != first && !others.contains(&channel) {
+                others.push(channel);
             }
-            if distinct.len() > Self::MAX {
-                return Err(InvalidChannels::TooMany { most: Self::MAX });
+            if others.len() >= Self::MAX {
+                return Err(InvalidChannels::TooMany { most: Self::MAX }.into());
             }
         }
-        match distinct.as_slice() {
-            [] => Err(InvalidChannels::Empty),
-            [one] => Ok(one.into()),
-            _ => Ok(Self(Repr::Several(distinct.into()))),
+        if others.is_empty() {
+            return Ok(first.into());
         }
+        others.insert(0, first);
+        Ok(Self(Repr::Several(others.into())))
     }
 
     /// The channels, in order.

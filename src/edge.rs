@@ -142,13 +142,18 @@ pub(crate) fn verb_of(method: &Method) -> Verb {
     if method == Method::HEAD { Verb::Head } else { Verb::Get }
 }
 
-/// Adds the position. A token is base64url, which every header takes.
+/// Adds the position, if there is one.
 pub(crate) fn insert_position(headers: &mut HeaderMap, cursors: &Cursors) {
-    let value = match cursors.as_one() {
-        Some(cursor) => HeaderValue::from_bytes(&cursor.to_text()).ok(),
-        None => HeaderValue::try_from(cursors.to_string()).ok().filter(|_| !cursors.is_empty()),
-    };
+    let value = position(cursors).filter(|_| !cursors.is_empty());
     headers.extend(value.map(|value| (LAST_EVENT_ID, value)));
+}
+
+/// The position as a header has it: a token is base64url, which every header takes.
+pub(crate) fn position(cursors: &Cursors) -> Option<HeaderValue> {
+    match cursors.as_one() {
+        Some(cursor) => HeaderValue::from_bytes(&cursor.to_text()).ok(),
+        None => HeaderValue::try_from(cursors.to_string()).ok(),
+    }
 }
 
 /// What the readers answer to.

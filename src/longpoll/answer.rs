@@ -14,10 +14,10 @@ use super::{LongPollOptions, options::OnReset};
 use crate::{
     body::{Body, Responding},
     cursor::{Cursor, Cursors},
-    edge::{ARRAY, Asked, Matter, Verb, finish, insert_position},
+    edge::{ARRAY, Asked, Matter, Verb, finish, position},
     hub::{Hub, Listened, Reset, SubscribeError, join},
     problem::{Problem, retry_after},
-    request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Wait, Wishes, next_link},
+    request::{EVENTS_CLOSED, EVENTS_RESET, LAST_EVENT_ID, PREFERENCE_APPLIED, Wait, Wishes, next_link},
     store::Store,
 };
 
@@ -119,8 +119,11 @@ fn array_headers(headers: &mut HeaderMap, matter: &Matter, cursors: &Cursors) {
     headers.reserve(HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    insert_position(headers, cursors);
-    headers.extend(next_link(&matter.kept, cursors).map(|link| (header::LINK, link)));
+    let Some(position) = position(cursors) else { return };
+    headers.extend(next_link(&matter.kept, position.as_bytes()).map(|link| (header::LINK, link)));
+    if !cursors.is_empty() {
+        headers.insert(LAST_EVENT_ID, position);
+    }
 }
 
 /// `trimmed`, or with several channels `trimmed;channel="a%20b"`.

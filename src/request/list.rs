@@ -1,26 +1,35 @@
 //! Lists, words and parameters of header fields, as bytes (RFC 9110, section 5.6). Knows no particular header.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter};
+
+use memchr::{memchr, memchr2};
 
 /// The parts of `value` between `separator`s that stand outside quoted strings, without optional white space around them.
 /// Empty parts are left out (RFC 9110, section 5.6.1.2: a recipient ignores empty list elements).
 pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let mut quoting = Quoting::Outside;
-    value
-        .split(move |&byte| {
-            let outside = quoting == Quoting::Outside;
-            quoting = quoting.after(byte);
-            outside && byte == separator
-        })
-        .map(trim)
-        .filter(|part| !part.is_empty())
+    let mut rest = value;
+    let parts = iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (part, after) = rest.split_at_checked(end_of_part(rest, separator))?;
+        rest = after.get(1..).unwrap_or_default();
+        Some(part)
+    });
+    parts.map(trim).filter(|part| !part.is_empty())
+}
+
+/// What stands before the first `separator`, and what behind it; nothing when there is none.
+pub(crate) fn cut(value: &[u8], separator: u8) -> (&[u8], &[u8]) {
+    let at = memchr(separator, value).unwrap_or(value.len());
+    let (before, after) = value.split_at_checked(at).unwrap_or((value, b""));
+    (before, after.get(1..).unwrap_or_default())
 }
 
 /// `name=value` of one part; the value is empty when there is none. White space around `=` is bad, and ignored (BWS).
 pub(crate) fn parameter(part: &[u8]) -> (&[u8], &[u8]) {
-    let at = part.iter().position(|&byte| byte == b'=').unwrap_or(part.len());
-    let (name, value) = part.split_at_checked(at).unwrap_or((part, b""));
-    (trim(name), trim(value.strip_prefix(b"=").unwrap_or(value)))
+    let (name, value) = cut(part, b'=');
+    (trim(name), trim(value))
 }
 
 /// What stands before the first `;`, and the parameters after it.
@@ -49,22 +58,34 @@ pub(crate) fn trim(value: &[u8]) -> &[u8] {
     value.trim_ascii()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Quoting {
-    Outside,
-    Inside,
-    Escaped,
+/// Where the first `separator` is that stands outside quoted strings; the end when there is none.
+fn end_of_part(value: &[u8], separator: u8) -> usize {
+    let mut at = 0;
+    while let Some((found, byte)) = find(value, at, separator, b'"') {
+        if byte == separator {
+            return found;
+        }
+        at = end_of_quoted(value, found + 1);
+    }
+    value.len()
 }
 
-impl Quoting {
-    fn after(self, byte: u8) -> Self {
-        match (self, byte) {
-            (Self::Outside, b'"') | (Self::Escaped, _) => Self::Inside,
-            (Self::Inside, b'"') => Self::Outside,
-            (Self::Inside, b'\\') => Self::Escaped,
-            (same, _) => same,
+/// Where what follows the quoted string begins whose content is at `at`.
+fn end_of_quoted(value: &[u8], mut at: usize) -> usize {
+    while let Some((found, byte)) = find(value, at, b'"', b'\\') {
+        if byte == b'"' {
+            return found + 1;
         }
+        // RFC 9110, section 5.6.4: a backslash stands for the octet that follows it.
+        at = found + 2;
     }
+    value.len()
+}
+
+/// The first of two bytes from `from` on, and where it is.
+fn find(value: &[u8], from: usize, one: u8, other: u8) -> Option<(usize, u8)> {
+    let at = from + memchr2(one, other, value.get(from..)?)?;
+    Some((at, *value.get(at)?))
 }
 
 #[cfg(test)]

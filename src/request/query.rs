@@ -1,24 +1,36 @@
 //! The pairs of a query, as bytes. Knows no particular parameter.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter};
 
+use memchr::memchr2;
 use percent_encoding::percent_decode;
+
+use super::list::cut;
 
 /// The decoded `name=value` pairs (`application/x-www-form-urlencoded`). Bytes that are not UTF-8 stay as they are, so that a
 /// name or cursor is never repaired into another one.
 pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let mut rest = query.as_bytes();
+    // Names, numbers and cursors stand for themselves, and are most of what comes.
+    let is_coded = memchr2(b'%', b'+', rest).is_some();
+    let decode = move |text| if is_coded { decode(text) } else { Cow::Borrowed(text) };
+    let pairs = iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (pair, after) = cut(rest, b'&');
+        rest = after;
+        Some(pair)
+    });
+    pairs.filter(|pair| !pair.is_empty()).map(move |pair| {
+        let (name, value) = cut(pair, b'=');
         (decode(name), decode(value))
     })
 }
 
-fn decode(text: &str) -> Cow<'_, [u8]> {
-    // Names, numbers and cursors stand for themselves, and are most of what comes.
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Cow::Borrowed(text.as_bytes());
-    }
-    Cow::Owned(percent_decode(text.replace('+', " ").as_bytes()).collect())
+fn decode(text: &[u8]) -> Cow<'_, [u8]> {
+    let spaced: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
+    Cow::Owned(percent_decode(&spaced).collect())
 }
 
 /// A whole number of decimal digits only; one that is too large is the largest.

@@ -54,8 +54,7 @@ impl Channels {
     /// A [`Rejection`] that answers 400 when none is named, or one is not a [`Channel`].
     pub fn from_query(request: &Parts) -> Result<Self, Rejection> {
         let named = pairs(request.uri.query().unwrap_or_default()).filter(|(name, _)| name.as_ref() == b"channel");
-        let channels: Vec<_> = named.map(|(_, value)| channel(&value)).collect::<Result<_, _>>()?;
-        Ok(Self::new(channels)?)
+        Self::collect(named.map(|(_, value)| channel(&value)))
     }
 
     /// The channel that the path names, without its first `/`. Under axum's `nest_service` that is the rest of the path.
