@@ -95,7 +95,8 @@
 //! Every call ends within [`NatsOptions::timeout`]. An append that was sent and not acknowledged is looked for when the
 //! connection is back; if that takes too long it is [`StoreError::Unknown`], else nothing was written and it is
 //! [`StoreError::Unavailable`]. A node that begins to append events with keys to a channel reads that channel's messages of
-//! the last [`key_window`](crate::Retention::key_window) once; that must fit into the timeout.
+//! the last [`key_window`](crate::Retention::key_window) once. What does not fit into one call's timeout is gone on with by
+//! the next call for that channel.
 //!
 //! Connections come back by themselves, after 50 ms to 2 s with jitter, and one that is open at this end only is given up
 //! after about one and a half timeouts. [`NatsStore::is_connected`] tells a health check, the log tells of each change.
@@ -105,6 +106,7 @@ mod fault;
 mod janitor;
 mod keys;
 mod link;
+mod loading;
 mod log;
 #[cfg(feature = "testing")]
 mod loss;

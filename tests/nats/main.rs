@@ -13,6 +13,7 @@ mod conformance;
 mod faults;
 mod harness;
 mod hints;
+mod keys;
 mod load;
 mod nodes;
 mod server;

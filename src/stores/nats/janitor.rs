@@ -11,11 +11,12 @@ use super::{
     Inner,
     fault::Fault,
     link::jittered,
+    loading::keys_between,
     log::{Log, Order, Side},
     place::{self, Place, Via, Which},
     queue::{Removal, Work},
     record::{self, Kind, Message, Record},
-    state::{Known, keys_between},
+    state::Known,
     view::View,
 };
 use crate::{channel::Channel, store::StoreError};
@@ -121,7 +122,7 @@ impl Inner {
     async fn copy_keys(&self, log: &Log<'_>, first: Message, kept: &Message) -> Result<(), StoreError> {
         let most = self.link.most_bytes() / 2;
         let mut body = BytesMut::new();
-        let keys = keys_between(log, first, kept).await?;
+        let keys = keys_between(log, &first, kept).await?;
         let copied = keys.into_iter().filter(|(_, receipt, _)| receipt.cursor.seq <= kept.record.base);
         for (key, receipt, stamp) in copied {
             record::put_key(&mut body, &key, &receipt, stamp);

@@ -9,15 +9,15 @@ use super::{
     Inner,
     fault::unavailable,
     keys::Keys,
-    log::{Log, Order, Side},
-    place::{Most, Place, Via, Which},
-    record::{self, Kind, Message, Record},
+    loading::{BATCH, Loading},
+    log::Log,
+    place::{Place, Via, Which},
+    record::{Kind, Message, Record},
 };
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
-    event::EventKey,
-    store::{Head, Receipt, StoreError},
+    store::{Head, StoreError},
 };
 
 /// A channel as it was when it was last looked at.
@@ -31,6 +31,8 @@ pub(super) struct Known {
     pub(super) absent: Cursor,
     /// The keys of the last while; none when they were not read yet.
     pub(super) keys: Option<Keys>,
+    /// What was read of them so far, when they were not read to the end.
+    loading: Option<Box<Loading>>,
     /// How often the connection had changed when it was looked at.
     pub(super) changes: u64,
     /// When it was looked at, or written.
@@ -62,9 +64,10 @@ impl Known {
         if let Some(known) = known {
             known.catch_up(&log, last.as_ref()).await?;
         }
-        let (keys, trimmed) = known.take().map_or((None, (0, 0)), |known| (known.keys, known.trimmed));
+        let (keys, loading, trimmed) =
+            known.take().map_or((None, None, (0, 0)), |known| (known.keys, known.loading, known.trimmed));
         let absent = Cursor { epoch: epoch_of(place.epoch, channel), seq: floor, tag: 0 };
-        *known = Some(Self { place, at, record, absent, keys, changes, checked: Instant::now(), trimmed });
+        *known = Some(Self { place, at, record, absent, keys, loading, changes, checked: Instant::now(), trimmed });
         Ok(())
     }
 
@@ -127,66 +130,8 @@ impl Known {
         let log = Log::new(inner, Arc::clone(&self.place), channel, Via::Leader);
         let last = log.get(Which::Last).await?.filter(|last| last.record.kind != Kind::Gone);
         let last = last.ok_or_else(|| unavailable("the channel went while its keys were read"))?;
-        let judge = |record: &Record| if record.stamp >= since { Order::Late } else { Order::Early };
-        let mut found = Vec::new();
-        if let Some(first) = log.first(&last, Side::Newest, judge).await? {
-            found.extend(keys_between(&log, first, &last).await?);
-        }
-        // After the messages: what is trimmed meanwhile was copied there before.
-        found.extend(outliving(inner, &self.place, channel, last.record).await?);
-        found.retain(|(_, _, stamp)| *stamp >= since);
-        found.sort_by_key(|(_, _, stamp)| *stamp);
-        let mut keys = Keys::default();
-        found.into_iter().for_each(|(key, receipt, stamp)| keys.remember(key, receipt, stamp));
-        (self.at, self.record, self.keys) = (last.at, Some(last.record), Some(keys));
+        let keys = self.loading.get_or_insert_default().read(&log, &last, since).await?;
+        (self.at, self.record, self.keys, self.loading) = (last.at, Some(last.record), Some(keys), None);
         Ok(())
     }
 }
-
-/// The keys of all messages from the first to the last.
-pub(super) async fn keys_between(
-    log: &Log<'_>,
-    first: Message,
-    last: &Message,
-) -> Result<Vec<(EventKey, Receipt, u64)>, StoreError> {
-    let mut keys = Vec::new();
-    let mut waiting = std::collections::VecDeque::from([first]);
-    while let Some(message) = waiting.pop_front() {
-        // Keys are not remembered of what an init brings; none is written with it.
-        keys.extend(message.keys()?.into_iter().map(|(key, receipt)| (key, receipt, message.record.stamp)));
-        if message.at >= last.at {
-            break;
-        }
-        if waiting.is_empty() {
-            waiting = log.several(message.at + 1, BATCH).await?.into();
-        }
-        if waiting.front().is_none_or(|next| next.after != Some(message.at)) {
-            return Err(unavailable("a replica is behind, or the channel was trimmed while it was read"));
-        }
-    }
-    Ok(keys)
-}
-
-/// The keys of the log whose messages were trimmed.
-async fn outliving(
-    inner: &Inner,
-    place: &Place,
-    channel: &Channel,
-    head: Record,
-) -> Result<Vec<(EventKey, Receipt, u64)>, StoreError> {
-    let (subject, patience) = (place.keys(channel), inner.settings.patience);
-    let (mut keys, mut from) = (Vec::new(), 1);
-    while let Some(raw) = place
-        .raw(&inner.link, &subject, Which::From(from), Via::Leader, patience)
-        .await
-        .map_err(super::fault::Fault::harmless)?
-    {
-        from = raw.at + 1;
-        let copied = record::take_keys(raw.body).ok_or_else(|| super::fault::corrupt("a channel's keys"))?;
-        let is_ours = |cursor: Cursor| cursor.epoch == head.epoch && cursor.seq > head.start;
-        keys.extend(copied.into_iter().filter(|(_, receipt, _)| is_ours(receipt.cursor)));
-    }
-    Ok(keys)
-}
-
-pub(super) const BATCH: Most = Most { messages: 256, bytes: 4 << 20 };

@@ -1,0 +1,123 @@
+//! Reading the idempotency keys of a channel that others wrote to. Whatever was read stays when a call fails or its time is
+//! over, and the next one goes on from there: else a channel with many keys could never be written to over a slow way.
+
+use std::mem;
+
+use super::{
+    fault::{Fault, corrupt, unavailable},
+    keys::Keys,
+    log::{Log, Order, Side},
+    place::{Most, Via, Which},
+    record::{self, Message, Record},
+};
+use crate::{
+    event::EventKey,
+    store::{Receipt, StoreError},
+};
+
+/// A key, what it was appended as, and when.
+pub(super) type Found = (EventKey, Receipt, u64);
+
+/// How far the reading of a channel's keys has come.
+pub(super) struct Loading {
+    found: Vec<Found>,
+    /// The last message that was read, and where it is.
+    last: Option<(u64, Record)>,
+    /// From where on the keys of trimmed messages were not read yet.
+    copied: u64,
+    /// How many messages are asked for at once.
+    batch: usize,
+}
+
+impl Default for Loading {
+    fn default() -> Self {
+        Self { found: Vec::new(), last: None, copied: 1, batch: FIRST_BATCH }
+    }
+}
+
+impl Loading {
+    /// Reads the keys since then up to `last`, the newest message.
+    pub(super) async fn read(&mut self, log: &Log<'_>, last: &Message, since: u64) -> Result<Keys, StoreError> {
+        let is_past = |(at, record): (u64, Record)| at > last.at || (at == last.at && record != last.record);
+        if self.last.is_some_and(is_past) {
+            *self = Self::default();
+        }
+        if self.last.is_none() {
+            let judge = |record: &Record| if record.stamp >= since { Order::Late } else { Order::Early };
+            if let Some(first) = log.first(last, Side::Newest, judge).await? {
+                self.take(&first)?;
+            }
+        }
+        self.read_messages(log, last).await?;
+        // After the messages: what is trimmed meanwhile was copied there before.
+        self.read_copied(log).await?;
+        Ok(self.finish(&last.record, since))
+    }
+
+    async fn read_messages(&mut self, log: &Log<'_>, last: &Message) -> Result<(), StoreError> {
+        while let Some((at, _)) = self.last.filter(|(at, _)| *at < last.at) {
+            let messages = self.batch;
+            // Until it has come: what does not come in time is asked for in smaller pieces.
+            self.batch = (messages / 2).max(1);
+            let several = log.several(at + 1, Most { messages, ..BATCH }).await?;
+            self.batch = (messages * 2).min(BATCH.messages);
+            if several.first().is_none_or(|next| next.at > last.at) {
+                return Err(unavailable("a replica is behind, or the channel was trimmed while it was read"));
+            }
+            // The batch may hold what came after `last`, which the next append learns of by itself.
+            for message in several.into_iter().take_while(|message| message.at <= last.at) {
+                let follows =
+                    |(at, record): (u64, Record)| message.after == Some(at) && message.record.follows(&record);
+                if !self.last.is_some_and(follows) {
+                    *self = Self::default();
+                    return Err(unavailable("the channel was trimmed or replaced while it was read"));
+                }
+                self.take(&message)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: &Message) -> Result<(), StoreError> {
+        let stamp = message.record.stamp;
+        // Keys are not remembered of what an init brings; none is written with it.
+        self.found.extend(message.keys()?.into_iter().map(|(key, receipt)| (key, receipt, stamp)));
+        self.last = Some((message.at, message.record));
+        Ok(())
+    }
+
+    /// Reads the keys whose messages were trimmed.
+    async fn read_copied(&mut self, log: &Log<'_>) -> Result<(), StoreError> {
+        let (inner, subject) = (log.inner, log.place.keys(log.channel));
+        let next = |from| log.place.raw(&inner.link, &subject, Which::From(from), Via::Leader, inner.settings.patience);
+        while let Some(raw) = next(self.copied).await.map_err(Fault::harmless)? {
+            self.found.extend(record::take_keys(raw.body).ok_or_else(|| corrupt("a channel's keys"))?);
+            self.copied = raw.at + 1;
+        }
+        Ok(())
+    }
+
+    /// The keys of this log; those of one before it may have been copied too.
+    fn finish(&mut self, head: &Record, since: u64) -> Keys {
+        let mut found = mem::take(self).found;
+        let is_ours = |receipt: &Receipt| receipt.cursor.epoch == head.epoch && receipt.cursor.seq > head.start;
+        found.retain(|(_, receipt, stamp)| *stamp >= since && is_ours(receipt));
+        found.sort_by_key(|(_, _, stamp)| *stamp);
+        let mut keys = Keys::default();
+        found.into_iter().for_each(|(key, receipt, stamp)| keys.remember(key, receipt, stamp));
+        keys
+    }
+}
+
+/// The keys of all messages from the first to the last.
+pub(super) async fn keys_between(log: &Log<'_>, first: &Message, last: &Message) -> Result<Vec<Found>, StoreError> {
+    let mut loading = Loading::default();
+    loading.take(first)?;
+    loading.read_messages(log, last).await?;
+    Ok(loading.found)
+}
+
+/// The most that is asked for at once.
+pub(super) const BATCH: Most = Most { messages: 256, bytes: 4 << 20 };
+
+const FIRST_BATCH: usize = 64;
