@@ -44,8 +44,9 @@
 //! process wait for each other and then go together, hundreds in one transaction.
 //!
 //! # Hints
-//! Nodes tell each other of new heads with `NOTIFY`, on a task of their own and at most every 5 ms: in the transaction of an
-//! append it would make all appends of the database commit one after the other. Each node listens on one connection of its
+//! Nodes tell each other of new heads with `NOTIFY`, at most every 5 ms. An append that is the only one of its node at that
+//! moment does so in its own transaction, as long as those take less than that; else a task does, for in the transactions of
+//! many it would make all appends of the database commit one after the other. Each node listens on one connection of its
 //! own, however many channels it follows. A hint that is lost, because a node died between its commit and its word, is made
 //! good when the hub compares heads.
 //!
@@ -222,7 +223,7 @@ impl Store for PostgresStore {
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         self.0.settings.fits(channel, &events)?;
-        let terms = write::Terms { expect, close: false, init: Some(page::new_epoch(channel)) };
+        let terms = write::Terms { expect, close: false, init: Some(page::new_epoch(channel)), teller: None };
         let events: Vec<_> = events.iter().collect();
         let written = write::write(&self.0.database, &self.0.settings, channel, &events, terms).await;
         let head = write::of_init(written.map_err(Failure::of_write)?)?;
@@ -324,10 +325,10 @@ impl Inner {
         Ok(place.zip(floor).map(|(place, floor)| page::absent_record(channel, place, floor).head))
     }
 
-    /// Tells the watchers here what was appended, and the other processes that it was.
-    fn tell_appended(&self, channel: &Channel, results: &[Result<Appended, StoreError>]) {
+    /// Tells the watchers here what was appended; the head that the other processes are to hear of, when there is one.
+    fn tell_appended(&self, channel: &Channel, results: &[Result<Appended, StoreError>]) -> Option<Head> {
         let done = || results.iter().filter_map(|result| result.as_ref().ok());
-        let Some(head) = done().next_back().map(|last| last.head) else { return };
+        let head = done().next_back()?.head;
         let is_new = done().any(|done| !done.entries.is_empty());
         if is_new {
             self.listener.watchers.tell(|| Change::Entries(done().flat_map(|done| done.entries.clone()).collect()));
@@ -335,9 +336,7 @@ impl Inner {
         if head.closed {
             self.listener.watchers.tell(|| Change::Head(channel.clone(), head));
         }
-        if is_new || head.closed {
-            self.listener.notifier.note(channel, head);
-        }
+        (is_new || head.closed).then_some(head)
     }
 
     fn tell_head(&self, channel: &Channel, head: Head) {

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::AsyncMessage;
 use tower_events::{
     Channel, Cursor, Event, Retention, Store, StoreError, epoch_of,
@@ -19,15 +20,11 @@ use super::{
     support::{Watch, a, store_in, texts, until},
 };
 
-/// A transaction that notifies commits alone in the whole database, so appends must not.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn notifications_are_off_the_write_path_and_few() {
-    let Some(server) = server::shared() else { return };
-    let schema = fresh_schema();
-    let store = store_in(server, &schema).await;
-    let (listener, mut connection) =
+/// What is said in a schema, while the client is kept.
+async fn listen(server: &Server, schema: &str) -> (tokio_postgres::Client, UnboundedReceiver<String>) {
+    let (client, mut connection) =
         tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.expect("a connection");
-    let (said, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let (said, hears) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(notification) = message {
@@ -35,8 +32,39 @@ async fn notifications_are_off_the_write_path_and_few() {
             }
         }
     });
-    listener.batch_execute(&format!("listen {schema}")).await.unwrap();
+    client.batch_execute(&format!("listen {schema}")).await.unwrap();
+    (client, hears)
+}
 
+/// A node whose only append it is says so with the commit, so that a node that dies then has said it.
+#[tokio::test]
+async fn the_only_append_of_a_node_is_told_with_its_commit() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let reader = store_in(server, &schema).await;
+    let (_listener, mut hears) = listen(server, &schema).await;
+    let plain = || Append::new([Event::text("plain")]);
+    let keyed = Event::text("keyed").keyed("k").unwrap();
+    let appends = [plain(), plain(), Append::new([keyed]), Append::new([Event::text("last")]).closing()];
+    for append in appends {
+        let store = store_in(server, &schema).await;
+        let head = store.append(&a(), append).await.unwrap().head;
+        // Whatever it would have said later is not said.
+        drop(store);
+        let payload = tokio::time::timeout(Duration::from_secs(10), hears.recv()).await.expect("a word").unwrap();
+        let line = payload.lines().nth(1).unwrap().to_owned();
+        assert_eq!(line, format!("{}{}a", head.cursor, if head.closed { '!' } else { '.' }));
+    }
+    assert_eq!(reader.read(&a(), Start::Latest, Limit::POSITION).await.unwrap().head.cursor.seq, 4);
+}
+
+/// A transaction that notifies commits alone in the whole database, so appends must not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_are_off_the_write_path_and_few() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let (_listener, mut hears) = listen(server, &schema).await;
     let began = Instant::now();
     let mut appenders = tokio::task::JoinSet::new();
     for appender in 0..16 {
@@ -196,6 +224,31 @@ async fn a_role_that_may_not_create_uses_a_schema_that_is_there() {
     store.append(&a(), Append::new([Event::text("x")])).await.unwrap();
     store.tidy().await.unwrap();
     store.delete(&a()).await.unwrap();
+}
+
+/// The hint goes out in the append's transaction when it is the only one, and so both could fail.
+#[tokio::test]
+async fn a_role_that_may_not_notify_can_append() {
+    let Some(server) = Server::start() else { return };
+    let owner = store_in(&server, "tower_events").await;
+    let client = client(&server).await;
+    client
+        .batch_execute(
+            "revoke execute on function pg_notify from public; create role mute login; grant usage on schema tower_events
+             to mute; grant all on all sequences in schema tower_events to mute; grant all on all tables in schema
+             tower_events to mute",
+        )
+        .await
+        .unwrap();
+    let url = server.url().replace("postgres@", "mute@");
+    let mute = PostgresStore::options().schema("tower_events").connect(&url).await.unwrap();
+    for n in 0..3 {
+        for event in [Event::text(n.to_string()), Event::text("keyed").keyed(n.to_string()).unwrap()] {
+            mute.append(&a(), Append::new([event])).await.unwrap();
+        }
+    }
+    let page = owner.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), ["0", "keyed", "1", "keyed", "2", "keyed"]);
 }
 
 /// Applications on one database do not see each other.

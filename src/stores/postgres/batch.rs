@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::{Inner, write};
+use super::{Inner, failure::Failure, write};
 use crate::{
     channel::Channel,
     store::{Append, Appended, Expect, StoreError},
@@ -40,6 +40,12 @@ impl Batches {
     /// How many appends wait to be sent.
     pub(super) fn waiting(&self) -> usize {
         self.lock().appends
+    }
+
+    /// Whether what was taken last is all that this process has to write.
+    fn is_alone(&self) -> bool {
+        let state = self.lock();
+        state.queues.len() == 1 && state.appends == 0
     }
 
     /// Takes what goes together, or ends the channel's turn when nothing waits. Appends that nobody waits for any more are
@@ -151,16 +157,27 @@ async fn write_group(inner: &Inner, channel: &Channel, group: Vec<Waiting>) {
     let (appends, answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
     let events: Vec<_> = appends.iter().flat_map(|append| &append.events).collect();
-    let terms = write::Terms {
+    let notifier = &inner.listener.notifier;
+    let mut terms = write::Terms {
         expect: appends.first().map_or(Expect::Any, |first| first.expect),
         close: appends.iter().any(|append| append.close),
         init: None,
+        teller: if inner.batches.is_alone() { notifier.teller() } else { None },
     };
-    let written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
+    let began = Instant::now();
+    let mut written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
+    notifier.note_pace(began.elapsed());
+    // An append must not fail because nobody can be told.
+    if terms.teller.is_some() && written.as_ref().is_err_and(Failure::can_be_of_notify) {
+        terms.teller = None;
+        written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
+    }
     match written {
         Ok(written) => {
             let results = write::of_appends(channel, written, appends);
-            inner.tell_appended(channel, &results);
+            if let (Some(head), None) = (inner.tell_appended(channel, &results), terms.teller) {
+                notifier.note(channel, head);
+            }
             answers.into_iter().zip(results).for_each(|(answer, result)| _ = answer.send(result));
         }
         Err(failure) => {

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Runtime, Timeouts,
+};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep, timeout, timeout_at},
@@ -66,6 +68,8 @@ impl Database {
         let wait = Some(patience);
         let pool = Pool::builder(manager)
             .max_size(connections)
+            // The one that was used last: its server process has the statements planned, and is the least cold.
+            .queue_mode(QueueMode::Lifo)
             .timeouts(Timeouts { wait, create: wait, recycle: wait })
             .runtime(Runtime::Tokio1)
             .build()?;

@@ -35,6 +35,12 @@ impl Failure {
         self.code().is_some_and(|code| COLLISIONS.contains(&code))
     }
 
+    /// Whether it may be the notification that was refused: the role may not notify, or the server's queue is full.
+    pub(super) fn can_be_of_notify(&self) -> bool {
+        const REFUSALS: [&SqlState; 2] = [&SqlState::INSUFFICIENT_PRIVILEGE, &SqlState::PROGRAM_LIMIT_EXCEEDED];
+        self.code().is_some_and(|code| REFUSALS.contains(&code))
+    }
+
     /// Whether the connection is of no further use: it leads to a standby, or its prepared statements are not known.
     pub(super) fn spoils_connection(&self) -> bool {
         const SPOILT: [&SqlState; 3] = [

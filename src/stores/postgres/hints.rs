@@ -1,6 +1,6 @@
-//! What nodes say to each other: which heads moved. Said off the write path, by one task per process that puts together what
-//! comes within a few milliseconds, because every transaction that notifies takes a lock on the whole database for its
-//! commit. Knows nothing of appends.
+//! What nodes say to each other: which heads moved. Every transaction that notifies takes a lock on the whole database for
+//! its commit, so it is said off the write path, by one task per process that puts together what comes within a few
+//! milliseconds; only where little is to be said does an append say it itself. Knows nothing of appends.
 //!
 //! Only positions are sent, never events: any role that can connect to the database may listen and notify, and a hint from
 //! a liar makes a node read, no more.
@@ -11,18 +11,32 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_postgres::types::Type;
 
 use super::{database::Database, failure::Failure};
 use crate::{channel::Channel, cursor::Cursor, store::Head};
 
 /// What waits to be said.
+#[derive(Default)]
 pub(super) struct Notifier {
     /// Which node speaks.
     node: String,
     pending: Mutex<Pending>,
+    pace: Mutex<Pace>,
     wake: Notify,
+}
+
+/// Whether an append may hold the lock on the database.
+#[derive(Default)]
+struct Pace {
+    /// When this node spoke last.
+    spoke: Option<Instant>,
+    /// Whether the last append took long: slow disks, a standby far away, or others who hold the lock.
+    slow: bool,
 }
 
 #[derive(Default)]
@@ -34,7 +48,7 @@ struct Pending {
 
 impl Notifier {
     pub(super) fn new() -> Self {
-        Self { node: format!("{:016x}", fastrand::u64(..)), pending: Mutex::default(), wake: Notify::new() }
+        Self { node: format!("{:016x}", fastrand::u64(..)), ..Self::default() }
     }
 
     /// Notes a head, to be said soon.
@@ -50,10 +64,33 @@ impl Notifier {
         self.wake.notify_one();
     }
 
+    /// The node's name, when its only append may say for itself that it was made: no more often than the task speaks.
+    pub(super) fn teller(&self) -> Option<&str> {
+        let pending = self.lock();
+        let mut pace = self.pace();
+        let free = pending.heads.is_empty()
+            && !pending.resync
+            && !pace.slow
+            && pace.spoke.is_none_or(|spoke| spoke.elapsed() >= PAUSE);
+        if free {
+            pace.spoke = Some(Instant::now());
+        }
+        free.then_some(&self.node)
+    }
+
+    /// Notes how long an append took.
+    pub(super) fn note_pace(&self, took: Duration) {
+        self.pace().slow = took >= PAUSE;
+    }
+
     /// Says what is noted, for ever: at once after a pause, then at most once per `PAUSE`.
     pub(super) async fn run(self: Arc<Self>, database: Arc<Database>) {
         loop {
             self.wake.notified().await;
+            let rested = self.pace().spoke.map(|spoke| spoke + PAUSE);
+            if let Some(rested) = rested {
+                sleep_until(rested).await;
+            }
             let pending = std::mem::take(&mut *self.lock());
             let payloads = payloads(&self.node, pending);
             if payloads.is_empty() {
@@ -65,7 +102,7 @@ impl Notifier {
                 self.wake.notify_one();
                 sleep(PAUSE_AFTER_FAILURE).await;
             }
-            sleep(PAUSE).await;
+            self.pace().spoke = Some(Instant::now());
         }
     }
 
@@ -89,6 +126,10 @@ impl Notifier {
             }
         }
         Heard::Heads(heads)
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -181,6 +222,21 @@ mod tests {
         assert_eq!(other.understand(&sent(closed.clone()).concat()), Heard::Heads(closed));
         assert_eq!(other.understand("node\n?"), Heard::Heads(vec![]));
         assert_eq!(other.understand(&format!("{}\n?", other.node)), Heard::Own);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_append_tells_for_itself_no_more_often_than_the_task_and_only_while_it_is_quick() {
+        let notifier = Notifier::new();
+        assert_eq!(notifier.teller(), Some(&*notifier.node));
+        assert_eq!(notifier.teller(), None);
+        tokio::time::advance(PAUSE).await;
+        notifier.note_pace(PAUSE);
+        assert_eq!(notifier.teller(), None);
+        notifier.note_pace(PAUSE / 2);
+        notifier.note(&named("a"), head(1));
+        assert_eq!(notifier.teller(), None);
+        std::mem::take(&mut *notifier.lock());
+        assert!(notifier.teller().is_some());
     }
 
     #[test]

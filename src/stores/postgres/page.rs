@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use tokio_postgres::{Error, Row, types::Type};
 
-use super::{Settings, database::Database, failure::Failure};
+use super::{
+    Settings,
+    database::{Database, Param},
+    failure::Failure,
+};
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
@@ -31,8 +35,13 @@ pub(super) async fn read(
     };
     let (name, now) = (channel.as_str(), settings.now());
     let age = settings.keep[2];
-    let (epoch, seq, tag) = (at.epoch as i64, i64::try_from(at.seq).unwrap_or(i64::MAX), at.tag as i32);
-    let [events, bytes] = [limit.events, limit.bytes].map(|most| i64::try_from(most).unwrap_or(i64::MAX));
+    if let (Start::After(cursor), 1..) = (start, limit.events) {
+        if let Some(page) = read_on(database, settings, channel, cursor, limit).await? {
+            return Ok(page);
+        }
+    }
+    let (epoch, tag) = (at.epoch as i64, at.tag as i32);
+    let [seq, events, bytes] = [at.seq, limit.events as u64, limit.bytes as u64].map(saturated);
     let rows = database
         .read(
             &database.sql.read,
@@ -52,6 +61,56 @@ pub(super) async fn read(
         .map_err(Failure::of_read)?;
     let row = rows.first().ok_or_else(|| corrupt("a read without an answer"))?;
     page(row, channel, start).map_err(StoreError::Corrupt)
+}
+
+/// Reads what comes right after a position; none where that is not there, and more has to be decided.
+async fn read_on(
+    database: &Database,
+    settings: &Settings,
+    channel: &Channel,
+    from: Cursor,
+    limit: Limit,
+) -> Result<Option<Page>, StoreError> {
+    let (name, epoch, now) = (channel.as_str(), from.epoch as i64, settings.now());
+    let [seq, events, bytes] = [from.seq, limit.events as u64, limit.bytes as u64].map(saturated);
+    let params: [Param<'_>; 7] = [
+        (&name, Type::TEXT),
+        (&epoch, Type::INT8),
+        (&seq, Type::INT8),
+        (&events, Type::INT8),
+        (&bytes, Type::INT8),
+        (&now, Type::INT8),
+        (&settings.keep[2], Type::INT8),
+    ];
+    let rows = database.read(&database.sql.read_on, &params).await.map_err(Failure::of_read)?;
+    following(&rows, channel, from).map_err(StoreError::Corrupt)
+}
+
+/// The page when the first row comes right after `from`, and is not too old: its mark of what came before proves that.
+fn following(rows: &[Row], channel: &Channel, from: Cursor) -> Result<Option<Page>, Source> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (tag, closed) = (first.try_get::<_, i32>(1)? as u32, first.try_get(2)?);
+    let head = Head { cursor: Cursor { seq: first.try_get::<_, i64>(0)? as u64, tag, ..from }, closed };
+    let entries = rows.iter().map(|row| entry(row, channel, from.epoch)).collect::<Result<Vec<_>, _>>()?;
+    let follows = entries
+        .first()
+        .is_some_and(|entry| entry.cursor.seq.checked_sub(1) == Some(from.seq) && entry.prev_tag == from.tag);
+    let next = entries.last().map_or(from, |last| last.cursor);
+    let page = Page { outcome: Outcome::Continued, from, next, entries, head };
+    Ok((follows && first.try_get(11)?).then_some(page))
+}
+
+fn entry(row: &Row, channel: &Channel, epoch: u64) -> Result<Entry, Source> {
+    let (is_text, data): (bool, &[u8]) = (row.try_get(8)?, row.try_get(10)?);
+    Ok(Entry {
+        channel: channel.clone(),
+        cursor: Cursor { epoch, seq: row.try_get::<_, i64>(3)? as u64, tag: row.try_get::<_, i32>(4)? as u32 },
+        prev_tag: row.try_get::<_, i32>(5)? as u32,
+        appended: row.try_get::<_, i64>(6)? as u64,
+        time: row.try_get::<_, i64>(7)? as u64,
+        name: row.try_get::<_, Option<&str>>(9)?.map(EventName::new).transpose()?,
+        data: if is_text { text(data)? } else { Data::from_json(data)? },
+    })
 }
 
 fn page(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
@@ -124,14 +183,18 @@ fn entries(row: &Row, channel: &Channel, epoch: u64) -> Result<Vec<Entry>, Sourc
                 appended: appended as u64,
                 time: time as u64,
                 name: name.map(EventName::new).transpose()?,
-                data: if is_text {
-                    Data::text_from_utf8(Bytes::copy_from_slice(data))?
-                } else {
-                    Data::from_json(data)?
-                },
+                data: if is_text { text(data)? } else { Data::from_json(data)? },
             })
         })
         .collect()
+}
+
+fn text(data: &[u8]) -> Result<Data, Source> {
+    Ok(Data::text_from_utf8(Bytes::copy_from_slice(data))?)
+}
+
+fn saturated(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The heads of many channels, in the order asked.

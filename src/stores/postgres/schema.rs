@@ -12,7 +12,11 @@ pub(super) struct Sql {
     pub(super) schema: String,
     pub(super) write: String,
     pub(super) write_one: String,
+    /// The same, and what it did is told to the other nodes.
+    pub(super) write_one_and_tell: String,
     pub(super) trim: String,
+    /// As `read`, where there is nothing to decide.
+    pub(super) read_on: String,
     pub(super) read: String,
     pub(super) heads: String,
     pub(super) delete: String,
@@ -29,14 +33,18 @@ impl Sql {
         if schema.is_empty() || schema.len() > MOST_NAME || !schema.char_indices().all(good) {
             return None;
         }
-        let with = |sql: &str| sql.replace("$S", &format!("\"{schema}\""));
+        let with = |sql: &str| sql.replace("$S", &format!("\"{schema}\"")).replace("$N", schema);
         Some(Self {
             write: with(concat!(
-                "select * from $S.write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, ",
-                "$17, $18, $19, $20)"
+                "select w.*, case when $21 is not null and o_status = 0 then pg_notify('$N', $21 || E'\n' || ",
+                "$S.cursor_text(o_epoch, o_seq, o_tag) || case when o_closed then '!' else '.' end || $1) end ",
+                "from $S.write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, ",
+                "$17, $18, $19, $20) w"
             )),
-            write_one: with(include_str!("sql/write_one.sql")),
+            write_one: with(&WRITE_ONE.replace("$T", "")),
+            write_one_and_tell: with(&WRITE_ONE.replace("$T", TELL)),
             trim: with("select $S.trim_channel($1, $2, $3)"),
+            read_on: with(include_str!("sql/read_on.sql")),
             read: with("select * from $S.read_page($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
             heads: with(concat!(
                 "select p.epoch, p.floor, c.name, c.epoch, c.seq, c.tag, c.closed ",
@@ -98,6 +106,10 @@ pub(super) async fn migrate(database: &Database, keep: &[i64; 5]) -> Result<(), 
         other => Err(StoreError::Unavailable(format!("the database's encoding is {other:?}; UTF8 is needed").into())),
     }
 }
+
+const WRITE_ONE: &str = include_str!("sql/write_one.sql");
+
+const TELL: &str = r", pg_notify('$N', $9 || E'\n' || $S.cursor_text(c.epoch, c.seq, $2) || '.' || $1)";
 
 /// `create schema if not exists` asks for the right to create even when there is nothing to do.
 const SCHEMA: &str = r#"

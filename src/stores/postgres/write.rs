@@ -3,7 +3,11 @@
 
 use tokio_postgres::{Row, types::Type};
 
-use super::{Settings, database::Database, failure::Failure};
+use super::{
+    Settings,
+    database::{Database, Param},
+    failure::Failure,
+};
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -47,14 +51,16 @@ impl<'a> Columns<'a> {
 
 /// What is asked of a channel beside the events.
 #[derive(Clone, Copy)]
-pub(super) struct Terms {
+pub(super) struct Terms<'a> {
     pub(super) expect: Expect,
     pub(super) close: bool,
     /// The epoch of the history that replaces the channel's.
     pub(super) init: Option<u64>,
+    /// The node that tells the others in the same transaction.
+    pub(super) teller: Option<&'a str>,
 }
 
-impl Terms {
+impl Terms<'_> {
     fn is_plain(self) -> bool {
         self.expect == Expect::Any && !self.close && self.init.is_none()
     }
@@ -89,11 +95,11 @@ pub(super) async fn write(
     settings: &Settings,
     channel: &Channel,
     events: &[&Event],
-    terms: Terms,
+    terms: Terms<'_>,
 ) -> Result<Written, Failure> {
     if let ([event], true) = (events, terms.is_plain() && settings.lock_ms.is_none()) {
         if event.key().is_none() {
-            if let Some(written) = write_one(database, settings, channel, event).await? {
+            if let Some(written) = write_one(database, settings, channel, event, terms.teller).await? {
                 return Ok(written);
             }
         }
@@ -136,6 +142,7 @@ pub(super) async fn write(
                 (&columns.prev_tags, Type::INT4_ARRAY),
                 (&columns.sizes, Type::INT4_ARRAY),
                 (&columns.bytes, Type::INT8),
+                (&terms.teller, Type::TEXT),
             ],
         )
         .await?;
@@ -150,30 +157,32 @@ async fn write_one(
     settings: &Settings,
     channel: &Channel,
     event: &Event,
+    teller: Option<&str>,
 ) -> Result<Option<Written>, Failure> {
-    let (name, keep, now) = (channel.as_str(), settings.keep.as_slice(), settings.now());
+    let (name, now) = (channel.as_str(), settings.now());
     let (tag, size) = (resume::fresh_tag(), size(channel, event) as i32);
     let (time, is_text) = (event.time().map(|time| time as i64), event.data().as_text().is_some());
     let (event_name, data) = (event.name().map(|name| name.as_str()), event.data().as_shown().as_bytes());
-    let rows = database
-        .write(
-            &database.sql.write_one,
-            &[
-                (&name, Type::TEXT),
-                (&(tag as i32), Type::INT4),
-                (&size, Type::INT4),
-                (&time, Type::INT8),
-                (&is_text, Type::BOOL),
-                (&event_name, Type::TEXT),
-                (&data, Type::BYTEA),
-                (&now, Type::INT8),
-                (&keep, Type::INT8_ARRAY),
-            ],
-        )
-        .await?;
+    let params: [Param<'_>; 9] = [
+        (&name, Type::TEXT),
+        (&(tag as i32), Type::INT4),
+        (&size, Type::INT4),
+        (&time, Type::INT8),
+        (&is_text, Type::BOOL),
+        (&event_name, Type::TEXT),
+        (&data, Type::BYTEA),
+        (&now, Type::INT8),
+        (&teller, Type::TEXT),
+    ];
+    let [untold @ .., _] = &params;
+    let rows = match teller {
+        Some(_) => database.write(&database.sql.write_one_and_tell, &params).await?,
+        None => database.write(&database.sql.write_one, untold).await?,
+    };
     let Some(row) = rows.first() else { return Ok(None) };
-    let (written, trim) = one_written(row, tag).map_err(|error| Failure::Strange(error.into()))?;
-    if trim {
+    let (written, kept) = one_written(row, tag).map_err(|error| Failure::Strange(error.into()))?;
+    if kept.is_too_much(&settings.keep) {
+        let keep = settings.keep.as_slice();
         let params = [(&name as _, Type::TEXT), (&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
         // It is appended, whatever becomes of this; the next append finds that too much is kept.
         if let Err(failure) = database.write(&database.sql.trim, &params).await {
@@ -183,11 +192,29 @@ async fn write_one(
     Ok(Some(written))
 }
 
-fn one_written(row: &Row, tag: u32) -> Result<(Written, bool), tokio_postgres::Error> {
+/// What a channel holds after an append.
+struct Kept {
+    events: i64,
+    bytes: i64,
+    /// Whether the append came after the time to look for what is too old.
+    is_due: bool,
+}
+
+impl Kept {
+    /// A quarter above the limits, so that many entries go at once and most appends delete nothing.
+    fn is_too_much(&self, [most_events, most_bytes, ..]: &[i64; 5]) -> bool {
+        let above = |most: i64| most.saturating_add(most / 4);
+        self.is_due || self.events > above(*most_events) || (self.events > 1 && self.bytes > above(*most_bytes))
+    }
+}
+
+fn one_written(row: &Row, tag: u32) -> Result<(Written, Kept), tokio_postgres::Error> {
     let (epoch, seq) = (row.try_get::<_, i64>(0)? as u64, row.try_get::<_, i64>(1)? as u64);
     let base = Cursor { epoch, seq: seq.saturating_sub(1), tag: row.try_get::<_, i32>(2)? as u32 };
-    let (head, stamp) = (Head { cursor: Cursor { epoch, seq, tag }, closed: false }, row.try_get::<_, i64>(3)? as u64);
-    Ok((Written { status: 0, head, base, stamp, tags: vec![tag], verdicts: None }, row.try_get(4)?))
+    let (head, stamp) = (Head { cursor: Cursor { epoch, seq, tag }, closed: false }, row.try_get::<_, i64>(3)?);
+    let events = (seq as i64).saturating_sub(row.try_get(4)?);
+    let kept = Kept { events, bytes: row.try_get(5)?, is_due: stamp > row.try_get(6)? };
+    Ok((Written { status: 0, head, base, stamp: stamp as u64, tags: vec![tag], verdicts: None }, kept))
 }
 
 fn written(row: &Row, tags: Vec<u32>) -> Result<Written, tokio_postgres::Error> {

@@ -1,7 +1,11 @@
 -- What the other functions use. `$S` stands for the quoted schema.
 
 create or replace function $S.now_ms() returns bigint language sql volatile as
-$$ select (extract(epoch from clock_timestamp()) * 1000)::bigint $$;
+$$ select (date_part('epoch', clock_timestamp()) * 1000)::bigint $$;
+
+-- The text form of a cursor: version, epoch, seq and tag as base64url of 21 bytes.
+create or replace function $S.cursor_text(epoch bigint, seq bigint, tag integer) returns text language sql immutable as
+$$ select translate(encode('\x01' || int8send(epoch) || int8send(seq) || int4send(tag), 'base64'), '+/', '-_') $$;
 
 -- a * b modulo 2^64, for bigints read as unsigned.
 create or replace function $S.mul64(a bigint, b bigint) returns bigint language plpgsql immutable strict as $$

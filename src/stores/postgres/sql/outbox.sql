@@ -43,8 +43,7 @@ begin
         a.o_tag := a.o_tags[1];
         p_notify := false;
     end if;
-    -- The text form of a cursor: version, epoch, seq and tag as base64url of 21 bytes.
-    cursor := translate(encode('\x01' || int8send(a.o_epoch) || int8send(a.o_seq) || int4send(a.o_tag), 'base64'), '+/', '-_');
+    cursor := $S.cursor_text(a.o_epoch, a.o_seq, a.o_tag);
     if p_notify then
         perform pg_notify('$N', 'outbox' || E'\n' || cursor || '.' || p_channel);
     end if;
