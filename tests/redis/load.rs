@@ -26,6 +26,8 @@ pub(crate) struct Report {
     /// What it saw twice without a reset in between.
     pub(crate) duplicated: usize,
     pub(crate) resets: Vec<Reason>,
+    /// Entries that lie between where it was and where a reset for what was trimmed put it.
+    pub(crate) told: u64,
     /// Appends that failed before they succeeded: not sent, and without an answer.
     pub(crate) unavailable: usize,
     pub(crate) unknown: usize,
@@ -116,14 +118,14 @@ pub(crate) async fn during(urls: [&str; 3], fault: impl AsyncFnOnce(Progress)) -
     for publisher in publishing {
         publisher.await.expect("a publisher that ends");
     }
-    let (texts, seen, resets) = resuming.await.expect("a client that ends");
+    let (seen, of_client) = resuming.await.expect("a client that ends");
     let acknowledged = std::mem::take(&mut *acknowledged.lock().expect("no panic"));
     let mut report = std::mem::take(&mut *failed.lock().expect("no panic"));
     report.acknowledged = acknowledged.len();
     report.unseen = acknowledged.iter().filter(|text| !seen.contains(*text)).count();
     let kept = kept(&reader).await;
     report.lost = acknowledged.iter().filter(|text| !kept.contains(*text)).count();
-    (report.duplicated, report.resets) = (texts, resets);
+    (report.duplicated, report.resets, report.told) = (of_client.duplicated, of_client.resets, of_client.told);
     report
 }
 
@@ -206,8 +208,8 @@ async fn resume(
     mut next: Cursor,
     stop: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
-) -> (usize, HashSet<String>, Vec<Reason>) {
-    let (mut seen, mut since_reset, mut twice, mut resets) = (HashSet::new(), HashSet::new(), 0, Vec::new());
+) -> (HashSet<String>, Report) {
+    let (mut seen, mut since_reset, mut report) = (HashSet::new(), HashSet::new(), Report::default());
     let mut stopped = None;
     loop {
         let Ok(page) = store.read(&channel("hot"), Start::After(next), Limit { events: 37, ..Limit::default() }).await
@@ -218,7 +220,8 @@ async fn resume(
         match page.outcome {
             Outcome::Continued => assert_eq!(page.from, next),
             Outcome::Reset(reason) => {
-                resets.push(reason);
+                report.resets.push(reason);
+                report.told += if reason == Reason::Trimmed { page.from.seq - next.seq } else { 0 };
                 since_reset.clear();
             }
         }
@@ -227,7 +230,7 @@ async fn resume(
             assert_eq!(entry.prev(), next, "a hole");
             next = entry.cursor;
             let text = entry.data.as_text().expect("a text").to_owned();
-            twice += usize::from(!since_reset.insert(text.clone()));
+            report.duplicated += usize::from(!since_reset.insert(text.clone()));
             seen.insert(text);
             count.fetch_add(1, Ordering::SeqCst);
         }
@@ -236,7 +239,7 @@ async fn resume(
             let since = stopped.filter(|_| stop.load(Ordering::SeqCst));
             match since {
                 Some(since) if Instant::now().duration_since(since) > Duration::from_secs(1) => {
-                    return (twice, seen, resets);
+                    return (seen, report);
                 }
                 None if stop.load(Ordering::SeqCst) => stopped = Some(Instant::now()),
                 _ => {}
