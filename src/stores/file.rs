@@ -63,8 +63,9 @@
 //! `VACUUM INTO` or SQLite's backup.
 //!
 //! All of them have to be on one machine. **Network file systems** cannot be used, for the processes share memory through
-//! the file: opening fails on those that are known. **After a fork** the child must open the store anew; what it inherited
-//! fails with `Unavailable`. Stores on one file within a process are as good as several processes, but clones are cheaper.
+//! the file: opening fails on those that are known. **After a fork** what the child inherited fails with `Unavailable`, and
+//! it can open no event file unless it executes a program: fork first, then open. Stores on one file within a process are as
+//! good as several processes, but clones are cheaper.
 //!
 //! # Retention
 //! Up to a quarter more than [`Retention`](crate::Retention) says may gather (at most 64 events, 64 KiB), and goes with the
@@ -107,6 +108,13 @@
 //! a new file, one process with `Process` reached 0.90 to 0.95 with 1 publisher, 0.67 to 0.73 with 4 and 0.71 to 0.77 with 16.
 //! With `Power` it is the change of threads that shows: a runtime's own threads must not wait for a disk. 16 publishers were
 //! 5.8 times as fast as one direct commit for each event.
+//!
+//! From publishing in one process to delivery in another, hub to hub, with `Process`: 0.13 ms (median) with each process on a
+//! processor of its own, where SQLite, inotify and a select by hand take 0.08 ms; 0.10 ms and 0.04 ms where the system puts
+//! them, which is on one processor for two single threads. Reading 100 000 events of 200 bytes: 760 000 events/s (153 MB/s)
+//! in pages of 100, 1 350 000 (270 MB/s) in pages of 1 000, in the memory of a page. Opening a file of 1.2 GB: 0.3 ms, and
+//! its last 100 events within 2.2 ms. A million events through a retention of 10 000: the file stays at 2.7 MiB, and the log
+//! below 14 MiB; while a reader is stopped in the middle of a read, the log grows to [`FileOptions::largest_log`].
 
 mod apply;
 mod bell;

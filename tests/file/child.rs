@@ -3,7 +3,9 @@
 use std::{
     io::{BufRead as _, BufReader, Lines},
     path::Path,
+    pin::pin,
     process::{ChildStdout, Command, Stdio},
+    task::{Context, Poll, Waker},
 };
 
 use rusqlite::Connection;
@@ -11,9 +13,10 @@ use rustix::{
     fs::{FlockOperation, flock, inotify},
     process::{Pid, Signal, kill_process},
 };
+use tokio::runtime::Runtime;
 use tower_events::{
-    Delivery, FileStore, Hub, Subscription,
-    store::{Clock, Start},
+    Delivery, FileStore, Hub, Store as _, Subscription,
+    store::{Append, Clock, Start},
     stores::file::Durability,
 };
 
@@ -81,7 +84,7 @@ fn plays_its_role() {
     let path = std::env::var_os("TOWER_EVENTS_FILE").unwrap();
     let path = Path::new(&path);
     let mut words = role.split(' ');
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime::new().unwrap();
     match (words.next().unwrap(), words.next()) {
         ("publish", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Process)),
         ("publish-surely", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Power)),
@@ -95,6 +98,7 @@ fn plays_its_role() {
         ("hold", _) => hold(path),
         ("read", _) => read(path),
         ("bystand", _) => runtime.block_on(bystand(path)),
+        ("fork", _) => fork_off(&runtime, path),
         other => panic!("no such role: {other:?}"),
     }
 }
@@ -157,8 +161,35 @@ async fn bystand(path: &Path) {
     println!("\n> ready");
     loop {
         let event = tower_events::Event::text("x");
-        use tower_events::{Store as _, store::Append};
         _ = store.append(&channel, Append::new([event])).await;
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+/// Forks, and says what a child can still do. The child makes no use of the runtime, whose threads it has not got.
+fn fork_off(runtime: &Runtime, path: &Path) {
+    let store = keeping_all().open(path).unwrap();
+    // Written by the store's thread, which sleeps from then on and holds nothing that the child would wait for.
+    runtime.block_on(append(&store, "x".repeat(100_000))).unwrap();
+    match fork::fork().unwrap() {
+        fork::Fork::Parent(child) => {
+            fork::waitpid(child).unwrap();
+            runtime.block_on(append(&store, "parent")).unwrap();
+            println!("\n> done");
+        }
+        fork::Fork::Child => {
+            println!("\n> append {:?}", at_once(append(&store, "child")));
+            println!("\n> read {:?}", at_once(store.heads(&[room()])));
+            println!("\n> open {:?}", keeping_all().open(path).map_err(|error| error.kind()));
+            std::process::exit(0);
+        }
+    }
+}
+
+/// What a future gives without waiting.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("it waits"),
     }
 }

@@ -3,7 +3,10 @@
 use rusqlite::Connection;
 use tower_events::{FileStore, StoreError, stores::file::OpenErrorKind};
 
-use super::support::{Temporary, append, beside, read_all, texts, whole};
+use super::{
+    child::Child,
+    support::{Temporary, append, beside, integrity, read_all, texts, whole},
+};
 
 #[tokio::test]
 async fn parents_are_made() {
@@ -88,4 +91,20 @@ fn a_store_that_has_no_runtime_says_so() {
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     let polled = std::future::Future::poll(read.as_mut(), &mut cx);
     assert!(matches!(polled, std::task::Poll::Ready(Err(StoreError::Unavailable(_)))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forked_child_is_refused_and_does_no_harm() {
+    let dir = Temporary::new();
+    let mut child = Child::start("fork", &dir.file());
+    let mut said = || child.hear().unwrap();
+    let (append, read, open) = (said(), said(), said());
+    for refused in [append, read] {
+        assert!(refused.contains("Unavailable") && refused.contains("forked"), "{refused}");
+    }
+    assert_eq!(open, "open Err(Forked)");
+    assert_eq!(said(), "done");
+    let entries = read_all(&FileStore::open(dir.file()).unwrap()).await;
+    assert_eq!(texts(&entries)[1..], ["parent"]);
+    assert_eq!(integrity(&dir.file()), "ok");
 }

@@ -30,6 +30,8 @@ pub enum OpenErrorKind {
     UnsafeSqlite,
     /// Another process holds the lock for too long.
     Locked,
+    /// This process was forked from one that had opened event files.
+    Forked,
     /// The system refused something.
     Io,
 }
@@ -71,6 +73,7 @@ impl fmt::Display for OpenError {
             OpenErrorKind::NetworkFileSystem => "is on a network file system; put it on a local disk",
             OpenErrorKind::UnsafeSqlite => "cannot be shared safely with this SQLite; link a newer one",
             OpenErrorKind::Locked => "is locked",
+            OpenErrorKind::Forked => "cannot be opened after a fork; open it in the child only, or execute a program",
             OpenErrorKind::Io => "cannot be opened",
         };
         write!(f, "{} {what}", self.path.display())
