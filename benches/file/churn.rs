@@ -32,7 +32,7 @@ pub(crate) fn churn() {
         while done < 1_000_000 && end.is_empty() {
             match runtime().block_on(append(&store, 10_000)) {
                 Ok(()) => done += 10_000,
-                Err(error) => end = format!("; then {error:?}"),
+                Err(error) => end = format!("; then, after {done} events, {error}"),
             }
             file = file.max(size(&dir.file()));
             log = log.max(size(&beside(&dir.file(), "-wal")));
@@ -41,7 +41,7 @@ pub(crate) fn churn() {
         let name = if stopped { "with a reader stopped in the middle" } else { "with nobody reading" };
         row(
             name,
-            format!("file {settled:.1} MiB at first, {file:.1} at most; log {log:.1} at most; {rate:.0} events/s"),
+            format!("file {settled:.1} MiB at first, {file:.1} at most; log {log:.1} at most; {rate:.0} events/s{end}"),
         );
         if let Some(mut reader) = reader {
             kill_process(Pid::from_child(&reader), Signal::KILL).expect("a signal");
