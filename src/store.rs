@@ -4,6 +4,7 @@ mod any;
 mod clock;
 mod error;
 mod health;
+mod keep;
 pub mod resume;
 mod retention;
 
@@ -11,6 +12,7 @@ use std::{future::Future, sync::Arc};
 
 use futures_core::Stream;
 
+pub(crate) use self::keep::Keep;
 pub use self::{
     any::AnyStore,
     clock::Clock,

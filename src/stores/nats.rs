@@ -248,7 +248,7 @@ impl Inner {
             settings,
         });
         inner.place().await?;
-        let period = inner.settings.keep.period();
+        let period = inner.settings.keep.sweep_every();
         inner.runtime.spawn(janitor::run(Arc::downgrade(&inner), period));
         Ok(inner)
     }

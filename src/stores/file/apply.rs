@@ -9,14 +9,14 @@ use super::{
     bell::What,
     error::from_sql,
     record::{self, Line, number},
-    trim::{self, Keep},
+    trim,
 };
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
     event::{Event, EventKey},
     store::{
-        Append, Appended, Change, Entry, Expect, Head, Receipt, StoreError,
+        Append, Appended, Change, Entry, Expect, Head, Keep, Receipt, StoreError,
         resume::{self, Record},
     },
 };
@@ -266,7 +266,7 @@ impl Desk {
         line: Option<&Line>,
         events: &[Event],
     ) -> Result<Vec<Option<Receipt>>, Failed> {
-        let since = now.saturating_sub(self.keep.key_window);
+        let since = self.keep.oldest_key(now);
         let Some(line) = line else { return Ok(vec![None; events.len()]) };
         let judged = events.iter().map(|event| match event.key() {
             Some(key) => find_key(db, line, key, since),

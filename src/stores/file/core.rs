@@ -8,10 +8,9 @@ use std::sync::{
 use super::{
     ground::{Ground, Identity},
     options::FileOptions,
-    trim::Keep,
 };
 use crate::{
-    store::{Change, StoreError, resume},
+    store::{Change, Keep, StoreError, resume},
     stores::hints::Backlog,
 };
 

@@ -8,10 +8,10 @@ use rusqlite::Connection;
 use super::{
     apply::{Desk, Failed},
     error::corrupt,
-    trim::{self, Keep},
+    trim,
     writer::LONGEST_PAUSE,
 };
-use crate::channel::Channel;
+use crate::{channel::Channel, store::Keep};
 
 pub(super) struct Janitor {
     /// In Unix milliseconds; `None` when the last look has left something to do.

@@ -6,13 +6,13 @@ use rusqlite::{Connection, Params, Transaction, TransactionBehavior};
 use super::{
     error::{corrupt, from_sql},
     record::{ENTRY, Line, number, read_entry},
-    trim::{self, Keep},
+    trim,
 };
 use crate::{
     channel::Channel,
     cursor::Cursor,
     store::{
-        Entry, Head, Limit, Outcome, Page, Start, StoreError,
+        Entry, Head, Keep, Limit, Outcome, Page, Start, StoreError,
         resume::{self, Record},
     },
 };

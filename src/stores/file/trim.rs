@@ -1,57 +1,23 @@
 //! Retention: what goes, and when. Each step is bounded, so that no transaction is long.
 
-use std::time::Duration;
-
 use rusqlite::Connection;
 
 use super::record::{Line, number};
-use crate::store::Retention;
+use crate::store::Keep;
 
-/// [`Retention`] in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Keep {
-    pub(super) events: u64,
-    pub(super) bytes: u64,
-    pub(super) age: u64,
-    pub(super) forget_after: u64,
-    pub(super) key_window: u64,
-}
-
-impl Keep {
-    pub(super) fn new(retention: &Retention) -> Self {
-        Self {
-            events: retention.events,
-            bytes: retention.bytes,
-            age: millis(retention.age),
-            forget_after: millis(retention.forget_after),
-            key_window: millis(retention.key_window),
-        }
-    }
-
-    /// How often an unused channel needs a look so that nothing stays twice as long as it should.
-    pub(super) fn period(&self) -> u64 {
-        self.age.min(self.forget_after).min(self.key_window).max(1)
-    }
-
-    /// Entries with an older append stamp are gone, whether they still take room or not.
-    pub(super) fn oldest(&self, now: u64) -> u64 {
-        now.saturating_sub(self.age)
-    }
-
-    /// Whether there is enough to drop. Some more than is kept may gather, so that not every append touches the log's
-    /// other end too.
-    fn is_exceeded(&self, line: &Line, now: u64) -> bool {
-        let count = line.count();
-        let events = self.events.saturating_add((self.events / 4).min(MOST_SLACK));
-        let bytes = self.bytes.saturating_add((self.bytes / 4).min(MOST_SLACK * 1024));
-        let too_old = self.oldest(now).saturating_sub((self.age / 4).min(MOST_SLACK * 1000));
-        count > events || (count > 1 && line.bytes > bytes) || (count > 0 && line.oldest < too_old)
-    }
+/// Whether there is enough to drop. Some more than is kept may gather, so that not every append touches the log's other end
+/// too.
+fn is_exceeded(keep: &Keep, line: &Line, now: u64) -> bool {
+    let count = line.count();
+    let events = keep.events.saturating_add((keep.events / 4).min(MOST_SLACK));
+    let bytes = keep.bytes.saturating_add((keep.bytes / 4).min(MOST_SLACK * 1024));
+    let too_old = keep.oldest(now).saturating_sub((keep.age / 4).min(MOST_SLACK * 1000));
+    count > events || (count > 1 && line.bytes > bytes) || (count > 0 && line.oldest < too_old)
 }
 
 /// Drops what is no longer kept, up to a bound that grows with what was `added`; says whether it dropped anything.
 pub(super) fn trim(db: &Connection, line: &mut Line, keep: &Keep, now: u64, added: u64) -> rusqlite::Result<bool> {
-    if !keep.is_exceeded(line, now) {
+    if !is_exceeded(keep, line, now) {
         return Ok(false);
     }
     let most = MOST_DROPPED + 4 * added;
@@ -90,7 +56,7 @@ pub(super) fn is_forgotten(db: &Connection, line: &Line, keep: &Keep, now: u64) 
     if line.count() > 0 || now.saturating_sub(line.empty_since) <= keep.forget_after {
         return Ok(false);
     }
-    let since = now.saturating_sub(keep.key_window);
+    let since = keep.oldest_key(now);
     let sql = "SELECT EXISTS (SELECT 1 FROM keys WHERE channel = ?1 AND came >= ?2)";
     let has_keys: bool = db.prepare_cached(sql)?.query_row((line.id, since as i64), |row| row.get(0))?;
     Ok(!has_keys)
@@ -99,7 +65,7 @@ pub(super) fn is_forgotten(db: &Connection, line: &Line, keep: &Keep, now: u64) 
 /// Drops keys whose window is over, of any channel; returns how many.
 pub(super) fn expire_keys(db: &Connection, keep: &Keep, now: u64) -> rusqlite::Result<usize> {
     let sql = "DELETE FROM keys WHERE (channel, key) IN (SELECT channel, key FROM keys WHERE came < ?1 LIMIT ?2)";
-    let since = now.saturating_sub(keep.key_window);
+    let since = keep.oldest_key(now);
     db.prepare_cached(sql)?.execute((since as i64, MOST_DROPPED as i64))
 }
 
@@ -133,11 +99,6 @@ pub(super) fn shrink(db: &Connection) -> rusqlite::Result<usize> {
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(256)
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    // Stays below what a signed column holds.
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(i64::MAX as u64)
 }
 
 /// So many entries, keys and pages go in one step, at most.

@@ -1,6 +1,6 @@
 //! One channel: its record and its retained entries. Pure but for the tags it draws; time comes as an argument.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use super::keys::Keys;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     cursor::Cursor,
     event::Event,
     store::{
-        Entry, Head, Limit, Outcome, Page, Receipt, Retention, Start,
+        Entry, Head, Keep, Limit, Outcome, Page, Receipt, Start,
         resume::{self, Record},
     },
 };
@@ -119,8 +119,8 @@ impl Log {
 
     /// Drops the entries and keys that retention no longer holds.
     pub(super) fn trim(&mut self, keep: &Keep, now: u64) {
-        self.keys.expire(now.saturating_sub(keep.key_window));
-        let oldest = now.saturating_sub(keep.age);
+        self.keys.expire(keep.oldest_key(now));
+        let oldest = keep.oldest(now);
         while let Some(first) = self.entries.front() {
             let count = self.entries.len() as u64;
             if count <= keep.events && (self.bytes <= keep.bytes || count == 1) && first.appended >= oldest {
@@ -158,32 +158,6 @@ impl Log {
     }
 }
 
-/// What is kept, times in milliseconds.
-pub(super) struct Keep {
-    events: u64,
-    bytes: u64,
-    age: u64,
-    forget_after: u64,
-    key_window: u64,
-}
-
-impl Keep {
-    pub(super) fn new(retention: &Retention) -> Self {
-        Self {
-            events: retention.events,
-            bytes: retention.bytes,
-            age: millis(retention.age),
-            forget_after: millis(retention.forget_after),
-            key_window: millis(retention.key_window),
-        }
-    }
-
-    /// How often an unused channel needs a look so that nothing stays twice as long as it should.
-    pub(super) fn period(&self) -> u64 {
-        self.age.min(self.forget_after).min(self.key_window).max(1)
-    }
-}
-
 /// What `event` will count in `channel`: the size of the [`Entry`] it becomes.
 pub(super) fn size(channel: &Channel, event: &Event) -> u64 {
     let name = event.name().map_or(0, |name| name.as_str().len());
@@ -199,8 +173,4 @@ fn bounded<'a>(entries: impl Iterator<Item = &'a Entry>, limit: Limit) -> Vec<En
         first || bytes <= limit.bytes
     };
     entries.take(limit.events).take_while(fits).cloned().collect()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,16 +3,13 @@
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
-use super::{
-    log::{Keep, Log},
-    watch::Watchers,
-};
+use super::{log::Log, watch::Watchers};
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Limit, Page, Retention, Start, StoreError,
+        Append, Appended, Change, Expect, Head, Keep, Limit, Page, Retention, Start, StoreError,
         resume::{self, Record},
     },
 };

@@ -109,7 +109,7 @@ impl Inner {
             return Ok(());
         }
         if keep.holds_key(last.record.keyed, now) {
-            let since = now.saturating_sub(keep.key_window);
+            let since = keep.oldest_key(now);
             let judge = |record: &Record| if record.stamp >= since { Order::Late } else { Order::Early };
             if let Some(first) = log.first(last, Side::Oldest, judge).await?.filter(|first| first.at < kept.at) {
                 self.copy_keys(log, first, &kept).await?;

@@ -4,8 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Inner, NatsStore, link::Access, place::nanos, view::Keep};
-use crate::store::{Clock, Retention, StoreError};
+use super::{Inner, NatsStore, link::Access, place::nanos};
+use crate::store::{Clock, Keep, Retention, StoreError};
 
 /// How to open a [`NatsStore`]. See the [module docs](super).
 #[derive(Clone, Debug)]

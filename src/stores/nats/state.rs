@@ -112,7 +112,7 @@ impl Known {
     pub(super) async fn load_keys(&mut self, inner: &Inner, channel: &Channel) -> Result<(), StoreError> {
         let keep = inner.settings.keep;
         let now = self.now(inner);
-        let since = now.saturating_sub(keep.key_window);
+        let since = keep.oldest_key(now);
         if self.keys.is_none() {
             match self.record.filter(|record| keep.holds_key(record.keyed, now)) {
                 Some(_) => self.read_keys(inner, channel, since).await?,

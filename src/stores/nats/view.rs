@@ -7,39 +7,18 @@ use super::record::{Message, Record};
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    store::{Entry, Retention, StoreError},
+    store::{Entry, Keep, StoreError},
 };
 
-/// What is kept, times in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Keep {
-    pub(super) events: u64,
-    pub(super) bytes: u64,
-    pub(super) age: u64,
-    pub(super) forget_after: u64,
-    pub(super) key_window: u64,
-}
-
 impl Keep {
-    pub(super) fn new(retention: &Retention) -> Self {
-        Self {
-            events: retention.events,
-            bytes: retention.bytes,
-            age: millis(retention.age),
-            forget_after: millis(retention.forget_after),
-            key_window: millis(retention.key_window),
-        }
-    }
-
-    /// How often an unused channel needs a look so that nothing stays twice as long as it should.
-    pub(super) fn period(&self) -> Duration {
-        let shortest = self.age.min(self.forget_after).min(self.key_window) / 2;
-        Duration::from_millis(shortest).clamp(Duration::from_secs(1), Duration::from_secs(600))
+    /// How often the janitor looks at everything.
+    pub(super) fn sweep_every(&self) -> Duration {
+        Duration::from_millis(self.period() / 2).clamp(Duration::from_secs(1), Duration::from_secs(600))
     }
 
     /// Whether keys that came then are still remembered.
     pub(super) fn holds_key(&self, stamp: u64, now: u64) -> bool {
-        stamp > 0 && stamp >= now.saturating_sub(self.key_window)
+        stamp > 0 && stamp >= self.oldest_key(now)
     }
 
     /// Whether the record has been without entries and keys for long enough.
@@ -95,10 +74,6 @@ impl View {
     }
 
     fn is_young(&self, stamp: u64) -> bool {
-        stamp >= self.now.saturating_sub(self.keep.age)
+        stamp >= self.keep.oldest(self.now)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
