@@ -43,7 +43,9 @@ pub(super) enum Answer {
 pub(super) struct Office {
     pub(super) queue: Queue,
     pub(super) writer: Mutex<Writer>,
-    /// Whether those who ask may write themselves: when it does not take longer than memory does.
+    /// Whether those who ask may write themselves: when it does not take longer than memory does. What waits for a disk is
+    /// the thread's. `block_in_place` is no way around it: it panics in a `LocalSet`, stops the other futures of its task,
+    /// a timeout included, and has another thread take over the runtime's worker.
     may_lead: bool,
 }
 
