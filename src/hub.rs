@@ -55,6 +55,7 @@ mod topic;
 use std::{
     fmt,
     future::{Future, poll_fn},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -251,13 +252,13 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped: the position moves only with what is returned.
     pub async fn listen(&self, subscription: Subscription) -> Result<Listened, SubscribeError> {
-        let mut listening = self.listening(&subscription)?;
+        let mut listening = pin!(self.listening(&subscription)?);
         let on_empty = || {
             if let Some(observe) = &subscription.on_empty {
                 observe();
             }
         };
-        poll_fn(|cx| listening.poll(on_empty, cx)).await
+        poll_fn(|cx| listening.as_mut().poll(on_empty, cx)).await
     }
 
     pub(crate) fn listening(&self, subscription: &Subscription) -> Result<Listening, SubscribeError> {

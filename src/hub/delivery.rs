@@ -64,6 +64,14 @@ impl Events {
         }
     }
 
+    /// The position after them as text, shared by everybody who gets the same run.
+    pub(crate) fn next_text(&self) -> Bytes {
+        match self.taken == self.batch.frames().len() {
+            true => self.batch.next_text(),
+            false => Bytes::copy_from_slice(&self.next().to_text()),
+        }
+    }
+
     pub(crate) fn frames(&self) -> &[Arc<Frame>] {
         self.batch.frames().get(..self.taken).unwrap_or_default()
     }

@@ -71,13 +71,14 @@ pub(crate) struct Batch {
     frames: Box<[Arc<Frame>]>,
     /// The position after the batch.
     next: Cursor,
+    next_text: OnceLock<Bytes>,
     joined: Encoded,
 }
 
 impl Batch {
     /// `frames` must not be empty.
     pub(crate) fn new(frames: Box<[Arc<Frame>]>, next: Cursor) -> Arc<Self> {
-        Arc::new(Self { frames, next, joined: Default::default() })
+        Arc::new(Self { frames, next, next_text: OnceLock::new(), joined: Default::default() })
     }
 
     pub(crate) fn frames(&self) -> &[Arc<Frame>] {
@@ -86,6 +87,10 @@ impl Batch {
 
     pub(crate) fn next(&self) -> Cursor {
         self.next
+    }
+
+    pub(crate) fn next_text(&self) -> Bytes {
+        self.next_text.get_or_init(|| Bytes::copy_from_slice(&self.next.to_text())).clone()
     }
 
     pub(crate) fn joined(&self, form: &Form) -> Bytes {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
@@ -64,16 +65,19 @@ impl Listened {
     }
 }
 
-/// A wait for events. While it waits it holds a position, a waker and a timer: what was found is handed out at once.
-pub(crate) struct Listening {
-    subscriber: Subscriber,
-    until: Until,
-    events: usize,
-    by_time: bool,
-    /// Every channel was looked at once: before, it is the store that takes its time.
-    started: bool,
-    /// Made when nothing is there: most who come to catch up need none.
-    timer: Option<Pin<Box<Sleep>>>,
+pin_project! {
+    /// A wait for events. While it waits it holds a position, a waker and a timer: what was found is handed out at once.
+    pub(crate) struct Listening {
+        subscriber: Subscriber,
+        until: Until,
+        events: usize,
+        by_time: bool,
+        // Every channel was looked at once: before, it is the store that takes its time.
+        started: bool,
+        // Made when nothing is there: most who come to catch up need none.
+        #[pin]
+        timer: Option<Sleep>,
+    }
 }
 
 /// How long a wait lasts.
@@ -109,16 +113,17 @@ impl Listening {
 
     /// Calls `on_empty` when it looked and found nothing.
     pub(crate) fn poll(
-        &mut self,
+        mut self: Pin<&mut Self>,
         on_empty: impl FnOnce(),
         cx: &mut Context<'_>,
     ) -> Poll<Result<Listened, SubscribeError>> {
         // Where a channel starts is decided before anything is handed out: the answer names a position in each.
-        if !self.subscriber.has_positions() {
-            ready!(self.subscriber.poll_started(cx))?;
+        let this = self.as_mut().project();
+        if !this.subscriber.has_positions() {
+            ready!(this.subscriber.poll_started(cx))?;
         }
-        let mut gathered = Gathered::new(self.events);
-        let looked = match gathered.gather(&mut self.subscriber, cx) {
+        let mut gathered = Gathered::new(*this.events);
+        let looked = match gathered.gather(this.subscriber, cx) {
             Ok(looked) => looked,
             // What was gathered is delivered; the next request meets the error.
             Err(_) if gathered.has_any() => Looked::AtAll,
@@ -131,7 +136,7 @@ impl Listening {
                 if looked == Looked::AtAll {
                     on_empty();
                 }
-                ready!(self.wait(looked, cx));
+                ready!(self.as_mut().wait(looked, cx));
             }
         }
         Poll::Ready(Ok(self.finish(gathered)))
@@ -149,18 +154,21 @@ impl Listening {
     }
 
     /// Ready when the wait is over.
-    fn wait(&mut self, looked: Looked, cx: &mut Context<'_>) -> Poll<()> {
-        if looked == Looked::Reading && (!self.started || self.until == Until::Now) {
+    fn wait(self: Pin<&mut Self>, looked: Looked, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if looked == Looked::Reading && (!*this.started || *this.until == Until::Now) {
             return Poll::Pending;
         }
-        self.started = true;
-        match self.until {
-            Until::Now => Poll::Ready(()),
-            Until::Then(deadline) => {
-                self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(cx)
-            }
-            Until::Never => Poll::Pending,
+        *this.started = true;
+        let deadline = match *this.until {
+            Until::Now => return Poll::Ready(()),
+            Until::Then(deadline) => deadline,
+            Until::Never => return Poll::Pending,
+        };
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep_until(deadline)));
         }
+        this.timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
     }
 }
 

@@ -204,14 +204,17 @@ impl Topic {
         let _ = self.change(|state| {
             let ring = state.ring.get_or_insert_with(|| Ring::new(page.head, self.ring_bytes));
             let whole = page.outcome == Outcome::Continued && page.next == page.head.cursor;
+            let before = ring.head();
             // Another history, or more than a ring is for: everybody goes on from a position of their own.
             if !whole || ring.feed(&page.entries) == Feed::Gap || ring.close(page.head) == Feed::Gap {
                 let outdated = page.outcome == Outcome::Continued && !tells_more(page.head, ring.head());
                 if !outdated {
                     *ring = Ring::new(page.head, self.ring_bytes);
+                    return Feed::Taken;
                 }
             }
-            Feed::Taken
+            // What was read may have come by itself meanwhile.
+            if ring.head() == before { Feed::Known } else { Feed::Taken }
         });
     }
 
@@ -337,3 +340,45 @@ impl Waiters {
 
 #[cfg(all(test, tower_events_loom))]
 mod race;
+
+#[cfg(all(test, not(tower_events_loom)))]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn head(seq: u64) -> Head {
+        Head { cursor: Cursor { epoch: 1, seq, tag: seq as u32 }, closed: false }
+    }
+
+    fn page(from: u64, to: u64) -> Page {
+        let (from, head) = (head(from).cursor, head(to));
+        Page { outcome: Outcome::Continued, from, entries: Vec::new(), next: head.cursor, head }
+    }
+
+    #[test]
+    fn a_read_wakes_readers_only_when_it_changes_the_ring() {
+        let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20);
+        assert_eq!(topic.anchor(head(1)), Advance::No);
+        let (slot, count) = (topic.join(), Arc::new(Count::default()));
+        let park = || topic.poll(slot, head(1).cursor, &Context::from_waker(&count.clone().into()));
+        for (read, woken) in [(page(1, 1), 0), (page(0, 0), 0), (page(1, 3), 1)] {
+            assert!(matches!(park(), Seen::CaughtUp { closed: false }));
+            topic.advance(&read);
+            assert_eq!(count.0.load(Relaxed), woken, "{read:?}");
+        }
+        assert_eq!((topic.has_readers(), topic.leave(slot)), (true, Left::Empty));
+    }
+}

@@ -1,13 +1,15 @@
 //! From what was asked to the array that answers it. Decides first, then writes.
 
 use std::{
-    future::poll_fn,
-    task::{Poll, ready},
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use pin_project_lite::pin_project;
 use serde_json::json;
 
 use super::{LongPollOptions, options::OnReset};
@@ -15,7 +17,7 @@ use crate::{
     body::{Body, Responding},
     cursor::{Cursor, Cursors},
     edge::{ARRAY, Asked, Matter, Verb, finish, position},
-    hub::{Hub, Listened, Reset, SubscribeError, join},
+    hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
     problem::{Problem, retry_after},
     request::{EVENTS_CLOSED, EVENTS_RESET, LAST_EVENT_ID, PREFERENCE_APPLIED, Wait, Wishes, next_link},
     store::Store,
@@ -29,24 +31,40 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOpt
     }
     let plan = Plan::new(asked.wishes, options);
     let (matter, applied, on_reset) = (asked.matter, plan.applied, options.on_reset);
-    let mut listening = match hub.listening(&matter.subscription().wait(plan.wait).limit(plan.limit)) {
-        Ok(listening) => Some(listening),
-        Err(error) => return Responding::ready(finish(Verb::Get, decide(&matter, Err(error), on_reset))),
-    };
-    // Not an async block: that would hold what it waits with twice.
-    Responding::new(poll_fn(move |cx| {
-        let Some(reader) = &mut listening else { return Poll::Pending };
-        let listened = ready!(reader.poll(|| {}, cx));
+    match hub.listening(&matter.subscription().wait(plan.wait).limit(plan.limit)) {
+        Ok(listening) => Responding::new(Parked { listening: Some(listening), matter, applied, on_reset }),
+        Err(error) => Responding::ready(finish(Verb::Get, decide(&matter, Err(error), on_reset))),
+    }
+}
+
+pin_project! {
+    // A poll that waits. Not an async block: that would hold what it waits with twice.
+    struct Parked {
+        #[pin]
+        listening: Option<Listening>,
+        matter: Matter,
+        applied: Option<u64>,
+        on_reset: OnReset,
+    }
+}
+
+impl Future for Parked {
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let mut this = self.project();
+        let Some(listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
+        let listened = ready!(listening.poll(|| {}, cx));
         // The reader leaves with its answer, however long the future is kept.
-        listening = None;
-        let mut response = decide(&matter, listened, on_reset);
-        if let Some(seconds) = applied.filter(|_| response.status() == StatusCode::OK) {
+        this.listening.set(None);
+        let mut response = decide(this.matter, listened, *this.on_reset);
+        if let Some(seconds) = this.applied.filter(|_| response.status() == StatusCode::OK) {
             // RFC 7240, section 3: says which preference was honoured, and with what value.
             let applied = HeaderValue::try_from(format!("wait={seconds}"));
             response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
         }
         Poll::Ready(finish(Verb::Get, response))
-    }))
+    }
 }
 
 fn decide(matter: &Matter, listened: Result<Listened, SubscribeError>, on_reset: OnReset) -> Response<Body> {
@@ -89,7 +107,7 @@ fn write(matter: &Matter, listened: &Listened) -> Response<Body> {
         Some(events) => events.joined(&ARRAY),
         None => join(&listened.frames(), &ARRAY).into(),
     };
-    let mut response = array(matter, Body::full(body), &listened.cursors);
+    let mut response = array(matter, Body::full(body), &listened.cursors, position_of(listened));
     let headers = response.headers_mut();
     for reset in &listened.resets {
         headers.extend(events_reset(matter, reset).map(|value| (EVENTS_RESET, value)));
@@ -104,26 +122,31 @@ fn write(matter: &Matter, listened: &Listened) -> Response<Body> {
 }
 
 fn come_back(matter: &Matter, cursors: &Cursors, retry: Duration) -> Response<Body> {
-    let mut response = array(matter, Body::full("[]"), cursors);
+    let mut response = array(matter, Body::full("[]"), cursors, position(cursors));
     response.headers_mut().insert(header::RETRY_AFTER, retry_after(retry));
     response
 }
 
-fn array(matter: &Matter, body: Body, cursors: &Cursors) -> Response<Body> {
-    let mut response = Response::new(body);
-    array_headers(response.headers_mut(), matter, cursors);
-    response
+/// The position after what was listened to. All who get the same run share it, as they share the run.
+fn position_of(listened: &Listened) -> Option<HeaderValue> {
+    match (listened.run(), listened.cursors.as_one()) {
+        (Some(events), Some(cursor)) if cursor == events.next() => {
+            HeaderValue::from_maybe_shared(events.next_text()).ok()
+        }
+        _ => position(&listened.cursors),
+    }
 }
 
-fn array_headers(headers: &mut HeaderMap, matter: &Matter, cursors: &Cursors) {
+fn array(matter: &Matter, body: Body, cursors: &Cursors, position: Option<HeaderValue>) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
     headers.reserve(HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let Some(position) = position(cursors) else { return };
-    headers.extend(next_link(&matter.kept, position.as_bytes()).map(|link| (header::LINK, link)));
-    if !cursors.is_empty() {
-        headers.insert(LAST_EVENT_ID, position);
-    }
+    let link = position.as_ref().and_then(|position| next_link(&matter.kept, position.as_bytes()));
+    headers.extend(link.map(|link| (header::LINK, link)));
+    headers.extend(position.filter(|_| !cursors.is_empty()).map(|position| (LAST_EVENT_ID, position)));
+    response
 }
 
 /// `trimmed`, or with several channels `trimmed;channel="a%20b"`.
@@ -167,7 +190,8 @@ fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
 async fn head<S: Store>(hub: &Hub<S>, matter: &Matter) -> Response<Body> {
     match hub.heads(&matter.channels).await {
         Ok(heads) => {
-            let mut response = array(matter, Body::default(), &matter.head_token(&heads));
+            let cursors = matter.head_token(&heads);
+            let mut response = array(matter, Body::default(), &cursors, position(&cursors));
             if heads.iter().all(|head| head.closed) {
                 response.headers_mut().insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
             }
