@@ -1,6 +1,7 @@
 //! The clients: many connections in one epoll loop, and one that publishes.
 
 mod connection;
+mod order;
 mod parser;
 mod request;
 mod resume;
@@ -126,8 +127,8 @@ impl Load {
             self.turn_for(Duration::from_millis(100));
         }
         let behind = |load: &Self| {
-            let last = |at: usize| Some(load.channels[at % load.channels.len()].next);
-            load.readers.iter().enumerate().any(|(at, reader)| reader.expected != last(at))
+            let last = |at: usize| load.channels[at % load.channels.len()].next;
+            load.readers.iter().enumerate().any(|(at, reader)| !reader.order.is_at(last(at)))
         };
         while behind(self) {
             assert!(start.elapsed() < PATIENCE * 2, "some readers lag for ever");
@@ -217,12 +218,18 @@ impl Load {
         }
     }
 
-    /// Waits until the head of every stream has come.
+    /// Waits until the head of every stream has come, and has every poll answered once.
     pub(crate) fn wait_for_heads(&mut self) {
         let start = Instant::now();
-        while self.transport == Transport::Sse && self.readers.iter().any(|reader| reader.heads == 0) {
-            assert!(start.elapsed() < PATIENCE, "some streams do not begin");
-            self.turn(Some(Duration::from_millis(5)));
+        while self.readers.iter().any(|reader| reader.heads == 0) {
+            assert!(start.elapsed() < PATIENCE, "some readers are not answered");
+            match self.transport {
+                Transport::Sse => self.turn(Some(Duration::from_millis(5))),
+                Transport::LongPoll => {
+                    self.publish(0, EVENT);
+                    self.turn_for(Duration::from_millis(100));
+                }
+            }
         }
     }
 

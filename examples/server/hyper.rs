@@ -1,15 +1,19 @@
 //! The server on hyper alone: what stands between a socket and the services is as little as can be.
 
-use std::{convert::Infallible, future::Future, pin::pin, time::Duration};
+use std::{convert::Infallible, error::Error, future::Future, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use tokio::net::TcpListener;
 use tower::{Layer, Service};
-use tower_events::{EventsLayer, Hub, layer::EventsBody};
+use tower_events::{EventsLayer, Hub};
 
 use super::app::{App, health};
 
@@ -24,13 +28,12 @@ pub(crate) async fn serve(listener: TcpListener, app: App, stop: impl Future<Out
     }
 }
 
-async fn run<S>(listener: TcpListener, service: S, stop: impl Future<Output = ()>)
+/// Serves `service` until `stop`, then until the last response has ended.
+pub(crate) async fn run<S, B>(listener: TcpListener, service: S, stop: impl Future<Output = ()>)
 where
-    S: Service<Request<Incoming>, Response = Response<EventsBody<Full<Bytes>>>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let mut http = http1::Builder::new();
     http.writev(false); // what a wake sends is small: copying it together costs less than sending it in pieces

@@ -8,6 +8,7 @@ use std::{
 use mio::net::TcpStream;
 
 use super::{
+    order::Order,
     parser::{Parser, Seen},
     request,
 };
@@ -15,8 +16,7 @@ use super::{
 pub(crate) struct Connection {
     pub(super) stream: TcpStream,
     parser: Parser,
-    /// The number that the next event must have; the first one may have any.
-    pub(super) expected: Option<u64>,
+    pub(super) order: Order,
     /// Events seen.
     pub(super) events: u64,
     /// Answers of which the head has come, and those that have ended.
@@ -36,7 +36,7 @@ impl Connection {
         Self {
             stream: TcpStream::from_std(stream),
             parser: Parser::default(),
-            expected: None,
+            order: Order::default(),
             events: 0,
             heads: 0,
             answers: 0,
@@ -85,14 +85,12 @@ impl Connection {
     }
 
     fn take(&mut self, bytes: &[u8], on_event: &mut impl FnMut(u64)) {
-        let Self { parser, expected, events, heads, answers, id, etag, modified, .. } = self;
+        let Self { parser, order, events, heads, answers, id, etag, modified, .. } = self;
         parser.push(bytes, &mut |seen| match seen {
             Seen::Event(number) => {
-                assert!(
-                    expected.is_none_or(|expected| number == expected),
-                    "lost, repeated or out of order: event {number} came instead of {expected:?}"
-                );
-                *expected = Some(number + 1);
+                if let Err(wrong) = order.take(number) {
+                    panic!("lost, repeated or out of order: {wrong:?}");
+                }
                 *events += 1;
                 on_event(number);
             }

@@ -8,7 +8,7 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::{EVENT, PATIENCE, Span, connection::Connection, request};
+use super::{EVENT, PATIENCE, Span, connection::Connection, order::Order, request};
 
 /// Publishes the first event of the first channel to a reader, who says where it stands.
 pub(crate) fn id_of_the_first_event(addr: SocketAddr) -> String {
@@ -47,7 +47,7 @@ pub(crate) fn resume(addr: SocketAddr, id: &str, count: u64, at_once: usize, spa
         }
         while !over && open.len() < at_once {
             let mut connection = Connection::open(addr);
-            connection.expected = Some(1);
+            connection.order = Order::from(1);
             connection.send(&request);
             let token = Token(started);
             poll.registry().register(&mut connection.stream, token, Interest::READABLE).expect("registered");

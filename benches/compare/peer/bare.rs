@@ -1,9 +1,10 @@
-//! Servers that do nothing: what is under ours, to be subtracted. Publishing takes the body and answers; a stream sends its
-//! head and nothing ever; a poll is never answered.
+//! Servers that do nothing: what is under ours, to be subtracted. Publishing takes the body and answers, and has all polls
+//! answered that wait; a stream sends its head and a first block, and nothing more. Heads and bodies are as large as ours,
+//! so that each connection has read and written what one of ours has, and what is left is what ours keeps.
 
 use std::{
     convert::Infallible,
-    future::pending,
+    future::{Future, pending},
     net::TcpListener,
     pin::Pin,
     task::{Context, Poll},
@@ -11,90 +12,103 @@ use std::{
 
 use axum::{
     Router,
-    http::{HeaderMap, Response, StatusCode, header},
-    response::IntoResponse,
-    routing::{get, post},
+    http::{HeaderValue, Request, Response, StatusCode, header},
+    routing::post,
     serve::ListenerExt,
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, combinators::BoxBody};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tower::service_fn;
 
-use super::tokio::run;
+use super::{ours, tokio::run};
+
+/// Behind the same code as ours.
+pub(crate) fn serve_on_hyper(listener: TcpListener, workers: usize) {
+    let service = service_fn(|request: Request<Incoming>| -> Answering {
+        match request.uri().path() {
+            "/publish" => Box::pin(publish(request.into_body())),
+            _ => events(request),
+        }
+    });
+    run(listener, workers, |listener| ours::hyper::run(listener, service, pending()));
+}
 
 pub(crate) fn serve_in_axum(listener: TcpListener, workers: usize) {
     let publish = post(async |body: String| {
         std::hint::black_box(body);
+        PUBLISHED.notify_waiters();
         StatusCode::OK
     });
-    let events = get(async |headers: HeaderMap| {
-        let wanted = Wanted::by(&headers);
-        drop(headers);
-        wanted.answer().await.map(axum::body::Body::new).into_response()
-    });
-    let router = Router::new().route("/publish", publish).route("/events", events);
+    let router = Router::new().route("/publish", publish).route_service("/events", service_fn(events));
     run(listener, workers, async |listener| {
-        axum::serve(listener.tap_io(|io| _ = io.set_nodelay(true)), router).await.expect("serves");
+        let listener = listener.tap_io(|io| _ = io.set_nodelay(true));
+        axum::serve(listener, router).with_graceful_shutdown(pending()).await.expect("serves");
     });
 }
 
-/// With the settings of ours.
-pub(crate) fn serve_on_hyper(listener: TcpListener, workers: usize) {
-    run(listener, workers, async |listener| {
-        let mut http = http1::Builder::new();
-        http.writev(false).max_buf_size(16 << 10);
-        loop {
-            let (io, _) = listener.accept().await.expect("a connection");
-            io.set_nodelay(true).expect("TCP_NODELAY");
-            let connection = http.serve_connection(TokioIo::new(io), service_fn(|request| Box::pin(answer(request))));
-            tokio::spawn(async move { _ = connection.await });
-        }
-    });
+/// What polls wait for.
+static PUBLISHED: Notify = Notify::const_new();
+
+type Reply = Response<Either<Full<Bytes>, First>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Reply, Infallible>> + Send>>;
+
+async fn publish(body: Incoming) -> Result<Reply, Infallible> {
+    std::hint::black_box(body.collect().await.expect("a body"));
+    PUBLISHED.notify_waiters();
+    Ok(Response::new(Either::Left(Full::default())))
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
-    if request.uri().path() == "/publish" {
-        std::hint::black_box(request.into_body().collect().await.expect("a body"));
-        return Ok(Response::new(BoxBody::default()));
+/// The request goes at once: its parts would keep the connection's read buffer.
+fn events<B>(request: Request<B>) -> Answering {
+    let accept = request.headers().get(header::ACCEPT);
+    if accept.is_some_and(|accept| accept == "text/event-stream") {
+        return Box::pin(async { Ok(answer(Either::Right(First(Some(Bytes::from_static(FIRST_BLOCK)))), &STREAM)) });
     }
-    let wanted = Wanted::by(request.headers());
-    drop(request);
-    Ok(wanted.answer().await.map(BoxBody::new))
+    Box::pin(async {
+        PUBLISHED.notified().await;
+        Ok(answer(Either::Left(Full::from(ARRAY)), &POLL))
+    })
 }
 
-/// Known before the request is dropped, whose parts would keep the connection's read buffer.
-enum Wanted {
-    Stream,
-    Poll,
-}
-
-impl Wanted {
-    fn by(headers: &HeaderMap) -> Self {
-        let accept = headers.get(header::ACCEPT);
-        if accept.is_some_and(|accept| accept == "text/event-stream") { Self::Stream } else { Self::Poll }
+/// As large as ours: what hyper keeps of an answer it keeps here too.
+fn answer(body: Either<Full<Bytes>, First>, headers: &[(&'static str, &'static str)]) -> Reply {
+    let mut response = Response::new(body);
+    for (name, value) in headers {
+        response.headers_mut().insert(*name, HeaderValue::from_static(value));
     }
-
-    async fn answer(self) -> Response<Silence> {
-        if matches!(self, Self::Poll) {
-            pending::<()>().await;
-        }
-        let mut response = Response::new(Silence);
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
-        response
-    }
+    response
 }
 
-struct Silence;
+const FIRST_BLOCK: &[u8] = b"retry: 2000\nid: AQAAAAAAAAAAAAAAAAAAAAAAAAAA\n\n";
+const STREAM: [(&str, &str); 4] = [
+    ("content-type", "text/event-stream"),
+    ("cache-control", "no-cache, no-transform"),
+    ("x-accel-buffering", "no"),
+    ("vary", "Accept"),
+];
+const POLL: [(&str, &str); 5] = [
+    ("content-type", "application/json"),
+    ("cache-control", "no-store"),
+    ("last-event-id", "AQAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+    ("link", r#"<?channel=c0&wait=55&after=AQAAAAAAAAAAAAAAAAAAAAAAAAAA>; rel="next""#),
+    ("vary", "Accept"),
+];
+const ARRAY: Bytes = Bytes::from_static(&[b' '; 195]);
 
-impl http_body::Body for Silence {
+/// The first block of a stream, and then silence.
+struct First(Option<Bytes>);
+
+impl http_body::Body for First {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        Poll::Pending
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(block) => Poll::Ready(Some(Ok(Frame::data(block)))),
+            None => Poll::Pending,
+        }
     }
 }

@@ -5,7 +5,7 @@ mod app;
 #[path = "../../../examples/server/axum.rs"]
 mod axum;
 #[path = "../../../examples/server/hyper.rs"]
-mod hyper;
+pub(super) mod hyper;
 
 use std::{future::pending, net::TcpListener};
 

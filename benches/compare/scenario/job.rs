@@ -1,7 +1,7 @@
 //! What a run does, and what it gives.
 
 use std::{
-    fmt, thread,
+    fmt,
     time::{Duration, Instant},
 };
 
@@ -104,7 +104,7 @@ fn idle(server: &Server, transport: Transport, readers: usize) -> Figures {
         let mut load = Load::connect(server.addr, count, 1, transport);
         load.wait_for_heads();
         let mut cpu = -1.0;
-        // One event, as a connection that is in use has seen some; then until the server has come to rest.
+        // One more event, as a connection that is in use has seen some; then until the server has come to rest.
         load.publish(0, load::EVENT);
         while server.cpu() - cpu > 0.001 {
             cpu = server.cpu();
@@ -115,7 +115,6 @@ fn idle(server: &Server, transport: Transport, readers: usize) -> Figures {
     let _first = connect(readers.min(100));
     let before = server.memory();
     let _load = connect(readers);
-    thread::sleep(Duration::from_millis(20));
     Figures { cost: (server.memory() - before) / readers as f64, rate: None, latencies: Vec::new(), growth: None }
 }
 
