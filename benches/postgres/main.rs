@@ -180,6 +180,8 @@ impl Bench {
         self.server.pids().iter().map(|pid| ticks_of(&format!("/proc/{pid}/stat"))).sum()
     }
 
+    /// What limits them is the channel's row, which each transaction locks until its commit is on disk: two in five ticks of
+    /// two processors were idle meanwhile, and writers waited for the row (`Lock/transactionid`) or the disk (`IO/WALSync`).
     async fn nodes_on_one_channel(&self) {
         for count in [1, 2, 4] {
             let mut nodes = Vec::new();
