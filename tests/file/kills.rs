@@ -87,13 +87,14 @@ async fn a_process_that_is_killed_with_the_lock_gives_it_back() {
 async fn a_stopped_writer_is_named_and_nothing_is_half_done() {
     let dir = Temporary::new();
     let patience = Duration::from_millis(200);
-    let store = keeping_all().timeout(patience).open(dir.file()).unwrap();
+    let store = keeping_all().open(dir.file()).unwrap();
+    let impatient = keeping_all().timeout(patience).open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
     let mut child = Child::start("hold", &dir.file());
     assert_eq!(child.hear().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
 
-    let error = append(&store, "never").await.unwrap_err();
+    let error = append(&impatient, "never").await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     let said = whole(&error);
     assert!(said.contains(&format!("process {}", child.id())) && said.contains("stopped"), "{said}");

@@ -5,9 +5,9 @@ use std::{
     fs::{File, OpenOptions},
     io,
     path::Path,
-    sync::mpsc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::ground::Ground;
@@ -21,9 +21,18 @@ pub(super) struct Lock {
 
 struct Waiter {
     ask: mpsc::Sender<()>,
-    told: mpsc::Receiver<io::Result<()>>,
+    told: mpsc::Receiver<io::Result<Got>>,
     /// Whether it was asked and has not told yet.
     asked: bool,
+    /// Whether someone waits for what it was asked for.
+    wanted: Arc<Mutex<bool>>,
+}
+
+/// What became of a lock that was waited for.
+enum Got {
+    Held,
+    /// Nobody wanted it any more: who keeps it would keep all others from writing.
+    GivenBack,
 }
 
 impl Lock {
@@ -34,7 +43,7 @@ impl Lock {
 
     /// Locks, if it needs no waiting.
     pub(super) fn try_acquire(&mut self) -> io::Result<bool> {
-        let pending = self.waiter.as_ref().is_some_and(|waiter| waiter.asked);
+        let pending = self.waiter.as_mut().is_some_and(Waiter::is_pending);
         if pending { Ok(false) } else { os::try_lock(&self.file) }
     }
 
@@ -75,31 +84,64 @@ impl Waiter {
     fn start(file: File) -> io::Result<Self> {
         let (ask, asked) = mpsc::channel();
         let (tell, told) = mpsc::channel();
+        let wanted = Arc::new(Mutex::new(true));
+        let is_wanted = Arc::clone(&wanted);
         let wait = move || {
             for () in asked {
-                if tell.send(os::lock(&file)).is_err() {
+                let locked = os::lock(&file);
+                // Held until it is told, so that who stops waiting learns of it, or it is given back.
+                let wanted = is_wanted.lock().unwrap_or_else(PoisonError::into_inner);
+                let got = if *wanted { Got::Held } else { Got::GivenBack };
+                if !*wanted {
+                    _ = os::unlock(&file);
+                }
+                if tell.send(locked.map(|()| got)).is_err() {
                     return;
                 }
             }
         };
         thread::Builder::new().name("events-lock".into()).spawn(wait)?;
-        Ok(Self { ask, told, asked: false })
+        Ok(Self { ask, told, asked: false, wanted })
+    }
+
+    /// Whether it waits, though nobody wants what it waits for.
+    fn is_pending(&mut self) -> bool {
+        if self.asked && self.told.try_recv().is_ok() {
+            self.asked = false;
+        }
+        self.asked
     }
 
     fn wait(&mut self, patience: Duration) -> io::Result<bool> {
         let ended = || io::Error::other("the thread that waits for the lock ended");
-        if !self.asked {
-            self.ask.send(()).map_err(|_| ended())?;
-            self.asked = true;
-        }
-        match self.told.recv_timeout(patience) {
-            Ok(locked) => {
-                self.asked = false;
-                locked.map(|()| true)
+        let until = Instant::now() + patience;
+        *self.wanted() = true;
+        loop {
+            if !self.asked {
+                self.ask.send(()).map_err(|_| ended())?;
+                self.asked = true;
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => Ok(false),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(ended()),
+            let told = match self.told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(told) => told,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(ended()),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    *self.wanted() = false;
+                    // It may have told just before.
+                    match self.told.try_recv() {
+                        Ok(told) => told,
+                        Err(_) => return Ok(false),
+                    }
+                }
+            };
+            self.asked = false;
+            if let Got::Held = told? {
+                return Ok(true);
+            }
         }
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, bool> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -178,9 +220,15 @@ pub(super) fn reader(ground: &Ground) -> String {
     }
 }
 
-/// The other processes that hold a lock of this kind on one of these files.
+/// The other processes that hold a lock of this kind on one of these files. The system's list is read in pieces while locks
+/// come and go, so one that is held all the time may be missing in it once.
 #[cfg(target_os = "linux")]
 fn holders(paths: &[&Path], kind: &str) -> Vec<u32> {
+    (0..LOOKS).map(|_| listed(paths, kind)).find(|holders| !holders.is_empty()).unwrap_or_default()
+}
+
+#[cfg(target_os = "linux")]
+fn listed(paths: &[&Path], kind: &str) -> Vec<u32> {
     use std::{fs, os::unix::fs::MetadataExt as _};
 
     let inodes: Vec<_> = paths.iter().filter_map(|path| Some(format!(":{}", fs::metadata(path).ok()?.ino()))).collect();
@@ -226,6 +274,10 @@ const NAPS: u32 = 12;
 const SHORTEST_NAP: Duration = Duration::from_micros(50);
 const LONGEST_NAP: Duration = Duration::from_millis(3);
 
+/// How often to look for a holder.
+#[cfg(target_os = "linux")]
+const LOOKS: u32 = 5;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,16 +285,21 @@ mod tests {
     #[test]
     fn waiting_ends_and_goes_on() {
         let path = std::env::temp_dir().join(format!("tower-events-lock-{}", std::process::id()));
-        let (mut one, mut two) = (Lock::open(&path).unwrap(), Lock::open(&path).unwrap());
+        let [mut one, mut two, mut three] = [(); 3].map(|()| Lock::open(&path).unwrap());
+        let long = Duration::from_secs(10);
         assert!(one.acquire(Duration::ZERO).unwrap());
         for _ in 0..3 {
             assert!(!two.acquire(Duration::from_millis(1)).unwrap());
         }
         one.release();
-        assert!(two.acquire(Duration::from_secs(10)).unwrap());
+        // Who waited in vain and does not come back is in nobody's way.
+        assert!(three.acquire(long).unwrap());
+        assert!(!two.acquire(Duration::ZERO).unwrap());
+        three.release();
+        assert!(two.acquire(long).unwrap());
         assert!(!one.acquire(Duration::ZERO).unwrap());
         two.release();
-        assert!(one.acquire(Duration::from_secs(10)).unwrap());
+        assert!(one.acquire(long).unwrap());
         std::fs::remove_file(&path).unwrap();
     }
 }
