@@ -31,6 +31,7 @@
 //! |---|---|---|
 //! | `file` | no | `FileStore`: one file that several processes share; needs a C compiler |
 //! | `nats` | no | `NatsStore`: NATS JetStream; needs Rust 1.89 |
+//! | `nats-nkeys` | no | the same with nkeys and credentials files |
 //! | `postgres` | no | `PostgresStore`: PostgreSQL, with an outbox in SQL |
 //! | `redis` | no | `RedisStore`: Redis 7 or newer; needs Rust 1.88 |
 //! | `redis-tls` | no | the same over TLS (`rediss://`) |

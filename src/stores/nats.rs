@@ -62,8 +62,8 @@
 //! condition keeps order, keys, closing and [`Expect`] true among all nodes. What waits on one node for the same channel
 //! goes into one message together. `init` and `delete` write one message that replaces all before it (a rollup).
 //!
-//! A user and password or a token come from the URL or the options, certificates from the options. Credentials files and
-//! nkeys are not supported.
+//! A user and password or a token come from the URL or the options; certificates from the options, and with the
+//! feature `nats-nkeys` nkeys and credentials files too.
 //!
 //! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`].
 //!

@@ -15,6 +15,8 @@ mod harness;
 mod hints;
 mod keys;
 mod load;
+#[cfg(feature = "nats-nkeys")]
+mod nkeys;
 mod nodes;
 mod server;
 mod tls;

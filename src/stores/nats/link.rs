@@ -1,6 +1,6 @@
 //! The connection: requests with an end, and whether one that failed may have arrived. Knows no JetStream.
 
-use std::{future::pending, path::PathBuf, time::Duration};
+use std::{fmt, future::pending, io, path::PathBuf, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Request, Subscriber, client::RequestErrorKind};
 use bytes::Bytes;
@@ -10,10 +10,15 @@ use super::fault::{Fault, unavailable};
 use crate::store::StoreError;
 
 /// What a connection needs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Access {
     pub(super) user: Option<(String, String)>,
     pub(super) token: Option<String>,
+    /// The seed of an nkey.
+    #[cfg(feature = "nats-nkeys")]
+    pub(super) nkey: Option<String>,
+    #[cfg(feature = "nats-nkeys")]
+    pub(super) credentials: Option<PathBuf>,
     pub(super) roots: Vec<PathBuf>,
     pub(super) client_certificate: Option<(PathBuf, PathBuf)>,
     pub(super) tls: bool,
@@ -30,6 +35,13 @@ impl Access {
             None => self.token = Some(decoded(user)),
         }
         format!("{scheme}://{server}")
+    }
+}
+
+/// Secrets are not shown.
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
     }
 }
 
@@ -52,7 +64,9 @@ impl Link {
         let (changed, state) = watch::channel(State { connected: true, changes: 0 });
         let mut access = access;
         let servers: Vec<_> = servers.split(',').map(|server| access.take_from(server.trim())).collect();
-        let options = options(access, patience).event_callback(move |event| {
+        let signs =
+            signing(ConnectOptions::new(), &access).await.map_err(|error| StoreError::Unavailable(error.into()))?;
+        let options = options(signs, access, patience).event_callback(move |event| {
             note(&changed, &event);
             std::future::ready(())
         });
@@ -159,8 +173,8 @@ fn note(changed: &watch::Sender<State>, event: &Event) {
     });
 }
 
-fn options(access: Access, patience: Duration) -> ConnectOptions {
-    let mut options = ConnectOptions::new()
+fn options(options: ConnectOptions, access: Access, patience: Duration) -> ConnectOptions {
+    let mut options = options
         .name("tower-events")
         .request_timeout(None)
         .connection_timeout(patience)
@@ -182,6 +196,24 @@ fn options(access: Access, patience: Duration) -> ConnectOptions {
         options = options.add_client_certificate(certificate, key);
     }
     options
+}
+
+/// Adds what signs the server's challenge.
+#[cfg(feature = "nats-nkeys")]
+async fn signing(mut options: ConnectOptions, access: &Access) -> io::Result<ConnectOptions> {
+    if let Some(seed) = &access.nkey {
+        options = options.nkey(seed.clone());
+    }
+    if let Some(file) = &access.credentials {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+        options = options.credentials_file(file).await.map_err(named)?;
+    }
+    Ok(options)
+}
+
+#[cfg(not(feature = "nats-nkeys"))]
+async fn signing(options: ConnectOptions, _: &Access) -> io::Result<ConnectOptions> {
+    Ok(options)
 }
 
 /// How long to wait before the next attempt: doubles up to 2 s, and half of it is chance, so that many nodes come apart.

@@ -84,6 +84,20 @@ impl NatsOptions {
         Self { access: Access { token: Some(token.into()), ..self.access }, ..self }
     }
 
+    /// Authenticates with the nkey of this seed (`SU...`).
+    #[cfg(feature = "nats-nkeys")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "nats-nkeys")))]
+    pub fn nkey(self, seed: impl Into<String>) -> Self {
+        Self { access: Access { nkey: Some(seed.into()), ..self.access }, ..self }
+    }
+
+    /// Authenticates with a credentials file: a user's JWT and its nkey, as operators of accounts give it out.
+    #[cfg(feature = "nats-nkeys")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "nats-nkeys")))]
+    pub fn credentials(self, file: impl Into<PathBuf>) -> Self {
+        Self { access: Access { credentials: Some(file.into()), ..self.access }, ..self }
+    }
+
     /// Accepts no connection without TLS, also where the URL does not begin with `tls://`.
     pub fn require_tls(self) -> Self {
         Self { access: Access { tls: true, ..self.access }, ..self }
@@ -105,7 +119,7 @@ impl NatsOptions {
     /// runtime that this is called on.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when no server answers or the prefix cannot be one; [`StoreError::Corrupt`] when the
+    /// [`StoreError::Unavailable`] when no server answers, a file cannot be read, or the prefix cannot be one; [`StoreError::Corrupt`] when the
     /// stream was not made by this crate.
     pub async fn connect(self, servers: &str) -> Result<NatsStore, StoreError> {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';

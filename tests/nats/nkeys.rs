@@ -1,0 +1,42 @@
+//! Who may come in by signing what the server asks.
+
+use tower_events::{NatsStore, StoreError};
+
+use crate::server::{Server, servers};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_nkey_lets_in() {
+    const SEED: &str = "SUAJKA266PXUPFX3AY5WFFRMZMLYR4K7KECOEDEKEGP2B4SSFESGRO4UB4";
+    const OTHER: &str = "SUAK45JBRBNRBNR6ZFMBWCNCD6WUBMNOJ2H2IKV34WG4IYB7KSSVGT65OM";
+    let known = "authorization { users: [{ nkey: UCOXNXTHPI34AHXUNNZOQUZEXRMBNB5MCUGNPCVYF7NOE73KCYKDFGLB }] }";
+    for binary in servers() {
+        let server = Server::with_config(&binary, Some(known.to_owned()));
+        let options = NatsStore::options();
+        options.clone().nkey(SEED).connect(&server.url()).await.expect("a store");
+        refused(options.clone().nkey(OTHER).connect(&server.url()).await);
+        refused(options.nkey("no seed").connect(&server.url()).await);
+        refused(NatsStore::connect(&server.url()).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credentials_file_lets_in() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nats/operator");
+    for binary in servers() {
+        let server = Server::with_config(&binary, Some(include_str!("operator/server.conf").to_owned()));
+        let options = NatsStore::options();
+        options.clone().credentials(folder.join("user.creds")).connect(&server.url()).await.expect("a store");
+        refused(NatsStore::connect(&server.url()).await);
+        let missing = folder.join("nobody.creds");
+        let error = refused(options.credentials(&missing).connect(&server.url()).await);
+        let why = std::error::Error::source(&error).expect("a source").to_string();
+        assert!(why.contains("nobody.creds"), "{why}");
+    }
+}
+
+#[track_caller]
+fn refused(connected: Result<NatsStore, StoreError>) -> StoreError {
+    let error = connected.expect_err("nobody who may not");
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    error
+}
