@@ -16,7 +16,7 @@ use async_nats::Client;
 use futures_core::Stream;
 use serde_json::json;
 use tower_events::{
-    Channel, Event, NatsStore, Retention, Store,
+    Channel, Channels, Event, Hub, NatsStore, Retention, Store, Subscription,
     store::{Append, Change},
 };
 
@@ -29,6 +29,11 @@ async fn main() {
     for binary in server::servers() {
         let server = server::Server::start(&binary);
         println!("{}", binary.display());
+        // Only that, with `-- followed`.
+        if std::env::args().any(|argument| argument == "followed") {
+            followed(&server.url()).await;
+            continue;
+        }
         latency(&server.url()).await;
         println!(
             "| publishers | channels | store, appends/s | same writes, /s | ratio | plain, /s | ratio | µs of processor, client + server: store | same | plain |"
@@ -250,14 +255,14 @@ async fn contention(server: &server::Server) {
     }
 }
 
-/// What it costs to compare the heads of 10 000 channels.
+/// What 10 000 followed channels cost a node.
 async fn followed(url: &str) {
-    let store = store(url).await;
+    let (writer, other) = (store(url).await, store(url).await);
     let channels: Vec<_> = (0..10_000).map(channel).collect();
     let begun = Instant::now();
     let mut made = tokio::task::JoinSet::new();
     for part in channels.chunks(250) {
-        let (store, part) = (store.clone(), part.to_vec());
+        let (store, part) = (writer.clone(), part.to_vec());
         made.spawn(async move {
             for channel in &part {
                 store.append(channel, event()).await.unwrap();
@@ -269,8 +274,31 @@ async fn followed(url: &str) {
     for _ in 0..3 {
         let begun = Instant::now();
         for part in channels.chunks(1_000) {
-            assert_eq!(store.heads(part).await.unwrap().len(), part.len());
+            assert_eq!(writer.heads(part).await.unwrap().len(), part.len());
         }
         println!("heads of 10 000 channels: {:?}", begun.elapsed());
     }
+    let (hub, before, begun) = (Hub::new(other), resident(), Instant::now());
+    let mut subscribers = Vec::new();
+    for channel in &channels {
+        subscribers.push(hub.subscribe(Subscription::new(Channels::from(channel))).await.unwrap());
+    }
+    println!("10 000 channels followed, one after the other: {:?}", begun.elapsed());
+    println!("memory of that: {} KiB resident", resident() - before);
+    let mut took = Vec::new();
+    for nth in (0..channels.len()).step_by(20) {
+        let begun = Instant::now();
+        let (appended, delivered) = tokio::join!(writer.append(&channels[nth], event()), subscribers[nth].next());
+        took.push(begun.elapsed());
+        appended.unwrap();
+        delivered.unwrap().unwrap();
+    }
+    println!("publish to delivery at the other node, p50: {:?}", quantile(&mut took, 0.5));
+}
+
+/// What the system counts for this process, in KiB.
+fn resident() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
 }
