@@ -1,4 +1,5 @@
-//! The comparison's own check: a server that loses, repeats or swaps an event is caught, whatever it speaks.
+//! The comparison's own check: a server that loses, repeats or swaps an event is caught, whatever it speaks, and whoever
+//! fails loses its own figures only.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -7,13 +8,27 @@
     reason = "a test of a benchmark"
 )]
 
-#[path = "../benches/compare/load/order.rs"]
-mod order;
-#[path = "../benches/compare/load/parser.rs"]
-mod parser;
+#[path = "../benches/compare"]
+mod compare {
+    pub(crate) mod attempt;
+    pub(crate) mod in_process;
+    pub(crate) mod load;
+    pub(crate) mod machine;
+    pub(crate) mod options;
+    pub(crate) mod peer;
+    pub(crate) mod process;
+    pub(crate) mod report;
+    pub(crate) mod scenario;
+}
 
-use order::{Order, Wrong};
-use parser::{Parser, Seen};
+// Where they look for each other.
+use compare::{attempt::attempt, in_process, load, machine, options, peer, process, report, scenario};
+use load::{
+    order::{Order, Wrong},
+    parser::{Parser, Seen},
+};
+use report::Report;
+use scenario::{Figures, Scenario};
 
 /// What a reader says of an answer that comes in pieces of this size.
 fn checked(answer: &str, piece: usize) -> Result<u64, Wrong> {
@@ -67,4 +82,57 @@ fn a_reader_that_comes_back_must_get_the_event_after_its_last() {
     assert_eq!(Order::from(1).take(2), Err(Wrong { number: 2, expected: 1 }));
     let mut order = Order::from(1);
     assert_eq!((order.take(1), order.is_at(2), order.is_at(1)), (Ok(()), true, false));
+}
+
+#[test]
+fn a_run_that_panics_says_why() {
+    assert_eq!(attempt(|| 1), Ok(1));
+    assert_eq!(attempt(|| panic!("some readers get nothing")), Err::<(), _>("some readers get nothing".to_owned()));
+    assert_eq!(attempt(|| panic!("lost: {}", 7)), Err::<(), _>("lost: 7".to_owned()));
+    assert!(attempt(|| std::panic::panic_any(7)).is_err_and(|why: String| !why.is_empty()));
+}
+
+/// The report of two repetitions of the first scenario, in which this server fails in the second.
+fn report(failing: &str) -> String {
+    let (mut report, scenario) = (Report::new(2), first_scenario());
+    for repetition in 0..2 {
+        for (at, run) in scenario.runs.iter().enumerate() {
+            let figures = Figures { cost: 2.0 + at as f64, rate: None, latencies: Vec::new(), growth: None };
+            let fails = repetition == 1 && run.name == failing;
+            report.add(at, if fails { Err("it got nothing".to_owned()) } else { Ok(figures) });
+            assert_eq!(report.has_failed(at), fails);
+        }
+    }
+    report.close(scenario);
+    let ours = report.failures().any(report::Row::is_ours);
+    assert_eq!(ours, failing.starts_with("ours"), "only a failure of ours is the comparison's");
+    report.markdown()
+}
+
+fn first_scenario() -> Scenario {
+    scenario::all(options::Length::Quick).remove(0)
+}
+
+#[test]
+fn who_fails_loses_its_own_figures_only() {
+    let names: Vec<_> = first_scenario().runs.into_iter().map(|run| run.name).collect();
+    assert_eq!(names, ["floor", "ours-hyper", "ours-axum", "hand-rolled", "nchan"]);
+    assert!(!report("nobody").contains("failed"));
+    for failing in &names {
+        let text = report(failing);
+        let row = |name: &str| {
+            text.lines().find(|line| line.split(" | ").nth(1).is_some_and(|cell| cell.trim_matches('*') == name))
+        };
+        for name in &names {
+            assert_eq!(
+                row(name).expect("a row").contains("failed"),
+                name == failing,
+                "{name} when {failing} fails:\n{text}"
+            );
+        }
+        let told = text.lines().filter(|line| line.contains(failing.as_str()) && line.contains("it got nothing"));
+        assert_eq!(told.count(), 1, "{text}");
+        // Without the server that the others are compared with, they have no ratios, and keep their costs.
+        assert_eq!(text.contains("1.50x"), failing != "floor" && failing != "ours-hyper", "{text}");
+    }
 }

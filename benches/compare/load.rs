@@ -1,15 +1,14 @@
 //! The clients: many connections in one epoll loop, and one that publishes.
 
 mod connection;
-mod order;
-mod parser;
+pub(crate) mod order;
+pub(crate) mod parser;
 mod request;
 mod resume;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -113,6 +112,9 @@ impl Load {
 
     /// Publishes until each reader has had an event, so that all are known to be there, and forgets the figures.
     pub(crate) fn settle(&mut self) {
+        if self.transport == Transport::Sse {
+            self.wait_for_heads();
+        }
         let start = Instant::now();
         loop {
             assert!(start.elapsed() < PATIENCE * 2, "some readers get nothing");
@@ -124,7 +126,7 @@ impl Load {
             waiting.sort_unstable();
             waiting.dedup();
             waiting.into_iter().for_each(|channel| self.publish(channel, EVENT));
-            self.turn_for(Duration::from_millis(100));
+            self.read_on();
         }
         let behind = |load: &Self| {
             let last = |at: usize| load.channels[at % load.channels.len()].next;
@@ -227,9 +229,19 @@ impl Load {
                 Transport::Sse => self.turn(Some(Duration::from_millis(5))),
                 Transport::LongPoll => {
                     self.publish(0, EVENT);
-                    self.turn_for(Duration::from_millis(100));
+                    self.read_on();
                 }
             }
+        }
+    }
+
+    /// Reads for a while, and until the server has taken what was published: more would keep it from letting readers in.
+    fn read_on(&mut self) {
+        self.turn_for(Duration::from_millis(100));
+        let start = Instant::now();
+        while self.publisher.answers < self.published {
+            assert!(start.elapsed() < PATIENCE, "a publish hangs");
+            self.turn(Some(Duration::from_millis(5)));
         }
     }
 
@@ -308,26 +320,32 @@ impl Load {
 }
 
 /// Connections to the first channel's stream that nobody reads.
-pub(crate) struct Unread(Vec<Connection>);
+pub(crate) struct Unread {
+    poll: Poll,
+    streams: Vec<Connection>,
+}
 
 impl Unread {
     pub(crate) fn connect(addr: SocketAddr, count: usize) -> Self {
-        let streams = (0..count).map(|_| {
-            let mut stream = Connection::open(addr);
-            stream.send(&request::follow(0, Transport::Sse));
-            stream
+        let poll = Poll::new().expect("epoll");
+        let streams = (0..count).map(|at| {
+            let mut reader = Connection::open(addr);
+            reader.send(&request::follow(0, Transport::Sse));
+            poll.registry().register(&mut reader.stream, Token(at), Interest::READABLE).expect("registered");
+            reader
         });
-        Self(streams.collect())
+        let streams = streams.collect();
+        Self { poll, streams }
     }
 
-    /// Looks whether the server has answered all of them, and leaves the answers unread.
-    pub(crate) fn wait_for_heads(&self) {
-        let start = Instant::now();
-        for connection in &self.0 {
-            while connection.stream.peek(&mut [0]).is_err() {
-                assert!(start.elapsed() < PATIENCE, "some streams do not begin");
-                thread::sleep(Duration::from_millis(1));
-            }
+    /// Waits until the server has answered all of them, and leaves the answers unread.
+    pub(crate) fn wait_for_heads(&mut self) {
+        let mut events = Events::with_capacity(1024);
+        let mut silent: HashSet<_> = (0..self.streams.len()).map(Token).collect();
+        while !silent.is_empty() {
+            self.poll.poll(&mut events, Some(PATIENCE)).expect("epoll");
+            assert!(!events.is_empty(), "some streams do not begin");
+            events.iter().for_each(|event| _ = silent.remove(&event.token()));
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Each server runs in a process of its own, on a core of its own; this process drives it over loopback from another core
 //! and checks every delivery: order, loss, duplicates. Servers alternate within each repetition, so that a ratio compares
-//! what ran within the same seconds. The figure is the server's CPU time per delivery, of all its threads.
+//! what ran within the same seconds. The figure is the server's CPU time per delivery, of all its threads. Whoever fails loses
+//! its own figures only; that one of ours did is the end's error.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -11,6 +12,7 @@
     reason = "a benchmark stops at what it did not expect"
 )]
 
+mod attempt;
 mod in_process;
 mod load;
 mod machine;
@@ -20,13 +22,16 @@ mod process;
 mod report;
 mod scenario;
 
+use std::process::ExitCode;
+
+use attempt::attempt;
 use options::{Command, HELP, Length, Options};
 use report::Report;
 use scenario::{Scenario, Who};
 
-fn main() {
+fn main() -> ExitCode {
     match Command::parse(lexopt::Parser::from_env()) {
-        Ok(Command::Compare(options)) => compare(&options),
+        Ok(Command::Compare(options)) => return compare(&options),
         Ok(Command::List(length)) => scenario::all(length).iter().for_each(|scenario| println!("{}", scenario.name)),
         Ok(Command::Help) => println!("{HELP}"),
         Ok(Command::Serve(peer, settings)) => peer.serve(settings),
@@ -36,12 +41,14 @@ fn main() {
         }
         Err(error) => {
             eprintln!("compare: {error}\n\n{HELP}");
-            std::process::exit(2);
+            return ExitCode::from(2);
         }
     }
+    ExitCode::SUCCESS
 }
 
-fn compare(options: &Options) {
+/// Fails when one of ours did; others may.
+fn compare(options: &Options) -> ExitCode {
     machine::raise_file_limit();
     // Servers leave this core for theirs.
     if !(machine::pin(&[machine::SERVER]) && machine::pin(&[machine::CLIENTS])) {
@@ -55,12 +62,14 @@ fn compare(options: &Options) {
         }
     }
     match options.length {
+        Length::Quick if report.failures().next().is_some() => println!("{}", report.markdown()),
         Length::Quick => println!("every delivery was right; figures of so short a run mean nothing"),
         Length::Whole => {
             println!("{}", report.markdown());
             report.write("target/compare");
         }
     }
+    if report.failures().any(|failure| failure.is_ours()) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn run(scenario: &Scenario, options: &Options, report: &mut Report) {
@@ -69,10 +78,13 @@ fn run(scenario: &Scenario, options: &Options, report: &mut Report) {
         for at in scenario.order(repetition) {
             let run = &scenario.runs[at];
             let installed = !matches!(run.who, Who::Server(peer, _) if !peer.is_installed());
-            if installed && options.wants_run(&run.name) {
-                let figures = run.measure();
-                eprintln!("  {:32} {figures}", run.name);
-                report.add(at, figures);
+            if installed && options.wants_run(&run.name) && !report.has_failed(at) {
+                let outcome = attempt(|| run.measure());
+                match &outcome {
+                    Ok(figures) => eprintln!("  {:32} {figures}", run.name),
+                    Err(why) => eprintln!("  {:32} failed: {why}", run.name),
+                }
+                report.add(at, outcome);
             }
         }
     }

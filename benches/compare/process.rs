@@ -7,8 +7,9 @@ use std::{
     net::SocketAddr,
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
+    sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal};
@@ -87,13 +88,12 @@ fn start(arguments: &[&str]) -> Child {
 
 fn end(child: &mut Child) {
     drop(child.stdin.take());
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(5) && matches!(child.try_wait(), Ok(None)) {
-        thread::sleep(Duration::from_millis(2));
-    }
-    // What it started and did not end, when it was killed itself.
-    if let Some(group) = Pid::from_raw(child.id() as i32) {
+    let group = Pid::from_child(child);
+    let (ended, end) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || _ = ended.send(child.wait()));
+        _ = end.recv_timeout(Duration::from_secs(5));
+        // It, if it does not end; and what it started and did not end.
         _ = rustix::process::kill_process_group(group, Signal::KILL);
-    }
-    _ = child.wait();
+    });
 }

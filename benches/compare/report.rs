@@ -16,9 +16,12 @@ use crate::{
 pub(crate) struct Report {
     repetitions: usize,
     /// Of the scenario that is under way, by place.
-    open: BTreeMap<usize, Vec<Figures>>,
+    open: BTreeMap<usize, Outcome>,
     tables: Vec<Table>,
 }
+
+/// What the repetitions of a run gave, until one failed, and why that did.
+type Outcome = Result<Vec<Figures>, String>;
 
 /// A scenario's results.
 struct Table {
@@ -27,11 +30,13 @@ struct Table {
     rows: Vec<Row>,
 }
 
-struct Row {
+pub(crate) struct Row {
     name: String,
+    /// Why it has no figures.
+    failure: Option<String>,
     /// Whose row it is compared with; itself, when it is what others are compared with.
     base: Option<String>,
-    cost: Spread,
+    cost: Option<Spread>,
     /// To the base: of runs of the same repetition. What is counted in bytes is subtracted, not divided.
     against: Option<Spread>,
     rate: Option<Spread>,
@@ -50,24 +55,41 @@ struct Spread {
     high: f64,
 }
 
+/// What stands in the place of a cost that there is none of.
+const FAILED: &str = "failed";
+
 impl Report {
     pub(crate) fn new(repetitions: usize) -> Self {
         Self { repetitions, open: BTreeMap::new(), tables: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, run: usize, figures: Figures) {
-        self.open.entry(run).or_default().push(figures);
+    pub(crate) fn add(&mut self, run: usize, outcome: Result<Figures, String>) {
+        let all = self.open.entry(run).or_insert(Ok(Vec::new()));
+        match (&mut *all, outcome) {
+            (Ok(all), Ok(figures)) => all.push(figures),
+            (Ok(_), Err(why)) => *all = Err(why),
+            (Err(_), _) => {}
+        }
+    }
+
+    /// Whether a run of the scenario that is under way has: once is enough.
+    pub(crate) fn has_failed(&self, run: usize) -> bool {
+        self.open.get(&run).is_some_and(Result::is_err)
     }
 
     /// Ends a scenario.
     pub(crate) fn close(&mut self, scenario: Scenario) {
         let all = std::mem::take(&mut self.open);
-        let rows = all.iter().map(|(at, figures)| {
+        let rows = all.iter().map(|(at, outcome)| {
             let run = &scenario.runs[*at];
             let base = run.base.and_then(|base| Some((scenario.runs[base].name.clone(), all.get(&base)?)));
-            Row::new(run.name.clone(), figures, base, scenario.unit)
+            Row::new(run.name.clone(), outcome, base, scenario.unit)
         });
         self.tables.push(Table { name: scenario.name, unit: scenario.unit, rows: rows.collect() });
+    }
+
+    pub(crate) fn failures(&self) -> impl Iterator<Item = &Row> {
+        self.tables.iter().flat_map(|table| &table.rows).filter(|row| row.failure.is_some())
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -94,15 +116,16 @@ impl Report {
 }
 
 impl Row {
-    fn new(name: String, figures: &[Figures], base: Option<(String, &Vec<Figures>)>, unit: Unit) -> Self {
+    fn new(name: String, outcome: &Outcome, base: Option<(String, &Outcome)>, unit: Unit) -> Self {
+        let figures = outcome.as_deref().unwrap_or_default();
         let latency = |share| move |run: &Figures| run.latency(share);
         let against = |value: &dyn Fn(&Figures) -> Option<f64>, compare: fn(f64, f64) -> f64| {
-            let (_, base) = base.as_ref()?;
-            Spread::of(figures.iter().zip(*base).map(|(run, base)| Some(compare(value(run)?, value(base)?))))
+            let base = base.as_ref()?.1.as_deref().unwrap_or_default();
+            Spread::of(figures.iter().zip(base).map(|(run, base)| Some(compare(value(run)?, value(base)?))))
         };
         let compare = if matches!(unit, Unit::Bytes(_)) { |a, b| a - b } else { |a, b| a / b };
         Self {
-            cost: Spread::of(figures.iter().map(|run| Some(run.cost))).expect("a run at least"),
+            cost: Spread::of(figures.iter().map(|run| Some(run.cost))),
             against: against(&|run| Some(run.cost), compare),
             rate: Spread::of(figures.iter().map(|run| run.rate)),
             p50: Spread::of(figures.iter().map(latency(0.5))),
@@ -111,8 +134,13 @@ impl Row {
             p99_ratio: against(&latency(0.99), |a, b| a / b),
             growth: Spread::of(figures.iter().map(|run| run.growth)),
             base: base.map(|(name, _)| name),
+            failure: outcome.as_ref().err().cloned(),
             name,
         }
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.name.starts_with("ours")
     }
 
     fn is_base(&self) -> bool {
@@ -122,7 +150,7 @@ impl Row {
     fn json(&self) -> Value {
         let spread = |spread: Option<Spread>| spread.map(|s| json!([s.median, s.low, s.high]));
         json!({
-            "server": self.name, "base": self.base, "cost": spread(Some(self.cost)), "against_base": spread(self.against),
+            "server": self.name, "base": self.base, "failure": self.failure, "cost": spread(self.cost), "against_base": spread(self.against),
             "per_second": spread(self.rate), "p50_ms": spread(self.p50), "p99_ms": spread(self.p99),
             "p50_ratio": spread(self.p50_ratio), "p99_ratio": spread(self.p99_ratio), "growth_bytes": spread(self.growth),
         })
@@ -137,7 +165,7 @@ impl Table {
 }
 
 impl Spread {
-    /// `None` unless there is a value of each run.
+    /// `None` unless there is a run, and a value of each.
     fn of(values: impl Iterator<Item = Option<f64>>) -> Option<Self> {
         let mut values = values.collect::<Option<Vec<_>>>()?;
         values.sort_by(f64::total_cmp);

@@ -6,7 +6,7 @@ use memchr::{memchr, memchr2};
 pub(super) const DIGITS: usize = 10;
 
 /// What an answer tells a client.
-pub(super) enum Seen<'a> {
+pub(crate) enum Seen<'a> {
     Event(u64),
     /// A position to go on from.
     Id(&'a str),
@@ -19,7 +19,7 @@ pub(super) enum Seen<'a> {
 }
 
 #[derive(Default)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     state: State,
     /// A line that is not complete.
     line: Vec<u8>,
@@ -49,7 +49,7 @@ enum Framing {
 }
 
 impl Parser {
-    pub(super) fn push(&mut self, mut bytes: &[u8], on: &mut dyn FnMut(Seen<'_>)) {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], on: &mut dyn FnMut(Seen<'_>)) {
         while !bytes.is_empty() {
             match self.state {
                 State::Head => {

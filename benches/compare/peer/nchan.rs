@@ -2,13 +2,14 @@
 
 use std::{
     fs,
-    io::Read,
-    net::TcpListener,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd,
     path::Path,
     process::{Command, Stdio},
-    thread,
-    time::Duration,
 };
+
+use rustix::io::FdFlags;
 
 use crate::process;
 
@@ -20,33 +21,45 @@ pub(crate) fn is_installed() -> bool {
 
 /// Runs nginx until this process's input ends; its worker's time counts.
 pub(crate) fn serve(listener: TcpListener) {
-    // nginx binds it itself.
     let addr = listener.local_addr().expect("an address");
-    drop(listener);
     let dir = std::env::temp_dir().join(format!("compare-nchan-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a directory");
+    listener.set_nonblocking(true).expect("as nginx wants it");
+    rustix::io::fcntl_setfd(&listener, FdFlags::empty()).expect("stays open in nginx");
     let mut nginx = Command::new("nginx")
-        .args(["-c", &configure(&dir, &addr.to_string()), "-g", "daemon off;"])
+        .args([
+            "-c",
+            &configure(&dir, &addr.to_string()),
+            "-g",
+            "daemon off;",
+            "-e",
+            &format!("{}/error.log", dir.display()),
+        ])
+        .env("NGINX", format!("{};", listener.as_raw_fd())) // the socket that it inherits
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .expect("nginx");
-    let worker = loop {
-        thread::sleep(Duration::from_millis(20));
-        if let Some(status) = nginx.try_wait().expect("its status") {
-            fs::remove_dir_all(&dir).expect("removed");
-            panic!("nginx ended with {status}");
-        }
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", nginx.id())).unwrap_or_default();
-        if let Some(worker) = children.split_whitespace().next() {
-            break worker.to_owned();
-        }
-    };
-    process::announce(addr, &format!("{},{worker}", nginx.id()));
+    drop(listener); // if nginx ends, who connects is told
+    if let Err(error) = wait_for_an_answer(addr) {
+        let log = fs::read_to_string(dir.join("error.log")).unwrap_or_default();
+        _ = nginx.kill();
+        _ = fs::remove_dir_all(&dir);
+        panic!("nginx does not answer: {error}\n{log}");
+    }
+    let workers = fs::read_to_string(format!("/proc/{0}/task/{0}/children", nginx.id())).expect("its workers");
+    process::announce(addr, &format!("{},{}", nginx.id(), workers.trim()));
     _ = std::io::stdin().read_to_end(&mut Vec::new());
     _ = Command::new("kill").args(["-TERM", &nginx.id().to_string()]).status();
     _ = nginx.wait();
     _ = fs::remove_dir_all(&dir);
+}
+
+/// Only a worker answers.
+fn wait_for_an_answer(addr: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    stream.read_exact(&mut [0])
 }
 
 fn configure(dir: &Path, addr: &str) -> String {
@@ -59,7 +72,7 @@ fn configure(dir: &Path, addr: &str) -> String {
          worker_rlimit_nofile 20000;
          pid {dir}/pid;
          error_log {dir}/error.log;
-         events {{ worker_connections 18000; }}
+         events {{ worker_connections 18000; multi_accept on; }}
          http {{
            access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; tcp_nodelay on;
            client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u;

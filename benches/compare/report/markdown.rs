@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Row, Spread, Table};
+use super::{FAILED, Row, Spread, Table};
 use crate::scenario::Unit;
 
 pub(super) fn render(tables: &[Table]) -> String {
@@ -12,19 +12,25 @@ pub(super) fn render(tables: &[Table]) -> String {
     for table in tables {
         for (at, row) in table.rows.iter().enumerate() {
             let scenario = if at == 0 { format!("{}<br>{}", table.name, table.unit) } else { String::new() };
-            let cells =
-                [scenario, name(row), number(row.cost, table.unit), against(row, table.unit), rate(row), latency(row)];
+            let cells = [scenario, name(row), cost(row, table.unit), against(row, table.unit), rate(row), latency(row)];
             _ = writeln!(text, "| {} | {} |", cells.join(" | "), latency_ratio(row));
+        }
+    }
+    text += "\n";
+    for table in tables {
+        for (row, why) in table.rows.iter().filter_map(|row| Some((row, row.failure.as_ref()?))) {
+            _ = writeln!(text, "- {} failed ({}): {}", name(row), table.name, why.trim());
         }
     }
     text
 }
 
 fn name(row: &Row) -> String {
-    if row.name.starts_with("ours") { format!("**{}**", row.name) } else { row.name.clone() }
+    if row.is_ours() { format!("**{}**", row.name) } else { row.name.clone() }
 }
 
-fn number(Spread { median, low, high }: Spread, unit: Unit) -> String {
+fn cost(row: &Row, unit: Unit) -> String {
+    let Some(Spread { median, low, high }) = row.cost else { return FAILED.into() };
     match unit {
         Unit::Bytes(_) => format!("{median:.0} [{low:.0}–{high:.0}]"),
         Unit::Micros(_) if median >= 100.0 => format!("{median:.0} [{low:.0}–{high:.0}]"),

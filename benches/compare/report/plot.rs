@@ -18,6 +18,7 @@ pub(super) fn svg(tables: &[Table]) -> String {
     for table in tables.iter().filter(|table| matches!(table.unit, Unit::Micros(_))) {
         let rows: Vec<_> = table.rows.iter().filter(|row| row.against.is_some()).collect();
         let Some(base) = rows.iter().find(|row| row.is_base()).filter(|_| rows.len() > 1) else { continue };
+        let Some(cost) = base.cost else { continue };
         _ = writeln!(
             body,
             "<text x='12' y='{}' font-weight='600'>{}</text>\
@@ -27,7 +28,7 @@ pub(super) fn svg(tables: &[Table]) -> String {
             LEFT + WIDTH + 70,
             y + 12,
             base.name,
-            base.cost.median,
+            cost.median,
             table.unit.to_string().replace("CPU ", ""),
         );
         y += BAR + 6;
@@ -50,9 +51,9 @@ pub(super) fn svg(tables: &[Table]) -> String {
 
 fn bar(body: &mut String, row: &Row, y: usize) {
     let Some(ratio) = row.against else { return };
-    let fill = match row.name.as_str() {
-        name if name.starts_with("ours") => "#2563eb",
-        _ if row.is_base() => "#d1d5db",
+    let fill = match row {
+        row if row.is_ours() => "#2563eb",
+        row if row.is_base() => "#d1d5db",
         _ => "#9ca3af",
     };
     let (width, low, high) = (scale(ratio.median), LEFT + scale(ratio.low), LEFT + scale(ratio.high));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Row, Table};
+use super::{FAILED, Row, Table};
 use crate::scenario::Unit;
 
 const COLUMNS: [(&str, &str); 4] = [
@@ -27,7 +27,7 @@ pub(super) fn render(tables: &[Table]) -> String {
             table.name,
             table.unit,
             base.name,
-            amount(base.cost.median, table.unit),
+            base.cost.map_or_else(|| FAILED.into(), |cost| amount(cost.median, table.unit)),
             cells.join(" | ")
         );
         if let (true, Some(base99)) = (table.name.contains("a second"), base.p99) {
@@ -39,12 +39,14 @@ pub(super) fn render(tables: &[Table]) -> String {
 }
 
 fn cost(row: &Row, unit: Unit) -> String {
-    let Some(against) = row.against else { return amount(row.cost.median, unit) };
-    match unit {
-        Unit::Micros(_) => format!("{} (**{:.2}x**)", amount(row.cost.median, unit), against.median),
+    let Some(cost) = row.cost else { return FAILED.into() };
+    let cost = amount(cost.median, unit);
+    match (row.against, unit) {
+        (None, _) => cost,
+        (Some(against), Unit::Micros(_)) => format!("{cost} (**{:.2}x**)", against.median),
         // nchan stands on no server of this table.
-        Unit::Bytes(_) if row.is_base() => amount(row.cost.median, unit),
-        Unit::Bytes(_) => format!("{} (**{:+.0}**)", amount(row.cost.median, unit), against.median),
+        (Some(_), Unit::Bytes(_)) if row.is_base() => cost,
+        (Some(against), Unit::Bytes(_)) => format!("{cost} (**{:+.0}**)", against.median),
     }
 }
 

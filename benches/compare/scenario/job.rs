@@ -89,7 +89,7 @@ fn fan_out(server: &Server, load: &mut Load, pace: Pace, span: Span) -> Figures 
 
 fn with_unread(server: &Server, unread: usize, readers: usize, pace: Pace, span: Span) -> Figures {
     let mut load = Load::connect(server.addr, readers, 1, Transport::Sse);
-    let unread = Unread::connect(server.addr, unread);
+    let mut unread = Unread::connect(server.addr, unread);
     unread.wait_for_heads();
     load.settle();
     load.run(pace, span.warm());
