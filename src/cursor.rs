@@ -46,6 +46,15 @@ impl Cursor {
         text
     }
 
+    fn parse(text: &[u8]) -> Option<Self> {
+        if text.len() != Self::TEXT_LEN {
+            return None;
+        }
+        let mut bytes = [0; 21];
+        URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        Self::from_bytes(&bytes)
+    }
+
     fn to_bytes(self) -> [u8; 21] {
         let mut bytes = [VERSION; 21];
         let (epoch, seq, tag) = (self.epoch.to_be_bytes(), self.seq.to_be_bytes(), self.tag.to_be_bytes());
@@ -74,12 +83,7 @@ impl FromStr for Cursor {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() != Self::TEXT_LEN {
-            return Err(InvalidCursor(()));
-        }
-        let mut bytes = [0; 21];
-        let decoded = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes);
-        decoded.ok().and_then(|_| Self::from_bytes(&bytes)).ok_or(InvalidCursor(()))
+        Self::parse(text.as_bytes()).ok_or(InvalidCursor(()))
     }
 }
 

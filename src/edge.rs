@@ -13,9 +13,7 @@ use crate::{
     error::InvalidChannels,
     hub::{Hub, Subscription},
     problem::Problem,
-    request::{
-        Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, Wishes, kept, negotiate, read,
-    },
+    request::{Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, Wishes, negotiate, read},
     store::Head,
 };
 
@@ -85,7 +83,7 @@ pub(crate) struct Matter {
     pub(crate) channels: Channels,
     pub(crate) begin: Begin,
     /// What the address of the next page keeps of this one's; a stream has none.
-    pub(crate) kept: Box<str>,
+    pub(crate) kept: Box<[u8]>,
 }
 
 impl Matter {
@@ -130,12 +128,15 @@ pub(crate) fn options(allow: &'static str) -> Response<Body> {
 
 /// What all answers of a reader have: they vary with `Accept`, and to a HEAD they have no content (RFC 9110, section 9.3.2).
 pub(crate) fn finish(verb: Verb, mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().append(header::VARY, ACCEPT);
     if verb == Verb::Head {
         *response.body_mut() = Body::default();
     }
     response
 }
+
+/// What the answers of a reader vary with.
+pub(crate) const ACCEPT: HeaderValue = HeaderValue::from_static("Accept");
 
 /// Whether what is answered to `method` has content.
 pub(crate) fn verb_of(method: &Method) -> Verb {
@@ -176,14 +177,10 @@ fn decide(
     };
     // Who asks comes before what is asked: a stranger learns nothing from how a request is malformed.
     let channels = channels().and_then(|channels| bounded(channels, most)).map_err(Problem::from);
-    let read = read(request).map_err(Problem::from);
+    let read = read(request, media).map_err(Problem::from);
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
-            let kept = match media {
-                Media::Json => kept(request.uri.query().unwrap_or_default()),
-                Media::Sse => Box::default(),
-            };
-            let matter = Matter { channels, begin: read.begin, kept };
+            let matter = Matter { channels, begin: read.begin, kept: read.kept };
             Decision::Serve(Asked { verb, media, wishes: read.wishes, matter })
         }
         (Err(problem), Ok(Read { begin: Begin::Resume(cursors), .. })) => {

@@ -36,7 +36,7 @@ mod resolver;
 
 pub(crate) use self::{
     accept::{Media, Offer, negotiate},
-    link::{kept, next_link},
+    link::next_link,
     list::{parameters, trim, word},
     query::{number, pairs},
     read::{Begin, Format, Heartbeat, Read, Wait, Wishes, read},

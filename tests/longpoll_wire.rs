@@ -144,6 +144,31 @@ async fn the_link_leads_on_without_what_was_the_users_own() {
 }
 
 #[tokio::test]
+async fn those_who_wait_at_one_position_each_get_a_next_page_of_their_own() {
+    let app = App::start().await;
+    for http in BOTH {
+        let head = app.head("a").await;
+        let poll = async |wishes| {
+            let url = format!("/events?channel=a&{wishes}&after={head}");
+            let answer = app.get(&url).over(http).send().await.expect(200);
+            let link = format!("<?channel=a&{wishes}&after={}>; rel=\"next\"", answer.cursor());
+            assert_eq!(answer.header("link"), link);
+            answer
+        };
+        let both = Append::new([Event::text("1"), Event::text("2")]);
+        let (one, same, other, first, _) =
+            tokio::join!(poll("wait=9"), poll("wait=9"), poll("wait=8"), poll("limit=1"), async {
+                app.readers(4).await;
+                app.hub.append(&channel("a"), both).await.unwrap()
+            });
+        assert_eq!([&one, &same, &other, &first].map(|answer| answer.data().len()), [2, 2, 2, 1]);
+        assert_eq!([same.cursor(), other.cursor()], [one.cursor(), one.cursor()]);
+        assert_ne!(first.cursor(), one.cursor());
+        app.readers(0).await;
+    }
+}
+
+#[tokio::test]
 async fn the_head_is_a_place_to_start_from_that_misses_nothing() {
     let app = App::start().await;
     for http in BOTH {

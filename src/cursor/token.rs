@@ -91,7 +91,14 @@ impl Cursors {
     /// # Errors
     /// When they are neither.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidCursor> {
-        std::str::from_utf8(bytes).map_err(|_| InvalidCursor(()))?.parse()
+        if let Some(cursor) = Cursor::parse(bytes) {
+            return Ok(Self(Repr::One(cursor)));
+        }
+        if bytes.len() > MAX_TEXT {
+            return Err(InvalidCursor(()));
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(bytes).map_err(|_| InvalidCursor(()))?;
+        decode(&bytes).map(|named| Self(Repr::Many(named))).ok_or(InvalidCursor(()))
     }
 }
 
@@ -123,14 +130,7 @@ impl FromStr for Cursors {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(cursor) = text.parse() {
-            return Ok(Self(Repr::One(cursor)));
-        }
-        if text.len() > MAX_TEXT {
-            return Err(InvalidCursor(()));
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor(()))?;
-        decode(&bytes).map(|named| Self(Repr::Many(named))).ok_or(InvalidCursor(()))
+        Self::parse(text.as_bytes())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a reader is handed.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -64,12 +64,9 @@ impl Events {
         }
     }
 
-    /// The position after them as text, shared by everybody who gets the same run.
-    pub(crate) fn next_text(&self) -> Bytes {
-        match self.taken == self.batch.frames().len() {
-            true => self.batch.next_text(),
-            false => Bytes::copy_from_slice(&self.next().to_text()),
-        }
+    /// What is kept for everybody who gets the same run; nothing when this is a part of it.
+    pub(crate) fn beside<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        (self.taken == self.batch.frames().len()).then(|| self.batch.beside(make)).flatten()
     }
 
     pub(crate) fn frames(&self) -> &[Arc<Frame>] {
@@ -105,4 +102,25 @@ pub struct Closed {
     pub channel: Channel,
     /// Its last position.
     pub cursor: Cursor,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Data;
+
+    #[test]
+    fn only_whole_runs_share_what_is_kept_with_them() {
+        let at = |seq| Cursor { epoch: 1, seq, tag: 1 };
+        let frame = |seq| {
+            let channel = Channel::new("a").unwrap();
+            let data = Data::text("x");
+            Frame::new(Entry { channel, cursor: at(seq), prev_tag: 1, appended: 0, time: 0, name: None, data })
+        };
+        let batch = Batch::new([frame(1), frame(2)].into(), at(2));
+        let events = |most| Events::first(batch.clone(), most);
+        assert_eq!(events(2).beside(|| "first"), Some(&"first"));
+        assert_eq!(events(3).beside(|| "second"), Some(&"first"));
+        assert_eq!(events(1).beside(|| "part"), None);
+    }
 }

@@ -1,7 +1,10 @@
 //! Entries as they leave: encoded once, shared by every subscriber. What the bytes look like is the services' business;
 //! here a [`Form`] is only a slot and a function.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
@@ -71,14 +74,14 @@ pub(crate) struct Batch {
     frames: Box<[Arc<Frame>]>,
     /// The position after the batch.
     next: Cursor,
-    next_text: OnceLock<Bytes>,
     joined: Encoded,
+    beside: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Batch {
     /// `frames` must not be empty.
     pub(crate) fn new(frames: Box<[Arc<Frame>]>, next: Cursor) -> Arc<Self> {
-        Arc::new(Self { frames, next, next_text: OnceLock::new(), joined: Default::default() })
+        Arc::new(Self { frames, next, joined: Default::default(), beside: OnceLock::new() })
     }
 
     pub(crate) fn frames(&self) -> &[Arc<Frame>] {
@@ -89,8 +92,9 @@ impl Batch {
         self.next
     }
 
-    pub(crate) fn next_text(&self) -> Bytes {
-        self.next_text.get_or_init(|| Bytes::copy_from_slice(&self.next.to_text())).clone()
+    /// What a service keeps here for all who get this run; the first one makes it.
+    pub(crate) fn beside<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.beside.get_or_init(|| Box::new(make())).downcast_ref()
     }
 
     pub(crate) fn joined(&self, form: &Form) -> Bytes {

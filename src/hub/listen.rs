@@ -20,6 +20,7 @@ use super::{
     subscription::Subscription,
 };
 use crate::{
+    channel::Channels,
     cursor::Cursors,
     store::{Entry, StoreError},
 };
@@ -109,6 +110,10 @@ impl Listening {
             started: false,
             timer: None,
         }
+    }
+
+    pub(crate) fn channels(&self) -> &Channels {
+        self.subscriber.channels()
     }
 
     /// Calls `on_empty` when it looked and found nothing.
@@ -223,7 +228,11 @@ impl Gathered {
         let bytes: usize = events.entries().map(Entry::size).sum();
         self.events_left -= events.len().min(self.events_left);
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
-        self.events.push(events);
+        // One is what most answers have.
+        match self.events.is_empty() {
+            true => self.events = vec![events],
+            false => self.events.push(events),
+        }
     }
 
     fn has_any(&self) -> bool {

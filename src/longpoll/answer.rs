@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pin_project_lite::pin_project;
 use serde_json::json;
@@ -16,8 +17,8 @@ use super::{LongPollOptions, options::OnReset};
 use crate::{
     body::{Body, Responding},
     cursor::{Cursor, Cursors},
-    edge::{ARRAY, Asked, Matter, Verb, finish, position},
-    hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
+    edge::{ACCEPT, ARRAY, Asked, Matter, Verb, finish, position},
+    hub::{Events, Hub, Listened, Listening, Reset, SubscribeError, join},
     problem::{Problem, retry_after},
     request::{EVENTS_CLOSED, EVENTS_RESET, LAST_EVENT_ID, PREFERENCE_APPLIED, Wait, Wishes, next_link},
     store::Store,
@@ -27,13 +28,17 @@ use crate::{
 pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOptions) -> Responding {
     if asked.verb == Verb::Head {
         let hub = hub.clone();
-        return Responding::new(async move { finish(Verb::Head, head(&hub, &asked.matter).await) });
+        return Responding::new(async move { look(&hub, &asked.matter).await });
     }
     let plan = Plan::new(asked.wishes, options);
     let (matter, applied, on_reset) = (asked.matter, plan.applied, options.on_reset);
     match hub.listening(&matter.subscription().wait(plan.wait).limit(plan.limit)) {
-        Ok(listening) => Responding::new(Parked { listening: Some(listening), matter, applied, on_reset }),
-        Err(error) => Responding::ready(finish(Verb::Get, decide(&matter, Err(error), on_reset))),
+        Ok(listening) => {
+            // The names that all readers share, so that the request's own can go.
+            let matter = Matter { channels: listening.channels().clone(), ..matter };
+            Responding::new(Parked { listening: Some(listening), matter, applied, on_reset })
+        }
+        Err(error) => Responding::ready(decide(&matter, Err(error), on_reset)),
     }
 }
 
@@ -63,20 +68,21 @@ impl Future for Parked {
             let applied = HeaderValue::try_from(format!("wait={seconds}"));
             response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
         }
-        Poll::Ready(finish(Verb::Get, response))
+        Poll::Ready(response)
     }
 }
 
 fn decide(matter: &Matter, listened: Result<Listened, SubscribeError>, on_reset: OnReset) -> Response<Body> {
-    match (listened, matter.cursors()) {
+    let problem = match (listened, matter.cursors()) {
         (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
-            gone(matter, &listened.resets).into_response()
+            gone(matter, &listened.resets)
         }
-        (Ok(listened), _) => write(matter, &listened),
-        (Err(SubscribeError::Draining { retry }), Some(cursors)) => come_back(matter, cursors, retry),
+        (Ok(listened), _) => return write(matter, &listened),
+        (Err(SubscribeError::Draining { retry }), Some(cursors)) => return come_back(matter, cursors, retry),
         // Without a position there is none to give back, and an empty list would say that nothing was missed.
-        (Err(error), _) => Problem::from(error).into_response(),
-    }
+        (Err(error), _) => Problem::from(error),
+    };
+    finish(Verb::Get, problem.into_response())
 }
 
 /// The request's wishes within the service's bounds.
@@ -102,12 +108,10 @@ impl Plan {
 }
 
 fn write(matter: &Matter, listened: &Listened) -> Response<Body> {
-    // All who wait at one position share the run that answers them.
-    let body = match listened.run() {
-        Some(events) => events.joined(&ARRAY),
-        None => join(&listened.frames(), &ARRAY).into(),
+    let mut response = match listened.run() {
+        Some(events) => array(events.joined(&ARRAY), head_after(events, &matter.kept, &listened.cursors)),
+        None => array(join(&listened.frames(), &ARRAY), head(&matter.kept, &listened.cursors)),
     };
-    let mut response = array(matter, Body::full(body), &listened.cursors, position_of(listened));
     let headers = response.headers_mut();
     for reset in &listened.resets {
         headers.extend(events_reset(matter, reset).map(|value| (EVENTS_RESET, value)));
@@ -122,31 +126,47 @@ fn write(matter: &Matter, listened: &Listened) -> Response<Body> {
 }
 
 fn come_back(matter: &Matter, cursors: &Cursors, retry: Duration) -> Response<Body> {
-    let mut response = array(matter, Body::full("[]"), cursors, position(cursors));
+    let mut response = array("[]", head(&matter.kept, cursors));
     response.headers_mut().insert(header::RETRY_AFTER, retry_after(retry));
     response
 }
 
-/// The position after what was listened to. All who get the same run share it, as they share the run.
-fn position_of(listened: &Listened) -> Option<HeaderValue> {
-    match (listened.run(), listened.cursors.as_one()) {
-        (Some(events), Some(cursor)) if cursor == events.next() => {
-            HeaderValue::from_maybe_shared(events.next_text()).ok()
-        }
-        _ => position(&listened.cursors),
-    }
+/// An array's bytes and its head, made into a response.
+fn array(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
+    let mut response = Response::new(Body::full(bytes));
+    *response.headers_mut() = head;
+    response
 }
 
-fn array(matter: &Matter, body: Body, cursors: &Cursors, position: Option<HeaderValue>) -> Response<Body> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.reserve(HEADERS);
+/// The headers that all arrays have, before the position `cursors`.
+fn head(kept: &[u8], cursors: &Cursors) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let link = position.as_ref().and_then(|position| next_link(&matter.kept, position.as_bytes()));
+    headers.insert(header::VARY, ACCEPT);
+    let position = position(cursors);
+    let link = position.as_ref().and_then(|position| next_link(kept, position.to_str().ok()?));
     headers.extend(link.map(|link| (header::LINK, link)));
     headers.extend(position.filter(|_| !cursors.is_empty()).map(|position| (LAST_EVENT_ID, position)));
-    response
+    headers
+}
+
+/// The head of an array of just these events. All who wait at one position get the same run, and as a rule have asked for
+/// it with the same words: they share its head too.
+fn head_after(events: &Events, kept: &[u8], cursors: &Cursors) -> HeaderMap {
+    if cursors.as_one() == Some(events.next()) {
+        let shared = events.beside(|| SharedHead { kept: kept.into(), headers: head(kept, cursors) });
+        if let Some(shared) = shared.filter(|shared| *shared.kept == *kept) {
+            return shared.headers.clone();
+        }
+    }
+    head(kept, cursors)
+}
+
+/// A head that lies with a run, and what the requests that it answers kept.
+struct SharedHead {
+    kept: Box<[u8]>,
+    headers: HeaderMap,
 }
 
 /// `trimmed`, or with several channels `trimmed;channel="a%20b"`.
@@ -187,18 +207,19 @@ fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
         .fold(problem, |problem, value| problem.header(EVENTS_RESET, value))
 }
 
-async fn head<S: Store>(hub: &Hub<S>, matter: &Matter) -> Response<Body> {
-    match hub.heads(&matter.channels).await {
-        Ok(heads) => {
-            let cursors = matter.head_token(&heads);
-            let mut response = array(matter, Body::default(), &cursors, position(&cursors));
-            if heads.iter().all(|head| head.closed) {
-                response.headers_mut().insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
-            }
-            response
-        }
-        Err(error) => Problem::from(error).into_response(),
+/// The answer to `HEAD`: where the channels are.
+async fn look<S: Store>(hub: &Hub<S>, matter: &Matter) -> Response<Body> {
+    let heads = match hub.heads(&matter.channels).await {
+        Ok(heads) => heads,
+        Err(error) => return finish(Verb::Head, Problem::from(error).into_response()),
+    };
+    let mut response = Response::new(Body::default());
+    let headers = response.headers_mut();
+    *headers = head(&matter.kept, &matter.head_token(&heads));
+    if heads.iter().all(|head| head.closed) {
+        headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
     }
+    response
 }
 
 /// How many headers an answer has, as a rule.

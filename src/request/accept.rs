@@ -1,6 +1,6 @@
 //! Which of our two representations a client wants (RFC 9110, section 12.5.1). Pure.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use super::list::{parameters, split};
 
@@ -28,9 +28,22 @@ pub(crate) fn negotiate(headers: &HeaderMap, offer: Offer) -> Option<Media> {
         Offer::Json => &[Media::Json],
         Offer::Sse => &[Media::Sse],
     };
+    let sent = headers.get_all(header::ACCEPT);
+    let mut values = sent.iter().map(HeaderValue::as_bytes);
+    // What most clients send needs no weighing.
+    let only = match (values.next(), values.next()) {
+        (None | Some(b"*/*"), None) => return offered.first().copied(),
+        (Some(b"application/json"), None) => Media::Json,
+        (Some(b"text/event-stream"), None) => Media::Sse,
+        _ => return weigh(sent.iter().flat_map(|value| split(value.as_bytes(), b',')), offered),
+    };
+    offered.contains(&only).then_some(only)
+}
+
+fn weigh<'a>(elements: impl Iterator<Item = &'a [u8]>, offered: &[Media]) -> Option<Media> {
     let mut best = [None; 2];
     let mut any = false;
-    for element in headers.get_all(header::ACCEPT).iter().flat_map(|value| split(value.as_bytes(), b',')) {
+    for element in elements {
         any = true;
         let range = Range::of(element);
         for (best, &media) in best.iter_mut().zip(offered) {

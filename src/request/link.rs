@@ -4,54 +4,84 @@
 use form_urlencoded::byte_serialize;
 use http::HeaderValue;
 
-use super::query::pairs;
+use super::query::{Pair, Pairs};
 
-/// `<?channel=a&limit=10&after=`: the beginning of the reference, with what of `query` the next page's address has too. A
-/// poll that waits keeps this and not the query, which may be as long as a server allows.
-pub(crate) fn kept(query: &str) -> Box<str> {
-    let mut kept = String::with_capacity(BEGIN.len() + query.len());
-    kept.push_str(BEGIN);
-    for (name, value) in pairs(query) {
-        let Some(&name) = OURS.iter().find(|ours| ours.as_bytes() == name.as_ref()) else { continue };
-        if value.is_empty() {
-            continue;
+/// What of a query the next page's address has too, as it is written there. A poll that waits keeps this and not the query,
+/// which may be as long as a server allows.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// All of the query up to here: as a rule what goes comes last, for it is the position.
+    end: usize,
+    /// And what of the rest.
+    others: Vec<u8>,
+}
+
+impl Kept {
+    /// Takes the next pair of the query, if it is one of ours. Not the starts: `after` replaces them.
+    pub(super) fn take(&mut self, pair: &Pair<'_>) {
+        if !matches!(&*pair.name, b"channel" | b"limit" | b"wait" | b"format") {
+            return;
         }
-        let before = kept.len();
-        kept.extend([name, "="]);
-        kept.extend(byte_serialize(&value));
-        kept.push('&');
-        if is_repeated(&kept, before) {
-            kept.truncate(before);
+        // It follows upon what is kept, or is the first.
+        if pair.at <= self.end + 1 {
+            self.end = pair.at + pair.written.len();
+        } else {
+            self.others.push(b'&');
+            self.others.extend_from_slice(pair.written);
         }
     }
-    kept.push_str("after=");
-    kept.into()
+
+    /// What was taken of `query`.
+    pub(super) fn of(self, query: &str) -> Box<[u8]> {
+        let start = query.as_bytes().get(..self.end).unwrap_or_default();
+        match self.others.as_slice() {
+            [] => start.into(),
+            others => [start, others].concat().into(),
+        }
+    }
+}
+
+/// `<?channel=a&limit=10&after=CURSOR>; rel="next"`: a reference that keeps the path.
+pub(crate) fn next_link(kept: &[u8], after: &str) -> Option<HeaderValue> {
+    let mut link = String::with_capacity(BEGIN.len() + kept.len() + 1 + AFTER.len() + after.len() + END.len());
+    link.push_str(BEGIN);
+    for pair in Pairs::of(kept) {
+        let before = link.len();
+        link.extend(byte_serialize(&pair.name));
+        link.push('=');
+        link.extend(byte_serialize(&pair.value));
+        link.push('&');
+        if is_repeated(&link, before) {
+            link.truncate(before);
+        }
+    }
+    link.extend([AFTER, after, END]);
+    HeaderValue::try_from(link).ok()
 }
 
 /// Whether the pair that begins at `last` was there before. It is looked for among the first only, so that a long query
 /// costs no more than it is long.
-fn is_repeated(kept: &str, last: usize) -> bool {
-    let Some((before, pair)) = kept.split_at_checked(last) else { return false };
+fn is_repeated(link: &str, last: usize) -> bool {
+    let Some((before, pair)) = link.split_at_checked(last) else { return false };
     let before = before.strip_prefix(BEGIN).unwrap_or(before);
     before.split_inclusive('&').take(MOST_SEEN).any(|other| other == pair)
 }
 
-/// `<?channel=a&limit=10&after=CURSOR>; rel="next"`: a reference that keeps the path.
-pub(crate) fn next_link(kept: &str, after: &[u8]) -> Option<HeaderValue> {
-    HeaderValue::try_from([kept.as_bytes(), after, END].concat()).ok()
-}
-
 const BEGIN: &str = "<?";
-const END: &[u8] = b">; rel=\"next\"";
-
-/// Not the starts: `after` replaces them.
-const OURS: [&str; 4] = ["channel", "limit", "wait", "format"];
+const AFTER: &str = "after=";
+const END: &str = ">; rel=\"next\"";
 
 const MOST_SEEN: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kept(query: &str) -> Box<[u8]> {
+        let mut kept = Kept::default();
+        Pairs::of(query.as_bytes()).filter(|pair| !pair.value.is_empty()).for_each(|pair| kept.take(&pair));
+        kept.of(query)
+    }
 
     #[test]
     fn only_our_own_parameters_go_on() {
@@ -65,9 +95,18 @@ mod tests {
             ("wait=5&format=json&limit=", r#"<?wait=5&format=json&after=C>; rel="next""#),
             ("channel=a&channel=b&channel=%61&channel=a", r#"<?channel=a&channel=b&after=C>; rel="next""#),
             ("channel=%0d%0a%3E%22%ff", r#"<?channel=%0D%0A%3E%22%FF&after=C>; rel="next""#),
+            ("ch%61nnel=a&&wait=5&x&limit=3&", r#"<?channel=a&wait=5&limit=3&after=C>; rel="next""#),
+            ("&wait=&channel=a=b&after&format=text", r#"<?channel=a%3Db&format=text&after=C>; rel="next""#),
         ];
         for (query, link) in table {
-            assert_eq!(next_link(&kept(query), b"C").unwrap(), link, "{query}");
+            assert_eq!(next_link(&kept(query), "C").unwrap(), link, "{query}");
+        }
+    }
+
+    #[test]
+    fn who_comes_back_keeps_what_he_came_with() {
+        for query in ["channel=a&wait=5", "channel=a&wait=5&after=C", "channel=a&wait=5&time=1&x=y"] {
+            assert_eq!(&*kept(query), b"channel=a&wait=5", "{query}");
         }
     }
 }

@@ -1,31 +1,69 @@
 //! The pairs of a query, as bytes. Knows no particular parameter.
 
-use std::{borrow::Cow, iter};
+use std::borrow::Cow;
 
 use memchr::memchr2;
 use percent_encoding::percent_decode;
 
-use super::list::cut;
-
 /// The decoded `name=value` pairs (`application/x-www-form-urlencoded`). Bytes that are not UTF-8 stay as they are, so that a
 /// name or cursor is never repaired into another one.
 pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
-    let mut rest = query.as_bytes();
-    // Names, numbers and cursors stand for themselves, and are most of what comes.
-    let is_coded = memchr2(b'%', b'+', rest).is_some();
-    let decode = move |text| if is_coded { decode(text) } else { Cow::Borrowed(text) };
-    let pairs = iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
+    Pairs::of(query.as_bytes()).map(|pair| (pair.name, pair.value))
+}
+
+/// A pair of a query.
+pub(super) struct Pair<'a> {
+    pub(super) name: Cow<'a, [u8]>,
+    pub(super) value: Cow<'a, [u8]>,
+    /// Where it stands in the query.
+    pub(super) at: usize,
+    /// How it is written there.
+    pub(super) written: &'a [u8],
+}
+
+/// The pairs of a query that are not empty.
+pub(super) struct Pairs<'a> {
+    query: &'a [u8],
+    at: usize,
+    is_coded: bool,
+}
+
+impl<'a> Pairs<'a> {
+    pub(super) fn of(query: &'a [u8]) -> Self {
+        // Names, numbers and cursors stand for themselves, and are most of what comes.
+        Self { query, at: 0, is_coded: memchr2(b'%', b'+', query).is_some() }
+    }
+
+    #[inline]
+    fn decode(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.is_coded { decode(text) } else { Cow::Borrowed(text) }
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = Pair<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Pair<'a>> {
+        loop {
+            let at = self.at;
+            let rest = self.query.get(at..).filter(|rest| !rest.is_empty())?;
+            let (written, _) = cut(rest, b'&');
+            self.at = at + written.len() + 1;
+            if !written.is_empty() {
+                let (name, value) = cut(written, b'=');
+                return Some(Pair { name: self.decode(name), value: self.decode(value), at, written });
+            }
         }
-        let (pair, after) = cut(rest, b'&');
-        rest = after;
-        Some(pair)
-    });
-    pairs.filter(|pair| !pair.is_empty()).map(move |pair| {
-        let (name, value) = cut(pair, b'=');
-        (decode(name), decode(value))
-    })
+    }
+}
+
+/// What stands before the first `separator`, and what behind it. Most pairs are so short that it would cost more to begin a
+/// vectorised search.
+fn cut(text: &[u8], separator: u8) -> (&[u8], &[u8]) {
+    let at = text.iter().position(|&byte| byte == separator).unwrap_or(text.len());
+    let (before, after) = text.split_at_checked(at).unwrap_or((text, b""));
+    (before, after.get(1..).unwrap_or_default())
 }
 
 fn decode(text: &[u8]) -> Cow<'_, [u8]> {

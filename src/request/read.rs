@@ -4,8 +4,10 @@ use http::{HeaderMap, request::Parts};
 
 use super::{
     LAST_EVENT_ID,
+    accept::Media,
+    link::Kept,
     prefer::preferred_wait,
-    query::{number, pairs},
+    query::{Pairs, number},
     resolver::BadParameter,
 };
 use crate::{cursor::Cursors, event::MAX_TIME, store::Start};
@@ -15,6 +17,8 @@ use crate::{cursor::Cursors, event::MAX_TIME, store::Start};
 pub(crate) struct Read {
     pub(crate) begin: Begin,
     pub(crate) wishes: Wishes,
+    /// What the address of the next page keeps of this one's; a stream has none.
+    pub(crate) kept: Box<[u8]>,
 }
 
 /// How to answer.
@@ -66,16 +70,20 @@ pub enum Heartbeat {
     Event,
 }
 
-/// Reads `request`. Parameters that are not ours are ignored: users have their own.
-pub(crate) fn read(request: &Parts) -> Result<Read, BadParameter> {
+/// Reads `request`, which will be answered with `media`. Parameters that are not ours are ignored: users have their own.
+pub(crate) fn read(request: &Parts, media: Media) -> Result<Read, BadParameter> {
+    let query = request.uri.query().unwrap_or_default();
     let mut asked = Query::default();
-    for (name, value) in pairs(request.uri.query().unwrap_or_default()) {
-        // Empty is absent: forms and templates send `after=` when they have nothing to say.
-        if !value.is_empty() {
-            asked.take(&name, &value)?;
+    let mut kept = Kept::default();
+    // Empty is absent: forms and templates send `after=` when they have nothing to say.
+    for pair in Pairs::of(query.as_bytes()).filter(|pair| !pair.value.is_empty()) {
+        asked.take(&pair.name, &pair.value)?;
+        if media == Media::Json {
+            kept.take(&pair);
         }
     }
     Ok(Read {
+        kept: kept.of(query),
         begin: header_begin(&request.headers).or(asked.begin).unwrap_or(Begin::Start(Start::Latest)),
         wishes: Wishes {
             wait: asked.wait.map(Wait::Parameter).or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
@@ -195,7 +203,7 @@ mod tests {
         for id in ids {
             request = request.header(LAST_EVENT_ID, HeaderValue::from_bytes(id).unwrap());
         }
-        read(&request.body(()).unwrap().into_parts().0)
+        read(&request.body(()).unwrap().into_parts().0, Media::Json)
     }
 
     fn resume(cursor: Cursor) -> Begin {
@@ -275,7 +283,7 @@ mod tests {
     fn the_parameter_wins_over_the_preference() {
         let request = |uri: &str| {
             let request = Request::builder().uri(uri).header("prefer", "wait=9").body(()).unwrap();
-            read(&request.into_parts().0).unwrap().wishes.wait
+            read(&request.into_parts().0, Media::Json).unwrap().wishes.wait
         };
         assert_eq!(request("/?wait=3"), Some(Wait::Parameter(3)));
         assert_eq!(request("/"), Some(Wait::Preferred(9)));
@@ -287,7 +295,7 @@ mod tests {
             let Ok(id) = HeaderValue::from_bytes(&id) else { return Ok(()) };
             let request = Request::builder().uri(format!("/e?{query}")).header(LAST_EVENT_ID, id).header("prefer", prefer);
             if let Ok(request) = request.body(()) {
-                let _ = read(&request.into_parts().0);
+                let _ = read(&request.into_parts().0, Media::Json);
             }
         }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use http::{HeaderValue, request::Parts};
 use percent_encoding::percent_decode_str;
 
-use super::query::pairs;
+use super::query::Pairs;
 use crate::{
     channel::{Channel, Channels},
     error::{InvalidChannel, InvalidChannels},
@@ -53,8 +53,8 @@ impl Channels {
     /// # Errors
     /// A [`Rejection`] that answers 400 when none is named, or one is not a [`Channel`].
     pub fn from_query(request: &Parts) -> Result<Self, Rejection> {
-        let named = pairs(request.uri.query().unwrap_or_default()).filter(|(name, _)| name.as_ref() == b"channel");
-        Self::collect(named.map(|(_, value)| channel(&value)))
+        let pairs = Pairs::of(request.uri.query().unwrap_or_default().as_bytes());
+        Self::collect(pairs.filter(|pair| *pair.name == *b"channel").map(|pair| channel(&pair.value)))
     }
 
     /// The channel that the path names, without its first `/`. Under axum's `nest_service` that is the rest of the path.
