@@ -3,6 +3,7 @@
 mod bare;
 mod floor;
 mod hand_rolled;
+mod hyper_bare;
 mod nchan;
 mod ours;
 mod tokio;
@@ -18,6 +19,8 @@ pub(crate) enum Peer {
     Floor,
     /// The same, which writes everything that came at once together.
     FloorJoin,
+    /// Hyper, with answers to long polls that are made once for all.
+    HyperBare,
     OursHyper,
     OursAxum,
     /// What one writes by hand: `tokio::sync::broadcast` and `axum::response::Sse`, with a history for the resume.
@@ -39,9 +42,10 @@ pub(crate) struct Settings {
 }
 
 impl Peer {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Floor,
         Self::FloorJoin,
+        Self::HyperBare,
         Self::OursHyper,
         Self::OursAxum,
         Self::HandRolled,
@@ -54,6 +58,7 @@ impl Peer {
         match self {
             Self::Floor => "floor",
             Self::FloorJoin => "floor-join",
+            Self::HyperBare => "hyper-bare",
             Self::OursHyper => "ours-hyper",
             Self::OursAxum => "ours-axum",
             Self::HandRolled => "hand-rolled",
@@ -87,6 +92,7 @@ impl Peer {
         match self {
             Self::Floor => floor::serve(listener, Writes::EachEvent),
             Self::FloorJoin => floor::serve(listener, Writes::Joined),
+            Self::HyperBare => hyper_bare::serve(listener, workers),
             Self::OursHyper => ours::serve_on_hyper(listener, workers),
             Self::OursAxum => ours::serve_in_axum(listener, workers),
             Self::HandRolled => hand_rolled::serve(listener, workers),
