@@ -12,6 +12,7 @@ mod conformance;
 mod faults;
 mod harness;
 mod load;
+mod notifying;
 mod outbox;
 mod pooler;
 mod proxy;

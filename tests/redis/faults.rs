@@ -7,18 +7,9 @@ use tower_events::store::Reason::{Ahead, EpochChanged, Trimmed};
 
 use super::{
     load::{during, times, url},
-    server::Server,
+    server::server,
     wire::{Slow, Wire},
 };
-
-macro_rules! server {
-    ($($setting:expr),*) => {
-        match Server::start(&[$($setting),*]).await {
-            Some(server) => server,
-            None => return,
-        }
-    };
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_at_all() {

@@ -9,8 +9,10 @@ mod load;
 mod logs;
 mod nodes;
 mod server;
+mod serving;
 #[cfg(feature = "redis-tls")]
 mod tls;
 mod traps;
+mod watch;
 #[path = "../support/wire.rs"]
 mod wire;

@@ -9,17 +9,8 @@ use tower_events::{
 
 use super::{
     load::{channel, large, long, node, times},
-    server::Server,
+    server::{Server, server},
 };
-
-macro_rules! server {
-    ($($setting:expr),*) => {
-        match Server::start(&[$($setting),*]).await {
-            Some(server) => server,
-            None => return,
-        }
-    };
-}
 
 async fn hub(server: &Server) -> Hub {
     Hub::with_options(node(&server.url()).await, HubOptions::default().check_every(Duration::from_millis(500)))

@@ -1,0 +1,203 @@
+//! How nodes tell each other of appends: one connection that listens, and notifications that hold nobody up.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_postgres::AsyncMessage;
+use tower_events::{
+    Channel, Cursor, Event, Store,
+    store::{Append, Change, Limit, Start},
+    stores::postgres::PostgresStore,
+};
+
+use super::{
+    harness::{client, fresh_schema},
+    proxy::Proxy,
+    server::{self, Server},
+    support::{Watch, a, store_in, texts, until},
+};
+
+/// What is said in a schema, while the client is kept.
+async fn listen(server: &Server, schema: &str) -> (tokio_postgres::Client, UnboundedReceiver<String>) {
+    let (client, mut connection) =
+        tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.expect("a connection");
+    let (said, hears) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                _ = said.send(notification.payload().to_owned());
+            }
+        }
+    });
+    client.batch_execute(&format!("listen {schema}")).await.unwrap();
+    (client, hears)
+}
+
+/// A node whose only append it is says so with the commit, so that a node that dies then has said it.
+#[tokio::test]
+async fn the_only_append_of_a_node_is_told_with_its_commit() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let reader = store_in(server, &schema).await;
+    let (_listener, mut hears) = listen(server, &schema).await;
+    let plain = || Append::new([Event::text("plain")]);
+    let keyed = Event::text("keyed").keyed("k").unwrap();
+    let appends = [plain(), plain(), Append::new([keyed]), Append::new([Event::text("last")]).closing()];
+    for append in appends {
+        let store = store_in(server, &schema).await;
+        let head = store.append(&a(), append).await.unwrap().head;
+        // Whatever it would have said later is not said.
+        drop(store);
+        let payload = tokio::time::timeout(Duration::from_secs(10), hears.recv()).await.expect("a word").unwrap();
+        let line = payload.lines().nth(1).unwrap().to_owned();
+        assert_eq!(line, format!("{}{}a", head.cursor, if head.closed { '!' } else { '.' }));
+    }
+    assert_eq!(reader.read(&a(), Start::Latest, Limit::POSITION).await.unwrap().head.cursor.seq, 4);
+}
+
+/// A transaction that notifies commits alone in the whole database, so appends must not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_are_off_the_write_path_and_few() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let (_listener, mut hears) = listen(server, &schema).await;
+    let began = Instant::now();
+    let mut appenders = tokio::task::JoinSet::new();
+    for appender in 0..16 {
+        let store = store.clone();
+        appenders.spawn(async move {
+            let channel = Channel::new(format!("channel {appender}")).unwrap();
+            for n in 0..60 {
+                store.append(&channel, Append::new([Event::text(n.to_string())])).await.unwrap();
+            }
+        });
+    }
+    appenders.join_all().await;
+    // One per 5 ms at most, and all is said in the end.
+    let most = began.elapsed().as_millis() as usize / 5 + 3;
+    let (mut last, mut count) = (HashSet::new(), 0);
+    while last.len() < 16 {
+        let payload = tokio::time::timeout(Duration::from_secs(10), hears.recv()).await.expect("a word").unwrap();
+        count += 1;
+        let finals = payload
+            .lines()
+            .skip(1)
+            .filter(|line| line.split_at(Cursor::TEXT_LEN).0.parse::<Cursor>().is_ok_and(|cursor| cursor.seq == 60));
+        last.extend(finals.map(str::to_owned));
+    }
+    assert!(count <= most && count < 960 / 2, "{count} notifications for 960 appends, at most {most} expected");
+}
+
+/// A payload has less than 8 000 bytes, and 40 of the longest names have more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_long_names_at_once_fit_into_notifications() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let (here, there) = (store_in(server, &schema).await, store_in(server, &schema).await);
+    let mut watch = Watch::armed(&there).await;
+    let names: Vec<_> = (0..150).map(|n| Channel::new(format!("{}{n:03}", "й".repeat(126))).unwrap()).collect();
+    let mut appends = tokio::task::JoinSet::new();
+    for name in names.clone() {
+        let here = here.clone();
+        appends.spawn(async move { here.append(&name, Append::new([Event::text("x")])).await.map(drop) });
+    }
+    assert!(appends.join_all().await.iter().all(Result::is_ok));
+    let mut missing: HashSet<_> = names.into_iter().collect();
+    watch
+        .until("every channel", |change| {
+            match change {
+                Change::Head(channel, _) => _ = missing.remove(channel),
+                Change::Resync => missing.clear(),
+                Change::Entries(_) => panic!("events in a notification"),
+            }
+            missing.is_empty()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_listener_that_was_ended_listens_again_and_says_that_it_missed_something() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let (here, there) = (store_in(server, &schema).await, store_in(server, &schema).await);
+    let (mut watch, client) = (Watch::armed(&there).await, client(server).await);
+    for round in 1..=3 {
+        let listeners =
+            format!("select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen \"{schema}\"'");
+        assert_eq!(client.query(&listeners, &[]).await.unwrap().len(), 1, "one listener per store that is followed");
+        here.append(&a(), Append::new([Event::text("missed, perhaps")])).await.unwrap();
+        watch.until("a resync", |change| matches!(change, Change::Resync)).await;
+        assert!(there.stats().listening);
+        let head = here.append(&a(), Append::new([Event::text("heard")])).await.unwrap().head;
+        watch.until("a head", |change| matches!(change, Change::Head(_, at) if *at == head)).await;
+        assert_eq!(there.stats().reconnects, round);
+    }
+}
+
+/// Neither end of a half-open connection is told. The listener proves that it hears, so it finds out.
+#[tokio::test]
+async fn a_listener_that_hears_nothing_finds_out() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let here = store_in(server, &schema).await;
+    let proxy = Proxy::start(server.address()).await;
+    // Behind a pooler the listener goes another way than the appends: here through the proxy.
+    let there = PostgresStore::options().schema(&schema).behind_pooler(server.url_at(proxy.address));
+    let there = there.connect(&server.url()).await.unwrap();
+    let mut watch = Watch::armed(&there).await;
+    proxy.freeze();
+    let head = here.append(&a(), Append::new([Event::text("not heard")])).await.unwrap().head;
+    until("the listener finds out", async || !there.stats().listening).await;
+    proxy.cut();
+    proxy.thaw();
+    watch.until("a resync", |change| matches!(change, Change::Resync)).await;
+    assert_eq!(there.heads(&[a()]).await.unwrap(), [head]);
+}
+
+/// No listener runs for nobody, and one serves all who watch.
+#[tokio::test]
+async fn one_connection_listens_for_all_and_only_while_someone_watches() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let (store, client) = (store_in(server, &schema).await, client(server).await);
+    let listeners = async || {
+        let count = format!("select count(*) from pg_stat_activity where query = 'listen \"{schema}\"'");
+        client.query_one(&count, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    assert_eq!(listeners().await, 0);
+    let watches = [Watch::armed(&store).await, Watch::armed(&store).await, Watch::armed(&store).await];
+    assert_eq!(listeners().await, 1);
+    drop(watches);
+    until("the listener is gone", async || listeners().await == 0).await;
+    let _again = Watch::armed(&store).await;
+    assert_eq!(listeners().await, 1);
+}
+
+/// The hint goes out in the append's transaction when it is the only one, and so both could fail.
+#[tokio::test]
+async fn a_role_that_may_not_notify_can_append() {
+    let Some(server) = Server::start() else { return };
+    let owner = store_in(&server, "tower_events").await;
+    let client = client(&server).await;
+    client
+        .batch_execute(
+            "revoke execute on function pg_notify from public; create role mute login; grant usage on schema tower_events
+             to mute; grant all on all sequences in schema tower_events to mute; grant all on all tables in schema
+             tower_events to mute",
+        )
+        .await
+        .unwrap();
+    let url = server.url().replace("postgres@", "mute@");
+    let mute = PostgresStore::options().schema("tower_events").connect(&url).await.unwrap();
+    for n in 0..3 {
+        for event in [Event::text(n.to_string()), Event::text("keyed").keyed(n.to_string()).unwrap()] {
+            mute.append(&a(), Append::new([event])).await.unwrap();
+        }
+    }
+    let page = owner.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), ["0", "keyed", "1", "keyed", "2", "keyed"]);
+}

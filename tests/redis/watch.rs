@@ -1,0 +1,29 @@
+//! What several tests append and wait for.
+
+use std::{future::poll_fn, pin::Pin, time::Duration};
+
+use futures_core::Stream;
+use tower_events::{
+    Event,
+    store::{Append, Change},
+};
+
+pub(crate) fn text(text: &str) -> Append {
+    Append::new([Event::text(text)])
+}
+
+pub(crate) async fn next(changes: &mut Pin<&mut impl Stream<Item = Change>>) -> Change {
+    let next = poll_fn(|cx| changes.as_mut().poll_next(cx));
+    tokio::time::timeout(Duration::from_secs(10), next).await.expect("a hint in time").expect("no end")
+}
+
+/// Takes hints until one speaks of the channel.
+pub(crate) async fn hint_of(changes: &mut Pin<&mut impl Stream<Item = Change>>, name: &str) {
+    loop {
+        match next(changes).await {
+            Change::Entries(entries) if entries[0].channel.as_str() == name => return,
+            Change::Head(of, _) if of.as_str() == name => return,
+            _ => {}
+        }
+    }
+}
