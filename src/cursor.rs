@@ -5,6 +5,7 @@ mod token;
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::BufMut as _;
 
 pub use self::token::Cursors;
 use crate::{channel::Channel, error::InvalidCursor};
@@ -56,10 +57,12 @@ impl Cursor {
     }
 
     fn to_bytes(self) -> [u8; 21] {
-        let mut bytes = [VERSION; 21];
-        let (epoch, seq, tag) = (self.epoch.to_be_bytes(), self.seq.to_be_bytes(), self.tag.to_be_bytes());
-        let fields = epoch.iter().chain(&seq).chain(&tag);
-        bytes.iter_mut().skip(1).zip(fields).for_each(|(to, from)| *to = *from);
+        let mut bytes = [0; 21];
+        let mut fields = bytes.as_mut_slice();
+        fields.put_u8(VERSION);
+        fields.put_u64(self.epoch);
+        fields.put_u64(self.seq);
+        fields.put_u32(self.tag);
         bytes
     }
 

@@ -54,11 +54,11 @@ use self::{
 use crate::{
     body::{Body, Responding, ResponseFuture},
     channel::Channel,
-    cursor::Cursors,
-    edge::{insert_position, options},
+    cursor::Cursor,
+    edge::options,
     hub::Hub,
     problem::Problem,
-    request::{EVENTS_CLOSED, Resolver, SharedResolver},
+    request::{EVENTS_CLOSED, LAST_EVENT_ID, Resolver, SharedResolver},
     store::{AnyStore, Appended, Store},
 };
 
@@ -91,32 +91,24 @@ impl<S: Store> PublishService<S> {
         Self { max_events: max_events.max(1), ..self }
     }
 
-    async fn respond<B>(self, request: Parts, body: B) -> Response<Body>
+    /// The future has no part of the request but its body: the rest is as large as all that it needs.
+    fn respond<B>(&self, request: &Parts, body: B) -> Responding
     where
-        B: http_body::Body,
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         if request.method == Method::OPTIONS {
-            return options(ALLOW);
+            return Responding::ready(options(ALLOW));
         }
-        self.publish(&request, body).await.unwrap_or_else(Problem::into_response)
-    }
-
-    async fn publish<B>(&self, request: &Parts, body: B) -> Result<Response<Body>, Problem>
-    where
-        B: http_body::Body,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
-        let (channel, head) = self.decide(request)?;
-        // A body that cannot be used may be there only to be empty.
-        let most = if head.media.is_ok() { self.max_body } else { 0 };
-        let body = match (collect(body, most).await, &head.media) {
-            (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
-            (body, _) => body?,
+        let (channel, head) = match self.decide(request) {
+            Ok(decided) => decided,
+            Err(problem) => return Responding::ready(problem.into_response()),
         };
-        Ok(match batch(head, body, self.max_events)? {
-            Batch::One(append) => one(&self.hub.append(&channel, append).await?),
-            Batch::Several(append) => several(&self.hub.append(&channel, append).await?),
+        let Self { hub, max_body, max_events, .. } = self;
+        let (hub, limits) = (hub.clone(), Limits { body: *max_body, events: *max_events });
+        Responding::new(async move {
+            publish(&hub, &channel, head, body, limits).await.unwrap_or_else(Problem::into_response)
         })
     }
 
@@ -129,6 +121,36 @@ impl<S: Store> PublishService<S> {
         let channel = self.resolver.channel(request)?;
         Ok((channel, Head::of(request)?))
     }
+}
+
+/// How much of a body is taken.
+#[derive(Clone, Copy)]
+struct Limits {
+    body: usize,
+    events: usize,
+}
+
+async fn publish<S: Store, B>(
+    hub: &Hub<S>,
+    channel: &Channel,
+    head: Head,
+    body: B,
+    limits: Limits,
+) -> Result<Response<Body>, Problem>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    // A body that cannot be used may be there only to be empty.
+    let most = if head.media.is_ok() { limits.body } else { 0 };
+    let body = match (collect(body, most).await, &head.media) {
+        (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
+        (body, _) => body?,
+    };
+    Ok(match batch(head, body, limits.events)? {
+        Batch::One(append) => one(&hub.append(channel, append).await?),
+        Batch::Several(append) => several(&hub.append(channel, append).await?),
+    })
 }
 
 impl<S, B> Service<Request<B>> for PublishService<S>
@@ -148,7 +170,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let (parts, body) = request.into_parts();
-        ResponseFuture(Responding::new(self.clone().respond(parts, body)))
+        ResponseFuture(self.respond(&parts, body))
     }
 }
 
@@ -169,33 +191,34 @@ impl<S> fmt::Debug for PublishService<S> {
 }
 
 #[derive(Serialize)]
-struct One {
-    id: String,
-}
-
-#[derive(Serialize)]
 struct Several {
     ids: Vec<String>,
 }
 
+/// `{"id":"…"}`: a cursor's text needs no escaping.
 fn one(appended: &Appended) -> Response<Body> {
-    let cursor = appended.receipts.first().map_or(appended.head.cursor, |receipt| receipt.cursor);
-    answer(appended, &One { id: cursor.to_string() })
+    let id = position(appended).to_text();
+    answer(appended, [br#"{"id":""#, &id[..], br#""}"#].concat(), &id)
 }
 
 fn several(appended: &Appended) -> Response<Body> {
-    answer(appended, &Several { ids: appended.receipts.iter().map(|receipt| receipt.cursor.to_string()).collect() })
+    let ids = appended.receipts.iter().map(|receipt| receipt.cursor.to_string()).collect();
+    // Strings always serialise.
+    answer(appended, serde_json::to_vec(&Several { ids }).unwrap_or_default(), &position(appended).to_text())
+}
+
+/// That of the last event.
+fn position(appended: &Appended) -> Cursor {
+    appended.receipts.last().map_or(appended.head.cursor, |receipt| receipt.cursor)
 }
 
 /// `200` with the position of the last event: a reader that goes on from it gets what follows.
-fn answer(appended: &Appended, ids: &impl Serialize) -> Response<Body> {
-    let cursor = appended.receipts.last().map_or(appended.head.cursor, |receipt| receipt.cursor);
-    // Strings always serialise.
-    let mut response = Response::new(Body::full(serde_json::to_vec(ids).unwrap_or_default()));
+fn answer(appended: &Appended, ids: Vec<u8>, position: &[u8]) -> Response<Body> {
+    let mut response = Response::new(Body::full(ids));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    insert_position(headers, &Cursors::from(cursor));
+    headers.extend(HeaderValue::from_bytes(position).map(|position| (LAST_EVENT_ID, position)));
     if appended.head.closed {
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
+    convert::Infallible,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -12,11 +13,13 @@ use std::{
 use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
 use http::Request;
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
+use http_body_util::StreamBody;
 use tokio::runtime::Runtime;
 use tower::Service as _;
 use tower_events::{
-    Body, Channel, Channels, Event, EventService, Hub, MemoryStore, SseBody, Subscription, body::ResponseFuture,
+    Body, Channel, Channels, Event, EventService, Hub, MemoryStore, PublishService, SseBody, Subscription,
+    body::ResponseFuture,
 };
 
 /// Of everybody who waits here.
@@ -111,6 +114,21 @@ fn a_parked_poll_keeps_little() {
         }
     });
     assert!(bytes <= MOST_BYTES, "{bytes} bytes");
+}
+
+#[test]
+fn a_publish_keeps_nothing_of_its_request_but_the_body() {
+    let mut service = PublishService::new(Hub::new(MemoryStore::default()), Channels::from_query);
+    let bytes = bytes_of_each(|publishes: &mut Vec<ResponseFuture>| {
+        while publishes.len() < publishes.capacity() {
+            let body = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>());
+            let request = Request::post("/publish?channel=a").header("content-type", "text/plain");
+            let mut answer = service.call(request.header("cookie", "x".repeat(4096)).body(body).unwrap());
+            assert!(Pin::new(&mut answer).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            publishes.push(answer);
+        }
+    });
+    assert!(bytes <= 2 * MOST_BYTES, "{bytes} bytes");
 }
 
 /// Events to `count` streams that keep up.

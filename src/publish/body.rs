@@ -2,7 +2,7 @@
 
 use std::{error::Error, pin::pin};
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use http::StatusCode;
 use http_body_util::{BodyExt as _, LengthLimitError};
 
@@ -16,12 +16,13 @@ where
     B: http_body::Body,
     B::Error: Into<BoxError>,
 {
-    if body.size_hint().lower() > most as u64 {
+    let length = body.size_hint().lower();
+    if length > most as u64 {
         return Err(too_large(most));
     }
     let mut body = pin!(body);
-    // Frames are copied together: a frame of one byte would otherwise cost many.
-    let mut whole = BytesMut::new();
+    // Frames are copied together: a frame of one byte would otherwise cost many, and each would keep what it was read into.
+    let mut whole = Vec::with_capacity(BELIEVED.min(length as usize));
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|error| broken(error.into().as_ref(), most))?.into_data() else { continue };
         if data.remaining() > most - whole.len() {
@@ -29,8 +30,11 @@ where
         }
         whole.put(data);
     }
-    Ok(whole.freeze())
+    Ok(whole.into())
 }
+
+/// What a body says its length is gets room at once, up to so many bytes.
+const BELIEVED: usize = 16 << 10;
 
 fn broken(error: &(dyn Error + 'static), most: usize) -> Problem {
     let mut causes = std::iter::successors(Some(error), |&error| error.source());

@@ -65,30 +65,30 @@ impl Place {
 
     pub(super) fn append(&mut self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         self.refresh(channel);
-        let head = self.peek(channel);
         let log = self.logs.get(channel);
+        let head = log.map_or_else(|| self.absent(channel), |log| log.record.head);
         let brings = append.events.iter().any(|event| log.is_none_or(|log| log.is_new(event)));
         // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
         if brings || (append.close && !head.closed) {
-            self.check(channel, append.expect)?;
+            check(append.expect, log, head)?;
             if brings && head.closed {
                 return Err(StoreError::Closed { head });
             }
         } else if log.is_none() {
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
         }
-        Ok(self.apply(channel, append))
+        Ok(self.apply(channel, append, head))
     }
 
-    fn apply(&mut self, channel: &Channel, append: Append) -> Appended {
-        let (now, before) = (self.now, self.peek(channel));
+    fn apply(&mut self, channel: &Channel, append: Append, before: Head) -> Appended {
+        let (now, keep) = (self.now, self.keep);
         let log = self.open(channel, before.cursor);
         let receipts = append.events.into_iter().map(|event| log.push(channel, event, now)).collect();
         log.record.head.closed |= append.close;
         let head = log.record.head;
         // Taken before trimming: a batch may be larger than what is retained.
         let entries: Vec<_> = log.after(before.cursor.seq).cloned().collect();
-        self.refresh(channel);
+        log.trim(&keep, now);
         if !entries.is_empty() {
             self.watchers.tell(|| Change::Entries(entries.clone()));
         }
@@ -114,9 +114,10 @@ impl Place {
 
     pub(super) fn init(&mut self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         self.refresh(channel);
-        self.check(channel, expect)?;
+        let before = self.peek(channel);
+        check(expect, self.logs.get(channel), before)?;
         // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
-        let seq = self.peek(channel).cursor.seq;
+        let seq = before.cursor.seq;
         self.remove(channel);
         let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), channel), seq, tag: 0 };
         let now = self.now;
@@ -146,19 +147,13 @@ impl Place {
         }
     }
 
-    fn check(&self, channel: &Channel, expect: Expect) -> Result<(), StoreError> {
-        let head = self.peek(channel);
-        let holds = match expect {
-            Expect::Any => true,
-            Expect::NeverUsed => !self.logs.contains_key(channel),
-            Expect::At(cursor) => cursor == head.cursor,
-        };
-        if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }
+    fn peek(&self, channel: &Channel) -> Head {
+        self.logs.get(channel).map_or_else(|| self.absent(channel), |log| log.record.head)
     }
 
-    fn peek(&self, channel: &Channel) -> Head {
-        let log = self.logs.get(channel);
-        log.map_or_else(|| Record::absent(self.epoch, self.floor, channel).head, |log| log.record.head)
+    /// The head of a channel that has no log.
+    fn absent(&self, channel: &Channel) -> Head {
+        Record::absent(self.epoch, self.floor, channel).head
     }
 
     /// The channel's log, made when there is none.
@@ -196,6 +191,15 @@ impl Place {
         }
         log
     }
+}
+
+fn check(expect: Expect, log: Option<&Log>, head: Head) -> Result<(), StoreError> {
+    let holds = match expect {
+        Expect::Any => true,
+        Expect::NeverUsed => log.is_none(),
+        Expect::At(cursor) => cursor == head.cursor,
+    };
+    if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }
 }
 
 /// So many channels are looked at by each operation, at most. More than one, so that the janitor catches up.
