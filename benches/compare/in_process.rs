@@ -3,13 +3,24 @@
 use std::{
     fmt,
     future::poll_fn,
+    io::{self, Write},
+    net::{TcpListener, TcpStream},
     pin::Pin,
     str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use futures_core::Stream as _;
+use http_body::Body as _;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Notify,
+};
 use tower_events::{Channel, Delivery, Event, Hub, MemoryStore, Subscriber, Subscription};
 
 use crate::machine;
@@ -20,21 +31,39 @@ pub(crate) enum InProcess {
     Publish { batch: usize },
     /// So many channels with a reader each: an event to one of them after the other, until its reader has it.
     Channels(usize),
+    /// Streams of one channel in tasks on so many workers: an event after the other, until all have its bytes.
+    Workers(usize),
+    /// The same, and each writes them to a socket that nobody reads: what a server's second core can be given.
+    Senders(usize),
 }
 
 impl InProcess {
     /// Prints what [`parse`] reads.
     pub(crate) fn measure(self) {
-        machine::pin(&[machine::SERVER]);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let count = runtime.block_on(async {
+        let workers = if let Self::Workers(count) | Self::Senders(count) = self { count } else { 1 };
+        machine::pin(if workers > 1 { &[machine::SERVER, machine::CLIENTS] } else { &[machine::SERVER] });
+        let figures = runtime(workers).block_on(async {
             match self {
                 Self::Publish { batch } => publish(batch).await,
                 Self::Channels(channels) => deliver(channels).await,
+                // On a worker: this thread is none.
+                Self::Workers(_) => tokio::spawn(fan_out(io::sink, 3_000)).await.expect("no panic"),
+                Self::Senders(_) => {
+                    machine::raise_file_limit();
+                    let (listener, mut unread) = (TcpListener::bind("127.0.0.1:0").expect("a port"), Vec::new());
+                    // So many events are less than a socket holds.
+                    tokio::spawn(fan_out(move || unread_socket(&listener, &mut unread), 200)).await.expect("no panic")
+                }
             }
         });
-        println!("{count}");
+        println!("{figures}");
     }
+}
+
+/// As the servers run.
+fn runtime(workers: usize) -> Runtime {
+    let mut runtime = if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    runtime.worker_threads(workers).enable_all().build().expect("a runtime")
 }
 
 /// Cost in microseconds, and events per second.
@@ -83,6 +112,48 @@ async fn deliver(count: usize) -> String {
     clock.per(events)
 }
 
+async fn fan_out<W: Write + Send + 'static>(mut open: impl FnMut() -> W, events: usize) -> String {
+    let events = if cfg!(debug_assertions) { 20 } else { events };
+    let hub = Hub::new(MemoryStore::default());
+    let channel = Channel::new("a").expect("a name");
+    // How many streams have not given what is due, and that none is left.
+    let due = Arc::new((AtomicUsize::new(0), Notify::new()));
+    for _ in 0..READERS {
+        let mut stream = hub.sse(Subscription::new(&channel)).await.expect("a stream");
+        let (due, mut to) = (due.clone(), open());
+        tokio::spawn(async move {
+            while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut stream).poll_frame(cx)).await {
+                let data = frame.into_data().expect("no trailers");
+                to.write_all(&data).expect("has room");
+                // Else it is what a stream begins with.
+                if data.len() > 100 && due.0.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    due.1.notify_one();
+                }
+            }
+        });
+    }
+    let mut clock = Clock::start();
+    for at in 0..events {
+        if at == events / 10 {
+            clock = Clock::start();
+        }
+        assert_eq!(due.0.swap(READERS, Ordering::AcqRel), 0, "more than was published");
+        hub.publish(&channel, event()).await.expect("published");
+        due.1.notified().await;
+    }
+    clock.per((events - events / 10) * READERS)
+}
+
+const READERS: usize = 1_000;
+
+fn unread_socket(listener: &TcpListener, unread: &mut Vec<TcpStream>) -> TcpStream {
+    unread.push(TcpStream::connect(listener.local_addr().expect("an address")).expect("accepted"));
+    let (stream, _) = listener.accept().expect("connected");
+    stream.set_nodelay(true).expect("TCP_NODELAY");
+    stream.set_nonblocking(true).expect("non-blocking");
+    stream
+}
+
 /// As a reader's task does before it sleeps.
 fn park(reader: &mut Subscriber) {
     let polled = Pin::new(reader).poll_next(&mut Context::from_waker(Waker::noop()));
@@ -118,6 +189,8 @@ impl fmt::Display for InProcess {
         match self {
             Self::Publish { batch } => write!(f, "batches of {batch}"),
             Self::Channels(count) => write!(f, "channels: {count}"),
+            Self::Workers(count) => write!(f, "workers: {count}"),
+            Self::Senders(count) => write!(f, "workers that send: {count}"),
         }
     }
 }
@@ -126,10 +199,13 @@ impl FromStr for InProcess {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse::<usize>().map_err(|error| error.to_string());
-        match (text.strip_prefix("batches of "), text.strip_prefix("channels: ")) {
-            (Some(batch), _) => Ok(Self::Publish { batch: number(batch)? }),
-            (_, Some(count)) => Ok(Self::Channels(number(count)?)),
+        let (what, count) = text.rsplit_once(' ').unwrap_or_default();
+        let count = count.parse().map_err(|_| format!("{text:?} has no number"))?;
+        match what {
+            "batches of" => Ok(Self::Publish { batch: count }),
+            "channels:" => Ok(Self::Channels(count)),
+            "workers:" => Ok(Self::Workers(count)),
+            "workers that send:" => Ok(Self::Senders(count)),
             _ => Err(format!("{text:?} cannot be measured")),
         }
     }

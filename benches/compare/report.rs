@@ -40,6 +40,7 @@ pub(crate) struct Row {
     /// To the base: of runs of the same repetition. What is counted in bytes is subtracted, not divided.
     against: Option<Spread>,
     rate: Option<Spread>,
+    rate_ratio: Option<Spread>,
     p50: Option<Spread>,
     p99: Option<Spread>,
     p50_ratio: Option<Spread>,
@@ -128,6 +129,7 @@ impl Row {
             cost: Spread::of(figures.iter().map(|run| Some(run.cost))),
             against: against(&|run| Some(run.cost), compare),
             rate: Spread::of(figures.iter().map(|run| run.rate)),
+            rate_ratio: against(&|run| run.rate, |a, b| a / b),
             p50: Spread::of(figures.iter().map(latency(0.5))),
             p99: Spread::of(figures.iter().map(latency(0.99))),
             p50_ratio: against(&latency(0.5), |a, b| a / b),
@@ -151,7 +153,7 @@ impl Row {
         let spread = |spread: Option<Spread>| spread.map(|s| json!([s.median, s.low, s.high]));
         json!({
             "server": self.name, "base": self.base, "failure": self.failure, "cost": spread(self.cost), "against_base": spread(self.against),
-            "per_second": spread(self.rate), "p50_ms": spread(self.p50), "p99_ms": spread(self.p99),
+            "per_second": spread(self.rate), "per_second_ratio": spread(self.rate_ratio), "p50_ms": spread(self.p50), "p99_ms": spread(self.p99),
             "p50_ratio": spread(self.p50_ratio), "p99_ratio": spread(self.p99_ratio), "growth_bytes": spread(self.growth),
         })
     }

@@ -6,14 +6,16 @@ use super::{FAILED, Row, Spread, Table};
 use crate::scenario::Unit;
 
 pub(super) fn render(tables: &[Table]) -> String {
-    let mut text = "| | server | cost | to the first | per second | p50 / p99, ms | to the first |\n\
-                    |---|---|--:|--:|--:|--:|--:|\n"
+    let mut text = "| | server | cost | to the first | per second | to the first | p50 / p99, ms | to the first |\n\
+                    |---|---|--:|--:|--:|--:|--:|--:|\n"
         .to_owned();
     for table in tables {
         for (at, row) in table.rows.iter().enumerate() {
             let scenario = if at == 0 { format!("{}<br>{}", table.name, table.unit) } else { String::new() };
-            let cells = [scenario, name(row), cost(row, table.unit), against(row, table.unit), rate(row), latency(row)];
-            _ = writeln!(text, "| {} | {} |", cells.join(" | "), latency_ratio(row));
+            let (cost, against) = (cost(row, table.unit), against(row, table.unit));
+            let cells =
+                [scenario, name(row), cost, against, rate(row), rate_ratio(row), latency(row), latency_ratio(row)];
+            _ = writeln!(text, "| {} |", cells.join(" | "));
         }
     }
     text += "\n";
@@ -49,6 +51,13 @@ fn against(row: &Row, unit: Unit) -> String {
 
 fn rate(row: &Row) -> String {
     row.rate.map_or_else(String::new, |rate| format!("{:.0}", rate.median))
+}
+
+fn rate_ratio(row: &Row) -> String {
+    match row.rate_ratio {
+        Some(Spread { median, low, high }) if !row.is_base() => format!("{median:.2}x [{low:.2}–{high:.2}]"),
+        _ => String::new(),
+    }
 }
 
 fn latency(row: &Row) -> String {

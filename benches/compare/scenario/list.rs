@@ -160,9 +160,17 @@ fn company(scale: Scale) -> Vec<Scenario> {
             workers = workers.run(format!("{name}, workers: {count}"), Who::Server(peer, settings), job, Some(base));
         }
     }
+    let mut bare = Scenario::new("SSE, 1 000 readers, in process, one worker and two", DELIVERY);
+    for workers in [InProcess::Workers, InProcess::Senders] {
+        let base = bare.runs.len();
+        for what in [1, 2].map(workers) {
+            bare = bare.run(format!("ours, {what}"), Who::InProcess, Job::InProcess(what), Some(base));
+        }
+    }
     vec![
         Scenario::new("SSE, 1 000 readers, 100 events a second", DELIVERY).at_most(3).peers(&STREAMING, latency),
         unread,
         workers,
+        bare,
     ]
 }
