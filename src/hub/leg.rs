@@ -83,12 +83,20 @@ impl Leg {
         }
     }
 
+    /// Whether nothing can have come since this was last looked at, and `cx` will be woken when something does.
+    pub(super) fn is_parked(&self, cx: &Context<'_>) -> bool {
+        matches!(self.next, Next::At { .. }) && self.seat.topic.is_parked(&self.seat.place, cx)
+    }
+
     /// What there is to hand out. Looking takes nothing: it is there until it is taken.
     pub(super) fn look(&mut self, cx: &Context<'_>) -> Ready {
+        if self.is_parked(cx) {
+            return Ready::Parked;
+        }
         loop {
             match self.next {
                 Next::Begin((start, reset)) => self.next = self.read(start, reset),
-                Next::At { cursor, verified } => match self.seat.topic.poll(self.seat.slot, cursor, cx) {
+                Next::At { cursor, verified } => match self.seat.topic.poll(&mut self.seat.place, cursor, cx) {
                     Seen::Batch(batch) => return Ready::Batch(batch),
                     Seen::CaughtUp { closed: false } => return Ready::Parked,
                     Seen::CaughtUp { closed: true } => return Ready::Closed(self.closed(cursor)),
@@ -100,7 +108,7 @@ impl Leg {
                 },
                 Next::Reading { ref fetch, ref mut place, reset } => {
                     // Registered here too, so that whatever wakes all readers wakes this one.
-                    self.seat.topic.register(self.seat.slot, cx);
+                    self.seat.topic.register(&mut self.seat.place, cx);
                     let version = fetch.version;
                     match fetch.poll(place, cx) {
                         None => return Ready::Reading,
@@ -126,6 +134,10 @@ impl Leg {
     /// Takes at most `most` events of the batch that was seen.
     pub(super) fn take(&mut self, batch: Arc<Batch>, most: usize) -> Events {
         let whole = most >= batch.frames().len();
+        match whole {
+            true => self.seat.place.took_all(),
+            false => self.seat.place.took_part(),
+        }
         let events = Events::first(batch, most);
         self.position = Some(events.next());
         match &mut self.next {

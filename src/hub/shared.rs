@@ -22,7 +22,7 @@ use super::{
     follower::Follower,
     options::HubOptions,
     stats::Stats,
-    topic::{Advance, Left, Topic},
+    topic::{Advance, Left, Place, Topic},
 };
 use crate::{
     channel::Channel,
@@ -144,7 +144,7 @@ impl Shared {
             *lingering -= 1;
         }
         let topic = place.topic.clone();
-        Ok(Seat { slot: topic.join(), topic, shared: self.clone() })
+        Ok(Seat { place: topic.join(), topic, shared: self.clone() })
     }
 
     /// Takes notice that a channel's last reader went. By now another may be there, or gone in turn.
@@ -197,13 +197,13 @@ impl Drop for Reader {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) topic: Arc<Topic>,
-    pub(super) slot: usize,
+    pub(super) place: Place,
     pub(super) shared: Arc<Shared>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.topic.leave(self.slot) == Left::Empty {
+        if self.topic.leave(&self.place) == Left::Empty {
             self.shared.left(self.topic.channel());
         }
     }

@@ -138,12 +138,20 @@ impl Subscriber {
         self.legs.iter().all(Leg::is_ended)
     }
 
+    /// Whether the last [`Subscriber::poll_delivery`] gave all that there was, and `cx` will be woken when there is more.
+    pub(crate) fn is_parked(&self, cx: &Context<'_>) -> bool {
+        !self.ended && self.legs.iter().all(|leg| leg.is_parked(cx))
+    }
+
     pub(crate) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, StoreError>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         if let Some(delivery) = self.drained() {
             return Poll::Ready(Some(Ok(delivery)));
+        }
+        if self.is_parked(cx) {
+            return Poll::Pending;
         }
         let delivery = match self.look(cx) {
             // Registered first, then looked: either this sees the drain, or the drain wakes this.

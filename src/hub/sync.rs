@@ -1,9 +1,10 @@
 //! The synchronisation that the race model replaces: the same names from `loom` under `--cfg tower_events_loom`.
 
-#[cfg(tower_events_loom)]
-pub(super) use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(tower_events_loom))]
-pub(super) use std::sync::{Mutex, MutexGuard};
+pub(super) use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+
+#[cfg(tower_events_loom)]
+pub(super) use loom::sync::{Mutex, MutexGuard, atomic::AtomicU64};
 
 /// Locks; a panic while it was held leaves nothing half done here, so poison is ignored.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

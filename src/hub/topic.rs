@@ -4,21 +4,29 @@
 //! 1. **Register, then read, then wait.** [`Topic::poll`] stores the waker and looks into the ring under one lock, and
 //!    everything that changes the ring takes the wakers under the same lock: either the poll sees the change, or the change
 //!    sees the waker.
-//! 2. Wakers are called after the lock is released.
+//! 2. Wakers are called after the lock is released, and taken only with a new `version`: whoever registered at this one
+//!    will be woken, and need not look again ([`Topic::is_parked`]).
 //! 3. Only a store read decides a reset. The ring answers for positions that it holds; everything else is
 //!    [`Seen::Elsewhere`] with the topic's `version`, and a subscriber whom the store confirmed *at that version* may wait:
 //!    each change of the ring is a new version and wakes everybody.
 
+mod waiters;
+
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::Ordering::{Acquire, Release},
+    },
     task::{Context, Waker},
 };
 
+pub(super) use self::waiters::Place;
+use self::waiters::{Ahead, Waiters};
 use super::{
     fetch::{Fetched, Fetches},
     frame::Batch,
     ring::{Feed, Lookup, Ring},
-    sync::{Mutex, lock},
+    sync::{AtomicU64, Mutex, lock},
 };
 use crate::{
     channel::Channel,
@@ -32,6 +40,8 @@ pub(super) struct Topic {
     ring_bytes: usize,
     /// Reads of subscribers that others can share.
     pub(super) fetches: Fetches,
+    /// Changes under the lock of `state`, and is read without it.
+    version: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -39,7 +49,6 @@ pub(super) struct Topic {
 struct State {
     /// `None` until a store read anchors it.
     ring: Option<Ring>,
-    version: u64,
     waiters: Waiters,
     /// Something was seen that the ring could not take: the store knows more.
     stale: bool,
@@ -74,7 +83,8 @@ pub(super) enum Advance {
 
 impl Topic {
     pub(super) fn new(channel: Channel, ring_bytes: usize) -> Self {
-        Self { channel, ring_bytes, fetches: Fetches::default(), state: Mutex::new(State::default()) }
+        let state = Mutex::new(State::default());
+        Self { channel, ring_bytes, fetches: Fetches::default(), version: AtomicU64::new(1), state }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -86,17 +96,17 @@ impl Topic {
     }
 
     pub(super) fn version(&self) -> u64 {
-        lock(&self.state).version
+        self.version.load(Acquire)
     }
 
     /// A place for a waker.
-    pub(super) fn join(&self) -> usize {
+    pub(super) fn join(&self) -> Place {
         lock(&self.state).waiters.join()
     }
 
-    pub(super) fn leave(&self, slot: usize) -> Left {
+    pub(super) fn leave(&self, place: &Place) -> Left {
         let mut state = lock(&self.state);
-        let waker = state.waiters.leave(slot);
+        let waker = state.waiters.leave(place, self.version());
         let left = if state.waiters.count() == 0 { Left::Empty } else { Left::Others };
         drop(state);
         drop(waker);
@@ -107,28 +117,48 @@ impl Topic {
         lock(&self.state).waiters.count() > 0
     }
 
-    /// Looks up `position`; unless entries follow it, `cx` is woken at the next change.
-    pub(super) fn poll(&self, slot: usize, position: Cursor, cx: &Context<'_>) -> Seen {
+    /// Whether nothing follows what was taken since the last [`Topic::poll`], and `cx` will be woken when that changes.
+    pub(super) fn is_parked(&self, place: &Place, cx: &Context<'_>) -> bool {
+        place.is_parked(self.version(), cx.waker())
+    }
+
+    /// Looks up `position`; unless more than one batch follows it, `cx` is woken at the next change.
+    pub(super) fn poll(&self, place: &mut Place, position: Cursor, cx: &Context<'_>) -> Seen {
         let mut state = lock(&self.state);
-        let seen = state.look(position);
+        let seen = self.look(&mut state, position);
+        let ahead = match &seen {
+            Seen::Batch(batch) if state.is_open_at(batch.next()) => Ahead::Batch,
+            Seen::CaughtUp { closed: false } => Ahead::Nothing,
+            _ => Ahead::Unknown,
+        };
         let replaced = match seen {
-            Seen::Batch(_) => None,
-            _ => state.waiters.register(slot, cx.waker()),
+            Seen::Batch(_) if ahead == Ahead::Unknown => None,
+            _ => state.waiters.register(place, self.version(), cx.waker()),
         };
         drop(state);
         drop(replaced);
+        place.ahead = ahead;
         seen
     }
 
     /// Looks up `position` without waiting.
     pub(super) fn peek(&self, position: Cursor) -> Seen {
-        lock(&self.state).look(position)
+        self.look(&mut lock(&self.state), position)
+    }
+
+    fn look(&self, state: &mut State, position: Cursor) -> Seen {
+        match state.ring.as_mut().map_or(Lookup::Elsewhere, |ring| ring.lookup(position)) {
+            Lookup::Batch(batch) => Seen::Batch(batch),
+            Lookup::CaughtUp { closed } => Seen::CaughtUp { closed },
+            Lookup::Elsewhere => Seen::Elsewhere { version: self.version() },
+        }
     }
 
     /// Has `cx` woken at the next change, whatever it is.
-    pub(super) fn register(&self, slot: usize, cx: &Context<'_>) {
-        let replaced = lock(&self.state).waiters.register(slot, cx.waker());
+    pub(super) fn register(&self, place: &mut Place, cx: &Context<'_>) {
+        let replaced = lock(&self.state).waiters.register(place, self.version(), cx.waker());
         drop(replaced);
+        place.ahead = Ahead::Unknown;
     }
 
     /// Notes that a subscriber at `position`, which the ring does not hold, waits on the word of a read. If the ring is further
@@ -252,38 +282,32 @@ impl Topic {
 
     /// Wakes everybody, without a change.
     pub(super) fn wake_all(&self) {
-        let wakers = lock(&self.state).waiters.take();
-        wakers.into_iter().for_each(Waker::wake);
+        let wakers = self.take_wakers(&mut lock(&self.state));
+        wakers.for_each(Waker::wake);
+    }
+
+    /// Everybody is to look again.
+    fn take_wakers(&self, state: &mut State) -> impl Iterator<Item = Waker> + use<> {
+        self.version.fetch_add(1, Release);
+        state.waiters.take().into_iter().flatten()
     }
 
     fn change(&self, apply: impl FnOnce(&mut State) -> Feed) -> Advance {
         let mut state = lock(&self.state);
         let fed = apply(&mut state);
-        let wakers = match fed {
-            Feed::Taken => {
-                state.version += 1;
-                state.waiters.take()
-            }
-            Feed::Gap => {
-                state.stale = true;
-                Vec::new()
-            }
-            Feed::Known => Vec::new(),
-        };
+        state.stale |= fed == Feed::Gap;
+        let wakers = (fed == Feed::Taken).then(|| self.take_wakers(&mut state));
         let needed = state.stale && !state.advancing && state.ring.is_some();
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().flatten().for_each(Waker::wake);
         if needed { Advance::Needed } else { Advance::No }
     }
 }
 
 impl State {
-    fn look(&mut self, position: Cursor) -> Seen {
-        match self.ring.as_mut().map_or(Lookup::Elsewhere, |ring| ring.lookup(position)) {
-            Lookup::Batch(batch) => Seen::Batch(batch),
-            Lookup::CaughtUp { closed } => Seen::CaughtUp { closed },
-            Lookup::Elsewhere => Seen::Elsewhere { version: self.version },
-        }
+    /// Whether nothing follows `position`, and something may.
+    fn is_open_at(&self, position: Cursor) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.head() == Head { cursor: position, closed: false })
     }
 }
 
@@ -292,50 +316,6 @@ impl State {
 fn tells_more(head: Head, known: Head) -> bool {
     let further_back = head.cursor.epoch == known.cursor.epoch && head.cursor.seq < known.cursor.seq;
     head != known && !further_back
-}
-
-/// Wakers by slot.
-#[derive(Debug, Default)]
-struct Waiters {
-    slots: Vec<Option<Waker>>,
-    free: Vec<usize>,
-}
-
-impl Waiters {
-    fn join(&mut self) -> usize {
-        self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        })
-    }
-
-    fn leave(&mut self, slot: usize) -> Option<Waker> {
-        self.free.push(slot);
-        let waker = self.slots.get_mut(slot).and_then(Option::take);
-        if self.free.len() == self.slots.len() {
-            *self = Self::default();
-        }
-        waker
-    }
-
-    /// How many have a place.
-    fn count(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    /// Returns the waker that was there, to be dropped after the lock.
-    fn register(&mut self, slot: usize, waker: &Waker) -> Option<Waker> {
-        match self.slots.get_mut(slot)? {
-            Some(same) if same.will_wake(waker) => None,
-            place => place.replace(waker.clone()),
-        }
-    }
-
-    fn take(&mut self) -> Vec<Waker> {
-        let mut wakers = Vec::with_capacity(self.slots.len());
-        wakers.extend(self.slots.iter_mut().filter_map(Option::take));
-        wakers
-    }
 }
 
 #[cfg(all(test, tower_events_loom))]
@@ -349,6 +329,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::event::Data;
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -372,13 +353,48 @@ mod tests {
     fn a_read_wakes_readers_only_when_it_changes_the_ring() {
         let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20);
         assert_eq!(topic.anchor(head(1)), Advance::No);
-        let (slot, count) = (topic.join(), Arc::new(Count::default()));
-        let park = || topic.poll(slot, head(1).cursor, &Context::from_waker(&count.clone().into()));
+        let (mut place, count) = (topic.join(), Arc::new(Count::default()));
+        let mut park = || topic.poll(&mut place, head(1).cursor, &Context::from_waker(&count.clone().into()));
         for (read, woken) in [(page(1, 1), 0), (page(0, 0), 0), (page(1, 3), 1)] {
             assert!(matches!(park(), Seen::CaughtUp { closed: false }));
             topic.advance(&read);
             assert_eq!(count.0.load(Relaxed), woken, "{read:?}");
         }
-        assert_eq!((topic.has_readers(), topic.leave(slot)), (true, Left::Empty));
+        assert_eq!((topic.has_readers(), topic.leave(&place)), (true, Left::Empty));
+    }
+
+    #[test]
+    fn who_is_parked_looks_again_after_any_wake_and_for_another_waker() {
+        let entry = |seq| Entry {
+            channel: Channel::new("a").unwrap(),
+            cursor: head(seq).cursor,
+            prev_tag: seq as u32 - 1,
+            appended: 0,
+            time: 0,
+            name: None,
+            data: Data::text("x".repeat(40 << 10)),
+        };
+        let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20);
+        let _ = topic.anchor(head(0));
+        let [one, other] = [(); 2].map(|()| Waker::from(Arc::new(Count::default())));
+        let (one, other) = (&Context::from_waker(&one), &Context::from_waker(&other));
+        let mut place = topic.join();
+        let _ = topic.feed(&[entry(1), entry(2)], None);
+        let mut look = |seq, cx: &Context<'_>, change: &dyn Fn()| {
+            if let Seen::Batch(_) = topic.poll(&mut place, head(seq).cursor, cx) {
+                assert!(!topic.is_parked(&place, cx), "it was not taken yet");
+                place.took_all();
+            }
+            change();
+            (topic.is_parked(&place, one), topic.is_parked(&place, other))
+        };
+        assert_eq!(look(0, one, &|| ()), (false, false), "the second entry follows");
+        assert_eq!(look(1, one, &|| ()), (true, false), "it took the last");
+        assert_eq!(look(2, other, &|| ()), (false, true), "another task reads now");
+        assert_eq!(look(2, one, &|| topic.wake_all()), (false, false));
+        assert_eq!(look(2, one, &|| assert_eq!(topic.feed(&[entry(3)], None), Advance::No)), (false, false));
+        let _ = topic.feed(&[], Some(Head { closed: true, ..head(3) }));
+        assert_eq!(look(2, one, &|| ()), (false, false), "the close follows");
+        assert_eq!(look(3, one, &|| ()), (false, false), "nothing ever will");
     }
 }

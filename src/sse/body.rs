@@ -95,6 +95,11 @@ impl SseBody {
         response
     }
 
+    /// Whether nothing came since the last poll, which had nothing.
+    fn is_parked(&self, cx: &Context<'_>) -> bool {
+        self.stage == Stage::Live && self.pulse.sleeps(cx) && self.subscriber.is_parked(cx)
+    }
+
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(chunk) = self.outbox.next_chunk() {
@@ -260,6 +265,10 @@ impl http_body::Body for SseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
+        // Servers poll once or twice more after each chunk.
+        if this.is_parked(cx) {
+            return Poll::Pending;
+        }
         // A server takes all that a socket takes before it looks at another connection, which for one who catches up are
         // megabytes. Those who keep up shall not wait for that.
         if this.burst >= BURST {

@@ -53,6 +53,12 @@ impl Pulse {
         self.ends.is_some_and(|ends| ends <= Instant::now())
     }
 
+    /// Whether [`Pulse::poll`] has nothing to say yet, told without the clock.
+    pub(super) fn sleeps(&self, cx: &Context<'_>) -> bool {
+        let wakes = |alarm: &Alarm| alarm.waker.will_wake(cx.waker()) && !alarm.sleep.is_elapsed();
+        self.quiet_since.is_some() && self.alarm.as_ref().is_some_and(wakes)
+    }
+
     /// Waits for the next beat.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
         loop {
@@ -120,5 +126,20 @@ mod tests {
         assert!((75..=100).contains(&start.elapsed().as_secs()));
         assert!(pulse.has_ended());
         assert!(!Pulse::new(Some(Duration::MAX), Some(Duration::MAX)).has_ended());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_sleeps_until_it_rings_for_whoever_polled_it_last() {
+        let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
+        let sleeps = async |pulse: &Pulse| poll_fn(|cx| Poll::Ready(pulse.sleeps(cx))).await;
+        assert!(!sleeps(&pulse).await, "nothing is set");
+        assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
+        assert!(sleeps(&pulse).await);
+        assert!(!pulse.sleeps(&Context::from_waker(Waker::noop())), "another task is to be woken");
+        pulse.sent();
+        assert!(!sleeps(&pulse).await, "silence begins anew");
+        assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
+        tokio::time::sleep(Duration::from_secs(16)).await;
+        assert!(!sleeps(&pulse).await, "it rang");
     }
 }

@@ -46,14 +46,58 @@ fn a_reader_that_parks_is_woken_by_what_is_fed_meanwhile() {
             let topic = topic.clone();
             move || assert_eq!(topic.feed(&[entry(1)], None), Advance::No)
         });
-        let slot = topic.join();
-        let seen = block_on(std::future::poll_fn(|cx| match topic.poll(slot, at(0), cx) {
+        let mut place = topic.join();
+        let seen = block_on(std::future::poll_fn(|cx| match topic.poll(&mut place, at(0), cx) {
             Seen::Batch(batch) => Poll::Ready(batch.next()),
             _ => Poll::Pending,
         }));
         assert_eq!(seen, at(1));
         publisher.join().unwrap();
     });
+}
+
+#[test]
+fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
+    let parked = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let has_parked = parked.clone();
+    loom::model(move || {
+        let topic = topic();
+        let _ = topic.anchor(head(0));
+        let publisher = thread::spawn({
+            let topic = topic.clone();
+            move || (1..=LAST).for_each(|seq| assert_eq!(topic.feed(&[entry(seq)], None), Advance::No))
+        });
+        let (mut place, mut position, mut waker) = (topic.join(), at(0), None);
+        block_on(std::future::poll_fn(|cx| {
+            // Clones of the model's own waker are not known as the same.
+            let waker = waker.get_or_insert_with(|| Waker::from(std::sync::Arc::new(Forward(cx.waker().clone()))));
+            let cx = &Context::from_waker(waker);
+            while position != at(LAST) {
+                if topic.is_parked(&place, cx) {
+                    parked.store(true, Ordering::SeqCst);
+                    return Poll::Pending;
+                }
+                match topic.poll(&mut place, position, cx) {
+                    Seen::Batch(batch) => {
+                        position = batch.next();
+                        place.took_all();
+                    }
+                    _ => return Poll::Pending,
+                }
+            }
+            Poll::Ready(())
+        }));
+        publisher.join().unwrap();
+    });
+    assert!(has_parked.load(Ordering::SeqCst), "no reader ever waited without a second look");
+}
+
+struct Forward(Waker);
+
+impl std::task::Wake for Forward {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.wake_by_ref();
+    }
 }
 
 /// A store that is only a head: entry `n` is `entry(n)`.
@@ -85,11 +129,11 @@ fn advance_if(advance: Advance, topic: &Topic, log: &Log) {
 
 /// What a leg does: the ring where it holds the position, else the store, and wait only where nothing follows.
 fn read_to_the_end(topic: &Topic, log: &Log) {
-    let slot = topic.join();
+    let mut place = topic.join();
     let (mut position, mut verified) = (at(0), None);
     let read = |cx: &mut Context<'_>| {
         while position != at(LAST) {
-            match topic.poll(slot, position, cx) {
+            match topic.poll(&mut place, position, cx) {
                 Seen::Batch(batch) => {
                     assert_eq!(batch.frames()[0].entry().prev(), position, "nothing is skipped, nothing comes twice");
                     position = batch.next();
@@ -109,7 +153,7 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
     };
     let mut read = read;
     block_on(std::future::poll_fn(move |cx| read(cx)));
-    topic.leave(slot);
+    topic.leave(&place);
 }
 
 #[test]
@@ -186,14 +230,14 @@ fn a_reader_that_leaves_takes_no_one_elses_wake() {
         let stayer = thread::spawn({
             let topic = topic.clone();
             move || {
-                let slot = topic.join();
-                block_on(std::future::poll_fn(|cx| match topic.poll(slot, at(0), cx) {
+                let mut place = topic.join();
+                block_on(std::future::poll_fn(|cx| match topic.poll(&mut place, at(0), cx) {
                     Seen::Batch(_) => Poll::Ready(()),
                     _ => Poll::Pending,
                 }));
             }
         });
-        topic.leave(leaver);
+        topic.leave(&leaver);
         publisher.join().unwrap();
         stayer.join().unwrap();
     });
@@ -211,9 +255,9 @@ fn a_drain_reaches_a_reader_that_parks() {
                 topic.wake_all();
             }
         });
-        let slot = topic.join();
+        let mut place = topic.join();
         block_on(std::future::poll_fn(|cx| {
-            let _ = topic.poll(slot, at(0), cx);
+            let _ = topic.poll(&mut place, at(0), cx);
             if draining.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
         }));
         drainer.join().unwrap();

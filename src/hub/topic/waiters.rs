@@ -1,0 +1,153 @@
+//! Who waits for a topic's next change. Runs under the topic's lock; the version is the topic's.
+
+use std::{mem, task::Waker};
+
+/// The wakers of those who wait since the last change. A change takes them all, so that a place is held from one to the next
+/// only, and who does not wait any more leaves nothing behind.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    /// Who has a seat, whether he waits or not.
+    readers: usize,
+    wakers: Vec<Option<Waker>>,
+    /// Indices of `wakers` whose readers left.
+    free: Vec<usize>,
+}
+
+/// A reader's place among those who wait.
+#[derive(Debug, Default)]
+pub(in crate::hub) struct Place {
+    /// The version at which it was taken: void at any other.
+    version: u64,
+    index: usize,
+    waker: Option<Waker>,
+    pub(super) ahead: Ahead,
+}
+
+/// What follows the position of a reader who has a place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Ahead {
+    #[default]
+    Unknown,
+    /// The batch that he was shown, and nothing after it.
+    Batch,
+    Nothing,
+}
+
+impl Place {
+    pub(super) fn is_parked(&self, version: u64, waker: &Waker) -> bool {
+        self.ahead == Ahead::Nothing && self.is_registered(version, waker)
+    }
+
+    fn is_registered(&self, version: u64, waker: &Waker) -> bool {
+        self.version == version && self.waker.as_ref().is_some_and(|same| same.will_wake(waker))
+    }
+
+    /// The batch that was shown is taken.
+    pub(in crate::hub) fn took_all(&mut self) {
+        self.ahead = if self.ahead == Ahead::Batch { Ahead::Nothing } else { Ahead::Unknown };
+    }
+
+    /// A part of the batch that was shown is taken.
+    pub(in crate::hub) fn took_part(&mut self) {
+        self.ahead = Ahead::Unknown;
+    }
+}
+
+impl Waiters {
+    pub(super) fn join(&mut self) -> Place {
+        self.readers += 1;
+        Place::default()
+    }
+
+    /// Returns the waker that was there, to be dropped after the lock.
+    pub(super) fn leave(&mut self, place: &Place, version: u64) -> Option<Waker> {
+        self.readers -= 1;
+        if place.version != version {
+            return None;
+        }
+        self.free.push(place.index);
+        let waker = self.wakers.get_mut(place.index).and_then(Option::take);
+        if self.free.len() == self.wakers.len() {
+            (self.wakers, self.free) = Default::default();
+        }
+        waker
+    }
+
+    /// How many have a seat.
+    pub(super) fn count(&self) -> usize {
+        self.readers
+    }
+
+    /// Returns the waker that was there, to be dropped after the lock.
+    pub(super) fn register(&mut self, place: &mut Place, version: u64, waker: &Waker) -> Option<Waker> {
+        if place.is_registered(version, waker) {
+            return None;
+        }
+        if place.version != version {
+            place.version = version;
+            place.index = self.free.pop().unwrap_or_else(|| {
+                self.wakers.push(None);
+                self.wakers.len() - 1
+            });
+        }
+        match &mut place.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        self.wakers.get_mut(place.index)?.replace(waker.clone())
+    }
+
+    /// Whoever waits. Their places are void from now on.
+    pub(super) fn take(&mut self) -> Vec<Option<Waker>> {
+        self.free = Vec::new();
+        let waited = self.wakers.len();
+        mem::replace(&mut self.wakers, Vec::with_capacity(waited))
+    }
+}
+
+#[cfg(all(test, not(tower_events_loom)))]
+mod tests {
+    use super::*;
+
+    fn wait(waiters: &mut Waiters, version: u64) -> Place {
+        let mut place = waiters.join();
+        assert!(waiters.register(&mut place, version, Waker::noop()).is_none());
+        place
+    }
+
+    #[test]
+    fn who_left_is_not_looked_at_after_the_next_wake() {
+        let mut waiters = Waiters::default();
+        let mut places: Vec<_> = (0..1000).map(|_| wait(&mut waiters, 1)).collect();
+        let mut stays = places.remove(500);
+        places.iter().for_each(|place| drop(waiters.leave(place, 1)));
+        assert_eq!((waiters.count(), waiters.take().into_iter().flatten().count()), (1, 1));
+        waiters.register(&mut stays, 2, Waker::noop());
+        assert_eq!(waiters.take().len(), 1);
+        waiters.register(&mut stays, 3, Waker::noop());
+        assert!(waiters.wakers.capacity() < 10 && waiters.free.capacity() == 0);
+    }
+
+    #[test]
+    fn places_are_used_again_while_nothing_wakes() {
+        let mut waiters = Waiters::default();
+        let stays = wait(&mut waiters, 1);
+        for _ in 0..1000 {
+            let place = wait(&mut waiters, 1);
+            assert!(waiters.leave(&place, 1).is_some());
+        }
+        assert_eq!(waiters.wakers.len(), 2);
+        assert!(waiters.leave(&stays, 1).is_some());
+        assert_eq!((waiters.count(), waiters.wakers.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_place_from_before_a_wake_is_nobody_elses() {
+        let mut waiters = Waiters::default();
+        let old = wait(&mut waiters, 1);
+        waiters.take();
+        let _new = wait(&mut waiters, 2);
+        assert!(waiters.leave(&old, 2).is_none());
+        assert_eq!(waiters.take().into_iter().flatten().count(), 1);
+    }
+}
