@@ -9,7 +9,8 @@ use tower_events::{
 
 use super::{
     load::{channel, large, long, node, times},
-    server::{Server, server},
+    server::Server,
+    watch::server,
 };
 
 async fn hub(server: &Server) -> Hub {

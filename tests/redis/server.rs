@@ -13,17 +13,6 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A server with these settings, or the end of the test where there is no Redis.
-macro_rules! server {
-    ($($setting:expr),*) => {
-        match crate::server::Server::start(&[$($setting),*]).await {
-            Some(server) => server,
-            None => return,
-        }
-    };
-}
-pub(crate) use server;
-
 /// A running server. Dropping it ends it and removes its folder.
 pub(crate) struct Server {
     child: Option<Child>,

@@ -14,8 +14,7 @@ use tower_events::{
 use super::{
     load::{channel, node, url},
     logs::Logs,
-    server::server,
-    watch::{hint_of, next, text},
+    watch::{hint_of, next, server, text},
     wire::Wire,
 };
 

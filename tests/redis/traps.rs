@@ -12,8 +12,7 @@ use tower_events::{
 
 use super::{
     load::{channel, node, url},
-    server::server,
-    watch::{hint_of, next, text},
+    watch::{hint_of, next, server, text},
     wire::Wire,
 };
 

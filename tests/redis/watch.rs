@@ -1,4 +1,4 @@
-//! What several tests append and wait for.
+//! What several tests start, append and wait for.
 
 use std::{future::poll_fn, pin::Pin, time::Duration};
 
@@ -7,6 +7,17 @@ use tower_events::{
     Event,
     store::{Append, Change},
 };
+
+/// A server with these settings, or the end of the test where there is no Redis.
+macro_rules! server {
+    ($($setting:expr),*) => {
+        match crate::server::Server::start(&[$($setting),*]).await {
+            Some(server) => server,
+            None => return,
+        }
+    };
+}
+pub(crate) use server;
 
 pub(crate) fn text(text: &str) -> Append {
     Append::new([Event::text(text)])
