@@ -17,7 +17,9 @@ use crate::store::Limit;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HubOptions {
-    /// Recent entries kept per followed channel, in bytes. Default 256 KiB.
+    /// Recent entries kept per followed channel, in bytes by [`Entry::size`](crate::store::Entry::size). What they were
+    /// encoded to lies beside them, not counted: about as much again for each form that readers ask for, and at most 8 runs
+    /// of 64 KiB that several got together. Default 256 KiB.
     pub ring_bytes: usize,
     /// Bounds of one read of the store on a subscriber's behalf. Default 1 000 events, 256 KiB.
     pub page: Limit,
