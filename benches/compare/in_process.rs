@@ -1,11 +1,12 @@
 //! What ours costs without sockets, in a process that does nothing else.
 
 use std::{
+    collections::HashMap,
     fmt,
-    future::poll_fn,
+    future::{Future as _, poll_fn},
     io::{self, Write},
     net::{TcpListener, TcpStream},
-    pin::Pin,
+    pin::{Pin, pin},
     str::FromStr,
     sync::{
         Arc,
@@ -19,9 +20,9 @@ use futures_core::Stream as _;
 use http_body::Body as _;
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::Notify,
+    sync::{Notify, broadcast},
 };
-use tower_events::{Channel, Delivery, Event, Hub, MemoryStore, Subscriber, Subscription};
+use tower_events::{Channel, Delivery, Event, Hub, HubOptions, MemoryStore, Retention, Subscriber, Subscription};
 
 use crate::machine;
 
@@ -31,6 +32,8 @@ pub(crate) enum InProcess {
     Publish { batch: usize },
     /// So many channels with a reader each: an event to one of them after the other, until its reader has it.
     Channels(usize),
+    /// The same by hand, with `tokio::sync::broadcast`: nothing is kept, numbered or encoded.
+    ByHand(usize),
     /// Streams of one channel in tasks on so many workers: an event after the other, until all have its bytes.
     Workers(usize),
     /// The same, and each writes them to a socket that nobody reads: what a server's second core can be given.
@@ -46,6 +49,7 @@ impl InProcess {
             match self {
                 Self::Publish { batch } => publish(batch).await,
                 Self::Channels(channels) => deliver(channels).await,
+                Self::ByHand(channels) => deliver_by_hand(channels),
                 // On a worker: this thread is none.
                 Self::Workers(_) => tokio::spawn(fan_out(io::sink, 3_000)).await.expect("no panic"),
                 Self::Senders(_) => {
@@ -87,21 +91,25 @@ async fn publish(batch: usize) -> String {
 }
 
 async fn deliver(count: usize) -> String {
-    let hub = Hub::new(MemoryStore::default());
+    // Few, and all there before the clock starts: what grows costs memory that is new, which is no matter of how many
+    // channels there are.
+    let store = MemoryStore::new(Retention::default().events(KEPT));
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(KEPT as usize * 256));
     let mut readers = Vec::with_capacity(count);
     for at in 0..count {
         let channel = Channel::new(format!("c{at}")).expect("a name");
         let reader = hub.subscribe(Subscription::new(&channel)).await.expect("a reader");
         readers.push((channel, reader));
     }
-    for (channel, reader) in &mut readers {
-        hub.publish(channel, event()).await.expect("published");
-        let delivery = reader.next().await.expect("goes on").expect("the store works");
-        assert!(matches!(delivery, Delivery::Events(events) if events.len() == 1), "one event");
-        park(reader);
+    for _ in 0..2 * KEPT {
+        for (channel, reader) in &mut readers {
+            hub.publish(channel, event()).await.expect("published");
+            let delivery = reader.next().await.expect("goes on").expect("the store works");
+            assert!(matches!(delivery, Delivery::Events(events) if events.len() == 1), "one event");
+            park(reader);
+        }
     }
-    let events = count.max(if cfg!(debug_assertions) { 100 } else { 200_000 });
-    let clock = Clock::start();
+    let (events, clock) = (rounds(count), Clock::start());
     for at in 0..events {
         let (channel, reader) = &mut readers[at % count];
         hub.publish(channel, event()).await.expect("published");
@@ -110,6 +118,31 @@ async fn deliver(count: usize) -> String {
         park(reader);
     }
     clock.per(events)
+}
+
+fn deliver_by_hand(count: usize) -> String {
+    let (mut channels, mut readers) = (HashMap::new(), Vec::with_capacity(count));
+    for at in 0..count {
+        let (sender, reader) = broadcast::channel::<Arc<str>>(16);
+        channels.insert(format!("c{at}"), sender);
+        readers.push((format!("c{at}"), reader));
+    }
+    let (events, clock) = (rounds(count), Clock::start());
+    for at in 0..events {
+        let (channel, reader) = &mut readers[at % count];
+        channels[channel].send("x".repeat(100).into()).expect("a reader");
+        assert_eq!(reader.try_recv().map(|text| text.len()), Ok(100), "one event");
+        let mut more = pin!(reader.recv());
+        assert!(more.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "more than was published");
+    }
+    clock.per(events)
+}
+
+/// Events of a channel.
+const KEPT: u64 = 4;
+
+fn rounds(channels: usize) -> usize {
+    channels.max(if cfg!(debug_assertions) { 100 } else { 200_000 })
 }
 
 async fn fan_out<W: Write + Send + 'static>(mut open: impl FnMut() -> W, events: usize) -> String {
@@ -189,6 +222,7 @@ impl fmt::Display for InProcess {
         match self {
             Self::Publish { batch } => write!(f, "batches of {batch}"),
             Self::Channels(count) => write!(f, "channels: {count}"),
+            Self::ByHand(count) => write!(f, "broadcast channels: {count}"),
             Self::Workers(count) => write!(f, "workers: {count}"),
             Self::Senders(count) => write!(f, "workers that send: {count}"),
         }
@@ -204,6 +238,7 @@ impl FromStr for InProcess {
         match what {
             "batches of" => Ok(Self::Publish { batch: count }),
             "channels:" => Ok(Self::Channels(count)),
+            "broadcast channels:" => Ok(Self::ByHand(count)),
             "workers:" => Ok(Self::Workers(count)),
             "workers that send:" => Ok(Self::Senders(count)),
             _ => Err(format!("{text:?} cannot be measured")),
