@@ -170,7 +170,8 @@ async fn the_clock_of_the_server_steps() {
     let load = Load::start([&url, &url], PostgresDurability::Server).await;
     let schema = &load.schema;
     for round in 0..times(6, 100) {
-        let offset = [-1_800_000, 1_800_000, 0][round % 3];
+        // By less in all than the hour that events are kept: who has yet to read what is older by then gets a reset.
+        let offset = [-1_200_000, 1_200_000, 0][round % 3];
         let step = format!(
             "create or replace function {schema}.now_ms() returns bigint language sql volatile as
             $$ select (extract(epoch from clock_timestamp()) * 1000)::bigint + {offset} $$"
@@ -178,7 +179,7 @@ async fn the_clock_of_the_server_steps() {
         client.batch_execute(&step).await.unwrap();
         load.progress(50).await;
     }
-    load.judge("clock stepped by half an hour", times(6, 100), Loss::None).await;
+    load.judge("clock stepped by up to 40 minutes", times(6, 100), Loss::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
