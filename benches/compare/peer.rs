@@ -3,9 +3,9 @@
 mod bare;
 mod floor;
 mod hand_rolled;
-mod hyper_bare;
 mod nchan;
 mod ours;
+mod ready_made;
 mod tokio;
 
 use std::{error::Error, fmt, net::TcpListener, str::FromStr};
@@ -19,8 +19,9 @@ pub(crate) enum Peer {
     Floor,
     /// The same, which writes everything that came at once together.
     FloorJoin,
-    /// Hyper, with answers to long polls that are made once for all.
+    /// Hyper and axum, with answers to long polls that are made once for all.
     HyperBare,
+    AxumBare,
     OursHyper,
     OursAxum,
     /// What one writes by hand: `tokio::sync::broadcast` and `axum::response::Sse`, with a history for the resume.
@@ -42,10 +43,11 @@ pub(crate) struct Settings {
 }
 
 impl Peer {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Floor,
         Self::FloorJoin,
         Self::HyperBare,
+        Self::AxumBare,
         Self::OursHyper,
         Self::OursAxum,
         Self::HandRolled,
@@ -59,6 +61,7 @@ impl Peer {
             Self::Floor => "floor",
             Self::FloorJoin => "floor-join",
             Self::HyperBare => "hyper-bare",
+            Self::AxumBare => "axum-bare",
             Self::OursHyper => "ours-hyper",
             Self::OursAxum => "ours-axum",
             Self::HandRolled => "hand-rolled",
@@ -92,7 +95,8 @@ impl Peer {
         match self {
             Self::Floor => floor::serve(listener, Writes::EachEvent),
             Self::FloorJoin => floor::serve(listener, Writes::Joined),
-            Self::HyperBare => hyper_bare::serve(listener, workers),
+            Self::HyperBare => ready_made::serve_on_hyper(listener, workers),
+            Self::AxumBare => ready_made::serve_in_axum(listener, workers),
             Self::OursHyper => ours::serve_on_hyper(listener, workers),
             Self::OursAxum => ours::serve_in_axum(listener, workers),
             Self::HandRolled => hand_rolled::serve(listener, workers),

@@ -8,7 +8,10 @@ use crate::{
     load::{Pace, Span, Transport},
     options::Length,
     peer::{
-        Peer::{self, AxumNothing, Floor, FloorJoin, HandRolled, HyperBare, HyperNothing, Nchan, OursAxum, OursHyper},
+        Peer::{
+            self, AxumBare, AxumNothing, Floor, FloorJoin, HandRolled, HyperBare, HyperNothing, Nchan, OursAxum,
+            OursHyper,
+        },
         Settings,
     },
 };
@@ -63,7 +66,7 @@ fn polls(scale: Scale) -> Vec<Scenario> {
     let polls = |pace| scale.fan_out(Transport::LongPoll, 1_000, pace);
     vec![
         Scenario::new("long poll, 1 000 clients, one event at a time", DELIVERY)
-            .peers(&[Floor, HyperBare, OursHyper, OursAxum, Nchan], polls(Pace::Window(1))),
+            .peers(&[Floor, HyperBare, OursHyper, AxumBare, OursAxum, Nchan], polls(Pace::Window(1))),
         Scenario::new("long poll, 1 000 clients, bursts of 16", DELIVERY)
             .peers(&[FloorJoin, OursHyper, OursAxum, Nchan], polls(Pace::Bursts(16))),
     ]
