@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, iter};
 
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
 
 /// The parts of `value` between `separator`s that stand outside quoted strings, without optional white space around them.
 /// Empty parts are left out (RFC 9110, section 5.6.1.2: a recipient ignores empty list elements).
@@ -19,9 +19,10 @@ pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
     parts.map(trim).filter(|part| !part.is_empty())
 }
 
-/// What stands before the first `separator`, and what behind it; nothing when there is none.
+/// What stands before the first `separator`, and what behind it; nothing when there is none. Most values are so short that
+/// it would cost more to begin a vectorised search.
 pub(crate) fn cut(value: &[u8], separator: u8) -> (&[u8], &[u8]) {
-    let at = memchr(separator, value).unwrap_or(value.len());
+    let at = value.iter().position(|&byte| byte == separator).unwrap_or(value.len());
     let (before, after) = value.split_at_checked(at).unwrap_or((value, b""));
     (before, after.get(1..).unwrap_or_default())
 }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use memchr::memchr2;
 use percent_encoding::percent_decode;
 
+use super::list::cut;
+
 /// The decoded `name=value` pairs (`application/x-www-form-urlencoded`). Bytes that are not UTF-8 stay as they are, so that a
 /// name or cursor is never repaired into another one.
 pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
@@ -56,14 +58,6 @@ impl<'a> Iterator for Pairs<'a> {
             }
         }
     }
-}
-
-/// What stands before the first `separator`, and what behind it. Most pairs are so short that it would cost more to begin a
-/// vectorised search.
-fn cut(text: &[u8], separator: u8) -> (&[u8], &[u8]) {
-    let at = text.iter().position(|&byte| byte == separator).unwrap_or(text.len());
-    let (before, after) = text.split_at_checked(at).unwrap_or((text, b""));
-    (before, after.get(1..).unwrap_or_default())
 }
 
 fn decode(text: &[u8]) -> Cow<'_, [u8]> {
