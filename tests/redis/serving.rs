@@ -14,7 +14,8 @@ use tower_events::{
 use super::{
     load::{channel, node, url},
     logs::Logs,
-    watch::{hint_of, next, server, text},
+    server::Server,
+    watch::{hint_of, next, server, text, until},
     wire::Wire,
 };
 
@@ -155,9 +156,8 @@ async fn a_server_that_is_away_is_not_asked_all_the_time() {
 async fn replicas_that_do_not_follow_make_an_append_unknown() {
     let (primary, replica) = (server!(), server!("--repl-diskless-sync-delay", "0"));
     replica.command(&["REPLICAOF", "127.0.0.1", &primary.addr().port().to_string()]).await;
-    while replica.info("master_link_status").await != "up" {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let follows = async || replica.info("master_link_status").await == "up";
+    until("the replica follows", Duration::from_secs(60), follows).await;
     let store = RedisStore::options().replicas(1, Duration::from_millis(1500)).connect(&primary.url()).await.unwrap();
     let head = store.append(&channel("a"), text("1")).await.unwrap().head;
     let copied = node(&replica.url()).await.heads(&[channel("a")]).await;
@@ -208,11 +208,14 @@ async fn a_store_can_be_opened_before_its_server() {
     }
     server.run().await;
     // Attempts to connect are spread out, by then further than this patience: the first call may fail without one.
-    let end = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = store.append(&channel("a"), text("x")).await {
-        assert!(error.is_retryable() && Instant::now() < end, "{error:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let appends = async || match store.append(&channel("a"), text("x")).await {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(error.is_retryable(), "{error:?}");
+            false
+        }
+    };
+    until("an append gets through", Duration::from_secs(20), appends).await;
 }
 
 /// A server of a cluster that does not have the slot says so, and the one that has it is enough.
@@ -224,13 +227,9 @@ async fn a_cluster_is_used_through_the_server_that_has_the_keys() {
     let with = server!("--cluster-enabled", "yes", "--cluster-port", &other);
     with.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
     without.command(&["CLUSTER", "MEET", "127.0.0.1", &with.addr().port().to_string(), &other]).await;
-    let end = Instant::now() + Duration::from_secs(60);
-    while !without.command(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok")
-        || !with.command(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok")
-    {
-        assert!(Instant::now() < end, "the cluster does not come together");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let is_ok = async |server: &Server| server.command(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok");
+    let is_whole = async || is_ok(&without).await && is_ok(&with).await;
+    until("the cluster comes together", Duration::from_secs(60), is_whole).await;
     let refused = RedisStore::connect(&without.url()).await;
     let to = with.addr().to_string();
     assert!(matches!(&refused, Err(ConnectError::Moved { to: told }) if *told == to), "{refused:?}");

@@ -1,6 +1,10 @@
 //! What several tests start, append and wait for.
 
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use futures_core::Stream;
 use tower_events::{
@@ -36,5 +40,14 @@ pub(crate) async fn hint_of(changes: &mut Pin<&mut impl Stream<Item = Change>>, 
             Change::Head(of, _) if of.as_str() == name => return,
             _ => {}
         }
+    }
+}
+
+/// Waits until something holds that nobody announces.
+pub(crate) async fn until(what: &str, within: Duration, mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + within;
+    while !holds().await {
+        assert!(Instant::now() < end, "waited too long until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
