@@ -44,14 +44,15 @@
 //!
 //! # What an acknowledgement means
 //! An append that succeeded is in the file, whole, and every process reads it from then on. With [`Durability::Process`] it
-//! survives the end of any process, `kill -9` included. With [`Durability::Power`] the disk has said that it has it.
+//! survives the end of any process, `kill -9` included. With [`Durability::Power`] the disk has said that it has it; readers
+//! may be given it a little sooner, while the disk is at it.
 //! An append that failed with `Unknown` may be in the file; all other errors say that it is not.
 //!
 //! # Loss of power
 //! The file stays sound in either case. With `Process` the last appends before the loss may be gone, some hundreds of
-//! milliseconds up to half a minute of them. Who has read them has cursors that nothing proves any more: whatever is
-//! appended instead, they are answered with a reset, never with silence. When the disk reports that it could not sync, this
-//! store writes no more until it is opened anew; reads go on.
+//! milliseconds up to half a minute of them; with `Power` only such as nobody was told had succeeded. Who has read them has
+//! cursors that nothing proves any more: whatever is appended instead, they are answered with a reset, never with silence.
+//! When the disk reports that it could not sync, this store writes no more until it is opened anew; reads go on.
 //!
 //! # Several processes
 //! Any number may append, read and watch. One writes at a time, under the lock of `<file>-lock`; a process that dies gives
@@ -77,8 +78,9 @@
 //! Dropping an append before the writer took it withdraws it; afterwards it is applied whole.
 //!
 //! # Threads
-//! Each open store has a thread that writes (clones share it), one that copies the log into the file once there is a log to
-//! copy, and one that waits for another process once it had to.
+//! Each open store has a thread that writes (clones share it), with [`Durability::Power`] two, so that one commits while the
+//! other waits for the disk; one that copies the log into the file once there is a log to copy, and one that waits for
+//! another process once it had to.
 //! With [`Durability::Process`], an append that nothing hinders is written by the task that asks, for some tens of
 //! microseconds: the log is in the system's memory then, and a change of threads would take longer.
 //! Reads need a tokio runtime: they run on its blocking threads. A watcher on a tokio runtime, which needs its IO driver
@@ -130,6 +132,7 @@ mod lock;
 mod log;
 mod options;
 mod pool;
+mod promise;
 mod queue;
 mod read;
 mod record;
@@ -149,6 +152,7 @@ use self::{
     ground::Ground,
     lock::Lock,
     pool::Pool,
+    promise::Promise,
     queue::{Action, Answer, Asking, Office},
     watch::Changes,
     writer::Writer,
@@ -198,8 +202,9 @@ impl FileStore {
         lock.release();
         let core = Arc::new(Core::new(ground, options).map_err(failed)?);
         let durability = core.options.durability;
+        let promises = Promise::all(durability, &core.ground).map_err(failed)?;
         let office = Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), durability));
-        writer::start(Arc::clone(&office)).map_err(failed)?;
+        writer::start(&core, &office, promises).map_err(failed)?;
         Ok(Self { core, asking: Arc::new(Asking(office)), pool: Arc::new(Pool::new()) })
     }
 

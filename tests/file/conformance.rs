@@ -1,4 +1,4 @@
-//! The conformance suite: one store, erased, and each store of a clause with a place of its own in the same file.
+//! The conformance suite: each store that a clause asks for opens the file anew.
 
 use std::{
     sync::{
@@ -12,18 +12,21 @@ use rusqlite::Connection;
 use tower_events::{
     AnyStore, Channel, FileStore, Retention,
     store::Clock,
+    stores::file::Durability,
     testing::{Harness, Time, Unable, Wrapped, clauses, conformance_tests},
 };
 
 use super::{child::Child, support::Temporary};
 
-/// Opens the file anew for each store that a clause asks for.
-pub(crate) struct FileHarness;
+/// A file store of this durability.
+struct FileHarness(Durability);
+
+const ALONE: FileHarness = FileHarness(Durability::Process);
 
 /// The same while another process appends to the file all the time.
-pub(crate) struct BesideAnother;
+struct BesideAnother;
 
-pub(crate) struct Place {
+struct Place {
     dir: Temporary,
     retention: Retention,
     now: Arc<AtomicU64>,
@@ -40,7 +43,7 @@ impl Harness for FileHarness {
     async fn open(&self, place: &Place) -> FileStore {
         let now = Arc::clone(&place.now);
         let clock = Clock::new(move || now.load(Ordering::SeqCst));
-        let options = FileStore::options().retention(place.retention.clone()).clock(clock);
+        let options = FileStore::options().retention(place.retention.clone()).durability(self.0).clock(clock);
         options.open(place.dir.file()).unwrap()
     }
 
@@ -83,14 +86,14 @@ impl Harness for BesideAnother {
     type Place = (Place, Child);
 
     async fn place(&self, retention: Retention) -> Self::Place {
-        let place = FileHarness.place(retention).await;
+        let place = ALONE.place(retention).await;
         let mut child = Child::start("bystand", &place.dir.file());
         assert_eq!(child.hear().as_deref(), Some("ready"));
         (place, child)
     }
 
     async fn open(&self, (place, _): &Self::Place) -> FileStore {
-        FileHarness.open(place).await
+        ALONE.open(place).await
     }
 
     fn time(&self) -> Time {
@@ -98,27 +101,28 @@ impl Harness for BesideAnother {
     }
 
     async fn advance(&self, (place, _): &Self::Place, by: Duration) {
-        FileHarness.advance(place, by).await;
+        ALONE.advance(place, by).await;
     }
 
     async fn step_back(&self, (place, _): &Self::Place, by: Duration) -> Result<(), Unable> {
-        FileHarness.step_back(place, by).await
+        ALONE.step_back(place, by).await
     }
 
     async fn lose_tail(&self, (place, _): &Self::Place, channel: &Channel, n: u64) -> Result<(), Unable> {
-        FileHarness.lose_tail(place, channel, n).await
+        ALONE.lose_tail(place, channel, n).await
     }
 }
 
 conformance_tests! {
-    mod file in [FileHarness];
-    mod erased in [Wrapped::new(FileHarness, AnyStore::new)];
+    mod file in [ALONE];
+    mod synced in [FileHarness(Durability::Power)];
+    mod erased in [Wrapped::new(ALONE, AnyStore::new)];
     mod beside_another_process in [BesideAnother];
 }
 
 #[tokio::test]
 async fn many_seeds_agree_with_the_model() {
     for seed in 0..40 {
-        clauses::agrees_with_a_model_from(&FileHarness, seed).await;
+        clauses::agrees_with_a_model_from(&ALONE, seed).await;
     }
 }

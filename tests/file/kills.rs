@@ -23,7 +23,8 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
     let mut acknowledged: Vec<Vec<String>> = Vec::new();
     let (mut longest, kills) = (Duration::ZERO, times("TOWER_EVENTS_KILLS", 20));
     for round in 0..kills {
-        let mut children = [0, 1].map(|n| Child::start(&format!("publish {round}.{n}"), &dir.file()));
+        let roles = [format!("publish {round}.0"), format!("publish-surely {round}.1")];
+        let mut children = roles.map(|role| Child::start(&role, &dir.file()));
         let mut said = [0, 1].map(|n| children[n].hear().into_iter().collect::<Vec<_>>());
         // Any instant is as good as another: this is one that nobody chose.
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..20_000)));

@@ -14,7 +14,7 @@ use tower_events::{
 
 use super::{
     child::Child,
-    support::{Temporary, append, beside, integrity, keeping_all, read_all, room, texts, whole},
+    support::{Temporary, append, beside, integrity, keeping_all, read_all, room, skip, texts, whole},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,9 +47,7 @@ impl<'a> Mounted<'a> {
         if mount(&["-t", "tmpfs", "-o", "size=2m", "none"], dir) {
             return Some(Self(dir));
         }
-        eprintln!(
-            "=== SKIPPED a_full_disk_is_said_and_left_behind: no file system can be mounted here (not root?) ==="
-        );
+        skip("a_full_disk_is_said_and_left_behind", "no file system can be mounted here (not root?)");
         None
     }
 }

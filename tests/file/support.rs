@@ -89,6 +89,12 @@ pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
     path.into()
 }
 
+/// What cannot be tried on this machine: a failure where the project's own checks run.
+pub(crate) fn skip(test: &str, why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    eprintln!("=== SKIPPED {test}: {why} ===");
+}
+
 /// How often a test that is worth repeating is: `small` unless the variable says.
 pub(crate) fn times(variable: &str, small: u64) -> u64 {
     std::env::var(variable).ok().and_then(|times| times.parse().ok()).unwrap_or(small)

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -21,37 +21,29 @@ use super::{
 /// The end that asks for copies; when it is dropped, the thread ends.
 pub(super) struct Copier {
     ask: SyncSender<()>,
-    failed: Arc<OnceLock<rusqlite::Error>>,
 }
 
 impl Copier {
     pub(super) fn start(core: Arc<Core>) -> std::io::Result<Self> {
         let (ask, asked) = sync_channel(1);
-        let failed = Arc::new(OnceLock::new());
-        let told = Arc::clone(&failed);
-        thread::Builder::new().name("events-copier".into()).spawn(move || run(&core, &asked, &told))?;
-        Ok(Self { ask, failed })
+        thread::Builder::new().name("events-copier".into()).spawn(move || run(&core, &asked))?;
+        Ok(Self { ask })
     }
 
     /// Asks for a copy, unless one is asked for already.
     pub(super) fn ask(&self) {
         _ = self.ask.try_send(());
     }
-
-    /// What the disk said when it could not sync.
-    pub(super) fn failed(&self) -> Option<&rusqlite::Error> {
-        self.failed.get()
-    }
 }
 
-fn run(core: &Core, asked: &Receiver<()>, told: &OnceLock<rusqlite::Error>) {
+fn run(core: &Core, asked: &Receiver<()>) {
     let mut db = None;
     for () in asked {
         let Err(error) = copy(core, &mut db) else { continue };
         tracing::warn!(%error, file = %core.ground.db.display(), "a checkpoint of an event file failed");
         db = None;
         if is_failed_sync(&error) {
-            _ = told.set(error);
+            core.stop(error);
         }
     }
 }

@@ -1,11 +1,15 @@
 //! What the handles of one store, its writer and its watchers share.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    error::Error,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
+    error::SyncFailed,
     ground::{Ground, Identity},
     options::FileOptions,
 };
@@ -27,6 +31,8 @@ pub(super) struct Core {
     watchers: Mutex<Vec<Arc<Backlog>>>,
     /// How many transactions were committed here.
     pub(super) commits: AtomicU64,
+    /// Why nothing is written any more.
+    failed_sync: OnceLock<SyncFailed>,
 }
 
 impl Core {
@@ -34,8 +40,8 @@ impl Core {
     pub(super) fn new(ground: Ground, options: FileOptions) -> std::io::Result<Self> {
         let keep = Keep::new(&options.retention);
         let identity = Ground::identity(&ground.db)?;
-        let (latest, watchers, commits) = Default::default();
-        Ok(Self { ground, options, keep, id: resume::fresh_epoch(), identity, latest, watchers, commits })
+        let (latest, watchers, commits, failed_sync) = Default::default();
+        Ok(Self { ground, options, keep, id: resume::fresh_epoch(), identity, latest, watchers, commits, failed_sync })
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -63,6 +69,17 @@ impl Core {
     fn gone(&self, how: &str) -> StoreError {
         let path = self.ground.db.display();
         StoreError::Unavailable(format!("the event file {path} {how} while it was open; open it anew").into())
+    }
+
+    /// Writes no more: the disk could not sync.
+    pub(super) fn stop(&self, why: impl Error + Send + Sync + 'static) -> SyncFailed {
+        tracing::error!(%why, file = %self.ground.db.display(), "a sync failed; nothing is written any more");
+        self.failed_sync.get_or_init(|| SyncFailed::new(why)).clone()
+    }
+
+    /// Why nothing is written any more.
+    pub(super) fn failed_sync(&self) -> Option<SyncFailed> {
+        self.failed_sync.get().cloned()
     }
 
     /// Tells all watchers of this process.

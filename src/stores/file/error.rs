@@ -1,6 +1,6 @@
 //! How the file store fails, to open and later. The driver's errors end here: outside they are sources only.
 
-use std::{error::Error, fmt, io, path::PathBuf};
+use std::{error::Error, fmt, io, path::PathBuf, sync::Arc};
 
 use rusqlite::{ErrorCode, ffi};
 
@@ -96,6 +96,28 @@ impl From<OpenError> for io::Error {
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, format!("{error}: {}", error.why))
+    }
+}
+
+/// A disk that once failed to sync may have dropped what it was given. Each who is told has the same source.
+#[derive(Clone, Debug)]
+pub(super) struct SyncFailed(Arc<dyn Error + Send + Sync>);
+
+impl SyncFailed {
+    pub(super) fn new(why: impl Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(why))
+    }
+}
+
+impl fmt::Display for SyncFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sync of the event file failed; nothing is written until it is opened anew")
+    }
+}
+
+impl Error for SyncFailed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
     }
 }
 

@@ -15,6 +15,8 @@ use crate::store::StoreError;
 pub(super) struct Ground {
     /// The database, as SQLite is told.
     pub(super) db: PathBuf,
+    /// The write-ahead log, as SQLite names it.
+    pub(super) log: PathBuf,
     /// Held while writing.
     pub(super) lock: PathBuf,
     /// Written after each commit.
@@ -45,7 +47,7 @@ impl Ground {
             path.push(suffix);
             PathBuf::from(path)
         };
-        Ok(Self { lock: beside("-lock"), bell: beside("-bell"), db, process })
+        Ok(Self { log: beside("-wal"), lock: beside("-lock"), bell: beside("-bell"), db, process })
     }
 
     /// Fails in a process that was forked from the one that opened the store.

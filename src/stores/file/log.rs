@@ -77,22 +77,12 @@ impl Log {
         }
     }
 
-    /// What the disk said when it could not sync a copy.
-    pub(super) fn failed(&self) -> Option<&rusqlite::Error> {
-        self.copier.as_ref().and_then(Copier::failed)
-    }
-
-    /// After a commit, with the lock held: copies what is left when it is time. Nobody else writes meanwhile, so that it
-    /// can be the whole.
-    pub(super) fn look_after(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        if self.look(db)? { self.begin_anew(db) } else { Ok(()) }
-    }
-
     /// When nobody writes, with the lock held: whether someone kept the log from being reused, and may be gone now.
     pub(super) fn is_stuck(&self) -> bool {
         self.stuck > 0
     }
 
+    /// Copies what is left, with the lock held: nobody else writes meanwhile, so that it can be the whole.
     pub(super) fn begin_anew(&mut self, db: &Connection) -> rusqlite::Result<()> {
         self.commits = 0;
         let mut now = frames(db, Mode::Passive)?;

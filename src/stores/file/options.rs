@@ -13,7 +13,8 @@ pub enum Durability {
     /// the file stays sound, and who has read what is gone gets a reset.
     #[default]
     Process,
-    /// Loss of power too: each commit waits until the disk says that it has it.
+    /// Loss of power too: an append is acknowledged when the disk says that it has it. Readers may be given the event a
+    /// little sooner, as soon as it is committed; should the power fail in between, they get a reset.
     Power,
 }
 

@@ -1,4 +1,4 @@
-//! What waits to be written, and who does it: the writer's thread, or one of those who ask.
+//! What waits to be written, and who does it: a writer's thread, or one of those who ask.
 //!
 //! A request that is taken is answered, or its asker learns that it may have happened. None is forgotten: whoever finds the
 //! writer at work leaves it to them, and they look at the queue again *after* they have let go of it.
@@ -44,12 +44,12 @@ pub(super) struct Office {
     pub(super) queue: Queue,
     pub(super) writer: Mutex<Writer>,
     /// Whether those who ask may write themselves: when it does not take longer than memory does. What waits for a disk is
-    /// the thread's. `block_in_place` is no way around it: it panics in a `LocalSet`, stops the other futures of its task,
+    /// a thread's. `block_in_place` is no way around it: it panics in a `LocalSet`, stops the other futures of its task,
     /// a timeout included, and has another thread take over the runtime's worker.
     may_lead: bool,
 }
 
-/// The end that asks; when the last clone of a store is dropped, so is this, and the writer's thread ends.
+/// The end that asks; when the last clone of a store is dropped, so is this, and the writer's threads end.
 pub(super) struct Asking(pub(super) Arc<Office>);
 
 #[derive(Default)]
@@ -64,10 +64,12 @@ struct State {
     closed: bool,
     /// The writer is gone.
     ended: bool,
-    /// The thread was called.
+    /// A thread was called.
     called: bool,
-    /// The thread waits to be called.
-    sleeps: bool,
+    /// So many threads wait to be called,
+    asleep: usize,
+    /// and so many see it by themselves.
+    awake: usize,
     /// So many transactions in a row held one request only.
     alone: u32,
 }
@@ -79,7 +81,7 @@ enum Company {
     Unlikely,
 }
 
-/// Why the thread goes on.
+/// Why a thread goes on.
 pub(super) enum Turn {
     Called,
     Time,
@@ -139,7 +141,7 @@ impl Office {
 impl Drop for Asking {
     fn drop(&mut self) {
         self.0.queue.lock().closed = true;
-        self.0.queue.ready.notify_one();
+        self.0.queue.ready.notify_all();
     }
 }
 
@@ -153,13 +155,13 @@ impl Queue {
         Ok(state.company())
     }
 
-    /// Has the thread look at the queue.
+    /// Has a thread look at the queue.
     pub(super) fn call(&self) {
         let mut state = self.lock();
         state.called = true;
-        let sleeps = state.sleeps;
+        let wakes = state.asleep > 0 && state.awake == 0;
         drop(state);
-        if sleeps {
+        if wakes {
             self.ready.notify_one();
         }
     }
@@ -171,10 +173,8 @@ impl Queue {
     /// Waits until there is something to do, at most for so long, and of that at first `awake`.
     pub(super) fn wait(&self, awake: Duration, most: Duration) -> Turn {
         let begun = Instant::now();
-        while begun.elapsed() < awake.min(most) {
-            if std::mem::take(&mut self.lock().called) {
-                return Turn::Called;
-            }
+        self.lock().awake += 1;
+        while begun.elapsed() < awake.min(most) && !self.lock().called {
             thread::yield_now();
         }
         self.sleep(begun + most)
@@ -182,6 +182,7 @@ impl Queue {
 
     fn sleep(&self, until: Instant) -> Turn {
         let mut state = self.lock();
+        state.awake -= 1;
         loop {
             if std::mem::take(&mut state.called) {
                 return Turn::Called;
@@ -190,9 +191,9 @@ impl Queue {
             if state.closed || left.is_zero() {
                 return if state.closed { Turn::Closed } else { Turn::Time };
             }
-            state.sleeps = true;
+            state.asleep += 1;
             state = self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            state.sleeps = false;
+            state.asleep -= 1;
         }
     }
 
@@ -233,8 +234,8 @@ impl Queue {
 
 impl Default for State {
     fn default() -> Self {
-        let (waiting, closed, ended, called, sleeps) = Default::default();
-        Self { waiting, closed, ended, called, sleeps, alone: LATELY }
+        let (waiting, closed, ended, called, asleep, awake) = Default::default();
+        Self { waiting, closed, ended, called, asleep, awake, alone: LATELY }
     }
 }
 

@@ -1,12 +1,12 @@
 //! Writing: whatever is queued becomes one transaction; it is told of, and only then answered.
 //!
 //! Order of a turn: the lock file, `BEGIN IMMEDIATE`, the requests and a little of the janitor's work, `COMMIT`, the bell,
-//! the answers, and the lock is released. Whoever is killed within it leaves a lock that the system releases and a
-//! transaction that does not count.
+//! and the lock is released. The answers follow when they hold (see `promise`). Whoever is killed within a turn leaves a lock
+//! that the system releases and a transaction that does not count.
 //!
-//! One at a time has a turn: the writer's thread, or, with [`Durability::Process`](super::Durability), one of those who ask,
-//! when nobody else writes. A commit that waits for no disk takes less time than waking a thread does. Whatever may wait is
-//! the thread's: another process's lock, syncs, the end of a long log, large requests.
+//! One at a time has a turn: one of the writer's threads, or, with [`Durability::Process`](super::Durability), one of those
+//! who ask, when nobody else writes. A commit that waits for no disk takes less time than waking a thread does. Whatever may
+//! wait is a thread's: another process's lock, syncs, the end of a long log, large requests.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -24,6 +24,7 @@ use super::{
     janitor::Janitor,
     lock::{self, Lock},
     log::Log,
+    promise::{Promise, Replies},
     queue::{Action, Answer, Office, Queue, Request, Turn},
 };
 use crate::store::StoreError;
@@ -36,22 +37,20 @@ pub(super) struct Writer {
     bell: Bell,
     janitor: Janitor,
     log: Log,
-    /// Whether a checkpoint waits for the thread.
+    /// Whether the log waits for a thread to have it begin anew.
     full: bool,
-    /// Why nothing is written any more: a disk that once failed to sync may have dropped what it was given.
-    stopped: Option<Arc<StoreError>>,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, bell: Bell) -> Self {
         let desk = Desk::new(core.keep);
         let (janitor, log) = (Janitor::new(&core.keep), Log::new(Arc::clone(&core)));
-        Self { core, lock, db, desk, bell, janitor, log, full: false, stopped: None }
+        Self { core, lock, db, desk, bell, janitor, log, full: false }
     }
 
     /// Writes what is queued on the caller's thread, if that needs no waiting.
     pub(super) fn serve_at_once(&mut self, queue: &Queue) -> AtOnce {
-        if self.full || !self.log.has_room() || self.is_stopped() || self.core.check_file().is_err() {
+        if self.full || !self.log.has_room() || self.check().is_err() {
             return AtOnce::NotNow;
         }
         if !self.lock.try_acquire().unwrap_or(false) {
@@ -62,25 +61,26 @@ impl Writer {
         let begun = self.execute("BEGIN IMMEDIATE").is_ok();
         _ = self.db.busy_timeout(self.core.options.timeout);
         if begun {
-            self.transact(queue.take(), Begun::Yes);
+            self.transact(queue.take(), Begun::Yes).send();
             self.full = self.log.look(&self.db).unwrap_or(true);
         }
         self.lock.release();
         if begun && !self.full { AtOnce::Done } else { AtOnce::NotNow }
     }
 
-    /// Writes what is queued, on the thread.
-    fn serve(&mut self, queue: &Queue) {
-        match self.enter() {
-            Ok(()) => {
-                let requests = queue.take();
-                if !requests.is_empty() {
-                    self.transact(requests, Begun::No);
-                }
-                self.leave();
-            }
-            Err(error) => answer_all(queue.take(), error),
+    /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
+    fn serve(&mut self, queue: &Queue) -> Replies {
+        if let Err(error) = self.enter() {
+            answer_all(queue.take(), error);
+            return Replies::default();
         }
+        if std::mem::take(&mut self.full) {
+            self.begin_log_anew();
+        }
+        let requests = queue.take();
+        let replies = if requests.is_empty() { Replies::default() } else { self.transact(requests, Begun::No) };
+        self.leave();
+        replies
     }
 
     /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
@@ -96,33 +96,43 @@ impl Writer {
             self.transact(Vec::new(), Begun::No);
         }
         if is_stuck {
-            let begun = self.log.begin_anew(&self.db);
-            self.note_checkpoint(begun);
+            self.begin_log_anew();
         }
         self.leave();
     }
 
     fn leave(&mut self) {
-        self.full = false;
-        let looked_after = self.log.look_after(&self.db);
-        self.note_checkpoint(looked_after);
+        let looked = self.log.look(&self.db);
+        self.full |= *looked.as_ref().unwrap_or(&false);
+        self.note_checkpoint(looked.map(|_| ()));
         self.lock.release();
+    }
+
+    fn begin_log_anew(&mut self) {
+        let begun = self.log.begin_anew(&self.db);
+        self.note_checkpoint(begun);
     }
 
     fn note_checkpoint(&mut self, done: rusqlite::Result<()>) {
         if let Err(error) = done {
             tracing::warn!(%error, "a checkpoint of an event file failed");
-            self.note(&error);
+            if is_failed_sync(&error) {
+                self.core.stop(error);
+            }
+        }
+    }
+
+    /// Fails when something forbids to write.
+    fn check(&self) -> Result<(), StoreError> {
+        match self.core.failed_sync() {
+            Some(failed) => Err(StoreError::Unavailable(Box::new(failed))),
+            None => self.core.check_file(),
         }
     }
 
     /// Takes the lock, unless something forbids to write.
     fn enter(&mut self) -> Result<(), StoreError> {
-        self.is_stopped();
-        if let Some(error) = &self.stopped {
-            return Err(StoreError::Unavailable(Box::new(Arc::clone(error))));
-        }
-        self.core.check_file()?;
+        self.check()?;
         match self.lock.acquire(self.core.options.timeout) {
             Ok(true) => {}
             Ok(false) => return Err(self.locked()),
@@ -144,18 +154,20 @@ impl Writer {
 
     /// Commits the requests as one transaction. When that fails, it tries each alone, so that one that does not fit takes
     /// no others with it.
-    fn transact(&mut self, requests: Vec<Request>, begun: Begun) {
+    fn transact(&mut self, requests: Vec<Request>, begun: Begun) -> Replies {
         match self.commit(&requests, begun) {
             Ok(answers) => {
                 self.ring();
-                for (request, answer) in requests.into_iter().zip(answers) {
-                    _ = request.reply.send(answer);
-                }
+                Replies::new(requests, answers)
             }
             Err(StoreError::Full(_)) if requests.len() > 1 => {
-                requests.into_iter().for_each(|request| self.transact(vec![request], Begun::No));
+                let each = requests.into_iter().map(|request| self.transact(vec![request], Begun::No));
+                each.reduce(Replies::and).unwrap_or_default()
             }
-            Err(error) => answer_all(requests, error),
+            Err(error) => {
+                answer_all(requests, error);
+                Replies::default()
+            }
         }
     }
 
@@ -212,32 +224,12 @@ impl Writer {
         }
     }
 
-    fn commit_failed(&mut self, error: rusqlite::Error) -> StoreError {
-        self.note(&error);
-        from_commit(error)
-    }
-
-    /// Stops when the disk could not sync.
-    fn note(&mut self, error: &rusqlite::Error) {
-        if is_failed_sync(error) {
-            self.stop(&error.to_string());
+    /// A log that begins anew is synced within the commit.
+    fn commit_failed(&self, error: rusqlite::Error) -> StoreError {
+        if !is_failed_sync(&error) {
+            return from_commit(error);
         }
-    }
-
-    fn stop(&mut self, error: &str) {
-        let why = format!("a sync of the event file failed ({error}); nothing is written until it is opened anew");
-        tracing::error!(file = %self.core.ground.db.display(), "{why}");
-        self.stopped = Some(Arc::new(StoreError::Unavailable(why.into())));
-    }
-
-    /// Whether nothing is written any more, also because of what the copier met.
-    fn is_stopped(&mut self) -> bool {
-        if self.stopped.is_none() {
-            if let Some(error) = self.log.failed().map(ToString::to_string) {
-                self.stop(&error);
-            }
-        }
-        self.stopped.is_some()
+        StoreError::Unknown(Box::new(self.core.stop(error)))
     }
 
     /// Tells of the commit, in this process and in others.
@@ -291,29 +283,37 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Starts the thread. It ends when nobody can ask any more.
-pub(super) fn start(office: Arc<Office>) -> std::io::Result<()> {
-    thread::Builder::new().name("events-writer".into()).spawn(move || run(office)).map(|_| ())
+/// Starts a thread for each promise. They end when nobody can ask any more.
+pub(super) fn start(core: &Arc<Core>, office: &Arc<Office>, promises: Vec<Promise>) -> std::io::Result<()> {
+    for promise in promises {
+        // Dropped also when a turn panics, or a thread cannot be started: nobody must wait for an answer that never comes.
+        let (core, end) = (Arc::clone(core), EndOnDrop(Arc::clone(office)));
+        thread::Builder::new().name("events-writer".into()).spawn(move || run(&core, &end.0, &promise))?;
+    }
+    Ok(())
 }
 
-fn run(office: Arc<Office>) {
-    // Also when a turn panics: nobody must wait for an answer that never comes.
-    let _end = EndOnDrop(Arc::clone(&office));
+fn run(core: &Core, office: &Office, promise: &Promise) {
     let mut pause = Duration::ZERO;
     loop {
         let turn = office.queue.wait(office.awake(), pause);
         let Ok(mut writer) = office.writer.lock() else { return };
-        match turn {
+        let replies = match turn {
             Turn::Called => writer.serve(&office.queue),
-            Turn::Time => writer.tidy(),
+            Turn::Time => {
+                writer.tidy();
+                Replies::default()
+            }
             Turn::Closed => return,
-        }
+        };
         pause = writer.janitor.pause();
+        let is_left = writer.full;
         drop(writer);
         // Those who asked meanwhile found the writer at work.
-        if !office.queue.is_empty() {
+        if is_left || !office.queue.is_empty() {
             office.queue.call();
         }
+        promise.keep(core, replies);
     }
 }
 

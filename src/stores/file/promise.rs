@@ -1,0 +1,144 @@
+//! When an answer may be given: what an acknowledgement promises holds by then.
+//!
+//! A commit is in the system's memory, seen by all and safe from the end of any process: with
+//! [`Durability::Process`] that is enough. With [`Durability::Power`] the log is synced first; without any lock, so that
+//! others commit meanwhile, and one sync covers all commits before it, those of other processes too. SQLite's own syncs
+//! (`synchronous = FULL`) are part of the commit, and have all wait their turn.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    sync::Arc,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    core::Core,
+    ground::Ground,
+    options::Durability,
+    queue::{Answer, Request},
+};
+use crate::store::StoreError;
+
+/// One writing thread's way to keep promises.
+pub(super) enum Promise {
+    /// Holds as soon as it is committed.
+    Committed,
+    /// Holds when the disk has the log. No two threads share a handle of it: the system tells each handle once that what
+    /// was written is lost, whoever asks.
+    Synced(File),
+}
+
+/// What came of one turn's requests, and who waits for it.
+#[derive(Default)]
+pub(super) struct Replies(Vec<(Reply, Result<Answer, StoreError>)>);
+
+type Reply = oneshot::Sender<Result<Answer, StoreError>>;
+
+impl Promise {
+    /// One for each thread that a store needs: two that wait for the disk in turns keep it busy.
+    pub(super) fn all(durability: Durability, ground: &Ground) -> io::Result<Vec<Self>> {
+        match durability {
+            Durability::Process => Ok(vec![Self::Committed]),
+            Durability::Power => {
+                sync_names(ground)?;
+                (0..SYNCING).map(|_| open_log(ground).map(Self::Synced)).collect()
+            }
+        }
+    }
+
+    /// Gives the answers to what was committed, once they hold. When the disk fails, nobody knows what it has.
+    pub(super) fn keep(&self, core: &Core, replies: Replies) {
+        if replies.0.is_empty() {
+            return;
+        }
+        if let Self::Synced(log) = self {
+            if let Err(error) = log.sync_data() {
+                core.stop(error);
+            }
+            // Also when it was another thread's sync that failed: this log follows on what is lost.
+            if let Some(failed) = core.failed_sync() {
+                return replies.fail(StoreError::Unknown(Box::new(failed)));
+            }
+        }
+        replies.send();
+    }
+}
+
+impl Replies {
+    pub(super) fn new(requests: Vec<Request>, answers: Vec<Result<Answer, StoreError>>) -> Self {
+        Self(requests.into_iter().map(|request| request.reply).zip(answers).collect())
+    }
+
+    pub(super) fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    pub(super) fn send(self) {
+        for (reply, answer) in self.0 {
+            // Who asked may be gone.
+            _ = reply.send(answer);
+        }
+    }
+
+    fn fail(self, error: StoreError) {
+        let error = Arc::new(error);
+        for (reply, _) in self.0 {
+            _ = reply.send(Err(StoreError::shared(Arc::clone(&error))));
+        }
+    }
+}
+
+fn open_log(ground: &Ground) -> io::Result<File> {
+    // SQLite has made it, and locks the other files only: this one may be closed here without dropping locks of its.
+    OpenOptions::new().read(true).write(true).open(&ground.log)
+}
+
+/// Has the disk remember the names of new files.
+fn sync_names(ground: &Ground) -> io::Result<()> {
+    match ground.db.parent() {
+        Some(directory) if cfg!(unix) => File::open(directory)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// So many threads wait for the disk in turns.
+const SYNCING: usize = 2;
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::stores::file::{FileOptions, FileStore};
+
+    fn files(name: &str) -> (std::path::PathBuf, Core) {
+        let dir = std::env::temp_dir().join(format!("tower-events-promise-{name}-{}", std::process::id()));
+        let path = dir.join("events.db");
+        // SQLite removes the log when the store is dropped.
+        drop(FileStore::open(&path).unwrap());
+        let ground = Ground::prepare(&path).unwrap();
+        std::fs::write(&ground.log, "").unwrap();
+        (dir, Core::new(ground, FileOptions::default()).unwrap())
+    }
+
+    fn answer(promise: &Promise, core: &Core) -> Result<Answer, StoreError> {
+        let (reply, mut answer) = oneshot::channel();
+        promise.keep(core, Replies(vec![(reply, Ok(Answer::Deleted))]));
+        answer.try_recv().unwrap()
+    }
+
+    #[test]
+    fn after_one_failed_sync_nobody_knows_what_the_disk_has() {
+        let (dir, core) = files("failed");
+        let sound = Promise::all(Durability::Power, &core.ground).unwrap().pop().unwrap();
+        // Not even a pipe can be asked to sync.
+        let (_, pipe) = io::pipe().unwrap();
+        let broken = Promise::Synced(File::from(std::os::fd::OwnedFd::from(pipe)));
+        assert!(answer(&sound, &core).is_ok());
+        assert!(matches!(answer(&broken, &core), Err(StoreError::Unknown(_))));
+        assert!(matches!(answer(&sound, &core), Err(StoreError::Unknown(_))), "another thread's sync failed");
+        assert!(answer(&Promise::Committed, &core).is_ok(), "of those who need no sync, none failed");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
