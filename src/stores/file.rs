@@ -88,35 +88,36 @@
 //! times a second while there are watchers, and listens for those that are on no runtime.
 //!
 //! # Speed
-//! Acknowledged appends of 200-byte events, one at a time by each publisher, as `cargo bench --bench file` measured them on 20
-//! November 2026 on a virtual machine with two processors (Linux 6.18, ext4, a sync takes 0.15 ms, waking another thread 25
-//! µs): medians of three rounds. *Directly* is a loop on one thread that writes the same batches with the same statements;
-//! *handed over* is that loop on a thread, with a task that awaits each batch.
+//! Acknowledged appends of 200-byte events, one at a time by each publisher, as `cargo bench --bench file` measured them on 21
+//! November 2026 on a virtual machine with two processors (AMD EPYC, Linux 6.18, ext4; a sync takes 0.25 ms, waking a thread
+//! on the other processor 50 to 200 µs, depending on the minute): medians of eleven rounds. *Directly* is a loop on one
+//! thread that writes the same batches with the same statements, and with `synchronous = FULL` for `Power`; *handed over* is
+//! that loop on a thread, with a task that awaits each batch.
 //!
 //! | | events/s | in a commit | to directly | to handed over |
 //! |---|---|---|---|---|
-//! | `Process`, 1 publisher | 51 444 | 1.00 | 0.96 | 3.09 |
-//! | 4 publishers | 72 203 | 2.81 | 0.92 | 2.19 |
-//! | 16 publishers | 94 989 | 4.54 | 1.03 | 2.21 |
-//! | 4 processes with 1 | 44 776 | | 1.04 | |
-//! | 4 processes with 4 | 58 678 | | 0.84 | |
-//! | `Power`, 1 publisher | 5 496 | 1.00 | 0.71 | 0.81 |
-//! | 4 publishers | 14 863 | 3.09 | 0.75 | 0.83 |
-//! | 16 publishers | 42 010 | 8.30 | 0.89 | 1.14 |
-//! | 4 processes with 1 | 5 770 | | 0.79 | |
-//! | 4 processes with 4 | 18 084 | | 0.78 | |
+//! | `Process`, 1 publisher | 18 077 | 1.00 | 1.06 | 3.79 |
+//! | 4 publishers | 28 801 | 2.60 | 1.00 | 2.87 |
+//! | 16 publishers | 39 105 | 3.97 | 1.06 | 2.93 |
+//! | 4 processes with 1 | 16 271 | | 0.91 | |
+//! | 4 processes with 4 | 19 731 | | 0.92 | |
+//! | `Power`, 1 publisher | 1 782 | 1.00 | 0.60 | 0.83 |
+//! | 4 publishers | 5 268 | 2.25 | 0.77 | 1.04 |
+//! | 16 publishers | 18 630 | 7.83 | 0.91 | 1.28 |
+//! | 4 processes with 1 | 1 893 | | 0.93 | |
+//! | 4 processes with 4 | 9 099 | | 0.91 | |
 //!
-//! The direct loop copies the log itself, and slows down as the disk gets busy with the other files of the run. Each alone on
-//! a new file, one process with `Process` reached 0.90 to 0.95 with 1 publisher, 0.67 to 0.73 with 4 and 0.71 to 0.77 with 16.
-//! With `Power` it is the change of threads that shows: a runtime's own threads must not wait for a disk. 16 publishers were
-//! 5.8 times as fast as one direct commit for each event.
+//! With `Power` and few publishers it is the change of threads that shows, and how long it takes: a runtime's own threads
+//! must not wait for a disk. With one publisher two other runs gave 0.62 and 0.77, with four 0.72 and 1.06; 16 publishers were
+//! 6.1 times as fast as one direct commit for each event. On a machine that wakes a thread in 25 µs (Intel Xeon), one
+//! publisher with `Process` reached 51 444 events/s, and 16 reached 94 989.
 //!
-//! From publishing in one process to delivery in another, hub to hub, with `Process`: 0.13 ms (median) with each process on a
-//! processor of its own, where SQLite, inotify and a select by hand take 0.08 ms; 0.10 ms and 0.04 ms where the system puts
-//! them, which is on one processor for two single threads. Reading 100 000 events of 200 bytes: 760 000 events/s (153 MB/s)
-//! in pages of 100, 1 350 000 (270 MB/s) in pages of 1 000, in the memory of a page. Opening a file of 1.2 GB: 0.3 ms, and
-//! its last 100 events within 2.2 ms. A million events through a retention of 10 000: the file stays at 2.7 MiB, and the log
-//! below 14 MiB; while a reader is stopped in the middle of a read, the log grows to [`FileOptions::largest_log`].
+//! From publishing in one process to delivery in another, hub to hub, with `Process`: 0.37 ms (median) with each process on a
+//! processor of its own, where SQLite, inotify and a select by hand take 0.24 ms, and a write that inotify tells of 0.11 ms;
+//! on the Xeon 0.13 ms and 0.08 ms by hand. Reading 100 000 events of 200 bytes: 330 000 events/s (67 MB/s) in pages of 100,
+//! 590 000 (118 MB/s) in pages of 1 000, in the memory of a page. Opening a file of 1.1 GB: 0.6 ms, and its last 100 events
+//! within 5 ms. A million events through a retention of 10 000: the file stays at 2.7 MiB, and the log below 14 MiB; while a
+//! reader is stopped in the middle of a read, the log grows to [`FileOptions::largest_log`].
 
 mod apply;
 mod bell;
