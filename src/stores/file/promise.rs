@@ -7,7 +7,10 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{
+        self,
+        ErrorKind::{InvalidInput, PermissionDenied, Unsupported},
+    },
     sync::Arc,
 };
 
@@ -96,18 +99,26 @@ fn open_log(ground: &Ground) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(&ground.log)
 }
 
-/// Has the disk remember the names of new files.
+/// Has the disk remember the names of new files, and of the directories that were made for them.
 fn sync_names(ground: &Ground) -> io::Result<()> {
-    match ground.db.parent() {
-        Some(directory) if cfg!(unix) => File::open(directory)?.sync_all(),
-        _ => Ok(()),
+    if !cfg!(unix) {
+        return Ok(());
     }
+    for directory in ground.db.ancestors().skip(1) {
+        match File::open(directory).and_then(|directory| directory.sync_all()) {
+            // It was not made here, or its file system syncs no directories.
+            Err(error) if matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// So many threads wait for the disk in turns.
 const SYNCING: usize = 2;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use crate::stores::file::{FileOptions, FileStore};

@@ -288,12 +288,12 @@ pub(super) fn start(core: &Arc<Core>, office: &Arc<Office>, promises: Vec<Promis
     for promise in promises {
         // Dropped also when a turn panics, or a thread cannot be started: nobody must wait for an answer that never comes.
         let (core, end) = (Arc::clone(core), EndOnDrop(Arc::clone(office)));
-        thread::Builder::new().name("events-writer".into()).spawn(move || run(&core, &end.0, &promise))?;
+        thread::Builder::new().name("events-writer".into()).spawn(move || run(&core, &end.0, promise))?;
     }
     Ok(())
 }
 
-fn run(core: &Core, office: &Office, promise: &Promise) {
+fn run(core: &Core, office: &Office, promise: Promise) {
     let mut pause = Duration::ZERO;
     loop {
         let turn = office.queue.wait(office.awake(), pause);
