@@ -204,9 +204,10 @@ impl FileStore {
         let core = Arc::new(Core::new(ground, options).map_err(failed)?);
         let durability = core.options.durability;
         let promises = Promise::all(durability, &core.ground).map_err(failed)?;
-        let office = Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), durability));
-        writer::start(&core, &office, promises).map_err(failed)?;
-        Ok(Self { core, asking: Arc::new(Asking(office)), pool: Arc::new(Pool::new()) })
+        // Ends the threads when it is dropped, also when one of them cannot be started.
+        let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), durability)));
+        writer::start(&core, &asking.0, promises).map_err(failed)?;
+        Ok(Self { core, asking: Arc::new(asking), pool: Arc::new(Pool::new()) })
     }
 
     /// How many transactions this store has committed: for measurements.
