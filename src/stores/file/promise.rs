@@ -37,7 +37,7 @@ pub(super) enum Promise {
 #[derive(Default)]
 pub(super) struct Replies(Vec<(Reply, Result<Answer, StoreError>)>);
 
-type Reply = oneshot::Sender<Result<Answer, StoreError>>;
+pub(super) type Reply = oneshot::Sender<Result<Answer, StoreError>>;
 
 impl Promise {
     /// One for each thread that a store needs: two that wait for the disk in turns keep it busy.
@@ -62,7 +62,8 @@ impl Promise {
             }
             // Also when it was another thread's sync that failed: this log follows on what is lost.
             if let Some(failed) = core.failed_sync() {
-                return replies.fail(StoreError::Unknown(Box::new(failed)));
+                let waiting = replies.0.into_iter().map(|(reply, _)| reply);
+                return fail(waiting, StoreError::Unknown(Box::new(failed)));
             }
         }
         replies.send();
@@ -85,12 +86,13 @@ impl Replies {
             _ = reply.send(answer);
         }
     }
+}
 
-    fn fail(self, error: StoreError) {
-        let error = Arc::new(error);
-        for (reply, _) in self.0 {
-            _ = reply.send(Err(StoreError::shared(Arc::clone(&error))));
-        }
+/// Gives all who wait the same error.
+pub(super) fn fail(waiting: impl Iterator<Item = Reply>, error: StoreError) {
+    let error = Arc::new(error);
+    for reply in waiting {
+        _ = reply.send(Err(StoreError::shared(Arc::clone(&error))));
     }
 }
 

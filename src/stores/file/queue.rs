@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{
     options::Durability,
+    promise::{self, Reply},
     writer::{AtOnce, Writer},
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 
 pub(super) struct Request {
     pub(super) action: Action,
-    pub(super) reply: oneshot::Sender<Result<Answer, StoreError>>,
+    pub(super) reply: Reply,
 }
 
 pub(super) enum Action {
@@ -221,10 +222,8 @@ impl Queue {
         state.ended = true;
         let left = std::mem::take(&mut state.waiting);
         drop(state);
-        for request in left {
-            let error = StoreError::Unavailable("the writer ended; open the store anew".into());
-            _ = request.reply.send(Err(error));
-        }
+        let waiting = left.into_iter().map(|request| request.reply);
+        promise::fail(waiting, StoreError::Unavailable("the writer ended; open the store anew".into()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

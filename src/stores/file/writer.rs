@@ -24,7 +24,7 @@ use super::{
     janitor::Janitor,
     lock::{self, Lock},
     log::Log,
-    promise::{Promise, Replies},
+    promise::{self, Promise, Replies},
     queue::{Action, Answer, Office, Queue, Request, Turn},
 };
 use crate::store::StoreError;
@@ -71,7 +71,7 @@ impl Writer {
     /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
     fn serve(&mut self, queue: &Queue) -> Replies {
         if let Err(error) = self.enter() {
-            answer_all(queue.take(), error);
+            fail_all(queue.take(), error);
             return Replies::default();
         }
         if std::mem::take(&mut self.full) {
@@ -102,23 +102,23 @@ impl Writer {
     }
 
     fn leave(&mut self) {
-        let looked = self.log.look(&self.db);
-        self.full |= *looked.as_ref().unwrap_or(&false);
-        self.note_checkpoint(looked.map(|_| ()));
+        match self.log.look(&self.db) {
+            Ok(full) => self.full |= full,
+            Err(error) => self.checkpoint_failed(error),
+        }
         self.lock.release();
     }
 
     fn begin_log_anew(&mut self) {
-        let begun = self.log.begin_anew(&self.db);
-        self.note_checkpoint(begun);
+        if let Err(error) = self.log.begin_anew(&self.db) {
+            self.checkpoint_failed(error);
+        }
     }
 
-    fn note_checkpoint(&mut self, done: rusqlite::Result<()>) {
-        if let Err(error) = done {
-            tracing::warn!(%error, "a checkpoint of an event file failed");
-            if is_failed_sync(&error) {
-                self.core.stop(error);
-            }
+    fn checkpoint_failed(&self, error: rusqlite::Error) {
+        tracing::warn!(%error, "a checkpoint of an event file failed");
+        if is_failed_sync(&error) {
+            self.core.stop(error);
         }
     }
 
@@ -165,7 +165,7 @@ impl Writer {
                 each.reduce(Replies::and).unwrap_or_default()
             }
             Err(error) => {
-                answer_all(requests, error);
+                fail_all(requests, error);
                 Replies::default()
             }
         }
@@ -268,11 +268,8 @@ fn act(desk: &mut Desk, db: &Connection, now: u64, action: &Action) -> Result<An
     }
 }
 
-fn answer_all(requests: Vec<Request>, error: StoreError) {
-    let error = Arc::new(error);
-    for request in requests {
-        _ = request.reply.send(Err(StoreError::shared(Arc::clone(&error))));
-    }
+fn fail_all(requests: Vec<Request>, error: StoreError) {
+    promise::fail(requests.into_iter().map(|request| request.reply), error);
 }
 
 struct EndOnDrop(Arc<Office>);
