@@ -59,7 +59,8 @@ use crate::{
 /// [`Start::Time`]`(t)`: the page holds the retained entries with `time > t` in `seq` order, from the lowest such `seq`.
 /// The filter belongs to the start, not to the cursor: the page's `next` goes on by `seq`, unfiltered. It is `Trimmed` when
 /// an entry with `time > t` was dropped (the page is filtered all the same); the record keeps the largest dropped time.
-/// [`Start::Last`]`(n)` and [`Start::Earliest`] never reset.
+/// [`Start::Last`]`(n)`, [`Start::Earliest`] and [`Start::Beginning`] never reset; of the last one the hub decides, by the tag
+/// of the page's `from`: it is 0 only when nothing was dropped.
 ///
 /// # Idempotency
 /// Keys are remembered per channel and epoch for [`Retention::key_window`], independent of retention;
@@ -217,7 +218,11 @@ pub struct Receipt {
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Start {
-    /// At the oldest retained entry.
+    /// At the first event that the channel ever had. A [`Hub`](crate::Hub) tells [`Reason::Trimmed`] when any event was
+    /// dropped since the channel's record was made (its first append, [`init`](Store::init), a delete, or the record's
+    /// end); a store answers it as [`Start::Earliest`].
+    Beginning,
+    /// At the oldest retained entry: what is left, without a word about what was dropped before.
     Earliest,
     /// After the newest entry.
     Latest,

@@ -99,7 +99,7 @@ impl<'a> Log<'a> {
     fn page(&self, start: Start, limit: Limit) -> Result<Page, StoreError> {
         let Record { head, earliest, .. } = self.record;
         let (outcome, from) = match start {
-            Start::Earliest => (Outcome::Continued, earliest),
+            Start::Beginning | Start::Earliest => (Outcome::Continued, earliest),
             Start::Latest => (Outcome::Continued, head.cursor),
             Start::Last(n) => (Outcome::Continued, self.position(head.cursor.seq.saturating_sub(n))?),
             Start::Time(time) => return self.page_of_time(time, limit),

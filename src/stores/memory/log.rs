@@ -75,7 +75,7 @@ impl Log {
     pub(super) fn read(&self, start: Start, limit: Limit) -> Page {
         let Record { head, earliest, .. } = self.record;
         let (outcome, from) = match start {
-            Start::Earliest => (Outcome::Continued, earliest),
+            Start::Beginning | Start::Earliest => (Outcome::Continued, earliest),
             Start::Latest => (Outcome::Continued, head.cursor),
             Start::Last(n) => (Outcome::Continued, self.position(head.cursor.seq.saturating_sub(n))),
             Start::Time(time) => return self.read_time(time, limit),

@@ -106,7 +106,7 @@ impl Inner {
         let reader = Reader { view: View::new(last.record, self.settings.keep, now), last, log, limit };
         let page = match start {
             Start::Latest => Some(reader.at(Outcome::Continued, reader.last.record.cursor())),
-            Start::Earliest => reader.oldest(Outcome::Continued).await?,
+            Start::Beginning | Start::Earliest => reader.oldest(Outcome::Continued).await?,
             Start::Last(n) => reader.last_entries(n).await?,
             Start::After(cursor) => reader.resume(cursor).await?,
             Start::Time(time) => reader.since(time).await?,

@@ -27,7 +27,7 @@ pub(super) async fn read(
     limit: Limit,
 ) -> Result<Page, StoreError> {
     let (kind, at) = match start {
-        Start::Earliest => (0, Cursor { epoch: 0, seq: 0, tag: 0 }),
+        Start::Beginning | Start::Earliest => (0, Cursor { epoch: 0, seq: 0, tag: 0 }),
         Start::Latest => (1, Cursor { epoch: 0, seq: 0, tag: 0 }),
         Start::After(cursor) => (2, cursor),
         Start::Time(time) => (3, Cursor { epoch: 0, seq: time, tag: 0 }),
@@ -131,7 +131,7 @@ fn page(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
     let outcome = match start {
         Start::After(cursor) => resume::outcome(&record, cursor, |_| at_tag.map(|tag| tag as u32)),
         Start::Time(time) => resume::outcome_of_time(&record, time),
-        Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
+        Start::Beginning | Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
     };
     // Behind the last entry of a start by time, all was looked at unless there is more.
     let last_match: Option<i64> = row.try_get("o_last_match")?;

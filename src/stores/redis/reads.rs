@@ -42,7 +42,7 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
 
 fn start_in(start: Start, cmd: &mut redis::Cmd) {
     match start {
-        Start::Earliest => cmd.arg("earliest"),
+        Start::Beginning | Start::Earliest => cmd.arg("earliest"),
         Start::Latest => cmd.arg("latest"),
         Start::Last(n) => cmd.arg("last").arg(n),
         Start::Time(time) => cmd.arg("time").arg(time),
