@@ -240,8 +240,9 @@ impl<'a, H: Harness> Steps<'a, H> {
     }
 
     fn start(&mut self, head: Head) -> Start {
-        match self.random.u32(..10) {
+        match self.random.u32(..11) {
             0 => Start::Earliest,
+            10 => Start::Beginning,
             1 => Start::Latest,
             2 => Start::Last(self.random.u64(..20)),
             3 => Start::Time(self.random.u64(..100)),
@@ -329,7 +330,7 @@ fn check_page<H: Harness>(
 ) {
     let head = log.head().cursor;
     let outcome = match start {
-        Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
+        Start::Beginning | Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
         Start::After(cursor) => log.outcome(cursor, earliest.seq),
         Start::Time(time) => log.outcome_of_time(time, earliest.seq),
     };
