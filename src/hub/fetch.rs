@@ -184,19 +184,19 @@ pub(super) enum Made {
 
 impl Pages {
     fn find(&self, cursor: Cursor, sharing: Sharing, history: u64) -> Option<Arc<Fetch>> {
-        let (start, page) = self.by_start.range(..=key(cursor)).next_back()?;
-        let fetch = page.fetch.upgrade()?;
-        let exact = *start == key(cursor);
-        let reach = page.events.min(self.full_page.unwrap_or(u64::MAX));
-        let near = start.0 == cursor.epoch && cursor.seq - start.1 < reach;
-        let joins = match fetch.peek() {
-            Peek::UnderWay => exact || (sharing == Sharing::Near && near),
-            Peek::Answered(fetched) => {
-                sharing == Sharing::Near && fetched.asked.history == history && fetched.serves(cursor)
-            }
-            Peek::Failed => false,
-        };
-        joins.then_some(fetch)
+        let below = self.by_start.range(..=key(cursor)).rev().take(LOOKED_AT);
+        below.filter_map(|(start, page)| Some((*start, page.events, page.fetch.upgrade()?))).find_map(
+            |(start, events, fetch)| {
+                let reach = events.min(self.full_page.unwrap_or(u64::MAX));
+                let near = sharing == Sharing::Near && start.0 == cursor.epoch && cursor.seq - start.1 < reach;
+                let joins = match fetch.peek() {
+                    Peek::UnderWay => near || start == key(cursor),
+                    Peek::Answered(fetched) => near && fetched.asked.history == history && fetched.serves(cursor),
+                    Peek::Failed => false,
+                };
+                joins.then_some(fetch)
+            },
+        )
     }
 
     fn insert(&mut self, cursor: Cursor, page: Shareable) {
@@ -207,6 +207,9 @@ impl Pages {
         self.by_start.insert(key(cursor), page);
     }
 }
+
+/// How many starts below a position are looked at, so that looking costs the same however many there are.
+const LOOKED_AT: usize = 16;
 
 fn key(cursor: Cursor) -> Key {
     (cursor.epoch, cursor.seq, cursor.tag)
