@@ -7,6 +7,14 @@
 //! With an `Idempotency-Key` a repeated request appends nothing twice; line *n* of a batch has the key `<key>/<n>` unless it
 //! has its own. So a client that got no answer, or a `504`, sends the same request again.
 //!
+//! # Refusals
+//! A request that is refused before its body was read is answered after the body: over HTTP/1 what is left of it is read
+//! and thrown away first, up to 4 MiB and 2 seconds of it, of at most 64 requests of a service at once, for most clients
+//! see nothing of an answer that comes while they write. A client that waits to be asked for its body
+//! (`Expect: 100-continue`) is refused at once. So is whatever is over these bounds, and then the connection ends
+//! (`Connection: close`), perhaps before the client has read the answer. Over HTTP/2 nothing needs to be read: a refusal
+//! ends its own stream only.
+//!
 //! # Examples
 //! The default:
 //! ```
@@ -34,11 +42,13 @@
 mod batch;
 mod body;
 mod head;
+mod refuse;
 
 use std::{
     convert::Infallible,
     error::Error,
     fmt,
+    pin::pin,
     task::{Context, Poll},
 };
 
@@ -48,8 +58,9 @@ use tower_service::Service;
 
 use self::{
     batch::{Batch, batch},
-    body::collect,
+    body::Incoming,
     head::{ALLOW, Head},
+    refuse::{Refusals, Sending},
 };
 use crate::{
     body::{Body, Responding, ResponseFuture},
@@ -71,12 +82,14 @@ pub struct PublishService<S = AnyStore> {
     resolver: SharedResolver,
     max_body: usize,
     max_events: usize,
+    refusals: Refusals,
 }
 
 impl<S: Store> PublishService<S> {
     /// Appends to the channel that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self { hub, resolver: SharedResolver::new(resolver), max_body: 1 << 20, max_events: 10_000 }
+        let (resolver, refusals) = (SharedResolver::new(resolver), Refusals::new());
+        Self { hub, resolver, max_body: 1 << 20, max_events: 10_000, refusals }
     }
 
     /// Sets the most bytes of one body. Default 1 MiB.
@@ -101,14 +114,21 @@ impl<S: Store> PublishService<S> {
         if request.method == Method::OPTIONS {
             return Responding::ready(options(ALLOW));
         }
-        let (channel, head) = match self.decide(request) {
-            Ok(decided) => decided,
-            Err(problem) => return Responding::ready(problem.into_response()),
-        };
-        let Self { hub, max_body, max_events, .. } = self;
+        let decided = self.decide(request);
+        let Self { hub, max_body, max_events, refusals, .. } = self;
         let (hub, limits) = (hub.clone(), Limits { body: *max_body, events: *max_events });
+        let (refusals, sending) = (refusals.clone(), Sending::of(request));
         Responding::new(async move {
-            publish(&hub, &channel, head, body, limits).await.unwrap_or_else(Problem::into_response)
+            let body = pin!(body);
+            let mut body = Incoming::new(body);
+            let published = match decided {
+                Ok((channel, head)) => publish(&hub, &channel, head, &mut body, limits).await,
+                Err(problem) => Err(problem),
+            };
+            match published {
+                Ok(response) => response,
+                Err(problem) => refusals.answer(problem, sending, &mut body).await,
+            }
         })
     }
 
@@ -134,7 +154,7 @@ async fn publish<S: Store, B>(
     hub: &Hub<S>,
     channel: &Channel,
     head: Head,
-    body: B,
+    body: &mut Incoming<'_, B>,
     limits: Limits,
 ) -> Result<Response<Body>, Problem>
 where
@@ -143,7 +163,7 @@ where
 {
     // A body that cannot be used may be there only to be empty.
     let most = if head.media.is_ok() { limits.body } else { 0 };
-    let body = match (collect(body, most).await, &head.media) {
+    let body = match (body.collect(most).await, &head.media) {
         (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
         (body, _) => body?,
     };
@@ -176,8 +196,9 @@ where
 
 impl<S> Clone for PublishService<S> {
     fn clone(&self) -> Self {
-        let Self { hub, resolver, max_body, max_events } = self;
-        Self { hub: hub.clone(), resolver: resolver.clone(), max_body: *max_body, max_events: *max_events }
+        let Self { hub, resolver, max_body, max_events, refusals } = self;
+        let (hub, resolver, refusals) = (hub.clone(), resolver.clone(), refusals.clone());
+        Self { hub, resolver, max_body: *max_body, max_events: *max_events, refusals }
     }
 }
 
