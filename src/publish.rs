@@ -1,7 +1,11 @@
 //! Takes events in over HTTP. Knows nothing of readers.
 //!
-//! `POST` one event as `application/json` (any JSON value) or `text/plain`, or a batch as `application/x-ndjson`: one
-//! `{"data": …, "name"?, "time"?, "key"?}` a line, appended atomically. The answer comes once the store's durability holds.
+//! `POST` one event as `application/json` (any JSON value) or `text/plain`, or a batch as `application/x-ndjson` (also
+//! `application/ndjson`, `application/jsonl`): one `{"data": …, "name"?, "time"?, "key"?}` a line, appended atomically. The
+//! answer comes once the store's durability holds.
+//!
+//! All in UTF-8. A byte order mark before JSON is ignored; a text is exactly what was sent, the mark included. What readers
+//! could not take is refused with 422: JSON of more than 128 levels, and data larger than [`PublishService::max_event`].
 //!
 //! # Repeating
 //! With an `Idempotency-Key` a repeated request appends nothing twice; line *n* of a batch has the key `<key>/<n>` unless it
@@ -41,12 +45,12 @@
 
 mod batch;
 mod body;
+mod event;
 mod head;
 mod refuse;
 
 use std::{
     convert::Infallible,
-    error::Error,
     fmt,
     pin::pin,
     task::{Context, Poll},
@@ -58,7 +62,8 @@ use tower_service::Service;
 
 use self::{
     batch::{Batch, batch},
-    body::Incoming,
+    body::{BoxError, Incoming},
+    event::Limits,
     head::{ALLOW, Head},
     refuse::{Refusals, Sending},
 };
@@ -80,8 +85,7 @@ use crate::{
 pub struct PublishService<S = AnyStore> {
     hub: Hub<S>,
     resolver: SharedResolver,
-    max_body: usize,
-    max_events: usize,
+    limits: Limits,
     refusals: Refusals,
 }
 
@@ -89,19 +93,32 @@ impl<S: Store> PublishService<S> {
     /// Appends to the channel that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
         let (resolver, refusals) = (SharedResolver::new(resolver), Refusals::new());
-        Self { hub, resolver, max_body: 1 << 20, max_events: 10_000, refusals }
+        Self { hub, resolver, limits: Limits { body: 1 << 20, events: 10_000, event: 256 << 10 }, refusals }
     }
 
-    /// Sets the most bytes of one body. Default 1 MiB.
+    /// Sets the most bytes of one body. Default 1 MiB; a body over it is answered 413.
     #[must_use]
-    pub fn max_body(self, max_body: usize) -> Self {
-        Self { max_body, ..self }
+    pub fn max_body(mut self, max_body: usize) -> Self {
+        self.limits.body = max_body;
+        self
     }
 
-    /// Sets the most events of one `application/x-ndjson` body; at least 1. Default 10 000.
+    /// Sets the most events of one batch; at least 1. Default 10 000; a batch over it is answered 413.
     #[must_use]
-    pub fn max_events(self, max_events: usize) -> Self {
-        Self { max_events: max_events.max(1), ..self }
+    pub fn max_events(mut self, max_events: usize) -> Self {
+        self.limits.events = max_events.max(1);
+        self
+    }
+
+    /// Sets the most bytes of the data of one event, counted as they are kept: a text in UTF-8, any other value as compact
+    /// JSON. Default 256 KiB; an event over it is answered 422, and nothing of its batch is appended.
+    ///
+    /// Clients have limits of their own: two popular ones in Go give a stream up at a line of 64 kB, the default of their
+    /// language's line reader. Where such clients read, set some 60 000 bytes.
+    #[must_use]
+    pub fn max_event(mut self, max_event: usize) -> Self {
+        self.limits.event = max_event;
+        self
     }
 
     /// The future has no part of the request but its body: the rest is as large as all that it needs.
@@ -109,15 +126,14 @@ impl<S: Store> PublishService<S> {
     where
         B: http_body::Body + Send + 'static,
         B::Data: Send,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        B::Error: Into<BoxError>,
     {
         if request.method == Method::OPTIONS {
             return Responding::ready(options(ALLOW));
         }
         let decided = self.decide(request);
-        let Self { hub, max_body, max_events, refusals, .. } = self;
-        let (hub, limits) = (hub.clone(), Limits { body: *max_body, events: *max_events });
-        let (refusals, sending) = (refusals.clone(), Sending::of(request));
+        let (hub, limits) = (self.hub.clone(), self.limits);
+        let (refusals, sending) = (self.refusals.clone(), Sending::of(request));
         Responding::new(async move {
             let body = pin!(body);
             let mut body = Incoming::new(body);
@@ -143,13 +159,6 @@ impl<S: Store> PublishService<S> {
     }
 }
 
-/// How much of a body is taken.
-#[derive(Clone, Copy)]
-struct Limits {
-    body: usize,
-    events: usize,
-}
-
 async fn publish<S: Store, B>(
     hub: &Hub<S>,
     channel: &Channel,
@@ -159,7 +168,7 @@ async fn publish<S: Store, B>(
 ) -> Result<Response<Body>, Problem>
 where
     B: http_body::Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<BoxError>,
 {
     // A body that cannot be used may be there only to be empty.
     let most = if head.media.is_ok() { limits.body } else { 0 };
@@ -167,7 +176,7 @@ where
         (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
         (body, _) => body?,
     };
-    Ok(match batch(head, body, limits.events)? {
+    Ok(match batch(head, body, limits)? {
         Batch::One(append) => one(&hub.append(channel, append).await?),
         Batch::Several(append) => several(&hub.append(channel, append).await?),
     })
@@ -178,7 +187,7 @@ where
     S: Store,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -196,18 +205,14 @@ where
 
 impl<S> Clone for PublishService<S> {
     fn clone(&self) -> Self {
-        let Self { hub, resolver, max_body, max_events, refusals } = self;
-        let (hub, resolver, refusals) = (hub.clone(), resolver.clone(), refusals.clone());
-        Self { hub, resolver, max_body: *max_body, max_events: *max_events, refusals }
+        let Self { hub, resolver, limits, refusals } = self;
+        Self { hub: hub.clone(), resolver: resolver.clone(), limits: *limits, refusals: refusals.clone() }
     }
 }
 
 impl<S> fmt::Debug for PublishService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PublishService")
-            .field("max_body", &self.max_body)
-            .field("max_events", &self.max_events)
-            .finish_non_exhaustive()
+        f.debug_struct("PublishService").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
 
-use super::head::{Close, Head, Media};
+use super::{
+    event::{Limits, check, malformed, of_line},
+    head::{Close, Head, Media},
+};
 use crate::{
-    error::InvalidEvent,
-    event::{Data, Event, EventKey},
+    event::{Data, Event},
     problem::Problem,
     request::{BadParameter, trim},
     store::Append,
@@ -21,16 +21,16 @@ pub(super) enum Batch {
     Several(Append),
 }
 
-/// At most `most` events.
-pub(super) fn batch(head: Head, body: Bytes, most: usize) -> Result<Batch, Problem> {
+pub(super) fn batch(head: Head, body: Bytes, limits: Limits) -> Result<Batch, Problem> {
     let close = |append: Append| if head.close == Close::Close { append.closing() } else { append };
     if body.is_empty() && head.close == Close::Close {
         return Ok(Batch::Several(close(Append::new([]))));
     }
     let data = match head.media {
         Err(problem) => return Err(problem),
-        Ok(Media::Lines) => return Ok(Batch::Several(close(Append::new(lines(&head, &body, most)?)))),
-        Ok(Media::Json) => Data::from_json(&body).map_err(malformed)?,
+        Ok(Media::Lines) => return Ok(Batch::Several(close(Append::new(lines(&head, unmarked(&body), limits)?)))),
+        Ok(Media::Json) => Data::from_json(unmarked(&body)).map_err(malformed)?,
+        // A mark is text like any other.
         Ok(Media::Text) => Data::text_from_utf8(body)
             .map_err(|at| Problem::from(BadParameter::new("body", format!("is not UTF-8: {at}"))))?,
     };
@@ -38,18 +38,26 @@ pub(super) fn batch(head: Head, body: Bytes, most: usize) -> Result<Batch, Probl
     if let Some(key) = &head.key {
         event = event.keyed(key.as_str())?;
     }
+    check(&event, limits)?;
     Ok(Batch::One(close(Append::new([event]))))
 }
 
-/// One event a line (`application/x-ndjson`); blank lines are skipped, yet counted, so that numbers are those of an editor.
-fn lines(head: &Head, body: &[u8], most: usize) -> Result<Vec<Event>, Problem> {
+/// JSON without the byte order mark that some editors and libraries put before it (RFC 8259, section 8.1, lets a reader
+/// ignore it).
+fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
+/// One event a line; blank lines are skipped, yet counted, so that numbers are those of an editor.
+fn lines(head: &Head, body: &[u8], limits: Limits) -> Result<Vec<Event>, Problem> {
     let numbered = body.split(|&byte| byte == b'\n').map(trim).zip(1_u64..);
     let mut filled = numbered.filter(|(line, _)| !line.is_empty());
-    let event = |(line, number)| event(head, line, number).map_err(|problem: Problem| problem.member("line", number));
-    let events = filled.by_ref().take(most).map(event).collect::<Result<_, _>>()?;
+    let event =
+        |(line, number)| of_line(head, line, number, limits).map_err(|problem: Problem| problem.member("line", number));
+    let events = filled.by_ref().take(limits.events).map(event).collect::<Result<_, _>>()?;
     match filled.next() {
         None => Ok(events),
-        Some((_, number)) => Err(too_many(most).member("line", number)),
+        Some((_, number)) => Err(too_many(limits.events).member("line", number)),
     }
 }
 
@@ -59,83 +67,14 @@ fn too_many(most: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).kind("too-large").parameter("body")
 }
 
-fn event(head: &Head, line: &[u8], number: u64) -> Result<Event, Problem> {
-    let value: &RawValue = serde_json::from_slice(line).map_err(|error| bad_line(&error, number))?;
-    // An array of four would do for serde.
-    if !value.get().starts_with('{') {
-        return Err(invalid_line(format!("line {number}: must be an object with `data`")));
-    }
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| bad_line(&error, number))?;
-    let data = Data::from_json(line.data.get()).map_err(malformed)?;
-    let mut event = head.apply(Event::new(data))?;
-    if let Some(name) = field::<String>(line.name, "name", number)? {
-        event = event.named(name)?;
-    }
-    if let Some(time) = field(line.time, "time", number)? {
-        event = event.at(time)?;
-    }
-    match (field::<String>(line.key, "key", number)?, &head.key) {
-        (Some(own), _) => Ok(event.keyed(own)?),
-        (None, Some(shared)) => keyed(event, shared, number),
-        (None, None) => Ok(event),
-    }
-}
-
-/// A repeated batch has the same numbers, so every event of it is recognised by itself.
-fn keyed(event: Event, shared: &EventKey, number: u64) -> Result<Event, Problem> {
-    let key = format!("{}/{number}", shared.as_str());
-    event.keyed(key).map_err(|_| BadParameter::new("Idempotency-Key", "is too long to number the lines with").into())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line<'a> {
-    #[serde(borrow)]
-    data: &'a RawValue,
-    name: Option<&'a RawValue>,
-    time: Option<&'a RawValue>,
-    key: Option<&'a RawValue>,
-}
-
-/// Read by itself, so that the error can name the field: serde's own does not.
-fn field<T: DeserializeOwned>(value: Option<&RawValue>, name: &str, number: u64) -> Result<Option<T>, Problem> {
-    let read = value.map(|value| serde_json::from_str(value.get())).transpose();
-    read.map_err(|error| invalid_line(format!("line {number}: `{name}`: {}", reason(&error))))
-}
-
-/// What is no JSON is malformed; what is JSON, but not an event, is invalid.
-fn bad_line(error: &serde_json::Error, number: u64) -> Problem {
-    let detail = format!("line {number}, column {}: {}", error.column(), reason(error));
-    match error.is_data() {
-        true => invalid_line(detail),
-        false => BadParameter::new("body", detail).into(),
-    }
-}
-
-fn reason(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    // Each line is read alone, so serde's own line number is always 1.
-    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-    // It may quote the line, which may be long.
-    reason.chars().take(200).collect()
-}
-
-fn invalid_line(detail: String) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).kind("invalid-event").parameter("body")
-}
-
-fn malformed(invalid: InvalidEvent) -> Problem {
-    match invalid {
-        InvalidEvent::Json(source) => BadParameter::new("body", format!("is not one JSON value: {source}")).into(),
-        invalid => invalid.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::EventKey;
+
+    const LIMITS: Limits = Limits { body: 1000, events: 4, event: 300 };
 
     fn head(media: Media, key: Option<&str>) -> Head {
         let key = key.map(|key| EventKey::new(key).unwrap());
@@ -143,7 +82,7 @@ mod tests {
     }
 
     fn events(head: Head, body: &str) -> Result<Vec<Event>, (u16, String)> {
-        match batch(head, Bytes::copy_from_slice(body.as_bytes()), 4) {
+        match batch(head, Bytes::copy_from_slice(body.as_bytes()), LIMITS) {
             Ok(Batch::One(append) | Batch::Several(append)) => Ok(append.events),
             Err(problem) => Err((problem.status().as_u16(), format!("{problem:?}"))),
         }
@@ -159,7 +98,7 @@ mod tests {
         for bad in ["", "{", "1 2", "{\"a\":1}x"] {
             assert_eq!(events(head(Media::Json, None), bad).unwrap_err().0, 400, "{bad}");
         }
-        assert!(batch(head(Media::Text, None), Bytes::from_static(b"\xff"), 1).is_err());
+        assert!(batch(head(Media::Text, None), Bytes::from_static(b"\xff"), LIMITS).is_err());
     }
 
     #[test]
@@ -215,10 +154,10 @@ mod tests {
     fn an_empty_body_can_only_close() {
         let closing = |media| Head { close: Close::Close, ..head(media, None) };
         for media in [Media::Json, Media::Text, Media::Lines] {
-            let Ok(Batch::Several(append)) = batch(closing(media), Bytes::new(), 1) else { panic!("{media:?}") };
+            let Ok(Batch::Several(append)) = batch(closing(media), Bytes::new(), LIMITS) else { panic!("{media:?}") };
             assert!(append.close && append.events.is_empty());
         }
-        let Ok(Batch::One(append)) = batch(closing(Media::Json), Bytes::from_static(b"1"), 1) else { panic!() };
+        let Ok(Batch::One(append)) = batch(closing(Media::Json), Bytes::from_static(b"1"), LIMITS) else { panic!() };
         assert!(append.close && append.events.len() == 1);
     }
 
@@ -226,7 +165,7 @@ mod tests {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..120)) {
             for media in [Media::Json, Media::Text, Media::Lines] {
-                let _ = batch(head(media, Some("k")), Bytes::from(body.clone()), 10);
+                let _ = batch(head(media, Some("k")), Bytes::from(body.clone()), LIMITS);
             }
         }
     }
