@@ -7,9 +7,15 @@
 //! All in UTF-8. A byte order mark before JSON is ignored; a text is exactly what was sent, the mark included. What readers
 //! could not take is refused with 422: JSON of more than 128 levels, and data larger than [`PublishService::max_event`].
 //!
+//! One event is answered with `{"id":"…"}`, a batch with `{"ids":["…"]}`, in the order of its lines; `Last-Event-ID` is the
+//! position of the last.
+//!
 //! # Repeating
 //! With an `Idempotency-Key` a repeated request appends nothing twice; line *n* of a batch has the key `<key>/<n>` unless it
-//! has its own. So a client that got no answer, or a `504`, sends the same request again.
+//! has its own. So a client that got no answer, or a `504`, sends the same request again. The answer then says what was there
+//! before: `{"id":"…","duplicate":true}`, or `{"ids":["…","…"],"duplicates":[0]}` with positions in `ids`, from 0; without
+//! duplicates there is no such member. A key stands for one event: one that comes again with another event is answered 422,
+//! and nothing is appended.
 //!
 //! # Refusals
 //! A request that is refused before its body was read is answered after the body: over HTTP/1 what is left of it is read
@@ -43,11 +49,13 @@
 //! # drop(service);
 //! ```
 
+mod answer;
 mod batch;
 mod body;
 mod event;
 mod head;
 mod refuse;
+mod reuse;
 
 use std::{
     convert::Infallible,
@@ -56,26 +64,26 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Method, Request, Response, header, request::Parts};
-use serde::Serialize;
+use http::{Method, Request, Response, request::Parts};
 use tower_service::Service;
 
 use self::{
+    answer::{one, several},
     batch::{Batch, batch},
     body::{BoxError, Incoming},
     event::Limits,
     head::{ALLOW, Head},
     refuse::{Refusals, Sending},
+    reuse::Lines,
 };
 use crate::{
     body::{Body, Responding, ResponseFuture},
     channel::Channel,
-    cursor::Cursor,
     edge::options,
     hub::Hub,
     problem::Problem,
-    request::{EVENTS_CLOSED, LAST_EVENT_ID, Resolver, SharedResolver},
-    store::{AnyStore, Appended, Store},
+    request::{Resolver, SharedResolver},
+    store::{AnyStore, Clock, Store},
 };
 
 /// Takes events in at one URL. See the [module docs](self).
@@ -92,8 +100,9 @@ pub struct PublishService<S = AnyStore> {
 impl<S: Store> PublishService<S> {
     /// Appends to the channel that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        let limits = Limits { body: 1 << 20, events: 10_000, event: 256 << 10, clock: Clock::system() };
         let (resolver, refusals) = (SharedResolver::new(resolver), Refusals::new());
-        Self { hub, resolver, limits: Limits { body: 1 << 20, events: 10_000, event: 256 << 10 }, refusals }
+        Self { hub, resolver, limits, refusals }
     }
 
     /// Sets the most bytes of one body. Default 1 MiB; a body over it is answered 413.
@@ -121,6 +130,14 @@ impl<S: Store> PublishService<S> {
         self
     }
 
+    /// Sets the clock that the times of events are held against: one that lies more than an hour ahead of it is answered
+    /// 422. Default [`Clock::system`].
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.limits.clock = clock;
+        self
+    }
+
     /// The future has no part of the request but its body: the rest is as large as all that it needs.
     fn respond<B>(&self, request: &Parts, body: B) -> Responding
     where
@@ -132,7 +149,7 @@ impl<S: Store> PublishService<S> {
             return Responding::ready(options(ALLOW));
         }
         let decided = self.decide(request);
-        let (hub, limits) = (self.hub.clone(), self.limits);
+        let (hub, limits) = (self.hub.clone(), self.limits.clone());
         let (refusals, sending) = (self.refusals.clone(), Sending::of(request));
         Responding::new(async move {
             let body = pin!(body);
@@ -176,9 +193,15 @@ where
         (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
         (body, _) => body?,
     };
-    Ok(match batch(head, body, limits)? {
-        Batch::One(append) => one(&hub.append(channel, append).await?),
-        Batch::Several(append) => several(&hub.append(channel, append).await?),
+    Ok(match batch(head, body, &limits)? {
+        Batch::One(append) => {
+            let appended = hub.append(channel, append).await;
+            one(&appended.map_err(|error| Lines::default().problem(error))?)
+        }
+        Batch::Several(append, lines) => {
+            let appended = hub.append(channel, append).await;
+            several(&appended.map_err(|error| lines.problem(error))?)
+        }
     })
 }
 
@@ -206,7 +229,7 @@ where
 impl<S> Clone for PublishService<S> {
     fn clone(&self) -> Self {
         let Self { hub, resolver, limits, refusals } = self;
-        Self { hub: hub.clone(), resolver: resolver.clone(), limits: *limits, refusals: refusals.clone() }
+        Self { hub: hub.clone(), resolver: resolver.clone(), limits: limits.clone(), refusals: refusals.clone() }
     }
 }
 
@@ -214,39 +237,4 @@ impl<S> fmt::Debug for PublishService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PublishService").field("limits", &self.limits).finish_non_exhaustive()
     }
-}
-
-#[derive(Serialize)]
-struct Several {
-    ids: Vec<String>,
-}
-
-/// `{"id":"…"}`: a cursor's text needs no escaping.
-fn one(appended: &Appended) -> Response<Body> {
-    let id = position(appended).to_text();
-    answer(appended, [br#"{"id":""#, &id[..], br#""}"#].concat(), &id)
-}
-
-fn several(appended: &Appended) -> Response<Body> {
-    let ids = appended.receipts.iter().map(|receipt| receipt.cursor.to_string()).collect();
-    // Strings always serialise.
-    answer(appended, serde_json::to_vec(&Several { ids }).unwrap_or_default(), &position(appended).to_text())
-}
-
-/// That of the last event.
-fn position(appended: &Appended) -> Cursor {
-    appended.receipts.last().map_or(appended.head.cursor, |receipt| receipt.cursor)
-}
-
-/// `200` with the position of the last event: a reader that goes on from it gets what follows.
-fn answer(appended: &Appended, ids: Vec<u8>, position: &[u8]) -> Response<Body> {
-    let mut response = Response::new(Body::full(ids));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.extend(HeaderValue::from_bytes(position).map(|position| (LAST_EVENT_ID, position)));
-    if appended.head.closed {
-        headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
-    }
-    response
 }

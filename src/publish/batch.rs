@@ -6,6 +6,7 @@ use http::StatusCode;
 use super::{
     event::{Limits, check, malformed, of_line},
     head::{Close, Head, Media},
+    reuse::{Lines, reused_within},
 };
 use crate::{
     event::{Data, Event},
@@ -18,17 +19,20 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Batch {
     One(Append),
-    Several(Append),
+    Several(Append, Lines),
 }
 
-pub(super) fn batch(head: Head, body: Bytes, limits: Limits) -> Result<Batch, Problem> {
+pub(super) fn batch(head: Head, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
     let close = |append: Append| if head.close == Close::Close { append.closing() } else { append };
     if body.is_empty() && head.close == Close::Close {
-        return Ok(Batch::Several(close(Append::new([]))));
+        return Ok(Batch::Several(close(Append::new([])), Lines::default()));
     }
     let data = match head.media {
         Err(problem) => return Err(problem),
-        Ok(Media::Lines) => return Ok(Batch::Several(close(Append::new(lines(&head, unmarked(&body), limits)?)))),
+        Ok(Media::Lines) => {
+            let (events, lines) = lines(&head, unmarked(&body), limits)?;
+            return Ok(Batch::Several(close(Append::new(events)), lines));
+        }
         Ok(Media::Json) => Data::from_json(unmarked(&body)).map_err(malformed)?,
         // A mark is text like any other.
         Ok(Media::Text) => Data::text_from_utf8(body)
@@ -49,15 +53,20 @@ fn unmarked(body: &[u8]) -> &[u8] {
 }
 
 /// One event a line; blank lines are skipped, yet counted, so that numbers are those of an editor.
-fn lines(head: &Head, body: &[u8], limits: Limits) -> Result<Vec<Event>, Problem> {
+fn lines(head: &Head, body: &[u8], limits: &Limits) -> Result<(Vec<Event>, Lines), Problem> {
     let numbered = body.split(|&byte| byte == b'\n').map(trim).zip(1_u64..);
-    let mut filled = numbered.filter(|(line, _)| !line.is_empty());
-    let event =
-        |(line, number)| of_line(head, line, number, limits).map_err(|problem: Problem| problem.member("line", number));
-    let events = filled.by_ref().take(limits.events).map(event).collect::<Result<_, _>>()?;
-    match filled.next() {
-        None => Ok(events),
-        Some((_, number)) => Err(too_many(limits.events).member("line", number)),
+    let (mut events, mut numbers) = (Vec::new(), Vec::new());
+    for (line, number) in numbered.filter(|(line, _)| !line.is_empty()) {
+        if events.len() >= limits.events {
+            return Err(too_many(limits.events).member("line", number));
+        }
+        events.push(of_line(head, line, number, limits).map_err(|problem| problem.member("line", number))?);
+        numbers.push(number);
+    }
+    let numbers = Lines(numbers);
+    match reused_within(&events) {
+        None => Ok((events, numbers)),
+        Some(index) => Err(numbers.key_reused(index)),
     }
 }
 
@@ -72,9 +81,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::EventKey;
+    use crate::{event::EventKey, store::Clock};
 
-    const LIMITS: Limits = Limits { body: 1000, events: 4, event: 300 };
+    fn limits() -> Limits {
+        Limits { body: 1000, events: 4, event: 300, clock: Clock::new(|| 1_000) }
+    }
 
     fn head(media: Media, key: Option<&str>) -> Head {
         let key = key.map(|key| EventKey::new(key).unwrap());
@@ -82,8 +93,8 @@ mod tests {
     }
 
     fn events(head: Head, body: &str) -> Result<Vec<Event>, (u16, String)> {
-        match batch(head, Bytes::copy_from_slice(body.as_bytes()), LIMITS) {
-            Ok(Batch::One(append) | Batch::Several(append)) => Ok(append.events),
+        match batch(head, Bytes::copy_from_slice(body.as_bytes()), &limits()) {
+            Ok(Batch::One(append) | Batch::Several(append, _)) => Ok(append.events),
             Err(problem) => Err((problem.status().as_u16(), format!("{problem:?}"))),
         }
     }
@@ -98,7 +109,7 @@ mod tests {
         for bad in ["", "{", "1 2", "{\"a\":1}x"] {
             assert_eq!(events(head(Media::Json, None), bad).unwrap_err().0, 400, "{bad}");
         }
-        assert!(batch(head(Media::Text, None), Bytes::from_static(b"\xff"), LIMITS).is_err());
+        assert!(batch(head(Media::Text, None), Bytes::from_static(b"\xff"), &limits()).is_err());
     }
 
     #[test]
@@ -154,10 +165,12 @@ mod tests {
     fn an_empty_body_can_only_close() {
         let closing = |media| Head { close: Close::Close, ..head(media, None) };
         for media in [Media::Json, Media::Text, Media::Lines] {
-            let Ok(Batch::Several(append)) = batch(closing(media), Bytes::new(), LIMITS) else { panic!("{media:?}") };
+            let Ok(Batch::Several(append, _)) = batch(closing(media), Bytes::new(), &limits()) else {
+                panic!("{media:?}")
+            };
             assert!(append.close && append.events.is_empty());
         }
-        let Ok(Batch::One(append)) = batch(closing(Media::Json), Bytes::from_static(b"1"), LIMITS) else { panic!() };
+        let Ok(Batch::One(append)) = batch(closing(Media::Json), Bytes::from_static(b"1"), &limits()) else { panic!() };
         assert!(append.close && append.events.len() == 1);
     }
 
@@ -165,7 +178,7 @@ mod tests {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..120)) {
             for media in [Media::Json, Media::Text, Media::Lines] {
-                let _ = batch(head(media, Some("k")), Bytes::from(body.clone()), LIMITS);
+                let _ = batch(head(media, Some("k")), Bytes::from(body.clone()), &limits());
             }
         }
     }

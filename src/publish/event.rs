@@ -10,10 +10,11 @@ use crate::{
     event::{Data, Event, EventKey},
     problem::Problem,
     request::BadParameter,
+    store::Clock,
 };
 
-/// How much is taken.
-#[derive(Clone, Copy, Debug)]
+/// How much is taken, and from when.
+#[derive(Clone, Debug)]
 pub(super) struct Limits {
     /// Most bytes of a body.
     pub(super) body: usize,
@@ -21,19 +22,28 @@ pub(super) struct Limits {
     pub(super) events: usize,
     /// Most bytes of an event's data.
     pub(super) event: usize,
+    /// What the time of an event is held against.
+    pub(super) clock: Clock,
 }
 
 /// Most levels of arrays and objects in one another: what the JSON parsers of readers take at least.
 const LEVELS: usize = 128;
 
+/// How far ahead the time of an event may lie, in milliseconds. Once such an event is dropped, a reader that asks for events
+/// after an earlier time must be told that some may be missing: a time in the far future would be said so for ever.
+const AHEAD: u64 = 60 * 60 * 1000;
+
 /// Whether `event` is taken.
-pub(super) fn check(event: &Event, limits: Limits) -> Result<(), Problem> {
+pub(super) fn check(event: &Event, limits: &Limits) -> Result<(), Problem> {
     let (data, most) = (event.data(), limits.event);
     if data.len() > most {
         return Err(invalid(format!("the data have {} bytes: at most {most} are taken here", data.len())));
     }
     if data.as_text().is_none() && levels(data.as_shown()) > LEVELS {
         return Err(invalid(format!("the data have more than {LEVELS} levels of arrays and objects")));
+    }
+    if event.time().is_some_and(|time| time > limits.clock.now().saturating_add(AHEAD)) {
+        return Err(invalid("`time`: lies more than an hour ahead".to_owned()).parameter("time"));
     }
     Ok(())
 }
@@ -61,7 +71,7 @@ fn levels(json: &str) -> usize {
 }
 
 /// The event that one line of a batch is.
-pub(super) fn of_line(head: &Head, line: &[u8], number: u64, limits: Limits) -> Result<Event, Problem> {
+pub(super) fn of_line(head: &Head, line: &[u8], number: u64, limits: &Limits) -> Result<Event, Problem> {
     let value: &RawValue = serde_json::from_slice(line).map_err(|error| bad_line(&error, number))?;
     // An array of four would do for serde.
     if !value.get().starts_with('{') {
@@ -138,6 +148,24 @@ pub(super) fn malformed(invalid: InvalidEvent) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::MAX_TIME;
+
+    #[test]
+    fn a_time_may_lie_an_hour_ahead() {
+        let limits = |now| Limits { body: 0, events: 1, event: 10, clock: Clock::new(move || now) };
+        let table = [
+            (0, 0, true),
+            (5, AHEAD + 5, true),
+            (5, AHEAD + 6, false),
+            (AHEAD * 9, 0, true),
+            (u64::MAX, MAX_TIME, true),
+        ];
+        for (now, time, taken) in table {
+            let event = Event::text("x").at(time).unwrap();
+            assert_eq!(check(&event, &limits(now)).is_ok(), taken, "{now} {time}");
+        }
+        assert!(check(&Event::text("x"), &limits(0)).is_ok());
+    }
 
     #[test]
     fn levels_are_counted_outside_strings() {
