@@ -54,6 +54,7 @@ mod batch;
 mod body;
 mod event;
 mod head;
+mod in_flight;
 mod refuse;
 mod reuse;
 
@@ -62,8 +63,10 @@ use std::{
     fmt,
     pin::pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Method, Request, Response, request::Parts};
 use tower_service::Service;
 
@@ -73,6 +76,7 @@ use self::{
     body::{BoxError, Incoming},
     event::Limits,
     head::{ALLOW, Head},
+    in_flight::InFlight,
     refuse::{Refusals, Sending},
     reuse::Lines,
 };
@@ -94,6 +98,7 @@ pub struct PublishService<S = AnyStore> {
     hub: Hub<S>,
     resolver: SharedResolver,
     limits: Limits,
+    in_flight: InFlight,
     refusals: Refusals,
 }
 
@@ -102,7 +107,7 @@ impl<S: Store> PublishService<S> {
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
         let limits = Limits { body: 1 << 20, events: 10_000, event: 256 << 10, clock: Clock::system() };
         let (resolver, refusals) = (SharedResolver::new(resolver), Refusals::new());
-        Self { hub, resolver, limits, refusals }
+        Self { hub, resolver, limits, in_flight: InFlight::new(), refusals }
     }
 
     /// Sets the most bytes of one body. Default 1 MiB; a body over it is answered 413.
@@ -138,6 +143,21 @@ impl<S: Store> PublishService<S> {
         self
     }
 
+    /// Sets how many publishes may wait for the store at once, in all clones of this service together; at least 1. Default
+    /// 1024. Whoever comes then is answered 503 with `Retry-After` at once. A body that is still coming does not count; so the
+    /// bodies that wait for the store have at most this many times [`max_body`](Self::max_body) bytes together.
+    #[must_use]
+    pub fn max_in_flight(self, max_in_flight: usize) -> Self {
+        Self { in_flight: self.in_flight.most(max_in_flight), ..self }
+    }
+
+    /// Sets how long the store may take for an append. Default 30 s; then the answer is 504, for the events may have been
+    /// appended: repeat with the same key.
+    #[must_use]
+    pub fn append_timeout(self, append_timeout: Duration) -> Self {
+        Self { in_flight: self.in_flight.longest(append_timeout), ..self }
+    }
+
     /// The future has no part of the request but its body: the rest is as large as all that it needs.
     fn respond<B>(&self, request: &Parts, body: B) -> Responding
     where
@@ -149,13 +169,13 @@ impl<S: Store> PublishService<S> {
             return Responding::ready(options(ALLOW));
         }
         let decided = self.decide(request);
-        let (hub, limits) = (self.hub.clone(), self.limits.clone());
+        let (hub, limits, in_flight) = (self.hub.clone(), self.limits.clone(), self.in_flight.clone());
         let (refusals, sending) = (self.refusals.clone(), Sending::of(request));
         Responding::new(async move {
             let body = pin!(body);
             let mut body = Incoming::new(body);
             let published = match decided {
-                Ok((channel, head)) => publish(&hub, &channel, head, &mut body, limits).await,
+                Ok((channel, head)) => publish(&hub, &channel, head, &mut body, &limits, &in_flight).await,
                 Err(problem) => Err(problem),
             };
             match published {
@@ -181,7 +201,8 @@ async fn publish<S: Store, B>(
     channel: &Channel,
     head: Head,
     body: &mut Incoming<'_, B>,
-    limits: Limits,
+    limits: &Limits,
+    in_flight: &InFlight,
 ) -> Result<Response<Body>, Problem>
 where
     B: http_body::Body,
@@ -193,16 +214,30 @@ where
         (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
         (body, _) => body?,
     };
-    Ok(match batch(head, body, &limits)? {
+    // Boxed, for a request is smaller while its body is still coming, and slow clients make it wait there.
+    Box::pin(append(hub, channel, head, body, limits, in_flight)).await
+}
+
+async fn append<S: Store>(
+    hub: &Hub<S>,
+    channel: &Channel,
+    head: Head,
+    body: Bytes,
+    limits: &Limits,
+    in_flight: &InFlight,
+) -> Result<Response<Body>, Problem> {
+    // Not before the body is there: a slow client would keep others out.
+    let _place = in_flight.enter()?;
+    match batch(head, body, limits).await? {
         Batch::One(append) => {
-            let appended = hub.append(channel, append).await;
-            one(&appended.map_err(|error| Lines::default().problem(error))?)
+            let appended = in_flight.append(hub, channel, append).await;
+            Ok(one(&appended.map_err(|error| Lines::default().problem(error))?))
         }
         Batch::Several(append, lines) => {
-            let appended = hub.append(channel, append).await;
-            several(&appended.map_err(|error| lines.problem(error))?)
+            let appended = in_flight.append(hub, channel, append).await;
+            Ok(several(&appended.map_err(|error| lines.problem(error))?))
         }
-    })
+    }
 }
 
 impl<S, B> Service<Request<B>> for PublishService<S>
@@ -228,13 +263,17 @@ where
 
 impl<S> Clone for PublishService<S> {
     fn clone(&self) -> Self {
-        let Self { hub, resolver, limits, refusals } = self;
-        Self { hub: hub.clone(), resolver: resolver.clone(), limits: limits.clone(), refusals: refusals.clone() }
+        let Self { hub, resolver, limits, in_flight, refusals } = self;
+        let (limits, in_flight, refusals) = (limits.clone(), in_flight.clone(), refusals.clone());
+        Self { hub: hub.clone(), resolver: resolver.clone(), limits, in_flight, refusals }
     }
 }
 
 impl<S> fmt::Debug for PublishService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PublishService").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("PublishService")
+            .field("limits", &self.limits)
+            .field("in_flight", &self.in_flight)
+            .finish_non_exhaustive()
     }
 }

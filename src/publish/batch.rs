@@ -1,7 +1,8 @@
-//! From a body to what is appended. Pure; all or nothing.
+//! From a body to what is appended; all or nothing. Waits for nothing, but lets others run.
 
 use bytes::Bytes;
 use http::StatusCode;
+use memchr::memchr;
 
 use super::{
     event::{Limits, check, malformed, of_line},
@@ -22,7 +23,7 @@ pub(super) enum Batch {
     Several(Append, Lines),
 }
 
-pub(super) fn batch(head: Head, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
+pub(super) async fn batch(head: Head, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
     let close = |append: Append| if head.close == Close::Close { append.closing() } else { append };
     if body.is_empty() && head.close == Close::Close {
         return Ok(Batch::Several(close(Append::new([])), Lines::default()));
@@ -30,7 +31,7 @@ pub(super) fn batch(head: Head, body: Bytes, limits: &Limits) -> Result<Batch, P
     let data = match head.media {
         Err(problem) => return Err(problem),
         Ok(Media::Lines) => {
-            let (events, lines) = lines(&head, unmarked(&body), limits)?;
+            let (events, lines) = lines(&head, unmarked(&body), limits).await?;
             return Ok(Batch::Several(close(Append::new(events)), lines));
         }
         Ok(Media::Json) => Data::from_json(unmarked(&body)).map_err(malformed)?,
@@ -52,21 +53,68 @@ fn unmarked(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// One event a line; blank lines are skipped, yet counted, so that numbers are those of an editor.
-fn lines(head: &Head, body: &[u8], limits: &Limits) -> Result<(Vec<Event>, Lines), Problem> {
-    let numbered = body.split(|&byte| byte == b'\n').map(trim).zip(1_u64..);
-    let (mut events, mut numbers) = (Vec::new(), Vec::new());
-    for (line, number) in numbered.filter(|(line, _)| !line.is_empty()) {
-        if events.len() >= limits.events {
-            return Err(too_many(limits.events).member("line", number));
-        }
-        events.push(of_line(head, line, number, limits).map_err(|problem| problem.member("line", number))?);
-        numbers.push(number);
+/// One event a line. A long batch is read in turns, so that it does not keep its thread from others.
+async fn lines(head: &Head, body: &[u8], limits: &Limits) -> Result<(Vec<Event>, Lines), Problem> {
+    let mut reading = Reading { rest: Some(body), next: 1, events: Vec::new(), lines: Lines::default() };
+    while reading.turn(head, limits)? == Turn::More {
+        tokio::task::yield_now().await;
     }
-    let numbers = Lines(numbers);
-    match reused_within(&events) {
-        None => Ok((events, numbers)),
-        Some(index) => Err(numbers.key_reused(index)),
+    match reused_within(&reading.events) {
+        None => Ok((reading.events, reading.lines)),
+        Some(index) => Err(reading.lines.key_reused(index)),
+    }
+}
+
+/// A batch of which the first lines were read.
+struct Reading<'a> {
+    /// `None` at the end.
+    rest: Option<&'a [u8]>,
+    /// The number of the line that `rest` begins with. Blank lines are skipped, yet counted, so that numbers are those of an
+    /// editor.
+    next: u64,
+    events: Vec<Event>,
+    lines: Lines,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    More,
+    Last,
+}
+
+/// Most lines of one turn: well below a millisecond's work.
+const TURN_LINES: usize = 256;
+/// A turn ends with the line that goes over so many bytes.
+const TURN_BYTES: usize = 64 << 10;
+
+impl Reading<'_> {
+    fn turn(&mut self, head: &Head, limits: &Limits) -> Result<Turn, Problem> {
+        let mut bytes = 0;
+        for _ in 0..TURN_LINES {
+            let Some(rest) = self.rest else { return Ok(Turn::Last) };
+            let end = memchr(b'\n', rest);
+            let (line, rest) = rest.split_at(end.unwrap_or(rest.len()));
+            self.rest = end.and_then(|_| rest.get(1..));
+            self.line(trim(line), head, limits).map_err(|problem| problem.member("line", self.next))?;
+            self.next += 1;
+            bytes += line.len();
+            if bytes > TURN_BYTES {
+                break;
+            }
+        }
+        Ok(Turn::More)
+    }
+
+    fn line(&mut self, line: &[u8], head: &Head, limits: &Limits) -> Result<(), Problem> {
+        if line.is_empty() {
+            return Ok(());
+        }
+        if self.events.len() >= limits.events {
+            return Err(too_many(limits.events));
+        }
+        self.events.push(of_line(head, line, self.next, limits)?);
+        self.lines.0.push(self.next);
+        Ok(())
     }
 }
 
@@ -78,6 +126,11 @@ fn too_many(most: usize) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
     use proptest::prelude::*;
 
     use super::*;
@@ -85,6 +138,16 @@ mod tests {
 
     fn limits() -> Limits {
         Limits { body: 1000, events: 4, event: 300, clock: Clock::new(|| 1_000) }
+    }
+
+    /// Nothing is waited for, so it only has to be polled until it is done.
+    fn batch(head: Head, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
+        let mut batch = pin!(super::batch(head, body, limits));
+        loop {
+            if let Poll::Ready(batch) = batch.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return batch;
+            }
+        }
     }
 
     fn head(media: Media, key: Option<&str>) -> Head {
@@ -159,6 +222,30 @@ mod tests {
         let (status, text) = events(head(Media::Lines, None), &lines(5)).unwrap_err();
         assert_eq!(status, 413);
         assert!(text.contains("at most 4") && text.contains("\"line\": Number(9)"), "{text}");
+    }
+
+    #[test]
+    fn a_turn_is_bounded_in_lines_and_bytes() {
+        let line = |bytes: usize| format!("{{\"data\":\"{}\"}}\n", "x".repeat(bytes));
+        // A body, the lines after each turn.
+        let table = [
+            (String::new(), vec![2]),
+            ("\n".repeat(600), vec![257, 513, 602]),
+            (line(1).repeat(300), vec![257, 302]),
+            (line(20_000).repeat(8), vec![5, 9, 10]),
+            (line(100_000).repeat(2), vec![2, 3, 4]),
+        ];
+        for (body, expected) in table {
+            let (head, limits) = (head(Media::Lines, None), Limits { events: 1_000, event: 1 << 20, ..limits() });
+            let mut reading =
+                Reading { rest: Some(body.as_bytes()), next: 1, events: Vec::new(), lines: Lines::default() };
+            let mut after = Vec::new();
+            while reading.turn(&head, &limits).unwrap() == Turn::More {
+                after.push(reading.next);
+            }
+            after.extend((after.last() != Some(&reading.next)).then_some(reading.next));
+            assert_eq!(after, expected, "{} bytes", body.len());
+        }
     }
 
     #[test]
