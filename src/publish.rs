@@ -55,30 +55,27 @@ mod body;
 mod event;
 mod head;
 mod in_flight;
+mod publisher;
 mod refuse;
 mod reuse;
 
 use std::{
     convert::Infallible,
     fmt,
-    pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Method, Request, Response, request::Parts};
 use tower_service::Service;
 
 use self::{
-    answer::{one, several},
-    batch::{Batch, batch},
-    body::{BoxError, Incoming},
+    body::BoxError,
     event::Limits,
     head::{ALLOW, Head},
     in_flight::InFlight,
+    publisher::Publisher,
     refuse::{Refusals, Sending},
-    reuse::Lines,
 };
 use crate::{
     body::{Body, Responding, ResponseFuture},
@@ -95,32 +92,29 @@ use crate::{
 /// The resolver says which channel, exactly one, and who may; `Channels` in the request's extensions are not asked, for a
 /// layer that grants reading grants no writing.
 pub struct PublishService<S = AnyStore> {
-    hub: Hub<S>,
     resolver: SharedResolver,
-    limits: Limits,
-    in_flight: InFlight,
-    refusals: Refusals,
+    publisher: Publisher<S>,
 }
 
 impl<S: Store> PublishService<S> {
     /// Appends to the channel that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
         let limits = Limits { body: 1 << 20, events: 10_000, event: 256 << 10, clock: Clock::system() };
-        let (resolver, refusals) = (SharedResolver::new(resolver), Refusals::new());
-        Self { hub, resolver, limits, in_flight: InFlight::new(), refusals }
+        let (in_flight, refusals) = (InFlight::new(), Refusals::new());
+        Self { resolver: SharedResolver::new(resolver), publisher: Publisher { hub, limits, in_flight, refusals } }
     }
 
     /// Sets the most bytes of one body. Default 1 MiB; a body over it is answered 413.
     #[must_use]
     pub fn max_body(mut self, max_body: usize) -> Self {
-        self.limits.body = max_body;
+        self.publisher.limits.body = max_body;
         self
     }
 
     /// Sets the most events of one batch; at least 1. Default 10 000; a batch over it is answered 413.
     #[must_use]
     pub fn max_events(mut self, max_events: usize) -> Self {
-        self.limits.events = max_events.max(1);
+        self.publisher.limits.events = max_events.max(1);
         self
     }
 
@@ -131,31 +125,33 @@ impl<S: Store> PublishService<S> {
     /// language's line reader. Where such clients read, set some 60 000 bytes.
     #[must_use]
     pub fn max_event(mut self, max_event: usize) -> Self {
-        self.limits.event = max_event;
+        self.publisher.limits.event = max_event;
         self
     }
 
     /// Sets the clock that the times of events are held against: one that lies more than an hour ahead of it is answered
     /// 422. Default [`Clock::system`].
     #[must_use]
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.limits.clock = clock;
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.publisher.limits.clock = clock;
         self
     }
 
     /// Sets how many publishes may wait for the store at once, in all clones of this service together; at least 1. Default
-    /// 1024. Whoever comes then is answered 503 with `Retry-After` at once. A body that is still coming does not count; so the
-    /// bodies that wait for the store have at most this many times [`max_body`](Self::max_body) bytes together.
+    /// 1024. A request over it is answered 503 with `Retry-After` at once. A body that is still coming does not count; those that
+    /// wait for the store have at most this many times [`max_body`](Self::max_body) bytes together.
     #[must_use]
-    pub fn max_in_flight(self, max_in_flight: usize) -> Self {
-        Self { in_flight: self.in_flight.most(max_in_flight), ..self }
+    pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
+        self.publisher.in_flight = self.publisher.in_flight.most(max_in_flight);
+        self
     }
 
     /// Sets how long the store may take for an append. Default 30 s; then the answer is 504, for the events may have been
     /// appended: repeat with the same key.
     #[must_use]
-    pub fn append_timeout(self, append_timeout: Duration) -> Self {
-        Self { in_flight: self.in_flight.longest(append_timeout), ..self }
+    pub fn append_timeout(mut self, append_timeout: Duration) -> Self {
+        self.publisher.in_flight = self.publisher.in_flight.longest(append_timeout);
+        self
     }
 
     /// The future has no part of the request but its body: the rest is as large as all that it needs.
@@ -168,21 +164,7 @@ impl<S: Store> PublishService<S> {
         if request.method == Method::OPTIONS {
             return Responding::ready(options(ALLOW));
         }
-        let decided = self.decide(request);
-        let (hub, limits, in_flight) = (self.hub.clone(), self.limits.clone(), self.in_flight.clone());
-        let (refusals, sending) = (self.refusals.clone(), Sending::of(request));
-        Responding::new(async move {
-            let body = pin!(body);
-            let mut body = Incoming::new(body);
-            let published = match decided {
-                Ok((channel, head)) => publish(&hub, &channel, head, &mut body, &limits, &in_flight).await,
-                Err(problem) => Err(problem),
-            };
-            match published {
-                Ok(response) => response,
-                Err(problem) => refusals.answer(problem, sending, &mut body).await,
-            }
-        })
+        Responding::new(self.publisher.clone().answer(self.decide(request), Sending::of(request), body))
     }
 
     /// What is decided before the body is read.
@@ -193,50 +175,6 @@ impl<S: Store> PublishService<S> {
         // Who asks comes before what is asked.
         let channel = self.resolver.channel(request)?;
         Ok((channel, Head::of(request)?))
-    }
-}
-
-async fn publish<S: Store, B>(
-    hub: &Hub<S>,
-    channel: &Channel,
-    head: Head,
-    body: &mut Incoming<'_, B>,
-    limits: &Limits,
-    in_flight: &InFlight,
-) -> Result<Response<Body>, Problem>
-where
-    B: http_body::Body,
-    B::Error: Into<BoxError>,
-{
-    // A body that cannot be used may be there only to be empty.
-    let most = if head.media.is_ok() { limits.body } else { 0 };
-    let body = match (body.collect(most).await, &head.media) {
-        (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
-        (body, _) => body?,
-    };
-    // Boxed, for a request is smaller while its body is still coming, and slow clients make it wait there.
-    Box::pin(append(hub, channel, head, body, limits, in_flight)).await
-}
-
-async fn append<S: Store>(
-    hub: &Hub<S>,
-    channel: &Channel,
-    head: Head,
-    body: Bytes,
-    limits: &Limits,
-    in_flight: &InFlight,
-) -> Result<Response<Body>, Problem> {
-    // Not before the body is there: a slow client would keep others out.
-    let _place = in_flight.enter()?;
-    match batch(head, body, limits).await? {
-        Batch::One(append) => {
-            let appended = in_flight.append(hub, channel, append).await;
-            Ok(one(&appended.map_err(|error| Lines::default().problem(error))?))
-        }
-        Batch::Several(append, lines) => {
-            let appended = in_flight.append(hub, channel, append).await;
-            Ok(several(&appended.map_err(|error| lines.problem(error))?))
-        }
     }
 }
 
@@ -263,17 +201,15 @@ where
 
 impl<S> Clone for PublishService<S> {
     fn clone(&self) -> Self {
-        let Self { hub, resolver, limits, in_flight, refusals } = self;
-        let (limits, in_flight, refusals) = (limits.clone(), in_flight.clone(), refusals.clone());
-        Self { hub: hub.clone(), resolver: resolver.clone(), limits, in_flight, refusals }
+        Self { resolver: self.resolver.clone(), publisher: self.publisher.clone() }
     }
 }
 
 impl<S> fmt::Debug for PublishService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PublishService")
-            .field("limits", &self.limits)
-            .field("in_flight", &self.in_flight)
+            .field("limits", &self.publisher.limits)
+            .field("in_flight", &self.publisher.in_flight)
             .finish_non_exhaustive()
     }
 }

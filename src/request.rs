@@ -89,7 +89,7 @@ pub static EXPOSED_HEADERS: &[HeaderName] = &EXPOSED;
 /// Request headers that a script of another origin must be allowed to send; for `CorsLayer::allow_headers`, as a `Vec`.
 ///
 /// Beside those of this crate they are what clients send: popular ones `Cache-Control` and `X-Requested-With` on their own,
-/// and whoever has a token `Authorization`, which a wildcard does not cover.
+/// and those with a token `Authorization`, which a wildcard does not cover.
 pub static REQUEST_HEADERS: &[HeaderName] = &REQUEST;
 
 // Statics of their own, for a name may not be borrowed from a constant.

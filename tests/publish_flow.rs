@@ -16,7 +16,7 @@ use support::{Answer, App, Http, Server, serve, serve_in_memory};
 use tokio::time::Instant;
 use tower::Service as _;
 use tower_events::{
-    Channels, Hub, MemoryStore, PublishService,
+    Channels, Hub, MemoryStore, PublishService, Retention,
     testing::{FaultStore, Faults},
 };
 
@@ -88,7 +88,7 @@ async fn over_the_number_of_publishes_in_flight_others_are_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_cut_off_gives_its_place_back() {
+async fn a_client_that_is_cut_off_gives_its_place_back() {
     let (service, _hub, faults) = service();
     let server = serve_in_memory(service);
     for _ in 0..3 {
@@ -129,7 +129,9 @@ async fn a_body_that_comes_slowly_takes_no_place() {
 
 #[tokio::test]
 async fn a_long_batch_lets_others_run() {
-    let mut service = PublishService::new(Hub::new(MemoryStore::default()), Channels::from_query);
+    // One that keeps so many.
+    let store = MemoryStore::new(Retention::default().events(100_000));
+    let mut service = PublishService::new(Hub::new(store), Channels::from_query);
     let long = format!("{{\"data\":\"{}\"}}\n", "x".repeat(50_000));
     // Nine thousand short lines, and twenty that are long.
     for (body, turns) in [("{\"data\":1}\n".repeat(9_000), 30), (long.repeat(20), 10), ("\n".repeat(900_000), 10)] {

@@ -44,7 +44,7 @@ impl Sending {
 /// What is done with the rest of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
-    /// Nothing is left, or nobody minds.
+    /// Nothing is left, or it may stay.
     Leave,
     Discard,
     /// It is too much: the connection ends.
@@ -62,7 +62,7 @@ fn rest(sending: Sending, progress: Progress, announced: u64) -> Rest {
 }
 
 /// Refuses for all clones of a service.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Refusals(Arc<Semaphore>);
 
 impl Refusals {
