@@ -94,9 +94,10 @@ def requests_sse(url):
 def aiohttp_sse_client2(url):
     from aiohttp import ClientError
     from aiohttp_sse_client2.client import EventSource
+    from multidict import CIMultiDict
 
     async def follow():
-        headers = {}
+        headers = CIMultiDict()  # it writes its own id into these, spelled otherwise
         while True:
             try:
                 async with EventSource(url, headers=headers, reconnection_time=timedelta(seconds=SOON)) as source:
