@@ -1,10 +1,10 @@
-// Follows an event URL with a client that people use, and prints what it hands over: a JSON line `{type, data, id}` per event.
+// Follows an event URL with a client that people use, and prints what it hands over: JSON lines `{type, data, id}`.
 //
-//   node follow.mjs eventsource|launchdarkly-eventsource|event-source-polyfill|eventsource-client|fetch-event-source|fetch
-//     <url> [names of events, separated by commas]
+//   node follow.mjs <client> <url> [names of events, separated by commas]
 //
-// The first three are of EventSource's form: listeners by name. The next two hand everything to one function. `fetch` is a
-// plain long poll. Ends when the server says that the channel has ended.
+// `eventsource`, `launchdarkly-eventsource` and `event-source-polyfill` are of EventSource's form: listeners by name.
+// `eventsource-client` and `fetch-event-source` hand everything to one function. `fetch` is a plain long poll, which ends
+// when the server says that the channel has ended.
 
 import { createRequire } from 'node:module';
 import { createEventSource } from 'eventsource-client';
@@ -12,7 +12,8 @@ import { EventSource } from 'eventsource';
 
 const require = createRequire(import.meta.url); // for those that are CommonJS
 const [client, url, names = ''] = process.argv.slice(2);
-const listened = ['message', 'stream-live', 'stream-retry', 'stream-reset', 'stream-end', ...names.split(',').filter(Boolean)];
+const marks = ['stream-live', 'stream-retry', 'stream-reset', 'stream-end'];
+const listened = ['message', ...marks, ...names.split(',').filter(Boolean)];
 const print = (type, data, id) => console.log(JSON.stringify({ type, data, id }));
 const SOON = 20; // ms between a cut and the next connection, for those that do not ask the server
 

@@ -1,11 +1,11 @@
-"""Follows an event URL with a client that people use, and prints what it hands over: a JSON line {type, data, id} per event.
+"""Follows an event URL with a client that people use, and prints what it hands over: JSON lines {type, data, id}.
 
     python follow.py httpx-sse|aiohttp-sse-client2|sseclient-py|requests-sse|requests <url>
 
 `requests` is that package alone, as people read a stream by hand with it: line by line, as text.
 
-Those that do not reconnect by themselves are connected again here, from the last id that they told of. Ends when the server
-says that the channel has ended.
+Those that do not reconnect by themselves are connected again here, from the last id that they told of. Ends when the
+server says that the channel has ended.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-//! A client that does what the WHATWG HTML standard says of `EventSource` (section 9.2), and no more: it comes back after
-//! an end or a network error, from its last event id, after the last `retry`; any status but 200 and any other content type
-//! closes it for good.
+//! A client that does what the WHATWG HTML standard says of `EventSource` (section 9.2), and no more: it comes back
+//! after an end or a network error, from its last event id, after the last `retry`; any status but 200 and any other
+//! content type closes it for good.
 
 use std::{
     ops::ControlFlow,
@@ -14,10 +14,7 @@ use std::{
 use futures_util::StreamExt as _;
 use reqwest::{Client, Response, header::CONTENT_TYPE};
 
-use crate::{
-    publisher::Published,
-    stream_parser::{Message, Parser},
-};
+use crate::{publisher::Published, stream_parser::Parser};
 
 /// What the standard leaves to the browser: "probably in the region of a few seconds".
 const RETRY: Duration = Duration::from_secs(3);
@@ -36,7 +33,7 @@ pub(crate) struct Told {
 /// What happened to all clients so far.
 #[derive(Default)]
 pub(crate) struct Counters {
-    /// Streams that only said to come back later.
+    /// Streams that only said to come back later, in the words of a proxy or of a node that is stopping.
     pub(crate) sent_away: AtomicUsize,
     /// Clients that were closed for good.
     pub(crate) closed: AtomicUsize,
@@ -59,7 +56,7 @@ pub(crate) async fn follow(client: Client, url: String, counters: Arc<Counters>)
                 return told;
             }
         }
-        // Every stream has an id buffer of its own, which is empty at first; a block that ends makes it the last event id.
+        // Every stream has an id buffer of its own, empty at first; a block that ends makes it the last event id.
         if parser.blocks > 0 {
             id.clone_from(&parser.last_event_id);
         }
@@ -92,7 +89,7 @@ impl Told {
         while let Some(Ok(bytes)) = body.next().await {
             for message in parser.push(&bytes) {
                 match &*message.name {
-                    "message" => self.note(&message)?,
+                    "message" => self.note(&serde_json::from_str(&message.data).expect("what was published"))?,
                     "stream-reset" => self.resets += 1,
                     "stream-retry" if parser.blocks == 1 => _ = sent_away.fetch_add(1, Ordering::Relaxed),
                     _ => {}
@@ -102,8 +99,8 @@ impl Told {
         ControlFlow::Continue(())
     }
 
-    fn note(&mut self, message: &Message) -> ControlFlow<()> {
-        let event: Published = serde_json::from_str(&message.data).expect("what was published");
+    /// Takes an event down; breaks after the last.
+    pub(crate) fn note(&mut self, event: &Published) -> ControlFlow<()> {
         self.numbers.push(event.number);
         self.latencies.push(Duration::from_micros(now().saturating_sub(event.sent)));
         if event.last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -1,5 +1,5 @@
-//! Two nodes of the example server behind nginx, HAProxy and Caddy with the very configurations that are for users to copy:
-//! nodes are stopped and started while clients read that obey EventSource's rules to the letter.
+//! Two nodes of the example server behind nginx, HAProxy and Caddy with the very configurations that are for users to
+//! copy: nodes are stopped and started while clients read that obey EventSource's rules to the letter.
 #![cfg(unix)]
 #![allow(
     clippy::expect_used,
@@ -13,6 +13,7 @@
 mod event_source;
 mod heads;
 mod nodes;
+mod poll;
 #[path = "../../../tests/support/program.rs"]
 mod program;
 mod proxies;

@@ -38,18 +38,22 @@ impl Publisher {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while goes_on(self.published) {
             beat.tick().await;
-            self.publish(false).await;
+            self.publish(self.next()).await;
         }
     }
 
     pub(crate) async fn publish_last(&mut self) {
-        self.publish(true).await;
+        self.publish(Published { last: true, ..self.next() }).await;
     }
 
-    /// Publishes the next number until it is acknowledged.
-    async fn publish(&mut self, last: bool) {
-        let (began, event) = (Instant::now(), Published { number: self.published, sent: now(), last });
-        let (key, body) = (format!("number-{}", event.number), serde_json::to_string(&event).unwrap());
+    fn next(&self) -> Published {
+        Published { number: self.published, sent: now(), last: false }
+    }
+
+    /// Publishes until it is acknowledged.
+    async fn publish(&mut self, event: Published) {
+        let (began, key) = (Instant::now(), format!("number-{}", event.number));
+        let body = serde_json::to_string(&event).unwrap();
         loop {
             let request = self.client.post(&self.url).header("content-type", "application/json");
             let answer = request.header("idempotency-key", &key).body(body.clone()).send().await;

@@ -13,6 +13,7 @@ use crate::{
     behind_each_proxy,
     event_source::{self, Counters, Told},
     nodes::Nodes,
+    poll,
     program::{PATIENCE, Stream},
     proxies::Start,
     publisher::Publisher,
@@ -23,7 +24,10 @@ behind_each_proxy! {
     without_a_node_streams_are_told_to_come_back_and_polls_keep_their_status
 }
 
+/// Who reads streams.
 const CLIENTS: usize = 100;
+/// Who polls.
+const POLLERS: usize = 20;
 /// Published while all nodes run: what latencies are measured of.
 const QUIET: u64 = 50;
 const ROUNDS: usize = 3;
@@ -31,47 +35,52 @@ const ROUNDS: usize = 3;
 fn nodes_restart_in_turn_and_every_client_gets_every_event_once(start: Start) {
     let nodes = Nodes::start(&unique("restarts", start));
     let Some(proxy) = start("restarts", nodes.addresses) else { return };
-    let (told, published) = Runtime::new().unwrap().block_on(restart_under_clients(nodes, proxy.address));
+    let Outcome { streams, polls, published } =
+        Runtime::new().unwrap().block_on(restart_under_clients(nodes, proxy.address));
 
-    let closed: Vec<_> = told.iter().filter_map(|told| told.closed.as_ref()).collect();
+    let closed: Vec<_> = streams.iter().chain(&polls).filter_map(|told| told.closed.as_ref()).collect();
     assert!(closed.is_empty(), "{} clients were closed for good, the first by {}", closed.len(), closed[0]);
     let all: Vec<_> = (0..published).collect();
-    for told in &told {
+    for told in streams.iter().chain(&polls) {
         assert_eq!(told.numbers, all, "something was lost, came twice or out of order");
         assert_eq!(told.resets, 0);
     }
-    let quiet = QUIET as usize;
-    let mut latencies: Vec<_> = told.iter().flat_map(|told| &told.latencies[..quiet]).collect();
+    let mut latencies: Vec<_> = streams.iter().flat_map(|told| &told.latencies[..QUIET as usize]).collect();
     latencies.sort_unstable();
     let (p50, p99) = (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100]);
-    let connections = told.iter().map(|told| told.connections).sum::<usize>();
-    println!(
-        "{CLIENTS} clients, {published} events each, {connections} connections, p50 {p50:?}, p99 {p99:?} before restarts"
-    );
+    let connections = streams.iter().map(|told| told.connections).sum::<usize>();
+    println!("{published} events, {connections} streams, p50 {p50:?}, p99 {p99:?} before restarts");
     assert!(connections >= CLIENTS * ROUNDS * 2, "not everybody had to come back each time");
     // What waits for an acknowledgement that the other end delays takes more than 100 ms.
     assert!(*p50 < Duration::from_millis(80), "an event takes {p50:?}");
 }
 
-/// What the clients have to tell, and how many events there were.
-async fn restart_under_clients(nodes: Nodes, proxy: SocketAddr) -> (Vec<Told>, u64) {
+struct Outcome {
+    streams: Vec<Told>,
+    polls: Vec<Told>,
+    published: u64,
+}
+
+async fn restart_under_clients(nodes: Nodes, proxy: SocketAddr) -> Outcome {
     let (client, counters) = (Client::builder().no_proxy().build().unwrap(), Arc::new(Counters::default()));
-    let mut clients = JoinSet::new();
-    for _ in 0..CLIENTS {
-        let url = format!("http://{proxy}/events?channel=a&after=earliest");
-        clients.spawn(event_source::follow(client.clone(), url, counters.clone()));
-    }
-    let mut publisher = Publisher::new(client, proxy);
+    let url = format!("http://{proxy}/events?channel=a");
+    let stream = |_| event_source::follow(client.clone(), format!("{url}&after=earliest"), counters.clone());
+    let streams: JoinSet<_> = (0..CLIENTS).map(stream).collect();
+    let polls: JoinSet<_> = (0..POLLERS).map(|_| poll::follow(client.clone(), url.clone())).collect();
+    let mut publisher = Publisher::new(client.clone(), proxy);
     publisher.publish_while(|published| published < QUIET).await;
     let counted = counters.clone();
     let restarts = tokio::task::spawn_blocking(move || restart(nodes, &counted));
     publisher.publish_while(|_| !restarts.is_finished()).await;
     let _nodes = restarts.await.unwrap();
     publisher.publish_last().await;
-    let told = tokio::time::timeout(Duration::from_secs(60), clients.join_all()).await;
+
+    let told = async { tokio::join!(streams.join_all(), polls.join_all()) };
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
     let (repeated, away) = (publisher.repeated, counters.sent_away.load(Ordering::Relaxed));
     println!("{repeated} times an event had to be published again; {away} streams only said to come back");
-    (told.expect("every client gets the last event or is closed"), publisher.published)
+    let (streams, polls) = told.expect("every client gets the last event or is closed");
+    Outcome { streams, polls, published: publisher.published }
 }
 
 /// In turn, each until all clients have gone over to the other one; then both at once, until many have asked in vain.

@@ -1,4 +1,5 @@
-//! A line that is cut before the first event: a client has a position from the beginning, and is handed nothing to get it.
+//! A line that is cut before the first event: a client has a position from the beginning, and is handed nothing empty
+//! to get it.
 
 use serde_json::{Value, json};
 use tower_events::{Event, Hub};
