@@ -44,6 +44,7 @@ mod flight;
 mod follower;
 mod frame;
 mod heads;
+mod lease;
 mod leg;
 mod listen;
 mod options;

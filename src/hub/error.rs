@@ -27,6 +27,9 @@ pub enum SubscribeError {
         /// When to come back: the later the more readers were sent away before this one.
         retry: Duration,
     },
+    /// It took nothing of what was there for it for [`HubOptions::stall_timeout`](crate::HubOptions::stall_timeout). It may go
+    /// on at once from where it is.
+    Stalled,
 }
 
 impl fmt::Display for SubscribeError {
@@ -35,6 +38,7 @@ impl fmt::Display for SubscribeError {
             Self::Store(_) => f.write_str("the event store failed"),
             Self::Draining { .. } => f.write_str("the service is shutting down; come back later"),
             Self::TooManyReaders { .. } => f.write_str("there are too many readers; come back later"),
+            Self::Stalled => f.write_str("nothing was read for too long; go on from the last position"),
             Self::Overloaded { .. } => f.write_str("too many readers wait for the event store; come back later"),
         }
     }
@@ -63,6 +67,8 @@ pub(super) enum ReadError {
     Overloaded {
         retry: Duration,
     },
+    /// Its page was given back: the reader took nothing of it for too long.
+    Stalled,
 }
 
 impl ReadError {
@@ -86,6 +92,7 @@ impl From<ReadError> for SubscribeError {
         match error {
             ReadError::Store(error) => Self::Store(StoreError::shared(error)),
             ReadError::Overloaded { retry } => Self::Overloaded { retry },
+            ReadError::Stalled => Self::Stalled,
         }
     }
 }
@@ -94,7 +101,7 @@ impl From<ReadError> for StoreError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Store(error) => Self::shared(error),
-            ReadError::Overloaded { .. } => Self::Unavailable("too many wait for it".into()),
+            ReadError::Overloaded { .. } | ReadError::Stalled => Self::Unavailable("too many wait for it".into()),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     fetch::{Fetch, Fetched, Sharing, Within},
     frame::Batch,
     heads::Ask,
+    lease::{Lease, Page},
     reads::Wanted,
     shared::Seat,
     subscription::ChannelStart,
@@ -103,9 +104,16 @@ enum Step {
     Behind { start: Start, verdict: Verdict, sharing: Sharing },
     /// A read is under way.
     Reading { fetch: Arc<Fetch>, slot: Option<usize>, wanted: Wanted, verdict: Verdict },
-    /// A page that is being handed out: the reset first, then its batches from `batch` on, of the first one only `part`.
-    /// The fetch is kept so that others at positions within it share it.
-    Page { _fetch: Arc<Fetch>, fetched: Arc<Fetched>, reset: Option<Reason>, batch: usize, part: Option<Arc<Batch>> },
+    /// A page that is being handed out: the reset first, then its batches from `batch` on.
+    Page { lease: Arc<Lease>, holds: Holds, reset: Option<Reason>, batch: usize },
+}
+
+/// What is in a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Entries,
+    /// Only a position was asked for: it takes no room.
+    Position,
 }
 
 /// Whether a subscriber has room for a page, of which it holds one at a time whatever the number of its channels.
@@ -207,7 +215,7 @@ impl Leg {
         let Next::Store(step) = &self.next else { return false };
         match &**step {
             Step::Reading { wanted, .. } => wanted.limit.events > 0,
-            Step::Page { fetched, .. } => !fetched.batches.is_empty(),
+            Step::Page { holds, .. } => *holds == Holds::Entries,
             _ => false,
         }
     }
@@ -250,10 +258,7 @@ impl Leg {
         self.position = Some(events.next());
         self.pass_latch(events.next());
         match self.step() {
-            Some(Step::Page { batch, part, .. }) if whole => {
-                *batch += 1;
-                *part = None;
-            }
+            Some(Step::Page { batch, .. }) if whole => *batch += 1,
             _ => self.next = Next::At { cursor: events.next(), verified: None },
         }
         events
@@ -261,7 +266,9 @@ impl Leg {
 
     /// Takes the reset that was seen.
     pub(super) fn take_reset(&mut self) {
-        let Some(Step::Page { fetched, reset, .. }) = self.step() else { return };
+        let Some(Step::Page { lease, reset, .. }) = self.step() else { return };
+        // Given back since it was seen: the reset is told by the failure that comes instead.
+        let Some(Page { fetched, .. }) = lease.page() else { return };
         let (from, head) = (fetched.from, fetched.head.cursor);
         *reset = None;
         self.position = Some(from);
@@ -371,18 +378,18 @@ impl Leg {
     }
 
     fn look_in_page(&mut self, room: &mut PageRoom) -> Option<Ready> {
-        let Some(Step::Page { fetched, reset, batch, part, .. }) = self.step() else { return None };
+        let Some(Step::Page { lease, reset, batch, .. }) = self.step() else { return None };
+        let Some(Page { fetched, first, part }) = lease.page() else { return self.fail(ReadError::Stalled) };
         if let Some(reason) = *reset {
-            let fetched = fetched.clone();
             return Some(Ready::Reset(self.reset(&fetched, reason)));
         }
+        let part = part.filter(|_| *batch == first);
         if let Some(batch) = part.as_ref().or_else(|| fetched.batches.get(*batch)) {
             return Some(Ready::Batch(batch.clone()));
         }
         // Another of several channels may be waiting for the room.
         *room = PageRoom::Taken;
-        let next = fetched.next;
-        self.go_on(next)
+        self.go_on(fetched.next)
     }
 
     fn look_for_room(
@@ -426,7 +433,7 @@ impl Leg {
 
     /// Takes the page that was read, or what of another's page follows its own position.
     fn turn_to(&mut self, fetch: Arc<Fetch>, fetched: Arc<Fetched>, start: Start, verdict: Verdict) -> Option<Ready> {
-        let Some(Within { batch, part }) = fetched.for_start(start) else {
+        let Some(within) = fetched.for_start(start) else {
             // It ended before it got here.
             return self.fall_behind(start, Sharing::Exact);
         };
@@ -436,11 +443,25 @@ impl Leg {
         }
         if reset.is_none() {
             self.decide(&fetched);
-            if part.is_none() && batch == fetched.batches.len() {
+            if within.part.is_none() && within.batch == fetched.batches.len() {
                 return self.catch_up(&fetched);
             }
         }
-        self.go(Step::Page { _fetch: fetch, fetched, reset, batch, part });
+        self.hand_out(fetch, fetched, within, reset)
+    }
+
+    fn hand_out(
+        &mut self,
+        fetch: Arc<Fetch>,
+        fetched: Arc<Fetched>,
+        within: Within,
+        reset: Option<Reason>,
+    ) -> Option<Ready> {
+        let holds = if fetched.is_position() { Holds::Position } else { Holds::Entries };
+        let Within { batch, part } = within;
+        let page = Page { fetched, first: batch, part };
+        let lease = self.seat.shared.reads.leases.lease(fetch, page);
+        self.go(Step::Page { lease, holds, reset, batch });
         None
     }
 
@@ -457,14 +478,14 @@ impl Leg {
             (Start::Time(_), _) => {
                 self.decide(&fetched);
                 self.go(Step::Behind { start, verdict: Verdict::Page, sharing: Sharing::Exact });
+                None
             }
-            (_, Some(_)) => self.go(Step::Page { _fetch: fetch, fetched, reset, batch: 0, part: None }),
+            (_, Some(_)) => self.hand_out(fetch, fetched, Within { batch: 0, part: None }, reset),
             (_, None) => {
                 self.decide(&fetched);
-                return self.catch_up(&fetched);
+                self.catch_up(&fetched)
             }
         }
-        None
     }
 
     fn decide(&mut self, fetched: &Fetched) {

@@ -43,6 +43,10 @@ pub struct HubOptions {
     pub waiting_reads: usize,
     /// How long a read may wait for its turn before it is refused. Default 2 s.
     pub read_queue_timeout: Duration,
+    /// How long a reader may leave a page of the store untouched, that was read for it, before the page is freed and the
+    /// reader ends with [`SubscribeError::Stalled`](crate::SubscribeError::Stalled) when it looks again. It counts as a reader
+    /// until it is dropped. HTTP/2 windows and slow phones pause for a minute. Default 5 min.
+    pub stall_timeout: Duration,
     /// Most readers at once. Default: no bound.
     pub readers: usize,
     /// The soonest that a draining hub tells a reader to come back. Default 1 s: before that it would meet the same process,
@@ -64,6 +68,7 @@ impl Default for HubOptions {
             read_timeout: Duration::from_secs(10),
             waiting_reads: 4096,
             read_queue_timeout: Duration::from_secs(2),
+            stall_timeout: Duration::from_secs(5 * 60),
             readers: usize::MAX,
             drain_floor: Duration::from_secs(1),
         }
@@ -138,6 +143,12 @@ impl HubOptions {
     #[must_use]
     pub fn read_queue_timeout(self, read_queue_timeout: Duration) -> Self {
         Self { read_queue_timeout, ..self }
+    }
+
+    /// Sets how long a reader may leave a page untouched that was read for it.
+    #[must_use]
+    pub fn stall_timeout(self, stall_timeout: Duration) -> Self {
+        Self { stall_timeout, ..self }
     }
 
     /// Sets the most readers at once; one more is refused with

@@ -10,6 +10,7 @@ use super::{
     error::ReadError,
     fetch::{Asked, Fetch, Fetched, Made, Sharing},
     flight::Completion,
+    lease::Leases,
     options::HubOptions,
     recent::RecentPages,
     shared::Shared,
@@ -28,6 +29,7 @@ pub(super) struct Reads {
     /// How many readers that catch up are woken before all others have had their turn.
     pages_in_turn: Semaphore,
     pub(super) recent: RecentPages,
+    pub(super) leases: Leases,
 }
 
 impl Reads {
@@ -37,6 +39,7 @@ impl Reads {
             advancing: Semaphore::new(options.advancing_reads.min(Semaphore::MAX_PERMITS)),
             pages_in_turn: Semaphore::new(PAGES_IN_TURN),
             recent: RecentPages::new(options.recent_page_bytes),
+            leases: Leases::default(),
         }
     }
 }

@@ -146,9 +146,11 @@ impl Shared {
     /// Stops following channels that lingered long enough, and everything once nothing is followed. Says whether anything
     /// is left.
     pub(super) fn sweep(&self) -> bool {
-        self.reads.recent.expire(Instant::now());
+        let now = Instant::now();
+        self.reads.recent.expire(now);
+        self.reads.leases.sweep(now, self.options.stall_timeout);
         let mut following = self.following();
-        following.topics.expire(Instant::now(), self.options.linger);
+        following.topics.expire(now, self.options.linger);
         let any = following.topics.len() > 0;
         if !any {
             following.follower = None;

@@ -1,8 +1,12 @@
 //! What a hub holds, at most.
 
-use std::time::Duration;
+use std::{pin::Pin, task::Poll, time::Duration};
 
-use tower_events::{Hub, HubOptions, MemoryStore, SubscribeError, Subscription};
+use futures_core::Stream as _;
+use tower_events::{
+    Hub, HubOptions, MemoryStore, SubscribeError, Subscription,
+    store::{Reason, Start},
+};
 
 use super::*;
 
@@ -65,4 +69,42 @@ async fn a_dropped_hub_lets_go_of_its_store() {
         tokio::task::yield_now().await;
     }
     assert_eq!(std::sync::Arc::strong_count(&store), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_gives_its_page_back_and_goes_on_from_where_it_was() {
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().ring_bytes(1));
+    hub.publish_all(&channel("a"), (0..400).map(|n| Event::text(format!("{n} {}", "x".repeat(400))))).await.unwrap();
+    let mut stalled = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
+    let mut slow = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
+    let first = texts(&mut stalled).await.len();
+    assert!(first < 400, "more is left");
+    // A look is enough to keep a page.
+    for _ in 0..2 {
+        texts(&mut slow).await;
+        tokio::time::sleep(hub.options().stall_timeout / 2 + hub.options().check_every).await;
+    }
+    texts(&mut slow).await;
+    let position = stalled.cursors();
+    assert!(matches!(stalled.next().await, Some(Err(SubscribeError::Stalled))));
+    assert_eq!((stalled.cursors(), hub.stats().readers), (position, 2), "it counts until it is dropped");
+    let resume = Subscription::new(channel("a")).resume(&stalled.cursors());
+    let mut again = hub.subscribe(resume).await.unwrap();
+    assert!(texts(&mut again).await[0].starts_with(&format!("{first} ")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_that_nobody_took_is_told_when_its_reader_comes_back() {
+    let hub = Hub::new(MemoryStore::default());
+    publish(&hub, "a", 1).await;
+    let mut stalled = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    hub.init(&channel("a"), events(0..5)).await.unwrap();
+    // Asked once, so that the page is read, but not again to take it.
+    let asked = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stalled).poll_next(cx).is_pending())).await;
+    assert!(asked);
+    settle().await;
+    tokio::time::sleep(hub.options().stall_timeout * 2).await;
+    let resume = Subscription::new(channel("a")).resume(&stalled.cursors());
+    let mut again = hub.subscribe(resume).await.unwrap();
+    assert_eq!(reset(&mut again).await.reason, Reason::EpochChanged);
 }
