@@ -197,6 +197,7 @@ impl From<StoreError> for Problem {
                 .kind("closed")
                 .header(EVENTS_CLOSED, HeaderValue::from_static("true")),
             StoreError::Conflict { .. } => Self::new(StatusCode::CONFLICT, detail).kind("conflict"),
+            StoreError::KeyReused { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).kind("key-reused"),
             StoreError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).kind("too-large"),
             StoreError::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, detail).kind("full"),
             StoreError::Unknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail).kind("outcome-unknown"),
@@ -273,6 +274,7 @@ mod tests {
             (StoreError::Unavailable("secret".into()), 503, "urn:tower-events:unavailable"),
             (StoreError::Full("secret".into()), 507, "urn:tower-events:full"),
             (StoreError::TooLarge { bytes: 2, most: 1 }, 413, "urn:tower-events:too-large"),
+            (StoreError::KeyReused { index: 0 }, 422, "urn:tower-events:key-reused"),
             (StoreError::Conflict { head }, 409, "urn:tower-events:conflict"),
             (StoreError::Closed { head }, 409, "urn:tower-events:closed"),
             (StoreError::Unknown("secret".into()), 504, "urn:tower-events:outcome-unknown"),

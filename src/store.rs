@@ -5,6 +5,7 @@ mod clock;
 mod error;
 mod health;
 mod keep;
+mod keys;
 pub mod resume;
 mod retention;
 
@@ -12,13 +13,19 @@ use std::{future::Future, sync::Arc};
 
 use futures_core::Stream;
 
-pub(crate) use self::keep::Keep;
+#[cfg(feature = "nats")]
+pub(crate) use self::keys::fingerprint_of;
 pub use self::{
     any::AnyStore,
     clock::Clock,
     error::{Source, StoreError},
     health::Health,
+    keys::fingerprint,
     retention::Retention,
+};
+pub(crate) use self::{
+    keep::Keep,
+    keys::{Known, Prints, judge},
 };
 use crate::{
     channel::Channel,
@@ -69,10 +76,16 @@ use crate::{
 /// nothing (no new event, and no close of an open channel) succeeds whatever its `expect`: repeating one that succeeded
 /// succeeds.
 ///
+/// A key stands for one event: the store keeps the event's [`fingerprint`] (datum, name, own time) beside it. The same key
+/// with the same fingerprint is a duplicate; with another it fails the whole append with [`StoreError::KeyReused`], before
+/// anything else of the channel's state is judged, so also on a closed channel, and nothing is appended. A key that was
+/// stored without a fingerprint, by an older version, matches every event.
+///
 /// # Conditions and closing
 /// An append or init whose `expect` does not hold fails with [`StoreError::Conflict`] and changes nothing.
 /// [`Append::closing`] ends the channel in the same atomic step. After a close, appending new events fails with
-/// [`StoreError::Closed`]; closing again succeeds. [`init`](Store::init) opens the channel again with a new epoch.
+/// [`StoreError::Closed`], whatever `expect` is; closing again succeeds. [`init`](Store::init) opens the channel again with
+/// a new epoch. The order of the checks is: `KeyReused`, `Closed`, `Conflict`.
 ///
 /// # Retention
 /// By count, age and bytes per channel, and eventual: never below the limits, at most twice. An entry may go for bytes once
@@ -93,8 +106,8 @@ pub trait Store: Send + Sync + 'static {
     /// returns the head.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`], [`StoreError::Closed`], [`StoreError::TooLarge`], [`StoreError::Full`],
-    /// [`StoreError::Unavailable`]; [`StoreError::Unknown`] when it may have happened.
+    /// [`StoreError::KeyReused`], [`StoreError::Closed`], [`StoreError::Conflict`], [`StoreError::TooLarge`],
+    /// [`StoreError::Full`], [`StoreError::Unavailable`]; [`StoreError::Unknown`] when it may have happened.
     fn append(&self, channel: &Channel, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
     /// Reads one consistent snapshot, bounded by count and bytes (at least one entry when one is due and `limit.events` is
@@ -119,7 +132,7 @@ pub trait Store: Send + Sync + 'static {
     /// time than others stay in the order given; keys are not remembered.
     ///
     /// # Errors
-    /// As [`Store::append`], but never `Closed`.
+    /// As [`Store::append`], but neither `KeyReused` nor `Closed`.
     fn init(
         &self,
         channel: &Channel,
@@ -130,7 +143,7 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets the channel and its data, and raises the floor.
     ///
     /// # Errors
-    /// As [`Store::append`], but neither `Closed` nor `Conflict`.
+    /// As [`Store::append`], but none of `KeyReused`, `Closed` and `Conflict`.
     fn delete(&self, channel: &Channel) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// What may have changed, from any process, this one's own appends included. Yields [`Change::Resync`] once armed and

@@ -1,6 +1,6 @@
 //! Shows that the conformance suite can fail: stores that are broken in one way each, and the clause that says so.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +14,7 @@ use std::{
 
 use futures_core::Stream;
 use tower_events::{
-    Channel, Event, MemoryStore, Store, StoreError,
+    Channel, Event, EventKey, MemoryStore, Store, StoreError,
     store::{Append, Appended, Change, Expect, Head, Limit, Outcome, Page, Reason, Start},
     testing::{Harness, MemoryHarness, Wrapped, clauses, clauses::Clause},
 };
@@ -42,6 +42,18 @@ enum Sabotage {
     IgnoredKey,
     /// Keys are known only as long as their entry.
     KeyDiesWithEntry,
+    /// A key that stands for another event is a duplicate.
+    ReusedKey,
+    /// The same, but only where the batch itself repeats it.
+    ReusedKeyInBatch,
+    /// Only the datum is compared.
+    ReusedKeyOfData,
+    /// The rest of a batch with a reused key is appended.
+    ReusedKeyAlone,
+    /// A closed channel is told of first.
+    ClosedBeforeReused,
+    /// A condition is looked at first.
+    ConflictBeforeClosed,
     /// A batch is appended event by event, with a pause in which it may be dropped.
     HalfABatch,
     /// A close is told, and not kept.
@@ -51,7 +63,7 @@ enum Sabotage {
 }
 
 /// Each way, the clause that is there to catch it, and whether the property test has to see it as well.
-const CAUGHT: [(Sabotage, &str, bool); 12] = {
+const CAUGHT: [(Sabotage, &str, bool); 18] = {
     use Sabotage::*;
     [
         (LostAppend, "reads_what_was_appended_exactly_once_in_order", true),
@@ -63,6 +75,12 @@ const CAUGHT: [(Sabotage, &str, bool); 12] = {
         (LostHint, "changes_tell_of_appends", false),
         (IgnoredKey, "a_key_is_appended_once", true),
         (KeyDiesWithEntry, "a_key_outlives_its_entry", true),
+        (ReusedKey, "a_key_stands_for_one_event", true),
+        (ReusedKeyInBatch, "a_batch_repeats_a_key_only_with_its_event", true),
+        (ReusedKeyOfData, "a_key_stands_for_one_event", false),
+        (ReusedKeyAlone, "a_reused_key_refuses_the_whole_batch", true),
+        (ClosedBeforeReused, "a_reused_key_is_told_before_a_close_and_that_before_a_conflict", true),
+        (ConflictBeforeClosed, "a_reused_key_is_told_before_a_close_and_that_before_a_conflict", true),
         (HalfABatch, "a_dropped_append_happened_whole_or_not_at_all", false),
         (AppendAfterClose, "nothing_follows_a_close", true),
         (ForgottenContinues, "a_forgotten_channel_raises_the_floor", true),
@@ -111,11 +129,14 @@ struct Broken {
     appends: AtomicU64,
     closed: Mutex<HashSet<Channel>>,
     heads: Mutex<HashMap<Channel, Head>>,
+    /// The event that each key stands for.
+    first: Mutex<HashMap<(Channel, EventKey), Event>>,
 }
 
 impl Broken {
     fn new(inner: MemoryStore, sabotage: Sabotage) -> Self {
-        Self { inner, sabotage, appends: AtomicU64::new(0), closed: Mutex::default(), heads: Mutex::default() }
+        let (closed, heads, first) = Default::default();
+        Self { inner, sabotage, appends: AtomicU64::new(0), closed, heads, first }
     }
 
     async fn one_by_one(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
@@ -145,6 +166,57 @@ impl Broken {
     async fn keyless(&self, channel: &Channel, mut append: Append) -> Result<Appended, StoreError> {
         append.events = append.events.iter().map(without_key).collect();
         self.inner.append(channel, append).await
+    }
+
+    /// Has each event be the one that its key stands for, as `known` knows it, so that the store inside sees a duplicate.
+    async fn disguised(
+        &self,
+        channel: &Channel,
+        mut append: Append,
+        known: HashMap<(Channel, EventKey), Event>,
+        passes: fn(&Event, &Event) -> bool,
+    ) -> Result<Appended, StoreError> {
+        let mut known = known;
+        for event in &mut append.events {
+            let Some(key) = event.key().cloned() else { continue };
+            let first = known.entry((channel.clone(), key)).or_insert_with(|| event.clone());
+            if passes(first, event) {
+                *event = first.clone();
+            }
+        }
+        let done = self.inner.append(channel, append.clone()).await?;
+        for event in append.events {
+            let Some(key) = event.key().cloned() else { continue };
+            self.first.lock().unwrap().entry((channel.clone(), key)).or_insert(event);
+        }
+        Ok(done)
+    }
+
+    fn known(&self) -> HashMap<(Channel, EventKey), Event> {
+        self.first.lock().unwrap().clone()
+    }
+
+    async fn without_reused(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let (refused, mut rest) = (self.inner.append(channel, append.clone()).await, append);
+        if refused.is_err() {
+            while let Err(StoreError::KeyReused { index }) = self.inner.append(channel, rest.clone()).await {
+                rest.events.remove(index);
+            }
+        }
+        refused
+    }
+
+    async fn judged_late(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let head = self.inner.heads(std::slice::from_ref(channel)).await?[0];
+        match (self.inner.append(channel, append.clone()).await, self.sabotage) {
+            (Err(StoreError::KeyReused { .. }), Sabotage::ClosedBeforeReused) if head.closed => {
+                Err(StoreError::Closed { head })
+            }
+            (Err(StoreError::Closed { .. }), Sabotage::ConflictBeforeClosed) if append.expect != Expect::Any => {
+                Err(StoreError::Conflict { head })
+            }
+            (done, _) => done,
+        }
     }
 
     async fn key_dies(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
@@ -210,6 +282,13 @@ impl Store for Broken {
             }
             Sabotage::IgnoredKey => self.keyless(channel, append).await,
             Sabotage::KeyDiesWithEntry => self.key_dies(channel, append).await,
+            Sabotage::ReusedKey => self.disguised(channel, append, self.known(), |_, _| true).await,
+            Sabotage::ReusedKeyInBatch => self.disguised(channel, append, HashMap::new(), |_, _| true).await,
+            Sabotage::ReusedKeyOfData => {
+                self.disguised(channel, append, self.known(), |first, event| first.data() == event.data()).await
+            }
+            Sabotage::ReusedKeyAlone => self.without_reused(channel, append).await,
+            Sabotage::ClosedBeforeReused | Sabotage::ConflictBeforeClosed => self.judged_late(channel, append).await,
             Sabotage::HalfABatch => self.one_by_one(channel, append).await,
             Sabotage::AppendAfterClose => self.told_but_not_closed(channel, append).await,
             _ => self.inner.append(channel, append).await,

@@ -22,6 +22,12 @@ pub enum StoreError {
         /// The most that the store takes.
         most: u64,
     },
+    /// An event's key was appended before, in this channel or earlier in the same append, with another event: nothing was
+    /// appended. Use a key once; to repeat an append, repeat it as it was.
+    KeyReused {
+        /// Which of the append's events, from 0: the first that is not what its key stands for.
+        index: usize,
+    },
     /// The append's or init's `expect` does not hold: read, then decide anew.
     Conflict {
         /// The head that there is.
@@ -52,6 +58,7 @@ impl StoreError {
     pub(crate) fn shared(error: Arc<Self>) -> Self {
         match &*error {
             Self::TooLarge { bytes, most } => Self::TooLarge { bytes: *bytes, most: *most },
+            Self::KeyReused { index } => Self::KeyReused { index: *index },
             Self::Conflict { head } => Self::Conflict { head: *head },
             Self::Closed { head } => Self::Closed { head: *head },
             Self::Unavailable(_) => Self::Unavailable(Box::new(Shared(error))),
@@ -89,6 +96,9 @@ impl fmt::Display for StoreError {
             Self::TooLarge { bytes, most } => {
                 write!(f, "the event has {bytes} bytes; the event store takes at most {most}")
             }
+            Self::KeyReused { index } => {
+                write!(f, "the key of event {} was used for another event; nothing was appended", index + 1)
+            }
             Self::Conflict { .. } => f.write_str("the channel is not in the expected state; read it and decide anew"),
             Self::Closed { .. } => f.write_str("the channel is closed"),
             Self::Unknown(_) => f.write_str("the events may have been appended; repeat with the same key"),
@@ -103,7 +113,7 @@ impl Error for StoreError {
             Self::Unavailable(source) | Self::Full(source) | Self::Unknown(source) | Self::Corrupt(source) => {
                 Some(source.as_ref())
             }
-            Self::TooLarge { .. } | Self::Conflict { .. } | Self::Closed { .. } => None,
+            Self::TooLarge { .. } | Self::KeyReused { .. } | Self::Conflict { .. } | Self::Closed { .. } => None,
         }
     }
 }

@@ -67,7 +67,7 @@ use self::{place::Place, watch::Changes};
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Clock, Expect, Head, Limit, Page, Retention, Start, Store, StoreError},
+    store::{Append, Appended, Change, Clock, Expect, Head, Limit, Page, Prints, Retention, Start, Store, StoreError},
 };
 
 /// A [`Store`] in memory. Clones share what it holds. See the [module docs](self).
@@ -146,7 +146,9 @@ impl fmt::Debug for MemoryStore {
 impl Store for MemoryStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         self.fits(channel, &append.events)?;
-        self.at_place(|place| place.append(channel, append))
+        // Before the lock: it reads all of the data.
+        let prints = Prints::of(&append.events);
+        self.at_place(|place| place.append(channel, append, &prints))
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {

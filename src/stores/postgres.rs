@@ -82,13 +82,15 @@
 //!
 //! `append(channel text, data jsonb, name text, time_ms bigint, key text, notify boolean)` and `append_text`, whose data is
 //! a text, return the event's cursor. They check what they are given, keep what [`PostgresStore::migrate`] or a running node
-//! was told to keep, and raise an error when the channel is closed. Their limits:
+//! was told to keep, and raise an error when the channel is closed, or (`unique_violation`) when the key was used for another
+//! event. Their limits:
 //!
 //! - The channel stays locked until the transaction ends, and other appends to it wait: **append last**. Those that wait too
 //!   long fail with [`StoreError::Unavailable`]. Two transactions that append to the same channels in different orders can
 //!   deadlock, and PostgreSQL then ends one of them.
 //! - In `repeatable read` and `serializable` transactions, an append by someone else since the snapshot is a serialization
 //!   failure: retry the transaction, as always there.
+//! - A key's [`fingerprint`](crate::store::fingerprint) takes the server about a third of a microsecond per byte of data.
 //! - With `notify` (the default), transactions that notify commit one after the other, in the whole database. With
 //!   `notify => false` they do not, and nodes find the event when they compare heads, a few seconds later.
 //!

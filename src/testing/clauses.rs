@@ -25,9 +25,10 @@ pub use self::{
         init_opens_a_closed_channel, nothing_follows_a_close,
     },
     keys::{
-        a_key_is_appended_once, a_key_is_forgotten_after_its_window, a_key_outlives_its_entry,
-        a_repeated_append_succeeds_as_the_first_did, each_event_of_a_batch_is_judged_alone, init_clears_keys,
-        keys_belong_to_one_channel,
+        a_batch_repeats_a_key_only_with_its_event, a_key_is_appended_once, a_key_is_forgotten_after_its_window,
+        a_key_outlives_its_entry, a_key_stands_for_one_event, a_repeated_append_succeeds_as_the_first_did,
+        a_reused_key_is_told_before_a_close_and_that_before_a_conflict, a_reused_key_refuses_the_whole_batch,
+        each_event_of_a_batch_is_judged_alone, init_clears_keys, keys_belong_to_one_channel,
     },
     order::{
         an_empty_append_returns_the_head, appends_a_batch_whole_and_in_order, channels_are_apart,

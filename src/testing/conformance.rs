@@ -65,6 +65,10 @@ macro_rules! conformance_tests {
                 the_floor_covers_what_init_replaced
                 a_key_is_appended_once
                 each_event_of_a_batch_is_judged_alone
+                a_key_stands_for_one_event
+                a_reused_key_refuses_the_whole_batch
+                a_batch_repeats_a_key_only_with_its_event
+                a_reused_key_is_told_before_a_close_and_that_before_a_conflict
                 keys_belong_to_one_channel
                 a_key_outlives_its_entry
                 a_key_is_forgotten_after_its_window

@@ -1,6 +1,7 @@
 //! Random operations on a store and on a plain model side by side: whatever the store answers, the model must allow.
 
 mod log;
+mod page;
 mod steps;
 
 use std::time::Duration;

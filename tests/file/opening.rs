@@ -1,11 +1,11 @@
 //! What may be opened, and what is said of what may not.
 
 use rusqlite::Connection;
-use tower_events::{FileStore, StoreError, stores::file::OpenErrorKind};
+use tower_events::{Event, FileStore, Store, StoreError, store::Append, stores::file::OpenErrorKind};
 
 use super::{
     child::Child,
-    support::{Temporary, append, beside, integrity, read_all, texts, whole},
+    support::{Temporary, append, beside, integrity, read_all, room, texts, whole},
 };
 
 #[tokio::test]
@@ -107,4 +107,23 @@ async fn a_forked_child_is_refused_and_does_no_harm() {
     let entries = read_all(&FileStore::open(dir.file()).unwrap()).await;
     assert_eq!(texts(&entries)[1..], ["parent"]);
     assert_eq!(integrity(&dir.file()), "ok");
+}
+
+/// A file of the version that remembered keys without the fingerprint of their event.
+#[tokio::test]
+async fn a_key_of_an_older_file_matches_every_event() {
+    let dir = Temporary::new();
+    let keyed = |text: &str, key: &str| Append::new([Event::text(text).keyed(key).unwrap()]);
+    let first = FileStore::open(dir.file()).unwrap().append(&room(), keyed("first", "old")).await.unwrap();
+    let older = Connection::open(dir.file()).unwrap();
+    older.execute_batch("ALTER TABLE keys DROP COLUMN print; PRAGMA user_version = 1;").unwrap();
+    drop(older);
+
+    let store = FileStore::open(dir.file()).unwrap();
+    let again = store.append(&room(), keyed("other", "old")).await.unwrap();
+    assert_eq!((again.receipts[0].cursor, again.receipts[0].duplicate), (first.head.cursor, true));
+    store.append(&room(), keyed("first", "new")).await.unwrap();
+    let refused = store.append(&room(), keyed("other", "new")).await;
+    assert!(matches!(refused, Err(StoreError::KeyReused { index: 0 })), "{refused:?}");
+    assert_eq!(texts(&read_all(&store).await), ["first", "first"]);
 }

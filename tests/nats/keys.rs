@@ -59,7 +59,7 @@ async fn keys_that_cannot_be_read_within_one_call_are_read_within_several() {
         wire.slow(Slow { delay: Duration::ZERO, bandwidth: Some(MESSAGES * 1_000 / 3) });
         let mut failures = 0;
         let known = loop {
-            match append(&far, "again", "0").await {
+            match append(&far, &text, "0").await {
                 Ok(receipt) => break receipt,
                 Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}"),
             }

@@ -147,10 +147,10 @@ async fn the_server_does_not_keep_what_nobody_reads_any_more_but_keys_stay() {
         }
         // A node that comes now knows the keys whose messages are gone.
         let other = NatsStore::options().connect(&server.url()).await.expect("a store");
-        for n in [0_u64, 1, 299, 598, 599] {
-            let again = Append::new([Event::text("again").keyed(n.to_string()).expect("a key")]);
+        for n in [0_u32, 1, 299, 598, 599] {
+            let again = Append::new([Event::text(text(n)).keyed(n.to_string()).expect("a key")]);
             let again = other.append(&of, again).await.expect("an append");
-            assert_eq!((again.entries.len(), again.receipts[0].cursor.seq), (0, n + 1), "key {n}");
+            assert_eq!((again.entries.len(), again.receipts[0].cursor.seq), (0, u64::from(n) + 1), "key {n}");
         }
     })
     .await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tower_events::{
-    Channel, Cursor, Event, Hub, HubOptions, Store, StoreError, Subscription,
+    Channel, Cursor, Data, Event, Hub, HubOptions, Store, StoreError, Subscription,
     store::{Append, Limit, Outcome, Start},
     stores::postgres::PostgresStore,
 };
@@ -123,12 +123,15 @@ async fn events_arrive_as_the_store_would_have_written_them() {
     let call = |arguments: &str| format!("select {schema}.append({arguments})");
     let first =
         client.query_one(&call(r#"'чат', '{"a": "b, c", "n": [1, 2]}', 'message', 5, 'k'"#), &[]).await.unwrap();
-    let again = client.query_one(&call(r#"'чат', '0', key => 'k'"#), &[]).await.unwrap();
+    // `jsonb` has an order of its own.
+    let again =
+        client.query_one(&call(r#"'чат', '{"n": [1, 2], "a": "b, c"}', 'message', 5, 'k'"#), &[]).await.unwrap();
     assert_eq!(first.get::<_, String>(0), again.get::<_, String>(0), "the cursor of the first of a key");
     client.query_one(&call(r#"'чат', '"a\nb"', notify => false"#), &[]).await.unwrap();
 
     let channel = Channel::new("чат").unwrap();
-    let duplicate = Append::new([Event::text("x").keyed("k").unwrap()]);
+    let duplicate = Event::new(Data::from_json(r#"{"a":"b, c","n":[1,2]}"#).unwrap());
+    let duplicate = Append::new([duplicate.named("message").unwrap().at(5).unwrap().keyed("k").unwrap()]);
     let duplicate = store.append(&channel, duplicate).await.unwrap();
     assert!(duplicate.receipts[0].duplicate, "keys are the store's");
     let page = store.read(&channel, Start::Earliest, Limit::default()).await.unwrap();
@@ -182,5 +185,45 @@ async fn subscribers_hear_of_it_with_and_without_a_notification() {
         client.execute(&format!("select {schema}.append_text('a', 'x', notify => {notify})"), &[]).await.unwrap();
         let delivery = timeout(Duration::from_secs(20), subscriber.next()).await.expect("a delivery");
         drop(delivery.unwrap().unwrap());
+    }
+}
+
+/// The function computes the same fingerprint as the crate, of text and of compact JSON.
+#[tokio::test]
+async fn a_key_stands_for_the_same_event_in_sql_and_here() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let client = client(server).await;
+    let json = |json: &str| Event::new(Data::from_json(json).unwrap());
+    let time = 1_732_094_400_123;
+    let events = [
+        (Event::text("é, \": x"), "append_text('a', 'é, \": x', key => $1)"),
+        (
+            Event::text("x").named("n").unwrap().at(time).unwrap(),
+            "append_text('a', 'x', 'n', 1732094400123, key => $1)",
+        ),
+        (
+            json(r#"{"a":[1,2],"b":"c: d, e\\\" f: g"}"#),
+            r#"append('a', '{"a": [1, 2], "b": "c: d, e\\\" f: g"}', key => $1)"#,
+        ),
+        (json("null"), "append('a', 'null', key => $1)"),
+        (Event::text("s: t"), "append('a', '\"s: t\"', key => $1)"),
+    ];
+    for (nth, (event, call)) in events.into_iter().enumerate() {
+        let key = format!("k{nth}");
+        let sql = format!("select {schema}.{call}");
+        let cursor: String = client.query_one(&sql, &[&key]).await.unwrap().get(0);
+        let keyed = Append::new([event.keyed(&key).unwrap()]);
+        let again = store.append(&a(), keyed).await.unwrap_or_else(|error| panic!("{call}: {error}"));
+        assert_eq!(
+            (again.receipts[0].duplicate, again.receipts[0].cursor.to_string()),
+            (true, cursor.clone()),
+            "{call}"
+        );
+        assert_eq!(client.query_one(&sql, &[&key]).await.unwrap().get::<_, String>(0), cursor);
+        let other = format!("select {schema}.append_text('a', 'other', key => $1)");
+        let refused = client.query_one(&other, &[&key]).await.unwrap_err();
+        assert_eq!(refused.code().map(|code| code.code()), Some("23505"), "{refused:?}");
     }
 }

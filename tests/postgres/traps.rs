@@ -230,3 +230,51 @@ async fn tls_verifies_and_passwords_are_in_the_url() {
         assert!(matches!(refused, Err(ConnectError::Server(_))), "{wrong}");
     }
 }
+
+/// A schema of the version that remembered keys without the fingerprint of their event.
+#[tokio::test]
+async fn a_key_of_an_older_schema_matches_every_event() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let keyed = |text: &str, key: &str| Append::new([Event::text(text).keyed(key).unwrap()]);
+    let first = store_in(server, &schema).await.append(&a(), keyed("first", "old")).await.unwrap();
+    let older = format!("alter table {schema}.key drop column print; update {schema}.place set version = 1");
+    client(server).await.batch_execute(&older).await.unwrap();
+
+    let store = store_in(server, &schema).await;
+    let again = store.append(&a(), keyed("other", "old")).await.unwrap();
+    assert_eq!((again.receipts[0].cursor, again.receipts[0].duplicate), (first.head.cursor, true));
+    store.append(&a(), keyed("first", "new")).await.unwrap();
+    let refused = store.append(&a(), keyed("other", "new")).await;
+    assert!(matches!(refused, Err(StoreError::KeyReused { index: 0 })), "{refused:?}");
+}
+
+/// Appends that wait for each other go in one call; one that is refused takes none of them with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reused_key_is_refused_alone() {
+    let Some(server) = server::shared() else { return };
+    let store = store_in(server, &fresh_schema()).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..60 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            // Every third uses the key of those before it for another event, as the second of its own.
+            let text = if n % 3 == 2 { "other" } else { "same" };
+            let keyed = Event::text(text).keyed(format!("k{}", n / 3)).unwrap();
+            (n, store.append(&a(), Append::new([Event::text(format!("plain {n}")), keyed])).await)
+        });
+    }
+    let mut refused = 0;
+    while let Some(done) = tasks.join_next().await {
+        match done.unwrap() {
+            (_, Ok(done)) => assert_eq!(done.receipts.len(), 2),
+            (_, Err(StoreError::KeyReused { index: 1 })) => refused += 1,
+            (n, Err(error)) => panic!("{n}: {error:?}"),
+        }
+    }
+    // Who came first of a key decides which of the three it stands for.
+    assert!((20..=40).contains(&refused), "{refused}");
+    let page = store.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
+    let plain = texts(&page.entries).iter().filter(|text| text.starts_with("plain")).count();
+    assert_eq!((plain, page.entries.len() - plain), (60 - refused, 20), "{:?}", texts(&page.entries));
+}

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tower_events::{
-    Event, RedisStore, Retention, Store,
+    Event, RedisStore, Retention, Store, StoreError,
     store::{Append, Change, Limit, Outcome, Reason, Start},
 };
 
@@ -183,4 +183,23 @@ async fn prefixes_keep_applications_apart() {
         assert!(store(bad).open(&server.url()).is_err(), "{bad:?}");
     }
     assert!(RedisStore::connect("http://127.0.0.1/").await.is_err());
+}
+
+/// Keys of the version that remembered them without the fingerprint of their event.
+#[tokio::test]
+async fn a_key_of_an_older_version_matches_every_event() {
+    let server = server!();
+    let store = node(&server.url()).await;
+    let keyed = |text: &str, key: &str| Append::new([Event::text(text).keyed(key).unwrap()]);
+    let first = store.append(&channel("a"), keyed("first", "old")).await.unwrap();
+    let shortened = "for nth = 0, 1 do local hash = '{tower-events}:keys' .. nth .. ':a'
+        local value = redis.call('HGET', hash, 'old')
+        if value then return redis.call('HSET', hash, 'old', string.sub(value, 1, 20)) end end";
+    assert_eq!(server.command(&["EVAL", shortened, "0"]).await.trim(), ":0", "a field that was there");
+
+    let again = store.append(&channel("a"), keyed("other", "old")).await.unwrap();
+    assert_eq!((again.receipts[0].cursor, again.receipts[0].duplicate), (first.head.cursor, true));
+    store.append(&channel("a"), keyed("first", "new")).await.unwrap();
+    let refused = store.append(&channel("a"), keyed("other", "new")).await;
+    assert!(matches!(refused, Err(StoreError::KeyReused { index: 0 })), "{refused:?}");
 }

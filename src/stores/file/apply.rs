@@ -16,7 +16,7 @@ use crate::{
     cursor::{Cursor, epoch_of},
     event::{Event, EventKey},
     store::{
-        Append, Appended, Change, Entry, Expect, Head, Keep, Receipt, StoreError,
+        Append, Appended, Change, Entry, Expect, Head, Keep, Known, Prints, Receipt, StoreError, judge,
         resume::{self, Record},
     },
 };
@@ -63,7 +63,10 @@ impl From<rusqlite::Error> for Failed {
 
 impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
-        Self::Sql(error)
+        match error {
+            reused @ StoreError::KeyReused { .. } => Self::Refused(reused),
+            other => Self::Sql(other),
+        }
     }
 }
 
@@ -115,21 +118,22 @@ impl Desk {
         let line = self.fresh_line(db, now, to)?;
         let head = line.as_ref().map_or_else(|| self.absent(to), |line| line.record.head);
         let now = line.as_ref().map_or(now, |line| now.max(line.newest));
-        let known = self.judge(db, now, line.as_ref(), &append.events)?;
+        let prints = Prints::of(&append.events);
+        let known = self.judge(db, now, line.as_ref(), &append.events, &prints)?;
         let brings = known.iter().any(Option::is_none);
         // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
         if !brings && (!append.close || head.closed) {
             return Ok(Appended { receipts: known.into_iter().flatten().collect(), entries: Vec::new(), head });
         }
-        check(line.as_ref(), head, append.expect)?;
         if brings && head.closed {
             return Err(Failed::Refused(StoreError::Closed { head }));
         }
+        check(line.as_ref(), head, append.expect)?;
         let mut line = match line {
             Some(line) => line,
             None => self.insert(db, now, to, head.cursor)?,
         };
-        let (receipts, entries) = push_all(db, &mut line, to, &append.events, known, now)?;
+        let (receipts, entries) = push_all(db, &mut line, to, &append.events, (&prints, known), now)?;
         line.record.head.closed |= append.close;
         let head = line.record.head;
         trim::trim(db, &mut line, &self.keep, now, entries.len() as u64)?;
@@ -265,14 +269,13 @@ impl Desk {
         now: u64,
         line: Option<&Line>,
         events: &[Event],
+        prints: &Prints,
     ) -> Result<Vec<Option<Receipt>>, Failed> {
         let since = self.keep.oldest_key(now);
-        let Some(line) = line else { return Ok(vec![None; events.len()]) };
-        let judged = events.iter().map(|event| match event.key() {
-            Some(key) => find_key(db, line, key, since),
+        judge(events, prints, |key| match line {
+            Some(line) => find_key(db, line, key, since),
             None => Ok(None),
-        });
-        judged.collect()
+        })
     }
 }
 
@@ -285,12 +288,13 @@ fn check(line: Option<&Line>, head: Head, expect: Expect) -> Result<(), Failed> 
     if holds { Ok(()) } else { Err(Failed::Refused(StoreError::Conflict { head })) }
 }
 
-fn find_key(db: &Connection, line: &Line, key: &EventKey, since: u64) -> Result<Option<Receipt>, Failed> {
-    let sql = "SELECT seq, tag, time FROM keys WHERE channel = ?1 AND key = ?2 AND came >= ?3";
+fn find_key(db: &Connection, line: &Line, key: &EventKey, since: u64) -> Result<Option<Known>, Failed> {
+    let sql = "SELECT seq, tag, time, print FROM keys WHERE channel = ?1 AND key = ?2 AND came >= ?3";
     let epoch = line.record.head.cursor.epoch;
     let found = db.prepare_cached(sql)?.query_row((line.id, key.as_str(), since as i64), |row| {
         let cursor = Cursor { epoch, seq: number(row, 0)?, tag: row.get(1)? };
-        Ok(Receipt { cursor, time: number(row, 2)?, duplicate: true })
+        let receipt = Receipt { cursor, time: number(row, 2)?, duplicate: true };
+        Ok(Known { receipt, print: row.get::<_, Option<i64>>(3)?.map(|print| print as u64) })
     });
     Ok(found.optional()?)
 }
@@ -301,12 +305,12 @@ fn push_all(
     line: &mut Line,
     channel: &Channel,
     events: &[Event],
-    known: Vec<Option<Receipt>>,
+    (prints, known): (&Prints, Vec<Option<Receipt>>),
     now: u64,
 ) -> Result<(Vec<Receipt>, Vec<Entry>), Failed> {
     let (mut receipts, mut entries) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
     let mut repeated: HashMap<&EventKey, Receipt> = HashMap::new();
-    for (event, known) in events.iter().zip(known) {
+    for (nth, (event, known)) in events.iter().zip(known).enumerate() {
         let known = known.or_else(|| repeated.get(event.key()?).copied());
         receipts.push(match known {
             Some(first) => first,
@@ -314,7 +318,7 @@ fn push_all(
                 let entry = push(db, line, channel, event, now)?;
                 let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
                 if let Some(key) = event.key() {
-                    remember(db, line.id, key, receipt, now)?;
+                    remember(db, line.id, key, Known::new(receipt, Some(prints.at(nth))), now)?;
                     repeated.insert(key, Receipt { duplicate: true, ..receipt });
                 }
                 entries.push(entry);
@@ -341,11 +345,13 @@ fn push(db: &Connection, line: &mut Line, channel: &Channel, event: &Event, now:
     Ok(entry)
 }
 
-fn remember(db: &Connection, id: i64, key: &EventKey, receipt: Receipt, now: u64) -> Result<(), Failed> {
+fn remember(db: &Connection, id: i64, key: &EventKey, known: Known, now: u64) -> Result<(), Failed> {
     // A key whose window is over may still be there.
-    let sql = "INSERT OR REPLACE INTO keys (channel, key, seq, tag, time, came) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let Cursor { seq, tag, .. } = receipt.cursor;
-    db.prepare_cached(sql)?.execute((id, key.as_str(), seq as i64, tag, receipt.time as i64, now as i64))?;
+    let sql =
+        "INSERT OR REPLACE INTO keys (channel, key, seq, tag, time, came, print) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let Receipt { cursor: Cursor { seq, tag, .. }, time, .. } = known.receipt;
+    let print = known.print.map(|print| print as i64);
+    db.prepare_cached(sql)?.execute((id, key.as_str(), seq as i64, tag, time as i64, now as i64, print))?;
     Ok(())
 }
 

@@ -123,7 +123,8 @@ fn upgrade(connection: &mut Connection, version: usize, migrations: &[&str]) -> 
 }
 
 /// What leads from each version to the next. What was published never changes.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE place (
         id INTEGER PRIMARY KEY CHECK (id = 0),
         epoch INTEGER NOT NULL,
@@ -170,7 +171,11 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX keys_came ON keys (came);
     CREATE TABLE garbage (channel INTEGER PRIMARY KEY) STRICT;
-"];
+",
+    "
+    ALTER TABLE keys ADD print INTEGER;
+",
+];
 
 /// `TwEv`, in the header of the file: what `file(1)` and we know it by.
 const APPLICATION: i32 = 0x5477_4576;
@@ -189,25 +194,26 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         upgrade(&mut connection, 0, MIGRATIONS).unwrap();
         connection.execute("UPDATE place SET epoch = 42", []).unwrap();
-        let newer =
-            [MIGRATIONS[0], "ALTER TABLE place ADD b INTEGER; UPDATE place SET b = 1;", "UPDATE place SET b = b + 1;"];
-        for from in 1..=3 {
-            upgrade(&mut connection, from, &newer[..(from + 1).min(3)]).unwrap();
+        let more = ["ALTER TABLE place ADD b INTEGER; UPDATE place SET b = 1;", "UPDATE place SET b = b + 1;"];
+        let newer = [MIGRATIONS, &more].concat();
+        let (from, to) = (MIGRATIONS.len(), newer.len());
+        for version in from..=to {
+            upgrade(&mut connection, version, &newer[..(version + 1).min(to)]).unwrap();
         }
         let row = connection.query_row("SELECT epoch, b FROM place", [], |row| Ok((row.get(0)?, row.get(1)?)));
         assert_eq!(row.unwrap(), (42_i64, 2_i64));
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(version, 3);
+        assert_eq!(version as usize, to);
     }
 
     #[test]
     fn an_upgrade_that_fails_leaves_what_was_there() {
         let mut connection = Connection::open_in_memory().unwrap();
         upgrade(&mut connection, 0, MIGRATIONS).unwrap();
-        let broken = [MIGRATIONS[0], "ALTER TABLE place ADD b INTEGER;", "nonsense;"];
-        assert!(upgrade(&mut connection, 1, &broken).is_err());
+        let broken = [MIGRATIONS, &["ALTER TABLE place ADD b INTEGER;", "nonsense;"]].concat();
+        assert!(upgrade(&mut connection, MIGRATIONS.len(), &broken).is_err());
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(version, 1);
+        assert_eq!(version as usize, MIGRATIONS.len());
         assert!(connection.prepare("SELECT b FROM place").is_err());
     }
 }

@@ -2,24 +2,24 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::{event::EventKey, store::Receipt};
+use crate::{event::EventKey, store::Known};
 
 /// Which keys were appended in the last while, and as what.
 #[derive(Default)]
 pub(super) struct Keys {
     /// What each remembered key was appended as.
-    known: HashMap<EventKey, Receipt>,
+    known: HashMap<EventKey, Known>,
     /// When each of them came, oldest first.
     order: VecDeque<(u64, EventKey)>,
 }
 
 impl Keys {
-    pub(super) fn get(&self, key: &EventKey) -> Option<Receipt> {
+    pub(super) fn get(&self, key: &EventKey) -> Option<Known> {
         self.known.get(key).copied()
     }
 
-    pub(super) fn remember(&mut self, key: EventKey, receipt: Receipt, now: u64) {
-        self.known.insert(key.clone(), Receipt { duplicate: true, ..receipt });
+    pub(super) fn remember(&mut self, key: EventKey, known: Known, now: u64) {
+        self.known.insert(key.clone(), known);
         self.order.push_back((now, key));
     }
 
@@ -38,7 +38,7 @@ impl Keys {
     /// Forgets the keys of entries above `seq`.
     #[cfg(feature = "testing")]
     pub(super) fn lose_above(&mut self, seq: u64) {
-        self.known.retain(|_, receipt| receipt.cursor.seq <= seq);
+        self.known.retain(|_, known| known.receipt.cursor.seq <= seq);
         self.order.retain(|(_, key)| self.known.contains_key(key));
     }
 }

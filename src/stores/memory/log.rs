@@ -6,9 +6,9 @@ use super::keys::Keys;
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    event::Event,
+    event::{Event, EventKey},
     store::{
-        Entry, Head, Keep, Limit, Outcome, Page, Receipt, Start,
+        Entry, Head, Keep, Known, Limit, Outcome, Page, Receipt, Start,
         resume::{self, Record},
     },
 };
@@ -35,21 +35,19 @@ impl Log {
         Self { record, entries: VecDeque::new(), bytes: 0, keys: Keys::default(), empty_since: now, turn }
     }
 
-    /// Whether `event` would be appended, were it alone.
-    pub(super) fn is_new(&self, event: &Event) -> bool {
-        event.key().is_none_or(|key| self.keys.get(key).is_none())
+    /// What is remembered of a key.
+    pub(super) fn key(&self, key: &EventKey) -> Option<Known> {
+        self.keys.get(key)
     }
 
     /// Appends `event` unless its key is remembered; the entry is last then.
-    pub(super) fn push(&mut self, channel: &Channel, event: Event, now: u64) -> Receipt {
-        let key = event.key().cloned();
-        if let Some(first) = key.as_ref().and_then(|key| self.keys.get(key)) {
-            return first;
+    pub(super) fn push(&mut self, channel: &Channel, event: Event, print: u64, now: u64) -> Receipt {
+        let Some(key) = event.key().cloned() else { return self.push_unkeyed(channel, event, now) };
+        if let Some(first) = self.keys.get(&key) {
+            return first.receipt;
         }
         let receipt = self.push_unkeyed(channel, event, now);
-        if let Some(key) = key {
-            self.keys.remember(key, receipt, now);
-        }
+        self.keys.remember(key, Known::new(receipt, Some(print)), now);
         receipt
     }
 

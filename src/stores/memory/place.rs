@@ -9,7 +9,7 @@ use crate::{
     cursor::{Cursor, epoch_of},
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Keep, Limit, Page, Retention, Start, StoreError,
+        Append, Appended, Change, Expect, Head, Keep, Limit, Page, Prints, Retention, Start, StoreError, judge,
         resume::{self, Record},
     },
 };
@@ -63,27 +63,34 @@ impl Place {
         self.turns.push_back((log.turn, channel));
     }
 
-    pub(super) fn append(&mut self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+    pub(super) fn append(
+        &mut self,
+        channel: &Channel,
+        append: Append,
+        prints: &Prints,
+    ) -> Result<Appended, StoreError> {
         self.refresh(channel);
         let log = self.logs.get(channel);
         let head = log.map_or_else(|| self.absent(channel), |log| log.record.head);
-        let brings = append.events.iter().any(|event| log.is_none_or(|log| log.is_new(event)));
+        let known = judge(&append.events, prints, |key| Ok::<_, StoreError>(log.and_then(|log| log.key(key))))?;
+        let brings = known.iter().any(Option::is_none);
         // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
         if brings || (append.close && !head.closed) {
-            check(append.expect, log, head)?;
             if brings && head.closed {
                 return Err(StoreError::Closed { head });
             }
+            check(append.expect, log, head)?;
         } else if log.is_none() {
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
         }
-        Ok(self.apply(channel, append, head))
+        Ok(self.apply(channel, append, prints, head))
     }
 
-    fn apply(&mut self, channel: &Channel, append: Append, before: Head) -> Appended {
+    fn apply(&mut self, channel: &Channel, append: Append, prints: &Prints, before: Head) -> Appended {
         let (now, keep) = (self.now, self.keep);
         let log = self.open(channel, before.cursor);
-        let receipts = append.events.into_iter().map(|event| log.push(channel, event, now)).collect();
+        let events = append.events.into_iter().enumerate();
+        let receipts = events.map(|(nth, event)| log.push(channel, event, prints.at(nth), now)).collect();
         log.record.head.closed |= append.close;
         let head = log.record.head;
         // Taken before trimming: a batch may be larger than what is retained.
@@ -213,7 +220,9 @@ mod tests {
 
     fn append(place: &mut Place, channel: &str, texts: &[&str]) {
         let events = texts.iter().map(|text| Event::text(*text));
-        place.append(&Channel::new(channel).unwrap(), Append::new(events)).unwrap();
+        let append = Append::new(events);
+        let prints = Prints::of(&append.events);
+        place.append(&Channel::new(channel).unwrap(), append, &prints).unwrap();
     }
 
     #[test]
@@ -245,7 +254,7 @@ mod tests {
         let channel = Channel::new("a").unwrap();
         place.read(&channel, Start::Earliest, Limit::default());
         place.head(&channel);
-        place.append(&channel, Append::new([])).unwrap();
+        place.append(&channel, Append::new([]), &Prints::of(&[])).unwrap();
         place.delete(&channel);
         assert!(place.logs.is_empty() && place.turns.is_empty());
     }

@@ -123,9 +123,9 @@ impl Inner {
         let most = self.link.most_bytes() / 2;
         let mut body = BytesMut::new();
         let keys = keys_between(log, &first, kept).await?;
-        let copied = keys.into_iter().filter(|(_, receipt, _)| receipt.cursor.seq <= kept.record.base);
-        for (key, receipt, stamp) in copied {
-            record::put_key(&mut body, &key, &receipt, stamp);
+        let copied = keys.into_iter().filter(|(_, known, _)| known.receipt.cursor.seq <= kept.record.base);
+        for (key, known, stamp) in copied {
+            record::put_key(&mut body, &key, &known, stamp);
             if body.len() > most {
                 self.publish_keys(log, body.split().freeze()).await?;
             }

@@ -2,25 +2,25 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::{event::EventKey, store::Receipt};
+use crate::{event::EventKey, store::Known};
 
 /// Which keys were appended in the last while, and as what.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
     /// As what, and when that came.
-    known: HashMap<EventKey, (Receipt, u64)>,
+    known: HashMap<EventKey, (Known, u64)>,
     /// When each came, oldest first.
     order: VecDeque<(u64, EventKey)>,
 }
 
 impl Keys {
-    pub(super) fn get(&self, key: &EventKey) -> Option<Receipt> {
-        self.known.get(key).map(|(receipt, _)| *receipt)
+    pub(super) fn get(&self, key: &EventKey) -> Option<Known> {
+        self.known.get(key).map(|(known, _)| *known)
     }
 
     /// A key that is known here already was forgotten by the node that appended it again: from now on it is that append's.
-    pub(super) fn remember(&mut self, key: EventKey, receipt: Receipt, stamp: u64) {
-        self.known.insert(key.clone(), (Receipt { duplicate: true, ..receipt }, stamp));
+    pub(super) fn remember(&mut self, key: EventKey, known: Known, stamp: u64) {
+        self.known.insert(key.clone(), (known, stamp));
         self.order.push_back((stamp, key));
     }
 
@@ -38,17 +38,20 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cursor::Cursor;
+    use crate::{cursor::Cursor, store::Receipt};
 
     #[test]
     fn a_key_that_was_used_again_is_forgotten_after_its_last_use() {
         let key = EventKey::new("k").unwrap();
-        let receipt = |seq| Receipt { cursor: Cursor { epoch: 1, seq, tag: 1 }, time: 0, duplicate: false };
+        let known = |seq| {
+            let cursor = Cursor { epoch: 1, seq, tag: 1 };
+            Known::new(Receipt { cursor, time: 0, duplicate: false }, Some(seq))
+        };
         let mut keys = Keys::default();
-        keys.remember(key.clone(), receipt(1), 10);
-        keys.remember(key.clone(), receipt(2), 100);
+        keys.remember(key.clone(), known(1), 10);
+        keys.remember(key.clone(), known(2), 100);
         keys.expire(50);
-        assert_eq!(keys.get(&key).map(|known| (known.cursor.seq, known.duplicate)), Some((2, true)));
+        assert_eq!(keys.get(&key), Some(known(2)));
         keys.expire(101);
         assert_eq!(keys.get(&key), None);
     }

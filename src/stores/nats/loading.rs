@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     event::EventKey,
-    store::{Receipt, StoreError},
+    store::{Known, StoreError},
 };
 
 /// A key, what it was appended as, and when.
-pub(super) type Found = (EventKey, Receipt, u64);
+pub(super) type Found = (EventKey, Known, u64);
 
 /// How far the reading of a channel's keys has come.
 pub(super) struct Loading {
@@ -81,7 +81,7 @@ impl Loading {
     fn take(&mut self, message: &Message) -> Result<(), StoreError> {
         let stamp = message.record.stamp;
         // Keys are not remembered of what an init brings; none is written with it.
-        self.found.extend(message.keys()?.into_iter().map(|(key, receipt)| (key, receipt, stamp)));
+        self.found.extend(message.keys()?.into_iter().map(|(key, known)| (key, known, stamp)));
         self.last = Some((message.at, message.record));
         Ok(())
     }
@@ -100,11 +100,14 @@ impl Loading {
     /// The keys of this log; those of one before it may have been copied too.
     fn finish(&mut self, head: &Record, since: u64) -> Keys {
         let mut found = mem::take(self).found;
-        let is_ours = |receipt: &Receipt| receipt.cursor.epoch == head.epoch && receipt.cursor.seq > head.start;
-        found.retain(|(_, receipt, stamp)| *stamp >= since && is_ours(receipt));
+        let is_ours = |known: &Known| {
+            let at = known.receipt.cursor;
+            at.epoch == head.epoch && at.seq > head.start
+        };
+        found.retain(|(_, known, stamp)| *stamp >= since && is_ours(known));
         found.sort_by_key(|(_, _, stamp)| *stamp);
         let mut keys = Keys::default();
-        found.into_iter().for_each(|(key, receipt, stamp)| keys.remember(key, receipt, stamp));
+        found.into_iter().for_each(|(key, known, stamp)| keys.remember(key, known, stamp));
         keys
     }
 }

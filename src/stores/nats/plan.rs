@@ -12,7 +12,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::{Event, EventKey},
-    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, resume},
+    store::{Append, Appended, Entry, Expect, Head, Known, Prints, Receipt, StoreError, judge, resume},
 };
 
 /// A channel before a group of appends.
@@ -43,7 +43,7 @@ pub(super) struct Planned {
     pub(super) record: Record,
     pub(super) body: Bytes,
     /// The keys that it brings.
-    pub(super) keys: Vec<(EventKey, Receipt)>,
+    pub(super) keys: Vec<(EventKey, Known)>,
 }
 
 /// Decides the appends one after the other, each on what those before it leave.
@@ -87,7 +87,7 @@ struct Draft<'a> {
     record: Record,
     body: BytesMut,
     /// The keys that it brings.
-    keys: HashMap<EventKey, Receipt>,
+    keys: HashMap<EventKey, Known>,
     /// Whether there is a log, by now.
     exists: bool,
     /// Whether there is anything to publish.
@@ -111,18 +111,24 @@ impl<'a> Draft<'a> {
     }
 
     fn judge(&mut self, append: &Append) -> Judged {
-        let brings = append.events.iter().any(|event| self.known(event).is_none());
+        let prints = Prints::of(&append.events);
+        let known = match judge(&append.events, &prints, |key| Ok(self.known(key))) {
+            Ok(known) => known,
+            Err(refused) => return Judged::Answer(Err(refused)),
+        };
+        let brings = known.iter().any(Option::is_none);
         // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
         let closes = append.close && !self.record.closed;
         if !brings && !closes {
-            return Judged::Answer(Ok(self.unchanged(append)));
+            let receipts = known.into_iter().flatten().collect();
+            return Judged::Answer(Ok(Appended { receipts, entries: Vec::new(), head: self.head() }));
         }
         let head = self.head();
-        if let Err(refused) = check(append.expect, self.exists.then_some(&self.record), head) {
-            return Judged::Answer(Err(refused));
-        }
         if brings && head.closed {
             return Judged::Answer(Err(StoreError::Closed { head }));
+        }
+        if let Err(refused) = check(append.expect, self.exists.then_some(&self.record), head) {
+            return Judged::Answer(Err(refused));
         }
         let size: usize = append.events.iter().map(encoded_size).sum();
         if size > self.before.most {
@@ -132,33 +138,27 @@ impl<'a> Draft<'a> {
         if self.body.len() + size > self.before.most {
             return Judged::Later;
         }
-        Judged::Answer(Ok(self.apply(append)))
+        Judged::Answer(Ok(self.apply(append, &prints)))
     }
 
-    fn known(&self, event: &Event) -> Option<Receipt> {
-        let key = event.key()?;
+    fn known(&self, key: &EventKey) -> Option<Known> {
         let earlier = || self.before.keys.and_then(|keys| keys.get(key));
-        self.keys.get(key).copied().or_else(earlier).map(|receipt| Receipt { duplicate: true, ..receipt })
+        self.keys.get(key).copied().or_else(earlier)
     }
 
-    fn unchanged(&self, append: &Append) -> Appended {
-        let receipts = append.events.iter().filter_map(|event| self.known(event)).collect();
-        Appended { receipts, entries: Vec::new(), head: self.head() }
-    }
-
-    fn apply(&mut self, append: &Append) -> Appended {
+    fn apply(&mut self, append: &Append, prints: &Prints) -> Appended {
         let (mut receipts, mut entries) = (Vec::new(), Vec::new());
-        for event in &append.events {
-            if let Some(first) = self.known(event) {
-                receipts.push(first);
+        for (nth, event) in append.events.iter().enumerate() {
+            if let Some(first) = event.key().and_then(|key| self.known(key)) {
+                receipts.push(first.receipt);
                 continue;
             }
             let entry = entry(self.before.channel, &self.record, event.clone());
             let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
-            record::put(&mut self.body, &entry, event.key());
+            record::put(&mut self.body, &entry, Some(event));
             self.record.push(entry.cursor.tag, entry.time, entry.size() as u64, event.key());
             if let Some(key) = event.key() {
-                self.keys.insert(key.clone(), receipt);
+                self.keys.insert(key.clone(), Known::new(receipt, Some(prints.at(nth))));
             }
             receipts.push(receipt);
             entries.push(entry);

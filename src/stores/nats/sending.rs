@@ -121,7 +121,7 @@ impl Writer {
             Kind::Append => {
                 known.record = Some(record);
                 if let Some(keys) = &mut known.keys {
-                    message.keys.into_iter().for_each(|(key, receipt)| keys.remember(key, receipt, record.stamp));
+                    message.keys.into_iter().for_each(|(key, known)| keys.remember(key, known, record.stamp));
                 }
             }
             Kind::Init => (known.record, known.keys) = (Some(record), None),

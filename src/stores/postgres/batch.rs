@@ -8,7 +8,11 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Inner, failure::Failure, write};
+use super::{
+    Inner,
+    failure::Failure,
+    write::{self, Written},
+};
 use crate::{
     channel::Channel,
     store::{Append, Appended, Expect, StoreError},
@@ -153,14 +157,30 @@ impl Drop for Turn<'_> {
     }
 }
 
-async fn write_group(inner: &Inner, channel: &Channel, group: Vec<Waiting>) {
-    let (appends, answers): (Vec<_>, Vec<_>) =
-        group.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
-    let events: Vec<_> = appends.iter().flat_map(|append| &append.events).collect();
+async fn write_group(inner: &Inner, channel: &Channel, mut group: Vec<Waiting>) {
+    while !group.is_empty() {
+        match write_together(inner, channel, &group).await {
+            (Ok(Written { reused: Some(at), .. }), _) => refuse(&mut group, at),
+            (Ok(written), told) => return answer(inner, channel, group, written, told),
+            (Err(failure), _) => return fail(inner, channel, group, failure),
+        }
+    }
+}
+
+/// Whether a statement has told the other nodes what it did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Yes,
+    No,
+}
+
+async fn write_together(inner: &Inner, channel: &Channel, group: &[Waiting]) -> (Result<Written, Failure>, Told) {
+    let appends = || group.iter().map(|waiting| &waiting.append);
+    let events: Vec<_> = appends().flat_map(|append| &append.events).collect();
     let notifier = &inner.listener.notifier;
     let mut terms = write::Terms {
-        expect: appends.first().map_or(Expect::Any, |first| first.expect),
-        close: appends.iter().any(|append| append.close),
+        expect: appends().next().map_or(Expect::Any, |first| first.expect),
+        close: appends().any(|append| append.close),
         init: None,
         teller: if inner.batches.is_alone() { notifier.teller() } else { None },
     };
@@ -172,24 +192,43 @@ async fn write_group(inner: &Inner, channel: &Channel, group: Vec<Waiting>) {
         terms.teller = None;
         written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
     }
-    match written {
-        Ok(written) => {
-            let results = write::of_appends(channel, written, appends);
-            if let (Some(head), None) = (inner.tell_appended(channel, &results), terms.teller) {
-                notifier.note(channel, head);
-            }
-            answers.into_iter().zip(results).for_each(|(answer, result)| _ = answer.send(result));
+    (written, if terms.teller.is_some() { Told::Yes } else { Told::No })
+}
+
+/// Refuses the append that has the event at `at`, whose key stands for another one. Nothing was written, and the others go
+/// again without it.
+fn refuse(group: &mut Vec<Waiting>, mut at: usize) {
+    let mut nth = 0;
+    while let Some(waiting) = group.get(nth) {
+        let count = waiting.append.events.len();
+        if at < count {
+            break;
         }
-        Err(failure) => {
-            let away = failure.is_of_connection();
-            let error = Arc::new(failure.of_write());
-            for answer in answers {
-                _ = answer.send(Err(StoreError::shared(Arc::clone(&error))));
-            }
-            if away {
-                inner.batches.fail_rest(channel, &error);
-            }
-        }
+        (at, nth) = (at - count, nth + 1);
+    }
+    // An answer that fits nothing must not be asked for again and again.
+    let refused = group.remove(nth.min(group.len() - 1));
+    _ = refused.answer.send(Err(StoreError::KeyReused { index: at }));
+}
+
+fn answer(inner: &Inner, channel: &Channel, group: Vec<Waiting>, written: Written, told: Told) {
+    let (appends, answers): (Vec<_>, Vec<_>) =
+        group.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
+    let results = write::of_appends(channel, written, appends);
+    if let (Some(head), Told::No) = (inner.tell_appended(channel, &results), told) {
+        inner.listener.notifier.note(channel, head);
+    }
+    answers.into_iter().zip(results).for_each(|(answer, result)| _ = answer.send(result));
+}
+
+fn fail(inner: &Inner, channel: &Channel, group: Vec<Waiting>, failure: Failure) {
+    let away = failure.is_of_connection();
+    let error = Arc::new(failure.of_write());
+    for waiting in group {
+        _ = waiting.answer.send(Err(StoreError::shared(Arc::clone(&error))));
+    }
+    if away {
+        inner.batches.fail_rest(channel, &error);
     }
 }
 

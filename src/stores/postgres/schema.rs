@@ -36,10 +36,10 @@ impl Sql {
         let with = |sql: &str| sql.replace("$S", &format!("\"{schema}\"")).replace("$N", schema);
         Some(Self {
             write: with(concat!(
-                "select w.*, case when $21 is not null and o_status = 0 then pg_notify('$N', $21 || E'\n' || ",
+                "select w.*, case when $22 is not null and o_status = 0 then pg_notify('$N', $22 || E'\n' || ",
                 "$S.cursor_text(o_epoch, o_seq, o_tag) || case when o_closed then '!' else '.' end || $1) end ",
                 "from $S.write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, ",
-                "$17, $18, $19, $20) w"
+                "$17, $18, $19, $20, $21) w"
             )),
             write_one: with(&WRITE_ONE.replace("$T", "")),
             write_one_and_tell: with(&WRITE_ONE.replace("$T", TELL)),
@@ -121,7 +121,7 @@ end $do$;
 "#;
 
 /// Of the schema. A node works with a schema of its own version or a newer one.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// The longest name that PostgreSQL keeps whole.
 const MOST_NAME: usize = 63;

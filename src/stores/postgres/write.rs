@@ -12,7 +12,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::Event,
-    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, resume},
+    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, fingerprint, resume},
 };
 
 /// Events as columns, in the order of the function's parameters.
@@ -23,6 +23,8 @@ struct Columns<'a> {
     times: Vec<Option<i64>>,
     /// None when no event has a key: the server has nothing to look up then.
     keys: Option<Vec<Option<&'a str>>>,
+    /// Of the events with keys; 0 for others.
+    prints: Option<Vec<i64>>,
     tags: Vec<i32>,
     /// The same, one later; the server knows what comes before the first.
     prev_tags: Vec<Option<i32>>,
@@ -33,6 +35,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn new(channel: &Channel, events: &[&'a Event]) -> Self {
         let keyed = events.iter().any(|event| event.key().is_some());
+        let print = |event: &&Event| event.key().map_or(0, |_| fingerprint(event) as i64);
         let tags: Vec<_> = events.iter().map(|_| resume::fresh_tag() as i32).collect();
         let sizes: Vec<_> = events.iter().map(|event| size(channel, event) as i32).collect();
         Self {
@@ -41,6 +44,7 @@ impl<'a> Columns<'a> {
             names: events.iter().map(|event| event.name().map(|name| name.as_str())).collect(),
             times: events.iter().map(|event| event.time().map(|time| time as i64)).collect(),
             keys: keyed.then(|| events.iter().map(|event| event.key().map(|key| key.as_str())).collect()),
+            prints: keyed.then(|| events.iter().map(print).collect()),
             prev_tags: std::iter::once(None).chain(tags.iter().copied().map(Some)).take(tags.len()).collect(),
             tags,
             bytes: sizes.iter().map(|size| i64::from(*size)).sum(),
@@ -69,6 +73,8 @@ impl Terms<'_> {
 /// What the server did.
 pub(super) struct Written {
     status: i32,
+    /// The first event whose key stands for another one: then nothing was done.
+    pub(super) reused: Option<usize>,
     pub(super) head: Head,
     /// The position before the first new entry.
     base: Cursor,
@@ -106,7 +112,7 @@ pub(super) async fn write(
     }
     let mut columns = Columns::new(channel, events);
     if terms.init.is_some() {
-        columns.keys = None;
+        (columns.keys, columns.prints) = (None, None);
     }
     let (expect, at) = match terms.expect {
         Expect::Any => (0, Cursor { epoch: 0, seq: 0, tag: 0 }),
@@ -142,6 +148,7 @@ pub(super) async fn write(
                 (&columns.prev_tags, Type::INT4_ARRAY),
                 (&columns.sizes, Type::INT4_ARRAY),
                 (&columns.bytes, Type::INT8),
+                (&columns.prints, Type::INT8_ARRAY),
                 (&terms.teller, Type::TEXT),
             ],
         )
@@ -214,7 +221,7 @@ fn one_written(row: &Row, tag: u32) -> Result<(Written, Kept), tokio_postgres::E
     let (head, stamp) = (Head { cursor: Cursor { epoch, seq, tag }, closed: false }, row.try_get::<_, i64>(3)?);
     let events = (seq as i64).saturating_sub(row.try_get(4)?);
     let kept = Kept { events, bytes: row.try_get(5)?, is_due: stamp > row.try_get(6)? };
-    Ok((Written { status: 0, head, base, stamp: stamp as u64, tags: vec![tag], verdicts: None }, kept))
+    Ok((Written { status: 0, reused: None, head, base, stamp: stamp as u64, tags: vec![tag], verdicts: None }, kept))
 }
 
 fn written(row: &Row, tags: Vec<u32>) -> Result<Written, tokio_postgres::Error> {
@@ -225,6 +232,7 @@ fn written(row: &Row, tags: Vec<u32>) -> Result<Written, tokio_postgres::Error> 
     let head = Head { cursor: cursor("o_seq", "o_tag")?, closed: row.try_get("o_closed")? };
     Ok(Written {
         status: row.try_get("o_status")?,
+        reused: row.try_get::<_, Option<i64>>("o_reused")?.map(|nth| nth.saturating_sub(1) as usize),
         head,
         base: cursor("o_base_seq", "o_base_tag")?,
         stamp: row.try_get::<_, i64>("o_stamp")? as u64,

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
-    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, resume},
+    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, fingerprint, resume},
 };
 
 /// The queue of a store's appends, and the task that sends them.
@@ -233,7 +233,14 @@ impl Batch {
         events().for_each(|(event, tag)| _ = cmd.arg(codec::blob_of(event, *tag)));
         if keyed {
             events().for_each(|(event, _)| _ = cmd.arg(event.key().map_or("", |key| key.as_str())));
+            cmd.arg(self.prints());
         }
+    }
+
+    /// The fingerprints of all events in a row. A batch with keys is one append.
+    fn prints(&self) -> Vec<u8> {
+        let events = self.jobs.iter().flat_map(|job| &job.append.events);
+        events.flat_map(|event| event.key().map_or(0, |_| fingerprint(event)).to_be_bytes()).collect()
     }
 
     /// Gives each what the script said of all.
@@ -244,6 +251,10 @@ impl Batch {
         match kind {
             b'C' => return self.fail(|| StoreError::Conflict { head }),
             b'L' => return self.fail(|| StoreError::Closed { head }),
+            b'R' => {
+                let index = answer.tag().unwrap_or_default() as usize;
+                return self.fail(|| StoreError::KeyReused { index });
+            }
             _ => {}
         }
         let Some((mut last, stamp)) = position(&mut answer, head.cursor.epoch) else {

@@ -5,8 +5,10 @@ use super::super::{
     harness::Harness,
 };
 use crate::{
-    event::Event,
-    store::{Append, Expect, Receipt, Retention, Start, Store},
+    cursor::Cursor,
+    error::InvalidEvent,
+    event::{Data, Event},
+    store::{Append, Expect, Receipt, Retention, Start, Store, StoreError},
 };
 
 /// The same key again appends nothing, and tells of the first append.
@@ -18,7 +20,7 @@ pub async fn a_key_is_appended_once<H: Harness>(harness: &H) {
     let (a, second) = (channel("a"), case.second().await);
     let first = case.append_all(&a, Append::new([keyed("first", "k")])).await;
     case.append(&a, ["between"]).await;
-    let again = Append::new([keyed("other text", "k")]);
+    let again = Append::new([keyed("first", "k")]);
     for store in [&case.store, &second] {
         let repeated = case.done("a repeated append", store.append(&a, again.clone()).await);
         let expected: Vec<_> = first.receipts.iter().map(|first| Receipt { duplicate: true, ..*first }).collect();
@@ -39,7 +41,7 @@ pub async fn each_event_of_a_batch_is_judged_alone<H: Harness>(harness: &H) {
     let case = Case::new("each_event_of_a_batch_is_judged_alone", harness).await;
     let a = channel("a");
     let first = case.append_all(&a, Append::new([keyed("1", "k1")])).await;
-    let batch = [keyed("2", "k2"), keyed("again", "k1"), Event::text("3"), keyed("again", "k2"), Event::text("3")];
+    let batch = [keyed("2", "k2"), keyed("1", "k1"), Event::text("3"), keyed("2", "k2"), Event::text("3")];
     let done = case.append_all(&a, Append::new(batch)).await;
     let duplicates: Vec<_> = done.receipts.iter().map(|receipt| receipt.duplicate).collect();
     case.same("which are duplicates", duplicates, vec![false, true, false, true, false]);
@@ -47,6 +49,111 @@ pub async fn each_event_of_a_batch_is_judged_alone<H: Harness>(harness: &H) {
     case.same("the seqs after the first", seqs, vec![1, 0, 2, 1, 3]);
     case.same("the new entries", texts(&done.entries), vec!["2", "3", "3"]);
     case.same("the texts", texts(&case.read(&a, Start::Earliest).await.entries), vec!["1", "2", "3", "3"]);
+}
+
+/// A key that comes again with another datum, name or time is refused, and what it stood for it still does.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_key_stands_for_one_event<H: Harness>(harness: &H) {
+    let case = Case::new("a_key_stands_for_one_event", harness).await;
+    let second = case.second().await;
+    for (name, first) in variants("k").into_iter().enumerate() {
+        let of = channel(&name.to_string());
+        let done = case.append_all(&of, Append::new([first.clone()])).await;
+        for store in [&case.store, &second] {
+            for other in variants("k").into_iter().filter(|other| *other != first) {
+                let refused = store.append(&of, Append::new([other.clone()])).await;
+                case.refused(&format!("{other:?} with the key of {first:?}"), refused, |error| is_reused(error, 0));
+            }
+            let again = case.done("a repeated append", store.append(&of, Append::new([first.clone()])).await);
+            case.same("the head after refusals", again.head, done.head);
+            case.same("the entries of a repeated append", again.entries, vec![]);
+        }
+        case.same("the entries after refusals", case.read(&of, Start::Earliest).await.entries, done.entries);
+    }
+}
+
+/// Events with one key that differ in their datum, its kind, their name or their time.
+fn variants(key: &str) -> [Event; 7] {
+    let json = |json: &str| Data::from_json(json).map(Event::new);
+    let made = || -> Result<_, InvalidEvent> {
+        let (plain, named) = (Event::text("1"), Event::text("1").named("n")?);
+        let (early, late) = (Event::text("1").at(0)?, Event::text("1").at(1_732_094_400_000)?);
+        let all = [plain, Event::text("2"), json("1")?, named.clone(), named.named("m")?, early, late];
+        let mut keyed = all;
+        for event in &mut keyed {
+            *event = event.clone().keyed(key)?;
+        }
+        Ok(keyed)
+    };
+    made().unwrap_or_else(|error| panic!("an event of the suite: {error}"))
+}
+
+fn is_reused(error: &StoreError, at: usize) -> bool {
+    matches!(error, StoreError::KeyReused { index } if *index == at)
+}
+
+/// One reused key in a batch, and nothing of the batch is appended or remembered; the first such event is named.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_reused_key_refuses_the_whole_batch<H: Harness>(harness: &H) {
+    let case = Case::new("a_reused_key_refuses_the_whole_batch", harness).await;
+    let a = channel("a");
+    let first = case.append_all(&a, Append::new([keyed("1", "k1"), keyed("2", "k2")])).await;
+    let batch = [Event::text("x"), keyed("3", "k3"), keyed("2", "k2"), keyed("other", "k1"), keyed("other", "k2")];
+    let refused = case.store.append(&a, Append::new(batch).closing()).await;
+    case.refused("a batch with a reused key", refused, |error| is_reused(error, 3));
+    case.same("the head after a refusal", case.head(&a).await, first.head);
+    case.same("the texts after a refusal", texts(&case.read(&a, Start::Earliest).await.entries), vec!["1", "2"]);
+    let done = case.append_all(&a, Append::new([keyed("other", "k3")])).await;
+    case.same("what a key of a refused batch brought", texts(&done.entries), vec!["other"]);
+}
+
+/// A batch that repeats a key repeats its event, or is refused; also when the key is new, and on an absent channel.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_batch_repeats_a_key_only_with_its_event<H: Harness>(harness: &H) {
+    let case = Case::new("a_batch_repeats_a_key_only_with_its_event", harness).await;
+    let a = channel("a");
+    let absent = case.head(&a).await;
+    for _ in 0..2 {
+        let batch = [keyed("1", "new"), Event::text("x"), keyed("1", "new"), keyed("2", "new")];
+        let refused = case.store.append(&a, Append::new(batch)).await;
+        case.refused("a batch with one key for two events", refused, |error| is_reused(error, 3));
+    }
+    case.same("the head after a refusal", case.head(&a).await, absent);
+    let done = case.append_all(&a, Append::new([keyed("2", "new"), keyed("2", "new")])).await;
+    case.same("what a key of a refused batch brought", texts(&done.entries), vec!["2"]);
+}
+
+/// A reused key is told of before a closed channel, and that before a condition that does not hold.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_reused_key_is_told_before_a_close_and_that_before_a_conflict<H: Harness>(harness: &H) {
+    let case = Case::new("a_reused_key_is_told_before_a_close_and_that_before_a_conflict", harness).await;
+    let a = channel("a");
+    let reused = || Append::new([Event::text("x"), keyed("2", "k")]);
+    let first = case.append_all(&a, Append::new([keyed("1", "k")])).await;
+    let refused = case.store.append(&a, reused().expecting(Expect::NeverUsed)).await;
+    case.refused("a reused key against an expectation", refused, |error| is_reused(error, 1));
+    let closed = case.append_all(&a, Append::new([]).closing()).await;
+    for append in [reused(), reused().closing(), reused().expecting(Expect::NeverUsed)] {
+        let refused = case.store.append(&a, append).await;
+        case.refused("a reused key on a closed channel", refused, |error| is_reused(error, 1));
+    }
+    for expect in [Expect::NeverUsed, Expect::At(Cursor { seq: first.head.cursor.seq + 1, ..first.head.cursor })] {
+        let refused = case.store.append(&a, Append::new([Event::text("x")]).expecting(expect)).await;
+        case.refused(
+            "a closed channel against an expectation",
+            refused,
+            |error| matches!(error, StoreError::Closed { head } if *head == closed.head),
+        );
+    }
+    case.same("the texts", texts(&case.read(&a, Start::Earliest).await.entries), vec!["1"]);
 }
 
 /// A key says nothing about another channel.
@@ -83,7 +190,7 @@ pub async fn a_key_outlives_its_entry<H: Harness>(harness: &H) {
     }
 }
 
-/// After twice the window, a key is new.
+/// After twice the window, a key is new, and may stand for another event.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -103,7 +210,7 @@ pub async fn a_key_is_forgotten_after_its_window<H: Harness>(harness: &H) {
     // The store that was not asked meanwhile knows the key from the first time, and hears of the second: it forgets only the
     // first.
     watch.until(&a, again.head.cursor.seq).await;
-    let known = case.append_all(&a, Append::new([keyed("third", "k")])).await;
+    let known = case.append_all(&a, Append::new([keyed("second", "k")])).await;
     case.same("what a key brought that was used again elsewhere", texts(&known.entries), vec![]);
 }
 

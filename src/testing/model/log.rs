@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     cursor::Cursor,
+    event::Event,
     store::{Entry, Head, Outcome, Reason, Receipt, Retention},
 };
 
@@ -14,8 +15,8 @@ pub(super) struct ModelLog {
     /// All entries, each with the model's time of its append.
     pub(super) entries: Vec<(Entry, u64)>,
     pub(super) closed: bool,
-    /// The receipt of each key, and when it came.
-    keys: HashMap<String, (Receipt, u64)>,
+    /// The receipt and the event of each key, and when it came.
+    keys: HashMap<String, (Receipt, Event, u64)>,
     /// When the record was made.
     made: u64,
     /// The largest time of what `init` dropped before it was seen; `None` of an event is the time of its append.
@@ -29,7 +30,8 @@ pub(super) enum Known {
     No,
     /// Its window is over, but not for long: both answers are right.
     Perhaps,
-    Yes(Receipt),
+    /// As what, and for which event.
+    Yes(Receipt, Event),
 }
 
 impl ModelLog {
@@ -55,15 +57,15 @@ impl ModelLog {
         self.dropped_time = times.map(|time| time.unwrap_or(u64::MAX - 1)).max();
     }
 
-    pub(super) fn remember(&mut self, key: &str, receipt: Receipt, now: u64) {
-        self.keys.insert(key.to_owned(), (Receipt { duplicate: true, ..receipt }, now));
+    pub(super) fn remember(&mut self, key: &str, receipt: Receipt, event: &Event, now: u64) {
+        self.keys.insert(key.to_owned(), (Receipt { duplicate: true, ..receipt }, event.clone(), now));
     }
 
     pub(super) fn key(&self, key: &str, retention: &Retention, now: u64) -> Known {
         let window = millis(retention.key_window);
         match self.keys.get(key) {
-            Some((receipt, came)) if now - came < window => Known::Yes(*receipt),
-            Some((_, came)) if now - came <= 2 * window => Known::Perhaps,
+            Some((receipt, event, came)) if now - came < window => Known::Yes(*receipt, event.clone()),
+            Some((.., came)) if now - came <= 2 * window => Known::Perhaps,
             _ => Known::No,
         }
     }

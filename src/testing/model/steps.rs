@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::log::{Known, ModelLog};
+use super::{
+    log::{Known, ModelLog},
+    page::check_page,
+};
 use crate::{
     channel::Channel,
     cursor::Cursor,
     event::Event,
-    store::{
-        Append, Appended, Entry, Expect, Head, Limit, Outcome, Page, Receipt, Retention, Start, Store, StoreError,
-    },
+    store::{Append, Appended, Entry, Expect, Head, Limit, Page, Receipt, Retention, Start, Store, StoreError},
     testing::{
         case::{Case, channel},
         harness::{Harness, Time},
@@ -88,29 +89,52 @@ impl<'a, H: Harness> Steps<'a, H> {
     async fn append(&mut self, of: &Channel) {
         let head = self.look(of).await;
         let keys = self.keys(of);
-        let events: Vec<_> = keys.iter().map(|key| self.event(key.as_deref())).collect();
+        let mut events = Vec::new();
+        for key in &keys {
+            events.push(self.event_of(of, key.as_deref(), &events));
+        }
         let expect = self.expect(head);
         let mut append = Append::new(events.clone()).expecting(expect);
         append.close = self.random.u32(..100) < 3;
         let close = append.close;
         let answer = self.store().append(of, append).await;
 
+        let verdict = self.verdict(of, &keys, &events, (expect, close), head);
+        match (answer, verdict) {
+            (Err(StoreError::KeyReused { index }), Verdict::Reused(at)) => self.case.same("a reused key", index, at),
+            (Err(StoreError::Closed { head: at }), Verdict::Closed) => self.case.same("a closed head", at, head),
+            (Err(StoreError::Conflict { head: at }), Verdict::Conflict) => {
+                self.case.same("a conflict's head", at, head);
+            }
+            (Ok(done), Verdict::Changes | Verdict::ChangesNothing) => self.appended(of, &keys, &events, &done),
+            (other, verdict) => {
+                self.case.fail("the answer of an append", format_args!("{verdict:?} at {head:?}"), &other)
+            }
+        }
+        if matches!(verdict, Verdict::Changes) {
+            let log = self.logs.entry(of.clone()).or_insert_with(|| ModelLog::new(head.cursor, self.now));
+            log.closed |= close;
+        }
+    }
+
+    /// What must become of an append.
+    fn verdict(
+        &self,
+        of: &Channel,
+        keys: &[Option<String>],
+        events: &[Event],
+        (expect, close): (Expect, bool),
+        head: Head,
+    ) -> Verdict {
         let known = |key: &Option<String>| key.as_ref().and_then(|key| self.receipt(of, key)).is_some();
         let brings = !keys.iter().all(known);
         let acts = brings || (close && !head.closed);
-        let holds = self.holds(of, expect, head);
-        match answer {
-            Ok(done) if !acts || (holds && !(brings && head.closed)) => self.appended(of, &keys, &events, &done),
-            Err(StoreError::Conflict { head: at }) if acts && !holds => self.case.same("a conflict's head", at, head),
-            Err(StoreError::Closed { head: at }) if brings && head.closed => self.case.same("a closed head", at, head),
-            other => {
-                let expected = format!("something else, for acts {acts}, holds {holds}, brings {brings}, at {head:?}");
-                self.case.fail("the answer of an append", expected, &other);
-            }
-        }
-        if acts && holds {
-            let log = self.logs.entry(of.clone()).or_insert_with(|| ModelLog::new(head.cursor, self.now));
-            log.closed |= close;
+        match self.reused(of, events) {
+            Some(at) => Verdict::Reused(at),
+            None if brings && head.closed => Verdict::Closed,
+            None if acts && !self.holds(of, expect, head) => Verdict::Conflict,
+            None if acts => Verdict::Changes,
+            None => Verdict::ChangesNothing,
         }
     }
 
@@ -128,7 +152,7 @@ impl<'a, H: Harness> Steps<'a, H> {
             let expected = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
             self.case.same("the receipt of a new event", *receipt, expected);
             if let (Some(key), Some(log)) = (key, self.logs.get_mut(of)) {
-                log.remember(key, expected, self.now);
+                log.remember(key, expected, event, self.now);
             }
         }
         self.case.same("more entries than new events", new.next(), None);
@@ -281,7 +305,7 @@ impl<'a, H: Harness> Steps<'a, H> {
     /// What is known of a key; those of which both answers are right are never used.
     fn receipt(&self, of: &Channel, key: &str) -> Option<Receipt> {
         match self.logs.get(of)?.key(key, &self.retention, self.now) {
-            Known::Yes(receipt) => Some(receipt),
+            Known::Yes(receipt, _) => Some(receipt),
             Known::No | Known::Perhaps => None,
         }
     }
@@ -305,6 +329,30 @@ impl<'a, H: Harness> Steps<'a, H> {
         Some(key)
     }
 
+    /// The event that a key stands for, remembered or earlier in the batch.
+    fn stands_for(&self, of: &Channel, key: &str, earlier: &[Event]) -> Option<Event> {
+        match self.logs.get(of).map(|log| log.key(key, &self.retention, self.now)) {
+            Some(Known::Yes(_, event)) => Some(event),
+            _ => earlier.iter().find(|event| event.key().is_some_and(|other| other.as_str() == key)).cloned(),
+        }
+    }
+
+    /// The first event whose key stands for another one.
+    fn reused(&self, of: &Channel, events: &[Event]) -> Option<usize> {
+        let is_other = |(nth, event): (usize, &Event)| {
+            let first = self.stands_for(of, event.key()?.as_str(), events.get(..nth)?)?;
+            (first != *event).then_some(nth)
+        };
+        events.iter().enumerate().find_map(is_other)
+    }
+
+    /// For a key that was used mostly the event that it stands for.
+    fn event_of(&mut self, of: &Channel, key: Option<&str>, earlier: &[Event]) -> Event {
+        let first = key.and_then(|key| self.stands_for(of, key, earlier));
+        let is_other = self.random.u32(..12) == 0;
+        first.filter(|_| !is_other).unwrap_or_else(|| self.event(key))
+    }
+
     fn event(&mut self, key: Option<&str>) -> Event {
         self.serial += 1;
         let longest = if self.random.u32(..20) == 0 { 4_000 } else { 100 };
@@ -319,54 +367,15 @@ impl<'a, H: Harness> Steps<'a, H> {
     }
 }
 
-/// A page is what the model has, from the right place, in one piece.
-fn check_page<H: Harness>(
-    case: &Case<'_, H>,
-    log: &ModelLog,
-    earliest: Cursor,
-    start: Start,
-    limit: Limit,
-    page: &Page,
-) {
-    let head = log.head().cursor;
-    let outcome = match start {
-        Start::Beginning | Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
-        Start::After(cursor) => log.outcome(cursor, earliest.seq),
-        Start::Time(time) => log.outcome_of_time(time, earliest.seq),
-    };
-    case.same(&format!("the outcome of {start:?} from {earliest:?} to {head:?}"), page.outcome, outcome);
-    let from = match (start, outcome) {
-        (Start::Latest, _) => head.seq,
-        (Start::Last(n), _) => head.seq.saturating_sub(n).max(earliest.seq),
-        (Start::After(cursor), Outcome::Continued) => cursor.seq,
-        _ => earliest.seq,
-    };
-    let after = if let Start::Time(time) = start { Some(time) } else { None };
-    let due = || log.after(from).filter(|entry| after.is_none_or(|time| entry.time > time));
-    let expected: Vec<_> = due().take(page.entries.len()).cloned().collect();
-    case.same(&format!("the entries of {start:?}"), &page.entries, &expected);
-    case.same("the position of a page", Some(page.from), log.position(page.from.seq));
-    if after.is_none() {
-        case.same("where a page starts", page.from.seq, from);
-    }
-    check_bounds(case, limit, page, due().count());
-    // Nothing that is due lies between the last entry and the position after the page.
-    let last = page.entries.last().map_or(page.from, |last| last.cursor);
-    case.same("the position after a page", Some(page.next), log.position(page.next.seq));
-    let skipped = due().filter(|entry| (last.seq + 1..=page.next.seq).contains(&entry.cursor.seq)).count();
-    case.same("entries passed over at the end of a page", skipped, 0);
-    case.holds("a position at or after the last entry", page.next.seq, |next| *next >= last.seq);
-    if after.is_none() {
-        case.same("the position after a page", page.next, last);
-    }
-}
-
-fn check_bounds<H: Harness>(case: &Case<'_, H>, limit: Limit, page: &Page, due: usize) {
-    let (count, bytes) = (page.entries.len(), page.entries.iter().map(Entry::size).sum::<usize>());
-    case.holds(&format!("a page within {limit:?}"), (count, bytes), |(count, bytes)| {
-        *count <= limit.events && (*bytes <= limit.bytes || *count == 1)
-    });
-    case.holds("one entry at least when one is due", count, |count| *count > 0 || limit.events == 0 || due == 0);
+/// What must become of an append.
+#[derive(Clone, Copy, Debug)]
+enum Verdict {
+    /// The event at this index has a key that stands for another one.
+    Reused(usize),
+    Closed,
+    Conflict,
+    Changes,
+    ChangesNothing,
 }
 
 const BIG: Limit = Limit { events: 10_000, bytes: 1 << 30 };

@@ -24,22 +24,32 @@ begin
     return x # ((x >> 31) & 8589934591);
 end $$;
 
--- `epoch_of` of the crate: the epoch of a channel's log in a place. FNV-1a over 32-bit halves, for bigint overflows.
-create or replace function $S.epoch_of(place bigint, channel text) returns bigint language plpgsql immutable strict as $$
+-- FNV-1a, 64 bits, over 32-bit halves, for bigint overflows.
+create or replace function $S.fnv(data bytea) returns bigint language plpgsql immutable strict as $$
 declare
-    name bytea := convert_to(channel, 'UTF8');
     hi bigint := 3421674724; -- 0xcbf29ce4
     lo bigint := 2216829733; -- 0x84222325
     low_product bigint;
 begin
-    for i in 0 .. octet_length(name) - 1 loop
-        lo := lo # get_byte(name, i);
+    for i in 0 .. octet_length(data) - 1 loop
+        lo := lo # get_byte(data, i);
         low_product := lo * 435; -- the prime is 2^40 + 435
         hi := (hi * 435 + (low_product >> 32) + (lo << 8)) & 4294967295;
         lo := low_product & 4294967295;
     end loop;
-    return $S.mix64(((hi << 32) | lo) # $S.mix64(place));
+    return (hi << 32) | lo;
 end $$;
+
+-- `epoch_of` of the crate: the epoch of a channel's log in a place.
+create or replace function $S.epoch_of(place bigint, channel text) returns bigint language sql immutable strict as
+$$ select $S.mix64($S.fnv(convert_to(channel, 'UTF8')) # $S.mix64(place)) $$;
+
+-- `fingerprint` of the crate: what a key stands for.
+create or replace function $S.fingerprint(data bytea, is_text boolean, name text, time_ms bigint) returns bigint
+language sql immutable as $$
+    select $S.fnv(int8send(coalesce(time_ms, -1)) || convert_to(case when is_text then 't' else 'j' end || coalesce(name, ''), 'UTF8')
+        || '\x00' || data)
+$$;
 
 -- The channel's row, locked to the end of the transaction; made when there is none, which a `due` of -1 tells.
 -- The row is taken before the floor is read, so that a deletion that made room for it is counted in. The floor is read

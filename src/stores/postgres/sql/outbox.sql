@@ -34,8 +34,11 @@ begin
     select w.* into a from $S.place p, $S.write_batch(
         p_channel, null, p.keep, null, null, null, 0, 0, 0, 0, false,
         array[p_data], array[p_is_text], array[p_name], array[p_time], case when p_key is not null then array[p_key] end,
-        array[tag], array[null::integer], array[size], size) w;
-    if a.o_status <> 0 then
+        array[tag], array[null::integer], array[size], size,
+        case when p_key is not null then array[$S.fingerprint(p_data, p_is_text, p_name, p_time)] end) w;
+    if a.o_status = 3 then
+        raise exception 'the key % was used for another event of the channel %', p_key, p_channel using errcode = '23505';
+    elsif a.o_status <> 0 then
         raise exception 'the channel % is closed', p_channel using errcode = '55000';
     end if;
     if a.o_seqs[1] is not null then
@@ -50,11 +53,16 @@ begin
     return cursor;
 end $$;
 
+-- The text of a document without the blanks that `jsonb` puts after `:` and `,`; those in strings stay.
+create or replace function $S.compact(data jsonb) returns text language sql immutable strict as
+$$ select regexp_replace(data::text, '("(?:[^"\\]|\\.)*")|([:,]) ', '\1\2', 'g') $$;
+
 create or replace function $S.append(
     channel text, data jsonb, name text default null, time_ms bigint default null, key text default null,
     notify boolean default true
 ) returns text language sql volatile as $$
-    select $S.append_data(channel, convert_to(case jsonb_typeof(data) when 'string' then data #>> '{}' else data::text end, 'UTF8'),
+    select $S.append_data(channel,
+        convert_to(case jsonb_typeof(data) when 'string' then data #>> '{}' else $S.compact(data) end, 'UTF8'),
         jsonb_typeof(data) = 'string', name, time_ms, key, notify)
 $$;
 

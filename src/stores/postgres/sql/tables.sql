@@ -53,9 +53,11 @@ create table if not exists $S.key (
     tag integer not null,
     time bigint not null,
     came bigint not null,
+    print bigint,                     -- the fingerprint of its event; null when a version without them wrote it
     primary key (log, key)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 1);
 create index if not exists key_came on $S.key (came);
+alter table $S.key add column if not exists print bigint; -- version 2
 
 -- Logs that nobody reads any more, whose entries still have to go, a few at a time.
 create table if not exists $S.garbage (log bigint primary key);

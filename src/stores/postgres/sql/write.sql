@@ -1,16 +1,18 @@
 -- Appending and replacing. `$S` stands for the quoted schema.
 
 -- Appends a batch, or with `p_init` replaces the history. The caller draws the tags; `p_prev_tags` are the same, one later.
--- o_status: 0 done, 1 the expectation does not hold, 2 closed. o_seqs, o_tags and o_times are those of known keys,
+-- o_status: 0 done, 1 the expectation does not hold, 2 closed, 3 the event o_reused (from 1) has a key that stands for another,
+-- whose fingerprint is not the one in p_prints. o_seqs, o_tags and o_times are those of known keys,
 -- o_nth is which of the new entries an event became, or repeats; all four are null when no event has a key.
 create or replace function $S.write_batch(
     p_channel text, p_now bigint, p_keep bigint[], p_lock_ms integer, p_sync text, p_init bigint,
     p_expect integer, p_epoch bigint, p_seq bigint, p_tag integer, p_close boolean,
     p_data bytea[], p_is_text boolean[], p_names text[], p_times bigint[], p_keys text[], p_tags integer[],
-    p_prev_tags integer[], p_sizes integer[], p_bytes bigint,
+    p_prev_tags integer[], p_sizes integer[], p_bytes bigint, p_prints bigint[],
     out o_status integer, out o_epoch bigint, out o_seq bigint, out o_tag integer, out o_closed boolean,
     out o_base_seq bigint, out o_base_tag integer, out o_stamp bigint,
-    out o_seqs bigint[], out o_tags integer[], out o_times bigint[], out o_nth bigint[], out o_fresh boolean[]
+    out o_seqs bigint[], out o_tags integer[], out o_times bigint[], out o_nth bigint[], out o_fresh boolean[],
+    out o_reused bigint
 ) language plpgsql volatile as $$
 declare
     c $S.channel;
@@ -46,17 +48,21 @@ begin
         if p_keys is not null and p_init is null then
             select array_agg(f.seq order by i), array_agg(f.tag order by i), array_agg(f.time order by i),
                 array_agg(case when f.seq is null then f.nth end order by i), array_agg(f.fresh order by i),
-                bool_or(f.fresh), count(*) filter (where f.fresh), sum(f.size) filter (where f.fresh)
-            into o_seqs, o_tags, o_times, o_nth, o_fresh, brings, n, p_bytes
+                bool_or(f.fresh), count(*) filter (where f.fresh), sum(f.size) filter (where f.fresh),
+                min(f.i) filter (where f.key is not null and f.print <> f.stands_for)
+            into o_seqs, o_tags, o_times, o_nth, o_fresh, brings, n, p_bytes, o_reused
             from (
                 -- Of one key, the first is the new one, and the others say what it became.
                 select j.*, min(j.new_before) over (partition by coalesce(j.key, j.i::text), j.key is null) as nth
                 from (
                     select m.*, count(*) filter (where m.fresh) over (order by m.i) as new_before
                     from (
-                        select u.i, u.key, u.size, k.seq, k.tag, k.time, u.key is null
-                            or (k.seq is null and row_number() over (partition by u.key order by u.i) = 1) as fresh
-                        from unnest(p_keys, p_sizes) with ordinality as u(key, size, i)
+                        select u.i, u.key, u.size, u.print, k.seq, k.tag, k.time, u.key is null
+                            or (k.seq is null and row_number() over (partition by u.key order by u.i) = 1) as fresh,
+                            -- What is stored without a fingerprint is any event.
+                            case when k.seq is not null then coalesce(k.print, u.print)
+                                else first_value(u.print) over (partition by u.key order by u.i) end as stands_for
+                        from unnest(p_keys, p_sizes, p_prints) with ordinality as u(key, size, print, i)
                         left join $S.key k on k.log = c.log and k.key = u.key and k.came > greatest(moment, c.stamp) - p_keep[5]
                     ) m
                 ) j
@@ -64,12 +70,14 @@ begin
         end if;
         o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed;
         o_base_seq := c.seq; o_base_tag := c.tag; o_stamp := c.stamp;
-        if p_init is not null or brings or (p_close and not c.closed) then
-            if (p_expect = 1 and not made)
+        if o_reused is not null then
+            o_status := 3;
+        elsif p_init is not null or brings or (p_close and not c.closed) then
+            if p_init is null and brings and c.closed then
+                o_status := 2;
+            elsif (p_expect = 1 and not made)
                 or (p_expect = 2 and (c.epoch, c.seq, c.tag) is distinct from (p_epoch, p_seq, p_tag)) then
                 o_status := 1;
-            elsif p_init is null and brings and c.closed then
-                o_status := 2;
             end if;
         else
             o_status := -1; -- nothing to do, and nothing wrong
@@ -130,11 +138,11 @@ begin
             with ordinality as u(tag, fresh, size, time, is_text, name, data, i)
         where u.fresh;
         insert into $S.key
-        select c.log, u.key, o_base_seq + u.nth, u.tag, coalesce(u.time, c.stamp), c.stamp
-        from unnest(p_keys, o_fresh, o_nth, p_tags, p_times) as u(key, fresh, nth, tag, time)
+        select c.log, u.key, o_base_seq + u.nth, u.tag, coalesce(u.time, c.stamp), c.stamp, u.print
+        from unnest(p_keys, o_fresh, o_nth, p_tags, p_times, p_prints) as u(key, fresh, nth, tag, time, print)
         where u.fresh and u.key is not null
         on conflict (log, key) do update set
-            seq = excluded.seq, tag = excluded.tag, time = excluded.time, came = excluded.came;
+            seq = excluded.seq, tag = excluded.tag, time = excluded.time, came = excluded.came, print = excluded.print;
     end if;
 
     o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed; o_stamp := c.stamp;
