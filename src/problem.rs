@@ -259,7 +259,10 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::{cursor::Cursor, store::Head};
+    use crate::{
+        cursor::Cursor,
+        store::{Head, Unit},
+    };
 
     async fn read(response: Response<Body>) -> (u16, http::HeaderMap, Value) {
         let (parts, body) = response.into_parts();
@@ -273,7 +276,7 @@ mod tests {
         let table = [
             (StoreError::Unavailable("secret".into()), 503, "urn:tower-events:unavailable"),
             (StoreError::Full("secret".into()), 507, "urn:tower-events:full"),
-            (StoreError::TooLarge { bytes: 2, most: 1 }, 413, "urn:tower-events:too-large"),
+            (StoreError::TooLarge { size: 2, most: 1, unit: Unit::Events }, 413, "urn:tower-events:too-large"),
             (StoreError::KeyReused { index: 0 }, 422, "urn:tower-events:key-reused"),
             (StoreError::Conflict { head }, 409, "urn:tower-events:conflict"),
             (StoreError::Closed { head }, 409, "urn:tower-events:closed"),

@@ -8,6 +8,7 @@ mod keep;
 mod keys;
 pub mod resume;
 mod retention;
+mod size;
 
 use std::{future::Future, sync::Arc};
 
@@ -22,10 +23,12 @@ pub use self::{
     health::Health,
     keys::fingerprint,
     retention::Retention,
+    size::Unit,
 };
 pub(crate) use self::{
     keep::Keep,
     keys::{Known, Prints, judge},
+    size::{fits_append, fits_init, size_of},
 };
 use crate::{
     channel::Channel,
@@ -89,7 +92,10 @@ use crate::{
 ///
 /// # Retention
 /// By count, age and bytes per channel, and eventual: never below the limits, at most twice. An entry may go for bytes once
-/// it and the newer ones together are over the limit; the newest may stay however large it is. Age uses the append stamp,
+/// it and the newer ones together are over the limit; the newest may stay however large it is.
+/// [`retention`](Store::retention) tells the limits. An append of more than half of them, by count or by bytes, fails with
+/// [`StoreError::TooLarge`] whatever the state of the channel, so that a reader that is at most one append behind finds all
+/// of it; one event is never too many. An [`init`](Store::init) of more than is kept keeps its newest events. Age uses the append stamp,
 /// clamped to never decrease, so that a clock that steps back does no harm.
 ///
 /// # Changes
@@ -149,6 +155,9 @@ pub trait Store: Send + Sync + 'static {
     /// What may have changed, from any process, this one's own appends included. Yields [`Change::Resync`] once armed and
     /// after every gap, never ends, coalesces while it is not polled (bounded memory), and stops its work when dropped.
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static;
+
+    /// What the store keeps per channel, as it was set up: what is asked here costs nothing.
+    fn retention(&self) -> Retention;
 
     /// How the store is, for statistics and health checks. A store that nothing can come between is always ready, as is
     /// said here.
@@ -358,7 +367,7 @@ impl Entry {
     #[must_use]
     pub fn size(&self) -> usize {
         let name = self.name.as_ref().map_or(0, |name| name.as_str().len());
-        self.data.len() + self.channel.as_str().len() + name + 64
+        self.data.len() + self.channel.as_str().len() + name + size::ENTRY_BYTES
     }
 }
 
@@ -406,6 +415,10 @@ impl<S: Store> Store for Arc<S> {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         S::changes(self)
+    }
+
+    fn retention(&self) -> Retention {
+        S::retention(self)
     }
 
     fn health(&self) -> Health {

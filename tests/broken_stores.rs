@@ -14,8 +14,8 @@ use std::{
 
 use futures_core::Stream;
 use tower_events::{
-    Channel, Event, EventKey, MemoryStore, Store, StoreError,
-    store::{Append, Appended, Change, Expect, Head, Limit, Outcome, Page, Reason, Start},
+    Channel, Event, EventKey, MemoryStore, Retention, Store, StoreError,
+    store::{Append, Appended, Change, Expect, Head, Limit, Outcome, Page, Reason, Start, Unit},
     testing::{Harness, MemoryHarness, Wrapped, clauses, clauses::Clause},
 };
 
@@ -54,6 +54,14 @@ enum Sabotage {
     ClosedBeforeReused,
     /// A condition is looked at first.
     ConflictBeforeClosed,
+    /// A batch of more than half of what is kept is taken.
+    LargeBatch,
+    /// What is kept is not what was asked for.
+    OtherRetention,
+    /// A retention of few events takes none.
+    HalfOfOne,
+    /// An init keeps its oldest events.
+    InitKeepsOldest,
     /// A batch is appended event by event, with a pause in which it may be dropped.
     HalfABatch,
     /// A close is told, and not kept.
@@ -63,7 +71,7 @@ enum Sabotage {
 }
 
 /// Each way, the clause that is there to catch it, and whether the property test has to see it as well.
-const CAUGHT: [(Sabotage, &str, bool); 18] = {
+const CAUGHT: [(Sabotage, &str, bool); 22] = {
     use Sabotage::*;
     [
         (LostAppend, "reads_what_was_appended_exactly_once_in_order", true),
@@ -81,6 +89,10 @@ const CAUGHT: [(Sabotage, &str, bool); 18] = {
         (ReusedKeyAlone, "a_reused_key_refuses_the_whole_batch", true),
         (ClosedBeforeReused, "a_reused_key_is_told_before_a_close_and_that_before_a_conflict", true),
         (ConflictBeforeClosed, "a_reused_key_is_told_before_a_close_and_that_before_a_conflict", true),
+        (LargeBatch, "an_append_is_at_most_half_of_what_is_kept", true),
+        (OtherRetention, "an_append_is_at_most_half_of_what_is_kept", false),
+        (HalfOfOne, "one_event_is_never_too_many", false),
+        (InitKeepsOldest, "an_init_keeps_the_newest_of_more_than_is_kept", false),
         (HalfABatch, "a_dropped_append_happened_whole_or_not_at_all", false),
         (AppendAfterClose, "nothing_follows_a_close", true),
         (ForgottenContinues, "a_forgotten_channel_raises_the_floor", true),
@@ -289,6 +301,13 @@ impl Store for Broken {
             }
             Sabotage::ReusedKeyAlone => self.without_reused(channel, append).await,
             Sabotage::ClosedBeforeReused | Sabotage::ConflictBeforeClosed => self.judged_late(channel, append).await,
+            Sabotage::LargeBatch => match self.inner.append(channel, append.clone()).await {
+                Err(StoreError::TooLarge { .. }) if append.events.len() > 1 => self.one_by_one(channel, append).await,
+                done => done,
+            },
+            Sabotage::HalfOfOne if append.events.len() as u64 > self.inner.retention().events / 2 => {
+                Err(StoreError::TooLarge { size: append.events.len() as u64, most: 0, unit: Unit::Events })
+            }
             Sabotage::HalfABatch => self.one_by_one(channel, append).await,
             Sabotage::AppendAfterClose => self.told_but_not_closed(channel, append).await,
             _ => self.inner.append(channel, append).await,
@@ -312,7 +331,10 @@ impl Store for Broken {
         Ok(heads)
     }
 
-    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+    async fn init(&self, channel: &Channel, mut events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        if self.sabotage == Sabotage::InitKeepsOldest {
+            events.truncate(self.inner.retention().events as usize);
+        }
         let head = self.inner.init(channel, events, expect).await?;
         self.closed.lock().unwrap().remove(channel);
         Ok(head)
@@ -326,6 +348,10 @@ impl Store for Broken {
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         let deaf_to = (self.sabotage == Sabotage::LostHint).then_some("b");
         Hints { inner: Box::pin(self.inner.changes()), deaf_to }
+    }
+
+    fn retention(&self) -> Retention {
+        if self.sabotage == Sabotage::OtherRetention { Retention::default() } else { self.inner.retention() }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use futures_core::Stream;
 use tower_events::{
     Channel, Event, MemoryStore, Retention, Store, StoreError,
-    store::{Append, Change, Expect, Limit, Outcome, Reason, Start},
+    store::{Append, Change, Expect, Limit, Outcome, Reason, Start, Unit},
 };
 
 fn channel() -> Channel {
@@ -22,7 +22,7 @@ fn channel() -> Channel {
 async fn what_is_too_large_changes_nothing() {
     let store = MemoryStore::default().largest_append(1_000);
     let events = vec![Event::text("x".repeat(400)); 3];
-    let too_large = |error| matches!(error, Err(StoreError::TooLarge { bytes: 1395, most: 1000 }));
+    let too_large = |error| matches!(error, Err(StoreError::TooLarge { size: 1395, most: 1000, unit: Unit::Bytes }));
     assert!(too_large(store.append(&channel(), Append::new(events.clone())).await.map(drop)));
     assert!(too_large(store.init(&channel(), events, Expect::Any).await.map(drop)));
     let fitting = Append::new(vec![Event::text("x".repeat(400)); 2]).expecting(Expect::NeverUsed);
@@ -33,7 +33,7 @@ async fn what_is_too_large_changes_nothing() {
 async fn the_newest_entry_stays_however_large() {
     let store = MemoryStore::new(Retention::default().bytes(100));
     for text in ["a", "b"] {
-        store.append(&channel(), Append::new([Event::text(text.repeat(1000))])).await.unwrap();
+        store.init(&channel(), vec![Event::text(text.repeat(1000))], Expect::Any).await.unwrap();
         assert_eq!(store.read(&channel(), Start::Earliest, Limit::default()).await.unwrap().entries.len(), 1);
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use futures_core::Stream;
 
-use super::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Start, Store, StoreError};
+use super::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError};
 use crate::{channel::Channel, event::Event};
 
 /// Any [`Store`], erased: a clonable concrete type, so that a service is `SseService` and not `SseService<MyStore>`. A call
@@ -58,6 +58,10 @@ impl Store for AnyStore {
         self.0.erased_changes()
     }
 
+    fn retention(&self) -> Retention {
+        self.0.erased_retention()
+    }
+
     fn health(&self) -> Health {
         self.0.erased_health()
     }
@@ -73,6 +77,7 @@ trait Erased: Send + Sync + 'static {
     fn erased_init<'a>(&'a self, channel: &'a Channel, events: Vec<Event>, expect: Expect) -> Boxed<'a, Head>;
     fn erased_delete<'a>(&'a self, channel: &'a Channel) -> Boxed<'a, ()>;
     fn erased_changes(&self) -> Pin<Box<dyn Stream<Item = Change> + Send>>;
+    fn erased_retention(&self) -> Retention;
     fn erased_health(&self) -> Health;
 }
 
@@ -99,6 +104,10 @@ impl<S: Store> Erased for S {
 
     fn erased_changes(&self) -> Pin<Box<dyn Stream<Item = Change> + Send>> {
         Box::pin(self.changes())
+    }
+
+    fn erased_retention(&self) -> Retention {
+        self.retention()
     }
 
     fn erased_health(&self) -> Health {

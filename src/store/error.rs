@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
-use super::Head;
+use super::{Head, Unit};
 
 /// The error of a driver or the system below a store.
 pub type Source = Box<dyn Error + Send + Sync>;
@@ -15,12 +15,14 @@ pub enum StoreError {
     Unavailable(Source),
     /// There is no room; reads go on. Retry when there is room.
     Full(Source),
-    /// The event or batch is larger than the store takes: make it smaller.
+    /// The append or init brings more than the store takes at once: make it smaller.
     TooLarge {
-        /// Its size in bytes.
-        bytes: u64,
+        /// How much it brings.
+        size: u64,
         /// The most that the store takes.
         most: u64,
+        /// In what both are counted.
+        unit: Unit,
     },
     /// An event's key was appended before, in this channel or earlier in the same append, with another event: nothing was
     /// appended. Use a key once; to repeat an append, repeat it as it was.
@@ -57,7 +59,7 @@ impl StoreError {
     /// An error of the same kind for one of several who waited for the same answer.
     pub(crate) fn shared(error: Arc<Self>) -> Self {
         match &*error {
-            Self::TooLarge { bytes, most } => Self::TooLarge { bytes: *bytes, most: *most },
+            Self::TooLarge { size, most, unit } => Self::TooLarge { size: *size, most: *most, unit: *unit },
             Self::KeyReused { index } => Self::KeyReused { index: *index },
             Self::Conflict { head } => Self::Conflict { head: *head },
             Self::Closed { head } => Self::Closed { head: *head },
@@ -93,8 +95,8 @@ impl fmt::Display for StoreError {
         match self {
             Self::Unavailable(_) => f.write_str("the event store is unavailable; retry later"),
             Self::Full(_) => f.write_str("the event store is full; retry when there is room"),
-            Self::TooLarge { bytes, most } => {
-                write!(f, "the event has {bytes} bytes; the event store takes at most {most}")
+            Self::TooLarge { size, most, unit } => {
+                write!(f, "the append has {size} {unit}; the event store takes at most {most} at once")
             }
             Self::KeyReused { index } => {
                 write!(f, "the key of event {} was used for another event; nothing was appended", index + 1)

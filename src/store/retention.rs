@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// What a store keeps, per channel. Retention is eventual: never less than this, at most twice as much.
 ///
+/// One append may bring half of it: [`largest_append_events`](Self::largest_append_events) and
+/// [`largest_append_bytes`](Self::largest_append_bytes).
+///
 /// ```
 /// use std::time::Duration;
 /// use tower_events::Retention;
@@ -39,6 +42,20 @@ impl Default for Retention {
 }
 
 impl Retention {
+    /// Most events of one append: half of those that are kept, and at least 1. So whoever is at most one append behind
+    /// finds all of it.
+    #[must_use]
+    pub fn largest_append_events(&self) -> u64 {
+        (self.events / 2).max(1)
+    }
+
+    /// Most bytes of one append, by [`Entry::size`](super::Entry::size): half of those that are kept. A store may take
+    /// less.
+    #[must_use]
+    pub fn largest_append_bytes(&self) -> u64 {
+        self.bytes / 2
+    }
+
     /// Sets the most entries.
     #[must_use]
     pub fn events(self, events: u64) -> Self {

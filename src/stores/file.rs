@@ -165,7 +165,10 @@ pub use self::{
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start, Store, StoreError},
+    store::{
+        Append, Appended, Change, Expect, Head, Limit, Page, Retention, Start, Store, StoreError, fits_append,
+        fits_init,
+    },
 };
 
 /// A [`Store`] in a file that several processes share. Clones are cheap and share everything. See the [module docs](self).
@@ -222,15 +225,6 @@ impl FileStore {
         self.core.ground.check_process()?;
         self.asking.ask(action).await
     }
-
-    fn fits(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
-        let size = |event: &Event| {
-            let name = event.name().map_or(0, |name| name.as_str().len());
-            (event.data().len() + channel.as_str().len() + name + 64) as u64
-        };
-        let (bytes, most) = (events.iter().map(size).sum(), self.core.options.largest_append);
-        if bytes > most { Err(StoreError::TooLarge { bytes, most }) } else { Ok(()) }
-    }
 }
 
 impl fmt::Debug for FileStore {
@@ -241,7 +235,8 @@ impl fmt::Debug for FileStore {
 
 impl Store for FileStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        self.fits(channel, &append.events)?;
+        let options = &self.core.options;
+        fits_append(&options.retention, channel, &append.events, options.largest_append)?;
         match self.ask(Action::Append(channel.clone(), append)).await? {
             Answer::Appended(appended) => Ok(appended),
             _ => Err(mixed_up()),
@@ -259,7 +254,7 @@ impl Store for FileStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.fits(channel, &events)?;
+        fits_init(channel, &events, self.core.options.largest_append)?;
         match self.ask(Action::Init(channel.clone(), events, expect)).await? {
             Answer::Head(head) => Ok(head),
             _ => Err(mixed_up()),
@@ -272,6 +267,10 @@ impl Store for FileStore {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         Changes::new(Arc::clone(&self.core))
+    }
+
+    fn retention(&self) -> Retention {
+        self.core.options.retention.clone()
     }
 }
 

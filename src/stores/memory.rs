@@ -43,7 +43,7 @@
 //! events need another store.
 //!
 //! # Retention
-//! Count and bytes are exact after each append; the newest entry stays even if it alone is larger than
+//! Count and bytes are exact after each append; the newest entry of an init stays even if it alone is larger than
 //! [`Retention::bytes`]. Age is judged whenever a channel is used, and for channels that nobody uses by the operations on
 //! others: each looks after a few channels that are due. No thread and no timer runs, so a store that nobody calls keeps
 //! what it has. Time never goes back here: while the clock is behind where it was, nothing ages.
@@ -67,7 +67,10 @@ use self::{place::Place, watch::Changes};
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Clock, Expect, Head, Limit, Page, Prints, Retention, Start, Store, StoreError},
+    store::{
+        Append, Appended, Change, Clock, Expect, Head, Limit, Page, Prints, Retention, Start, Store, StoreError,
+        fits_append, fits_init,
+    },
 };
 
 /// A [`Store`] in memory. Clones share what it holds. See the [module docs](self).
@@ -75,6 +78,7 @@ use crate::{
 pub struct MemoryStore {
     place: Arc<Mutex<Place>>,
     clock: Clock,
+    retention: Retention,
     largest_append: u64,
 }
 
@@ -85,6 +89,7 @@ impl MemoryStore {
         Self {
             place: Arc::new(Mutex::new(Place::new(&retention))),
             clock: Clock::system(),
+            retention,
             largest_append: LARGEST_APPEND,
         }
     }
@@ -96,7 +101,7 @@ impl MemoryStore {
     }
 
     /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size), in this handle and its
-    /// later clones; more is [`StoreError::TooLarge`]. Default 16 MiB.
+    /// later clones; more is [`StoreError::TooLarge`], as is an append of more than half of what is kept. Default 16 MiB.
     #[must_use]
     pub fn largest_append(self, bytes: u64) -> Self {
         Self { largest_append: bytes, ..self }
@@ -120,14 +125,6 @@ impl MemoryStore {
         wakers.into_iter().for_each(std::task::Waker::wake);
         done
     }
-
-    fn fits(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
-        let bytes = events.iter().map(|event| log::size(channel, event)).sum();
-        if bytes > self.largest_append {
-            return Err(StoreError::TooLarge { bytes, most: self.largest_append });
-        }
-        Ok(())
-    }
 }
 
 impl Default for MemoryStore {
@@ -145,7 +142,7 @@ impl fmt::Debug for MemoryStore {
 
 impl Store for MemoryStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        self.fits(channel, &append.events)?;
+        fits_append(&self.retention, channel, &append.events, self.largest_append)?;
         // Before the lock: it reads all of the data.
         let prints = Prints::of(&append.events);
         self.at_place(|place| place.append(channel, append, &prints))
@@ -160,7 +157,7 @@ impl Store for MemoryStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.fits(channel, &events)?;
+        fits_init(channel, &events, self.largest_append)?;
         self.at_place(|place| place.init(channel, events, expect))
     }
 
@@ -171,6 +168,10 @@ impl Store for MemoryStore {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         Changes::new(Arc::clone(&self.place))
+    }
+
+    fn retention(&self) -> Retention {
+        self.retention.clone()
     }
 }
 

@@ -65,7 +65,8 @@
 //! A user and password or a token come from the URL or the options; certificates from the options, and with the
 //! feature `nats-nkeys` nkeys and credentials files too.
 //!
-//! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`].
+//! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`], as is
+//! an append of more than half of what is kept.
 //!
 //! The stream is made when it is missing: file storage, one replica, no limits of its own (this crate decides what may
 //! go), `discard: new`, `allow_direct`, `allow_rollup_hdrs`, no denied purges. One that is there is used as it is. A user
@@ -144,7 +145,10 @@ use self::{
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Start, Store, StoreError, resume},
+    store::{
+        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
+        resume,
+    },
 };
 
 /// A [`Store`] on NATS JetStream. Clones share one connection. See the [module docs](self).
@@ -187,6 +191,8 @@ impl fmt::Debug for NatsStore {
 
 impl Store for NatsStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        // What else bounds it is the server's `max_payload`.
+        fits_append(&self.0.settings.retention, channel, &append.events, u64::MAX)?;
         self.0.write(channel, |answer| Work::Append(append, answer)).await
     }
 
@@ -212,6 +218,10 @@ impl Store for NatsStore {
             self.0.runtime.spawn(tail::tail(Arc::downgrade(&self.0)));
         }
         changes
+    }
+
+    fn retention(&self) -> Retention {
+        self.0.settings.retention.clone()
     }
 
     fn health(&self) -> Health {

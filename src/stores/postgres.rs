@@ -131,7 +131,10 @@ use self::{
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Clock, Expect, Head, Health, Limit, Page, Start, Store, StoreError},
+    store::{
+        Append, Appended, Change, Clock, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError,
+        fits_append, fits_init,
+    },
 };
 
 /// A [`Store`] in PostgreSQL. Clones share connections. See the [module docs](self).
@@ -207,7 +210,8 @@ impl fmt::Debug for PostgresStore {
 
 impl Store for PostgresStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        self.0.settings.fits(channel, &append.events)?;
+        let settings = &self.0.settings;
+        fits_append(&settings.retention, channel, &append.events, settings.largest_append)?;
         if append.events.is_empty() && !append.close {
             let head = self.0.head(channel).await?;
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
@@ -224,7 +228,7 @@ impl Store for PostgresStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.0.settings.fits(channel, &events)?;
+        fits_init(channel, &events, self.0.settings.largest_append)?;
         let terms = write::Terms { expect, close: false, init: Some(page::new_epoch(channel)), teller: None };
         let events: Vec<_> = events.iter().collect();
         let written = write::write(&self.0.database, &self.0.settings, channel, &events, terms).await;
@@ -245,6 +249,10 @@ impl Store for PostgresStore {
         self.0.listener.watchers.watch(|| self.0.database.runtime.spawn(listener.run()).abort_handle())
     }
 
+    fn retention(&self) -> Retention {
+        self.0.settings.retention.clone()
+    }
+
     fn health(&self) -> Health {
         if self.0.database.is_away() {
             Health::Unavailable
@@ -258,6 +266,7 @@ impl Store for PostgresStore {
 
 /// What is told with every statement.
 struct Settings {
+    retention: Retention,
     /// Events, bytes, age, forget after, key window; times in milliseconds.
     keep: [i64; 5],
     /// The longest wait for a row that somebody else holds; none when the sessions know it, and so below.
@@ -272,14 +281,6 @@ impl Settings {
     /// The time to stamp with; none when the server's is to be used.
     fn now(&self) -> Option<i64> {
         self.clock.as_ref().map(|clock| clock.now() as i64)
-    }
-
-    fn fits(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
-        let bytes = events.iter().map(|event| write::size(channel, event)).sum();
-        if bytes > self.largest_append {
-            return Err(StoreError::TooLarge { bytes, most: self.largest_append });
-        }
-        Ok(())
     }
 }
 

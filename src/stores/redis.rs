@@ -103,12 +103,13 @@ use redis::Client;
 
 pub use self::options::{ConnectError, RedisOptions};
 use self::{options::Settings, shared::Shared, watch::Watch, writer::Writer};
-#[cfg(doc)]
-use crate::store::Retention;
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Start, Store, StoreError},
+    store::{
+        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
+        fits_init,
+    },
 };
 
 /// A [`Store`] on a Redis server. Clones share its connections. See the [module docs](self).
@@ -161,7 +162,8 @@ impl fmt::Debug for RedisStore {
 
 impl Store for RedisStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        self.0.shared.fits(channel, &append.events)?;
+        let settings = &self.0.shared.settings;
+        fits_append(&settings.retention, channel, &append.events, settings.largest_append)?;
         self.0.writer.append(&self.0.shared, channel, append).await
     }
 
@@ -174,7 +176,7 @@ impl Store for RedisStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.0.shared.fits(channel, &events)?;
+        fits_init(channel, &events, self.0.shared.settings.largest_append)?;
         self.0.shared.init(channel, &events, expect).await
     }
 
@@ -185,6 +187,10 @@ impl Store for RedisStore {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         self.0.watch.changes(&self.0.shared)
+    }
+
+    fn retention(&self) -> Retention {
+        self.0.shared.settings.retention.clone()
     }
 
     fn health(&self) -> Health {

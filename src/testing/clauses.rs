@@ -46,8 +46,9 @@ pub use self::{
         starts_at_earliest_latest_and_last,
     },
     retention::{
-        a_batch_larger_than_the_retention_is_fine, a_clock_that_steps_back_does_no_harm,
-        keeps_the_age_and_at_most_twice, keeps_the_bytes_and_at_most_twice, keeps_the_count_and_at_most_twice,
+        a_clock_that_steps_back_does_no_harm, an_append_is_at_most_half_of_what_is_kept,
+        an_init_keeps_the_newest_of_more_than_is_kept, keeps_the_age_and_at_most_twice,
+        keeps_the_bytes_and_at_most_twice, keeps_the_count_and_at_most_twice, one_event_is_never_too_many,
     },
 };
 use super::harness::Harness;

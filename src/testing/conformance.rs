@@ -83,7 +83,9 @@ macro_rules! conformance_tests {
                 keeps_the_bytes_and_at_most_twice
                 keeps_the_age_and_at_most_twice
                 a_clock_that_steps_back_does_no_harm
-                a_batch_larger_than_the_retention_is_fine
+                an_append_is_at_most_half_of_what_is_kept
+                one_event_is_never_too_many
+                an_init_keeps_the_newest_of_more_than_is_kept
                 changes_begin_with_a_resync
                 changes_tell_of_appends
                 changes_tell_of_close_init_and_delete

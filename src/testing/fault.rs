@@ -22,7 +22,9 @@ use self::{
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Change, Expect, Head, Health, Limit, Outcome, Page, Start, Store, StoreError},
+    store::{
+        Append, Appended, Change, Expect, Head, Health, Limit, Outcome, Page, Retention, Start, Store, StoreError,
+    },
 };
 
 /// Passes everything on to the store inside, but for the faults that its [`Faults`] handle asks for.
@@ -302,6 +304,10 @@ impl<S: Store> Store for FaultStore<S> {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         FaultyHints::new(Box::pin(self.inner.changes()), Arc::clone(&self.faults.0.hints))
+    }
+
+    fn retention(&self) -> Retention {
+        self.inner.retention()
     }
 
     fn health(&self) -> Health {

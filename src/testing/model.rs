@@ -44,7 +44,7 @@ pub async fn agrees_with_a_model_from<H: Harness>(harness: &H, seed: u64) {
 
 /// Small limits, so that a run reaches all of them. Time passes only where it is controlled, else nothing expires.
 fn retention(random: &mut fastrand::Rng, time: Time) -> Retention {
-    let small = Retention::default().events(random.u64(1..12)).bytes(random.u64(300..3_000));
+    let small = Retention::default().events(random.u64(1..24)).bytes(random.u64(600..6_000));
     match time {
         Time::Real { .. } => small,
         Time::Controlled => small

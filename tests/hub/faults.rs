@@ -10,7 +10,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tower_events::{
     AnyStore, Hub, HubOptions, MemoryStore, Store, StoreError, SubscribeError, Subscription,
-    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Reason, Start},
+    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Reason, Retention, Start},
     testing::FaultStore,
 };
 
@@ -225,6 +225,10 @@ impl Store for Chatty {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         Chatter
+    }
+
+    fn retention(&self) -> Retention {
+        self.0.retention()
     }
 }
 

@@ -47,7 +47,8 @@ impl FileOptions {
     }
 
     /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size); more is
-    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge). Default 16 MiB.
+    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge), as is an append of more than half of what is kept. Default
+    /// 16 MiB.
     pub fn largest_append(self, bytes: u64) -> Self {
         Self { largest_append: bytes, ..self }
     }

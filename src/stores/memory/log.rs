@@ -156,12 +156,6 @@ impl Log {
     }
 }
 
-/// What `event` will count in `channel`: the size of the [`Entry`] it becomes.
-pub(super) fn size(channel: &Channel, event: &Event) -> u64 {
-    let name = event.name().map_or(0, |name| name.as_str().len());
-    (event.data().len() + channel.as_str().len() + name + 64) as u64
-}
-
 /// As many of `entries` as fit.
 fn bounded<'a>(entries: impl Iterator<Item = &'a Entry>, limit: Limit) -> Vec<Entry> {
     let mut bytes = 0;

@@ -129,6 +129,7 @@ impl NatsOptions {
         let settings = Settings {
             prefix: self.prefix,
             keep: Keep::new(&self.retention),
+            retention: self.retention,
             replicas: self.replicas,
             memory: self.memory,
             most_bytes: self.most_bytes,
@@ -151,6 +152,7 @@ impl Default for NatsOptions {
 pub(super) struct Settings {
     pub(super) prefix: String,
     pub(super) keep: Keep,
+    pub(super) retention: Retention,
     replicas: usize,
     memory: bool,
     pub(super) most_bytes: Option<u64>,

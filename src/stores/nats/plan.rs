@@ -12,7 +12,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::{Event, EventKey},
-    store::{Append, Appended, Entry, Expect, Head, Known, Prints, Receipt, StoreError, judge, resume},
+    store::{Append, Appended, Entry, Expect, Head, Known, Prints, Receipt, StoreError, Unit, judge, resume},
 };
 
 /// A channel before a group of appends.
@@ -69,7 +69,7 @@ pub(super) fn init(
 ) -> Result<Planned, StoreError> {
     let size: usize = events.iter().map(encoded_size).sum();
     if size > most {
-        return Err(StoreError::TooLarge { bytes: size as u64, most: most as u64 });
+        return Err(StoreError::TooLarge { size: size as u64, most: most as u64, unit: Unit::Bytes });
     }
     let mut record = Record::new(Kind::Init, start, now);
     let mut body = BytesMut::new();
@@ -133,7 +133,7 @@ impl<'a> Draft<'a> {
         let size: usize = append.events.iter().map(encoded_size).sum();
         if size > self.before.most {
             let most = self.before.most as u64;
-            return Judged::Answer(Err(StoreError::TooLarge { bytes: size as u64, most }));
+            return Judged::Answer(Err(StoreError::TooLarge { size: size as u64, most, unit: Unit::Bytes }));
         }
         if self.body.len() + size > self.before.most {
             return Judged::Later;

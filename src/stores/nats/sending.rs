@@ -13,7 +13,7 @@ use super::{
     record::{self, Kind},
     writing::{LAST_PAUSE, Writer, in_time},
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, Unit};
 
 /// What became of a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ enum Found {
 fn too_large_or(fault: Fault, message: &Planned, most: usize) -> StoreError {
     match fault {
         Fault::Refused(refusal) if refusal.is_too_large() => {
-            StoreError::TooLarge { bytes: message.body.len() as u64, most: most as u64 }
+            StoreError::TooLarge { size: message.body.len() as u64, most: most as u64, unit: Unit::Bytes }
         }
         other => other.harmless(),
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{Append, Appended, Expect, StoreError},
+    store::{Append, Appended, Expect, StoreError, size_of},
 };
 
 /// The appends that wait, by channel. A channel is in the map exactly while a task writes it.
@@ -102,7 +102,7 @@ impl Batches {
 
 /// Appends by way of the channel's queue. Dropping the future leaves the append to be made whole, or not at all.
 pub(super) async fn append(inner: &Arc<Inner>, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-    let bytes = append.events.iter().map(|event| write::size(channel, event)).sum();
+    let bytes = append.events.iter().map(|event| size_of(channel, event)).sum();
     let (answer, answered) = oneshot::channel();
     let waiting = Waiting { append, bytes, answer };
     if enqueue(inner, channel, waiting)? {

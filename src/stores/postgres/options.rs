@@ -205,7 +205,8 @@ impl PostgresOptions {
     fn settings(&self) -> Settings {
         let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).min(LONGEST);
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX).min(LONGEST);
-        let Retention { events, age, bytes, forget_after, key_window } = self.retention;
+        let retention = self.retention.clone();
+        let Retention { events, age, bytes, forget_after, key_window } = retention;
         // Where sessions are not configured, every statement brings what it needs.
         let bare = self.statements == Statements::Unprepared;
         Settings {
@@ -214,6 +215,7 @@ impl PostgresOptions {
             sync: self.sync().filter(|_| bare),
             clock: self.clock.clone(),
             largest_append: self.largest_append,
+            retention,
         }
     }
 }

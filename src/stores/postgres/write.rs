@@ -12,7 +12,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::Event,
-    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, fingerprint, resume},
+    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, fingerprint, resume, size_of},
 };
 
 /// Events as columns, in the order of the function's parameters.
@@ -37,7 +37,7 @@ impl<'a> Columns<'a> {
         let keyed = events.iter().any(|event| event.key().is_some());
         let print = |event: &&Event| event.key().map_or(0, |_| fingerprint(event) as i64);
         let tags: Vec<_> = events.iter().map(|_| resume::fresh_tag() as i32).collect();
-        let sizes: Vec<_> = events.iter().map(|event| size(channel, event) as i32).collect();
+        let sizes: Vec<_> = events.iter().map(|event| size_of(channel, event) as i32).collect();
         Self {
             data: events.iter().map(|event| event.data().as_shown().as_bytes()).collect(),
             is_text: events.iter().map(|event| event.data().as_text().is_some()).collect(),
@@ -167,7 +167,7 @@ async fn write_one(
     teller: Option<&str>,
 ) -> Result<Option<Written>, Failure> {
     let (name, now) = (channel.as_str(), settings.now());
-    let (tag, size) = (resume::fresh_tag(), size(channel, event) as i32);
+    let (tag, size) = (resume::fresh_tag(), size_of(channel, event) as i32);
     let (time, is_text) = (event.time().map(|time| time as i64), event.data().as_text().is_some());
     let (event_name, data) = (event.name().map(|name| name.as_str()), event.data().as_shown().as_bytes());
     let params: [Param<'_>; 9] = [
@@ -359,10 +359,4 @@ impl Settling<'_> {
         let verdicts = self.written.verdicts.as_ref().and_then(|all| all.get(from..from + count));
         verdicts.is_some_and(|verdicts| verdicts.iter().all(|verdict| matches!(verdict, Verdict::Known(_))))
     }
-}
-
-/// What `event` will count in `channel`: the size of the [`Entry`] it becomes.
-pub(super) fn size(channel: &Channel, event: &Event) -> u64 {
-    let name = event.name().map_or(0, |name| name.as_str().len());
-    (event.data().len() + channel.as_str().len() + name + 64) as u64
 }

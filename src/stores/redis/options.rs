@@ -52,8 +52,8 @@ impl RedisOptions {
     }
 
     /// Most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size); more is
-    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge). Default 4 MiB: a script that takes longer makes everyone
-    /// wait.
+    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge), as is an append of more than half of what is kept. Default
+    /// 4 MiB: a script that takes longer makes everyone wait.
     pub fn largest_append(self, bytes: u64) -> Self {
         self.with(|settings| settings.largest_append = bytes)
     }

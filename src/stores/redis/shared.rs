@@ -63,15 +63,6 @@ impl Shared {
         [&self.writes, &self.reads].into_iter().for_each(Link::mend);
     }
 
-    pub(super) fn fits(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
-        let size = |event: &Event| {
-            let name = event.name().map_or(0, |name| name.as_str().len());
-            (event.data().len() + channel.as_str().len() + name + 64) as u64
-        };
-        let (bytes, most) = (events.iter().map(size).sum(), self.settings.largest_append);
-        if bytes > most { Err(StoreError::TooLarge { bytes, most }) } else { Ok(()) }
-    }
-
     /// By how much more than it has to the floor moves. Two histories of the floor that parted in a failover would meet
     /// again one day if all went by the same steps, and an absent channel's cursor of the one be taken for the other's.
     pub(super) fn step(&self) -> u64 {

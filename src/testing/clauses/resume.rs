@@ -114,7 +114,9 @@ pub async fn starts_at_earliest_latest_and_last<H: Harness>(harness: &H) {
         let page = case.read(&a, start).await;
         case.same("the outcome on nothing", (page.outcome, page.entries.len()), (Outcome::Continued, 0));
     }
-    case.append(&a, numbered(1, 30)).await;
+    for n in numbered(1, 30) {
+        case.append(&a, [n]).await;
+    }
     let all = case.read(&a, Start::Earliest).await;
     let head = all.head.cursor;
     let kept = all.entries.len() as u64;

@@ -4,7 +4,10 @@ use super::super::{
     case::{Case, channel, numbered, seqs, texts},
     harness::Harness,
 };
-use crate::store::{Entry, Retention, Start};
+use crate::{
+    event::Event,
+    store::{Append, Entry, Expect, Retention, Start, Store, StoreError, Unit},
+};
 
 /// By count.
 ///
@@ -108,22 +111,80 @@ pub async fn a_clock_that_steps_back_does_no_harm<H: Harness>(harness: &H) {
     case.same("the entries when the clock is right again", &page.entries, &all);
 }
 
-/// A batch that is more than is kept is appended whole, and its newest events are kept.
+/// The store says what it keeps, and an append of more than half of it is refused, whatever the channel is; half of it
+/// resets no reader that had kept up.
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn a_batch_larger_than_the_retention_is_fine<H: Harness>(harness: &H) {
-    let retention = Retention::default().events(5);
-    let case = Case::keeping("a_batch_larger_than_the_retention_is_fine", harness, retention).await;
+pub async fn an_append_is_at_most_half_of_what_is_kept<H: Harness>(harness: &H) {
+    let retention = Retention::default().events(10).bytes(2_000);
+    let case = Case::keeping("an_append_is_at_most_half_of_what_is_kept", harness, retention.clone()).await;
+    case.same("what is kept", case.store.retention(), retention);
     let a = channel("a");
-    let done = case.append(&a, numbered(1, 30)).await;
-    case.same("the new entries", done.entries.len(), 30);
-    for n in 31..=33 {
-        let page = case.read(&a, Start::Last(5)).await;
-        case.same("the last five", page.entries.len(), 5);
-        case.same("the newest", page.next, page.head.cursor);
-        case.append(&a, [n.to_string()]).await;
+    for round in 0..8 {
+        let before = case.head(&a).await.cursor;
+        let many = case.store.append(&a, Append::new(numbered(1, 6).into_iter().map(Event::text))).await;
+        case.refused("more than half of the events", many, |error| is_too_large(error, (6, 5, Unit::Events)));
+        let close = Append::new([text_of(300), text_of(300), text_of(401)]).closing();
+        let large = case.store.append(&a, close).await;
+        case.refused("more than half of the bytes", large, |error| is_too_large(error, (1001, 1000, Unit::Bytes)));
+        let one = case.store.append(&a, Append::new([text_of(1001)])).await;
+        case.refused("one event of more than half", one, |error| is_too_large(error, (1001, 1000, Unit::Bytes)));
+        case.same("the head after refusals", case.head(&a).await.cursor, before);
+        let most = if round % 2 == 0 { vec![text_of(200); 5] } else { vec![text_of(1000)] };
+        let done = case.append_all(&a, Append::new(most)).await;
+        case.same("what came since", case.continued(&a, before).await.entries, done.entries);
     }
+    case.append_all(&a, Append::new([]).closing()).await;
+    let many = Append::new(numbered(1, 6).into_iter().map(Event::text)).expecting(Expect::NeverUsed);
+    let refused = case.store.append(&a, many).await;
+    case.refused("too many on a closed channel", refused, |error| is_too_large(error, (6, 5, Unit::Events)));
+}
+
+/// An event that counts so many bytes in the channel `a`.
+fn text_of(bytes: usize) -> Event {
+    Event::text("x".repeat(bytes - 65))
+}
+
+fn is_too_large(error: &StoreError, expected: (u64, u64, Unit)) -> bool {
+    matches!(error, StoreError::TooLarge { size, most, unit } if (*size, *most, *unit) == expected)
+}
+
+/// However little is kept, one small event is taken, and kept.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn one_event_is_never_too_many<H: Harness>(harness: &H) {
+    for events in [1, 2, 3] {
+        let retention = Retention::default().events(events);
+        let case = Case::keeping("one_event_is_never_too_many", harness, retention).await;
+        let a = channel("a");
+        for n in 1..=5 {
+            case.append(&a, [n.to_string()]).await;
+            let page = case.read(&a, Start::Last(1)).await;
+            case.same("the newest", texts(&page.entries), vec![&*n.to_string()]);
+        }
+        let two = case.store.append(&a, Append::new(["x", "y"].map(Event::text))).await;
+        case.refused("two at once", two, |error| is_too_large(error, (2, 1, Unit::Events)));
+    }
+}
+
+/// An init of more than is kept keeps its newest events, and is told as one that dropped some.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn an_init_keeps_the_newest_of_more_than_is_kept<H: Harness>(harness: &H) {
+    let retention = Retention::default().events(5);
+    let case = Case::keeping("an_init_keeps_the_newest_of_more_than_is_kept", harness, retention).await;
+    let a = channel("a");
+    let events = numbered(1, 30).into_iter().map(Event::text).collect();
+    let head = case.done("an init", case.store.init(&a, events, Expect::Any).await);
     let page = case.read(&a, Start::Earliest).await;
-    case.holds("at most twice 5", page.entries.len(), |kept| (5..=10).contains(kept));
+    case.holds("5 to 10 entries", page.entries.len(), |kept| (5..=10).contains(kept));
+    case.same("the head of the page", page.head, head);
+    let newest = numbered(31 - page.entries.len() as u64, 30);
+    case.same("the newest texts", texts(&page.entries), newest.iter().map(|n| &**n).collect());
+    case.holds("a mark of what was dropped before", page.from.tag, |tag| *tag != 0);
+    let next = case.append(&a, ["31"]).await;
+    case.same("what follows", case.continued(&a, head.cursor).await.entries, next.entries);
 }

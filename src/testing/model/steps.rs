@@ -101,6 +101,7 @@ impl<'a, H: Harness> Steps<'a, H> {
 
         let verdict = self.verdict(of, &keys, &events, (expect, close), head);
         match (answer, verdict) {
+            (Err(StoreError::TooLarge { .. }), Verdict::TooLarge) => {}
             (Err(StoreError::KeyReused { index }), Verdict::Reused(at)) => self.case.same("a reused key", index, at),
             (Err(StoreError::Closed { head: at }), Verdict::Closed) => self.case.same("a closed head", at, head),
             (Err(StoreError::Conflict { head: at }), Verdict::Conflict) => {
@@ -130,12 +131,20 @@ impl<'a, H: Harness> Steps<'a, H> {
         let brings = !keys.iter().all(known);
         let acts = brings || (close && !head.closed);
         match self.reused(of, events) {
+            _ if self.is_too_large(of, events) => Verdict::TooLarge,
             Some(at) => Verdict::Reused(at),
             None if brings && head.closed => Verdict::Closed,
             None if acts && !self.holds(of, expect, head) => Verdict::Conflict,
             None if acts => Verdict::Changes,
             None => Verdict::ChangesNothing,
         }
+    }
+
+    fn is_too_large(&self, of: &Channel, events: &[Event]) -> bool {
+        let name = |event: &Event| event.name().map_or(0, |name| name.as_str().len());
+        let size = |event: &Event| event.data().len() + of.as_str().len() + name(event) + 64;
+        let bytes: usize = events.iter().map(size).sum();
+        events.len() as u64 > (self.retention.events / 2).max(1) || bytes as u64 > self.retention.bytes / 2
     }
 
     /// Takes what was appended into the model, entry by entry.
@@ -370,6 +379,8 @@ impl<'a, H: Harness> Steps<'a, H> {
 /// What must become of an append.
 #[derive(Clone, Copy, Debug)]
 enum Verdict {
+    /// It is more than half of what is kept.
+    TooLarge,
     /// The event at this index has a key that stands for another one.
     Reused(usize),
     Closed,

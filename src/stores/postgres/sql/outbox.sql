@@ -28,6 +28,9 @@ begin
     elsif p_time not between 0 and 8640000000000000 then
         raise exception 'not a time in Unix milliseconds' using errcode = '22003';
     end if;
+    if size > (select p.keep[2] / 2 from $S.place p) then
+        raise exception 'the event has % bytes; at most half of what is kept is taken at once', size using errcode = '54000';
+    end if;
     while tag = 0 loop
         tag := (floor(random() * 4294967296) - 2147483648)::integer;
     end loop;

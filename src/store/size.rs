@@ -1,0 +1,95 @@
+//! What counts how much, and what one append may bring. Decided here for every store.
+
+use std::fmt;
+
+use super::{Retention, StoreError};
+use crate::{channel::Channel, event::Event};
+
+/// What a size is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Bytes, by [`Entry::size`](super::Entry::size) or as a server counts them.
+    Bytes,
+    /// Events.
+    Events,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bytes => "bytes",
+            Self::Events => "events",
+        })
+    }
+}
+
+/// What `event` will count in `channel`: the size of the [`Entry`](super::Entry) that it becomes.
+pub(crate) fn size_of(channel: &Channel, event: &Event) -> u64 {
+    let name = event.name().map_or(0, |name| name.as_str().len());
+    (event.data().len() + channel.as_str().len() + name + ENTRY_BYTES) as u64
+}
+
+/// Fails when an append brings more than may be at once: half of what is kept, and no more bytes than `largest`. Judged by
+/// the append alone, whatever of it was appended before.
+pub(crate) fn fits_append(
+    retention: &Retention,
+    channel: &Channel,
+    events: &[Event],
+    largest: u64,
+) -> Result<(), StoreError> {
+    let (size, most) = (events.len() as u64, retention.largest_append_events());
+    if size > most {
+        return Err(StoreError::TooLarge { size, most, unit: Unit::Events });
+    }
+    fits(channel, events, largest.min(retention.largest_append_bytes()))
+}
+
+/// Fails when an init brings more bytes than `largest`. Of what retention does not keep, the oldest goes.
+pub(crate) fn fits_init(channel: &Channel, events: &[Event], largest: u64) -> Result<(), StoreError> {
+    fits(channel, events, largest)
+}
+
+fn fits(channel: &Channel, events: &[Event], most: u64) -> Result<(), StoreError> {
+    let size = events.iter().map(|event| size_of(channel, event)).sum();
+    if size > most { Err(StoreError::TooLarge { size, most, unit: Unit::Bytes }) } else { Ok(()) }
+}
+
+/// What an entry counts beside its datum and its names.
+pub(super) const ENTRY_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_is_at_most_half_of_what_is_kept() {
+        let channel = Channel::new("a").unwrap();
+        let fits = |retention: Retention, count: usize, bytes: usize, largest: u64| {
+            let event = Event::text("x".repeat(bytes - 65));
+            match fits_append(&retention, &channel, &vec![event; count], largest) {
+                Ok(()) => None,
+                Err(StoreError::TooLarge { size, most, unit }) => Some((size, most, unit)),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let of = |events, bytes| Retention::default().events(events).bytes(bytes);
+        let all = u64::MAX;
+        for (retention, count, bytes, largest, refused) in [
+            (of(10, all), 5, 100, all, None),
+            (of(10, all), 6, 100, all, Some((6, 5, Unit::Events))),
+            (of(11, all), 6, 100, all, Some((6, 5, Unit::Events))),
+            (of(2, all), 1, 100, all, None),
+            // The least that can be told to be kept still takes something.
+            (of(1, all), 1, 100, all, None),
+            (of(0, all), 1, 100, all, None),
+            (of(1, all), 2, 100, all, Some((2, 1, Unit::Events))),
+            (of(all, 1000), 5, 100, all, None),
+            (of(all, 1000), 1, 501, all, Some((501, 500, Unit::Bytes))),
+            (of(all, 1000), 5, 101, all, Some((505, 500, Unit::Bytes))),
+            (of(all, 1000), 5, 100, 499, Some((500, 499, Unit::Bytes))),
+            (of(1, 0), 0, 100, all, None),
+        ] {
+            assert_eq!(fits(retention.clone(), count, bytes, largest), refused, "{retention:?} {count} {bytes}");
+        }
+    }
+}
