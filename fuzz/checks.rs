@@ -155,7 +155,7 @@ pub fn store_ops(steps: &[Step], keep: u8) {
 struct Model {
     keep: usize,
     history: Vec<(Cursor, String)>,
-    keys: VecDeque<(u8, Cursor)>,
+    keys: VecDeque<(u8, Cursor, String)>,
     closed: bool,
     seen: Vec<Cursor>,
     appended: usize,
@@ -224,19 +224,26 @@ impl Model {
         match store.append(&channel(), append).await {
             Ok(appended) => {
                 assert!(!self.closed || texts.is_empty(), "appended after the close");
+                assert!(texts.len() <= self.most_at_once(), "more than half of what is kept");
                 let cursors = appended.receipts.iter().map(|receipt| receipt.cursor);
                 self.seen.extend(cursors.clone());
                 self.history.extend(cursors.zip(texts));
             }
             Err(StoreError::Closed { .. }) => assert!(self.closed && !texts.is_empty()),
+            Err(StoreError::TooLarge { .. }) => assert!(texts.len() > self.most_at_once()),
             Err(error) => panic!("{error}"),
         }
     }
 
+    fn most_at_once(&self) -> usize {
+        (self.keep / 2).max(1)
+    }
+
     async fn keyed(&mut self, store: &MemoryStore, key: u8) {
-        let text = self.text();
+        // The key stands for its event, so it is repeated as it was.
+        let known = self.keys.iter().find(|(known, ..)| *known == key).cloned();
+        let (known, text) = known.map_or_else(|| (None, self.text()), |(_, cursor, text)| (Some(cursor), text));
         let event = Event::text(&text).keyed(format!("k{key}")).expect("a key");
-        let known = self.keys.iter().find(|(known, _)| *known == key).map(|(_, cursor)| *cursor);
         match (store.append(&channel(), Append::new([event])).await, known) {
             (Ok(appended), Some(cursor)) => {
                 let receipt = appended.receipts[0];
@@ -245,7 +252,7 @@ impl Model {
             (Ok(appended), None) => {
                 let cursor = appended.receipts[0].cursor;
                 assert!(!self.closed && !appended.receipts[0].duplicate);
-                self.keys.push_back((key, cursor));
+                self.keys.push_back((key, cursor, text.clone()));
                 self.seen.push(cursor);
                 self.history.push((cursor, text));
             }

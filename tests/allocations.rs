@@ -18,8 +18,10 @@ use http_body_util::StreamBody;
 use tokio::runtime::Runtime;
 use tower::Service as _;
 use tower_events::{
-    Body, Channel, Channels, Event, EventService, Hub, MemoryStore, PublishService, Retention, SseBody, Subscription,
+    Body, Channel, Channels, Data, Event, EventService, Hub, MemoryStore, PublishService, Retention, SseBody, Store,
+    StoreError, Subscription,
     body::ResponseFuture,
+    store::{Append, Limit, Start},
 };
 
 /// Of everybody who waits here.
@@ -207,4 +209,121 @@ fn a_ring_holds_no_more_than_it_counts() {
         println!("texts of {text}: {} bytes kept, {counted} counted", kept.bytes_current);
         drop(subscriber);
     }
+}
+
+/// What is left when `keep` has kept something, in bytes.
+fn bytes_of<T>(keep: impl FnOnce() -> T) -> u64 {
+    let mut kept = None;
+    let counted = measure(|| kept = Some(keep()));
+    u64::try_from(counted.bytes_current).unwrap()
+}
+
+#[test]
+fn an_event_keeps_what_it_uses_and_nothing_to_spare() {
+    let blanks = " ".repeat(16_000);
+    let body = Bytes::from("x".repeat(1 << 20));
+    let spare = |text: &str| {
+        let mut spare = String::with_capacity(10_000);
+        spare.push_str(text);
+        spare
+    };
+    for (what, bytes) in [
+        ("an array with blanks in it", bytes_of(|| Data::from_json(format!("[{blanks}]")).unwrap())),
+        ("a text with blanks around it", bytes_of(|| Data::from_json(format!("{blanks}\"x\"{blanks}")).unwrap())),
+        ("an escaped text", bytes_of(|| Data::from_json(format!("\"\\n{}\"", "x".repeat(50))).unwrap())),
+        ("a text with room to spare", bytes_of(|| Data::text(spare("x")))),
+        ("a part of a body", bytes_of(|| Data::text_from_utf8(body.slice(..10)).unwrap())),
+        ("a name with room to spare", bytes_of(|| Event::text("").named(spare("name")).unwrap())),
+        ("a key with room to spare", bytes_of(|| Event::text("").keyed(spare("key")).unwrap())),
+        ("a channel with room to spare", bytes_of(|| Channel::new(spare("channel")).unwrap())),
+    ] {
+        assert!(bytes <= 64, "{what}: {bytes} bytes");
+    }
+    let text = Data::text_from_utf8(body.slice(..10)).unwrap();
+    drop(body);
+    assert_eq!(text.len(), 10);
+}
+
+/// Appends one event of some kind after the other.
+fn filled(runtime: &Runtime, store: &MemoryStore, count: u64, event: impl Fn(u64) -> (Channel, Event)) {
+    for n in 0..count {
+        let (channel, event) = event(n);
+        runtime.block_on(store.append(&channel, Append::new([event]))).unwrap();
+    }
+}
+
+#[test]
+fn a_memory_store_counts_what_it_takes() {
+    let of = |name: String| Channel::new(name).unwrap();
+    let (runtime, many) = (runtime(), Retention::default().events(1 << 40).bytes(1 << 40));
+    let kinds: [(&str, u64, &dyn Fn(u64) -> (Channel, Event)); 5] = [
+        ("tiny events", 30_000, &|_| (channel(), Event::text("x"))),
+        ("named events", 5_000, &|_| (channel(), Event::text("x".repeat(1_000)).named("name").unwrap())),
+        ("keys", 30_000, &|n| (channel(), Event::text("").keyed(format!("k{n}")).unwrap())),
+        ("channels", 10_000, &|n| (of(format!("channel-{n}")), Event::text("x"))),
+        ("keys of channels", 10_000, &|n| {
+            (of(format!("{}", n % 1000)), Event::text("").keyed(format!("{n}")).unwrap())
+        }),
+    ];
+    for (what, count, event) in kinds {
+        let store = MemoryStore::new(many.clone());
+        let before = store.bytes();
+        let taken = bytes_of(|| filled(&runtime, &store, count, event));
+        let counted = store.bytes() - before;
+        // The allocator's own part is counted, and not measured here.
+        assert!((taken..=taken * 3 / 2).contains(&counted), "{what}: {taken} bytes are taken, {counted} counted");
+    }
+}
+
+#[test]
+fn a_full_memory_store_refuses_what_makes_it_grow_and_nothing_else() {
+    let (runtime, most) = (runtime(), 4 << 20);
+    let store = MemoryStore::default().max_bytes(most);
+    let keyed = |n: u64| Append::new([Event::text("x").keyed(format!("key-{n}")).unwrap()]);
+    let to = |n: u64| Channel::new(format!("channel-{}", n % 100)).unwrap();
+    let mut appended = 0;
+    let taken = bytes_of(|| {
+        while let Ok(done) = runtime.block_on(store.append(&to(appended), keyed(appended))) {
+            assert!(done.entries.len() == 1 && appended < 100_000);
+            appended += 1;
+        }
+    });
+    assert!(taken <= most && store.bytes() <= most && taken > most / 2, "{taken} bytes of {most}, {appended} appends");
+    let refused = runtime.block_on(store.append(&to(appended), keyed(appended)));
+    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    assert!(refused.is_err_and(|error| error.is_retryable()));
+    let repeated = runtime.block_on(store.append(&to(3), keyed(3))).unwrap();
+    assert!(repeated.receipts.first().unwrap().duplicate);
+    let page = runtime.block_on(store.read(&to(3), Start::Earliest, Limit::default())).unwrap();
+    assert!(!page.entries.is_empty());
+    runtime.block_on(store.append(&to(3), Append::new([]).closing())).unwrap();
+    for n in 0..10 {
+        runtime.block_on(store.delete(&to(n))).unwrap();
+    }
+    runtime.block_on(store.append(&to(20), keyed(appended))).unwrap();
+}
+
+#[test]
+fn a_channel_that_holds_all_it_may_goes_on_in_a_full_store() {
+    let runtime = runtime();
+    let store = MemoryStore::new(Retention::default().events(1_000)).max_bytes(1 << 20);
+    let event = || Event::text("x".repeat(100));
+    filled(&runtime, &store, 1_000, |_| (channel(), event()));
+    let other = |n: u64| Channel::new(format!("other-{n}")).unwrap();
+    assert!((0..10_000).any(|n| runtime.block_on(store.append(&other(n), Append::new([event()]))).is_err()));
+    filled(&runtime, &store, 3_000, |_| (channel(), event()));
+    assert!(store.bytes() <= 1 << 20, "{}", store.bytes());
+}
+
+#[test]
+fn keys_of_one_channel_leave_room_to_others() {
+    let runtime = runtime();
+    let store = MemoryStore::default().max_bytes(4 << 20);
+    let keyed = |n: u64| Append::new([Event::text("x").keyed(format!("key-{n}")).unwrap()]);
+    let refused = (0..100_000).find_map(|n| runtime.block_on(store.append(&channel(), keyed(n))).err());
+    assert!(matches!(refused, Some(StoreError::Full(_))), "{refused:?}");
+    assert!(store.bytes() < 2 << 20, "{}", store.bytes());
+    let other = Channel::new("other").unwrap();
+    runtime.block_on(store.append(&other, keyed(0))).unwrap();
+    runtime.block_on(store.append(&channel(), Append::new([Event::text("without a key")]))).unwrap();
 }

@@ -34,15 +34,16 @@ impl Data {
     /// A text.
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
-        Self(Repr::Text(Utf8(Bytes::from(text.into()))))
+        Self(Repr::Text(Utf8::exact(text.into())))
     }
 
-    /// A text from bytes that may not be UTF-8; nothing is copied.
+    /// A text from bytes that may not be UTF-8. They are copied: they may be a part of a larger buffer, which an event
+    /// would keep for its life.
     ///
     /// # Errors
     /// When the bytes are not UTF-8.
-    pub fn text_from_utf8(bytes: Bytes) -> Result<Self, std::str::Utf8Error> {
-        Utf8::new(bytes).map(|text| Self(Repr::Text(text)))
+    pub fn text_from_utf8(bytes: impl AsRef<[u8]>) -> Result<Self, std::str::Utf8Error> {
+        std::str::from_utf8(bytes.as_ref()).map(Self::text)
     }
 
     /// `value` as JSON; a value that serialises to a string becomes a text.
@@ -64,7 +65,7 @@ impl Data {
         if value.starts_with('"') {
             return serde_json::from_str::<String>(value).map(Self::text).map_err(InvalidEvent::Json);
         }
-        Ok(Self(Repr::Json(Utf8(Bytes::from(compact(value))))))
+        Ok(Self(Repr::Json(Utf8::exact(compact(value)))))
     }
 
     /// The text, when the value is a string.
@@ -118,14 +119,14 @@ impl fmt::Debug for Data {
     }
 }
 
-/// Bytes that are UTF-8: every constructor proves it.
+/// Bytes that are UTF-8: the constructor takes nothing else. They hold what is used and nothing to spare, for events are
+/// kept long.
 #[derive(Clone, PartialEq, Eq)]
 struct Utf8(Bytes);
 
 impl Utf8 {
-    fn new(bytes: Bytes) -> Result<Self, std::str::Utf8Error> {
-        std::str::from_utf8(&bytes)?;
-        Ok(Self(bytes))
+    fn exact(text: String) -> Self {
+        Self(Bytes::from(text.into_boxed_str().into_boxed_bytes()))
     }
 
     fn as_str(&self) -> &str {
@@ -188,7 +189,7 @@ mod tests {
             assert!(Data::from_json(bad).is_err(), "{bad:?}");
         }
         assert!(Data::from_json(b"\"\xff\"").is_err());
-        assert!(Data::text_from_utf8(Bytes::from_static(b"\xff")).is_err());
+        assert!(Data::text_from_utf8(b"\xff").is_err());
         // Depth costs no stack.
         assert!(Data::from_json("[".repeat(200_000)).is_err());
         assert!(Data::from_json("[".repeat(200_000) + &"]".repeat(200_000)).is_ok());

@@ -48,12 +48,18 @@
 //! others: each looks after a few channels that are due. No thread and no timer runs, so a store that nobody calls keeps
 //! what it has. Time never goes back here: while the clock is behind where it was, nothing ages.
 //!
+//! # Memory
+//! What all channels take together is counted in real bytes, and bounded by [`MemoryStore::max_bytes`]. Above it, appends
+//! that would make the store grow are [`StoreError::Full`], on channels that hold less than they may keep and on new ones;
+//! those that drop as much as they bring go on, as do reads.
+//!
 //! # Cancel safety
 //! No method waits for anything: a future is done when it is first polled, and one that never was polled did nothing.
 
 mod keys;
 mod log;
 mod place;
+mod room;
 mod watch;
 
 use std::{
@@ -105,6 +111,22 @@ impl MemoryStore {
     #[must_use]
     pub fn largest_append(self, bytes: u64) -> Self {
         Self { largest_append: bytes, ..self }
+    }
+
+    /// Sets the most bytes that the store takes in all, of all handles: entries, keys and records of channels, with what the
+    /// allocator adds. What would make it grow beyond that is [`StoreError::Full`] until something has gone; what was
+    /// appended before is still read, and still a duplicate. A quarter of it is the most that the keys of one channel take.
+    /// Default 512 MiB.
+    #[must_use]
+    pub fn max_bytes(self, bytes: u64) -> Self {
+        self.at_place(|place| place.most = bytes);
+        self
+    }
+
+    /// How many bytes the store takes now, by the count that [`max_bytes`](Self::max_bytes) limits.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.at_place(|place| place.room())
     }
 
     /// Cuts the last `n` entries off, as a power loss does on a disk that lied: for tests of what follows.

@@ -263,7 +263,8 @@ async fn a_replica_that_is_behind_costs_seconds_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn one_reads_the_store_again_when_its_pages_are_many() {
     let inner = MemoryStore::default();
-    append(&inner, 0..950).await;
+    append(&inner, 0..475).await;
+    append(&inner, 475..950).await;
     let hub = Hub::with_options(inner, HubOptions::default().page(Limit { events: 7, bytes: 1 << 20 }));
     let mut subscriber = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
     assert_eq!(texts_of(&mut subscriber, 950).await, (0..950).map(|n| n.to_string()).collect::<Vec<_>>());

@@ -15,7 +15,9 @@ fn small() -> MemoryStore {
 async fn a_reader_behind_what_is_kept_is_told_and_goes_on_with_the_rest() {
     let hub = Hub::with_options(small(), HubOptions::default().ring_bytes(1));
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
-    hub.publish_all(&channel("a"), events(0..20)).await.unwrap();
+    for event in events(0..20) {
+        hub.publish(&channel("a"), event).await.unwrap();
+    }
     let page = hub.store().read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap();
     let reset = reset(&mut subscriber).await;
     assert_eq!((reset.reason, reset.earliest, reset.latest), (Reason::Trimmed, page.from, page.head.cursor));
@@ -29,7 +31,9 @@ async fn a_reader_behind_what_is_kept_is_told_and_goes_on_with_the_rest() {
 async fn a_reset_moves_the_position_only_when_it_is_handed_out() {
     let hub = Hub::new(small());
     let old = hub.publish(&channel("a"), Event::text("old")).await.unwrap().cursor;
-    hub.publish_all(&channel("a"), events(0..20)).await.unwrap();
+    for event in events(0..20) {
+        hub.publish(&channel("a"), event).await.unwrap();
+    }
     let resume = Subscription::new(channel("a")).resume(&old.into());
     let mut subscriber = hub.subscribe(resume).await.unwrap();
     assert_eq!(subscriber.cursors(), old.into(), "a client that drops now must hear of the reset when it comes back");

@@ -1,6 +1,5 @@
 //! A channel's row, and an entry's: how they are written and read back. Knows no rule but what damage looks like.
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
 use super::{
@@ -165,7 +164,7 @@ pub(super) fn read_entry(row: &Row<'_>, channel: &Channel, id: i64, epoch: u64) 
     let damaged = || corrupt(format!("entry {} of channel {id} is not what was stored", cursor.seq));
     let name = name.map(EventName::new).transpose().map_err(|_| damaged())?;
     let data = match kind {
-        TEXT => Data::text_from_utf8(Bytes::copy_from_slice(data)).map_err(|_| damaged())?,
+        TEXT => Data::text_from_utf8(data).map_err(|_| damaged())?,
         JSON => Data::from_json(data).map_err(|_| damaged())?,
         _ => return Err(damaged()),
     };

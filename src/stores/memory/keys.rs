@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::room;
 use crate::{event::EventKey, store::Known};
 
 /// Which keys were appended in the last while, and as what.
@@ -11,6 +12,8 @@ pub(super) struct Keys {
     known: HashMap<EventKey, Known>,
     /// When each of them came, oldest first.
     order: VecDeque<(u64, EventKey)>,
+    /// What their texts take, in bytes.
+    texts: u64,
 }
 
 impl Keys {
@@ -19,6 +22,7 @@ impl Keys {
     }
 
     pub(super) fn remember(&mut self, key: EventKey, known: Known, now: u64) {
+        self.texts += room::shared_text(key.as_str());
         self.known.insert(key.clone(), known);
         self.order.push_back((now, key));
     }
@@ -26,9 +30,24 @@ impl Keys {
     /// Forgets the keys that came before `since`.
     pub(super) fn expire(&mut self, since: u64) {
         while self.order.front().is_some_and(|(came, _)| *came < since) {
-            let Some((_, key)) = self.order.pop_front() else { return };
+            let Some((_, key)) = self.order.pop_front() else { break };
+            self.texts -= room::shared_text(key.as_str());
             self.known.remove(&key);
         }
+        room::shrink_deque(&mut self.order);
+        room::shrink_map(&mut self.known);
+    }
+
+    /// What they take in memory, in bytes.
+    pub(super) fn room(&self) -> u64 {
+        self.texts + room::map(&self.known) + room::deque(&self.order)
+    }
+
+    /// What `new` ones would take more.
+    pub(super) fn growth<'a>(&self, new: impl Iterator<Item = &'a EventKey> + Clone) -> u64 {
+        let count = new.clone().count();
+        let texts: u64 = new.map(|key| room::shared_text(key.as_str())).sum();
+        texts + room::map_growth(&self.known, count) + room::deque_growth(&self.order, count)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -40,5 +59,6 @@ impl Keys {
     pub(super) fn lose_above(&mut self, seq: u64) {
         self.known.retain(|_, known| known.receipt.cursor.seq <= seq);
         self.order.retain(|(_, key)| self.known.contains_key(key));
+        self.texts = self.order.iter().map(|(_, key)| room::shared_text(key.as_str())).sum();
     }
 }

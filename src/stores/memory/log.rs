@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::keys::Keys;
+use super::{keys::Keys, room};
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -15,24 +15,31 @@ use crate::{
 
 /// A channel's record and entries.
 pub(super) struct Log {
+    /// The one that all entries share, whatever handle of it an append brings.
+    channel: Channel,
     /// Head, earliest and dropped time. `earliest` is always just before `entries`, and `head` always at their end.
     pub(super) record: Record,
     /// What is retained; dense, so that a `seq` gives the index.
     entries: VecDeque<Entry>,
     /// What `entries` count, in bytes.
     bytes: u64,
+    /// What `entries` hold in memory beside their own places, in bytes.
+    content: u64,
     keys: Keys,
     /// When the last entry went, or the record was made; meaningless while there are entries.
     empty_since: u64,
     /// When the janitor looks at the channel next: tells the record's own turn from that of a deleted namesake.
     pub(super) turn: u64,
+    /// What the store counted for this log last, in bytes.
+    pub(super) counted: u64,
 }
 
 impl Log {
     /// An empty, open log that goes on above `start`.
-    pub(super) fn new(start: Cursor, now: u64, turn: u64) -> Self {
+    pub(super) fn new(channel: Channel, start: Cursor, now: u64, turn: u64) -> Self {
         let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
-        Self { record, entries: VecDeque::new(), bytes: 0, keys: Keys::default(), empty_since: now, turn }
+        let (entries, keys) = Default::default();
+        Self { channel, record, entries, bytes: 0, content: 0, keys, empty_since: now, turn, counted: 0 }
     }
 
     /// What is remembered of a key.
@@ -41,24 +48,26 @@ impl Log {
     }
 
     /// Appends `event` unless its key is remembered; the entry is last then.
-    pub(super) fn push(&mut self, channel: &Channel, event: Event, print: u64, now: u64) -> Receipt {
-        let Some(key) = event.key().cloned() else { return self.push_unkeyed(channel, event, now) };
+    pub(super) fn push(&mut self, event: Event, print: u64, now: u64) -> Receipt {
+        let Some(key) = event.key().cloned() else { return self.push_unkeyed(event, now) };
         if let Some(first) = self.keys.get(&key) {
             return first.receipt;
         }
-        let receipt = self.push_unkeyed(channel, event, now);
+        let receipt = self.push_unkeyed(event, now);
         self.keys.remember(key, Known::new(receipt, Some(print)), now);
         receipt
     }
 
     /// Appends `event` and forgets its key.
-    pub(super) fn push_unkeyed(&mut self, channel: &Channel, event: Event, now: u64) -> Receipt {
+    pub(super) fn push_unkeyed(&mut self, event: Event, now: u64) -> Receipt {
         let prev = self.record.head.cursor;
         let cursor = Cursor { seq: prev.seq + 1, tag: resume::fresh_tag(), ..prev };
         let time = event.time().unwrap_or(now);
         let (data, name) = event.into_parts();
-        let entry = Entry { channel: channel.clone(), cursor, prev_tag: prev.tag, appended: now, time, name, data };
+        let entry =
+            Entry { channel: self.channel.clone(), cursor, prev_tag: prev.tag, appended: now, time, name, data };
         self.bytes += entry.size() as u64;
+        self.content += room::entry(&entry);
         self.entries.push_back(entry);
         self.record.head.cursor = cursor;
         Receipt { cursor, time, duplicate: false }
@@ -122,10 +131,46 @@ impl Log {
         while let Some(first) = self.entries.front() {
             let count = self.entries.len() as u64;
             if count <= keep.events && (self.bytes <= keep.bytes || count == 1) && first.appended >= oldest {
-                return;
+                break;
             }
             self.drop_first(now);
         }
+        room::shrink_deque(&mut self.entries);
+    }
+
+    /// Counts what the log takes in memory beside its own place, in bytes: as it was counted last, and as it is now.
+    pub(super) fn recount(&mut self) -> (u64, u64) {
+        let now = self.room();
+        (std::mem::replace(&mut self.counted, now), now)
+    }
+
+    fn room(&self) -> u64 {
+        self.content + room::deque(&self.entries) + self.keys.room()
+    }
+
+    /// What the keys take of that.
+    pub(super) fn room_of_keys(&self) -> u64 {
+        self.keys.room()
+    }
+
+    /// What the new keys of an append would take more.
+    pub(super) fn growth_of_keys<'a>(&self, new: impl Iterator<Item = &'a EventKey> + Clone) -> u64 {
+        self.keys.growth(new)
+    }
+
+    /// By how much new entries of so many bytes in limits, that hold `content`, would make the log grow, less what goes in
+    /// turn.
+    pub(super) fn growth(&self, keep: &Keep, new: usize, bytes: u64, content: u64) -> u64 {
+        let (mut count, mut all, mut freed) = ((self.entries.len() + new) as u64, self.bytes + bytes, 0);
+        for first in &self.entries {
+            if count <= keep.events && all <= keep.bytes {
+                break;
+            }
+            count -= 1;
+            all -= first.size() as u64;
+            freed += room::entry(first);
+        }
+        (content + room::deque_growth(&self.entries, new)).saturating_sub(freed)
     }
 
     fn drop_first(&mut self, now: u64) {
@@ -133,6 +178,7 @@ impl Log {
         self.record.earliest = first.cursor;
         self.record.dropped_time = self.record.dropped_time.max(Some(first.time));
         self.bytes -= first.size() as u64;
+        self.content -= room::entry(&first);
         if self.entries.is_empty() {
             self.entries = VecDeque::new(); // gives the memory back
             self.empty_since = now;
@@ -149,6 +195,7 @@ impl Log {
         for _ in 0..n {
             let Some(last) = self.entries.pop_back() else { break };
             self.bytes -= last.size() as u64;
+            self.content -= room::entry(&last);
             self.record.head.cursor = last.prev();
         }
         self.keys.lose_above(self.record.head.cursor.seq);

@@ -3,14 +3,17 @@
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
-use super::{log::Log, watch::Watchers};
+use super::{log::Log, room, watch::Watchers};
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
     event::Event,
+    store,
     store::{
-        Append, Appended, Change, Expect, Head, Keep, Limit, Page, Prints, Retention, Start, StoreError, judge,
+        Append, Appended, Change, Expect, Head, Keep, Limit, Page, Prints, Receipt, Retention, Start, StoreError,
+        judge,
         resume::{self, Record},
+        size_of,
     },
 };
 
@@ -26,6 +29,10 @@ pub(super) struct Place {
     logs: HashMap<Channel, Log>,
     /// When the janitor looks at which channel next. Everyone waits for the same period, so the front is always first.
     turns: VecDeque<(u64, Channel)>,
+    /// What all logs and the names of their channels were last counted as, in bytes.
+    counted: u64,
+    /// The most that everything may take, in bytes.
+    pub(super) most: u64,
     pub(super) watchers: Watchers,
 }
 
@@ -38,6 +45,8 @@ impl Place {
             keep: Keep::new(retention),
             logs: HashMap::new(),
             turns: VecDeque::new(),
+            counted: 0,
+            most: MOST_BYTES,
             watchers: Watchers::default(),
         }
     }
@@ -45,7 +54,9 @@ impl Place {
     /// Takes the time, and does a little of the janitor's work.
     pub(super) fn begin(&mut self, now: u64) {
         self.now = self.now.max(now);
-        for _ in 0..TURNS_PER_OPERATION {
+        // A store that is nearly full looks harder for what may go.
+        let turns = if self.room() > self.most / 8 * 7 { TURNS_WHEN_FULL } else { TURNS_PER_OPERATION };
+        for _ in 0..turns {
             if self.turns.front().is_none_or(|(due, _)| *due > self.now) {
                 return;
             }
@@ -80,6 +91,7 @@ impl Place {
                 return Err(StoreError::Closed { head });
             }
             check(append.expect, log, head)?;
+            self.check_room(channel, &append.events, &known)?;
         } else if log.is_none() {
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
         }
@@ -90,12 +102,14 @@ impl Place {
         let (now, keep) = (self.now, self.keep);
         let log = self.open(channel, before.cursor);
         let events = append.events.into_iter().enumerate();
-        let receipts = events.map(|(nth, event)| log.push(channel, event, prints.at(nth), now)).collect();
+        let receipts = events.map(|(nth, event)| log.push(event, prints.at(nth), now)).collect();
         log.record.head.closed |= append.close;
         let head = log.record.head;
         // Taken before trimming: a batch may be larger than what is retained.
         let entries: Vec<_> = log.after(before.cursor.seq).cloned().collect();
         log.trim(&keep, now);
+        let (was, is) = log.recount();
+        self.counted = self.counted - was + is;
         if !entries.is_empty() {
             self.watchers.tell(|| Change::Entries(entries.clone()));
         }
@@ -110,7 +124,7 @@ impl Place {
         match self.logs.get(channel) {
             Some(log) => log.read(start, limit),
             // An absent channel reads as an empty one; nothing is stored.
-            None => Log::new(self.peek(channel).cursor, self.now, 0).read(start, limit),
+            None => Log::new(channel.clone(), self.peek(channel).cursor, self.now, 0).read(start, limit),
         }
     }
 
@@ -125,12 +139,14 @@ impl Place {
         check(expect, self.logs.get(channel), before)?;
         // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
         let seq = before.cursor.seq;
+        let replaced = self.logs.get(channel).map_or(0, |log| log.counted);
+        self.has_room_for(self.growth_of_new(channel, &events).saturating_sub(replaced))?;
         self.remove(channel);
         let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), channel), seq, tag: 0 };
         let now = self.now;
         let log = self.open(channel, start);
         for event in events {
-            log.push_unkeyed(channel, event, now);
+            log.push_unkeyed(event, now);
         }
         let head = log.record.head;
         self.refresh(channel);
@@ -151,6 +167,8 @@ impl Place {
         let now = self.now;
         if let Some(log) = self.logs.get_mut(channel) {
             log.lose_tail(n, now);
+            let (was, is) = log.recount();
+            self.counted = self.counted - was + is;
         }
     }
 
@@ -163,6 +181,47 @@ impl Place {
         Record::absent(self.epoch, self.floor, channel).head
     }
 
+    /// What everything takes in memory, in bytes.
+    pub(super) fn room(&self) -> u64 {
+        self.counted + room::map(&self.logs) + room::deque(&self.turns)
+    }
+
+    /// Fails when there is no room for the events of an append that are not known.
+    fn check_room(&self, to: &Channel, events: &[Event], known: &[Option<Receipt>]) -> Result<(), StoreError> {
+        let new = events.iter().zip(known).filter(|(_, known)| known.is_none()).map(|(event, _)| event);
+        let keys = new.clone().filter_map(Event::key);
+        let Some(log) = self.logs.get(to) else {
+            let none = Log::new(to.clone(), self.absent(to).cursor, 0, 0);
+            return self.has_room_for(self.growth_of_new(to, new) + none.growth_of_keys(keys));
+        };
+        let growth_of_keys = log.growth_of_keys(keys);
+        if growth_of_keys > 0 && log.room_of_keys() + growth_of_keys > self.most / SHARE_OF_KEYS {
+            return Err(StoreError::Full("the keys of one channel take as much as they may".into()));
+        }
+        let bytes = new.clone().map(|event| size_of(to, event)).sum();
+        let content = new.clone().map(room::event).sum();
+        self.has_room_for(growth_of_keys + log.growth(&self.keep, new.count(), bytes, content))
+    }
+
+    /// What a log of these events that is made anew takes.
+    fn growth_of_new<'a>(&self, channel: &Channel, events: impl IntoIterator<Item = &'a Event>) -> u64 {
+        let (mut count, mut content) = (0, 0);
+        for event in events {
+            count += 1;
+            content += room::event(event);
+        }
+        let own = room::shared_text(channel.as_str()) + room::map_growth(&self.logs, 1);
+        own + room::deque_growth(&self.turns, 1) + content + room::deque_growth::<store::Entry>(&VecDeque::new(), count)
+    }
+
+    fn has_room_for(&self, growth: u64) -> Result<(), StoreError> {
+        let (room, most) = (self.room(), self.most);
+        if growth == 0 || room + growth <= most {
+            return Ok(());
+        }
+        Err(StoreError::Full(format!("{room} of {most} bytes are taken, and {growth} more are needed").into()))
+    }
+
     /// The channel's log, made when there is none.
     fn open(&mut self, channel: &Channel, start: Cursor) -> &mut Log {
         match self.logs.entry(channel.clone()) {
@@ -170,7 +229,8 @@ impl Place {
             Entry::Vacant(none) => {
                 let turn = self.now.saturating_add(self.keep.period());
                 self.turns.push_back((turn, channel.clone()));
-                none.insert(Log::new(start, self.now, turn))
+                self.counted += room::shared_text(channel.as_str());
+                none.insert(Log::new(channel.clone(), start, self.now, turn))
             }
         }
     }
@@ -179,6 +239,8 @@ impl Place {
     fn refresh(&mut self, channel: &Channel) {
         let Some(log) = self.logs.get_mut(channel) else { return };
         log.trim(&self.keep, self.now);
+        let (was, is) = log.recount();
+        self.counted = self.counted - was + is;
         if log.is_forgotten(&self.keep, self.now) {
             self.forget(channel);
         }
@@ -192,9 +254,12 @@ impl Place {
 
     fn remove(&mut self, channel: &Channel) -> Option<Log> {
         let log = self.logs.remove(channel);
+        self.counted -= log.as_ref().map_or(0, |log| log.counted + room::shared_text(channel.as_str()));
+        room::shrink_map(&mut self.logs);
         // The turns of removed channels go when they are the most: amortised over the removals.
         if self.turns.len() > 2 * self.logs.len() + 64 {
             self.turns.retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.turn == *due));
+            room::shrink_deque(&mut self.turns);
         }
         log
     }
@@ -211,6 +276,15 @@ fn check(expect: Expect, log: Option<&Log>, head: Head) -> Result<(), StoreError
 
 /// So many channels are looked at by each operation, at most. More than one, so that the janitor catches up.
 const TURNS_PER_OPERATION: usize = 4;
+
+/// The same when the store is nearly full.
+const TURNS_WHEN_FULL: usize = 256;
+
+/// Default of [`MemoryStore::max_bytes`](super::MemoryStore::max_bytes).
+const MOST_BYTES: u64 = 512 << 20;
+
+/// The keys of one channel take at most this part of all, so that they leave room to others.
+const SHARE_OF_KEYS: u64 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,5 @@
 //! Reads and heads: what is asked, and what the rows mean. The outcome of a resume is decided where all stores decide it.
 
-use bytes::Bytes;
 use tokio_postgres::{Error, Row, types::Type};
 
 use super::{
@@ -190,7 +189,7 @@ fn entries(row: &Row, channel: &Channel, epoch: u64) -> Result<Vec<Entry>, Sourc
 }
 
 fn text(data: &[u8]) -> Result<Data, Source> {
-    Ok(Data::text_from_utf8(Bytes::copy_from_slice(data))?)
+    Ok(Data::text_from_utf8(data)?)
 }
 
 fn saturated(number: u64) -> i64 {
