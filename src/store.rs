@@ -68,7 +68,10 @@ use crate::{
 /// # Starts
 /// [`Start::Time`]`(t)`: the page holds the retained entries with `time > t` in `seq` order, from the lowest such `seq`.
 /// The filter belongs to the start, not to the cursor: the page's `next` goes on by `seq`, unfiltered. It is `Trimmed` when
-/// an entry with `time > t` was dropped (the page is filtered all the same); the record keeps the largest dropped time.
+/// an entry with `time > t` was dropped that was also appended after `t` (the page is filtered all the same); the record
+/// keeps the largest dropped time, each as [`resume::dropped_time`] counts it. So a back-dated entry counts with its own
+/// time, and one that is dated ahead of its append does not make every later start `Trimmed` for ever: from the append
+/// stamp of the newest dropped entry on, nothing is missed that was appended since.
 /// [`Start::Last`]`(n)`, [`Start::Earliest`] and [`Start::Beginning`] never reset; of the last one the hub decides, by the tag
 /// of the page's `from`: it is 0 only when nothing was dropped.
 ///

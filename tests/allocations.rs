@@ -256,7 +256,8 @@ fn filled(runtime: &Runtime, store: &MemoryStore, count: u64, event: impl Fn(u64
 fn a_memory_store_counts_what_it_takes() {
     let of = |name: String| Channel::new(name).unwrap();
     let (runtime, many) = (runtime(), Retention::default().events(1 << 40).bytes(1 << 40));
-    let kinds: [(&str, u64, &dyn Fn(u64) -> (Channel, Event)); 5] = [
+    type Nth<'a> = &'a dyn Fn(u64) -> (Channel, Event);
+    let kinds: [(&str, u64, Nth<'_>); 5] = [
         ("tiny events", 30_000, &|_| (channel(), Event::text("x"))),
         ("named events", 5_000, &|_| (channel(), Event::text("x".repeat(1_000)).named("name").unwrap())),
         ("keys", 30_000, &|n| (channel(), Event::text("").keyed(format!("k{n}")).unwrap())),

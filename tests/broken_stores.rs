@@ -15,7 +15,7 @@ use std::{
 use futures_core::Stream;
 use tower_events::{
     Channel, Event, EventKey, MemoryStore, Retention, Store, StoreError,
-    store::{Append, Appended, Change, Expect, Head, Limit, Outcome, Page, Reason, Start, Unit},
+    store::{Append, Appended, Change, Entry, Expect, Head, Limit, Outcome, Page, Reason, Start, Unit},
     testing::{Harness, MemoryHarness, Wrapped, clauses, clauses::Clause},
 };
 
@@ -62,6 +62,10 @@ enum Sabotage {
     HalfOfOne,
     /// An init keeps its oldest events.
     InitKeepsOldest,
+    /// A time far ahead is told of for ever.
+    TimeAhead,
+    /// A time far ahead is never told of.
+    TimeAheadForgotten,
     /// A batch is appended event by event, with a pause in which it may be dropped.
     HalfABatch,
     /// A close is told, and not kept.
@@ -71,7 +75,7 @@ enum Sabotage {
 }
 
 /// Each way, the clause that is there to catch it, and whether the property test has to see it as well.
-const CAUGHT: [(Sabotage, &str, bool); 22] = {
+const CAUGHT: [(Sabotage, &str, bool); 24] = {
     use Sabotage::*;
     [
         (LostAppend, "reads_what_was_appended_exactly_once_in_order", true),
@@ -93,6 +97,8 @@ const CAUGHT: [(Sabotage, &str, bool); 22] = {
         (OtherRetention, "an_append_is_at_most_half_of_what_is_kept", false),
         (HalfOfOne, "one_event_is_never_too_many", false),
         (InitKeepsOldest, "an_init_keeps_the_newest_of_more_than_is_kept", false),
+        (TimeAhead, "a_time_ahead_of_its_append_is_not_told_of_for_ever", true),
+        (TimeAheadForgotten, "a_time_ahead_of_its_append_is_not_told_of_for_ever", false),
         (HalfABatch, "a_dropped_append_happened_whole_or_not_at_all", false),
         (AppendAfterClose, "nothing_follows_a_close", true),
         (ForgottenContinues, "a_forgotten_channel_raises_the_floor", true),
@@ -143,12 +149,14 @@ struct Broken {
     heads: Mutex<HashMap<Channel, Head>>,
     /// The event that each key stands for.
     first: Mutex<HashMap<(Channel, EventKey), Event>>,
+    /// Where each channel's newest entry is that was dated ahead of its append.
+    ahead: Mutex<HashMap<Channel, Entry>>,
 }
 
 impl Broken {
     fn new(inner: MemoryStore, sabotage: Sabotage) -> Self {
-        let (closed, heads, first) = Default::default();
-        Self { inner, sabotage, appends: AtomicU64::new(0), closed, heads, first }
+        let (closed, heads, first, ahead) = Default::default();
+        Self { inner, sabotage, appends: AtomicU64::new(0), closed, heads, first, ahead }
     }
 
     async fn one_by_one(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
@@ -218,6 +226,29 @@ impl Broken {
         refused
     }
 
+    async fn noting_times_ahead(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let done = self.inner.append(channel, append).await?;
+        if let Some(ahead) = done.entries.iter().rev().find(|entry| entry.time > entry.appended) {
+            self.ahead.lock().unwrap().insert(channel.clone(), ahead.clone());
+        }
+        Ok(done)
+    }
+
+    /// Answers a start by time as if what was dated ahead counted with its time, or not at all.
+    async fn spoil_time(&self, channel: &Channel, time: u64, mut page: Page) -> Result<Page, StoreError> {
+        let ahead = self.ahead.lock().unwrap().get(channel).cloned();
+        let Some(ahead) = ahead.filter(|ahead| ahead.cursor.epoch == page.head.cursor.epoch) else { return Ok(page) };
+        let oldest = self.inner.read(channel, Start::Earliest, Limit::POSITION).await?.from;
+        if ahead.cursor.seq <= oldest.seq {
+            match self.sabotage {
+                Sabotage::TimeAhead if ahead.time > time => page.outcome = Outcome::Reset(Reason::Trimmed),
+                Sabotage::TimeAheadForgotten if time < ahead.appended => page.outcome = Outcome::Continued,
+                _ => {}
+            }
+        }
+        Ok(page)
+    }
+
     async fn judged_late(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let head = self.inner.heads(std::slice::from_ref(channel)).await?[0];
         match (self.inner.append(channel, append.clone()).await, self.sabotage) {
@@ -255,6 +286,9 @@ impl Broken {
     /// Answers a reset as if it had continued, with what there is.
     async fn spoil(&self, channel: &Channel, start: Start, limit: Limit, mut page: Page) -> Result<Page, StoreError> {
         use Outcome::{Continued, Reset};
+        if let Start::Time(time) = start {
+            return self.spoil_time(channel, time, page).await;
+        }
         let Start::After(after) = start else { return Ok(page) };
         let true_at = async |seq| {
             let newer = page.head.cursor.seq - seq;
@@ -301,6 +335,7 @@ impl Store for Broken {
             }
             Sabotage::ReusedKeyAlone => self.without_reused(channel, append).await,
             Sabotage::ClosedBeforeReused | Sabotage::ConflictBeforeClosed => self.judged_late(channel, append).await,
+            Sabotage::TimeAhead | Sabotage::TimeAheadForgotten => self.noting_times_ahead(channel, append).await,
             Sabotage::LargeBatch => match self.inner.append(channel, append.clone()).await {
                 Err(StoreError::TooLarge { .. }) if append.events.len() > 1 => self.one_by_one(channel, append).await,
                 done => done,

@@ -15,7 +15,7 @@ pub struct Record {
     pub head: Head,
     /// The position just before the oldest retained entry; the head's cursor when no entry is retained.
     pub earliest: Cursor,
-    /// The largest time of an entry that retention dropped, in Unix milliseconds.
+    /// The largest time of an entry that retention dropped, in Unix milliseconds, each as [`dropped_time`] counts it.
     pub dropped_time: Option<u64>,
 }
 
@@ -41,6 +41,14 @@ pub fn outcome(record: &Record, cursor: Cursor, tag_at: impl FnOnce(u64) -> Opti
         Cursor { seq, .. } => tag_at(seq),
     };
     if tag == Some(cursor.tag) { Outcome::Continued } else { Outcome::Reset(Reason::EpochChanged) }
+}
+
+/// As what the time of an entry counts once it is dropped: no more than its append stamp, for who starts from later than
+/// that asks for nothing that was there then. A store that knows only the largest time and stamp of what it dropped may
+/// count the lesser of those.
+#[must_use]
+pub fn dropped_time(time: u64, appended: u64) -> u64 {
+    time.min(appended)
 }
 
 /// How a start from `time` ends: `Trimmed` when an entry above it was dropped.
@@ -123,5 +131,6 @@ mod tests {
         let record = Record { dropped_time: Some(5), ..Record::absent(1, 0, &Channel::new("a").unwrap()) };
         assert_eq!(outcome_of_time(&record, 4), Outcome::Reset(Reason::Trimmed));
         assert_eq!(outcome_of_time(&record, 5), Outcome::Continued);
+        assert_eq!((dropped_time(5, 9), dropped_time(u64::MAX, 9)), (5, 9));
     }
 }

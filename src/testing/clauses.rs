@@ -41,7 +41,8 @@ pub use self::{
         reading_an_absent_channel_stores_nothing, the_floor_covers_what_init_replaced,
     },
     resume::{
-        a_regrown_tail_is_another_history, a_time_is_trimmed_when_a_newer_entry_was_dropped, continues_only_on_proof,
+        a_regrown_tail_is_another_history, a_time_ahead_of_its_append_is_not_told_of_for_ever,
+        a_time_is_trimmed_when_a_newer_entry_was_dropped, continues_only_on_proof,
         says_trimmed_for_what_is_no_longer_kept, starts_at_a_time_and_goes_on_by_seq,
         starts_at_earliest_latest_and_last,
     },

@@ -56,6 +56,7 @@ macro_rules! conformance_tests {
                 starts_at_earliest_latest_and_last
                 starts_at_a_time_and_goes_on_by_seq
                 a_time_is_trimmed_when_a_newer_entry_was_dropped
+                a_time_ahead_of_its_append_is_not_told_of_for_ever
                 an_absent_channel_continues_when_its_first_event_comes
                 reading_an_absent_channel_stores_nothing
                 a_record_outlives_its_entries

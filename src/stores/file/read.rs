@@ -87,7 +87,7 @@ impl<'a> Log<'a> {
             if stamp < oldest { old = middle } else { young = middle }
         }
         if old > self.record.earliest.seq {
-            let sql = "SELECT max(time) FROM entries WHERE channel = ?1 AND seq > ?2 AND seq <= ?3";
+            let sql = "SELECT max(min(time, appended)) FROM entries WHERE channel = ?1 AND seq > ?2 AND seq <= ?3";
             let earliest = self.record.earliest.seq;
             let dropped = self.number(sql, (self.id, earliest as i64, old as i64))?;
             self.record.dropped_time = self.record.dropped_time.max(dropped);

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::record::{Line, number};
-use crate::store::Keep;
+use crate::store::{Keep, resume};
 
 /// Whether there is enough to drop. Some more than is kept may gather, so that not every append touches the log's other end
 /// too.
@@ -40,7 +40,8 @@ pub(super) fn trim(db: &Connection, line: &mut Line, keep: &Keep, now: u64, adde
         dropped += 1;
         line.record.earliest.seq = number(row, 0)?;
         line.record.earliest.tag = row.get(1)?;
-        line.record.dropped_time = line.record.dropped_time.max(Some(number(row, 3)?));
+        line.record.dropped_time =
+            line.record.dropped_time.max(Some(resume::dropped_time(number(row, 3)?, line.oldest)));
         line.bytes = line.bytes.saturating_sub(number(row, 4)?);
     }
     if line.count() == 0 {

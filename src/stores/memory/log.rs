@@ -176,7 +176,7 @@ impl Log {
     fn drop_first(&mut self, now: u64) {
         let Some(first) = self.entries.pop_front() else { return };
         self.record.earliest = first.cursor;
-        self.record.dropped_time = self.record.dropped_time.max(Some(first.time));
+        self.record.dropped_time = self.record.dropped_time.max(Some(resume::dropped_time(first.time, first.appended)));
         self.bytes -= first.size() as u64;
         self.content -= room::entry(&first);
         if self.entries.is_empty() {

@@ -172,7 +172,7 @@ impl Reader<'_> {
                 let (cursor, dropped) = self.view.edge(&message, self.log.channel)?;
                 (cursor, dropped, Some(message))
             }
-            None => (self.head().cursor, self.last.record.time, None),
+            None => (self.head().cursor, self.last.record.dropped, None),
         };
         let message = message.filter(|_| cursor != self.head().cursor);
         Ok(Edge { cursor, dropped_time, message })
@@ -275,9 +275,13 @@ impl Reader<'_> {
         let known = Known { head, earliest: edge.cursor, dropped_time: edge.dropped_time };
         let outcome = resume::outcome_of_time(&known, time);
         let judge = |record: &Record| if record.time > Some(time) { Order::Late } else { Order::Early };
-        // The largest time so far tells where the first above `time` is, unless one above it was dropped.
+        // The largest time so far tells where the first above `time` is, unless one above it was dropped; and then it is
+        // not before what is seen, though one that was dated ahead may say so.
         let first = match edge.message {
-            Some(_) if outcome == Outcome::Continued => self.log.first(&self.last, Side::Newest, judge).await?,
+            Some(oldest) if outcome == Outcome::Continued => {
+                let first = self.log.first(&self.last, Side::Newest, judge).await?;
+                first.map(|first| if first.at < oldest.at { oldest } else { first })
+            }
             oldest => oldest,
         };
         let Some(first) = first else { return Ok(Some(self.at(outcome, head.cursor))) };

@@ -12,7 +12,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::{Data, Event, EventKey, EventName},
-    store::{Entry, Head, Known, Receipt, StoreError, fingerprint_of},
+    store::{Entry, Head, Known, Receipt, StoreError, fingerprint_of, resume},
 };
 
 /// What a message is to its channel.
@@ -55,6 +55,10 @@ pub(super) struct Record {
     pub(super) time_before: Option<u64>,
     /// The largest time of all entries.
     pub(super) time: Option<u64>,
+    /// As `time_before`, each no more than the stamp of its message: what is told of once they are dropped.
+    pub(super) dropped_before: Option<u64>,
+    /// The same of all entries.
+    pub(super) dropped: Option<u64>,
 }
 
 impl Record {
@@ -76,6 +80,8 @@ impl Record {
             bytes: 0,
             time_before: None,
             time: None,
+            dropped_before: None,
+            dropped: None,
         }
     }
 
@@ -90,6 +96,7 @@ impl Record {
             bytes_before: self.total(),
             bytes: 0,
             time_before: self.time,
+            dropped_before: self.dropped,
             ..*self
         }
     }
@@ -101,6 +108,7 @@ impl Record {
         self.entered = self.stamp;
         self.bytes += size;
         self.time = self.time.max(Some(time));
+        self.dropped = self.dropped.max(Some(resume::dropped_time(time, self.stamp)));
         if key.is_some() {
             self.keyed = self.stamp;
         }
@@ -147,7 +155,7 @@ impl Record {
         let fields = [self.epoch, self.start, self.base, u64::from(self.base_tag), self.count, u64::from(self.tag)]
             .into_iter()
             .chain([closed, self.stamp, self.entered, self.keyed, self.bytes_before, self.bytes])
-            .chain([optional(self.time_before), optional(self.time)]);
+            .chain([self.time_before, self.time, self.dropped_before, self.dropped].map(optional));
         for field in fields {
             // Writing to a String cannot fail.
             _ = write!(text, " {field:x}");
@@ -168,7 +176,7 @@ impl Record {
         };
         let mut field = || u64::from_str_radix(words.next()?, 16).ok();
         let optional = |time: u64| (time != u64::MAX).then_some(time);
-        Some(Self {
+        let mut record = Self {
             kind,
             epoch: field()?,
             start: field()?,
@@ -184,7 +192,15 @@ impl Record {
             bytes: field()?,
             time_before: optional(field()?),
             time: optional(field()?),
-        })
+            dropped_before: None,
+            dropped: None,
+        };
+        // Older versions did not say: then it is no more than what may be.
+        let at_most = |time: Option<u64>| time.map(|time| resume::dropped_time(time, record.stamp));
+        let (before, all) = (at_most(record.time_before), at_most(record.time));
+        record.dropped_before = field().map_or(before, optional);
+        record.dropped = field().map_or(all, optional);
+        Some(record)
     }
 }
 
@@ -370,7 +386,7 @@ fn text_of(body: &mut Bytes, length: u32) -> Option<String> {
 }
 
 /// About how long the text of a record is.
-const TEXT_BYTES: usize = 160;
+const TEXT_BYTES: usize = 190;
 
 /// The header that holds the record.
 pub(super) const NAME: &str = "Tower-Events";
@@ -409,6 +425,10 @@ mod tests {
         next.push(1, 50, 10, None);
         assert!(next.follows(&first) && !first.follows(&next));
         assert_eq!((next.before(), next.total(), next.time), (first.cursor(), 160, Some(50)));
+        // As an older version wrote it.
+        let text = first.to_text();
+        let shorter = text.rsplitn(3, ' ').nth(2).unwrap();
+        assert_eq!(Record::parse(shorter), Some(first));
         for bad in ["", "1", "2 append", "1 append x", "1 other 0 0 0 0 0 0 0 0 0 0 0 0 0 0"] {
             assert_eq!(Record::parse(bad), None, "{bad:?}");
         }

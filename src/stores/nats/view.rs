@@ -7,7 +7,7 @@ use super::record::{Message, Record};
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    store::{Entry, Keep, StoreError},
+    store::{Entry, Keep, StoreError, resume},
 };
 
 impl Keep {
@@ -54,14 +54,14 @@ impl View {
     /// The position before the oldest entry of this message that is seen, which is its end when none is, and the largest
     /// time of what lies before.
     pub(super) fn edge(&self, message: &Message, channel: &Channel) -> Result<(Cursor, Option<u64>), StoreError> {
-        let (mut edge, mut dropped) = (message.record.before(), message.record.time_before);
+        let (mut edge, mut dropped) = (message.record.before(), message.record.dropped_before);
         let mut bytes = message.record.bytes_before;
         for entry in message.entries(channel)? {
             if self.sees(&entry, bytes) {
                 break;
             }
             bytes += entry.size() as u64;
-            dropped = dropped.max(Some(entry.time));
+            dropped = dropped.max(Some(resume::dropped_time(entry.time, entry.appended)));
             edge = entry.cursor;
         }
         Ok((edge, dropped))

@@ -6,6 +6,7 @@ use super::super::{
 };
 use crate::{
     cursor::Cursor,
+    event::MAX_TIME,
     store::{Append, Limit, Outcome, Reason, Retention, Start},
 };
 
@@ -164,7 +165,7 @@ pub async fn starts_at_a_time_and_goes_on_by_seq<H: Harness>(harness: &H) {
     case.same("a back-dated event", texts(&case.continued(&a, late).await.entries), vec!["back-dated"]);
 }
 
-/// A time is `Trimmed` exactly when a newer entry was dropped, also when that entry was back-dated or post-dated.
+/// A time is `Trimmed` exactly when a newer entry was dropped, also when that entry was back-dated.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -182,6 +183,42 @@ pub async fn a_time_is_trimmed_when_a_newer_entry_was_dropped<H: Harness>(harnes
         (899, Outcome::Reset(Reason::Trimmed)),
         (900, Outcome::Continued),
         (901, Outcome::Continued),
+    ] {
+        let page = case.read(&a, Start::Time(after)).await;
+        case.same(&format!("the outcome of time {after}"), page.outcome, outcome);
+        let kept: Vec<_> = oldest.entries.iter().filter(|entry| entry.time > after).cloned().collect();
+        case.same(&format!("what is left after time {after}"), page.entries, kept);
+    }
+}
+
+/// An entry that was dated ahead of its append is read by its time while it is there; once it is dropped, starts from after
+/// its append continue, and earlier ones are told.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_time_ahead_of_its_append_is_not_told_of_for_ever<H: Harness>(harness: &H) {
+    let retention = Retention::default().events(3);
+    let case = Case::keeping("a_time_ahead_of_its_append_is_not_told_of_for_ever", harness, retention).await;
+    let a = channel("a");
+    let ahead = case.append_all(&a, Append::new([timed("ahead", MAX_TIME)])).await.entries;
+    let appended = ahead.first().map_or(0, |entry| entry.appended);
+    let page = case.read(&a, Start::Time(appended)).await;
+    case.same("a time ahead while it is there", (page.outcome, page.entries), (Outcome::Continued, ahead));
+    let mut all = Vec::new();
+    for n in numbered(1, 20) {
+        case.advance(1).await;
+        all.extend(case.append(&a, [n]).await.entries);
+    }
+    let oldest = case.read(&a, Start::Earliest).await;
+    case.holds("the time ahead dropped", oldest.from.seq, |seq| *seq > 1);
+    let newest_dropped = all.iter().rfind(|entry| entry.cursor.seq <= oldest.from.seq);
+    let newest_dropped = newest_dropped.map_or(appended, |entry| entry.appended);
+    for (after, outcome) in [
+        (0, Outcome::Reset(Reason::Trimmed)),
+        (appended - 1, Outcome::Reset(Reason::Trimmed)),
+        (newest_dropped, Outcome::Continued),
+        (newest_dropped + 1, Outcome::Continued),
+        (MAX_TIME, Outcome::Continued),
     ] {
         let page = case.read(&a, Start::Time(after)).await;
         case.same(&format!("the outcome of time {after}"), page.outcome, outcome);

@@ -19,7 +19,7 @@ pub(super) struct ModelLog {
     keys: HashMap<String, (Receipt, Event, u64)>,
     /// When the record was made.
     made: u64,
-    /// The largest time of what `init` dropped before it was seen; `None` of an event is the time of its append.
+    /// The largest time of what `init` dropped before it was seen, none above the stamp.
     dropped_time: Option<u64>,
     /// The latest oldest position that was seen: it never goes back.
     earliest: u64,
@@ -32,6 +32,19 @@ pub(super) enum Known {
     Perhaps,
     /// As what, and for which event.
     Yes(Receipt, Event),
+}
+
+/// What must become of an append.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verdict {
+    /// It is more than half of what is kept.
+    TooLarge,
+    /// The event at this index has a key that stands for another one.
+    Reused(usize),
+    Closed,
+    Conflict,
+    Changes,
+    ChangesNothing,
 }
 
 impl ModelLog {
@@ -52,9 +65,9 @@ impl ModelLog {
         Head { cursor, closed: self.closed }
     }
 
-    /// Entries that were gone before they were seen.
-    pub(super) fn dropped(&mut self, times: impl Iterator<Item = Option<u64>>) {
-        self.dropped_time = times.map(|time| time.unwrap_or(u64::MAX - 1)).max();
+    /// Entries that were gone before they were seen, all appended at `stamp`.
+    pub(super) fn dropped(&mut self, times: impl Iterator<Item = Option<u64>>, stamp: u64) {
+        self.dropped_time = times.map(|time| time.unwrap_or(stamp).min(stamp)).max();
     }
 
     pub(super) fn remember(&mut self, key: &str, receipt: Receipt, event: &Event, now: u64) {
@@ -129,13 +142,17 @@ impl ModelLog {
         }
     }
 
-    /// How a start by time ends when the oldest position is `earliest`.
-    pub(super) fn outcome_of_time(&self, time: u64, earliest: u64) -> Outcome {
-        let lost = |(entry, _): &(Entry, u64)| entry.cursor.seq <= earliest && entry.time > time;
-        if self.entries.iter().any(lost) || self.dropped_time.is_some_and(|dropped| dropped > time) {
-            Outcome::Reset(Reason::Trimmed)
+    /// How a start by time may end when the oldest position is `earliest`: of those that were dropped, one that was dated
+    /// ahead may count with the stamp of a later one.
+    pub(super) fn outcomes_of_time(&self, time: u64, earliest: u64) -> &'static [Outcome] {
+        let lost = || self.entries.iter().map(|(entry, _)| entry).filter(|entry| entry.cursor.seq <= earliest);
+        let before = self.dropped_time.is_some_and(|dropped| dropped > time);
+        if before || lost().any(|entry| entry.time > time && entry.appended > time) {
+            &[Outcome::Reset(Reason::Trimmed)]
+        } else if lost().any(|entry| entry.time > time) && lost().any(|entry| entry.appended > time) {
+            &[Outcome::Reset(Reason::Trimmed), Outcome::Continued]
         } else {
-            Outcome::Continued
+            &[Outcome::Continued]
         }
     }
 }

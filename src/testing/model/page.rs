@@ -20,7 +20,11 @@ pub(super) fn check_page<H: Harness>(
     let outcome = match start {
         Start::Beginning | Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
         Start::After(cursor) => log.outcome(cursor, earliest.seq),
-        Start::Time(time) => log.outcome_of_time(time, earliest.seq),
+        Start::Time(time) => {
+            let allowed = log.outcomes_of_time(time, earliest.seq);
+            case.holds(&format!("one of {allowed:?} for {start:?}"), page.outcome, |outcome| allowed.contains(outcome));
+            page.outcome
+        }
     };
     case.same(&format!("the outcome of {start:?} from {earliest:?} to {head:?}"), page.outcome, outcome);
     let from = match (start, outcome) {

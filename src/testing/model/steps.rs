@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::{
-    log::{Known, ModelLog},
+    log::{Known, ModelLog, Verdict},
     page::check_page,
 };
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    event::Event,
+    event::{Event, MAX_TIME},
     store::{Append, Appended, Entry, Expect, Head, Limit, Page, Receipt, Retention, Start, Store, StoreError},
     testing::{
         case::{Case, channel},
@@ -217,7 +217,8 @@ impl<'a, H: Harness> Steps<'a, H> {
         let mut log = ModelLog::new(page.from, self.now);
         if dropped > 0 {
             // Of what was dropped only the times matter, and those are known.
-            log.dropped(events.iter().take(dropped).map(|event| event.time()));
+            let stamp = page.entries.first().map_or(u64::MAX - 1, |entry| entry.appended);
+            log.dropped(events.iter().take(dropped).map(|event| event.time()), stamp);
         }
         self.logs.insert(of.clone(), log);
         for (event, entry) in events.iter().skip(dropped).zip(&page.entries) {
@@ -246,7 +247,7 @@ impl<'a, H: Harness> Steps<'a, H> {
 
     async fn read(&mut self, of: &Channel) {
         let head = self.look(of).await;
-        let start = self.start(head);
+        let start = self.start(of, head);
         let limit = match self.random.u32(..4) {
             0 => Limit::POSITION,
             1 => Limit { events: self.random.usize(1..5), bytes: self.random.usize(..800) },
@@ -272,7 +273,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         self.case.done("a read", answer)
     }
 
-    fn start(&mut self, head: Head) -> Start {
+    fn start(&mut self, of: &Channel, head: Head) -> Start {
         match self.random.u32(..11) {
             0 => Start::Earliest,
             10 => Start::Beginning,
@@ -280,10 +281,19 @@ impl<'a, H: Harness> Steps<'a, H> {
             2 => Start::Last(self.random.u64(..20)),
             3 => Start::Time(self.random.u64(..100)),
             4 => Start::Time(self.random.choice([0, u64::MAX, 50]).unwrap_or(0)),
+            5 if self.random.bool() => Start::Time(self.old_stamp(of)),
             5 => Start::After(Cursor { tag: self.random.u32(..), ..head.cursor }),
             6 => Start::After(Cursor { seq: self.random.u64(..head.cursor.seq + 3), ..head.cursor }),
             _ => Start::After(self.old_cursor(head.cursor)),
         }
+    }
+
+    /// About when one of the newer entries was appended.
+    fn old_stamp(&mut self, of: &Channel) -> u64 {
+        let back = self.random.usize(..20);
+        let stamp =
+            self.logs.get(of).and_then(|log| log.entries.iter().rev().nth(back)).map(|(entry, _)| entry.appended);
+        stamp.map_or(0, |stamp| stamp - self.random.u64(..2))
     }
 
     /// One of the cursors given out, recent ones more often.
@@ -368,25 +378,13 @@ impl<'a, H: Harness> Steps<'a, H> {
         let padding = "x".repeat(self.random.usize(..longest));
         let event = Event::text(format!("{}{padding}", self.serial));
         let event = key.into_iter().try_fold(event, |event, key| event.keyed(key));
-        let timed = event.and_then(|event| match self.random.u32(..2) {
-            0 => event.at(self.random.u64(..100)),
+        let timed = event.and_then(|event| match self.random.u32(..20) {
+            0..9 => event.at(self.random.u64(..100)),
+            9 => event.at(MAX_TIME),
             _ => Ok(event),
         });
         timed.unwrap_or_else(|error| panic!("an event of the model: {error}"))
     }
-}
-
-/// What must become of an append.
-#[derive(Clone, Copy, Debug)]
-enum Verdict {
-    /// It is more than half of what is kept.
-    TooLarge,
-    /// The event at this index has a key that stands for another one.
-    Reused(usize),
-    Closed,
-    Conflict,
-    Changes,
-    ChangesNothing,
 }
 
 const BIG: Limit = Limit { events: 10_000, bytes: 1 << 30 };

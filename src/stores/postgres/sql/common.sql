@@ -99,9 +99,9 @@ begin
     if target > c.earliest_seq then
         with dropped as (
             delete from $S.entry e where e.log = c.log and e.seq > c.earliest_seq and e.seq <= target
-            returning e.seq, e.tag, e.size, e.time
+            returning e.seq, e.tag, e.size, e.time, e.appended
         )
-        select sum(size) as bytes, max(time) as time, max(tag) filter (where seq = target) as tag into gone from dropped;
+        select sum(size) as bytes, max(least(time, appended)) as time, max(tag) filter (where seq = target) as tag into gone from dropped;
         c.earliest_seq := target;
         c.earliest_tag := gone.tag;
         c.bytes := c.bytes - gone.bytes;

@@ -44,7 +44,7 @@ begin
         end if;
     elsif p_start = 3 then
         if o_earliest_seq > c.earliest_seq then
-            select greatest(c.dropped_time, max(e.time)) into o_dropped_time from $S.entry e
+            select greatest(c.dropped_time, max(least(e.time, e.appended))) into o_dropped_time from $S.entry e
             where e.log = c.log and e.seq > c.earliest_seq and e.seq <= o_earliest_seq;
         end if;
         select e.seq - 1, e.prev_tag into o_from_seq, o_from_tag from $S.entry e

@@ -21,7 +21,7 @@ create table if not exists $S.channel (
     closed boolean not null,
     earliest_seq bigint not null,     -- just before the oldest retained entry
     earliest_tag integer not null,
-    dropped_time bigint,              -- the largest time of an entry that was dropped
+    dropped_time bigint,              -- the largest time of an entry that was dropped, none above its append
     bytes bigint not null,            -- of what is retained
     stamp bigint not null,            -- of the newest append; never goes back
     trim_at bigint not null,          -- an append at or after this stamp looks for entries that are too old

@@ -60,12 +60,16 @@ local function entry(log, seq)
   if found then return header(found[2][2]), found[2][4] end
 end
 
--- The entries up to `seq` are gone; `after` is the header of the next one, or nil when none is left.
+-- The entries up to `seq` are gone; `after` is the header of the next one, or nil when none is left. The largest time that
+-- was dropped counts no more than the last of their stamps: else a time far ahead would be told of for ever.
 local function cut(r, seq, after)
   if after then
-    r.eseq, r.etag, r.esum, r.dropped, r.first = seq, after.prev, after.before, after.top, after.stamp
+    local last = entry(r.log, seq) or after
+    r.eseq, r.etag, r.esum, r.first = seq, after.prev, after.before, after.stamp
+    r.dropped = math.min(after.top, last.stamp)
   else
-    r.eseq, r.etag, r.esum, r.dropped, r.first = r.seq, r.tag, r.sum, r.top, r.last
+    r.eseq, r.etag, r.esum, r.first = r.seq, r.tag, r.sum, r.last
+    r.dropped = math.min(r.top, r.last)
     r.ttl = 0
   end
   r.cut = true
