@@ -69,7 +69,7 @@
 //! good as several processes, but clones are cheaper.
 //!
 //! # Retention
-//! Up to a quarter more than [`Retention`](crate::Retention) says may gather (at most 64 events, 64 KiB), and goes with the
+//! Up to a quarter more than [`Retention`] says may gather (at most 64 events, 64 KiB), and goes with the
 //! next appends; too old events are gone for readers at once and go from the file within twice the age. The pages of what
 //! went are used again, and given back to the system when they are more than half of the file. A process that is stopped in
 //! the middle of a read makes the log grow, up to [`FileOptions::largest_log`]; once it goes on or ends, the log is cut again.

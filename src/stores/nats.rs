@@ -84,7 +84,7 @@
 //! channels come and go without it. Every node receives every event of the prefix once.
 //!
 //! # Retention
-//! Readers see exactly what [`Retention`](crate::Retention) says. The server holds more for a while: half as much again as
+//! Readers see exactly what [`Retention`] says. The server holds more for a while: half as much again as
 //! is kept, at most, for channels in use; one node at a time looks after idle channels.
 //!
 //! # Identity and loss
