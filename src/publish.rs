@@ -111,7 +111,8 @@ impl<S: Store> PublishService<S> {
         self
     }
 
-    /// Sets the most events of one batch; at least 1. Default 10 000; a batch over it is answered 413.
+    /// Sets the most events of one batch; at least 1. Default 10 000; a batch over it is answered 413, and so is one of
+    /// more than half of what the store keeps of a channel ([`Store::retention`]).
     #[must_use]
     pub fn max_events(mut self, max_events: usize) -> Self {
         self.publisher.limits.events = max_events.max(1);

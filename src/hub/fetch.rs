@@ -222,6 +222,7 @@ impl fmt::Debug for Fetches {
 }
 
 #[cfg(all(test, not(tower_events_loom)))]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::{channel::Channel, event::Data, hub::flight::Completion, store::Entry};

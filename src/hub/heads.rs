@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     mem,
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -120,7 +121,8 @@ impl Shared {
         // A store that fails altogether is not asked for each of its channels.
         let patience = if self.head_calls.all_failed.load(Relaxed) { 0 } else { PATIENCE };
         let mut failures = 0;
-        let mut parts = vec![0..channels.len()];
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        parts.push(0..channels.len());
         while let Some(part) = parts.pop() {
             let parted = channels.get(part.clone()).zip(answers.get_mut(part.clone()));
             let Some((asked, slots)) = parted else { continue };

@@ -79,6 +79,7 @@ impl Pages {
 const KEPT: Duration = Duration::from_secs(2);
 
 #[cfg(all(test, not(tower_events_loom)))]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::{

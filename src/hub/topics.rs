@@ -96,6 +96,7 @@ fn is_idle(followed: &HashMap<Channel, Followed>, channel: &Channel, since: Inst
 }
 
 #[cfg(all(test, not(tower_events_loom)))]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

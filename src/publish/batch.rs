@@ -7,7 +7,7 @@ use memchr::memchr;
 use super::{
     event::{Limits, check, malformed, of_line},
     head::{Close, Head, Media},
-    reuse::{Lines, reused_within},
+    reuse::Lines,
 };
 use crate::{
     event::{Data, Event},
@@ -59,10 +59,7 @@ async fn lines(head: &Head, body: &[u8], limits: &Limits) -> Result<(Vec<Event>,
     while reading.turn(head, limits)? == Turn::More {
         tokio::task::yield_now().await;
     }
-    match reused_within(&reading.events) {
-        None => Ok((reading.events, reading.lines)),
-        Some(index) => Err(reading.lines.key_reused(index)),
-    }
+    Ok((reading.events, reading.lines))
 }
 
 /// A batch of which the first lines were read.

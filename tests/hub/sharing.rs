@@ -242,6 +242,10 @@ impl Store for Watched {
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         self.0.changes()
     }
+
+    fn retention(&self) -> Retention {
+        self.0.retention()
+    }
 }
 
 #[tokio::test(start_paused = true)]
