@@ -329,7 +329,7 @@ fn check_page<H: Harness>(
 ) {
     let head = log.head().cursor;
     let outcome = match start {
-        Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
+        Start::Beginning | Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
         Start::After(cursor) => log.outcome(cursor, earliest.seq),
         Start::Time(time) => log.outcome_of_time(time, earliest.seq),
     };
