@@ -14,39 +14,54 @@ use crate::{
     hub::{Hub, Subscription},
     problem::Problem,
     request::{Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, Wishes, negotiate, read},
-    store::Head,
+    store::{Head, Start},
 };
 
 /// The hub and the rules that a reading service has.
 pub(crate) struct Edge<S> {
     pub(crate) hub: Hub<S>,
     resolver: SharedResolver,
+    rules: Rules,
+}
+
+/// What a service was told about its requests.
+#[derive(Clone, Debug)]
+struct Rules {
     max_channels: usize,
+    /// Where a request begins that names no place.
+    start: Start,
 }
 
 impl<S> Edge<S> {
     pub(crate) fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self { hub, resolver: SharedResolver::new(resolver), max_channels: 32 }
+        let rules = Rules { max_channels: 32, start: Start::Latest };
+        Self { hub, resolver: SharedResolver::new(resolver), rules }
     }
 
-    pub(crate) fn max_channels(self, max_channels: usize) -> Self {
-        Self { max_channels: max_channels.clamp(1, Channels::MAX), ..self }
+    pub(crate) fn max_channels(mut self, max_channels: usize) -> Self {
+        self.rules.max_channels = max_channels.clamp(1, Channels::MAX);
+        self
+    }
+
+    pub(crate) fn start(mut self, start: Start) -> Self {
+        self.rules.start = start;
+        self
     }
 
     /// What to do with `request`, whose channels the resolver names.
     pub(crate) fn decide(&self, request: &Parts, offer: Offer) -> Decision {
-        decide(request, offer, self.max_channels, || self.resolver.channels(request))
+        decide(request, offer, &self.rules, || self.resolver.channels(request))
     }
 
     /// What to do with `request`, whose channels are known.
     pub(crate) fn decide_for(&self, request: &Parts, offer: Offer, channels: Channels) -> Decision {
-        decide(request, offer, self.max_channels, || Ok(channels))
+        decide(request, offer, &self.rules, || Ok(channels))
     }
 }
 
 impl<S> Clone for Edge<S> {
     fn clone(&self) -> Self {
-        Self { hub: self.hub.clone(), resolver: self.resolver.clone(), max_channels: self.max_channels }
+        Self { hub: self.hub.clone(), resolver: self.resolver.clone(), rules: self.rules.clone() }
     }
 }
 
@@ -163,7 +178,7 @@ pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS";
 fn decide(
     request: &Parts,
     offer: Offer,
-    most: usize,
+    rules: &Rules,
     channels: impl FnOnce() -> Result<Channels, Rejection>,
 ) -> Decision {
     let verb = match request.method {
@@ -172,12 +187,13 @@ fn decide(
         Method::OPTIONS => return Decision::Options,
         _ => return Decision::Refuse(Problem::not_allowed(ALLOW)),
     };
-    let Some(media) = negotiate(&request.headers, offer) else {
-        return Decision::Refuse(Problem::not_acceptable(offered(offer)));
+    let media = match negotiate(request, offer) {
+        Ok(media) => media,
+        Err(not) => return Decision::Refuse(Problem::not_acceptable(not, offered(offer))),
     };
     // Who asks comes before what is asked: a stranger learns nothing from how a request is malformed.
-    let channels = channels().and_then(|channels| bounded(channels, most)).map_err(Problem::from);
-    let read = read(request, media).map_err(Problem::from);
+    let channels = channels().and_then(|channels| bounded(channels, rules.max_channels)).map_err(Problem::from);
+    let read = read(request, media, rules.start).map_err(Problem::from);
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
             let matter = Matter { channels, begin: read.begin, kept: read.kept };
@@ -211,7 +227,8 @@ mod tests {
     fn decided(method: &str, uri: &str, accept: &str) -> Decision {
         let request = Request::builder().method(method).uri(uri).header("accept", accept).body(()).unwrap();
         let parts = request.into_parts().0;
-        decide(&parts, Offer::JsonThenSse, 2, || Channels::from_query(&parts))
+        let rules = Rules { max_channels: 2, start: Start::Latest };
+        decide(&parts, Offer::JsonThenSse, &rules, || Channels::from_query(&parts))
     }
 
     fn status(decision: Decision) -> u16 {

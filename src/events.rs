@@ -1,6 +1,11 @@
 //! One URL for both transports: Server-Sent Events or long polling, by `Accept`. Only chooses; the rest is the business of
 //! [`SseService`](crate::SseService)'s and [`LongPollService`](crate::LongPollService)'s modules.
 //!
+//! # Which transport
+//! `transport=sse` or `transport=longpoll` in the query, else what `Accept` likes best. On a tie, which `*/*` and a request
+//! without `Accept` are too, it is a long poll: such a client expects an answer with an end. `EventSource` sends
+//! `text/event-stream`; some libraries in its place, and `curl`, say `*/*` and want `transport=sse`.
+//!
 //! # Errors
 //! Whatever a client does wrong is answered with problem+json (RFC 9457) that names the `parameter` and says why in `detail`;
 //! nothing is changed by it. `type` is `about:blank` where the status says it all, else one of `urn:tower-events:` and
@@ -55,7 +60,7 @@ use crate::{
     longpoll::{self, LongPollOptions},
     request::{IntoParts, Media, Offer, Resolver},
     sse::{self, SseOptions},
-    store::{AnyStore, Store},
+    store::{AnyStore, Start, Store},
 };
 
 /// Serves events at one URL: a stream or a long poll, by `Accept`; on a tie a long poll. See the [module docs](self).
@@ -92,6 +97,12 @@ impl<S: Store> EventService<S> {
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+    }
+
+    /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
+    #[must_use]
+    pub fn start(self, start: Start) -> Self {
+        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
     }
 
     fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {

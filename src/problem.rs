@@ -10,7 +10,7 @@ use crate::{
     body::Body,
     error::{InvalidChannel, InvalidChannels, InvalidEvent},
     hub::SubscribeError,
-    request::{BadParameter, EVENTS_CLOSED, Refusal, Rejection},
+    request::{BadParameter, EVENTS_CLOSED, NotOffered, Refusal, Rejection},
     store::StoreError,
 };
 
@@ -99,8 +99,12 @@ impl Problem {
             .header(header::ALLOW, HeaderValue::from_static(allow))
     }
 
-    pub(crate) fn not_acceptable(offered: &'static str) -> Self {
-        Self::new(StatusCode::NOT_ACCEPTABLE, format!("`Accept` must allow {offered}")).parameter("Accept")
+    pub(crate) fn not_acceptable(not: NotOffered, offered: &'static str) -> Self {
+        let (parameter, detail) = match not {
+            NotOffered::Accept => ("Accept", format!("`Accept` must allow {offered}")),
+            NotOffered::Transport => ("transport", format!("this service has no such transport, only {offered}")),
+        };
+        Self::new(StatusCode::NOT_ACCEPTABLE, detail).parameter(parameter)
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
@@ -150,15 +154,12 @@ impl From<BadParameter> for Problem {
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
+        let problem = Self::new(rejection.status(), rejection.to_string());
         match rejection.into_refusal() {
-            Refusal::Unauthorized(challenge) => Self::new(StatusCode::UNAUTHORIZED, "authentication is needed")
-                .header(header::WWW_AUTHENTICATE, challenge),
-            Refusal::Forbidden => Self::new(StatusCode::FORBIDDEN, "not allowed"),
-            Refusal::NotFound => Self::new(StatusCode::NOT_FOUND, "no such channel"),
-            Refusal::TooMany(retry) => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").passing(Retry::Around(retry))
-            }
+            Refusal::Unauthorized(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
+            Refusal::TooMany(retry) => problem.passing(Retry::Around(retry)),
             Refusal::Bad(bad) => bad.into(),
+            Refusal::BadRequest(_) | Refusal::Forbidden | Refusal::NotFound => problem,
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) mod read;
 mod resolver;
 
 pub(crate) use self::{
-    accept::{Media, Offer, negotiate},
+    accept::{Media, NotOffered, Offer, negotiate},
     link::next_link,
     list::{parameters, trim, word},
     query::{number, pairs},

@@ -55,7 +55,7 @@ use crate::{
     edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
     hub::{Hub, SubscribeError, Subscription},
     request::{Offer, Resolver},
-    store::{AnyStore, Store},
+    store::{AnyStore, Start, Store},
 };
 
 /// Streams events at one URL. See the [module docs](self).
@@ -84,6 +84,12 @@ impl<S: Store> SseService<S> {
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+    }
+
+    /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
+    #[must_use]
+    pub fn start(self, start: Start) -> Self {
+        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
     }
 
     fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {

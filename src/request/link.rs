@@ -19,7 +19,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Takes the next pair of the query, if it is one of ours. Not the starts: `after` replaces them.
     pub(super) fn take(&mut self, pair: &Pair<'_>) {
-        if !matches!(&*pair.name, b"channel" | b"limit" | b"wait" | b"format") {
+        if !matches!(&*pair.name, b"channel" | b"limit" | b"wait" | b"format" | b"transport") {
             return;
         }
         // It follows upon what is kept, or is the first.
