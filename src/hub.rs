@@ -44,6 +44,7 @@ mod frame;
 mod leg;
 mod listen;
 mod options;
+mod outage;
 mod ring;
 mod shared;
 mod stats;
@@ -62,7 +63,7 @@ use std::{
 
 use self::shared::Shared;
 pub use self::{
-    delivery::{Closed, Delivery, Events, Reset},
+    delivery::{Closed, Delivery, Events, Failed, Reset},
     drain::Drained,
     error::SubscribeError,
     listen::Listened,
@@ -297,6 +298,13 @@ impl<S: Store> Hub<S> {
             return Err(SubscribeError::TooManyReaders { retry: Duration::from_secs(1 + fastrand::u64(..4)) });
         };
         Ok(Subscriber::new(&self.shared, reader, subscription)?)
+    }
+
+    /// How long those should stay away whom a failing store sends away now: 1 s at first, and doubling up to 30 s for as long
+    /// as reads fail.
+    #[must_use]
+    pub fn failure_backoff(&self) -> Duration {
+        self.shared.outage.backoff()
     }
 
     /// Ends every parked poll and open stream at an event boundary, at once and for good, and tells each to come back at a

@@ -89,7 +89,7 @@ pub use self::{
     event::{Data, Event, EventKey, EventName},
     events::EventService,
     hub::{
-        Closed, Delivery, Drained, Events, Hub, HubOptions, Listened, Reset, Stats, SubscribeError, Subscriber,
+        Closed, Delivery, Drained, Events, Failed, Hub, HubOptions, Listened, Reset, Stats, SubscribeError, Subscriber,
         Subscription,
     },
     layer::EventsLayer,

@@ -216,6 +216,7 @@ impl From<SubscribeError> for Problem {
         match error {
             SubscribeError::Store(error) => error.into(),
             SubscribeError::Draining { retry } => unavailable("draining").passing(Retry::After(retry)),
+            SubscribeError::Overloaded { retry } => unavailable("overloaded").passing(Retry::After(retry)),
             SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").passing(Retry::After(retry)),
         }
     }

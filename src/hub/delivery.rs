@@ -8,7 +8,7 @@ use super::frame::{Batch, Form, Frame, join};
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    store::{Entry, Reason},
+    store::{Entry, Reason, StoreError},
 };
 
 /// What a [`Subscriber`](crate::Subscriber) is handed.
@@ -21,6 +21,8 @@ pub enum Delivery {
     Reset(Reset),
     /// A channel is closed and read to its end.
     Closed(Closed),
+    /// What the store holds of a channel cannot be read. The other channels go on.
+    Failed(Failed),
     /// The hub is draining: the last delivery.
     Drained {
         /// When to come back: this reader's own share of the drain window.
@@ -102,6 +104,16 @@ pub struct Closed {
     pub channel: Channel,
     /// Its last position.
     pub cursor: Cursor,
+}
+
+/// What the store holds of a channel cannot be read; a person has to look. Its position stays where it was.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Failed {
+    /// The channel.
+    pub channel: Channel,
+    /// What the store said.
+    pub error: Arc<StoreError>,
 }
 
 #[cfg(test)]

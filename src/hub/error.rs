@@ -1,10 +1,11 @@
-//! Why a subscription was refused.
+//! Why a subscription was refused or ended, and why a shared call to the store gave nothing.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::store::StoreError;
 
-/// Why a subscription was refused. The last two pass by themselves.
+/// Why a subscription was refused, or ended before its channels did. All but a [`StoreError`] that no retry helps pass by
+/// themselves.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SubscribeError {
@@ -20,6 +21,12 @@ pub enum SubscribeError {
         /// When to come back.
         retry: Duration,
     },
+    /// As many reads of the store wait as [`HubOptions::waiting_reads`](crate::HubOptions::waiting_reads) allows, or this
+    /// one waited for [`HubOptions::read_queue_timeout`](crate::HubOptions::read_queue_timeout).
+    Overloaded {
+        /// When to come back: the later the more readers were sent away before this one.
+        retry: Duration,
+    },
 }
 
 impl fmt::Display for SubscribeError {
@@ -28,6 +35,7 @@ impl fmt::Display for SubscribeError {
             Self::Store(_) => f.write_str("the event store failed"),
             Self::Draining { .. } => f.write_str("the service is shutting down; come back later"),
             Self::TooManyReaders { .. } => f.write_str("there are too many readers; come back later"),
+            Self::Overloaded { .. } => f.write_str("too many readers wait for the event store; come back later"),
         }
     }
 }
@@ -44,5 +52,40 @@ impl Error for SubscribeError {
 impl From<StoreError> for SubscribeError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+/// Why a call to the store gave nothing to those who share it.
+#[derive(Clone, Debug)]
+pub(super) enum ReadError {
+    Store(Arc<StoreError>),
+    /// It never began: too many wait.
+    Overloaded {
+        retry: Duration,
+    },
+}
+
+impl ReadError {
+    /// The error, when one channel's data cannot be read: what is wrong with it harms no other channel.
+    pub(super) fn corrupt(&self) -> Option<&Arc<StoreError>> {
+        match self {
+            Self::Store(error) if matches!(**error, StoreError::Corrupt(_)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<ReadError> for SubscribeError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => Self::Store(StoreError::shared(error)),
+            ReadError::Overloaded { retry } => Self::Overloaded { retry },
+        }
     }
 }

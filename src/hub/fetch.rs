@@ -10,6 +10,7 @@ use std::{
 use tokio::task::AbortHandle;
 
 use super::{
+    error::ReadError,
     frame::{Batch, Frame},
     ring::chunk,
     sync::{Mutex, lock},
@@ -55,7 +56,7 @@ impl Fetched {
 }
 
 /// What a read gave: shared by all who wait for it.
-pub(super) type Answer = Result<Arc<Fetched>, Arc<StoreError>>;
+pub(super) type Answer = Result<Arc<Fetched>, ReadError>;
 
 /// One read under way.
 pub(super) struct Fetch {
@@ -137,7 +138,7 @@ impl Completion {
 impl Drop for Completion {
     fn drop(&mut self) {
         if let Some(fetch) = self.0.upgrade() {
-            fetch.complete(Err(Arc::new(StoreError::Unavailable("the read was cut off".into()))));
+            fetch.complete(Err(StoreError::Unavailable("the read was cut off".into()).into()));
         }
     }
 }
@@ -203,7 +204,7 @@ mod tests {
             assert!(fetch.poll(&mut one, &Context::from_waker(&waker.clone().into())).is_none());
         }
         assert_eq!(lock(&fetch.state).wakers.len(), 2);
-        fetch.complete(Err(Arc::new(StoreError::Unavailable("a test".into()))));
+        fetch.complete(Err(StoreError::Unavailable("a test".into()).into()));
         assert_eq!([first, second, other].map(|count| count.0.load(Relaxed)), [0, 1, 1]);
         assert!(fetch.poll(&mut one, &Context::from_waker(Waker::noop())).is_some());
     }

@@ -12,17 +12,17 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    delivery::{Events, Reset},
-    error::SubscribeError,
+    delivery::{Events, Failed, Reset},
+    error::{ReadError, SubscribeError},
     frame::{Batch, Frame},
     leg::{Leg, Ready},
     subscriber::Subscriber,
     subscription::Subscription,
 };
 use crate::{
-    channel::Channels,
+    channel::{Channel, Channels},
     cursor::Cursors,
-    store::{Entry, StoreError},
+    store::Entry,
 };
 
 /// What one wait gave.
@@ -37,6 +37,12 @@ pub struct Listened {
     pub cursors: Cursors,
     /// Whether every channel is closed and read to its end.
     pub closed: bool,
+    /// The channels that are closed and read to their end.
+    pub ended: Vec<Channel>,
+    /// The channels of which the store holds what cannot be read. Their positions stay where they were.
+    pub failed: Vec<Failed>,
+    /// Whether nothing was left in any channel when this was gathered.
+    pub live: bool,
     /// The hub is draining: when to come back.
     pub retry: Option<Duration>,
     by_time: bool,
@@ -128,12 +134,11 @@ impl Listening {
             ready!(this.subscriber.poll_started(cx))?;
         }
         let mut gathered = Gathered::new(*this.events);
-        let looked = match gathered.gather(this.subscriber, cx) {
-            Ok(looked) => looked,
-            // What was gathered is delivered; the next request meets the error.
-            Err(_) if gathered.has_any() => Looked::AtAll,
-            Err(error) => return Poll::Ready(Err(error.into())),
-        };
+        let looked = gathered.gather(this.subscriber, cx);
+        // What was gathered is delivered; the next request meets the failure.
+        if let Some(error) = gathered.failure.take().filter(|_| !gathered.has_any()) {
+            return Poll::Ready(Err(error.into()));
+        }
         if !gathered.has_any() && !self.subscriber.has_ended() {
             // Registered while gathering, so a drain from now on wakes this.
             gathered.retry = self.subscriber.drain_hint();
@@ -153,6 +158,9 @@ impl Listening {
             resets: gathered.resets,
             cursors: self.subscriber.cursors(),
             closed: self.subscriber.has_ended(),
+            ended: self.subscriber.ended_channels(),
+            failed: gathered.failed,
+            live: gathered.live,
             retry: gathered.retry,
             by_time: self.by_time,
         }
@@ -186,9 +194,23 @@ enum Looked {
     Reading,
 }
 
+/// What is left in a channel after what was gathered from it.
+enum Left {
+    Nothing,
+    /// Perhaps: nobody looked.
+    Something,
+    /// A read will tell.
+    Reading,
+    Unreadable(ReadError),
+}
+
 struct Gathered {
     events: Vec<Events>,
     resets: Vec<Reset>,
+    failed: Vec<Failed>,
+    /// Why a channel could not be read now.
+    failure: Option<ReadError>,
+    live: bool,
     retry: Option<Duration>,
     events_left: usize,
     bytes_left: usize,
@@ -196,31 +218,63 @@ struct Gathered {
 
 impl Gathered {
     fn new(events_left: usize) -> Self {
-        Self { events: Vec::new(), resets: Vec::new(), retry: None, events_left, bytes_left: BYTES }
+        Self {
+            events: Vec::new(),
+            resets: Vec::new(),
+            failed: Vec::new(),
+            failure: None,
+            live: true,
+            retry: None,
+            events_left,
+            bytes_left: BYTES,
+        }
     }
 
     /// Takes what is there.
-    fn gather(&mut self, subscriber: &mut Subscriber, cx: &mut Context<'_>) -> Result<Looked, StoreError> {
+    fn gather(&mut self, subscriber: &mut Subscriber, cx: &mut Context<'_>) -> Looked {
         let mut looked = Looked::AtAll;
+        let mut readable = false;
         for leg in subscriber.legs_in_turn() {
-            while self.events_left > 0 && self.bytes_left > 0 {
-                match leg.look(cx) {
-                    Ready::Batch(batch) => self.take(leg, batch),
-                    Ready::Reset(reset) => {
-                        leg.take_reset();
-                        self.resets.push(reset);
+            match self.gather_from(leg, cx) {
+                Left::Nothing => {}
+                Left::Something => self.live = false,
+                Left::Reading => {
+                    looked = Looked::Reading;
+                    self.live = false;
+                }
+                Left::Unreadable(error) => {
+                    self.live = false;
+                    match error.corrupt() {
+                        Some(corrupt) => self.failed.push(leg.failed(corrupt.clone())),
+                        None => self.failure = Some(error),
                     }
-                    Ready::Closed(_) => leg.take_close(),
-                    Ready::Failed(error) => return Err(error),
-                    Ready::Reading => {
-                        looked = Looked::Reading;
-                        break;
-                    }
-                    Ready::Parked | Ready::Ended => break,
+                    continue;
                 }
             }
+            readable = true;
         }
-        Ok(looked)
+        // Waiting for channels none of which can ever be read would be waiting in vain.
+        if let (false, Some(failed)) = (readable, self.failed.first()) {
+            self.failure.get_or_insert(ReadError::Store(failed.error.clone()));
+        }
+        looked
+    }
+
+    fn gather_from(&mut self, leg: &mut Leg, cx: &mut Context<'_>) -> Left {
+        while self.events_left > 0 && self.bytes_left > 0 {
+            match leg.look(cx) {
+                Ready::Batch(batch) => self.take(leg, batch),
+                Ready::Reset(reset) => {
+                    leg.take_reset();
+                    self.resets.push(reset);
+                }
+                Ready::Closed(_) => leg.take_close(),
+                Ready::Failed(error) => return Left::Unreadable(error),
+                Ready::Reading => return Left::Reading,
+                Ready::Parked | Ready::Broken | Ready::Ended => return Left::Nothing,
+            }
+        }
+        Left::Something
     }
 
     fn take(&mut self, leg: &mut Leg, batch: Arc<Batch>) {

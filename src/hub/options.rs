@@ -31,8 +31,12 @@ pub struct HubOptions {
     pub lingering: usize,
     /// How often the heads of followed channels are compared with the store's. Default 3 s.
     pub check_every: Duration,
-    /// How long a read of the store may take, the wait for its turn included, before it counts as failed. Default 10 s.
+    /// How long a read of the store may take, from when it starts, before it counts as failed. Default 10 s.
     pub read_timeout: Duration,
+    /// Most reads that wait for their turn; one more is refused at once. Default 4 096.
+    pub waiting_reads: usize,
+    /// How long a read may wait for its turn before it is refused. Default 2 s.
+    pub read_queue_timeout: Duration,
     /// Most readers at once. Default: no bound.
     pub readers: usize,
 }
@@ -47,6 +51,8 @@ impl Default for HubOptions {
             lingering: 1024,
             check_every: Duration::from_secs(3),
             read_timeout: Duration::from_secs(10),
+            waiting_reads: 4096,
+            read_queue_timeout: Duration::from_secs(2),
             readers: usize::MAX,
         }
     }
@@ -89,11 +95,25 @@ impl HubOptions {
         Self { check_every: check_every.max(Duration::from_millis(1)), ..self }
     }
 
-    /// Sets how long a read of the store or of its heads may take. A store that hangs is then as one that fails: requests are told to come
-    /// back, and streams end at an event boundary.
+    /// Sets how long a read of the store or of its heads may take, from when it starts. A store that hangs is then as one
+    /// that fails: requests are told to come back, and streams end at an event boundary.
     #[must_use]
     pub fn read_timeout(self, read_timeout: Duration) -> Self {
         Self { read_timeout, ..self }
+    }
+
+    /// Sets the most reads that wait for their turn; one more is refused at once with
+    /// [`SubscribeError::Overloaded`](crate::SubscribeError::Overloaded).
+    #[must_use]
+    pub fn waiting_reads(self, waiting_reads: usize) -> Self {
+        Self { waiting_reads, ..self }
+    }
+
+    /// Sets how long a read may wait for its turn. One that waited longer is refused as one too many is, so that what is
+    /// read is for those who still want it.
+    #[must_use]
+    pub fn read_queue_timeout(self, read_queue_timeout: Duration) -> Self {
+        Self { read_queue_timeout, ..self }
     }
 
     /// Sets the most readers at once; one more is refused with

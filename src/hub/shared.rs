@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error as _,
     future::Future,
     pin::pin,
     sync::{
@@ -21,6 +22,7 @@ use super::{
     fetch::{Answer, Completion, Fetch, Fetched},
     follower::Follower,
     options::HubOptions,
+    outage::Outage,
     stats::Stats,
     topic::{Advance, Left, Place, Topic},
 };
@@ -43,6 +45,8 @@ pub(super) struct Shared {
     pub(super) reads: Semaphore,
     /// Asks for a comparison of the heads before its time.
     pub(super) recheck: Arc<Notify>,
+    /// Whether the store fails just now.
+    pub(super) outage: Outage,
     /// The drain window, once draining.
     drain: OnceLock<Duration>,
 }
@@ -73,6 +77,7 @@ impl Shared {
             gone: Notify::new(),
             reads: Semaphore::new(options.reads.min(Semaphore::MAX_PERMITS)),
             recheck: Arc::default(),
+            outage: Outage::default(),
             drain: OnceLock::new(),
             options,
         }
@@ -245,7 +250,7 @@ impl Shared {
             Start::Latest => Limit::POSITION,
             _ => self.options.page,
         };
-        let page = self.read_page(topic.channel(), start, limit).await.map_err(Arc::new)?;
+        let page = self.read_page(topic.channel(), start, limit).await?;
         let advance = topic.anchor(page.head);
         self.advance_if(advance, topic);
         let fetched = Fetched::new(page);
@@ -268,7 +273,14 @@ impl Shared {
     /// What `call` gives, unless it takes longer than a read may.
     pub(super) async fn in_time<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let called = timeout(self.options.read_timeout, call).await;
-        called.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(elapsed.into())))
+        let called = called.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(elapsed.into())));
+        match &called {
+            Ok(_) => self.outage.succeeded(),
+            // A corrupt channel says nothing of the others.
+            Err(StoreError::Corrupt(_)) => {}
+            Err(error) => self.outage.failed(error, error.source()),
+        }
+        called
     }
 
     pub(super) fn advance_if(self: &Arc<Self>, advance: Advance, topic: &Arc<Topic>) {

@@ -18,10 +18,16 @@ use super::{
     shared::{Reader, Shared},
     subscription::Subscription,
 };
-use crate::{channel::Channels, cursor::Cursors, store::StoreError};
+use crate::{
+    channel::{Channel, Channels},
+    cursor::Cursors,
+    store::StoreError,
+};
 
 /// A stream of deliveries: positions and wakers, no task and no queue. It ends after [`Delivery::Drained`], after an error,
-/// and after every channel was [`Delivery::Closed`]. After an error or a drain, go on from [`Subscriber::cursors`].
+/// and after every channel was [`Delivery::Closed`]. After an error or a drain, go on from [`Subscriber::cursors`]. What
+/// other channels have comes before an error; a channel that is [`Delivery::Failed`] ends the stream with an error only when
+/// no other is left.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -45,6 +51,8 @@ pub struct Subscriber {
     /// [`Channels::MAX`].
     turn: u8,
     ended: bool,
+    /// What was wrong with the channel that failed last.
+    broken: Option<Arc<StoreError>>,
     reader: Reader,
 }
 
@@ -64,17 +72,17 @@ impl Subscriber {
             }
         };
         let turn = u8::try_from(fastrand::usize(..channels.len().max(1))).unwrap_or(0);
-        Ok(Self { legs, channels, turn, ended: false, reader })
+        Ok(Self { legs, channels, turn, ended: false, broken: None, reader })
     }
 
     /// The next delivery; `None` when there will be none.
     ///
     /// # Errors
-    /// When the store failed. The subscriber has ended.
+    /// When the store failed, or too many reads of it wait. The subscriber has ended.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Option<Result<Delivery, StoreError>> {
+    pub async fn next(&mut self) -> Option<Result<Delivery, SubscribeError>> {
         poll_fn(|cx| self.poll_delivery(cx)).await
     }
 
@@ -100,15 +108,28 @@ impl Subscriber {
         self.legs.iter().all(Leg::is_at_end)
     }
 
-    /// Waits until it is decided how every channel starts.
+    /// Whether all that there was when the channels' starts and resets were decided is handed out: what comes now was
+    /// published since. A reset makes it `false` until what is left was handed out. Changes only when a delivery is asked
+    /// for.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.legs.iter().all(Leg::is_live)
+    }
+
+    /// Waits until it is decided how every channel starts. Fails when one cannot be read now, or none ever.
     pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
         let mut started = Poll::Ready(Ok(()));
+        let (mut readable, mut corrupt) = (false, None);
         for leg in self.legs.iter_mut() {
             match leg.look(cx) {
+                Ready::Failed(error) if error.corrupt().is_some() => corrupt = Some(error),
                 Ready::Failed(error) => return Poll::Ready(Err(error.into())),
                 Ready::Reading => started = Poll::Pending,
-                _ => {}
+                _ => readable = true,
             }
+        }
+        if let Some(error) = corrupt.filter(|_| !readable && started.is_ready()) {
+            return Poll::Ready(Err(error.into()));
         }
         // A store that hangs holds no drain up. Registered first, then looked: either this sees it, or it wakes this.
         match self.drain_hint().filter(|_| started.is_pending()) {
@@ -117,9 +138,9 @@ impl Subscriber {
         }
     }
 
-    /// Whether it is known of every channel from where a client would go on.
+    /// Whether it is known of every channel that can be read from where a client would go on.
     pub(super) fn has_positions(&self) -> bool {
-        self.legs.iter().all(|leg| leg.position().is_some())
+        self.legs.iter().all(|leg| leg.position().is_some() || leg.has_failed())
     }
 
     /// The legs, from the one whose turn it is.
@@ -138,12 +159,17 @@ impl Subscriber {
         self.legs.iter().all(Leg::is_ended)
     }
 
+    /// The channels that were read to their close.
+    pub(super) fn ended_channels(&self) -> Vec<Channel> {
+        self.legs.iter().filter(|leg| leg.is_ended()).map(|leg| leg.channel().clone()).collect()
+    }
+
     /// Whether the last [`Subscriber::poll_delivery`] gave all that there was, and `cx` will be woken when there is more.
     pub(crate) fn is_parked(&self, cx: &Context<'_>) -> bool {
         !self.ended && self.legs.iter().all(|leg| leg.is_parked(cx))
     }
 
-    pub(crate) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, StoreError>>> {
+    pub(crate) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, SubscribeError>>> {
         if self.ended {
             return Poll::Ready(None);
         }
@@ -163,38 +189,51 @@ impl Subscriber {
                 self.ended |= delivery.is_err();
                 Poll::Ready(Some(delivery))
             }
-            None if self.has_ended() => {
+            None if self.legs.iter().all(|leg| leg.is_ended() || leg.has_failed()) => {
                 self.ended = true;
-                Poll::Ready(None)
+                Poll::Ready(self.broken.take().map(|error| Err(StoreError::shared(error).into())))
             }
             None => Poll::Pending,
         }
     }
 
-    fn look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, StoreError>>> {
+    /// What a channel has to hand out, from the one whose turn it is. A failure that concerns more than its own channel comes
+    /// after all that the others have.
+    fn look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, SubscribeError>>> {
         let count = self.legs.len();
         let mut next = usize::from(self.turn);
+        let mut failure = None;
         for _ in 0..count {
             let at = next;
             next = if at + 1 < count { at + 1 } else { 0 };
             let Some(leg) = self.legs.get_mut(at) else { continue };
             let delivery = match leg.look(cx) {
-                Ready::Batch(batch) => Ok(Delivery::Events(leg.take(batch, usize::MAX))),
+                Ready::Batch(batch) => Delivery::Events(leg.take(batch, usize::MAX)),
                 Ready::Reset(reset) => {
                     leg.take_reset();
-                    Ok(Delivery::Reset(reset))
+                    Delivery::Reset(reset)
                 }
                 Ready::Closed(closed) => {
                     leg.take_close();
-                    Ok(Delivery::Closed(closed))
+                    Delivery::Closed(closed)
                 }
-                Ready::Failed(error) => Err(error),
-                Ready::Parked | Ready::Reading | Ready::Ended => continue,
+                Ready::Failed(error) => match error.corrupt() {
+                    Some(corrupt) => {
+                        leg.take_failure();
+                        self.broken = Some(corrupt.clone());
+                        Delivery::Failed(leg.failed(corrupt.clone()))
+                    }
+                    None => {
+                        failure = Some(error);
+                        continue;
+                    }
+                },
+                Ready::Parked | Ready::Reading | Ready::Broken | Ready::Ended => continue,
             };
             self.turn = u8::try_from(next).unwrap_or(0);
-            return Poll::Ready(Some(delivery));
+            return Poll::Ready(Some(Ok(delivery)));
         }
-        Poll::Pending
+        failure.map_or(Poll::Pending, |error| Poll::Ready(Some(Err(error.into()))))
     }
 
     fn drained(&mut self) -> Option<Delivery> {
@@ -205,7 +244,7 @@ impl Subscriber {
 }
 
 impl Stream for Subscriber {
-    type Item = Result<Delivery, StoreError>;
+    type Item = Result<Delivery, SubscribeError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_delivery(cx)

@@ -141,6 +141,11 @@ impl Topic {
         seen
     }
 
+    /// The ring's head, once a read anchored it.
+    pub(super) fn head(&self) -> Option<Head> {
+        lock(&self.state).ring.as_ref().map(Ring::head)
+    }
+
     /// Looks up `position` without waiting.
     pub(super) fn peek(&self, position: Cursor) -> Seen {
         self.look(&mut lock(&self.state), position)

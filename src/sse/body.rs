@@ -23,10 +23,9 @@ use super::{
 use crate::{
     body::Body,
     cursor::Cursors,
-    hub::{Delivery, Events, Form, Subscriber},
+    hub::{Delivery, Events, Form, SubscribeError, Subscriber},
     problem::jittered,
     request::Heartbeat,
-    store::StoreError,
 };
 
 /// A stream of events, as the body of a response; from [`Hub::sse`](crate::Hub::sse).
@@ -171,7 +170,7 @@ impl SseBody {
     }
 
     /// Writes `delivery` behind `out`.
-    fn write(&mut self, mut out: Vec<u8>, delivery: Option<Result<Delivery, StoreError>>) {
+    fn write(&mut self, mut out: Vec<u8>, delivery: Option<Result<Delivery, SubscribeError>>) {
         match delivery {
             Some(Ok(Delivery::Events(events))) => return self.write_events(out, events),
             Some(Ok(Delivery::Reset(reset))) => {
@@ -183,6 +182,10 @@ impl SseBody {
             Some(Ok(Delivery::Closed(closed))) => {
                 self.push_due_retry(&mut out);
                 push_end(&mut out, &closed, &self.subscriber.cursors());
+            }
+            // Its position stays; the others go on.
+            Some(Ok(Delivery::Failed(failed))) => {
+                tracing::warn!(channel = %failed.channel, error = %failed.error, "a channel cannot be read")
             }
             Some(Ok(Delivery::Drained { retry })) => self.push_farewell(&mut out, millis(retry)),
             Some(Err(error)) => {

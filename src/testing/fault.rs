@@ -1,5 +1,6 @@
 //! A store that fails when it is told to. Knows no particular store, and does nothing by itself.
 
+mod channels;
 mod gate;
 mod hints;
 
@@ -14,6 +15,7 @@ use std::{
 use futures_core::Stream;
 
 use self::{
+    channels::{Unreadable, UnreadableChannels},
     gate::Gate,
     hints::{FaultyHints, HintFaults},
 };
@@ -79,6 +81,7 @@ struct Shared {
     /// In milliseconds.
     delay: AtomicU64,
     hints: Arc<HintFaults>,
+    unreadable: UnreadableChannels,
     /// What is to be said instead of the truth.
     health: Mutex<Option<Health>>,
 }
@@ -133,6 +136,21 @@ impl Faults {
     /// Answers the next `n` appends, inits and deletes with [`StoreError::Unknown`], but does them.
     pub fn lose_next_answers(&self, n: usize) {
         self.0.lost_answers.store(n, Ordering::SeqCst);
+    }
+
+    /// Fails every read of `channel` and of heads that name it with [`StoreError::Unavailable`].
+    pub fn fail_channel(&self, channel: &Channel) {
+        self.0.unreadable.set(channel, Some(Unreadable::Unavailable));
+    }
+
+    /// Fails every read of `channel` and of heads that name it with [`StoreError::Corrupt`].
+    pub fn corrupt_channel(&self, channel: &Channel) {
+        self.0.unreadable.set(channel, Some(Unreadable::Corrupt));
+    }
+
+    /// Makes `channel` readable again.
+    pub fn mend_channel(&self, channel: &Channel) {
+        self.0.unreadable.set(channel, None);
     }
 
     /// Makes every call take this long (tokio's clock) before it reaches the store. Zero ends that.
@@ -260,6 +278,7 @@ impl<S: Store> Store for FaultStore<S> {
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
         self.faults.enter(&self.faults.0.reads).await?;
+        self.faults.0.unreadable.check(std::slice::from_ref(channel))?;
         let page = self.inner.read(channel, start, limit).await;
         self.faults.0.answers.pass().await;
         page.map(|page| self.faults.cut(start, page))
@@ -267,6 +286,7 @@ impl<S: Store> Store for FaultStore<S> {
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         self.faults.enter(&self.faults.0.heads).await?;
+        self.faults.0.unreadable.check(channels)?;
         self.inner.heads(channels).await
     }
 

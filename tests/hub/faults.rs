@@ -138,7 +138,7 @@ async fn a_read_that_fails_ends_the_subscriber_which_goes_on_from_its_cursors() 
     assert_eq!(texts(&mut subscriber).await, ["1"]);
     hub.publish_all(&channel("a"), events(2..50)).await.unwrap();
     faults.fail_next_reads(1);
-    assert!(matches!(subscriber.next().await, Some(Err(StoreError::Unavailable(_)))));
+    assert!(matches!(subscriber.next().await, Some(Err(SubscribeError::Store(StoreError::Unavailable(_))))));
     assert!(subscriber.next().await.is_none());
     let resume = Subscription::new(channel("a")).resume(&subscriber.cursors());
     let mut subscriber = hub.subscribe(resume).await.unwrap();

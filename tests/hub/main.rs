@@ -4,7 +4,9 @@
 mod bounds;
 mod delivery;
 mod drain;
+mod failing_channels;
 mod faults;
+mod history;
 mod listening;
 mod resets;
 mod sharing;

@@ -240,8 +240,9 @@ impl<'a, H: Harness> Steps<'a, H> {
     }
 
     fn start(&mut self, head: Head) -> Start {
-        match self.random.u32(..10) {
+        match self.random.u32(..11) {
             0 => Start::Earliest,
+            10 => Start::Beginning,
             1 => Start::Latest,
             2 => Start::Last(self.random.u64(..20)),
             3 => Start::Time(self.random.u64(..100)),

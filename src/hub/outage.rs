@@ -1,0 +1,79 @@
+//! Whether reads of the store fail just now, and since when: how long readers stay away, and what is logged. A failing
+//! store fails every reader, so the log tells of the change and counts the rest.
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+#[derive(Debug, Default)]
+pub(super) struct Outage(Mutex<Option<Failing>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    since: Instant,
+    failures: u64,
+}
+
+impl Outage {
+    /// Takes notice of a failed call.
+    pub(super) fn failed(&self, error: &impl fmt::Display, source: Option<&(dyn std::error::Error + 'static)>) {
+        let mut state = self.state();
+        if let Some(failing) = state.as_mut() {
+            failing.failures += 1;
+            return;
+        }
+        *state = Some(Failing { since: Instant::now(), failures: 1 });
+        drop(state);
+        tracing::warn!(%error, source, "the event store fails; further failures are counted until it answers");
+    }
+
+    /// Takes notice of a call that succeeded.
+    pub(super) fn succeeded(&self) {
+        let ended = self.state().take();
+        if let Some(Failing { since, failures }) = ended {
+            tracing::info!(failures, seconds = since.elapsed().as_secs(), "the event store answers again");
+        }
+    }
+
+    /// How long those should stay away who are sent away now.
+    pub(super) fn backoff(&self) -> Duration {
+        let since = self.state().map(|failing| failing.since);
+        since.map_or(SHORTEST, |since| backoff(since.elapsed()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<Failing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As long again as it has lasted already: a reader that comes back each time doubles its delay.
+fn backoff(lasted: Duration) -> Duration {
+    lasted.clamp(SHORTEST, LONGEST)
+}
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+#[cfg(all(test, not(tower_events_loom)))]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_delay_doubles_up_to_its_bound_and_ends_with_the_outage() {
+        let outage = Outage::default();
+        assert_eq!(outage.backoff(), SHORTEST);
+        let mut delays = Vec::new();
+        for _ in 0..7 {
+            outage.failed(&"a test", None);
+            delays.push(outage.backoff().as_secs());
+            tokio::time::advance(outage.backoff()).await;
+        }
+        assert_eq!(delays, [1, 1, 2, 4, 8, 16, 30]);
+        outage.succeeded();
+        assert_eq!(outage.backoff(), SHORTEST);
+    }
+}

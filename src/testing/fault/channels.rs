@@ -1,0 +1,45 @@
+//! Channels whose data cannot be read, while all others can.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::{
+    channel::Channel,
+    store::{Source, StoreError},
+};
+
+/// How reading a channel fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unreadable {
+    /// Now.
+    Unavailable,
+    /// For good.
+    Corrupt,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct UnreadableChannels(Mutex<HashMap<Channel, Unreadable>>);
+
+impl UnreadableChannels {
+    /// `None` makes it readable again.
+    pub(super) fn set(&self, channel: &Channel, unreadable: Option<Unreadable>) {
+        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match unreadable {
+            Some(unreadable) => channels.insert(channel.clone(), unreadable),
+            None => channels.remove(channel),
+        };
+    }
+
+    /// Fails when one of `asked` cannot be read.
+    pub(super) fn check(&self, asked: &[Channel]) -> Result<(), StoreError> {
+        let channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let source: Source = "a fault on purpose".into();
+        match asked.iter().find_map(|channel| channels.get(channel)) {
+            Some(Unreadable::Unavailable) => Err(StoreError::Unavailable(source)),
+            Some(Unreadable::Corrupt) => Err(StoreError::Corrupt(source)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One channel that cannot be read beside others that can: it is never taken for a closed one, and harms nobody else.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tower_events::{HubOptions, StoreError, SubscribeError, Subscription, store::Start};
+
+use super::*;
+
+/// Two channels, `a` closed after one event, `b` open; both from the beginning.
+async fn one_closed_one_open() -> (Hub, Faults, Subscription) {
+    let (hub, faults, _) = faulty();
+    publish(&hub, "a", "last").await;
+    hub.close(&channel("a")).await.unwrap();
+    publish(&hub, "b", "first").await;
+    (hub, faults, Subscription::new(channels(["a", "b"])).start(Start::Earliest).wait(Duration::ZERO))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_read_is_not_a_closed_channel() {
+    for round in 0..20 {
+        let (hub, faults, poll) = one_closed_one_open().await;
+        faults.fail_channel(&channel("b"));
+        // Which channel comes first is drawn anew each time.
+        let refused = hub.listen(poll.clone()).await;
+        assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Unavailable(_)))), "{round}: {refused:?}");
+        faults.mend_channel(&channel("b"));
+        let seen = hub.listen(poll).await.unwrap();
+        assert_eq!((seen.entries().len(), seen.closed, seen.ended), (2, false, vec![channel("a")]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_others_have_comes_before_the_failure() {
+    for _ in 0..20 {
+        let (hub, faults, inner) = faulty();
+        hub.publish(&channel("a"), Event::text("old")).await.unwrap();
+        let options = HubOptions::default().ring_bytes(1);
+        let hub = Hub::with_options(hub.store().clone(), options);
+        let mut subscriber = hub.subscribe(Subscription::new(channels(["a", "b"]))).await.unwrap();
+        settle().await;
+        append(&inner, [1]).await;
+        publish(&hub, "b", 1).await;
+        publish(&hub, "b", 2).await;
+        settle().await;
+        faults.fail_channel(&channel("b"));
+        assert_eq!(texts(&mut subscriber).await, ["1"]);
+        let failed = subscriber.next().await;
+        assert!(matches!(failed, Some(Err(SubscribeError::Store(StoreError::Unavailable(_))))), "{failed:?}");
+        assert!(subscriber.next().await.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_channel_is_told_once_and_the_others_go_on() {
+    let (hub, faults, _) = faulty();
+    publish(&hub, "b", 1).await;
+    faults.corrupt_channel(&channel("b"));
+    let both = Subscription::new(channels(["a", "b"])).start(Start::Earliest);
+    let mut subscriber = hub.subscribe(both.clone()).await.unwrap();
+    let Delivery::Failed(failed) = next(&mut subscriber).await else { panic!("the failure is told") };
+    assert_eq!(failed.channel, channel("b"));
+    assert!(matches!(*failed.error, StoreError::Corrupt(_)));
+    for text in ["1", "2"] {
+        publish(&hub, "a", text).await;
+        assert_eq!(texts(&mut subscriber).await, [text]);
+    }
+    let seen = hub.listen(both.clone()).await.unwrap();
+    assert_eq!((seen.entries().len(), seen.live, seen.closed), (2, false, false));
+    assert_eq!(seen.failed.iter().map(|failed| failed.channel.as_str()).collect::<Vec<_>>(), ["b"]);
+    hub.close(&channel("a")).await.unwrap();
+    assert!(matches!(next(&mut subscriber).await, Delivery::Closed(_)));
+    let end = subscriber.next().await;
+    assert!(matches!(end, Some(Err(SubscribeError::Store(StoreError::Corrupt(_))))), "not the end: {end:?}");
+    assert!(subscriber.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_of_corrupt_channels_only_is_refused_at_once() {
+    let (hub, faults, _) = faulty();
+    faults.corrupt_channel(&channel("b"));
+    let start = Instant::now();
+    for only in [channels(["b"]), channels(["b", "b"])] {
+        let only = Subscription::new(only).start(Start::Earliest);
+        for refused in [hub.listen(only.clone()).await.err(), hub.subscribe(only).await.err()] {
+            assert!(matches!(refused, Some(SubscribeError::Store(StoreError::Corrupt(_)))), "{refused:?}");
+        }
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_unreadable_channel_leaves_the_comparison_of_heads_on_for_all_others() {
+    for corrupt in [true, false] {
+        let (hub, faults, inner) = faulty();
+        let mut readers = Vec::new();
+        for name in ["b", "a", "c"] {
+            readers.push(hub.subscribe(Subscription::new(channel(name))).await.unwrap());
+        }
+        settle().await;
+        match corrupt {
+            true => faults.corrupt_channel(&channel("b")),
+            false => faults.fail_channel(&channel("b")),
+        }
+        faults.lose_hints(usize::MAX);
+        append(&inner, ["told of by a comparison only"]).await;
+        let seen = timeout(hub.options().check_every * 2, texts(&mut readers[1])).await;
+        assert_eq!(seen.expect("the comparison goes on"), ["told of by a comparison only"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_altogether_is_not_asked_for_each_channel() {
+    let (hub, faults, _) = faulty();
+    let names: Vec<_> = (0..200).map(|n| n.to_string()).collect();
+    let mut readers = Vec::new();
+    for name in &names {
+        readers.push(hub.subscribe(Subscription::new(channel(name))).await.unwrap());
+    }
+    settle().await;
+    faults.fail_next_heads(usize::MAX);
+    let before = faults.heads();
+    tokio::time::sleep(hub.options().check_every * 10).await;
+    assert!(faults.heads() - before <= 40, "{} calls in 10 comparisons", faults.heads() - before);
+}

@@ -1,0 +1,88 @@
+//! Where history ends and live events begin, and whether anything of it is missing.
+
+use std::time::Duration;
+
+use tower_events::{
+    HubOptions, MemoryStore, Retention, Subscription,
+    store::{Expect, Limit, Reason, Start},
+};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_live_when_all_that_there_was_is_handed_out() {
+    let hub =
+        Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit { events: 2, bytes: 1 << 20 }));
+    hub.publish_all(&channel("a"), events(0..5)).await.unwrap();
+    let mut idle = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    assert!(idle.is_live(), "nothing to catch up");
+    let mut behind = hub.subscribe(Subscription::new(channels(["a", "b"])).start(Start::Earliest)).await.unwrap();
+    assert!(!behind.is_live());
+    // What comes meanwhile is not history.
+    publish(&hub, "a", 5).await;
+    let mut seen = Vec::new();
+    while !behind.is_live() {
+        seen.extend(texts(&mut behind).await);
+    }
+    assert!(seen.len() >= 5 && seen.len() <= 6, "{seen:?}");
+    assert_eq!(texts(&mut idle).await, ["5"]);
+    assert!(idle.is_live());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_makes_a_subscription_live_again_only_after_what_is_left() {
+    let hub =
+        Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit { events: 2, bytes: 1 << 20 }));
+    hub.publish_all(&channel("a"), events(0..3)).await.unwrap();
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    assert!(subscriber.is_live());
+    hub.init(&channel("a"), events(10..15)).await.unwrap();
+    settle().await;
+    assert_eq!(reset(&mut subscriber).await.reason, Reason::EpochChanged);
+    assert!(!subscriber.is_live());
+    assert_eq!(texts_of(&mut subscriber, 5).await.len(), 5);
+    assert!(subscriber.is_live());
+    hub.delete(&channel("a")).await.unwrap();
+    settle().await;
+    reset(&mut subscriber).await;
+    assert!(subscriber.is_live(), "nothing is left to hand out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_says_whether_it_saw_every_channel_at_its_head() {
+    let hub = Hub::new(MemoryStore::default());
+    hub.publish_all(&channel("a"), events(0..5)).await.unwrap();
+    let poll = |limit| Subscription::new(channels(["a", "b"])).start(Start::Earliest).limit(limit).wait(Duration::ZERO);
+    for (limit, live) in [(4, false), (6, true)] {
+        let seen = hub.listen(poll(limit)).await.unwrap();
+        assert_eq!((seen.entries().len(), seen.live), (limit.min(5), live));
+    }
+}
+
+/// How a start from the beginning ends: reason, and the texts of what is left.
+async fn from_the_beginning(hub: &Hub) -> (Option<Reason>, Vec<String>) {
+    let start = Subscription::new(channel("a")).start(Start::Beginning).wait(Duration::ZERO);
+    let seen = hub.listen(start).await.unwrap();
+    let texts = seen.entries().iter().map(|entry| entry.data.as_text().unwrap().to_owned()).collect();
+    (seen.resets.first().map(|reset| reset.reason), texts)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_at_the_beginning_tells_whether_anything_was_dropped() {
+    let hub = Hub::new(MemoryStore::new(Retention::default().events(4)));
+    assert_eq!(from_the_beginning(&hub).await, (None, vec![]));
+    for n in 0..4 {
+        publish(&hub, "a", n).await;
+        assert_eq!(from_the_beginning(&hub).await.0, None);
+    }
+    publish(&hub, "a", 4).await;
+    let left = ["1", "2", "3", "4"].map(str::to_owned).to_vec();
+    assert_eq!(from_the_beginning(&hub).await, (Some(Reason::Trimmed), left.clone()));
+    // What is left is what it always was.
+    let earliest = hub.listen(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
+    assert!(earliest.resets.is_empty() && earliest.entries().len() == 4);
+    hub.store().init(&channel("a"), events(0..2), Expect::Any).await.unwrap();
+    assert_eq!(from_the_beginning(&hub).await.0, None, "a history that was replaced begins anew");
+    hub.delete(&channel("a")).await.unwrap();
+    assert_eq!(from_the_beginning(&hub).await, (None, vec![]));
+}
