@@ -1,11 +1,15 @@
 //! What the reading services share: decides what a request is and what it asks for. Answers nothing but the requests that
 //! every service answers alike.
 
+mod escape;
 mod object;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
-pub(crate) use self::object::{ARRAY, object};
+pub(crate) use self::{
+    escape::escape_breaks,
+    object::{ARRAY, object},
+};
 use crate::{
     body::Body,
     channel::{Channel, Channels},
@@ -171,6 +175,9 @@ pub(crate) fn position(cursors: &Cursors) -> Option<HeaderValue> {
         None => HeaderValue::try_from(cursors.to_string()).ok(),
     }
 }
+
+/// Why a channel cannot be read, as clients are told.
+pub(crate) const CORRUPT: &str = "corrupt";
 
 /// What the readers answer to.
 pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS";

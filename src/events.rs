@@ -125,7 +125,7 @@ impl<S: Store> EventService<S> {
         let response = match decision {
             Decision::Options => options(ALLOW),
             Decision::RefuseMedia(Media::Sse, verb, problem, cursors) => {
-                sse::refuse(problem, verb, cursors.as_ref(), sse)
+                sse::refuse(problem, verb, cursors.as_ref(), edge.hub.failure_backoff(), sse)
             }
             Decision::Refuse(problem) | Decision::RefuseMedia(Media::Json, _, problem, _) => problem.into_response(),
             Decision::Serve(asked) => {

@@ -33,20 +33,20 @@ struct Told {
 /// When the same request may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// Soon; nobody knows when.
-    Soon,
-    /// After this, give or take.
-    Around(Duration),
+    /// Nobody knows when; not before about this.
+    Soon { least: Duration },
+    /// After this, which the application said.
+    AtLeast(Duration),
     /// After this: it was drawn for this client alone.
     After(Duration),
 }
 
 impl Retry {
-    /// The delay, drawn around `soon` when nothing is known.
+    /// The delay, drawn around `soon` when nothing is known, and never less than what was said.
     pub(crate) fn jittered(self, soon: Duration) -> Duration {
         match self {
-            Self::Soon => jittered(soon),
-            Self::Around(delay) => jittered(delay),
+            Self::Soon { least } => jittered(soon.max(least)),
+            Self::AtLeast(delay) => delay.min(LONGEST).mul_f64(1.0 + fastrand::f64() / 2.0),
             Self::After(delay) => delay,
         }
     }
@@ -81,6 +81,14 @@ impl Problem {
     /// The reason is a passing one.
     pub(crate) fn passing(mut self, retry: Retry) -> Self {
         self.0.retry = Some(retry);
+        self
+    }
+
+    /// Has clients stay away for about as long as `backoff` where nothing else is known.
+    pub(crate) fn backing_off(mut self, backoff: Duration) -> Self {
+        if let Some(Retry::Soon { least }) = &mut self.0.retry {
+            *least = backoff;
+        }
         self
     }
 
@@ -126,7 +134,7 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(retry) = retry {
             // A 429 says what the application said, so that its own numbers agree.
-            let delay = if let Retry::Around(delay) = retry { delay } else { retry.jittered(RETRY) };
+            let delay = if let Retry::AtLeast(delay) = retry { delay } else { retry.jittered(RETRY) };
             headers.insert(header::RETRY_AFTER, retry_after(delay));
         }
         headers.extend(more);
@@ -157,7 +165,7 @@ impl From<Rejection> for Problem {
         let problem = Self::new(rejection.status(), rejection.to_string());
         match rejection.into_refusal() {
             Refusal::Unauthorized(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
-            Refusal::TooMany(retry) => problem.passing(Retry::Around(retry)),
+            Refusal::TooMany(retry) => problem.passing(Retry::AtLeast(retry)),
             Refusal::Bad(bad) => bad.into(),
             Refusal::BadRequest(_) | Refusal::Forbidden | Refusal::NotFound => problem,
         }
@@ -192,6 +200,13 @@ impl From<StoreError> for Problem {
         if let Some(source) = error.source() {
             tracing::warn!(%error, %source, "the event store failed");
         }
+        Self::of_store(&error)
+    }
+}
+
+impl Problem {
+    /// Logs nothing: a failing store fails all who read, and the hub tells of that once.
+    pub(crate) fn of_store(error: &StoreError) -> Self {
         let detail = error.to_string();
         match error {
             StoreError::Closed { .. } => Self::new(StatusCode::CONFLICT, detail)
@@ -203,7 +218,8 @@ impl From<StoreError> for Problem {
             StoreError::Unknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail).kind("outcome-unknown"),
             StoreError::Corrupt(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("corrupt"),
             StoreError::Unavailable(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(Retry::Soon)
+                let retry = Retry::Soon { least: Duration::ZERO };
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(retry)
             }
         }
     }
@@ -214,7 +230,7 @@ impl From<SubscribeError> for Problem {
         let detail = error.to_string();
         let unavailable = |kind| Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind(kind);
         match error {
-            SubscribeError::Store(error) => error.into(),
+            SubscribeError::Store(error) => Self::of_store(&error),
             SubscribeError::Draining { retry } => unavailable("draining").passing(Retry::After(retry)),
             SubscribeError::Overloaded { retry } => unavailable("overloaded").passing(Retry::After(retry)),
             SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").passing(Retry::After(retry)),

@@ -4,10 +4,15 @@
 //! Every event has an `id:`, and `EventSource` sends the last one back as `Last-Event-ID` when it reconnects. The stream goes
 //! on right after it; when it cannot, the first event is `stream-reset` with the reason, and what is left follows.
 //!
+//! `stream-live` says that all that there was when the stream began, or was reset, has come; it is the first event of a stream
+//! that has nothing to catch up with, so that every client has a position before its first event. `stream-error` names a
+//! channel whose data cannot be read (`{"channel":"a","reason":"corrupt"}`); the others go on.
+//!
 //! # Ending
-//! A stream ends at an event boundary: when the hub drains, when the store fails, at a maximum age if one is set, and after
-//! `stream-end` when all its channels are closed; a reconnect from there gets `204`. Whatever passes by itself is answered
-//! with `200` and `retry:`, for `EventSource` gives up for good on any other status.
+//! A stream ends at an event boundary: when the hub drains, when the store fails, at a maximum age if one is set, each with
+//! `stream-retry`, which has a `retry:`; and after `stream-end` when all its channels are closed; a reconnect from there gets
+//! `204`. Each channel's `stream-end` tells which channels are `left`. A request that cannot be served for a passing reason is
+//! answered with `200` and `stream-retry` alone, for `EventSource` gives up for good on any other status.
 //!
 //! # Examples
 //! The default:
@@ -101,7 +106,9 @@ impl<S: Store> SseService<S> {
         let response = match decision {
             Decision::Options => allow(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
-            Decision::RefuseMedia(_, verb, problem, cursors) => refuse(problem, verb, cursors.as_ref(), options),
+            Decision::RefuseMedia(_, verb, problem, cursors) => {
+                refuse(problem, verb, cursors.as_ref(), edge.hub.failure_backoff(), options)
+            }
             Decision::Serve(asked) => return answer(&edge.hub, asked, options),
         };
         Responding::ready(finish(verb_of(&method), response))

@@ -223,6 +223,7 @@ async fn rejections_have_their_status_on_every_method() {
             request.send().await.problem(status);
         }
         let mut busy = server.get("/events?429").over(http).last_event_id("abc").sse().await;
+        assert_eq!(busy.next().await.name, "stream-retry");
         assert!(busy.remaining().await.is_empty());
         assert!(busy.retry().is_some());
     }
@@ -239,6 +240,7 @@ async fn a_store_that_fails_is_a_503_for_polls_and_a_pause_for_event_source() {
         answer.problem(503);
         assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
         let mut stream = app.get("/events?channel=a").over(http).last_event_id(&id).sse().await;
+        assert_eq!(stream.next().await.name, "stream-retry");
         assert!(stream.remaining().await.is_empty());
         assert_eq!(stream.last_event_id(), id);
         assert!(stream.retry().is_some());

@@ -38,7 +38,7 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOpt
             let matter = Matter { channels: listening.channels().clone(), ..matter };
             Responding::new(Parked { listening: Some(listening), matter, applied, on_reset })
         }
-        Err(error) => Responding::ready(decide(&matter, Err(error), on_reset)),
+        Err(error) => Responding::ready(decide(&matter, Err(error), on_reset, hub.failure_backoff())),
     }
 }
 
@@ -58,11 +58,12 @@ impl Future for Parked {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let mut this = self.project();
-        let Some(listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
-        let listened = ready!(listening.poll(|| {}, cx));
+        let Some(mut listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
+        let listened = ready!(listening.as_mut().poll(|| {}, cx));
+        let backoff = listening.failure_backoff();
         // The reader leaves with its answer, however long the future is kept.
         this.listening.set(None);
-        let mut response = decide(this.matter, listened, *this.on_reset);
+        let mut response = decide(this.matter, listened, *this.on_reset, backoff);
         if let Some(seconds) = this.applied.filter(|_| response.status() == StatusCode::OK) {
             // RFC 7240, section 3: says which preference was honoured, and with what value.
             let applied = HeaderValue::try_from(format!("wait={seconds}"));
@@ -72,7 +73,12 @@ impl Future for Parked {
     }
 }
 
-fn decide(matter: &Matter, listened: Result<Listened, SubscribeError>, on_reset: OnReset) -> Response<Body> {
+fn decide(
+    matter: &Matter,
+    listened: Result<Listened, SubscribeError>,
+    on_reset: OnReset,
+    backoff: Duration,
+) -> Response<Body> {
     let problem = match (listened, matter.cursors()) {
         (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
             gone(matter, &listened.resets)
@@ -80,7 +86,7 @@ fn decide(matter: &Matter, listened: Result<Listened, SubscribeError>, on_reset:
         (Ok(listened), _) => return write(matter, &listened),
         (Err(SubscribeError::Draining { retry }), Some(cursors)) => return come_back(matter, cursors, retry),
         // Without a position there is none to give back, and an empty list would say that nothing was missed.
-        (Err(error), _) => Problem::from(error),
+        (Err(error), _) => Problem::from(error).backing_off(backoff),
     };
     finish(Verb::Get, problem.into_response())
 }
@@ -211,7 +217,10 @@ fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
 async fn look<S: Store>(hub: &Hub<S>, matter: &Matter) -> Response<Body> {
     let heads = match hub.heads(&matter.channels).await {
         Ok(heads) => heads,
-        Err(error) => return finish(Verb::Head, Problem::from(error).into_response()),
+        Err(error) => {
+            let problem = Problem::of_store(&error).backing_off(hub.failure_backoff());
+            return finish(Verb::Head, problem.into_response());
+        }
     };
     let mut response = Response::new(Body::default());
     let headers = response.headers_mut();
