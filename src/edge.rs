@@ -17,7 +17,9 @@ use crate::{
     error::InvalidChannels,
     hub::{Hub, Subscription},
     problem::Problem,
-    request::{Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, Wishes, negotiate, read},
+    request::{
+        Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, Rules, SharedResolver, Wishes, negotiate, read,
+    },
     store::{Head, Start},
 };
 
@@ -28,18 +30,9 @@ pub(crate) struct Edge<S> {
     rules: Rules,
 }
 
-/// What a service was told about its requests.
-#[derive(Clone, Debug)]
-struct Rules {
-    max_channels: usize,
-    /// Where a request begins that names no place.
-    start: Start,
-}
-
 impl<S> Edge<S> {
     pub(crate) fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        let rules = Rules { max_channels: 32, start: Start::Latest };
-        Self { hub, resolver: SharedResolver::new(resolver), rules }
+        Self { hub, resolver: SharedResolver::new(resolver), rules: Rules::default() }
     }
 
     pub(crate) fn max_channels(mut self, max_channels: usize) -> Self {
@@ -49,6 +42,11 @@ impl<S> Edge<S> {
 
     pub(crate) fn start(mut self, start: Start) -> Self {
         self.rules.start = start;
+        self
+    }
+
+    pub(crate) fn keep_parameters<N: Into<Box<str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.rules.kept = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -164,17 +162,24 @@ pub(crate) fn verb_of(method: &Method) -> Verb {
 
 /// Adds the position, if there is one.
 pub(crate) fn insert_position(headers: &mut HeaderMap, cursors: &Cursors) {
-    let value = position(cursors).filter(|_| !cursors.is_empty());
-    headers.extend(value.map(|value| (LAST_EVENT_ID, value)));
+    headers.extend(position(cursors).map(|value| (LAST_EVENT_ID, value)));
 }
 
-/// The position as a header has it: a token is base64url, which every header takes.
+/// The position as a header has it: a token is base64url, which every header takes. Nothing when there is none, or when it is
+/// of too many channels: many proxies take a head of 4 kB and no more.
 pub(crate) fn position(cursors: &Cursors) -> Option<HeaderValue> {
     match cursors.as_one() {
         Some(cursor) => HeaderValue::from_bytes(&cursor.to_text()).ok(),
-        None => HeaderValue::try_from(cursors.to_string()).ok(),
+        None if cursors.is_empty() => None,
+        None => HeaderValue::try_from(cursors.to_string()).ok().filter(|text| text.len() <= LONGEST_POSITION),
     }
 }
+
+/// Most channels whose position goes into a head.
+pub(crate) const MOST_IN_A_HEAD: usize = 64;
+
+/// 64 channels of at most 26 bytes, in base64.
+const LONGEST_POSITION: usize = (1 + MOST_IN_A_HEAD * 26).div_ceil(3) * 4;
 
 /// Why a channel cannot be read, as clients are told.
 pub(crate) const CORRUPT: &str = "corrupt";
@@ -200,7 +205,7 @@ fn decide(
     };
     // Who asks comes before what is asked: a stranger learns nothing from how a request is malformed.
     let channels = channels().and_then(|channels| bounded(channels, rules.max_channels)).map_err(Problem::from);
-    let read = read(request, media, rules.start).map_err(Problem::from);
+    let read = read(request, media, rules).map_err(Problem::from);
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
             let matter = Matter { channels, begin: read.begin, kept: read.kept };
@@ -234,7 +239,7 @@ mod tests {
     fn decided(method: &str, uri: &str, accept: &str) -> Decision {
         let request = Request::builder().method(method).uri(uri).header("accept", accept).body(()).unwrap();
         let parts = request.into_parts().0;
-        let rules = Rules { max_channels: 2, start: Start::Latest };
+        let rules = Rules { max_channels: 2, ..Rules::default() };
         decide(&parts, Offer::JsonThenSse, &rules, || Channels::from_query(&parts))
     }
 

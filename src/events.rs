@@ -92,8 +92,8 @@ impl<S: Store> EventService<S> {
         self.change(|settings| Settings { long_poll, ..settings })
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and comes
-    /// back in a header: many proxies take no more than 8 KiB.
+    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each; from 65 on
+    /// there is no place for it in a head, so that polls have to ask for `format=page`.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
@@ -103,6 +103,13 @@ impl<S: Store> EventService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
+    }
+
+    /// Has the next page's `Link` keep these parameters of the query, which the application needs to find its channels; by
+    /// default it has our own only. Never a token: a link gets logged and shared.
+    #[must_use]
+    pub fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        self.change(|settings| Settings { edge: settings.edge.keep_parameters(names), ..settings })
     }
 
     fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {

@@ -39,7 +39,7 @@ pub(crate) use self::{
     link::next_link,
     list::{parameters, trim, word},
     query::{number, pairs},
-    read::{Begin, Format, Heartbeat, Read, Wait, Wishes, read},
+    read::{Begin, Format, Heartbeat, Read, Rules, Shape, Wait, Wishes, read},
     resolver::{BadParameter, Refusal, SharedResolver},
 };
 pub use self::{
@@ -55,6 +55,10 @@ pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub const EVENTS_RESET: HeaderName = HeaderName::from_static("events-reset");
 /// `true` when nothing will follow; in a publish, asks for the close.
 pub const EVENTS_CLOSED: HeaderName = HeaderName::from_static("events-closed");
+/// `true` when an answer holds all that there was: on long poll answers.
+pub const EVENTS_LIVE: HeaderName = HeaderName::from_static("events-live");
+/// A channel that cannot be read, and why: on long poll answers.
+pub const EVENTS_ERROR: HeaderName = HeaderName::from_static("events-error");
 /// Client's key that makes a repeated publish harmless.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Preferences of the client (RFC 7240).
@@ -63,8 +67,16 @@ pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Response headers that a script of another origin must be allowed to see: for `CorsLayer::expose_headers`.
-pub const EXPOSED_HEADERS: [HeaderName; 6] =
-    [LAST_EVENT_ID, EVENTS_RESET, EVENTS_CLOSED, PREFERENCE_APPLIED, header::LINK, header::RETRY_AFTER];
+pub const EXPOSED_HEADERS: [HeaderName; 8] = [
+    LAST_EVENT_ID,
+    EVENTS_RESET,
+    EVENTS_CLOSED,
+    EVENTS_LIVE,
+    EVENTS_ERROR,
+    PREFERENCE_APPLIED,
+    header::LINK,
+    header::RETRY_AFTER,
+];
 
 /// Request headers that a script of another origin must be allowed to send: for `CorsLayer::allow_headers`.
 pub const REQUEST_HEADERS: [HeaderName; 5] =

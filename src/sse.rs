@@ -84,8 +84,8 @@ impl<S: Store> SseService<S> {
         self.change(|settings| Settings { options, ..settings })
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and comes
-    /// back in a header: many proxies take no more than 8 KiB.
+    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and
+    /// `EventSource` sends it back in a header: many proxies take no more than 8 KiB.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })

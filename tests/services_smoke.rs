@@ -155,9 +155,7 @@ async fn a_reset_comes_before_any_id() {
         (200, &"unknown".parse().unwrap(), Some("1"))
     );
     let (_, headers, _) = json(ask(&hub, "GET", "/e?channel=a&channel=b%20c", &[nonsense]).await).await;
-    let resets: Vec<_> = headers.get_all("events-reset").iter().collect();
-    assert_eq!(resets.len(), 2);
-    assert!(resets.contains(&&"unknown;channel=\"b%20c\"".parse().unwrap()), "{resets:?}");
+    assert_eq!(headers.get_all("events-reset").iter().collect::<Vec<_>>(), ["unknown"]);
 }
 
 #[tokio::test(start_paused = true)]

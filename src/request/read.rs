@@ -1,5 +1,7 @@
 //! What a read request asks for, as one value. The table of starts is here; who may read is not.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, request::Parts};
 
 use super::{
@@ -21,12 +23,30 @@ pub(crate) struct Read {
     pub(crate) kept: Box<[u8]>,
 }
 
+/// What a service was told about its requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// Most channels of one request.
+    pub(crate) max_channels: usize,
+    /// Where a request begins that names no place.
+    pub(crate) start: Start,
+    /// The application's own parameters that the next page has too.
+    pub(crate) kept: Arc<[Box<str>]>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { max_channels: 32, start: Start::Latest, kept: Arc::new([]) }
+    }
+}
+
 /// How to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wishes {
     pub(crate) wait: Option<Wait>,
     pub(crate) limit: Option<u64>,
     pub(crate) format: Option<Format>,
+    pub(crate) shape: Shape,
     pub(crate) heartbeat: Option<Heartbeat>,
 }
 
@@ -46,6 +66,16 @@ pub(crate) enum Begin {
 pub(crate) enum Wait {
     Parameter(u64),
     Preferred(u64),
+}
+
+/// What a long poll answers with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// An array of events; all else is in the head.
+    #[default]
+    Array,
+    /// One object that holds everything, for scripts that see no head and positions that are too long for one.
+    Page,
 }
 
 /// What the data of an SSE event are.
@@ -70,15 +100,17 @@ pub enum Heartbeat {
     Event,
 }
 
-/// Reads `request`, which will be answered with `media`; `start` is where one begins that names no place. Parameters that are
-/// not ours are ignored, for applications have their own; but not the names that others have for ours.
-pub(crate) fn read(request: &Parts, media: Media, start: Start) -> Result<Read, BadParameter> {
+/// Reads `request`, which will be answered with `media`. Parameters that are not ours are ignored, for applications have
+/// their own; but not the names that others have for ours.
+pub(crate) fn read(request: &Parts, media: Media, rules: &Rules) -> Result<Read, BadParameter> {
     let query = request.uri.query().unwrap_or_default();
     let mut asked = Query::default();
-    let mut kept = Kept::default();
-    // Empty is absent: forms and templates send `after=` when they have nothing to say.
-    for pair in Pairs::of(query.as_bytes()).filter(|pair| !pair.value.is_empty()) {
-        asked.take(&pair.name, &pair.value)?;
+    let mut kept = Kept::new(&rules.kept);
+    for pair in Pairs::of(query.as_bytes()) {
+        // Empty is absent: forms and templates send `after=` when they have nothing to say.
+        if !pair.value.is_empty() {
+            asked.take(&pair.name, &pair.value)?;
+        }
         if media == Media::Json {
             kept.take(&pair);
         }
@@ -88,14 +120,37 @@ pub(crate) fn read(request: &Parts, media: Media, start: Start) -> Result<Read, 
         begin: header_position(&request.headers)
             .or_else(|| asked.position.begin())
             .or(asked.begin)
-            .unwrap_or(Begin::Start(start)),
+            .unwrap_or(Begin::Start(rules.start)),
         wishes: Wishes {
             wait: asked.wait.map(Wait::Parameter).or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
             limit: asked.limit,
-            format: asked.format,
+            format: asked.format.and_then(Written::data),
+            shape: asked.format.map_or(Shape::Array, Written::shape),
             heartbeat: asked.heartbeat,
         },
     })
+}
+
+/// The names that a position has in the query: ours, and those of clients that cannot set headers.
+pub(super) fn is_position(name: &[u8]) -> bool {
+    matches!(name, b"last_event_id" | b"lastEventId" | b"lastEventID" | b"Last-Event-ID")
+}
+
+/// What `format=` says: of a stream's data, or of a poll's answer. Each ignores what is the other's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Data(Format),
+    Page,
+}
+
+impl Written {
+    fn data(self) -> Option<Format> {
+        if let Self::Data(format) = self { Some(format) } else { None }
+    }
+
+    fn shape(self) -> Shape {
+        if self == Self::Page { Shape::Page } else { Shape::Array }
+    }
 }
 
 /// `EventSource` repeats its first URL on every reconnect, so the header wins over the query.
@@ -137,14 +192,14 @@ struct Query {
     transport: Option<Media>,
     wait: Option<u64>,
     limit: Option<u64>,
-    format: Option<Format>,
+    format: Option<Written>,
     heartbeat: Option<Heartbeat>,
 }
 
 impl Query {
     fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadParameter> {
         match name {
-            b"last_event_id" | b"lastEventId" | b"lastEventID" | b"Last-Event-ID" => {
+            name if is_position(name) => {
                 self.position.take(value);
                 Ok(())
             }
@@ -204,11 +259,12 @@ fn limit(value: &[u8]) -> Result<u64, &'static str> {
     number(value).filter(|limit| *limit > 0).ok_or("must be a whole number, at least 1")
 }
 
-fn format(value: &[u8]) -> Result<Format, &'static str> {
+fn format(value: &[u8]) -> Result<Written, &'static str> {
     match value {
-        b"text" => Ok(Format::Text),
-        b"json" => Ok(Format::Json),
-        _ => Err("must be `text` or `json`"),
+        b"text" => Ok(Written::Data(Format::Text)),
+        b"json" => Ok(Written::Data(Format::Json)),
+        b"page" => Ok(Written::Page),
+        _ => Err("must be `text` or `json`, or for a long poll `page`"),
     }
 }
 
@@ -236,7 +292,7 @@ mod tests {
         for id in ids {
             request = request.header(LAST_EVENT_ID, HeaderValue::from_bytes(id).unwrap());
         }
-        read(&request.body(()).unwrap().into_parts().0, Media::Json, Start::Latest)
+        read(&request.body(()).unwrap().into_parts().0, Media::Json, &Rules::default())
     }
 
     fn resume(cursor: Cursor) -> Begin {
@@ -327,7 +383,7 @@ mod tests {
     fn who_names_no_place_begins_where_the_service_says() {
         let begin = |uri: &str| {
             let request = Request::builder().uri(uri).body(()).unwrap().into_parts().0;
-            read(&request, Media::Sse, Start::Beginning).unwrap().begin
+            read(&request, Media::Sse, &Rules { start: Start::Beginning, ..Rules::default() }).unwrap().begin
         };
         assert_eq!(begin("/?after="), Begin::Start(Start::Beginning));
         assert_eq!(begin("/?after=latest"), Begin::Start(Start::Latest));
@@ -338,7 +394,10 @@ mod tests {
     fn the_other_parameters_are_read() {
         let all = asked("wait=0&limit=999999999999999999999&format=json&heartbeat=event&x=%ff", &[]).unwrap().wishes;
         assert_eq!((all.wait, all.limit), (Some(Wait::Parameter(0)), Some(u64::MAX)));
-        assert_eq!((all.format, all.heartbeat), (Some(Format::Json), Some(Heartbeat::Event)));
+        assert_eq!((all.format, all.shape), (Some(Format::Json), Shape::Array));
+        assert_eq!(all.heartbeat, Some(Heartbeat::Event));
+        let page = asked("format=page", &[]).unwrap().wishes;
+        assert_eq!((page.format, page.shape), (None, Shape::Page));
         let none = asked("wait=&limit=&format=&heartbeat=", &[]).unwrap().wishes;
         assert_eq!((none.wait, none.limit, none.format, none.heartbeat), (None, None, None, None));
     }
@@ -347,7 +406,7 @@ mod tests {
     fn the_parameter_wins_over_the_preference() {
         let request = |uri: &str| {
             let request = Request::builder().uri(uri).header("prefer", "wait=9").body(()).unwrap();
-            read(&request.into_parts().0, Media::Json, Start::Latest).unwrap().wishes.wait
+            read(&request.into_parts().0, Media::Json, &Rules::default()).unwrap().wishes.wait
         };
         assert_eq!(request("/?wait=3"), Some(Wait::Parameter(3)));
         assert_eq!(request("/"), Some(Wait::Preferred(9)));
@@ -359,7 +418,7 @@ mod tests {
             let Ok(id) = HeaderValue::from_bytes(&id) else { return Ok(()) };
             let request = Request::builder().uri(format!("/e?{query}")).header(LAST_EVENT_ID, id).header("prefer", prefer);
             if let Ok(request) = request.body(()) {
-                let _ = read(&request.into_parts().0, Media::Json, Start::Latest);
+                let _ = read(&request.into_parts().0, Media::Json, &Rules::default());
             }
         }
 
