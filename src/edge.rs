@@ -4,7 +4,7 @@
 mod escape;
 mod object;
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 
 pub(crate) use self::{
     escape::escape_breaks,
@@ -55,6 +55,11 @@ impl<S> Edge<S> {
         decide(request, offer, &self.rules, || self.resolver.channels(request))
     }
 
+    /// What to do with `request`, which is refused.
+    pub(crate) fn decide_against(&self, request: &Parts, offer: Offer, rejection: Rejection) -> Decision {
+        decide(request, offer, &self.rules, || Err(rejection))
+    }
+
     /// What to do with `request`, whose channels are known.
     pub(crate) fn decide_for(&self, request: &Parts, offer: Offer, channels: Channels) -> Decision {
         decide(request, offer, &self.rules, || Ok(channels))
@@ -91,7 +96,31 @@ pub(crate) struct Asked {
     pub(crate) verb: Verb,
     pub(crate) media: Media,
     pub(crate) wishes: Wishes,
+    pub(crate) connection: Connection,
     pub(crate) matter: Matter,
+}
+
+/// What becomes of the connection after an answer that sends the client away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// Its header says so: HTTP/1.1.
+    Closed,
+    /// The version has other means: HTTP/2 and later have no such header (RFC 9113, section 8.2.2).
+    Managed,
+}
+
+impl Connection {
+    fn of(version: Version) -> Self {
+        if version <= Version::HTTP_11 { Self::Closed } else { Self::Managed }
+    }
+
+    /// Tells in `headers` that the connection ends: a server that stops closes it, and would lose the request that the client
+    /// sends on it next.
+    pub(crate) fn end(self, headers: &mut HeaderMap) {
+        if self == Self::Closed {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
 }
 
 /// What a request is about: as much of it as its answer needs.
@@ -209,7 +238,8 @@ fn decide(
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
             let matter = Matter { channels, begin: read.begin, kept: read.kept };
-            Decision::Serve(Asked { verb, media, wishes: read.wishes, matter })
+            let connection = Connection::of(request.version);
+            Decision::Serve(Asked { verb, media, wishes: read.wishes, connection, matter })
         }
         (Err(problem), Ok(Read { begin: Begin::Resume(cursors), .. })) => {
             Decision::RefuseMedia(media, verb, problem, Some(cursors))

@@ -10,7 +10,7 @@
 //! Whatever a client does wrong is answered with problem+json (RFC 9457) that names the `parameter` and says why in `detail`;
 //! nothing is changed by it. `type` is `about:blank` where the status says it all, else one of `urn:tower-events:` and
 //! `bad-parameter`, `invalid-event`, `too-large`, `reset`, `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`,
-//! `corrupt`, `draining`, `too-many-readers`. Answers whose reason passes by itself have `Retry-After`; an `EventSource` is
+//! `corrupt`, `draining`, `overloaded`, `too-many-readers`. Answers whose reason passes by itself have `Retry-After`; an `EventSource` is
 //! told in its own words instead, with a `200` and `retry:`.
 //!
 //! # Examples
@@ -31,7 +31,7 @@
 //! async fn room<B>(events: EventService, request: Request<B>) -> Result<Response<Body>, Response<Body>> {
 //!     let room = Channel::new("room:1")?;
 //!     if !is_member(room.as_str()).await {
-//!         return Err(Rejection::forbidden().into());
+//!         return Ok(events.refuse(request, Rejection::forbidden()).await);
 //!     }
 //!     Ok(events.respond(request, room).await)
 //! }
@@ -58,7 +58,7 @@ use crate::{
     edge::{ALLOW, Decision, Edge, finish, options, verb_of},
     hub::Hub,
     longpoll::{self, LongPollOptions},
-    request::{IntoParts, Media, Offer, Resolver},
+    request::{IntoParts, Media, Offer, Rejection, Resolver},
     sse::{self, SseOptions},
     store::{AnyStore, Start, Store},
 };
@@ -123,6 +123,29 @@ impl<S: Store> EventService<S> {
     pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> Responding {
         let request = request.into_parts();
         let decision = self.0.edge.decide_for(&request, Offer::JsonThenSse, channels.into());
+        self.act(request.method, decision)
+    }
+
+    /// Refuses a request inside a handler, so that each transport is told in its own words: what passes by itself
+    /// ([`Rejection::too_many`]) is a `stream-retry` to an `EventSource`, which would never come back after a 429.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::{Response, request::Parts};
+    /// use tower_events::{Body, Channel, EventService, request::Rejection};
+    ///
+    /// # async fn is_busy() -> bool { true }
+    /// async fn room(events: EventService, request: Parts, room: Channel) -> Response<Body> {
+    ///     if is_busy().await {
+    ///         return events.refuse(request, Rejection::too_many(Duration::from_secs(5))).await;
+    ///     }
+    ///     events.respond(request, room).await
+    /// }
+    /// # drop(room);
+    /// ```
+    pub fn refuse(&self, request: impl IntoParts, rejection: Rejection) -> Responding {
+        let request = request.into_parts();
+        let decision = self.0.edge.decide_against(&request, Offer::JsonThenSse, rejection);
         self.act(request.method, decision)
     }
 

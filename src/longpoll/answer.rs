@@ -21,7 +21,7 @@ use super::{
 use crate::{
     body::{Body, Responding},
     cursor::{Cursor, Cursors},
-    edge::{ARRAY, Asked, MOST_IN_A_HEAD, Matter, Verb, finish},
+    edge::{ARRAY, Asked, Connection, MOST_IN_A_HEAD, Matter, Verb, finish},
     hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
     problem::{Problem, retry_after},
     request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Shape, Wait, Wishes},
@@ -40,7 +40,7 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOpt
     }
     let plan = Plan::new(asked.wishes, options).shortened();
     let (matter, applied) = (asked.matter, plan.applied);
-    let manner = Manner { shape, on_reset: options.on_reset };
+    let manner = Manner { shape, on_reset: options.on_reset, connection: asked.connection };
     match hub.listening(&matter.subscription().wait(plan.wait).limit(plan.limit)) {
         Ok(listening) => {
             // The names that all readers share, so that the request's own can go.
@@ -67,6 +67,7 @@ pin_project! {
 struct Manner {
     shape: Shape,
     on_reset: OnReset,
+    connection: Connection,
 }
 
 impl Future for Parked {
@@ -95,7 +96,23 @@ fn decide(
     listened: Result<Listened, SubscribeError>,
     backoff: Duration,
 ) -> Response<Body> {
-    let Manner { shape, on_reset } = manner;
+    let draining = match &listened {
+        Ok(listened) => listened.retry.is_some(),
+        Err(error) => matches!(error, SubscribeError::Draining { .. }),
+    };
+    let mut response = told(matter, manner, listened, backoff);
+    if draining {
+        manner.connection.end(response.headers_mut());
+    }
+    response
+}
+
+fn told(
+    matter: &Matter,
+    Manner { shape, on_reset, .. }: Manner,
+    listened: Result<Listened, SubscribeError>,
+    backoff: Duration,
+) -> Response<Body> {
     let problem = match (listened, matter.cursors()) {
         (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
             gone(matter, &listened.resets)

@@ -9,7 +9,7 @@ use crate::{
     body::{Body, Responding},
     cursor::Cursors,
     edge::{Asked, Matter, Verb, finish, insert_position},
-    hub::Hub,
+    hub::{Hub, SubscribeError},
     problem::Problem,
     request::EVENTS_CLOSED,
     store::Store,
@@ -26,13 +26,21 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions)
         beat: asked.wishes.heartbeat.unwrap_or(options.beat),
         ..options.clone()
     };
-    let matter = asked.matter;
+    let (matter, connection) = (asked.matter, asked.connection);
     let (hub, subscribing) = (hub.clone(), hub.subscribing(&matter.subscription()));
     Responding::new(async move {
         let response = match subscribing.await {
             Ok(subscriber) if subscriber.at_end() => end(&subscriber.cursors()),
             Ok(subscriber) => SseBody::new(subscriber, &options).into_response(),
-            Err(error) => refuse(error.into(), Verb::Get, matter.cursors(), hub.failure_backoff(), &options),
+            Err(error) => {
+                let draining = matches!(error, SubscribeError::Draining { .. });
+                let problem = Problem::from(error);
+                let mut response = refuse(problem, Verb::Get, matter.cursors(), hub.failure_backoff(), &options);
+                if draining {
+                    connection.end(response.headers_mut());
+                }
+                response
+            }
         };
         finish(Verb::Get, response)
     })
