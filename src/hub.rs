@@ -35,16 +35,20 @@
 //! # }
 //! ```
 
+mod admission;
 mod delivery;
 mod drain;
 mod error;
 mod fetch;
+mod flight;
 mod follower;
 mod frame;
+mod heads;
 mod leg;
 mod listen;
 mod options;
 mod outage;
+mod reads;
 mod ring;
 mod shared;
 mod stats;
@@ -58,6 +62,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -80,7 +85,7 @@ use crate::{
     channel::{Channel, Channels},
     cursor::Cursors,
     event::Event,
-    store::{AnyStore, Append, Appended, Expect, Head, Receipt, Store, StoreError},
+    store::{AnyStore, Append, Appended, Expect, Head, Limit, Receipt, Store, StoreError},
 };
 
 /// Handle of one process on one store: publish, listen, subscribe, drain. Clones are cheap and share everything.
@@ -225,12 +230,20 @@ impl<S: Store> Hub<S> {
 
 /// Reading.
 impl<S: Store> Hub<S> {
-    /// The heads of these channels, in their order.
+    /// The heads of these channels, in their order. All who ask at once share a call to the store.
     ///
     /// # Errors
-    /// As [`Store::heads`]; `Unavailable` also when it takes longer than [`HubOptions::read_timeout`].
+    /// As [`Store::heads`]; `Unavailable` also when it takes longer than [`HubOptions::read_timeout`], or too many are asked
+    /// for at once.
     pub async fn heads(&self, channels: &Channels) -> Result<Vec<Head>, StoreError> {
-        self.shared.in_time(self.store.heads(channels.as_slice())).await
+        let asks: Vec<_> = channels.iter().map(|channel| self.shared.ask_head(channel)).collect();
+        let mut heads = Vec::with_capacity(asks.len());
+        for ask in asks {
+            let mut slot = None;
+            let head = poll_fn(|cx| ask.poll(&mut slot, cx).map_or(Poll::Pending, Poll::Ready)).await;
+            heads.push(head.map_err(StoreError::from)?);
+        }
+        Ok(heads)
     }
 
     /// The resume position after everything that these channels hold now: "the page was rendered from state as of here".
@@ -263,7 +276,9 @@ impl<S: Store> Hub<S> {
     }
 
     pub(crate) fn listening(&self, subscription: &Subscription) -> Result<Listening, SubscribeError> {
-        Ok(Listening::new(self.enter(subscription)?, subscription))
+        let page = self.options().page;
+        let page = Limit { events: page.events.min(subscription.events), ..page };
+        Ok(Listening::new(self.enter(subscription, page)?, subscription))
     }
 
     /// Subscribes. When it returns, every channel's start is decided: what is published from now on comes.
@@ -282,7 +297,7 @@ impl<S: Store> Hub<S> {
         &self,
         subscription: &Subscription,
     ) -> impl Future<Output = Result<Subscriber, SubscribeError>> + Send + use<S> {
-        let entered = self.enter(subscription);
+        let entered = self.enter(subscription, self.options().page);
         async move {
             let mut subscriber = entered?;
             poll_fn(|cx| subscriber.poll_started(cx)).await?;
@@ -290,14 +305,14 @@ impl<S: Store> Hub<S> {
         }
     }
 
-    fn enter(&self, subscription: &Subscription) -> Result<Subscriber, SubscribeError> {
+    fn enter(&self, subscription: &Subscription, page: Limit) -> Result<Subscriber, SubscribeError> {
         if let Some(retry) = self.shared.drain_hint() {
             return Err(SubscribeError::Draining { retry });
         }
         let Some(reader) = self.shared.admit() else {
             return Err(SubscribeError::TooManyReaders { retry: Duration::from_secs(1 + fastrand::u64(..4)) });
         };
-        Ok(Subscriber::new(&self.shared, reader, subscription)?)
+        Ok(Subscriber::new(&self.shared, reader, subscription, page)?)
     }
 
     /// How long those should stay away whom a failing store sends away now: 1 s at first, and doubling up to 30 s for as long

@@ -89,3 +89,12 @@ impl From<ReadError> for SubscribeError {
         }
     }
 }
+
+impl From<ReadError> for StoreError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => Self::shared(error),
+            ReadError::Overloaded { .. } => Self::Unavailable("too many wait for it".into()),
+        }
+    }
+}

@@ -1,28 +1,42 @@
-//! Reads of the store on subscribers' behalf. A task drives each read, so that no subscriber depends on another one being
-//! polled; subscribers at the same position share it; when the last of them goes, it is aborted.
+//! Pages of the store, and who shares one. Readers that come back after a restart stand at many positions of one history:
+//! a page that is read from a lower position, or was read and is still being handed out, serves those within it too.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Weak},
-    task::{Context, Waker},
 };
 
-use tokio::task::AbortHandle;
-
 use super::{
-    error::ReadError,
+    flight::{Flight, Peek},
     frame::{Batch, Frame},
     ring::chunk,
     sync::{Mutex, lock},
 };
 use crate::{
     cursor::Cursor,
-    store::{Head, Outcome, Page, StoreError},
+    store::{Head, Limit, Outcome, Page, Start},
 };
+
+/// One read of a page.
+pub(super) type Fetch = Flight<Arc<Fetched>>;
+
+/// What a read is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) start: Start,
+    pub(super) limit: Limit,
+    /// The topic's version when the read began. That nothing follows is true of this version only: a reader that joins later
+    /// must not wait on the word of a read that began before what it knows of.
+    pub(super) version: u64,
+    /// The topic's history when the read began.
+    pub(super) history: u64,
+}
 
 /// A page that was read, cut into batches.
 #[derive(Debug)]
 pub(super) struct Fetched {
+    pub(super) asked: Asked,
     pub(super) outcome: Outcome,
     pub(super) from: Cursor,
     pub(super) batches: Vec<Arc<Batch>>,
@@ -30,142 +44,155 @@ pub(super) struct Fetched {
     pub(super) head: Head,
 }
 
+/// A position within a page.
+#[derive(Debug)]
+pub(super) struct Within {
+    /// The first batch to hand out.
+    pub(super) batch: usize,
+    /// What of that batch follows the position, when it is not all.
+    pub(super) part: Option<Arc<Batch>>,
+}
+
 impl Fetched {
-    pub(super) fn new(page: Page) -> Self {
-        let frames: Vec<_> = page.entries.into_iter().map(Frame::new).collect();
+    pub(super) fn new(page: Page, asked: Asked) -> Self {
+        let Page { outcome, from, entries, next, head } = page;
+        let frames: Vec<_> = entries.into_iter().map(Frame::new).collect();
         let mut batches = Vec::new();
         let mut rest = frames.as_slice();
         while let [_, ..] = rest {
             let chunk = chunk(rest.iter());
             rest = rest.get(chunk.len()..).unwrap_or_default();
             // A page by time may have looked at more than it holds, so its end is the page's own.
-            let next = match (rest, chunk.last()) {
+            let after = match (rest, chunk.last()) {
                 ([_, ..], Some(last)) => last.entry().cursor,
-                _ => page.next,
+                _ => next,
             };
-            batches.push(Batch::new(chunk, next));
+            batches.push(Batch::new(chunk, after));
         }
-        Self { outcome: page.outcome, from: page.from, batches, next: page.next, head: page.head }
+        Self { asked, outcome, from, batches, next, head }
     }
-}
 
-impl Fetched {
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Frame>> {
         self.batches.iter().rev().flat_map(|batch| batch.frames().iter().rev())
     }
+
+    /// Whether only a position was asked for.
+    pub(super) fn is_position(&self) -> bool {
+        self.asked.limit.events == 0
+    }
+
+    /// What of it is for a reader that has to read from `start`.
+    pub(super) fn for_start(&self, start: Start) -> Option<Within> {
+        match start {
+            Start::After(cursor) if start != self.asked.start => self.after(cursor),
+            _ => Some(Within { batch: 0, part: None }),
+        }
+    }
+
+    /// What follows `position`, when the page proves it: it starts there, or holds the entry with its tag.
+    pub(super) fn after(&self, position: Cursor) -> Option<Within> {
+        if position == self.from && self.outcome == Outcome::Continued {
+            return Some(Within { batch: 0, part: None });
+        }
+        if position.epoch != self.from.epoch || position.seq <= self.from.seq || position.seq > self.next.seq {
+            return None;
+        }
+        let batch = self.batches.partition_point(|batch| batch.next().seq < position.seq);
+        let found = self.batches.get(batch)?;
+        let at = found.frames().binary_search_by_key(&position.seq, |frame| frame.entry().cursor.seq).ok()?;
+        let frame = found.frames().get(at).filter(|frame| frame.entry().cursor == position)?;
+        match found.frames().get(at + 1..) {
+            Some(rest @ [_, ..]) => Some(Within { batch, part: Some(Batch::new(rest.into(), found.next())) }),
+            _ if frame.entry().cursor == found.next() => Some(Within { batch: batch + 1, part: None }),
+            // The page looked at more than it holds.
+            _ => None,
+        }
+    }
+
+    /// Whether anything follows `position` in it.
+    fn serves(&self, position: Cursor) -> bool {
+        let within = self.after(position);
+        within.is_some_and(|within| within.part.is_some() || within.batch < self.batches.len())
+    }
 }
 
-/// What a read gave: shared by all who wait for it.
-pub(super) type Answer = Result<Arc<Fetched>, ReadError>;
-
-/// One read under way.
-pub(super) struct Fetch {
-    /// The topic's version when the read began. That nothing follows is true of this version only: whoever joins later must
-    /// not wait on the word of a read that began before what he knows of.
-    pub(super) version: u64,
-    state: Mutex<State>,
+/// Which reads of a topic a reader may join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Also those from a lower position, that may reach this one.
+    Near,
+    /// Those from just this position.
+    Exact,
 }
+
+/// The pages of one topic that are being read or handed out, by the positions that they start from.
+#[derive(Default)]
+pub(super) struct Fetches(Mutex<Pages>);
 
 #[derive(Default)]
-struct State {
-    answer: Option<Answer>,
-    wakers: Vec<Waker>,
-    task: Option<AbortHandle>,
+struct Pages {
+    by_start: BTreeMap<Key, Shareable>,
+    /// How many there may be before those that are gone are looked for: registering stays O(log n).
+    sweep_above: usize,
 }
 
-impl Fetch {
-    pub(super) fn new(version: u64) -> Self {
-        Self { version, state: Mutex::default() }
-    }
+/// Epoch, seq and tag: positions in order.
+type Key = (u64, u64, u32);
 
-    /// The answer, or `None` and `cx` is woken when it is there. `place` is the caller's own, `None` at first: so that of
-    /// the many who may share a read nobody looks for himself.
-    pub(super) fn poll(&self, place: &mut Option<usize>, cx: &Context<'_>) -> Option<Answer> {
-        let mut state = lock(&self.state);
-        if let Some(answer) = &state.answer {
-            return Some(answer.clone());
-        }
-        let replaced = match place.and_then(|at| state.wakers.get_mut(at)) {
-            Some(same) if same.will_wake(cx.waker()) => None,
-            Some(other) => Some(std::mem::replace(other, cx.waker().clone())),
-            None => {
-                *place = Some(state.wakers.len());
-                state.wakers.push(cx.waker().clone());
-                None
-            }
-        };
-        drop(state);
-        drop(replaced);
-        None
-    }
-
-    pub(super) fn driven_by(&self, task: AbortHandle) {
-        lock(&self.state).task = Some(task);
-    }
-
-    fn is_complete(&self) -> bool {
-        lock(&self.state).answer.is_some()
-    }
-
-    fn complete(&self, answer: Answer) {
-        let mut state = lock(&self.state);
-        state.answer.get_or_insert(answer);
-        let wakers = std::mem::take(&mut state.wakers);
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-    }
+struct Shareable {
+    /// Most entries that it may hold.
+    events: u64,
+    fetch: Weak<Fetch>,
 }
-
-impl Drop for Fetch {
-    fn drop(&mut self) {
-        if let Some(task) = lock(&self.state).task.take() {
-            task.abort();
-        }
-    }
-}
-
-/// The task's end of a fetch. Dropped without an answer (the store panicked, the runtime ended), it still answers.
-pub(super) struct Completion(pub(super) Weak<Fetch>);
-
-impl Completion {
-    pub(super) fn complete(self, answer: Answer) {
-        if let Some(fetch) = self.0.upgrade() {
-            fetch.complete(answer);
-        }
-    }
-}
-
-impl Drop for Completion {
-    fn drop(&mut self) {
-        if let Some(fetch) = self.0.upgrade() {
-            fetch.complete(Err(StoreError::Unavailable("the read was cut off".into()).into()));
-        }
-    }
-}
-
-/// The reads under way that can be shared, by the position that they start from.
-#[derive(Default)]
-pub(super) struct Fetches(Mutex<Vec<(Cursor, Weak<Fetch>)>>);
 
 impl Fetches {
-    /// The read under way from `cursor`, or a new one at `version` that the caller has to drive.
-    pub(super) fn share(&self, cursor: Cursor, version: u64) -> (Arc<Fetch>, bool) {
-        let mut under_way = lock(&self.0);
-        let found = under_way.iter().filter(|(from, _)| *from == cursor).find_map(|(_, fetch)| fetch.upgrade());
-        if let Some(fetch) = found.filter(|fetch| !fetch.is_complete()) {
-            return (fetch, false);
+    /// A read that `cursor` can share, or a new one that the caller has to make. A page may be handed out for long, so that
+    /// one of another `history` than today's is shared no more: its readers would be reset at its end, and led back to it.
+    pub(super) fn share(&self, cursor: Cursor, limit: Limit, sharing: Sharing, history: u64) -> (Arc<Fetch>, Made) {
+        let mut pages = lock(&self.0);
+        if let Some(fetch) = pages.find(cursor, sharing, history) {
+            return (fetch, Made::Before);
         }
-        under_way.retain(|(from, fetch)| *from != cursor && fetch.strong_count() > 0);
-        let fetch = Arc::new(Fetch::new(version));
-        under_way.push((cursor, Arc::downgrade(&fetch)));
-        (fetch, true)
+        let fetch = Arc::new(Fetch::new());
+        pages.insert(cursor, Shareable { events: limit.events as u64, fetch: Arc::downgrade(&fetch) });
+        (fetch, Made::Now)
     }
 }
 
-impl fmt::Debug for Fetch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fetch").finish_non_exhaustive()
+/// Whether a call was there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    Before,
+    Now,
+}
+
+impl Pages {
+    fn find(&self, cursor: Cursor, sharing: Sharing, history: u64) -> Option<Arc<Fetch>> {
+        let (start, page) = self.by_start.range(..=key(cursor)).next_back()?;
+        let fetch = page.fetch.upgrade()?;
+        let exact = *start == key(cursor);
+        let near = start.0 == cursor.epoch && cursor.seq - start.1 < page.events;
+        let joins = match fetch.peek() {
+            Peek::UnderWay => exact || (sharing == Sharing::Near && near),
+            Peek::Answered(fetched) => {
+                sharing == Sharing::Near && fetched.asked.history == history && fetched.serves(cursor)
+            }
+            Peek::Failed => false,
+        };
+        joins.then_some(fetch)
     }
+
+    fn insert(&mut self, cursor: Cursor, page: Shareable) {
+        if self.by_start.len() >= self.sweep_above {
+            self.by_start.retain(|_, page| page.fetch.strong_count() > 0);
+            self.sweep_above = 2 * self.by_start.len() + 16;
+        }
+        self.by_start.insert(key(cursor), page);
+    }
+}
+
+fn key(cursor: Cursor) -> Key {
+    (cursor.epoch, cursor.seq, cursor.tag)
 }
 
 impl fmt::Debug for Fetches {
@@ -176,36 +203,89 @@ impl fmt::Debug for Fetches {
 
 #[cfg(all(test, not(tower_events_loom)))]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
-        task::Wake,
-    };
-
     use super::*;
+    use crate::{channel::Channel, event::Data, hub::flight::Completion, store::Entry};
 
-    #[derive(Default)]
-    struct Count(AtomicUsize);
+    fn at(seq: u64) -> Cursor {
+        Cursor { epoch: 1, seq, tag: seq as u32 * 10 }
+    }
 
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
+    /// A page of the entries `from + 1` to `to`.
+    fn page(from: u64, to: u64) -> Arc<Fetched> {
+        let entry = |seq| Entry {
+            channel: Channel::new("a").unwrap(),
+            cursor: at(seq),
+            prev_tag: at(seq - 1).tag,
+            appended: 0,
+            time: 0,
+            name: None,
+            data: Data::text("x".repeat(20 << 10)),
+        };
+        let head = Head { cursor: at(100), closed: false };
+        let entries = (from + 1..=to).map(entry).collect();
+        let page = Page { outcome: Outcome::Continued, from: at(from), entries, next: at(to), head };
+        let asked = Asked { start: Start::After(at(from)), limit: limit(10), version: 1, history: 1 };
+        Arc::new(Fetched::new(page, asked))
+    }
+
+    fn limit(events: usize) -> Limit {
+        Limit { events, bytes: 1 << 20 }
     }
 
     #[test]
-    fn whoever_waits_has_one_place_and_is_woken_as_he_last_asked() {
-        let fetch = Fetch::new(0);
-        let [first, second, other] = [(); 3].map(|()| Arc::new(Count::default()));
-        let (mut one, mut two) = (None, None);
-        for (place, waker) in [(&mut one, &first), (&mut two, &other)] {
-            assert!(fetch.poll(place, &Context::from_waker(&waker.clone().into())).is_none());
+    fn a_page_serves_the_positions_that_it_proves() {
+        let page = page(10, 20);
+        for seq in 10..20 {
+            let within = page.after(at(seq)).unwrap();
+            let part = within.part.iter().flat_map(|part| part.frames());
+            let rest = page.batches.iter().skip(within.batch + usize::from(within.part.is_some()));
+            let seqs: Vec<_> =
+                part.chain(rest.flat_map(|batch| batch.frames())).map(|frame| frame.entry().cursor.seq).collect();
+            assert_eq!(seqs, (seq + 1..=20).collect::<Vec<_>>());
+            assert!(page.serves(at(seq)));
         }
-        for waker in [&first, &second, &second] {
-            assert!(fetch.poll(&mut one, &Context::from_waker(&waker.clone().into())).is_none());
+        assert!(page.after(at(20)).is_some() && !page.serves(at(20)), "nothing follows the last one in it");
+        let foreign = [at(9), at(21), Cursor { tag: 1, ..at(15) }, Cursor { tag: 1, ..at(10) }];
+        let foreign = foreign.into_iter().chain([Cursor { epoch: 2, ..at(15) }]);
+        foreign.for_each(|position| assert!(page.after(position).is_none(), "{position:?}"));
+    }
+
+    #[test]
+    fn readers_join_the_read_that_may_reach_them() {
+        let fetches = Fetches::default();
+        let (first, made) = fetches.share(at(10), limit(10), Sharing::Near, 1);
+        assert_eq!(made, Made::Now);
+        let joins = |seq, sharing| {
+            let (fetch, made) = fetches.share(at(seq), limit(10), sharing, 1);
+            (Arc::ptr_eq(&fetch, &first), made == Made::Before)
+        };
+        let table = [
+            (10, Sharing::Exact, (true, true)),
+            (10, Sharing::Near, (true, true)),
+            (19, Sharing::Near, (true, true)),
+            (20, Sharing::Near, (false, false)),
+            (9, Sharing::Near, (false, false)),
+            (19, Sharing::Exact, (false, false)),
+        ];
+        for (seq, sharing, expected) in table {
+            assert_eq!(joins(seq, sharing), expected, "{seq} {sharing:?}");
         }
-        assert_eq!(lock(&fetch.state).wakers.len(), 2);
-        fetch.complete(Err(StoreError::Unavailable("a test".into()).into()));
-        assert_eq!([first, second, other].map(|count| count.0.load(Relaxed)), [0, 1, 1]);
-        assert!(fetch.poll(&mut one, &Context::from_waker(Waker::noop())).is_some());
+        Completion::new(Arc::downgrade(&first)).complete(Ok(page(10, 15)));
+        for (seq, expected) in [(10, true), (14, true), (15, false), (16, false)] {
+            assert_eq!(joins(seq, Sharing::Near).0, expected, "{seq} of a page that was read");
+        }
+        assert!(!joins(14, Sharing::Exact).0);
+        assert_eq!(fetches.share(at(14), limit(10), Sharing::Near, 2).1, Made::Now, "another history");
+        drop(first);
+        assert_eq!(fetches.share(at(14), limit(10), Sharing::Near, 1).1, Made::Now);
+    }
+
+    #[test]
+    fn reads_that_are_over_are_forgotten() {
+        let fetches = Fetches::default();
+        for seq in 0..1000 {
+            drop(fetches.share(at(seq * 100), limit(10), Sharing::Near, 1));
+        }
+        assert!(lock(&fetches.0).by_start.len() <= 20);
     }
 }

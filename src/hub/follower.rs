@@ -11,7 +11,7 @@ use tokio::{
     runtime::Handle,
     sync::Notify,
     task::{JoinHandle, consume_budget},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::shared::Shared;
@@ -80,32 +80,31 @@ fn take(shared: &Arc<Shared>, change: Change) {
 }
 
 async fn compare_heads(shared: Weak<Shared>, recheck: Arc<Notify>, every: Duration) {
+    let mut last = None;
     loop {
-        // Whichever comes first: the time, or a gap in the hints.
-        let _ = timeout(every, recheck.notified()).await;
+        // Whichever comes first: the time, or a gap in the hints. A storm of gaps costs no more than its pauses allow.
+        if timeout(every, recheck.notified()).await.is_ok() {
+            sleep_until(last.map_or_else(Instant::now, |last: Instant| last + MIN_PAUSE.min(every))).await;
+        }
         let Some(shared) = shared.upgrade() else { return };
         if !shared.sweep() {
             return;
         }
+        last = Some(Instant::now());
         compare(&shared).await;
     }
 }
 
 async fn compare(shared: &Arc<Shared>) {
-    for topics in shared.all_topics().chunks(HEADS) {
-        let channels: Vec<_> = topics.iter().map(|topic| topic.channel().clone()).collect();
-        match timeout(PATIENCE, shared.store.heads(&channels)).await {
-            Ok(Ok(heads)) => {
-                topics.iter().zip(heads).for_each(|(topic, head)| shared.advance_if(topic.check(head), topic));
-            }
-            Ok(Err(error)) => return tracing::warn!(%error, "cannot compare heads with the store"),
-            Err(_) => return tracing::warn!("the store did not answer with its heads"),
+    let topics = shared.all_topics();
+    let channels: Vec<_> = topics.iter().map(|topic| topic.channel().clone()).collect();
+    for (topic, head) in topics.iter().zip(shared.each_head(&channels).await) {
+        match head {
+            Ok(head) => shared.advance_if(topic.check(head), topic),
+            Err(error) => topic.note_unreadable(&error),
         }
     }
 }
 
-/// Most channels in one question.
-const HEADS: usize = 1000;
-
-/// How long an answer may take before it is given up until the next comparison.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long after a comparison the next one may begin.
+const MIN_PAUSE: Duration = Duration::from_millis(100);

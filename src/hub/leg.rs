@@ -5,8 +5,10 @@ use std::{sync::Arc, task::Context};
 use super::{
     delivery::{Closed, Events, Failed, Reset},
     error::ReadError,
-    fetch::{Fetch, Fetched},
+    fetch::{Fetch, Fetched, Sharing, Within},
     frame::Batch,
+    heads::Ask,
+    reads::Wanted,
     shared::Seat,
     subscription::ChannelStart,
     topic::Seen,
@@ -14,7 +16,7 @@ use super::{
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    store::{Outcome, Reason, Start, StoreError},
+    store::{Limit, Outcome, Reason, Start, StoreError},
 };
 
 #[derive(Debug)]
@@ -57,6 +59,15 @@ enum Verdict {
 }
 
 impl Verdict {
+    /// What is read for a start, and who decides on it.
+    fn of((start, reset): ChannelStart) -> (Start, Self) {
+        match (start, reset) {
+            (start, Some(reason)) => (start, Self::Reset(reason)),
+            (Start::Beginning, None) => (Start::Earliest, Self::Beginning),
+            (start, None) => (start, Self::Page),
+        }
+    }
+
     fn on(self, fetched: &Fetched) -> Option<Reason> {
         match (self, fetched.outcome) {
             (Self::Reset(reason), _) | (Self::Page, Outcome::Reset(reason)) => Some(reason),
@@ -68,20 +79,32 @@ impl Verdict {
 
 #[derive(Debug)]
 enum Next {
-    /// Only the store can tell where this starts.
+    /// One of several channels: its position is decided before anything of any is read.
     Begin(ChannelStart),
     /// Goes on after `cursor`. `verified` is the topic's version at which the store confirmed that nothing follows.
     At { cursor: Cursor, verified: Option<u64> },
-    /// A read is under way; `place` is this leg's among those who wait for it.
-    Reading { fetch: Arc<Fetch>, place: Option<usize>, verdict: Verdict },
-    /// A page that is being handed out: the reset first, then its batches from `batch` on.
-    Page { fetched: Arc<Fetched>, reset: Option<Reason>, batch: usize },
+    /// Asks for the head, at which it starts, or may be at `cursor` already. `version` is the topic's before it asked.
+    Asking { ask: Arc<Ask>, slot: Option<usize>, version: u64, cursor: Option<Cursor> },
+    /// Has to read a page, when it may.
+    Behind { start: Start, verdict: Verdict, sharing: Sharing },
+    /// A read is under way.
+    Reading { fetch: Arc<Fetch>, slot: Option<usize>, wanted: Wanted, verdict: Verdict },
+    /// A page that is being handed out: the reset first, then its batches from `batch` on, of the first one only `part`.
+    /// The fetch is kept so that others at positions within it share it.
+    Page { _fetch: Arc<Fetch>, fetched: Arc<Fetched>, reset: Option<Reason>, batch: usize, part: Option<Arc<Batch>> },
     /// The read failed, which is to be handed out.
     Failed(ReadError),
     /// The failure was handed out.
     Broken,
     /// The close was handed out.
     Ended,
+}
+
+/// Whether a subscriber has room for a page, of which it holds one at a time whatever the number of its channels.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PageRoom {
+    Free(Limit),
+    Taken,
 }
 
 /// What a leg has to hand out.
@@ -93,8 +116,10 @@ pub(super) enum Ready {
     Failed(ReadError),
     /// Nothing; woken when something comes.
     Parked,
-    /// Nothing yet: a read of the store is under way.
+    /// Nothing yet: a call to the store is under way.
     Reading,
+    /// Nothing yet: a page has to be read, for which there is no room.
+    Waiting,
     /// Nothing any more: its failure was handed out.
     Broken,
     /// Nothing any more: its close was handed out.
@@ -102,14 +127,24 @@ pub(super) enum Ready {
 }
 
 impl Leg {
-    pub(super) fn new(seat: Seat, start: ChannelStart) -> Self {
-        match start {
-            (Start::After(cursor), None) => {
-                let next = Next::At { cursor, verified: None };
-                Self { seat, position: Some(cursor), latch: Latch::Undecided, next }
+    /// The only channel of a subscription: its first page decides its start.
+    pub(super) fn only(seat: Seat, start: ChannelStart) -> Self {
+        let leg = Self::one_of_several(seat, start);
+        match (&leg.next, start) {
+            (Next::Begin(_), (Start::Latest, None)) | (Next::At { .. }, _) => leg,
+            (_, start) => {
+                let (start, verdict) = Verdict::of(start);
+                Self { next: Next::Behind { start, verdict, sharing: Sharing::Near }, ..leg }
             }
-            start => Self { seat, position: None, latch: Latch::Undecided, next: Next::Begin(start) },
         }
+    }
+
+    pub(super) fn one_of_several(seat: Seat, start: ChannelStart) -> Self {
+        let (position, next) = match start {
+            (Start::After(cursor), None) => (Some(cursor), Next::At { cursor, verified: None }),
+            start => (None, Next::Begin(start)),
+        };
+        Self { seat, position, latch: Latch::Undecided, next }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -118,6 +153,11 @@ impl Leg {
 
     pub(super) fn position(&self) -> Option<Cursor> {
         self.position
+    }
+
+    /// Whether it is decided how it starts.
+    pub(super) fn has_started(&self) -> bool {
+        self.latch != Latch::Undecided
     }
 
     /// Whether its close was handed out.
@@ -153,49 +193,44 @@ impl Leg {
         matches!(self.next, Next::At { .. }) && self.seat.topic.is_parked(&self.seat.place, cx)
     }
 
+    /// Whether it holds the subscriber's page, or reads it.
+    pub(super) fn has_page(&self) -> bool {
+        match &self.next {
+            Next::Reading { wanted, .. } => wanted.limit.events > 0,
+            Next::Page { fetched, .. } => !fetched.batches.is_empty(),
+            _ => false,
+        }
+    }
+
     /// What there is to hand out. Looking takes nothing: it is there until it is taken.
-    pub(super) fn look(&mut self, cx: &Context<'_>) -> Ready {
+    pub(super) fn look(&mut self, mut room: PageRoom, cx: &Context<'_>) -> Ready {
         if self.is_parked(cx) {
             return Ready::Parked;
         }
         loop {
-            match self.next {
-                Next::Begin(start) => self.next = self.begin(start),
-                Next::At { cursor, verified } => match self.seat.topic.poll(&mut self.seat.place, cursor, cx) {
-                    Seen::Batch(batch) => {
-                        self.latch_ring();
-                        return Ready::Batch(batch);
-                    }
-                    Seen::CaughtUp { closed } => {
-                        self.pass_latch(cursor);
-                        return if closed { Ready::Closed(self.closed(cursor)) } else { Ready::Parked };
-                    }
-                    Seen::Elsewhere { version } if verified == Some(version) => {
-                        self.seat.topic.doubt(cursor);
-                        return Ready::Parked;
-                    }
-                    Seen::Elsewhere { .. } => self.next = self.read(Start::After(cursor), Verdict::Page),
-                },
-                Next::Reading { ref fetch, ref mut place, verdict } => {
-                    // Registered here too, so that whatever wakes all readers wakes this one.
-                    self.seat.topic.register(&mut self.seat.place, cx);
-                    let version = fetch.version;
-                    match fetch.poll(place, cx) {
-                        None => return Ready::Reading,
-                        Some(Err(error)) => self.next = Next::Failed(error),
-                        Some(Ok(fetched)) => self.next = self.turn_to(fetched, verdict, version),
+            let ready = match &self.next {
+                Next::Begin(start) => self.begin(*start),
+                Next::At { cursor, verified } => self.look_in_ring(*cursor, *verified, cx),
+                Next::Asking { .. } => self.look_at_head(cx),
+                Next::Behind { start, verdict, sharing } => self.look_for_room(*start, *verdict, *sharing, room, cx),
+                Next::Reading { .. } => self.look_at_read(cx),
+                Next::Page { fetched, reset: Some(reason), .. } => Some(Ready::Reset(self.reset(fetched, *reason))),
+                Next::Page { fetched, batch, part, .. } => {
+                    match part.as_ref().or_else(|| fetched.batches.get(*batch)) {
+                        Some(batch) => Some(Ready::Batch(batch.clone())),
+                        None => {
+                            // Another of several channels may be waiting for the room.
+                            room = PageRoom::Taken;
+                            self.go_on(fetched.next)
+                        }
                     }
                 }
-                Next::Page { ref fetched, reset: Some(reason), .. } => {
-                    return Ready::Reset(self.reset(fetched, reason));
-                }
-                Next::Page { ref fetched, reset: None, batch } => match fetched.batches.get(batch) {
-                    Some(batch) => return Ready::Batch(batch.clone()),
-                    None => self.next = Next::At { cursor: fetched.next, verified: None },
-                },
-                Next::Failed(ref error) => return Ready::Failed(error.clone()),
-                Next::Broken => return Ready::Broken,
-                Next::Ended => return Ready::Ended,
+                Next::Failed(error) => Some(Ready::Failed(error.clone())),
+                Next::Broken => Some(Ready::Broken),
+                Next::Ended => Some(Ready::Ended),
+            };
+            if let Some(ready) = ready {
+                return ready;
             }
         }
     }
@@ -211,7 +246,10 @@ impl Leg {
         self.position = Some(events.next());
         self.pass_latch(events.next());
         match &mut self.next {
-            Next::Page { batch, .. } if whole => *batch += 1,
+            Next::Page { batch, part, .. } if whole => {
+                *batch += 1;
+                *part = None;
+            }
             next => *next = Next::At { cursor: events.next(), verified: None },
         }
         events
@@ -237,32 +275,8 @@ impl Leg {
         self.next = Next::Ended;
     }
 
-    fn begin(&self, (start, reset): ChannelStart) -> Next {
-        match (start, reset) {
-            (start, Some(reason)) => self.read(start, Verdict::Reset(reason)),
-            (Start::Beginning, None) => self.read(Start::Earliest, Verdict::Beginning),
-            (start, None) => self.read(start, Verdict::Page),
-        }
-    }
-
-    fn read(&self, start: Start, verdict: Verdict) -> Next {
-        Next::Reading { fetch: self.seat.shared.fetch(&self.seat.topic, start), place: None, verdict }
-    }
-
-    fn turn_to(&mut self, fetched: Arc<Fetched>, verdict: Verdict, version: u64) -> Next {
-        let reset = verdict.on(&fetched);
-        if reset.is_none() {
-            self.position.get_or_insert(fetched.from);
-            if self.latch == Latch::Undecided {
-                self.latch = Latch::Head(fetched.head.cursor);
-            }
-            if fetched.batches.is_empty() {
-                self.position = Some(fetched.next);
-                self.pass_latch(fetched.next);
-                return Next::At { cursor: fetched.next, verified: Some(version) };
-            }
-        }
-        Next::Page { fetched, reset, batch: 0 }
+    pub(super) fn failed(&self, error: Arc<StoreError>) -> Failed {
+        Failed { channel: self.channel().clone(), error }
     }
 
     /// The ring decided the start.
@@ -287,11 +301,188 @@ impl Leg {
         Reset { channel, reason, earliest: fetched.from, latest: fetched.head.cursor }
     }
 
-    pub(super) fn failed(&self, error: Arc<StoreError>) -> Failed {
-        Failed { channel: self.channel().clone(), error }
-    }
-
     fn closed(&self, cursor: Cursor) -> Closed {
         Closed { channel: self.channel().clone(), cursor }
+    }
+}
+
+/// The steps of [`Leg::look`]: each gives what is ready, or moves on and gives nothing.
+impl Leg {
+    fn begin(&mut self, start: ChannelStart) -> Option<Ready> {
+        if let (Start::Latest, None) = start {
+            return self.ask(None);
+        }
+        let (start, verdict) = Verdict::of(start);
+        self.read(Wanted { start, limit: Limit::POSITION, sharing: Sharing::Exact }, verdict)
+    }
+
+    fn look_in_ring(&mut self, cursor: Cursor, verified: Option<u64>, cx: &Context<'_>) -> Option<Ready> {
+        match self.seat.topic.poll(&mut self.seat.place, cursor, cx) {
+            Seen::Batch(batch) => {
+                self.latch_ring();
+                Some(Ready::Batch(batch))
+            }
+            Seen::CaughtUp { closed } => {
+                self.pass_latch(cursor);
+                Some(if closed { Ready::Closed(self.closed(cursor)) } else { Ready::Parked })
+            }
+            Seen::Elsewhere { version } | Seen::Behind { version } if verified == Some(version) => {
+                self.seat.topic.doubt(cursor);
+                Some(Ready::Parked)
+            }
+            // Most who come back are at the head, which one call tells all of them.
+            Seen::Elsewhere { .. } => self.ask(Some(cursor)),
+            Seen::Behind { .. } => self.fall_behind(Start::After(cursor), Sharing::Near),
+        }
+    }
+
+    fn look_at_head(&mut self, cx: &Context<'_>) -> Option<Ready> {
+        let Next::Asking { ask, slot, version, cursor } = &mut self.next else { return None };
+        // Registered here too, so that whatever wakes all readers wakes this one.
+        self.seat.topic.register(&mut self.seat.place, cx);
+        let (version, cursor) = (*version, *cursor);
+        if let Some(held) = cursor.filter(|cursor| self.seat.topic.holds(*cursor)) {
+            return self.go_on(held);
+        }
+        let head = match ask.poll(slot, cx) {
+            None => return Some(Ready::Reading),
+            Some(Err(error)) => return self.fail(error),
+            Some(Ok(head)) => head.cursor,
+        };
+        match cursor {
+            Some(cursor) if cursor != head => self.fall_behind(Start::After(cursor), Sharing::Near),
+            _ => {
+                self.position = Some(head);
+                self.latch = Latch::Passed;
+                self.next = Next::At { cursor: head, verified: Some(version) };
+                None
+            }
+        }
+    }
+
+    fn look_for_room(
+        &mut self,
+        start: Start,
+        verdict: Verdict,
+        sharing: Sharing,
+        room: PageRoom,
+        cx: &Context<'_>,
+    ) -> Option<Ready> {
+        match room {
+            PageRoom::Free(limit) => self.read(Wanted { start, limit, sharing }, verdict),
+            PageRoom::Taken => {
+                self.seat.topic.register(&mut self.seat.place, cx);
+                Some(Ready::Waiting)
+            }
+        }
+    }
+
+    fn look_at_read(&mut self, cx: &Context<'_>) -> Option<Ready> {
+        let Next::Reading { fetch, slot, wanted, verdict } = &mut self.next else { return None };
+        // Registered here too, so that whatever wakes all readers wakes this one.
+        self.seat.topic.register(&mut self.seat.place, cx);
+        let (start, verdict) = (wanted.start, *verdict);
+        if let Start::After(cursor) = start {
+            // Another reader's page may have filled the ring meanwhile.
+            if self.seat.topic.holds(cursor) {
+                return self.go_on(cursor);
+            }
+        }
+        match fetch.poll(slot, cx) {
+            None => Some(Ready::Reading),
+            Some(Err(error)) => self.fail(error),
+            Some(Ok(fetched)) => {
+                let fetch = fetch.clone();
+                self.turn_to(fetch, fetched, start, verdict)
+            }
+        }
+    }
+
+    /// Takes the page that was read, or what of another's page follows its own position.
+    fn turn_to(&mut self, fetch: Arc<Fetch>, fetched: Arc<Fetched>, start: Start, verdict: Verdict) -> Option<Ready> {
+        let Some(Within { batch, part }) = fetched.for_start(start) else {
+            // It ended before it got here.
+            return self.fall_behind(start, Sharing::Exact);
+        };
+        let reset = verdict.on(&fetched).filter(|_| fetched.asked.start == start);
+        if fetched.is_position() {
+            return self.begin_at(fetch, fetched, start, reset);
+        }
+        if reset.is_none() {
+            self.decide(&fetched);
+            if part.is_none() && batch == fetched.batches.len() {
+                return self.catch_up(&fetched);
+            }
+        }
+        self.next = Next::Page { _fetch: fetch, fetched, reset, batch, part };
+        None
+    }
+
+    /// The position that one of several channels starts from is decided; what follows is read in its turn.
+    fn begin_at(
+        &mut self,
+        fetch: Arc<Fetch>,
+        fetched: Arc<Fetched>,
+        start: Start,
+        reset: Option<Reason>,
+    ) -> Option<Ready> {
+        match (start, reset) {
+            // Only the first page is filtered by time, and judged by what was dropped.
+            (Start::Time(_), _) => {
+                self.decide(&fetched);
+                self.next = Next::Behind { start, verdict: Verdict::Page, sharing: Sharing::Exact };
+            }
+            (_, Some(_)) => self.next = Next::Page { _fetch: fetch, fetched, reset, batch: 0, part: None },
+            (_, None) => {
+                self.decide(&fetched);
+                return self.catch_up(&fetched);
+            }
+        }
+        None
+    }
+
+    fn decide(&mut self, fetched: &Fetched) {
+        self.position.get_or_insert(fetched.from);
+        if self.latch == Latch::Undecided {
+            self.latch = Latch::Head(fetched.head.cursor);
+        }
+    }
+
+    /// Nothing of the page is left.
+    fn catch_up(&mut self, fetched: &Fetched) -> Option<Ready> {
+        let (cursor, head) = (fetched.next, fetched.head.cursor);
+        self.position = Some(cursor);
+        self.pass_latch(cursor);
+        self.next = Next::At { cursor, verified: (cursor == head).then_some(fetched.asked.version) };
+        None
+    }
+
+    fn ask(&mut self, cursor: Option<Cursor>) -> Option<Ready> {
+        let Seat { topic, shared, .. } = &self.seat;
+        // The version comes first: a change while it is asked makes it one of which the answer says nothing.
+        let version = topic.version();
+        self.next = Next::Asking { ask: shared.ask_head(topic.channel()), slot: None, version, cursor };
+        None
+    }
+
+    fn read(&mut self, wanted: Wanted, verdict: Verdict) -> Option<Ready> {
+        let fetch = self.seat.shared.fetch(&self.seat.topic, wanted);
+        self.next = Next::Reading { fetch, slot: None, wanted, verdict };
+        None
+    }
+
+    fn fall_behind(&mut self, start: Start, sharing: Sharing) -> Option<Ready> {
+        self.next = Next::Behind { start, verdict: Verdict::Page, sharing };
+        None
+    }
+
+    fn go_on(&mut self, cursor: Cursor) -> Option<Ready> {
+        self.next = Next::At { cursor, verified: None };
+        None
+    }
+
+    fn fail(&mut self, error: ReadError) -> Option<Ready> {
+        self.next = Next::Failed(error);
+        None
     }
 }

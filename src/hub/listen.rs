@@ -15,8 +15,8 @@ use super::{
     delivery::{Events, Failed, Reset},
     error::{ReadError, SubscribeError},
     frame::{Batch, Frame},
-    leg::{Leg, Ready},
-    subscriber::Subscriber,
+    leg::{Leg, PageRoom, Ready},
+    subscriber::{Subscriber, Visit},
     subscription::Subscription,
 };
 use crate::{
@@ -81,6 +81,8 @@ pin_project! {
         by_time: bool,
         // Every channel was looked at once: before, it is the store that takes its time.
         started: bool,
+        // What was found while other channels were still being read for the first time.
+        gathered: Option<Box<Gathered>>,
         // Made when nothing is there: most who come to catch up need none.
         #[pin]
         timer: Option<Sleep>,
@@ -114,6 +116,7 @@ impl Listening {
             events: subscription.events,
             by_time: subscription.is_by_time(),
             started: false,
+            gathered: None,
             timer: None,
         }
     }
@@ -138,16 +141,23 @@ impl Listening {
         if !this.subscriber.has_positions() {
             ready!(this.subscriber.poll_started(cx))?;
         }
-        let mut gathered = Gathered::new(*this.events);
+        let mut gathered = this.gathered.take().map_or_else(|| Gathered::new(*this.events), |gathered| *gathered);
         let looked = gathered.gather(this.subscriber, cx);
         // What was gathered is delivered; the next request meets the failure.
         if let Some(error) = gathered.failure.take().filter(|_| !gathered.has_any()) {
             return Poll::Ready(Err(error.into()));
         }
-        if !gathered.has_any() && !self.subscriber.has_ended() {
-            // Registered while gathering, so a drain from now on wakes this.
-            gathered.retry = self.subscriber.drain_hint();
-            if gathered.retry.is_none() {
+        // Registered while gathering, so a drain from now on wakes this.
+        let drained = self.subscriber.drain_hint();
+        if gathered.has_any() {
+            // Whoever catches up gets what all channels have, not of the one that answered first.
+            if looked == Looked::Reading && !self.started && !gathered.is_full() && drained.is_none() {
+                *self.project().gathered = Some(Box::new(gathered));
+                return Poll::Pending;
+            }
+        } else if !self.subscriber.has_ended() {
+            gathered.retry = drained;
+            if drained.is_none() {
                 if looked == Looked::AtAll {
                     on_empty();
                 }
@@ -206,9 +216,12 @@ enum Left {
     Something,
     /// A read will tell.
     Reading,
+    /// A read will, for which there is no room yet.
+    Waiting,
     Unreadable(ReadError),
 }
 
+#[derive(Debug)]
 struct Gathered {
     events: Vec<Events>,
     resets: Vec<Reset>,
@@ -235,29 +248,34 @@ impl Gathered {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.events_left == 0 || self.bytes_left == 0
+    }
+
     /// Takes what is there.
     fn gather(&mut self, subscriber: &mut Subscriber, cx: &mut Context<'_>) -> Looked {
         let mut looked = Looked::AtAll;
         let mut readable = false;
-        for leg in subscriber.legs_in_turn() {
-            match self.gather_from(leg, cx) {
-                Left::Nothing => {}
-                Left::Something => self.live = false,
-                Left::Reading => {
-                    looked = Looked::Reading;
-                    self.live = false;
-                }
-                Left::Unreadable(error) => {
-                    self.live = false;
-                    match error.corrupt() {
-                        Some(corrupt) => self.failed.push(leg.failed(corrupt.clone())),
-                        None => self.failure = Some(error),
-                    }
-                    continue;
-                }
+        self.failed.clear();
+        self.live = true;
+        subscriber.visit(|leg, room| -> Visit<()> {
+            let left = self.gather_from(leg, room, cx);
+            // What waits is visited again, or waits for one that reads.
+            self.live &= matches!(left, Left::Nothing | Left::Waiting);
+            if !matches!(left, Left::Unreadable(_)) {
+                readable = true;
             }
-            readable = true;
-        }
+            match left {
+                Left::Nothing | Left::Something => {}
+                Left::Reading => looked = Looked::Reading,
+                Left::Waiting => return Visit::Waits,
+                Left::Unreadable(error) => match error.corrupt() {
+                    Some(corrupt) => self.note_failed(leg.failed(corrupt.clone())),
+                    None => self.failure = Some(error),
+                },
+            }
+            Visit::GoOn
+        });
         // Waiting for channels none of which can ever be read would be waiting in vain.
         if let (false, Some(failed)) = (readable, self.failed.first()) {
             self.failure.get_or_insert(ReadError::Store(failed.error.clone()));
@@ -265,9 +283,9 @@ impl Gathered {
         looked
     }
 
-    fn gather_from(&mut self, leg: &mut Leg, cx: &mut Context<'_>) -> Left {
+    fn gather_from(&mut self, leg: &mut Leg, room: PageRoom, cx: &mut Context<'_>) -> Left {
         while self.events_left > 0 && self.bytes_left > 0 {
-            match leg.look(cx) {
+            match leg.look(room, cx) {
                 Ready::Batch(batch) => self.take(leg, batch),
                 Ready::Reset(reset) => {
                     leg.take_reset();
@@ -276,6 +294,7 @@ impl Gathered {
                 Ready::Closed(_) => leg.take_close(),
                 Ready::Failed(error) => return Left::Unreadable(error),
                 Ready::Reading => return Left::Reading,
+                Ready::Waiting => return Left::Waiting,
                 Ready::Parked | Ready::Broken | Ready::Ended => return Left::Nothing,
             }
         }
@@ -291,6 +310,13 @@ impl Gathered {
         match self.events.is_empty() {
             true => self.events = vec![events],
             false => self.events.push(events),
+        }
+    }
+
+    /// A leg may be visited several times.
+    fn note_failed(&mut self, failed: Failed) {
+        if self.failed.iter().all(|known| known.channel != failed.channel) {
+            self.failed.push(failed);
         }
     }
 

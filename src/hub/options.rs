@@ -25,6 +25,9 @@ pub struct HubOptions {
     pub page: Limit,
     /// Most such reads under way at once. Default 64.
     pub reads: usize,
+    /// Most reads under way at once that bring followed channels on when hints were lost or came with a gap: what live
+    /// readers wait for, apart from what others catch up. Default 64.
+    pub advancing_reads: usize,
     /// How long a channel is followed after its last reader went. Default 30 s.
     pub linger: Duration,
     /// Most channels that are followed without a reader. Default 1 024.
@@ -47,6 +50,7 @@ impl Default for HubOptions {
             ring_bytes: 256 << 10,
             page: Limit { events: 1_000, bytes: 256 << 10 },
             reads: 64,
+            advancing_reads: 64,
             linger: Duration::from_secs(30),
             lingering: 1024,
             check_every: Duration::from_secs(3),
@@ -75,6 +79,12 @@ impl HubOptions {
     #[must_use]
     pub fn reads(self, reads: usize) -> Self {
         Self { reads: reads.max(1), ..self }
+    }
+
+    /// Sets the most reads under way at once that bring followed channels on; at least 1.
+    #[must_use]
+    pub fn advancing_reads(self, advancing_reads: usize) -> Self {
+        Self { advancing_reads: advancing_reads.max(1), ..self }
     }
 
     /// Sets how long a channel is followed after its last reader went.

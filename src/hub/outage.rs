@@ -2,12 +2,14 @@
 //! store fails every reader, so the log tells of the change and counts the rest.
 
 use std::{
-    fmt,
+    error::Error as _,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::store::StoreError;
 
 #[derive(Debug, Default)]
 pub(super) struct Outage(Mutex<Option<Failing>>);
@@ -20,7 +22,7 @@ struct Failing {
 
 impl Outage {
     /// Takes notice of a failed call.
-    pub(super) fn failed(&self, error: &impl fmt::Display, source: Option<&(dyn std::error::Error + 'static)>) {
+    pub(super) fn failed(&self, error: &StoreError) {
         let mut state = self.state();
         if let Some(failing) = state.as_mut() {
             failing.failures += 1;
@@ -28,7 +30,7 @@ impl Outage {
         }
         *state = Some(Failing { since: Instant::now(), failures: 1 });
         drop(state);
-        tracing::warn!(%error, source, "the event store fails; further failures are counted until it answers");
+        tracing::warn!(%error, source = error.source(), "the event store fails; further failures are counted until it answers");
     }
 
     /// Takes notice of a call that succeeded.
@@ -68,7 +70,7 @@ mod tests {
         assert_eq!(outage.backoff(), SHORTEST);
         let mut delays = Vec::new();
         for _ in 0..7 {
-            outage.failed(&"a test", None);
+            outage.failed(&StoreError::Unavailable("a test".into()));
             delays.push(outage.backoff().as_secs());
             tokio::time::advance(outage.backoff()).await;
         }

@@ -31,6 +31,8 @@ pub(super) enum Lookup {
     Batch(Arc<Batch>),
     /// It is the head.
     CaughtUp { closed: bool },
+    /// It lies before the oldest entry here, in the same epoch.
+    Behind,
     /// The ring does not hold it: only the store can tell.
     Elsewhere,
 }
@@ -66,8 +68,13 @@ impl Ring {
         }
         match self.index_after(position) {
             Some(from) => Lookup::Batch(self.batch(from)),
+            None if position.epoch == self.base.epoch && position.seq < self.base.seq => Lookup::Behind,
             None => Lookup::Elsewhere,
         }
+    }
+
+    pub(super) fn holds(&self, position: Cursor) -> bool {
+        position == self.head.cursor || self.index_after(position).is_some()
     }
 
     /// Offers entries that the store assigned, contiguous and in order.
@@ -214,7 +221,7 @@ mod tests {
         match lookup {
             Lookup::Batch(batch) => batch.frames().iter().map(|frame| frame.entry().cursor.seq).collect(),
             Lookup::CaughtUp { .. } => vec![],
-            Lookup::Elsewhere => vec![u64::MAX],
+            Lookup::Behind | Lookup::Elsewhere => vec![u64::MAX],
         }
     }
 

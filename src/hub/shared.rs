@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashMap,
-    error::Error as _,
-    future::Future,
     pin::pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -12,24 +10,20 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, Semaphore},
-    time::{Instant, timeout},
-};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
-    fetch::{Answer, Completion, Fetch, Fetched},
     follower::Follower,
+    heads::HeadCalls,
     options::HubOptions,
     outage::Outage,
+    reads::Reads,
     stats::Stats,
-    topic::{Advance, Left, Place, Topic},
+    topic::{Left, Place, Topic},
 };
 use crate::{
     channel::Channel,
-    cursor::Cursor,
-    store::{AnyStore, Appended, Head, Limit, Page, Start, Store, StoreError},
+    store::{AnyStore, Appended, Head, Store, StoreError},
 };
 
 #[derive(Debug)]
@@ -41,8 +35,8 @@ pub(super) struct Shared {
     readers: AtomicUsize,
     /// The last reader went.
     gone: Notify,
-    /// Bounds the reads of the store.
-    pub(super) reads: Semaphore,
+    pub(super) reads: Reads,
+    pub(super) head_calls: HeadCalls,
     /// Asks for a comparison of the heads before its time.
     pub(super) recheck: Arc<Notify>,
     /// Whether the store fails just now.
@@ -75,7 +69,8 @@ impl Shared {
             topics: Mutex::default(),
             readers: AtomicUsize::new(0),
             gone: Notify::new(),
-            reads: Semaphore::new(options.reads.min(Semaphore::MAX_PERMITS)),
+            reads: Reads::new(&options),
+            head_calls: HeadCalls::default(),
             recheck: Arc::default(),
             outage: Outage::default(),
             drain: OnceLock::new(),
@@ -210,116 +205,6 @@ impl Drop for Seat {
     fn drop(&mut self) {
         if self.topic.leave(&self.place) == Left::Empty {
             self.shared.left(self.topic.channel());
-        }
-    }
-}
-
-/// Reads of the store.
-impl Shared {
-    /// Reads on a subscriber's behalf. Those who resume from the same position share one read; the other starts are pinned
-    /// to their own moment and never shared.
-    pub(super) fn fetch(self: &Arc<Self>, topic: &Arc<Topic>, start: Start) -> Arc<Fetch> {
-        // The version comes first: a change during the read makes it one of which the read says nothing.
-        let version = topic.version();
-        let Start::After(cursor) = start else {
-            let fetch = Arc::new(Fetch::new(version));
-            self.drive(topic, start, &fetch);
-            return fetch;
-        };
-        let (fetch, is_new) = topic.fetches.share(cursor, version);
-        if is_new {
-            self.drive(topic, start, &fetch);
-        }
-        fetch
-    }
-
-    fn drive(self: &Arc<Self>, topic: &Arc<Topic>, start: Start, fetch: &Arc<Fetch>) {
-        let completion = Completion(Arc::downgrade(fetch));
-        // Without a runtime the completion is dropped, which answers.
-        let Ok(runtime) = Handle::try_current() else { return };
-        let (shared, topic) = (self.clone(), topic.clone());
-        let task = runtime.spawn(async move {
-            let answer = shared.read(&topic, start).await;
-            completion.complete(answer);
-        });
-        fetch.driven_by(task.abort_handle());
-    }
-
-    async fn read(self: &Arc<Self>, topic: &Arc<Topic>, start: Start) -> Answer {
-        let limit = match start {
-            Start::Latest => Limit::POSITION,
-            _ => self.options.page,
-        };
-        let page = self.read_page(topic.channel(), start, limit).await?;
-        let advance = topic.anchor(page.head);
-        self.advance_if(advance, topic);
-        let fetched = Fetched::new(page);
-        // What a time was asked for may have gaps.
-        if !matches!(start, Start::Time(_)) {
-            topic.backfill(&fetched);
-        }
-        Ok(Arc::new(fetched))
-    }
-
-    async fn read_page(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        // The wait for a turn counts too: reads that hang would else hold up all who come after them, one after the other.
-        self.in_time(async {
-            let _permit = self.reads.acquire().await;
-            self.store.read(channel, start, limit).await
-        })
-        .await
-    }
-
-    /// What `call` gives, unless it takes longer than a read may.
-    pub(super) async fn in_time<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let called = timeout(self.options.read_timeout, call).await;
-        let called = called.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(elapsed.into())));
-        match &called {
-            Ok(_) => self.outage.succeeded(),
-            // A corrupt channel says nothing of the others.
-            Err(StoreError::Corrupt(_)) => {}
-            Err(error) => self.outage.failed(error, error.source()),
-        }
-        called
-    }
-
-    pub(super) fn advance_if(self: &Arc<Self>, advance: Advance, topic: &Arc<Topic>) {
-        if advance == Advance::No {
-            return;
-        }
-        // Without a runtime the topic stays stale, and the next comparison of heads brings it on.
-        let (Ok(runtime), Some(from)) = (Handle::try_current(), topic.begin_advance()) else { return };
-        runtime.spawn(advance_topic(self.clone(), Advancing { topic: topic.clone(), is_done: false }, from));
-    }
-}
-
-/// Reads on the ring's behalf until nothing newer was seen. A failure leaves the ring as it is: the next comparison of
-/// heads tries again.
-async fn advance_topic(shared: Arc<Shared>, mut advancing: Advancing, mut from: Cursor) {
-    let topic = advancing.topic.clone();
-    loop {
-        match shared.read_page(topic.channel(), Start::After(from), shared.options.page).await {
-            Ok(page) => topic.advance(&page),
-            Err(error) => return tracing::warn!(channel = %topic.channel(), %error, "cannot follow the store"),
-        }
-        match topic.go_on_advancing() {
-            Some(next) => from = next,
-            None => return advancing.is_done = true,
-        }
-    }
-}
-
-/// The right to read on the ring's behalf; given back when the task ends, however it ends.
-struct Advancing {
-    topic: Arc<Topic>,
-    /// The topic took the right back itself.
-    is_done: bool,
-}
-
-impl Drop for Advancing {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.topic.abandon_advance();
         }
     }
 }

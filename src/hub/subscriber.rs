@@ -14,14 +14,14 @@ use futures_core::Stream;
 use super::{
     delivery::Delivery,
     error::SubscribeError,
-    leg::{Leg, Ready},
+    leg::{Leg, PageRoom, Ready},
     shared::{Reader, Shared},
     subscription::Subscription,
 };
 use crate::{
     channel::{Channel, Channels},
     cursor::Cursors,
-    store::StoreError,
+    store::{Limit, StoreError},
 };
 
 /// A stream of deliveries: positions and wakers, no task and no queue. It ends after [`Delivery::Drained`], after an error,
@@ -47,6 +47,8 @@ use crate::{
 pub struct Subscriber {
     legs: Legs,
     channels: Channels,
+    /// Bounds of one read. Of all channels one at a time has a page, in turn.
+    page: Limit,
     /// The leg that is looked at first, so that a busy channel does not starve the others. They are at most
     /// [`Channels::MAX`].
     turn: u8,
@@ -57,22 +59,29 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(shared: &Arc<Shared>, reader: Reader, subscription: &Subscription) -> Result<Self, StoreError> {
-        let leg = |channel| Ok(Leg::new(shared.seat(channel)?, subscription.from.of(channel)));
+    /// Enters every channel; reads at most `page` at a time.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        reader: Reader,
+        subscription: &Subscription,
+        page: Limit,
+    ) -> Result<Self, StoreError> {
+        let start = |channel| subscription.from.of(channel);
         let (legs, channels) = match subscription.channels.as_slice() {
             [channel] => {
-                let leg = leg(channel)?;
+                let leg = Leg::only(shared.seat(channel)?, start(channel));
                 // The name that all its readers share, so that the request's own can go.
                 let channels = leg.channel().into();
                 (Legs::One(leg), channels)
             }
             several => {
+                let leg = |channel| Ok(Leg::one_of_several(shared.seat(channel)?, start(channel)));
                 let legs = several.iter().map(leg).collect::<Result<_, StoreError>>()?;
                 (Legs::Several(legs), subscription.channels.clone())
             }
         };
         let turn = u8::try_from(fastrand::usize(..channels.len().max(1))).unwrap_or(0);
-        Ok(Self { legs, channels, turn, ended: false, broken: None, reader })
+        Ok(Self { legs, channels, page, turn, ended: false, broken: None, reader })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -120,13 +129,17 @@ impl Subscriber {
     pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
         let mut started = Poll::Ready(Ok(()));
         let (mut readable, mut corrupt) = (false, None);
-        for leg in self.legs.iter_mut() {
-            match leg.look(cx) {
+        let failed = self.visit(|leg, room| {
+            match leg.look(room, cx) {
                 Ready::Failed(error) if error.corrupt().is_some() => corrupt = Some(error),
-                Ready::Failed(error) => return Poll::Ready(Err(error.into())),
-                Ready::Reading => started = Poll::Pending,
+                Ready::Failed(error) => return Visit::Enough(error),
+                Ready::Reading if !leg.has_started() => started = Poll::Pending,
                 _ => readable = true,
             }
+            Visit::GoOn
+        });
+        if let Some(error) = failed {
+            return Poll::Ready(Err(error.into()));
         }
         if let Some(error) = corrupt.filter(|_| !readable && started.is_ready()) {
             return Poll::Ready(Err(error.into()));
@@ -143,11 +156,39 @@ impl Subscriber {
         self.legs.iter().all(|leg| leg.position().is_some() || leg.has_failed())
     }
 
-    /// The legs, from the one whose turn it is.
-    pub(super) fn legs_in_turn(&mut self) -> impl Iterator<Item = &mut Leg> {
-        let turn = usize::from(self.turn).min(self.legs.len());
-        let (late, early) = self.legs.split_at_mut(turn);
-        early.iter_mut().chain(late)
+    /// Visits the legs, from the one whose turn it is, until a visit is enough. What waits for room for its page is visited
+    /// again when another gave its room up.
+    pub(super) fn visit<T>(&mut self, mut visit: impl FnMut(&mut Leg, PageRoom) -> Visit<T>) -> Option<T> {
+        let count = self.legs.len();
+        let mut has_page = self.legs.iter().position(Leg::has_page);
+        loop {
+            let mut waiting = false;
+            for n in 0..count {
+                let at = (usize::from(self.turn) + n) % count;
+                let Some(leg) = self.legs.get_mut(at) else { continue };
+                let room = match has_page {
+                    Some(other) if other != at => PageRoom::Taken,
+                    _ => PageRoom::Free(self.page),
+                };
+                let visited = visit(leg, room);
+                match (leg.has_page(), has_page) {
+                    (true, _) => has_page = Some(at),
+                    (false, Some(same)) if same == at => has_page = None,
+                    (false, _) => {}
+                }
+                match visited {
+                    Visit::Enough(result) => {
+                        self.turn = u8::try_from((at + 1) % count).unwrap_or(0);
+                        return Some(result);
+                    }
+                    Visit::Waits => waiting = true,
+                    Visit::GoOn => {}
+                }
+            }
+            if !waiting || has_page.is_some() {
+                return None;
+            }
+        }
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {
@@ -205,14 +246,9 @@ impl Subscriber {
     /// What a channel has to hand out, from the one whose turn it is. A failure that concerns more than its own channel comes
     /// after all that the others have.
     fn look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, SubscribeError>>> {
-        let count = self.legs.len();
-        let mut next = usize::from(self.turn);
-        let mut failure = None;
-        for _ in 0..count {
-            let at = next;
-            next = if at + 1 < count { at + 1 } else { 0 };
-            let Some(leg) = self.legs.get_mut(at) else { continue };
-            let delivery = match leg.look(cx) {
+        let (mut failure, mut broken) = (None, None);
+        let delivery = self.visit(|leg, room| {
+            Visit::Enough(match leg.look(room, cx) {
                 Ready::Batch(batch) => Delivery::Events(leg.take(batch, usize::MAX)),
                 Ready::Reset(reset) => {
                     leg.take_reset();
@@ -225,20 +261,26 @@ impl Subscriber {
                 Ready::Failed(error) => match error.corrupt() {
                     Some(corrupt) => {
                         leg.take_failure();
-                        self.broken = Some(corrupt.clone());
+                        broken = Some(corrupt.clone());
                         Delivery::Failed(leg.failed(corrupt.clone()))
                     }
                     None => {
                         failure = Some(error);
-                        continue;
+                        return Visit::GoOn;
                     }
                 },
-                Ready::Parked | Ready::Reading | Ready::Broken | Ready::Ended => continue,
-            };
-            self.turn = u8::try_from(next).unwrap_or(0);
-            return Poll::Ready(Some(Ok(delivery)));
+                Ready::Waiting => return Visit::Waits,
+                Ready::Parked | Ready::Reading | Ready::Broken | Ready::Ended => return Visit::GoOn,
+            })
+        });
+        if broken.is_some() {
+            self.broken = broken;
         }
-        failure.map_or(Poll::Pending, |error| Poll::Ready(Some(Err(error.into()))))
+        match (delivery, failure) {
+            (Some(delivery), _) => Poll::Ready(Some(Ok(delivery))),
+            (None, Some(error)) => Poll::Ready(Some(Err(error.into()))),
+            (None, None) => Poll::Pending,
+        }
     }
 
     fn drained(&mut self) -> Option<Delivery> {
@@ -254,6 +296,14 @@ impl Stream for Subscriber {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_delivery(cx)
     }
+}
+
+/// What a visit of a leg says.
+pub(super) enum Visit<T> {
+    Enough(T),
+    GoOn,
+    /// It waits for room for its page.
+    Waits,
 }
 
 /// One channel is what most subscribers read, and needs no list.

@@ -13,6 +13,7 @@
 mod waiters;
 
 use std::{
+    error::Error as _,
     sync::{
         Arc,
         atomic::Ordering::{Acquire, Release},
@@ -23,6 +24,7 @@ use std::{
 pub(super) use self::waiters::Place;
 use self::waiters::{Ahead, Waiters};
 use super::{
+    error::ReadError,
     fetch::{Fetched, Fetches},
     frame::Batch,
     ring::{Feed, Lookup, Ring},
@@ -42,6 +44,8 @@ pub(super) struct Topic {
     pub(super) fetches: Fetches,
     /// Changes under the lock of `state`, and is read without it.
     version: AtomicU64,
+    /// Changes when the store was seen to have another history than the ring's: what was read before is then of no use.
+    history: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -54,6 +58,8 @@ struct State {
     stale: bool,
     /// Somebody reads on the ring's behalf.
     advancing: bool,
+    /// Reading it failed for a reason of its own, which was logged.
+    unreadable: bool,
     /// Somebody waits although the ring is further on: a read told him that nothing follows, and must have been behind.
     doubted: bool,
 }
@@ -62,8 +68,16 @@ struct State {
 #[derive(Debug)]
 pub(super) enum Seen {
     Batch(Arc<Batch>),
-    CaughtUp { closed: bool },
-    Elsewhere { version: u64 },
+    CaughtUp {
+        closed: bool,
+    },
+    Elsewhere {
+        version: u64,
+    },
+    /// It lies before all that the ring holds.
+    Behind {
+        version: u64,
+    },
 }
 
 /// Whether anybody is left when a reader leaves.
@@ -84,7 +98,8 @@ pub(super) enum Advance {
 impl Topic {
     pub(super) fn new(channel: Channel, ring_bytes: usize) -> Self {
         let state = Mutex::new(State::default());
-        Self { channel, ring_bytes, fetches: Fetches::default(), version: AtomicU64::new(1), state }
+        let (version, history) = (AtomicU64::new(1), AtomicU64::new(0));
+        Self { channel, ring_bytes, fetches: Fetches::default(), version, history, state }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -97,6 +112,10 @@ impl Topic {
 
     pub(super) fn version(&self) -> u64 {
         self.version.load(Acquire)
+    }
+
+    pub(super) fn history(&self) -> u64 {
+        self.history.load(Acquire)
     }
 
     /// A place for a waker.
@@ -132,13 +151,18 @@ impl Topic {
             _ => Ahead::Unknown,
         };
         let replaced = match seen {
-            Seen::Batch(_) if ahead == Ahead::Unknown => None,
+            Seen::Batch(_) if ahead == Ahead::Unknown => [None, None],
             _ => state.waiters.register(place, self.version(), cx.waker()),
         };
         drop(state);
         drop(replaced);
         place.ahead = ahead;
         seen
+    }
+
+    /// Whether the ring holds `position`.
+    pub(super) fn holds(&self, position: Cursor) -> bool {
+        lock(&self.state).ring.as_ref().is_some_and(|ring| ring.holds(position))
     }
 
     /// The ring's head, once a read anchored it.
@@ -156,6 +180,7 @@ impl Topic {
             Lookup::Batch(batch) => Seen::Batch(batch),
             Lookup::CaughtUp { closed } => Seen::CaughtUp { closed },
             Lookup::Elsewhere => Seen::Elsewhere { version: self.version() },
+            Lookup::Behind => Seen::Behind { version: self.version() },
         }
     }
 
@@ -195,11 +220,18 @@ impl Topic {
     /// lost its tail.
     pub(super) fn check(&self, head: Head) -> Advance {
         self.change(|state| match &state.ring {
-            Some(ring) if ring.head() == head => match std::mem::take(&mut state.doubted) {
-                true => Feed::Taken,
-                false => Feed::Known,
-            },
-            _ => Feed::Gap,
+            Some(ring) if ring.head() == head => {
+                state.unreadable = false;
+                match std::mem::take(&mut state.doubted) {
+                    true => Feed::Taken,
+                    false => Feed::Known,
+                }
+            }
+            Some(_) => Feed::Gap,
+            None => {
+                state.ring = Some(Ring::new(head, self.ring_bytes));
+                Feed::Taken
+            }
         })
     }
 
@@ -237,6 +269,10 @@ impl Topic {
     /// Takes what a read after the ring's own head gave.
     pub(super) fn advance(&self, page: &Page) {
         let _ = self.change(|state| {
+            if page.outcome != Outcome::Continued {
+                self.history.fetch_add(1, Release);
+            }
+            state.unreadable = false;
             let ring = state.ring.get_or_insert_with(|| Ring::new(page.head, self.ring_bytes));
             let whole = page.outcome == Outcome::Continued && page.next == page.head.cursor;
             let before = ring.head();
@@ -283,6 +319,14 @@ impl Topic {
     /// Notes that what the ring holds may not be the channel's history any more.
     pub(super) fn distrust(&self) -> Advance {
         self.change(|_| Feed::Gap)
+    }
+
+    /// Takes notice that the channel's data cannot be read: logged once, until they can.
+    pub(super) fn note_unreadable(&self, error: &ReadError) {
+        let Some(error) = error.corrupt() else { return };
+        if !std::mem::replace(&mut lock(&self.state).unreadable, true) {
+            tracing::warn!(channel = %self.channel, %error, source = error.source(), "a channel cannot be followed");
+        }
     }
 
     /// Wakes everybody, without a change.

@@ -76,7 +76,7 @@ struct Shared {
     lost_answers: AtomicUsize,
     /// How many reads are to end early.
     cut_reads: AtomicUsize,
-    /// Closed while reads are done but not answered.
+    /// Closed while reads and heads are done but not answered.
     answers: Arc<Gate>,
     /// In milliseconds.
     delay: AtomicU64,
@@ -169,7 +169,7 @@ impl Faults {
         Hold::new(&self.0.reads.gate)
     }
 
-    /// Holds back the answers of [`Store::read`], which are old by the time the guard is dropped.
+    /// Holds back the answers of [`Store::read`] and [`Store::heads`], which are old by the time the guard is dropped.
     pub fn hold_answers(&self) -> Hold {
         Hold::new(&self.0.answers)
     }
@@ -287,7 +287,9 @@ impl<S: Store> Store for FaultStore<S> {
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         self.faults.enter(&self.faults.0.heads).await?;
         self.faults.0.unreadable.check(channels)?;
-        self.inner.heads(channels).await
+        let heads = self.inner.heads(channels).await;
+        self.faults.0.answers.pass().await;
+        heads
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {

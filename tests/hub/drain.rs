@@ -2,7 +2,9 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use tower_events::{Delivery, Hub, MemoryStore, Stats, SubscribeError, Subscription, testing::FaultStore};
+use tower_events::{
+    Delivery, Hub, MemoryStore, Stats, SubscribeError, Subscription, store::Start, testing::FaultStore,
+};
 
 use super::*;
 
@@ -98,7 +100,7 @@ async fn whoever_still_waits_for_the_store_is_ended_too() {
     let reads = faults.hold_reads();
     let subscribing = tokio::spawn({
         let hub = hub.clone();
-        async move { hub.subscribe(Subscription::new(channel("a"))).await.map(drop) }
+        async move { hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.map(drop) }
     });
     reads.reached_by(1).await;
     let before = tokio::time::Instant::now();

@@ -8,6 +8,7 @@ mod failing_channels;
 mod faults;
 mod history;
 mod listening;
+mod overload;
 mod resets;
 mod sharing;
 mod simulation;

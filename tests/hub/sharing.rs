@@ -1,8 +1,17 @@
 //! Many who come back at once: one read of the store serves them all, and none depends on another.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tower_events::{Hub, HubOptions, MemoryStore, Store, Subscription, testing::FaultStore};
+use futures_core::Stream;
+use tokio::{task::JoinSet, time::Instant};
+use tower_events::{
+    Hub, HubOptions, MemoryStore, Retention, Store, StoreError, Subscription,
+    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start},
+    testing::FaultStore,
+};
 
 use super::*;
 
@@ -14,6 +23,8 @@ async fn a_thousand_who_resume_from_one_position_cost_one_read() {
     append(&inner, 2..=50).await;
     let (store, faults) = FaultStore::new(inner);
     let hub = Hub::new(store);
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
     let answers = faults.hold_answers();
     let readers: Vec<_> = (0..1_000)
         .map(|_| {
@@ -104,5 +115,174 @@ async fn whoever_joins_an_old_read_does_not_wait_on_its_word() {
     drop(answers);
     for reader in [first, second] {
         assert_eq!(reader.await.unwrap(), ["2", "3"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_start_at_the_head_share_one_question_for_it() {
+    let (hub, faults, _) = faulty();
+    let names = Channels::new((0..32).map(|n| channel(&n.to_string()))).unwrap();
+    let mut starting = JoinSet::new();
+    for _ in 0..100 {
+        for subscription in [Subscription::new(channel("a")), Subscription::new(names.clone())] {
+            let hub = hub.clone();
+            starting.spawn(async move { hub.subscribe(subscription).await.unwrap() });
+        }
+    }
+    let readers = starting.join_all().await;
+    assert_eq!(faults.reads(), 0);
+    assert!(faults.heads() <= 3, "one or two, and a comparison: {}", faults.heads());
+    publish(&hub, "a", 1).await;
+    for mut reader in readers.into_iter().filter(|reader| reader.channels().len() == 1) {
+        assert_eq!(texts(&mut reader).await, ["1"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_come_back_to_a_head_share_one_question_for_it() {
+    let inner = MemoryStore::default();
+    append(&inner, [1]).await;
+    let head = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    let (store, faults) = FaultStore::new(inner);
+    let hub = Hub::new(store);
+    let mut starting = JoinSet::new();
+    for _ in 0..100 {
+        let (hub, resume) = (hub.clone(), Subscription::new(channel("a")).resume(&head.into()));
+        starting.spawn(async move { hub.subscribe(resume).await.unwrap() });
+    }
+    for mut reader in starting.join_all().await {
+        assert!(is_parked(&mut reader).await);
+    }
+    assert_eq!(faults.reads(), 0);
+    assert!(faults.heads() <= 3, "{}", faults.heads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_asks_for_the_head_takes_part_in_the_same_question() {
+    let (hub, faults, _) = faulty();
+    let mut asking = JoinSet::new();
+    for _ in 0..100 {
+        let hub = hub.clone();
+        asking.spawn(async move { hub.heads(&channels(["a", "b"])).await.unwrap() });
+    }
+    asking.join_all().await;
+    assert!(faults.heads() <= 2, "{}", faults.heads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_to_different_positions_of_one_history_shares_its_pages() {
+    // Ten pages of a hundred; none fits into the ring.
+    let inner = MemoryStore::new(Retention::default().events(1_000));
+    let mut cursors = Vec::new();
+    for n in 0..1_000 {
+        append(&inner, [n]).await;
+        cursors.push(inner.heads(&[channel("a")]).await.unwrap()[0].cursor);
+    }
+    let (store, faults) = FaultStore::new(inner);
+    let options = HubOptions::default().ring_bytes(1).page(Limit { events: 100, bytes: 1 << 20 });
+    let hub = Hub::with_options(store, options);
+    faults.delay(Duration::from_millis(5));
+    let mut coming_back = JoinSet::new();
+    for n in 0..10_000 {
+        let from = fastrand::usize(..999);
+        let (hub, resume) = (hub.clone(), Subscription::new(channel("a")).resume(&cursors[from].into()));
+        coming_back.spawn(async move {
+            tokio::time::sleep(Duration::from_micros(n)).await;
+            let mut reader = hub.subscribe(resume).await.unwrap();
+            let seen = texts_of(&mut reader, 999 - from).await;
+            assert_eq!(seen, (from + 1..1_000).map(|n| n.to_string()).collect::<Vec<_>>());
+        });
+    }
+    coming_back.join_all().await;
+    assert!(faults.reads() <= 1_000, "{} reads for ten pages", faults.reads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_read_takes_what_another_reader_brought_meanwhile() {
+    let inner = MemoryStore::default();
+    append(&inner, [1, 2]).await;
+    let first = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    append(&inner, [3]).await;
+    let (store, faults) = FaultStore::new(inner);
+    let hub = Hub::new(store);
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let mut earliest = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
+    let _held = faults.hold_reads();
+    let mut behind = hub.subscribe(Subscription::new(channel("a")).resume(&first.into())).await.unwrap();
+    assert_eq!(texts(&mut earliest).await, ["1", "2", "3"]);
+    assert_eq!(texts(&mut behind).await, ["3"], "by the ring, which the first reader's page filled");
+}
+
+/// A store that keeps what reads were limited to.
+#[derive(Clone)]
+struct Watched(MemoryStore, Arc<Mutex<Vec<Limit>>>);
+
+impl Store for Watched {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.0.append(channel, append).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        self.1.lock().unwrap().push(limit);
+        self.0.read(channel, start, limit).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.0.heads(channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.0.init(channel, events, expect).await
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.0.delete(channel).await
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        self.0.changes()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_read_than_a_poll_may_return() {
+    let store = Watched(MemoryStore::default(), Arc::default());
+    append(&store.0, 0..50).await;
+    let hub = Hub::new(store.clone());
+    for (start, limit) in [(Start::Earliest, 1), (Start::Last(7), 3), (Start::Earliest, usize::MAX)] {
+        let poll = Subscription::new(channel("a")).start(start).limit(limit).wait(Duration::ZERO);
+        assert_eq!(hub.listen(poll).await.unwrap().entries().len(), limit.min(50));
+    }
+    let read: Vec<_> = store.1.lock().unwrap().iter().map(|limit| limit.events).collect();
+    assert_eq!(read, [1, 3, hub.options().page.events]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_channels_one_at_a_time_is_read_ahead() {
+    let (hub, faults, _) = faulty();
+    let names = Channels::new((0..32).map(|n| channel(&n.to_string()))).unwrap();
+    for name in &names {
+        hub.publish_all(name, events(0..50)).await.unwrap();
+    }
+    let read = Duration::from_millis(10);
+    faults.delay(read);
+    let start = Instant::now();
+    let mut reader = hub.subscribe(Subscription::new(names).start(Start::Earliest)).await.unwrap();
+    assert_eq!(start.elapsed(), read, "where each starts is decided at once");
+    assert_eq!(texts_of(&mut reader, 32 * 50).await.len(), 32 * 50);
+    assert_eq!((faults.reads(), start.elapsed()), (64, read * 33), "then each page in its turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_of_many_channels_gathers_from_all_of_them() {
+    let (hub, faults, _) = faulty();
+    faults.delay(Duration::from_millis(20));
+    let names = Channels::new((0..32).map(|n| channel(&n.to_string()))).unwrap();
+    for name in &names {
+        publish(&hub, name.as_str(), "x").await;
+    }
+    for start in [Start::Earliest, Start::Beginning, Start::Last(1), Start::Time(0)] {
+        let seen = hub.listen(Subscription::new(names.clone()).start(start).wait(Duration::ZERO)).await.unwrap();
+        assert_eq!((seen.entries().len(), seen.live), (32, true), "{start:?}");
     }
 }

@@ -78,10 +78,10 @@ impl Waiters {
         self.readers
     }
 
-    /// Returns the waker that was there, to be dropped after the lock.
-    pub(super) fn register(&mut self, place: &mut Place, version: u64, waker: &Waker) -> Option<Waker> {
+    /// Returns the wakers that were there, to be dropped after the lock: they run foreign code.
+    pub(super) fn register(&mut self, place: &mut Place, version: u64, waker: &Waker) -> [Option<Waker>; 2] {
         if place.is_registered(version, waker) {
-            return None;
+            return [None, None];
         }
         if place.version != version {
             place.version = version;
@@ -90,11 +90,11 @@ impl Waiters {
                 self.wakers.len() - 1
             });
         }
-        match &mut place.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
-        self.wakers.get_mut(place.index)?.replace(waker.clone())
+        let own = match &place.waker {
+            Some(same) if same.will_wake(waker) => None,
+            _ => place.waker.replace(waker.clone()),
+        };
+        [own, self.wakers.get_mut(place.index).and_then(|slot| slot.replace(waker.clone()))]
     }
 
     /// Whoever waits. Their places are void from now on.
@@ -111,7 +111,7 @@ mod tests {
 
     fn wait(waiters: &mut Waiters, version: u64) -> Place {
         let mut place = waiters.join();
-        assert!(waiters.register(&mut place, version, Waker::noop()).is_none());
+        assert!(waiters.register(&mut place, version, Waker::noop()).iter().all(Option::is_none));
         place
     }
 

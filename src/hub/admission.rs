@@ -1,0 +1,192 @@
+//! Who may read the store: so many at once, so many who wait, for so long. What is over it is refused at once, so that
+//! capacity is spent on those who still wait for their answer.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout},
+};
+
+#[derive(Debug)]
+pub(super) struct Admission {
+    permits: Semaphore,
+    at_once: u32,
+    waiting: AtomicUsize,
+    max_waiting: usize,
+    max_wait: Duration,
+    returns: Mutex<Returns>,
+}
+
+/// It was refused; come back after this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) retry: Duration,
+}
+
+impl Admission {
+    pub(super) fn new(at_once: usize, max_waiting: usize, max_wait: Duration) -> Self {
+        let at_once = at_once.min(Semaphore::MAX_PERMITS);
+        Self {
+            permits: Semaphore::new(at_once),
+            at_once: u32::try_from(at_once).unwrap_or(u32::MAX),
+            waiting: AtomicUsize::new(0),
+            max_waiting,
+            max_wait,
+            returns: Mutex::default(),
+        }
+    }
+
+    /// Waits for a turn, which lasts until it is dropped.
+    pub(super) async fn enter(&self) -> Result<Turn<'_>, Refused> {
+        // Permits go to those who wait first, so that none is free while any waits.
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(self.turn(permit));
+        }
+        let _waiting = Waiting::join(self).ok_or_else(|| self.refuse())?;
+        match timeout(self.max_wait, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(self.turn(permit)),
+            _ => Err(self.refuse()),
+        }
+    }
+
+    fn turn<'a>(&'a self, permit: SemaphorePermit<'a>) -> Turn<'a> {
+        Turn { admission: self, began: Instant::now(), _permit: permit }
+    }
+
+    fn refuse(&self) -> Refused {
+        Refused { retry: self.returns().refuse(Instant::now(), self.at_once) }
+    }
+
+    fn returns(&self) -> MutexGuard<'_, Returns> {
+        self.returns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to read, and how long it was used.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    admission: &'a Admission,
+    began: Instant,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        self.admission.returns().observe(took);
+    }
+}
+
+/// A place among those who wait.
+struct Waiting<'a>(&'a Admission);
+
+impl<'a> Waiting<'a> {
+    fn join(admission: &'a Admission) -> Option<Self> {
+        let more = |waiting| (waiting < admission.max_waiting).then_some(waiting + 1);
+        admission.waiting.fetch_update(Relaxed, Relaxed, more).ok().map(|_| Self(admission))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// When those who were refused come back: one after the other at the rate that the store keeps up with, so that the delay
+/// grows with their number. Pure.
+#[derive(Debug)]
+struct Returns {
+    /// What a read takes, as a moving average.
+    mean: Duration,
+    /// When the last who was refused comes back.
+    last: Option<Instant>,
+}
+
+impl Default for Returns {
+    fn default() -> Self {
+        Self { mean: GUESS, last: None }
+    }
+}
+
+impl Returns {
+    fn observe(&mut self, took: Duration) {
+        self.mean = (self.mean * 15 + took) / 16;
+    }
+
+    fn refuse(&mut self, now: Instant, at_once: u32) -> Duration {
+        let soonest = now + SHORTEST;
+        let last = self.last.map_or(soonest, |last| last.max(soonest)) + self.mean / at_once.max(1);
+        let last = last.min(now + LONGEST);
+        self.last = Some(last);
+        // Those at the bound would else all come in one moment after a burst.
+        (last - now).mul_f64(1.0 + fastrand::f64() / 4.0)
+    }
+}
+
+/// Until one was seen: what a read takes.
+const GUESS: Duration = Duration::from_millis(10);
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+#[cfg(all(test, not(tower_events_loom)))]
+mod tests {
+    use std::{future::Future, pin::pin, task::Context};
+
+    use super::*;
+
+    fn secs(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn those_who_were_refused_come_back_at_the_rate_that_is_kept_up_with() {
+        let mut returns = Returns { mean: secs(0.5), last: None };
+        let now = Instant::now();
+        // 10 at once, half a second each: 20 a second.
+        for refused in 1..=400 {
+            let (retry, due) = (returns.refuse(now, 10), secs(1.0 + f64::from(refused) * 0.05));
+            assert!(retry >= due - secs(0.001) && retry <= due.mul_f64(1.26), "{refused} {retry:?}");
+        }
+        for _ in 0..1000 {
+            let retry = returns.refuse(now, 10);
+            assert!(retry <= LONGEST.mul_f64(1.25), "{retry:?}");
+        }
+        let later = now + secs(60.0);
+        assert!(returns.refuse(later, 10) < secs(1.4), "all have come back");
+        returns.observe(secs(8.5));
+        assert_eq!(returns.mean, secs(1.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_queue_is_bounded_in_number_and_time() {
+        let admission = Admission::new(2, 3, secs(2.0));
+        let turns = [admission.enter().await.unwrap(), admission.enter().await.unwrap()];
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(admission.enter())).collect();
+        for waits in &mut waiting {
+            assert!(waits.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+        }
+        let start = Instant::now();
+        assert!(admission.enter().await.is_err(), "one more than may wait");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        drop(waiting.pop());
+        let last = pin!(admission.enter());
+        drop(turns);
+        let mut served = Vec::new();
+        for waits in waiting {
+            served.push(waits.await.unwrap());
+        }
+        assert!(last.await.is_err(), "its time was over");
+        assert_eq!(start.elapsed(), secs(2.0));
+        drop(served);
+        assert!(admission.enter().await.is_ok());
+    }
+}

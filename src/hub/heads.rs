@@ -1,0 +1,191 @@
+//! Heads, asked for together: one call decides every start at a head, and every return to one, for all who asked before it
+//! began.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, time::timeout};
+
+use super::{
+    error::ReadError,
+    flight::{Completion, Flight},
+    shared::Shared,
+};
+use crate::{
+    channel::Channel,
+    store::{Head, Store, StoreError},
+};
+
+/// A question for one head.
+pub(super) type Ask = Flight<Head>;
+
+/// The questions that wait for the next call, and how many calls are under way.
+#[derive(Debug, Default)]
+pub(super) struct HeadCalls {
+    state: Mutex<State>,
+    /// Every call of the last round failed.
+    all_failed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    asked: HashMap<Channel, Weak<Ask>>,
+    callers: usize,
+}
+
+impl HeadCalls {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that was asked and is still waited for. Without any the caller's place is given up in the same step, so that
+    /// whoever asks from now on finds it free.
+    fn take(&self) -> Option<Vec<(Channel, Completion<Head>)>> {
+        let mut state = self.state();
+        let asked = mem::take(&mut state.asked);
+        let waited_for = asked.into_iter().filter(|(_, ask)| ask.strong_count() > 0);
+        let asked: Vec<_> = waited_for.map(|(channel, ask)| (channel, Completion::new(ask))).collect();
+        if asked.is_empty() {
+            state.callers -= 1;
+            return None;
+        }
+        Some(asked)
+    }
+
+    /// Gives a caller's place up that ended before its time: the store panicked, or the runtime ends.
+    fn abandon(&self) {
+        let mut state = self.state();
+        state.callers -= 1;
+        let left = mem::take(&mut state.asked);
+        drop(state);
+        // Dropped without an answer, they fail.
+        left.into_values().for_each(|ask| drop(Completion::new(ask)));
+    }
+}
+
+impl Shared {
+    /// Asks for the channel's head, by a call that begins after this.
+    pub(super) fn ask_head(self: &Arc<Self>, channel: &Channel) -> Arc<Ask> {
+        let mut state = self.head_calls.state();
+        if let Some(ask) = state.asked.get(channel).and_then(Weak::upgrade) {
+            return ask;
+        }
+        let ask = Arc::new(Ask::new());
+        let full = state.asked.len() >= MAX_ASKED;
+        match Handle::try_current() {
+            Ok(runtime) if !full => {
+                state.asked.insert(channel.clone(), Arc::downgrade(&ask));
+                if state.callers < MAX_CALLERS {
+                    state.callers += 1;
+                    runtime.spawn(answer(Caller(Some(self.clone()))));
+                }
+            }
+            Ok(_) => {
+                let retry = Duration::from_secs(1 + fastrand::u64(..4));
+                Completion::new(Arc::downgrade(&ask)).complete(Err(ReadError::Overloaded { retry }));
+            }
+            // Dropped without an answer, it fails.
+            Err(_) => drop(Completion::new(Arc::downgrade(&ask))),
+        }
+        ask
+    }
+
+    /// The heads of `channels`, in their order. One that cannot be read costs no other its answer: a call that fails is
+    /// halved until the channel is alone.
+    pub(super) async fn each_head(&self, channels: &[Channel]) -> Vec<Result<Head, ReadError>> {
+        let mut answers = Vec::with_capacity(channels.len());
+        for channels in channels.chunks(MAX_HEADS) {
+            answers.append(&mut self.heads_by_halves(channels).await);
+        }
+        let any = answers.iter().any(Result::is_ok);
+        match answers.first() {
+            Some(Err(ReadError::Store(error))) if !any => self.outage.failed(error),
+            _ if any => self.outage.succeeded(),
+            _ => {}
+        }
+        self.head_calls.all_failed.store(!any, Relaxed);
+        answers
+    }
+
+    async fn heads_by_halves(&self, channels: &[Channel]) -> Vec<Result<Head, ReadError>> {
+        let unanswered = || Err(StoreError::Corrupt("a head is missing in the answer".into()).into());
+        let mut answers: Vec<_> = channels.iter().map(|_| unanswered()).collect();
+        // A store that fails altogether is not asked for each of its channels.
+        let patience = if self.head_calls.all_failed.load(Relaxed) { 0 } else { PATIENCE };
+        let mut failures = 0;
+        let mut parts = vec![0..channels.len()];
+        while let Some(part) = parts.pop() {
+            let parted = channels.get(part.clone()).zip(answers.get_mut(part.clone()));
+            let Some((asked, slots)) = parted else { continue };
+            match self.heads_in_time(asked).await {
+                Ok(heads) => {
+                    failures = 0;
+                    slots.iter_mut().zip(heads).for_each(|(slot, head)| *slot = Ok(head));
+                }
+                Err(error) => {
+                    failures += 1;
+                    if part.len() == 1 || (error.corrupt().is_none() && failures > patience) {
+                        slots.fill(Err(error));
+                        continue;
+                    }
+                    let middle = part.start + part.len() / 2;
+                    parts.extend([part.start..middle, middle..part.end]);
+                }
+            }
+        }
+        answers
+    }
+
+    async fn heads_in_time(&self, channels: &[Channel]) -> Result<Vec<Head>, ReadError> {
+        match timeout(self.options.read_timeout, self.store.heads(channels)).await {
+            Ok(heads) => Ok(heads?),
+            Err(elapsed) => Err(StoreError::Unavailable(elapsed.into()).into()),
+        }
+    }
+}
+
+/// One that makes calls, until nothing is asked.
+struct Caller(Option<Arc<Shared>>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.head_calls.abandon();
+        }
+    }
+}
+
+async fn answer(mut caller: Caller) {
+    let Some(shared) = caller.0.clone() else { return };
+    while let Some(asked) = shared.head_calls.take() {
+        let (channels, asks): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let heads = shared.each_head(&channels).await;
+        for ((channel, ask), head) in channels.iter().zip(asks).zip(heads) {
+            if let (Ok(head), Some(topic)) = (&head, shared.topic(channel)) {
+                shared.advance_if(topic.anchor(*head), &topic);
+            }
+            ask.complete(head);
+        }
+    }
+    caller.0 = None;
+}
+
+/// Most channels in one call.
+const MAX_HEADS: usize = 1000;
+
+/// Most calls at once that answer questions: a slow one holds none up that was asked while it ran.
+const MAX_CALLERS: usize = 4;
+
+/// Most channels that wait for the next call.
+const MAX_ASKED: usize = 64 << 10;
+
+/// Most failures in a row before the rest is taken to fail too: more than it takes to find one channel among
+/// [`MAX_HEADS`].
+const PATIENCE: usize = 11;

@@ -1,0 +1,162 @@
+//! Reads of the store. Two budgets: what brings followed channels on, for which live readers wait, and what single readers
+//! catch up. The second never delays the first.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::{runtime::Handle, sync::Semaphore, task::yield_now, time::timeout};
+
+use super::{
+    admission::{Admission, Refused},
+    error::ReadError,
+    fetch::{Asked, Fetch, Fetched, Made, Sharing},
+    flight::Completion,
+    options::HubOptions,
+    shared::Shared,
+    topic::{Advance, Topic},
+};
+use crate::{
+    channel::Channel,
+    cursor::Cursor,
+    store::{Limit, Page, Start, Store, StoreError},
+};
+
+#[derive(Debug)]
+pub(super) struct Reads {
+    catching_up: Admission,
+    advancing: Semaphore,
+    /// How many readers that catch up are woken before all others have had their turn.
+    pages_in_turn: Semaphore,
+}
+
+impl Reads {
+    pub(super) fn new(options: &HubOptions) -> Self {
+        Self {
+            catching_up: Admission::new(options.reads, options.waiting_reads, options.read_queue_timeout),
+            advancing: Semaphore::new(options.advancing_reads.min(Semaphore::MAX_PERMITS)),
+            pages_in_turn: Semaphore::new(PAGES_IN_TURN),
+        }
+    }
+}
+
+/// What a reader has to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) start: Start,
+    pub(super) limit: Limit,
+    pub(super) sharing: Sharing,
+}
+
+impl Shared {
+    /// Reads on a subscriber's behalf. Those who resume share their reads; the other starts are pinned to their own moment and
+    /// never shared.
+    pub(super) fn fetch(self: &Arc<Self>, topic: &Arc<Topic>, wanted: Wanted) -> Arc<Fetch> {
+        let Wanted { start, limit, sharing } = wanted;
+        let (fetch, made) = match start {
+            Start::After(cursor) => topic.fetches.share(cursor, limit, sharing, topic.history()),
+            _ => (Arc::new(Fetch::new()), Made::Now),
+        };
+        if made == Made::Now {
+            // The version comes first: a change during the read makes it one of which the read says nothing.
+            let asked = Asked { start, limit, version: topic.version(), history: topic.history() };
+            self.drive(topic, asked, &fetch);
+        }
+        fetch
+    }
+
+    fn drive(self: &Arc<Self>, topic: &Arc<Topic>, asked: Asked, fetch: &Arc<Fetch>) {
+        let completion = Completion::new(Arc::downgrade(fetch));
+        // Without a runtime the completion is dropped, which answers.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (shared, topic) = (self.clone(), topic.clone());
+        let task = runtime.spawn(async move {
+            let answer = shared.read(&topic, asked).await;
+            // A store that never waits answers as fast as it is asked: those who keep up would have their turn only after
+            // all who catch up.
+            let turn = shared.reads.pages_in_turn.acquire().await;
+            completion.complete(answer);
+            yield_now().await;
+            drop(turn);
+        });
+        fetch.driven_by(task.abort_handle());
+    }
+
+    async fn read(self: &Arc<Self>, topic: &Arc<Topic>, asked: Asked) -> Result<Arc<Fetched>, ReadError> {
+        let turn = self.reads.catching_up.enter().await;
+        let turn = turn.map_err(|Refused { retry }| ReadError::Overloaded { retry })?;
+        let page = self.read_page(topic.channel(), asked.start, asked.limit).await;
+        drop(turn);
+        let page = page?;
+        let advance = topic.anchor(page.head);
+        self.advance_if(advance, topic);
+        let fetched = Fetched::new(page, asked);
+        // What a time was asked for may have gaps.
+        if !matches!(asked.start, Start::Time(_)) {
+            topic.backfill(&fetched);
+        }
+        Ok(Arc::new(fetched))
+    }
+
+    async fn read_page(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        let page = self.in_time(self.store.read(channel, start, limit)).await;
+        match &page {
+            Ok(_) => self.outage.succeeded(),
+            // A corrupt channel says nothing of the others.
+            Err(StoreError::Corrupt(_)) => {}
+            Err(error) => self.outage.failed(error),
+        }
+        page
+    }
+
+    /// What `call` gives, unless it takes longer than a read may.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let called = timeout(self.options.read_timeout, call).await;
+        called.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(elapsed.into())))
+    }
+
+    pub(super) fn advance_if(self: &Arc<Self>, advance: Advance, topic: &Arc<Topic>) {
+        if advance == Advance::No {
+            return;
+        }
+        // Without a runtime the topic stays stale, and the next comparison of heads brings it on.
+        let (Ok(runtime), Some(from)) = (Handle::try_current(), topic.begin_advance()) else { return };
+        runtime.spawn(advance_topic(self.clone(), Advancing { topic: topic.clone(), is_done: false }, from));
+    }
+}
+
+/// Reads on the ring's behalf until nothing newer was seen. A failure leaves the ring as it is: the next comparison of
+/// heads tries again.
+async fn advance_topic(shared: Arc<Shared>, mut advancing: Advancing, mut from: Cursor) {
+    let topic = advancing.topic.clone();
+    loop {
+        // Never closed. Bounded by the followed channels, of which each reads once at a time.
+        let turn = shared.reads.advancing.acquire().await;
+        let page = shared.read_page(topic.channel(), Start::After(from), shared.options.page).await;
+        drop(turn);
+        match page {
+            Ok(page) => topic.advance(&page),
+            Err(error) => return topic.note_unreadable(&error.into()),
+        }
+        match topic.go_on_advancing() {
+            Some(next) => from = next,
+            None => return advancing.is_done = true,
+        }
+    }
+}
+
+/// The right to read on the ring's behalf; given back when the task ends, however it ends.
+struct Advancing {
+    topic: Arc<Topic>,
+    /// The topic took the right back itself.
+    is_done: bool,
+}
+
+impl Drop for Advancing {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.topic.abandon_advance();
+        }
+    }
+}
+
+/// A page takes its reader some hundred microseconds to hand out, so that others wait for a few milliseconds.
+const PAGES_IN_TURN: usize = 8;

@@ -1,0 +1,129 @@
+//! More reads than the store keeps up with: what it can do it does, what is over it is refused at once, and live readers
+//! do not notice.
+
+use std::time::Duration;
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+use tower_events::{HubOptions, MemoryStore, StoreError, SubscribeError, Subscription, store::Start};
+
+use super::*;
+
+fn earliest(name: &str) -> Subscription {
+    Subscription::new(channel(name)).start(Start::Earliest).wait(Duration::ZERO)
+}
+
+fn slow(options: HubOptions, read: Duration) -> (Hub, Faults) {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    faults.delay(read);
+    (Hub::with_options(store, options), faults)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_has_its_whole_time_whenever_its_turn_comes() {
+    let read = Duration::from_secs(9);
+    let options = HubOptions::default().reads(1).read_queue_timeout(Duration::from_secs(60));
+    let (hub, _) = slow(options, read);
+    let start = Instant::now();
+    let mut polls = JoinSet::new();
+    for name in ["a", "b", "c"] {
+        let hub = hub.clone();
+        polls.spawn(async move { hub.listen(earliest(name)).await.map(drop) });
+    }
+    while let Some(answered) = polls.join_next().await {
+        answered.unwrap().expect("no read took more than its time");
+    }
+    assert_eq!(start.elapsed(), read * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_read_too_many_is_refused_at_once_and_one_that_waited_too_long_in_its_time() {
+    let (hub, faults) = slow(HubOptions::default().reads(1).waiting_reads(2), Duration::ZERO);
+    let held = faults.hold_reads();
+    let start = Instant::now();
+    let mut polls = JoinSet::new();
+    for name in ["a", "b", "c", "d"] {
+        let hub = hub.clone();
+        polls.spawn(async move { (name, hub.listen(earliest(name)).await.map(drop)) });
+        settle().await;
+    }
+    let mut ended = Vec::new();
+    while let Some(poll) = polls.join_next().await {
+        let (name, answer) = poll.unwrap();
+        ended.push((name, start.elapsed().as_secs(), answer));
+    }
+    let overloaded = |retry: &Duration| *retry >= Duration::from_secs(1);
+    assert!(matches!(&ended[0], ("d", 0, Err(SubscribeError::Overloaded { retry })) if overloaded(retry)), "{ended:?}");
+    for late in &ended[1..3] {
+        assert!(
+            matches!(late, ("b" | "c", 2, Err(SubscribeError::Overloaded { retry })) if overloaded(retry)),
+            "{late:?}"
+        );
+    }
+    assert!(matches!(ended[3], ("a", 10, Err(SubscribeError::Store(StoreError::Unavailable(_))))));
+    drop(held);
+}
+
+/// The part of the capacity that is answered, when `offered` times of it is asked for by clients that come back when they
+/// are told.
+async fn goodput(offered: f64) -> f64 {
+    const CAPACITY: f64 = 160.0; // 8 reads at once, of 50 ms
+    let seconds = Duration::from_secs(30);
+    let (hub, _) = slow(HubOptions::default().reads(8), Duration::from_millis(50));
+    let (start, mut clients) = (Instant::now(), JoinSet::new());
+    let count = (CAPACITY * offered * seconds.as_secs_f64()) as u32;
+    for n in 0..count {
+        let (hub, comes) = (hub.clone(), start + seconds.mul_f64(f64::from(n) / f64::from(count)));
+        clients.spawn(async move {
+            sleep_until(comes).await;
+            loop {
+                match hub.listen(earliest(&n.to_string())).await {
+                    Ok(_) => return,
+                    Err(SubscribeError::Overloaded { retry }) => sleep(retry).await,
+                    Err(error) => panic!("no read fails because many want to: {error}"),
+                }
+            }
+        });
+    }
+    let mut answered = 0;
+    while let Ok(Some(client)) = timeout_at(start + seconds, clients.join_next()).await {
+        client.unwrap();
+        answered += 1;
+    }
+    f64::from(answered) / seconds.as_secs_f64() / CAPACITY
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_can_do_it_goes_on_doing_when_more_is_asked() {
+    for (offered, least) in [(0.5, 0.49), (1.0, 0.95), (2.0, 0.9), (3.0, 0.9)] {
+        let goodput = goodput(offered).await;
+        assert!(goodput >= least, "{goodput:.2} of the capacity at {offered} times of it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_single_readers_catch_up_delays_no_live_event() {
+    let read = Duration::from_millis(50);
+    let inner = MemoryStore::default();
+    let (store, faults) = FaultStore::new(inner.clone());
+    let hub = Hub::with_options(store, HubOptions::default().read_queue_timeout(Duration::from_secs(60)));
+    let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    faults.delay(read);
+    let mut catching_up = JoinSet::new();
+    for request in 0..100 {
+        let names = Channels::new((0..32).map(|n| channel(&format!("{request} {n}")))).unwrap();
+        let (hub, poll) = (hub.clone(), Subscription::new(names).start(Start::Earliest).wait(Duration::ZERO));
+        catching_up.spawn(async move { hub.listen(poll).await.map(drop) });
+    }
+    settle().await;
+    // Only a read brings these: the hint of the first is lost.
+    faults.lose_hints(1);
+    append(&inner, [1]).await;
+    let start = Instant::now();
+    append(&inner, [2]).await;
+    assert_eq!(texts_of(&mut live, 2).await, ["1", "2"]);
+    assert!(start.elapsed() <= read * 2, "{:?}", start.elapsed());
+}
