@@ -56,6 +56,7 @@ mod subscriber;
 mod subscription;
 mod sync;
 mod topic;
+mod topics;
 
 use std::{
     fmt,
@@ -85,7 +86,7 @@ use crate::{
     channel::{Channel, Channels},
     cursor::Cursors,
     event::Event,
-    store::{AnyStore, Append, Appended, Expect, Head, Limit, Receipt, Store, StoreError},
+    store::{AnyStore, Append, Appended, Expect, Head, Receipt, Store, StoreError},
 };
 
 /// Handle of one process on one store: publish, listen, subscribe, drain. Clones are cheap and share everything.
@@ -276,9 +277,7 @@ impl<S: Store> Hub<S> {
     }
 
     pub(crate) fn listening(&self, subscription: &Subscription) -> Result<Listening, SubscribeError> {
-        let page = self.options().page;
-        let page = Limit { events: page.events.min(subscription.events), ..page };
-        Ok(Listening::new(self.enter(subscription, page)?, subscription))
+        Ok(Listening::new(self.enter(subscription, subscription.events)?, subscription))
     }
 
     /// Subscribes. When it returns, every channel's start is decided: what is published from now on comes.
@@ -297,7 +296,7 @@ impl<S: Store> Hub<S> {
         &self,
         subscription: &Subscription,
     ) -> impl Future<Output = Result<Subscriber, SubscribeError>> + Send + use<S> {
-        let entered = self.enter(subscription, self.options().page);
+        let entered = self.enter(subscription, usize::MAX);
         async move {
             let mut subscriber = entered?;
             poll_fn(|cx| subscriber.poll_started(cx)).await?;
@@ -305,14 +304,14 @@ impl<S: Store> Hub<S> {
         }
     }
 
-    fn enter(&self, subscription: &Subscription, page: Limit) -> Result<Subscriber, SubscribeError> {
+    fn enter(&self, subscription: &Subscription, page_events: usize) -> Result<Subscriber, SubscribeError> {
         if let Some(retry) = self.shared.drain_hint() {
             return Err(SubscribeError::Draining { retry });
         }
         let Some(reader) = self.shared.admit() else {
             return Err(SubscribeError::TooManyReaders { retry: Duration::from_secs(1 + fastrand::u64(..4)) });
         };
-        Ok(Subscriber::new(&self.shared, reader, subscription, page)?)
+        Ok(Subscriber::new(&self.shared, reader, subscription, page_events)?)
     }
 
     /// How long those should stay away whom a failing store sends away now: 1 s at first, and doubling up to 30 s for as long
@@ -323,7 +322,7 @@ impl<S: Store> Hub<S> {
     }
 
     /// Ends every parked poll and open stream at an event boundary, at once and for good, and tells each to come back at a
-    /// moment of its own within `window`. Publishing goes on. The drain starts with the call; what is returned only tells
+    /// moment of its own within `window`, but not before [`HubOptions::drain_floor`]. Publishing goes on. The drain starts with the call; what is returned only tells
     /// when the last reader is gone.
     pub fn drain(&self, window: Duration) -> Drained {
         self.shared.drain(window);

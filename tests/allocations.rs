@@ -18,7 +18,7 @@ use http_body_util::StreamBody;
 use tokio::runtime::Runtime;
 use tower::Service as _;
 use tower_events::{
-    Body, Channel, Channels, Event, EventService, Hub, MemoryStore, PublishService, SseBody, Subscription,
+    Body, Channel, Channels, Event, EventService, Hub, MemoryStore, PublishService, Retention, SseBody, Subscription,
     body::ResponseFuture,
 };
 
@@ -178,4 +178,33 @@ fn all_who_wait_share_the_array_that_answers_them() {
         })
         .collect();
     assert!(bodies.iter().all(|body| body.as_ptr() == bodies.first().unwrap().as_ptr()));
+}
+
+#[test]
+fn a_ring_holds_no_more_than_it_counts() {
+    let runtime = runtime();
+    for text in [1, 100, 10_000] {
+        // The store keeps nothing, so that what is kept is the ring's.
+        let hub = Hub::new(MemoryStore::new(Retention::default().events(1)));
+        let subscriber = runtime.block_on(hub.subscribe(Subscription::new(channel()))).unwrap();
+        let publish = |count: usize| {
+            let text = "x".repeat(text);
+            for _ in 0..count {
+                runtime.block_on(hub.publish(&channel(), Event::text(&text))).unwrap();
+                // The hub takes the store's hints.
+                runtime.block_on(tokio::task::yield_now());
+            }
+        };
+        publish(10);
+        let kept = measure(|| publish(5_000));
+        let (counted, most) = (hub.stats().ring_bytes, hub.options().ring_bytes);
+        assert!(counted <= most && counted >= most / 2, "{counted} of {most}");
+        assert!(
+            kept.bytes_current <= 2 * most as i64,
+            "texts of {text}: {} bytes kept, {counted} counted",
+            kept.bytes_current
+        );
+        println!("texts of {text}: {} bytes kept, {counted} counted", kept.bytes_current);
+        drop(subscriber);
+    }
 }

@@ -46,12 +46,19 @@ type Encoded = [OnceLock<Bytes>; FORMS];
 #[derive(Debug)]
 pub(crate) struct Frame {
     entry: Entry,
-    encoded: Encoded,
+    /// Made for an entry that is handed out by itself; one of a run is encoded with it, and needs no bytes of its own.
+    encoded: OnceLock<Box<Encoded>>,
 }
 
 impl Frame {
     pub(crate) fn new(entry: Entry) -> Arc<Self> {
-        Arc::new(Self { entry, encoded: Default::default() })
+        Arc::new(Self { entry, encoded: OnceLock::new() })
+    }
+
+    /// The bytes that it takes while it is kept: the entry, its text in one form, and what stands around both.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let name = self.entry.name.as_ref().map_or(0, |name| name.as_str().len());
+        2 * (self.entry.data.len() + name) + FRAME
     }
 
     pub(crate) fn entry(&self) -> &Entry {
@@ -59,7 +66,7 @@ impl Frame {
     }
 
     pub(crate) fn encoded(&self, form: &Form) -> Bytes {
-        made(&self.encoded, form, || {
+        made(self.encoded.get_or_init(Box::default), form, || {
             let mut bytes = Vec::with_capacity(self.entry.size() + 64);
             (form.encode)(&self.entry, &mut bytes);
             bytes
@@ -113,7 +120,7 @@ pub(crate) fn join(frames: &[impl AsRef<Frame>], form: &Form) -> Vec<u8> {
         if index > 0 {
             bytes.extend_from_slice(between);
         }
-        match frame.encoded.get(form.slot).and_then(OnceLock::get) {
+        match frame.encoded.get().and_then(|encoded| encoded.get(form.slot)?.get()) {
             Some(encoded) => bytes.extend_from_slice(encoded),
             // Those who catch up take the run as a whole, so that bytes of its own would be for nobody.
             None => (form.encode)(&frame.entry, &mut bytes),
@@ -130,3 +137,6 @@ fn made(encoded: &Encoded, form: &Form, make: impl FnOnce() -> Vec<u8>) -> Bytes
         None => Bytes::from(make()),
     }
 }
+
+/// What a frame takes beside its texts, by what allocators and the lists around it add.
+const FRAME: usize = size_of::<Frame>() + 2 * size_of::<usize>() + size_of::<Arc<Frame>>() + 64;

@@ -30,15 +30,16 @@ pub(super) struct Leg {
 }
 
 /// The head that there was when the start or the last reset was decided: history ends there, live events follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Latch {
     Undecided,
-    Head(Cursor),
+    /// Boxed: few are behind it.
+    Head(Box<Cursor>),
     Passed,
 }
 
 impl Latch {
-    fn is_passed_at(self, position: Cursor) -> bool {
+    fn is_passed_at(&self, position: Cursor) -> bool {
         match self {
             Self::Undecided => false,
             Self::Head(head) => position.epoch == head.epoch && position.seq >= head.seq,
@@ -79,10 +80,23 @@ impl Verdict {
 
 #[derive(Debug)]
 enum Next {
-    /// One of several channels: its position is decided before anything of any is read.
-    Begin(ChannelStart),
     /// Goes on after `cursor`. `verified` is the topic's version at which the store confirmed that nothing follows.
     At { cursor: Cursor, verified: Option<u64> },
+    /// Needs the store. Boxed: most readers keep up, and there are many of them.
+    Store(Box<Step>),
+    /// The read failed, which is to be handed out.
+    Failed(ReadError),
+    /// The failure was handed out: the data cannot be read.
+    Broken(Arc<StoreError>),
+    /// The close was handed out.
+    Ended,
+}
+
+/// What is asked of the store, or was given by it.
+#[derive(Debug)]
+enum Step {
+    /// One of several channels: its position is decided before anything of any is read.
+    Begin(ChannelStart),
     /// Asks for the head, at which it starts, or may be at `cursor` already. `version` is the topic's before it asked.
     Asking { ask: Arc<Ask>, slot: Option<usize>, version: u64, cursor: Option<Cursor> },
     /// Has to read a page, when it may.
@@ -92,12 +106,6 @@ enum Next {
     /// A page that is being handed out: the reset first, then its batches from `batch` on, of the first one only `part`.
     /// The fetch is kept so that others at positions within it share it.
     Page { _fetch: Arc<Fetch>, fetched: Arc<Fetched>, reset: Option<Reason>, batch: usize, part: Option<Arc<Batch>> },
-    /// The read failed, which is to be handed out.
-    Failed(ReadError),
-    /// The failure was handed out.
-    Broken,
-    /// The close was handed out.
-    Ended,
 }
 
 /// Whether a subscriber has room for a page, of which it holds one at a time whatever the number of its channels.
@@ -131,10 +139,11 @@ impl Leg {
     pub(super) fn only(seat: Seat, start: ChannelStart) -> Self {
         let leg = Self::one_of_several(seat, start);
         match (&leg.next, start) {
-            (Next::Begin(_), (Start::Latest, None)) | (Next::At { .. }, _) => leg,
+            (_, (Start::Latest, None)) | (Next::At { .. }, _) => leg,
             (_, start) => {
                 let (start, verdict) = Verdict::of(start);
-                Self { next: Next::Behind { start, verdict, sharing: Sharing::Near }, ..leg }
+                let behind = Step::Behind { start, verdict, sharing: Sharing::Near };
+                Self { next: Next::Store(Box::new(behind)), ..leg }
             }
         }
     }
@@ -142,7 +151,7 @@ impl Leg {
     pub(super) fn one_of_several(seat: Seat, start: ChannelStart) -> Self {
         let (position, next) = match start {
             (Start::After(cursor), None) => (Some(cursor), Next::At { cursor, verified: None }),
-            start => (None, Next::Begin(start)),
+            start => (None, Next::Store(Box::new(Step::Begin(start)))),
         };
         Self { seat, position, latch: Latch::Undecided, next }
     }
@@ -167,15 +176,15 @@ impl Leg {
 
     /// Whether the store failed it, told or not yet.
     pub(super) fn has_failed(&self) -> bool {
-        matches!(self.next, Next::Failed(_) | Next::Broken)
+        matches!(self.next, Next::Failed(_) | Next::Broken(_))
     }
 
     /// Whether all that there was when its start or its last reset was decided is handed out. A failed one keeps no other
     /// from being live.
     pub(super) fn is_live(&self) -> bool {
         match self.next {
-            Next::Failed(_) | Next::Broken | Next::Ended => true,
-            Next::Page { reset: Some(_), .. } => false,
+            Next::Failed(_) | Next::Broken(_) | Next::Ended => true,
+            Next::Store(ref step) if matches!(**step, Step::Page { reset: Some(_), .. }) => false,
             _ => self.latch == Latch::Passed,
         }
     }
@@ -195,9 +204,10 @@ impl Leg {
 
     /// Whether it holds the subscriber's page, or reads it.
     pub(super) fn has_page(&self) -> bool {
-        match &self.next {
-            Next::Reading { wanted, .. } => wanted.limit.events > 0,
-            Next::Page { fetched, .. } => !fetched.batches.is_empty(),
+        let Next::Store(step) = &self.next else { return false };
+        match &**step {
+            Step::Reading { wanted, .. } => wanted.limit.events > 0,
+            Step::Page { fetched, .. } => !fetched.batches.is_empty(),
             _ => false,
         }
     }
@@ -209,24 +219,18 @@ impl Leg {
         }
         loop {
             let ready = match &self.next {
-                Next::Begin(start) => self.begin(*start),
                 Next::At { cursor, verified } => self.look_in_ring(*cursor, *verified, cx),
-                Next::Asking { .. } => self.look_at_head(cx),
-                Next::Behind { start, verdict, sharing } => self.look_for_room(*start, *verdict, *sharing, room, cx),
-                Next::Reading { .. } => self.look_at_read(cx),
-                Next::Page { fetched, reset: Some(reason), .. } => Some(Ready::Reset(self.reset(fetched, *reason))),
-                Next::Page { fetched, batch, part, .. } => {
-                    match part.as_ref().or_else(|| fetched.batches.get(*batch)) {
-                        Some(batch) => Some(Ready::Batch(batch.clone())),
-                        None => {
-                            // Another of several channels may be waiting for the room.
-                            room = PageRoom::Taken;
-                            self.go_on(fetched.next)
-                        }
+                Next::Store(step) => match &**step {
+                    Step::Begin(start) => self.begin(*start),
+                    Step::Asking { .. } => self.look_at_head(cx),
+                    Step::Behind { start, verdict, sharing } => {
+                        self.look_for_room(*start, *verdict, *sharing, room, cx)
                     }
-                }
+                    Step::Reading { .. } => self.look_at_read(cx),
+                    Step::Page { .. } => self.look_in_page(&mut room),
+                },
                 Next::Failed(error) => Some(Ready::Failed(error.clone())),
-                Next::Broken => Some(Ready::Broken),
+                Next::Broken(_) => Some(Ready::Broken),
                 Next::Ended => Some(Ready::Ended),
             };
             if let Some(ready) = ready {
@@ -245,29 +249,34 @@ impl Leg {
         let events = Events::first(batch, most);
         self.position = Some(events.next());
         self.pass_latch(events.next());
-        match &mut self.next {
-            Next::Page { batch, part, .. } if whole => {
+        match self.step() {
+            Some(Step::Page { batch, part, .. }) if whole => {
                 *batch += 1;
                 *part = None;
             }
-            next => *next = Next::At { cursor: events.next(), verified: None },
+            _ => self.next = Next::At { cursor: events.next(), verified: None },
         }
         events
     }
 
     /// Takes the reset that was seen.
     pub(super) fn take_reset(&mut self) {
-        let Next::Page { fetched, reset, .. } = &mut self.next else { return };
+        let Some(Step::Page { fetched, reset, .. }) = self.step() else { return };
         let (from, head) = (fetched.from, fetched.head.cursor);
         *reset = None;
         self.position = Some(from);
-        self.latch = Latch::Head(head);
+        self.latch = Latch::Head(Box::new(head));
         self.pass_latch(from);
     }
 
-    /// Takes the failure that was seen.
-    pub(super) fn take_failure(&mut self) {
-        self.next = Next::Broken;
+    /// Takes the failure that was seen: what is stored cannot be read, as `error` says.
+    pub(super) fn take_failure(&mut self, error: &Arc<StoreError>) {
+        self.next = Next::Broken(error.clone());
+    }
+
+    /// Why nothing will come any more, when its failure was handed out.
+    pub(super) fn broken(&self) -> Option<&Arc<StoreError>> {
+        if let Next::Broken(error) = &self.next { Some(error) } else { None }
     }
 
     /// Takes the close that was seen.
@@ -282,7 +291,7 @@ impl Leg {
     /// The ring decided the start.
     fn latch_ring(&mut self) {
         if self.latch == Latch::Undecided {
-            self.latch = self.seat.topic.head().map_or(Latch::Undecided, |head| Latch::Head(head.cursor));
+            self.latch = self.seat.topic.head().map_or(Latch::Undecided, |head| Latch::Head(Box::new(head.cursor)));
         }
     }
 
@@ -337,9 +346,10 @@ impl Leg {
     }
 
     fn look_at_head(&mut self, cx: &Context<'_>) -> Option<Ready> {
-        let Next::Asking { ask, slot, version, cursor } = &mut self.next else { return None };
         // Registered here too, so that whatever wakes all readers wakes this one.
         self.seat.topic.register(&mut self.seat.place, cx);
+        let Next::Store(step) = &mut self.next else { return None };
+        let Step::Asking { ask, slot, version, cursor } = &mut **step else { return None };
         let (version, cursor) = (*version, *cursor);
         if let Some(held) = cursor.filter(|cursor| self.seat.topic.holds(*cursor)) {
             return self.go_on(held);
@@ -360,6 +370,21 @@ impl Leg {
         }
     }
 
+    fn look_in_page(&mut self, room: &mut PageRoom) -> Option<Ready> {
+        let Some(Step::Page { fetched, reset, batch, part, .. }) = self.step() else { return None };
+        if let Some(reason) = *reset {
+            let fetched = fetched.clone();
+            return Some(Ready::Reset(self.reset(&fetched, reason)));
+        }
+        if let Some(batch) = part.as_ref().or_else(|| fetched.batches.get(*batch)) {
+            return Some(Ready::Batch(batch.clone()));
+        }
+        // Another of several channels may be waiting for the room.
+        *room = PageRoom::Taken;
+        let next = fetched.next;
+        self.go_on(next)
+    }
+
     fn look_for_room(
         &mut self,
         start: Start,
@@ -378,9 +403,10 @@ impl Leg {
     }
 
     fn look_at_read(&mut self, cx: &Context<'_>) -> Option<Ready> {
-        let Next::Reading { fetch, slot, wanted, verdict } = &mut self.next else { return None };
         // Registered here too, so that whatever wakes all readers wakes this one.
         self.seat.topic.register(&mut self.seat.place, cx);
+        let Next::Store(step) = &mut self.next else { return None };
+        let Step::Reading { fetch, slot, wanted, verdict } = &mut **step else { return None };
         let (start, verdict) = (wanted.start, *verdict);
         if let Start::After(cursor) = start {
             // Another reader's page may have filled the ring meanwhile.
@@ -414,7 +440,7 @@ impl Leg {
                 return self.catch_up(&fetched);
             }
         }
-        self.next = Next::Page { _fetch: fetch, fetched, reset, batch, part };
+        self.go(Step::Page { _fetch: fetch, fetched, reset, batch, part });
         None
     }
 
@@ -430,9 +456,9 @@ impl Leg {
             // Only the first page is filtered by time, and judged by what was dropped.
             (Start::Time(_), _) => {
                 self.decide(&fetched);
-                self.next = Next::Behind { start, verdict: Verdict::Page, sharing: Sharing::Exact };
+                self.go(Step::Behind { start, verdict: Verdict::Page, sharing: Sharing::Exact });
             }
-            (_, Some(_)) => self.next = Next::Page { _fetch: fetch, fetched, reset, batch: 0, part: None },
+            (_, Some(_)) => self.go(Step::Page { _fetch: fetch, fetched, reset, batch: 0, part: None }),
             (_, None) => {
                 self.decide(&fetched);
                 return self.catch_up(&fetched);
@@ -444,7 +470,7 @@ impl Leg {
     fn decide(&mut self, fetched: &Fetched) {
         self.position.get_or_insert(fetched.from);
         if self.latch == Latch::Undecided {
-            self.latch = Latch::Head(fetched.head.cursor);
+            self.latch = Latch::Head(Box::new(fetched.head.cursor));
         }
     }
 
@@ -461,19 +487,30 @@ impl Leg {
         let Seat { topic, shared, .. } = &self.seat;
         // The version comes first: a change while it is asked makes it one of which the answer says nothing.
         let version = topic.version();
-        self.next = Next::Asking { ask: shared.ask_head(topic.channel()), slot: None, version, cursor };
+        self.go(Step::Asking { ask: shared.ask_head(topic.channel()), slot: None, version, cursor });
         None
     }
 
     fn read(&mut self, wanted: Wanted, verdict: Verdict) -> Option<Ready> {
         let fetch = self.seat.shared.fetch(&self.seat.topic, wanted);
-        self.next = Next::Reading { fetch, slot: None, wanted, verdict };
+        self.go(Step::Reading { fetch, slot: None, wanted, verdict });
         None
     }
 
     fn fall_behind(&mut self, start: Start, sharing: Sharing) -> Option<Ready> {
-        self.next = Next::Behind { start, verdict: Verdict::Page, sharing };
+        self.go(Step::Behind { start, verdict: Verdict::Page, sharing });
         None
+    }
+
+    fn go(&mut self, step: Step) {
+        match &mut self.next {
+            Next::Store(same) => **same = step,
+            next => *next = Next::Store(Box::new(step)),
+        }
+    }
+
+    fn step(&mut self) -> Option<&mut Step> {
+        if let Next::Store(step) = &mut self.next { Some(step) } else { None }
     }
 
     fn go_on(&mut self, cursor: Cursor) -> Option<Ready> {

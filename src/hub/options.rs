@@ -17,9 +17,9 @@ use crate::store::Limit;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HubOptions {
-    /// Recent entries kept per followed channel, in bytes by [`Entry::size`](crate::store::Entry::size). What they were
-    /// encoded to lies beside them, not counted: about as much again for each form that readers ask for, and at most 8 runs
-    /// of 64 KiB that several got together. Default 256 KiB.
+    /// Recent entries kept per followed channel, in bytes as they are kept: an entry counts twice its texts, for one encoded
+    /// form lies beside it, and some 200 for the rest. Each further form that readers ask for adds as much as the texts, and
+    /// runs that several readers got together at most 8 times 64 KiB. Default 256 KiB.
     pub ring_bytes: usize,
     /// Bounds of one read of the store on a subscriber's behalf. Default 1 000 events, 256 KiB.
     pub page: Limit,
@@ -42,6 +42,9 @@ pub struct HubOptions {
     pub read_queue_timeout: Duration,
     /// Most readers at once. Default: no bound.
     pub readers: usize,
+    /// The soonest that a draining hub tells a reader to come back. Default 1 s: before that it would meet the same process,
+    /// or a proxy that knows no other.
+    pub drain_floor: Duration,
 }
 
 impl Default for HubOptions {
@@ -58,6 +61,7 @@ impl Default for HubOptions {
             waiting_reads: 4096,
             read_queue_timeout: Duration::from_secs(2),
             readers: usize::MAX,
+            drain_floor: Duration::from_secs(1),
         }
     }
 }
@@ -131,5 +135,18 @@ impl HubOptions {
     #[must_use]
     pub fn readers(self, readers: usize) -> Self {
         Self { readers, ..self }
+    }
+
+    /// Sets the soonest that a draining hub tells a reader to come back; at least 1 ms. The window of a drain is at least
+    /// twice as long.
+    #[must_use]
+    pub fn drain_floor(self, drain_floor: Duration) -> Self {
+        Self { drain_floor, ..self }
+    }
+
+    /// What a hub goes by: fields that were set past the setters keep their bounds too.
+    pub(super) fn bounded(self) -> Self {
+        let Self { page, reads, advancing_reads, check_every, .. } = self.clone();
+        self.page(page).reads(reads).advancing_reads(advancing_reads).check_every(check_every)
     }
 }

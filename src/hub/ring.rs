@@ -113,11 +113,11 @@ impl Ring {
         };
         for frame in newest_first.skip_while(held) {
             let entry = frame.entry();
-            if entry.cursor != self.base || self.bytes + entry.size() > self.most_bytes {
+            if entry.cursor != self.base || self.bytes + frame.kept_bytes() > self.most_bytes {
                 return;
             }
             self.base = entry.prev();
-            self.bytes += entry.size();
+            self.bytes += frame.kept_bytes();
             self.frames.push_front(frame.clone());
         }
     }
@@ -127,8 +127,9 @@ impl Ring {
         let newest = self.head.cursor;
         self.recent.retain(|batch| batch.next() != newest);
         self.head.cursor = entry.cursor;
-        self.bytes += entry.size();
-        self.frames.push_back(Frame::new(entry));
+        let frame = Frame::new(entry);
+        self.bytes += frame.kept_bytes();
+        self.frames.push_back(frame);
         while self.bytes > self.most_bytes && self.frames.len() > 1 {
             self.evict();
         }
@@ -137,7 +138,7 @@ impl Ring {
     fn evict(&mut self) {
         if let Some(frame) = self.frames.pop_front() {
             self.base = frame.entry().cursor;
-            self.bytes -= frame.entry().size();
+            self.bytes -= frame.kept_bytes();
         }
     }
 
@@ -259,11 +260,11 @@ mod tests {
 
     #[test]
     fn drops_the_oldest_above_its_bytes() {
-        let mut ring = Ring::new(Head { cursor: at(0), closed: false }, 3 * entry(1).size());
+        let mut ring = Ring::new(Head { cursor: at(0), closed: false }, 3 * Frame::new(entry(1)).kept_bytes());
         ring.feed(&(1..=9).map(entry).collect::<Vec<_>>());
         assert_eq!(seqs(ring.lookup(at(6))), [7, 8, 9]);
         assert_eq!(seqs(ring.lookup(at(5))), [u64::MAX]);
-        assert!(ring.bytes() <= 3 * entry(1).size());
+        assert!(ring.bytes() <= 3 * Frame::new(entry(1)).kept_bytes());
     }
 
     #[test]
@@ -285,11 +286,11 @@ mod tests {
             assert_eq!(seqs(ring.lookup(oldest)), expected);
         }
         let mut full = ring(4..=6);
-        full.most_bytes = 5 * entry(1).size();
+        full.most_bytes = 5 * Frame::new(entry(1)).kept_bytes();
         full.backfill(frames.iter().rev());
-        assert_eq!((full.base, full.bytes()), (at(1), 5 * entry(1).size()));
+        assert_eq!((full.base, full.bytes()), (at(1), 5 * Frame::new(entry(1)).kept_bytes()));
         full.feed(&[entry(7)]);
-        assert_eq!((full.base, full.bytes()), (at(2), 5 * entry(1).size()));
+        assert_eq!((full.base, full.bytes()), (at(2), 5 * Frame::new(entry(1)).kept_bytes()));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What all handles of a hub share: which channels are followed and for whom, the bounds, and the end.
 
 use std::{
-    collections::HashMap,
     pin::pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -20,6 +22,7 @@ use super::{
     reads::Reads,
     stats::Stats,
     topic::{Left, Place, Topic},
+    topics::Topics,
 };
 use crate::{
     channel::Channel,
@@ -30,7 +33,9 @@ use crate::{
 pub(super) struct Shared {
     pub(super) store: AnyStore,
     pub(super) options: HubOptions,
-    topics: Mutex<Topics>,
+    following: Mutex<Following>,
+    /// What the rings of all followed channels hold, in bytes.
+    ring_bytes: Arc<AtomicUsize>,
     /// How many readers there are.
     readers: AtomicUsize,
     /// The last reader went.
@@ -46,27 +51,19 @@ pub(super) struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Topics {
-    followed: HashMap<Channel, Followed>,
-    /// How many of them have no reader.
-    lingering: usize,
+struct Following {
+    topics: Topics,
     /// Runs while anything is followed.
     follower: Option<Follower>,
 }
 
-/// One followed channel.
-#[derive(Debug)]
-struct Followed {
-    topic: Arc<Topic>,
-    /// When its last reader was seen to be gone.
-    idle_since: Option<Instant>,
-}
-
 impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
+        let options = options.bounded();
         Self {
             store,
-            topics: Mutex::default(),
+            following: Mutex::default(),
+            ring_bytes: Arc::default(),
             readers: AtomicUsize::new(0),
             gone: Notify::new(),
             reads: Reads::new(&options),
@@ -80,22 +77,22 @@ impl Shared {
 
     pub(super) fn stats(&self) -> Stats {
         let store = self.store.health(); // before the lock: it is the store's code
-        let topics = self.topics();
+        let topics = &self.following().topics;
         Stats {
             readers: self.readers.load(SeqCst),
-            topics: topics.followed.len(),
-            lingering: topics.lingering,
-            ring_bytes: topics.followed.values().map(|followed| followed.topic.ring_bytes()).sum(),
+            topics: topics.len(),
+            lingering: topics.lingering(),
+            ring_bytes: self.ring_bytes.load(Relaxed),
             store,
         }
     }
 
     pub(super) fn topic(&self, channel: &Channel) -> Option<Arc<Topic>> {
-        self.topics().followed.get(channel).map(|followed| followed.topic.clone())
+        self.following().topics.get(channel).cloned()
     }
 
     pub(super) fn all_topics(&self) -> Vec<Arc<Topic>> {
-        self.topics().followed.values().map(|followed| followed.topic.clone()).collect()
+        self.following().topics.iter().cloned().collect()
     }
 
     /// Takes notice of what this process appended.
@@ -114,8 +111,8 @@ impl Shared {
         }
     }
 
-    fn topics(&self) -> std::sync::MutexGuard<'_, Topics> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    fn following(&self) -> MutexGuard<'_, Following> {
+        self.following.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,48 +128,29 @@ impl Shared {
     /// Takes a seat in a channel, which is followed from now on.
     pub(super) fn seat(self: &Arc<Self>, channel: &Channel) -> Result<Seat, StoreError> {
         let runtime = Handle::try_current().map_err(|source| StoreError::Unavailable(source.into()))?;
-        let mut topics = self.topics();
-        if topics.follower.as_ref().is_none_or(Follower::is_finished) {
-            topics.follower = Some(Follower::start(self, &runtime));
+        let mut following = self.following();
+        if following.follower.as_ref().is_none_or(Follower::is_finished) {
+            following.follower = Some(Follower::start(self, &runtime));
         }
-        let Topics { followed, lingering, .. } = &mut *topics;
-        let place = followed.entry(channel.clone()).or_insert_with(|| {
-            let topic = Arc::new(Topic::new(channel.clone(), self.options.ring_bytes));
-            Followed { topic, idle_since: None }
-        });
-        if place.idle_since.take().is_some() {
-            *lingering -= 1;
-        }
-        let topic = place.topic.clone();
+        let make = || Topic::new(channel.clone(), self.options.ring_bytes, self.ring_bytes.clone());
+        let topic = following.topics.join(channel, make).clone();
+        // Joined under the lock, so that it cannot be taken for one without readers.
         Ok(Seat { place: topic.join(), topic, shared: self.clone() })
     }
 
-    /// Takes notice that a channel's last reader went. By now another may be there, or gone in turn.
     fn left(&self, channel: &Channel) {
-        let mut topics = self.topics();
-        let Some(place) = topics.followed.get_mut(channel) else { return };
-        if place.idle_since.is_some() || place.topic.has_readers() {
-            return;
-        }
-        place.idle_since = Some(Instant::now());
-        topics.lingering += 1;
-        if topics.lingering > self.options.lingering || self.options.linger.is_zero() {
-            topics.followed.remove(channel);
-            topics.lingering -= 1;
-        }
+        let most = if self.options.linger.is_zero() { 0 } else { self.options.lingering };
+        self.following().topics.left(channel, Instant::now(), most);
     }
 
     /// Stops following channels that lingered long enough, and everything once nothing is followed. Says whether anything
     /// is left.
     pub(super) fn sweep(&self) -> bool {
-        let mut topics = self.topics();
-        let (now, linger) = (Instant::now(), self.options.linger);
-        let stays = |place: &Followed| place.idle_since.is_none_or(|since| now.duration_since(since) < linger);
-        topics.followed.retain(|_, place| stays(place));
-        topics.lingering = topics.followed.values().filter(|place| place.idle_since.is_some()).count();
-        let any = !topics.followed.is_empty();
+        let mut following = self.following();
+        following.topics.expire(Instant::now(), self.options.linger);
+        let any = following.topics.len() > 0;
         if !any {
-            topics.follower = None;
+            following.follower = None;
         }
         any
     }
@@ -220,7 +198,7 @@ impl Shared {
 
     /// While draining: when a reader should come back, drawn anew for each so that they come spread over the window.
     pub(super) fn drain_hint(&self) -> Option<Duration> {
-        self.drain.get().map(|window| window.mul_f64(fastrand::f64()).max(Duration::from_millis(1)))
+        self.drain.get().map(|window| drain_hint(*window, self.options.drain_floor, fastrand::f64()))
     }
 
     pub(super) async fn no_readers(&self) {
@@ -232,6 +210,33 @@ impl Shared {
                 return;
             }
             gone.await;
+        }
+    }
+}
+
+/// A part of the window, but not before `floor`: whoever comes back at once meets the process that it left, or a proxy that
+/// has no other yet. A window too short to spread them in is made longer.
+fn drain_hint(window: Duration, floor: Duration, drawn: f64) -> Duration {
+    let floor = floor.max(Duration::from_millis(1));
+    let end = window.max(floor.saturating_mul(2));
+    floor + (end - floor).mul_f64(drawn)
+}
+
+#[cfg(all(test, not(tower_events_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_spreads_its_readers_between_its_floor_and_its_end() {
+        let second = Duration::from_secs(1);
+        let table = [
+            (second * 5, second, second, second * 5),
+            (second, second, second, second * 2),
+            (Duration::ZERO, second, second, second * 2),
+            (second * 5, Duration::ZERO, Duration::from_millis(1), second * 5),
+        ];
+        for (window, floor, first, last) in table {
+            assert_eq!([0.0, 1.0].map(|drawn| drain_hint(window, floor, drawn)), [first, last], "{window:?} {floor:?}");
         }
     }
 }

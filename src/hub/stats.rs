@@ -12,7 +12,8 @@ pub struct Stats {
     pub topics: usize,
     /// Followed channels without a reader.
     pub lingering: usize,
-    /// Recent entries kept for followed channels, in bytes by [`Entry::size`](crate::store::Entry::size).
+    /// Recent entries kept for followed channels, in bytes as [`HubOptions::ring_bytes`](crate::HubOptions::ring_bytes)
+    /// counts them.
     pub ring_bytes: usize,
     /// How the store is.
     pub store: Health,

@@ -47,24 +47,22 @@ use crate::{
 pub struct Subscriber {
     legs: Legs,
     channels: Channels,
-    /// Bounds of one read. Of all channels one at a time has a page, in turn.
-    page: Limit,
+    /// Most events of one read. Of all channels one at a time has a page, in turn.
+    page_events: u32,
     /// The leg that is looked at first, so that a busy channel does not starve the others. They are at most
     /// [`Channels::MAX`].
     turn: u8,
     ended: bool,
-    /// What was wrong with the channel that failed last.
-    broken: Option<Arc<StoreError>>,
     reader: Reader,
 }
 
 impl Subscriber {
-    /// Enters every channel; reads at most `page` at a time.
+    /// Enters every channel; reads at most `page_events` at a time.
     pub(super) fn new(
         shared: &Arc<Shared>,
         reader: Reader,
         subscription: &Subscription,
-        page: Limit,
+        page_events: usize,
     ) -> Result<Self, StoreError> {
         let start = |channel| subscription.from.of(channel);
         let (legs, channels) = match subscription.channels.as_slice() {
@@ -81,7 +79,8 @@ impl Subscriber {
             }
         };
         let turn = u8::try_from(fastrand::usize(..channels.len().max(1))).unwrap_or(0);
-        Ok(Self { legs, channels, page, turn, ended: false, broken: None, reader })
+        let page_events = u32::try_from(page_events).unwrap_or(u32::MAX);
+        Ok(Self { legs, channels, page_events, turn, ended: false, reader })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -160,6 +159,8 @@ impl Subscriber {
     /// again when another gave its room up.
     pub(super) fn visit<T>(&mut self, mut visit: impl FnMut(&mut Leg, PageRoom) -> Visit<T>) -> Option<T> {
         let count = self.legs.len();
+        let page = self.reader.shared.options.page;
+        let page = Limit { events: page.events.min(self.page_events as usize), ..page };
         let mut has_page = self.legs.iter().position(Leg::has_page);
         loop {
             let mut waiting = false;
@@ -168,7 +169,7 @@ impl Subscriber {
                 let Some(leg) = self.legs.get_mut(at) else { continue };
                 let room = match has_page {
                     Some(other) if other != at => PageRoom::Taken,
-                    _ => PageRoom::Free(self.page),
+                    _ => PageRoom::Free(page),
                 };
                 let visited = visit(leg, room);
                 match (leg.has_page(), has_page) {
@@ -237,7 +238,8 @@ impl Subscriber {
             }
             None if self.legs.iter().all(|leg| leg.is_ended() || leg.has_failed()) => {
                 self.ended = true;
-                Poll::Ready(self.broken.take().map(|error| Err(StoreError::shared(error).into())))
+                let broken = self.legs.iter().find_map(Leg::broken);
+                Poll::Ready(broken.map(|error| Err(StoreError::shared(error.clone()).into())))
             }
             None => Poll::Pending,
         }
@@ -246,7 +248,7 @@ impl Subscriber {
     /// What a channel has to hand out, from the one whose turn it is. A failure that concerns more than its own channel comes
     /// after all that the others have.
     fn look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, SubscribeError>>> {
-        let (mut failure, mut broken) = (None, None);
+        let mut failure = None;
         let delivery = self.visit(|leg, room| {
             Visit::Enough(match leg.look(room, cx) {
                 Ready::Batch(batch) => Delivery::Events(leg.take(batch, usize::MAX)),
@@ -260,8 +262,7 @@ impl Subscriber {
                 }
                 Ready::Failed(error) => match error.corrupt() {
                     Some(corrupt) => {
-                        leg.take_failure();
-                        broken = Some(corrupt.clone());
+                        leg.take_failure(corrupt);
                         Delivery::Failed(leg.failed(corrupt.clone()))
                     }
                     None => {
@@ -273,9 +274,6 @@ impl Subscriber {
                 Ready::Parked | Ready::Reading | Ready::Broken | Ready::Ended => return Visit::GoOn,
             })
         });
-        if broken.is_some() {
-            self.broken = broken;
-        }
         match (delivery, failure) {
             (Some(delivery), _) => Poll::Ready(Some(Ok(delivery))),
             (None, Some(error)) => Poll::Ready(Some(Err(error.into()))),

@@ -16,7 +16,10 @@ use std::{
     error::Error as _,
     sync::{
         Arc,
-        atomic::Ordering::{Acquire, Release},
+        atomic::{
+            AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     task::{Context, Waker},
 };
@@ -46,6 +49,8 @@ pub(super) struct Topic {
     version: AtomicU64,
     /// Changes when the store was seen to have another history than the ring's: what was read before is then of no use.
     history: AtomicU64,
+    /// What the rings of all topics hold.
+    ring_bytes_of_all: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
@@ -53,6 +58,8 @@ pub(super) struct Topic {
 struct State {
     /// `None` until a store read anchors it.
     ring: Option<Ring>,
+    /// What of it is counted in the sum of all rings.
+    counted: usize,
     waiters: Waiters,
     /// Something was seen that the ring could not take: the store knows more.
     stale: bool,
@@ -96,18 +103,14 @@ pub(super) enum Advance {
 }
 
 impl Topic {
-    pub(super) fn new(channel: Channel, ring_bytes: usize) -> Self {
+    pub(super) fn new(channel: Channel, ring_bytes: usize, ring_bytes_of_all: Arc<AtomicUsize>) -> Self {
         let state = Mutex::new(State::default());
         let (version, history) = (AtomicU64::new(1), AtomicU64::new(0));
-        Self { channel, ring_bytes, fetches: Fetches::default(), version, history, state }
+        Self { channel, ring_bytes, fetches: Fetches::default(), version, history, ring_bytes_of_all, state }
     }
 
     pub(super) fn channel(&self) -> &Channel {
         &self.channel
-    }
-
-    pub(super) fn ring_bytes(&self) -> usize {
-        lock(&self.state).ring.as_ref().map_or(0, Ring::bytes)
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -264,6 +267,13 @@ impl Topic {
                 ring.backfill(fetched.newest_first());
             }
         }
+        self.count(&mut state);
+    }
+
+    fn count(&self, state: &mut State) {
+        let bytes = state.ring.as_ref().map_or(0, Ring::bytes);
+        let before = std::mem::replace(&mut state.counted, bytes);
+        self.ring_bytes_of_all.fetch_add(bytes.wrapping_sub(before), Relaxed); // wraps as a subtraction does
     }
 
     /// Takes what a read after the ring's own head gave.
@@ -344,12 +354,20 @@ impl Topic {
     fn change(&self, apply: impl FnOnce(&mut State) -> Feed) -> Advance {
         let mut state = lock(&self.state);
         let fed = apply(&mut state);
+        self.count(&mut state);
         state.stale |= fed == Feed::Gap;
         let wakers = (fed == Feed::Taken).then(|| self.take_wakers(&mut state));
         let needed = state.stale && !state.advancing && state.ring.is_some();
         drop(state);
         wakers.into_iter().flatten().for_each(Waker::wake);
         if needed { Advance::Needed } else { Advance::No }
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        let counted = lock(&self.state).counted;
+        self.ring_bytes_of_all.fetch_sub(counted, Relaxed);
     }
 }
 
@@ -400,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_read_wakes_readers_only_when_it_changes_the_ring() {
-        let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20);
+        let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
         assert_eq!(topic.anchor(head(1)), Advance::No);
         let (mut place, count) = (topic.join(), Arc::new(Count::default()));
         let mut park = || topic.poll(&mut place, head(1).cursor, &Context::from_waker(&count.clone().into()));
@@ -423,7 +441,7 @@ mod tests {
             name: None,
             data: Data::text("x".repeat(40 << 10)),
         };
-        let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20);
+        let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
         let _ = topic.anchor(head(0));
         let [one, other] = [(); 2].map(|()| Waker::from(Arc::new(Count::default())));
         let (one, other) = (&Context::from_waker(&one), &Context::from_waker(&other));

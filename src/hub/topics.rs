@@ -1,0 +1,145 @@
+//! Which channels are followed: those that have readers, and for a while those that had. Pure: time is passed in.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::topic::Topic;
+use crate::channel::Channel;
+
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    followed: HashMap<Channel, Followed>,
+    /// When a channel's last reader went, oldest first. Void once the channel has a reader or is gone.
+    idle: VecDeque<(Instant, Channel)>,
+    lingering: usize,
+}
+
+/// One followed channel.
+#[derive(Debug)]
+struct Followed {
+    topic: Arc<Topic>,
+    /// When its last reader was seen to be gone.
+    idle_since: Option<Instant>,
+}
+
+impl Topics {
+    pub(super) fn get(&self, channel: &Channel) -> Option<&Arc<Topic>> {
+        self.followed.get(channel).map(|followed| &followed.topic)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.followed.values().map(|followed| &followed.topic)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.followed.len()
+    }
+
+    /// How many have no reader.
+    pub(super) fn lingering(&self) -> usize {
+        self.lingering
+    }
+
+    /// The topic of a channel that gets a reader.
+    pub(super) fn join(&mut self, channel: &Channel, make: impl FnOnce() -> Topic) -> &Arc<Topic> {
+        let followed = self.followed.entry(channel.clone());
+        let followed = followed.or_insert_with(|| Followed { topic: Arc::new(make()), idle_since: None });
+        if followed.idle_since.take().is_some() {
+            self.lingering -= 1;
+        }
+        &followed.topic
+    }
+
+    /// Takes notice that a channel's last reader went. By now another may be there, or gone in turn. Of more than `most`
+    /// that linger the one that has done so the longest goes.
+    pub(super) fn left(&mut self, channel: &Channel, now: Instant, most: usize) {
+        let Some(followed) = self.followed.get_mut(channel) else { return };
+        if followed.idle_since.is_some() || followed.topic.has_readers() {
+            return;
+        }
+        followed.idle_since = Some(now);
+        self.lingering += 1;
+        self.idle.push_back((now, channel.clone()));
+        while self.lingering > most && self.drop_oldest() {}
+        // The void ones go when they are the most: amortised over those who leave.
+        if self.idle.len() > 2 * self.lingering + 64 {
+            let Self { followed, idle, .. } = self;
+            idle.retain(|(since, channel)| is_idle(followed, channel, *since));
+        }
+    }
+
+    /// Stops following what has lingered for `linger`.
+    pub(super) fn expire(&mut self, now: Instant, linger: Duration) {
+        let is_over = |idle: &VecDeque<(Instant, Channel)>| {
+            idle.front().is_some_and(|(since, _)| now.duration_since(*since) >= linger)
+        };
+        while is_over(&self.idle) && self.drop_oldest() {}
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some((since, channel)) = self.idle.pop_front() else { return false };
+        if is_idle(&self.followed, &channel, since) {
+            self.followed.remove(&channel);
+            self.lingering -= 1;
+        }
+        true
+    }
+}
+
+fn is_idle(followed: &HashMap<Channel, Followed>, channel: &Channel, since: Instant) -> bool {
+    followed.get(channel).is_some_and(|followed| followed.idle_since == Some(since))
+}
+
+#[cfg(all(test, not(tower_events_loom)))]
+mod tests {
+    use super::*;
+
+    fn channel(n: u64) -> Channel {
+        Channel::new(format!("c{n}")).unwrap()
+    }
+
+    fn topic(n: u64) -> Topic {
+        Topic::new(channel(n), 1 << 10, Arc::default())
+    }
+
+    #[test]
+    fn of_too_many_that_linger_the_oldest_goes() {
+        let (mut topics, start) = (Topics::default(), Instant::now());
+        for n in 0..5 {
+            topics.join(&channel(n), || topic(n));
+            topics.left(&channel(n), start + Duration::from_secs(n), 3);
+        }
+        let left: Vec<_> = (0..5).filter(|n| topics.get(&channel(*n)).is_some()).collect();
+        assert_eq!((left, topics.lingering()), (vec![2, 3, 4], 3));
+    }
+
+    #[test]
+    fn what_lingered_long_enough_goes_and_what_was_joined_again_stays() {
+        let (mut topics, start, linger) = (Topics::default(), Instant::now(), Duration::from_secs(30));
+        for n in 0..3 {
+            topics.join(&channel(n), || topic(n));
+            topics.left(&channel(n), start + Duration::from_secs(n), 10);
+        }
+        topics.join(&channel(0), || topic(0));
+        topics.expire(start + Duration::from_secs(31), linger);
+        assert_eq!((topics.len(), topics.lingering()), (2, 1));
+        assert!(topics.get(&channel(0)).is_some() && topics.get(&channel(1)).is_none());
+        topics.expire(start + Duration::from_secs(32), linger);
+        assert_eq!((topics.len(), topics.lingering()), (1, 0));
+    }
+
+    #[test]
+    fn coming_and_going_leaves_nothing_behind() {
+        let (mut topics, start) = (Topics::default(), Instant::now());
+        for n in 0..10_000 {
+            topics.join(&channel(0), || topic(0));
+            topics.left(&channel(0), start + Duration::from_millis(n), 10);
+        }
+        assert!(topics.idle.len() <= 66, "{}", topics.idle.len());
+    }
+}
