@@ -178,6 +178,7 @@ async fn clients_stay_away_for_longer_while_the_store_fails() {
         stream.retry().unwrap()
     };
     faults.fail_next_reads(usize::MAX);
+    faults.fail_next_heads(usize::MAX);
     let first = retry_after().await;
     assert!((Duration::from_secs(1)..=Duration::from_secs(3)).contains(&first), "{first:?}");
     tokio::time::advance(Duration::from_secs(20)).await;
