@@ -108,7 +108,7 @@ async fn a_handler_refuses_each_transport_in_its_own_words() {
     let server = serve(Router::new().route("/room", get(room)).with_state(events)).await;
     for http in BOTH {
         for round in 0..20 {
-            let id = format!("{:028}", round);
+            let id = format!("{round:028}");
             let mut busy = server.get("/room?busy").over(http).last_event_id(&id).sse().await;
             let retry = busy.next().await;
             assert_eq!((retry.name.as_str(), retry.data.as_str()), ("stream-retry", "{}"));

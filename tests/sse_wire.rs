@@ -279,7 +279,7 @@ async fn a_drained_stream_ends_between_events_and_says_when_to_come_back() {
         assert_eq!(stream.next().await.data, "x");
         let drained = app.hub.drain(Duration::from_secs(60));
         let farewell = support::Message { name: "stream-retry".into(), data: "{}".into(), id: id.clone() };
-        assert_eq!(stream.remaining().await, [farewell.clone()]);
+        assert_eq!(stream.remaining().await, std::slice::from_ref(&farewell));
         drained.await;
         assert!(stream.text().ends_with("\n\n"));
         assert_eq!(stream.last_event_id(), id);
