@@ -1,6 +1,6 @@
 //! The name of one ordered sequence of events, and a set of such names. Knows nothing of stores or HTTP.
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, collections::HashSet, fmt, str::FromStr, sync::Arc};
 
 use crate::error::{InvalidChannel, InvalidChannels};
 
@@ -116,15 +116,16 @@ impl Channels {
         Self::collect(channels.into_iter().map(Ok))
     }
 
-    /// As [`Channels::new`], of names that may be bad.
+    /// As [`Channels::new`], of names that may be bad. The work is in proportion to the names that are taken, repeated ones
+    /// included: nothing is asked for after the first that is too many.
     pub(crate) fn collect<E: From<InvalidChannels>>(
         mut channels: impl Iterator<Item = Result<Channel, E>>,
     ) -> Result<Self, E> {
         let first = channels.next().ok_or(InvalidChannels::Empty)??;
-        let mut others: Vec<Channel> = Vec::new();
+        let (mut others, mut known) = (Vec::new(), HashSet::new());
         for channel in channels {
             let channel = channel?;
-            if channel != first && !others.contains(&channel) {
+            if channel != first && known.insert(channel.clone()) {
                 others.push(channel);
             }
             if others.len() >= Self::MAX {
@@ -202,5 +203,21 @@ mod tests {
         assert_eq!(set.as_slice(), [channel("b"), channel("a")]);
         assert!(Channels::new([]).is_err());
         assert!(Channels::new((0..256).map(|n| channel(&n.to_string()))).is_err());
+        assert_eq!(Channels::new((0..255).map(|n| channel(&n.to_string()))).unwrap().len(), 255);
+        // However often each is named.
+        let often = (0..100_000).map(|n| channel(&(n % 255).to_string()));
+        assert_eq!(Channels::new(often).unwrap().as_slice()[254], channel("254"));
+        assert_eq!(Channels::new((0..100_000).map(|_| channel("a"))).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_read_after_one_too_many() {
+        let (mut read, mut names) = (0, 0..);
+        let endless = std::iter::from_fn(|| {
+            read += 1;
+            names.next().map(|n: u32| Channel::new(n.to_string()).unwrap())
+        });
+        assert!(matches!(Channels::new(endless), Err(InvalidChannels::TooMany { most: 255 })));
+        assert_eq!(read, 256);
     }
 }

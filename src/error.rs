@@ -64,7 +64,8 @@ pub enum InvalidEvent {
     Json(serde_json::Error),
     /// The name is empty, longer than 255 bytes, or holds a control character.
     Name,
-    /// The name begins with `stream-`, which is kept for this crate's own events.
+    /// The name begins with `stream-`, which is kept for this crate's own events, or is `error` or `open`, which an
+    /// `EventSource` fires itself.
     ReservedName,
     /// The idempotency key is empty, longer than 255 bytes, or holds a control character.
     Key,
@@ -77,7 +78,10 @@ impl fmt::Display for InvalidEvent {
         f.write_str(match self {
             Self::Json(_) => "the data are not one JSON value",
             Self::Name => "the event name must have 1 to 255 bytes and no control character",
-            Self::ReservedName => "event names that begin with `stream-` are reserved",
+            Self::ReservedName => {
+                "event names that begin with `stream-` are reserved, and so are `error` and `open`, which EventSource fires \
+                 itself"
+            }
             Self::Key => "the idempotency key must have 1 to 255 bytes and no control character",
             Self::Time => "the time must be Unix milliseconds, at most 8640000000000000",
         })

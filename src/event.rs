@@ -57,8 +57,13 @@ impl Event {
     /// Names the event: what `EventSource.addEventListener` listens to.
     ///
     /// # Errors
-    /// As [`EventName::new`].
+    /// As [`EventName::new`], and [`InvalidEvent::ReservedName`] for `error` and `open`: an `EventSource` fires events of
+    /// these names itself, so that a page would take ours for a failure of its connection.
     pub fn named(self, name: impl AsRef<str>) -> Result<Self, InvalidEvent> {
+        // What a store already holds is still read, so an `EventName` may have them.
+        if matches!(name.as_ref(), "error" | "open") {
+            return Err(InvalidEvent::ReservedName);
+        }
         Ok(Self { name: Some(EventName::new(name)?), ..self })
     }
 
@@ -192,6 +197,10 @@ mod tests {
         }
         assert!(matches!(EventName::new("stream-reset"), Err(InvalidEvent::ReservedName)));
         assert!(EventName::new("streaming").is_ok());
+        for (name, is_ours) in [("error", false), ("open", false), ("errors", true), ("message", true)] {
+            assert_eq!(Event::text("").named(name).is_ok(), is_ours, "{name}");
+            assert!(EventName::new(name).is_ok(), "{name}");
+        }
         assert!(Event::text("").at(MAX_TIME + 1).is_err());
     }
 }

@@ -49,6 +49,7 @@ mod listen;
 mod options;
 mod outage;
 mod reads;
+mod recent;
 mod ring;
 mod shared;
 mod stats;

@@ -42,6 +42,9 @@ pub(crate) enum Retry {
 }
 
 impl Retry {
+    /// Nobody knows when.
+    pub(crate) const SOON: Self = Self::Soon { least: Duration::ZERO };
+
     /// The delay, drawn around `soon` when nothing is known, and never less than what was said.
     pub(crate) fn jittered(self, soon: Duration) -> Duration {
         match self {
@@ -218,8 +221,7 @@ impl Problem {
             StoreError::Unknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail).kind("outcome-unknown"),
             StoreError::Corrupt(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("corrupt"),
             StoreError::Unavailable(_) => {
-                let retry = Retry::Soon { least: Duration::ZERO };
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(retry)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(Retry::SOON)
             }
         }
     }

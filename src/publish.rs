@@ -1,11 +1,29 @@
 //! Takes events in over HTTP. Knows nothing of readers.
 //!
-//! `POST` one event as `application/json` (any JSON value) or `text/plain`, or a batch as `application/x-ndjson`: one
-//! `{"data": …, "name"?, "time"?, "key"?}` a line, appended atomically. The answer comes once the store's durability holds.
+//! `POST` one event as `application/json` (any JSON value) or `text/plain`, or a batch as `application/x-ndjson` (also
+//! `application/ndjson`, `application/jsonl`): one `{"data": …, "name"?, "time"?, "key"?}` a line, appended atomically. The
+//! answer comes once the store's durability holds.
+//!
+//! All in UTF-8. A byte order mark before JSON is ignored; a text is exactly what was sent, the mark included. What readers
+//! could not take is refused with 422: JSON of more than 128 levels, and data larger than [`PublishService::max_event`].
+//!
+//! One event is answered with `{"id":"…"}`, a batch with `{"ids":["…"]}`, in the order of its lines; `Last-Event-ID` is the
+//! position of the last.
 //!
 //! # Repeating
 //! With an `Idempotency-Key` a repeated request appends nothing twice; line *n* of a batch has the key `<key>/<n>` unless it
-//! has its own. So a client that got no answer, or a `504`, sends the same request again.
+//! has its own. So a client that got no answer, or a `504`, sends the same request again. The answer then says what was there
+//! before: `{"id":"…","duplicate":true}`, or `{"ids":["…","…"],"duplicates":[0]}` with positions in `ids`, from 0; without
+//! duplicates there is no such member. A key stands for one event: one that comes again with another event is answered 422,
+//! and nothing is appended.
+//!
+//! # Refusals
+//! A request that is refused before its body was read is answered after the body: over HTTP/1 what is left of it is read
+//! and thrown away first, up to 4 MiB and 2 seconds of it, of at most 64 requests of a service at once, for most clients
+//! see nothing of an answer that comes while they write. A client that waits to be asked for its body
+//! (`Expect: 100-continue`) is refused at once. So is whatever is over these bounds, and then the connection ends
+//! (`Connection: close`), perhaps before the client has read the answer. Over HTTP/2 nothing needs to be read: a refusal
+//! ends its own stream only.
 //!
 //! # Examples
 //! The default:
@@ -31,35 +49,42 @@
 //! # drop(service);
 //! ```
 
+mod answer;
 mod batch;
 mod body;
+mod event;
 mod head;
+mod in_flight;
+mod publisher;
+mod refuse;
+mod reuse;
 
 use std::{
     convert::Infallible,
-    error::Error,
     fmt,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, header, request::Parts};
-use serde::Serialize;
+use http::{Method, Request, Response, request::Parts};
 use tower_service::Service;
 
 use self::{
-    batch::{Batch, batch},
-    body::collect,
+    body::BoxError,
+    event::Limits,
     head::{ALLOW, Head},
+    in_flight::InFlight,
+    publisher::Publisher,
+    refuse::{Refusals, Sending},
 };
 use crate::{
     body::{Body, Responding, ResponseFuture},
     channel::Channel,
-    cursor::Cursor,
     edge::options,
     hub::Hub,
     problem::Problem,
-    request::{EVENTS_CLOSED, LAST_EVENT_ID, Resolver, SharedResolver},
-    store::{AnyStore, Appended, Store},
+    request::{Resolver, SharedResolver},
+    store::{AnyStore, Clock, Store},
 };
 
 /// Takes events in at one URL. See the [module docs](self).
@@ -67,28 +92,66 @@ use crate::{
 /// The resolver says which channel, exactly one, and who may; `Channels` in the request's extensions are not asked, for a
 /// layer that grants reading grants no writing.
 pub struct PublishService<S = AnyStore> {
-    hub: Hub<S>,
     resolver: SharedResolver,
-    max_body: usize,
-    max_events: usize,
+    publisher: Publisher<S>,
 }
 
 impl<S: Store> PublishService<S> {
     /// Appends to the channel that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self { hub, resolver: SharedResolver::new(resolver), max_body: 1 << 20, max_events: 10_000 }
+        let limits = Limits { body: 1 << 20, events: 10_000, event: 256 << 10, clock: Clock::system() };
+        let (in_flight, refusals) = (InFlight::new(), Refusals::new());
+        Self { resolver: SharedResolver::new(resolver), publisher: Publisher { hub, limits, in_flight, refusals } }
     }
 
-    /// Sets the most bytes of one body. Default 1 MiB.
+    /// Sets the most bytes of one body. Default 1 MiB; a body over it is answered 413.
     #[must_use]
-    pub fn max_body(self, max_body: usize) -> Self {
-        Self { max_body, ..self }
+    pub fn max_body(mut self, max_body: usize) -> Self {
+        self.publisher.limits.body = max_body;
+        self
     }
 
-    /// Sets the most events of one `application/x-ndjson` body; at least 1. Default 10 000.
+    /// Sets the most events of one batch; at least 1. Default 10 000; a batch over it is answered 413.
     #[must_use]
-    pub fn max_events(self, max_events: usize) -> Self {
-        Self { max_events: max_events.max(1), ..self }
+    pub fn max_events(mut self, max_events: usize) -> Self {
+        self.publisher.limits.events = max_events.max(1);
+        self
+    }
+
+    /// Sets the most bytes of the data of one event, counted as they are kept: a text in UTF-8, any other value as compact
+    /// JSON. Default 256 KiB; an event over it is answered 422, and nothing of its batch is appended.
+    ///
+    /// Clients have limits of their own: two popular ones in Go give a stream up at a line of 64 kB, the default of their
+    /// language's line reader. Where such clients read, set some 60 000 bytes.
+    #[must_use]
+    pub fn max_event(mut self, max_event: usize) -> Self {
+        self.publisher.limits.event = max_event;
+        self
+    }
+
+    /// Sets the clock that the times of events are held against: one that lies more than an hour ahead of it is answered
+    /// 422. Default [`Clock::system`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.publisher.limits.clock = clock;
+        self
+    }
+
+    /// Sets how many publishes may wait for the store at once, in all clones of this service together; at least 1. Default
+    /// 1024. A request over it is answered 503 with `Retry-After` at once. A body that is still coming does not count; those that
+    /// wait for the store have at most this many times [`max_body`](Self::max_body) bytes together.
+    #[must_use]
+    pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
+        self.publisher.in_flight = self.publisher.in_flight.most(max_in_flight);
+        self
+    }
+
+    /// Sets how long the store may take for an append. Default 30 s; then the answer is 504, for the events may have been
+    /// appended: repeat with the same key.
+    #[must_use]
+    pub fn append_timeout(mut self, append_timeout: Duration) -> Self {
+        self.publisher.in_flight = self.publisher.in_flight.longest(append_timeout);
+        self
     }
 
     /// The future has no part of the request but its body: the rest is as large as all that it needs.
@@ -96,20 +159,12 @@ impl<S: Store> PublishService<S> {
     where
         B: http_body::Body + Send + 'static,
         B::Data: Send,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        B::Error: Into<BoxError>,
     {
         if request.method == Method::OPTIONS {
             return Responding::ready(options(ALLOW));
         }
-        let (channel, head) = match self.decide(request) {
-            Ok(decided) => decided,
-            Err(problem) => return Responding::ready(problem.into_response()),
-        };
-        let Self { hub, max_body, max_events, .. } = self;
-        let (hub, limits) = (hub.clone(), Limits { body: *max_body, events: *max_events });
-        Responding::new(async move {
-            publish(&hub, &channel, head, body, limits).await.unwrap_or_else(Problem::into_response)
-        })
+        Responding::new(self.publisher.clone().answer(self.decide(request), Sending::of(request), body))
     }
 
     /// What is decided before the body is read.
@@ -123,42 +178,12 @@ impl<S: Store> PublishService<S> {
     }
 }
 
-/// How much of a body is taken.
-#[derive(Clone, Copy)]
-struct Limits {
-    body: usize,
-    events: usize,
-}
-
-async fn publish<S: Store, B>(
-    hub: &Hub<S>,
-    channel: &Channel,
-    head: Head,
-    body: B,
-    limits: Limits,
-) -> Result<Response<Body>, Problem>
-where
-    B: http_body::Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    // A body that cannot be used may be there only to be empty.
-    let most = if head.media.is_ok() { limits.body } else { 0 };
-    let body = match (collect(body, most).await, &head.media) {
-        (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
-        (body, _) => body?,
-    };
-    Ok(match batch(head, body, limits.events)? {
-        Batch::One(append) => one(&hub.append(channel, append).await?),
-        Batch::Several(append) => several(&hub.append(channel, append).await?),
-    })
-}
-
 impl<S, B> Service<Request<B>> for PublishService<S>
 where
     S: Store,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -176,51 +201,15 @@ where
 
 impl<S> Clone for PublishService<S> {
     fn clone(&self) -> Self {
-        let Self { hub, resolver, max_body, max_events } = self;
-        Self { hub: hub.clone(), resolver: resolver.clone(), max_body: *max_body, max_events: *max_events }
+        Self { resolver: self.resolver.clone(), publisher: self.publisher.clone() }
     }
 }
 
 impl<S> fmt::Debug for PublishService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PublishService")
-            .field("max_body", &self.max_body)
-            .field("max_events", &self.max_events)
+            .field("limits", &self.publisher.limits)
+            .field("in_flight", &self.publisher.in_flight)
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Serialize)]
-struct Several {
-    ids: Vec<String>,
-}
-
-/// `{"id":"…"}`: a cursor's text needs no escaping.
-fn one(appended: &Appended) -> Response<Body> {
-    let id = position(appended).to_text();
-    answer(appended, [br#"{"id":""#, &id[..], br#""}"#].concat(), &id)
-}
-
-fn several(appended: &Appended) -> Response<Body> {
-    let ids = appended.receipts.iter().map(|receipt| receipt.cursor.to_string()).collect();
-    // Strings always serialise.
-    answer(appended, serde_json::to_vec(&Several { ids }).unwrap_or_default(), &position(appended).to_text())
-}
-
-/// That of the last event.
-fn position(appended: &Appended) -> Cursor {
-    appended.receipts.last().map_or(appended.head.cursor, |receipt| receipt.cursor)
-}
-
-/// `200` with the position of the last event: a reader that goes on from it gets what follows.
-fn answer(appended: &Appended, ids: Vec<u8>, position: &[u8]) -> Response<Body> {
-    let mut response = Response::new(Body::full(ids));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.extend(HeaderValue::from_bytes(position).map(|position| (LAST_EVENT_ID, position)));
-    if appended.head.closed {
-        headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
-    }
-    response
 }

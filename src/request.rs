@@ -23,7 +23,24 @@
 //! [`Channels::from_path`](crate::Channels::from_path) (the rest of the path, under axum's `nest_service`).
 //!
 //! # Across origins
-//! The services answer no CORS preflight; tower-http's `CorsLayer` does, with [`EXPOSED_HEADERS`] and [`REQUEST_HEADERS`].
+//! The services answer no CORS preflight; tower-http's `CorsLayer` does. Without a longest age a browser asks again before
+//! almost every request that needs one:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use http::Method;
+//! use tower_events::request::{EXPOSED_HEADERS, REQUEST_HEADERS};
+//! use tower_http::cors::{Any, CorsLayer};
+//!
+//! let any_origin = CorsLayer::new()
+//!     .allow_origin(Any)
+//!     .allow_methods([Method::GET, Method::HEAD, Method::POST])
+//!     .allow_headers(REQUEST_HEADERS.to_vec())
+//!     .expose_headers(EXPOSED_HEADERS.to_vec())
+//!     .max_age(Duration::from_secs(2 * 60 * 60)); // Chromium's most
+//! # drop(any_origin);
+//! ```
 
 mod accept;
 mod link;
@@ -55,19 +72,28 @@ pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub const EVENTS_RESET: HeaderName = HeaderName::from_static("events-reset");
 /// `true` when nothing will follow; in a publish, asks for the close.
 pub const EVENTS_CLOSED: HeaderName = HeaderName::from_static("events-closed");
-/// `true` when an answer holds all that there was: on long poll answers.
-pub const EVENTS_LIVE: HeaderName = HeaderName::from_static("events-live");
-/// A channel that cannot be read, and why: on long poll answers.
-pub const EVENTS_ERROR: HeaderName = HeaderName::from_static("events-error");
 /// Client's key that makes a repeated publish harmless.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Preferences of the client (RFC 7240).
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// Which preferences were used (RFC 7240).
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// `true` on a long poll's answer when each channel was seen at its head: no history is left.
+pub const EVENTS_LIVE: HeaderName = HeaderName::from_static("events-live");
+/// Which channels of a long poll cannot be read, and why.
+pub const EVENTS_ERROR: HeaderName = HeaderName::from_static("events-error");
 
-/// Response headers that a script of another origin must be allowed to see: for `CorsLayer::expose_headers`.
-pub const EXPOSED_HEADERS: [HeaderName; 8] = [
+/// Response headers that a script of another origin must be allowed to see; for `CorsLayer::expose_headers`, as a `Vec`.
+pub static EXPOSED_HEADERS: &[HeaderName] = &EXPOSED;
+
+/// Request headers that a script of another origin must be allowed to send; for `CorsLayer::allow_headers`, as a `Vec`.
+///
+/// Beside those of this crate they are what clients send: popular ones `Cache-Control` and `X-Requested-With` on their own,
+/// and those with a token `Authorization`, which a wildcard does not cover.
+pub static REQUEST_HEADERS: &[HeaderName] = &REQUEST;
+
+// Statics of their own, for a name may not be borrowed from a constant.
+static EXPOSED: [HeaderName; 8] = [
     LAST_EVENT_ID,
     EVENTS_RESET,
     EVENTS_CLOSED,
@@ -77,7 +103,13 @@ pub const EXPOSED_HEADERS: [HeaderName; 8] = [
     header::LINK,
     header::RETRY_AFTER,
 ];
-
-/// Request headers that a script of another origin must be allowed to send: for `CorsLayer::allow_headers`.
-pub const REQUEST_HEADERS: [HeaderName; 5] =
-    [LAST_EVENT_ID, PREFER, IDEMPOTENCY_KEY, EVENTS_CLOSED, header::CONTENT_TYPE];
+static REQUEST: [HeaderName; 8] = [
+    LAST_EVENT_ID,
+    PREFER,
+    IDEMPOTENCY_KEY,
+    EVENTS_CLOSED,
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-requested-with"),
+];

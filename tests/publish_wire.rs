@@ -59,9 +59,9 @@ async fn a_repeated_key_is_published_once() {
             app.post("/publish?channel=a", "text/plain", body).over(http).header("idempotency-key", key).send()
         };
         let first = send("k1", "x").await.expect(200);
-        assert_eq!(send("k1", "again").await.expect(200).cursor(), first.cursor());
+        assert_eq!(send("k1", "x").await.expect(200).cursor(), first.cursor());
         // The draft's form is a quoted string.
-        assert_eq!(send("\"k1\"", "quoted").await.expect(200).json(), first.json());
+        assert_eq!(send("\"k1\"", "x").await.expect(200).json()["id"], first.json()["id"]);
         assert_ne!(send("k2", "y").await.expect(200).cursor(), first.cursor());
         assert_eq!(stored(&app, "a").await.as_array().unwrap().len(), 2);
     }
@@ -75,11 +75,11 @@ async fn each_line_of_a_batch_has_its_own_key() {
     };
     let first = send("k", "{\"data\":0}\n{\"data\":1}\n{\"data\":2,\"key\":\"own\"}").await.expect(200);
     let again = send("k", "{\"data\":0}\n{\"data\":1}\n{\"data\":2,\"key\":\"own\"}").await.expect(200);
-    assert_eq!(again.json(), first.json());
+    assert_eq!(again.json()["ids"], first.json()["ids"]);
     // `k/2` is the second line's; the third's own key wins over the header.
-    let single = app.post("/publish?channel=a", "text/plain", "x").header("idempotency-key", "k/2").send().await;
+    let single = app.post("/publish?channel=a", "application/json", "1").header("idempotency-key", "k/2").send().await;
     assert_eq!(single.expect(200).json()["id"], first.json()["ids"][1]);
-    let own = app.post("/publish?channel=a", "text/plain", "x").header("idempotency-key", "own").send().await;
+    let own = app.post("/publish?channel=a", "application/json", "2").header("idempotency-key", "own").send().await;
     assert_eq!(own.expect(200).json()["id"], first.json()["ids"][2]);
     // A batch that was half there is completed.
     let longer = send("k", "{\"data\":0}\n{\"data\":1}\n{\"data\":2}").await.expect(200).json();

@@ -105,8 +105,9 @@ fn any_origin() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers(REQUEST_HEADERS)
-        .expose_headers(EXPOSED_HEADERS)
+        .allow_headers(REQUEST_HEADERS.to_vec())
+        .expose_headers(EXPOSED_HEADERS.to_vec())
+        .max_age(Duration::from_secs(2 * 60 * 60)) // how long a browser need not ask again: Chromium's most
 }
 
 /// How long a stopping server waits for clients that do not read.

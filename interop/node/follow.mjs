@@ -1,36 +1,64 @@
-// Follows an event URL with a client that people use, and prints what it sees: a JSON line `{type, data, id}` per event.
+// Follows an event URL with a client that people use, and prints what it hands over: JSON lines `{type, data, id}`.
 //
-//   node follow.mjs eventsource|eventsource-client|fetch <url> [names of events, separated by commas]
+//   node follow.mjs <client> <url> [names of events, separated by commas]
 //
-// `eventsource` is the npm package's EventSource, `eventsource-client` another implementation, `fetch` a plain long poll.
-// Ends when the server says that the channel has ended.
+// `eventsource`, `launchdarkly-eventsource` and `event-source-polyfill` are of EventSource's form: listeners by name.
+// `eventsource-client` and `fetch-event-source` hand everything to one function. `fetch` is a plain long poll, which ends
+// when the server says that the channel has ended.
 
+import { createRequire } from 'node:module';
 import { createEventSource } from 'eventsource-client';
 import { EventSource } from 'eventsource';
 
+const require = createRequire(import.meta.url); // for those that are CommonJS
 const [client, url, names = ''] = process.argv.slice(2);
-const listened = ['message', 'stream-reset', 'stream-end', ...names.split(',').filter(Boolean)];
+const marks = ['stream-live', 'stream-retry', 'stream-reset', 'stream-end'];
+const listened = ['message', ...marks, ...names.split(',').filter(Boolean)];
 const print = (type, data, id) => console.log(JSON.stringify({ type, data, id }));
+const SOON = 20; // ms between a cut and the next connection, for those that do not ask the server
+
+const listen = (source) => {
+  for (const name of listened) {
+    source.addEventListener(name, ({ type, data, lastEventId }) => print(type, data, lastEventId));
+  }
+  source.addEventListener('error', ({ code }) => {
+    if (source.readyState === 2) print('closed', String(code ?? ''), '');
+  });
+};
 
 const clients = {
   eventsource() {
-    const source = new EventSource(url);
-    for (const name of listened) {
-      source.addEventListener(name, ({ type, data, lastEventId }) => print(type, data, lastEventId));
-    }
-    source.addEventListener('error', ({ code }) => {
-      if (source.readyState === EventSource.CLOSED) print('closed', String(code ?? ''), '');
-    });
+    listen(new EventSource(url));
+  },
+
+  'launchdarkly-eventsource'() {
+    const { EventSource } = require('launchdarkly-eventsource');
+    listen(new EventSource(url, { initialRetryDelayMillis: SOON }));
+  },
+
+  'event-source-polyfill'() {
+    const { EventSourcePolyfill } = require('event-source-polyfill');
+    console.error = () => {}; // a page of text for each cut
+    listen(new EventSourcePolyfill(url));
   },
 
   'eventsource-client'() {
-    const source = createEventSource({
+    createEventSource({
       url,
       onMessage({ event = 'message', data, id = '' }) {
-        if (listened.includes(event)) print(event, data, id);
+        print(event, data, id);
       },
-      onDisconnect() {
-        if (source?.readyState === 'closed') print('closed', '', '');
+    });
+  },
+
+  'fetch-event-source'() {
+    globalThis.window = globalThis; // it is written for pages
+    globalThis.document = new EventTarget();
+    const { fetchEventSource } = require('@microsoft/fetch-event-source');
+    return fetchEventSource(url, {
+      onmessage: ({ event, data, id }) => print(event || 'message', data, id),
+      onclose: () => {
+        throw new Error('the end of a stream is no reason to stop');
       },
     });
   },

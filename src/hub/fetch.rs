@@ -76,6 +76,11 @@ impl Fetched {
         self.batches.iter().rev().flat_map(|batch| batch.frames().iter().rev())
     }
 
+    /// The bytes that it takes while it is kept.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.newest_first().map(|frame| frame.kept_bytes()).sum()
+    }
+
     /// Whether only a position was asked for.
     pub(super) fn is_position(&self) -> bool {
         self.asked.limit.events == 0
@@ -132,6 +137,8 @@ pub(super) struct Fetches(Mutex<Pages>);
 #[derive(Default)]
 struct Pages {
     by_start: BTreeMap<Key, Shareable>,
+    /// How many entries the last page held that was full: by bytes, as a rule, so that its limit does not tell.
+    full_page: Option<u64>,
     /// How many there may be before those that are gone are looked for: registering stays O(log n).
     sweep_above: usize,
 }
@@ -159,6 +166,15 @@ impl Fetches {
     }
 }
 
+impl Fetches {
+    /// Takes notice of a page that was read.
+    pub(super) fn note(&self, page: &Fetched) {
+        if page.next != page.head.cursor && !page.is_position() {
+            lock(&self.0).full_page = Some(page.newest_first().count() as u64);
+        }
+    }
+}
+
 /// Whether a call was there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Made {
@@ -168,18 +184,19 @@ pub(super) enum Made {
 
 impl Pages {
     fn find(&self, cursor: Cursor, sharing: Sharing, history: u64) -> Option<Arc<Fetch>> {
-        let (start, page) = self.by_start.range(..=key(cursor)).next_back()?;
-        let fetch = page.fetch.upgrade()?;
-        let exact = *start == key(cursor);
-        let near = start.0 == cursor.epoch && cursor.seq - start.1 < page.events;
-        let joins = match fetch.peek() {
-            Peek::UnderWay => exact || (sharing == Sharing::Near && near),
-            Peek::Answered(fetched) => {
-                sharing == Sharing::Near && fetched.asked.history == history && fetched.serves(cursor)
-            }
-            Peek::Failed => false,
-        };
-        joins.then_some(fetch)
+        let below = self.by_start.range(..=key(cursor)).rev().take(LOOKED_AT);
+        below.filter_map(|(start, page)| Some((*start, page.events, page.fetch.upgrade()?))).find_map(
+            |(start, events, fetch)| {
+                let reach = events.min(self.full_page.unwrap_or(u64::MAX));
+                let near = sharing == Sharing::Near && start.0 == cursor.epoch && cursor.seq - start.1 < reach;
+                let joins = match fetch.peek() {
+                    Peek::UnderWay => near || start == key(cursor),
+                    Peek::Answered(fetched) => near && fetched.asked.history == history && fetched.serves(cursor),
+                    Peek::Failed => false,
+                };
+                joins.then_some(fetch)
+            },
+        )
     }
 
     fn insert(&mut self, cursor: Cursor, page: Shareable) {
@@ -190,6 +207,9 @@ impl Pages {
         self.by_start.insert(key(cursor), page);
     }
 }
+
+/// How many starts below a position are looked at, so that looking costs the same however many there are.
+const LOOKED_AT: usize = 16;
 
 fn key(cursor: Cursor) -> Key {
     (cursor.epoch, cursor.seq, cursor.tag)

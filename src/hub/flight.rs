@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    sync::Weak,
+    sync::{Arc, Weak},
     task::{Context, Waker},
 };
 
@@ -96,6 +96,11 @@ impl<T: Clone> Completion<T> {
         Self(flight)
     }
 
+    /// The flight, if its answer is still waited for.
+    pub(super) fn flight(&self) -> Option<Arc<Flight<T>>> {
+        self.0.upgrade()
+    }
+
     pub(super) fn complete(self, answer: Result<T, ReadError>) {
         if let Some(flight) = self.0.upgrade() {
             flight.complete(answer);
@@ -120,7 +125,6 @@ impl<T> fmt::Debug for Flight<T> {
 #[cfg(all(test, not(tower_events_loom)))]
 mod tests {
     use std::{
-        sync::Arc,
         sync::atomic::{AtomicUsize, Ordering::Relaxed},
         task::Wake,
     };

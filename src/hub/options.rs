@@ -28,6 +28,9 @@ pub struct HubOptions {
     /// Most reads under way at once that bring followed channels on when hints were lost or came with a gap: what live
     /// readers wait for, apart from what others catch up. Default 64.
     pub advancing_reads: usize,
+    /// Pages that were just read and are kept for two seconds for others who come back to positions within them, of all
+    /// channels together, in bytes counted as those of `ring_bytes`. Default 16 MiB.
+    pub recent_page_bytes: usize,
     /// How long a channel is followed after its last reader went. Default 30 s.
     pub linger: Duration,
     /// Most channels that are followed without a reader. Default 1 024.
@@ -54,6 +57,7 @@ impl Default for HubOptions {
             page: Limit { events: 1_000, bytes: 256 << 10 },
             reads: 64,
             advancing_reads: 64,
+            recent_page_bytes: 16 << 20,
             linger: Duration::from_secs(30),
             lingering: 1024,
             check_every: Duration::from_secs(3),
@@ -89,6 +93,12 @@ impl HubOptions {
     #[must_use]
     pub fn advancing_reads(self, advancing_reads: usize) -> Self {
         Self { advancing_reads: advancing_reads.max(1), ..self }
+    }
+
+    /// Sets the bytes of pages that are kept for others who come back to positions within them.
+    #[must_use]
+    pub fn recent_page_bytes(self, recent_page_bytes: usize) -> Self {
+        Self { recent_page_bytes, ..self }
     }
 
     /// Sets how long a channel is followed after its last reader went.

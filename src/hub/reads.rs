@@ -11,6 +11,7 @@ use super::{
     fetch::{Asked, Fetch, Fetched, Made, Sharing},
     flight::Completion,
     options::HubOptions,
+    recent::RecentPages,
     shared::Shared,
     topic::{Advance, Topic},
 };
@@ -26,6 +27,7 @@ pub(super) struct Reads {
     advancing: Semaphore,
     /// How many readers that catch up are woken before all others have had their turn.
     pages_in_turn: Semaphore,
+    pub(super) recent: RecentPages,
 }
 
 impl Reads {
@@ -34,6 +36,7 @@ impl Reads {
             catching_up: Admission::new(options.reads, options.waiting_reads, options.read_queue_timeout),
             advancing: Semaphore::new(options.advancing_reads.min(Semaphore::MAX_PERMITS)),
             pages_in_turn: Semaphore::new(PAGES_IN_TURN),
+            recent: RecentPages::new(options.recent_page_bytes),
         }
     }
 }
@@ -73,6 +76,9 @@ impl Shared {
             // A store that never waits answers as fast as it is asked: those who keep up would have their turn only after
             // all who catch up.
             let turn = shared.reads.pages_in_turn.acquire().await;
+            if topic.has_several_readers() {
+                shared.reads.recent.keep(completion.flight(), &answer);
+            }
             completion.complete(answer);
             yield_now().await;
             drop(turn);
@@ -91,6 +97,7 @@ impl Shared {
         let fetched = Fetched::new(page, asked);
         // What a time was asked for may have gaps.
         if !matches!(asked.start, Start::Time(_)) {
+            topic.fetches.note(&fetched);
             topic.backfill(&fetched);
         }
         Ok(Arc::new(fetched))

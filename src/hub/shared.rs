@@ -146,6 +146,7 @@ impl Shared {
     /// Stops following channels that lingered long enough, and everything once nothing is followed. Says whether anything
     /// is left.
     pub(super) fn sweep(&self) -> bool {
+        self.reads.recent.expire(Instant::now());
         let mut following = self.following();
         following.topics.expire(Instant::now(), self.options.linger);
         let any = following.topics.len() > 0;

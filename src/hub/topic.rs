@@ -139,6 +139,10 @@ impl Topic {
         lock(&self.state).waiters.count() > 0
     }
 
+    pub(super) fn has_several_readers(&self) -> bool {
+        lock(&self.state).waiters.count() > 1
+    }
+
     /// Whether nothing follows what was taken since the last [`Topic::poll`], and `cx` will be woken when that changes.
     pub(super) fn is_parked(&self, place: &Place, cx: &Context<'_>) -> bool {
         place.is_parked(self.version(), cx.waker())

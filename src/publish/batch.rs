@@ -1,14 +1,16 @@
-//! From a body to what is appended. Pure; all or nothing.
+//! From a body to what is appended; all or nothing. Waits for nothing, but lets others run.
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use memchr::memchr;
 
-use super::head::{Close, Head, Media};
+use super::{
+    event::{Limits, check, malformed, of_line},
+    head::{Close, Head, Media},
+    reuse::{Lines, reused_within},
+};
 use crate::{
-    error::InvalidEvent,
-    event::{Data, Event, EventKey},
+    event::{Data, Event},
     problem::Problem,
     request::{BadParameter, trim},
     store::Append,
@@ -18,19 +20,22 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Batch {
     One(Append),
-    Several(Append),
+    Several(Append, Lines),
 }
 
-/// At most `most` events.
-pub(super) fn batch(head: Head, body: Bytes, most: usize) -> Result<Batch, Problem> {
+pub(super) async fn batch(head: Head, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
     let close = |append: Append| if head.close == Close::Close { append.closing() } else { append };
     if body.is_empty() && head.close == Close::Close {
-        return Ok(Batch::Several(close(Append::new([]))));
+        return Ok(Batch::Several(close(Append::new([])), Lines::default()));
     }
     let data = match head.media {
         Err(problem) => return Err(problem),
-        Ok(Media::Lines) => return Ok(Batch::Several(close(Append::new(lines(&head, &body, most)?)))),
-        Ok(Media::Json) => Data::from_json(&body).map_err(malformed)?,
+        Ok(Media::Lines) => {
+            let (events, lines) = lines(&head, unmarked(&body), limits).await?;
+            return Ok(Batch::Several(close(Append::new(events)), lines));
+        }
+        Ok(Media::Json) => Data::from_json(unmarked(&body)).map_err(malformed)?,
+        // A mark is text like any other.
         Ok(Media::Text) => Data::text_from_utf8(body)
             .map_err(|at| Problem::from(BadParameter::new("body", format!("is not UTF-8: {at}"))))?,
     };
@@ -38,18 +43,78 @@ pub(super) fn batch(head: Head, body: Bytes, most: usize) -> Result<Batch, Probl
     if let Some(key) = &head.key {
         event = event.keyed(key.as_str())?;
     }
+    check(&event, limits)?;
     Ok(Batch::One(close(Append::new([event]))))
 }
 
-/// One event a line (`application/x-ndjson`); blank lines are skipped, yet counted, so that numbers are those of an editor.
-fn lines(head: &Head, body: &[u8], most: usize) -> Result<Vec<Event>, Problem> {
-    let numbered = body.split(|&byte| byte == b'\n').map(trim).zip(1_u64..);
-    let mut filled = numbered.filter(|(line, _)| !line.is_empty());
-    let event = |(line, number)| event(head, line, number).map_err(|problem: Problem| problem.member("line", number));
-    let events = filled.by_ref().take(most).map(event).collect::<Result<_, _>>()?;
-    match filled.next() {
-        None => Ok(events),
-        Some((_, number)) => Err(too_many(most).member("line", number)),
+/// JSON without the byte order mark that some editors and libraries put before it (RFC 8259, section 8.1, lets a reader
+/// ignore it).
+fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
+/// One event a line. A long batch is read in turns, so that it does not keep its thread from others.
+async fn lines(head: &Head, body: &[u8], limits: &Limits) -> Result<(Vec<Event>, Lines), Problem> {
+    let mut reading = Reading { rest: Some(body), next: 1, events: Vec::new(), lines: Lines::default() };
+    while reading.turn(head, limits)? == Turn::More {
+        tokio::task::yield_now().await;
+    }
+    match reused_within(&reading.events) {
+        None => Ok((reading.events, reading.lines)),
+        Some(index) => Err(reading.lines.key_reused(index)),
+    }
+}
+
+/// A batch of which the first lines were read.
+struct Reading<'a> {
+    /// `None` at the end.
+    rest: Option<&'a [u8]>,
+    /// The number of the line that `rest` begins with. Blank lines are skipped, yet counted, so that numbers are those of an
+    /// editor.
+    next: u64,
+    events: Vec<Event>,
+    lines: Lines,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    More,
+    Last,
+}
+
+/// Most lines of one turn: well below a millisecond's work.
+const TURN_LINES: usize = 256;
+/// A turn ends with the line that goes over so many bytes.
+const TURN_BYTES: usize = 64 << 10;
+
+impl Reading<'_> {
+    fn turn(&mut self, head: &Head, limits: &Limits) -> Result<Turn, Problem> {
+        let mut bytes = 0;
+        for _ in 0..TURN_LINES {
+            let Some(rest) = self.rest else { return Ok(Turn::Last) };
+            let end = memchr(b'\n', rest);
+            let (line, rest) = rest.split_at(end.unwrap_or(rest.len()));
+            self.rest = end.and_then(|_| rest.get(1..));
+            self.line(trim(line), head, limits).map_err(|problem| problem.member("line", self.next))?;
+            self.next += 1;
+            bytes += line.len();
+            if bytes > TURN_BYTES {
+                break;
+            }
+        }
+        Ok(Turn::More)
+    }
+
+    fn line(&mut self, line: &[u8], head: &Head, limits: &Limits) -> Result<(), Problem> {
+        if line.is_empty() {
+            return Ok(());
+        }
+        if self.events.len() >= limits.events {
+            return Err(too_many(limits.events));
+        }
+        self.events.push(of_line(head, line, self.next, limits)?);
+        self.lines.0.push(self.next);
+        Ok(())
     }
 }
 
@@ -59,83 +124,31 @@ fn too_many(most: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).kind("too-large").parameter("body")
 }
 
-fn event(head: &Head, line: &[u8], number: u64) -> Result<Event, Problem> {
-    let value: &RawValue = serde_json::from_slice(line).map_err(|error| bad_line(&error, number))?;
-    // An array of four would do for serde.
-    if !value.get().starts_with('{') {
-        return Err(invalid_line(format!("line {number}: must be an object with `data`")));
-    }
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| bad_line(&error, number))?;
-    let data = Data::from_json(line.data.get()).map_err(malformed)?;
-    let mut event = head.apply(Event::new(data))?;
-    if let Some(name) = field::<String>(line.name, "name", number)? {
-        event = event.named(name)?;
-    }
-    if let Some(time) = field(line.time, "time", number)? {
-        event = event.at(time)?;
-    }
-    match (field::<String>(line.key, "key", number)?, &head.key) {
-        (Some(own), _) => Ok(event.keyed(own)?),
-        (None, Some(shared)) => keyed(event, shared, number),
-        (None, None) => Ok(event),
-    }
-}
-
-/// A repeated batch has the same numbers, so every event of it is recognised by itself.
-fn keyed(event: Event, shared: &EventKey, number: u64) -> Result<Event, Problem> {
-    let key = format!("{}/{number}", shared.as_str());
-    event.keyed(key).map_err(|_| BadParameter::new("Idempotency-Key", "is too long to number the lines with").into())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line<'a> {
-    #[serde(borrow)]
-    data: &'a RawValue,
-    name: Option<&'a RawValue>,
-    time: Option<&'a RawValue>,
-    key: Option<&'a RawValue>,
-}
-
-/// Read by itself, so that the error can name the field: serde's own does not.
-fn field<T: DeserializeOwned>(value: Option<&RawValue>, name: &str, number: u64) -> Result<Option<T>, Problem> {
-    let read = value.map(|value| serde_json::from_str(value.get())).transpose();
-    read.map_err(|error| invalid_line(format!("line {number}: `{name}`: {}", reason(&error))))
-}
-
-/// What is no JSON is malformed; what is JSON, but not an event, is invalid.
-fn bad_line(error: &serde_json::Error, number: u64) -> Problem {
-    let detail = format!("line {number}, column {}: {}", error.column(), reason(error));
-    match error.is_data() {
-        true => invalid_line(detail),
-        false => BadParameter::new("body", detail).into(),
-    }
-}
-
-fn reason(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    // Each line is read alone, so serde's own line number is always 1.
-    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-    // It may quote the line, which may be long.
-    reason.chars().take(200).collect()
-}
-
-fn invalid_line(detail: String) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).kind("invalid-event").parameter("body")
-}
-
-fn malformed(invalid: InvalidEvent) -> Problem {
-    match invalid {
-        InvalidEvent::Json(source) => BadParameter::new("body", format!("is not one JSON value: {source}")).into(),
-        invalid => invalid.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{event::EventKey, store::Clock};
+
+    fn limits() -> Limits {
+        Limits { body: 1000, events: 4, event: 300, clock: Clock::new(|| 1_000) }
+    }
+
+    /// Nothing is waited for, so it only has to be polled until it is done.
+    fn batch(head: Head, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
+        let mut batch = pin!(super::batch(head, body, limits));
+        loop {
+            if let Poll::Ready(batch) = batch.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return batch;
+            }
+        }
+    }
 
     fn head(media: Media, key: Option<&str>) -> Head {
         let key = key.map(|key| EventKey::new(key).unwrap());
@@ -143,8 +156,8 @@ mod tests {
     }
 
     fn events(head: Head, body: &str) -> Result<Vec<Event>, (u16, String)> {
-        match batch(head, Bytes::copy_from_slice(body.as_bytes()), 4) {
-            Ok(Batch::One(append) | Batch::Several(append)) => Ok(append.events),
+        match batch(head, Bytes::copy_from_slice(body.as_bytes()), &limits()) {
+            Ok(Batch::One(append) | Batch::Several(append, _)) => Ok(append.events),
             Err(problem) => Err((problem.status().as_u16(), format!("{problem:?}"))),
         }
     }
@@ -159,7 +172,7 @@ mod tests {
         for bad in ["", "{", "1 2", "{\"a\":1}x"] {
             assert_eq!(events(head(Media::Json, None), bad).unwrap_err().0, 400, "{bad}");
         }
-        assert!(batch(head(Media::Text, None), Bytes::from_static(b"\xff"), 1).is_err());
+        assert!(batch(head(Media::Text, None), Bytes::from_static(b"\xff"), &limits()).is_err());
     }
 
     #[test]
@@ -212,13 +225,39 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_is_bounded_in_lines_and_bytes() {
+        let line = |bytes: usize| format!("{{\"data\":\"{}\"}}\n", "x".repeat(bytes));
+        // A body, the lines after each turn.
+        let table = [
+            (String::new(), vec![2]),
+            ("\n".repeat(600), vec![257, 513, 602]),
+            (line(1).repeat(300), vec![257, 302]),
+            (line(20_000).repeat(8), vec![5, 9, 10]),
+            (line(100_000).repeat(2), vec![2, 3, 4]),
+        ];
+        for (body, expected) in table {
+            let (head, limits) = (head(Media::Lines, None), Limits { events: 1_000, event: 1 << 20, ..limits() });
+            let mut reading =
+                Reading { rest: Some(body.as_bytes()), next: 1, events: Vec::new(), lines: Lines::default() };
+            let mut after = Vec::new();
+            while reading.turn(&head, &limits).unwrap() == Turn::More {
+                after.push(reading.next);
+            }
+            after.extend((after.last() != Some(&reading.next)).then_some(reading.next));
+            assert_eq!(after, expected, "{} bytes", body.len());
+        }
+    }
+
+    #[test]
     fn an_empty_body_can_only_close() {
         let closing = |media| Head { close: Close::Close, ..head(media, None) };
         for media in [Media::Json, Media::Text, Media::Lines] {
-            let Ok(Batch::Several(append)) = batch(closing(media), Bytes::new(), 1) else { panic!("{media:?}") };
+            let Ok(Batch::Several(append, _)) = batch(closing(media), Bytes::new(), &limits()) else {
+                panic!("{media:?}")
+            };
             assert!(append.close && append.events.is_empty());
         }
-        let Ok(Batch::One(append)) = batch(closing(Media::Json), Bytes::from_static(b"1"), 1) else { panic!() };
+        let Ok(Batch::One(append)) = batch(closing(Media::Json), Bytes::from_static(b"1"), &limits()) else { panic!() };
         assert!(append.close && append.events.len() == 1);
     }
 
@@ -226,7 +265,7 @@ mod tests {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..120)) {
             for media in [Media::Json, Media::Text, Media::Lines] {
-                let _ = batch(head(media, Some("k")), Bytes::from(body.clone()), 10);
+                let _ = batch(head(media, Some("k")), Bytes::from(body.clone()), &limits());
             }
         }
     }

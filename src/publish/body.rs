@@ -1,6 +1,6 @@
 //! Reads a request's body up to a bound. Knows nothing of what is in it.
 
-use std::{error::Error, pin::pin};
+use std::{error::Error, pin::Pin};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::StatusCode;
@@ -10,27 +10,81 @@ use crate::{problem::Problem, request::BadParameter};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The whole body, or why not. Nothing is read once it is refused.
-pub(super) async fn collect<B>(body: B, most: usize) -> Result<Bytes, Problem>
+/// The body of a request, of which it is known how far it was read.
+pub(super) struct Incoming<'a, B> {
+    body: Pin<&'a mut B>,
+    progress: Progress,
+}
+
+/// How far a body was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Untouched,
+    Begun,
+    Ended,
+    /// It failed, and says nothing more.
+    Broken,
+}
+
+impl<'a, B> Incoming<'a, B>
 where
     B: http_body::Body,
     B::Error: Into<BoxError>,
 {
-    let length = body.size_hint().lower();
-    if length > most as u64 {
-        return Err(too_large(most));
+    pub(super) fn new(body: Pin<&'a mut B>) -> Self {
+        let progress = if body.is_end_stream() { Progress::Ended } else { Progress::Untouched };
+        Self { body, progress }
     }
-    let mut body = pin!(body);
-    // Frames are copied together: a frame of one byte would otherwise cost many, and each would keep what it was read into.
-    let mut whole = Vec::with_capacity(BELIEVED.min(length as usize));
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| broken(error.into().as_ref(), most))?.into_data() else { continue };
-        if data.remaining() > most - whole.len() {
+
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// How many bytes are still to come, at least.
+    pub(super) fn announced(&self) -> u64 {
+        self.body.size_hint().lower()
+    }
+
+    /// The next piece.
+    pub(super) async fn next(&mut self) -> Option<Result<B::Data, BoxError>> {
+        loop {
+            self.progress = Progress::Begun;
+            match self.body.frame().await {
+                None => {
+                    self.progress = Progress::Ended;
+                    return None;
+                }
+                Some(Err(error)) => {
+                    self.progress = Progress::Broken;
+                    return Some(Err(error.into()));
+                }
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some(Ok(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The whole body, or why not. Nothing is read once it is refused.
+    pub(super) async fn collect(&mut self, most: usize) -> Result<Bytes, Problem> {
+        let length = self.announced();
+        if length > most as u64 {
             return Err(too_large(most));
         }
-        whole.put(data);
+        // Frames are copied together: a frame of one byte would otherwise cost many, and each would keep what it was read
+        // into.
+        let mut whole = Vec::with_capacity(BELIEVED.min(length as usize));
+        while let Some(data) = self.next().await {
+            let data = data.map_err(|error| broken(error.as_ref(), most))?;
+            if data.remaining() > most - whole.len() {
+                return Err(too_large(most));
+            }
+            whole.put(data);
+        }
+        Ok(whole.into())
     }
-    Ok(whole.into())
 }
 
 /// What a body says its length is gets room at once, up to so many bytes.
@@ -54,7 +108,7 @@ fn too_large(most: usize) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, pin::Pin, task};
+    use std::{convert::Infallible, pin::pin, task};
 
     use http_body::Frame;
     use http_body_util::{Full, Limited};
@@ -80,6 +134,15 @@ mod tests {
             self.left -= 1;
             task::Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
         }
+    }
+
+    async fn collect<B>(body: B, most: usize) -> Result<Bytes, Problem>
+    where
+        B: http_body::Body,
+        B::Error: Into<BoxError>,
+    {
+        let body = pin!(body);
+        Incoming::new(body).collect(most).await
     }
 
     fn status<T>(read: Result<T, Problem>) -> u16 {

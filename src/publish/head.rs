@@ -6,7 +6,7 @@ use crate::{
     error::InvalidEvent,
     event::{Event, EventKey},
     problem::Problem,
-    request::{BadParameter, EVENTS_CLOSED, IDEMPOTENCY_KEY, number, pairs, parameters, word},
+    request::{BadParameter, EVENTS_CLOSED, IDEMPOTENCY_KEY, number, pairs, parameters, trim, word},
 };
 
 /// The method, the parameters and the headers of a publish.
@@ -72,14 +72,18 @@ fn media(headers: &HeaderMap) -> Result<Media, Problem> {
         .iter()
         .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
-        return Err(unsupported("`Content-Encoding` must be `identity`").parameter("Content-Encoding"));
+        // Section 12.5.3: then the answer says which codings are taken.
+        return Err(unsupported("`Content-Encoding` must be `identity`")
+            .parameter("Content-Encoding")
+            .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let named = types.next().map(HeaderValue::as_bytes).unwrap_or_default();
     let (essence, mut rest) = parameters(named);
     let utf8 = rest.all(|(name, value)| {
         let charset = word(value).unwrap_or_default();
-        !name.eq_ignore_ascii_case(b"charset") || charset.eq_ignore_ascii_case(b"utf-8")
+        !name.eq_ignore_ascii_case(b"charset")
+            || [&b"utf-8"[..], b"utf8"].iter().any(|utf8| charset.eq_ignore_ascii_case(utf8))
     });
     let known: Option<Media> =
         TYPES.iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map(|(_, media)| *media);
@@ -92,8 +96,14 @@ fn media(headers: &HeaderMap) -> Result<Media, Problem> {
     }
 }
 
-const TYPES: [(&[u8], Media); 3] =
-    [(b"application/json", Media::Json), (b"text/plain", Media::Text), (b"application/x-ndjson", Media::Lines)];
+const TYPES: [(&[u8], Media); 5] = [
+    (b"application/json", Media::Json),
+    (b"text/plain", Media::Text),
+    (b"application/x-ndjson", Media::Lines),
+    // None of the three is registered; people write each.
+    (b"application/ndjson", Media::Lines),
+    (b"application/jsonl", Media::Lines),
+];
 
 fn unsupported(detail: &'static str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
@@ -117,13 +127,14 @@ fn key(headers: &HeaderMap) -> Result<Option<EventKey>, BadParameter> {
     EventKey::new(key).map(Some).map_err(|invalid| bad(invalid.to_string()))
 }
 
-/// The one value of a header; saying the same twice is harmless.
+/// The one value of a header; saying the same twice is harmless. HTTP/1 takes spaces around it away; HTTP/2 has none, but
+/// servers let them pass.
 fn single<'a>(
     headers: &'a HeaderMap,
     name: &http::HeaderName,
     parameter: &'static str,
 ) -> Result<Option<&'a [u8]>, BadParameter> {
-    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut values = headers.get_all(name).iter().map(|value| trim(value.as_bytes()));
     let first = values.next();
     if values.any(|other| Some(other) != first) {
         return Err(BadParameter::new(parameter, "is given several times with different values"));
@@ -183,7 +194,10 @@ mod tests {
             ("Application/JSON ; charset=UTF-8", Ok(Media::Json)),
             ("text/plain;charset=\"utf-8\"", Ok(Media::Text)),
             ("text/plain; format=flowed", Ok(Media::Text)),
+            ("text/plain;charset=utf8", Ok(Media::Text)),
             ("application/x-ndjson", Ok(Media::Lines)),
+            ("application/ndjson", Ok(Media::Lines)),
+            ("application/JSONL", Ok(Media::Lines)),
             ("text/plain; charset=latin1", Err(415)),
             ("application/x-www-form-urlencoded", Err(415)),
             ("json", Err(415)),
@@ -204,8 +218,10 @@ mod tests {
             ("abc", Ok("abc")),
             ("\"a\\\"b\"", Ok("a\"b")),
             ("a b", Ok("a b")),
+            (" a ", Ok("a")),
             ("\"\"", Err(400)),
             ("", Err(400)),
+            (" ", Err(400)),
             ("\"a", Err(400)),
             (long.as_str(), Err(400)),
         ];

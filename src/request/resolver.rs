@@ -51,10 +51,14 @@ impl Channels {
     /// The channels that the query names: `?channel=a&channel=b`. As a resolver of its own it lets anyone read anything.
     ///
     /// # Errors
-    /// A [`Rejection`] that answers 400 when none is named, or one is not a [`Channel`].
+    /// A [`Rejection`] that answers 400 when none is named, or one is not a [`Channel`], and when there is a parameter
+    /// `channels` or `channel[]`: nothing else could be meant, and to ignore it would leave channels out.
     pub fn from_query(request: &Parts) -> Result<Self, Rejection> {
         let pairs = Pairs::of(request.uri.query().unwrap_or_default().as_bytes());
-        Self::collect(pairs.filter(|pair| *pair.name == *b"channel").map(|pair| channel(&pair.value)))
+        Self::collect(pairs.filter_map(|pair| match pair.name.as_ref() {
+            b"channel" => Some(channel(&pair.value)),
+            name => is_misspelt(name).then(|| Err(MISSPELT.into())),
+        }))
     }
 
     /// The channel that the path names, without its first `/`. Under axum's `nest_service` that is the rest of the path.
@@ -231,6 +235,14 @@ impl SharedResolver {
     }
 }
 
+/// Whether a parameter is what other frameworks call a list of channels.
+fn is_misspelt(parameter: &[u8]) -> bool {
+    parameter == b"channels" || parameter.starts_with(b"channel[")
+}
+
+const MISSPELT: BadParameter =
+    BadParameter { parameter: "channel", reason: Cow::Borrowed("several are written `channel=a&channel=b`") };
+
 fn channel(name: &[u8]) -> Result<Channel, Rejection> {
     let name = std::str::from_utf8(name).map_err(|_| BadParameter::new("channel", "the name is not UTF-8"))?;
     Ok(Channel::new(name)?)
@@ -254,7 +266,9 @@ mod tests {
     fn the_query_names_channels() {
         let read = |uri: &str| names(Channels::from_query(&parts(uri)));
         assert_eq!(read("/e?channel=a&x=1&channel=b%20c&channel=a").unwrap(), ["a", "b c"]);
-        for bad in ["/e", "/e?channel=", "/e?channel=a%0ab", "/e?channel=%ff", "/e?channels=a"] {
+        for bad in
+            ["/e", "/e?channel=", "/e?channel=a%0ab", "/e?channel=%ff", "/e?channels=a", "/e?channel=a&channel[]=b"]
+        {
             let Err(Refusal::Bad(bad)) = read(bad) else { panic!("{bad}") };
             assert_eq!(bad.parameter(), "channel");
         }

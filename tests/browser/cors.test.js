@@ -48,6 +48,17 @@ test('a long poll reads across origins, and sees its cursor', options, async (t)
   assert.equal(lost.reset, 'unknown');
 });
 
+test('headers that clients send on their own cross origins', options, async (t) => {
+  const { url, page } = await setUp(t, '--cors');
+  for (const name of ['cache-control', 'authorization', 'x-requested-with']) {
+    const status = await page.evaluate(async ([address, name]) => {
+      const response = await fetch(address, { headers: { [name]: 'x' } }).catch(() => null);
+      return response?.status;
+    }, [`${url}/events?channel=a&wait=0`, name]);
+    assert.equal(status, 200, name);
+  }
+});
+
 test('a script publishes across origins', options, async (t) => {
   const { url, page } = await setUp(t, '--cors');
   const send = () => page.evaluate(async (url) => {

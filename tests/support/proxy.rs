@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::broadcast,
+    sync::{broadcast, watch},
     task::JoinHandle,
 };
 
@@ -19,6 +19,7 @@ use tokio::{
 pub struct Proxy {
     addr: SocketAddr,
     cuts: broadcast::Sender<()>,
+    held: watch::Sender<bool>,
     accepted: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -31,22 +32,28 @@ impl Proxy {
         let addr = listener.local_addr().expect("an address");
         let (cuts, accepted) = (broadcast::Sender::new(1), Arc::new(AtomicUsize::new(0)));
         let mut budgets = budgets.into_iter().collect::<Vec<_>>().into_iter();
-        let (to_cut, counted) = (cuts.clone(), accepted.clone());
+        let held = watch::Sender::new(false);
+        let (to_cut, to_hold, counted) = (cuts.clone(), held.clone(), accepted.clone());
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.expect("a connection");
                 counted.fetch_add(1, Ordering::SeqCst);
                 let (budget, mut cut) = (budgets.next().unwrap_or(usize::MAX), to_cut.subscribe());
+                let mut held = to_hold.subscribe();
+                let carried = async move {
+                    _ = held.wait_for(|held| !held).await;
+                    carry(client, target, budget).await
+                };
                 connections.spawn(async move {
                     tokio::select! {
-                        _ = carry(client, target, budget) => {}
+                        _ = carried => {}
                         _ = cut.recv() => {}
                     }
                 });
             }
         });
-        Self { addr, cuts, accepted, task }
+        Self { addr, cuts, held, accepted, task }
     }
 
     /// `http://127.0.0.1:<port>` and this path.
@@ -57,6 +64,16 @@ impl Proxy {
     /// Cuts every connection that is open now.
     pub fn cut(&self) {
         _ = self.cuts.send(());
+    }
+
+    /// Accepts connections from now on, and carries them only when they are released.
+    pub fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Carries what was held, and what comes.
+    pub fn release(&self) {
+        self.held.send_replace(false);
     }
 
     /// How many connections there have been.

@@ -29,6 +29,8 @@ pub struct Parser {
     pub comments: Vec<String>,
     /// Fields that the standard does not know.
     pub unknown_fields: Vec<String>,
+    /// Blocks that have ended, whether they dispatched something or not.
+    pub blocks: usize,
     /// Blocks that dispatched nothing because they had no data.
     pub silent_blocks: usize,
 }
@@ -89,6 +91,7 @@ impl Parser {
     }
 
     fn dispatch(&mut self) -> Option<Message> {
+        self.blocks += 1;
         self.last_event_id.clone_from(&self.id_buffer);
         let (mut data, name) = (std::mem::take(&mut self.data), std::mem::take(&mut self.name));
         if data.is_empty() {

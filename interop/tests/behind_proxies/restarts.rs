@@ -1,0 +1,137 @@
+//! Nodes that come and go under clients that read.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use reqwest::Client;
+use tokio::{runtime::Runtime, task::JoinSet};
+
+use crate::{
+    behind_each_proxy,
+    event_source::{self, Counters, Told},
+    nodes::Nodes,
+    poll,
+    program::{PATIENCE, Stream},
+    proxies::Start,
+    publisher::Publisher,
+};
+
+behind_each_proxy! {
+    nodes_restart_in_turn_and_every_client_gets_every_event_once
+    without_a_node_streams_are_told_to_come_back_and_polls_keep_their_status
+}
+
+/// Who reads streams.
+const CLIENTS: usize = 100;
+/// Who polls.
+const POLLERS: usize = 20;
+/// Published while all nodes run: what latencies are measured of.
+const QUIET: u64 = 50;
+const ROUNDS: usize = 3;
+
+fn nodes_restart_in_turn_and_every_client_gets_every_event_once(start: Start) {
+    let nodes = Nodes::start(&unique("restarts", start));
+    let Some(proxy) = start("restarts", nodes.addresses) else { return };
+    let Outcome { streams, polls, published } =
+        Runtime::new().unwrap().block_on(restart_under_clients(nodes, proxy.address));
+
+    let closed: Vec<_> = streams.iter().chain(&polls).filter_map(|told| told.closed.as_ref()).collect();
+    assert!(closed.is_empty(), "{} clients were closed for good, the first by {}", closed.len(), closed[0]);
+    let all: Vec<_> = (0..published).collect();
+    for told in streams.iter().chain(&polls) {
+        assert_eq!(told.numbers, all, "something was lost, came twice or out of order");
+        assert_eq!(told.resets, 0);
+    }
+    let mut latencies: Vec<_> = streams.iter().flat_map(|told| &told.latencies[..QUIET as usize]).collect();
+    latencies.sort_unstable();
+    let (p50, p99) = (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100]);
+    let connections = streams.iter().map(|told| told.connections).sum::<usize>();
+    println!("{published} events, {connections} streams, p50 {p50:?}, p99 {p99:?} before restarts");
+    assert!(connections >= CLIENTS * ROUNDS * 2, "not everybody had to come back each time");
+    // What waits for an acknowledgement that the other end delays takes more than 100 ms.
+    assert!(*p50 < Duration::from_millis(80), "an event takes {p50:?}");
+}
+
+struct Outcome {
+    streams: Vec<Told>,
+    polls: Vec<Told>,
+    published: u64,
+}
+
+async fn restart_under_clients(nodes: Nodes, proxy: SocketAddr) -> Outcome {
+    let (client, counters) = (Client::builder().no_proxy().build().unwrap(), Arc::new(Counters::default()));
+    let url = format!("http://{proxy}/events?channel=a");
+    let stream = |_| event_source::follow(client.clone(), format!("{url}&after=earliest"), counters.clone());
+    let streams: JoinSet<_> = (0..CLIENTS).map(stream).collect();
+    let polls: JoinSet<_> = (0..POLLERS).map(|_| poll::follow(client.clone(), url.clone())).collect();
+    let mut publisher = Publisher::new(client.clone(), proxy);
+    publisher.publish_while(|published| published < QUIET).await;
+    let counted = counters.clone();
+    let restarts = tokio::task::spawn_blocking(move || restart(nodes, &counted));
+    publisher.publish_while(|_| !restarts.is_finished()).await;
+    let _nodes = restarts.await.unwrap();
+    publisher.publish_last().await;
+
+    let told = async { tokio::join!(streams.join_all(), polls.join_all()) };
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+    let (repeated, away) = (publisher.repeated, counters.sent_away.load(Ordering::Relaxed));
+    println!("{repeated} times an event had to be published again; {away} streams only said to come back");
+    let (streams, polls) = told.expect("every client gets the last event or is closed");
+    Outcome { streams, polls, published: publisher.published }
+}
+
+/// In turn, each until all clients have gone over to the other one; then both at once, until many have asked in vain.
+fn restart(mut nodes: Nodes, counters: &Counters) -> Nodes {
+    let closed = || counters.closed.load(Ordering::Relaxed);
+    for n in 0..ROUNDS * 2 {
+        let (here, there) = (n % 2, 1 - n % 2);
+        nodes.stop(here);
+        until("everybody reads at the other node", || nodes.readers(there) as usize + closed() >= CLIENTS);
+        nodes.start_again(here);
+    }
+    (0..2).for_each(|which| nodes.stop(which));
+    let sent_away = || counters.sent_away.load(Ordering::Relaxed);
+    let before = sent_away();
+    until("many are told to come back", || sent_away() - before + closed() >= CLIENTS / 2);
+    (0..2).for_each(|which| nodes.start_again(which));
+    nodes
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20)); // nothing announces it
+    }
+}
+
+fn without_a_node_streams_are_told_to_come_back_and_polls_keep_their_status(start: Start) {
+    let mut nodes = Nodes::start(&unique("away", start));
+    let Some(proxy) = start("away", nodes.addresses) else { return };
+    (0..2).for_each(|which| nodes.stop(which));
+
+    let stream = ask(proxy.address, "text/event-stream");
+    let (head, body) = stream.split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200 ") || head.starts_with("http/1.0 200 "), "{stream}");
+    assert!(head.contains("\ncontent-type: text/event-stream; charset=utf-8\r"), "{stream}");
+    assert!(head.contains("\ncache-control: no-store"), "{stream}");
+    assert!(body.contains("event: stream-retry\ndata: {}\nretry: 2000\nid: where-it-was\n\n"), "{stream}");
+
+    let poll = ask(proxy.address, "application/json");
+    let status = poll.split(' ').nth(1).unwrap();
+    assert!(["502", "503", "504"].contains(&status), "{poll}");
+}
+
+fn ask(proxy: SocketAddr, accept: &str) -> String {
+    let fields = format!("Host: {proxy}\r\nAccept: {accept}\r\nLast-Event-ID: where-it-was\r\nConnection: close");
+    Stream::open(proxy, &format!("GET /events?channel=a HTTP/1.1\r\n{fields}\r\n\r\n")).rest()
+}
+
+/// Tests run at the same time.
+fn unique(name: &str, start: Start) -> String {
+    format!("{name}-{:x}", start as usize)
+}

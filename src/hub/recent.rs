@@ -1,0 +1,117 @@
+//! Pages that were just read, kept for a moment: readers that come back after a restart do so within seconds, and stand at
+//! many positions of the same pages.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{error::ReadError, fetch::Fetch, fetch::Fetched};
+
+#[derive(Debug)]
+pub(super) struct RecentPages {
+    max_bytes: usize,
+    pages: Mutex<Pages>,
+}
+
+/// Oldest first.
+#[derive(Debug, Default)]
+struct Pages {
+    kept: VecDeque<Page>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Page {
+    bytes: usize,
+    until: Instant,
+    _fetch: Arc<Fetch>,
+}
+
+impl RecentPages {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, pages: Mutex::default() }
+    }
+
+    /// Keeps a page that was read, unless nothing is in it.
+    pub(super) fn keep(&self, fetch: Option<Arc<Fetch>>, answer: &Result<Arc<Fetched>, ReadError>) {
+        let (Some(fetch), Ok(fetched)) = (fetch, answer) else { return };
+        let bytes = fetched.kept_bytes();
+        if bytes == 0 || bytes > self.max_bytes {
+            return;
+        }
+        let mut pages = self.pages();
+        pages.bytes += bytes;
+        pages.kept.push_back(Page { bytes, until: Instant::now() + KEPT, _fetch: fetch });
+        let over = pages.drop_while(|pages| pages.bytes > self.max_bytes);
+        drop(pages);
+        drop(over);
+    }
+
+    /// Lets those go whose time is over.
+    pub(super) fn expire(&self, now: Instant) {
+        let over = self.pages().drop_while(|pages| pages.kept.front().is_some_and(|page| page.until <= now));
+        drop(over);
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages {
+    /// What goes, to be dropped after the lock.
+    fn drop_while(&mut self, goes: impl Fn(&Self) -> bool) -> Vec<Page> {
+        let mut over = Vec::new();
+        while goes(self) {
+            let Some(page) = self.kept.pop_front() else { break };
+            self.bytes -= page.bytes;
+            over.push(page);
+        }
+        over
+    }
+}
+
+/// How long a page is kept.
+const KEPT: Duration = Duration::from_secs(2);
+
+#[cfg(all(test, not(tower_events_loom)))]
+mod tests {
+    use super::*;
+    use crate::{
+        channel::Channel,
+        cursor::Cursor,
+        event::Data,
+        hub::fetch::Asked,
+        store::{Entry, Head, Limit, Outcome, Page, Start},
+    };
+
+    fn page() -> Arc<Fetched> {
+        let at = |seq| Cursor { epoch: 1, seq, tag: 1 };
+        let (channel, data) = (Channel::new("a").unwrap(), Data::text("x".repeat(1_000)));
+        let entry = Entry { channel, cursor: at(1), prev_tag: 0, appended: 0, time: 0, name: None, data };
+        let head = Head { cursor: at(1), closed: false };
+        let page = Page { outcome: Outcome::Continued, from: at(0), entries: vec![entry], next: at(1), head };
+        Arc::new(Fetched::new(page, Asked { start: Start::Earliest, limit: Limit::default(), version: 0, history: 0 }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_are_kept_for_a_moment_and_up_to_a_bound() {
+        let recent = RecentPages::new(page().kept_bytes() * 3);
+        for _ in 0..10 {
+            recent.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
+        }
+        assert_eq!(recent.pages().kept.len(), 3);
+        tokio::time::advance(KEPT / 2).await;
+        recent.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
+        tokio::time::advance(KEPT / 2).await;
+        recent.expire(Instant::now());
+        assert_eq!((recent.pages().kept.len(), recent.pages().bytes), (1, page().kept_bytes()));
+        let none = RecentPages::new(1);
+        none.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
+        assert!(none.pages().kept.is_empty());
+    }
+}

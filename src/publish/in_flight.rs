@@ -1,0 +1,60 @@
+//! How many publishes wait for the store at once, and for how long. Without such bounds a store that hangs would gather every
+//! request that comes.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+
+use crate::{
+    channel::Channel,
+    hub::Hub,
+    problem::{Problem, Retry},
+    store::{Append, Appended, Store, StoreError},
+};
+
+/// The bounds of all clones of a service.
+#[derive(Clone, Debug)]
+pub(super) struct InFlight {
+    free: Arc<Semaphore>,
+    longest: Duration,
+}
+
+impl InFlight {
+    pub(super) fn new() -> Self {
+        Self { free: Arc::new(Semaphore::new(1024)), longest: Duration::from_secs(30) }
+    }
+
+    pub(super) fn most(self, most: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS))), ..self }
+    }
+
+    pub(super) fn longest(self, longest: Duration) -> Self {
+        Self { longest, ..self }
+    }
+
+    /// A place, which is free again when it is dropped.
+    pub(super) fn enter(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.free.try_acquire().map_err(|_| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many publishes wait for the event store; retry later")
+                .kind("too-many-publishes")
+                .passing(Retry::SOON)
+        })
+    }
+
+    /// As [`Hub::append`]; [`StoreError::Unknown`] when it takes too long.
+    pub(super) async fn append<S: Store>(
+        &self,
+        hub: &Hub<S>,
+        channel: &Channel,
+        append: Append,
+    ) -> Result<Appended, StoreError> {
+        match timeout(self.longest, hub.append(channel, append)).await {
+            Ok(appended) => appended,
+            Err(_) => Err(StoreError::Unknown(format!("no answer within {:?}", self.longest).into())),
+        }
+    }
+}

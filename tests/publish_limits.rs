@@ -1,0 +1,148 @@
+//! What is taken by a publish and what is not, at each boundary: types, depth, size and names.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use serde_json::json;
+use support::{App, BOTH, serve};
+use tower_events::{Channels, Hub, MemoryStore, PublishService};
+
+const LINES: &str = "application/x-ndjson";
+
+#[tokio::test]
+async fn the_names_that_clients_give_to_types_and_charsets_are_taken() {
+    let table = [
+        ("application/json; charset=utf8", "1"),
+        ("application/json; charset=\"UTF8\"", "1"),
+        ("text/plain; charset=utf8", "1"),
+        ("application/ndjson", "{\"data\":1}"),
+        ("application/jsonl; charset=utf-8", "{\"data\":1}"),
+    ];
+    for http in BOTH {
+        let app = App::start().await;
+        for (content_type, body) in table {
+            app.post("/publish?channel=a", content_type, body).over(http).send().await.expect(200);
+        }
+        let left = app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200);
+        assert_eq!(left.data(), [json!(1), json!(1), json!("1"), json!(1), json!(1)]);
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_json_is_no_part_of_it() {
+    let app = App::start().await;
+    let send =
+        async |content_type: &str, body: &str| app.post("/publish?channel=a", content_type, body).send().await.status;
+    assert_eq!(send("application/json", "\u{feff}1").await, 200);
+    assert_eq!(send(LINES, "\u{feff}{\"data\":2}\n{\"data\":3}").await, 200);
+    // A text is whatever was sent.
+    assert_eq!(send("text/plain", "\u{feff}4").await, 200);
+    for (content_type, body) in [
+        ("application/json", "\u{feff}\u{feff}1"),
+        ("application/json", "1\u{feff}"),
+        (LINES, "{\"data\":1}\n\u{feff}{\"data\":1}"),
+    ] {
+        assert_eq!(send(content_type, body).await, 400, "{body:?}");
+    }
+    let left = app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200);
+    assert_eq!(left.data(), [json!(1), json!(2), json!(3), json!("\u{feff}4")]);
+}
+
+#[tokio::test]
+async fn a_coding_is_refused_with_what_is_taken_instead() {
+    let app = App::start().await;
+    for http in BOTH {
+        let coded = app.post("/publish?channel=a", "text/plain", "x").over(http).header("content-encoding", "gzip");
+        let answer = coded.send().await;
+        answer.problem(415);
+        assert_eq!(answer.header("accept-encoding"), "identity");
+        // A type is refused without it: RFC 9110, section 12.5.3, it would say that the coding was the reason.
+        let typed = app.post("/publish?channel=a", "image/png", "x").over(http).send().await;
+        assert_eq!((typed.status, typed.try_header("accept-encoding")), (415, None));
+    }
+}
+
+#[tokio::test]
+async fn json_of_up_to_128_levels_is_taken() {
+    let app = App::start().await;
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    for http in BOTH {
+        let send = async |content_type: &str, body: String| {
+            app.post("/publish?channel=a", content_type, body).over(http).send().await
+        };
+        send("application/json", nested(128)).await.expect(200);
+        send(LINES, format!("{{\"data\":{}}}", nested(128))).await.expect(200);
+        send("text/plain", nested(129)).await.expect(200);
+        for body in [nested(129), format!("{{\"a\":{}}}", nested(128)), nested(100_000)] {
+            let answer = send("application/json", body.clone()).await;
+            assert!(answer.problem(422).contains("128 levels"), "{answer}");
+            let line = send(LINES, format!("{{\"data\":0}}\n{{\"data\":{body}}}")).await;
+            assert!(line.problem(422).contains("128 levels"), "{line}");
+            assert_eq!(line.json()["line"], 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_size_of_one_event_is_bounded() {
+    let hub = Hub::new(MemoryStore::default());
+    let routes = axum::Router::new()
+        .route_service("/default", PublishService::new(hub.clone(), Channels::from_query))
+        .route_service("/ten", PublishService::new(hub, Channels::from_query).max_event(10));
+    let server = serve(routes).await;
+    for http in BOTH {
+        for (path, most) in [("/default", 256 << 10), ("/ten", 10)] {
+            let send = async |content_type: &str, body: String| {
+                server.post(&format!("{path}?channel=a"), content_type, body).over(http).send().await
+            };
+            send("text/plain", "x".repeat(most)).await.expect(200);
+            // What counts is what is kept.
+            send("application/json", format!("{}\"{}\"", " ".repeat(100), "x".repeat(most))).await.expect(200);
+            send(LINES, format!("{{\"data\":\"{0}\"}}\n{{\"data\":\"{0}\"}}", "x".repeat(most))).await.expect(200);
+            for (content_type, body) in
+                [("text/plain", "x".repeat(most + 1)), ("application/json", format!("[{}]", "1".repeat(most - 1)))]
+            {
+                let answer = send(content_type, body).await;
+                assert!(answer.problem(422).contains(&format!("at most {most}")), "{answer}");
+            }
+            let line = send(LINES, format!("{{\"data\":1}}\n{{\"data\":\"{}\"}}", "x".repeat(most + 1))).await;
+            line.problem(422);
+            assert_eq!(line.json()["line"], 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_names_of_event_sources_own_events_are_refused() {
+    let app = App::start().await;
+    for name in ["error", "open"] {
+        let query = app.post(&format!("/publish?channel=a&name={name}"), "text/plain", "x").send().await;
+        assert!(query.problem(422).contains("EventSource"), "{query}");
+        assert_eq!(query.json()["parameter"], "name");
+        let line = app.post("/publish?channel=a", LINES, format!("{{\"data\":1,\"name\":\"{name}\"}}")).send().await;
+        assert!(line.problem(422).contains("EventSource"), "{line}");
+        assert_eq!(line.json()["line"], 1);
+    }
+    for name in ["message", "errors", "Open"] {
+        app.post(&format!("/publish?channel=a&name={name}"), "text/plain", "x").send().await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_channel_is_named() {
+    let app = App::start().await;
+    for http in BOTH {
+        for query in
+            ["channel[]=a", "channel%5B%5D=a", "channel[0]=a", "channels=a", "channel=a&channels=b", "channels="]
+        {
+            let published = app.post(&format!("/publish?{query}"), "text/plain", "x").over(http).send().await;
+            let read = app.get(&format!("/poll?{query}&wait=0")).over(http).send().await;
+            for answer in [published, read] {
+                let detail = answer.problem(400);
+                assert_eq!(answer.json()["parameter"], "channel", "{query}");
+                assert!(detail.contains("channel=a&channel=b"), "{query}: {detail}");
+            }
+        }
+    }
+    assert_eq!(app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200).data().len(), 0);
+}
