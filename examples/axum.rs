@@ -32,7 +32,8 @@ async fn main() -> std::io::Result<()> {
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async move {
         _ = tokio::signal::ctrl_c().await;
-        hub.drain(Duration::from_secs(5));
+        hub.drain(Duration::from_secs(5)); // ends polls and streams; clients come back within five seconds
+        tokio::time::sleep(Duration::from_millis(500)).await; // else those that are between two polls would be cut off
     };
     axum::serve(listener, app).with_graceful_shutdown(stop).await
 }

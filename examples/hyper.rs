@@ -32,7 +32,11 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     println!("listening on http://{}", listener.local_addr()?);
     let server = auto::Builder::new(TokioExecutor::new()); // HTTP/1.1 and HTTP/2
     let open = GracefulShutdown::new();
-    let mut stop = pin!(tokio::signal::ctrl_c());
+    let mut stop = pin!(async move {
+        _ = tokio::signal::ctrl_c().await;
+        hub.drain(Duration::from_secs(5)); // ends polls and streams; clients come back within five seconds
+        tokio::time::sleep(Duration::from_millis(500)).await; // else those that are between two polls would be cut off
+    });
     loop {
         let io = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -53,7 +57,6 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         });
     }
     drop(listener);
-    hub.drain(Duration::from_secs(5)); // ends polls and streams; clients come back within five seconds
     open.shutdown().await;
     Ok(())
 }

@@ -43,6 +43,7 @@ pub fn sse_roundtrip(events: &[(String, Option<String>)], cut: usize) {
         let mut seen = parser.push(left);
         seen.extend(parser.push(right));
         assert_eq!(seen.pop().map(|end| end.name).as_deref(), Some("stream-end"));
+        assert_eq!(seen.pop().map(|live| live.name).as_deref(), Some("stream-live"));
         let seen: Vec<_> = seen.into_iter().map(|message| (message.name, message.data, message.id)).collect();
         assert_eq!(seen, expected);
         assert!(parser.unknown_fields.is_empty(), "{:?}", parser.unknown_fields);

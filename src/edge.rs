@@ -1,11 +1,15 @@
 //! What the reading services share: decides what a request is and what it asks for. Answers nothing but the requests that
 //! every service answers alike.
 
+mod escape;
 mod object;
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 
-pub(crate) use self::object::{ARRAY, object};
+pub(crate) use self::{
+    escape::escape_breaks,
+    object::{ARRAY, object},
+};
 use crate::{
     body::Body,
     channel::{Channel, Channels},
@@ -13,40 +17,58 @@ use crate::{
     error::InvalidChannels,
     hub::{Hub, Subscription},
     problem::Problem,
-    request::{Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, SharedResolver, Wishes, negotiate, read},
-    store::Head,
+    request::{
+        Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, Rules, SharedResolver, Wishes, negotiate, read,
+    },
+    store::{Head, Start},
 };
 
 /// The hub and the rules that a reading service has.
 pub(crate) struct Edge<S> {
     pub(crate) hub: Hub<S>,
     resolver: SharedResolver,
-    max_channels: usize,
+    rules: Rules,
 }
 
 impl<S> Edge<S> {
     pub(crate) fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self { hub, resolver: SharedResolver::new(resolver), max_channels: 32 }
+        Self { hub, resolver: SharedResolver::new(resolver), rules: Rules::default() }
     }
 
-    pub(crate) fn max_channels(self, max_channels: usize) -> Self {
-        Self { max_channels: max_channels.clamp(1, Channels::MAX), ..self }
+    pub(crate) fn max_channels(mut self, max_channels: usize) -> Self {
+        self.rules.max_channels = max_channels.clamp(1, Channels::MAX);
+        self
+    }
+
+    pub(crate) fn start(mut self, start: Start) -> Self {
+        self.rules.start = start;
+        self
+    }
+
+    pub(crate) fn keep_parameters<N: Into<Box<str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.rules.kept = names.into_iter().map(Into::into).collect();
+        self
     }
 
     /// What to do with `request`, whose channels the resolver names.
     pub(crate) fn decide(&self, request: &Parts, offer: Offer) -> Decision {
-        decide(request, offer, self.max_channels, || self.resolver.channels(request))
+        decide(request, offer, &self.rules, || self.resolver.channels(request))
+    }
+
+    /// What to do with `request`, which is refused.
+    pub(crate) fn decide_against(&self, request: &Parts, offer: Offer, rejection: Rejection) -> Decision {
+        decide(request, offer, &self.rules, || Err(rejection))
     }
 
     /// What to do with `request`, whose channels are known.
     pub(crate) fn decide_for(&self, request: &Parts, offer: Offer, channels: Channels) -> Decision {
-        decide(request, offer, self.max_channels, || Ok(channels))
+        decide(request, offer, &self.rules, || Ok(channels))
     }
 }
 
 impl<S> Clone for Edge<S> {
     fn clone(&self) -> Self {
-        Self { hub: self.hub.clone(), resolver: self.resolver.clone(), max_channels: self.max_channels }
+        Self { hub: self.hub.clone(), resolver: self.resolver.clone(), rules: self.rules.clone() }
     }
 }
 
@@ -74,7 +96,31 @@ pub(crate) struct Asked {
     pub(crate) verb: Verb,
     pub(crate) media: Media,
     pub(crate) wishes: Wishes,
+    pub(crate) connection: Connection,
     pub(crate) matter: Matter,
+}
+
+/// What becomes of the connection after an answer that sends the client away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// Its header says so: HTTP/1.1.
+    Closed,
+    /// The version has other means: HTTP/2 and later have no such header (RFC 9113, section 8.2.2).
+    Managed,
+}
+
+impl Connection {
+    fn of(version: Version) -> Self {
+        if version <= Version::HTTP_11 { Self::Closed } else { Self::Managed }
+    }
+
+    /// Tells in `headers` that the connection ends: a server that stops closes it, and would lose the request that the client
+    /// sends on it next.
+    pub(crate) fn end(self, headers: &mut HeaderMap) {
+        if self == Self::Closed {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
 }
 
 /// What a request is about: as much of it as its answer needs.
@@ -145,17 +191,27 @@ pub(crate) fn verb_of(method: &Method) -> Verb {
 
 /// Adds the position, if there is one.
 pub(crate) fn insert_position(headers: &mut HeaderMap, cursors: &Cursors) {
-    let value = position(cursors).filter(|_| !cursors.is_empty());
-    headers.extend(value.map(|value| (LAST_EVENT_ID, value)));
+    headers.extend(position(cursors).map(|value| (LAST_EVENT_ID, value)));
 }
 
-/// The position as a header has it: a token is base64url, which every header takes.
+/// The position as a header has it: a token is base64url, which every header takes. Nothing when there is none, or when it is
+/// of too many channels: many proxies take a head of 4 kB and no more.
 pub(crate) fn position(cursors: &Cursors) -> Option<HeaderValue> {
     match cursors.as_one() {
         Some(cursor) => HeaderValue::from_bytes(&cursor.to_text()).ok(),
-        None => HeaderValue::try_from(cursors.to_string()).ok(),
+        None if cursors.is_empty() => None,
+        None => HeaderValue::try_from(cursors.to_string()).ok().filter(|text| text.len() <= LONGEST_POSITION),
     }
 }
+
+/// Most channels whose position goes into a head.
+pub(crate) const MOST_IN_A_HEAD: usize = 64;
+
+/// 64 channels of at most 26 bytes, in base64.
+const LONGEST_POSITION: usize = (1 + MOST_IN_A_HEAD * 26).div_ceil(3) * 4;
+
+/// Why a channel cannot be read, as clients are told.
+pub(crate) const CORRUPT: &str = "corrupt";
 
 /// What the readers answer to.
 pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS";
@@ -163,7 +219,7 @@ pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS";
 fn decide(
     request: &Parts,
     offer: Offer,
-    most: usize,
+    rules: &Rules,
     channels: impl FnOnce() -> Result<Channels, Rejection>,
 ) -> Decision {
     let verb = match request.method {
@@ -172,16 +228,18 @@ fn decide(
         Method::OPTIONS => return Decision::Options,
         _ => return Decision::Refuse(Problem::not_allowed(ALLOW)),
     };
-    let Some(media) = negotiate(&request.headers, offer) else {
-        return Decision::Refuse(Problem::not_acceptable(offered(offer)));
+    let media = match negotiate(request, offer) {
+        Ok(media) => media,
+        Err(not) => return Decision::Refuse(Problem::not_acceptable(not, offered(offer))),
     };
     // Who asks comes before what is asked: a stranger learns nothing from how a request is malformed.
-    let channels = channels().and_then(|channels| bounded(channels, most)).map_err(Problem::from);
-    let read = read(request, media).map_err(Problem::from);
+    let channels = channels().and_then(|channels| bounded(channels, rules.max_channels)).map_err(Problem::from);
+    let read = read(request, media, rules).map_err(Problem::from);
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
             let matter = Matter { channels, begin: read.begin, kept: read.kept };
-            Decision::Serve(Asked { verb, media, wishes: read.wishes, matter })
+            let connection = Connection::of(request.version);
+            Decision::Serve(Asked { verb, media, wishes: read.wishes, connection, matter })
         }
         (Err(problem), Ok(Read { begin: Begin::Resume(cursors), .. })) => {
             Decision::RefuseMedia(media, verb, problem, Some(cursors))
@@ -211,7 +269,8 @@ mod tests {
     fn decided(method: &str, uri: &str, accept: &str) -> Decision {
         let request = Request::builder().method(method).uri(uri).header("accept", accept).body(()).unwrap();
         let parts = request.into_parts().0;
-        decide(&parts, Offer::JsonThenSse, 2, || Channels::from_query(&parts))
+        let rules = Rules { max_channels: 2, ..Rules::default() };
+        decide(&parts, Offer::JsonThenSse, &rules, || Channels::from_query(&parts))
     }
 
     fn status(decision: Decision) -> u16 {

@@ -1,11 +1,16 @@
 //! One URL for both transports: Server-Sent Events or long polling, by `Accept`. Only chooses; the rest is the business of
 //! [`SseService`](crate::SseService)'s and [`LongPollService`](crate::LongPollService)'s modules.
 //!
+//! # Which transport
+//! `transport=sse` or `transport=longpoll` in the query, else what `Accept` likes best. On a tie, which `*/*` and a request
+//! without `Accept` are too, it is a long poll: such a client expects an answer with an end. `EventSource` sends
+//! `text/event-stream`; some libraries in its place, and `curl`, say `*/*` and want `transport=sse`.
+//!
 //! # Errors
 //! Whatever a client does wrong is answered with problem+json (RFC 9457) that names the `parameter` and says why in `detail`;
 //! nothing is changed by it. `type` is `about:blank` where the status says it all, else one of `urn:tower-events:` and
 //! `bad-parameter`, `invalid-event`, `too-large`, `reset`, `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`,
-//! `corrupt`, `draining`, `too-many-readers`. Answers whose reason passes by itself have `Retry-After`; an `EventSource` is
+//! `corrupt`, `draining`, `overloaded`, `too-many-readers`. Answers whose reason passes by itself have `Retry-After`; an `EventSource` is
 //! told in its own words instead, with a `200` and `retry:`.
 //!
 //! # Examples
@@ -26,7 +31,7 @@
 //! async fn room<B>(events: EventService, request: Request<B>) -> Result<Response<Body>, Response<Body>> {
 //!     let room = Channel::new("room:1")?;
 //!     if !is_member(room.as_str()).await {
-//!         return Err(Rejection::forbidden().into());
+//!         return Ok(events.refuse(request, Rejection::forbidden()).await);
 //!     }
 //!     Ok(events.respond(request, room).await)
 //! }
@@ -53,9 +58,9 @@ use crate::{
     edge::{ALLOW, Decision, Edge, finish, options, verb_of},
     hub::Hub,
     longpoll::{self, LongPollOptions},
-    request::{IntoParts, Media, Offer, Resolver},
+    request::{IntoParts, Media, Offer, Rejection, Resolver},
     sse::{self, SseOptions},
-    store::{AnyStore, Store},
+    store::{AnyStore, Start, Store},
 };
 
 /// Serves events at one URL: a stream or a long poll, by `Accept`; on a tie a long poll. See the [module docs](self).
@@ -87,11 +92,24 @@ impl<S: Store> EventService<S> {
         self.change(|settings| Settings { long_poll, ..settings })
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and comes
-    /// back in a header: many proxies take no more than 8 KiB.
+    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each; from 65 on
+    /// there is no place for it in a head, so that polls have to ask for `format=page`.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+    }
+
+    /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
+    #[must_use]
+    pub fn start(self, start: Start) -> Self {
+        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
+    }
+
+    /// Has the next page's `Link` keep these parameters of the query, which the application needs to find its channels; by
+    /// default it has our own only. Never a token: a link gets logged and shared.
+    #[must_use]
+    pub fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        self.change(|settings| Settings { edge: settings.edge.keep_parameters(names), ..settings })
     }
 
     fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
@@ -108,13 +126,36 @@ impl<S: Store> EventService<S> {
         self.act(request.method, decision)
     }
 
+    /// Refuses a request inside a handler, so that each transport is told in its own words: what passes by itself
+    /// ([`Rejection::too_many`]) is a `stream-retry` to an `EventSource`, which would never come back after a 429.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::{Response, request::Parts};
+    /// use tower_events::{Body, Channel, EventService, request::Rejection};
+    ///
+    /// # async fn is_busy() -> bool { true }
+    /// async fn room(events: EventService, request: Parts, room: Channel) -> Response<Body> {
+    ///     if is_busy().await {
+    ///         return events.refuse(request, Rejection::too_many(Duration::from_secs(5))).await;
+    ///     }
+    ///     events.respond(request, room).await
+    /// }
+    /// # drop(room);
+    /// ```
+    pub fn refuse(&self, request: impl IntoParts, rejection: Rejection) -> Responding {
+        let request = request.into_parts();
+        let decision = self.0.edge.decide_against(&request, Offer::JsonThenSse, rejection);
+        self.act(request.method, decision)
+    }
+
     /// A parked poll keeps what was decided, not the request's headers.
     fn act(&self, method: Method, decision: Decision) -> Responding {
         let Settings { edge, sse, long_poll } = &*self.0;
         let response = match decision {
             Decision::Options => options(ALLOW),
             Decision::RefuseMedia(Media::Sse, verb, problem, cursors) => {
-                sse::refuse(problem, verb, cursors.as_ref(), sse)
+                sse::refuse(problem, verb, cursors.as_ref(), edge.hub.failure_backoff(), sse)
             }
             Decision::Refuse(problem) | Decision::RefuseMedia(Media::Json, _, problem, _) => problem.into_response(),
             Decision::Serve(asked) => {

@@ -181,7 +181,9 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// As [`Hub::publish`].
     pub async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        let appended = self.store.append(channel, append).await?;
+        let appended = self.store.append(channel, append).await;
+        self.shared.tried_to_append(&appended);
+        let appended = appended?;
         self.shared.appended(channel, &appended);
         Ok(appended)
     }

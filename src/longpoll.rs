@@ -3,7 +3,21 @@
 //! # Resuming
 //! Every answer has a `Last-Event-ID` and a `Link` with `rel="next"`: send either back, and the next answer goes on right
 //! there. When it cannot, `Events-Reset` says why and what is left follows (or a `410`, if so set). A client that must lose
-//! nothing from the first moment starts with `HEAD` or `wait=0`.
+//! nothing from the first moment starts with `HEAD` or `wait=0`. `Events-Live: true` says that the answer holds all that there
+//! was, `Events-Error` that a channel cannot be read while the others can.
+//!
+//! # The head
+//! It has at most 3 500 bytes, for proxies that take 4 kB. Therefore `Events-Reset` lists each reason once, and names the
+//! channel only when one was reset; `Link` is left out when it would be long, which never means that this was the end; and
+//! more than 64 channels have to be asked for with `format=page`.
+//!
+//! # One object
+//! `format=page` answers with an object that holds everything, for scripts that see no response headers:
+//! ```json
+//! {"events":[],"cursor":"...","live":true,"resets":[{"channel":"a","reason":"trimmed"}],"closed":["a"],"retry_ms":1500}
+//! ```
+//! `closed` names every channel that has ended and was read to its end, `retry_ms` is there when the client is to stay away
+//! first, and `errors` (`[{"channel":"a","reason":"corrupt"}]`) when a channel cannot be read.
 //!
 //! # Examples
 //! The default:
@@ -26,7 +40,9 @@
 //! ```
 
 mod answer;
+mod head;
 mod options;
+mod page;
 
 use std::{
     convert::Infallible,
@@ -45,7 +61,7 @@ use crate::{
     edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
     hub::Hub,
     request::{Offer, Resolver},
-    store::{AnyStore, Store},
+    store::{AnyStore, Start, Store},
 };
 
 /// Answers long polls at one URL. See the [module docs](self).
@@ -69,11 +85,24 @@ impl<S: Store> LongPollService<S> {
         self.change(|settings| Settings { options, ..settings })
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and comes
-    /// back in a header: many proxies take no more than 8 KiB.
+    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each; from 65 on
+    /// there is no place for it in a head, so that polls have to ask for `format=page`.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+    }
+
+    /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
+    #[must_use]
+    pub fn start(self, start: Start) -> Self {
+        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
+    }
+
+    /// Has the next page's `Link` keep these parameters of the query, which the application needs to find its channels; by
+    /// default it has our own only. Never a token: a link gets logged and shared.
+    #[must_use]
+    pub fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        self.change(|settings| Settings { edge: settings.edge.keep_parameters(names), ..settings })
     }
 
     fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {

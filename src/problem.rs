@@ -10,7 +10,7 @@ use crate::{
     body::Body,
     error::{InvalidChannel, InvalidChannels, InvalidEvent},
     hub::SubscribeError,
-    request::{BadParameter, EVENTS_CLOSED, Refusal, Rejection},
+    request::{BadParameter, EVENTS_CLOSED, NotOffered, Refusal, Rejection},
     store::StoreError,
 };
 
@@ -33,20 +33,23 @@ struct Told {
 /// When the same request may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// Soon; nobody knows when.
-    Soon,
-    /// After this, give or take.
-    Around(Duration),
+    /// Nobody knows when; not before about this.
+    Soon { least: Duration },
+    /// After this, which the application said.
+    AtLeast(Duration),
     /// After this: it was drawn for this client alone.
     After(Duration),
 }
 
 impl Retry {
-    /// The delay, drawn around `soon` when nothing is known.
+    /// Nobody knows when.
+    pub(crate) const SOON: Self = Self::Soon { least: Duration::ZERO };
+
+    /// The delay, drawn around `soon` when nothing is known, and never less than what was said.
     pub(crate) fn jittered(self, soon: Duration) -> Duration {
         match self {
-            Self::Soon => jittered(soon),
-            Self::Around(delay) => jittered(delay),
+            Self::Soon { least } => jittered(soon.max(least)),
+            Self::AtLeast(delay) => delay.min(LONGEST).mul_f64(1.0 + fastrand::f64() / 2.0),
             Self::After(delay) => delay,
         }
     }
@@ -84,6 +87,14 @@ impl Problem {
         self
     }
 
+    /// Has clients stay away for about as long as `backoff` where nothing else is known.
+    pub(crate) fn backing_off(mut self, backoff: Duration) -> Self {
+        if let Some(Retry::Soon { least }) = &mut self.0.retry {
+            *least = backoff;
+        }
+        self
+    }
+
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.0.status
@@ -99,8 +110,12 @@ impl Problem {
             .header(header::ALLOW, HeaderValue::from_static(allow))
     }
 
-    pub(crate) fn not_acceptable(offered: &'static str) -> Self {
-        Self::new(StatusCode::NOT_ACCEPTABLE, format!("`Accept` must allow {offered}")).parameter("Accept")
+    pub(crate) fn not_acceptable(not: NotOffered, offered: &'static str) -> Self {
+        let (parameter, detail) = match not {
+            NotOffered::Accept => ("Accept", format!("`Accept` must allow {offered}")),
+            NotOffered::Transport => ("transport", format!("this service has no such transport, only {offered}")),
+        };
+        Self::new(StatusCode::NOT_ACCEPTABLE, detail).parameter(parameter)
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
@@ -122,7 +137,7 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(retry) = retry {
             // A 429 says what the application said, so that its own numbers agree.
-            let delay = if let Retry::Around(delay) = retry { delay } else { retry.jittered(RETRY) };
+            let delay = if let Retry::AtLeast(delay) = retry { delay } else { retry.jittered(RETRY) };
             headers.insert(header::RETRY_AFTER, retry_after(delay));
         }
         headers.extend(more);
@@ -150,15 +165,12 @@ impl From<BadParameter> for Problem {
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
+        let problem = Self::new(rejection.status(), rejection.to_string());
         match rejection.into_refusal() {
-            Refusal::Unauthorized(challenge) => Self::new(StatusCode::UNAUTHORIZED, "authentication is needed")
-                .header(header::WWW_AUTHENTICATE, challenge),
-            Refusal::Forbidden => Self::new(StatusCode::FORBIDDEN, "not allowed"),
-            Refusal::NotFound => Self::new(StatusCode::NOT_FOUND, "no such channel"),
-            Refusal::TooMany(retry) => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").passing(Retry::Around(retry))
-            }
+            Refusal::Unauthorized(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
+            Refusal::TooMany(retry) => problem.passing(Retry::AtLeast(retry)),
             Refusal::Bad(bad) => bad.into(),
+            Refusal::BadRequest(_) | Refusal::Forbidden | Refusal::NotFound => problem,
         }
     }
 }
@@ -187,10 +199,17 @@ impl From<InvalidEvent> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        // The driver's text may hold addresses and queries: it is for the log only.
+        // The driver's text may hold addresses and queries: it is for the log only, and the hub tells of an outage once.
         if let Some(source) = error.source() {
-            tracing::warn!(%error, %source, "the event store failed");
+            tracing::debug!(%error, %source, "the event store failed");
         }
+        Self::of_store(&error)
+    }
+}
+
+impl Problem {
+    /// Logs nothing: a failing store fails all who read, and the hub tells of that once.
+    pub(crate) fn of_store(error: &StoreError) -> Self {
         let detail = error.to_string();
         match error {
             StoreError::Closed { .. } => Self::new(StatusCode::CONFLICT, detail)
@@ -203,7 +222,7 @@ impl From<StoreError> for Problem {
             StoreError::Unknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail).kind("outcome-unknown"),
             StoreError::Corrupt(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("corrupt"),
             StoreError::Unavailable(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(Retry::Soon)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(Retry::SOON)
             }
         }
     }
@@ -214,9 +233,9 @@ impl From<SubscribeError> for Problem {
         let detail = error.to_string();
         let unavailable = |kind| Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind(kind);
         match error {
-            SubscribeError::Store(error) => error.into(),
+            SubscribeError::Store(error) => Self::of_store(&error),
             SubscribeError::Draining { retry } => unavailable("draining").passing(Retry::After(retry)),
-            SubscribeError::Stalled => unavailable("stalled").passing(Retry::Soon),
+            SubscribeError::Stalled => unavailable("stalled").passing(Retry::SOON),
             SubscribeError::Overloaded { retry } => unavailable("overloaded").passing(Retry::After(retry)),
             SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").passing(Retry::After(retry)),
         }

@@ -52,11 +52,11 @@ pub(crate) mod read;
 mod resolver;
 
 pub(crate) use self::{
-    accept::{Media, Offer, negotiate},
+    accept::{Media, NotOffered, Offer, negotiate},
     link::next_link,
     list::{parameters, trim, word},
     query::{number, pairs},
-    read::{Begin, Format, Heartbeat, Read, Wait, Wishes, read},
+    read::{Begin, Format, Heartbeat, Read, Rules, Shape, Wait, Wishes, read},
     resolver::{BadParameter, Refusal, SharedResolver},
 };
 pub use self::{

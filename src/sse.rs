@@ -4,10 +4,15 @@
 //! Every event has an `id:`, and `EventSource` sends the last one back as `Last-Event-ID` when it reconnects. The stream goes
 //! on right after it; when it cannot, the first event is `stream-reset` with the reason, and what is left follows.
 //!
+//! `stream-live` says that all that there was when the stream began, or was reset, has come; it is the first event of a stream
+//! that has nothing to catch up with, so that every client has a position before its first event. `stream-error` names a
+//! channel whose data cannot be read (`{"channel":"a","reason":"corrupt"}`); the others go on.
+//!
 //! # Ending
-//! A stream ends at an event boundary: when the hub drains, when the store fails, at a maximum age if one is set, and after
-//! `stream-end` when all its channels are closed; a reconnect from there gets `204`. Whatever passes by itself is answered
-//! with `200` and `retry:`, for `EventSource` gives up for good on any other status.
+//! A stream ends at an event boundary: when the hub drains, when the store fails, at a maximum age if one is set, each with
+//! `stream-retry`, which has a `retry:`; and after `stream-end` when all its channels are closed; a reconnect from there gets
+//! `204`. Each channel's `stream-end` tells which channels are `left`. A request that cannot be served for a passing reason is
+//! answered with `200` and `stream-retry` alone, for `EventSource` gives up for good on any other status.
 //!
 //! # Examples
 //! The default:
@@ -55,7 +60,7 @@ use crate::{
     edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
     hub::{Hub, SubscribeError, Subscription},
     request::{Offer, Resolver},
-    store::{AnyStore, Store},
+    store::{AnyStore, Start, Store},
 };
 
 /// Streams events at one URL. See the [module docs](self).
@@ -79,11 +84,17 @@ impl<S: Store> SseService<S> {
         self.change(|settings| Settings { options, ..settings })
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and comes
-    /// back in a header: many proxies take no more than 8 KiB.
+    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and
+    /// `EventSource` sends it back in a header: many proxies take no more than 8 KiB.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+    }
+
+    /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
+    #[must_use]
+    pub fn start(self, start: Start) -> Self {
+        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
     }
 
     fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
@@ -95,7 +106,9 @@ impl<S: Store> SseService<S> {
         let response = match decision {
             Decision::Options => allow(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
-            Decision::RefuseMedia(_, verb, problem, cursors) => refuse(problem, verb, cursors.as_ref(), options),
+            Decision::RefuseMedia(_, verb, problem, cursors) => {
+                refuse(problem, verb, cursors.as_ref(), edge.hub.failure_backoff(), options)
+            }
             Decision::Serve(asked) => return answer(&edge.hub, asked, options),
         };
         Responding::ready(finish(verb_of(&method), response))

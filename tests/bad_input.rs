@@ -32,7 +32,10 @@ async fn a_malformed_parameter_is_named() {
         ("channel=a&after=%FF%FE".into(), "after"),
         (format!("channel=a&after={}", "A".repeat(4096)), "after"),
         (format!("channel=a&after={a}&after={b}"), "after"),
-        ("channel=a&last_event_id=nonsense".into(), "last_event_id"),
+        (format!("channel=a&cursor={a}"), "cursor"),
+        ("channel=a&since=17".into(), "since"),
+        ("channel=a&timeout=30".into(), "timeout"),
+        ("channel=a&transport=websocket".into(), "transport"),
         ("channel=a&time=now".into(), "time"),
         ("channel=a&time=-1".into(), "time"),
         ("channel=a&time=1.5".into(), "time"),
@@ -221,6 +224,7 @@ async fn rejections_have_their_status_on_every_method() {
             request.send().await.problem(status);
         }
         let mut busy = server.get("/events?429").over(http).last_event_id("abc").sse().await;
+        assert_eq!(busy.next().await.name, "stream-retry");
         assert!(busy.remaining().await.is_empty());
         assert!(busy.retry().is_some());
     }
@@ -230,17 +234,21 @@ async fn rejections_have_their_status_on_every_method() {
 async fn a_store_that_fails_is_a_503_for_polls_and_a_pause_for_event_source() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let app = App::on(store).await;
-    let id = app.publish("a", Event::text("1")).await;
-    for http in BOTH {
+    // A channel that the hub follows is known without the store.
+    for (http, name) in BOTH.into_iter().zip(["a", "c"]) {
+        let id = app.publish(name, Event::text("1")).await;
         faults.fail_next_reads(100);
-        let answer = app.get(&format!("/events?channel=a&wait=0&after={id}")).over(http).send().await;
+        faults.fail_next_heads(100);
+        let answer = app.get(&format!("/events?channel={name}&wait=0&after={id}")).over(http).send().await;
         answer.problem(503);
         assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
-        let mut stream = app.get("/events?channel=a").over(http).last_event_id(&id).sse().await;
+        let mut stream = app.get(&format!("/events?channel={name}")).over(http).last_event_id(&id).sse().await;
+        assert_eq!(stream.next().await.name, "stream-retry");
         assert!(stream.remaining().await.is_empty());
         assert_eq!(stream.last_event_id(), id);
         assert!(stream.retry().is_some());
         faults.fail_next_reads(0);
+        faults.fail_next_heads(0);
 
         faults.fail_next_appends(1);
         let answer = app.post("/publish?channel=a", "text/plain", "x").over(http).send().await;

@@ -64,7 +64,7 @@ async fn both_clients_read_a_body_as_it_comes_and_cut_it_where_they_are_told() {
     let stream = move || {
         let (sender, body) = Channel::<Bytes>::new(1);
         opened.send(sender).unwrap();
-        async { ([("content-type", "text/event-stream")], Body::new(body)) }
+        async { ([("content-type", "text/event-stream; charset=utf-8")], Body::new(body)) }
     };
     let server = serve(Router::new().route("/", get(stream))).await;
     for http in BOTH {

@@ -38,7 +38,8 @@ async fn read(body: &mut Incoming, parser: &mut Parser, count: usize) -> Vec<Str
     let mut data = Vec::new();
     while data.len() < count {
         let frame = body.frame().await.expect("not the end").expect("no fault");
-        data.extend(parser.push(frame.data_ref().expect("no trailers")).into_iter().map(|message| message.data));
+        let messages = parser.push(frame.data_ref().expect("no trailers")).into_iter();
+        data.extend(messages.filter(|message| message.name != "stream-live").map(|message| message.data));
     }
     data
 }

@@ -105,6 +105,7 @@ async fn a_drain_ends_a_thousand_of_each_at_once() {
         assert!((1..=5).contains(&answer.header("retry-after").parse::<u64>().unwrap()));
     }
     for stream in &mut streams {
+        assert_eq!(stream.next().await.name, "stream-retry");
         assert!(stream.next_or_end().await.is_none());
         assert!(stream.retry().unwrap() <= Duration::from_secs(5));
     }

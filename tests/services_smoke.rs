@@ -98,21 +98,23 @@ async fn a_stream_opens_with_a_position_and_resumes() {
     let hub = hub();
     let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
     let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE]).await;
-    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    assert_eq!(stream.headers()["content-type"], "text/event-stream; charset=utf-8");
     assert_eq!(stream.headers()["cache-control"], "no-cache, no-transform");
     assert_eq!(stream.headers()["x-accel-buffering"], "no");
-    assert_eq!(lines_without_retry(&text(&mut stream).await), [&format!("id: {one}"), ""]);
+    let opening = text(&mut stream).await;
+    assert!(opening.starts_with("retry: "), "{opening}");
+    assert_eq!(lines_without_retry(&opening), ["event: stream-live", "data: {}", &format!("id: {one}"), ""]);
     let two = hub.publish(&channel("a"), Event::text("2\n").named("n").unwrap()).await.unwrap().cursor;
     let live = text(&mut stream).await;
-    assert!(live.starts_with("retry: "), "{live}");
-    assert_eq!(lines_without_retry(&live), ["event: n", "data: 2", "data: ", &format!("id: {two}"), ""]);
+    assert_eq!(live.lines().collect::<Vec<_>>(), ["event: n", "data: 2", "data: ", &format!("id: {two}"), ""]);
     drop(stream);
     assert_eq!(hub.stats().readers, 0);
 
     let mut resumed = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", &one.to_string())]).await;
     let text = text(&mut resumed).await;
-    let lines = lines_without_retry(&text);
-    assert_eq!(lines, [&format!("id: {one}"), "", "event: n", "data: 2", "data: ", &format!("id: {two}"), ""]);
+    let id = format!("id: {two}");
+    let events = ["event: n", "data: 2", "data: ", &id, "", "event: stream-live", "data: {}", &id, ""];
+    assert_eq!(lines_without_retry(&text), events);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +146,8 @@ async fn a_reset_comes_before_any_id() {
         assert!(text.starts_with("retry: "), "{text}");
         assert_eq!(lines[0], "event: stream-reset");
         assert!(lines[1].starts_with(r#"data: {"channel":"a","reason":"unknown","earliest":""#), "{text}");
-        assert!(text.ends_with(&format!("data: 1\nid: {one}\n\n")), "{text}");
+        let live = format!("event: stream-live\ndata: {{}}\nid: {one}\n\n");
+        assert!(text.ends_with(&format!("data: 1\nid: {one}\n\n{live}")), "{text}");
     }
     let (status, headers, list) = json(ask(&hub, "GET", "/e?channel=a", &[nonsense]).await).await;
     assert_eq!(
@@ -152,9 +155,7 @@ async fn a_reset_comes_before_any_id() {
         (200, &"unknown".parse().unwrap(), Some("1"))
     );
     let (_, headers, _) = json(ask(&hub, "GET", "/e?channel=a&channel=b%20c", &[nonsense]).await).await;
-    let resets: Vec<_> = headers.get_all("events-reset").iter().collect();
-    assert_eq!(resets.len(), 2);
-    assert!(resets.contains(&&"unknown;channel=\"b%20c\"".parse().unwrap()), "{resets:?}");
+    assert_eq!(headers.get_all("events-reset").iter().collect::<Vec<_>>(), ["unknown"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,17 +189,18 @@ async fn several_channels_share_one_token() {
     let mut stream = ask(&hub, "GET", &format!("{uri}&after=earliest"), &[SSE]).await;
     let all = text(&mut stream).await;
     let ids: Vec<_> = all.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
-    assert_eq!(ids.len(), 4, "{ids:?}");
-    for (at, left) in [(0, 3), (1, 2), (2, 1), (3, 0)] {
+    // The last is that of the mark.
+    assert_eq!((ids.len(), ids[3]), (4, ids[2]), "{ids:?}");
+    for (at, left) in [(0, 2), (1, 1), (2, 0)] {
         let resumed = format!("{uri}&wait=0&after={}", ids[at]);
         let (_, headers, list) = json(ask(&hub, "GET", &resumed, &[]).await).await;
         assert_eq!((list.as_array().unwrap().len(), headers.get("events-reset")), (left, None));
     }
-    let mut stream = ask(&hub, "GET", &format!("{uri}&format=json&after={}", ids[2]), &[SSE]).await;
+    let mut stream = ask(&hub, "GET", &format!("{uri}&format=json&after={}", ids[1]), &[SSE]).await;
     let last = text(&mut stream).await;
     let data: Value = serde_json::from_str(last.lines().find_map(|line| line.strip_prefix("data: ")).unwrap()).unwrap();
     assert!(["a", "b"].contains(&data["channel"].as_str().unwrap()));
-    assert!(!last.contains("event:"));
+    assert_eq!(last.matches("event: ").count(), 1, "{last}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +211,9 @@ async fn a_closed_channel_ends_both_transports() {
     let head = hub.append(&channel("a"), Append::new([Event::text("last")]).closing()).await.unwrap().head.cursor;
     let end = text(&mut stream).await;
     assert!(
-        end.ends_with(&format!("id: {head}\n\nevent: stream-end\ndata: {{\"channel\":\"a\"}}\nid: {head}\n\n")),
+        end.ends_with(&format!(
+            "id: {head}\n\nevent: stream-end\ndata: {{\"channel\":\"a\",\"left\":[]}}\nid: {head}\n\n"
+        )),
         "{end}"
     );
     assert!(stream.body_mut().frame().await.is_none());
@@ -238,8 +242,9 @@ async fn a_drain_ends_everybody_with_a_hint() {
     assert_eq!(headers["last-event-id"], one.to_string());
     assert!((1..=5).contains(&headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap()));
     let farewell = text(&mut stream).await;
-    assert!(farewell.starts_with("retry: ") && farewell.ends_with(&format!("id: {one}\n\n")), "{farewell}");
-    assert!(!farewell.contains("data"));
+    let last = ["event: stream-retry", "data: {}", &format!("id: {one}"), ""];
+    assert!(farewell.starts_with("retry: "), "{farewell}");
+    assert_eq!(lines_without_retry(&farewell), last);
     drop(stream);
     drained.await;
 
@@ -247,7 +252,8 @@ async fn a_drain_ends_everybody_with_a_hint() {
     let late = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", &id)]).await;
     assert_eq!(late.status(), 200);
     let late = late.into_body().collect().await.unwrap().to_bytes();
-    assert!(late.starts_with(b"retry: ") && late.ends_with(format!("id: {id}\n\n").as_bytes()), "{late:?}");
+    assert!(late.starts_with(b"retry: "), "{late:?}");
+    assert_eq!(lines_without_retry(std::str::from_utf8(&late).unwrap()), last);
     let (status, headers, list) = json(ask(&hub, "GET", &format!("/e?channel=a&after={id}"), &[]).await).await;
     assert_eq!((status, &headers["last-event-id"], list), (200, &id.parse().unwrap(), Value::Array(vec![])));
     let (status, headers, _) = json(ask(&hub, "GET", "/e?channel=a", &[]).await).await;
@@ -264,7 +270,7 @@ async fn head_answers_at_once_with_the_head() {
             (response.status().as_u16(), &response.headers()["last-event-id"]),
             (200, &one.to_string().parse().unwrap())
         );
-        assert_eq!(response.headers()["content-type"], accept);
+        assert!(response.headers()["content-type"].to_str().unwrap().starts_with(accept));
         assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
     }
     assert_eq!(ask(&hub, "OPTIONS", "/e", &[]).await.headers()["allow"], "GET, HEAD, OPTIONS");
@@ -281,13 +287,13 @@ async fn an_event_source_is_never_stopped_by_a_passing_reason() {
     let stream = service.call(request("text/event-stream")).await.unwrap();
     assert_eq!(
         (stream.status().as_u16(), &stream.headers()["content-type"]),
-        (200, &"text/event-stream".parse().unwrap())
+        (200, &"text/event-stream; charset=utf-8".parse().unwrap())
     );
     let body = stream.into_body().collect().await.unwrap().to_bytes();
-    assert!(
-        body.starts_with(b"retry: ") && body.ends_with(b"\n\n") && !body.windows(3).any(|field| field == b"id:"),
-        "{body:?}"
-    );
+    let said = std::str::from_utf8(&body).unwrap();
+    assert_eq!(lines_without_retry(said), ["event: stream-retry", "data: {}", ""], "{said}");
+    let retry: u64 = said.lines().next().unwrap().strip_prefix("retry: ").unwrap().parse().unwrap();
+    assert!((4_000..=6_000).contains(&retry), "never less than the application said: {retry}");
     let (status, headers, _) = json(service.call(request("application/json")).await.unwrap()).await;
     assert_eq!((status, &headers["retry-after"]), (429, &"4".parse().unwrap()));
     let mut forbidden = EventService::new(hub(), |_: &http::request::Parts| Err(Rejection::forbidden()));
@@ -337,7 +343,7 @@ async fn a_store_that_fails_in_mid_stream_ends_it_where_it_can_be_resumed() {
         chunks.push(frame.unwrap().unwrap().into_data().unwrap());
     }
     assert!(chunks.iter().all(|chunk| chunk.len() <= 64 << 10));
-    assert!((300_000..301_000).contains(&chunks.iter().map(|chunk| chunk.len()).sum::<usize>()));
+    assert!((300_000..301_100).contains(&chunks.iter().map(|chunk| chunk.len()).sum::<usize>()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -349,9 +355,11 @@ async fn a_handler_can_respond_and_stream() {
     let mut response = hub.sse(Subscription::new(channel("a"))).await.unwrap().into_response();
     assert!(text(&mut response).await.contains("id: "));
     let options =
-        SseOptions::default().without_first_block().heartbeat_as(Heartbeat::Comment).max_age(Duration::from_secs(8));
+        SseOptions::default().without_live_mark().heartbeat_as(Heartbeat::Comment).max_age(Duration::from_secs(8));
     let body = hub.sse_with(Subscription::new(channel("a")), &options).await.unwrap();
-    assert!(body.collect().await.unwrap().to_bytes().is_empty());
+    let body = body.collect().await.unwrap().to_bytes();
+    let said = std::str::from_utf8(&body).unwrap();
+    assert_eq!(lines_without_retry(said)[..2], ["event: stream-retry", "data: {}"], "{said}");
 }
 
 #[test]

@@ -61,7 +61,11 @@ async fn every_start_of_the_query_is_honoured() {
         ("&after=latest".into(), 6),
         ("&after=earliest".into(), 1),
         (format!("&after={}", cursors[1]), 3),
+        ("&after=beginning".into(), 1),
         (format!("&last_event_id={}", cursors[2]), 4),
+        (format!("&lastEventId={}", cursors[2]), 4),
+        (format!("&lastEventID={}", cursors[2]), 4),
+        (format!("&Last-Event-ID={}", cursors[2]), 4),
         ("&time=0".into(), 1),
         ("&time=20".into(), 3),
         ("&time=8640000000000000".into(), 6),
@@ -92,6 +96,70 @@ async fn the_header_wins_over_the_query() {
             let header = both_transports(&app, http, &format!("channel=a&{query}"), Some(b"")).await;
             assert_eq!(header, both_transports(&app, http, &format!("channel=a&{query}"), None).await, "{query}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_position_in_the_query_wins_over_the_start_that_the_url_had() {
+    let (app, cursors) = app_with_five().await;
+    for http in BOTH {
+        // A polyfill that cannot set headers appends its position to the URL that it was given.
+        for query in ["after=earliest", "after=latest", "last=1", "time=0", &format!("after={}", cursors[0])] {
+            for name in ["last_event_id", "lastEventId", "lastEventID", "Last-Event-ID"] {
+                let query = format!("channel=a&{query}&{name}={}", cursors[2]);
+                assert_eq!(both_transports(&app, http, &query, None).await, (names(4), None), "{query}");
+            }
+        }
+        for position in ["nonsense", "earliest", "%FF", &format!("{}&last_event_id={}", cursors[0], cursors[1])] {
+            let query = format!("channel=a&after=latest&lastEventId={position}");
+            let got = both_transports(&app, http, &query, None).await;
+            assert_eq!(got, (names(1), Some("unknown".into())), "{query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn equal_positions_that_a_proxy_joined_are_one() {
+    let (app, cursors) = app_with_five().await;
+    let (two, three) = (&cursors[1], &cursors[2]);
+    for http in BOTH {
+        for joined in [format!("{two}, {two}"), format!("{two},{two},{two}"), format!(" ,{two},, ")] {
+            let header = both_transports(&app, http, "channel=a", Some(joined.trim().as_bytes())).await;
+            assert_eq!(header, (names(3), None), "{joined}");
+            let query = format!("channel=a&lastEventId={}", joined.replace(' ', "%20"));
+            assert_eq!(both_transports(&app, http, &query, None).await, (names(3), None), "{joined}");
+        }
+        let differ = both_transports(&app, http, "channel=a", Some(format!("{two}, {three}").as_bytes())).await;
+        assert_eq!(differ, (names(1), Some("unknown".into())));
+    }
+}
+
+#[tokio::test]
+async fn the_transport_of_the_query_wins_over_accept() {
+    let (app, _) = app_with_five().await;
+    let (json, stream) = ("application/json", "text/event-stream");
+    let table = [
+        ("/events", "sse", json, Some(stream)),
+        ("/events", "sse", "*/*", Some(stream)),
+        ("/events", "longpoll", stream, Some(json)),
+        ("/sse", "sse", json, Some(stream)),
+        ("/sse", "longpoll", "*/*", None),
+        ("/poll", "longpoll", stream, Some(json)),
+        ("/poll", "sse", "*/*", None),
+    ];
+    for http in BOTH {
+        for (path, transport, accept, expected) in table {
+            let url = format!("{path}?channel=a&after=earliest&wait=0&transport={transport}");
+            let opened = app.get(&url).over(http).header("accept", accept).open().await;
+            let content_type = opened.headers["content-type"].to_str().unwrap();
+            match expected {
+                Some(expected) => assert!(opened.status == 200 && content_type.starts_with(expected), "{url} {accept}"),
+                None => assert_eq!((opened.status, content_type), (406, "application/problem+json"), "{url} {accept}"),
+            }
+        }
+        // A poll's next page is a poll as well, whatever follows the link accepts.
+        let poll = app.get("/events?channel=a&after=earliest&transport=longpoll").over(http).send().await;
+        assert!(poll.header("link").starts_with("<?channel=a&transport=longpoll&after="), "{poll}");
     }
 }
 

@@ -86,10 +86,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);
     let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // else small events wait for the client's ACK
-    let stop = async move {
-        stop::signal().await;
-        hub.drain(Duration::from_secs(2)); // ends polls and streams; pages come back within two seconds
-    };
+    let stop = stop::drained(hub, Duration::from_secs(2));
     Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
 }
 

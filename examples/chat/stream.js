@@ -63,8 +63,11 @@ class Follower {
         act(message);
       });
     on('stream-ping', () => {});
+    on('stream-live', () => {}); // all that there was has come
     on('stream-reset', ({ data }) => this.handlers.reset(parse(data)?.reason ?? 'unknown'));
-    on('stream-end', () => this.end());
+    // One of several channels may end before the others do.
+    on('stream-end', ({ data }) => parse(data)?.left?.length || this.end());
+    on('stream-error', ({ data }) => this.report('live-sse', `${parse(data)?.channel} cannot be read`));
     for (const name of this.names) {
       on(name, ({ data, lastEventId }) => this.handlers.event({ name, data: parse(data), id: lastEventId }));
     }

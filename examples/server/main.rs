@@ -74,8 +74,7 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async move {
-        stop::signal().await;
-        hub.drain(drain); // ends polls and streams; clients come back within this time
+        stop::drained(hub, drain).await;
         tokio::spawn(async {
             tokio::time::sleep(PATIENCE).await;
             std::process::exit(0); // whoever has not read the end of a response by now does not want it

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::escape::escape_breaks;
 use crate::{
     hub::{Around, Form},
     store::Entry,
@@ -14,6 +15,7 @@ pub(crate) static ARRAY: Form =
 
 /// Appends `{"id":…,"channel":…,"time":…,"name":…,"data":…}`; an event without a name has no `name`.
 pub(crate) fn object(entry: &Entry, out: &mut Vec<u8>) {
+    let start = out.len();
     out.extend_from_slice(b"{\"id\":\"");
     out.extend_from_slice(entry.cursor.to_string().as_bytes());
     out.extend_from_slice(b"\",\"channel\":");
@@ -31,6 +33,7 @@ pub(crate) fn object(entry: &Entry, out: &mut Vec<u8>) {
         None => out.extend_from_slice(entry.data.as_shown().as_bytes()),
     }
     out.push(b'}');
+    escape_breaks(out, start);
 }
 
 /// Strings and numbers always serialise, and a vector takes all that is written.
@@ -70,6 +73,8 @@ mod tests {
             format!(r#"{{"id":"{id}","channel":"a \"b\"","time":1732094400123,"name":"n","data":"x\ny"}}"#)
         );
         let plain = encoded(Data::from_json("{ \"n\" : 1e400 }").unwrap(), None);
+        let breaks = encoded(Data::text("\u{2028}"), Some("\u{2029}"));
+        assert!(breaks.contains(r#""name":"\u2029","data":"\u2028""#), "{breaks}");
         assert_eq!(plain, format!(r#"{{"id":"{id}","channel":"a \"b\"","time":1732094400123,"data":{{"n":1e400}}}}"#));
     }
 }

@@ -125,6 +125,11 @@ impl Listening {
         self.subscriber.channels()
     }
 
+    /// As [`Hub::failure_backoff`](crate::Hub::failure_backoff).
+    pub(crate) fn failure_backoff(&self) -> Duration {
+        self.subscriber.failure_backoff()
+    }
+
     /// Calls `on_empty` when it looked and found nothing.
     pub(crate) fn poll(
         mut self: Pin<&mut Self>,

@@ -1,5 +1,5 @@
-//! Whether reads of the store fail just now, and since when: how long readers stay away, and what is logged. A failing
-//! store fails every reader, so the log tells of the change and counts the rest.
+//! Whether calls of one kind to the store fail just now, and since when: how long clients stay away, and what is logged. A
+//! failing store fails all of them, so the log tells of the change and counts the rest.
 
 use std::{
     error::Error as _,
@@ -11,8 +11,11 @@ use tokio::time::Instant;
 
 use crate::store::StoreError;
 
-#[derive(Debug, Default)]
-pub(super) struct Outage(Mutex<Option<Failing>>);
+#[derive(Debug)]
+pub(super) struct Outage {
+    calls: &'static str,
+    failing: Mutex<Option<Failing>>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Failing {
@@ -21,6 +24,11 @@ struct Failing {
 }
 
 impl Outage {
+    /// No failure was seen; `calls` names the kind in the log.
+    pub(super) fn none_of(calls: &'static str) -> Self {
+        Self { calls, failing: Mutex::new(None) }
+    }
+
     /// Takes notice of a failed call.
     pub(super) fn failed(&self, error: &StoreError) {
         let mut state = self.state();
@@ -30,14 +38,19 @@ impl Outage {
         }
         *state = Some(Failing { since: Instant::now(), failures: 1 });
         drop(state);
-        tracing::warn!(%error, source = error.source(), "the event store fails; further failures are counted until it answers");
+        tracing::warn!(calls = self.calls, %error, source = error.source(), "the event store fails; more is only counted");
     }
 
     /// Takes notice of a call that succeeded.
     pub(super) fn succeeded(&self) {
         let ended = self.state().take();
         if let Some(Failing { since, failures }) = ended {
-            tracing::info!(failures, seconds = since.elapsed().as_secs(), "the event store answers again");
+            tracing::info!(
+                calls = self.calls,
+                failures,
+                seconds = since.elapsed().as_secs(),
+                "the event store answers again"
+            );
         }
     }
 
@@ -48,7 +61,7 @@ impl Outage {
     }
 
     fn state(&self) -> MutexGuard<'_, Option<Failing>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,7 +79,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_delay_doubles_up_to_its_bound_and_ends_with_the_outage() {
-        let outage = Outage::default();
+        let outage = Outage::none_of("tests");
         assert_eq!(outage.backoff(), SHORTEST);
         let mut delays = Vec::new();
         for _ in 0..7 {

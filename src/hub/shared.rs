@@ -44,8 +44,10 @@ pub(super) struct Shared {
     pub(super) head_calls: HeadCalls,
     /// Asks for a comparison of the heads before its time.
     pub(super) recheck: Arc<Notify>,
-    /// Whether the store fails just now.
+    /// Whether reads fail just now.
     pub(super) outage: Outage,
+    /// Whether appends do.
+    append_outage: Outage,
     /// The drain window, once draining.
     drain: OnceLock<Duration>,
 }
@@ -69,7 +71,8 @@ impl Shared {
             reads: Reads::new(&options),
             head_calls: HeadCalls::default(),
             recheck: Arc::default(),
-            outage: Outage::default(),
+            outage: Outage::none_of("reads"),
+            append_outage: Outage::none_of("appends"),
             drain: OnceLock::new(),
             options,
         }
@@ -93,6 +96,15 @@ impl Shared {
 
     pub(super) fn all_topics(&self) -> Vec<Arc<Topic>> {
         self.following().topics.iter().cloned().collect()
+    }
+
+    /// Takes notice of what became of an append. What the append itself is the reason of is no failure of the store.
+    pub(super) fn tried_to_append(&self, tried: &Result<Appended, StoreError>) {
+        match tried {
+            Ok(_) => self.append_outage.succeeded(),
+            Err(error) if error.is_retryable() => self.append_outage.failed(error),
+            Err(_) => {}
+        }
     }
 
     /// Takes notice of what this process appended.

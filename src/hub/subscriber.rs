@@ -196,13 +196,18 @@ impl Subscriber {
         self.reader.shared.drain_hint()
     }
 
+    /// As [`Hub::failure_backoff`](crate::Hub::failure_backoff).
+    pub(crate) fn failure_backoff(&self) -> Duration {
+        self.reader.shared.outage.backoff()
+    }
+
     /// Whether every channel was read to its close.
     pub(super) fn has_ended(&self) -> bool {
         self.legs.iter().all(Leg::is_ended)
     }
 
     /// The channels that were read to their close.
-    pub(super) fn ended_channels(&self) -> Vec<Channel> {
+    pub(crate) fn ended_channels(&self) -> Vec<Channel> {
         self.legs.iter().filter(|leg| leg.is_ended()).map(|leg| leg.channel().clone()).collect()
     }
 

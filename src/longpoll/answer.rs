@@ -9,36 +9,45 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pin_project_lite::pin_project;
 use serde_json::json;
 
-use super::{LongPollOptions, options::OnReset};
+use super::{
+    LongPollOptions,
+    head::{self, Live},
+    options::OnReset,
+    page,
+};
 use crate::{
     body::{Body, Responding},
     cursor::{Cursor, Cursors},
-    edge::{ACCEPT, ARRAY, Asked, Matter, Verb, finish, position},
-    hub::{Events, Hub, Listened, Listening, Reset, SubscribeError, join},
+    edge::{ARRAY, Asked, Connection, MOST_IN_A_HEAD, Matter, Verb, finish},
+    hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
     problem::{Problem, retry_after},
-    request::{EVENTS_CLOSED, EVENTS_RESET, LAST_EVENT_ID, PREFERENCE_APPLIED, Wait, Wishes, next_link},
+    request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Shape, Wait, Wishes},
     store::Store,
 };
 
-/// Answers with an array.
+/// Answers with an array, or an object that holds one.
 pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOptions) -> Responding {
+    let shape = asked.wishes.shape;
+    if shape == Shape::Array && asked.matter.channels.len() > MOST_IN_A_HEAD {
+        return Responding::ready(finish(asked.verb, too_many_for_a_head().into_response()));
+    }
     if asked.verb == Verb::Head {
         let hub = hub.clone();
-        return Responding::new(async move { look(&hub, &asked.matter).await });
+        return Responding::new(async move { look(&hub, &asked.matter, shape).await });
     }
-    let plan = Plan::new(asked.wishes, options);
-    let (matter, applied, on_reset) = (asked.matter, plan.applied, options.on_reset);
+    let plan = Plan::new(asked.wishes, options).shortened();
+    let (matter, applied) = (asked.matter, plan.applied);
+    let manner = Manner { shape, on_reset: options.on_reset, connection: asked.connection };
     match hub.listening(&matter.subscription().wait(plan.wait).limit(plan.limit)) {
         Ok(listening) => {
             // The names that all readers share, so that the request's own can go.
             let matter = Matter { channels: listening.channels().clone(), ..matter };
-            Responding::new(Parked { listening: Some(listening), matter, applied, on_reset })
+            Responding::new(Parked { listening: Some(listening), matter, applied, manner })
         }
-        Err(error) => Responding::ready(decide(&matter, Err(error), on_reset)),
+        Err(error) => Responding::ready(decide(&matter, manner, Err(error), hub.failure_backoff())),
     }
 }
 
@@ -49,8 +58,16 @@ pin_project! {
         listening: Option<Listening>,
         matter: Matter,
         applied: Option<u64>,
-        on_reset: OnReset,
+        manner: Manner,
     }
+}
+
+/// How what was gathered is told.
+#[derive(Clone, Copy)]
+struct Manner {
+    shape: Shape,
+    on_reset: OnReset,
+    connection: Connection,
 }
 
 impl Future for Parked {
@@ -58,11 +75,12 @@ impl Future for Parked {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let mut this = self.project();
-        let Some(listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
-        let listened = ready!(listening.poll(|| {}, cx));
+        let Some(mut listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
+        let listened = ready!(listening.as_mut().poll(|| {}, cx));
+        let backoff = listening.failure_backoff();
         // The reader leaves with its answer, however long the future is kept.
         this.listening.set(None);
-        let mut response = decide(this.matter, listened, *this.on_reset);
+        let mut response = decide(this.matter, *this.manner, listened, backoff);
         if let Some(seconds) = this.applied.filter(|_| response.status() == StatusCode::OK) {
             // RFC 7240, section 3: says which preference was honoured, and with what value.
             let applied = HeaderValue::try_from(format!("wait={seconds}"));
@@ -72,15 +90,37 @@ impl Future for Parked {
     }
 }
 
-fn decide(matter: &Matter, listened: Result<Listened, SubscribeError>, on_reset: OnReset) -> Response<Body> {
+fn decide(
+    matter: &Matter,
+    manner: Manner,
+    listened: Result<Listened, SubscribeError>,
+    backoff: Duration,
+) -> Response<Body> {
+    let draining = match &listened {
+        Ok(listened) => listened.retry.is_some(),
+        Err(error) => matches!(error, SubscribeError::Draining { .. }),
+    };
+    let mut response = told(matter, manner, listened, backoff);
+    if draining {
+        manner.connection.end(response.headers_mut());
+    }
+    response
+}
+
+fn told(
+    matter: &Matter,
+    Manner { shape, on_reset, .. }: Manner,
+    listened: Result<Listened, SubscribeError>,
+    backoff: Duration,
+) -> Response<Body> {
     let problem = match (listened, matter.cursors()) {
         (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
             gone(matter, &listened.resets)
         }
-        (Ok(listened), _) => return write(matter, &listened),
-        (Err(SubscribeError::Draining { retry }), Some(cursors)) => return come_back(matter, cursors, retry),
+        (Ok(listened), _) => return write(matter, shape, &listened),
+        (Err(SubscribeError::Draining { retry }), Some(cursors)) => return come_back(matter, shape, cursors, retry),
         // Without a position there is none to give back, and an empty list would say that nothing was missed.
-        (Err(error), _) => Problem::from(error),
+        (Err(error), _) => Problem::from(error).backing_off(backoff),
     };
     finish(Verb::Get, problem.into_response())
 }
@@ -92,91 +132,73 @@ struct Plan {
     limit: usize,
     /// The seconds of a `Prefer` that was honoured.
     applied: Option<u64>,
+    said: Said,
+}
+
+/// Who said how long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Client,
+    Service,
 }
 
 impl Plan {
     fn new(wishes: Wishes, options: &LongPollOptions) -> Self {
         let capped = |seconds: u64| seconds.min(options.longest_wait.as_secs());
-        let (wait, applied) = match wishes.wait {
-            None => (options.wait.min(options.longest_wait), None),
-            Some(Wait::Parameter(seconds)) => (Duration::from_secs(capped(seconds)), None),
-            Some(Wait::Preferred(seconds)) => (Duration::from_secs(capped(seconds)), Some(capped(seconds))),
+        let (wait, applied, said) = match wishes.wait {
+            None => (options.wait.min(options.longest_wait), None, Said::Service),
+            Some(Wait::Parameter(seconds)) => (Duration::from_secs(capped(seconds)), None, Said::Client),
+            Some(Wait::Preferred(seconds)) => {
+                (Duration::from_secs(capped(seconds)), Some(capped(seconds)), Said::Client)
+            }
         };
         let limit = wishes.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        Self { wait, limit: limit.min(options.limit), applied }
+        Self { wait, limit: limit.min(options.limit), applied, said }
+    }
+
+    /// With up to a tenth less of a wait that the client did not name: polls that an event answered together come back
+    /// together, and would go on to end together.
+    fn shortened(self) -> Self {
+        match self.said {
+            Said::Client => self,
+            Said::Service => Self { wait: self.wait.mul_f64(1.0 - fastrand::f64() / 10.0), ..self },
+        }
     }
 }
 
-fn write(matter: &Matter, listened: &Listened) -> Response<Body> {
-    let mut response = match listened.run() {
-        Some(events) => array(events.joined(&ARRAY), head_after(events, &matter.kept, &listened.cursors)),
-        None => array(join(&listened.frames(), &ARRAY), head(&matter.kept, &listened.cursors)),
+fn write(matter: &Matter, shape: Shape, listened: &Listened) -> Response<Body> {
+    let array = match listened.run() {
+        Some(events) => events.joined(&ARRAY),
+        None => join(&listened.frames(), &ARRAY).into(),
     };
-    let headers = response.headers_mut();
-    for reset in &listened.resets {
-        headers.extend(events_reset(matter, reset).map(|value| (EVENTS_RESET, value)));
+    match shape {
+        Shape::Array => respond(array, head::of(matter, listened)),
+        Shape::Page => respond(page::of(&array, listened), head::of_page(listened.retry)),
     }
-    if listened.closed {
-        headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
-    }
-    if let Some(retry) = listened.retry {
-        headers.insert(header::RETRY_AFTER, retry_after(retry));
-    }
-    response
 }
 
-fn come_back(matter: &Matter, cursors: &Cursors, retry: Duration) -> Response<Body> {
-    let mut response = array("[]", head(&matter.kept, cursors));
-    response.headers_mut().insert(header::RETRY_AFTER, retry_after(retry));
-    response
+fn come_back(matter: &Matter, shape: Shape, cursors: &Cursors, retry: Duration) -> Response<Body> {
+    match shape {
+        Shape::Array => {
+            let mut head = head::at(&matter.kept, cursors, Live::No);
+            head.insert(header::RETRY_AFTER, retry_after(retry));
+            respond("[]", head)
+        }
+        Shape::Page => respond(page::empty(cursors, retry), head::of_page(Some(retry))),
+    }
 }
 
-/// An array's bytes and its head, made into a response.
-fn array(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
+/// Some bytes and their head, made into a response.
+fn respond(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::full(bytes));
     *response.headers_mut() = head;
     response
 }
 
-/// The headers that all arrays have, before the position `cursors`.
-fn head(kept: &[u8], cursors: &Cursors) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(HEADERS);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::VARY, ACCEPT);
-    let position = position(cursors);
-    let link = position.as_ref().and_then(|position| next_link(kept, position.to_str().ok()?));
-    headers.extend(link.map(|link| (header::LINK, link)));
-    headers.extend(position.filter(|_| !cursors.is_empty()).map(|position| (LAST_EVENT_ID, position)));
-    headers
-}
-
-/// The head of an array of just these events. All who wait at one position get the same run, and as a rule have asked for
-/// it with the same words: they share its head too.
-fn head_after(events: &Events, kept: &[u8], cursors: &Cursors) -> HeaderMap {
-    if cursors.as_one() == Some(events.next()) {
-        let shared = events.beside(|| SharedHead { kept: kept.into(), headers: head(kept, cursors) });
-        if let Some(shared) = shared.filter(|shared| *shared.kept == *kept) {
-            return shared.headers.clone();
-        }
-    }
-    head(kept, cursors)
-}
-
-/// A head that lies with a run, and what the requests that it answers kept.
-struct SharedHead {
-    kept: Box<[u8]>,
-    headers: HeaderMap,
-}
-
-/// `trimmed`, or with several channels `trimmed;channel="a%20b"`.
-fn events_reset(matter: &Matter, reset: &Reset) -> Option<HeaderValue> {
-    let reason = reset.reason.as_str();
-    if matter.channels.len() == 1 {
-        return Some(HeaderValue::from_static(reason));
-    }
-    let channel = utf8_percent_encode(reset.channel.as_str(), &ENCODED);
-    HeaderValue::try_from(format!("{reason};channel=\"{channel}\"")).ok()
+fn too_many_for_a_head() -> Problem {
+    let detail =
+        format!("more than {MOST_IN_A_HEAD} channels have a position that is too long for a head: `format=page`");
+    Problem::new(StatusCode::BAD_REQUEST, detail).kind("bad-parameter").parameter("format")
 }
 
 /// `410`: what cannot be continued, and the positions to choose from.
@@ -201,80 +223,67 @@ fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
         .member("earliest", position(|reset| reset.earliest).to_string())
         .member("latest", position(|reset| reset.latest).to_string())
         .member("resets", resets.iter().map(each).collect::<Vec<_>>());
-    resets
-        .iter()
-        .filter_map(|reset| events_reset(matter, reset))
-        .fold(problem, |problem, value| problem.header(EVENTS_RESET, value))
+    match head::resets(matter, resets) {
+        Some(value) => problem.header(EVENTS_RESET, value),
+        None => problem,
+    }
 }
 
 /// The answer to `HEAD`: where the channels are.
-async fn look<S: Store>(hub: &Hub<S>, matter: &Matter) -> Response<Body> {
+async fn look<S: Store>(hub: &Hub<S>, matter: &Matter, shape: Shape) -> Response<Body> {
     let heads = match hub.heads(&matter.channels).await {
         Ok(heads) => heads,
-        Err(error) => return finish(Verb::Head, Problem::from(error).into_response()),
+        Err(error) => {
+            let problem = Problem::of_store(&error).backing_off(hub.failure_backoff());
+            return finish(Verb::Head, problem.into_response());
+        }
     };
     let mut response = Response::new(Body::default());
     let headers = response.headers_mut();
-    *headers = head(&matter.kept, &matter.head_token(&heads));
+    *headers = match shape {
+        Shape::Array => head::at(&matter.kept, &matter.head_token(&heads), Live::No),
+        Shape::Page => head::of_page(None),
+    };
     if heads.iter().all(|head| head.closed) {
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
     }
     response
 }
 
-/// How many headers an answer has, as a rule.
-const HEADERS: usize = 6;
-
-/// All but the unreserved characters of RFC 3986.
-const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        channel::{Channel, Channels},
-        request::{Begin, Media},
-        store::{Reason, Start},
-    };
 
-    fn asked(names: &[&str], wait: Option<Wait>, limit: Option<u64>) -> Asked {
-        Asked {
-            verb: Verb::Get,
-            media: Media::Json,
-            wishes: Wishes { wait, limit, format: None, heartbeat: None },
-            matter: Matter {
-                channels: Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap(),
-                begin: Begin::Start(Start::Latest),
-                kept: Box::default(),
-            },
-        }
+    fn wishes(wait: Option<Wait>, limit: Option<u64>) -> Wishes {
+        Wishes { wait, limit, format: None, shape: Shape::Array, heartbeat: None }
     }
 
     #[test]
     fn wishes_are_capped() {
         let options = LongPollOptions::default();
         let table = [
-            (None, None, 25, 100, None),
-            (Some(Wait::Parameter(0)), Some(7), 0, 7, None),
-            (Some(Wait::Parameter(56)), Some(101), 55, 100, None),
-            (Some(Wait::Preferred(9)), Some(u64::MAX), 9, 100, Some(9)),
-            (Some(Wait::Preferred(u64::MAX)), None, 55, 100, Some(55)),
+            (None, None, 25, 100, None, Said::Service),
+            (Some(Wait::Parameter(0)), Some(7), 0, 7, None, Said::Client),
+            (Some(Wait::Parameter(56)), Some(101), 55, 100, None, Said::Client),
+            (Some(Wait::Preferred(9)), Some(u64::MAX), 9, 100, Some(9), Said::Client),
+            (Some(Wait::Preferred(u64::MAX)), None, 55, 100, Some(55), Said::Client),
         ];
-        for (wait, limit, seconds, most, applied) in table {
-            let plan = Plan::new(asked(&["a"], wait, limit).wishes, &options);
-            assert_eq!(plan, Plan { wait: Duration::from_secs(seconds), limit: most, applied }, "{wait:?} {limit:?}");
+        for (wait, limit, seconds, most, applied, said) in table {
+            let plan = Plan::new(wishes(wait, limit), &options);
+            let expected = Plan { wait: Duration::from_secs(seconds), limit: most, applied, said };
+            assert_eq!(plan, expected, "{wait:?} {limit:?}");
         }
         let short = LongPollOptions::default().longest_wait(Duration::from_secs(3));
-        assert_eq!(Plan::new(asked(&["a"], None, None).wishes, &short).wait, Duration::from_secs(3));
+        assert_eq!(Plan::new(wishes(None, None), &short).wait, Duration::from_secs(3));
     }
 
     #[test]
-    fn a_reset_names_its_channel_when_there_are_several() {
-        let at = Cursor { epoch: 1, seq: 2, tag: 3 };
-        let channel = Channel::new("ч \"a\"").unwrap();
-        let reset = Reset { channel, reason: Reason::Trimmed, earliest: at, latest: at };
-        assert_eq!(events_reset(&asked(&["a"], None, None).matter, &reset).unwrap(), "trimmed");
-        let several = events_reset(&asked(&["a", "b"], None, None).matter, &reset).unwrap();
-        assert_eq!(several, "trimmed;channel=\"%D1%87%20%22a%22\"");
+    fn waits_that_no_client_named_are_spread() {
+        let options = LongPollOptions::default();
+        let wait = |wait: Option<Wait>| Plan::new(wishes(wait, None), &options).shortened().wait.as_millis();
+        let waits: Vec<_> = (0..100).map(|_| wait(None)).collect();
+        assert!(waits.iter().all(|wait| (22_500..=25_000).contains(wait)), "{waits:?}");
+        assert!(waits.iter().max().unwrap() - waits.iter().min().unwrap() > 1_000, "{waits:?}");
+        assert_eq!((wait(Some(Wait::Parameter(9))), wait(Some(Wait::Preferred(7)))), (9_000, 7_000));
     }
 }

@@ -41,7 +41,7 @@ impl InFlight {
         self.free.try_acquire().map_err(|_| {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many publishes wait for the event store; retry later")
                 .kind("too-many-publishes")
-                .passing(Retry::Soon)
+                .passing(Retry::SOON)
         })
     }
 

@@ -1,8 +1,11 @@
 //! Which of our two representations a client wants (RFC 9110, section 12.5.1). Pure.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header, request::Parts};
 
-use super::list::{parameters, split};
+use super::{
+    list::{parameters, split},
+    query::Pairs,
+};
 
 /// A representation of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +24,39 @@ pub(crate) enum Offer {
     Sse,
 }
 
-/// The representation that the client likes best; on a tie the one that is offered first. `None` is 406.
-pub(crate) fn negotiate(headers: &HeaderMap, offer: Offer) -> Option<Media> {
+/// Where a request says what it takes, when that is not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotOffered {
+    Transport,
+    Accept,
+}
+
+/// The representation to answer with: what `transport=` names, for not every client can set `Accept`; else what the client
+/// likes best, and on a tie what is offered first. An error is 406.
+pub(crate) fn negotiate(request: &Parts, offer: Offer) -> Result<Media, NotOffered> {
     let offered: &[Media] = match offer {
         Offer::JsonThenSse => &[Media::Json, Media::Sse],
         Offer::Json => &[Media::Json],
         Offer::Sse => &[Media::Sse],
     };
+    // What is malformed is told by whoever reads all parameters.
+    let mut pairs = Pairs::of(request.uri.query().unwrap_or_default().as_bytes());
+    match pairs.find_map(|pair| transport(&pair.value).ok().filter(|_| *pair.name == *b"transport")) {
+        Some(named) => offered.contains(&named).then_some(named).ok_or(NotOffered::Transport),
+        None => accepted(&request.headers, offered).ok_or(NotOffered::Accept),
+    }
+}
+
+/// What a value of `transport=` names.
+pub(super) fn transport(value: &[u8]) -> Result<Media, &'static str> {
+    match value {
+        b"sse" => Ok(Media::Sse),
+        b"longpoll" => Ok(Media::Json),
+        _ => Err("must be `sse` or `longpoll`"),
+    }
+}
+
+fn accepted(headers: &HeaderMap, offered: &[Media]) -> Option<Media> {
     let sent = headers.get_all(header::ACCEPT);
     let mut values = sent.iter().map(HeaderValue::as_bytes);
     // What most clients send needs no weighing.
@@ -112,14 +141,20 @@ fn thousandths(value: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
-    fn ask(accept: &[&str], offer: Offer) -> Option<Media> {
-        let mut headers = HeaderMap::new();
+    fn parts(query: &str, accept: &[&str]) -> Parts {
+        let mut request = Request::builder().uri(format!("/events?{query}"));
         for value in accept {
-            headers.append(header::ACCEPT, value.parse().unwrap());
+            request = request.header(header::ACCEPT, *value);
         }
-        negotiate(&headers, offer)
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn ask(accept: &[&str], offer: Offer) -> Option<Media> {
+        negotiate(&parts("channel=a", accept), offer).ok()
     }
 
     #[test]
@@ -162,5 +197,24 @@ mod tests {
         assert_eq!(ask(&[], Offer::Sse), Some(Media::Sse));
         assert_eq!(ask(&["application/json"], Offer::Sse), None);
         assert_eq!(ask(&["text/event-stream"], Offer::Json), None);
+    }
+
+    #[test]
+    fn the_transport_wins_over_what_is_accepted() {
+        use Media::*;
+        let table = [
+            ("transport=sse", "*/*", Offer::JsonThenSse, Ok(Sse)),
+            ("transport=sse", "application/json", Offer::JsonThenSse, Ok(Sse)),
+            ("x=sse&tr%61nsport=longpoll", "text/event-stream", Offer::JsonThenSse, Ok(Json)),
+            ("transport=longpoll", "text/html", Offer::Json, Ok(Json)),
+            ("transport=sse", "application/json", Offer::Json, Err(NotOffered::Transport)),
+            ("transport=longpoll", "*/*", Offer::Sse, Err(NotOffered::Transport)),
+            ("transport=", "text/event-stream", Offer::JsonThenSse, Ok(Sse)),
+            ("transport=websocket", "*/*", Offer::JsonThenSse, Ok(Json)),
+            ("other=sse", "text/html", Offer::Sse, Err(NotOffered::Accept)),
+        ];
+        for (query, accept, offer, expected) in table {
+            assert_eq!(negotiate(&parts(query, &[accept]), offer), expected, "{query} {accept} {offer:?}");
+        }
     }
 }

@@ -1,25 +1,34 @@
-//! The address of the next page, for `Link` (RFC 8288). Copies none but our own parameters: a token of the user's in the
-//! query must not wander into a header that gets logged and shared.
+//! The address of the next page, for `Link` (RFC 8288). Copies none but our own parameters and those that the service was
+//! told to keep: a token of the user's in the query must not wander into a header that gets logged and shared.
 
 use form_urlencoded::byte_serialize;
 use http::HeaderValue;
 
-use super::query::{Pair, Pairs};
+use super::{
+    query::{Pair, Pairs},
+    read::is_position,
+};
 
 /// What of a query the next page's address has too, as it is written there. A poll that waits keeps this and not the query,
 /// which may be as long as a server allows.
-#[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct Kept<'a> {
+    /// The names of the application's own parameters that are kept.
+    names: &'a [Box<str>],
     /// All of the query up to here: as a rule what goes comes last, for it is the position.
     end: usize,
     /// And what of the rest.
     others: Vec<u8>,
 }
 
-impl Kept {
-    /// Takes the next pair of the query, if it is one of ours. Not the starts: `after` replaces them.
+impl<'a> Kept<'a> {
+    /// Nothing yet; to be kept are our own and those with these names.
+    pub(super) fn new(names: &'a [Box<str>]) -> Self {
+        Self { names, end: 0, others: Vec::new() }
+    }
+
+    /// Takes the next pair of the query, if it is to be kept.
     pub(super) fn take(&mut self, pair: &Pair<'_>) {
-        if !matches!(&*pair.name, b"channel" | b"limit" | b"wait" | b"format") {
+        if !self.keeps(pair) {
             return;
         }
         // It follows upon what is kept, or is the first.
@@ -28,6 +37,16 @@ impl Kept {
         } else {
             self.others.push(b'&');
             self.others.extend_from_slice(pair.written);
+        }
+    }
+
+    fn keeps(&self, pair: &Pair<'_>) -> bool {
+        match &*pair.name {
+            b"channel" | b"limit" | b"wait" | b"format" | b"transport" => !pair.value.is_empty(),
+            // The starts: the next page has its own.
+            b"after" | b"time" | b"last" => false,
+            name if is_position(name) => false,
+            name => self.names.iter().any(|kept| kept.as_bytes() == name),
         }
     }
 
@@ -78,8 +97,12 @@ mod tests {
     use super::*;
 
     fn kept(query: &str) -> Box<[u8]> {
-        let mut kept = Kept::default();
-        Pairs::of(query.as_bytes()).filter(|pair| !pair.value.is_empty()).for_each(|pair| kept.take(&pair));
+        kept_with(query, &[])
+    }
+
+    fn kept_with(query: &str, names: &[Box<str>]) -> Box<[u8]> {
+        let mut kept = Kept::new(names);
+        Pairs::of(query.as_bytes()).for_each(|pair| kept.take(&pair));
         kept.of(query)
     }
 
@@ -104,7 +127,20 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_keeps_what_he_came_with() {
+    fn parameters_of_the_application_go_on_when_the_service_was_told_so() {
+        let names = ["room", "after", "lastEventId", "q"].map(Box::from);
+        let table = [
+            ("room=a%20b&wait=5&after=x&token=secret", "<?room=a+b&wait=5&after=C>; rel=\"next\""),
+            ("token=secret&room=1&lastEventId=x&room=2&q=", "<?room=1&room=2&q=&after=C>; rel=\"next\""),
+            ("rooms=1&Room=2", "<?after=C>; rel=\"next\""),
+        ];
+        for (query, link) in table {
+            assert_eq!(next_link(&kept_with(query, &names), "C").unwrap(), link, "{query}");
+        }
+    }
+
+    #[test]
+    fn who_comes_back_keeps_what_it_came_with() {
         for query in ["channel=a&wait=5", "channel=a&wait=5&after=C", "channel=a&wait=5&time=1&x=y"] {
             assert_eq!(&*kept(query), b"channel=a&wait=5", "{query}");
         }

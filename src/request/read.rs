@@ -1,10 +1,12 @@
 //! What a read request asks for, as one value. The table of starts is here; who may read is not.
 
-use http::{HeaderMap, request::Parts};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, request::Parts};
 
 use super::{
     LAST_EVENT_ID,
-    accept::Media,
+    accept::{Media, transport},
     link::Kept,
     prefer::preferred_wait,
     query::{Pairs, number},
@@ -21,12 +23,30 @@ pub(crate) struct Read {
     pub(crate) kept: Box<[u8]>,
 }
 
+/// What a service was told about its requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// Most channels of one request.
+    pub(crate) max_channels: usize,
+    /// Where a request begins that names no place.
+    pub(crate) start: Start,
+    /// The application's own parameters that the next page has too.
+    pub(crate) kept: Arc<[Box<str>]>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { max_channels: 32, start: Start::Latest, kept: Arc::new([]) }
+    }
+}
+
 /// How to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wishes {
     pub(crate) wait: Option<Wait>,
     pub(crate) limit: Option<u64>,
     pub(crate) format: Option<Format>,
+    pub(crate) shape: Shape,
     pub(crate) heartbeat: Option<Heartbeat>,
 }
 
@@ -46,6 +66,16 @@ pub(crate) enum Begin {
 pub(crate) enum Wait {
     Parameter(u64),
     Preferred(u64),
+}
+
+/// What a long poll answers with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// An array of events; all else is in the head.
+    #[default]
+    Array,
+    /// One object that holds everything, for scripts that see no head and positions that are too long for one.
+    Page,
 }
 
 /// What the data of an SSE event are.
@@ -70,54 +100,109 @@ pub enum Heartbeat {
     Event,
 }
 
-/// Reads `request`, which will be answered with `media`. Parameters that are not ours are ignored: users have their own.
-pub(crate) fn read(request: &Parts, media: Media) -> Result<Read, BadParameter> {
+/// Reads `request`, which will be answered with `media`. Parameters that are not ours are ignored, for applications have
+/// their own; but not the names that others have for ours.
+pub(crate) fn read(request: &Parts, media: Media, rules: &Rules) -> Result<Read, BadParameter> {
     let query = request.uri.query().unwrap_or_default();
     let mut asked = Query::default();
-    let mut kept = Kept::default();
-    // Empty is absent: forms and templates send `after=` when they have nothing to say.
-    for pair in Pairs::of(query.as_bytes()).filter(|pair| !pair.value.is_empty()) {
-        asked.take(&pair.name, &pair.value)?;
+    let mut kept = Kept::new(&rules.kept);
+    for pair in Pairs::of(query.as_bytes()) {
+        // Empty is absent: forms and templates send `after=` when they have nothing to say.
+        if !pair.value.is_empty() {
+            asked.take(&pair.name, &pair.value)?;
+        }
         if media == Media::Json {
             kept.take(&pair);
         }
     }
     Ok(Read {
         kept: kept.of(query),
-        begin: header_begin(&request.headers).or(asked.begin).unwrap_or(Begin::Start(Start::Latest)),
+        begin: header_position(&request.headers)
+            .or_else(|| asked.position.begin())
+            .or(asked.begin)
+            .unwrap_or(Begin::Start(rules.start)),
         wishes: Wishes {
             wait: asked.wait.map(Wait::Parameter).or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
             limit: asked.limit,
-            format: asked.format,
+            format: asked.format.and_then(Written::data),
+            shape: asked.format.map_or(Shape::Array, Written::shape),
             heartbeat: asked.heartbeat,
         },
     })
 }
 
-/// `EventSource` repeats its first URL on every reconnect, so the header wins over the query; and it gives up for good on a
-/// 400, so a header that is no cursor is a reset and not an error.
-fn header_begin(headers: &HeaderMap) -> Option<Begin> {
-    let mut sent = headers.get_all(LAST_EVENT_ID).iter().map(|value| value.as_bytes()).filter(|id| !id.is_empty());
-    let first = sent.next()?;
-    if sent.any(|other| other != first) {
-        return Some(Begin::Unknown);
+/// The names that a position has in the query: ours, and those of clients that cannot set headers.
+pub(super) fn is_position(name: &[u8]) -> bool {
+    matches!(name, b"last_event_id" | b"lastEventId" | b"lastEventID" | b"Last-Event-ID")
+}
+
+/// What `format=` says: of a stream's data, or of a poll's answer. Each ignores what is the other's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Data(Format),
+    Page,
+}
+
+impl Written {
+    fn data(self) -> Option<Format> {
+        if let Self::Data(format) = self { Some(format) } else { None }
     }
-    Some(Cursors::parse(first).map_or(Begin::Unknown, Begin::Resume))
+
+    fn shape(self) -> Shape {
+        if self == Self::Page { Shape::Page } else { Shape::Array }
+    }
+}
+
+/// `EventSource` repeats its first URL on every reconnect, so the header wins over the query.
+fn header_position(headers: &HeaderMap) -> Option<Begin> {
+    let mut position = Position::default();
+    headers.get_all(LAST_EVENT_ID).iter().map(HeaderValue::as_bytes).for_each(|value| position.take(value));
+    position.begin()
+}
+
+/// What a header or the parameters of these names say. `EventSource` gives up for good on a 400, and what imitates it where
+/// no header can be set appends the parameter to whatever the URL has: so what is no cursor, or differs, is a reset and never
+/// an error.
+#[derive(Default)]
+struct Position {
+    said: Option<Box<[u8]>>,
+    differs: bool,
+}
+
+impl Position {
+    /// Takes one more value: a list, for intermediaries join equal header lines with commas (RFC 9110, section 5.3).
+    fn take(&mut self, value: &[u8]) {
+        for part in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty()) {
+            let said = self.said.get_or_insert_with(|| part.into());
+            self.differs |= **said != *part;
+        }
+    }
+
+    fn begin(&self) -> Option<Begin> {
+        let said = self.said.as_deref()?;
+        let cursors = Cursors::parse(said).ok().filter(|_| !self.differs);
+        Some(cursors.map_or(Begin::Unknown, Begin::Resume))
+    }
 }
 
 #[derive(Default)]
 struct Query {
+    position: Position,
     begin: Option<Begin>,
+    transport: Option<Media>,
     wait: Option<u64>,
     limit: Option<u64>,
-    format: Option<Format>,
+    format: Option<Written>,
     heartbeat: Option<Heartbeat>,
 }
 
 impl Query {
     fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadParameter> {
         match name {
-            b"last_event_id" => once(&mut self.begin, "last_event_id", cursor(value)),
+            name if is_position(name) => {
+                self.position.take(value);
+                Ok(())
+            }
             b"after" => once(&mut self.begin, "after", after(value)),
             b"time" => once(&mut self.begin, "time", time(value)),
             b"last" => once(&mut self.begin, "last", last(value)),
@@ -125,6 +210,10 @@ impl Query {
             b"limit" => once(&mut self.limit, "limit", limit(value)),
             b"format" => once(&mut self.format, "format", format(value)),
             b"heartbeat" => once(&mut self.heartbeat, "heartbeat", heartbeat(value)),
+            b"transport" => once(&mut self.transport, "transport", transport(value)),
+            b"cursor" => Err(BadParameter::new("cursor", "is none of ours: a position is said with `after`")),
+            b"since" => Err(BadParameter::new("since", "is none of ours: say `time` in Unix milliseconds, or `after`")),
+            b"timeout" => Err(BadParameter::new("timeout", "is none of ours: say `wait` in whole seconds")),
             _ => Ok(()),
         }
     }
@@ -146,15 +235,14 @@ fn once<T: PartialEq>(
     }
 }
 
-fn cursor(value: &[u8]) -> Result<Begin, &'static str> {
-    Cursors::parse(value).map(Begin::Resume).map_err(|_| "must be a cursor that this service gave")
-}
-
 fn after(value: &[u8]) -> Result<Begin, &'static str> {
     match value {
+        b"beginning" => Ok(Begin::Start(Start::Beginning)),
         b"earliest" => Ok(Begin::Start(Start::Earliest)),
         b"latest" => Ok(Begin::Start(Start::Latest)),
-        _ => cursor(value).map_err(|_| "must be a cursor that this service gave, `earliest` or `latest`"),
+        _ => Cursors::parse(value)
+            .map(Begin::Resume)
+            .map_err(|_| "must be a cursor that this service gave, `beginning`, `earliest` or `latest`"),
     }
 }
 
@@ -171,11 +259,12 @@ fn limit(value: &[u8]) -> Result<u64, &'static str> {
     number(value).filter(|limit| *limit > 0).ok_or("must be a whole number, at least 1")
 }
 
-fn format(value: &[u8]) -> Result<Format, &'static str> {
+fn format(value: &[u8]) -> Result<Written, &'static str> {
     match value {
-        b"text" => Ok(Format::Text),
-        b"json" => Ok(Format::Json),
-        _ => Err("must be `text` or `json`"),
+        b"text" => Ok(Written::Data(Format::Text)),
+        b"json" => Ok(Written::Data(Format::Json)),
+        b"page" => Ok(Written::Page),
+        _ => Err("must be `text` or `json`, or for a long poll `page`"),
     }
 }
 
@@ -203,7 +292,7 @@ mod tests {
         for id in ids {
             request = request.header(LAST_EVENT_ID, HeaderValue::from_bytes(id).unwrap());
         }
-        read(&request.body(()).unwrap().into_parts().0, Media::Json)
+        read(&request.body(()).unwrap().into_parts().0, Media::Json, &Rules::default())
     }
 
     fn resume(cursor: Cursor) -> Begin {
@@ -213,6 +302,7 @@ mod tests {
     #[test]
     fn the_start_is_the_first_of_header_and_query() {
         let (one, two) = (ONE.to_string(), TWO.to_string());
+        let (twice, both) = (format!("{one}, {one}"), format!("{one},{two}"));
         let table: Vec<(String, Vec<&[u8]>, Begin)> = vec![
             (String::new(), vec![], Begin::Start(Start::Latest)),
             (String::new(), vec![one.as_bytes()], resume(ONE)),
@@ -227,7 +317,23 @@ mod tests {
             (format!("after={one}"), vec![two.as_bytes()], resume(TWO)),
             (format!("after={one}"), vec![b""], resume(ONE)),
             (format!("after={one}"), vec![b"nonsense"], Begin::Unknown),
-            (format!("last_event_id={one}&after={one}"), vec![], resume(ONE)),
+            (format!("last_event_id={one}&after={two}"), vec![], resume(ONE)),
+            (format!("after={two}&last_event_id={one}"), vec![], resume(ONE)),
+            (format!("lastEventId={one}&last=7"), vec![], resume(ONE)),
+            (format!("lastEventID={one}"), vec![], resume(ONE)),
+            (format!("Last-Event-ID={one}"), vec![], resume(ONE)),
+            (format!("lastEventId={one}&lastEventID=&last_event_id={one}"), vec![], resume(ONE)),
+            (format!("lastEventId={one}&last_event_id={two}"), vec![], Begin::Unknown),
+            (format!("lastEventId={one}"), vec![two.as_bytes()], resume(TWO)),
+            (format!("lastEventId={one}"), vec![b"nonsense"], Begin::Unknown),
+            (format!("lastEventId=%2C{one},+{one}"), vec![], resume(ONE)),
+            ("last_event_id=earliest".into(), vec![], Begin::Unknown),
+            ("lastEventId=%ff&after=latest".into(), vec![], Begin::Unknown),
+            (String::new(), vec![twice.as_bytes()], resume(ONE)),
+            (String::new(), vec![b" ,, ", one.as_bytes(), twice.as_bytes()], resume(ONE)),
+            (String::new(), vec![b" ,\t,"], Begin::Start(Start::Latest)),
+            (String::new(), vec![both.as_bytes()], Begin::Unknown),
+            ("after=beginning".into(), vec![], Begin::Start(Start::Beginning)),
             ("after=earliest".into(), vec![], Begin::Start(Start::Earliest)),
             ("after=latest".into(), vec![], Begin::Start(Start::Latest)),
             ("after=&time=17".into(), vec![], Begin::Start(Start::Time(17))),
@@ -245,9 +351,7 @@ mod tests {
         let (one, two) = (ONE.to_string(), TWO.to_string());
         let table = [
             ("after=x".to_owned(), "after"),
-            ("last_event_id=earliest".to_owned(), "last_event_id"),
             (format!("after={one}&after={two}"), "after"),
-            (format!("after={one}&last_event_id={two}"), "last_event_id"),
             (format!("after={one}&time=1"), "time"),
             ("after=%ff".to_owned(), "after"),
             ("time=-1".to_owned(), "time"),
@@ -262,6 +366,11 @@ mod tests {
             ("wait=1&wait=2".to_owned(), "wait"),
             ("format=xml".to_owned(), "format"),
             ("heartbeat=yes".to_owned(), "heartbeat"),
+            ("transport=websocket".to_owned(), "transport"),
+            ("transport=sse&transport=longpoll".to_owned(), "transport"),
+            (format!("cursor={one}"), "cursor"),
+            ("since=17".to_owned(), "since"),
+            ("timeout=30".to_owned(), "timeout"),
         ];
         for (query, parameter) in table {
             assert_eq!(asked(&query, &[]).unwrap_err().parameter(), parameter, "{query}");
@@ -271,10 +380,24 @@ mod tests {
     }
 
     #[test]
+    fn who_names_no_place_begins_where_the_service_says() {
+        let begin = |uri: &str| {
+            let request = Request::builder().uri(uri).body(()).unwrap().into_parts().0;
+            read(&request, Media::Sse, &Rules { start: Start::Beginning, ..Rules::default() }).unwrap().begin
+        };
+        assert_eq!(begin("/?after="), Begin::Start(Start::Beginning));
+        assert_eq!(begin("/?after=latest"), Begin::Start(Start::Latest));
+        assert_eq!(begin("/?lastEventId=42"), Begin::Unknown);
+    }
+
+    #[test]
     fn the_other_parameters_are_read() {
         let all = asked("wait=0&limit=999999999999999999999&format=json&heartbeat=event&x=%ff", &[]).unwrap().wishes;
         assert_eq!((all.wait, all.limit), (Some(Wait::Parameter(0)), Some(u64::MAX)));
-        assert_eq!((all.format, all.heartbeat), (Some(Format::Json), Some(Heartbeat::Event)));
+        assert_eq!((all.format, all.shape), (Some(Format::Json), Shape::Array));
+        assert_eq!(all.heartbeat, Some(Heartbeat::Event));
+        let page = asked("format=page", &[]).unwrap().wishes;
+        assert_eq!((page.format, page.shape), (None, Shape::Page));
         let none = asked("wait=&limit=&format=&heartbeat=", &[]).unwrap().wishes;
         assert_eq!((none.wait, none.limit, none.format, none.heartbeat), (None, None, None, None));
     }
@@ -283,7 +406,7 @@ mod tests {
     fn the_parameter_wins_over_the_preference() {
         let request = |uri: &str| {
             let request = Request::builder().uri(uri).header("prefer", "wait=9").body(()).unwrap();
-            read(&request.into_parts().0, Media::Json).unwrap().wishes.wait
+            read(&request.into_parts().0, Media::Json, &Rules::default()).unwrap().wishes.wait
         };
         assert_eq!(request("/?wait=3"), Some(Wait::Parameter(3)));
         assert_eq!(request("/"), Some(Wait::Preferred(9)));
@@ -295,12 +418,12 @@ mod tests {
             let Ok(id) = HeaderValue::from_bytes(&id) else { return Ok(()) };
             let request = Request::builder().uri(format!("/e?{query}")).header(LAST_EVENT_ID, id).header("prefer", prefer);
             if let Ok(request) = request.body(()) {
-                let _ = read(&request.into_parts().0, Media::Json);
+                let _ = read(&request.into_parts().0, Media::Json, &Rules::default());
             }
         }
 
         #[test]
-        fn our_parameters_never_panic(name in "after|last_event_id|time|last|wait|limit|format|heartbeat|channel",
+        fn our_parameters_never_panic(name in "after|last_event_id|time|last|wait|limit|format|heartbeat|channel|transport",
                                       value in "([0-9]{0,25}|[A-Za-z0-9_%-]{0,60})") {
             let _ = asked(&format!("{name}={value}"), &[]);
         }

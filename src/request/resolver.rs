@@ -1,8 +1,8 @@
 //! Which channels a request is about, and whether it may. Decides nothing itself beyond the ready-made resolvers.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use http::{HeaderValue, request::Parts};
+use http::{HeaderValue, StatusCode, request::Parts};
 use percent_encoding::percent_decode_str;
 
 use super::query::Pairs;
@@ -89,6 +89,12 @@ impl Channels {
 pub struct Rejection(Refusal);
 
 impl Rejection {
+    /// 400: the request makes no sense, for the reason that `text` gives its client.
+    #[must_use]
+    pub fn bad_request(text: impl Into<Cow<'static, str>>) -> Self {
+        Self(Refusal::BadRequest(text.into()))
+    }
+
     /// 401: who is it? `challenge` is the value of `WWW-Authenticate`, such as `Bearer`; what cannot stand in a header is
     /// left out of it.
     #[must_use]
@@ -117,10 +123,38 @@ impl Rejection {
         Self(Refusal::TooMany(retry_after))
     }
 
+    /// The status that this becomes, unless it passes by itself and an `EventSource` is told in its own way.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match &self.0 {
+            Refusal::Bad(_) | Refusal::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Refusal::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Refusal::Forbidden => StatusCode::FORBIDDEN,
+            Refusal::NotFound => StatusCode::NOT_FOUND,
+            Refusal::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
     pub(crate) fn into_refusal(self) -> Refusal {
         self.0
     }
 }
+
+/// What its client is told.
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Refusal::Bad(bad) => bad.fmt(f),
+            Refusal::BadRequest(text) => f.write_str(text),
+            Refusal::Unauthorized(_) => f.write_str("authentication is needed"),
+            Refusal::Forbidden => f.write_str("not allowed"),
+            Refusal::NotFound => f.write_str("no such channel"),
+            Refusal::TooMany(_) => f.write_str("too many requests"),
+        }
+    }
+}
+
+impl Error for Rejection {}
 
 impl From<BadParameter> for Rejection {
     fn from(bad: BadParameter) -> Self {
@@ -148,6 +182,7 @@ pub(crate) enum Refusal {
     NotFound,
     TooMany(Duration),
     Bad(BadParameter),
+    BadRequest(Cow<'static, str>),
 }
 
 /// Which parameter or header is malformed, and why.
@@ -268,6 +303,21 @@ mod tests {
         assert!(both.clone().all_allowed(|_| true).is_ok());
         let refused = both.all_allowed(|channel| channel.as_str() == "a").map_err(Rejection::into_refusal);
         assert!(matches!(refused, Err(Refusal::Forbidden)));
+    }
+
+    #[test]
+    fn a_rejection_tells_its_status_and_why() {
+        let table = [
+            (Rejection::bad_request("no such room"), 400, "no such room"),
+            (InvalidChannels::Empty.into(), 400, "`channel`: no channel is named"),
+            (Rejection::unauthorized("Bearer"), 401, "authentication is needed"),
+            (Rejection::forbidden(), 403, "not allowed"),
+            (Rejection::not_found(), 404, "no such channel"),
+            (Rejection::too_many(Duration::ZERO), 429, "too many requests"),
+        ];
+        for (rejection, status, text) in table {
+            assert_eq!((rejection.status().as_u16(), rejection.to_string().as_str()), (status, text));
+        }
     }
 
     #[test]

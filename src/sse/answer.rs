@@ -2,16 +2,14 @@
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::{
-    SseBody, SseOptions,
-    body::{millis, push_token},
-    encode::push_retry,
-};
+use std::time::Duration;
+
+use super::{SseBody, SseOptions, body::millis, encode::push_farewell, options::Head};
 use crate::{
     body::{Body, Responding},
     cursor::Cursors,
     edge::{Asked, Matter, Verb, finish, insert_position},
-    hub::Hub,
+    hub::{Hub, SubscribeError},
     problem::Problem,
     request::EVENTS_CLOSED,
     store::Store,
@@ -20,45 +18,60 @@ use crate::{
 /// Answers with a stream.
 pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions) -> Responding {
     if asked.verb == Verb::Head {
-        let hub = hub.clone();
-        return Responding::new(async move { finish(Verb::Head, head(&hub, &asked.matter).await) });
+        let (hub, kind) = (hub.clone(), options.head);
+        return Responding::new(async move { finish(Verb::Head, head(&hub, &asked.matter, kind).await) });
     }
     let options = SseOptions {
         format: asked.wishes.format.unwrap_or(options.format),
         beat: asked.wishes.heartbeat.unwrap_or(options.beat),
         ..options.clone()
     };
-    let matter = asked.matter;
-    let subscribing = hub.subscribing(&matter.subscription());
+    let (matter, connection) = (asked.matter, asked.connection);
+    let (hub, subscribing) = (hub.clone(), hub.subscribing(&matter.subscription()));
     Responding::new(async move {
         let response = match subscribing.await {
             Ok(subscriber) if subscriber.at_end() => end(&subscriber.cursors()),
             Ok(subscriber) => SseBody::new(subscriber, &options).into_response(),
-            Err(error) => refuse(error.into(), Verb::Get, matter.cursors(), &options),
+            Err(error) => {
+                let draining = matches!(error, SubscribeError::Draining { .. });
+                let problem = Problem::from(error);
+                let mut response = refuse(problem, Verb::Get, matter.cursors(), hub.failure_backoff(), &options);
+                if draining {
+                    connection.end(response.headers_mut());
+                }
+                response
+            }
         };
         finish(Verb::Get, response)
     })
 }
 
 /// `EventSource` gives up for good on any status but 200, so a *passing* reason is told in the stream's own words.
-pub(crate) fn refuse(problem: Problem, verb: Verb, cursors: Option<&Cursors>, options: &SseOptions) -> Response<Body> {
+pub(crate) fn refuse(
+    problem: Problem,
+    verb: Verb,
+    cursors: Option<&Cursors>,
+    backoff: Duration,
+    options: &SseOptions,
+) -> Response<Body> {
+    let problem = problem.backing_off(backoff);
     let Some(retry) = problem.retry().filter(|_| verb == Verb::Get) else { return problem.into_response() };
     let mut out = Vec::new();
-    push_retry(&mut out, millis(retry.jittered(options.retry)));
-    match cursors {
-        Some(cursors) => push_token(&mut out, cursors),
-        None => out.push(b'\n'),
-    }
+    push_farewell(&mut out, millis(retry.jittered(options.retry)), cursors);
     let mut response = Response::new(Body::full(out));
-    stream_headers(response.headers_mut());
+    stream_headers(response.headers_mut(), options.head);
     response
 }
 
 /// The headers of a stream. Proxies must not buffer, compress or keep it.
-pub(super) fn stream_headers(headers: &mut HeaderMap) {
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+pub(super) fn stream_headers(headers: &mut HeaderMap, head: Head) {
+    // Streams are UTF-8 and nothing else (WHATWG HTML, section 9.2.2), but some clients take Latin-1 when it is not said.
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    if head == Head::Incremental {
+        headers.insert("incremental", HeaderValue::from_static("?1"));
+    }
 }
 
 /// WHATWG HTML, section 9.2.2: 204 tells `EventSource` to stop reconnecting.
@@ -72,14 +85,14 @@ fn end(cursors: &Cursors) -> Response<Body> {
     response
 }
 
-async fn head<S: Store>(hub: &Hub<S>, matter: &Matter) -> Response<Body> {
+async fn head<S: Store>(hub: &Hub<S>, matter: &Matter, kind: Head) -> Response<Body> {
     match hub.heads(&matter.channels).await {
         Ok(heads) => {
             let mut response = Response::new(Body::default());
-            stream_headers(response.headers_mut());
+            stream_headers(response.headers_mut(), kind);
             insert_position(response.headers_mut(), &matter.head_token(&heads));
             response
         }
-        Err(error) => Problem::from(error).into_response(),
+        Err(error) => Problem::of_store(&error).backing_off(hub.failure_backoff()).into_response(),
     }
 }

@@ -2,11 +2,10 @@
 
 use std::{
     convert::Infallible,
-    error::Error as _,
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -15,16 +14,18 @@ use http_body::{Frame, SizeHint};
 
 use super::{
     answer::stream_headers,
-    encode::{COMMENT, form, push_end, push_id, push_ping, push_reset, push_retry},
-    options::{FirstBlock, SseOptions},
+    encode::{
+        COMMENT, form, push_end, push_error, push_farewell, push_id, push_live, push_ping, push_reset, push_retry,
+    },
+    options::{Head, LiveMark, SseOptions},
     outbox::Outbox,
     pulse::{Beat, Pulse},
 };
 use crate::{
     body::Body,
     cursor::Cursors,
-    hub::{Delivery, Events, Form, SubscribeError, Subscriber},
-    problem::jittered,
+    hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber},
+    problem::{Problem, jittered},
     request::Heartbeat,
 };
 
@@ -39,15 +40,19 @@ pub struct SseBody {
     pulse: Pulse,
     form: &'static Form,
     beat: Heartbeat,
-    first_block: FirstBlock,
-    retry_ms: u64,
-    /// `retry:` has not yet been in a block with data: some clients ignore it in any other.
+    live_mark: LiveMark,
+    /// `stream-live` is to be sent as soon as it is true.
+    mark_due: bool,
+    /// Around which the delay of a reconnect is drawn.
+    retry_ms: u32,
+    /// `retry:` has yet to be sent, in the first block.
     retry_due: bool,
     /// The `stream-ping` at the start has yet to be sent.
     greeting_due: bool,
     /// What was given out since this last waited, in bytes.
     burst: usize,
     stage: Stage,
+    head: Head,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -76,21 +81,24 @@ impl SseBody {
             run: None,
             pulse: Pulse::new(options.heartbeat, options.max_age),
             beat: options.beat,
-            first_block: options.first_block,
-            retry_ms: millis(jittered(options.retry)),
+            live_mark: options.live_mark,
+            mark_due: options.live_mark == LiveMark::Send,
+            retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
             retry_due: true,
             greeting_due: options.beat == Heartbeat::Event,
             burst: 0,
             stage: Stage::Opening,
+            head: options.head,
         }
     }
 
     /// A `200` with this body and the headers of a stream.
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
+        let head = self.head;
         let mut response = Response::new(Body::from(self));
         *response.status_mut() = StatusCode::OK;
-        stream_headers(response.headers_mut());
+        stream_headers(response.headers_mut(), head);
         response
     }
 
@@ -107,7 +115,7 @@ impl SseBody {
             }
             match (&mut self.run, &self.stage) {
                 (Some(_), _) => self.write_run(),
-                (None, Stage::Opening) => self.open(cx),
+                (None, Stage::Opening) => ready!(self.open(cx)),
                 (None, Stage::Live) => ready!(self.go_on(cx)),
                 (None, Stage::Ended) => return Poll::Ready(None),
             }
@@ -115,46 +123,65 @@ impl SseBody {
     }
 
     /// Writes what comes first.
-    fn open(&mut self, cx: &mut Context<'_>) {
+    fn open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.stage = Stage::Live;
+        if !self.greeting_due {
+            return self.go_on(cx);
+        }
         let start = self.subscriber.cursors();
         let first = self.subscriber.poll_delivery(cx);
         let mut out = Vec::new();
         // A client that takes an id and drops before a reset would resume behind it and never hear of it: no id comes before.
         if matches!(first, Poll::Pending | Poll::Ready(Some(Ok(Delivery::Events(_) | Delivery::Closed(_))))) {
-            self.push_opening(&mut out, &start);
+            self.push_greeting(&mut out, &start);
         }
         match first {
             Poll::Ready(delivery) => self.write(out, delivery),
             Poll::Pending => self.outbox.put(out),
         }
-    }
-
-    fn push_opening(&mut self, out: &mut Vec<u8>, start: &Cursors) {
-        if self.greeting_due {
-            self.push_greeting(out, start);
-        } else if self.first_block == FirstBlock::Send {
-            // Without data no event fires in a browser, yet a client that drops now resumes from here.
-            push_retry(out, self.retry_ms);
-            push_token(out, start);
-        }
+        Poll::Ready(())
     }
 
     /// Waits for what comes next: a delivery, or a beat when there is none.
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.pulse.has_ended() {
-            self.stage = Stage::Ended;
+            self.write_end();
+            return Poll::Ready(());
+        }
+        if self.is_mark_due() {
+            self.write_mark();
             return Poll::Ready(());
         }
         if let Poll::Ready(delivery) = self.subscriber.poll_delivery(cx) {
             self.write(Vec::new(), delivery);
             return Poll::Ready(());
         }
+        // A reader of what is read for others too may have found only now that nothing was left.
+        if self.is_mark_due() {
+            self.write_mark();
+            return Poll::Ready(());
+        }
         match ready!(self.pulse.poll(cx)) {
-            Beat::End => self.stage = Stage::Ended,
+            Beat::End => self.write_end(),
             Beat::Heartbeat => self.write_heartbeat(),
         }
         Poll::Ready(())
+    }
+
+    fn is_mark_due(&self) -> bool {
+        self.mark_due && self.subscriber.is_live()
+    }
+
+    fn write_mark(&mut self) {
+        let mut out = Vec::new();
+        self.push_due_mark(&mut out);
+        self.outbox.put(out);
+    }
+
+    fn write_end(&mut self) {
+        let mut out = Vec::new();
+        self.push_farewell(&mut out, millis(jittered(self.retry())));
+        self.outbox.put(out);
     }
 
     fn write_heartbeat(&mut self) {
@@ -178,20 +205,15 @@ impl SseBody {
                 let token = self.subscriber.cursors();
                 push_reset(&mut out, &reset, &token);
                 self.push_greeting(&mut out, &token);
+                self.mark_due = self.live_mark == LiveMark::Send;
             }
-            Some(Ok(Delivery::Closed(closed))) => {
-                self.push_due_retry(&mut out);
-                push_end(&mut out, &closed, &self.subscriber.cursors());
-            }
-            // Its position stays; the others go on.
+            Some(Ok(Delivery::Closed(closed))) => self.push_close(&mut out, &closed),
             Some(Ok(Delivery::Failed(failed))) => {
-                tracing::warn!(channel = %failed.channel, error = %failed.error, "a channel cannot be read")
+                self.push_due_retry(&mut out);
+                push_error(&mut out, &failed, &self.subscriber.cursors());
             }
             Some(Ok(Delivery::Drained { retry })) => self.push_farewell(&mut out, millis(retry)),
-            Some(Err(error)) => {
-                tracing::warn!(%error, source = ?error.source(), "an event stream ends: the event store failed");
-                self.push_farewell(&mut out, self.retry_ms);
-            }
+            Some(Err(error)) => self.push_failure(&mut out, error),
             None => self.stage = Stage::Ended,
         }
         self.outbox.put(out);
@@ -237,6 +259,31 @@ impl SseBody {
         self.outbox.put(out);
     }
 
+    fn push_close(&mut self, out: &mut Vec<u8>, closed: &Closed) {
+        // What is closed has no live events to come; but that history ended is said before that all ended.
+        if self.is_mark_due() {
+            self.push_due_mark(out);
+        }
+        self.push_due_retry(out);
+        let ended = self.subscriber.ended_channels();
+        let left = self.subscriber.channels().iter().filter(|channel| !ended.contains(channel));
+        push_end(out, closed, left, &self.subscriber.cursors());
+    }
+
+    /// The store failed. What passes by itself is no reason to stay away for good.
+    fn push_failure(&mut self, out: &mut Vec<u8>, error: SubscribeError) {
+        match Problem::from(error).backing_off(self.subscriber.failure_backoff()).retry() {
+            Some(retry) => self.push_farewell(out, millis(retry.jittered(self.retry()))),
+            None => self.stage = Stage::Ended,
+        }
+    }
+
+    fn push_due_mark(&mut self, out: &mut Vec<u8>) {
+        self.mark_due = false;
+        self.push_due_retry(out);
+        push_live(out, &self.subscriber.cursors());
+    }
+
     fn push_greeting(&mut self, out: &mut Vec<u8>, token: &Cursors) {
         if std::mem::take(&mut self.greeting_due) {
             self.push_ping(out, token);
@@ -248,16 +295,19 @@ impl SseBody {
         push_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis), token);
     }
 
+    fn retry(&self) -> Duration {
+        Duration::from_millis(self.retry_ms.into())
+    }
+
     fn push_due_retry(&mut self, out: &mut Vec<u8>) {
         if std::mem::take(&mut self.retry_due) {
-            push_retry(out, self.retry_ms);
+            push_retry(out, millis(jittered(self.retry())));
         }
     }
 
     /// The last block: when to come back, and from where.
     fn push_farewell(&mut self, out: &mut Vec<u8>, retry_ms: u64) {
-        push_retry(out, retry_ms);
-        push_token(out, &self.subscriber.cursors());
+        push_farewell(out, retry_ms, Some(&self.subscriber.cursors()));
         self.stage = Stage::Ended;
     }
 }
@@ -305,21 +355,12 @@ impl fmt::Debug for SseBody {
     }
 }
 
-/// The end of a block without data. A client that has no position yet keeps what it sent.
-pub(super) fn push_token(out: &mut Vec<u8>, token: &Cursors) {
-    if token.is_empty() {
-        out.push(b'\n');
-    } else {
-        push_id(out, token);
-    }
-}
-
-pub(super) fn millis(duration: std::time::Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How much is given out before others have their turn, in bytes.
-const BURST: usize = 256 << 10;
+const BURST: usize = 64 << 10;
 
 /// From this size on, in bytes, a copy costs more than a chunk of its own.
 const LARGE: usize = 8 << 10;

@@ -1,14 +1,17 @@
 //! Events and our own messages as text of a `text/event-stream` (WHATWG HTML, section 9.2). Pure functions; lines end with
-//! LF, fields are only those of the specification, and `id:` comes last in a block: a popular client commits the id when it
-//! sees the line, and would lose the event if the connection broke in between.
+//! LF, fields are only those of the specification, every block has data, and `id:` comes last in it: a popular client commits
+//! the id when it sees the line, and would lose the event if the connection broke in between. Others dispatch an empty event
+//! for a block without data, and take no id from it.
 
 use std::{fmt::Display, io::Write as _};
 
 use serde::Serialize;
 
 use crate::{
-    edge::object,
-    hub::{Around, Closed, Form, Reset},
+    channel::Channel,
+    cursor::Cursors,
+    edge::{CORRUPT, escape_breaks, object},
+    hub::{Around, Closed, Failed, Form, Reset},
     request::Format,
     store::Entry,
 };
@@ -43,7 +46,14 @@ fn text_open(entry: &Entry, out: &mut Vec<u8>) {
     if let Some(name) = &entry.name {
         push_line(out, "event", name.as_str());
     }
-    push_data(out, entry.data.as_shown());
+    match entry.data.as_text() {
+        Some(text) => push_data(out, text),
+        None => {
+            let start = out.len();
+            push_line(out, "data", entry.data.as_shown());
+            escape_breaks(out, start);
+        }
+    }
 }
 
 fn json_open(entry: &Entry, out: &mut Vec<u8>) {
@@ -64,34 +74,58 @@ pub(super) fn push_retry(out: &mut Vec<u8>, retry_ms: u64) {
     let _ = writeln!(out, "retry: {retry_ms}");
 }
 
+/// History ends here: what follows was published since.
+pub(super) fn push_live(out: &mut Vec<u8>, at: &Cursors) {
+    push_own(out, "stream-live", &Nothing {}, at);
+}
+
+/// The last block of a stream that ends for a passing reason: `retry_ms` says when to come back.
+pub(super) fn push_farewell(out: &mut Vec<u8>, retry_ms: u64, at: Option<&Cursors>) {
+    push_retry(out, retry_ms);
+    let nowhere = Cursors::of([]);
+    push_own(out, "stream-retry", &Nothing {}, at.unwrap_or(&nowhere));
+}
+
 /// A channel could not be continued.
-pub(super) fn push_reset(out: &mut Vec<u8>, reset: &Reset, id: &impl Display) {
+pub(super) fn push_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors) {
     let data = ResetData {
         channel: reset.channel.as_str(),
         reason: reset.reason.as_str(),
         earliest: reset.earliest.to_string(),
         latest: reset.latest.to_string(),
     };
-    push_own(out, "stream-reset", &data, id);
+    push_own(out, "stream-reset", &data, at);
 }
 
-/// A channel is closed and read to its end.
-pub(super) fn push_end(out: &mut Vec<u8>, closed: &Closed, id: &impl Display) {
-    push_own(out, "stream-end", &EndData { channel: closed.channel.as_str() }, id);
+/// A channel is closed and read to its end; `left` are those that are not.
+pub(super) fn push_end<'a>(out: &mut Vec<u8>, closed: &Closed, left: impl Iterator<Item = &'a Channel>, at: &Cursors) {
+    let left = left.map(Channel::as_str).collect();
+    push_own(out, "stream-end", &EndData { channel: closed.channel.as_str(), left }, at);
+}
+
+/// What the store holds of a channel cannot be read; its position stays.
+pub(super) fn push_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors) {
+    push_own(out, "stream-error", &ErrorData { channel: failed.channel.as_str(), reason: CORRUPT }, at);
 }
 
 /// A heartbeat that scripts can see; `time` is the server's, in Unix milliseconds.
-pub(super) fn push_ping(out: &mut Vec<u8>, time: u64, id: &impl Display) {
-    push_own(out, "stream-ping", &PingData { time }, id);
+pub(super) fn push_ping(out: &mut Vec<u8>, time: u64, at: &Cursors) {
+    push_own(out, "stream-ping", &PingData { time }, at);
 }
 
 /// A heartbeat that nobody sees. Without an empty line: two popular clients dispatch an event at each.
 pub(super) const COMMENT: &[u8] = b":\n";
 
-fn push_own(out: &mut Vec<u8>, name: &str, data: &impl Serialize, id: &impl Display) {
+/// A client that has no position yet keeps what it sent.
+fn push_own(out: &mut Vec<u8>, name: &str, data: &impl Serialize, at: &Cursors) {
     push_line(out, "event", name);
+    let start = out.len();
     push_line(out, "data", &serde_json::to_string(data).unwrap_or_default());
-    push_id(out, id);
+    escape_breaks(out, start);
+    match at.is_empty() {
+        true => out.push(b'\n'),
+        false => push_id(out, at),
+    }
 }
 
 /// One `data:` per line. WHATWG HTML, section 9.2.6: CR LF, CR and LF each end a line, so that inside a text they are line
@@ -119,6 +153,10 @@ fn push_line(out: &mut Vec<u8>, field: &str, value: &str) {
     out.push(b'\n');
 }
 
+/// An object, for there may be more to say some day.
+#[derive(Serialize)]
+struct Nothing {}
+
 #[derive(Serialize)]
 struct ResetData<'a> {
     channel: &'a str,
@@ -130,6 +168,13 @@ struct ResetData<'a> {
 #[derive(Serialize)]
 struct EndData<'a> {
     channel: &'a str,
+    left: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ErrorData<'a> {
+    channel: &'a str,
+    reason: &'static str,
 }
 
 #[derive(Serialize)]
@@ -143,10 +188,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        channel::Channel,
         cursor::Cursor,
         event::{Data, EventName},
-        store::Reason,
+        store::{Reason, StoreError},
     };
 
     const AT: Cursor = Cursor { epoch: 1, seq: 2, tag: 3 };
@@ -191,6 +235,9 @@ mod tests {
             encoded(Data::from_json(" [1, \"\\n\"]").unwrap(), None),
             format!("data: [1,\"\\n\"]\nid: {AT}\n\n")
         );
+        // Some clients end a line at these; in JSON they can be said otherwise.
+        let breaks = Data::from_json("[\"\u{2028}\u{2029}\u{85}\"]").unwrap();
+        assert_eq!(encoded(breaks, None), format!("data: [\"\\u2028\\u2029\\u0085\"]\nid: {AT}\n\n"));
     }
 
     #[test]
@@ -207,15 +254,24 @@ mod tests {
     fn our_own_messages_end_with_their_id() {
         let channel = Channel::new("a\"b").unwrap();
         let reset = Reset { channel: channel.clone(), reason: Reason::EpochChanged, earliest: AT, latest: AT };
+        let failed = Failed { channel: channel.clone(), error: StoreError::Corrupt("secret".into()).into() };
+        let (at, left) = (Cursors::from(AT), [Channel::new("c").unwrap()]);
         let mut out = Vec::new();
-        push_reset(&mut out, &reset, &"T");
-        push_end(&mut out, &Closed { channel, cursor: AT }, &"U");
-        push_ping(&mut out, 9, &"V");
-        push_retry(&mut out, 1500);
+        push_live(&mut out, &at);
+        push_reset(&mut out, &reset, &at);
+        push_error(&mut out, &failed, &at);
+        push_end(&mut out, &Closed { channel, cursor: AT }, left.iter(), &at);
+        push_ping(&mut out, 9, &at);
+        push_farewell(&mut out, 1500, Some(&at));
+        push_farewell(&mut out, 7, None);
         let expected = format!(
-            "event: stream-reset\ndata: {{\"channel\":\"a\\\"b\",\"reason\":\"epoch-changed\",\"earliest\":\"{AT}\",\"latest\":\"{AT}\"}}\nid: T\n\n\
-             event: stream-end\ndata: {{\"channel\":\"a\\\"b\"}}\nid: U\n\n\
-             event: stream-ping\ndata: {{\"time\":9}}\nid: V\n\nretry: 1500\n"
+            "event: stream-live\ndata: {{}}\nid: {AT}\n\n\
+             event: stream-reset\ndata: {{\"channel\":\"a\\\"b\",\"reason\":\"epoch-changed\",\"earliest\":\"{AT}\",\"latest\":\"{AT}\"}}\nid: {AT}\n\n\
+             event: stream-error\ndata: {{\"channel\":\"a\\\"b\",\"reason\":\"corrupt\"}}\nid: {AT}\n\n\
+             event: stream-end\ndata: {{\"channel\":\"a\\\"b\",\"left\":[\"c\"]}}\nid: {AT}\n\n\
+             event: stream-ping\ndata: {{\"time\":9}}\nid: {AT}\n\n\
+             retry: 1500\nevent: stream-retry\ndata: {{}}\nid: {AT}\n\n\
+             retry: 7\nevent: stream-retry\ndata: {{}}\n\n"
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

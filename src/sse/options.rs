@@ -24,15 +24,24 @@ pub struct SseOptions {
     pub(super) beat: Heartbeat,
     pub(super) retry: Duration,
     pub(super) max_age: Option<Duration>,
-    pub(super) first_block: FirstBlock,
+    pub(super) live_mark: LiveMark,
     pub(super) format: Format,
+    pub(super) head: Head,
 }
 
-/// Whether a stream begins with a block that has no data.
+/// Whether a stream says when its history ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FirstBlock {
+pub(super) enum LiveMark {
     Send,
     Omit,
+}
+
+/// The head of a stream's response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    Plain,
+    /// With the request to forward it piece by piece.
+    Incremental,
 }
 
 impl Default for SseOptions {
@@ -42,15 +51,17 @@ impl Default for SseOptions {
             beat: Heartbeat::Comment,
             retry: Duration::from_secs(2),
             max_age: None,
-            first_block: FirstBlock::Send,
+            live_mark: LiveMark::Send,
             format: Format::Text,
+            head: Head::Plain,
         }
     }
 }
 
 impl SseOptions {
-    /// Sets after how much silence a heartbeat is sent; at least 1 ms. Default 15 s, for proxies cut silent streams after 30
-    /// or 60.
+    /// Sets after how much silence a heartbeat is sent at the latest; at least 1 ms. Each silence lasts between three quarters
+    /// of it and all of it, so that streams that an event reached together do not beat together. Default 15 s, for proxies cut
+    /// silent streams after 30 or 60.
     #[must_use]
     pub fn heartbeat(self, silence: Duration) -> Self {
         Self { heartbeat: Some(silence.max(Duration::from_millis(1))), ..self }
@@ -68,8 +79,8 @@ impl SseOptions {
         Self { beat, ..self }
     }
 
-    /// Sets after how long clients reconnect; each connection draws its own between half and one and a half of it. Default
-    /// 2 s.
+    /// Sets after how long clients reconnect; each connection draws its own between half and one and a half of it. While the
+    /// store fails they stay away for longer, as [`Hub::failure_backoff`](crate::Hub::failure_backoff) says. Default 2 s.
     #[must_use]
     pub fn retry(self, retry: Duration) -> Self {
         Self { retry, ..self }
@@ -82,11 +93,18 @@ impl SseOptions {
         Self { max_age: Some(age), ..self }
     }
 
-    /// Sends no first block without data: for clients that dispatch an event at each empty line. A client that loses the
+    /// Sends no `stream-live`: for clients that take every event for one of the application's. A client that loses the
     /// connection before its first event then has no position to resume from.
     #[must_use]
-    pub fn without_first_block(self) -> Self {
-        Self { first_block: FirstBlock::Omit, ..self }
+    pub fn without_live_mark(self) -> Self {
+        Self { live_mark: LiveMark::Omit, ..self }
+    }
+
+    /// Asks intermediaries to forward streams piece by piece: `Incremental: ?1` (RFC 10036). Default: not, for one that
+    /// knows the field and has no room left for such responses may answer 503 in our place.
+    #[must_use]
+    pub fn incremental(self) -> Self {
+        Self { head: Head::Incremental, ..self }
     }
 
     /// Sets what the data of an event are, unless the request says `format=`. Default: the datum itself.

@@ -6,10 +6,16 @@ use bytes::Bytes;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// In this order. The outer ones are rare, so that they are small when there are none.
-    before: Box<[u8]>,
     shared: Bytes,
-    after: Box<[u8]>,
+    /// Rare, so that it is small when there is none.
+    around: Option<Box<Around>>,
+}
+
+/// What comes before and after what is shared.
+#[derive(Debug)]
+struct Around {
+    before: Vec<u8>,
+    after: Vec<u8>,
 }
 
 impl Outbox {
@@ -20,26 +26,28 @@ impl Outbox {
 
     /// Puts `shared` in, behind `before`; the outbox is empty.
     pub(super) fn put_shared(&mut self, before: Vec<u8>, shared: Bytes) {
-        // What a stream that keeps up sends has nothing before it.
-        if !before.is_empty() {
-            self.before = before.into();
-        }
-        self.shared = shared;
+        self.put_around(before, shared, Vec::new());
     }
 
     /// Puts `shared` in, between `before` and `after`; the outbox is empty.
     pub(super) fn put_around(&mut self, before: Vec<u8>, shared: Bytes, after: Vec<u8>) {
-        self.put_shared(before, shared);
-        self.after = after.into();
+        self.shared = shared;
+        // What a stream that keeps up sends has nothing around it.
+        if !before.is_empty() || !after.is_empty() {
+            self.around = Some(Box::new(Around { before, after }));
+        }
     }
 
     /// The next chunk of at most 64 KiB: one slow reader pins no more than that in the connection's buffers.
     pub(super) fn next_chunk(&mut self) -> Option<Bytes> {
-        if !self.before.is_empty() {
-            return Some(mem::take(&mut self.before).into());
-        }
-        if self.shared.is_empty() && !self.after.is_empty() {
-            self.shared = mem::take(&mut self.after).into();
+        if let Some(around) = &mut self.around {
+            if !around.before.is_empty() {
+                return Some(mem::take(&mut around.before).into());
+            }
+            if self.shared.is_empty() {
+                self.shared = mem::take(&mut around.after).into();
+                self.around = None;
+            }
         }
         match self.shared.len() {
             0 => None,
@@ -49,7 +57,7 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.before.is_empty() && self.shared.is_empty() && self.after.is_empty()
+        self.shared.is_empty() && self.around.is_none()
     }
 }
 
@@ -69,5 +77,8 @@ mod tests {
         }
         assert_eq!(lengths, [1, MOST, 1, 1]);
         assert!(outbox.is_empty());
+        outbox.put_shared(b"a".to_vec(), Bytes::from_static(b"b"));
+        assert_eq!([outbox.next_chunk(), outbox.next_chunk()].map(|chunk| chunk.unwrap().len()), [1, 1]);
+        assert_eq!((outbox.next_chunk(), outbox.is_empty()), (None, true));
     }
 }

@@ -10,8 +10,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub(super) struct Pulse {
-    /// The silence after which a heartbeat is due.
-    silence: Option<Duration>,
+    silence: Option<Silence>,
     /// Since when nothing was sent; after output, from the next time on that the stream has nothing to send. So a wake
     /// reads the clock once.
     quiet_since: Option<Instant>,
@@ -20,12 +19,29 @@ pub(super) struct Pulse {
     alarm: Option<Alarm>,
 }
 
+/// The silence after which a heartbeat is due. Drawn anew with each heartbeat: an event reaches many streams at once, and all
+/// of their silences begin there.
+#[derive(Clone, Copy)]
+struct Silence {
+    longest_ms: u32,
+    drawn_ms: u32,
+}
+
+impl Silence {
+    /// More than 49 days are 49 days.
+    fn of(longest: Duration) -> Self {
+        Self::drawn(u32::try_from(longest.as_millis()).unwrap_or(u32::MAX))
+    }
+
+    fn drawn(longest_ms: u32) -> Self {
+        Self { longest_ms, drawn_ms: longest_ms - fastrand::u32(..=longest_ms / 4) }
+    }
+}
+
 /// A sleep that is under way. It is not reset on output, which would cost a lock each time: it may ring too early, and is
 /// then set anew.
 struct Alarm {
     sleep: Pin<Box<Sleep>>,
-    /// When it rings.
-    at: Instant,
     /// Whom it wakes.
     waker: Waker,
 }
@@ -41,7 +57,7 @@ impl Pulse {
         let now = Instant::now();
         // Too far away to be told is never.
         let ends = max_age.and_then(|age| now.checked_add(age.min(LONGEST).mul_f64(0.75 + fastrand::f64() / 4.0)));
-        Self { silence: silence.map(|silence| silence.min(LONGEST)), quiet_since: Some(now), ends, alarm: None }
+        Self { silence: silence.map(Silence::of), quiet_since: Some(now), ends, alarm: None }
     }
 
     /// Something was sent.
@@ -65,15 +81,22 @@ impl Pulse {
             let now = Instant::now();
             let quiet_since = *self.quiet_since.get_or_insert(now);
             // What is woken by output finds the alarm as it left it.
-            if self.alarm.as_ref().is_some_and(|alarm| now < alarm.at && alarm.waker.will_wake(cx.waker())) {
+            if self
+                .alarm
+                .as_ref()
+                .is_some_and(|alarm| now < alarm.sleep.deadline() && alarm.waker.will_wake(cx.waker()))
+            {
                 return Poll::Pending;
             }
-            let heartbeat = self.silence.and_then(|silence| quiet_since.checked_add(silence));
+            let heartbeat = self
+                .silence
+                .and_then(|silence| quiet_since.checked_add(Duration::from_millis(silence.drawn_ms.into())));
             if self.ends.is_some_and(|ends| ends <= now) {
                 return Poll::Ready(Beat::End);
             }
             if heartbeat.is_some_and(|heartbeat| heartbeat <= now) {
                 self.quiet_since = Some(now);
+                self.silence = self.silence.map(|silence| Silence::drawn(silence.longest_ms));
                 return Poll::Ready(Beat::Heartbeat);
             }
             let Some(next) = heartbeat.into_iter().chain(self.ends).min() else { return Poll::Pending };
@@ -83,14 +106,10 @@ impl Pulse {
 
     /// Has `cx` woken at `next`; ready when that is already over.
     fn set(&mut self, next: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let alarm = self.alarm.get_or_insert_with(|| Alarm {
-            sleep: Box::pin(sleep_until(next)),
-            at: next,
-            waker: cx.waker().clone(),
-        });
-        if alarm.at != next {
+        let alarm =
+            self.alarm.get_or_insert_with(|| Alarm { sleep: Box::pin(sleep_until(next)), waker: cx.waker().clone() });
+        if alarm.sleep.deadline() != next {
             alarm.sleep.as_mut().reset(next);
-            alarm.at = next;
         }
         alarm.waker.clone_from(cx.waker());
         alarm.sleep.as_mut().poll(cx)
@@ -111,11 +130,35 @@ mod tests {
         let start = Instant::now();
         let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
         assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
-        assert_eq!(start.elapsed().as_secs(), 15);
+        let first = start.elapsed();
+        assert!(SILENCE.contains(&first.as_millis()), "{first:?}");
         tokio::time::sleep(Duration::from_secs(10)).await;
         pulse.sent();
+        let sent = Instant::now();
         assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
-        assert_eq!(start.elapsed().as_secs(), 40);
+        assert!(SILENCE.contains(&sent.elapsed().as_millis()), "{:?}", sent.elapsed());
+    }
+
+    /// Timers ring up to a millisecond late.
+    const SILENCE: std::ops::RangeInclusive<u128> = 11_250..=15_001;
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_fell_silent_together_do_not_beat_together() {
+        let start = Instant::now();
+        let mut beats = Vec::new();
+        for _ in 0..200 {
+            let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
+            beats.push(tokio::spawn(async move {
+                poll_fn(|cx| pulse.poll(cx)).await;
+                start.elapsed().as_millis()
+            }));
+        }
+        let mut at = Vec::new();
+        for beat in beats {
+            at.push(beat.await.unwrap());
+        }
+        let in_half = at.iter().filter(|at| **at < 13_125).count();
+        assert!(at.iter().all(|at| SILENCE.contains(at)) && (60..140).contains(&in_half), "{in_half} of 200 in half");
     }
 
     #[tokio::test(start_paused = true)]

@@ -101,9 +101,9 @@ export async function say(url, user, content) {
 }
 
 /** Publishes to channel `a` of the event server. */
-export async function publish(url, data, headers = {}) {
+export async function publish(url, data, headers = {}, channel = 'a') {
   const body = data === undefined ? '' : JSON.stringify(data);
-  const response = await fetch(`${url}/publish?channel=a`, { method: 'POST', body, headers: { 'content-type': 'application/json', ...headers } });
+  const response = await fetch(`${url}/publish?channel=${channel}`, { method: 'POST', body, headers: { 'content-type': 'application/json', ...headers } });
   assert.equal(response.status, 200, await response.text());
 }
 

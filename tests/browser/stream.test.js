@@ -7,11 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { open, options, proxy, publish, serve } from './harness.js';
 
 const SCRIPT = fileURLToPath(new URL('../../examples/chat/stream.js', import.meta.url));
-const PAGE = (transport) => `<!doctype html><title>stream</title><script type="module">
+const PAGE = (transport, channels) => `<!doctype html><title>stream</title><script type="module">
   import { follow } from '/stream.js';
   window.seen = [];
   window.resets = [];
-  follow('/events?channel=a', {
+  follow('/events?${channels}', {
     event: ({ data }) => seen.push(data),
     reset: (reason) => resets.push(reason),
     state: (name) => (window.state = name),
@@ -19,12 +19,12 @@ const PAGE = (transport) => `<!doctype html><title>stream</title><script type="m
 </script>`;
 const BOTH = [['sse', 'live-sse'], ['poll', 'live-poll']];
 
-async function setUp(test, transport = 'auto', args = []) {
+async function setUp(test, transport = 'auto', args = [], channels = 'channel=a') {
   const server = await serve(test, 'server', { args });
   const way = await proxy(test, server.url);
   const page = await open(test);
   await page.route('**/stream.js', (route) => route.fulfill({ path: SCRIPT }));
-  await page.route('**/page', (route) => route.fulfill({ contentType: 'text/html', body: PAGE(transport) }));
+  await page.route('**/page', (route) => route.fulfill({ contentType: 'text/html', body: PAGE(transport, channels) }));
   await page.goto(`${way.url}/page`);
   const restart = () => serve(test, 'server', { port: server.port, args });
   return { server, way, page, restart };
@@ -92,6 +92,17 @@ for (const [transport, live] of BOTH) {
     assert.deepEqual(resets, ['trimmed']);
     assert.ok(seen.length >= 3 && seen.length <= 5, `${seen}`); // 2 to 4 are kept
     assert.deepEqual(seen, [0, ...[17, 18, 19, 20].slice(1 - seen.length)]);
+  });
+
+  test(`${transport}: the others go on when one of several channels ends`, options, async (t) => {
+    const { server, page } = await setUp(t, transport, [], 'channel=a&channel=b');
+    await publish(server.url, 'one', { 'events-closed': 'true' });
+    await saw(page, ['one']);
+    await publish(server.url, 'two', {}, 'b');
+    await saw(page, ['one', 'two']);
+    await publish(server.url, 'three', { 'events-closed': 'true' }, 'b');
+    await saw(page, ['one', 'two', 'three']);
+    await state(page, 'ended');
   });
 
   test(`${transport}: a channel that is closed ends`, options, async (t) => {

@@ -268,7 +268,8 @@ async fn a_drain_lets_a_graceful_shutdown_finish() {
         let (poll, ()) = tokio::join!(poll, draining);
         assert_eq!(poll.status, 200, "{url}");
         assert_eq!(poll.rest().await, b"[]");
-        assert!(stream.remaining().await.is_empty());
+        let farewell: Vec<_> = stream.remaining().await.into_iter().map(|message| message.name).collect();
+        assert_eq!(farewell, ["stream-retry"]);
         server.stop().await;
         assert_eq!(hub.stats().readers, 0);
     }

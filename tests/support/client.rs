@@ -101,7 +101,7 @@ impl<'a> Request<'a> {
         let what = request.path_and_query.clone();
         let opened = request.open().await;
         let content_type = opened.headers.get("content-type").map(HeaderValue::as_bytes);
-        if opened.status != 200 || content_type != Some(b"text/event-stream") {
+        if opened.status != 200 || content_type != Some(b"text/event-stream; charset=utf-8") {
             let (status, headers) = (opened.status, opened.headers.clone());
             let body = opened.rest().await;
             panic!("{what}: no event stream: {status} {headers:?} {}", String::from_utf8_lossy(&body));

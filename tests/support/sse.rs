@@ -15,16 +15,19 @@ pub struct Sse {
     body: BodyStream,
     parser: Parser,
     ready: VecDeque<Message>,
+    /// Each `stream-live`, which most tests have nothing to do with.
+    marks: VecDeque<Message>,
     raw: Vec<u8>,
 }
 
 impl Sse {
     pub(super) fn new(opened: Opened) -> Self {
         let Opened { headers, body, .. } = opened;
-        Self { headers, body, parser: Parser::default(), ready: VecDeque::new(), raw: Vec::new() }
+        let (ready, marks) = (VecDeque::new(), VecDeque::new());
+        Self { headers, body, parser: Parser::default(), ready, marks, raw: Vec::new() }
     }
 
-    /// The next event; the end of the stream is a failed test.
+    /// The next event that is no `stream-live`; the end of the stream is a failed test.
     pub async fn next(&mut self) -> Message {
         match self.next_or_end().await {
             Some(message) => message,
@@ -46,7 +49,7 @@ impl Sse {
         self.take(count).await.into_iter().map(|message| message.data).collect()
     }
 
-    /// The next event, or `None` when the stream has ended as it should; an abrupt end is a failed test.
+    /// The next event that is no `stream-live`, or `None` when the stream has ended as it should; an abrupt end is a failed test.
     pub async fn next_or_end(&mut self) -> Option<Message> {
         loop {
             if let Some(message) = self.ready.pop_front() {
@@ -67,7 +70,22 @@ impl Sse {
         messages
     }
 
-    /// Reads until the first block has ended, which may dispatch nothing.
+    /// The next `stream-live`, whatever came before it.
+    pub async fn live(&mut self) -> Message {
+        loop {
+            if let Some(mark) = self.marks.pop_front() {
+                return mark;
+            }
+            assert!(self.read_more().await.expect("a body"), "the stream ended after {:?}", self.text());
+        }
+    }
+
+    /// How many `stream-live` came that nobody took.
+    pub fn marks(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Reads until the first block has ended.
     pub async fn first_block(&mut self) -> &str {
         while !self.raw.windows(2).any(|two| two == b"\n\n") {
             assert!(self.read_more().await.expect("a body"), "the stream ended after {:?}", self.text());
@@ -83,13 +101,14 @@ impl Sse {
     }
 
     /// Reads body bytes until there are `bytes` of them, of which no more are interpreted, then cuts the connection: the
-    /// events of those bytes, and the id from which a client would resume.
+    /// events of those bytes but `stream-live`, and the id from which a client would resume.
     pub async fn cut_after(mut self, bytes: usize) -> (Vec<Message>, String) {
         while self.raw.len() < bytes {
             assert!(self.read_more().await.expect("a body"), "the stream ended before byte {bytes}");
         }
         let mut parser = Parser::default();
-        let messages = parser.push(&self.raw[..bytes]);
+        let mut messages = parser.push(&self.raw[..bytes]);
+        messages.retain(|message| message.name != LIVE);
         (messages, parser.last_event_id)
     }
 
@@ -122,7 +141,11 @@ impl Sse {
     pub async fn read_more(&mut self) -> Result<bool, Fault> {
         let Some(chunk) = self.body.chunk().await? else { return Ok(false) };
         self.raw.extend_from_slice(&chunk);
-        self.ready.extend(self.parser.push(&chunk));
+        for message in self.parser.push(&chunk) {
+            if message.name == LIVE { self.marks.push_back(message) } else { self.ready.push_back(message) }
+        }
         Ok(true)
     }
 }
+
+const LIVE: &str = "stream-live";

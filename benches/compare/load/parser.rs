@@ -162,9 +162,9 @@ impl Parser {
     }
 }
 
-/// An SSE field, an object of a long poll, or an event's bare text.
+/// An SSE field, but not the empty object of a mark; an object of a long poll, or an event's bare text.
 fn line(line: &[u8], on: &mut dyn FnMut(Seen<'_>)) {
-    if let Some(data) = line.strip_prefix(b"data:") {
+    if let Some(data) = line.strip_prefix(b"data:").filter(|data| *data != b" {") {
         on(Seen::Event(number(data.strip_prefix(b" ").unwrap_or(data)).expect("an event of ours")));
     } else if let Some(id) = line.strip_prefix(b"id:") {
         on(Seen::Id(std::str::from_utf8(id).expect("ASCII").trim()));

@@ -82,9 +82,9 @@ fn answer(body: Either<Full<Bytes>, First>, headers: &[(&'static str, &'static s
     response
 }
 
-const FIRST_BLOCK: &[u8] = b"retry: 2000\nid: AQAAAAAAAAAAAAAAAAAAAAAAAAAA\n\n";
+const FIRST_BLOCK: &[u8] = b"retry: 2000\nevent: stream-live\ndata: {}\nid: AQAAAAAAAAAAAAAAAAAAAAAAAAAA\n\n";
 const STREAM: [(&str, &str); 4] = [
-    ("content-type", "text/event-stream"),
+    ("content-type", "text/event-stream; charset=utf-8"),
     ("cache-control", "no-cache, no-transform"),
     ("x-accel-buffering", "no"),
     ("vary", "Accept"),

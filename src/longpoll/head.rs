@@ -1,0 +1,178 @@
+//! The heads of answers: at most 3 500 bytes each with what a server adds, for many proxies take 4 kB and no more.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::{
+    channel::Channel,
+    cursor::Cursors,
+    edge::{ACCEPT, CORRUPT, Matter, position},
+    hub::{Events, Listened, Reset},
+    problem::retry_after,
+    request::{EVENTS_CLOSED, EVENTS_ERROR, EVENTS_LIVE, EVENTS_RESET, LAST_EVENT_ID, next_link},
+};
+
+/// Whether an answer holds all that there was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Live {
+    Yes,
+    No,
+}
+
+/// The head of an array of what was gathered.
+pub(super) fn of(matter: &Matter, listened: &Listened) -> HeaderMap {
+    let live = if listened.live { Live::Yes } else { Live::No };
+    let mut headers = match listened.run() {
+        Some(events) => after(events, &matter.kept, &listened.cursors, live),
+        None => at(&matter.kept, &listened.cursors, live),
+    };
+    headers.extend(resets(matter, &listened.resets).map(|value| (EVENTS_RESET, value)));
+    let mut failed = listened.failed.iter().map(|failed| &failed.channel);
+    if let Some(first) = failed.next() {
+        let alone = Some(first).filter(|_| failed.next().is_none());
+        headers.extend(told(CORRUPT, alone).map(|value| (EVENTS_ERROR, value)));
+    }
+    if listened.closed {
+        headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
+    }
+    if let Some(retry) = listened.retry {
+        headers.insert(header::RETRY_AFTER, retry_after(retry));
+    }
+    headers
+}
+
+/// The head of an object that says all else itself.
+pub(super) fn of_page(retry: Option<Duration>) -> HeaderMap {
+    let mut headers = plain();
+    headers.extend(retry.map(|retry| (header::RETRY_AFTER, retry_after(retry))));
+    headers
+}
+
+/// The headers that all arrays have, before the position `cursors`.
+pub(super) fn at(kept: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
+    let mut headers = plain();
+    if let Some(position) = position(cursors) {
+        let link = position.to_str().ok().and_then(|position| next_link(kept, position));
+        let fits = |link: &HeaderValue| link.len() + position.len() <= LINK_AND_POSITION;
+        headers.extend(link.filter(fits).map(|link| (header::LINK, link)));
+        headers.insert(LAST_EVENT_ID, position);
+    }
+    if live == Live::Yes {
+        headers.insert(EVENTS_LIVE, HeaderValue::from_static("true"));
+    }
+    headers
+}
+
+fn plain() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::VARY, ACCEPT);
+    headers
+}
+
+/// The head of an array of just these events. All who wait at one position get the same run, and as a rule have asked for
+/// it with the same words: they share its head too.
+fn after(events: &Events, kept: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
+    if cursors.as_one() == Some(events.next()) {
+        let shared = events.beside(|| SharedHead { kept: kept.into(), live, headers: at(kept, cursors, live) });
+        if let Some(shared) = shared.filter(|shared| *shared.kept == *kept && shared.live == live) {
+            return shared.headers.clone();
+        }
+    }
+    at(kept, cursors, live)
+}
+
+/// A head that lies with a run, and what the requests that it answers kept.
+struct SharedHead {
+    kept: Box<[u8]>,
+    live: Live,
+    headers: HeaderMap,
+}
+
+/// Each reason once, for there may be many channels; which one, when it is one of several: `trimmed;channel="a%20b"`.
+pub(super) fn resets(matter: &Matter, resets: &[Reset]) -> Option<HeaderValue> {
+    match resets {
+        [] => None,
+        [reset] => told(reset.reason.as_str(), Some(&reset.channel).filter(|_| matter.channels.len() > 1)),
+        several => {
+            let mut reasons: Vec<_> = several.iter().map(|reset| reset.reason.as_str()).collect();
+            reasons.sort_unstable();
+            reasons.dedup();
+            HeaderValue::try_from(reasons.join(", ")).ok()
+        }
+    }
+}
+
+/// What befell a channel, whose name is left out when it is long.
+fn told(reason: &'static str, channel: Option<&Channel>) -> Option<HeaderValue> {
+    let name = channel.map(|channel| utf8_percent_encode(channel.as_str(), &ENCODED).to_string());
+    match name.filter(|name| name.len() <= LONGEST_NAME) {
+        Some(name) => HeaderValue::try_from(format!("{reason};channel=\"{name}\"")).ok(),
+        None => Some(HeaderValue::from_static(reason)),
+    }
+}
+
+/// How many headers an answer has, as a rule.
+const HEADERS: usize = 6;
+
+/// Most bytes of the two longest headers together. The rest has some 900 at most, a server's own among them.
+const LINK_AND_POSITION: usize = 2_600;
+
+/// Most bytes of an encoded name.
+const LONGEST_NAME: usize = 256;
+
+/// All but the unreserved characters of RFC 3986.
+const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        channel::Channels,
+        cursor::Cursor,
+        request::Begin,
+        store::{Reason, Start},
+    };
+
+    const AT: Cursor = Cursor { epoch: u64::MAX, seq: u64::MAX, tag: u32::MAX };
+
+    fn matter(names: &[&str]) -> Matter {
+        let channels = Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap();
+        Matter { channels, begin: Begin::Start(Start::Latest), kept: Box::default() }
+    }
+
+    fn reset(name: &str, reason: Reason) -> Reset {
+        Reset { channel: Channel::new(name).unwrap(), reason, earliest: AT, latest: AT }
+    }
+
+    #[test]
+    fn each_reason_is_said_once_and_one_channel_of_several_is_named() {
+        use Reason::*;
+        let (odd, long) = ("\u{447} \"a\"", "\u{447}".repeat(60));
+        let several: &[&str] = &[odd, "b", &long];
+        let table: [(&[&str], Vec<Reset>, Option<&str>); 6] = [
+            (several, vec![], None),
+            (&[odd], vec![reset(odd, Trimmed)], Some("trimmed")),
+            (several, vec![reset(odd, Trimmed)], Some("trimmed;channel=\"%D1%87%20%22a%22\"")),
+            (several, vec![reset(&long, Ahead)], Some("ahead")),
+            (several, vec![reset(odd, Trimmed), reset("b", Trimmed)], Some("trimmed")),
+            (several, vec![reset(odd, Unknown), reset("b", Ahead), reset(&long, Unknown)], Some("ahead, unknown")),
+        ];
+        for (names, happened, value) in table {
+            let said = resets(&matter(names), &happened);
+            assert_eq!(said.as_ref().map(|said| said.to_str().unwrap()), value, "{happened:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_position_that_has_a_place_leaves_none_for_a_link() {
+        let names: Vec<_> = (0..65).map(|n| Channel::new(format!("c{n}")).unwrap()).collect();
+        let head = |count: usize| at(b"", &Cursors::of(names[..count].iter().map(|name| (name, AT))), Live::Yes);
+        let has = |count, name| head(count).contains_key(name);
+        assert_eq!([has(30, header::LINK), has(64, header::LINK), has(65, header::LINK)], [true, false, false]);
+        assert_eq!([has(30, LAST_EVENT_ID), has(64, LAST_EVENT_ID), has(65, LAST_EVENT_ID)], [true, true, false]);
+    }
+}

@@ -1,0 +1,97 @@
+//! The object that answers `format=page`: whatever else is in a head. Pure functions.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::{
+    channel::Channel,
+    cursor::Cursors,
+    edge::{CORRUPT, escape_breaks},
+    hub::Listened,
+};
+
+/// The object around the events in `array`.
+pub(super) fn of(array: &[u8], listened: &Listened) -> Bytes {
+    let resets = listened.resets.iter().map(|reset| Told::of(&reset.channel, reset.reason.as_str()));
+    let errors = listened.failed.iter().map(|failed| Told::of(&failed.channel, CORRUPT));
+    let rest = Rest {
+        cursor: Some(listened.cursors.to_string()).filter(|_| !listened.cursors.is_empty()),
+        live: listened.live,
+        resets: resets.collect(),
+        closed: listened.ended.iter().map(Channel::as_str).collect(),
+        errors: errors.collect(),
+        retry_ms: listened.retry.map(millis),
+    };
+    written(array, &rest)
+}
+
+/// The object for a client that is to come back to `cursors`.
+pub(super) fn empty(cursors: &Cursors, retry: Duration) -> Bytes {
+    let cursor = Some(cursors.to_string());
+    written(b"[]", &Rest { cursor, retry_ms: Some(millis(retry)), ..Rest::default() })
+}
+
+#[derive(Default, Serialize)]
+struct Rest<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    live: bool,
+    resets: Vec<Told<'a>>,
+    closed: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Told<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_ms: Option<u64>,
+}
+
+/// What befell a channel.
+#[derive(Serialize)]
+struct Told<'a> {
+    channel: &'a str,
+    reason: &'static str,
+}
+
+impl<'a> Told<'a> {
+    fn of(channel: &'a Channel, reason: &'static str) -> Self {
+        Self { channel: channel.as_str(), reason }
+    }
+}
+
+fn written(array: &[u8], rest: &Rest<'_>) -> Bytes {
+    // Strings and numbers always serialise.
+    let rest = serde_json::to_vec(rest).unwrap_or_default();
+    let mut out = Vec::with_capacity(array.len() + rest.len() + 16);
+    out.extend_from_slice(b"{\"events\":");
+    out.extend_from_slice(array);
+    out.push(b',');
+    let start = out.len();
+    out.extend_from_slice(rest.get(1..).unwrap_or(b"}"));
+    escape_breaks(&mut out, start);
+    out.into()
+}
+
+fn millis(retry: Duration) -> u64 {
+    u64::try_from(retry.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Cursor;
+
+    #[test]
+    fn a_page_says_everything_itself() {
+        let at = Cursors::from(Cursor { epoch: 1, seq: 2, tag: 3 });
+        let page = empty(&at, Duration::from_millis(1500));
+        let expected =
+            format!(r#"{{"events":[],"cursor":"{at}","live":false,"resets":[],"closed":[],"retry_ms":1500}}"#);
+        assert_eq!(page, expected);
+        let channel = Channel::new("\u{2028}").unwrap();
+        let (resets, errors) = (vec![Told::of(&channel, "trimmed")], vec![Told::of(&channel, CORRUPT)]);
+        let rest = Rest { live: true, resets, closed: vec!["a"], errors, ..Rest::default() };
+        let expected = r#"{"events":[1],"live":true,"resets":[{"channel":"\u2028","reason":"trimmed"}],"closed":["a"],"errors":[{"channel":"\u2028","reason":"corrupt"}]}"#;
+        assert_eq!(written(b"[1]", &rest), expected);
+    }
+}

@@ -1,0 +1,220 @@
+//! What a stream says of itself, as a client sees it: where history ends, which channel cannot be read or has ended, and when
+//! to come back. Every block has data: some clients dispatch an empty event for one without, others take no id from it.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::{App, BOTH, Message, Sse, channel};
+use tower_events::{Cursors, Event, MemoryStore, Retention, store::Append, testing::FaultStore};
+
+/// The names and data of all messages of `text`, in order, marks too.
+fn said(stream: &Sse) -> Vec<(String, String)> {
+    let mut parser = support::Parser::default();
+    let messages = parser.push(stream.raw());
+    assert_eq!(parser.silent_blocks, 0, "a block without data: {:?}", stream.text());
+    messages.into_iter().map(|Message { name, data, .. }| (name, data)).collect()
+}
+
+fn names(stream: &Sse) -> Vec<String> {
+    said(stream).into_iter().map(|(name, _)| name).collect()
+}
+
+#[tokio::test]
+async fn an_idle_channel_is_live_at_once_and_the_mark_gives_a_position() {
+    let app = App::start().await;
+    for http in BOTH {
+        for start in ["", "&after=earliest", "&last=5", "&after=beginning"] {
+            let name = format!("{http:?}{start}").replace(['&', '='], "");
+            let mut stream = app.get(&format!("/sse?channel={name}{start}")).over(http).sse().await;
+            let mark = stream.live().await;
+            assert_eq!((mark.name.as_str(), mark.data.as_str()), ("stream-live", "{}"));
+            assert!(stream.retry().is_some());
+            // Who is cut before the first event misses nothing.
+            drop(stream);
+            app.publish(&name, Event::text("meanwhile")).await;
+            let mut again =
+                app.get(&format!("/sse?channel={name}{start}")).over(http).last_event_id(&mark.id).sse().await;
+            assert_eq!(again.next().await.data, "meanwhile");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_mark_comes_after_history_and_before_what_is_new() {
+    let app = App::start().await;
+    for (http, name) in BOTH.into_iter().zip(["a", "b"]) {
+        let old = app.publish_many(name, 3).await;
+        let mut stream = app.get(&format!("/sse?channel={name}&after=earliest")).over(http).sse().await;
+        let history = stream.data(3).await;
+        assert_eq!(stream.live().await.id, old[2]);
+        assert_eq!(history, ["1", "2", "3"].map(|n| format!("{name}{n}")));
+        for text in ["new", "newer"] {
+            app.publish(name, Event::text(text)).await;
+            assert_eq!(stream.next().await.data, text);
+        }
+        assert_eq!(names(&stream), ["message", "message", "message", "stream-live", "message", "message"]);
+        app.hub.init(&channel(name), ["1", "2", "3"].map(Event::text).into()).await.unwrap();
+        // A reset begins history anew.
+        assert_eq!(stream.next().await.name, "stream-reset");
+        assert_eq!(stream.data(3).await, ["1", "2", "3"]);
+        stream.live().await;
+        assert_eq!(names(&stream)[6..], ["stream-reset", "message", "message", "message", "stream-live"]);
+    }
+}
+
+#[tokio::test]
+async fn no_mark_and_no_position_comes_before_a_reset() {
+    let app = App::on(MemoryStore::new(Retention::default().events(2))).await;
+    let first = app.publish_many("a", 1).await.remove(0);
+    app.publish_many("a", 2).await;
+    app.publish_many("a", 2).await;
+    app.publish_many("a", 2).await;
+    for http in BOTH {
+        for id in [first.as_str(), "nonsense"] {
+            for heartbeat in ["comment", "event"] {
+                let url = format!("/sse?channel=a&channel=b&heartbeat={heartbeat}");
+                let mut stream = app.get(&url).over(http).last_event_id(id).sse().await;
+                stream.live().await;
+                let names = names(&stream);
+                let reset = names.iter().rposition(|name| name == "stream-reset").unwrap();
+                assert!(names.iter().position(|name| name == "stream-live").unwrap() > reset, "{names:?}");
+            }
+        }
+        // From the beginning of what was dropped: the same.
+        let mut stream = app.get("/sse?channel=a&after=beginning").over(http).sse().await;
+        stream.live().await;
+        assert_eq!(said(&stream)[0].0, "stream-reset");
+        assert!(said(&stream)[0].1.contains("\"trimmed\""));
+        let mut left = app.get("/sse?channel=a&after=earliest").over(http).sse().await;
+        left.live().await;
+        assert!(!names(&left).contains(&"stream-reset".into()));
+    }
+}
+
+#[tokio::test]
+async fn several_channels_are_live_when_all_of_them_are() {
+    let app = App::start().await;
+    app.publish_many("a", 3).await;
+    app.publish_many("b", 3).await;
+    app.close("shut").await;
+    for http in BOTH {
+        let url = "/sse?channel=a&channel=b&channel=shut&after=earliest&format=json";
+        let mut stream = app.get(url).over(http).sse().await;
+        let mark = stream.live().await;
+        let names = names(&stream);
+        assert_eq!(names.iter().filter(|name| *name == "message").count(), 6, "{names:?}");
+        let token: Cursors = mark.id.parse().unwrap();
+        assert_eq!(token.position(&channel("b")), Some(app.head("b").await));
+        assert_eq!(stream.marks(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_closed_channel_says_that_it_is_live_before_it_ends() {
+    let app = App::start().await;
+    app.hub.append(&channel("a"), Append::new([Event::text("last")]).closing()).await.unwrap();
+    for http in BOTH {
+        let mut stream = app.get("/sse?channel=a&after=earliest").over(http).sse().await;
+        stream.remaining().await;
+        assert_eq!(names(&stream), ["message", "stream-live", "stream-end"]);
+        assert_eq!(said(&stream)[2].1, r#"{"channel":"a","left":[]}"#);
+    }
+}
+
+#[tokio::test]
+async fn a_corrupt_channel_is_told_and_the_others_go_on() {
+    for http in BOTH {
+        let (store, faults) = FaultStore::new(MemoryStore::default());
+        let app = App::on(store).await;
+        app.publish("good", Event::text("1")).await;
+        app.publish("bad", Event::text("lost")).await;
+        faults.corrupt_channel(&channel("bad"));
+        let mut stream = app.get("/sse?channel=good&channel=bad&after=earliest").over(http).sse().await;
+        let (first, second) = (stream.next().await, stream.next().await);
+        let (error, event) = if first.name == "stream-error" { (first, second) } else { (second, first) };
+        assert_eq!((error.name.as_str(), event.data.as_str()), ("stream-error", "1"));
+        assert_eq!(serde_json::from_str::<Value>(&error.data).unwrap(), json!({"channel": "bad", "reason": "corrupt"}));
+        stream.live().await;
+        app.publish("good", Event::text("2")).await;
+        assert_eq!(stream.next().await.data, "2");
+        assert_eq!(names(&stream).iter().filter(|name| *name == "stream-error").count(), 1);
+        // Nothing else to read: a person has to look, and a client that comes back would not change that.
+        let alone = app.get("/sse?channel=bad&after=earliest").over(http).send().await;
+        alone.problem(503);
+        assert_eq!(alone.try_header("retry-after"), None);
+    }
+}
+
+#[tokio::test]
+async fn line_breaks_that_only_some_clients_know_are_escaped_in_json_alone() {
+    let app = App::start().await;
+    let breaks = "a\u{2028}b\u{2029}c\u{85}d";
+    app.publish("a", Event::json(&json!({"text": breaks})).unwrap()).await;
+    app.publish("a", Event::text(breaks)).await;
+    for http in BOTH {
+        let mut text = app.get("/sse?channel=a&after=earliest").over(http).sse().await;
+        assert_eq!(text.data(2).await, [r#"{"text":"a\u2028b\u2029c\u0085d"}"#, breaks]);
+        let mut objects = app.get("/sse?channel=a&after=earliest&format=json").over(http).sse().await;
+        let poll = app.get("/poll?channel=a&after=earliest").over(http).send().await.expect(200);
+        assert_eq!(poll.data(), [json!({"text": breaks}), json!(breaks)]);
+        let objects = objects.data(2).await.concat();
+        for raw in ['\u{2028}', '\u{2029}', '\u{85}'] {
+            assert!(!objects.contains(raw) && !poll.text().contains(raw), "{raw:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_stay_away_for_longer_while_the_store_fails() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let app = App::in_memory_on(store);
+    let head = app.publish("a", Event::text("x")).await;
+    let retry_after = async || {
+        let mut stream = app.get("/sse?channel=b").last_event_id(&head).sse().await;
+        assert_eq!(stream.next().await.name, "stream-retry");
+        assert_eq!(stream.last_event_id(), head);
+        stream.retry().unwrap()
+    };
+    faults.fail_next_reads(usize::MAX);
+    faults.fail_next_heads(usize::MAX);
+    let first = retry_after().await;
+    assert!((Duration::from_secs(1)..=Duration::from_secs(3)).contains(&first), "{first:?}");
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let later = retry_after().await;
+    assert!((Duration::from_secs(10)..=Duration::from_secs(31)).contains(&later), "{later:?}");
+    let poll = app.get("/poll?channel=b&wait=0&after=earliest").send().await;
+    poll.problem(503);
+    assert!((10..=31).contains(&poll.header("retry-after").parse().unwrap()), "{poll}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_an_event_reached_together_do_not_beat_together() {
+    let app = App::in_memory();
+    let mut streams = Vec::new();
+    for _ in 0..60 {
+        let mut stream = app.get("/sse?channel=a").sse().await;
+        stream.live().await;
+        streams.push(stream);
+    }
+    app.publish("a", Event::text("x")).await;
+    let published = tokio::time::Instant::now();
+    let mut waits = Vec::new();
+    for stream in &mut streams {
+        stream.next().await;
+    }
+    let mut beats = tokio::task::JoinSet::new();
+    for mut stream in streams {
+        beats.spawn(async move {
+            stream.read_more().await.unwrap();
+            (published.elapsed().as_millis(), stream)
+        });
+    }
+    while let Some(beat) = beats.join_next().await {
+        waits.push(beat.unwrap().0);
+    }
+    waits.sort_unstable();
+    assert!(waits[0] >= 11_250 && waits[59] <= 15_001, "{waits:?}");
+    assert!(waits[59] - waits[0] > 2_000, "{waits:?}");
+}
