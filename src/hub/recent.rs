@@ -110,7 +110,8 @@ mod tests {
         recent.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
         tokio::time::advance(KEPT / 2).await;
         recent.expire(Instant::now());
-        assert_eq!((recent.pages().kept.len(), recent.pages().bytes), (1, page().kept_bytes()));
+        let bytes = recent.pages().bytes;
+        assert_eq!((recent.pages().kept.len(), bytes), (1, page().kept_bytes()));
         let none = RecentPages::new(1);
         none.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
         assert!(none.pages().kept.is_empty());
