@@ -119,3 +119,24 @@ async fn a_time_more_than_an_hour_ahead_is_refused() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_key_that_comes_again_with_another_event_is_refused_and_names_its_line() {
+    for http in BOTH {
+        let app = App::start().await;
+        let send = async |content_type: &str, body: &str| {
+            app.post("/publish?channel=a", content_type, body).over(http).header("idempotency-key", "k").send().await
+        };
+        send("text/plain", "one").await.expect(200);
+        let other = send("text/plain", "other").await;
+        other.problem(422);
+        assert_eq!(other.json()["type"], "urn:tower-events:key-reused");
+        assert_eq!(other.json()["parameter"], "Idempotency-Key");
+        send(LINES, "{\"data\":1}\n{\"data\":2}").await.expect(200);
+        let batch = send(LINES, "{\"data\":1}\n\n{\"data\":3,\"key\":\"k/2\"}\n{\"data\":4}").await;
+        batch.problem(422);
+        assert_eq!(batch.json()["line"], 3);
+        let left = app.get("/poll?channel=a&after=earliest&wait=0").send().await;
+        assert_eq!(left.data(), [json!("one"), json!(1), json!(2)], "nothing of what was refused");
+    }
+}

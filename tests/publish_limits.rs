@@ -146,3 +146,23 @@ async fn a_misspelt_channel_is_named() {
     }
     assert_eq!(app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200).data().len(), 0);
 }
+
+#[tokio::test]
+async fn no_batch_resets_a_reader_that_had_kept_up() {
+    for http in BOTH {
+        let app = App::start().await;
+        let mut idle = app.get("/sse?channel=a").over(http).sse().await;
+        idle.live().await;
+        let lines = |count: usize| (0..count).map(|n| format!("{{\"data\":{n}}}\n")).collect::<String>();
+        // More than half of what is kept could push out what the reader has yet to get.
+        let refused = app.post("/publish?channel=a", LINES, lines(501)).over(http).send().await;
+        refused.problem(413);
+        assert_eq!(refused.json()["type"], "urn:tower-events:too-large");
+        for _ in 0..2 {
+            app.post("/publish?channel=a", LINES, lines(500)).over(http).send().await.expect(200);
+        }
+        let seen = idle.take(1_000).await;
+        assert!(seen.iter().all(|event| !event.name.starts_with("stream-")), "no reset");
+        assert_eq!(seen.last().unwrap().data, "499");
+    }
+}

@@ -67,10 +67,10 @@ async fn the_mark_comes_after_history_and_before_what_is_new() {
 #[tokio::test]
 async fn no_mark_and_no_position_comes_before_a_reset() {
     let app = App::on(MemoryStore::new(Retention::default().events(2))).await;
-    let first = app.publish_many("a", 1).await.remove(0);
-    app.publish_many("a", 2).await;
-    app.publish_many("a", 2).await;
-    app.publish_many("a", 2).await;
+    let first = app.publish("a", Event::text("first")).await;
+    for n in 0..6 {
+        app.publish("a", Event::text(n.to_string())).await;
+    }
     for http in BOTH {
         for id in [first.as_str(), "nonsense"] {
             for heartbeat in ["comment", "event"] {
