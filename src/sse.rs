@@ -14,6 +14,14 @@
 //! `204`. Each channel's `stream-end` tells which channels are `left`. A request that cannot be served for a passing reason is
 //! answered with `200` and `stream-retry` alone, for `EventSource` gives up for good on any other status.
 //!
+//! # Clients that do not read
+//! A client that stops reading slows nobody. What was read of the store for it, at most a page, is given back after
+//! [`HubOptions::stall_timeout`](crate::HubOptions::stall_timeout), and the stream ends when it is looked at again. But a body
+//! is looked at only when its connection takes more: until the connection ends, such a client counts as a reader, and keeps
+//! what the server and the kernel buffer for it (with hyper's defaults about 400 kB over HTTP/1, less with a smaller
+//! `max_buf_size`). So limit what a socket may wait: on Linux by `TCP_USER_TIMEOUT`, in axum with `ListenerExt::tap_io`, on
+//! hyper where connections are accepted, as `examples/server/socket.rs` does; elsewhere by a wrapper that times writes.
+//!
 //! # Examples
 //! The default:
 //! ```

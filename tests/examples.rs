@@ -172,6 +172,31 @@ fn server_publishes_reads_and_drains() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn server_cuts_off_a_client_that_takes_nothing() {
+    for frontend in ["axum", "hyper"] {
+        let arguments = ["--listen=127.0.0.1:0", "--frontend", frontend, "--stall-timeout", "1"];
+        let server = Example::start("server", &arguments);
+        // More than the buffers of both ends take.
+        let text = "x".repeat(200 << 10);
+        for _ in 0..35 {
+            assert_eq!(server.post("/publish?channel=a", "text/plain", &text).status, 200);
+        }
+        let stalled = server.stream("/events?channel=a&after=earliest", "text/event-stream");
+        let mut idle = server.stream("/events?channel=a&heartbeat=event", "text/event-stream");
+        idle.until("event: stream-ping\n");
+        server.until_it_has_readers(2);
+        server.until_it_has_readers(1);
+        let published = server.post("/publish?channel=a", "text/plain", "still there");
+        assert_eq!(published.status, 200);
+        idle.until("data: still there\n");
+        drop(stalled);
+        server.stop("TERM");
+        idle.rest();
+    }
+}
+
 #[test]
 fn server_resumes_from_its_file() {
     let directory = Directory::new("server-file");

@@ -1,5 +1,7 @@
 //! What the server answers, whatever speaks HTTP in front.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tower_events::{EventService, Hub, PublishService};
 use tower_http::cors::CorsLayer;
@@ -13,6 +15,8 @@ pub(crate) struct App {
     pub(crate) publish: PublishService,
     /// Around it all, when pages of other origins are let in.
     pub(crate) cors: Option<CorsLayer>,
+    /// After how long a client is cut off that takes nothing.
+    pub(crate) stall_timeout: Duration,
 }
 
 /// `/healthz`: answers as long as the server does, and says how its store is and how many are reading. A store that is away

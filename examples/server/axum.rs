@@ -6,7 +6,10 @@ use axum::{Json, Router, extract::State, routing::get, serve::ListenerExt};
 use tokio::net::TcpListener;
 use tower_events::Hub;
 
-use super::app::{App, health};
+use super::{
+    app::{App, health},
+    socket::prepare,
+};
 
 /// Serves until `stop`, then until the last response has ended.
 pub(crate) async fn serve(
@@ -19,9 +22,10 @@ pub(crate) async fn serve(
         .route_service("/publish", app.publish)
         .route("/healthz", get(async |State(hub): State<Hub>| Json(health(&hub))))
         .with_state(app.hub);
+    let stalled = app.stall_timeout;
     if let Some(cors) = app.cors {
         router = router.layer(cors);
     }
-    let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // else small events wait for the client's ACK
+    let listener = listener.tap_io(move |io| prepare(io, stalled));
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }

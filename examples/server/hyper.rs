@@ -11,26 +11,34 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer, Service};
 use tower_events::{EventsLayer, Hub};
 
-use super::app::{App, health};
+use super::{
+    app::{App, health},
+    socket::prepare,
+};
 
 /// Serves until `stop`, then until the last response has ended.
 pub(crate) async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>) {
     let events = EventsLayer::new(app.hub).route("/events", app.events).route("/publish", app.publish);
     // Boxed, because every connection has room for the largest future.
     let service = events.layer(tower::service_fn(|request| Box::pin(other(request))));
+    let set = move |io: &TcpStream| prepare(io, app.stall_timeout);
     match app.cors {
-        Some(cors) => run(listener, cors.layer(service), stop).await,
-        None => run(listener, service, stop).await,
+        Some(cors) => run(listener, cors.layer(service), set, stop).await,
+        None => run(listener, service, set, stop).await,
     }
 }
 
-/// Serves `service` until `stop`, then until the last response has ended.
-pub(crate) async fn run<S, B>(listener: TcpListener, service: S, stop: impl Future<Output = ()>)
-where
+/// Serves `service` on sockets that were `set`, until `stop`, then until the last response has ended.
+pub(crate) async fn run<S, B>(
+    listener: TcpListener,
+    service: S,
+    set: impl Fn(&TcpStream),
+    stop: impl Future<Output = ()>,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
@@ -52,7 +60,7 @@ where
             },
             () = &mut stop => break,
         };
-        _ = io.set_nodelay(true); // else small events wait for the client's ACK
+        set(&io);
         let service = service.clone();
         let service = service_fn(move |request| service.clone().call(request)); // all of it is always ready
         let connection = open.watch(http.serve_connection(TokioIo::new(io), service));

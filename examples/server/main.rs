@@ -12,6 +12,7 @@ mod app;
 mod axum;
 mod hyper;
 mod options;
+mod socket;
 #[path = "../common/stop.rs"]
 mod stop;
 #[path = "../common/store.rs"]
@@ -96,6 +97,7 @@ fn app(hub: &Hub, options: &Options) -> App {
         events: EventService::new(hub.clone(), Channels::from_query).sse(stream),
         publish: PublishService::new(hub.clone(), Channels::from_query),
         hub: hub.clone(),
+        stall_timeout: options.stall_timeout,
         cors: matches!(options.origins, Origins::Any).then(any_origin),
     }
 }

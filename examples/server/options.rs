@@ -14,6 +14,7 @@ pub(crate) struct Options {
     pub(crate) ring_bytes: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) max_age: Option<Duration>,
+    pub(crate) stall_timeout: Duration,
     pub(crate) drain: Duration,
     pub(crate) workers: Option<NonZeroUsize>,
     pub(crate) frontend: Frontend,
@@ -60,6 +61,7 @@ impl Options {
                 Long("ring-bytes") => options.ring_bytes = arguments.value()?.parse()?,
                 Long("heartbeat") => options.heartbeat = seconds(&mut arguments)?,
                 Long("max-age") => options.max_age = Some(seconds(&mut arguments)?),
+                Long("stall-timeout") => options.stall_timeout = seconds(&mut arguments)?,
                 Long("drain") => options.drain = seconds(&mut arguments)?,
                 Long("workers") => options.workers = Some(arguments.value()?.parse()?),
                 Long("frontend") => options.frontend = arguments.value()?.parse()?,
@@ -84,6 +86,7 @@ impl Default for Options {
             ring_bytes: 256 << 10,
             heartbeat: Duration::from_secs(15),
             max_age: None,
+            stall_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(5),
             workers: None,
             frontend: Frontend::Axum,
@@ -110,6 +113,7 @@ An event server: GET /events?channel=, POST /publish?channel=, GET /healthz.
   --ring-bytes N         recent events kept encoded per channel that is read, in bytes [262144]
   --heartbeat S          seconds of silence before a heartbeat [15]
   --max-age S            seconds after which a stream ends, to be resumed [never]
+  --stall-timeout S      seconds after which a client is cut off that takes nothing of what is sent (Linux) [60]
   --drain S              seconds over which clients come back after a stop [5]
   --workers N            threads [one per processor]
   --frontend NAME        axum, or hyper: HTTP/1.1 only, cheaper per connection and delivery [axum]

@@ -6,8 +6,12 @@ mod app;
 mod axum;
 #[path = "../../../examples/server/hyper.rs"]
 pub(super) mod hyper;
+#[path = "../../../examples/server/socket.rs"]
+mod socket;
 
-use std::{future::pending, net::TcpListener};
+use std::{future::pending, net::TcpListener, time::Duration};
+
+use ::tokio::net::TcpStream;
 
 use tower_events::{Channels, EventService, Hub, MemoryStore, PublishService, Retention};
 
@@ -29,5 +33,13 @@ fn app() -> App {
         publish: PublishService::new(hub.clone(), Channels::from_query),
         hub,
         cors: None,
+        stall_timeout: STALLED,
     }
 }
+
+/// As the server sets its sockets.
+pub(super) fn set(io: &TcpStream) {
+    socket::prepare(io, STALLED);
+}
+
+const STALLED: Duration = Duration::from_secs(60);
