@@ -91,7 +91,8 @@ impl From<ReadError> for SubscribeError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Store(error) => Self::Store(StoreError::shared(error)),
-            ReadError::Overloaded { retry } => Self::Overloaded { retry },
+            // Many may have shared what was refused.
+            ReadError::Overloaded { retry } => Self::Overloaded { retry: retry.mul_f64(1.0 + fastrand::f64() / 4.0) },
             ReadError::Stalled => Self::Stalled,
         }
     }

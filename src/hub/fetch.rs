@@ -57,19 +57,16 @@ impl Fetched {
     pub(super) fn new(page: Page, asked: Asked) -> Self {
         let Page { outcome, from, entries, next, head } = page;
         let frames: Vec<_> = entries.into_iter().map(Frame::new).collect();
-        let mut batches = Vec::new();
-        let mut rest = frames.as_slice();
-        while let [_, ..] = rest {
-            let chunk = chunk(rest.iter());
-            rest = rest.get(chunk.len()..).unwrap_or_default();
-            // A page by time may have looked at more than it holds, so its end is the page's own.
-            let after = match (rest, chunk.last()) {
-                ([_, ..], Some(last)) => last.entry().cursor,
-                _ => next,
-            };
-            batches.push(Batch::new(chunk, after));
-        }
+        let batches = batches(&frames, next);
         Self { asked, outcome, from, batches, next, head }
+    }
+
+    /// What of it lies up to `last`, which is the position after it.
+    pub(super) fn until(&self, last: Cursor) -> Self {
+        let frames = self.batches.iter().flat_map(|batch| batch.frames());
+        let frames: Vec<_> = frames.filter(|frame| frame.entry().cursor.seq <= last.seq).cloned().collect();
+        let batches = batches(&frames, last);
+        Self { batches, next: last, ..*self }
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Frame>> {
@@ -119,6 +116,23 @@ impl Fetched {
         let within = self.after(position);
         within.is_some_and(|within| within.part.is_some() || within.batch < self.batches.len())
     }
+}
+
+/// Frames in pieces that are handed out as one; `next` is the position after them all.
+fn batches(frames: &[Arc<Frame>], next: Cursor) -> Vec<Arc<Batch>> {
+    let mut batches = Vec::new();
+    let mut rest = frames;
+    while let [_, ..] = rest {
+        let chunk = chunk(rest.iter());
+        rest = rest.get(chunk.len()..).unwrap_or_default();
+        // A page by time may have looked at more than it holds, so its end is the page's own.
+        let after = match (rest, chunk.last()) {
+            ([_, ..], Some(last)) => last.entry().cursor,
+            _ => next,
+        };
+        batches.push(Batch::new(chunk, after));
+    }
+    batches
 }
 
 /// Which reads of a topic a reader may join.

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 use super::{
     error::ReadError,
@@ -83,8 +86,11 @@ impl Shared {
         match Handle::try_current() {
             Ok(runtime) if !full => {
                 state.asked.insert(channel.clone(), Arc::downgrade(&ask));
-                if state.callers < MAX_CALLERS {
-                    state.callers += 1;
+                let calls = state.callers < MAX_CALLERS;
+                state.callers += usize::from(calls);
+                // A runtime that ends drops the task at once, which needs the lock.
+                drop(state);
+                if calls {
                     runtime.spawn(answer(Caller(Some(self.clone()))));
                 }
             }
@@ -105,6 +111,9 @@ impl Shared {
         for channels in channels.chunks(MAX_HEADS) {
             answers.append(&mut self.heads_by_halves(channels).await);
         }
+        if channels.is_empty() {
+            return answers;
+        }
         let any = answers.iter().any(Result::is_ok);
         match answers.first() {
             Some(Err(ReadError::Store(error))) if !any => self.outage.failed(error),
@@ -118,14 +127,20 @@ impl Shared {
     async fn heads_by_halves(&self, channels: &[Channel]) -> Vec<Result<Head, ReadError>> {
         let unanswered = || Err(StoreError::Corrupt("a head is missing in the answer".into()).into());
         let mut answers: Vec<_> = channels.iter().map(|_| unanswered()).collect();
-        // A store that fails altogether is not asked for each of its channels.
-        let patience = if self.head_calls.all_failed.load(Relaxed) { 0 } else { PATIENCE };
+        // A store that fails altogether is not asked for each of its channels, and one that hangs not for long. Both halves are
+        // tried all the same: one channel that cannot be read must not be taken for the store.
+        let patience = if self.head_calls.all_failed.load(Relaxed) { 1 } else { PATIENCE };
+        let deadline = Instant::now() + self.options.read_timeout.min(LONGEST) * 2;
         let mut failures = 0;
         let mut parts: Vec<Range<usize>> = Vec::new();
         parts.push(0..channels.len());
         while let Some(part) = parts.pop() {
             let parted = channels.get(part.clone()).zip(answers.get_mut(part.clone()));
             let Some((asked, slots)) = parted else { continue };
+            if Instant::now() >= deadline {
+                slots.fill(Err(StoreError::Unavailable("its heads took too long".into()).into()));
+                continue;
+            }
             match self.heads_in_time(asked).await {
                 Ok(heads) => {
                     failures = 0;
@@ -133,7 +148,8 @@ impl Shared {
                 }
                 Err(error) => {
                     failures += 1;
-                    if part.len() == 1 || (error.corrupt().is_none() && failures > patience) {
+                    let is_hopeless = error.corrupt().is_none() && failures > patience;
+                    if part.len() == 1 || is_hopeless || Instant::now() >= deadline {
                         slots.fill(Err(error));
                         continue;
                     }
@@ -191,3 +207,6 @@ const MAX_ASKED: usize = 64 << 10;
 /// Most failures in a row before the rest is taken to fail too: more than it takes to find one channel among
 /// [`MAX_HEADS`].
 const PATIENCE: usize = 11;
+
+/// Keeps times from overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -151,7 +151,8 @@ impl Listening {
         let drained = self.subscriber.drain_hint();
         if gathered.has_any() {
             // Whoever catches up gets what all channels have, not of the one that answered first.
-            if looked == Looked::Reading && !self.started && !gathered.is_full() && drained.is_none() {
+            let waits = looked == Looked::Reading && !self.started && !gathered.is_full() && drained.is_none();
+            if waits && self.as_mut().catch_up_time(cx).is_pending() {
                 *self.project().gathered = Some(Box::new(gathered));
                 return Poll::Pending;
             }
@@ -179,6 +180,21 @@ impl Listening {
             retry: gathered.retry,
             by_time: self.by_time,
         }
+    }
+
+    /// Ready when no more is waited for what other channels have: at the end of the wait, for a store may take its time with
+    /// each of many channels.
+    fn catch_up_time(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if this.timer.is_none() {
+            let deadline = match *this.until {
+                Until::Now => Instant::now() + CATCH_UP,
+                Until::Then(deadline) => deadline,
+                Until::Never => return Poll::Pending,
+            };
+            this.timer.set(Some(sleep_until(deadline)));
+        }
+        this.timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
     }
 
     /// Ready when the wait is over.
@@ -327,3 +343,6 @@ impl Gathered {
 
 /// Most bytes of one answer; a batch that crosses it is the last.
 const BYTES: usize = 1 << 20;
+
+/// How long a listener that only catches up waits for other channels once it has something.
+const CATCH_UP: Duration = Duration::from_secs(10);

@@ -79,7 +79,7 @@ impl Shared {
             // A store that never waits answers as fast as it is asked: those who keep up would have their turn only after
             // all who catch up.
             let turn = shared.reads.pages_in_turn.acquire().await;
-            if topic.has_several_readers() {
+            if matches!(asked.start, Start::After(_)) && topic.has_several_readers() {
                 shared.reads.recent.keep(completion.flight(), &answer);
             }
             completion.complete(answer);
@@ -127,8 +127,10 @@ impl Shared {
         if advance == Advance::No {
             return;
         }
-        // Without a runtime the topic stays stale, and the next comparison of heads brings it on.
-        let (Ok(runtime), Some(from)) = (Handle::try_current(), topic.begin_advance()) else { return };
+        // Without a runtime the topic stays stale, and the next comparison of heads brings it on: the right to read is claimed
+        // only by who can.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(from) = topic.begin_advance() else { return };
         runtime.spawn(advance_topic(self.clone(), Advancing { topic: topic.clone(), is_done: false }, from));
     }
 }

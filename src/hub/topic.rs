@@ -203,7 +203,7 @@ impl Topic {
     pub(super) fn doubt(&self, position: Cursor) {
         let mut state = lock(&self.state);
         let head = state.ring.as_ref().map(|ring| ring.head().cursor);
-        state.doubted |= head.is_some_and(|head| head.epoch == position.epoch && head.seq > position.seq);
+        state.doubted |= head.is_some_and(|head| head.epoch != position.epoch || head.seq > position.seq);
     }
 
     /// Offers entries that the store assigned, and the head after them if it is known.

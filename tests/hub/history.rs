@@ -86,3 +86,52 @@ async fn a_start_at_the_beginning_tells_whether_anything_was_dropped() {
     hub.delete(&channel("a")).await.unwrap();
     assert_eq!(from_the_beginning(&hub).await, (None, vec![]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_live_where_a_log_ends_that_has_lost_its_tail() {
+    let inner = MemoryStore::default();
+    append(&inner, 0..10).await;
+    let options = HubOptions::default().page(Limit { events: 3, bytes: 1 << 20 });
+    let hub = Hub::with_options(inner.clone(), options);
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
+    assert_eq!(texts(&mut subscriber).await, ["0", "1", "2"]);
+    inner.lose_tail(&channel("a"), 5);
+    assert_eq!(texts(&mut subscriber).await, ["3", "4"]);
+    assert!(is_parked(&mut subscriber).await);
+    assert!(subscriber.is_live());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_by_time_filters_only_what_there_was_when_it_was_decided() {
+    let hub = Hub::new(MemoryStore::default());
+    let at = |time: u64, text: &str| Event::text(text).at(time).unwrap();
+    for name in ["a", "b"] {
+        hub.publish(&channel(name), at(50, "filtered")).await.unwrap();
+        hub.publish(&channel(name), at(150, "wanted")).await.unwrap();
+    }
+    let both = Subscription::new(channels(["a", "b"])).start(Start::Time(100));
+    let mut subscriber = hub.subscribe(both.clone()).await.unwrap();
+    // One of them waits until the other's page is handed out.
+    for name in ["a", "b"] {
+        hub.publish(&channel(name), at(50, "since")).await.unwrap();
+    }
+    let mut seen = texts_of(&mut subscriber, 4).await;
+    seen.sort();
+    assert_eq!(seen, ["since", "since", "wanted", "wanted"]);
+
+    let mut subscriber = hub.subscribe(both).await.unwrap();
+    for name in ["a", "b"] {
+        hub.init(&channel(name), vec![at(50, "anew")]).await.unwrap();
+    }
+    let (mut resets, mut seen) = (0, Vec::new());
+    while let Ok(delivery) = tokio::time::timeout(Duration::from_secs(1), next(&mut subscriber)).await {
+        match delivery {
+            Delivery::Reset(reset) => resets += u32::from(reset.reason == Reason::EpochChanged),
+            Delivery::Events(events) => {
+                seen.extend(events.entries().map(|entry| entry.data.as_text().unwrap().to_owned()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((resets, seen.iter().filter(|text| *text == "anew").count()), (2, 2));
+}

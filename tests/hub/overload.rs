@@ -127,3 +127,20 @@ async fn what_single_readers_catch_up_delays_no_live_event() {
     assert_eq!(texts_of(&mut live, 2).await, ["1", "2"]);
     assert!(start.elapsed() <= read * 2, "{:?}", start.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_ends_with_its_wait_however_long_the_store_takes_for_each_channel() {
+    let (hub, faults) = slow(HubOptions::default(), Duration::ZERO);
+    let names = Channels::new((0..32).map(|n| channel(&n.to_string()))).unwrap();
+    for name in &names {
+        publish(&hub, name.as_str(), "x").await;
+    }
+    faults.delay(Duration::from_secs(2));
+    for (wait, longest) in [(25, 26), (0, 16)] {
+        let start = Instant::now();
+        let poll = Subscription::new(names.clone()).start(Start::Earliest).wait(Duration::from_secs(wait));
+        let seen = hub.listen(poll).await.unwrap();
+        assert!(!seen.entries().is_empty() && !seen.live);
+        assert!(start.elapsed() <= Duration::from_secs(longest), "{:?}", start.elapsed());
+    }
+}

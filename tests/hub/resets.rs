@@ -1,7 +1,12 @@
 //! Loss is announced, whatever happens to the log under a reader.
 
+use std::{
+    future::Future as _,
+    task::{Context, Poll, Waker},
+};
+
 use tower_events::{
-    Hub, HubOptions, MemoryStore, Retention, Store, Subscription,
+    Hub, HubOptions, MemoryStore, Retention, Store, StoreError, Subscription,
     store::{Append, Limit, Reason, Start},
 };
 
@@ -119,4 +124,37 @@ async fn a_reader_that_waits_on_an_absent_channel_gets_its_first_event() {
     assert_eq!(texts(&mut subscriber).await, ["first"]);
     let mut back = hub.subscribe(Subscription::new(channel("a")).resume(&cursors)).await.unwrap();
     assert_eq!(texts(&mut back).await, ["first"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_replaced_outside_a_runtime_resets_readers_too() {
+    let hub = Hub::new(MemoryStore::default());
+    publish(&hub, "a", 1).await;
+    let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    std::thread::spawn({
+        let hub = hub.clone();
+        move || {
+            // A memory store waits for nothing.
+            let a = channel("a");
+            let init = std::pin::pin!(hub.init(&a, events(0..2)));
+            assert!(init.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        }
+    })
+    .join()
+    .unwrap();
+    assert_eq!(reset(&mut live).await.reason, Reason::EpochChanged);
+    assert_eq!(texts(&mut live).await, ["0", "1"]);
+}
+
+#[test]
+fn a_runtime_that_has_ended_fails_what_is_asked_and_holds_nothing_up() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let _entered = handle.enter();
+    let hub = Hub::new(MemoryStore::default());
+    let asked = channel("a").into();
+    let mut heads = std::pin::pin!(hub.heads(&asked));
+    let answer = heads.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(answer, Poll::Ready(Err(StoreError::Unavailable(_)))), "{answer:?}");
 }

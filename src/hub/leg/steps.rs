@@ -86,6 +86,9 @@ impl Leg {
         }
         // Another of several channels may be waiting for the room.
         *room = PageRoom::Taken;
+        if fetched.next == fetched.head.cursor {
+            self.latch = Latch::Passed;
+        }
         self.go_on(fetched.next)
     }
 
@@ -138,6 +141,12 @@ impl Leg {
         if fetched.is_position() {
             return self.begin_at(fetch, fetched, start, reset);
         }
+        let fetched = match self.until_latch(start, &fetched) {
+            Cut::Whole => fetched,
+            Cut::At(cut) => cut,
+            // By time nobody is told that the history is another one.
+            Cut::OtherHistory(position) => return self.fall_behind(Start::After(position), Sharing::Exact),
+        };
         if reset.is_none() {
             self.decide(&fetched);
             if within.part.is_none() && within.batch == fetched.batches.len() {
@@ -145,6 +154,19 @@ impl Leg {
             }
         }
         self.hand_out(fetch, fetched, within, reset)
+    }
+
+    /// One of several channels that starts by time was decided before its page could be read: the filter is for what there was
+    /// then.
+    fn until_latch(&self, start: Start, fetched: &Arc<Fetched>) -> Cut {
+        let (Start::Time(_), Latch::Head(head), Some(position)) = (start, &self.latch, self.position) else {
+            return Cut::Whole;
+        };
+        match fetched.head.cursor.epoch == head.epoch {
+            false => Cut::OtherHistory(position),
+            true if fetched.next.seq <= head.seq => Cut::Whole,
+            true => Cut::At(Arc::new(fetched.until(**head))),
+        }
     }
 
     fn hand_out(
@@ -197,6 +219,10 @@ impl Leg {
         let (cursor, head) = (fetched.next, fetched.head.cursor);
         self.position = Some(cursor);
         self.pass_latch(cursor);
+        // Also when the log has lost what was to come up to the latch.
+        if cursor == head {
+            self.latch = Latch::Passed;
+        }
         self.next = Next::At { cursor, verified: (cursor == head).then_some(fetched.asked.version) };
         None
     }
@@ -240,4 +266,12 @@ impl Leg {
         self.next = Next::Failed(error);
         None
     }
+}
+
+/// What of a page is for its reader.
+enum Cut {
+    Whole,
+    At(Arc<Fetched>),
+    /// Nothing: it goes on from here, and is told of the reset.
+    OtherHistory(Cursor),
 }
