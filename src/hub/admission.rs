@@ -1,5 +1,5 @@
-//! Who may read the store: so many at once, so many who wait, for so long. What is over it is refused at once, so that
-//! capacity is spent on those who still wait for their answer.
+//! Admission to reading the store: reads at once, reads that wait, and how long they wait are bounded. What is over the
+//! bounds is refused at once, so that capacity is spent on readers that still wait for their answer.
 
 use std::{
     sync::{
@@ -45,7 +45,7 @@ impl Admission {
 
     /// Waits for a turn, which lasts until it is dropped.
     pub(super) async fn enter(&self) -> Result<Turn<'_>, Refused> {
-        // Permits go to those who wait first, so that none is free while any waits.
+        // Permits go to waiting reads first, so that none is free while any waits.
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(self.turn(permit));
         }
@@ -100,13 +100,13 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// When those who were refused come back: one after the other at the rate that the store keeps up with, so that the delay
-/// grows with their number. Pure.
+/// When refused readers come back: one after the other, at the rate that the store keeps up with, so that the delay grows
+/// with their number. Pure.
 #[derive(Debug)]
 struct Returns {
     /// What a read takes, as a moving average.
     mean: Duration,
-    /// When the last who was refused comes back.
+    /// When the reader that was refused last comes back.
     last: Option<Instant>,
 }
 
@@ -126,7 +126,7 @@ impl Returns {
         let last = self.last.map_or(soonest, |last| last.max(soonest)) + self.mean / at_once.max(1);
         let last = last.min(now + LONGEST);
         self.last = Some(last);
-        // Those at the bound would else all come in one moment after a burst.
+        // Readers at the bound would all come in one moment after a burst otherwise.
         (last - now).mul_f64(1.0 + fastrand::f64() / 4.0)
     }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// A call under way, and its answer once it is there. When the last who holds it lets go, the call is aborted.
+/// A call under way, and its answer once it is there. When nothing holds it any more, the call is aborted.
 pub(super) struct Flight<T>(Mutex<State<T>>);
 
 struct State<T> {

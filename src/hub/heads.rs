@@ -1,5 +1,5 @@
-//! Heads, asked for together: one call decides every start at a head, and every return to one, for all who asked before it
-//! began.
+//! Heads, asked for together: one call decides every start at a head, and every return to one, of all readers that asked
+//! before it began.
 
 use std::{
     collections::HashMap,
@@ -50,7 +50,7 @@ impl HeadCalls {
     }
 
     /// All that was asked and is still waited for. Without any the caller's place is given up in the same step, so that
-    /// whoever asks from now on finds it free.
+    /// the next question finds it free.
     fn take(&self) -> Option<Vec<(Channel, Completion<Head>)>> {
         let mut state = self.state();
         let asked = mem::take(&mut state.asked);

@@ -150,7 +150,7 @@ impl Listening {
         // Registered while gathering, so a drain from now on wakes this.
         let drained = self.subscriber.drain_hint();
         if gathered.has_any() {
-            // Whoever catches up gets what all channels have, not of the one that answered first.
+            // Catching up means all channels, not the one that answered first.
             let waits = looked == Looked::Reading && !self.started && !gathered.is_full() && drained.is_none();
             if waits && self.as_mut().catch_up_time(cx).is_pending() {
                 *self.project().gathered = Some(Box::new(gathered));

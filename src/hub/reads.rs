@@ -53,7 +53,7 @@ pub(super) struct Wanted {
 }
 
 impl Shared {
-    /// Reads on a subscriber's behalf. Those who resume share their reads; the other starts are pinned to their own moment and
+    /// Reads on a subscriber's behalf. Resuming readers share their reads; the other starts are pinned to their own moment and
     /// never shared.
     pub(super) fn fetch(self: &Arc<Self>, topic: &Arc<Topic>, wanted: Wanted) -> Arc<Fetch> {
         let Wanted { start, limit, sharing } = wanted;
@@ -76,8 +76,8 @@ impl Shared {
         let (shared, topic) = (self.clone(), topic.clone());
         let task = runtime.spawn(async move {
             let answer = shared.read(&topic, asked).await;
-            // A store that never waits answers as fast as it is asked: those who keep up would have their turn only after
-            // all who catch up.
+            // A store that never waits answers as fast as it is asked: readers that keep up would have their turn only after
+            // all that catch up.
             let turn = shared.reads.pages_in_turn.acquire().await;
             if matches!(asked.start, Start::After(_)) && topic.has_several_readers() {
                 shared.reads.recent.keep(completion.flight(), &answer);
@@ -127,8 +127,8 @@ impl Shared {
         if advance == Advance::No {
             return;
         }
-        // Without a runtime the topic stays stale, and the next comparison of heads brings it on: the right to read is claimed
-        // only by who can.
+        // Without a runtime the topic stays stale, and the next comparison of heads brings it on: the right to read is
+        // claimed only where it can be used.
         let Ok(runtime) = Handle::try_current() else { return };
         let Some(from) = topic.begin_advance() else { return };
         runtime.spawn(advance_topic(self.clone(), Advancing { topic: topic.clone(), is_done: false }, from));

@@ -229,8 +229,8 @@ impl Shared {
     }
 }
 
-/// A part of the window, but not before `floor`: whoever comes back at once meets the process that it left, or a proxy that
-/// has no other yet. A window too short to spread them in is made longer.
+/// A part of the window, but not before `floor`: a client that comes back at once meets the process that it left, or a proxy
+/// that has no other yet. A window too short to spread clients over is made longer.
 fn drain_hint(window: Duration, floor: Duration, drawn: f64) -> Duration {
     let floor = floor.max(Duration::from_millis(1));
     let end = window.max(floor.saturating_mul(2));
