@@ -34,7 +34,7 @@ fn entry(seq: u64) -> Entry {
 }
 
 fn topic() -> Arc<Topic> {
-    Arc::new(Topic::new(Channel::new("a").unwrap(), 1 << 20))
+    Arc::new(Topic::new(Channel::new("a").unwrap(), 1 << 20, std::sync::Arc::default()))
 }
 
 #[test]
@@ -139,8 +139,10 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
                     position = batch.next();
                 }
                 Seen::CaughtUp { .. } => return Poll::Pending,
-                Seen::Elsewhere { version } if verified == Some(version) => return Poll::Pending,
-                Seen::Elsewhere { .. } => {
+                Seen::Elsewhere { version } | Seen::Behind { version } if verified == Some(version) => {
+                    return Poll::Pending;
+                }
+                Seen::Elsewhere { .. } | Seen::Behind { .. } => {
                     let version = topic.version();
                     let page = log.page_after(position);
                     advance_if(topic.anchor(page.head), topic, log);
