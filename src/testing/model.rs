@@ -21,7 +21,8 @@ pub async fn agrees_with_a_model<H: Harness>(harness: &H) {
     if let Some(seed) = std::env::var("TOWER_EVENTS_SEED").ok().and_then(|seed| seed.parse().ok()) {
         return agrees_with_a_model_from(harness, seed).await;
     }
-    for seed in [1, 2, 3, fastrand::u64(..)] {
+    // Each of the fixed ones meets all that the broken stores do wrong.
+    for seed in [6, 9, 18, fastrand::u64(..)] {
         agrees_with_a_model_from(harness, seed).await;
     }
 }
