@@ -83,7 +83,7 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
             store: StoreUrl::Memory,
             retention: Retention::default(),
-            ring_bytes: 256 << 10,
+            ring_bytes: 512 << 10,
             heartbeat: Duration::from_secs(15),
             max_age: None,
             stall_timeout: Duration::from_secs(60),
@@ -110,7 +110,7 @@ An event server: GET /events?channel=, POST /publish?channel=, GET /healthz.
   --retention-events N   most events kept per channel [1000]
   --retention-age S      seconds that an event is kept [3600]
   --retention-bytes N    most bytes kept per channel [8388608]
-  --ring-bytes N         recent events kept encoded per channel that is read, in bytes [262144]
+  --ring-bytes N         recent events kept encoded per channel that is read, in bytes [524288]
   --heartbeat S          seconds of silence before a heartbeat [15]
   --max-age S            seconds after which a stream ends, to be resumed [never]
   --stall-timeout S      seconds after which a client is cut off that takes nothing of what is sent (Linux) [60]

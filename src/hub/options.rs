@@ -19,7 +19,7 @@ use crate::store::Limit;
 pub struct HubOptions {
     /// Recent entries kept per followed channel, in bytes as they are kept: an entry counts twice its texts, for one encoded
     /// form lies beside it, and some 200 for the rest. Each further form that readers ask for adds as much as the texts, and
-    /// runs that several readers got together at most 8 times 64 KiB. Default 256 KiB.
+    /// runs that several readers got together at most 8 times 64 KiB. Default 512 KiB.
     pub ring_bytes: usize,
     /// Bounds of one read of the store on a subscriber's behalf. Default 1 000 events, 256 KiB.
     pub page: Limit,
@@ -57,7 +57,7 @@ pub struct HubOptions {
 impl Default for HubOptions {
     fn default() -> Self {
         Self {
-            ring_bytes: 256 << 10,
+            ring_bytes: 512 << 10,
             page: Limit { events: 1_000, bytes: 256 << 10 },
             reads: 64,
             advancing_reads: 64,

@@ -15,7 +15,7 @@ mod waiters;
 use std::{
     error::Error as _,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{
             AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -48,7 +48,7 @@ pub(super) struct Topic {
     /// Changes under the lock of `state`, and is read without it.
     version: AtomicU64,
     /// Changes when the store was seen to have another history than the ring's: what was read before is then of no use.
-    history: AtomicU64,
+    history: std::sync::atomic::AtomicU64,
     /// What the rings of all topics hold.
     ring_bytes_of_all: Arc<AtomicUsize>,
     state: Mutex<State>,
@@ -105,7 +105,7 @@ pub(super) enum Advance {
 impl Topic {
     pub(super) fn new(channel: Channel, ring_bytes: usize, ring_bytes_of_all: Arc<AtomicUsize>) -> Self {
         let state = Mutex::new(State::default());
-        let (version, history) = (AtomicU64::new(1), AtomicU64::new(0));
+        let (version, history) = (AtomicU64::new(1), Default::default());
         Self { channel, ring_bytes, fetches: Fetches::default(), version, history, ring_bytes_of_all, state }
     }
 
@@ -370,8 +370,8 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        let counted = lock(&self.state).counted;
-        self.ring_bytes_of_all.fetch_sub(counted, Relaxed);
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.ring_bytes_of_all.fetch_sub(state.counted, Relaxed);
     }
 }
 
