@@ -81,7 +81,7 @@ enum Turn {
 
 /// Most lines of one turn: well below a millisecond's work.
 const TURN_LINES: usize = 256;
-/// A turn ends with the line that goes over so many bytes.
+/// A turn ends with the line that takes it above this many bytes.
 const TURN_BYTES: usize = 64 << 10;
 
 impl Reading<'_> {

@@ -39,7 +39,7 @@ pub(crate) fn negotiate(request: &Parts, offer: Offer) -> Result<Media, NotOffer
         Offer::Json => &[Media::Json],
         Offer::Sse => &[Media::Sse],
     };
-    // What is malformed is told by whoever reads all parameters.
+    // A malformed value is reported where all parameters are read.
     let mut pairs = Pairs::of(request.uri.query().unwrap_or_default().as_bytes());
     match pairs.find_map(|pair| transport(&pair.value).ok().filter(|_| *pair.name == *b"transport")) {
         Some(named) => offered.contains(&named).then_some(named).ok_or(NotOffered::Transport),

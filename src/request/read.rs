@@ -211,9 +211,11 @@ impl Query {
             b"format" => once(&mut self.format, "format", format(value)),
             b"heartbeat" => once(&mut self.heartbeat, "heartbeat", heartbeat(value)),
             b"transport" => once(&mut self.transport, "transport", transport(value)),
-            b"cursor" => Err(BadParameter::new("cursor", "is none of ours: a position is said with `after`")),
-            b"since" => Err(BadParameter::new("since", "is none of ours: say `time` in Unix milliseconds, or `after`")),
-            b"timeout" => Err(BadParameter::new("timeout", "is none of ours: say `wait` in whole seconds")),
+            b"cursor" => Err(BadParameter::new("cursor", "is not a parameter here: give the position as `after`")),
+            b"since" => {
+                Err(BadParameter::new("since", "is not a parameter here: use `time` in Unix milliseconds, or `after`"))
+            }
+            b"timeout" => Err(BadParameter::new("timeout", "is not a parameter here: use `wait` in whole seconds")),
             _ => Ok(()),
         }
     }

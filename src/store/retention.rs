@@ -42,8 +42,8 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Most events of one append: half of those that are kept, and at least 1. So whoever is at most one append behind
-    /// finds all of it.
+    /// Most events of one append: half of those that are kept, and at least 1. So a reader that is at most one append
+    /// behind finds all of it.
     #[must_use]
     pub fn largest_append_events(&self) -> u64 {
         (self.events / 2).max(1)
