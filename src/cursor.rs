@@ -101,7 +101,7 @@ pub fn epoch_of(place: u64, channel: &Channel) -> u64 {
 }
 
 /// FNV-1a, 64 bits: `draft-eastlake-fnv`. Stored cursors depend on it, so it never changes.
-fn hash(text: &str) -> u64 {
+pub(crate) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

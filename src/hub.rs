@@ -251,6 +251,53 @@ impl<S: Store> Hub<S> {
         Ok(heads)
     }
 
+    /// Channels that have a record and whose names begin with `prefix`, in the order of the names' bytes: at most `limit` of
+    /// those after `after`, each with its head. A page may hold fewer; only an empty one is the end.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_events::{Channel, Event, Hub, MemoryStore};
+    ///
+    /// let hub = Hub::new(MemoryStore::default());
+    /// for name in ["room:1", "room:2", "user:1"] {
+    ///     hub.publish(&Channel::new(name)?, Event::text("hello")).await?;
+    /// }
+    /// let mut rooms: Vec<Channel> = Vec::new();
+    /// loop {
+    ///     let page = hub.channels("room:", rooms.last(), 100).await?;
+    ///     if page.is_empty() {
+    ///         break;
+    ///     }
+    ///     rooms.extend(page.into_iter().map(|(channel, _)| channel));
+    /// }
+    /// assert_eq!(rooms, [Channel::new("room:1")?, Channel::new("room:2")?]);
+    /// assert!(!hub.exists(&Channel::new("room:3")?).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::channels`].
+    pub async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        self.store.channels(prefix, after, limit).await
+    }
+
+    /// Whether the channel has a record: it was appended to, filled or closed, and has been neither deleted nor forgotten.
+    ///
+    /// # Errors
+    /// As [`Store::channels`].
+    pub async fn exists(&self, channel: &Channel) -> Result<bool, StoreError> {
+        // Of all names that begin with this one, it is the first.
+        let first = self.store.channels(channel.as_str(), None, 1).await?;
+        Ok(first.first().is_some_and(|(first, _)| first == channel))
+    }
+
     /// The resume position after everything that these channels hold now: "the page was rendered from state as of here".
     ///
     /// # Errors

@@ -221,6 +221,10 @@ impl Problem {
             StoreError::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, detail).kind("full"),
             StoreError::Unknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail).kind("outcome-unknown"),
             StoreError::Corrupt(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("corrupt"),
+            // Another node may have been upgraded already.
+            StoreError::NewerFormat { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("newer-format").passing(Retry::SOON)
+            }
             StoreError::Unavailable(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(Retry::SOON)
             }
@@ -280,7 +284,7 @@ mod tests {
     use super::*;
     use crate::{
         cursor::Cursor,
-        store::{Head, Unit},
+        store::{Head, Unit, Use},
     };
 
     async fn read(response: Response<Body>) -> (u16, http::HeaderMap, Value) {
@@ -301,10 +305,15 @@ mod tests {
             (StoreError::Closed { head }, 409, "urn:tower-events:closed"),
             (StoreError::Unknown("secret".into()), 504, "urn:tower-events:outcome-unknown"),
             (StoreError::Corrupt("secret".into()), 503, "urn:tower-events:corrupt"),
+            (
+                StoreError::NewerFormat { stored: 4, supported: 3, denied: Use::Write },
+                503,
+                "urn:tower-events:newer-format",
+            ),
         ];
         for (error, status, kind) in table {
             let closed = matches!(error, StoreError::Closed { .. });
-            let passing = matches!(error, StoreError::Unavailable(_));
+            let passing = matches!(error, StoreError::Unavailable(_) | StoreError::NewerFormat { .. });
             let (got, headers, document) = read(error.into()).await;
             assert_eq!((got, &document["type"], &document["status"]), (status, &kind.into(), &status.into()));
             assert!(!document.to_string().contains("secret"));

@@ -1,11 +1,15 @@
 //! The durable log behind everything: the contract that every store keeps, and what all stores decide alike.
 
 mod any;
+mod append;
 mod clock;
 mod error;
+pub mod floor;
+mod format;
 mod health;
 mod keep;
 mod keys;
+mod page;
 pub mod resume;
 mod retention;
 mod size;
@@ -18,10 +22,13 @@ use futures_core::Stream;
 pub(crate) use self::keys::fingerprint_of;
 pub use self::{
     any::AnyStore,
+    append::{Append, Appended, Expect, Receipt},
     clock::Clock,
     error::{Source, StoreError},
+    format::{Format, InvalidFormat, Use},
     health::Health,
     keys::fingerprint,
+    page::{Entry, Head, Limit, Outcome, Page, Reason, Start},
     retention::Retention,
     size::Unit,
 };
@@ -30,11 +37,7 @@ pub(crate) use self::{
     keys::{Known, Prints, judge},
     size::{fits_append, fits_init, size_of},
 };
-use crate::{
-    channel::Channel,
-    cursor::Cursor,
-    event::{Data, Event, EventName},
-};
+use crate::{channel::Channel, event::Event};
 
 /// A log of events per channel. **This comment is the contract**; the suite in `tower_events::testing` (feature `testing`)
 /// has a test for each clause, and a store that passes it can be put behind a [`Hub`](crate::Hub).
@@ -57,11 +60,12 @@ use crate::{
 ///
 /// # Records outlive entries
 /// A channel's record (epoch, last `seq` and tag, closed, keys) is kept for [`Retention::forget_after`] after its last
-/// entry went, and while one of its keys is remembered. Forgetting it, or [`delete`](Store::delete), raises the *floor*
-/// of the place (file, database, shard: what can fail alone) to the channel's last `seq`; a new channel starts above
-/// the floor, in the place's epoch mixed with the channel's name ([`epoch_of`](crate::epoch_of)). The head of a channel
-/// that does not exist is `(epoch, floor, 0)`: that cursor continues when the first event comes, and is `Trimmed` once
-/// the floor has moved. Reading or following an absent channel stores nothing. [`init`](Store::init) numbers on above
+/// entry went, and while one of its keys is remembered. Forgetting it, or [`delete`](Store::delete), raises a *floor*
+/// above the channel's last `seq`; a new channel starts above the floor, in the place's epoch mixed with the channel's name
+/// ([`epoch_of`](crate::epoch_of)). A place (file, database, shard: what can fail alone) keeps a floor per bucket of channel
+/// names, so that forgetting a channel leaves most absent ones as they are; each rises by a random step ([`floor`]). The
+/// head of a channel that does not exist is `(epoch, floor, 0)`: that cursor continues when the first event comes, and is
+/// `Trimmed` once the floor has moved. Reading or following an absent channel stores nothing. [`init`](Store::init) numbers on above
 /// the head that it replaces, so that the floor covers that log too; else a head of the absent channel could come back
 /// with events lost in between.
 ///
@@ -155,6 +159,19 @@ pub trait Store: Send + Sync + 'static {
     /// As [`Store::append`], but none of `KeyReused`, `Closed` and `Conflict`.
     fn delete(&self, channel: &Channel) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Channels that have a record and whose names begin with `prefix`, in the order of the names' bytes: at most `limit` of
+    /// those after `after`, each with its head. A page may hold fewer; only an empty one is the end. Another process's
+    /// channels come a little later to some stores; a channel whose record cannot be read is left out, and logged.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Channel, Head)>, StoreError>> + Send;
+
     /// What may have changed, from any process, this one's own appends included. Yields [`Change::Resync`] once armed and
     /// after every gap, never ends, coalesces while it is not polled (bounded memory), and stops its work when dropped.
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static;
@@ -166,211 +183,6 @@ pub trait Store: Send + Sync + 'static {
     /// said here.
     fn health(&self) -> Health {
         Health::Ready
-    }
-}
-
-/// What to append and under which condition.
-///
-/// ```
-/// use tower_events::{Event, store::{Append, Expect}};
-///
-/// let plain = Append::new([Event::text("a")]);
-/// let last = Append::new([Event::text("b")]).expecting(Expect::NeverUsed).closing();
-/// assert!(last.close && !plain.close);
-/// ```
-#[derive(Clone, Debug)]
-pub struct Append {
-    /// The events, in order.
-    pub events: Vec<Event>,
-    /// Whether the channel ends with this append.
-    pub close: bool,
-    /// Under which condition.
-    pub expect: Expect,
-}
-
-impl Append {
-    /// Appends `events` whatever the channel holds; leaves it open.
-    pub fn new(events: impl IntoIterator<Item = Event>) -> Self {
-        Self { events: events.into_iter().collect(), close: false, expect: Expect::Any }
-    }
-
-    /// Ends the channel with this append.
-    #[must_use]
-    pub fn closing(self) -> Self {
-        Self { close: true, ..self }
-    }
-
-    /// Appends only if `expect` holds.
-    #[must_use]
-    pub fn expecting(self, expect: Expect) -> Self {
-        Self { expect, ..self }
-    }
-}
-
-/// The condition of an append or init.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expect {
-    /// None.
-    Any,
-    /// The channel has no record: it never existed, or was deleted or forgotten.
-    NeverUsed,
-    /// The channel's head is exactly this (epoch, `seq` and tag).
-    At(Cursor),
-}
-
-/// What an append did.
-#[derive(Clone, Debug)]
-pub struct Appended {
-    /// One per event of the append, in its order.
-    pub receipts: Vec<Receipt>,
-    /// The entries that are new, in order and contiguous; duplicates are left out.
-    pub entries: Vec<Entry>,
-    /// The head right after the append.
-    pub head: Head,
-}
-
-/// What became of one event of an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The entry's cursor: of the first append of its key, for a duplicate.
-    pub cursor: Cursor,
-    /// The entry's time in Unix milliseconds.
-    pub time: u64,
-    /// Whether its key had been appended before, so that nothing was appended now.
-    pub duplicate: bool,
-}
-
-/// Where reading starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Start {
-    /// At the first event that the channel ever had. A [`Hub`](crate::Hub) tells [`Reason::Trimmed`] when any event was
-    /// dropped since the channel's record was made (its first append, [`init`](Store::init), a delete, or the record's
-    /// end); a store answers it as [`Start::Earliest`].
-    Beginning,
-    /// At the oldest retained entry: what is left, without a word about what was dropped before.
-    Earliest,
-    /// After the newest entry.
-    Latest,
-    /// After this position: a resume.
-    After(Cursor),
-    /// At the entries with a time above this one, in Unix milliseconds.
-    Time(u64),
-    /// At the last `n` entries.
-    Last(u64),
-}
-
-/// Bounds of a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limit {
-    /// Most entries; 0 asks for the position only.
-    pub events: usize,
-    /// Most bytes, by [`Entry::size`]; one entry comes even if it alone is larger.
-    pub bytes: usize,
-}
-
-impl Limit {
-    /// The position only.
-    pub const POSITION: Self = Self { events: 0, bytes: 0 };
-}
-
-impl Default for Limit {
-    /// 100 events, 1 MiB.
-    fn default() -> Self {
-        Self { events: 100, bytes: 1 << 20 }
-    }
-}
-
-/// What a read returns: a consistent snapshot.
-#[derive(Clone, Debug)]
-pub struct Page {
-    /// How the start was honoured.
-    pub outcome: Outcome,
-    /// The position that the page starts from: after a reset, just before the oldest retained entry.
-    pub from: Cursor,
-    /// The entries, in `seq` order.
-    pub entries: Vec<Entry>,
-    /// The position after this page: of the last entry that was looked at, or `from` when none was.
-    pub next: Cursor,
-    /// The head at the moment of the read. `next == head.cursor` means that nothing is left.
-    pub head: Head,
-}
-
-/// The newest position of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The newest entry's cursor, or that of the place where the first one will come.
-    pub cursor: Cursor,
-    /// Whether the channel is closed: nothing follows `cursor` in this epoch.
-    pub closed: bool,
-}
-
-/// How a resume ended. Every resume ends in exactly one; loss is never silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Proven: nothing was missed.
-    Continued,
-    /// Events may have been missed; the page starts at the oldest retained entry.
-    Reset(Reason),
-}
-
-/// Why a resume could not be continued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The position is older than what is kept.
-    Trimmed,
-    /// The position is newer than the head: the log lost its tail.
-    Ahead,
-    /// Another log, or another history of this one.
-    EpochChanged,
-    /// Not a cursor of ours, or one that does not name the channel. Stores never answer this.
-    Unknown,
-}
-
-impl Reason {
-    /// The reason on the wire: `trimmed`, `ahead`, `epoch-changed` or `unknown`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Trimmed => "trimmed",
-            Self::Ahead => "ahead",
-            Self::EpochChanged => "epoch-changed",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// An event as it is stored. Its idempotency key is not part of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The channel.
-    pub channel: Channel,
-    /// Its own position.
-    pub cursor: Cursor,
-    /// The tag of its predecessor; 0 for the first entry of a log.
-    pub prev_tag: u32,
-    /// When it was appended, in Unix milliseconds; never less than its predecessor's.
-    pub appended: u64,
-    /// The event's time in Unix milliseconds.
-    pub time: u64,
-    /// The event's name.
-    pub name: Option<EventName>,
-    /// The event's datum.
-    pub data: Data,
-}
-
-impl Entry {
-    /// The position just before this entry.
-    #[must_use]
-    pub fn prev(&self) -> Cursor {
-        Cursor { seq: self.cursor.seq.saturating_sub(1), tag: self.prev_tag, ..self.cursor }
-    }
-
-    /// What the entry counts in limits and retention, in bytes: its datum, its names, and 64 for the rest.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        let name = self.name.as_ref().map_or(0, |name| name.as_str().len());
-        self.data.len() + self.channel.as_str().len() + name + size::ENTRY_BYTES
     }
 }
 
@@ -414,6 +226,15 @@ impl<S: Store> Store for Arc<S> {
 
     fn delete(&self, channel: &Channel) -> impl Future<Output = Result<(), StoreError>> + Send {
         S::delete(self, channel)
+    }
+
+    fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Channel, Head)>, StoreError>> + Send {
+        S::channels(self, prefix, after, limit)
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {

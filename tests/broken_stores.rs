@@ -72,10 +72,24 @@ enum Sabotage {
     AppendAfterClose,
     /// The cursor of an absent channel continues, whatever was lost since.
     ForgottenContinues,
+    /// All channels have one floor.
+    OneFloor,
+    /// A floor rises by the same step each time.
+    EvenSteps,
+    /// A listing leaves its prefix out of account.
+    ListsAnyName,
+    /// A page of a listing begins with the channel that it is to come after.
+    ListsAfterAgain,
+    /// A listing goes by the alphabet.
+    ListsUnordered,
+    /// A listing leaves closed channels out.
+    ListsOpen,
+    /// A listing names channels that were deleted.
+    ListsDeleted,
 }
 
 /// Each way, the clause that is there to catch it, and whether the property test has to see it as well.
-const CAUGHT: [(Sabotage, &str, bool); 24] = {
+const CAUGHT: [(Sabotage, &str, bool); 31] = {
     use Sabotage::*;
     [
         (LostAppend, "reads_what_was_appended_exactly_once_in_order", true),
@@ -102,6 +116,13 @@ const CAUGHT: [(Sabotage, &str, bool); 24] = {
         (HalfABatch, "a_dropped_append_happened_whole_or_not_at_all", false),
         (AppendAfterClose, "nothing_follows_a_close", true),
         (ForgottenContinues, "a_forgotten_channel_raises_the_floor", true),
+        (OneFloor, "forgetting_a_channel_leaves_absent_others_alone", false),
+        (EvenSteps, "a_floor_rises_by_steps_that_nobody_foretells", false),
+        (ListsAnyName, "channels_are_listed_in_byte_order", false),
+        (ListsAfterAgain, "a_listing_goes_on_after_a_channel", false),
+        (ListsUnordered, "channels_are_listed_in_byte_order", false),
+        (ListsOpen, "what_is_listed_has_a_record", false),
+        (ListsDeleted, "what_is_listed_has_a_record", false),
     ]
 };
 
@@ -151,12 +172,14 @@ struct Broken {
     first: Mutex<HashMap<(Channel, EventKey), Event>>,
     /// Where each channel's newest entry is that was dated ahead of its append.
     ahead: Mutex<HashMap<Channel, Entry>>,
+    /// Channels that were deleted, as they were then.
+    deleted: Mutex<HashMap<Channel, Head>>,
 }
 
 impl Broken {
     fn new(inner: MemoryStore, sabotage: Sabotage) -> Self {
-        let (closed, heads, first, ahead) = Default::default();
-        Self { inner, sabotage, appends: AtomicU64::new(0), closed, heads, first, ahead }
+        let (closed, heads, first, ahead, deleted) = Default::default();
+        Self { inner, sabotage, appends: AtomicU64::new(0), closed, heads, first, ahead, deleted }
     }
 
     async fn one_by_one(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
@@ -359,6 +382,9 @@ impl Store for Broken {
         let mut heads = self.inner.heads(channels).await?;
         for (channel, head) in channels.iter().zip(&mut heads) {
             self.tell(channel, head);
+            if self.sabotage == Sabotage::OneFloor && head.cursor.tag == 0 {
+                head.cursor.seq += self.deleted.lock().unwrap().len() as u64;
+            }
             if self.sabotage == Sabotage::StaleHead {
                 *head = *self.heads.lock().unwrap().entry(channel.clone()).or_insert(*head);
             }
@@ -377,7 +403,52 @@ impl Store for Broken {
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
         self.closed.lock().unwrap().remove(channel);
+        let head = self.inner.heads(std::slice::from_ref(channel)).await?[0];
+        self.deleted.lock().unwrap().insert(channel.clone(), head);
+        if self.sabotage == Sabotage::EvenSteps {
+            fastrand::seed(7);
+        }
         self.inner.delete(channel).await
+    }
+
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        match self.sabotage {
+            Sabotage::ListsAnyName => self.inner.channels("", after, limit).await,
+            Sabotage::ListsAfterAgain => {
+                let mut again = Vec::new();
+                if let Some(after) = after.filter(|_| limit > 0) {
+                    again.push((after.clone(), self.inner.heads(std::slice::from_ref(after)).await?[0]));
+                }
+                again.extend(self.inner.channels(prefix, after, limit.saturating_sub(again.len())).await?);
+                Ok(again)
+            }
+            Sabotage::ListsUnordered => {
+                let mut page = self.inner.channels(prefix, after, limit).await?;
+                page.sort_by_key(|(channel, _)| channel.as_str().to_lowercase());
+                Ok(page)
+            }
+            Sabotage::ListsOpen => {
+                let page = self.inner.channels(prefix, after, limit).await?;
+                Ok(page.into_iter().filter(|(_, head)| !head.closed).collect())
+            }
+            Sabotage::ListsDeleted => {
+                let mut page = self.inner.channels(prefix, after, limit).await?;
+                let deleted = self.deleted.lock().unwrap();
+                let missing = deleted.iter().filter(|(channel, _)| !page.iter().any(|(listed, _)| listed == *channel));
+                let due = missing.filter(|(channel, _)| channel.as_str().starts_with(prefix) && Some(*channel) > after);
+                let due: Vec<_> = due.map(|(channel, head)| (channel.clone(), *head)).collect();
+                page.extend(due);
+                page.sort_by(|(a, _), (b, _)| a.cmp(b));
+                page.truncate(limit);
+                Ok(page)
+            }
+            _ => self.inner.channels(prefix, after, limit).await,
+        }
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {

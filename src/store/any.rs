@@ -54,6 +54,15 @@ impl Store for AnyStore {
         self.0.erased_delete(channel).await
     }
 
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        self.0.erased_channels(prefix, after, limit).await
+    }
+
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         self.0.erased_changes()
     }
@@ -76,6 +85,12 @@ trait Erased: Send + Sync + 'static {
     fn erased_heads<'a>(&'a self, channels: &'a [Channel]) -> Boxed<'a, Vec<Head>>;
     fn erased_init<'a>(&'a self, channel: &'a Channel, events: Vec<Event>, expect: Expect) -> Boxed<'a, Head>;
     fn erased_delete<'a>(&'a self, channel: &'a Channel) -> Boxed<'a, ()>;
+    fn erased_channels<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a Channel>,
+        limit: usize,
+    ) -> Boxed<'a, Vec<(Channel, Head)>>;
     fn erased_changes(&self) -> Pin<Box<dyn Stream<Item = Change> + Send>>;
     fn erased_retention(&self) -> Retention;
     fn erased_health(&self) -> Health;
@@ -100,6 +115,15 @@ impl<S: Store> Erased for S {
 
     fn erased_delete<'a>(&'a self, channel: &'a Channel) -> Boxed<'a, ()> {
         Box::pin(self.delete(channel))
+    }
+
+    fn erased_channels<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a Channel>,
+        limit: usize,
+    ) -> Boxed<'a, Vec<(Channel, Head)>> {
+        Box::pin(self.channels(prefix, after, limit))
     }
 
     fn erased_changes(&self) -> Pin<Box<dyn Stream<Item = Change> + Send>> {

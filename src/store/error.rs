@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
-use super::{Head, Unit};
+use super::{Head, Unit, Use};
 
 /// The error of a driver or the system below a store.
 pub type Source = Box<dyn Error + Send + Sync>;
@@ -44,6 +44,15 @@ pub enum StoreError {
     Unknown(Source),
     /// What is stored cannot be read; a person has to look.
     Corrupt(Source),
+    /// A newer version of the library has raised the format of what is stored: upgrade this process. Nothing was changed.
+    NewerFormat {
+        /// The version of the stored format.
+        stored: u32,
+        /// The newest that this process knows.
+        supported: u32,
+        /// What it may therefore not do.
+        denied: Use,
+    },
 }
 
 impl StoreError {
@@ -63,6 +72,9 @@ impl StoreError {
             Self::KeyReused { index } => Self::KeyReused { index: *index },
             Self::Conflict { head } => Self::Conflict { head: *head },
             Self::Closed { head } => Self::Closed { head: *head },
+            Self::NewerFormat { stored, supported, denied } => {
+                Self::NewerFormat { stored: *stored, supported: *supported, denied: *denied }
+            }
             Self::Unavailable(_) => Self::Unavailable(Box::new(Shared(error))),
             Self::Full(_) => Self::Full(Box::new(Shared(error))),
             Self::Unknown(_) => Self::Unknown(Box::new(Shared(error))),
@@ -105,6 +117,11 @@ impl fmt::Display for StoreError {
             Self::Closed { .. } => f.write_str("the channel is closed"),
             Self::Unknown(_) => f.write_str("the events may have been appended; repeat with the same key"),
             Self::Corrupt(_) => f.write_str("the event store holds data that cannot be read"),
+            Self::NewerFormat { stored, supported, denied } => write!(
+                f,
+                "the event store has format {stored}, which this version of the library, for format {supported}, may not \
+                 {denied}: upgrade this process"
+            ),
         }
     }
 }
@@ -115,7 +132,11 @@ impl Error for StoreError {
             Self::Unavailable(source) | Self::Full(source) | Self::Unknown(source) | Self::Corrupt(source) => {
                 Some(source.as_ref())
             }
-            Self::TooLarge { .. } | Self::KeyReused { .. } | Self::Conflict { .. } | Self::Closed { .. } => None,
+            Self::TooLarge { .. }
+            | Self::KeyReused { .. }
+            | Self::Conflict { .. }
+            | Self::Closed { .. }
+            | Self::NewerFormat { .. } => None,
         }
     }
 }

@@ -265,6 +265,15 @@ impl Store for FileStore {
         self.ask(Action::Delete(channel.clone())).await.map(|_| ())
     }
 
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        todo_listing(prefix, after, limit).await
+    }
+
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         Changes::new(Arc::clone(&self.core))
     }
@@ -276,4 +285,8 @@ impl Store for FileStore {
 
 fn mixed_up() -> StoreError {
     StoreError::Unknown("the writer gave another request's answer".into())
+}
+
+async fn todo_listing(_: &str, _: Option<&Channel>, _: usize) -> Result<Vec<(Channel, Head)>, StoreError> {
+    Err(StoreError::Unavailable("this store does not list its channels yet".into()))
 }

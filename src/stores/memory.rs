@@ -188,6 +188,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        Ok(self.at_place(|place| place.channels(prefix, after, limit)))
+    }
+
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         Changes::new(Arc::clone(&self.place))
     }

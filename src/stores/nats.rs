@@ -212,6 +212,15 @@ impl Store for NatsStore {
         self.0.write(channel, |answer| Work::Remove(Removal::Asked, answer)).await
     }
 
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        todo_listing(prefix, after, limit).await
+    }
+
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         let (changes, is_first) = self.0.watchers.watch();
         if is_first {
@@ -368,3 +377,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// So many channels are asked for at the same time.
 const HEADS_AT_ONCE: usize = 64;
+
+async fn todo_listing(_: &str, _: Option<&Channel>, _: usize) -> Result<Vec<(Channel, Head)>, StoreError> {
+    Err(StoreError::Unavailable("this store does not list its channels yet".into()))
+}

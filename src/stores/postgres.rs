@@ -244,6 +244,15 @@ impl Store for PostgresStore {
         Ok(())
     }
 
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        todo_listing(prefix, after, limit).await
+    }
+
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         let listener = self.0.listener.clone();
         self.0.listener.watchers.watch(|| self.0.database.runtime.spawn(listener.run()).abort_handle())
@@ -352,4 +361,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
     }
+}
+
+async fn todo_listing(_: &str, _: Option<&Channel>, _: usize) -> Result<Vec<(Channel, Head)>, StoreError> {
+    Err(StoreError::Unavailable("this store does not list its channels yet".into()))
 }

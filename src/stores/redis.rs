@@ -185,6 +185,15 @@ impl Store for RedisStore {
         shared.forget(channel, "now", shared.deadline(), failure::Failure::of_write).await
     }
 
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        todo_listing(prefix, after, limit).await
+    }
+
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         self.0.watch.changes(&self.0.shared)
     }
@@ -201,4 +210,8 @@ impl Store for RedisStore {
             (true, _) => Health::Ready,
         }
     }
+}
+
+async fn todo_listing(_: &str, _: Option<&Channel>, _: usize) -> Result<Vec<(Channel, Head)>, StoreError> {
+    Err(StoreError::Unavailable("this store does not list its channels yet".into()))
 }

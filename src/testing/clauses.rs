@@ -4,6 +4,7 @@ mod changes;
 mod concurrency;
 mod conditions;
 mod keys;
+mod listing;
 mod order;
 mod records;
 mod resume;
@@ -30,15 +31,17 @@ pub use self::{
         a_reused_key_is_told_before_a_close_and_that_before_a_conflict, a_reused_key_refuses_the_whole_batch,
         each_event_of_a_batch_is_judged_alone, init_clears_keys, keys_belong_to_one_channel,
     },
+    listing::{a_listing_goes_on_after_a_channel, channels_are_listed_in_byte_order, what_is_listed_has_a_record},
     order::{
         an_empty_append_returns_the_head, appends_a_batch_whole_and_in_order, channels_are_apart,
         data_and_names_come_back_as_they_were, from_latest_nothing_is_missed, heads_are_the_newest_positions,
         pages_are_bounded_by_count_and_bytes, reads_what_was_appended_exactly_once_in_order, stores_on_one_place_agree,
     },
     records::{
-        a_deleted_channel_raises_the_floor, a_forgotten_channel_raises_the_floor, a_record_outlives_its_entries,
-        an_absent_channel_continues_when_its_first_event_comes, init_replaces_the_history,
-        reading_an_absent_channel_stores_nothing, the_floor_covers_what_init_replaced,
+        a_deleted_channel_raises_the_floor, a_floor_rises_by_steps_that_nobody_foretells,
+        a_forgotten_channel_raises_the_floor, a_record_outlives_its_entries,
+        an_absent_channel_continues_when_its_first_event_comes, forgetting_a_channel_leaves_absent_others_alone,
+        init_replaces_the_history, reading_an_absent_channel_stores_nothing, the_floor_covers_what_init_replaced,
     },
     resume::{
         a_regrown_tail_is_another_history, a_time_ahead_of_its_append_is_not_told_of_for_ever,

@@ -62,8 +62,13 @@ macro_rules! conformance_tests {
                 a_record_outlives_its_entries
                 a_forgotten_channel_raises_the_floor
                 a_deleted_channel_raises_the_floor
+                a_floor_rises_by_steps_that_nobody_foretells
+                forgetting_a_channel_leaves_absent_others_alone
                 init_replaces_the_history
                 the_floor_covers_what_init_replaced
+                channels_are_listed_in_byte_order
+                a_listing_goes_on_after_a_channel
+                what_is_listed_has_a_record
                 a_key_is_appended_once
                 each_event_of_a_batch_is_judged_alone
                 a_key_stands_for_one_event

@@ -302,6 +302,16 @@ impl<S: Store> Store for FaultStore<S> {
         self.faults.write(self.inner.delete(channel)).await
     }
 
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        self.faults.enter(&self.faults.0.heads).await?;
+        self.inner.channels(prefix, after, limit).await
+    }
+
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         FaultyHints::new(Box::pin(self.inner.changes()), Arc::clone(&self.faults.0.hints))
     }

@@ -239,6 +239,15 @@ impl Store for Watched {
         self.0.delete(channel).await
     }
 
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        self.0.channels(prefix, after, limit).await
+    }
+
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         self.0.changes()
     }

@@ -1,7 +1,10 @@
 //! All channels of one memory store: what needs the map, the floor or the watchers. Runs under the store's lock, so nothing
 //! here calls foreign code.
 
-use std::collections::{HashMap, VecDeque, hash_map::Entry};
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
+    ops::Bound,
+};
 
 use super::{log::Log, room, watch::Watchers};
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
     store,
     store::{
         Append, Appended, Change, Expect, Head, Keep, Limit, Page, Prints, Receipt, Retention, Start, StoreError,
-        judge,
+        floor, judge,
         resume::{self, Record},
         size_of,
     },
@@ -21,12 +24,14 @@ use crate::{
 pub(super) struct Place {
     /// Drawn once: a restart is another place.
     epoch: u64,
-    /// Nothing forgotten or deleted had a higher `seq`.
-    floor: u64,
+    /// Per bucket of names: nothing forgotten or deleted had a higher `seq`.
+    floors: Box<[u64]>,
     /// The latest time ever seen, in Unix milliseconds; never goes back.
     now: u64,
     keep: Keep,
     logs: HashMap<Channel, Log>,
+    /// The channels that have a log, in the order in which they are listed.
+    names: BTreeSet<Channel>,
     /// When the janitor looks at which channel next. Everyone waits for the same period, so the front is always first.
     turns: VecDeque<(u64, Channel)>,
     /// What all logs and the names of their channels were last counted as, in bytes.
@@ -40,10 +45,11 @@ impl Place {
     pub(super) fn new(retention: &Retention) -> Self {
         Self {
             epoch: resume::fresh_epoch(),
-            floor: 0,
+            floors: vec![0; usize::from(floor::BUCKETS)].into(),
             now: 0,
             keep: Keep::new(retention),
             logs: HashMap::new(),
+            names: BTreeSet::new(),
             turns: VecDeque::new(),
             counted: 0,
             most: MOST_BYTES,
@@ -162,6 +168,34 @@ impl Place {
         }
     }
 
+    pub(super) fn channels(&mut self, prefix: &str, after: Option<&Channel>, limit: usize) -> Vec<(Channel, Head)> {
+        let mut after = after.cloned();
+        loop {
+            let names = self.names_after(prefix, after.as_ref(), limit.min(MOST_LISTED));
+            let Some(last) = names.last() else { return Vec::new() };
+            after = Some(last.clone());
+            // What is due to be forgotten goes now, and leaves an empty page only when nothing follows.
+            names.iter().for_each(|channel| self.refresh(channel));
+            let heads = names.into_iter().filter_map(|channel| {
+                let head = self.logs.get(&channel)?.record.head;
+                Some((channel, head))
+            });
+            let heads: Vec<_> = heads.collect();
+            if !heads.is_empty() {
+                return heads;
+            }
+        }
+    }
+
+    fn names_after(&self, prefix: &str, after: Option<&Channel>, limit: usize) -> Vec<Channel> {
+        let start = match after {
+            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(prefix),
+        };
+        let names = self.names.range::<str, _>((start, Bound::Unbounded));
+        names.take_while(|name| name.as_str().starts_with(prefix)).take(limit).cloned().collect()
+    }
+
     #[cfg(feature = "testing")]
     pub(super) fn lose_tail(&mut self, channel: &Channel, n: u64) {
         let now = self.now;
@@ -178,12 +212,13 @@ impl Place {
 
     /// The head of a channel that has no log.
     fn absent(&self, channel: &Channel) -> Head {
-        Record::absent(self.epoch, self.floor, channel).head
+        let floor = self.floors.get(usize::from(floor::bucket_of(channel))).copied().unwrap_or(0);
+        Record::absent(self.epoch, floor, channel).head
     }
 
     /// What everything takes in memory, in bytes.
     pub(super) fn room(&self) -> u64 {
-        self.counted + room::map(&self.logs) + room::deque(&self.turns)
+        self.counted + room::map(&self.logs) + room::set(&self.names) + room::deque(&self.turns)
     }
 
     /// Fails when there is no room for the events of an append that are not known.
@@ -210,7 +245,7 @@ impl Place {
             count += 1;
             content += room::event(event);
         }
-        let own = room::shared_text(channel.as_str()) + room::map_growth(&self.logs, 1);
+        let own = room::shared_text(channel.as_str()) + room::map_growth(&self.logs, 1) + room::set_growth(&self.names);
         own + room::deque_growth(&self.turns, 1) + content + room::deque_growth::<store::Entry>(&VecDeque::new(), count)
     }
 
@@ -229,6 +264,7 @@ impl Place {
             Entry::Vacant(none) => {
                 let turn = self.now.saturating_add(self.keep.period());
                 self.turns.push_back((turn, channel.clone()));
+                self.names.insert(channel.clone());
                 self.counted += room::shared_text(channel.as_str());
                 none.insert(Log::new(channel.clone(), start, self.now, turn))
             }
@@ -248,12 +284,15 @@ impl Place {
 
     fn forget(&mut self, channel: &Channel) {
         if let Some(log) = self.remove(channel) {
-            self.floor = self.floor.max(log.record.head.cursor.seq);
+            if let Some(floor) = self.floors.get_mut(usize::from(floor::bucket_of(channel))) {
+                *floor = floor::raised(*floor, log.record.head.cursor.seq);
+            }
         }
     }
 
     fn remove(&mut self, channel: &Channel) -> Option<Log> {
         let log = self.logs.remove(channel);
+        self.names.remove(channel);
         self.counted -= log.as_ref().map_or(0, |log| log.counted + room::shared_text(channel.as_str()));
         room::shrink_map(&mut self.logs);
         // The turns of removed channels go when they are the most: amortised over the removals.
@@ -283,6 +322,9 @@ const TURNS_WHEN_FULL: usize = 256;
 /// Default of [`MemoryStore::max_bytes`](super::MemoryStore::max_bytes).
 const MOST_BYTES: u64 = 512 << 20;
 
+/// So many channels are listed at once, at most, for the lock is held meanwhile.
+const MOST_LISTED: usize = 1000;
+
 /// The keys of one channel take at most this part of all, so that they leave room to others.
 const SHARE_OF_KEYS: u64 = 4;
 
@@ -309,7 +351,9 @@ mod tests {
             append(&mut place, "busy", &["c"]);
         }
         assert!(!place.logs.contains_key("idle"));
-        assert_eq!((place.logs.len(), place.turns.len(), place.floor), (1, 1, 2));
+        let raised: Vec<_> = place.floors.iter().filter(|floor| **floor > 0).collect();
+        assert!(matches!(raised.as_slice(), [floor] if **floor > 2), "{raised:?}");
+        assert_eq!((place.logs.len(), place.turns.len(), place.names.len()), (1, 1, 1));
     }
 
     #[test]

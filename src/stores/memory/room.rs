@@ -2,7 +2,7 @@
 //! the allocator adds. Pure; collections that have become far too large are made smaller here.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     hash::Hash,
 };
 
@@ -59,6 +59,22 @@ pub(super) fn map_growth<K, V>(full: &HashMap<K, V>, more: usize) -> u64 {
     table::<K, V>(needed.max(full.capacity() + 1)).saturating_sub(map(full))
 }
 
+/// The nodes of a set, at their emptiest.
+pub(super) fn set<T>(set: &BTreeSet<T>) -> u64 {
+    nodes::<T>(set.len())
+}
+
+/// By how much a set grows that takes one more.
+pub(super) fn set_growth<T>(full: &BTreeSet<T>) -> u64 {
+    nodes::<T>(full.len() + 1) - set(full)
+}
+
+/// A node holds 5 to 11 items, and one of 6 or more has so many nodes below it.
+fn nodes<T>(items: usize) -> u64 {
+    let node = block(NODE_ITEMS * size_of::<T>() + NODE_HEAD);
+    (items.div_ceil(LEAST_NODE_ITEMS) + items.div_ceil(LEAST_NODE_ITEMS * LEAST_NODE_ITEMS)) as u64 * node
+}
+
 /// Seven of eight buckets are used at most; each has a byte of its own.
 fn table<K, V>(capacity: usize) -> u64 {
     let buckets = match capacity {
@@ -83,6 +99,13 @@ pub(super) fn shrink_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
         map.shrink_to(map.len() * 2);
     }
 }
+
+/// Most items of a set's node, and least.
+const NODE_ITEMS: usize = 11;
+const LEAST_NODE_ITEMS: usize = 5;
+
+/// What a node holds beside its items.
+const NODE_HEAD: usize = 16;
 
 /// What an allocator keeps of each allocation for itself.
 const ALLOCATOR: usize = 8;

@@ -124,6 +124,45 @@ pub async fn a_deleted_channel_raises_the_floor<H: Harness>(harness: &H) {
     }
 }
 
+/// Each time, a floor rises above the log that went, and not by the same step: a rise that is lost does not come again.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_floor_rises_by_steps_that_nobody_foretells<H: Harness>(harness: &H) {
+    let case = Case::new("a_floor_rises_by_steps_that_nobody_foretells", harness).await;
+    let a = channel("a");
+    let mut steps = Vec::new();
+    for _ in 0..6 {
+        let last = case.append(&a, ["x"]).await.head.cursor.seq;
+        case.done("a delete", case.store.delete(&a).await);
+        let floor = case.head(&a).await.cursor.seq;
+        case.holds(&format!("a floor above {last}"), floor, |floor| *floor > last);
+        steps.push(floor - last);
+    }
+    steps.sort_unstable();
+    steps.dedup();
+    case.holds("steps that differ", steps, |steps| steps.len() > 1);
+}
+
+/// Who waits for a channel that does not exist is not reset because others go.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn forgetting_a_channel_leaves_absent_others_alone<H: Harness>(harness: &H) {
+    let case = Case::new("forgetting_a_channel_leaves_absent_others_alone", harness).await;
+    let absent: Vec<_> = (0..64).map(|n| channel(&format!("absent {n}"))).collect();
+    let before = case.done("heads", case.store.heads(&absent).await);
+    for n in 0..8 {
+        let goes = channel(&format!("goes {n}"));
+        case.append(&goes, numbered(1, 3)).await;
+        case.done("a delete", case.store.delete(&goes).await);
+    }
+    let after = case.done("heads", case.store.heads(&absent).await);
+    let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    // With 1 024 buckets, half a head of the 64 is expected to move.
+    case.holds("most of 64 heads to stay where they were", moved, |moved| *moved <= 8);
+}
+
 /// The channel has no record, and takes events above all `cursors`, none of which continues then.
 async fn is_new_above<H: Harness>(case: &Case<'_, H>, of: &Channel, cursors: &[Cursor]) {
     let absent = case.head(of).await;

@@ -1,0 +1,147 @@
+//! Which channels there are.
+
+use super::super::{
+    case::{Case, channel},
+    harness::Harness,
+};
+use crate::{
+    channel::Channel,
+    event::Event,
+    store::{Append, Expect, Head, Store},
+};
+
+/// By the bytes of their names, with nothing in a prefix that stands for anything else.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn channels_are_listed_in_byte_order<H: Harness>(harness: &H) {
+    let case = Case::new("channels_are_listed_in_byte_order", harness).await;
+    case.same("the channels of an empty place", listed(&case, "", 10).await, vec![]);
+    // Collations, patterns and encodings order or match these otherwise.
+    let names = [
+        " ",
+        "%",
+        "*",
+        "A",
+        "A b",
+        "B",
+        "a",
+        "a%b",
+        "a*b",
+        "a.b",
+        "a/b",
+        "a>b",
+        "a[b",
+        "a\\b",
+        "a_b",
+        "aa",
+        "ab",
+        "b",
+        "z",
+        "zz",
+        "~",
+        "\u{e4}",
+        "\u{e4}b",
+        "\u{ffff}",
+        "\u{1f600}",
+        "\u{10ffff}",
+        "\u{10ffff}b",
+    ];
+    for name in names.iter().rev() {
+        case.append(&channel(name), ["x"]).await;
+    }
+    for prefix in ["", "a", "a%", "a*", "a.", "a[", "a\\", "a_", "\u{e4}", "\u{10ffff}", "A ", "none"] {
+        let due: Vec<_> = names.iter().filter(|name| name.starts_with(prefix)).map(|name| channel(name)).collect();
+        come_to(&case, prefix, &due).await;
+    }
+}
+
+/// Pages of any size hold each channel once.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_listing_goes_on_after_a_channel<H: Harness>(harness: &H) {
+    let case = Case::new("a_listing_goes_on_after_a_channel", harness).await;
+    let all: Vec<_> = (10..33).map(|n| channel(&format!("room {n}"))).collect();
+    for of in all.iter().chain([&channel("other"), &channel("z")]) {
+        case.append(of, ["x"]).await;
+    }
+    come_to(&case, "room ", &all).await;
+    for limit in [1, 2, 7, 23, 24, usize::MAX] {
+        case.same("the channels", names(&listed(&case, "room ", limit).await), all.clone());
+    }
+    for (from, due) in [
+        ("a", vec!["room 10", "room 11"]),
+        ("room 1", vec!["room 10", "room 11"]),
+        ("room 15", vec!["room 16", "room 17"]),
+        ("room 15 and more", vec!["room 16", "room 17"]),
+        ("room 31", vec!["room 32"]),
+        ("room 32", vec![]),
+        ("z", vec![]),
+    ] {
+        let page = names(&case.done("a listing", case.store.channels("room ", Some(&channel(from)), 2).await));
+        case.holds(&format!("{due:?}, or some of it, after {from:?}"), page, |page| {
+            due.iter().map(|name| channel(name)).collect::<Vec<_>>().starts_with(page)
+                && page.is_empty() == due.is_empty()
+        });
+    }
+    let none = case.done("a listing", case.store.channels("", None, 0).await);
+    case.same("a page of none", none, vec![]);
+}
+
+/// What has a record is listed, with its head; what has none is not.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn what_is_listed_has_a_record<H: Harness>(harness: &H) {
+    let case = Case::new("what_is_listed_has_a_record", harness).await;
+    let [open, closed, filled, deleted, absent] = ["open", "closed", "filled", "deleted", "absent"].map(channel);
+    case.append(&open, ["x", "y"]).await;
+    case.append_all(&closed, Append::new([]).closing()).await;
+    case.done("an init", case.store.init(&filled, vec![Event::text("x")], Expect::Any).await);
+    case.append(&deleted, ["x"]).await;
+    come_to(&case, "", &[closed.clone(), deleted.clone(), filled.clone(), open.clone()]).await;
+    case.done("a delete", case.store.delete(&deleted).await);
+    case.head(&absent).await;
+    case.append_all(&absent, Append::new([])).await;
+    let due = [closed, filled, open];
+    come_to(&case, "", &due).await;
+    for (of, head) in listed(&case, "", 10).await {
+        case.same(&format!("the listed head of {of:?}"), head, case.head(&of).await);
+    }
+}
+
+/// Waits until these are the channels: another connection of the store may hear of them a little later.
+async fn come_to<H: Harness>(case: &Case<'_, H>, prefix: &str, due: &[Channel]) {
+    for _ in 0..50 {
+        if names(&listed(case, prefix, 100).await) == due {
+            return;
+        }
+        case.advance(1).await;
+    }
+    case.same(
+        &format!("the channels that begin with {prefix:?}"),
+        names(&listed(case, prefix, 100).await),
+        due.to_vec(),
+    );
+}
+
+/// All pages.
+async fn listed<H: Harness>(case: &Case<'_, H>, prefix: &str, limit: usize) -> Vec<(Channel, Head)> {
+    let mut all: Vec<(Channel, Head)> = Vec::new();
+    // One page more than there can be, if each holds one channel at least.
+    for _ in 0..100 {
+        let after = all.last().map(|(channel, _)| channel);
+        let page = case.done("a listing", case.store.channels(prefix, after, limit).await);
+        if page.is_empty() {
+            return all;
+        }
+        case.holds(&format!("at most {limit} channels"), page.len(), |len| *len <= limit);
+        all.extend(page);
+    }
+    case.fail("a listing", "an end", &names(&all))
+}
+
+fn names(listed: &[(Channel, Head)]) -> Vec<Channel> {
+    listed.iter().map(|(channel, _)| channel.clone()).collect()
+}
