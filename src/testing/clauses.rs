@@ -3,12 +3,17 @@
 mod changes;
 mod concurrency;
 mod conditions;
+mod histories;
 mod keys;
 mod listing;
+mod names;
 mod order;
+mod races;
 mod records;
 mod resume;
 mod retention;
+mod spans;
+mod waking;
 
 use std::{future::Future, pin::Pin};
 
@@ -25,6 +30,11 @@ pub use self::{
         a_close_is_one_step_with_its_append, an_append_happens_only_as_expected, an_init_happens_only_as_expected,
         init_opens_a_closed_channel, nothing_follows_a_close,
     },
+    histories::{
+        a_channel_is_never_used_until_it_has_a_record, a_close_does_not_hide_what_was_trimmed,
+        a_tail_that_grew_again_alike_is_another_history, an_init_keeps_its_order,
+        an_init_of_nothing_counts_for_the_floor, tags_tell_equal_entries_apart, two_places_have_two_epochs,
+    },
     keys::{
         a_batch_repeats_a_key_only_with_its_event, a_key_is_appended_once, a_key_is_forgotten_after_its_window,
         a_key_outlives_its_entry, a_key_stands_for_one_event, a_repeated_append_succeeds_as_the_first_did,
@@ -32,10 +42,20 @@ pub use self::{
         each_event_of_a_batch_is_judged_alone, init_clears_keys, keys_belong_to_one_channel,
     },
     listing::{a_listing_goes_on_after_a_channel, channels_are_listed_in_byte_order, what_is_listed_has_a_record},
+    names::{
+        a_name_and_a_key_are_not_joined, data_come_back_to_the_letter, keys_that_look_alike_are_apart,
+        names_that_look_alike_are_apart,
+    },
     order::{
         an_empty_append_returns_the_head, appends_a_batch_whole_and_in_order, channels_are_apart,
         data_and_names_come_back_as_they_were, from_latest_nothing_is_missed, heads_are_the_newest_positions,
         pages_are_bounded_by_count_and_bytes, reads_what_was_appended_exactly_once_in_order, stores_on_one_place_agree,
+    },
+    races::{
+        a_dropped_init_or_delete_happened_whole_or_not_at_all, a_reader_sees_a_batch_whole,
+        a_reader_sees_an_init_whole, of_many_appends_at_one_head_one_wins, of_many_appends_with_one_key_one_is_new,
+        what_is_acknowledged_beside_a_close_is_kept, what_is_acknowledged_beside_a_delete_is_gone_or_kept,
+        what_is_acknowledged_beside_an_init_is_of_one_history,
     },
     records::{
         a_deleted_channel_raises_the_floor, a_floor_rises_by_steps_that_nobody_foretells,
@@ -53,6 +73,14 @@ pub use self::{
         a_clock_that_steps_back_does_no_harm, an_append_is_at_most_half_of_what_is_kept,
         an_init_keeps_the_newest_of_more_than_is_kept, keeps_the_age_and_at_most_twice,
         keeps_the_bytes_and_at_most_twice, keeps_the_count_and_at_most_twice, one_event_is_never_too_many,
+    },
+    spans::{
+        a_store_that_answers_is_ready, a_time_is_trimmed_however_the_entry_went, heads_of_a_thousand_come_in_order,
+        keys_last_as_long_as_their_log, limits_may_be_extreme, nothing_goes_before_its_time,
+    },
+    waking::{
+        a_quiet_channel_is_told_of_among_busy_ones, changes_tell_of_a_close_with_events, changes_tell_of_any_name,
+        hints_hold_neighbours_of_one_channel, whoever_waits_for_changes_is_woken,
     },
 };
 use super::harness::Harness;

@@ -101,6 +101,36 @@ macro_rules! conformance_tests {
                 of_many_who_expect_the_same_one_wins
                 a_dropped_append_happened_whole_or_not_at_all
                 pages_have_no_holes_while_others_trim
+                of_many_appends_with_one_key_one_is_new
+                of_many_appends_at_one_head_one_wins
+                what_is_acknowledged_beside_a_close_is_kept
+                what_is_acknowledged_beside_an_init_is_of_one_history
+                what_is_acknowledged_beside_a_delete_is_gone_or_kept
+                a_reader_sees_a_batch_whole
+                a_reader_sees_an_init_whole
+                a_dropped_init_or_delete_happened_whole_or_not_at_all
+                whoever_waits_for_changes_is_woken
+                hints_hold_neighbours_of_one_channel
+                changes_tell_of_a_close_with_events
+                changes_tell_of_any_name
+                a_quiet_channel_is_told_of_among_busy_ones
+                names_that_look_alike_are_apart
+                keys_that_look_alike_are_apart
+                a_name_and_a_key_are_not_joined
+                data_come_back_to_the_letter
+                an_init_of_nothing_counts_for_the_floor
+                two_places_have_two_epochs
+                tags_tell_equal_entries_apart
+                a_tail_that_grew_again_alike_is_another_history
+                a_channel_is_never_used_until_it_has_a_record
+                an_init_keeps_its_order
+                a_close_does_not_hide_what_was_trimmed
+                a_time_is_trimmed_however_the_entry_went
+                nothing_goes_before_its_time
+                keys_last_as_long_as_their_log
+                limits_may_be_extreme
+                heads_of_a_thousand_come_in_order
+                a_store_that_answers_is_ready
                 agrees_with_a_model
             ]
             $($arguments)*

@@ -1,7 +1,7 @@
 //! Hints that get lost, doubled, swapped or held back. Knows nothing of the store that they come from.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,8 +26,10 @@ struct State {
     /// How often everyone was to be given a resync.
     resyncs: u64,
     watchers: usize,
-    /// Watchers that must look again when something above changes.
-    wakers: Vec<Waker>,
+    /// What the next watcher is known by.
+    next_watcher: u64,
+    /// Per watcher, the waker that it waits with: it must look again when something above changes.
+    wakers: BTreeMap<u64, Waker>,
 }
 
 impl HintFaults {
@@ -64,7 +66,7 @@ impl HintFaults {
         change(&mut state);
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_values().for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -75,6 +77,8 @@ impl HintFaults {
 pub(super) struct FaultyHints {
     inner: Pin<Box<dyn Stream<Item = Change> + Send>>,
     faults: Arc<HintFaults>,
+    /// What it is known by.
+    watcher: u64,
     /// The hint that waits for the one after it.
     held: Option<Change>,
     /// Hints that come before those of `inner`.
@@ -87,9 +91,10 @@ impl FaultyHints {
     pub(super) fn new(inner: Pin<Box<dyn Stream<Item = Change> + Send>>, faults: Arc<HintFaults>) -> Self {
         let mut state = faults.lock();
         state.watchers += 1;
-        let resyncs = state.resyncs;
+        state.next_watcher += 1;
+        let (watcher, resyncs) = (state.next_watcher, state.resyncs);
         drop(state);
-        Self { inner, faults, held: None, ready: VecDeque::new(), resyncs }
+        Self { inner, faults, watcher, held: None, ready: VecDeque::new(), resyncs }
     }
 
     /// Does to `change` what is asked; what is left of it is in `ready`.
@@ -119,9 +124,10 @@ impl FaultyHints {
             self.resyncs = state.resyncs;
             self.ready.push_back(Change::Resync);
         }
-        if !state.wakers.iter().any(|known| known.will_wake(&waker)) {
-            state.wakers.push(waker);
-        }
+        let replaced = state.wakers.insert(self.watcher, waker);
+        // Dropping a waker may run foreign code.
+        drop(state);
+        drop(replaced);
         if held { Poll::Pending } else { Poll::Ready(()) }
     }
 }
@@ -145,7 +151,11 @@ impl Stream for FaultyHints {
 
 impl Drop for FaultyHints {
     fn drop(&mut self) {
-        self.faults.lock().watchers -= 1;
+        let mut state = self.faults.lock();
+        state.watchers -= 1;
+        let waker = state.wakers.remove(&self.watcher);
+        drop(state);
+        drop(waker);
     }
 }
 

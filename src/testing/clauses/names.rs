@@ -1,0 +1,175 @@
+//! Names, keys and data that are told apart however alike they are.
+
+use super::super::{
+    case::{Case, channel, keyed, texts},
+    harness::Harness,
+};
+use crate::{
+    event::{Data, Event, EventName},
+    store::{Append, Receipt, Start},
+};
+
+/// Texts of which two each become one when they are case-folded, normalised, trimmed, decoded, cut, or read as a number,
+/// pattern or path.
+fn lookalikes() -> Vec<String> {
+    let short = [
+        "a",
+        "A",
+        " a",
+        "a ",
+        "a  ",
+        "aa",
+        "a.",
+        "a/",
+        "/a",
+        "./a",
+        "a:",
+        "a:b",
+        "a::b",
+        "a.b",
+        "a/b",
+        "a b",
+        "a_b",
+        "a-b",
+        "a+b",
+        "a%b",
+        "a%20b",
+        "a%2Fb",
+        "a%2fb",
+        "%61",
+        "a*",
+        "a?",
+        "a\\",
+        "a'",
+        "a''",
+        "a\"",
+        "0",
+        "00",
+        "1",
+        "01",
+        "1.0",
+        "1e0",
+        "-0",
+        "null",
+        "NULL",
+        "true",
+        "\u{e1}",
+        "a\u{301}",
+        "\u{c1}",
+        "\u{ff41}",
+        "\u{df}",
+        "ss",
+        "\u{1e9e}",
+        "k",
+        "K",
+        "\u{212a}",
+        "i",
+        "I",
+        "\u{130}",
+        "\u{131}",
+        "\u{200b}a",
+        "a\u{200b}",
+        "\u{feff}a",
+        "\u{fb01}",
+        "fi",
+    ];
+    let long = [16, 31, 32, 63, 64, 127, 128, 200, 254].into_iter().flat_map(|length| {
+        let same = "x".repeat(length);
+        ["y", "z"].map(|last| format!("{same}{last}"))
+    });
+    short.into_iter().map(str::to_owned).chain(long).collect()
+}
+
+/// Each channel is its own, whatever its name is like.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn names_that_look_alike_are_apart<H: Harness>(harness: &H) {
+    let case = Case::new("names_that_look_alike_are_apart", harness).await;
+    for name in lookalikes() {
+        case.append(&channel(&name), [&name]).await;
+    }
+    for name in lookalikes() {
+        let page = case.read(&channel(&name), Start::Earliest).await;
+        case.same(&format!("what {name:?} holds"), texts(&page.entries), vec![&*name]);
+    }
+}
+
+/// Each key is its own, whatever it is like.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn keys_that_look_alike_are_apart<H: Harness>(harness: &H) {
+    let case = Case::new("keys_that_look_alike_are_apart", harness).await;
+    let a = channel("a");
+    let all = || Append::new(lookalikes().iter().map(|key| keyed(key, key)));
+    let first = case.append_all(&a, all()).await;
+    let duplicates = |receipts: &[Receipt]| receipts.iter().filter(|receipt| receipt.duplicate).count();
+    case.same("duplicates among keys that differ", duplicates(&first.receipts), 0);
+    let again = case.append_all(&a, all()).await;
+    case.same("the duplicates of all", duplicates(&again.receipts), lookalikes().len());
+    let cursors = |receipts: &[Receipt]| receipts.iter().map(|receipt| receipt.cursor).collect::<Vec<_>>();
+    case.same("the entries of the keys", cursors(&again.receipts), cursors(&first.receipts));
+}
+
+/// A channel's name and a key are told apart where they meet.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_name_and_a_key_are_not_joined<H: Harness>(harness: &H) {
+    let case = Case::new("a_name_and_a_key_are_not_joined", harness).await;
+    for separator in [":", "/", ".", ",", "|", "-", "_", " ", "::", "\u{2028}", "#", "$", "=", ""] {
+        let (before, after) = (format!("a{separator}b"), format!("b{separator}c"));
+        for (name, key) in [(&*before, "c"), ("a", &*after)] {
+            let done = case.append_all(&channel(name), Append::new([keyed("x", key)])).await;
+            case.same(&format!("what the key {key:?} brought in {name:?}"), done.entries.len(), 1);
+        }
+    }
+}
+
+/// Data come back as they were given, digit by digit and of any length.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn data_come_back_to_the_letter<H: Harness>(harness: &H) {
+    let case = Case::new("data_come_back_to_the_letter", harness).await;
+    let a = channel("a");
+    let json = [
+        "1",
+        "1.0",
+        "1e0",
+        "1E0",
+        "1E+0",
+        "10",
+        "1e1",
+        "0.1",
+        "0.10",
+        "-0",
+        "-0.0",
+        "9007199254740993",
+        "1e-7",
+        "[1,2.50]",
+        "{\"a\":1.0,\"A\":1}",
+        "\"\\u00e9\"",
+        "\"\u{e9}\"",
+        "\"e\u{301}\"",
+        "[]",
+        "{}",
+        "\"\"",
+        "false",
+    ];
+    let lengths = [0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 257];
+    let large = [4095, 4096, 4097, 32767, 32768, 65535, 65536, 65537, 100_000];
+    let texts =
+        lengths.into_iter().chain(large).map(|length| Event::text("\u{e9}x".repeat(length / 3 + 1)[..].to_owned()));
+    let json = json.iter().filter_map(|json| Data::from_json(json).ok()).map(Event::new);
+    let names = lookalikes().into_iter().filter_map(|name| Event::text("named").named(name).ok());
+    let events: Vec<_> = json.chain(texts).chain(names).collect();
+    case.append_all(&a, Append::new(events.clone())).await;
+    let page = case.read(&a, Start::Earliest).await;
+    case.same("the number of entries", page.entries.len(), events.len());
+    for (entry, event) in page.entries.iter().zip(&events) {
+        case.same("a datum", &entry.data, event.data());
+        case.same("a name", entry.name.as_ref().map(EventName::as_str), event.name().map(EventName::as_str));
+    }
+}

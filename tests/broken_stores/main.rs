@@ -1,0 +1,167 @@
+//! Shows that the conformance suite can fail: stores that are broken in one way each, and the clause that says so.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod broken;
+mod overtaken;
+mod spoiled;
+mod watched;
+mod written;
+
+use std::sync::Arc;
+
+use tower_events::{
+    AnyStore, MemoryStore,
+    testing::{Harness, MemoryHarness, Wrapped, clauses, clauses::Clause},
+};
+
+use self::{
+    broken::{Broken, Sabotage},
+    spoiled::{Fault, Spoiled},
+};
+
+/// Each way, the clause that is there to catch it, and whether the property test has to see it as well.
+const CAUGHT: [(Sabotage, &str, bool); 31] = {
+    use Sabotage::*;
+    [
+        (LostAppend, "reads_what_was_appended_exactly_once_in_order", true),
+        (Duplicate, "reads_what_was_appended_exactly_once_in_order", true),
+        (WrongOrder, "reads_what_was_appended_exactly_once_in_order", true),
+        (SilentTrim, "says_trimmed_for_what_is_no_longer_kept", true),
+        (RegrownTail, "a_regrown_tail_is_another_history", true),
+        (StaleHead, "heads_are_the_newest_positions", true),
+        (LostHint, "changes_tell_of_appends", false),
+        (IgnoredKey, "a_key_is_appended_once", true),
+        (KeyDiesWithEntry, "a_key_outlives_its_entry", true),
+        (ReusedKey, "a_key_stands_for_one_event", true),
+        (ReusedKeyInBatch, "a_batch_repeats_a_key_only_with_its_event", true),
+        (ReusedKeyOfData, "a_key_stands_for_one_event", false),
+        (ReusedKeyAlone, "a_reused_key_refuses_the_whole_batch", true),
+        (ClosedBeforeReused, "a_reused_key_is_told_before_a_close_and_that_before_a_conflict", true),
+        (ConflictBeforeClosed, "a_reused_key_is_told_before_a_close_and_that_before_a_conflict", true),
+        (LargeBatch, "an_append_is_at_most_half_of_what_is_kept", true),
+        (OtherRetention, "an_append_is_at_most_half_of_what_is_kept", false),
+        (HalfOfOne, "one_event_is_never_too_many", false),
+        (InitKeepsOldest, "an_init_keeps_the_newest_of_more_than_is_kept", false),
+        (TimeAhead, "a_time_ahead_of_its_append_is_not_told_of_for_ever", true),
+        (TimeAheadForgotten, "a_time_ahead_of_its_append_is_not_told_of_for_ever", false),
+        (HalfABatch, "a_dropped_append_happened_whole_or_not_at_all", false),
+        (AppendAfterClose, "nothing_follows_a_close", true),
+        (ForgottenContinues, "a_forgotten_channel_raises_the_floor", true),
+        (OneFloor, "forgetting_a_channel_leaves_absent_others_alone", false),
+        (EvenSteps, "a_floor_rises_by_steps_that_nobody_foretells", false),
+        (ListsAnyName, "channels_are_listed_in_byte_order", false),
+        (ListsAfterAgain, "a_listing_goes_on_after_a_channel", false),
+        (ListsUnordered, "channels_are_listed_in_byte_order", false),
+        (ListsOpen, "what_is_listed_has_a_record", false),
+        (ListsDeleted, "what_is_listed_has_a_record", false),
+    ]
+};
+
+#[tokio::test(start_paused = true)]
+async fn each_broken_store_is_caught_by_its_clause() {
+    for (sabotage, clause, by_model) in CAUGHT {
+        let harness = Wrapped::new(MemoryHarness, move |store| Broken::new(store, sabotage));
+        let caught = failing(harness).await;
+        println!("{sabotage:?} -> {clause}; all that caught it: {caught:?}");
+        assert!(caught.contains(&clause), "{sabotage:?} was not caught by {clause}, but by {caught:?}");
+        assert!(!by_model || caught.contains(&"agrees_with_a_model"), "{sabotage:?} was not caught by the model");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_not_broken_passes() {
+    let harness = Wrapped::new(MemoryHarness, |store| Broken::new(store, Sabotage::None));
+    assert_eq!(failing(harness).await, Vec::<&str>::new());
+}
+
+/// The names of the clauses that do not hold. A panic has to say which clause it is about.
+async fn failing<H: Harness + Copy>(harness: H) -> Vec<&'static str> {
+    let mut failing = Vec::new();
+    for clause in clauses::all::<H>() {
+        let name = clause.name();
+        if let Some(message) = panic_of(clause, harness).await {
+            assert!(message.contains(&format!("clause `{name}`")), "{message}");
+            failing.push(name);
+        }
+    }
+    failing
+}
+
+async fn panic_of<H: Harness>(clause: Clause<H>, harness: H) -> Option<String> {
+    let panic = tokio::spawn(async move { clause.run(&harness).await }).await.err()?.into_panic();
+    Some(panic.downcast_ref::<String>().expect("a message with details").clone())
+}
+
+/// Faults that come apart in files of their own, each with the clause that is there to catch it.
+#[tokio::test(start_paused = true)]
+async fn each_spoiled_store_is_caught_by_its_clause() {
+    use self::{overtaken::*, watched::*, written::*};
+    let mut missed = Vec::new();
+    missed.extend(not_caught("of_many_appends_with_one_key_one_is_new", LooksUpKeysFirst::default()).await);
+    missed.extend(not_caught("of_many_appends_at_one_head_one_wins", LooksAtHeadFirst).await);
+    missed.extend(not_caught("what_is_acknowledged_beside_a_close_is_kept", AcknowledgesWhenOvertaken).await);
+    missed.extend(not_caught("what_is_acknowledged_beside_an_init_is_of_one_history", AcknowledgesWhenOvertaken).await);
+    missed.extend(not_caught("what_is_acknowledged_beside_a_delete_is_gone_or_kept", AcknowledgesWhenOvertaken).await);
+    missed.extend(not_caught("a_reader_sees_a_batch_whole", AppendsInPieces).await);
+    missed.extend(not_caught("a_reader_sees_an_init_whole", InitsInTwoSteps).await);
+    missed.extend(not_caught("a_dropped_init_or_delete_happened_whole_or_not_at_all", InitsInTwoSteps).await);
+
+    missed.extend(not_caught("whoever_waits_for_changes_is_woken", NeverWakes).await);
+    missed.extend(not_caught("whoever_waits_for_changes_is_woken", WakesTheFirst).await);
+    missed.extend(not_caught("whoever_waits_for_changes_is_woken", KeepsWakers::default()).await);
+    missed.extend(not_caught("hints_hold_neighbours_of_one_channel", JoinsHints).await);
+    missed.extend(not_caught("hints_hold_neighbours_of_one_channel", LeavesOutAnEntry).await);
+    missed.extend(not_caught("changes_tell_of_a_close_with_events", HidesCloses).await);
+    missed.extend(not_caught("changes_tell_of_any_name", TellsOfPlainNames).await);
+    missed.extend(not_caught("a_quiet_channel_is_told_of_among_busy_ones", KeepsTheNewestHints).await);
+
+    let lower = |text: &str| text.to_lowercase();
+    let trimmed = |text: &str| if text == " " { "blank".to_owned() } else { text.trim_matches(' ').to_owned() };
+    let decoded = |text: &str| text.replace("%61", "a").replace("%20", " ");
+    let composed = |text: &str| text.replace("a\u{301}", "\u{e1}");
+    let cut = |text: &str| text.chars().take(64).collect();
+    for change in [lower, trimmed, decoded, composed, cut] as [fn(&str) -> String; 5] {
+        missed.extend(not_caught("names_that_look_alike_are_apart", ChangesNames(change)).await);
+        missed.extend(not_caught("keys_that_look_alike_are_apart", ChangesKeys(change)).await);
+    }
+    missed.extend(not_caught("a_name_and_a_key_are_not_joined", JoinsNameAndKey::default()).await);
+    missed.extend(not_caught("data_come_back_to_the_letter", ReadsNumbers).await);
+    missed.extend(not_caught("data_come_back_to_the_letter", CutsLengths).await);
+    missed.extend(not_caught("tags_tell_equal_entries_apart", TagsByContent).await);
+    missed.extend(not_caught("a_tail_that_grew_again_alike_is_another_history", TagsByContent).await);
+    missed.extend(not_caught("two_places_have_two_epochs", OneEpoch).await);
+    missed.extend(not_caught("an_init_of_nothing_counts_for_the_floor", ForgetsFilled::default()).await);
+    missed.extend(not_caught("a_channel_is_never_used_until_it_has_a_record", EmptyIsUnused).await);
+    missed.extend(not_caught("a_channel_is_never_used_until_it_has_a_record", EmptyAppendExpects).await);
+    missed.extend(not_caught("an_init_keeps_its_order", SortsInits).await);
+    missed.extend(not_caught("a_close_does_not_hide_what_was_trimmed", ClosedIsAnswered).await);
+    missed.extend(not_caught("a_time_is_trimmed_however_the_entry_went", EmptyForgetsTimes).await);
+    missed.extend(not_caught("nothing_goes_before_its_time", HalfTheWindow::default()).await);
+    missed.extend(not_caught("nothing_goes_before_its_time", TimeOfTheDuplicate).await);
+    missed.extend(not_caught("keys_last_as_long_as_their_log", DeleteKeepsKeys::default()).await);
+    missed.extend(not_caught("limits_may_be_extreme", AddsToLimits).await);
+    missed.extend(not_caught("heads_of_a_thousand_come_in_order", AnswersHundreds).await);
+    missed.extend(not_caught("a_store_that_answers_is_ready", NeverReady).await);
+    assert_eq!(missed, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_not_spoiled_passes() {
+    let harness = Wrapped::new(MemoryHarness, |store| AnyStore::new(Spoiled::new(store, Arc::new(spoiled::Nothing))));
+    assert_eq!(failing(harness).await, Vec::<&str>::new());
+}
+
+/// Runs the one clause only: what else catches the fault is of no matter. Says what was not caught.
+async fn not_caught<F: Fault>(name: &str, fault: F) -> Option<String> {
+    let fault = Arc::new(fault);
+    // One type for all faults: the clauses are compiled once.
+    let spoil = move |store: MemoryStore| AnyStore::new(Spoiled::new(store, Arc::clone(&fault)));
+    let harness = Wrapped::new(MemoryHarness, Box::new(spoil) as Box<dyn Fn(MemoryStore) -> AnyStore + Send + Sync>);
+    let clause = clauses::all().into_iter().find(|clause| clause.name() == name).expect(name);
+    match panic_of(clause, harness).await {
+        None => Some(format!("{} was not caught by {name}", std::any::type_name::<F>())),
+        Some(message) if message.contains(&format!("clause `{name}`")) => None,
+        Some(message) => Some(format!("{name} fails without its name: {message}")),
+    }
+}

@@ -1,0 +1,115 @@
+//! Stores that take two steps for what has to be one.
+
+use std::{collections::HashMap, sync::Mutex};
+
+use tokio::task::yield_now;
+use tower_events::{
+    Channel, Event, EventKey, MemoryStore, Store, StoreError,
+    store::{Append, Appended, Entry, Expect, Head, Receipt},
+};
+
+use super::spoiled::{Fault, head_of};
+
+/// Whether a key is known is decided before the append, not with it.
+#[derive(Default)]
+pub(crate) struct LooksUpKeysFirst(Mutex<HashMap<(Channel, EventKey), Receipt>>);
+
+impl Fault for LooksUpKeysFirst {
+    async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let Some(key) = append.events.first().and_then(Event::key).cloned() else {
+            return inner.append(channel, append).await;
+        };
+        let at = (channel.clone(), key);
+        let known = self.0.lock().unwrap().get(&at).copied();
+        yield_now().await;
+        if let Some(known) = known {
+            let receipts = vec![Receipt { duplicate: true, ..known }];
+            return Ok(Appended { receipts, entries: vec![], head: head_of(inner, channel).await });
+        }
+        let events = append.events.iter().map(|event| Event::new(event.data().clone()));
+        let done = inner.append(channel, Append::new(events)).await?;
+        self.0.lock().unwrap().insert(at, done.receipts[0]);
+        Ok(done)
+    }
+}
+
+/// Whether the head is the expected one is decided before the append, not with it.
+pub(crate) struct LooksAtHeadFirst;
+
+impl Fault for LooksAtHeadFirst {
+    async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let head = head_of(inner, channel).await;
+        if let Expect::At(cursor) = append.expect
+            && cursor != head.cursor
+        {
+            return Err(StoreError::Conflict { head });
+        }
+        yield_now().await;
+        inner.append(channel, append.expecting(Expect::Any)).await
+    }
+}
+
+/// An append that is overtaken by a close, an init or a delete is acknowledged, and gone.
+pub(crate) struct AcknowledgesWhenOvertaken;
+
+impl Fault for AcknowledgesWhenOvertaken {
+    async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let before = head_of(inner, channel).await;
+        yield_now().await;
+        let after = head_of(inner, channel).await;
+        let is_new = after.cursor.tag == 0 && before.cursor.tag != 0;
+        let is_overtaken = before.closed != after.closed || before.cursor.epoch != after.cursor.epoch || is_new;
+        let Some(event) = append.events.first().filter(|_| is_overtaken) else {
+            return inner.append(channel, append).await;
+        };
+        let mut cursor = after.cursor;
+        (cursor.seq, cursor.tag) = (cursor.seq + 1, 77);
+        let entry = Entry {
+            channel: channel.clone(),
+            cursor,
+            prev_tag: after.cursor.tag,
+            appended: 0,
+            time: 0,
+            name: None,
+            data: event.data().clone(),
+        };
+        let receipt = Receipt { cursor, time: 0, duplicate: false };
+        Ok(Appended { receipts: vec![receipt], entries: vec![entry], head: after })
+    }
+}
+
+/// A batch is appended event by event, and closed after them.
+pub(crate) struct AppendsInPieces;
+
+impl Fault for AppendsInPieces {
+    async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        let Append { events, close, .. } = append;
+        let (mut receipts, mut entries) = (vec![], vec![]);
+        for event in events {
+            let done = inner.append(channel, Append::new([event])).await?;
+            receipts.extend(done.receipts);
+            entries.extend(done.entries);
+            yield_now().await;
+        }
+        let last = if close { Append::new([]).closing() } else { Append::new([]) };
+        let head = inner.append(channel, last).await?.head;
+        Ok(Appended { receipts, entries, head })
+    }
+}
+
+/// An init deletes, then fills.
+pub(crate) struct InitsInTwoSteps;
+
+impl Fault for InitsInTwoSteps {
+    async fn init(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        events: Vec<Event>,
+        expect: Expect,
+    ) -> Result<Head, StoreError> {
+        inner.delete(channel).await?;
+        yield_now().await;
+        inner.init(channel, events, expect).await
+    }
+}

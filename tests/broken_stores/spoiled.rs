@@ -1,0 +1,127 @@
+//! A memory store of which a fault replaces a part.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use futures_core::Stream;
+use tower_events::{
+    Channel, Event, MemoryStore, Retention, Store, StoreError,
+    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Start},
+};
+
+pub(crate) type Hints = Pin<Box<dyn Stream<Item = Change> + Send>>;
+
+/// What is wrong with a store: it overrides what it spoils. One fault is behind all stores of a clause.
+pub(crate) trait Fault: Send + Sync + 'static {
+    fn append(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        append: Append,
+    ) -> impl Future<Output = Result<Appended, StoreError>> + Send {
+        inner.append(channel, append)
+    }
+
+    fn read(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send {
+        inner.read(channel, start, limit)
+    }
+
+    fn heads(
+        &self,
+        inner: &MemoryStore,
+        channels: &[Channel],
+    ) -> impl Future<Output = Result<Vec<Head>, StoreError>> + Send {
+        inner.heads(channels)
+    }
+
+    fn init(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        events: Vec<Event>,
+        expect: Expect,
+    ) -> impl Future<Output = Result<Head, StoreError>> + Send {
+        inner.init(channel, events, expect)
+    }
+
+    fn delete(&self, inner: &MemoryStore, channel: &Channel) -> impl Future<Output = Result<(), StoreError>> + Send {
+        inner.delete(channel)
+    }
+
+    fn changes(&self, inner: Hints) -> Hints {
+        inner
+    }
+
+    fn health(&self) -> Health {
+        Health::Ready
+    }
+}
+
+/// The fault that is none.
+pub(crate) struct Nothing;
+
+impl Fault for Nothing {}
+
+pub(crate) struct Spoiled<F> {
+    inner: MemoryStore,
+    fault: Arc<F>,
+}
+
+impl<F: Fault> Spoiled<F> {
+    pub(crate) fn new(inner: MemoryStore, fault: Arc<F>) -> Self {
+        Self { inner, fault }
+    }
+}
+
+impl<F: Fault> Store for Spoiled<F> {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.fault.append(&self.inner, channel, append).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        self.fault.read(&self.inner, channel, start, limit).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.fault.heads(&self.inner, channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.fault.init(&self.inner, channel, events, expect).await
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.fault.delete(&self.inner, channel).await
+    }
+
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        self.inner.channels(prefix, after, limit).await
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        self.fault.changes(Box::pin(self.inner.changes()))
+    }
+
+    fn retention(&self) -> Retention {
+        self.inner.retention()
+    }
+
+    fn health(&self) -> Health {
+        self.fault.health()
+    }
+}
+
+/// The head of one channel.
+pub(crate) async fn head_of(inner: &MemoryStore, channel: &Channel) -> Head {
+    inner.heads(std::slice::from_ref(channel)).await.unwrap()[0]
+}
