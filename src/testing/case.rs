@@ -46,6 +46,11 @@ impl<'a, H: Harness> Case<'a, H> {
         self.harness.advance(&self.place, self.harness.time().unit() * units).await;
     }
 
+    /// Waits a little for what other tasks and threads of the store do, whatever its clock says.
+    pub(super) async fn wait(&self) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
     /// Steps the clock back, or says that the clause is skipped.
     pub(super) async fn step_back(&self, units: u32) -> Option<()> {
         let unit = self.harness.time().unit();

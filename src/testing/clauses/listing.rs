@@ -113,11 +113,11 @@ pub async fn what_is_listed_has_a_record<H: Harness>(harness: &H) {
 
 /// Waits until these are the channels: another connection of the store may hear of them a little later.
 async fn come_to<H: Harness>(case: &Case<'_, H>, prefix: &str, due: &[Channel]) {
-    for _ in 0..50 {
+    for _ in 0..250 {
         if names(&listed(case, prefix, 100).await) == due {
             return;
         }
-        case.advance(1).await;
+        case.wait().await;
     }
     case.same(
         &format!("the channels that begin with {prefix:?}"),

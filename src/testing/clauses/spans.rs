@@ -158,11 +158,11 @@ pub async fn a_store_that_answers_is_ready<H: Harness>(harness: &H) {
     let case = Case::new("a_store_that_answers_is_ready", harness).await;
     let _watch = case.watch().await;
     case.append_all(&channel("a"), Append::new([Event::text("x")])).await;
-    for _ in 0..100 {
+    for _ in 0..500 {
         if case.store.health() == Health::Ready {
             break;
         }
-        case.advance(2).await;
+        case.wait().await;
     }
     case.same("the health", case.store.health(), Health::Ready);
 }
