@@ -63,7 +63,7 @@ impl App {
 
     /// Waits until the hub has exactly this many readers: until what a client did has reached the server.
     pub async fn readers(&self, count: usize) {
-        super::eventually(&format!("{count} readers"), || self.hub.stats().readers == count).await;
+        super::comes_to("readers", count, || self.hub.stats().readers).await;
     }
 
     /// The server without the hub's handle.

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 
-use super::{http1::Http1, server::Server, sse::Sse};
+use super::{http1::Http1, server::Server, sse::Sse, within};
 
 /// A version of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,8 +197,7 @@ impl Wire {
 }
 
 async fn in_time<T>(patience: Duration, what: &str, future: impl Future<Output = T>) -> T {
-    let done = tokio::time::timeout(patience, future).await;
-    done.unwrap_or_else(|_| panic!("{what}: nothing came for {patience:?}"))
+    within(patience, future).await.unwrap_or_else(|| panic!("{what}: nothing came for {patience:?}"))
 }
 
 /// A whole answer.

@@ -18,6 +18,12 @@
     reason = "every test file uses its own part; a helper's panic is a failed test"
 )]
 
+use std::{
+    fmt,
+    future::Future,
+    time::{Duration, Instant},
+};
+
 mod app;
 mod client;
 mod http1;
@@ -39,10 +45,40 @@ pub use self::{
 
 /// Waits until `holds`, letting the other tasks run; a failed test when it does not come true. Costs no time of a paused
 /// clock.
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = std::time::Instant::now();
-    while !holds() {
-        assert!(started.elapsed().as_secs() < 30, "never: {what}");
+pub async fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    comes_to(what, true, holds).await;
+}
+
+/// Waits until what is looked at is `wanted`, as [`eventually`] does.
+pub async fn comes_to<T: PartialEq + fmt::Debug>(what: &str, wanted: T, mut look: impl FnMut() -> T) {
+    let (mut looked, mut waited) = (Instant::now(), Duration::ZERO);
+    loop {
+        let seen = look();
+        if seen == wanted {
+            return;
+        }
+        assert!(waited < Duration::from_secs(30), "{what}: never {wanted:?}, but {seen:?}");
         tokio::task::yield_now().await;
+        waited += looked.elapsed().min(PAUSE);
+        looked = Instant::now();
+    }
+}
+
+/// Longer than this a program does not pause by itself: the system gave the processor to others.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What `future` gives, unless it takes longer than `patience`. It counts only while this program runs: a part of it that
+/// ends late, for others had the processor, counts no more than one that ends in time.
+pub async fn within<T>(patience: Duration, future: impl Future<Output = T>) -> Option<T> {
+    const PARTS: u32 = 30;
+    let waited = async {
+        for _ in 0..PARTS {
+            tokio::time::sleep(patience / PARTS).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = future => Some(done),
+        () = waited => None,
     }
 }

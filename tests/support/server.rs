@@ -11,13 +11,13 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 use tower_service::Service;
 
-use super::{client, http1::Http1};
+use super::{client, http1::Http1, within};
 
 /// Either end of a connection.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -47,9 +47,17 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = listen();
     let place = Place::Tcp(listener.local_addr().expect("an address"));
     start(service, place, Source::Tcp(listener))
+}
+
+/// With room for all that connect before the server looks: whoever finds none is not refused, but his packets are dropped,
+/// and he sends them again after a second, after three, seven and so on. [`TcpListener::bind`] has room for 128.
+fn listen() -> TcpListener {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    socket.listen(4096).expect("a backlog")
 }
 
 /// Serves over pipes in memory. Nothing waits for the system then, so that a paused clock moves only when all wait for
@@ -170,7 +178,7 @@ impl Server {
     pub async fn stop(mut self) {
         _ = self.stop.take().expect("stopped once").send(());
         let patience = self.patience();
-        let stopped = tokio::time::timeout(patience, &mut self.task).await;
+        let stopped = within(patience, &mut self.task).await;
         stopped.expect("open answers end when the server stops").expect("no connection panics");
     }
 
