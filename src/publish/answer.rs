@@ -11,13 +11,6 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct One {
-    id: String,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    duplicate: bool,
-}
-
-#[derive(Serialize)]
 struct Several {
     ids: Vec<String>,
     /// Positions in `ids`.
@@ -27,8 +20,11 @@ struct Several {
 
 /// `{"id":"…"}`, and `"duplicate":true` when the event was there before.
 pub(super) fn one(appended: &Appended) -> Response<Body> {
+    let id = position(appended).to_text();
     let duplicate = appended.receipts.iter().any(|receipt| receipt.duplicate);
-    answer(appended, &One { id: position(appended).to_string(), duplicate })
+    let end: &[u8] = if duplicate { br#"","duplicate":true}"# } else { br#""}"# };
+    // The text of a cursor has nothing that JSON escapes.
+    answer(appended, [br#"{"id":""#, &id[..], end].concat(), &id)
 }
 
 /// `{"ids":[…]}`, and `"duplicates":[…]` when some of the events were there before.
@@ -36,7 +32,9 @@ pub(super) fn several(appended: &Appended) -> Response<Body> {
     let receipts = || appended.receipts.iter();
     let ids = receipts().map(|receipt| receipt.cursor.to_string()).collect();
     let duplicate = |(at, receipt): (usize, &Receipt)| receipt.duplicate.then_some(at);
-    answer(appended, &Several { ids, duplicates: receipts().enumerate().filter_map(duplicate).collect() })
+    let ids = Several { ids, duplicates: receipts().enumerate().filter_map(duplicate).collect() };
+    // Strings and numbers always serialise.
+    answer(appended, serde_json::to_vec(&ids).unwrap_or_default(), &position(appended).to_text())
 }
 
 /// That of the last event.
@@ -45,13 +43,12 @@ fn position(appended: &Appended) -> Cursor {
 }
 
 /// `200` with the position of the last event: a reader that goes on from it gets what follows.
-fn answer(appended: &Appended, ids: &impl Serialize) -> Response<Body> {
-    // Strings and numbers always serialise.
-    let mut response = Response::new(Body::full(serde_json::to_vec(ids).unwrap_or_default()));
+fn answer(appended: &Appended, ids: Vec<u8>, position: &[u8]) -> Response<Body> {
+    let mut response = Response::new(Body::full(ids));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.extend(HeaderValue::from_bytes(&position(appended).to_text()).map(|position| (LAST_EVENT_ID, position)));
+    headers.extend(HeaderValue::from_bytes(position).map(|position| (LAST_EVENT_ID, position)));
     if appended.head.closed {
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
     }
