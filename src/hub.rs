@@ -59,6 +59,7 @@ mod subscription;
 mod sync;
 mod topic;
 mod topics;
+mod turns;
 
 use std::{
     fmt,
@@ -83,6 +84,7 @@ pub use self::{
 pub(crate) use self::{
     frame::{Around, Form, join},
     listen::Listening,
+    turns::Turn,
 };
 use crate::{
     channel::{Channel, Channels},

@@ -3,14 +3,23 @@
 
 mod support;
 
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use http_body::Body as _;
 use support::{Server, Sse, comes_to, serve, serve_in_memory};
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 use tower_events::{
-    Channel, Channels, Event, EventService, Hub, MemoryStore, SseBody, Stats, Subscription, longpoll::LongPollOptions,
-    store::Start,
+    Channel, Channels, Event, EventService, Hub, HubOptions, MemoryStore, SseBody, Stats, Subscription,
+    longpoll::LongPollOptions,
+    store::{Limit, Start},
 };
 
 const EACH: usize = 1_000;
@@ -131,5 +140,44 @@ async fn who_catches_up_gives_way_to_others() {
         let bytes = frame.await.unwrap().unwrap().into_data().unwrap().len();
         (burst, all) = (burst + bytes, all + bytes);
         assert!(burst <= 320 << 10, "{burst} bytes at once");
+    }
+}
+
+/// However many they are: a few have their turn, then whoever else has something to do. Who keeps up needs none, however
+/// much he got by and by.
+#[tokio::test]
+async fn who_keeps_up_waits_for_few_of_those_who_catch_up() {
+    const CATCH_UP: usize = 200;
+    // One page holds all, so that nobody waits for the store.
+    let page = Limit { events: 1_000, bytes: 64 << 20 };
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
+    let first = hub.publish(&channel(), Event::text("x")).await.unwrap().cursor;
+    let texts = (0..40).map(|_| Event::text("x".repeat(60 << 10)));
+    hub.publish_all(&channel(), texts).await.unwrap();
+    let given = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..CATCH_UP {
+        let body = hub.sse(Subscription::new(channel()).resume(&first.into())).await.unwrap();
+        let given = given.clone();
+        tasks.spawn(read(body, move |bytes| _ = given.fetch_add(bytes, Relaxed)));
+    }
+    let live = Channel::new("live").unwrap();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    tasks.spawn(read(hub.sse(Subscription::new(&live)).await.unwrap(), move |_| _ = tell.send(())));
+    told.recv().await.unwrap();
+    for _ in 0..5 {
+        let before = given.load(Relaxed);
+        hub.publish(&live, Event::text("x".repeat(20 << 10))).await.unwrap();
+        told.recv().await.unwrap();
+        let meanwhile = given.load(Relaxed) - before;
+        assert!(meanwhile <= 2 << 20, "{meanwhile} bytes were given to others first");
+    }
+    assert!(given.load(Relaxed) < CATCH_UP * 40 * (60 << 10), "nobody catches up any more");
+}
+
+/// As a server does that has a task for each connection.
+async fn read(mut body: SseBody, gave: impl Fn(usize)) {
+    while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        gave(frame.into_data().unwrap().len());
     }
 }

@@ -13,16 +13,19 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, serve::ListenerExt as _};
+use axum::{Router, routing::get, serve::ListenerExt as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     runtime::Builder,
+    sync::broadcast,
     time::sleep,
 };
 use tower_events::{
     AnyStore, Channel, Channels, Event, EventService, Hub, MemoryStore, Retention, stores::file::FileOptions,
 };
+
+mod floor;
 
 const CLIENTS: usize = 1_000;
 const HISTORY: usize = 100 << 20;
@@ -34,22 +37,28 @@ pub(crate) fn run() {
         "{:>7} {:>8} {:>9} {:>9} {:>9} {:>10} {:>12}",
         "store", "clients", "p50 ms", "p99 ms", "max ms", "MB/s", "MB per CPU s"
     );
+    measure("floor", Served::Floor, CLIENTS);
     for clients in [0, CLIENTS] {
-        measure("memory", AnyStore::new(MemoryStore::new(retention.clone())), clients);
+        measure("memory", Served::Hub(AnyStore::new(MemoryStore::new(retention.clone()))), clients);
     }
     let directory = std::env::temp_dir().join(format!("tower-events-live-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let file = FileOptions::default().retention(retention).open(directory.join("events")).unwrap();
-    measure("file", AnyStore::new(file), CLIENTS);
+    measure("file", Served::Hub(AnyStore::new(file)), CLIENTS);
     drop(std::fs::remove_dir_all(directory));
 }
 
-fn measure(name: &str, store: AnyStore, clients: usize) {
+enum Served {
+    Hub(AnyStore),
+    Floor,
+}
+
+fn measure(name: &str, served: Served, clients: usize) {
     let (stop, given) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (tell, told) = mpsc::channel();
     let server = thread::spawn({
         let stop = stop.clone();
-        move || Builder::new_current_thread().enable_all().build().unwrap().block_on(serve(store, tell, &stop))
+        move || Builder::new_current_thread().enable_all().build().unwrap().block_on(serve(served, tell, &stop))
     });
     let address: SocketAddr = told.recv().unwrap();
     let live = thread::spawn({
@@ -79,14 +88,33 @@ fn measure(name: &str, store: AnyStore, clients: usize) {
 }
 
 /// Serves and publishes until it is stopped; the processor time that it took.
-async fn serve(store: AnyStore, tell: mpsc::Sender<SocketAddr>, stop: &AtomicBool) -> Duration {
-    let hub = Hub::typed(store);
+async fn serve(served: Served, tell: mpsc::Sender<SocketAddr>, stop: &AtomicBool) -> Duration {
+    match served {
+        Served::Hub(store) => serve_hub(Hub::typed(store), tell, stop).await,
+        Served::Floor => {
+            let (publish, _) = broadcast::channel(16);
+            let app = Router::new().route("/events", get(floor::answer)).with_state(publish.clone());
+            serve_app(app, tell, stop, async |event| _ = publish.send(format!("data: {event}\n\n").into())).await
+        }
+    }
+}
+
+async fn serve_hub(hub: Hub<AnyStore>, tell: mpsc::Sender<SocketAddr>, stop: &AtomicBool) -> Duration {
     let (history, live) = (Channel::new("history").unwrap(), Channel::new("live").unwrap());
     for _ in 0..HISTORY / (1 << 20) {
         let events = (0..1_000).map(|_| Event::text("x".repeat(1_000)));
         hub.publish_all(&history, events).await.unwrap();
     }
     let app = Router::new().route_service("/events", EventService::new(hub.clone(), Channels::from_query));
+    serve_app(app, tell, stop, async |event| _ = hub.publish(&live, Event::text(event)).await.unwrap()).await
+}
+
+async fn serve_app(
+    app: Router,
+    tell: mpsc::Sender<SocketAddr>,
+    stop: &AtomicBool,
+    publish: impl AsyncFn(String),
+) -> Duration {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener.tap_io(|io| _ = io.set_nodelay(true)), app).await });
@@ -94,7 +122,7 @@ async fn serve(store: AnyStore, tell: mpsc::Sender<SocketAddr>, stop: &AtomicBoo
     tell.send(address).unwrap();
     while !stop.load(Relaxed) {
         sleep(Duration::from_millis(20)).await;
-        hub.publish(&live, Event::text(unix_time().as_micros().to_string())).await.unwrap();
+        publish(unix_time().as_micros().to_string()).await;
     }
     cpu() - before
 }

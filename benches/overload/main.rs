@@ -3,7 +3,7 @@
 //! | name | what it shows |
 //! |---|---|
 //! | `goodput` | reads answered a second, when 1, 2, 3 and 10 times of what the store can do is asked for |
-//! | `live` | how late a live event comes while a thousand clients catch up |
+//! | `live` | how late a live event comes while a thousand clients catch up; `floor` only hands out ready bytes |
 //! | `returning` | reads of the store when 10 000 readers come back after a restart |
 //! | `stalled` | what a client keeps in memory that follows 32 channels and does not read |
 #![allow(

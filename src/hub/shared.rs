@@ -23,6 +23,7 @@ use super::{
     stats::Stats,
     topic::{Left, Place, Topic},
     topics::Topics,
+    turns::Turns,
 };
 use crate::{
     channel::Channel,
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     gone: Notify,
     pub(super) reads: Reads,
     pub(super) head_calls: HeadCalls,
+    /// Of those who hand out what they catch up.
+    pub(super) turns: Arc<Turns>,
     /// Asks for a comparison of the heads before its time.
     pub(super) recheck: Arc<Notify>,
     /// Whether reads fail just now.
@@ -70,6 +73,7 @@ impl Shared {
             gone: Notify::new(),
             reads: Reads::new(&options),
             head_calls: HeadCalls::default(),
+            turns: Arc::default(),
             recheck: Arc::default(),
             outage: Outage::none_of("reads"),
             append_outage: Outage::none_of("appends"),

@@ -17,6 +17,7 @@ use super::{
     leg::{Leg, PageRoom, Ready},
     shared::{Reader, Shared},
     subscription::Subscription,
+    turns::Turn,
 };
 use crate::{
     channel::{Channel, Channels},
@@ -214,6 +215,11 @@ impl Subscriber {
     /// Whether the last [`Subscriber::poll_delivery`] gave all that there was, and `cx` will be woken when there is more.
     pub(crate) fn is_parked(&self, cx: &Context<'_>) -> bool {
         !self.ended && self.legs.iter().all(|leg| leg.is_parked(cx))
+    }
+
+    /// Joins those who wait for a turn to hand out what they catch up.
+    pub(crate) fn wait_for_turn(&self, cx: &Context<'_>) -> Arc<Turn> {
+        self.reader.shared.turns.join(cx)
     }
 
     pub(crate) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, SubscribeError>>> {

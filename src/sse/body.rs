@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     body::Body,
     cursor::Cursors,
-    hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber},
+    hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber, Turn},
     problem::{Problem, jittered},
     request::Heartbeat,
 };
@@ -49,8 +50,10 @@ pub struct SseBody {
     retry_due: bool,
     /// The `stream-ping` at the start has yet to be sent.
     greeting_due: bool,
-    /// What was given out since this last waited, in bytes.
+    /// What was given out since the last turn, or since this kept up, in bytes.
     burst: usize,
+    /// One that is waited for.
+    turn: Option<Arc<Turn>>,
     stage: Stage,
     head: Head,
 }
@@ -87,6 +90,7 @@ impl SseBody {
             retry_due: true,
             greeting_due: options.beat == Heartbeat::Event,
             burst: 0,
+            turn: None,
             stage: Stage::Opening,
             head: options.head,
         }
@@ -323,14 +327,19 @@ impl http_body::Body for SseBody {
             return Poll::Pending;
         }
         // A server takes all that a socket takes before it looks at another connection, which for one who catches up are
-        // megabytes. Those who keep up shall not wait for that.
+        // megabytes. Those who keep up shall not wait for that, nor for all who catch up.
         if this.burst >= BURST {
-            this.burst = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            let subscriber = &this.subscriber;
+            ready!(this.turn.get_or_insert_with(|| subscriber.wait_for_turn(cx)).poll(cx));
+            (this.turn, this.burst) = (None, 0);
         }
         let chunk = this.poll_chunk(cx);
-        this.burst = if let Poll::Ready(Some(chunk)) = &chunk { this.burst + chunk.len() } else { 0 };
+        this.burst = match &chunk {
+            Poll::Ready(Some(chunk)) => this.burst + chunk.len(),
+            // A page that comes is handed out in turn too, for many wait for the same.
+            Poll::Pending if this.burst > 0 && !this.is_parked(cx) => BURST,
+            _ => 0,
+        };
         chunk.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 

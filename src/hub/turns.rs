@@ -1,0 +1,223 @@
+//! Turns of readers that catch up. A reader that is far behind always has something to hand out, so that a thousand of them
+//! would all run before one that keeps up had its turn again. Of those who wait here a few are called for each time that
+//! all others have run.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
+    task::{Context, Poll, Waker},
+};
+
+use tokio::{runtime::Handle, task::yield_now};
+
+/// Those who wait, in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Arc<Turn>>,
+    /// A task calls them.
+    is_calling: bool,
+}
+
+/// A place among those who wait. It holds nothing that others need: whoever does not come when he is called keeps nobody
+/// waiting.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    called: AtomicBool,
+    waker: Mutex<Waker>,
+}
+
+impl Turns {
+    /// Joins those who wait.
+    pub(crate) fn join(self: &Arc<Self>, cx: &Context<'_>) -> Arc<Turn> {
+        let turn = Arc::new(Turn { called: AtomicBool::new(false), waker: Mutex::new(cx.waker().clone()) });
+        let mut state = self.state();
+        state.waiting.push_back(turn.clone());
+        if mem::replace(&mut state.is_calling, true) {
+            return turn;
+        }
+        // A runtime that ends drops the task at once, which needs the lock.
+        drop(state);
+        let caller = Caller(Some(self.clone()));
+        // Without a runtime nobody else waits for this thread either: the caller is dropped, which calls all.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(caller.call());
+        }
+        turn
+    }
+
+    /// Calls the first few; whether there were any. When there were none the caller's place is given up in the same step,
+    /// so that whoever joins next finds it free.
+    fn call(&self) -> bool {
+        let mut called = Vec::with_capacity(AT_ONCE);
+        let mut state = self.state();
+        while called.len() < AT_ONCE {
+            let Some(turn) = state.waiting.pop_front() else { break };
+            // The others are gone.
+            if Arc::strong_count(&turn) > 1 {
+                called.push(turn);
+            }
+        }
+        state.is_calling = !called.is_empty();
+        drop(state);
+        called.iter().for_each(|turn| turn.call());
+        !called.is_empty()
+    }
+
+    fn call_all(&self) {
+        let mut state = self.state();
+        let waiting = mem::take(&mut state.waiting);
+        state.is_calling = false;
+        drop(state);
+        waiting.iter().for_each(|turn| turn.call());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Ready when it was called.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.called.load(Acquire) {
+            return Poll::Ready(());
+        }
+        let mut waker = self.waker();
+        let replaced = (!waker.will_wake(cx.waker())).then(|| mem::replace(&mut *waker, cx.waker().clone()));
+        drop(waker);
+        drop(replaced);
+        // Called meanwhile, by the waker that was there before.
+        if self.called.load(Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn call(&self) {
+        self.called.store(true, Release);
+        let waker = self.waker().clone();
+        waker.wake();
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Waker> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that calls. When it ends before its time, for its runtime ends, it calls all: another runtime may go on.
+struct Caller(Option<Arc<Turns>>);
+
+impl Caller {
+    async fn call(mut self) {
+        while self.0.as_ref().is_some_and(|turns| turns.call()) {
+            yield_now().await;
+        }
+        self.0 = None;
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if let Some(turns) = &self.0 {
+            turns.call_all();
+        }
+    }
+}
+
+/// How many are called before all others have run: each takes some hundred microseconds.
+const AT_ONCE: usize = 8;
+
+#[cfg(all(test, not(tower_events_loom)))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::task::Wake;
+
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Release);
+        }
+    }
+
+    fn join(turns: &Arc<Turns>, count: usize) -> Vec<Arc<Turn>> {
+        (0..count).map(|_| turns.join(&Context::from_waker(Waker::noop()))).collect()
+    }
+
+    fn called(turns: &[Arc<Turn>]) -> usize {
+        let is_called = |turn: &&Arc<Turn>| turn.poll(&Context::from_waker(Waker::noop())).is_ready();
+        turns.iter().take_while(is_called).count()
+    }
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_few_are_called_at_a_time_in_the_order_in_which_they_came() {
+        let turns = Arc::default();
+        let mut waiting = join(&turns, 3 * AT_ONCE);
+        assert_eq!(called(&waiting), 0);
+        assert!(turns.call());
+        assert_eq!(called(&waiting), AT_ONCE);
+        // Who is gone takes no turn from others.
+        drop(waiting.drain(AT_ONCE..2 * AT_ONCE));
+        assert!(turns.call());
+        assert_eq!(called(&waiting), 2 * AT_ONCE);
+        assert!(!turns.call());
+    }
+
+    #[tokio::test]
+    async fn all_are_called_in_the_end_and_who_comes_later_too() {
+        let turns = Arc::default();
+        for _ in 0..2 {
+            let waiting = join(&turns, 100);
+            while called(&waiting) < 100 {
+                yield_now().await;
+            }
+            yield_now().await;
+        }
+        assert!(!turns.state().is_calling);
+    }
+
+    #[test]
+    fn who_has_no_runtime_does_not_wait_and_one_that_ends_leaves_nobody_waiting() {
+        let turns = Arc::default();
+        assert_eq!(called(&join(&turns, 1)), 1);
+        let runtime_that_ends = runtime();
+        let waiting = runtime_that_ends.block_on(async { join(&turns, 100) });
+        assert_eq!(called(&waiting), 0);
+        drop(runtime_that_ends);
+        assert_eq!(called(&waiting), 100);
+        let later = runtime().block_on(async {
+            let later = join(&turns, 1);
+            while called(&later) < 1 {
+                yield_now().await;
+            }
+            later
+        });
+        assert_eq!(called(&later), 1);
+    }
+
+    #[test]
+    fn the_waker_that_came_last_is_woken() {
+        let [first, last] = [(); 2].map(|()| Arc::new(Woken::default()));
+        let turn = Turn { called: AtomicBool::new(false), waker: Mutex::new(first.clone().into()) };
+        assert!(turn.poll(&Context::from_waker(&last.clone().into())).is_pending());
+        turn.call();
+        assert!(turn.poll(&Context::from_waker(Waker::noop())).is_ready());
+        assert_eq!([first, last].map(|woken| woken.0.load(Acquire)), [false, true]);
+    }
+}
