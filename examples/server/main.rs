@@ -21,7 +21,7 @@ mod store;
 use std::{error::Error, num::NonZeroUsize, process::ExitCode, time::Duration};
 
 use http::Method;
-use tokio::{net::TcpListener, runtime};
+use tokio::runtime;
 use tower_events::{
     Channels, EventService, Hub, HubOptions, PublishService,
     request::{EXPOSED_HEADERS, REQUEST_HEADERS},
@@ -72,7 +72,7 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(options.ring_bytes));
     let app = app(&hub, &options);
 
-    let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let listener = socket::listen(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async move {
         stop::drained(hub, drain).await;

@@ -28,8 +28,7 @@ struct State {
     is_calling: bool,
 }
 
-/// A place among those who wait. It holds nothing that others need: whoever does not come when he is called keeps nobody
-/// waiting.
+/// A place among those who wait. It holds nothing that others need: one that is called and not polled keeps nobody waiting.
 #[derive(Debug)]
 pub(crate) struct Turn {
     called: AtomicBool,
