@@ -52,8 +52,11 @@
 //! | subject | holds |
 //! |---|---|
 //! | `<prefix>.<nonce>.c.<channel>` | the channel's entries, one message per append; the newest message is its record |
+//! | `<prefix>.<nonce>.b.<channel>` | that the channel's log was begun: written before its first entry |
 //! | `<prefix>.<nonce>.k.<channel>` | idempotency keys whose messages were trimmed |
-//! | `<prefix>.<nonce>.floor` | above which `seq` new channels begin |
+//! | `<prefix>.<nonce>.f.<bucket>` | above which `seq` new channels of a bucket of names begin |
+//! | `<prefix>.<nonce>.place` | the place's epoch, and the [`Format`](crate::store::Format) of what is stored |
+//! | `<prefix>.<nonce>.time` | nothing: the server stamps it, which tells its time |
 //! | `<prefix>.<nonce>.janitor` | when a node last looked after idle channels |
 //!
 //! `<channel>` is the name in base64url: any name is one token then. A message holds a whole batch; its header
@@ -62,15 +65,22 @@
 //! condition keeps order, keys, closing and [`Expect`] true among all nodes. What waits on one node for the same channel
 //! goes into one message together. `init` and `delete` write one message that replaces all before it (a rollup).
 //!
+//! On `<prefix>.turns`, which nothing stores, nodes whose appends are overtaken again and again ask the others to wait: so a
+//! node nearby leaves room for one far away.
+//!
 //! A user and password or a token come from the URL or the options; certificates from the options, and with the
 //! feature `nats-nkeys` nkeys and credentials files too.
 //!
 //! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`], as is
-//! an append of more than half of what is kept.
+//! an append of more than half of what is kept. Of an init, what retention keeps counts: it is one message, so that it
+//! happens whole. Up to 64 MiB and 65 536 calls wait to be written on one node; beyond, a call is refused at once, as
+//! [`StoreError::Unavailable`].
 //!
 //! The stream is made when it is missing: file storage, one replica, no limits of its own (this crate decides what may
-//! go), `discard: new`, `allow_direct`, `allow_rollup_hdrs`, no denied purges. One that is there is used as it is. A user
-//! needs permission for `$JS.API.>`, `$JS.FC.>`, `<prefix>.>` and `_INBOX.>`.
+//! go), `discard: new`, `allow_direct`, `allow_rollup_hdrs`, no denied purges or deletes. One that is there is used as it
+//! is, unless it has limits by which the server drops messages (`max_age`, `max_msgs`, `max_msgs_per_subject`,
+//! `discard: old`): then opening fails and names them. Limits that are set later are logged as an error; what they take is a
+//! reset. A user needs permission for `$JS.API.>`, `$JS.FC.>`, `<prefix>.>` and `_INBOX.>`.
 //!
 //! # Reading
 //! A page costs one question for the newest message and, unless the reader is at the head, a search for the place where it
@@ -78,19 +88,31 @@
 //! messages come in batches: in one answer from servers from 2.11 on, by a consumer that is used once from older ones.
 //! Any replica may answer; one that is behind ends a page early, but never before what this process has written.
 //! What would be a reset or an absent channel is asked of the leader, of the stream that there is at that moment.
-//! Comparing the heads of many channels costs one question each, 64 at the same time.
+//! Comparing the heads of many channels costs one question while nothing in the stream changes, and else one for every two
+//! thousand channels, or one for each where the stream has several replicas.
 //!
 //! [`Store::changes`] is one consumer per process of everything new in the stream, however many channels and subscribers:
 //! channels come and go without it. Every node receives every event of the prefix once.
 //!
 //! # Retention
+//! The server's time decides what is old: stamps are its time, and the clocks of the nodes are not asked.
 //! Readers see exactly what [`Retention`] says. The server holds more for a while: half as much again as
 //! is kept, at most, for channels in use; one node at a time looks after idle channels.
 //!
+//! A channel that cannot be read is left aside, logged, and tried again later; the others are looked after.
+//!
 //! # Identity and loss
-//! Epochs come from the stream's nonce and the time of its making, so a stream that was deleted and made again, by
-//! whomever, is another place. That is checked whenever the connection comes back, and before anything is said to be gone.
-//! A stream that is restored to an older state is the same place without its tail.
+//! The place's epoch is a message of the stream: a stream that was purged, deleted or made again, by whomever, is another
+//! place. That is checked whenever the connection comes back, before anything is said to be gone, and after a log was begun.
+//! A channel whose messages somebody purged or deleted is seen by what its log was announced with, and begins above a raised
+//! floor. A stream that is restored to an older state is the same place without its tail. Only who deletes all that is
+//! stored of a channel, its announcement too, goes unseen by those who had none of its events.
+//!
+//! # Upgrades
+//! The stream tells the format of what it holds. A node that does not know it fails with
+//! [`StoreError::NewerFormat`], when it opens the stream and, once the format was raised while it ran, within 5 s of writing,
+//! or when it meets a message that it does not know. Streams of versions before formats are taken over by the first node
+//! that opens them, which resets readers of absent channels once; nodes of such versions have to be stopped before.
 //!
 //! # Failure
 //! Every call ends within [`NatsOptions::timeout`]. An append that was sent and not acknowledged is looked for when the
@@ -100,13 +122,23 @@
 //! the next call for that channel.
 //!
 //! Connections come back by themselves, after 50 ms to 2 s with jitter, and one that is open at this end only is given up
-//! after about one and a half timeouts. [`NatsStore::is_connected`] tells a health check, the log tells of each change.
+//! after about one and a half timeouts. [`Store::health`] tells a health check: late while hints do not come, read-only while
+//! the stream takes nothing, unavailable when the connection is lost or the last call failed. The log tells of each change.
 
 mod answer;
+mod asking;
+mod birth;
+mod body;
+mod condition;
 mod fault;
+mod floors;
+mod heads;
+mod here;
+mod identity;
 mod janitor;
 mod keys;
 mod link;
+mod listing;
 mod loading;
 mod log;
 #[cfg(feature = "testing")]
@@ -117,9 +149,13 @@ mod plan;
 mod queue;
 mod reading;
 mod record;
+mod room;
+mod scan;
 mod sending;
 mod state;
 mod tail;
+mod time;
+mod turns;
 mod view;
 mod watch;
 mod writing;
@@ -130,16 +166,21 @@ use std::{
 };
 
 use futures_core::Stream;
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::runtime::Handle;
 
 pub use self::options::NatsOptions;
 use self::{
+    condition::Condition,
+    heads::Heads,
+    here::Here,
     link::{Access, Link},
+    listing::Listed,
     options::Settings,
-    place::{Place, Via, Which},
     queue::{Queues, Removal, Work},
     reading::Ends,
-    record::Kind,
+    room::Room,
+    time::Time,
+    turns::Turns,
     watch::Watchers,
 };
 use crate::{
@@ -147,7 +188,6 @@ use crate::{
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        resume,
     },
 };
 
@@ -218,7 +258,7 @@ impl Store for NatsStore {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        todo_listing(prefix, after, limit).await
+        self.0.channels(prefix, after, limit).await
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
@@ -234,7 +274,7 @@ impl Store for NatsStore {
     }
 
     fn health(&self) -> Health {
-        if self.is_connected() { Health::Ready } else { Health::Unavailable }
+        self.0.health()
     }
 }
 
@@ -244,140 +284,49 @@ struct Inner {
     settings: Settings,
     /// Where the store's tasks run.
     runtime: Handle,
-    /// The stream as it was found last, and how often the connection had changed then.
-    place: Mutex<Option<(Arc<Place>, u64)>>,
-    /// One task at a time looks for the stream.
-    opening: tokio::sync::Mutex<()>,
+    here: Here,
+    time: Time,
+    condition: Condition,
+    listed: Listed,
+    heads: Heads,
+    room: Arc<Room>,
+    turns: Turns,
     queues: Queues,
     ends: Ends,
     watchers: Arc<Watchers>,
 }
 
 impl Inner {
-    async fn open(servers: &str, access: Access, settings: Settings) -> Result<Arc<Self>, StoreError> {
+    async fn open(servers: &str, access: Access, settings: Settings, time: Time) -> Result<Arc<Self>, StoreError> {
         let link = Link::connect(servers, access, settings.timeout).await?;
         let inner = Arc::new(Self {
             link,
             runtime: Handle::current(),
-            place: Mutex::default(),
-            opening: tokio::sync::Mutex::default(),
+            here: Here::default(),
+            time,
+            condition: Condition::default(),
+            listed: Listed::default(),
+            heads: Heads::default(),
+            room: Arc::default(),
+            turns: Turns::new(),
             queues: Queues::default(),
             ends: Ends::default(),
             watchers: Arc::default(),
             settings,
         });
-        inner.place().await?;
+        inner.enter().await?;
+        inner.runtime.spawn(turns::hear(Arc::downgrade(&inner)));
         let period = inner.settings.keep.sweep_every();
         inner.runtime.spawn(janitor::run(Arc::downgrade(&inner), period));
         Ok(inner)
     }
 
-    /// The stream; looked for anew when the connection has changed, or when there is a doubt.
-    async fn place(&self) -> Result<Arc<Place>, StoreError> {
-        if let Some(place) = self.sure_place() {
-            return Ok(place);
-        }
-        let _one = self.opening.lock().await;
-        if let Some(place) = self.sure_place() {
-            return Ok(place);
-        }
-        let changes = self.link.changes();
-        let found = Place::open(&self.link, &self.settings).await?;
-        let mut place = lock(&self.place);
-        let same = place.as_ref().map(|(known, _)| known).filter(|known| known.is(&found)).cloned();
-        let is_new = same.is_none() && place.is_some();
-        let current = same.unwrap_or_else(|| Arc::new(found));
-        *place = Some((Arc::clone(&current), changes));
-        drop(place);
-        if is_new {
-            tracing::warn!(stream = self.settings.prefix, "the JetStream stream is another one: all cursors are reset");
-            self.queues.forget_all();
-            self.ends.clear();
-        }
-        Ok(current)
-    }
-
-    fn sure_place(&self) -> Option<Arc<Place>> {
-        let changes = self.link.changes();
-        let place = lock(&self.place);
-        place.as_ref().filter(|(_, seen)| *seen == changes).map(|(place, _)| Arc::clone(place))
-    }
-
-    /// The stream may be another one by now.
-    fn doubt(&self) {
-        if let Some((_, seen)) = lock(&self.place).as_mut() {
-            *seen = u64::MAX;
-        }
-    }
-
     fn note_seen(&self, channel: &Channel, at: u64) {
         self.queues.note_seen(channel, at);
-    }
-
-    /// Whether a replica that says `at` is behind what this process has seen.
-    fn is_behind(&self, channel: &Channel, at: u64) -> bool {
-        at < self.queues.seen(channel)
-    }
-
-    async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let asked = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
-        asked.unwrap_or_else(|_| Err(fault::unavailable("no heads in time")))
-    }
-
-    async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        self.doubt();
-        let place = self.place().await?;
-        let size = channels.len().div_ceil(HEADS_AT_ONCE).max(1);
-        let mut asked = JoinSet::new();
-        for (nth, part) in channels.chunks(size).enumerate() {
-            let (inner, place, part) = (Arc::clone(self), Arc::clone(&place), part.to_vec());
-            asked.spawn(async move {
-                let mut heads = Vec::with_capacity(part.len());
-                for channel in &part {
-                    heads.push(inner.head(&place, channel).await?);
-                }
-                Ok::<_, StoreError>((nth, heads))
-            });
-        }
-        let mut parts = Vec::new();
-        while let Some(part) = asked.join_next().await {
-            parts.push(part.map_err(|error| StoreError::Unavailable(Box::new(error)))??);
-        }
-        parts.sort_by_key(|(nth, _)| *nth);
-        // After the channels: the floor is raised before a channel goes.
-        let floor = self.floor(&place, Via::Leader).await?.0;
-        let absent = |channel: &Channel| resume::Record::absent(place.epoch, floor, channel).head;
-        let heads = parts.into_iter().flat_map(|(_, heads)| heads);
-        Ok(channels.iter().zip(heads).map(|(channel, head)| head.unwrap_or_else(|| absent(channel))).collect())
-    }
-
-    /// The head of a channel that is there.
-    async fn head(self: &Arc<Self>, place: &Arc<Place>, channel: &Channel) -> Result<Option<Head>, StoreError> {
-        let mut log = log::Log::new(self, Arc::clone(place), channel, Via::Any);
-        let mut last = log.get(Which::Last).await?;
-        if self.is_behind(channel, last.as_ref().map_or(0, |last| last.at)) {
-            log.via = Via::Leader;
-            last = log.get(Which::Last).await?;
-        }
-        let Some(record) = last.map(|last| last.record).filter(|record| record.kind != Kind::Gone) else {
-            return Ok(None);
-        };
-        if self.settings.keep.is_forgotten(&record, self.settings.clock.now()) {
-            self.forget(channel).await?;
-            return Ok(None);
-        }
-        Ok(Some(record.head()))
     }
 }
 
 /// Locks what is never left in a bad state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// So many channels are asked for at the same time.
-const HEADS_AT_ONCE: usize = 64;
-
-async fn todo_listing(_: &str, _: Option<&Channel>, _: usize) -> Result<Vec<(Channel, Head)>, StoreError> {
-    Err(StoreError::Unavailable("this store does not list its channels yet".into()))
 }

@@ -5,8 +5,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::{
+    body::Message,
     fault::{Fault, Refusal, corrupt},
-    record::{self, Message, Record},
+    record::{self, Record},
+    time::unix_millis,
 };
 use crate::store::StoreError;
 
@@ -17,6 +19,8 @@ pub(super) struct Raw {
     after: Option<u64>,
     record: Option<String>,
     pub(super) body: Bytes,
+    /// When the server took it, in Unix milliseconds, as the leader says.
+    pub(super) time: Option<u64>,
 }
 
 impl Raw {
@@ -33,6 +37,7 @@ impl Raw {
             after: header(AFTER).and_then(|after| after.parse().ok()),
             record: header(record::NAME),
             body: answer.payload,
+            time: None,
         }))
     }
 
@@ -50,12 +55,18 @@ impl Raw {
     pub(super) fn delivered(message: &async_nats::Message, at: u64) -> Self {
         let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
         let after = header(AFTER).and_then(|after| after.parse().ok());
-        Self { at, after, record: header(record::NAME), body: message.payload.clone() }
+        Self { at, after, record: header(record::NAME), body: message.payload.clone(), time: None }
+    }
+
+    /// What the header says, and which message was before it when that was written.
+    pub(super) fn header(&self) -> Result<(Record, Option<u64>), StoreError> {
+        let text = self.record.as_ref().ok_or_else(|| corrupt("a message's header"))?;
+        Ok((Record::parse(text)?, self.after))
     }
 
     pub(super) fn message(self) -> Result<Message, StoreError> {
-        let record = self.record.as_deref().and_then(Record::parse).ok_or_else(|| corrupt("a message's header"))?;
-        Ok(Message { at: self.at, after: self.after, record, body: self.body })
+        let (record, after) = self.header()?;
+        Ok(Message { at: self.at, after, record, body: self.body })
     }
 }
 
@@ -63,11 +74,10 @@ impl Raw {
 #[derive(Debug, Deserialize)]
 pub(super) struct Info {
     pub(super) config: Config,
+    #[serde(default)]
     pub(super) created: String,
     #[serde(default)]
     pub(super) state: State,
-    #[serde(default)]
-    pub(super) total: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,11 +90,60 @@ pub(super) struct Config {
     pub(super) allow_rollup_hdrs: bool,
     #[serde(default)]
     pub(super) deny_purge: bool,
+    #[serde(default)]
+    deny_delete: bool,
+    #[serde(default)]
+    num_replicas: u32,
+    #[serde(default)]
+    retention: String,
+    #[serde(default)]
+    discard: String,
+    #[serde(default)]
+    max_age: i64,
+    #[serde(default)]
+    max_msgs: i64,
+    #[serde(default)]
+    max_msgs_per_subject: i64,
+}
+
+impl Config {
+    /// Whether others than the leader may answer.
+    pub(super) fn is_replicated(&self) -> bool {
+        self.num_replicas > 1
+    }
+
+    /// By what the server drops messages of its own accord, or refuses to: each takes what was promised away.
+    pub(super) fn limits(&self) -> Option<String> {
+        let mut limits = Vec::new();
+        for (name, value) in [
+            ("max_age", self.max_age),
+            ("max_msgs", self.max_msgs),
+            ("max_msgs_per_subject", self.max_msgs_per_subject),
+        ] {
+            if value > 0 {
+                limits.push(format!("{name}: {value}"));
+            }
+        }
+        for (name, value, ours) in [("retention", &self.retention, "limits"), ("discard", &self.discard, "new")] {
+            if value != ours {
+                limits.push(format!("{name}: {value}"));
+            }
+        }
+        if self.deny_delete {
+            limits.push("deny_delete".into());
+        }
+        (!limits.is_empty()).then(|| limits.join(", "))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct State {
-    pub(super) subjects: Option<std::collections::HashMap<String, u64>>,
+    #[serde(default)]
+    pub(super) messages: u64,
+    #[serde(default)]
+    pub(super) last_seq: u64,
+    #[serde(default)]
+    pub(super) num_subjects: usize,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +172,8 @@ pub(super) struct Got {
 pub(super) struct Stored {
     seq: u64,
     #[serde(default)]
+    time: String,
+    #[serde(default)]
     hdrs: String,
     #[serde(default)]
     data: String,
@@ -132,6 +193,7 @@ impl Stored {
             after: header(AFTER).and_then(|after| after.parse().ok()),
             record: header(record::NAME),
             body: STANDARD.decode(self.data).map_err(|_| unreadable())?.into(),
+            time: unix_millis(&self.time),
         })
     }
 }

@@ -1,52 +1,36 @@
 //! What retention no longer holds is dropped from the server here: readers do not see it any more long before.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
 
 use super::{
     Inner,
+    answer::Raw,
+    asking::{self, Via, Which},
+    body::{self, Message},
     fault::Fault,
     link::jittered,
     loading::keys_between,
     log::{Log, Order, Side},
-    place::{self, Place, Via, Which},
+    place::Place,
     queue::{Removal, Work},
-    record::{self, Kind, Message, Record},
+    record::{Kind, Record},
+    scan::Scan,
     state::Known,
     view::View,
 };
 use crate::{channel::Channel, store::StoreError};
 
 impl Inner {
-    /// The floor of the place, and where it is written.
-    pub(super) async fn floor(&self, place: &Place, via: Via) -> Result<(u64, u64), StoreError> {
-        let raw = place.raw(&self.link, &place.floor(), Which::Last, via, self.settings.patience).await;
-        let Some(raw) = raw.map_err(Fault::harmless)? else { return Ok((0, 0)) };
-        let floor = std::str::from_utf8(&raw.body).ok().and_then(|floor| floor.parse().ok());
-        Ok((floor.ok_or_else(|| super::fault::corrupt("the floor"))?, raw.at))
-    }
-
-    /// Raises the floor to at least this; says where it is then. It always rises: whoever was told of the old one while the
-    /// log that goes now was made, perhaps below it, must not find it again.
-    pub(super) async fn raise_floor(&self, place: &Place, to: u64) -> Result<u64, StoreError> {
-        loop {
-            let (floor, at) = self.floor(place, Via::Leader).await?;
-            let to = to.max(floor + 1);
-            let mut headers = place::after(at);
-            headers.insert("Nats-Rollup", "sub");
-            let body = Bytes::from(to.to_string());
-            match place::publish(&self.link, &place.floor(), headers, body, self.settings.patience).await {
-                Ok(_) => return Ok(to),
-                Err(Fault::Refused(refusal)) if refusal.is_conflict() => {}
-                Err(fault) => return Err(fault.harmless()),
-            }
-        }
-    }
-
     /// Drops a record that nobody needs any more.
     pub(super) async fn forget(self: &Arc<Self>, channel: &Channel) -> Result<(), StoreError> {
         self.write(channel, |answer| Work::Remove(Removal::WhenForgotten, answer)).await
@@ -70,20 +54,23 @@ impl Inner {
         });
     }
 
-    /// Forgets or trims one channel.
-    async fn look_after(self: &Arc<Self>, channel: &Channel) -> Result<(), StoreError> {
+    /// Forgets or trims one channel. Says until when there is nothing more to do, unless something comes.
+    async fn look_after(self: &Arc<Self>, channel: &Channel) -> Result<u64, StoreError> {
         let place = self.place().await?;
+        place.may_write()?;
         let log = Log::new(self, Arc::clone(&place), channel, Via::Leader);
-        let Some(last) = log.get(Which::Last).await? else { return Ok(()) };
-        let now = self.settings.clock.now();
+        let Some(last) = log.get(Which::Last).await? else { return Ok(0) };
+        let now = self.time.since(last.record.stamp);
         if last.record.kind == Kind::Gone {
-            return self.bury(&log, &last, now).await;
+            return self.bury(&log, &last, now).await.map(|()| 0);
         }
-        if self.settings.keep.is_forgotten(&last.record, now) {
-            return self.forget(channel).await;
+        let keep = self.settings.keep;
+        if keep.is_forgotten(&last.record, now) {
+            return self.forget(channel).await.map(|()| 0);
         }
-        self.trim(&log, &last, now).await?;
-        self.trim_keys(&log, now).await.map(drop)
+        let oldest = self.trim(&log, &last, now).await?;
+        let keys = if self.trim_keys(&log, now).await? { now.saturating_add(keep.key_window / 2) } else { u64::MAX };
+        Ok(keys.min(oldest.entered.saturating_add(keep.age)))
     }
 
     /// A mark that a channel is gone stays until every append that began before has ended, for which the channel must not
@@ -95,18 +82,22 @@ impl Inner {
         if has_keys || now < last.record.stamp.saturating_add(rest) {
             return Ok(());
         }
-        self.purge(&log.place, log.subject(), last.at + 1).await
+        // What announced the log goes with it, unless it announces the next one already.
+        if let Some(birth) = self.birth(&log.place, log.channel).await?.filter(|birth| *birth < last.at) {
+            self.drop_message(&log.place, birth).await?;
+        }
+        self.drop_message(&log.place, last.at).await
     }
 
     /// Drops the messages that nobody sees any more, and copies the keys that must outlive them. The newest stays: it is
-    /// the channel's record.
-    async fn trim(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<(), StoreError> {
+    /// the channel's record. The oldest that is left.
+    async fn trim(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<Record, StoreError> {
         let (keep, view) = (self.settings.keep, View::new(last.record, self.settings.keep, now));
         let judge = |record: &Record| if view.reaches(record) { Order::Late } else { Order::Early };
-        let Some(oldest) = log.get(Which::From(1)).await? else { return Ok(()) };
+        let Some(oldest) = log.get(Which::From(1)).await? else { return Ok(last.record) };
         let kept = log.first(last, Side::Oldest, judge).await?.unwrap_or_else(|| last.clone());
         if oldest.at >= kept.at {
-            return Ok(());
+            return Ok(kept.record);
         }
         if keep.holds_key(last.record.keyed, now) {
             let since = keep.oldest_key(now);
@@ -115,7 +106,8 @@ impl Inner {
                 self.copy_keys(log, first, &kept).await?;
             }
         }
-        self.purge(&log.place, log.subject(), kept.at).await
+        self.purge(&log.place, log.subject(), kept.at).await?;
+        Ok(kept.record)
     }
 
     /// Copies the keys of all messages before `kept`. Twice does no harm.
@@ -125,7 +117,7 @@ impl Inner {
         let keys = keys_between(log, &first, kept).await?;
         let copied = keys.into_iter().filter(|(_, known, _)| known.receipt.cursor.seq <= kept.record.base);
         for (key, known, stamp) in copied {
-            record::put_key(&mut body, &key, &known, stamp);
+            body::put_key(&mut body, &key, &known, stamp);
             if body.len() > most {
                 self.publish_keys(log, body.split().freeze()).await?;
             }
@@ -136,7 +128,7 @@ impl Inner {
     async fn publish_keys(&self, log: &Log<'_>, body: Bytes) -> Result<(), StoreError> {
         let subject = log.place.keys(log.channel);
         let headers = async_nats::HeaderMap::new();
-        let published = place::publish(&self.link, &subject, headers, body, self.settings.patience).await;
+        let published = asking::publish(&self.link, &subject, headers, body, self.settings.patience).await;
         published.map(drop).map_err(Fault::harmless)
     }
 
@@ -147,7 +139,7 @@ impl Inner {
         let are_left = loop {
             let next = log.place.raw(&self.link, &subject, Which::From(below), Via::Any, self.settings.patience).await;
             let Some(raw) = next.map_err(Fault::harmless)? else { break false };
-            let keys = record::take_keys(raw.body).unwrap_or_default();
+            let keys = body::take_keys(raw.body).unwrap_or_default();
             if keys.iter().any(|(_, _, stamp)| keep.holds_key(*stamp, now)) {
                 break true;
             }
@@ -163,29 +155,60 @@ impl Inner {
         place.purge(&self.link, subject, below, self.settings.patience).await.map_err(Fault::harmless)
     }
 
-    /// Looks after all channels.
-    async fn sweep(self: &Arc<Self>) -> Result<(), StoreError> {
+    /// Looks after all channels. What one fails by keeps no other waiting.
+    async fn sweep(self: &Arc<Self>, notes: &mut Notes) -> Result<(), StoreError> {
         let place = self.place().await?;
-        let mut from = 0;
+        let mut scan = Scan::of_channels(self, Arc::clone(&place)).await?;
+        notes.begin();
         loop {
-            let page = place.subjects(&self.link, from, self.settings.patience).await.map_err(Fault::harmless)?;
-            from += page.subjects.len();
-            for channel in page.subjects.iter().filter_map(|subject| place.channel(subject)) {
-                self.look_after(&channel).await?;
-            }
-            if page.subjects.is_empty() || from >= page.total {
+            let some = scan.next().await?;
+            if some.is_empty() {
                 return Ok(());
             }
+            let now = self.time.now();
+            let named = some.into_iter().filter_map(|(subject, raw)| Some((place.channel(&subject)?, raw)));
+            let due: Vec<_> = named.filter(|(channel, raw)| self.is_due(channel, raw, now, notes)).collect();
+            let mut running = JoinSet::new();
+            for (channel, raw) in due {
+                if running.len() >= AT_ONCE
+                    && let Some(done) = running.join_next().await
+                {
+                    notes.take(done);
+                }
+                let inner = Arc::clone(self);
+                running.spawn(async move {
+                    let done = inner.look_after(&channel).await;
+                    (channel, raw.at, done)
+                });
+            }
+            while let Some(done) = running.join_next().await {
+                notes.take(done);
+            }
         }
+    }
+
+    /// Whether there may be something to do, as the newest message says. One that cannot be read is looked at.
+    fn is_due(&self, channel: &Channel, raw: &Raw, now: u64, notes: &Notes) -> bool {
+        if notes.are_aside(channel) {
+            return false;
+        }
+        let Ok((record, after)) = raw.header() else { return true };
+        let keep = self.settings.keep;
+        if record.kind == Kind::Gone || keep.is_forgotten(&record, now) {
+            return true;
+        }
+        // The only message is the record; keys are copied when their messages go.
+        let is_alone = record.kind != Kind::Append || record.base == record.start || after == Some(0);
+        !is_alone && !notes.are_quiet(channel, raw.at, now)
     }
 
     /// Whether this process is the one that looks after idle channels for the next while: who writes first is.
     async fn takes_turn(&self, period: Duration) -> Result<bool, StoreError> {
         let place = self.place().await?;
-        let (subject, patience) = (place.lease(), self.settings.patience);
+        let (subject, patience) = (place.subject("janitor"), self.settings.patience);
         let last =
             place.raw(&self.link, &subject, Which::Last, Via::Leader, patience).await.map_err(Fault::harmless)?;
-        let now = self.settings.clock.now();
+        let now = self.time.now();
         let stamp = |body: &[u8]| std::str::from_utf8(body).ok()?.parse::<u64>().ok();
         let since = last.as_ref().and_then(|last| stamp(&last.body)).unwrap_or(0);
         let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX) / 2;
@@ -193,9 +216,9 @@ impl Inner {
         if (since..since.saturating_add(period)).contains(&now) {
             return Ok(false);
         }
-        let mut headers = place::after(last.map_or(0, |last| last.at));
+        let mut headers = asking::after(last.map_or(0, |last| last.at));
         headers.insert("Nats-Rollup", "sub");
-        match place::publish(&self.link, &subject, headers, Bytes::from(now.to_string()), patience).await {
+        match asking::publish(&self.link, &subject, headers, Bytes::from(now.to_string()), patience).await {
             Ok(_) => Ok(true),
             Err(Fault::Refused(refusal)) if refusal.is_conflict() => Ok(false),
             Err(fault) => Err(fault.harmless()),
@@ -203,17 +226,77 @@ impl Inner {
     }
 }
 
+/// What was found at the last looks.
+#[derive(Default)]
+struct Notes {
+    /// Channels that could not be looked after, when each failed last, and how often: they are tried again later, and the
+    /// first time that is logged.
+    failed: HashMap<Channel, (Instant, u32)>,
+    /// Channels with nothing to do as long as their newest message is at this place, and until then.
+    quiet: HashMap<Channel, (u64, u64)>,
+}
+
+impl Notes {
+    /// Forgets those whose time is over long ago.
+    fn begin(&mut self) {
+        self.failed.retain(|_, (then, _)| then.elapsed() < LONGEST_ASIDE * 2);
+        if self.quiet.len() >= MOST_NOTES {
+            self.quiet.clear();
+        }
+    }
+
+    fn are_aside(&self, channel: &Channel) -> bool {
+        self.failed.get(channel).is_some_and(|(then, times)| then.elapsed() < aside(*times))
+    }
+
+    fn are_quiet(&self, channel: &Channel, at: u64, now: u64) -> bool {
+        self.quiet.get(channel).is_some_and(|(seen, until)| *seen == at && now <= *until)
+    }
+
+    fn take(&mut self, done: Result<(Channel, u64, Result<u64, StoreError>), JoinError>) {
+        let Ok((channel, at, done)) = done else { return };
+        match done {
+            Ok(until) => {
+                self.failed.remove(&channel);
+                if until > 0 && self.quiet.len() < MOST_NOTES {
+                    self.quiet.insert(channel, (at, until));
+                } else {
+                    self.quiet.remove(&channel);
+                }
+            }
+            Err(error) => self.set_aside(channel, &error),
+        }
+    }
+
+    fn set_aside(&mut self, channel: Channel, error: &StoreError) {
+        if let Some((then, times)) = self.failed.get_mut(&channel) {
+            (*then, *times) = (Instant::now(), times.saturating_add(1));
+        } else if self.failed.len() < MOST_NOTES {
+            tracing::warn!(%error, source = ?error, ?channel, "cannot look after a channel; it is left aside for a while");
+            self.failed.insert(channel, (Instant::now(), 1));
+        }
+    }
+}
+
+/// How long a channel that failed so often is left alone: doubles from a second on.
+fn aside(times: u32) -> Duration {
+    Duration::from_secs(1 << times.min(10)).min(LONGEST_ASIDE)
+}
+
 /// Runs as long as the store is there.
 pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
+    let mut notes = Notes::default();
     loop {
         tokio::time::sleep(jittered(period)).await;
         let Some(inner) = inner.upgrade() else { return };
         inner.queues.forget_idle(IDLE);
+        inner.forget_listing();
         let swept = match inner.takes_turn(period).await {
-            Ok(true) => inner.sweep().await,
+            Ok(true) => inner.sweep(&mut notes).await,
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
+        inner.keep_time().await;
         if let Err(error) = swept {
             tracing::debug!(%error, "cannot look after idle channels");
         }
@@ -222,3 +305,11 @@ pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
 
 /// How long what is known of a channel is kept after the last append.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// So many channels are looked after at the same time.
+const AT_ONCE: usize = 32;
+
+/// Most channels of which something is noted; others are looked at each time.
+const MOST_NOTES: usize = 65_536;
+
+const LONGEST_ASIDE: Duration = Duration::from_secs(600);

@@ -1,6 +1,16 @@
 //! The connection: requests with an end, and whether one that failed may have arrived. Knows no JetStream.
 
-use std::{fmt, future::pending, io, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    future::pending,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Request, Subscriber, client::RequestErrorKind};
 use bytes::Bytes;
@@ -57,6 +67,8 @@ struct State {
 pub(super) struct Link {
     client: Client,
     state: watch::Receiver<State>,
+    /// How long answers take, in microseconds, smoothed.
+    way: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -71,7 +83,7 @@ impl Link {
             std::future::ready(())
         });
         match timeout(patience, options.connect(servers)).await {
-            Ok(Ok(client)) => Ok(Self { client, state }),
+            Ok(Ok(client)) => Ok(Self { client, state, way: Arc::default() }),
             Ok(Err(error)) => Err(StoreError::Unavailable(Box::new(error))),
             Err(_) => Err(unavailable("NATS did not accept the connection in time")),
         }
@@ -111,10 +123,11 @@ impl Link {
                 return Err(Fault::NotSent("the connection is down".into()));
             }
         }
+        let begun = Instant::now();
         let request = Request { headers, ..Request::new().payload(payload).timeout(None) };
         tokio::select! {
             // From here on it may have been sent, whatever else is said.
-            answer = self.client.send_request(subject.to_owned(), request) => answer.map_err(|error| match error.kind() {
+            answer = self.client.send_request(subject.to_owned(), request) => answer.inspect(|_| self.note_way(begun.elapsed())).map_err(|error| match error.kind() {
                 RequestErrorKind::NoResponders => Fault::Nobody,
                 RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
                     Fault::NotSent(error.to_string())
@@ -124,6 +137,28 @@ impl Link {
             () = broken(&mut state) => Err(Fault::NoAnswer("the connection broke".into())),
             () = tokio::time::sleep(patience) => Err(Fault::NoAnswer(format!("none within {patience:?}"))),
         }
+    }
+
+    fn note_way(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(10_000_000);
+        let before = self.way.load(Ordering::Relaxed);
+        self.way.store(if before == 0 { took } else { (before * 7 + took) / 8 }, Ordering::Relaxed);
+    }
+
+    /// How long an answer takes, about.
+    pub(super) fn way(&self) -> Duration {
+        Duration::from_micros(self.way.load(Ordering::Relaxed))
+    }
+
+    /// Listens to what others say.
+    pub(super) async fn hear(&self, subject: String) -> Result<Subscriber, Fault> {
+        self.client.subscribe(subject).await.map_err(|error| Fault::NotSent(error.to_string()))
+    }
+
+    /// Says something to whoever listens, without waiting.
+    pub(super) async fn tell(&self, subject: String, payload: Bytes) {
+        // It is only a courtesy.
+        _ = self.client.publish(subject, payload).await;
     }
 
     /// Listens on a subject of its own.

@@ -4,11 +4,12 @@
 use std::mem;
 
 use super::{
+    asking::{Most, Via, Which},
+    body::{self, Message},
     fault::{Fault, corrupt, unavailable},
     keys::Keys,
     log::{Log, Order, Side},
-    place::{Most, Via, Which},
-    record::{self, Message, Record},
+    record::Record,
 };
 use crate::{
     event::EventKey,
@@ -91,7 +92,7 @@ impl Loading {
         let (inner, subject) = (log.inner, log.place.keys(log.channel));
         let next = |from| log.place.raw(&inner.link, &subject, Which::From(from), Via::Leader, inner.settings.patience);
         while let Some(raw) = next(self.copied).await.map_err(Fault::harmless)? {
-            self.found.extend(record::take_keys(raw.body).ok_or_else(|| corrupt("a channel's keys"))?);
+            self.found.extend(body::take_keys(raw.body).ok_or_else(|| corrupt("a channel's keys"))?);
             self.copied = raw.at + 1;
         }
         Ok(())

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::{
     Inner,
-    place::{Most, Place, Via, Which},
-    record::{Kind, Message, Record},
+    asking::{Most, Via, Which},
+    body::Message,
+    place::Place,
+    record::{Kind, Record},
 };
 use crate::{channel::Channel, store::StoreError};
 

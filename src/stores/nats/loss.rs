@@ -4,9 +4,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     Inner,
+    asking::{self, Via, Which},
+    body,
     fault::Fault,
     log::Log,
-    place::{self, Via, Which},
     record,
 };
 use crate::{channel::Channel, store::StoreError};
@@ -26,13 +27,13 @@ impl Inner {
                 let mut body = BytesMut::new();
                 let mut shorter = record::Record { count: 0, tag: last.record.base_tag, bytes: 0, ..last.record };
                 for entry in last.entries(channel)?.iter().take(usize::try_from(kept).unwrap_or(usize::MAX)) {
-                    record::put(&mut body, entry, None);
+                    body::put(&mut body, entry, None);
                     shorter.push(entry.cursor.tag, entry.time, entry.size() as u64, None);
                 }
-                let mut headers = place::after(log.get(Which::Last).await?.map_or(0, |before| before.at));
+                let mut headers = asking::after(log.get(Which::Last).await?.map_or(0, |before| before.at));
                 headers.insert(record::NAME, shorter.to_text());
                 let body: Bytes = body.freeze();
-                let again = place::publish(&self.link, log.subject(), headers, body, self.settings.patience).await;
+                let again = asking::publish(&self.link, log.subject(), headers, body, self.settings.patience).await;
                 again.map_err(Fault::harmless)?;
             }
         }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Inner, NatsStore, link::Access, place::nanos};
+use super::{Inner, NatsStore, asking::nanos, link::Access, time::Time};
 use crate::store::{Clock, Keep, Retention, StoreError};
 
 /// How to open a [`NatsStore`]. See the [module docs](super).
@@ -17,7 +17,7 @@ pub struct NatsOptions {
     memory: bool,
     most_bytes: Option<u64>,
     timeout: Duration,
-    clock: Clock,
+    clock: Option<Clock>,
     access: Access,
 }
 
@@ -31,7 +31,7 @@ impl NatsOptions {
             memory: false,
             most_bytes: None,
             timeout: Duration::from_secs(5),
-            clock: Clock::system(),
+            clock: None,
             access: Access::default(),
         }
     }
@@ -69,9 +69,9 @@ impl NatsOptions {
         Self { timeout, ..self }
     }
 
-    /// Takes the time from `clock`. Default: the system's.
+    /// Takes the time from `clock`, in place of the server's: for tests. All nodes need the same one.
     pub fn clock(self, clock: Clock) -> Self {
-        Self { clock, ..self }
+        Self { clock: Some(clock), ..self }
     }
 
     /// Authenticates with a name and a password. Those in a URL come first.
@@ -119,7 +119,8 @@ impl NatsOptions {
     /// runtime that this is called on.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when no server answers, a file cannot be read, or the prefix cannot be one; [`StoreError::Corrupt`] when the
+    /// [`StoreError::Unavailable`] when no server answers, a file cannot be read, the prefix cannot be one, or
+    /// somebody has set limits of the stream by which the server would drop what is promised; [`StoreError::Corrupt`] when the
     /// stream was not made by this crate.
     pub async fn connect(self, servers: &str) -> Result<NatsStore, StoreError> {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -135,9 +136,8 @@ impl NatsOptions {
             most_bytes: self.most_bytes,
             timeout: self.timeout,
             patience: (self.timeout / 2).max(Duration::from_millis(50)),
-            clock: self.clock,
         };
-        Inner::open(servers, self.access, settings).await.map(NatsStore)
+        Inner::open(servers, self.access, settings, Time::new(self.clock)).await.map(NatsStore)
     }
 }
 
@@ -160,7 +160,6 @@ pub(super) struct Settings {
     pub(super) timeout: Duration,
     /// How long one answer may take: less, so that a second attempt fits.
     pub(super) patience: Duration,
-    pub(super) clock: Clock,
 }
 
 impl Settings {

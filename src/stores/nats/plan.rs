@@ -5,14 +5,17 @@ use std::collections::HashMap;
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    body,
     keys::Keys,
-    record::{self, Kind, Record},
+    record::{Kind, Record},
 };
 use crate::{
     channel::Channel,
     cursor::Cursor,
     event::{Event, EventKey},
-    store::{Append, Appended, Entry, Expect, Head, Known, Prints, Receipt, StoreError, Unit, judge, resume},
+    store::{
+        Append, Appended, Entry, Expect, Head, Keep, Known, Prints, Receipt, StoreError, Unit, judge, resume, size_of,
+    },
 };
 
 /// A channel before a group of appends.
@@ -59,26 +62,45 @@ pub(super) fn appends<'a>(before: &Before<'_>, group: impl IntoIterator<Item = &
     Plan { answers, message: draft.finish() }
 }
 
-/// The message of an init: a log of its own. Fails when it does not fit.
+/// The message of an init: a log of its own. What is not kept is only counted. Fails when the rest does not fit.
 pub(super) fn init(
     channel: &Channel,
     start: Cursor,
     events: Vec<Event>,
     now: u64,
+    keep: Keep,
     most: usize,
 ) -> Result<Planned, StoreError> {
-    let size: usize = events.iter().map(encoded_size).sum();
+    let dropped = dropped(channel, &events, keep);
+    let size: usize = events.iter().skip(dropped).map(encoded_size).sum();
     if size > most {
         return Err(StoreError::TooLarge { size: size as u64, most: most as u64, unit: Unit::Bytes });
     }
     let mut record = Record::new(Kind::Init, start, now);
     let mut body = BytesMut::new();
-    for event in events {
+    for (nth, event) in events.into_iter().enumerate() {
+        if nth == dropped {
+            record = Record { kind: Kind::Init, ..record.following(now) };
+        }
         let entry = entry(channel, &record, event);
-        record::put(&mut body, &entry, None);
+        if nth >= dropped {
+            body::put(&mut body, &entry, None);
+        }
         record.push(entry.cursor.tag, entry.time, entry.size() as u64, None);
     }
     Ok(Planned { record, body: body.freeze(), keys: Vec::new() })
+}
+
+/// How many of the oldest events nobody would see. The newest stays, however large it is.
+fn dropped(channel: &Channel, events: &[Event], keep: Keep) -> usize {
+    let mut bytes = 0_u64;
+    let fits = |event: &&Event| {
+        bytes = bytes.saturating_add(size_of(channel, event));
+        bytes <= keep.bytes
+    };
+    let count = usize::try_from(keep.events).unwrap_or(usize::MAX);
+    let kept = events.iter().rev().take(count).take_while(fits).count().max(1);
+    events.len().saturating_sub(kept)
 }
 
 /// A message that grows.
@@ -155,7 +177,7 @@ impl<'a> Draft<'a> {
             }
             let entry = entry(self.before.channel, &self.record, event.clone());
             let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
-            record::put(&mut self.body, &entry, Some(event));
+            body::put(&mut self.body, &entry, Some(event));
             self.record.push(entry.cursor.tag, entry.time, entry.size() as u64, event.key());
             if let Some(key) = event.key() {
                 self.keys.insert(key.clone(), Known::new(receipt, Some(prints.at(nth))));
@@ -201,5 +223,5 @@ fn entry(channel: &Channel, record: &Record, event: Event) -> Entry {
 fn encoded_size(event: &Event) -> usize {
     let name = event.name().map_or(0, |name| name.as_str().len());
     let key = event.key().map_or(0, |key| key.as_str().len());
-    record::ITEM_BYTES + name + key + event.data().len()
+    body::ITEM_BYTES + name + key + event.data().len()
 }

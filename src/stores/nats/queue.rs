@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{lock, state::Known};
+use super::{lock, room::Taken, state::Known};
 use crate::{
     channel::Channel,
     event::Event,
@@ -21,6 +21,8 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) by: Instant,
+    /// What it takes of the room for all.
+    pub(super) room: Option<Taken>,
 }
 
 pub(super) enum Work {
@@ -37,6 +39,17 @@ pub(super) enum Removal {
 }
 
 impl Work {
+    /// About how many bytes it holds; none when it holds nothing of a caller's.
+    pub(super) fn bytes(&self) -> Option<usize> {
+        let size = |events: &[Event]| events.iter().map(|event| event.data().len() + EVENT_BYTES).sum();
+        match self {
+            Self::Append(append, _) => Some(size(&append.events)),
+            Self::Init(events, ..) => Some(size(events)),
+            Self::Remove(Removal::Asked, _) => Some(0),
+            Self::Remove(Removal::WhenForgotten, _) => None,
+        }
+    }
+
     /// Whether nobody waits for it any more.
     fn is_dropped(&self) -> bool {
         match self {
@@ -148,6 +161,9 @@ impl Queues {
         });
     }
 }
+
+/// What an event takes besides its datum.
+const EVENT_BYTES: usize = 200;
 
 /// Most appends that go together.
 const LARGEST_GROUP: usize = 1024;

@@ -5,13 +5,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    Inner, fault,
+    Inner,
+    asking::{Most, Via, Which},
+    birth::LONGEST_BIRTH,
+    body::Message,
+    fault,
     log::{Log, Order, Side},
-    place::{Most, Via, Which},
-    record::{Kind, Message, Record},
+    place::Place,
+    record::{Kind, Record},
     view::View,
 };
 use crate::{
@@ -52,8 +56,8 @@ impl Inner {
         start: Start,
         limit: Limit,
     ) -> Result<Page, StoreError> {
-        let read = self.read_patiently(channel, start, limit);
-        timeout(self.settings.timeout, read).await.unwrap_or_else(|_| Err(fault::unavailable("no page in time")))
+        let read = timeout(self.settings.timeout, self.read_patiently(channel, start, limit)).await;
+        self.note(read.unwrap_or_else(|_| Err(fault::unavailable("no page in time"))))
     }
 
     async fn read_patiently(
@@ -96,9 +100,9 @@ impl Inner {
             Via::Leader => self.queues.lower_seen(channel, seen, at),
         }
         let Some(last) = last.filter(|last| last.record.kind != Kind::Gone) else {
-            return self.read_absent(&log, start).await;
+            return self.read_absent(&log, start, at).await;
         };
-        let now = self.settings.clock.now();
+        let now = self.time.since(last.record.stamp);
         if self.settings.keep.is_forgotten(&last.record, now) {
             self.forget(channel).await?;
             return Ok(Look::Again);
@@ -117,18 +121,41 @@ impl Inner {
         }
     }
 
-    /// Nothing is there, or a replica does not know of it yet.
-    async fn read_absent(&self, log: &Log<'_>, start: Start) -> Result<Look, StoreError> {
-        if log.via == Via::Any {
+    /// Nothing is there, or a replica does not know of it yet. `gone` is where it is said that a log went, or 0.
+    async fn read_absent(&self, log: &Log<'_>, start: Start, gone: u64) -> Result<Look, StoreError> {
+        let (place, channel) = (&log.place, log.channel);
+        if log.via == Via::Any || !self.is_settled(log, gone).await? {
             return Ok(Look::Again);
         }
-        let known = Known::absent(log.place.epoch, self.floor(&log.place, Via::Leader).await?.0, log.channel);
+        let floor = self.floor(place, Place::floor_of(channel), Via::Leader).await?.0;
+        // After all that was asked of it: else what was lost with another place is taken for nothing.
+        if !self.confirm().await? {
+            return Ok(Look::Again);
+        }
+        let known = Known::absent(place.epoch, floor, channel);
         let outcome = match start {
             Start::After(cursor) => resume::outcome(&known, cursor, |_| None),
             _ => Outcome::Continued,
         };
         let at = known.head.cursor;
         Ok(Look::Page(Page { outcome, from: at, entries: Vec::new(), next: at, head: known.head }))
+    }
+
+    /// Whether no log was announced since the last one went; waits for one that is about to come.
+    async fn is_settled(&self, log: &Log<'_>, gone: u64) -> Result<bool, StoreError> {
+        let Some(announced) = self.birth(&log.place, log.channel).await?.filter(|at| *at > gone) else {
+            return Ok(true);
+        };
+        let until = Instant::now() + LONGEST_BIRTH;
+        while Instant::now() < until {
+            let last = log.get(Which::Last).await?;
+            if last.is_some_and(|last| last.at > announced) {
+                return Ok(false);
+            }
+            tokio::time::sleep(LONGEST_BIRTH / 10).await;
+        }
+        self.mourn(&log.place, log.channel, announced).await?;
+        Ok(false)
     }
 }
 

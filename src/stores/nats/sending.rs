@@ -2,18 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
+    asking::{self, Via, Which},
     fault::Fault,
     link::jittered,
     log::Log,
-    place::{self, Via, Which},
+    place::Place,
     plan::Planned,
-    record::{self, Kind},
+    record::{self, Kind, Record},
     writing::{LAST_PAUSE, Writer, in_time},
 };
-use crate::store::{StoreError, Unit};
+use crate::{
+    cursor::Cursor,
+    store::{StoreError, Unit},
+};
 
 /// What became of a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,21 +31,57 @@ pub(super) enum Sent {
 impl Writer {
     /// Publishes right after what is known. When no answer comes, finds out what became of it; the same message may be sent
     /// again then, for the server takes it once.
-    pub(super) async fn publish(&mut self, message: Planned, by: Instant) -> Result<Sent, StoreError> {
-        let inner = Arc::clone(&self.inner);
-        let Some((place, at)) = self.known.as_ref().map(|known| (Arc::clone(&known.place), known.at)) else {
+    pub(super) async fn publish(&mut self, mut message: Planned, by: Instant) -> Result<Sent, StoreError> {
+        let Some(known) = &self.known else { return Ok(Sent::No) };
+        let (place, record) = (Arc::clone(&known.place), known.record);
+        if message.record.kind == Kind::Gone {
+            return self.send(&place, message, by).await;
+        }
+        if let Some(record) = record {
+            message.record.birth = record.birth;
+            return self.send(&place, message, by).await;
+        }
+        let Some(birth) = Box::pin(self.announce(&place, by)).await? else {
+            self.ask_again();
             return Ok(Sent::No);
         };
+        message.record.birth = birth;
+        match self.send(&place, message, by).await? {
+            Sent::Yes => Box::pin(self.take_back_unless_there(&place, by)).await,
+            Sent::No => Ok(Sent::No),
+        }
+    }
+
+    /// A log begins in its place. When that was another one by then, what it began is taken back.
+    async fn take_back_unless_there(&mut self, place: &Place, by: Instant) -> Result<Sent, StoreError> {
+        let patience = self.inner.settings.patience;
+        let unknown = |error: StoreError| StoreError::Unknown(Box::new(error));
+        if in_time(by, place.is_still_there(&self.inner.link, patience)).await.map_err(unknown)? {
+            return Ok(Sent::Yes);
+        }
+        self.inner.doubt();
+        if let Some(known) = &self.known {
+            let start = Cursor { tag: 0, ..known.absent };
+            let record = Record { birth: known.birth, ..Record::new(Kind::Gone, start, known.now(&self.inner)) };
+            self.send(place, Planned { record, body: Bytes::new(), keys: Vec::new() }, by).await.map_err(unknown)?;
+        }
+        self.ask_again();
+        Ok(Sent::No)
+    }
+
+    async fn send(&mut self, place: &Place, message: Planned, by: Instant) -> Result<Sent, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let Some(at) = self.known.as_ref().map(|known| known.at) else { return Ok(Sent::No) };
         let subject = place.entries(&self.channel);
         let mut is_doubtful = false;
         loop {
-            let mut headers = place::after(at);
+            let mut headers = asking::after(at);
             headers.insert(record::NAME, message.record.to_text());
             if message.record.kind != Kind::Append {
                 headers.insert("Nats-Rollup", "sub");
             }
             let left = by.saturating_duration_since(Instant::now()).min(inner.settings.patience);
-            let sent = place::publish(&inner.link, &subject, headers, message.body.clone(), left).await;
+            let sent = asking::publish(&inner.link, &subject, headers, message.body.clone(), left).await;
             let fault = match sent {
                 Ok(at) => return Ok(self.advance(at, message)),
                 Err(fault) => fault,
@@ -49,7 +90,7 @@ impl Writer {
                 return done.ok_or_else(|| too_large_or(fault, &message, inner.link.most_bytes()));
             }
             is_doubtful = true;
-            match Box::pin(self.find(&place, &message, at, by)).await? {
+            match Box::pin(self.find(place, &message, at, by)).await? {
                 Found::At(at) => return Ok(self.advance(at, message)),
                 Found::Another => {
                     self.ask_again();
@@ -79,13 +120,7 @@ impl Writer {
     }
 
     /// What came right after `at`, as soon as the leader says it.
-    async fn find(
-        &mut self,
-        place: &place::Place,
-        message: &Planned,
-        at: u64,
-        by: Instant,
-    ) -> Result<Found, StoreError> {
+    async fn find(&mut self, place: &Place, message: &Planned, at: u64, by: Instant) -> Result<Found, StoreError> {
         let mut pause = FIRST_PAUSE;
         loop {
             tokio::time::sleep(jittered(pause)).await;

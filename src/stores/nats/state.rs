@@ -7,12 +7,14 @@ use tokio::time::Instant;
 
 use super::{
     Inner,
+    asking::{Via, Which},
+    body::Message,
     fault::unavailable,
     keys::Keys,
     loading::{BATCH, Loading},
     log::Log,
-    place::{Place, Via, Which},
-    record::{Kind, Message, Record},
+    place::Place,
+    record::{Kind, Record},
 };
 use crate::{
     channel::Channel,
@@ -29,6 +31,8 @@ pub(super) struct Known {
     pub(super) record: Option<Record>,
     /// Where a log begins when there is none.
     pub(super) absent: Cursor,
+    /// Where the log that was before was announced, when there is none; 0 when none is known of.
+    pub(super) birth: u64,
     /// The keys of the last while; none when they were not read yet.
     pub(super) keys: Option<Keys>,
     /// What was read of them so far, when they were not read to the end.
@@ -56,7 +60,7 @@ impl Known {
         let floor = match record {
             Some(_) => 0,
             None => {
-                let (floor, _) = inner.floor(&place, Via::Leader).await?;
+                let (floor, _) = inner.floor(&place, Place::floor_of(channel), Via::Leader).await?;
                 floor.max(last.as_ref().map_or(0, |gone| gone.record.base))
             }
         };
@@ -64,10 +68,13 @@ impl Known {
         if let Some(known) = known {
             known.catch_up(&log, last.as_ref()).await?;
         }
+        let buried = last.as_ref().map_or(0, |last| last.record.birth);
+        let birth = known.as_ref().map_or(0, |known| known.birth).max(buried);
         let (keys, loading, trimmed) =
             known.take().map_or((None, None, (0, 0)), |known| (known.keys, known.loading, known.trimmed));
         let absent = Cursor { epoch: epoch_of(place.epoch, channel), seq: floor, tag: 0 };
-        *known = Some(Self { place, at, record, absent, keys, loading, changes, checked: Instant::now(), trimmed });
+        *known =
+            Some(Self { place, at, record, absent, birth, keys, loading, changes, checked: Instant::now(), trimmed });
         Ok(())
     }
 
@@ -105,13 +112,13 @@ impl Known {
 
     /// The time of what is written next.
     pub(super) fn now(&self, inner: &Inner) -> u64 {
-        inner.settings.clock.now().max(self.record.map_or(0, |record| record.stamp))
+        inner.time.now().max(self.record.map_or(0, |record| record.stamp))
     }
 
     /// Reads the keys of the last while, unless they are known.
     pub(super) async fn load_keys(&mut self, inner: &Inner, channel: &Channel) -> Result<(), StoreError> {
         let keep = inner.settings.keep;
-        let now = self.now(inner);
+        let now = inner.time.since(self.record.map_or(0, |record| record.stamp));
         let since = keep.oldest_key(now);
         if self.keys.is_none() {
             match self.record.filter(|record| keep.holds_key(record.keyed, now)) {

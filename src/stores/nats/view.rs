@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::record::{Message, Record};
+use super::{body::Message, record::Record};
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -40,8 +40,7 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn new(head: Record, keep: Keep, now: u64) -> Self {
-        // Stamps never decrease; a clock that is behind them ages nothing.
-        Self { head, keep, now: now.max(head.stamp) }
+        Self { head, keep, now }
     }
 
     /// Whether an entry of this message may be seen. When it is true of a message, it is true of all that follow.

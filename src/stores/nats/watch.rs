@@ -51,6 +51,12 @@ impl Watchers {
         watching.tailed
     }
 
+    /// Whether hints are waited for and do not come.
+    pub(super) fn are_late(&self) -> bool {
+        let watching = lock(&self.0);
+        !watching.backlogs.is_empty() && !watching.armed
+    }
+
     /// Hints come from now on, and may have been lost before.
     pub(super) fn arm(&self) {
         lock(&self.0).armed = true;

@@ -7,11 +7,14 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Inner,
+    birth::Rival,
     fault::unavailable,
     link::jittered,
+    place::Place,
     plan::{self, Before, Planned},
     queue::{Answer, Job, Removal, Work},
     record::{Kind, Record},
+    room::Taken,
     sending::Sent,
     state::Known,
 };
@@ -29,12 +32,24 @@ impl Inner {
         work: impl FnOnce(Answer<T>) -> Work,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let job = Job { work: work(answer), by: Instant::now() + self.settings.timeout };
+        let work = work(answer);
+        let room = match work.bytes() {
+            Some(bytes) => Some(self.room.take(bytes)?),
+            None => None,
+        };
+        let job = Job { work, by: Instant::now() + self.settings.timeout, room };
         if self.queues.add(channel, job) {
-            let writer = Writer { inner: Arc::clone(self), channel: channel.clone(), known: None, is_proven: false };
+            let writer = Writer {
+                inner: Arc::clone(self),
+                channel: channel.clone(),
+                known: None,
+                is_proven: false,
+                rival: None,
+            };
             self.runtime.spawn(writer.run());
         }
-        answered.await.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store ended".into())))
+        let answer = answered.await;
+        self.note(answer.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store ended".into()))))
     }
 }
 
@@ -46,6 +61,8 @@ pub(super) struct Writer {
     pub(super) known: Option<Known>,
     /// Whether the leader said what is known since the work at hand was begun.
     is_proven: bool,
+    /// Another node that is about to begin the channel's log.
+    pub(super) rival: Option<Rival>,
 }
 
 impl Writer {
@@ -64,10 +81,10 @@ impl Writer {
             }
             self.is_proven = false;
             match jobs.pop() {
-                Some(Job { work: Work::Init(events, expect, answer), by }) => {
+                Some(Job { work: Work::Init(events, expect, answer), by, room: _room }) => {
                     _ = answer.send(Box::pin(self.init(events, expect, by)).await);
                 }
-                Some(Job { work: Work::Remove(removal, answer), by }) => {
+                Some(Job { work: Work::Remove(removal, answer), by, room: _room }) => {
                     _ = answer.send(Box::pin(self.remove(removal, by)).await);
                 }
                 Some(append) => {
@@ -106,10 +123,17 @@ impl Writer {
         appends: &[&Append],
         by: Instant,
     ) -> Result<Vec<Result<Appended, StoreError>>, Failed> {
+        let mut overtaken = 0;
         loop {
+            let asked = self.line_up(overtaken, by).await;
             match self.try_append(appends, by).await {
-                Ok(Some(answers)) => return Ok(answers),
-                Ok(None) if Instant::now() < by => {}
+                Ok(Some(answers)) => {
+                    if asked {
+                        self.step_aside().await;
+                    }
+                    return Ok(answers);
+                }
+                Ok(None) if Instant::now() < by => overtaken += 1,
                 Ok(None) => return Err(Failed { error: unavailable("others are always faster"), of: appends.len() }),
                 Err(failed) => self.pause_or_fail(failed, by).await?,
             }
@@ -157,10 +181,15 @@ impl Writer {
     }
 
     async fn init(&mut self, events: Vec<Event>, expect: Expect, by: Instant) -> Result<Head, StoreError> {
+        let mut overtaken = 0;
         loop {
+            self.line_up(overtaken, by).await;
             let failed = match self.try_init(&events, expect, by).await {
                 Ok(Some(head)) => return Ok(head),
-                Ok(None) if Instant::now() < by => continue,
+                Ok(None) if Instant::now() < by => {
+                    overtaken += 1;
+                    continue;
+                }
                 Ok(None) => return Err(unavailable("others are always faster")),
                 Err(error) => Failed { error, of: 1 },
             };
@@ -181,16 +210,22 @@ impl Writer {
         // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
         let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
         let most = self.inner.link.most_bytes().saturating_sub(HEADER_BYTES);
-        let message = plan::init(&self.channel, start, events.to_vec(), known.now(&self.inner), most)?;
+        let (now, keep) = (known.now(&self.inner), self.inner.settings.keep);
+        let message = plan::init(&self.channel, start, events.to_vec(), now, keep, most)?;
         let head = message.record.head();
         Ok((self.publish(message, by).await? == Sent::Yes).then_some(head))
     }
 
     async fn remove(&mut self, removal: Removal, by: Instant) -> Result<(), StoreError> {
+        let mut overtaken = 0;
         loop {
+            self.line_up(overtaken, by).await;
             let failed = match self.try_remove(removal, by).await {
                 Ok(Sent::Yes) => return Ok(()),
-                Ok(Sent::No) if Instant::now() < by => continue,
+                Ok(Sent::No) if Instant::now() < by => {
+                    overtaken += 1;
+                    continue;
+                }
                 Ok(Sent::No) => return Err(unavailable("others are always faster")),
                 Err(error) => Failed { error, of: 1 },
             };
@@ -206,13 +241,15 @@ impl Writer {
         self.look(by).await?;
         let Some(known) = &self.known else { return Ok(Sent::No) };
         let Some(record) = known.record else { return Ok(Sent::Yes) };
-        let now = known.now(&self.inner);
-        if removal == Removal::WhenForgotten && !self.inner.settings.keep.is_forgotten(&record, now) {
+        let (now, seen) = (known.now(&self.inner), self.inner.time.since(record.stamp));
+        if removal == Removal::WhenForgotten && !self.inner.settings.keep.is_forgotten(&record, seen) {
             return Ok(Sent::Yes);
         }
-        let floor = in_time(by, self.inner.raise_floor(&known.place, record.end())).await?;
+        let bucket = Place::floor_of(&self.channel);
+        let floor = in_time(by, self.inner.raise_floor(&known.place, bucket, record.end())).await?;
+        let birth = record.birth;
         let start = Cursor { epoch: epoch_of(known.place.epoch, &self.channel), seq: floor, tag: 0 };
-        let record = Record::new(Kind::Gone, start, now);
+        let record = Record { birth, ..Record::new(Kind::Gone, start, now) };
         self.publish(Planned { record, body: bytes::Bytes::new(), keys: Vec::new() }, by).await
     }
 
@@ -220,7 +257,8 @@ impl Writer {
     async fn learn(&mut self, by: Instant) -> Result<(), StoreError> {
         self.look(by).await?;
         let Some(known) = &self.known else { return Ok(()) };
-        let is_forgotten = |record: &Record| self.inner.settings.keep.is_forgotten(record, known.now(&self.inner));
+        let time = &self.inner.time;
+        let is_forgotten = |record: &Record| self.inner.settings.keep.is_forgotten(record, time.since(record.stamp));
         if known.record.as_ref().is_some_and(is_forgotten) {
             Box::pin(self.try_remove(Removal::WhenForgotten, by)).await?;
             self.look(by).await?;
@@ -231,9 +269,15 @@ impl Writer {
     /// Brings up to date what is known, if it may have changed.
     async fn look(&mut self, by: Instant) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
+        let place = match inner.recent_place() {
+            Some(place) => place,
+            None => in_time(by, Box::pin(inner.look_around())).await?,
+        };
+        place.may_write()?;
         let is_fresh = self.known.as_ref().is_some_and(|known| {
             // The floor may rise without a message of this channel.
             known.record.is_some()
+                && Arc::ptr_eq(&known.place, &place)
                 && known.changes == inner.link.changes()
                 && known.checked.elapsed() < TRUSTED
                 && known.at >= inner.queues.seen(&self.channel)
@@ -270,12 +314,13 @@ struct Waiting {
     append: Append,
     answer: Answer<Appended>,
     by: Instant,
+    _room: Option<Taken>,
 }
 
 impl Waiting {
     fn of(job: Job) -> Option<Self> {
         match job.work {
-            Work::Append(append, answer) => Some(Self { append, answer, by: job.by }),
+            Work::Append(append, answer) => Some(Self { append, answer, by: job.by, _room: job.room }),
             Work::Init(..) | Work::Remove(..) => None,
         }
     }

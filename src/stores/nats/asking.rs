@@ -1,0 +1,276 @@
+//! What JetStream can be asked about a stream, and told. Knows no entries.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{
+    answer::{AFTER, Ack, Failed, Got, Info, Made, Raw},
+    fault::Fault,
+    link::Link,
+    options::Settings,
+    place::Place,
+};
+
+/// Whom to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// Any replica: it may be behind.
+    Any,
+    /// The leader.
+    Leader,
+}
+
+/// What to ask for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Which {
+    /// The newest message of the subject.
+    Last,
+    /// The first at this place in the stream or after.
+    From(u64),
+}
+
+impl Place {
+    /// One message as it is, when there is one.
+    pub(super) async fn raw(
+        &self,
+        link: &Link,
+        subject: &str,
+        which: Which,
+        via: Via,
+        patience: Duration,
+    ) -> Result<Option<Raw>, Fault> {
+        match via {
+            Via::Any => {
+                let (to, body) = match which {
+                    Which::Last => (format!("$JS.API.DIRECT.GET.{}.{subject}", self.stream), Bytes::new()),
+                    Which::From(at) => (
+                        format!("$JS.API.DIRECT.GET.{}", self.stream),
+                        json!({"seq": at.max(1), "next_by_subj": subject}).to_string().into(),
+                    ),
+                };
+                Raw::direct(link.request(&to, None, body, patience).await?)
+            }
+            Via::Leader => {
+                let body = match which {
+                    Which::Last => json!({"last_by_subj": subject}),
+                    Which::From(at) => json!({"seq": at.max(1), "next_by_subj": subject}),
+                };
+                match call::<Got>(link, &format!("STREAM.MSG.GET.{}", self.stream), &body, patience).await {
+                    Ok(got) => got.message.raw().map(Some),
+                    Err(Fault::Refused(refusal)) if refusal.is_no_message() => Ok(None),
+                    Err(fault) => Err(fault),
+                }
+            }
+        }
+    }
+
+    /// Up to `most` messages of the subject from this place in the stream on; fewer are not the end.
+    pub(super) async fn several(
+        &self,
+        link: &Link,
+        subject: &str,
+        from: u64,
+        most: Most,
+        patience: Duration,
+    ) -> Result<Vec<Raw>, Fault> {
+        if most.messages <= 1 {
+            let one = self.raw(link, subject, Which::From(from), Via::Any, patience).await?;
+            return Ok(one.into_iter().collect());
+        }
+        if !self.batches {
+            return self.pull(link, subject, from, most, patience).await;
+        }
+        let body =
+            json!({"seq": from.max(1), "next_by_subj": subject, "batch": most.messages, "max_bytes": most.bytes});
+        let (inbox, answers) = link.inbox().await?;
+        link.ask(format!("$JS.API.DIRECT.GET.{}", self.stream), inbox, body.to_string().into()).await?;
+        collect(link, answers, most, patience, Raw::direct).await
+    }
+
+    /// As [`Place::several`] for servers that cannot answer with a batch: by a consumer that is used once.
+    async fn pull(
+        &self,
+        link: &Link,
+        subject: &str,
+        from: u64,
+        most: Most,
+        patience: Duration,
+    ) -> Result<Vec<Raw>, Fault> {
+        let config = json!({
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": from.max(1),
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "filter_subject": subject,
+            "inactive_threshold": nanos(patience * 2),
+            "mem_storage": true,
+            "num_replicas": 1,
+        });
+        let consumer = self.consumer(link, &config, patience).await?;
+        let several = self.more(link, &consumer, most, patience, Raw::pulled).await;
+        self.done_with(link, &consumer).await;
+        several
+    }
+
+    /// Drops the subject's messages below this place in the stream.
+    pub(super) async fn purge(&self, link: &Link, subject: &str, below: u64, patience: Duration) -> Result<(), Fault> {
+        let body = json!({"filter": subject, "seq": below});
+        call::<Value>(link, &format!("STREAM.PURGE.{}", self.stream), &body, patience).await.map(drop)
+    }
+
+    /// Drops one message.
+    pub(super) async fn delete(&self, link: &Link, at: u64, patience: Duration) -> Result<(), Fault> {
+        let what = format!("STREAM.MSG.DELETE.{}", self.stream);
+        call::<Value>(link, &what, &json!({"seq": at, "no_erase": true}), patience).await.map(drop)
+    }
+
+    /// The state of the stream and its limits.
+    pub(super) async fn info(&self, link: &Link, patience: Duration) -> Result<Info, Fault> {
+        call(link, &format!("STREAM.INFO.{}", self.stream), &json!({}), patience).await
+    }
+
+    /// Makes a consumer that is used up soon; its name.
+    pub(super) async fn consumer(&self, link: &Link, config: &Value, patience: Duration) -> Result<String, Fault> {
+        let body = json!({"stream_name": self.stream, "config": config});
+        let made: Made = call(link, &format!("CONSUMER.CREATE.{}", self.stream), &body, patience).await?;
+        Ok(made.name)
+    }
+
+    /// Up to `most` of what a consumer brings; fewer are the end.
+    pub(super) async fn more<T>(
+        &self,
+        link: &Link,
+        consumer: &str,
+        most: Most,
+        patience: Duration,
+        read: impl Fn(async_nats::Message) -> Result<Option<T>, Fault>,
+    ) -> Result<Vec<T>, Fault> {
+        let (inbox, answers) = link.inbox().await?;
+        let body = json!({"batch": most.messages, "max_bytes": most.bytes, "no_wait": true});
+        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", self.stream);
+        link.ask(next, inbox, body.to_string().into()).await?;
+        collect(link, answers, most, patience, read).await
+    }
+
+    /// Has done with a consumer. Without waiting: it ends by itself soon.
+    pub(super) async fn done_with(&self, link: &Link, consumer: &str) {
+        link.send(format!("$JS.API.CONSUMER.DELETE.{}.{consumer}", self.stream).into()).await;
+    }
+
+    /// Has all that is new pushed to this inbox.
+    pub(super) async fn follow(
+        &self,
+        link: &Link,
+        inbox: &str,
+        beat: Duration,
+        patience: Duration,
+    ) -> Result<(), Fault> {
+        let config = json!({
+            "deliver_subject": inbox,
+            "deliver_policy": "new",
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "max_deliver": 1,
+            "filter_subject": self.all(),
+            "flow_control": true,
+            "idle_heartbeat": nanos(beat),
+            "inactive_threshold": nanos(beat * 3),
+            "mem_storage": true,
+            "num_replicas": 1,
+        });
+        let body = json!({"stream_name": self.stream, "config": config});
+        call::<Value>(link, &format!("CONSUMER.CREATE.{}", self.stream), &body, patience).await.map(drop)
+    }
+}
+
+/// Takes answers until there are enough, or one is the end.
+async fn collect<T>(
+    link: &Link,
+    mut answers: async_nats::Subscriber,
+    most: Most,
+    patience: Duration,
+    read: impl Fn(async_nats::Message) -> Result<Option<T>, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let mut several = Vec::new();
+    while several.len() < most.messages {
+        let next = std::future::poll_fn(|cx| futures_core::Stream::poll_next(std::pin::Pin::new(&mut answers), cx));
+        let answer = tokio::select! {
+            answer = timeout(patience, next) => answer,
+            () = link.broken() => return Err(Fault::NoAnswer("the connection broke".into())),
+        };
+        match answer {
+            Ok(Some(answer)) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
+                return Err(Fault::Nobody);
+            }
+            Ok(Some(answer)) => match read(answer)? {
+                Some(raw) => several.push(raw),
+                None => break,
+            },
+            Ok(None) | Err(_) => return Err(Fault::NoAnswer("a batch did not end".into())),
+        }
+    }
+    Ok(several)
+}
+
+/// The size of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+/// Publishes after exactly this message of the subject, and says where.
+pub(super) async fn publish(
+    link: &Link,
+    subject: &str,
+    headers: HeaderMap,
+    body: Bytes,
+    patience: Duration,
+) -> Result<u64, Fault> {
+    let answer = link.request(subject, Some(headers), body, patience).await?;
+    let unreadable = Fault::Unreadable("an acknowledgement");
+    match serde_json::from_slice(&answer.payload) {
+        Ok(Ack { error: Some(refusal), .. }) => Err(Fault::Refused(refusal)),
+        Ok(Ack { seq: Some(at), .. }) if at > 0 => Ok(at),
+        _ => Err(unreadable),
+    }
+}
+
+/// The headers of a message that may only come right after that one.
+pub(super) fn after(at: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(AFTER, at.to_string());
+    headers
+}
+
+/// Fails unless the stream is still the one of `place`.
+pub(super) async fn info(link: &Link, settings: &Settings) -> Result<Info, Fault> {
+    call::<Info>(link, &format!("STREAM.INFO.{}", settings.prefix), &json!({}), settings.patience).await
+}
+
+pub(super) async fn call<T: for<'de> Deserialize<'de>>(
+    link: &Link,
+    what: &str,
+    body: &Value,
+    patience: Duration,
+) -> Result<T, Fault> {
+    let answer = link.request(&format!("$JS.API.{what}"), None, body.to_string().into(), patience).await?;
+    parsed(&answer.payload)
+}
+
+fn parsed<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, Fault> {
+    // An answer without `error` lets the rest be read.
+    if let Ok(Failed { error }) = serde_json::from_slice(payload) {
+        return Err(Fault::Refused(error));
+    }
+    serde_json::from_slice(payload).map_err(|_| Fault::Unreadable("an answer of JetStream"))
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(i64::MAX as u64)
+}

@@ -1,0 +1,42 @@
+//! Above which `seq` new channels begin, per bucket of names.
+
+use bytes::Bytes;
+
+use super::{
+    Inner,
+    asking::{self, Via, Which},
+    fault::{Fault, corrupt},
+    place::Place,
+};
+use crate::store::{StoreError, floor};
+
+impl Inner {
+    /// The floor of a bucket, and where it is written.
+    pub(super) async fn floor(&self, place: &Place, bucket: u16, via: Via) -> Result<(u64, u64), StoreError> {
+        let raw = place.raw(&self.link, &place.floor(bucket), Which::Last, via, self.settings.patience).await;
+        let Some(raw) = raw.map_err(Fault::harmless)? else { return Ok((0, 0)) };
+        Ok((parse(&raw.body)?, raw.at))
+    }
+
+    /// Raises the floor above this; says where it is then. It always rises: whoever was told of the old one while the
+    /// log that goes now was made, perhaps below it, must not find it again.
+    pub(super) async fn raise_floor(&self, place: &Place, bucket: u16, seq: u64) -> Result<u64, StoreError> {
+        loop {
+            let (floor, at) = self.floor(place, bucket, Via::Leader).await?;
+            let to = floor::raised(floor, seq);
+            let mut headers = asking::after(at);
+            headers.insert("Nats-Rollup", "sub");
+            let (subject, body) = (place.floor(bucket), Bytes::from(to.to_string()));
+            match asking::publish(&self.link, &subject, headers, body, self.settings.patience).await {
+                Ok(_) => return Ok(to),
+                Err(Fault::Refused(refusal)) if refusal.is_conflict() => {}
+                Err(fault) => return Err(fault.harmless()),
+            }
+        }
+    }
+}
+
+pub(super) fn parse(body: &[u8]) -> Result<u64, StoreError> {
+    let floor = std::str::from_utf8(body).ok().and_then(|floor| floor.parse().ok());
+    floor.ok_or_else(|| corrupt("a floor"))
+}

@@ -1,0 +1,167 @@
+//! Which place the stream is now, and whether that is still sure.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::time::{Duration, Instant};
+
+use super::{
+    Inner,
+    asking::{self, Via, Which},
+    fault::{Fault, unavailable},
+    lock,
+    place::Place,
+};
+use crate::store::StoreError;
+
+/// The stream as it was found last.
+#[derive(Default)]
+pub(super) struct Here {
+    found: Mutex<Option<Found>>,
+    /// One task at a time looks for it.
+    looking: tokio::sync::Mutex<()>,
+}
+
+struct Found {
+    place: Arc<Place>,
+    /// How often the connection had changed; none when there is a doubt.
+    changes: Option<u64>,
+    checked: Instant,
+    /// When the server was asked for its time, and how often the connection had changed then.
+    timed: Option<(Instant, u64)>,
+}
+
+impl Inner {
+    /// Finds the stream for the first time; refuses one that would lose what is promised.
+    pub(super) async fn enter(&self) -> Result<(), StoreError> {
+        let place = self.place().await?;
+        match &place.limits {
+            None => Ok(()),
+            Some(limits) => Err(unavailable(&format!(
+                "the stream {} has limits that would drop what is promised to be kept ({limits}): remove them",
+                self.settings.prefix
+            ))),
+        }
+    }
+
+    /// The stream; looked for anew when the connection has changed, or when there is a doubt.
+    pub(super) async fn place(&self) -> Result<Arc<Place>, StoreError> {
+        if let Some(place) = self.sure_place() {
+            return Ok(place);
+        }
+        let _one = self.here.looking.lock().await;
+        if let Some(place) = self.sure_place() {
+            return Ok(place);
+        }
+        let changes = self.link.changes();
+        let found = Place::open(&self.link, &self.settings).await?;
+        let place = self.take_over(found, changes);
+        self.ask_time(&place, changes).await?;
+        Ok(place)
+    }
+
+    fn take_over(&self, found: Place, changes: u64) -> Arc<Place> {
+        let mut here = lock(&self.here.found);
+        let before = here.take();
+        let timed = before.as_ref().and_then(|before| before.timed);
+        let before = before.map(|before| before.place);
+        let same = before.clone().filter(|before| before.is_unchanged(&found));
+        let place = same.unwrap_or_else(|| Arc::new(found));
+        let (changes, checked) = (Some(changes), Instant::now());
+        *here = Some(Found { place: Arc::clone(&place), changes, checked, timed });
+        drop(here);
+        let stream = &self.settings.prefix;
+        if let Some(limits) =
+            place.limits.as_ref().filter(|_| before.as_ref().is_none_or(|is| is.limits != place.limits))
+        {
+            tracing::error!(stream, limits, "the JetStream stream has limits that drop what is promised to be kept");
+        }
+        if before.is_some_and(|before| !before.is(&place)) {
+            tracing::warn!(stream, "the JetStream stream is another one, or was purged: what is missing is a reset");
+            self.queues.forget_all();
+            self.ends.clear();
+        }
+        place
+    }
+
+    fn sure_place(&self) -> Option<Arc<Place>> {
+        let changes = self.link.changes();
+        let here = lock(&self.here.found);
+        here.as_ref().filter(|found| found.changes == Some(changes)).map(|found| Arc::clone(&found.place))
+    }
+
+    /// The stream may be another one by now.
+    pub(super) fn doubt(&self) {
+        if let Some(found) = lock(&self.here.found).as_mut() {
+            found.changes = None;
+        }
+    }
+
+    /// Looks whether the stream is still the same place and of the same format.
+    pub(super) async fn look_around(&self) -> Result<Arc<Place>, StoreError> {
+        self.confirm().await?;
+        self.place().await
+    }
+
+    /// The stream, when it was looked at just now.
+    pub(super) fn recent_place(&self) -> Option<Arc<Place>> {
+        let changes = self.link.changes();
+        let here = lock(&self.here.found);
+        let found = here.as_ref().filter(|found| found.changes == Some(changes))?;
+        (found.checked.elapsed() <= LOOK_EVERY).then(|| Arc::clone(&found.place))
+    }
+
+    /// Asks whether the stream is still the place that it was; says so.
+    pub(super) async fn confirm(&self) -> Result<bool, StoreError> {
+        let place = self.place().await?;
+        let is_there = place.is_still_there(&self.link, self.settings.patience).await?;
+        if !is_there {
+            self.doubt();
+        } else if let Some(found) = lock(&self.here.found).as_mut() {
+            found.checked = Instant::now();
+        }
+        Ok(is_there)
+    }
+
+    /// Asks for the time again and again, as long as the store is there.
+    pub(super) async fn keep_time(&self) {
+        let changes = self.link.changes();
+        let asked = match self.place().await {
+            Ok(place) => self.ask_time(&place, changes).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = asked {
+            tracing::debug!(%error, "cannot ask the server for its time");
+        }
+    }
+
+    /// Asks the server what time it is, when nobody has for a while: a message gets its time from it.
+    pub(super) async fn ask_time(&self, place: &Place, changes: u64) -> Result<(), StoreError> {
+        let timed = lock(&self.here.found).as_ref().and_then(|found| found.timed);
+        let is_known = timed.is_some_and(|(then, at)| at == changes && then.elapsed() < TIME_EVERY);
+        if is_known || !self.time.is_the_servers() {
+            return Ok(());
+        }
+        let (subject, patience) = (place.subject("time"), self.settings.patience);
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Rollup", "sub");
+        match asking::publish(&self.link, &subject, headers, bytes::Bytes::new(), patience).await {
+            // One that takes nothing can be read all the same: then it is as late as the last message.
+            Ok(_) | Err(Fault::Refused(_)) => {}
+            Err(fault) => return Err(fault.harmless()),
+        }
+        let raw = place.raw(&self.link, &subject, Which::Last, Via::Leader, patience).await.map_err(Fault::harmless)?;
+        if let Some(millis) = raw.and_then(|raw| raw.time) {
+            self.time.tell(millis);
+        }
+        if let Some(found) = lock(&self.here.found).as_mut() {
+            found.timed = Some((Instant::now(), changes));
+        }
+        Ok(())
+    }
+}
+
+/// Nodes that write look so often whether they still may.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the server is asked for its time.
+const TIME_EVERY: Duration = Duration::from_secs(60);

@@ -1,0 +1,71 @@
+//! What makes a stream this place and no other, as one message of it: where the messages are lost, so is that one, and what
+//! comes after is another place. With it, who may use what is stored. Pure.
+
+use std::fmt;
+
+use crate::store::{Format, StoreError, resume};
+
+/// The newest format that this version knows, and writes. Format 1 had no such message.
+pub(super) const FORMAT: Format = Format::new(KNOWN);
+
+/// The newest format that this version knows.
+pub(super) const KNOWN: u32 = 2;
+
+/// What the message says: `<epoch> <format>`, such as `00f1e2d3c4b5a697 2 2 2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Drawn when the message is written.
+    pub(super) epoch: u64,
+    pub(super) format: Format,
+}
+
+impl Identity {
+    /// Of a new place.
+    pub(super) fn fresh() -> Self {
+        Self { epoch: resume::fresh_epoch(), format: FORMAT }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (epoch, format) = text.split_once(' ')?;
+        Some(Self { epoch: u64::from_str_radix(epoch, 16).ok()?, format: format.parse().ok()? })
+    }
+
+    /// What has to be written before this version writes anything else, if what is there is of an older one.
+    pub(super) fn raised(self) -> Result<Option<Self>, StoreError> {
+        self.format.may_read(KNOWN)?;
+        let is_older = self.format.version() < FORMAT.version();
+        Ok((is_older && self.format.may_write(KNOWN).is_ok()).then_some(Self { format: FORMAT, ..self }))
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x} {}", self.epoch, self.format)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_reads_back() {
+        let fresh = Identity::fresh();
+        assert_eq!(Identity::parse(&fresh.to_string()), Some(fresh));
+        assert_ne!(Identity::fresh().epoch, fresh.epoch);
+        for bad in ["", "1", "x 2 2 2", "1 2 2", "00f1e2d3c4b5a697  2 2 2"] {
+            assert_eq!(Identity::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_older_format_is_raised_and_a_newer_one_is_left_alone() {
+        let of = |text: &str| Identity { epoch: 1, format: text.parse().unwrap() };
+        assert_eq!(of("1 1 1").raised().unwrap(), Some(of(&FORMAT.to_string())));
+        assert_eq!(of(&FORMAT.to_string()).raised().unwrap(), None);
+        assert_eq!(of("9 1 1").raised().unwrap(), None);
+        assert_eq!(of("9 1 9").raised().unwrap(), None);
+        let refused = of("9 9 9").raised().unwrap_err();
+        assert!(matches!(refused, StoreError::NewerFormat { stored: 9, supported: KNOWN, .. }), "{refused:?}");
+    }
+}

@@ -1,0 +1,72 @@
+//! The newest message of every channel, one after the other: its header says all that is asked of a channel, so that no
+//! channel costs a question of its own.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::time::Duration;
+
+use super::{
+    Inner,
+    answer::Raw,
+    asking::{Most, nanos},
+    fault::Fault,
+    place::Place,
+};
+use crate::store::StoreError;
+
+/// A walk over many subjects.
+pub(super) struct Scan<'a> {
+    inner: &'a Inner,
+    place: Arc<Place>,
+    consumer: Option<String>,
+}
+
+impl<'a> Scan<'a> {
+    /// The newest message of every channel, without its body.
+    pub(super) async fn of_channels(inner: &'a Inner, place: Arc<Place>) -> Result<Self, StoreError> {
+        let filter = place.all();
+        Self::begin(inner, place, json!({"filter_subject": filter, "headers_only": true})).await
+    }
+
+    /// Every floor.
+    pub(super) async fn of_floors(inner: &'a Inner, place: Arc<Place>) -> Result<Self, StoreError> {
+        let filter = place.floors();
+        Self::begin(inner, place, json!({"filter_subject": filter})).await
+    }
+
+    async fn begin(inner: &'a Inner, place: Arc<Place>, mut config: Value) -> Result<Self, StoreError> {
+        let rest = json!({
+            "deliver_policy": "last_per_subject",
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "inactive_threshold": nanos(inner.settings.patience * 2 + Duration::from_secs(5)),
+            "mem_storage": true,
+            "num_replicas": 1,
+        });
+        if let (Some(config), Value::Object(rest)) = (config.as_object_mut(), rest) {
+            config.extend(rest);
+        }
+        let consumer = place.consumer(&inner.link, &config, inner.settings.patience).await.map_err(Fault::harmless)?;
+        Ok(Self { inner, place, consumer: Some(consumer) })
+    }
+
+    /// Some more subjects with their newest messages. None is the end.
+    pub(super) async fn next(&mut self) -> Result<Vec<(String, Raw)>, StoreError> {
+        let Some(consumer) = &self.consumer else { return Ok(Vec::new()) };
+        let (link, patience) = (&self.inner.link, self.inner.settings.patience);
+        let read = |message: async_nats::Message| {
+            let subject = message.subject.to_string();
+            Ok(Raw::pulled(message)?.map(|raw| (subject, raw)))
+        };
+        let some = self.place.more(link, consumer, BATCH, patience, read).await.map_err(Fault::harmless)?;
+        if some.len() < BATCH.messages {
+            self.place.done_with(link, consumer).await;
+            self.consumer = None;
+        }
+        Ok(some)
+    }
+}
+
+/// As many as are asked for at once. Their headers are a few hundred bytes each.
+const BATCH: Most = Most { messages: 2_000, bytes: 8 << 20 };

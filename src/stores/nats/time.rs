@@ -1,0 +1,128 @@
+//! The time that decides what is old: the server's, which is one for all nodes, whatever their own clocks say. Knows no
+//! server: it is told.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::time::Instant;
+
+use super::lock;
+use crate::store::Clock;
+
+/// What time it is.
+#[derive(Debug)]
+pub(super) struct Time {
+    /// Takes the place of the server's time.
+    given: Option<Clock>,
+    /// What the server's time was, and when.
+    told: Mutex<Option<(u64, Instant)>>,
+    /// What was said last. It never steps back, though another server may lead the stream by now.
+    latest: AtomicU64,
+}
+
+impl Time {
+    pub(super) fn new(given: Option<Clock>) -> Self {
+        Self { given, told: Mutex::default(), latest: AtomicU64::new(0) }
+    }
+
+    /// Whether the server has to be asked now and then.
+    pub(super) fn is_the_servers(&self) -> bool {
+        self.given.is_none()
+    }
+
+    /// The server's time was at least this, just now. Too little does no harm, and is put right as time goes by.
+    pub(super) fn tell(&self, millis: u64) {
+        *lock(&self.told) = Some((millis, Instant::now()));
+    }
+
+    /// The time of one who sees a message with this stamp. A node with a wrong clock may have written it, before the
+    /// server's time was asked for: then nothing is as old as it says.
+    pub(super) fn since(&self, stamp: u64) -> u64 {
+        let now = self.now();
+        if self.is_the_servers() { now } else { now.max(stamp) }
+    }
+
+    /// Unix milliseconds.
+    pub(super) fn now(&self) -> u64 {
+        if let Some(clock) = &self.given {
+            return clock.now();
+        }
+        // Not told yet: nothing is old.
+        let told = lock(&self.told).map_or(0, |(millis, then)| millis.saturating_add(elapsed(then)));
+        self.latest.fetch_max(told, Ordering::Relaxed).max(told)
+    }
+}
+
+fn elapsed(then: Instant) -> u64 {
+    u64::try_from(then.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The milliseconds of a time as servers write it: `2026-11-29T01:04:51.123456789Z`, with any number of digits (RFC 3339,
+/// always in UTC).
+pub(super) fn unix_millis(text: &str) -> Option<u64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let [year, month, day] = numbers(date, '-')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let [hour, minute, second] = numbers(time, ':')?;
+    if !(1970..10_000).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let millis = format!("{fraction:0<3}").get(..3)?.parse::<u64>().ok()?;
+    Some((((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis)
+}
+
+fn numbers(text: &str, between: char) -> Option<[u64; 3]> {
+    let numbers: Option<Vec<u64>> = text.split(between).map(|number| number.parse().ok()).collect();
+    numbers?.try_into().ok()
+}
+
+/// Days since 1970-01-01, counted in years that begin in March, so that a leap day is the last of its year.
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn a_servers_time_is_read() {
+        for (text, millis) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2026-11-29T01:04:51.123456789Z", 1_795_914_291_123),
+            ("2024-02-29T23:59:59.5Z", 1_709_251_199_500),
+            ("2000-03-01T00:00:00.000Z", 951_868_800_000),
+            ("2100-03-01T00:00:00Z", 4_107_542_400_000),
+        ] {
+            assert_eq!(unix_millis(text), Some(millis), "{text}");
+        }
+        for bad in ["", "2026", "2026-11-29T01:04:51", "2026-11-29T01:04Z", "2026-13-29T01:04:51Z", "x-1-1T0:0:0Z"] {
+            assert_eq!(unix_millis(bad), None, "{bad}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_goes_on_from_what_was_told_and_never_back() {
+        let time = Time::new(None);
+        assert_eq!(time.now(), 0);
+        time.tell(1_000);
+        tokio::time::advance(Duration::from_millis(50)).await;
+        assert_eq!(time.now(), 1_050);
+        // Another server's clock is behind.
+        time.tell(500);
+        assert_eq!(time.now(), 1_050);
+        tokio::time::advance(Duration::from_millis(600)).await;
+        assert_eq!(time.now(), 1_100);
+        let given = Arc::new(AtomicU64::new(9));
+        let moved = Arc::clone(&given);
+        let time = Time::new(Some(Clock::new(move || moved.load(Ordering::Relaxed))));
+        time.tell(1_000);
+        given.store(7, Ordering::Relaxed);
+        assert_eq!(time.now(), 7);
+    }
+}
