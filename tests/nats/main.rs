@@ -8,16 +8,23 @@
     reason = "a panic is a failed test"
 )]
 
+mod bounds;
+mod churn;
+mod clocks;
 mod cluster;
+mod condition;
 mod conformance;
+mod fairness;
 mod faults;
 mod harness;
 mod hints;
+mod idle;
 mod keys;
 mod load;
 #[cfg(feature = "nats-nkeys")]
 mod nkeys;
 mod nodes;
+mod outside;
 mod server;
 mod tls;
 mod traps;
