@@ -59,7 +59,7 @@ impl Turns {
     fn hear(&self, channel: Channel, node: u64, said: Said) {
         let now = Instant::now();
         let mut lines = lock(&self.lines);
-        if lines.len() >= MOST_LINES {
+        if lines.len() >= MOST_LINES && !lines.contains_key(&channel) {
             lines.retain(|_, line| !line.is_over(now));
         }
         match said {
@@ -281,7 +281,8 @@ mod tests {
         turns.hear(channel(), 1, ask(1_000));
         turns.hear(channel(), 2, ask(1_000));
         turns.hear(channel(), 1, Said::Done);
-        let (wait, _) = tokio::join!(turns.wait(&channel(), begun, by), async {
+        let of = channel();
+        let (wait, ()) = tokio::join!(turns.wait(&of, begun, by), async {
             sleep(Duration::from_millis(100)).await;
             turns.hear(channel(), 2, Said::Done);
         });
@@ -292,7 +293,7 @@ mod tests {
     async fn lines_are_bounded() {
         let turns = Turns::new();
         let ask = Said::Ask { waited: HOLD, hold: Duration::from_secs(3_600) };
-        for n in 0..MOST_LINES as u64 * 2 {
+        for n in 0..MOST_LINES as u64 + 100 {
             turns.hear(Channel::new(n.to_string()).unwrap(), 1, ask);
             turns.hear(channel(), n, ask);
         }
