@@ -124,6 +124,7 @@ impl Place {
     }
 
     /// Drops one message.
+    #[cfg(feature = "testing")]
     pub(super) async fn delete(&self, link: &Link, at: u64, patience: Duration) -> Result<(), Fault> {
         let what = format!("STREAM.MSG.DELETE.{}", self.stream);
         call::<Value>(link, &what, &json!({"seq": at, "no_erase": true}), patience).await.map(drop)

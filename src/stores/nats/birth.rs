@@ -42,7 +42,15 @@ impl Writer {
             Err(fault) => return Err(fault.harmless()),
         }
         let Some(at) = in_time(by, inner.birth(place, &self.channel)).await? else {
-            // Somebody took note of its loss already.
+            // Somebody took note of its loss already. A server 2.9 may go on to expect the message that was dropped: then it
+            // takes one that expects nothing.
+            if known.birth == 0 {
+                let mut headers = async_nats::HeaderMap::new();
+                headers.insert("Nats-Rollup", "sub");
+                let sent = asking::publish(&inner.link, &subject, headers, Bytes::new(), left).await;
+                known.birth = sent.map_err(Fault::harmless)?;
+                return Ok(Some(known.birth));
+            }
             known.birth = 0;
             return Ok(None);
         };
@@ -74,16 +82,13 @@ impl Inner {
         let bucket = Place::floor_of(channel);
         let (floor, _) = self.floor(place, bucket, Via::Leader).await?;
         self.raise_floor(place, bucket, floor).await?;
-        self.drop_message(place, at).await
+        self.drop_birth(place, channel, at).await
     }
 
-    /// Drops one message, if it is there.
-    pub(super) async fn drop_message(&self, place: &Place, at: u64) -> Result<(), StoreError> {
-        match place.delete(&self.link, at, self.settings.patience).await {
-            Ok(()) => Ok(()),
-            Err(Fault::Refused(refusal)) if refusal.is_no_message() => Ok(()),
-            Err(fault) => Err(fault.harmless()),
-        }
+    /// Drops what a log was announced with, unless that was announced after this place.
+    pub(super) async fn drop_birth(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
+        let dropped = place.purge(&self.link, &place.birth(channel), at + 1, self.settings.patience).await;
+        dropped.map_err(Fault::harmless)
     }
 }
 

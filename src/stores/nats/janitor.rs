@@ -83,10 +83,8 @@ impl Inner {
             return Ok(());
         }
         // What announced the log goes with it, unless it announces the next one already.
-        if let Some(birth) = self.birth(&log.place, log.channel).await?.filter(|birth| *birth < last.at) {
-            self.drop_message(&log.place, birth).await?;
-        }
-        self.drop_message(&log.place, last.at).await
+        self.drop_birth(&log.place, log.channel, last.at).await?;
+        self.purge(&log.place, log.subject(), last.at + 1).await
     }
 
     /// Drops the messages that nobody sees any more, and copies the keys that must outlive them. The newest stays: it is

@@ -303,6 +303,8 @@ impl Writer {
             return Err(failed);
         }
         tracing::debug!(error = %failed.error, "writing to NATS again");
+        // Whatever it was that nobody answered: the stream may be another one by now.
+        self.inner.doubt();
         self.ask_again();
         tokio::time::sleep(jittered(LAST_PAUSE)).await;
         Ok(())
