@@ -300,7 +300,7 @@ mod tests {
         assert!(lock(&turns.lines).len() <= MOST_LINES);
         assert!(lock(&turns.lines).get(&channel()).is_none_or(|line| line.others.len() <= MOST_WAITING));
         tokio::time::advance(LONGEST_HOLD * 2).await;
-        turns.hear(channel(), 1, ask);
+        turns.hear(Channel::new("new").unwrap(), 1, ask);
         assert_eq!(lock(&turns.lines).len(), 1);
     }
 }
