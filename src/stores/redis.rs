@@ -28,7 +28,8 @@
 //! ```
 //!
 //! `rediss://` (TLS) needs the feature `redis-tls`, and trusts what the system trusts, or what the options'
-//! `root_certificates` are.
+//! `root_certificates` are; `client_certificate` is shown to a server that asks for one. A [password](RedisOptions::password)
+//! that changes is asked for before each connection.
 //!
 //! # What an acknowledgement means
 //! The primary has executed the append. Whether it survives is the server's setting:
@@ -59,26 +60,45 @@
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `place` | hash | `epoch` and `floor` of the place; per channel a field `c:<channel>` with its record |
+//! | `place` | hash | `epoch` and `format` of the place, what its nodes `keep`, up to 1 024 floors `f:<bucket>`; per channel a field `c:<channel>` with its record |
 //! | `turns` | sorted set | when the janitor looks at which channel |
+//! | `names` | sorted set | the channels in the order of their names; made anew when lost |
 //! | `log:<channel>` | stream | the retained entries, id `<seq>-0`; expires when nobody trims it any more |
 //! | `keys0:<channel>`, `keys1:<channel>` | hash | idempotency keys of this and the last window, taking turns; expire |
 //! | `bell` | pub/sub channel | what was appended, for the readers of other nodes |
 //!
-//! All records are in one key together with the floor on purpose: then a record cannot vanish without its floor, and a
+//! All records are in one key together with the floors on purpose: then a record cannot vanish without its floor, and a
 //! channel cannot come back as if it had never been used. What is left for ever of an application is that key.
+//!
+//! # Damage
+//! A call of a script that fails halfway is not undone by Redis. So scripts look at everything before they write, and write
+//! in an order in which every beginning leaves each log whole: at worst it has entries that its record does not count, which
+//! are removed at the next use. A record that cannot be read makes its own channel [`Corrupt`](StoreError::Corrupt) and no
+//! other; the janitor logs its name. Deleting the channel, or `HDEL` of its field, ends that.
 //!
 //! # Several nodes
 //! Every operation is one script, so it is atomic, and the time is the server's: the nodes' clocks do not matter. A stamp
 //! never decreases within a channel, whatever the server's clock does. Appends that wait while others are under way go to
 //! the server in one call, and those that depend on nothing become one batch of it per channel. Each node has one connection that listens to all channels, however many it follows; it is pinged
-//! and made again when lost, and a [`Change::Resync`] says so. All nodes have to agree about [`Retention`].
+//! and made again when lost, and a [`Change::Resync`] says so.
+//!
+//! Nodes should agree about [`Retention`]. While they do not, as when a setting is changed with a restart of one node after
+//! the other, the largest of each setting counts among the nodes that were in use within the last five minutes.
+//!
+//! # Upgrades
+//! The place says its format, and which versions of the library may read and write it; every call looks at it. A node that is
+//! too old for it fails with [`StoreError::NewerFormat`] and changes nothing, and [`health`](Store::health) is
+//! [`ReadOnly`](Health::ReadOnly) if it may still read. The nodes of 0.1 know nothing of that: the first node of this version
+//! that uses their place raises it to format 2, and from then on they fail with `Corrupt` and write nothing. So stop them
+//! first, or let them fail until they are replaced; clients resume over it, and nothing that was acknowledged is lost.
 //!
 //! # Which servers
 //! The URL names one server, the primary. Of a **cluster** that is the one that has the slot of `{prefix}` (all keys share
 //! it); connecting to another is [`ConnectError::Moved`], which names it, and a slot that moves later makes calls fail
-//! with [`StoreError::Unavailable`]. **Sentinel** is not asked: let a name or a proxy lead to the primary, for after a lost
-//! connection, or a refusal because the server became a replica, the name is looked up anew. **Valkey** has the commands that
+//! with [`StoreError::Unavailable`]. **Sentinels** are asked for the primary if they are [named](RedisOptions::sentinels);
+//! else let a name or a proxy lead to it. Both are looked up anew after a lost connection, or when the server became a replica. **Replicas** are not read from: each read
+//! asks the server along with it whether it is the primary, and so does an idle store every 5 seconds; after a failover all
+//! connections to the old primary are given up at once. **Valkey** has the commands that
 //! are used; this crate is tested with Redis only.
 //!
 //! # When the server is away
@@ -87,22 +107,25 @@
 //! repeated then. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] tells.
 
 mod codec;
+mod dial;
 mod failure;
+mod janitor;
 mod link;
 mod options;
+mod primary;
 mod reads;
 mod script;
 mod shared;
+mod trouble;
 mod watch;
 mod writer;
 
 use std::{fmt, sync::Arc};
 
 use futures_core::Stream;
-use redis::Client;
 
 pub use self::options::{ConnectError, RedisOptions};
-use self::{options::Settings, shared::Shared, watch::Watch, writer::Writer};
+use self::{dial::Dial, options::Settings, shared::Shared, watch::Watch, writer::Writer};
 use crate::{
     channel::Channel,
     event::Event,
@@ -142,13 +165,15 @@ impl RedisStore {
         self.0.shared.is_connected() && self.0.watch.is_armed() != Some(false)
     }
 
-    fn new(client: Client, settings: Settings) -> Self {
-        let shared = Arc::new(Shared::new(client, settings));
+    fn new(dial: Dial, settings: Settings) -> Self {
+        let shared = Arc::new(Shared::new(dial, settings));
         Self(Arc::new(Inner { shared, writer: Writer::default(), watch: Watch::default() }))
     }
 
     async fn check(&self) -> Result<(), ConnectError> {
-        self.0.shared.check().await
+        self.0.shared.check().await?;
+        self.0.shared.introduce().await;
+        Ok(())
     }
 }
 
@@ -191,7 +216,7 @@ impl Store for RedisStore {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        todo_listing(prefix, after, limit).await
+        reads::channels(&self.0.shared, prefix, after, limit).await
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
@@ -203,15 +228,15 @@ impl Store for RedisStore {
     }
 
     fn health(&self) -> Health {
-        self.0.shared.mend();
-        match (self.0.shared.is_connected(), self.0.watch.is_armed()) {
-            (false, _) => Health::Unavailable,
-            (true, Some(false)) => Health::Late,
-            (true, _) => Health::Ready,
+        let shared = &self.0.shared;
+        shared.mend();
+        if !shared.is_connected() {
+            return Health::Unavailable;
         }
+        if shared.trouble.is_there() {
+            shared.try_to_write();
+            return Health::ReadOnly;
+        }
+        if self.0.watch.is_armed() == Some(false) { Health::Late } else { Health::Ready }
     }
-}
-
-async fn todo_listing(_: &str, _: Option<&Channel>, _: usize) -> Result<Vec<(Channel, Head)>, StoreError> {
-    Err(StoreError::Unavailable("this store does not list its channels yet".into()))
 }

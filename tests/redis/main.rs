@@ -3,13 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod access;
 mod conformance;
+mod damage;
+mod failover;
 mod faults;
+mod format;
+mod janitor;
 mod load;
 mod logs;
 mod nodes;
 mod server;
 mod serving;
+mod settings;
 #[cfg(feature = "redis-tls")]
 mod tls;
 mod traps;

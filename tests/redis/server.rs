@@ -146,7 +146,7 @@ fn is_installed() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
 }

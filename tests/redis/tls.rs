@@ -1,36 +1,82 @@
 //! `rediss://`: a server with a certificate of an authority that nobody trusts but who is told to.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tower_events::{
     Event, RedisStore, Store,
     store::{Append, Limit, Start},
 };
 
-use super::{load::channel, server::Server};
+use super::{
+    load::channel,
+    server::{Server, free_port},
+};
+
+/// A folder with certificates, and a server that shows one.
+struct Setup {
+    folder: PathBuf,
+    url: String,
+    _server: Server,
+}
+
+impl Setup {
+    async fn new(auth_clients: &str) -> Option<Self> {
+        let folder = std::env::temp_dir().join(format!("tower-events-tls-{auth_clients}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        if !certificates(&folder) {
+            assert!(std::env::var_os("CI").is_none(), "no `openssl` is installed");
+            eprintln!("=== SKIPPED: no `openssl` is installed ===");
+            return None;
+        }
+        let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let port = free_port();
+        let settings = [
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &file("leaf.pem"),
+            "--tls-key-file",
+            &file("leaf.key"),
+        ];
+        let more = ["--tls-ca-cert-file", &file("ca.pem"), "--tls-auth-clients", auth_clients];
+        let server = Server::start(&[&settings[..], &more[..]].concat()).await?;
+        Some(Self { folder, url: format!("rediss://127.0.0.1:{port}/"), _server: server })
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.folder.join(name)).expect("a file")
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
 
 #[tokio::test]
 async fn a_server_with_a_trusted_certificate_is_spoken_to() {
-    let folder = std::env::temp_dir().join(format!("tower-events-tls-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    if !certificates(&folder) {
-        assert!(std::env::var_os("CI").is_none(), "no `openssl` is installed");
-        return eprintln!("=== SKIPPED: no `openssl` is installed ===");
-    }
-    let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-    let settings =
-        ["--tls-port", &port.to_string(), "--tls-cert-file", &file("leaf.pem"), "--tls-key-file", &file("leaf.key")];
-    let more = ["--tls-ca-cert-file", &file("ca.pem"), "--tls-auth-clients", "no"];
-    let Some(_server) = Server::start(&[&settings[..], &more[..]].concat()).await else { return };
-    let url = format!("rediss://127.0.0.1:{port}/");
-    assert!(RedisStore::connect(&url).await.is_err(), "nobody trusts it yet");
-    let authority = std::fs::read(folder.join("ca.pem")).expect("a certificate");
-    _ = std::fs::remove_dir_all(&folder);
-    let store = RedisStore::options().root_certificates(authority).connect(&url).await.expect("a store");
+    let Some(setup) = Setup::new("no").await else { return };
+    assert!(RedisStore::connect(&setup.url).await.is_err(), "nobody trusts it yet");
+    let options = RedisStore::options().root_certificates(setup.read("ca.pem"));
+    let store = options.connect(&setup.url).await.expect("a store");
     let appended = store.append(&channel("a"), Append::new([Event::text("x")])).await.expect("an append");
     let page = store.read(&channel("a"), Start::Earliest, Limit::default()).await.expect("a page");
     assert_eq!(page.entries, appended.entries);
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_certificate_is_shown_one() {
+    let Some(setup) = Setup::new("yes").await else { return };
+    let options = RedisStore::options().root_certificates(setup.read("ca.pem"));
+    assert!(options.clone().connect(&setup.url).await.is_err(), "it has shown none");
+    let options = options.client_certificate(setup.read("leaf.pem"), setup.read("leaf.key"));
+    assert!(!format!("{options:?}").contains("PRIVATE"), "a key is a secret");
+    let store = options.connect(&setup.url).await.expect("a store");
+    store.append(&channel("a"), Append::new([Event::text("x")])).await.expect("an append");
 }
 
 /// An authority and a certificate for 127.0.0.1; false when there is no `openssl`.

@@ -57,9 +57,23 @@ pub(super) fn entry_of(channel: &Channel, epoch: u64, seq: u64, header: &[u8], b
     Some(Entry { channel: channel.clone(), cursor, prev_tag, appended, time, name, data })
 }
 
+/// For how long the nodes in use keep a record after its last append, in milliseconds, by the place's `keep`.
+pub(super) fn kept_for(keep: &[u8], now: u64) -> u64 {
+    let line = |line: &[u8]| {
+        let numbers: Option<Vec<u64>> =
+            std::str::from_utf8(line).ok()?.split(' ').map(|number| number.parse().ok()).collect();
+        let [_events, age, _bytes, forget_after, window, said, _ready] = numbers?.try_into().ok()?;
+        (said.saturating_add(LEASE) >= now).then_some((age.saturating_add(forget_after)).max(window))
+    };
+    keep.split(|byte| *byte == b'\n').filter_map(line).max().unwrap_or(0)
+}
+
+/// How long a node is in use after it said so, as the scripts have it.
+const LEASE: u64 = 300_000;
+
 /// A channel's record, and when it was last appended to.
 pub(super) fn record_of(text: &[u8]) -> Option<(Record, u64)> {
-    let mut fields = Packed(text);
+    let mut fields = Packed((text.len() == RECORD_BYTES).then_some(text)?);
     let (epoch, tag, closed, earliest_tag) = (fields.epoch()?, fields.tag()?, fields.flag()?, fields.tag()?);
     let (seq, earliest_seq) = (fields.number()?, fields.number()?);
     // -1 for none.
@@ -70,6 +84,8 @@ pub(super) fn record_of(text: &[u8]) -> Option<(Record, u64)> {
     let head = Head { cursor: Cursor { epoch, seq, tag }, closed };
     Some((Record { head, earliest: Cursor { epoch, seq: earliest_seq, tag: earliest_tag }, dropped_time }, last))
 }
+
+const RECORD_BYTES: usize = 97;
 
 /// What a script packed: big-endian, numbers as doubles.
 pub(super) struct Packed<'a>(pub(super) &'a [u8]);

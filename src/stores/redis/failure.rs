@@ -4,6 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use redis::{RedisError, ServerErrorKind};
 
+use super::primary;
 use crate::store::{Source, StoreError};
 
 /// How a call failed.
@@ -41,6 +42,18 @@ impl Failure {
         }
     }
 
+    /// What a script says of one channel that failed while others did not: `U` when it may have happened all the same.
+    pub(super) fn of_channel(kind: u8, why: &[u8]) -> StoreError {
+        let why = String::from_utf8_lossy(why).into_owned();
+        let code = why.split(' ').next().unwrap_or_default();
+        match (kind, code) {
+            (b'U', _) => StoreError::Unknown(why.into()),
+            (_, "OOM" | "MISCONF") => StoreError::Full(why.into()),
+            (_, "CORRUPT" | "WRONGTYPE") => StoreError::Corrupt(why.into()),
+            _ => StoreError::Unavailable(why.into()),
+        }
+    }
+
     /// What connecting failed with.
     pub(super) fn into_source(self) -> Source {
         match self {
@@ -67,9 +80,13 @@ impl Failure {
         match self {
             Self::Unsent(_) => false,
             Self::Unanswered(_) => true,
-            // Not the primary any more: its name may lead elsewhere now.
-            Self::Refused(error) => error.kind() == ServerErrorKind::ReadOnly.into(),
+            Self::Refused(_) => self.is_of_replica(),
         }
+    }
+
+    /// Whether the server is not the primary any more.
+    pub(super) fn is_of_replica(&self) -> bool {
+        matches!(self, Self::Refused(error) if primary::is_of_replica(error))
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, Value,
     aio::{MultiplexedConnection, SendError},
 };
 use tokio::{
@@ -19,7 +19,9 @@ use tokio::{
 };
 
 use super::{
+    dial::Dial,
     failure::{Failure, Late},
+    primary::{self, Primary},
     script::Scripts,
 };
 
@@ -32,8 +34,11 @@ pub(super) struct Link {
 
 /// How to connect.
 struct Maker {
-    client: Client,
+    dial: Arc<Dial>,
     scripts: Arc<Scripts>,
+    primary: Arc<Primary>,
+    /// The term of the connection, 0 while there was none.
+    term: AtomicU64,
     /// How long one attempt to connect may take.
     patience: Duration,
     /// Whether it was lost or never came about; a link that nobody needed yet is not down.
@@ -53,15 +58,18 @@ struct Held {
     connection: MultiplexedConnection,
     /// Set when it is lost.
     dead: Arc<AtomicBool>,
+    term: u64,
 }
 
 impl Link {
-    pub(super) fn new(client: Client, scripts: Arc<Scripts>, patience: Duration) -> Self {
-        Self { maker: Arc::new(Maker { client, scripts, patience, down: Arc::default() }), state: Arc::default() }
+    pub(super) fn new(dial: Arc<Dial>, scripts: Arc<Scripts>, primary: Arc<Primary>, patience: Duration) -> Self {
+        let (term, down) = (AtomicU64::new(0), Arc::default());
+        Self { maker: Arc::new(Maker { dial, scripts, primary, term, patience, down }), state: Arc::default() }
     }
 
     pub(super) fn is_down(&self) -> bool {
-        self.maker.down.load(Ordering::Relaxed)
+        let term = self.maker.term.load(Ordering::Relaxed);
+        self.maker.down.load(Ordering::Relaxed) || (term != 0 && term != self.maker.primary.term())
     }
 
     /// Begins to connect again when the connection is lost, unless somebody is at it: for a node that makes no calls.
@@ -100,6 +108,28 @@ impl Link {
         }
     }
 
+    /// Sends what reads, and returns the answers if they are those of a primary.
+    pub(super) async fn ask(&self, asked: Pipeline, deadline: Instant) -> Result<Vec<Value>, Failure> {
+        let (held, asked) = (self.held(deadline).await?, primary::with_question(asked));
+        let ask = || {
+            self.sent(&held, deadline, async |connection| {
+                let answers = connection.send_packed_commands(&asked, 0, asked.len()).await?;
+                primary::without_answer(answers).map(Value::Array)
+            })
+        };
+        let answers = match ask().await {
+            Err(failure) if failure.wants_scripts() => {
+                self.load_scripts(&held, deadline).await?;
+                ask().await
+            }
+            answers => answers,
+        };
+        match answers? {
+            Value::Array(answers) => Ok(answers),
+            other => Ok(vec![other]),
+        }
+    }
+
     /// Somebody flushed the scripts. Nothing was done without them, so the call can be made again.
     async fn load_scripts(&self, held: &Held, deadline: Instant) -> Result<(), Failure> {
         self.all_sent(held, deadline, &self.maker.scripts.load()).await.map(drop)
@@ -129,6 +159,9 @@ impl Link {
         if answer.as_ref().is_err_and(Failure::breaks_connection) {
             self.lost(held);
         }
+        if answer.as_ref().is_err_and(Failure::is_of_replica) {
+            self.maker.primary.is_over(held.term);
+        }
         answer
     }
 
@@ -144,7 +177,9 @@ impl Link {
         let late = |_| Failure::Unsent(Box::new(Late(self.maker.patience)));
         loop {
             let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(late)?;
-            if let Some(held) = state.current.as_ref().filter(|held| !held.dead.load(Ordering::Relaxed)) {
+            let term = self.maker.primary.term();
+            let good = |held: &&Held| held.term == term && !held.dead.load(Ordering::Relaxed);
+            if let Some(held) = state.current.as_ref().filter(good) {
                 return Ok(held.clone());
             }
             state.current = None;
@@ -173,6 +208,7 @@ impl Maker {
                 if state.failed.take().is_some() {
                     tracing::info!("connected to the Redis server again");
                 }
+                self.term.store(held.term, Ordering::Relaxed);
                 state.current = Some(held);
                 self.down.store(false, Ordering::Relaxed);
             }
@@ -191,10 +227,11 @@ impl Maker {
     }
 
     async fn connect(&self) -> redis::RedisResult<Held> {
-        let dead = Arc::new(AtomicBool::new(false));
-        let mut connection = connection(&self.client, on_loss(Arc::clone(&dead), Arc::clone(&self.down))).await?;
+        let (dead, term) = (Arc::new(AtomicBool::new(false)), self.primary.term());
+        let mut connection = connection(&self.dial, on_loss(Arc::clone(&dead), Arc::clone(&self.down))).await?;
+        primary::check(connection.send_packed_command(&primary::question()).await?)?;
         self.scripts.load().exec_async(&mut connection).await?;
-        Ok(Held { connection, dead })
+        Ok(Held { connection, dead, term })
     }
 }
 
@@ -207,7 +244,7 @@ pub(super) fn pause(failed: u32) -> Duration {
 
 /// A connection whose every call has its own deadline. The driver's default of 500 ms would end all that wait longer.
 pub(super) async fn connection(
-    client: &Client,
+    dial: &Dial,
     pushed: impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static,
 ) -> redis::RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
@@ -215,7 +252,7 @@ pub(super) async fn connection(
         .set_connection_timeout(None)
         .set_write_backpressure_boundary(64 << 10)
         .set_push_sender(pushed);
-    client.get_multiplexed_async_connection_with_config(&config).await
+    dial.client().await?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 fn on_loss(dead: Arc<AtomicBool>, down: Arc<AtomicBool>) -> impl Fn(PushInfo) -> Result<(), SendError> {

@@ -1,19 +1,43 @@
 //! How a Redis store is set up: what can be chosen, and what can be wrong with it. Connects nothing by itself.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, future::Future, time::Duration};
 
-use redis::{Client, IntoConnectionInfo, ProtocolVersion};
+use redis::{Client, ConnectionInfo};
 
-use super::RedisStore;
-use crate::store::{Clock, Retention, Source};
+use super::{
+    RedisStore,
+    dial::{Dial, Password},
+};
+use crate::store::{Clock, Retention, Source, StoreError};
 
 /// How to open a [`RedisStore`]. See the [module docs](super).
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RedisOptions {
-    /// PEM; the system's when there is none.
-    certificates: Option<Vec<u8>>,
+    access: Access,
     settings: Settings,
+}
+
+/// How to be let in.
+#[derive(Clone, Default)]
+pub(super) struct Access {
+    /// PEM; the system's when there is none.
+    #[cfg(feature = "redis-tls")]
+    root: Option<Vec<u8>>,
+    /// PEM: a certificate, and its key.
+    #[cfg(feature = "redis-tls")]
+    own: Option<(Vec<u8>, Vec<u8>)>,
+    /// The primary's name, and the URLs of those who know where it is.
+    pub(super) sentinels: Option<(String, Vec<String>)>,
+    pub(super) password: Option<Password>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never a key nor a URL: that may hold a password.
+        let primary = self.sentinels.as_ref().map(|(name, _)| name);
+        f.debug_struct("Access").field("primary", &primary).finish_non_exhaustive()
+    }
 }
 
 impl RedisOptions {
@@ -22,7 +46,8 @@ impl RedisOptions {
         Self::default()
     }
 
-    /// Keeps this much per channel. All nodes of one prefix have to agree. Default: [`Retention::default`].
+    /// Keeps this much per channel. Of nodes of one prefix that do not agree, the larger of each setting counts. Default:
+    /// [`Retention::default`].
     pub fn retention(self, retention: Retention) -> Self {
         self.with(|settings| settings.retention = retention)
     }
@@ -42,7 +67,30 @@ impl RedisOptions {
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn root_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
-        Self { certificates: Some(pem.into()), ..self }
+        Self { access: Access { root: Some(pem.into()), ..self.access }, ..self }
+    }
+
+    /// Shows this certificate to a server that asks for one (`tls-auth-clients`), for a `rediss://` URL; both in PEM.
+    #[cfg(feature = "redis-tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
+    pub fn client_certificate(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        Self { access: Access { own: Some((certificate.into(), key.into())), ..self.access }, ..self }
+    }
+
+    /// Asks these Sentinels (`redis://[user][:password@]host[:port]`, port 26379 by habit) which server is the primary of
+    /// this name, before each connection. The URL of [`connect`](Self::connect) then says all but host and port.
+    pub fn sentinels<U: Into<String>>(self, primary: impl Into<String>, urls: impl IntoIterator<Item = U>) -> Self {
+        let sentinels = Some((primary.into(), urls.into_iter().map(Into::into).collect()));
+        Self { access: Access { sentinels, ..self.access }, ..self }
+    }
+
+    /// Asks for the password before each connection, where it changes from time to time; the URL says the user. A
+    /// connection that is open stays so for as long as the server lets it.
+    pub fn password<F>(self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<String, Source>> + Send + 'static,
+    {
+        Self { access: Access { password: Some(Password::new(ask)), ..self.access }, ..self }
     }
 
     /// Acknowledges an append only when this many replicas have it too (`WAIT`), for at most `within` (and less than the
@@ -72,8 +120,8 @@ impl RedisOptions {
     /// Connects to `redis://[user][:password@]host[:port][/database]`, and checks that the server can do what is needed.
     ///
     /// # Errors
-    /// When the URL or prefix is not valid, the server cannot be reached within the timeout, is older than 7.0, or belongs to
-    /// a cluster where another server has the keys.
+    /// When the URL or prefix is not valid, the server cannot be reached within the timeout, is a replica, is older than 7.0,
+    /// or belongs to a cluster where another server has the keys, or what it stores has a format that is too new.
     pub async fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
         let store = self.open(url)?;
         store.check().await?;
@@ -90,8 +138,8 @@ impl RedisOptions {
         if !(1..=64).contains(&name.len()) || !name.bytes().all(good) {
             return Err(ConnectError::Prefix);
         }
-        let client = client(url, self.certificates).map_err(|error| ConnectError::Url(error.into()))?;
-        Ok(RedisStore::new(client, self.settings))
+        let dial = Dial::new(url, self.access).map_err(|error| ConnectError::Url(error.into()))?;
+        Ok(RedisStore::new(dial, self.settings))
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
@@ -100,16 +148,16 @@ impl RedisOptions {
     }
 }
 
-fn client(url: &str, certificates: Option<Vec<u8>>) -> redis::RedisResult<Client> {
-    let info = url.into_connection_info()?;
-    // RESP3 tells at once when a connection is lost, so that the next call does not have to find out.
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
-    match certificates {
+impl Access {
+    /// A client that trusts what was chosen, and has parsed it.
+    pub(super) fn client(&self, info: ConnectionInfo) -> redis::RedisResult<Client> {
         #[cfg(feature = "redis-tls")]
-        Some(root) => Client::build_with_tls(info, redis::TlsCertificates { client_tls: None, root_cert: Some(root) }),
-        _ => Client::open(info),
+        if self.root.is_some() || self.own.is_some() {
+            let own = self.own.clone();
+            let client_tls = own.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
+            return Client::build_with_tls(info, redis::TlsCertificates { client_tls, root_cert: self.root.clone() });
+        }
+        Client::open(info)
     }
 }
 
@@ -159,7 +207,7 @@ pub enum ConnectError {
     Url(Source),
     /// The prefix is empty, too long, or has other characters than `[A-Za-z0-9._:-]`.
     Prefix,
-    /// The server did not answer, or refused.
+    /// The server did not answer, or refused, or is a replica.
     Unreachable(Source),
     /// The server belongs to a cluster, and another one has the keys of this prefix: connect to that.
     Moved {
@@ -171,6 +219,9 @@ pub enum ConnectError {
         /// Its version, as it says.
         found: String,
     },
+    /// What is stored has a format that this version of the library may not read
+    /// ([`NewerFormat`](StoreError::NewerFormat)), or cannot make out.
+    Format(StoreError),
 }
 
 impl fmt::Display for ConnectError {
@@ -181,6 +232,7 @@ impl fmt::Display for ConnectError {
             Self::Unreachable(_) => f.write_str("the Redis server cannot be reached"),
             Self::Moved { to } => write!(f, "the keys of this prefix are on another server of the cluster: {to}"),
             Self::Version { found } => write!(f, "the Redis server is {found}; 7.0 or newer is needed"),
+            Self::Format(error) => error.fmt(f),
         }
     }
 }
@@ -189,6 +241,7 @@ impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Url(source) | Self::Unreachable(source) => Some(source.as_ref()),
+            Self::Format(error) => error.source(),
             Self::Prefix | Self::Moved { .. } | Self::Version { .. } => None,
         }
     }

@@ -1,20 +1,23 @@
 //! Pages and heads from what the server answers. Decides outcomes with what all stores share.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use redis::Value;
 use tokio::time::Instant;
 
 use super::{
-    codec::{Packed, entry_of, record_of},
+    codec::{self, Packed, entry_of, record_of},
     failure::{Failure, strange},
-    script::{Op, hex},
-    shared::Shared,
+    script::{FORMAT, Op, epoch_text, hex},
+    shared::{Shared, format_of},
 };
 use crate::{
     channel::Channel,
     cursor::Cursor,
     store::{
         Head, Limit, Outcome, Page, Start, StoreError,
+        floor::bucket_of,
         resume::{self, Record},
     },
 };
@@ -111,11 +114,11 @@ pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<H
 }
 
 async fn some_heads(shared: &Shared, channels: &[Channel], deadline: Instant) -> Result<Vec<Head>, StoreError> {
-    let mut pipeline = redis::pipe();
-    pipeline.add_command(shared.scripts.records(channels)).cmd("TIME");
+    let mut asked = redis::pipe();
+    asked.add_command(shared.scripts.records(channels)).cmd("TIME");
     for _ in 0..4 {
         let place = shared.place(deadline).await?;
-        let answers = shared.reads.send_all(&pipeline, deadline).await.map_err(Failure::of_read)?;
+        let answers = shared.reads.ask(asked.clone(), deadline).await.map_err(Failure::of_read)?;
         let [Value::Array(fields), Value::Array(time)] = &*answers else { return Err(strange("heads")) };
         let now = shared.settings.clock.as_ref().map_or_else(|| server_time(time), |clock| Some(clock.now()));
         let answer = Fields { place, now: now.ok_or_else(|| strange("time"))?, fields };
@@ -142,27 +145,95 @@ impl Fields<'_> {
         channels: &[Channel],
         deadline: Instant,
     ) -> Result<Option<Vec<Head>>, StoreError> {
-        let [epoch, floor, records @ ..] = self.fields else { return Err(strange("heads")) };
-        if text_of(epoch) != Some(hex(self.place).as_bytes()) {
+        let [epoch, format, floor, keep, records @ ..] = self.fields else { return Err(strange("heads")) };
+        if text_of(epoch) != Some(epoch_text(self.place).as_bytes()) {
             return Ok(None);
         }
-        let floor = text_of(floor).and_then(parse).unwrap_or(0);
+        text_of(format).and_then(format_of).ok_or_else(|| strange("format"))?.may_read(FORMAT.version())?;
+        let kept_for = shared.kept_for().max(codec::kept_for(text_of(keep).unwrap_or_default(), self.now));
+        let absent = channels.iter().zip(records).filter(|(_, record)| text_of(record).is_none());
+        let floors = floors(shared, floor, absent.map(|(channel, _)| bucket_of(channel)), deadline).await?;
         let mut heads = Vec::with_capacity(channels.len());
         for (channel, record) in channels.iter().zip(records) {
-            heads.push(match text_of(record) {
-                None => Record::absent(self.place, floor, channel).head,
-                Some(text) => {
-                    let (record, last) = record_of(text).ok_or_else(|| strange("record"))?;
-                    if self.now.saturating_sub(last) > shared.kept_for() {
-                        shared.forget(channel, "due", deadline, Failure::of_read).await?;
-                        read(shared, channel, Start::Latest, Limit::POSITION).await?.head
-                    } else {
-                        record.head
-                    }
-                }
+            let Some(text) = text_of(record) else {
+                let floor = floors.get(&bucket_of(channel)).copied().unwrap_or(0);
+                heads.push(Record::absent(self.place, floor, channel).head);
+                continue;
+            };
+            let unreadable = || StoreError::Corrupt(format!("the record of {channel:?} cannot be read").into());
+            let (record, last) = record_of(text).ok_or_else(unreadable)?;
+            heads.push(if self.now.saturating_sub(last) > kept_for {
+                shared.forget(channel, "due", deadline, Failure::of_read).await?;
+                read(shared, channel, Start::Latest, Limit::POSITION).await?.head
+            } else {
+                record.head
             });
         }
         Ok(Some(heads))
+    }
+}
+
+/// The floors of buckets, none of them below the one that older formats had for all.
+async fn floors(
+    shared: &Shared,
+    floor: &Value,
+    buckets: impl Iterator<Item = u16>,
+    deadline: Instant,
+) -> Result<BTreeMap<u16, u64>, StoreError> {
+    let number = |value: &Value| text_of(value).and_then(parse).unwrap_or(0);
+    let mut floors: BTreeMap<_, _> = buckets.map(|bucket| (bucket, number(floor))).collect();
+    if floors.is_empty() {
+        return Ok(floors);
+    }
+    let mut asked = redis::pipe();
+    asked.add_command(shared.scripts.floors(&floors.keys().copied().collect::<Vec<_>>()));
+    let answers = shared.reads.ask(asked, deadline).await.map_err(Failure::of_read)?;
+    let [Value::Array(found)] = &*answers else { return Err(strange("floors")) };
+    floors.values_mut().zip(found).for_each(|(floor, found)| *floor = number(found).max(*floor));
+    Ok(floors)
+}
+
+/// A page of the channels that there are: names and records, as they are listed.
+pub(super) async fn channels(
+    shared: &Shared,
+    prefix: &str,
+    after: Option<&Channel>,
+    limit: usize,
+) -> Result<Vec<(Channel, Head)>, StoreError> {
+    let (deadline, most) = (shared.deadline(), limit.min(MOST_HEADS));
+    let mut from = match after {
+        Some(after) if after.as_str() >= prefix => bound("(", after.as_str().as_bytes()),
+        _ => bound("[", prefix.as_bytes()),
+    };
+    // No name has a byte that is not UTF-8.
+    let to = bound("(", &[prefix.as_bytes(), &[0xff]].concat());
+    while most > 0 {
+        let build = |_, cmd: &mut redis::Cmd| _ = cmd.arg(&from).arg(&to).arg(most);
+        let (_, answer) = shared.at(&shared.reads, Op::List, &[], deadline, Failure::of_read, build).await?;
+        let [last, found @ ..] = &*answer else { return Err(strange("page")) };
+        let last = text_of(last).ok_or_else(|| strange("name"))?;
+        let page: Vec<_> = found.chunks(2).filter_map(listed).collect();
+        if !page.is_empty() || last.is_empty() {
+            return Ok(page);
+        }
+        from = bound("(", last);
+    }
+    Ok(Vec::new())
+}
+
+fn bound(kind: &str, name: &[u8]) -> Vec<u8> {
+    [kind.as_bytes(), name].concat()
+}
+
+fn listed(found: &[Value]) -> Option<(Channel, Head)> {
+    let [name, record] = found else { return None };
+    let name = std::str::from_utf8(text_of(name)?).ok()?;
+    match (Channel::new(name), text_of(record).and_then(record_of)) {
+        (Ok(channel), Some((record, _))) => Some((channel, record.head)),
+        _ => {
+            tracing::warn!(name, "a channel in the Redis server cannot be read, and is not listed");
+            None
+        }
     }
 }
 

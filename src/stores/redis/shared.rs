@@ -8,46 +8,51 @@ use std::{
     time::Duration,
 };
 
-use redis::{Client, Cmd, Value};
+use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
-    codec::{self, Packed, parse_epoch},
+    codec::{self, Packed},
+    dial::Dial,
     failure::{Failure, strange},
+    janitor::Janitor,
     link::Link,
     options::{ConnectError, Settings},
-    script::{Op, Scripts, hex},
+    primary::Primary,
+    script::{FORMAT, Op, Scripts, hex, parse_epoch_text},
+    trouble::Trouble,
     writer::expected,
 };
 use crate::{
     channel::Channel,
     cursor::epoch_of,
     event::Event,
-    store::{Expect, Head, StoreError, resume},
+    store::{Expect, Format, Head, StoreError, resume},
 };
 
 /// What all operations of a store share.
 pub(super) struct Shared {
-    pub(super) client: Client,
+    pub(super) dial: Arc<Dial>,
     pub(super) settings: Settings,
     pub(super) scripts: Arc<Scripts>,
+    pub(super) primary: Arc<Primary>,
     /// Apart from reads, so that a large page does not delay appends, nor waiting for replicas reads.
     pub(super) writes: Link,
     pub(super) reads: Link,
     /// The place's epoch as it was last seen; 0 when it is not known.
     place: AtomicU64,
-    started: Instant,
-    /// When the janitor's next round is due, in milliseconds since the start.
-    next_sweep: AtomicU64,
+    pub(super) janitor: Janitor,
+    pub(super) trouble: Trouble,
 }
 
 impl Shared {
-    pub(super) fn new(client: Client, settings: Settings) -> Self {
+    pub(super) fn new(dial: Dial, settings: Settings) -> Self {
         let scripts = Arc::new(Scripts::new(&settings));
-        let link = || Link::new(client.clone(), Arc::clone(&scripts), settings.timeout);
+        let (dial, primary) = (Arc::new(dial), Arc::new(Primary::default()));
+        let link = || Link::new(Arc::clone(&dial), Arc::clone(&scripts), Arc::clone(&primary), settings.timeout);
         let (writes, reads) = (link(), link());
-        let (place, next_sweep) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { client, settings, scripts, writes, reads, place, started: Instant::now(), next_sweep }
+        let (place, janitor, trouble) = (AtomicU64::new(0), Janitor::default(), Trouble::default());
+        Self { dial, settings, scripts, primary, writes, reads, place, janitor, trouble }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -86,12 +91,29 @@ impl Shared {
         failed: fn(Failure) -> StoreError,
         build: impl Fn(u64, &mut Cmd),
     ) -> Result<(u64, Vec<Value>), StoreError> {
+        let answer = self.called(link, op, channels, deadline, failed, build).await;
+        if matches!(op, Op::Append | Op::Init) {
+            self.trouble.note(&answer);
+        }
+        answer
+    }
+
+    async fn called(
+        &self,
+        link: &Link,
+        op: Op,
+        channels: &[Channel],
+        deadline: Instant,
+        failed: fn(Failure) -> StoreError,
+        build: impl Fn(u64, &mut Cmd),
+    ) -> Result<(u64, Vec<Value>), StoreError> {
         for _ in 0..4 {
             let place = self.place(deadline).await?;
             let now = self.settings.clock.as_ref().map(|clock| clock.now());
             let mut cmd = self.scripts.call(op, place, now, channels);
             build(place, &mut cmd);
             let answer = match self.settings.replicas.filter(|_| matches!(op, Op::Append | Op::Init)) {
+                _ if op.only_reads() => self.ask(cmd, deadline).await?,
                 None => link.send(&cmd, deadline).await.map_err(failed)?,
                 Some((replicas, within)) => self.send_and_wait(cmd, replicas, within, deadline).await?,
             };
@@ -99,11 +121,20 @@ impl Shared {
             let mut answer = answer.into_iter();
             match answer.next() {
                 Some(Value::BulkString(kind)) if kind == b"moved" => self.place_moved(place),
+                Some(Value::BulkString(kind)) if kind == b"format" => self.format_is(answer.next(), op)?,
                 Some(_) => return Ok((place, answer.collect())),
                 None => return Err(strange("kind")),
             }
         }
         Err(StoreError::Unavailable("the place changes all the time".into()))
+    }
+
+    /// Asks the primary, whichever it is now, for one answer.
+    async fn ask(&self, cmd: Cmd, deadline: Instant) -> Result<Value, StoreError> {
+        let mut asked = redis::pipe();
+        asked.add_command(cmd);
+        let answers = self.reads.ask(asked, deadline).await.map_err(Failure::of_read)?;
+        answers.into_iter().next().ok_or_else(|| strange("answer"))
     }
 
     /// Sends an append and waits until replicas have it too.
@@ -127,26 +158,47 @@ impl Shared {
         }
     }
 
-    /// The place's epoch; the place is made when there is none.
+    /// The place's epoch; the place is made when there is none, and brought to this version's format.
     pub(super) async fn place(&self, deadline: Instant) -> Result<u64, StoreError> {
         match self.place.load(Ordering::Relaxed) {
             0 => {}
             known => return Ok(known),
         }
-        // A server that is full, or a replica, can still be read from.
+        // A server that is full can still be read from.
         let there = self.reads.send(&self.scripts.place(), deadline).await.map_err(Failure::of_read)?;
-        let answer = match there {
-            // Always a new epoch: one that was known before belongs to a place that is gone, and so do its cursors.
-            Value::Nil => {
-                let cmd = self.scripts.call(Op::Open, resume::fresh_epoch().max(1), None, &[]);
-                self.writes.send(&cmd, deadline).await.map_err(Failure::of_read)?
+        match place_of(there)? {
+            Some((epoch, format)) => {
+                format.may_read(FORMAT.version())?;
+                self.place.store(epoch, Ordering::Relaxed);
+                Ok(epoch)
             }
-            there => there,
-        };
-        let Value::BulkString(epoch) = answer else { return Err(strange("epoch")) };
-        let epoch = parse_epoch(&epoch).ok_or_else(|| strange("epoch"))?;
+            None => self.open(deadline).await,
+        }
+    }
+
+    /// Makes the place unless it is there, and shows that it can be written to.
+    pub(super) async fn open(&self, deadline: Instant) -> Result<u64, StoreError> {
+        // Always a new epoch: one that was known before belongs to a place that is gone, and so do its cursors.
+        let cmd = self.scripts.open(resume::fresh_epoch().max(1));
+        let answer = self.writes.send(&cmd, deadline).await.map_err(Failure::of_read)?;
+        let (epoch, format) = place_of(answer)?.ok_or_else(|| strange("epoch"))?;
+        format.may_read(FORMAT.version())?;
         self.place.store(epoch, Ordering::Relaxed);
+        format.may_write(FORMAT.version())?;
         Ok(epoch)
+    }
+
+    /// A script found a format that it may not use; one of an older version is brought up.
+    fn format_is(&self, found: Option<Value>, op: Op) -> Result<(), StoreError> {
+        let Some(Value::BulkString(text)) = found else { return Err(strange("format")) };
+        if let Some(format) = format_of(&text) {
+            format.may_read(FORMAT.version())?;
+            if !op.only_reads() {
+                format.may_write(FORMAT.version())?;
+            }
+        }
+        self.place.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Takes note that the place is not `old` any more.
@@ -168,8 +220,12 @@ impl Shared {
             self.at(&self.writes, Op::Init, about(channel), self.deadline(), Failure::of_write, build).await?;
         let Some(Value::BulkString(text)) = answer.first() else { return Err(strange("answer")) };
         let mut answer = Packed(text);
-        let (kind, head) = (answer.kind(), answer.head().ok_or_else(|| strange("head"))?);
-        if kind == Some(b'C') { Err(StoreError::Conflict { head }) } else { Ok(head) }
+        let kind = answer.kind().ok_or_else(|| strange("kind"))?;
+        if kind == b'U' {
+            return Err(Failure::of_channel(kind, answer.0));
+        }
+        let head = answer.head().ok_or_else(|| strange("head"))?;
+        if kind == b'C' { Err(StoreError::Conflict { head }) } else { Ok(head) }
     }
 
     /// Forgets a channel: `now`, or when it is `due`.
@@ -184,31 +240,6 @@ impl Shared {
             cmd.arg(self.step()).arg(hex(epoch_of(place, channel))).arg(when);
         };
         self.at(&self.writes, Op::Forget, about(channel), deadline, failed, build).await.map(drop)
-    }
-
-    /// Starts the janitor's round, if it is due.
-    pub(super) fn sweep_soon(self: &Arc<Self>) {
-        if self.sweep_is_due() {
-            let shared = Arc::clone(self);
-            tokio::spawn(async move { shared.sweep().await });
-        }
-    }
-
-    /// Takes the janitor's round, if it is due: often enough to keep what is too old below twice its age, and rarely enough to
-    /// cost nothing.
-    pub(super) fn sweep_is_due(&self) -> bool {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let due = self.next_sweep.load(Ordering::Relaxed);
-        let every = (self.settings.retention.age / 16).clamp(Duration::from_secs(1), Duration::from_secs(30));
-        let next = now.saturating_add(every.as_millis() as u64);
-        now >= due && self.next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    pub(super) async fn sweep(&self) {
-        let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(SWEPT);
-        if let Err(error) = self.at(&self.writes, Op::Sweep, &[], self.deadline(), Failure::of_read, build).await {
-            tracing::debug!(%error, "the janitor's round failed");
-        }
     }
 
     /// Looks at the server once: whether it is new enough, and set up to keep what it is given.
@@ -235,7 +266,7 @@ impl Shared {
         }
         // A server of a cluster answers this, but no question about keys that are elsewhere.
         match self.reads.send(&self.scripts.place(), self.deadline()).await {
-            Ok(_) => Ok(()),
+            Ok(there) => place_of(there).map(drop).map_err(ConnectError::Format),
             Err(failure) => Err(failure
                 .moved_to()
                 .map_or_else(|| ConnectError::Unreachable(failure.into_source()), |to| ConnectError::Moved { to })),
@@ -243,9 +274,25 @@ impl Shared {
     }
 }
 
+/// The place's epoch and format; `None` when there is no place, or one of the first format.
+fn place_of(answer: Value) -> Result<Option<(u64, Format)>, StoreError> {
+    let Value::Array(answer) = answer else { return Err(strange("place")) };
+    match &*answer {
+        [Value::Nil, _] | [_, Value::Nil] => Ok(None),
+        [Value::BulkString(epoch), Value::BulkString(format)] => {
+            let format = format_of(format).ok_or_else(|| strange("format"))?;
+            // A format that may not be read may have other epochs.
+            format.may_read(FORMAT.version())?;
+            Ok(Some((parse_epoch_text(epoch).ok_or_else(|| strange("epoch"))?, format)))
+        }
+        _ => Err(strange("place")),
+    }
+}
+
+pub(super) fn format_of(text: &[u8]) -> Option<Format> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
 fn about(channel: &Channel) -> &[Channel] {
     std::slice::from_ref(channel)
 }
-
-/// Most channels that one round of the janitor looks at.
-const SWEPT: u64 = 64;

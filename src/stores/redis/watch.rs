@@ -1,21 +1,25 @@
 //! The one reader of a store: a connection that listens to the doorbell for all who watch. Reads no log.
 
 use std::{
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use futures_core::Stream;
-use redis::{PushInfo, PushKind, Value, aio::SendError};
+use redis::{
+    PushInfo, PushKind, Value,
+    aio::{MultiplexedConnection, SendError},
+};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
-use super::{codec, link, shared::Shared};
+use super::{codec, link, primary, shared::Shared};
 use crate::{
     store::Change,
     stores::hints::{Backlog, Intake},
@@ -136,24 +140,38 @@ async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
     }
 }
 
-async fn listen_once(shared: &Shared, bells: &Arc<Bells>) -> redis::RedisResult<()> {
-    let patience = shared.settings.timeout;
+async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>) -> redis::RedisResult<()> {
+    let (patience, primary) = (shared.settings.timeout, &shared.primary);
+    let term = primary.term();
     let lost = Arc::new(Notify::new());
-    let connect = link::connection(&shared.client, hear(Arc::clone(bells), Arc::clone(&lost)));
+    let connect = link::connection(&shared.dial, hear(Arc::clone(bells), Arc::clone(&lost)));
     let mut connection = timeout(patience, connect).await.map_err(late)??;
+    check(&mut connection, patience).await?;
     timeout(patience, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;
     bells.arm();
+    let (mut lost, mut over) = (pin!(lost.notified()), pin!(primary.over(term)));
     loop {
-        if timeout(PING_EVERY, lost.notified()).await.is_ok() {
+        let ended = poll_fn(|cx| match (lost.as_mut().poll(cx), over.as_mut().poll(cx)) {
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+            _ => Poll::Ready(()),
+        });
+        if timeout(PING_EVERY, ended).await.is_ok() {
             return Ok(());
         }
         // Nothing has to come on this connection for hours; only an answer shows that it is not half open.
-        let ping = redis::cmd("PING");
-        timeout(patience, connection.send_packed_command(&ping)).await.map_err(late)??;
-        if shared.sweep_is_due() {
-            shared.sweep().await;
+        if let Err(error) = check(&mut connection, patience).await {
+            if primary::is_of_replica(&error) {
+                primary.is_over(term);
+            }
+            return Err(error);
         }
+        shared.sweep_soon();
     }
+}
+
+async fn check(connection: &mut MultiplexedConnection, patience: Duration) -> redis::RedisResult<()> {
+    let question = primary::question();
+    primary::check(timeout(patience, connection.send_packed_command(&question)).await.map_err(late)??)
 }
 
 /// What is done with each push of the server, in the task that reads the connection: nothing waits in between.

@@ -247,7 +247,11 @@ impl Batch {
     fn answer(self, answer: Option<Value>) {
         let Some(Value::BulkString(text)) = answer else { return self.fail(|| strange("answer for each append")) };
         let mut answer = Packed(&text);
-        let Some((kind, head)) = answer.kind().zip(answer.head()) else { return self.fail(|| strange("head")) };
+        let Some(kind) = answer.kind() else { return self.fail(|| strange("kind")) };
+        if matches!(kind, b'X' | b'U') {
+            return self.fail(|| Failure::of_channel(kind, answer.0));
+        }
+        let Some(head) = answer.head() else { return self.fail(|| strange("head")) };
         match kind {
             b'C' => return self.fail(|| StoreError::Conflict { head }),
             b'L' => return self.fail(|| StoreError::Closed { head }),

@@ -3,38 +3,57 @@
 -- 4 when there is a condition), the epoch when absent; then its condition if it has one; its events; and if any has a key
 -- all their keys, '' for none, and the fingerprints of all, 8 bytes each, as one text.
 --
+-- All batches are planned before anything is written. What is wrong with one channel fails its batches alone: 'X' and why
+-- when nothing of them was done, 'U' and why when that is not known.
+--
 -- A remembered key is a receipt (seq, tag and time, packed) and the fingerprint of its event; older versions stored the
 -- receipt alone.
 
-local now, step, at = clock(), tonumber(ARGV[REST]), REST + 1
-local records, changed, created, replies, bells = {}, {}, {}, {}, {}
+local at, records, failed, planned, replies, of = REST + 1, {}, {}, {}, {}, {}
 local ANSWER, BATCH = '>c1c16dc4Bdc4d', '>HI4Bc16'
+local RECEIPT = 20
 
--- The receipts of the batch's keys that are remembered. Two hashes per channel take turns, one window each.
+-- The keys of a channel are in two hashes that take turns, one window each. A mark says of which log and window a hash is,
+-- and how long the window is; what was remembered in it counts until a window after its end.
+local function mark_of(r, window) return r.epoch .. ' ' .. num(window) .. ' ' .. num(WINDOW) end
+
+local function counts(r, mark, stamp)
+  if not mark then return false end
+  local epoch, window, length = string.match(mark, '^(%x+) (%d+) (%d+)$')
+  return epoch == r.epoch and stamp < (window + 1) * length + WINDOW
+end
+
+-- The receipts of the batch's keys that are remembered.
 local function known_keys(name, r, stamp, keys, count)
   local asked, found = {}, {}
   for i = keys, keys + count - 1 do
     if ARGV[i] ~= '' then asked[#asked + 1] = ARGV[i] end
   end
   if not r or #asked == 0 then return found end
-  for back = 0, 1 do
-    local window = math.floor(stamp / WINDOW) - back
-    local hash, mark = keys_of(name, window % 2), r.epoch .. ' ' .. num(window) .. ' ' .. num(WINDOW)
+  for nth = 0, 1 do
     for from = 1, #asked, 100 do
       local to = math.min(from + 99, #asked)
-      local got = call('HMGET', hash, '\0', unpack(asked, from, to))
-      if got[1] ~= mark then break end
-      for i = from, to do found[asked[i]] = found[asked[i]] or got[i - from + 2] or nil end
+      local got = of_type(attempt('HMGET', keys_of(name, nth), '\0', unpack(asked, from, to)))
+      if not got or not counts(r, got[1], stamp) then break end
+      for i = from, to do
+        local receipt = got[i - from + 2]
+        -- One that is above the head is of an append that the record does not know.
+        if receipt and unpacked('>d', receipt) <= r.base then found[asked[i]] = receipt end
+      end
     end
   end
+  for _, key in ipairs(asked) do found[key] = r.keys and r.keys[key] or found[key] end
   return found
 end
 
-local function remember(name, r, stamp, new)
-  local window = math.floor(stamp / WINDOW)
-  local hash, mark = keys_of(name, window % 2), r.epoch .. ' ' .. num(window) .. ' ' .. num(WINDOW)
-  if call('HGET', hash, '\0') ~= mark then
-    call('UNLINK', hash)
+-- Remembers the keys of what was appended.
+local function remember(r)
+  local new, window = r.remember, math.floor(r.last / WINDOW)
+  local hash, mark = keys_of(r.name, window % 2), mark_of(r, window)
+  local there = of_type(attempt('HGET', hash, '\0'))
+  if there ~= mark then
+    -- Of a window of another length it may still count.
+    if not counts(r, there, r.last) then call('UNLINK', hash) end
     call('HSET', hash, '\0', mark)
   end
   for from = 1, #new, 200 do call('HSET', hash, unpack(new, from, math.min(from + 199, #new))) end
@@ -44,17 +63,16 @@ end
 local function record(nth, name)
   local r = records[nth]
   if r == nil then
-    r = load(name, known[2 + nth])
-    if r and forgotten(r, max(now, r.last)) then
-      floor = forget(name, r, floor, step)
+    r = open(name, stored(nth))
+    if r and forgotten(r) then
+      forget(name, r.seq)
       r = nil
     end
+    if r then r.bells = {} end
     records[nth] = r or false
   end
   return r or nil
 end
-
-local RECEIPT = 20
 
 local function print_of(prints, nth) return string.sub(prints, nth * 8 + 1, nth * 8 + 8) end
 
@@ -75,11 +93,11 @@ local function reused(keys, count, prints, receipts_of)
   end
 end
 
--- Appends what is new, and returns the known ones as receipts: which event, seq, tag and time. The hint's parts are joined
+-- Plans what is new, and returns the known ones as receipts: which event, seq, tag and time. The hint's parts are joined
 -- once for all.
 local function apply(r, stamp, events, count, keys, prints, receipts_of)
-  local ARGV, receipts, new, size, added, first = ARGV, '', nil, 0, 0, #bells + 1
-  local seq, tag_before, part = r.seq, r.tag, first + 1
+  local ARGV, bells, receipts, size, added = ARGV, r.bells, '', 0, 0
+  local seq, tag_before, first, part = r.seq, r.tag, #bells + 1, #bells + 2
   bells[first], bells[part] = '', r.name
   for nth = 0, count - 1 do
     local event, key = ARGV[events + nth], keys and ARGV[keys + nth] or ''
@@ -88,8 +106,9 @@ local function apply(r, stamp, events, count, keys, prints, receipts_of)
     else
       local head, tag, time = push(r, event, stamp)
       if key ~= '' then
-        receipts_of[key], new = pack('>dc4d', r.seq, tag, time) .. print_of(prints, nth), new or {}
-        new[#new + 1], new[#new + 2] = key, receipts_of[key]
+        local receipt, new = pack('>dc4d', r.seq, tag, time) .. print_of(prints, nth), r.remember or {}
+        new[#new + 1], new[#new + 2], r.remember, r.keys = key, receipt, new, r.keys or {}
+        receipts_of[key], r.keys[key] = receipt, receipt
       end
       size, added = size + #event, added + 1
       if size <= INLINE then
@@ -98,7 +117,6 @@ local function apply(r, stamp, events, count, keys, prints, receipts_of)
       end
     end
   end
-  if new then remember(r.name, r, stamp, new) end
   if added > 0 and size <= INLINE then
     bells[first] = hint('E', r.name, added, r.epoch, seq, tag_before, 0)
   else
@@ -109,37 +127,38 @@ local function apply(r, stamp, events, count, keys, prints, receipts_of)
 end
 
 -- `events` is where the batch's events begin, `keys` where their keys do, if any has one; then `prints` are there too.
-local function append(nth, name, absent, expect, close, events, count, keys, prints)
+local function plan(nth, name, absent, expect, close, events, count, keys, prints)
   local r = record(nth, name)
   local closed, stamp = r ~= nil and r.closed == 1, r and r.last > now and r.last or now
   local receipts_of, brings = nil, count > 0
   if keys then
     receipts_of, brings = known_keys(name, r, stamp, keys, count), false
     local other = reused(keys, count, prints, receipts_of)
-    if other then return 'R' .. head_of(r, absent, floor) .. pack('>I4', other) end
+    if other then return 'R' .. head_of(r, name, absent) .. pack('>I4', other) end
     for i = keys, keys + count - 1 do brings = brings or ARGV[i] == '' or not receipts_of[ARGV[i]] end
   end
   local acts = brings or (close and not closed)
   if brings and closed then return 'L' .. head_of(r) end
-  if acts and expect and not holds(expect, r, head_of(r, absent, floor)) then return 'C' .. head_of(r, absent, floor) end
+  if acts and expect and not holds(expect, r, head_of(r, name, absent)) then return 'C' .. head_of(r, name, absent) end
   if not r then
+    local floor = floor_of(name)
     if not acts then return pack(ANSWER, 'D', absent, floor, NO_TAG, 0, floor, NO_TAG, stamp) end
     r = fresh(name, absent, floor, stamp)
-    records[nth], created[nth] = r, true
+    r.bells, records[nth] = {}, r
   end
   local seq, tag = r.seq, r.tag
   local receipts = apply(r, stamp, events, count, keys, prints, receipts_of)
   if close and not closed then
     r.closed = 1
-    bells[#bells + 1], bells[#bells + 2] = hint_of(r), name
+    r.bells[#r.bells + 1], r.bells[#r.bells + 2] = hint_of(r), name
   end
-  if acts then changed[nth] = r end
+  if acts then planned[nth] = r end
   return pack(ANSWER, 'D', r.epoch, r.seq, r.tag, r.closed, seq, tag, stamp) .. receipts
 end
 
 while ARGV[at] do
   local nth, count, flags, absent = unpacked(BATCH, ARGV[at])
-  local close, expect, keys, prints = flags % 2 == 1, nil, nil, nil
+  local close, expect, keys, prints, reply = flags % 2 == 1, nil, nil, nil, #replies + 1
   at = at + 1
   if flags >= 4 then
     expect = ARGV[at]
@@ -151,15 +170,57 @@ while ARGV[at] do
     keys, prints = at, ARGV[at + count]
     at = at + count + 1
   end
-  replies[#replies + 1] = append(nth, name_of(ARGV[3 + nth]), absent, expect, close, events, count, keys,
-    prints)
+  of[reply], replies[reply] = nth, ''
+  if not failed[nth] then
+    local fine, answer =
+      try(plan, nth, name_of(ARGV[3 + nth]), absent, expect, close, events, count, keys, prints)
+    if fine then replies[reply] = answer else failed[nth] = 'X' .. reason(answer) end
+  end
 end
-local writes = {}
-for nth, r in pairs(changed) do
-  fit(r, max(now, r.last))
-  writes[#writes + 1], writes[#writes + 2] = ARGV[3 + nth], settle(r)
-  if created[nth] then turn(r, now) end
+
+local function fail(nth, how, problem)
+  failed[nth], planned[nth] = how .. reason(problem), nil
 end
-if #writes > 0 then call('HSET', place, unpack(writes)) end
-if #bells > 0 then call('PUBLISH', PREFIX .. ':bell', table.concat(bells)) end
+
+for nth, r in pairs(planned) do
+  local fine, problem = not failed[nth], nil
+  if fine then fine, problem = try(fit, r, max(now, r.last)) end
+  if not fine then fail(nth, 'X', problem or { err = string.sub(failed[nth], 2) }) end
+end
+
+-- From here on it is written.
+local writes, bells = {}, {}
+for nth, r in pairs(planned) do
+  local fine, problem = try(add, r)
+  if fine then
+    writes[#writes + 1], writes[#writes + 2] = ARGV[3 + nth], text_of(r)
+  else
+    undo(r)
+    fail(nth, 'U', problem)
+  end
+end
+if #writes > 0 then
+  local keep = kept()
+  if keep then writes[#writes + 1], writes[#writes + 2] = 'keep', keep end
+  local fine, problem = try(call, 'HSET', place, unpack(writes))
+  for nth, r in pairs(planned) do
+    if fine then
+      for _, part in ipairs(r.bells) do bells[#bells + 1] = part end
+      try(trim, r)
+      if r.remember then try(remember, r) end
+      if r.new then
+        try(turn, r)
+        try(list, r.name)
+      end
+    else
+      undo(r)
+      fail(nth, 'U', problem)
+    end
+  end
+elseif WAITS then
+  -- Who waits for replicas waits for what this connection wrote; what is told of here, another may have written.
+  call('HSET', place, 'epoch', ARGV[1])
+end
+ring(bells)
+for reply, nth in ipairs(of) do replies[reply] = failed[nth] or replies[reply] end
 return { 'ok', unpack(replies) }

@@ -1,13 +1,20 @@
--- What all scripts share. The lines before these set the constants PREFIX, EVENTS, AGE, BYTES, FORGET, WINDOW and INLINE.
+-- What all scripts share. The lines before these set the constants PREFIX, EVENTS, AGE, BYTES, FORGET and WINDOW, OWN (those
+-- five as one text), INLINE, WAITS, FORMAT (its number, and OWN_FORMAT as it is
+-- stored) and WRITES.
 -- KEYS[1] is the place, KEYS[2] the turns of the janitor; ARGV[1] is the place's epoch as the caller knows it, ARGV[2] the
 -- time or '' for the server's, ARGV[3] how many channels it is about, and ARGV[4] and on the fields of their records. Every
 -- other key begins with the same hash tag, so it is in the same slot.
 --
+-- A script that fails is not undone, so each first finds out everything that can be wrong, and then writes in an order in
+-- which every beginning of it is a healthy state: entries before the record that counts them, what a log loses after the
+-- record that does without it, a longer life of a key before the record that relies on it, and keys of events after the
+-- events. What a log has that its record does not count (a surplus) is not part of it, and goes at the next use.
+--
 -- What makes a script slow is not the commands but Lua: every string that is made is hashed byte for byte, and every command
 -- costs about as much as making a string of 200 bytes. So texts come packed as they are stored, and are handed on as they are.
 
-local call, pcall, pack, unpacked, max = redis.call, redis.pcall, struct.pack, struct.unpack, math.max
-local place, turns = KEYS[1], KEYS[2]
+local call, attempt, try, pack, unpacked, max = redis.call, redis.pcall, pcall, struct.pack, struct.unpack, math.max
+local place, turns, names = KEYS[1], KEYS[2], PREFIX .. ':names'
 
 -- Lua's own tostring would round above 1e14.
 local function num(n) return string.format('%.0f', n) end
@@ -21,20 +28,44 @@ local function clock()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+local now = clock()
+
 local function name_of(field) return string.sub(field, 3) end
 local function log_of(name) return PREFIX .. ':log:' .. name end
 local function keys_of(name, nth) return PREFIX .. ':keys' .. nth .. ':' .. name end
 
+local function corrupt(what) error({ err = 'CORRUPT ' .. what }) end
+
+-- What a failure that was caught says. One without a code is Lua's own, which only stored data can cause.
+local function reason(problem)
+  if type(problem) == 'table' then return tostring(problem.err) end
+  return 'CORRUPT ' .. tostring(problem)
+end
+
+-- What a command answers; nil when something of another type is stored there.
+local function of_type(answer)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if string.sub(answer.err, 1, 9) ~= 'WRONGTYPE' then error(answer) end
+end
+
 -- Numbers are doubles, which hold 53 bits; so an epoch, which has 64, stays a text. Packing is one call into C, where
 -- formatting each number would be the most of an append. Tags are only compared, so they stay texts too.
 local RECORD, HEADER, EVENT = '>c16c4Bc4ddddddddd', '>I4c4dddd', '>c4d'
-local NO_TAG = '\0\0\0\0'
+local NO_TAG, MOST, HUGE = '\0\0\0\0', 2 ^ 53, 2 ^ 64
 
+-- Whatever a record holds, what is made of it is a number that a log can have.
 local function parse(name, text)
-  if #text ~= 97 then error({ err = 'CORRUPT a record cannot be read' }) end
+  if #text ~= 97 then corrupt('a record cannot be read') end
   local epoch, tag, closed, etag, seq, eseq, dropped, top, sum, esum, first, last, ttl = unpacked(RECORD, text)
+  local counts = eseq >= 0 and seq >= eseq and seq < MOST and seq % 1 == 0 and eseq % 1 == 0
+  local sums = esum >= 0 and sum >= esum and sum < MOST
+  local times = first >= 0 and first < MOST and last >= 0 and last < MOST and ttl >= 0 and ttl < HUGE
+  local tops = dropped >= -1 and dropped < HUGE and top >= -1 and top < HUGE
+  if not (counts and sums and times and tops and closed <= 1 and string.find(epoch, '^%x+$')) then
+    corrupt('a record says what cannot be')
+  end
   return { name = name, log = log_of(name), epoch = epoch, tag = tag, closed = closed, etag = etag, seq = seq, eseq = eseq,
-    dropped = dropped, top = top, sum = sum, esum = esum, first = first, last = last, ttl = ttl, cut = false }
+    dropped = dropped, top = top, sum = sum, esum = esum, first = first, last = last, ttl = ttl, cut = false, base = seq, adds = {} }
 end
 
 local function text_of(r)
@@ -45,7 +76,7 @@ end
 -- An entry's header: how long its event is, its predecessor's tag, stamp, time, and what the log counted before it: bytes
 -- and largest time. Its own tag is the first that its event says.
 local function header(text)
-  if #text ~= 40 then error({ err = 'CORRUPT an entry cannot be read' }) end
+  if #text ~= 40 then corrupt('an entry cannot be read') end
   local at, length = {}, nil
   length, at.prev, at.stamp, at.time, at.before, at.top = unpacked(HEADER, text)
   return at
@@ -53,10 +84,15 @@ end
 
 local function id_of(seq) return string.format('%d-0', seq) end
 
--- The header and the event of an entry.
-local function entry(log, seq)
+-- The header and the event of an entry: one that is stored, or one that will be. What will be is in `adds`, three by three:
+-- id, header and event; it begins above `base`.
+local function entry(r, seq)
+  if seq > r.base then
+    local nth = (seq - r.base) * 3
+    return header(r.adds[nth - 1]), r.adds[nth]
+  end
   local id = id_of(seq)
-  local found = call('XRANGE', log, id, id)[1]
+  local found = call('XRANGE', r.log, id, id)[1]
   if found then return header(found[2][2]), found[2][4] end
 end
 
@@ -64,7 +100,7 @@ end
 -- was dropped counts no more than the last of their stamps: else a time far ahead would be told of for ever.
 local function cut(r, seq, after)
   if after then
-    local last = entry(r.log, seq) or after
+    local last = entry(r, seq) or after
     r.eseq, r.etag, r.esum, r.first = seq, after.prev, after.before, after.stamp
     r.dropped = math.min(after.top, last.stamp)
   else
@@ -85,9 +121,8 @@ local function fit(r, now)
   local low, high, found = max(r.eseq, r.seq - EVENTS), r.seq, nil
   local probe = low
   while low < high do
-    local after = entry(r.log, probe + 1)
-    if not after then return cut(r) end
-    if after.stamp >= oldest and (r.sum - after.before <= BYTES or probe + 1 == r.seq) then
+    local after = entry(r, probe + 1)
+    if after and after.stamp >= oldest and (r.sum - after.before <= BYTES or probe + 1 == r.seq) then
       high, found = probe, after
     else
       low = probe + 1
@@ -97,97 +132,87 @@ local function fit(r, now)
   if high > r.eseq then cut(r, high, found) end
 end
 
-local function forgotten(r, now) return now - r.last > max(AGE + FORGET, WINDOW) end
+local function forgotten(r) return max(now, r.last) - r.last > max(AGE + FORGET, WINDOW) end
 
--- The record of a channel from its text, or nil. A log that is not as long as its record says was evicted or deleted: all
--- of it is gone.
+-- Whether what the record counts is all there, whatever else is.
+local function whole(r)
+  local first = entry(r, r.eseq + 1)
+  local last, event = entry(r, r.seq)
+  return first and last and first.prev == r.etag and string.sub(event, 1, 4) == r.tag
+end
+
+-- The record of a channel from its text, or nil. A log that has less than its record says was evicted or deleted: all of it
+-- is gone. What it has more is a surplus.
 local function load(name, text)
   if not text then return nil end
   local r = parse(name, text)
-  local count = r.seq - r.eseq
-  if count > 0 and call('XLEN', r.log) ~= count then cut(r) end
+  local count, there = r.seq - r.eseq, of_type(attempt('XLEN', r.log)) or -1
+  if there == count then return r end
+  if count > 0 and there > count and whole(r) then
+    r.surplus = true
+  else
+    if count > 0 then cut(r) end
+    r.gone = true
+  end
   return r
 end
 
--- Makes the log as short as the record says, and returns the record to be written.
-local function settle(r)
-  if r.cut then
-    if r.eseq == r.seq then call('UNLINK', r.log) else call('XTRIM', r.log, 'MINID', id_of(r.eseq + 1)) end
+local known = call('HMGET', place, 'epoch', 'format', 'floor', 'keep', unpack(ARGV, 4, REST - 1))
+if known[1] ~= ARGV[1] then return { 'moved' } end
+
+-- The format is three numbers: its version, and the oldest that may read and write it.
+if known[2] ~= OWN_FORMAT then
+  local newest, reader, writer = string.match(known[2] or '', '^(%d+) (%d+) (%d+)$')
+  if not newest or FORMAT < tonumber(WRITES and writer or reader) then return { 'format', known[2] or '' } end
+end
+
+-- The text of the nth channel's record.
+local function stored(nth) return known[4 + nth] end
+
+-- What is kept is the most of what the nodes in use were told to keep. Each kind of them has a line in the place's `keep`:
+-- the five settings, when one of them last said that it is there, and 1 once all keys have the life that they ask for.
+local LEASE, LINE = 300000, '(%d+ %d+ %d+ %d+ %d+) (%d+) (%d)\n'
+local said, ready, others = nil, '0', ''
+if known[4] and #known[4] == #OWN + 20 and string.find(known[4], OWN, 1, true) == 1 then
+  said, ready = tonumber(string.sub(known[4], #OWN + 2, #OWN + 17)), string.sub(known[4], -2, -2)
+else
+  for settings, stamp, done in string.gmatch(known[4] or '', LINE) do
+    if settings == OWN then
+      said, ready = tonumber(stamp), done
+    elseif stamp + LEASE >= now then
+      local events, age, bytes, forget, window = string.match(settings, '(%d+) (%d+) (%d+) (%d+) (%d+)')
+      others = others .. settings .. ' ' .. stamp .. ' ' .. done .. '\n'
+      EVENTS, AGE, BYTES = max(EVENTS, events), max(AGE, age), max(BYTES, bytes)
+      FORGET, WINDOW = max(FORGET, forget), max(WINDOW, window)
+    end
   end
-  if r.seq > r.eseq and r.last - r.ttl >= AGE / 2 then
-    -- Frees the memory when nobody is left to do it; never before the newest entry is too old.
-    call('PEXPIRE', r.log, num(2 * AGE + 60000))
-    r.ttl = r.last
+end
+
+-- The bucket of a name: 64 bits of FNV-1a in two halves, folded.
+local function bucket_of(name)
+  local high, low = 0xcbf29ce4, 0x84222325
+  for at = 1, #name do
+    local last = low % 256
+    low = low - last + bit.bxor(last, string.byte(name, at))
+    -- Times 2 ^ 40 + 435.
+    local product = low * 435
+    high = (high * 435 + math.floor(product / 2 ^ 32) + low % 2 ^ 24 * 256) % 2 ^ 32
+    low = product % 2 ^ 32
   end
-  return text_of(r)
+  return bit.bxor(high, low) % 1024
 end
 
--- When the janitor has something to do for a channel.
-local function turn(r, now)
-  local due = r.last + max(AGE + FORGET, WINDOW) + 1
-  if r.seq > r.eseq then due = math.min(due, r.first + AGE + math.floor(AGE / 8) + 1) end
-  call('ZADD', turns, num(max(due, now + math.floor(AGE / 16) + 1)), r.name)
-end
+local function field_of_floor(name) return 'f:' .. bucket_of(name) end
 
--- Forgets a channel. The floor moves by a random step more: two histories that parted in a failover do not meet again.
-local function forget(name, r, floor, step)
-  floor = max(floor, r.seq) + step
-  call('HSET', place, 'floor', num(floor))
-  call('HDEL', place, 'c:' .. name)
-  call('UNLINK', log_of(name), keys_of(name, 0), keys_of(name, 1))
-  call('ZREM', turns, name)
-  return floor
-end
-
-local function fresh(name, epoch, seq, stamp)
-  -- What an evicted record may have left behind.
-  call('UNLINK', log_of(name), keys_of(name, 0), keys_of(name, 1))
-  return { name = name, log = log_of(name), epoch = epoch, seq = seq, tag = NO_TAG, closed = 0, eseq = seq, etag = NO_TAG,
-    dropped = -1, top = -1, sum = 0, esum = 0, first = stamp, last = stamp, ttl = 0, cut = false }
-end
-
--- Appends one entry and returns its header, its tag and its time. An event is packed: its tag, its time or -1 for the
--- append's, and what it is.
-local function push(r, event, stamp)
-  local tag, time = unpacked(EVENT, event)
-  if time < 0 then time = stamp end
-  local id, head = id_of(r.seq + 1), pack(HEADER, #event, r.tag, stamp, time, r.sum, r.top)
-  local added = pcall('XADD', r.log, id, 'h', head, 'e', event)
-  if type(added) == 'table' and added.err then
-    -- Something else is stored there, such as an older log that somebody restored.
-    call('UNLINK', r.log)
-    cut(r)
-    r.cut = false
-    call('XADD', r.log, id, 'h', head, 'e', event)
-  end
-  if r.seq == r.eseq then r.first = stamp end
-  r.seq, r.tag, r.sum, r.last = r.seq + 1, tag, r.sum + #event + #r.name + 50, stamp
-  if time > r.top then r.top = time end
-  return head, tag, time
+-- The floor of an absent channel: its bucket's, or what was the one floor of the place in an older format, if that is higher.
+local function floor_of(name)
+  return max(tonumber(known[3] or '0'), tonumber(call('HGET', place, field_of_floor(name)) or '0'))
 end
 
 -- A head: epoch, seq, tag, and whether it is closed.
 local HEAD, HINT = '>c16dc4B', '>c1c16dc4BI4H'
 
-local function head_of(r, absent, floor)
+local function head_of(r, name, absent)
   if r then return pack(HEAD, r.epoch, r.seq, r.tag, r.closed) end
-  return pack(HEAD, absent, floor, NO_TAG, 0)
+  return pack(HEAD, absent, floor_of(name), NO_TAG, 0)
 end
-
--- The condition is nothing, 'new', or a head without its last byte.
-local function holds(expect, r, head)
-  if expect == '' then return true end
-  if expect == 'new' then return not r end
-  return expect == string.sub(head, 1, 28)
-end
-
--- What a hint begins with: 'H' and a head, or 'E' and the position before some entries; how many; the channel follows.
-local function hint(kind, name, count, epoch, seq, tag, closed)
-  return pack(HINT, kind, epoch, seq, tag, closed, count, #name)
-end
-
-local function hint_of(r) return hint('H', r.name, 0, r.epoch, r.seq, r.tag, r.closed) end
-
-local known = call('HMGET', place, 'epoch', 'floor', unpack(ARGV, 4, REST - 1))
-if known[1] ~= ARGV[1] then return { 'moved' } end
-local floor = tonumber(known[2] or '0')

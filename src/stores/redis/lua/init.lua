@@ -1,21 +1,31 @@
 -- Replaces a channel's history. ARGV[REST]: the floor's step; then the epoch when absent, the new epoch, the condition, and
--- the events.
+-- the events. The new log begins as a surplus of the old one, and the old one is what the new one has too much: so whatever
+-- comes in between, one of them is whole.
 
-local now, step, name = clock(), tonumber(ARGV[REST]), name_of(ARGV[4])
+local name = name_of(ARGV[4])
 local absent, epoch, expect = ARGV[REST + 1], ARGV[REST + 2], ARGV[REST + 3]
-local r = load(name, known[3])
-if r and forgotten(r, max(now, r.last)) then
-  floor = forget(name, r, floor, step)
+local r = open(name, stored(1))
+if r and forgotten(r) then
+  forget(name, r.seq)
   r = nil
 end
-local head = head_of(r, absent, floor)
+local head = head_of(r, name, absent)
 if not holds(expect, r, head) then return { 'ok', 'C' .. head } end
 -- Goes on above the head that it replaces, so that the floor covers that log too when this one is forgotten.
 local stamp = max(now, r and r.last or 0)
-local new = fresh(name, epoch, r and r.seq or floor, stamp)
+local new = fresh(name, epoch, r and r.seq or floor_of(name), stamp)
+new.gone, new.cut = not r or r.gone, true
 for nth = REST + 4, #ARGV do push(new, ARGV[nth], stamp) end
 fit(new, stamp)
-call('HSET', place, ARGV[4], settle(new))
-turn(new, now)
-call('PUBLISH', PREFIX .. ':bell', hint_of(new) .. name)
-return { 'ok', 'D' .. head_of(new) }
+local fine, problem = try(add, new)
+if fine then fine, problem = try(call, 'HSET', place, ARGV[4], text_of(new), 'keep', kept() or known[4]) end
+if not fine then
+  undo(new)
+  return { 'ok', 'U' .. reason(problem) }
+end
+try(trim, new)
+try(call, 'UNLINK', keys_of(name, 0), keys_of(name, 1))
+try(turn, new)
+try(list, name)
+ring({ hint_of(new), name })
+return { 'ok', 'D' .. head_of(new, name, absent) }

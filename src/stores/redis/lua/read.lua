@@ -1,32 +1,31 @@
 -- One consistent page; writes nothing. ARGV[REST]: most events; then most bytes, and how to start: 'earliest', 'latest',
 -- 'last' n, 'time' ms, or 'after' epoch seq tag.
 
-local now, name, most, most_bytes = clock(), name_of(ARGV[4]), tonumber(ARGV[REST]), tonumber(ARGV[REST + 1])
-local r = load(name, known[3])
-if not r then return { 'ok', '', num(floor) } end
-now = max(now, r.last)
-if forgotten(r, now) then return { 'forgotten' } end
-fit(r, now)
+local name, most, most_bytes = name_of(ARGV[4]), tonumber(ARGV[REST]), tonumber(ARGV[REST + 1])
+local r = load(name, stored(1))
+if not r then return { 'ok', '', num(floor_of(name)) } end
+if forgotten(r) then return { 'forgotten' } end
+fit(r, max(now, r.last))
 
-local reply = { 'ok', text_of(r), num(floor), '', '', '', '' }
+local reply = { 'ok', text_of(r), '0', '', '', '', '' }
 local average = (r.sum - r.esum) / max(1, r.seq - r.eseq)
 local chunk = max(1, math.min(100, most, math.ceil(most_bytes / max(1, average)) + 1))
 
 local function tag_at(seq)
   if seq == r.seq then return r.tag end
   if seq == r.eseq then return r.etag end
-  local there, event = entry(r.log, seq)
+  local there, event = entry(r, seq)
   return there and string.sub(event, 1, 4)
 end
 
 -- Calls `take` with each entry above `seq` until it returns false.
 local function walk(seq, take)
   while seq < r.seq do
-    local got = call('XRANGE', r.log, id_of(seq + 1), '+', 'COUNT', chunk)
-    if #got == 0 then error({ err = 'CORRUPT a log is shorter than its record says' }) end
+    local got = call('XRANGE', r.log, id_of(seq + 1), id_of(r.seq), 'COUNT', chunk)
+    if #got == 0 then corrupt('a log is shorter than its record says') end
     for _, found in ipairs(got) do
       seq = seq + 1
-      if found[1] ~= id_of(seq) then error({ err = 'CORRUPT a log has a hole' }) end
+      if found[1] ~= id_of(seq) then corrupt('a log has a hole') end
       if take(seq, found[2][2], found[2][4]) == false then return end
     end
   end
@@ -53,8 +52,8 @@ local function first_above(time)
   if r.dropped > time then return low end
   while low < high do
     local middle = math.floor((low + high) / 2)
-    local at = entry(r.log, middle + 1)
-    if not at then error({ err = 'CORRUPT a log has a hole' }) end
+    local at = entry(r, middle + 1)
+    if not at then corrupt('a log has a hole') end
     if max(at.top, at.time) > time then high = middle else low = middle + 1 end
   end
   return low

@@ -1,23 +1,40 @@
 -- The janitor's round: trims and forgets channels that nobody uses. ARGV[REST]: the floor's step; then most channels.
+-- Answers how many it looked at, whether all keys have the life that these settings ask for, and which could not be read.
 
-local now, step = clock(), tonumber(ARGV[REST])
-local names = call('ZRANGEBYSCORE', turns, '-inf', num(now), 'LIMIT', 0, ARGV[REST + 1])
-for _, name in ipairs(names) do
-  local r = load(name, call('HGET', place, 'c:' .. name))
+local most, bad = tonumber(ARGV[REST + 1]), {}
+
+local function look(name)
+  local r = open(name, call('HGET', place, 'c:' .. name))
   if not r then
     call('ZREM', turns, name)
-  elseif forgotten(r, max(now, r.last)) then
-    floor = forget(name, r, floor, step)
+  elseif forgotten(r) then
+    forget(name, r.seq)
   else
     fit(r, max(now, r.last))
-    if r.cut then call('HSET', place, 'c:' .. name, settle(r)) end
-    turn(r, now)
+    if r.cut then
+      call('HSET', place, 'c:' .. name, text_of(r))
+      trim(r)
+    end
+    turn(r)
   end
 end
--- Turns that were evicted are found again, a few at a time.
-if call('ZCARD', turns) + 2 < call('HLEN', place) then
-  for _, field in ipairs(call('HRANDFIELD', place, 16)) do
-    if string.sub(field, 1, 2) == 'c:' then call('ZADD', turns, 'NX', num(now), string.sub(field, 3)) end
+
+local due = of_type(attempt('ZRANGEBYSCORE', turns, '-inf', num(now), 'LIMIT', 0, most)) or {}
+for _, name in ipairs(due) do
+  local fine, problem = try(look, name)
+  if not fine then
+    -- It keeps no other from its turn.
+    bad[#bad + 1] = name .. ': ' .. reason(problem)
+    set_turn(name, now + 600000)
   end
 end
-return { 'ok', tostring(#names) }
+-- Turns that were lost are found again, a few at a time; what lists the channels is made anew when it was lost.
+for _, field in ipairs(call('HRANDFIELD', place, 16)) do
+  if string.sub(field, 1, 2) == 'c:' and not of_type(attempt('ZSCORE', turns, string.sub(field, 3))) then
+    set_turn(string.sub(field, 3), now)
+  end
+end
+local listed, turning = of_type(attempt('ZCARD', names)) or 0, of_type(attempt('ZCARD', turns)) or 0
+local keep = kept()
+if keep then call('HSET', place, 'keep', keep) end
+return { 'ok', tostring(#due), listed < turning and '0' or ready, unpack(bad) }

@@ -1,0 +1,138 @@
+//! How to find the server and be let in: anew for each connection, for the primary may be another one by then, and the
+//! password too. Keeps nothing open.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    RedisError, RedisResult, Value,
+};
+use tokio::time::timeout;
+
+use super::options::Access;
+use crate::store::Source;
+
+/// Where to connect to, and as whom.
+pub(super) struct Dial {
+    info: ConnectionInfo,
+    sentinels: Option<Sentinels>,
+    password: Option<Password>,
+}
+
+/// Those who know which server is the primary.
+struct Sentinels {
+    /// The primary's name.
+    name: String,
+    all: Vec<Client>,
+}
+
+/// Gives the password of the moment.
+#[derive(Clone)]
+pub(super) struct Password(Arc<Ask>);
+
+type Ask = dyn Fn() -> Answer + Send + Sync;
+
+type Answer = Pin<Box<dyn Future<Output = Result<String, Source>> + Send>>;
+
+impl Password {
+    pub(super) fn new<F>(ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<String, Source>> + Send + 'static,
+    {
+        Self(Arc::new(move || -> Answer { Box::pin(ask()) }))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+impl Dial {
+    pub(super) fn new(url: &str, access: Access) -> RedisResult<Self> {
+        let info = prepared(url.into_connection_info()?);
+        // The certificates are parsed, and kept with the address.
+        let info = access.client(info)?.get_connection_info().clone();
+        let sentinels = access.sentinels.as_ref().map(|(name, urls)| {
+            let all: RedisResult<Vec<_>> =
+                urls.iter().map(|url| access.client(prepared(url.as_str().into_connection_info()?))).collect();
+            Ok::<_, RedisError>(Sentinels { name: name.clone(), all: all? })
+        });
+        Ok(Self { info, sentinels: sentinels.transpose()?, password: access.password })
+    }
+
+    /// What to connect with now.
+    pub(super) async fn client(&self) -> RedisResult<Client> {
+        let mut info = self.info.clone();
+        if let Some(sentinels) = &self.sentinels {
+            let (host, port) = sentinels.primary().await?;
+            let addr = at(info.addr(), host, port)?;
+            info = info.set_addr(addr);
+        }
+        if let Some(Password(ask)) = &self.password {
+            let password = ask().await.map_err(|error| {
+                RedisError::from((ErrorKind::AuthenticationFailed, "no password", error.to_string()))
+            })?;
+            let settings = info.redis_settings().clone().set_password(password);
+            info = info.set_redis_settings(settings);
+        }
+        Client::open(info)
+    }
+}
+
+/// RESP3 tells at once when a connection is lost, so that the next call does not have to find out.
+fn prepared(info: ConnectionInfo) -> ConnectionInfo {
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    info.set_redis_settings(settings).set_tcp_settings(tcp)
+}
+
+/// The same way to another server.
+fn at(addr: &ConnectionAddr, host: String, port: u16) -> RedisResult<ConnectionAddr> {
+    match addr {
+        ConnectionAddr::Tcp(..) => Ok(ConnectionAddr::Tcp(host, port)),
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            Ok(ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() })
+        }
+        _ => Err(RedisError::from((ErrorKind::InvalidClientConfig, "Sentinel leads to no socket file"))),
+    }
+}
+
+impl Sentinels {
+    /// Asks one after the other until one answers. One that is away costs a second.
+    async fn primary(&self) -> RedisResult<(String, u16)> {
+        let mut last = RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is named"));
+        for sentinel in &self.all {
+            match timeout(PATIENCE, self.ask(sentinel)).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = RedisError::from((ErrorKind::Io, "a Sentinel does not answer")),
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask(&self, sentinel: &Client) -> RedisResult<(String, u16)> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        let mut connection = sentinel.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
+        let answer = connection.send_packed_command(&question).await?.extract_error()?;
+        let found = match &answer {
+            Value::Array(parts) => match &**parts {
+                [Value::BulkString(host), Value::BulkString(port)] => text(host).zip(text(port)),
+                _ => None,
+            },
+            _ => None,
+        };
+        let found = found.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+        found.ok_or_else(|| RedisError::from((ErrorKind::InvalidClientConfig, "Sentinel knows no such primary")))
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+const PATIENCE: Duration = Duration::from_secs(1);

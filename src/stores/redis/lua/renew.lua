@@ -1,0 +1,18 @@
+-- Gives the keys of some channels the life that what is kept asks for, when that is longer than what they have, and lists
+-- the channels. ARGV[REST]: the floor's step; then where to go on. Answers where that is next.
+
+local page = call('HSCAN', place, ARGV[REST + 1], 'COUNT', 128)
+for nth = 1, #page[2], 2 do
+  local field = page[2][nth]
+  if string.sub(field, 1, 2) == 'c:' then
+    local name = name_of(field)
+    list(name)
+    call('PEXPIRE', log_of(name), num(4 * AGE + 60000), 'GT')
+    for hash = 0, 1 do call('PEXPIRE', keys_of(name, hash), num(2 * WINDOW + 1000), 'GT') end
+  end
+end
+if page[1] == '0' then
+  ready, said = '1', now - LEASE / 2
+  call('HSET', place, 'keep', kept())
+end
+return { 'ok', page[1] }

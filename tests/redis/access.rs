@@ -1,0 +1,127 @@
+//! How the server is found and who is let in: Sentinels, and passwords that change.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tower_events::{
+    RedisStore, Store,
+    store::{Health, Limit, Start},
+};
+
+use super::{
+    load::channel,
+    server::{Server, free_port},
+    watch::{server, text, until},
+};
+
+/// A running Sentinel. Dropping it ends it.
+struct Sentinel {
+    child: Child,
+    addr: SocketAddr,
+    file: PathBuf,
+}
+
+impl Sentinel {
+    async fn of(primary: &Server) -> Self {
+        let port = free_port();
+        let file = std::env::temp_dir().join(format!("tower-events-sentinel-{}-{port}", std::process::id()));
+        let config = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 1000\n",
+            primary.addr().port()
+        );
+        std::fs::write(&file, config).expect("a file");
+        let mut command = Command::new("redis-server");
+        command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let sentinel =
+            Self { child: command.spawn().expect("it starts"), addr: SocketAddr::from(([127, 0, 0, 1], port)), file };
+        let answers = async || sentinel.try_command("PING").await.is_some_and(|answer| answer.starts_with("+PONG"));
+        until("the Sentinel answers", Duration::from_secs(20), answers).await;
+        sentinel
+    }
+
+    /// A command with a short answer; a Sentinel does not know how to end a connection.
+    async fn try_command(&self, command: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.addr).await.ok()?;
+        stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
+        let mut answer = [0; 100];
+        let count = stream.read(&mut answer).await.ok()?;
+        Some(String::from_utf8_lossy(&answer[..count]).into_owned())
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+        _ = std::fs::remove_file(&self.file);
+    }
+}
+
+#[tokio::test]
+async fn sentinels_lead_to_the_primary_and_to_the_next_one() {
+    let (primary, replica) = (server!(), server!("--repl-diskless-sync-delay", "0"));
+    replica.command(&["REPLICAOF", "127.0.0.1", &primary.addr().port().to_string()]).await;
+    let follows = async || replica.info("master_link_status").await == "up";
+    until("the replica follows", Duration::from_secs(60), follows).await;
+    let sentinel = Sentinel::of(&primary).await;
+    // One that is away is passed over.
+    let urls = [format!("redis://127.0.0.1:{}", free_port()), format!("redis://{}", sentinel.addr)];
+    let store = RedisStore::options().sentinels("main", urls.clone()).connect("redis://by-name/").await.unwrap();
+    let before = store.append(&channel("a"), text("before")).await.unwrap();
+    let unknown = RedisStore::options().sentinels("other", urls).connect("redis://by-name/").await;
+    assert!(unknown.is_err());
+    let fails_over = async || {
+        sentinel.try_command("SENTINEL FAILOVER main").await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        replica.info("role").await == "master"
+    };
+    until("the replica is the primary", Duration::from_secs(60), fails_over).await;
+    let demoted = async || primary.info("role").await == "slave";
+    until("the old primary follows", Duration::from_secs(60), demoted).await;
+    let began = Instant::now();
+    let after = loop {
+        match store.append(&channel("a"), text("after")).await {
+            Ok(after) => break after,
+            Err(error) => assert!(error.is_retryable() && began.elapsed() < Duration::from_secs(30), "{error:?}"),
+        }
+    };
+    let page = store.read(&channel("a"), Start::After(before.head.cursor), Limit::default()).await.unwrap();
+    assert_eq!(page.entries, after.entries);
+    until("all is connected again", Duration::from_secs(10), async || store.health() == Health::Ready).await;
+}
+
+#[tokio::test]
+async fn a_password_that_changed_is_asked_for() {
+    let server = server!();
+    let let_in = async |password: &str| {
+        let rule = format!(">{password}");
+        server.command(&["ACL", "SETUSER", "app", "reset", "on", &rule, "~*", "&*", "+@all"]).await;
+    };
+    let_in("canary-one").await;
+    let current = Arc::new(Mutex::new(Ok("canary-one".to_owned())));
+    let asked = Arc::clone(&current);
+    let options = RedisStore::options().password(move || {
+        let password = asked.lock().unwrap().clone().map_err(|()| "nobody knows".into());
+        async move { password }
+    });
+    assert!(!format!("{options:?}").contains("canary"));
+    let store = options.connect(&format!("redis://app@{}/", server.addr())).await.unwrap();
+    store.append(&channel("a"), text("1")).await.unwrap();
+    let_in("canary-two").await;
+    *current.lock().unwrap() = Err(());
+    server.command(&["CLIENT", "KILL", "USER", "app"]).await;
+    let kept_out = async || store.append(&channel("a"), text("2")).await.is_err();
+    until("it is kept out", Duration::from_secs(10), kept_out).await;
+    *current.lock().unwrap() = Ok("canary-two".to_owned());
+    let let_in = async || store.append(&channel("a"), text("3")).await.is_ok();
+    until("it is let in again", Duration::from_secs(20), let_in).await;
+}
