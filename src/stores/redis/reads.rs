@@ -201,13 +201,16 @@ pub(super) async fn channels(
     limit: usize,
 ) -> Result<Vec<(Channel, Head)>, StoreError> {
     let (deadline, most) = (shared.deadline(), limit.min(MOST_HEADS));
+    if most == 0 {
+        return Ok(Vec::new());
+    }
     let mut from = match after {
         Some(after) if after.as_str() >= prefix => bound("(", after.as_str().as_bytes()),
         _ => bound("[", prefix.as_bytes()),
     };
     // No name has a byte that is not UTF-8.
     let to = bound("(", &[prefix.as_bytes(), &[0xff]].concat());
-    while most > 0 {
+    loop {
         let build = |_, cmd: &mut redis::Cmd| _ = cmd.arg(&from).arg(&to).arg(most);
         let (_, answer) = shared.at(&shared.reads, Op::List, &[], deadline, Failure::of_read, build).await?;
         let [last, found @ ..] = &*answer else { return Err(strange("page")) };
@@ -218,7 +221,6 @@ pub(super) async fn channels(
         }
         from = bound("(", last);
     }
-    Ok(Vec::new())
 }
 
 fn bound(kind: &str, name: &[u8]) -> Vec<u8> {

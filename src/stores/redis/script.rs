@@ -42,7 +42,7 @@ impl Scripts {
             Code::new(format!("#!lua{flags}\n{constants}local WRITES = {writes}\n{COMMON}\n{body}"))
         };
         let reading = |body: &str| with_common(" flags=no-writes", false, body);
-        let writing = |flags: &str, body: &str| with_common(flags, true, &format!("{WRITE}\n{body}"));
+        let writing = |flags: &str, body: &str| with_common(flags, true, &format!("{SELDOM}\n{WRITE}\n{body}"));
         Self {
             scripts: [
                 Code::new(format!("#!lua\n{OPEN}")),
@@ -200,6 +200,7 @@ local EVENTS, AGE, BYTES, FORGET, WINDOW = {events}, {age}, {bytes}, {forget}, {
 const MOST: u64 = 1 << 50;
 
 const COMMON: &str = include_str!("lua/common.lua");
+const SELDOM: &str = include_str!("lua/seldom.lua");
 const WRITE: &str = include_str!("lua/write.lua");
 const OPEN: &str = include_str!("lua/open.lua");
 const APPEND: &str = include_str!("lua/append.lua");

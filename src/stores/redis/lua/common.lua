@@ -22,13 +22,11 @@ local function num(n) return string.format('%.0f', n) end
 -- What follows the channels in ARGV.
 local REST = 4 + tonumber(ARGV[3])
 
-local function clock()
-  if ARGV[2] ~= '' then return tonumber(ARGV[2]) end
+local now = tonumber(ARGV[2])
+if not now then
   local t = call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
-
-local now = clock()
 
 local function name_of(field) return string.sub(field, 3) end
 local function log_of(name) return PREFIX .. ':log:' .. name end
@@ -65,7 +63,7 @@ local function parse(name, text)
     corrupt('a record says what cannot be')
   end
   return { name = name, log = log_of(name), epoch = epoch, tag = tag, closed = closed, etag = etag, seq = seq, eseq = eseq,
-    dropped = dropped, top = top, sum = sum, esum = esum, first = first, last = last, ttl = ttl, cut = false, base = seq, adds = {} }
+    dropped = dropped, top = top, sum = sum, esum = esum, first = first, last = last, ttl = ttl, cut = false, base = seq }
 end
 
 local function text_of(r)
@@ -84,13 +82,9 @@ end
 
 local function id_of(seq) return string.format('%d-0', seq) end
 
--- The header and the event of an entry: one that is stored, or one that will be. What will be is in `adds`, three by three:
--- id, header and event; it begins above `base`.
+-- The header and the event of an entry: one that is stored, or one that will be, above `base`.
 local function entry(r, seq)
-  if seq > r.base then
-    local nth = (seq - r.base) * 3
-    return header(r.adds[nth - 1]), r.adds[nth]
-  end
+  if seq > r.base then return header(r.heads[seq - r.base]), r.events[seq - r.base] end
   local id = id_of(seq)
   local found = call('XRANGE', r.log, id, id)[1]
   if found then return header(found[2][2]), found[2][4] end
@@ -111,12 +105,17 @@ local function cut(r, seq, after)
   r.cut = true
 end
 
+-- Whether there is more than is kept. The slack of an eighth spreads the work over many appends.
+local function is_too_much(r, now)
+  local count = r.seq - r.eseq
+  return count > EVENTS * 1.125 or r.sum - r.esum > BYTES * 1.125 or (count > 0 and r.first < now - AGE * 1.125)
+end
+
 -- Applies retention to the record alone. Running totals in the entries make it a search, not a walk: the work is bounded
--- however much has to go. The slack of an eighth spreads it over many appends.
+-- however much has to go.
 local function fit(r, now)
-  local count, oldest = r.seq - r.eseq, now - AGE
-  if count == 0 then return end
-  if count <= EVENTS * 1.125 and r.sum - r.esum <= BYTES * 1.125 and r.first >= oldest - AGE / 8 then return end
+  local oldest = now - AGE
+  if r.seq == r.eseq or not is_too_much(r, now) then return end
   if r.last < oldest then return cut(r) end
   local low, high, found = max(r.eseq, r.seq - EVENTS), r.seq, nil
   local probe = low
@@ -134,13 +133,6 @@ end
 
 local function forgotten(r) return max(now, r.last) - r.last > max(AGE + FORGET, WINDOW) end
 
--- Whether what the record counts is all there, whatever else is.
-local function whole(r)
-  local first = entry(r, r.eseq + 1)
-  local last, event = entry(r, r.seq)
-  return first and last and first.prev == r.etag and string.sub(event, 1, 4) == r.tag
-end
-
 -- The record of a channel from its text, or nil. A log that has less than its record says was evicted or deleted: all of it
 -- is gone. What it has more is a surplus.
 local function load(name, text)
@@ -148,12 +140,13 @@ local function load(name, text)
   local r = parse(name, text)
   local count, there = r.seq - r.eseq, of_type(attempt('XLEN', r.log)) or -1
   if there == count then return r end
-  if count > 0 and there > count and whole(r) then
-    r.surplus = true
-  else
-    if count > 0 then cut(r) end
-    r.gone = true
+  if count > 0 and there > count then
+    local first, last, event = entry(r, r.eseq + 1), entry(r, r.seq)
+    r.surplus = first and last and first.prev == r.etag and string.sub(event, 1, 4) == r.tag
+    if r.surplus then return r end
   end
+  if count > 0 then cut(r) end
+  r.gone = true
   return r
 end
 
@@ -174,7 +167,7 @@ local function stored(nth) return known[4 + nth] end
 local LEASE, LINE = 300000, '(%d+ %d+ %d+ %d+ %d+) (%d+) (%d)\n'
 local said, ready, others = nil, '0', ''
 if known[4] and #known[4] == #OWN + 20 and string.find(known[4], OWN, 1, true) == 1 then
-  said, ready = tonumber(string.sub(known[4], #OWN + 2, #OWN + 17)), string.sub(known[4], -2, -2)
+  said, ready = tonumber(string.sub(known[4], #OWN + 2, -4)), string.byte(known[4], -2) == 49 and '1' or '0'
 else
   for settings, stamp, done in string.gmatch(known[4] or '', LINE) do
     if settings == OWN then
@@ -188,8 +181,9 @@ else
   end
 end
 
--- The bucket of a name: 64 bits of FNV-1a in two halves, folded.
-local function bucket_of(name)
+-- The floor of an absent channel, and the field of its bucket, if that is higher than what was the one floor of the place in
+-- an older format. The bucket is 64 bits of FNV-1a over the name in two halves, folded.
+local function floor_of(name)
   local high, low = 0xcbf29ce4, 0x84222325
   for at = 1, #name do
     local last = low % 256
@@ -199,14 +193,8 @@ local function bucket_of(name)
     high = (high * 435 + math.floor(product / 2 ^ 32) + low % 2 ^ 24 * 256) % 2 ^ 32
     low = product % 2 ^ 32
   end
-  return bit.bxor(high, low) % 1024
-end
-
-local function field_of_floor(name) return 'f:' .. bucket_of(name) end
-
--- The floor of an absent channel: its bucket's, or what was the one floor of the place in an older format, if that is higher.
-local function floor_of(name)
-  return max(tonumber(known[3] or '0'), tonumber(call('HGET', place, field_of_floor(name)) or '0'))
+  local field = 'f:' .. bit.bxor(high, low) % 1024
+  return max(tonumber(known[3] or '0'), tonumber(call('HGET', place, field) or '0')), field
 end
 
 -- A head: epoch, seq, tag, and whether it is closed.
@@ -214,5 +202,6 @@ local HEAD, HINT = '>c16dc4B', '>c1c16dc4BI4H'
 
 local function head_of(r, name, absent)
   if r then return pack(HEAD, r.epoch, r.seq, r.tag, r.closed) end
-  return pack(HEAD, absent, floor_of(name), NO_TAG, 0)
+  local floor = floor_of(name)
+  return pack(HEAD, absent, floor, NO_TAG, 0)
 end

@@ -5,10 +5,11 @@ local name, absent, how, text = name_of(ARGV[4]), ARGV[REST + 1], ARGV[REST + 2]
 if not text then return { 'ok' } end
 local fine, r = try(parse, name, text)
 if fine and (how == 'now' or forgotten(r)) then
-  local floor = forget(name, r.seq)
+  local floor = seldom().forget(name, r.seq)
   ring({ hint('H', name, 0, absent, floor, NO_TAG, 0), name })
 elseif not fine and how == 'now' then
   -- A record that cannot be read can still be deleted. Nobody knows where it was, so the floor goes far above.
-  forget(name, floor_of(name) + 2 ^ 40)
+  local floor = floor_of(name)
+  seldom().forget(name, floor + 2 ^ 40)
 end
 return { 'ok' }

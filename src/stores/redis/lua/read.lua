@@ -3,7 +3,10 @@
 
 local name, most, most_bytes = name_of(ARGV[4]), tonumber(ARGV[REST]), tonumber(ARGV[REST + 1])
 local r = load(name, stored(1))
-if not r then return { 'ok', '', num(floor_of(name)) } end
+if not r then
+  local floor = floor_of(name)
+  return { 'ok', '', num(floor) }
+end
 if forgotten(r) then return { 'forgotten' } end
 fit(r, max(now, r.last))
 

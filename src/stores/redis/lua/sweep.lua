@@ -1,21 +1,22 @@
 -- The janitor's round: trims and forgets channels that nobody uses. ARGV[REST]: the floor's step; then most channels.
 -- Answers how many it looked at, whether all keys have the life that these settings ask for, and which could not be read.
 
-local most, bad = tonumber(ARGV[REST + 1]), {}
+local most, bad, it = tonumber(ARGV[REST + 1]), {}, seldom()
 
 local function look(name)
   local r = open(name, call('HGET', place, 'c:' .. name))
   if not r then
     call('ZREM', turns, name)
+    of_type(attempt('ZREM', names, name))
   elseif forgotten(r) then
-    forget(name, r.seq)
+    it.forget(name, r.seq)
   else
     fit(r, max(now, r.last))
     if r.cut then
       call('HSET', place, 'c:' .. name, text_of(r))
       trim(r)
     end
-    turn(r)
+    it.turn(r)
   end
 end
 
@@ -25,16 +26,15 @@ for _, name in ipairs(due) do
   if not fine then
     -- It keeps no other from its turn.
     bad[#bad + 1] = name .. ': ' .. reason(problem)
-    set_turn(name, now + 600000)
+    it.set_turn(name, now + 600000)
   end
 end
 -- Turns that were lost are found again, a few at a time; what lists the channels is made anew when it was lost.
 for _, field in ipairs(call('HRANDFIELD', place, 16)) do
   if string.sub(field, 1, 2) == 'c:' and not of_type(attempt('ZSCORE', turns, string.sub(field, 3))) then
-    set_turn(string.sub(field, 3), now)
+    it.set_turn(string.sub(field, 3), now)
   end
 end
 local listed, turning = of_type(attempt('ZCARD', names)) or 0, of_type(attempt('ZCARD', turns)) or 0
-local keep = kept()
-if keep then call('HSET', place, 'keep', keep) end
+if confirms then call('HSET', place, 'keep', it.keep()) end
 return { 'ok', tostring(#due), listed < turning and '0' or ready, unpack(bad) }
