@@ -189,7 +189,7 @@ async fn wherever_a_call_stops_what_was_acknowledged_stays() {
                 }
                 (Ok(()), _) => assert!(after.len() > before.len() || what == "trim", "{what_for}"),
                 (Err(StoreError::Unavailable(_) | StoreError::Corrupt(_)), _) => {
-                    assert_eq!(after, before, "{what_for}")
+                    assert_eq!(after, before, "{what_for}");
                 }
                 (Err(_), _) => assert!(after.starts_with(&before), "{what_for}"),
             }

@@ -64,7 +64,7 @@ async fn reads_follow_a_planned_failover_as_appends_do() {
                 match store.read(&channel("a"), Start::After(cursor), Limit::default()).await {
                     Ok(page) => break page,
                     Err(error) => {
-                        assert!(error.is_retryable() && began.elapsed() < Duration::from_secs(10), "{error:?}")
+                        assert!(error.is_retryable() && began.elapsed() < Duration::from_secs(10), "{error:?}");
                     }
                 }
             };
