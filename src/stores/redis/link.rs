@@ -132,7 +132,11 @@ impl Link {
 
     /// Somebody flushed the scripts. Nothing was done without them, so the call can be made again.
     async fn load_scripts(&self, held: &Held, deadline: Instant) -> Result<(), Failure> {
-        self.all_sent(held, deadline, &self.maker.scripts.load()).await.map(drop)
+        let load = async |connection: &mut MultiplexedConnection| {
+            self.maker.load_scripts(connection).await?;
+            Ok(Value::Nil)
+        };
+        self.sent(held, deadline, load).await.map(drop)
     }
 
     async fn all_sent(&self, held: &Held, deadline: Instant, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
@@ -230,8 +234,14 @@ impl Maker {
         let (dead, term) = (Arc::new(AtomicBool::new(false)), self.primary.term());
         let mut connection = connection(&self.dial, on_loss(Arc::clone(&dead), Arc::clone(&self.down))).await?;
         primary::check(connection.send_packed_command(&primary::question()).await?)?;
-        self.scripts.load().exec_async(&mut connection).await?;
+        self.load_scripts(&mut connection).await?;
         Ok(Held { connection, dead, term })
+    }
+
+    async fn load_scripts(&self, connection: &mut MultiplexedConnection) -> redis::RedisResult<()> {
+        let known = connection.send_packed_command(&self.scripts.are_known()).await?;
+        let missing = self.scripts.load(&known);
+        if missing.is_empty() { Ok(()) } else { missing.exec_async(connection).await }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, Script};
+use redis::{Cmd, Pipeline, Script, Value};
 
 use super::{codec::parse_epoch, options::Settings};
 use crate::{channel::Channel, store::Format};
@@ -115,11 +115,24 @@ impl Scripts {
         cmd
     }
 
-    /// Makes the server know all scripts, which it forgets when it restarts.
-    pub(super) fn load(&self) -> redis::Pipeline {
-        let mut pipeline = redis::pipe();
+    /// Asks which scripts the server knows; it forgets them when it restarts.
+    pub(super) fn are_known(&self) -> Cmd {
+        let mut cmd = redis::cmd("SCRIPT");
+        cmd.arg("EXISTS");
         for script in &self.scripts {
-            pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.text);
+            cmd.arg(&script.hash);
+        }
+        cmd
+    }
+
+    /// Makes the server know those that it does not.
+    pub(super) fn load(&self, known: &Value) -> Pipeline {
+        let known = known.as_sequence().unwrap_or_default();
+        let mut pipeline = redis::pipe();
+        for (nth, script) in self.scripts.iter().enumerate() {
+            if known.get(nth) != Some(&Value::Int(1)) {
+                pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.text);
+            }
         }
         pipeline
     }
@@ -146,7 +159,10 @@ struct Code {
 }
 
 impl Code {
+    /// Without what the server has no use for: on a slow way the text is what connecting waits for.
     fn new(text: String) -> Self {
+        let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with("--") && !line.is_empty());
+        let text = lines.collect::<Vec<_>>().join("\n");
         let hash = Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }
