@@ -94,13 +94,13 @@ impl RedisOptions {
     }
 
     /// Acknowledges an append only when this many replicas have it too (`WAIT`), for at most `within` (and less than the
-    /// timeout); fewer is [`StoreError::Unknown`](crate::StoreError::Unknown), for the primary has it. Default: none.
+    /// timeout); fewer is [`StoreError::Unknown`], for the primary has it. Default: none.
     pub fn replicas(self, replicas: u32, within: Duration) -> Self {
         self.with(|settings| settings.replicas = Some((replicas, within)))
     }
 
     /// Most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size); more is
-    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge), as is an append of more than half of what is kept. Default
+    /// [`StoreError::TooLarge`], as is an append of more than half of what is kept. Default
     /// 4 MiB: a script that takes longer makes everyone wait.
     pub fn largest_append(self, bytes: u64) -> Self {
         self.with(|settings| settings.largest_append = bytes)
