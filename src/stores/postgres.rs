@@ -62,13 +62,37 @@
 //! # TLS
 //! With `sslmode=require`, `verify-ca` or `verify-full` in the URL, or [`PostgresOptions::root_certificates`], connections
 //! are encrypted and the server's certificate and name are verified, against the certificates in `sslrootcert` or those of
-//! the system. Otherwise they are not encrypted. Users and passwords are those in the URL.
+//! the system. With `sslmode=disable` they are not encrypted. `prefer` and `allow` are refused, for whoever is in between
+//! could make plain text of them; a URL that says nothing means plain text, with a warning where it leads to another
+//! machine. Each URL, the pooler's and the listener's, says this for itself.
+//!
+//! Users and passwords are those in the URL, or [`PostgresOptions::password`] is asked for each connection;
+//! [`PostgresOptions::client_certificate`], or `sslcert` and `sslkey` in the URL, show the server a certificate. None of it
+//! is in any error, `Debug` or log line of the store.
 //!
 //! # The schema
-//! All is in one schema, by default `tower_events`: `channel` has a row per channel, `entry` one per event, `key` one per
-//! idempotency key, `place` one row, `garbage` what is still to be deleted. A role that publishes and reads needs `usage` on
-//! the schema and its sequence, `execute` on its functions, and `select, insert, update, delete` on its tables; making the
-//! schema needs `create` on the database, once.
+//! All is in one schema, by default `tower_events`: `name` and `head` have a row per channel, `entry` one per event, `key` one
+//! per idempotency key, `floor` one per bucket of names ([`floor`](crate::store::floor)), `place` one row, `garbage` what is
+//! still to be deleted. A role that publishes and reads needs `usage` on the schema and its sequence, `execute` on its
+//! functions, and `select, insert, update, delete` on its tables; making the schema needs `create` on the database, once.
+//!
+//! # Upgrades
+//! `place` has the schema's version and the oldest that may read and write it ([`Format`](crate::store::Format)), and every
+//! statement looks there. [`PostgresStore::migrate`] of a newer version waits until no transaction uses the schema, lets
+//! others work while it has to wait, and brings it up in one transaction; from then on older nodes that may not go on get
+//! [`StoreError::NewerFormat`] from whatever they do. Run it once some nodes are of the new version, and upgrade the others
+//! then. Nodes of versions before 3 do not look: they get errors from the server instead, and change nothing either.
+//!
+//! # Retention and clocks
+//! The server's clock stamps events and decides what is too old; those of the nodes decide nothing. A server whose clock is
+//! ahead deletes too early; one that was ahead for a while, and is right again, has lost nothing that the janitor did not
+//! come to meanwhile. Of each limit the most is kept that any node asked for in the last minute, so settings can be changed
+//! node by node.
+//!
+//! # Long transactions
+//! While any transaction in the database has an old snapshot (`pg_dump`, a report, a forgotten `begin`), the server can remove
+//! nothing that was deleted or replaced since. Appends and lookups stay about as quick, tables grow; after a minute the store
+//! logs a warning, for which its role needs `pg_read_all_stats` when the transaction is another role's.
 //!
 //! # Outbox
 //! To commit an event together with other changes, call the SQL function in the same transaction, from any client:
@@ -81,7 +105,8 @@
 //! ```
 //!
 //! `append(channel text, data jsonb, name text, time_ms bigint, key text, notify boolean)` and `append_text`, whose data is
-//! a text, return the event's cursor. They check what they are given, keep what [`PostgresStore::migrate`] or a running node
+//! a text, return the event's cursor. They run with the rights of the schema's owner, so a role needs `usage` on the schema and
+//! `execute` on them and on `append_data`, and no rights on the tables. They check what they are given, keep what [`PostgresStore::migrate`] or a running node
 //! was told to keep, and raise an error when the channel is closed, or (`unique_violation`) when the key was used for another
 //! event. Their limits:
 //!
@@ -91,15 +116,26 @@
 //! - In `repeatable read` and `serializable` transactions, an append by someone else since the snapshot is a serialization
 //!   failure: retry the transaction, as always there.
 //! - A key's [`fingerprint`](crate::store::fingerprint) takes the server about a third of a microsecond per byte of data.
+//! - In those isolations, a transaction that creates a channel fails so too when a channel of the same bucket was deleted or
+//!   forgotten since its snapshot. One that creates a channel holds up nobody but those who append to that one.
 //! - With `notify` (the default), transactions that notify commit one after the other, in the whole database. With
 //!   `notify => false` they do not, and nodes find the event when they compare heads, a few seconds later.
+//!
+//! `position(channel)` is the channel's newest position, as the text of a cursor, by the snapshot of the query that calls it.
+//! A state and where to follow it from come from one query, or from one `repeatable read` transaction:
+//!
+//! ```sql
+//! select tower_events.position('room:1'), (select jsonb_agg(text) from message where room = 1);
+//! ```
 //!
 //! # After a restore
 //! Nothing needs to be done. Keys that were remembered since the dump are gone, with the events.
 
+mod access;
 mod batch;
 mod database;
 mod failure;
+mod format;
 mod hints;
 mod janitor;
 mod lanes;
@@ -107,6 +143,8 @@ mod listener;
 mod options;
 mod page;
 mod schema;
+mod settings;
+mod snapshots;
 mod tls;
 mod watch;
 mod write;
@@ -126,14 +164,15 @@ use tokio_postgres::types::Type;
 
 pub use self::options::{ConnectError, PostgresDurability, PostgresOptions};
 use self::{
-    batch::Batches, database::Database, failure::Failure, hints::Notifier, listener::Listener, watch::Watchers,
+    batch::Batches, database::Database, failure::Failure, hints::Notifier, listener::Listener, settings::Settings,
+    watch::Watchers,
 };
 use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Clock, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError,
-        fits_append, fits_init,
+        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
+        fits_init, floor,
     },
 };
 
@@ -250,7 +289,7 @@ impl Store for PostgresStore {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        todo_listing(prefix, after, limit).await
+        page::channels(&self.0.database, prefix, after, limit).await
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
@@ -263,33 +302,10 @@ impl Store for PostgresStore {
     }
 
     fn health(&self) -> Health {
-        if self.0.database.is_away() {
-            Health::Unavailable
-        } else if self.0.listener.watchers.is_deaf() {
-            Health::Late
-        } else {
-            Health::Ready
+        match self.0.database.health() {
+            Health::Ready if self.0.listener.watchers.is_deaf() => Health::Late,
+            found => found,
         }
-    }
-}
-
-/// What is told with every statement.
-struct Settings {
-    retention: Retention,
-    /// Events, bytes, age, forget after, key window; times in milliseconds.
-    keep: [i64; 5],
-    /// The longest wait for a row that somebody else holds; none when the sessions know it, and so below.
-    lock_ms: Option<i32>,
-    /// `synchronous_commit`, when it is not the server's.
-    sync: Option<&'static str>,
-    clock: Option<Clock>,
-    largest_append: u64,
-}
-
-impl Settings {
-    /// The time to stamp with; none when the server's is to be used.
-    fn now(&self) -> Option<i64> {
-        self.clock.as_ref().map(|clock| clock.now() as i64)
     }
 }
 
@@ -328,8 +344,13 @@ impl Inner {
     /// The head of the absent channel, when there was one to delete.
     async fn delete(&self, channel: &Channel) -> Result<Option<Head>, StoreError> {
         let (name, settings) = (channel.as_str(), &self.settings);
-        let params =
-            [(&name as _, Type::TEXT), (&settings.lock_ms as _, Type::INT4), (&settings.sync as _, Type::TEXT)];
+        let params = [
+            (&name as _, Type::TEXT),
+            (&settings.lock_ms as _, Type::INT4),
+            (&settings.sync as _, Type::TEXT),
+            (&page::bucket(channel) as _, Type::INT4),
+            (&(floor::raised(0, 0) as i64) as _, Type::INT8),
+        ];
         let rows = self.database.write(&self.database.sql.delete, &params).await.map_err(Failure::of_write)?;
         let Some(row) = rows.first() else { return Ok(None) };
         let read = || Ok((row.try_get::<_, Option<i64>>(0)?, row.try_get::<_, Option<i64>>(1)?));
@@ -360,9 +381,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
+        let notifier = Arc::clone(&self.listener.notifier);
+        self.database.runtime.spawn(notifier.finish(Arc::clone(&self.database)));
     }
-}
-
-async fn todo_listing(_: &str, _: Option<&Channel>, _: usize) -> Result<Vec<(Channel, Head)>, StoreError> {
-    Err(StoreError::Unavailable("this store does not list its channels yet".into()))
 }

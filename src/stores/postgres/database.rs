@@ -13,17 +13,19 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_postgres::{
-    Client, Config, Row,
+    Client, Config, Row, SimpleQueryMessage,
     types::{ToSql, Type},
 };
 
 use super::{
+    access::Access,
     failure::{Failure, TooLong},
+    format,
     lanes::{Lane, Lanes},
     schema::Sql,
-    tls::{Messages, Tls},
+    tls::Messages,
 };
-use crate::store::Source;
+use crate::store::{Health, Source};
 
 /// A parameter and its type: known beforehand, so that no round trip asks for it.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -41,30 +43,29 @@ pub(super) struct Database {
     pool: Pool,
     lanes: Lanes,
     /// Where to listen: not always where to write, for a pooler forwards no notifications.
-    listener: Config,
-    tls: Tls,
+    listener: Access,
     statements: Statements,
     /// The longest wait for a connection, and then for an answer.
     pub(super) patience: Duration,
     pub(super) sql: Sql,
     /// Whether the last call found that it cannot be used.
     away: AtomicBool,
+    /// Whether the last call that wrote found that it only reads.
+    read_only: AtomicBool,
     /// Where the store's tasks run.
     pub(super) runtime: Handle,
 }
 
 impl Database {
     pub(super) fn new(
-        (config, listener, tls): (Config, Config, Tls),
+        (access, listener): (Access, Access),
         (statements, patience, connections): (Statements, Duration, usize),
         sql: Sql,
     ) -> Result<Self, Source> {
         let runtime = Handle::try_current()?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = match &tls {
-            Tls::Off => Manager::from_config(config, tokio_postgres::NoTls, recycling),
-            Tls::On(connector) => Manager::from_config(config, connector.clone(), recycling),
-        };
+        // The manager shows its configuration, which is not what connects.
+        let manager = Manager::from_connect(Config::new(), access, recycling);
         let wait = Some(patience);
         let pool = Pool::builder(manager)
             .max_size(connections)
@@ -77,11 +78,11 @@ impl Database {
             pool,
             lanes: Lanes::default(),
             listener,
-            tls,
             statements,
             patience,
             sql,
             away: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
             runtime,
         })
     }
@@ -93,17 +94,33 @@ impl Database {
         if answer.as_ref().is_err_and(Failure::is_of_cut) {
             answer = self.read_once(sql, params).await;
         }
-        self.noted(answer)
+        self.note(answer.as_ref().err());
+        answer
     }
 
     async fn read_once(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
         self.run(&Lane::new(self.client().await?), sql, params).await
     }
 
-    /// Runs a statement that changes something; repeats it only where the server says that nothing was changed.
+    /// Runs a statement that changes something; repeats it only where the server says that nothing was changed. When no row
+    /// comes back, it changed nothing, and says nothing of whether it could have.
     pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
         let answer = self.write_until_it_is_certain(sql, params).await;
-        self.noted(answer)
+        if answer.as_ref().is_ok_and(Vec::is_empty) {
+            return answer;
+        }
+        self.note(answer.as_ref().err());
+        if answer.is_ok() && self.read_only.swap(false, Ordering::Relaxed) {
+            tracing::info!("PostgreSQL can be written again");
+        }
+        answer
+    }
+
+    /// The same for one that may have nothing to write, and whose success therefore says nothing of other writes.
+    pub(super) async fn run_write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        let answer = self.write_until_it_is_certain(sql, params).await;
+        self.note(answer.as_ref().err());
+        answer
     }
 
     async fn write_until_it_is_certain(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
@@ -129,44 +146,77 @@ impl Database {
         if result.as_ref().is_err_and(Failure::spoils_connection) {
             lane.spoil();
         }
-        result
+        match &result {
+            Err(failure) if failure.is_of_schema() => self.newer(client, until).await.map_or(result, Err),
+            _ => result,
+        }
+    }
+
+    /// Says it when the schema lacks something for being of a newer version.
+    async fn newer(&self, client: &Object, until: Instant) -> Option<Failure> {
+        let rows = answer(client.query_typed(&self.sql.format, &[]), until).await.ok()?;
+        let (stored, denied) = format::denied(format::format(rows.first()?, 0).ok()?)?;
+        Some(Failure::Newer { stored, denied })
     }
 
     async fn client(&self) -> Result<Object, Failure> {
         in_time(self.patience, self.pool.get()).await
     }
 
-    /// Runs statements as one transaction, without a bound in time of its own.
-    pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
-        let client = self.client().await?;
-        client.batch_execute(sql).await.map_err(Failure::of_sent)
+    /// Runs a script as one transaction, without a bound in time of its own: unless all `done` hold, of which each is asked only
+    /// if those before it do.
+    pub(super) async fn migrate(&self, lock: &str, done: [&str; 2], script: &str) -> Result<(), Failure> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(Failure::of_sent)?;
+        transaction.batch_execute(lock).await.map_err(Failure::of_sent)?;
+        let mut is_done = true;
+        for condition in done {
+            if is_done {
+                let rows = transaction.simple_query(condition).await.map_err(Failure::of_sent)?;
+                is_done = rows.iter().any(|row| matches!(row, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")));
+            }
+        }
+        if is_done {
+            return Ok(());
+        }
+        transaction.batch_execute(script).await.map_err(Failure::of_sent)?;
+        transaction.commit().await.map_err(Failure::of_sent)
     }
 
     /// A connection of its own, outside the pool, and what the server says on it unasked.
     pub(super) async fn open(&self) -> Result<(Client, Messages), tokio_postgres::Error> {
-        self.tls.connect(&self.listener).await
+        self.listener.connect().await
     }
 
-    /// Whether the last call found that the database cannot be used.
-    pub(super) fn is_away(&self) -> bool {
-        self.away.load(Ordering::Relaxed)
+    /// What the last calls found.
+    pub(super) fn health(&self) -> Health {
+        match (self.away.load(Ordering::Relaxed), self.read_only.load(Ordering::Relaxed)) {
+            (true, _) => Health::Unavailable,
+            (false, true) => Health::ReadOnly,
+            (false, false) => Health::Ready,
+        }
     }
 
-    fn noted(&self, answer: Result<Vec<Row>, Failure>) -> Result<Vec<Row>, Failure> {
-        let failure = answer.as_ref().err();
+    fn note(&self, failure: Option<&Failure>) {
         // A connection that was cut says nothing of the next one.
         if failure.is_some_and(Failure::is_of_cut) {
-            return answer;
+            return;
         }
-        let failure = failure.filter(|failure| failure.is_of_database());
-        let is_away = failure.is_some();
-        if self.is_away() != is_away && self.away.swap(is_away, Ordering::Relaxed) != is_away {
-            match failure {
-                Some(error) => tracing::warn!(%error, "PostgreSQL cannot be used; trying again"),
+        let found = failure.and_then(|failure| Some((failure.health()?, failure)));
+        if let Some((Health::ReadOnly, error)) = found {
+            if !self.read_only.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%error, "PostgreSQL cannot be written; trying again");
+            }
+            // Whether it can be read, this does not say.
+            return;
+        }
+        let away = found.filter(|(health, _)| *health == Health::Unavailable);
+        if self.away.swap(away.is_some(), Ordering::Relaxed) != away.is_some() {
+            match away {
+                Some((_, error)) => tracing::warn!(%error, "PostgreSQL cannot be used; trying again"),
                 None => tracing::info!("PostgreSQL can be used again"),
             }
         }
-        answer
     }
 
     /// How many connections there are, and how many of them are idle.

@@ -4,7 +4,8 @@ use std::{error::Error, fmt};
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::store::{Source, StoreError};
+use super::schema::VERSION;
+use crate::store::{Health, Source, StoreError, Use};
 
 /// How a call failed.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) enum Failure {
     Lost(Source),
     /// The answer is not what this version understands.
     Strange(Source),
+    /// The schema is of a newer version, and does not leave this to this one.
+    Newer { stored: u32, denied: Use },
 }
 
 impl Failure {
@@ -24,8 +27,29 @@ impl Failure {
     /// says so with a fatal error, which is no word about the statement.
     pub(super) fn of_sent(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
+            Some(refusal) if refusal.code().code() == NEWER => Self::newer(refusal),
             Some(refusal) if !is_fatal(refusal) => Self::Refused(error),
             _ => Self::Lost(error.into()),
+        }
+    }
+
+    fn newer(refusal: &DbError) -> Self {
+        let stored = refusal.detail().and_then(|version| version.parse().ok()).unwrap_or_default();
+        Self::Newer { stored, denied: if refusal.hint() == Some("read") { Use::Read } else { Use::Write } }
+    }
+
+    /// Whether it names something that the schema does not have: it is older or newer.
+    pub(super) fn is_of_schema(&self) -> bool {
+        self.code().is_some_and(|code| MISSING.contains(&code) || *code == SqlState::UNDEFINED_COLUMN)
+    }
+
+    /// What it says of the store's health, if anything.
+    pub(super) fn health(&self) -> Option<Health> {
+        match self {
+            Self::Newer { denied: Use::Read, .. } => Some(Health::Unavailable),
+            Self::Newer { denied: Use::Write, .. } => Some(Health::ReadOnly),
+            Self::Refused(_) if self.code() == Some(&SqlState::DISK_FULL) => Some(Health::ReadOnly),
+            other => other.is_of_database().then_some(Health::Unavailable),
         }
     }
 
@@ -33,6 +57,11 @@ impl Failure {
     pub(super) fn is_collision(&self) -> bool {
         const COLLISIONS: [&SqlState; 2] = [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED];
         self.code().is_some_and(|code| COLLISIONS.contains(&code))
+    }
+
+    /// Whether it took too long: for the server's limit, or for the caller.
+    pub(super) fn is_of_time(&self) -> bool {
+        self.code() == Some(&SqlState::QUERY_CANCELED) || matches!(self, Self::Lost(source) if source.is::<TooLong>())
     }
 
     /// Whether it may be the notification that was refused: the role may not notify, or the server's queue is full.
@@ -48,7 +77,7 @@ impl Failure {
             &SqlState::INVALID_SQL_STATEMENT_NAME,
             &SqlState::FEATURE_NOT_SUPPORTED,
         ];
-        !matches!(self, Self::Refused(_)) || self.code().is_some_and(|code| SPOILT.contains(&code))
+        !matches!(self, Self::Refused(_) | Self::Newer { .. }) || self.code().is_some_and(|code| SPOILT.contains(&code))
     }
 
     /// Whether the connection, and not the statement, is what failed.
@@ -62,7 +91,7 @@ impl Failure {
     }
 
     /// Whether other calls will fail in the same way: no connection, no answer, no schema, or nothing to write to.
-    pub(super) fn is_of_database(&self) -> bool {
+    fn is_of_database(&self) -> bool {
         let of_all = |code: &SqlState| MISSING.contains(&code) || *code == SqlState::READ_ONLY_SQL_TRANSACTION;
         matches!(self, Self::NotSent(_) | Self::Lost(_)) && !self.is_of_cut() || self.code().is_some_and(of_all)
     }
@@ -89,6 +118,7 @@ impl Failure {
             Self::Lost(source) => StoreError::Unknown(source),
             Self::Strange(source) => StoreError::Corrupt(source),
             Self::Refused(error) => refused(error),
+            Self::Newer { stored, denied } => StoreError::NewerFormat { stored, supported: VERSION, denied },
         }
     }
 }
@@ -98,10 +128,15 @@ fn refused(error: tokio_postgres::Error) -> StoreError {
     match error.code() {
         Some(code) if *code == SqlState::DISK_FULL => StoreError::Full(error.into()),
         Some(code) if CORRUPT.contains(&code) => StoreError::Corrupt(error.into()),
-        Some(code) if MISSING.contains(&code) => StoreError::Unavailable(Box::new(NotMigrated(error))),
+        Some(code) if MISSING.contains(&code) || *code == SqlState::UNDEFINED_COLUMN => {
+            StoreError::Unavailable(Box::new(NotMigrated(error)))
+        }
         _ => StoreError::Unavailable(error.into()),
     }
 }
+
+/// What the functions of the schema raise at a caller whose version is too old: see `sql/common.sql`.
+const NEWER: &str = "TE001";
 
 /// The schema is not there, or is an older one.
 const MISSING: [&SqlState; 3] =
@@ -116,6 +151,9 @@ impl fmt::Display for Failure {
         match self {
             Self::NotSent(source) | Self::Lost(source) | Self::Strange(source) => source.fmt(f),
             Self::Refused(error) => error.fmt(f),
+            Self::Newer { stored, denied } => {
+                write!(f, "the schema has version {stored}, which version {VERSION} may not {denied}")
+            }
         }
     }
 }

@@ -106,6 +106,17 @@ impl Notifier {
         }
     }
 
+    /// Says what is left, once: nobody will note anything any more.
+    pub(super) async fn finish(self: Arc<Self>, database: Arc<Database>) {
+        let pending = std::mem::take(&mut *self.lock());
+        let payloads = payloads(&self.node, pending);
+        if !payloads.is_empty() {
+            if let Err(failure) = say(&database, payloads).await {
+                tracing::debug!(error = %failure, "cannot notify the other nodes; they find out by themselves");
+            }
+        }
+    }
+
     /// Says something that only this node's own listener needs to hear.
     pub(super) async fn ping(&self, database: &Database) -> Result<(), Failure> {
         say(database, vec![format!("{}\n{PING}", self.node)]).await
@@ -149,7 +160,7 @@ pub(super) enum Heard {
 async fn say(database: &Database, payloads: Vec<String>) -> Result<(), Failure> {
     let channel = &database.sql.schema;
     let params = [(channel as _, Type::TEXT), (&payloads as _, Type::TEXT_ARRAY)];
-    database.write(&database.sql.notify, &params).await.map(drop)
+    database.run_write(&database.sql.notify, &params).await.map(drop)
 }
 
 /// One line for the speaker, one per head. As many payloads as fit into one statement, or the word that it was too much.

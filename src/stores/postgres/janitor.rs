@@ -1,37 +1,101 @@
 //! Retention where nobody writes: old entries, expired keys, dead logs, forgotten channels. Runs on every node and does the
-//! work on one at a time; bounded steps, so that no transaction is long. Knows no reader.
+//! work on one at a time, in pieces that are committed one by one, so that no transaction is long and none is for nothing.
+//! Knows no reader.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
-use super::{Settings, database::Database, failure::Failure};
-use crate::store::StoreError;
+use super::{database::Database, failure::Failure, settings::Settings, snapshots};
+use crate::store::{Health, StoreError, floor};
 
 /// Tidies up every now and then, for ever.
 pub(super) async fn run(database: Arc<Database>, settings: Arc<Settings>, every: Duration) {
+    let mut snapshots = snapshots::Watch::default();
     loop {
-        sleep(every.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        pause(&database, &settings, every.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         if let Err(error) = tidy(&database, &settings).await {
             tracing::debug!(%error, "could not tidy up in PostgreSQL");
+        }
+        snapshots.look(&database).await;
+    }
+}
+
+/// Waits. Meanwhile it asks a database that failed whether it still does, for else nobody may, and says now and then what is
+/// to be kept.
+async fn pause(database: &Database, settings: &Settings, long: Duration) {
+    let (until, mut asked) = (Instant::now() + long, Instant::now());
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        sleep(left.min(PROBE_EVERY)).await;
+        if asked.elapsed() >= ASK_EVERY {
+            asked = Instant::now();
+            if let Err(failure) = ask(database, settings).await {
+                tracing::debug!(error = %failure, "could not tell PostgreSQL what is to be kept");
+            }
+        }
+        match database.health() {
+            Health::Unavailable => _ = database.read(&database.sql.probe_read, &[]).await,
+            Health::ReadOnly => _ = database.write(&database.sql.probe, &[]).await,
+            _ => {}
         }
     }
 }
 
+async fn ask(database: &Database, settings: &Settings) -> Result<(), Failure> {
+    let (now, keep) = (settings.now(), settings.keep.as_slice());
+    let params = [(&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
+    database.run_write(&database.sql.agree, &params).await.map(drop)
+}
+
 /// Goes on until nothing is left to do, or another node is at it.
 pub(super) async fn tidy(database: &Database, settings: &Settings) -> Result<(), StoreError> {
-    while round(database, settings).await.map_err(Failure::of_read)? > 0 {}
-    Ok(())
+    let mut most = MOST;
+    loop {
+        match piece(database, settings, most).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => most = (most + most / 4 + 1).min(MOST),
+            // A piece that is too much for the limit in time would be so for ever.
+            Err(failure) if failure.is_of_time() && most > 1 => {
+                most = (most / 8).max(1);
+                // The server may be at it still.
+                sleep(PIECE).await;
+            }
+            Err(failure) => return Err(failure.of_read()),
+        }
+    }
 }
 
-async fn round(database: &Database, settings: &Settings) -> Result<i64, Failure> {
-    let (now, keep) = (settings.now(), settings.keep.as_slice());
-    let params = [(&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY), (&MOST as _, Type::INT8)];
-    let rows = database.write(&database.sql.tidy, &params).await?;
-    let done = rows.first().map(|row| row.try_get::<_, Option<i64>>(0)).transpose();
-    Ok(done.map_err(|error| Failure::Strange(error.into()))?.flatten().unwrap_or(0))
+/// Does a piece of the work, and returns how much that was.
+async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i64, Failure> {
+    let (now, keep, millis) = (settings.now(), settings.keep.as_slice(), PIECE.as_millis() as i32);
+    let step = floor::raised(0, 0) as i64;
+    let params = [
+        (&now as _, Type::INT8),
+        (&keep as _, Type::INT8_ARRAY),
+        (&most as _, Type::INT8),
+        (&millis as _, Type::INT4),
+        (&step as _, Type::INT8),
+    ];
+    let rows = database.run_write(&database.sql.tidy, &params).await?;
+    let Some(row) = rows.first() else { return Ok(0) };
+    let read = || Ok((row.try_get::<_, Option<i64>>(0)?, row.try_get::<_, Option<Vec<String>>>(1)?, row.try_get(2)?));
+    let (done, damaged, why): (_, _, Option<Vec<String>>) =
+        read().map_err(|error: tokio_postgres::Error| Failure::Strange(error.into()))?;
+    for (channel, why) in damaged.into_iter().flatten().zip(why.into_iter().flatten()) {
+        tracing::error!(channel, why, "a channel in PostgreSQL cannot be tidied; it is left as it is");
+    }
+    Ok(done.unwrap_or(0))
 }
 
-/// Most channels of one transaction: so long may a writer to one of them wait.
-const MOST: i64 = 50;
+/// Most of anything in one piece.
+const MOST: i64 = 1000;
+
+/// About how long a piece takes: so long may a writer to one of its channels wait.
+const PIECE: Duration = Duration::from_millis(100);
+
+/// How often a node says what it keeps. What nobody has said for a minute is kept no longer.
+const ASK_EVERY: Duration = Duration::from_secs(20);
+
+/// How often a database that failed is asked.
+const PROBE_EVERY: Duration = Duration::from_secs(2);

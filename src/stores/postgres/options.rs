@@ -1,22 +1,22 @@
 //! How to reach PostgreSQL and what to keep there. Reads the URL; connects nothing until asked.
 
-use std::{error::Error, fmt, path::Path, sync::Arc, time::Duration};
+use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 
-use tokio_postgres::{
-    Config,
-    config::{SslMode, TargetSessionAttrs},
-};
+use tokio_postgres::{Config, config::TargetSessionAttrs};
 
 use super::{
-    Inner, PostgresStore, Settings,
+    Inner, PostgresStore,
+    access::{Access, Security},
     database::{Database, Statements},
-    schema::Sql,
-    tls::Tls,
+    format,
+    schema::{self, Sql},
+    settings::Settings,
+    tls::Identity,
 };
 use crate::store::{Clock, Retention, Source, StoreError};
 
 /// How to open a [`PostgresStore`]. See the [module docs](super).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct PostgresOptions {
     listener_url: Option<String>,
@@ -27,7 +27,7 @@ pub struct PostgresOptions {
     tidy_every: Duration,
     durability: PostgresDurability,
     statements: Statements,
-    certificates: Option<Vec<u8>>,
+    security: Security,
     clock: Option<Clock>,
     largest_append: u64,
 }
@@ -56,7 +56,7 @@ impl PostgresOptions {
             tidy_every: Duration::from_secs(10),
             durability: PostgresDurability::Server,
             statements: Statements::Prepared,
-            certificates: None,
+            security: Security::default(),
             clock: None,
             largest_append: 16 << 20,
         }
@@ -95,14 +95,40 @@ impl PostgresOptions {
 
     /// The URL leads to a pooler that gives each transaction another connection (PgBouncer's `transaction` mode): nothing
     /// is prepared and no session is configured, and listening goes to `listener_url`, which must lead around the pooler.
+    /// Each of the two URLs says for itself how it is encrypted.
     pub fn behind_pooler(self, listener_url: impl Into<String>) -> Self {
         Self { listener_url: Some(listener_url.into()), statements: Statements::Unprepared, ..self }
     }
 
-    /// Trusts the certificates in this PEM text instead of those of the system. Encrypts, as `sslmode=require` in the URL
-    /// does.
-    pub fn root_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
-        Self { certificates: Some(pem.into()), ..self }
+    /// Trusts the certificates in this PEM text instead of those of the system, where the URL names none in `sslrootcert`.
+    /// Encrypts, as `sslmode=verify-full` in the URL does, unless that says `sslmode=disable`.
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.security.certificates = Some(pem.into());
+        self
+    }
+
+    /// Shows the server this certificate, with its key, both as PEM: what `sslcert` and `sslkey` in the URL are paths of.
+    /// Encrypts as [`root_certificates`](Self::root_certificates) does.
+    pub fn client_certificate(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.security.identity = Some(Identity { chain: chain.into(), key: key.into() });
+        self
+    }
+
+    /// Asks for the password of each connection when it is made, so that passwords can change. Where none comes, the
+    /// connection is tried with the one in the URL.
+    ///
+    /// ```
+    /// use tower_events::stores::postgres::PostgresStore;
+    ///
+    /// let options = PostgresStore::options()
+    ///     .password(|| async { Ok(tokio::fs::read_to_string("/run/secrets/database").await?) });
+    /// ```
+    pub fn password<A>(mut self, ask: impl Fn() -> A + Send + Sync + 'static) -> Self
+    where
+        A: Future<Output = Result<String, Source>> + Send + 'static,
+    {
+        self.security.password = Some(Arc::new(move || Box::pin(ask())));
+        self
     }
 
     /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). Default 16 MiB, at most
@@ -124,53 +150,22 @@ impl PostgresOptions {
         let (settings, tidy_every) = (self.settings(), self.tidy_every);
         let database = self.database(url).map_err(ConnectError::Options)?;
         database.read("select 1", &[]).await.map_err(|failure| ConnectError::Server(failure.of_read()))?;
+        if let Some(format) = format::stored(&database).await.map_err(ConnectError::Server)? {
+            format.may_read(schema::VERSION).map_err(ConnectError::Server)?;
+        }
         Ok(PostgresStore(Arc::new(Inner::new(database, settings, tidy_every))))
     }
 
     fn database(self, url: &str) -> Result<Database, Source> {
         let sql = Sql::new(&self.schema).ok_or("the schema's name may hold a-z, 0-9 and _, and at most 63 of them")?;
-        let (config, authority) = self.parse(url)?;
-        let listener =
-            self.listener_url.as_ref().map_or(Ok(config.clone()), |url| Ok::<_, Source>(self.parse(url)?.0))?;
-        let pem = match (&self.certificates, authority) {
-            (Some(pem), _) => Some(pem.clone()),
-            (None, Some(path)) => Some(std::fs::read(Path::new(&path))?),
-            (None, None) => None,
-        };
-        let tls = match config.get_ssl_mode() {
-            SslMode::Require => Tls::verified(pem.as_deref())?,
-            _ => Tls::Off,
-        };
+        let mut ways = [url, self.listener_url.as_deref().unwrap_or(url)].map(|url| Access::new(url, &self.security));
+        ways.iter_mut().flatten().for_each(|access| self.configure(&mut access.config));
+        let [access, listener] = ways;
         let limits = (self.statements, self.timeout, self.connections);
-        Database::new((config, listener, tls), limits, sql)
-    }
-
-    /// What the driver does not know of libpq's URLs: the stricter modes of TLS, which are the only ones here, and where
-    /// the trusted certificates are.
-    fn parse(&self, url: &str) -> Result<(Config, Option<String>), Source> {
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut rest, mut authority) = (form_urlencoded::Serializer::new(String::new()), None);
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match (&*name, &*value) {
-                ("sslmode", "verify-full" | "verify-ca") => _ = rest.append_pair("sslmode", "require"),
-                ("sslrootcert", "system") => {}
-                ("sslrootcert", path) => authority = Some(path.to_owned()),
-                _ => _ = rest.append_pair(&name, &value),
-            }
-        }
-        // The driver's URLs know %20, but not the + of forms.
-        let query = rest.finish().replace('+', "%20");
-        let mut config: Config = format!("{base}?{query}").parse()?;
-        self.configure(&mut config);
-        Ok((config, authority))
+        Database::new((access?, listener?), limits, sql)
     }
 
     fn configure(&self, config: &mut Config) {
-        if self.certificates.is_some() {
-            config.ssl_mode(SslMode::Require);
-        } else if config.get_ssl_mode() != SslMode::Require {
-            config.ssl_mode(SslMode::Disable);
-        }
         if config.get_application_name().is_none() {
             config.application_name("tower-events");
         }
@@ -187,7 +182,10 @@ impl PostgresOptions {
             let isolation = r"-c default_transaction_isolation=read\ committed";
             let sync = self.sync().map_or(String::new(), |sync| format!("-c synchronous_commit={sync}"));
             let (statement, lock) = (self.timeout.as_millis(), self.lock_ms());
-            let own = format!("-c statement_timeout={statement} -c lock_timeout={lock} {sync} {isolation}");
+            // A plan that was made while there were few channels must not read the whole table when there are many, or many
+            // versions of one row.
+            let plans = "-c random_page_cost=0.1 -c jit=off";
+            let own = format!("-c statement_timeout={statement} -c lock_timeout={lock} {sync} {isolation} {plans}");
             let options = config.get_options().map_or(own.clone(), |theirs| format!("{theirs} {own}"));
             config.options(options);
         }
@@ -217,6 +215,24 @@ impl PostgresOptions {
             largest_append: self.largest_append,
             retention,
         }
+    }
+}
+
+/// URLs hold passwords, so none is shown.
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("schema", &self.schema)
+            .field("connections", &self.connections)
+            .field("timeout", &self.timeout)
+            .field("retention", &self.retention)
+            .field("tidy_every", &self.tidy_every)
+            .field("durability", &self.durability)
+            .field("statements", &self.statements)
+            .field("has_listener_url", &self.listener_url.is_some())
+            .field("security", &self.security)
+            .field("largest_append", &self.largest_append)
+            .finish_non_exhaustive()
     }
 }
 

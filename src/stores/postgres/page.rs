@@ -3,16 +3,16 @@
 use tokio_postgres::{Error, Row, types::Type};
 
 use super::{
-    Settings,
     database::{Database, Param},
     failure::Failure,
+    settings::Settings,
 };
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
     event::{Data, EventName},
     store::{
-        Entry, Head, Limit, Outcome, Page, Source, Start, StoreError,
+        Entry, Head, Limit, Outcome, Page, Source, Start, StoreError, floor,
         resume::{self, Record},
     },
 };
@@ -54,12 +54,13 @@ pub(super) async fn read(
                 (&tag, Type::INT4),
                 (&events, Type::INT8),
                 (&bytes, Type::INT8),
+                (&bucket(channel), Type::INT4),
             ],
         )
         .await
         .map_err(Failure::of_read)?;
     let row = rows.first().ok_or_else(|| corrupt("a read without an answer"))?;
-    page(row, channel, start).map_err(StoreError::Corrupt)
+    page(row, channel, start, limit).map_err(StoreError::Corrupt)
 }
 
 /// Reads what comes right after a position; none where that is not there, and more has to be decided.
@@ -91,12 +92,16 @@ fn following(rows: &[Row], channel: &Channel, from: Cursor) -> Result<Option<Pag
     let (tag, closed) = (first.try_get::<_, i32>(1)? as u32, first.try_get(2)?);
     let head = Head { cursor: Cursor { seq: first.try_get::<_, i64>(0)? as u64, tag, ..from }, closed };
     let entries = rows.iter().map(|row| entry(row, channel, from.epoch)).collect::<Result<Vec<_>, _>>()?;
-    let follows = entries
-        .first()
-        .is_some_and(|entry| entry.cursor.seq.checked_sub(1) == Some(from.seq) && entry.prev_tag == from.tag);
+    let follows = is_whole(from, &entries);
     let next = entries.last().map_or(from, |last| last.cursor);
     let page = Page { outcome: Outcome::Continued, from, next, entries, head };
     Ok((follows && first.try_get(11)?).then_some(page))
+}
+
+/// Whether each entry comes right after the one before it.
+fn is_whole(from: Cursor, entries: &[Entry]) -> bool {
+    let positions = std::iter::once(from).chain(entries.iter().map(|entry| entry.cursor));
+    positions.zip(entries).all(|(before, entry)| entry.prev() == before)
 }
 
 fn entry(row: &Row, channel: &Channel, epoch: u64) -> Result<Entry, Source> {
@@ -112,7 +117,7 @@ fn entry(row: &Row, channel: &Channel, epoch: u64) -> Result<Entry, Source> {
     })
 }
 
-fn page(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
+fn page(row: &Row, channel: &Channel, start: Start, limit: Limit) -> Result<Page, Source> {
     let Some(epoch) = row.try_get::<_, Option<i64>>("o_epoch")? else {
         return absent(row, channel, start);
     };
@@ -135,6 +140,11 @@ fn page(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
     // Behind the last entry of a start by time, all was looked at unless there is more.
     let last_match: Option<i64> = row.try_get("o_last_match")?;
     let all_seen = matches!(start, Start::Time(_)) && last_match.is_none_or(|seq| seq as u64 <= last.seq);
+    // What a start by time leaves out is not missing.
+    let is_due = !matches!(start, Start::Time(_)) && limit.events > 0 && from != head.cursor;
+    if is_due && (entries.is_empty() || !is_whole(from, &entries)) {
+        return Err("entries are missing".into());
+    }
     match start {
         // The server chose the entries by the same rule.
         Start::After(cursor) if (outcome == Outcome::Continued) != (from == cursor) && from != record.earliest => {
@@ -146,7 +156,8 @@ fn page(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
 
 /// An absent channel reads as an empty one.
 fn absent(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
-    let record = absent_record(channel, row.try_get("o_place")?, row.try_get("o_floor")?);
+    let floor = row.try_get::<_, Option<i64>>("o_floor")?.ok_or("the floor lacks a row")?;
+    let record = absent_record(channel, row.try_get("o_place")?, floor);
     let outcome = match start {
         Start::After(cursor) => resume::outcome(&record, cursor, |_| None),
         _ => Outcome::Continued,
@@ -199,31 +210,88 @@ fn saturated(number: u64) -> i64 {
 /// The heads of many channels, in the order asked.
 pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
-    let rows = database.read(&database.sql.heads, &[(&names, Type::TEXT_ARRAY)]).await.map_err(Failure::of_read)?;
-    let found =
-        rows.iter().map(head).collect::<Result<Vec<_>, _>>().map_err(|error| StoreError::Corrupt(error.into()))?;
-    let Some((place, floor, _)) = found.first().copied() else { return Err(corrupt("the place has no row")) };
-    let by_name: std::collections::HashMap<_, _> = found.into_iter().filter_map(|(_, _, named)| named).collect();
-    let of = |channel: &Channel| by_name.get(channel.as_str()).copied();
-    Ok(channels
-        .iter()
-        .map(|channel| of(channel).unwrap_or_else(|| absent_record(channel, place, floor).head))
-        .collect())
+    let buckets: Vec<_> = channels.iter().map(bucket).collect();
+    let params: [Param<'_>; 2] = [(&names, Type::TEXT_ARRAY), (&buckets, Type::INT4_ARRAY)];
+    let rows = database.read(&database.sql.heads, &params).await.map_err(Failure::of_read)?;
+    let mut heads = vec![None; channels.len()];
+    for row in &rows {
+        let (nth, head) = head(row, channels).map_err(StoreError::Corrupt)?;
+        if let Some(slot) = heads.get_mut(nth) {
+            *slot = Some(head);
+        }
+    }
+    heads.into_iter().map(|head| head.ok_or_else(|| corrupt("the place has no row"))).collect()
 }
 
-type Found<'a> = (i64, i64, Option<(&'a str, Head)>);
-
-fn head(row: &Row) -> Result<Found<'_>, Error> {
-    let (place, floor) = (row.try_get(0)?, row.try_get(1)?);
-    let Some(name) = row.try_get::<_, Option<&str>>(2)? else { return Ok((place, floor, None)) };
-    let epoch = row.try_get::<_, i64>(3)? as u64;
-    let cursor = Cursor { epoch, seq: row.try_get::<_, i64>(4)? as u64, tag: row.try_get::<_, i32>(5)? as u32 };
-    Ok((place, floor, Some((name, Head { cursor, closed: row.try_get(6)? }))))
+/// A head, and of which of the channels it is.
+fn head(row: &Row, channels: &[Channel]) -> Result<(usize, Head), Source> {
+    let nth = row.try_get::<_, i64>(1)?.saturating_sub(1) as usize;
+    if let Some(head) = head_from(row, 2)? {
+        return Ok((nth, head));
+    }
+    let channel = channels.get(nth).ok_or("a head that nobody asked for")?;
+    let floor = row.try_get::<_, Option<i64>>(3)?.ok_or("the floor lacks a row")?;
+    Ok((nth, absent_record(channel, row.try_get(0)?, floor).head))
 }
+
+/// The head in four columns; none when the first, the epoch, is null.
+fn head_from(row: &Row, at: usize) -> Result<Option<Head>, Source> {
+    let Some(epoch) = row.try_get::<_, Option<i64>>(at)? else { return Ok(None) };
+    let (seq, tag) = (row.try_get::<_, i64>(at + 1)? as u64, row.try_get::<_, i32>(at + 2)? as u32);
+    Ok(Some(Head { cursor: Cursor { epoch: epoch as u64, seq, tag }, closed: row.try_get(at + 3)? }))
+}
+
+/// A page of the channels whose names begin with `prefix`. One whose record is missing is left out.
+pub(super) async fn channels(
+    database: &Database,
+    prefix: &str,
+    after: Option<&Channel>,
+    limit: usize,
+) -> Result<Vec<(Channel, Head)>, StoreError> {
+    let mut after = after.map_or(String::new(), |after| after.as_str().to_owned());
+    // No name has the character that the server takes in no text.
+    if limit == 0 || prefix.contains('\0') {
+        return Ok(Vec::new());
+    }
+    // As long as a name can be: whatever begins with the prefix comes before it.
+    let (last, limit) = (format!("{prefix}{}", "\u{10ffff}".repeat(64)), limit.min(MOST_LISTED) as i64);
+    loop {
+        let (names, kind) = ((&prefix, &after, &last), Type::TEXT);
+        let params: [Param<'_>; 4] =
+            [(names.0, kind.clone()), (names.1, kind.clone()), (names.2, kind), (&limit, Type::INT8)];
+        let rows = database.read(&database.sql.names, &params).await.map_err(Failure::of_read)?;
+        let Some(row) = rows.last() else { return Ok(Vec::new()) };
+        after = row.try_get(0).map_err(|error| StoreError::Corrupt(error.into()))?;
+        let listed: Vec<_> = rows.iter().filter_map(listed).collect();
+        if !listed.is_empty() {
+            return Ok(listed);
+        }
+    }
+}
+
+fn listed(row: &Row) -> Option<(Channel, Head)> {
+    let name: &str = row.try_get(0).ok()?;
+    let read = || Ok::<_, Source>((Channel::new(name)?, head_from(row, 1)?.ok_or("it has no record")?));
+    match read() {
+        Ok(listed) => Some(listed),
+        Err(error) => {
+            tracing::warn!(channel = name, %error, "a channel in PostgreSQL cannot be listed");
+            None
+        }
+    }
+}
+
+/// Most channels of one page.
+const MOST_LISTED: usize = 1000;
 
 /// The epoch of a history that replaces another.
 pub(super) fn new_epoch(channel: &Channel) -> u64 {
     epoch_of(resume::fresh_epoch(), channel)
+}
+
+/// The bucket of the floor, as the server has it.
+pub(super) fn bucket(channel: &Channel) -> i32 {
+    i32::from(floor::bucket_of(channel))
 }
 
 fn corrupt(what: &'static str) -> StoreError {

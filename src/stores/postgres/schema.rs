@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::Type;
 
-use super::{database::Database, failure::Failure};
+use super::{database::Database, failure::Failure, format};
 use crate::store::{StoreError, resume};
 
 /// The statements, with the schema's name in them.
@@ -19,11 +19,20 @@ pub(super) struct Sql {
     pub(super) read_on: String,
     pub(super) read: String,
     pub(super) heads: String,
+    pub(super) names: String,
     pub(super) delete: String,
     pub(super) tidy: String,
+    pub(super) agree: String,
     pub(super) notify: String,
     pub(super) listen: String,
-    version: String,
+    /// Who may use the schema.
+    pub(super) format: String,
+    /// Whether there is a schema, and then whether it is of this version.
+    is_there: String,
+    is_current: String,
+    /// Whether it can be read; and whether there is room to write, and leave to.
+    pub(super) probe_read: String,
+    pub(super) probe: String,
 }
 
 impl Sql {
@@ -33,49 +42,55 @@ impl Sql {
         if schema.is_empty() || schema.len() > MOST_NAME || !schema.char_indices().all(good) {
             return None;
         }
-        let with = |sql: &str| sql.replace("$S", &format!("\"{schema}\"")).replace("$N", schema);
+        let with = |sql: &str| fill(sql, schema);
         Some(Self {
             write: with(concat!(
                 "select w.*, case when $22 is not null and o_status = 0 then pg_notify('$N', $22 || E'\n' || ",
                 "$S.cursor_text(o_epoch, o_seq, o_tag) || case when o_closed then '!' else '.' end || $1) end ",
                 "from $S.write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, ",
-                "$17, $18, $19, $20, $21) w"
+                "$17, $18, $19, $20, $21, $V) w"
             )),
             write_one: with(&WRITE_ONE.replace("$T", "")),
             write_one_and_tell: with(&WRITE_ONE.replace("$T", TELL)),
-            trim: with("select $S.trim_channel($1, $2, $3)"),
+            trim: with("select $S.trim_channel($1, $2, $3, $V)"),
             read_on: with(include_str!("sql/read_on.sql")),
-            read: with("select * from $S.read_page($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
-            heads: with(concat!(
-                "select p.epoch, p.floor, c.name, c.epoch, c.seq, c.tag, c.closed ",
-                "from $S.place p left join $S.channel c on c.name = any ($1)"
-            )),
-            delete: with("select * from $S.drop_channel($1, $2, $3)"),
-            tidy: with("select $S.tidy($1, $2, $3)"),
+            read: with("select * from $S.read_page($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $V)"),
+            heads: with(include_str!("sql/heads.sql")),
+            names: with(include_str!("sql/names.sql")),
+            delete: with("select * from $S.drop_channel($1, $2, $3, $4, $5, $V)"),
+            agree: with("select $S.agree(coalesce($1, $S.now_ms()), $2)"),
+            tidy: with("select * from $S.tidy($1, $2, $3, $4, $5, $V)"),
             notify: "select pg_notify($1, payload) from unnest($2) payload".to_owned(),
             listen: format!("listen \"{schema}\""),
-            version: with("select version from $S.place"),
+            format: with("select version, oldest_reader, oldest_writer from $S.place"),
+            is_there: with("select to_regclass('$S.place') is not null"),
+            is_current: with("select exists (select from $S.place where version >= $V)"),
+            probe_read: with("select $S.admit_reader(version, oldest_reader, $V) from $S.place"),
+            probe: with("select $S.probe($V)"),
             schema: schema.to_owned(),
         })
     }
 
-    /// Everything that makes the schema what this version needs; harmless where it is that already. One transaction, for
-    /// it is sent as one message.
-    fn migration(&self, keep: &[i64; 5]) -> String {
-        // Waiting for another node may take longer than a statement of the store should.
-        let lock = format!(
+    /// Waits until no other node migrates, which may take longer than a statement of the store should.
+    fn migration_lock(&self) -> String {
+        format!(
             "select set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true);
              select pg_advisory_xact_lock(hashtextextended('tower-events migrate {}', 0));\n",
             self.schema
-        );
+        )
+    }
+
+    /// Everything that makes the schema what this version needs; harmless where it is that already.
+    fn migration(&self, keep: &[i64; 5]) -> String {
         let (epoch, version) = (resume::fresh_epoch() as i64, VERSION);
         let place = format!(
-            "insert into $S.place (epoch, version, keep) values ({epoch}, {version}, '{{{}}}') on conflict do nothing;
-             update $S.place set version = {version} where version < {version};\n",
+            "insert into $S.place (epoch, version, oldest_reader, oldest_writer, keep)
+                values ({epoch}, {version}, {version}, {version}, '{{{}}}') on conflict do nothing;
+             update $S.place set version = {version}, oldest_reader = {version}, oldest_writer = {version}
+                where version < {version};\n",
             keep.map(|limit| limit.to_string()).join(","),
         );
-        [
-            &lock,
+        let script = [
             SCHEMA,
             include_str!("sql/tables.sql"),
             include_str!("sql/common.sql"),
@@ -83,26 +98,34 @@ impl Sql {
             include_str!("sql/read.sql"),
             include_str!("sql/tidy.sql"),
             include_str!("sql/outbox.sql"),
+            include_str!("sql/grants.sql"),
             &place,
-        ]
-        .concat()
-        .replace("$S", &format!("\"{}\"", self.schema))
-        .replace("$N", &self.schema)
+        ];
+        fill(&script.concat(), &self.schema)
     }
+}
+
+/// Puts the schema's name, the name that nodes notify each other by, and this version into a script.
+fn fill(sql: &str, schema: &str) -> String {
+    sql.replace("$S", &format!("\"{schema}\"")).replace("$N", schema).replace("$V", &VERSION.to_string())
 }
 
 /// Brings the schema up to this version. Of many nodes that do so at once, one does the work and the others wait for it.
 pub(super) async fn migrate(database: &Database, keep: &[i64; 5]) -> Result<(), StoreError> {
     // A node without the right to create anything finds a schema that someone else has made.
-    if database.read(&database.sql.version, &[]).await.is_ok_and(|rows| {
-        rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()).is_some_and(|version| version >= VERSION)
-    }) {
-        return Ok(());
+    if let Some(format) = format::stored(database).await? {
+        if format.version() >= VERSION {
+            return format.may_write(VERSION);
+        }
     }
     let encoding = database.read("select current_setting('server_encoding')", &[] as &[(_, Type)]).await;
     let encoding = encoding.map_err(Failure::of_read)?;
     match encoding.first().and_then(|row| row.try_get::<_, &str>(0).ok()) {
-        Some("UTF8") => database.batch(&database.sql.migration(keep)).await.map_err(Failure::of_write),
+        Some("UTF8") => {
+            let sql = &database.sql;
+            let conditions = [&*sql.is_there, &*sql.is_current];
+            database.migrate(&sql.migration_lock(), conditions, &sql.migration(keep)).await.map_err(Failure::of_write)
+        }
         other => Err(StoreError::Unavailable(format!("the database's encoding is {other:?}; UTF8 is needed").into())),
     }
 }
@@ -120,8 +143,8 @@ do $do$ begin
 end $do$;
 "#;
 
-/// Of the schema. A node works with a schema of its own version or a newer one.
-const VERSION: i32 = 2;
+/// Of the schema, as this version makes it: see [`Format`](crate::store::Format).
+pub(super) const VERSION: u32 = 3;
 
 /// The longest name that PostgreSQL keeps whole.
 const MOST_NAME: usize = 63;

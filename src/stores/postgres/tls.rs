@@ -7,7 +7,7 @@ use std::{
 
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls, Socket, tls::TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -23,9 +23,16 @@ pub(super) enum Tls {
     On(MakeRustlsConnect),
 }
 
+/// Who this process is to the server, as PEM.
+#[derive(Clone)]
+pub(super) struct Identity {
+    pub(super) chain: Vec<u8>,
+    pub(super) key: Vec<u8>,
+}
+
 impl Tls {
     /// Trusts the certificates in `pem`, or those of the system when there are none.
-    pub(super) fn verified(pem: Option<&[u8]>) -> Result<Self, Source> {
+    pub(super) fn verified(pem: Option<&[u8]>, identity: Option<&Identity>) -> Result<Self, Source> {
         let mut roots = RootCertStore::empty();
         match pem {
             Some(pem) => {
@@ -43,7 +50,15 @@ impl Tls {
         // Named, for another crate in the application may have chosen a default of its own, or two.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        Ok(Self::On(MakeRustlsConnect::new(config.with_root_certificates(roots).with_no_client_auth())))
+        let config = config.with_root_certificates(roots);
+        let config = match identity {
+            None => config.with_no_client_auth(),
+            Some(identity) => {
+                let chain = CertificateDer::pem_slice_iter(&identity.chain).collect::<Result<Vec<_>, _>>()?;
+                config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&identity.key)?)?
+            }
+        };
+        Ok(Self::On(MakeRustlsConnect::new(config)))
     }
 
     pub(super) async fn connect(&self, config: &Config) -> Result<(Client, Messages), Error> {

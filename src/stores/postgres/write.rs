@@ -4,9 +4,9 @@
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    Settings,
     database::{Database, Param},
     failure::Failure,
+    settings::Settings,
 };
 use crate::{
     channel::Channel,
@@ -192,7 +192,7 @@ async fn write_one(
         let keep = settings.keep.as_slice();
         let params = [(&name as _, Type::TEXT), (&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
         // It is appended, whatever becomes of this; the next append finds that too much is kept.
-        if let Err(failure) = database.write(&database.sql.trim, &params).await {
+        if let Err(failure) = database.run_write(&database.sql.trim, &params).await {
             tracing::debug!(error = %failure.of_read(), "could not trim a channel in PostgreSQL");
         }
     }

@@ -51,32 +51,112 @@ language sql immutable as $$
         || '\x00' || data)
 $$;
 
--- The channel's row, locked to the end of the transaction; made when there is none, which a `due` of -1 tells.
--- The row is taken before the floor is read, so that a deletion that made room for it is counted in. The floor is read
--- under a lock, for a transaction with an old snapshot must fail and not go on below the floor.
-create or replace function $S.lock_channel(p_channel text, p_now bigint) returns $S.channel language plpgsql volatile as $$
+-- The bucket of the floor that a channel's name falls into.
+create or replace function $S.bucket_of(channel text) returns integer language sql immutable strict as
+$$ select ((h # ((h >> 32) & 4294967295)) & 1023)::integer from $S.fnv(convert_to(channel, 'UTF8')) h $$;
+
+-- Refuses callers of a version that may not write any more.
+create or replace function $S.admit_writer(p_version integer) returns void language plpgsql volatile as $$
 declare
-    c $S.channel;
     p record;
 begin
+    select version, oldest_writer into p from $S.place;
+    if p.oldest_writer is null then
+        raise exception 'the place has no row' using errcode = 'data_corrupted';
+    elsif p.oldest_writer > p_version then
+        raise exception 'version % of the schema may be written from version % on, not by version %',
+            p.version, p.oldest_writer, p_version using errcode = 'TE001', detail = p.version, hint = 'write';
+    end if;
+end $$;
+
+-- Refuses callers of a version that may not even read; else true.
+create or replace function $S.admit_reader(version integer, oldest integer, p_version integer) returns boolean
+language plpgsql immutable as $$
+begin
+    if oldest > p_version then
+        raise exception 'version % of the schema may be read from version % on, not by version %', version, oldest, p_version
+            using errcode = 'TE001', detail = version, hint = 'read';
+    end if;
+    return true;
+end $$;
+
+-- Fails with a serialization failure in a transaction whose snapshot is older than the floor. The lock that finds that out
+-- ends at once, with the subtransaction: a deletion must not wait until the caller commits.
+create or replace function $S.check_snapshot(p_bucket integer) returns void language plpgsql volatile as $$
+begin
+    perform from $S.floor f where f.bucket = p_bucket for share;
+    raise exception using errcode = 'TE002';
+exception when sqlstate 'TE002' then
+    null;
+end $$;
+
+-- The channel's row, locked to the end of the transaction; made when there is none, which a `due` of -1 tells.
+--
+-- Nothing locks the floor: it may move while the channel is made and not committed. That does no harm, for a channel's end
+-- always moves it, so a position of the absent channel is never one from before an earlier life of it. What must not be is
+-- a start at the floor from before such a life. Hence the name is taken first, and the floor read after it: a deletion that
+-- made room for the name is counted in, and from then on there is no other life. A snapshot from before is found out.
+create or replace function $S.lock_head(p_channel text, p_now bigint) returns $S.head language plpgsql volatile as $$
+declare
+    h $S.head;
+    b integer;
+    tries integer := 0;
+begin
     loop
-        select * into c from $S.channel ch where ch.name = p_channel for update;
+        select * into h from $S.head x where x.name = p_channel order by x.gen desc limit 1 for update;
         exit when found;
-        insert into $S.channel values (p_channel, nextval('$S.log'), 0, 0, 0, 0, false, 0, 0, null, 0, 0, 0, p_now, -1)
-        on conflict (name) do nothing returning * into c;
+        insert into $S.name values (p_channel) on conflict do nothing;
         if found then
-            select place.epoch, place.floor into p from $S.place for share;
-            c.epoch := $S.epoch_of(p.epoch, p_channel);
-            c.seq := p.floor;
-            c.earliest_seq := p.floor;
+            b := $S.bucket_of(p_channel);
+            if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+                perform $S.check_snapshot(b);
+            end if;
+            insert into $S.head (log, epoch, seq, earliest_seq, bytes, stamp, trim_at, emptied_at, due, tag, before_tag,
+                earliest_tag, closed, name)
+            select nextval('$S.log'), $S.epoch_of(p.epoch, p_channel), f.floor, f.floor, 0, 0, 0, p_now, -1, 0, 0, 0, false,
+                p_channel
+            from $S.place p, $S.floor f where f.bucket = b returning * into h;
+            if not found then
+                raise exception 'the floor has no row for the channel %', p_channel using errcode = 'data_corrupted';
+            end if;
             exit;
         end if;
+        tries := tries + 1;
+        if tries > 100 then
+            raise exception 'the channel % has no record', p_channel using errcode = 'data_corrupted';
+        end if;
     end loop;
-    return c;
+    return h;
+end $$;
+
+-- Ends a channel whose row is locked, all but its floor; its entries go at once when they are few, else later.
+create or replace function $S.end_channel(h $S.head, p_most bigint) returns void language plpgsql volatile as $$
+begin
+    delete from $S.head x where x.name = h.name and x.gen = h.gen;
+    delete from $S.name n where n.name = h.name;
+    insert into $S.garbage (log) values (h.log) on conflict do nothing;
+    perform $S.reap(h.log, p_most);
+end $$;
+
+-- Refuses a record that cannot be: what is built on it would be lost.
+create or replace function $S.check_head(h $S.head) returns void language plpgsql immutable as $$
+begin
+    if h.earliest_seq > h.seq or h.seq < 0 or h.bytes < 0 then
+        raise exception 'the record of the channel % is damaged', h.name using errcode = 'data_corrupted';
+    end if;
+end $$;
+
+-- Refuses what is no channel's name.
+create or replace function $S.check_channel(channel text) returns void language plpgsql immutable as $$
+begin
+    if channel is null or octet_length(convert_to(channel, 'UTF8')) not between 1 and 255
+        or channel ~ '[\u0001-\u001f\u007f-\u009f]' then
+        raise exception 'not a channel: 1 to 255 bytes without control characters' using errcode = '22023';
+    end if;
 end $$;
 
 -- Drops what retention no longer holds from the low end, at most `p_most` entries; returns the new record.
-create or replace function $S.trim(c $S.channel, p_keep bigint[], p_now bigint, p_most bigint) returns $S.channel
+create or replace function $S.trim(c $S.head, p_keep bigint[], p_now bigint, p_most bigint) returns $S.head
 language plpgsql volatile as $$
 declare
     target bigint := c.seq - p_keep[1];
@@ -101,10 +181,19 @@ begin
             delete from $S.entry e where e.log = c.log and e.seq > c.earliest_seq and e.seq <= target
             returning e.seq, e.tag, e.size, e.time, e.appended
         )
-        select sum(size) as bytes, max(least(time, appended)) as time, max(tag) filter (where seq = target) as tag into gone from dropped;
+        select coalesce(sum(size), 0) as bytes, max(least(time, appended)) as time, max(tag) filter (where seq = target) as tag
+        into gone from dropped;
+        if gone.tag is null then
+            -- The entry is missing; the next one has its mark.
+            select case when target = c.seq then c.tag
+                else (select e.prev_tag from $S.entry e where e.log = c.log and e.seq = target + 1) end into gone.tag;
+        end if;
+        if gone.tag is null then
+            raise exception 'the channel % lacks the entries % and %', c.name, target, target + 1 using errcode = 'data_corrupted';
+        end if;
         c.earliest_seq := target;
         c.earliest_tag := gone.tag;
-        c.bytes := c.bytes - gone.bytes;
+        c.bytes := greatest(c.bytes - gone.bytes, 0);
         c.dropped_time := greatest(c.dropped_time, gone.time);
         if target = c.seq then
             c.emptied_at := p_now;
@@ -113,33 +202,68 @@ begin
     select e.appended + p_keep[3] + p_keep[3] / 4 into c.trim_at from $S.entry e
     where e.log = c.log and e.seq > c.earliest_seq order by e.seq limit 1;
     c.trim_at := coalesce(c.trim_at, 0);
-    update $S.channel ch set earliest_seq = c.earliest_seq, earliest_tag = c.earliest_tag, bytes = c.bytes,
-        dropped_time = c.dropped_time, emptied_at = c.emptied_at, trim_at = c.trim_at where ch.name = c.name;
+    update $S.head x set earliest_seq = c.earliest_seq, earliest_tag = c.earliest_tag, bytes = c.bytes,
+        dropped_time = c.dropped_time, emptied_at = c.emptied_at, trim_at = c.trim_at where x.name = c.name and x.gen = c.gen;
     return c;
 end $$;
 
+-- What is kept where a node asks for `p_keep`: of each limit the most that any node asked for in the last minute, so that
+-- nodes with other settings, or older ones while they are upgraded, delete nothing of what this one has to keep.
+create or replace function $S.agree(p_now bigint, p_keep bigint[]) returns bigint[] language plpgsql volatile as $$
+declare
+    agreed bigint[];
+begin
+    select p.keep into agreed from $S.place p where p.keep = p_keep and p_now - (select min(a) from unnest(p.asked) a)
+        between 0 and 5000;
+    if not found then
+        update $S.place p set (keep, asked, sweep) = (
+            select array_agg(case when m.wins then m.mine else m.kept end order by m.i),
+                array_agg(case when m.wins then p_now else least(m.asked, p_now) end order by m.i),
+                case when bool_or(m.wins and m.mine < m.kept) then '' else p.sweep end
+            from (
+                select u.*, u.mine >= u.kept or u.asked < p_now - 60000 as wins
+                from unnest(p_keep, p.keep, p.asked) with ordinality u(mine, kept, asked, i)
+            ) m
+        ) returning p.keep into agreed;
+    end if;
+    return agreed;
+end $$;
+
+-- The same without a word to the others.
+create or replace function $S.agreed(p_keep bigint[]) returns bigint[] language sql stable as $$
+    select array_agg(greatest(u.mine, u.kept) order by u.i)
+    from $S.place p, unnest(p_keep, p.keep) with ordinality u(mine, kept, i)
+$$;
+
 -- The same for a channel by its name, which may be gone.
-create or replace function $S.trim_channel(p_channel text, p_now bigint, p_keep bigint[]) returns void
+create or replace function $S.trim_channel(p_channel text, p_now bigint, p_keep bigint[], p_version integer) returns void
 language plpgsql volatile as $$
 declare
-    c $S.channel;
+    c $S.head;
 begin
-    select * into c from $S.channel ch where ch.name = p_channel for update;
+    perform $S.admit_writer(p_version);
+    select * into c from $S.head x where x.name = p_channel order by x.gen desc limit 1 for update;
     if found then
-        perform $S.trim(c, p_keep, greatest(c.stamp, coalesce(p_now, $S.now_ms())), 2000);
+        perform $S.trim(c, $S.agreed(p_keep), coalesce(p_now, $S.now_ms()), 2000);
     end if;
 end $$;
 
--- Deletes at most `p_most` entries of a log that nobody reads any more.
+-- Deletes at most `p_most` entries of a log that nobody reads any more; returns how many. Goes on where it was.
 create or replace function $S.reap(p_log bigint, p_most bigint) returns bigint language plpgsql volatile as $$
 declare
+    already bigint;
+    last bigint;
     reaped bigint;
 begin
-    delete from $S.entry where log = p_log and seq <= (
-        select max(seq) from (select seq from $S.entry where log = p_log order by seq limit p_most) oldest);
+    select gone into already from $S.garbage where log = p_log for update;
+    select max(seq) into last from (
+        select seq from $S.entry where log = p_log and seq > already order by seq limit p_most) oldest;
+    delete from $S.entry where log = p_log and seq > already and seq <= last;
     get diagnostics reaped = row_count;
     if reaped < p_most then
         delete from $S.garbage where log = p_log;
+    else
+        update $S.garbage set gone = last where log = p_log;
     end if;
     return reaped;
 end $$;
@@ -147,3 +271,13 @@ end $$;
 -- When the janitor looks at a channel that has entries next.
 create or replace function $S.period(p_keep bigint[]) returns bigint language sql immutable as
 $$ select greatest(least(p_keep[3], p_keep[4]), 10) $$;
+
+-- When a channel of a bucket may be forgotten, at `p_from` or later: each bucket has four turns in the time that records
+-- are kept. What is forgotten in one turn moves the floor of the bucket once, and readers of absent channels are reset by it.
+create or replace function $S.turn(p_bucket integer, p_keep bigint[], p_from bigint) returns bigint language plpgsql immutable as $$
+declare
+    period bigint := greatest(p_keep[4] / 4, 1);
+    lag bigint := (p_from - p_bucket * (period / 1024)) % period;
+begin
+    return case when lag > 0 then p_from + period - lag else p_from - lag end;
+end $$;

@@ -4,25 +4,31 @@
 -- The channel's row stays locked until the caller commits, and other appends to the channel wait for it: append last. With
 -- `notify`, the hint goes out with the commit, which all notifying transactions of a database take one after the other;
 -- without it, the nodes find the event when they compare heads, every few seconds.
+--
+-- `append_data`, which both others are put into by the server, acts with the rights of the schema's owner, so that a role
+-- needs `execute` on the functions and `usage` on the schema only. Hence no name in it may mean what the caller's
+-- `search_path` makes of it.
 
 create or replace function $S.append_data(
     p_channel text, p_data bytea, p_is_text boolean, p_name text, p_time bigint, p_key text, p_notify boolean
-) returns text language plpgsql volatile as $$
+) returns text language plpgsql volatile
+security definer set search_path = pg_catalog, pg_temp as $$
 declare
     a record;
-    channel_bytes integer := octet_length(convert_to(p_channel, 'UTF8'));
-    size integer := octet_length(p_data) + channel_bytes + coalesce(octet_length(convert_to(p_name, 'UTF8')), 0) + 64;
+    size integer := octet_length(p_data) + octet_length(convert_to(p_channel, 'UTF8'))
+        + coalesce(octet_length(convert_to(p_name, 'UTF8')), 0) + 64;
     tag integer := 0;
     cursor text;
 begin
-    if p_channel is null or channel_bytes not between 1 and 255 or p_channel ~ '[\u0001-\u001f\u007f-\u009f]' then
-        raise exception 'not a channel: 1 to 255 bytes without control characters' using errcode = '22023';
-    elsif p_data is null then
+    perform $S.check_channel(p_channel);
+    if p_data is null then
         raise exception 'an event has data' using errcode = '22004';
     elsif octet_length(convert_to(p_name, 'UTF8')) not between 1 and 255
         or p_name ~ '[\u0001-\u001f\u007f-\u009f]' or starts_with(p_name, 'stream-') then
         raise exception 'not an event name: 1 to 255 bytes without control characters, not beginning with stream-'
             using errcode = '22023';
+    elsif p_name in ('error', 'open') then
+        raise exception 'browsers raise % themselves; call the event something else', p_name using errcode = '22023';
     elsif octet_length(convert_to(p_key, 'UTF8')) not between 1 and 255 or p_key ~ '[\u0001-\u001f\u007f-\u009f]' then
         raise exception 'not a key: 1 to 255 bytes without control characters' using errcode = '22023';
     elsif p_time not between 0 and 8640000000000000 then
@@ -38,7 +44,7 @@ begin
         p_channel, null, p.keep, null, null, null, 0, 0, 0, 0, false,
         array[p_data], array[p_is_text], array[p_name], array[p_time], case when p_key is not null then array[p_key] end,
         array[tag], array[null::integer], array[size], size,
-        case when p_key is not null then array[$S.fingerprint(p_data, p_is_text, p_name, p_time)] end) w;
+        case when p_key is not null then array[$S.fingerprint(p_data, p_is_text, p_name, p_time)] end, $V) w;
     if a.o_status = 3 then
         raise exception 'the key % was used for another event of the channel %', p_key, p_channel using errcode = '23505';
     elsif a.o_status <> 0 then

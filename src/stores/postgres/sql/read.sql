@@ -5,7 +5,7 @@
 -- Which entries to send for a resume is decided here as `resume::outcome` does; the outcome itself is the caller's.
 create or replace function $S.read_page(
     p_channel text, p_now bigint, p_age bigint, p_start integer, p_epoch bigint, p_seq bigint, p_tag integer,
-    p_events bigint, p_bytes bigint,
+    p_events bigint, p_bytes bigint, p_bucket integer, p_version integer,
     out o_place bigint, out o_floor bigint, out o_epoch bigint, out o_seq bigint, out o_tag integer, out o_closed boolean,
     out o_earliest_seq bigint, out o_earliest_tag integer, out o_dropped_time bigint,
     out o_from_seq bigint, out o_from_tag integer, out o_at_tag integer, out o_last_match bigint,
@@ -13,15 +13,20 @@ create or replace function $S.read_page(
     out o_is_text boolean[], out o_names text[], out o_data bytea[]
 ) language plpgsql stable as $$
 declare
-    c $S.channel;
+    c $S.head;
+    p record;
     young bigint := coalesce(p_now, $S.now_ms()) - p_age;
     above bigint := case when p_start = 3 then p_seq end;
 begin
-    select epoch, floor into o_place, o_floor from $S.place;
-    select * into c from $S.channel ch where ch.name = p_channel;
+    select version, oldest_reader, epoch into p from $S.place;
+    perform $S.admit_reader(p.version, p.oldest_reader, p_version);
+    select * into c from $S.head x where x.name = p_channel order by x.gen desc limit 1;
     if not found then
+        o_place := p.epoch;
+        select f.floor into o_floor from $S.floor f where f.bucket = p_bucket;
         return;
     end if;
+    perform $S.check_head(c);
     o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed; o_dropped_time := c.dropped_time;
     -- What is too old is not read, whether or not it was deleted yet.
     select e.seq - 1, e.prev_tag into o_earliest_seq, o_earliest_tag from $S.entry e
@@ -72,4 +77,20 @@ begin
             ) d order by d.seq
         ) e where e.total <= p_bytes or e.nth = 1;
     end if;
+end $$;
+
+-- The position after the newest event of a channel, as the text of a cursor: what a snapshot that is read in the same query,
+-- or in the same `repeatable read` transaction, holds all of. Readers go on after it.
+create or replace function $S.position(channel text) returns text language plpgsql stable
+security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    at text;
+begin
+    perform $S.check_channel(channel);
+    select $S.cursor_text(x.epoch, x.seq, x.tag) into at from $S.head x where x.name = channel order by x.gen desc limit 1;
+    if not found then
+        select $S.cursor_text($S.epoch_of(p.epoch, channel), f.floor, 0) into at
+        from $S.place p, $S.floor f where f.bucket = $S.bucket_of(channel);
+    end if;
+    return at;
 end $$;

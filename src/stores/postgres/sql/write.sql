@@ -8,14 +8,14 @@ create or replace function $S.write_batch(
     p_channel text, p_now bigint, p_keep bigint[], p_lock_ms integer, p_sync text, p_init bigint,
     p_expect integer, p_epoch bigint, p_seq bigint, p_tag integer, p_close boolean,
     p_data bytea[], p_is_text boolean[], p_names text[], p_times bigint[], p_keys text[], p_tags integer[],
-    p_prev_tags integer[], p_sizes integer[], p_bytes bigint, p_prints bigint[],
+    p_prev_tags integer[], p_sizes integer[], p_bytes bigint, p_prints bigint[], p_version integer,
     out o_status integer, out o_epoch bigint, out o_seq bigint, out o_tag integer, out o_closed boolean,
     out o_base_seq bigint, out o_base_tag integer, out o_stamp bigint,
     out o_seqs bigint[], out o_tags integer[], out o_times bigint[], out o_nth bigint[], out o_fresh boolean[],
     out o_reused bigint
 ) language plpgsql volatile as $$
 declare
-    c $S.channel;
+    c $S.head;
     made boolean;
     n integer := cardinality(p_tags);
     moment bigint := coalesce(p_now, $S.now_ms());
@@ -31,20 +31,26 @@ begin
     o_status := 0;
     if p_keys is null and p_expect = 0 and not p_close and p_init is null then
         -- The usual case in one update: nothing to decide.
-        update $S.channel ch set
+        update $S.head ch set
             seq = ch.seq + n, tag = p_tags[n], before_tag = ch.tag, bytes = ch.bytes + p_bytes,
             stamp = greatest(ch.stamp, moment),
             due = case when ch.seq = ch.earliest_seq then moment + $S.period(p_keep) else ch.due end,
             trim_at = case when ch.seq = ch.earliest_seq then greatest(ch.stamp, moment) + p_keep[3] + p_keep[3] / 4
                 else ch.trim_at end
-        where ch.name = p_channel and not ch.closed returning * into c;
+        where ch.name = p_channel and ch.gen = (select x.gen from $S.head x where x.name = p_channel order by x.gen desc limit 1)
+            and not ch.closed and ch.seq >= ch.earliest_seq and (select p.oldest_writer from $S.place p) <= p_version
+        returning * into c;
     end if;
     if c.name is not null then
         o_base_seq := c.seq - n;
         o_base_tag := c.before_tag;
     else
-        c := $S.lock_channel(p_channel, moment);
+        perform $S.admit_writer(p_version);
+        c := $S.lock_head(p_channel, moment);
         made := c.due = -1;
+        if p_init is null then
+            perform $S.check_head(c);
+        end if;
         if p_keys is not null and p_init is null then
             select array_agg(f.seq order by i), array_agg(f.tag order by i), array_agg(f.time order by i),
                 array_agg(case when f.seq is null then f.nth end order by i), array_agg(f.fresh order by i),
@@ -63,7 +69,7 @@ begin
                             case when k.seq is not null then coalesce(k.print, u.print)
                                 else first_value(u.print) over (partition by u.key order by u.i) end as stands_for
                         from unnest(p_keys, p_sizes, p_prints) with ordinality as u(key, size, print, i)
-                        left join $S.key k on k.log = c.log and k.key = u.key and k.came > greatest(moment, c.stamp) - p_keep[5]
+                        left join $S.key k on k.log = c.log and k.key = u.key and k.came > moment - p_keep[5]
                     ) m
                 ) j
             ) f;
@@ -85,7 +91,8 @@ begin
         if o_status <> 0 then
             o_status := greatest(o_status, 0);
             if made then
-                delete from $S.channel ch where ch.name = p_channel;
+                delete from $S.head ch where ch.name = p_channel and ch.gen = c.gen;
+                delete from $S.name ch where ch.name = p_channel;
             end if;
             return;
         end if;
@@ -93,7 +100,7 @@ begin
             if not made then
                 old_log := c.log;
                 c.log := nextval('$S.log');
-                insert into $S.garbage values (old_log);
+                insert into $S.garbage (log) values (old_log);
             end if;
             c.epoch := p_init; c.tag := 0; c.closed := false; c.bytes := 0; c.dropped_time := null;
             c.earliest_seq := c.seq; c.earliest_tag := 0; c.emptied_at := moment;
@@ -113,11 +120,11 @@ begin
             select u.tag into c.tag from unnest(p_tags, o_fresh) with ordinality as u(tag, fresh, i)
             where u.fresh order by u.i desc limit 1;
         end if;
-        update $S.channel ch set log = c.log, epoch = c.epoch, seq = c.seq, tag = c.tag, before_tag = o_base_tag,
+        update $S.head ch set log = c.log, epoch = c.epoch, seq = c.seq, tag = c.tag, before_tag = o_base_tag,
             closed = c.closed, earliest_seq = c.earliest_seq, earliest_tag = c.earliest_tag,
             dropped_time = c.dropped_time, bytes = c.bytes, stamp = c.stamp, trim_at = c.trim_at,
             emptied_at = c.emptied_at, due = c.due
-        where ch.name = p_channel;
+        where ch.name = p_channel and ch.gen = c.gen returning ch.gen into c.gen;
     end if;
 
     if o_fresh is null and n = 1 then
@@ -149,8 +156,12 @@ begin
     -- A quarter above the limits, so that many entries go at once and most appends delete nothing.
     if c.seq - c.earliest_seq > p_keep[1] + p_keep[1] / 4
         or (c.bytes > p_keep[2] + p_keep[2] / 4 and c.seq - c.earliest_seq > 1)
-        or (c.stamp > c.trim_at and c.seq > c.earliest_seq) then
-        perform $S.trim(c, p_keep, c.stamp, 1000 + 2 * n);
+        or (moment > c.trim_at and c.seq > c.earliest_seq) then
+        begin
+            perform $S.trim(c, $S.agreed(p_keep), moment, 1000 + 2 * n);
+        exception when data_corrupted then
+            null; -- is the janitor's to tell; the append is not the worse for it
+        end;
     end if;
     if old_log is not null then
         perform $S.reap(old_log, 1000);

@@ -1,0 +1,49 @@
+//! A word about transactions that are open for long: while one has an old snapshot, nothing that was deleted or replaced since
+//! can be removed, and everything gets slower, in the whole database.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::database::Database;
+
+/// Looks at how old the oldest snapshot is.
+#[derive(Default)]
+pub(super) struct Watch {
+    warned: Option<Instant>,
+}
+
+impl Watch {
+    /// Warns of a snapshot that is too old, every few minutes.
+    pub(super) async fn look(&mut self, database: &Database) {
+        // The server shows a role what other roles do only with `pg_read_all_stats`.
+        let Ok(rows) = database.read(OLDEST, &[]).await else { return };
+        let oldest = rows.first().and_then(|row| row.try_get::<_, Option<f64>>(0).ok()?);
+        let age = oldest.map_or(Duration::ZERO, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        if age < OLD {
+            self.warned = None;
+        } else if self.warned.is_none_or(|warned| warned.elapsed() >= AGAIN) {
+            self.warned = Some(Instant::now());
+            tracing::warn!(
+                seconds = age.as_secs(),
+                "a transaction in PostgreSQL has had a snapshot for long (`backend_xmin` of `pg_stat_activity`); what is \
+                 deleted and replaced meanwhile cannot be removed"
+            );
+        }
+    }
+}
+
+/// The age of the oldest snapshot in seconds. That of a prepared transaction is held by nobody.
+const OLDEST: &str = "
+    select extract(epoch from max(age))::float8 from (
+        select clock_timestamp() - xact_start as age from pg_stat_activity
+        where backend_xmin is not null and backend_type = 'client backend' and datname = current_database()
+        union all
+        select clock_timestamp() - prepared from pg_prepared_xacts where database = current_database()
+    ) snapshots";
+
+/// From when on a word is due.
+const OLD: Duration = Duration::from_secs(60);
+
+/// How often it is repeated.
+const AGAIN: Duration = Duration::from_secs(600);
