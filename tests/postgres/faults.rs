@@ -153,8 +153,9 @@ async fn the_database_is_restored_from_an_older_dump() {
         let dump = server.program("pg_dump", &["-n", schema]);
         load.progress(200).await;
         // In one step, as `pg_restore --single-transaction` does.
-        let tables =
-            ["place", "channel", "entry", "key", "garbage"].map(|table| format!("{schema}.{table}")).join(", ");
+        let tables = ["place", "floor", "name", "head", "entry", "key", "garbage"]
+            .map(|table| format!("{schema}.{table}"))
+            .join(", ");
         let drop = format!("begin; lock table {tables}; drop schema {schema} cascade;\n");
         server.script(&[drop.as_bytes(), &dump, b"commit;"].concat());
         load.progress(100).await;

@@ -138,10 +138,10 @@ pub async fn client(server: &Server) -> tokio_postgres::Client {
 /// Takes the newest entries of a channel away, as a failover to a standby that had not received them does.
 pub async fn lose_tail(server: &Server, schema: &str, channel: &Channel, n: u64) {
     let sql = format!(
-        "do $$ declare c {schema}.channel; h record; begin
-            select * into c from {schema}.channel where name = '{channel}' for update;
+        "do $$ declare c {schema}.head; h record; begin
+            select * into c from {schema}.head where name = '{channel}' for update;
             select seq - 1 as seq, prev_tag as tag into h from {schema}.entry where log = c.log and seq = c.seq - {n} + 1;
-            update {schema}.channel set seq = h.seq, tag = h.tag,
+            update {schema}.head set seq = h.seq, tag = h.tag,
                 bytes = bytes - (select sum(size) from {schema}.entry where log = c.log and seq > h.seq)
                 where name = '{channel}';
             delete from {schema}.entry where log = c.log and seq > h.seq;

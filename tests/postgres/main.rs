@@ -10,14 +10,20 @@
 
 mod conformance;
 mod faults;
+mod floors;
+mod formats;
 mod harness;
 mod load;
 mod notifying;
 mod outbox;
 mod pooler;
 mod proxy;
+mod retention;
+mod secrets;
 mod server;
+mod snapshots;
 mod support;
+mod tidying;
 mod traps;
 mod waits;
 

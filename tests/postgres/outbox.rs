@@ -159,6 +159,8 @@ async fn what_no_reader_could_take_is_refused() {
         ("'a', null", "22004"),
         ("'a', '1', 'stream-reset'", "22023"),
         ("'a', '1', ''", "22023"),
+        ("'a', '1', 'error'", "22023"),
+        ("'a', '1', 'open'", "22023"),
         (r"'a', '1', E'a\rb'", "22023"),
         ("'a', '1', null, -1", "22003"),
         ("'a', '1', null, 8640000000000001", "22003"),
@@ -226,4 +228,85 @@ async fn a_key_stands_for_the_same_event_in_sql_and_here() {
         let refused = client.query_one(&other, &[&key]).await.unwrap_err();
         assert_eq!(refused.code().map(|code| code.code()), Some("23505"), "{refused:?}");
     }
+}
+
+/// A snapshot and the position that it holds all of, from one query; whoever goes on from there misses nothing.
+#[tokio::test]
+async fn a_snapshot_and_its_position_come_from_one_query() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let mut client = client(server).await;
+    let position = format!("select {schema}.position('a')");
+    let at = |row: tokio_postgres::Row| row.get::<_, String>(0).parse::<Cursor>().unwrap();
+    let absent = at(client.query_one(&position, &[]).await.unwrap());
+    assert_eq!(absent, store.heads(&[a()]).await.unwrap()[0].cursor);
+    let first = store.append(&a(), Append::new(["1", "2"].map(Event::text))).await.unwrap().head.cursor;
+    assert_eq!(at(client.query_one(&position, &[]).await.unwrap()), first);
+
+    // In the transaction that the snapshot comes from, it is as old as that.
+    let level = tokio_postgres::IsolationLevel::RepeatableRead;
+    let transaction = client.build_transaction().isolation_level(level).read_only(true).start().await.unwrap();
+    let count = format!("select count(*) from {schema}.entry");
+    assert_eq!(transaction.query_one(&count, &[]).await.unwrap().get::<_, i64>(0), 2);
+    store.append(&a(), Append::new([Event::text("3")])).await.unwrap();
+    assert_eq!(at(transaction.query_one(&position, &[]).await.unwrap()), first);
+    transaction.commit().await.unwrap();
+    let page = store.read(&a(), Start::After(first), Limit::default()).await.unwrap();
+    assert_eq!((page.outcome, texts(&page.entries)), (Outcome::Continued, vec!["3"]));
+    store.delete(&a()).await.unwrap();
+    assert_eq!(at(client.query_one(&position, &[]).await.unwrap()), store.heads(&[a()]).await.unwrap()[0].cursor);
+    let refused = client.query_one(&format!("select {schema}.position('')"), &[]).await.unwrap_err();
+    assert_eq!(refused.code().map(|code| code.code()), Some("22023"));
+}
+
+/// With `usage` on the schema and `execute` on the functions, and nothing that its `search_path` names getting in between.
+#[tokio::test]
+async fn a_role_without_rights_on_the_tables_can_use_the_outbox_once_it_is_allowed_to() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let owner = client(server).await;
+    owner
+        .batch_execute(&format!(
+            "create role {schema} login; grant usage on schema {schema} to {schema};
+             create schema {schema}_own authorization {schema}"
+        ))
+        .await
+        .unwrap();
+    let url = server.url().replace("postgres@", &format!("{schema}@"));
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let calls = [
+        format!("select {schema}.append('a', '1', key => 'k')"),
+        format!("select {schema}.append_text('a', 'x')"),
+        format!("select {schema}.position('a')"),
+    ];
+    for call in &calls {
+        let refused = client.query_one(call, &[]).await.expect_err(call);
+        assert_eq!(refused.code().map(|code| code.code()), Some("42501"), "{call}: {refused:?}");
+    }
+    let grant = format!(
+        "grant execute on function {schema}.append, {schema}.append_text, {schema}.append_data, {schema}.position to {schema}"
+    );
+    owner.batch_execute(&grant).await.unwrap();
+    // What stands in for functions of the server would run with the owner's rights.
+    client
+        .batch_execute(&format!(
+            "create function {schema}_own.octet_length(bytea) returns integer language plpgsql as
+                $$ begin raise exception 'as %', current_user; end $$;
+             create function {schema}_own.convert_to(text, text) returns bytea language plpgsql as
+                $$ begin if current_user <> '{schema}' then raise exception 'as %', current_user; end if;
+                return pg_catalog.convert_to($1, $2::name); end $$;
+             set search_path = {schema}_own, pg_catalog"
+        ))
+        .await
+        .unwrap();
+    for call in &calls {
+        client.query_one(call, &[]).await.expect(call);
+    }
+    let page = store.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), ["1", "x"]);
+    let tables = client.query_one(&format!("select count(*) from {schema}.entry"), &[]).await.unwrap_err();
+    assert_eq!(tables.code().map(|code| code.code()), Some("42501"));
 }

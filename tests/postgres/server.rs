@@ -139,6 +139,14 @@ impl Server {
         self.resume();
     }
 
+    /// Lets in plain connections of the superuser `postgres` too.
+    pub fn also_plain(&self) {
+        let rule = r#"printf 'host all postgres 127.0.0.1/32 trust\n' >> "$0""#;
+        run(as_user("sh").arg("-c").arg(rule).arg(self.data().join("pg_hba.conf")).current_dir("/"));
+        self.kill();
+        self.resume();
+    }
+
     /// Kills the server as a crash does, with all its children, and waits until they are gone.
     pub fn kill(&self) {
         let pids = self.pids();

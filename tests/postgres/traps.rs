@@ -143,11 +143,10 @@ async fn retention_leaves_no_bloat() {
             store.append(&a(), Append::new((0..20).map(|_| Event::text("x".repeat(200))))).await.unwrap();
         }
         // What autovacuum does by itself, once a minute at most.
-        for table in ["entry", "channel"] {
+        for table in ["entry", "head"] {
             client.batch_execute(&format!("vacuum {schema}.{table}")).await.unwrap();
         }
-        let size =
-            format!("select pg_total_relation_size('{schema}.entry') + pg_total_relation_size('{schema}.channel')");
+        let size = format!("select pg_total_relation_size('{schema}.entry') + pg_total_relation_size('{schema}.head')");
         sizes.push(client.query_one(&size, &[]).await.unwrap().get::<_, i64>(0));
     }
     let kept = client.query_one(&format!("select count(*) from {schema}.entry"), &[]).await.unwrap().get::<_, i64>(0);
@@ -156,7 +155,7 @@ async fn retention_leaves_no_bloat() {
     assert!(sizes[5] <= 2 * sizes[0].max(sizes[1]), "sizes {sizes:?}");
     until("the statistics are there", async || {
         let updates =
-            "select n_tup_upd, n_tup_hot_upd from pg_stat_all_tables where schemaname = $1 and relname = 'channel'";
+            "select n_tup_upd, n_tup_hot_upd from pg_stat_all_tables where schemaname = $1 and relname = 'head'";
         let row = client.query_one(updates, &[&schema]).await.unwrap();
         let (all, hot): (i64, i64) = (row.get(0), row.get(1));
         all >= 400 && hot * 10 >= all * 9
