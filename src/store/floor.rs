@@ -1,6 +1,7 @@
 //! Floors: above which `seq` new channels begin, so that no cursor of a log that was forgotten is taken for one of a later
 //! log. A place keeps one per bucket of channel names. Pure, but for the random draw.
 
+use super::resume;
 use crate::{channel::Channel, cursor::hash};
 
 /// How many floors a place keeps. Forgetting a channel resets those who read absent channels of the same bucket, and of no
@@ -21,7 +22,7 @@ pub fn bucket_of(channel: &Channel) -> u16 {
 /// would rise to the same value again, and who was told of it then would continue over what is lost.
 #[must_use]
 pub fn raised(floor: u64, seq: u64) -> u64 {
-    floor.max(seq).saturating_add(fastrand::u64(1..=LONGEST_STEP))
+    floor.max(seq).saturating_add(resume::draw(|random| random.u64(1..=LONGEST_STEP)))
 }
 
 /// Chosen so that steps rarely agree, and that a `seq` of 63 bits lasts for 10^14 forgotten channels of one bucket.

@@ -1,6 +1,12 @@
 //! What every store decides alike: outcomes, tags, floors, epochs. Pure, but for the random draws.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    cell::RefCell,
+    hash::{BuildHasher, RandomState},
+    time::SystemTime,
+};
+
+use fastrand::Rng;
 
 use super::{Head, Outcome, Reason};
 use crate::{
@@ -63,14 +69,36 @@ pub fn outcome_of_time(record: &Record, time: u64) -> Outcome {
 /// The mark of a new entry: 32 random bits, never 0.
 #[must_use]
 pub fn fresh_tag() -> u32 {
-    fastrand::u32(1..)
+    draw(|random| random.u32(1..))
 }
 
 /// The epoch of a new place, or of a log that is made anew: 64 bits that no other process draws.
 #[must_use]
 pub fn fresh_epoch() -> u64 {
-    // RandomState's keys come from the system's entropy.
-    RandomState::new().hash_one(fastrand::u64(..))
+    from_system()
+}
+
+/// Draws from this thread's generator. A forked process inherits that as it was, and would draw what its parent draws; so
+/// each process has its own.
+pub(crate) fn draw<T>(draw: impl FnOnce(&mut Rng) -> T) -> T {
+    thread_local! {
+        static RANDOM: RefCell<Option<(u32, Rng)>> = const { RefCell::new(None) };
+    }
+    RANDOM.with_borrow_mut(|random| {
+        let process = std::process::id();
+        match random {
+            Some((seeded, random)) if *seeded == process => draw(random),
+            none => draw(&mut none.insert((process, Rng::with_seed(from_system()))).1),
+        }
+    })
+}
+
+/// 64 bits from the system's entropy.
+fn from_system() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        // A system without entropy to give: all that is known to differ.
+        RandomState::new().hash_one((SystemTime::now(), std::process::id(), fastrand::u64(..)))
+    })
 }
 
 #[cfg(test)]
