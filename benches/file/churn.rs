@@ -67,7 +67,7 @@ async fn append(store: &FileStore, events: usize) -> Result<(), StoreError> {
 /// Reads all of the time, so that it is stopped within a read.
 pub(crate) fn read_for_ever(path: &Path) {
     let db = rusqlite::Connection::open(path).expect("a connection");
-    db.execute_batch("BEGIN; SELECT * FROM place;").expect("a snapshot");
+    db.execute_batch("BEGIN; SELECT * FROM origin;").expect("a snapshot");
     println!("ready");
     runtime().block_on(async {
         let (store, channel) = (open(path), Channel::new("bench").expect("a name"));

@@ -1,5 +1,5 @@
 //! What the file store costs, next to SQLite used directly in the same run: `cargo bench --bench file`, or with names of
-//! parts (`-- throughput processes delivery catchup start churn`). Rounds are interleaved, for machines are noisy: trust
+//! parts (`-- throughput processes delivery catchup start churn idle short-lived`). Rounds are interleaved, for machines are noisy: trust
 //! ratios and medians. `TOWER_EVENTS_BENCH_ROUNDS` (default 5) and `TMPDIR` may be set.
 #![allow(
     clippy::unwrap_used,
@@ -13,6 +13,7 @@ mod child;
 mod churn;
 mod delivery;
 mod direct;
+mod idle;
 mod table;
 mod throughput;
 
@@ -22,13 +23,15 @@ fn main() {
         return child::run(arguments);
     }
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 8] = [
         ("throughput", throughput::in_one_process),
         ("processes", throughput::in_four_processes),
         ("delivery", delivery::between_processes),
         ("catchup", catchup::catch_up),
         ("start", catchup::start),
         ("churn", churn::churn),
+        ("idle", idle::idle),
+        ("short-lived", idle::short_lived),
     ];
     for (name, run) in parts {
         if wanted(name) {

@@ -35,6 +35,12 @@ impl Keep {
         now.saturating_sub(self.age)
     }
 
+    /// Records that have been empty since before are to be forgotten.
+    #[cfg(feature = "file")]
+    pub(crate) fn oldest_record(&self, now: u64) -> u64 {
+        now.saturating_sub(self.forget_after)
+    }
+
     /// Keys that came earlier are no longer remembered.
     pub(crate) fn oldest_key(&self, now: u64) -> u64 {
         now.saturating_sub(self.key_window)

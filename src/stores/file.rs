@@ -52,7 +52,9 @@
 //! The file stays sound in either case. With `Process` the last appends before the loss may be gone, some hundreds of
 //! milliseconds up to half a minute of them; with `Power` only such as nobody was told had succeeded. Who has read them has
 //! cursors that nothing proves any more: whatever is appended instead, they are answered with a reset, never with silence.
-//! When the disk reports that it could not sync, this store writes no more until it is opened anew; reads go on.
+//! When the disk reports that it could not sync, this store writes no more until it is opened anew; reads go on. Opening with
+//! `Power` writes once more all that the log holds, and syncs it, before anything is acknowledged on top of it: what an earlier
+//! process could not sync, the system may show although the disk does not have it.
 //!
 //! # Several processes
 //! Any number may append, read and watch. One writes at a time, under the lock of `<file>-lock`; a process that dies gives
@@ -64,11 +66,38 @@
 //! `VACUUM INTO` or SQLite's backup.
 //!
 //! All of them have to be on one machine. **Network file systems** cannot be used, for the processes share memory through
-//! the file: opening fails on those that are known. **After a fork** what the child inherited fails with `Unavailable`, and
+//! the file: opening fails on those that are known, and on FUSE and shared folders of virtual machines, behind which there may
+//! be one, unless [`any_file_system`](FileOptions::any_file_system) is asked for. **After a fork** what the child inherited fails with `Unavailable`, and
 //! it can open no event file unless it executes a program: fork first, then open. Stores on one file within a process are as
 //! good as several processes, but clones are cheaper.
 //!
+//! # Health and damage
+//! [`health`](Store::health) is `Unavailable` while the file is not where it was opened, another is in its place, or it cannot be
+//! read; `ReadOnly` while appends fail: the disk is full, another process keeps the lock, a reader keeps the log from being
+//! reused, a newer version raised the format, or a sync failed (this one until the store is opened anew). While something is
+//! wrong it is tried again every second, so that its end is noticed without any call. The store is never `Late`.
+//!
+//! A channel whose rows are damaged is said once in the log (`tracing`, with its name), its reads and appends fail with
+//! `Corrupt`, and all others go on; [`heads`](Store::heads) of many channels gives it a head in an epoch of its own, that no
+//! cursor continues from. [`init`](Store::init) with [`Expect::Any`](crate::store::Expect) or [`delete`](Store::delete) begins
+//! it anew.
+//!
+//! # Clocks
+//! The process that appends, reads or tidies judges age by the system's clock, which all of them share, or by its own
+//! [`clock`](FileOptions::clock); the stamps of others make nothing older. One that is ahead drops what is too old by it, for all;
+//! readers that had not read it are told (`Trimmed`). A clock that steps back does no harm.
+//!
+//! # Upgrades
+//! The format of the file is version 3; versions 1 and 2 are brought up when they are opened, in one transaction that also writes
+//! who may read and write the new version ([`Format`](crate::store::Format)). Each transaction looks at that: a process of an older version
+//! that still runs fails with [`StoreError::NewerFormat`](crate::StoreError::NewerFormat) from then on (those before format 3: with
+//! `Unavailable`), and none writes what the other would misread. So upgrade by starting new processes beside the old ones, and
+//! expect the old ones to refuse to publish until they end. There is no way back but a copy.
+//!
 //! # Retention
+//! Processes with different settings keep at least what the lesser setting keeps. A setting that is raised concerns what is still
+//! there; one that is lowered is applied to channels that nobody appends to soon after opening.
+//!
 //! Up to a quarter more than [`Retention`] says may gather (at most 64 events, 64 KiB), and goes with the
 //! next appends; too old events are gone for readers at once and go from the file within twice the age. The pages of what
 //! went are used again, and given back to the system when they are more than half of the file. A process that is stopped in
@@ -121,19 +150,27 @@
 
 mod apply;
 mod bell;
+mod condition;
 mod copier;
 mod core;
 mod ear;
 mod error;
 mod eyes;
+mod floors;
 mod follow;
+mod format;
 mod ground;
+mod guard;
+mod heads;
 mod janitor;
+mod listing;
 mod lock;
 mod log;
 mod options;
 mod pool;
+mod probe;
 mod promise;
+mod quarantine;
 mod queue;
 mod read;
 mod record;
@@ -146,15 +183,18 @@ mod writer;
 use std::{fmt, path::Path, sync::Arc};
 
 use futures_core::Stream;
+use rusqlite::Connection;
 
 use self::{
     bell::Bell,
     core::Core,
     ground::Ground,
+    heads::Heads,
     lock::Lock,
     pool::Pool,
     promise::Promise,
     queue::{Action, Answer, Asking, Office},
+    read::Stale,
     watch::Changes,
     writer::Writer,
 };
@@ -166,7 +206,7 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Limit, Page, Retention, Start, Store, StoreError, fits_append,
+        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
         fits_init,
     },
 };
@@ -195,13 +235,16 @@ impl FileStore {
 
     fn open_with(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
-        let ground = Ground::prepare(path)?;
+        let ground = Ground::prepare(path, options.file_systems)?;
         let mut lock = Lock::open(&ground.lock).map_err(failed)?;
         if !lock.acquire(options.timeout).map_err(failed)? {
             let holder = lock::holder(&[&ground.lock, &ground.db]);
             return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
         }
         let db = schema::open_writer(&ground, options.durability, options.timeout)?;
+        if options.durability == Durability::Power {
+            promise::secure_log(&db, &ground).map_err(failed)?;
+        }
         let bell = Bell::open(&ground.bell).map_err(failed)?;
         lock.release();
         let core = Arc::new(Core::new(ground, options).map_err(failed)?);
@@ -211,6 +254,13 @@ impl FileStore {
         let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), durability)));
         writer::start(&core, &asking.0, promises).map_err(failed)?;
         Ok(Self { core, asking: Arc::new(asking), pool: Arc::new(Pool::new()) })
+    }
+
+    /// How many transactions this store has begun: for measurements.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn attempts(&self) -> u64 {
+        self.core.attempts.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// How many transactions this store has committed: for measurements.
@@ -223,7 +273,56 @@ impl FileStore {
     async fn ask(&self, action: Action) -> Result<Answer, StoreError> {
         // A forked child has no writer.
         self.core.ground.check_process()?;
-        self.asking.ask(action).await
+        let done = self.asking.ask(action).await;
+        self.see_to(done)
+    }
+
+    async fn page(
+        &self,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+        stale: Stale,
+    ) -> Result<Option<Page>, StoreError> {
+        let (now, channel) = (self.core.now(), channel.clone());
+        let look = move |core: &Core, db: &mut Connection| {
+            let page = read::page(db, (&core.keep, now, stale), &channel, start, limit);
+            if let Err(error @ StoreError::Corrupt(_)) = &page {
+                core.quarantine.say(&core.ground.db, channel.as_str(), error);
+            }
+            page
+        };
+        self.saw(self.pool.read(&self.core, look).await)
+    }
+
+    async fn known_heads(&self, channels: &[Channel], stale: Stale) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
+        let (now, channels) = (self.core.now(), channels.to_vec());
+        let look = move |core: &Core, known: &mut Heads| known.of(core, (now, stale), &channels);
+        self.saw(self.pool.heads(&self.core, look).await)
+    }
+
+    /// Has the writer forget records that are stale, if it can: a reader of a file that cannot be written does without.
+    async fn forget(&self, channels: Vec<Channel>) {
+        if !self.core.condition.writes.fails() {
+            _ = self.ask(Action::LookAfter(channels)).await;
+        }
+    }
+
+    /// Takes notice of how a read went.
+    fn saw<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &done {
+            Ok(_) => self.core.condition.reads.recover(&self.core.ground.db),
+            Err(error) => self.core.condition.reads.note(&self.core.ground.db, error),
+        }
+        self.see_to(done)
+    }
+
+    /// Has the writer's thread look when what has failed will end.
+    fn see_to<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        if done.is_err() && self.core.condition.is_in_doubt() {
+            self.asking.0.queue.call();
+        }
+        done
     }
 }
 
@@ -244,13 +343,20 @@ impl Store for FileStore {
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        let (keep, now, channel) = (self.core.keep, self.core.now(), channel.clone());
-        self.pool.read(&self.core, move |db| read::page(db, &keep, now, &channel, start, limit)).await
+        if let Some(page) = self.page(channel, start, limit, Stale::Told).await? {
+            return Ok(page);
+        }
+        self.forget(vec![channel.clone()]).await;
+        self.page(channel, start, limit, Stale::PassedOver).await?.ok_or_else(mixed_up)
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let (keep, now, channels) = (self.core.keep, self.core.now(), channels.to_vec());
-        self.pool.read(&self.core, move |db| read::heads(db, &keep, now, &channels)).await
+        let (heads, stale) = self.known_heads(channels, Stale::Told).await?;
+        if stale.is_empty() {
+            return Ok(heads);
+        }
+        self.forget(stale).await;
+        self.known_heads(channels, Stale::PassedOver).await.map(|(heads, _)| heads)
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
@@ -271,7 +377,9 @@ impl Store for FileStore {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        todo_listing(prefix, after, limit).await
+        let (now, prefix, after) = (self.core.now(), prefix.to_owned(), after.cloned());
+        let look = move |core: &Core, db: &mut _| listing::channels(core, db, now, &prefix, after.as_ref(), limit);
+        self.saw(self.pool.read(&self.core, look).await)
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
@@ -281,12 +389,12 @@ impl Store for FileStore {
     fn retention(&self) -> Retention {
         self.core.options.retention.clone()
     }
+
+    fn health(&self) -> Health {
+        self.core.health()
+    }
 }
 
 fn mixed_up() -> StoreError {
     StoreError::Unknown("the writer gave another request's answer".into())
-}
-
-async fn todo_listing(_: &str, _: Option<&Channel>, _: usize) -> Result<Vec<(Channel, Head)>, StoreError> {
-    Err(StoreError::Unavailable("this store does not list its channels yet".into()))
 }

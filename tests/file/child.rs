@@ -16,7 +16,7 @@ use rustix::{
 use tokio::runtime::Runtime;
 use tower_events::{
     Delivery, FileStore, Hub, Store as _, Subscription,
-    store::{Append, Clock, Start},
+    store::{Append, Clock, Start, floor, resume},
     stores::file::Durability,
 };
 
@@ -85,9 +85,11 @@ fn plays_its_role() {
     let path = Path::new(&path);
     let mut words = role.split(' ');
     let runtime = Runtime::new().unwrap();
-    match (words.next().unwrap(), words.next()) {
-        ("publish", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Process)),
-        ("publish-surely", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Power)),
+    let (role, of) = (words.next().unwrap(), words.next());
+    let times = words.next().and_then(|times| times.parse().ok()).unwrap_or(u64::MAX);
+    match (role, of) {
+        ("publish", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Process, times)),
+        ("publish-surely", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Power, times)),
         ("listen", _) => runtime.block_on(listen(path)),
         ("listen-blindly", _) => {
             // No instance is left to this user; others get along without, too.
@@ -99,14 +101,15 @@ fn plays_its_role() {
         ("read", _) => read(path),
         ("bystand", _) => runtime.block_on(bystand(path)),
         ("fork", _) => fork_off(&runtime, path),
+        ("draw", _) => draw_in_two(),
         other => panic!("no such role: {other:?}"),
     }
 }
 
-/// Appends until it is killed, and says what was acknowledged, or why something was not.
-async fn publish(path: &Path, prefix: &str, durability: Durability) {
+/// Appends so many times, or until it is killed, and says what was acknowledged, or why something was not.
+async fn publish(path: &Path, prefix: &str, durability: Durability, times: u64) {
     let store = keeping_all().durability(durability).open(path).unwrap();
-    for n in 0.. {
+    for n in 0..times {
         let text = format!("{prefix}:{n}");
         match append(&store, &text).await {
             Ok(_) => println!("\n> {text}"),
@@ -140,7 +143,7 @@ fn hold(path: &Path) {
     let lock = std::fs::OpenOptions::new().write(true).open(beside(path, "-lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let db = Connection::open(path).unwrap();
-    db.execute_batch("BEGIN IMMEDIATE; UPDATE place SET floor = 1000000; DELETE FROM entries;").unwrap();
+    db.execute_batch("BEGIN IMMEDIATE; UPDATE origin SET floor = 1000000; DELETE FROM entries;").unwrap();
     println!("\n> ready");
     std::thread::park();
 }
@@ -181,6 +184,23 @@ fn fork_off(runtime: &Runtime, path: &Path) {
             println!("\n> append {:?}", at_once(append(&store, "child")));
             println!("\n> read {:?}", at_once(store.heads(&[room()])));
             println!("\n> open {:?}", keeping_all().open(path).map_err(|error| error.kind()));
+            std::process::exit(0);
+        }
+    }
+}
+
+/// Forks, and says what each of the two draws.
+fn draw_in_two() {
+    let draw = || (std::array::from_fn::<_, 4, _>(|_| resume::fresh_tag()), resume::fresh_epoch(), floor::raised(0, 0));
+    // What the child inherits has been used before.
+    draw();
+    match fork::fork().unwrap() {
+        fork::Fork::Parent(child) => {
+            fork::waitpid(child).unwrap();
+            println!("\n> {:?}", draw());
+        }
+        fork::Fork::Child => {
+            println!("\n> {:?}", draw());
             std::process::exit(0);
         }
     }

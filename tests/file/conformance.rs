@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use futures_core::Stream;
 use rusqlite::Connection;
 use tower_events::{
-    AnyStore, Channel, FileStore, Retention,
-    store::Clock,
+    AnyStore, Channel, Event, FileStore, Retention, Store, StoreError,
+    store::{Append, Appended, Change, Clock, Expect, Head, Health, Limit, Page, Start},
     stores::file::Durability,
     testing::{Harness, Time, Unable, Wrapped, clauses, conformance_tests},
 };
@@ -81,8 +82,62 @@ impl Harness for FileHarness {
     }
 }
 
+/// A store in which the other process's channel is not listed.
+#[derive(Clone)]
+struct Apart(FileStore);
+
+impl Store for Apart {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.0.append(channel, append).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        self.0.read(channel, start, limit).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.0.heads(channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.0.init(channel, events, expect).await
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.0.delete(channel).await
+    }
+
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        let mut page = self.0.channels(prefix, after, limit).await?;
+        if let Some(at) = page.iter().position(|(channel, _)| channel.as_str() == "bystander") {
+            let (bystander, _) = page.remove(at);
+            if page.is_empty() {
+                return self.0.channels(prefix, Some(&bystander), limit).await;
+            }
+        }
+        Ok(page)
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        self.0.changes()
+    }
+
+    fn retention(&self) -> Retention {
+        self.0.retention()
+    }
+
+    fn health(&self) -> Health {
+        self.0.health()
+    }
+}
+
 impl Harness for BesideAnother {
-    type Store = FileStore;
+    type Store = Apart;
     type Place = (Place, Child);
 
     async fn place(&self, retention: Retention) -> Self::Place {
@@ -92,8 +147,8 @@ impl Harness for BesideAnother {
         (place, child)
     }
 
-    async fn open(&self, (place, _): &Self::Place) -> FileStore {
-        ALONE.open(place).await
+    async fn open(&self, (place, _): &Self::Place) -> Apart {
+        Apart(ALONE.open(place).await)
     }
 
     fn time(&self) -> Time {

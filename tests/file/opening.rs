@@ -109,6 +109,20 @@ async fn a_forked_child_is_refused_and_does_no_harm() {
     assert_eq!(integrity(&dir.file()), "ok");
 }
 
+#[test]
+fn forked_processes_draw_different_tags_and_epochs() {
+    let dir = Temporary::new();
+    let mut child = Child::start("draw", &dir.file());
+    let words = |said: String| {
+        said.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (one, other) = (words(child.hear().unwrap()), words(child.hear().unwrap()));
+    assert_eq!((one.len(), other.len()), (6, 6));
+    for (one, other) in one.iter().zip(&other).take(5) {
+        assert_ne!(one, other, "{one} {other}");
+    }
+}
+
 /// A file of the version that remembered keys without the fingerprint of their event.
 #[tokio::test]
 async fn a_key_of_an_older_file_matches_every_event() {
@@ -116,7 +130,9 @@ async fn a_key_of_an_older_file_matches_every_event() {
     let keyed = |text: &str, key: &str| Append::new([Event::text(text).keyed(key).unwrap()]);
     let first = FileStore::open(dir.file()).unwrap().append(&room(), keyed("first", "old")).await.unwrap();
     let older = Connection::open(dir.file()).unwrap();
-    older.execute_batch("ALTER TABLE keys DROP COLUMN print; PRAGMA user_version = 1;").unwrap();
+    let back = "ALTER TABLE origin RENAME TO place; DROP TABLE floors; DROP TABLE format;
+                ALTER TABLE keys DROP COLUMN print; PRAGMA user_version = 1;";
+    older.execute_batch(back).unwrap();
     drop(older);
 
     let store = FileStore::open(dir.file()).unwrap();

@@ -20,7 +20,7 @@ use super::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_said_and_left_behind() {
     let dir = Temporary::new();
-    let Some(_mounted) = Mounted::new(&dir) else { return };
+    let Some(_mounted) = Mounted::new("a_full_disk_is_said_and_left_behind", &dir) else { return };
     let store = keeping_all().open(dir.file()).unwrap();
     let large = |n: usize| format!("{n}:{}", "x".repeat(20_000));
     let mut kept = Vec::new();
@@ -40,14 +40,14 @@ async fn a_full_disk_is_said_and_left_behind() {
 }
 
 /// A small file system.
-struct Mounted<'a>(&'a Temporary);
+pub(crate) struct Mounted<'a>(&'a Temporary);
 
 impl<'a> Mounted<'a> {
-    fn new(dir: &'a Temporary) -> Option<Self> {
+    pub(crate) fn new(test: &str, dir: &'a Temporary) -> Option<Self> {
         if mount(&["-t", "tmpfs", "-o", "size=2m", "none"], dir) {
             return Some(Self(dir));
         }
-        skip("a_full_disk_is_said_and_left_behind", "no file system can be mounted here (not root?)");
+        skip(test, "no file system can be mounted here (not root?)");
         None
     }
 }
@@ -58,7 +58,7 @@ impl Drop for Mounted<'_> {
     }
 }
 
-fn mount(arguments: &[&str], dir: &Temporary) -> bool {
+pub(crate) fn mount(arguments: &[&str], dir: &Temporary) -> bool {
     Command::new("mount").args(arguments).arg(dir.path()).output().is_ok_and(|output| output.status.success())
 }
 

@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::{
     bell::What,
     error::from_sql,
-    record::{self, Line, number},
+    floors, format,
+    record::{self, Line, MOST_SEQ, number},
     trim,
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     cursor::{Cursor, epoch_of},
     event::{Event, EventKey},
     store::{
-        Append, Appended, Change, Entry, Expect, Head, Keep, Known, Prints, Receipt, StoreError, judge,
+        Append, Appended, Change, Entry, Expect, Head, Keep, Known, Prints, Receipt, StoreError, floor, judge,
         resume::{self, Record},
     },
 };
@@ -24,8 +25,10 @@ use crate::{
 /// The writer's view of the database: as it is within the current transaction.
 pub(super) struct Desk {
     pub(super) keep: Keep,
-    /// The place's epoch and floor.
+    /// The place's epoch, and the floor that all names have at least.
     place: (u64, u64),
+    /// Floors of buckets of names; as the lines.
+    floors: HashMap<u16, u64>,
     /// Rows as they are in the database or, when they are in `changed`, as they will be. Valid while no other connection
     /// has committed.
     lines: HashMap<Channel, Option<Line>>,
@@ -72,21 +75,26 @@ impl From<StoreError> for Failed {
 
 impl Desk {
     pub(super) fn new(keep: Keep) -> Self {
-        let (lines, changed, news, changes) = Default::default();
-        Self { keep, place: (0, 0), lines, changed, version: None, news, changes, left_garbage: false }
+        let (floors, lines, changed, news, changes) = Default::default();
+        Self { keep, place: (0, 0), floors, lines, changed, version: None, news, changes, left_garbage: false }
     }
 
-    /// Begins with a transaction: takes notice of what others have committed.
-    pub(super) fn begin(&mut self, db: &Connection) -> rusqlite::Result<Others> {
-        let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+    /// Begins with a transaction: takes notice of what others have committed, also of a newer format.
+    pub(super) fn begin(&mut self, db: &Connection) -> Result<Others, StoreError> {
+        let version = self.data_version(db).map_err(from_sql)?;
         let same = self.version == Some(version);
         if !same || self.lines.len() > MOST_LINES {
+            format::check_write(db)?;
             self.lines.clear();
-            let mut place = db.prepare_cached("SELECT epoch, floor FROM place")?;
-            self.place = place.query_row([], |row| Ok((number(row, 0)?, number(row, 1)?)))?;
+            self.floors.clear();
+            self.place = floors::origin(db).map_err(from_sql)?;
             self.version = Some(version);
         }
         Ok(if same { Others::WroteNothing } else { Others::MayHaveWritten })
+    }
+
+    fn data_version(&self, db: &Connection) -> rusqlite::Result<i64> {
+        db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
     }
 
     /// Writes what was changed in memory only.
@@ -101,11 +109,17 @@ impl Desk {
 
     /// Forgets what the transaction did: it was rolled back.
     pub(super) fn abandon(&mut self) {
-        self.version = None;
-        self.lines.clear();
-        self.changed.clear();
+        self.distrust();
         self.news.clear();
         self.changes.clear();
+    }
+
+    /// Forgets what it knows of the rows: some of what it wrote was undone, and all that others wanted is in the database.
+    pub(super) fn distrust(&mut self) {
+        self.version = None;
+        self.lines.clear();
+        self.floors.clear();
+        self.changed.clear();
     }
 
     pub(super) fn append(
@@ -116,8 +130,11 @@ impl Desk {
         append: &Append,
     ) -> Result<Appended, Failed> {
         let line = self.fresh_line(db, now, to)?;
-        let head = line.as_ref().map_or_else(|| self.absent(to), |line| line.record.head);
-        let now = line.as_ref().map_or(now, |line| now.max(line.newest));
+        let head = match &line {
+            Some(line) => line.record.head,
+            None => self.absent(db, to)?,
+        };
+        let stamp = line.as_ref().map_or(now, |line| now.max(line.newest));
         let prints = Prints::of(&append.events);
         let known = self.judge(db, now, line.as_ref(), &append.events, &prints)?;
         let brings = known.iter().any(Option::is_none);
@@ -133,10 +150,16 @@ impl Desk {
             Some(line) => line,
             None => self.insert(db, now, to, head.cursor)?,
         };
-        let (receipts, entries) = push_all(db, &mut line, to, &append.events, (&prints, known), now)?;
+        let (receipts, entries) = push_all(db, &mut line, to, &append.events, (&prints, known), stamp)?;
         line.record.head.closed |= append.close;
         let head = line.record.head;
         trim::trim(db, &mut line, &self.keep, now, entries.len() as u64)?;
+        // It was empty, and was to be forgotten later than its entries are to go.
+        let next = line.next_look(&self.keep, now);
+        if next < line.due {
+            line.due = next;
+            line.update_due(db)?;
+        }
         self.tell(&line, to, &entries, append);
         self.put(to, line);
         Ok(Appended { receipts, entries, head })
@@ -166,18 +189,30 @@ impl Desk {
         events: &[Event],
         expect: Expect,
     ) -> Result<Head, Failed> {
-        let old = self.fresh_line(db, now, of)?;
-        let head = old.as_ref().map_or_else(|| self.absent(of), |line| line.record.head);
-        check(old.as_ref(), head, expect)?;
-        let now = old.as_ref().map_or(now, |line| now.max(line.newest));
-        if let Some(old) = old {
-            self.remove(db, of, &old)?;
-        }
+        let (above, stamp) = match self.fresh_line(db, now, of) {
+            Ok(old) => {
+                let head = match &old {
+                    Some(line) => line.record.head,
+                    None => self.absent(db, of)?,
+                };
+                check(old.as_ref(), head, expect)?;
+                let stamp = old.as_ref().map_or(now, |line| now.max(line.newest));
+                if let Some(old) = old {
+                    self.remove(db, of, old.id)?;
+                }
+                (head.cursor.seq, stamp)
+            }
+            // Of what cannot be read, nothing can be expected.
+            Err(Failed::Sql(StoreError::Corrupt(_))) if expect == Expect::Any => {
+                (self.remove_damaged(db, of)?.max(self.floor(db, of)?), now)
+            }
+            Err(error) => return Err(error),
+        };
         // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
-        let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), of), seq: head.cursor.seq, tag: 0 };
+        let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), of), seq: above, tag: 0 };
         let mut line = self.insert(db, now, of, start)?;
         for event in events {
-            push(db, &mut line, of, event, now)?;
+            push(db, &mut line, of, event, stamp)?;
         }
         trim::trim(db, &mut line, &self.keep, now, events.len() as u64)?;
         let head = line.record.head;
@@ -188,19 +223,26 @@ impl Desk {
     }
 
     pub(super) fn delete(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<(), Failed> {
-        if let Some(line) = self.fresh_line(db, now, channel)? {
-            self.forget(db, channel, &line)?;
-            // A removed channel has no id for others to ask for.
-            self.news.push(What::Anything);
-            self.changes.push(Change::Head(channel.clone(), self.absent(channel)));
+        match self.fresh_line(db, now, channel) {
+            Ok(None) => return Ok(()),
+            Ok(Some(line)) => self.forget(db, channel, &line)?,
+            Err(Failed::Sql(StoreError::Corrupt(_))) => {
+                let above = self.remove_damaged(db, channel)?;
+                self.raise(db, channel, above)?;
+            }
+            Err(error) => return Err(error),
         }
+        // A removed channel has no id for others to ask for.
+        self.news.push(What::Anything);
+        let head = self.absent(db, channel)?;
+        self.changes.push(Change::Head(channel.clone(), head));
         Ok(())
     }
 
     /// Has the janitor look at one channel. The line comes from the database.
     pub(super) fn look_after(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<(), Failed> {
         if let Some(mut line) = self.fresh_line(db, now, channel)? {
-            line.due = now.saturating_add(self.keep.period());
+            line.due = line.next_look(&self.keep, now);
             line.update_due(db)?;
             self.put(channel, line);
         }
@@ -208,8 +250,17 @@ impl Desk {
     }
 
     /// The head of a channel that has no record.
-    fn absent(&self, channel: &Channel) -> Head {
-        Record::absent(self.place.0, self.place.1, channel).head
+    fn absent(&mut self, db: &Connection, channel: &Channel) -> Result<Head, Failed> {
+        let floor = self.floor(db, channel)?;
+        Ok(Record::absent(self.place.0, floor, channel).head)
+    }
+
+    fn floor(&mut self, db: &Connection, channel: &Channel) -> Result<u64, Failed> {
+        let floor = match self.floors.entry(floor::bucket_of(channel)) {
+            hash_map::Entry::Occupied(known) => *known.get(),
+            hash_map::Entry::Vacant(none) => *none.insert(floors::of_bucket(db, floor::bucket_of(channel))?),
+        };
+        Ok(floor.max(self.place.1))
     }
 
     /// The channel's line, after retention was applied to it.
@@ -219,7 +270,8 @@ impl Desk {
             hash_map::Entry::Vacant(none) => none.insert(Line::load(db, channel)?),
         };
         let Some(mut line) = known.clone() else { return Ok(None) };
-        let now = now.max(line.newest);
+        // Judged by the clock of who asks, not by the stamps of others: one whose clock is ahead would have all others drop
+        // what is young.
         if trim::trim(db, &mut line, &self.keep, now, 0)? {
             self.put(channel, line.clone());
         }
@@ -238,27 +290,48 @@ impl Desk {
     }
 
     fn insert(&mut self, db: &Connection, now: u64, channel: &Channel, start: Cursor) -> Result<Line, Failed> {
-        let mut line = Line::new(start, now, now.saturating_add(self.keep.period()));
+        let mut line = Line::new(start, now, 0);
+        // Entries are to come; if none do, the first look is for nothing.
+        line.due = line.next_look(&self.keep, now).min(trim::too_old_at(&self.keep, now));
         line.insert(db, channel)?;
         Ok(line)
     }
 
     /// Removes the record and raises the floor.
     fn forget(&mut self, db: &Connection, channel: &Channel, line: &Line) -> Result<(), Failed> {
-        let floor = self.place.1.max(line.record.head.cursor.seq);
-        db.prepare_cached("UPDATE place SET floor = ?1")?.execute([floor as i64])?;
-        self.place.1 = floor;
-        self.remove(db, channel, line)
+        self.raise(db, channel, line.record.head.cursor.seq)?;
+        self.remove(db, channel, line.id)
+    }
+
+    /// Raises the floor of the channel's bucket above `seq`.
+    fn raise(&mut self, db: &Connection, channel: &Channel, seq: u64) -> Result<(), Failed> {
+        let raised = floor::raised(self.floor(db, channel)?, seq);
+        floors::write(db, floor::bucket_of(channel), raised)?;
+        self.floors.insert(floor::bucket_of(channel), raised);
+        Ok(())
     }
 
     /// Removes the record; its entries and keys go later.
-    fn remove(&mut self, db: &Connection, channel: &Channel, line: &Line) -> Result<(), Failed> {
-        db.prepare_cached("DELETE FROM channels WHERE id = ?1")?.execute([line.id])?;
-        db.prepare_cached("INSERT OR IGNORE INTO garbage (channel) VALUES (?1)")?.execute([line.id])?;
+    fn remove(&mut self, db: &Connection, channel: &Channel, id: i64) -> Result<(), Failed> {
+        db.prepare_cached("DELETE FROM channels WHERE id = ?1")?.execute([id])?;
+        db.prepare_cached("INSERT OR IGNORE INTO garbage (channel) VALUES (?1)")?.execute([id])?;
         self.left_garbage = true;
         self.lines.insert(channel.clone(), None);
         self.changed.retain(|changed| changed != channel);
         Ok(())
+    }
+
+    /// Removes a record that cannot be read. Returns to which `seq` its log may have come.
+    fn remove_damaged(&mut self, db: &Connection, channel: &Channel) -> Result<u64, Failed> {
+        let sql = "SELECT id, head_seq, earliest_seq FROM channels WHERE name = ?1";
+        let found = db
+            .prepare_cached(sql)?
+            .query_row([channel.as_str()], |row| Ok((row.get(0)?, [row.get::<_, i64>(1)?, row.get(2)?])));
+        let (id, seqs) = found?;
+        let sql = "SELECT max(seq) FROM entries WHERE channel = ?1";
+        let last: Option<i64> = db.prepare_cached(sql)?.query_row([id], |row| row.get(0))?;
+        self.remove(db, channel, id)?;
+        Ok(seqs.into_iter().chain(last).map(|seq| seq as u64).filter(|seq| *seq <= MOST_SEQ).max().unwrap_or(0))
     }
 
     /// What each event's key was appended as before, if it was; also for keys that the batch itself repeats, with the

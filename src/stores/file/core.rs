@@ -9,12 +9,14 @@ use std::{
 };
 
 use super::{
+    condition::Condition,
     error::SyncFailed,
     ground::{Ground, Identity},
     options::FileOptions,
+    quarantine::Quarantine,
 };
 use crate::{
-    store::{Change, Keep, StoreError, resume},
+    store::{Change, Health, Keep, StoreError, resume},
     stores::hints::Backlog,
 };
 
@@ -29,10 +31,14 @@ pub(super) struct Core {
     /// The latest time ever seen here, in Unix milliseconds; never goes back.
     latest: AtomicU64,
     watchers: Mutex<Vec<Arc<Backlog>>>,
-    /// How many transactions were committed here.
+    /// How many transactions were begun here.
+    pub(super) attempts: AtomicU64,
+    /// How many of them were committed.
     pub(super) commits: AtomicU64,
     /// Why nothing is written any more.
     failed_sync: OnceLock<SyncFailed>,
+    pub(super) quarantine: Quarantine,
+    pub(super) condition: Condition,
 }
 
 impl Core {
@@ -40,8 +46,22 @@ impl Core {
     pub(super) fn new(ground: Ground, options: FileOptions) -> std::io::Result<Self> {
         let keep = Keep::new(&options.retention);
         let identity = Ground::identity(&ground.db)?;
-        let (latest, watchers, commits, failed_sync) = Default::default();
-        Ok(Self { ground, options, keep, id: resume::fresh_epoch(), identity, latest, watchers, commits, failed_sync })
+        let (latest, watchers, attempts, commits, failed_sync) = Default::default();
+        let (id, quarantine, condition) = (resume::fresh_epoch(), Quarantine::default(), Condition::default());
+        Ok(Self {
+            ground,
+            options,
+            keep,
+            id,
+            identity,
+            latest,
+            watchers,
+            attempts,
+            commits,
+            failed_sync,
+            quarantine,
+            condition,
+        })
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -63,6 +83,16 @@ impl Core {
             Ok(_) => Err(self.gone("was replaced")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.gone("was removed")),
             Err(error) => Err(StoreError::Unavailable(error.into())),
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        if self.check().is_err() || self.condition.reads.fails() {
+            Health::Unavailable
+        } else if self.failed_sync.get().is_some() || self.condition.writes.fails() {
+            Health::ReadOnly
+        } else {
+            Health::Ready
         }
     }
 

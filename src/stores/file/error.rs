@@ -24,7 +24,8 @@ pub enum OpenErrorKind {
     Newer,
     /// It is damaged.
     Damaged,
-    /// It is on a network file system, where processes on several machines cannot share memory.
+    /// It is on a file system that several machines may share, where their processes cannot share memory. When all are on
+    /// one machine: [`FileOptions::any_file_system`](super::FileOptions::any_file_system).
     NetworkFileSystem,
     /// The SQLite that the program is linked with can corrupt files that several processes write.
     UnsafeSqlite,
@@ -70,7 +71,9 @@ impl fmt::Display for OpenError {
             OpenErrorKind::Foreign => "is not an event file",
             OpenErrorKind::Newer => "was written by a newer version; update this program",
             OpenErrorKind::Damaged => "is damaged; restore it from a backup, or move it away to begin anew",
-            OpenErrorKind::NetworkFileSystem => "is on a network file system; put it on a local disk",
+            OpenErrorKind::NetworkFileSystem => {
+                "is on a file system that other machines may share; put it on a local disk, or ask for `any_file_system`"
+            }
             OpenErrorKind::UnsafeSqlite => "cannot be shared safely with this SQLite; link a newer one",
             OpenErrorKind::Locked => "is locked",
             OpenErrorKind::Forked => "cannot be opened after a fork; open it in the child only, or execute a program",
@@ -151,6 +154,11 @@ pub(super) fn from_commit(error: rusqlite::Error) -> StoreError {
 pub(super) fn is_failed_sync(error: &rusqlite::Error) -> bool {
     let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC].contains(&extended)
+}
+
+/// Whether SQLite has found this: then it may concern the whole file, not a row of ours.
+pub(super) fn is_sqlite(source: &(dyn Error + 'static)) -> bool {
+    source.downcast_ref().is_some_and(|error: &rusqlite::Error| error.sqlite_error_code().is_some())
 }
 
 /// The error for data that cannot be what was stored.

@@ -12,7 +12,9 @@ use super::{
     bell::{Bell, News, What},
     core::Core,
     error::from_sql,
-    record::{ENTRY, Line, read_entry},
+    format,
+    heads::unreadable,
+    record::{COLUMNS, ENTRY, Line, read_entry},
     schema,
 };
 use crate::{
@@ -104,7 +106,7 @@ impl Follower {
     }
 
     fn changes(&mut self, core: &Core, news: &[News]) -> Vec<Change> {
-        let changes = self.db(core).map_err(from_sql).and_then(|db| read(db, news));
+        let changes = self.db(core).map_err(from_sql).and_then(|db| read(core, db, news));
         changes.unwrap_or_else(|error| {
             tracing::debug!(%error, "the news of an event file cannot be read");
             self.db = None;
@@ -114,23 +116,36 @@ impl Follower {
 }
 
 /// Reads what the news are of, in one snapshot.
-fn read(db: &mut Connection, news: &[News]) -> Result<Vec<Change>, StoreError> {
+fn read(core: &Core, db: &mut Connection, news: &[News]) -> Result<Vec<Change>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
+    format::check_read(&transaction)?;
     let mut changes = Vec::new();
     let mut bytes = 0;
     for what in merged(news) {
         let (What::Entries { channel, .. } | What::Head { channel }) = what else { return Ok(vec![Change::Resync]) };
         let Some((name, line)) = line(&transaction, channel)? else { return Ok(vec![Change::Resync]) };
-        let entries = match what {
-            What::Entries { first, last, .. } if last - first < MOST_ENTRIES => {
-                entries(&transaction, &name, &line, first, last, &mut bytes)?
+        let change = line.and_then(|line| change(&transaction, &name, &line, what, &mut bytes));
+        changes.push(match change {
+            Err(error @ StoreError::Corrupt(_)) => {
+                // It is nobody else's gap; whoever reads it is told.
+                core.quarantine.say(&core.ground.db, name.as_str(), &error);
+                Change::Head(name, unreadable())
             }
-            _ => Vec::new(),
-        };
-        changes.push(if entries.is_empty() { Change::Head(name, line.record.head) } else { Change::Entries(entries) });
+            change => change?,
+        });
     }
     transaction.commit().map_err(from_sql)?;
     Ok(changes)
+}
+
+fn change(db: &Connection, name: &Channel, line: &Line, what: What, bytes: &mut usize) -> Result<Change, StoreError> {
+    let entries = match what {
+        What::Entries { first, last, .. } if last - first < MOST_ENTRIES => {
+            entries(db, name, line, first, last, bytes)?
+        }
+        _ => Vec::new(),
+    };
+    Ok(if entries.is_empty() { Change::Head(name.clone(), line.record.head) } else { Change::Entries(entries) })
 }
 
 /// The news, with consecutive entries of one channel as one piece, and each head once.
@@ -154,14 +169,16 @@ fn merged(news: &[News]) -> Vec<What> {
     merged
 }
 
-fn line(db: &Connection, id: i64) -> Result<Option<(Channel, Line)>, StoreError> {
-    let sql = "SELECT id, epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes, newest,
-               oldest, empty_since, due, name FROM channels WHERE id = ?1";
-    let mut statement = db.prepare_cached(sql).map_err(from_sql)?;
-    let row = statement.query_row([id], |row| Ok((row.get::<_, String>(13)?, Line::from_row(row)?)));
+/// The channel's name, and its line if that can be read.
+type Named = (Channel, Result<Line, StoreError>);
+
+fn line(db: &Connection, id: i64) -> Result<Option<Named>, StoreError> {
+    let sql = format!("SELECT {COLUMNS}, name FROM channels WHERE id = ?1");
+    let mut statement = db.prepare_cached(&sql).map_err(from_sql)?;
+    let row = statement.query_row([id], |row| Ok((row.get::<_, String>(13)?, Line::from_row(row))));
     let Some((name, line)) = row.optional().map_err(from_sql)? else { return Ok(None) };
     let name = Channel::new(name).map_err(|error| StoreError::Corrupt(error.into()))?;
-    Ok(Some((name, line.sound()?)))
+    Ok(Some((name, line.map_err(from_sql).and_then(Line::sound))))
 }
 
 /// These entries, or none when they are no longer all there, or are more than fit.

@@ -1,29 +1,43 @@
 //! What has to be done some time: channels that nobody appends to, keys, what removed channels left behind. A little with
-//! each transaction, the rest when the writer is idle.
+//! each transaction, the rest when the writer is idle. Each piece is undone alone when it fails: the transaction that it
+//! rides on is somebody else's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use super::{
     apply::{Desk, Failed},
+    core::Core,
     error::corrupt,
+    guard::{Undone, guarded},
+    record::{COLUMNS, Line},
     trim,
     writer::LONGEST_PAUSE,
 };
-use crate::{channel::Channel, store::Keep};
+use crate::{
+    channel::Channel,
+    store::{Keep, StoreError},
+};
 
 pub(super) struct Janitor {
     /// In Unix milliseconds; `None` when the last look has left something to do.
     next: Option<u64>,
     /// How long to wait for the next look when nobody appends.
     pause: Duration,
+    /// Nothing is done until then: something failed.
+    put_off: Option<Instant>,
+    /// Which channels were compared with what this process keeps: those up to this id. Others may have kept more, and said
+    /// later when to look.
+    compared: Option<i64>,
+    /// Whether it was said that something failed.
+    said: bool,
 }
 
 impl Janitor {
     pub(super) fn new(keep: &Keep) -> Self {
         let pause = Duration::from_millis(keep.period() / 4).clamp(Duration::from_millis(100), LONGEST_PAUSE);
-        Self { next: None, pause }
+        Self { next: None, pause, put_off: None, compared: Some(0), said: false }
     }
 
     /// There is something to do.
@@ -33,13 +47,31 @@ impl Janitor {
 
     /// How long the writer may wait before it looks.
     pub(super) fn pause(&self) -> Duration {
-        if self.next.is_none() { BETWEEN_STEPS } else { self.pause }
+        if self.next.is_none() && !self.is_put_off() { BETWEEN_STEPS } else { self.pause }
+    }
+
+    /// Does nothing for a while: something failed, which would fail again.
+    pub(super) fn put_off(&mut self, core: &Core, error: &StoreError) {
+        self.put_off = Some(Instant::now() + PUT_OFF);
+        if !std::mem::replace(&mut self.said, true) {
+            let (file, why) = (core.ground.db.display(), std::error::Error::source(error).map(ToString::to_string));
+            tracing::warn!(%file, why, "an event file cannot be tidied; it is tried again every {PUT_OFF:?}");
+        }
+    }
+
+    fn is_put_off(&self) -> bool {
+        self.put_off.is_some_and(|until| Instant::now() < until)
     }
 
     /// Whether a transaction of its own is worth it. Reads only.
-    pub(super) fn is_due(&mut self, db: &Connection, now: u64) -> bool {
-        let sql = "SELECT EXISTS (SELECT 1 FROM channels WHERE due <= ?1) OR EXISTS (SELECT 1 FROM garbage)";
-        let due = db.prepare_cached(sql).and_then(|mut statement| statement.query_row([now as i64], |row| row.get(0)));
+    pub(super) fn is_due(&mut self, db: &Connection, keep: &Keep, now: u64) -> bool {
+        if self.is_put_off() {
+            return false;
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM channels WHERE due <= ?1) OR EXISTS (SELECT 1 FROM garbage)
+                     OR EXISTS (SELECT 1 FROM keys WHERE came < ?2)";
+        let bounds = (now as i64, keep.oldest_key(now) as i64);
+        let due = db.prepare_cached(sql).and_then(|mut statement| statement.query_row(bounds, |row| row.get(0)));
         let due = self.next.is_none() || due.unwrap_or(false);
         if due {
             self.next = None;
@@ -47,32 +79,132 @@ impl Janitor {
         due
     }
 
-    /// Does a step of it, if it is time.
-    pub(super) fn work(&mut self, db: &Connection, desk: &mut Desk, now: u64) -> Result<(), Failed> {
-        if self.next.is_some_and(|next| now < next) {
+    /// Does a step of it, if it is time. Fails when the database has rolled back the transaction that it is part of, which
+    /// then has to be done again.
+    pub(super) fn work(&mut self, db: &Connection, desk: &mut Desk, core: &Core, now: u64) -> Result<(), Failed> {
+        if self.is_put_off() || self.next.is_some_and(|next| now < next) {
             return Ok(());
         }
-        let looked_after = look_after(db, desk, now)?;
-        let collected = trim::expire_keys(db, &desk.keep, now)? + trim::collect_garbage(db)? + trim::shrink(db)?;
-        let nothing = looked_after < AT_ONCE && collected == 0;
-        self.next = nothing.then_some(next_due(db, now, desk.keep.period())?);
+        let mut chores = Chores { db, core, now, failed: None };
+        let mut done = chores.look_after(desk)?;
+        if let Some(after) = self.compared {
+            self.compared = chores.guarded(desk, |desk| compare(db, desk, now, after))?.flatten();
+        }
+        done += chores.guarded(desk, |desk| Ok(trim::expire_keys(db, &desk.keep, now)?))?.unwrap_or(0);
+        done += chores.guarded(desk, |_| Ok(trim::collect_garbage(db)?))?.unwrap_or(0);
+        done += chores.guarded(desk, |_| Ok(trim::shrink(db)?))?.unwrap_or(0);
+        let next = chores.guarded(desk, |desk| Ok(next_due(db, now, desk.keep.period())?))?;
+        if let Some(error) = chores.failed {
+            self.put_off(core, &error);
+        }
+        self.next = if done > 0 || self.compared.is_some() { None } else { next };
         Ok(())
     }
 }
 
-fn look_after(db: &Connection, desk: &mut Desk, now: u64) -> Result<usize, Failed> {
-    let sql = "SELECT name FROM channels WHERE due <= ?1 ORDER BY due LIMIT ?2";
-    let mut statement = db.prepare_cached(sql)?;
-    let names = statement.query_map((now as i64, AT_ONCE as i64), |row| row.get::<_, String>(0))?;
-    let names: Vec<_> = names.collect::<Result<_, _>>()?;
-    for name in &names {
-        let channel = Channel::new(name).map_err(|error| corrupt(format!("a channel's name: {error}")))?;
-        desk.look_after(db, now, &channel)?;
-    }
-    Ok(names.len())
+/// One step of the janitor's.
+struct Chores<'a> {
+    db: &'a Connection,
+    core: &'a Core,
+    now: u64,
+    /// The first that failed, other than for one channel.
+    failed: Option<StoreError>,
 }
 
-/// When the first channel is due. One that comes meanwhile is due later than that.
+impl Chores<'_> {
+    /// Does a chore whole or not at all. `None` when it failed alone.
+    fn guarded<T>(
+        &mut self,
+        desk: &mut Desk,
+        chore: impl FnOnce(&mut Desk) -> Result<T, Failed>,
+    ) -> Result<Option<T>, Failed> {
+        match self.try_guarded(desk, chore)? {
+            Ok(done) => Ok(Some(done)),
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn try_guarded<T>(
+        &mut self,
+        desk: &mut Desk,
+        chore: impl FnOnce(&mut Desk) -> Result<T, Failed>,
+    ) -> Result<Result<T, StoreError>, Failed> {
+        let db = self.db;
+        let done = guarded(db, || {
+            let done = chore(desk)?;
+            desk.flush(db)?;
+            Ok(done)
+        });
+        match done {
+            Ok(done) => Ok(Ok(done)),
+            Err(Undone::All(error)) => Err(error),
+            Err(Undone::Alone(Failed::Sql(error) | Failed::Refused(error))) => {
+                desk.distrust();
+                Ok(Err(error))
+            }
+        }
+    }
+
+    /// Looks after some channels that are due; says how many.
+    fn look_after(&mut self, desk: &mut Desk) -> Result<usize, Failed> {
+        let (db, now) = (self.db, self.now);
+        let due = self.guarded(desk, |_| Ok(due(db, now)?))?.unwrap_or_default();
+        for (id, name) in &due {
+            let looked = self.try_guarded(desk, |desk| {
+                let channel = Channel::new(name).map_err(|error| corrupt(format!("a channel's name: {error}")))?;
+                desk.look_after(db, now, &channel)
+            })?;
+            if let Err(error) = looked {
+                self.core.quarantine.say(&self.core.ground.db, name, &error);
+                // Out of the way of those that are due later, and of other processes' janitors.
+                let later = now.saturating_add(QUARANTINE);
+                self.guarded(desk, |_| Ok(update_due(db, *id, later)?))?;
+            }
+        }
+        Ok(due.len())
+    }
+}
+
+/// The channels that are due first.
+fn due(db: &Connection, now: u64) -> rusqlite::Result<Vec<(i64, String)>> {
+    let sql = "SELECT id, name FROM channels WHERE due <= ?1 ORDER BY due LIMIT ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map((now as i64, AT_ONCE as i64), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+/// Has channels be looked at sooner whose time was set by who keeps more. Returns the last that it compared; `None` when all
+/// are.
+fn compare(db: &Connection, desk: &Desk, now: u64, after: i64) -> Result<Option<i64>, Failed> {
+    let sql = format!("SELECT {COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query((after, COMPARED_AT_ONCE as i64))?;
+    let (mut count, mut last, mut sooner) = (0, after, Vec::new());
+    while let Some(row) = rows.next()? {
+        (count, last) = (count + 1, row.get(0)?);
+        let is_late = match Line::from_row(row) {
+            Ok(line) => trim::is_exceeded(&desk.keep, &line, now) || line.next_look(&desk.keep, now) < line.due,
+            // The look finds out what is wrong with it.
+            Err(_) => true,
+        };
+        if is_late {
+            sooner.push(last);
+        }
+    }
+    for id in sooner {
+        update_due(db, id, now)?;
+    }
+    Ok((count == COMPARED_AT_ONCE).then_some(last))
+}
+
+fn update_due(db: &Connection, id: i64, due: u64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE channels SET due = ?1 WHERE id = ?2")?.execute((due as i64, id)).map(|_| ())
+}
+
+/// When the first channel is due, or a key may be.
 fn next_due(db: &Connection, now: u64, period: u64) -> rusqlite::Result<u64> {
     let first: Option<i64> = db.prepare_cached("SELECT min(due) FROM channels")?.query_row([], |row| row.get(0))?;
     let latest = now.saturating_add(period);
@@ -82,5 +214,14 @@ fn next_due(db: &Connection, now: u64, period: u64) -> rusqlite::Result<u64> {
 /// So many channels are looked at in one step.
 const AT_ONCE: usize = 4;
 
+/// So many are compared in one step: they are only read.
+const COMPARED_AT_ONCE: usize = 64;
+
 /// Between two steps of work that is left, so that others can write.
 const BETWEEN_STEPS: Duration = Duration::from_millis(5);
+
+/// So long nothing is tried after something failed.
+const PUT_OFF: Duration = Duration::from_secs(10);
+
+/// So many milliseconds later a damaged channel is looked at again.
+const QUARANTINE: u64 = 60 * 60 * 1000;

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{FileStore, error::OpenError};
+use super::{FileStore, error::OpenError, ground::FileSystems};
 use crate::store::{Clock, Retention};
 
 /// What an acknowledged append survives.
@@ -28,6 +28,7 @@ pub struct FileOptions {
     pub(super) largest_append: u64,
     pub(super) largest_log: u64,
     pub(super) timeout: Duration,
+    pub(super) file_systems: FileSystems,
 }
 
 impl FileOptions {
@@ -67,6 +68,14 @@ impl FileOptions {
         Self { timeout, ..self }
     }
 
+    /// Opens the file on any file system, also on those that several machines may share: network file systems, shared
+    /// folders of virtual machines, and all of FUSE. All processes that open it **have to be on one machine**, else the file
+    /// is damaged; and the file system has to have locks and shared memory (`flock`, `mmap`). Default: such a file is
+    /// [`OpenErrorKind::NetworkFileSystem`](super::OpenErrorKind::NetworkFileSystem).
+    pub fn any_file_system(self) -> Self {
+        Self { file_systems: FileSystems::All, ..self }
+    }
+
     /// Opens the file, or makes it, with its parent directories. Blocks while it does: some milliseconds, however large the
     /// file is, or up to the timeout while another process holds the lock.
     ///
@@ -86,6 +95,7 @@ impl Default for FileOptions {
             largest_append: 16 << 20,
             largest_log: 1 << 30,
             timeout: Duration::from_secs(5),
+            file_systems: FileSystems::Local,
         }
     }
 }

@@ -5,18 +5,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::{core::Core, error::from_sql, schema};
+use super::{core::Core, error::from_sql, heads::Heads, schema};
 use crate::store::StoreError;
 
 /// Connections that nobody uses right now, and the right to use one.
 pub(super) struct Pool {
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Idle<Connection>,
+    /// Those that remember heads.
+    heads: Idle<Heads>,
     turns: Semaphore,
 }
 
+type Idle<T> = Arc<Mutex<Vec<T>>>;
+
 impl Pool {
     pub(super) fn new() -> Self {
-        Self { idle: Arc::default(), turns: Semaphore::new(MOST_CONNECTIONS) }
+        Self { idle: Arc::default(), heads: Arc::default(), turns: Semaphore::new(MOST_CONNECTIONS) }
     }
 
     /// Runs `read` with a connection, on a thread of the runtime that may block. It runs to its end although the future is
@@ -24,19 +28,38 @@ impl Pool {
     pub(super) async fn read<T: Send + 'static>(
         &self,
         core: &Arc<Core>,
-        read: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+        read: impl FnOnce(&Core, &mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(core, &self.idle, |connection| connection, read).await
+    }
+
+    /// The same, with a connection that remembers the heads that it was asked for last.
+    pub(super) async fn heads<T: Send + 'static>(
+        &self,
+        core: &Arc<Core>,
+        read: impl FnOnce(&Core, &mut Heads) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(core, &self.heads, Heads::new, read).await
+    }
+
+    async fn run<C: Send + 'static, T: Send + 'static>(
+        &self,
+        core: &Arc<Core>,
+        idle: &Idle<C>,
+        new: fn(Connection) -> C,
+        read: impl FnOnce(&Core, &mut C) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         core.check()?;
         let runtime = Handle::try_current().map_err(|error| StoreError::Unavailable(error.into()))?;
         let turn = self.turns.acquire().await.map_err(|error| StoreError::Unavailable(error.into()))?;
-        let (idle, core) = (Arc::clone(&self.idle), Arc::clone(core));
+        let (idle, core) = (Arc::clone(idle), Arc::clone(core));
         let read = runtime.spawn_blocking(move || {
             let pooled = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut connection = match pooled {
                 Some(connection) => connection,
-                None => schema::open_reader(&core.ground, core.options.timeout).map_err(from_sql)?,
+                None => new(schema::open_reader(&core.ground, core.options.timeout).map_err(from_sql)?),
             };
-            let done = read(&mut connection);
+            let done = read(&core, &mut connection);
             // One that failed may hold a broken state.
             if done.is_ok() {
                 idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);

@@ -10,10 +10,12 @@ use std::{
     io::{
         self,
         ErrorKind::{InvalidInput, PermissionDenied, Unsupported},
+        Read as _, Seek as _, SeekFrom, Write as _,
     },
     sync::Arc,
 };
 
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{
@@ -96,6 +98,27 @@ pub(super) fn fail(waiting: impl Iterator<Item = Reply>, error: StoreError) {
     }
 }
 
+/// Has the disk get all that the log holds, whoever wrote it. Of what an earlier process could not sync, the system may say
+/// that it is written although it is not: what was acknowledged after it would be lost with it. So all of it is written
+/// once more, and synced by a handle that is told of every failure from now on. The caller holds the lock.
+pub(super) fn secure_log(db: &Connection, ground: &Ground) -> io::Result<()> {
+    // Keeps programs away that write without our lock. Nothing is changed for those who read.
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate).map_err(io::Error::other)?;
+    let mut log = open_log(ground)?;
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    loop {
+        log.seek(SeekFrom::Start(at))?;
+        let read = log.read(&mut piece)?;
+        let Some(read) = piece.get(..read).filter(|read| !read.is_empty()) else { break };
+        log.seek(SeekFrom::Start(at))?;
+        log.write_all(read)?;
+        at += read.len() as u64;
+    }
+    log.sync_data()?;
+    transaction.rollback().map_err(io::Error::other)
+}
+
 fn open_log(ground: &Ground) -> io::Result<File> {
     // SQLite has made it, and locks the other files only: this one may be closed here without dropping locks of its.
     OpenOptions::new().read(true).write(true).open(&ground.log)
@@ -116,6 +139,9 @@ fn sync_names(ground: &Ground) -> io::Result<()> {
     Ok(())
 }
 
+/// So many bytes of the log are read and written again at once.
+const PIECE: usize = 256 << 10;
+
 /// So many threads wait for the disk in turns.
 const SYNCING: usize = 2;
 
@@ -123,14 +149,14 @@ const SYNCING: usize = 2;
 #[cfg(unix)]
 mod tests {
     use super::*;
-    use crate::stores::file::{FileOptions, FileStore};
+    use crate::stores::file::{FileOptions, FileStore, ground::FileSystems};
 
     fn files(name: &str) -> (std::path::PathBuf, Core) {
         let dir = std::env::temp_dir().join(format!("tower-events-promise-{name}-{}", std::process::id()));
         let path = dir.join("events.db");
         // SQLite removes the log when the store is dropped.
         drop(FileStore::open(&path).unwrap());
-        let ground = Ground::prepare(&path).unwrap();
+        let ground = Ground::prepare(&path, FileSystems::Local).unwrap();
         std::fs::write(&ground.log, "").unwrap();
         (dir, Core::new(ground, FileOptions::default()).unwrap())
     }

@@ -32,12 +32,15 @@ pub(super) enum Action {
     Append(Channel, Append),
     Init(Channel, Vec<Event>, Expect),
     Delete(Channel),
+    /// Has the janitor look at these channels now.
+    LookAfter(Vec<Channel>),
 }
 
 pub(super) enum Answer {
     Appended(Appended),
     Head(Head),
     Deleted,
+    LookedAfter,
 }
 
 /// The writer and what waits for it.
@@ -248,12 +251,21 @@ impl State {
 }
 
 impl Action {
+    /// The one channel that it is about.
+    pub(super) fn channel(&self) -> Option<&Channel> {
+        match self {
+            Self::Append(channel, _) | Self::Init(channel, ..) | Self::Delete(channel) => Some(channel),
+            Self::LookAfter(_) => None,
+        }
+    }
+
     /// About how many bytes it writes.
     fn weight(&self) -> usize {
         let events = match self {
             Self::Append(_, append) => append.events.as_slice(),
             Self::Init(_, events, _) => events,
             Self::Delete(_) => &[],
+            Self::LookAfter(channels) => return 512 * channels.len(),
         };
         256 + events.iter().map(|event| event.data().len() + 256).sum::<usize>()
     }

@@ -5,56 +5,63 @@ use rusqlite::{Connection, Params, Transaction, TransactionBehavior};
 
 use super::{
     error::{corrupt, from_sql},
-    record::{ENTRY, Line, number, read_entry},
+    floors, format,
+    record::{ENTRY, Line, read_entry},
     trim,
 };
 use crate::{
     channel::Channel,
     cursor::Cursor,
     store::{
-        Entry, Head, Keep, Limit, Outcome, Page, Start, StoreError,
+        Entry, Keep, Limit, Outcome, Page, Start, StoreError,
         resume::{self, Record},
     },
 };
 
-/// A page of one channel.
+/// What is done about a record that is to be forgotten, and is still there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stale {
+    /// It is told of: the writer has to forget it first, for nobody knows how far that raises the floor.
+    Told,
+    /// It is taken for forgotten: the writer cannot do it now. The position that is given is good until it does.
+    PassedOver,
+}
+
+/// A page of one channel; `None` when its record is stale.
 pub(super) fn page(
     db: &mut Connection,
-    keep: &Keep,
-    now: u64,
+    (keep, now, stale): (&Keep, u64, Stale),
     channel: &Channel,
     start: Start,
     limit: Limit,
-) -> Result<Page, StoreError> {
+) -> Result<Option<Page>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
-    let page = Log::load(&transaction, keep, now, channel)?.page(start, limit)?;
+    format::check_read(&transaction)?;
+    let Some(line) = find(&transaction, (keep, now, stale), channel)? else { return Ok(None) };
+    let page = Log::new(&transaction, keep, now, channel, &line)?.page(start, limit)?;
     // Nothing was written, so this only ends the snapshot.
     transaction.commit().map_err(from_sql)?;
-    Ok(page)
+    Ok(Some(page))
 }
 
-/// The heads of many channels, from one snapshot.
-pub(super) fn heads(db: &mut Connection, keep: &Keep, now: u64, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
-    let heads = channels.iter().map(|channel| Ok(find(&transaction, keep, now, channel)?.record.head)).collect();
-    transaction.commit().map_err(from_sql)?;
-    heads
-}
-
-/// The channel's line; one that says what an absent channel is when there is none.
-fn find(db: &Connection, keep: &Keep, now: u64, channel: &Channel) -> Result<Line, StoreError> {
+/// The channel's line; one that says what an absent channel is when there is none. `None` when it is stale.
+pub(super) fn find(
+    db: &Connection,
+    (keep, now, stale): (&Keep, u64, Stale),
+    channel: &Channel,
+) -> Result<Option<Line>, StoreError> {
     let mut passed = 0;
     if let Some(line) = Line::load(db, channel)? {
-        if !trim::is_forgotten(db, &line, keep, now.max(line.newest)).map_err(from_sql)? {
-            return Ok(line);
+        if !trim::is_forgotten(db, &line, keep, now).map_err(from_sql)? {
+            return Ok(Some(line));
         }
-        // What the writer will do when it comes to it.
+        if stale == Stale::Told {
+            return Ok(None);
+        }
         passed = line.record.head.cursor.seq;
     }
-    let mut place = db.prepare_cached("SELECT epoch, floor FROM place").map_err(from_sql)?;
-    let place = place.query_row([], |row| Ok((number(row, 0)?, number(row, 1)?)));
-    let (epoch, floor) = place.map_err(from_sql)?;
-    Ok(Line::new(Record::absent(epoch, floor.max(passed), channel).head.cursor, 0, 0))
+    let (epoch, floor) = floors::of_channel(db, channel).map_err(from_sql)?;
+    Ok(Some(Line::new(Record::absent(epoch, floor.max(passed), channel).head.cursor, 0, 0)))
 }
 
 /// One channel in one snapshot.
@@ -66,10 +73,15 @@ struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    fn load(db: &'a Transaction<'a>, keep: &Keep, now: u64, channel: &'a Channel) -> Result<Self, StoreError> {
-        let line = find(db, keep, now, channel)?;
+    fn new(
+        db: &'a Transaction<'a>,
+        keep: &Keep,
+        now: u64,
+        channel: &'a Channel,
+        line: &Line,
+    ) -> Result<Self, StoreError> {
         let mut log = Self { db, channel, id: line.id, record: line.record };
-        let oldest = keep.oldest(now.max(line.newest));
+        let oldest = keep.oldest(now);
         if line.count() > 0 && line.oldest < oldest {
             log.pass_over(oldest)?;
         }

@@ -5,12 +5,13 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 use super::{
     error::{corrupt, from_sql},
     sum::Sum,
+    trim,
 };
 use crate::{
     channel::Channel,
     cursor::Cursor,
     event::{Data, EventName, MAX_TIME},
-    store::{Entry, Head, StoreError, resume::Record},
+    store::{Entry, Head, Keep, StoreError, resume::Record},
 };
 
 /// A channel's row.
@@ -43,11 +44,22 @@ impl Line {
         self.record.head.cursor.seq.saturating_sub(self.record.earliest.seq)
     }
 
+    /// When the janitor should look at the channel: when its oldest entry is too old, or its record has been without entries
+    /// for long enough. No sooner, for each look is written down.
+    pub(super) fn next_look(&self, keep: &Keep, now: u64) -> u64 {
+        match self.count() {
+            0 => {
+                let forgotten = self.empty_since.saturating_add(keep.forget_after).saturating_add(1);
+                // A key that is remembered holds it.
+                if forgotten > now { forgotten } else { now.saturating_add(keep.key_window).saturating_add(1) }
+            }
+            _ => trim::too_old_at(keep, self.oldest),
+        }
+    }
+
     pub(super) fn load(connection: &Connection, channel: &Channel) -> Result<Option<Self>, StoreError> {
-        let sql =
-            "SELECT id, epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes, newest,
-                   oldest, empty_since, due FROM channels WHERE name = ?1";
-        let mut statement = connection.prepare_cached(sql).map_err(from_sql)?;
+        let sql = format!("SELECT {COLUMNS} FROM channels WHERE name = ?1");
+        let mut statement = connection.prepare_cached(&sql).map_err(from_sql)?;
         statement
             .query_row([channel.as_str()], Self::from_row)
             .optional()
@@ -74,7 +86,8 @@ impl Line {
 
     pub(super) fn sound(self) -> Result<Self, StoreError> {
         let (head, earliest) = (self.record.head.cursor, self.record.earliest);
-        if earliest.seq > head.seq || (earliest.seq == head.seq && earliest.tag != head.tag) {
+        let is_beyond = head.seq > MOST_SEQ;
+        if is_beyond || earliest.seq > head.seq || (earliest.seq == head.seq && earliest.tag != head.tag) {
             return Err(corrupt(format!("the record of channel {} contradicts itself", self.id)));
         }
         Ok(self)
@@ -130,6 +143,14 @@ impl Line {
 pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|number| number as u64)
 }
+
+/// The columns that [`Line::from_row`] reads, in its order.
+pub(super) const COLUMNS: &str =
+    "id, epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes,
+    newest, oldest, empty_since, due";
+
+/// No channel comes to a greater `seq`: it is damaged.
+pub(super) const MOST_SEQ: u64 = 1 << 62;
 
 /// The columns that [`read_entry`] reads, in its order.
 pub(super) const ENTRY: &str = "seq, tag, prev_tag, appended, time, kind, name, data, sum";

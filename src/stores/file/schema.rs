@@ -1,7 +1,8 @@
 //! The database: its tables, their versions, and how a connection to it is set up.
 //!
 //! # Tables
-//! `place` has one row. `channels` has a row per record, and is the only one that an append updates; its ids are never used
+//! `origin` has one row: the place's epoch, and the floor that channels of all names begin above; `floors` has those of the
+//! buckets of names that rose since there are such. `format` says who may use the file. `channels` has a row per record, and is the only one that an append updates; its ids are never used
 //! again, so that what a removed channel left behind can go later (`garbage`). `entries` are in the order that pages are
 //! read in. Unsigned numbers of 64 bits are stored as the signed ones with the same bits.
 
@@ -11,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::{
     error::{OpenError, OpenErrorKind},
+    format::{self, FORMAT, SUPPORTED},
     ground::Ground,
     options::Durability,
 };
@@ -52,6 +54,17 @@ pub(super) fn open_reader(ground: &Ground, patience: Duration) -> rusqlite::Resu
     Ok(connection)
 }
 
+/// Opens the database for the writer once more, for what the first connection remembers of the file may be wrong.
+pub(super) fn reopen_writer(
+    ground: &Ground,
+    durability: Durability,
+    patience: Duration,
+) -> rusqlite::Result<Connection> {
+    let connection = open_copier(ground, durability)?;
+    connection.busy_timeout(patience)?;
+    Ok(connection)
+}
+
 /// Opens the database for checkpoints beside the writer.
 pub(super) fn open_copier(ground: &Ground, durability: Durability) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -78,7 +91,12 @@ fn version(connection: &Connection, ground: &Ground) -> Result<usize, OpenError>
     match usize::try_from(version) {
         Ok(version) if (1..=MIGRATIONS.len()).contains(&version) => Ok(version),
         Ok(newer) if newer > MIGRATIONS.len() => {
-            refused(OpenErrorKind::Newer, format!("its version is {newer}; known is up to {}", MIGRATIONS.len()))
+            let stored = format::stored(connection, newer as u32);
+            // One that may only read it opens it too: its writes are refused as they come.
+            match stored.and_then(|format| format.may_read(SUPPORTED)) {
+                Ok(()) => Ok(newer),
+                Err(error) => refused(OpenErrorKind::Newer, error.to_string()),
+            }
         }
         _ => refused(OpenErrorKind::Damaged, format!("its version is {version}")),
     }
@@ -106,7 +124,7 @@ fn set_up_writer(connection: &Connection, durability: Durability) -> rusqlite::R
 /// Brings the tables from `version` to the newest, in one transaction: a process that ends within it leaves them as they
 /// were.
 fn upgrade(connection: &mut Connection, version: usize, migrations: &[&str]) -> rusqlite::Result<()> {
-    if version == migrations.len() {
+    if version >= migrations.len() {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -115,11 +133,20 @@ fn upgrade(connection: &mut Connection, version: usize, migrations: &[&str]) -> 
     }
     if version == 0 {
         transaction
-            .execute("INSERT INTO place (id, epoch, floor) VALUES (0, ?1, 0)", [resume::fresh_epoch() as i64])?;
+            .execute("INSERT INTO origin (id, epoch, floor) VALUES (0, ?1, 0)", [resume::fresh_epoch() as i64])?;
     }
+    write_format(&transaction)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", migrations.len() as i32)?;
     transaction.commit()
+}
+
+fn write_format(db: &Connection) -> rusqlite::Result<()> {
+    let text = FORMAT.to_string();
+    let mut numbers = text.split(' ').map(|number| number.parse().unwrap_or(i64::MAX));
+    let [version, reader, writer] = std::array::from_fn(|_| numbers.next().unwrap_or(i64::MAX));
+    let sql = "INSERT OR REPLACE INTO format (id, version, oldest_reader, oldest_writer) VALUES (0, ?1, ?2, ?3)";
+    db.execute(sql, (version, reader, writer)).map(|_| ())
 }
 
 /// What leads from each version to the next. What was published never changes.
@@ -175,6 +202,21 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE keys ADD print INTEGER;
 ",
+    // Renamed, so that a process of an older version that still runs neither writes nor reads any more: it raised the floor
+    // of all.
+    "
+    ALTER TABLE place RENAME TO origin;
+    CREATE TABLE floors (
+        bucket INTEGER PRIMARY KEY,
+        floor INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE format (
+        id INTEGER PRIMARY KEY CHECK (id = 0),
+        version INTEGER NOT NULL,
+        oldest_reader INTEGER NOT NULL,
+        oldest_writer INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 /// `TwEv`, in the header of the file: what `file(1)` and we know it by.
@@ -193,14 +235,14 @@ mod tests {
     fn older_tables_are_upgraded_step_by_step() {
         let mut connection = Connection::open_in_memory().unwrap();
         upgrade(&mut connection, 0, MIGRATIONS).unwrap();
-        connection.execute("UPDATE place SET epoch = 42", []).unwrap();
-        let more = ["ALTER TABLE place ADD b INTEGER; UPDATE place SET b = 1;", "UPDATE place SET b = b + 1;"];
+        connection.execute("UPDATE origin SET epoch = 42", []).unwrap();
+        let more = ["ALTER TABLE origin ADD b INTEGER; UPDATE origin SET b = 1;", "UPDATE origin SET b = b + 1;"];
         let newer = [MIGRATIONS, &more].concat();
         let (from, to) = (MIGRATIONS.len(), newer.len());
         for version in from..=to {
             upgrade(&mut connection, version, &newer[..(version + 1).min(to)]).unwrap();
         }
-        let row = connection.query_row("SELECT epoch, b FROM place", [], |row| Ok((row.get(0)?, row.get(1)?)));
+        let row = connection.query_row("SELECT epoch, b FROM origin", [], |row| Ok((row.get(0)?, row.get(1)?)));
         assert_eq!(row.unwrap(), (42_i64, 2_i64));
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version as usize, to);
@@ -210,10 +252,10 @@ mod tests {
     fn an_upgrade_that_fails_leaves_what_was_there() {
         let mut connection = Connection::open_in_memory().unwrap();
         upgrade(&mut connection, 0, MIGRATIONS).unwrap();
-        let broken = [MIGRATIONS, &["ALTER TABLE place ADD b INTEGER;", "nonsense;"]].concat();
+        let broken = [MIGRATIONS, &["ALTER TABLE origin ADD b INTEGER;", "nonsense;"]].concat();
         assert!(upgrade(&mut connection, MIGRATIONS.len(), &broken).is_err());
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version as usize, MIGRATIONS.len());
-        assert!(connection.prepare("SELECT b FROM place").is_err());
+        assert!(connection.prepare("SELECT b FROM origin").is_err());
     }
 }

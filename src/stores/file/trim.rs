@@ -7,12 +7,17 @@ use crate::store::{Keep, resume};
 
 /// Whether there is enough to drop. Some more than is kept may gather, so that not every append touches the log's other end
 /// too.
-fn is_exceeded(keep: &Keep, line: &Line, now: u64) -> bool {
+pub(super) fn is_exceeded(keep: &Keep, line: &Line, now: u64) -> bool {
     let count = line.count();
     let events = keep.events.saturating_add((keep.events / 4).min(MOST_SLACK));
     let bytes = keep.bytes.saturating_add((keep.bytes / 4).min(MOST_SLACK * 1024));
-    let too_old = keep.oldest(now).saturating_sub((keep.age / 4).min(MOST_SLACK * 1000));
-    count > events || (count > 1 && line.bytes > bytes) || (count > 0 && line.oldest < too_old)
+    count > events || (count > 1 && line.bytes > bytes) || (count > 0 && too_old_at(keep, line.oldest) <= now)
+}
+
+/// When an entry that was appended at `stamp` has to go, were it the oldest.
+pub(super) fn too_old_at(keep: &Keep, stamp: u64) -> u64 {
+    let slack = (keep.age / 4).min(MOST_SLACK * 1000);
+    stamp.saturating_add(keep.age).saturating_add(slack).saturating_add(1)
 }
 
 /// Drops what is no longer kept, up to a bound that grows with what was `added`; says whether it dropped anything.
@@ -72,20 +77,28 @@ pub(super) fn expire_keys(db: &Connection, keep: &Keep, now: u64) -> rusqlite::R
 
 /// Drops some of what removed channels left behind; returns how much.
 pub(super) fn collect_garbage(db: &Connection) -> rusqlite::Result<usize> {
-    let sql = "DELETE FROM entries WHERE (channel, seq) IN (SELECT entries.channel, seq FROM entries
-               WHERE channel = (SELECT min(channel) FROM garbage) LIMIT ?1)";
-    let dropped = db.prepare_cached(sql)?.execute([MOST_DROPPED as i64])?;
-    if dropped > 0 {
-        return Ok(dropped);
+    let mut removed = db.prepare_cached("SELECT channel FROM garbage ORDER BY channel LIMIT ?1")?;
+    let removed = removed.query_map([REMOVED_AT_ONCE as i64], |row| row.get::<_, i64>(0))?;
+    let removed: Vec<_> = removed.collect::<Result<_, _>>()?;
+    let (mut dropped, most) = (0, MOST_DROPPED as usize);
+    for id in removed {
+        for sql in [
+            "DELETE FROM entries WHERE channel = ?1 AND seq IN
+               (SELECT seq FROM entries WHERE channel = ?1 ORDER BY seq LIMIT ?2)",
+            "DELETE FROM keys WHERE channel = ?1 AND key IN
+               (SELECT key FROM keys WHERE channel = ?1 ORDER BY key LIMIT ?2)",
+        ] {
+            dropped += db.prepare_cached(sql)?.execute((id, (most - dropped) as i64))?;
+            if dropped >= most {
+                return Ok(dropped);
+            }
+        }
+        dropped += db.prepare_cached("DELETE FROM garbage WHERE channel = ?1")?.execute([id])?;
+        if dropped >= most {
+            break;
+        }
     }
-    let sql = "DELETE FROM keys WHERE (channel, key) IN (SELECT keys.channel, key FROM keys
-               WHERE channel = (SELECT min(channel) FROM garbage) LIMIT ?1)";
-    let dropped = db.prepare_cached(sql)?.execute([MOST_DROPPED as i64])?;
-    if dropped > 0 {
-        return Ok(dropped);
-    }
-    let sql = "DELETE FROM garbage WHERE channel = (SELECT min(channel) FROM garbage)";
-    db.prepare_cached(sql)?.execute([])
+    Ok(dropped)
 }
 
 /// Gives some pages back to the system when most of the file is free: after a burst, or when much was deleted. A steady
@@ -104,6 +117,9 @@ pub(super) fn shrink(db: &Connection) -> rusqlite::Result<usize> {
 
 /// So many entries, keys and pages go in one step, at most.
 const MOST_DROPPED: u64 = 256;
+
+/// Of so many removed channels something goes in one step, at most: of more than are removed in one.
+const REMOVED_AT_ONCE: usize = 8;
 
 /// So many entries more than are kept may gather; as many KiB, and as many seconds.
 const MOST_SLACK: u64 = 64;

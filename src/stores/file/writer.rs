@@ -11,7 +11,7 @@
 use std::{
     sync::{Arc, atomic::Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -19,13 +19,16 @@ use rusqlite::Connection;
 use super::{
     apply::{Desk, Failed, Others},
     bell::Bell,
+    condition::TRY_EVERY,
     core::Core,
     error::{from_commit, from_sql, is_failed_sync},
     janitor::Janitor,
     lock::{self, Lock},
     log::Log,
+    probe,
     promise::{self, Promise, Replies},
     queue::{Action, Answer, Office, Queue, Request, Turn},
+    schema,
 };
 use crate::store::StoreError;
 
@@ -39,13 +42,15 @@ pub(super) struct Writer {
     log: Log,
     /// Whether the log waits for a thread to have it begin anew.
     full: bool,
+    /// When what has failed was last tried again.
+    tried: Option<Instant>,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, bell: Bell) -> Self {
         let desk = Desk::new(core.keep);
         let (janitor, log) = (Janitor::new(&core.keep), Log::new(Arc::clone(&core)));
-        Self { core, lock, db, desk, bell, janitor, log, full: false }
+        Self { core, lock, db, desk, bell, janitor, log, full: false, tried: None }
     }
 
     /// Writes what is queued on the caller's thread, if that needs no waiting.
@@ -70,7 +75,8 @@ impl Writer {
 
     /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
     fn serve(&mut self, queue: &Queue) -> Replies {
-        if let Err(error) = self.enter() {
+        if let Err(error) = self.enter(self.core.options.timeout) {
+            self.core.condition.writes.note(&self.core.ground.db, &error);
             fail_all(queue.take(), error);
             return Replies::default();
         }
@@ -85,11 +91,12 @@ impl Writer {
 
     /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
     fn tidy(&mut self) {
-        let (is_due, is_stuck) = (self.janitor.is_due(&self.db, self.core.now()), self.log.is_stuck());
+        let is_due = self.janitor.is_due(&self.db, &self.core.keep, self.core.now());
+        let is_stuck = self.log.is_stuck();
         if !is_due && !is_stuck {
             return;
         }
-        if let Err(error) = self.enter() {
+        if let Err(error) = self.enter(self.core.options.timeout) {
             return tracing::debug!(%error, "the event file is tidied later");
         }
         if is_due {
@@ -99,6 +106,12 @@ impl Writer {
             self.begin_log_anew();
         }
         self.leave();
+    }
+
+    /// How long a thread may wait before it looks.
+    fn pause(&self) -> Duration {
+        let pause = self.janitor.pause();
+        if self.core.condition.is_in_doubt() { pause.min(TRY_EVERY) } else { pause }
     }
 
     fn leave(&mut self) {
@@ -130,10 +143,50 @@ impl Writer {
         }
     }
 
+    /// Tries what has failed, if that is some time ago.
+    fn try_again(&mut self) {
+        let condition = &self.core.condition;
+        if !condition.is_in_doubt() || self.tried.is_some_and(|tried| tried.elapsed() < TRY_EVERY) {
+            return;
+        }
+        self.tried = Some(Instant::now());
+        let file = &self.core.ground.db;
+        if condition.reads.is_in_doubt() {
+            match probe::read(&self.core) {
+                Ok(()) => condition.reads.recover(file),
+                Err(error) => condition.reads.fail(file, &error),
+            }
+        }
+        if condition.writes.is_in_doubt() {
+            match self.try_to_write() {
+                Ok(()) => {
+                    self.core.quarantine.open_all();
+                    self.core.condition.writes.recover(&self.core.ground.db);
+                }
+                Err(error) => self.core.condition.writes.fail(&self.core.ground.db, &error),
+            }
+        }
+    }
+
+    fn try_to_write(&mut self) -> Result<(), StoreError> {
+        self.enter(PATIENCE)?;
+        let wrote = probe::write(&self.core, &self.db);
+        self.desk.abandon();
+        if wrote.is_err() {
+            // What this connection remembers of the file may be what is wrong.
+            let options = &self.core.options;
+            if let Ok(db) = schema::reopen_writer(&self.core.ground, options.durability, options.timeout) {
+                self.db = db;
+            }
+        }
+        self.lock.release();
+        wrote
+    }
+
     /// Takes the lock, unless something forbids to write.
-    fn enter(&mut self) -> Result<(), StoreError> {
+    fn enter(&mut self, patience: Duration) -> Result<(), StoreError> {
         self.check()?;
-        match self.lock.acquire(self.core.options.timeout) {
+        match self.lock.acquire(patience) {
             Ok(true) => {}
             Ok(false) => return Err(self.locked()),
             Err(error) => return Err(StoreError::Unavailable(error.into())),
@@ -152,26 +205,38 @@ impl Writer {
         StoreError::Unavailable(format!("nothing was written: {holder} of {}", ground.db.display()).into())
     }
 
-    /// Commits the requests as one transaction. When that fails, it tries each alone, so that one that does not fit takes
-    /// no others with it.
+    /// Commits the requests as one transaction. When that fails, it tries each alone, so that one that does not fit or meets
+    /// damage takes no others with it.
     fn transact(&mut self, requests: Vec<Request>, begun: Begun) -> Replies {
-        match self.commit(&requests, begun) {
+        let mut done = self.commit(&requests, begun);
+        if let Err(Fault { origin: Origin::Janitor, error }) = &done {
+            self.janitor.put_off(&self.core, error);
+            done = if requests.is_empty() { Ok(Vec::new()) } else { self.commit(&requests, Begun::No) };
+        }
+        match done {
             Ok(answers) => {
+                self.core.condition.writes.recover(&self.core.ground.db);
                 self.ring();
                 Replies::new(requests, answers)
             }
-            Err(StoreError::Full(_)) if requests.len() > 1 => {
+            Err(fault) if fault.is_one_requests() && requests.len() > 1 => {
                 let each = requests.into_iter().map(|request| self.transact(vec![request], Begun::No));
                 each.reduce(Replies::and).unwrap_or_default()
             }
-            Err(error) => {
+            Err(Fault { origin, error }) => {
+                self.core.condition.writes.note(&self.core.ground.db, &error);
+                let channel = requests.first().and_then(|request| request.action.channel());
+                if let (Origin::Request, StoreError::Corrupt(_), Some(channel)) = (origin, &error, channel) {
+                    self.core.quarantine.shut(&self.core.ground.db, channel.as_str(), &error);
+                }
                 fail_all(requests, error);
                 Replies::default()
             }
         }
     }
 
-    fn commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, StoreError> {
+    fn commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, Fault> {
+        self.core.attempts.fetch_add(1, Ordering::Relaxed);
         let done = self.try_commit(requests, begun);
         if done.is_err() {
             self.desk.abandon();
@@ -183,33 +248,58 @@ impl Writer {
         done
     }
 
-    fn try_commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, StoreError> {
+    fn try_commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, Fault> {
         if begun == Begun::No {
             self.execute("BEGIN IMMEDIATE").map_err(|error| self.name_holder(error))?;
         }
-        if self.desk.begin(&self.db).map_err(from_sql)? == Others::MayHaveWritten {
+        if self.desk.begin(&self.db)? == Others::MayHaveWritten {
             self.bell.fall_behind();
         }
         let now = self.core.now();
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
-            answers.push(match act(&mut self.desk, &self.db, now, &request.action) {
+            answers.push(match self.act(now, &request.action) {
                 Ok(answer) => Ok(answer),
                 Err(Failed::Refused(error)) => Err(error),
-                Err(Failed::Sql(error)) => return Err(error),
+                Err(Failed::Sql(error)) => return Err(Fault { origin: Origin::Request, error }),
             });
         }
-        match self.janitor.work(&self.db, &mut self.desk, now) {
-            Ok(()) => {}
-            Err(Failed::Sql(error) | Failed::Refused(error)) => return Err(error),
-        }
+        // What the janitor undoes must not be theirs.
         self.desk.flush(&self.db).map_err(from_sql)?;
+        match self.janitor.work(&self.db, &mut self.desk, &self.core, now) {
+            Ok(()) => {}
+            Err(Failed::Sql(error) | Failed::Refused(error)) => return Err(Fault { origin: Origin::Janitor, error }),
+        }
         self.execute("COMMIT").map_err(|error| self.commit_failed(error))?;
         self.core.commits.fetch_add(1, Ordering::Relaxed);
         if std::mem::take(&mut self.desk.left_garbage) {
             self.janitor.call();
         }
         Ok(answers)
+    }
+
+    fn act(&mut self, now: u64, action: &Action) -> Result<Answer, Failed> {
+        let (db, desk, quarantine) = (&self.db, &mut self.desk, &self.core.quarantine);
+        match action {
+            Action::Append(channel, append) => {
+                quarantine.check(channel.as_str()).map_err(Failed::Refused)?;
+                desk.append(db, now, channel, append).map(Answer::Appended)
+            }
+            Action::Init(channel, events, expect) => {
+                let head = desk.init(db, now, channel, events, *expect)?;
+                quarantine.lift(channel.as_str());
+                Ok(Answer::Head(head))
+            }
+            Action::Delete(channel) => {
+                desk.delete(db, now, channel)?;
+                quarantine.lift(channel.as_str());
+                Ok(Answer::Deleted)
+            }
+            Action::LookAfter(channels) => {
+                channels.iter().try_for_each(|channel| desk.look_after(db, now, channel))?;
+                Ok(Answer::LookedAfter)
+            }
+        }
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<usize> {
@@ -246,6 +336,33 @@ impl Writer {
 
 type Answers = Vec<Result<Answer, StoreError>>;
 
+/// Why a transaction was not committed.
+struct Fault {
+    origin: Origin,
+    error: StoreError,
+}
+
+/// Whose work failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Request,
+    Janitor,
+    Transaction,
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self { origin: Origin::Transaction, error }
+    }
+}
+
+impl Fault {
+    /// Whether it may be one request only that cannot be done.
+    fn is_one_requests(&self) -> bool {
+        matches!((self.origin, &self.error), (_, StoreError::Full(_)) | (Origin::Request, StoreError::Corrupt(_)))
+    }
+}
+
 /// Whether a transaction has begun.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Begun {
@@ -258,14 +375,6 @@ pub(super) enum AtOnce {
     Done,
     /// It is the thread's turn.
     NotNow,
-}
-
-fn act(desk: &mut Desk, db: &Connection, now: u64, action: &Action) -> Result<Answer, Failed> {
-    match action {
-        Action::Append(channel, append) => desk.append(db, now, channel, append).map(Answer::Appended),
-        Action::Init(channel, events, expect) => desk.init(db, now, channel, events, *expect).map(Answer::Head),
-        Action::Delete(channel) => desk.delete(db, now, channel).map(|()| Answer::Deleted),
-    }
 }
 
 fn fail_all(requests: Vec<Request>, error: StoreError) {
@@ -303,7 +412,8 @@ fn run(core: &Core, office: &Office, promise: Promise) {
             }
             Turn::Closed => return,
         };
-        pause = writer.janitor.pause();
+        writer.try_again();
+        pause = writer.pause();
         let is_left = writer.full;
         drop(writer);
         // Those who asked meanwhile found the writer at work.
@@ -313,6 +423,9 @@ fn run(core: &Core, office: &Office, promise: Promise) {
         promise.keep(core, replies);
     }
 }
+
+/// How long a trial waits for the lock: who holds it longer is what is wrong.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long the writer waits at most before it looks whether something is due.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);

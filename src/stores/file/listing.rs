@@ -1,0 +1,55 @@
+//! Which channels there are.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::{
+    core::Core,
+    error::from_sql,
+    format,
+    record::{COLUMNS, Line},
+    trim,
+};
+use crate::{
+    channel::Channel,
+    store::{Head, StoreError},
+};
+
+/// A page of the channels whose names begin with `prefix` and come after `after`.
+pub(super) fn channels(
+    core: &Core,
+    db: &mut Connection,
+    now: u64,
+    prefix: &str,
+    after: Option<&Channel>,
+    limit: usize,
+) -> Result<Vec<(Channel, Head)>, StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
+    format::check_read(&transaction)?;
+    // The index of names compares bytes.
+    let after = after.map(Channel::as_str).filter(|after| *after >= prefix);
+    let relation = if after.is_some() { ">" } else { ">=" };
+    let sql = format!("SELECT {COLUMNS}, name FROM channels WHERE name {relation} ?1 ORDER BY name");
+    let mut statement = transaction.prepare_cached(&sql).map_err(from_sql)?;
+    let mut rows = statement.query([after.unwrap_or(prefix)]).map_err(from_sql)?;
+    let (limit, mut listed) = (limit.min(MOST), Vec::new());
+    while listed.len() < limit {
+        let Some(row) = rows.next().map_err(from_sql)? else { break };
+        let name = row.get_ref(13).map_err(from_sql)?.as_bytes().unwrap_or_default();
+        if !name.starts_with(prefix.as_bytes()) {
+            break;
+        }
+        let name = String::from_utf8_lossy(name);
+        let line = Line::from_row(row).map_err(from_sql).and_then(Line::sound);
+        let named =
+            line.and_then(|line| Ok((Channel::new(&*name).map_err(|error| StoreError::Corrupt(error.into()))?, line)));
+        match named {
+            Ok((_, line)) if trim::is_forgotten(&transaction, &line, &core.keep, now).map_err(from_sql)? => {}
+            Ok((channel, line)) => listed.push((channel, line.record.head)),
+            Err(error) => core.quarantine.say(&core.ground.db, &name, &error),
+        }
+    }
+    Ok(listed)
+}
+
+/// So many are listed at once.
+const MOST: usize = 1000;

@@ -1,0 +1,119 @@
+//! Files of other versions: older ones are brought up, and newer ones are refused by name, when they are opened and while they
+//! are in use.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tower_events::{
+    Channel, Event, FileStore, Store as _, StoreError,
+    store::{Append, Health, Limit, Outcome, Start, Use},
+    stores::file::OpenErrorKind,
+};
+
+use super::support::{Temporary, append, integrity, keeping_all, read_all, room, texts, whole};
+
+/// What leads from the newest version back to each older one.
+const BACK: [&str; 2] = [
+    "ALTER TABLE keys DROP COLUMN print; PRAGMA user_version = 1;",
+    "ALTER TABLE origin RENAME TO place; DROP TABLE floors; DROP TABLE format; PRAGMA user_version = 2;",
+];
+
+fn by_hand(dir: &Temporary) -> Connection {
+    let db = Connection::open(dir.file()).unwrap();
+    db.busy_timeout(Duration::from_secs(10)).unwrap();
+    db
+}
+
+/// Makes the file one of this version.
+fn bring_back(dir: &Temporary, version: usize) {
+    let db = by_hand(dir);
+    BACK.iter().skip(version - 1).rev().for_each(|sql| db.execute_batch(sql).unwrap());
+}
+
+fn channel(name: &str) -> Channel {
+    Channel::new(name).unwrap()
+}
+
+#[tokio::test]
+async fn an_older_file_is_brought_up_with_its_floor() {
+    for version in [1, 2] {
+        let dir = Temporary::new();
+        append(&FileStore::open(dir.file()).unwrap(), "kept").await.unwrap();
+        bring_back(&dir, version);
+        by_hand(&dir).execute("UPDATE place SET floor = 7", []).unwrap();
+
+        let store = FileStore::open(dir.file()).unwrap();
+        assert_eq!(texts(&read_all(&store).await), ["kept"]);
+        let absent: Vec<_> = (0..20).map(|n| channel(&format!("absent {n}"))).collect();
+        let heads = store.heads(&absent).await.unwrap();
+        assert!(heads.iter().all(|head| head.cursor.seq == 7), "{heads:?}");
+        // What rises now rises for a few only, and what an absent one is told goes on.
+        store.append(&channel("goes"), Append::new([Event::text("x")])).await.unwrap();
+        store.delete(&channel("goes")).await.unwrap();
+        let page = store.read(&absent[0], Start::After(heads[0].cursor), Limit::default()).await.unwrap();
+        assert_eq!(page.outcome, Outcome::Continued);
+        let first = store.append(&absent[0], Append::new([Event::text("first")])).await.unwrap();
+        assert_eq!(first.head.cursor.seq, 8);
+        assert_eq!(integrity(&dir.file()), "ok");
+    }
+}
+
+/// A process that ran all the while, of the version before formats said who may use them.
+#[tokio::test]
+async fn an_older_process_writes_no_more_once_a_newer_one_has_opened_the_file() {
+    let dir = Temporary::new();
+    append(&FileStore::open(dir.file()).unwrap(), "x").await.unwrap();
+    bring_back(&dir, 2);
+    let older = by_hand(&dir);
+    let (mut begin, mut raise) = (
+        older.prepare("SELECT epoch, floor FROM place").unwrap(),
+        older.prepare("UPDATE place SET floor = ?1").unwrap(),
+    );
+    assert!(begin.query_row([], |_| Ok(())).is_ok() && raise.execute([3]).is_ok());
+    let newer = FileStore::open(dir.file()).unwrap();
+    assert!(begin.query_row([], |_| Ok(())).is_err() && raise.execute([9]).is_err());
+    append(&newer, "y").await.unwrap();
+    assert_eq!(newer.heads(&[channel("absent")]).await.unwrap()[0].cursor.seq, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_format_that_is_raised_while_a_store_is_open_is_refused_by_name() {
+    let dir = Temporary::new();
+    let store = keeping_all().open(dir.file()).unwrap();
+    append(&store, "x").await.unwrap();
+    let raise = |version: u32, reader: u32, writer: u32| {
+        let sql = format!(
+            "BEGIN IMMEDIATE; PRAGMA user_version = {version};
+             UPDATE format SET version = {version}, oldest_reader = {reader}, oldest_writer = {writer}; COMMIT;"
+        );
+        by_hand(&dir).execute_batch(&sql).unwrap();
+    };
+    raise(4, 3, 3);
+    append(&store, "y").await.unwrap();
+    assert_eq!(read_all(&FileStore::open(dir.file()).unwrap()).await.len(), 2);
+
+    raise(4, 3, 4);
+    let refused = append(&store, "z").await.unwrap_err();
+    assert!(matches!(refused, StoreError::NewerFormat { stored: 4, supported: 3, denied: Use::Write }), "{refused:?}");
+    assert!(whole(&refused).contains("format 4") && whole(&refused).contains("format 3"), "{}", whole(&refused));
+    assert_eq!((store.health(), read_all(&store).await.len()), (Health::ReadOnly, 2));
+    // Opened now, it reads too.
+    let reader = keeping_all().open(dir.file()).unwrap();
+    assert_eq!(read_all(&reader).await.len(), 2);
+    assert!(matches!(append(&reader, "z").await, Err(StoreError::NewerFormat { .. })));
+
+    raise(5, 5, 5);
+    let refused = store.heads(&[room()]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NewerFormat { stored: 5, supported: 3, denied: Use::Read }), "{refused:?}");
+    assert!(matches!(store.channels("", None, 9).await, Err(StoreError::NewerFormat { .. })));
+    assert!(matches!(append(&store, "z").await, Err(StoreError::NewerFormat { .. })));
+    assert_eq!(store.health(), Health::Unavailable);
+    let refused = FileStore::open(dir.file()).unwrap_err();
+    assert_eq!(refused.kind(), OpenErrorKind::Newer);
+    assert!(whole(&refused).contains("format 5") && whole(&refused).contains("format 3"), "{}", whole(&refused));
+
+    raise(3, 3, 3);
+    super::health::comes_to(&store, Health::Ready, 5).await;
+    append(&store, "z").await.unwrap();
+    assert_eq!(texts(&read_all(&store).await), ["x", "y", "z"]);
+}

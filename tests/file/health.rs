@@ -1,0 +1,156 @@
+//! What the store says of itself: each thing that can be wrong is told, and so is its end, within seconds and also when
+//! nobody does anything but ask.
+
+use std::{fs, os::unix::fs::FileExt as _, path::Path, time::Duration};
+
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+use tower_events::{
+    FileStore, Store as _, StoreError,
+    store::{Health, Limit, Start},
+};
+
+use super::{
+    child::Child,
+    room::{Mounted, mount},
+    support::{Temporary, append, beside, keeping_all, read_all, room},
+};
+
+/// Waits until the store says this of itself, for at most so many seconds.
+pub(crate) async fn comes_to(store: &FileStore, health: Health, seconds: u64) {
+    let begun = Instant::now();
+    while store.health() != health {
+        assert!(begun.elapsed() < Duration::from_secs(seconds), "{:?}, not {health:?}", store.health());
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn can_read(store: &FileStore) -> bool {
+    store.read(&room(), Start::Earliest, Limit::default()).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_moved_away_is_missed_until_it_is_back() {
+    let dir = Temporary::new();
+    let store = keeping_all().open(dir.file()).unwrap();
+    append(&store, "x").await.unwrap();
+    assert_eq!(store.health(), Health::Ready);
+    let ends = ["", "-wal", "-shm"];
+    for _ in 0..2 {
+        for end in ends {
+            fs::rename(beside(&dir.file(), end), beside(&dir.file(), &format!("-moved{end}"))).unwrap();
+        }
+        // Nobody has called it since.
+        assert_eq!(store.health(), Health::Unavailable);
+        assert!(append(&store, "y").await.is_err() && !can_read(&store).await);
+        for end in ends {
+            fs::rename(beside(&dir.file(), &format!("-moved{end}")), beside(&dir.file(), end)).unwrap();
+        }
+        comes_to(&store, Health::Ready, 3).await;
+        append(&store, "z").await.unwrap();
+    }
+    // Another file is in its place, and then none.
+    fs::rename(dir.file(), beside(&dir.file(), "-moved")).unwrap();
+    fs::write(dir.file(), "").unwrap();
+    assert_eq!(store.health(), Health::Unavailable);
+    fs::remove_file(dir.file()).unwrap();
+    assert_eq!(store.health(), Health::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_leaves_it_read_only_until_there_is_room() {
+    let dir = Temporary::new();
+    let Some(_mounted) = Mounted::new("a_full_disk_leaves_it_read_only_until_there_is_room", &dir) else { return };
+    let store = keeping_all().open(dir.file()).unwrap();
+    while append(&store, "x".repeat(20_000)).await.is_ok() {}
+    assert_eq!(store.health(), Health::ReadOnly);
+    assert!(can_read(&store).await);
+    // Trials come and go: a full disk is not taken for one with room.
+    for _ in 0..60 {
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(store.health(), Health::ReadOnly);
+    }
+    assert!(mount(&["-o", "remount,size=8m"], &dir));
+    comes_to(&store, Health::Ready, 5).await;
+    append(&store, "room again").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_another_process_keeps_leaves_it_read_only() {
+    let dir = Temporary::new();
+    let store = keeping_all().timeout(Duration::from_millis(200)).open(dir.file()).unwrap();
+    append(&store, "before").await.unwrap();
+    let mut child = Child::start("hold", &dir.file());
+    assert_eq!(child.hear().as_deref(), Some("ready"));
+    child.signal(Signal::STOP);
+    assert!(append(&store, "never").await.is_err());
+    assert_eq!(store.health(), Health::ReadOnly);
+    assert!(can_read(&store).await);
+    child.kill();
+    comes_to(&store, Health::Ready, 5).await;
+    append(&store, "after").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_may_not_grow_leaves_it_read_only() {
+    let dir = Temporary::new();
+    let store = keeping_all().largest_log(8 << 20).open(dir.file()).unwrap();
+    append(&store, "first").await.unwrap();
+    let mut child = Child::start("read", &dir.file());
+    assert_eq!(child.hear().as_deref(), Some("ready"));
+    child.signal(Signal::STOP);
+    while append(&store, "x".repeat(100_000)).await.is_ok() {}
+    assert_eq!(store.health(), Health::ReadOnly);
+    assert!(can_read(&store).await);
+    child.kill();
+    comes_to(&store, Health::Ready, 5).await;
+    append(&store, "last").await.unwrap();
+}
+
+/// Damage to the file as a whole, not to one channel's rows (of those, `quarantine` has tests).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_corrupt_file_is_unavailable_until_it_is_mended() {
+    let dir = Temporary::new();
+    let store = keeping_all().open(dir.file()).unwrap();
+    for _ in 0..50 {
+        append(&store, "x".repeat(5_000)).await.unwrap();
+    }
+    let whole = all_of(&dir.file(), &store).await;
+    let file = fs::OpenOptions::new().write(true).open(dir.file()).unwrap();
+    file.write_all_at(&vec![0xff; whole.len()], 0).unwrap();
+    let begun = Instant::now();
+    while store.health() == Health::Ready {
+        assert!(begun.elapsed() < Duration::from_secs(5), "nothing is wrong?");
+        _ = can_read(&store).await;
+        sleep(Duration::from_millis(20)).await;
+    }
+    comes_to(&store, Health::Unavailable, 5).await;
+    file.write_all_at(&whole, 0).unwrap();
+    comes_to(&store, Health::Ready, 5).await;
+    append(&store, "after").await.unwrap();
+    assert_eq!(read_all(&store).await.len(), 51);
+}
+
+/// The bytes of the database, all of it in the file and nothing in the log.
+async fn all_of(path: &Path, store: &FileStore) -> Vec<u8> {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.busy_timeout(Duration::from_secs(5)).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    assert!(can_read(store).await);
+    fs::read(path).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_bad_channel_is_no_bad_file() {
+    let dir = Temporary::new();
+    let store = keeping_all().open(dir.file()).unwrap();
+    append(&store, "x").await.unwrap();
+    let db = rusqlite::Connection::open(dir.file()).unwrap();
+    db.execute_batch("UPDATE channels SET earliest_seq = head_seq + 1").unwrap();
+    for _ in 0..20 {
+        assert!(matches!(append(&store, "y").await, Err(StoreError::Corrupt(_))));
+        assert!(!can_read(&store).await);
+        assert_eq!(store.health(), Health::Ready);
+        sleep(Duration::from_millis(20)).await;
+    }
+}

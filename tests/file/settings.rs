@@ -1,0 +1,229 @@
+//! Retention that is changed: raised or lowered, from one opening to the next, or in two processes at once. What the lesser
+//! setting keeps is kept.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tower_events::{
+    Event, FileStore, Retention, Store as _, StoreError,
+    store::{Append, Clock, Expect, Limit, Outcome, Reason, Start},
+};
+
+use super::support::{Temporary, append, room, texts};
+
+/// A file whose stores have a clock that is put forward by hand.
+struct Place {
+    dir: Temporary,
+    now: Arc<AtomicU64>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: Temporary::new(), now: Arc::new(AtomicU64::new(1_732_094_400_000)) }
+    }
+
+    fn open(&self, retention: &Retention) -> FileStore {
+        self.open_ahead(retention, 0)
+    }
+
+    /// A process whose clock is ahead by so many seconds.
+    fn open_ahead(&self, retention: &Retention, seconds: u64) -> FileStore {
+        let now = Arc::clone(&self.now);
+        let clock = Clock::new(move || now.load(Ordering::SeqCst) + seconds * 1000);
+        FileStore::options().retention(retention.clone()).clock(clock).open(self.dir.file()).unwrap()
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.now.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+}
+
+async fn kept(store: &FileStore) -> Vec<String> {
+    let limit = Limit { events: 10_000, bytes: 1 << 30 };
+    let page = store.read(&room(), Start::Earliest, limit).await.unwrap();
+    texts(&page.entries).into_iter().map(str::to_owned).collect()
+}
+
+fn newest(all: usize, most: usize) -> Vec<String> {
+    (all.saturating_sub(most)..all).map(|n| format!("{n:04}")).collect()
+}
+
+/// Gives the janitor its turns: some appends to another channel.
+async fn some_turns(store: &FileStore) {
+    let other = tower_events::Channel::new("other").unwrap();
+    for _ in 0..20 {
+        store.append(&other, Append::new([Event::text("x")])).await.unwrap();
+    }
+}
+
+/// Few and many, by count or by bytes (an event here has 72).
+fn limits() -> [(Retention, Retention, usize, usize); 2] {
+    let all = Retention::default();
+    [
+        (all.clone().events(10), all.clone().events(500), 10, 500),
+        (all.clone().bytes(72 * 10), all.bytes(72 * 500), 10, 500),
+    ]
+}
+
+#[tokio::test]
+async fn a_limit_that_is_raised_or_lowered_loses_nothing_that_either_keeps() {
+    for (few, many, least, most) in limits() {
+        let place = Place::new();
+        let mut all = 0;
+        for round in 0..6 {
+            let (retention, keeps) = if round % 2 == 0 { (&few, least) } else { (&many, most) };
+            let store = place.open(retention);
+            let before = kept(&store).await;
+            for n in 0..40 {
+                append(&store, format!("{all:04}")).await.unwrap();
+                all += 1;
+                let kept = kept(&store).await;
+                assert!(kept.ends_with(&newest(all, least)), "{round}: {n}");
+                if keeps == most {
+                    assert!(kept.starts_with(&before), "{round}: {n}: what the lesser setting left");
+                }
+            }
+            some_turns(&store).await;
+            assert!(kept(&store).await.ends_with(&newest(all, least)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_processes_with_different_limits_keep_what_the_lesser_keeps() {
+    for (few, many, least, _) in limits() {
+        let place = Place::new();
+        let stores = [place.open(&few), place.open(&many)];
+        for all in 1..=200 {
+            append(&stores[all % 2], format!("{:04}", all - 1)).await.unwrap();
+            for store in &stores {
+                assert!(kept(store).await.ends_with(&newest(all, least)), "{all}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_age_that_is_raised_keeps_what_is_there() {
+    let [short, long] = [10, 3600].map(|age| Retention::default().age(Duration::from_secs(age)));
+    let place = Place::new();
+    let store = place.open(&short);
+    append(&store, "old").await.unwrap();
+    some_turns(&store).await;
+    drop(store);
+    place.pass(5);
+    let store = place.open(&long);
+    append(&store, "young").await.unwrap();
+    for _ in 0..20 {
+        place.pass(100);
+        some_turns(&store).await;
+        assert_eq!(kept(&store).await, ["old", "young"]);
+    }
+    // Lowered again, what is young enough is kept, and the rest goes.
+    drop(store);
+    append(&place.open(&long), "youngest").await.unwrap();
+    let store = place.open(&short);
+    some_turns(&store).await;
+    assert_eq!(kept(&store).await, ["youngest"]);
+}
+
+#[tokio::test]
+async fn two_processes_with_different_ages_keep_what_the_lesser_keeps() {
+    let [short, long] = [10, 3600].map(|age| Retention::default().age(Duration::from_secs(age)));
+    let place = Place::new();
+    let stores = [place.open(&short), place.open(&long)];
+    for n in 0..40 {
+        append(&stores[n % 2], format!("{n:04}")).await.unwrap();
+        some_turns(&stores[n % 2]).await;
+        for store in &stores {
+            assert!(kept(store).await.ends_with(&newest(n + 1, 5)), "{n}: {:?}", kept(store).await);
+        }
+        place.pass(2);
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_remembered_as_long_as_the_lesser_window_and_the_greater_if_it_is_alone() {
+    let [short, long] = [10, 3600].map(|window| Retention::default().key_window(Duration::from_secs(window)));
+    let place = Place::new();
+    let keyed = || Append::new([Event::text("x").keyed("k").unwrap()]);
+    let store = place.open(&short);
+    store.append(&room(), keyed()).await.unwrap();
+    drop(store);
+    let store = place.open(&long);
+    for _ in 0..10 {
+        place.pass(60);
+        some_turns(&store).await;
+        assert!(store.append(&room(), keyed()).await.unwrap().receipts[0].duplicate);
+    }
+    let lesser = place.open(&short);
+    let other = Append::new([Event::text("y").keyed("l").unwrap()]);
+    lesser.append(&room(), other.clone()).await.unwrap();
+    for store in [&store, &lesser] {
+        place.pass(4);
+        some_turns(store).await;
+        assert!(store.append(&room(), other.clone()).await.unwrap().receipts[0].duplicate);
+    }
+}
+
+#[tokio::test]
+async fn a_record_is_kept_as_long_as_the_lesser_setting_and_the_greater_if_it_is_alone() {
+    let keeping = |seconds| {
+        let retention = Retention::default().age(Duration::from_secs(1)).key_window(Duration::from_secs(1));
+        retention.forget_after(Duration::from_secs(seconds))
+    };
+    let (short, long) = (keeping(10), keeping(3600));
+    let place = Place::new();
+    let is_kept = async |store: &FileStore| {
+        some_turns(store).await;
+        let refused = store.append(&room(), Append::new([Event::text("x")]).expecting(Expect::NeverUsed)).await;
+        matches!(refused, Err(StoreError::Conflict { .. }))
+    };
+    let store = place.open(&short);
+    append(&store, "x").await.unwrap();
+    place.pass(5);
+    assert!(is_kept(&store).await);
+    drop(store);
+    let store = place.open(&long);
+    for _ in 0..10 {
+        place.pass(300);
+        assert!(is_kept(&store).await);
+    }
+    // Lowered, it goes, although it was to be looked at later.
+    drop(store);
+    let store = place.open(&short);
+    some_turns(&store).await;
+    assert_eq!(store.channels("room", None, 10).await.unwrap(), []);
+    let rows = rusqlite::Connection::open(place.dir.file()).unwrap();
+    let count = "SELECT count(*) FROM channels WHERE name = 'room'";
+    assert_eq!(rows.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+/// Of two processes on one machine, one has a clock of its own that is wrong, and keeps more. Each judges age by its own
+/// clock, whatever the stamps of others say.
+#[tokio::test]
+async fn stamps_of_a_clock_that_is_ahead_make_nothing_old_for_others() {
+    let hours = |hours| Retention::default().age(Duration::from_secs(hours * 3600));
+    let place = Place::new();
+    let (right, ahead) = (place.open(&hours(1)), place.open_ahead(&hours(3), 2 * 3600));
+    let first = append(&right, "0").await.unwrap();
+    append(&right, "1").await.unwrap();
+    append(&ahead, "from ahead").await.unwrap();
+    let all = ["0", "1", "from ahead"];
+    assert_eq!(kept(&right).await, all, "to who is right, nothing is old");
+    append(&right, "2").await.unwrap();
+    some_turns(&right).await;
+    assert_eq!(kept(&right).await, ["0", "1", "from ahead", "2"]);
+    // Who is ahead drops what is old by its clock, and whoever had not read it is told.
+    let shorter = place.open_ahead(&hours(1), 2 * 3600);
+    append(&shorter, "3").await.unwrap();
+    let page = right.read(&room(), Start::After(first.head.cursor), Limit::default()).await.unwrap();
+    assert_eq!(page.outcome, Outcome::Reset(Reason::Trimmed));
+    let stamps: Vec<_> = page.entries.iter().map(|entry| entry.appended).collect();
+    assert!(stamps.is_sorted(), "{stamps:?}");
+}
