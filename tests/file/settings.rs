@@ -208,7 +208,7 @@ async fn a_record_is_kept_as_long_as_the_lesser_setting_and_the_greater_if_it_is
 /// clock, whatever the stamps of others say.
 #[tokio::test]
 async fn stamps_of_a_clock_that_is_ahead_make_nothing_old_for_others() {
-    let hours = |hours| Retention::default().age(Duration::from_secs(hours * 3600));
+    let hours = |hours: u64| Retention::default().age(Duration::from_secs(hours * 3600));
     let place = Place::new();
     let (right, ahead) = (place.open(&hours(1)), place.open_ahead(&hours(3), 2 * 3600));
     let first = append(&right, "0").await.unwrap();

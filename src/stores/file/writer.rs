@@ -22,6 +22,7 @@ use super::{
     condition::TRY_EVERY,
     core::Core,
     error::{from_commit, from_sql, is_failed_sync},
+    fault::{Answers, Fault, Origin},
     janitor::Janitor,
     lock::{self, Lock},
     log::Log,
@@ -331,35 +332,6 @@ impl Writer {
             }
         }
         self.core.tell(self.desk.changes.drain(..));
-    }
-}
-
-type Answers = Vec<Result<Answer, StoreError>>;
-
-/// Why a transaction was not committed.
-struct Fault {
-    origin: Origin,
-    error: StoreError,
-}
-
-/// Whose work failed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Request,
-    Janitor,
-    Transaction,
-}
-
-impl From<StoreError> for Fault {
-    fn from(error: StoreError) -> Self {
-        Self { origin: Origin::Transaction, error }
-    }
-}
-
-impl Fault {
-    /// Whether it may be one request only that cannot be done.
-    fn is_one_requests(&self) -> bool {
-        matches!((self.origin, &self.error), (_, StoreError::Full(_)) | (Origin::Request, StoreError::Corrupt(_)))
     }
 }
 
