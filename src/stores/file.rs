@@ -90,7 +90,7 @@
 //! # Upgrades
 //! The format of the file is version 3; versions 1 and 2 are brought up when they are opened, in one transaction that also writes
 //! who may read and write the new version ([`Format`](crate::store::Format)). Each transaction looks at that: a process of an older version
-//! that still runs fails with [`StoreError::NewerFormat`](crate::StoreError::NewerFormat) from then on (those before format 3: with
+//! that still runs fails with [`StoreError::NewerFormat`] from then on (those before format 3: with
 //! `Unavailable`), and none writes what the other would misread. So upgrade by starting new processes beside the old ones, and
 //! expect the old ones to refuse to publish until they end. There is no way back but a copy.
 //!
