@@ -18,10 +18,13 @@ mod stop;
 #[path = "../common/store.rs"]
 mod store;
 
-use std::{error::Error, num::NonZeroUsize, process::ExitCode, time::Duration};
+use std::{error::Error, io, net::SocketAddr, num::NonZeroUsize, process::ExitCode, time::Duration};
 
 use http::Method;
-use tokio::runtime;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    runtime,
+};
 use tower_events::{
     Channels, EventService, Hub, HubOptions, PublishService,
     request::{EXPOSED_HEADERS, REQUEST_HEADERS},
@@ -72,7 +75,7 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(options.ring_bytes));
     let app = app(&hub, &options);
 
-    let listener = socket::listen(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let listener = bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async move {
         stop::drained(hub, drain).await;
@@ -114,3 +117,14 @@ fn any_origin() -> CorsLayer {
 
 /// How long a stopping server waits for clients that do not read.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Listens with room for thousands that connect at once, as clients do when a node before this one has gone. A listener has
+/// room for 128 unless it is told otherwise; of those above, the system drops the packets, and they try again after 1, 3, 7
+/// and 15 seconds. Linux allows no more than `net.core.somaxconn`.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    #[cfg(not(windows))] // as `TcpListener::bind` does: a restart finds the port free
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
+}

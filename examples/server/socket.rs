@@ -1,19 +1,8 @@
-//! How the listener and every connection are set.
+//! How every connection is set.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-
-/// Listens with room for thousands that connect at once, as clients do when a node before this one has gone. A listener has
-/// room for 128 unless it is told otherwise; of those above, the system drops the packets, and they try again after 1, 3, 7
-/// and 15 seconds. Linux allows no more than `net.core.somaxconn`.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    #[cfg(not(windows))] // as `TcpListener::bind` does: a restart finds the port free
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(4096)
-}
+use tokio::net::TcpStream;
 
 /// A client that takes nothing for `stalled` is cut off: HTTP has no end of its own for a response that nobody reads, and
 /// the stream's place among the readers, and what was sent to it, would be kept for as long as the client likes.

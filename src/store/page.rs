@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Start {
     /// At the first event that the channel ever had. A [`Hub`](crate::Hub) tells [`Reason::Trimmed`] when any event was
-    /// dropped since the channel's record was made (its first append, [`init`](Store::init), a delete, or the record's
+    /// dropped since the channel's record was made (its first append, [`init`](super::Store::init), a delete, or the record's
     /// end); a store answers it as [`Start::Earliest`].
     Beginning,
     /// At the oldest retained entry: what is left, without a word about what was dropped before.

@@ -31,16 +31,14 @@ pub async fn whoever_waits_for_changes_is_woken<H: Harness>(harness: &H) {
     for store in [&case.store, &second] {
         let mut stream: Pin<Box<dyn Stream<Item = Change> + Send>> = Box::pin(case.store.changes());
         let (first, last) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
-        // Until it is armed and has told of what was there, it may have hints.
-        let mut polls = 0;
-        while polls < 3 {
-            let waker = Waker::from(Arc::clone(if polls == 2 { &last } else { &first }));
-            polls = match stream.as_mut().poll_next(&mut Context::from_waker(&waker)) {
-                Poll::Pending => polls + 1,
-                Poll::Ready(_) => 0,
-            };
-            if polls < 2 {
+        // Armed, and then left waiting: first with one waker, then with another. Others may append meanwhile.
+        let mut is_armed = false;
+        loop {
+            is_armed |= polls_as(&mut stream, &first).is_ready();
+            if !is_armed {
                 case.wait().await;
+            } else if polls_as(&mut stream, &first).is_pending() && polls_as(&mut stream, &last).is_pending() {
+                break;
             }
         }
         case.done("an append", store.append(&a, Append::new([Event::text("x")])).await);
@@ -62,6 +60,10 @@ pub async fn whoever_waits_for_changes_is_woken<H: Harness>(harness: &H) {
             case.same("who keeps a waker of a dropped stream", Arc::strong_count(&wakes) - 1, 0);
         }
     }
+}
+
+fn polls_as(stream: &mut Pin<Box<dyn Stream<Item = Change> + Send>>, wakes: &Arc<Wakes>) -> Poll<Option<Change>> {
+    stream.as_mut().poll_next(&mut Context::from_waker(&Waker::from(Arc::clone(wakes))))
 }
 
 /// Counts.
