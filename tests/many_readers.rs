@@ -144,7 +144,7 @@ async fn who_catches_up_gives_way_to_others() {
 }
 
 /// However many they are: a few have their turn, then whoever else has something to do. Who keeps up needs none, however
-/// much he got by and by.
+/// much it got by and by.
 #[tokio::test]
 async fn who_keeps_up_waits_for_few_of_those_who_catch_up() {
     const CATCH_UP: usize = 200;

@@ -67,7 +67,7 @@ struct State {
     advancing: bool,
     /// Reading it failed for a reason of its own, which was logged.
     unreadable: bool,
-    /// Somebody waits although the ring is further on: a read told him that nothing follows, and must have been behind.
+    /// Somebody waits although the ring is further on: a read told it that nothing follows, and must have been behind.
     doubted: bool,
 }
 
@@ -199,7 +199,7 @@ impl Topic {
     }
 
     /// Notes that a subscriber at `position`, which the ring does not hold, waits on the word of a read. If the ring is further
-    /// on, the next comparison of heads has him ask again.
+    /// on, the next comparison of heads has it ask again.
     pub(super) fn doubt(&self, position: Cursor) {
         let mut state = lock(&self.state);
         let head = state.ring.as_ref().map(|ring| ring.head().cursor);
@@ -262,8 +262,8 @@ impl Topic {
         })
     }
 
-    /// Keeps what a reader had to read for the others who come back to the same place. Alone he would be the only one to use
-    /// it, and with a channel for each user that would be the history of all of them.
+    /// Keeps what a reader had to read for the others who come back to the same place. One that is alone would be the only
+    /// one to use it, and with a channel for each user that would be the history of all of them.
     pub(super) fn backfill(&self, fetched: &Fetched) {
         let mut state = lock(&self.state);
         if state.waiters.count() > 1 {

@@ -52,8 +52,8 @@ where
     start(service, place, Source::Tcp(listener))
 }
 
-/// With room for all that connect before the server looks: whoever finds none is not refused, but his packets are dropped,
-/// and he sends them again after a second, after three, seven and so on. [`TcpListener::bind`] has room for 128.
+/// With room for all that connect before the server looks: a client that finds none is not refused, but its packets are dropped,
+/// and it sends them again after a second, after three, seven and so on. [`TcpListener::bind`] has room for 128.
 fn listen() -> TcpListener {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");

@@ -6,7 +6,7 @@ use std::{mem, task::Waker};
 /// only, and who does not wait any more leaves nothing behind.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    /// Who has a seat, whether he waits or not.
+    /// Readers that have a seat, whether they wait or not.
     readers: usize,
     wakers: Vec<Option<Waker>>,
     /// Indices of `wakers` whose readers left.
@@ -28,7 +28,7 @@ pub(in crate::hub) struct Place {
 pub(super) enum Ahead {
     #[default]
     Unknown,
-    /// The batch that he was shown, and nothing after it.
+    /// The batch that it was shown, and nothing after it.
     Batch,
     Nothing,
 }
