@@ -78,6 +78,18 @@ pub fn fresh_epoch() -> u64 {
     from_system()
 }
 
+/// Draws the tags of one log, without asking the system each time which process this is, which takes longer than to append to
+/// memory. Of a log that processes share, [`fresh_tag`] makes them.
+#[derive(Debug, Default)]
+pub(crate) struct Tags(Option<Rng>);
+
+impl Tags {
+    /// 32 random bits, never 0.
+    pub(crate) fn draw(&mut self) -> u32 {
+        self.0.get_or_insert_with(|| draw(Rng::fork)).u32(1..)
+    }
+}
+
 /// Draws from this thread's generator. A forked process inherits that as it was, and would draw what its parent draws; so
 /// each process has its own.
 pub(crate) fn draw<T>(draw: impl FnOnce(&mut Rng) -> T) -> T {

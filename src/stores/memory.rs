@@ -40,7 +40,7 @@
 //! # The end of the process
 //! Everything is gone, and every store has an epoch of its own: after a restart each cursor of before is answered with
 //! [`Reason::EpochChanged`](crate::store::Reason::EpochChanged), never with silence. Several processes that must share
-//! events need another store.
+//! events need another store; so do those that a process forks, which would draw the same tags for different events.
 //!
 //! # Retention
 //! Count and bytes are exact after each append; the newest entry of an init stays even if it alone is larger than

@@ -9,7 +9,7 @@ use crate::{
     event::{Event, EventKey},
     store::{
         Entry, Head, Keep, Known, Limit, Outcome, Page, Receipt, Start,
-        resume::{self, Record},
+        resume::{self, Record, Tags},
     },
 };
 
@@ -26,6 +26,7 @@ pub(super) struct Log {
     /// What `entries` hold in memory beside their own places, in bytes.
     content: u64,
     keys: Keys,
+    tags: Tags,
     /// When the last entry went, or the record was made; meaningless while there are entries.
     empty_since: u64,
     /// When the janitor looks at the channel next: tells the record's own turn from that of a deleted namesake.
@@ -38,8 +39,8 @@ impl Log {
     /// An empty, open log that goes on above `start`.
     pub(super) fn new(channel: Channel, start: Cursor, now: u64, turn: u64) -> Self {
         let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
-        let (entries, keys) = Default::default();
-        Self { channel, record, entries, bytes: 0, content: 0, keys, empty_since: now, turn, counted: 0 }
+        let (entries, keys, tags) = Default::default();
+        Self { channel, record, entries, bytes: 0, content: 0, keys, tags, empty_since: now, turn, counted: 0 }
     }
 
     /// What is remembered of a key.
@@ -61,7 +62,7 @@ impl Log {
     /// Appends `event` and forgets its key.
     pub(super) fn push_unkeyed(&mut self, event: Event, now: u64) -> Receipt {
         let prev = self.record.head.cursor;
-        let cursor = Cursor { seq: prev.seq + 1, tag: resume::fresh_tag(), ..prev };
+        let cursor = Cursor { seq: prev.seq + 1, tag: self.tags.draw(), ..prev };
         let time = event.time().unwrap_or(now);
         let (data, name) = event.into_parts();
         let entry =
