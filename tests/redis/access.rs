@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
+    pin::pin,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -14,13 +15,13 @@ use tokio::{
 };
 use tower_events::{
     RedisStore, Store,
-    store::{Health, Limit, Start},
+    store::{Change, Health, Limit, Start},
 };
 
 use super::{
     load::channel,
     server::{Server, free_port},
-    watch::{server, text, until},
+    watch::{next, server, text, until},
 };
 
 /// A running Sentinel. Dropping it ends it.
@@ -124,4 +125,31 @@ async fn a_password_that_changed_is_asked_for() {
     *current.lock().unwrap() = Ok("canary-two".to_owned());
     let let_in = async || store.append(&channel("a"), text("3")).await.is_ok();
     until("it is let in again", Duration::from_secs(20), let_in).await;
+}
+
+/// As fast as one attempt after the other: the first Sentinel takes as long as it may, or leads astray.
+async fn finds(primary: &Server, first: String) {
+    let sentinel = Sentinel::of(primary).await;
+    let options = RedisStore::options().sentinels("main", [first, format!("redis://{}", sentinel.addr)]);
+    let store = options.timeout(Duration::from_secs(1)).open("redis://by-name/").unwrap();
+    let finds = async || store.append(&channel("a"), text("x")).await.is_ok();
+    until("the primary is found", Duration::from_secs(10), finds).await;
+    let mut changes = pin!(store.changes());
+    assert!(matches!(next(&mut changes).await, Change::Resync));
+}
+
+#[tokio::test]
+async fn a_sentinel_that_answers_nothing_does_not_keep_the_next_from_being_heard() {
+    let primary = server!();
+    // Connections are accepted by the system, and that is all.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    finds(&primary, format!("redis://{}", silent.local_addr().unwrap())).await;
+}
+
+#[tokio::test]
+async fn a_sentinel_that_knows_an_old_primary_does_not_keep_the_next_from_being_heard() {
+    let (primary, mut old) = (server!(), server!());
+    let outdated = Sentinel::of(&old).await;
+    old.kill();
+    finds(&primary, format!("redis://{}", outdated.addr)).await;
 }

@@ -24,6 +24,8 @@ struct Sentinels {
     /// The primary's name.
     name: String,
     all: Vec<Client>,
+    /// How long each of them may take: all that are away, and connecting after that, fit into one attempt.
+    patience: Duration,
 }
 
 /// Gives the password of the moment.
@@ -50,23 +52,25 @@ impl fmt::Debug for Password {
 }
 
 impl Dial {
-    pub(super) fn new(url: &str, access: Access) -> RedisResult<Self> {
+    /// Each attempt to connect may take `patience`.
+    pub(super) fn new(url: &str, access: Access, patience: Duration) -> RedisResult<Self> {
         let info = prepared(url.into_connection_info()?);
         // The certificates are parsed, and kept with the address.
         let info = access.client(info)?.get_connection_info().clone();
         let sentinels = access.sentinels.as_ref().map(|(name, urls)| {
             let all: RedisResult<Vec<_>> =
                 urls.iter().map(|url| access.client(prepared(url.as_str().into_connection_info()?))).collect();
-            Ok::<_, RedisError>(Sentinels { name: name.clone(), all: all? })
+            let shares = u32::try_from(urls.len()).unwrap_or(u32::MAX).saturating_add(1);
+            Ok::<_, RedisError>(Sentinels { name: name.clone(), all: all?, patience: PATIENCE.min(patience / shares) })
         });
         Ok(Self { info, sentinels: sentinels.transpose()?, password: access.password })
     }
 
-    /// What to connect with now.
-    pub(super) async fn client(&self) -> RedisResult<Client> {
+    /// What to connect with now, after so many attempts that failed.
+    pub(super) async fn client(&self, failed: u32) -> RedisResult<Client> {
         let mut info = self.info.clone();
         if let Some(sentinels) = &self.sentinels {
-            let (host, port) = sentinels.primary().await?;
+            let (host, port) = sentinels.primary(failed).await?;
             let addr = at(info.addr(), host, port)?;
             info = info.set_addr(addr);
         }
@@ -100,11 +104,13 @@ fn at(addr: &ConnectionAddr, host: String, port: u16) -> RedisResult<ConnectionA
 }
 
 impl Sentinels {
-    /// Asks one after the other until one answers. One that is away costs a second.
-    async fn primary(&self) -> RedisResult<(String, u16)> {
+    /// Asks one after the other until one answers; each attempt begins with another, for what the last one was told may
+    /// have been outdated.
+    async fn primary(&self, failed: u32) -> RedisResult<(String, u16)> {
         let mut last = RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is named"));
-        for sentinel in &self.all {
-            match timeout(PATIENCE, self.ask(sentinel)).await {
+        let (before, first) = self.all.split_at(failed as usize % self.all.len().max(1));
+        for sentinel in first.iter().chain(before) {
+            match timeout(self.patience, self.ask(sentinel)).await {
                 Ok(Ok(found)) => return Ok(found),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = RedisError::from((ErrorKind::Io, "a Sentinel does not answer")),
@@ -135,4 +141,5 @@ fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
+/// How long one Sentinel may take at most.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -207,7 +207,8 @@ impl Link {
 
 impl Maker {
     async fn attempt(&self, state: &mut State) {
-        match tokio::time::timeout(self.patience, self.connect()).await {
+        let failed = state.failed.as_ref().map_or(0, |(count, ..)| *count);
+        match tokio::time::timeout(self.patience, self.connect(failed)).await {
             Ok(Ok(held)) => {
                 if state.failed.take().is_some() {
                     tracing::info!("connected to the Redis server again");
@@ -230,9 +231,10 @@ impl Maker {
         state.failed = Some((count.saturating_add(1), Instant::now() + pause(count), Arc::new(error)));
     }
 
-    async fn connect(&self) -> redis::RedisResult<Held> {
+    async fn connect(&self, failed: u32) -> redis::RedisResult<Held> {
         let (dead, term) = (Arc::new(AtomicBool::new(false)), self.primary.term());
-        let mut connection = connection(&self.dial, on_loss(Arc::clone(&dead), Arc::clone(&self.down))).await?;
+        let lost = on_loss(Arc::clone(&dead), Arc::clone(&self.down));
+        let mut connection = connection(&self.dial, failed, lost).await?;
         primary::check(connection.send_packed_command(&primary::question()).await?)?;
         self.load_scripts(&mut connection).await?;
         Ok(Held { connection, dead, term })
@@ -252,9 +254,10 @@ pub(super) fn pause(failed: u32) -> Duration {
     most.mul_f64(0.5 + fastrand::f64())
 }
 
-/// A connection whose every call has its own deadline. The driver's default of 500 ms would end all that wait longer.
+/// A connection whose every call has its own deadline, after so many attempts that failed. The driver's default of 500 ms would end all that wait longer.
 pub(super) async fn connection(
     dial: &Dial,
+    failed: u32,
     pushed: impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static,
 ) -> redis::RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
@@ -262,7 +265,7 @@ pub(super) async fn connection(
         .set_connection_timeout(None)
         .set_write_backpressure_boundary(64 << 10)
         .set_push_sender(pushed);
-    dial.client().await?.get_multiplexed_async_connection_with_config(&config).await
+    dial.client(failed).await?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 fn on_loss(dead: Arc<AtomicBool>, down: Arc<AtomicBool>) -> impl Fn(PushInfo) -> Result<(), SendError> {

@@ -78,7 +78,8 @@ impl RedisOptions {
     }
 
     /// Asks these Sentinels (`redis://[user][:password@]host[:port]`, port 26379 by habit) which server is the primary of
-    /// this name, before each connection. The URL of [`connect`](Self::connect) then says all but host and port.
+    /// this name, before each connection, one after the other until one answers; each may take a second, or its share of the
+    /// [timeout](Self::timeout) if that is less. The URL of [`connect`](Self::connect) then says all but host and port.
     pub fn sentinels<U: Into<String>>(self, primary: impl Into<String>, urls: impl IntoIterator<Item = U>) -> Self {
         let sentinels = Some((primary.into(), urls.into_iter().map(Into::into).collect()));
         Self { access: Access { sentinels, ..self.access }, ..self }
@@ -138,7 +139,8 @@ impl RedisOptions {
         if !(1..=64).contains(&name.len()) || !name.bytes().all(good) {
             return Err(ConnectError::Prefix);
         }
-        let dial = Dial::new(url, self.access).map_err(|error| ConnectError::Url(error.into()))?;
+        let dial =
+            Dial::new(url, self.access, self.settings.timeout).map_err(|error| ConnectError::Url(error.into()))?;
         Ok(RedisStore::new(dial, self.settings))
     }
 

@@ -1,4 +1,4 @@
-//! The one reader of a store: a connection that listens to the doorbell for all who watch. Reads no log.
+//! The one reader of a store: a connection that listens to the hints of other nodes, for all who watch. Reads no log.
 
 use std::{
     future::{Future, poll_fn},
@@ -80,7 +80,7 @@ struct Bells(Mutex<Told>);
 
 #[derive(Default)]
 struct Told {
-    /// Whether the doorbell is heard now.
+    /// Whether hints come now.
     armed: bool,
     backlogs: Vec<Arc<Backlog>>,
 }
@@ -125,7 +125,7 @@ impl Bells {
 async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
     let mut failed = 0;
     loop {
-        let ended = listen_once(&shared, &bells).await;
+        let ended = listen_once(&shared, &bells, failed).await;
         let heard = std::mem::take(&mut bells.lock().armed);
         match ended {
             _ if heard => {
@@ -140,15 +140,17 @@ async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
     }
 }
 
-async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>) -> redis::RedisResult<()> {
+async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> redis::RedisResult<()> {
     let (patience, primary) = (shared.settings.timeout, &shared.primary);
     let term = primary.term();
     let lost = Arc::new(Notify::new());
-    let connect = link::connection(&shared.dial, hear(Arc::clone(bells), Arc::clone(&lost)));
+    let connect = link::connection(&shared.dial, failed, hear(Arc::clone(bells), Arc::clone(&lost)));
     let mut connection = timeout(patience, connect).await.map_err(late)??;
     check(&mut connection, patience).await?;
     timeout(patience, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;
     bells.arm();
+    // A store that was opened without connecting has not yet told other nodes what it keeps.
+    shared.sweep_soon();
     let (mut lost, mut over) = (pin!(lost.notified()), pin!(primary.over(term)));
     loop {
         let ended = poll_fn(|cx| match (lost.as_mut().poll(cx), over.as_mut().poll(cx)) {
