@@ -233,9 +233,9 @@ impl Store for RedisStore {
         if !shared.is_connected() {
             return Health::Unavailable;
         }
-        if shared.trouble.is_there() {
+        if let Some(health) = shared.trouble.health() {
             shared.try_to_write();
-            return Health::ReadOnly;
+            return health;
         }
         if self.0.watch.is_armed() == Some(false) { Health::Late } else { Health::Ready }
     }

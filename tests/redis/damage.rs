@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tower_events::{
     Event, RedisStore, Retention, Store, StoreError,
-    store::{Append, Appended, Entry, Expect, Limit, Outcome, Start},
+    store::{Append, Appended, Entry, Expect, Health, Limit, Outcome, Start},
 };
 
 use super::{
@@ -248,6 +248,9 @@ async fn a_slot_that_moves_key_by_key_loses_nothing() {
     for server in [&to, &from] {
         server.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &id_of_to]).await;
     }
+    let moved = store.append(&channel("a"), text("moved")).await;
+    assert!(moved.is_err_and(|error| error.is_retryable()));
+    assert_eq!(store.health(), Health::Unavailable, "the server that it is connected to has nothing to say any more");
     let store = node(&to.url()).await;
     for (name, mut acknowledged) in ["a", "b"].into_iter().zip(acknowledged) {
         acknowledged.sort_by_key(|entry| entry.cursor.seq);

@@ -119,3 +119,20 @@ async fn a_duplicate_is_acknowledged_when_replicas_have_it() {
     replica.signal("-CONT");
     assert!(matches!(alone, Err(tower_events::StoreError::Unknown(_))), "{alone:?}");
 }
+
+/// The primary has it, and a replica may.
+#[tokio::test]
+async fn an_append_that_waits_for_replicas_while_the_primary_becomes_one_is_not_known() {
+    let Some((primary, replica)) = pair().await else { return };
+    let options = RedisStore::options().replicas(1, Duration::from_secs(5)).timeout(Duration::from_secs(8));
+    let store = options.connect(&primary.url()).await.unwrap();
+    store.append(&channel("a"), text("1")).await.unwrap();
+    replica.signal("-STOP");
+    let waits = tokio::spawn(async move { store.append(&channel("a"), text("2")).await });
+    let is_waited = async || primary.info("blocked_clients").await == "1";
+    until("the append waits", Duration::from_secs(4), is_waited).await;
+    primary.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let ended = waits.await.unwrap();
+    replica.signal("-CONT");
+    assert!(matches!(ended, Err(tower_events::StoreError::Unknown(_))), "{ended:?}");
+}

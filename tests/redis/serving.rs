@@ -88,6 +88,21 @@ async fn a_full_server_takes_no_events_and_gives_those_it_has() {
     store.append(&channel("a"), text("third")).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_server_that_lacks_replicas_is_read_only() {
+    let server = server!();
+    let store = node(&server.url()).await;
+    let first = store.append(&channel("a"), text("first")).await.unwrap();
+    server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    let refused = store.append(&channel("a"), text("second")).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
+    assert_eq!(store.health(), Health::ReadOnly);
+    let page = store.read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(page.entries, first.entries);
+    server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    until("health tells that it is over", Duration::from_secs(10), async || store.health() == Health::Ready).await;
+}
+
 /// An old primary that became a replica takes nothing.
 #[tokio::test]
 async fn a_replica_takes_no_events() {

@@ -23,8 +23,11 @@ impl Failure {
     pub(super) fn of_write(self) -> StoreError {
         match self {
             Self::Unanswered(source) => StoreError::Unknown(source),
-            // An error of no particular kind may come from the middle of a script.
-            Self::Refused(error) if error.code() == Some("ERR") => StoreError::Unknown(Box::new(error)),
+            // An error of no particular kind may come from the middle of a script. Who waited for replicas while the primary
+            // became one itself is not told what became of the append.
+            Self::Refused(error) if matches!(error.code(), Some("ERR" | "UNBLOCKED")) => {
+                StoreError::Unknown(Box::new(error))
+            }
             other => other.of_read(),
         }
     }
@@ -87,6 +90,27 @@ impl Failure {
     /// Whether the server is not the primary any more.
     pub(super) fn is_of_replica(&self) -> bool {
         matches!(self, Self::Refused(error) if primary::is_of_replica(error))
+    }
+}
+
+/// What a server that answers refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Writes alone.
+    OfWrites,
+    /// Every call about these keys.
+    OfAll,
+}
+
+/// What the server refuses that made a call fail with this, as long as nothing changes there.
+pub(super) fn refusal_of(error: &StoreError) -> Option<Refusal> {
+    let StoreError::Unavailable(source) = error else { return None };
+    match source.downcast_ref::<RedisError>()?.code()? {
+        // Fewer replicas than it is told to have; a user who may only read.
+        "NOREPLICAS" | "NOPERM" => Some(Refusal::OfWrites),
+        // The keys are on another server of the cluster, on their way to it, or on none.
+        "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" => Some(Refusal::OfAll),
+        _ => None,
     }
 }
 

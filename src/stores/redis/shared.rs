@@ -92,8 +92,10 @@ impl Shared {
         build: impl Fn(u64, &mut Cmd),
     ) -> Result<(u64, Vec<Value>), StoreError> {
         let answer = self.called(link, op, channels, deadline, failed, build).await;
-        if matches!(op, Op::Append | Op::Init) {
-            self.trouble.note(&answer);
+        match &answer {
+            _ if matches!(op, Op::Append | Op::Init) => self.trouble.note(&answer),
+            Err(error) => self.trouble.note_read(error),
+            Ok(_) => {}
         }
         answer
     }

@@ -1,38 +1,52 @@
-//! What keeps a store from being written to while reads go on: no room, a disk that fails, a newer format.
+//! What keeps a store from being used though it is connected: no room, a disk that fails, too few replicas, a newer format, or
+//! keys that another server has now.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Mutex, time::Instant};
+use tokio::{runtime::Handle, time::Instant};
 
-use super::shared::Shared;
-use crate::store::StoreError;
+use super::{
+    failure::{Refusal, refusal_of},
+    shared::Shared,
+};
+use crate::store::{Health, StoreError};
 
-/// Whether there is any, as the last write found it.
+/// What there is, as the last write found it.
 #[derive(Default)]
 pub(super) struct Trouble {
-    is_there: AtomicBool,
+    found: Mutex<Option<Health>>,
     /// When it was last tried whether it is over; held while that is tried.
-    tried: Arc<Mutex<Option<Instant>>>,
+    tried: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 impl Trouble {
-    pub(super) fn is_there(&self) -> bool {
-        self.is_there.load(Ordering::Relaxed)
+    /// What it leaves of the store, if there is any.
+    pub(super) fn health(&self) -> Option<Health> {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of how a write ended.
     pub(super) fn note<T>(&self, written: &Result<T, StoreError>) {
-        match written {
-            Ok(_) => self.is_there.store(false, Ordering::Relaxed),
-            Err(StoreError::Full(_) | StoreError::NewerFormat { .. }) => self.is_there.store(true, Ordering::Relaxed),
-            // Tells nothing of it.
-            Err(_) => {}
+        let found = match written {
+            Ok(_) => None,
+            Err(StoreError::Full(_) | StoreError::NewerFormat { .. }) => Some(Health::ReadOnly),
+            Err(error) => match refusal_of(error) {
+                Some(Refusal::OfWrites) => Some(Health::ReadOnly),
+                Some(Refusal::OfAll) => Some(Health::Unavailable),
+                // Tells nothing of it.
+                None => return,
+            },
+        };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    /// Takes note of how a read failed: one that did not says nothing of writes.
+    pub(super) fn note_read(&self, failed: &StoreError) {
+        if refusal_of(failed) == Some(Refusal::OfAll) {
+            *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(Health::Unavailable);
         }
     }
 }
@@ -42,7 +56,7 @@ impl Shared {
     pub(super) fn try_to_write(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Ok(mut tried) = Arc::clone(&self.trouble.tried).try_lock_owned() else { return };
-        if self.trouble.is_there() && tried.is_none_or(|tried| tried.elapsed() > TRY_EVERY) {
+        if self.trouble.health().is_some() && tried.is_none_or(|tried| tried.elapsed() > TRY_EVERY) {
             let shared = Arc::clone(self);
             runtime.spawn(async move {
                 shared.trouble.note(&shared.open(shared.deadline()).await);
