@@ -43,6 +43,12 @@ impl Setup {
         self.now.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
 
+    /// How often a command was called so far.
+    async fn calls(&self, command: &str) -> u64 {
+        let stats = self.server.info(&format!("cmdstat_{command}")).await;
+        stats.split(['=', ',']).nth(1).and_then(|calls| calls.parse().ok()).expect("calls")
+    }
+
     async fn life_of(&self, key: &str) -> Duration {
         let life = self.server.command(&["PTTL", &format!("{{tower-events}}:{key}")]).await;
         let life: i64 = life.trim().trim_start_matches(':').parse().unwrap();
@@ -203,4 +209,69 @@ async fn a_restart_with_another_setting_loses_nothing_that_both_keep() {
             }
         }
     }
+}
+
+/// Of each setting the larger one counts, also where it is another node's than that of the other.
+#[tokio::test]
+async fn heads_of_a_channel_that_is_kept_need_no_script() {
+    let setup = Setup::of(server!());
+    let brief = Duration::from_secs(10);
+    let nodes = [(brief, HOUR), (HOUR, brief)]
+        .map(|(age, forget)| setup.node(Retention::default().age(age).forget_after(forget).key_window(brief)));
+    let [one, other] = nodes;
+    let (one, other) = (one.await, other.await);
+    let first = one.append(&channel("a"), text("x")).await.unwrap();
+    for _ in 0..35 {
+        setup.advance(2 * MINUTE);
+        for node in [&one, &other] {
+            node.append(&channel("other"), text("x")).await.unwrap();
+        }
+    }
+    for node in [&one, &other] {
+        let before = setup.calls("evalsha").await;
+        for _ in 0..20 {
+            assert_eq!(node.heads(&[channel("a")]).await.unwrap(), [first.head]);
+        }
+        // The janitor may come along.
+        let scripts = setup.calls("evalsha").await - before;
+        assert!(scripts < 20, "{scripts}");
+    }
+}
+
+/// Between two questions a neighbour's floor could rise above a channel that was made meanwhile.
+#[tokio::test]
+async fn heads_of_absent_channels_are_one_question() {
+    let setup = Setup::of(server!());
+    let node = setup.node(Retention::default()).await;
+    let there = node.append(&channel("a"), text("x")).await.unwrap().head;
+    node.append(&channel("gone"), text("x")).await.unwrap();
+    node.delete(&channel("gone")).await.unwrap();
+    let before = setup.calls("hmget").await;
+    for _ in 0..20 {
+        let heads = node.heads(&[channel("b"), channel("gone"), channel("a")]).await.unwrap();
+        assert_eq!((heads[0].cursor.seq, heads[2]), (0, there));
+        assert!(heads[1].cursor.seq > 1, "its floor is above what it was");
+    }
+    // The janitor's script asks too, now and then.
+    let questions = setup.calls("hmget").await - before;
+    assert!((20..40).contains(&questions), "{questions}");
+}
+
+#[tokio::test]
+async fn a_channel_that_is_due_is_read_while_the_server_takes_no_writes() {
+    let setup = Setup::of(server!());
+    let node = setup.node(Retention::default().age(MINUTE).forget_after(MINUTE).key_window(MINUTE)).await;
+    let head = node.append(&channel("due"), text("x")).await.unwrap().head;
+    let other = node.append(&channel("due too"), text("x")).await.unwrap().head;
+    setup.server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    setup.advance(HOUR);
+    for start in [Start::Earliest, Start::After(head.cursor)] {
+        let page = node.read(&channel("due"), start, Limit::default()).await.unwrap();
+        assert_eq!((page.outcome, page.head, page.entries.len()), (Outcome::Continued, head, 0));
+    }
+    let heads = node.heads(&[channel("due"), channel("due too")]).await.unwrap();
+    assert_eq!(heads, [head, other]);
+    setup.server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    let page = node.read(&channel("due"), Start::After(head.cursor), Limit::default()).await.unwrap();
+    assert!(page.outcome != Outcome::Continued && page.head.cursor.seq > head.cursor.seq, "{page:?}");
 }

@@ -57,15 +57,29 @@ pub(super) fn entry_of(channel: &Channel, epoch: u64, seq: u64, header: &[u8], b
     Some(Entry { channel: channel.clone(), cursor, prev_tag, appended, time, name, data })
 }
 
-/// For how long the nodes in use keep a record after its last append, in milliseconds, by the place's `keep`.
-pub(super) fn kept_for(keep: &[u8], now: u64) -> u64 {
+/// What settings say of how long a record is kept, in milliseconds.
+#[derive(Clone, Copy)]
+pub(super) struct Keeps {
+    pub(super) age: u64,
+    pub(super) forget_after: u64,
+    pub(super) window: u64,
+}
+
+/// For how long a record is kept after its last append, in milliseconds: of each setting the largest counts that a node in
+/// use has, which is this one or in the place's `keep`.
+pub(super) fn kept_for(own: Keeps, keep: &[u8], now: u64) -> u64 {
     let line = |line: &[u8]| {
         let numbers: Option<Vec<u64>> =
             std::str::from_utf8(line).ok()?.split(' ').map(|number| number.parse().ok()).collect();
         let [_events, age, _bytes, forget_after, window, said, _ready] = numbers?.try_into().ok()?;
-        (said.saturating_add(LEASE) >= now).then_some((age.saturating_add(forget_after)).max(window))
+        (said.saturating_add(LEASE) >= now).then_some(Keeps { age, forget_after, window })
     };
-    keep.split(|byte| *byte == b'\n').filter_map(line).max().unwrap_or(0)
+    let largest = keep.split(|byte| *byte == b'\n').filter_map(line).fold(own, |one, other| Keeps {
+        age: one.age.max(other.age),
+        forget_after: one.forget_after.max(other.forget_after),
+        window: one.window.max(other.window),
+    });
+    largest.age.saturating_add(largest.forget_after).max(largest.window)
 }
 
 /// How long a node is in use after it said so, as the scripts have it.

@@ -1,7 +1,5 @@
 //! Pages and heads from what the server answers. Decides outcomes with what all stores share.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use redis::Value;
 use tokio::time::Instant;
@@ -17,7 +15,6 @@ use crate::{
     cursor::Cursor,
     store::{
         Head, Limit, Outcome, Page, Start, StoreError,
-        floor::bucket_of,
         resume::{self, Record},
     },
 };
@@ -33,14 +30,24 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
         };
         let about = std::slice::from_ref(channel);
         let (place, answer) = shared.at(&shared.reads, Op::Read, about, deadline, Failure::of_read, build).await?;
-        let mut answer = answer.into_iter().map(bytes_of);
-        if let Some(text) = answer.next() {
-            let rest: Option<Vec<Bytes>> = std::iter::once(text).chain(answer).collect();
-            return page(place, channel, start, &rest.ok_or_else(|| strange("text"))?);
+        let answer = answer.into_iter().map(bytes_of);
+        let answer: Vec<Bytes> = answer.collect::<Option<_>>().ok_or_else(|| strange("text"))?;
+        let is_due = matches!(&*answer, [_, due, ..] if &**due == b"due");
+        if !is_due || !has_forgotten(shared, channel, deadline).await {
+            return page(place, channel, start, &answer);
         }
-        shared.forget(channel, "due", deadline, Failure::of_read).await?;
     }
     Err(StoreError::Unavailable("the channel's record changes all the time".into()))
+}
+
+/// Forgets a channel whose time has come. Where that fails, for the server takes no writes, its record is still right: once
+/// it is forgotten, the floor is above it.
+async fn has_forgotten(shared: &Shared, channel: &Channel, deadline: Instant) -> bool {
+    let forgotten = shared.forget(channel, "due", deadline, Failure::of_read).await;
+    if let Err(error) = &forgotten {
+        tracing::debug!(%error, channel = channel.as_str(), "a channel whose time has come is not forgotten yet");
+    }
+    forgotten.is_ok()
 }
 
 fn start_in(start: Start, cmd: &mut redis::Cmd) {
@@ -53,12 +60,12 @@ fn start_in(start: Start, cmd: &mut redis::Cmd) {
     };
 }
 
-/// The answer: record, floor, start (seq and tag), tag at the cursor, whether more entries above a time are left; then seq,
-/// header and event of each entry.
+/// The answer: record, `due` when its time has come, start (seq and tag), tag at the cursor, whether more entries above a time are left; then seq,
+/// header and event of each entry. Of an absent channel an empty text and its floor.
 fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result<Page, StoreError> {
-    let ([record, floor, from_seq, from_tag, tag, left], entries) = split(answer)?;
+    let ([record, floor_or_due, from_seq, from_tag, tag, left], entries) = split(answer)?;
     if record.is_empty() {
-        let floor = number(floor).ok_or_else(|| strange("floor"))?;
+        let floor = number(floor_or_due).ok_or_else(|| strange("floor"))?;
         return Ok(page_of_nothing(&Record::absent(place, floor, channel), start));
     }
     let (record, _) = record_of(record).ok_or_else(|| strange("record"))?;
@@ -145,25 +152,27 @@ impl Fields<'_> {
         channels: &[Channel],
         deadline: Instant,
     ) -> Result<Option<Vec<Head>>, StoreError> {
-        let [epoch, format, floor, keep, records @ ..] = self.fields else { return Err(strange("heads")) };
+        let [epoch, format, floor, keep, fields @ ..] = self.fields else { return Err(strange("heads")) };
         if text_of(epoch) != Some(epoch_text(self.place).as_bytes()) {
             return Ok(None);
         }
         text_of(format).and_then(format_of).ok_or_else(|| strange("format"))?.may_read(FORMAT.version())?;
-        let kept_for = shared.kept_for().max(codec::kept_for(text_of(keep).unwrap_or_default(), self.now));
-        let absent = channels.iter().zip(records).filter(|(_, record)| text_of(record).is_none());
-        let floors = floors(shared, floor, absent.map(|(channel, _)| bucket_of(channel)), deadline).await?;
-        let mut heads = Vec::with_capacity(channels.len());
-        for (channel, record) in channels.iter().zip(records) {
+        let (records, floors) = fields.split_at_checked(channels.len()).ok_or_else(|| strange("records"))?;
+        let kept_for = codec::kept_for(shared.keeps(), text_of(keep).unwrap_or_default(), self.now);
+        let (mut heads, mut can_forget) = (Vec::with_capacity(channels.len()), true);
+        for (channel, (record, bucket)) in channels.iter().zip(records.iter().zip(floors)) {
             let Some(text) = text_of(record) else {
-                let floor = floors.get(&bucket_of(channel)).copied().unwrap_or(0);
+                // Not below the one floor that older formats had for all.
+                let floor = floor_in(bucket).max(floor_in(floor));
                 heads.push(Record::absent(self.place, floor, channel).head);
                 continue;
             };
             let unreadable = || StoreError::Corrupt(format!("the record of {channel:?} cannot be read").into());
             let (record, last) = record_of(text).ok_or_else(unreadable)?;
-            heads.push(if self.now.saturating_sub(last) > kept_for {
-                shared.forget(channel, "due", deadline, Failure::of_read).await?;
+            let is_due = self.now.saturating_sub(last) > kept_for;
+            // What fails for one would fail for all.
+            can_forget = can_forget && (!is_due || has_forgotten(shared, channel, deadline).await);
+            heads.push(if is_due && can_forget {
                 read(shared, channel, Start::Latest, Limit::POSITION).await?.head
             } else {
                 record.head
@@ -173,24 +182,8 @@ impl Fields<'_> {
     }
 }
 
-/// The floors of buckets, none of them below the one that older formats had for all.
-async fn floors(
-    shared: &Shared,
-    floor: &Value,
-    buckets: impl Iterator<Item = u16>,
-    deadline: Instant,
-) -> Result<BTreeMap<u16, u64>, StoreError> {
-    let number = |value: &Value| text_of(value).and_then(parse).unwrap_or(0);
-    let mut floors: BTreeMap<_, _> = buckets.map(|bucket| (bucket, number(floor))).collect();
-    if floors.is_empty() {
-        return Ok(floors);
-    }
-    let mut asked = redis::pipe();
-    asked.add_command(shared.scripts.floors(&floors.keys().copied().collect::<Vec<_>>()));
-    let answers = shared.reads.ask(asked, deadline).await.map_err(Failure::of_read)?;
-    let [Value::Array(found)] = &*answers else { return Err(strange("floors")) };
-    floors.values_mut().zip(found).for_each(|(floor, found)| *floor = number(found).max(*floor));
-    Ok(floors)
+fn floor_in(field: &Value) -> u64 {
+    text_of(field).and_then(parse).unwrap_or(0)
 }
 
 /// A page of the channels that there are: names and records, as they are listed.

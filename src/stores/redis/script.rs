@@ -5,7 +5,10 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, Script, Value};
 
 use super::{codec::parse_epoch, options::Settings};
-use crate::{channel::Channel, store::Format};
+use crate::{
+    channel::Channel,
+    store::{Format, floor::bucket_of},
+};
 
 /// Which script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,23 +98,13 @@ impl Scripts {
         cmd
     }
 
-    /// The heads of channels need no script: one field each.
+    /// The heads of channels need no script: a field each, and one for the floor that an absent channel has. All in one
+    /// question, for a neighbour's floor may rise above a channel that is made between two.
     pub(super) fn records(&self, channels: &[Channel]) -> Cmd {
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(&self.place).arg("epoch").arg("format").arg("floor").arg("keep");
-        for channel in channels {
-            cmd.arg(field(channel));
-        }
-        cmd
-    }
-
-    /// The floors of some buckets.
-    pub(super) fn floors(&self, buckets: &[u16]) -> Cmd {
-        let mut cmd = redis::cmd("HMGET");
-        cmd.arg(&self.place);
-        for bucket in buckets {
-            cmd.arg(format!("f:{bucket}"));
-        }
+        channels.iter().for_each(|channel| _ = cmd.arg(field(channel)));
+        channels.iter().for_each(|channel| _ = cmd.arg(format!("f:{}", bucket_of(channel))));
         cmd
     }
 

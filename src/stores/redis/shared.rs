@@ -12,7 +12,7 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
-    codec::{self, Packed},
+    codec::{self, Keeps, Packed},
     dial::Dial,
     failure::{Failure, strange},
     janitor::Janitor,
@@ -27,7 +27,7 @@ use crate::{
     channel::Channel,
     cursor::epoch_of,
     event::Event,
-    store::{Expect, Format, Head, StoreError, resume},
+    store::{Expect, Format, Head, StoreError, floor, resume},
 };
 
 /// What all operations of a store share.
@@ -71,14 +71,15 @@ impl Shared {
     /// By how much more than it has to the floor moves. Two histories of the floor that parted in a failover would meet
     /// again one day if all went by the same steps, and an absent channel's cursor of the one be taken for the other's.
     pub(super) fn step(&self) -> u64 {
-        fastrand::u64(1..=1 << 16)
+        floor::raised(0, 0)
     }
 
-    /// How long after its last append a channel's record is kept, in milliseconds.
-    pub(super) fn kept_for(&self) -> u64 {
+    /// What this node's own settings say of how long a record is kept.
+    pub(super) fn keeps(&self) -> Keeps {
         let keep = &self.settings.retention;
-        let longest = keep.age.saturating_add(keep.forget_after).max(keep.key_window);
-        u64::try_from(longest.as_millis()).unwrap_or(u64::MAX)
+        let [age, forget_after, window] = [keep.age, keep.forget_after, keep.key_window]
+            .map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+        Keeps { age, forget_after, window }
     }
 
     /// Calls a script about some channels on the place, whichever it is now, and returns that place and the answer without its kind.

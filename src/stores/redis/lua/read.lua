@@ -1,4 +1,4 @@
--- One consistent page; writes nothing. ARGV[REST]: most events; then most bytes, and how to start: 'earliest', 'latest',
+-- One consistent page, and whether the channel's time to be forgotten has come; writes nothing. ARGV[REST]: most events; then most bytes, and how to start: 'earliest', 'latest',
 -- 'last' n, 'time' ms, or 'after' epoch seq tag.
 
 local name, most, most_bytes = name_of(ARGV[4]), tonumber(ARGV[REST]), tonumber(ARGV[REST + 1])
@@ -7,10 +7,9 @@ if not r then
   local floor = floor_of(name)
   return { 'ok', '', num(floor) }
 end
-if forgotten(r) then return { 'forgotten' } end
 fit(r, max(now, r.last))
 
-local reply = { 'ok', text_of(r), '0', '', '', '', '' }
+local reply = { 'ok', text_of(r), forgotten(r) and 'due' or '', '', '', '', '' }
 local average = (r.sum - r.esum) / max(1, r.seq - r.eseq)
 local chunk = max(1, math.min(100, most, math.ceil(most_bytes / max(1, average)) + 1))
 
