@@ -121,6 +121,23 @@ async fn a_place_of_the_first_format_is_brought_up_and_its_cursors_go_on() {
     until("the channels are listed", Duration::from_secs(20), is_listed).await;
 }
 
+/// An empty page means the end.
+#[tokio::test]
+async fn channels_are_whole_at_once_where_no_names_were_listed() {
+    let server = server!();
+    let store = node(&server.url()).await;
+    for n in 0..300 {
+        store.append(&channel(&format!("room {n}")), text("x")).await.unwrap();
+    }
+    for connects in [true, false] {
+        server.command(&["DEL", "{tower-events}:names"]).await;
+        let store =
+            if connects { node(&server.url()).await } else { RedisStore::options().open(&server.url()).unwrap() };
+        assert_eq!(store.channels("", None, 1000).await.unwrap().len(), 300);
+        assert_eq!(store.channels("none", None, 1000).await.unwrap().len(), 0);
+    }
+}
+
 /// The list of names can be evicted as any key.
 #[tokio::test]
 async fn a_list_of_names_that_was_lost_is_made_anew() {

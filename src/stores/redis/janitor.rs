@@ -11,7 +11,7 @@ use std::{
 use redis::{Cmd, Value};
 use tokio::{
     sync::Mutex,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -28,11 +28,13 @@ pub(super) struct Janitor {
     next: AtomicU64,
     /// Held during a round.
     round: Mutex<()>,
+    /// When all channels were last listed anew; held while they are.
+    listed: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Default for Janitor {
     fn default() -> Self {
-        Self { started: Instant::now(), next: AtomicU64::new(0), round: Mutex::default() }
+        Self { started: Instant::now(), next: AtomicU64::new(0), round: Mutex::default(), listed: Arc::default() }
     }
 }
 
@@ -76,7 +78,9 @@ impl Shared {
             let call = Instant::now();
             match self.sweep_some().await {
                 Ok(swept) if !swept.ready && !renewed => {
-                    self.renew_all().await;
+                    if let Err(error) = self.renew_all().await {
+                        tracing::debug!(%error, "cannot renew what is kept; trying again");
+                    }
                     renewed = true;
                 }
                 Ok(swept) if swept.looked_at < SWEPT => return,
@@ -94,7 +98,10 @@ impl Shared {
         let looked_at = texts.next().flatten().and_then(|count| count.parse().ok());
         let ready = texts.next().flatten().map(|ready| ready == "1");
         for channel in texts.flatten() {
-            tracing::warn!(channel, "a channel in the Redis server cannot be read; a person has to look");
+            tracing::warn!(
+                channel,
+                "a channel in the Redis server cannot be read; restore it from a backup, or delete it"
+            );
         }
         let (looked_at, ready) = looked_at.zip(ready).ok_or_else(|| strange("count"))?;
         Ok(Swept { looked_at, ready })
@@ -112,16 +119,33 @@ impl Shared {
         }
     }
 
-    /// Sees to it that no key expires as a shorter retention had it, before other calls rely on that.
-    async fn renew_all(&self) {
+    /// Lists all channels by their names, unless that was done a moment ago. It goes on when nobody waits for it any more.
+    pub(super) async fn list_all(self: &Arc<Self>, deadline: Instant) -> Result<(), StoreError> {
+        let late = |_| StoreError::Unavailable("the list of all channels is being made".into());
+        let mut listed = timeout_at(deadline, Arc::clone(&self.janitor.listed).lock_owned()).await.map_err(late)?;
+        if listed.is_some_and(|at| at.elapsed() < LISTED) {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        let listing = tokio::spawn(async move {
+            shared.renew_all().await?;
+            *listed = Some(Instant::now());
+            Ok(())
+        });
+        let listed = timeout_at(deadline, listing).await.map_err(late)?;
+        listed.unwrap_or_else(|_| Err(StoreError::Unavailable("the runtime of the store's task is gone".into())))
+    }
+
+    /// Sees to it that no key expires as a shorter retention had it, before other calls rely on that, and that all channels
+    /// are listed.
+    async fn renew_all(&self) -> Result<(), StoreError> {
         let mut cursor = "0".to_owned();
         loop {
             let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(&cursor);
-            let answer = self.at(&self.writes, Op::Renew, &[], self.deadline(), Failure::of_read, build).await;
-            match answer.map(|(_, answer)| answer.into_iter().next().and_then(text_of)) {
-                Ok(Some(next)) if next != "0" => cursor = next,
-                Ok(_) => return,
-                Err(error) => return tracing::debug!(%error, "cannot renew what is kept; trying again"),
+            let (_, answer) = self.at(&self.writes, Op::Renew, &[], self.deadline(), Failure::of_read, build).await?;
+            match answer.into_iter().next().and_then(text_of) {
+                Some(next) if next != "0" => cursor = next,
+                _ => return Ok(()),
             }
         }
     }
@@ -136,6 +160,9 @@ fn text_of(value: Value) -> Option<String> {
 
 /// Most channels that one call looks at: a script that takes longer makes everyone wait.
 const SWEPT: u64 = 64;
+
+/// For how long a list of all channels is taken for whole: turns without a channel would have it made again and again.
+const LISTED: Duration = Duration::from_secs(5);
 
 /// How long a round takes at most.
 const LONGEST: Duration = Duration::from_secs(5);

@@ -1,5 +1,7 @@
 //! Pages and heads from what the server answers. Decides outcomes with what all stores share.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use redis::Value;
 use tokio::time::Instant;
@@ -186,9 +188,10 @@ fn floor_in(field: &Value) -> u64 {
     text_of(field).and_then(parse).unwrap_or(0)
 }
 
-/// A page of the channels that there are: names and records, as they are listed.
+/// A page of the channels that there are: names and records, as they are listed; the list is made anew first where it is
+/// not whole, for an empty page means the end.
 pub(super) async fn channels(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     prefix: &str,
     after: Option<&Channel>,
     limit: usize,
@@ -203,10 +206,16 @@ pub(super) async fn channels(
     };
     // No name has a byte that is not UTF-8.
     let to = bound("(", &[prefix.as_bytes(), &[0xff]].concat());
+    let mut is_listed_anew = false;
     loop {
         let build = |_, cmd: &mut redis::Cmd| _ = cmd.arg(&from).arg(&to).arg(most);
         let (_, answer) = shared.at(&shared.reads, Op::List, &[], deadline, Failure::of_read, build).await?;
-        let [last, found @ ..] = &*answer else { return Err(strange("page")) };
+        let [is_whole, last, found @ ..] = &*answer else { return Err(strange("page")) };
+        if text_of(is_whole) == Some(b"0") && !is_listed_anew {
+            shared.list_all(deadline).await?;
+            is_listed_anew = true;
+            continue;
+        }
         let last = text_of(last).ok_or_else(|| strange("name"))?;
         let page: Vec<_> = found.chunks(2).filter_map(listed).collect();
         if !page.is_empty() || last.is_empty() {

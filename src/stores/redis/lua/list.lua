@@ -1,10 +1,12 @@
 -- Some channels in the order of their names; writes nothing. ARGV[REST]: the lowest and the highest name, as ZRANGE takes
--- them; then how many. Answers their names and records, and where to go on when none of those that it looked at has one.
+-- them; then how many. Answers whether all channels are listed, where to go on when none of those that it looked at has a
+-- record, and their names and records. Fewer names than turns: the list was lost, or an older version made none.
 
 local from, to, most = ARGV[REST], ARGV[REST + 1], ARGV[REST + 2]
 local some = of_type(attempt('ZRANGE', names, from, to, 'BYLEX', 'LIMIT', 0, most)) or {}
-if #some == 0 then return { 'ok', '' } end
-local fields, reply = {}, { 'ok', some[#some] }
+local listed, turning = of_type(attempt('ZCARD', names)) or 0, of_type(attempt('ZCARD', turns)) or 0
+local fields, reply = {}, { 'ok', listed < turning and '0' or '1', some[#some] or '' }
+if #some == 0 then return reply end
 for nth, name in ipairs(some) do fields[nth] = 'c:' .. name end
 for nth, text in ipairs(call('HMGET', place, unpack(fields))) do
   local fine, r = try(parse, some[nth], text)
