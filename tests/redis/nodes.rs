@@ -179,7 +179,7 @@ async fn a_floor_that_was_lost_and_raised_again_continues_nobody() {
     assert!(matches!(page.outcome, Outcome::Reset(_)), "{page:?}");
 }
 
-/// One read per event and node at most, however many subscribers; here the doorbell brings the events and none is needed.
+/// One read per event and node at most, however many subscribers; here the hints bring the events and none is needed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_subscribers_cost_the_server_nothing() {
     let server = server!();

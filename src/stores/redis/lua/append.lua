@@ -3,7 +3,8 @@
 -- 4 when there is a condition), the epoch when absent; then its condition if it has one; its events; and if any has a key
 -- all their keys, '' for none, and the fingerprints of all, 8 bytes each, as one text.
 --
--- All batches are planned before anything is written. What is wrong with one channel fails its batches alone: 'X' and why
+-- All batches are planned before anything of them is written. Planning does write what was due already: it makes a log fit its
+-- record, and forgets a channel whose time has come. What is wrong with one channel fails its batches alone: 'X' and why
 -- when nothing of them was done, 'U' and why when that is not known.
 --
 -- A remembered key is a receipt (seq, tag and time, packed) and the fingerprint of its event; older versions stored the

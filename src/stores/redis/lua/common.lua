@@ -1,6 +1,6 @@
--- What all scripts share. The lines before these set the constants PREFIX, EVENTS, AGE, BYTES, FORGET and WINDOW, OWN (those
--- five as one text), INLINE, WAITS, FORMAT (its number, and OWN_FORMAT as it is
--- stored) and WRITES.
+-- What all scripts share. The lines before these set the constants PREFIX, INLINE, WAITS, WRITES, FORMAT (its number, and
+-- OWN_FORMAT as it is stored), and this node's settings: EVENTS, AGE, BYTES, FORGET and WINDOW, and as they stay when other
+-- nodes' settings raise these: OWN (all five as one text), OWN_AGE and OWN_WINDOW.
 -- KEYS[1] is the place, KEYS[2] the turns of the janitor; ARGV[1] is the place's epoch as the caller knows it, ARGV[2] the
 -- time or '' for the server's, ARGV[3] how many channels it is about, and ARGV[4] and on the fields of their records. Every
 -- other key begins with the same hash tag, so it is in the same slot.
