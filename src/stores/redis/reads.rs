@@ -127,7 +127,8 @@ async fn some_heads(shared: &Shared, channels: &[Channel], deadline: Instant) ->
     asked.add_command(shared.scripts.records(channels)).cmd("TIME");
     for _ in 0..4 {
         let place = shared.place(deadline).await?;
-        let answers = shared.reads.ask(asked.clone(), deadline).await.map_err(Failure::of_read)?;
+        let answers = shared.reads.ask(asked.clone(), deadline).await.map_err(Failure::of_read);
+        let answers = answers.inspect_err(|error| shared.trouble.note_read(error))?;
         let [Value::Array(fields), Value::Array(time)] = &*answers else { return Err(strange("heads")) };
         let now = shared.settings.clock.as_ref().map_or_else(|| server_time(time), |clock| Some(clock.now()));
         let answer = Fields { place, now: now.ok_or_else(|| strange("time"))?, fields };
