@@ -106,9 +106,9 @@
 //!
 //! `append(channel text, data jsonb, name text, time_ms bigint, key text, notify boolean)` and `append_text`, whose data is
 //! a text, return the event's cursor. They run with the rights of the schema's owner, so a role needs `usage` on the schema and
-//! `execute` on them and on `append_data`, and no rights on the tables. They check what they are given, keep what [`PostgresStore::migrate`] or a running node
-//! was told to keep, and raise an error when the channel is closed, or (`unique_violation`) when the key was used for another
-//! event. Their limits:
+//! `execute` on them, and no rights on the tables. They check what they are given, keep what [`PostgresStore::migrate`] or a
+//! running node was told to keep, and raise an error when the channel is closed, or (`unique_violation`) when the key was used
+//! for another event. Their limits:
 //!
 //! - The channel stays locked until the transaction ends, and other appends to it wait: **append last**. Those that wait too
 //!   long fail with [`StoreError::Unavailable`]. Two transactions that append to the same channels in different orders can

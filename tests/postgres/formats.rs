@@ -103,7 +103,8 @@ async fn a_schema_of_version_2_is_brought_up_to_this_one() {
         .batch_execute(&format!(
             "create role {schema} login; grant usage on schema {schema} to {schema};
              grant usage on all sequences in schema {schema} to {schema};
-             grant select, insert, update, delete on all tables in schema {schema} to {schema}"
+             grant select, insert, update, delete on all tables in schema {schema} to {schema};
+             create role {schema}_member login in role {schema}"
         ))
         .await
         .unwrap();
@@ -150,11 +151,21 @@ async fn a_schema_of_version_2_is_brought_up_to_this_one() {
     }
     // Who could use the schema can use it.
     let url = server.url().replace("postgres@", &format!("{schema}@"));
-    let node = options.connect(&url).await.unwrap();
+    let node = options.clone().connect(&url).await.unwrap();
     node.migrate().await.unwrap();
     node.append(&room, Append::new([Event::text("five")])).await.unwrap();
     node.delete(&closed).await.unwrap();
     node.tidy().await.unwrap();
+    // Who could use it as a member can do so as a member, and no longer than that.
+    let member = server.url().replace("postgres@", &format!("{schema}_member@"));
+    options.connect(&member).await.unwrap().append(&room, Append::new([Event::text("six")])).await.unwrap();
+    let direct = format!(
+        "select count(*) from (
+            select relacl as acl from pg_class where relnamespace = '{schema}'::regnamespace
+            union all select proacl from pg_proc where pronamespace = '{schema}'::regnamespace
+         ) o, aclexplode(o.acl) a where a.grantee = '{schema}_member'::regrole"
+    );
+    assert_eq!(client.query_one(&direct, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
 /// An application's long transaction keeps an upgrade waiting, and nobody else.

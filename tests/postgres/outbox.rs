@@ -286,9 +286,8 @@ async fn a_role_without_rights_on_the_tables_can_use_the_outbox_once_it_is_allow
         let refused = client.query_one(call, &[]).await.expect_err(call);
         assert_eq!(refused.code().map(|code| code.code()), Some("42501"), "{call}: {refused:?}");
     }
-    let grant = format!(
-        "grant execute on function {schema}.append, {schema}.append_text, {schema}.append_data, {schema}.position to {schema}"
-    );
+    let grant =
+        format!("grant execute on function {schema}.append, {schema}.append_text, {schema}.position to {schema}");
     owner.batch_execute(&grant).await.unwrap();
     // What stands in for functions of the server would run with the owner's rights.
     client
@@ -309,4 +308,37 @@ async fn a_role_without_rights_on_the_tables_can_use_the_outbox_once_it_is_allow
     assert_eq!(texts(&page.entries), ["1", "x"]);
     let tables = client.query_one(&format!("select count(*) from {schema}.entry"), &[]).await.unwrap_err();
     assert_eq!(tables.code().map(|code| code.code()), Some("42501"));
+}
+
+/// What checks the data is all that a role of the outbox can write by, even when it may call every function.
+#[tokio::test]
+async fn a_role_of_the_outbox_can_write_nothing_that_readers_cannot_read() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let owner = client(server).await;
+    let may_call = |role: &'static str, function: &str| {
+        let sql = format!("select has_function_privilege('{role}', '{schema}.{function}', 'execute')");
+        let owner = &owner;
+        async move { owner.query_one(&sql, &[]).await.unwrap().get::<_, bool>(0) }
+    };
+    for function in ["append_data(text, bytea, boolean, text, bigint, text, boolean)", "compact(jsonb)"] {
+        assert!(!may_call("pg_monitor", function).await, "{function}");
+    }
+    let grants = format!(
+        "create role {schema} login; grant usage on schema {schema} to {schema};
+         grant execute on all functions in schema {schema} to {schema}"
+    );
+    owner.batch_execute(&grants).await.unwrap();
+    let url = server.url().replace("postgres@", &format!("{schema}@"));
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    for data in [r"'\xff', true", "'nonsense', false"] {
+        let call = format!("select {schema}.append_data('a', {data}, null, null, null, false)");
+        let refused = client.query_one(&call, &[]).await.expect_err(data);
+        assert_eq!(refused.code().map(|code| code.code()), Some("42501"), "{data}: {refused:?}");
+    }
+    client.query_one(&format!("select {schema}.append('a', '[1]')"), &[]).await.unwrap();
+    let page = store.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(texts(&page.entries), ["[1]"]);
 }

@@ -1,25 +1,28 @@
--- Rights on what is new. `$S` stands for the quoted schema. Roles that could use the tables of an older version can use those
--- of this one; and `append` and `position`, which act with the rights of the owner, are for those that could append before
--- and those that are given them, for `usage` on a schema that only nodes used was no right to append.
+-- Rights on what is new. `$S` stands for the quoted schema. Roles that were given rights on the tables of an older version are
+-- given the same on those of this one; members of these have them as members. `append` and `position`, which act with the
+-- rights of the owner, are for those that could append before and those that are given them, for `usage` on a schema that
+-- only nodes used was no right to append.
 do $do$ declare
     r record;
     calls constant text := '$S.append(text, jsonb, text, bigint, text, boolean), '
-        '$S.append_text(text, text, text, bigint, text, boolean), '
-        '$S.append_data(text, bytea, boolean, text, bigint, text, boolean), $S.position(text)';
+        '$S.append_text(text, text, text, bigint, text, boolean), $S.position(text)';
+    tables constant text := '$S.head, $S.name, $S.floor';
 begin
     if exists (select from $S.place where version >= 3) then
         return;
     end if;
     execute format('revoke execute on function %s from public', calls);
+    revoke execute on function $S.append_data(text, bytea, boolean, text, bigint, text, boolean), $S.compact(jsonb) from public;
     for r in
-        select quote_ident(rolname) as name, has_table_privilege(oid, '$S.entry', 'insert') as writes
-        from pg_roles
-        where not rolsuper and rolname <> current_user and has_table_privilege(oid, '$S.entry', 'select')
-            and rolname !~ '^pg_'
+        select case when a.grantee = 0 then 'public' else a.grantee::regrole::text end as name,
+            bool_or(a.privilege_type = 'INSERT') as writes
+        from pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
+        where c.oid = '$S.entry'::regclass and a.grantee <> (select oid from pg_roles where rolname = current_user)
+        group by a.grantee having bool_or(a.privilege_type = 'SELECT')
     loop
-        execute format('grant select on $S.head, $S.name, $S.floor to %s', r.name);
+        execute format('grant select on %s to %s', tables, r.name);
         if r.writes then
-            execute format('grant insert, update, delete on $S.head, $S.name, $S.floor to %s', r.name);
+            execute format('grant insert, update, delete on %s to %s', tables, r.name);
             execute format('grant execute on function %s to %s', calls, r.name);
         end if;
     end loop;

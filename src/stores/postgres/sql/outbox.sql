@@ -5,14 +5,15 @@
 -- `notify`, the hint goes out with the commit, which all notifying transactions of a database take one after the other;
 -- without it, the nodes find the event when they compare heads, every few seconds.
 --
--- `append_data`, which both others are put into by the server, acts with the rights of the schema's owner, so that a role
--- needs `execute` on the functions and `usage` on the schema only. Hence no name in it may mean what the caller's
--- `search_path` makes of it.
+-- `append` and `append_text` act with the rights of the schema's owner, so that a role needs `execute` on them and `usage` on the
+-- schema only. Hence no name in them, and in what they call, may mean what the caller's `search_path` makes of it.
+
+-- What both come to. It takes the data as they are, so it must not act with more rights than its caller has: data that are no
+-- text or no JSON would keep all readers from the channel.
 
 create or replace function $S.append_data(
     p_channel text, p_data bytea, p_is_text boolean, p_name text, p_time bigint, p_key text, p_notify boolean
-) returns text language plpgsql volatile
-security definer set search_path = pg_catalog, pg_temp as $$
+) returns text language plpgsql volatile as $$
 declare
     a record;
     size integer := octet_length(p_data) + octet_length(convert_to(p_channel, 'UTF8'))
@@ -69,15 +70,17 @@ $$ select regexp_replace(data::text, '("(?:[^"\\]|\\.)*")|([:,]) ', '\1\2', 'g')
 create or replace function $S.append(
     channel text, data jsonb, name text default null, time_ms bigint default null, key text default null,
     notify boolean default true
-) returns text language sql volatile as $$
-    select $S.append_data(channel,
+) returns text language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return $S.append_data(channel,
         convert_to(case jsonb_typeof(data) when 'string' then data #>> '{}' else $S.compact(data) end, 'UTF8'),
-        jsonb_typeof(data) = 'string', name, time_ms, key, notify)
-$$;
+        jsonb_typeof(data) = 'string', name, time_ms, key, notify);
+end $$;
 
 create or replace function $S.append_text(
     channel text, data text, name text default null, time_ms bigint default null, key text default null,
     notify boolean default true
-) returns text language sql volatile as $$
-    select $S.append_data(channel, convert_to(data, 'UTF8'), true, name, time_ms, key, notify)
-$$;
+) returns text language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return $S.append_data(channel, convert_to(data, 'UTF8'), true, name, time_ms, key, notify);
+end $$;
