@@ -72,7 +72,7 @@
 //!
 //! # The schema
 //! All is in one schema, by default `tower_events`: `name` and `head` have a row per channel, `entry` one per event, `key` one
-//! per idempotency key, `floor` one per bucket of names ([`floor`]), `place` one row, `garbage` what is
+//! per idempotency key, `floor` one per bucket of names ([`floor`]), `place`, `kept` and `asked` one row, `garbage` what is
 //! still to be deleted. A role that publishes and reads needs `usage` on the schema and its sequence, `execute` on its
 //! functions, and `select, insert, update, delete` on its tables; making the schema needs `create` on the database, once.
 //!

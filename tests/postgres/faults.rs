@@ -153,7 +153,7 @@ async fn the_database_is_restored_from_an_older_dump() {
         let dump = server.program("pg_dump", &["-n", schema]);
         load.progress(200).await;
         // In one step, as `pg_restore --single-transaction` does.
-        let tables = ["place", "floor", "name", "head", "entry", "key", "garbage"]
+        let tables = ["place", "kept", "asked", "floor", "name", "head", "entry", "key", "garbage"]
             .map(|table| format!("{schema}.{table}"))
             .join(", ");
         let drop = format!("begin; lock table {tables}; drop schema {schema} cascade;\n");

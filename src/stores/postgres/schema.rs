@@ -84,8 +84,9 @@ impl Sql {
     fn migration(&self, keep: &[i64; 5]) -> String {
         let (epoch, version) = (resume::fresh_epoch() as i64, VERSION);
         let place = format!(
-            "insert into $S.place (epoch, version, oldest_reader, oldest_writer, keep)
-                values ({epoch}, {version}, {version}, {version}, '{{{}}}') on conflict do nothing;
+            "insert into $S.place (epoch, version, oldest_reader, oldest_writer)
+                values ({epoch}, {version}, {version}, {version}) on conflict do nothing;
+             insert into $S.kept (keep) values ('{{{}}}') on conflict do nothing;
              update $S.place set version = {version}, oldest_reader = {version}, oldest_writer = {version}
                 where version < {version};\n",
             keep.map(|limit| limit.to_string()).join(","),

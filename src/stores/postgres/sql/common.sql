@@ -163,6 +163,9 @@ declare
     old bigint;
     gone record;
 begin
+    if p_keep is null then
+        raise exception 'it is not known what is kept' using errcode = 'data_corrupted';
+    end if;
     if c.bytes > p_keep[2] then
         -- An entry goes when it and the newer ones together are over the limit; never the newest.
         select max(e.seq) into old from (
@@ -212,27 +215,34 @@ end $$;
 create or replace function $S.agree(p_now bigint, p_keep bigint[]) returns bigint[] language plpgsql volatile as $$
 declare
     agreed bigint[];
+    moments bigint[];
+    is_less boolean;
 begin
-    select p.keep into agreed from $S.place p where p.keep = p_keep and p_now - (select min(a) from unnest(p.asked) a)
-        between 0 and 5000;
-    if not found then
-        update $S.place p set (keep, asked, sweep) = (
-            select array_agg(case when m.wins then m.mine else m.kept end order by m.i),
-                array_agg(case when m.wins then p_now else least(m.asked, p_now) end order by m.i),
-                case when bool_or(m.wins and m.mine < m.kept) then '' else p.sweep end
-            from (
-                select u.*, u.mine >= u.kept or u.asked < p_now - 60000 as wins
-                from unnest(p_keep, p.keep, p.asked) with ordinality u(mine, kept, asked, i)
-            ) m
-        ) returning p.keep into agreed;
+    select k.keep, a.asked into agreed, moments from $S.kept k, $S.asked a;
+    if agreed = p_keep and p_now - (select min(m) from unnest(moments) m) between 0 and 5000 then
+        return agreed;
     end if;
+    -- One after the other; what is kept is read when it is this one's turn.
+    select a.asked into moments from $S.asked a for update;
+    select array_agg(case when m.wins then m.mine else m.kept end order by m.i),
+        array_agg(case when m.wins then p_now else least(m.asked, p_now) end order by m.i), bool_or(m.wins and m.mine < m.kept)
+    into agreed, moments, is_less
+    from (
+        select u.*, u.mine >= u.kept or u.asked < p_now - 60000 as wins
+        from $S.kept k, unnest(p_keep, k.keep, moments) with ordinality u(mine, kept, asked, i)
+    ) m;
+    if agreed is null then
+        raise exception 'it is not known what is kept' using errcode = 'data_corrupted';
+    end if;
+    update $S.kept k set keep = agreed where k.keep <> agreed;
+    update $S.asked a set asked = moments, sweep = case when is_less then '' else a.sweep end;
     return agreed;
 end $$;
 
 -- The same without a word to the others.
 create or replace function $S.agreed(p_keep bigint[]) returns bigint[] language sql stable as $$
     select array_agg(greatest(u.mine, u.kept) order by u.i)
-    from $S.place p, unnest(p_keep, p.keep) with ordinality u(mine, kept, i)
+    from $S.kept k, unnest(p_keep, k.keep) with ordinality u(mine, kept, i)
 $$;
 
 -- The same for a channel by its name, which may be gone.

@@ -6,7 +6,7 @@ do $do$ declare
     r record;
     calls constant text := '$S.append(text, jsonb, text, bigint, text, boolean), '
         '$S.append_text(text, text, text, bigint, text, boolean), $S.position(text)';
-    tables constant text := '$S.head, $S.name, $S.floor';
+    tables constant text := '$S.head, $S.name, $S.floor, $S.kept, $S.asked';
 begin
     if exists (select from $S.place where version >= 3) then
         return;

@@ -18,6 +18,7 @@ declare
     a record;
     size integer := octet_length(p_data) + octet_length(convert_to(p_channel, 'UTF8'))
         + coalesce(octet_length(convert_to(p_name, 'UTF8')), 0) + 64;
+    keep bigint[] := (select k.keep from $S.kept k);
     tag integer := 0;
     cursor text;
 begin
@@ -35,14 +36,16 @@ begin
     elsif p_time not between 0 and 8640000000000000 then
         raise exception 'not a time in Unix milliseconds' using errcode = '22003';
     end if;
-    if size > (select p.keep[2] / 2 from $S.place p) then
+    if keep is null then
+        raise exception 'it is not known what is kept' using errcode = 'data_corrupted';
+    elsif size > keep[2] / 2 then
         raise exception 'the event has % bytes; at most half of what is kept is taken at once', size using errcode = '54000';
     end if;
     while tag = 0 loop
         tag := (floor(random() * 4294967296) - 2147483648)::integer;
     end loop;
-    select w.* into a from $S.place p, $S.write_batch(
-        p_channel, null, p.keep, null, null, null, 0, 0, 0, 0, false,
+    select w.* into a from $S.write_batch(
+        p_channel, null, keep, null, null, null, 0, 0, 0, 0, false,
         array[p_data], array[p_is_text], array[p_name], array[p_time], case when p_key is not null then array[p_key] end,
         array[tag], array[null::integer], array[size], size,
         case when p_key is not null then array[$S.fingerprint(p_data, p_is_text, p_name, p_time)] end, $V) w;

@@ -8,7 +8,7 @@ do $do$ declare
     wanted text := (
         select string_agg(format('$S.%I', c.relname), ', ') from pg_class c
         where c.relnamespace = to_regnamespace('$S') and c.relkind = 'r'
-            and c.relname in ('place', 'channel', 'entry', 'key', 'garbage', 'floor', 'name', 'head'));
+            and c.relname in ('place', 'channel', 'entry', 'key', 'garbage', 'floor', 'name', 'head', 'kept', 'asked'));
 begin
     while wanted is not null loop
         begin
@@ -22,17 +22,29 @@ begin
     perform set_config('lock_timeout', '0', true);
 end $do$;
 
--- One row: what the whole place shares.
+-- One row: what the whole place shares. Only a migration updates it, for every statement reads it, and while a transaction has
+-- an old snapshot steps over all its versions.
 create table if not exists $S.place (
     one boolean primary key default true check (one),
     epoch bigint not null,            -- drawn once; 64 bits, read as unsigned
     version integer not null,         -- of this schema
     oldest_reader integer not null,   -- the oldest version that may read, and that may write
-    oldest_writer integer not null,
-    keep bigint[] not null,           -- events, bytes, age, forget after, key window (ms): what is kept
-    asked bigint[] not null default '{0,0,0,0,0}', -- when a node last asked for so much of each
-    sweep text collate "C"            -- less is kept than before: channels after this name are still to be looked at for it
+    oldest_writer integer not null
 );
+
+-- One row: what is kept. Updated when a setting changes.
+create table if not exists $S.kept (
+    one boolean primary key default true check (one),
+    keep bigint[] not null            -- events, bytes, age, forget after, key window (ms)
+);
+
+-- One row, which the janitors read and update every few seconds, and nobody else.
+create table if not exists $S.asked (
+    one boolean primary key default true check (one),
+    asked bigint[] not null default '{0,0,0,0,0}', -- when a node last asked for so much of each that is kept
+    sweep text collate "C"            -- less is kept than before: channels after this name are still to be looked at for it
+) with (fillfactor = 25);
+insert into $S.asked default values on conflict do nothing;
 
 -- Where absent channels begin, by the hash of their names: nothing that was forgotten or deleted had a higher seq.
 create table if not exists $S.floor (
@@ -106,8 +118,6 @@ create table if not exists $S.garbage (
 alter table $S.garbage add column if not exists gone bigint not null default 0; -- version 3
 alter table $S.place add column if not exists oldest_reader integer not null default 0; -- version 3
 alter table $S.place add column if not exists oldest_writer integer not null default 0; -- version 3
-alter table $S.place add column if not exists asked bigint[] not null default '{0,0,0,0,0}'; -- version 3
-alter table $S.place add column if not exists sweep text collate "C"; -- version 3
 
 -- Functions whose parameters changed would stay beside the new ones. Those that applications call keep their grants.
 do $do$ declare
@@ -126,7 +136,8 @@ begin
         select log, epoch, seq, earliest_seq, dropped_time, bytes, stamp, trim_at, emptied_at, due, tag, before_tag,
             earliest_tag, closed, name from $S.channel;
         drop table $S.channel;
-        alter table $S.place drop column floor;
+        insert into $S.kept (keep) select p.keep from $S.place p;
+        alter table $S.place drop column floor, drop column keep;
     end if;
 end $do$;
 insert into $S.floor select bucket, 0 from generate_series(0, 1023) bucket on conflict do nothing;

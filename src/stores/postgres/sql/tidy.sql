@@ -57,13 +57,14 @@ begin
     delete from $S.key where ctid = any (array(
         select ctid from $S.key where came <= moment - p_keep[5] order by came limit p_most));
     get diagnostics o_done = row_count;
-    select p.sweep into at from $S.place p;
+    select a.sweep into at from $S.asked a where a.sweep is not null for update;
     if at is not null then
         names := array(select x.name from $S.name x where x.name > at order by x.name limit p_most);
-        -- One that somebody holds is written to now, and is trimmed by that.
+        -- One that somebody holds is left out: they write to it, and each append trims it by number and bytes. What is too old
+        -- goes when it was due before, and is shown to nobody until then.
         update $S.head set due = moment where ctid = any (array(
             select x.ctid from $S.head x where x.name = any (names) and x.due > moment for update skip locked));
-        update $S.place p set sweep = names[cardinality(names)];
+        update $S.asked a set sweep = names[cardinality(names)];
         o_done := o_done + 1;
     end if;
     for dead in select log from $S.garbage order by log limit p_most for update skip locked loop
