@@ -87,7 +87,7 @@
 //! The server's clock stamps events and decides what is too old; those of the nodes decide nothing. A server whose clock is
 //! ahead deletes too early; one that was ahead for a while, and is right again, has lost nothing that the janitor did not
 //! come to meanwhile. Of each limit the most is kept that any node asked for in the last minute, so settings can be changed
-//! node by node.
+//! node by node; a node is heard when it connects.
 //!
 //! # Long transactions
 //! While any transaction in the database has an old snapshot (`pg_dump`, a report, a forgotten `begin`), the server can remove
@@ -199,7 +199,9 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Unavailable`], also when the role may not do so.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        schema::migrate(&self.0.database, &self.0.settings.keep).await
+        schema::migrate(&self.0.database, &self.0.settings.keep).await?;
+        janitor::ask(&self.0.database, &self.0.settings).await;
+        Ok(())
     }
 
     /// Drops now what retention no longer holds, and forgets channels that are due. A task does so by itself every

@@ -35,12 +35,16 @@ impl<'a> Place<'a> {
     }
 
     async fn open(&self, retention: &Retention) -> PostgresStore {
+        let store = self.connect(retention).await;
+        store.migrate().await.unwrap();
+        store
+    }
+
+    async fn connect(&self, retention: &Retention) -> PostgresStore {
         let now = Arc::clone(&self.now);
         let options = PostgresStore::options().schema(&self.schema).connections(2).retention(retention.clone());
         let options = options.clock(Clock::new(move || now.load(Ordering::SeqCst)));
-        let store = options.tidy_every(Duration::from_secs(3600)).connect(&self.server.url()).await.unwrap();
-        store.migrate().await.unwrap();
-        store
+        options.tidy_every(Duration::from_secs(3600)).connect(&self.server.url()).await.unwrap()
     }
 
     /// Lets half a minute go by at a time.
@@ -119,6 +123,44 @@ async fn a_node_deletes_nothing_of_what_another_has_to_keep() {
         place.fill(&small, 1).await;
         assert!(place.kept().await <= most + 1, "{what}: {}", place.kept().await);
     }
+}
+
+/// A node that comes is heard before it does anything, and before others trim the next time.
+#[tokio::test]
+async fn a_node_is_heard_when_it_connects_and_when_it_migrates() {
+    let Some(server) = server::shared() else { return };
+    for (what, low, high, _) in limits().into_iter().take(2) {
+        for migrates in [false, true] {
+            let place = Place::new(server);
+            // This one connects before there is a schema.
+            let early = place.connect(&high).await;
+            let small = place.open(&low).await;
+            let large = if migrates { early } else { place.connect(&high).await };
+            if migrates {
+                large.migrate().await.unwrap();
+            }
+            for _ in 0..5 {
+                place.fill(&small, 10).await;
+                small.tidy().await.unwrap();
+            }
+            assert_eq!(place.kept().await, 50, "{what}, migrates: {migrates}");
+        }
+    }
+}
+
+/// Every statement looks at the place's row: while a snapshot is old, each version of it would be in the way.
+#[tokio::test]
+async fn saying_what_is_kept_leaves_the_row_alone_that_every_statement_reads() {
+    let Some(server) = server::shared() else { return };
+    let (place, [(_, low, high, _), ..]) = (Place::new(server), limits());
+    let (small, large) = (place.open(&low).await, place.open(&high).await);
+    let client = client(server).await;
+    let version = format!("select ctid::text || xmin::text from {}.place", place.schema);
+    let version = async || client.query_one(&version, &[]).await.unwrap().get::<_, String>(0);
+    let before = version().await;
+    place.pass(MINUTE * 2, &[&small, &large]).await;
+    place.pass(MINUTE * 2, &[&small]).await;
+    assert_eq!(version().await, before);
 }
 
 /// Records and keys, too, are kept as long as the node wants that keeps them longest.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tower_events::{
     Channel, Cursor, Event, Retention, Store, StoreError, epoch_of,
-    store::{Append, Change, Limit, Outcome, Reason, Start},
+    store::{Append, Change, Expect, Health, Limit, Outcome, Reason, Start},
     stores::postgres::{ConnectError, PostgresStore},
 };
 
@@ -276,4 +276,33 @@ async fn a_reused_key_is_refused_alone() {
     let page = store.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
     let plain = texts(&page.entries).iter().filter(|text| text.starts_with("plain")).count();
     assert_eq!((plain, page.entries.len() - plain), (60 - refused, 20), "{:?}", texts(&page.entries));
+}
+
+/// A database that only reads is readable, and no call that found nothing to write says that it can be written.
+#[tokio::test]
+async fn a_database_that_only_reads_is_read_only_until_something_is_written() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let keyed = || Append::new([Event::text("x").keyed("k").unwrap()]);
+    store.append(&a(), keyed()).await.unwrap();
+    let refuse = format!(
+        "create function {schema}.refuse() returns trigger language plpgsql as $$ begin
+            raise exception 'cannot execute INSERT in a read-only transaction' using errcode = '25006'; end $$;
+         create trigger refuse before insert on {schema}.entry for each row execute function {schema}.refuse()"
+    );
+    let client = client(server).await;
+    client.batch_execute(&refuse).await.unwrap();
+    store.append(&a(), Append::new([Event::text("y")])).await.expect_err("a refusal");
+    assert_eq!(store.health(), Health::ReadOnly);
+    store.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
+    store.delete(&Channel::new("absent").unwrap()).await.unwrap();
+    assert_eq!(store.health(), Health::ReadOnly, "nothing was deleted");
+    assert!(store.append(&a(), keyed()).await.unwrap().receipts[0].duplicate);
+    assert_eq!(store.health(), Health::ReadOnly, "it was there before");
+    store.init(&a(), vec![], Expect::NeverUsed).await.expect_err("a conflict");
+    assert_eq!(store.health(), Health::ReadOnly, "nothing was replaced");
+    client.batch_execute(&format!("drop trigger refuse on {schema}.entry")).await.unwrap();
+    store.append(&a(), Append::new([Event::text("y")])).await.unwrap();
+    assert_eq!(store.health(), Health::Ready);
 }

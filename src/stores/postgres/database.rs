@@ -50,7 +50,7 @@ pub(super) struct Database {
     pub(super) sql: Sql,
     /// Whether the last call found that it cannot be used.
     away: AtomicBool,
-    /// Whether the last call that wrote found that it only reads.
+    /// Whether it was found that it only reads, and nothing was written since.
     read_only: AtomicBool,
     /// Where the store's tasks run.
     pub(super) runtime: Handle,
@@ -110,17 +110,14 @@ impl Database {
             return answer;
         }
         self.note(answer.as_ref().err());
-        if answer.is_ok() && self.read_only.swap(false, Ordering::Relaxed) {
-            tracing::info!("PostgreSQL can be written again");
-        }
         answer
     }
 
-    /// The same for one that may have nothing to write, and whose success therefore says nothing of other writes.
-    pub(super) async fn run_write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        let answer = self.write_until_it_is_certain(sql, params).await;
-        self.note(answer.as_ref().err());
-        answer
+    /// Entries were written: what a call says that had something to write, for the success of others says nothing of that.
+    pub(super) fn has_written(&self) {
+        if self.read_only.swap(false, Ordering::Relaxed) {
+            tracing::info!("PostgreSQL can be written again");
+        }
     }
 
     async fn write_until_it_is_certain(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {

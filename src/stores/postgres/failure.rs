@@ -48,7 +48,7 @@ impl Failure {
         match self {
             Self::Newer { denied: Use::Read, .. } => Some(Health::Unavailable),
             Self::Newer { denied: Use::Write, .. } => Some(Health::ReadOnly),
-            Self::Refused(_) if self.code() == Some(&SqlState::DISK_FULL) => Some(Health::ReadOnly),
+            Self::Refused(_) if self.code().is_some_and(|code| CANNOT_WRITE.contains(&code)) => Some(Health::ReadOnly),
             other => other.is_of_database().then_some(Health::Unavailable),
         }
     }
@@ -90,10 +90,10 @@ impl Failure {
         matches!(self, Self::Lost(source) if !source.is::<TooLong>())
     }
 
-    /// Whether other calls will fail in the same way: no connection, no answer, no schema, or nothing to write to.
+    /// Whether other calls will fail in the same way: no connection, no answer, or no schema.
     fn is_of_database(&self) -> bool {
-        let of_all = |code: &SqlState| MISSING.contains(&code) || *code == SqlState::READ_ONLY_SQL_TRANSACTION;
-        matches!(self, Self::NotSent(_) | Self::Lost(_)) && !self.is_of_cut() || self.code().is_some_and(of_all)
+        let is_missing = self.code().is_some_and(|code| MISSING.contains(&code));
+        matches!(self, Self::NotSent(_) | Self::Lost(_)) && !self.is_of_cut() || is_missing
     }
 
     fn code(&self) -> Option<&SqlState> {
@@ -137,6 +137,9 @@ fn refused(error: tokio_postgres::Error) -> StoreError {
 
 /// What the functions of the schema raise at a caller whose version is too old: see `sql/common.sql`.
 const NEWER: &str = "TE001";
+
+/// There is no room to write, or no leave to; what is there can be read.
+const CANNOT_WRITE: [&SqlState; 2] = [&SqlState::DISK_FULL, &SqlState::READ_ONLY_SQL_TRANSACTION];
 
 /// The schema is not there, or is an older one.
 const MISSING: [&SqlState; 3] =

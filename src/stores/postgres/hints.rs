@@ -160,7 +160,7 @@ pub(super) enum Heard {
 async fn say(database: &Database, payloads: Vec<String>) -> Result<(), Failure> {
     let channel = &database.sql.schema;
     let params = [(channel as _, Type::TEXT), (&payloads as _, Type::TEXT_ARRAY)];
-    database.run_write(&database.sql.notify, &params).await.map(drop)
+    database.write(&database.sql.notify, &params).await.map(drop)
 }
 
 /// One line for the speaker, one per head. As many payloads as fit into one statement, or the word that it was too much.

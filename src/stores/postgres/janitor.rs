@@ -10,42 +10,46 @@ use tokio_postgres::types::Type;
 use super::{database::Database, failure::Failure, settings::Settings, snapshots};
 use crate::store::{Health, StoreError, floor};
 
-/// Tidies up every now and then, for ever.
+/// Tidies up every now and then, for ever; and looks after the database all the time, however long that takes.
 pub(super) async fn run(database: Arc<Database>, settings: Arc<Settings>, every: Duration) {
+    tokio::join!(tidy_for_ever(&database, &settings, every), look_after(&database, &settings));
+}
+
+async fn tidy_for_ever(database: &Database, settings: &Settings, every: Duration) {
     let mut snapshots = snapshots::Watch::default();
     loop {
-        pause(&database, &settings, every.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-        if let Err(error) = tidy(&database, &settings).await {
+        sleep(every.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        if let Err(error) = tidy(database, settings).await {
             tracing::debug!(%error, "could not tidy up in PostgreSQL");
         }
-        snapshots.look(&database).await;
+        snapshots.look(database).await;
     }
 }
 
-/// Waits. Meanwhile it asks a database that failed whether it still does, for else nobody may, and says now and then what is
-/// to be kept.
-async fn pause(database: &Database, settings: &Settings, long: Duration) {
-    let (until, mut asked) = (Instant::now() + long, Instant::now());
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        sleep(left.min(PROBE_EVERY)).await;
+/// Asks a database that failed whether it still does, for else nobody may, and says now and then what is to be kept.
+async fn look_after(database: &Database, settings: &Settings) {
+    let mut asked = Instant::now();
+    loop {
+        sleep(PROBE_EVERY).await;
         if asked.elapsed() >= ASK_EVERY {
             asked = Instant::now();
-            if let Err(failure) = ask(database, settings).await {
-                tracing::debug!(error = %failure, "could not tell PostgreSQL what is to be kept");
-            }
+            ask(database, settings).await;
         }
         match database.health() {
             Health::Unavailable => _ = database.read(&database.sql.probe_read, &[]).await,
-            Health::ReadOnly => _ = database.write(&database.sql.probe, &[]).await,
+            Health::ReadOnly if database.write(&database.sql.probe, &[]).await.is_ok() => database.has_written(),
             _ => {}
         }
     }
 }
 
-async fn ask(database: &Database, settings: &Settings) -> Result<(), Failure> {
+/// Says what this node keeps, so that others delete nothing of it.
+pub(super) async fn ask(database: &Database, settings: &Settings) {
     let (now, keep) = (settings.now(), settings.keep.as_slice());
     let params = [(&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
-    database.run_write(&database.sql.agree, &params).await.map(drop)
+    if let Err(failure) = database.write(&database.sql.agree, &params).await {
+        tracing::debug!(error = %failure, "could not tell PostgreSQL what is to be kept");
+    }
 }
 
 /// Goes on until nothing is left to do, or another node is at it.
@@ -77,7 +81,7 @@ async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i6
         (&millis as _, Type::INT4),
         (&step as _, Type::INT8),
     ];
-    let rows = database.run_write(&database.sql.tidy, &params).await?;
+    let rows = database.write(&database.sql.tidy, &params).await?;
     let Some(row) = rows.first() else { return Ok(0) };
     let read = || Ok((row.try_get::<_, Option<i64>>(0)?, row.try_get::<_, Option<Vec<String>>>(1)?, row.try_get(2)?));
     let (done, damaged, why): (_, _, Option<Vec<String>>) =

@@ -8,7 +8,7 @@ use super::{
     Inner, PostgresStore,
     access::{Access, Security},
     database::{Database, Statements},
-    format,
+    format, janitor,
     schema::{self, Sql},
     settings::Settings,
     tls::Identity,
@@ -152,6 +152,9 @@ impl PostgresOptions {
         database.read("select 1", &[]).await.map_err(|failure| ConnectError::Server(failure.of_read()))?;
         if let Some(format) = format::stored(&database).await.map_err(ConnectError::Server)? {
             format.may_read(schema::VERSION).map_err(ConnectError::Server)?;
+            if format.version() >= schema::VERSION && format.may_write(schema::VERSION).is_ok() {
+                janitor::ask(&database, &settings).await;
+            }
         }
         Ok(PostgresStore(Arc::new(Inner::new(database, settings, tidy_every))))
     }

@@ -155,7 +155,11 @@ pub(super) async fn write(
         .await?;
     let row = rows.first().ok_or_else(|| Failure::Strange("an append without an answer".into()))?;
     let tags = columns.tags.iter().map(|tag| *tag as u32).collect();
-    written(row, tags).map_err(|error| Failure::Strange(error.into()))
+    let written = written(row, tags).map_err(|error| Failure::Strange(error.into()))?;
+    if written.status == 0 && written.head.cursor.seq > written.base.seq {
+        database.has_written();
+    }
+    Ok(written)
 }
 
 /// Appends one event where there is nothing to decide; none when there is.
@@ -188,11 +192,12 @@ async fn write_one(
     };
     let Some(row) = rows.first() else { return Ok(None) };
     let (written, kept) = one_written(row, tag).map_err(|error| Failure::Strange(error.into()))?;
+    database.has_written();
     if kept.is_too_much(&settings.keep) {
         let keep = settings.keep.as_slice();
         let params = [(&name as _, Type::TEXT), (&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
         // It is appended, whatever becomes of this; the next append finds that too much is kept.
-        if let Err(failure) = database.run_write(&database.sql.trim, &params).await {
+        if let Err(failure) = database.write(&database.sql.trim, &params).await {
             tracing::debug!(error = %failure.of_read(), "could not trim a channel in PostgreSQL");
         }
     }
