@@ -118,6 +118,9 @@
 //! - A key's [`fingerprint`](crate::store::fingerprint) takes the server about a third of a microsecond per byte of data.
 //! - In those isolations, a transaction that creates a channel fails so too when a channel of the same bucket was deleted or
 //!   forgotten since its snapshot. One that creates a channel holds up nobody but those who append to that one.
+//! - When another channel of the bucket is deleted or forgotten while a transaction that creates a channel is open, whoever
+//!   looks at the absent channel in between gets a position that is ahead of where it begins: a reset
+//!   ([`Ahead`](crate::store::Reason::Ahead)) after the commit, without a loss.
 //! - With `notify` (the default), transactions that notify commit one after the other, in the whole database. With
 //!   `notify => false` they do not, and nodes find the event when they compare heads, a few seconds later.
 //!

@@ -92,10 +92,12 @@ end $$;
 
 -- The channel's row, locked to the end of the transaction; made when there is none, which a `due` of -1 tells.
 --
--- Nothing locks the floor: it may move while the channel is made and not committed. That does no harm, for a channel's end
--- always moves it, so a position of the absent channel is never one from before an earlier life of it. What must not be is
--- a start at the floor from before such a life. Hence the name is taken first, and the floor read after it: a deletion that
--- made room for the name is counted in, and from then on there is no other life. A snapshot from before is found out.
+-- Nothing locks the floor: it may move while the channel is made and not committed. Whoever asks for the absent channel then is
+-- told a position that is ahead of where it begins, and is reset when they come with it; nothing is lost by that, for no entry
+-- has the mark of such a position. Nor is anything skipped, for a channel's end always moves the floor, so a position of the
+-- absent channel is never one from before an earlier life of it. What must not be is a start at the floor from before such a
+-- life. Hence the name is taken first, and the floor read after it: a deletion that made room for the name is counted in, and
+-- from then on there is no other life. A snapshot from before is found out.
 create or replace function $S.lock_head(p_channel text, p_now bigint) returns $S.head language plpgsql volatile as $$
 declare
     h $S.head;
