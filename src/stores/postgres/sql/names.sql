@@ -8,5 +8,5 @@ cross join (
 left join lateral (
     select x.epoch, x.seq, x.tag, x.closed from $S.head x where x.name = n.name order by x.gen desc limit 1
 ) h on true
-where $S.admit_reader(p.version, p.oldest_reader, $V)
+where p.oldest_reader <= $V or $S.admit_reader(p.version, p.oldest_reader, $V)
 order by n.name
