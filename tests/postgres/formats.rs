@@ -159,13 +159,18 @@ async fn a_schema_of_version_2_is_brought_up_to_this_one() {
     // Who could use it as a member can do so as a member, and no longer than that.
     let member = server.url().replace("postgres@", &format!("{schema}_member@"));
     options.connect(&member).await.unwrap().append(&room, Append::new([Event::text("six")])).await.unwrap();
+    assert_eq!(direct_grants(&client, &schema).await, 0);
+}
+
+/// What is granted to the role that is only a member of another.
+async fn direct_grants(client: &tokio_postgres::Client, schema: &str) -> i64 {
     let direct = format!(
         "select count(*) from (
             select relacl as acl from pg_class where relnamespace = '{schema}'::regnamespace
             union all select proacl from pg_proc where pronamespace = '{schema}'::regnamespace
          ) o, aclexplode(o.acl) a where a.grantee = '{schema}_member'::regrole"
     );
-    assert_eq!(client.query_one(&direct, &[]).await.unwrap().get::<_, i64>(0), 0);
+    client.query_one(&direct, &[]).await.unwrap().get(0)
 }
 
 /// An application's long transaction keeps an upgrade waiting, and nobody else.
