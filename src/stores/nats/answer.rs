@@ -25,9 +25,8 @@ pub(super) struct Raw {
 
 impl Raw {
     pub(super) fn direct(answer: async_nats::Message) -> Result<Option<Self>, Fault> {
-        // 404 none, 408 a bad request, 204 the end of a batch.
-        if answer.status.is_some() {
-            return Ok(None);
+        if let Some(status) = answer.status {
+            return end(status.as_u16(), answer.description.as_deref()).map(|()| None);
         }
         let headers = answer.headers.as_ref().ok_or(Fault::Unreadable("a message without headers"))?;
         let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
@@ -41,10 +40,10 @@ impl Raw {
         }))
     }
 
-    /// What was pulled from a consumer; none at the end.
+    /// What was pulled from a consumer; none at the end of what there is.
     pub(super) fn pulled(message: async_nats::Message) -> Result<Option<Self>, Fault> {
-        if message.status.is_some() {
-            return Ok(None);
+        if let Some(status) = message.status {
+            return end(status.as_u16(), message.description.as_deref()).map(|()| None);
         }
         let place = message.reply.as_deref().and_then(position).map(|(at, _)| at);
         let at = place.ok_or(Fault::Unreadable("a consumer's message"))?;
@@ -198,6 +197,25 @@ impl Stored {
     }
 }
 
+/// As [`Raw::pulled`]; none also when what comes next does not fit into what was asked for.
+pub(super) fn pulled_that_fits(message: async_nats::Message) -> Result<Option<Raw>, Fault> {
+    let does_not_fit = |said: &String| said.to_ascii_lowercase().contains("maxbytes");
+    if message.status.is_some() && message.description.as_ref().is_some_and(does_not_fit) {
+        return Ok(None);
+    }
+    Raw::pulled(message)
+}
+
+/// Whether a status says that there is nothing (more). Another one breaks off what was asked for, and what came so far is
+/// not to be taken for the whole.
+fn end(status: u16, said: Option<&str>) -> Result<(), Fault> {
+    match status {
+        // The end of a batch; none; and none in time, or not what can be asked for.
+        204 | 404 | 408 => Ok(()),
+        _ => Err(Fault::NoAnswer(format!("JetStream broke off: {status} {}", said.unwrap_or_default()))),
+    }
+}
+
 /// Where in the stream a message is, and its number at the consumer: from
 /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<place>.<number>.<time>.<pending>`, or that with a domain and an account after
 /// `ACK` and a token at the end.
@@ -214,6 +232,30 @@ pub(super) const AFTER: &str = "Nats-Expected-Last-Subject-Sequence";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_end_is_taken_for_the_end() {
+        for (status, said) in [(204, "EOB"), (404, "No Messages"), (408, "Request Timeout")] {
+            assert!(end(status, Some(said)).is_ok(), "{status}");
+        }
+        for (status, said) in
+            [(409, "Server Shutdown"), (409, "Consumer Deleted"), (413, "Too Many Results"), (503, "")]
+        {
+            assert!(matches!(end(status, Some(said)), Err(Fault::NoAnswer(_))), "{status} {said}");
+        }
+        let message = |said: &str| async_nats::Message {
+            subject: "a".into(),
+            reply: None,
+            payload: Bytes::new(),
+            headers: None,
+            status: async_nats::StatusCode::from_u16(409).ok(),
+            description: Some(said.into()),
+            length: 0,
+        };
+        assert!(matches!(pulled_that_fits(message("Message Size Exceeds MaxBytes")), Ok(None)));
+        assert!(pulled_that_fits(message("Consumer Deleted")).is_err());
+        assert!(Raw::pulled(message("Message Size Exceeds MaxBytes")).is_err(), "a scan is not whole");
+    }
 
     #[test]
     fn positions_are_read_from_both_forms_of_the_reply() {

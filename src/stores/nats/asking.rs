@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
-    answer::{AFTER, Ack, Failed, Got, Info, Made, Raw},
+    answer::{AFTER, Ack, Failed, Got, Info, Made, Raw, pulled_that_fits},
     fault::Fault,
     link::Link,
     options::Settings,
@@ -112,7 +112,7 @@ impl Place {
             "num_replicas": 1,
         });
         let consumer = self.consumer(link, &config, patience).await?;
-        let several = self.more(link, &consumer, most, patience, Raw::pulled).await;
+        let several = self.more(link, &consumer, most, patience, pulled_that_fits).await;
         self.done_with(link, &consumer).await;
         several
     }
@@ -249,7 +249,7 @@ pub(super) fn after(at: u64) -> HeaderMap {
     headers
 }
 
-/// Fails unless the stream is still the one of `place`.
+/// The state of the stream of this name, whichever it is now.
 pub(super) async fn info(link: &Link, settings: &Settings) -> Result<Info, Fault> {
     call::<Info>(link, &format!("STREAM.INFO.{}", settings.prefix), &json!({}), settings.patience).await
 }
