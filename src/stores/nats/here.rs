@@ -113,7 +113,7 @@ impl Inner {
     /// Asks whether the stream is still the place that it was; says so.
     pub(super) async fn confirm(&self) -> Result<bool, StoreError> {
         let place = self.place().await?;
-        let is_there = place.is_still_there(&self.link, self.settings.patience).await?;
+        let is_there = place.is_as_it_was(&self.link, self.settings.patience).await?;
         if !is_there {
             self.doubt();
         } else if let Some(found) = lock(&self.here.found).as_mut() {

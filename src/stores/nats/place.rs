@@ -113,10 +113,20 @@ impl Place {
         Ok(Some((raw.at, identity.ok_or_else(|| corrupt("the stream's identity"))?)))
     }
 
-    /// Whether this is still the same place with the same format: then it was so all the time since.
+    /// Whether this is still the same place: then it was so all the time since. Its format may have been raised.
     pub(super) async fn is_still_there(&self, link: &Link, patience: Duration) -> Result<bool, StoreError> {
-        let now = self.identity(link, patience).await?;
-        Ok(now.is_some_and(|(at, _)| at == self.at))
+        Ok(self.is_that_of(self.identity(link, patience).await?))
+    }
+
+    fn is_that_of(&self, stored: Option<(u64, Identity)>) -> bool {
+        // What was read is below this place's root.
+        stored.is_some_and(|(_, identity)| identity.epoch == self.epoch)
+    }
+
+    /// Whether this is still the same place with the same format.
+    pub(super) async fn is_as_it_was(&self, link: &Link, patience: Duration) -> Result<bool, StoreError> {
+        let stored = self.identity(link, patience).await?;
+        Ok(stored.is_some_and(|(at, _)| at == self.at) && self.is_that_of(stored))
     }
 
     /// Fails when this version must not write here.
@@ -191,4 +201,26 @@ pub(super) fn token(channel: &Channel) -> String {
 pub(super) fn channel_of(token: &str) -> Option<Channel> {
     let name = URL_SAFE_NO_PAD.decode(token).ok()?;
     Channel::new(std::str::from_utf8(&name).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_whose_format_was_raised_is_the_same_and_one_with_another_epoch_is_not() {
+        let identity = Identity::fresh();
+        let place = Place {
+            stream: "events".into(),
+            root: "events.1".into(),
+            epoch: identity.epoch,
+            at: 5,
+            format: identity.format,
+            limits: None,
+            batches: false,
+        };
+        assert!(place.is_that_of(Some((5, identity))) && place.is_that_of(Some((9, identity))));
+        let other = Identity { epoch: identity.epoch ^ 1, ..identity };
+        assert!(!place.is_that_of(Some((5, other))) && !place.is_that_of(None));
+    }
 }

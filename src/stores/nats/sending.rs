@@ -62,10 +62,13 @@ impl Writer {
         self.inner.doubt();
         if let Some(known) = &self.known {
             let start = Cursor { tag: 0, ..known.absent };
-            let record = Record { birth: known.birth, ..Record::new(Kind::Gone, start, known.now(&self.inner)) };
-            self.send(place, Planned { record, body: Bytes::new(), keys: Vec::new() }, by).await.map_err(unknown)?;
+            let birth = known.record.map_or(0, |record| record.birth);
+            let record = Record { birth, ..Record::new(Kind::Gone, start, known.now(&self.inner)) };
+            let mark = Planned { record, body: Bytes::new(), keys: Vec::new() };
+            let taken_back = self.send(place, mark, by).await.map_err(unknown)?;
+            self.ask_again();
+            return again_if(taken_back);
         }
-        self.ask_again();
         Ok(Sent::No)
     }
 
@@ -167,6 +170,14 @@ impl Writer {
     }
 }
 
+/// What began a log may be sent again only where it was taken back; what another went on from stays.
+fn again_if(taken_back: Sent) -> Result<Sent, StoreError> {
+    match taken_back {
+        Sent::Yes => Ok(Sent::No),
+        Sent::No => Err(StoreError::Unknown("the stream changed while a log was begun".into())),
+    }
+}
+
 /// What follows a message.
 enum Found {
     /// Ours, there.
@@ -185,3 +196,14 @@ fn too_large_or(fault: Fault, message: &Planned, most: usize) -> StoreError {
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_taken_back_is_not_sent_again() {
+        assert!(matches!(again_if(Sent::Yes), Ok(Sent::No)));
+        assert!(matches!(again_if(Sent::No), Err(StoreError::Unknown(_))));
+    }
+}
