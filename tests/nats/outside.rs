@@ -135,6 +135,60 @@ async fn limit(admin: &async_nats::Client, name: &str, to: serde_json::Value) {
     api(admin, "STREAM.UPDATE.tower-events", &config.to_string()).await;
 }
 
+/// Takes a channel's messages away, but not what its log was announced with.
+async fn lose_the_room(admin: &async_nats::Client, root: &str) {
+    let what = format!(r#"{{"filter": "{root}.c.{}"}}"#, ROOM.1);
+    api(admin, "STREAM.PURGE.tower-events", &what).await;
+}
+
+async fn root(admin: &async_nats::Client) -> String {
+    let info = api(admin, "STREAM.INFO.tower-events", "").await;
+    info["config"]["subjects"][0].as_str().expect("a subject").trim_end_matches(".>").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_lost_is_told_of_also_when_a_node_writes_on_before_anybody_reads() {
+    for binary in servers() {
+        for who in ["the writer", "a reader", "a fresh node"] {
+            let server = Server::start(&binary);
+            let admin = async_nats::connect(server.url()).await.expect("a client");
+            let (writes, reads) = (store(&server).await, store(&server).await);
+            let mut seen = vec![reads.heads(&[room()]).await.expect("heads")[0].cursor];
+            for text in ["1", "2", "3"] {
+                seen.push(append(&writes, text).await);
+            }
+            lose_the_room(&admin, &root(&admin).await).await;
+            let fresh = store(&server).await;
+            let next = match who {
+                "the writer" => &writes,
+                "a reader" => &reads,
+                _ => &fresh,
+            };
+            append(next, "4").await;
+            for cursor in &seen {
+                let outcome = resume(&reads, *cursor).await;
+                assert!(matches!(outcome, Outcome::Reset(_)), "{who} writes on: {cursor:?} {outcome:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_was_deleted_is_written_to_though_what_announced_it_is_gone() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let admin = async_nats::connect(server.url()).await.expect("a client");
+        let writes = store(&server).await;
+        append(&writes, "1").await;
+        writes.delete(&room()).await.expect("a delete");
+        let what = format!(r#"{{"filter": "{}.b.{}"}}"#, root(&admin).await, ROOM.1);
+        api(&admin, "STREAM.PURGE.tower-events", &what).await;
+        for node in [&store(&server).await, &writes] {
+            append(node, "2").await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_with_limits_of_an_operator_is_refused_with_their_names() {
     for binary in servers() {

@@ -2,73 +2,85 @@
 //! not forgotten without a trace: what comes after begins above a floor that was raised, and who waited for the first event
 //! of the log that was lost is told.
 
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 
 use super::{
     Inner,
     asking::{self, Via, Which},
-    fault::Fault,
+    fault::{Fault, unavailable},
     link::jittered,
     place::Place,
     writing::{Writer, in_time},
 };
 use crate::{channel::Channel, store::StoreError};
 
-/// Who is about to begin a log, or lost one.
+/// Where another node announced a log of which nothing is there, and since when that is known.
 #[derive(Clone, Copy)]
-pub(super) struct Rival {
+pub(super) struct Announced {
     at: u64,
     since: Instant,
 }
 
 impl Writer {
-    /// Announces a log where there is none; says where. None when another node has, and it is to be seen first what comes of
-    /// that.
+    /// Announces a log where there is none; says where. None when it is to be decided anew: another node announced one, and it
+    /// is to be seen first what comes of that, or the floor rose.
     pub(super) async fn announce(&mut self, place: &Place, by: Instant) -> Result<Option<u64>, StoreError> {
         let Some(known) = &mut self.known else { return Ok(None) };
         let inner = &self.inner;
-        let mut headers = asking::after(known.birth);
-        headers.insert("Nats-Rollup", "sub");
         let left = by.saturating_duration_since(Instant::now()).min(inner.settings.patience);
-        let subject = place.birth(&self.channel);
-        match asking::publish(&inner.link, &subject, headers, Bytes::new(), left).await {
-            Ok(at) => {
-                known.birth = at;
-                self.rival = None;
-                return Ok(Some(at));
+        // What is known of may have been dropped. A server 2.9 may go on to expect it all the same; then it takes a message
+        // that expects nothing in particular.
+        for expected in [Some(known.birth), Some(0), None] {
+            if let Some(at) = inner.try_to_announce(place, &self.channel, expected, left).await? {
+                (known.birth, self.other) = (at, None);
+                // Who dropped what was announced before raised the floor first.
+                let (floor, _) = in_time(by, inner.floor(place, Place::floor_of(&self.channel), Via::Leader)).await?;
+                return Ok((floor <= known.absent.seq).then_some(at));
             }
-            Err(Fault::Refused(refusal)) if refusal.is_conflict() => {}
-            Err(fault) => return Err(fault.harmless()),
+            if let Some(at) = in_time(by, inner.birth(place, &self.channel)).await? {
+                self.wait_for_other(place, at, by).await?;
+                return Ok(None);
+            }
         }
-        let Some(at) = in_time(by, inner.birth(place, &self.channel)).await? else {
-            // Somebody took note of its loss already. A server 2.9 may go on to expect the message that was dropped: then it
-            // takes one that expects nothing.
-            if known.birth == 0 {
-                let mut headers = async_nats::HeaderMap::new();
-                headers.insert("Nats-Rollup", "sub");
-                let sent = asking::publish(&inner.link, &subject, headers, Bytes::new(), left).await;
-                known.birth = sent.map_err(Fault::harmless)?;
-                return Ok(Some(known.birth));
-            }
-            known.birth = 0;
-            return Ok(None);
-        };
-        let rival = self.rival.filter(|rival| rival.at == at).unwrap_or(Rival { at, since: Instant::now() });
-        self.rival = Some(rival);
-        if rival.since.elapsed() < LONGEST_BIRTH {
+        Err(unavailable("announcements come and go"))
+    }
+
+    /// Another node announced a log at this place: waits a little, and once it is too late for that log takes note that it is
+    /// lost, or never came.
+    async fn wait_for_other(&mut self, place: &Place, at: u64, by: Instant) -> Result<(), StoreError> {
+        let other = self.other.filter(|other| other.at == at).unwrap_or(Announced { at, since: Instant::now() });
+        self.other = Some(other);
+        if other.since.elapsed() < LONGEST_BIRTH {
             tokio::time::sleep(jittered(PAUSE)).await;
-        } else {
-            // Its log is gone, or never came.
-            let seq = known.absent.seq;
-            in_time(by, inner.raise_floor(place, Place::floor_of(&self.channel), seq)).await?;
+        } else if let Some(known) = &mut self.known {
+            let (bucket, seq) = (Place::floor_of(&self.channel), known.absent.seq);
+            in_time(by, self.inner.raise_floor(place, bucket, seq)).await?;
             known.birth = at;
         }
-        Ok(None)
+        Ok(())
     }
 }
 
 impl Inner {
+    /// Announces a log if this is the last announcement of the channel, or whatever it is. None when it is another.
+    async fn try_to_announce(
+        &self,
+        place: &Place,
+        channel: &Channel,
+        expected: Option<u64>,
+        patience: Duration,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut headers = expected.map_or_else(HeaderMap::new, asking::after);
+        headers.insert("Nats-Rollup", "sub");
+        match asking::publish(&self.link, &place.birth(channel), headers, Bytes::new(), patience).await {
+            Ok(at) => Ok(Some(at)),
+            Err(Fault::Refused(refusal)) if refusal.is_conflict() => Ok(None),
+            Err(fault) => Err(fault.harmless()),
+        }
+    }
+
     /// Where a log of the channel was announced last.
     pub(super) async fn birth(&self, place: &Place, channel: &Channel) -> Result<Option<u64>, StoreError> {
         let subject = place.birth(channel);
@@ -78,7 +90,7 @@ impl Inner {
 
     /// Takes note of a log that was announced at this place and is not there: what is told of the channel from now on is
     /// above it.
-    pub(super) async fn mourn(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
+    pub(super) async fn note_lost_log(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
         let bucket = Place::floor_of(channel);
         let (floor, _) = self.floor(place, bucket, Via::Leader).await?;
         self.raise_floor(place, bucket, floor).await?;

@@ -62,7 +62,7 @@ impl Inner {
         let Some(last) = log.get(Which::Last).await? else { return Ok(0) };
         let now = self.time.since(last.record.stamp);
         if last.record.kind == Kind::Gone {
-            return self.bury(&log, &last, now).await.map(|()| 0);
+            return self.drop_gone_mark(&log, &last, now).await.map(|()| 0);
         }
         let keep = self.settings.keep;
         if keep.is_forgotten(&last.record, now) {
@@ -75,7 +75,7 @@ impl Inner {
 
     /// A mark that a channel is gone stays until every append that began before has ended, for which the channel must not
     /// look as if it had never been.
-    async fn bury(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<(), StoreError> {
+    async fn drop_gone_mark(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<(), StoreError> {
         let rest = u64::try_from((self.settings.timeout * 10).as_millis()).unwrap_or(u64::MAX);
         // Only what is over by time, for the keys may be those of the next log by now.
         let has_keys = self.trim_keys(log, now).await?;

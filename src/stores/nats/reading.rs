@@ -154,7 +154,7 @@ impl Inner {
             }
             tokio::time::sleep(LONGEST_BIRTH / 10).await;
         }
-        self.mourn(&log.place, log.channel, announced).await?;
+        self.note_lost_log(&log.place, log.channel, announced).await?;
         Ok(false)
     }
 }

@@ -46,7 +46,14 @@ impl Writer {
             return Ok(Sent::No);
         };
         message.record.birth = birth;
-        match self.send(&place, message, by).await? {
+        let sent = self.send(&place, message, by).await;
+        // A log may have come of it, ours or another's, and what may be lost by now is not followed.
+        if matches!(sent, Ok(Sent::No) | Err(StoreError::Unknown(_)))
+            && let Some(known) = &mut self.known
+        {
+            known.birth = 0;
+        }
+        match sent? {
             Sent::Yes => Box::pin(self.take_back_unless_there(&place, by)).await,
             Sent::No => Ok(Sent::No),
         }
@@ -153,6 +160,7 @@ impl Writer {
         let Some(known) = &mut self.known else { return Sent::Yes };
         let record = message.record;
         (known.at, known.checked) = (at, Instant::now());
+        known.birth = if record.kind == Kind::Gone { record.birth } else { 0 };
         // Before anyone is answered: who then reads here is not to be served by a replica that does not have it yet.
         self.inner.note_seen(&self.channel, at);
         match record.kind {

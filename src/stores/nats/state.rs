@@ -31,7 +31,8 @@ pub(super) struct Known {
     pub(super) record: Option<Record>,
     /// Where a log begins when there is none.
     pub(super) absent: Cursor,
-    /// Where the log that was before was announced, when there is none; 0 when none is known of.
+    /// Which announcement the next log may follow: that of a log that ended as it should, or one that no log came of. 0 while
+    /// there is a log, and when none is known of: the announcement of a log that is lost is not one of these.
     pub(super) birth: u64,
     /// The keys of the last while; none when they were not read yet.
     pub(super) keys: Option<Keys>,
@@ -68,8 +69,8 @@ impl Known {
         if let Some(known) = known {
             known.catch_up(&log, last.as_ref()).await?;
         }
-        let buried = last.as_ref().map_or(0, |last| last.record.birth);
-        let birth = known.as_ref().map_or(0, |known| known.birth).max(buried);
+        let birth = known.as_ref().filter(|known| known.record.is_none()).map_or(0, |known| known.birth);
+        let birth = followed(last.as_ref().map(|last| &last.record), birth);
         let (keys, loading, trimmed) =
             known.take().map_or((None, None, (0, 0)), |known| (known.keys, known.loading, known.trimmed));
         let absent = Cursor { epoch: epoch_of(place.epoch, channel), seq: floor, tag: 0 };
@@ -140,5 +141,28 @@ impl Known {
         let keys = self.loading.get_or_insert_default().read(&log, &last, since).await?;
         (self.at, self.record, self.keys, self.loading) = (last.at, Some(last.record), Some(keys), None);
         Ok(())
+    }
+}
+
+/// Which announcement the next log may follow, as the newest message and what was known says (see [`Known::birth`]).
+fn followed(last: Option<&Record>, known: u64) -> u64 {
+    match last {
+        None => known,
+        Some(gone) if gone.kind == Kind::Gone => known.max(gone.birth),
+        Some(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_follows_the_announcement_of_one_that_ended_and_of_no_other() {
+        let record = |kind| Record { birth: 7, ..Record::new(kind, Cursor { epoch: 1, seq: 0, tag: 0 }, 0) };
+        let (gone, living) = (record(Kind::Gone), record(Kind::Append));
+        assert_eq!((followed(Some(&gone), 0), followed(Some(&gone), 9)), (7, 9));
+        assert_eq!((followed(Some(&living), 0), followed(Some(&living), 9)), (0, 0));
+        assert_eq!((followed(None, 0), followed(None, 9)), (0, 9));
     }
 }

@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Inner,
-    birth::Rival,
+    birth::Announced,
     fault::unavailable,
     link::jittered,
     place::Place,
@@ -44,7 +44,7 @@ impl Inner {
                 channel: channel.clone(),
                 known: None,
                 is_proven: false,
-                rival: None,
+                other: None,
             };
             self.runtime.spawn(writer.run());
         }
@@ -61,8 +61,8 @@ pub(super) struct Writer {
     pub(super) known: Option<Known>,
     /// Whether the leader said what is known since the work at hand was begun.
     is_proven: bool,
-    /// Another node that is about to begin the channel's log.
-    pub(super) rival: Option<Rival>,
+    /// What another node announced, while nothing came of it.
+    pub(super) other: Option<Announced>,
 }
 
 impl Writer {
