@@ -89,7 +89,8 @@
 //! Any replica may answer; one that is behind ends a page early, but never before what this process has written.
 //! What would be a reset or an absent channel is asked of the leader, of the stream that there is at that moment.
 //! Comparing the heads of many channels costs one question while nothing in the stream changes, and else one for every two
-//! thousand channels, or one for each where the stream has several replicas.
+//! thousand channels, or one for each where the stream has several replicas; and as much again for those that are absent,
+//! for it is looked whether a log of theirs was lost.
 //!
 //! [`Store::changes`] is one consumer per process of everything new in the stream, however many channels and subscribers:
 //! channels come and go without it. Every node receives every event of the prefix once.

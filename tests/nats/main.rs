@@ -16,6 +16,7 @@ mod condition;
 mod conformance;
 mod fairness;
 mod faults;
+mod full;
 mod harness;
 mod hints;
 mod idle;

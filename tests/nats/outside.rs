@@ -174,6 +174,31 @@ async fn a_log_that_was_lost_is_told_of_also_when_a_node_writes_on_before_anybod
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_head_of_a_log_that_was_lost_is_none_that_was_told_before() {
+    for binary in servers() {
+        // One alone, and all in one go.
+        for others in [0, 100] {
+            let server = Server::start(&binary);
+            let admin = async_nats::connect(server.url()).await.expect("a client");
+            let (writes, reads) = (store(&server).await, store(&server).await);
+            let other = |n: usize| Channel::new(format!("other {n}")).expect("a channel");
+            let asked: Vec<_> = [room()].into_iter().chain((0..others).map(other)).collect();
+            let head = async |node: &NatsStore| node.heads(&asked).await.expect("heads")[0].cursor;
+            let mut seen = vec![head(&reads).await];
+            for text in ["1", "2", "3"] {
+                seen.push(append(&writes, text).await);
+            }
+            lose_the_room(&admin, &root(&admin).await).await;
+            let fresh = store(&server).await;
+            for (who, node) in [("reader", &reads), ("writer", &writes), ("fresh node", &fresh)] {
+                let now = head(node).await;
+                assert!(!seen.contains(&now), "{who}, {others} others: {now:?} of {seen:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_that_was_deleted_is_written_to_though_what_announced_it_is_gone() {
     for binary in servers() {
         let server = Server::start(&binary);

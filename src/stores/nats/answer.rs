@@ -77,6 +77,21 @@ pub(super) struct Info {
     pub(super) created: String,
     #[serde(default)]
     pub(super) state: State,
+    #[serde(default)]
+    cluster: Option<Cluster>,
+}
+
+impl Info {
+    /// The name of the server that leads the stream.
+    pub(super) fn leader(&self) -> Option<&str> {
+        self.cluster.as_ref()?.leader.as_deref()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Cluster {
+    #[serde(default)]
+    leader: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

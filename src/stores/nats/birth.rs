@@ -2,6 +2,8 @@
 //! not forgotten without a trace: what comes after begins above a floor that was raised, and who waited for the first event
 //! of the log that was lost is told.
 
+use std::sync::Arc;
+
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant};
@@ -9,9 +11,11 @@ use tokio::time::{Duration, Instant};
 use super::{
     Inner,
     asking::{self, Via, Which},
-    fault::{Fault, unavailable},
+    fault::{Fault, denies_writing, unavailable},
     link::jittered,
+    log::Log,
     place::Place,
+    record::{Kind, Record},
     writing::{Writer, in_time},
 };
 use crate::{channel::Channel, store::StoreError};
@@ -88,9 +92,49 @@ impl Inner {
         Ok(raw.map_err(Fault::harmless)?.map(|raw| raw.at))
     }
 
+    /// Whether no log was announced since the last one went, at `gone`; waits for one that is about to come. Asks the leader.
+    pub(super) async fn settle(&self, log: &Log<'_>, gone: u64) -> Result<Settled, StoreError> {
+        let Some(announced) = self.birth(&log.place, log.channel).await?.filter(|at| *at > gone) else {
+            return Ok(Settled::Absent { least: 0 });
+        };
+        let until = Instant::now() + LONGEST_BIRTH;
+        while Instant::now() < until {
+            let last = log.get(Which::Last).await?;
+            if last.is_some_and(|last| last.at > announced) {
+                return Ok(Settled::Again);
+            }
+            tokio::time::sleep(LONGEST_BIRTH / 10).await;
+        }
+        match self.note_lost_log(&log.place, log.channel, announced).await {
+            Ok(()) => Ok(Settled::Again),
+            // It is lost all the same: whoever comes next raises the floor before anything follows.
+            Err(error) if denies_writing(&error) => {
+                let (floor, _) = self.floor(&log.place, Place::floor_of(log.channel), Via::Leader).await?;
+                Ok(Settled::Absent { least: floor + 1 })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The newest record of a channel, or what it is when it has none. Asks the leader, until that is certain.
+    pub(super) async fn newest(&self, place: &Arc<Place>, channel: &Channel) -> Result<Newest, StoreError> {
+        let log = Log::new(self, Arc::clone(place), channel, Via::Leader);
+        for _ in 0..ATTEMPTS {
+            let last = log.get(Which::Last).await?;
+            if let Some(living) = last.as_ref().filter(|last| last.record.kind != Kind::Gone) {
+                return Ok(Newest::Record(living.record));
+            }
+            if let Settled::Absent { least } = self.settle(&log, last.map_or(0, |gone| gone.at)).await? {
+                return Ok(Newest::Absent { least });
+            }
+        }
+        Err(unavailable("the channel comes and goes"))
+    }
+
     /// Takes note of a log that was announced at this place and is not there: what is told of the channel from now on is
     /// above it.
     pub(super) async fn note_lost_log(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
+        place.may_write()?;
         let bucket = Place::floor_of(channel);
         let (floor, _) = self.floor(place, bucket, Via::Leader).await?;
         self.raise_floor(place, bucket, floor).await?;
@@ -104,7 +148,28 @@ impl Inner {
     }
 }
 
+/// What an absent channel is found to be.
+pub(super) enum Settled {
+    /// It is absent, and never had what comes after the floor and after `least`.
+    Absent { least: u64 },
+    /// Something came, or was taken note of: to be looked at again.
+    Again,
+}
+
+/// What is newest in a channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Newest {
+    Record(Record),
+    /// As [`Settled::Absent`].
+    Absent {
+        least: u64,
+    },
+}
+
 /// A log that was announced comes within this, or it is taken for lost. One that comes later does no harm.
 pub(super) const LONGEST_BIRTH: Duration = Duration::from_millis(400);
+
+/// How often a channel is looked at that comes and goes.
+const ATTEMPTS: usize = 6;
 
 const PAUSE: Duration = Duration::from_millis(20);

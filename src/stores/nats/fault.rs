@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, Use};
 
 /// Why a request has no answer, or which one it has.
 #[derive(Debug)]
@@ -88,4 +88,9 @@ pub(super) fn corrupt(what: &'static str) -> StoreError {
 
 pub(super) fn unavailable(why: &str) -> StoreError {
     StoreError::Unavailable(why.into())
+}
+
+/// Whether it is only writing that is not possible now.
+pub(super) fn denies_writing(error: &StoreError) -> bool {
+    matches!(error, StoreError::Full(_) | StoreError::NewerFormat { denied: Use::Write, .. })
 }

@@ -11,11 +11,11 @@ use tokio::{sync::Mutex, task::JoinSet};
 use super::{
     Inner,
     answer::Info,
-    asking::{Via, Which},
+    asking::Via,
+    birth::Newest,
     fault::{self, Fault},
-    log::Log,
     place::Place,
-    record::{Kind, Record},
+    record::Kind,
     scan::Scan,
 };
 use crate::{
@@ -30,23 +30,26 @@ pub(super) struct Heads(Mutex<Option<Table>>);
 struct Table {
     place: Arc<Place>,
     moment: Moment,
-    /// The record of a channel, none where it has none.
-    records: HashMap<Channel, Option<Record>>,
+    newest: HashMap<Channel, Newest>,
     floors: HashMap<u16, u64>,
 }
 
 /// A stream that says the same again has the same messages: one that comes raises the last place, one that goes lowers the
-/// count.
+/// count. That is so as long as the same server leads it and is not started again, for then it may have lost the newest
+/// and got as many others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Moment {
+    changes: u64,
+    leader: Option<String>,
     created: String,
     last: u64,
     count: u64,
 }
 
 impl Moment {
-    fn of(info: &Info) -> Self {
-        Self { created: info.created.clone(), last: info.state.last_seq, count: info.state.messages }
+    fn of(info: &Info, changes: u64) -> Self {
+        let (created, leader) = (info.created.clone(), info.leader().map(str::to_owned));
+        Self { changes, leader, created, last: info.state.last_seq, count: info.state.messages }
     }
 }
 
@@ -58,19 +61,21 @@ impl Inner {
 
     async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let mut known = self.heads.0.lock().await;
-        let info = self.state().await?;
-        let moment = Moment::of(&info);
-        let mut table = match known.take().filter(|table| table.moment == moment) {
+        let changes = self.link.changes();
+        let (place, info) = self.state().await?;
+        let moment = Moment::of(&info, changes);
+        let is_same = |table: &Table| table.moment == moment && Arc::ptr_eq(&table.place, &place);
+        let mut table = match known.take().filter(is_same) {
             Some(table) => table,
             None => {
                 self.doubt();
-                let (records, floors) = (HashMap::new(), HashMap::new());
-                Table { place: self.place().await?, moment, records, floors }
+                let (newest, floors) = (HashMap::new(), HashMap::new());
+                Table { place: self.place().await?, moment, newest, floors }
             }
         };
-        let missing: HashSet<_> = channels.iter().filter(|channel| !table.records.contains_key(*channel)).collect();
+        let missing: HashSet<_> = channels.iter().filter(|channel| !table.newest.contains_key(*channel)).collect();
         if !missing.is_empty() {
-            self.learn_records(&mut table, missing.into_iter().cloned().collect(), &info).await?;
+            self.learn_newest(&mut table, missing.into_iter().cloned().collect(), &info).await?;
         }
         self.learn_floors(&mut table, channels, &info).await?;
         let mut heads = Vec::with_capacity(channels.len());
@@ -82,83 +87,117 @@ impl Inner {
         Ok(heads)
     }
 
-    async fn state(&self) -> Result<Info, StoreError> {
-        let asked = self.place().await?.info(&self.link, self.settings.patience).await;
-        if let Ok(info) = asked {
-            return Ok(info);
+    async fn state(&self) -> Result<(Arc<Place>, Info), StoreError> {
+        let place = self.place().await?;
+        if let Ok(info) = place.info(&self.link, self.settings.patience).await {
+            return Ok((place, info));
         }
         // It may be gone, and made anew when it is looked for.
         self.doubt();
         let place = self.place().await?;
-        place.info(&self.link, self.settings.patience).await.map_err(Fault::harmless)
+        let info = place.info(&self.link, self.settings.patience).await.map_err(Fault::harmless)?;
+        Ok((place, info))
     }
 
-    async fn learn_records(
+    async fn learn_newest(
         self: &Arc<Self>,
         table: &mut Table,
         missing: Vec<Channel>,
         info: &Info,
     ) -> Result<(), StoreError> {
         // Replicas may be behind without saying so, and what they told would stay known.
-        let via = if info.config.is_replicated() { Via::Leader } else { Via::Any };
-        if via == Via::Any && missing.len() >= MANY && info.state.num_subjects <= missing.len() * SCANNED_FOR_ONE {
-            return self.scan_records(table, missing).await;
+        let can_scan = !info.config.is_replicated() && missing.len() >= MANY;
+        if can_scan && info.state.num_subjects <= missing.len() * SCANNED_FOR_ONE {
+            let absent = self.scan_records(table, &missing).await?;
+            let doubtful = self.scan_announced(table, absent).await?;
+            self.ask_each(table, doubtful).await?;
+        } else {
+            self.ask_each(table, missing.clone()).await?;
         }
-        let size = missing.len().div_ceil(AT_ONCE);
-        let mut asked = JoinSet::new();
-        for part in missing.chunks(size) {
-            let (inner, place, part) = (Arc::clone(self), Arc::clone(&table.place), part.to_vec());
-            asked.spawn(async move {
-                let mut records = Vec::with_capacity(part.len());
-                for channel in part {
-                    let last = Log::new(&inner, Arc::clone(&place), &channel, via).get(Which::Last).await?;
-                    let record = last.map(|last| last.record).filter(|record| record.kind != Kind::Gone);
-                    records.push((channel, record));
-                }
-                Ok::<_, StoreError>(records)
-            });
-        }
-        while let Some(part) = asked.join_next().await {
-            table.records.extend(part.map_err(|error| StoreError::Unavailable(Box::new(error)))??);
+        // What is known of their floors may be from before a log of theirs was lost.
+        for channel in missing.iter().filter(|channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)))) {
+            table.floors.remove(&Place::floor_of(channel));
         }
         Ok(())
     }
 
-    async fn scan_records(&self, table: &mut Table, missing: Vec<Channel>) -> Result<(), StoreError> {
+    async fn ask_each(self: &Arc<Self>, table: &mut Table, channels: Vec<Channel>) -> Result<(), StoreError> {
+        let mut asked = JoinSet::new();
+        for part in channels.chunks(channels.len().div_ceil(AT_ONCE).max(1)) {
+            let (inner, place, part) = (Arc::clone(self), Arc::clone(&table.place), part.to_vec());
+            asked.spawn(async move {
+                let mut found = Vec::with_capacity(part.len());
+                for channel in part {
+                    let newest = inner.newest(&place, &channel).await?;
+                    found.push((channel, newest));
+                }
+                Ok::<_, StoreError>(found)
+            });
+        }
+        while let Some(part) = asked.join_next().await {
+            table.newest.extend(part.map_err(|error| StoreError::Unavailable(Box::new(error)))??);
+        }
+        Ok(())
+    }
+
+    /// Learns all records; those of `missing` that have none, with the place where it is said that they went, or 0.
+    async fn scan_records(&self, table: &mut Table, missing: &[Channel]) -> Result<HashMap<Channel, u64>, StoreError> {
         let mut scan = Scan::of_channels(self, Arc::clone(&table.place)).await?;
-        let wanted: HashSet<_> = missing.into_iter().collect();
-        let mut found = HashSet::new();
+        let mut absent: HashMap<_, _> = missing.iter().map(|channel| (channel.clone(), 0)).collect();
+        loop {
+            let some = scan.next().await?;
+            if some.is_empty() {
+                return Ok(absent);
+            }
+            for (subject, raw) in some {
+                let Some(channel) = table.place.channel(&subject) else { continue };
+                match (raw.header(), absent.get_mut(&channel)) {
+                    (Ok((record, _)), Some(gone)) if record.kind == Kind::Gone => *gone = raw.at,
+                    // Whoever asks for the heads of many asks for others next.
+                    (Ok((record, _)), is_wanted)
+                        if record.kind != Kind::Gone && (is_wanted.is_some() || table.newest.len() < MOST_KNOWN) =>
+                    {
+                        absent.remove(&channel);
+                        table.newest.insert(channel, Newest::Record(record));
+                    }
+                    (Err(error), Some(_)) => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Learns which channels are absent for certain; the others.
+    async fn scan_announced(
+        &self,
+        table: &mut Table,
+        mut absent: HashMap<Channel, u64>,
+    ) -> Result<Vec<Channel>, StoreError> {
+        if absent.len() < MANY {
+            return Ok(absent.into_keys().collect());
+        }
+        let mut scan = Scan::of_announced(self, Arc::clone(&table.place)).await?;
+        let mut doubtful = Vec::new();
         loop {
             let some = scan.next().await?;
             if some.is_empty() {
                 break;
             }
             for (subject, raw) in some {
-                let Some(channel) = table.place.channel(&subject) else { continue };
-                let is_wanted = wanted.contains(&channel);
-                let record = match raw.header() {
-                    Ok((record, _)) => Some(record).filter(|record| record.kind != Kind::Gone),
-                    Err(error) if is_wanted => return Err(error),
-                    Err(_) => continue,
-                };
-                if is_wanted {
-                    found.insert(channel.clone());
-                }
-                // Whoever asks for the heads of many asks for others next.
-                if is_wanted || table.records.len() < MOST_KNOWN {
-                    table.records.insert(channel, record);
+                let Some(channel) = table.place.announced(&subject) else { continue };
+                if absent.get(&channel).is_some_and(|gone| raw.at > *gone) {
+                    absent.remove(&channel);
+                    doubtful.push(channel);
                 }
             }
         }
-        table
-            .records
-            .extend(wanted.into_iter().filter(|channel| !found.contains(channel)).map(|channel| (channel, None)));
-        Ok(())
+        table.newest.extend(absent.into_keys().map(|channel| (channel, Newest::Absent { least: 0 })));
+        Ok(doubtful)
     }
 
     /// The floors of those that are absent. After the channels: a floor is raised before a channel goes.
     async fn learn_floors(&self, table: &mut Table, channels: &[Channel], info: &Info) -> Result<(), StoreError> {
-        let is_absent = |channel: &&Channel| table.records.get(*channel).is_none_or(Option::is_none);
+        let is_absent = |channel: &&Channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)));
         let buckets = channels.iter().filter(is_absent).map(Place::floor_of);
         let missing: HashSet<_> = buckets.filter(|bucket| !table.floors.contains_key(bucket)).collect();
         if missing.len() < MANY || info.config.is_replicated() {
@@ -187,15 +226,18 @@ impl Inner {
 
     async fn head(self: &Arc<Self>, table: &Table, channel: &Channel) -> Result<Head, StoreError> {
         let place = &table.place;
-        if let Some(record) = table.records.get(channel).copied().flatten() {
-            if !self.settings.keep.is_forgotten(&record, self.time.since(record.stamp)) {
-                return Ok(record.head());
+        let bucket = Place::floor_of(channel);
+        let floor = match table.newest.get(channel).copied() {
+            Some(Newest::Record(record)) => {
+                if !self.settings.keep.is_forgotten(&record, self.time.since(record.stamp)) {
+                    return Ok(record.head());
+                }
+                let least = self.forget_or_pass_over(channel, &record).await?.unwrap_or(0);
+                self.floor(place, bucket, Via::Leader).await?.0.max(least)
             }
-            self.forget(channel).await?;
-            let floor = self.floor(place, Place::floor_of(channel), Via::Leader).await?.0;
-            return Ok(resume::Record::absent(place.epoch, floor, channel).head);
-        }
-        let floor = table.floors.get(&Place::floor_of(channel)).copied().unwrap_or(0);
+            Some(Newest::Absent { least }) => table.floors.get(&bucket).copied().unwrap_or(0).max(least),
+            None => return Err(fault::unavailable("the channel was not looked at")),
+        };
         Ok(resume::Record::absent(place.epoch, floor, channel).head)
     }
 }
@@ -203,9 +245,9 @@ impl Inner {
 impl Table {
     /// Keeps what was asked for now, and as much of the rest as there is room for.
     fn trim(&mut self, channels: &[Channel]) {
-        if self.records.len() > MOST_KNOWN + channels.len() {
+        if self.newest.len() > MOST_KNOWN + channels.len() {
             let asked: HashSet<_> = channels.iter().collect();
-            self.records.retain(|channel, _| asked.contains(channel));
+            self.newest.retain(|channel, _| asked.contains(channel));
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
     answer::Raw,
     asking::{self, Via, Which},
     body::{self, Message},
-    fault::Fault,
+    fault::{Fault, denies_writing},
     link::jittered,
     loading::keys_between,
     log::{Log, Order, Side},
@@ -34,6 +34,21 @@ impl Inner {
     /// Drops a record that nobody needs any more.
     pub(super) async fn forget(self: &Arc<Self>, channel: &Channel) -> Result<(), StoreError> {
         self.write(channel, |answer| Work::Remove(Removal::WhenForgotten, answer)).await
+    }
+
+    /// Drops a record that nobody needs any more; or, when nothing can be written now, says what it is passed over for: the
+    /// channel is absent, and never had what comes after that.
+    pub(super) async fn forget_or_pass_over(
+        self: &Arc<Self>,
+        channel: &Channel,
+        record: &Record,
+    ) -> Result<Option<u64>, StoreError> {
+        match self.forget(channel).await {
+            Ok(()) => Ok(None),
+            // What comes next begins above a floor that is raised above this.
+            Err(error) if denies_writing(&error) => Ok(Some(record.end())),
+            Err(error) => Err(error),
+        }
     }
 
     /// Looks after a channel that was written to: trims it in the background when there is half as much again as is kept.

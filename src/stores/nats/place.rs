@@ -149,6 +149,16 @@ impl Place {
         format!("{}.b.{}", self.root, token(channel))
     }
 
+    /// Where it is said that any channel's entries were written.
+    pub(super) fn births(&self) -> String {
+        format!("{}.b.*", self.root)
+    }
+
+    /// The channel of a subject of [`Place::births`].
+    pub(super) fn announced(&self, subject: &str) -> Option<Channel> {
+        channel_of(subject.strip_prefix(&self.root)?.strip_prefix(".b.")?)
+    }
+
     pub(super) fn floor(&self, bucket: u16) -> String {
         format!("{}.f.{bucket}", self.root)
     }

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     Inner,
     asking::{Most, Via, Which},
-    birth::LONGEST_BIRTH,
+    birth::Settled,
     body::Message,
     fault,
     log::{Log, Order, Side},
@@ -104,8 +104,10 @@ impl Inner {
         };
         let now = self.time.since(last.record.stamp);
         if self.settings.keep.is_forgotten(&last.record, now) {
-            self.forget(channel).await?;
-            return Ok(Look::Again);
+            return match self.forget_or_pass_over(channel, &last.record).await? {
+                Some(least) if via == Via::Leader => self.absent_page(&log, start, least).await,
+                _ => Ok(Look::Again),
+            };
         }
         let reader = Reader { view: View::new(last.record, self.settings.keep, now), last, log, limit };
         let page = match start {
@@ -123,11 +125,19 @@ impl Inner {
 
     /// Nothing is there, or a replica does not know of it yet. `gone` is where it is said that a log went, or 0.
     async fn read_absent(&self, log: &Log<'_>, start: Start, gone: u64) -> Result<Look, StoreError> {
-        let (place, channel) = (&log.place, log.channel);
-        if log.via == Via::Any || !self.is_settled(log, gone).await? {
+        if log.via == Via::Any {
             return Ok(Look::Again);
         }
-        let floor = self.floor(place, Place::floor_of(channel), Via::Leader).await?.0;
+        match self.settle(log, gone).await? {
+            Settled::Absent { least } => self.absent_page(log, start, least).await,
+            Settled::Again => Ok(Look::Again),
+        }
+    }
+
+    /// The page of a channel that is absent, and had no more than the floor and `least`.
+    async fn absent_page(&self, log: &Log<'_>, start: Start, least: u64) -> Result<Look, StoreError> {
+        let (place, channel) = (&log.place, log.channel);
+        let floor = self.floor(place, Place::floor_of(channel), Via::Leader).await?.0.max(least);
         // After all that was asked of it: else what was lost with another place is taken for nothing.
         if !self.confirm().await? {
             return Ok(Look::Again);
@@ -139,23 +149,6 @@ impl Inner {
         };
         let at = known.head.cursor;
         Ok(Look::Page(Page { outcome, from: at, entries: Vec::new(), next: at, head: known.head }))
-    }
-
-    /// Whether no log was announced since the last one went; waits for one that is about to come.
-    async fn is_settled(&self, log: &Log<'_>, gone: u64) -> Result<bool, StoreError> {
-        let Some(announced) = self.birth(&log.place, log.channel).await?.filter(|at| *at > gone) else {
-            return Ok(true);
-        };
-        let until = Instant::now() + LONGEST_BIRTH;
-        while Instant::now() < until {
-            let last = log.get(Which::Last).await?;
-            if last.is_some_and(|last| last.at > announced) {
-                return Ok(false);
-            }
-            tokio::time::sleep(LONGEST_BIRTH / 10).await;
-        }
-        self.note_lost_log(&log.place, log.channel, announced).await?;
-        Ok(false)
     }
 }
 

@@ -29,6 +29,12 @@ impl<'a> Scan<'a> {
         Self::begin(inner, place, json!({"filter_subject": filter, "headers_only": true})).await
     }
 
+    /// What the newest log of every channel was announced with.
+    pub(super) async fn of_announced(inner: &'a Inner, place: Arc<Place>) -> Result<Self, StoreError> {
+        let filter = place.births();
+        Self::begin(inner, place, json!({"filter_subject": filter, "headers_only": true})).await
+    }
+
     /// Every floor.
     pub(super) async fn of_floors(inner: &'a Inner, place: Arc<Place>) -> Result<Self, StoreError> {
         let filter = place.floors();
