@@ -5,11 +5,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tower_events::{
-    Channel, Event, NatsStore, Store, StoreError,
+    Channel, Event, NatsStore, Retention, Store, StoreError,
     store::{Append, Clock, Limit, Outcome, Start},
 };
 
@@ -64,5 +64,30 @@ async fn a_channel_whose_time_is_over_is_absent_though_nothing_can_be_written() 
         store.append(&of, Append::new([Event::text("y")])).await.expect("an append");
         let outcome = store.read(&of, Start::After(last), Limit::default()).await.expect("a page").outcome;
         assert!(matches!(outcome, Outcome::Reset(_)), "{outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_stream_is_trimmed_and_takes_appends_again() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let admin = async_nats::connect(server.url()).await.expect("a client");
+        let second = Duration::from_secs(1);
+        let store = NatsStore::options()
+            .retention(Retention::default().age(second * 2).forget_after(second * 600).key_window(second))
+            .timeout(second * 2)
+            .connect(&server.url())
+            .await
+            .expect("a store");
+        let (of, event) = (channel("a"), || Append::new([Event::text("x".repeat(10_000))]));
+        for _ in 0..20 {
+            store.append(&of, event()).await.expect("an append");
+        }
+        fill(&admin).await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while let Err(error) = store.append(&of, event()).await {
+            assert!(Instant::now() < deadline, "it stays full: {error:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, asking, link::jittered, lock, place::Place};
+use super::{Inner, fault::denies_writing, link::jittered, lock};
 use crate::store::{Health, StoreError};
 
 /// What the last call found.
@@ -26,8 +26,8 @@ impl State {
     /// What an error says; none when it is no fault of the store's.
     fn of(error: &StoreError) -> Option<Self> {
         match error {
-            StoreError::Unavailable(_) | StoreError::Unknown(_) => Some(Self::Away),
-            StoreError::Full(_) | StoreError::NewerFormat { .. } => Some(Self::ReadOnly),
+            error if denies_writing(error) => Some(Self::ReadOnly),
+            StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::NewerFormat { .. } => Some(Self::Away),
             _ => None,
         }
     }
@@ -62,13 +62,12 @@ impl Inner {
     /// Whether it can be written to now, without writing to a channel.
     async fn try_out(self: &Arc<Self>) -> Result<(), StoreError> {
         self.doubt();
-        let place: Arc<Place> = self.place().await?;
+        let place = self.place().await?;
         place.may_write()?;
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Nats-Rollup", "sub");
-        let subject = place.subject("time");
-        let tried = asking::publish(&self.link, &subject, headers, PROBE.into(), self.settings.patience);
-        tried.await.map(drop).map_err(super::fault::Fault::harmless)
+        let changes = self.link.changes();
+        self.stamp(&place, bytes::Bytes::from_static(PROBE)).await.map_err(super::fault::Fault::harmless)?;
+        // While it took nothing, nobody could ask for the time.
+        self.read_time(&place, changes).await
     }
 }
 

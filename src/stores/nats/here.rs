@@ -122,7 +122,7 @@ impl Inner {
         Ok(is_there)
     }
 
-    /// Asks for the time again and again, as long as the store is there.
+    /// Asks for the time when that was long ago: the janitor does so each time it comes by.
     pub(super) async fn keep_time(&self) {
         let changes = self.link.changes();
         let asked = match self.place().await {
@@ -141,16 +141,29 @@ impl Inner {
         if is_known || !self.time.is_the_servers() {
             return Ok(());
         }
-        let (subject, patience) = (place.subject("time"), self.settings.patience);
+        match self.stamp(place, bytes::Bytes::new()).await {
+            Ok(_) => self.read_time(place, changes).await,
+            // One that takes nothing can be read all the same: then it is at least as late as the last message.
+            Err(Fault::Refused(_)) => {
+                if let Some(millis) = self.stamped(place).await? {
+                    self.time.tell_at_least(millis);
+                }
+                Ok(())
+            }
+            Err(fault) => Err(fault.harmless()),
+        }
+    }
+
+    /// Has the server stamp a message.
+    pub(super) async fn stamp(&self, place: &Place, body: bytes::Bytes) -> Result<u64, Fault> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Rollup", "sub");
-        match asking::publish(&self.link, &subject, headers, bytes::Bytes::new(), patience).await {
-            // One that takes nothing can be read all the same: then it is as late as the last message.
-            Ok(_) | Err(Fault::Refused(_)) => {}
-            Err(fault) => return Err(fault.harmless()),
-        }
-        let raw = place.raw(&self.link, &subject, Which::Last, Via::Leader, patience).await.map_err(Fault::harmless)?;
-        if let Some(millis) = raw.and_then(|raw| raw.time) {
+        asking::publish(&self.link, &place.subject("time"), headers, body, self.settings.patience).await
+    }
+
+    /// Reads the stamp that the server just made.
+    pub(super) async fn read_time(&self, place: &Place, changes: u64) -> Result<(), StoreError> {
+        if let Some(millis) = self.stamped(place).await? {
             self.time.tell(millis);
         }
         if let Some(found) = lock(&self.here.found).as_mut() {
@@ -158,10 +171,16 @@ impl Inner {
         }
         Ok(())
     }
+
+    async fn stamped(&self, place: &Place) -> Result<Option<u64>, StoreError> {
+        let (subject, patience) = (place.subject("time"), self.settings.patience);
+        let raw = place.raw(&self.link, &subject, Which::Last, Via::Leader, patience).await;
+        Ok(raw.map_err(Fault::harmless)?.and_then(|raw| raw.time))
+    }
 }
 
 /// Nodes that write look so often whether they still may.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the server is asked for its time.
+/// The server is not asked for its time more often, unless the connection changed.
 const TIME_EVERY: Duration = Duration::from_secs(60);

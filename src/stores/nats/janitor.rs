@@ -81,7 +81,12 @@ impl Inner {
         }
         let keep = self.settings.keep;
         if keep.is_forgotten(&last.record, now) {
-            return self.forget(channel).await.map(|()| 0);
+            match self.forget(channel).await {
+                Ok(()) => return Ok(0),
+                // What it needs no more can go all the same.
+                Err(error) if denies_writing(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         let oldest = self.trim(&log, &last, now).await?;
         let keys = if self.trim_keys(&log, now).await? { now.saturating_add(keep.key_window / 2) } else { u64::MAX };
@@ -234,6 +239,8 @@ impl Inner {
         match asking::publish(&self.link, &subject, headers, Bytes::from(now.to_string()), patience).await {
             Ok(_) => Ok(true),
             Err(Fault::Refused(refusal)) if refusal.is_conflict() => Ok(false),
+            // What is dropped needs no room: each node makes some then, for none can say that it does.
+            Err(Fault::Refused(refusal)) if refusal.is_full() => Ok(true),
             Err(fault) => Err(fault.harmless()),
         }
     }

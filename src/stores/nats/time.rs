@@ -37,6 +37,13 @@ impl Time {
         *lock(&self.told) = Some((millis, Instant::now()));
     }
 
+    /// It is no earlier than this: what is known already stays, when that is later.
+    pub(super) fn tell_at_least(&self, millis: u64) {
+        if millis > self.now() {
+            self.tell(millis);
+        }
+    }
+
     /// The time of one who sees a message with this stamp. A node with a wrong clock may have written it, before the
     /// server's time was asked for: then nothing is as old as it says.
     pub(super) fn since(&self, stamp: u64) -> u64 {
@@ -118,6 +125,14 @@ mod tests {
         assert_eq!(time.now(), 1_050);
         tokio::time::advance(Duration::from_millis(600)).await;
         assert_eq!(time.now(), 1_100);
+        // An old stamp is read again and again, and time goes on.
+        for _ in 0..10 {
+            time.tell_at_least(1_000);
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        assert_eq!(time.now(), 1_200);
+        time.tell_at_least(2_000);
+        assert_eq!(time.now(), 2_000);
         let given = Arc::new(AtomicU64::new(9));
         let moved = Arc::clone(&given);
         let time = Time::new(Some(Clock::new(move || moved.load(Ordering::Relaxed))));
