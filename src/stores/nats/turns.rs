@@ -126,17 +126,15 @@ impl Inner {
 }
 
 impl Writer {
-    /// Lets those go first who have waited longer; and when others were faster again and again, asks them to wait. Says
-    /// whether it asked.
-    pub(super) async fn line_up(&mut self, overtaken: u32, by: Instant) -> bool {
+    /// Lets those go first who have waited longer; and when others were faster again and again, asks them to wait.
+    pub(super) async fn line_up(&mut self, overtaken: u32, by: Instant) {
         // Mostly nobody else is there, and this is all.
-        if overtaken < OFTEN && self.inner.turns.is_free(&self.channel) {
-            return false;
+        if overtaken >= OFTEN || !self.inner.turns.is_free(&self.channel) {
+            Box::pin(self.line_up_with_others(overtaken, by)).await;
         }
-        Box::pin(self.line_up_with_others(overtaken, by)).await
     }
 
-    async fn line_up_with_others(&mut self, overtaken: u32, by: Instant) -> bool {
+    async fn line_up_with_others(&mut self, overtaken: u32, by: Instant) {
         let inner = Arc::clone(&self.inner);
         let (turns, channel) = (&inner.turns, self.channel.clone());
         let begun = by.checked_sub(inner.settings.timeout).unwrap_or(by);
@@ -146,6 +144,7 @@ impl Writer {
         }
         let asks = is_slow || turns.is_contended(&channel);
         if asks {
+            self.asked = true;
             inner.ask_for_turn(&channel, begun).await;
         }
         let has_waited = turns.wait(&channel, begun, by - (by - begun) / 4).await;
@@ -159,12 +158,13 @@ impl Writer {
         if asks || has_waited {
             self.ask_again();
         }
-        asks
     }
 
-    /// Tells those who wait that they may go on.
-    pub(super) async fn step_aside(&self) {
-        self.inner.say(&self.channel, Said::Done).await;
+    /// Tells those who were asked to wait that they may go on, whatever came of it.
+    pub(super) async fn step_aside(&mut self) {
+        if std::mem::take(&mut self.asked) {
+            Box::pin(self.inner.say(&self.channel, Said::Done)).await;
+        }
     }
 }
 

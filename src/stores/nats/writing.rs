@@ -45,6 +45,7 @@ impl Inner {
                 known: None,
                 is_proven: false,
                 other: None,
+                asked: false,
             };
             self.runtime.spawn(writer.run());
         }
@@ -63,6 +64,8 @@ pub(super) struct Writer {
     is_proven: bool,
     /// What another node announced, while nothing came of it.
     pub(super) other: Option<Announced>,
+    /// Whether it asked others to wait, and did not tell them yet that they may go on.
+    pub(super) asked: bool,
 }
 
 impl Writer {
@@ -82,10 +85,14 @@ impl Writer {
             self.is_proven = false;
             match jobs.pop() {
                 Some(Job { work: Work::Init(events, expect, answer), by, room: _room }) => {
-                    _ = answer.send(Box::pin(self.init(events, expect, by)).await);
+                    let done = Box::pin(self.init(events, expect, by)).await;
+                    self.step_aside().await;
+                    _ = answer.send(done);
                 }
                 Some(Job { work: Work::Remove(removal, answer), by, room: _room }) => {
-                    _ = answer.send(Box::pin(self.remove(removal, by)).await);
+                    let done = Box::pin(self.remove(removal, by)).await;
+                    self.step_aside().await;
+                    _ = answer.send(done);
                 }
                 Some(append) => {
                     jobs.push(append);
@@ -100,7 +107,9 @@ impl Writer {
         let mut group: VecDeque<Waiting> = jobs.into_iter().filter_map(Waiting::of).collect();
         while let Some(by) = group.front().map(|first| first.by) {
             let appends: Vec<_> = group.iter().map(|waiting| &waiting.append).collect();
-            match self.append_some(&appends, by).await {
+            let done = self.append_some(&appends, by).await;
+            self.step_aside().await;
+            match done {
                 Ok(answers) => {
                     for answer in answers {
                         let Some(waiting) = group.pop_front() else { break };
@@ -125,14 +134,9 @@ impl Writer {
     ) -> Result<Vec<Result<Appended, StoreError>>, Failed> {
         let mut overtaken = 0;
         loop {
-            let asked = self.line_up(overtaken, by).await;
+            self.line_up(overtaken, by).await;
             match self.try_append(appends, by).await {
-                Ok(Some(answers)) => {
-                    if asked {
-                        self.step_aside().await;
-                    }
-                    return Ok(answers);
-                }
+                Ok(Some(answers)) => return Ok(answers),
                 Ok(None) if Instant::now() < by => overtaken += 1,
                 Ok(None) => return Err(Failed { error: unavailable("others are always faster"), of: appends.len() }),
                 Err(failed) => self.pause_or_fail(failed, by).await?,
