@@ -42,6 +42,19 @@ impl Listing {
         later.take(limit).map(|(name, head)| (name.clone(), *head)).collect()
     }
 
+    /// Takes note of a channel that came or went.
+    fn note(&mut self, channel: &Channel, head: Option<Head>) {
+        let Some(head) = head else {
+            self.found.remove(channel);
+            return;
+        };
+        let is_asked_for = channel.as_str().starts_with(&self.prefix) && Some(channel) > self.after.as_ref();
+        let is_covered = self.whole || self.found.last_key_value().is_some_and(|(last, _)| channel < last);
+        if is_asked_for && is_covered {
+            self.take(channel.clone(), head);
+        }
+    }
+
     fn take(&mut self, channel: Channel, head: Head) {
         self.found.insert(channel, head);
         if self.found.len() > MOST_LISTED {
@@ -103,6 +116,13 @@ impl Inner {
         record.kind != Kind::Gone && !self.settings.keep.is_forgotten(record, self.time.since(record.stamp))
     }
 
+    /// This process began or ended a log: what it lists shows that.
+    pub(super) fn note_listed(&self, channel: &Channel, head: Option<Head>) {
+        if let Some(listing) = lock(&self.listed.0).as_mut() {
+            listing.note(channel, head);
+        }
+    }
+
     /// Forgets what was listed a while ago.
     pub(super) fn forget_listing(&self) {
         lock(&self.listed.0).take_if(|listing| listing.when.elapsed() > REMEMBERED);
@@ -117,3 +137,28 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// A list of many channels may take so many times as long as another call.
 const TIMEOUTS: u32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Cursor;
+
+    #[test]
+    fn what_came_and_went_since_is_listed_as_it_is() {
+        let channel = |name: &str| Channel::new(name).unwrap();
+        let head = Head { cursor: Cursor { epoch: 1, seq: 1, tag: 1 }, closed: false };
+        let (prefix, found, when) = ("a/".to_owned(), BTreeMap::new(), Instant::now());
+        let mut listing = Listing { prefix, after: None, found, whole: true, when };
+        let names = |listing: &Listing| listing.found.keys().map(ToString::to_string).collect::<Vec<_>>();
+        for name in ["a/1", "a/4", "b/1"] {
+            listing.note(&channel(name), Some(head));
+        }
+        assert_eq!(names(&listing), ["a/1", "a/4"]);
+        // Of what comes after the last, others may lie in between.
+        listing.whole = false;
+        listing.note(&channel("a/3"), Some(head));
+        listing.note(&channel("a/5"), Some(head));
+        listing.note(&channel("a/1"), None);
+        assert_eq!(names(&listing), ["a/3", "a/4"]);
+    }
+}

@@ -159,6 +159,9 @@ impl Writer {
     fn advance(&mut self, at: u64, message: Planned) -> Sent {
         let Some(known) = &mut self.known else { return Sent::Yes };
         let record = message.record;
+        if known.record.is_none() || record.kind != Kind::Append {
+            self.inner.note_listed(&self.channel, (record.kind != Kind::Gone).then(|| record.head()));
+        }
         (known.at, known.checked) = (at, Instant::now());
         known.birth = if record.kind == Kind::Gone { record.birth } else { 0 };
         // Before anyone is answered: who then reads here is not to be served by a replica that does not have it yet.
