@@ -131,7 +131,7 @@ async fn a_replica_that_is_behind_never_decides_a_reset() {
         step_down(&cluster, 2).await;
         cluster.way.slow(Slow { delay: Duration::from_millis(150), bandwidth: None });
         let (mut before, mut early) = (first, 0);
-        for n in 0..8 {
+        for n in 0.. {
             // Acknowledged when it is on two of three servers; the third, which answers its own clients, is behind.
             append(&near, &of, &n.to_string()).await;
             let page = far.read(&of, Start::After(before), Limit::default()).await.expect("a page");
@@ -148,9 +148,13 @@ async fn a_replica_that_is_behind_never_decides_a_reset() {
             let page = far.read(&of, Start::Latest, Limit::POSITION).await.expect("a page");
             assert_eq!(page.next, own, "{n}: of what was written here");
             before = own;
+            // On a busy machine an append may take longer than the replica is behind.
+            if n >= 7 && early > 0 {
+                break;
+            }
+            assert!(n < 50, "the replica was never behind, so nothing was shown");
         }
         cluster.way.slow(Slow::default());
-        assert!(early > 0, "the replica was never behind, so nothing was shown");
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         while far.read(&of, Start::Latest, Limit::POSITION).await.expect("a page").next != before {
             assert!(std::time::Instant::now() < deadline, "it does not catch up");
