@@ -109,7 +109,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 
 fn set_up_writer(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // The log is synced outside the commits (see `disk`), here only before a checkpoint copies it. Checkpoints are our own business (see `log`): beside the commits, not within them. Mapped memory would turn a disk
+    // The log is synced outside the commits (see `promise`), here only before a checkpoint copies it. Checkpoints are our own business (see `log`): beside the commits, not within them. Mapped memory would turn a disk
     // error into the end of the process.
     connection.execute_batch(&format!(
         "PRAGMA synchronous = NORMAL;
