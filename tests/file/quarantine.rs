@@ -1,6 +1,6 @@
 //! Damage to one channel's rows, of every kind: the others are written, read and heard of as if nothing were.
 
-use std::{pin::pin, time::Duration};
+use std::{os::unix::fs::FileExt as _, pin::pin, time::Duration};
 
 use futures_core::Stream as _;
 use rusqlite::Connection;
@@ -50,6 +50,10 @@ const DAMAGES: &[&str] = &[
     "UPDATE keys SET came = -1",
 ];
 
+/// What one flipped bit may make of the name `bad` in its row, which the index of names knows nothing of: no text, another
+/// name, and the name of another channel's.
+const FLIPPED: &[[u8; 3]] = &[[b'b', b'a', b'd' | 0x80], *b"baf", *b"bat"];
+
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
 }
@@ -85,6 +89,106 @@ async fn damaged_with(options: FileOptions, dir: &Temporary, damage: &str) -> Fi
     let and = if damage.contains("WHERE") { "AND" } else { "WHERE" };
     db.execute_batch(&format!("BEGIN IMMEDIATE; {damage} {and} {of}; UPDATE channels SET due = 0; COMMIT")).unwrap();
     store
+}
+
+/// A file with the channels `bad`, `bat` and `good`, where the name of `bad` is another one in its row. Nobody has it open.
+async fn flipped(dir: &Temporary, name: [u8; 3]) {
+    let store = options().open(dir.file()).unwrap();
+    for name in ["bad", "bat", "good"] {
+        append(&store, name, "1".into()).await.unwrap();
+    }
+    drop(store);
+    let db = Connection::open(dir.file()).unwrap();
+    db.busy_timeout(Duration::from_secs(10)).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(dir.file()).unwrap();
+    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    // Rows are in pages that begin with 13, entries of the index in others.
+    let at = |at: &usize| bytes[*at..].starts_with(b"bad") && bytes[at / 4096 * 4096] == 13;
+    let rows: Vec<_> = (4096..bytes.len()).filter(at).collect();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    file.write_all_at(&name, rows[0] as u64).unwrap();
+}
+
+/// Waits until no transaction is tried any more.
+async fn comes_to_rest(store: &FileStore, damage: &str) {
+    let (begun, mut quiet, mut before) = (Instant::now(), 0, store.attempts());
+    while quiet < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: it never comes to rest");
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let now = store.attempts();
+        quiet = if now == before { quiet + 1 } else { 0 };
+        before = now;
+    }
+}
+
+/// Waits until the entries of `good`, which are too old, are gone although nobody appends.
+async fn looks_after_good(dir: &Temporary, damage: &str) {
+    let short = Duration::from_millis(200);
+    let store = FileStore::options().retention(Retention::default().age(short).key_window(short));
+    let store = store.open(dir.file()).unwrap();
+    let db = Connection::open(dir.file()).unwrap();
+    let sql = "SELECT count(*) FROM entries WHERE channel = (SELECT id FROM channels WHERE name = 'good')";
+    let begun = Instant::now();
+    while db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: `good` is not looked after");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    comes_to_rest(&store, damage).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_channels_are_looked_after_beside_a_damaged_one() {
+    for damage in DAMAGES.iter().filter(|damage| damage.contains("UPDATE channels")) {
+        let dir = Temporary::new();
+        drop(damaged(&dir, damage).await);
+        looks_after_good(&dir, damage).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_channels_are_looked_after_beside_one_whose_name_is_another_in_its_row() {
+    for name in FLIPPED {
+        let dir = Temporary::new();
+        flipped(&dir, *name).await;
+        looks_after_good(&dir, &format!("{name:?}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_cannot_be_read_is_no_gap_for_other_channels() {
+    let dir = Temporary::new();
+    flipped(&dir, FLIPPED[0]).await;
+    let (store, watching) = (options().open(dir.file()).unwrap(), options().open(dir.file()).unwrap());
+    let mut changes = pin!(watching.changes());
+    let mut next =
+        async || timeout(Duration::from_secs(5), std::future::poll_fn(|cx| changes.as_mut().poll_next(cx))).await;
+    assert!(matches!(next().await.unwrap(), Some(Change::Resync)));
+    for n in 2..=5 {
+        append(&store, "bad", n.to_string()).await.unwrap();
+        append(&store, "good", n.to_string()).await.unwrap();
+        match next().await.unwrap().unwrap() {
+            Change::Entries(entries) => assert_eq!(texts(&entries), [n.to_string()]),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_passes_over_names_that_cannot_be_read() {
+    for damage in DAMAGES.iter().filter(|damage| damage.contains("channels SET name")) {
+        let dir = Temporary::new();
+        let store = damaged(&dir, damage).await;
+        let (mut after, mut listed) = (None, Vec::new());
+        // Page by page, as who wants all does.
+        while let Some((channel, _)) = store.channels("", after.as_ref(), 1).await.unwrap().pop() {
+            listed.push(channel.as_str().to_owned());
+            assert!(listed.len() <= 2, "{damage}: {listed:?}");
+            after = Some(channel);
+        }
+        assert_eq!(listed, ["good", "other"], "{damage}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,13 +308,6 @@ async fn a_damaged_channel_keeps_no_janitor_busy() {
         // Looked around for ten times a second.
         let retention = Retention::default().events(8).key_window(Duration::from_millis(400));
         let store = damaged_with(FileStore::options().retention(retention), &dir, damage).await;
-        let (begun, mut quiet, mut before) = (Instant::now(), 0, store.attempts());
-        while quiet < 3 {
-            assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: it never comes to rest");
-            tokio::time::sleep(Duration::from_millis(150)).await;
-            let now = store.attempts();
-            quiet = if now == before { quiet + 1 } else { 0 };
-            before = now;
-        }
+        comes_to_rest(&store, damage).await;
     }
 }

@@ -240,14 +240,15 @@ impl Desk {
         Ok(())
     }
 
-    /// Has the janitor look at one channel. The line comes from the database.
-    pub(super) fn look_after(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<(), Failed> {
+    /// Has the janitor look at one channel. Returns the id of the record that it had.
+    pub(super) fn look_after(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<Option<i64>, Failed> {
+        let found = self.line(db, channel)?.map(|line| line.id);
         if let Some(mut line) = self.fresh_line(db, now, channel)? {
             line.due = line.next_look(&self.keep, now);
             line.update_due(db)?;
             self.put(channel, line);
         }
-        Ok(())
+        Ok(found)
     }
 
     /// The head of a channel that has no record.
@@ -264,13 +265,18 @@ impl Desk {
         Ok(floor.max(self.place.1))
     }
 
-    /// The channel's line, after retention was applied to it.
-    fn fresh_line(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<Option<Line>, Failed> {
+    /// The channel's line as it is.
+    fn line(&mut self, db: &Connection, channel: &Channel) -> Result<Option<Line>, Failed> {
         let known = match self.lines.entry(channel.clone()) {
             hash_map::Entry::Occupied(known) => known.into_mut(),
             hash_map::Entry::Vacant(none) => none.insert(Line::load(db, channel)?),
         };
-        let Some(mut line) = known.clone() else { return Ok(None) };
+        Ok(known.clone())
+    }
+
+    /// The channel's line, after retention was applied to it.
+    fn fresh_line(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<Option<Line>, Failed> {
+        let Some(mut line) = self.line(db, channel)? else { return Ok(None) };
         // Judged by the clock of who asks, not by the stamps of others: one whose clock is ahead would have all others drop
         // what is young.
         if trim::trim(db, &mut line, &self.keep, now, 0)? {

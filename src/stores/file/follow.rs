@@ -14,7 +14,7 @@ use super::{
     error::from_sql,
     format,
     heads::unreadable,
-    record::{COLUMNS, ENTRY, Line, read_entry},
+    record::{COLUMNS, ENTRY, Line, read_entry, read_name, unnamed},
     schema,
 };
 use crate::{
@@ -124,6 +124,14 @@ fn read(core: &Core, db: &mut Connection, news: &[News]) -> Result<Vec<Change>, 
     for what in merged(news) {
         let (What::Entries { channel, .. } | What::Head { channel }) = what else { return Ok(vec![Change::Resync]) };
         let Some((name, line)) = line(&transaction, channel)? else { return Ok(vec![Change::Resync]) };
+        let name = match name {
+            Ok(name) => name,
+            Err(error) => {
+                // Nobody knows whom to tell; a resync with each of its appends would cost all others.
+                core.quarantine.say(&core.ground.db, &unnamed(channel), &error);
+                continue;
+            }
+        };
         let change = line.and_then(|line| change(&transaction, &name, &line, what, &mut bytes));
         changes.push(match change {
             Err(error @ StoreError::Corrupt(_)) => {
@@ -169,15 +177,14 @@ fn merged(news: &[News]) -> Vec<What> {
     merged
 }
 
-/// The channel's name, and its line if that can be read.
-type Named = (Channel, Result<Line, StoreError>);
+/// The channel's name and its line, if they can be read.
+type Named = (Result<Channel, StoreError>, Result<Line, StoreError>);
 
 fn line(db: &Connection, id: i64) -> Result<Option<Named>, StoreError> {
     let sql = format!("SELECT {COLUMNS}, name FROM channels WHERE id = ?1");
     let mut statement = db.prepare_cached(&sql).map_err(from_sql)?;
-    let row = statement.query_row([id], |row| Ok((row.get::<_, String>(13)?, Line::from_row(row))));
+    let row = statement.query_row([id], |row| Ok((read_name(row, 13), Line::from_row(row))));
     let Some((name, line)) = row.optional().map_err(from_sql)? else { return Ok(None) };
-    let name = Channel::new(name).map_err(|error| StoreError::Corrupt(error.into()))?;
     Ok(Some((name, line.map_err(from_sql).and_then(Line::sound))))
 }
 

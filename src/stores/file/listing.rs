@@ -6,7 +6,7 @@ use super::{
     core::Core,
     error::from_sql,
     format,
-    record::{COLUMNS, Line},
+    record::{COLUMNS, Line, read_name},
     trim,
 };
 use crate::{
@@ -38,14 +38,13 @@ pub(super) fn channels(
         if !name.starts_with(prefix.as_bytes()) {
             break;
         }
-        let name = String::from_utf8_lossy(name);
         let line = Line::from_row(row).map_err(from_sql).and_then(Line::sound);
-        let named =
-            line.and_then(|line| Ok((Channel::new(&*name).map_err(|error| StoreError::Corrupt(error.into()))?, line)));
+        // Never lossily: what is made up has no place in the order of the names, and who goes on behind it goes in a circle.
+        let named = line.and_then(|line| Ok((read_name(row, 13)?, line)));
         match named {
             Ok((_, line)) if trim::is_forgotten(&transaction, &line, &core.keep, now).map_err(from_sql)? => {}
             Ok((channel, line)) => listed.push((channel, line.record.head)),
-            Err(error) => core.quarantine.say(&core.ground.db, &name, &error),
+            Err(error) => core.quarantine.say(&core.ground.db, &String::from_utf8_lossy(name), &error),
         }
     }
     Ok(listed)

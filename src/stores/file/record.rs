@@ -139,6 +139,19 @@ impl Line {
     }
 }
 
+/// A channel's name, from a column; fails when it cannot be one. A row's name is damaged as easily as all else of it, so it is
+/// never read with others that must not fail.
+pub(super) fn read_name(row: &Row<'_>, column: usize) -> Result<Channel, StoreError> {
+    let name = row.get_ref(column).map_err(from_sql)?;
+    let name = name.as_str().map_err(|error| corrupt(format!("a channel's name: {error}")))?;
+    Channel::new(name).map_err(|error| corrupt(format!("a channel's name: {error}")))
+}
+
+/// What a channel is called of which nobody can read the name.
+pub(super) fn unnamed(id: i64) -> String {
+    format!("number {id} (its name cannot be read)")
+}
+
 /// A number of ours, from the column with its bits.
 pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|number| number as u64)

@@ -297,7 +297,7 @@ impl Writer {
                 Ok(Answer::Deleted)
             }
             Action::LookAfter(channels) => {
-                channels.iter().try_for_each(|channel| desk.look_after(db, now, channel))?;
+                channels.iter().try_for_each(|channel| desk.look_after(db, now, channel).map(drop))?;
                 Ok(Answer::LookedAfter)
             }
         }
