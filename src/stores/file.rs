@@ -178,6 +178,7 @@ mod read;
 mod record;
 mod schema;
 mod sum;
+mod threads;
 mod trim;
 mod watch;
 mod writer;
@@ -254,7 +255,7 @@ impl FileStore {
         let promises = Promise::all(durability, &core.ground).map_err(failed)?;
         // Ends the threads when it is dropped, also when one of them cannot be started.
         let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), durability)));
-        writer::start(&core, &asking.0, promises).map_err(failed)?;
+        threads::start(&core, &asking.0, promises).map_err(failed)?;
         Ok(Self { core, asking: Arc::new(asking), pool: Arc::new(Pool::new()) })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tower_events::{
-    Channel, Event, FileStore, Store as _, StoreError,
+    Channel, Event, FileStore, Retention, Store as _, StoreError,
     store::{Append, Health, Limit, Outcome, Start, Use},
     stores::file::OpenErrorKind,
 };
@@ -28,6 +28,16 @@ fn by_hand(dir: &Temporary) -> Connection {
 fn bring_back(dir: &Temporary, version: usize) {
     let db = by_hand(dir);
     BACK.iter().skip(version - 1).rev().for_each(|sql| db.execute_batch(sql).unwrap());
+}
+
+/// Makes the file one of a newer version, which says who may read it and who may write it.
+fn raise(dir: &Temporary, version: u32, reader: u32, writer: u32) {
+    let sql = format!(
+        "BEGIN IMMEDIATE; PRAGMA user_version = {version};
+         UPDATE format SET version = {version}, oldest_reader = {reader}, oldest_writer = {writer};
+         UPDATE channels SET due = 0; COMMIT;"
+    );
+    by_hand(dir).execute_batch(&sql).unwrap();
 }
 
 fn channel(name: &str) -> Channel {
@@ -81,13 +91,7 @@ async fn a_format_that_is_raised_while_a_store_is_open_is_refused_by_name() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();
-    let raise = |version: u32, reader: u32, writer: u32| {
-        let sql = format!(
-            "BEGIN IMMEDIATE; PRAGMA user_version = {version};
-             UPDATE format SET version = {version}, oldest_reader = {reader}, oldest_writer = {writer}; COMMIT;"
-        );
-        by_hand(&dir).execute_batch(&sql).unwrap();
-    };
+    let raise = |version, reader, writer| raise(&dir, version, reader, writer);
     raise(4, 3, 3);
     append(&store, "y").await.unwrap();
     assert_eq!(read_all(&FileStore::open(dir.file()).unwrap()).await.len(), 2);
@@ -116,4 +120,17 @@ async fn a_format_that_is_raised_while_a_store_is_open_is_refused_by_name() {
     super::health::comes_to(&store, Health::Ready, 5).await;
     append(&store, "z").await.unwrap();
     assert_eq!(texts(&read_all(&store).await), ["x", "y", "z"]);
+}
+
+/// The upgrade that is recommended: newer processes are started beside older ones, which may take as long as they like to end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_may_not_write_leaves_the_lock_to_those_that_may() {
+    let dir = Temporary::new();
+    // Looks ten times a second whether something is due.
+    let often = Retention::default().key_window(Duration::from_millis(400));
+    let store = FileStore::options().retention(often).open(dir.file()).unwrap();
+    append(&store, "x").await.unwrap();
+    raise(&dir, 4, 3, 4);
+    super::support::comes_to_try_no_more(&store).await;
+    assert!(matches!(append(&store, "y").await, Err(StoreError::NewerFormat { .. })));
 }

@@ -1,6 +1,6 @@
 //! Room on the disk: none left, a reader who keeps the log from being reused, and what churn takes.
 
-use std::{mem::MaybeUninit, process::Command, time::Duration};
+use std::{io::Write as _, mem::MaybeUninit, process::Command, time::Duration};
 
 use rustix::{
     fs::inotify::{self, CreateFlags, WatchFlags},
@@ -14,7 +14,9 @@ use tower_events::{
 
 use super::{
     child::Child,
-    support::{Temporary, append, beside, integrity, keeping_all, read_all, room, skip, texts, whole},
+    support::{
+        Temporary, append, beside, comes_to_try_no_more, integrity, keeping_all, read_all, room, skip, texts, whole,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,6 +39,19 @@ async fn a_full_disk_is_said_and_left_behind() {
     append(&store, "room again").await.unwrap();
     assert_eq!(read_all(&store).await.len(), kept.len() + 1);
     assert_eq!(integrity(&dir.file()), "ok");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_keeps_no_janitor_busy() {
+    let dir = Temporary::new();
+    let Some(_mounted) = Mounted::new("a_full_disk_keeps_no_janitor_busy", &dir) else { return };
+    let retention = Retention::default().age(Duration::from_millis(1500)).key_window(Duration::from_millis(400));
+    let store = FileStore::options().retention(retention).open(dir.file()).unwrap();
+    append(&store, "x").await.unwrap();
+    let mut rest = std::fs::File::create(dir.path().join("rest")).unwrap();
+    while rest.write_all(&[0; 4096]).is_ok() {}
+    // By then the event is too old, and its removal has to be written down.
+    comes_to_try_no_more(&store).await;
 }
 
 /// A small file system.

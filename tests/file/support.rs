@@ -4,6 +4,7 @@ use std::{
     error::Error,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -73,8 +74,21 @@ pub(crate) fn texts(entries: &[Entry]) -> Vec<&str> {
 /// What SQLite says of the whole file.
 pub(crate) fn integrity(path: &Path) -> String {
     let db = Connection::open(path).unwrap();
-    db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    db.busy_timeout(Duration::from_secs(10)).unwrap();
     db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
+}
+
+/// Waits until the store tries a transaction that nobody asked for and that fails, and sees that it is not tried again soon.
+pub(crate) async fn comes_to_try_no_more(store: &FileStore) {
+    let (begun, commits, attempts) = (Instant::now(), store.commits(), store.attempts());
+    while store.attempts() - attempts <= store.commits() - commits {
+        assert!(begun.elapsed() < Duration::from_secs(10), "nothing was tried");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let before = store.attempts();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let tried = store.attempts() - before;
+    assert!(tried <= 2, "{tried} times within 0.7 s");
 }
 
 /// An error with all that is behind it.

@@ -10,7 +10,6 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -27,8 +26,8 @@ use super::{
     lock::{self, Lock},
     log::Log,
     probe,
-    promise::{self, Promise, Replies},
-    queue::{Action, Answer, Office, Queue, Request, Turn},
+    promise::{self, Replies},
+    queue::{Action, Answer, Queue, Request},
     schema,
 };
 use crate::store::StoreError;
@@ -42,7 +41,7 @@ pub(super) struct Writer {
     janitor: Janitor,
     log: Log,
     /// Whether the log waits for a thread to have it begin anew.
-    full: bool,
+    pub(super) full: bool,
     /// When what has failed was last tried again.
     tried: Option<Instant>,
 }
@@ -75,10 +74,12 @@ impl Writer {
     }
 
     /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
-    fn serve(&mut self, queue: &Queue) -> Replies {
+    pub(super) fn serve(&mut self, queue: &Queue) -> Replies {
         if let Err(error) = self.enter(self.core.options.timeout) {
             self.core.condition.writes.note(&self.core.ground.db, &error);
             fail_all(queue.take(), error);
+            // Else the thread would call itself again and again. The next commit finds out anew.
+            self.full = false;
             return Replies::default();
         }
         if std::mem::take(&mut self.full) {
@@ -91,17 +92,24 @@ impl Writer {
     }
 
     /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
-    fn tidy(&mut self) {
+    pub(super) fn tidy(&mut self) {
         let is_due = self.janitor.is_due(&self.db, &self.core.keep, self.core.now());
         let is_stuck = self.log.is_stuck();
         if !is_due && !is_stuck {
             return;
         }
         if let Err(error) = self.enter(self.core.options.timeout) {
-            return tracing::debug!(%error, "the event file is tidied later");
+            return self.janitor.put_off(&self.core, &error);
         }
         if is_due {
-            self.transact(Vec::new(), Begun::No);
+            if let Err(fault) = self.commit(&[], Begun::No) {
+                // Whatever it was, it fails again, and each attempt keeps others from writing.
+                self.core.condition.writes.note(&self.core.ground.db, &fault.error);
+                self.janitor.put_off(&self.core, &fault.error);
+            } else {
+                self.core.condition.writes.recover(&self.core.ground.db);
+                self.ring();
+            }
         }
         if is_stuck {
             self.begin_log_anew();
@@ -110,7 +118,7 @@ impl Writer {
     }
 
     /// How long a thread may wait before it looks.
-    fn pause(&self) -> Duration {
+    pub(super) fn pause(&self) -> Duration {
         let pause = self.janitor.pause();
         if self.core.condition.is_in_doubt() { pause.min(TRY_EVERY) } else { pause }
     }
@@ -145,7 +153,7 @@ impl Writer {
     }
 
     /// Tries what has failed, if that is some time ago.
-    fn try_again(&mut self) {
+    pub(super) fn try_again(&mut self) {
         let condition = &self.core.condition;
         if !condition.is_in_doubt() || self.tried.is_some_and(|tried| tried.elapsed() < TRY_EVERY) {
             return;
@@ -353,51 +361,56 @@ fn fail_all(requests: Vec<Request>, error: StoreError) {
     promise::fail(requests.into_iter().map(|request| request.reply), error);
 }
 
-struct EndOnDrop(Arc<Office>);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        self.0.queue.end();
-    }
-}
-
-/// Starts a thread for each promise. They end when nobody can ask any more.
-pub(super) fn start(core: &Arc<Core>, office: &Arc<Office>, promises: Vec<Promise>) -> std::io::Result<()> {
-    for promise in promises {
-        // Dropped also when a turn panics, or a thread cannot be started: nobody must wait for an answer that never comes.
-        let (core, end) = (Arc::clone(core), EndOnDrop(Arc::clone(office)));
-        thread::Builder::new().name("events-writer".into()).spawn(move || run(&core, &end.0, promise))?;
-    }
-    Ok(())
-}
-
-fn run(core: &Core, office: &Office, promise: Promise) {
-    let mut pause = Duration::ZERO;
-    loop {
-        let turn = office.queue.wait(office.awake(), pause);
-        let Ok(mut writer) = office.writer.lock() else { return };
-        let replies = match turn {
-            Turn::Called => writer.serve(&office.queue),
-            Turn::Time => {
-                writer.tidy();
-                Replies::default()
-            }
-            Turn::Closed => return,
-        };
-        writer.try_again();
-        pause = writer.pause();
-        let is_left = writer.full;
-        drop(writer);
-        // Those who asked meanwhile found the writer at work.
-        if is_left || !office.queue.is_empty() {
-            office.queue.call();
-        }
-        promise.keep(core, replies);
-    }
-}
-
 /// How long a trial waits for the lock: who holds it longer is what is wrong.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long the writer waits at most before it looks whether something is due.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stores::file::FileStore;
+
+    fn store(name: &str) -> (std::path::PathBuf, FileStore) {
+        let dir = std::env::temp_dir().join(format!("tower-events-writer-{name}-{}", std::process::id()));
+        let store = FileStore::open(dir.join("events.db")).unwrap();
+        (dir, store)
+    }
+
+    type Forbid = fn(&FileStore, &std::path::Path);
+
+    /// What forbids to write for as long as the process runs.
+    const FORBIDDEN: [(&str, Forbid); 2] = [
+        ("sync", |store, _| drop(store.core.stop(std::io::Error::other("no disk")))),
+        ("removed", |_, dir| std::fs::remove_dir_all(dir).unwrap()),
+    ];
+
+    #[test]
+    fn what_cannot_be_tidied_is_left_alone_for_a_while() {
+        for (name, forbid) in FORBIDDEN {
+            let (dir, store) = store(&format!("tidy-{name}"));
+            let mut writer = store.asking.0.writer.lock().unwrap();
+            writer.janitor.call();
+            forbid(&store, &dir);
+            writer.tidy();
+            assert!(writer.pause() >= Duration::from_millis(100), "{name}: {:?}", writer.pause());
+            drop(writer);
+            _ = std::fs::remove_dir_all(dir);
+        }
+    }
+
+    #[test]
+    fn a_log_that_may_not_begin_anew_keeps_no_thread_busy() {
+        for (name, forbid) in FORBIDDEN {
+            let (dir, store) = store(&format!("full-{name}"));
+            let mut writer = store.asking.0.writer.lock().unwrap();
+            writer.full = true;
+            forbid(&store, &dir);
+            drop(writer.serve(&Queue::default()));
+            assert!(!writer.full, "{name}: the thread calls itself again");
+            drop(writer);
+            _ = std::fs::remove_dir_all(dir);
+        }
+    }
+}
