@@ -88,7 +88,8 @@ impl Janitor {
         let mut chores = Chores { db, core, now, failed: None };
         let mut done = chores.look_after(desk)?;
         if let Some(after) = self.compared {
-            self.compared = chores.guarded(desk, |desk| compare(db, desk, now, after))?.flatten();
+            let (found, compared) = chores.guarded(desk, |desk| compare(db, desk, now, after))?.unwrap_or_default();
+            (done, self.compared) = (done + found, compared);
         }
         done += chores.guarded(desk, |desk| Ok(trim::expire_keys(db, &desk.keep, now)?))?.unwrap_or(0);
         done += chores.guarded(desk, |_| Ok(trim::collect_garbage(db)?))?.unwrap_or(0);
@@ -187,9 +188,9 @@ fn name_of(db: &Connection, id: i64) -> Result<Channel, Failed> {
     Ok(statement.query_row([id], |row| Ok(read_name(row, 0)))??)
 }
 
-/// Has channels be looked at sooner whose time was set by who keeps more. Returns the last that it compared; `None` when all
-/// are.
-fn compare(db: &Connection, desk: &Desk, now: u64, after: i64) -> Result<Option<i64>, Failed> {
+/// Has channels be looked at sooner whose time was set by who keeps more. Returns how many, and the last that it compared;
+/// `None` when all are.
+fn compare(db: &Connection, desk: &Desk, now: u64, after: i64) -> Result<(usize, Option<i64>), Failed> {
     let sql = format!("SELECT {COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query((after, COMPARED_AT_ONCE as i64))?;
@@ -205,10 +206,10 @@ fn compare(db: &Connection, desk: &Desk, now: u64, after: i64) -> Result<Option<
             sooner.push(last);
         }
     }
-    for id in sooner {
-        update_due(db, id, now)?;
+    for id in &sooner {
+        update_due(db, *id, now)?;
     }
-    Ok((count == COMPARED_AT_ONCE).then_some(last))
+    Ok((sooner.len(), (count == COMPARED_AT_ONCE).then_some(last)))
 }
 
 fn update_due(db: &Connection, id: i64, due: u64) -> rusqlite::Result<()> {
