@@ -2,7 +2,14 @@
 //! work on one at a time, in pieces that are committed one by one, so that no transaction is long and none is for nothing.
 //! Knows no reader.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
@@ -12,10 +19,17 @@ use crate::store::{Health, StoreError, floor};
 
 /// Tidies up every now and then, for ever; and looks after the database all the time, however long that takes.
 pub(super) async fn run(database: Arc<Database>, settings: Arc<Settings>, every: Duration) {
-    tokio::join!(tidy_for_ever(&database, &settings, every), look_after(&database, &settings));
+    let mut tidying = pin!(tidy_for_ever(&database, &settings, every));
+    let mut looking = pin!(look_after(&database, &settings));
+    poll_fn(|cx| match (tidying.as_mut().poll(cx), looking.as_mut().poll(cx)) {
+        (Poll::Pending, Poll::Pending) => Poll::Pending,
+        // Neither ends.
+        (Poll::Ready(never), _) | (_, Poll::Ready(never)) => match never {},
+    })
+    .await
 }
 
-async fn tidy_for_ever(database: &Database, settings: &Settings, every: Duration) {
+async fn tidy_for_ever(database: &Database, settings: &Settings, every: Duration) -> Infallible {
     let mut snapshots = snapshots::Watch::default();
     loop {
         sleep(every.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
@@ -27,7 +41,7 @@ async fn tidy_for_ever(database: &Database, settings: &Settings, every: Duration
 }
 
 /// Asks a database that failed whether it still does, for else nobody may, and says now and then what is to be kept.
-async fn look_after(database: &Database, settings: &Settings) {
+async fn look_after(database: &Database, settings: &Settings) -> Infallible {
     let mut asked = Instant::now();
     loop {
         sleep(PROBE_EVERY).await;
