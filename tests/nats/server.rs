@@ -134,6 +134,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let is_alive = self.child.as_mut().map(|child| child.try_wait());
+            eprintln!("the server ({is_alive:?}) said:\n{}", self.log());
+        }
         if let Some(mut child) = self.child.take() {
             _ = child.kill();
             _ = child.wait();
