@@ -70,9 +70,7 @@ impl Drop for Sentinel {
 #[tokio::test]
 async fn sentinels_lead_to_the_primary_and_to_the_next_one() {
     let (primary, replica) = (server!(), server!("--repl-diskless-sync-delay", "0"));
-    replica.command(&["REPLICAOF", "127.0.0.1", &primary.addr().port().to_string()]).await;
-    let follows = async || replica.info("master_link_status").await == "up";
-    until("the replica follows", Duration::from_secs(60), follows).await;
+    replica.follow(&primary).await;
     let sentinel = Sentinel::of(&primary).await;
     // One that is away is passed over.
     let urls = [format!("redis://127.0.0.1:{}", free_port()), format!("redis://{}", sentinel.addr)];

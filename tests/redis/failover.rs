@@ -20,15 +20,14 @@ use super::{
 async fn pair() -> Option<(Server, Server)> {
     let primary = Server::start(&["--repl-ping-replica-period", "3600", "--repl-diskless-sync-delay", "0"]).await?;
     let replica = Server::start(&["--repl-ping-replica-period", "3600", "--repl-diskless-sync-delay", "0"]).await?;
-    replica.command(&["REPLICAOF", "127.0.0.1", &primary.addr().port().to_string()]).await;
-    let follows = async || replica.info("master_link_status").await == "up";
-    until("the replica follows", Duration::from_secs(60), follows).await;
+    replica.follow(&primary).await;
     Some((primary, replica))
 }
 
 async fn fail_over(primary: &Server, replica: &Server) {
     let port = replica.addr().port().to_string();
-    assert!(primary.command(&["FAILOVER", "TO", "127.0.0.1", &port]).await.starts_with("+OK"));
+    let answer = primary.command(&["FAILOVER", "TO", "127.0.0.1", &port]).await;
+    assert!(answer.starts_with("+OK"), "{answer}");
     let is_done = async || replica.info("role").await == "master" && primary.info("role").await == "slave";
     until("the replica is the primary", Duration::from_secs(60), is_done).await;
 }

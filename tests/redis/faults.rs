@@ -226,11 +226,7 @@ async fn a_replica_without_the_tail_is_promoted() {
     let mut all = super::load::Report::default();
     for _ in 0..rounds {
         let (mut primary, replica) = (server!(), server!("--repl-diskless-sync-delay", "0"));
-        let port = primary.addr().port().to_string();
-        replica.command(&["REPLICAOF", "127.0.0.1", &port]).await;
-        while replica.info("master_link_status").await != "up" {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        replica.follow(&primary).await;
         let wire = Wire::to(primary.addr()).await;
         let url = &url(&wire);
         let report = during([url; 3], async |progress| {

@@ -128,10 +128,7 @@ async fn a_tail_that_others_grew_again_continues_nobody() {
         let texts = |from: usize, to| Append::new((from..to).map(|n| Event::text(n.to_string())));
         let kept = old.append(&channel("a"), texts(0, 10)).await.unwrap().entries;
         if promoted {
-            second.command(&["REPLICAOF", "127.0.0.1", &first.addr().port().to_string()]).await;
-            while second.info("master_link_status").await != "up" {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            second.follow(&first).await;
             second.command(&["REPLICAOF", "NO", "ONE"]).await;
         } else {
             first.command(&["SAVE"]).await;

@@ -126,6 +126,21 @@ impl Server {
         Some(answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned())
     }
 
+    /// Makes this server a replica, and waits until both sides say so: the primary does last, and refuses a failover until
+    /// then.
+    pub(crate) async fn follow(&self, primary: &Self) {
+        let answer = self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]).await;
+        assert!(answer.starts_with("+OK"), "{answer}");
+        let line = format!("ip=127.0.0.1,port={},state=online,", self.port);
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.info("master_link_status").await != "up"
+            || !primary.command(&["INFO", "replication"]).await.contains(&line)
+        {
+            assert!(Instant::now() < end, "the replica does not follow");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// A field of `INFO`.
     pub(crate) async fn info(&self, field: &str) -> String {
         let info = self.command(&["INFO", "everything"]).await;

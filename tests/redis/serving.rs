@@ -173,9 +173,7 @@ async fn a_server_that_is_away_is_not_asked_all_the_time() {
 #[tokio::test]
 async fn replicas_that_do_not_follow_make_an_append_unknown() {
     let (primary, replica) = (server!(), server!("--repl-diskless-sync-delay", "0"));
-    replica.command(&["REPLICAOF", "127.0.0.1", &primary.addr().port().to_string()]).await;
-    let follows = async || replica.info("master_link_status").await == "up";
-    until("the replica follows", Duration::from_secs(60), follows).await;
+    replica.follow(&primary).await;
     let store = RedisStore::options().replicas(1, Duration::from_millis(1500)).connect(&primary.url()).await.unwrap();
     let head = store.append(&channel("a"), text("1")).await.unwrap().head;
     let copied = replica.command(&["XLEN", "{tower-events}:log:a"]).await;

@@ -18,12 +18,11 @@ use super::{database::Database, failure::Failure, settings::Settings, snapshots}
 use crate::store::{Health, StoreError, floor};
 
 /// Tidies up every now and then, for ever; and looks after the database all the time, however long that takes.
-pub(super) async fn run(database: Arc<Database>, settings: Arc<Settings>, every: Duration) {
+pub(super) async fn run(database: Arc<Database>, settings: Arc<Settings>, every: Duration) -> Infallible {
     let mut tidying = pin!(tidy_for_ever(&database, &settings, every));
     let mut looking = pin!(look_after(&database, &settings));
     poll_fn(|cx| match (tidying.as_mut().poll(cx), looking.as_mut().poll(cx)) {
         (Poll::Pending, Poll::Pending) => Poll::Pending,
-        // Neither ends.
         (Poll::Ready(never), _) | (_, Poll::Ready(never)) => match never {},
     })
     .await
