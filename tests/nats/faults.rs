@@ -171,20 +171,43 @@ async fn a_slow_network_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_deleted_and_made_again_is_another_place() {
     for binary in servers() {
-        let (server, mut sum) = (Server::start(&binary), Report::default());
-        let admin = async_nats::connect(server.url()).await.expect("a client");
+        let (mut server, mut sum, mut crashes) = (Server::start(&binary), Report::default(), 0);
         let repetitions = times(20);
         for _ in 0..repetitions {
             let load = load(&server.url()).await;
             load.more(200).await;
-            api(&admin, "STREAM.DELETE.tower-events", "").await;
-            load.more(200).await;
-            let report = load.end().await;
-            assert_eq!(report.resets, [Reason::EpochChanged], "{report:?}");
+            let admin = async_nats::connect(server.url()).await.expect("a client");
+            let (report, has_crashed) = looked_after(&mut server, async {
+                // It may crash before it answers.
+                _ = admin.request("$JS.API.STREAM.DELETE.tower-events", "".into()).await;
+                load.more(200).await;
+                load.end().await
+            })
+            .await;
+            crashes += usize::from(has_crashed);
             assert_eq!(report.duplicated, 0, "{report:?}");
+            if has_crashed {
+                // With what it had stored, whichever that is.
+                assert!(report.is_perfect() || !report.resets.is_empty(), "{report:?}");
+            } else {
+                assert_eq!(report.resets, [Reason::EpochChanged], "{report:?}");
+            }
             sum.add(report);
         }
+        assert!(crashes < repetitions.max(2), "{crashes} crashes of the server");
         sum.show("stream deleted", &binary, repetitions);
+    }
+}
+
+/// Starts the server again if it crashes meanwhile, and says whether it did: version 2.9.10 does now and then when a stream
+/// is deleted that others write to and read (its log showed panics in `PurgeEx` and `jsMsgGetRequest`).
+async fn looked_after<T>(server: &mut Server, meanwhile: impl Future<Output = T>) -> (T, bool) {
+    let (mut meanwhile, mut has_crashed) = (std::pin::pin!(meanwhile), false);
+    loop {
+        match tokio::time::timeout(Duration::from_millis(50), &mut meanwhile).await {
+            Ok(done) => return (done, has_crashed),
+            Err(_) => has_crashed |= server.is_started_after_crash(),
+        }
     }
 }
 

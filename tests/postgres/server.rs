@@ -198,11 +198,21 @@ impl Server {
 
     /// Runs a script with psql.
     pub fn script(&self, sql: &[u8]) {
+        self.try_script(sql).unwrap();
+    }
+
+    /// Runs a script with psql; what it said when it failed.
+    pub fn try_script(&self, sql: &[u8]) -> Result<(), String> {
         let mut psql = Command::new(self.programs.join("psql"));
         psql.args(["-d", &self.url(), "-X", "-q", "-v", "ON_ERROR_STOP=1"]).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut child = psql.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(sql).unwrap();
-        assert!(child.wait().unwrap().success());
+        let mut child = psql.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let output = std::thread::scope(|scope| {
+            // It reads no further when it fails.
+            scope.spawn(move || _ = stdin.write_all(sql));
+            child.wait_with_output().unwrap()
+        });
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
     /// The server and its children.

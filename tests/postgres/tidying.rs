@@ -153,7 +153,7 @@ async fn channels_that_live_for_seconds_leave_a_flat_state() {
             (select count(*) from {schema}.key), (select count(*) from {schema}.garbage),
             (select sum(pg_total_relation_size(c.oid))::bigint from pg_class c where relnamespace = '{schema}'::regnamespace and relkind = 'r')"
     );
-    let (rate, pieces, piece) = if is_long() { (100, 15, 10 * second) } else { (100, 4, 4 * second) };
+    let (rate, pieces, piece) = if is_long() { (100, 20, 30 * second) } else { (100, 4, 4 * second) };
     let (mut made, began, mut states) = (0_u32, Instant::now(), Vec::new());
     for nth in 1..=pieces {
         while began.elapsed() < piece * nth {

@@ -18,7 +18,7 @@ async fn number(server: &Server, words: &[&str]) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
     let server = server!();
-    let (life, run) = if long() { (2, 180) } else { (1, 20) };
+    let (life, run) = if long() { (2, 600) } else { (1, 20) };
     let life = Duration::from_secs(life);
     let keep = Retention::default().age(life).forget_after(life).key_window(life);
     let store = RedisStore::options().retention(keep).connect(&server.url()).await.unwrap();
