@@ -104,14 +104,9 @@ impl Server {
         self.folder.join("store")
     }
 
-    /// Whether it ended by itself. Then it was started again, as whoever runs it in earnest has it done.
-    pub fn is_started_after_crash(&mut self) -> bool {
-        let ended = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
-        if ended {
-            self.child = None;
-            self.run();
-        }
-        ended
+    /// Whether its process has not ended by itself.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// As `kill -9`.
