@@ -137,6 +137,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// The heads of many channels at once, in the order asked.
     ///
+    /// There is no error per channel. One whose record cannot be read fails the whole call with [`StoreError::Corrupt`], and
+    /// whoever wants the heads of the others asks for fewer at a time, as the hub does. Or, asked for together with others, it
+    /// is given a head in an epoch of its own, at `seq` 0 and another with each call: no cursor is in that epoch, so whoever
+    /// goes on from there fails with `Corrupt` too, or, once the channel can be read again, is reset. Alone, it fails.
+    ///
     /// # Errors
     /// As [`Store::read`].
     fn heads(&self, channels: &[Channel]) -> impl Future<Output = Result<Vec<Head>, StoreError>> + Send;
