@@ -1,5 +1,5 @@
 //! What the file store costs, next to SQLite used directly in the same run: `cargo bench --bench file`, or with names of
-//! parts (`-- throughput processes delivery catchup start churn idle short-lived`). Rounds are interleaved, for machines are noisy: trust
+//! parts (`-- throughput processes delivery catchup start churn idle short-lived calls`). Rounds are interleaved, for machines are noisy: trust
 //! ratios and medians. `TOWER_EVENTS_BENCH_ROUNDS` (default 5) and `TMPDIR` may be set.
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +8,7 @@
     reason = "a measurement that cannot go on has to stop"
 )]
 
+mod calls;
 mod catchup;
 mod child;
 mod churn;
@@ -23,7 +24,7 @@ fn main() {
         return child::run(arguments);
     }
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let parts: [(&str, fn()); 8] = [
+    let parts: [(&str, fn()); 9] = [
         ("throughput", throughput::in_one_process),
         ("processes", throughput::in_four_processes),
         ("delivery", delivery::between_processes),
@@ -32,6 +33,7 @@ fn main() {
         ("churn", churn::churn),
         ("idle", idle::idle),
         ("short-lived", idle::short_lived),
+        ("calls", calls::calls),
     ];
     for (name, run) in parts {
         if wanted(name) {

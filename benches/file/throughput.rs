@@ -103,7 +103,7 @@ pub(crate) fn in_four_processes() {
 }
 
 /// What four children did at the same time: events per second of all, and the sum of the second numbers that they print.
-fn run_four(what: &str, path: &Path, arguments: &[&str]) -> (f64, f64) {
+pub(crate) fn run_four(what: &str, path: &Path, arguments: &[&str]) -> (f64, f64) {
     drop(FileStore::open(path).expect("a store"));
     let children: Vec<_> = (1..=4).map(|n: u32| spawn(what, path, &[arguments, &[&n.to_string()]].concat())).collect();
     let mut ready: Vec<_> = children
