@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::retention::Retention;
 
 /// What is kept, times in milliseconds; none is more than a signed number holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keep {
     pub(crate) events: u64,
     pub(crate) bytes: u64,
@@ -22,6 +22,18 @@ impl Keep {
             age: millis(retention.age),
             forget_after: millis(retention.forget_after),
             key_window: millis(retention.key_window),
+        }
+    }
+
+    /// The larger of each setting.
+    #[cfg(feature = "file")]
+    pub(crate) fn largest(&self, other: &Self) -> Self {
+        Self {
+            events: self.events.max(other.events),
+            bytes: self.bytes.max(other.bytes),
+            age: self.age.max(other.age),
+            forget_after: self.forget_after.max(other.forget_after),
+            key_window: self.key_window.max(other.key_window),
         }
     }
 

@@ -84,8 +84,9 @@
 //!
 //! # Clocks
 //! The process that appends, reads or tidies judges age by the system's clock, which all of them share, or by its own
-//! [`clock`](FileOptions::clock); the stamps of others make nothing older. One that is ahead drops what is too old by it, for all;
-//! readers that had not read it are told (`Trimmed`). A clock that steps back does no harm.
+//! [`clock`](FileOptions::clock); the stamps of others make nothing older. One that is ahead drops what is too old by it, for all,
+//! and, ahead by more than 5 minutes, what others keep longer than it does; readers that had not read it are told
+//! (`Trimmed`). A clock that steps back does no harm.
 //!
 //! # Upgrades
 //! The format of the file is version 3; versions 1 and 2 are brought up when they are opened, in one transaction that also writes
@@ -95,8 +96,9 @@
 //! expect the old ones to refuse to publish until they end. There is no way back but a copy.
 //!
 //! # Retention
-//! Processes with different settings keep at least what the lesser setting keeps. A setting that is raised concerns what is still
-//! there; one that is lowered is applied to channels that nobody appends to soon after opening.
+//! Of processes with different settings the largest of each setting counts: each says what it keeps when it opens the file and
+//! every 75 s from then on, and counts for 5 minutes after that. A setting that is raised concerns what is still there; one
+//! that is lowered is applied, also to channels that nobody appends to, once no process keeps more.
 //!
 //! Up to a quarter more than [`Retention`] says may gather (at most 64 events, 64 KiB), and goes with the
 //! next appends; too old events are gone for readers at once and go from the file within twice the age. The pages of what
@@ -180,6 +182,7 @@ mod schema;
 mod sum;
 mod threads;
 mod trim;
+mod users;
 mod watch;
 mod writer;
 
@@ -245,13 +248,17 @@ impl FileStore {
             return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
         }
         let db = schema::open_writer(&ground, options.durability, options.timeout)?;
-        if options.durability == Durability::Power {
-            promise::secure_log(&db, &ground).map_err(failed)?;
-        }
-        let bell = Bell::open(&ground.bell).map_err(failed)?;
-        lock.release();
         let core = Arc::new(Core::new(ground, options).map_err(failed)?);
+        if let Err(error) = users::enter(&db, &core.keep, core.now()) {
+            // The first transaction says it.
+            tracing::debug!(%error, file = %core.ground.db.display(), "others were not told what this process keeps");
+        }
         let durability = core.options.durability;
+        if durability == Durability::Power {
+            promise::secure_log(&db, &core.ground).map_err(failed)?;
+        }
+        let bell = Bell::open(&core.ground.bell).map_err(failed)?;
+        lock.release();
         let promises = Promise::all(durability, &core.ground).map_err(failed)?;
         // Ends the threads when it is dropped, also when one of them cannot be started.
         let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), durability)));

@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     process::{ChildStdout, Command, Stdio},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -15,7 +16,7 @@ use rustix::{
 };
 use tokio::runtime::Runtime;
 use tower_events::{
-    Delivery, FileStore, Hub, Store as _, Subscription,
+    Delivery, FileStore, Hub, Retention, Store as _, Subscription,
     store::{Append, Clock, Start, floor, resume},
     stores::file::Durability,
 };
@@ -156,16 +157,18 @@ fn read(path: &Path) {
     std::thread::park();
 }
 
-/// Appends to a channel of its own, now and then.
+/// Appends to a channel of its own, now and then; and keeps next to nothing, if that were for it to say.
 async fn bystand(path: &Path) {
-    let options = FileStore::options().clock(Clock::new(|| 1_732_094_400_000));
+    let brief = Duration::from_millis(400);
+    let least = Retention::default().events(1).bytes(200).age(brief).forget_after(brief).key_window(brief);
+    let options = FileStore::options().retention(least).clock(Clock::new(|| 1_732_094_400_000));
     let store = options.open(path).unwrap();
     let channel = tower_events::Channel::new("bystander").unwrap();
     println!("\n> ready");
     loop {
         let event = tower_events::Event::text("x");
         _ = store.append(&channel, Append::new([event])).await;
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

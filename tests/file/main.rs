@@ -17,3 +17,4 @@ mod quarantine;
 mod room;
 mod settings;
 mod support;
+mod users;

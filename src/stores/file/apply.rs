@@ -12,6 +12,7 @@ use super::{
     push::{find_key, push, push_all},
     record::{Line, MOST_SEQ},
     trim,
+    users::{Others, Users},
 };
 use crate::{
     channel::Channel,
@@ -25,7 +26,7 @@ use crate::{
 
 /// The writer's view of the database: as it is within the current transaction.
 pub(super) struct Desk {
-    pub(super) keep: Keep,
+    pub(super) users: Users,
     /// The place's epoch, and the floor that all names have at least.
     place: (u64, u64),
     /// Floors of buckets of names; as the lines.
@@ -41,13 +42,6 @@ pub(super) struct Desk {
     pub(super) changes: Vec<Change>,
     /// Whether removed channels left something behind.
     pub(super) left_garbage: bool,
-}
-
-/// Whether other connections have committed since the last transaction here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Others {
-    MayHaveWritten,
-    WroteNothing,
 }
 
 /// Why an operation was not done.
@@ -75,13 +69,14 @@ impl From<StoreError> for Failed {
 }
 
 impl Desk {
-    pub(super) fn new(keep: Keep) -> Self {
+    pub(super) fn new(own: Keep) -> Self {
         let (floors, lines, changed, news, changes) = Default::default();
-        Self { keep, place: (0, 0), floors, lines, changed, version: None, news, changes, left_garbage: false }
+        let users = Users::new(own);
+        Self { users, place: (0, 0), floors, lines, changed, version: None, news, changes, left_garbage: false }
     }
 
     /// Begins with a transaction: takes notice of what others have committed, also of a newer format.
-    pub(super) fn begin(&mut self, db: &Connection) -> Result<Others, StoreError> {
+    pub(super) fn begin(&mut self, db: &Connection, now: u64) -> Result<Others, StoreError> {
         let version = self.data_version(db).map_err(from_sql)?;
         let same = self.version == Some(version);
         if !same || self.lines.len() > MOST_LINES {
@@ -91,7 +86,9 @@ impl Desk {
             self.place = floors::origin(db).map_err(from_sql)?;
             self.version = Some(version);
         }
-        Ok(if same { Others::WroteNothing } else { Others::MayHaveWritten })
+        let others = if same { Others::WroteNothing } else { Others::MayHaveWritten };
+        self.users.look_again(db, now, others)?;
+        Ok(others)
     }
 
     fn data_version(&self, db: &Connection) -> rusqlite::Result<i64> {
@@ -154,9 +151,9 @@ impl Desk {
         let (receipts, entries) = push_all(db, &mut line, to, &append.events, (&prints, known), stamp)?;
         line.record.head.closed |= append.close;
         let head = line.record.head;
-        trim::trim(db, &mut line, &self.keep, now, entries.len() as u64)?;
+        trim::trim(db, &mut line, &self.users.keep, now, entries.len() as u64)?;
         // It was empty, and was to be forgotten later than its entries are to go.
-        let next = line.next_look(&self.keep, now);
+        let next = line.next_look(&self.users.keep, now);
         if next < line.due {
             line.due = next;
             line.update_due(db)?;
@@ -215,7 +212,7 @@ impl Desk {
         for event in events {
             push(db, &mut line, of, event, stamp)?;
         }
-        trim::trim(db, &mut line, &self.keep, now, events.len() as u64)?;
+        trim::trim(db, &mut line, &self.users.keep, now, events.len() as u64)?;
         let head = line.record.head;
         self.news.push(What::Head { channel: line.id });
         self.changes.push(Change::Head(of.clone(), head));
@@ -244,7 +241,7 @@ impl Desk {
     pub(super) fn look_after(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<Option<i64>, Failed> {
         let found = self.line(db, channel)?.map(|line| line.id);
         if let Some(mut line) = self.fresh_line(db, now, channel)? {
-            line.due = line.next_look(&self.keep, now);
+            line.due = line.next_look(&self.users.keep, now);
             line.update_due(db)?;
             self.put(channel, line);
         }
@@ -279,10 +276,10 @@ impl Desk {
         let Some(mut line) = self.line(db, channel)? else { return Ok(None) };
         // Judged by the clock of who asks, not by the stamps of others: one whose clock is ahead would have all others drop
         // what is young.
-        if trim::trim(db, &mut line, &self.keep, now, 0)? {
+        if trim::trim(db, &mut line, &self.users.keep, now, 0)? {
             self.put(channel, line.clone());
         }
-        if trim::is_forgotten(db, &line, &self.keep, now)? {
+        if trim::is_forgotten(db, &line, &self.users.keep, now)? {
             self.forget(db, channel, &line)?;
             return Ok(None);
         }
@@ -299,7 +296,7 @@ impl Desk {
     fn insert(&mut self, db: &Connection, now: u64, channel: &Channel, start: Cursor) -> Result<Line, Failed> {
         let mut line = Line::new(start, now, 0);
         // Entries are to come; if none do, the first look is for nothing.
-        line.due = line.next_look(&self.keep, now).min(trim::too_old_at(&self.keep, now));
+        line.due = line.next_look(&self.users.keep, now).min(trim::too_old_at(&self.users.keep, now));
         line.insert(db, channel)?;
         Ok(line)
     }
@@ -351,7 +348,7 @@ impl Desk {
         events: &[Event],
         prints: &Prints,
     ) -> Result<Vec<Option<Receipt>>, Failed> {
-        let since = self.keep.oldest_key(now);
+        let since = self.users.keep.oldest_key(now);
         judge(events, prints, |key| match line {
             Some(line) => find_key(db, line, key, since),
             None => Ok(None),

@@ -11,6 +11,7 @@ use super::{
     format,
     read::{self, Stale},
     record::Line,
+    users::Kept,
 };
 use crate::{
     channel::Channel,
@@ -41,6 +42,7 @@ impl Heads {
     ) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
         format::check_read(&transaction)?;
+        let kept = Kept::new(&transaction, &core.keep, now);
         let version = data_version(&transaction).map_err(from_sql)?;
         if self.version != Some(version) || self.lines.len() > MOST_LINES {
             self.lines.clear();
@@ -48,12 +50,13 @@ impl Heads {
         }
         let (mut heads, mut stales, mut damage) = (Vec::with_capacity(channels.len()), Vec::new(), Vec::new());
         for channel in channels {
-            let known = self.lines.get(channel).filter(|line| may_be_kept(&core.keep, line, now));
-            if let Some(line) = known {
-                heads.push(line.record.head);
-                continue;
+            if let Some(line) = self.lines.get(channel) {
+                if !kept.is_gone(|keep| Ok(!may_be_kept(keep, line, now)))? {
+                    heads.push(line.record.head);
+                    continue;
+                }
             }
-            heads.push(match read::find(&transaction, (&core.keep, now, stale), channel) {
+            heads.push(match read::find(&kept, stale, channel) {
                 Ok(Some(line)) => {
                     let head = line.record.head;
                     self.lines.insert(channel.clone(), line);

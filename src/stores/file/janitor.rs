@@ -13,6 +13,7 @@ use super::{
     guard::{Undone, guarded},
     record::{COLUMNS, Line, read_name, unnamed},
     trim,
+    users::Users,
     writer::LONGEST_PAUSE,
 };
 use crate::{
@@ -27,8 +28,10 @@ pub(super) struct Janitor {
     pause: Duration,
     /// Nothing is done until then: something failed.
     put_off: Option<Instant>,
-    /// Which channels were compared with what this process keeps: those up to this id. Others may have kept more, and said
-    /// later when to look.
+    /// What was kept at the last look.
+    keep: Keep,
+    /// Which channels were compared with what is kept: those up to this id. Others may have kept more, and said later when to
+    /// look.
     compared: Option<i64>,
     /// Whether it was said that something failed.
     said: bool,
@@ -37,7 +40,7 @@ pub(super) struct Janitor {
 impl Janitor {
     pub(super) fn new(keep: &Keep) -> Self {
         let pause = Duration::from_millis(keep.period() / 4).clamp(Duration::from_millis(100), LONGEST_PAUSE);
-        Self { next: None, pause, put_off: None, compared: Some(0), said: false }
+        Self { next: None, pause, put_off: None, keep: *keep, compared: Some(0), said: false }
     }
 
     /// There is something to do.
@@ -64,15 +67,15 @@ impl Janitor {
     }
 
     /// Whether a transaction of its own is worth it. Reads only.
-    pub(super) fn is_due(&mut self, db: &Connection, keep: &Keep, now: u64) -> bool {
+    pub(super) fn is_due(&mut self, db: &Connection, users: &Users, now: u64) -> bool {
         if self.is_put_off() {
             return false;
         }
         let sql = "SELECT EXISTS (SELECT 1 FROM channels WHERE due <= ?1) OR EXISTS (SELECT 1 FROM garbage)
                      OR EXISTS (SELECT 1 FROM keys WHERE came < ?2)";
-        let bounds = (now as i64, keep.oldest_key(now) as i64);
+        let bounds = (now as i64, users.keep.oldest_key(now) as i64);
         let due = db.prepare_cached(sql).and_then(|mut statement| statement.query_row(bounds, |row| row.get(0)));
-        let due = self.next.is_none() || due.unwrap_or(false);
+        let due = self.next.is_none() || users.due() <= now || due.unwrap_or(false);
         if due {
             self.next = None;
         }
@@ -82,19 +85,25 @@ impl Janitor {
     /// Does a step of it, if it is time. Fails when the database has rolled back the transaction that it is part of, which
     /// then has to be done again.
     pub(super) fn work(&mut self, db: &Connection, desk: &mut Desk, core: &Core, now: u64) -> Result<(), Failed> {
+        let keep = desk.users.keep;
+        // Who kept more is gone.
+        if keep.largest(&std::mem::replace(&mut self.keep, keep)) != keep {
+            (self.next, self.compared) = (None, Some(0));
+        }
         if self.is_put_off() || self.next.is_some_and(|next| now < next) {
             return Ok(());
         }
         let mut chores = Chores { db, core, now, failed: None };
+        chores.guarded(desk, |desk| Ok(desk.users.say(db, now)?))?;
         let mut done = chores.look_after(desk)?;
         if let Some(after) = self.compared {
-            let (found, compared) = chores.guarded(desk, |desk| compare(db, desk, now, after))?.unwrap_or_default();
+            let (found, compared) = chores.guarded(desk, |_| compare(db, &keep, now, after))?.unwrap_or_default();
             (done, self.compared) = (done + found, compared);
         }
-        done += chores.guarded(desk, |desk| Ok(trim::expire_keys(db, &desk.keep, now)?))?.unwrap_or(0);
+        done += chores.guarded(desk, |_| Ok(trim::expire_keys(db, &keep, now)?))?.unwrap_or(0);
         done += chores.guarded(desk, |_| Ok(trim::collect_garbage(db)?))?.unwrap_or(0);
         done += chores.guarded(desk, |_| Ok(trim::shrink(db)?))?.unwrap_or(0);
-        let next = chores.guarded(desk, |desk| Ok(next_due(db, now, desk.keep.period())?))?;
+        let next = chores.guarded(desk, |desk| Ok(next_due(db, now, keep.period())?.min(desk.users.due())))?;
         if let Some(error) = chores.failed {
             self.put_off(core, &error);
         }
@@ -190,7 +199,7 @@ fn name_of(db: &Connection, id: i64) -> Result<Channel, Failed> {
 
 /// Has channels be looked at sooner whose time was set by who keeps more. Returns how many, and the last that it compared;
 /// `None` when all are.
-fn compare(db: &Connection, desk: &Desk, now: u64, after: i64) -> Result<(usize, Option<i64>), Failed> {
+fn compare(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), Failed> {
     let sql = format!("SELECT {COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query((after, COMPARED_AT_ONCE as i64))?;
@@ -198,7 +207,7 @@ fn compare(db: &Connection, desk: &Desk, now: u64, after: i64) -> Result<(usize,
     while let Some(row) = rows.next()? {
         (count, last) = (count + 1, row.get(0)?);
         let is_late = match Line::from_row(row) {
-            Ok(line) => trim::is_exceeded(&desk.keep, &line, now) || line.next_look(&desk.keep, now) < line.due,
+            Ok(line) => trim::is_exceeded(keep, &line, now) || line.next_look(keep, now) < line.due,
             // The look finds out what is wrong with it.
             Err(_) => true,
         };

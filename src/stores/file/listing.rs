@@ -8,6 +8,7 @@ use super::{
     format,
     record::{COLUMNS, Line, read_name},
     trim,
+    users::Kept,
 };
 use crate::{
     channel::Channel,
@@ -25,6 +26,7 @@ pub(super) fn channels(
 ) -> Result<Vec<(Channel, Head)>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
+    let kept = Kept::new(&transaction, &core.keep, now);
     // The index of names compares bytes.
     let after = after.map(Channel::as_str).filter(|after| *after >= prefix);
     let relation = if after.is_some() { ">" } else { ">=" };
@@ -42,8 +44,11 @@ pub(super) fn channels(
         // Never lossily: what is made up has no place in the order of the names, and who goes on behind it goes in a circle.
         let named = line.and_then(|line| Ok((read_name(row, 13)?, line)));
         match named {
-            Ok((_, line)) if trim::is_forgotten(&transaction, &line, &core.keep, now).map_err(from_sql)? => {}
-            Ok((channel, line)) => listed.push((channel, line.record.head)),
+            Ok((channel, line)) => {
+                if !kept.is_gone(|keep| trim::is_forgotten(&transaction, &line, keep, now))? {
+                    listed.push((channel, line.record.head));
+                }
+            }
             Err(error) => core.quarantine.say(&core.ground.db, &String::from_utf8_lossy(name), &error),
         }
     }

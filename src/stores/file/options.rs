@@ -18,7 +18,8 @@ pub enum Durability {
     Power,
 }
 
-/// How to open a [`FileStore`]. Processes that share a file should choose alike: each trims by its own retention.
+/// How to open a [`FileStore`]. Processes that share a file may choose differently: of their retention, the largest of each
+/// setting counts.
 #[derive(Clone, Debug)]
 #[must_use = "opens nothing until `open` is called"]
 pub struct FileOptions {
@@ -32,7 +33,7 @@ pub struct FileOptions {
 }
 
 impl FileOptions {
-    /// Sets how much is kept per channel. Default: [`Retention::default`].
+    /// Sets how much is kept per channel, unless another process keeps more. Default: [`Retention::default`].
     pub fn retention(self, retention: Retention) -> Self {
         Self { retention, ..self }
     }

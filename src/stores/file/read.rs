@@ -1,13 +1,14 @@
 //! Reads: one snapshot each, no longer than a page. Age is judged here too, so that what is too old is gone although
 //! nobody has dropped it yet.
 
-use rusqlite::{Connection, Params, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Params, TransactionBehavior};
 
 use super::{
     error::{corrupt, from_sql},
     floors, format,
     record::{ENTRY, Line, read_entry},
     trim,
+    users::Kept,
 };
 use crate::{
     channel::Channel,
@@ -30,29 +31,26 @@ pub(super) enum Stale {
 /// A page of one channel; `None` when its record is stale.
 pub(super) fn page(
     db: &mut Connection,
-    (keep, now, stale): (&Keep, u64, Stale),
+    (own, now, stale): (&Keep, u64, Stale),
     channel: &Channel,
     start: Start,
     limit: Limit,
 ) -> Result<Option<Page>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
-    let Some(line) = find(&transaction, (keep, now, stale), channel)? else { return Ok(None) };
-    let page = Log::new(&transaction, keep, now, channel, &line)?.page(start, limit)?;
+    let kept = Kept::new(&transaction, own, now);
+    let Some(line) = find(&kept, stale, channel)? else { return Ok(None) };
+    let page = Log::new(&kept, channel, &line)?.page(start, limit)?;
     // Nothing was written, so this only ends the snapshot.
     transaction.commit().map_err(from_sql)?;
     Ok(Some(page))
 }
 
 /// The channel's line; one that says what an absent channel is when there is none. `None` when it is stale.
-pub(super) fn find(
-    db: &Connection,
-    (keep, now, stale): (&Keep, u64, Stale),
-    channel: &Channel,
-) -> Result<Option<Line>, StoreError> {
-    let mut passed = 0;
+pub(super) fn find(kept: &Kept<'_>, stale: Stale, channel: &Channel) -> Result<Option<Line>, StoreError> {
+    let (db, mut passed) = (kept.db, 0);
     if let Some(line) = Line::load(db, channel)? {
-        if !trim::is_forgotten(db, &line, keep, now).map_err(from_sql)? {
+        if !kept.is_gone(|keep| trim::is_forgotten(db, &line, keep, kept.now))? {
             return Ok(Some(line));
         }
         if stale == Stale::Told {
@@ -66,24 +64,17 @@ pub(super) fn find(
 
 /// One channel in one snapshot.
 struct Log<'a> {
-    db: &'a Transaction<'a>,
+    db: &'a Connection,
     channel: &'a Channel,
     id: i64,
     record: Record,
 }
 
 impl<'a> Log<'a> {
-    fn new(
-        db: &'a Transaction<'a>,
-        keep: &Keep,
-        now: u64,
-        channel: &'a Channel,
-        line: &Line,
-    ) -> Result<Self, StoreError> {
-        let mut log = Self { db, channel, id: line.id, record: line.record };
-        let oldest = keep.oldest(now);
-        if line.count() > 0 && line.oldest < oldest {
-            log.pass_over(oldest)?;
+    fn new(kept: &Kept<'a>, channel: &'a Channel, line: &Line) -> Result<Self, StoreError> {
+        let mut log = Self { db: kept.db, channel, id: line.id, record: line.record };
+        if kept.is_gone(|keep| Ok(line.count() > 0 && line.oldest < keep.oldest(kept.now)))? {
+            log.pass_over(kept.by_all()?.oldest(kept.now))?;
         }
         Ok(log)
     }

@@ -2,9 +2,10 @@
 //!
 //! # Tables
 //! `origin` has one row: the place's epoch, and the floor that channels of all names begin above; `floors` has those of the
-//! buckets of names that rose since there are such. `format` says who may use the file. `channels` has a row per record, and is the only one that an append updates; its ids are never used
-//! again, so that what a removed channel left behind can go later (`garbage`). `entries` are in the order that pages are
-//! read in. Unsigned numbers of 64 bits are stored as the signed ones with the same bits.
+//! buckets of names that rose since there are such. `format` says who may use the file, and `users` what those keep that do.
+//! `channels` has a row per record, and is the only one that an append updates; its ids are never used again, so that what a
+//! removed channel left behind can go later (`garbage`). `entries` are in the order that pages are read in. Unsigned
+//! numbers of 64 bits are stored as the signed ones with the same bits.
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    apply::{Desk, Failed, Others},
+    apply::{Desk, Failed},
     bell::Bell,
     condition::TRY_EVERY,
     core::Core,
@@ -29,6 +29,7 @@ use super::{
     promise::{self, Replies},
     queue::{Action, Answer, Queue, Request},
     schema,
+    users::Others,
 };
 use crate::store::StoreError;
 
@@ -93,7 +94,7 @@ impl Writer {
 
     /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
     pub(super) fn tidy(&mut self) {
-        let is_due = self.janitor.is_due(&self.db, &self.core.keep, self.core.now());
+        let is_due = self.janitor.is_due(&self.db, &self.desk.users, self.core.now());
         let is_stuck = self.log.is_stuck();
         if !is_due && !is_stuck {
             return;
@@ -261,10 +262,10 @@ impl Writer {
         if begun == Begun::No {
             self.execute("BEGIN IMMEDIATE").map_err(|error| self.name_holder(error))?;
         }
-        if self.desk.begin(&self.db)? == Others::MayHaveWritten {
+        let now = self.core.now();
+        if self.desk.begin(&self.db, now)? == Others::MayHaveWritten {
             self.bell.fall_behind();
         }
-        let now = self.core.now();
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
             answers.push(match self.act(now, &request.action) {

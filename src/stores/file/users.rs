@@ -1,0 +1,161 @@
+//! Who uses the file, and what they keep: of each setting the largest counts. Each kind of settings has a row, in which a
+//! process that has them says now and then that it is there.
+
+use std::cell::OnceCell;
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use super::{error::from_sql, format, record::number};
+use crate::store::{Keep, StoreError};
+
+/// What is kept, as of one look at the rows.
+pub(super) struct Users {
+    own: Keep,
+    /// The largest of each setting.
+    pub(super) keep: Keep,
+    /// When a process with this one's settings last said that it is there.
+    said: Option<u64>,
+    /// When the first of the others counts no more, unless it is heard again.
+    until: u64,
+}
+
+impl Users {
+    /// Nothing is known of others.
+    pub(super) fn new(own: Keep) -> Self {
+        Self { own, keep: own, said: None, until: u64::MAX }
+    }
+
+    /// What is kept as the transaction sees it. Rows that are damaged keep nobody from reading or writing: then this process's
+    /// own settings count.
+    pub(super) fn seen(db: &Connection, own: &Keep, now: u64) -> Result<Self, StoreError> {
+        let mut users = Self::new(*own);
+        let Err(error) = users.look(db, now) else { return Ok(users) };
+        // Before anybody has made the table, there is none.
+        if error.sqlite_error_code() == Some(ErrorCode::Unknown) {
+            return Ok(users);
+        }
+        match from_sql(error) {
+            StoreError::Corrupt(_) => Ok(users),
+            error => Err(error),
+        }
+    }
+
+    /// Looks again when that may change something.
+    pub(super) fn look_again(&mut self, db: &Connection, now: u64, others: Others) -> Result<(), StoreError> {
+        if others == Others::MayHaveWritten || now >= self.until {
+            *self = Self::seen(db, &self.own, now)?;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, db: &Connection, now: u64) -> rusqlite::Result<()> {
+        let sql = "SELECT events, bytes, age, forget_after, key_window, said FROM users";
+        let mut statement = db.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let [events, bytes, age] = [number(row, 0)?, number(row, 1)?, number(row, 2)?];
+            let keep = Keep { events, bytes, age, forget_after: number(row, 3)?, key_window: number(row, 4)? };
+            let said = number(row, 5)?;
+            if keep == self.own {
+                self.said = Some(said);
+            } else if now.saturating_sub(said) <= COUNTS {
+                self.keep = self.keep.largest(&keep);
+                self.until = self.until.min(said.saturating_add(COUNTS + 1));
+            }
+        }
+        Ok(())
+    }
+
+    /// When there is something to say, or to look at.
+    pub(super) fn due(&self) -> u64 {
+        self.due_to_say().min(self.until)
+    }
+
+    fn due_to_say(&self) -> u64 {
+        self.said.map_or(0, |said| said.saturating_add(SAID_EVERY))
+    }
+
+    /// Says that this process is there, if that is not known.
+    pub(super) fn say(&mut self, db: &Connection, now: u64) -> rusqlite::Result<()> {
+        if now < self.due_to_say() {
+            return Ok(());
+        }
+        db.execute_batch(TABLE)?;
+        db.execute("DELETE FROM users WHERE said < ?1", [now.saturating_sub(FORGOTTEN) as i64])?;
+        let Keep { events, bytes, age, forget_after, key_window } = self.own;
+        let row = [events, bytes, age, forget_after, key_window, now].map(|number| number as i64);
+        db.execute("INSERT OR REPLACE INTO users VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
+        self.said = Some(now);
+        Ok(())
+    }
+}
+
+/// What is kept, as a transaction that reads sees it. Others' settings are looked up only where this process's own do not
+/// keep what they are asked of.
+pub(super) struct Kept<'a> {
+    pub(super) db: &'a Connection,
+    own: &'a Keep,
+    pub(super) now: u64,
+    all: OnceCell<Keep>,
+}
+
+impl<'a> Kept<'a> {
+    pub(super) fn new(db: &'a Connection, own: &'a Keep, now: u64) -> Self {
+        Self { db, own, now, all: OnceCell::new() }
+    }
+
+    /// Whether something is gone by everybody's settings.
+    pub(super) fn is_gone(&self, by: impl Fn(&Keep) -> rusqlite::Result<bool>) -> Result<bool, StoreError> {
+        Ok(by(self.own).map_err(from_sql)? && by(self.by_all()?).map_err(from_sql)?)
+    }
+
+    /// The largest of each setting.
+    pub(super) fn by_all(&self) -> Result<&Keep, StoreError> {
+        if let Some(all) = self.all.get() {
+            return Ok(all);
+        }
+        let all = Users::seen(self.db, self.own, self.now)?.keep;
+        Ok(self.all.get_or_init(|| all))
+    }
+}
+
+/// Has those that use the file know of one that opens it, before it reads or writes anything. The caller holds the lock.
+pub(super) fn enter(db: &Connection, own: &Keep, now: u64) -> Result<(), StoreError> {
+    if now < Users::seen(db, own, now)?.due() {
+        return Ok(());
+    }
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate).map_err(from_sql)?;
+    format::check_write(db)?;
+    Users::seen(db, own, now)?.say(db, now).map_err(from_sql)?;
+    transaction.commit().map_err(from_sql)
+}
+
+/// Whether other connections have committed since the last transaction here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    MayHaveWritten,
+    WroteNothing,
+}
+
+/// Not among the migrations, so that it is made in every file that has the newest version: without it, nothing is kept for
+/// others.
+const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS users (
+        events INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        age INTEGER NOT NULL,
+        forget_after INTEGER NOT NULL,
+        key_window INTEGER NOT NULL,
+        said INTEGER NOT NULL,
+        PRIMARY KEY (events, bytes, age, forget_after, key_window)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// So many milliseconds after a process was last heard its settings count.
+const COUNTS: u64 = 5 * 60 * 1000;
+
+/// So often it says that it is there.
+const SAID_EVERY: u64 = COUNTS / 4;
+
+/// So many milliseconds later its row goes: much later, for the clocks of two processes may differ.
+const FORGOTTEN: u64 = 24 * 60 * 60 * 1000;
