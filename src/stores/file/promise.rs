@@ -149,15 +149,15 @@ const SYNCING: usize = 2;
 #[cfg(unix)]
 mod tests {
     use super::*;
-    use crate::stores::file::{FileOptions, FileStore, ground::FileSystems};
+    use crate::stores::file::{FileOptions, ground::FileSystems};
 
     fn files(name: &str) -> (std::path::PathBuf, Core) {
         let dir = std::env::temp_dir().join(format!("tower-events-promise-{name}-{}", std::process::id()));
-        let path = dir.join("events.db");
-        // SQLite removes the log when the store is dropped.
-        drop(FileStore::open(&path).unwrap());
-        let ground = Ground::prepare(&path, FileSystems::Local).unwrap();
-        std::fs::write(&ground.log, "").unwrap();
+        let ground = Ground::prepare(&dir.join("events.db"), FileSystems::Local).unwrap();
+        // No store is opened: its threads end some time after it was dropped, and the last of them removes the log.
+        for file in [&ground.db, &ground.log] {
+            std::fs::write(file, "").unwrap();
+        }
         (dir, Core::new(ground, FileOptions::default()).unwrap())
     }
 
