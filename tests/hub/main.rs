@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod bounds;
+#[path = "../support/deadline.rs"]
+mod deadline;
 mod delivery;
 mod drain;
 mod failing_channels;
@@ -13,13 +15,17 @@ mod resets;
 mod sharing;
 mod simulation;
 
+use std::time::Duration;
+
 use tower_events::{
-    Channel, Channels, Delivery, Event, Hub, MemoryStore, Reset, Store, Subscriber,
+    Channel, Channels, Cursor, Delivery, Event, Hub, MemoryStore, Reset, Store, Subscriber,
     store::Append,
     testing::{FaultStore, Faults},
 };
 
+/// What every test begins with, so that each has a deadline.
 fn channel(name: &str) -> Channel {
+    deadline::arm();
     Channel::new(name).unwrap()
 }
 
@@ -53,7 +59,9 @@ async fn publish(hub: &Hub, name: &str, text: impl ToString) {
 }
 
 async fn next(subscriber: &mut Subscriber) -> Delivery {
-    subscriber.next().await.expect("not ended").expect("no failure")
+    // At once on a paused clock, where hubs compare heads for ever.
+    let next = tokio::time::timeout(Duration::from_secs(3600), subscriber.next()).await;
+    next.expect("a delivery within the hour").expect("not ended").expect("no failure")
 }
 
 /// The next delivery's texts; it must be events.
@@ -86,5 +94,5 @@ async fn is_parked(subscriber: &mut Subscriber) -> bool {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    tokio::time::timeout(std::time::Duration::ZERO, subscriber.next()).await.is_err()
+    tokio::time::timeout(Duration::ZERO, subscriber.next()).await.is_err()
 }

@@ -1,5 +1,6 @@
 //! What the integration tests share: servers on real sockets, clients that read the wire themselves, and a parser of
-//! event streams that is written from the standard and shares no code with the crate.
+//! event streams that is written from the standard and shares no code with the crate. Whoever starts a server has a
+//! deadline.
 //!
 //! ```ignore
 //! let app = App::start().await;
@@ -26,6 +27,7 @@ use std::{
 
 mod app;
 mod client;
+mod deadline;
 mod http1;
 mod proxy;
 mod server;

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tower_service::Service;
 
-use super::{client, http1::Http1, within};
+use super::{client, deadline, http1::Http1, within};
 
 /// Either end of a connection.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -76,6 +76,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
+    deadline::arm();
     let (stop, mut stopped) = oneshot::channel();
     let task = tokio::spawn(async move {
         let (graceful, mut connections) = (GracefulShutdown::new(), tokio::task::JoinSet::new());
