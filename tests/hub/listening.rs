@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower_events::{Hub, MemoryStore, Subscription, store::Start, testing::FaultStore};
+use tower_events::{Hub, HubOptions, MemoryStore, Subscription, store::Start, testing::FaultStore};
 
 use super::*;
 
@@ -28,7 +28,8 @@ async fn returns_none_when_its_wait_is_over() {
 #[tokio::test(start_paused = true)]
 async fn the_wait_covers_the_stores_answer_and_may_be_endless() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
-    let hub = Hub::new(store);
+    // Seldom, so that a long time is a short test.
+    let hub = Hub::with_options(store, HubOptions::default().check_every(Duration::from_secs(100_000)));
     faults.delay(Duration::from_secs(2));
     let before = Instant::now();
     let wait = Subscription::new(channel("a")).wait(Duration::from_secs(7));
