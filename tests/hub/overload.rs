@@ -70,7 +70,7 @@ async fn one_read_too_many_is_refused_at_once_and_one_that_waited_too_long_in_it
 /// are told.
 async fn goodput(offered: f64) -> f64 {
     const CAPACITY: f64 = 160.0; // 8 reads at once, of 50 ms
-    let seconds = Duration::from_secs(30);
+    let seconds = Duration::from_secs(12);
     // No channel comes back, so none is kept: else thousands are compared.
     let options = HubOptions::default().reads(8).linger(Duration::ZERO);
     let (hub, _) = slow(options, Duration::from_millis(50));

@@ -27,7 +27,7 @@ use super::*;
 #[test]
 fn every_reader_sees_each_event_once_in_order_or_a_reset() {
     let replay = std::env::var("TOWER_EVENTS_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let seeds = replay.map_or_else(|| (0..200).chain((0..100).map(|_| fastrand::u64(..))).collect(), |seed| vec![seed]);
+    let seeds = replay.map_or_else(|| (0..100).chain((0..50).map(|_| fastrand::u64(..))).collect(), |seed| vec![seed]);
     for seed in seeds {
         assert!(run(seed, Lie::None).is_ok(), "replay with TOWER_EVENTS_SEED={seed}");
     }
@@ -174,7 +174,8 @@ impl World {
             0 => From::Start(Start::Earliest),
             1 => From::Start(Start::Beginning),
             2 => From::Start(Start::Last(self.rng.u64(..6))),
-            3 | 4 => From::Start(Start::Time(self.rng.u64(..1_000))),
+            // Of one channel: in several, a reset may name a position behind the head at which its page by time was cut.
+            3 | 4 if names.len() == 1 => From::Start(Start::Time(self.rng.u64(..1_000))),
             5 => self.rng.choice(positions).map_or(From::Unknown, |cursor| From::Start(Start::After(cursor))),
             6 => From::Unknown,
             _ => From::Start(Start::Latest),

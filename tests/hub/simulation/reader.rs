@@ -190,6 +190,8 @@ impl Leg {
         let begins = match start {
             Start::After(cursor) => position == cursor,
             Start::Latest => truth.was_head_since(since, &self.channel, position),
+            // What was dropped would have been told.
+            Start::Beginning if position.tag != 0 => false,
             _ => reads.iter().any(|read| read.start == read_for(start) && read.page.from == position),
         };
         assert!(begins, "{:?} does not begin at {position:?} for {start:?}", self.channel);
@@ -206,9 +208,10 @@ impl Leg {
             }
         }
         for entry in events.entries() {
-            let is_next_by_time = self.by_time.pop_front().as_ref() == Some(entry);
+            let is_next_by_time = self.by_time.front() == Some(entry);
             let follows = Some(entry.prev()) == self.at;
-            assert!(follows || is_next_by_time, "skipped or repeated: {entry:?} after {:?}", self.at);
+            assert!(follows || is_next_by_time, "skipped or repeated: {entry:?} after {self:?}");
+            self.by_time.pop_front();
             assert_eq!(truth.entry(&self.channel, entry.cursor).as_ref(), Some(entry), "what was appended");
             self.at = Some(entry.cursor);
         }
@@ -243,13 +246,13 @@ impl Leg {
                 (own || from_here) && read.page.outcome == Outcome::Reset(reason)
             }
         };
-        assert!(
-            reads.iter().any(|read| decides(read) && due(read)),
-            "{reset:?}, which the store did not say: {self:?}"
-        );
+        let said = reads.iter().find(|read| decides(read) && due(read));
+        let said = said.unwrap_or_else(|| panic!("{reset:?}, which the store did not say: {self:?}"));
+        // A page above a time is one after a reset, too.
+        let is_by_time = matches!(said.start, Start::Time(_));
+        self.by_time = if is_by_time { said.page.entries.clone().into() } else { VecDeque::new() };
         self.at = Some(reset.earliest);
-        self.from = None;
-        self.by_time.clear();
+        self.from = self.from.filter(|_| is_by_time);
     }
 
     fn take_close(&mut self, closed: &Closed, truth: &Truth) {
