@@ -273,7 +273,8 @@ impl Store for PostgresStore {
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         fits_init(channel, &events, self.0.settings.largest_append)?;
-        let terms = write::Terms { expect, close: false, init: Some(page::new_epoch(channel)), teller: None };
+        let init = Some(page::new_epoch(channel));
+        let terms = write::Terms { expect, close: false, init, teller: None, reached: 0 };
         let events: Vec<_> = events.iter().collect();
         let written = write::write(&self.0.database, &self.0.settings, channel, &events, terms).await;
         let head = write::of_init(written.map_err(Failure::of_write)?)?;

@@ -8,12 +8,16 @@
     reason = "a helper's panic is a failed test"
 )]
 
+mod certificates;
 mod conformance;
 mod faults;
 mod floors;
 mod formats;
+mod full;
 mod harness;
+mod idle;
 mod load;
+mod lookups;
 mod notifying;
 mod outbox;
 mod pooler;

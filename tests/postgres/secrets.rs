@@ -30,7 +30,13 @@ const CANARY: &str = "c4n4ry";
 
 /// Everything that is logged in this process, by anyone.
 #[derive(Clone, Default)]
-struct Logged(Arc<Mutex<String>>);
+pub struct Logged(Arc<Mutex<String>>);
+
+impl Logged {
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 impl tracing::Subscriber for Logged {
     fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
@@ -60,7 +66,7 @@ impl tracing::field::Visit for Line<'_> {
 }
 
 /// Everything that an error says, and those below it.
-fn said(error: &(dyn Error + 'static)) -> String {
+pub fn said(error: &(dyn Error + 'static)) -> String {
     let mut said = format!("{error:?} {error}");
     let mut below = error.source();
     while let Some(error) = below {

@@ -112,39 +112,49 @@ impl Server {
     pub fn encrypt(&self, certificates: &Path) {
         let password = "create role ada superuser login password 'pa$s wörd'";
         self.script(password.as_bytes());
-        let put = |from: &Path, to: &str| {
-            let text = std::fs::read(from).unwrap();
-            let mut tee = as_user("sh")
-                .arg("-c")
-                .arg("umask 077; cat > \"$0\"")
-                .arg(self.data().join(to))
-                .current_dir("/")
-                .stdin(Stdio::piped())
-                .spawn()
-                .unwrap();
-            tee.stdin.take().unwrap().write_all(&text).unwrap();
-            assert!(tee.wait().unwrap().success());
-        };
-        put(&certificates.join("server.pem"), "server.crt");
-        put(&certificates.join("server.key"), "server.key");
+        self.put(&certificates.join("server.pem"), "server.crt");
+        self.put(&certificates.join("server.key"), "server.key");
         self.script(b"alter system set ssl = on");
-        let rules = self.folder.join("hba");
-        run(as_user("sh")
-            .arg("-c")
-            .arg("printf 'hostssl all ada all scram-sha-256\n' > \"$0\"")
-            .arg(&rules)
-            .current_dir("/"));
-        run(as_user("cp").arg(&rules).arg(self.data().join("pg_hba.conf")).current_dir("/"));
-        self.kill();
-        self.resume();
+        self.rule("> ", "hostssl all ada all scram-sha-256");
+    }
+
+    /// Lets `ada` in without a password from now on, by a certificate that `authority` signed.
+    pub fn ask_for_certificates(&self, authority: &Path) {
+        self.put(authority, "root.crt");
+        self.write(">> ", "postgresql.conf", "ssl_ca_file = 'root.crt'");
+        self.rule("> ", "hostssl all ada all trust clientcert=verify-full");
     }
 
     /// Lets in plain connections of the superuser `postgres` too.
     pub fn also_plain(&self) {
-        let rule = r#"printf 'host all postgres 127.0.0.1/32 trust\n' >> "$0""#;
-        run(as_user("sh").arg("-c").arg(rule).arg(self.data().join("pg_hba.conf")).current_dir("/"));
+        self.rule(">> ", "host all postgres 127.0.0.1/32 trust");
+    }
+
+    /// Makes a rule about who is let in the only one, or one more.
+    fn rule(&self, to: &str, rule: &str) {
+        self.write(to, "pg_hba.conf", rule);
         self.kill();
         self.resume();
+    }
+
+    /// Writes a line into a file of the server, or behind what is there.
+    fn write(&self, to: &str, file: &str, line: &str) {
+        let script = format!(r#"printf '%s\n' "$1" {to} "$0""#);
+        run(as_user("sh").args(["-c", &script]).arg(self.data().join(file)).arg(line).current_dir("/"));
+    }
+
+    /// Copies a file that the server's user may not be able to read.
+    fn put(&self, from: &Path, to: &str) {
+        let text = std::fs::read(from).unwrap();
+        let mut tee = as_user("sh")
+            .args(["-c", "umask 077; cat > \"$0\""])
+            .arg(self.data().join(to))
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        tee.stdin.take().unwrap().write_all(&text).unwrap();
+        assert!(tee.wait().unwrap().success());
     }
 
     /// Kills the server as a crash does, with all its children, and waits until they are gone.

@@ -28,6 +28,8 @@ struct State {
     /// Of all queues, in bytes.
     bytes: u64,
     appends: usize,
+    /// How far channels were that were written last.
+    reached: HashMap<Channel, u64>,
 }
 
 struct Waiting {
@@ -52,11 +54,29 @@ impl Batches {
         state.queues.len() == 1 && state.appends == 0
     }
 
+    /// A `seq` that the channel has reached.
+    fn reached(&self, channel: &Channel) -> u64 {
+        self.lock().reached.get(channel).copied().unwrap_or(0)
+    }
+
+    fn note_reached(&self, channel: &Channel, seq: u64) {
+        let mut state = self.lock();
+        if let Some(reached) = state.reached.get_mut(channel) {
+            *reached = seq;
+            return;
+        }
+        // Whoever is forgotten is looked up the longer way once.
+        if state.reached.len() >= MOST_REACHED {
+            state.reached.clear();
+        }
+        state.reached.insert(channel.clone(), seq);
+    }
+
     /// Takes what goes together, or ends the channel's turn when nothing waits. Appends that nobody waits for any more are
     /// left out: they were not sent, so they did not happen.
     fn next(&self, channel: &Channel) -> Option<Vec<Waiting>> {
         let mut state = self.lock();
-        let State { queues, bytes, appends } = &mut *state;
+        let State { queues, bytes, appends, .. } = &mut *state;
         let queue = queues.get_mut(channel)?;
         let mut group = Vec::new();
         let (mut events, mut size) = (0, 0);
@@ -183,6 +203,7 @@ async fn write_together(inner: &Inner, channel: &Channel, group: &[Waiting]) -> 
         close: appends().any(|append| append.close),
         init: None,
         teller: if inner.batches.is_alone() { notifier.teller() } else { None },
+        reached: inner.batches.reached(channel),
     };
     let began = Instant::now();
     let mut written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
@@ -191,6 +212,9 @@ async fn write_together(inner: &Inner, channel: &Channel, group: &[Waiting]) -> 
     if terms.teller.is_some() && written.as_ref().is_err_and(Failure::can_be_of_notify) {
         terms.teller = None;
         written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
+    }
+    if let Ok(written) = &written {
+        inner.batches.note_reached(channel, written.head.cursor.seq);
     }
     (written, if terms.teller.is_some() { Told::Yes } else { Told::No })
 }
@@ -250,6 +274,9 @@ const MOST_EVENTS: usize = 1000;
 
 /// About how many bytes go together.
 const MOST_BYTES: u64 = 1 << 20;
+
+/// Of so many channels it is known how far they are.
+const MOST_REACHED: usize = 4096;
 
 /// Most appends that wait in one process, and most bytes of them.
 const MOST_WAITING: usize = 100_000;

@@ -1,5 +1,7 @@
 //! Reads and heads: what is asked, and what the rows mean. The outcome of a resume is decided where all stores decide it.
 
+use std::collections::HashMap;
+
 use tokio_postgres::{Error, Row, types::Type};
 
 use super::{
@@ -209,6 +211,29 @@ fn saturated(number: u64) -> i64 {
 
 /// The heads of many channels, in the order asked.
 pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+    if channels.len() > FEW {
+        return whole_heads(database, channels).await;
+    }
+    let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
+    let rows = database.read(&database.sql.heads_there, &[(&names, Type::TEXT_ARRAY)]).await;
+    let rows = rows.map_err(Failure::of_read)?;
+    let there: HashMap<_, _> = rows.iter().map(there).collect::<Result<_, _>>().map_err(StoreError::Corrupt)?;
+    let mut heads: Vec<_> = names.iter().map(|name| there.get(name).copied().flatten()).collect();
+    let pairs = channels.iter().zip(&heads);
+    let absent: Vec<_> = pairs.filter(|(_, head)| head.is_none()).map(|(channel, _)| channel.clone()).collect();
+    if !absent.is_empty() {
+        let slots = heads.iter_mut().filter(|head| head.is_none());
+        slots.zip(whole_heads(database, &absent).await?).for_each(|(slot, head)| *slot = Some(head));
+    }
+    Ok(heads.into_iter().flatten().collect())
+}
+
+fn there(row: &Row) -> Result<(&str, Option<Head>), Source> {
+    Ok((row.try_get(0)?, head_from(row, 1)?))
+}
+
+/// The heads of channels, be they there or not.
+async fn whole_heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
     let buckets: Vec<_> = channels.iter().map(bucket).collect();
     let params: [Param<'_>; 2] = [(&names, Type::TEXT_ARRAY), (&buckets, Type::INT4_ARRAY)];
@@ -223,9 +248,12 @@ pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<V
     heads.into_iter().map(|head| head.ok_or_else(|| corrupt("the place has no row"))).collect()
 }
 
+/// Of so many, absent ones are asked for again; of more, they are looked for at once.
+const FEW: usize = 100;
+
 /// A head, and of which of the channels it is.
 fn head(row: &Row, channels: &[Channel]) -> Result<(usize, Head), Source> {
-    let nth = row.try_get::<_, i64>(1)?.saturating_sub(1) as usize;
+    let nth = row.try_get::<_, i32>(1)?.saturating_sub(1) as usize;
     if let Some(head) = head_from(row, 2)? {
         return Ok((nth, head));
     }

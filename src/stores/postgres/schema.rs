@@ -18,6 +18,8 @@ pub(super) struct Sql {
     /// As `read`, where there is nothing to decide.
     pub(super) read_on: String,
     pub(super) read: String,
+    /// As `heads`, of those that exist.
+    pub(super) heads_there: String,
     pub(super) heads: String,
     pub(super) names: String,
     pub(super) delete: String,
@@ -55,6 +57,7 @@ impl Sql {
             trim: with("select $S.trim_channel($1, $2, $3, $V)"),
             read_on: with(include_str!("sql/read_on.sql")),
             read: with("select * from $S.read_page($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $V)"),
+            heads_there: with(include_str!("sql/heads_there.sql")),
             heads: with(include_str!("sql/heads.sql")),
             names: with(include_str!("sql/names.sql")),
             delete: with("select * from $S.drop_channel($1, $2, $3, $4, $5, $V)"),
@@ -133,7 +136,7 @@ pub(super) async fn migrate(database: &Database, keep: &[i64; 5]) -> Result<(), 
 
 const WRITE_ONE: &str = include_str!("sql/write_one.sql");
 
-const TELL: &str = r", pg_notify('$N', $9 || E'\n' || $S.cursor_text(c.epoch, c.seq, $2) || '.' || $1)";
+const TELL: &str = r", pg_notify('$N', $10 || E'\n' || $S.cursor_text(c.epoch, c.seq, $2) || '.' || $1)";
 
 /// `create schema if not exists` asks for the right to create even when there is nothing to do.
 const SCHEMA: &str = r#"

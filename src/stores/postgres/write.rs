@@ -62,6 +62,8 @@ pub(super) struct Terms<'a> {
     pub(super) init: Option<u64>,
     /// The node that tells the others in the same transaction.
     pub(super) teller: Option<&'a str>,
+    /// A `seq` that the channel has reached, as far as is known here.
+    pub(super) reached: u64,
 }
 
 impl Terms<'_> {
@@ -105,7 +107,7 @@ pub(super) async fn write(
 ) -> Result<Written, Failure> {
     if let ([event], true) = (events, terms.is_plain() && settings.lock_ms.is_none()) {
         if event.key().is_none() {
-            if let Some(written) = write_one(database, settings, channel, event, terms.teller).await? {
+            if let Some(written) = write_one(database, settings, channel, event, terms).await? {
                 return Ok(written);
             }
         }
@@ -115,7 +117,7 @@ pub(super) async fn write(
         (columns.keys, columns.prints) = (None, None);
     }
     let (expect, at) = match terms.expect {
-        Expect::Any => (0, Cursor { epoch: 0, seq: 0, tag: 0 }),
+        Expect::Any => (0, Cursor { epoch: 0, seq: terms.reached, tag: 0 }),
         Expect::NeverUsed => (1, Cursor { epoch: 0, seq: 0, tag: 0 }),
         Expect::At(cursor) => (2, cursor),
     };
@@ -168,13 +170,13 @@ async fn write_one(
     settings: &Settings,
     channel: &Channel,
     event: &Event,
-    teller: Option<&str>,
+    Terms { teller, reached, .. }: Terms<'_>,
 ) -> Result<Option<Written>, Failure> {
-    let (name, now) = (channel.as_str(), settings.now());
+    let (name, now, gen_reached) = (channel.as_str(), settings.now(), generation(reached));
     let (tag, size) = (resume::fresh_tag(), size_of(channel, event) as i32);
     let (time, is_text) = (event.time().map(|time| time as i64), event.data().as_text().is_some());
     let (event_name, data) = (event.name().map(|name| name.as_str()), event.data().as_shown().as_bytes());
-    let params: [Param<'_>; 9] = [
+    let params: [Param<'_>; 10] = [
         (&name, Type::TEXT),
         (&(tag as i32), Type::INT4),
         (&size, Type::INT4),
@@ -183,6 +185,7 @@ async fn write_one(
         (&event_name, Type::TEXT),
         (&data, Type::BYTEA),
         (&now, Type::INT8),
+        (&gen_reached, Type::INT8),
         (&teller, Type::TEXT),
     ];
     let [untold @ .., _] = &params;
@@ -202,6 +205,11 @@ async fn write_one(
         }
     }
     Ok(Some(written))
+}
+
+/// As the table `head` has it.
+fn generation(seq: u64) -> i64 {
+    (seq >> 9) as i64
 }
 
 /// What a channel holds after an append.

@@ -51,9 +51,16 @@ language sql immutable as $$
         || '\x00' || data)
 $$;
 
--- The bucket of the floor that a channel's name falls into.
-create or replace function $S.bucket_of(channel text) returns integer language sql immutable strict as
-$$ select ((h # ((h >> 32) & 4294967295)) & 1023)::integer from $S.fnv(convert_to(channel, 'UTF8')) h $$;
+-- The bucket of the floor that a channel falls into, by the hash of its name.
+create or replace function $S.bucket_at(hash bigint) returns integer language sql immutable strict as
+$$ select ((hash # ((hash >> 32) & 4294967295)) & 1023)::integer $$;
+
+create or replace function $S.bucket_of(channel text) returns integer language plpgsql immutable strict as $$
+declare
+    hash bigint := $S.fnv(convert_to(channel, 'UTF8'));
+begin
+    return $S.bucket_at(hash);
+end $$;
 
 -- Refuses callers of a version that may not write any more.
 create or replace function $S.admit_writer(p_version integer) returns void language plpgsql volatile as $$
@@ -90,7 +97,8 @@ exception when sqlstate 'TE002' then
     null;
 end $$;
 
--- The channel's row, locked to the end of the transaction; made when there is none, which a `due` of -1 tells.
+-- The channel's row, locked to the end of the transaction, where none was seen; made when there is none, which a `due` of -1
+-- tells.
 --
 -- Nothing locks the floor: it may move while the channel is made and not committed. Whoever asks for the absent channel then is
 -- told a position that is ahead of where it begins, and is reset when they come with it; nothing is lost by that, for no entry
@@ -101,28 +109,28 @@ end $$;
 create or replace function $S.lock_head(p_channel text, p_now bigint) returns $S.head language plpgsql volatile as $$
 declare
     h $S.head;
-    b integer;
+    hash bigint := $S.fnv(convert_to(p_channel, 'UTF8'));
+    b integer := $S.bucket_at(hash);
     tries integer := 0;
 begin
     loop
-        select * into h from $S.head x where x.name = p_channel order by x.gen desc limit 1 for update;
-        exit when found;
         insert into $S.name values (p_channel) on conflict do nothing;
         if found then
-            b := $S.bucket_of(p_channel);
             if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
                 perform $S.check_snapshot(b);
             end if;
             insert into $S.head (log, epoch, seq, earliest_seq, bytes, stamp, trim_at, emptied_at, due, tag, before_tag,
                 earliest_tag, closed, name)
-            select nextval('$S.log'), $S.epoch_of(p.epoch, p_channel), f.floor, f.floor, 0, 0, 0, p_now, -1, 0, 0, 0, false,
-                p_channel
+            select nextval('$S.log'), $S.mix64(hash # $S.mix64(p.epoch)), f.floor, f.floor, 0, 0, 0, p_now, -1, 0, 0, 0,
+                false, p_channel
             from $S.place p, $S.floor f where f.bucket = b returning * into h;
             if not found then
                 raise exception 'the floor has no row for the channel %', p_channel using errcode = 'data_corrupted';
             end if;
             exit;
         end if;
+        select * into h from $S.head x where x.name = p_channel order by x.gen desc limit 1 for update;
+        exit when found;
         tries := tries + 1;
         if tries > 100 then
             raise exception 'the channel % has no record', p_channel using errcode = 'data_corrupted';
@@ -140,10 +148,14 @@ begin
     perform $S.reap(h.log, p_most);
 end $$;
 
--- Refuses a record that cannot be: what is built on it would be lost.
+-- Whether a record cannot be: what is built on it would be lost.
+create or replace function $S.is_damaged(earliest_seq bigint, seq bigint, bytes bigint) returns boolean
+language sql immutable as $$ select earliest_seq > seq or seq < 0 or bytes < 0 $$;
+
+-- Refuses a record that cannot be.
 create or replace function $S.check_head(h $S.head) returns void language plpgsql immutable as $$
 begin
-    if h.earliest_seq > h.seq or h.seq < 0 or h.bytes < 0 then
+    if $S.is_damaged(h.earliest_seq, h.seq, h.bytes) then
         raise exception 'the record of the channel % is damaged', h.name using errcode = 'data_corrupted';
     end if;
 end $$;

@@ -12,7 +12,8 @@ begin
         return;
     end if;
     execute format('revoke execute on function %s from public', calls);
-    revoke execute on function $S.append_data(text, bytea, boolean, text, bigint, text, boolean), $S.compact(jsonb) from public;
+    revoke execute on function $S.append_data(text, bytea, boolean, text, bigint, text, boolean), $S.compact(jsonb),
+        $S.append_event(text, bytea, boolean, text, bigint, text, integer, integer, boolean) from public;
     for r in
         select case when a.grantee = 0 then 'public' else a.grantee::regrole::text end as name,
             bool_or(a.privilege_type = 'INSERT') as writes

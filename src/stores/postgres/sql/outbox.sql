@@ -16,39 +16,81 @@ create or replace function $S.append_data(
 ) returns text language plpgsql volatile as $$
 declare
     a record;
-    size integer := octet_length(p_data) + octet_length(convert_to(p_channel, 'UTF8'))
-        + coalesce(octet_length(convert_to(p_name, 'UTF8')), 0) + 64;
-    keep bigint[] := (select k.keep from $S.kept k);
-    tag integer := 0;
+    size integer := octet_length(p_data) + octet_length(p_channel) + coalesce(octet_length(p_name), 0) + 64;
+    moment bigint := $S.now_ms();
+    mark integer := 0;
     cursor text;
 begin
-    perform $S.check_channel(p_channel);
     if p_data is null then
         raise exception 'an event has data' using errcode = '22004';
-    elsif octet_length(convert_to(p_name, 'UTF8')) not between 1 and 255
+    elsif octet_length(p_name) not between 1 and 255
         or p_name ~ '[\u0001-\u001f\u007f-\u009f]' or starts_with(p_name, 'stream-') then
         raise exception 'not an event name: 1 to 255 bytes without control characters, not beginning with stream-'
             using errcode = '22023';
     elsif p_name in ('error', 'open') then
         raise exception 'browsers raise % themselves; call the event something else', p_name using errcode = '22023';
-    elsif octet_length(convert_to(p_key, 'UTF8')) not between 1 and 255 or p_key ~ '[\u0001-\u001f\u007f-\u009f]' then
+    elsif octet_length(p_key) not between 1 and 255 or p_key ~ '[\u0001-\u001f\u007f-\u009f]' then
         raise exception 'not a key: 1 to 255 bytes without control characters' using errcode = '22023';
     elsif p_time not between 0 and 8640000000000000 then
         raise exception 'not a time in Unix milliseconds' using errcode = '22003';
     end if;
-    if keep is null then
-        raise exception 'it is not known what is kept' using errcode = 'data_corrupted';
-    elsif size > keep[2] / 2 then
-        raise exception 'the event has % bytes; at most half of what is kept is taken at once', size using errcode = '54000';
-    end if;
-    while tag = 0 loop
-        tag := (floor(random() * 4294967296) - 2147483648)::integer;
+    while mark = 0 loop
+        mark := (floor(random() * 4294967296) - 2147483648)::integer;
     end loop;
+    if p_key is null then
+        -- The usual case, as the nodes have it (`write_one.sql`). A channel that is there has a name that was checked.
+        with c as (
+            update $S.head ch set
+                seq = ch.seq + 1, tag = mark, before_tag = ch.tag, bytes = ch.bytes + size, stamp = greatest(ch.stamp, moment)
+            where ch.name = p_channel
+                and ch.gen = (select x.gen from $S.head x where x.name = p_channel order by x.gen desc limit 1)
+                and not ch.closed and ch.seq > ch.earliest_seq and (select p.oldest_writer from $S.place p) <= $V
+            returning ch.log, ch.epoch, ch.seq, ch.before_tag, ch.stamp, ch.earliest_seq, ch.bytes, ch.trim_at,
+                (select k.keep from $S.kept k) as keep
+        ), entry as (
+            insert into $S.entry select c.log, c.seq, mark, c.before_tag, size, c.stamp, coalesce(p_time, c.stamp),
+                p_is_text, p_name, p_data from c
+        )
+        select * into a from c;
+    end if;
+    if not found then
+        return $S.append_event(p_channel, p_data, p_is_text, p_name, p_time, p_key, mark, size, p_notify);
+    elsif (size > a.keep[2] / 2) is not false then
+        perform $S.refuse_size(size, a.keep);
+    elsif a.seq - a.earliest_seq > a.keep[1] + a.keep[1] / 4
+        or (a.bytes > a.keep[2] + a.keep[2] / 4 and a.seq - a.earliest_seq > 1) or moment > a.trim_at then
+        begin
+            perform $S.trim_channel(p_channel, moment, a.keep, $V);
+        exception when data_corrupted then
+            null; -- is the janitor's to tell; the append is not the worse for it
+        end;
+    end if;
+    cursor := $S.cursor_text(a.epoch, a.seq, mark);
+    if p_notify then
+        perform pg_notify('$N', 'outbox' || E'\n' || cursor || '.' || p_channel);
+    end if;
+    return cursor;
+end $$;
+
+-- The same where more has to be decided.
+create or replace function $S.append_event(
+    p_channel text, p_data bytea, p_is_text boolean, p_name text, p_time bigint, p_key text, p_mark integer, p_size integer,
+    p_notify boolean
+) returns text language plpgsql volatile as $$
+declare
+    a record;
+    keep bigint[] := (select k.keep from $S.kept k);
+    prints bigint[] := case when p_key is not null then array[$S.fingerprint(p_data, p_is_text, p_name, p_time)] end;
+    cursor text;
+begin
+    perform $S.check_channel(p_channel);
+    if (p_size > keep[2] / 2) is not false then
+        perform $S.refuse_size(p_size, keep);
+    end if;
     select w.* into a from $S.write_batch(
         p_channel, null, keep, null, null, null, 0, 0, 0, 0, false,
         array[p_data], array[p_is_text], array[p_name], array[p_time], case when p_key is not null then array[p_key] end,
-        array[tag], array[null::integer], array[size], size,
-        case when p_key is not null then array[$S.fingerprint(p_data, p_is_text, p_name, p_time)] end, $V) w;
+        array[p_mark], array[null::integer], array[p_size], p_size, prints, $V) w;
     if a.o_status = 3 then
         raise exception 'the key % was used for another event of the channel %', p_key, p_channel using errcode = '23505';
     elsif a.o_status <> 0 then
@@ -64,6 +106,15 @@ begin
         perform pg_notify('$N', 'outbox' || E'\n' || cursor || '.' || p_channel);
     end if;
     return cursor;
+end $$;
+
+-- Says what is wrong where an event is not known to fit into what is kept.
+create or replace function $S.refuse_size(size integer, keep bigint[]) returns void language plpgsql immutable as $$
+begin
+    if keep[2] is null then
+        raise exception 'it is not known what is kept' using errcode = 'data_corrupted';
+    end if;
+    raise exception 'the event has % bytes; at most half of what is kept is taken at once', size using errcode = '54000';
 end $$;
 
 -- The text of a document without the blanks that `jsonb` puts after `:` and `,`; those in strings stay.

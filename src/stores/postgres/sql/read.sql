@@ -13,20 +13,24 @@ create or replace function $S.read_page(
     out o_is_text boolean[], out o_names text[], out o_data bytea[]
 ) language plpgsql stable as $$
 declare
-    c $S.head;
-    p record;
+    c record;
     young bigint := coalesce(p_now, $S.now_ms()) - p_age;
     above bigint := case when p_start = 3 then p_seq end;
 begin
-    select version, oldest_reader, epoch into p from $S.place;
-    perform $S.admit_reader(p.version, p.oldest_reader, p_version);
-    select * into c from $S.head x where x.name = p_channel order by x.gen desc limit 1;
-    if not found then
-        o_place := p.epoch;
+    select p.epoch as place, p.version, p.oldest_reader, h.* into c
+    from $S.place p left join lateral (
+        select x.log, x.epoch, x.seq, x.tag, x.closed, x.earliest_seq, x.bytes, x.dropped_time
+        from $S.head x where x.name = p_channel order by x.gen desc limit 1
+    ) h on true;
+    if c.oldest_reader > p_version then
+        perform $S.admit_reader(c.version, c.oldest_reader, p_version);
+    elsif c.log is null then
+        o_place := c.place;
         select f.floor into o_floor from $S.floor f where f.bucket = p_bucket;
         return;
+    elsif $S.is_damaged(c.earliest_seq, c.seq, c.bytes) then
+        raise exception 'the record of the channel % is damaged', p_channel using errcode = 'data_corrupted';
     end if;
-    perform $S.check_head(c);
     o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed; o_dropped_time := c.dropped_time;
     -- What is too old is not read, whether or not it was deleted yet.
     select e.seq - 1, e.prev_tag into o_earliest_seq, o_earliest_tag from $S.entry e

@@ -1,6 +1,8 @@
 -- Appending and replacing. `$S` stands for the quoted schema.
 
 -- Appends a batch, or with `p_init` replaces the history. The caller draws the tags; `p_prev_tags` are the same, one later.
+-- p_expect: 0 any position, and p_seq is one that the channel has reached, as far as is known, so that older versions of its row
+-- are not looked at; 1 none, the channel must be new; 2 the position (p_epoch, p_seq, p_tag).
 -- o_status: 0 done, 1 the expectation does not hold, 2 closed, 3 the event o_reused (from 1) has a key that stands for another,
 -- whose fingerprint is not the one in p_prints. o_seqs, o_tags and o_times are those of known keys,
 -- o_nth is which of the new entries an event became, or repeats; all four are null when no event has a key.
@@ -37,7 +39,7 @@ begin
             due = case when ch.seq = ch.earliest_seq then moment + $S.period(p_keep) else ch.due end,
             trim_at = case when ch.seq = ch.earliest_seq then greatest(ch.stamp, moment) + p_keep[3] + p_keep[3] / 4
                 else ch.trim_at end
-        where ch.name = p_channel and ch.gen = (select x.gen from $S.head x where x.name = p_channel order by x.gen desc limit 1)
+        where ch.name = p_channel and ch.gen >= p_seq >> 9
             and not ch.closed and ch.seq >= ch.earliest_seq and (select p.oldest_writer from $S.place p) <= p_version
         returning * into c;
     end if;
@@ -45,10 +47,15 @@ begin
         o_base_seq := c.seq - n;
         o_base_tag := c.before_tag;
     else
-        perform $S.admit_writer(p_version);
-        c := $S.lock_head(p_channel, moment);
+        if coalesce((select p.oldest_writer from $S.place p) > p_version, true) then
+            perform $S.admit_writer(p_version);
+        end if;
+        select * into c from $S.head x where x.name = p_channel order by x.gen desc limit 1 for update;
+        if not found then
+            c := $S.lock_head(p_channel, moment);
+        end if;
         made := c.due = -1;
-        if p_init is null then
+        if p_init is null and $S.is_damaged(c.earliest_seq, c.seq, c.bytes) then
             perform $S.check_head(c);
         end if;
         if p_keys is not null and p_init is null then
