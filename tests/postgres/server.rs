@@ -122,7 +122,7 @@ impl Server {
     pub fn ask_for_certificates(&self, authority: &Path) {
         self.put(authority, "root.crt");
         self.write(">> ", "postgresql.conf", "ssl_ca_file = 'root.crt'");
-        self.rule("> ", "hostssl all ada all trust clientcert=verify-full");
+        self.rule("> ", "hostssl all ada all cert clientcert=verify-full");
     }
 
     /// Lets in plain connections of the superuser `postgres` too.

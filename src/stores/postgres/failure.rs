@@ -152,12 +152,27 @@ fn is_fatal(refusal: &DbError) -> bool {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSent(source) | Self::Lost(source) | Self::Strange(source) => source.fmt(f),
-            Self::Refused(error) => error.fmt(f),
+            Self::NotSent(source) | Self::Lost(source) | Self::Strange(source) => Whole(&**source).fmt(f),
+            Self::Refused(error) => Whole(error).fmt(f),
             Self::Newer { stored, denied } => {
                 write!(f, "the schema has version {stored}, which version {VERSION} may not {denied}")
             }
         }
+    }
+}
+
+/// An error with those below it, for logs: the driver's says no more than that the server refused.
+pub(super) struct Whole<'a>(pub(super) &'a (dyn Error + 'static));
+
+impl fmt::Display for Whole<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut below = self.0.source();
+        while let Some(error) = below {
+            write!(f, ": {error}")?;
+            below = error.source();
+        }
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_postgres::AsyncMessage;
 
 use super::{
     database::Database,
-    failure::TooLong,
+    failure::{TooLong, Whole},
     hints::{Heard, Notifier},
     tls::Messages,
     watch::Watchers,
@@ -45,7 +45,7 @@ impl Listener {
             delay = if self.watchers.is_armed() { FIRST_DELAY } else { (delay * 2).min(LONGEST_DELAY) };
             self.watchers.disarm();
             self.reconnects.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(error = %ended, "listening on PostgreSQL ended; other processes are heard of late until it is back");
+            tracing::warn!(error = %Whole(&*ended), "listening on PostgreSQL ended; other processes are heard of late until it is back");
             sleep(delay.mul_f64(0.5 + fastrand::f64())).await;
         }
     }
