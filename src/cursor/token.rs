@@ -203,6 +203,22 @@ mod tests {
     }
 
     #[test]
+    fn the_texts_never_change_for_clients_keep_them() {
+        let at = |seq| Cursor { epoch: 0x0102_0304_0506_0708, seq, tag: 0x090a_0b0c };
+        let (a, long) = (channel("a"), channel("r\u{e4}ume/7"));
+        let token = Cursors::of([(&a, at(1)), (&long, at(0x1234_5678_9abc))]);
+        let table = [
+            (Cursors::from(at(0x1234_5678_9abc)), "AQECAwQFBgcIAAASNFZ4mrwJCgsM"),
+            (token, "Aq9j3EwBAgMEBQYHCAkKCwwBp0Kh4AECAwQFBgcICQoLDLy14rPFxgQ"),
+            (Cursors::of([]), "Ag"),
+        ];
+        for (cursors, text) in table {
+            assert_eq!(cursors.to_string(), text);
+            assert_eq!(text.parse(), Ok(cursors));
+        }
+    }
+
+    #[test]
     fn a_position_is_replaced_or_added() {
         let (a, b, c) = (channel("a"), channel("b"), channel("c"));
         let at = |seq| Cursor { epoch: 1, seq, tag: 9 };
