@@ -160,6 +160,10 @@ mod tests {
             let retry = returns.refuse(now, 10);
             assert!(retry <= LONGEST.mul_f64(1.25), "{retry:?}");
         }
+        let at_the_bound: Vec<_> = (0..200).map(|_| returns.refuse(now, 10)).collect();
+        let parts = [(1.0, 1.1), (1.15, 1.25)].map(|(first, last)| LONGEST.mul_f64(first)..LONGEST.mul_f64(last));
+        let counts = parts.map(|part| at_the_bound.iter().filter(|retry| part.contains(retry)).count());
+        assert!(counts.iter().all(|count| *count > 40), "they do not all come in one moment: {counts:?}");
         let later = now + secs(60.0);
         assert!(returns.refuse(later, 10) < secs(1.4), "all have come back");
         returns.observe(secs(8.5));

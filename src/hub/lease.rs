@@ -89,3 +89,40 @@ impl Leases {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(all(test, not(tower_events_loom)))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::{
+        cursor::Cursor,
+        hub::fetch::Asked,
+        store::{Head, Limit, Outcome, Start},
+    };
+
+    fn page() -> Page {
+        let at = Cursor { epoch: 1, seq: 1, tag: 1 };
+        let head = Head { cursor: at, closed: false };
+        let page = crate::store::Page { outcome: Outcome::Continued, from: at, entries: Vec::new(), next: at, head };
+        let asked = Asked { start: Start::Earliest, limit: Limit::default(), version: 0, history: 0 };
+        Page { fetched: Arc::new(Fetched::new(page, asked)), first: 0, part: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_go_whose_readers_went_or_did_not_look_for_long() {
+        let leases = Leases::default();
+        for _ in 0..1_000 {
+            drop(leases.lease(Arc::new(Fetch::new()), page()));
+        }
+        assert!(leases.list().leases.len() <= 130);
+        let longest = Duration::from_secs(10);
+        let [idle, seen] = [(); 2].map(|()| leases.lease(Arc::new(Fetch::new()), page()));
+        tokio::time::advance(longest / 2).await;
+        assert!(seen.page().is_some());
+        tokio::time::advance(longest / 2).await;
+        leases.sweep(Instant::now(), longest);
+        assert_eq!((idle.page().is_some(), seen.page().is_some()), (false, true));
+        leases.sweep(Instant::now(), Duration::MAX);
+        assert!(seen.page().is_some());
+    }
+}

@@ -90,7 +90,7 @@ pin_project! {
 }
 
 /// How long a wait lasts.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Until {
     /// It only catches up.
     Now,
@@ -200,7 +200,7 @@ impl Listening {
     /// Ready when the wait is over.
     fn wait(self: Pin<&mut Self>, looked: Looked, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        if looked == Looked::Reading && (!*this.started || *this.until == Until::Now) {
+        if looked == Looked::Reading && !*this.started {
             return Poll::Pending;
         }
         *this.started = true;

@@ -255,7 +255,9 @@ mod tests {
             (second * 5, Duration::ZERO, Duration::from_millis(1), second * 5),
         ];
         for (window, floor, first, last) in table {
-            assert_eq!([0.0, 1.0].map(|drawn| drain_hint(window, floor, drawn)), [first, last], "{window:?} {floor:?}");
+            let expected = [first, (first * 3 + last) / 4, (first + last) / 2, last];
+            let hints = [0.0, 0.25, 0.5, 1.0].map(|drawn| drain_hint(window, floor, drawn));
+            assert_eq!(hints, expected, "{window:?} {floor:?}");
         }
     }
 }

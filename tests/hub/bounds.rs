@@ -4,8 +4,9 @@ use std::{pin::Pin, task::Poll, time::Duration};
 
 use futures_core::Stream as _;
 use tower_events::{
-    Hub, HubOptions, MemoryStore, SubscribeError, Subscription,
+    Hub, HubOptions, MemoryStore, Store, SubscribeError, Subscription,
     store::{Reason, Start},
+    testing::FaultStore,
 };
 
 use super::*;
@@ -107,4 +108,25 @@ async fn a_reset_that_nobody_took_is_told_when_its_reader_comes_back() {
     let resume = Subscription::new(channel("a")).resume(&stalled.cursors());
     let mut again = hub.subscribe(resume).await.unwrap();
     assert_eq!(reset(&mut again).await.reason, Reason::EpochChanged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_was_read_is_kept_for_others_for_a_moment_only() {
+    let inner = MemoryStore::default();
+    append(&inner, [1]).await;
+    let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    append(&inner, 2..=50).await;
+    let (store, faults) = FaultStore::new(inner);
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1));
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    let comes_back = async || {
+        let mut back = hub.subscribe(Subscription::new(channel("a")).resume(&from.into())).await.unwrap();
+        assert_eq!(texts_of(&mut back, 49).await.len(), 49);
+        faults.reads()
+    };
+    assert_eq!(comes_back().await, 1);
+    assert_eq!(comes_back().await, 1, "it was just read");
+    tokio::time::sleep(hub.options().check_every * 2).await;
+    assert_eq!(comes_back().await, 2, "it is not kept for ever");
 }

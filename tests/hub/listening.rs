@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower_events::{Hub, HubOptions, MemoryStore, Subscription, store::Start, testing::FaultStore};
+use tower_events::{Hub, HubOptions, MemoryStore, SubscribeError, Subscription, store::Start, testing::FaultStore};
 
 use super::*;
 
@@ -122,4 +122,194 @@ async fn says_when_every_channel_is_closed_and_read() {
     assert_eq!((all.entries().len(), all.closed), (1, true));
     let after = hub.listen(Subscription::new(channel("a")).resume(&all.cursors)).await.unwrap();
     assert_eq!((after.entries().len(), after.closed), (0, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_shorter_than_the_store_takes_misses_nothing_that_was_there() {
+    let (hub, faults, _) = faulty();
+    let before = hub.position(&channels(["a"])).await.unwrap();
+    let before_both = hub.position(&channels(["a", "b"])).await.unwrap();
+    publish(&hub, "a", 1).await;
+    faults.delay(Duration::from_secs(2));
+    for (subscription, longest) in [
+        (Subscription::new(channel("a")).start(Start::Earliest), 2),
+        (Subscription::new(channel("a")).resume(&before), 4),
+        (Subscription::new(channels(["a", "b"])).start(Start::Earliest), 4),
+        (Subscription::new(channels(["a", "b"])).resume(&before_both), 4),
+    ] {
+        for wait in [0, 1] {
+            let start = Instant::now();
+            let listened = hub.listen(subscription.clone().wait(Duration::from_secs(wait))).await.unwrap();
+            assert_eq!(listened.entries().len(), 1, "{subscription:?}");
+            assert!(start.elapsed() <= Duration::from_secs(longest), "{subscription:?}: {:?}", start.elapsed());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_is_empty_only_once_the_store_has_answered() {
+    let (hub, faults, _) = faulty();
+    let start = hub.position(&channel("a").into()).await.unwrap();
+    // Its position is not the head, so that the store is read.
+    publish(&hub, "a", 1).await;
+    hub.init(&channel("a"), events([0; 0])).await.unwrap();
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = |subscription: Subscription| {
+        let looks = looks.clone();
+        subscription.wait(Duration::from_secs(5)).on_empty(move || _ = looks.fetch_add(1, Ordering::Relaxed))
+    };
+    for subscription in [
+        counted(Subscription::new(channel("a")).start(Start::Earliest)),
+        counted(Subscription::new(channels(["a", "b"])).start(Start::Earliest)),
+        counted(Subscription::new(channel("a")).resume(&start)),
+    ] {
+        looks.store(0, Ordering::Relaxed);
+        let reads = faults.hold_reads();
+        let listening = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.listen(subscription).await }
+        });
+        reads.reached_by(1).await;
+        settle().await;
+        assert_eq!(looks.load(Ordering::Relaxed), 0);
+        drop(reads);
+        let listened = listening.await.unwrap().unwrap();
+        assert_eq!((listened.entries().len(), looks.load(Ordering::Relaxed) > 0), (0, listened.resets.is_empty()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_other_channels_have_is_answered_before_a_failure() {
+    for _ in 0..20 {
+        let (hub, faults, _) = faulty();
+        let both = channels(["a", "b"]);
+        let start = hub.position(&both).await.unwrap();
+        // What is followed needs no read.
+        let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+        publish(&hub, "a", "a1").await;
+        publish(&hub, "b", "b1").await;
+        faults.fail_channel(&channel("b"));
+        let poll = Subscription::new(both).wait(Duration::from_secs(1));
+        let listened = hub.listen(poll.clone().resume(&start)).await.unwrap();
+        assert_eq!(listened.entries().len(), 1);
+        assert_eq!(listened.cursors.position(&channel("b")), start.position(&channel("b")));
+        assert!(!listened.live);
+        let failed = hub.listen(poll.clone().resume(&listened.cursors)).await;
+        assert!(matches!(failed, Err(SubscribeError::Store(_))), "{failed:?}");
+        faults.mend_channel(&channel("b"));
+        let listened = hub.listen(poll.resume(&listened.cursors)).await.unwrap();
+        assert_eq!(listened.entries()[0].data.as_text(), Some("b1"));
+    }
+}
+
+/// A hub that keeps one event for those who keep up: more than one at once have to be read.
+fn without_ring() -> (Hub, Faults) {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    (Hub::with_options(store, HubOptions::default().ring_bytes(1)), faults)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_in_its_time_whatever_is_read_by_then() {
+    let (hub, faults) = without_ring();
+    let start = Instant::now();
+    let waiting = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.listen(Subscription::new(channel("a")).wait(Duration::from_secs(5))).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _reads = faults.hold_reads();
+    hub.publish_all(&channel("a"), events(0..3)).await.unwrap();
+    let listened = waiting.await.unwrap().unwrap();
+    assert_eq!((listened.entries().len(), start.elapsed()), (0, Duration::from_secs(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_bounded_in_bytes_and_the_next_one_goes_on() {
+    // From the store in pages, and from the ring.
+    for ring_bytes in [1, 64 << 20] {
+        let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().ring_bytes(ring_bytes));
+        let mut _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+        let mut cursors = _live.cursors();
+        for n in 0..30 {
+            publish(&hub, "a", format!("{n:02}{}", "x".repeat(100_000))).await;
+        }
+        let mut seen = Vec::new();
+        for answer in 0..3 {
+            let listened = hub.listen(Subscription::new(channel("a")).resume(&cursors)).await.unwrap();
+            let bytes: usize = listened.entries().iter().map(|entry| entry.size()).sum();
+            assert!(bytes <= (1 << 20) + 110_000 && (answer == 2 || bytes >= 1 << 20), "{bytes}");
+            assert_eq!(listened.live, answer == 2);
+            seen.extend(listened.entries().iter().map(|entry| entry.data.as_text().unwrap()[..2].to_owned()));
+            cursors = listened.cursors;
+        }
+        assert_eq!(seen, (0..30).map(|n| format!("{n:02}")).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_full_does_not_wait_for_other_channels() {
+    for (limit, texts) in [(100, "x".repeat(100_000)), (3, String::new())] {
+        // Which channel comes first is drawn anew each time.
+        for _ in 0..10 {
+            let (store, faults) = FaultStore::new(MemoryStore::default());
+            let hub = Hub::with_options(store, HubOptions::default().ring_bytes(64 << 20));
+            let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+            let both = channels(["a", "b"]);
+            let start = hub.position(&both).await.unwrap();
+            publish(&hub, "b", 1).await;
+            for _ in 0..20 {
+                publish(&hub, "a", &texts).await;
+            }
+            // Whatever is asked of the store, nothing comes of it.
+            let _held = faults.hold_answers();
+            let before = Instant::now();
+            let poll = Subscription::new(both).resume(&start).limit(limit);
+            let listened = hub.listen(poll).await.unwrap();
+            assert_eq!((listened.entries().len(), before.elapsed()), (limit.min(11), Duration::ZERO));
+            assert!(!listened.live);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_to_who_waits_is_answered_whatever_else_is_read() {
+    let (hub, faults) = without_ring();
+    let start = Instant::now();
+    let waiting = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.listen(Subscription::new(channels(["a", "b"]))).await }
+    });
+    settle().await;
+    let _reads = faults.hold_reads();
+    hub.publish_all(&channel("b"), events(0..3)).await.unwrap();
+    settle().await;
+    publish(&hub, "a", 1).await;
+    let listened = waiting.await.unwrap().unwrap();
+    assert_eq!((listened.entries().len(), listened.live, start.elapsed()), (1, false, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_waits_for_other_channels_no_longer_than_it_may() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::new(store);
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let both = channels(["a", "b"]);
+    let start = hub.position(&both).await.unwrap();
+    for name in ["a", "b"] {
+        publish(&hub, name, name).await;
+    }
+    let poll = Subscription::new(both).resume(&start).wait(Duration::from_secs(5));
+    faults.delay(Duration::from_secs(1));
+    assert_eq!(hub.listen(poll.clone()).await.unwrap().entries().len(), 2, "it waits for the other");
+    faults.delay(Duration::from_secs(8));
+    let before = Instant::now();
+    assert_eq!(hub.listen(poll.clone()).await.unwrap().entries().len(), 1);
+    assert_eq!(before.elapsed(), Duration::from_secs(5));
+    let before = Instant::now();
+    let drained = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        hub.drain(Duration::from_secs(5));
+    };
+    let (listened, ()) = tokio::join!(hub.listen(poll), drained);
+    assert_eq!((listened.unwrap().entries().len(), before.elapsed()), (1, Duration::from_secs(1)));
 }

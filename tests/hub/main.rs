@@ -1,6 +1,7 @@
 //! The hub, without HTTP: what a subscriber in the process sees.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod at_once;
 mod bounds;
 #[path = "../support/deadline.rs"]
 mod deadline;
@@ -11,6 +12,8 @@ mod faults;
 mod history;
 mod listening;
 mod overload;
+mod pages;
+mod panics;
 mod resets;
 mod sharing;
 mod simulation;

@@ -1,13 +1,16 @@
 //! More reads than the store keeps up with: what it can do it does, what is over it is refused at once, and live readers
 //! do not notice.
 
-use std::time::Duration;
+use std::{future::Future as _, time::Duration};
 
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
-use tower_events::{HubOptions, MemoryStore, StoreError, SubscribeError, Subscription, store::Start};
+use tower_events::{
+    HubOptions, MemoryStore, Store, StoreError, SubscribeError, Subscription,
+    store::{Expect, Start},
+};
 
 use super::*;
 
@@ -145,4 +148,157 @@ async fn a_poll_ends_with_its_wait_however_long_the_store_takes_for_each_channel
         assert!(!seen.entries().is_empty() && !seen.live);
         assert!(start.elapsed() <= Duration::from_secs(longest), "{:?}", start.elapsed());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_reads_are_under_way_at_once_as_were_allowed() {
+    let (hub, faults) = slow(HubOptions::default().reads(3), Duration::ZERO);
+    let held = faults.hold_reads();
+    let mut polls = JoinSet::new();
+    for n in 0..10 {
+        let hub = hub.clone();
+        polls.spawn(async move { hub.listen(earliest(&n.to_string())).await.map(drop) });
+    }
+    settle().await;
+    assert_eq!(faults.reads(), 3);
+    drop(held);
+    assert!(polls.join_all().await.iter().all(Result::is_ok));
+    assert_eq!(faults.reads(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_channels_are_brought_on_at_once_as_were_allowed() {
+    let inner = MemoryStore::default();
+    let (store, faults) = FaultStore::new(inner.clone());
+    let hub = Hub::with_options(store, HubOptions::default().advancing_reads(3));
+    let mut readers = Vec::new();
+    for n in 0..10 {
+        readers.push(hub.subscribe(Subscription::new(channel(&n.to_string()))).await.unwrap());
+    }
+    settle().await;
+    let held = faults.hold_reads();
+    for reader in &readers {
+        let name = reader.channels().iter().next().unwrap();
+        inner.init(name, events(["anew"]), Expect::Any).await.unwrap();
+    }
+    settle().await;
+    assert_eq!(faults.reads(), 3);
+    drop(held);
+    for reader in &mut readers {
+        reset(reader).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_for_heads_do_not_wait_for_a_slow_one_and_are_few_at_once() {
+    let (hub, faults) = slow(HubOptions::default(), Duration::ZERO);
+    let held = faults.hold_heads();
+    let mut asking = JoinSet::new();
+    for n in 0..10 {
+        let hub = hub.clone();
+        asking.spawn(async move { hub.heads(&channel(&n.to_string()).into()).await.map(drop) });
+        settle().await;
+    }
+    assert_eq!(faults.heads(), 4);
+    drop(held);
+    assert!(asking.join_all().await.iter().all(Result::is_ok));
+    assert_eq!(faults.heads(), 5, "those who waited share a call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_or_read_for_those_who_have_gone() {
+    let (hub, faults) = slow(HubOptions::default().reads(1).waiting_reads(1), Duration::ZERO);
+    let gives_up = async |name: &str| {
+        let listen = std::pin::pin!(hub.listen(earliest(name)));
+        assert!(tokio::time::timeout(Duration::from_millis(1), listen).await.is_err());
+    };
+    {
+        let asked = channel("a").into();
+        let mut heads = Box::pin(hub.heads(&asked));
+        assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(heads.as_mut().poll(cx))).await.is_pending());
+    }
+    settle().await;
+    assert_eq!(faults.heads(), 0);
+    let held = faults.hold_reads();
+    for _ in 0..5 {
+        // The turn of the first is free again, and so is the second's place among those who wait.
+        gives_up("a").await;
+        let reading = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.listen(earliest("b")).await }
+        });
+        settle().await;
+        gives_up("c").await;
+        reading.abort();
+        settle().await;
+    }
+    drop(held);
+    assert!(hub.listen(earliest("d")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_are_sent_away_come_back_spread() {
+    let readers = Hub::with_options(MemoryStore::default(), HubOptions::default().readers(0));
+    let mut seconds = [0; 4];
+    for _ in 0..400 {
+        let refused = readers.subscribe(Subscription::new(channel("a"))).await;
+        let Err(SubscribeError::TooManyReaders { retry }) = refused else { panic!("{refused:?}") };
+        seconds[usize::try_from(retry.as_secs() - 1).unwrap()] += 1;
+    }
+    assert!(seconds.iter().all(|count| *count > 50), "{seconds:?}");
+
+    // One read that is refused sends all away who share it.
+    let inner = MemoryStore::default();
+    append(&inner, [1]).await;
+    let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    append(&inner, [2]).await;
+    let (store, faults) = FaultStore::new(inner);
+    let hub = Hub::with_options(store, HubOptions::default().reads(1));
+    let _held = faults.hold_reads();
+    let mut polls = JoinSet::new();
+    for subscription in std::iter::once(earliest("b")).chain((0..200).map(|_| earliest("a").resume(&from.into()))) {
+        let hub = hub.clone();
+        polls.spawn(async move { hub.listen(subscription).await.map(drop) });
+        tokio::task::yield_now().await;
+    }
+    let mut retries = Vec::new();
+    while let Some(poll) = polls.join_next().await {
+        if let Err(SubscribeError::Overloaded { retry }) = poll.unwrap() {
+            retries.push(retry.as_millis());
+        }
+    }
+    retries.sort_unstable();
+    let (first, last) = (retries[0], retries[retries.len() - 1]);
+    assert!(retries.len() == 200 && last * 10 > first * 11 && last * 10 <= first * 14, "{retries:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_that_wait_are_bounded_and_who_is_refused_comes_back_spread() {
+    const MOST: usize = 64 << 10;
+    let (hub, faults) = slow(HubOptions::default().read_timeout(Duration::from_secs(1_000)), Duration::ZERO);
+    let held = faults.hold_heads();
+    let mut asking = JoinSet::new();
+    let mut ask = |names: Channels| {
+        let hub = hub.clone();
+        asking.spawn(async move { hub.heads(&names).await.map(drop) });
+    };
+    // All who call are held.
+    for n in 0..4 {
+        ask(channel(&format!("held {n}")).into());
+        settle().await;
+    }
+    let names: Vec<_> = (0..MOST).map(|n| channel(&n.to_string())).collect();
+    for names in names.chunks(Channels::MAX) {
+        ask(Channels::new(names.iter().cloned()).unwrap());
+    }
+    settle().await;
+    let mut seconds = [0; 5];
+    for n in 0..400 {
+        let refused = hub.subscribe(Subscription::new(channel(&format!("refused {n}")))).await;
+        let Err(SubscribeError::Overloaded { retry }) = refused else { panic!("{n}: {refused:?}") };
+        seconds[usize::try_from(retry.as_secs() - 1).unwrap()] += 1;
+    }
+    assert!(seconds[..4].iter().all(|count| *count > 40), "{seconds:?}");
+    drop(held);
+    assert!(asking.join_all().await.iter().all(Result::is_ok), "those who waited are answered");
 }

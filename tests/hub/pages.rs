@@ -1,0 +1,89 @@
+//! Pages that hold less than was looked at for them.
+
+use std::time::Duration;
+
+use futures_core::Stream;
+use tower_events::{
+    Hub, MemoryStore, Store, StoreError, Subscription,
+    store::{Append, Appended, Change, Expect, Head, Limit, Page, Retention, Start},
+};
+
+use super::*;
+
+/// Looks at two entries for a page by time, and keeps those that are wanted.
+#[derive(Clone, Default)]
+struct Frugal(MemoryStore);
+
+impl Store for Frugal {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.0.append(channel, append).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        let Start::Time(time) = start else { return self.0.read(channel, start, limit).await };
+        let mut page = self.0.read(channel, Start::Earliest, Limit { events: limit.events.min(2), ..limit }).await?;
+        page.entries.retain(|entry| entry.time > time);
+        Ok(page)
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.0.heads(channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.0.init(channel, events, expect).await
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.0.delete(channel).await
+    }
+
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        self.0.channels(prefix, after, limit).await
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        self.0.changes()
+    }
+
+    fn retention(&self) -> Retention {
+        self.0.retention()
+    }
+}
+
+/// What a listener gets that starts by time, of as many old events as there are letters: capital ones are new.
+async fn since(names: Channels, letters: &str) -> (String, bool) {
+    let hub = Hub::new(Frugal::default());
+    for name in &names {
+        for letter in letters.chars() {
+            let time = if letter.is_uppercase() { 600 } else { 100 };
+            hub.publish(name, Event::text(letter.to_string()).at(time).unwrap()).await.unwrap();
+        }
+    }
+    let since = Subscription::new(names.clone()).start(Start::Time(500)).wait(Duration::ZERO);
+    let listened = hub.listen(since).await.unwrap();
+    assert!(listened.resets.is_empty());
+    let texts = listened.events.iter().flat_map(|events| events.entries());
+    let seen = texts.map(|entry| entry.data.as_text().unwrap()).collect();
+    (seen, listened.cursors == hub.position(&names).await.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_without_events_moves_the_position_all_the_same() {
+    // The filter is for the first page only.
+    for (letters, expected) in
+        [("", ""), ("a", ""), ("ab", ""), ("aB", "B"), ("Ab", "A"), ("abcD", "cD"), ("aBc", "Bc")]
+    {
+        assert_eq!(since(channels(["one"]), letters).await, (expected.to_owned(), true), "{letters}");
+        let (seen, at_head) = since(channels(["one", "two"]), letters).await;
+        // Which of two comes first is drawn.
+        let twice = expected.chars().map(|letter| seen.matches(letter).count());
+        assert_eq!((seen.len(), at_head), (2 * expected.len(), true), "{letters} of two: {seen}");
+        assert!(twice.into_iter().all(|count| count == 2), "{letters} of two: {seen}");
+    }
+}
