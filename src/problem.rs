@@ -347,5 +347,23 @@ mod tests {
             let delay = jittered(base);
             assert!(delay >= base.min(LONGEST) / 2 && delay <= base.min(LONGEST) * 3 / 2);
         }
+        let base = Duration::from_secs(8);
+        spread_between(4, 12, || jittered(base));
+        spread_between(4, 12, || Retry::Soon { least: base }.jittered(Duration::from_secs(1)));
+        spread_between(4, 12, || Retry::SOON.jittered(base));
+        // Never less than was said.
+        spread_between(8, 12, || Retry::AtLeast(base).jittered(Duration::from_secs(1)));
+        assert_eq!(Retry::After(base).jittered(Duration::from_secs(1)), base);
+    }
+
+    /// Whether each quarter of the range of seconds gets its part.
+    fn spread_between(first: u64, end: u64, draw: impl Fn() -> Duration) {
+        let (first, width) = (Duration::from_secs(first), Duration::from_secs(end - first));
+        let mut quarters = [0; 4];
+        for _ in 0..800 {
+            let part = draw().checked_sub(first).expect("not too soon").div_duration_f64(width);
+            quarters[(part * 4.0) as usize] += 1;
+        }
+        assert!(quarters.iter().all(|count| *count > 120), "{quarters:?} from {first:?} on");
     }
 }

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use support::{App, BOTH, Server, channel, serve_in_memory};
 use tokio::time::Instant;
 use tower_events::{
-    Channels, Cursors, Event, EventService, Hub, HubOptions, MemoryStore,
+    Channels, Cursors, Event, EventService, Hub, HubOptions, MemoryStore, SseService,
     longpoll::LongPollOptions,
     sse::{Format, Heartbeat, SseOptions},
+    testing::FaultStore,
 };
 
 fn streams(options: SseOptions) -> (Hub, Server) {
@@ -68,6 +69,37 @@ async fn a_stream_ends_at_its_maximum_age_and_goes_on_where_it_was() {
         publish(&hub, "a", "meanwhile").await;
         let mut again = server.get("/?channel=a").over(http).last_event_id(id).sse().await;
         assert_eq!(again.next().await.data, "meanwhile");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_end_together_come_back_spread() {
+    let options = SseOptions::default().retry(Duration::from_secs(8));
+    for fails in [false, true] {
+        let (store, faults) = FaultStore::new(MemoryStore::default());
+        let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1));
+        let options = if fails { options.clone() } else { options.clone().max_age(Duration::from_secs(100)) };
+        let service = SseService::new(hub.clone(), Channels::from_query).options(options);
+        let server = serve_in_memory(service);
+        let mut streams = Vec::new();
+        for _ in 0..100 {
+            let mut stream = server.get("/?channel=a").sse().await;
+            stream.live().await;
+            streams.push(stream);
+        }
+        if fails {
+            // More than is kept for those who keep up: they have to read.
+            faults.fail_channel(&channel("a"));
+            hub.publish_all(&channel("a"), ["1", "2", "3"].map(Event::text)).await.expect("published");
+        }
+        let mut halves = [0, 0];
+        for mut stream in streams {
+            assert_eq!(stream.next().await.name, "stream-retry");
+            let retry = stream.retry().unwrap();
+            assert!((Duration::from_secs(4)..=Duration::from_secs(12)).contains(&retry), "{retry:?}");
+            halves[usize::from(retry > Duration::from_secs(8))] += 1;
+        }
+        assert!(halves.iter().all(|half| *half > 20), "{halves:?}");
     }
 }
 

@@ -172,6 +172,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn ages_and_silences_are_drawn_from_their_whole_quarter() {
+        let mut eighths = [[0; 8]; 2];
+        let mut beats = Pulse::new(Some(Duration::from_secs(100)), None);
+        for _ in 0..800 {
+            let start = Instant::now();
+            let mut ages = Pulse::new(None, Some(Duration::from_secs(100)));
+            assert_eq!(poll_fn(|cx| ages.poll(cx)).await, Beat::End);
+            let age = start.elapsed();
+            beats.sent();
+            let start = Instant::now();
+            // Each silence of one stream is drawn anew.
+            assert_eq!(poll_fn(|cx| beats.poll(cx)).await, Beat::Heartbeat);
+            for (eighths, time) in eighths.iter_mut().zip([age, start.elapsed()]) {
+                // Timers ring up to a millisecond late.
+                let part = (time.as_secs_f64() - 75.0) / 25.0;
+                eighths[((part * 8.0) as usize).min(7)] += 1;
+            }
+        }
+        assert!(eighths.iter().flatten().all(|count| *count > 50), "{eighths:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn it_sleeps_until_it_rings_for_whoever_polled_it_last() {
         let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
         let sleeps = async |pulse: &Pulse| poll_fn(|cx| Poll::Ready(pulse.sleeps(cx))).await;
