@@ -13,7 +13,10 @@ use axum::{
 use http::Method;
 use support::{App, BOTH, Http, channel, serve};
 use tokio::task::JoinSet;
-use tower_events::{Body, Channels, Event, EventService, Hub, MemoryStore, Rejection};
+use tower_events::{
+    Body, Channels, Event, EventService, Hub, HubOptions, LongPollService, MemoryStore, Rejection, SseService,
+    longpoll::LongPollOptions, testing::FaultStore,
+};
 
 #[tokio::test]
 async fn answers_that_send_a_client_away_end_its_connection() {
@@ -67,12 +70,16 @@ async fn nobody_who_polls_on_and_on_is_cut_off_when_the_server_stops() {
             app.hub.drain(Duration::from_secs(5)).await;
         }
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    app.into_server().stop().await;
     let mut answers = 0;
-    while let Some(client) = clients.join_next().await {
-        answers += client.unwrap().unwrap();
-    }
+    let all_gone = async {
+        while let Some(client) = clients.join_next().await {
+            answers += client.unwrap().unwrap();
+        }
+    };
+    // The server stops when they are gone, however long a busy machine takes for that.
+    let gone = support::within(Duration::from_secs(30), all_gone).await;
+    assert!(gone.is_some(), "each is told that its connection ends");
+    app.into_server().stop().await;
     assert!(answers > CLIENTS, "{answers}");
 }
 
@@ -124,5 +131,139 @@ async fn a_handler_refuses_each_transport_in_its_own_words() {
         for transport in ["sse", "longpoll"] {
             server.get(&format!("/room?transport={transport}")).over(http).send().await.problem(403);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_keeps_the_position_that_its_client_brought() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::with_options(store, HubOptions::default().readers(1));
+    let busy = |_: &http::request::Parts| Err::<Channels, _>(Rejection::too_many(Duration::from_secs(5)));
+    let router = Router::new()
+        .route_service("/events", EventService::new(hub.clone(), Channels::from_query))
+        .route_service("/sse", SseService::new(hub.clone(), Channels::from_query))
+        .route_service("/events/busy", EventService::new(hub.clone(), busy))
+        .route_service("/sse/busy", SseService::new(hub.clone(), busy));
+    let server = serve(router).await;
+    let id = hub.publish(&channel("a"), Event::text("x")).await.unwrap().cursor;
+    let both = Channels::new([channel("a"), channel("b")]).unwrap();
+    let ids = [id.to_string(), hub.position(&both).await.unwrap().to_string()];
+    let refused = async |what: &str, path: &str| {
+        for http in BOTH {
+            for (id, channels) in ids.iter().zip(["channel=a", "channel=a&channel=b"]) {
+                let url = format!("{path}?{channels}");
+                let mut stream = server.get(&url).over(http).last_event_id(id).sse().await;
+                let last = stream.next().await;
+                assert_eq!((last.name.as_str(), last.id.as_str()), ("stream-retry", id.as_str()), "{what} {url}");
+                assert!(stream.remaining().await.is_empty());
+                // Without a position there is none to keep.
+                let mut stream = server.get(&url).over(http).sse().await;
+                assert_eq!((stream.next().await.name.as_str(), stream.last_event_id()), ("stream-retry", ""), "{url}");
+            }
+        }
+    };
+    refused("by the resolver", "/events/busy").await;
+    refused("by the resolver", "/sse/busy").await;
+    for path in ["/events", "/sse"] {
+        let mut only = server.get(&format!("{path}?channel=c")).sse().await;
+        only.live().await;
+        refused("too many readers", path).await;
+        drop(only);
+        support::eventually("no readers", || hub.stats().readers == 0).await;
+        faults.fail_next_heads(usize::MAX);
+        faults.fail_next_reads(usize::MAX);
+        for name in ["a", "b"] {
+            faults.fail_channel(&channel(name));
+        }
+        let mut stream = server.get(&format!("{path}?channel=b")).last_event_id(&ids[0]).sse().await;
+        let last = stream.next().await;
+        assert_eq!((last.name.as_str(), last.id.as_str()), ("stream-retry", ids[0].as_str()), "the store fails");
+        faults.fail_next_heads(0);
+        faults.fail_next_reads(0);
+        for name in ["a", "b"] {
+            faults.mend_channel(&channel(name));
+        }
+    }
+    drop(hub.drain(Duration::from_secs(5)));
+    for path in ["/events", "/sse"] {
+        refused("draining", path).await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_tells_the_position_while_the_hub_drains_and_what_fails_while_the_store_does() {
+    for http in BOTH {
+        let (store, faults) = FaultStore::new(MemoryStore::default());
+        let app = App::on(store).await;
+        let id = app.publish("a", Event::text("x")).await;
+        let head = |accept: &'static str, query: &str| {
+            let url = format!("/events?channel=a{query}");
+            app.request(Method::HEAD, &url).over(http).header("accept", accept)
+        };
+        for accept in ["application/json", "text/event-stream"] {
+            let transport = if accept == "application/json" { "/poll" } else { "/sse" };
+            faults.fail_next_heads(1);
+            let failed = head(accept, "").send().await.expect(503);
+            assert_eq!(failed.header("content-type"), "application/problem+json");
+            assert!(failed.header("retry-after").parse::<u64>().unwrap() >= 1, "{failed}");
+            assert_eq!((failed.body.len(), failed.try_header("last-event-id")), (0, None));
+            let refused = app.request(Method::HEAD, transport).over(http).send().await.expect(400);
+            assert_eq!((refused.header("content-type"), refused.body.len()), ("application/problem+json", 0));
+        }
+        drop(app.hub.drain(Duration::from_secs(5)));
+        for accept in ["application/json", "text/event-stream"] {
+            let answer = head(accept, "").send().await.expect(200);
+            assert_eq!((answer.cursor(), answer.body.len()), (id.clone(), 0));
+            assert!(answer.header("content-type").starts_with(accept));
+        }
+        // It waits for nothing and is no reader.
+        assert_eq!(app.hub.stats().readers, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_heads_stays_away_for_longer_while_the_store_fails() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let app = App::in_memory_on(store);
+    faults.fail_next_heads(usize::MAX);
+    for accept in ["application/json", "text/event-stream"] {
+        for (failing, least) in [(0, 1), (20, 10)] {
+            app.hub.heads(&channel("a").into()).await.unwrap_err();
+            tokio::time::sleep(Duration::from_secs(failing)).await;
+            let answer = app.request(Method::HEAD, "/events?channel=a").header("accept", accept).send().await;
+            let after: u64 = answer.expect(503).header("retry-after").parse().unwrap();
+            assert!((least..=31).contains(&after), "{after} s after {failing} s");
+        }
+        faults.fail_next_heads(0);
+        app.head("a").await;
+        faults.fail_next_heads(usize::MAX);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_did_not_wait_names_no_wait_that_it_honoured() {
+    for http in BOTH {
+        let (store, faults) = FaultStore::new(MemoryStore::default());
+        let hub = Hub::new(store);
+        let service = |options| LongPollService::new(hub.clone(), Channels::from_query).options(options);
+        let router = Router::new()
+            .route_service("/poll", service(LongPollOptions::default()))
+            .route_service("/refuse", service(LongPollOptions::default().refuse_resets()));
+        let server = serve(router).await;
+        hub.publish(&channel("a"), Event::text("x")).await.unwrap();
+        let get = |url: &str| server.get(url).over(http).header("prefer", "wait=99");
+        let honoured = get("/poll?channel=a&after=earliest").send().await.expect(200);
+        assert_eq!(honoured.header("preference-applied"), "wait=55");
+        let reset = get("/refuse?channel=a").last_event_id("nonsense").send().await.expect(410);
+        assert_eq!(reset.try_header("preference-applied"), None);
+        faults.fail_next_reads(usize::MAX);
+        faults.fail_next_heads(usize::MAX);
+        let failed = get("/poll?channel=b&after=earliest").send().await.expect(503);
+        assert_eq!(failed.try_header("preference-applied"), None);
+        faults.fail_next_reads(0);
+        faults.fail_next_heads(0);
+        drop(hub.drain(Duration::from_secs(5)));
+        let refused = get("/poll?channel=a").send().await.expect(503);
+        assert_eq!(refused.try_header("preference-applied"), None);
     }
 }

@@ -4,11 +4,11 @@ mod support;
 
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, Request};
 use serde_json::json;
 use support::{App, BOTH, channel};
 use tokio::time::Instant;
-use tower_events::{Cursors, Event, store::Append};
+use tower_events::{Channels, Cursors, Event, Hub, LongPollService, MemoryStore, store::Append};
 
 #[tokio::test]
 async fn an_answer_is_an_array_of_events_and_the_next_cursor() {
@@ -329,4 +329,15 @@ async fn a_drained_poll_is_empty_keeps_its_cursor_and_says_when_to_come_back() {
         assert!((1..=33).contains(&seconds) && [200, 503].contains(&late.status), "{late}");
         app.into_server().stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_reader_leaves_with_its_answer_however_long_the_future_is_kept() {
+    let hub = Hub::new(MemoryStore::default());
+    let mut service = LongPollService::new(hub.clone(), Channels::from_query);
+    let request = Request::get("/?channel=a&wait=0").body(()).unwrap();
+    let mut answering = Box::pin(tower::Service::call(&mut service, request));
+    assert_eq!(answering.as_mut().await.unwrap().status(), 200);
+    assert_eq!(hub.stats().readers, 0);
+    drop(answering);
 }

@@ -94,6 +94,32 @@ async fn no_mark_and_no_position_comes_before_a_reset() {
 }
 
 #[tokio::test]
+async fn the_first_ping_comes_once_and_after_a_reset_with_its_position() {
+    for http in BOTH {
+        for (from, expected) in [
+            (None, &["stream-reset", "stream-ping", "message", "message", "stream-live"][..]),
+            (Some(0), &["stream-ping", "message", "stream-live"]),
+            (Some(1), &["stream-ping", "stream-live"]),
+        ] {
+            let app = App::start().await;
+            let ids = app.publish_many("a", 2).await;
+            let id = from.map_or("nonsense", |from: usize| ids[from].as_str());
+            let mut stream = app.get("/sse?channel=a&heartbeat=event").over(http).last_event_id(id).sse().await;
+            stream.live().await;
+            assert_eq!(names(&stream), expected, "{id}");
+            let first = stream.next().await;
+            let ping = if from.is_some() { first } else { stream.next().await };
+            assert_eq!((ping.name.as_str(), ping.id == id), ("stream-ping", from.is_some()));
+            assert!(stream.text().starts_with("retry:") && stream.text().matches("retry:").count() == 1);
+            // Another reset needs no greeting, but says when it is live again.
+            app.hub.init(&channel("a"), vec![Event::text("anew")]).await.unwrap();
+            stream.live().await;
+            assert_eq!(names(&stream)[expected.len()..], ["stream-reset", "message", "stream-live"]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn several_channels_are_live_when_all_of_them_are() {
     let app = App::start().await;
     app.publish_many("a", 3).await;

@@ -1,0 +1,116 @@
+//! Readers share what they can: the same bytes of an event, the same head of an answer. Each gets what it asked for all the
+//! same.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a helper that panics is a failed test")]
+
+mod support;
+
+use http::request::Parts;
+use serde_json::json;
+use support::{App, BOTH, Sse, channel, serve};
+use tower_events::{Channels, Cursors, Event, Hub, LongPollService, MemoryStore, Rejection, longpoll::LongPollOptions};
+
+/// Reads until as many events have come.
+async fn blocks(stream: &mut Sse, count: usize) -> String {
+    stream.take(count).await;
+    stream.text().to_owned()
+}
+
+#[tokio::test]
+async fn each_reader_of_an_event_gets_it_in_the_form_that_it_asked_for() {
+    for http in BOTH {
+        let app = App::start().await;
+        // The second channel stays empty, so that its readers have the same events and other tokens.
+        let urls = ["channel=a", "channel=a&format=json", "channel=a&channel=b", "channel=a&channel=b&format=json"];
+        let both = Channels::new([channel("a"), channel("b")]).unwrap();
+        let start = app.hub.position(&both).await.unwrap();
+        let mut streams = Vec::new();
+        // Twice each, for the first may be the one that makes what the second is given.
+        for url in urls.iter().chain(&urls) {
+            let mut stream = app.get(&format!("/sse?{url}")).over(http).sse().await;
+            stream.live().await;
+            streams.push((*url, stream));
+        }
+        let mut expected = [String::new(), String::new(), String::new(), String::new()];
+        let (mut objects, mut token) = (Vec::new(), start.clone());
+        for text in ["1", "2", "3"] {
+            let event = Event::json(&json!([text])).unwrap().named("n").unwrap().at(7).unwrap();
+            let id = app.publish("a", event).await;
+            token = token.with(&channel("a"), id.parse().unwrap());
+            let object = format!(r#"{{"id":"{id}","channel":"a","time":7,"name":"n","data":["{text}"]}}"#);
+            expected[0] += &format!("event: n\ndata: [\"{text}\"]\nid: {id}\n\n");
+            expected[1] += &format!("data: {object}\nid: {id}\n\n");
+            expected[2] += &format!("event: n\ndata: [\"{text}\"]\nid: {token}\n\n");
+            expected[3] += &format!("data: {object}\nid: {token}\n\n");
+            objects.push(object);
+            for (url, stream) in &mut streams {
+                let said = blocks(stream, 1).await;
+                let form = urls.iter().position(|known| known == url).unwrap();
+                assert!(said.ends_with(&expected[form]), "{url}: {said} and not {}", expected[form]);
+            }
+        }
+        // Those who come later get all of them as one run, of which each was encoded already.
+        for (url, expected) in urls.iter().zip(&expected) {
+            let mut stream = app.get(&format!("/sse?{url}&after={start}")).over(http).sse().await;
+            let said = blocks(&mut stream, 3).await;
+            let events = said.split_once('\n').unwrap().1;
+            assert!(events.starts_with(expected.as_str()), "{url}: {said} and not {expected}");
+        }
+        for url in ["channel=a", "channel=a&channel=b"] {
+            for limit in [1, 3] {
+                let poll = app.get(&format!("/poll?{url}&after={start}&limit={limit}")).over(http).send().await;
+                assert_eq!(poll.expect(200).text(), format!("[{}]", objects[..limit].join(",")));
+            }
+        }
+    }
+}
+
+/// The channels that the application's own header names, so that the addresses of all polls are the same.
+fn named_by_a_header(request: &Parts) -> Result<Channels, Rejection> {
+    let names = request.headers.get("x-rooms").and_then(|names| names.to_str().ok()).unwrap_or_default();
+    Ok(Channels::new(names.split(',').map(channel)).unwrap())
+}
+
+#[tokio::test]
+async fn who_waits_for_one_event_with_others_channels_gets_a_position_of_its_own() {
+    for http in BOTH {
+        let hub = Hub::new(MemoryStore::default());
+        let server = serve(LongPollService::new(hub.clone(), named_by_a_header)).await;
+        let poll = async |rooms: &'static str| {
+            let answer = server.get("/").over(http).header("x-rooms", rooms).send().await.expect(200);
+            assert_eq!(answer.data(), [json!("x")]);
+            let cursor = answer.cursor();
+            assert!(answer.header("link").contains(&cursor), "{answer}");
+            (rooms, cursor)
+        };
+        let (one, two, three, again, head) = tokio::join!(poll("a"), poll("a,b"), poll("a,c"), poll("a"), async {
+            support::eventually("all wait", || hub.stats().readers == 4).await;
+            hub.publish(&channel("a"), Event::text("x")).await.unwrap().cursor
+        });
+        for (rooms, cursor) in [one, two, three, again] {
+            let channels = Channels::new(rooms.split(',').map(channel)).unwrap();
+            let expected = if rooms == "a" { Cursors::from(head) } else { hub.position(&channels).await.unwrap() };
+            assert_eq!(cursor, expected.to_string(), "{rooms}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_gets_the_same_events_is_told_whether_it_looked_for_more() {
+    for http in BOTH {
+        let hub = Hub::new(MemoryStore::default());
+        let service = |limit| {
+            let options = LongPollOptions::default().limit(limit);
+            LongPollService::new(hub.clone(), Channels::from_query).options(options)
+        };
+        let router = axum::Router::new().route_service("/two", service(2)).route_service("/all", service(100));
+        let server = serve(router).await;
+        let poll = async |path: &str| server.get(&format!("{path}?channel=a")).over(http).send().await.expect(200);
+        let (one, two, three, four, ()) = tokio::join!(poll("/two"), poll("/all"), poll("/two"), poll("/all"), async {
+            support::eventually("all wait", || hub.stats().readers == 4).await;
+            hub.publish_all(&channel("a"), ["1", "2"].map(Event::text)).await.unwrap();
+        });
+        for (answer, live) in [(one, None), (two, Some("true")), (three, None), (four, Some("true"))] {
+            assert_eq!((answer.data().len(), answer.try_header("events-live")), (2, live));
+        }
+    }
+}
