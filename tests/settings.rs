@@ -260,3 +260,22 @@ async fn a_head_of_several_channels_is_their_token() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_last_block_that_is_the_only_one_gives_the_position() {
+    for names in [&["a"][..], &["a", "b"]] {
+        let (hub, server) = streams(SseOptions::default().without_live_mark());
+        publish(&hub, "a", "x").await;
+        let channels = Channels::new(names.iter().map(|name| channel(name))).expect("channels");
+        let position = hub.position(&channels).await.expect("heads").to_string();
+        let query: String = names.iter().map(|name| format!("channel={name}&")).collect();
+        let mut stream = server.get(&format!("/?{query}")).sse().await;
+        while hub.stats().readers == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(hub.drain(Duration::from_secs(5)));
+        let last = stream.next().await;
+        assert_eq!((last.name.as_str(), last.id), ("stream-retry", position));
+        assert!(stream.remaining().await.is_empty());
+    }
+}
