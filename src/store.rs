@@ -60,7 +60,7 @@ use crate::{channel::Channel, event::Event};
 ///
 /// # Records outlive entries
 /// A channel's record (epoch, last `seq` and tag, closed, keys) is kept for [`Retention::forget_after`] after its last
-/// entry went, and while one of its keys is remembered. Forgetting it, or [`delete`](Store::delete), raises a *floor*
+/// entry went, and while one of its keys is remembered; then it goes, whether or not anybody uses the channel. Forgetting it, or [`delete`](Store::delete), raises a *floor*
 /// above the channel's last `seq`; a new channel starts above the floor, in the place's epoch mixed with the channel's name
 /// ([`epoch_of`](crate::epoch_of)). A place (file, database, shard: what can fail alone) keeps a floor per bucket of channel
 /// names, so that forgetting a channel leaves most absent ones as they are; each rises by a random step ([`floor`]). The
@@ -80,8 +80,8 @@ use crate::{channel::Channel, event::Event};
 /// of the page's `from`: it is 0 only when nothing was dropped.
 ///
 /// # Idempotency
-/// Keys are remembered per channel and epoch for [`Retention::key_window`], independent of retention;
-/// [`init`](Store::init) clears them. Each event of a batch is judged alone, also against earlier events of the same batch;
+/// Keys are remembered per channel and epoch for [`Retention::key_window`] from their first append (at most twice as long,
+/// however often they are repeated), independent of retention; [`init`](Store::init) clears them. Each event of a batch is judged alone, also against earlier events of the same batch;
 /// the new ones are appended atomically, and [`Appended`] says of each event which it was. An append that would change
 /// nothing (no new event, and no close of an open channel) succeeds whatever its `expect`: repeating one that succeeded
 /// succeeds.

@@ -14,6 +14,20 @@
 //! # }
 //! ```
 //!
+//! ## What the harness can do
+//! A harness that only makes places and opens stores runs all that the contract says but for what has to be done to a
+//! store from outside. Each of the following says that it is skipped, on standard error, when its method is left to its
+//! default:
+//!
+//! | method | without it |
+//! |---|---|
+//! | [`Harness::lose_tail`] | [`a_regrown_tail_is_another_history`](clauses::a_regrown_tail_is_another_history) and [`a_tail_that_grew_again_alike_is_another_history`](clauses::a_tail_that_grew_again_alike_is_another_history) are skipped |
+//! | [`Harness::step_back`] | [`a_clock_that_steps_back_does_no_harm`](clauses::a_clock_that_steps_back_does_no_harm) is skipped |
+//! | [`Harness::time`] with [`Time::Controlled`], and [`Harness::advance`] | Nothing is skipped: the clauses on time set short limits, and wait. In [`agrees_with_a_model`](clauses::agrees_with_a_model) no limit of time ends |
+//!
+//! In real time a clause that waits lets up to some 160 units of [`Time::Real`] pass: 8 seconds by default.
+//! A store whose limits or janitor are coarser than a few of its units (50 ms) needs a longer unit, or a clock.
+//!
 //! # A user of stores
 //! [`FaultStore`] wraps a store and fails, delays, loses and swaps as its [`Faults`] handle is told.
 

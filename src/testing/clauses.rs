@@ -38,10 +38,14 @@ pub use self::{
     keys::{
         a_batch_repeats_a_key_only_with_its_event, a_key_is_appended_once, a_key_is_forgotten_after_its_window,
         a_key_outlives_its_entry, a_key_stands_for_one_event, a_repeated_append_succeeds_as_the_first_did,
-        a_reused_key_is_told_before_a_close_and_that_before_a_conflict, a_reused_key_refuses_the_whole_batch,
-        each_event_of_a_batch_is_judged_alone, init_clears_keys, keys_belong_to_one_channel,
+        a_repeated_key_is_forgotten_all_the_same, a_reused_key_is_told_before_a_close_and_that_before_a_conflict,
+        a_reused_key_refuses_the_whole_batch, each_event_of_a_batch_is_judged_alone, init_clears_keys,
+        keys_belong_to_one_channel,
     },
-    listing::{a_listing_goes_on_after_a_channel, channels_are_listed_in_byte_order, what_is_listed_has_a_record},
+    listing::{
+        a_listing_goes_on_after_a_channel, channels_are_listed_in_byte_order, what_is_listed_has_a_record,
+        what_nobody_uses_is_forgotten,
+    },
     names::{
         a_name_and_a_key_are_not_joined, data_come_back_to_the_letter, keys_that_look_alike_are_apart,
         names_that_look_alike_are_apart,

@@ -69,6 +69,7 @@ macro_rules! conformance_tests {
                 channels_are_listed_in_byte_order
                 a_listing_goes_on_after_a_channel
                 what_is_listed_has_a_record
+                what_nobody_uses_is_forgotten
                 a_key_is_appended_once
                 each_event_of_a_batch_is_judged_alone
                 a_key_stands_for_one_event
@@ -78,6 +79,7 @@ macro_rules! conformance_tests {
                 keys_belong_to_one_channel
                 a_key_outlives_its_entry
                 a_key_is_forgotten_after_its_window
+                a_repeated_key_is_forgotten_all_the_same
                 init_clears_keys
                 a_repeated_append_succeeds_as_the_first_did
                 an_append_happens_only_as_expected

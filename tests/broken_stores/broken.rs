@@ -306,10 +306,8 @@ impl Store for Broken {
         let mut heads = self.inner.heads(channels).await?;
         for (channel, head) in channels.iter().zip(&mut heads) {
             self.tell(channel, head);
-            if self.sabotage == Sabotage::EvenSteps
-                && head.cursor.tag == 0
-                && let Some(deleted) = self.deleted.lock().unwrap().get(channel)
-            {
+            let even = self.sabotage == Sabotage::EvenSteps && head.cursor.tag == 0;
+            if let Some(deleted) = self.deleted.lock().unwrap().get(channel).filter(|_| even) {
                 head.cursor.seq = deleted.cursor.seq + 10;
             }
             if self.sabotage == Sabotage::OneFloor && head.cursor.tag == 0 {

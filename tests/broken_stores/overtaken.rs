@@ -39,9 +39,7 @@ pub(crate) struct LooksAtHeadFirst;
 impl Fault for LooksAtHeadFirst {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let head = head_of(inner, channel).await;
-        if let Expect::At(cursor) = append.expect
-            && cursor != head.cursor
-        {
+        if matches!(append.expect, Expect::At(cursor) if cursor != head.cursor) {
             return Err(StoreError::Conflict { head });
         }
         yield_now().await;

@@ -53,6 +53,16 @@ pub(crate) trait Fault: Send + Sync + 'static {
         inner.delete(channel)
     }
 
+    fn channels(
+        &self,
+        inner: &MemoryStore,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Channel, Head)>, StoreError>> + Send {
+        inner.channels(prefix, after, limit)
+    }
+
     fn changes(&self, inner: Hints) -> Hints {
         inner
     }
@@ -105,7 +115,7 @@ impl<F: Fault> Store for Spoiled<F> {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        self.inner.channels(prefix, after, limit).await
+        self.fault.channels(&self.inner, prefix, after, limit).await
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {

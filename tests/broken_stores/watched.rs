@@ -3,12 +3,18 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
 use futures_core::Stream;
-use tower_events::store::Change;
+use tower_events::{
+    Cursor,
+    store::{Change, Head},
+};
 
 use super::spoiled::{Fault, Hints};
 
@@ -170,5 +176,63 @@ impl Fault for KeepsTheNewestHints {
             }
             kept.pop_front().map_or(Poll::Pending, Poll::Ready)
         })
+    }
+}
+
+/// A head is told of with one entry more than there is.
+pub(crate) struct TellsHeadsAhead;
+
+impl Fault for TellsHeadsAhead {
+    fn changes(&self, inner: Hints) -> Hints {
+        changed(inner, |change| match change {
+            Change::Entries(entries) => {
+                let last = entries.last()?;
+                let cursor = Cursor { seq: last.cursor.seq + 1, ..last.cursor };
+                Some(Change::Head(last.channel.clone(), Head { cursor, closed: false }))
+            }
+            other => Some(other),
+        })
+    }
+}
+
+/// Whoever is dropped takes another stream along, that which was opened first or last.
+pub(crate) struct DropEndsAnother {
+    which: fn(&mut Vec<Weak<AtomicBool>>) -> Option<Weak<AtomicBool>>,
+    open: Arc<Mutex<Vec<Weak<AtomicBool>>>>,
+}
+
+impl DropEndsAnother {
+    pub(crate) fn first() -> Self {
+        Self { which: |open| (!open.is_empty()).then(|| open.remove(0)), open: Arc::default() }
+    }
+
+    pub(crate) fn last() -> Self {
+        Self { which: Vec::pop, open: Arc::default() }
+    }
+}
+
+impl Fault for DropEndsAnother {
+    fn changes(&self, inner: Hints) -> Hints {
+        let is_over = Arc::new(AtomicBool::new(false));
+        self.open.lock().unwrap().push(Arc::downgrade(&is_over));
+        let leaving = Leaving { which: self.which, open: Arc::clone(&self.open) };
+        polled(inner, move |hints, cx| {
+            let _ = &leaving;
+            if is_over.load(Ordering::SeqCst) { Poll::Pending } else { hints.as_mut().poll_next(cx) }
+        })
+    }
+}
+
+struct Leaving {
+    which: fn(&mut Vec<Weak<AtomicBool>>) -> Option<Weak<AtomicBool>>,
+    open: Arc<Mutex<Vec<Weak<AtomicBool>>>>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let ended = (self.which)(&mut self.open.lock().unwrap()).and_then(|ended| ended.upgrade());
+        if let Some(ended) = ended {
+            ended.store(true, Ordering::SeqCst);
+        }
     }
 }

@@ -1,17 +1,13 @@
-//! Stores that keep something else than they were given, or for another time.
+//! Stores that keep something else than they were given: names, keys and data.
 
-use std::{
-    collections::{HashMap, HashSet},
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Mutex,
-};
+use std::{collections::HashSet, sync::Mutex};
 
 use tower_events::{
-    Channel, Data, Event, EventKey, MemoryStore, Store, StoreError,
-    store::{Append, Appended, Expect, Head, Health, Limit, Outcome, Page, Reason, Receipt, Start},
+    Channel, Data, Event, MemoryStore, Store, StoreError,
+    store::{Append, Appended, Limit, Page, Start},
 };
 
-use super::spoiled::{Fault, head_of};
+use super::spoiled::Fault;
 
 /// Channels are known by another name.
 pub(crate) struct ChangesNames(pub(crate) fn(&str) -> String);
@@ -107,277 +103,29 @@ impl Fault for CutsLengths {
     }
 }
 
-/// A tag is made from the content.
-pub(crate) struct TagsByContent;
+/// Times are whole seconds.
+pub(crate) struct RoundsTimes;
 
-impl Fault for TagsByContent {
-    async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        let mut done = inner.append(channel, append).await?;
-        for entry in &mut done.entries {
-            let mut hasher = DefaultHasher::new();
-            entry.data.as_shown().hash(&mut hasher);
-            entry.cursor.tag = hasher.finish() as u32;
-        }
-        Ok(done)
-    }
-}
-
-/// A position that there is counts as proof, whatever its tag.
-pub(crate) struct TrustsPositions;
-
-impl Fault for TrustsPositions {
-    async fn read(
-        &self,
-        inner: &MemoryStore,
-        channel: &Channel,
-        start: Start,
-        limit: Limit,
-    ) -> Result<Page, StoreError> {
-        let page = inner.read(channel, start, limit).await?;
-        match (start, page.outcome) {
-            (Start::After(from), Outcome::Reset(Reason::EpochChanged)) if from.epoch == page.head.cursor.epoch => {
-                Ok(Page { outcome: Outcome::Continued, from, ..page })
-            }
-            _ => Ok(page),
-        }
-    }
-}
-
-/// All places have one epoch.
-pub(crate) struct OneEpoch;
-
-impl Fault for OneEpoch {
-    async fn heads(&self, inner: &MemoryStore, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let mut heads = inner.heads(channels).await?;
-        heads.iter_mut().for_each(|head| head.cursor.epoch = 7);
-        Ok(heads)
-    }
-
-    async fn read(
-        &self,
-        inner: &MemoryStore,
-        channel: &Channel,
-        start: Start,
-        limit: Limit,
-    ) -> Result<Page, StoreError> {
-        let epoch = head_of(inner, channel).await.cursor.epoch;
-        let start = match start {
-            Start::After(mut cursor) if cursor.epoch == 7 => {
-                cursor.epoch = epoch;
-                Start::After(cursor)
-            }
-            other => other,
-        };
-        inner.read(channel, start, limit).await
-    }
-}
-
-/// A log that an init made from nothing leaves the floor where it was.
-#[derive(Default)]
-pub(crate) struct ForgetsFilled(Mutex<HashMap<Channel, Head>>);
-
-impl Fault for ForgetsFilled {
-    async fn init(
-        &self,
-        inner: &MemoryStore,
-        channel: &Channel,
-        events: Vec<Event>,
-        expect: Expect,
-    ) -> Result<Head, StoreError> {
-        let before = head_of(inner, channel).await;
-        let done = inner.init(channel, events, expect).await;
-        self.0.lock().unwrap().insert(channel.clone(), before);
-        done
-    }
-
-    async fn heads(&self, inner: &MemoryStore, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let mut heads = inner.heads(channels).await?;
-        for (channel, head) in channels.iter().zip(&mut heads) {
-            let before = self.0.lock().unwrap().get(channel).copied();
-            *head = before.filter(|_| head.cursor.tag == 0).unwrap_or(*head);
-        }
-        Ok(heads)
-    }
-}
-
-/// A record without entries counts as none.
-pub(crate) struct EmptyIsUnused;
-
-impl Fault for EmptyIsUnused {
-    async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        match inner.append(channel, append.clone()).await {
-            Err(StoreError::Conflict { head }) if head.cursor.tag == 0 && append.expect == Expect::NeverUsed => {
-                inner.append(channel, append.expecting(Expect::Any)).await
-            }
-            done => done,
-        }
-    }
-}
-
-/// An append of nothing looks at its condition.
-pub(crate) struct EmptyAppendExpects;
-
-impl Fault for EmptyAppendExpects {
-    async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        let head = head_of(inner, channel).await;
-        match append.expect {
-            Expect::At(cursor) if append.events.is_empty() && cursor != head.cursor => {
-                Err(StoreError::Conflict { head })
-            }
-            _ => inner.append(channel, append).await,
-        }
-    }
-}
-
-/// An init goes by the times of its events.
-pub(crate) struct SortsInits;
-
-impl Fault for SortsInits {
-    async fn init(
-        &self,
-        inner: &MemoryStore,
-        channel: &Channel,
-        mut events: Vec<Event>,
-        expect: Expect,
-    ) -> Result<Head, StoreError> {
-        events.sort_by_key(Event::time);
-        inner.init(channel, events, expect).await
-    }
-}
-
-/// A closed channel has nothing more to say.
-pub(crate) struct ClosedIsAnswered;
-
-impl Fault for ClosedIsAnswered {
-    async fn read(
-        &self,
-        inner: &MemoryStore,
-        channel: &Channel,
-        start: Start,
-        limit: Limit,
-    ) -> Result<Page, StoreError> {
-        let page = inner.read(channel, start, limit).await?;
-        match (start, page.outcome) {
-            (Start::After(from), Outcome::Reset(_)) if page.head.closed => {
-                Ok(Page { outcome: Outcome::Continued, from, entries: vec![], next: page.head.cursor, ..page })
-            }
-            _ => Ok(page),
-        }
-    }
-}
-
-/// When the last entry goes, so do the times that were dropped.
-pub(crate) struct EmptyForgetsTimes;
-
-impl Fault for EmptyForgetsTimes {
-    async fn read(
-        &self,
-        inner: &MemoryStore,
-        channel: &Channel,
-        start: Start,
-        limit: Limit,
-    ) -> Result<Page, StoreError> {
-        let mut page = inner.read(channel, start, limit).await?;
-        let oldest = inner.read(channel, Start::Earliest, Limit::POSITION).await?;
-        if page.outcome == Outcome::Reset(Reason::Trimmed) && oldest.from == oldest.head.cursor {
-            page.outcome = Outcome::Continued;
-        }
-        Ok(page)
-    }
-}
-
-/// The store's time, by an append that nobody reads.
-async fn now(inner: &MemoryStore) -> u64 {
-    let clock = Channel::new("the clock").unwrap();
-    inner.append(&clock, Append::new([Event::text("x")])).await.unwrap().entries[0].appended
-}
-
-/// A key is forgotten after half of its window.
-#[derive(Default)]
-pub(crate) struct HalfTheWindow(Mutex<HashMap<(Channel, EventKey), u64>>);
-
-impl Fault for HalfTheWindow {
+impl Fault for RoundsTimes {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, mut append: Append) -> Result<Appended, StoreError> {
-        let (now, half) = (now(inner).await, inner.retention().key_window.as_millis() as u64 / 2);
         for event in &mut append.events {
-            let Some(key) = event.key().cloned() else { continue };
-            let first = *self.0.lock().unwrap().entry((channel.clone(), key)).or_insert(now);
-            if now - first > half {
-                *event = Event::new(event.data().clone());
+            if let Some(time) = event.time() {
+                *event = event.clone().at(time / 1000 * 1000).unwrap();
             }
         }
         inner.append(channel, append).await
     }
 }
 
-/// A duplicate is told of with the time at which it came.
-pub(crate) struct TimeOfTheDuplicate;
+/// A text that is a word or an object of JSON becomes one.
+pub(crate) struct ReadsWords;
 
-impl Fault for TimeOfTheDuplicate {
+impl Fault for ReadsWords {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        let (time, mut done) = (now(inner).await, inner.append(channel, append).await?);
-        for receipt in &mut done.receipts {
-            *receipt = if receipt.duplicate { Receipt { time, ..*receipt } } else { *receipt };
-        }
-        Ok(done)
-    }
-}
-
-/// A key of a deleted log is still known.
-#[derive(Default)]
-pub(crate) struct DeleteKeepsKeys {
-    keys: Mutex<HashSet<(Channel, EventKey)>>,
-    deleted: Mutex<HashSet<Channel>>,
-}
-
-impl Fault for DeleteKeepsKeys {
-    async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        for key in append.events.iter().filter_map(Event::key) {
-            let is_known = !self.keys.lock().unwrap().insert((channel.clone(), key.clone()));
-            if is_known && self.deleted.lock().unwrap().contains(channel) {
-                return Err(StoreError::KeyReused { index: 0 });
-            }
-        }
-        inner.append(channel, append).await
-    }
-
-    async fn delete(&self, inner: &MemoryStore, channel: &Channel) -> Result<(), StoreError> {
-        self.deleted.lock().unwrap().insert(channel.clone());
-        inner.delete(channel).await
-    }
-}
-
-/// One more is asked for than may be given, to see whether more is left.
-pub(crate) struct AddsToLimits;
-
-impl Fault for AddsToLimits {
-    async fn read(
-        &self,
-        inner: &MemoryStore,
-        channel: &Channel,
-        start: Start,
-        limit: Limit,
-    ) -> Result<Page, StoreError> {
-        let one_more = Limit { events: limit.events.wrapping_add(1), ..limit };
-        let page = inner.read(channel, start, one_more).await?;
-        if page.entries.len() > limit.events { inner.read(channel, start, limit).await } else { Ok(page) }
-    }
-}
-
-/// At most five hundred are answered at once.
-pub(crate) struct AnswersHundreds;
-
-impl Fault for AnswersHundreds {
-    async fn heads(&self, inner: &MemoryStore, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        inner.heads(&channels[..channels.len().min(500)]).await
-    }
-}
-
-/// Whatever happens, hints are late.
-pub(crate) struct NeverReady;
-
-impl Fault for NeverReady {
-    fn health(&self) -> Health {
-        Health::Late
+        append_as(inner, channel, append, |data| match data.as_text() {
+            Some(word @ ("null" | "{}")) => Data::from_json(word).unwrap(),
+            _ => data.clone(),
+        })
+        .await
     }
 }

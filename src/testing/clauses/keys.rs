@@ -11,7 +11,7 @@ use crate::{
     store::{Append, Expect, Receipt, Retention, Start, Store, StoreError},
 };
 
-/// The same key again appends nothing, and tells of the first append.
+/// The same key again appends nothing, and tells of the first append: with its time, however late it is.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -20,6 +20,7 @@ pub async fn a_key_is_appended_once<H: Harness>(harness: &H) {
     let (a, second) = (channel("a"), case.second().await);
     let first = case.append_all(&a, Append::new([keyed("first", "k")])).await;
     case.append(&a, ["between"]).await;
+    case.advance(2).await;
     let again = Append::new([keyed("first", "k")]);
     for store in [&case.store, &second] {
         let repeated = case.done("a repeated append", store.append(&a, again.clone()).await);
@@ -212,6 +213,27 @@ pub async fn a_key_is_forgotten_after_its_window<H: Harness>(harness: &H) {
     watch.until(&a, again.head.cursor.seq).await;
     let known = case.append_all(&a, Append::new([keyed("second", "k")])).await;
     case.same("what a key brought that was used again elsewhere", texts(&known.entries), vec![]);
+}
+
+/// A key that is repeated is remembered no longer for it: twice the window after its first append it is new.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn a_repeated_key_is_forgotten_all_the_same<H: Harness>(harness: &H) {
+    let unit = harness.time().unit();
+    let retention = Retention::default().key_window(unit * 20);
+    let case = Case::keeping("a_repeated_key_is_forgotten_all_the_same", harness, retention).await;
+    let (a, keyed) = (channel("a"), || Append::new([keyed("x", "k")]));
+    case.append_all(&a, keyed()).await;
+    for _ in 0..4 {
+        case.advance(9).await;
+        // Forgotten between once and twice the window, and new: what follows is another window.
+        if !case.append_all(&a, keyed()).await.entries.is_empty() {
+            return;
+        }
+    }
+    case.advance(9).await;
+    case.same("what a forgotten key brought", texts(&case.append_all(&a, keyed()).await.entries), vec!["x"]);
 }
 
 /// After an init, and for its own events, no key is known.

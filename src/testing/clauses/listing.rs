@@ -1,13 +1,13 @@
 //! Which channels there are.
 
 use super::super::{
-    case::{Case, channel},
+    case::{Case, channel, keyed},
     harness::Harness,
 };
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Expect, Head, Store},
+    store::{Append, Expect, Head, Retention, Store},
 };
 
 /// By the bytes of their names, with nothing in a prefix that stands for anything else.
@@ -109,6 +109,26 @@ pub async fn what_is_listed_has_a_record<H: Harness>(harness: &H) {
     for (of, head) in listed(&case, "", 10).await {
         case.same(&format!("the listed head of {of:?}"), head, case.head(&of).await);
     }
+}
+
+/// A channel that nobody uses any more is forgotten while others are used.
+///
+/// # Panics
+/// When the clause does not hold.
+pub async fn what_nobody_uses_is_forgotten<H: Harness>(harness: &H) {
+    let unit = harness.time().unit();
+    let retention = Retention::default().age(unit * 4).key_window(unit * 4).forget_after(unit * 8);
+    let case = Case::keeping("what_nobody_uses_is_forgotten", harness, retention).await;
+    let (idle, closed, used) = (channel("idle"), channel("idle and closed"), channel("used"));
+    case.append(&idle, ["x", "y"]).await;
+    case.append_all(&closed, Append::new([keyed("x", "k")]).closing()).await;
+    // A store may do this work in passing, so it is given occasions.
+    for _ in 0..12 {
+        case.advance(5).await;
+        case.append(&used, ["x"]).await;
+    }
+    come_to(&case, "idle", &[]).await;
+    come_to(&case, "", &[used]).await;
 }
 
 /// Waits until these are the channels: another connection of the store may hear of them a little later.

@@ -36,22 +36,29 @@ pub async fn an_absent_channel_continues_when_its_first_event_comes<H: Harness>(
     case.same("what came since", case.continued(&a, absent.cursor).await.entries, first.entries);
 }
 
-/// Reading, following and asking for heads make no record.
+/// Reading, following and asking for heads make no record, and neither does an append or a delete of nothing.
 ///
 /// # Panics
 /// When the clause does not hold.
 pub async fn reading_an_absent_channel_stores_nothing<H: Harness>(harness: &H) {
     let case = Case::new("reading_an_absent_channel_stores_nothing", harness).await;
-    let a = channel("a");
     let _watch = case.watch().await;
-    let head = case.head(&a).await;
-    case.read(&a, Start::Earliest).await;
-    case.read(&a, Start::After(head.cursor)).await;
-    case.append_all(&a, Append::new([])).await;
-    case.done("a delete of nothing", case.store.delete(&a).await);
-    case.same("the head of nothing, asked again", case.head(&a).await, head);
-    let append = Append::new([Event::text("x")]).expecting(Expect::NeverUsed);
-    case.append_all(&a, append).await;
+    // What stores nothing is looked for one by one: what another call undoes would not be seen.
+    let names = ["asked", "earliest", "after", "time", "position", "appended", "deleted"].map(channel);
+    let heads = case.done("heads", case.store.heads(&names).await);
+    let [_, earliest, after, time, position, appended, deleted] = &names;
+    case.read(earliest, Start::Earliest).await;
+    case.read(after, Start::After(case.head(after).await.cursor)).await;
+    case.read(time, Start::Time(0)).await;
+    case.read_at_most(position, Start::Latest, Limit::POSITION).await;
+    case.append_all(appended, Append::new([])).await;
+    case.done("a delete of nothing", case.store.delete(deleted).await);
+    case.same("the heads of nothing, asked again", case.done("heads", case.store.heads(&names).await), heads);
+    case.same("what is listed", case.done("a listing", case.store.channels("", None, 10).await), vec![]);
+    for of in &names {
+        let done = case.store.append(of, Append::new([Event::text("x")]).expecting(Expect::NeverUsed)).await;
+        case.done(&format!("an append to {of:?}, which was never used"), done);
+    }
 }
 
 /// When the last entry is gone, its cursor still continues, and a closed channel is still closed.

@@ -1,0 +1,77 @@
+//! The harness of these tests, with all that a harness may be able to do or with nothing of it.
+
+use std::time::Duration;
+
+use tower_events::{
+    Channel, MemoryStore, Retention, Store,
+    store::Clock,
+    testing::{Harness, MemoryHarness, MemoryPlace, Time, Unable},
+};
+
+/// What a harness can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// Move the clock, and cut a log.
+    All,
+    /// Open a store; the rest is left to the defaults. Its time is tokio's, which does not pass by itself here.
+    Plain,
+}
+
+/// Puts each store through `wrap`.
+pub(crate) struct Ours<F> {
+    pub(crate) means: Means,
+    pub(crate) wrap: F,
+}
+
+pub(crate) struct Place {
+    all: MemoryPlace,
+    plain: MemoryStore,
+}
+
+impl<S: Store, F: Fn(MemoryStore) -> S + Send + Sync + 'static> Harness for Ours<F> {
+    type Store = S;
+    type Place = Place;
+
+    async fn place(&self, retention: Retention) -> Place {
+        let began = tokio::time::Instant::now();
+        let clock = Clock::new(move || 1_732_094_400_000 + began.elapsed().as_millis() as u64);
+        let plain = MemoryStore::new(retention.clone()).with_clock(clock);
+        Place { all: MemoryHarness.place(retention).await, plain }
+    }
+
+    async fn open(&self, place: &Place) -> S {
+        (self.wrap)(match self.means {
+            Means::All => MemoryHarness.open(&place.all).await,
+            Means::Plain => place.plain.clone(),
+        })
+    }
+
+    fn time(&self) -> Time {
+        match self.means {
+            Means::All => MemoryHarness.time(),
+            // As is the default.
+            Means::Plain => Time::Real { unit: Duration::from_millis(50) },
+        }
+    }
+
+    async fn advance(&self, place: &Place, by: Duration) {
+        match self.means {
+            Means::All => MemoryHarness.advance(&place.all, by).await,
+            Means::Plain => tokio::time::sleep(by).await,
+        }
+    }
+
+    async fn step_back(&self, place: &Place, by: Duration) -> Result<(), Unable> {
+        match self.means {
+            Means::All => MemoryHarness.step_back(&place.all, by).await,
+            Means::Plain => Err(Unable("as is the default")),
+        }
+    }
+
+    async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
+        match self.means {
+            Means::All => MemoryHarness.lose_tail(&place.all, channel, n).await,
+            Means::Plain => Err(Unable("as is the default")),
+        }
+    }
+}
