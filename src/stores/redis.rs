@@ -106,9 +106,11 @@
 //! nothing was sent, and with [`StoreError::Unknown`] if an append was sent and no answer came; an append with a key can be
 //! repeated then. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] tells.
 
+mod absent;
 mod codec;
 mod dial;
 mod failure;
+mod heads;
 mod janitor;
 mod link;
 mod options;
@@ -197,7 +199,7 @@ impl Store for RedisStore {
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        reads::heads(&self.0.shared, channels).await
+        heads::heads(&self.0.shared, channels).await
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {

@@ -9,6 +9,7 @@ mod damage;
 mod failover;
 mod faults;
 mod format;
+mod idle;
 mod janitor;
 mod load;
 mod logs;

@@ -7,10 +7,10 @@ use redis::Value;
 use tokio::time::Instant;
 
 use super::{
-    codec::{self, Packed, entry_of, record_of},
+    codec::{Packed, entry_of, record_of},
     failure::{Failure, strange},
-    script::{FORMAT, Op, epoch_text, hex},
-    shared::{Shared, format_of},
+    script::{Op, hex},
+    shared::Shared,
 };
 use crate::{
     channel::Channel,
@@ -44,7 +44,7 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
 
 /// Forgets a channel whose time has come. Where that fails, for the server takes no writes, its record is still right: once
 /// it is forgotten, the floor is above it.
-async fn has_forgotten(shared: &Shared, channel: &Channel, deadline: Instant) -> bool {
+pub(super) async fn has_forgotten(shared: &Shared, channel: &Channel, deadline: Instant) -> bool {
     let forgotten = shared.forget(channel, "due", deadline, Failure::of_read).await;
     if let Err(error) = &forgotten {
         tracing::debug!(%error, channel = channel.as_str(), "a channel whose time has come is not forgotten yet");
@@ -62,8 +62,8 @@ fn start_in(start: Start, cmd: &mut redis::Cmd) {
     };
 }
 
-/// The answer: record, `due` when its time has come, start (seq and tag), tag at the cursor, whether more entries above a time are left; then seq,
-/// header and event of each entry. Of an absent channel an empty text and its floor.
+/// The answer: record, `due` when its time has come, start (seq and tag), tag at the cursor, whether more entries above a time are left; then
+/// id, header and event of each entry. Of an absent channel an empty text and its floor.
 fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result<Page, StoreError> {
     let ([record, floor_or_due, from_seq, from_tag, tag, left], entries) = split(answer)?;
     if record.is_empty() {
@@ -76,11 +76,16 @@ fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result
     let from = |seq, tag: &Bytes| Some(Cursor { epoch, seq: number(seq)?, tag: Packed(tag).tag()? });
     let from = from(from_seq, from_tag).ok_or_else(|| strange("start"))?;
     let entry = |chunk: &[Bytes]| match chunk {
-        [seq, header, blob] => entry_of(channel, epoch, number(seq)?, header, blob),
+        [id, header, blob] => entry_of(channel, epoch, parse(id.strip_suffix(b"-0")?)?, header, blob),
         _ => None,
     };
     let entries: Option<Vec<_>> = entries.chunks(3).map(entry).collect();
     let entries = entries.ok_or_else(|| strange("entries"))?;
+    let is_whole = matches!(start, Start::Time(_))
+        || entries.iter().zip(from.seq + 1..).all(|(entry, seq)| entry.cursor.seq == seq);
+    if !is_whole {
+        return Err(StoreError::Corrupt("a log has a hole".into()));
+    }
     let last = entries.last().map_or(from, |last| last.cursor);
     let outcome = match start {
         Start::After(cursor) => resume::outcome(&record, cursor, |_| Packed(tag).tag()),
@@ -112,83 +117,6 @@ fn page_of_nothing(record: &Record, start: Start) -> Page {
     Page { outcome, from, entries: Vec::new(), next: from, head }
 }
 
-/// The heads of many channels: a field each, so no script has to run.
-pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-    let deadline = shared.deadline();
-    let mut heads = Vec::with_capacity(channels.len());
-    for some in channels.chunks(MOST_HEADS) {
-        heads.extend(some_heads(shared, some, deadline).await?);
-    }
-    Ok(heads)
-}
-
-async fn some_heads(shared: &Shared, channels: &[Channel], deadline: Instant) -> Result<Vec<Head>, StoreError> {
-    let mut asked = redis::pipe();
-    asked.add_command(shared.scripts.records(channels)).cmd("TIME");
-    for _ in 0..4 {
-        let place = shared.place(deadline).await?;
-        let answers = shared.reads.ask(asked.clone(), deadline).await.map_err(Failure::of_read);
-        let answers = answers.inspect_err(|error| shared.trouble.note_read(error))?;
-        let [Value::Array(fields), Value::Array(time)] = &*answers else { return Err(strange("heads")) };
-        let now = shared.settings.clock.as_ref().map_or_else(|| server_time(time), |clock| Some(clock.now()));
-        let answer = Fields { place, now: now.ok_or_else(|| strange("time"))?, fields };
-        match answer.heads(shared, channels, deadline).await? {
-            Some(heads) => return Ok(heads),
-            None => shared.place_moved(place),
-        }
-    }
-    Err(StoreError::Unavailable("the place changes all the time".into()))
-}
-
-/// What the place said of some channels.
-struct Fields<'a> {
-    place: u64,
-    now: u64,
-    fields: &'a [Value],
-}
-
-impl Fields<'_> {
-    /// `None` when it is another place than was thought.
-    async fn heads(
-        &self,
-        shared: &Shared,
-        channels: &[Channel],
-        deadline: Instant,
-    ) -> Result<Option<Vec<Head>>, StoreError> {
-        let [epoch, format, floor, keep, fields @ ..] = self.fields else { return Err(strange("heads")) };
-        if text_of(epoch) != Some(epoch_text(self.place).as_bytes()) {
-            return Ok(None);
-        }
-        text_of(format).and_then(format_of).ok_or_else(|| strange("format"))?.may_read(FORMAT.version())?;
-        let (records, floors) = fields.split_at_checked(channels.len()).ok_or_else(|| strange("records"))?;
-        let kept_for = codec::kept_for(shared.keeps(), text_of(keep).unwrap_or_default(), self.now);
-        let (mut heads, mut can_forget) = (Vec::with_capacity(channels.len()), true);
-        for (channel, (record, bucket)) in channels.iter().zip(records.iter().zip(floors)) {
-            let Some(text) = text_of(record) else {
-                // Not below the one floor that older formats had for all.
-                let floor = floor_in(bucket).max(floor_in(floor));
-                heads.push(Record::absent(self.place, floor, channel).head);
-                continue;
-            };
-            let unreadable = || StoreError::Corrupt(format!("the record of {channel:?} cannot be read").into());
-            let (record, last) = record_of(text).ok_or_else(unreadable)?;
-            let is_due = self.now.saturating_sub(last) > kept_for;
-            // What fails for one would fail for all.
-            can_forget = can_forget && (!is_due || has_forgotten(shared, channel, deadline).await);
-            heads.push(if is_due && can_forget {
-                read(shared, channel, Start::Latest, Limit::POSITION).await?.head
-            } else {
-                record.head
-            });
-        }
-        Ok(Some(heads))
-    }
-}
-
-fn floor_in(field: &Value) -> u64 {
-    text_of(field).and_then(parse).unwrap_or(0)
-}
-
 /// A page of the channels that there are: names and records, as they are listed; the list is made anew first where it is
 /// not whole, for an empty page means the end.
 pub(super) async fn channels(
@@ -197,7 +125,7 @@ pub(super) async fn channels(
     after: Option<&Channel>,
     limit: usize,
 ) -> Result<Vec<(Channel, Head)>, StoreError> {
-    let (deadline, most) = (shared.deadline(), limit.min(MOST_HEADS));
+    let (deadline, most) = (shared.deadline(), limit.min(MOST_LISTED));
     if most == 0 {
         return Ok(Vec::new());
     }
@@ -242,12 +170,6 @@ fn listed(found: &[Value]) -> Option<(Channel, Head)> {
     }
 }
 
-fn server_time(time: &[Value]) -> Option<u64> {
-    let [seconds, micros] = time else { return None };
-    let (seconds, micros): (u64, u64) = (text_of(seconds).and_then(parse)?, text_of(micros).and_then(parse)?);
-    Some(seconds * 1000 + micros / 1000)
-}
-
 fn bytes_of(value: Value) -> Option<Bytes> {
     match value {
         Value::BulkString(bytes) => Some(Bytes::from(bytes)),
@@ -255,7 +177,7 @@ fn bytes_of(value: Value) -> Option<Bytes> {
     }
 }
 
-fn text_of(value: &Value) -> Option<&[u8]> {
+pub(super) fn text_of(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
         _ => None,
@@ -266,7 +188,7 @@ fn number<T: std::str::FromStr>(bytes: &Bytes) -> Option<T> {
     parse(bytes)
 }
 
-fn parse<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+pub(super) fn parse<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
@@ -274,5 +196,5 @@ fn parse<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
 const MOST_EVENTS: usize = 10_000;
 const MOST_BYTES: usize = 16 << 20;
 
-/// Most channels in one question.
-const MOST_HEADS: usize = 1000;
+/// Most channels of one page.
+const MOST_LISTED: usize = 1000;

@@ -41,22 +41,27 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new(settings: &Settings) -> Self {
         let constants = constants(settings);
-        let with_common = |flags: &str, writes: bool, body: &str| {
-            Code::new(format!("#!lua{flags}\n{constants}local WRITES = {writes}\n{COMMON}\n{body}"))
+        let base = format!("{constants}{BASE}");
+        let on_place = |flags: &str, writes: bool, body: &str| {
+            Code::new(format!("#!lua{flags}\n{base}local WRITES = {writes}\n{PLACE}{SETTINGS}{body}"))
         };
-        let reading = |body: &str| with_common(" flags=no-writes", false, body);
-        let writing = |flags: &str, body: &str| with_common(flags, true, &format!("{SELDOM}\n{WRITE}\n{body}"));
+        let writing = |flags: &str, body: &str| on_place(flags, true, &format!("{RECORDS}{SELDOM}{WRITE}{body}"));
+        // The same, made where it is needed.
+        let rare = |what: &str| format!("local function rare(now, known)\n{base}{SETTINGS}{RECORDS}{what}end\n");
+        let rare_of_reads = rare(RARE_OF_READS);
+        let rare_of_appends = rare(&format!("{SELDOM}{WRITE}{RARE_OF_APPENDS}"));
+        let judge = format!("local function judge(PREFIX, WINDOW, RECEIPT, now, head_of, holds)\n{JUDGE}end\n");
         Self {
             scripts: [
                 Code::new(format!("#!lua\n{OPEN}")),
-                writing("", APPEND),
+                on_place("", true, &format!("{rare_of_appends}{judge}{APPEND}")),
                 writing("", INIT),
-                reading(READ),
+                on_place(" flags=no-writes", false, &format!("{rare_of_reads}{READ}")),
                 // What frees memory must go on when there is none.
                 writing(" flags=allow-oom", FORGET),
                 writing(" flags=allow-oom", SWEEP),
                 writing(" flags=allow-oom", RENEW),
-                reading(LIST),
+                on_place(" flags=no-writes", false, &format!("{RECORDS}{LIST}")),
             ],
             place: settings.key("place"),
             turns: settings.key("turns"),
@@ -71,10 +76,10 @@ impl Scripts {
             Some(now) => cmd.arg(now),
             None => cmd.arg(""),
         };
-        cmd.arg(channels.len());
-        for channel in channels {
-            cmd.arg(field(channel));
-        }
+        let floors = if op == Op::Read { channels } else { &[] };
+        cmd.arg(channels.len() + floors.len());
+        channels.iter().for_each(|channel| _ = cmd.arg(field(channel)));
+        floors.iter().for_each(|channel| _ = cmd.arg(floor_field(channel)));
         cmd
     }
 
@@ -98,13 +103,13 @@ impl Scripts {
         cmd
     }
 
-    /// The heads of channels need no script: a field each, and one for the floor that an absent channel has. All in one
+    /// The heads of channels need no script: a field each, and one for the floor that an absent channel has. Both in one
     /// question, for a neighbour's floor may rise above a channel that is made between two.
-    pub(super) fn records(&self, channels: &[Channel]) -> Cmd {
+    pub(super) fn records<'a>(&self, channels: &[Channel], floors: impl Iterator<Item = &'a Channel>) -> Cmd {
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(&self.place).arg("epoch").arg("format").arg("floor").arg("keep");
         channels.iter().for_each(|channel| _ = cmd.arg(field(channel)));
-        channels.iter().for_each(|channel| _ = cmd.arg(format!("f:{}", bucket_of(channel))));
+        floors.for_each(|channel| _ = cmd.arg(floor_field(channel)));
         cmd
     }
 
@@ -155,15 +160,44 @@ impl Code {
     /// Without what the server has no use for: on a slow way the text is what connecting waits for.
     fn new(text: String) -> Self {
         let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with("--") && !line.is_empty());
-        let text = lines.collect::<Vec<_>>().join("\n");
+        let text = with_lists(&lines.collect::<Vec<_>>().join("\n"));
         let hash = Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }
 }
 
+/// The text with the fields of records, `r.seq`, as places in a list, `r[5]`: to make a table with so many names costs the
+/// server as much as two commands.
+fn with_lists(text: &str) -> String {
+    let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let mut pieces = text.split("r.");
+    let mut made = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let end = piece.bytes().position(|byte| !is_of_word(byte)).unwrap_or(piece.len());
+        let (word, rest) = piece.split_at(end);
+        let is_record = !made.bytes().next_back().is_some_and(is_of_word);
+        match FIELDS.iter().position(|field| is_record && *field == word) {
+            Some(nth) => made.extend(["r[", &(nth + 1).to_string(), "]", rest]),
+            None => made.extend(["r.", piece]),
+        }
+    }
+    made
+}
+
+/// What every record has in the scripts: what is stored, in that order, and what is planned.
+const FIELDS: [&str; 22] = [
+    "epoch", "tag", "closed", "etag", "seq", "eseq", "dropped", "top", "sum", "esum", "first", "last", "ttl", "name",
+    "log", "base", "nth", "acts", "added", "keys", "marks", "remember",
+];
+
 /// The field of a channel's record.
 fn field(channel: &Channel) -> String {
     format!("c:{}", channel.as_str())
+}
+
+/// The field of the floor that a channel has while it is absent.
+fn floor_field(channel: &Channel) -> String {
+    format!("f:{}", bucket_of(channel))
 }
 
 /// What is written. Nodes of 0.1, whose format had no version yet, know one floor for all channels.
@@ -208,10 +242,16 @@ local EVENTS, AGE, BYTES, FORGET, WINDOW = {events}, {age}, {bytes}, {forget}, {
 /// What sums of a few such numbers still hold exactly as floating point.
 const MOST: u64 = 1 << 50;
 
-const COMMON: &str = include_str!("lua/common.lua");
+const BASE: &str = include_str!("lua/base.lua");
+const PLACE: &str = include_str!("lua/place.lua");
+const SETTINGS: &str = include_str!("lua/settings.lua");
+const RECORDS: &str = include_str!("lua/records.lua");
 const SELDOM: &str = include_str!("lua/seldom.lua");
 const WRITE: &str = include_str!("lua/write.lua");
 const OPEN: &str = include_str!("lua/open.lua");
+const RARE_OF_APPENDS: &str = include_str!("lua/rare_of_appends.lua");
+const RARE_OF_READS: &str = include_str!("lua/rare_of_reads.lua");
+const JUDGE: &str = include_str!("lua/judge.lua");
 const APPEND: &str = include_str!("lua/append.lua");
 const INIT: &str = include_str!("lua/init.lua");
 const READ: &str = include_str!("lua/read.lua");
@@ -219,3 +259,16 @@ const FORGET: &str = include_str!("lua/forget.lua");
 const SWEEP: &str = include_str!("lua/sweep.lua");
 const RENEW: &str = include_str!("lua/renew.lua");
 const LIST: &str = include_str!("lua/list.lua");
+
+#[cfg(test)]
+mod tests {
+    use super::with_lists;
+
+    #[test]
+    fn fields_of_records_are_places_in_a_list() {
+        assert_eq!(
+            with_lists("r.seq = (r.eseq) after.top r.sums r.gone r.ttl"),
+            "r[5] = (r[6]) after.top r.sums r.gone r[13]"
+        );
+    }
+}

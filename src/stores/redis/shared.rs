@@ -12,6 +12,7 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
+    absent::Absent,
     codec::{self, Keeps, Packed},
     dial::Dial,
     failure::{Failure, strange},
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) reads: Link,
     /// The place's epoch as it was last seen; 0 when it is not known.
     place: AtomicU64,
+    pub(super) absent: Absent,
     pub(super) janitor: Janitor,
     pub(super) trouble: Trouble,
 }
@@ -52,7 +54,7 @@ impl Shared {
         let link = || Link::new(Arc::clone(&dial), Arc::clone(&scripts), Arc::clone(&primary), settings.timeout);
         let (writes, reads) = (link(), link());
         let (place, janitor, trouble) = (AtomicU64::new(0), Janitor::default(), Trouble::default());
-        Self { dial, settings, scripts, primary, writes, reads, place, janitor, trouble }
+        Self { dial, settings, scripts, primary, writes, reads, place, absent: Absent::default(), janitor, trouble }
     }
 
     pub(super) fn deadline(&self) -> Instant {

@@ -3,226 +3,143 @@
 -- 4 when there is a condition), the epoch when absent; then its condition if it has one; its events; and if any has a key
 -- all their keys, '' for none, and the fingerprints of all, 8 bytes each, as one text.
 --
--- All batches are planned before anything of them is written. Planning does write what was due already: it makes a log fit its
--- record, and forgets a channel whose time has come. What is wrong with one channel fails its batches alone: 'X' and why
--- when nothing of them was done, 'U' and why when that is not known.
---
--- A remembered key is a receipt (seq, tag and time, packed) and the fingerprint of its event; older versions stored the
--- receipt alone.
+-- Every batch is planned before anything of its channel is written. Planning does write what was due already: it makes a log
+-- fit its record, and forgets a channel whose time has come. What is wrong with one channel fails its batches alone: 'X' and
+-- why when nothing of them was done, 'U' and why when that is not known.
 
-local at, records, failed, planned, replies, of, bells, rung = REST + 1, {}, {}, {}, {}, {}, {}, {}
-local ANSWER, BATCH = '>c1c16dc4Bdc4d', '>HI4Bc16'
-local RECEIPT = 20
-
--- What only keys need, made on demand.
-local made_for_keys
-local function with_keys()
-  if made_for_keys then return made_for_keys end
-  local it = {}
-  made_for_keys = it
-
-  -- The keys of a channel are in two hashes that take turns, one window each. A mark says of which log and window a hash is,
-  -- and how long the window is; what was remembered in it counts until a window after its end.
-  local function mark_of(r, window) return r.epoch .. ' ' .. num(window) .. ' ' .. num(WINDOW) end
-
-  local function counts(r, mark, stamp)
-    if not mark then return false end
-    local epoch, window, length = string.match(mark, '^(%x+) (%d+) (%d+)$')
-    return epoch == r.epoch and stamp < (window + 1) * length + WINDOW
-  end
-
-  -- The receipts of the batch's keys that are remembered.
-  function it.known(name, r, stamp, keys, count)
-    local asked, found = {}, {}
-    for i = keys, keys + count - 1 do
-      if ARGV[i] ~= '' then asked[#asked + 1] = ARGV[i] end
-    end
-    if not r or #asked == 0 then return found end
-    for nth = 0, 1 do
-      for from = 1, #asked, 100 do
-        local to = math.min(from + 99, #asked)
-        local got = of_type(attempt('HMGET', keys_of(name, nth), '\0', unpack(asked, from, to)))
-        if not got or not counts(r, got[1], stamp) then break end
-        for i = from, to do
-          local receipt = got[i - from + 2]
-          -- One that is above the head is of an append that the record does not know.
-          if receipt and unpacked('>d', receipt) <= r.base then found[asked[i]] = receipt end
-        end
-      end
-    end
-    for _, key in ipairs(asked) do found[key] = r.keys and r.keys[key] or found[key] end
-    return found
-  end
-
-  -- Remembers the keys of what was appended.
-  function it.remember(r)
-    local new, window = r.remember, math.floor(r.last / WINDOW)
-    local hash, mark = keys_of(r.name, window % 2), mark_of(r, window)
-    local there = of_type(attempt('HGET', hash, '\0'))
-    if there ~= mark then
-      -- Of a window of another length it may still count.
-      if not counts(r, there, r.last) then call('UNLINK', hash) end
-      call('HSET', hash, '\0', mark)
-    end
-    for from = 1, #new, 200 do call('HSET', hash, unpack(new, from, math.min(from + 199, #new))) end
-    call('PEXPIRE', hash, num(2 * WINDOW + 1000))
-  end
-
-  function it.print(prints, nth) return string.sub(prints, nth * 8 + 1, nth * 8 + 8) end
-
-  -- The first event that is not what its key stands for: stored, or earlier in the batch.
-  function it.reused(keys, count, prints, receipts_of)
-    local first = {}
-    for nth = 0, count - 1 do
-      local key = ARGV[keys + nth]
-      if key ~= '' then
-        local print, stored = it.print(prints, nth), receipts_of[key]
-        if stored then
-          if #stored > RECEIPT and string.sub(stored, RECEIPT + 1) ~= print then return nth end
-        elseif (first[key] or print) ~= print then
-          return nth
-        end
-        first[key] = print
-      end
-    end
-  end
-
-  return it
-end
-
-local function record(nth, name)
-  local r = records[nth]
-  if r == nil then
-    r = open(name, stored(nth))
-    if r and forgotten(r) then
-      seldom().forget(name, r.seq)
-      r = nil
-    end
-    records[nth] = r or false
-  end
-  return r or nil
-end
-
--- Plans what is new, and returns the known ones as receipts: which event, seq, tag and time. The hint's parts are joined
--- once for all.
-local function apply(r, stamp, events, count, keys, prints, receipts_of)
-  local ARGV, bells, receipts, size, added = ARGV, bells, '', 0, 0
-  local seq, tag_before, first, part = r.seq, r.tag, #bells + 1, #bells + 2
-  bells[first], bells[part] = '', r.name
-  for nth = 0, count - 1 do
-    local event, key = ARGV[events + nth], keys and ARGV[keys + nth] or ''
-    if key ~= '' and receipts_of[key] then
-      receipts = receipts .. pack('>I4', nth) .. string.sub(receipts_of[key], 1, RECEIPT)
-    else
-      local head, tag, time = push(r, event, stamp)
-      if key ~= '' then
-        local receipt, new = pack('>dc4d', r.seq, tag, time) .. with_keys().print(prints, nth), r.remember or {}
-        new[#new + 1], new[#new + 2], r.remember, r.keys = key, receipt, new, r.keys or {}
-        receipts_of[key], r.keys[key] = receipt, receipt
-      end
-      size, added = size + #event, added + 1
-      if size <= INLINE then
-        bells[part + 1], bells[part + 2] = head, event
-        part = part + 2
-      end
-    end
-  end
-  if added > 0 and size <= INLINE then
-    bells[first] = hint('E', r.name, added, r.epoch, seq, tag_before, 0)
-  else
-    for nth = part, first + (added > 0 and 2 or 0), -1 do bells[nth] = nil end
-    if added > 0 then bells[first] = hint_of(r) end
-  end
-  return receipts
-end
-
--- `events` is where the batch's events begin, `keys` where their keys do, if any has one; then `prints` are there too.
-local function plan(nth, name, absent, expect, close, events, count, keys, prints)
-  local r = record(nth, name)
-  local closed, stamp = r ~= nil and r.closed == 1, r and r.last > now and r.last or now
-  local receipts_of, brings = nil, count > 0
-  if keys then
-    receipts_of, brings = with_keys().known(name, r, stamp, keys, count), false
-    local other = with_keys().reused(keys, count, prints, receipts_of)
-    if other then return 'R' .. head_of(r, name, absent) .. pack('>I4', other) end
-    for i = keys, keys + count - 1 do brings = brings or ARGV[i] == '' or not receipts_of[ARGV[i]] end
-  end
-  local acts = brings or (close and not closed)
-  if brings and closed then return 'L' .. head_of(r) end
-  if acts and expect and not holds(expect, r, head_of(r, name, absent)) then return 'C' .. head_of(r, name, absent) end
-  if not r then
-    local floor = floor_of(name)
-    if not acts then return pack(ANSWER, 'D', absent, floor, NO_TAG, 0, floor, NO_TAG, stamp) end
-    r = seldom().fresh(name, absent, floor, stamp)
-    records[nth] = r
-  end
-  local seq, tag = r.seq, r.tag
-  local receipts = apply(r, stamp, events, count, keys, prints, receipts_of)
-  if close and not closed then
-    r.closed = 1
-    bells[#bells + 1], bells[#bells + 2] = hint_of(r), name
-  end
-  if acts then planned[nth] = r end
-  return pack(ANSWER, 'D', r.epoch, r.seq, r.tag, r.closed, seq, tag, stamp) .. receipts
-end
+local RECEIPT, ARGV = 20, ARGV
+local records, failed, acting, at, it, keyed = {}, {}, {}, REST + 1, nil, nil
+-- The answers, and of which channels they are.
+local replies, of, reply = { 'ok' }, { 0 }, 1
+-- The parts of the hints, how many bytes of them are not yet in a message, and where messages end.
+local bells, parts, weight, ends = {}, 0, 0, {}
 
 while ARGV[at] do
-  local nth, count, flags, absent = unpacked(BATCH, ARGV[at])
-  local close, expect, keys, prints, reply = flags % 2 == 1, nil, nil, nil, #replies + 1
-  at = at + 1
-  if flags >= 4 then
-    expect = ARGV[at]
-    at = at + 1
+  local batch, closes, expect, keys, prints, fine = ARGV[at], false, nil, nil, nil, nil
+  local nth, count, flags = unpacked('>HI4B', batch)
+  local r, events = records[nth], at + 1
+  if flags >= 4 then expect, events = ARGV[events], events + 1 end
+  at = events + count
+  if flags > 0 then
+    closes = flags % 2 == 1
+    if flags % 4 >= 2 then keys, prints, at = at, ARGV[at + count], at + count + 1 end
   end
-  local events = at
-  at = at + count
-  if flags % 4 >= 2 then
-    keys, prints = at, ARGV[at + count]
-    at = at + count + 1
-  end
-  of[reply], replies[reply] = nth, ''
-  if not failed[nth] then
-    local fine, answer =
-      try(plan, nth, name_of(ARGV[3 + nth]), absent, expect, close, events, count, keys, prints)
-    if fine then replies[reply] = answer else failed[nth] = 'X' .. reason(answer) end
-  end
-  rung[reply] = #bells
-end
 
-for nth, r in pairs(planned) do
-  if failed[nth] then
-    planned[nth] = nil
-  elseif is_too_much(r, r.last > now and r.last or now) then
-    local fine, problem = try(fit, r, r.last > now and r.last or now)
-    if not fine then failed[nth], planned[nth] = 'X' .. reason(problem), nil end
+  if r == nil then
+    local name, text = string.sub(ARGV[3 + nth], 3), known[4 + nth]
+    r = text and parse(name, PREFIX .. ':log:' .. name, text)
+    if not r or r.seq - r.eseq ~= attempt('XLEN', r.log) or now - r.last > REMEMBERED then
+      it = it or rare(now, known)
+      fine, r = try(it.open, name, text, string.sub(batch, 8))
+      if not fine then failed[nth], r = 'X' .. it.reason(r), false end
+    end
+    if r then r.nth = nth end
+    records[nth] = r
   end
+
+  local stamp, acts, receipts, answer = r and r.last > now and r.last or now, true, nil, r and '' or 'X'
+  if r and (flags > 0 or count == 0 or r.closed == 1) then
+    keyed = keyed or judge(PREFIX, WINDOW, RECEIPT, now, head_of, holds)
+    fine, answer, acts, receipts = try(keyed.judge, r, stamp, expect, closes, count, keys, prints)
+    if not fine then
+      it = it or rare(now, known)
+      failed[nth], records[nth] = 'X' .. it.reason(answer), false
+    end
+  end
+
+  if answer == '' then
+    local name, seq, sum, first = r.name, r.seq, r.sum, parts + 1
+    local before = pack('>c1c16dc4', 'E', r.epoch, seq, r.tag)
+    bells[first], bells[first + 1], bells[first + 2] = before, '', name
+    if not receipts then
+      if count > 0 then push(r, stamp, events, events + count - 1, bells, parts + 3) end
+      if keys then keyed.note(r, stamp, seq, count, keys, prints, 0) end
+    else
+      for i = events, events + count - 1 do
+        local key = ARGV[keys + i - events]
+        if receipts[key] then
+          answer = answer .. pack('>I4', i - events) .. string.sub(receipts[key], 1, RECEIPT)
+        else
+          push(r, stamp, i, i, bells, parts + 3 + 2 * (r.seq - seq))
+          keyed.note(r, stamp, r.seq - 1, 1, keys, prints, i - events)
+        end
+      end
+    end
+    local added, size = r.seq - seq, r.sum - sum
+    local fits = size - added * (#name + 50) <= INLINE
+    if added > 0 and fits then
+      bells[first + 1], parts = pack('>BI4H', 0, added, #name), parts + 3 + 2 * added
+    else
+      for nth = parts + 3 + 2 * added, first, -1 do bells[nth] = nil end
+    end
+    closes = closes and acts and r.closed == 0
+    if closes then r.closed = 1 end
+    if closes or not fits then
+      bells[parts + 1], bells[parts + 2], parts = hint_of(r), name, parts + 2
+    end
+    -- Lua joins texts in pieces of 8 KiB, and hashes a longer one twice.
+    if weight > 0 and weight + size > 7500 and parts >= first then ends[#ends + 1], weight = first - 1, 0 end
+    if parts >= first then weight = weight + size + 100 end
+    if acts and not r.acts then acting[#acting + 1], r.acts = r, true end
+    answer = before .. pack('>Bd', r.closed, stamp) .. answer
+  end
+  reply = reply + 1
+  of[reply], replies[reply] = nth, answer
 end
 
 -- From here on it is written.
-local writes = {}
-for nth, r in pairs(planned) do
-  local fine, problem = try(add, r)
+local writes, rest, most, most_bytes, lasting = {}, false, EVENTS * 1.125, BYTES * 1.125, AGE * 1.125
+for i = 1, #acting do
+  local r, done = acting[i], 0
+  local nth, log, base, left, added = r.nth, r.log, r.base, r.seq - r.base, r.added
+  local fine, problem = not failed[nth], nil
+  if fine and (r.seq - r.eseq > most or r.sum - r.esum > most_bytes or r.first < r.last - lasting) then
+    it = it or rare(now, known)
+    fine, problem = try(it.fit, r, max(now, r.last))
+    if not fine then failed[nth] = 'X' .. it.reason(problem) end
+  end
   if fine then
-    writes[#writes + 1], writes[#writes + 2] = ARGV[3 + nth], text_of(r)
-  else
-    seldom().undo(r)
-    failed[nth], planned[nth] = 'U' .. reason(problem), nil
+    local usual = not r.gone and r.ttl >= r.last + AGE * 1.5
+    while usual and done < left do
+      local id, at = string.format('%d-0', base + done + 1), 2 * done
+      usual = attempt('XADD', log, id, 'h', added[at + 1], 'e', added[at + 2]) == id
+      if usual then done = done + 1 end
+    end
+    if not usual then
+      it = it or rare(now, known)
+      fine, problem = try(it.add, r, done)
+      if not fine then
+        failed[nth] = 'U' .. it.reason(problem)
+        it.seldom().undo(r)
+      end
+    end
+    if fine then
+      local at = #writes
+      writes[at + 1], writes[at + 2] = ARGV[3 + nth], text_of(r)
+      rest = rest or r.cut or r.remember or r.new
+    end
   end
 end
 if #writes > 0 then
-  if confirms then writes[#writes + 1], writes[#writes + 2] = 'keep', seldom().keep() end
+  if confirms then
+    it = it or rare(now, known)
+    writes[#writes + 1], writes[#writes + 2] = 'keep', it.seldom().keep()
+  end
   local written = attempt('HSET', place, unpack(writes))
-  for nth, r in pairs(planned) do
-    if type(written) == 'number' then
-      if r.cut then try(trim, r) end
-      if r.remember then try(with_keys().remember, r) end
+  local fine = type(written) == 'number'
+  for i = 1, fine and not rest and 0 or #acting do
+    local r = acting[i]
+    if not fine and not failed[r.nth] then
+      it = it or rare(now, known)
+      it.seldom().undo(r)
+      failed[r.nth] = 'U' .. it.reason(written)
+    elseif not failed[r.nth] then
+      if r.cut then try(it.trim, r) end
+      if r.remember then try(keyed.remember, r) end
       if r.new then
-        try(seldom().turn, r)
-        try(seldom().list, r.name)
+        try(it.seldom().turn, r)
+        try(it.seldom().list, r.name)
       end
-    else
-      seldom().undo(r)
-      failed[nth] = 'U' .. reason(written)
     end
   end
 elseif WAITS then
@@ -230,13 +147,18 @@ elseif WAITS then
   call('HSET', place, 'epoch', ARGV[1])
 end
 if next(failed) then
-  -- What is told of a batch that failed is taken back.
-  for reply, nth in ipairs(of) do
-    if failed[nth] then
-      replies[reply] = failed[nth]
-      for part = (rung[reply - 1] or 0) + 1, rung[reply] do bells[part] = '' end
-    end
+  -- What is told of a batch that failed is taken back; the others are told of in short.
+  for reply, nth in pairs(of) do replies[reply] = failed[nth] or replies[reply] end
+  bells, parts, ends = {}, 0, {}
+  for i = 1, #acting do
+    local r = acting[i]
+    if not failed[r.nth] then bells[parts + 1], bells[parts + 2], parts = hint_of(r), r.name, parts + 2 end
   end
 end
-if #bells > 0 then ring(bells) end
-return { 'ok', unpack(replies) }
+if parts > 0 then
+  ends[#ends + 1] = parts
+  for i = 1, #ends do
+    attempt('PUBLISH', PREFIX .. ':bell', table.concat(bells, '', (ends[i - 1] or 0) + 1, ends[i]))
+  end
+end
+return replies

@@ -3,29 +3,25 @@
 -- comes in between, one of them is whole.
 
 local name = name_of(ARGV[4])
-local absent, epoch, expect = ARGV[REST + 1], ARGV[REST + 2], ARGV[REST + 3]
-local r = open(name, stored(1))
-if r and forgotten(r) then
-  seldom().forget(name, r.seq)
-  r = nil
-end
-local head = head_of(r, name, absent)
-if not holds(expect, r, head) then return { 'ok', 'C' .. head } end
+local r = open(name, known[5], ARGV[REST + 1])
+if not holds(ARGV[REST + 3], r) then return { 'ok', 'C' .. head_of(r) } end
 -- Goes on above the head that it replaces, so that the floor covers that log too when this one is forgotten.
-local stamp = max(now, r and r.last or 0)
-local new = seldom().fresh(name, epoch, r and r.seq or floor_of(name), stamp)
-new.gone, new.cut = not r or r.gone, true
-for nth = REST + 4, #ARGV do push(new, ARGV[nth], stamp) end
-fit(new, stamp)
-local fine, problem = try(add, new)
-if fine then fine, problem = try(call, 'HSET', place, ARGV[4], text_of(new), 'keep', confirms and seldom().keep() or known[4]) end
+local stamp, gone = max(now, r.last), r.gone
+r = seldom().fresh(name, ARGV[REST + 2], r.seq, stamp)
+r.gone, r.cut = gone, true
+if #ARGV >= REST + 4 then push(r, stamp, REST + 4, #ARGV) end
+fit(r, stamp)
+local fine, problem = try(add, r, 0)
+if fine then
+  fine, problem = try(call, 'HSET', place, ARGV[4], text_of(r), 'keep', confirms and seldom().keep() or known[4])
+end
 if not fine then
-  seldom().undo(new)
+  seldom().undo(r)
   return { 'ok', 'U' .. reason(problem) }
 end
-try(trim, new)
+try(trim, r)
 try(call, 'UNLINK', keys_of(name, 0), keys_of(name, 1))
-try(seldom().turn, new)
+try(seldom().turn, r)
 try(seldom().list, name)
-ring({ hint_of(new), name })
-return { 'ok', 'D' .. head_of(new, name, absent) }
+ring({ hint_of(r), name })
+return { 'ok', 'D' .. head_of(r) }

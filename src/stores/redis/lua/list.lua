@@ -2,15 +2,15 @@
 -- them; then how many. Answers whether all channels are listed, where to go on when none of those that it looked at has a
 -- record, and their names and records. Fewer names than turns: the list was lost, or an older version made none.
 
-local from, to, most = ARGV[REST], ARGV[REST + 1], ARGV[REST + 2]
+local from, to, most, turns, names = ARGV[REST], ARGV[REST + 1], ARGV[REST + 2], KEYS[2], PREFIX .. ':names'
 local some = of_type(attempt('ZRANGE', names, from, to, 'BYLEX', 'LIMIT', 0, most)) or {}
 local listed, turning = of_type(attempt('ZCARD', names)) or 0, of_type(attempt('ZCARD', turns)) or 0
 local fields, reply = {}, { 'ok', listed < turning and '0' or '1', some[#some] or '' }
 if #some == 0 then return reply end
 for nth, name in ipairs(some) do fields[nth] = 'c:' .. name end
 for nth, text in ipairs(call('HMGET', place, unpack(fields))) do
-  local fine, r = try(parse, some[nth], text)
-  if text and not (fine and forgotten(r)) then
+  local r = text and parse(some[nth], log_of(some[nth]), text)
+  if text and not (r and forgotten(r)) then
     reply[#reply + 1], reply[#reply + 2] = some[nth], text
   end
 end

@@ -1,99 +1,74 @@
--- One consistent page, and whether the channel's time to be forgotten has come; writes nothing. ARGV[REST]: most events; then most bytes, and how to start: 'earliest', 'latest',
+-- One consistent page, and whether the channel's time to be forgotten has come; writes nothing. The fields are the channel's
+-- record and the floor of its bucket. ARGV[REST]: most events; then most bytes, and how to start: 'earliest', 'latest',
 -- 'last' n, 'time' ms, or 'after' epoch seq tag.
 
-local name, most, most_bytes = name_of(ARGV[4]), tonumber(ARGV[REST]), tonumber(ARGV[REST + 1])
-local r = load(name, stored(1))
-if not r then
-  local floor = floor_of(name)
-  return { 'ok', '', num(floor) }
-end
-fit(r, max(now, r.last))
+local name, most, most_bytes, how = string.sub(ARGV[4], 3), tonumber(ARGV[REST]), tonumber(ARGV[REST + 1]), ARGV[REST + 2]
+if not known[5] then return { 'ok', '', string.format('%.0f', max(known[3] or 0, known[6] or 0)) } end
 
-local reply = { 'ok', text_of(r), forgotten(r) and 'due' or '', '', '', '', '' }
-local average = (r.sum - r.esum) / max(1, r.seq - r.eseq)
+local r, it = parse(name, PREFIX .. ':log:' .. name, known[5]), nil
+local length = r and r.seq - r.eseq
+if not r or length ~= attempt('XLEN', r.log) or length > EVENTS * 1.125 or r.sum - r.esum > BYTES * 1.125
+  or (length > 0 and r.first < max(now, r.last) - AGE * 1.125) or how == 'time' then
+  it = rare(now, known)
+  r = it.load(name, known[5])
+  it.fit(r, max(now, r.last))
+end
+
+local log, average = r.log, (r.sum - r.esum) / max(1, r.seq - r.eseq)
 local chunk = max(1, math.min(100, most, math.ceil(most_bytes / max(1, average)) + 1))
+-- Where the page begins, the tag at the cursor, the time above which entries are asked for, entries that were found, and how
+-- many of those are before the page.
+local from, from_tag, tag, above, got, before = r.eseq, r.etag, '', nil, nil, 0
 
-local function tag_at(seq)
-  if seq == r.seq then return r.tag end
-  if seq == r.eseq then return r.etag end
-  local there, event = entry(r, seq)
-  return there and string.sub(event, 1, 4)
+if how == 'after' then
+  local epoch, seq, claimed = ARGV[REST + 3], tonumber(ARGV[REST + 4]), ARGV[REST + 5]
+  if epoch == r.epoch and seq >= r.eseq and seq <= r.seq then
+    if seq == r.seq then
+      tag = r.tag
+    elseif seq == r.eseq then
+      tag = r.etag
+    else
+      local id = string.format('%d-0', seq)
+      got, before = call('XRANGE', log, id, string.format('%d-0', r.seq), 'COUNT', most > 0 and chunk + 1 or 1), 1
+      tag = got[1] and got[1][1] == id and string.sub(got[1][2][4], 1, 4) or ''
+    end
+    if tag == claimed then from, from_tag = seq, tag else got, before = nil, 0 end
+  end
+elseif how == 'latest' then
+  from, from_tag = r.seq, r.tag
+elseif how == 'last' then
+  from = max(r.eseq, r.seq - tonumber(ARGV[REST + 3]))
+  if from > r.eseq then
+    it = it or rare(now, known)
+    from_tag = it.tag_at(r, from)
+  end
+elseif how == 'time' then
+  above = tonumber(ARGV[REST + 3])
+  from, from_tag = it.first_above(r, above), nil
 end
 
--- Calls `take` with each entry above `seq` until it returns false.
-local function walk(seq, take)
-  while seq < r.seq do
-    local got = call('XRANGE', r.log, id_of(seq + 1), id_of(r.seq), 'COUNT', chunk)
-    if #got == 0 then corrupt('a log is shorter than its record says') end
-    for _, found in ipairs(got) do
-      seq = seq + 1
-      if found[1] ~= id_of(seq) then corrupt('a log has a hole') end
-      if take(seq, found[2][2], found[2][4]) == false then return end
+local reply, at, seq, count, bytes, full = { 'ok', '', '', '', '', tag, '' }, 7, from, 0, 0, most == 0
+while seq < r.seq and not full do
+  got = got or call('XRANGE', log, string.format('%d-0', seq + 1), string.format('%d-0', r.seq), 'COUNT', chunk)
+  if #got == before then error({ err = 'CORRUPT a log is shorter than its record says' }) end
+  for nth = before + 1, #got do
+    local head, event = got[nth][2][2], got[nth][2][4]
+    seq = seq + 1
+    if #head ~= 40 then error({ err = 'CORRUPT an entry cannot be read' }) end
+    if not above or unpacked('>d', head, 17) > above then
+      if not from_tag then from, from_tag = seq - 1, string.sub(head, 5, 8) end
+      -- The first always fits.
+      local size = #event + #name + 50
+      full = count >= most or (count > 0 and bytes + size > most_bytes)
+      if full then break end
+      count, bytes = count + 1, bytes + size
+      reply[at + 1], reply[at + 2], reply[at + 3], at = got[nth][1], head, event, at + 3
     end
   end
+  got, before = nil, 0
 end
+if not from_tag then from, from_tag = r.seq, r.tag end
 
-local count, bytes = 0, 0
--- Takes an entry if it fits; the first always does.
-local function add(seq, head, blob)
-  local size = #blob + #name + 50
-  if count >= most or (count > 0 and bytes + size > most_bytes) then return false end
-  count, bytes = count + 1, bytes + size
-  reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = num(seq), head, blob
-end
-
-local function page(seq)
-  reply[4], reply[5] = num(seq), tag_at(seq) or NO_TAG
-  if most > 0 then walk(seq, add) end
-end
-
--- Largest times so far only grow, so the first entry above a time is searched for; only when one above it was dropped are
--- the rest walked through.
-local function first_above(time)
-  local low, high = r.eseq, r.seq
-  if r.dropped > time then return low end
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    local at = entry(r, middle + 1)
-    if not at then corrupt('a log has a hole') end
-    if max(at.top, at.time) > time then high = middle else low = middle + 1 end
-  end
-  return low
-end
-
-local function page_of_time(time)
-  local from, from_tag, left = nil, nil, false
-  if r.top > time then
-    walk(first_above(time), function(seq, head, blob)
-      local at = header(head)
-      if at.time <= time then return end
-      if not from then from, from_tag = seq - 1, at.prev end
-      if add(seq, head, blob) == false then
-        left = true
-        return false
-      end
-    end)
-  end
-  reply[4], reply[5], reply[7] = num(from or r.seq), from_tag or r.tag, left and '1' or '0'
-end
-
-local how = ARGV[REST + 2]
-if how == 'after' then
-  local epoch, seq, tag = ARGV[REST + 3], tonumber(ARGV[REST + 4]), ARGV[REST + 5]
-  local from = r.eseq
-  if epoch == r.epoch and seq >= r.eseq and seq <= r.seq then
-    local there = tag_at(seq)
-    reply[6] = there or ''
-    if reply[6] == tag then from = seq end
-  end
-  page(from)
-elseif how == 'latest' then
-  page(r.seq)
-elseif how == 'last' then
-  page(max(r.eseq, r.seq - tonumber(ARGV[REST + 3])))
-elseif how == 'time' then
-  page_of_time(tonumber(ARGV[REST + 3]))
-else
-  page(r.eseq)
-end
+reply[2], reply[3] = r.cut and text_of(r) or known[5], now - r.last > REMEMBERED and 'due' or ''
+reply[4], reply[5], reply[7] = string.format('%.0f', from), from_tag, above and full and '1' or '0'
 return reply

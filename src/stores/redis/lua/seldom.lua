@@ -1,7 +1,7 @@
 -- What scripts that write need seldom. Making a function costs the server as much as running a short one, so these are made
 -- on demand.
 
-local made
+local turns, names, made = KEYS[2], PREFIX .. ':names', nil
 
 local function seldom()
   if made then return made end
@@ -57,9 +57,10 @@ local function seldom()
   end
 
   function it.fresh(name, epoch, seq, stamp)
-    return { name = name, log = log_of(name), epoch = epoch, seq = seq, tag = NO_TAG, closed = 0, eseq = seq, etag = NO_TAG,
-      dropped = -1, top = -1, sum = 0, esum = 0, first = stamp, last = stamp, ttl = 0, cut = false, base = seq, gone = true,
-      new = true }
+    local r = { epoch, NO_TAG, 0, NO_TAG, seq, seq, -1, -1, 0, 0, stamp, stamp, 0, name, log_of(name), seq, false, false, false,
+    false, false, false }
+    r.gone, r.new = true, true
+    return r
   end
 
   local function put(set, score, name)
@@ -75,7 +76,7 @@ local function seldom()
 
   -- When the janitor has something to do for a channel.
   function it.turn(r)
-    local due = r.last + max(AGE + FORGET, WINDOW) + 1
+    local due = r.last + REMEMBERED + 1
     if r.seq > r.eseq then due = math.min(due, r.first + AGE + math.floor(AGE / 8) + 1) end
     it.set_turn(r.name, max(due, now + math.floor(AGE / 16) + 1))
   end

@@ -4,7 +4,8 @@
 local most, bad, it = tonumber(ARGV[REST + 1]), {}, seldom()
 
 local function look(name)
-  local r = open(name, call('HGET', place, 'c:' .. name))
+  local r = load(name, call('HGET', place, 'c:' .. name))
+  if r and r.surplus then it.mend(r) end
   if not r then
     call('ZREM', turns, name)
     of_type(attempt('ZREM', names, name))

@@ -1,0 +1,38 @@
+//! Which channels are likely to be absent. Asks nobody.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::channel::Channel;
+
+/// The channels that were absent when their heads were last asked for: a guess.
+#[derive(Default)]
+pub(super) struct Absent(Mutex<HashSet<Channel>>);
+
+impl Absent {
+    /// Which of these were absent.
+    pub(super) fn of(&self, channels: &[Channel]) -> Vec<bool> {
+        let absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.iter().map(|channel| absent.contains(channel)).collect()
+    }
+
+    /// Takes note of which are absent now.
+    pub(super) fn note<'a>(&self, channels: impl Iterator<Item = (&'a Channel, bool)>) {
+        let mut absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if absent.len() > MOST_ABSENT {
+            absent.clear();
+        }
+        for (channel, is_absent) in channels {
+            if !is_absent {
+                absent.remove(channel);
+            } else if !absent.contains(channel) {
+                absent.insert(channel.clone());
+            }
+        }
+    }
+}
+
+/// About how many absent channels are remembered.
+const MOST_ABSENT: usize = 100_000;
