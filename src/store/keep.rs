@@ -26,7 +26,7 @@ impl Keep {
     }
 
     /// The larger of each setting.
-    #[cfg(feature = "file")]
+    #[cfg(any(feature = "file", feature = "nats"))]
     pub(crate) fn largest(&self, other: &Self) -> Self {
         Self {
             events: self.events.max(other.events),

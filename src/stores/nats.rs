@@ -58,6 +58,7 @@
 //! | `<prefix>.<nonce>.place` | the place's epoch, and the [`Format`](crate::store::Format) of what is stored |
 //! | `<prefix>.<nonce>.time` | nothing: the server stamps it, which tells its time |
 //! | `<prefix>.<nonce>.janitor` | when a node last looked after idle channels |
+//! | `<prefix>.<nonce>.kept` | what nodes were told to keep, and when each kind of them last said so |
 //!
 //! `<channel>` is the name in base64url: any name is one token then. A message holds a whole batch; its header
 //! `Tower-Events` says where it belongs (epoch, first `seq`, tags, closing, stamp, and sums over the log so far), and the
@@ -80,7 +81,8 @@
 //! go), `discard: new`, `allow_direct`, `allow_rollup_hdrs`, no denied purges or deletes. One that is there is used as it
 //! is, unless it has limits by which the server drops messages (`max_age`, `max_msgs`, `max_msgs_per_subject`,
 //! `discard: old`): then opening fails and names them. Limits that are set later are logged as an error; what they take is a
-//! reset. A user needs permission for `$JS.API.>`, `$JS.FC.>`, `<prefix>.>` and `_INBOX.>`.
+//! reset. Which permissions a user needs is said in `docs/stores/nats.md`; with an
+//! [inbox prefix](NatsOptions::inbox_prefix) of its own it needs none that reach beyond its prefix.
 //!
 //! # Reading
 //! A page costs one question for the newest message and, unless the reader is at the head, a search for the place where it
@@ -99,6 +101,10 @@
 //! The server's time decides what is old: stamps are its time, and the clocks of the nodes are not asked.
 //! Readers see exactly what [`Retention`] says. The server holds more for a while: half as much again as
 //! is kept, at most, for channels in use; one node at a time looks after idle channels.
+//!
+//! Nodes should agree about [`Retention`]. While they do not, as when a setting is changed with a restart of one node after
+//! the other, the largest of each setting counts among the nodes that were open within the last five minutes. A node looks at
+//! that before it drops anything, and else at most 5 s ago: so long it may show less than the others.
 //!
 //! A channel that cannot be read is left aside, logged, and tried again later; the others are looked after.
 //!
@@ -131,12 +137,14 @@ mod asking;
 mod birth;
 mod body;
 mod condition;
+mod denied;
 mod fault;
 mod floors;
 mod heads;
 mod here;
 mod identity;
 mod janitor;
+mod kept;
 mod keys;
 mod link;
 mod listing;
@@ -163,7 +171,10 @@ mod writing;
 
 use std::{
     fmt,
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use futures_core::Stream;
@@ -174,6 +185,7 @@ use self::{
     condition::Condition,
     heads::Heads,
     here::Here,
+    kept::Kept,
     link::{Access, Link},
     listing::Listed,
     options::Settings,
@@ -287,6 +299,7 @@ struct Inner {
     runtime: Handle,
     here: Here,
     time: Time,
+    kept: Kept,
     condition: Condition,
     listed: Listed,
     heads: Heads,
@@ -305,6 +318,7 @@ impl Inner {
             runtime: Handle::current(),
             here: Here::default(),
             time,
+            kept: Kept::default(),
             condition: Condition::default(),
             listed: Listed::default(),
             heads: Heads::default(),
@@ -317,6 +331,7 @@ impl Inner {
         });
         inner.enter().await?;
         inner.runtime.spawn(turns::hear(Arc::downgrade(&inner)));
+        inner.runtime.spawn(kept::run(Arc::downgrade(&inner)));
         let period = inner.settings.keep.sweep_every();
         inner.runtime.spawn(janitor::run(Arc::downgrade(&inner), period));
         Ok(inner)
@@ -330,4 +345,31 @@ impl Inner {
 /// Locks what is never left in a bad state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for both at the same time.
+async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
+    let mut one = pin!(one);
+    let mut other = pin!(other);
+    let mut done = (None, None);
+    poll_fn(|cx| {
+        if done.0.is_none()
+            && let Poll::Ready(first) = one.as_mut().poll(cx)
+        {
+            done.0 = Some(first);
+        }
+        if done.1.is_none()
+            && let Poll::Ready(second) = other.as_mut().poll(cx)
+        {
+            done.1 = Some(second);
+        }
+        match std::mem::take(&mut done) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            rest => {
+                done = rest;
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }

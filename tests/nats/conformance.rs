@@ -1,5 +1,5 @@
 //! The conformance suite against real servers. Most clauses open a second store on the same stream, with a connection of
-//! its own, as another node would.
+//! its own, as another node would. `granted` is the same by users who may do what the documentation says, and nothing else.
 
 use tower_events::{
     AnyStore,
@@ -10,6 +10,7 @@ use crate::{harness::NatsHarness, server::servers};
 
 conformance_tests! {
     mod nats in servers().into_iter().map(NatsHarness::new);
+    mod granted in servers().into_iter().map(NatsHarness::granted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -220,6 +220,38 @@ async fn looked_after<T>(server: &mut Server, meanwhile: impl Future<Output = T>
     }
 }
 
+/// A server says that a stream is gone before its files are, and one of 2.9 ends when another is made meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_survives_that_its_stream_is_deleted_over_and_over() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let admin = async_nats::connect(server.url()).await.expect("a client");
+        let nodes = [store(&server.url()).await, store(&server.url()).await, store(&server.url()).await];
+        for round in 0..times(200).max(12) {
+            let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let running = nodes.each_ref().map(|node| {
+                let (node, stop) = (node.clone(), Arc::clone(&stop));
+                tokio::spawn(async move {
+                    while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                        _ = node.append(&channel(), Append::new([Event::text("x")])).await;
+                        // As whoever asks at the wrong moment.
+                        _ = node.heads(&[channel()]).await;
+                    }
+                })
+            });
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            api(&admin, "STREAM.DELETE.tower-events", "").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stop.store(true, std::sync::atomic::Ordering::SeqCst);
+            for node in running {
+                node.await.expect("a node");
+            }
+            let done = nodes[0].append(&channel(), Append::new([Event::text("x")])).await;
+            assert!(done.is_ok(), "round {round}: {done:?}");
+        }
+    }
+}
+
 pub async fn api(admin: &async_nats::Client, what: &str, body: &str) -> serde_json::Value {
     let answer = admin.request(format!("$JS.API.{what}"), body.to_owned().into()).await.expect("an answer");
     let answer: serde_json::Value = serde_json::from_slice(&answer.payload).expect("JSON");

@@ -12,17 +12,31 @@ use std::{
 use tower_events::{
     Channel, NatsStore, Retention,
     store::Clock,
+    stores::nats::NatsOptions,
     testing::{Harness, Time, Unable},
 };
 
-use crate::server::Server;
+use crate::{grant, server::Server};
 
-/// Opens stores on this server.
-pub struct NatsHarness(pub Arc<Server>);
+/// Opens stores on a server.
+pub struct NatsHarness {
+    server: Arc<Server>,
+    users: Users,
+    places: AtomicU64,
+}
+
+/// Who the stores are for the server.
+#[derive(Clone, Copy)]
+enum Users {
+    Anybody,
+    /// Each stream has a user that may do what the store needs there, and nothing else.
+    Granted,
+}
 
 /// A stream, by its prefix.
 pub struct NatsPlace {
     server: Arc<Server>,
+    users: Users,
     prefix: String,
     retention: Retention,
     now: Arc<AtomicU64>,
@@ -30,7 +44,15 @@ pub struct NatsPlace {
 
 impl NatsHarness {
     pub fn new(binary: PathBuf) -> Self {
-        Self(Arc::new(Server::start(&binary)))
+        Self { server: Arc::new(Server::start(&binary)), users: Users::Anybody, places: AtomicU64::new(0) }
+    }
+
+    pub fn granted(binary: PathBuf) -> Self {
+        let prefixes: Vec<_> = (0..MOST_PLACES).map(|nth| format!("place-{nth}")).collect();
+        let users: Vec<_> = prefixes.iter().map(|prefix| grant::user(prefix, &grant::Grant::of(prefix))).collect();
+        let config = grant::config(&users);
+        let server = Arc::new(Server::with_config(&binary, Some(config)));
+        Self { server, users: Users::Granted, places: AtomicU64::new(0) }
     }
 }
 
@@ -39,18 +61,18 @@ impl Harness for NatsHarness {
     type Place = NatsPlace;
 
     async fn place(&self, retention: Retention) -> NatsPlace {
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        let prefix = format!("place-{}", SERIAL.fetch_add(1, Ordering::Relaxed));
+        let nth = self.places.fetch_add(1, Ordering::Relaxed);
+        assert!(nth < MOST_PLACES, "too few users");
         let now = Arc::new(AtomicU64::new(1_732_094_400_000));
-        NatsPlace { server: Arc::clone(&self.0), prefix, retention, now }
+        let (server, users) = (Arc::clone(&self.server), self.users);
+        NatsPlace { server, users, prefix: format!("place-{nth}"), retention, now }
     }
 
     async fn open(&self, place: &NatsPlace) -> NatsStore {
-        let now = Arc::clone(&place.now);
-        let options = NatsStore::options()
-            .prefix(&place.prefix)
-            .retention(place.retention.clone())
-            .clock(Clock::new(move || now.load(Ordering::SeqCst)));
+        let options = match place.users {
+            Users::Anybody => place.options(),
+            Users::Granted => grant::known_as(place.options(), &place.prefix),
+        };
         options.connect(&place.server.url()).await.expect("a store")
     }
 
@@ -68,7 +90,23 @@ impl Harness for NatsHarness {
     }
 
     async fn lose_tail(&self, place: &NatsPlace, channel: &Channel, n: u64) -> Result<(), Unable> {
-        self.open(place).await.lose_tail(channel, n).await.expect("a cut");
+        let options = match place.users {
+            Users::Anybody => place.options(),
+            Users::Granted => grant::as_admin(place.options()),
+        };
+        let store = options.connect(&place.server.url()).await.expect("a store");
+        store.lose_tail(channel, n).await.expect("a cut");
         Ok(())
     }
 }
+
+impl NatsPlace {
+    fn options(&self) -> NatsOptions {
+        let now = Arc::clone(&self.now);
+        let options = NatsStore::options().prefix(&self.prefix).retention(self.retention.clone());
+        options.clock(Clock::new(move || now.load(Ordering::SeqCst)))
+    }
+}
+
+/// Most places of one harness.
+const MOST_PLACES: u64 = 300;

@@ -6,12 +6,11 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::{
     answer::{AFTER, Ack, Failed, Got, Info, Made, Raw, pulled_that_fits},
     fault::Fault,
-    link::Link,
+    link::{Answers, Link},
     options::Settings,
     place::Place,
 };
@@ -47,9 +46,9 @@ impl Place {
         match via {
             Via::Any => {
                 let (to, body) = match which {
-                    Which::Last => (format!("$JS.API.DIRECT.GET.{}.{subject}", self.stream), Bytes::new()),
+                    Which::Last => (link.api(&format!("DIRECT.GET.{}.{subject}", self.stream)), Bytes::new()),
                     Which::From(at) => (
-                        format!("$JS.API.DIRECT.GET.{}", self.stream),
+                        link.api(&format!("DIRECT.GET.{}", self.stream)),
                         json!({"seq": at.max(1), "next_by_subj": subject}).to_string().into(),
                     ),
                 };
@@ -87,9 +86,8 @@ impl Place {
         }
         let body =
             json!({"seq": from.max(1), "next_by_subj": subject, "batch": most.messages, "max_bytes": most.bytes});
-        let (inbox, answers) = link.inbox().await?;
-        link.ask(format!("$JS.API.DIRECT.GET.{}", self.stream), inbox, body.to_string().into()).await?;
-        collect(link, answers, most, patience, Raw::direct).await
+        let answers = link.ask(link.api(&format!("DIRECT.GET.{}", self.stream)), body.to_string().into()).await?;
+        collect(answers, most, patience, Raw::direct).await
     }
 
     /// As [`Place::several`] for servers that cannot answer with a batch: by a consumer that is used once.
@@ -151,16 +149,15 @@ impl Place {
         patience: Duration,
         read: impl Fn(async_nats::Message) -> Result<Option<T>, Fault>,
     ) -> Result<Vec<T>, Fault> {
-        let (inbox, answers) = link.inbox().await?;
         let body = json!({"batch": most.messages, "max_bytes": most.bytes, "no_wait": true});
-        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", self.stream);
-        link.ask(next, inbox, body.to_string().into()).await?;
-        collect(link, answers, most, patience, read).await
+        let next = link.api(&format!("CONSUMER.MSG.NEXT.{}.{consumer}", self.stream));
+        let answers = link.ask(next, body.to_string().into()).await?;
+        collect(answers, most, patience, read).await
     }
 
     /// Has done with a consumer. Without waiting: it ends by itself soon.
     pub(super) async fn done_with(&self, link: &Link, consumer: &str) {
-        link.send(format!("$JS.API.CONSUMER.DELETE.{}.{consumer}", self.stream).into()).await;
+        link.send(link.api(&format!("CONSUMER.DELETE.{}.{consumer}", self.stream)).into()).await;
     }
 
     /// Has all that is new pushed to this inbox.
@@ -191,28 +188,22 @@ impl Place {
 
 /// Takes answers until there are enough, or one is the end.
 async fn collect<T>(
-    link: &Link,
-    mut answers: async_nats::Subscriber,
+    mut answers: Answers,
     most: Most,
     patience: Duration,
     read: impl Fn(async_nats::Message) -> Result<Option<T>, Fault>,
 ) -> Result<Vec<T>, Fault> {
     let mut several = Vec::new();
     while several.len() < most.messages {
-        let next = std::future::poll_fn(|cx| futures_core::Stream::poll_next(std::pin::Pin::new(&mut answers), cx));
-        let answer = tokio::select! {
-            answer = timeout(patience, next) => answer,
-            () = link.broken() => return Err(Fault::NoAnswer("the connection broke".into())),
-        };
-        match answer {
-            Ok(Some(answer)) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
+        match answers.next(patience).await? {
+            Some(answer) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
                 return Err(Fault::Nobody);
             }
-            Ok(Some(answer)) => match read(answer)? {
+            Some(answer) => match read(answer)? {
                 Some(raw) => several.push(raw),
                 None => break,
             },
-            Ok(None) | Err(_) => return Err(Fault::NoAnswer("a batch did not end".into())),
+            None => return Err(Fault::NoAnswer("a batch did not end".into())),
         }
     }
     Ok(several)
@@ -260,7 +251,7 @@ pub(super) async fn call<T: for<'de> Deserialize<'de>>(
     body: &Value,
     patience: Duration,
 ) -> Result<T, Fault> {
-    let answer = link.request(&format!("$JS.API.{what}"), None, body.to_string().into(), patience).await?;
+    let answer = link.request(&link.api(what), None, body.to_string().into(), patience).await?;
     parsed(&answer.payload)
 }
 

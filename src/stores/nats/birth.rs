@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{channel::Channel, store::StoreError};
 
-/// Where another node announced a log of which nothing is there, and since when that is known.
+/// Where a log was announced of which nothing is there, and since when that is known.
 #[derive(Clone, Copy)]
 pub(super) struct Announced {
     at: u64,
@@ -29,19 +29,30 @@ pub(super) struct Announced {
 
 impl Writer {
     /// Announces a log where there is none; says where. None when it is to be decided anew: another node announced one, and it
-    /// is to be seen first what comes of that, or the floor rose.
-    pub(super) async fn announce(&mut self, place: &Place, by: Instant) -> Result<Option<u64>, StoreError> {
+    /// is to be seen first what comes of that, or the floor rose: then it need not be announced again.
+    pub(super) async fn announce(&mut self, place: &Place, by: Instant) -> Result<Option<Announced>, StoreError> {
         let Some(known) = &mut self.known else { return Ok(None) };
+        // What is decided now begins above a floor that was read after that: so however often others raise it, this one
+        // comes through.
+        if let Some(own) = self.own.take().filter(|own| own.at == known.birth) {
+            return Ok(Some(own));
+        }
         let inner = &self.inner;
         let left = by.saturating_duration_since(Instant::now()).min(inner.settings.patience);
         // What is known of may have been dropped. A server 2.9 may go on to expect it all the same; then it takes a message
         // that expects nothing in particular.
         for expected in [Some(known.birth), Some(0), None] {
+            let since = Instant::now();
             if let Some(at) = inner.try_to_announce(place, &self.channel, expected, left).await? {
+                let own = Announced { at, since };
                 (known.birth, self.other) = (at, None);
                 // Who dropped what was announced before raised the floor first.
                 let (floor, _) = in_time(by, inner.floor(place, Place::floor_of(&self.channel), Via::Leader)).await?;
-                return Ok((floor <= known.absent.seq).then_some(at));
+                if floor <= known.absent.seq {
+                    return Ok(Some(own));
+                }
+                self.own = Some(own);
+                return Ok(None);
             }
             if let Some(at) = in_time(by, inner.birth(place, &self.channel)).await? {
                 self.wait_for_other(place, at, by).await?;
@@ -49,6 +60,18 @@ impl Writer {
             }
         }
         Err(unavailable("announcements come and go"))
+    }
+
+    /// Announces a log that is there once more, when it came so late that others may have taken it for lost and dropped what
+    /// announced it.
+    pub(super) async fn announce_again(&self, place: &Place, own: Announced, by: Instant) {
+        if own.since.elapsed() < LONGEST_BIRTH / 2 {
+            return;
+        }
+        let again = self.inner.try_to_announce(place, &self.channel, None, self.inner.settings.patience);
+        if let Err(error) = in_time(by, again).await {
+            tracing::debug!(%error, channel = ?self.channel, "cannot announce a log again");
+        }
     }
 
     /// Another node announced a log at this place: waits a little, and once it is too late for that log takes note that it is
@@ -64,6 +87,12 @@ impl Writer {
             known.birth = at;
         }
         Ok(())
+    }
+}
+
+impl Announced {
+    pub(super) fn at(self) -> u64 {
+        self.at
     }
 }
 

@@ -76,6 +76,7 @@ async fn watch_over(inner: Weak<Inner>) {
     loop {
         tokio::time::sleep(jittered(LOOK_EVERY)).await;
         let Some(inner) = inner.upgrade() else { return };
+        inner.link.renew_if_deaf().await;
         let found = inner.try_out().await;
         let mut state = lock(&inner.condition.0);
         match found.as_ref().err() {

@@ -11,6 +11,8 @@ pub(super) enum Fault {
     NotSent(String),
     /// It may have been received.
     NoAnswer(String),
+    /// The user may not do what the question or its answer needs: it was not taken.
+    Denied(String),
     /// Nobody listens there: the stream is gone, or has no leader now.
     Nobody,
     /// The server refused it.
@@ -71,6 +73,9 @@ impl fmt::Display for Fault {
         match self {
             Self::NotSent(why) => write!(f, "not connected to NATS: {why}"),
             Self::NoAnswer(why) => write!(f, "no answer from NATS: {why}"),
+            Self::Denied(what) => {
+                write!(f, "NATS does not allow this user {what}: see the permissions in docs/stores/nats.md")
+            }
             Self::Nobody => f.write_str("no JetStream stream answers"),
             Self::Refused(refusal) => {
                 write!(f, "JetStream refused: {} ({}, {})", refusal.description, refusal.code, refusal.err_code)
@@ -93,4 +98,10 @@ pub(super) fn unavailable(why: &str) -> StoreError {
 /// Whether it is only writing that is not possible now.
 pub(super) fn denies_writing(error: &StoreError) -> bool {
     matches!(error, StoreError::Full(_) | StoreError::NewerFormat { denied: Use::Write, .. })
+}
+
+/// Whether it fails because of a right that is missing, and so again at once.
+pub(super) fn is_denied(error: &StoreError) -> bool {
+    let StoreError::Unavailable(source) = error else { return false };
+    matches!(source.downcast_ref(), Some(Fault::Denied(_)))
 }

@@ -229,7 +229,11 @@ impl Inner {
         let bucket = Place::floor_of(channel);
         let floor = match table.newest.get(channel).copied() {
             Some(Newest::Record(record)) => {
-                if !self.settings.keep.is_forgotten(&record, self.time.since(record.stamp)) {
+                let now = self.time.since(record.stamp);
+                // Other nodes may keep more since a moment.
+                if !self.keep(place).await?.is_forgotten(&record, now)
+                    || !self.keep_now(place).await?.is_forgotten(&record, now)
+                {
                     return Ok(record.head());
                 }
                 let least = self.forget_or_pass_over(channel, &record).await?.unwrap_or(0);

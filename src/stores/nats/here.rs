@@ -31,11 +31,11 @@ struct Found {
 }
 
 impl Inner {
-    /// Finds the stream for the first time; refuses one that would lose what is promised.
+    /// Finds the stream for the first time, and says there what this node keeps; refuses one that would lose what is promised.
     pub(super) async fn enter(&self) -> Result<(), StoreError> {
         let place = self.place().await?;
         match &place.limits {
-            None => Ok(()),
+            None => self.keep_now(&place).await.map(drop),
             Some(limits) => Err(unavailable(&format!(
                 "the stream {} has limits that would drop what is promised to be kept ({limits}): remove them",
                 self.settings.prefix
@@ -53,7 +53,8 @@ impl Inner {
             return Ok(place);
         }
         let changes = self.link.changes();
-        let found = Place::open(&self.link, &self.settings).await?;
+        let rest = lock(&self.here.found).is_some().then(|| REST.min(self.settings.timeout / 4));
+        let found = Place::open(&self.link, &self.settings, rest).await?;
         let place = self.take_over(found, changes);
         self.ask_time(&place, changes).await?;
         Ok(place)
@@ -181,6 +182,10 @@ impl Inner {
 
 /// Nodes that write look so often whether they still may.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a stream that was there and is gone is not made again. A server says that it is gone before its files are: what
+/// is made meanwhile loses its own with them, and a server 2.9 then ends with the next message that replaces one.
+const REST: Duration = Duration::from_millis(800);
 
 /// The server is not asked for its time more often, unless the connection changed.
 const TIME_EVERY: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::pending,
+    future::{pending, poll_fn},
     io,
     path::PathBuf,
     sync::{
@@ -14,9 +14,13 @@ use std::{
 
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Request, Subscriber, client::RequestErrorKind};
 use bytes::Bytes;
+use futures_core::Stream;
 use tokio::{sync::watch, time::timeout};
 
-use super::fault::{Fault, unavailable};
+use super::{
+    denied::{self, Denied},
+    fault::{Fault, unavailable},
+};
 use crate::store::StoreError;
 
 /// What a connection needs.
@@ -32,6 +36,10 @@ pub(super) struct Access {
     pub(super) roots: Vec<PathBuf>,
     pub(super) client_certificate: Option<(PathBuf, PathBuf)>,
     pub(super) tls: bool,
+    /// What the subjects begin with that answers come to; the usual one if not given.
+    pub(super) inbox: Option<String>,
+    /// Which JetStream is asked, where there are several; that of the server if not given.
+    pub(super) domain: Option<String>,
 }
 
 impl Access {
@@ -67,6 +75,9 @@ struct State {
 pub(super) struct Link {
     client: Client,
     state: watch::Receiver<State>,
+    denied: watch::Receiver<Denied>,
+    /// What the subjects of JetStream's questions begin with.
+    api: Arc<str>,
     /// How long answers take, in microseconds, smoothed.
     way: Arc<AtomicU64>,
 }
@@ -78,12 +89,14 @@ impl Link {
         let servers: Vec<_> = servers.split(',').map(|server| access.take_from(server.trim())).collect();
         let signs =
             signing(ConnectOptions::new(), &access).await.map_err(|error| StoreError::Unavailable(error.into()))?;
+        let api = access.domain.as_ref().map_or("$JS.API".into(), |domain| format!("$JS.{domain}.API")).into();
+        let (refused, denied) = watch::channel(Denied::new(access.inbox.as_deref().unwrap_or("_INBOX")));
         let options = options(signs, access, patience).event_callback(move |event| {
-            note(&changed, &event);
+            note(&changed, &refused, &event);
             std::future::ready(())
         });
         match timeout(patience, options.connect(servers)).await {
-            Ok(Ok(client)) => Ok(Self { client, state, way: Arc::default() }),
+            Ok(Ok(client)) => Ok(Self { client, state, denied, api, way: Arc::default() }),
             Ok(Err(error)) => Err(StoreError::Unavailable(Box::new(error))),
             Err(_) => Err(unavailable("NATS did not accept the connection in time")),
         }
@@ -101,6 +114,11 @@ impl Link {
     /// Whether the server is at least this.
     pub(super) fn is_at_least(&self, major: i64, minor: i64) -> bool {
         self.client.is_server_compatible(major, minor, 0)
+    }
+
+    /// The subject of a question to JetStream.
+    pub(super) fn api(&self, what: &str) -> String {
+        format!("{}.{what}", self.api)
     }
 
     /// The most that one message may hold, headers included.
@@ -123,7 +141,8 @@ impl Link {
                 return Err(Fault::NotSent("the connection is down".into()));
             }
         }
-        let begun = Instant::now();
+        let (begun, mut denied) = (Instant::now(), self.denied.clone());
+        let before = denied.borrow().serial();
         let request = Request { headers, ..Request::new().payload(payload).timeout(None) };
         tokio::select! {
             // From here on it may have been sent, whatever else is said.
@@ -135,6 +154,7 @@ impl Link {
                 _ => Fault::NoAnswer(error.to_string()),
             }),
             () = broken(&mut state) => Err(Fault::NoAnswer("the connection broke".into())),
+            what = denied::of(&mut denied, subject, before) => Err(Fault::Denied(what)),
             () = tokio::time::sleep(patience) => Err(Fault::NoAnswer(format!("none within {patience:?}"))),
         }
     }
@@ -168,10 +188,14 @@ impl Link {
         Ok((inbox, subscriber.map_err(|error| Fault::NotSent(error.to_string()))?))
     }
 
-    /// Asks for several answers, which come to the inbox.
-    pub(super) async fn ask(&self, subject: String, inbox: String, payload: Bytes) -> Result<(), Fault> {
-        let asked = self.client.publish_with_reply(subject, inbox, payload).await;
-        asked.map_err(|error| Fault::NotSent(error.to_string()))
+    /// Asks for several answers.
+    pub(super) async fn ask(&self, subject: String, payload: Bytes) -> Result<Answers, Fault> {
+        let (inbox, answers) = self.inbox().await?;
+        let (state, denied) = (self.state.clone(), self.denied.clone());
+        let before = denied.borrow().serial();
+        let asked = self.client.publish_with_reply(subject.clone(), inbox, payload).await;
+        asked.map_err(|error| Fault::NotSent(error.to_string()))?;
+        Ok(Answers { subject, answers, state, denied, before })
     }
 
     /// Sends without waiting.
@@ -180,9 +204,40 @@ impl Link {
         _ = self.client.publish(subject, Bytes::new()).await;
     }
 
+    /// Connects anew when no answer can come: a server does not take up by itself what it did not allow before.
+    pub(super) async fn renew_if_deaf(&self) {
+        if self.denied.borrow().is_deaf() {
+            // It is tried again soon.
+            _ = self.client.force_reconnect().await;
+        }
+    }
+
     /// Resolves when the connection breaks.
     pub(super) async fn broken(&self) {
         broken(&mut self.state.clone()).await;
+    }
+}
+
+/// The answers to one question.
+pub(super) struct Answers {
+    subject: String,
+    answers: Subscriber,
+    state: watch::Receiver<State>,
+    denied: watch::Receiver<Denied>,
+    /// What was denied before.
+    before: u64,
+}
+
+impl Answers {
+    /// The next; none when no more come.
+    pub(super) async fn next(&mut self, patience: Duration) -> Result<Option<Message>, Fault> {
+        let answers = &mut self.answers;
+        tokio::select! {
+            answer = poll_fn(|cx| std::pin::Pin::new(&mut *answers).poll_next(cx)) => Ok(answer),
+            () = broken(&mut self.state) => Err(Fault::NoAnswer("the connection broke".into())),
+            what = denied::of(&mut self.denied, &self.subject, self.before) => Err(Fault::Denied(what)),
+            () = tokio::time::sleep(patience) => Err(Fault::NoAnswer("a batch did not end".into())),
+        }
     }
 }
 
@@ -193,8 +248,9 @@ async fn broken(state: &mut watch::Receiver<State>) {
     }
 }
 
-fn note(changed: &watch::Sender<State>, event: &Event) {
+fn note(changed: &watch::Sender<State>, refused: &watch::Sender<Denied>, event: &Event) {
     let connected = match event {
+        Event::ServerError(error) if denied::note(refused, &error.to_string()) => return,
         Event::Connected => true,
         Event::Disconnected | Event::Closed => false,
         other => return tracing::debug!(event = %other, "NATS"),
@@ -203,6 +259,7 @@ fn note(changed: &watch::Sender<State>, event: &Event) {
         // The first `Connected` comes when nothing has changed yet.
         if state.connected != connected {
             *state = State { connected, changes: state.changes + 1 };
+            refused.send_modify(Denied::begin);
             tracing::info!(connected, "the connection to NATS changed");
         }
     });
@@ -218,6 +275,9 @@ fn options(options: ConnectOptions, access: Access, patience: Duration) -> Conne
         .max_reconnects(None)
         .reconnect_delay_callback(delay)
         .require_tls(access.tls);
+    if let Some(inbox) = access.inbox {
+        options = options.custom_inbox_prefix(inbox);
+    }
     if let Some((user, password)) = access.user {
         options = options.user_and_password(user, password);
     }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Inner, NatsStore, asking::nanos, link::Access, time::Time};
+use super::{Inner, NatsStore, asking::nanos, fault::unavailable, link::Access, time::Time};
 use crate::store::{Clock, Keep, Retention, StoreError};
 
 /// How to open a [`NatsStore`]. See the [module docs](super).
@@ -42,7 +42,8 @@ impl NatsOptions {
         Self { prefix: prefix.into(), ..self }
     }
 
-    /// Sets how much is kept per channel. All nodes should agree; where they do not, the least is kept.
+    /// Sets how much is kept per channel. Of nodes of one prefix that do not agree, the larger of each setting counts, from 5 s
+    /// after a node was opened until 5 minutes after it was closed.
     pub fn retention(self, retention: Retention) -> Self {
         Self { retention, ..self }
     }
@@ -115,17 +116,35 @@ impl NatsOptions {
         Self { access: Access { client_certificate, ..self.access }, ..self }
     }
 
+    /// Begins the subjects that answers come to, so that a user may listen to its own answers and to nobody else's: tokens
+    /// without white space, `*` and `>`, separated by `.`. Default `_INBOX`.
+    pub fn inbox_prefix(self, prefix: impl Into<String>) -> Self {
+        Self { access: Access { inbox: Some(prefix.into()), ..self.access }, ..self }
+    }
+
+    /// Keeps the stream in JetStream of this domain, in place of that of the server that it connects to: one token, as in the
+    /// server's `jetstream { domain }`.
+    pub fn domain(self, name: impl Into<String>) -> Self {
+        Self { access: Access { domain: Some(name.into()), ..self.access }, ..self }
+    }
+
     /// Connects to any of these servers, separated by commas, and finds the stream or makes it. The store works on the
     /// runtime that this is called on.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when no server answers, a file cannot be read, the prefix cannot be one, or
-    /// somebody has set limits of the stream by which the server would drop what is promised; [`StoreError::Corrupt`] when the
+    /// [`StoreError::Unavailable`] when no server answers, a file cannot be read, the prefix, that of the inbox or the domain
+    /// cannot be one, the user lacks a permission (the error names the subject), or somebody has set limits of the stream by which the server would drop what is promised; [`StoreError::Corrupt`] when the
     /// stream was not made by this crate.
     pub async fn connect(self, servers: &str) -> Result<NatsStore, StoreError> {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if !(1..=32).contains(&self.prefix.len()) || !self.prefix.chars().all(good) {
-            return Err(super::fault::unavailable("a prefix is 1 to 32 of A-Z a-z 0-9 _ -"));
+            return Err(unavailable("a prefix is 1 to 32 of A-Z a-z 0-9 _ -"));
+        }
+        if !self.access.inbox.as_deref().is_none_or(|inbox| inbox.split('.').all(is_token)) {
+            return Err(unavailable("an inbox prefix is tokens without white space, `*` and `>`"));
+        }
+        if !self.access.domain.as_deref().is_none_or(|domain| is_token(domain) && !domain.contains('.')) {
+            return Err(unavailable("a domain is one token without white space, `*` and `>`"));
         }
         let settings = Settings {
             prefix: self.prefix,
@@ -139,6 +158,11 @@ impl NatsOptions {
         };
         Inner::open(servers, self.access, settings, Time::new(self.clock)).await.map(NatsStore)
     }
+}
+
+/// Whether this can be a part of a subject.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '>')
 }
 
 impl Default for NatsOptions {

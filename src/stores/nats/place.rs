@@ -9,7 +9,7 @@ use super::{
     asking::{Via, Which, after, call, info, publish},
     fault::{Fault, corrupt, unavailable},
     identity::{Identity, KNOWN},
-    link::Link,
+    link::{Link, jittered},
     options::Settings,
 };
 use crate::{
@@ -34,14 +34,18 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Finds the stream, or makes it.
-    pub(super) async fn open(link: &Link, settings: &Settings) -> Result<Self, StoreError> {
+    /// Finds the stream, or makes it; waits `rest` before, if any: one that was there may still be being deleted.
+    pub(super) async fn open(link: &Link, settings: &Settings, mut rest: Option<Duration>) -> Result<Self, StoreError> {
         // Another node may make it at the same moment, and it may be gone again when asked for.
         for _ in 0..5 {
             match info(link, settings).await {
                 Err(Fault::Refused(refusal)) if refusal.is_no_stream() => {}
                 Err(fault) => return Err(fault.harmless()),
                 Ok(info) => return Self::of(link, settings, info).await,
+            }
+            if let Some(rest) = rest.take() {
+                tokio::time::sleep(jittered(rest)).await;
+                continue;
             }
             if settings.most_bytes.is_some() && !link.is_at_least(2, 11) {
                 return Err(unavailable("most_bytes needs a server from 2.11 on"));

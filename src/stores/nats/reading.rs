@@ -103,13 +103,14 @@ impl Inner {
             return self.read_absent(&log, start, at).await;
         };
         let now = self.time.since(last.record.stamp);
-        if self.settings.keep.is_forgotten(&last.record, now) {
+        let keep = self.keep(&log.place).await?;
+        if keep.is_forgotten(&last.record, now) {
             return match self.forget_or_pass_over(channel, &last.record).await? {
                 Some(least) if via == Via::Leader => self.absent_page(&log, start, least).await,
                 _ => Ok(Look::Again),
             };
         }
-        let reader = Reader { view: View::new(last.record, self.settings.keep, now), last, log, limit };
+        let reader = Reader { view: View::new(last.record, keep, now), last, log, limit };
         let page = match start {
             Start::Latest => Some(reader.at(Outcome::Continued, reader.last.record.cursor())),
             Start::Beginning | Start::Earliest => reader.oldest(Outcome::Continued).await?,

@@ -41,11 +41,11 @@ impl Writer {
             message.record.birth = record.birth;
             return self.send(&place, message, by).await;
         }
-        let Some(birth) = Box::pin(self.announce(&place, by)).await? else {
+        let Some(own) = Box::pin(self.announce(&place, by)).await? else {
             self.ask_again();
             return Ok(Sent::No);
         };
-        message.record.birth = birth;
+        message.record.birth = own.at();
         let sent = self.send(&place, message, by).await;
         // A log may have come of it, ours or another's, and what may be lost by now is not followed.
         if matches!(sent, Ok(Sent::No) | Err(StoreError::Unknown(_)))
@@ -54,7 +54,13 @@ impl Writer {
             known.birth = 0;
         }
         match sent? {
-            Sent::Yes => Box::pin(self.take_back_unless_there(&place, by)).await,
+            Sent::Yes => {
+                let done = Box::pin(self.take_back_unless_there(&place, by)).await?;
+                if done == Sent::Yes {
+                    Box::pin(self.announce_again(&place, own, by)).await;
+                }
+                Ok(done)
+            }
             Sent::No => Ok(Sent::No),
         }
     }
@@ -119,7 +125,7 @@ impl Writer {
                 self.ask_again();
                 Some(Some(Sent::No))
             }
-            Fault::Refused(_) | Fault::NotSent(_) => Some(None),
+            Fault::Refused(_) | Fault::NotSent(_) | Fault::Denied(_) => Some(None),
             Fault::Nobody => {
                 self.inner.doubt();
                 self.ask_again();

@@ -9,6 +9,7 @@ use super::{
     Inner,
     asking::{Via, Which},
     body::Message,
+    both,
     fault::unavailable,
     keys::Keys,
     loading::{BATCH, Loading},
@@ -36,6 +37,8 @@ pub(super) struct Known {
     pub(super) birth: u64,
     /// The keys of the last while; none when they were not read yet.
     pub(super) keys: Option<Keys>,
+    /// Since when all of them are among these.
+    keys_since: u64,
     /// What was read of them so far, when they were not read to the end.
     loading: Option<Box<Loading>>,
     /// How often the connection had changed when it was looked at.
@@ -53,7 +56,15 @@ impl Known {
         let place = inner.place().await?;
         let log = Log::new(inner, Arc::clone(&place), channel, Via::Leader);
         let seen = inner.queues.seen(channel);
-        let last = log.get(Which::Last).await?;
+        let bucket = Place::floor_of(channel);
+        // Most that are not known yet are absent: so both are asked at once.
+        let (last, floor) = match known.as_ref().and_then(|known| known.record) {
+            Some(_) => (log.get(Which::Last).await?, None),
+            None => {
+                let (last, floor) = both(log.get(Which::Last), inner.floor(&place, bucket, Via::Leader)).await;
+                (last?, Some(floor?.0))
+            }
+        };
         let at = last.as_ref().map_or(0, |last| last.at);
         inner.queues.lower_seen(channel, seen, at);
         inner.note_seen(channel, at);
@@ -61,7 +72,10 @@ impl Known {
         let floor = match record {
             Some(_) => 0,
             None => {
-                let (floor, _) = inner.floor(&place, Place::floor_of(channel), Via::Leader).await?;
+                let floor = match floor {
+                    Some(floor) => floor,
+                    None => inner.floor(&place, bucket, Via::Leader).await?.0,
+                };
                 floor.max(last.as_ref().map_or(0, |gone| gone.record.base))
             }
         };
@@ -71,11 +85,12 @@ impl Known {
         }
         let birth = known.as_ref().filter(|known| known.record.is_none()).map_or(0, |known| known.birth);
         let birth = followed(last.as_ref().map(|last| &last.record), birth);
-        let (keys, loading, trimmed) =
-            known.take().map_or((None, None, (0, 0)), |known| (known.keys, known.loading, known.trimmed));
+        let (keys, keys_since, loading, trimmed) = known
+            .take()
+            .map_or((None, 0, None, (0, 0)), |known| (known.keys, known.keys_since, known.loading, known.trimmed));
         let absent = Cursor { epoch: epoch_of(place.epoch, channel), seq: floor, tag: 0 };
-        *known =
-            Some(Self { place, at, record, absent, birth, keys, loading, changes, checked: Instant::now(), trimmed });
+        let checked = Instant::now();
+        *known = Some(Self { place, at, record, absent, birth, keys, keys_since, loading, changes, checked, trimmed });
         Ok(())
     }
 
@@ -118,10 +133,17 @@ impl Known {
 
     /// Reads the keys of the last while, unless they are known.
     pub(super) async fn load_keys(&mut self, inner: &Inner, channel: &Channel) -> Result<(), StoreError> {
-        let keep = inner.settings.keep;
+        let keep = inner.keep(&self.place).await?;
         let now = inner.time.since(self.record.map_or(0, |record| record.stamp));
         let since = keep.oldest_key(now);
+        if since < self.keys_since {
+            // Another node keeps them for longer.
+            (self.keys, self.loading) = (None, None);
+        }
         if self.keys.is_none() {
+            if self.loading.is_none() {
+                self.keys_since = since;
+            }
             match self.record.filter(|record| keep.holds_key(record.keyed, now)) {
                 Some(_) => self.read_keys(inner, channel, since).await?,
                 None => self.keys = Some(Keys::default()),
@@ -129,6 +151,7 @@ impl Known {
         }
         if let Some(keys) = &mut self.keys {
             keys.expire(since);
+            self.keys_since = since;
         }
         Ok(())
     }

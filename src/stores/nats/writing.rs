@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Inner,
     birth::Announced,
-    fault::unavailable,
+    fault::{is_denied, unavailable},
     link::jittered,
     place::Place,
     plan::{self, Before, Planned},
@@ -44,6 +44,7 @@ impl Inner {
                 channel: channel.clone(),
                 known: None,
                 is_proven: false,
+                own: None,
                 other: None,
                 asked: false,
             };
@@ -62,6 +63,8 @@ pub(super) struct Writer {
     pub(super) known: Option<Known>,
     /// Whether the leader said what is known since the work at hand was begun.
     is_proven: bool,
+    /// What this one announced, when it has to be decided anew what begins.
+    pub(super) own: Option<Announced>,
     /// What another node announced, while nothing came of it.
     pub(super) other: Option<Announced>,
     /// Whether it asked others to wait, and did not tell them yet that they may go on.
@@ -214,7 +217,8 @@ impl Writer {
         // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
         let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
         let most = self.inner.link.most_bytes().saturating_sub(HEADER_BYTES);
-        let (now, keep) = (known.now(&self.inner), self.inner.settings.keep);
+        let now = known.now(&self.inner);
+        let keep = in_time(by, self.inner.keep_now(&known.place)).await?;
         let message = plan::init(&self.channel, start, events.to_vec(), now, keep, most)?;
         let head = message.record.head();
         Ok((self.publish(message, by).await? == Sent::Yes).then_some(head))
@@ -246,7 +250,9 @@ impl Writer {
         let Some(known) = &self.known else { return Ok(Sent::No) };
         let Some(record) = known.record else { return Ok(Sent::Yes) };
         let (now, seen) = (known.now(&self.inner), self.inner.time.since(record.stamp));
-        if removal == Removal::WhenForgotten && !self.inner.settings.keep.is_forgotten(&record, seen) {
+        if removal == Removal::WhenForgotten
+            && !in_time(by, self.inner.keep_now(&known.place)).await?.is_forgotten(&record, seen)
+        {
             return Ok(Sent::Yes);
         }
         let bucket = Place::floor_of(&self.channel);
@@ -261,9 +267,9 @@ impl Writer {
     async fn learn(&mut self, by: Instant) -> Result<(), StoreError> {
         self.look(by).await?;
         let Some(known) = &self.known else { return Ok(()) };
-        let time = &self.inner.time;
-        let is_forgotten = |record: &Record| self.inner.settings.keep.is_forgotten(record, time.since(record.stamp));
-        if known.record.as_ref().is_some_and(is_forgotten) {
+        let Some(record) = known.record else { return Ok(()) };
+        let keep = in_time(by, self.inner.keep(&known.place)).await?;
+        if keep.is_forgotten(&record, self.inner.time.since(record.stamp)) {
             Box::pin(self.try_remove(Removal::WhenForgotten, by)).await?;
             self.look(by).await?;
         }
@@ -303,7 +309,8 @@ impl Writer {
 
     /// Waits a little before the next attempt, or fails when there is no time left or no hope.
     async fn pause_or_fail(&mut self, failed: Failed, by: Instant) -> Result<(), Failed> {
-        if !matches!(failed.error, StoreError::Unavailable(_)) || Instant::now() + LAST_PAUSE >= by {
+        let has_hope = matches!(failed.error, StoreError::Unavailable(_)) && !is_denied(&failed.error);
+        if !has_hope || Instant::now() + LAST_PAUSE >= by {
             return Err(failed);
         }
         tracing::debug!(error = %failed.error, "writing to NATS again");

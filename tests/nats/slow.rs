@@ -1,0 +1,85 @@
+//! A node so far away that what it begins looks as if it were lost.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tower_events::{
+    Channel, Event, NatsStore, Store,
+    store::{Append, Limit, Outcome, Start},
+};
+
+use crate::{
+    faults::api,
+    server::{Server, servers},
+    wire::{Slow, Wire},
+};
+
+/// Each way: more than others wait for a log that was announced.
+const DELAY: Duration = Duration::from_millis(500);
+
+fn channel() -> Channel {
+    Channel::new("a").expect("a channel")
+}
+
+async fn store(url: &str) -> NatsStore {
+    NatsStore::options().timeout(Duration::from_secs(30)).connect(url).await.expect("a store")
+}
+
+/// Others look all the time, and raise the floor whenever what was announced does not come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_is_begun_from_far_away_while_others_read_it() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let wire = Wire::to(server.addr()).await;
+        let (far, near) = (store(&format!("nats://{}", wire.addr())).await, store(&server.url()).await);
+        let stop = Arc::new(AtomicBool::new(false));
+        let reading = tokio::spawn({
+            let (near, stop) = (near.clone(), Arc::clone(&stop));
+            async move {
+                while !stop.load(Ordering::SeqCst) {
+                    near.read(&channel(), Start::Earliest, Limit::default()).await.expect("a page");
+                }
+            }
+        });
+        wire.slow(Slow { delay: DELAY, bandwidth: None });
+        let begun = Instant::now();
+        let done = far.append(&channel(), Append::new([Event::text("x")])).await;
+        println!("begun in {:?}", begun.elapsed());
+        stop.store(true, Ordering::SeqCst);
+        reading.await.expect("a reader");
+        let done = done.expect("an append");
+        // Its loss is seen, though others took what announced it for that of a lost one.
+        let admin = async_nats::connect(server.url()).await.expect("a client");
+        let info = api(&admin, "STREAM.INFO.tower-events", "").await;
+        let root = info["config"]["subjects"][0].as_str().expect("a subject").trim_end_matches(".>").to_owned();
+        api(&admin, "STREAM.PURGE.tower-events", &format!(r#"{{"filter": "{root}.c.YQ"}}"#)).await;
+        for cursor in [done.entries[0].prev(), done.head.cursor] {
+            let page = near.read(&channel(), Start::After(cursor), Limit::default()).await.expect("a page");
+            assert!(matches!(page.outcome, Outcome::Reset(_)), "{page:?}");
+        }
+    }
+}
+
+/// Two that begin the same channel do not keep each other from it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_far_away_begin_a_channel() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let wire = Wire::to(server.addr()).await;
+        let url = format!("nats://{}", wire.addr());
+        let (one, other) = (store(&url).await, store(&url).await);
+        wire.slow(Slow { delay: DELAY, bandwidth: None });
+        let begun = Instant::now();
+        let (of, append) = (channel(), || Append::new([Event::text("x")]));
+        let (first, second) = tokio::join!(one.append(&of, append()), other.append(&of, append()));
+        println!("both in {:?}", begun.elapsed());
+        let mut seqs = [first, second].map(|done| done.expect("an append").head.cursor.seq);
+        seqs.sort_unstable();
+        assert_eq!(seqs[1], seqs[0] + 1);
+    }
+}
