@@ -51,9 +51,12 @@ async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
         while begun.elapsed() < Duration::from_secs(lasting) {
             let next = std::future::poll_fn(|cx| Stream::poll_next(std::pin::Pin::new(&mut questions), cx));
             if let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(200), next).await {
-                // Answers and heartbeats go to inboxes; what the server says of itself is a copy.
+                // Answers and heartbeats go to inboxes, and what was stored comes to them by its own name; what the server
+                // says of itself is a copy.
                 let subject = message.subject.as_str();
-                if !subject.starts_with("_INBOX") && !subject.starts_with("$JS.EVENT") {
+                let is_answer =
+                    subject.starts_with("_INBOX") || [".c.", ".b.", ".f."].iter().any(|of| subject.contains(of));
+                if !is_answer && !subject.starts_with("$JS.EVENT") {
                     *asked.entry(subject.split('.').take(5).collect::<Vec<_>>().join(".")).or_default() += 1;
                 }
             }
@@ -65,5 +68,40 @@ async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
         // Beside other tests it says nothing.
         assert!(!is_long || share < 0.05, "{share} of a core, without optimisation");
         drop(subscribers);
+    }
+}
+
+/// As a hub asks for the heads of many channels, half of which were never written to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_asked_for_in_parts_cost_one_look_at_all_channels() {
+    for binary in servers() {
+        let server = Server::start(&binary);
+        let store = NatsStore::connect(&server.url()).await.expect("a store");
+        let names: Vec<_> = (0..600).map(|n| Channel::new(format!("room:{n}")).expect("a channel")).collect();
+        for name in names.iter().step_by(2) {
+            store.append(name, Append::new([Event::text("x")])).await.expect("an append");
+        }
+        let admin = async_nats::connect(server.url()).await.expect("a client");
+        let mut looks = admin.subscribe("$JS.API.CONSUMER.CREATE.>").await.expect("a subscription");
+        admin.flush().await.expect("a server");
+        let fresh = NatsStore::connect(&server.url()).await.expect("a store");
+        for part in names.chunks(100) {
+            let heads = fresh.heads(part).await.expect("heads");
+            assert!(
+                heads.iter().enumerate().all(|(nth, head)| head.cursor.seq == u64::from(nth % 2 == 0)),
+                "{heads:?}"
+            );
+        }
+        admin.publish("$JS.API.CONSUMER.CREATE.end", "".into()).await.expect("a message");
+        let mut count = 0;
+        loop {
+            let next = std::future::poll_fn(|cx| Stream::poll_next(std::pin::Pin::new(&mut looks), cx)).await;
+            if next.expect("a question").subject.ends_with("end") {
+                break;
+            }
+            count += 1;
+        }
+        // At the records, at what was announced and at the floors.
+        assert!(count <= 3, "{count} looks");
     }
 }

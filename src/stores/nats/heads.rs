@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{Head, StoreError, resume},
+    store::{Head, StoreError, floor, resume},
 };
 
 /// What is known of the stream at one moment.
@@ -31,6 +31,9 @@ struct Table {
     place: Arc<Place>,
     moment: Moment,
     newest: HashMap<Channel, Newest>,
+    /// When all was looked at: the channels that are to be looked at one by one. All others that are not among `newest` are
+    /// absent.
+    doubtful: Option<HashSet<Channel>>,
     floors: HashMap<u16, u64>,
 }
 
@@ -70,7 +73,7 @@ impl Inner {
             None => {
                 self.doubt();
                 let (newest, floors) = (HashMap::new(), HashMap::new());
-                Table { place: self.place().await?, moment, newest, floors }
+                Table { place: self.place().await?, moment, newest, doubtful: None, floors }
             }
         };
         let missing: HashSet<_> = channels.iter().filter(|channel| !table.newest.contains_key(*channel)).collect();
@@ -107,15 +110,14 @@ impl Inner {
     ) -> Result<(), StoreError> {
         // Replicas may be behind without saying so, and what they told would stay known.
         let can_scan = !info.config.is_replicated() && missing.len() >= MANY;
-        if can_scan && info.state.num_subjects <= missing.len() * SCANNED_FOR_ONE {
-            let absent = self.scan_records(table, &missing).await?;
-            let doubtful = self.scan_announced(table, absent).await?;
-            self.ask_each(table, doubtful).await?;
-        } else {
-            self.ask_each(table, missing.clone()).await?;
+        if table.doubtful.is_none() && can_scan && info.state.num_subjects <= missing.len() * SCANNED_FOR_ONE {
+            self.scan(table, &missing).await?;
         }
+        let (absent, asked) = table.look_up(&missing);
+        self.ask_each(table, asked.clone()).await?;
+        table.newest.extend(absent.into_iter().map(|channel| (channel, Newest::Absent { least: 0 })));
         // What is known of their floors may be from before a log of theirs was lost.
-        for channel in missing.iter().filter(|channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)))) {
+        for channel in asked.iter().filter(|channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)))) {
             table.floors.remove(&Place::floor_of(channel));
         }
         Ok(())
@@ -140,44 +142,33 @@ impl Inner {
         Ok(())
     }
 
-    /// Learns all records; those of `missing` that have none, with the place where it is said that they went, or 0.
-    async fn scan_records(&self, table: &mut Table, missing: &[Channel]) -> Result<HashMap<Channel, u64>, StoreError> {
+    /// Learns all records, and, when many are absent, which channels are doubtful: those whose record cannot be read, or was
+    /// announced and is not there, and those for which there is no room.
+    async fn scan(&self, table: &mut Table, missing: &[Channel]) -> Result<(), StoreError> {
+        let wanted: HashSet<_> = missing.iter().collect();
+        let (mut gone, mut doubtful) = (HashMap::new(), HashSet::new());
         let mut scan = Scan::of_channels(self, Arc::clone(&table.place)).await?;
-        let mut absent: HashMap<_, _> = missing.iter().map(|channel| (channel.clone(), 0)).collect();
         loop {
             let some = scan.next().await?;
             if some.is_empty() {
-                return Ok(absent);
+                break;
             }
             for (subject, raw) in some {
                 let Some(channel) = table.place.channel(&subject) else { continue };
-                match (raw.header(), absent.get_mut(&channel)) {
-                    (Ok((record, _)), Some(gone)) if record.kind == Kind::Gone => *gone = raw.at,
+                match raw.header() {
+                    Ok((record, _)) if record.kind == Kind::Gone => drop(gone.insert(channel, raw.at)),
                     // Whoever asks for the heads of many asks for others next.
-                    (Ok((record, _)), is_wanted)
-                        if record.kind != Kind::Gone && (is_wanted.is_some() || table.newest.len() < MOST_KNOWN) =>
-                    {
-                        absent.remove(&channel);
+                    Ok((record, _)) if wanted.contains(&channel) || table.newest.len() < MOST_KNOWN => {
                         table.newest.insert(channel, Newest::Record(record));
                     }
-                    (Err(error), Some(_)) => return Err(error),
-                    _ => {}
+                    _ => drop(doubtful.insert(channel)),
                 }
             }
         }
-    }
-
-    /// Learns which channels are absent for certain; the others.
-    async fn scan_announced(
-        &self,
-        table: &mut Table,
-        mut absent: HashMap<Channel, u64>,
-    ) -> Result<Vec<Channel>, StoreError> {
-        if absent.len() < MANY {
-            return Ok(absent.into_keys().collect());
+        if missing.iter().filter(|channel| !table.newest.contains_key(*channel)).count() < MANY {
+            return Ok(());
         }
         let mut scan = Scan::of_announced(self, Arc::clone(&table.place)).await?;
-        let mut doubtful = Vec::new();
         loop {
             let some = scan.next().await?;
             if some.is_empty() {
@@ -185,14 +176,14 @@ impl Inner {
             }
             for (subject, raw) in some {
                 let Some(channel) = table.place.announced(&subject) else { continue };
-                if absent.get(&channel).is_some_and(|gone| raw.at > *gone) {
-                    absent.remove(&channel);
-                    doubtful.push(channel);
+                let is_over = gone.get(&channel).is_some_and(|gone| raw.at <= *gone);
+                if !is_over && !matches!(table.newest.get(&channel), Some(Newest::Record(_))) {
+                    doubtful.insert(channel);
                 }
             }
         }
-        table.newest.extend(absent.into_keys().map(|channel| (channel, Newest::Absent { least: 0 })));
-        Ok(doubtful)
+        table.doubtful = Some(doubtful);
+        Ok(())
     }
 
     /// The floors of those that are absent. After the channels: a floor is raised before a channel goes.
@@ -208,7 +199,7 @@ impl Inner {
             return Ok(());
         }
         let mut scan = Scan::of_floors(self, Arc::clone(&table.place)).await?;
-        let mut floors: HashMap<_, _> = missing.into_iter().map(|bucket| (bucket, 0)).collect();
+        let mut floors: HashMap<_, _> = (0..floor::BUCKETS).map(|bucket| (bucket, 0)).collect();
         loop {
             let some = scan.next().await?;
             if some.is_empty() {
@@ -247,11 +238,22 @@ impl Inner {
 }
 
 impl Table {
+    /// Which of those that are not known yet are absent for certain, and which have to be asked for.
+    fn look_up(&self, missing: &[Channel]) -> (Vec<Channel>, Vec<Channel>) {
+        let unknown = missing.iter().filter(|channel| !self.newest.contains_key(*channel)).cloned();
+        match &self.doubtful {
+            Some(doubtful) => unknown.partition(|channel| !doubtful.contains(channel)),
+            None => (Vec::new(), unknown.collect()),
+        }
+    }
+
     /// Keeps what was asked for now, and as much of the rest as there is room for.
     fn trim(&mut self, channels: &[Channel]) {
         if self.newest.len() > MOST_KNOWN + channels.len() {
             let asked: HashSet<_> = channels.iter().collect();
             self.newest.retain(|channel, _| asked.contains(channel));
+            // What is not among these any more is not absent for that.
+            self.doubtful = None;
         }
     }
 }
