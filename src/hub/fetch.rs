@@ -61,12 +61,14 @@ impl Fetched {
         Self { asked, outcome, from, batches, next, head }
     }
 
-    /// What of it lies up to `last`, which is the position after it.
+    /// What of it lies up to `last`, which is the position after it. A page that starts behind that starts there: what follows
+    /// is for the reader, and a reset must not name a position beyond it.
     pub(super) fn until(&self, last: Cursor) -> Self {
+        let from = if last.seq < self.from.seq { last } else { self.from };
         let frames = self.batches.iter().flat_map(|batch| batch.frames());
         let frames: Vec<_> = frames.filter(|frame| frame.entry().cursor.seq <= last.seq).cloned().collect();
         let batches = batches(&frames, last);
-        Self { batches, next: last, ..*self }
+        Self { from, batches, next: last, ..*self }
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Frame>> {

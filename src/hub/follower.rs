@@ -10,7 +10,7 @@ use futures_core::Stream as _;
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    task::{JoinHandle, consume_budget},
+    task::{JoinHandle, JoinSet, consume_budget},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -27,9 +27,10 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn start(shared: &Arc<Shared>, runtime: &Handle) -> Self {
         // The tasks hold the hub weakly: a hub whose last handle and reader are gone takes its follower with it.
-        let hints = runtime.spawn(follow_hints(Arc::downgrade(shared), shared.store.clone()));
-        let heads =
-            runtime.spawn(compare_heads(Arc::downgrade(shared), shared.recheck.clone(), shared.options.check_every));
+        let (hub, store) = (Arc::downgrade(shared), shared.store.clone());
+        let hints = runtime.spawn(again_after_panics(move || follow_hints(hub.clone(), store.clone())));
+        let (hub, recheck, every) = (Arc::downgrade(shared), shared.recheck.clone(), shared.options.check_every);
+        let heads = runtime.spawn(again_after_panics(move || compare_heads(hub.clone(), recheck.clone(), every)));
         Self { hints, heads }
     }
 
@@ -46,6 +47,20 @@ impl Drop for Follower {
     }
 }
 
+/// Runs a task, and runs it again after a pause if the store panics in it: nothing else would compare heads from then on.
+async fn again_after_panics<F: Future<Output = ()> + Send + 'static>(task: impl Fn() -> F) {
+    loop {
+        // Dropped with this task, which ends the one in it.
+        let mut running = JoinSet::new();
+        running.spawn(task());
+        match running.join_next().await {
+            Some(Err(error)) if error.is_panic() => tracing::error!("the store panicked; watching it anew"),
+            _ => return,
+        }
+        sleep(PAUSE_AFTER_FAULT).await;
+    }
+}
+
 async fn follow_hints(shared: Weak<Shared>, store: AnyStore) {
     loop {
         let mut changes = pin!(store.changes());
@@ -59,7 +74,7 @@ async fn follow_hints(shared: Weak<Shared>, store: AnyStore) {
         }
         // The contract says that changes never end.
         tracing::warn!("the store's changes ended; watching them anew");
-        sleep(Duration::from_secs(1)).await;
+        sleep(PAUSE_AFTER_FAULT).await;
     }
 }
 
@@ -108,3 +123,6 @@ async fn compare(shared: &Arc<Shared>) {
 
 /// How long after a comparison the next one may begin.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long after the store broke its contract it is watched anew.
+const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);

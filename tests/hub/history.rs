@@ -135,3 +135,55 @@ async fn a_start_by_time_filters_only_what_there_was_when_it_was_decided() {
     }
     assert_eq!((resets, seen.iter().filter(|text| *text == "anew").count()), (2, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_by_time_is_told_when_the_log_loses_its_end_before_it_is_read() {
+    let old = || Event::text("filtered").at(50).unwrap();
+    for grown_again in [0, 1] {
+        let inner = MemoryStore::default();
+        let hub = Hub::new(inner.clone());
+        for name in ["a", "b"] {
+            inner.append(&channel(name), Append::new([old(), old()])).await.unwrap();
+        }
+        let both = Subscription::new(channels(["a", "b"])).start(Start::Time(100));
+        let mut subscriber = hub.subscribe(both).await.unwrap();
+        for name in ["a", "b"] {
+            inner.lose_tail(&channel(name), 1);
+            let again = (0..grown_again).map(|_| old());
+            inner.append(&channel(name), Append::new(again)).await.unwrap();
+        }
+        for _ in 0..2 {
+            let Delivery::Reset(reset) = next(&mut subscriber).await else { panic!("no reset") };
+            assert_eq!(reset.reason, [Reason::Ahead, Reason::EpochChanged][grown_again]);
+            // What is left comes again.
+            assert_eq!(texts(&mut subscriber).await.len(), 1 + grown_again);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_of_a_start_by_time_names_no_position_behind_what_follows() {
+    let inner = MemoryStore::new(Retention::default().events(2));
+    let hub = Hub::new(inner.clone());
+    let publish = async |name: &str, time: u64| {
+        let event = Event::text(time.to_string()).at(time).unwrap();
+        inner.append(&channel(name), Append::new([event])).await.unwrap()
+    };
+    for name in ["a", "b"] {
+        publish(name, 500).await;
+        publish(name, 50).await;
+    }
+    let both = Subscription::new(channels(["a", "b"])).start(Start::Time(100));
+    let mut subscriber = hub.subscribe(both).await.unwrap();
+    for name in ["a", "b"] {
+        // The only event that is as new as was asked for goes; this one was not there at the start.
+        publish(name, 51).await;
+    }
+    for _ in 0..2 {
+        let Delivery::Reset(reset) = next(&mut subscriber).await else { panic!("no reset") };
+        assert_eq!(reset.reason, Reason::Trimmed);
+        let Delivery::Events(events) = next(&mut subscriber).await else { panic!("no events") };
+        let first = events.entries().next().unwrap();
+        assert_eq!((first.data.as_text(), first.prev()), (Some("51"), reset.earliest));
+    }
+}

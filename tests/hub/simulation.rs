@@ -174,8 +174,7 @@ impl World {
             0 => From::Start(Start::Earliest),
             1 => From::Start(Start::Beginning),
             2 => From::Start(Start::Last(self.rng.u64(..6))),
-            // Of one channel: in several, a reset may name a position behind the head at which its page by time was cut.
-            3 | 4 if names.len() == 1 => From::Start(Start::Time(self.rng.u64(..1_000))),
+            3 | 4 => From::Start(Start::Time(self.rng.u64(..1_000))),
             5 => self.rng.choice(positions).map_or(From::Unknown, |cursor| From::Start(Start::After(cursor))),
             6 => From::Unknown,
             _ => From::Start(Start::Latest),

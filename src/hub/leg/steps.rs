@@ -162,7 +162,9 @@ impl Leg {
         let (Start::Time(_), Latch::Head(head), Some(position)) = (start, &self.latch, self.position) else {
             return Cut::Whole;
         };
-        match fetched.head.cursor.epoch == head.epoch {
+        // Otherwise the log has lost its end, and perhaps grown again.
+        let is_there = fetched.from == position || fetched.from.seq > position.seq;
+        match fetched.head.cursor.epoch == head.epoch && is_there {
             false => Cut::OtherHistory(position),
             true if fetched.next.seq <= head.seq => Cut::Whole,
             true => Cut::At(Arc::new(fetched.until(**head))),

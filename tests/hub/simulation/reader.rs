@@ -234,7 +234,17 @@ impl Leg {
         let reads = truth.reads_since(Moment::default(), &reset.channel);
         let mut here: Vec<_> = self.at.into_iter().collect();
         here.extend(ends(&self.pages_by_time(truth, since)));
-        let decides = |read: &Read| read.page.from == reset.earliest && read.page.head.cursor == reset.latest;
+        let heads: Vec<_> = reads.iter().map(|read| read.page.head.cursor).collect();
+        // Of several channels by time, what came after the head at the start is for the reader whatever its time.
+        let goes_on_behind_the_start = |read: &Read| {
+            matches!(read.start, Start::Time(_))
+                && read.page.from.seq > reset.earliest.seq
+                && heads.contains(&reset.earliest)
+        };
+        let decides = |read: &Read| {
+            (read.page.from == reset.earliest || goes_on_behind_the_start(read))
+                && read.page.head.cursor == reset.latest
+        };
         let due = |read: &Read| match (self.from, reset.reason) {
             (Some(From::Unknown), reason) => reason == Reason::Unknown && read.start == Start::Earliest,
             (Some(From::Start(Start::Beginning)), Reason::Trimmed) if read.start == Start::Earliest => {
