@@ -257,6 +257,20 @@ mod tests {
     }
 
     #[test]
+    fn numbers_take_a_byte_for_each_seven_bits() {
+        for (value, length) in
+            [(0, 1), (0x7f, 1), (0x80, 2), (0x3fff, 2), (0x4000, 3), (u64::MAX >> 1, 9), (u64::MAX, 10)]
+        {
+            let mut bytes = Vec::new();
+            push_varint(&mut bytes, value);
+            assert_eq!(bytes.len(), length, "{value}");
+            assert_eq!(split_varint(&[&bytes[..], b"x"].concat()), Some((value, &b"x"[..])));
+            assert_eq!(split_varint(&bytes[..length - 1]), None, "{value}");
+        }
+        assert_eq!(split_varint(&[0xff; 11]), None, "more than 64 bits");
+    }
+
+    #[test]
     fn a_one_channel_cursor_is_every_channels_position() {
         let cursor = Cursor { epoch: 1, seq: 2, tag: 3 };
         let read: Cursors = cursor.to_string().parse().unwrap();
