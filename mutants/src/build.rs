@@ -1,0 +1,150 @@
+//! A copy of the workspace with all mutants in it, compiled once. What does not compile is left out, and it is tried again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
+    fs,
+    hash::{Hash, Hasher},
+    ops::Range,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{
+    Failure, is_of,
+    rewrite::{Mutant, rewrite},
+};
+
+pub struct Built {
+    pub mutants: Vec<Mutant>,
+    /// The test binaries by name; `lib` has the unit tests.
+    pub binaries: BTreeMap<String, PathBuf>,
+    /// What the numbers of the mutants stand for: another text for other sources.
+    pub sources: String,
+    /// Where the tests run.
+    pub copy: PathBuf,
+}
+
+/// Where the mutants of each file lie in its new text.
+type Places = BTreeMap<String, Vec<(usize, Range<usize>)>>;
+
+pub fn build(root: &Path, folder: &Path, sources: &[&str], binaries: &BTreeSet<&str>) -> Result<Built, Failure> {
+    let copy = folder.join("copy");
+    let listed = Command::new("git").args(["ls-files", "-co", "--exclude-standard"]).current_dir(root).output()?;
+    let listed = String::from_utf8(listed.stdout)?;
+    let mutated: Vec<_> = listed.lines().filter(|file| sources.iter().any(|source| is_of(file, source))).collect();
+    for file in
+        listed.lines().filter(|file| !mutated.contains(file) && *file != "src/lib.rs" && root.join(file).is_file())
+    {
+        write(&copy.join(file), &fs::read(root.join(file))?)?;
+    }
+    let lib = fs::read_to_string(root.join("src/lib.rs"))?;
+    // Inner attributes come first, and the crate's documentation is made of them.
+    let first_item = ["\nmod ", "\npub mod "].into_iter().filter_map(|word| lib.find(word)).min();
+    let first_item = first_item.ok_or("src/lib.rs has no modules")?;
+    let (attributes, items) = lib.split_at(first_item);
+    write(
+        &copy.join("src/lib.rs"),
+        format!("#![allow(warnings, clippy::all)]\n{attributes}\nmod switch;{items}").as_bytes(),
+    )?;
+    write(&copy.join("src/switch.rs"), include_bytes!("switch.rs"))?;
+
+    let texts: Vec<_> =
+        mutated.iter().map(|file| Ok((*file, fs::read_to_string(root.join(file))?))).collect::<Result<_, Failure>>()?;
+    let mut hasher = DefaultHasher::new();
+    texts.hash(&mut hasher);
+    let sources = format!("{:016x}", hasher.finish());
+    let list = folder.join(format!("left_out.{sources}"));
+    let mut left_out: BTreeSet<usize> =
+        fs::read_to_string(&list).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect();
+    loop {
+        let (mutants, places) = mutate(&texts, &copy, &left_out)?;
+        eprintln!("{} mutants, {} left out", mutants.len(), left_out.len());
+        let checked = cargo(&copy, &["check", "--lib", "--features", "file,testing"])?;
+        let faulty = faulty(&checked, &places)?;
+        if faulty.is_empty() {
+            let mut arguments = vec!["test", "--no-run", "--lib"];
+            arguments.extend(binaries.iter().filter(|name| **name != "lib").flat_map(|name| ["--test", name]));
+            let tests = cargo(&copy, &arguments)?;
+            let executable = |message: &Value| {
+                let target = &message["target"];
+                let name = if target["kind"][0] == "test" { target["name"].as_str()? } else { "lib" };
+                Some((name.to_owned(), message["executable"].as_str()?.into()))
+            };
+            let binaries = tests.iter().filter_map(executable).collect();
+            return Ok(Built { mutants, binaries, sources, copy });
+        }
+        left_out.extend(faulty);
+        let numbers: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+        fs::write(&list, numbers.join("\n"))?;
+    }
+}
+
+fn mutate(texts: &[(&str, String)], copy: &Path, left_out: &BTreeSet<usize>) -> Result<(Vec<Mutant>, Places), Failure> {
+    let (mut mutants, mut places, mut next) = (Vec::new(), Places::new(), 1);
+    for (file, text) in texts {
+        let rewritten = rewrite(file, text, next, &|number| left_out.contains(&number))?;
+        next = rewritten.next;
+        write(&copy.join(file), rewritten.text.as_bytes())?;
+        places.insert((*file).to_owned(), rewritten.places);
+        mutants.extend(rewritten.mutants);
+    }
+    Ok((mutants, places))
+}
+
+/// Writes only what is new, so that cargo compiles no more than it has to.
+fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if fs::read(file).is_ok_and(|same| same == bytes) {
+        return Ok(());
+    }
+    fs::create_dir_all(file.parent().ok_or("no folder")?)?;
+    Ok(fs::write(file, bytes)?)
+}
+
+/// What cargo says, message by message. It compiles into a folder of its own: packages are told apart by their paths within
+/// their workspace, so that it would take the tests of the workspace itself for those of the copy.
+fn cargo(copy: &Path, arguments: &[&str]) -> Result<Vec<Value>, Failure> {
+    let output = Command::new("cargo")
+        .args(arguments)
+        .args(["--locked", "--message-format=json"])
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", copy.with_file_name("target"))
+        .env("CARGO_INCREMENTAL", "0")
+        .stderr(Stdio::inherit())
+        .output()?;
+    Ok(String::from_utf8(output.stdout)?.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// The mutants that errors are about: the smallest at each error.
+fn faulty(messages: &[Value], places: &Places) -> Result<BTreeSet<usize>, Failure> {
+    let mut faulty = BTreeSet::new();
+    let errors = messages.iter().map(|message| &message["message"]).filter(|message| message["level"] == "error");
+    for error in errors.filter(|error| error["spans"].as_array().is_some_and(|spans| !spans.is_empty())) {
+        let children = error["children"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|child| child["spans"].as_array().into_iter().flatten());
+        let spans = error["spans"].as_array().into_iter().flatten();
+        let (primary, others): (Vec<_>, Vec<_>) = spans.partition(|span| span["is_primary"] == true);
+        let mut places = primary.into_iter().chain(others).chain(children).filter_map(|span| smallest(span, places));
+        let number = places.next().ok_or_else(|| format!("an error where no mutant is: {}", error["rendered"]))?;
+        faulty.insert(number);
+    }
+    let failed = messages.iter().any(|message| message["reason"] == "build-finished" && message["success"] == false);
+    if failed && faulty.is_empty() { Err("the copy does not compile".into()) } else { Ok(faulty) }
+}
+
+fn smallest(span: &Value, places: &Places) -> Option<usize> {
+    let places = places.get(span["file_name"].as_str()?)?;
+    let at = |name: &str| usize::try_from(span[name].as_u64()?).ok();
+    let (start, end) = (at("byte_start")?, at("byte_end")?);
+    let around = places.iter().filter(|(_, place)| place.start <= start && end <= place.end);
+    let within = places.iter().filter(|(_, place)| start <= place.start && place.end <= end);
+    let around = around.min_by_key(|(_, place)| place.len());
+    let nearest = around.or_else(|| within.min_by_key(|(_, place)| place.len()));
+    // A method of what a mutant gives: it is not of the type that it was.
+    let before = places.iter().filter(|(_, place)| place.end <= start && start - place.end < 100);
+    nearest.or_else(|| before.max_by_key(|(_, place)| (place.end, place.len()))).map(|(number, _)| *number)
+}
