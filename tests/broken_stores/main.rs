@@ -6,6 +6,7 @@ mod broken;
 mod kept;
 mod means;
 mod overtaken;
+#[path = "../support/spoiled.rs"]
 mod spoiled;
 mod watched;
 mod written;
@@ -13,7 +14,8 @@ mod written;
 use std::sync::Arc;
 
 use tower_events::{
-    AnyStore, MemoryStore,
+    AnyStore, Channel, MemoryStore, Store,
+    store::Head,
     testing::{Harness, clauses, clauses::Clause},
 };
 
@@ -92,10 +94,15 @@ async fn a_store_that_is_not_broken_passes() {
     }
 }
 
+/// The fault that is none.
+struct Nothing;
+
+impl Fault for Nothing {}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_not_spoiled_passes() {
     for means in [Means::All, Means::Plain] {
-        let spoil = |store| AnyStore::new(Spoiled::new(store, Arc::new(spoiled::Nothing)));
+        let spoil = |store| AnyStore::new(Spoiled::new(store, Arc::new(Nothing)));
         assert_eq!(failing(|means| Ours { means, wrap: spoil }, means).await, Vec::<&str>::new(), "{means:?}");
     }
 }
@@ -231,4 +238,9 @@ async fn who_keeps_something_else_is_caught() {
     assert_eq!(report.missed, Vec::<String>::new());
     // Its log cannot be cut.
     assert_eq!(report.missed_by_plain, ["a_tail_that_grew_again_alike_is_another_history"]);
+}
+
+/// The head of one channel.
+async fn head_of(inner: &MemoryStore, channel: &Channel) -> Head {
+    inner.heads(std::slice::from_ref(channel)).await.unwrap()[0]
 }

@@ -8,7 +8,7 @@ use tower_events::{
     store::{Append, Appended, Entry, Expect, Head, Receipt},
 };
 
-use super::spoiled::{Fault, head_of};
+use super::{head_of, spoiled::Fault};
 
 /// Whether a key is known is decided before the append, not with it.
 #[derive(Default)]

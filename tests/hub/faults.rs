@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -10,11 +11,14 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tower_events::{
     AnyStore, Hub, HubOptions, MemoryStore, Store, StoreError, SubscribeError, Subscription,
-    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Reason, Retention, Start},
+    store::{Append, Change, Health, Limit, Reason, Start},
     testing::FaultStore,
 };
 
-use super::*;
+use super::{
+    spoiled::{Fault, Hints, Spoiled},
+    *,
+};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_published_while_a_subscription_reads_the_store_is_not_missed() {
@@ -189,9 +193,6 @@ async fn heads_are_given_up_in_time_too() {
 }
 
 /// A store whose hints never stop, and never wait.
-#[derive(Clone)]
-struct Chatty(MemoryStore);
-
 struct Chatter;
 
 impl Stream for Chatter {
@@ -202,49 +203,16 @@ impl Stream for Chatter {
     }
 }
 
-impl Store for Chatty {
-    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        self.0.append(channel, append).await
-    }
-
-    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        self.0.read(channel, start, limit).await
-    }
-
-    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        self.0.heads(channels).await
-    }
-
-    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.0.init(channel, events, expect).await
-    }
-
-    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.0.delete(channel).await
-    }
-
-    async fn channels(
-        &self,
-        prefix: &str,
-        after: Option<&Channel>,
-        limit: usize,
-    ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        self.0.channels(prefix, after, limit).await
-    }
-
-    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        Chatter
-    }
-
-    fn retention(&self) -> Retention {
-        self.0.retention()
+impl Fault for Chatter {
+    fn changes(&self, _: Hints) -> Hints {
+        Box::pin(Self)
     }
 }
 
 #[tokio::test]
 async fn hints_that_never_stop_do_not_stop_others() {
     let store = MemoryStore::default();
-    let hub = Hub::new(Chatty(store.clone()));
+    let hub = Hub::new(Spoiled::new(store.clone(), Arc::new(Chatter)));
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     append(&store, ["told of by a Resync only"]).await;
     assert_eq!(texts(&mut subscriber).await, ["told of by a Resync only"]);

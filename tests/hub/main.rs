@@ -17,6 +17,8 @@ mod panics;
 mod resets;
 mod sharing;
 mod simulation;
+#[path = "../support/spoiled.rs"]
+mod spoiled;
 
 use std::time::Duration;
 

@@ -1,64 +1,38 @@
 //! Pages that hold less than was looked at for them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures_core::Stream;
 use tower_events::{
     Hub, MemoryStore, Store, StoreError, Subscription,
-    store::{Append, Appended, Change, Expect, Head, Limit, Page, Retention, Start},
+    store::{Limit, Page, Start},
 };
 
-use super::*;
+use super::{
+    spoiled::{Fault, Spoiled},
+    *,
+};
 
 /// Looks at two entries for a page by time, and keeps those that are wanted.
-#[derive(Clone, Default)]
-struct Frugal(MemoryStore);
+struct Frugal;
 
-impl Store for Frugal {
-    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        self.0.append(channel, append).await
-    }
-
-    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        let Start::Time(time) = start else { return self.0.read(channel, start, limit).await };
-        let mut page = self.0.read(channel, Start::Earliest, Limit { events: limit.events.min(2), ..limit }).await?;
+impl Fault for Frugal {
+    async fn read(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        let Start::Time(time) = start else { return inner.read(channel, start, limit).await };
+        let mut page = inner.read(channel, Start::Earliest, Limit { events: limit.events.min(2), ..limit }).await?;
         page.entries.retain(|entry| entry.time > time);
         Ok(page)
-    }
-
-    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        self.0.heads(channels).await
-    }
-
-    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.0.init(channel, events, expect).await
-    }
-
-    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.0.delete(channel).await
-    }
-
-    async fn channels(
-        &self,
-        prefix: &str,
-        after: Option<&Channel>,
-        limit: usize,
-    ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        self.0.channels(prefix, after, limit).await
-    }
-
-    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        self.0.changes()
-    }
-
-    fn retention(&self) -> Retention {
-        self.0.retention()
     }
 }
 
 /// What a listener gets that starts by time, of as many old events as there are letters: capital ones are new.
 async fn since(names: Channels, letters: &str) -> (String, bool) {
-    let hub = Hub::new(Frugal::default());
+    let hub = Hub::new(Spoiled::new(MemoryStore::default(), Arc::new(Frugal)));
     for name in &names {
         for letter in letters.chars() {
             let time = if letter.is_uppercase() { 600 } else { 100 };

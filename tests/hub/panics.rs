@@ -1,7 +1,6 @@
 //! A store that breaks its contract: it panics, or its hints end. Those who asked are answered, and all others go on.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -9,48 +8,52 @@ use std::{
     time::Duration,
 };
 
-use futures_core::Stream;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
 use tower_events::{
     Hub, HubOptions, MemoryStore, Store, StoreError, SubscribeError, Subscription,
-    store::{Append, Appended, Change, Expect, Head, Limit, Page, Retention, Start},
+    store::{Expect, Head, Limit, Page, Start},
 };
 
-use super::*;
+use super::{
+    spoiled::{Fault, Hints, Spoiled},
+    *,
+};
 
 /// Panics as often as it is told to.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Unsound {
     inner: MemoryStore,
-    reads: Arc<AtomicUsize>,
-    heads: Arc<AtomicUsize>,
+    reads: AtomicUsize,
+    heads: AtomicUsize,
     /// The next changes that end at once, or panic.
-    ending: Arc<AtomicUsize>,
-    panicking: Arc<AtomicUsize>,
+    ending: AtomicUsize,
+    panicking: AtomicUsize,
     /// How many heads have to be asked for until all of them panic.
-    together: Arc<AtomicUsize>,
-    asked: Arc<AtomicUsize>,
-    all_asked: Arc<Notify>,
+    together: AtomicUsize,
+    asked: AtomicUsize,
+    all_asked: Notify,
 }
 
 fn due(left: &AtomicUsize) -> bool {
     left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
-impl Store for Unsound {
-    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        self.inner.append(channel, append).await
-    }
-
-    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+impl Fault for Unsound {
+    async fn read(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
         assert!(!due(&self.reads), "on purpose");
-        self.inner.read(channel, start, limit).await
+        inner.read(channel, start, limit).await
     }
 
-    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+    async fn heads(&self, inner: &MemoryStore, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let together = self.together.load(SeqCst);
         if together > 0 {
             if self.asked.fetch_add(1, SeqCst) + 1 < together {
@@ -60,45 +63,21 @@ impl Store for Unsound {
             panic!("on purpose");
         }
         assert!(!due(&self.heads), "on purpose");
-        self.inner.heads(channels).await
+        inner.heads(channels).await
     }
 
-    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.inner.init(channel, events, expect).await
-    }
-
-    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.inner.delete(channel).await
-    }
-
-    async fn channels(
-        &self,
-        prefix: &str,
-        after: Option<&Channel>,
-        limit: usize,
-    ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        self.inner.channels(prefix, after, limit).await
-    }
-
-    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+    fn changes(&self, inner: Hints) -> Hints {
         assert!(!due(&self.panicking), "on purpose");
-        let changes: Pin<Box<dyn Stream<Item = Change> + Send>> = match due(&self.ending) {
-            true => Box::pin(tokio_stream::empty()),
-            false => Box::pin(self.inner.changes()),
-        };
-        changes
-    }
-
-    fn retention(&self) -> Retention {
-        self.inner.retention()
+        if due(&self.ending) { Box::pin(tokio_stream::empty()) } else { inner }
     }
 }
 
 const NEVER: Duration = Duration::from_secs(100 * 24 * 60 * 60);
 
-fn unsound(check_every: Duration) -> (Hub, Unsound) {
-    let store = Unsound::default();
-    (Hub::with_options(store.clone(), HubOptions::default().check_every(check_every)), store)
+fn unsound(check_every: Duration) -> (Hub, Arc<Unsound>) {
+    let unsound = Arc::<Unsound>::default();
+    let store = Spoiled::new(unsound.inner.clone(), unsound.clone());
+    (Hub::with_options(store, HubOptions::default().check_every(check_every)), unsound)
 }
 
 fn is_unavailable<T>(result: &Result<T, SubscribeError>) -> bool {

@@ -5,15 +5,17 @@ use std::{
     time::Duration,
 };
 
-use futures_core::Stream;
 use tokio::{task::JoinSet, time::Instant};
 use tower_events::{
     Hub, HubOptions, MemoryStore, Retention, Store, StoreError, Subscription,
-    store::{Append, Appended, Change, Expect, Head, Limit, Page, Start},
+    store::{Limit, Page, Start},
     testing::FaultStore,
 };
 
-use super::*;
+use super::{
+    spoiled::{Fault, Spoiled},
+    *,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_who_resume_from_one_position_cost_one_read() {
@@ -216,59 +218,32 @@ async fn who_waits_for_a_read_takes_what_another_reader_brought_meanwhile() {
 }
 
 /// A store that keeps what reads were limited to.
-#[derive(Clone)]
-struct Watched(MemoryStore, Arc<Mutex<Vec<Limit>>>);
+#[derive(Default)]
+struct Watched(Mutex<Vec<Limit>>);
 
-impl Store for Watched {
-    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        self.0.append(channel, append).await
-    }
-
-    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        self.1.lock().unwrap().push(limit);
-        self.0.read(channel, start, limit).await
-    }
-
-    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        self.0.heads(channels).await
-    }
-
-    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.0.init(channel, events, expect).await
-    }
-
-    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.0.delete(channel).await
-    }
-
-    async fn channels(
+impl Fault for Watched {
+    async fn read(
         &self,
-        prefix: &str,
-        after: Option<&Channel>,
-        limit: usize,
-    ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        self.0.channels(prefix, after, limit).await
-    }
-
-    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        self.0.changes()
-    }
-
-    fn retention(&self) -> Retention {
-        self.0.retention()
+        inner: &MemoryStore,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        self.0.lock().unwrap().push(limit);
+        inner.read(channel, start, limit).await
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_is_read_than_a_poll_may_return() {
-    let store = Watched(MemoryStore::default(), Arc::default());
-    append(&store.0, 0..50).await;
-    let hub = Hub::new(store.clone());
+    let (inner, watched) = (MemoryStore::default(), Arc::<Watched>::default());
+    append(&inner, 0..50).await;
+    let hub = Hub::new(Spoiled::new(inner, watched.clone()));
     for (start, limit) in [(Start::Earliest, 1), (Start::Last(7), 3), (Start::Earliest, usize::MAX)] {
         let poll = Subscription::new(channel("a")).start(start).limit(limit).wait(Duration::ZERO);
         assert_eq!(hub.listen(poll).await.unwrap().entries().len(), limit.min(50));
     }
-    let read: Vec<_> = store.1.lock().unwrap().iter().map(|limit| limit.events).collect();
+    let read: Vec<_> = watched.0.lock().unwrap().iter().map(|limit| limit.events).collect();
     assert_eq!(read, [1, 3, hub.options().page.events]);
 }
 

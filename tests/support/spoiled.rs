@@ -72,11 +72,6 @@ pub(crate) trait Fault: Send + Sync + 'static {
     }
 }
 
-/// The fault that is none.
-pub(crate) struct Nothing;
-
-impl Fault for Nothing {}
-
 pub(crate) struct Spoiled<F> {
     inner: MemoryStore,
     fault: Arc<F>,
@@ -129,9 +124,4 @@ impl<F: Fault> Store for Spoiled<F> {
     fn health(&self) -> Health {
         self.fault.health()
     }
-}
-
-/// The head of one channel.
-pub(crate) async fn head_of(inner: &MemoryStore, channel: &Channel) -> Head {
-    inner.heads(std::slice::from_ref(channel)).await.unwrap()[0]
 }
