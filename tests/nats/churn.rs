@@ -118,11 +118,15 @@ async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
         }
         println!("{n} channels in {:?}: at most {most} subjects", begun.elapsed());
         assert!(most < MOST_SUBJECTS, "{most} subjects, of {MOST_SUBJECTS}");
+        // Nothing but the floors and the like outlives them all.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while stored(&admin).await.2 > 1_024 + 8 {
+            assert!(Instant::now() < deadline, "something is left: {:?}", stored(&admin).await);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 }
 
-/// A channel has two subjects. It is seen for 2 s, remembered for 1 s, and a mark that it is gone stays for 10 s; each time it
-/// is found by the next look, which begins within a second. There are as many floors as buckets, and a few subjects besides.
-/// So there are about 4 030 where looks take no time; on a machine that was starved for ten minutes there were 8 914 at a time,
-/// and never more and more. Were nothing dropped, there would be 10 000 even after the short form.
-const MOST_SUBJECTS: u64 = 9_500;
+/// A channel has two subjects. It is seen for 2 s, remembered for 1 s, looked at every second, and a mark that it is gone stays
+/// for 10 s. There are as many floors as buckets, and a few subjects besides. Other tests may slow it down.
+const MOST_SUBJECTS: u64 = 2 * (2 * 100 * (2 + 1 + 2 + 10)) + 1_100;

@@ -3,7 +3,10 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -228,21 +231,28 @@ async fn a_server_survives_that_its_stream_is_deleted_over_and_over() {
         let admin = async_nats::connect(server.url()).await.expect("a client");
         let nodes = [store(&server.url()).await, store(&server.url()).await, store(&server.url()).await];
         for round in 0..times(200).max(12) {
-            let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
             let running = nodes.each_ref().map(|node| {
-                let (node, stop) = (node.clone(), Arc::clone(&stop));
+                let (node, stop, calls) = (node.clone(), Arc::clone(&stop), Arc::clone(&calls));
                 tokio::spawn(async move {
-                    while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    while !stop.load(SeqCst) {
                         _ = node.append(&channel(), Append::new([Event::text("x")])).await;
-                        // As whoever asks at the wrong moment.
+                        // A call of its own, which may come at the wrong moment.
                         _ = node.heads(&[channel()]).await;
+                        calls.fetch_add(1, SeqCst);
                     }
                 })
             });
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            let more = async |count: usize| {
+                let until = calls.load(SeqCst) + count;
+                while calls.load(SeqCst) < until {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            more(20).await;
             api(&admin, "STREAM.DELETE.tower-events", "").await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            stop.store(true, std::sync::atomic::Ordering::SeqCst);
+            more(20).await;
+            stop.store(true, SeqCst);
             for node in running {
                 node.await.expect("a node");
             }
