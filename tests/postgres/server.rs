@@ -48,6 +48,38 @@ impl Server {
         Some(server)
     }
 
+    /// A server of its own, whose tables can be kept from growing.
+    pub fn start_on_small_disk() -> Option<Self> {
+        let server = Self::start()?;
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/full.c");
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-ldl", "-o"]).arg(server.preloaded());
+        run(compile.arg(format!("-DFULL=\"{}\"", server.full().display())));
+        server.kill();
+        server.resume();
+        Some(server)
+    }
+
+    /// Keeps tables from growing.
+    pub fn fill_disk(&self) {
+        run(as_user("touch").arg(self.full()).current_dir("/"));
+    }
+
+    /// Lets them grow again.
+    pub fn clear_disk(&self) {
+        run(as_user("rm").arg(self.full()).current_dir("/"));
+    }
+
+    /// What is there while the disk is full.
+    fn full(&self) -> PathBuf {
+        self.folder.join("full")
+    }
+
+    /// What the server loads before the C library, if it is there.
+    fn preloaded(&self) -> PathBuf {
+        self.folder.join("full.so")
+    }
+
     /// A standby of this one, which follows it asynchronously by way of `line`.
     pub fn standby(&self, line: SocketAddr) -> Self {
         Self::new(self.programs.clone(), self.settings, |programs, data| {
@@ -86,8 +118,12 @@ impl Server {
         let deadline = Instant::now() + Duration::from_secs(60);
         // A server that was killed leaves its children and its lock file for a moment.
         loop {
-            let mut start = as_user(self.programs.join("pg_ctl"));
+            let mut start = as_user("env");
+            if self.preloaded().exists() {
+                start.arg(format!("LD_PRELOAD={}", self.preloaded().display()));
+            }
             start
+                .arg(self.programs.join("pg_ctl"))
                 .arg("-D")
                 .arg(self.data())
                 .args(["-w", "-t", "60", "-o", &settings, "-l"])
