@@ -137,10 +137,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// The heads of many channels at once, in the order asked.
     ///
-    /// There is no error per channel. One whose record cannot be read fails the whole call with [`StoreError::Corrupt`], and
-    /// whoever wants the heads of the others asks for fewer at a time, as the hub does. Or, asked for together with others, it
-    /// is given a head in an epoch of its own, at `seq` 0 and another with each call: no cursor is in that epoch, so whoever
-    /// goes on from there fails with `Corrupt` too, or, once the channel can be read again, is reset. Alone, it fails.
+    /// There is no error per channel. A channel whose record cannot be read may fail the whole call with
+    /// [`StoreError::Corrupt`]; a caller that needs the other heads then asks for fewer channels at a time, as the hub does.
+    /// A store may instead return, for such a channel among others, a head at `seq` 0 of an epoch that is drawn for each call
+    /// and used by no cursor: a reader that continues there gets `Corrupt`, or a reset once the channel can be read again.
+    /// A call for this channel alone must fail.
     ///
     /// # Errors
     /// As [`Store::read`].

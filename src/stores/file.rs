@@ -98,7 +98,7 @@
 //! # Retention
 //! Of processes with different settings the largest of each setting counts: each says what it keeps when it opens the file and
 //! every 75 s from then on, and counts for 5 minutes after that. A setting that is raised concerns what is still there; one
-//! that is lowered is applied, also to channels that nobody appends to, once no process keeps more.
+//! that is lowered is applied, also to channels without appends, once no process keeps more.
 //!
 //! Up to a quarter more than [`Retention`] says may gather (at most 64 events, 64 KiB), and goes with the
 //! next appends; too old events are gone for readers at once and go from the file within twice the age. The pages of what

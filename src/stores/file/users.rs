@@ -25,7 +25,7 @@ impl Users {
         Self { own, keep: own, said: None, until: u64::MAX }
     }
 
-    /// What is kept as the transaction sees it. Rows that are damaged keep nobody from reading or writing: then this process's
+    /// What is kept as the transaction sees it. Damaged rows stop no reads and no writes: then only this process's
     /// own settings count.
     pub(super) fn seen(db: &Connection, own: &Keep, now: u64) -> Result<Self, StoreError> {
         let mut users = Self::new(*own);
@@ -151,11 +151,11 @@ const TABLE: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// So many milliseconds after a process was last heard its settings count.
+/// How long the settings of a process count after its last message, in milliseconds.
 const COUNTS: u64 = 5 * 60 * 1000;
 
-/// So often it says that it is there.
+/// How often a process repeats its settings, in milliseconds.
 const SAID_EVERY: u64 = COUNTS / 4;
 
-/// So many milliseconds later its row goes: much later, for the clocks of two processes may differ.
+/// How long a row is kept, in milliseconds: much longer than it counts, because the clocks of two processes may differ.
 const FORGOTTEN: u64 = 24 * 60 * 60 * 1000;

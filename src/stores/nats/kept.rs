@@ -92,7 +92,7 @@ impl Inner {
             Ok(_) => Ok(true),
             Err(Fault::Refused(refusal)) if refusal.is_conflict() => Ok(false),
             Err(fault) => match fault.harmless() {
-                // It is said once something can be written again; until then nobody can drop more than others allow.
+                // It is repeated once the stream takes messages again; until then no node drops more than the others allow.
                 error if denies_writing(&error) => Ok(true),
                 error => Err(error),
             },
@@ -100,7 +100,7 @@ impl Inner {
     }
 }
 
-/// Says it now and then also while nobody calls.
+/// Repeats this node's settings, also without any calls.
 pub(super) async fn run(inner: Weak<Inner>) {
     loop {
         tokio::time::sleep(jittered(Duration::from_millis(SAY_EVERY))).await;

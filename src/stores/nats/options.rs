@@ -116,7 +116,7 @@ impl NatsOptions {
         Self { access: Access { client_certificate, ..self.access }, ..self }
     }
 
-    /// Begins the subjects that answers come to, so that a user may listen to its own answers and to nobody else's: tokens
+    /// Begins the subjects that answers come to, so that a user can be limited to its own answers: tokens
     /// without white space, `*` and `>`, separated by `.`. Default `_INBOX`.
     pub fn inbox_prefix(self, prefix: impl Into<String>) -> Self {
         Self { access: Access { inbox: Some(prefix.into()), ..self.access }, ..self }

@@ -65,7 +65,7 @@ impl Batches {
             *reached = seq;
             return;
         }
-        // Whoever is forgotten is looked up the longer way once.
+        // A channel that is dropped here takes the slower path once.
         if state.reached.len() >= MOST_REACHED {
             state.reached.clear();
         }
@@ -275,7 +275,7 @@ const MOST_EVENTS: usize = 1000;
 /// About how many bytes go together.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Of so many channels it is known how far they are.
+/// Most channels of which a reached `seq` is remembered.
 const MOST_REACHED: usize = 4096;
 
 /// Most appends that wait in one process, and most bytes of them.

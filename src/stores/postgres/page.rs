@@ -248,7 +248,7 @@ async fn whole_heads(database: &Database, channels: &[Channel]) -> Result<Vec<He
     heads.into_iter().map(|head| head.ok_or_else(|| corrupt("the place has no row"))).collect()
 }
 
-/// Of so many, absent ones are asked for again; of more, they are looked for at once.
+/// Up to this many channels, absent ones are asked for in a second statement; above it, one statement looks for all.
 const FEW: usize = 100;
 
 /// A head, and of which of the channels it is.

@@ -1,4 +1,4 @@
-//! Which channels are likely to be absent. Asks nobody.
+//! A guess at which channels are absent. Makes no request.
 
 use std::{
     collections::HashSet,

@@ -166,8 +166,8 @@ impl Code {
     }
 }
 
-/// The text with the fields of records, `r.seq`, as places in a list, `r[5]`: to make a table with so many names costs the
-/// server as much as two commands.
+/// Replaces the fields of records, such as `r.seq`, by indexes of a list, such as `r[5]`: creating a Lua table with that many
+/// named fields costs the server as much as two commands.
 fn with_lists(text: &str) -> String {
     let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let mut pieces = text.split("r.");
