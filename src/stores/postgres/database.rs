@@ -25,7 +25,10 @@ use super::{
     schema::Sql,
     tls::Messages,
 };
-use crate::store::{Health, Source};
+use crate::{
+    store::{Health, Source},
+    stores::absent::Absent,
+};
 
 /// A parameter and its type: known beforehand, so that no round trip asks for it.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -48,6 +51,7 @@ pub(super) struct Database {
     /// The longest wait for a connection, and then for an answer.
     pub(super) patience: Duration,
     pub(super) sql: Sql,
+    pub(super) absent: Absent,
     /// Whether the last call found that it cannot be used.
     away: AtomicBool,
     /// Whether it was found that it only reads, and nothing was written since.
@@ -81,6 +85,7 @@ impl Database {
             statements,
             patience,
             sql,
+            absent: Absent::default(),
             away: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             runtime,

@@ -211,9 +211,19 @@ fn saturated(number: u64) -> i64 {
 
 /// The heads of many channels, in the order asked.
 pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-    if channels.len() > FEW {
-        return whole_heads(database, channels).await;
-    }
+    let likely = database.absent.of(channels);
+    let heads = if channels.len() > FEW || likely.contains(&true) {
+        whole_heads(database, channels).await?
+    } else {
+        heads_there(database, channels).await?
+    };
+    // An empty channel may well be forgotten next.
+    database.absent.note(channels.iter().zip(&heads).map(|(channel, head)| (channel, head.cursor.tag == 0)));
+    Ok(heads)
+}
+
+/// The heads of channels, all of which are likely to be there: others cost a second statement.
+async fn heads_there(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
     let rows = database.read(&database.sql.heads_there, &[(&names, Type::TEXT_ARRAY)]).await;
     let rows = rows.map_err(Failure::of_read)?;
@@ -248,7 +258,7 @@ async fn whole_heads(database: &Database, channels: &[Channel]) -> Result<Vec<He
     heads.into_iter().map(|head| head.ok_or_else(|| corrupt("the place has no row"))).collect()
 }
 
-/// Up to this many channels, absent ones are asked for in a second statement; above it, one statement looks for all.
+/// Most channels that are looked for among those that exist.
 const FEW: usize = 100;
 
 /// A head, and of which of the channels it is.

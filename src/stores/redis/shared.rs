@@ -12,7 +12,6 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
-    absent::Absent,
     codec::{self, Keeps, Packed},
     dial::Dial,
     failure::{Failure, strange},
@@ -29,6 +28,7 @@ use crate::{
     cursor::epoch_of,
     event::Event,
     store::{Expect, Format, Head, StoreError, floor, resume},
+    stores::absent::Absent,
 };
 
 /// What all operations of a store share.
