@@ -20,7 +20,7 @@ pub struct Built {
     pub mutants: Vec<Mutant>,
     /// The test binaries by name; `lib` has the unit tests.
     pub binaries: BTreeMap<String, PathBuf>,
-    /// What the numbers of the mutants stand for: another text for other sources.
+    /// What the numbers of the mutants stand for: another text for other sources, whatever their own tests are.
     pub sources: String,
     /// Where the tests run.
     pub copy: PathBuf,
@@ -53,7 +53,9 @@ pub fn build(root: &Path, folder: &Path, sources: &[&str], binaries: &BTreeSet<&
     let texts: Vec<_> =
         mutated.iter().map(|file| Ok((*file, fs::read_to_string(root.join(file))?))).collect::<Result<_, Failure>>()?;
     let mut hasher = DefaultHasher::new();
-    texts.hash(&mut hasher);
+    for (file, text) in &texts {
+        (file, without_tests(text)).hash(&mut hasher);
+    }
     let sources = format!("{:016x}", hasher.finish());
     let list = folder.join(format!("left_out.{sources}"));
     let mut left_out: BTreeSet<usize> =
@@ -79,6 +81,11 @@ pub fn build(root: &Path, folder: &Path, sources: &[&str], binaries: &BTreeSet<&
         let numbers: Vec<_> = left_out.iter().map(ToString::to_string).collect();
         fs::write(&list, numbers.join("\n"))?;
     }
+}
+
+/// What is mutated of a file: its tests come last.
+fn without_tests(text: &str) -> &str {
+    text.split_once("\nmod tests {").map_or(text, |(code, _)| code)
 }
 
 fn mutate(texts: &[(&str, String)], copy: &Path, left_out: &BTreeSet<usize>) -> Result<(Vec<Mutant>, Places), Failure> {

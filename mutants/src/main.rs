@@ -60,7 +60,11 @@ const GROUPS: &[Group] = &[
         sources: &["store"],
         suites: &["lib store::", "lib stores::memory", "conformance", "memory", "hub --skip simulation::"],
     },
-    Group { name: "memory", sources: &["stores/memory"], suites: &["lib stores::memory", "memory", "conformance"] },
+    Group {
+        name: "memory",
+        sources: &["stores/memory"],
+        suites: &["lib stores::memory", "memory", "allocations", "conformance"],
+    },
 ];
 
 type Failure = Box<dyn std::error::Error>;
@@ -68,23 +72,26 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let asked: Vec<_> = env::args().skip(1).collect();
     let again = asked.iter().any(|word| word == "--again");
+    let below = asked.iter().find(|word| word.starts_with("src/")).map_or("src/", String::as_str);
     let groups: Vec<_> = GROUPS.iter().filter(|group| asked.iter().any(|asked| asked == group.name)).collect();
     if groups.is_empty() {
         let names: Vec<_> = GROUPS.iter().map(|group| group.name).collect();
-        return Err(format!("which? some of {}; `--again` runs survivors again", names.join(", ")).into());
+        return Err(format!("which? some of {}; `--again` runs survivors again, and `src/...` only those of files whose paths begin so", names.join(", ")).into());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
     let folder = root.join("target/mutants");
     let sources: Vec<_> = GROUPS.iter().flat_map(|group| group.sources).copied().collect();
     let binaries = GROUPS.iter().flat_map(|group| group.suites).filter_map(|suite| suite.split(' ').next());
     let built = build(root, &folder, &sources, &binaries.collect())?;
-    groups.into_iter().try_for_each(|group| judge(group, &folder, &built, again))
+    groups.into_iter().try_for_each(|group| judge(group, &folder, &built, below, again))
 }
 
 /// Runs what is open of a group, and lists what was not killed.
-fn judge(group: &Group, folder: &Path, built: &Built, again: bool) -> Result<(), Failure> {
+fn judge(group: &Group, folder: &Path, built: &Built, below: &str, again: bool) -> Result<(), Failure> {
     let file = folder.join(format!("{}.tsv", group.name));
-    let is_ours = |mutant: &&Mutant| group.sources.iter().any(|source| is_of(&mutant.file, source));
+    let is_ours = |mutant: &&Mutant| {
+        mutant.file.starts_with(below) && group.sources.iter().any(|source| is_of(&mutant.file, source))
+    };
     let mutants: Vec<_> = built.mutants.iter().filter(is_ours).cloned().collect();
     let before = known(&file, built)?;
     let is_open = |verdict: Option<&Verdict>| verdict.is_none_or(|verdict| again && *verdict != Verdict::Killed);
