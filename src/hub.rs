@@ -56,6 +56,7 @@ mod shared;
 mod stats;
 mod subscriber;
 mod subscription;
+mod sweep;
 mod sync;
 mod topic;
 mod topics;

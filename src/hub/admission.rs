@@ -164,10 +164,34 @@ mod tests {
         let parts = [(1.0, 1.1), (1.15, 1.25)].map(|(first, last)| LONGEST.mul_f64(first)..LONGEST.mul_f64(last));
         let counts = parts.map(|part| at_the_bound.iter().filter(|retry| part.contains(retry)).count());
         assert!(counts.iter().all(|count| *count > 40), "they do not all come in one moment: {counts:?}");
+        assert!(at_the_bound.iter().any(|retry| *retry > LONGEST.mul_f64(1.21)), "spread over a quarter");
+        assert!(returns.refuse(now, 0) >= LONGEST, "no number divides by zero");
         let later = now + secs(60.0);
         assert!(returns.refuse(later, 10) < secs(1.4), "all have come back");
         returns.observe(secs(8.5));
         assert_eq!(returns.mean, secs(1.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_is_that_of_the_reads_that_were_made() {
+        // Of 100 that are refused the last comes back when the others have been served, one at a time.
+        let last_of_100 = |admission: &Admission| {
+            let last = (0..100).map(|_| admission.refuse().retry).last().unwrap();
+            let spread = 1.0..1.25;
+            move |served: f64| {
+                spread.start * (1.0 + served) <= last.as_secs_f64() && last.as_secs_f64() <= spread.end * (1.0 + served)
+            }
+        };
+        let admission = Admission::new(1, 1, secs(1.0));
+        assert!(last_of_100(&admission)(1.0), "100 reads a second until one was seen");
+
+        let admission = Admission::new(1, 1, secs(1.0));
+        for _ in 0..100 {
+            let turn = admission.enter().await.unwrap();
+            tokio::time::advance(secs(0.1)).await;
+            drop(turn);
+        }
+        assert!(last_of_100(&admission)(10.0), "10 reads a second");
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ pub struct Events {
 impl Events {
     /// The first events of `batch`, at most `most` and at least one.
     pub(super) fn first(batch: Arc<Batch>, most: usize) -> Self {
-        let taken = most.clamp(1, batch.frames().len().max(1));
+        let taken = most.min(batch.frames().len()).max(1);
         Self { batch, taken }
     }
 
@@ -134,5 +134,6 @@ mod tests {
         assert_eq!(events(2).beside(|| "first"), Some(&"first"));
         assert_eq!(events(3).beside(|| "second"), Some(&"first"));
         assert_eq!(events(1).beside(|| "part"), None);
+        assert_eq!([0, 1, 2, 3].map(|most| events(most).len()), [1, 1, 2, 2], "never none");
     }
 }

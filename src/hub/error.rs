@@ -106,3 +106,29 @@ impl From<ReadError> for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_shared_what_was_refused_come_back_spread_over_a_quarter() {
+        let refused = ReadError::Overloaded { retry: Duration::from_secs(8) };
+        let retries = (0..1000).map(|_| match SubscribeError::from(refused.clone()) {
+            SubscribeError::Overloaded { retry } => retry.as_millis(),
+            other => panic!("{other}"),
+        });
+        let quarters = retries.fold([0; 4], |mut quarters, retry| {
+            quarters[usize::try_from(retry - 8_000).unwrap() / 500] += 1;
+            quarters
+        });
+        assert!(quarters.iter().all(|count| *count > 150), "{quarters:?}");
+    }
+
+    #[test]
+    fn an_error_of_the_store_is_the_source_of_the_readers() {
+        let error = SubscribeError::from(StoreError::Unavailable("no route".into()));
+        assert_eq!(error.source().map(ToString::to_string), Some("the event store is unavailable; retry later".into()));
+        assert!(SubscribeError::Stalled.source().is_none());
+    }
+}

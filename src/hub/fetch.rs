@@ -2,6 +2,7 @@
 //! a page that is read from a lower position, or was read and is still being handed out, serves those within it too.
 
 use std::{
+    cmp,
     collections::BTreeMap,
     fmt,
     sync::{Arc, Weak},
@@ -11,6 +12,7 @@ use super::{
     flight::{Flight, Peek},
     frame::{Batch, Frame},
     ring::chunk,
+    sweep::SweepAbove,
     sync::{Mutex, lock},
 };
 use crate::{
@@ -64,7 +66,7 @@ impl Fetched {
     /// What of it lies up to `last`, which is the position after it. A page that starts behind that starts there: what follows
     /// is for the reader, and a reset must not name a position beyond it.
     pub(super) fn until(&self, last: Cursor) -> Self {
-        let from = if last.seq < self.from.seq { last } else { self.from };
+        let from = cmp::min_by_key(self.from, last, |position| position.seq);
         let frames = self.batches.iter().flat_map(|batch| batch.frames());
         let frames: Vec<_> = frames.filter(|frame| frame.entry().cursor.seq <= last.seq).cloned().collect();
         let batches = batches(&frames, last);
@@ -98,9 +100,6 @@ impl Fetched {
         if position == self.from && self.outcome == Outcome::Continued {
             return Some(Within { batch: 0, part: None });
         }
-        if position.epoch != self.from.epoch || position.seq <= self.from.seq || position.seq > self.next.seq {
-            return None;
-        }
         let batch = self.batches.partition_point(|batch| batch.next().seq < position.seq);
         let found = self.batches.get(batch)?;
         let at = found.frames().binary_search_by_key(&position.seq, |frame| frame.entry().cursor.seq).ok()?;
@@ -115,8 +114,7 @@ impl Fetched {
 
     /// Whether anything follows `position` in it.
     fn serves(&self, position: Cursor) -> bool {
-        let within = self.after(position);
-        within.is_some_and(|within| within.part.is_some() || within.batch < self.batches.len())
+        self.after(position).is_some_and(|within| within.batch < self.batches.len())
     }
 }
 
@@ -155,8 +153,7 @@ struct Pages {
     by_start: BTreeMap<Key, Shareable>,
     /// How many entries the last page held that was full: by bytes, as a rule, so that its limit does not tell.
     full_page: Option<u64>,
-    /// How many there may be before those that are gone are looked for: registering stays O(log n).
-    sweep_above: usize,
+    sweep_above: SweepAbove,
 }
 
 /// Epoch, seq and tag: positions in order.
@@ -216,9 +213,9 @@ impl Pages {
     }
 
     fn insert(&mut self, cursor: Cursor, page: Shareable) {
-        if self.by_start.len() >= self.sweep_above {
+        if self.sweep_above.is_due(self.by_start.len()) {
             self.by_start.retain(|_, page| page.fetch.strong_count() > 0);
-            self.sweep_above = 2 * self.by_start.len() + 16;
+            self.sweep_above.swept(self.by_start.len());
         }
         self.by_start.insert(key(cursor), page);
     }
@@ -241,7 +238,12 @@ impl fmt::Debug for Fetches {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::{channel::Channel, event::Data, hub::flight::Completion, store::Entry};
+    use crate::{
+        channel::Channel,
+        event::Data,
+        hub::flight::Completion,
+        store::{Entry, Reason},
+    };
 
     fn at(seq: u64) -> Cursor {
         Cursor { epoch: 1, seq, tag: seq as u32 * 10 }
@@ -288,6 +290,17 @@ mod tests {
     }
 
     #[test]
+    fn a_page_proves_nothing_before_a_reset_nor_behind_its_last_entry() {
+        let page = Arc::into_inner(page(10, 20)).unwrap();
+        let reset = Fetched { outcome: Outcome::Reset(Reason::Trimmed), ..page };
+        assert!(reset.after(at(10)).is_none() && reset.after(at(11)).is_some());
+        // It looked at more than it holds.
+        let frames: Vec<_> = reset.batches.iter().flat_map(|batch| batch.frames()).cloned().collect();
+        let filtered = Fetched { batches: batches(&frames, at(30)), next: at(30), ..reset };
+        assert!(filtered.after(at(19)).is_some() && filtered.after(at(20)).is_none());
+    }
+
+    #[test]
     fn readers_join_the_read_that_may_reach_them() {
         let fetches = Fetches::default();
         let (first, made) = fetches.share(at(10), limit(10), Sharing::Near, 1);
@@ -318,11 +331,26 @@ mod tests {
     }
 
     #[test]
+    fn a_read_that_will_hold_fewer_entries_than_it_may_is_not_joined_beyond_them() {
+        let position = Arc::into_inner(page(10, 14)).unwrap();
+        let position = Fetched { asked: Asked { limit: Limit::POSITION, ..position.asked }, ..position };
+        let last = Arc::into_inner(page(97, 100)).unwrap();
+        let full = Arc::into_inner(page(10, 14)).unwrap();
+        for (noted, farthest) in [(position, 19), (last, 19), (full, 13)] {
+            let fetches = Fetches::default();
+            fetches.note(&noted);
+            let (first, _) = fetches.share(at(10), limit(10), Sharing::Near, 1);
+            let joins = |seq| Arc::ptr_eq(&fetches.share(at(seq), limit(10), Sharing::Near, 1).0, &first);
+            assert_eq!((11..25).rev().find(|seq| joins(*seq)), Some(farthest), "{:?}", noted.next);
+        }
+    }
+
+    #[test]
     fn reads_that_are_over_are_forgotten() {
         let fetches = Fetches::default();
         for seq in 0..1000 {
             drop(fetches.share(at(seq * 100), limit(10), Sharing::Near, 1));
         }
-        assert!(lock(&fetches.0).by_start.len() <= 20);
+        assert!(lock(&fetches.0).by_start.len() <= 100);
     }
 }

@@ -34,9 +34,9 @@ impl Follower {
         Self { hints, heads }
     }
 
-    /// Whether the runtime that it was started on is gone.
+    /// Whether the runtime that it was started on is gone: nothing else ends its tasks while it is there.
     pub(super) fn is_finished(&self) -> bool {
-        self.hints.is_finished() || self.heads.is_finished()
+        self.heads.is_finished()
     }
 }
 

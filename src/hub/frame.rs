@@ -140,3 +140,50 @@ fn made(encoded: &Encoded, form: &Form, make: impl FnOnce() -> Vec<u8>) -> Bytes
 
 /// What a frame takes beside its texts, by what allocators and the lists around it add.
 const FRAME: usize = size_of::<Frame>() + 2 * size_of::<usize>() + size_of::<Arc<Frame>>() + 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        channel::Channel,
+        event::{Data, EventName},
+    };
+
+    fn entry(text: &str, name: Option<&str>) -> Entry {
+        let cursor = Cursor { epoch: 1, seq: 1, tag: 1 };
+        let (channel, name) = (Channel::new("a").unwrap(), name.map(|name| EventName::new(name).unwrap()));
+        Entry { channel, cursor, prev_tag: 0, appended: 0, time: 0, name, data: Data::text(text) }
+    }
+
+    fn form(slot: usize, before: &'static [u8], after: &'static [u8]) -> Form {
+        let around = Around { before, between: b",", after };
+        Form { slot, around, encode: |entry, bytes| bytes.extend_from_slice(entry.data.as_text().unwrap().as_bytes()) }
+    }
+
+    #[test]
+    fn runs_of_one_entry_share_its_bytes_unless_something_stands_around_it() {
+        let frame = Frame::new(entry("x", None));
+        let next = frame.entry().cursor;
+        let joined = |form: &Form| [(); 2].map(|()| Batch::new([frame.clone()].into(), next).joined(form));
+        for (form, expected) in [
+            (form(0, b"", b""), "x"),
+            (form(1, b"[", b""), "[x"),
+            (form(2, b"", b"]"), "x]"),
+            (form(3, b"[", b"]"), "[x]"),
+        ] {
+            let [first, second] = joined(&form);
+            assert_eq!((&first[..], &second[..]), (expected.as_bytes(), expected.as_bytes()));
+            assert_eq!(first.as_ptr() == second.as_ptr(), expected == "x", "{expected}");
+        }
+        let run = Batch::new([frame.clone(), frame.clone()].into(), next);
+        assert_eq!(run.joined(&form(4, b"[", b"]")), "[x,x]");
+    }
+
+    #[test]
+    fn what_is_kept_counts_its_texts_twice_for_they_are_encoded_once() {
+        let kept = |text: &str, name| Frame::new(entry(text, name)).kept_bytes();
+        let empty = kept("", None);
+        assert_eq!([kept("12345", None), kept("12345", Some("abc"))].map(|kept| kept - empty), [10, 16]);
+        assert!(empty >= size_of::<Frame>(), "{empty}");
+    }
+}

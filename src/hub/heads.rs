@@ -130,14 +130,16 @@ impl Shared {
         // A store that fails altogether is not asked for each of its channels, and one that hangs not for long. Both halves are
         // tried all the same: one channel that cannot be read must not be taken for the store.
         let patience = if self.head_calls.all_failed.load(Relaxed) { 1 } else { PATIENCE };
-        let deadline = Instant::now() + self.options.read_timeout.min(LONGEST) * 2;
+        // Too far away to be told is never.
+        let deadline = Instant::now().checked_add(self.options.read_timeout.saturating_mul(2));
+        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let mut failures = 0;
         let mut parts: Vec<Range<usize>> = Vec::new();
         parts.push(0..channels.len());
         while let Some(part) = parts.pop() {
             let parted = channels.get(part.clone()).zip(answers.get_mut(part.clone()));
             let Some((asked, slots)) = parted else { continue };
-            if Instant::now() >= deadline {
+            if is_late() {
                 slots.fill(Err(StoreError::Unavailable("its heads took too long".into()).into()));
                 continue;
             }
@@ -149,7 +151,7 @@ impl Shared {
                 Err(error) => {
                     failures += 1;
                     let is_hopeless = error.corrupt().is_none() && failures > patience;
-                    if part.len() == 1 || is_hopeless || Instant::now() >= deadline {
+                    if part.len() == 1 || is_hopeless {
                         slots.fill(Err(error));
                         continue;
                     }
@@ -207,6 +209,3 @@ const MAX_ASKED: usize = 64 << 10;
 /// Most failures in a row before the rest is taken to fail too: more than it takes to find one channel among
 /// [`MAX_HEADS`].
 const PATIENCE: usize = 11;
-
-/// Keeps times from overflow.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

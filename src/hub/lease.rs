@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     fetch::{Fetch, Fetched},
     frame::Batch,
+    sweep::SweepAbove,
 };
 
 /// A page that a reader hands out.
@@ -59,17 +60,17 @@ pub(super) struct Leases(Mutex<List>);
 #[derive(Debug, Default)]
 struct List {
     leases: Vec<Weak<Lease>>,
-    /// How many there may be before those that are over are looked for: amortised over the pages.
-    sweep_above: usize,
+    sweep_above: SweepAbove,
 }
 
 impl Leases {
     pub(super) fn lease(&self, fetch: Arc<Fetch>, page: Page) -> Arc<Lease> {
         let lease = Arc::new(Lease(Mutex::new(Some(Held { page, _fetch: fetch, used: Instant::now() }))));
         let mut list = self.list();
-        if list.leases.len() >= list.sweep_above {
+        if list.sweep_above.is_due(list.leases.len()) {
             list.leases.retain(|lease| lease.strong_count() > 0);
-            list.sweep_above = 2 * list.leases.len() + 64;
+            let left = list.leases.len();
+            list.sweep_above.swept(left);
         }
         list.leases.push(Arc::downgrade(&lease));
         lease

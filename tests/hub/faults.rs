@@ -16,6 +16,7 @@ use tower_events::{
 };
 
 use super::{
+    logs::Logs,
     spoiled::{Fault, Hints, Spoiled},
     *,
 };
@@ -167,6 +168,44 @@ async fn a_store_that_is_down_refuses_and_readers_that_keep_up_stay() {
     faults.fail_next_appends(0);
     publish(&hub, "a", "back").await;
     assert_eq!(texts_of(&mut live, 2).await, ["meanwhile", "back"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_logged_when_it_begins_and_when_it_ends() {
+    let (hub, faults, _) = faulty();
+    let logs = Logs::of_this_thread();
+    let logged = |text: &str| logs.text().matches(text).count();
+    faults.fail_next_appends(3);
+    for _ in 0..3 {
+        assert!(hub.publish(&channel("a"), Event::text("no")).await.is_err());
+    }
+    assert_eq!((logged("calls=\"appends\""), logged("the event store fails")), (1, 1));
+    publish(&hub, "a", "back").await;
+    publish(&hub, "a", "again").await;
+    assert_eq!((logged("failures=3"), logged("the event store answers again")), (1, 1));
+
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    faults.fail_next_heads(3);
+    tokio::time::sleep(hub.options().check_every * 5).await;
+    assert_eq!((logged("calls=\"reads\""), logged("the event store answers again")), (2, 2), "{}", logs.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_stay_away_for_as_long_as_a_store_has_failed_already() {
+    let (hub, faults, _) = faulty();
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    assert_eq!(hub.failure_backoff(), Duration::from_secs(1));
+    faults.fail_next_heads(usize::MAX);
+    let check = hub.options().check_every;
+    tokio::time::sleep(check * 5).await;
+    let backoff = hub.failure_backoff();
+    assert!(backoff > check * 3 && backoff <= check * 5, "{backoff:?}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(hub.failure_backoff(), Duration::from_secs(30));
+    faults.fail_next_heads(0);
+    tokio::time::sleep(check * 2).await;
+    assert_eq!(hub.failure_backoff(), Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]

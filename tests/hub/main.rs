@@ -3,6 +3,7 @@
 
 mod at_once;
 mod bounds;
+mod comparison;
 #[path = "../support/deadline.rs"]
 mod deadline;
 mod delivery;
@@ -11,6 +12,8 @@ mod failing_channels;
 mod faults;
 mod history;
 mod listening;
+#[path = "../support/logs.rs"]
+mod logs;
 mod overload;
 mod pages;
 mod panics;

@@ -12,6 +12,7 @@ mod format;
 mod idle;
 mod janitor;
 mod load;
+#[path = "../support/logs.rs"]
 mod logs;
 mod nodes;
 mod server;

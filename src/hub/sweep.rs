@@ -1,0 +1,50 @@
+//! When a list of weak references is looked through for those that are void. Pure.
+
+/// How long such a list may become before it is looked through.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SweepAbove(usize);
+
+impl SweepAbove {
+    /// Whether a list of this length is to be looked through before more is added.
+    pub(super) fn is_due(self, length: usize) -> bool {
+        length >= self.0
+    }
+
+    /// The list was looked through, and this many are left. The next time is when there are twice as many, so that adding one
+    /// stays O(1) on average and the void ones are never the most.
+    pub(super) fn swept(&mut self, left: usize) {
+        self.0 = 2 * left + SMALL;
+    }
+}
+
+/// So few are not worth a look.
+const SMALL: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many were looked at while `count` were added of which `void` of 100 are void at once, and the longest list.
+    fn add(count: usize, void: usize) -> (usize, usize) {
+        let (mut above, mut list, mut looked, mut longest) = (SweepAbove::default(), Vec::new(), 0, 0);
+        for n in 0..count {
+            if above.is_due(list.len()) {
+                looked += list.len();
+                list.retain(|is_void: &bool| !is_void);
+                above.swept(list.len());
+            }
+            list.push(n % 100 < void);
+            longest = longest.max(list.len());
+        }
+        (looked, longest)
+    }
+
+    #[test]
+    fn what_is_void_goes_and_looking_for_it_costs_little() {
+        for (void, valid) in [(0, 10_000), (50, 5_000), (100, 0)] {
+            let (looked, longest) = add(10_000, void);
+            assert!(looked <= 2 * 10_000, "{void}: {looked} looked at");
+            assert!(longest <= 2 * valid + 100, "{void}: {longest} kept");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The comparison of heads: how many calls it takes, and how many it makes of a store that fails.
+
+use std::{
+    collections::HashSet,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tower_events::{
+    HubOptions, MemoryStore, Store, StoreError, Subscription,
+    store::{Append, Head},
+};
+
+use super::{
+    spoiled::{Fault, Hints, Spoiled},
+    *,
+};
+
+/// A store without hints, so that only comparisons tell of what other processes append, and what its heads do.
+#[derive(Default)]
+struct Compared {
+    /// The channels of each call.
+    calls: Mutex<Vec<Vec<Channel>>>,
+    heads: Mutex<Heads>,
+}
+
+#[derive(Clone, Default)]
+enum Heads {
+    #[default]
+    Answer,
+    Fail,
+    /// In this way, whenever one of these channels is among those asked for.
+    FailWith(HashSet<Channel>, fn() -> StoreError),
+    Hang,
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable("on purpose".into())
+}
+
+fn corrupt() -> StoreError {
+    StoreError::Corrupt("on purpose".into())
+}
+
+impl Compared {
+    fn set(&self, heads: Heads) {
+        *self.heads.lock().unwrap() = heads;
+    }
+
+    /// Calls since this was asked last, by the number of their channels.
+    fn calls(&self) -> Vec<usize> {
+        std::mem::take(&mut *self.calls.lock().unwrap()).iter().map(Vec::len).collect()
+    }
+}
+
+impl Fault for Compared {
+    async fn heads(&self, inner: &MemoryStore, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.calls.lock().unwrap().push(channels.to_vec());
+        let heads = self.heads.lock().unwrap().clone();
+        match heads {
+            Heads::Fail => Err(unavailable()),
+            Heads::FailWith(bad, error) if channels.iter().any(|channel| bad.contains(channel)) => Err(error()),
+            Heads::Hang => pending().await,
+            Heads::Answer | Heads::FailWith(..) => inner.heads(channels).await,
+        }
+    }
+
+    fn changes(&self, _: Hints) -> Hints {
+        Box::pin(tokio_stream::pending())
+    }
+}
+
+/// A hub that follows `count` channels, as one that has just compared their heads.
+async fn following(count: usize, options: HubOptions) -> (Hub, Arc<Compared>, MemoryStore, Vec<Subscriber>) {
+    let (store, inner) = (Arc::<Compared>::default(), MemoryStore::default());
+    let hub = Hub::with_options(Spoiled::new(inner.clone(), store.clone()), options);
+    let mut readers = Vec::new();
+    let names: Vec<_> = (0..count).map(|n| channel(&n.to_string())).collect();
+    for names in names.chunks(Channels::MAX) {
+        let names = Channels::new(names.iter().cloned()).unwrap();
+        readers.push(hub.subscribe(Subscription::new(names)).await.unwrap());
+    }
+    tokio::time::sleep(hub.options().check_every).await;
+    settle().await;
+    store.calls();
+    (hub, store, inner, readers)
+}
+
+async fn compare(hub: &Hub, store: &Compared) -> Vec<usize> {
+    tokio::time::sleep(hub.options().check_every).await;
+    settle().await;
+    store.calls()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_for_a_thousand_channels_at_most() {
+    let (hub, store, ..) = following(2_500, HubOptions::default()).await;
+    assert_eq!(compare(&hub, &store).await, [1_000, 1_000, 500]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_altogether_is_asked_a_few_times_and_then_three_times() {
+    let (hub, store, ..) = following(1_000, HubOptions::default()).await;
+    store.set(Heads::Fail);
+    let first = compare(&hub, &store).await;
+    assert!(first.len() <= 25, "{first:?}");
+    for _ in 0..3 {
+        assert_eq!(compare(&hub, &store).await, [1_000, 500, 500]);
+    }
+    store.set(Heads::Answer);
+    assert_eq!(compare(&hub, &store).await, [1_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_for_which_a_store_fails_cost_none_of_a_thousand_others_its_head() {
+    let cases: [(Vec<usize>, fn() -> StoreError); 4] = [
+        (vec![0], unavailable),
+        (vec![999], unavailable),
+        (vec![0, 250, 500, 750], unavailable),
+        ((900..1_000).collect(), corrupt),
+    ];
+    for (bad, error) in cases {
+        let (hub, store, inner, readers) = following(1_000, HubOptions::default()).await;
+        tokio::time::sleep(hub.options().check_every).await;
+        let order = store.calls.lock().unwrap().pop().unwrap();
+        for name in &order {
+            inner.append(name, Append::new(events(["x"]))).await.unwrap();
+        }
+        let bad: HashSet<_> = bad.into_iter().map(|at| order[at].clone()).collect();
+        store.set(Heads::FailWith(bad.clone(), error));
+        compare(&hub, &store).await;
+        let mut missed: HashSet<_> = order.into_iter().collect();
+        for mut reader in readers {
+            while let Ok(Some(Ok(Delivery::Events(events)))) = tokio::time::timeout(Duration::ZERO, reader.next()).await
+            {
+                events.entries().for_each(|entry| assert!(missed.remove(&entry.channel)));
+            }
+        }
+        assert_eq!(missed, bad);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_ask_a_store_that_hangs_are_told_that_it_is_unavailable() {
+    let (hub, store, ..) = following(1, HubOptions::default()).await;
+    store.set(Heads::Hang);
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..4 {
+        let (hub, name) = (hub.clone(), channel(&n.to_string()).into());
+        asking.spawn(async move { hub.heads(&name).await });
+    }
+    for answer in asking.join_all().await {
+        assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_asked_for_twice_the_time_of_a_read_whatever_the_channels() {
+    let read = Duration::from_secs(10);
+    let (_hub, store, ..) = following(100, HubOptions::default().read_timeout(read)).await;
+    store.set(Heads::Hang);
+    let start = tokio::time::Instant::now();
+    let mut calls = Vec::new();
+    while start.elapsed() < read * 2 + Duration::from_secs(3) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        calls.extend(store.calls());
+    }
+    assert_eq!(calls, [100, 50], "and no third before the next comparison");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_may_take_for_ever_where_that_is_set() {
+    let (hub, store, ..) = following(2, HubOptions::default().read_timeout(Duration::MAX)).await;
+    assert_eq!(compare(&hub, &store).await, [2]);
+}
