@@ -31,13 +31,17 @@
 //! |---|---|---|
 //! | `file` | no | `FileStore`: one file that several processes share; needs a C compiler |
 //! | `nats` | no | `NatsStore`: NATS JetStream; needs Rust 1.89 |
-//! | `nats-nkeys` | no | the same with nkeys and credentials files |
+//! | `nats-nkeys` | no | the same with nkeys and credentials files; needs Rust 1.89 |
 //! | `postgres` | no | `PostgresStore`: PostgreSQL, with an outbox in SQL |
 //! | `redis` | no | `RedisStore`: Redis 7 or newer; needs Rust 1.88 |
-//! | `redis-tls` | no | the same over TLS (`rediss://`) |
+//! | `redis-tls` | no | the same over TLS (`rediss://`); needs Rust 1.88 |
 //! | `testing` | no | the conformance suite for stores, a fault-injecting store, helpers for tests |
 //!
 //! Enabling a feature never changes what the others do.
+//!
+//! # Rust versions
+//! Where the table names none, Rust 1.85 is enough. A newer one is asked for in a minor release only, never in a patch, and not
+//! before that Rust is six months old.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod channel;
