@@ -1,0 +1,80 @@
+//! Lists the public API of the crate in `docs/public-api.txt`, so that a change of it is seen in review. See the README
+//! beside this.
+
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use public_api::PublicApi;
+
+const LIST: &str = "docs/public-api.txt";
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
+    let (list, now) = (root.join(LIST), listed(root)?);
+    match env::args().nth(1).as_deref() {
+        None => fs::write(list, now)?,
+        Some("--check") => {
+            let known = fs::read_to_string(list)?;
+            let changed = changes(&known, &now);
+            if !changed.is_empty() {
+                eprintln!("the public API is not as {LIST} has it; `cargo run -p api` writes it anew:");
+                changed.iter().for_each(|line| eprintln!("{line}"));
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Some(other) => return Err(format!("{other}? Only `--check` is known").into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every public item, a line each. What the compiler implements for all types of a kind is left out.
+fn listed(root: &Path) -> Result<String, Box<dyn Error>> {
+    let api = public_api::Builder::from_rustdoc_json(rustdoc_json(root)?)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build()?;
+    Ok(lines(&api))
+}
+
+fn lines(api: &PublicApi) -> String {
+    api.items().map(|item| format!("{item}\n")).collect()
+}
+
+/// What rustdoc writes for programs, which only a compiler that may use unstable options does.
+fn rustdoc_json(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let target = root.join("target/api");
+    let status = Command::new("cargo")
+        .args(["rustdoc", "--locked", "--lib", "--package", "tower-events", "--all-features", "--target-dir"])
+        .arg(&target)
+        .args(["--", "-Z", "unstable-options", "--output-format", "json"])
+        .current_dir(root)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .status()?;
+    if status.success() { Ok(target.join("doc/tower_events.json")) } else { Err("rustdoc failed".into()) }
+}
+
+/// What is gone, and what is new.
+fn changes(known: &str, now: &str) -> Vec<String> {
+    let without = |these: &str, those: &str, sign: char| -> Vec<String> {
+        let lines = these.lines().filter(|line| !those.lines().any(|other| other == *line));
+        lines.map(|line| format!("{sign} {line}")).collect()
+    };
+    [without(known, now, '-'), without(now, known, '+')].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_and_what_is_new_is_told() {
+        assert!(changes("a\nb\n", "a\nb\n").is_empty());
+        assert_eq!(changes("a\nb\n", "b\nc\n"), ["- a", "+ c"]);
+    }
+}
