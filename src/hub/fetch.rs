@@ -46,8 +46,8 @@ pub(super) struct Fetched {
     pub(super) head: Head,
 }
 
-/// A position within a page.
-#[derive(Debug)]
+/// A position within a page: its beginning, by default.
+#[derive(Debug, Default)]
 pub(super) struct Within {
     /// The first batch to hand out.
     pub(super) batch: usize,
@@ -91,14 +91,14 @@ impl Fetched {
     pub(super) fn for_start(&self, start: Start) -> Option<Within> {
         match start {
             Start::After(cursor) if start != self.asked.start => self.after(cursor),
-            _ => Some(Within { batch: 0, part: None }),
+            _ => Some(Within::default()),
         }
     }
 
     /// What follows `position`, when the page proves it: it starts there, or holds the entry with its tag.
     pub(super) fn after(&self, position: Cursor) -> Option<Within> {
         if position == self.from && self.outcome == Outcome::Continued {
-            return Some(Within { batch: 0, part: None });
+            return Some(Within::default());
         }
         let batch = self.batches.partition_point(|batch| batch.next().seq < position.seq);
         let found = self.batches.get(batch)?;

@@ -147,7 +147,6 @@ impl Leg {
     pub(super) fn is_live(&self) -> bool {
         match self.next {
             Next::Failed(_) | Next::Broken(_) | Next::Ended => true,
-            Next::Store(ref step) if matches!(**step, Step::Page { reset: Some(_), .. }) => false,
             _ => self.latch == Latch::Passed,
         }
     }
@@ -162,14 +161,14 @@ impl Leg {
 
     /// Whether nothing can have come since this was last looked at, and `cx` will be woken when something does.
     pub(super) fn is_parked(&self, cx: &Context<'_>) -> bool {
-        matches!(self.next, Next::At { .. }) && self.seat.topic.is_parked(&self.seat.place, cx)
+        self.seat.topic.is_parked(&self.seat.place, cx)
     }
 
     /// Whether it holds the subscriber's page, or reads it.
     pub(super) fn has_page(&self) -> bool {
         let Next::Store(step) = &self.next else { return false };
         match &**step {
-            Step::Reading { wanted, .. } => wanted.limit.events > 0,
+            Step::Reading { wanted, .. } => wanted.limit != Limit::POSITION,
             Step::Page { holds, .. } => *holds == Holds::Entries,
             _ => false,
         }
@@ -186,9 +185,7 @@ impl Leg {
                 Next::Store(step) => match &**step {
                     Step::Begin(start) => self.begin(*start),
                     Step::Asking { .. } => self.look_at_head(cx),
-                    Step::Behind { start, verdict, sharing } => {
-                        self.look_for_room(*start, *verdict, *sharing, room, cx)
-                    }
+                    Step::Behind { start, verdict, sharing } => self.look_for_room(*start, *verdict, *sharing, room),
                     Step::Reading { .. } => self.look_at_read(cx),
                     Step::Page { .. } => self.look_in_page(&mut room),
                 },
@@ -259,9 +256,7 @@ impl Leg {
 
     fn pass_latch(&mut self, position: Cursor) {
         // At the ring's head: what decided the start is what it passed.
-        if self.latch == Latch::Undecided {
-            self.latch_ring();
-        }
+        self.latch_ring();
         if self.latch.is_passed_at(position) {
             self.latch = Latch::Passed;
         }

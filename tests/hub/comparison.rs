@@ -95,13 +95,13 @@ async fn compare(hub: &Hub, store: &Compared) -> Vec<usize> {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_is_for_a_thousand_channels_at_most() {
-    let (hub, store, ..) = following(2_500, HubOptions::default()).await;
+    let (hub, store, _inner, _readers) = following(2_500, HubOptions::default()).await;
     assert_eq!(compare(&hub, &store).await, [1_000, 1_000, 500]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_altogether_is_asked_a_few_times_and_then_three_times() {
-    let (hub, store, ..) = following(1_000, HubOptions::default()).await;
+    let (hub, store, _inner, _readers) = following(1_000, HubOptions::default()).await;
     store.set(Heads::Fail);
     let first = compare(&hub, &store).await;
     assert!(first.len() <= 25, "{first:?}");
@@ -123,6 +123,7 @@ async fn channels_for_which_a_store_fails_cost_none_of_a_thousand_others_its_hea
     for (bad, error) in cases {
         let (hub, store, inner, readers) = following(1_000, HubOptions::default()).await;
         tokio::time::sleep(hub.options().check_every).await;
+        settle().await;
         let order = store.calls.lock().unwrap().pop().unwrap();
         for name in &order {
             inner.append(name, Append::new(events(["x"]))).await.unwrap();
@@ -143,7 +144,7 @@ async fn channels_for_which_a_store_fails_cost_none_of_a_thousand_others_its_hea
 
 #[tokio::test(start_paused = true)]
 async fn all_who_ask_a_store_that_hangs_are_told_that_it_is_unavailable() {
-    let (hub, store, ..) = following(1, HubOptions::default()).await;
+    let (hub, store, _inner, _readers) = following(1, HubOptions::default()).await;
     store.set(Heads::Hang);
     let mut asking = tokio::task::JoinSet::new();
     for n in 0..4 {
@@ -158,7 +159,7 @@ async fn all_who_ask_a_store_that_hangs_are_told_that_it_is_unavailable() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_is_asked_for_twice_the_time_of_a_read_whatever_the_channels() {
     let read = Duration::from_secs(10);
-    let (_hub, store, ..) = following(100, HubOptions::default().read_timeout(read)).await;
+    let (_hub, store, _inner, _readers) = following(100, HubOptions::default().read_timeout(read)).await;
     store.set(Heads::Hang);
     let start = tokio::time::Instant::now();
     let mut calls = Vec::new();
@@ -171,6 +172,6 @@ async fn a_store_that_hangs_is_asked_for_twice_the_time_of_a_read_whatever_the_c
 
 #[tokio::test(start_paused = true)]
 async fn a_read_may_take_for_ever_where_that_is_set() {
-    let (hub, store, ..) = following(2, HubOptions::default().read_timeout(Duration::MAX)).await;
+    let (hub, store, _inner, _readers) = following(2, HubOptions::default().read_timeout(Duration::MAX)).await;
     assert_eq!(compare(&hub, &store).await, [2]);
 }

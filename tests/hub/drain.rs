@@ -96,16 +96,22 @@ async fn a_thousand_readers_that_go_leave_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_still_waits_for_the_store_is_ended_too() {
-    let (store, faults) = FaultStore::new(MemoryStore::default());
-    let hub = Hub::new(store);
-    let reads = faults.hold_reads();
-    let subscribing = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.map(drop) }
-    });
-    reads.reached_by(1).await;
-    let before = tokio::time::Instant::now();
-    hub.drain(WINDOW).await;
-    assert!(matches!(subscribing.await.unwrap(), Err(SubscribeError::Draining { .. })));
-    assert_eq!(before.elapsed(), Duration::ZERO);
+    for start in [Start::Earliest, Start::Latest] {
+        let (store, faults) = FaultStore::new(MemoryStore::default());
+        let hub = Hub::new(store);
+        let (reads, heads) = (faults.hold_reads(), faults.hold_heads());
+        let subscribing = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.subscribe(Subscription::new(channel("a")).start(start)).await.map(drop) }
+        });
+        match start {
+            Start::Latest => heads.reached_by(1).await,
+            _ => reads.reached_by(1).await,
+        }
+        settle().await;
+        let before = tokio::time::Instant::now();
+        hub.drain(WINDOW).await;
+        assert!(matches!(subscribing.await.unwrap(), Err(SubscribeError::Draining { .. })), "{start:?}");
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
 }

@@ -102,7 +102,10 @@ async fn a_client_that_comes_from_a_node_ahead_is_parked_where_it_is() {
     append(&inner, [2, 3]).await;
     let ahead = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
     let mut guest = hub.subscribe(Subscription::new(channel("a")).resume(&ahead.into())).await.unwrap();
+    let asked = (faults.heads(), faults.reads());
     assert!(tokio::time::timeout(Duration::ZERO, guest.next()).await.is_err(), "neither a reset nor an event again");
+    assert!(is_parked(&mut guest).await && guest.is_live());
+    assert_eq!((faults.heads(), faults.reads()), asked, "it waits, and asks for nothing");
     drop(hints);
     append(&inner, [4]).await;
     assert_eq!(texts(&mut guest).await, ["4"]);

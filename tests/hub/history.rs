@@ -30,6 +30,51 @@ async fn a_subscription_is_live_when_all_that_there_was_is_handed_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_is_decided_when_subscribing_returns() {
+    for names in [&["a"][..], &["a", "b"]] {
+        let names = Channels::new(names.iter().map(|name| channel(name))).unwrap();
+        for start in [Start::Earliest, Start::Beginning, Start::Time(0), Start::Last(3)] {
+            let page = Limit { events: 2, bytes: 1 << 20 };
+            let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page).ring_bytes(1));
+            hub.publish_all(&channel("a"), events(0..3)).await.unwrap();
+            let mut reader = hub.subscribe(Subscription::new(names.clone()).start(start)).await.unwrap();
+            let from = reader.cursors();
+            // Neither more of what comes now, nor less of what there was.
+            hub.publish_all(&channel("a"), events(3..5)).await.unwrap();
+            let mut seen = Vec::new();
+            while !reader.is_live() {
+                seen.extend(texts(&mut reader).await);
+            }
+            assert!(seen.len() == 3 || seen.len() == 4, "{start:?}: {seen:?}");
+            let mut again = hub.subscribe(Subscription::new(names.clone()).resume(&from)).await.unwrap();
+            assert_eq!(texts_of(&mut again, 5).await, ["0", "1", "2", "3", "4"], "{start:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_resumes_among_recent_events_is_live_after_those_that_there_were_then() {
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().ring_bytes(1 << 20));
+    // It has the channel followed, so that the recent events are at hand. Each fills what is handed out at once.
+    let _other = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let large = |text: &str| Event::text(text.repeat(40 << 10));
+    let first = hub.publish(&channel("a"), large("1")).await.unwrap();
+    for text in ["2", "3"] {
+        hub.publish(&channel("a"), large(text)).await.unwrap();
+    }
+    let mut reader = hub.subscribe(Subscription::new(channel("a")).resume(&first.cursor.into())).await.unwrap();
+    let last = hub.publish(&channel("a"), large("4")).await.unwrap();
+    let mut live = vec![reader.is_live()];
+    for _ in 2..=4 {
+        texts(&mut reader).await;
+        live.push(reader.is_live());
+    }
+    assert_eq!(live, [false, false, true, true]);
+    let at_head = hub.subscribe(Subscription::new(channel("a")).resume(&last.cursor.into())).await.unwrap();
+    assert!(at_head.is_live());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reset_makes_a_subscription_live_again_only_after_what_is_left() {
     let hub =
         Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit { events: 2, bytes: 1 << 20 }));

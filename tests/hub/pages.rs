@@ -1,6 +1,9 @@
 //! Pages that hold less than was looked at for them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tower_events::{
     Hub, MemoryStore, Store, StoreError, Subscription,
@@ -28,6 +31,38 @@ impl Fault for Frugal {
         page.entries.retain(|entry| entry.time > time);
         Ok(page)
     }
+}
+
+/// Never says where one channel starts.
+struct Undecided(Mutex<Vec<(Channel, usize)>>);
+
+impl Fault for Undecided {
+    async fn read(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        if channel.as_str() == "never" {
+            std::future::pending::<()>().await;
+        }
+        self.0.lock().unwrap().push((channel.clone(), limit.events));
+        inner.read(channel, start, limit).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_is_read_while_it_is_not_known_where_another_starts() {
+    let undecided = Arc::new(Undecided(Mutex::default()));
+    let hub = Hub::new(Spoiled::new(MemoryStore::default(), undecided.clone()));
+    publish(&hub, "a", 1).await;
+    let both = Subscription::new(channels(["never", "a"])).start(Start::Earliest);
+    let subscribing = tokio::spawn(async move { hub.subscribe(both).await });
+    settle().await;
+    let read: Vec<_> = undecided.0.lock().unwrap().iter().map(|(_, events)| *events > 0).collect();
+    assert_eq!(read, [false, true], "its position, then its page");
+    subscribing.abort();
 }
 
 /// What a listener gets that starts by time, of as many old events as there are letters: capital ones are new.

@@ -264,6 +264,69 @@ async fn of_many_channels_one_at_a_time_is_read_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn readers_that_come_back_to_the_head_read_nothing() {
+    let (hub, faults, inner) = faulty();
+    append(&inner, [1]).await;
+    let head = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    let mut coming = JoinSet::new();
+    for _ in 0..200 {
+        let (hub, resume) = (hub.clone(), Subscription::new(channel("a")).resume(&head.into()));
+        coming.spawn(async move { hub.subscribe(resume).await.unwrap() });
+    }
+    let mut readers = coming.join_all().await;
+    settle().await;
+    assert_eq!(faults.reads(), 0);
+    assert!(faults.heads() <= 3, "{} calls for heads", faults.heads());
+    append(&inner, [2]).await;
+    for reader in &mut readers {
+        assert_eq!(texts(reader).await, ["2"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_several_channels_are_read_in_turn() {
+    let page = Limit { events: 1, bytes: 1 << 20 };
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page).ring_bytes(1));
+    let names = channels(["a", "b"]);
+    for name in &names {
+        hub.publish_all(name, events(0..6)).await.unwrap();
+    }
+    let mut reader = hub.subscribe(Subscription::new(names).start(Start::Earliest)).await.unwrap();
+    let mut order = Vec::new();
+    while order.len() < 12 {
+        let Delivery::Events(events) = next(&mut reader).await else { panic!() };
+        order.extend(events.entries().map(|entry| entry.channel.clone()));
+    }
+    assert!(order.windows(2).all(|pair| pair[0] != pair[1]), "{order:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_channels_one_page_is_held_at_a_time_and_the_next_is_read_when_it_is_handed_out() {
+    for events_of_page in [1, 100] {
+        let (store, faults) = FaultStore::new(MemoryStore::default());
+        let page = Limit { events: events_of_page, bytes: 1 << 20 };
+        let hub = Hub::with_options(store, HubOptions::default().page(page));
+        for name in ["a", "b"] {
+            // Two of them fill what is handed out at once.
+            hub.publish_all(&channel(name), (0..6).map(|_| Event::text("x".repeat(30 << 10)))).await.unwrap();
+        }
+        let both = Subscription::new(channels(["a", "b"])).start(Start::Earliest);
+        let mut reader = hub.subscribe(both).await.unwrap();
+        settle().await;
+        // Where each starts, and the first page of one.
+        assert_eq!(faults.reads(), 3);
+        let pages = if events_of_page == 1 { 6 } else { 3 };
+        for taken in 1..pages {
+            texts(&mut reader).await;
+            settle().await;
+            let read = if events_of_page == 1 { taken } else { 1 };
+            assert!(faults.reads() - 2 <= read + 1, "{} pages after {taken} deliveries", faults.reads() - 2);
+        }
+        texts_of(&mut reader, 12 - if events_of_page == 1 { 5 } else { 4 }).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poll_of_many_channels_gathers_from_all_of_them() {
     let (hub, faults, _) = faulty();
     faults.delay(Duration::from_millis(20));

@@ -54,3 +54,19 @@ impl Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_ends_at_the_head_that_there_was() {
+        let at = |epoch, seq| Cursor { epoch, seq, tag: 1 };
+        let latch = Latch::Head(Box::new(at(2, 5)));
+        let table = [((2, 4), false), ((2, 5), true), ((2, 6), true), ((1, 6), false), ((3, 6), false)];
+        for ((epoch, seq), passed) in table {
+            assert_eq!(latch.is_passed_at(at(epoch, seq)), passed, "{epoch} {seq}");
+        }
+        assert!(!Latch::Undecided.is_passed_at(at(2, 9)) && Latch::Passed.is_passed_at(at(1, 0)));
+    }
+}

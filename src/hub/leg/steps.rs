@@ -98,14 +98,10 @@ impl Leg {
         verdict: Verdict,
         sharing: Sharing,
         room: PageRoom,
-        cx: &Context<'_>,
     ) -> Option<Ready> {
         match room {
             PageRoom::Free(limit) => self.read(Wanted { start, limit, sharing }, verdict),
-            PageRoom::Taken => {
-                self.seat.topic.register(&mut self.seat.place, cx);
-                Some(Ready::Waiting)
-            }
+            PageRoom::Taken => Some(Ready::Waiting),
         }
     }
 
@@ -149,7 +145,7 @@ impl Leg {
         };
         if reset.is_none() {
             self.decide(&fetched);
-            if within.part.is_none() && within.batch == fetched.batches.len() {
+            if within.batch == fetched.batches.len() {
                 return self.catch_up(&fetched);
             }
         }
@@ -201,7 +197,7 @@ impl Leg {
                 self.go(Step::Behind { start, verdict: Verdict::Page, sharing: Sharing::Exact });
                 None
             }
-            (_, Some(_)) => self.hand_out(fetch, fetched, Within { batch: 0, part: None }, reset),
+            (_, Some(_)) => self.hand_out(fetch, fetched, Within::default(), reset),
             (_, None) => {
                 self.decide(&fetched);
                 self.catch_up(&fetched)
