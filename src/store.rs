@@ -62,7 +62,8 @@ use crate::{channel::Channel, event::Event};
 /// A channel's record (epoch, last `seq` and tag, closed, keys) is kept for [`Retention::forget_after`] after its last
 /// entry went, and while one of its keys is remembered; then it goes, whether or not anybody uses the channel. Forgetting it, or [`delete`](Store::delete), raises a *floor*
 /// above the channel's last `seq`; a new channel starts above the floor, in the place's epoch mixed with the channel's name
-/// ([`epoch_of`](crate::epoch_of)). A place (file, database, shard: what can fail alone) keeps a floor per bucket of channel
+/// ([`epoch_of`](crate::epoch_of)). That epoch is drawn when the place is made, so that two places have two, also when one
+/// is wiped and made again. A place (file, database, shard: what can fail alone) keeps a floor per bucket of channel
 /// names, so that forgetting a channel leaves most absent ones as they are; each rises by a random step ([`floor`]). The
 /// head of a channel that does not exist is `(epoch, floor, 0)`: that cursor continues when the first event comes, and is
 /// `Trimmed` once the floor has moved. Reading or following an absent channel stores nothing. [`init`](Store::init) numbers on above
@@ -109,8 +110,10 @@ use crate::{channel::Channel, event::Event};
 /// [`changes`](Store::changes) yields hints and may lose them; **reads are truth**.
 ///
 /// # Health
-/// [`health`](Store::health) tells what the store knows of itself, without waiting. When what was wrong has ended, the
-/// store is [ready](Health::Ready) again within seconds, also if nobody does anything but ask for its health.
+/// [`health`](Store::health) tells what the store knows of itself, without waiting. It is [ready](Health::Ready) after an
+/// append that succeeded, while nobody waits for changes, and it is not after one that failed because something is wrong
+/// with what it stores in. When what was wrong has ended, the store is ready again within seconds, also if nobody does
+/// anything but ask for its health.
 ///
 /// # Cancel safety
 /// Dropping any future is safe: a dropped append is applied whole or not at all.

@@ -16,13 +16,15 @@
 //!
 //! ## What the harness can do
 //! A harness that only makes places and opens stores runs all that the contract says but for what has to be done to a
-//! store from outside. Each of the following says that it is skipped, on standard error, when its method is left to its
-//! default:
+//! store from outside. What is skipped where a method is left to its default says so on standard error:
 //!
 //! | method | without it |
 //! |---|---|
 //! | [`Harness::lose_tail`] | [`a_regrown_tail_is_another_history`](clauses::a_regrown_tail_is_another_history) and [`a_tail_that_grew_again_alike_is_another_history`](clauses::a_tail_that_grew_again_alike_is_another_history) are skipped |
 //! | [`Harness::step_back`] | [`a_clock_that_steps_back_does_no_harm`](clauses::a_clock_that_steps_back_does_no_harm) is skipped |
+//! | [`Harness::reopen`] | [`raised_limits_hold_at_once`](clauses::raised_limits_hold_at_once) and [`lowered_limits_lose_nothing_at_once`](clauses::lowered_limits_lose_nothing_at_once) are skipped |
+//! | [`Harness::wipe`] | [`a_place_that_is_wiped_has_another_epoch`](clauses::a_place_that_is_wiped_has_another_epoch) compares two places |
+//! | [`Harness::begin_trouble`] and [`Harness::end_trouble`] | [`trouble_is_told_and_so_is_its_end`](clauses::trouble_is_told_and_so_is_its_end) is skipped |
 //! | [`Harness::time`] with [`Time::Controlled`], and [`Harness::advance`] | Nothing is skipped: the clauses on time set short limits, and wait. In [`agrees_with_a_model`](clauses::agrees_with_a_model) no limit of time ends |
 //!
 //! In real time a clause that waits lets up to some 160 units of [`Time::Real`] pass: 8 seconds by default.
@@ -37,6 +39,7 @@ mod conformance;
 pub mod fault;
 mod harness;
 mod model;
+mod wrapped;
 
 #[doc(inline)]
 pub use crate::conformance_tests;
@@ -44,5 +47,6 @@ pub use crate::conformance_tests;
 pub use self::{
     clauses::{Clause, run_all},
     fault::{FaultStore, Faults, Hold},
-    harness::{Harness, MemoryHarness, MemoryPlace, Time, Unable, Wrapped},
+    harness::{Harness, MemoryHarness, MemoryPlace, Time, Unable},
+    wrapped::Wrapped,
 };

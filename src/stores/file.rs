@@ -62,8 +62,8 @@
 //! [timeout](FileOptions::timeout), naming it; reads go on. Others hear of an append through `<file>-bell`, watched with
 //! inotify, within a fraction of a millisecond; where that does not work, within 10 ms, and after damage to it within 250 ms.
 //! Remove none of the files `<file>`, `-wal`, `-shm`, `-lock` and `-bell` while any process has the store open: `-bell`
-//! is made anew, but the removal of `<file>` ends the store in each process with `Unavailable`. To copy the file, use
-//! `VACUUM INTO` or SQLite's backup.
+//! is made anew, but the removal of `<file>` ends the store in each process with `Unavailable`. A store is open until its
+//! threads have ended, a moment after its last clone was dropped. To copy the file, use `VACUUM INTO` or SQLite's backup.
 //!
 //! All of them have to be on one machine. **Network file systems** cannot be used, for the processes share memory through
 //! the file: opening fails on those that are known, and on FUSE and shared folders of virtual machines, behind which there may

@@ -74,7 +74,7 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Clock, Expect, Head, Limit, Page, Prints, Retention, Start, Store, StoreError,
+        Append, Appended, Change, Clock, Expect, Head, Keep, Limit, Page, Prints, Retention, Start, Store, StoreError,
         fits_append, fits_init,
     },
 };
@@ -134,6 +134,16 @@ impl MemoryStore {
     #[doc(hidden)]
     pub fn lose_tail(&self, channel: &Channel, n: u64) {
         self.at_place(|place| place.lose_tail(channel, n));
+    }
+
+    /// Another handle, which keeps `own`, while the place keeps `all` from now on: what other stores are that are opened again
+    /// with other settings, for tests of tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn reopened(&self, own: Retention, all: &Retention) -> Self {
+        self.at_place(|place| place.keep = Keep::new(all));
+        Self { retention: own, ..self.clone() }
     }
 
     /// The only way to the state: takes the time before the lock, and wakes after it, for both run foreign code.

@@ -86,8 +86,8 @@
 //! # Retention and clocks
 //! The server's clock stamps events and decides what is too old; those of the nodes decide nothing. A server whose clock is
 //! ahead deletes too early; one that was ahead for a while, and is right again, has lost nothing that the janitor did not
-//! come to meanwhile. Of each limit the most is kept that any node asked for in the last minute, so settings can be changed
-//! node by node; a node is heard when it connects.
+//! come to meanwhile. Of each limit the most is kept that any node asked for in the last minute, and every node shows it and
+//! knows its keys, so settings can be changed node by node; a node is heard when it connects.
 //!
 //! # Long transactions
 //! While any transaction in the database has an old snapshot (`pg_dump`, a report, a forgotten `begin`), the server can remove

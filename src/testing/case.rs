@@ -9,7 +9,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::Event,
-    store::{Append, Appended, Change, Entry, Head, Limit, Outcome, Page, Retention, Start, Store, StoreError},
+    store::{Append, Appended, Change, Entry, Head, Health, Limit, Outcome, Page, Retention, Start, Store, StoreError},
 };
 
 /// One run of one clause.
@@ -37,6 +37,34 @@ impl<'a, H: Harness> Case<'a, H> {
         self.harness.open(&self.place).await
     }
 
+    /// Opens the place again, to keep this much, or says that the clause is skipped.
+    pub(super) async fn reopened(self, retention: Retention) -> Option<Self> {
+        let Self { clause, harness, place, store } = self;
+        drop(store);
+        let place = able(clause, harness.reopen(place, retention).await)?;
+        let store = harness.open(&place).await;
+        Some(Self { clause, harness, place, store })
+    }
+
+    /// Makes the place again without what it holds.
+    pub(super) async fn wiped(self) -> Self {
+        let Self { clause, harness, place, store } = self;
+        let retention = store.retention();
+        drop(store);
+        let place = harness.wipe(place, retention).await;
+        let store = harness.open(&place).await;
+        Self { clause, harness, place, store }
+    }
+
+    /// Has appends fail, or says that the clause is skipped.
+    pub(super) async fn begin_trouble(&self) -> Option<()> {
+        able(self.clause, self.harness.begin_trouble(&self.place).await)
+    }
+
+    pub(super) async fn end_trouble(&self) {
+        self.harness.end_trouble(&self.place).await;
+    }
+
     pub(super) fn time(&self) -> Time {
         self.harness.time()
     }
@@ -54,19 +82,23 @@ impl<'a, H: Harness> Case<'a, H> {
     /// Steps the clock back, or says that the clause is skipped.
     pub(super) async fn step_back(&self, units: u32) -> Option<()> {
         let unit = self.harness.time().unit();
-        self.or_skip(self.harness.step_back(&self.place, unit * units).await)
+        able(self.clause, self.harness.step_back(&self.place, unit * units).await)
     }
 
     /// Cuts a tail, or says that the clause is skipped.
     pub(super) async fn lose_tail(&self, channel: &Channel, n: u64) -> Option<()> {
-        self.or_skip(self.harness.lose_tail(&self.place, channel, n).await)
+        able(self.clause, self.harness.lose_tail(&self.place, channel, n).await)
     }
 
-    fn or_skip(&self, able: Result<(), Unable>) -> Option<()> {
-        if let Err(Unable(why)) = able {
-            eprintln!("=== SKIPPED clause {}: {why} ===", self.clause);
+    /// Waits until the store is ready: some seconds, for which nobody does anything but ask.
+    pub(super) async fn becomes_ready(&self) {
+        for _ in 0..500 {
+            if self.store.health() == Health::Ready {
+                return;
+            }
+            self.wait().await;
         }
-        able.ok()
+        self.same("the health", self.store.health(), Health::Ready);
     }
 
     /// Appends one event per text.
@@ -158,6 +190,11 @@ impl<'a, H: Harness> Case<'a, H> {
     pub(super) fn fail(&self, what: &str, expected: impl std::fmt::Display, seen: &dyn Debug) -> ! {
         panic!("clause `{}`: {what}: expected {expected}, seen {seen:?}", self.clause)
     }
+}
+
+/// Says that the clause is skipped where the harness is unable.
+fn able<T>(clause: &str, done: Result<T, Unable>) -> Option<T> {
+    done.map_err(|Unable(why)| eprintln!("=== SKIPPED clause {clause}: {why} ===")).ok()
 }
 
 /// The hints of a store, waited for with an end.

@@ -8,6 +8,7 @@ mod keys;
 mod listing;
 mod names;
 mod order;
+mod places;
 mod races;
 mod records;
 mod resume;
@@ -54,6 +55,10 @@ pub use self::{
         an_empty_append_returns_the_head, appends_a_batch_whole_and_in_order, channels_are_apart,
         data_and_names_come_back_as_they_were, from_latest_nothing_is_missed, heads_are_the_newest_positions,
         pages_are_bounded_by_count_and_bytes, reads_what_was_appended_exactly_once_in_order, stores_on_one_place_agree,
+    },
+    places::{
+        a_place_that_is_wiped_has_another_epoch, lowered_limits_lose_nothing_at_once, raised_limits_hold_at_once,
+        trouble_is_told_and_so_is_its_end,
     },
     races::{
         a_dropped_init_or_delete_happened_whole_or_not_at_all, a_reader_sees_a_batch_whole,
@@ -134,5 +139,11 @@ pub async fn run_all<H: Harness>(harness: &H) {
 /// All clauses.
 #[must_use]
 pub fn all<H: Harness>() -> Vec<Clause<H>> {
-    crate::conformance_tests!(@clauses list)
+    crate::conformance_tests!(@clauses all)
+}
+
+/// Those of them in which calls overtake each other: worth running on a runtime with one thread and on one with several.
+#[must_use]
+pub fn races<H: Harness>() -> Vec<Clause<H>> {
+    crate::conformance_tests!(@clauses races)
 }

@@ -1,6 +1,9 @@
-//! The suite as tests. The one list of all clauses is here.
+//! The suite as tests. The one list of all clauses is here; those that race come last.
 
 /// One test for each clause of the contract, in a module of its own for each way to open the store.
+///
+/// The tests run on a runtime with two threads; those of clauses in which calls overtake each other run on one thread too, in
+/// a module `on_one_thread`.
 ///
 /// `mod name in harnesses;`: every clause runs on each of the harnesses, which any `IntoIterator` may hold: `[harness]`, or an
 /// `Option` that is `None` where there is no server to test against. They are made anew for each test, in an `async`
@@ -22,19 +25,32 @@ macro_rules! conformance_tests {
     ($(mod $group:ident in $harnesses:expr;)+) => {
         $($crate::conformance_tests! { @clauses tests $group ($harnesses) })+
     };
-    (@tests [$($name:ident)+] $group:ident $harnesses:tt) => {
+    (@tests [$($name:ident)+] [$($race:ident)+] $group:ident $harnesses:tt) => {
         mod $group {
             use super::*;
 
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                for harness in ::core::iter::IntoIterator::into_iter($harnesses) {
-                    $crate::testing::clauses::$name(&harness).await;
-                }
-            })+
+            $crate::conformance_tests! {
+                @each (flavor = "multi_thread", worker_threads = 2) $harnesses $($name)+ $($race)+
+            }
+
+            mod on_one_thread {
+                use super::*;
+
+                $crate::conformance_tests! { @each (flavor = "current_thread") $harnesses $($race)+ }
+            }
         }
     };
-    (@list [$($name:ident)+]) => {
+    (@each $runtime:tt $harnesses:tt $($name:ident)+) => {
+        $(#[tokio::test $runtime]
+        async fn $name() {
+            for harness in ::core::iter::IntoIterator::into_iter($harnesses) {
+                $crate::testing::clauses::$name(&harness).await;
+            }
+        })+
+    };
+    (@all [$($name:ident)+] [$($race:ident)+]) => { $crate::conformance_tests!(@list $($name)+ $($race)+) };
+    (@races [$($name:ident)+] [$($race:ident)+]) => { $crate::conformance_tests!(@list $($race)+) };
+    (@list $($name:ident)+) => {
         vec![$($crate::testing::Clause { name: stringify!($name), run: |harness| Box::pin($name(harness)) }),+]
     };
     (@clauses $then:ident $($arguments:tt)*) => {
@@ -94,11 +110,39 @@ macro_rules! conformance_tests {
                 an_append_is_at_most_half_of_what_is_kept
                 one_event_is_never_too_many
                 an_init_keeps_the_newest_of_more_than_is_kept
+                raised_limits_hold_at_once
+                lowered_limits_lose_nothing_at_once
                 changes_begin_with_a_resync
                 changes_tell_of_appends
                 changes_tell_of_close_init_and_delete
                 changes_not_taken_are_coalesced
                 dropped_changes_do_no_harm
+                whoever_waits_for_changes_is_woken
+                changes_tell_of_a_close_with_events
+                changes_tell_of_any_name
+                a_quiet_channel_is_told_of_among_busy_ones
+                names_that_look_alike_are_apart
+                keys_that_look_alike_are_apart
+                a_name_and_a_key_are_not_joined
+                data_come_back_to_the_letter
+                an_init_of_nothing_counts_for_the_floor
+                two_places_have_two_epochs
+                a_place_that_is_wiped_has_another_epoch
+                tags_tell_equal_entries_apart
+                a_tail_that_grew_again_alike_is_another_history
+                a_channel_is_never_used_until_it_has_a_record
+                an_init_keeps_its_order
+                a_close_does_not_hide_what_was_trimmed
+                a_time_is_trimmed_however_the_entry_went
+                nothing_goes_before_its_time
+                keys_last_as_long_as_their_log
+                limits_may_be_extreme
+                heads_of_a_thousand_come_in_order
+                a_store_that_answers_is_ready
+                trouble_is_told_and_so_is_its_end
+                agrees_with_a_model
+            ]
+            [
                 many_appenders_leave_one_dense_order
                 of_many_who_expect_the_same_one_wins
                 a_dropped_append_happened_whole_or_not_at_all
@@ -111,29 +155,7 @@ macro_rules! conformance_tests {
                 a_reader_sees_a_batch_whole
                 a_reader_sees_an_init_whole
                 a_dropped_init_or_delete_happened_whole_or_not_at_all
-                whoever_waits_for_changes_is_woken
                 hints_hold_neighbours_of_one_channel
-                changes_tell_of_a_close_with_events
-                changes_tell_of_any_name
-                a_quiet_channel_is_told_of_among_busy_ones
-                names_that_look_alike_are_apart
-                keys_that_look_alike_are_apart
-                a_name_and_a_key_are_not_joined
-                data_come_back_to_the_letter
-                an_init_of_nothing_counts_for_the_floor
-                two_places_have_two_epochs
-                tags_tell_equal_entries_apart
-                a_tail_that_grew_again_alike_is_another_history
-                a_channel_is_never_used_until_it_has_a_record
-                an_init_keeps_its_order
-                a_close_does_not_hide_what_was_trimmed
-                a_time_is_trimmed_however_the_entry_went
-                nothing_goes_before_its_time
-                keys_last_as_long_as_their_log
-                limits_may_be_extreme
-                heads_of_a_thousand_come_in_order
-                a_store_that_answers_is_ready
-                agrees_with_a_model
             ]
             $($arguments)*
         }

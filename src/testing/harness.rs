@@ -60,6 +60,35 @@ pub trait Harness: Send + Sync + 'static {
         _ = (place, channel, n);
         std::future::ready(Err(Unable("the store's tail cannot be cut")))
     }
+
+    /// The same place, for stores that keep this much from now on. Those that were open on it are dropped.
+    fn reopen(
+        &self,
+        place: Self::Place,
+        retention: Retention,
+    ) -> impl Future<Output = Result<Self::Place, Unable>> + Send {
+        _ = (place, retention);
+        std::future::ready(Err(Unable("the store cannot be opened again with other settings")))
+    }
+
+    /// The place made again where it was, without what it held: a file that was removed, a schema that was dropped. The stores
+    /// that were open on it are dropped. The default makes another place.
+    fn wipe(&self, place: Self::Place, retention: Retention) -> impl Future<Output = Self::Place> + Send {
+        drop(place);
+        self.place(retention)
+    }
+
+    /// Has appends to the place fail from now on, as a server that hangs or a full disk does. What it holds stays.
+    fn begin_trouble(&self, place: &Self::Place) -> impl Future<Output = Result<(), Unable>> + Send {
+        _ = place;
+        std::future::ready(Err(Unable("the store cannot be kept from working")))
+    }
+
+    /// Ends that.
+    fn end_trouble(&self, place: &Self::Place) -> impl Future<Output = ()> + Send {
+        _ = place;
+        std::future::ready(())
+    }
 }
 
 /// How time passes for a harness.
@@ -143,65 +172,6 @@ impl Harness for MemoryHarness {
     async fn lose_tail(&self, place: &MemoryPlace, channel: &Channel, n: u64) -> Result<(), Unable> {
         place.store.lose_tail(channel, n);
         Ok(())
-    }
-}
-
-/// Another harness with each of its stores put into something: how to run the suite on [`AnyStore`](crate::AnyStore) or on a
-/// decorator.
-///
-/// ```
-/// use tower_events::{AnyStore, testing::{MemoryHarness, Wrapped, clauses}};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// let erased = Wrapped::new(MemoryHarness, AnyStore::new);
-/// clauses::continues_only_on_proof(&erased).await;
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Wrapped<H, F> {
-    inner: H,
-    wrap: F,
-}
-
-impl<H, F> Wrapped<H, F> {
-    /// Puts each store of `inner` through `wrap`.
-    pub fn new(inner: H, wrap: F) -> Self {
-        Self { inner, wrap }
-    }
-}
-
-impl<H: Harness, S: Store, F: Fn(H::Store) -> S + Send + Sync + 'static> Harness for Wrapped<H, F> {
-    type Store = S;
-    type Place = H::Place;
-
-    fn place(&self, retention: Retention) -> impl Future<Output = H::Place> + Send {
-        self.inner.place(retention)
-    }
-
-    async fn open(&self, place: &H::Place) -> S {
-        (self.wrap)(self.inner.open(place).await)
-    }
-
-    fn time(&self) -> Time {
-        self.inner.time()
-    }
-
-    fn advance(&self, place: &H::Place, by: Duration) -> impl Future<Output = ()> + Send {
-        self.inner.advance(place, by)
-    }
-
-    fn step_back(&self, place: &H::Place, by: Duration) -> impl Future<Output = Result<(), Unable>> + Send {
-        self.inner.step_back(place, by)
-    }
-
-    fn lose_tail(
-        &self,
-        place: &H::Place,
-        channel: &Channel,
-        n: u64,
-    ) -> impl Future<Output = Result<(), Unable>> + Send {
-        self.inner.lose_tail(place, channel, n)
     }
 }
 

@@ -6,6 +6,7 @@ mod broken;
 mod kept;
 mod means;
 mod overtaken;
+mod places;
 #[path = "../support/spoiled.rs"]
 mod spoiled;
 mod watched;
@@ -22,6 +23,7 @@ use tower_events::{
 use self::{
     broken::{Broken, Sabotage},
     means::{Means, Ours},
+    places::{Places, Wrong},
     spoiled::{Fault, Spoiled},
 };
 
@@ -238,6 +240,25 @@ async fn who_keeps_something_else_is_caught() {
     assert_eq!(report.missed, Vec::<String>::new());
     // Its log cannot be cut.
     assert_eq!(report.missed_by_plain, ["a_tail_that_grew_again_alike_is_another_history"]);
+}
+
+/// Each is caught by its clause, and by no other.
+#[tokio::test(start_paused = true)]
+async fn who_goes_wrong_when_something_is_done_to_its_place_is_caught() {
+    let (raised, lowered) = ("raised_limits_hold_at_once", "lowered_limits_lose_nothing_at_once");
+    let (wiped, trouble) = ("a_place_that_is_wiped_has_another_epoch", "trouble_is_told_and_so_is_its_end");
+    for (wrong, by) in [
+        (Wrong::Nothing, vec![]),
+        (Wrong::KeepsTheFirstLimits, vec![raised]),
+        (Wrong::LowersAtOnce, vec![lowered]),
+        (Wrong::NeverLowers, vec![lowered]),
+        (Wrong::TellsTheFirstLimits, vec![raised, lowered]),
+        (Wrong::KeepsTheEpoch, vec![wiped]),
+        (Wrong::HidesTrouble, vec![trouble]),
+        (Wrong::StaysInTrouble, vec![trouble]),
+    ] {
+        assert_eq!(failing(|_| Places(wrong), Means::All).await, by, "{wrong:?}");
+    }
 }
 
 /// The head of one channel.

@@ -17,7 +17,10 @@ use tower_events::{
     testing::{Harness, Time, Unable, Wrapped, clauses, conformance_tests},
 };
 
-use super::{child::Child, support::Temporary};
+use super::{
+    child::Child,
+    support::{Temporary, beside, comes_to_be_closed},
+};
 
 /// A file store of this durability.
 struct FileHarness(Durability);
@@ -80,6 +83,29 @@ impl Harness for FileHarness {
         cut.commit().unwrap();
         Ok(())
     }
+
+    async fn reopen(&self, place: Place, retention: Retention) -> Result<Place, Unable> {
+        Ok(Place { retention, ..place })
+    }
+
+    /// Removes the file and what is beside it.
+    async fn wipe(&self, place: Place, retention: Retention) -> Place {
+        comes_to_be_closed(place.dir.path()).await;
+        for file in std::fs::read_dir(place.dir.path()).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        Place { retention, ..place }
+    }
+
+    /// Moves the file away.
+    async fn begin_trouble(&self, place: &Place) -> Result<(), Unable> {
+        std::fs::rename(place.dir.file(), beside(&place.dir.file(), "-away")).unwrap();
+        Ok(())
+    }
+
+    async fn end_trouble(&self, place: &Place) {
+        std::fs::rename(beside(&place.dir.file(), "-away"), place.dir.file()).unwrap();
+    }
 }
 
 /// A store in which the other process's channel is not listed.
@@ -141,10 +167,7 @@ impl Harness for BesideAnother {
     type Place = (Place, Child);
 
     async fn place(&self, retention: Retention) -> Self::Place {
-        let place = ALONE.place(retention).await;
-        let mut child = Child::start("bystand", &place.dir.file());
-        assert_eq!(child.hear().as_deref(), Some("ready"));
-        (place, child)
+        beside_another(ALONE.place(retention).await)
     }
 
     async fn open(&self, (place, _): &Self::Place) -> Apart {
@@ -166,6 +189,29 @@ impl Harness for BesideAnother {
     async fn lose_tail(&self, (place, _): &Self::Place, channel: &Channel, n: u64) -> Result<(), Unable> {
         ALONE.lose_tail(place, channel, n).await
     }
+
+    async fn reopen(&self, (place, child): Self::Place, retention: Retention) -> Result<Self::Place, Unable> {
+        Ok((ALONE.reopen(place, retention).await?, child))
+    }
+
+    async fn wipe(&self, (place, child): Self::Place, retention: Retention) -> Self::Place {
+        drop(child);
+        beside_another(ALONE.wipe(place, retention).await)
+    }
+
+    async fn begin_trouble(&self, (place, _): &Self::Place) -> Result<(), Unable> {
+        ALONE.begin_trouble(place).await
+    }
+
+    async fn end_trouble(&self, (place, _): &Self::Place) {
+        ALONE.end_trouble(place).await;
+    }
+}
+
+fn beside_another(place: Place) -> (Place, Child) {
+    let mut child = Child::start("bystand", &place.dir.file());
+    assert_eq!(child.hear().as_deref(), Some("ready"));
+    (place, child)
 }
 
 conformance_tests! {

@@ -91,6 +91,19 @@ pub(crate) async fn comes_to_try_no_more(store: &FileStore) {
     assert!(tried <= 2, "{tried} times within 0.7 s");
 }
 
+/// Waits until this process has no file in the folder open: the threads of a store end a moment after it was dropped.
+pub(crate) async fn comes_to_be_closed(folder: &Path) {
+    let begun = Instant::now();
+    let is_open = || {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|path| path.starts_with(folder))
+    };
+    while is_open() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a store stays open");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// An error with all that is behind it.
 pub(crate) fn whole(error: &dyn Error) -> String {
     let source = error.source().map(whole);

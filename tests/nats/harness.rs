@@ -16,7 +16,7 @@ use tower_events::{
     testing::{Harness, Time, Unable},
 };
 
-use crate::{grant, server::Server};
+use crate::{faults::api, grant, server::Server};
 
 /// Opens stores on a server.
 pub struct NatsHarness {
@@ -97,6 +97,32 @@ impl Harness for NatsHarness {
         let store = options.connect(&place.server.url()).await.expect("a store");
         store.lose_tail(channel, n).await.expect("a cut");
         Ok(())
+    }
+
+    async fn reopen(&self, place: NatsPlace, retention: Retention) -> Result<NatsPlace, Unable> {
+        Ok(NatsPlace { retention, ..place })
+    }
+
+    /// Deletes the stream.
+    async fn wipe(&self, place: NatsPlace, retention: Retention) -> NatsPlace {
+        let admin = match place.users {
+            Users::Anybody => async_nats::ConnectOptions::new(),
+            Users::Granted => async_nats::ConnectOptions::with_user_and_password("admin".into(), "s3cret".into()),
+        };
+        let admin = admin.connect(self.server.url()).await.expect("a client");
+        let answer = api(&admin, &format!("STREAM.DELETE.{}", place.prefix), "").await;
+        assert_eq!(answer["success"], true, "{answer}");
+        NatsPlace { retention, ..place }
+    }
+
+    /// Has the server hang.
+    async fn begin_trouble(&self, _: &NatsPlace) -> Result<(), Unable> {
+        self.server.pause();
+        Ok(())
+    }
+
+    async fn end_trouble(&self, _: &NatsPlace) {
+        self.server.go_on();
     }
 }
 

@@ -37,15 +37,18 @@ async fn many_seeds_agree_with_the_model() {
 
 /// With the clock of the server, which is what users have.
 mod real_time {
-    use super::{Clocks, Many, Postgres, Prepared, clauses, server};
+    use super::{Clocks, Many, Postgres, Prepared, clauses, server, server::Server};
+
+    fn postgres(server: &'static Server) -> Postgres {
+        Postgres { server, stores: Many, clock: Clocks::Servers, statements: Prepared, pooler: None }
+    }
 
     macro_rules! clause {
         ($($name:ident)*) => {$(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 let Some(server) = server::shared() else { return };
-                let (stores, clock, statements) = (Many, Clocks::Servers, Prepared);
-                clauses::$name(&Postgres { server, stores, clock, statements, pooler: None }).await;
+                clauses::$name(&postgres(server)).await;
             }
         )*};
     }
@@ -55,5 +58,12 @@ mod real_time {
         a_record_outlives_its_entries
         a_forgotten_channel_raises_the_floor
         a_key_is_forgotten_after_its_window
+    }
+
+    /// On a server of its own, which hangs; it is ended with this process.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn trouble_is_told_and_so_is_its_end() {
+        let Some(server) = Server::start() else { return };
+        clauses::trouble_is_told_and_so_is_its_end(&postgres(Box::leak(Box::new(server)))).await;
     }
 }

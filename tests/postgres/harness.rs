@@ -15,7 +15,7 @@ use tower_events::{
     testing::{Harness, Time, Unable},
 };
 
-use super::server::Server;
+use super::server::{self, Server};
 
 /// What the suite runs on.
 pub struct Postgres {
@@ -58,6 +58,12 @@ pub struct Place {
 }
 
 impl Postgres {
+    async fn made(&self, schema: String, retention: Retention, now: Arc<AtomicU64>) -> Place {
+        let first = self.connect(&schema, &retention, &now).await;
+        first.migrate().await.expect("a schema");
+        Place { schema, retention, now, first }
+    }
+
     async fn connect(&self, schema: &str, retention: &Retention, now: &Arc<AtomicU64>) -> PostgresStore {
         let url = self.pooler.clone().unwrap_or_else(|| self.server.url());
         let mut options = PostgresStore::options().schema(schema).connections(3);
@@ -79,11 +85,7 @@ impl Harness for Postgres {
     type Place = Place;
 
     async fn place(&self, retention: Retention) -> Place {
-        let schema = fresh_schema();
-        let now = Arc::new(AtomicU64::new(1_732_094_400_000));
-        let first = self.connect(&schema, &retention, &now).await;
-        first.migrate().await.expect("a schema");
-        Place { schema, retention, now, first }
+        self.made(fresh_schema(), retention, Arc::new(AtomicU64::new(1_732_094_400_000))).await
     }
 
     async fn open(&self, place: &Place) -> PostgresStore {
@@ -119,6 +121,34 @@ impl Harness for Postgres {
     async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
         lose_tail(self.server, &place.schema, channel, n).await;
         Ok(())
+    }
+
+    async fn reopen(&self, place: Place, retention: Retention) -> Result<Place, Unable> {
+        let Place { schema, now, first, .. } = place;
+        drop(first);
+        let first = self.connect(&schema, &retention, &now).await;
+        Ok(Place { schema, retention, now, first })
+    }
+
+    /// Drops the schema.
+    async fn wipe(&self, place: Place, retention: Retention) -> Place {
+        let Place { schema, now, first, .. } = place;
+        drop(first);
+        client(self.server).await.batch_execute(&format!("drop schema {schema} cascade")).await.expect("a wipe");
+        self.made(schema, retention, now).await
+    }
+
+    /// Has the server hang.
+    async fn begin_trouble(&self, _: &Place) -> Result<(), Unable> {
+        if server::shared().is_some_and(|shared| std::ptr::eq(shared, self.server)) {
+            return Err(Unable("other tests use the server"));
+        }
+        self.server.pause();
+        Ok(())
+    }
+
+    async fn end_trouble(&self, _: &Place) {
+        self.server.unpause();
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use tower_events::{
     Event, Retention, Store,
-    store::{Append, Clock, Limit, Start},
+    store::{Append, Clock, Limit, Outcome, Start},
     stores::postgres::PostgresStore,
 };
 
@@ -184,6 +184,23 @@ async fn records_and_keys_are_kept_as_long_as_any_node_wants() {
         place.pass(MINUTE * 80, &[&small]).await;
         assert_ne!(small.heads(&[a()]).await.unwrap(), [first], "{what}");
     }
+}
+
+/// Whoever keeps less shows what is kept for others, and knows its keys.
+#[tokio::test]
+async fn a_node_that_keeps_less_shows_what_others_keep() {
+    let Some(server) = server::shared() else { return };
+    let short = Retention::default().age(MINUTE).forget_after(MINUTE).key_window(MINUTE);
+    let place = Place::new(server);
+    let (small, large) = (place.open(&short).await, place.open(&Retention::default()).await);
+    let keyed = || Append::new([Event::text("x").keyed("k").unwrap()]);
+    let first = large.append(&a(), keyed()).await.unwrap();
+    place.pass(MINUTE * 9, &[&small, &large]).await;
+    for start in [Start::Earliest, Start::After(first.entries[0].prev())] {
+        let page = small.read(&a(), start, Limit::default()).await.unwrap();
+        assert_eq!((page.outcome, page.entries), (Outcome::Continued, first.entries.clone()));
+    }
+    assert!(small.append(&a(), keyed()).await.unwrap().receipts[0].duplicate);
 }
 
 /// The server's clock decides, and none of a node. One that was ahead for a while, and is right again, costs nothing that is

@@ -1,4 +1,4 @@
-//! The conformance suite, one test per clause, on a server that all of them share.
+//! The conformance suite, on a server that all clauses of a test share.
 
 use std::{
     sync::{
@@ -76,6 +76,26 @@ impl Harness for RedisHarness {
         place.now.fetch_sub(by.as_millis() as u64, Ordering::SeqCst);
         Ok(())
     }
+
+    async fn reopen(&self, place: Place, retention: Retention) -> Result<Place, Unable> {
+        Ok(Place { retention, ..place })
+    }
+
+    async fn wipe(&self, place: Place, retention: Retention) -> Place {
+        let answer = self.server.command(&["EVAL", WIPE, "0", &place.prefix]).await;
+        assert!(answer.starts_with(':') && !answer.starts_with(":0"), "{answer}");
+        Place { retention, ..place }
+    }
+
+    /// Has the server take no writes; the stores are told at once, where they would wait for one that hangs.
+    async fn begin_trouble(&self, _: &Place) -> Result<(), Unable> {
+        self.server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+        Ok(())
+    }
+
+    async fn end_trouble(&self, _: &Place) {
+        self.server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,6 +116,21 @@ async fn keeps_the_contract_erased() {
         clause.run(&erased).await;
     }
 }
+
+#[tokio::test]
+async fn keeps_the_contract_on_one_thread_where_calls_race() {
+    let Some(harness) = RedisHarness::start().await else { return };
+    for clause in clauses::races() {
+        println!("clause {}", clause.name());
+        clause.run(&harness).await;
+    }
+}
+
+/// Deletes the keys of a prefix, and says how many those were.
+const WIPE: &str = r"
+local keys = redis.call('KEYS', '{' .. ARGV[1] .. '}:*')
+for _, key in ipairs(keys) do redis.call('DEL', key) end
+return #keys";
 
 /// Makes a channel what it was `n` appends ago, as a replica knows it that the last ones did not reach.
 const LOSE_TAIL: &str = r"

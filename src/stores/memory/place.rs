@@ -28,7 +28,7 @@ pub(super) struct Place {
     floors: Box<[u64]>,
     /// The latest time ever seen, in Unix milliseconds; never goes back.
     now: u64,
-    keep: Keep,
+    pub(super) keep: Keep,
     logs: HashMap<Channel, Log>,
     /// The channels that have a log, in the order in which they are listed.
     names: BTreeSet<Channel>,

@@ -6,10 +6,7 @@ use super::super::{
     case::{Case, channel, keyed, numbered, texts, timed},
     harness::Harness,
 };
-use crate::{
-    event::Event,
-    store::{Append, Expect, Health, Limit, Outcome, Reason, Retention, Start, Store, StoreError},
-};
+use crate::store::{Append, Expect, Health, Limit, Outcome, Reason, Retention, Start, Store, StoreError};
 
 /// What went by bytes or by age marks a time as what went by count does, also when nothing is left; an init that was cut
 /// does, and one that was not begins anew.
@@ -150,19 +147,16 @@ pub async fn heads_of_a_thousand_come_in_order<H: Harness>(harness: &H) {
     }
 }
 
-/// A store that has just answered says so.
+/// A store that has just answered says so: at once, and soon after somebody began to wait for changes.
 ///
 /// # Panics
 /// When the clause does not hold.
 pub async fn a_store_that_answers_is_ready<H: Harness>(harness: &H) {
     let case = Case::new("a_store_that_answers_is_ready", harness).await;
+    case.append(&channel("a"), ["x"]).await;
+    case.same("the health after an append", case.store.health(), Health::Ready);
     let _watch = case.watch().await;
-    case.append_all(&channel("a"), Append::new([Event::text("x")])).await;
-    for _ in 0..500 {
-        if case.store.health() == Health::Ready {
-            break;
-        }
-        case.wait().await;
-    }
-    case.same("the health", case.store.health(), Health::Ready);
+    case.becomes_ready().await;
+    case.append(&channel("a"), ["x"]).await;
+    case.same("the health after another append", case.store.health(), Health::Ready);
 }

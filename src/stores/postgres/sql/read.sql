@@ -14,10 +14,10 @@ create or replace function $S.read_page(
 ) language plpgsql stable as $$
 declare
     c record;
-    young bigint := coalesce(p_now, $S.now_ms()) - p_age;
+    young bigint;
     above bigint := case when p_start = 3 then p_seq end;
 begin
-    select p.epoch as place, p.version, p.oldest_reader, h.* into c
+    select p.epoch as place, p.version, p.oldest_reader, (select k.keep[3] from $S.kept k) as age, h.* into c
     from $S.place p left join lateral (
         select x.log, x.epoch, x.seq, x.tag, x.closed, x.earliest_seq, x.bytes, x.dropped_time
         from $S.head x where x.name = p_channel order by x.gen desc limit 1
@@ -32,7 +32,8 @@ begin
         raise exception 'the record of the channel % is damaged', p_channel using errcode = 'data_corrupted';
     end if;
     o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed; o_dropped_time := c.dropped_time;
-    -- What is too old is not read, whether or not it was deleted yet.
+    -- What is too old for every node is not read, whether or not it was deleted yet.
+    young := coalesce(p_now, $S.now_ms()) - greatest(p_age, c.age);
     select e.seq - 1, e.prev_tag into o_earliest_seq, o_earliest_tag from $S.entry e
     where e.log = c.log and e.seq > c.earliest_seq and e.appended >= young order by e.seq limit 1;
     if not found then

@@ -76,7 +76,8 @@ begin
                             case when k.seq is not null then coalesce(k.print, u.print)
                                 else first_value(u.print) over (partition by u.key order by u.i) end as stands_for
                         from unnest(p_keys, p_sizes, p_prints) with ordinality as u(key, size, print, i)
-                        left join $S.key k on k.log = c.log and k.key = u.key and k.came > moment - p_keep[5]
+                        left join $S.key k on k.log = c.log and k.key = u.key
+                            and k.came > moment - greatest(p_keep[5], (select a.keep[5] from $S.kept a))
                     ) m
                 ) j
             ) f;

@@ -1,0 +1,181 @@
+//! A memory store to which all can be done that is done to a place: it is opened again, wiped and kept from working; and what
+//! may go wrong then.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_core::Stream;
+use tower_events::{
+    Channel, Event, MemoryStore, Retention, Store, StoreError,
+    store::{Append, Appended, Change, Clock, Expect, Head, Health, Limit, Page, Start},
+    testing::{FaultStore, Harness, MemoryHarness, Time, Unable},
+};
+
+/// In which way a store is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    Nothing,
+    /// What a place keeps is decided when it is made.
+    KeepsTheFirstLimits,
+    /// Lowered limits hold at once.
+    LowersAtOnce,
+    /// The largest limits that there ever were hold for ever.
+    NeverLowers,
+    /// What is told is what the place was made with.
+    TellsTheFirstLimits,
+    /// A place that is wiped loses its channels, not its epoch.
+    KeepsTheEpoch,
+    /// What is wrong is not told.
+    HidesTrouble,
+    /// What was wrong is told for ever.
+    StaysInTrouble,
+}
+
+/// Opens such stores.
+#[derive(Clone, Copy)]
+pub(crate) struct Places(pub(crate) Wrong);
+
+pub(crate) struct Place {
+    store: FaultStore<MemoryStore>,
+    now: Arc<AtomicU64>,
+    first: Retention,
+    /// What was kept until the place was opened again, and until when that counts.
+    before: Mutex<Option<u64>>,
+}
+
+impl Places {
+    fn reopened(self, mut place: Place, own: Retention) -> Place {
+        let inner = place.store.inner();
+        let largest = largest(&inner.retention(), &own);
+        let all = match self.0 {
+            Wrong::KeepsTheFirstLimits => &place.first,
+            Wrong::LowersAtOnce => &own,
+            _ => &largest,
+        };
+        let counts = (self.0 != Wrong::NeverLowers).then(|| place.now.load(Ordering::SeqCst) + COUNTS);
+        let inner = inner.reopened(own.clone(), all);
+        place.store = FaultStore::new(inner).0;
+        Place { before: Mutex::new(counts), ..place }
+    }
+}
+
+impl Harness for Places {
+    type Store = Told;
+    type Place = Place;
+
+    async fn place(&self, retention: Retention) -> Place {
+        let now = Arc::new(AtomicU64::new(1_732_094_400_000));
+        let clock = Arc::clone(&now);
+        let store = MemoryStore::new(retention.clone()).with_clock(Clock::new(move || clock.load(Ordering::SeqCst)));
+        Place { store: FaultStore::new(store).0, now, first: retention, before: Mutex::default() }
+    }
+
+    async fn open(&self, place: &Place) -> Told {
+        let told = if self.0 == Wrong::TellsTheFirstLimits { place.first.clone() } else { place.store.retention() };
+        Told { store: place.store.clone(), told }
+    }
+
+    fn time(&self) -> Time {
+        MemoryHarness.time()
+    }
+
+    async fn advance(&self, place: &Place, by: Duration) {
+        let now = place.now.fetch_add(by.as_millis() as u64, Ordering::SeqCst) + by.as_millis() as u64;
+        if place.before.lock().unwrap().take_if(|until| *until < now).is_some() {
+            let own = place.store.retention();
+            _ = place.store.inner().reopened(own.clone(), &own);
+        }
+    }
+
+    async fn reopen(&self, place: Place, retention: Retention) -> Result<Place, Unable> {
+        Ok(self.reopened(place, retention))
+    }
+
+    async fn wipe(&self, place: Place, retention: Retention) -> Place {
+        if self.0 != Wrong::KeepsTheEpoch {
+            return self.place(retention).await;
+        }
+        for (channel, _) in place.store.channels("", None, 1000).await.unwrap() {
+            place.store.delete(&channel).await.unwrap();
+        }
+        place
+    }
+
+    async fn begin_trouble(&self, place: &Place) -> Result<(), Unable> {
+        place.store.faults().fail_next_appends(usize::MAX);
+        place.store.faults().report((self.0 != Wrong::HidesTrouble).then_some(Health::Unavailable));
+        Ok(())
+    }
+
+    async fn end_trouble(&self, place: &Place) {
+        place.store.faults().fail_next_appends(0);
+        place.store.faults().report((self.0 == Wrong::StaysInTrouble).then_some(Health::Late));
+    }
+}
+
+/// Of each setting the larger.
+fn largest(one: &Retention, other: &Retention) -> Retention {
+    Retention::default()
+        .events(one.events.max(other.events))
+        .bytes(one.bytes.max(other.bytes))
+        .age(one.age.max(other.age))
+        .forget_after(one.forget_after.max(other.forget_after))
+        .key_window(one.key_window.max(other.key_window))
+}
+
+/// How long limits count that were lowered, in milliseconds.
+const COUNTS: u64 = 5 * 60 * 1000;
+
+/// A store that tells that it keeps this much.
+pub(crate) struct Told {
+    store: FaultStore<MemoryStore>,
+    told: Retention,
+}
+
+impl Store for Told {
+    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+        self.store.append(channel, append).await
+    }
+
+    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
+        self.store.read(channel, start, limit).await
+    }
+
+    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.store.heads(channels).await
+    }
+
+    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
+        self.store.init(channel, events, expect).await
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
+        self.store.delete(channel).await
+    }
+
+    async fn channels(
+        &self,
+        prefix: &str,
+        after: Option<&Channel>,
+        limit: usize,
+    ) -> Result<Vec<(Channel, Head)>, StoreError> {
+        self.store.channels(prefix, after, limit).await
+    }
+
+    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
+        self.store.changes()
+    }
+
+    fn retention(&self) -> Retention {
+        self.told.clone()
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
+    }
+}
