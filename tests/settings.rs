@@ -213,12 +213,15 @@ async fn refused_resets_of_several_channels_keep_the_positions_of_the_others() {
 
 #[tokio::test]
 async fn the_number_of_channels_can_be_bounded() {
-    let hub = Hub::new(MemoryStore::default());
-    let server = support::serve(EventService::new(hub, Channels::from_query).max_channels(2)).await;
-    for http in BOTH {
-        server.get("/?channel=a&channel=b&channel=a&wait=0").over(http).send().await.expect(200);
-        let refused = server.get("/?channel=a&channel=b&channel=c&wait=0").over(http).send().await;
-        assert!(refused.problem(400).contains("channel"), "{refused}");
+    let service = || EventService::new(Hub::new(MemoryStore::default()), Channels::from_query);
+    for (service, most) in [(service().max_channels(2), 2), (service(), 32)] {
+        let server = support::serve(service).await;
+        let query = |count| (0..count).map(|n| format!("channel={n}&")).collect::<String>();
+        for http in BOTH {
+            server.get(&format!("/?{}channel=0&wait=0", query(most))).over(http).send().await.expect(200);
+            let refused = server.get(&format!("/?{}wait=0", query(most + 1))).over(http).send().await;
+            assert!(refused.problem(400).contains("channel"), "{refused}");
+        }
     }
 }
 
