@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use http_body::{Frame, SizeHint};
 
 use super::{
@@ -101,14 +101,13 @@ impl SseBody {
     pub fn into_response(self) -> Response<Body> {
         let head = self.head;
         let mut response = Response::new(Body::from(self));
-        *response.status_mut() = StatusCode::OK;
         stream_headers(response.headers_mut(), head);
         response
     }
 
     /// Whether nothing came since the last poll, which had nothing.
     fn is_parked(&self, cx: &Context<'_>) -> bool {
-        self.stage == Stage::Live && self.pulse.sleeps(cx) && self.subscriber.is_parked(cx)
+        self.pulse.sleeps(cx) && self.subscriber.is_parked(cx)
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -344,7 +343,7 @@ impl http_body::Body for SseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stage == Stage::Ended && self.outbox.is_empty() && self.run.is_none()
+        self.stage == Stage::Ended && self.outbox.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {

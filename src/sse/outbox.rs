@@ -49,10 +49,9 @@ impl Outbox {
                 self.around = None;
             }
         }
-        match self.shared.len() {
+        match self.shared.len().min(MOST) {
             0 => None,
-            whole if whole <= MOST => Some(mem::take(&mut self.shared)),
-            _ => Some(self.shared.split_to(MOST)),
+            length => Some(self.shared.split_to(length)),
         }
     }
 

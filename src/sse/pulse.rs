@@ -56,7 +56,7 @@ impl Pulse {
     pub(super) fn new(silence: Option<Duration>, max_age: Option<Duration>) -> Self {
         let now = Instant::now();
         // Too far away to be told is never.
-        let ends = max_age.and_then(|age| now.checked_add(age.min(LONGEST).mul_f64(0.75 + fastrand::f64() / 4.0)));
+        let ends = max_age.and_then(|age| now.checked_add(age - age.mul_f64(fastrand::f64() / 4.0)));
         Self { silence: silence.map(Silence::of), quiet_since: Some(now), ends, alarm: None }
     }
 
@@ -115,9 +115,6 @@ impl Pulse {
         alarm.sleep.as_mut().poll(cx)
     }
 }
-
-/// Keeps durations far from overflow.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -185,6 +182,7 @@ mod tests {
             // Each silence of one stream is drawn anew.
             assert_eq!(poll_fn(|cx| beats.poll(cx)).await, Beat::Heartbeat);
             for (eighths, time) in eighths.iter_mut().zip([age, start.elapsed()]) {
+                assert!(time >= Duration::from_secs(75), "{time:?}");
                 // Timers ring up to a millisecond late.
                 let part = (time.as_secs_f64() - 75.0) / 25.0;
                 eighths[((part * 8.0) as usize).min(7)] += 1;
@@ -206,5 +204,27 @@ mod tests {
         assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
         tokio::time::sleep(Duration::from_secs(16)).await;
         assert!(!sleeps(&pulse).await, "it rang");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_task_that_takes_over_is_woken() {
+        for pulse in [Pulse::new(Some(Duration::from_secs(15)), None), Pulse::new(None, Some(Duration::from_secs(15)))]
+        {
+            let mut pulse = pulse;
+            assert!(pulse.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let beat = tokio::time::timeout(Duration::from_secs(16), poll_fn(|cx| pulse.poll(cx)));
+            beat.await.expect("a beat");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_is_too_far_away_is_none() {
+        let mut pulse = Pulse::new(None, Some(Duration::MAX));
+        assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
+        let mut pulse = Pulse::new(Some(Duration::MAX), None);
+        // Some 49 days, less up to a quarter.
+        let start = Instant::now();
+        assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
+        assert!((37..50).contains(&(start.elapsed().as_secs() / 86_400)), "{:?}", start.elapsed());
     }
 }
