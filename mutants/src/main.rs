@@ -48,12 +48,24 @@ const GROUPS: &[Group] = &[
             "settings",
             "bad_input",
             "draining",
+            "allocations all_who_wait a_parked_poll",
         ],
     },
     Group {
         name: "sse",
         sources: &["sse"],
-        suites: &["lib sse::", "sse_wire", "sse_marks", "shared_answers", "settings", "bad_input", "draining"],
+        suites: &[
+            "lib sse::",
+            "sse_wire",
+            "sse_marks",
+            "shared_answers",
+            "settings",
+            "bad_input",
+            "draining",
+            "sse_data",
+            "allocations an_idle_stream a_delivery",
+            "many_readers who_ the_body",
+        ],
     },
     Group {
         name: "store",
@@ -76,7 +88,11 @@ fn main() -> Result<(), Failure> {
     let groups: Vec<_> = GROUPS.iter().filter(|group| asked.iter().any(|asked| asked == group.name)).collect();
     if groups.is_empty() {
         let names: Vec<_> = GROUPS.iter().map(|group| group.name).collect();
-        return Err(format!("which? some of {}; `--again` runs survivors again, and `src/...` only those of files whose paths begin so", names.join(", ")).into());
+        return Err(format!(
+            "which? some of {}; `--again` runs survivors again, and `src/...` only those of files whose paths begin so",
+            names.join(", ")
+        )
+        .into());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
     let folder = root.join("target/mutants");
