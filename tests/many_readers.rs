@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tower_events::{
     Channel, Channels, Event, EventService, Hub, HubOptions, MemoryStore, SseBody, Stats, Subscription,
     longpoll::LongPollOptions,
+    sse::SseOptions,
     store::{Limit, Start},
 };
 
@@ -128,20 +130,44 @@ fn the_body_of_a_stream_stays_small() {
 async fn who_catches_up_gives_way_to_others() {
     // One page holds all, so that nothing but its own manners has it wait.
     let page = Limit { events: 1_000, bytes: 64 << 20 };
-    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
-    let texts = (0..40).map(|_| Event::text("x".repeat(60 << 10)));
-    hub.publish_all(&channel(), texts).await.unwrap();
-    let mut body = hub.sse(Subscription::new(channel()).start(Start::Earliest)).await.unwrap();
-    let (mut burst, mut all) = (0, 0);
-    while all < 40 * (60 << 10) {
-        let frame = poll_fn(|cx| {
-            let polled = Pin::new(&mut body).poll_frame(cx);
-            burst = if polled.is_pending() { 0 } else { burst };
-            polled
-        });
-        let bytes = frame.await.unwrap().unwrap().into_data().unwrap().len();
-        (burst, all) = (burst + bytes, all + bytes);
-        assert!(burst <= 320 << 10, "{burst} bytes at once");
+    for (events, bytes) in [(40, 60 << 10), (400, 6 << 10), (3, 800 << 10)] {
+        let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
+        hub.publish_all(&channel(), (0..events).map(|_| Event::text("x".repeat(bytes)))).await.unwrap();
+        let other = Channel::new("b").unwrap();
+        for channels in [Channels::from(channel()), Channels::new([channel(), other]).unwrap()] {
+            let mut body = hub.sse(Subscription::new(channels).start(Start::Earliest)).await.unwrap();
+            let (mut burst, mut largest, mut all) = (0, 0, 0);
+            while all < events * bytes {
+                let frame = poll_fn(|cx| {
+                    let polled = Pin::new(&mut body).poll_frame(cx);
+                    burst = if polled.is_pending() { 0 } else { burst };
+                    polled
+                });
+                let chunk = frame.await.unwrap().unwrap().into_data().unwrap().len();
+                (burst, all) = (burst + chunk, all + chunk);
+                largest = largest.max(burst);
+            }
+            assert!((64 << 10..128 << 10).contains(&largest), "{largest} bytes at once, of {events} times {bytes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_keeps_up_waits_for_no_turn() {
+    for options in [SseOptions::default(), SseOptions::default().without_heartbeat()] {
+        let hub = Hub::new(MemoryStore::default());
+        let mut body = hub.sse_with(Subscription::new(channel()), &options).await.unwrap();
+        for _ in 0..20 {
+            poll_fn(|cx| {
+                while let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(cx) {
+                    frame.unwrap().unwrap();
+                }
+                Poll::Ready(())
+            })
+            .await;
+            hub.publish(&channel(), Event::text("x".repeat(20 << 10))).await.unwrap();
+            assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await.is_ready());
+        }
     }
 }
 

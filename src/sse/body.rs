@@ -4,7 +4,6 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -15,6 +14,7 @@ use http_body::{Frame, SizeHint};
 
 use super::{
     answer::stream_headers,
+    burst::Burst,
     encode::{
         COMMENT, form, push_end, push_error, push_farewell, push_id, push_live, push_ping, push_reset, push_retry,
     },
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     body::Body,
     cursor::Cursors,
-    hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber, Turn},
+    hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber},
     problem::{Problem, jittered},
     request::Heartbeat,
 };
@@ -50,10 +50,7 @@ pub struct SseBody {
     retry_due: bool,
     /// The `stream-ping` at the start has yet to be sent.
     greeting_due: bool,
-    /// What was given out since the last turn, or since this kept up, in bytes.
-    burst: usize,
-    /// One that is waited for.
-    turn: Option<Arc<Turn>>,
+    burst: Burst,
     stage: Stage,
     head: Head,
 }
@@ -89,8 +86,7 @@ impl SseBody {
             retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
             retry_due: true,
             greeting_due: options.beat == Heartbeat::Event,
-            burst: 0,
-            turn: None,
+            burst: Burst::default(),
             stage: Stage::Opening,
             head: options.head,
         }
@@ -325,20 +321,14 @@ impl http_body::Body for SseBody {
         if this.is_parked(cx) {
             return Poll::Pending;
         }
-        // A server takes all that a socket takes before it looks at another connection, which for one who catches up are
-        // megabytes. Those who keep up shall not wait for that, nor for all who catch up.
-        if this.burst >= BURST {
-            let subscriber = &this.subscriber;
-            ready!(this.turn.get_or_insert_with(|| subscriber.wait_for_turn(cx)).poll(cx));
-            (this.turn, this.burst) = (None, 0);
-        }
+        ready!(this.burst.poll_turn(&this.subscriber, cx));
         let chunk = this.poll_chunk(cx);
-        this.burst = match &chunk {
-            Poll::Ready(Some(chunk)) => this.burst + chunk.len(),
+        match &chunk {
+            Poll::Ready(Some(chunk)) => this.burst.count(chunk.len()),
             // A page that comes is handed out in turn too, for many wait for the same.
-            Poll::Pending if this.burst > 0 && !this.is_parked(cx) => BURST,
-            _ => 0,
-        };
+            Poll::Pending if !this.subscriber.is_parked(cx) => this.burst.fill(),
+            _ => this.burst = Burst::default(),
+        }
         chunk.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 
@@ -367,8 +357,26 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How much is given out before others have their turn, in bytes.
-const BURST: usize = 64 << 10;
-
-/// From this size on, in bytes, a copy costs more than a chunk of its own.
+/// Above this size, in bytes, a copy costs more than a chunk of its own.
 const LARGE: usize = 8 << 10;
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::{Channel, Hub, MemoryStore, Subscription};
+
+    #[tokio::test]
+    async fn a_stream_has_ended_when_its_last_bytes_are_taken() {
+        let hub = Hub::new(MemoryStore::default());
+        let mut body = hub.sse(Subscription::new(Channel::new("a").unwrap())).await.unwrap();
+        body.outbox.put(vec![b'x'; 100 << 10]);
+        body.stage = Stage::Ended;
+        for ended in [None, None, Some(0)] {
+            assert_eq!((body.size_hint().exact(), body.is_end_stream()), (ended, ended.is_some()));
+            assert_eq!(body.frame().await.is_none(), ended.is_some());
+        }
+    }
+}
