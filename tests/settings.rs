@@ -6,13 +6,15 @@ mod support;
 use std::time::Duration;
 
 use http::Method;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use support::{App, BOTH, Server, channel, serve_in_memory};
 use tokio::time::Instant;
 use tower_events::{
-    Channels, Cursors, Event, EventService, Hub, HubOptions, MemoryStore, SseService,
+    Channels, Cursors, Event, EventService, Hub, HubOptions, MemoryStore, SseService, Subscription,
     longpoll::LongPollOptions,
     sse::{Format, Heartbeat, SseOptions},
+    store::{Limit, Start},
     testing::FaultStore,
 };
 
@@ -69,6 +71,23 @@ async fn a_stream_ends_at_its_maximum_age_and_goes_on_where_it_was() {
         publish(&hub, "a", "meanwhile").await;
         let mut again = server.get("/?channel=a").over(http).last_event_id(id).sse().await;
         assert_eq!(again.next().await.data, "meanwhile");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_more_to_send_ends_at_its_maximum_age_all_the_same() {
+    let page = Limit { events: 1, ..Limit::default() };
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
+    hub.publish_all(&channel("a"), vec![Event::text("x".repeat(50_000)); 20]).await.expect("published");
+    let options = SseOptions::default().max_age(Duration::from_secs(100));
+    let mut body =
+        hub.sse_with(Subscription::new(channel("a")).start(Start::Earliest), &options).await.expect("a stream");
+    let mut chunks = 0;
+    while let Some(frame) = body.frame().await {
+        let chunk = frame.expect("no fault").into_data().expect("bytes");
+        chunks += 1;
+        assert!(chunks < 10, "{} bytes more", chunk.len());
+        tokio::time::advance(Duration::from_secs(50)).await;
     }
 }
 

@@ -57,8 +57,6 @@ pub struct SseBody {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
-    /// Nothing was sent.
-    Opening,
     Live,
     /// Nothing follows what is in the outbox.
     Ended,
@@ -87,7 +85,7 @@ impl SseBody {
             retry_due: true,
             greeting_due: options.beat == Heartbeat::Event,
             burst: Burst::default(),
-            stage: Stage::Opening,
+            stage: Stage::Live,
             head: options.head,
         }
     }
@@ -114,19 +112,15 @@ impl SseBody {
             }
             match (&mut self.run, &self.stage) {
                 (Some(_), _) => self.write_run(),
-                (None, Stage::Opening) => ready!(self.open(cx)),
+                (None, Stage::Live) if self.greeting_due => self.greet(cx),
                 (None, Stage::Live) => ready!(self.go_on(cx)),
                 (None, Stage::Ended) => return Poll::Ready(None),
             }
         }
     }
 
-    /// Writes what comes first.
-    fn open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stage = Stage::Live;
-        if !self.greeting_due {
-            return self.go_on(cx);
-        }
+    /// Writes what comes first, and where it says so a greeting.
+    fn greet(&mut self, cx: &mut Context<'_>) {
         let start = self.subscriber.cursors();
         let first = self.subscriber.poll_delivery(cx);
         let mut out = Vec::new();
@@ -138,7 +132,6 @@ impl SseBody {
             Poll::Ready(delivery) => self.write(out, delivery),
             Poll::Pending => self.outbox.put(out),
         }
-        Poll::Ready(())
     }
 
     /// Waits for what comes next: a delivery, or a beat when there is none.
@@ -233,17 +226,11 @@ impl SseBody {
         let Some(mut run) = self.run.take() else { return };
         let mut out = Vec::new();
         self.push_due_retry(&mut out);
-        let mut first = true;
-        while let Some(frame) = run.events.frames().get(run.written) {
+        while let Some(frame) = run.events.frames().get(run.written).filter(|_| out.len() <= LARGE) {
             let (shared, entry) = (frame.encoded(self.form), frame.entry());
-            let large = shared.len() > LARGE;
-            if !first && (large || out.len() > LARGE) {
-                break;
-            }
-            first = false;
             run.written += 1;
             run.token.set(&entry.channel, entry.cursor);
-            if large {
+            if shared.len() > LARGE {
                 let mut id = Vec::new();
                 push_id(&mut id, &run.token);
                 self.outbox.put_around(out, shared, id);
@@ -291,7 +278,7 @@ impl SseBody {
 
     fn push_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
         self.push_due_retry(out);
-        push_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis), token);
+        push_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map(millis).unwrap_or_default(), token);
     }
 
     fn retry(&self) -> Duration {
@@ -362,16 +349,37 @@ const LARGE: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use http_body::Body as _;
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::{Channel, Hub, MemoryStore, Subscription};
+    use crate::{Channel, Event, Hub, MemoryStore, Subscription};
+
+    fn channel() -> Channel {
+        Channel::new("a").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_parked_while_it_waits() {
+        let hub = Hub::new(MemoryStore::default());
+        let mut body = hub.sse(Subscription::new(channel())).await.unwrap();
+        for _ in 0..2 {
+            let parked = poll_fn(|cx| {
+                let before = body.is_parked(cx);
+                while Pin::new(&mut body).poll_frame(cx).is_ready() {}
+                Poll::Ready([before, body.is_parked(cx)])
+            });
+            assert_eq!(parked.await, [false, true]);
+            hub.publish(&channel(), Event::text("x")).await.unwrap();
+        }
+    }
 
     #[tokio::test]
     async fn a_stream_has_ended_when_its_last_bytes_are_taken() {
         let hub = Hub::new(MemoryStore::default());
-        let mut body = hub.sse(Subscription::new(Channel::new("a").unwrap())).await.unwrap();
+        let mut body = hub.sse(Subscription::new(channel())).await.unwrap();
         body.outbox.put(vec![b'x'; 100 << 10]);
         body.stage = Stage::Ended;
         for ended in [None, None, Some(0)] {

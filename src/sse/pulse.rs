@@ -208,9 +208,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn another_task_that_takes_over_is_woken() {
-        for pulse in [Pulse::new(Some(Duration::from_secs(15)), None), Pulse::new(None, Some(Duration::from_secs(15)))]
-        {
-            let mut pulse = pulse;
+        let most = Some(Duration::from_secs(15));
+        for (silence, age) in [(most, None), (None, most)] {
+            let mut pulse = Pulse::new(silence, age);
             assert!(pulse.poll(&mut Context::from_waker(Waker::noop())).is_pending());
             let beat = tokio::time::timeout(Duration::from_secs(16), poll_fn(|cx| pulse.poll(cx)));
             beat.await.expect("a beat");
@@ -226,5 +226,18 @@ mod tests {
         let start = Instant::now();
         assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
         assert!((37..50).contains(&(start.elapsed().as_secs() / 86_400)), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_now_comes_now() {
+        let now = async |pulse: &mut Pulse| poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await;
+        let mut ended = Pulse::new(None, Some(Duration::ZERO));
+        assert_eq!((ended.has_ended(), now(&mut ended).await), (true, Poll::Ready(Beat::End)));
+        assert_eq!(now(&mut Pulse::new(Some(Duration::ZERO), None)).await, Poll::Ready(Beat::Heartbeat));
+        let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
+        assert!(now(&mut pulse).await.is_pending());
+        let rings = pulse.alarm.as_ref().unwrap().sleep.deadline();
+        tokio::time::advance(rings - Instant::now()).await;
+        assert_eq!(now(&mut pulse).await, Poll::Ready(Beat::Heartbeat));
     }
 }
