@@ -130,7 +130,7 @@ fn the_body_of_a_stream_stays_small() {
 async fn who_catches_up_gives_way_to_others() {
     // One page holds all, so that nothing but its own manners has it wait.
     let page = Limit { events: 1_000, bytes: 64 << 20 };
-    for (events, bytes) in [(40, 60 << 10), (400, 6 << 10), (3, 800 << 10)] {
+    for (events, bytes) in [(5, 60 << 10), (50, 6 << 10), (1, 320 << 10)] {
         let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
         hub.publish_all(&channel(), (0..events).map(|_| Event::text("x".repeat(bytes)))).await.unwrap();
         let other = Channel::new("b").unwrap();

@@ -75,6 +75,18 @@ async fn a_stream_ends_at_its_maximum_age_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_heartbeats_follow_each_other_in_less_than_a_millisecond() {
+    let hub = Hub::new(MemoryStore::default());
+    let options = SseOptions::default().heartbeat(Duration::ZERO).without_live_mark();
+    let mut body = hub.sse_with(Subscription::new(channel("a")), &options).await.expect("a stream");
+    let started = Instant::now();
+    for _ in 0..10 {
+        body.frame().await.expect("a heartbeat").expect("no fault");
+    }
+    assert!((10..=15).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_has_more_to_send_ends_at_its_maximum_age_all_the_same() {
     let page = Limit { events: 1, ..Limit::default() };
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));

@@ -127,11 +127,12 @@ async fn readers_of_several_channels_share_the_bytes_of_large_events_and_get_sma
     // Of each text, what is around it: `data: `, a line feed, and its id. Chunks by their lengths.
     let (line, id) = ("data: \n".len(), "id: \n\n".len() + token);
     let large = 8_192;
-    let table: [(Vec<usize>, Vec<usize>); 5] = [
+    let table: [(Vec<usize>, Vec<usize>); 6] = [
         (vec![1, 2, 3], vec![1 + 2 + 3 + 3 * (line + id)]),
         (vec![large - line], vec![large + id]),
         (vec![large - line + 1], vec![large + 1, id]),
         (vec![1, 100_000, 1, 1], vec![1 + line + id, 65_536, 100_000 + line - 65_536, id, 2 * (1 + line + id)]),
+        (vec![1, 10_000, 1], vec![1 + line + id, 10_000 + line, id, 1 + line + id]),
         // What is written so far is enough when it is more.
         (vec![large - line - id, 1, 1], vec![large + 1 + line + id, 1 + line + id]),
     ];

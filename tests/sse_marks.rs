@@ -139,6 +139,7 @@ async fn whatever_comes_first_says_when_to_come_back() {
         for (url, id, first) in [
             ("/sse?channel=a", "", "stream-live"),
             ("/sse?channel=a&heartbeat=event", "", "stream-ping"),
+            ("/sse?channel=a&channel=b&after=earliest&heartbeat=event", "", "stream-ping"),
             ("/sse?channel=a&after=earliest", "", "message"),
             ("/sse?channel=a&channel=b&after=earliest", "", "message"),
             ("/sse?channel=a", "nonsense", "stream-reset"),
@@ -158,6 +159,13 @@ async fn whatever_comes_first_says_when_to_come_back() {
             drop(stream);
             support::eventually("it is gone", || hub.stats().readers == 0).await;
         }
+        // That all is live is said before that a part of it has ended.
+        let mut stream = server.get("/sse?channel=ends&channel=a&heartbeat=event").over(http).sse().await;
+        while !names(&stream).contains(&"stream-end".into()) {
+            assert!(stream.read_more().await.unwrap());
+        }
+        assert_eq!(names(&stream), ["stream-ping", "stream-live", "stream-end"]);
+        drop(stream);
         // A greeting comes after what cannot be read.
         let mut stream = server.get("/sse?channel=bad&channel=a&heartbeat=event").over(http).sse().await;
         stream.live().await;

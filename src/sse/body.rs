@@ -126,7 +126,8 @@ impl SseBody {
         let mut out = Vec::new();
         // A client that takes an id and drops before a reset would resume behind it and never hear of it: no id comes before.
         if matches!(first, Poll::Pending | Poll::Ready(Some(Ok(Delivery::Events(_) | Delivery::Closed(_))))) {
-            self.push_greeting(&mut out, &start);
+            self.greeting_due = false;
+            self.push_ping(&mut out, &start);
         }
         match first {
             Poll::Ready(delivery) => self.write(out, delivery),
@@ -134,7 +135,7 @@ impl SseBody {
         }
     }
 
-    /// Waits for what comes next: a delivery, or a beat when there is none.
+    /// Goes one step on: an end, a mark, a delivery, or a beat when there is none.
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.pulse.has_ended() {
             self.write_end();
@@ -150,7 +151,6 @@ impl SseBody {
         }
         // A reader of what is read for others too may have found only now that nothing was left.
         if self.is_mark_due() {
-            self.write_mark();
             return Poll::Ready(());
         }
         match ready!(self.pulse.poll(cx)) {
@@ -194,9 +194,7 @@ impl SseBody {
             Some(Ok(Delivery::Events(events))) => return self.write_events(out, events),
             Some(Ok(Delivery::Reset(reset))) => {
                 self.push_due_retry(&mut out);
-                let token = self.subscriber.cursors();
-                push_reset(&mut out, &reset, &token);
-                self.push_greeting(&mut out, &token);
+                push_reset(&mut out, &reset, &self.subscriber.cursors());
                 self.mark_due = self.live_mark == LiveMark::Send;
             }
             Some(Ok(Delivery::Closed(closed))) => self.push_close(&mut out, &closed),
@@ -268,12 +266,6 @@ impl SseBody {
         self.mark_due = false;
         self.push_due_retry(out);
         push_live(out, &self.subscriber.cursors());
-    }
-
-    fn push_greeting(&mut self, out: &mut Vec<u8>, token: &Cursors) {
-        if std::mem::take(&mut self.greeting_due) {
-            self.push_ping(out, token);
-        }
     }
 
     fn push_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
