@@ -22,6 +22,7 @@ use tower_events::{
     longpoll::LongPollOptions,
     sse::SseOptions,
     store::{Limit, Start},
+    testing::FaultStore,
 };
 
 const EACH: usize = 1_000;
@@ -175,14 +176,9 @@ async fn who_keeps_up_waits_for_no_turn() {
 /// much it got by and by.
 #[tokio::test]
 async fn who_keeps_up_waits_for_few_of_those_who_catch_up() {
-    // One page holds all, so that nobody waits for the store; and all wait for the same page again and again.
-    for events in [1_000, 1] {
-        waits_for_few(Limit { events, bytes: 64 << 20 }).await;
-    }
-}
-
-async fn waits_for_few(page: Limit) {
     const CATCH_UP: usize = 200;
+    // One page holds all, so that nobody waits for the store.
+    let page = Limit { events: 1_000, bytes: 64 << 20 };
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
     let first = hub.publish(&channel(), Event::text("x")).await.unwrap().cursor;
     let texts = (0..40).map(|_| Event::text("x".repeat(60 << 10)));
@@ -206,6 +202,36 @@ async fn waits_for_few(page: Limit) {
         assert!(meanwhile <= 2 << 20, "{meanwhile} bytes were given to others first");
     }
     assert!(given.load(Relaxed) < CATCH_UP * 40 * (60 << 10), "nobody catches up any more");
+}
+
+#[tokio::test]
+async fn a_page_that_many_wait_for_is_handed_out_in_turn() {
+    const CATCH_UP: usize = 100;
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let page = Limit { events: 1, bytes: 64 << 20 };
+    let hub = Hub::with_options(store, HubOptions::default().page(page).ring_bytes(1));
+    let texts = (0..3).map(|_| Event::text("x".repeat(60 << 10)));
+    hub.publish_all(&channel(), texts).await.unwrap();
+    let given = Arc::new(AtomicUsize::new(0));
+    let mut bodies = Vec::new();
+    for _ in 0..CATCH_UP {
+        bodies.push(hub.sse(Subscription::new(channel()).start(Start::Earliest)).await.unwrap());
+    }
+    let hold = faults.hold_reads();
+    let mut tasks = JoinSet::new();
+    for body in bodies {
+        let given = given.clone();
+        tasks.spawn(read(body, move |bytes| _ = given.fetch_add(bytes, Relaxed)));
+    }
+    support::eventually("all wait", || given.load(Relaxed) > CATCH_UP * (60 << 10)).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let before = given.load(Relaxed);
+    drop(hold);
+    support::eventually("it comes", || given.load(Relaxed) > before).await;
+    let at_once = given.load(Relaxed) - before;
+    assert!(at_once <= 1 << 20, "{at_once} bytes were given out at once");
 }
 
 /// As a server does that has a task for each connection.

@@ -195,6 +195,8 @@ mod tests {
         let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
         let sleeps = async |pulse: &Pulse| poll_fn(|cx| Poll::Ready(pulse.sleeps(cx))).await;
         assert!(!sleeps(&pulse).await, "nothing is set");
+        assert!(pulse.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(!sleeps(&pulse).await, "another task is woken");
         assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
         assert!(sleeps(&pulse).await);
         assert!(!pulse.sleeps(&Context::from_waker(Waker::noop())), "another task is to be woken");
