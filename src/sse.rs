@@ -45,6 +45,7 @@
 
 mod answer;
 mod body;
+mod burst;
 mod encode;
 mod options;
 mod outbox;

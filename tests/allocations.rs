@@ -164,22 +164,24 @@ fn a_delivery_allocates_nothing() {
 }
 
 #[test]
-fn all_who_wait_share_the_array_that_answers_them() {
+fn all_who_wait_share_the_array_that_answers_them_and_what_its_head_is_made_of() {
     let (runtime, hub) = (runtime(), Hub::new(MemoryStore::default()));
     let _guard = runtime.enter();
     let mut service = EventService::new(hub.clone(), Channels::from_query);
     let mut parked: Vec<_> = (0..3).map(|_| poll(&mut service, &runtime, "/events?channel=a")).collect();
     publish(&runtime, &hub);
-    let bodies: Vec<Bytes> = parked
+    let answers: Vec<_> = parked
         .iter_mut()
         .map(|answer| {
             let Poll::Ready(Ok(response)) = Pin::new(answer).poll(&mut Context::from_waker(Waker::noop())) else {
                 panic!("not answered")
             };
-            take(&mut response.into_body(), Waker::noop()).remove(0)
+            let link = response.headers()["link"].as_bytes().as_ptr();
+            (take(&mut response.into_body(), Waker::noop()).remove(0), link)
         })
         .collect();
-    assert!(bodies.iter().all(|body| body.as_ptr() == bodies.first().unwrap().as_ptr()));
+    let (body, link) = answers.first().unwrap();
+    assert!(answers.iter().all(|answer| answer.0.as_ptr() == body.as_ptr() && answer.1 == *link));
 }
 
 #[test]

@@ -290,6 +290,10 @@ async fn a_closed_channel_says_so_at_once() {
         let after = app.get(&format!("{url}&after={}", parked.cursor())).over(http).send().await.expect(200);
         assert_eq!((after.text(), after.header("events-closed")), ("[]", "true"));
         assert_eq!(after.cursor(), parked.cursor());
+        for (channels, closed) in [(url.clone(), Some("true")), (format!("{url}&channel=open"), None)] {
+            let head = app.request(Method::HEAD, &channels).over(http).send().await.expect(200);
+            assert_eq!(head.try_header("events-closed"), closed);
+        }
         // What is left comes first.
         let late = app.get(&format!("{url}&after=earliest")).over(http).send().await.expect(200);
         assert_eq!((late.data(), late.header("events-closed")), (vec![json!("last")], "true"));

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -19,7 +20,9 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tower_events::{
     Channel, Channels, Event, EventService, Hub, HubOptions, MemoryStore, SseBody, Stats, Subscription,
     longpoll::LongPollOptions,
+    sse::SseOptions,
     store::{Limit, Start},
+    testing::FaultStore,
 };
 
 const EACH: usize = 1_000;
@@ -128,20 +131,44 @@ fn the_body_of_a_stream_stays_small() {
 async fn who_catches_up_gives_way_to_others() {
     // One page holds all, so that nothing but its own manners has it wait.
     let page = Limit { events: 1_000, bytes: 64 << 20 };
-    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
-    let texts = (0..40).map(|_| Event::text("x".repeat(60 << 10)));
-    hub.publish_all(&channel(), texts).await.unwrap();
-    let mut body = hub.sse(Subscription::new(channel()).start(Start::Earliest)).await.unwrap();
-    let (mut burst, mut all) = (0, 0);
-    while all < 40 * (60 << 10) {
-        let frame = poll_fn(|cx| {
-            let polled = Pin::new(&mut body).poll_frame(cx);
-            burst = if polled.is_pending() { 0 } else { burst };
-            polled
-        });
-        let bytes = frame.await.unwrap().unwrap().into_data().unwrap().len();
-        (burst, all) = (burst + bytes, all + bytes);
-        assert!(burst <= 320 << 10, "{burst} bytes at once");
+    for (events, bytes) in [(5, 60 << 10), (50, 6 << 10), (1, 320 << 10)] {
+        let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
+        hub.publish_all(&channel(), (0..events).map(|_| Event::text("x".repeat(bytes)))).await.unwrap();
+        let other = Channel::new("b").unwrap();
+        for channels in [Channels::from(channel()), Channels::new([channel(), other]).unwrap()] {
+            let mut body = hub.sse(Subscription::new(channels).start(Start::Earliest)).await.unwrap();
+            let (mut burst, mut largest, mut all) = (0, 0, 0);
+            while all < events * bytes {
+                let frame = poll_fn(|cx| {
+                    let polled = Pin::new(&mut body).poll_frame(cx);
+                    burst = if polled.is_pending() { 0 } else { burst };
+                    polled
+                });
+                let chunk = frame.await.unwrap().unwrap().into_data().unwrap().len();
+                (burst, all) = (burst + chunk, all + chunk);
+                largest = largest.max(burst);
+            }
+            assert!((64 << 10..128 << 10).contains(&largest), "{largest} bytes at once, of {events} times {bytes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_keeps_up_waits_for_no_turn() {
+    for options in [SseOptions::default(), SseOptions::default().without_heartbeat()] {
+        let hub = Hub::new(MemoryStore::default());
+        let mut body = hub.sse_with(Subscription::new(channel()), &options).await.unwrap();
+        for _ in 0..20 {
+            poll_fn(|cx| {
+                while let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(cx) {
+                    frame.unwrap().unwrap();
+                }
+                Poll::Ready(())
+            })
+            .await;
+            hub.publish(&channel(), Event::text("x".repeat(20 << 10))).await.unwrap();
+            assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await.is_ready());
+        }
     }
 }
 
@@ -175,6 +202,36 @@ async fn who_keeps_up_waits_for_few_of_those_who_catch_up() {
         assert!(meanwhile <= 2 << 20, "{meanwhile} bytes were given to others first");
     }
     assert!(given.load(Relaxed) < CATCH_UP * 40 * (60 << 10), "nobody catches up any more");
+}
+
+#[tokio::test]
+async fn a_page_that_many_wait_for_is_handed_out_in_turn() {
+    const CATCH_UP: usize = 100;
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let page = Limit { events: 1, bytes: 64 << 20 };
+    let hub = Hub::with_options(store, HubOptions::default().page(page).ring_bytes(1));
+    let texts = (0..3).map(|_| Event::text("x".repeat(60 << 10)));
+    hub.publish_all(&channel(), texts).await.unwrap();
+    let given = Arc::new(AtomicUsize::new(0));
+    let mut bodies = Vec::new();
+    for _ in 0..CATCH_UP {
+        bodies.push(hub.sse(Subscription::new(channel()).start(Start::Earliest)).await.unwrap());
+    }
+    let hold = faults.hold_reads();
+    let mut tasks = JoinSet::new();
+    for body in bodies {
+        let given = given.clone();
+        tasks.spawn(read(body, move |bytes| _ = given.fetch_add(bytes, Relaxed)));
+    }
+    support::eventually("all wait", || given.load(Relaxed) > CATCH_UP * (60 << 10)).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let before = given.load(Relaxed);
+    drop(hold);
+    support::eventually("it comes", || given.load(Relaxed) > before).await;
+    let at_once = given.load(Relaxed) - before;
+    assert!(at_once <= 1 << 20, "{at_once} bytes were given out at once");
 }
 
 /// As a server does that has a task for each connection.

@@ -6,13 +6,15 @@ mod support;
 use std::time::Duration;
 
 use http::Method;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use support::{App, BOTH, Server, channel, serve_in_memory};
 use tokio::time::Instant;
 use tower_events::{
-    Channels, Cursors, Event, EventService, Hub, HubOptions, MemoryStore, SseService,
+    Channels, Cursors, Event, EventService, Hub, HubOptions, MemoryStore, SseService, Subscription,
     longpoll::LongPollOptions,
     sse::{Format, Heartbeat, SseOptions},
+    store::{Limit, Start},
     testing::FaultStore,
 };
 
@@ -69,6 +71,35 @@ async fn a_stream_ends_at_its_maximum_age_and_goes_on_where_it_was() {
         publish(&hub, "a", "meanwhile").await;
         let mut again = server.get("/?channel=a").over(http).last_event_id(id).sse().await;
         assert_eq!(again.next().await.data, "meanwhile");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_heartbeats_follow_each_other_in_less_than_a_millisecond() {
+    let hub = Hub::new(MemoryStore::default());
+    let options = SseOptions::default().heartbeat(Duration::ZERO).without_live_mark();
+    let mut body = hub.sse_with(Subscription::new(channel("a")), &options).await.expect("a stream");
+    let started = Instant::now();
+    for _ in 0..10 {
+        body.frame().await.expect("a heartbeat").expect("no fault");
+    }
+    assert!((10..=15).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_more_to_send_ends_at_its_maximum_age_all_the_same() {
+    let page = Limit { events: 1, ..Limit::default() };
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
+    hub.publish_all(&channel("a"), vec![Event::text("x".repeat(50_000)); 20]).await.expect("published");
+    let options = SseOptions::default().max_age(Duration::from_secs(100));
+    let mut body =
+        hub.sse_with(Subscription::new(channel("a")).start(Start::Earliest), &options).await.expect("a stream");
+    let mut chunks = 0;
+    while let Some(frame) = body.frame().await {
+        let chunk = frame.expect("no fault").into_data().expect("bytes");
+        chunks += 1;
+        assert!(chunks < 10, "{} bytes more", chunk.len());
+        tokio::time::advance(Duration::from_secs(50)).await;
     }
 }
 
@@ -213,12 +244,15 @@ async fn refused_resets_of_several_channels_keep_the_positions_of_the_others() {
 
 #[tokio::test]
 async fn the_number_of_channels_can_be_bounded() {
-    let hub = Hub::new(MemoryStore::default());
-    let server = support::serve(EventService::new(hub, Channels::from_query).max_channels(2)).await;
-    for http in BOTH {
-        server.get("/?channel=a&channel=b&channel=a&wait=0").over(http).send().await.expect(200);
-        let refused = server.get("/?channel=a&channel=b&channel=c&wait=0").over(http).send().await;
-        assert!(refused.problem(400).contains("channel"), "{refused}");
+    let service = || EventService::new(Hub::new(MemoryStore::default()), Channels::from_query);
+    for (service, most) in [(service().max_channels(2), 2), (service(), 32)] {
+        let server = support::serve(service).await;
+        let query = |count| (0..count).map(|n| format!("channel={n}&")).collect::<String>();
+        for http in BOTH {
+            server.get(&format!("/?{}channel=0&wait=0", query(most))).over(http).send().await.expect(200);
+            let refused = server.get(&format!("/?{}wait=0", query(most + 1))).over(http).send().await;
+            assert!(refused.problem(400).contains("channel"), "{refused}");
+        }
     }
 }
 

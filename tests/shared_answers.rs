@@ -4,10 +4,17 @@
 
 mod support;
 
+use std::{future::poll_fn, pin::Pin};
+
+use bytes::Bytes;
 use http::request::Parts;
+use http_body::Body as _;
 use serde_json::json;
 use support::{App, BOTH, Sse, channel, serve};
-use tower_events::{Channels, Cursors, Event, Hub, LongPollService, MemoryStore, Rejection, longpoll::LongPollOptions};
+use tower_events::{
+    Channels, Cursors, Event, Hub, LongPollService, MemoryStore, Rejection, SseBody, Subscription,
+    longpoll::LongPollOptions,
+};
 
 /// Reads until as many events have come.
 async fn blocks(stream: &mut Sse, count: usize) -> String {
@@ -90,6 +97,54 @@ async fn who_waits_for_one_event_with_others_channels_gets_a_position_of_its_own
             let channels = Channels::new(rooms.split(',').map(channel)).unwrap();
             let expected = if rooms == "a" { Cursors::from(head) } else { hub.position(&channels).await.unwrap() };
             assert_eq!(cursor, expected.to_string(), "{rooms}");
+        }
+    }
+}
+
+/// The next chunks, up to as many bytes.
+async fn chunks(body: &mut SseBody, bytes: usize) -> Vec<Bytes> {
+    let mut chunks = Vec::new();
+    while chunks.iter().map(Bytes::len).sum::<usize>() < bytes {
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+        chunks.push(frame.unwrap().unwrap().into_data().unwrap());
+    }
+    chunks
+}
+
+#[tokio::test]
+async fn readers_of_several_channels_share_the_bytes_of_large_events_and_get_small_ones_together() {
+    let hub = Hub::new(MemoryStore::default());
+    let both = Channels::new([channel("a"), channel("b")]).unwrap();
+    let mut bodies = [
+        hub.sse(Subscription::new(both.clone())).await.unwrap(),
+        hub.sse(Subscription::new(both.clone())).await.unwrap(),
+    ];
+    for body in &mut bodies {
+        let live = chunks(body, 1).await;
+        assert!(live[0].ends_with(b"\n\n"));
+    }
+    let token = hub.position(&both).await.unwrap().to_string().len();
+    // Of each text, what is around it: `data: `, a line feed, and its id. Chunks by their lengths.
+    let (line, id) = ("data: \n".len(), "id: \n\n".len() + token);
+    let large = 8_192;
+    let table: [(Vec<usize>, Vec<usize>); 6] = [
+        (vec![1, 2, 3], vec![1 + 2 + 3 + 3 * (line + id)]),
+        (vec![large - line], vec![large + id]),
+        (vec![large - line + 1], vec![large + 1, id]),
+        (vec![1, 100_000, 1, 1], vec![1 + line + id, 65_536, 100_000 + line - 65_536, id, 2 * (1 + line + id)]),
+        (vec![1, 10_000, 1], vec![1 + line + id, 10_000 + line, id, 1 + line + id]),
+        // What is written so far is enough when it is more.
+        (vec![large - line - id, 1, 1], vec![large + 1 + line + id, 1 + line + id]),
+    ];
+    for (texts, lengths) in table {
+        hub.publish_all(&channel("a"), texts.iter().map(|length| Event::text("x".repeat(*length)))).await.unwrap();
+        let [one, other] = &mut bodies;
+        let bytes = lengths.iter().sum();
+        let (one, other) = (chunks(one, bytes).await, chunks(other, bytes).await);
+        assert_eq!(one.iter().map(Bytes::len).collect::<Vec<_>>(), lengths, "{texts:?}");
+        for (one, other) in one.iter().zip(&other) {
+            let has_id = one.ends_with(b"\n\n");
+            assert_eq!((one, one.as_ptr() == other.as_ptr()), (other, !has_id), "{texts:?}");
         }
     }
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{App, BOTH, Message, Sse, channel};
-use tower_events::{Cursors, Event, MemoryStore, Retention, store::Append, testing::FaultStore};
+use tower_events::{
+    Channels, Cursors, Event, Hub, MemoryStore, Retention, SseService, sse::SseOptions, store::Append,
+    testing::FaultStore,
+};
 
 /// The names and data of all messages of `text`, in order, marks too.
 fn said(stream: &Sse) -> Vec<(String, String)> {
@@ -116,6 +119,59 @@ async fn the_first_ping_comes_once_and_after_a_reset_with_its_position() {
             stream.live().await;
             assert_eq!(names(&stream)[expected.len()..], ["stream-reset", "message", "stream-live"]);
         }
+    }
+}
+
+#[tokio::test]
+async fn whatever_comes_first_says_when_to_come_back() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let hub = Hub::new(store);
+    let without = SseOptions::default().without_live_mark();
+    let router = axum::Router::new()
+        .route_service("/sse", SseService::new(hub.clone(), Channels::from_query))
+        .route_service("/without", SseService::new(hub.clone(), Channels::from_query).options(without));
+    let server = support::serve(router).await;
+    for name in ["a", "b", "bad"] {
+        hub.publish(&channel(name), Event::text("x")).await.unwrap();
+    }
+    faults.corrupt_channel(&channel("bad"));
+    for http in BOTH {
+        for (url, id, first) in [
+            ("/sse?channel=a", "", "stream-live"),
+            ("/sse?channel=a&heartbeat=event", "", "stream-ping"),
+            ("/sse?channel=a&channel=b&after=earliest&heartbeat=event", "", "stream-ping"),
+            ("/sse?channel=a&after=earliest", "", "message"),
+            ("/sse?channel=a&channel=b&after=earliest", "", "message"),
+            ("/sse?channel=a", "nonsense", "stream-reset"),
+            ("/without?channel=a", "nonsense", "stream-reset"),
+            ("/without?channel=bad&channel=a", "", "stream-error"),
+            ("/without?channel=a&channel=ends", "", "stream-end"),
+        ] {
+            let mut stream = server.get(url).over(http).last_event_id(id).sse().await;
+            if first == "stream-end" {
+                support::eventually("it reads", || hub.stats().readers == 1).await;
+                hub.append(&channel("ends"), Append::new([]).closing()).await.unwrap();
+            }
+            stream.first_block().await;
+            assert_eq!(names(&stream)[0], first, "{url}");
+            assert!(stream.text().starts_with("retry: "), "{url}: {}", stream.text());
+            assert_eq!(stream.text().matches("retry: ").count(), 1, "{url}: {}", stream.text());
+            drop(stream);
+            support::eventually("it is gone", || hub.stats().readers == 0).await;
+        }
+        // That all is live is said before that a part of it has ended.
+        let mut stream = server.get("/sse?channel=ends&channel=a&heartbeat=event").over(http).sse().await;
+        while !names(&stream).contains(&"stream-end".into()) {
+            assert!(stream.read_more().await.unwrap());
+        }
+        assert_eq!(names(&stream), ["stream-ping", "stream-live", "stream-end"]);
+        drop(stream);
+        // A greeting comes after what cannot be read.
+        let mut stream = server.get("/sse?channel=bad&channel=a&heartbeat=event").over(http).sse().await;
+        stream.live().await;
+        assert_eq!(names(&stream), ["stream-error", "stream-ping", "stream-live"]);
+        drop(stream);
+        support::eventually("it is gone", || hub.stats().readers == 0).await;
     }
 }
 

@@ -241,6 +241,8 @@ async fn a_closed_channel_ends_its_stream_and_stops_event_source() {
         let again = app.get(&url).over(http).header("accept", "text/event-stream").last_event_id(&messages[1].id);
         let again = again.send().await.expect(204);
         assert_eq!(again.body, b"");
+        assert_eq!((again.header("events-closed"), again.header("cache-control")), ("true", "no-store"));
+        assert_eq!(again.cursor(), messages[1].id);
         // Who was not there yet gets what is left, then the end.
         let mut late = app.get(&format!("{url}&after=earliest")).over(http).sse().await;
         let late: Vec<_> = late.remaining().await.into_iter().map(|message| message.name).collect();

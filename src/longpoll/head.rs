@@ -66,7 +66,7 @@ pub(super) fn at(kept: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
 }
 
 fn plain() -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(HEADERS);
+    let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::VARY, ACCEPT);
@@ -114,9 +114,6 @@ fn told(reason: &'static str, channel: Option<&Channel>) -> Option<HeaderValue> 
         None => Some(HeaderValue::from_static(reason)),
     }
 }
-
-/// How many headers an answer has, as a rule.
-const HEADERS: usize = 6;
 
 /// Most bytes of the two longest headers together. The rest has some 900 at most, a server's own among them.
 const LINK_AND_POSITION: usize = 2_600;
@@ -166,6 +163,31 @@ mod tests {
             assert_eq!(said.as_ref().map(|said| said.to_str().unwrap()), value, "{happened:?}");
         }
     }
+
+    #[test]
+    fn a_name_of_at_most_256_bytes_is_told() {
+        // Three of the encoded bytes are one of the name.
+        let told_of = |plain: usize| {
+            let name = Channel::new(format!(" {}", "a".repeat(plain))).unwrap();
+            told(CORRUPT, Some(&name)).unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(told_of(253), format!("corrupt;channel=\"%20{}\"", "a".repeat(253)));
+        assert_eq!(told_of(254), "corrupt");
+    }
+
+    #[test]
+    fn a_link_is_left_out_when_it_and_the_position_are_too_long_together() {
+        let position = Cursors::from(AT);
+        for length in 1..MOST_OF_BOTH {
+            let kept = format!("channel={}", "a".repeat(length));
+            let link = next_link(kept.as_bytes(), &position.to_string()).unwrap();
+            let fits = link.len() + position.to_string().len() <= MOST_OF_BOTH;
+            assert_eq!(at(kept.as_bytes(), &position, Live::No).contains_key(header::LINK), fits, "{length}");
+        }
+    }
+
+    /// So that a head of 3 500 bytes has place for the rest.
+    const MOST_OF_BOTH: usize = 2_600;
 
     #[test]
     fn the_longest_position_that_has_a_place_leaves_none_for_a_link() {

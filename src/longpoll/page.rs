@@ -62,10 +62,7 @@ impl<'a> Told<'a> {
 fn written(array: &[u8], rest: &Rest<'_>) -> Bytes {
     // Strings and numbers always serialise.
     let rest = serde_json::to_vec(rest).unwrap_or_default();
-    let mut out = Vec::with_capacity(array.len() + rest.len() + 16);
-    out.extend_from_slice(b"{\"events\":");
-    out.extend_from_slice(array);
-    out.push(b',');
+    let mut out = [b"{\"events\":", array, b","].concat();
     let start = out.len();
     out.extend_from_slice(rest.get(1..).unwrap_or(b"}"));
     escape_breaks(&mut out, start);

@@ -84,10 +84,20 @@ fn weigh<'a>(elements: impl Iterator<Item = &'a [u8]>, offered: &[Media]) -> Opt
     if !any {
         return offered.first().copied();
     }
-    let quality = |best: Option<(u8, u16)>| best.map_or(0, |(_, quality)| quality);
+    let quality = |best: Option<(Closeness, u16)>| best.map_or(0, |(_, quality)| quality);
     let liked =
         best.into_iter().zip(offered).map(|(best, &media)| (quality(best), media)).filter(|(quality, _)| *quality > 0);
     liked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, media)| media)
+}
+
+/// How closely a range describes a type.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Closeness {
+    /// `*/*`
+    Anything,
+    /// `text/*`
+    Kind,
+    Itself,
 }
 
 /// One element of `Accept`; `quality` is in thousandths, 0 when it cannot be read.
@@ -108,17 +118,19 @@ impl<'a> Range<'a> {
         Self { kind, subtype: subtype.strip_prefix(b"/").unwrap_or(subtype), quality: quality.unwrap_or(0) }
     }
 
-    /// How closely this describes `media`: 3 for the type itself, 1 for `*/*`. Parameters such as `charset` do not tell our
-    /// representations apart, so they are not compared.
-    fn closeness(&self, media: Media) -> Option<u8> {
+    /// How closely this describes `media`. Parameters such as `charset` do not tell our representations apart, so they are
+    /// not compared.
+    fn closeness(&self, media: Media) -> Option<Closeness> {
         let (kind, subtype): (&[u8], &[u8]) = match media {
             Media::Json => (b"application", b"json"),
             Media::Sse => (b"text", b"event-stream"),
         };
         match (self.kind, self.subtype) {
-            (b"*", b"*") => Some(1),
-            (own, b"*") if own.eq_ignore_ascii_case(kind) => Some(2),
-            (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => Some(3),
+            (b"*", b"*") => Some(Closeness::Anything),
+            (own, b"*") if own.eq_ignore_ascii_case(kind) => Some(Closeness::Kind),
+            (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => {
+                Some(Closeness::Itself)
+            }
             _ => None,
         }
     }
@@ -185,6 +197,22 @@ mod tests {
             (&["json"], None),
             (&["application/json;q=abc, text/event-stream;q=0.2"], Some(Sse)),
             (&["application/json;q=1.000"], Some(Json)),
+            // The closest range decides, whatever others say.
+            (&["application/*;q=0.1, */*"], Some(Sse)),
+            (&["application/json;q=0, application/*"], None),
+            (&["application/json;q=0.1, application/*, text/event-stream;q=0.5"], Some(Sse)),
+            // Both halves of a type count.
+            (&["audio/json, application/xml, text/json, audio/event-stream"], None),
+            // One thousandth counts and no less; nothing said is 1, which is the most.
+            (&["application/json;q=0.001, text/event-stream;q=0.002"], Some(Sse)),
+            (&["application/json;q=0.0019, text/event-stream;q=0.001"], Some(Json)),
+            (&["application/json;q=0.099, text/event-stream;q=0.1"], Some(Sse)),
+            (&["application/json;q=0.999, text/event-stream"], Some(Sse)),
+            (&["application/json, text/event-stream;q=0.999"], Some(Json)),
+            (&["application/json;q=1, text/event-stream"], Some(Json)),
+            (&["application/json, text/event-stream;q=1"], Some(Json)),
+            (&["application/json;q=1.5"], None),
+            (&["application/json;q=0.x"], None),
         ];
         for (accept, expected) in table {
             assert_eq!(ask(accept, Offer::JsonThenSse), *expected, "{accept:?}");

@@ -14,16 +14,13 @@ use super::{
 pub(super) struct Kept<'a> {
     /// The names of the application's own parameters that are kept.
     names: &'a [Box<str>],
-    /// All of the query up to here: as a rule what goes comes last, for it is the position.
-    end: usize,
-    /// And what of the rest.
-    others: Vec<u8>,
+    pairs: Vec<u8>,
 }
 
 impl<'a> Kept<'a> {
     /// Nothing yet; to be kept are our own and those with these names.
     pub(super) fn new(names: &'a [Box<str>]) -> Self {
-        Self { names, end: 0, others: Vec::new() }
+        Self { names, pairs: Vec::new() }
     }
 
     /// Takes the next pair of the query, if it is to be kept.
@@ -31,13 +28,10 @@ impl<'a> Kept<'a> {
         if !self.keeps(pair) {
             return;
         }
-        // It follows upon what is kept, or is the first.
-        if pair.at <= self.end + 1 {
-            self.end = pair.at + pair.written.len();
-        } else {
-            self.others.push(b'&');
-            self.others.extend_from_slice(pair.written);
+        if !self.pairs.is_empty() {
+            self.pairs.push(b'&');
         }
+        self.pairs.extend_from_slice(pair.written);
     }
 
     fn keeps(&self, pair: &Pair<'_>) -> bool {
@@ -50,20 +44,15 @@ impl<'a> Kept<'a> {
         }
     }
 
-    /// What was taken of `query`.
-    pub(super) fn of(self, query: &str) -> Box<[u8]> {
-        let start = query.as_bytes().get(..self.end).unwrap_or_default();
-        match self.others.as_slice() {
-            [] => start.into(),
-            others => [start, others].concat().into(),
-        }
+    /// What was taken.
+    pub(super) fn into_pairs(self) -> Box<[u8]> {
+        self.pairs.into()
     }
 }
 
 /// `<?channel=a&limit=10&after=CURSOR>; rel="next"`: a reference that keeps the path.
 pub(crate) fn next_link(kept: &[u8], after: &str) -> Option<HeaderValue> {
-    let mut link = String::with_capacity(BEGIN.len() + kept.len() + 1 + AFTER.len() + after.len() + END.len());
-    link.push_str(BEGIN);
+    let mut link = String::from(BEGIN);
     for pair in Pairs::of(kept) {
         let before = link.len();
         link.extend(byte_serialize(&pair.name));
@@ -103,7 +92,7 @@ mod tests {
     fn kept_with(query: &str, names: &[Box<str>]) -> Box<[u8]> {
         let mut kept = Kept::new(names);
         Pairs::of(query.as_bytes()).for_each(|pair| kept.take(&pair));
-        kept.of(query)
+        kept.into_pairs()
     }
 
     #[test]
@@ -133,10 +122,23 @@ mod tests {
             ("room=a%20b&wait=5&after=x&token=secret", "<?room=a+b&wait=5&after=C>; rel=\"next\""),
             ("token=secret&room=1&lastEventId=x&room=2&q=", "<?room=1&room=2&q=&after=C>; rel=\"next\""),
             ("rooms=1&Room=2", "<?after=C>; rel=\"next\""),
+            ("x&room=1&y&room=2", "<?room=1&room=2&after=C>; rel=\"next\""),
         ];
         for (query, link) in table {
             assert_eq!(next_link(&kept_with(query, &names), "C").unwrap(), link, "{query}");
         }
+    }
+
+    #[test]
+    fn a_pair_that_is_among_the_first_is_not_repeated() {
+        // As many channels as a subscription has as a rule. Those of longer queries cost no more than they are long.
+        let named = |count: usize| (0..count).map(|n| format!("channel={n}&")).collect::<String>();
+        let repeats = |count: usize, last: &str| {
+            let link = next_link(&kept(&format!("{}{last}", named(count))), "C").unwrap();
+            link != format!("<?{}after=C>; rel=\"next\"", named(count))
+        };
+        assert_eq!([repeats(32, "channel=0"), repeats(32, "channel=31")], [false, false]);
+        assert_eq!([repeats(40, "channel=31"), repeats(40, "channel=32")], [false, true]);
     }
 
     #[test]

@@ -99,6 +99,12 @@ mod tests {
         assert_eq!(parts("a, b ,,c"), [b"a", b"b", b"c"]);
         assert_eq!(parts(r#"a="x,y", b"#), [b"a=\"x,y\"".to_vec(), b"b".to_vec()]);
         assert_eq!(parts(r#"a="x\",y", b"#), [br#"a="x\",y""#.to_vec(), b"b".to_vec()]);
+        assert_eq!(parts("a,b"), [b"a", b"b"]);
+        assert_eq!(parts(",a"), [b"a"]);
+        assert_eq!(parts(r#"a="x",b"#), [b"a=\"x\"".to_vec(), b"b".to_vec()]);
+        assert_eq!(parts(r#"a="",b"#), [b"a=\"\"".to_vec(), b"b".to_vec()]);
+        assert_eq!(parts(r#"a="\"",b"#), [b"a=\"\\\"\"".to_vec(), b"b".to_vec()]);
+        assert_eq!(parts(r#"a="x,y"#), [b"a=\"x,y"]);
         assert!(parts(" , ").is_empty());
     }
 

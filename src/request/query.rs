@@ -17,23 +17,20 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_,
 pub(super) struct Pair<'a> {
     pub(super) name: Cow<'a, [u8]>,
     pub(super) value: Cow<'a, [u8]>,
-    /// Where it stands in the query.
-    pub(super) at: usize,
-    /// How it is written there.
+    /// How it is written in the query.
     pub(super) written: &'a [u8],
 }
 
 /// The pairs of a query that are not empty.
 pub(super) struct Pairs<'a> {
-    query: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
     is_coded: bool,
 }
 
 impl<'a> Pairs<'a> {
     pub(super) fn of(query: &'a [u8]) -> Self {
         // Names, numbers and cursors stand for themselves, and are most of what comes.
-        Self { query, at: 0, is_coded: memchr2(b'%', b'+', query).is_some() }
+        Self { rest: query, is_coded: memchr2(b'%', b'+', query).is_some() }
     }
 
     #[inline]
@@ -47,16 +44,15 @@ impl<'a> Iterator for Pairs<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Pair<'a>> {
-        loop {
-            let at = self.at;
-            let rest = self.query.get(at..).filter(|rest| !rest.is_empty())?;
-            let (written, _) = cut(rest, b'&');
-            self.at = at + written.len() + 1;
+        while !self.rest.is_empty() {
+            let (written, rest) = cut(self.rest, b'&');
+            self.rest = rest;
             if !written.is_empty() {
                 let (name, value) = cut(written, b'=');
-                return Some(Pair { name: self.decode(name), value: self.decode(value), at, written });
+                return Some(Pair { name: self.decode(name), value: self.decode(value), written });
             }
         }
+        None
     }
 }
 

@@ -116,7 +116,7 @@ pub(crate) fn read(request: &Parts, media: Media, rules: &Rules) -> Result<Read,
         }
     }
     Ok(Read {
-        kept: kept.of(query),
+        kept: kept.into_pairs(),
         begin: header_position(&request.headers)
             .or_else(|| asked.position.begin())
             .or(asked.begin)

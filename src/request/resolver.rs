@@ -266,9 +266,14 @@ mod tests {
     fn the_query_names_channels() {
         let read = |uri: &str| names(Channels::from_query(&parts(uri)));
         assert_eq!(read("/e?channel=a&x=1&channel=b%20c&channel=a").unwrap(), ["a", "b c"]);
-        for bad in
-            ["/e", "/e?channel=", "/e?channel=a%0ab", "/e?channel=%ff", "/e?channels=a", "/e?channel=a&channel[]=b"]
-        {
+        for bad in [
+            "/e",
+            "/e?channel=",
+            "/e?channel=a%0ab",
+            "/e?channel=%ff",
+            "/e?channel=a&channels=b",
+            "/e?channel=a&channel[]=b",
+        ] {
             let Err(Refusal::Bad(bad)) = read(bad) else { panic!("{bad}") };
             assert_eq!(bad.parameter(), "channel");
         }

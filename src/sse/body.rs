@@ -4,17 +4,17 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use http_body::{Frame, SizeHint};
 
 use super::{
     answer::stream_headers,
+    burst::Burst,
     encode::{
         COMMENT, form, push_end, push_error, push_farewell, push_id, push_live, push_ping, push_reset, push_retry,
     },
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     body::Body,
     cursor::Cursors,
-    hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber, Turn},
+    hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber},
     problem::{Problem, jittered},
     request::Heartbeat,
 };
@@ -50,18 +50,13 @@ pub struct SseBody {
     retry_due: bool,
     /// The `stream-ping` at the start has yet to be sent.
     greeting_due: bool,
-    /// What was given out since the last turn, or since this kept up, in bytes.
-    burst: usize,
-    /// One that is waited for.
-    turn: Option<Arc<Turn>>,
+    burst: Burst,
     stage: Stage,
     head: Head,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
-    /// Nothing was sent.
-    Opening,
     Live,
     /// Nothing follows what is in the outbox.
     Ended,
@@ -89,9 +84,8 @@ impl SseBody {
             retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
             retry_due: true,
             greeting_due: options.beat == Heartbeat::Event,
-            burst: 0,
-            turn: None,
-            stage: Stage::Opening,
+            burst: Burst::default(),
+            stage: Stage::Live,
             head: options.head,
         }
     }
@@ -101,14 +95,13 @@ impl SseBody {
     pub fn into_response(self) -> Response<Body> {
         let head = self.head;
         let mut response = Response::new(Body::from(self));
-        *response.status_mut() = StatusCode::OK;
         stream_headers(response.headers_mut(), head);
         response
     }
 
     /// Whether nothing came since the last poll, which had nothing.
     fn is_parked(&self, cx: &Context<'_>) -> bool {
-        self.stage == Stage::Live && self.pulse.sleeps(cx) && self.subscriber.is_parked(cx)
+        self.pulse.sleeps(cx) && self.subscriber.is_parked(cx)
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -119,34 +112,30 @@ impl SseBody {
             }
             match (&mut self.run, &self.stage) {
                 (Some(_), _) => self.write_run(),
-                (None, Stage::Opening) => ready!(self.open(cx)),
+                (None, Stage::Live) if self.greeting_due => self.greet(cx),
                 (None, Stage::Live) => ready!(self.go_on(cx)),
                 (None, Stage::Ended) => return Poll::Ready(None),
             }
         }
     }
 
-    /// Writes what comes first.
-    fn open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stage = Stage::Live;
-        if !self.greeting_due {
-            return self.go_on(cx);
-        }
+    /// Writes what comes first, and where it says so a greeting.
+    fn greet(&mut self, cx: &mut Context<'_>) {
         let start = self.subscriber.cursors();
         let first = self.subscriber.poll_delivery(cx);
         let mut out = Vec::new();
         // A client that takes an id and drops before a reset would resume behind it and never hear of it: no id comes before.
         if matches!(first, Poll::Pending | Poll::Ready(Some(Ok(Delivery::Events(_) | Delivery::Closed(_))))) {
-            self.push_greeting(&mut out, &start);
+            self.greeting_due = false;
+            self.push_ping(&mut out, &start);
         }
         match first {
             Poll::Ready(delivery) => self.write(out, delivery),
             Poll::Pending => self.outbox.put(out),
         }
-        Poll::Ready(())
     }
 
-    /// Waits for what comes next: a delivery, or a beat when there is none.
+    /// Goes one step on: an end, a mark, a delivery, or a beat when there is none.
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.pulse.has_ended() {
             self.write_end();
@@ -162,7 +151,6 @@ impl SseBody {
         }
         // A reader of what is read for others too may have found only now that nothing was left.
         if self.is_mark_due() {
-            self.write_mark();
             return Poll::Ready(());
         }
         match ready!(self.pulse.poll(cx)) {
@@ -206,9 +194,7 @@ impl SseBody {
             Some(Ok(Delivery::Events(events))) => return self.write_events(out, events),
             Some(Ok(Delivery::Reset(reset))) => {
                 self.push_due_retry(&mut out);
-                let token = self.subscriber.cursors();
-                push_reset(&mut out, &reset, &token);
-                self.push_greeting(&mut out, &token);
+                push_reset(&mut out, &reset, &self.subscriber.cursors());
                 self.mark_due = self.live_mark == LiveMark::Send;
             }
             Some(Ok(Delivery::Closed(closed))) => self.push_close(&mut out, &closed),
@@ -238,17 +224,11 @@ impl SseBody {
         let Some(mut run) = self.run.take() else { return };
         let mut out = Vec::new();
         self.push_due_retry(&mut out);
-        let mut first = true;
-        while let Some(frame) = run.events.frames().get(run.written) {
+        while let Some(frame) = run.events.frames().get(run.written).filter(|_| out.len() <= LARGE) {
             let (shared, entry) = (frame.encoded(self.form), frame.entry());
-            let large = shared.len() > LARGE;
-            if !first && (large || out.len() > LARGE) {
-                break;
-            }
-            first = false;
             run.written += 1;
             run.token.set(&entry.channel, entry.cursor);
-            if large {
+            if shared.len() > LARGE {
                 let mut id = Vec::new();
                 push_id(&mut id, &run.token);
                 self.outbox.put_around(out, shared, id);
@@ -288,15 +268,9 @@ impl SseBody {
         push_live(out, &self.subscriber.cursors());
     }
 
-    fn push_greeting(&mut self, out: &mut Vec<u8>, token: &Cursors) {
-        if std::mem::take(&mut self.greeting_due) {
-            self.push_ping(out, token);
-        }
-    }
-
     fn push_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
         self.push_due_retry(out);
-        push_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis), token);
+        push_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map(millis).unwrap_or_default(), token);
     }
 
     fn retry(&self) -> Duration {
@@ -326,25 +300,19 @@ impl http_body::Body for SseBody {
         if this.is_parked(cx) {
             return Poll::Pending;
         }
-        // A server takes all that a socket takes before it looks at another connection, which for one who catches up are
-        // megabytes. Those who keep up shall not wait for that, nor for all who catch up.
-        if this.burst >= BURST {
-            let subscriber = &this.subscriber;
-            ready!(this.turn.get_or_insert_with(|| subscriber.wait_for_turn(cx)).poll(cx));
-            (this.turn, this.burst) = (None, 0);
-        }
+        ready!(this.burst.poll_turn(&this.subscriber, cx));
         let chunk = this.poll_chunk(cx);
-        this.burst = match &chunk {
-            Poll::Ready(Some(chunk)) => this.burst + chunk.len(),
+        match &chunk {
+            Poll::Ready(Some(chunk)) => this.burst.count(chunk.len()),
             // A page that comes is handed out in turn too, for many wait for the same.
-            Poll::Pending if this.burst > 0 && !this.is_parked(cx) => BURST,
-            _ => 0,
-        };
+            Poll::Pending if !this.subscriber.is_parked(cx) => this.burst.fill(),
+            _ => this.burst = Burst::default(),
+        }
         chunk.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stage == Stage::Ended && self.outbox.is_empty() && self.run.is_none()
+        self.stage == Stage::Ended && self.outbox.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -368,8 +336,47 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How much is given out before others have their turn, in bytes.
-const BURST: usize = 64 << 10;
-
-/// From this size on, in bytes, a copy costs more than a chunk of its own.
+/// Above this size, in bytes, a copy costs more than a chunk of its own.
 const LARGE: usize = 8 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::{Channel, Event, Hub, MemoryStore, Subscription};
+
+    fn channel() -> Channel {
+        Channel::new("a").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_parked_while_it_waits() {
+        let hub = Hub::new(MemoryStore::default());
+        let mut body = hub.sse(Subscription::new(channel())).await.unwrap();
+        for _ in 0..2 {
+            let parked = poll_fn(|cx| {
+                let before = body.is_parked(cx);
+                while Pin::new(&mut body).poll_frame(cx).is_ready() {}
+                Poll::Ready([before, body.is_parked(cx)])
+            });
+            assert_eq!(parked.await, [false, true]);
+            hub.publish(&channel(), Event::text("x")).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_ended_when_its_last_bytes_are_taken() {
+        let hub = Hub::new(MemoryStore::default());
+        let mut body = hub.sse(Subscription::new(channel())).await.unwrap();
+        body.outbox.put(vec![b'x'; 100 << 10]);
+        body.stage = Stage::Ended;
+        for ended in [None, None, Some(0)] {
+            assert_eq!((body.size_hint().exact(), body.is_end_stream()), (ended, ended.is_some()));
+            assert_eq!(body.frame().await.is_none(), ended.is_some());
+        }
+    }
+}

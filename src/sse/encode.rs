@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn our_own_messages_end_with_their_id() {
-        let channel = Channel::new("a\"b").unwrap();
+        let channel = Channel::new("a\"\u{2028}").unwrap();
         let reset = Reset { channel: channel.clone(), reason: Reason::EpochChanged, earliest: AT, latest: AT };
         let failed = Failed { channel: channel.clone(), error: StoreError::Corrupt("secret".into()).into() };
         let (at, left) = (Cursors::from(AT), [Channel::new("c").unwrap()]);
@@ -266,9 +266,9 @@ mod tests {
         push_farewell(&mut out, 7, None);
         let expected = format!(
             "event: stream-live\ndata: {{}}\nid: {AT}\n\n\
-             event: stream-reset\ndata: {{\"channel\":\"a\\\"b\",\"reason\":\"epoch-changed\",\"earliest\":\"{AT}\",\"latest\":\"{AT}\"}}\nid: {AT}\n\n\
-             event: stream-error\ndata: {{\"channel\":\"a\\\"b\",\"reason\":\"corrupt\"}}\nid: {AT}\n\n\
-             event: stream-end\ndata: {{\"channel\":\"a\\\"b\",\"left\":[\"c\"]}}\nid: {AT}\n\n\
+             event: stream-reset\ndata: {{\"channel\":\"a\\\"\\u2028\",\"reason\":\"epoch-changed\",\"earliest\":\"{AT}\",\"latest\":\"{AT}\"}}\nid: {AT}\n\n\
+             event: stream-error\ndata: {{\"channel\":\"a\\\"\\u2028\",\"reason\":\"corrupt\"}}\nid: {AT}\n\n\
+             event: stream-end\ndata: {{\"channel\":\"a\\\"\\u2028\",\"left\":[\"c\"]}}\nid: {AT}\n\n\
              event: stream-ping\ndata: {{\"time\":9}}\nid: {AT}\n\n\
              retry: 1500\nevent: stream-retry\ndata: {{}}\nid: {AT}\n\n\
              retry: 7\nevent: stream-retry\ndata: {{}}\n\n"

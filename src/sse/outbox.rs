@@ -49,10 +49,9 @@ impl Outbox {
                 self.around = None;
             }
         }
-        match self.shared.len() {
+        match self.shared.len().min(MOST) {
             0 => None,
-            whole if whole <= MOST => Some(mem::take(&mut self.shared)),
-            _ => Some(self.shared.split_to(MOST)),
+            length => Some(self.shared.split_to(length)),
         }
     }
 
@@ -73,10 +72,9 @@ mod tests {
         outbox.put_around(b"a".to_vec(), Bytes::from(vec![b'x'; MOST + 1]), b"b".to_vec());
         let mut lengths = Vec::new();
         while let Some(chunk) = outbox.next_chunk() {
-            lengths.push(chunk.len());
+            lengths.push((chunk.len(), outbox.is_empty()));
         }
-        assert_eq!(lengths, [1, MOST, 1, 1]);
-        assert!(outbox.is_empty());
+        assert_eq!(lengths, [(1, false), (MOST, false), (1, false), (1, true)]);
         outbox.put_shared(b"a".to_vec(), Bytes::from_static(b"b"));
         assert_eq!([outbox.next_chunk(), outbox.next_chunk()].map(|chunk| chunk.unwrap().len()), [1, 1]);
         assert_eq!((outbox.next_chunk(), outbox.is_empty()), (None, true));

@@ -56,7 +56,7 @@ impl Pulse {
     pub(super) fn new(silence: Option<Duration>, max_age: Option<Duration>) -> Self {
         let now = Instant::now();
         // Too far away to be told is never.
-        let ends = max_age.and_then(|age| now.checked_add(age.min(LONGEST).mul_f64(0.75 + fastrand::f64() / 4.0)));
+        let ends = max_age.and_then(|age| now.checked_add(age - age.mul_f64(fastrand::f64() / 4.0)));
         Self { silence: silence.map(Silence::of), quiet_since: Some(now), ends, alarm: None }
     }
 
@@ -95,7 +95,6 @@ impl Pulse {
                 return Poll::Ready(Beat::End);
             }
             if heartbeat.is_some_and(|heartbeat| heartbeat <= now) {
-                self.quiet_since = Some(now);
                 self.silence = self.silence.map(|silence| Silence::drawn(silence.longest_ms));
                 return Poll::Ready(Beat::Heartbeat);
             }
@@ -115,9 +114,6 @@ impl Pulse {
         alarm.sleep.as_mut().poll(cx)
     }
 }
-
-/// Keeps durations far from overflow.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -185,6 +181,7 @@ mod tests {
             // Each silence of one stream is drawn anew.
             assert_eq!(poll_fn(|cx| beats.poll(cx)).await, Beat::Heartbeat);
             for (eighths, time) in eighths.iter_mut().zip([age, start.elapsed()]) {
+                assert!(time >= Duration::from_secs(75), "{time:?}");
                 // Timers ring up to a millisecond late.
                 let part = (time.as_secs_f64() - 75.0) / 25.0;
                 eighths[((part * 8.0) as usize).min(7)] += 1;
@@ -198,6 +195,8 @@ mod tests {
         let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
         let sleeps = async |pulse: &Pulse| poll_fn(|cx| Poll::Ready(pulse.sleeps(cx))).await;
         assert!(!sleeps(&pulse).await, "nothing is set");
+        assert!(pulse.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(!sleeps(&pulse).await, "another task is woken");
         assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
         assert!(sleeps(&pulse).await);
         assert!(!pulse.sleeps(&Context::from_waker(Waker::noop())), "another task is to be woken");
@@ -206,5 +205,40 @@ mod tests {
         assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
         tokio::time::sleep(Duration::from_secs(16)).await;
         assert!(!sleeps(&pulse).await, "it rang");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_task_that_takes_over_is_woken() {
+        let most = Some(Duration::from_secs(15));
+        for (silence, age) in [(most, None), (None, most)] {
+            let mut pulse = Pulse::new(silence, age);
+            assert!(pulse.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let beat = tokio::spawn(async move { poll_fn(|cx| pulse.poll(cx)).await });
+            tokio::time::timeout(Duration::from_secs(16), beat).await.expect("in time").unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_is_too_far_away_is_none() {
+        let mut pulse = Pulse::new(None, Some(Duration::MAX));
+        assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
+        let mut pulse = Pulse::new(Some(Duration::MAX), None);
+        // Some 49 days, less up to a quarter.
+        let start = Instant::now();
+        assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
+        assert!((37..50).contains(&(start.elapsed().as_secs() / 86_400)), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_now_comes_now() {
+        let now = async |pulse: &mut Pulse| poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await;
+        let mut ended = Pulse::new(None, Some(Duration::ZERO));
+        assert_eq!((ended.has_ended(), now(&mut ended).await), (true, Poll::Ready(Beat::End)));
+        assert_eq!(now(&mut Pulse::new(Some(Duration::ZERO), None)).await, Poll::Ready(Beat::Heartbeat));
+        let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
+        assert!(now(&mut pulse).await.is_pending());
+        let rings = pulse.alarm.as_ref().unwrap().sleep.deadline();
+        tokio::time::advance(rings - Instant::now()).await;
+        assert_eq!(now(&mut pulse).await, Poll::Ready(Beat::Heartbeat));
     }
 }
