@@ -352,5 +352,11 @@ mod tests {
             drop(fetches.share(at(seq * 100), limit(10), Sharing::Near, 1));
         }
         assert!(lock(&fetches.0).by_start.len() <= 100);
+        let (_under_way, made) = fetches.share(at(7), limit(10), Sharing::Near, 1);
+        assert_eq!(made, Made::Now);
+        for seq in 0..1000 {
+            drop(fetches.share(at(1000 + seq * 100), limit(10), Sharing::Near, 1));
+        }
+        assert_eq!(fetches.share(at(7), limit(10), Sharing::Near, 1).1, Made::Before, "one that is not over stays");
     }
 }

@@ -48,6 +48,17 @@ async fn starts_where_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_channel_exists_once_it_has_a_record_of_its_own() {
+    let hub = Hub::new(MemoryStore::default());
+    publish(&hub, "room:12", "x").await;
+    for (name, exists) in [("room:12", true), ("room:1", false), ("room:123", false), ("room", false), ("z", false)] {
+        assert_eq!(hub.exists(&channel(name)).await.unwrap(), exists, "{name}");
+    }
+    hub.delete(&channel("room:12")).await.unwrap();
+    assert!(!hub.exists(&channel("room:12")).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_falls_behind_the_ring_reads_the_store_and_rejoins() {
     let store = MemoryStore::new(Retention::default().events(10_000));
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1_000));
