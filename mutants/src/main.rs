@@ -76,7 +76,11 @@ fn main() -> Result<(), Failure> {
     let groups: Vec<_> = GROUPS.iter().filter(|group| asked.iter().any(|asked| asked == group.name)).collect();
     if groups.is_empty() {
         let names: Vec<_> = GROUPS.iter().map(|group| group.name).collect();
-        return Err(format!("which? some of {}; `--again` runs survivors again, and `src/...` only those of files whose paths begin so", names.join(", ")).into());
+        return Err(format!(
+            "which? some of {}; `--again` runs survivors again, and `src/...` only those of files whose paths begin so",
+            names.join(", ")
+        )
+        .into());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
     let folder = root.join("target/mutants");
