@@ -9,13 +9,13 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Wake, Waker},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_core::Stream;
 use tower_events::{
     Channel, Event, MemoryStore, Retention, Store, StoreError,
-    store::{Append, Change, Clock, Expect, Limit, Outcome, Reason, Start, Unit},
+    store::{AnyStore, Append, Change, Clock, Expect, Health, Limit, Outcome, Reason, Start, Unit},
 };
 
 fn channel() -> Channel {
@@ -90,6 +90,13 @@ async fn waking_a_watcher_holds_no_lock() {
     store.append(&channel(), Append::new([Event::text("x")])).await.unwrap();
     let change = poll_fn(|cx| watch.as_mut().poll_next(cx)).await;
     assert!(matches!(change, Some(Change::Entries(_))));
+}
+
+#[test]
+fn the_clock_of_the_system_tells_unix_milliseconds() {
+    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let (before, seen, after) = (unix(), Clock::default().now(), unix());
+    assert!((before..=after).contains(&seen), "{before}, {seen}, {after}");
 }
 
 #[tokio::test]
@@ -209,6 +216,75 @@ async fn a_list_goes_on_after_the_channel_that_is_named_as_the_prefix() {
     }
     let listed = store.channels("a", Some(&channel()), 10).await.unwrap();
     assert_eq!(listed.iter().map(|(channel, _)| channel.as_str()).collect::<Vec<_>>(), ["ab"]);
+}
+
+#[tokio::test]
+async fn an_entry_counts_its_datum_its_names_and_64_bytes() {
+    let of = [(Event::text("text"), 69), (Event::text("").named("name").unwrap(), 69), (Event::text("été"), 70)];
+    for (event, size) in of {
+        let store = MemoryStore::default();
+        for (most, fits) in [(size - 1, false), (size, true)] {
+            let append = store.clone().largest_append(most).append(&channel(), Append::new([event.clone()])).await;
+            assert_eq!(append.is_ok_and(|done| done.entries[0].size() as u64 == size), fits, "{event:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_entry_knows_the_position_before_it() {
+    let store = MemoryStore::default();
+    let entries = store.append(&channel(), Append::new(vec![Event::text("x"); 3])).await.unwrap().entries;
+    assert_eq!([entries[1].prev(), entries[2].prev()], [entries[0].cursor, entries[1].cursor]);
+    assert_eq!((entries[0].prev().seq, entries[0].prev().tag), (0, 0));
+}
+
+#[tokio::test]
+async fn a_page_has_100_events_and_a_mebibyte_by_default() {
+    for (bytes, fit) in [(1, 100), ((1 << 18) - 65, 4), ((1 << 18) - 64, 3)] {
+        let store = MemoryStore::default();
+        for _ in 0..150 {
+            append(&store, &"x".repeat(bytes)).await;
+        }
+        assert_eq!(texts(&store).await.len(), fit, "texts of {bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_keeps_a_thousand_events_and_8_mebibytes_by_default() {
+    for (bytes, kept) in [(1, 1_000), ((1 << 20) - 65, 8), ((1 << 20) - 64, 7)] {
+        let store = MemoryStore::default();
+        for _ in 0..if kept == 1_000 { 1_100 } else { 10 } {
+            append(&store, &"x".repeat(bytes)).await;
+        }
+        let all = Limit { events: 2_000, bytes: 1 << 30 };
+        assert_eq!(store.read(&channel(), Start::Earliest, all).await.unwrap().entries.len(), kept);
+    }
+}
+
+#[tokio::test]
+async fn a_store_keeps_events_an_hour_keys_10_minutes_and_records_24_hours_by_default() {
+    const MINUTE: u64 = 60_000;
+    let (store, now) = clocked(Retention::default());
+    let keyed = || Append::new([Event::text("x").keyed("k").unwrap()]);
+    store.append(&channel(), keyed().closing()).await.unwrap();
+    now.store(10 * MINUTE, Relaxed);
+    assert!(store.append(&channel(), keyed()).await.unwrap().receipts[0].duplicate);
+    now.store(10 * MINUTE + 1, Relaxed);
+    assert!(matches!(store.append(&channel(), keyed()).await, Err(StoreError::Closed { .. })));
+    now.store(60 * MINUTE, Relaxed);
+    assert_eq!(texts(&store).await.len(), 1);
+    now.store(60 * MINUTE + 1, Relaxed);
+    assert_eq!(texts(&store).await.len(), 0);
+    for (after, is_there) in [(24 * 60 * MINUTE, true), (24 * 60 * MINUTE + 1, false)] {
+        now.store(60 * MINUTE + 1 + after, Relaxed);
+        assert_eq!(store.heads(&[channel()]).await.unwrap()[0].closed, is_there);
+    }
+}
+
+#[tokio::test]
+async fn a_store_behind_a_pointer_or_erased_says_what_it_keeps_and_how_it_is() {
+    let erased = AnyStore::new(Arc::new(MemoryStore::new(Retention::default().events(7))));
+    assert_eq!((erased.retention().events, erased.health()), (7, Health::Ready));
 }
 
 #[tokio::test]

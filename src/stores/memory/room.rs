@@ -278,7 +278,7 @@ mod tests {
             let real = measure(|| {
                 set_of.extend(names.iter().cloned());
                 // Added in a row, nodes hold six; now they hold five.
-                names.iter().step_by(7).for_each(|name| drop(set_of.remove(name)));
+                names.iter().step_by(7).for_each(|name| _ = set_of.remove(name));
             });
             let real = real.bytes_current as u64 + real.count_current as u64 * 16;
             let counted = set(set_of.len());

@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn an_init_is_refused_when_a_byte_is_missing() {
-        let others = (0..30).flat_map(|others| [0, 1, 40].map(|had| (others, had)));
+        let others =
+            [0, 1, 2, 3, 4, 6, 7, 8, 14, 15, 16, 28].into_iter().flat_map(|others| [0, 1, 40].map(|had| (others, had)));
         for (others, had, new) in others.flat_map(|(others, had)| [0, 1, 5, 50].map(|new| (others, had, new))) {
             let filled = || {
                 let mut place = Place::new(&plenty());
