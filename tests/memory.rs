@@ -132,17 +132,18 @@ async fn a_key_is_known_for_its_window() {
 
 #[tokio::test]
 async fn a_record_is_forgotten_when_it_was_empty_for_longer_than_it_may() {
-    for listed in [false, true] {
+    for look in ["list", "heads", "init", "append"] {
         let (store, now) = clocked(Retention::default().forget_after(MOMENT));
         store.append(&channel(), Append::new([]).closing()).await.unwrap();
         for (at, is_there) in [(100, true), (101, false)] {
             now.store(at, Relaxed);
-            let seen = if listed {
-                !store.channels("", None, 10).await.unwrap().is_empty()
-            } else {
-                store.heads(&[channel()]).await.unwrap()[0].closed
+            let seen = match look {
+                "list" => !store.channels("", None, 10).await.unwrap().is_empty(),
+                "heads" => store.heads(&[channel()]).await.unwrap()[0].closed,
+                "init" => store.init(&channel(), Vec::new(), Expect::NeverUsed).await.is_err(),
+                _ => store.append(&channel(), Append::new([Event::text("x")])).await.is_err(),
             };
-            assert_eq!(seen, is_there, "at {at}");
+            assert_eq!(seen, is_there, "{look} at {at}");
         }
     }
 }

@@ -142,7 +142,9 @@ mod tests {
         let in_a = |(count, bytes)| ("a".to_owned(), texts(count, bytes));
         let steps = [(5, 10), (5, 10), (1, 500), (3, 500), (2, 600), (5, 2_000), (5, 2_000), (1, 10), (4, 3_000)];
         at_the_edge(&plenty().events(10), &steps.map(in_a));
-        let mut steps = vec![(1, 10); 133];
+        // At first exactly as much as is kept.
+        let mut steps = vec![(1, 35); 101];
+        steps.extend([(1, 10); 133]);
         steps.extend([(1, 3_000), (1, 10), (2, 2_000), (1, 4_000), (1, 4_900)]);
         at_the_edge(&plenty().bytes(10_000), &steps.into_iter().map(in_a).collect::<Vec<_>>());
     }
