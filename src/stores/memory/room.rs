@@ -31,7 +31,7 @@ pub(super) fn event(event: &Event) -> u64 {
 }
 
 fn content(data: usize, name: Option<&str>) -> u64 {
-    let shared = if data == 0 { 0 } else { block(SHARED_BYTES) };
+    let shared = if data == 0 { 0 } else { SHARED };
     block(data) + shared + name.map_or(0, shared_text)
 }
 
@@ -142,8 +142,8 @@ const ALLOCATOR: usize = 8;
 /// The two counts of an `Arc`.
 const COUNTS: usize = 16;
 
-/// What `Bytes` adds once it is cloned.
-const SHARED_BYTES: usize = 24;
+/// The block that `Bytes` adds once it is cloned.
+const SHARED: u64 = 32;
 
 /// What a map keeps behind its buckets.
 const GROUP: usize = 16;

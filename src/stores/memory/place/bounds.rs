@@ -36,7 +36,7 @@ impl Place {
         new: impl Iterator<Item = &'a Event> + Clone,
     ) -> Result<(), StoreError> {
         let keys = log.growth_of_keys(new.clone().filter_map(Event::key));
-        if keys > 0 && log.room_of_keys() + keys > self.most / SHARE_OF_KEYS {
+        if keys != 0 && log.room_of_keys() + keys > self.most / SHARE_OF_KEYS {
             return Err(StoreError::Full("the keys of one channel take as much as they may".into()));
         }
         self.has_room_for(own + keys + log.growth(&self.keep, new))
