@@ -4,18 +4,41 @@
 
 use std::{
     future::poll_fn,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Wake, Waker},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_core::Stream;
 use tower_events::{
     Channel, Event, MemoryStore, Retention, Store, StoreError,
-    store::{Append, Change, Expect, Limit, Outcome, Reason, Start, Unit},
+    store::{AnyStore, Append, Change, Clock, Expect, Health, Limit, Outcome, Reason, Start, Unit},
 };
 
 fn channel() -> Channel {
     Channel::new("a").unwrap()
+}
+
+/// A store whose clock is at 0 and moves when it is told to.
+fn clocked(retention: Retention) -> (MemoryStore, Arc<AtomicU64>) {
+    let now = Arc::new(AtomicU64::new(0));
+    let clock = now.clone();
+    (MemoryStore::new(retention).with_clock(Clock::new(move || clock.load(Relaxed))), now)
+}
+
+const MOMENT: Duration = Duration::from_millis(100);
+
+async fn append(store: &MemoryStore, text: &str) {
+    store.append(&channel(), Append::new([Event::text(text)])).await.unwrap();
+}
+
+/// What is retained.
+async fn texts(store: &MemoryStore) -> Vec<String> {
+    let page = store.read(&channel(), Start::Earliest, Limit::default()).await.unwrap();
+    page.entries.iter().map(|entry| entry.data.as_text().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -69,10 +92,217 @@ async fn waking_a_watcher_holds_no_lock() {
     assert!(matches!(change, Some(Change::Entries(_))));
 }
 
+#[test]
+fn the_clock_of_the_system_tells_unix_milliseconds() {
+    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let (before, seen, after) = (unix(), Clock::default().now(), unix());
+    assert!((before..=after).contains(&seen), "{before}, {seen}, {after}");
+}
+
 #[tokio::test]
 async fn an_append_that_was_never_polled_did_nothing() {
     let store = MemoryStore::default();
     drop(store.append(&channel(), Append::new([Event::text("x")])));
     let page = store.read(&channel(), Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(page.entries, []);
+}
+
+/// Whatever the janitor does: it has looked just before, and found nothing to do.
+#[tokio::test]
+async fn an_entry_goes_when_it_is_older_than_its_age() {
+    let (store, now) = clocked(Retention::default().age(MOMENT));
+    append(&store, "x").await;
+    now.store(100, Relaxed);
+    assert_eq!(texts(&store).await, ["x"]);
+    now.store(101, Relaxed);
+    assert!(texts(&store).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_key_is_known_for_its_window() {
+    let (store, now) = clocked(Retention::default().key_window(MOMENT));
+    let mut duplicates = Vec::new();
+    for at in [0, 100, 101] {
+        now.store(at, Relaxed);
+        let appended = store.append(&channel(), Append::new([Event::text("x").keyed("k").unwrap()])).await.unwrap();
+        duplicates.push(appended.receipts[0].duplicate);
+    }
+    assert_eq!(duplicates, [false, true, false]);
+}
+
+#[tokio::test]
+async fn a_record_is_forgotten_when_it_was_empty_for_longer_than_it_may() {
+    for look in ["list", "heads", "init", "append"] {
+        let (store, now) = clocked(Retention::default().forget_after(MOMENT));
+        store.append(&channel(), Append::new([]).closing()).await.unwrap();
+        for (at, is_there) in [(100, true), (101, false)] {
+            now.store(at, Relaxed);
+            let seen = match look {
+                "list" => !store.channels("", None, 10).await.unwrap().is_empty(),
+                "heads" => store.heads(&[channel()]).await.unwrap()[0].closed,
+                "init" => store.init(&channel(), Vec::new(), Expect::NeverUsed).await.is_err(),
+                _ => store.append(&channel(), Append::new([Event::text("x")])).await.is_err(),
+            };
+            assert_eq!(seen, is_there, "{look} at {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn retention_in_bytes_is_exact() {
+    let size = Event::text("x").data().len() as u64 + 1 + 64;
+    for (bytes, kept) in [(4 * size, 4), (4 * size - 1, 3)] {
+        let store = MemoryStore::new(Retention::default().bytes(bytes));
+        for _ in 0..9 {
+            append(&store, "x").await;
+        }
+        assert_eq!(texts(&store).await.len(), kept);
+    }
+}
+
+#[tokio::test]
+async fn a_page_takes_what_fits_exactly() {
+    let store = MemoryStore::default();
+    for _ in 0..3 {
+        append(&store, "x").await;
+    }
+    let all = store.read(&channel(), Start::Earliest, Limit::default()).await.unwrap();
+    let two = all.entries.iter().take(2).map(|entry| entry.size()).sum();
+    for (bytes, fit) in [(two, 2), (two - 1, 1)] {
+        let page = store.read(&channel(), Start::Earliest, Limit { bytes, ..Limit::default() }).await.unwrap();
+        assert_eq!(page.entries.len(), fit);
+    }
+}
+
+#[tokio::test]
+async fn a_read_from_a_time_ends_at_the_head_when_nothing_newer_follows() {
+    let store = MemoryStore::default();
+    let events = [20, 10].map(|time| Event::text("x").at(time).unwrap());
+    let head = store.append(&channel(), Append::new(events)).await.unwrap().head;
+    let page = store.read(&channel(), Start::Time(10), Limit::default()).await.unwrap();
+    assert_eq!((page.entries.len(), page.next), (1, head.cursor));
+}
+
+#[tokio::test]
+async fn an_init_begins_a_log() {
+    let store = MemoryStore::default();
+    append(&store, "x").await;
+    store.init(&channel(), vec![Event::text("y")], Expect::Any).await.unwrap();
+    let page = store.read(&channel(), Start::Earliest, Limit::default()).await.unwrap();
+    assert_eq!(page.entries[0].prev_tag, 0);
+}
+
+#[tokio::test]
+async fn channels_are_listed_a_thousand_at_a_time() {
+    let store = MemoryStore::default();
+    for n in 0..2_100 {
+        let channel = Channel::new(format!("{n:04}")).unwrap();
+        store.init(&channel, Vec::new(), Expect::Any).await.unwrap();
+    }
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.channels("", after.as_ref(), usize::MAX).await.unwrap();
+        let Some((last, _)) = page.last() else { break };
+        pages.push(page.len());
+        after = Some(last.clone());
+    }
+    assert_eq!(pages, [1_000, 1_000, 100]);
+}
+
+#[tokio::test]
+async fn a_list_goes_on_after_the_channel_that_is_named_as_the_prefix() {
+    let store = MemoryStore::default();
+    for name in ["a", "ab"] {
+        store.init(&Channel::new(name).unwrap(), Vec::new(), Expect::Any).await.unwrap();
+    }
+    let listed = store.channels("a", Some(&channel()), 10).await.unwrap();
+    assert_eq!(listed.iter().map(|(channel, _)| channel.as_str()).collect::<Vec<_>>(), ["ab"]);
+}
+
+#[tokio::test]
+async fn an_entry_counts_its_datum_its_names_and_64_bytes() {
+    let of = [(Event::text("text"), 69), (Event::text("").named("name").unwrap(), 69), (Event::text("été"), 70)];
+    for (event, size) in of {
+        let store = MemoryStore::default();
+        for (most, fits) in [(size - 1, false), (size, true)] {
+            let append = store.clone().largest_append(most).append(&channel(), Append::new([event.clone()])).await;
+            assert_eq!(append.is_ok_and(|done| done.entries[0].size() as u64 == size), fits, "{event:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_entry_knows_the_position_before_it() {
+    let store = MemoryStore::default();
+    let entries = store.append(&channel(), Append::new(vec![Event::text("x"); 3])).await.unwrap().entries;
+    assert_eq!([entries[1].prev(), entries[2].prev()], [entries[0].cursor, entries[1].cursor]);
+    assert_eq!((entries[0].prev().seq, entries[0].prev().tag), (0, 0));
+}
+
+#[tokio::test]
+async fn a_page_has_100_events_and_a_mebibyte_by_default() {
+    for (bytes, fit) in [(1, 100), ((1 << 18) - 65, 4), ((1 << 18) - 64, 3)] {
+        let store = MemoryStore::default();
+        for _ in 0..150 {
+            append(&store, &"x".repeat(bytes)).await;
+        }
+        assert_eq!(texts(&store).await.len(), fit, "texts of {bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_keeps_a_thousand_events_and_8_mebibytes_by_default() {
+    for (bytes, kept) in [(1, 1_000), ((1 << 20) - 65, 8), ((1 << 20) - 64, 7)] {
+        let store = MemoryStore::default();
+        for _ in 0..if kept == 1_000 { 1_100 } else { 10 } {
+            append(&store, &"x".repeat(bytes)).await;
+        }
+        let all = Limit { events: 2_000, bytes: 1 << 30 };
+        assert_eq!(store.read(&channel(), Start::Earliest, all).await.unwrap().entries.len(), kept);
+    }
+}
+
+#[tokio::test]
+async fn a_store_keeps_events_an_hour_keys_10_minutes_and_records_24_hours_by_default() {
+    const MINUTE: u64 = 60_000;
+    let (store, now) = clocked(Retention::default());
+    let keyed = || Append::new([Event::text("x").keyed("k").unwrap()]);
+    store.append(&channel(), keyed().closing()).await.unwrap();
+    now.store(10 * MINUTE, Relaxed);
+    assert!(store.append(&channel(), keyed()).await.unwrap().receipts[0].duplicate);
+    now.store(10 * MINUTE + 1, Relaxed);
+    assert!(matches!(store.append(&channel(), keyed()).await, Err(StoreError::Closed { .. })));
+    now.store(60 * MINUTE, Relaxed);
+    assert_eq!(texts(&store).await.len(), 1);
+    now.store(60 * MINUTE + 1, Relaxed);
+    assert_eq!(texts(&store).await.len(), 0);
+    for (after, is_there) in [(24 * 60 * MINUTE, true), (24 * 60 * MINUTE + 1, false)] {
+        now.store(60 * MINUTE + 1 + after, Relaxed);
+        assert_eq!(store.heads(&[channel()]).await.unwrap()[0].closed, is_there);
+    }
+}
+
+#[tokio::test]
+async fn a_store_behind_a_pointer_or_erased_says_what_it_keeps_and_how_it_is() {
+    let erased = AnyStore::new(Arc::new(MemoryStore::new(Retention::default().events(7))));
+    assert_eq!((erased.retention().events, erased.health()), (7, Health::Ready));
+}
+
+#[tokio::test]
+async fn a_store_takes_what_the_docs_say() {
+    const MIB: usize = 1 << 20;
+    let store = MemoryStore::default();
+    let event = |bytes: usize| vec![Event::text("x".repeat(bytes))];
+    let largest = 16 * MIB - 65;
+    let too_large = store.init(&channel(), event(largest + 1), Expect::Any).await;
+    assert!(matches!(too_large, Err(StoreError::TooLarge { .. })), "{too_large:?}");
+    store.init(&channel(), event(largest), Expect::Any).await.unwrap();
+    store.delete(&channel()).await.unwrap();
+    // One datum for all.
+    let event = event(10 * MIB);
+    let mut full = 0;
+    while store.init(&Channel::new(format!("{full}")).unwrap(), event.clone(), Expect::Any).await.is_ok() {
+        full += 1;
+    }
+    assert_eq!(full, 51, "of 512 MiB");
 }

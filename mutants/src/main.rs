@@ -70,7 +70,14 @@ const GROUPS: &[Group] = &[
     Group {
         name: "store",
         sources: &["store"],
-        suites: &["lib store::", "lib stores::memory", "conformance", "memory", "hub --skip simulation::"],
+        suites: &[
+            "lib store::",
+            "lib stores::memory",
+            "memory",
+            "conformance",
+            "file forked_processes",
+            "hub --skip simulation::",
+        ],
     },
     Group {
         name: "memory",

@@ -23,7 +23,7 @@ impl Clock {
     /// The system's clock; 0 before 1970.
     #[must_use]
     pub fn system() -> Self {
-        Self::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+        Self::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
     }
 
     /// A clock that asks `now` for Unix milliseconds. It may step back; it must not block.

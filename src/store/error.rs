@@ -140,3 +140,54 @@ impl Error for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Cursor;
+
+    /// One of each kind, and whether the same call can succeed later.
+    fn every() -> [(StoreError, bool); 9] {
+        let source = || Source::from("the disk is away");
+        let head = Head { cursor: Cursor { epoch: 1, seq: 2, tag: 3 }, closed: true };
+        [
+            (StoreError::Unavailable(source()), true),
+            (StoreError::Full(source()), true),
+            (StoreError::Unknown(source()), true),
+            (StoreError::Corrupt(source()), false),
+            (StoreError::TooLarge { size: 2, most: 1, unit: Unit::Events }, false),
+            (StoreError::KeyReused { index: 4 }, false),
+            (StoreError::Conflict { head }, false),
+            (StoreError::Closed { head }, false),
+            (StoreError::NewerFormat { stored: 3, supported: 2, denied: Use::Write }, false),
+        ]
+    }
+
+    #[test]
+    fn a_call_is_worth_repeating_when_the_store_may_recover() {
+        for (error, retryable) in every() {
+            assert_eq!(error.is_retryable(), retryable, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn all_who_share_an_error_see_what_happened() {
+        for (error, retryable) in every() {
+            let (text, debug, has_source) = (error.to_string(), format!("{error:?}"), error.source().is_some());
+            let shared = StoreError::shared(Arc::new(error));
+            assert_eq!((shared.to_string(), shared.is_retryable()), (text, retryable));
+            match shared.source() {
+                Some(source) => assert_eq!(source.to_string(), "the disk is away"),
+                None => assert!(!has_source && format!("{shared:?}") == debug, "{shared:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_source_of_a_shared_error_keeps_its_own_source() {
+        let inner = StoreError::Unavailable("the disk is away".into());
+        let shared = StoreError::shared(Arc::new(StoreError::Corrupt(Box::new(inner))));
+        let source = shared.source().and_then(Error::source);
+        assert_eq!(source.map(ToString::to_string).as_deref(), Some("the disk is away"));
+    }
+}

@@ -60,4 +60,10 @@ mod tests {
         }
         assert_eq!(raised(u64::MAX, 0), u64::MAX);
     }
+
+    #[test]
+    fn a_floor_rises_by_steps_up_to_65_536() {
+        let highest = (0..1000).map(|_| raised(0, 0)).max();
+        assert!(highest.is_some_and(|step| (50_000..=65_536).contains(&step)), "{highest:?}");
+    }
 }

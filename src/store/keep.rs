@@ -62,3 +62,48 @@ impl Keep {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(i64::MAX as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In milliseconds.
+    fn keep(age: u64, forget_after: u64, key_window: u64) -> Keep {
+        let millis = Duration::from_millis;
+        let retention = Retention::default().age(millis(age)).forget_after(millis(forget_after));
+        Keep::new(&retention.key_window(millis(key_window)))
+    }
+
+    #[test]
+    fn a_look_is_due_as_often_as_the_shortest_time_ends() {
+        for (age, forget_after, key_window, period) in
+            [(5, 6, 7, 5), (6, 5, 7, 5), (7, 6, 5, 5), (1, 1, 1, 1), (0, 5, 5, 1), (2, 9, 9, 2)]
+        {
+            assert_eq!(keep(age, forget_after, key_window).period(), period, "{age} {forget_after} {key_window}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_is_older_than_its_time() {
+        let keep = keep(10, 20, 30);
+        assert_eq!((keep.oldest(100), keep.oldest_key(100)), (90, 70));
+        assert_eq!((keep.oldest(9), keep.oldest_key(9)), (0, 0));
+    }
+
+    #[test]
+    fn a_time_without_end_is_one_that_never_ends() {
+        let (all, most) = (Duration::MAX, i64::MAX as u64);
+        let keep = Keep::new(&Retention::default().age(all).forget_after(all).key_window(all).events(3).bytes(4));
+        assert_eq!(keep, Keep { events: 3, bytes: 4, age: most, forget_after: most, key_window: most });
+        assert_eq!((keep.oldest(most - 1), keep.period()), (0, most));
+    }
+
+    #[cfg(feature = "file")]
+    #[test]
+    fn of_two_who_keep_the_longer_counts() {
+        let (one, other) = (keep(1, 20, 3), Keep { events: 7, bytes: 1, ..keep(10, 2, 30) });
+        let both = Keep { events: 1_000, bytes: 8 << 20, ..keep(10, 20, 30) };
+        assert_eq!((one.largest(&other), other.largest(&one)), (both, both));
+        assert_eq!((both.oldest_record(100), both.oldest_record(19)), (80, 0));
+    }
+}

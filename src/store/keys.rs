@@ -62,7 +62,7 @@ impl Prints {
         if events.iter().all(|event| event.key().is_none()) {
             return Self(Vec::new());
         }
-        Self(events.iter().map(|event| event.key().map_or(0, |_| fingerprint(event))).collect())
+        Self(events.iter().map(|event| event.key().map(|_| fingerprint(event)).unwrap_or_default()).collect())
     }
 
     /// That of the event at `index`.

@@ -69,7 +69,7 @@ pub fn outcome_of_time(record: &Record, time: u64) -> Outcome {
 /// The mark of a new entry: 32 random bits, never 0.
 #[must_use]
 pub fn fresh_tag() -> u32 {
-    draw(|random| random.u32(1..))
+    draw(tag)
 }
 
 /// The epoch of a new place, or of a log that is made anew: 64 bits that no other process draws.
@@ -86,8 +86,12 @@ pub(crate) struct Tags(Option<Rng>);
 impl Tags {
     /// 32 random bits, never 0.
     pub(crate) fn draw(&mut self) -> u32 {
-        self.0.get_or_insert_with(|| draw(Rng::fork)).u32(1..)
+        tag(self.0.get_or_insert_with(|| draw(Rng::fork)))
     }
+}
+
+fn tag(random: &mut Rng) -> u32 {
+    random.u32(1..)
 }
 
 /// Draws from this thread's generator. A forked process inherits that as it was, and would draw what its parent draws; so
@@ -158,6 +162,8 @@ mod tests {
     fn an_absent_channel_continues_until_the_floor_moves() {
         let channel = Channel::new("a").unwrap();
         let before = Record::absent(1, 5, &channel);
+        let cursor = Cursor { epoch: epoch_of(1, &channel), seq: 5, tag: 0 };
+        assert_eq!(before, Record { head: Head { cursor, closed: false }, earliest: cursor, dropped_time: None });
         let none = |_| None;
         assert_eq!(outcome(&before, before.head.cursor, none), Outcome::Continued);
         let moved = Record::absent(1, 6, &channel);

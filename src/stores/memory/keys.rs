@@ -1,15 +1,15 @@
 //! The idempotency keys of one channel. Knows nothing of its entries, which may be gone long before.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use super::room;
+use super::room::{self, Table};
 use crate::{event::EventKey, store::Known};
 
 /// Which keys were appended in the last while, and as what.
 #[derive(Default)]
 pub(super) struct Keys {
     /// What each remembered key was appended as.
-    known: HashMap<EventKey, Known>,
+    known: Table<EventKey, Known>,
     /// When each of them came, oldest first.
     order: VecDeque<(u64, EventKey)>,
     /// What their texts take, in bytes.
@@ -35,19 +35,18 @@ impl Keys {
             self.known.remove(&key);
         }
         room::shrink_deque(&mut self.order);
-        room::shrink_map(&mut self.known);
     }
 
     /// What they take in memory, in bytes.
     pub(super) fn room(&self) -> u64 {
-        self.texts + room::map(&self.known) + room::deque(&self.order)
+        self.texts + self.known.room() + room::deque(&self.order)
     }
 
     /// What `new` ones would take more.
     pub(super) fn growth<'a>(&self, new: impl Iterator<Item = &'a EventKey> + Clone) -> u64 {
         let count = new.clone().count();
         let texts: u64 = new.map(|key| room::shared_text(key.as_str())).sum();
-        texts + room::map_growth(&self.known, count) + room::deque_growth(&self.order, count)
+        texts + self.known.growth(count) + room::deque_growth(&self.order, count)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -57,8 +56,13 @@ impl Keys {
     /// Forgets the keys of entries above `seq`.
     #[cfg(feature = "testing")]
     pub(super) fn lose_above(&mut self, seq: u64) {
-        self.known.retain(|_, known| known.receipt.cursor.seq <= seq);
-        self.order.retain(|(_, key)| self.known.contains_key(key));
+        self.order.retain(|(_, key)| {
+            let stays = self.known.get(key).is_some_and(|known| known.receipt.cursor.seq <= seq);
+            if !stays {
+                self.known.remove(key);
+            }
+            stays
+        });
         self.texts = self.order.iter().map(|(_, key)| room::shared_text(key.as_str())).sum();
     }
 }

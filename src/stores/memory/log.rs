@@ -10,6 +10,7 @@ use crate::{
     store::{
         Entry, Head, Keep, Known, Limit, Outcome, Page, Receipt, Start,
         resume::{self, Record, Tags},
+        size_of,
     },
 };
 
@@ -37,10 +38,16 @@ pub(super) struct Log {
 
 impl Log {
     /// An empty, open log that goes on above `start`.
-    pub(super) fn new(channel: Channel, start: Cursor, now: u64, turn: u64) -> Self {
+    pub(super) fn new(channel: Channel, start: Cursor, now: u64) -> Self {
         let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
-        let (entries, keys, tags) = Default::default();
-        Self { channel, record, entries, bytes: 0, content: 0, keys, tags, empty_since: now, turn, counted: 0 }
+        let (entries, bytes, content, keys, tags, turn, counted) = Default::default();
+        Self { channel, record, entries, bytes, content, keys, tags, empty_since: now, turn, counted }
+    }
+
+    /// Drops all that there is, and goes on above `start`.
+    pub(super) fn restart(&mut self, start: Cursor, now: u64) {
+        let new = Self::new(self.channel.clone(), start, now);
+        *self = Self { turn: self.turn, counted: self.counted, ..new };
     }
 
     /// What is remembered of a key.
@@ -112,12 +119,7 @@ impl Log {
 
     /// The position at `seq`, or at the earliest when that is newer.
     fn position(&self, seq: u64) -> Cursor {
-        let Record { head, earliest, .. } = self.record;
-        match self.entry(seq) {
-            Some(entry) => entry.cursor,
-            None if seq >= head.cursor.seq => head.cursor,
-            None => earliest,
-        }
+        self.entry(seq).map_or(self.record.earliest, |entry| entry.cursor)
     }
 
     fn entry(&self, seq: u64) -> Option<&Entry> {
@@ -159,19 +161,19 @@ impl Log {
         self.keys.growth(new)
     }
 
-    /// By how much new entries of so many bytes in limits, that hold `content`, would make the log grow, less what goes in
-    /// turn.
-    pub(super) fn growth(&self, keep: &Keep, new: usize, bytes: u64, content: u64) -> u64 {
-        let (mut count, mut all, mut freed) = ((self.entries.len() + new) as u64, self.bytes + bytes, 0);
-        for first in &self.entries {
-            if count <= keep.events && all <= keep.bytes {
-                break;
-            }
+    /// By how much the entries of `new` events would make the log grow, less what goes in turn.
+    pub(super) fn growth<'a>(&self, keep: &Keep, new: impl Iterator<Item = &'a Event> + Clone) -> u64 {
+        let more = new.clone().count();
+        let mut count = (self.entries.len() + more) as u64;
+        let mut bytes = self.bytes + new.clone().map(|event| size_of(&self.channel, event)).sum::<u64>();
+        let grown = room::deque_growth(&self.entries, more) + new.map(room::event).sum::<u64>();
+        let goes = self.entries.iter().take_while(|first| {
+            let goes = count > keep.events || bytes > keep.bytes;
             count -= 1;
-            all -= first.size() as u64;
-            freed += room::entry(first);
-        }
-        (content + room::deque_growth(&self.entries, new)).saturating_sub(freed)
+            bytes -= first.size() as u64;
+            goes
+        });
+        grown.saturating_sub(goes.map(room::entry).sum())
     }
 
     fn drop_first(&mut self, now: u64) {
@@ -181,7 +183,6 @@ impl Log {
         self.bytes -= first.size() as u64;
         self.content -= room::entry(&first);
         if self.entries.is_empty() {
-            self.entries = VecDeque::new(); // gives the memory back
             self.empty_since = now;
         }
     }

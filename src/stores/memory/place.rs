@@ -1,22 +1,25 @@
 //! All channels of one memory store: what needs the map, the floor or the watchers. Runs under the store's lock, so nothing
 //! here calls foreign code.
 
+mod bounds;
+
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
+    collections::{BTreeSet, VecDeque, hash_map::Entry},
     ops::Bound,
 };
 
-use super::{log::Log, room, watch::Watchers};
+use super::{
+    log::Log,
+    room::{self, Table},
+    watch::Watchers,
+};
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
     event::Event,
-    store,
     store::{
-        Append, Appended, Change, Expect, Head, Keep, Limit, Page, Prints, Receipt, Retention, Start, StoreError,
-        floor, judge,
+        Append, Appended, Change, Expect, Head, Keep, Limit, Page, Prints, Retention, Start, StoreError, floor, judge,
         resume::{self, Record},
-        size_of,
     },
 };
 
@@ -29,7 +32,7 @@ pub(super) struct Place {
     /// The latest time ever seen, in Unix milliseconds; never goes back.
     now: u64,
     pub(super) keep: Keep,
-    logs: HashMap<Channel, Log>,
+    logs: Table<Channel, Log>,
     /// The channels that have a log, in the order in which they are listed.
     names: BTreeSet<Channel>,
     /// When the janitor looks at which channel next. Everyone waits for the same period, so the front is always first.
@@ -48,7 +51,7 @@ impl Place {
             floors: vec![0; usize::from(floor::BUCKETS)].into(),
             now: 0,
             keep: Keep::new(retention),
-            logs: HashMap::new(),
+            logs: Table::default(),
             names: BTreeSet::new(),
             turns: VecDeque::new(),
             counted: 0,
@@ -61,7 +64,7 @@ impl Place {
     pub(super) fn begin(&mut self, now: u64) {
         self.now = self.now.max(now);
         // A store that is nearly full looks harder for what may go.
-        let turns = if self.room() > self.most / 8 * 7 { TURNS_WHEN_FULL } else { TURNS_PER_OPERATION };
+        let turns = if self.room() > self.most - self.most / 8 { TURNS_WHEN_FULL } else { TURNS_PER_OPERATION };
         for _ in 0..turns {
             if self.turns.front().is_none_or(|(due, _)| *due > self.now) {
                 return;
@@ -93,7 +96,7 @@ impl Place {
         let brings = known.iter().any(Option::is_none);
         // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
         if brings || (append.close && !head.closed) {
-            if brings && head.closed {
+            if head.closed {
                 return Err(StoreError::Closed { head });
             }
             check(append.expect, log, head)?;
@@ -130,7 +133,7 @@ impl Place {
         match self.logs.get(channel) {
             Some(log) => log.read(start, limit),
             // An absent channel reads as an empty one; nothing is stored.
-            None => Log::new(channel.clone(), self.peek(channel).cursor, self.now, 0).read(start, limit),
+            None => Log::new(channel.clone(), self.peek(channel).cursor, self.now).read(start, limit),
         }
     }
 
@@ -143,14 +146,13 @@ impl Place {
         self.refresh(channel);
         let before = self.peek(channel);
         check(expect, self.logs.get(channel), before)?;
+        self.check_room_of_init(channel, &events)?;
         // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
         let seq = before.cursor.seq;
-        let replaced = self.logs.get(channel).map_or(0, |log| log.counted);
-        self.has_room_for(self.growth_of_new(channel, &events).saturating_sub(replaced))?;
-        self.remove(channel);
         let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), channel), seq, tag: 0 };
         let now = self.now;
         let log = self.open(channel, start);
+        log.restart(start, now);
         for event in events {
             log.push_unkeyed(event, now);
         }
@@ -169,11 +171,11 @@ impl Place {
     }
 
     pub(super) fn channels(&mut self, prefix: &str, after: Option<&Channel>, limit: usize) -> Vec<(Channel, Head)> {
-        let mut after = after.cloned();
         loop {
-            let names = self.names_after(prefix, after.as_ref(), limit.min(MOST_LISTED));
-            let Some(last) = names.last() else { return Vec::new() };
-            after = Some(last.clone());
+            let names = self.names_after(prefix, after, limit.min(MOST_LISTED));
+            if names.is_empty() {
+                return Vec::new();
+            }
             // What is due to be forgotten goes now, and leaves an empty page only when nothing follows.
             names.iter().for_each(|channel| self.refresh(channel));
             let heads = names.into_iter().filter_map(|channel| {
@@ -212,49 +214,8 @@ impl Place {
 
     /// The head of a channel that has no log.
     fn absent(&self, channel: &Channel) -> Head {
-        let floor = self.floors.get(usize::from(floor::bucket_of(channel))).copied().unwrap_or(0);
+        let floor = self.floors.get(usize::from(floor::bucket_of(channel))).copied().unwrap_or_default();
         Record::absent(self.epoch, floor, channel).head
-    }
-
-    /// What everything takes in memory, in bytes.
-    pub(super) fn room(&self) -> u64 {
-        self.counted + room::map(&self.logs) + room::set(&self.names) + room::deque(&self.turns)
-    }
-
-    /// Fails when there is no room for the events of an append that are not known.
-    fn check_room(&self, to: &Channel, events: &[Event], known: &[Option<Receipt>]) -> Result<(), StoreError> {
-        let new = events.iter().zip(known).filter(|(_, known)| known.is_none()).map(|(event, _)| event);
-        let keys = new.clone().filter_map(Event::key);
-        let Some(log) = self.logs.get(to) else {
-            let none = Log::new(to.clone(), self.absent(to).cursor, 0, 0);
-            return self.has_room_for(self.growth_of_new(to, new) + none.growth_of_keys(keys));
-        };
-        let growth_of_keys = log.growth_of_keys(keys);
-        if growth_of_keys > 0 && log.room_of_keys() + growth_of_keys > self.most / SHARE_OF_KEYS {
-            return Err(StoreError::Full("the keys of one channel take as much as they may".into()));
-        }
-        let bytes = new.clone().map(|event| size_of(to, event)).sum();
-        let content = new.clone().map(room::event).sum();
-        self.has_room_for(growth_of_keys + log.growth(&self.keep, new.count(), bytes, content))
-    }
-
-    /// What a log of these events that is made anew takes.
-    fn growth_of_new<'a>(&self, channel: &Channel, events: impl IntoIterator<Item = &'a Event>) -> u64 {
-        let (mut count, mut content) = (0, 0);
-        for event in events {
-            count += 1;
-            content += room::event(event);
-        }
-        let own = room::shared_text(channel.as_str()) + room::map_growth(&self.logs, 1) + room::set_growth(&self.names);
-        own + room::deque_growth(&self.turns, 1) + content + room::deque_growth::<store::Entry>(&VecDeque::new(), count)
-    }
-
-    fn has_room_for(&self, growth: u64) -> Result<(), StoreError> {
-        let (room, most) = (self.room(), self.most);
-        if growth == 0 || room + growth <= most {
-            return Ok(());
-        }
-        Err(StoreError::Full(format!("{room} of {most} bytes are taken, and {growth} more are needed").into()))
     }
 
     /// The channel's log, made when there is none.
@@ -266,7 +227,9 @@ impl Place {
                 self.turns.push_back((turn, channel.clone()));
                 self.names.insert(channel.clone());
                 self.counted += room::shared_text(channel.as_str());
-                none.insert(Log::new(channel.clone(), start, self.now, turn))
+                let log = none.insert(Log::new(channel.clone(), start, self.now));
+                log.turn = turn;
+                log
             }
         }
     }
@@ -293,10 +256,11 @@ impl Place {
     fn remove(&mut self, channel: &Channel) -> Option<Log> {
         let log = self.logs.remove(channel);
         self.names.remove(channel);
-        self.counted -= log.as_ref().map_or(0, |log| log.counted + room::shared_text(channel.as_str()));
-        room::shrink_map(&mut self.logs);
+        if let Some(log) = &log {
+            self.counted -= log.counted + room::shared_text(channel.as_str());
+        }
         // The turns of removed channels go when they are the most: amortised over the removals.
-        if self.turns.len() > 2 * self.logs.len() + 64 {
+        if self.turns.len() > 2 * self.logs.len() {
             self.turns.retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.turn == *due));
             room::shrink_deque(&mut self.turns);
         }
@@ -324,9 +288,6 @@ const MOST_BYTES: u64 = 512 << 20;
 
 /// So many channels are listed at once, at most, for the lock is held meanwhile.
 const MOST_LISTED: usize = 1000;
-
-/// The keys of one channel take at most this part of all, so that they leave room to others.
-const SHARE_OF_KEYS: u64 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -357,13 +318,42 @@ mod tests {
     }
 
     #[test]
-    fn turns_of_deleted_channels_do_not_pile_up() {
+    fn turns_of_deleted_channels_go_when_they_are_the_most() {
         let mut place = Place::new(&Retention::default());
-        for _ in 0..1000 {
+        (0..10).for_each(|n| append(&mut place, &format!("{n}"), &["x"]));
+        let turns = (0..1000).map(|_| {
             append(&mut place, "a", &["x"]);
             place.delete(&Channel::new("a").unwrap());
-        }
-        assert!(place.turns.len() <= 65, "{}", place.turns.len());
+            place.turns.len()
+        });
+        assert_eq!(turns.max(), Some(20));
+        let live = place.turns.iter().filter(|(due, channel)| place.logs.get(channel).is_some_and(|l| l.turn == *due));
+        assert_eq!(live.count(), 10);
+    }
+
+    #[test]
+    fn an_operation_looks_after_few_channels_that_are_due_and_after_many_in_a_store_that_is_nearly_full() {
+        let mut place = Place::new(&Retention::default());
+        let period = place.keep.period();
+        (0..1000).for_each(|n| append(&mut place, &format!("{n}"), &["x"]));
+        let begin = |place: &mut Place, now: u64| {
+            let before: Vec<_> = place.turns.iter().take(TURNS_WHEN_FULL + 1).cloned().collect();
+            place.begin(now);
+            let looked = before.into_iter().filter(|(due, channel)| place.logs.get(channel).unwrap().turn > *due);
+            looked.count()
+        };
+        assert_eq!(begin(&mut place, period - 1), 0);
+        assert_eq!(begin(&mut place, period), TURNS_PER_OPERATION);
+        assert_eq!(begin(&mut place, period), TURNS_PER_OPERATION);
+        let room = place.room();
+        place.most = (room..).find(|most| most - most / 8 == room).unwrap();
+        assert_eq!(begin(&mut place, period), TURNS_PER_OPERATION);
+        place.most -= 1;
+        assert_eq!(begin(&mut place, period), TURNS_WHEN_FULL);
+        // Those who were looked at wait for the next period, behind all others.
+        let dues: Vec<_> = place.turns.iter().map(|(due, _)| *due).collect();
+        let looked = 3 * TURNS_PER_OPERATION + TURNS_WHEN_FULL;
+        assert_eq!(dues, [vec![period; 1000 - looked], vec![2 * period; looked]].concat());
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //! the allocator adds. Pure; collections that have become far too large are made smaller here.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    borrow::Borrow,
+    collections::{HashMap, VecDeque, hash_map::Entry},
     hash::Hash,
+    ops::Deref,
 };
 
-use crate::{event::Event, store::Entry};
+use crate::{event::Event, store};
 
 /// An allocation of so many bytes.
 pub(super) fn block(bytes: usize) -> u64 {
@@ -19,7 +21,7 @@ pub(super) fn shared_text(text: &str) -> u64 {
 }
 
 /// What an entry holds beside its own place.
-pub(super) fn entry(entry: &Entry) -> u64 {
+pub(super) fn entry(entry: &store::Entry) -> u64 {
     content(entry.data.len(), entry.name.as_ref().map(|name| name.as_str()))
 }
 
@@ -29,7 +31,7 @@ pub(super) fn event(event: &Event) -> u64 {
 }
 
 fn content(data: usize, name: Option<&str>) -> u64 {
-    let shared = if data == 0 { 0 } else { block(SHARED_BYTES) };
+    let shared = if data == 0 { 0 } else { SHARED };
     block(data) + shared + name.map_or(0, shared_text)
 }
 
@@ -37,53 +39,18 @@ pub(super) fn deque<T>(deque: &VecDeque<T>) -> u64 {
     block(deque.capacity() * size_of::<T>())
 }
 
-/// By how much a deque grows that takes so many more.
+/// By how much a deque grows that takes so many more, one after the other: it doubles.
 pub(super) fn deque_growth<T>(full: &VecDeque<T>, more: usize) -> u64 {
-    let needed = full.len() + more;
-    if needed <= full.capacity() {
-        return 0;
+    let (mut places, needed) = (full.capacity(), full.len() + more);
+    while places < needed {
+        places = (2 * places).max(LEAST_CAPACITY);
     }
-    block(needed.max(2 * full.capacity()).max(LEAST_CAPACITY) * size_of::<T>()).saturating_sub(deque(full))
+    block(places * size_of::<T>()) - deque(full)
 }
 
-pub(super) fn map<K, V>(map: &HashMap<K, V>) -> u64 {
-    table::<K, V>(map.capacity())
-}
-
-/// By how much a map grows that takes so many more.
-pub(super) fn map_growth<K, V>(full: &HashMap<K, V>, more: usize) -> u64 {
-    let needed = full.len() + more;
-    if needed <= full.capacity() {
-        return 0;
-    }
-    table::<K, V>(needed.max(full.capacity() + 1)).saturating_sub(map(full))
-}
-
-/// The nodes of a set, at their emptiest.
-pub(super) fn set<T>(set: &BTreeSet<T>) -> u64 {
-    nodes::<T>(set.len())
-}
-
-/// By how much a set grows that takes one more.
-pub(super) fn set_growth<T>(full: &BTreeSet<T>) -> u64 {
-    nodes::<T>(full.len() + 1) - set(full)
-}
-
-/// A node holds 5 to 11 items, and one of 6 or more has so many nodes below it.
-fn nodes<T>(items: usize) -> u64 {
-    let node = block(NODE_ITEMS * size_of::<T>() + NODE_HEAD);
-    (items.div_ceil(LEAST_NODE_ITEMS) + items.div_ceil(LEAST_NODE_ITEMS * LEAST_NODE_ITEMS)) as u64 * node
-}
-
-/// Seven of eight buckets are used at most; each has a byte of its own.
-fn table<K, V>(capacity: usize) -> u64 {
-    let buckets = match capacity {
-        0 => return 0,
-        1..=3 => 4,
-        4..=7 => 8,
-        more => (more * 8 / 7).next_power_of_two(),
-    };
-    block(buckets * (size_of::<(K, V)>() + 1) + GROUP)
+/// The nodes of a sorted set of so many names, at their emptiest.
+pub(super) fn set(names: usize) -> u64 {
+    (names + FIRST_NAMES) as u64 * NAME
 }
 
 /// Gives back what a deque no longer needs; costs little per item, for most of them have gone before it does anything.
@@ -93,19 +60,81 @@ pub(super) fn shrink_deque<T>(deque: &mut VecDeque<T>) {
     }
 }
 
-/// As [`shrink_deque`].
-pub(super) fn shrink_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
-    if map.len() * SPARSE < map.capacity() {
-        map.shrink_to(map.len() * 2);
+/// A map whose places are all counted, and which gives back those that it no longer needs.
+pub(super) struct Table<K, V> {
+    items: HashMap<K, V>,
+    /// How many places there were when an item was removed last: [`HashMap::capacity`] leaves out some of those that removed
+    /// items had, until the map is made anew.
+    places: usize,
+}
+
+impl<K: Eq + Hash, V> Table<K, V> {
+    pub(super) fn insert(&mut self, key: K, item: V) {
+        self.items.insert(key, item);
+    }
+
+    pub(super) fn entry(&mut self, key: K) -> Entry<'_, K, V> {
+        self.items.entry(key)
+    }
+
+    pub(super) fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        self.items.get_mut(key)
+    }
+
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        self.places = self.places();
+        let removed = self.items.remove(key);
+        if self.items.len() * SPARSE < self.places {
+            self.items.shrink_to(self.items.len() * 2);
+            self.places = self.items.capacity();
+        }
+        removed
+    }
+
+    pub(super) fn room(&self) -> u64 {
+        self.room_of(self.places())
+    }
+
+    /// By how much the map grows that takes so many more.
+    pub(super) fn growth(&self, more: usize) -> u64 {
+        let (places, needed) = (self.places(), self.items.len() + more);
+        // At most half full, it is cleared of what removed items left.
+        if needed <= self.items.capacity() || needed <= places / 2 {
+            return 0;
+        }
+        self.room_of(needed.max(places + 1)) - self.room()
+    }
+
+    fn places(&self) -> usize {
+        self.places.max(self.items.capacity())
+    }
+
+    /// Seven of eight buckets are used at most; each has a byte of its own.
+    fn room_of(&self, places: usize) -> u64 {
+        if places == 0 {
+            return 0;
+        }
+        let buckets = (places * 8).div_ceil(7).next_power_of_two().max(LEAST_BUCKETS);
+        block(buckets * (size_of::<(K, V)>() + 1) + GROUP)
     }
 }
 
-/// Most items of a set's node, and least.
-const NODE_ITEMS: usize = 11;
-const LEAST_NODE_ITEMS: usize = 5;
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self { items: HashMap::new(), places: 0 }
+    }
+}
 
-/// What a node holds beside its items.
-const NODE_HEAD: usize = 16;
+impl<K, V> Deref for Table<K, V> {
+    type Target = HashMap<K, V>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.items
+    }
+}
 
 /// What an allocator keeps of each allocation for itself.
 const ALLOCATOR: usize = 8;
@@ -113,14 +142,140 @@ const ALLOCATOR: usize = 8;
 /// The two counts of an `Arc`.
 const COUNTS: usize = 16;
 
-/// What `Bytes` adds once it is cloned.
-const SHARED_BYTES: usize = 24;
+/// The block that `Bytes` adds once it is cloned.
+const SHARED: u64 = 32;
 
 /// What a map keeps behind its buckets.
 const GROUP: usize = 16;
 
-/// The least that a deque takes.
+/// The least that a map and a deque have.
+const LEAST_BUCKETS: usize = 4;
 const LEAST_CAPACITY: usize = 4;
+
+/// The part of a name in the nodes of a set, of which each holds 5 to 11, and one of 6 or more has nodes below it.
+pub(super) const NAME: u64 = 48;
+
+/// The first node holds fewer; it takes as much as the parts of so many.
+const FIRST_NAMES: usize = 5;
 
 /// A collection with more than so many places for each item is made smaller.
 const SPARSE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use allocation_counter::measure;
+
+    use super::*;
+    use crate::channel::Channel;
+
+    /// How many bytes an act takes that leaves one block at most.
+    fn taken(act: impl FnOnce()) -> i64 {
+        measure(act).bytes_current
+    }
+
+    #[test]
+    fn a_block_is_as_large_as_malloc_makes_it() {
+        for (bytes, taken) in [(0, 0), (1, 32), (24, 32), (25, 48), (40, 48), (41, 64), (1000, 1008), (1001, 1024)] {
+            assert_eq!(block(bytes), taken, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn an_event_counts_its_datum_and_its_name() {
+        for (data, name) in (0..100).flat_map(|data| [(data, 0), (data, 1), (data, 100 - data)]) {
+            let (mut kept, mut shared) = (Event::text("x".repeat(data)), None);
+            let clone = taken(|| shared = Some(kept.clone()));
+            let named = match name {
+                0 => 0,
+                _ => taken(|| kept = shared.take().unwrap().named("n".repeat(name)).unwrap()),
+            };
+            let blocks = [data, clone as usize, named as usize].map(block);
+            assert_eq!(event(&kept), blocks.iter().sum::<u64>(), "{data}, {name}: {blocks:?}");
+        }
+    }
+
+    #[test]
+    fn a_deque_counts_what_it_takes_and_foresees_its_growth() {
+        for (few, more) in [0, 1, 3, 4, 5, 8, 9, 20].into_iter().flat_map(|few| (0..70).map(move |more| (few, more))) {
+            let mut items = VecDeque::new();
+            let mut bytes = taken(|| items.extend((0..few).map(|n| [n; 3])));
+            let (before, growth) = (deque(&items), deque_growth(&items, more));
+            bytes += taken(|| (0..more).for_each(|n| items.push_back([n; 3])));
+            assert_eq!((deque(&items), before + growth), (block(bytes as usize), deque(&items)), "{few} and {more}");
+        }
+    }
+
+    #[test]
+    fn a_deque_has_at_most_four_places_for_each_item() {
+        for (places, left, places_after) in [(16, 16, 16), (16, 4, 16), (16, 3, 6), (16, 1, 2), (16, 0, 0), (0, 0, 0)] {
+            let mut items = VecDeque::with_capacity(places);
+            items.extend(0..left);
+            shrink_deque(&mut items);
+            assert_eq!(items.capacity(), places_after, "{left} of {places}");
+        }
+    }
+
+    #[test]
+    fn a_table_foresees_its_growth() {
+        for (few, more) in
+            [0, 1, 3, 4, 7, 8, 14, 15, 28].into_iter().flat_map(|few| (0..70).map(move |more| (few, more)))
+        {
+            let mut table = Table::default();
+            (0..few).for_each(|n| table.insert(n, [n; 3]));
+            let foreseen = table.room() + table.growth(more);
+            (few..few + more).for_each(|n| table.insert(n, [n; 3]));
+            assert_eq!(table.room(), foreseen, "{few} and {more}");
+        }
+    }
+
+    #[test]
+    fn a_table_counts_what_it_takes_however_often_its_items_change() {
+        for (stays, rounds) in [(0, 10), (1, 10), (7, 100), (28, 1_000), (447, 30_000), (500, 10_000), (896, 5_000)] {
+            let (mut table, mut bytes) = (Table::default(), 0);
+            for n in 0..rounds {
+                let (before, growth) = (table.room(), table.growth(1));
+                bytes += taken(|| table.insert(n, n));
+                assert!(table.room() <= before + growth, "{stays}, {n}: {before} and {growth}");
+                assert!(n < 896 || stays != 447 || growth == 0, "half full, and to grow by {growth}");
+                if n >= stays {
+                    bytes += taken(|| assert_eq!(table.remove(&(n - stays)), Some(n - stays)));
+                }
+                assert_eq!(table.room(), block(bytes as usize), "{stays}, {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_has_at_most_four_places_for_each_item() {
+        let mut table = Table::default();
+        (0..896).for_each(|n| table.insert(n, n));
+        let mut rooms = vec![(896, table.room())];
+        for n in 0..896 {
+            table.remove(&n);
+            if rooms.last().unwrap().1 != table.room() {
+                rooms.push((table.len(), table.room()));
+            }
+        }
+        let places = |places: usize| block(places * 8 / 7 * 9 + GROUP);
+        assert_eq!(rooms[..3], [(896, places(896)), (223, places(448)), (111, places(224))]);
+        assert_eq!(rooms.last(), Some(&(0, 0)));
+    }
+
+    #[test]
+    fn the_names_of_a_set_count_what_their_nodes_take() {
+        for count in (0..100).chain([500, 1_000, 5_000]) {
+            let names: Vec<_> = (0..count).map(|n| Channel::new(format!("{n:06}")).unwrap()).collect();
+            let mut set_of = BTreeSet::new();
+            let real = measure(|| {
+                set_of.extend(names.iter().cloned());
+                // Added in a row, nodes hold six; now they hold five.
+                names.iter().step_by(7).for_each(|name| _ = set_of.remove(name));
+            });
+            let real = real.bytes_current as u64 + real.count_current as u64 * 16;
+            let counted = set(set_of.len());
+            assert!((real..=real * 4 / 3 + 500).contains(&counted), "{count}: {real}, and {counted} counted");
+        }
+    }
+}

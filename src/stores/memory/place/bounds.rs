@@ -1,0 +1,281 @@
+//! What a place takes in memory, and what it refuses.
+
+use super::{Place, room};
+use crate::{
+    channel::Channel,
+    event::Event,
+    store::{Receipt, StoreError},
+    stores::memory::log::Log,
+};
+
+impl Place {
+    /// What everything takes in memory, in bytes.
+    pub(in crate::stores::memory) fn room(&self) -> u64 {
+        self.counted + self.logs.room() + room::set(self.names.len()) + room::deque(&self.turns)
+    }
+
+    /// Fails when there is no room for the events of an append that are not known.
+    pub(super) fn check_room(
+        &self,
+        to: &Channel,
+        events: &[Event],
+        known: &[Option<Receipt>],
+    ) -> Result<(), StoreError> {
+        let new = events.iter().zip(known).filter(|(_, known)| known.is_none()).map(|(event, _)| event);
+        let own = self.growth_of_channels(to);
+        match self.logs.get(to) {
+            Some(log) => self.has_room_in(log, own, new),
+            None => self.has_room_in(&Log::new(to.clone(), self.absent(to).cursor, self.now), own, new),
+        }
+    }
+
+    fn has_room_in<'a>(
+        &self,
+        log: &Log,
+        own: u64,
+        new: impl Iterator<Item = &'a Event> + Clone,
+    ) -> Result<(), StoreError> {
+        let keys = log.growth_of_keys(new.clone().filter_map(Event::key));
+        if keys != 0 && log.room_of_keys() + keys > self.most / SHARE_OF_KEYS {
+            return Err(StoreError::Full("the keys of one channel take as much as they may".into()));
+        }
+        self.has_room_for(own + keys + log.growth(&self.keep, new))
+    }
+
+    /// Fails when there is no room for these events in place of what the channel has.
+    pub(super) fn check_room_of_init(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
+        let replaced = self.logs.get(channel).map(|log| log.counted).unwrap_or_default();
+        let none = Log::new(channel.clone(), self.absent(channel).cursor, self.now);
+        let growth = none.growth(&self.keep, events.iter()).saturating_sub(replaced);
+        self.has_room_for(self.growth_of_channels(channel) + growth)
+    }
+
+    /// By how much the records of all channels grow by that of this one.
+    fn growth_of_channels(&self, channel: &Channel) -> u64 {
+        if self.logs.contains_key(channel) {
+            return 0;
+        }
+        room::shared_text(channel.as_str()) + self.logs.growth(1) + room::NAME + room::deque_growth(&self.turns, 1)
+    }
+
+    fn has_room_for(&self, growth: u64) -> Result<(), StoreError> {
+        let (room, most) = (self.room(), self.most);
+        if growth == 0 || room + growth <= most {
+            return Ok(());
+        }
+        Err(StoreError::Full(format!("{room} of {most} bytes are taken, and {growth} more are needed").into()))
+    }
+}
+
+/// The keys of one channel take at most this part of all, so that they leave room to others.
+const SHARE_OF_KEYS: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use allocation_counter::measure;
+
+    use super::*;
+    use crate::store::{Append, Appended, Expect, Limit, Prints, Retention, Start};
+
+    fn channel(name: &str) -> Channel {
+        Channel::new(name).unwrap()
+    }
+
+    fn append(place: &mut Place, to: &str, events: Vec<Event>) -> Result<Appended, StoreError> {
+        let append = Append::new(events);
+        let prints = Prints::of(&append.events);
+        place.append(&channel(to), append, &prints)
+    }
+
+    fn texts(count: usize, bytes: usize) -> Vec<Event> {
+        (0..count).map(|_| Event::text("x".repeat(bytes))).collect()
+    }
+
+    /// With keys from `first` on.
+    fn keyed(first: usize, count: usize) -> Vec<Event> {
+        (first..first + count).map(|n| Event::text("x").keyed(format!("key-{n:05}")).unwrap()).collect()
+    }
+
+    fn plenty() -> Retention {
+        Retention::default().events(1 << 40).bytes(1 << 40)
+    }
+
+    /// Takes the steps in a place that has room for exactly what it takes after each; before, it has a byte less, and what
+    /// makes the place grow is refused then and changes nothing.
+    fn at_the_edge(retention: &Retention, steps: &[(String, Vec<Event>)]) {
+        let (mut free, mut full) = (Place::new(retention), Place::new(retention));
+        for (nth, (to, events)) in steps.iter().enumerate() {
+            let before = free.room();
+            append(&mut free, to, events.clone()).unwrap();
+            let after = free.room();
+            if after > before {
+                full.most = after - 1;
+                let refused = append(&mut full, to, events.clone());
+                assert!(matches!(refused, Err(StoreError::Full(_))), "step {nth}, from {before} to {after}");
+                assert_eq!(full.room(), before);
+            }
+            full.most = if after > before { after } else { u64::MAX };
+            append(&mut full, to, events.clone()).unwrap();
+            assert_eq!(full.room(), after, "step {nth}");
+        }
+    }
+
+    #[test]
+    fn an_append_is_refused_when_a_byte_is_missing() {
+        let in_a = |events: Vec<Event>| ("a".to_owned(), events);
+        // Much beside the keys, so that they are not refused for their share.
+        let mut steps = vec![in_a(texts(1, 1 << 20)), in_a(texts(1, 0))];
+        steps.extend((0..20).map(|n| in_a(vec![Event::text("x".repeat(n)).named("n".repeat(n + 1)).unwrap()])));
+        steps.extend([2, 3, 5, 9, 17, 60].map(|count| in_a(texts(count, 10))));
+        steps.extend((0..20).map(|n| in_a(keyed(n, 1))));
+        steps.extend([2, 3, 5, 9, 17, 60].map(|count| in_a(keyed(count * 100, count))));
+        steps.extend((0..40).map(|n| (format!("new-{n}"), [texts(n % 3, n), keyed(0, n % 2)].concat())));
+        // Of these, some are there.
+        steps.push(in_a(keyed(0, 30)));
+        at_the_edge(&plenty(), &steps);
+    }
+
+    #[test]
+    fn what_an_append_drops_makes_room_for_it() {
+        let in_a = |(count, bytes)| ("a".to_owned(), texts(count, bytes));
+        let steps = [(5, 10), (5, 10), (1, 500), (3, 500), (2, 600), (5, 2_000), (5, 2_000), (1, 10), (4, 3_000)];
+        at_the_edge(&plenty().events(10), &steps.map(in_a));
+        // At first exactly as much as is kept.
+        let mut steps = vec![(1, 35); 101];
+        steps.extend([(1, 10); 133]);
+        steps.extend([(1, 3_000), (1, 10), (2, 2_000), (1, 4_000), (1, 4_900)]);
+        at_the_edge(&plenty().bytes(10_000), &steps.into_iter().map(in_a).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_init_is_refused_when_a_byte_is_missing() {
+        let others =
+            [0, 1, 2, 3, 4, 6, 7, 8, 14, 15, 16, 28].into_iter().flat_map(|others| [0, 1, 40].map(|had| (others, had)));
+        for (others, had, new) in others.flat_map(|(others, had)| [0, 1, 5, 50].map(|new| (others, had, new))) {
+            let filled = || {
+                let mut place = Place::new(&plenty());
+                (0..others).for_each(|n| drop(append(&mut place, &format!("{n}"), texts(1, 1)).unwrap()));
+                append(&mut place, "a", [texts(had, 10), keyed(0, had / 2)].concat()).unwrap();
+                place
+            };
+            let init = |place: &mut Place| place.init(&channel("a"), texts(new, 10), Expect::Any);
+            let (mut free, mut full) = (filled(), filled());
+            let before = free.room();
+            init(&mut free).unwrap();
+            let after = free.room();
+            if after > before {
+                full.most = after - 1;
+                assert!(matches!(init(&mut full), Err(StoreError::Full(_))), "{others}, {had}, {new}");
+            }
+            full.most = after;
+            init(&mut full).unwrap();
+            assert_eq!((full.room(), full.turns.len()), (after, full.logs.len()));
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_channel_take_a_quarter_at_most() {
+        for had in [0, 1, 20] {
+            let filled = || {
+                let mut place = Place::new(&plenty());
+                append(&mut place, "a", keyed(0, had)).unwrap();
+                place
+            };
+            let (mut free, mut full) = (filled(), filled());
+            append(&mut free, "a", keyed(had, 30)).unwrap();
+            let most = free.logs.get("a").unwrap().room_of_keys() * 4;
+            assert!(most > free.room());
+            full.most = most - 1;
+            let refused = append(&mut full, "a", keyed(had, 30));
+            assert!(matches!(refused, Err(StoreError::Full(_))), "{had}");
+            full.most = most;
+            append(&mut full, "a", keyed(had, 30)).unwrap();
+            // They take too much now, but others do not.
+            full.most = most - 1;
+            append(&mut full, "a", texts(1, 1)).unwrap();
+            append(&mut full, "b", keyed(0, 1)).unwrap();
+            append(&mut full, "a", keyed(0, 30)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_does_not_grow_goes_on_in_a_place_that_is_too_full() {
+        let mut place = Place::new(&plenty().events(10));
+        append(&mut place, "a", texts(5, 10)).unwrap();
+        append(&mut place, "a", texts(5, 10)).unwrap();
+        append(&mut place, "a", keyed(0, 1)).unwrap();
+        place.most = 1;
+        append(&mut place, "a", texts(5, 10)).unwrap();
+        append(&mut place, "a", keyed(0, 1)).unwrap();
+        append(&mut place, "a", Vec::new()).unwrap();
+        place.init(&channel("a"), texts(1, 10), Expect::Any).unwrap();
+        assert!(append(&mut place, "a", texts(1, 1)).is_err());
+        assert!(place.init(&channel("b"), Vec::new(), Expect::Any).is_err());
+    }
+
+    /// Does something to a place, and compares what it counts with what is taken since it was new.
+    fn compared(place: &mut Place, bytes: &mut (i64, i64), what: &str, act: impl FnOnce(&mut Place)) {
+        let real = measure(|| act(place));
+        *bytes = (bytes.0 + real.bytes_current, bytes.1 + real.count_current);
+        let (taken, blocks) = (bytes.0 as u64, bytes.1 as u64);
+        let counted = place.room() - room::set(place.names.len()) + 200;
+        assert!((taken..=taken + blocks * 24 + 400).contains(&counted), "{what}: {taken} bytes, {counted} counted");
+        let parts = place.logs.iter().map(|(name, log)| room::shared_text(name.as_str()) + log.counted);
+        assert_eq!(place.counted, parts.sum::<u64>(), "{what}");
+    }
+
+    #[test]
+    fn a_place_counts_what_it_takes() {
+        let (age, window) = (Duration::from_millis(100), Duration::from_millis(50));
+        let mut place = Place::new(&plenty().events(200).age(age).key_window(window).forget_after(age));
+        let mut bytes = (0, 0);
+        let mut then = |what, act: &dyn Fn(&mut Place)| compared(&mut place, &mut bytes, what, act);
+        then("events", &|place| drop(append(place, "a", texts(100, 100)).unwrap()));
+        then("keys", &|place| drop(append(place, "a", keyed(0, 90)).unwrap()));
+        then("more than is kept", &|place| drop(append(place, "a", texts(100, 10)).unwrap()));
+        then("an init of more than is kept", &|place| {
+            place.init(&channel("b"), texts(1_000, 10), Expect::Any).unwrap();
+            // Whoever reads shares the data.
+            place.read(&channel("b"), Start::Earliest, Limit::default());
+        });
+        then("keys later", &|place| {
+            place.begin(30);
+            append(place, "a", keyed(1_000, 5)).unwrap();
+        });
+        then("keys that have gone", &|place| {
+            place.begin(51);
+            place.head(&channel("a"));
+        });
+        then("entries that have gone", &|place| {
+            place.begin(101);
+            place.head(&channel("a"));
+            place.head(&channel("b"));
+        });
+        then("an init of what there was", &|place| {
+            place.init(&channel("a"), texts(1, 10), Expect::Any).unwrap();
+        });
+        then("a loss", &|place| place.lose_tail(&channel("a"), 1));
+        then("a delete", &|place| place.delete(&channel("a")));
+        then("records that have gone", &|place| place.begin(1_000));
+        assert_eq!(place.logs.len(), 0);
+    }
+
+    #[test]
+    fn a_place_gives_back_what_it_no_longer_needs() {
+        let hour = Duration::from_secs(3600);
+        let mut place = Place::new(&plenty().age(hour).key_window(hour).forget_after(hour));
+        append(&mut place, "a", [texts(2_000, 1), keyed(0, 2_000)].concat()).unwrap();
+        (0..2_000).for_each(|n| drop(append(&mut place, &format!("{n}"), texts(1, 1)).unwrap()));
+        place.begin(3_600_000);
+        append(&mut place, "a", keyed(2_000, 1)).unwrap();
+        let full = place.room();
+        assert!(full > 1_000_000, "{full}");
+        place.begin(3_600_001);
+        (0..2_000).for_each(|n| place.delete(&channel(&format!("{n}"))));
+        place.head(&channel("a"));
+        assert_eq!((place.logs.len(), place.logs.get("a").unwrap().after(0).count()), (1, 1));
+        assert!(place.room() < 3_000, "{} of {full}", place.room());
+    }
+}
