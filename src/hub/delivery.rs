@@ -61,14 +61,19 @@ impl Events {
     #[must_use]
     pub fn next(&self) -> Cursor {
         match self.frames().last() {
-            Some(last) if self.taken < self.batch.frames().len() => last.entry().cursor,
+            Some(last) if !self.is_whole() => last.entry().cursor,
             _ => self.batch.next(),
         }
     }
 
+    /// Whether they are all that their batch has.
+    pub(super) fn is_whole(&self) -> bool {
+        self.taken == self.batch.frames().len()
+    }
+
     /// What is kept for everybody who gets the same run; nothing when this is a part of it.
     pub(crate) fn beside<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        (self.taken == self.batch.frames().len()).then(|| self.batch.beside(make)).flatten()
+        self.is_whole().then(|| self.batch.beside(make)).flatten()
     }
 
     pub(crate) fn frames(&self) -> &[Arc<Frame>] {
@@ -77,7 +82,7 @@ impl Events {
 
     /// All of them in one piece, shared by everybody who gets the same run.
     pub(crate) fn joined(&self, form: &Form) -> Bytes {
-        match self.taken == self.batch.frames().len() {
+        match self.is_whole() {
             true => self.batch.joined(form),
             false => join(self.frames(), form).into(),
         }

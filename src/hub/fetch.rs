@@ -213,10 +213,8 @@ impl Pages {
     }
 
     fn insert(&mut self, cursor: Cursor, page: Shareable) {
-        if self.sweep_above.is_due(self.by_start.len()) {
-            self.by_start.retain(|_, page| page.fetch.strong_count() > 0);
-            self.sweep_above.swept(self.by_start.len());
-        }
+        let retain = |pages: &mut BTreeMap<_, Shareable>| pages.retain(|_, page| page.fetch.strong_count() > 0);
+        self.sweep_above.before_adding(&mut self.by_start, BTreeMap::len, retain);
         self.by_start.insert(key(cursor), page);
     }
 }

@@ -117,8 +117,7 @@ impl Shared {
         let any = answers.iter().any(Result::is_ok);
         match answers.first() {
             Some(Err(ReadError::Store(error))) if !any => self.outage.failed(error),
-            _ if any => self.outage.succeeded(),
-            _ => {}
+            _ => self.outage.succeeded(),
         }
         self.head_calls.all_failed.store(!any, Relaxed);
         answers

@@ -67,12 +67,9 @@ impl Leases {
     pub(super) fn lease(&self, fetch: Arc<Fetch>, page: Page) -> Arc<Lease> {
         let lease = Arc::new(Lease(Mutex::new(Some(Held { page, _fetch: fetch, used: Instant::now() }))));
         let mut list = self.list();
-        if list.sweep_above.is_due(list.leases.len()) {
-            list.leases.retain(|lease| lease.strong_count() > 0);
-            let left = list.leases.len();
-            list.sweep_above.swept(left);
-        }
-        list.leases.push(Arc::downgrade(&lease));
+        let List { leases, sweep_above } = &mut *list;
+        sweep_above.before_adding(leases, Vec::len, |leases| leases.retain(|lease| lease.strong_count() > 0));
+        leases.push(Arc::downgrade(&lease));
         lease
     }
 
@@ -117,12 +114,17 @@ mod tests {
         }
         assert!(leases.list().leases.len() <= 130);
         let longest = Duration::from_secs(10);
+        let held = leases.lease(Arc::new(Fetch::new()), page());
+        for _ in 0..1_000 {
+            drop(leases.lease(Arc::new(Fetch::new()), page()));
+        }
         let [idle, seen] = [(); 2].map(|()| leases.lease(Arc::new(Fetch::new()), page()));
         tokio::time::advance(longest / 2).await;
         assert!(seen.page().is_some());
         tokio::time::advance(longest / 2).await;
         leases.sweep(Instant::now(), longest);
         assert_eq!((idle.page().is_some(), seen.page().is_some()), (false, true));
+        assert!(held.page().is_none(), "one that has a reader is not forgotten");
         leases.sweep(Instant::now(), Duration::MAX);
         assert!(seen.page().is_some());
     }

@@ -201,16 +201,15 @@ impl Leg {
 
     /// Takes at most `most` events of the batch that was seen.
     pub(super) fn take(&mut self, batch: Arc<Batch>, most: usize) -> Events {
-        let whole = most >= batch.frames().len();
-        match whole {
+        let events = Events::first(batch, most);
+        match events.is_whole() {
             true => self.seat.place.took_all(),
             false => self.seat.place.took_part(),
         }
-        let events = Events::first(batch, most);
         self.position = Some(events.next());
         self.pass_latch(events.next());
         match self.step() {
-            Some(Step::Page { batch, .. }) if whole => *batch += 1,
+            Some(Step::Page { batch, .. }) if events.is_whole() => *batch += 1,
             _ => self.next = Next::At { cursor: events.next(), verified: None },
         }
         events

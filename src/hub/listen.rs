@@ -272,7 +272,6 @@ impl Gathered {
     fn gather(&mut self, subscriber: &mut Subscriber, cx: &mut Context<'_>) -> Looked {
         let mut looked = Looked::AtAll;
         let mut readable = false;
-        self.failed.clear();
         self.live = true;
         subscriber.visit(|leg, room| -> Visit<()> {
             let left = self.gather_from(leg, room, cx);
@@ -300,7 +299,7 @@ impl Gathered {
     }
 
     fn gather_from(&mut self, leg: &mut Leg, room: PageRoom, cx: &mut Context<'_>) -> Left {
-        while self.events_left > 0 && self.bytes_left > 0 {
+        while !self.is_full() {
             match leg.look(room, cx) {
                 Ready::Batch(batch) => self.take(leg, batch),
                 Ready::Reset(reset) => {

@@ -112,8 +112,21 @@ mod tests {
         recent.expire(Instant::now());
         let bytes = recent.pages().bytes;
         assert_eq!((recent.pages().kept.len(), bytes), (1, page().kept_bytes()));
-        let none = RecentPages::new(1);
-        none.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
-        assert!(none.pages().kept.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn neither_an_empty_page_nor_one_that_is_too_large_is_kept_or_costs_another_its_place() {
+        let keep = |recent: &RecentPages, fetched: Arc<Fetched>| {
+            recent.keep(Some(Arc::new(Fetch::new())), &Ok(fetched));
+            recent.pages().kept.len()
+        };
+        let recent = RecentPages::new(page().kept_bytes());
+        assert_eq!(keep(&recent, page()), 1, "one that just fits");
+        let head = page().head;
+        assert_eq!(keep(&recent, Arc::new(page().until(Cursor { seq: 0, ..head.cursor }))), 1, "an empty one");
+        let twice = page();
+        let batches = [twice.batches.clone(), twice.batches.clone()].concat();
+        assert_eq!(keep(&recent, Arc::new(Fetched { batches, ..Arc::into_inner(twice).unwrap() })), 1);
+        assert_eq!(recent.pages().bytes, page().kept_bytes());
     }
 }

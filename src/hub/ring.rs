@@ -259,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn knows_what_lies_behind_it_and_what_is_not_of_its_history() {
+        let mut ring = ring(4..=6);
+        let foreign = |seq| Cursor { tag: 1, ..at(seq) };
+        let other_epoch = |seq| Cursor { epoch: 2, ..at(seq) };
+        for position in [at(2), at(0), foreign(2)] {
+            assert!(matches!(ring.lookup(position), Lookup::Behind), "{position:?}");
+        }
+        for position in [foreign(3), foreign(4), foreign(6), at(7), other_epoch(2), other_epoch(5)] {
+            assert!(matches!(ring.lookup(position), Lookup::Elsewhere), "{position:?}");
+        }
+        assert!([3, 4, 5, 6].into_iter().all(|seq| ring.holds(at(seq))));
+        assert!(![at(2), foreign(5), at(7), other_epoch(5)].into_iter().any(|position| ring.holds(position)));
+    }
+
+    #[test]
     fn drops_the_oldest_above_its_bytes() {
         let mut ring = Ring::new(Head { cursor: at(0), closed: false }, 3 * Frame::new(entry(1)).kept_bytes());
         ring.feed(&(1..=9).map(entry).collect::<Vec<_>>());

@@ -1,19 +1,17 @@
 //! When a list of weak references is looked through for those that are void. Pure.
 
 /// How long such a list may become before it is looked through.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct SweepAbove(usize);
 
 impl SweepAbove {
-    /// Whether a list of this length is to be looked through before more is added.
-    pub(super) fn is_due(self, length: usize) -> bool {
-        length >= self.0
-    }
-
-    /// The list was looked through, and this many are left. The next time is when there are twice as many, so that adding one
-    /// stays O(1) on average and the void ones are never the most.
-    pub(super) fn swept(&mut self, left: usize) {
-        self.0 = 2 * left + SMALL;
+    /// Before one is added to `list`: looks it through by `retain` when it is long. The next time is when it is twice as long as
+    /// what is left, so that adding one stays O(1) on average and the void ones are never the most.
+    pub(super) fn before_adding<L>(&mut self, list: &mut L, length: impl Fn(&L) -> usize, retain: impl FnOnce(&mut L)) {
+        if length(list) >= self.0 {
+            retain(list);
+            self.0 = 2 * length(list) + SMALL;
+        }
     }
 }
 
@@ -28,11 +26,10 @@ mod tests {
     fn add(count: usize, void: usize) -> (usize, usize) {
         let (mut above, mut list, mut looked, mut longest) = (SweepAbove::default(), Vec::new(), 0, 0);
         for n in 0..count {
-            if above.is_due(list.len()) {
+            above.before_adding(&mut list, Vec::len, |list| {
                 looked += list.len();
                 list.retain(|is_void: &bool| !is_void);
-                above.swept(list.len());
-            }
+            });
             list.push(n % 100 < void);
             longest = longest.max(list.len());
         }

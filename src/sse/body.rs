@@ -347,7 +347,12 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::{Channel, Event, Hub, MemoryStore, Subscription};
+    use crate::{
+        channel::Channel,
+        event::Event,
+        hub::{Hub, Subscription},
+        stores::memory::MemoryStore,
+    };
 
     fn channel() -> Channel {
         Channel::new("a").unwrap()

@@ -5,7 +5,7 @@ use std::{pin::Pin, task::Poll, time::Duration};
 use futures_core::Stream as _;
 use tower_events::{
     Hub, HubOptions, MemoryStore, Store, SubscribeError, Subscription,
-    store::{Reason, Start},
+    store::{Limit, Reason, Start},
     testing::FaultStore,
 };
 
@@ -20,6 +20,24 @@ async fn readers_above_the_bound_are_refused_until_one_goes() {
     assert!(matches!(third, Err(SubscribeError::TooManyReaders { .. })));
     drop(one);
     assert!(hub.subscribe(Subscription::new(channel("a"))).await.is_ok());
+}
+
+#[test]
+fn options_are_what_they_are_documented_to_be_and_keep_their_bounds() {
+    let secs = Duration::from_secs;
+    let HubOptions { ring_bytes, page, reads, advancing_reads, recent_page_bytes, linger, lingering, .. } =
+        HubOptions::default();
+    assert_eq!((ring_bytes, page.events, page.bytes, reads, advancing_reads), (524_288, 1_000, 262_144, 64, 64));
+    assert_eq!((recent_page_bytes, linger, lingering), (16_777_216, secs(30), 1_024));
+    let HubOptions { check_every, read_timeout, waiting_reads, read_queue_timeout, stall_timeout, .. } =
+        HubOptions::default();
+    assert_eq!((check_every, read_timeout, waiting_reads), (secs(3), secs(10), 4_096));
+    assert_eq!((read_queue_timeout, stall_timeout), (secs(2), secs(300)));
+    assert_eq!((HubOptions::default().readers, HubOptions::default().drain_floor), (usize::MAX, secs(1)));
+
+    let least = HubOptions::default().page(Limit::POSITION).reads(0).advancing_reads(0).check_every(Duration::ZERO);
+    assert_eq!((least.page.events, least.reads, least.advancing_reads), (1, 1, 1));
+    assert_eq!(least.check_every, Duration::from_millis(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,6 +90,30 @@ async fn a_subscription_of_corrupt_channels_only_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_poll_of_corrupt_channels_that_knows_its_positions_does_not_wait_in_vain() {
+    let (hub, faults, _) = faulty();
+    let names = channels(["a", "b"]);
+    for name in &names {
+        publish(&hub, name.as_str(), 1).await;
+    }
+    let from = hub.position(&names).await.unwrap();
+    for name in &names {
+        publish(&hub, name.as_str(), 2).await;
+        faults.corrupt_channel(name);
+    }
+    let start = Instant::now();
+    let poll = || Subscription::new(names.clone()).resume(&from).wait(Duration::from_secs(20));
+    let refused = hub.listen(poll()).await;
+    assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Corrupt(_)))), "{refused:?}");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+
+    // Where one can be read, the others are told once each.
+    faults.mend_channel(&channel("a"));
+    let seen = hub.listen(poll()).await.unwrap();
+    assert_eq!((seen.entries().len(), seen.failed.len(), &seen.failed[0].channel), (1, 1, &channel("b")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_unreadable_channel_leaves_the_comparison_of_heads_on_for_all_others() {
     for corrupt in [true, false] {
         let (hub, faults, inner) = faulty();

@@ -113,6 +113,30 @@ async fn a_client_that_comes_from_a_node_ahead_is_parked_where_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_is_ahead_waits_for_its_node_and_asks_no_more() {
+    let (hub, faults, inner) = faulty();
+    append(&inner, [1]).await;
+    let _here = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    // The node hears nothing, and what would bring it on hangs.
+    let held = (faults.hold_hints(), faults.hold_reads());
+    append(&inner, [2]).await;
+    let ahead = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
+    let subscribing = hub.subscribe(Subscription::new(channel("a")).resume(&ahead.into()));
+    let mut guest =
+        tokio::time::timeout(Duration::from_secs(1), subscribing).await.expect("a head decides it").unwrap();
+    assert!(guest.is_live());
+    let waiting = tokio::spawn(async move { texts(&mut guest).await });
+    settle().await;
+    let asked = faults.heads();
+    settle().await;
+    assert_eq!(faults.heads(), asked);
+    append(&inner, [3]).await;
+    drop(held);
+    assert_eq!(waiting.await.unwrap(), ["3"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tail_that_is_lost_resets_only_those_who_had_it() {
     for regrown in [0, 1, 2, 3] {
         let (hub, _, inner) = faulty();

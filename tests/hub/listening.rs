@@ -261,7 +261,7 @@ async fn an_answer_that_is_full_does_not_wait_for_other_channels() {
                 publish(&hub, "a", &texts).await;
             }
             // Whatever is asked of the store, nothing comes of it.
-            let _held = faults.hold_answers();
+            let _held = (faults.hold_answers(), faults.hold_heads());
             let before = Instant::now();
             let poll = Subscription::new(both).resume(&start).limit(limit);
             let listened = hub.listen(poll).await.unwrap();
