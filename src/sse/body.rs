@@ -305,7 +305,7 @@ impl http_body::Body for SseBody {
         match &chunk {
             Poll::Ready(Some(chunk)) => this.burst.count(chunk.len()),
             // A page that comes is handed out in turn too, for many wait for the same.
-            Poll::Pending if !this.subscriber.is_parked(cx) => this.burst.fill(),
+            Poll::Pending if !this.subscriber.is_parked(cx) => this.burst.pause(),
             _ => this.burst = Burst::default(),
         }
         chunk.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))

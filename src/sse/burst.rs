@@ -31,9 +31,12 @@ impl Burst {
         self.given += bytes;
     }
 
-    /// Has whatever comes next wait for a turn.
-    pub(super) fn fill(&mut self) {
-        self.given = usize::MAX;
+    /// What comes next has to wait for a turn, for others wait for the same. Not when nothing was given out since the last turn: a
+    /// server polls again a stream that has nothing, and each turn would lead to another one without end.
+    pub(super) fn pause(&mut self) {
+        if self.given > 0 {
+            self.given = MOST;
+        }
     }
 }
 
