@@ -74,7 +74,7 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Clock, Expect, Head, Keep, Limit, Page, Prints, Retention, Start, Store, StoreError,
+        Append, Appended, Change, Clock, Expect, Head, Limit, Page, Prints, Retention, Start, Store, StoreError,
         fits_append, fits_init,
     },
 };
@@ -142,7 +142,7 @@ impl MemoryStore {
     #[doc(hidden)]
     #[must_use]
     pub fn reopened(&self, own: Retention, all: &Retention) -> Self {
-        self.at_place(|place| place.keep = Keep::new(all));
+        self.at_place(|place| place.keep = crate::store::Keep::new(all));
         Self { retention: own, ..self.clone() }
     }
 
