@@ -1,6 +1,6 @@
 //! How much a stream gives out before others have their turn. A server takes all that a socket takes before it looks at
-//! another connection, which for one who catches up are megabytes. Those who keep up shall not wait for that, nor for all who
-//! catch up.
+//! another connection, which for a reader that catches up are megabytes. Readers that keep up must not wait for that, nor for
+//! all that catch up.
 
 use std::{
     sync::Arc,

@@ -186,7 +186,7 @@ async fn records_and_keys_are_kept_as_long_as_any_node_wants() {
     }
 }
 
-/// Whoever keeps less shows what is kept for others, and knows its keys.
+/// A node with smaller limits serves what is kept for other nodes, and recognises their keys.
 #[tokio::test]
 async fn a_node_that_keeps_less_shows_what_others_keep() {
     let Some(server) = server::shared() else { return };

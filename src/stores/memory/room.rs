@@ -39,7 +39,7 @@ pub(super) fn deque<T>(deque: &VecDeque<T>) -> u64 {
     block(deque.capacity() * size_of::<T>())
 }
 
-/// By how much a deque grows that takes so many more, one after the other: it doubles.
+/// The bytes that `more` items, pushed one by one, add to the allocation of a deque, which doubles when it is full.
 pub(super) fn deque_growth<T>(full: &VecDeque<T>, more: usize) -> u64 {
     let (mut places, needed) = (full.capacity(), full.len() + more);
     while places < needed {
@@ -48,7 +48,7 @@ pub(super) fn deque_growth<T>(full: &VecDeque<T>, more: usize) -> u64 {
     block(places * size_of::<T>()) - deque(full)
 }
 
-/// The nodes of a sorted set of so many names, at their emptiest.
+/// The bytes of the nodes of a sorted set of `names` names, if every node holds as few as it may.
 pub(super) fn set(names: usize) -> u64 {
     (names + FIRST_NAMES) as u64 * NAME
 }
@@ -98,7 +98,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         self.room_of(self.places())
     }
 
-    /// By how much the map grows that takes so many more.
+    /// The bytes that `more` items add to the allocation of the map.
     pub(super) fn growth(&self, more: usize) -> u64 {
         let (places, needed) = (self.places(), self.items.len() + more);
         // At most half full, it is cleared of what removed items left.
@@ -155,10 +155,10 @@ const LEAST_CAPACITY: usize = 4;
 /// The part of a name in the nodes of a set, of which each holds 5 to 11, and one of 6 or more has nodes below it.
 pub(super) const NAME: u64 = 48;
 
-/// The first node holds fewer; it takes as much as the parts of so many.
+/// The root may hold fewer names than other nodes: it counts as the parts of this many.
 const FIRST_NAMES: usize = 5;
 
-/// A collection with more than so many places for each item is made smaller.
+/// A collection with more than this many places per item is made smaller.
 const SPARSE: usize = 4;
 
 #[cfg(test)]

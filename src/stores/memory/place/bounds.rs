@@ -237,7 +237,7 @@ mod tests {
         then("more than is kept", &|place| drop(append(place, "a", texts(100, 10)).unwrap()));
         then("an init of more than is kept", &|place| {
             place.init(&channel("b"), texts(1_000, 10), Expect::Any).unwrap();
-            // Whoever reads shares the data.
+            // A read shares the data with the log.
             place.read(&channel("b"), Start::Earliest, Limit::default());
         });
         then("keys later", &|place| {
