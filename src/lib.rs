@@ -3,7 +3,8 @@
 //! cannot.
 //!
 //! A [`Store`] keeps events in [`Channel`]s; a [`Hub`] in each process follows the store and fans events out; small services
-//! hand them to HTTP clients and take new ones in. The README has the picture, the guarantees and the HTTP contract.
+//! hand them to HTTP clients and take new ones in. The README lists the guarantees; [`http_contract`] is what clients send and
+//! receive.
 //!
 //! ```
 //! use tower_events::{Channel, Channels, Event, EventService, Hub, MemoryStore};
@@ -23,7 +24,7 @@
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
 //! 3. [`hub`]: publish, listen, subscribe, drain.
-//! 4. The HTTP edge: [`request`], [`body`].
+//! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`events`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
 //! # Features
@@ -55,6 +56,8 @@ pub mod stores;
 
 pub mod body;
 mod edge;
+#[doc = include_str!("../docs/http.md")]
+pub mod http_contract {}
 mod problem;
 pub mod request;
 
@@ -68,7 +71,7 @@ pub mod sse;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
-// So that the README's code is compiled with the other examples.
+// Compiles the README's code with the other documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
