@@ -1,4 +1,4 @@
-//! The README's example, made complete: rooms that people may read or not.
+//! The README's example as a complete program: chat rooms with read permissions per user.
 //!
 //! ```text
 //! cargo run --release --example axum
@@ -32,8 +32,8 @@ async fn main() -> std::io::Result<()> {
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async move {
         _ = tokio::signal::ctrl_c().await;
-        hub.drain(Duration::from_secs(5)); // ends polls and streams; clients come back within five seconds
-        tokio::time::sleep(Duration::from_millis(500)).await; // else those that are between two polls would be cut off
+        hub.drain(Duration::from_secs(5)); // ends polls and streams; clients reconnect within five seconds
+        tokio::time::sleep(Duration::from_millis(500)).await; // or clients between two polls would be cut off
     };
     axum::serve(listener, app).with_graceful_shutdown(stop).await
 }
@@ -61,7 +61,7 @@ impl User {
     }
 }
 
-/// A toy: believes what the request says. A real one looks at a session, or checks a signature.
+/// For demonstration only: it trusts the request. A real one looks up a session or checks a signature.
 async fn require_user(mut request: Request, next: Next) -> Response {
     let name = request.headers().get("x-user").and_then(|name| name.to_str().ok()).unwrap_or("guest");
     let user = User(name.to_owned());

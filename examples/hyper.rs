@@ -1,4 +1,4 @@
-//! Events in front of a hyper service that exists already and stays as it is.
+//! Adds events to an existing hyper service by a layer in front of it.
 //!
 //! ```text
 //! cargo run --release --example hyper
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let hub = Hub::new(MemoryStore::default());
     let events = EventService::new(hub.clone(), Channel::new("visits")?);
     let service = ServiceBuilder::new()
-        .layer(EventsLayer::new(hub.clone()).route("/events", events)) // answers /events, hands on all else
+        .layer(EventsLayer::new(hub.clone()).route("/events", events)) // answers /events, passes on everything else
         .service(service_fn(hello));
 
     let listener = TcpListener::bind(address()?).await?;
@@ -34,8 +34,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let open = GracefulShutdown::new();
     let mut stop = pin!(async move {
         _ = tokio::signal::ctrl_c().await;
-        hub.drain(Duration::from_secs(5)); // ends polls and streams; clients come back within five seconds
-        tokio::time::sleep(Duration::from_millis(500)).await; // else those that are between two polls would be cut off
+        hub.drain(Duration::from_secs(5)); // ends polls and streams; clients reconnect within five seconds
+        tokio::time::sleep(Duration::from_millis(500)).await; // or clients between two polls would be cut off
     });
     loop {
         let io = tokio::select! {
@@ -43,17 +43,17 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
                 Ok((io, _)) => io,
                 Err(error) => {
                     eprintln!("hyper: cannot accept a connection: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await; // too many are open: wait for one to go
+                    tokio::time::sleep(Duration::from_millis(100)).await; // too many are open: wait for one to close
                     continue;
                 }
             },
             _ = &mut stop => break,
         };
-        _ = io.set_nodelay(true); // else small events wait for the client's ACK
+        _ = io.set_nodelay(true); // or small events wait for the client's ACK
         let connection = server.serve_connection(TokioIo::new(io), TowerToHyperService::new(service.clone()));
         let connection = open.watch(connection.into_owned());
         tokio::spawn(async move {
-            _ = connection.await; // ends with an error when the client breaks off
+            _ = connection.await; // an error only means that the client disconnected
         });
     }
     drop(listener);
@@ -61,12 +61,12 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-/// The service as it was, but that it tells of each visit: the layer puts the hub into the request.
+/// The existing service, which now also publishes each visit: the layer puts the hub into the request's extensions.
 async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     if let (Some(hub), Ok(visits)) = (request.extensions().get::<Hub>(), Channel::new("visits")) {
         if let Err(error) = hub.publish(&visits, Event::text(path)).await {
-            eprintln!("hyper: cannot tell of a visit: {error}");
+            eprintln!("hyper: cannot publish a visit: {error}");
         }
     }
     Ok(Response::new(Full::from("hello\n")))

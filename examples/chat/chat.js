@@ -1,8 +1,8 @@
-// The chat page. What was written comes only from the event stream: sending shows a pending message until the stream
-// brings it. Everything that people wrote reaches the page through `textContent`.
+// The chat page. Messages come only from the event stream: a message that was sent is shown as pending until the stream
+// delivers it. User input is inserted only through `textContent`.
 //
-// For trying things out: `?transport=poll` or `?transport=sse` forces one transport, `?fallback_ms=` sets how long SSE
-// may stay silent.
+// For experiments: `?transport=poll` or `?transport=sse` forces one transport, `?fallback_ms=` sets how long SSE may stay
+// silent.
 
 import { follow } from '/stream.js';
 
@@ -20,9 +20,9 @@ const [log, form, user, content, send, state, empty, newest, template] = [
 ].map((id) => document.getElementById(id));
 
 const shown = new Map(); // messages from the stream: id -> element
-const pending = new Set(); // messages of our own that the stream has not brought yet
+const pending = new Set(); // our own messages that the stream has not delivered yet
 
-// --- what the stream brings -----------------------------------------------------------------------------------------
+// --- receiving ------------------------------------------------------------------------------------------------------
 
 const query = new URLSearchParams(location.search);
 const stream = follow('/events', {
@@ -38,18 +38,18 @@ addEventListener('pagehide', () => stream.close());
 addEventListener('pageshow', ({ persisted }) => persisted && location.reload());
 
 function receive(message) {
-  if (shown.has(message.id)) return; // published twice, because the server was stopped between storing and telling
-  const follows = atEnd();
+  if (shown.has(message.id)) return; // published twice, because the server stopped between storing and announcing
+  const wasAtEnd = atEnd();
   settle(message);
   const element = render(message);
   shown.set(message.id, element);
   append(element, message);
-  if (follows) scrollToEnd();
+  if (wasAtEnd) scrollToEnd();
   else newest.hidden = false;
   if (document.hidden) document.title = '● Chat';
 }
 
-/** The server's history is another one now: what follows is all of it. */
+/** After a reset: what follows is the whole history. */
 function startOver() {
   shown.clear();
   log.ariaBusy = 'true';
@@ -64,12 +64,12 @@ function showState(name, detail) {
   send.disabled = name === 'ended';
   if (!name.startsWith('live')) return;
   requestAnimationFrame(() => {
-    log.ariaBusy = 'false'; // from here on, what is added is read aloud
+    log.ariaBusy = 'false'; // from now on, screen readers announce what is added
     showEmpty();
   });
 }
 
-// --- what we write --------------------------------------------------------------------------------------------------
+// --- sending --------------------------------------------------------------------------------------------------------
 
 form.addEventListener('submit', (submit) => {
   submit.preventDefault();
@@ -87,16 +87,16 @@ form.addEventListener('submit', (submit) => {
   post(mine);
 });
 
-/** Sends a message. Its key makes sending it again harmless. */
+/** Sends a message; its key makes sending it again harmless. */
 async function post(mine) {
   mark(mine, 'pending');
   try {
     const fields = { action: 'message', user: mine.user, content: mine.content, key: mine.key };
-    const body = new URLSearchParams(fields);
-    const response = await fetch('/chat', { method: 'POST', body, signal: AbortSignal.timeout(20_000) });
-    const answer = await response.json().catch(() => null);
-    if (!response.ok) throw new Error(answer?.detail ?? `The server answered ${response.status}.`);
-    mine.id = answer.id;
+    const request = { method: 'POST', body: new URLSearchParams(fields), signal: AbortSignal.timeout(20_000) };
+    const response = await fetch('/chat', request);
+    const body = await response.json().catch(() => null);
+    if (!response.ok) throw new Error(body?.detail ?? `The server answered ${response.status}.`);
+    mine.id = body.id;
     if (shown.has(mine.id)) drop(mine); // the stream was faster
   } catch (error) {
     const unreachable = error instanceof TypeError || error.name === 'TimeoutError';
@@ -104,7 +104,7 @@ async function post(mine) {
   }
 }
 
-/** Takes away the pending message that `message` is. */
+/** Removes the pending message that `message` is the delivery of. */
 function settle(message) {
   const is = (mine) => mine.id === message.id;
   const looksLike = (mine) => mine.id === undefined && mine.user === message.user && mine.content === message.content;
@@ -119,17 +119,17 @@ function drop(mine) {
 }
 
 function mark(mine, status, why = '') {
-  const follows = atEnd();
+  const wasAtEnd = atEnd();
   mine.element.classList.toggle('pending', status === 'pending');
   mine.element.classList.toggle('failed', status === 'failed');
   const note = mine.element.querySelector('.note');
   note.hidden = status !== 'failed';
   note.firstElementChild.textContent = why;
   mine.element.querySelector('time').textContent = status === 'failed' ? 'not sent' : 'sending…';
-  if (follows) scrollToEnd();
+  if (wasAtEnd) scrollToEnd();
 }
 
-/** 128 random bits. (`randomUUID` needs HTTPS, which a chat in a local network does not have.) */
+/** 128 random bits. (`randomUUID` needs HTTPS, which a chat on a local network does not have.) */
 function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
@@ -159,7 +159,7 @@ function render({ id, user: name, content: text, time }) {
   return element;
 }
 
-/** Puts a message before those that are pending, below a line for the day where that changes. */
+/** Inserts a message before the pending ones, after a line with the date where the day changes. */
 function append(element, { user: name, time }) {
   const end = [...pending].map((mine) => mine.element).find((mine) => mine.isConnected) ?? null;
   const before = end ? end.previousElementSibling : log.lastElementChild;
@@ -204,7 +204,7 @@ document.addEventListener('visibilitychange', () => document.hidden || (document
 function remember(name) {
   try {
     localStorage.setItem('user', name);
-  } catch {} // storage may be forbidden
+  } catch {} // storage may be disabled
 }
 
 function remembered() {
@@ -215,7 +215,7 @@ function remembered() {
   }
 }
 
-/** Which messages are ours depends on the name. */
+// Which messages are ours depends on the name.
 user.addEventListener('input', () => {
   for (const element of log.querySelectorAll('[data-user]')) {
     element.classList.toggle('own', element.dataset.user === user.value.trim());

@@ -1,4 +1,4 @@
-//! The database of messages. It is the truth; the event channel only tells of what is stored here.
+//! The database of messages. It is the source of truth; the event channel only announces what is stored here.
 
 use std::{
     path::Path,
@@ -18,15 +18,15 @@ pub(crate) struct Message {
     pub(crate) content: String,
 }
 
-/// What somebody wants to write.
+/// A message before it is stored.
 pub(crate) struct Draft {
     pub(crate) user: String,
     pub(crate) content: String,
-    /// The same key again is the same message again.
+    /// Identifies the message: inserting the same key again changes nothing.
     pub(crate) key: Option<String>,
 }
 
-/// Cheap to clone. Every call runs where blocking is allowed.
+/// Cheap to clone. Every call runs on a thread that may block.
 #[derive(Clone)]
 pub(crate) struct Db(Arc<Mutex<Connection>>);
 
@@ -37,7 +37,7 @@ impl Db {
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
-    /// Stores a message and answers its id. It is not announced yet.
+    /// Stores a message and returns its id. It is not announced yet.
     pub(crate) async fn insert(&self, draft: Draft) -> rusqlite::Result<i64> {
         self.run(move |db| {
             let Draft { user, content, key } = draft;
@@ -52,21 +52,21 @@ impl Db {
         .await
     }
 
-    /// The last `most` messages, oldest first.
+    /// The newest `most` messages, oldest first.
     pub(crate) async fn last(&self, most: u64) -> rusqlite::Result<Vec<Message>> {
         let select =
             "SELECT * FROM (SELECT id, time, user, content FROM messages ORDER BY id DESC LIMIT ?1) ORDER BY id";
         self.select(select, most).await
     }
 
-    /// The first `most` messages that readers have not been told of, oldest first.
+    /// The oldest `most` messages that have not been announced, oldest first.
     pub(crate) async fn unannounced(&self, most: u64) -> rusqlite::Result<Vec<Message>> {
         let select = "SELECT id, time, user, content FROM messages WHERE announced = 0 ORDER BY id LIMIT ?1";
         self.select(select, most).await
     }
 
-    /// Notes that readers have been told of every message up to `id`.
-    pub(crate) async fn announced(&self, id: i64) -> rusqlite::Result<()> {
+    /// Records that every message up to `id` has been announced.
+    pub(crate) async fn mark_announced(&self, id: i64) -> rusqlite::Result<()> {
         self.run(move |db| {
             db.execute("UPDATE messages SET announced = 1 WHERE announced = 0 AND id <= ?1", [id])?;
             Ok(())

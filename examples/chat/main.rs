@@ -1,8 +1,8 @@
-//! A chat: people write messages and see each other's at once.
+//! A chat: users write messages and see each other's at once.
 //!
-//! `POST /chat` takes what a person does, stores the message in a database and then announces it on a channel. `/events`
-//! hands the channel to browsers, by Server-Sent Events or long polling. The page (`index.html`, `chat.js`) goes on from
-//! where it was when a connection or the server goes away; the part to copy from is `stream.js`.
+//! `POST /chat` stores a user's message in a database and then announces it on a channel. `/events` serves the channel to
+//! browsers, by Server-Sent Events or long polling. When a connection or the server goes away, the page (`index.html`,
+//! `chat.js`) continues from where it was; the part to copy from is `stream.js`.
 //!
 //! ```text
 //! cargo run --release --example chat
@@ -66,9 +66,9 @@ async fn main() -> ExitCode {
 async fn run(options: Options) -> Result<(), BoxError> {
     let Options { listen, database, store } = options;
     let db = Db::open(&database).map_err(|error| format!("cannot open {}: {error}", database.display()))?;
-    // Kept by count rather than by age: a quiet chat still shows what was last said.
+    // Events are kept by count rather than by age, so that a quiet chat still shows its last messages.
     let retention = Retention::default().events(HISTORY).age(365 * DAY).key_window(DAY);
-    // Several chats on one database share its events too, and are one chat.
+    // Processes on one database share its events too, and so are one chat.
     let store = store.unwrap_or_else(|| StoreUrl::File(database.with_extension("events")));
     let chat = Chat::new(store::open(&store, retention).await?, db)?;
     chat.start().await?;
@@ -85,7 +85,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
 
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);
-    let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // else small events wait for the client's ACK
+    let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // or small events wait for the client's ACK
     let stop = stop::drained(hub, Duration::from_secs(2));
     Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
 }
@@ -103,30 +103,30 @@ impl Chat {
         Ok(Self { hub: Hub::new(store), channel: Channel::new("chat")?, db, announcing: Arc::default() })
     }
 
-    /// Fills the channel from the database, unless it has been in use: a durable store keeps it across restarts, and other
-    /// processes may use it.
+    /// Fills the channel from the database, unless it has been used before: a durable store keeps it across restarts, and
+    /// other processes may have filled it.
     async fn start(&self) -> Result<(), BoxError> {
         let events = self.db.last(HISTORY).await?.iter().map(event).collect::<Result<_, _>>()?;
         self.hub.init_if_unused(&self.channel, events).await?;
-        // Whoever filled it: its last event says how far it got.
+        // Whichever process filled it, the last event says how far it got.
         let last = Subscription::new(self.channel.clone()).start(Start::Last(1)).wait(Duration::ZERO);
         for entry in self.hub.listen(last).await?.entries() {
             let message: Message = serde_json::from_str(entry.data.as_shown())?;
-            self.db.announced(message.id).await?;
+            self.db.mark_announced(message.id).await?;
         }
         self.announce().await
     }
 
-    /// Stores a message, then tells everybody.
+    /// Stores a message, then announces it.
     async fn write(&self, draft: Draft) -> Result<i64, Problem> {
         let id = self.db.insert(draft).await.map_err(|error| {
             eprintln!("chat: cannot store a message: {error}");
-            Problem(StatusCode::SERVICE_UNAVAILABLE, "The message could not be stored. Send it again.".into())
+            Problem(StatusCode::SERVICE_UNAVAILABLE, "The message could not be stored. Please send it again.".into())
         })?;
         self.announce().await.map_err(|error| {
             eprintln!("chat: message {id} is stored, but not announced: {error}");
             let detail = format!(
-                "Message {id} is stored, but the others do not see it yet. It will be announced with the next one; \
+                "Message {id} is stored, but other users do not see it yet. It will be announced with the next one; \
                  sending it again with the same `key` is harmless."
             );
             Problem(StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -134,8 +134,8 @@ impl Chat {
         Ok(id)
     }
 
-    /// Publishes every message that is stored and not yet announced, in order. The events' keys make it harmless that one
-    /// was announced and the process stopped before it took note.
+    /// Publishes every stored message that has not been announced, in order. If the process stopped after publishing an
+    /// event and before recording that, the event's key makes publishing it again harmless.
     async fn announce(&self) -> Result<(), BoxError> {
         let _one_at_a_time = self.announcing.lock().await;
         loop {
@@ -143,7 +143,7 @@ impl Chat {
             let Some(last) = messages.last().map(|message| message.id) else { return Ok(()) };
             let events = messages.iter().map(event).collect::<Result<Vec<_>, _>>()?;
             self.hub.publish_all(&self.channel, events).await?;
-            self.db.announced(last).await?;
+            self.db.mark_announced(last).await?;
         }
     }
 }
@@ -160,18 +160,18 @@ struct Action {
     action: String,
     user: String,
     content: String,
-    /// Chosen by the client, so that it can send again what it is not sure of.
+    /// Chosen by the client, so that it can safely send a message again when it does not know the outcome.
     key: Option<String>,
 }
 
-/// `POST /chat`: what a person does.
+/// Handles `POST /chat`.
 async fn act(State(chat): State<Chat>, form: Result<Form<Action>, FormRejection>) -> Result<Json<Value>, Problem> {
     let Form(form) = form.map_err(|rejection| Problem(rejection.status(), rejection.body_text()))?;
     match form.action.as_str() {
         "message" => {
             let user = text("user", form.user, 40)?;
             if user.contains(char::is_control) {
-                return Err(Problem::field("user", "holds a control character"));
+                return Err(Problem::field("user", "contains a control character"));
             }
             let content = text("content", form.content, 4000)?;
             let key = form.key.map(|key| text("key", key, 64)).transpose()?;
@@ -179,17 +179,17 @@ async fn act(State(chat): State<Chat>, form: Result<Form<Action>, FormRejection>
             Ok(Json(json!({ "id": id })))
         }
         "" => Err(Problem::field("action", "is missing")),
-        _ => Err(Problem::field("action", "is unknown: there is only `message`")),
+        _ => Err(Problem::field("action", "is unknown: the only action is `message`")),
     }
 }
 
-/// The field's text, trimmed, when it has 1 to `most` characters.
+/// The field's trimmed text, if it has 1 to `most` characters.
 fn text(field: &str, text: String, most: usize) -> Result<String, Problem> {
     let text = text.trim();
     match text.chars().count() {
         0 => Err(Problem::field(field, "is missing or empty")),
         length if length > most => {
-            Err(Problem::field(field, &format!("has {length} characters: at most {most} are taken")))
+            Err(Problem::field(field, &format!("has {length} characters: at most {most} are allowed")))
         }
         _ => Ok(text.to_owned()),
     }
@@ -215,7 +215,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A file of the page. It may run and load nothing that is not from here.
+/// Serves a file of the page. Its content security policy forbids scripts and other resources from elsewhere.
 async fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
     let policy =
         "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
@@ -228,6 +228,6 @@ async fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
     (headers, text)
 }
 
-/// Messages that a page shows when it is opened.
+/// How many messages a page shows when it is opened.
 const HISTORY: u64 = 500;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -4,11 +4,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use super::store::StoreUrl;
 
-/// Everything that can be said.
 pub(crate) struct Options {
     pub(crate) listen: SocketAddr,
     pub(crate) database: PathBuf,
-    /// Where the events are kept, if not beside the database.
+    /// Where the events are stored; by default in a file next to the database.
     pub(crate) store: Option<StoreUrl>,
 }
 
@@ -38,9 +37,9 @@ impl Options {
 pub(crate) const HELP: &str = "\
 A chat over Server-Sent Events and long polling.
 
-  --listen ADDRESS   where to listen; port 0 takes a free one [127.0.0.1:3000]
-  --database PATH    the SQLite file that keeps the messages; the events are in one beside it, PATH with the
-                     extension .events. Chats on one PATH are one chat. [chat.db]
-  --store URL        keeps the events elsewhere: memory:, file:PATH, or (with the features of these names)
-                     redis://..., nats://..., postgres://... Chats that share it share their PATH too.
+  --listen ADDRESS   where to listen; port 0 picks a free one [127.0.0.1:3000]
+  --database PATH    the SQLite file with the messages; the events are stored next to it, in PATH with the
+                     extension .events. Processes with the same PATH are one chat. [chat.db]
+  --store URL        store the events elsewhere: memory:, file:PATH, or (if built with the feature of that name)
+                     redis://..., nats://..., postgres://... Processes that share it must share PATH too.
   --help";

@@ -1,18 +1,18 @@
-// Follows one event URL for as long as the page is open: by EventSource while that gets through, else by long polling,
-// and always onwards from the same cursor, so that a change of transport or of server loses nothing and repeats nothing.
+// Follows one event URL for as long as the page is open: by EventSource while that works, otherwise by long polling, and
+// always from the same cursor, so that a change of transport or of server loses nothing and repeats nothing.
 //
 //   const stream = follow('/events', {
 //     event({ name, data, id }) {},   // one event; `data` is parsed JSON
-//     reset(reason) {},               // what was received so far is void: forget it, what follows is all there is
+//     reset(reason) {},               // discard what was received so far: what follows is the whole history
 //     state(state, detail) {},        // connecting, live-sse, live-poll, reconnecting, offline, ended
 //   }, { from: 'earliest' });
 //   stream.close();
 
-const PING_LIMIT = 45_000; // the server pings every 15 s: three lost pings mean that the line is dead
-const RETRY_LIMIT = 60_000; // an EventSource that neither opened nor failed for so long is started again
+const PING_LIMIT = 45_000; // the server pings every 15 s: after three lost pings the connection is dead
+const RETRY_LIMIT = 60_000; // an EventSource that has neither opened nor failed after this time is restarted
 const WAIT = 25; // seconds that a long poll may take
 const BACKOFF = { first: 500, most: 15_000 };
-const SSE_AGAIN = { first: 60_000, most: 600_000 }; // when polling, how long until SSE is tried again
+const SSE_AGAIN = { first: 60_000, most: 600_000 }; // while polling, how long until SSE is tried again
 
 export function follow(url, handlers, options = {}) {
   const stream = new Follower(url, handlers, options);
@@ -23,16 +23,16 @@ export function follow(url, handlers, options = {}) {
 class Follower {
   constructor(url, handlers, { from = 'latest', names = ['message'], transport = 'auto', fallbackMs = 5_000 }) {
     Object.assign(this, { url, handlers, names, transport, fallbackMs });
-    this.cursor = from; // where the next request starts: after this
-    this.run = 0; // what was started before the last change of transport is stale
+    this.cursor = from; // the next request starts after this
+    this.run = 0; // callbacks of an earlier run are stale, and ignored
     this.sseAgain = SSE_AGAIN.first;
-    this.goOn = () => this.start();
-    this.wentOffline = () => this.report('offline');
-    addEventListener('online', this.goOn);
-    addEventListener('offline', this.wentOffline);
+    this.onOnline = () => this.start();
+    this.onOffline = () => this.report('offline');
+    addEventListener('online', this.onOnline);
+    addEventListener('offline', this.onOffline);
   }
 
-  /** Starts again from the cursor, with the better transport. */
+  /** Starts, or restarts from the cursor, with the preferred transport. */
   start() {
     if (this.current === 'ended') return;
     if (this.transport === 'poll') this.startPolling();
@@ -41,8 +41,8 @@ class Follower {
 
   close() {
     this.stop();
-    removeEventListener('online', this.goOn);
-    removeEventListener('offline', this.wentOffline);
+    removeEventListener('online', this.onOnline);
+    removeEventListener('offline', this.onOffline);
   }
 
   // --- Server-Sent Events -------------------------------------------------------------------------------------------
@@ -59,11 +59,11 @@ class Follower {
         if (message.lastEventId) this.cursor = message.lastEventId;
         this.sseAgain = SSE_AGAIN.first;
         this.report('live-sse');
-        this.silentAfter(PING_LIMIT, () => this.startSse());
+        this.afterSilence(PING_LIMIT, () => this.startSse());
         act(message);
       });
     on('stream-ping', () => {});
-    on('stream-live', () => {}); // all that there was has come
+    on('stream-live', () => {}); // the history has been delivered
     on('stream-reset', ({ data }) => this.handlers.reset(parse(data)?.reason ?? 'unknown'));
     // One of several channels may end before the others do.
     on('stream-end', ({ data }) => parse(data)?.left?.length || this.end());
@@ -72,15 +72,15 @@ class Follower {
       on(name, ({ data, lastEventId }) => this.handlers.event({ name, data: parse(data), id: lastEventId }));
     }
 
-    // A connection that opens and then stays silent has something in its way that holds the body back.
+    // If a connection opens and then stays silent, something on the way buffers the body.
     const silent = () => this.fallBack('no event got through');
-    this.silentAfter(this.fallbackMs, silent);
-    source.addEventListener('open', () => run === this.run && this.silentAfter(this.fallbackMs, silent));
+    this.afterSilence(this.fallbackMs, silent);
+    source.addEventListener('open', () => run === this.run && this.afterSilence(this.fallbackMs, silent));
     source.addEventListener('error', () => {
       if (run !== this.run) return;
       if (source.readyState === EventSource.CLOSED) return this.fallBack('refused');
-      this.report('reconnecting'); // by itself, from the last id
-      this.silentAfter(RETRY_LIMIT, () => this.startSse());
+      this.report('reconnecting'); // EventSource does that by itself, from the last id
+      this.afterSilence(RETRY_LIMIT, () => this.startSse());
     });
   }
 
@@ -91,7 +91,7 @@ class Follower {
     this.startPolling(why);
   }
 
-  silentAfter(ms, act) {
+  afterSilence(ms, act) {
     clearTimeout(this.silence);
     this.silence = setTimeout(act, ms);
   }
@@ -102,7 +102,7 @@ class Follower {
     const run = this.stop();
     this.report(this.current ? 'reconnecting' : 'connecting', why);
     let backoff = BACKOFF.first;
-    let wait = 0; // the first answer comes at once and shows that the way is open
+    let wait = 0; // the first response comes at once and shows that polling works
     while (run === this.run) {
       try {
         const pause = await this.poll(run, wait);
@@ -122,7 +122,7 @@ class Follower {
     }
   }
 
-  /** One request. Answers how long the server wants us to stay away, in milliseconds. */
+  /** Sends one request. Returns how long the server wants us to wait before the next, in milliseconds. */
   async poll(run, wait) {
     this.request = new AbortController();
     const tooLong = setTimeout(() => this.request.abort(), (wait + 15) * 1000);
@@ -173,7 +173,7 @@ class Follower {
     return address;
   }
 
-  /** Ends whatever runs, and numbers what comes next. */
+  /** Ends the current run and returns the number of the next. */
   stop() {
     this.source?.close();
     this.request?.abort();
@@ -200,7 +200,7 @@ function parse(json) {
   try {
     return JSON.parse(json);
   } catch {
-    return json; // a plain text
+    return json; // plain text
   }
 }
 

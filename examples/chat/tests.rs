@@ -1,4 +1,4 @@
-//! What the chat does when its event store fails, and when two of it start at once.
+//! The chat when its event store fails, and when several processes start at once.
 
 use std::{path::Path, time::Duration};
 
@@ -15,8 +15,8 @@ fn draft(content: &str) -> Draft {
     Draft { user: "Ada".into(), content: content.into(), key: Some(format!("key of {content}")) }
 }
 
-/// What a reader gets to see.
-async fn seen(chat: &Chat) -> Vec<String> {
+/// The messages that a reader sees.
+async fn visible(chat: &Chat) -> Vec<String> {
     let all = Subscription::new(chat.channel.clone()).start(Start::Earliest).wait(Duration::ZERO);
     let listened = chat.hub.listen(all).await.unwrap();
     let content =
@@ -25,20 +25,20 @@ async fn seen(chat: &Chat) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_could_not_be_announced_comes_before_the_next_message() {
+async fn a_message_that_could_not_be_announced_is_announced_before_the_next_one() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let chat = Chat::new(store, Db::open(Path::new(":memory:")).unwrap()).unwrap();
     chat.start().await.unwrap();
     faults.fail_next_appends(1);
     let failed = chat.write(draft("one")).await.unwrap_err();
     assert_eq!(failed.0, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(seen(&chat).await, [""; 0]);
+    assert_eq!(visible(&chat).await, [""; 0]);
     chat.write(draft("two")).await.unwrap();
-    assert_eq!(seen(&chat).await, ["one", "two"]);
+    assert_eq!(visible(&chat).await, ["one", "two"]);
 }
 
 #[tokio::test]
-async fn a_repeat_is_harmless_whatever_became_of_the_first() {
+async fn sending_again_is_harmless_whatever_happened_to_the_first_attempt() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let chat = Chat::new(store, Db::open(Path::new(":memory:")).unwrap()).unwrap();
     chat.start().await.unwrap();
@@ -49,11 +49,11 @@ async fn a_repeat_is_harmless_whatever_became_of_the_first() {
     chat.write(draft("lost")).await.unwrap_err();
     chat.write(draft("lost")).await.unwrap();
     chat.write(draft("lost")).await.unwrap();
-    assert_eq!(seen(&chat).await, ["announced, but the answer was lost", "lost"]);
+    assert_eq!(visible(&chat).await, ["announced, but the answer was lost", "lost"]);
 }
 
 #[tokio::test]
-async fn a_start_announces_what_a_process_left_behind() {
+async fn a_start_announces_what_a_killed_process_had_only_stored() {
     let (store, db) = (MemoryStore::default(), Db::open(Path::new(":memory:")).unwrap());
     let before = Chat::new(store.clone(), db.clone()).unwrap();
     before.start().await.unwrap();
@@ -61,7 +61,7 @@ async fn a_start_announces_what_a_process_left_behind() {
     db.insert(draft("two")).await.unwrap(); // and the process was killed
     let after = Chat::new(store, db).unwrap();
     after.start().await.unwrap();
-    assert_eq!(seen(&after).await, ["one", "two"]);
+    assert_eq!(visible(&after).await, ["one", "two"]);
 }
 
 #[tokio::test]
@@ -71,12 +71,12 @@ async fn processes_that_start_at_once_fill_the_channel_once() {
         db.insert(draft(content)).await.unwrap();
     }
     let chats: Vec<_> = (0..4).map(|_| Chat::new(store.clone(), db.clone()).unwrap()).collect();
-    // One has filled the channel, and has not taken note of that yet.
+    // A process has filled the channel, but not recorded that yet.
     let events = db.last(10).await.unwrap().iter().map(event).collect::<Result<_, _>>().unwrap();
     chats[0].hub.init_if_unused(&chats[0].channel, events).await.unwrap();
     let starts = chats.iter().cloned().map(|chat| tokio::spawn(async move { chat.start().await }));
     for start in starts.collect::<Vec<_>>() {
         start.await.unwrap().unwrap();
     }
-    assert_eq!(seen(&chats[1]).await, ["one", "two", "three"]);
+    assert_eq!(visible(&chats[1]).await, ["one", "two", "three"]);
 }

@@ -1,7 +1,7 @@
-//! Server time, sent by the server: the two scripts of an old article on Server-Sent Events, and a page to watch them.
+//! The server's time over Server-Sent Events, in the two ways of an old article on the subject, and a page to watch them.
 //!
-//! `/once` sends one event and ends its response, so that the page comes back for ever. `/clock` sends the time each second
-//! in one response; a page that was cut off gets the seconds that it missed.
+//! `/once` sends one event and ends the response, so that the page reconnects for ever. `/clock` sends the time each second in
+//! one endless response; a page that was cut off gets the seconds that it missed.
 //!
 //! ```text
 //! cargo run --release --example clock
@@ -65,12 +65,12 @@ async fn run(listen: SocketAddr) -> Result<(), BoxError> {
 
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);
-    let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // else small events wait for the client's ACK
+    let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // or small events wait for the client's ACK
     let stop = stop::drained(hub, Duration::from_secs(1));
     Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
 }
 
-/// The whole wire format by hand: one event, then the end of the response.
+/// The wire format written by hand: one event, then the end of the response.
 async fn once() -> impl IntoResponse {
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     let now = now();
@@ -84,7 +84,7 @@ async fn once() -> impl IntoResponse {
     )
 }
 
-/// Publishes the time each second. It does not matter whether anybody listens.
+/// Publishes the time each second, whether or not there are readers.
 async fn tick(hub: Hub, channel: Channel) -> Result<(), BoxError> {
     let start = Instant::now();
     let mut seconds = interval(Duration::from_secs(1));
@@ -94,7 +94,7 @@ async fn tick(hub: Hub, channel: Channel) -> Result<(), BoxError> {
         let (time, up) = (time_of_day(now()), start.elapsed().as_secs());
         hub.publish(&channel, Event::text(format!("server time: {time} UTC\nup for {up} s"))).await?;
         if tick % 5 == 0 {
-            // A page hears named events only with a listener for that name.
+            // A page receives named events only through a listener for that name.
             hub.publish(&channel, Event::text(format!("every fifth second: {time} UTC")).named("chime")?).await?;
         }
     }
@@ -112,7 +112,7 @@ fn time_of_day(time: Duration) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
-/// The only option; `None` when help was asked for.
+/// Parses the only option; `None` if help was printed instead.
 fn listen() -> Result<Option<SocketAddr>, lexopt::Error> {
     use lexopt::prelude::*;
     let mut listen = SocketAddr::from(([127, 0, 0, 1], 3000));
@@ -131,7 +131,7 @@ fn listen() -> Result<Option<SocketAddr>, lexopt::Error> {
 }
 
 const HELP: &str = "\
-Server time over Server-Sent Events.
+The server's time over Server-Sent Events.
 
-  --listen ADDRESS   where to listen; port 0 takes a free one [127.0.0.1:3000]
+  --listen ADDRESS   where to listen; port 0 picks a free one [127.0.0.1:3000]
   --help";

@@ -1,18 +1,18 @@
-//! When a server is to stop, and how. The examples share it.
+//! Graceful shutdown, shared by the examples.
 
 use std::time::Duration;
 
 use tower_events::Hub;
 
-/// Waits for the signal to stop, then ends polls and streams, whose clients come back within `window`. A server that stopped
-/// accepting at once would cut off the clients that are between two polls: they are answered for half a second more.
+/// Waits for the signal to stop, then ends polls and streams, whose clients reconnect within `window`. Returns half a second
+/// later: if the server stopped accepting at once, clients between two polls would be cut off.
 pub(crate) async fn drained(hub: Hub, window: Duration) {
     signal().await;
     hub.drain(window);
     tokio::time::sleep(Duration::from_millis(500)).await;
 }
 
-/// Waits for Ctrl-C, or for the SIGTERM of a service manager.
+/// Waits for Ctrl-C, or for SIGTERM from a service manager.
 async fn signal() {
     #[cfg(unix)]
     {

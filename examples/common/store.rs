@@ -1,4 +1,4 @@
-//! Opens the store that a URL names. The examples share it; an application would name its store.
+//! Opens a store by URL. The examples share it; an application would open its one store directly.
 
 use std::{error::Error, path::PathBuf, str::FromStr};
 
@@ -26,7 +26,7 @@ impl FromStr for StoreUrl {
             Some(("redis" | "rediss", _)) => Ok(Self::Redis(url.to_owned())),
             Some(("nats" | "tls", _)) => Ok(Self::Nats(url.to_owned())),
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url.to_owned())),
-            _ => Err(format!("there is no store {url:?}")),
+            _ => Err(format!("unknown store {url:?}")),
         }
     }
 }
@@ -36,7 +36,7 @@ pub(crate) async fn open(url: &StoreUrl, retention: Retention) -> Result<AnyStor
     store.map_err(|error| format!("cannot open the store: {}", with_causes(&*error)).into())
 }
 
-/// The error and what caused it: a driver's reason is what helps. Causes that only repeat what was said are left out.
+/// The error with its causes, because the driver's message is the helpful one. Causes that are already in the text are left out.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     for cause in std::iter::successors(error.source(), |cause| (*cause).source()) {
@@ -76,21 +76,21 @@ async fn nats(url: &str, retention: Retention) -> Result<AnyStore, BoxError> {
 #[cfg(feature = "postgres")]
 async fn postgres(url: &str, retention: Retention) -> Result<AnyStore, BoxError> {
     let store = tower_events::PostgresStore::options().retention(retention).connect(url).await?;
-    store.migrate().await?; // harmless when it was done, also by several at once
+    store.migrate().await?; // idempotent, also from several processes at once
     Ok(AnyStore::new(store))
 }
 
 #[cfg(not(feature = "redis"))]
 async fn redis(_: &str, _: Retention) -> Result<AnyStore, BoxError> {
-    Err("this was built without Redis: add `--features redis`".into())
+    Err("built without Redis support: add `--features redis`".into())
 }
 
 #[cfg(not(feature = "nats"))]
 async fn nats(_: &str, _: Retention) -> Result<AnyStore, BoxError> {
-    Err("this was built without NATS: add `--features nats`".into())
+    Err("built without NATS support: add `--features nats`".into())
 }
 
 #[cfg(not(feature = "postgres"))]
 async fn postgres(_: &str, _: Retention) -> Result<AnyStore, BoxError> {
-    Err("this was built without PostgreSQL: add `--features postgres`".into())
+    Err("built without PostgreSQL support: add `--features postgres`".into())
 }

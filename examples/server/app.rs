@@ -1,4 +1,4 @@
-//! What the server answers, whatever speaks HTTP in front.
+//! The server's services, independent of the HTTP frontend.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ pub(crate) struct App {
     pub(crate) events: EventService,
     /// `/publish`
     pub(crate) publish: PublishService,
-    /// Around it all, when pages of other origins are let in.
+    /// Around all services, when pages from other origins are allowed.
     pub(crate) cors: Option<CorsLayer>,
-    /// After how long a client is cut off that takes nothing.
+    /// How long a client may read nothing before it is disconnected.
     pub(crate) stall_timeout: Duration,
 }
 
-/// `/healthz`: answers as long as the server does, and says how its store is and how many are reading. A store that is away
-/// is no reason to take a node out: its readers wait and catch up, and the store is away for the other nodes too.
+/// `/healthz`: healthy as long as the server responds; also reports the store's health and the number of readers. An
+/// unavailable store is no reason to take a node out: its readers wait and catch up, and the other nodes lack it too.
 pub(crate) fn health(hub: &Hub) -> Value {
     let stats = hub.stats();
     json!({ "status": "ok", "store": stats.store.as_str(), "readers": stats.readers, "channels": stats.topics })

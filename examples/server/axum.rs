@@ -1,4 +1,4 @@
-//! The server in axum.
+//! The server on axum.
 
 use std::{future::Future, io};
 
@@ -22,10 +22,10 @@ pub(crate) async fn serve(
         .route_service("/publish", app.publish)
         .route("/healthz", get(async |State(hub): State<Hub>| Json(health(&hub))))
         .with_state(app.hub);
-    let stalled = app.stall_timeout;
+    let stall_timeout = app.stall_timeout;
     if let Some(cors) = app.cors {
         router = router.layer(cors);
     }
-    let listener = listener.tap_io(move |io| prepare(io, stalled));
+    let listener = listener.tap_io(move |io| prepare(io, stall_timeout));
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }

@@ -1,4 +1,4 @@
-//! The server on hyper alone: what stands between a socket and the services is as little as can be.
+//! The server on hyper alone, with as little as possible between a socket and the services.
 
 use std::{convert::Infallible, error::Error, future::Future, pin::pin, time::Duration};
 
@@ -23,20 +23,20 @@ use super::{
 /// Serves until `stop`, then until the last response has ended.
 pub(crate) async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>) {
     let events = EventsLayer::new(app.hub).route("/events", app.events).route("/publish", app.publish);
-    // Boxed, because every connection has room for the largest future.
+    // Boxed, because every connection reserves space for the largest future.
     let service = events.layer(tower::service_fn(|request| Box::pin(other(request))));
-    let set = move |io: &TcpStream| prepare(io, app.stall_timeout);
+    let prepare = move |io: &TcpStream| prepare(io, app.stall_timeout);
     match app.cors {
-        Some(cors) => run(listener, cors.layer(service), set, stop).await,
-        None => run(listener, service, set, stop).await,
+        Some(cors) => run(listener, cors.layer(service), prepare, stop).await,
+        None => run(listener, service, prepare, stop).await,
     }
 }
 
-/// Serves `service` on sockets that were `set`, until `stop`, then until the last response has ended.
+/// Serves `service` on every accepted socket, after `prepare`, until `stop`, then until the last response has ended.
 pub(crate) async fn run<S, B>(
     listener: TcpListener,
     service: S,
-    set: impl Fn(&TcpStream),
+    prepare: impl Fn(&TcpStream),
     stop: impl Future<Output = ()>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -44,8 +44,8 @@ pub(crate) async fn run<S, B>(
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let mut http = http1::Builder::new();
-    http.writev(false); // what a wake sends is small: copying it together costs less than sending it in pieces
-    http.max_buf_size(16 << 10); // the copies of a client that reads slowly; also the largest request head
+    http.writev(false); // writes are small: copying the pieces into one buffer costs less than a vectored write
+    http.max_buf_size(16 << 10); // bounds the buffer of a slow client, and the size of a request's headers
     let open = GracefulShutdown::new();
     let mut stop = pin!(stop);
     loop {
@@ -54,25 +54,25 @@ pub(crate) async fn run<S, B>(
                 Ok((io, _)) => io,
                 Err(error) => {
                     eprintln!("server: cannot accept a connection: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await; // too many are open: wait for one to go
+                    tokio::time::sleep(Duration::from_millis(100)).await; // too many are open: wait for one to close
                     continue;
                 }
             },
             () = &mut stop => break,
         };
-        set(&io);
+        prepare(&io);
         let service = service.clone();
-        let service = service_fn(move |request| service.clone().call(request)); // all of it is always ready
+        let service = service_fn(move |request| service.clone().call(request)); // these services are always ready
         let connection = open.watch(http.serve_connection(TokioIo::new(io), service));
         tokio::spawn(async move {
-            _ = connection.await; // ends with an error when the client breaks off
+            _ = connection.await; // an error only means that the client disconnected
         });
     }
     drop(listener);
     open.shutdown().await;
 }
 
-/// What is left of the paths.
+/// Answers all other paths.
 async fn other(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::default());
     match (request.uri().path(), request.method(), request.extensions().get::<Hub>()) {

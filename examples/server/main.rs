@@ -1,4 +1,4 @@
-//! An event server that knows nothing of what it carries: publish to any channel, read any channels.
+//! A generic event server: publish to any channel, read any channels.
 //!
 //! ```text
 //! cargo run --release --example server -- --listen 127.0.0.1:3000 --store memory:
@@ -6,7 +6,7 @@
 //! curl -d '"hello"' -H 'Content-Type: application/json' 'http://127.0.0.1:3000/publish?channel=a'
 //! ```
 //!
-//! Anyone who reaches it may read and write everything: let it listen where only your own programs are.
+//! Anyone who can reach it may read and write everything: listen on an address that only your own programs can reach.
 
 mod app;
 mod axum;
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<(), BoxError> {
     let mut runtime = match options.workers {
-        // Without threads to hand work to, a wake costs less.
+        // Waking a task costs less when it cannot move to another thread.
         Some(NonZeroUsize::MIN) => runtime::Builder::new_current_thread(),
         _ => runtime::Builder::new_multi_thread(),
     };
@@ -80,8 +80,8 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     let stop = async move {
         stop::drained(hub, drain).await;
         tokio::spawn(async {
-            tokio::time::sleep(PATIENCE).await;
-            std::process::exit(0); // whoever has not read the end of a response by now does not want it
+            tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
+            std::process::exit(0); // a client that has not read the end of its response by now never will
         });
     };
     match options.frontend {
@@ -105,25 +105,25 @@ fn app(hub: &Hub, options: &Options) -> App {
     }
 }
 
-/// Lets pages of every origin read and publish.
+/// Allows pages from every origin to read and publish.
 fn any_origin() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
         .allow_headers(REQUEST_HEADERS.to_vec())
         .expose_headers(EXPOSED_HEADERS.to_vec())
-        .max_age(Duration::from_secs(2 * 60 * 60)) // how long a browser need not ask again: Chromium's most
+        .max_age(Duration::from_secs(2 * 60 * 60)) // how long a browser caches the preflight: Chromium's maximum
 }
 
 /// How long a stopping server waits for clients that do not read.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Listens with room for thousands that connect at once, as clients do when a node before this one has gone. A listener has
-/// room for 128 unless it is told otherwise; of those above, the system drops the packets, and they try again after 1, 3, 7
-/// and 15 seconds. Linux allows no more than `net.core.somaxconn`.
+/// Listens with an accept queue for thousands of clients that connect at once, as they do when another node has gone down.
+/// The default is 128: above it the system drops the packets, and clients retry after 1, 3, 7 and 15 seconds. Linux allows at
+/// most `net.core.somaxconn`.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    #[cfg(not(windows))] // as `TcpListener::bind` does: a restart finds the port free
+    #[cfg(not(windows))] // as `TcpListener::bind` does, so that a restarted server can bind the port at once
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(4096)

@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line.
 
 use std::{net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration};
 
@@ -21,7 +21,7 @@ pub(crate) struct Options {
     pub(crate) origins: Origins,
 }
 
-/// What speaks HTTP.
+/// The HTTP server library.
 pub(crate) enum Frontend {
     Axum,
     Hyper,
@@ -34,12 +34,12 @@ impl FromStr for Frontend {
         match name {
             "axum" => Ok(Self::Axum),
             "hyper" => Ok(Self::Hyper),
-            _ => Err(format!("there is no frontend {name:?}")),
+            _ => Err(format!("unknown frontend {name:?}")),
         }
     }
 }
 
-/// Whose pages may use the server.
+/// From which origins pages may use the server.
 pub(crate) enum Origins {
     Own,
     Any,
@@ -97,27 +97,30 @@ impl Default for Options {
 
 fn seconds(arguments: &mut Parser) -> Result<Duration, lexopt::Error> {
     let seconds = arguments.value()?.parse()?;
-    let tried = Duration::try_from_secs_f64(seconds);
-    tried.ok().filter(|time| *time <= CENTURY).ok_or_else(|| format!("{seconds} is no number of seconds").into())
+    let parsed = Duration::try_from_secs_f64(seconds);
+    parsed
+        .ok()
+        .filter(|time| *time <= CENTURY)
+        .ok_or_else(|| format!("{seconds} is not a valid number of seconds").into())
 }
 
 pub(crate) const HELP: &str = "\
 An event server: GET /events?channel=, POST /publish?channel=, GET /healthz.
 
-  --listen ADDRESS       where to listen; port 0 takes a free one [127.0.0.1:3000]
-  --store URL            where events are kept: memory:, file:PATH, or (with the features of these names)
-                         redis://..., nats://..., postgres://...; several servers may share all but the first [memory:]
-  --retention-events N   most events kept per channel [1000]
+  --listen ADDRESS       where to listen; port 0 picks a free one [127.0.0.1:3000]
+  --store URL            where events are stored: memory:, file:PATH, or (if built with the feature of that name)
+                         redis://..., nats://..., postgres://...; all but memory: can be shared by servers [memory:]
+  --retention-events N   events kept per channel, at most [1000]
   --retention-age S      seconds that an event is kept [3600]
-  --retention-bytes N    most bytes kept per channel [8388608]
-  --ring-bytes N         recent events kept encoded per channel that is read, in bytes [524288]
+  --retention-bytes N    bytes kept per channel, at most [8388608]
+  --ring-bytes N         bytes of recent events kept in memory per channel that has readers [524288]
   --heartbeat S          seconds of silence before a heartbeat [15]
-  --max-age S            seconds after which a stream ends, to be resumed [never]
-  --stall-timeout S      seconds after which a client is cut off that takes nothing of what is sent (Linux) [60]
-  --drain S              seconds over which clients come back after a stop [5]
-  --workers N            threads [one per processor]
-  --frontend NAME        axum, or hyper: HTTP/1.1 only, cheaper per connection and delivery [axum]
-  --cors                 let pages of every origin read and publish
+  --max-age S            seconds after which a stream ends and the client reconnects [never]
+  --stall-timeout S      seconds after which a client that reads nothing is disconnected (Linux) [60]
+  --drain S              seconds over which clients reconnect after a stop [5]
+  --workers N            worker threads [one per processor]
+  --frontend NAME        axum, or hyper: HTTP/1.1 only, less CPU and memory per connection [axum]
+  --cors                 allow pages from every origin to read and publish
   --help";
 
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
