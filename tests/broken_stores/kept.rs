@@ -11,7 +11,7 @@ use tower_events::{
     store::{Append, Appended, Expect, Head, Health, Limit, Outcome, Page, Reason, Receipt, Start},
 };
 
-use super::{head_of, spoiled::Fault};
+use super::{head_of, patched_store::Fault};
 
 /// A tag is made from the content.
 pub(crate) struct TagsByContent;

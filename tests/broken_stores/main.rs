@@ -7,8 +7,8 @@ mod kept;
 mod means;
 mod overtaken;
 mod places;
-#[path = "../support/spoiled.rs"]
-mod spoiled;
+#[path = "../support/patched_store.rs"]
+mod patched_store;
 mod watched;
 mod written;
 
@@ -24,7 +24,7 @@ use self::{
     broken::{Broken, Sabotage},
     means::{Means, Ours},
     places::{Places, Wrong},
-    spoiled::{Fault, Spoiled},
+    patched_store::{Fault, PatchedStore},
 };
 
 /// Each way, the clause that is there to catch it, and whether the property test has to see it as well.
@@ -104,7 +104,7 @@ impl Fault for Nothing {}
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_not_spoiled_passes() {
     for means in [Means::All, Means::Plain] {
-        let spoil = |store| AnyStore::new(Spoiled::new(store, Arc::new(Nothing)));
+        let spoil = |store| AnyStore::new(PatchedStore::new(store, Arc::new(Nothing)));
         assert_eq!(failing(|means| Ours { means, wrap: spoil }, means).await, Vec::<&str>::new(), "{means:?}");
     }
 }
@@ -145,7 +145,7 @@ impl Report {
         for means in [Means::All, Means::Plain] {
             let fault = Arc::new(fault());
             // One type for all faults: the clauses are compiled once.
-            let spoil = move |store: MemoryStore| AnyStore::new(Spoiled::new(store, Arc::clone(&fault)));
+            let spoil = move |store: MemoryStore| AnyStore::new(PatchedStore::new(store, Arc::clone(&fault)));
             let wrap = Box::new(spoil) as Box<dyn Fn(MemoryStore) -> AnyStore + Send + Sync>;
             match (panic_of(named(name), Ours { means, wrap }).await, means) {
                 (Some(message), _) if message.contains(&format!("clause `{name}`")) => {}

@@ -8,7 +8,7 @@ use tower_events::{
     store::{Append, Appended, Entry, Expect, Head, Receipt},
 };
 
-use super::{head_of, spoiled::Fault};
+use super::{head_of, patched_store::Fault};
 
 /// Whether a key is known is decided before the append, not with it.
 #[derive(Default)]

@@ -16,7 +16,7 @@ use tower_events::{
     store::{Change, Head},
 };
 
-use super::spoiled::{Fault, Hints};
+use super::patched_store::{Fault, Hints};
 
 /// How a stream of hints is polled.
 type Polled = Box<dyn FnMut(&mut Hints, &mut Context<'_>) -> Poll<Option<Change>> + Send>;

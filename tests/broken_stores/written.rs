@@ -7,7 +7,7 @@ use tower_events::{
     store::{Append, Appended, Limit, Page, Start},
 };
 
-use super::spoiled::Fault;
+use super::patched_store::Fault;
 
 /// Channels are known by another name.
 pub(crate) struct ChangesNames(pub(crate) fn(&str) -> String);

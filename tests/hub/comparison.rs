@@ -13,7 +13,7 @@ use tower_events::{
 };
 
 use super::{
-    spoiled::{Fault, Hints, Spoiled},
+    patched_store::{Fault, Hints, PatchedStore},
     *,
 };
 
@@ -74,7 +74,7 @@ impl Fault for Compared {
 /// A hub that follows `count` channels, as one that has just compared their heads.
 async fn following(count: usize, options: HubOptions) -> (Hub, Arc<Compared>, MemoryStore, Vec<Subscriber>) {
     let (store, inner) = (Arc::<Compared>::default(), MemoryStore::default());
-    let hub = Hub::with_options(Spoiled::new(inner.clone(), store.clone()), options);
+    let hub = Hub::with_options(PatchedStore::new(inner.clone(), store.clone()), options);
     let mut readers = Vec::new();
     let names: Vec<_> = (0..count).map(|n| channel(&n.to_string())).collect();
     for names in names.chunks(Channels::MAX) {

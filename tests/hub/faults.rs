@@ -17,7 +17,7 @@ use tower_events::{
 
 use super::{
     logs::Logs,
-    spoiled::{Fault, Hints, Spoiled},
+    patched_store::{Fault, Hints, PatchedStore},
     *,
 };
 
@@ -278,7 +278,7 @@ impl Fault for Chatter {
 #[tokio::test]
 async fn hints_that_never_stop_do_not_stop_others() {
     let store = MemoryStore::default();
-    let hub = Hub::new(Spoiled::new(store.clone(), Arc::new(Chatter)));
+    let hub = Hub::new(PatchedStore::new(store.clone(), Arc::new(Chatter)));
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     append(&store, ["told of by a Resync only"]).await;
     assert_eq!(texts(&mut subscriber).await, ["told of by a Resync only"]);

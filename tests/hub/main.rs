@@ -17,11 +17,11 @@ mod logs;
 mod overload;
 mod pages;
 mod panics;
+#[path = "../support/patched_store.rs"]
+mod patched_store;
 mod resets;
 mod sharing;
 mod simulation;
-#[path = "../support/spoiled.rs"]
-mod spoiled;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use tower_events::{
 };
 
 use super::{
-    spoiled::{Fault, Spoiled},
+    patched_store::{Fault, PatchedStore},
     *,
 };
 
@@ -55,7 +55,7 @@ impl Fault for Undecided {
 #[tokio::test(start_paused = true)]
 async fn a_channel_is_read_while_it_is_not_known_where_another_starts() {
     let undecided = Arc::new(Undecided(Mutex::default()));
-    let hub = Hub::new(Spoiled::new(MemoryStore::default(), undecided.clone()));
+    let hub = Hub::new(PatchedStore::new(MemoryStore::default(), undecided.clone()));
     publish(&hub, "a", 1).await;
     let both = Subscription::new(channels(["never", "a"])).start(Start::Earliest);
     let subscribing = tokio::spawn(async move { hub.subscribe(both).await });
@@ -67,7 +67,7 @@ async fn a_channel_is_read_while_it_is_not_known_where_another_starts() {
 
 /// What a listener gets that starts by time, of as many old events as there are letters: capital ones are new.
 async fn since(names: Channels, letters: &str) -> (String, bool) {
-    let hub = Hub::new(Spoiled::new(MemoryStore::default(), Arc::new(Frugal)));
+    let hub = Hub::new(PatchedStore::new(MemoryStore::default(), Arc::new(Frugal)));
     for name in &names {
         for letter in letters.chars() {
             let time = if letter.is_uppercase() { 600 } else { 100 };

@@ -18,7 +18,7 @@ use tower_events::{
 };
 
 use super::{
-    spoiled::{Fault, Hints, Spoiled},
+    patched_store::{Fault, Hints, PatchedStore},
     *,
 };
 
@@ -76,7 +76,7 @@ const NEVER: Duration = Duration::from_secs(100 * 24 * 60 * 60);
 
 fn unsound(check_every: Duration) -> (Hub, Arc<Unsound>) {
     let unsound = Arc::<Unsound>::default();
-    let store = Spoiled::new(unsound.inner.clone(), unsound.clone());
+    let store = PatchedStore::new(unsound.inner.clone(), unsound.clone());
     (Hub::with_options(store, HubOptions::default().check_every(check_every)), unsound)
 }
 

@@ -13,7 +13,7 @@ use tower_events::{
 };
 
 use super::{
-    spoiled::{Fault, Spoiled},
+    patched_store::{Fault, PatchedStore},
     *,
 };
 
@@ -238,7 +238,7 @@ impl Fault for Watched {
 async fn no_more_is_read_than_a_poll_may_return() {
     let (inner, watched) = (MemoryStore::default(), Arc::<Watched>::default());
     append(&inner, 0..50).await;
-    let hub = Hub::new(Spoiled::new(inner, watched.clone()));
+    let hub = Hub::new(PatchedStore::new(inner, watched.clone()));
     for (start, limit) in [(Start::Earliest, 1), (Start::Last(7), 3), (Start::Earliest, usize::MAX)] {
         let poll = Subscription::new(channel("a")).start(start).limit(limit).wait(Duration::ZERO);
         assert_eq!(hub.listen(poll).await.unwrap().entries().len(), limit.min(50));
