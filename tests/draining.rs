@@ -25,7 +25,7 @@ async fn answers_that_send_a_client_away_end_its_connection() {
         let head = app.publish("a", Event::text("x")).await;
         let poll = |query: &str| app.get(&format!("/events?channel=a{query}")).over(http);
         let (parked, ()) = tokio::join!(poll("").send(), async {
-            app.readers(1).await;
+            app.wait_for_readers(1).await;
             app.hub.drain(Duration::from_secs(5)).await;
         });
         let late = poll(&format!("&after={head}")).send().await;
@@ -62,7 +62,7 @@ async fn nobody_who_polls_on_and_on_is_cut_off_when_the_server_stops() {
             }
         });
     }
-    app.readers(CLIENTS).await;
+    app.wait_for_readers(CLIENTS).await;
     for round in 0..200 {
         app.publish(&format!("c{}", round % 20), Event::text("x")).await;
         if round == 100 {

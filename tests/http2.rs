@@ -63,7 +63,7 @@ async fn many_streams_and_polls_share_one_connection() {
             (n % 5, String::from_utf8_lossy(&body).into_owned())
         });
     }
-    app.readers(100).await;
+    app.wait_for_readers(100).await;
     for n in 0..5 {
         app.publish(&format!("c{n}"), Event::text(format!("for c{n}"))).await;
     }
@@ -74,7 +74,7 @@ async fn many_streams_and_polls_share_one_connection() {
         let (channel, body) = polled.expect("no panic");
         assert!(body.contains(&format!("\"for c{channel}\"")), "{body}");
     }
-    app.readers(50).await;
+    app.wait_for_readers(50).await;
 }
 
 #[tokio::test]
@@ -83,16 +83,16 @@ async fn a_cancelled_stream_frees_its_reader_and_leaves_the_connection_alone() {
     let connection = connect(&app).await;
     let mut kept = stream(&connection, "channel=a").await;
     let cancelled: Vec<_> = [stream(&connection, "channel=a").await, stream(&connection, "channel=b").await].into();
-    app.readers(3).await;
+    app.wait_for_readers(3).await;
     drop(cancelled);
-    app.readers(1).await;
+    app.wait_for_readers(1).await;
     let poll = tokio::spawn({
         let connection = connection.clone();
         async move { open(&connection, "/events?channel=a", "application/json").await }
     });
-    app.readers(2).await;
+    app.wait_for_readers(2).await;
     poll.abort();
-    app.readers(1).await;
+    app.wait_for_readers(1).await;
     app.publish("a", Event::text("still open")).await;
     assert_eq!(read(&mut kept, &mut Parser::default(), 1).await, ["still open"]);
 }
@@ -103,7 +103,7 @@ async fn a_stream_that_is_not_read_holds_up_neither_its_neighbours_nor_the_publi
     let connection = connect(&app).await;
     let mut slow = stream(&connection, "channel=a").await;
     let mut quick = stream(&connection, "channel=a").await;
-    app.readers(2).await;
+    app.wait_for_readers(2).await;
     let mut parser = Parser::default();
     // Far more than a stream's window.
     let text = "x".repeat(10_000);
@@ -124,7 +124,7 @@ async fn a_connection_that_breaks_frees_all_that_was_on_it() {
     for n in 0..20 {
         open.push(stream(&connection, &format!("channel=c{n}")).await);
     }
-    app.readers(20).await;
+    app.wait_for_readers(20).await;
     drop((connection, open));
-    app.readers(0).await;
+    app.wait_for_readers(0).await;
 }

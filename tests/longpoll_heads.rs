@@ -168,7 +168,7 @@ async fn a_drained_page_says_when_to_come_back_to_which_milliseconds() {
         let head = app.publish("a", Event::text("x")).await;
         let url = format!("/poll?channel=a&format=page&after={head}");
         let (answer, ()) = tokio::join!(app.get(&url).over(http).send(), async {
-            app.readers(1).await;
+            app.wait_for_readers(1).await;
             app.hub.drain(Duration::from_secs(30)).await;
         });
         let late = app.get(&url).over(http).send().await;

@@ -61,12 +61,12 @@ async fn a_parked_poll_is_answered_by_the_next_event() {
         let head = app.head("a").await.to_string();
         let url = format!("/events?channel=a&after={head}");
         let (answer, id) = tokio::join!(app.get(&url).over(http).send(), async {
-            app.readers(1).await;
+            app.wait_for_readers(1).await;
             app.publish("a", Event::text("now")).await
         });
         let answer = answer.expect(200);
         assert_eq!((answer.data(), answer.cursor()), (vec![json!("now")], id));
-        app.readers(0).await;
+        app.wait_for_readers(0).await;
     }
 }
 
@@ -182,13 +182,13 @@ async fn those_who_wait_at_one_position_each_get_a_next_page_of_their_own() {
         let both = Append::new([Event::text("1"), Event::text("2")]);
         let (one, same, other, first, _) =
             tokio::join!(poll("wait=9"), poll("wait=9"), poll("wait=8"), poll("limit=1"), async {
-                app.readers(4).await;
+                app.wait_for_readers(4).await;
                 app.hub.append(&channel("a"), both).await.unwrap()
             });
         assert_eq!([&one, &same, &other, &first].map(|answer| answer.data().len()), [2, 2, 2, 1]);
         assert_eq!([same.cursor(), other.cursor()], [one.cursor(), one.cursor()]);
         assert_ne!(first.cursor(), one.cursor());
-        app.readers(0).await;
+        app.wait_for_readers(0).await;
     }
 }
 
@@ -282,7 +282,7 @@ async fn a_closed_channel_says_so_at_once() {
         let head = app.head(name).await.to_string();
         // A parked poll is answered by the close.
         let (parked, _) = tokio::join!(app.get(&format!("{url}&after={head}")).over(http).send(), async {
-            app.readers(1).await;
+            app.wait_for_readers(1).await;
             app.hub.append(&channel(name), Append::new([Event::text("last")]).closing()).await.unwrap();
         });
         let parked = parked.expect(200);
@@ -320,7 +320,7 @@ async fn a_drained_poll_is_empty_keeps_its_cursor_and_says_when_to_come_back() {
         let head = app.publish("a", Event::text("x")).await;
         let url = format!("/events?channel=a&after={head}");
         let (answer, ()) = tokio::join!(app.get(&url).over(http).send(), async {
-            app.readers(1).await;
+            app.wait_for_readers(1).await;
             app.hub.drain(Duration::from_secs(30)).await;
         });
         let answer = answer.expect(200);

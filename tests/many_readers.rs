@@ -15,7 +15,7 @@ use std::{
 };
 
 use http_body::Body as _;
-use support::{Server, Sse, comes_to, serve, serve_in_memory};
+use support::{Server, Sse, eventually_eq, serve, serve_in_memory};
 use tokio::{sync::mpsc, task::JoinSet};
 use tower_events::{
     Channel, Channels, Event, EventService, Hub, HubOptions, MemoryStore, SseBody, Stats, Subscription,
@@ -40,7 +40,7 @@ fn app() -> (Hub, EventService) {
 }
 
 async fn readers(hub: &Hub, count: usize) {
-    comes_to("readers", count, || hub.stats().readers).await;
+    eventually_eq("readers", count, || hub.stats().readers).await;
 }
 
 async fn streams(server: &Server) -> Vec<Sse> {

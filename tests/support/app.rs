@@ -1,4 +1,4 @@
-//! A server with every service of the crate on a memory store, on which anyone reads and writes anything.
+//! A server with every service of the crate, where any client may read and write any channel.
 
 use std::ops::Deref;
 
@@ -17,41 +17,41 @@ pub struct App {
 }
 
 impl App {
-    /// On a socket, with an empty memory store.
+    /// Listens on a socket, with an empty memory store.
     pub async fn start() -> Self {
         Self::on(MemoryStore::default()).await
     }
 
-    /// On a socket, with this store.
+    /// Listens on a socket, with this store.
     pub async fn on(store: impl Store) -> Self {
         let hub = Hub::new(store);
         Self { server: serve(routes(&hub)).await, hub }
     }
 
-    /// In memory, for paused clocks.
+    /// Serves over in-memory pipes, for paused clocks.
     pub fn in_memory() -> Self {
         Self::in_memory_on(MemoryStore::default())
     }
 
-    /// In memory, with this store.
+    /// As [`App::in_memory`], with this store.
     pub fn in_memory_on(store: impl Store) -> Self {
         let hub = Hub::new(store);
         Self { server: serve_in_memory(routes(&hub)), hub }
     }
 
-    /// Publishes; the event's cursor as text.
+    /// Publishes an event and returns its cursor as text.
     pub async fn publish(&self, to: &str, event: Event) -> String {
         self.hub.publish(&channel(to), event).await.expect("published").cursor.to_string()
     }
 
-    /// Publishes `count` texts `<channel>1`, `<channel>2`, …; their cursors as text.
+    /// Publishes `count` texts `<channel>1`, `<channel>2`, … and returns their cursors as text.
     pub async fn publish_many(&self, to: &str, count: usize) -> Vec<String> {
         let events = (1..=count).map(|n| Event::text(format!("{to}{n}")));
         let appended = self.hub.publish_all(&channel(to), events).await.expect("published");
         appended.receipts.iter().map(|receipt| receipt.cursor.to_string()).collect()
     }
 
-    /// Closes a channel; its last cursor.
+    /// Closes a channel and returns its last cursor.
     pub async fn close(&self, name: &str) -> String {
         self.hub.close(&channel(name)).await.expect("closed").cursor.to_string()
     }
@@ -61,9 +61,9 @@ impl App {
         self.hub.heads(&channel(name).into()).await.expect("heads")[0].cursor
     }
 
-    /// Waits until the hub has exactly this many readers: until what a client did has reached the server.
-    pub async fn readers(&self, count: usize) {
-        super::comes_to("readers", count, || self.hub.stats().readers).await;
+    /// Waits until the hub has exactly this many readers, that is, until what a client did has reached the server.
+    pub async fn wait_for_readers(&self, count: usize) {
+        super::eventually_eq("readers", count, || self.hub.stats().readers).await;
     }
 
     /// The server without the hub's handle.

@@ -1,4 +1,4 @@
-//! Requests to a [`Server`] over HTTP/1.1 (by hand) or HTTP/2 (hyper's connection), each on a connection of its own.
+//! Requests to a [`Server`] over HTTP/1.1 (our own client) or HTTP/2 (hyper's), each on its own connection.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -21,17 +21,17 @@ pub enum Http {
 /// Both, for `for http in BOTH`.
 pub const BOTH: [Http; 2] = [Http::One, Http::Two];
 
-/// What went wrong on the connection itself.
+/// A failure of the connection itself.
 #[derive(Debug)]
-pub struct Fault(pub String);
+pub struct ConnectionError(pub String);
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// A request that is being put together.
+/// Builds a request.
 #[must_use]
 pub struct Request<'a> {
     server: &'a Server,
@@ -48,40 +48,40 @@ impl<'a> Request<'a> {
         Self { server, http: Http::One, method, path_and_query, headers: HeaderMap::new(), body: Vec::new() }
     }
 
-    /// The version; HTTP/1.1 when it is not said.
+    /// Sets the version. Default HTTP/1.1.
     pub fn over(self, http: Http) -> Self {
         Self { http, ..self }
     }
 
-    /// One more header; the value may be any bytes that HTTP allows.
+    /// Appends a header; the value may be any bytes that HTTP allows.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let name: HeaderName = name.parse().expect("a header name");
         self.headers.append(name, HeaderValue::from_bytes(value.as_ref()).expect("a header value"));
         self
     }
 
-    /// Resumes as EventSource does.
+    /// Resumes as `EventSource` does.
     pub fn last_event_id(self, id: impl AsRef<[u8]>) -> Self {
         self.header("last-event-id", id)
     }
 
-    /// The body.
+    /// Sets the body.
     pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }
     }
 
-    /// Sends, and reads the whole answer.
+    /// Sends the request and reads the whole answer.
     pub async fn send(self) -> Answer {
         let what = format!("{} {} over {:?}", self.method, self.path_and_query, self.http);
         let mut opened = self.open().await;
         let mut body = Vec::new();
-        while let Some(chunk) = opened.body.chunk().await.unwrap_or_else(|fault| panic!("{what}: {fault}")) {
+        while let Some(chunk) = opened.body.chunk().await.unwrap_or_else(|error| panic!("{what}: {error}")) {
             body.extend_from_slice(&chunk);
         }
         Answer { status: opened.status, headers: opened.headers, body }
     }
 
-    /// Sends, reads the head, and leaves the body to come.
+    /// Sends the request and reads only the answer's head.
     pub async fn open(self) -> Opened {
         let patience = self.server.patience();
         let what = format!("{} {} over {:?}", self.method, self.path_and_query, self.http);
@@ -91,25 +91,25 @@ impl<'a> Request<'a> {
                 Http::Two => self.open_http2().await,
             }
         };
-        in_time(patience, &what, opened).await.unwrap_or_else(|fault| panic!("{what}: {fault}"))
+        in_time(patience, &what, opened).await.unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
-    /// Opens an event stream; anything but one is a failed test.
+    /// Opens an event stream; panics if the answer is anything else.
     pub async fn sse(self) -> Sse {
-        let asks = self.headers.contains_key("accept");
-        let request = if asks { self } else { self.header("accept", "text/event-stream") };
+        let has_accept = self.headers.contains_key("accept");
+        let request = if has_accept { self } else { self.header("accept", "text/event-stream") };
         let what = request.path_and_query.clone();
         let opened = request.open().await;
         let content_type = opened.headers.get("content-type").map(HeaderValue::as_bytes);
         if opened.status != 200 || content_type != Some(b"text/event-stream; charset=utf-8") {
             let (status, headers) = (opened.status, opened.headers.clone());
             let body = opened.rest().await;
-            panic!("{what}: no event stream: {status} {headers:?} {}", String::from_utf8_lossy(&body));
+            panic!("{what}: not an event stream: {status} {headers:?} {}", String::from_utf8_lossy(&body));
         }
         Sse::new(opened)
     }
 
-    async fn open_http1(self) -> Result<Opened, Fault> {
+    async fn open_http1(self) -> Result<Opened, ConnectionError> {
         let mut http1 = Http1::new(self.server.connect().await);
         let mut bytes = format!("{} {} HTTP/1.1\r\nhost: test\r\n", self.method, self.path_and_query).into_bytes();
         for (name, value) in &self.headers {
@@ -126,23 +126,23 @@ impl<'a> Request<'a> {
         Ok(Opened { status, headers, body })
     }
 
-    async fn open_http2(self) -> Result<Opened, Fault> {
-        let fault = |error: hyper::Error| Fault(format!("{error:?}"));
+    async fn open_http2(self) -> Result<Opened, ConnectionError> {
+        let failed = |error: hyper::Error| ConnectionError(format!("{error:?}"));
         let io = TokioIo::new(self.server.connect().await);
         let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(fault)?;
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(failed)?;
         tokio::spawn(connection);
         let uri = format!("http://test{}", self.path_and_query);
         let mut request = http::Request::builder().method(self.method).uri(uri);
         *request.headers_mut().expect("a valid request") = self.headers;
         let request = request.body(Full::new(Bytes::from(self.body))).expect("a valid request");
-        let (head, body) = sender.send_request(request).await.map_err(fault)?.into_parts();
+        let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
         let body = BodyStream { patience: self.server.patience(), wire: Wire::Two(body) };
         Ok(Opened { status: head.status.as_u16(), headers: head.headers, body })
     }
 }
 
-/// An answer whose body is still to come. Dropping it cuts the connection.
+/// An answer whose body has not been read yet. Dropping it cuts the connection.
 pub struct Opened {
     pub status: u16,
     pub headers: HeaderMap,
@@ -150,7 +150,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// All that follows.
+    /// The rest of the body.
     pub async fn rest(mut self) -> Vec<u8> {
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = self.body.chunk().await {
@@ -160,7 +160,7 @@ impl Opened {
     }
 }
 
-/// A body as it comes.
+/// A body, read as it arrives.
 pub struct BodyStream {
     patience: Duration,
     wire: Wire,
@@ -172,14 +172,14 @@ enum Wire {
 }
 
 impl BodyStream {
-    /// The next bytes; `None` when the body has ended as it should.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+    /// The next bytes; `None` when the body has ended properly.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ConnectionError> {
         in_time(self.patience, "the body", self.wire.chunk()).await
     }
 }
 
 impl Wire {
-    async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ConnectionError> {
         match self {
             Self::One(http1) => http1.chunk().await.map(|chunk| chunk.map(Bytes::from)),
             Self::Two(body) => loop {
@@ -188,7 +188,7 @@ impl Wire {
                         Ok(data) => return Ok(Some(data)),
                         Err(_trailers) => {}
                     },
-                    Some(Err(error)) => return Err(Fault(format!("{error:?}"))),
+                    Some(Err(error)) => return Err(ConnectionError(format!("{error:?}"))),
                     None => return Ok(None),
                 }
             },
@@ -197,7 +197,7 @@ impl Wire {
 }
 
 async fn in_time<T>(patience: Duration, what: &str, future: impl Future<Output = T>) -> T {
-    within(patience, future).await.unwrap_or_else(|| panic!("{what}: nothing came for {patience:?}"))
+    within(patience, future).await.unwrap_or_else(|| panic!("{what}: nothing arrived for {patience:?}"))
 }
 
 /// A whole answer.
@@ -209,18 +209,18 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The value of a header that comes once; panics when it does not.
+    /// The value of a header that occurs once; panics if it does not.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         self.try_header(name).unwrap_or_else(|| panic!("no {name} in {self}"))
     }
 
-    /// The value of a header that comes at most once.
+    /// The value of a header that occurs at most once.
     #[track_caller]
     pub fn try_header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
-        assert!(values.next().is_none(), "{name} comes more than once in {self}");
+        assert!(values.next().is_none(), "{name} occurs more than once in {self}");
         Some(value.to_str().expect("an ASCII header"))
     }
 
@@ -246,17 +246,17 @@ impl Answer {
     /// The data of a long poll's events, in order.
     #[track_caller]
     pub fn data(&self) -> Vec<Value> {
-        let Value::Array(events) = self.json() else { panic!("no array: {self}") };
+        let Value::Array(events) = self.json() else { panic!("not an array: {self}") };
         events.into_iter().map(|mut event| event["data"].take()).collect()
     }
 
-    /// The cursor to go on from.
+    /// The cursor to continue from.
     #[track_caller]
     pub fn cursor(&self) -> String {
         self.header("last-event-id").to_owned()
     }
 
-    /// Panics unless this is a problem (RFC 9457) with this status that nobody may store; returns its text.
+    /// Panics unless this is an uncacheable problem (RFC 9457) with this status; returns its `detail`.
     #[track_caller]
     pub fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self}");

@@ -1,22 +1,23 @@
-//! HTTP/1.1 by hand: sends any bytes, reads heads and bodies as they come, and can be cut at any byte by dropping it.
+//! A hand-written HTTP/1.1 client: sends any bytes, reads heads and bodies as they arrive, and can be cut off after any byte by
+//! dropping it.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    client::{Answer, Fault},
+    client::{Answer, ConnectionError},
     server::Connection,
 };
 
 /// One connection.
 pub struct Http1 {
     io: Connection,
-    /// Read, but not yet interpreted.
+    /// Read from the socket, but not parsed yet.
     read: Vec<u8>,
     framing: Framing,
 }
 
-/// What of the current body is still to come.
+/// What is left of the current body.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Framing {
     Ended,
@@ -34,19 +35,19 @@ impl Http1 {
 
     /// Sends these bytes as they are.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // A server may answer and close before it has read all; then the answer says more than this error would.
+        // A server may answer and close before it has read everything; its answer says more than this error would.
         _ = self.io.write_all(bytes.as_ref()).await;
         _ = self.io.flush().await;
     }
 
-    /// Reads the head of an answer to a request with this method; `1xx` heads are passed over.
-    pub async fn head(&mut self, method: &str) -> Result<(u16, HeaderMap), Fault> {
+    /// Reads the head of the answer to a request with this method; skips `1xx` heads.
+    pub async fn head(&mut self, method: &str) -> Result<(u16, HeaderMap), ConnectionError> {
         loop {
             let end = loop {
                 match self.read.windows(4).position(|four| four == b"\r\n\r\n") {
                     Some(at) => break at,
                     None if self.fill().await? => {}
-                    None => return Err(Fault("closed before the head was complete".into())),
+                    None => return Err(ConnectionError("closed before the head was complete".into())),
                 }
             };
             let head: Vec<u8> = self.read.drain(..end + 4).collect();
@@ -58,8 +59,8 @@ impl Http1 {
         }
     }
 
-    /// The next bytes of the body; `None` when it has ended as it should.
-    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+    /// The next bytes of the body; `None` when it has ended properly.
+    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, ConnectionError> {
         loop {
             let closed = match self.framing {
                 Framing::Ended | Framing::BetweenChunks => false,
@@ -68,7 +69,7 @@ impl Http1 {
             match self.framing {
                 Framing::Ended => return Ok(None),
                 Framing::UntilClose if closed => self.framing = Framing::Ended,
-                _ if closed => return Err(Fault("closed inside the body".into())),
+                _ if closed => return Err(ConnectionError("closed inside the body".into())),
                 Framing::UntilClose => return Ok(Some(std::mem::take(&mut self.read))),
                 Framing::BetweenChunks => self.chunk_header().await?,
                 Framing::Exactly(left) => {
@@ -90,8 +91,8 @@ impl Http1 {
         }
     }
 
-    /// Reads one whole answer to a request with this method.
-    pub async fn answer_to(&mut self, method: &str) -> Result<Answer, Fault> {
+    /// Reads the whole answer to a request with this method.
+    pub async fn answer_to(&mut self, method: &str) -> Result<Answer, ConnectionError> {
         let (status, headers) = self.head(method).await?;
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk().await? {
@@ -100,10 +101,10 @@ impl Http1 {
         Ok(Answer { status, headers, body })
     }
 
-    async fn chunk_header(&mut self) -> Result<(), Fault> {
+    async fn chunk_header(&mut self) -> Result<(), ConnectionError> {
         let line = self.line().await?;
         let size = line.split(';').next().unwrap_or_default().trim();
-        let size = usize::from_str_radix(size, 16).map_err(|_| Fault(format!("not a chunk size: {line:?}")))?;
+        let size = usize::from_str_radix(size, 16).map_err(|_| ConnectionError(format!("not a chunk size: {line:?}")))?;
         self.framing = Framing::Chunk(size);
         if size == 0 {
             while !self.line().await?.is_empty() {}
@@ -112,7 +113,7 @@ impl Http1 {
         Ok(())
     }
 
-    async fn line(&mut self) -> Result<String, Fault> {
+    async fn line(&mut self) -> Result<String, ConnectionError> {
         loop {
             if let Some(at) = self.read.windows(2).position(|two| two == b"\r\n") {
                 let line = self.take(at);
@@ -120,7 +121,7 @@ impl Http1 {
                 return Ok(String::from_utf8_lossy(&line).into_owned());
             }
             if !self.fill().await? {
-                return Err(Fault("closed inside a line".into()));
+                return Err(ConnectionError("closed inside a line".into()));
             }
         }
     }
@@ -130,14 +131,14 @@ impl Http1 {
         self.read.drain(..most).collect()
     }
 
-    async fn fill(&mut self) -> Result<bool, Fault> {
+    async fn fill(&mut self) -> Result<bool, ConnectionError> {
         let read = self.io.read_buf(&mut self.read).await;
-        read.map(|count| count > 0).map_err(|error| Fault(format!("read failed: {error}")))
+        read.map(|count| count > 0).map_err(|error| ConnectionError(format!("read failed: {error}")))
     }
 }
 
-fn parse_head(head: &[u8]) -> Result<(u16, HeaderMap), Fault> {
-    let wrong = || Fault(format!("not a head: {:?}", String::from_utf8_lossy(head)));
+fn parse_head(head: &[u8]) -> Result<(u16, HeaderMap), ConnectionError> {
+    let wrong = || ConnectionError(format!("not a head: {:?}", String::from_utf8_lossy(head)));
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let status = lines.next().and_then(|line| line.strip_prefix(b"HTTP/1.1 ")).ok_or_else(wrong)?;
     let status = std::str::from_utf8(&status[..3]).ok().and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
@@ -152,18 +153,18 @@ fn parse_head(head: &[u8]) -> Result<(u16, HeaderMap), Fault> {
 }
 
 /// RFC 9112, section 6.3.
-fn framing(status: u16, headers: &HeaderMap, method: &str) -> Result<Framing, Fault> {
+fn framing(status: u16, headers: &HeaderMap, method: &str) -> Result<Framing, ConnectionError> {
     let text = |name| headers.get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()));
     if method == "HEAD" || matches!(status, 204 | 304) {
         return Ok(Framing::Ended);
     }
     match (text("transfer-encoding"), text("content-length")) {
         (Some(coding), None) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::BetweenChunks),
-        (Some(_), _) => Err(Fault(format!("wrong framing: {headers:?}"))),
+        (Some(_), _) => Err(ConnectionError(format!("wrong framing: {headers:?}"))),
         (None, Some(length)) => match length.parse() {
             Ok(0) => Ok(Framing::Ended),
             Ok(length) => Ok(Framing::Exactly(length)),
-            Err(_) => Err(Fault(format!("not a length: {length}"))),
+            Err(_) => Err(ConnectionError(format!("not a length: {length}"))),
         },
         (None, None) => Ok(Framing::UntilClose),
     }

@@ -1,4 +1,4 @@
-//! What was logged on this thread, as text.
+//! Captures what is logged on this thread, as text.
 
 use std::{
     fmt::{Debug, Write},
@@ -18,7 +18,7 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// Listens to this thread until dropped.
+    /// Captures until dropped.
     pub(crate) fn of_this_thread() -> Self {
         let lines = Arc::new(Mutex::new(String::new()));
         Self { lines: Arc::clone(&lines), _guard: tracing::subscriber::set_default(Listener(lines)) }

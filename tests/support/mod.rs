@@ -1,6 +1,5 @@
-//! What the integration tests share: servers on real sockets, clients that read the wire themselves, and a parser of
-//! event streams that is written from the standard and shares no code with the crate. Whoever starts a server has a
-//! deadline.
+//! Shared by the integration tests: servers on real sockets, clients that parse HTTP themselves, and a parser of event
+//! streams that is written from the standard and shares no code with the crate. A test that starts a server gets a deadline.
 //!
 //! ```ignore
 //! let app = App::start().await;
@@ -45,15 +44,14 @@ pub use self::{
     stream_parser::{Message, Parser},
 };
 
-/// Waits until `holds`, letting the other tasks run; a failed test when it does not come true. Costs no time of a paused
-/// clock.
+/// Waits until `holds` returns true, letting other tasks run; panics if that never happens. Does not advance a paused clock.
 pub async fn eventually(what: &str, holds: impl FnMut() -> bool) {
-    comes_to(what, true, holds).await;
+    eventually_eq(what, true, holds).await;
 }
 
-/// Waits until what is looked at is `wanted`, as [`eventually`] does.
-pub async fn comes_to<T: PartialEq + fmt::Debug>(what: &str, wanted: T, mut look: impl FnMut() -> T) {
-    let (mut looked, mut waited) = (Instant::now(), Duration::ZERO);
+/// As [`eventually`], until `look` returns `wanted`.
+pub async fn eventually_eq<T: PartialEq + fmt::Debug>(what: &str, wanted: T, mut look: impl FnMut() -> T) {
+    let (mut last, mut waited) = (Instant::now(), Duration::ZERO);
     loop {
         let seen = look();
         if seen == wanted {
@@ -61,21 +59,21 @@ pub async fn comes_to<T: PartialEq + fmt::Debug>(what: &str, wanted: T, mut look
         }
         assert!(waited < Duration::from_secs(30), "{what}: never {wanted:?}, but {seen:?}");
         tokio::task::yield_now().await;
-        waited += looked.elapsed().min(PAUSE);
-        looked = Instant::now();
+        waited += last.elapsed().min(LONGEST_PAUSE);
+        last = Instant::now();
     }
 }
 
-/// Longer than this a program does not pause by itself: the system gave the processor to others.
-const PAUSE: Duration = Duration::from_millis(10);
+/// A longer pause means that the system ran other processes, which must not count as waiting.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// What `future` gives, unless it takes longer than `patience`. It counts only while this program runs: a part of it that
-/// ends late, for others had the processor, counts no more than one that ends in time.
-pub async fn within<T>(patience: Duration, future: impl Future<Output = T>) -> Option<T> {
+/// The output of `future`, or `None` after `timeout`. The timeout is slept in parts, so that time in which the system ran
+/// other processes counts for one part at most.
+pub async fn within<T>(timeout: Duration, future: impl Future<Output = T>) -> Option<T> {
     const PARTS: u32 = 30;
     let waited = async {
         for _ in 0..PARTS {
-            tokio::time::sleep(patience / PARTS).await;
+            tokio::time::sleep(timeout / PARTS).await;
         }
     };
     tokio::select! {

@@ -1,4 +1,4 @@
-//! A memory store of which a fault replaces a part.
+//! A memory store with some operations replaced by a fault.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -10,7 +10,7 @@ use tower_events::{
 
 pub(crate) type Hints = Pin<Box<dyn Stream<Item = Change> + Send>>;
 
-/// What is wrong with a store: it overrides what it spoils. One fault is behind all stores of a clause.
+/// What is wrong with a store: overrides the operations that it breaks. All stores of one clause share a fault.
 pub(crate) trait Fault: Send + Sync + 'static {
     fn append(
         &self,
@@ -72,18 +72,18 @@ pub(crate) trait Fault: Send + Sync + 'static {
     }
 }
 
-pub(crate) struct Spoiled<F> {
+pub(crate) struct PatchedStore<F> {
     inner: MemoryStore,
     fault: Arc<F>,
 }
 
-impl<F: Fault> Spoiled<F> {
+impl<F: Fault> PatchedStore<F> {
     pub(crate) fn new(inner: MemoryStore, fault: Arc<F>) -> Self {
         Self { inner, fault }
     }
 }
 
-impl<F: Fault> Store for Spoiled<F> {
+impl<F: Fault> Store for PatchedStore<F> {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         self.fault.append(&self.inner, channel, append).await
     }

@@ -1,4 +1,4 @@
-//! The examples as programs: started on a free port, spoken to over sockets, stopped by signals. `cargo test` builds them.
+//! Runs the examples as programs: started on a free port, used over sockets, stopped by signals. `cargo test` builds them.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ pub(crate) struct Example {
 }
 
 impl Example {
-    /// Starts it, and waits until it has printed where it listens.
+    /// Starts it, and waits until it has printed its address.
     pub(crate) fn start(name: &'static str, arguments: &[&str]) -> Self {
         let mut child = Command::new(binary(name)).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -54,39 +54,39 @@ impl Example {
         Answer { status, head: head.to_owned(), body: body.to_owned() }
     }
 
-    /// A response that takes its time. HTTP/1.0, so that nothing frames the body.
+    /// Opens a response that is read while it arrives. HTTP/1.0, so that the body has no framing.
     pub(crate) fn stream(&self, target: &str, accept: &str) -> Stream {
         Stream::open(self.address, &format!("GET {target} HTTP/1.0\r\nAccept: {accept}\r\n\r\n"))
     }
 
-    /// A stream that goes on after `cursor`, as an EventSource does.
+    /// Opens a stream that resumes after `cursor`, as `EventSource` does.
     pub(crate) fn stream_from(&self, cursor: &str, target: &str) -> Stream {
         let accept = "Accept: text/event-stream";
         Stream::open(self.address, &format!("GET {target} HTTP/1.0\r\n{accept}\r\nLast-Event-ID: {cursor}\r\n\r\n"))
     }
 
-    /// Ends it as a crash does.
+    /// Kills it, as a crash would.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits until the event server has so many open streams and parked polls.
+    /// Waits until the event server has `wanted` open streams and waiting polls.
     pub(crate) fn until_it_has_readers(&self, wanted: u64) {
         let start = Instant::now();
         while self.get("/healthz").json()["readers"] != wanted {
-            assert!(start.elapsed() < PATIENCE, "there are never {wanted} readers");
+            assert!(start.elapsed() < PATIENCE, "the server never has {wanted} readers");
         }
     }
 
-    /// What the chat's messages say.
+    /// The contents of the chat's messages.
     pub(crate) fn contents(&self) -> Vec<String> {
         let events = self.get("/events?after=earliest&wait=0").json();
         let content = |event: &Value| event["data"]["content"].as_str().unwrap().to_owned();
         events.as_array().unwrap().iter().map(content).collect()
     }
 
-    /// Stops it as a user or a service manager does: it must end by itself, and well.
+    /// Stops it as a user or a service manager does: it must exit by itself, with success.
     pub(crate) fn stop(mut self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
@@ -100,7 +100,7 @@ impl Example {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            std::thread::sleep(Duration::from_millis(5)); // the standard library cannot wait for a child with a limit
+            std::thread::sleep(Duration::from_millis(5)); // the standard library has no timeout for waiting for a child
         }
         panic!("{} did not stop within {PATIENCE:?}", self.name);
     }
@@ -126,7 +126,7 @@ impl Answer {
     }
 }
 
-/// A response that is being read.
+/// A response, read as it arrives.
 pub(crate) struct Stream(TcpStream);
 
 impl Stream {
@@ -137,7 +137,7 @@ impl Stream {
         Self(io)
     }
 
-    /// What comes until `wanted` has come.
+    /// Reads until `wanted` has arrived, and returns everything read.
     pub(crate) fn until(&mut self, wanted: &str) -> String {
         let mut seen = Vec::new();
         let mut part = [0; 4096];
@@ -155,7 +155,7 @@ impl Stream {
         }
     }
 
-    /// What comes until the end.
+    /// Reads until the end.
     pub(crate) fn rest(&mut self) -> String {
         let mut seen = Vec::new();
         self.0.read_to_end(&mut seen).unwrap();
@@ -163,7 +163,7 @@ impl Stream {
     }
 }
 
-/// A directory of this test alone; gone when it is dropped.
+/// A directory for one test; removed when dropped.
 pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
@@ -180,11 +180,11 @@ impl Drop for Directory {
     }
 }
 
-/// Where cargo puts examples: beside the directory of the tests.
+/// The path of an example's binary: cargo puts examples next to the directory of the test binaries.
 pub(crate) fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is not there: `cargo test` builds it, or `cargo build --examples`", path.display());
+    assert!(path.exists(), "{} does not exist: build it with `cargo test` or `cargo build --examples`", path.display());
     path
 }
 

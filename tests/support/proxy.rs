@@ -1,4 +1,4 @@
-//! A TCP proxy between a client and a server that can cut what it carries, for clients that reconnect by themselves.
+//! A TCP proxy between a client and a server that can cut connections, for clients that reconnect by themselves.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A running proxy; dropping it ends it and all that it carries.
+/// A running proxy; dropping it ends it and all its connections.
 pub struct Proxy {
     addr: SocketAddr,
     cuts: broadcast::Sender<()>,
@@ -25,8 +25,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Carries connections to `target`. `budgets` gives how many bytes each connection, in order, may bring back before it
-    /// is cut; connections after the last are not cut.
+    /// Forwards connections to `target`. The n-th connection is cut after the n-th of `budgets` bytes from the server;
+    /// connections after the last budget are not cut.
     pub async fn start(target: SocketAddr, budgets: impl IntoIterator<Item = usize>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
@@ -66,17 +66,17 @@ impl Proxy {
         _ = self.cuts.send(());
     }
 
-    /// Accepts connections from now on, and carries them only when they are released.
+    /// From now on accepts connections, but forwards nothing on them until [`Proxy::release`].
     pub fn hold(&self) {
         self.held.send_replace(true);
     }
 
-    /// Carries what was held, and what comes.
+    /// Forwards held connections and later ones.
     pub fn release(&self) {
         self.held.send_replace(false);
     }
 
-    /// How many connections there have been.
+    /// How many connections have been accepted.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
@@ -104,7 +104,7 @@ async fn carry(client: TcpStream, target: SocketAddr, budget: usize) -> std::io:
             }
         }
     };
-    // The client's end of sending is no end of the answer, but the answer's end or cut ends all.
+    // The answer may continue after the client has shut down its sending side; the end of the answer ends everything.
     tokio::pin!(there);
     tokio::select! {
         done = back => done,

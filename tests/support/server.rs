@@ -1,4 +1,4 @@
-//! Any service on a socket of its own: HTTP/1.1 and HTTP/2 with prior knowledge on one port, as users run it.
+//! Serves any service on its own socket: HTTP/1.1 and HTTP/2 with prior knowledge on one port, as users run it.
 
 use std::{convert::Infallible, future::Future, net::SocketAddr};
 
@@ -19,19 +19,19 @@ use tower_service::Service;
 
 use super::{client, deadline, http1::Http1, within};
 
-/// Either end of a connection.
+/// One end of a connection.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 pub type Connection = Box<dyn Io>;
 
 /// A running server; dropping it ends it at once.
 pub struct Server {
-    place: Place,
+    address: Address,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
-enum Place {
+enum Address {
     Tcp(SocketAddr),
     Memory(mpsc::UnboundedSender<DuplexStream>),
 }
@@ -48,30 +48,30 @@ where
     B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
     let listener = listen();
-    let place = Place::Tcp(listener.local_addr().expect("an address"));
-    start(service, place, Source::Tcp(listener))
+    let address = Address::Tcp(listener.local_addr().expect("an address"));
+    start(service, address, Source::Tcp(listener))
 }
 
-/// With room for all that connect before the server looks: a client that finds none is not refused, but its packets are dropped,
-/// and it sends them again after a second, after three, seven and so on. [`TcpListener::bind`] has room for 128.
+/// Listens with an accept queue for all clients of a test. A client that does not fit is not refused: its packets are dropped,
+/// and it retries after 1, 3, 7 and more seconds. The queue of [`TcpListener::bind`] holds 128.
 fn listen() -> TcpListener {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     socket.listen(4096).expect("a backlog")
 }
 
-/// Serves over pipes in memory. Nothing waits for the system then, so that a paused clock moves only when all wait for
-/// time.
+/// Serves over pipes in memory. Nothing waits for the operating system then, so that a paused clock advances only when every
+/// task waits for time.
 pub fn serve_in_memory<S, B>(service: S) -> Server
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::unbounded_channel();
-    start(service, Place::Memory(sender), Source::Memory(receiver))
+    start(service, Address::Memory(sender), Source::Memory(receiver))
 }
 
-fn start<S, B>(service: S, place: Place, mut source: Source) -> Server
+fn start<S, B>(service: S, address: Address, mut source: Source) -> Server
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
@@ -94,7 +94,7 @@ where
         drop(source);
         graceful.shutdown().await;
     });
-    Server { place, stop: Some(stop), task }
+    Server { address, stop: Some(stop), task }
 }
 
 impl Source {
@@ -114,16 +114,16 @@ impl Source {
 }
 
 impl Server {
-    /// The clients of a server that runs elsewhere.
+    /// Makes requests to a server that runs elsewhere.
     pub fn at(addr: SocketAddr) -> Self {
-        Self { place: Place::Tcp(addr), stop: None, task: tokio::spawn(std::future::pending()) }
+        Self { address: Address::Tcp(addr), stop: None, task: tokio::spawn(std::future::pending()) }
     }
 
     /// The address; panics for a server in memory.
     pub fn addr(&self) -> SocketAddr {
-        match &self.place {
-            Place::Tcp(addr) => *addr,
-            Place::Memory(_) => panic!("a server in memory has no address"),
+        match &self.address {
+            Address::Tcp(addr) => *addr,
+            Address::Memory(_) => panic!("a server in memory has no address"),
         }
     }
 
@@ -147,19 +147,19 @@ impl Server {
         self.request(Method::POST, path_and_query).header("content-type", content_type).body(body)
     }
 
-    /// A connection on which to say anything.
+    /// A connection on which any bytes can be sent.
     pub async fn http1(&self) -> Http1 {
         Http1::new(self.connect().await)
     }
 
     pub(super) async fn connect(&self) -> Connection {
-        match &self.place {
-            Place::Tcp(addr) => {
+        match &self.address {
+            Address::Tcp(addr) => {
                 let io = TcpStream::connect(addr).await.expect("the server accepts");
                 io.set_nodelay(true).expect("TCP_NODELAY");
                 Box::new(io)
             }
-            Place::Memory(sender) => {
+            Address::Memory(sender) => {
                 let (ours, theirs) = tokio::io::duplex(64 * 1024);
                 sender.send(theirs).expect("the server runs");
                 Box::new(ours)
@@ -167,15 +167,15 @@ impl Server {
         }
     }
 
-    /// How long a client waits before it calls the server dead. In memory this is a paused clock's time.
+    /// How long a client waits before it considers the server dead. For a server in memory, time of a paused clock.
     pub(super) fn patience(&self) -> std::time::Duration {
-        match self.place {
-            Place::Tcp(_) => std::time::Duration::from_secs(30),
-            Place::Memory(_) => std::time::Duration::from_secs(24 * 60 * 60),
+        match self.address {
+            Address::Tcp(_) => std::time::Duration::from_secs(30),
+            Address::Memory(_) => std::time::Duration::from_secs(24 * 60 * 60),
         }
     }
 
-    /// Accepts no more, waits until the last answer is complete, and returns.
+    /// Stops accepting, and waits until the last answer is complete.
     pub async fn stop(mut self) {
         _ = self.stop.take().expect("stopped once").send(());
         let patience = self.patience();
@@ -183,7 +183,7 @@ impl Server {
         stopped.expect("open answers end when the server stops").expect("no connection panics");
     }
 
-    /// Starts to stop; the returned future resolves when the last answer is complete.
+    /// Stops accepting; the returned future resolves when the last answer is complete.
     pub fn stopping(self) -> impl Future<Output = ()> {
         let mut server = self;
         _ = server.stop.take().expect("stopped once").send(());

@@ -1,11 +1,11 @@
-//! An open event stream, read by the parser of this folder.
+//! An open event stream, read with [`Parser`].
 
 use std::{collections::VecDeque, time::Duration};
 
 use http::HeaderMap;
 
 use super::{
-    client::{BodyStream, Fault, Opened},
+    client::{BodyStream, ConnectionError, Opened},
     stream_parser::{Message, Parser},
 };
 
@@ -15,7 +15,7 @@ pub struct Sse {
     body: BodyStream,
     parser: Parser,
     ready: VecDeque<Message>,
-    /// Each `stream-live`, which most tests have nothing to do with.
+    /// The `stream-live` events, kept apart because most tests ignore them.
     marks: VecDeque<Message>,
     raw: Vec<u8>,
 }
@@ -27,7 +27,7 @@ impl Sse {
         Self { headers, body, parser: Parser::default(), ready, marks, raw: Vec::new() }
     }
 
-    /// The next event that is no `stream-live`; the end of the stream is a failed test.
+    /// The next event other than `stream-live`; panics if the stream ends.
     pub async fn next(&mut self) -> Message {
         match self.next_or_end().await {
             Some(message) => message,
@@ -49,13 +49,13 @@ impl Sse {
         self.take(count).await.into_iter().map(|message| message.data).collect()
     }
 
-    /// The next event that is no `stream-live`, or `None` when the stream has ended as it should; an abrupt end is a failed test.
+    /// The next event other than `stream-live`, or `None` when the stream has ended properly; panics if it is cut off.
     pub async fn next_or_end(&mut self) -> Option<Message> {
         loop {
             if let Some(message) = self.ready.pop_front() {
                 return Some(message);
             }
-            if !self.read_more().await.unwrap_or_else(|fault| panic!("{fault} after {:?}", self.text())) {
+            if !self.read_more().await.unwrap_or_else(|error| panic!("{error} after {:?}", self.text())) {
                 return None;
             }
         }
@@ -70,7 +70,7 @@ impl Sse {
         messages
     }
 
-    /// The next `stream-live`, whatever came before it.
+    /// The next `stream-live`; other events before it stay available.
     pub async fn live(&mut self) -> Message {
         loop {
             if let Some(mark) = self.marks.pop_front() {
@@ -80,7 +80,7 @@ impl Sse {
         }
     }
 
-    /// How many `stream-live` came that nobody took.
+    /// How many `stream-live` events were received and not yet returned by [`Sse::live`].
     pub fn marks(&self) -> usize {
         self.marks.len()
     }
@@ -93,15 +93,15 @@ impl Sse {
         self.text()
     }
 
-    /// Panics when an event comes within `time`. For paused clocks.
+    /// Panics if an event arrives, or the stream ends, within `time`. For paused clocks.
     pub async fn stays_silent(&mut self, time: Duration) {
         if let Ok(message) = tokio::time::timeout(time, self.next_or_end()).await {
-            panic!("{message:?} came within {time:?}");
+            panic!("{message:?} arrived within {time:?}");
         }
     }
 
-    /// Reads body bytes until there are `bytes` of them, of which no more are interpreted, then cuts the connection: the
-    /// events of those bytes but `stream-live`, and the id from which a client would resume.
+    /// Cuts the connection after exactly `bytes` bytes of the body: returns the events in those bytes except `stream-live`,
+    /// and the id from which a client would resume.
     pub async fn cut_after(mut self, bytes: usize) -> (Vec<Message>, String) {
         while self.raw.len() < bytes {
             assert!(self.read_more().await.expect("a body"), "the stream ended before byte {bytes}");
@@ -112,7 +112,7 @@ impl Sse {
         (messages, parser.last_event_id)
     }
 
-    /// What a reconnect would send as `Last-Event-ID` after all that was read so far.
+    /// The `Last-Event-ID` that a client would reconnect with now.
     pub fn last_event_id(&self) -> &str {
         &self.parser.last_event_id
     }
@@ -127,18 +127,18 @@ impl Sse {
         &self.parser
     }
 
-    /// Every byte so far.
+    /// All bytes read so far.
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }
 
-    /// Every byte so far as text.
+    /// All bytes read so far, as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.raw).expect("whole characters")
     }
 
-    /// Reads one more piece of the body; whether there was one.
-    pub async fn read_more(&mut self) -> Result<bool, Fault> {
+    /// Reads the next chunk of the body; `false` when it has ended.
+    pub async fn read_more(&mut self) -> Result<bool, ConnectionError> {
         let Some(chunk) = self.body.chunk().await? else { return Ok(false) };
         self.raw.extend_from_slice(&chunk);
         for message in self.parser.push(&chunk) {

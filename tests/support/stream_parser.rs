@@ -12,7 +12,7 @@ pub struct Message {
     pub id: String,
 }
 
-/// Bytes in, events out. [`Parser::push`] takes any cut of the stream.
+/// Bytes in, events out. The stream may be split anywhere between calls of [`Parser::push`].
 #[derive(Default)]
 pub struct Parser {
     started: bool,
@@ -27,11 +27,11 @@ pub struct Parser {
     pub retry: Option<u64>,
     /// Comments, without the colon.
     pub comments: Vec<String>,
-    /// Fields that the standard does not know.
+    /// Fields that the standard does not define.
     pub unknown_fields: Vec<String>,
-    /// Blocks that have ended, whether they dispatched something or not.
+    /// Complete blocks, whether or not they dispatched an event.
     pub blocks: usize,
-    /// Blocks that dispatched nothing because they had no data.
+    /// Blocks without data, which dispatch no event.
     pub silent_blocks: usize,
 }
 
@@ -41,8 +41,8 @@ impl Parser {
         bytes.iter().filter_map(|byte| self.push_byte(*byte)).collect()
     }
 
-    /// A line ends with CRLF, LF or CR. What follows the last line end is never interpreted: an incomplete block at the
-    /// end of the stream is discarded.
+    /// A line ends with CRLF, LF or CR. What follows the last line end is never interpreted, because an incomplete block at
+    /// the end of the stream is discarded.
     fn push_byte(&mut self, byte: u8) -> Option<Message> {
         let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
         match byte {
@@ -59,7 +59,7 @@ impl Parser {
     }
 
     fn end_of_line(&mut self, line: &[u8]) -> Option<Message> {
-        // "UTF-8 decode" takes one leading byte order mark away. Line ends are ASCII, so decoding lines is decoding all.
+        // "UTF-8 decode" strips one leading byte order mark. Line ends are ASCII, so decoding line by line is equivalent.
         let first = !std::mem::replace(&mut self.started, true);
         let line = if first { line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line) } else { line };
         let line = String::from_utf8_lossy(line);

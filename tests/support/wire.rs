@@ -1,4 +1,4 @@
-//! A TCP proxy between a store and a server that can cut, freeze, slow down and redirect what it carries.
+//! A TCP proxy between a store and a server that can cut, freeze, slow down and redirect connections.
 #![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
 
 use std::{
@@ -18,19 +18,19 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A running proxy. Dropping it ends it and all that it carries.
+/// A running proxy. Dropping it ends it and all its connections.
 pub struct Wire {
     addr: SocketAddr,
     inside: Arc<Inside>,
     task: JoinHandle<()>,
 }
 
-/// How a way is slow.
+/// How a connection is slowed down.
 #[derive(Clone, Copy, Default)]
 pub struct Slow {
-    /// How long each piece is held back.
+    /// How long each chunk is delayed.
     pub delay: Duration,
-    /// How many bytes a second are carried each way.
+    /// Bytes per second in each direction.
     pub bandwidth: Option<usize>,
 }
 
@@ -70,7 +70,7 @@ impl Wire {
                         _ = cut.recv() => return,
                         _ = hang.recv() => {}
                     }
-                    // What it holds stays open until it is cut.
+                    // `carried` keeps both sockets open until they are cut.
                     _ = cut.recv().await;
                 });
             }
@@ -87,32 +87,32 @@ impl Wire {
         _ = self.inside.cuts.send(());
     }
 
-    /// Carries nothing any more; connections stay open and new ones are taken, as when a machine is gone.
+    /// Forwards nothing any more; connections stay open and new ones are accepted, as when a machine has disappeared.
     pub fn freeze(&self) {
         self.inside.frozen.send_replace(true);
     }
 
-    /// Goes on carrying.
+    /// Forwards again.
     pub fn thaw(&self) {
         self.inside.frozen.send_replace(false);
     }
 
-    /// Carries nothing more on the connections that are open now, and leaves them open; new ones work.
+    /// Forwards nothing more on the connections that are open now, and leaves them open; new ones work.
     pub fn hang(&self) {
         _ = self.inside.hangs.send(());
     }
 
-    /// Is as slow as this from now on.
+    /// Slows down all connections from now on.
     pub fn slow(&self, slow: Slow) {
         *self.inside.slow.lock().expect("no panic") = slow;
     }
 
-    /// Carries new connections elsewhere.
+    /// Sends new connections to another target.
     pub fn redirect(&self, target: SocketAddr) {
         *self.inside.target.lock().expect("no panic") = target;
     }
 
-    /// How many connections there have been.
+    /// How many connections have been accepted.
     pub fn accepted(&self) -> usize {
         self.inside.accepted.load(Ordering::SeqCst)
     }
@@ -156,5 +156,5 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, inside: &Inside) 
     }
 }
 
-/// A limited bandwidth is carried in so many pieces a second.
+/// How many chunks per second a limited bandwidth is split into.
 const PIECES: usize = 200;
