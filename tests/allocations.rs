@@ -1,5 +1,5 @@
-//! What readers cost, as the allocator counts it: bytes of those who wait, and that a delivery allocates nothing. The bare
-//! futures and bodies, so that what a server adds is left out.
+//! Heap use, counted by the allocator: bytes per waiting reader, and that a delivery allocates nothing. Measures the bare futures
+//! and bodies, without what a server adds.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
@@ -24,10 +24,10 @@ use tower_events::{
     store::{Append, Limit, Start},
 };
 
-/// Of everybody who waits here.
+/// The most bytes that a waiting reader may hold.
 const MOST_BYTES: usize = 512;
 
-/// What a server's task is to a body: something to wake.
+/// Stands in for a server's task, which a body only wakes.
 struct Task;
 
 impl Wake for Task {
@@ -42,7 +42,7 @@ fn channel() -> Channel {
     Channel::new("a").unwrap()
 }
 
-/// One thread runs everything, so that everything is counted.
+/// One thread runs everything, because allocations are counted per thread.
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -51,7 +51,7 @@ fn publish(runtime: &Runtime, hub: &Hub) {
     runtime.block_on(hub.publish(&channel(), Event::text("x"))).unwrap();
 }
 
-/// All chunks that are there.
+/// All chunks that are ready.
 fn take(body: &mut Body, waker: &Waker) -> Vec<Bytes> {
     let mut chunks = Vec::new();
     while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(waker)) {
@@ -73,7 +73,7 @@ fn open(bodies: &mut Vec<Body>, runtime: &Runtime, hub: &Hub, waker: &Waker) {
 
 fn poll(service: &mut EventService, runtime: &Runtime, uri: &str) -> ResponseFuture {
     let mut answer = service.call(Request::builder().uri(uri).body(()).unwrap());
-    // A read of the store may have to be waited for before it waits for events.
+    // The poll may first wait for a store read, and only then for events.
     for _ in 0..10 {
         runtime.block_on(tokio::task::yield_now());
         let polled = Pin::new(&mut answer).poll(&mut Context::from_waker(Waker::noop()));
@@ -82,11 +82,11 @@ fn poll(service: &mut EventService, runtime: &Runtime, uri: &str) -> ResponseFut
     answer
 }
 
-/// Bytes that one of those keeps that `fill` puts in; not those of its place, which a server has for any future and body.
+/// Heap bytes per item that `fill` adds; without the item itself, for which a server reserves space in any case.
 fn bytes_of_each<T>(mut fill: impl FnMut(&mut Vec<T>)) -> usize {
-    // Some before, so that what all share is there.
-    let (mut before, mut kept) = (Vec::with_capacity(2), Vec::with_capacity(COUNT));
-    fill(&mut before);
+    // The first items allocate what all share.
+    let (mut first, mut kept) = (Vec::with_capacity(2), Vec::with_capacity(COUNT));
+    fill(&mut first);
     let counted = measure(|| fill(&mut kept));
     assert_eq!(kept.len(), COUNT);
     usize::try_from(counted.bytes_current).unwrap() / COUNT
@@ -95,7 +95,7 @@ fn bytes_of_each<T>(mut fill: impl FnMut(&mut Vec<T>)) -> usize {
 const COUNT: usize = 1_000;
 
 #[test]
-fn an_idle_stream_keeps_little() {
+fn an_idle_stream_holds_few_bytes() {
     let (runtime, hub, waker) = (runtime(), Hub::new(MemoryStore::default()), waker());
     let _guard = runtime.enter();
     let bytes = bytes_of_each(|bodies| open(bodies, &runtime, &hub, &waker));
@@ -103,7 +103,7 @@ fn an_idle_stream_keeps_little() {
 }
 
 #[test]
-fn a_parked_poll_keeps_little() {
+fn a_parked_poll_holds_few_bytes() {
     let (runtime, hub) = (runtime(), Hub::new(MemoryStore::default()));
     let _guard = runtime.enter();
     let mut service = EventService::new(hub.clone(), Channels::from_query);
@@ -119,7 +119,7 @@ fn a_parked_poll_keeps_little() {
 }
 
 #[test]
-fn a_publish_keeps_nothing_of_its_request_but_the_body() {
+fn a_publish_holds_nothing_of_its_request_but_the_body() {
     let mut service = PublishService::new(Hub::new(MemoryStore::default()), Channels::from_query);
     let bytes = bytes_of_each(|publishes: &mut Vec<ResponseFuture>| {
         while publishes.len() < publishes.capacity() {
@@ -133,7 +133,7 @@ fn a_publish_keeps_nothing_of_its_request_but_the_body() {
     assert!(bytes <= 2 * MOST_BYTES, "{bytes} bytes");
 }
 
-/// Events to `count` streams that keep up.
+/// What it allocates to deliver events to `count` streams that keep up.
 fn deliveries(count: usize) -> AllocationInfo {
     let (runtime, hub, waker) = (runtime(), Hub::new(MemoryStore::default()), waker());
     let _guard = runtime.enter();
@@ -164,7 +164,7 @@ fn a_delivery_allocates_nothing() {
 }
 
 #[test]
-fn all_who_wait_share_the_array_that_answers_them_and_what_its_head_is_made_of() {
+fn waiting_polls_share_the_array_that_answers_them_and_their_link_header() {
     let (runtime, hub) = (runtime(), Hub::new(MemoryStore::default()));
     let _guard = runtime.enter();
     let mut service = EventService::new(hub.clone(), Channels::from_query);
@@ -188,14 +188,14 @@ fn all_who_wait_share_the_array_that_answers_them_and_what_its_head_is_made_of()
 fn a_ring_holds_no_more_than_it_counts() {
     let runtime = runtime();
     for text in [1, 100, 10_000] {
-        // The store keeps nothing, so that what is kept is the ring's.
+        // The store retains nothing, so that what is held is the ring's.
         let hub = Hub::new(MemoryStore::new(Retention::default().events(1)));
         let subscriber = runtime.block_on(hub.subscribe(Subscription::new(channel()))).unwrap();
         let publish = |count: usize| {
             let text = "x".repeat(text);
             for _ in 0..count {
                 runtime.block_on(hub.publish(&channel(), Event::text(&text))).unwrap();
-                // The hub takes the store's hints.
+                // Let the hub process the store's hints.
                 runtime.block_on(tokio::task::yield_now());
             }
         };
@@ -205,23 +205,23 @@ fn a_ring_holds_no_more_than_it_counts() {
         assert!(counted <= most && counted >= most / 2, "{counted} of {most}");
         assert!(
             kept.bytes_current <= 2 * most as i64,
-            "texts of {text}: {} bytes kept, {counted} counted",
+            "texts of {text} bytes: {} bytes held, {counted} counted",
             kept.bytes_current
         );
-        println!("texts of {text}: {} bytes kept, {counted} counted", kept.bytes_current);
+        println!("texts of {text} bytes: {} bytes held, {counted} counted", kept.bytes_current);
         drop(subscriber);
     }
 }
 
-/// What is left when `keep` has kept something, in bytes.
-fn bytes_of<T>(keep: impl FnOnce() -> T) -> u64 {
+/// The heap bytes that the value returned by `make` holds.
+fn bytes_of<T>(make: impl FnOnce() -> T) -> u64 {
     let mut kept = None;
-    let counted = measure(|| kept = Some(keep()));
+    let counted = measure(|| kept = Some(make()));
     u64::try_from(counted.bytes_current).unwrap()
 }
 
 #[test]
-fn an_event_keeps_what_it_uses_and_nothing_to_spare() {
+fn an_event_holds_no_spare_capacity() {
     let blanks = " ".repeat(16_000);
     let body = Bytes::from("x".repeat(1 << 20));
     let spare = |text: &str| {
@@ -233,11 +233,11 @@ fn an_event_keeps_what_it_uses_and_nothing_to_spare() {
         ("an array with blanks in it", bytes_of(|| Data::from_json(format!("[{blanks}]")).unwrap())),
         ("a text with blanks around it", bytes_of(|| Data::from_json(format!("{blanks}\"x\"{blanks}")).unwrap())),
         ("an escaped text", bytes_of(|| Data::from_json(format!("\"\\n{}\"", "x".repeat(50))).unwrap())),
-        ("a text with room to spare", bytes_of(|| Data::text(spare("x")))),
+        ("a text with spare capacity", bytes_of(|| Data::text(spare("x")))),
         ("a part of a body", bytes_of(|| Data::text_from_utf8(body.slice(..10)).unwrap())),
-        ("a name with room to spare", bytes_of(|| Event::text("").named(spare("name")).unwrap())),
-        ("a key with room to spare", bytes_of(|| Event::text("").keyed(spare("key")).unwrap())),
-        ("a channel with room to spare", bytes_of(|| Channel::new(spare("channel")).unwrap())),
+        ("a name with spare capacity", bytes_of(|| Event::text("").named(spare("name")).unwrap())),
+        ("a key with spare capacity", bytes_of(|| Event::text("").keyed(spare("key")).unwrap())),
+        ("a channel with spare capacity", bytes_of(|| Channel::new(spare("channel")).unwrap())),
     ] {
         assert!(bytes <= 64, "{what}: {bytes} bytes");
     }
@@ -246,8 +246,8 @@ fn an_event_keeps_what_it_uses_and_nothing_to_spare() {
     assert_eq!(text.len(), 10);
 }
 
-/// Appends one event of some kind after the other.
-fn filled(runtime: &Runtime, store: &MemoryStore, count: u64, event: impl Fn(u64) -> (Channel, Event)) {
+/// Appends `count` events, one at a time.
+fn fill(runtime: &Runtime, store: &MemoryStore, count: u64, event: impl Fn(u64) -> (Channel, Event)) {
     for n in 0..count {
         let (channel, event) = event(n);
         runtime.block_on(store.append(&channel, Append::new([event]))).unwrap();
@@ -255,7 +255,7 @@ fn filled(runtime: &Runtime, store: &MemoryStore, count: u64, event: impl Fn(u64
 }
 
 #[test]
-fn a_memory_store_counts_what_it_takes() {
+fn a_memory_store_counts_the_bytes_that_it_holds() {
     let of = |name: String| Channel::new(name).unwrap();
     let (runtime, many) = (runtime(), Retention::default().events(1 << 40).bytes(1 << 40));
     type Nth<'a> = &'a dyn Fn(u64) -> (Channel, Event);
@@ -271,27 +271,27 @@ fn a_memory_store_counts_what_it_takes() {
     for (what, count, event) in kinds {
         let store = MemoryStore::new(many.clone());
         let before = store.bytes();
-        let taken = bytes_of(|| filled(&runtime, &store, count, event));
+        let held = bytes_of(|| fill(&runtime, &store, count, event));
         let counted = store.bytes() - before;
-        // The allocator's own part is counted, and not measured here.
-        assert!((taken..=taken * 3 / 2).contains(&counted), "{what}: {taken} bytes are taken, {counted} counted");
+        // The store counts the allocator's overhead too, which is not measured here.
+        assert!((held..=held * 3 / 2).contains(&counted), "{what}: {held} bytes held, {counted} counted");
     }
 }
 
 #[test]
-fn a_full_memory_store_refuses_what_makes_it_grow_and_nothing_else() {
+fn a_full_memory_store_refuses_only_what_makes_it_grow() {
     let (runtime, most) = (runtime(), 4 << 20);
     let store = MemoryStore::default().max_bytes(most);
     let keyed = |n: u64| Append::new([Event::text("x").keyed(format!("key-{n}")).unwrap()]);
     let to = |n: u64| Channel::new(format!("channel-{}", n % 100)).unwrap();
     let mut appended = 0;
-    let taken = bytes_of(|| {
+    let held = bytes_of(|| {
         while let Ok(done) = runtime.block_on(store.append(&to(appended), keyed(appended))) {
             assert!(done.entries.len() == 1 && appended < 100_000);
             appended += 1;
         }
     });
-    assert!(taken <= most && store.bytes() <= most && taken > most / 2, "{taken} bytes of {most}, {appended} appends");
+    assert!(held <= most && store.bytes() <= most && held > most / 2, "{held} bytes of {most}, {appended} appends");
     let refused = runtime.block_on(store.append(&to(appended), keyed(appended)));
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     assert!(refused.is_err_and(|error| error.is_retryable()));
@@ -307,19 +307,19 @@ fn a_full_memory_store_refuses_what_makes_it_grow_and_nothing_else() {
 }
 
 #[test]
-fn a_channel_that_holds_all_it_may_goes_on_in_a_full_store() {
+fn a_channel_at_its_retention_limit_accepts_appends_in_a_full_store() {
     let runtime = runtime();
     let store = MemoryStore::new(Retention::default().events(1_000)).max_bytes(1 << 20);
     let event = || Event::text("x".repeat(100));
-    filled(&runtime, &store, 1_000, |_| (channel(), event()));
+    fill(&runtime, &store, 1_000, |_| (channel(), event()));
     let other = |n: u64| Channel::new(format!("other-{n}")).unwrap();
     assert!((0..10_000).any(|n| runtime.block_on(store.append(&other(n), Append::new([event()]))).is_err()));
-    filled(&runtime, &store, 3_000, |_| (channel(), event()));
+    fill(&runtime, &store, 3_000, |_| (channel(), event()));
     assert!(store.bytes() <= 1 << 20, "{}", store.bytes());
 }
 
 #[test]
-fn keys_of_one_channel_leave_room_to_others() {
+fn keys_of_one_channel_leave_room_for_others() {
     let runtime = runtime();
     let store = MemoryStore::default().max_bytes(4 << 20);
     let keyed = |n: u64| Append::new([Event::text("x").keyed(format!("key-{n}")).unwrap()]);

@@ -1,5 +1,5 @@
-//! Everything that a client can send wrong gets an answer that names what is wrong, changes nothing, and leaves the server
-//! serving. Nothing is a 500.
+//! Whatever a client sends wrong, the answer names what is wrong, nothing is changed, and the server goes on serving. Nothing is a
+//! 500.
 
 mod support;
 
@@ -17,7 +17,7 @@ async fn a_malformed_parameter_is_named() {
     let app = App::start().await;
     let (a, b) = (app.publish("a", Event::text("1")).await, app.publish("a", Event::text("2")).await);
     let long = "x".repeat(256);
-    // The query, the parameter that the answer names.
+    // The query, and the parameter that the answer names.
     let table = [
         (String::new(), "channel"),
         ("channel=".into(), "channel"),
@@ -67,11 +67,11 @@ async fn a_malformed_parameter_is_named() {
         }
     }
     assert_eq!(app.hub.stats().readers, 0);
-    serves_on(&app).await;
+    still_serves(&app).await;
 }
 
 #[tokio::test]
-async fn parameters_that_are_not_ours_are_the_users() {
+async fn unknown_parameters_are_ignored() {
     let app = App::start().await;
     for query in ["channel=a&token=x&%FF=%FE&&=&x", "channel=a&Channel=b&WAIT=x", "%63hannel=a"] {
         app.get(&format!("/poll?{query}&wait=0")).send().await.expect(200);
@@ -79,11 +79,11 @@ async fn parameters_that_are_not_ours_are_the_users() {
 }
 
 #[tokio::test]
-async fn a_malformed_publish_is_named_and_publishes_nothing() {
+async fn a_malformed_publish_is_explained_and_publishes_nothing() {
     let app = App::start().await;
     let (json, text, lines) = ("application/json", "text/plain", "application/x-ndjson");
     let deep = "[".repeat(100_000);
-    // Query, content type, body, status, what the answer speaks of.
+    // Query, content type, body, status, and a word that the answer contains.
     let table: Vec<(&str, &str, &[u8], u16, &str)> = vec![
         ("", text, b"x", 400, "channel"),
         ("channel=a&channel=b", text, b"x", 400, "channel"),
@@ -120,7 +120,7 @@ async fn a_malformed_publish_is_named_and_publishes_nothing() {
             let detail = answer.problem(*status);
             assert!(
                 detail.to_lowercase().contains(&about.to_lowercase()),
-                "{query} {content_type} {shown}: {detail:?} does not speak of {about:?}"
+                "{query} {content_type} {shown}: {detail:?} does not mention {about:?}"
             );
         }
         let none = app.request(Method::POST, "/publish?channel=a").over(http).body("x").send().await;
@@ -137,9 +137,9 @@ async fn a_malformed_publish_is_named_and_publishes_nothing() {
             "{close}"
         );
     }
-    let left = app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200);
-    assert_eq!(left.json(), json!([]));
-    serves_on(&app).await;
+    let polled = app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200);
+    assert_eq!(polled.json(), json!([]));
+    still_serves(&app).await;
 }
 
 #[tokio::test]
@@ -152,15 +152,15 @@ async fn a_body_that_is_too_large_is_refused_without_being_read() {
         let most = [vec![b' '; (1 << 20) - 1], b"1".to_vec()].concat();
         app.post("/publish?channel=a", "application/json", most).over(http).send().await.expect(200);
     }
-    // Announced, but never sent.
+    // Announced by its length, but never sent.
     let mut raw = app.http1().await;
     raw.send("POST /publish?channel=a HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-length: 99999999999\r\n\r\n").await;
     raw.answer_to("POST").await.unwrap().problem(413);
-    serves_on(&app).await;
+    still_serves(&app).await;
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_publishes_nothing() {
+async fn a_truncated_body_publishes_nothing() {
     let app = App::start().await;
     for sent in ["content-length: 10\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n5\r\nhal"] {
         let mut raw = app.http1().await;
@@ -172,12 +172,12 @@ async fn a_body_that_breaks_off_publishes_nothing() {
     if let Ok(answer) = raw.answer_to("POST").await {
         assert_eq!(answer.status, 400, "{answer}");
     }
-    serves_on(&app).await;
+    still_serves(&app).await;
     assert_eq!(app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200).json(), json!([]));
 }
 
 #[tokio::test]
-async fn raw_nonsense_does_not_disturb_others() {
+async fn bytes_that_are_not_http_do_not_affect_other_clients() {
     let app = App::start().await;
     let mut stream = app.get("/sse?channel=a").sse().await;
     for nonsense in
@@ -218,7 +218,7 @@ async fn rejections_have_their_status_on_every_method() {
             let head = server.request(Method::HEAD, &format!("/events?{status}")).over(http).send().await;
             assert_eq!((head.status, head.body.len()), (status, 0));
         }
-        // To EventSource a rejection for good is an error; one that passes is told in its own way.
+        // An `EventSource` gets permanent rejections as errors, temporary ones as `stream-retry`.
         for status in [401_u16, 403, 404] {
             let request = server.get(&format!("/events?{status}")).over(http).header("accept", "text/event-stream");
             request.send().await.problem(status);
@@ -231,10 +231,10 @@ async fn rejections_have_their_status_on_every_method() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_a_503_for_polls_and_a_pause_for_event_source() {
+async fn a_failing_store_is_a_503_for_polls_and_a_stream_retry_for_event_source() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let app = App::on(store).await;
-    // A channel that the hub follows is known without the store.
+    // Each round uses another channel, because the head of a followed one is known without the store.
     for (http, name) in BOTH.into_iter().zip(["a", "c"]) {
         let id = app.publish(name, Event::text("1")).await;
         faults.fail_next_reads(100);
@@ -266,7 +266,7 @@ async fn a_store_that_fails_is_a_503_for_polls_and_a_pause_for_event_source() {
     assert_eq!(b.data().len(), 1);
 }
 
-async fn serves_on(app: &App) {
+async fn still_serves(app: &App) {
     for http in BOTH {
         app.post("/publish?channel=after", "text/plain", "ok").over(http).send().await.expect(200);
         let polled = app.get("/events?channel=after&last=1&wait=0").over(http).send().await.expect(200);

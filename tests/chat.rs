@@ -1,4 +1,4 @@
-//! The tests that the `chat` example brings, run from here: an example that is itself a test is not built to be run.
+//! Runs the tests of the `chat` example: if it were a test target itself, cargo would not build it as a program.
 #![allow(dead_code, missing_docs, reason = "the example's own `main` is not used")]
 
 #[path = "../examples/chat/main.rs"]

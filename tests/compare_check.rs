@@ -1,5 +1,5 @@
-//! The comparison's own check: a server that loses, repeats or swaps an event is caught, whatever it speaks, and whoever
-//! fails loses its own figures only.
+//! The checks of `benches/compare`: a server that loses, repeats or swaps an event is detected on every transport, and a server
+//! that fails loses only its own figures.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ mod compare {
     pub(crate) mod scenario;
 }
 
-// Where they look for each other.
+// The modules of the benchmark refer to each other at the crate's root.
 use compare::{attempt::attempt, in_process, load, machine, options, peer, process, report, scenario};
 use load::{
     order::{Order, Wrong},
@@ -30,8 +30,8 @@ use load::{
 use report::Report;
 use scenario::{Figures, Scenario};
 
-/// What a reader says of an answer that comes in pieces of this size.
-fn checked(answer: &str, piece: usize) -> Result<u64, Wrong> {
+/// The events that a reader counts in an answer that arrives in pieces of this size, or the first that is out of order.
+fn check(answer: &str, piece: usize) -> Result<u64, Wrong> {
     let (mut parser, mut order, mut result) = (Parser::default(), Order::default(), Ok(0));
     for bytes in answer.as_bytes().chunks(piece) {
         parser.push(bytes, &mut |seen| {
@@ -50,7 +50,7 @@ fn stream(events: &[u64]) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")
 }
 
-/// An answer for each pair of events.
+/// One long-poll answer per pair of events.
 fn polls(events: &[u64]) -> String {
     let object = |number: &u64| format!("{{\"id\":\"{number}\",\"data\":\"{number:010} xxxx\"}}");
     let array = |events: &[u64]| format!("[{}]", events.iter().map(object).collect::<Vec<_>>().join(","));
@@ -59,7 +59,7 @@ fn polls(events: &[u64]) -> String {
 }
 
 #[test]
-fn a_server_that_loses_repeats_or_swaps_an_event_is_caught() {
+fn a_server_that_loses_repeats_or_swaps_an_event_is_detected() {
     let table: [(&[u64], Result<u64, Wrong>); 6] = [
         (&[7, 8, 9, 10], Ok(4)),
         (&[], Ok(0)),
@@ -71,14 +71,14 @@ fn a_server_that_loses_repeats_or_swaps_an_event_is_caught() {
     for (events, expected) in table {
         for answer in [stream(events), polls(events)] {
             for piece in [1, 7, answer.len().max(1)] {
-                assert_eq!(checked(&answer, piece), expected, "{events:?} in pieces of {piece}");
+                assert_eq!(check(&answer, piece), expected, "{events:?} in pieces of {piece}");
             }
         }
     }
 }
 
 #[test]
-fn a_reader_that_comes_back_must_get_the_event_after_its_last() {
+fn a_reader_that_resumes_must_get_the_event_after_its_last() {
     assert_eq!(Order::from(1).take(2), Err(Wrong { number: 2, expected: 1 }));
     let mut order = Order::from(1);
     assert_eq!((order.take(1), order.is_at(2), order.is_at(1)), (Ok(()), true, false));
@@ -92,7 +92,7 @@ fn a_run_that_panics_says_why() {
     assert!(attempt(|| std::panic::panic_any(7)).is_err_and(|why: String| !why.is_empty()));
 }
 
-/// The report of two repetitions of the first scenario, in which this server fails in the second.
+/// The report of two repetitions of the first scenario; the server `failing` fails in the second.
 fn report(failing: &str) -> String {
     let (mut report, scenario) = (Report::new(2), first_scenario());
     for repetition in 0..2 {
@@ -105,7 +105,7 @@ fn report(failing: &str) -> String {
     }
     report.close(scenario);
     let ours = report.failures().any(report::Row::is_ours);
-    assert_eq!(ours, failing.starts_with("ours"), "only a failure of ours is the comparison's");
+    assert_eq!(ours, failing.starts_with("ours"), "only a failure of ours fails the comparison");
     report.markdown()
 }
 
@@ -114,10 +114,10 @@ fn first_scenario() -> Scenario {
 }
 
 #[test]
-fn who_fails_loses_its_own_figures_only() {
+fn a_server_that_fails_loses_only_its_own_figures() {
     let names: Vec<_> = first_scenario().runs.into_iter().map(|run| run.name).collect();
     assert_eq!(names, ["floor", "ours-hyper", "ours-axum", "hand-rolled", "nchan"]);
-    assert!(!report("nobody").contains("failed"));
+    assert!(!report("none").contains("failed"));
     for failing in &names {
         let text = report(failing);
         let row = |name: &str| {
@@ -130,9 +130,9 @@ fn who_fails_loses_its_own_figures_only() {
                 "{name} when {failing} fails:\n{text}"
             );
         }
-        let told = text.lines().filter(|line| line.contains(failing.as_str()) && line.contains("it got nothing"));
-        assert_eq!(told.count(), 1, "{text}");
-        // Without the server that the others are compared with, they have no ratios, and keep their costs.
+        let reasons = text.lines().filter(|line| line.contains(failing.as_str()) && line.contains("it got nothing"));
+        assert_eq!(reasons.count(), 1, "{text}");
+        // If the server that the others are compared with fails, they have no ratios, but keep their costs.
         assert_eq!(text.contains("1.50x"), failing != "floor" && failing != "ours-hyper", "{text}");
     }
 }

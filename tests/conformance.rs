@@ -1,4 +1,4 @@
-//! The conformance suite on the memory store: as it is, erased, and behind the fault store without faults.
+//! The conformance suite on the memory store: directly, type-erased, and inside a fault store without faults.
 
 use tower_events::{
     AnyStore,

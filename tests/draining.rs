@@ -1,4 +1,4 @@
-//! Clients that are sent away: each is told in its transport's words when to come back, and none is cut off without an answer.
+//! Clients that are sent away: each is told when to reconnect, in the way of its transport, and none is cut off without an answer.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 mod support;
@@ -33,7 +33,7 @@ async fn answers_that_send_a_client_away_end_its_connection() {
         let stream = poll("&transport=sse").send().await;
         assert_eq!([parked.status, late.status, refused.status, stream.status], [200, 200, 503, 200]);
         for answer in [parked, late, refused, stream] {
-            // HTTP/2 has no such header: its servers say GOAWAY.
+            // HTTP/2 has no such header: its servers send GOAWAY.
             assert_eq!(answer.try_header("connection"), (http == Http::One).then_some("close"), "{answer}");
         }
         app.into_server().stop().await;
@@ -41,7 +41,7 @@ async fn answers_that_send_a_client_away_end_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_who_polls_on_and_on_is_cut_off_when_the_server_stops() {
+async fn no_client_that_polls_continuously_is_cut_off_when_the_server_stops() {
     const CLIENTS: usize = 200;
     let app = App::start().await;
     let mut clients = JoinSet::new();
@@ -53,9 +53,9 @@ async fn nobody_who_polls_on_and_on_is_cut_off_when_the_server_stops() {
             loop {
                 connection.send(format!("GET /poll?channel={name}&after={after} HTTP/1.1\r\nhost: test\r\n\r\n")).await;
                 let answer =
-                    connection.answer_to("GET").await.map_err(|fault| format!("{answers} answers: {fault}"))?;
+                    connection.answer_to("GET").await.map_err(|error| format!("{answers} answers: {error}"))?;
                 (after, answers) = (answer.cursor(), answers + 1);
-                // It does not wait as it was told, but ends the connection.
+                // It ignores `Retry-After`, but closes the connection.
                 if answer.try_header("connection") == Some("close") {
                     return Ok::<_, String>(answers);
                 }
@@ -66,7 +66,7 @@ async fn nobody_who_polls_on_and_on_is_cut_off_when_the_server_stops() {
     for round in 0..200 {
         app.publish(&format!("c{}", round % 20), Event::text("x")).await;
         if round == 100 {
-            // Those who are between two polls come yet.
+            // Clients between two polls still send their next one.
             app.hub.drain(Duration::from_secs(5)).await;
         }
     }
@@ -76,15 +76,15 @@ async fn nobody_who_polls_on_and_on_is_cut_off_when_the_server_stops() {
             answers += client.unwrap().unwrap();
         }
     };
-    // The server stops when they are gone, however long a busy machine takes for that.
+    // The server stops only after all have disconnected, however long that takes on a busy machine.
     let gone = support::within(Duration::from_secs(30), all_gone).await;
-    assert!(gone.is_some(), "each is told that its connection ends");
+    assert!(gone.is_some(), "each client is told that its connection ends");
     app.into_server().stop().await;
     assert!(answers > CLIENTS, "{answers}");
 }
 
 #[tokio::test]
-async fn drained_polls_come_back_spread_over_the_seconds() {
+async fn drained_polls_are_told_to_reconnect_spread_over_the_window() {
     const POLLS: usize = 400;
     let app = App::start().await;
     let head = app.publish("a", Event::text("x")).await;
@@ -92,7 +92,7 @@ async fn drained_polls_come_back_spread_over_the_seconds() {
     let mut seconds = HashMap::new();
     let mut connection = app.http1().await;
     for _ in 0..POLLS {
-        // The first connection ends with its answer.
+        // A connection ends with its first answer.
         connection.send(format!("GET /poll?channel=a&after={head} HTTP/1.1\r\nhost: test\r\n\r\n")).await;
         let answer = connection.answer_to("GET").await.unwrap();
         *seconds.entry(answer.header("retry-after").parse::<u64>().unwrap()).or_insert(0_usize) += 1;
@@ -103,7 +103,7 @@ async fn drained_polls_come_back_spread_over_the_seconds() {
 }
 
 #[tokio::test]
-async fn a_handler_refuses_each_transport_in_its_own_words() {
+async fn a_handler_refuses_each_transport_in_its_own_way() {
     async fn room(State(events): State<EventService>, request: Request) -> http::Response<Body> {
         let rejection = match request.uri().query().unwrap_or_default().contains("busy") {
             true => Rejection::too_many(Duration::from_secs(5)),
@@ -135,7 +135,7 @@ async fn a_handler_refuses_each_transport_in_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_refused_keeps_the_position_that_its_client_brought() {
+async fn a_refused_stream_repeats_the_position_that_its_client_sent() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let hub = Hub::with_options(store, HubOptions::default().readers(1));
     let busy = |_: &http::request::Parts| Err::<Channels, _>(Rejection::too_many(Duration::from_secs(5)));
@@ -156,7 +156,7 @@ async fn a_stream_that_is_refused_keeps_the_position_that_its_client_brought() {
                 let last = stream.next().await;
                 assert_eq!((last.name.as_str(), last.id.as_str()), ("stream-retry", id.as_str()), "{what} {url}");
                 assert!(stream.remaining().await.is_empty());
-                // Without a position there is none to keep.
+                // A client without a position gets none.
                 let mut stream = server.get(&url).over(http).sse().await;
                 assert_eq!((stream.next().await.name.as_str(), stream.last_event_id()), ("stream-retry", ""), "{url}");
             }
@@ -191,7 +191,7 @@ async fn a_stream_that_is_refused_keeps_the_position_that_its_client_brought() {
 }
 
 #[tokio::test]
-async fn a_head_tells_the_position_while_the_hub_drains_and_what_fails_while_the_store_does() {
+async fn a_head_request_returns_the_position_while_the_hub_drains_and_the_error_while_the_store_fails() {
     for http in BOTH {
         let (store, faults) = FaultStore::new(MemoryStore::default());
         let app = App::on(store).await;
@@ -216,13 +216,13 @@ async fn a_head_tells_the_position_while_the_hub_drains_and_what_fails_while_the
             assert_eq!((answer.cursor(), answer.body.len()), (id.clone(), 0));
             assert!(answer.header("content-type").starts_with(accept));
         }
-        // It waits for nothing and is no reader.
+        // A HEAD request does not wait, and does not count as a reader.
         assert_eq!(app.hub.stats().readers, 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_for_heads_stays_away_for_longer_while_the_store_fails() {
+async fn the_retry_hint_of_head_requests_grows_while_the_store_fails() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let app = App::in_memory_on(store);
     faults.fail_next_heads(usize::MAX);
@@ -241,7 +241,7 @@ async fn who_asks_for_heads_stays_away_for_longer_while_the_store_fails() {
 }
 
 #[tokio::test]
-async fn an_answer_that_did_not_wait_names_no_wait_that_it_honoured() {
+async fn an_error_claims_no_wait_in_preference_applied() {
     for http in BOTH {
         let (store, faults) = FaultStore::new(MemoryStore::default());
         let hub = Hub::new(store);

@@ -1,5 +1,5 @@
-//! The examples as their users run them: started as programs, spoken to over sockets, stopped by signals while streams are
-//! open. `cargo test` builds them.
+//! The examples as users run them: started as programs, used over sockets, stopped by signals while streams are open.
+//! `cargo test` builds them.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper's panic is a failed test")]
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use self::program::{Directory, Example, FORM, binary};
 
 #[test]
-fn chat_stores_announces_and_comes_back_with_its_history() {
+fn chat_stores_and_announces_messages_and_keeps_its_history_over_a_restart() {
     let directory = Directory::new("chat");
     let database = directory.0.join("messages.db");
     let arguments = ["--listen", "127.0.0.1:0", "--database", database.to_str().unwrap()];
@@ -45,7 +45,7 @@ fn chat_stores_announces_and_comes_back_with_its_history() {
 }
 
 #[test]
-fn chats_on_one_file_are_one_chat() {
+fn processes_with_the_same_database_are_one_chat() {
     let directory = Directory::new("chats");
     let database = directory.0.join("messages.db");
     let arguments = ["--listen", "127.0.0.1:0", "--database", database.to_str().unwrap()];
@@ -65,7 +65,7 @@ fn chats_on_one_file_are_one_chat() {
     let read = there.get("/events?after=earliest&wait=0").json();
     let last = read[1]["id"].as_str().unwrap();
 
-    // One ends, and the other goes on; a page of the one resumes at either.
+    // One process stops; a page that was connected to it resumes at any other.
     there.stop("TERM");
     say(&here, "three");
     let again = start();
@@ -94,7 +94,7 @@ fn chat_says_what_is_wrong_with_a_request() {
         ("", 400, "`action` is missing"),
         ("action=message&content=b", 400, "`user` is missing"),
         ("action=message&user=%20&content=b", 400, "`user` is missing or empty"),
-        ("action=message&user=a%0Ab&content=b", 400, "`user` holds a control character"),
+        ("action=message&user=a%0Ab&content=b", 400, "`user` contains a control character"),
         ("action=message&user=a", 400, "`content` is missing"),
         ("action=message&user=a&content=b&key=", 400, "`key` is missing or empty"),
         ("action=message&action=message&user=a&content=b", 422, "duplicate field"),
@@ -113,7 +113,7 @@ fn chat_says_what_is_wrong_with_a_request() {
 }
 
 #[test]
-fn clock_ends_once_and_goes_on_otherwise() {
+fn clock_sends_one_event_on_once_and_an_endless_stream_on_clock() {
     let clock = Example::start("clock", &["--listen", "127.0.0.1:0"]);
     assert!(clock.get("/").body.contains("EventSource"));
     let once = clock.get("/once");
@@ -174,11 +174,11 @@ fn server_publishes_reads_and_drains() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn server_cuts_off_a_client_that_takes_nothing() {
+fn server_disconnects_a_client_that_reads_nothing() {
     for frontend in ["axum", "hyper"] {
         let arguments = ["--listen=127.0.0.1:0", "--frontend", frontend, "--stall-timeout", "1"];
         let server = Example::start("server", &arguments);
-        // More than the buffers of both ends take.
+        // More than fits into the buffers of both ends.
         let text = "x".repeat(200 << 10);
         for _ in 0..35 {
             assert_eq!(server.post("/publish?channel=a", "text/plain", &text).status, 200);
@@ -226,7 +226,7 @@ fn server_resumes_from_its_file() {
 }
 
 #[test]
-fn server_keeps_what_it_was_told_to_keep() {
+fn server_keeps_as_many_events_as_it_was_told_to() {
     let server = Example::start("server", &["--listen", "127.0.0.1:0", "--retention-events", "2"]);
     for n in 0..20 {
         assert_eq!(server.post("/publish?channel=a", "text/plain", &n.to_string()).status, 200);
@@ -239,7 +239,7 @@ fn server_keeps_what_it_was_told_to_keep() {
 }
 
 #[test]
-fn server_lets_pages_of_any_origin_in_when_told_to() {
+fn server_allows_pages_from_any_origin_only_when_told_to() {
     for frontend in ["axum", "hyper"] {
         let allows = |arguments: &[&str]| {
             let server =
@@ -251,10 +251,10 @@ fn server_lets_pages_of_any_origin_in_when_told_to() {
                  Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n\r\n",
             );
             server.stop("TERM");
-            // A browser may keep the permission, so that not every publish is two requests.
-            let kept = preflight.head.contains("access-control-max-age: 7200");
+            // The preflight may be cached, so that not every publish is two requests.
+            let cacheable = preflight.head.contains("access-control-max-age: 7200");
             let allowed = answer.head.contains("access-control-allow-origin: *");
-            assert_eq!(kept, allowed, "{preflight:?}");
+            assert_eq!(cacheable, allowed, "{preflight:?}");
             allowed
         };
         assert_eq!((allows(&["--cors"]), allows(&[])), (true, false));
@@ -268,10 +268,10 @@ fn options_are_checked() {
     for (name, arguments, status, text) in [
         ("server", vec!["--help"], 0, "--retention-age S"),
         ("server", vec!["--workers", "0"], 2, "cannot parse argument \"0\""),
-        ("server", vec!["--retention-age", "-1"], 2, "-1 is no number of seconds"),
-        ("server", vec!["--max-age", "NaN"], 2, "NaN is no number of seconds"),
-        ("server", vec!["--store", "tape:"], 2, "there is no store \"tape:\""),
-        ("server", vec!["--frontend", "apache"], 2, "there is no frontend \"apache\""),
+        ("server", vec!["--retention-age", "-1"], 2, "-1 is not a valid number of seconds"),
+        ("server", vec!["--max-age", "NaN"], 2, "NaN is not a valid number of seconds"),
+        ("server", vec!["--store", "tape:"], 2, "unknown store \"tape:\""),
+        ("server", vec!["--frontend", "apache"], 2, "unknown frontend \"apache\""),
         ("server", vec!["--listen", "here"], 2, "cannot parse argument \"here\""),
         ("server", vec!["--nonsense"], 2, "invalid option '--nonsense'"),
         ("server", vec!["--listen"], 2, "missing argument"),
@@ -285,9 +285,9 @@ fn options_are_checked() {
         ("hyper", vec!["here"], 1, "here"),
     ] {
         let output = Command::new(binary(name)).args(&arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert_eq!(output.status.code(), Some(status), "{name} {arguments:?}: {said}");
-        assert!(said.contains(text), "{name} {arguments:?}: {said}");
+        let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{name} {arguments:?}: {printed}");
+        assert!(printed.contains(text), "{name} {arguments:?}: {printed}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The fault store does what its handle says, and nothing else.
+//! The fault store injects exactly the faults that its handle asks for.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -32,7 +32,7 @@ async fn count(store: &Faulty, channel: &Channel) -> usize {
 }
 
 #[tokio::test]
-async fn so_many_calls_fail_as_were_asked() {
+async fn as_many_calls_fail_as_were_requested() {
     let (store, faults, a) = faulty();
     faults.fail_next_reads(2);
     faults.fail_next_heads(1);
@@ -49,13 +49,13 @@ async fn so_many_calls_fail_as_were_asked() {
 }
 
 #[tokio::test]
-async fn resumes_end_early_as_asked() {
+async fn resumes_end_early_as_requested() {
     let (store, faults, a) = faulty();
     append(&store, &a, "x").await.unwrap();
     let from = read(&store, &a).await.unwrap().from;
     append(&store, &a, "y").await.unwrap();
     faults.cut_next_reads(1);
-    assert_eq!(count(&store, &a).await, 2, "no resume");
+    assert_eq!(count(&store, &a).await, 2, "a read from a start is not a resume");
     let resume = || store.read(&a, Start::After(from), Limit::default());
     let cut = resume().await.unwrap();
     assert_eq!((cut.entries.len(), cut.next, cut.head.cursor), (0, from, from));
@@ -63,7 +63,7 @@ async fn resumes_end_early_as_asked() {
 }
 
 #[tokio::test]
-async fn an_unknown_append_happened_or_not_as_asked() {
+async fn an_append_with_unknown_outcome_happened_or_not_as_requested() {
     let (store, faults, a) = faulty();
     faults.lose_next_appends(1);
     assert!(matches!(append(&store, &a, "x").await, Err(StoreError::Unknown(_))));
@@ -74,7 +74,7 @@ async fn an_unknown_append_happened_or_not_as_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_take_as_long_as_was_asked() {
+async fn calls_take_as_long_as_requested() {
     let (store, faults, a) = faulty();
     faults.delay(Duration::from_secs(3));
     let before = Instant::now();
@@ -86,7 +86,7 @@ async fn calls_take_as_long_as_was_asked() {
 }
 
 #[tokio::test]
-async fn held_reads_see_what_came_meanwhile_and_held_answers_do_not() {
+async fn held_reads_see_appends_made_meanwhile_and_held_answers_do_not() {
     let (store, faults, a) = faulty();
     for (hold, seen) in [(Faults::hold_reads as fn(&Faults) -> Hold, 1), (Faults::hold_answers, 1)] {
         let hold = hold(&faults);
@@ -103,7 +103,7 @@ async fn held_reads_see_what_came_meanwhile_and_held_answers_do_not() {
 }
 
 #[tokio::test]
-async fn a_held_call_that_is_dropped_is_held_no_more() {
+async fn a_held_call_that_is_dropped_never_runs() {
     let (store, faults, a) = faulty();
     let hold = faults.hold_appends();
     let appending = tokio::spawn({
@@ -117,7 +117,7 @@ async fn a_held_call_that_is_dropped_is_held_no_more() {
     assert_eq!(count(&store, &a).await, 0);
 }
 
-/// The hints that are there, as texts; `!` for a resync.
+/// The hints that are ready, as texts; `!` for a resync.
 async fn hints(stream: &mut Pin<Box<impl Stream<Item = Change>>>) -> Vec<String> {
     let mut seen = Vec::new();
     while let Some(change) = poll_fn(|cx| match stream.as_mut().poll_next(cx) {
@@ -136,7 +136,7 @@ async fn hints(stream: &mut Pin<Box<impl Stream<Item = Change>>>) -> Vec<String>
 }
 
 #[tokio::test]
-async fn hints_are_lost_doubled_swapped_and_held_as_asked() {
+async fn hints_are_lost_duplicated_reordered_and_held_as_requested() {
     let (store, faults, a) = faulty();
     let mut watch = Box::pin(store.changes());
     assert_eq!(hints(&mut watch).await, ["!"]);
@@ -170,7 +170,7 @@ async fn hints_are_lost_doubled_swapped_and_held_as_asked() {
 }
 
 #[tokio::test]
-async fn a_waiting_watcher_is_woken_by_a_release_and_a_resync() {
+async fn a_waiting_watcher_is_woken_when_held_hints_are_released() {
     let (store, faults, a) = faulty();
     let mut watch = Box::pin(store.changes());
     hints(&mut watch).await;

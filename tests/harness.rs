@@ -1,5 +1,5 @@
-//! The tests' own tools are right: the stream parser keeps the examples of the WHATWG HTML standard, and the clients see
-//! what is on the wire.
+//! Tests of `tests/support`: the stream parser agrees with the examples of the WHATWG HTML standard, and the clients see what is
+//! on the wire.
 
 mod support;
 
@@ -20,7 +20,7 @@ fn parse(stream: &str) -> Vec<Message> {
 }
 
 #[test]
-fn the_parser_keeps_the_standards_examples() {
+fn the_parser_agrees_with_the_standards_examples() {
     assert_eq!(parse("data: YHOO\ndata: +2\ndata: 10\n\n"), [message("message", "YHOO\n+2\n10", "")]);
     let four = ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n";
     let expected = [
@@ -35,7 +35,7 @@ fn the_parser_keeps_the_standards_examples() {
 }
 
 #[test]
-fn the_parser_takes_every_line_end_in_any_cut() {
+fn the_parser_handles_every_line_end_wherever_the_input_is_split() {
     let stream = "\u{feff}event: a\r\ndata: é\rdata: 😀\nid: 7\r\n\r\ndata: b\r\rdata: cut off\n";
     let expected = [message("a", "é\n😀", "7"), message("message", "b", "7")];
     for cut in 0..=stream.len() {
@@ -48,7 +48,7 @@ fn the_parser_takes_every_line_end_in_any_cut() {
 }
 
 #[test]
-fn the_parser_commits_ids_at_the_end_of_a_block_and_ignores_what_is_malformed() {
+fn the_parser_commits_ids_at_the_end_of_a_block_and_ignores_malformed_fields() {
     let mut parser = Parser::default();
     assert_eq!(parser.push(b"id: 1\nretry: 40\n\nid: 2\n"), []);
     assert_eq!((parser.last_event_id.as_str(), parser.retry, parser.silent_blocks), ("1", Some(40), 1));
@@ -59,7 +59,7 @@ fn the_parser_commits_ids_at_the_end_of_a_block_and_ignores_what_is_malformed() 
 }
 
 #[tokio::test]
-async fn both_clients_read_a_body_as_it_comes_and_cut_it_where_they_are_told() {
+async fn both_clients_read_a_body_as_it_arrives_and_cut_it_where_they_are_told() {
     let (opened, mut streams) = mpsc::unbounded_channel();
     let stream = move || {
         let (sender, body) = Channel::<Bytes>::new(1);
@@ -96,7 +96,7 @@ async fn a_server_in_memory_lets_a_paused_clock_run() {
 }
 
 #[tokio::test]
-async fn the_raw_client_sees_several_answers_and_wrong_requests() {
+async fn the_raw_client_reads_several_answers_and_can_send_malformed_requests() {
     let server = serve(Router::new().route("/", get(|| async { "yes" }))).await;
     let mut raw = server.http1().await;
     raw.send("GET / HTTP/1.1\r\nhost: a\r\n\r\nHEAD / HTTP/1.1\r\nhost: a\r\n\r\nnonsense\r\n\r\n").await;

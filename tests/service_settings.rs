@@ -1,4 +1,4 @@
-//! What a reading service can be told about its requests, as a client sees it.
+//! The settings of reading services, as clients see them.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 mod support;
@@ -23,7 +23,7 @@ async fn serve_from(hub: &Hub, start: Start) -> Server {
 }
 
 #[tokio::test]
-async fn a_service_begins_where_it_was_told_unless_the_request_names_a_place() {
+async fn a_service_starts_where_it_was_told_unless_the_request_names_a_position() {
     let hub = hub().await;
     let server = serve_from(&hub, Start::Last(2)).await;
     let first =
@@ -49,7 +49,7 @@ async fn a_service_begins_where_it_was_told_unless_the_request_names_a_place() {
 }
 
 #[tokio::test]
-async fn a_route_from_the_beginning_gives_everything() {
+async fn a_service_that_starts_at_the_beginning_sends_everything() {
     let hub = hub().await;
     let server = serve_from(&hub, Start::Beginning).await;
     for http in BOTH {

@@ -48,7 +48,7 @@ const GROUPS: &[Group] = &[
             "settings",
             "bad_input",
             "draining",
-            "allocations all_who_wait a_parked_poll",
+            "allocations waiting_polls a_parked_poll",
         ],
     },
     Group {
