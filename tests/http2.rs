@@ -1,4 +1,4 @@
-//! What only HTTP/2 has: many streams and polls on one connection, which are cancelled and held up one by one.
+//! What only HTTP/2 has: many streams and polls on one connection, each of which can be cancelled or stall on its own.
 #![allow(clippy::expect_used, reason = "a helper that panics is a failed test")]
 
 mod support;
@@ -33,11 +33,11 @@ async fn stream(connection: &Connection, query: &str) -> Incoming {
     response.into_body()
 }
 
-/// Reads until `count` events came.
+/// Reads until `count` events have arrived.
 async fn read(body: &mut Incoming, parser: &mut Parser, count: usize) -> Vec<String> {
     let mut data = Vec::new();
     while data.len() < count {
-        let frame = body.frame().await.expect("not the end").expect("no fault");
+        let frame = body.frame().await.expect("not the end").expect("no error");
         let messages = parser.push(frame.data_ref().expect("no trailers")).into_iter();
         data.extend(messages.filter(|message| message.name != "stream-live").map(|message| message.data));
     }
@@ -54,7 +54,7 @@ async fn many_streams_and_polls_share_one_connection() {
     }
     let mut polls = tokio::task::JoinSet::new();
     for n in 0..50 {
-        // From a cursor: `latest` would be decided at some moment after the poll was sent.
+        // From a cursor: `latest` would be resolved at an unknown moment after the poll was sent.
         let (connection, head) = (connection.clone(), app.head(&format!("c{}", n % 5)).await);
         polls.spawn(async move {
             let poll = format!("/events?channel=c{}&after={head}", n % 5);
@@ -78,7 +78,7 @@ async fn many_streams_and_polls_share_one_connection() {
 }
 
 #[tokio::test]
-async fn a_cancelled_stream_frees_its_reader_and_leaves_the_connection_alone() {
+async fn a_cancelled_stream_frees_its_reader_and_leaves_the_connection_open() {
     let app = App::start().await;
     let connection = connect(&app).await;
     let mut kept = stream(&connection, "channel=a").await;
@@ -98,26 +98,26 @@ async fn a_cancelled_stream_frees_its_reader_and_leaves_the_connection_alone() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_read_holds_up_neither_its_neighbours_nor_the_publisher() {
+async fn a_stream_that_is_not_read_delays_neither_other_streams_nor_the_publisher() {
     let app = App::start().await;
     let connection = connect(&app).await;
     let mut slow = stream(&connection, "channel=a").await;
-    let mut quick = stream(&connection, "channel=a").await;
+    let mut fast = stream(&connection, "channel=a").await;
     app.wait_for_readers(2).await;
     let mut parser = Parser::default();
     // Far more than a stream's window.
     let text = "x".repeat(10_000);
     for n in 0..200 {
         app.hub.publish(&channel("a"), Event::text(format!("{n} {text}"))).await.expect("published");
-        assert_eq!(read(&mut quick, &mut parser, 1).await, [format!("{n} {text}")]);
+        assert_eq!(read(&mut fast, &mut parser, 1).await, [format!("{n} {text}")]);
     }
-    // The slow one loses nothing by it.
+    // The slow stream loses nothing.
     let late = read(&mut slow, &mut Parser::default(), 200).await;
     assert!(late.iter().enumerate().all(|(n, data)| data.starts_with(&format!("{n} "))));
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_frees_all_that_was_on_it() {
+async fn a_broken_connection_frees_all_its_readers() {
     let app = App::start().await;
     let connection = connect(&app).await;
     let mut open = Vec::new();

@@ -1,4 +1,4 @@
-//! Long polls of many channels: heads that every proxy takes, and answers that need none.
+//! Long polls of many channels: response headers that fit into every proxy's buffer, and answers that need no headers.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 mod support;
@@ -13,10 +13,10 @@ use tower_events::{
     testing::FaultStore,
 };
 
-/// What nginx takes of a head is 4 kB, as it comes.
+/// The most bytes of a head; nginx accepts 4 kB by default.
 const MOST: usize = 3_500;
 
-/// The bytes of the head as HTTP/1.1 has it.
+/// The size of the head in bytes as sent over HTTP/1.1.
 fn head_bytes(answer: &Answer) -> usize {
     let lines = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
     "HTTP/1.1 200 OK\r\n".len() + lines + 2
@@ -37,14 +37,14 @@ async fn serve_many(hub: &Hub) -> Server {
 }
 
 #[tokio::test]
-async fn no_head_is_longer_than_proxies_take() {
+async fn no_head_is_longer_than_proxies_accept() {
     let hub = Hub::new(MemoryStore::default());
     let server = serve_many(&hub).await;
     for http in BOTH {
-        // Names of 36 bytes are UUIDs. Each channel is reset.
+        // Names of 36 bytes are as long as UUIDs. Every channel is reset.
         for (count, length) in [(24, 36), (32, 66), (64, 66), (64, 255), (2, 255), (1, 255)] {
             let query = query(count, length);
-            // That server takes no longer ones.
+            // hyper's HTTP/2 server accepts no longer ones.
             if http == Http::Two && query.len() > 12_000 {
                 continue;
             }
@@ -61,7 +61,7 @@ async fn no_head_is_longer_than_proxies_take() {
                 assert_eq!(answer.status, status, "{answer}");
                 assert!(head_bytes(&answer) <= MOST, "{count} x {length}: {} bytes: {answer}", head_bytes(&answer));
                 assert_eq!(answer.try_header("events-reset").is_some(), status == 410 || !answer.body.is_empty());
-                // The position is always there; where it leads on from, nothing is missed.
+                // The position is always present, and nothing is missed when resuming from it.
                 if status == 200 {
                     let next = server.get(&url("/events")).over(http).last_event_id(answer.cursor()).send().await;
                     assert_eq!((next.expect(200).try_header("events-reset"), count), (None, count));
@@ -72,7 +72,7 @@ async fn no_head_is_longer_than_proxies_take() {
 }
 
 #[tokio::test]
-async fn more_channels_than_fit_into_a_head_are_pages() {
+async fn channels_whose_position_does_not_fit_into_a_head_need_format_page() {
     let hub = Hub::new(MemoryStore::default());
     let server = serve_many(&hub).await;
     hub.publish(&channel("007"), Event::text("x")).await.unwrap();
@@ -92,7 +92,7 @@ async fn more_channels_than_fit_into_a_head_are_pages() {
         let url = format!("/events?{query}format=page&wait=0&after={}", page["cursor"].as_str().unwrap());
         let next = server.get(&url).over(http).send().await.expect(200).json();
         assert_eq!((&next["events"], &next["resets"]), (&json!([]), &json!([])));
-        // A stream gives its position in blocks; its head leaves a long one out.
+        // A stream has its position in blocks; its head leaves a long one out.
         for (count, has) in [(64, true), (200, false)] {
             let url = format!("/events?{}transport=sse", self::query(count, 3));
             let head = server.request(Method::HEAD, &url).over(http).send().await.expect(200);
@@ -121,7 +121,7 @@ async fn a_page_needs_no_header() {
         assert_eq!(page["events"].as_array().unwrap().len(), 3);
         assert_eq!((&page["live"], &page["resets"], &page["closed"]), (&json!(true), &json!([]), &json!(["b"])));
         let cursor = page["cursor"].as_str().unwrap();
-        // The position in the query, in whatever name, leads on.
+        // The position in the query, under whatever name, continues from there.
         for name in ["after", "lastEventId"] {
             let next = get(&format!("&{name}={cursor}")).send().await.expect(200).json();
             assert_eq!((&next["events"], &next["resets"]), (&json!([]), &json!([])));
@@ -132,14 +132,14 @@ async fn a_page_needs_no_header() {
         let reset = get("").last_event_id(token).send().await.expect(200).json();
         assert_eq!(reset["resets"], json!([{"channel": "b", "reason": "unknown"}]));
         assert_eq!(reset["events"][0]["data"], "b1");
-        // A stream takes no notice.
+        // A stream ignores `format=page`.
         let mut stream = app.get("/sse?channel=a&last=1&format=page").over(http).sse().await;
         assert_eq!(stream.next().await.data, "a2");
     }
 }
 
 #[tokio::test]
-async fn a_channel_that_cannot_be_read_is_told_beside_the_others_events() {
+async fn a_channel_that_cannot_be_read_is_reported_with_the_events_of_the_others() {
     for http in BOTH {
         let (store, faults) = FaultStore::new(MemoryStore::default());
         let app = App::on(store).await;
@@ -162,7 +162,7 @@ async fn a_channel_that_cannot_be_read_is_told_beside_the_others_events() {
 }
 
 #[tokio::test]
-async fn a_drained_page_says_when_to_come_back_to_which_milliseconds() {
+async fn a_drained_page_says_in_milliseconds_when_to_reconnect() {
     for http in BOTH {
         let app = App::start().await;
         let head = app.publish("a", Event::text("x")).await;
@@ -183,10 +183,10 @@ async fn a_drained_page_says_when_to_come_back_to_which_milliseconds() {
 }
 
 #[tokio::test]
-async fn the_link_keeps_what_the_service_was_told_to_keep() {
+async fn the_link_keeps_the_parameters_that_the_service_was_told_to_keep() {
     let hub = Hub::new(MemoryStore::default());
     hub.publish_all(&channel("r 1"), ["1", "2"].map(Event::text)).await.unwrap();
-    // The application finds its channel by a parameter of its own.
+    // The application derives the channel from its own parameter.
     let room = |request: &http::request::Parts| {
         let query = request.uri.query().unwrap_or_default();
         let room = query.split('&').find_map(|pair| pair.strip_prefix("room="));

@@ -1,4 +1,4 @@
-//! What a long poll looks like on the wire, over HTTP/1.1 and HTTP/2.
+//! Long polls on the wire, over HTTP/1.1 and HTTP/2.
 
 mod support;
 
@@ -36,7 +36,7 @@ async fn an_answer_is_an_array_of_events_and_the_next_cursor() {
 }
 
 #[tokio::test]
-async fn an_answer_says_whether_it_holds_all_that_there_was() {
+async fn an_answer_says_whether_it_reaches_the_head() {
     let app = App::start().await;
     app.publish_many("a", 3).await;
     app.publish_many("b", 1).await;
@@ -74,7 +74,7 @@ async fn a_parked_poll_is_answered_by_the_next_event() {
 async fn without_events_the_answer_is_empty_when_the_wait_is_over() {
     let app = App::in_memory();
     let head = app.publish("a", Event::text("before")).await;
-    // The query, the header `Prefer`, and the seconds that pass.
+    // The query, the header `Prefer`, the seconds that pass, and the header `Preference-Applied`.
     let table = [
         ("", None, DEFAULT, None),
         ("&wait=3", None, 3, Some("wait=3")),
@@ -93,7 +93,7 @@ async fn without_events_the_answer_is_empty_when_the_wait_is_over() {
         ("", Some("wait"), DEFAULT, None),
         ("", Some(";;;=,,\"wait=3"), DEFAULT, None),
     ];
-    // A wait that the client did not name is up to a tenth shorter.
+    // A wait that the client did not specify is up to a tenth shorter.
     const DEFAULT: u64 = 25;
     for http in BOTH {
         for (query, prefer, seconds, applied) in table {
@@ -105,7 +105,7 @@ async fn without_events_the_answer_is_empty_when_the_wait_is_over() {
             let millis = u64::try_from(started.elapsed().as_millis()).unwrap();
             assert!((least..=seconds * 1_000 + 1).contains(&millis), "{query} {prefer:?}: {millis} ms");
             assert_eq!((answer.text(), answer.cursor()), ("[]", head.clone()), "{query} {prefer:?}");
-            // RFC 7240: what is said applies to a preference; a parameter may be confirmed in the same way.
+            // RFC 7240 requires the header only for preferences; a parameter may be confirmed in the same way.
             match (prefer, applied) {
                 (Some(_), _) if query.is_empty() => {
                     assert_eq!(answer.try_header("preference-applied"), applied, "{prefer:?}");
@@ -123,7 +123,7 @@ async fn a_limit_bounds_an_answer_and_nothing_is_lost_between_answers() {
     for http in BOTH {
         let first = app.get("/events?channel=a&after=earliest&limit=7").over(http).send().await.expect(200);
         assert_eq!((first.data().len(), first.cursor()), (7, cursors[6].clone()));
-        // More than the cap is the cap.
+        // A limit above the maximum is the maximum.
         for limit in ["", "&limit=", "&limit=100000", "&limit=99999999999999999999999"] {
             let capped =
                 app.get(&format!("/events?channel=a&after=earliest{limit}")).over(http).send().await.expect(200);
@@ -144,7 +144,7 @@ async fn a_limit_bounds_an_answer_and_nothing_is_lost_between_answers() {
 }
 
 #[tokio::test]
-async fn the_link_leads_on_without_what_was_the_users_own() {
+async fn the_link_leads_to_the_next_page_and_keeps_no_foreign_parameters() {
     let app = App::start().await;
     app.publish_many("a", 2).await;
     app.publish_many("b&c=d", 2).await;
@@ -168,14 +168,14 @@ async fn the_link_leads_on_without_what_was_the_users_own() {
 }
 
 #[tokio::test]
-async fn those_who_wait_at_one_position_each_get_a_next_page_of_their_own() {
+async fn polls_that_wait_at_one_position_each_get_their_own_link() {
     let app = App::start().await;
     for http in BOTH {
         let head = app.head("a").await;
-        let poll = async |wishes| {
-            let url = format!("/events?channel=a&{wishes}&after={head}");
+        let poll = async |parameter| {
+            let url = format!("/events?channel=a&{parameter}&after={head}");
             let answer = app.get(&url).over(http).send().await.expect(200);
-            let link = format!("<?channel=a&{wishes}&after={}>; rel=\"next\"", answer.cursor());
+            let link = format!("<?channel=a&{parameter}&after={}>; rel=\"next\"", answer.cursor());
             assert_eq!(answer.header("link"), link);
             answer
         };
@@ -193,11 +193,11 @@ async fn those_who_wait_at_one_position_each_get_a_next_page_of_their_own() {
 }
 
 #[tokio::test]
-async fn the_head_is_a_place_to_start_from_that_misses_nothing() {
+async fn reading_from_the_head_misses_nothing() {
     let app = App::start().await;
     for http in BOTH {
         for method in [Method::HEAD, Method::GET] {
-            // Before the channel's first event there is a place too.
+            // A channel without events has a position too.
             let name = format!("{http:?}{method}");
             let url = format!("/events?channel={name}");
             let start = app.request(method, &format!("{url}&wait=0")).over(http).send().await.expect(200).cursor();
@@ -234,7 +234,7 @@ async fn several_channels_are_one_answer_and_one_token() {
 }
 
 #[tokio::test]
-async fn events_by_time_come_sorted_and_the_next_answers_go_on_from_the_cursor() {
+async fn events_by_time_are_sorted_and_the_next_answers_continue_from_the_cursor() {
     let app = App::start().await;
     for time in [50, 30, 40, 10, 20] {
         app.publish("a", Event::json(&time).unwrap().at(time).unwrap()).await;
@@ -251,7 +251,7 @@ async fn events_by_time_come_sorted_and_the_next_answers_go_on_from_the_cursor()
 }
 
 #[tokio::test]
-async fn a_reset_is_a_header_and_what_is_left() {
+async fn a_reset_is_a_header_followed_by_what_is_retained() {
     let app = App::start().await;
     app.publish_many("a", 3).await;
     app.publish_many("é,b", 1).await;
@@ -262,7 +262,7 @@ async fn a_reset_is_a_header_and_what_is_left() {
 
         let several = app.get("/events?channel=a&channel=%C3%A9,b").over(http).last_event_id("nonsense").send().await;
         let several = several.expect(200);
-        // Each reason once, for there may be many channels.
+        // Each reason occurs once, because there may be many channels.
         assert_eq!(several.headers.get_all("events-reset").iter().collect::<Vec<_>>(), ["unknown"]);
         assert_eq!(several.data().len(), 4);
         // Of several channels only one was reset.
@@ -275,7 +275,7 @@ async fn a_reset_is_a_header_and_what_is_left() {
 }
 
 #[tokio::test]
-async fn a_closed_channel_says_so_at_once() {
+async fn a_closed_channel_is_reported_at_once() {
     let app = App::start().await;
     for (http, name) in BOTH.into_iter().zip(["a", "b"]) {
         let url = format!("/events?channel={name}");
@@ -294,14 +294,14 @@ async fn a_closed_channel_says_so_at_once() {
             let head = app.request(Method::HEAD, &channels).over(http).send().await.expect(200);
             assert_eq!(head.try_header("events-closed"), closed);
         }
-        // What is left comes first.
+        // Retained events come first.
         let late = app.get(&format!("{url}&after=earliest")).over(http).send().await.expect(200);
         assert_eq!((late.data(), late.header("events-closed")), (vec![json!("last")], "true"));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_others_are_open_a_poll_waits_for_them() {
+async fn a_poll_waits_while_any_of_its_channels_is_open() {
     let app = App::in_memory();
     app.close("shut").await;
     for http in BOTH {
@@ -314,7 +314,7 @@ async fn while_others_are_open_a_poll_waits_for_them() {
 }
 
 #[tokio::test]
-async fn a_drained_poll_is_empty_keeps_its_cursor_and_says_when_to_come_back() {
+async fn a_drained_poll_is_empty_keeps_its_cursor_and_says_when_to_reconnect() {
     for http in BOTH {
         let app = App::start().await;
         let head = app.publish("a", Event::text("x")).await;
@@ -327,7 +327,7 @@ async fn a_drained_poll_is_empty_keeps_its_cursor_and_says_when_to_come_back() {
         assert_eq!((answer.text(), answer.cursor()), ("[]", head.clone()));
         let seconds: u64 = answer.header("retry-after").parse().unwrap();
         assert!((1..=33).contains(&seconds), "{seconds}");
-        // Who comes during the drain is sent away in the same manner, or by 503.
+        // A poll that arrives during the drain is sent away in the same way, or by 503.
         let late = app.get(&url).over(http).send().await;
         let seconds: u64 = late.header("retry-after").parse().unwrap();
         assert!((1..=33).contains(&seconds) && [200, 503].contains(&late.status), "{late}");
@@ -336,7 +336,7 @@ async fn a_drained_poll_is_empty_keeps_its_cursor_and_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_reader_leaves_with_its_answer_however_long_the_future_is_kept() {
+async fn a_reader_leaves_when_it_is_answered_even_if_the_future_is_not_dropped() {
     let hub = Hub::new(MemoryStore::default());
     let mut service = LongPollService::new(hub.clone(), Channels::from_query);
     let request = Request::get("/?channel=a&wait=0").body(()).unwrap();

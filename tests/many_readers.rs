@@ -1,4 +1,4 @@
-//! A thousand of each kind on one hub, over real sockets: all are served, and what leaves frees everything.
+//! A thousand streams and a thousand polls on one hub: all are served, and those that leave free everything.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod support;
@@ -34,12 +34,12 @@ fn channel() -> Channel {
 
 fn app() -> (Hub, EventService) {
     let hub = Hub::new(MemoryStore::default());
-    // However slow the machine, no poll is over before the last one came.
+    // However slow the machine, no poll times out before the last one has started.
     let polls = LongPollOptions::default().wait(HOUR).longest_wait(HOUR);
     (hub.clone(), EventService::new(hub, Channels::from_query).long_poll(polls))
 }
 
-async fn readers(hub: &Hub, count: usize) {
+async fn wait_for_readers(hub: &Hub, count: usize) {
     eventually_eq("readers", count, || hub.stats().readers).await;
 }
 
@@ -64,7 +64,7 @@ async fn a_thousand_parked_polls_and_a_thousand_streams_get_every_event() {
         let from = from.clone();
         polls.spawn(async move { server.get(&format!("/events?channel=a&after={from}")).send().await.data() });
     }
-    readers(&hub, 2 * EACH).await;
+    wait_for_readers(&hub, 2 * EACH).await;
     assert_eq!(hub.stats().topics, 1);
     let events: Vec<_> = (0..3).map(|n| Event::text(n.to_string())).collect();
     hub.publish_all(&channel(), events).await.unwrap();
@@ -74,9 +74,9 @@ async fn a_thousand_parked_polls_and_a_thousand_streams_get_every_event() {
     for stream in &mut streams {
         assert_eq!(stream.data(3).await, ["0", "1", "2"]);
     }
-    readers(&hub, EACH).await;
+    wait_for_readers(&hub, EACH).await;
     drop(streams);
-    readers(&hub, 0).await;
+    wait_for_readers(&hub, 0).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,10 +88,10 @@ async fn a_disconnect_frees_everything() {
     for n in 0..EACH {
         polls.spawn(async move { server.get(&format!("/events?channel={n}")).send().await });
     }
-    readers(&hub, 2 * EACH).await;
+    wait_for_readers(&hub, 2 * EACH).await;
     drop(streams);
     polls.shutdown().await;
-    readers(&hub, 0).await;
+    wait_for_readers(&hub, 0).await;
     tokio::time::sleep(hub.options().linger + 2 * hub.options().check_every).await;
     assert_eq!(hub.stats(), Stats::default());
 }
@@ -105,7 +105,7 @@ async fn a_drain_ends_a_thousand_of_each_at_once() {
     for _ in 0..EACH {
         polls.spawn(async move { server.get("/events?channel=a").send().await });
     }
-    readers(&hub, 2 * EACH).await;
+    wait_for_readers(&hub, 2 * EACH).await;
     let drained = hub.drain(Duration::from_secs(5));
     while let Some(answer) = polls.join_next().await {
         let answer = answer.unwrap().expect(200);
@@ -120,16 +120,17 @@ async fn a_drain_ends_a_thousand_of_each_at_once() {
     drained.await;
 }
 
-/// What a stream costs beyond its connection; it may shrink.
+/// The memory of a stream besides its connection. Lower the limit when it shrinks.
 #[test]
 fn the_body_of_a_stream_stays_small() {
     assert!(size_of::<SseBody>() <= 400, "{} bytes", size_of::<SseBody>());
 }
 
-/// A server takes all that a body has and a socket takes, megabytes of it, before it looks at another connection.
+/// Otherwise a server would send everything that the body has and the socket accepts, megabytes of it, before it serves
+/// another connection.
 #[tokio::test]
-async fn who_catches_up_gives_way_to_others() {
-    // One page holds all, so that nothing but its own manners has it wait.
+async fn a_stream_that_catches_up_yields_to_others() {
+    // One page holds everything, so that the stream pauses only in order to yield.
     let page = Limit { events: 1_000, bytes: 64 << 20 };
     for (events, bytes) in [(5, 60 << 10), (50, 6 << 10), (1, 320 << 10)] {
         let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
@@ -154,7 +155,7 @@ async fn who_catches_up_gives_way_to_others() {
 }
 
 #[tokio::test]
-async fn who_keeps_up_waits_for_no_turn() {
+async fn a_stream_that_keeps_up_waits_for_no_turn() {
     for options in [SseOptions::default(), SseOptions::default().without_heartbeat()] {
         let hub = Hub::new(MemoryStore::default());
         let mut body = hub.sse_with(Subscription::new(channel()), &options).await.unwrap();
@@ -172,47 +173,47 @@ async fn who_keeps_up_waits_for_no_turn() {
     }
 }
 
-/// However many they are: a few have their turn, then whoever else has something to do. Who keeps up needs none, however
-/// much it got by and by.
+/// However many streams catch up, a few of them take their turn, and then other tasks run. A stream that keeps up needs no turn,
+/// however much it has received in total.
 #[tokio::test]
-async fn who_keeps_up_waits_for_few_of_those_who_catch_up() {
+async fn a_stream_that_keeps_up_waits_for_few_that_catch_up() {
     const CATCH_UP: usize = 200;
-    // One page holds all, so that nobody waits for the store.
+    // One page holds everything, so that no stream waits for the store.
     let page = Limit { events: 1_000, bytes: 64 << 20 };
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
     let first = hub.publish(&channel(), Event::text("x")).await.unwrap().cursor;
     let texts = (0..40).map(|_| Event::text("x".repeat(60 << 10)));
     hub.publish_all(&channel(), texts).await.unwrap();
-    let given = Arc::new(AtomicUsize::new(0));
+    let sent = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..CATCH_UP {
         let body = hub.sse(Subscription::new(channel()).resume(&first.into())).await.unwrap();
-        let given = given.clone();
-        tasks.spawn(read(body, move |bytes| _ = given.fetch_add(bytes, Relaxed)));
+        let sent = sent.clone();
+        tasks.spawn(read(body, move |bytes| _ = sent.fetch_add(bytes, Relaxed)));
     }
     let live = Channel::new("live").unwrap();
-    let (tell, mut told) = mpsc::unbounded_channel();
-    tasks.spawn(read(hub.sse(Subscription::new(&live)).await.unwrap(), move |_| _ = tell.send(())));
-    told.recv().await.unwrap();
+    let (chunk_sent, mut chunks) = mpsc::unbounded_channel();
+    tasks.spawn(read(hub.sse(Subscription::new(&live)).await.unwrap(), move |_| _ = chunk_sent.send(())));
+    chunks.recv().await.unwrap();
     for _ in 0..5 {
-        let before = given.load(Relaxed);
+        let before = sent.load(Relaxed);
         hub.publish(&live, Event::text("x".repeat(20 << 10))).await.unwrap();
-        told.recv().await.unwrap();
-        let meanwhile = given.load(Relaxed) - before;
-        assert!(meanwhile <= 2 << 20, "{meanwhile} bytes were given to others first");
+        chunks.recv().await.unwrap();
+        let meanwhile = sent.load(Relaxed) - before;
+        assert!(meanwhile <= 2 << 20, "{meanwhile} bytes were sent to others first");
     }
-    assert!(given.load(Relaxed) < CATCH_UP * 40 * (60 << 10), "nobody catches up any more");
+    assert!(sent.load(Relaxed) < CATCH_UP * 40 * (60 << 10), "all have caught up too early for this test");
 }
 
 #[tokio::test]
-async fn a_page_that_many_wait_for_is_handed_out_in_turn() {
+async fn a_page_that_many_wait_for_is_sent_in_turns() {
     const CATCH_UP: usize = 100;
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let page = Limit { events: 1, bytes: 64 << 20 };
     let hub = Hub::with_options(store, HubOptions::default().page(page).ring_bytes(1));
     let texts = (0..3).map(|_| Event::text("x".repeat(60 << 10)));
     hub.publish_all(&channel(), texts).await.unwrap();
-    let given = Arc::new(AtomicUsize::new(0));
+    let sent = Arc::new(AtomicUsize::new(0));
     let mut bodies = Vec::new();
     for _ in 0..CATCH_UP {
         bodies.push(hub.sse(Subscription::new(channel()).start(Start::Earliest)).await.unwrap());
@@ -220,23 +221,23 @@ async fn a_page_that_many_wait_for_is_handed_out_in_turn() {
     let hold = faults.hold_reads();
     let mut tasks = JoinSet::new();
     for body in bodies {
-        let given = given.clone();
-        tasks.spawn(read(body, move |bytes| _ = given.fetch_add(bytes, Relaxed)));
+        let sent = sent.clone();
+        tasks.spawn(read(body, move |bytes| _ = sent.fetch_add(bytes, Relaxed)));
     }
-    support::eventually("all wait", || given.load(Relaxed) > CATCH_UP * (60 << 10)).await;
+    support::eventually("all streams wait for the page", || sent.load(Relaxed) > CATCH_UP * (60 << 10)).await;
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    let before = given.load(Relaxed);
+    let before = sent.load(Relaxed);
     drop(hold);
-    support::eventually("it comes", || given.load(Relaxed) > before).await;
-    let at_once = given.load(Relaxed) - before;
-    assert!(at_once <= 1 << 20, "{at_once} bytes were given out at once");
+    support::eventually("the page is sent", || sent.load(Relaxed) > before).await;
+    let at_once = sent.load(Relaxed) - before;
+    assert!(at_once <= 1 << 20, "{at_once} bytes were sent at once");
 }
 
-/// As a server does that has a task for each connection.
-async fn read(mut body: SseBody, gave: impl Fn(usize)) {
+/// Reads a body to its end, as the task of a server's connection does.
+async fn read(mut body: SseBody, on_chunk: impl Fn(usize)) {
     while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        gave(frame.into_data().unwrap().len());
+        on_chunk(frame.into_data().unwrap().len());
     }
 }

@@ -1,4 +1,4 @@
-//! The checks of the fuzz targets, with random inputs on a stable compiler.
+//! The checks of the fuzz targets as property tests, for stable compilers.
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a check that panics is a failed test")]
 
 #[allow(dead_code, unreachable_pub)]
@@ -8,7 +8,7 @@ mod checks;
 use checks::{AnyRequest, Step};
 use proptest::{collection::vec, option, prelude::*};
 
-/// Texts that are awkward on an event stream.
+/// Texts that are hard to encode on an event stream.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "(?s).{0,60}",
@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn any_texts_and_names_come_out_of_a_stream_as_they_went_in(
+    fn texts_and_names_survive_a_stream_unchanged(
         events in vec((text(), option::of(prop_oneof![text(), "[a-z -]{1,8}"])), 0..8),
         cut in 0..400_usize,
     ) {
@@ -66,22 +66,22 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_cursor_or_an_error(bytes in prop_oneof![vec(any::<u8>(), 0..80), "[A-Za-z0-9_-]{0,80}".prop_map(String::into_bytes)]) {
+    fn bytes_parse_as_a_cursor_or_fail_with_an_error(bytes in prop_oneof![vec(any::<u8>(), 0..80), "[A-Za-z0-9_-]{0,80}".prop_map(String::into_bytes)]) {
         checks::cursor_parse(&bytes);
     }
 
     #[test]
-    fn any_positions_read_back_from_their_token(positions in vec(("[a-z]{1,3}", any::<u64>(), any::<u64>(), any::<u32>()), 0..40)) {
+    fn positions_can_be_read_back_from_their_token(positions in vec(("[a-z]{1,3}", any::<u64>(), any::<u64>(), any::<u32>()), 0..40)) {
         checks::token_roundtrip(&positions);
     }
 
     #[test]
-    fn no_request_is_a_panic_or_a_500(request in request()) {
+    fn no_request_causes_a_panic_or_a_500(request in request()) {
         checks::request_parse(&request);
     }
 
     #[test]
-    fn any_operations_leave_a_memory_store_as_a_plain_list_would_be(steps in vec(step(), 0..60), keep in 0..12_u8) {
+    fn a_memory_store_behaves_like_a_plain_list(steps in vec(step(), 0..60), keep in 0..12_u8) {
         checks::store_ops(&steps, keep);
     }
 }

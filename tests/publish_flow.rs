@@ -1,4 +1,4 @@
-//! Publishing when the store hangs, and batches that are long: bounded in number and time, and fair to others.
+//! Publishing when the store hangs is bounded in number and time; long batches let other tasks run.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
@@ -20,7 +20,7 @@ use tower_events::{
     testing::{FaultStore, Faults},
 };
 
-/// A service that lets two in at once, and waits three seconds.
+/// A service that allows two publishes in flight, and waits three seconds for the store.
 fn service() -> (PublishService, Hub, Faults) {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let hub = Hub::new(store);
@@ -33,7 +33,7 @@ async fn publish(server: &Server, http: Http, key: &str) -> Answer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_is_waited_for_only_so_long() {
+async fn a_publish_waits_for_a_hanging_store_only_until_the_timeout() {
     let (service, hub, faults) = service();
     let server = serve_in_memory(service);
     let mut appended = 0;
@@ -54,7 +54,7 @@ async fn a_store_that_hangs_is_waited_for_only_so_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_is_thirty_seconds() {
+async fn the_append_timeout_is_thirty_seconds_by_default() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let app = App::in_memory_on(store);
     let _hold = faults.hold_appends();
@@ -64,7 +64,7 @@ async fn the_default_is_thirty_seconds() {
 }
 
 #[tokio::test]
-async fn over_the_number_of_publishes_in_flight_others_are_refused_at_once() {
+async fn publishes_above_the_limit_in_flight_are_refused_at_once() {
     let (service, _hub, faults) = service();
     let server = serve(service.append_timeout(Duration::from_secs(600))).await;
     for http in support::BOTH {
@@ -88,7 +88,7 @@ async fn over_the_number_of_publishes_in_flight_others_are_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_cut_off_gives_its_place_back() {
+async fn a_client_that_is_cut_off_frees_its_place_in_flight() {
     let (service, _hub, faults) = service();
     let server = serve_in_memory(service);
     for _ in 0..3 {
@@ -102,14 +102,14 @@ async fn a_client_that_is_cut_off_gives_its_place_back() {
             }
         }
         drop(hold);
-        // The server sees the cut when it gets to it.
+        // Let the server notice the cut.
         tokio::time::sleep(Duration::from_millis(1)).await;
         publish(&server, Http::One, "c").await.expect(200);
     }
 }
 
 #[tokio::test]
-async fn a_body_that_comes_slowly_takes_no_place() {
+async fn a_body_that_arrives_slowly_is_not_counted_as_in_flight() {
     let (service, _hub, _faults) = service();
     let server = serve(service).await;
     let mut slow = Vec::new();
@@ -128,12 +128,12 @@ async fn a_body_that_comes_slowly_takes_no_place() {
 }
 
 #[tokio::test]
-async fn a_long_batch_lets_others_run() {
-    // One that keeps so many.
+async fn a_long_batch_lets_other_tasks_run() {
+    // A store that accepts batches this long.
     let store = MemoryStore::new(Retention::default().events(100_000));
     let mut service = PublishService::new(Hub::new(store), Channels::from_query);
     let long = format!("{{\"data\":\"{}\"}}\n", "x".repeat(50_000));
-    // Nine thousand short lines, and twenty that are long.
+    // Many short lines, a few long ones, and only empty ones.
     for (body, turns) in [("{\"data\":1}\n".repeat(9_000), 30), (long.repeat(20), 10), ("\n".repeat(900_000), 10)] {
         let request = http::Request::post("/?channel=a").header("content-type", "application/x-ndjson");
         let mut answer = pin!(service.call(request.body(Full::new(Bytes::from(body))).unwrap()));

@@ -1,4 +1,4 @@
-//! Keys and times that clients choose themselves: a key stands for one event, a time lies not far ahead.
+//! Keys and times chosen by clients: a key identifies one event, and a time may not be far in the future.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
@@ -11,7 +11,7 @@ use tower_events::{Channels, Hub, MemoryStore, PublishService, store::Clock};
 const LINES: &str = "application/x-ndjson";
 
 #[tokio::test]
-async fn an_answer_says_which_events_were_there_already() {
+async fn an_answer_says_which_events_were_already_stored() {
     for http in BOTH {
         let app = App::start().await;
         let one = async || {
@@ -40,13 +40,13 @@ async fn an_answer_says_which_events_were_there_already() {
 }
 
 #[tokio::test]
-async fn a_key_that_a_batch_uses_for_two_events_is_refused_with_its_line() {
+async fn a_batch_that_uses_a_key_for_two_events_is_refused_and_the_line_named() {
     let app = App::start().await;
     let table = [
         ("{\"data\":1,\"key\":\"k\"}\n\n{\"data\":2,\"key\":\"k\"}", 3),
         ("{\"data\":1,\"key\":\"k\"}\n{\"data\":1,\"key\":\"k\",\"name\":\"n\"}", 2),
         ("{\"data\":1,\"key\":\"k\",\"time\":1}\n{\"data\":1,\"key\":\"k\",\"time\":2}", 2),
-        // The header numbers the first line so.
+        // The header gives the first line this key.
         ("{\"data\":1}\n{\"data\":2,\"key\":\"h/1\"}", 2),
         ("{\"data\":1,\"key\":\"h/2\"}\n{\"data\":2}", 2),
     ];
@@ -60,14 +60,14 @@ async fn a_key_that_a_batch_uses_for_two_events_is_refused_with_its_line() {
         }
     }
     assert_eq!(app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200).json(), json!([]));
-    // The same event twice is one that was sent twice.
+    // The same event with the same key is a duplicate.
     let twice = "{\"data\":1,\"key\":\"k\"}\n{\"data\":1,\"key\":\"k\"}";
     let answer = app.post("/publish?channel=a", LINES, twice).send().await.expect(200).json();
     assert_eq!((&answer["ids"][0], &answer["duplicates"]), (&answer["ids"][1], &json!([1])));
 }
 
 #[tokio::test]
-async fn an_empty_key_is_named() {
+async fn an_empty_key_is_refused() {
     let app = App::start().await;
     for http in BOTH {
         for key in ["", "\"\"", " "] {
@@ -77,7 +77,7 @@ async fn an_empty_key_is_named() {
                 answer.problem(400);
                 assert_eq!(answer.json()["parameter"], "Idempotency-Key", "{key:?}");
             }
-            // Not even a close that takes none.
+            // Even in a close, which needs no key.
             let close = app.request(Method::POST, "/publish?channel=a").over(http).header("events-closed", "true");
             close.header("idempotency-key", key).send().await.problem(400);
         }
@@ -87,8 +87,8 @@ async fn an_empty_key_is_named() {
             assert!(answer.problem(422).contains("key"), "{answer}");
             assert_eq!(answer.json()["line"], 2, "{key:?}");
         }
-        let no_text = app.post("/publish?channel=a", LINES, "{\"data\":1,\"key\":7}").over(http).send().await;
-        assert!(no_text.problem(422).contains("`key`"), "{no_text}");
+        let not_text = app.post("/publish?channel=a", LINES, "{\"data\":1,\"key\":7}").over(http).send().await;
+        assert!(not_text.problem(422).contains("`key`"), "{not_text}");
     }
     assert_eq!(app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200).json(), json!([]));
 }
@@ -121,7 +121,7 @@ async fn a_time_more_than_an_hour_ahead_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_that_comes_again_with_another_event_is_refused_and_names_its_line() {
+async fn a_key_reused_for_another_event_is_refused_and_the_line_named() {
     for http in BOTH {
         let app = App::start().await;
         let send = async |content_type: &str, body: &str| {
@@ -136,7 +136,7 @@ async fn a_key_that_comes_again_with_another_event_is_refused_and_names_its_line
         let batch = send(LINES, "{\"data\":1}\n\n{\"data\":3,\"key\":\"k/2\"}\n{\"data\":4}").await;
         batch.problem(422);
         assert_eq!(batch.json()["line"], 3);
-        let left = app.get("/poll?channel=a&after=earliest&wait=0").send().await;
-        assert_eq!(left.data(), [json!("one"), json!(1), json!(2)], "nothing of what was refused");
+        let polled = app.get("/poll?channel=a&after=earliest&wait=0").send().await;
+        assert_eq!(polled.data(), [json!("one"), json!(1), json!(2)], "nothing of what was refused");
     }
 }

@@ -1,4 +1,4 @@
-//! What is taken by a publish and what is not, at each boundary: types, depth, size and names.
+//! What a publish accepts and refuses, at each boundary: types, depth, size and names.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
@@ -10,7 +10,7 @@ use tower_events::{Channels, Hub, MemoryStore, PublishService};
 const LINES: &str = "application/x-ndjson";
 
 #[tokio::test]
-async fn the_names_that_clients_give_to_types_and_charsets_are_taken() {
+async fn common_variants_of_types_and_charsets_are_accepted() {
     let table = [
         ("application/json; charset=utf8", "1"),
         ("application/json; charset=\"UTF8\"", "1"),
@@ -23,19 +23,19 @@ async fn the_names_that_clients_give_to_types_and_charsets_are_taken() {
         for (content_type, body) in table {
             app.post("/publish?channel=a", content_type, body).over(http).send().await.expect(200);
         }
-        let left = app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200);
-        assert_eq!(left.data(), [json!(1), json!(1), json!("1"), json!(1), json!(1)]);
+        let polled = app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200);
+        assert_eq!(polled.data(), [json!(1), json!(1), json!("1"), json!(1), json!(1)]);
     }
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_before_json_is_no_part_of_it() {
+async fn a_byte_order_mark_before_json_is_ignored() {
     let app = App::start().await;
     let send =
         async |content_type: &str, body: &str| app.post("/publish?channel=a", content_type, body).send().await.status;
     assert_eq!(send("application/json", "\u{feff}1").await, 200);
     assert_eq!(send(LINES, "\u{feff}{\"data\":2}\n{\"data\":3}").await, 200);
-    // A text is whatever was sent.
+    // A text is stored exactly as it was sent.
     assert_eq!(send("text/plain", "\u{feff}4").await, 200);
     for (content_type, body) in [
         ("application/json", "\u{feff}\u{feff}1"),
@@ -44,26 +44,26 @@ async fn a_byte_order_mark_before_json_is_no_part_of_it() {
     ] {
         assert_eq!(send(content_type, body).await, 400, "{body:?}");
     }
-    let left = app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200);
-    assert_eq!(left.data(), [json!(1), json!(2), json!(3), json!("\u{feff}4")]);
+    let polled = app.get("/poll?channel=a&after=earliest&wait=0").send().await.expect(200);
+    assert_eq!(polled.data(), [json!(1), json!(2), json!(3), json!("\u{feff}4")]);
 }
 
 #[tokio::test]
-async fn a_coding_is_refused_with_what_is_taken_instead() {
+async fn a_content_coding_is_refused_and_the_accepted_one_named() {
     let app = App::start().await;
     for http in BOTH {
         let coded = app.post("/publish?channel=a", "text/plain", "x").over(http).header("content-encoding", "gzip");
         let answer = coded.send().await;
         answer.problem(415);
         assert_eq!(answer.header("accept-encoding"), "identity");
-        // A type is refused without it: RFC 9110, section 12.5.3, it would say that the coding was the reason.
+        // For a wrong type the header is absent: it would say that the coding was the reason (RFC 9110, section 12.5.3).
         let typed = app.post("/publish?channel=a", "image/png", "x").over(http).send().await;
         assert_eq!((typed.status, typed.try_header("accept-encoding")), (415, None));
     }
 }
 
 #[tokio::test]
-async fn json_of_up_to_128_levels_is_taken() {
+async fn json_nested_up_to_128_levels_is_accepted() {
     let app = App::start().await;
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     for http in BOTH {
@@ -96,7 +96,7 @@ async fn the_size_of_one_event_is_bounded() {
                 server.post(&format!("{path}?channel=a"), content_type, body).over(http).send().await
             };
             send("text/plain", "x".repeat(most)).await.expect(200);
-            // What counts is what is kept.
+            // The limit applies to the data as stored.
             send("application/json", format!("{}\"{}\"", " ".repeat(100), "x".repeat(most))).await.expect(200);
             send(LINES, format!("{{\"data\":\"{0}\"}}\n{{\"data\":\"{0}\"}}", "x".repeat(most))).await.expect(200);
             for (content_type, body) in
@@ -113,7 +113,7 @@ async fn the_size_of_one_event_is_bounded() {
 }
 
 #[tokio::test]
-async fn the_names_of_event_sources_own_events_are_refused() {
+async fn the_names_of_events_that_event_source_fires_itself_are_refused() {
     let app = App::start().await;
     for name in ["error", "open"] {
         let query = app.post(&format!("/publish?channel=a&name={name}"), "text/plain", "x").send().await;
@@ -129,7 +129,7 @@ async fn the_names_of_event_sources_own_events_are_refused() {
 }
 
 #[tokio::test]
-async fn a_misspelt_channel_is_named() {
+async fn a_misspelled_channel_parameter_is_refused() {
     let app = App::start().await;
     for http in BOTH {
         for query in
@@ -148,13 +148,13 @@ async fn a_misspelt_channel_is_named() {
 }
 
 #[tokio::test]
-async fn no_batch_resets_a_reader_that_had_kept_up() {
+async fn no_batch_resets_a_reader_that_keeps_up() {
     for http in BOTH {
         let app = App::start().await;
         let mut idle = app.get("/sse?channel=a").over(http).sse().await;
         idle.live().await;
         let lines = |count: usize| (0..count).map(|n| format!("{{\"data\":{n}}}\n")).collect::<String>();
-        // More than half of what is kept could push out what the reader has yet to get.
+        // A batch of more than half of what is retained could drop events that the reader has not received yet.
         let refused = app.post("/publish?channel=a", LINES, lines(501)).over(http).send().await;
         refused.problem(413);
         assert_eq!(refused.json()["type"], "urn:tower-events:too-large");

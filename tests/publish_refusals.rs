@@ -1,5 +1,5 @@
-//! A publish that is refused before its body was read is answered all the same: a client that writes all of its body before
-//! it reads gets the refusal, not a broken pipe.
+//! A publish that is refused before its body was read still reaches the client: one that writes its whole body before it reads gets
+//! the refusal, not a broken pipe.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
@@ -17,9 +17,9 @@ use tower_events::{Channels, Hub, MemoryStore, PublishService, request::Rejectio
 
 const MIB: usize = 1 << 20;
 
-/// Sends the whole request before it reads anything, as many clients do; all that came back.
-async fn written_then_read(server: &Server, head: &str, body: &[u8]) -> std::io::Result<String> {
-    // What the system takes into its buffers is not yet written.
+/// Sends the whole request before it reads anything, as many clients do; returns everything that the server sent.
+async fn write_then_read(server: &Server, head: &str, body: &[u8]) -> std::io::Result<String> {
+    // A small buffer, because a write succeeds as soon as the system has buffered the data.
     let socket = TcpSocket::new_v4()?;
     socket.set_send_buffer_size(256 << 10)?;
     socket.set_nodelay(true)?;
@@ -37,17 +37,17 @@ fn head(path_and_query: &str, content_type: &str, framing: &str) -> String {
     )
 }
 
-/// Twenty clients, each of which must be answered with this status.
-async fn twenty_are_answered(server: &Server, head: &str, body: &[u8], status: u16) {
-    let mut answered = Vec::new();
+/// Checks that each of twenty clients is answered with this status.
+async fn check_twenty_clients(server: &Server, head: &str, body: &[u8], status: u16) {
+    let mut answers = Vec::new();
     for _ in 0..20 {
-        answered.push(match written_then_read(server, head, body).await {
+        answers.push(match write_then_read(server, head, body).await {
             Ok(answer) => answer.lines().next().unwrap_or("nothing").to_owned(),
             Err(error) => error.to_string(),
         });
     }
-    let good = answered.iter().filter(|line| line.starts_with(&format!("HTTP/1.1 {status} "))).count();
-    assert_eq!(good, 20, "{answered:?}");
+    let good = answers.iter().filter(|line| line.starts_with(&format!("HTTP/1.1 {status} "))).count();
+    assert_eq!(good, 20, "{answers:?}");
 }
 
 fn chunked(body: &[u8]) -> Vec<u8> {
@@ -59,26 +59,26 @@ fn chunked(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_is_too_large_is_answered_with_413() {
+async fn a_body_that_is_too_large_gets_a_413() {
     let app = App::start().await;
     let body = vec![b'x'; 3 * MIB];
     let length = format!("content-length: {}", body.len());
-    twenty_are_answered(&app, &head("/publish?channel=a", "text/plain", &length), &body, 413).await;
+    check_twenty_clients(&app, &head("/publish?channel=a", "text/plain", &length), &body, 413).await;
     let head = head("/publish?channel=a", "text/plain", "transfer-encoding: chunked");
-    twenty_are_answered(&app, &head, &chunked(&body), 413).await;
+    check_twenty_clients(&app, &head, &chunked(&body), 413).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_of_a_wrong_type_is_answered_with_415() {
+async fn a_body_of_an_unsupported_type_gets_a_415() {
     let app = App::start().await;
     for size in [60_000, 3 * MIB] {
         let head = head("/publish?channel=a", "image/png", &format!("content-length: {size}"));
-        twenty_are_answered(&app, &head, &vec![b'x'; size], 415).await;
+        check_twenty_clients(&app, &head, &vec![b'x'; size], 415).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_refusal_before_the_body_is_answered() {
+async fn every_refusal_before_the_body_reaches_the_client() {
     let hub = Hub::new(MemoryStore::default());
     let resolver = |request: &http::request::Parts| match request.uri.query() {
         Some("401") => Err(Rejection::unauthorized("Bearer")),
@@ -91,14 +91,14 @@ async fn every_refusal_before_the_body_is_answered() {
     let body = vec![b'x'; 3 * MIB];
     let length = format!("content-length: {}", body.len());
     for (query, status) in [("401", 401), ("403", 403), ("404", 404), ("429", 429), ("channel=", 400)] {
-        twenty_are_answered(&server, &head(&format!("/?{query}"), "text/plain", &length), &body, status).await;
+        check_twenty_clients(&server, &head(&format!("/?{query}"), "text/plain", &length), &body, status).await;
     }
     let put = head("/?channel=a", "text/plain", &length).replace("POST", "PUT");
-    twenty_are_answered(&server, &put, &body, 405).await;
+    check_twenty_clients(&server, &put, &body, 405).await;
 }
 
 #[tokio::test]
-async fn the_connection_of_a_refused_body_goes_on() {
+async fn the_connection_of_a_refused_body_can_be_used_again() {
     let app = App::start().await;
     let mut client = app.http1().await;
     for _ in 0..3 {
@@ -121,7 +121,7 @@ fn request(content_type: &str, more: &str) -> String {
 async fn a_body_over_the_bound_is_refused_at_once_and_the_connection_ends() {
     let app = App::in_memory();
     let started = Instant::now();
-    // Announced; the first of these does not come at all, the second does.
+    // Announced by its length. The first client sends nothing of it, the second a part.
     for body in ["", "some"] {
         let mut client = app.http1().await;
         client.send(request("image/png", &format!("content-length: {}", 4 * MIB + 1))).await;
@@ -130,7 +130,7 @@ async fn a_body_over_the_bound_is_refused_at_once_and_the_connection_ends() {
         answer.problem(415);
         assert_eq!(answer.header("connection"), "close");
     }
-    // Not announced: it is found out.
+    // Not announced, and so detected while it is read.
     let mut client = app.http1().await;
     client.send(request("image/png", "transfer-encoding: chunked")).await;
     client.send(chunked(&vec![b'x'; 4 * MIB + 100_000])).await;
@@ -148,7 +148,7 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_refused_at_once() {
     let answer = client.answer_to("POST").await.unwrap();
     answer.problem(415);
     assert_eq!((answer.header("connection"), started.elapsed()), ("close", Duration::ZERO));
-    // Once it was asked, what it sends is read as from any other.
+    // Once it has been asked, its body is read like any other.
     let mut client = app.http1().await;
     client.send(request("text/plain", "expect: 100-continue\r\ntransfer-encoding: chunked")).await;
     client.send(chunked(&vec![b'x'; 2 * MIB])).await;
@@ -158,7 +158,7 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_body_that_trickles_is_waited_for_two_seconds_and_delays_nobody() {
+async fn a_refused_body_that_trickles_is_read_for_two_seconds_and_delays_no_other_client() {
     let app = Arc::new(App::in_memory());
     let started = Instant::now();
     let slow = tokio::spawn(trickle(app.clone()));
@@ -175,7 +175,7 @@ async fn a_refused_body_that_trickles_is_waited_for_two_seconds_and_delays_nobod
     assert_eq!((answer.header("connection"), started.elapsed().as_millis()), ("close", 2_000));
 }
 
-/// A body of which a byte comes every 70 ms, for ever.
+/// Sends a refused request whose body arrives one byte every 70 ms, until it is answered.
 async fn trickle(app: Arc<App>) -> support::Answer {
     let mut client = app.http1().await;
     client.send(request("image/png", "content-length: 100000")).await;
@@ -188,7 +188,7 @@ async fn trickle(app: Arc<App>) -> support::Answer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn few_refused_bodies_are_read_at_once() {
+async fn at_most_64_refused_bodies_are_read_at_once() {
     let app = Arc::new(App::in_memory());
     let started = Instant::now();
     let slow: Vec<_> = (0..64).map(|_| tokio::spawn(trickle(app.clone()))).collect();
@@ -203,7 +203,7 @@ async fn few_refused_bodies_are_read_at_once() {
         slow.await.unwrap().problem(415);
     }
     assert_eq!(started.elapsed().as_millis(), 2_000);
-    // They have given back what they took.
+    // Their places are free again.
     let mut other = app.http1().await;
     other.send(request("image/png", "content-length: 4")).await;
     other.send("body").await;

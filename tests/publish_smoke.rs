@@ -1,4 +1,4 @@
-//! Publishing and the layer, called directly: what each answers in the plain cases.
+//! The publish service and the layer, called directly: the simple cases.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::{
@@ -44,7 +44,7 @@ const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 const LINES: (&str, &str) = ("content-type", "application/x-ndjson");
 
 #[tokio::test]
-async fn each_kind_of_body_is_appended() {
+async fn every_content_type_is_appended() {
     let hub = hub();
     let (status, headers, answer) = post(&hub, "/?channel=a&name=n&time=5", &[JSON], "{ \"x\": 1 }").await;
     assert_eq!((status, answer["id"].as_str()), (200, headers["last-event-id"].to_str().ok()));
@@ -89,7 +89,7 @@ async fn a_close_ends_the_channel() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_changes_nothing() {
+async fn a_refused_publish_changes_nothing() {
     let hub = hub();
     const LONG: &str =
         "0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 012";
@@ -121,7 +121,7 @@ async fn what_is_wrong_changes_nothing() {
     assert_eq!(ask("GET").await.unwrap().status(), 405);
 }
 
-/// Answers the path, and publishes it through the hub of its extensions. Must be made ready before each call.
+/// Answers with the request's path; panics without a hub in the extensions, or when it is called without having been ready.
 #[derive(Clone)]
 struct Inner {
     ready: bool,
@@ -145,7 +145,7 @@ impl Service<Request<Full<Bytes>>> for Inner {
 }
 
 #[tokio::test]
-async fn the_layer_mounts_services_in_front() {
+async fn the_layer_mounts_services_in_front_of_the_inner_service() {
     let hub = hub();
     let layer = EventsLayer::new(hub.clone())
         .route("/events", EventService::new(hub.clone(), Channels::from_query))
@@ -166,7 +166,7 @@ async fn the_layer_mounts_services_in_front() {
 }
 
 #[test]
-fn the_services_fit_where_services_go() {
+fn services_and_futures_have_the_bounds_that_servers_need() {
     fn service<T: Clone + Send + Sync + 'static>(service: T) -> T {
         service
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{App, BOTH};
 use tower_events::Event;
 
-/// What the channel holds, oldest first.
+/// The channel's events, oldest first.
 async fn stored(app: &App, name: &str) -> Value {
     app.get(&format!("/poll?channel={name}&after=earliest&wait=0")).send().await.expect(200).json()
 }
@@ -60,7 +60,7 @@ async fn a_repeated_key_is_published_once() {
         };
         let first = send("k1", "x").await.expect(200);
         assert_eq!(send("k1", "x").await.expect(200).cursor(), first.cursor());
-        // The draft's form is a quoted string.
+        // The draft standard quotes the key.
         assert_eq!(send("\"k1\"", "x").await.expect(200).json()["id"], first.json()["id"]);
         assert_ne!(send("k2", "y").await.expect(200).cursor(), first.cursor());
         assert_eq!(stored(&app, "a").await.as_array().unwrap().len(), 2);
@@ -76,12 +76,12 @@ async fn each_line_of_a_batch_has_its_own_key() {
     let first = send("k", "{\"data\":0}\n{\"data\":1}\n{\"data\":2,\"key\":\"own\"}").await.expect(200);
     let again = send("k", "{\"data\":0}\n{\"data\":1}\n{\"data\":2,\"key\":\"own\"}").await.expect(200);
     assert_eq!(again.json()["ids"], first.json()["ids"]);
-    // `k/2` is the second line's; the third's own key wins over the header.
+    // The second line's key is `k/2`; the third line's own key takes precedence over the header.
     let single = app.post("/publish?channel=a", "application/json", "1").header("idempotency-key", "k/2").send().await;
     assert_eq!(single.expect(200).json()["id"], first.json()["ids"][1]);
     let own = app.post("/publish?channel=a", "application/json", "2").header("idempotency-key", "own").send().await;
     assert_eq!(own.expect(200).json()["id"], first.json()["ids"][2]);
-    // A batch that was half there is completed.
+    // A batch that was stored in part is completed.
     let longer = send("k", "{\"data\":0}\n{\"data\":1}\n{\"data\":2}").await.expect(200).json();
     assert_eq!(longer["ids"].as_array().unwrap()[..2], first.json()["ids"].as_array().unwrap()[..2]);
     assert_ne!(longer["ids"][2], first.json()["ids"][2]);
@@ -98,7 +98,7 @@ async fn a_batch_is_published_whole_or_not_at_all() {
             answer.problem(answer.status);
             assert_eq!(answer.json()["line"], 2, "{answer}");
         }
-        // Nothing is a batch too: it appends nothing and answers with the head.
+        // An empty batch appends nothing and answers with the head.
         let empty = app.post("/publish?channel=a", "application/x-ndjson", "\n").over(http).send().await.expect(200);
         assert_eq!((empty.json(), empty.cursor()), (json!({"ids": []}), app.head("a").await.to_string()));
         assert_eq!(stored(&app, "a").await, json!([]));
@@ -131,7 +131,7 @@ async fn a_publish_can_close_the_channel() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there() {
+async fn an_acknowledged_event_can_be_read_at_once() {
     let app = App::start().await;
     for http in BOTH {
         let mut stream = app.get("/sse?channel=a").over(http).sse().await;
@@ -152,7 +152,7 @@ async fn what_was_acknowledged_is_there() {
 }
 
 #[tokio::test]
-async fn options_and_other_methods_name_what_is_allowed() {
+async fn options_and_unsupported_methods_name_the_allowed_ones() {
     let app = App::start().await;
     for http in BOTH {
         let answer = app.request(Method::OPTIONS, "/publish?channel=a").over(http).send().await.expect(204);

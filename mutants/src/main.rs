@@ -64,7 +64,7 @@ const GROUPS: &[Group] = &[
             "draining",
             "sse_data",
             "allocations an_idle_stream a_delivery",
-            "many_readers who_ a_page the_body",
+            "many_readers a_stream_that a_page the_body",
         ],
     },
     Group {
