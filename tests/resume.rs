@@ -1,5 +1,5 @@
-//! Clients that are cut off at any byte, change transports, and come back to a log that has changed: nothing lost, nothing
-//! twice, every reset announced.
+//! Clients that are cut off after any byte, change transports, and resume in a log that has changed: nothing is lost or
+//! repeated, and every reset is announced.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod support;
@@ -35,14 +35,14 @@ fn data(messages: &[Message]) -> Vec<String> {
     messages.iter().map(|message| message.data.clone()).collect()
 }
 
-/// What EventSource does on a reconnect: the same URL, and the last id if there was one.
+/// Connects as `EventSource` does: always the same URL, and the last id if there is one.
 async fn stream(server: &Server, query: &str, id: &str) -> support::Sse {
     let request = server.get(&format!("/events?{query}")).header("accept", STREAM);
     if id.is_empty() { request.sse().await } else { request.last_event_id(id).sse().await }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_cut_at_any_byte_is_resumed_without_loss() {
+async fn a_stream_cut_after_any_byte_resumes_without_loss() {
     let texts = ["one", "", "two\nlines", "id: 7\n\nevent: x", ": comment", "é😀", "last"];
     for several in [false, true] {
         let query = if several { "channel=a&channel=b&after=earliest" } else { "channel=a&after=earliest" };
@@ -74,7 +74,7 @@ async fn a_client_that_drops_before_its_first_event_misses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_goes_on_where_it_is_when_it_changes_transports() {
+async fn a_client_continues_from_its_position_when_it_changes_transports() {
     for several in [false, true] {
         let channels = if several { "channel=a&channel=b" } else { "channel=a" };
         let (hub, server) = app(&MemoryStore::default());
@@ -108,7 +108,7 @@ async fn a_cut_before_the_reset_is_seen_does_not_hide_it() {
     publish(&hub, &["1"]).await;
     let old = server.get("/events?channel=a&wait=0&after=earliest").send().await.cursor();
     publish(&hub, &["2", "3", "4", "5"]).await;
-    // Another node: the ring of this one still holds what the store has dropped.
+    // Resume at another node: the first one's ring still holds what the store has dropped.
     let (_hub, server) = app(&store);
     let mut whole = stream(&server, "channel=a", &old).await;
     assert_eq!(whole.next().await.name, "stream-reset");
@@ -116,7 +116,7 @@ async fn a_cut_before_the_reset_is_seen_does_not_hide_it() {
     for cut in 0..reset_ends {
         let (seen, id) = stream(&server, "channel=a", &old).await.cut_after(cut).await;
         assert!(seen.is_empty());
-        // An id is remembered only with the event that announces the reset, or is still the old one.
+        // Before the event that announces the reset is complete, the client has no id but the old one.
         assert!(id.is_empty() || id == old, "cut at {cut}");
     }
     let (seen, id) = stream(&server, "channel=a", &old).await.cut_after(reset_ends).await;
@@ -125,9 +125,9 @@ async fn a_cut_before_the_reset_is_seen_does_not_hide_it() {
     assert_eq!(rest.data(2).await, ["4", "5"]);
 }
 
-/// Random cuts on both transports over a log that is trimmed, replaced, cut and grown again.
+/// Random cuts on both transports, over a log that is trimmed, replaced, truncated and appended to again.
 #[test]
-fn whatever_happens_each_client_sees_an_unbroken_history_or_a_reset() {
+fn every_client_sees_an_unbroken_history_or_a_reset() {
     let replay = std::env::var("TOWER_EVENTS_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let seeds = replay.map_or_else(|| (0..60).chain((0..20).map(|_| fastrand::u64(..))).collect(), |seed| vec![seed]);
     for seed in seeds {
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// One long poll; the texts that came.
+    /// Makes one long poll and returns the texts received.
     async fn poll(&mut self, at: usize, wait: u32) -> Vec<String> {
         let limit = self.rng.usize(1..9);
         let request = self.server.get(&format!("/events?channel=a&wait={wait}&limit={limit}&after=earliest"));

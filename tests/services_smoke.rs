@@ -1,4 +1,4 @@
-//! The services called directly, without a socket: what each answers in the plain cases. The wire has tests of its own.
+//! The reading services, called directly without a socket: the simple cases. Other tests cover the wire.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::time::Duration;
@@ -39,7 +39,7 @@ async fn json(response: Response<Body>) -> (u16, HeaderMap, Value) {
     (parts.status.as_u16(), parts.headers, serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-/// What comes until the stream is silent for longer than a heartbeat, or ends.
+/// What arrives until the stream is silent for ten seconds, or ends.
 async fn text(response: &mut Response<Body>) -> String {
     let mut text = String::new();
     while let Ok(Some(frame)) = tokio::time::timeout(Duration::from_secs(10), response.body_mut().frame()).await {
@@ -55,7 +55,7 @@ fn lines_without_retry(text: &str) -> Vec<&str> {
 const SSE: (&str, &str) = ("accept", "text/event-stream");
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_returns_events_and_goes_on_from_its_link() {
+async fn a_poll_returns_events_and_a_link_to_continue_from() {
     let hub = hub();
     let first = hub.publish(&channel("a"), Event::text("x").named("n").unwrap()).await.unwrap();
     let (status, headers, list) = json(ask(&hub, "GET", "/e?channel=a&after=earliest&token=t", &[]).await).await;
@@ -79,7 +79,7 @@ async fn a_poll_returns_events_and_goes_on_from_its_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_poll_wakes() {
+async fn an_event_wakes_a_parked_poll() {
     let hub = hub();
     let poll = tokio::spawn({
         let hub = hub.clone();
@@ -122,16 +122,13 @@ async fn silence_is_broken_by_a_comment_or_a_ping() {
     let hub = hub();
     let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE]).await;
     text(&mut stream).await;
-    let beat = stream.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(beat, ":\n");
+    let heartbeat = stream.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(heartbeat, ":\n");
     let mut stream = ask(&hub, "GET", "/e?channel=a&heartbeat=event", &[SSE]).await;
-    let greeting = text(&mut stream).await;
-    assert!(
-        greeting.starts_with("retry: ") && greeting.contains("\nevent: stream-ping\ndata: {\"time\":"),
-        "{greeting}"
-    );
-    let beat = stream.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
-    assert!(beat.starts_with(b"event: stream-ping\n"));
+    let opening = text(&mut stream).await;
+    assert!(opening.starts_with("retry: ") && opening.contains("\nevent: stream-ping\ndata: {\"time\":"), "{opening}");
+    let heartbeat = stream.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(heartbeat.starts_with(b"event: stream-ping\n"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,7 +186,7 @@ async fn several_channels_share_one_token() {
     let mut stream = ask(&hub, "GET", &format!("{uri}&after=earliest"), &[SSE]).await;
     let all = text(&mut stream).await;
     let ids: Vec<_> = all.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
-    // The last is that of the mark.
+    // The last one is the live mark's.
     assert_eq!((ids.len(), ids[3]), (4, ids[2]), "{ids:?}");
     for (at, left) in [(0, 2), (1, 1), (2, 0)] {
         let resumed = format!("{uri}&wait=0&after={}", ids[at]);
@@ -224,7 +221,7 @@ async fn a_closed_channel_ends_both_transports() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_ends_everybody_with_a_hint() {
+async fn a_drain_ends_streams_and_polls_with_a_retry_hint() {
     let hub = hub();
     let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
     let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE]).await;
@@ -241,10 +238,10 @@ async fn a_drain_ends_everybody_with_a_hint() {
     assert_eq!((status, list), (200, Value::Array(vec![])));
     assert_eq!(headers["last-event-id"], one.to_string());
     assert!((1..=5).contains(&headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap()));
-    let farewell = text(&mut stream).await;
+    let end = text(&mut stream).await;
     let last = ["event: stream-retry", "data: {}", &format!("id: {one}"), ""];
-    assert!(farewell.starts_with("retry: "), "{farewell}");
-    assert_eq!(lines_without_retry(&farewell), last);
+    assert!(end.starts_with("retry: "), "{end}");
+    assert_eq!(lines_without_retry(&end), last);
     drop(stream);
     drained.await;
 
@@ -261,7 +258,7 @@ async fn a_drain_ends_everybody_with_a_hint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn head_answers_at_once_with_the_head() {
+async fn a_head_request_is_answered_at_once_with_the_head_cursor() {
     let hub = hub();
     let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
     for accept in ["application/json", "text/event-stream"] {
@@ -280,7 +277,7 @@ async fn head_answers_at_once_with_the_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_source_is_never_stopped_by_a_passing_reason() {
+async fn a_temporary_reason_never_stops_an_event_source() {
     let too_many = |_: &http::request::Parts| Err(Rejection::too_many(Duration::from_secs(4)));
     let mut service = EventService::new(hub(), too_many);
     let request = |accept: &str| Request::builder().uri("/").header("accept", accept).body(()).unwrap();
@@ -290,10 +287,10 @@ async fn an_event_source_is_never_stopped_by_a_passing_reason() {
         (200, &"text/event-stream; charset=utf-8".parse().unwrap())
     );
     let body = stream.into_body().collect().await.unwrap().to_bytes();
-    let said = std::str::from_utf8(&body).unwrap();
-    assert_eq!(lines_without_retry(said), ["event: stream-retry", "data: {}", ""], "{said}");
-    let retry: u64 = said.lines().next().unwrap().strip_prefix("retry: ").unwrap().parse().unwrap();
-    assert!((4_000..=6_000).contains(&retry), "never less than the application said: {retry}");
+    let sent = std::str::from_utf8(&body).unwrap();
+    assert_eq!(lines_without_retry(sent), ["event: stream-retry", "data: {}", ""], "{sent}");
+    let retry: u64 = sent.lines().next().unwrap().strip_prefix("retry: ").unwrap().parse().unwrap();
+    assert!((4_000..=6_000).contains(&retry), "never less than the application asked for: {retry}");
     let (status, headers, _) = json(service.call(request("application/json")).await.unwrap()).await;
     assert_eq!((status, &headers["retry-after"]), (429, &"4".parse().unwrap()));
     let mut forbidden = EventService::new(hub(), |_: &http::request::Parts| Err(Rejection::forbidden()));
@@ -301,7 +298,7 @@ async fn an_event_source_is_never_stopped_by_a_passing_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_is_told_in_each_transports_words() {
+async fn a_failing_store_is_reported_in_the_way_of_each_transport() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let hub = Hub::new(store);
     let one = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
@@ -310,8 +307,8 @@ async fn a_store_that_fails_is_told_in_each_transports_words() {
     faults.fail_next_heads(usize::MAX);
     let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", &id)]).await;
     assert_eq!(stream.status(), 200);
-    let said = text(&mut stream).await;
-    assert!(said.starts_with("retry: ") && said.ends_with(&format!("\nid: {id}\n\n")), "{said}");
+    let sent = text(&mut stream).await;
+    assert!(sent.starts_with("retry: ") && sent.ends_with(&format!("\nid: {id}\n\n")), "{sent}");
     let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", "nonsense")]).await;
     assert!(!text(&mut stream).await.contains("id:"));
     for (method, uri) in [("GET", "/e?channel=a&after=earliest"), ("HEAD", "/e?channel=a")] {
@@ -323,7 +320,7 @@ async fn a_store_that_fails_is_told_in_each_transports_words() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_in_mid_stream_ends_it_where_it_can_be_resumed() {
+async fn a_store_that_fails_mid_stream_ends_it_at_a_position_to_resume_from() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(100));
     let mut stream = ask(&hub, "GET", "/e?channel=a", &[SSE]).await;
@@ -333,8 +330,8 @@ async fn a_store_that_fails_in_mid_stream_ends_it_where_it_can_be_resumed() {
     for _ in 0..3 {
         hub.publish(&channel("a"), Event::text("x".repeat(100_000))).await.unwrap();
     }
-    let said = text(&mut stream).await;
-    assert!(said.starts_with("retry: ") && said.ends_with(&format!("\nid: {one}\n\n")), "{said}");
+    let sent = text(&mut stream).await;
+    assert!(sent.starts_with("retry: ") && sent.ends_with(&format!("\nid: {one}\n\n")), "{sent}");
     assert!(stream.body().is_end_stream());
     faults.fail_next_reads(0);
     let mut resumed = ask(&hub, "GET", "/e?channel=a", &[SSE, ("last-event-id", &one.to_string())]).await;
@@ -358,8 +355,8 @@ async fn a_handler_can_respond_and_stream() {
         SseOptions::default().without_live_mark().heartbeat_as(Heartbeat::Comment).max_age(Duration::from_secs(8));
     let body = hub.sse_with(Subscription::new(channel("a")), &options).await.unwrap();
     let body = body.collect().await.unwrap().to_bytes();
-    let said = std::str::from_utf8(&body).unwrap();
-    assert_eq!(lines_without_retry(said)[..2], ["event: stream-retry", "data: {}"], "{said}");
+    let sent = std::str::from_utf8(&body).unwrap();
+    assert_eq!(lines_without_retry(sent)[..2], ["event: stream-retry", "data: {}"], "{sent}");
 }
 
 #[test]
@@ -369,9 +366,9 @@ fn services_are_clone_send_and_sync_and_their_futures_send() {
     }
     fn send<T: Send + 'static>(_: T) {}
     fn send_and_sync<T: Send + Sync + Unpin + 'static>() {}
-    /// Not Send, not Sync: readers ask nothing of a body.
-    type Odd = std::rc::Rc<()>;
-    let request = || Request::new(Odd::default());
+    /// Neither `Send` nor `Sync`: reading services have no bounds on the request's body.
+    type Unbounded = std::rc::Rc<()>;
+    let request = || Request::new(Unbounded::default());
     let reader = |_: &http::request::Parts| Ok(Channels::from(Channel::new("a")?));
     send(service(EventService::new(hub(), reader)).call(request()));
     send(service(SseService::new(Hub::typed(MemoryStore::default()), reader)).call(request()));

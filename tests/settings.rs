@@ -1,4 +1,4 @@
-//! Every setting of the services does what it says, as a client sees it.
+//! Every setting of the services, as clients see it.
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a helper that panics is a failed test")]
 
 mod support;
@@ -35,7 +35,7 @@ async fn publish(hub: &Hub, name: &str, text: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_heartbeats_silence_and_form_can_be_set_and_a_request_chooses_the_form() {
+async fn the_interval_and_kind_of_heartbeats_can_be_set_and_a_request_can_choose_the_kind() {
     let (hub, server) = streams(SseOptions::default().heartbeat(Duration::from_secs(4)).heartbeat_as(Heartbeat::Event));
     let head = publish(&hub, "a", "x").await;
     for http in BOTH {
@@ -57,7 +57,7 @@ async fn the_heartbeats_silence_and_form_can_be_set_and_a_request_chooses_the_fo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_ends_at_its_maximum_age_and_goes_on_where_it_was() {
+async fn a_stream_ends_at_its_maximum_age_and_can_be_resumed() {
     let (hub, server) = streams(SseOptions::default().max_age(Duration::from_secs(100)));
     for http in BOTH {
         let started = Instant::now();
@@ -75,19 +75,19 @@ async fn a_stream_ends_at_its_maximum_age_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_heartbeats_follow_each_other_in_less_than_a_millisecond() {
+async fn heartbeats_are_at_least_a_millisecond_apart() {
     let hub = Hub::new(MemoryStore::default());
     let options = SseOptions::default().heartbeat(Duration::ZERO).without_live_mark();
     let mut body = hub.sse_with(Subscription::new(channel("a")), &options).await.expect("a stream");
     let started = Instant::now();
     for _ in 0..10 {
-        body.frame().await.expect("a heartbeat").expect("no fault");
+        body.frame().await.expect("a heartbeat").expect("no error");
     }
     assert!((10..=15).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_has_more_to_send_ends_at_its_maximum_age_all_the_same() {
+async fn a_stream_with_more_to_send_still_ends_at_its_maximum_age() {
     let page = Limit { events: 1, ..Limit::default() };
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
     hub.publish_all(&channel("a"), vec![Event::text("x".repeat(50_000)); 20]).await.expect("published");
@@ -96,7 +96,7 @@ async fn a_stream_that_has_more_to_send_ends_at_its_maximum_age_all_the_same() {
         hub.sse_with(Subscription::new(channel("a")).start(Start::Earliest), &options).await.expect("a stream");
     let mut chunks = 0;
     while let Some(frame) = body.frame().await {
-        let chunk = frame.expect("no fault").into_data().expect("bytes");
+        let chunk = frame.expect("no error").into_data().expect("bytes");
         chunks += 1;
         assert!(chunks < 10, "{} bytes more", chunk.len());
         tokio::time::advance(Duration::from_secs(50)).await;
@@ -104,7 +104,7 @@ async fn a_stream_that_has_more_to_send_ends_at_its_maximum_age_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_that_end_together_come_back_spread() {
+async fn streams_that_end_together_are_told_to_reconnect_at_different_times() {
     let options = SseOptions::default().retry(Duration::from_secs(8));
     for fails in [false, true] {
         let (store, faults) = FaultStore::new(MemoryStore::default());
@@ -119,7 +119,7 @@ async fn streams_that_end_together_come_back_spread() {
             streams.push(stream);
         }
         if fails {
-            // More than is kept for those who keep up: they have to read.
+            // More than the ring holds, so that every stream has to read the store.
             faults.fail_channel(&channel("a"));
             hub.publish_all(&channel("a"), ["1", "2", "3"].map(Event::text)).await.expect("published");
         }
@@ -135,7 +135,7 @@ async fn streams_that_end_together_come_back_spread() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_live_mark_can_be_left_out_and_retry_still_comes() {
+async fn the_live_mark_can_be_left_out_and_retry_is_still_sent() {
     let (hub, server) = streams(SseOptions::default().without_live_mark().retry(Duration::from_millis(100)));
     for http in BOTH {
         let mut stream = server.get("/?channel=a").over(http).sse().await;
@@ -150,22 +150,22 @@ async fn the_live_mark_can_be_left_out_and_retry_still_comes() {
 }
 
 #[tokio::test]
-async fn a_stream_asks_to_be_forwarded_piece_by_piece_when_it_is_told_to() {
+async fn a_stream_asks_to_be_forwarded_incrementally_only_when_told_to() {
     for (options, asks) in [(SseOptions::default(), false), (SseOptions::default().incremental(), true)] {
         let (_hub, server) = streams(options);
         for http in BOTH {
             let stream = server.get("/?channel=a").over(http).sse().await;
             let head = server.request(Method::HEAD, "/?channel=a&transport=sse").over(http).send().await.expect(200);
             for headers in [&stream.headers, &head.headers] {
-                let said = headers.get("incremental").map(http::HeaderValue::as_bytes);
-                assert_eq!(said, asks.then_some(&b"?1"[..]));
+                let incremental = headers.get("incremental").map(http::HeaderValue::as_bytes);
+                assert_eq!(incremental, asks.then_some(&b"?1"[..]));
             }
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_format_can_be_set_and_a_request_chooses_another() {
+async fn the_format_can_be_set_and_a_request_can_choose_another() {
     let (hub, server) = streams(SseOptions::default().format(Format::Json));
     publish(&hub, "a", "x").await;
     for http in BOTH {
@@ -213,7 +213,7 @@ async fn resets_can_be_refused_with_the_positions_to_choose_from() {
         let earliest = document["earliest"].as_str().expect("a cursor");
         let anew = server.get(&format!("/?channel=a&after={earliest}")).over(http).send().await.expect(200);
         assert_eq!(json!(anew.data()), json!(["1", "2"]));
-        // Other starts are no resumes.
+        // Other starts are not resumes.
         assert_eq!(server.get("/?channel=a&after=earliest").over(http).send().await.expect(200).data().len(), 2);
     }
 }
@@ -222,7 +222,7 @@ async fn resets_can_be_refused_with_the_positions_to_choose_from() {
 async fn refused_resets_of_several_channels_keep_the_positions_of_the_others() {
     let (hub, server) = polls(LongPollOptions::default().refuse_resets());
     let both = server.request(Method::HEAD, "/?channel=a&channel=b").send().await.expect(200).cursor();
-    let held = both.parse::<Cursors>().expect("a token").position(&channel("b"));
+    let position_of_b = both.parse::<Cursors>().expect("a token").position(&channel("b"));
     publish(&hub, "b", "b1").await;
     hub.init(&channel("a"), vec![Event::text("anew")]).await.expect("initialised");
     for http in BOTH {
@@ -232,7 +232,8 @@ async fn refused_resets_of_several_channels_keep_the_positions_of_the_others() {
         let document = gone.json();
         for (position, expected) in [("earliest", vec!["anew", "b1"]), ("latest", vec!["b1"])] {
             let token = document[position].as_str().expect("a token");
-            assert_eq!(token.parse::<Cursors>().expect("a token").position(&channel("b")), held, "{position}");
+            let token_of_b = token.parse::<Cursors>().expect("a token").position(&channel("b"));
+            assert_eq!(token_of_b, position_of_b, "{position}");
             let answer =
                 server.get(&format!("/?channel=a&channel=b&after={token}")).over(http).send().await.expect(200);
             let mut data = answer.data();
@@ -266,13 +267,13 @@ async fn the_number_of_readers_can_be_bounded() {
         let poll = server.get("/?channel=a").over(http).send().await;
         poll.problem(503);
         assert!(poll.header("retry-after").parse::<u64>().is_ok());
-        // EventSource would never come back after a 503.
+        // An `EventSource` would never reconnect after a 503.
         let id = first.last_event_id().to_owned();
         let mut second = server.get("/?channel=a").over(http).last_event_id(&id).sse().await;
         assert_eq!(second.next().await.name, "stream-retry");
         assert!(second.remaining().await.is_empty());
         assert_eq!((second.last_event_id(), second.retry().is_some()), (id.as_str(), true));
-        // A head is no reader, and publishing goes on.
+        // A HEAD request is not a reader, and publishing continues.
         server.request(Method::HEAD, "/?channel=a").over(http).send().await.expect(200);
         publish(&hub, "a", "x").await;
         assert_eq!(first.next().await.data, "x");
@@ -282,7 +283,7 @@ async fn the_number_of_readers_can_be_bounded() {
 }
 
 #[tokio::test]
-async fn a_head_of_several_channels_is_their_token() {
+async fn a_head_request_for_several_channels_returns_their_token() {
     let app = App::start().await;
     app.publish("a", Event::text("x")).await;
     for http in BOTH {
@@ -296,7 +297,7 @@ async fn a_head_of_several_channels_is_their_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_last_block_that_is_the_only_one_gives_the_position() {
+async fn a_stream_retry_that_is_the_only_block_has_the_position() {
     for names in [&["a"][..], &["a", "b"]] {
         let (hub, server) = streams(SseOptions::default().without_live_mark());
         publish(&hub, "a", "x").await;

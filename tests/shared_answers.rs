@@ -1,5 +1,4 @@
-//! Readers share what they can: the same bytes of an event, the same head of an answer. Each gets what it asked for all the
-//! same.
+//! Readers share what they can: the bytes of an event, the headers of an answer. Each still gets exactly what it asked for.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 mod support;
@@ -16,22 +15,22 @@ use tower_events::{
     longpoll::LongPollOptions,
 };
 
-/// Reads until as many events have come.
+/// Reads until `count` events have arrived.
 async fn blocks(stream: &mut Sse, count: usize) -> String {
     stream.take(count).await;
     stream.text().to_owned()
 }
 
 #[tokio::test]
-async fn each_reader_of_an_event_gets_it_in_the_form_that_it_asked_for() {
+async fn each_reader_gets_an_event_in_the_encoding_that_it_asked_for() {
     for http in BOTH {
         let app = App::start().await;
-        // The second channel stays empty, so that its readers have the same events and other tokens.
+        // The second channel stays empty, so that its readers get the same events with other tokens.
         let urls = ["channel=a", "channel=a&format=json", "channel=a&channel=b", "channel=a&channel=b&format=json"];
         let both = Channels::new([channel("a"), channel("b")]).unwrap();
         let start = app.hub.position(&both).await.unwrap();
         let mut streams = Vec::new();
-        // Twice each, for the first may be the one that makes what the second is given.
+        // Twice each, because the first may create what the second is given.
         for url in urls.iter().chain(&urls) {
             let mut stream = app.get(&format!("/sse?{url}")).over(http).sse().await;
             stream.live().await;
@@ -50,17 +49,17 @@ async fn each_reader_of_an_event_gets_it_in_the_form_that_it_asked_for() {
             expected[3] += &format!("data: {object}\nid: {token}\n\n");
             objects.push(object);
             for (url, stream) in &mut streams {
-                let said = blocks(stream, 1).await;
-                let form = urls.iter().position(|known| known == url).unwrap();
-                assert!(said.ends_with(&expected[form]), "{url}: {said} and not {}", expected[form]);
+                let received = blocks(stream, 1).await;
+                let encoding = urls.iter().position(|known| known == url).unwrap();
+                assert!(received.ends_with(&expected[encoding]), "{url}: {received} and not {}", expected[encoding]);
             }
         }
-        // Those who come later get all of them as one run, of which each was encoded already.
+        // Later readers get all events in one run, each of them encoded before.
         for (url, expected) in urls.iter().zip(&expected) {
             let mut stream = app.get(&format!("/sse?{url}&after={start}")).over(http).sse().await;
-            let said = blocks(&mut stream, 3).await;
-            let events = said.split_once('\n').unwrap().1;
-            assert!(events.starts_with(expected.as_str()), "{url}: {said} and not {expected}");
+            let received = blocks(&mut stream, 3).await;
+            let events = received.split_once('\n').unwrap().1;
+            assert!(events.starts_with(expected.as_str()), "{url}: {received} and not {expected}");
         }
         for url in ["channel=a", "channel=a&channel=b"] {
             for limit in [1, 3] {
@@ -71,14 +70,14 @@ async fn each_reader_of_an_event_gets_it_in_the_form_that_it_asked_for() {
     }
 }
 
-/// The channels that the application's own header names, so that the addresses of all polls are the same.
+/// Takes the channels from the application's own header, so that the URLs of all polls are the same.
 fn named_by_a_header(request: &Parts) -> Result<Channels, Rejection> {
     let names = request.headers.get("x-rooms").and_then(|names| names.to_str().ok()).unwrap_or_default();
     Ok(Channels::new(names.split(',').map(channel)).unwrap())
 }
 
 #[tokio::test]
-async fn who_waits_for_one_event_with_others_channels_gets_a_position_of_its_own() {
+async fn polls_of_different_channels_answered_by_one_event_get_their_own_positions() {
     for http in BOTH {
         let hub = Hub::new(MemoryStore::default());
         let server = serve(LongPollService::new(hub.clone(), named_by_a_header)).await;
@@ -90,7 +89,7 @@ async fn who_waits_for_one_event_with_others_channels_gets_a_position_of_its_own
             (rooms, cursor)
         };
         let (one, two, three, again, head) = tokio::join!(poll("a"), poll("a,b"), poll("a,c"), poll("a"), async {
-            support::eventually("all wait", || hub.stats().readers == 4).await;
+            support::eventually("all polls wait", || hub.stats().readers == 4).await;
             hub.publish(&channel("a"), Event::text("x")).await.unwrap().cursor
         });
         for (rooms, cursor) in [one, two, three, again] {
@@ -101,7 +100,7 @@ async fn who_waits_for_one_event_with_others_channels_gets_a_position_of_its_own
     }
 }
 
-/// The next chunks, up to as many bytes.
+/// The next chunks, until they have `bytes` bytes in total.
 async fn chunks(body: &mut SseBody, bytes: usize) -> Vec<Bytes> {
     let mut chunks = Vec::new();
     while chunks.iter().map(Bytes::len).sum::<usize>() < bytes {
@@ -112,7 +111,7 @@ async fn chunks(body: &mut SseBody, bytes: usize) -> Vec<Bytes> {
 }
 
 #[tokio::test]
-async fn readers_of_several_channels_share_the_bytes_of_large_events_and_get_small_ones_together() {
+async fn readers_of_several_channels_share_the_bytes_of_large_events_and_get_small_ones_in_one_chunk() {
     let hub = Hub::new(MemoryStore::default());
     let both = Channels::new([channel("a"), channel("b")]).unwrap();
     let mut bodies = [
@@ -124,7 +123,7 @@ async fn readers_of_several_channels_share_the_bytes_of_large_events_and_get_sma
         assert!(live[0].ends_with(b"\n\n"));
     }
     let token = hub.position(&both).await.unwrap().to_string().len();
-    // Of each text, what is around it: `data: `, a line feed, and its id. Chunks by their lengths.
+    // The bytes around each text: `data: ` and a line feed, and its id. The table has texts and chunks by their lengths.
     let (line, id) = ("data: \n".len(), "id: \n\n".len() + token);
     let large = 8_192;
     let table: [(Vec<usize>, Vec<usize>); 6] = [
@@ -133,7 +132,7 @@ async fn readers_of_several_channels_share_the_bytes_of_large_events_and_get_sma
         (vec![large - line + 1], vec![large + 1, id]),
         (vec![1, 100_000, 1, 1], vec![1 + line + id, 65_536, 100_000 + line - 65_536, id, 2 * (1 + line + id)]),
         (vec![1, 10_000, 1], vec![1 + line + id, 10_000 + line, id, 1 + line + id]),
-        // What is written so far is enough when it is more.
+        // A chunk ends once it is larger than 8 KiB.
         (vec![large - line - id, 1, 1], vec![large + 1 + line + id, 1 + line + id]),
     ];
     for (texts, lengths) in table {
@@ -150,7 +149,7 @@ async fn readers_of_several_channels_share_the_bytes_of_large_events_and_get_sma
 }
 
 #[tokio::test]
-async fn who_gets_the_same_events_is_told_whether_it_looked_for_more() {
+async fn polls_with_the_same_events_and_different_limits_differ_in_events_live() {
     for http in BOTH {
         let hub = Hub::new(MemoryStore::default());
         let service = |limit| {
@@ -161,7 +160,7 @@ async fn who_gets_the_same_events_is_told_whether_it_looked_for_more() {
         let server = serve(router).await;
         let poll = async |path: &str| server.get(&format!("{path}?channel=a")).over(http).send().await.expect(200);
         let (one, two, three, four, ()) = tokio::join!(poll("/two"), poll("/all"), poll("/two"), poll("/all"), async {
-            support::eventually("all wait", || hub.stats().readers == 4).await;
+            support::eventually("all polls wait", || hub.stats().readers == 4).await;
             hub.publish_all(&channel("a"), ["1", "2"].map(Event::text)).await.unwrap();
         });
         for (answer, live) in [(one, None), (two, Some("true")), (three, None), (four, Some("true"))] {

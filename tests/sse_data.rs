@@ -1,4 +1,4 @@
-//! Awkward content comes out of a stream as it went in; only line ends may change.
+//! Content that is hard to encode survives a stream unchanged, except for line ends.
 
 mod support;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use support::{App, BOTH, Message};
 use tower_events::{Data, Event};
 
-/// Texts as published, and as a listener sees them.
+/// Texts as published, and as a page's listener sees them.
 fn texts() -> Vec<(String, String)> {
     let same = |text: &str| (text.to_owned(), text.to_owned());
     let ends = |sent: &str, seen: &str| (sent.to_owned(), seen.to_owned());
@@ -43,7 +43,7 @@ fn texts() -> Vec<(String, String)> {
     ]
 }
 
-/// JSON of every kind, compact.
+/// Every kind of JSON value, compact.
 const JSON: [&str; 16] = [
     "null",
     "true",
@@ -64,7 +64,7 @@ const JSON: [&str; 16] = [
 ];
 
 #[tokio::test]
-async fn texts_come_out_as_they_went_in() {
+async fn replayed_texts_are_unchanged() {
     let app = App::start().await;
     let (mut sent, mut seen) = (Vec::new(), Vec::new());
     for (text, expected) in texts() {
@@ -79,7 +79,7 @@ async fn texts_come_out_as_they_went_in() {
 }
 
 #[tokio::test]
-async fn live_texts_come_out_as_they_went_in() {
+async fn live_texts_are_unchanged() {
     let app = App::start().await;
     for http in BOTH {
         let mut live = app.get("/events?channel=a").over(http).sse().await;
@@ -91,7 +91,7 @@ async fn live_texts_come_out_as_they_went_in() {
 }
 
 #[tokio::test]
-async fn long_polls_give_texts_exactly() {
+async fn texts_in_long_polls_are_unchanged_including_line_ends() {
     let app = App::start().await;
     let mut sent = Vec::new();
     for (text, _) in texts() {
@@ -113,7 +113,7 @@ async fn long_polls_give_texts_exactly() {
 }
 
 #[tokio::test]
-async fn json_stays_byte_for_byte_as_it_was() {
+async fn json_is_unchanged_byte_for_byte() {
     let app = App::start().await;
     for json in JSON {
         app.publish("a", Event::new(Data::from_json(json).unwrap())).await;
@@ -129,7 +129,7 @@ async fn json_stays_byte_for_byte_as_it_was() {
 }
 
 #[tokio::test]
-async fn json_form_carries_any_text_in_one_line() {
+async fn format_json_carries_any_text_in_one_line() {
     let app = App::start().await;
     for (text, _) in texts() {
         app.publish("a", Event::text(&text)).await;
@@ -142,7 +142,7 @@ async fn json_form_carries_any_text_in_one_line() {
 }
 
 #[tokio::test]
-async fn names_come_out_as_they_went_in() {
+async fn names_are_unchanged() {
     let app = App::start().await;
     let names =
         ["message", "a", " leading", "trailing ", ":colon", "a: b", "data", "имя 😀", "\u{2028}", &"n".repeat(255)];

@@ -1,5 +1,5 @@
-//! What a stream says of itself, as a client sees it: where history ends, which channel cannot be read or has ended, and when
-//! to come back. Every block has data: some clients dispatch an empty event for one without, others take no id from it.
+//! The marks of a stream, as clients see them: where history ends, which channel cannot be read or has ended, and when to
+//! reconnect. Every block has data: for a block without, some clients dispatch an empty event, and others ignore its id.
 
 mod support;
 
@@ -12,8 +12,8 @@ use tower_events::{
     testing::FaultStore,
 };
 
-/// The names and data of all messages of `text`, in order, marks too.
-fn said(stream: &Sse) -> Vec<(String, String)> {
+/// The names and data of all messages received so far, marks included.
+fn received(stream: &Sse) -> Vec<(String, String)> {
     let mut parser = support::Parser::default();
     let messages = parser.push(stream.raw());
     assert_eq!(parser.silent_blocks, 0, "a block without data: {:?}", stream.text());
@@ -21,11 +21,11 @@ fn said(stream: &Sse) -> Vec<(String, String)> {
 }
 
 fn names(stream: &Sse) -> Vec<String> {
-    said(stream).into_iter().map(|(name, _)| name).collect()
+    received(stream).into_iter().map(|(name, _)| name).collect()
 }
 
 #[tokio::test]
-async fn an_idle_channel_is_live_at_once_and_the_mark_gives_a_position() {
+async fn an_idle_channel_is_live_at_once_and_the_mark_has_a_position() {
     let app = App::start().await;
     for http in BOTH {
         for start in ["", "&after=earliest", "&last=5", "&after=beginning"] {
@@ -34,7 +34,7 @@ async fn an_idle_channel_is_live_at_once_and_the_mark_gives_a_position() {
             let mark = stream.live().await;
             assert_eq!((mark.name.as_str(), mark.data.as_str()), ("stream-live", "{}"));
             assert!(stream.retry().is_some());
-            // Who is cut before the first event misses nothing.
+            // A client that is cut off before the first event misses nothing.
             drop(stream);
             app.publish(&name, Event::text("meanwhile")).await;
             let mut again =
@@ -45,7 +45,7 @@ async fn an_idle_channel_is_live_at_once_and_the_mark_gives_a_position() {
 }
 
 #[tokio::test]
-async fn the_mark_comes_after_history_and_before_what_is_new() {
+async fn the_live_mark_comes_after_history_and_before_new_events() {
     let app = App::start().await;
     for (http, name) in BOTH.into_iter().zip(["a", "b"]) {
         let old = app.publish_many(name, 3).await;
@@ -59,7 +59,7 @@ async fn the_mark_comes_after_history_and_before_what_is_new() {
         }
         assert_eq!(names(&stream), ["message", "message", "message", "stream-live", "message", "message"]);
         app.hub.init(&channel(name), ["1", "2", "3"].map(Event::text).into()).await.unwrap();
-        // A reset begins history anew.
+        // A reset starts the history over.
         assert_eq!(stream.next().await.name, "stream-reset");
         assert_eq!(stream.data(3).await, ["1", "2", "3"]);
         stream.live().await;
@@ -85,14 +85,14 @@ async fn no_mark_and_no_position_comes_before_a_reset() {
                 assert!(names.iter().position(|name| name == "stream-live").unwrap() > reset, "{names:?}");
             }
         }
-        // From the beginning of what was dropped: the same.
+        // The same for `after=beginning`, when events were dropped.
         let mut stream = app.get("/sse?channel=a&after=beginning").over(http).sse().await;
         stream.live().await;
-        assert_eq!(said(&stream)[0].0, "stream-reset");
-        assert!(said(&stream)[0].1.contains("\"trimmed\""));
-        let mut left = app.get("/sse?channel=a&after=earliest").over(http).sse().await;
-        left.live().await;
-        assert!(!names(&left).contains(&"stream-reset".into()));
+        assert_eq!(received(&stream)[0].0, "stream-reset");
+        assert!(received(&stream)[0].1.contains("\"trimmed\""));
+        let mut earliest = app.get("/sse?channel=a&after=earliest").over(http).sse().await;
+        earliest.live().await;
+        assert!(!names(&earliest).contains(&"stream-reset".into()));
     }
 }
 
@@ -114,7 +114,7 @@ async fn the_first_ping_comes_once_and_after_a_reset_with_its_position() {
             let ping = if from.is_some() { first } else { stream.next().await };
             assert_eq!((ping.name.as_str(), ping.id == id), ("stream-ping", from.is_some()));
             assert!(stream.text().starts_with("retry:") && stream.text().matches("retry:").count() == 1);
-            // Another reset needs no greeting, but says when it is live again.
+            // Another reset sends no further first ping, but a live mark.
             app.hub.init(&channel("a"), vec![Event::text("anew")]).await.unwrap();
             stream.live().await;
             assert_eq!(names(&stream)[expected.len()..], ["stream-reset", "message", "stream-live"]);
@@ -123,7 +123,7 @@ async fn the_first_ping_comes_once_and_after_a_reset_with_its_position() {
 }
 
 #[tokio::test]
-async fn whatever_comes_first_says_when_to_come_back() {
+async fn the_first_block_always_has_retry() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let hub = Hub::new(store);
     let without = SseOptions::default().without_live_mark();
@@ -149,7 +149,7 @@ async fn whatever_comes_first_says_when_to_come_back() {
         ] {
             let mut stream = server.get(url).over(http).last_event_id(id).sse().await;
             if first == "stream-end" {
-                support::eventually("it reads", || hub.stats().readers == 1).await;
+                support::eventually("the stream is a reader", || hub.stats().readers == 1).await;
                 hub.append(&channel("ends"), Append::new([]).closing()).await.unwrap();
             }
             stream.first_block().await;
@@ -157,26 +157,26 @@ async fn whatever_comes_first_says_when_to_come_back() {
             assert!(stream.text().starts_with("retry: "), "{url}: {}", stream.text());
             assert_eq!(stream.text().matches("retry: ").count(), 1, "{url}: {}", stream.text());
             drop(stream);
-            support::eventually("it is gone", || hub.stats().readers == 0).await;
+            support::eventually("the stream is gone", || hub.stats().readers == 0).await;
         }
-        // That all is live is said before that a part of it has ended.
+        // The live mark comes before the end of a channel.
         let mut stream = server.get("/sse?channel=ends&channel=a&heartbeat=event").over(http).sse().await;
         while !names(&stream).contains(&"stream-end".into()) {
             assert!(stream.read_more().await.unwrap());
         }
         assert_eq!(names(&stream), ["stream-ping", "stream-live", "stream-end"]);
         drop(stream);
-        // A greeting comes after what cannot be read.
+        // The first ping comes after the error of a channel that cannot be read.
         let mut stream = server.get("/sse?channel=bad&channel=a&heartbeat=event").over(http).sse().await;
         stream.live().await;
         assert_eq!(names(&stream), ["stream-error", "stream-ping", "stream-live"]);
         drop(stream);
-        support::eventually("it is gone", || hub.stats().readers == 0).await;
+        support::eventually("the stream is gone", || hub.stats().readers == 0).await;
     }
 }
 
 #[tokio::test]
-async fn several_channels_are_live_when_all_of_them_are() {
+async fn the_live_mark_waits_for_all_channels() {
     let app = App::start().await;
     app.publish_many("a", 3).await;
     app.publish_many("b", 3).await;
@@ -194,19 +194,19 @@ async fn several_channels_are_live_when_all_of_them_are() {
 }
 
 #[tokio::test]
-async fn a_closed_channel_says_that_it_is_live_before_it_ends() {
+async fn the_live_mark_of_a_closed_channel_comes_before_its_end() {
     let app = App::start().await;
     app.hub.append(&channel("a"), Append::new([Event::text("last")]).closing()).await.unwrap();
     for http in BOTH {
         let mut stream = app.get("/sse?channel=a&after=earliest").over(http).sse().await;
         stream.remaining().await;
         assert_eq!(names(&stream), ["message", "stream-live", "stream-end"]);
-        assert_eq!(said(&stream)[2].1, r#"{"channel":"a","left":[]}"#);
+        assert_eq!(received(&stream)[2].1, r#"{"channel":"a","left":[]}"#);
     }
 }
 
 #[tokio::test]
-async fn a_corrupt_channel_is_told_and_the_others_go_on() {
+async fn a_corrupt_channel_is_reported_and_the_others_continue() {
     for http in BOTH {
         let (store, faults) = FaultStore::new(MemoryStore::default());
         let app = App::on(store).await;
@@ -222,7 +222,7 @@ async fn a_corrupt_channel_is_told_and_the_others_go_on() {
         app.publish("good", Event::text("2")).await;
         assert_eq!(stream.next().await.data, "2");
         assert_eq!(names(&stream).iter().filter(|name| *name == "stream-error").count(), 1);
-        // Nothing else to read: a person has to look, and a client that comes back would not change that.
+        // On its own the channel is an error without `Retry-After`: it needs a person, and retrying would not help.
         let alone = app.get("/sse?channel=bad&after=earliest").over(http).send().await;
         alone.problem(503);
         assert_eq!(alone.try_header("retry-after"), None);
@@ -230,7 +230,7 @@ async fn a_corrupt_channel_is_told_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn line_breaks_that_only_some_clients_know_are_escaped_in_json_alone() {
+async fn line_breaks_that_only_some_clients_recognise_are_escaped_in_json_only() {
     let app = App::start().await;
     let breaks = "a\u{2028}b\u{2029}c\u{85}d";
     app.publish("a", Event::json(&json!({"text": breaks})).unwrap()).await;
@@ -249,7 +249,7 @@ async fn line_breaks_that_only_some_clients_know_are_escaped_in_json_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_stay_away_for_longer_while_the_store_fails() {
+async fn retry_hints_grow_while_the_store_fails() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let app = App::in_memory_on(store);
     let head = app.publish("a", Event::text("x")).await;
@@ -272,7 +272,7 @@ async fn clients_stay_away_for_longer_while_the_store_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_that_an_event_reached_together_do_not_beat_together() {
+async fn the_heartbeats_of_streams_that_got_an_event_together_are_spread() {
     let app = App::in_memory();
     let mut streams = Vec::new();
     for _ in 0..60 {
@@ -286,15 +286,15 @@ async fn streams_that_an_event_reached_together_do_not_beat_together() {
     for stream in &mut streams {
         stream.next().await;
     }
-    let mut beats = tokio::task::JoinSet::new();
+    let mut heartbeats = tokio::task::JoinSet::new();
     for mut stream in streams {
-        beats.spawn(async move {
+        heartbeats.spawn(async move {
             stream.read_more().await.unwrap();
             (published.elapsed().as_millis(), stream)
         });
     }
-    while let Some(beat) = beats.join_next().await {
-        waits.push(beat.unwrap().0);
+    while let Some(heartbeat) = heartbeats.join_next().await {
+        waits.push(heartbeat.unwrap().0);
     }
     waits.sort_unstable();
     assert!(waits[0] >= 11_250 && waits[59] <= 15_001, "{waits:?}");

@@ -1,4 +1,4 @@
-//! What an event stream looks like on the wire: DESIGN's "SSE" as a client sees it, over HTTP/1.1 and HTTP/2.
+//! Event streams on the wire, over HTTP/1.1 and HTTP/2.
 
 mod support;
 
@@ -14,7 +14,7 @@ fn is_cursor(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_head_forbids_caches_proxies_and_transformers_to_hold_events_back() {
+async fn the_headers_forbid_caching_buffering_and_transforming() {
     let app = App::start().await;
     for http in BOTH {
         let stream = app.get("/events?channel=a").over(http).sse().await;
@@ -28,7 +28,7 @@ async fn the_head_forbids_caches_proxies_and_transformers_to_hold_events_back() 
 }
 
 #[tokio::test]
-async fn the_live_mark_gives_a_cursor_before_there_is_an_event() {
+async fn the_live_mark_has_a_cursor_before_there_is_an_event() {
     let app = App::start().await;
     let head = app.publish("a", Event::text("before")).await;
     for http in BOTH {
@@ -57,7 +57,7 @@ async fn retry_differs_from_client_to_client() {
 }
 
 #[tokio::test]
-async fn an_event_is_its_name_its_data_and_last_its_id() {
+async fn an_event_is_encoded_as_name_then_data_then_id() {
     let app = App::start().await;
     for http in BOTH {
         let mut stream = app.get("/events?channel=a").over(http).sse().await;
@@ -78,7 +78,7 @@ async fn an_event_is_its_name_its_data_and_last_its_id() {
 }
 
 #[tokio::test]
-async fn every_event_has_an_id_and_no_field_is_unknown() {
+async fn every_event_has_an_id_as_its_last_line_and_no_unknown_field() {
     let app = App::start().await;
     let cursors = app.publish_many("a", 30).await;
     let mut stream = app.get("/events?channel=a&after=earliest").sse().await;
@@ -86,7 +86,7 @@ async fn every_event_has_an_id_and_no_field_is_unknown() {
     assert_eq!(messages.iter().map(|message| message.id.as_str()).collect::<Vec<_>>(), cursors);
     assert!(stream.parser().unknown_fields.is_empty());
     assert!(!stream.text().contains('\r'));
-    // `id:` is the last line of its block: a client that commits an id when it sees the line has all of the event.
+    // `id:` is the last line of its block, because some clients commit an id as soon as they see the line.
     for block in stream.text().split_terminator("\n\n") {
         assert!(block.lines().last().unwrap().starts_with("id: "), "{block:?}");
     }
@@ -106,7 +106,7 @@ async fn silence_is_broken_by_a_comment_that_ends_no_block() {
         assert_eq!(heartbeat.matches('\n').count(), 1, "an empty line would make some clients emit an event");
         assert_eq!(stream.parser().silent_blocks, 0);
 
-        // An event begins the silence anew.
+        // An event restarts the interval.
         tokio::time::advance(Duration::from_secs(10)).await;
         app.publish("a", Event::text("x")).await;
         assert_eq!(stream.next().await.data, "x");
@@ -116,11 +116,11 @@ async fn silence_is_broken_by_a_comment_that_ends_no_block() {
     }
 }
 
-/// In milliseconds: three quarters of the setting to all of it.
+/// The interval of heartbeats in milliseconds: three quarters to all of the setting.
 const SILENCE: std::ops::RangeInclusive<u128> = 11_250..=15_001;
 
 #[tokio::test(start_paused = true)]
-async fn pings_are_events_when_a_script_asks_for_them() {
+async fn heartbeats_are_events_when_a_script_asks_for_them() {
     let app = App::in_memory();
     let head = app.publish("a", Event::text("before")).await;
     for http in BOTH {
@@ -137,7 +137,7 @@ async fn pings_are_events_when_a_script_asks_for_them() {
 }
 
 #[tokio::test]
-async fn json_events_are_the_long_polls_objects() {
+async fn json_events_are_the_same_objects_as_in_long_polls() {
     let app = App::start().await;
     let event = Event::json(&json!([1, "é"])).unwrap().named("said").unwrap().at(1_732_094_400_123).unwrap();
     app.publish("a b", event).await;
@@ -153,7 +153,7 @@ async fn json_events_are_the_long_polls_objects() {
 }
 
 #[tokio::test]
-async fn several_channels_have_one_token_that_names_each_of_them() {
+async fn several_channels_have_one_token_with_the_position_of_each() {
     let app = App::start().await;
     for http in BOTH {
         let mut stream = app.get("/events?channel=a&channel=b&format=json").over(http).sse().await;
@@ -171,7 +171,7 @@ async fn several_channels_have_one_token_that_names_each_of_them() {
             let read: Cursors = token.parse().unwrap();
             assert_eq!((read.position(&channel("a")), read.position(&channel("b"))), (Some(a), Some(b)));
         }
-        // From each token comes exactly what followed it.
+        // A resume from each token returns exactly what followed it.
         for (n, token) in tokens.iter().enumerate().take(3) {
             let mut resumed = app.get("/events?channel=a&channel=b").over(http).last_event_id(token).sse().await;
             let mut data = resumed.data(3 - n).await;
@@ -182,7 +182,7 @@ async fn several_channels_have_one_token_that_names_each_of_them() {
 }
 
 #[tokio::test]
-async fn a_reset_says_what_happened_and_continues_with_what_is_left() {
+async fn a_reset_gives_its_reason_and_continues_with_what_is_retained() {
     let app = App::start().await;
     app.publish_many("a", 3).await;
     for http in BOTH {
@@ -196,14 +196,15 @@ async fn a_reset_says_what_happened_and_continues_with_what_is_left() {
         assert_eq!(object["earliest"], json!(reset.id));
         assert_eq!(object["latest"], json!(head));
         assert_eq!(stream.data(3).await, ["a1", "a2", "a3"]);
-        // Its id is the place just before the first event that follows: who is cut here misses nothing and is not reset again.
+        // Its id is the position just before the first event that follows: a client cut off here misses nothing, and is not
+        // reset again.
         let mut resumed = app.get("/events?channel=a").over(http).last_event_id(&reset.id).sse().await;
         assert_eq!(resumed.data(3).await, ["a1", "a2", "a3"]);
     }
 }
 
 #[tokio::test]
-async fn a_reset_of_one_channel_leaves_the_others_alone() {
+async fn a_reset_of_one_channel_does_not_affect_the_others() {
     let app = App::start().await;
     let mut stream = app.get("/events?channel=a&channel=b&format=json").sse().await;
     app.publish("a", Event::text("a1")).await;
@@ -243,7 +244,7 @@ async fn a_closed_channel_ends_its_stream_and_stops_event_source() {
         assert_eq!(again.body, b"");
         assert_eq!((again.header("events-closed"), again.header("cache-control")), ("true", "no-store"));
         assert_eq!(again.cursor(), messages[1].id);
-        // Who was not there yet gets what is left, then the end.
+        // A later client gets what is retained, then the end.
         let mut late = app.get(&format!("{url}&after=earliest")).over(http).sse().await;
         let late: Vec<_> = late.remaining().await.into_iter().map(|message| message.name).collect();
         assert_eq!(late, ["message", "stream-end"]);
@@ -251,7 +252,7 @@ async fn a_closed_channel_ends_its_stream_and_stops_event_source() {
 }
 
 #[tokio::test]
-async fn while_others_are_open_the_end_names_its_channel_and_which_are_left() {
+async fn the_end_of_one_of_several_channels_names_it_and_those_left() {
     let app = App::start().await;
     for (http, closing) in BOTH.into_iter().zip(["x", "y"]) {
         let url = format!("/events?channel=open&channel={closing}");
@@ -260,11 +261,11 @@ async fn while_others_are_open_the_end_names_its_channel_and_which_are_left() {
         app.close(closing).await;
         let end = stream.next().await;
         assert_eq!(end.name, "stream-end");
-        let told: Value = serde_json::from_str(&end.data).unwrap();
-        assert_eq!(told, json!({"channel": closing, "left": ["open"]}));
+        let data: Value = serde_json::from_str(&end.data).unwrap();
+        assert_eq!(data, json!({"channel": closing, "left": ["open"]}));
         app.publish("open", Event::text("still here")).await;
         assert_eq!(stream.next().await.data, "still here");
-        // The token knows of the end: it is not announced again to who resumes after it.
+        // After a resume from here the end may be announced again, but nothing else comes before the next event.
         let mut resumed = app.get(&url).over(http).last_event_id(stream.last_event_id()).sse().await;
         app.publish("open", Event::text("and here")).await;
         let rest = resumed.next().await;
@@ -273,23 +274,23 @@ async fn while_others_are_open_the_end_names_its_channel_and_which_are_left() {
 }
 
 #[tokio::test]
-async fn a_drained_stream_ends_between_events_and_says_when_to_come_back() {
+async fn a_drained_stream_ends_between_events_and_says_when_to_reconnect() {
     for http in BOTH {
         let app = App::start().await;
         let mut stream = app.get("/events?channel=a").over(http).sse().await;
         let id = app.publish("a", Event::text("x")).await;
         assert_eq!(stream.next().await.data, "x");
         let drained = app.hub.drain(Duration::from_secs(60));
-        let farewell = support::Message { name: "stream-retry".into(), data: "{}".into(), id: id.clone() };
-        assert_eq!(stream.remaining().await, std::slice::from_ref(&farewell));
+        let retry = support::Message { name: "stream-retry".into(), data: "{}".into(), id: id.clone() };
+        assert_eq!(stream.remaining().await, std::slice::from_ref(&retry));
         drained.await;
         assert!(stream.text().ends_with("\n\n"));
         assert_eq!(stream.last_event_id(), id);
         assert!(stream.retry().unwrap() <= Duration::from_secs(60 + 3), "{:?}", stream.retry());
 
-        // EventSource would give up on any status but 200, so who comes during the drain is told in its own way.
+        // An `EventSource` would give up after any status but 200, so a stream opened during the drain gets the same.
         let mut late = app.get("/events?channel=a").over(http).last_event_id(&id).sse().await;
-        assert_eq!(late.remaining().await, [farewell]);
+        assert_eq!(late.remaining().await, [retry]);
         assert_eq!(late.last_event_id(), id);
         assert!(late.retry().is_some());
         app.into_server().stop().await;
@@ -297,7 +298,7 @@ async fn a_drained_stream_ends_between_events_and_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn head_answers_at_once_with_the_head() {
+async fn a_head_request_is_answered_at_once_with_the_head_cursor() {
     let app = App::start().await;
     let head = app.publish("a", Event::text("x")).await;
     for http in BOTH {
@@ -311,7 +312,7 @@ async fn head_answers_at_once_with_the_head() {
 }
 
 #[tokio::test]
-async fn options_and_other_methods_name_what_is_allowed() {
+async fn options_and_unsupported_methods_name_the_allowed_ones() {
     let app = App::start().await;
     for http in BOTH {
         for path in ["/events?channel=a", "/sse?channel=a", "/poll?channel=a"] {
@@ -331,7 +332,7 @@ async fn accept_chooses_the_transport() {
     let app = App::start().await;
     let sse = Some("text/event-stream; charset=utf-8");
     let json = Some("application/json");
-    // What the client accepts; what /events, /sse and /poll answer with (nothing: 406).
+    // What the client accepts, and the content types of /events, /sse and /poll (`None`: 406).
     let table = [
         (None, [json, sse, json]),
         (Some("*/*"), [json, sse, json]),

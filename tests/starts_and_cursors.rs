@@ -1,4 +1,4 @@
-//! Where a reader starts, and what becomes of every kind of cursor that a client can bring, on both transports.
+//! Where a reader starts, and how every kind of cursor that a client can send is handled, on both transports.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 mod support;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{App, BOTH, Http, channel};
 use tower_events::{Cursor, Cursors, Event, MemoryStore, Retention, epoch_of};
 
-/// What came, and the reset that was announced: by long poll and by SSE, which must agree.
+/// Reads by long poll and by SSE, which must agree: the data received, and the reset announced.
 async fn both_transports(app: &App, http: Http, query: &str, header: Option<&[u8]>) -> (Vec<String>, Option<String>) {
     let with = |path: &str| {
         let request = app.get(&format!("{path}?{query}")).over(http);
@@ -50,7 +50,7 @@ fn names(from: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_start_of_the_query_is_honoured() {
+async fn every_start_in_the_query_is_honoured() {
     let app = App::start().await;
     let mut cursors = Vec::new();
     for n in 1..=5 {
@@ -92,7 +92,7 @@ async fn the_header_wins_over_the_query() {
         for query in ["after=earliest", "after=latest", "last=1", "time=0", &format!("after={}", cursors[0])] {
             let got = both_transports(&app, http, &format!("channel=a&{query}"), Some(cursors[2].as_bytes())).await;
             assert_eq!(got, (names(4), None), "{query}");
-            // Empty is absent: that is what clients send who have no cursor yet.
+            // Empty counts as absent: some clients send it when they have no cursor yet.
             let header = both_transports(&app, http, &format!("channel=a&{query}"), Some(b"")).await;
             assert_eq!(header, both_transports(&app, http, &format!("channel=a&{query}"), None).await, "{query}");
         }
@@ -100,7 +100,7 @@ async fn the_header_wins_over_the_query() {
 }
 
 #[tokio::test]
-async fn a_position_in_the_query_wins_over_the_start_that_the_url_had() {
+async fn a_position_in_the_query_wins_over_the_start_in_the_url() {
     let (app, cursors) = app_with_five().await;
     for http in BOTH {
         // A polyfill that cannot set headers appends its position to the URL that it was given.
@@ -119,7 +119,7 @@ async fn a_position_in_the_query_wins_over_the_start_that_the_url_had() {
 }
 
 #[tokio::test]
-async fn equal_positions_that_a_proxy_joined_are_one() {
+async fn equal_positions_joined_by_a_proxy_count_as_one() {
     let (app, cursors) = app_with_five().await;
     let (two, three) = (&cursors[1], &cursors[2]);
     for http in BOTH {
@@ -135,7 +135,7 @@ async fn equal_positions_that_a_proxy_joined_are_one() {
 }
 
 #[tokio::test]
-async fn the_transport_of_the_query_wins_over_accept() {
+async fn the_transport_in_the_query_wins_over_accept() {
     let (app, _) = app_with_five().await;
     let (json, stream) = ("application/json", "text/event-stream");
     let table = [
@@ -157,14 +157,14 @@ async fn the_transport_of_the_query_wins_over_accept() {
                 None => assert_eq!((opened.status, content_type), (406, "application/problem+json"), "{url} {accept}"),
             }
         }
-        // A poll's next page is a poll as well, whatever follows the link accepts.
+        // A poll's next page is a poll too, whatever the client that follows the link accepts.
         let poll = app.get("/events?channel=a&after=earliest&transport=longpoll").over(http).send().await;
         assert!(poll.header("link").starts_with("<?channel=a&transport=longpoll&after="), "{poll}");
     }
 }
 
 #[tokio::test]
-async fn a_header_that_is_no_cursor_resets_and_is_never_refused() {
+async fn a_header_that_is_not_a_cursor_is_a_reset_and_never_refused() {
     let (app, cursors) = app_with_five().await;
     let long = [b'A'; 4096];
     let cut = &cursors[1][..27];
@@ -207,7 +207,7 @@ async fn several_headers_must_agree() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_log_position_or_channel_resets_with_its_reason() {
+async fn a_cursor_of_another_log_position_or_channel_is_a_reset_with_its_reason() {
     let (app, cursors) = app_with_five().await;
     let here: Cursor = cursors[2].parse().unwrap();
     let table = [
@@ -233,7 +233,7 @@ async fn a_cursor_of_another_log_position_or_channel_resets_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_was_trimmed_resets_to_the_oldest_that_is_kept() {
+async fn a_trimmed_cursor_is_reset_to_the_oldest_retained_entry() {
     let app = App::on(MemoryStore::new(Retention::default().events(4))).await;
     let first = app.publish_many("a", 1).await.remove(0);
     for n in 0..40 {
@@ -243,7 +243,7 @@ async fn a_cursor_that_was_trimmed_resets_to_the_oldest_that_is_kept() {
         let (data, reset) = both_transports(&app, http, "channel=a", Some(first.as_bytes())).await;
         assert_eq!(reset.as_deref(), Some("trimmed"));
         assert!((4..=8).contains(&data.len()) && data.last().unwrap() == "39", "{data:?}");
-        // The oldest that is kept continues: its predecessor's mark is the proof.
+        // The oldest retained cursor continues.
         let oldest = app.get("/poll?channel=a&after=earliest&limit=1&wait=0").over(http).send().await.expect(200);
         let (rest, reset) = both_transports(&app, http, "channel=a", Some(oldest.cursor().as_bytes())).await;
         assert_eq!((rest, reset), (data[1..].to_vec(), None));
@@ -251,7 +251,7 @@ async fn a_cursor_that_was_trimmed_resets_to_the_oldest_that_is_kept() {
 }
 
 #[tokio::test]
-async fn a_log_made_anew_and_a_regrown_tail_are_other_histories() {
+async fn a_replaced_log_and_a_regrown_tail_are_different_histories() {
     let store = std::sync::Arc::new(MemoryStore::default());
     let app = App::on(store.clone()).await;
     let cursors = app.publish_many("a", 5).await;
@@ -291,7 +291,7 @@ async fn poll(app: &App, http: Http, query: &str, id: &str) -> (Vec<String>, Vec
 }
 
 #[tokio::test]
-async fn one_channels_cursor_among_several_continues_its_own_and_resets_the_others() {
+async fn the_cursor_of_one_of_several_channels_continues_that_one_and_resets_the_others() {
     let (app, cursors) = app_with_five().await;
     app.publish("b", Event::text("b1")).await;
     for http in BOTH {
@@ -302,7 +302,7 @@ async fn one_channels_cursor_among_several_continues_its_own_and_resets_the_othe
 }
 
 #[tokio::test]
-async fn several_channels_token_for_one_continues_that_one() {
+async fn a_token_of_several_channels_continues_each_one_of_them() {
     let (app, cursors) = app_with_five().await;
     let (a, b) = (channel("a"), channel("b"));
     let token = Cursors::of([(&a, cursors[3].parse().unwrap()), (&b, app.head("b").await)]).to_string();
@@ -320,7 +320,7 @@ async fn several_channels_token_for_one_continues_that_one() {
 }
 
 #[tokio::test]
-async fn a_client_changes_transport_with_one_cursor() {
+async fn a_client_can_change_transport_with_the_same_cursor() {
     let (app, cursors) = app_with_five().await;
     for http in BOTH {
         let polled = app.get(&format!("/events?channel=a&limit=2&wait=0&after={}", cursors[0])).over(http).send().await;

@@ -1,4 +1,4 @@
-//! Behind tower-http's layers.
+//! The services behind tower-http's layers.
 
 use tower_http::{
     compression::{CompressionLayer, predicate::SizeAbove},
@@ -14,8 +14,8 @@ use super::*;
 async fn under_a_trace_layer() {
     let hub = hub();
     let routes = Router::new().route_service("/events", events(&hub)).layer(TraceLayer::new_for_http());
-    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
-    works(
+    check(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+    check(
         &serve(ServiceBuilder::new().layer(TraceLayer::new_for_http()).service(events(&hub))).await,
         &hub,
         "/?channel=a",
@@ -25,7 +25,7 @@ async fn under_a_trace_layer() {
 }
 
 #[tokio::test]
-async fn under_a_cors_layer_a_script_of_another_origin_sees_the_cursor() {
+async fn under_a_cors_layer_a_script_from_another_origin_sees_the_cursor() {
     let hub = hub();
     let cors = CorsLayer::new()
         .allow_origin(["http://page.example".parse().unwrap()])
@@ -34,8 +34,8 @@ async fn under_a_cors_layer_a_script_of_another_origin_sees_the_cursor() {
         .expose_headers(tower_events::request::EXPOSED_HEADERS.to_vec());
     let routes = Router::new().route_service("/events", events(&hub)).layer(cors.clone());
     let server = serve(routes).await;
-    works(&server, &hub, "/events?channel=a", "a").await;
-    works(&serve(ServiceBuilder::new().layer(cors).service(events(&hub))).await, &hub, "/?channel=a", "a").await;
+    check(&server, &hub, "/events?channel=a", "a").await;
+    check(&serve(ServiceBuilder::new().layer(cors).service(events(&hub))).await, &hub, "/?channel=a", "a").await;
     for http in BOTH {
         let request = server.get("/events?channel=a&wait=0").over(http).header("origin", "http://page.example");
         let answer = request.send().await.expect(200);
@@ -53,7 +53,7 @@ async fn under_a_cors_layer_a_script_of_another_origin_sees_the_cursor() {
             .header("access-control-request-method", "GET")
             .header("access-control-request-headers", "last-event-id,prefer");
         let allowed = preflight.send().await.expect(200).header("access-control-allow-headers").to_ascii_lowercase();
-        // Three popular clients send `Cache-Control` on their own; a wildcard would not cover `Authorization`.
+        // Three popular clients send `Cache-Control` unasked; a wildcard would not cover `Authorization`.
         let sent = ["last-event-id", "prefer", "idempotency-key", "events-closed", "content-type", "cache-control"];
         for name in sent.into_iter().chain(["authorization", "x-requested-with"]) {
             assert!(allowed.split(',').any(|one| one.trim() == name), "{name} in {allowed}");
@@ -62,12 +62,12 @@ async fn under_a_cors_layer_a_script_of_another_origin_sees_the_cursor() {
 }
 
 #[tokio::test]
-async fn under_a_compression_layer_streams_are_left_alone_and_answers_shrink() {
+async fn under_a_compression_layer_answers_are_compressed_and_streams_are_not() {
     let hub = hub();
     hub.publish(&channel("a"), Event::text("x".repeat(10_000))).await.unwrap();
     let routes = Router::new().route_service("/events", events(&hub)).layer(CompressionLayer::new());
     let server = serve(routes).await;
-    works(&server, &hub, "/events?channel=a", "a").await;
+    check(&server, &hub, "/events?channel=a", "a").await;
     for http in BOTH {
         let mut stream =
             server.get("/events?channel=a&after=earliest").over(http).header("accept-encoding", "gzip").sse().await;
@@ -82,7 +82,7 @@ async fn under_a_compression_layer_streams_are_left_alone_and_answers_shrink() {
 }
 
 #[tokio::test]
-async fn under_a_compression_layer_that_is_told_to_compress_streams_each_event_is_flushed() {
+async fn under_a_compression_layer_set_to_compress_streams_each_event_is_flushed() {
     let hub = hub();
     let layer = CompressionLayer::new().compress_when(SizeAbove::new(0));
     let server = serve(ServiceBuilder::new().layer(layer).service(events(&hub))).await;
@@ -90,7 +90,7 @@ async fn under_a_compression_layer_that_is_told_to_compress_streams_each_event_i
         let request = server.get("/?channel=a").over(http).header("accept-encoding", "gzip");
         let mut opened = request.header("accept", "text/event-stream").open().await;
         assert_eq!(opened.headers["content-encoding"], "gzip");
-        // The opening block, then a piece for each event, without anything that follows to push it out.
+        // The opening block, then a chunk for each event as soon as it is published.
         assert!(opened.body.chunk().await.unwrap().is_some());
         for _ in 0..3 {
             hub.publish(&channel("a"), Event::text("x")).await.unwrap();
@@ -104,11 +104,11 @@ async fn under_a_timeout_layer_that_allows_the_wait() {
     let hub = hub();
     let layer = TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(60));
     let routes = Router::new().route_service("/events", events(&hub)).layer(layer);
-    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+    check(&serve(routes).await, &hub, "/events?channel=a", "a").await;
 }
 
 #[tokio::test]
-async fn a_timeout_layer_leaves_streams_open_and_frees_the_polls_that_it_cuts() {
+async fn a_timeout_layer_leaves_streams_open_and_frees_the_polls_that_it_ends() {
     let hub = hub();
     let layer = TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_millis(30));
     let server = serve(ServiceBuilder::new().layer(layer).service(events(&hub))).await;
@@ -128,7 +128,7 @@ async fn under_a_body_limit_layer() {
     let routes = Router::new().route_service("/events", events(&hub)).route_service("/publish", publish.clone());
     let limited = RequestBodyLimitLayer::new(100);
     let server = serve(routes.layer(limited)).await;
-    works(&server, &hub, "/events?channel=a", "a").await;
+    check(&server, &hub, "/events?channel=a", "a").await;
     let plain = serve(ServiceBuilder::new().layer(limited).service(publish)).await;
     for http in BOTH {
         for (server, path) in [(&server, "/publish?channel=a"), (&plain, "/?channel=a")] {
@@ -145,7 +145,7 @@ async fn under_a_body_limit_layer() {
 }
 
 #[tokio::test]
-async fn under_the_whole_stack_that_a_user_builds() {
+async fn under_a_typical_stack_of_layers() {
     let hub = hub();
     let routes = Router::new()
         .route_service("/events", events(&hub))
@@ -154,5 +154,5 @@ async fn under_the_whole_stack_that_a_user_builds() {
         .layer(CompressionLayer::new())
         .layer(CorsLayer::permissive())
         .layer(TraceLayer::new_for_http());
-    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+    check(&serve(routes).await, &hub, "/events?channel=a", "a").await;
 }

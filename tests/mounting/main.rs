@@ -1,4 +1,4 @@
-//! The services under everything that users have: axum in each of its ways, hyper's connections, tower-http's layers.
+//! The services mounted in every way that users mount them: in axum, on hyper's connections, behind tower-http's layers.
 #![allow(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 mod layers;
@@ -32,8 +32,8 @@ fn events(hub: &Hub) -> EventService {
     EventService::new(hub.clone(), Channels::from_query)
 }
 
-/// Both transports read what is published, live and from the start; the stream ends with its client.
-async fn works(server: &Server, hub: &Hub, path_and_query: &str, name: &str) {
+/// Checks that both transports read what is published, live and from a start, and that a stream ends with its client.
+async fn check(server: &Server, hub: &Hub, path_and_query: &str, name: &str) {
     let with = |more: &str| match path_and_query.contains('?') {
         true => format!("{path_and_query}&{more}"),
         false => format!("{path_and_query}?{more}"),
@@ -62,16 +62,16 @@ async fn works(server: &Server, hub: &Hub, path_and_query: &str, name: &str) {
 async fn under_axums_route_service() {
     let hub = hub();
     let routes = Router::new().route_service("/events", events(&hub));
-    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+    check(&serve(routes).await, &hub, "/events?channel=a", "a").await;
 }
 
 #[tokio::test]
-async fn beside_a_publish_service_on_one_route() {
+async fn with_a_publish_service_on_the_same_route() {
     let hub = hub();
     let publish = PublishService::new(hub.clone(), Channels::from_query);
     let routes = Router::new().route("/events", axum::routing::get_service(events(&hub)).post_service(publish));
     let server = serve(routes).await;
-    works(&server, &hub, "/events?channel=a", "a").await;
+    check(&server, &hub, "/events?channel=a", "a").await;
     server.post("/events?channel=a", "text/plain", "x").send().await.expect(200);
 }
 
@@ -79,7 +79,7 @@ async fn beside_a_publish_service_on_one_route() {
 async fn under_axums_nest_service_with_the_channel_in_the_path() {
     let hub = hub();
     let routes = Router::new().nest_service("/rooms", EventService::new(hub.clone(), Channels::from_path));
-    works(&serve(routes).await, &hub, "/rooms/a%20b", "a b").await;
+    check(&serve(routes).await, &hub, "/rooms/a%20b", "a b").await;
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn under_axums_fallback_service() {
     let hub = hub();
     let routes = Router::new().route("/", get(|| async { "home" })).fallback_service(events(&hub));
     let server = serve(routes).await;
-    works(&server, &hub, "/anything?channel=a", "a").await;
+    check(&server, &hub, "/anything?channel=a", "a").await;
     assert_eq!(server.get("/").send().await.expect(200).text(), "home");
 }
 
@@ -102,7 +102,7 @@ async fn as_a_layer_around_an_axum_router() {
     let layer = EventsLayer::new(hub.clone()).route("/events", events(&hub));
     let routes = Router::new().route("/", get(|| async { "home" })).route("/say", axum::routing::post(say));
     let server = serve(layer_over(layer, routes)).await;
-    works(&server, &hub, "/events?channel=a", "a").await;
+    check(&server, &hub, "/events?channel=a", "a").await;
     for http in BOTH {
         assert_eq!(server.get("/").over(http).send().await.expect(200).text(), "home");
         assert_eq!(server.get("/nowhere").over(http).send().await.status, 404);
@@ -112,7 +112,7 @@ async fn as_a_layer_around_an_axum_router() {
     }
 }
 
-/// What a user writes: a layer in front of a router, so that it also sees what the router does not route.
+/// A layer around a whole router, so that it also sees requests that no route matches.
 fn layer_over(
     layer: EventsLayer,
     routes: Router,
@@ -128,16 +128,16 @@ fn layer_over(
 }
 
 #[tokio::test]
-async fn as_axums_own_router_layer() {
+async fn by_axums_router_layer() {
     let hub = hub();
     let routes = Router::new()
         .route("/events", get(|| async { "never reached" }))
         .layer(EventsLayer::new(hub.clone()).route("/events", events(&hub)));
-    works(&serve(routes).await, &hub, "/events?channel=a", "a").await;
+    check(&serve(routes).await, &hub, "/events?channel=a", "a").await;
 }
 
 #[tokio::test]
-async fn inside_an_axum_handler_after_a_check_of_its_own() {
+async fn inside_an_axum_handler_after_the_handlers_own_check() {
     async fn room(
         State(events): State<EventService>,
         Path(room): Path<String>,
@@ -151,23 +151,23 @@ async fn inside_an_axum_handler_after_a_check_of_its_own() {
     let hub = hub();
     let routes = Router::new().route("/rooms/{room}", get(room)).with_state(events(&hub));
     let server = serve(routes).await;
-    works(&server, &hub, "/rooms/a", "a").await;
+    check(&server, &hub, "/rooms/a", "a").await;
     assert_eq!(server.get("/rooms/secret").send().await.status, 403);
 }
 
 #[tokio::test]
-async fn channels_that_a_layer_put_into_the_request_come_first() {
+async fn channels_that_a_layer_put_into_the_request_take_precedence() {
     let hub = hub();
     let grant = axum::middleware::from_fn(|mut request: Request, next: axum::middleware::Next| async move {
         request.extensions_mut().insert(Channels::from(channel("granted")));
         next.run(request).await
     });
     let routes = Router::new().route_service("/events", events(&hub)).layer(grant);
-    works(&serve(routes).await, &hub, "/events?channel=other", "granted").await;
+    check(&serve(routes).await, &hub, "/events?channel=other", "granted").await;
 }
 
 #[tokio::test]
-async fn a_question_mark_leads_out_of_a_handler_with_the_right_status() {
+async fn the_question_mark_operator_in_a_handler_returns_the_right_status() {
     async fn say(State(hub): State<Hub>, Path(room): Path<String>, body: String) -> Result<StatusCode, Response<Body>> {
         let room = tower_events::Channel::new(room)?;
         hub.publish(&room, Event::text(body).named(room.as_str())?).await?;
@@ -182,8 +182,8 @@ async fn a_question_mark_leads_out_of_a_handler_with_the_right_status() {
     server.post("/a", "text/plain", "x").send().await.problem(409);
 }
 
-/// Serves one connection as hyper's users do, spawned; `serve` of the support module uses the automatic builder.
-async fn spawned<S>(service: S, version: Http) -> std::net::SocketAddr
+/// Serves each connection in a spawned task with the builder of one HTTP version; `support::serve` uses the automatic builder.
+async fn serve_spawned<S>(service: S, version: Http) -> std::net::SocketAddr
 where
     S: tower_service::Service<http::Request<hyper::body::Incoming>, Response = Response<Body>, Error = Infallible>
         + Clone
@@ -213,16 +213,16 @@ where
 async fn under_spawned_hyper_connections_of_each_version() {
     for http in BOTH {
         let hub = hub();
-        let server = Server::at(spawned(events(&hub), http).await);
+        let server = Server::at(serve_spawned(events(&hub), http).await);
         let mut stream = server.get("/?channel=a").over(http).sse().await;
         hub.publish(&channel("a"), Event::text("x")).await.unwrap();
         assert_eq!(stream.next().await.data, "x");
 
-        let server = Server::at(spawned(LongPollService::new(hub.clone(), channel("a")), http).await);
+        let server = Server::at(serve_spawned(LongPollService::new(hub.clone(), channel("a")), http).await);
         assert_eq!(server.get("/?last=1").over(http).send().await.expect(200).data(), [json!("x")]);
-        let server = Server::at(spawned(SseService::new(hub.clone(), channel("a")), http).await);
+        let server = Server::at(serve_spawned(SseService::new(hub.clone(), channel("a")), http).await);
         assert_eq!(server.get("/?last=1").over(http).sse().await.next().await.data, "x");
-        let server = Server::at(spawned(PublishService::new(hub.clone(), channel("a")), http).await);
+        let server = Server::at(serve_spawned(PublishService::new(hub.clone(), channel("a")), http).await);
         server.post("/", "text/plain", "y").over(http).send().await.expect(200);
     }
 }
@@ -230,7 +230,7 @@ async fn under_spawned_hyper_connections_of_each_version() {
 #[tokio::test]
 async fn under_hypers_automatic_connections() {
     let hub = hub();
-    works(&serve(events(&hub)).await, &hub, "/?channel=a", "a").await;
+    check(&serve(events(&hub)).await, &hub, "/?channel=a", "a").await;
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn as_a_layer_around_a_plain_hyper_service() {
     let inner = service_fn(|_: http::Request<_>| async { Ok::<_, Infallible>(Response::new("home".to_owned())) });
     let layer = EventsLayer::new(hub.clone()).route("/events", events(&hub));
     let server = serve(ServiceBuilder::new().layer(layer).service(inner)).await;
-    works(&server, &hub, "/events?channel=a", "a").await;
+    check(&server, &hub, "/events?channel=a", "a").await;
     assert_eq!(server.get("/").send().await.expect(200).text(), "home");
 }
 
@@ -268,8 +268,8 @@ async fn a_drain_lets_a_graceful_shutdown_finish() {
         let (poll, ()) = tokio::join!(poll, draining);
         assert_eq!(poll.status, 200, "{url}");
         assert_eq!(poll.rest().await, b"[]");
-        let farewell: Vec<_> = stream.remaining().await.into_iter().map(|message| message.name).collect();
-        assert_eq!(farewell, ["stream-retry"]);
+        let last: Vec<_> = stream.remaining().await.into_iter().map(|message| message.name).collect();
+        assert_eq!(last, ["stream-retry"]);
         server.stop().await;
         assert_eq!(hub.stats().readers, 0);
     }
