@@ -18,7 +18,7 @@ use tower_events::{
 
 /// In which way a store is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sabotage {
+pub(crate) enum Defect {
     /// In no way: the wrapper itself is not what fails.
     None,
     /// Every fourth append is acknowledged and gone.
@@ -88,7 +88,7 @@ pub(crate) enum Sabotage {
 /// A memory store that is broken in one way.
 pub(crate) struct Broken {
     inner: MemoryStore,
-    sabotage: Sabotage,
+    defect: Defect,
     appends: AtomicU64,
     closed: Mutex<HashSet<Channel>>,
     heads: Mutex<HashMap<Channel, Head>>,
@@ -101,9 +101,9 @@ pub(crate) struct Broken {
 }
 
 impl Broken {
-    pub(crate) fn new(inner: MemoryStore, sabotage: Sabotage) -> Self {
+    pub(crate) fn new(inner: MemoryStore, defect: Defect) -> Self {
         let (closed, heads, first, ahead, deleted) = Default::default();
-        Self { inner, sabotage, appends: AtomicU64::new(0), closed, heads, first, ahead, deleted }
+        Self { inner, defect, appends: AtomicU64::new(0), closed, heads, first, ahead, deleted }
     }
 
     async fn one_by_one(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
@@ -187,9 +187,9 @@ impl Broken {
         let Some(ahead) = ahead.filter(|ahead| ahead.cursor.epoch == page.head.cursor.epoch) else { return Ok(page) };
         let oldest = self.inner.read(channel, Start::Earliest, Limit::POSITION).await?.from;
         if ahead.cursor.seq <= oldest.seq {
-            match self.sabotage {
-                Sabotage::TimeAhead if ahead.time > time => page.outcome = Outcome::Reset(Reason::Trimmed),
-                Sabotage::TimeAheadForgotten if time < ahead.appended => page.outcome = Outcome::Continued,
+            match self.defect {
+                Defect::TimeAhead if ahead.time > time => page.outcome = Outcome::Reset(Reason::Trimmed),
+                Defect::TimeAheadForgotten if time < ahead.appended => page.outcome = Outcome::Continued,
                 _ => {}
             }
         }
@@ -198,11 +198,11 @@ impl Broken {
 
     async fn judged_late(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let head = self.inner.heads(std::slice::from_ref(channel)).await?[0];
-        match (self.inner.append(channel, append.clone()).await, self.sabotage) {
-            (Err(StoreError::KeyReused { .. }), Sabotage::ClosedBeforeReused) if head.closed => {
+        match (self.inner.append(channel, append.clone()).await, self.defect) {
+            (Err(StoreError::KeyReused { .. }), Defect::ClosedBeforeReused) if head.closed => {
                 Err(StoreError::Closed { head })
             }
-            (Err(StoreError::Closed { .. }), Sabotage::ConflictBeforeClosed) if append.expect != Expect::Any => {
+            (Err(StoreError::Closed { .. }), Defect::ConflictBeforeClosed) if append.expect != Expect::Any => {
                 Err(StoreError::Conflict { head })
             }
             (done, _) => done,
@@ -241,20 +241,20 @@ impl Broken {
             let newer = page.head.cursor.seq - seq;
             self.inner.read(channel, Start::Last(newer), limit).await
         };
-        match (self.sabotage, page.outcome) {
-            (Sabotage::Duplicate, Continued) if after.tag != 0 && limit.events > 0 => {
+        match (self.defect, page.outcome) {
+            (Defect::Duplicate, Continued) if after.tag != 0 && limit.events > 0 => {
                 let again = true_at(after.seq.saturating_sub(1)).await?;
                 Ok(Page { from: after, ..again })
             }
-            (Sabotage::SilentTrim, Reset(Reason::Trimmed)) => Ok(Page { outcome: Continued, from: after, ..page }),
-            (Sabotage::ForgottenContinues, Reset(Reason::Trimmed)) if after.tag == 0 => {
+            (Defect::SilentTrim, Reset(Reason::Trimmed)) => Ok(Page { outcome: Continued, from: after, ..page }),
+            (Defect::ForgottenContinues, Reset(Reason::Trimmed)) if after.tag == 0 => {
                 Ok(Page { outcome: Continued, from: after, ..page })
             }
-            (Sabotage::RegrownTail, Reset(Reason::EpochChanged)) if after.epoch == page.head.cursor.epoch => {
+            (Defect::RegrownTail, Reset(Reason::EpochChanged)) if after.epoch == page.head.cursor.epoch => {
                 Ok(Page { from: after, ..true_at(after.seq).await? })
             }
             _ => {
-                if self.sabotage == Sabotage::WrongOrder && page.entries.len() > 1 {
+                if self.defect == Defect::WrongOrder && page.entries.len() > 1 {
                     page.entries.swap(0, 1);
                 }
                 Ok(page)
@@ -265,33 +265,33 @@ impl Broken {
 
 impl Store for Broken {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        match self.sabotage {
-            Sabotage::LostAppend => {
+        match self.defect {
+            Defect::LostAppend => {
                 let done = self.inner.append(channel, append).await?;
                 if self.appends.fetch_add(1, Ordering::Relaxed) % 4 == 3 {
                     self.inner.lose_tail(channel, done.entries.len() as u64);
                 }
                 Ok(done)
             }
-            Sabotage::IgnoredKey => self.keyless(channel, append).await,
-            Sabotage::KeyDiesWithEntry => self.key_dies(channel, append).await,
-            Sabotage::ReusedKey => self.disguised(channel, append, self.known(), |_, _| true).await,
-            Sabotage::ReusedKeyInBatch => self.disguised(channel, append, HashMap::new(), |_, _| true).await,
-            Sabotage::ReusedKeyOfData => {
+            Defect::IgnoredKey => self.keyless(channel, append).await,
+            Defect::KeyDiesWithEntry => self.key_dies(channel, append).await,
+            Defect::ReusedKey => self.disguised(channel, append, self.known(), |_, _| true).await,
+            Defect::ReusedKeyInBatch => self.disguised(channel, append, HashMap::new(), |_, _| true).await,
+            Defect::ReusedKeyOfData => {
                 self.disguised(channel, append, self.known(), |first, event| first.data() == event.data()).await
             }
-            Sabotage::ReusedKeyAlone => self.without_reused(channel, append).await,
-            Sabotage::ClosedBeforeReused | Sabotage::ConflictBeforeClosed => self.judged_late(channel, append).await,
-            Sabotage::TimeAhead | Sabotage::TimeAheadForgotten => self.noting_times_ahead(channel, append).await,
-            Sabotage::LargeBatch => match self.inner.append(channel, append.clone()).await {
+            Defect::ReusedKeyAlone => self.without_reused(channel, append).await,
+            Defect::ClosedBeforeReused | Defect::ConflictBeforeClosed => self.judged_late(channel, append).await,
+            Defect::TimeAhead | Defect::TimeAheadForgotten => self.noting_times_ahead(channel, append).await,
+            Defect::LargeBatch => match self.inner.append(channel, append.clone()).await {
                 Err(StoreError::TooLarge { .. }) if append.events.len() > 1 => self.one_by_one(channel, append).await,
                 done => done,
             },
-            Sabotage::HalfOfOne if append.events.len() as u64 > self.inner.retention().events / 2 => {
+            Defect::HalfOfOne if append.events.len() as u64 > self.inner.retention().events / 2 => {
                 Err(StoreError::TooLarge { size: append.events.len() as u64, most: 0, unit: Unit::Events })
             }
-            Sabotage::HalfABatch => self.one_by_one(channel, append).await,
-            Sabotage::AppendAfterClose => self.told_but_not_closed(channel, append).await,
+            Defect::HalfABatch => self.one_by_one(channel, append).await,
+            Defect::AppendAfterClose => self.told_but_not_closed(channel, append).await,
             _ => self.inner.append(channel, append).await,
         }
     }
@@ -306,14 +306,14 @@ impl Store for Broken {
         let mut heads = self.inner.heads(channels).await?;
         for (channel, head) in channels.iter().zip(&mut heads) {
             self.tell(channel, head);
-            let even = self.sabotage == Sabotage::EvenSteps && head.cursor.tag == 0;
+            let even = self.defect == Defect::EvenSteps && head.cursor.tag == 0;
             if let Some(deleted) = self.deleted.lock().unwrap().get(channel).filter(|_| even) {
                 head.cursor.seq = deleted.cursor.seq + 10;
             }
-            if self.sabotage == Sabotage::OneFloor && head.cursor.tag == 0 {
+            if self.defect == Defect::OneFloor && head.cursor.tag == 0 {
                 head.cursor.seq += self.deleted.lock().unwrap().len() as u64;
             }
-            if self.sabotage == Sabotage::StaleHead {
+            if self.defect == Defect::StaleHead {
                 *head = *self.heads.lock().unwrap().entry(channel.clone()).or_insert(*head);
             }
         }
@@ -321,7 +321,7 @@ impl Store for Broken {
     }
 
     async fn init(&self, channel: &Channel, mut events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        if self.sabotage == Sabotage::InitKeepsOldest {
+        if self.defect == Defect::InitKeepsOldest {
             events.truncate(self.inner.retention().events as usize);
         }
         let head = self.inner.init(channel, events, expect).await?;
@@ -342,9 +342,9 @@ impl Store for Broken {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        match self.sabotage {
-            Sabotage::ListsAnyName => self.inner.channels("", after, limit).await,
-            Sabotage::ListsAfterAgain => {
+        match self.defect {
+            Defect::ListsAnyName => self.inner.channels("", after, limit).await,
+            Defect::ListsAfterAgain => {
                 let mut again = Vec::new();
                 if let Some(after) = after.filter(|_| limit > 0) {
                     again.push((after.clone(), self.inner.heads(std::slice::from_ref(after)).await?[0]));
@@ -352,16 +352,16 @@ impl Store for Broken {
                 again.extend(self.inner.channels(prefix, after, limit.saturating_sub(again.len())).await?);
                 Ok(again)
             }
-            Sabotage::ListsUnordered => {
+            Defect::ListsUnordered => {
                 let mut page = self.inner.channels(prefix, after, limit).await?;
                 page.sort_by_key(|(channel, _)| channel.as_str().to_lowercase());
                 Ok(page)
             }
-            Sabotage::ListsOpen => {
+            Defect::ListsOpen => {
                 let page = self.inner.channels(prefix, after, limit).await?;
                 Ok(page.into_iter().filter(|(_, head)| !head.closed).collect())
             }
-            Sabotage::ListsDeleted => {
+            Defect::ListsDeleted => {
                 let mut page = self.inner.channels(prefix, after, limit).await?;
                 let deleted = self.deleted.lock().unwrap();
                 let missing = deleted.iter().filter(|(channel, _)| !page.iter().any(|(listed, _)| listed == *channel));
@@ -377,12 +377,12 @@ impl Store for Broken {
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        let deaf_to = (self.sabotage == Sabotage::LostHint).then_some("b");
+        let deaf_to = (self.defect == Defect::LostHint).then_some("b");
         Hints { inner: Box::pin(self.inner.changes()), deaf_to }
     }
 
     fn retention(&self) -> Retention {
-        if self.sabotage == Sabotage::OtherRetention { Retention::default() } else { self.inner.retention() }
+        if self.defect == Defect::OtherRetention { Retention::default() } else { self.inner.retention() }
     }
 }
 

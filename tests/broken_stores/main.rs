@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod broken;
-mod kept;
-mod means;
-mod overtaken;
-mod places;
+mod content;
+mod harness;
+mod hints;
+mod history;
 #[path = "../support/patched_store.rs"]
 mod patched_store;
-mod watched;
-mod written;
+mod places;
+mod races;
 
 use std::sync::Arc;
 
@@ -21,15 +21,15 @@ use tower_events::{
 };
 
 use self::{
-    broken::{Broken, Sabotage},
-    means::{Means, Ours},
-    places::{Places, Wrong},
+    broken::{Broken, Defect},
+    harness::{Abilities, TestHarness},
     patched_store::{Fault, PatchedStore},
+    places::{PlaceDefect, Places},
 };
 
 /// Each way, the clause that is there to catch it, and whether the property test has to see it as well.
-const CAUGHT: [(Sabotage, &str, bool); 31] = {
-    use Sabotage::*;
+const CAUGHT: [(Defect, &str, bool); 31] = {
+    use Defect::*;
     [
         (LostAppend, "reads_what_was_appended_exactly_once_in_order", true),
         (Duplicate, "reads_what_was_appended_exactly_once_in_order", true),
@@ -67,11 +67,11 @@ const CAUGHT: [(Sabotage, &str, bool); 31] = {
 
 #[tokio::test(start_paused = true)]
 async fn each_broken_store_is_caught_by_its_clause() {
-    for (sabotage, clause, by_model) in CAUGHT {
-        let caught = failing(|means| Ours { means, wrap: move |store| Broken::new(store, sabotage) }, Means::All).await;
-        println!("{sabotage:?} -> {clause}; all that caught it: {caught:?}");
-        assert!(caught.contains(&clause), "{sabotage:?} was not caught by {clause}, but by {caught:?}");
-        assert!(!by_model || caught.contains(&"agrees_with_a_model"), "{sabotage:?} was not caught by the model");
+    for (defect, clause, by_model) in CAUGHT {
+        let caught = failing(|abilities| TestHarness { abilities, wrap: move |store| Broken::new(store, defect) }, Abilities::All).await;
+        println!("{defect:?} -> {clause}; all that caught it: {caught:?}");
+        assert!(caught.contains(&clause), "{defect:?} was not caught by {clause}, but by {caught:?}");
+        assert!(!by_model || caught.contains(&"agrees_with_a_model"), "{defect:?} was not caught by the model");
     }
 }
 
@@ -79,20 +79,20 @@ async fn each_broken_store_is_caught_by_its_clause() {
 #[tokio::test(start_paused = true)]
 async fn a_plain_harness_catches_all_but_what_needs_a_cut() {
     let mut missed = Vec::new();
-    for (sabotage, clause, _) in CAUGHT {
-        let harness = Ours { means: Means::Plain, wrap: move |store| Broken::new(store, sabotage) };
+    for (defect, clause, _) in CAUGHT {
+        let harness = TestHarness { abilities: Abilities::OpenOnly, wrap: move |store| Broken::new(store, defect) };
         if panic_of(named(clause), harness).await.is_none() {
-            missed.push(sabotage);
+            missed.push(defect);
         }
     }
-    assert_eq!(missed, [Sabotage::RegrownTail]);
+    assert_eq!(missed, [Defect::RegrownTail]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_not_broken_passes() {
-    for means in [Means::All, Means::Plain] {
-        let sound = |means| Ours { means, wrap: |store| Broken::new(store, Sabotage::None) };
-        assert_eq!(failing(sound, means).await, Vec::<&str>::new(), "{means:?}");
+    for abilities in [Abilities::All, Abilities::OpenOnly] {
+        let sound = |abilities| TestHarness { abilities, wrap: |store| Broken::new(store, Defect::None) };
+        assert_eq!(failing(sound, abilities).await, Vec::<&str>::new(), "{abilities:?}");
     }
 }
 
@@ -103,18 +103,18 @@ impl Fault for Nothing {}
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_not_spoiled_passes() {
-    for means in [Means::All, Means::Plain] {
+    for abilities in [Abilities::All, Abilities::OpenOnly] {
         let spoil = |store| AnyStore::new(PatchedStore::new(store, Arc::new(Nothing)));
-        assert_eq!(failing(|means| Ours { means, wrap: spoil }, means).await, Vec::<&str>::new(), "{means:?}");
+        assert_eq!(failing(|abilities| TestHarness { abilities, wrap: spoil }, abilities).await, Vec::<&str>::new(), "{abilities:?}");
     }
 }
 
 /// The names of the clauses that do not hold. A panic has to say which clause it is about.
-async fn failing<H: Harness>(harness: impl Fn(Means) -> H, means: Means) -> Vec<&'static str> {
+async fn failing<H: Harness>(harness: impl Fn(Abilities) -> H, abilities: Abilities) -> Vec<&'static str> {
     let mut failing = Vec::new();
     for clause in clauses::all::<H>() {
         let name = clause.name();
-        if let Some(message) = panic_of(clause, harness(means)).await {
+        if let Some(message) = panic_of(clause, harness(abilities)).await {
             assert!(message.contains(&format!("clause `{name}`")), "{message}");
             failing.push(name);
         }
@@ -142,18 +142,18 @@ struct Report {
 impl Report {
     /// Runs the one clause only: what else catches the fault is of no matter.
     async fn on<F: Fault>(&mut self, name: &'static str, fault: impl Fn() -> F) {
-        for means in [Means::All, Means::Plain] {
+        for abilities in [Abilities::All, Abilities::OpenOnly] {
             let fault = Arc::new(fault());
             // One type for all faults: the clauses are compiled once.
             let spoil = move |store: MemoryStore| AnyStore::new(PatchedStore::new(store, Arc::clone(&fault)));
             let wrap = Box::new(spoil) as Box<dyn Fn(MemoryStore) -> AnyStore + Send + Sync>;
-            match (panic_of(named(name), Ours { means, wrap }).await, means) {
+            match (panic_of(named(name), TestHarness { abilities, wrap }).await, abilities) {
                 (Some(message), _) if message.contains(&format!("clause `{name}`")) => {}
                 (Some(message), _) => self.missed.push(format!("{name} fails without its name: {message}")),
-                (None, Means::All) => {
+                (None, Abilities::All) => {
                     self.missed.push(format!("{} was not caught by {name}", std::any::type_name::<F>()));
                 }
-                (None, Means::Plain) => self.missed_by_plain.push(name),
+                (None, Abilities::OpenOnly) => self.missed_by_plain.push(name),
             }
         }
     }
@@ -161,7 +161,7 @@ impl Report {
 
 #[tokio::test(start_paused = true)]
 async fn who_takes_two_steps_for_one_is_caught() {
-    use self::overtaken::*;
+    use self::races::*;
     let mut report = Report::default();
     report.on("of_many_appends_with_one_key_one_is_new", LooksUpKeysFirst::default).await;
     report.on("of_many_appends_at_one_head_one_wins", || LooksAtHeadFirst).await;
@@ -176,7 +176,7 @@ async fn who_takes_two_steps_for_one_is_caught() {
 
 #[tokio::test(start_paused = true)]
 async fn whose_hints_go_wrong_is_caught() {
-    use self::watched::*;
+    use self::hints::*;
     let mut report = Report::default();
     report.on("whoever_waits_for_changes_is_woken", || NeverWakes).await;
     report.on("whoever_waits_for_changes_is_woken", || WakesTheFirst).await;
@@ -195,7 +195,7 @@ async fn whose_hints_go_wrong_is_caught() {
 
 #[tokio::test(start_paused = true)]
 async fn who_knows_a_name_by_another_is_caught() {
-    use self::written::*;
+    use self::content::*;
     let mut report = Report::default();
     let lower = |text: &str| text.to_lowercase();
     let trimmed = |text: &str| if text == " " { "blank".to_owned() } else { text.trim_matches(' ').to_owned() };
@@ -211,7 +211,7 @@ async fn who_knows_a_name_by_another_is_caught() {
 
 #[tokio::test(start_paused = true)]
 async fn who_keeps_something_else_is_caught() {
-    use self::{kept::*, written::*};
+    use self::{content::*, history::*};
     let mut report = Report::default();
     report.on("a_name_and_a_key_are_not_joined", JoinsNameAndKey::default).await;
     report.on("data_come_back_to_the_letter", || ReadsNumbers).await;
@@ -248,16 +248,16 @@ async fn who_goes_wrong_when_something_is_done_to_its_place_is_caught() {
     let (raised, lowered) = ("raised_limits_hold_at_once", "lowered_limits_lose_nothing_at_once");
     let (wiped, trouble) = ("a_place_that_is_wiped_has_another_epoch", "trouble_is_told_and_so_is_its_end");
     for (wrong, by) in [
-        (Wrong::Nothing, vec![]),
-        (Wrong::KeepsTheFirstLimits, vec![raised]),
-        (Wrong::LowersAtOnce, vec![lowered]),
-        (Wrong::NeverLowers, vec![lowered]),
-        (Wrong::TellsTheFirstLimits, vec![raised, lowered]),
-        (Wrong::KeepsTheEpoch, vec![wiped]),
-        (Wrong::HidesTrouble, vec![trouble]),
-        (Wrong::StaysInTrouble, vec![trouble]),
+        (PlaceDefect::Nothing, vec![]),
+        (PlaceDefect::KeepsTheFirstLimits, vec![raised]),
+        (PlaceDefect::LowersAtOnce, vec![lowered]),
+        (PlaceDefect::NeverLowers, vec![lowered]),
+        (PlaceDefect::TellsTheFirstLimits, vec![raised, lowered]),
+        (PlaceDefect::KeepsTheEpoch, vec![wiped]),
+        (PlaceDefect::HidesTrouble, vec![trouble]),
+        (PlaceDefect::StaysInTrouble, vec![trouble]),
     ] {
-        assert_eq!(failing(|_| Places(wrong), Means::All).await, by, "{wrong:?}");
+        assert_eq!(failing(|_| Places(wrong), Abilities::All).await, by, "{wrong:?}");
     }
 }
 

@@ -18,7 +18,7 @@ use tower_events::{
 
 /// In which way a store is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
+pub(crate) enum PlaceDefect {
     Nothing,
     /// What a place keeps is decided when it is made.
     KeepsTheFirstLimits,
@@ -26,19 +26,19 @@ pub(crate) enum Wrong {
     LowersAtOnce,
     /// The largest limits that there ever were hold for ever.
     NeverLowers,
-    /// What is told is what the place was made with.
+    /// What is reported is what the place was made with.
     TellsTheFirstLimits,
     /// A place that is wiped loses its channels, not its epoch.
     KeepsTheEpoch,
-    /// What is wrong is not told.
+    /// What is wrong is not reported.
     HidesTrouble,
-    /// What was wrong is told for ever.
+    /// What was wrong is reported for ever.
     StaysInTrouble,
 }
 
 /// Opens such stores.
 #[derive(Clone, Copy)]
-pub(crate) struct Places(pub(crate) Wrong);
+pub(crate) struct Places(pub(crate) PlaceDefect);
 
 pub(crate) struct Place {
     store: FaultStore<MemoryStore>,
@@ -53,11 +53,11 @@ impl Places {
         let inner = place.store.inner();
         let largest = largest(&inner.retention(), &own);
         let all = match self.0 {
-            Wrong::KeepsTheFirstLimits => &place.first,
-            Wrong::LowersAtOnce => &own,
+            PlaceDefect::KeepsTheFirstLimits => &place.first,
+            PlaceDefect::LowersAtOnce => &own,
             _ => &largest,
         };
-        let counts = (self.0 != Wrong::NeverLowers).then(|| place.now.load(Ordering::SeqCst) + COUNTS);
+        let counts = (self.0 != PlaceDefect::NeverLowers).then(|| place.now.load(Ordering::SeqCst) + COUNTS);
         let inner = inner.reopened(own.clone(), all);
         place.store = FaultStore::new(inner).0;
         Place { before: Mutex::new(counts), ..place }
@@ -65,7 +65,7 @@ impl Places {
 }
 
 impl Harness for Places {
-    type Store = Told;
+    type Store = ReportsRetention;
     type Place = Place;
 
     async fn place(&self, retention: Retention) -> Place {
@@ -75,9 +75,9 @@ impl Harness for Places {
         Place { store: FaultStore::new(store).0, now, first: retention, before: Mutex::default() }
     }
 
-    async fn open(&self, place: &Place) -> Told {
-        let told = if self.0 == Wrong::TellsTheFirstLimits { place.first.clone() } else { place.store.retention() };
-        Told { store: place.store.clone(), told }
+    async fn open(&self, place: &Place) -> ReportsRetention {
+        let reported = if self.0 == PlaceDefect::TellsTheFirstLimits { place.first.clone() } else { place.store.retention() };
+        ReportsRetention { store: place.store.clone(), reported }
     }
 
     fn time(&self) -> Time {
@@ -97,7 +97,7 @@ impl Harness for Places {
     }
 
     async fn wipe(&self, place: Place, retention: Retention) -> Place {
-        if self.0 != Wrong::KeepsTheEpoch {
+        if self.0 != PlaceDefect::KeepsTheEpoch {
             return self.place(retention).await;
         }
         for (channel, _) in place.store.channels("", None, 1000).await.unwrap() {
@@ -108,13 +108,13 @@ impl Harness for Places {
 
     async fn begin_trouble(&self, place: &Place) -> Result<(), Unable> {
         place.store.faults().fail_next_appends(usize::MAX);
-        place.store.faults().report((self.0 != Wrong::HidesTrouble).then_some(Health::Unavailable));
+        place.store.faults().report((self.0 != PlaceDefect::HidesTrouble).then_some(Health::Unavailable));
         Ok(())
     }
 
     async fn end_trouble(&self, place: &Place) {
         place.store.faults().fail_next_appends(0);
-        place.store.faults().report((self.0 == Wrong::StaysInTrouble).then_some(Health::Late));
+        place.store.faults().report((self.0 == PlaceDefect::StaysInTrouble).then_some(Health::Late));
     }
 }
 
@@ -132,12 +132,12 @@ fn largest(one: &Retention, other: &Retention) -> Retention {
 const COUNTS: u64 = 5 * 60 * 1000;
 
 /// A store that tells that it keeps this much.
-pub(crate) struct Told {
+pub(crate) struct ReportsRetention {
     store: FaultStore<MemoryStore>,
-    told: Retention,
+    reported: Retention,
 }
 
-impl Store for Told {
+impl Store for ReportsRetention {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         self.store.append(channel, append).await
     }
@@ -172,7 +172,7 @@ impl Store for Told {
     }
 
     fn retention(&self) -> Retention {
-        self.told.clone()
+        self.reported.clone()
     }
 
     fn health(&self) -> Health {

@@ -10,16 +10,16 @@ use tower_events::{
 
 /// What a harness can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Means {
+pub(crate) enum Abilities {
     /// Move the clock, and cut a log.
     All,
     /// Open a store; the rest is left to the defaults. Its time is tokio's, which does not pass by itself here.
-    Plain,
+    OpenOnly,
 }
 
 /// Puts each store through `wrap`.
-pub(crate) struct Ours<F> {
-    pub(crate) means: Means,
+pub(crate) struct TestHarness<F> {
+    pub(crate) abilities: Abilities,
     pub(crate) wrap: F,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Place {
     plain: MemoryStore,
 }
 
-impl<S: Store, F: Fn(MemoryStore) -> S + Send + Sync + 'static> Harness for Ours<F> {
+impl<S: Store, F: Fn(MemoryStore) -> S + Send + Sync + 'static> Harness for TestHarness<F> {
     type Store = S;
     type Place = Place;
 
@@ -40,38 +40,38 @@ impl<S: Store, F: Fn(MemoryStore) -> S + Send + Sync + 'static> Harness for Ours
     }
 
     async fn open(&self, place: &Place) -> S {
-        (self.wrap)(match self.means {
-            Means::All => MemoryHarness.open(&place.all).await,
-            Means::Plain => place.plain.clone(),
+        (self.wrap)(match self.abilities {
+            Abilities::All => MemoryHarness.open(&place.all).await,
+            Abilities::OpenOnly => place.plain.clone(),
         })
     }
 
     fn time(&self) -> Time {
-        match self.means {
-            Means::All => MemoryHarness.time(),
+        match self.abilities {
+            Abilities::All => MemoryHarness.time(),
             // As is the default.
-            Means::Plain => Time::Real { unit: Duration::from_millis(50) },
+            Abilities::OpenOnly => Time::Real { unit: Duration::from_millis(50) },
         }
     }
 
     async fn advance(&self, place: &Place, by: Duration) {
-        match self.means {
-            Means::All => MemoryHarness.advance(&place.all, by).await,
-            Means::Plain => tokio::time::sleep(by).await,
+        match self.abilities {
+            Abilities::All => MemoryHarness.advance(&place.all, by).await,
+            Abilities::OpenOnly => tokio::time::sleep(by).await,
         }
     }
 
     async fn step_back(&self, place: &Place, by: Duration) -> Result<(), Unable> {
-        match self.means {
-            Means::All => MemoryHarness.step_back(&place.all, by).await,
-            Means::Plain => Err(Unable("as is the default")),
+        match self.abilities {
+            Abilities::All => MemoryHarness.step_back(&place.all, by).await,
+            Abilities::OpenOnly => Err(Unable("as is the default")),
         }
     }
 
     async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
-        match self.means {
-            Means::All => MemoryHarness.lose_tail(&place.all, channel, n).await,
-            Means::Plain => Err(Unable("as is the default")),
+        match self.abilities {
+            Abilities::All => MemoryHarness.lose_tail(&place.all, channel, n).await,
+            Abilities::OpenOnly => Err(Unable("as is the default")),
         }
     }
 }
