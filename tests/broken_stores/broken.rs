@@ -1,4 +1,4 @@
-//! A memory store that is broken in one of many ways.
+//! A memory store with one of many defects.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,87 +16,20 @@ use tower_events::{
     store::{Append, Appended, Change, Entry, Expect, Head, Limit, Outcome, Page, Reason, Start, Unit},
 };
 
-/// In which way a store is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Defect {
-    /// In no way: the wrapper itself is not what fails.
-    None,
-    /// Every fourth append is acknowledged and gone.
-    LostAppend,
-    /// A page begins with the entry at the cursor.
-    Duplicate,
-    /// Two neighbours of a page are swapped.
-    WrongOrder,
-    /// What was trimmed is `Continued`.
-    SilentTrim,
-    /// A tag is not compared.
-    RegrownTail,
-    /// A head stays as it was when first asked for.
-    StaleHead,
-    /// Hints of one channel never come.
-    LostHint,
-    /// Keys are not looked at.
-    IgnoredKey,
-    /// Keys are known only as long as their entry.
-    KeyDiesWithEntry,
-    /// A key that stands for another event is a duplicate.
-    ReusedKey,
-    /// The same, but only where the batch itself repeats it.
-    ReusedKeyInBatch,
-    /// Only the datum is compared.
-    ReusedKeyOfData,
-    /// The rest of a batch with a reused key is appended.
-    ReusedKeyAlone,
-    /// A closed channel is told of first.
-    ClosedBeforeReused,
-    /// A condition is looked at first.
-    ConflictBeforeClosed,
-    /// A batch of more than half of what is kept is taken.
-    LargeBatch,
-    /// What is kept is not what was asked for.
-    OtherRetention,
-    /// A retention of few events takes none.
-    HalfOfOne,
-    /// An init keeps its oldest events.
-    InitKeepsOldest,
-    /// A time far ahead is told of for ever.
-    TimeAhead,
-    /// A time far ahead is never told of.
-    TimeAheadForgotten,
-    /// A batch is appended event by event, with a pause in which it may be dropped.
-    HalfABatch,
-    /// A close is told, and not kept.
-    AppendAfterClose,
-    /// The cursor of an absent channel continues, whatever was lost since.
-    ForgottenContinues,
-    /// All channels have one floor.
-    OneFloor,
-    /// A floor rises by the same step each time.
-    EvenSteps,
-    /// A listing leaves its prefix out of account.
-    ListsAnyName,
-    /// A page of a listing begins with the channel that it is to come after.
-    ListsAfterAgain,
-    /// A listing goes by the alphabet.
-    ListsUnordered,
-    /// A listing leaves closed channels out.
-    ListsOpen,
-    /// A listing names channels that were deleted.
-    ListsDeleted,
-}
+use super::defect::Defect;
 
-/// A memory store that is broken in one way.
+/// A memory store with one defect.
 pub(crate) struct Broken {
     inner: MemoryStore,
     defect: Defect,
     appends: AtomicU64,
     closed: Mutex<HashSet<Channel>>,
     heads: Mutex<HashMap<Channel, Head>>,
-    /// The event that each key stands for.
+    /// The first event with each key.
     first: Mutex<HashMap<(Channel, EventKey), Event>>,
-    /// Where each channel's newest entry is that was dated ahead of its append.
+    /// Each channel's newest entry with a time later than its append.
     ahead: Mutex<HashMap<Channel, Entry>>,
-    /// Channels that were deleted, as they were then.
+    /// Deleted channels, with their heads from before.
     deleted: Mutex<HashMap<Channel, Head>>,
 }
 
@@ -130,13 +63,13 @@ impl Broken {
         }
     }
 
-    async fn keyless(&self, channel: &Channel, mut append: Append) -> Result<Appended, StoreError> {
+    async fn without_keys(&self, channel: &Channel, mut append: Append) -> Result<Appended, StoreError> {
         append.events = append.events.iter().map(without_key).collect();
         self.inner.append(channel, append).await
     }
 
-    /// Has each event be the one that its key stands for, as `known` knows it, so that the store inside sees a duplicate.
-    async fn disguised(
+    /// Replaces events whose key is in `known` by the first event with that key, so that the inner store sees a duplicate.
+    async fn as_first_with_key(
         &self,
         channel: &Channel,
         mut append: Append,
@@ -181,8 +114,8 @@ impl Broken {
         Ok(done)
     }
 
-    /// Answers a start by time as if what was dated ahead counted with its time, or not at all.
-    async fn spoil_time(&self, channel: &Channel, time: u64, mut page: Page) -> Result<Page, StoreError> {
+    /// Falsifies a start by time, as if dropped entries dated ahead counted with their time, or not at all.
+    async fn falsify_start_by_time(&self, channel: &Channel, time: u64, mut page: Page) -> Result<Page, StoreError> {
         let ahead = self.ahead.lock().unwrap().get(channel).cloned();
         let Some(ahead) = ahead.filter(|ahead| ahead.cursor.epoch == page.head.cursor.epoch) else { return Ok(page) };
         let oldest = self.inner.read(channel, Start::Earliest, Limit::POSITION).await?.from;
@@ -196,7 +129,7 @@ impl Broken {
         Ok(page)
     }
 
-    async fn judged_late(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+    async fn in_wrong_order_of_checks(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let head = self.inner.heads(std::slice::from_ref(channel)).await?[0];
         match (self.inner.append(channel, append.clone()).await, self.defect) {
             (Err(StoreError::KeyReused { .. }), Defect::ClosedBeforeReused) if head.closed => {
@@ -209,41 +142,41 @@ impl Broken {
         }
     }
 
-    async fn key_dies(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+    async fn forgetting_keys_of_dropped_entries(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let done = self.inner.append(channel, append.clone()).await?;
         let oldest = self.inner.read(channel, Start::Earliest, Limit::POSITION).await?.from;
         let dead = |done: &Appended| done.receipts.iter().any(|r| r.duplicate && r.cursor.seq <= oldest.seq);
-        if done.entries.is_empty() && dead(&done) { self.keyless(channel, append).await } else { Ok(done) }
+        if done.entries.is_empty() && dead(&done) { self.without_keys(channel, append).await } else { Ok(done) }
     }
 
-    async fn told_but_not_closed(&self, channel: &Channel, mut append: Append) -> Result<Appended, StoreError> {
+    async fn closing_only_in_reports(&self, channel: &Channel, mut append: Append) -> Result<Appended, StoreError> {
         let close = std::mem::take(&mut append.close);
         let mut done = self.inner.append(channel, append).await?;
         if close {
             self.closed.lock().unwrap().insert(channel.clone());
         }
-        self.tell(channel, &mut done.head);
+        self.mark_closed(channel, &mut done.head);
         Ok(done)
     }
 
-    fn tell(&self, channel: &Channel, head: &mut Head) {
+    fn mark_closed(&self, channel: &Channel, head: &mut Head) {
         head.closed |= self.closed.lock().unwrap().contains(channel);
     }
 
-    /// Answers a reset as if it had continued, with what there is.
-    async fn spoil(&self, channel: &Channel, start: Start, limit: Limit, mut page: Page) -> Result<Page, StoreError> {
+    /// Falsifies a page, mostly by answering a reset as if it had continued.
+    async fn falsify(&self, channel: &Channel, start: Start, limit: Limit, mut page: Page) -> Result<Page, StoreError> {
         use Outcome::{Continued, Reset};
         if let Start::Time(time) = start {
-            return self.spoil_time(channel, time, page).await;
+            return self.falsify_start_by_time(channel, time, page).await;
         }
         let Start::After(after) = start else { return Ok(page) };
-        let true_at = async |seq| {
+        let entries_after = async |seq| {
             let newer = page.head.cursor.seq - seq;
             self.inner.read(channel, Start::Last(newer), limit).await
         };
         match (self.defect, page.outcome) {
             (Defect::Duplicate, Continued) if after.tag != 0 && limit.events > 0 => {
-                let again = true_at(after.seq.saturating_sub(1)).await?;
+                let again = entries_after(after.seq.saturating_sub(1)).await?;
                 Ok(Page { from: after, ..again })
             }
             (Defect::SilentTrim, Reset(Reason::Trimmed)) => Ok(Page { outcome: Continued, from: after, ..page }),
@@ -251,7 +184,7 @@ impl Broken {
                 Ok(Page { outcome: Continued, from: after, ..page })
             }
             (Defect::RegrownTail, Reset(Reason::EpochChanged)) if after.epoch == page.head.cursor.epoch => {
-                Ok(Page { from: after, ..true_at(after.seq).await? })
+                Ok(Page { from: after, ..entries_after(after.seq).await? })
             }
             _ => {
                 if self.defect == Defect::WrongOrder && page.entries.len() > 1 {
@@ -273,15 +206,17 @@ impl Store for Broken {
                 }
                 Ok(done)
             }
-            Defect::IgnoredKey => self.keyless(channel, append).await,
-            Defect::KeyDiesWithEntry => self.key_dies(channel, append).await,
-            Defect::ReusedKey => self.disguised(channel, append, self.known(), |_, _| true).await,
-            Defect::ReusedKeyInBatch => self.disguised(channel, append, HashMap::new(), |_, _| true).await,
+            Defect::IgnoredKey => self.without_keys(channel, append).await,
+            Defect::KeyDiesWithEntry => self.forgetting_keys_of_dropped_entries(channel, append).await,
+            Defect::ReusedKey => self.as_first_with_key(channel, append, self.known(), |_, _| true).await,
+            Defect::ReusedKeyInBatch => self.as_first_with_key(channel, append, HashMap::new(), |_, _| true).await,
             Defect::ReusedKeyOfData => {
-                self.disguised(channel, append, self.known(), |first, event| first.data() == event.data()).await
+                self.as_first_with_key(channel, append, self.known(), |first, event| first.data() == event.data()).await
             }
             Defect::ReusedKeyAlone => self.without_reused(channel, append).await,
-            Defect::ClosedBeforeReused | Defect::ConflictBeforeClosed => self.judged_late(channel, append).await,
+            Defect::ClosedBeforeReused | Defect::ConflictBeforeClosed => {
+                self.in_wrong_order_of_checks(channel, append).await
+            }
             Defect::TimeAhead | Defect::TimeAheadForgotten => self.noting_times_ahead(channel, append).await,
             Defect::LargeBatch => match self.inner.append(channel, append.clone()).await {
                 Err(StoreError::TooLarge { .. }) if append.events.len() > 1 => self.one_by_one(channel, append).await,
@@ -291,21 +226,21 @@ impl Store for Broken {
                 Err(StoreError::TooLarge { size: append.events.len() as u64, most: 0, unit: Unit::Events })
             }
             Defect::HalfABatch => self.one_by_one(channel, append).await,
-            Defect::AppendAfterClose => self.told_but_not_closed(channel, append).await,
+            Defect::AppendAfterClose => self.closing_only_in_reports(channel, append).await,
             _ => self.inner.append(channel, append).await,
         }
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
         let mut page = self.inner.read(channel, start, limit).await?;
-        self.tell(channel, &mut page.head);
-        self.spoil(channel, start, limit, page).await
+        self.mark_closed(channel, &mut page.head);
+        self.falsify(channel, start, limit, page).await
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let mut heads = self.inner.heads(channels).await?;
         for (channel, head) in channels.iter().zip(&mut heads) {
-            self.tell(channel, head);
+            self.mark_closed(channel, head);
             let even = self.defect == Defect::EvenSteps && head.cursor.tag == 0;
             if let Some(deleted) = self.deleted.lock().unwrap().get(channel).filter(|_| even) {
                 head.cursor.seq = deleted.cursor.seq + 10;
@@ -377,8 +312,8 @@ impl Store for Broken {
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        let deaf_to = (self.defect == Defect::LostHint).then_some("b");
-        Hints { inner: Box::pin(self.inner.changes()), deaf_to }
+        let lost = (self.defect == Defect::LostHint).then_some("b");
+        Hints { inner: Box::pin(self.inner.changes()), lost }
     }
 
     fn retention(&self) -> Retention {
@@ -388,7 +323,8 @@ impl Store for Broken {
 
 struct Hints {
     inner: Pin<Box<dyn Stream<Item = Change> + Send>>,
-    deaf_to: Option<&'static str>,
+    /// The channel about which hints are lost.
+    lost: Option<&'static str>,
 }
 
 impl Stream for Hints {
@@ -402,7 +338,7 @@ impl Stream for Hints {
                 Some(Change::Entries(entries)) => entries.first().map(|entry| entry.channel.as_str()),
                 _ => None,
             };
-            if self.deaf_to.is_none() || of != self.deaf_to {
+            if self.lost.is_none() || of != self.lost {
                 return Poll::Ready(change);
             }
         }

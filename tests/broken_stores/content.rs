@@ -1,4 +1,4 @@
-//! Stores that keep something else than they were given: names, keys and data.
+//! Stores that change what they are given: names, keys and data.
 
 use std::{collections::HashSet, sync::Mutex};
 
@@ -9,18 +9,18 @@ use tower_events::{
 
 use super::patched_store::Fault;
 
-/// Channels are known by another name.
+/// Changes the names of channels.
 pub(crate) struct ChangesNames(pub(crate) fn(&str) -> String);
 
 impl ChangesNames {
-    fn inside(&self, channel: &Channel) -> Channel {
+    fn changed(&self, channel: &Channel) -> Channel {
         Channel::new((self.0)(channel.as_str())).unwrap()
     }
 }
 
 impl Fault for ChangesNames {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        inner.append(&self.inside(channel), append).await
+        inner.append(&self.changed(channel), append).await
     }
 
     async fn read(
@@ -30,11 +30,11 @@ impl Fault for ChangesNames {
         start: Start,
         limit: Limit,
     ) -> Result<Page, StoreError> {
-        inner.read(&self.inside(channel), start, limit).await
+        inner.read(&self.changed(channel), start, limit).await
     }
 }
 
-/// Keys are known by another text.
+/// Changes keys.
 pub(crate) struct ChangesKeys(pub(crate) fn(&str) -> String);
 
 impl Fault for ChangesKeys {
@@ -48,7 +48,7 @@ impl Fault for ChangesKeys {
     }
 }
 
-/// A key and its channel are one text.
+/// Joins a channel's name and a key into one text.
 #[derive(Default)]
 pub(crate) struct JoinsNameAndKey(Mutex<HashSet<String>>);
 
@@ -76,10 +76,10 @@ async fn append_as(
     inner.append(channel, append).await
 }
 
-/// JSON is parsed and written anew.
-pub(crate) struct ReadsNumbers;
+/// Parses JSON and formats it again.
+pub(crate) struct ReformatsJson;
 
-impl Fault for ReadsNumbers {
+impl Fault for ReformatsJson {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         append_as(inner, channel, append, |data| {
             let json = || serde_json::from_str::<serde_json::Value>(data.as_shown()).ok();
@@ -90,10 +90,10 @@ impl Fault for ReadsNumbers {
     }
 }
 
-/// Lengths have 16 bits.
-pub(crate) struct CutsLengths;
+/// Truncates texts whose length does not fit into 16 bits.
+pub(crate) struct TruncatesLongTexts;
 
-impl Fault for CutsLengths {
+impl Fault for TruncatesLongTexts {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         append_as(inner, channel, append, |data| match data.as_text() {
             Some(text) if text.len() > 65_535 => Data::text(text.chars().take(20_000).collect::<String>()),
@@ -103,7 +103,7 @@ impl Fault for CutsLengths {
     }
 }
 
-/// Times are whole seconds.
+/// Rounds times to whole seconds.
 pub(crate) struct RoundsTimes;
 
 impl Fault for RoundsTimes {
@@ -117,10 +117,10 @@ impl Fault for RoundsTimes {
     }
 }
 
-/// A text that is a word or an object of JSON becomes one.
-pub(crate) struct ReadsWords;
+/// Stores a text that looks like JSON as JSON.
+pub(crate) struct ParsesTextAsJson;
 
-impl Fault for ReadsWords {
+impl Fault for ParsesTextAsJson {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         append_as(inner, channel, append, |data| match data.as_text() {
             Some(word @ ("null" | "{}")) => Data::from_json(word).unwrap(),

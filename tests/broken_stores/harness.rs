@@ -1,4 +1,4 @@
-//! The harness of these tests, with all that a harness may be able to do or with nothing of it.
+//! The harness of these tests, with all optional abilities of a harness or with none.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use tower_events::{
 /// What a harness can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Abilities {
-    /// Move the clock, and cut a log.
+    /// Open a store, move the clock, and truncate a log.
     All,
-    /// Open a store; the rest is left to the defaults. Its time is tokio's, which does not pass by itself here.
+    /// Open a store; everything else is the trait's default. Time is tokio's, which is paused in these tests.
     OpenOnly,
 }
 
-/// Puts each store through `wrap`.
+/// Opens memory stores wrapped by `wrap`.
 pub(crate) struct TestHarness<F> {
     pub(crate) abilities: Abilities,
     pub(crate) wrap: F,
@@ -49,7 +49,7 @@ impl<S: Store, F: Fn(MemoryStore) -> S + Send + Sync + 'static> Harness for Test
     fn time(&self) -> Time {
         match self.abilities {
             Abilities::All => MemoryHarness.time(),
-            // As is the default.
+            // The trait's default.
             Abilities::OpenOnly => Time::Real { unit: Duration::from_millis(50) },
         }
     }
@@ -64,14 +64,14 @@ impl<S: Store, F: Fn(MemoryStore) -> S + Send + Sync + 'static> Harness for Test
     async fn step_back(&self, place: &Place, by: Duration) -> Result<(), Unable> {
         match self.abilities {
             Abilities::All => MemoryHarness.step_back(&place.all, by).await,
-            Abilities::OpenOnly => Err(Unable("as is the default")),
+            Abilities::OpenOnly => Err(Unable("as by default")),
         }
     }
 
     async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
         match self.abilities {
             Abilities::All => MemoryHarness.lose_tail(&place.all, channel, n).await,
-            Abilities::OpenOnly => Err(Unable("as is the default")),
+            Abilities::OpenOnly => Err(Unable("as by default")),
         }
     }
 }

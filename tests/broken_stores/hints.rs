@@ -1,4 +1,4 @@
-//! Stores whose hints go wrong.
+//! Stores whose hints are wrong.
 
 use std::{
     collections::VecDeque,
@@ -18,12 +18,12 @@ use tower_events::{
 
 use super::patched_store::{Fault, Hints};
 
-/// How a stream of hints is polled.
-type Polled = Box<dyn FnMut(&mut Hints, &mut Context<'_>) -> Poll<Option<Change>> + Send>;
+/// Polls a stream of hints in a wrong way.
+type PollFn = Box<dyn FnMut(&mut Hints, &mut Context<'_>) -> Poll<Option<Change>> + Send>;
 
-struct Faulty(Hints, Polled);
+struct PolledBy(Hints, PollFn);
 
-impl Stream for Faulty {
+impl Stream for PolledBy {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
@@ -32,20 +32,20 @@ impl Stream for Faulty {
     }
 }
 
-fn polled(
+fn polled_by(
     hints: Hints,
     poll: impl FnMut(&mut Hints, &mut Context<'_>) -> Poll<Option<Change>> + Send + 'static,
 ) -> Hints {
-    Box::pin(Faulty(hints, Box::new(poll)))
+    Box::pin(PolledBy(hints, Box::new(poll)))
 }
 
-/// Gives only what `change` leaves of each hint.
-fn changed(hints: Hints, mut change: impl FnMut(Change) -> Option<Change> + Send + 'static) -> Hints {
-    polled(hints, move |hints, cx| {
+/// Passes each hint through `map`, and skips those for which it returns `None`.
+fn filter_map(hints: Hints, mut map: impl FnMut(Change) -> Option<Change> + Send + 'static) -> Hints {
+    polled_by(hints, move |hints, cx| {
         loop {
             match std::task::ready!(hints.as_mut().poll_next(cx)) {
                 Some(next) => {
-                    if let Some(next) = change(next) {
+                    if let Some(next) = map(next) {
                         return Poll::Ready(Some(next));
                     }
                 }
@@ -55,49 +55,49 @@ fn changed(hints: Hints, mut change: impl FnMut(Change) -> Option<Change> + Send
     })
 }
 
-/// Nobody is woken.
+/// Never wakes a waiting task.
 pub(crate) struct NeverWakes;
 
 impl Fault for NeverWakes {
     fn changes(&self, inner: Hints) -> Hints {
-        polled(inner, |hints, _| hints.as_mut().poll_next(&mut Context::from_waker(Waker::noop())))
+        polled_by(inner, |hints, _| hints.as_mut().poll_next(&mut Context::from_waker(Waker::noop())))
     }
 }
 
-/// The first waker is woken, for ever.
-pub(crate) struct WakesTheFirst;
+/// Always wakes the first waker that it saw.
+pub(crate) struct WakesOnlyTheFirst;
 
-impl Fault for WakesTheFirst {
+impl Fault for WakesOnlyTheFirst {
     fn changes(&self, inner: Hints) -> Hints {
         let mut first: Option<Waker> = None;
-        polled(inner, move |hints, cx| {
+        polled_by(inner, move |hints, cx| {
             let first = first.get_or_insert_with(|| cx.waker().clone());
             hints.as_mut().poll_next(&mut Context::from_waker(first))
         })
     }
 }
 
-/// Wakers outlive their streams.
+/// Keeps wakers after their streams were dropped.
 #[derive(Default)]
 pub(crate) struct KeepsWakers(Arc<Mutex<Vec<Waker>>>);
 
 impl Fault for KeepsWakers {
     fn changes(&self, inner: Hints) -> Hints {
         let kept = Arc::clone(&self.0);
-        polled(inner, move |hints, cx| {
+        polled_by(inner, move |hints, cx| {
             kept.lock().unwrap().push(cx.waker().clone());
             hints.as_mut().poll_next(cx)
         })
     }
 }
 
-/// Two hints become one, whatever channels they are of.
+/// Joins two hints even if they are about different channels.
 pub(crate) struct JoinsHints;
 
 impl Fault for JoinsHints {
     fn changes(&self, inner: Hints) -> Hints {
         let mut held: Option<Change> = None;
-        polled(inner, move |hints, cx| {
+        polled_by(inner, move |hints, cx| {
             let first = match held.take() {
                 Some(held) => held,
                 None => match std::task::ready!(hints.as_mut().poll_next(cx)) {
@@ -120,12 +120,12 @@ impl Fault for JoinsHints {
     }
 }
 
-/// Of three entries, the second is left out.
+/// Leaves out the second of three or more entries.
 pub(crate) struct LeavesOutAnEntry;
 
 impl Fault for LeavesOutAnEntry {
     fn changes(&self, inner: Hints) -> Hints {
-        changed(inner, |change| match change {
+        filter_map(inner, |change| match change {
             Change::Entries(mut entries) if entries.len() > 2 => {
                 entries.remove(1);
                 Some(Change::Entries(entries))
@@ -135,25 +135,25 @@ impl Fault for LeavesOutAnEntry {
     }
 }
 
-/// A close is not told of.
+/// Sends no hint about a close.
 pub(crate) struct HidesCloses;
 
 impl Fault for HidesCloses {
     fn changes(&self, inner: Hints) -> Hints {
-        changed(inner, |change| match change {
+        filter_map(inner, |change| match change {
             Change::Head(_, head) if head.closed => None,
             other => Some(other),
         })
     }
 }
 
-/// Channels with awkward names are not told of.
-pub(crate) struct TellsOfPlainNames;
+/// Sends no hints about channels whose names contain other than letters, digits and colons.
+pub(crate) struct AnnouncesOnlyPlainNames;
 
-impl Fault for TellsOfPlainNames {
+impl Fault for AnnouncesOnlyPlainNames {
     fn changes(&self, inner: Hints) -> Hints {
         let is_plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == ':');
-        changed(inner, move |change| match &change {
+        filter_map(inner, move |change| match &change {
             Change::Head(of, _) => is_plain(of.as_str()).then_some(change),
             Change::Entries(entries) => is_plain(entries[0].channel.as_str()).then_some(change),
             _ => Some(change),
@@ -161,13 +161,13 @@ impl Fault for TellsOfPlainNames {
     }
 }
 
-/// Of hints that nobody takes, the newest are kept, and nothing says that others were lost.
+/// Drops the oldest hints when they are not taken, without a `Resync`.
 pub(crate) struct KeepsTheNewestHints;
 
 impl Fault for KeepsTheNewestHints {
     fn changes(&self, inner: Hints) -> Hints {
         let mut kept = VecDeque::new();
-        polled(inner, move |hints, cx| {
+        polled_by(inner, move |hints, cx| {
             while let Poll::Ready(change) = hints.as_mut().poll_next(cx) {
                 kept.push_back(change);
                 if kept.len() > 16 {
@@ -179,12 +179,12 @@ impl Fault for KeepsTheNewestHints {
     }
 }
 
-/// A head is told of with one entry more than there is.
-pub(crate) struct TellsHeadsAhead;
+/// Announces a head one entry ahead of the real one.
+pub(crate) struct AnnouncesHeadsAhead;
 
-impl Fault for TellsHeadsAhead {
+impl Fault for AnnouncesHeadsAhead {
     fn changes(&self, inner: Hints) -> Hints {
-        changed(inner, |change| match change {
+        filter_map(inner, |change| match change {
             Change::Entries(entries) => {
                 let last = entries.last()?;
                 let cursor = Cursor { seq: last.cursor.seq + 1, ..last.cursor };
@@ -195,7 +195,7 @@ impl Fault for TellsHeadsAhead {
     }
 }
 
-/// Whoever is dropped takes another stream along, that which was opened first or last.
+/// Ends another stream, the one opened first or last, when a stream is dropped.
 pub(crate) struct DropEndsAnother {
     which: fn(&mut Vec<Weak<AtomicBool>>) -> Option<Weak<AtomicBool>>,
     open: Arc<Mutex<Vec<Weak<AtomicBool>>>>,
@@ -215,20 +215,20 @@ impl Fault for DropEndsAnother {
     fn changes(&self, inner: Hints) -> Hints {
         let is_over = Arc::new(AtomicBool::new(false));
         self.open.lock().unwrap().push(Arc::downgrade(&is_over));
-        let leaving = Leaving { which: self.which, open: Arc::clone(&self.open) };
-        polled(inner, move |hints, cx| {
-            let _ = &leaving;
+        let on_drop = EndAnotherOnDrop { which: self.which, open: Arc::clone(&self.open) };
+        polled_by(inner, move |hints, cx| {
+            let _ = &on_drop;
             if is_over.load(Ordering::SeqCst) { Poll::Pending } else { hints.as_mut().poll_next(cx) }
         })
     }
 }
 
-struct Leaving {
+struct EndAnotherOnDrop {
     which: fn(&mut Vec<Weak<AtomicBool>>) -> Option<Weak<AtomicBool>>,
     open: Arc<Mutex<Vec<Weak<AtomicBool>>>>,
 }
 
-impl Drop for Leaving {
+impl Drop for EndAnotherOnDrop {
     fn drop(&mut self) {
         let ended = (self.which)(&mut self.open.lock().unwrap()).and_then(|ended| ended.upgrade());
         if let Some(ended) = ended {

@@ -1,4 +1,4 @@
-//! Stores that keep it in another history, in another order, or for another time.
+//! Stores that keep the wrong history: wrong identity, wrong order, or for the wrong time.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -13,7 +13,7 @@ use tower_events::{
 
 use super::{head_of, patched_store::Fault};
 
-/// A tag is made from the content.
+/// Derives an entry's tag from its content.
 pub(crate) struct TagsByContent;
 
 impl Fault for TagsByContent {
@@ -28,7 +28,7 @@ impl Fault for TagsByContent {
     }
 }
 
-/// A position that there is counts as proof, whatever its tag.
+/// Continues from any existing position, whatever its tag.
 pub(crate) struct TrustsPositions;
 
 impl Fault for TrustsPositions {
@@ -49,7 +49,7 @@ impl Fault for TrustsPositions {
     }
 }
 
-/// All places have one epoch.
+/// Gives all places the same epoch.
 pub(crate) struct OneEpoch;
 
 impl Fault for OneEpoch {
@@ -78,11 +78,11 @@ impl Fault for OneEpoch {
     }
 }
 
-/// A log that an init made from nothing leaves the floor where it was.
+/// Does not raise the floor for a log that an init created.
 #[derive(Default)]
-pub(crate) struct ForgetsFilled(Mutex<HashMap<Channel, Head>>);
+pub(crate) struct InitLeavesTheFloor(Mutex<HashMap<Channel, Head>>);
 
-impl Fault for ForgetsFilled {
+impl Fault for InitLeavesTheFloor {
     async fn init(
         &self,
         inner: &MemoryStore,
@@ -106,7 +106,7 @@ impl Fault for ForgetsFilled {
     }
 }
 
-/// A record without entries counts as none.
+/// Treats a record without entries as never used.
 pub(crate) struct EmptyIsUnused;
 
 impl Fault for EmptyIsUnused {
@@ -120,10 +120,10 @@ impl Fault for EmptyIsUnused {
     }
 }
 
-/// An append of nothing looks at its condition.
-pub(crate) struct EmptyAppendExpects;
+/// Checks the condition of an empty append.
+pub(crate) struct EmptyAppendChecksCondition;
 
-impl Fault for EmptyAppendExpects {
+impl Fault for EmptyAppendChecksCondition {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let head = head_of(inner, channel).await;
         match append.expect {
@@ -135,7 +135,7 @@ impl Fault for EmptyAppendExpects {
     }
 }
 
-/// An init goes by the times of its events.
+/// Sorts the events of an init by time.
 pub(crate) struct SortsInits;
 
 impl Fault for SortsInits {
@@ -151,10 +151,10 @@ impl Fault for SortsInits {
     }
 }
 
-/// A closed channel has nothing more to say.
-pub(crate) struct ClosedIsAnswered;
+/// Continues at the end of a closed channel instead of resetting.
+pub(crate) struct ClosedHidesResets;
 
-impl Fault for ClosedIsAnswered {
+impl Fault for ClosedHidesResets {
     async fn read(
         &self,
         inner: &MemoryStore,
@@ -172,7 +172,7 @@ impl Fault for ClosedIsAnswered {
     }
 }
 
-/// When the last entry goes, so do the times that were dropped.
+/// Forgets the times of dropped entries when the last entry is dropped.
 pub(crate) struct EmptyForgetsTimes;
 
 impl Fault for EmptyForgetsTimes {
@@ -192,13 +192,13 @@ impl Fault for EmptyForgetsTimes {
     }
 }
 
-/// The store's time, by an append that nobody reads.
+/// The store's time, taken from an append to a channel that no test uses.
 async fn now(inner: &MemoryStore) -> u64 {
     let clock = Channel::new("the clock").unwrap();
     inner.append(&clock, Append::new([Event::text("x")])).await.unwrap().entries[0].appended
 }
 
-/// A key is forgotten after half of its window.
+/// Forgets a key after half of the key window.
 #[derive(Default)]
 pub(crate) struct HalfTheWindow(Mutex<HashMap<(Channel, EventKey), u64>>);
 
@@ -216,7 +216,7 @@ impl Fault for HalfTheWindow {
     }
 }
 
-/// A duplicate is told of with the time at which it came.
+/// Returns the time of the duplicate instead of the original's.
 pub(crate) struct TimeOfTheDuplicate;
 
 impl Fault for TimeOfTheDuplicate {
@@ -229,7 +229,7 @@ impl Fault for TimeOfTheDuplicate {
     }
 }
 
-/// A key of a deleted log is still known.
+/// Still knows the keys of a deleted log.
 #[derive(Default)]
 pub(crate) struct DeleteKeepsKeys {
     keys: Mutex<HashSet<(Channel, EventKey)>>,
@@ -253,7 +253,7 @@ impl Fault for DeleteKeepsKeys {
     }
 }
 
-/// One more is asked for than may be given, to see whether more is left.
+/// Reads one entry more than the limit allows, to see whether more is left.
 pub(crate) struct AddsToLimits;
 
 impl Fault for AddsToLimits {
@@ -270,16 +270,16 @@ impl Fault for AddsToLimits {
     }
 }
 
-/// At most five hundred are answered at once.
-pub(crate) struct AnswersHundreds;
+/// Returns at most five hundred heads at once.
+pub(crate) struct AnswersFiveHundred;
 
-impl Fault for AnswersHundreds {
+impl Fault for AnswersFiveHundred {
     async fn heads(&self, inner: &MemoryStore, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         inner.heads(&channels[..channels.len().min(500)]).await
     }
 }
 
-/// Whatever happens, hints are late.
+/// Always reports that hints are late.
 pub(crate) struct NeverReady;
 
 impl Fault for NeverReady {
@@ -288,11 +288,11 @@ impl Fault for NeverReady {
     }
 }
 
-/// A channel that was read counts as one that was used, until it is deleted.
+/// Treats a channel that was read as used, until it is deleted.
 #[derive(Default)]
-pub(crate) struct KnowsWhatWasRead(Mutex<HashSet<Channel>>);
+pub(crate) struct StoresWhatWasRead(Mutex<HashSet<Channel>>);
 
-impl Fault for KnowsWhatWasRead {
+impl Fault for StoresWhatWasRead {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let was_read = self.0.lock().unwrap().contains(channel);
         if append.expect == Expect::NeverUsed && was_read {
@@ -318,7 +318,7 @@ impl Fault for KnowsWhatWasRead {
     }
 }
 
-/// A channel that nobody uses is listed for ever.
+/// Lists a channel that is no longer used for ever.
 #[derive(Default)]
 pub(crate) struct ListsForgotten(Mutex<BTreeMap<Channel, Head>>);
 
@@ -360,7 +360,7 @@ impl Fault for ListsForgotten {
     }
 }
 
-/// Each time that a key is repeated, its window begins anew.
+/// Restarts a key's window each time the key is repeated.
 #[derive(Default)]
 pub(crate) struct RenewsKeys(Mutex<HashMap<(Channel, EventKey), (u64, Receipt)>>);
 

@@ -1,9 +1,10 @@
-//! Shows that the conformance suite can fail: stores that are broken in one way each, and the clause that says so.
+//! Shows that the conformance suite can fail: stores that are each broken in one way, and the clause that detects it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod broken;
 mod content;
+mod defect;
 mod harness;
 mod hints;
 mod history;
@@ -21,13 +22,14 @@ use tower_events::{
 };
 
 use self::{
-    broken::{Broken, Defect},
+    broken::Broken,
+    defect::Defect,
     harness::{Abilities, TestHarness},
     patched_store::{Fault, PatchedStore},
     places::{PlaceDefect, Places},
 };
 
-/// Each way, the clause that is there to catch it, and whether the property test has to see it as well.
+/// Each defect, the clause meant to catch it, and whether the property test must catch it too.
 const CAUGHT: [(Defect, &str, bool); 31] = {
     use Defect::*;
     [
@@ -68,16 +70,17 @@ const CAUGHT: [(Defect, &str, bool); 31] = {
 #[tokio::test(start_paused = true)]
 async fn each_broken_store_is_caught_by_its_clause() {
     for (defect, clause, by_model) in CAUGHT {
-        let caught = failing(|abilities| TestHarness { abilities, wrap: move |store| Broken::new(store, defect) }, Abilities::All).await;
+        let harness = |abilities| TestHarness { abilities, wrap: move |store| Broken::new(store, defect) };
+        let caught = failing(harness, Abilities::All).await;
         println!("{defect:?} -> {clause}; all that caught it: {caught:?}");
         assert!(caught.contains(&clause), "{defect:?} was not caught by {clause}, but by {caught:?}");
         assert!(!by_model || caught.contains(&"agrees_with_a_model"), "{defect:?} was not caught by the model");
     }
 }
 
-/// A harness that can only open stores misses what needs a log that was cut, and nothing else.
+/// A harness that can only open stores misses only the defects that need a truncated log.
 #[tokio::test(start_paused = true)]
-async fn a_plain_harness_catches_all_but_what_needs_a_cut() {
+async fn a_harness_that_can_only_open_stores_misses_only_what_needs_a_truncated_log() {
     let mut missed = Vec::new();
     for (defect, clause, _) in CAUGHT {
         let harness = TestHarness { abilities: Abilities::OpenOnly, wrap: move |store| Broken::new(store, defect) };
@@ -89,27 +92,28 @@ async fn a_plain_harness_catches_all_but_what_needs_a_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_not_broken_passes() {
+async fn a_store_without_a_defect_passes() {
     for abilities in [Abilities::All, Abilities::OpenOnly] {
-        let sound = |abilities| TestHarness { abilities, wrap: |store| Broken::new(store, Defect::None) };
-        assert_eq!(failing(sound, abilities).await, Vec::<&str>::new(), "{abilities:?}");
+        let correct = |abilities| TestHarness { abilities, wrap: |store| Broken::new(store, Defect::None) };
+        assert_eq!(failing(correct, abilities).await, Vec::<&str>::new(), "{abilities:?}");
     }
 }
 
-/// The fault that is none.
-struct Nothing;
+/// A fault that changes nothing.
+struct NoFault;
 
-impl Fault for Nothing {}
+impl Fault for NoFault {}
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_not_spoiled_passes() {
+async fn a_store_without_a_fault_passes() {
     for abilities in [Abilities::All, Abilities::OpenOnly] {
-        let spoil = |store| AnyStore::new(PatchedStore::new(store, Arc::new(Nothing)));
-        assert_eq!(failing(|abilities| TestHarness { abilities, wrap: spoil }, abilities).await, Vec::<&str>::new(), "{abilities:?}");
+        let wrap = |store| AnyStore::new(PatchedStore::new(store, Arc::new(NoFault)));
+        let correct = |abilities| TestHarness { abilities, wrap };
+        assert_eq!(failing(correct, abilities).await, Vec::<&str>::new(), "{abilities:?}");
     }
 }
 
-/// The names of the clauses that do not hold. A panic has to say which clause it is about.
+/// The names of the clauses that fail. Their panics must name the clause.
 async fn failing<H: Harness>(harness: impl Fn(Abilities) -> H, abilities: Abilities) -> Vec<&'static str> {
     let mut failing = Vec::new();
     for clause in clauses::all::<H>() {
@@ -131,70 +135,70 @@ fn named<H: Harness>(name: &str) -> Clause<H> {
     clauses::all().into_iter().find(|clause| clause.name() == name).expect(name)
 }
 
-/// Faults that come apart in files of their own, each with the clause that is there to catch it.
+/// Which faults were not caught by the clause meant to catch them.
 #[derive(Default)]
 struct Report {
     missed: Vec<String>,
-    /// By a harness that can only open stores.
-    missed_by_plain: Vec<&'static str>,
+    /// Clauses that missed a fault when the harness could only open stores.
+    missed_by_open_only: Vec<&'static str>,
 }
 
 impl Report {
-    /// Runs the one clause only: what else catches the fault is of no matter.
-    async fn on<F: Fault>(&mut self, name: &'static str, fault: impl Fn() -> F) {
+    /// Runs the clause `name` on a store with this fault. Other clauses that may catch the fault do not count.
+    async fn check<F: Fault>(&mut self, name: &'static str, fault: impl Fn() -> F) {
         for abilities in [Abilities::All, Abilities::OpenOnly] {
             let fault = Arc::new(fault());
-            // One type for all faults: the clauses are compiled once.
-            let spoil = move |store: MemoryStore| AnyStore::new(PatchedStore::new(store, Arc::clone(&fault)));
-            let wrap = Box::new(spoil) as Box<dyn Fn(MemoryStore) -> AnyStore + Send + Sync>;
+            // One type for all faults, so that the clauses are compiled once.
+            let patch = move |store: MemoryStore| AnyStore::new(PatchedStore::new(store, Arc::clone(&fault)));
+            let wrap = Box::new(patch) as Box<dyn Fn(MemoryStore) -> AnyStore + Send + Sync>;
             match (panic_of(named(name), TestHarness { abilities, wrap }).await, abilities) {
                 (Some(message), _) if message.contains(&format!("clause `{name}`")) => {}
                 (Some(message), _) => self.missed.push(format!("{name} fails without its name: {message}")),
                 (None, Abilities::All) => {
                     self.missed.push(format!("{} was not caught by {name}", std::any::type_name::<F>()));
                 }
-                (None, Abilities::OpenOnly) => self.missed_by_plain.push(name),
+                (None, Abilities::OpenOnly) => self.missed_by_open_only.push(name),
             }
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_takes_two_steps_for_one_is_caught() {
+async fn operations_that_are_not_atomic_are_caught() {
     use self::races::*;
     let mut report = Report::default();
-    report.on("of_many_appends_with_one_key_one_is_new", LooksUpKeysFirst::default).await;
-    report.on("of_many_appends_at_one_head_one_wins", || LooksAtHeadFirst).await;
-    report.on("what_is_acknowledged_beside_a_close_is_kept", || AcknowledgesWhenOvertaken).await;
-    report.on("what_is_acknowledged_beside_an_init_is_of_one_history", || AcknowledgesWhenOvertaken).await;
-    report.on("what_is_acknowledged_beside_a_delete_is_gone_or_kept", || AcknowledgesWhenOvertaken).await;
-    report.on("a_reader_sees_a_batch_whole", || AppendsInPieces).await;
-    report.on("a_reader_sees_an_init_whole", || InitsInTwoSteps).await;
-    report.on("a_dropped_init_or_delete_happened_whole_or_not_at_all", || InitsInTwoSteps).await;
-    assert_eq!((report.missed, report.missed_by_plain), (vec![], vec![]));
+    report.check("of_many_appends_with_one_key_one_is_new", LooksUpKeysFirst::default).await;
+    report.check("of_many_appends_at_one_head_one_wins", || LooksAtHeadFirst).await;
+    report.check("what_is_acknowledged_beside_a_close_is_kept", || AcknowledgesWhenOvertaken).await;
+    report.check("what_is_acknowledged_beside_an_init_is_of_one_history", || AcknowledgesWhenOvertaken).await;
+    report.check("what_is_acknowledged_beside_a_delete_is_gone_or_kept", || AcknowledgesWhenOvertaken).await;
+    report.check("a_reader_sees_a_batch_whole", || AppendsInPieces).await;
+    report.check("a_reader_sees_an_init_whole", || InitsInTwoSteps).await;
+    report.check("a_dropped_init_or_delete_happened_whole_or_not_at_all", || InitsInTwoSteps).await;
+    assert_eq!((report.missed, report.missed_by_open_only), (vec![], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_hints_go_wrong_is_caught() {
+async fn wrong_hints_are_caught() {
     use self::hints::*;
     let mut report = Report::default();
-    report.on("whoever_waits_for_changes_is_woken", || NeverWakes).await;
-    report.on("whoever_waits_for_changes_is_woken", || WakesTheFirst).await;
-    report.on("whoever_waits_for_changes_is_woken", KeepsWakers::default).await;
-    report.on("hints_hold_neighbours_of_one_channel", || JoinsHints).await;
-    report.on("hints_hold_neighbours_of_one_channel", || LeavesOutAnEntry).await;
-    report.on("changes_tell_of_a_close_with_events", || HidesCloses).await;
-    report.on("changes_tell_of_any_name", || TellsOfPlainNames).await;
-    report.on("a_quiet_channel_is_told_of_among_busy_ones", || KeepsTheNewestHints).await;
-    report.on("changes_tell_of_appends", || LeavesOutAnEntry).await;
-    report.on("changes_tell_of_appends", || TellsHeadsAhead).await;
-    report.on("dropped_changes_do_no_harm", DropEndsAnother::first).await;
-    report.on("dropped_changes_do_no_harm", DropEndsAnother::last).await;
-    assert_eq!((report.missed, report.missed_by_plain), (vec![], vec![]));
+    report.check("whoever_waits_for_changes_is_woken", || NeverWakes).await;
+    report.check("whoever_waits_for_changes_is_woken", || WakesOnlyTheFirst).await;
+    report.check("whoever_waits_for_changes_is_woken", KeepsWakers::default).await;
+    report.check("hints_hold_neighbours_of_one_channel", || JoinsHints).await;
+    report.check("hints_hold_neighbours_of_one_channel", || LeavesOutAnEntry).await;
+    report.check("changes_tell_of_a_close_with_events", || HidesCloses).await;
+    report.check("changes_tell_of_any_name", || AnnouncesOnlyPlainNames).await;
+    report.check("a_quiet_channel_is_told_of_among_busy_ones", || KeepsTheNewestHints).await;
+    report.check("changes_tell_of_appends", || LeavesOutAnEntry).await;
+    report.check("changes_tell_of_appends", || AnnouncesHeadsAhead).await;
+    report.check("dropped_changes_do_no_harm", DropEndsAnother::first).await;
+    report.check("dropped_changes_do_no_harm", DropEndsAnother::last).await;
+    assert_eq!((report.missed, report.missed_by_open_only), (vec![], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_knows_a_name_by_another_is_caught() {
+async fn names_and_keys_that_are_confused_are_caught() {
     use self::content::*;
     let mut report = Report::default();
     let lower = |text: &str| text.to_lowercase();
@@ -203,61 +207,61 @@ async fn who_knows_a_name_by_another_is_caught() {
     let composed = |text: &str| text.replace("a\u{301}", "\u{e1}");
     let cut = |text: &str| text.chars().take(64).collect();
     for change in [lower, trimmed, decoded, composed, cut] as [fn(&str) -> String; 5] {
-        report.on("names_that_look_alike_are_apart", || ChangesNames(change)).await;
-        report.on("keys_that_look_alike_are_apart", || ChangesKeys(change)).await;
+        report.check("names_that_look_alike_are_apart", || ChangesNames(change)).await;
+        report.check("keys_that_look_alike_are_apart", || ChangesKeys(change)).await;
     }
-    assert_eq!((report.missed, report.missed_by_plain), (vec![], vec![]));
+    assert_eq!((report.missed, report.missed_by_open_only), (vec![], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_keeps_something_else_is_caught() {
+async fn wrong_content_and_wrong_history_are_caught() {
     use self::{content::*, history::*};
     let mut report = Report::default();
-    report.on("a_name_and_a_key_are_not_joined", JoinsNameAndKey::default).await;
-    report.on("data_come_back_to_the_letter", || ReadsNumbers).await;
-    report.on("data_come_back_to_the_letter", || CutsLengths).await;
-    report.on("tags_tell_equal_entries_apart", || TagsByContent).await;
-    report.on("a_tail_that_grew_again_alike_is_another_history", || TrustsPositions).await;
-    report.on("two_places_have_two_epochs", || OneEpoch).await;
-    report.on("an_init_of_nothing_counts_for_the_floor", ForgetsFilled::default).await;
-    report.on("a_channel_is_never_used_until_it_has_a_record", || EmptyIsUnused).await;
-    report.on("a_channel_is_never_used_until_it_has_a_record", || EmptyAppendExpects).await;
-    report.on("an_init_keeps_its_order", || SortsInits).await;
-    report.on("a_close_does_not_hide_what_was_trimmed", || ClosedIsAnswered).await;
-    report.on("a_time_is_trimmed_however_the_entry_went", || EmptyForgetsTimes).await;
-    report.on("nothing_goes_before_its_time", HalfTheWindow::default).await;
-    report.on("nothing_goes_before_its_time", || TimeOfTheDuplicate).await;
-    report.on("a_key_is_appended_once", || TimeOfTheDuplicate).await;
-    report.on("a_repeated_key_is_forgotten_all_the_same", RenewsKeys::default).await;
-    report.on("what_nobody_uses_is_forgotten", ListsForgotten::default).await;
-    report.on("data_and_names_come_back_as_they_were", || RoundsTimes).await;
-    report.on("data_and_names_come_back_as_they_were", || ReadsWords).await;
-    report.on("reading_an_absent_channel_stores_nothing", KnowsWhatWasRead::default).await;
-    report.on("keys_last_as_long_as_their_log", DeleteKeepsKeys::default).await;
-    report.on("limits_may_be_extreme", || AddsToLimits).await;
-    report.on("heads_of_a_thousand_come_in_order", || AnswersHundreds).await;
-    report.on("a_store_that_answers_is_ready", || NeverReady).await;
+    report.check("a_name_and_a_key_are_not_joined", JoinsNameAndKey::default).await;
+    report.check("data_come_back_to_the_letter", || ReformatsJson).await;
+    report.check("data_come_back_to_the_letter", || TruncatesLongTexts).await;
+    report.check("tags_tell_equal_entries_apart", || TagsByContent).await;
+    report.check("a_tail_that_grew_again_alike_is_another_history", || TrustsPositions).await;
+    report.check("two_places_have_two_epochs", || OneEpoch).await;
+    report.check("an_init_of_nothing_counts_for_the_floor", InitLeavesTheFloor::default).await;
+    report.check("a_channel_is_never_used_until_it_has_a_record", || EmptyIsUnused).await;
+    report.check("a_channel_is_never_used_until_it_has_a_record", || EmptyAppendChecksCondition).await;
+    report.check("an_init_keeps_its_order", || SortsInits).await;
+    report.check("a_close_does_not_hide_what_was_trimmed", || ClosedHidesResets).await;
+    report.check("a_time_is_trimmed_however_the_entry_went", || EmptyForgetsTimes).await;
+    report.check("nothing_goes_before_its_time", HalfTheWindow::default).await;
+    report.check("nothing_goes_before_its_time", || TimeOfTheDuplicate).await;
+    report.check("a_key_is_appended_once", || TimeOfTheDuplicate).await;
+    report.check("a_repeated_key_is_forgotten_all_the_same", RenewsKeys::default).await;
+    report.check("what_nobody_uses_is_forgotten", ListsForgotten::default).await;
+    report.check("data_and_names_come_back_as_they_were", || RoundsTimes).await;
+    report.check("data_and_names_come_back_as_they_were", || ParsesTextAsJson).await;
+    report.check("reading_an_absent_channel_stores_nothing", StoresWhatWasRead::default).await;
+    report.check("keys_last_as_long_as_their_log", DeleteKeepsKeys::default).await;
+    report.check("limits_may_be_extreme", || AddsToLimits).await;
+    report.check("heads_of_a_thousand_come_in_order", || AnswersFiveHundred).await;
+    report.check("a_store_that_answers_is_ready", || NeverReady).await;
     assert_eq!(report.missed, Vec::<String>::new());
-    // Its log cannot be cut.
-    assert_eq!(report.missed_by_plain, ["a_tail_that_grew_again_alike_is_another_history"]);
+    // A harness that can only open stores cannot truncate a log.
+    assert_eq!(report.missed_by_open_only, ["a_tail_that_grew_again_alike_is_another_history"]);
 }
 
-/// Each is caught by its clause, and by no other.
+/// Each defect is caught by its clauses, and by no others.
 #[tokio::test(start_paused = true)]
-async fn who_goes_wrong_when_something_is_done_to_its_place_is_caught() {
+async fn defects_that_show_when_a_place_is_reopened_wiped_or_failing_are_caught() {
     let (raised, lowered) = ("raised_limits_hold_at_once", "lowered_limits_lose_nothing_at_once");
     let (wiped, trouble) = ("a_place_that_is_wiped_has_another_epoch", "trouble_is_told_and_so_is_its_end");
-    for (wrong, by) in [
+    for (defect, by) in [
         (PlaceDefect::Nothing, vec![]),
         (PlaceDefect::KeepsTheFirstLimits, vec![raised]),
         (PlaceDefect::LowersAtOnce, vec![lowered]),
         (PlaceDefect::NeverLowers, vec![lowered]),
-        (PlaceDefect::TellsTheFirstLimits, vec![raised, lowered]),
+        (PlaceDefect::ReportsTheFirstLimits, vec![raised, lowered]),
         (PlaceDefect::KeepsTheEpoch, vec![wiped]),
         (PlaceDefect::HidesTrouble, vec![trouble]),
         (PlaceDefect::StaysInTrouble, vec![trouble]),
     ] {
-        assert_eq!(failing(|_| Places(wrong), Abilities::All).await, by, "{wrong:?}");
+        assert_eq!(failing(|_| Places(defect), Abilities::All).await, by, "{defect:?}");
     }
 }
 

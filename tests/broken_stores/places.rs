@@ -1,5 +1,4 @@
-//! A memory store to which all can be done that is done to a place: it is opened again, wiped and kept from working; and what
-//! may go wrong then.
+//! A harness whose places can be reopened, wiped and made to fail, and the defects that show only then.
 
 use std::{
     sync::{
@@ -16,27 +15,27 @@ use tower_events::{
     testing::{FaultStore, Harness, MemoryHarness, Time, Unable},
 };
 
-/// In which way a store is broken.
+/// How the places are broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlaceDefect {
     Nothing,
-    /// What a place keeps is decided when it is made.
+    /// Limits apply as they were when the place was created.
     KeepsTheFirstLimits,
-    /// Lowered limits hold at once.
+    /// Lowered limits apply at once.
     LowersAtOnce,
-    /// The largest limits that there ever were hold for ever.
+    /// The largest limits that were ever set apply for ever.
     NeverLowers,
-    /// What is reported is what the place was made with.
-    TellsTheFirstLimits,
-    /// A place that is wiped loses its channels, not its epoch.
+    /// The reported retention is the one with which the place was created.
+    ReportsTheFirstLimits,
+    /// A wiped place loses its channels, but not its epoch.
     KeepsTheEpoch,
-    /// What is wrong is not reported.
+    /// Health does not report a failure.
     HidesTrouble,
-    /// What was wrong is reported for ever.
+    /// Health reports a failure that has ended.
     StaysInTrouble,
 }
 
-/// Opens such stores.
+/// A harness with this defect.
 #[derive(Clone, Copy)]
 pub(crate) struct Places(pub(crate) PlaceDefect);
 
@@ -44,7 +43,7 @@ pub(crate) struct Place {
     store: FaultStore<MemoryStore>,
     now: Arc<AtomicU64>,
     first: Retention,
-    /// What was kept until the place was opened again, and until when that counts.
+    /// Until when the limits from before the last reopening apply.
     before: Mutex<Option<u64>>,
 }
 
@@ -57,10 +56,10 @@ impl Places {
             PlaceDefect::LowersAtOnce => &own,
             _ => &largest,
         };
-        let counts = (self.0 != PlaceDefect::NeverLowers).then(|| place.now.load(Ordering::SeqCst) + COUNTS);
+        let until = (self.0 != PlaceDefect::NeverLowers).then(|| place.now.load(Ordering::SeqCst) + GRACE_PERIOD);
         let inner = inner.reopened(own.clone(), all);
         place.store = FaultStore::new(inner).0;
-        Place { before: Mutex::new(counts), ..place }
+        Place { before: Mutex::new(until), ..place }
     }
 }
 
@@ -76,7 +75,7 @@ impl Harness for Places {
     }
 
     async fn open(&self, place: &Place) -> ReportsRetention {
-        let reported = if self.0 == PlaceDefect::TellsTheFirstLimits { place.first.clone() } else { place.store.retention() };
+        let reported = if self.0 == PlaceDefect::ReportsTheFirstLimits { place.first.clone() } else { place.store.retention() };
         ReportsRetention { store: place.store.clone(), reported }
     }
 
@@ -118,7 +117,7 @@ impl Harness for Places {
     }
 }
 
-/// Of each setting the larger.
+/// The larger of each setting.
 fn largest(one: &Retention, other: &Retention) -> Retention {
     Retention::default()
         .events(one.events.max(other.events))
@@ -128,10 +127,10 @@ fn largest(one: &Retention, other: &Retention) -> Retention {
         .key_window(one.key_window.max(other.key_window))
 }
 
-/// How long limits count that were lowered, in milliseconds.
-const COUNTS: u64 = 5 * 60 * 1000;
+/// How long limits still apply after they were lowered, in milliseconds.
+const GRACE_PERIOD: u64 = 5 * 60 * 1000;
 
-/// A store that tells that it keeps this much.
+/// A store that reports this retention.
 pub(crate) struct ReportsRetention {
     store: FaultStore<MemoryStore>,
     reported: Retention,

@@ -1,4 +1,4 @@
-//! Stores that take two steps for what has to be one.
+//! Stores whose operations are not atomic.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -10,7 +10,7 @@ use tower_events::{
 
 use super::{head_of, patched_store::Fault};
 
-/// Whether a key is known is decided before the append, not with it.
+/// Checks whether a key is known before the append, not atomically with it.
 #[derive(Default)]
 pub(crate) struct LooksUpKeysFirst(Mutex<HashMap<(Channel, EventKey), Receipt>>);
 
@@ -33,7 +33,7 @@ impl Fault for LooksUpKeysFirst {
     }
 }
 
-/// Whether the head is the expected one is decided before the append, not with it.
+/// Checks whether the head is the expected one before the append, not atomically with it.
 pub(crate) struct LooksAtHeadFirst;
 
 impl Fault for LooksAtHeadFirst {
@@ -47,7 +47,7 @@ impl Fault for LooksAtHeadFirst {
     }
 }
 
-/// An append that is overtaken by a close, an init or a delete is acknowledged, and gone.
+/// Acknowledges and loses an append that is overtaken by a close, an init or a delete.
 pub(crate) struct AcknowledgesWhenOvertaken;
 
 impl Fault for AcknowledgesWhenOvertaken {
@@ -76,7 +76,7 @@ impl Fault for AcknowledgesWhenOvertaken {
     }
 }
 
-/// A batch is appended event by event, and closed after them.
+/// Appends a batch event by event, then closes.
 pub(crate) struct AppendsInPieces;
 
 impl Fault for AppendsInPieces {
@@ -95,7 +95,7 @@ impl Fault for AppendsInPieces {
     }
 }
 
-/// An init deletes, then fills.
+/// Deletes, then fills, in an init.
 pub(crate) struct InitsInTwoSteps;
 
 impl Fault for InitsInTwoSteps {
