@@ -1,4 +1,4 @@
-//! Events beside a gRPC service, on one port, over HTTP/1.1 and HTTP/2.
+//! Events next to a gRPC service on one port, over HTTP/1.1 and HTTP/2.
 //!
 //! ```sh
 //! cargo run -p interop --example tonic
@@ -18,7 +18,7 @@ use tower_events::{Channel, Channels, Event, EventService, Hub, MemoryStore};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let hub = Hub::new(MemoryStore::default());
-    // Any gRPC service; tonic-health's is ready-made.
+    // Any gRPC service will do; tonic-health provides one.
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(watch(reporter, hub.clone(), Channel::new("health")?));
     let routes = Routes::new(health)
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("gRPC and events on http://{}", listener.local_addr()?);
     let stop = async move {
         _ = tokio::signal::ctrl_c().await;
-        hub.drain(Duration::from_secs(5)); // else open streams hold the shutdown up
+        hub.drain(Duration::from_secs(5)); // or open streams would block the shutdown
     };
     Server::builder()
         .accept_http1(true) // browsers, and curl without --http2-prior-knowledge
@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Tells gRPC clients and event readers alike how a service is: here one that changes its mind every two seconds.
+/// Reports the health of a service to both gRPC clients and event readers; here it changes every two seconds.
 async fn watch(reporter: HealthReporter, hub: Hub, channel: Channel) {
     for serving in [true, false].into_iter().cycle() {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };

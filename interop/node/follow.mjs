@@ -1,21 +1,21 @@
-// Follows an event URL with a client that people use, and prints what it hands over: JSON lines `{type, data, id}`.
+// Follows an event URL with a popular client, and prints each event that it delivers as a JSON line `{type, data, id}`.
 //
 //   node follow.mjs <client> <url> [names of events, separated by commas]
 //
-// `eventsource`, `launchdarkly-eventsource` and `event-source-polyfill` are of EventSource's form: listeners by name.
-// `eventsource-client` and `fetch-event-source` hand everything to one function. `fetch` is a plain long poll, which ends
+// `eventsource`, `launchdarkly-eventsource` and `event-source-polyfill` have the API of EventSource, with listeners by name.
+// `eventsource-client` and `fetch-event-source` pass everything to one function. `fetch` is a plain long poll, which stops
 // when the server says that the channel has ended.
 
 import { createRequire } from 'node:module';
 import { createEventSource } from 'eventsource-client';
 import { EventSource } from 'eventsource';
 
-const require = createRequire(import.meta.url); // for those that are CommonJS
+const require = createRequire(import.meta.url); // for CommonJS packages
 const [client, url, names = ''] = process.argv.slice(2);
 const marks = ['stream-live', 'stream-retry', 'stream-reset', 'stream-end'];
 const listened = ['message', ...marks, ...names.split(',').filter(Boolean)];
 const print = (type, data, id) => console.log(JSON.stringify({ type, data, id }));
-const SOON = 20; // ms between a cut and the next connection, for those that do not ask the server
+const SOON = 20; // ms between a cut and the next connection, for clients that ignore `retry:`
 
 const listen = (source) => {
   for (const name of listened) {
@@ -38,7 +38,7 @@ const clients = {
 
   'event-source-polyfill'() {
     const { EventSourcePolyfill } = require('event-source-polyfill');
-    console.error = () => {}; // a page of text for each cut
+    console.error = () => {}; // it prints a page of text for each cut
     listen(new EventSourcePolyfill(url));
   },
 
@@ -58,14 +58,14 @@ const clients = {
     return fetchEventSource(url, {
       onmessage: ({ event, data, id }) => print(event || 'message', data, id),
       onclose: () => {
-        throw new Error('the end of a stream is no reason to stop');
+        throw new Error('reconnect after the end of a stream');
       },
     });
   },
 
   async fetch() {
     for (let next = new URL(url); ; ) {
-      const response = await fetch(next).catch(() => null); // cut: ask again from the same cursor
+      const response = await fetch(next).catch(() => null); // cut: poll again from the same cursor
       if (!response) continue;
       if (!response.ok) throw new Error(`${response.status} ${await response.text()}`);
       const events = await response.json().catch(() => null);

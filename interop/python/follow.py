@@ -1,11 +1,11 @@
-"""Follows an event URL with a client that people use, and prints what it hands over: JSON lines {type, data, id}.
+"""Follows an event URL with a popular client, and prints each event that it delivers as a JSON line {type, data, id}.
 
     python follow.py httpx-sse|aiohttp-sse-client2|sseclient-py|requests-sse|requests <url>
 
-`requests` is that package alone, as people read a stream by hand with it: line by line, as text.
+`requests` is that package alone, reading the stream by hand: line by line, as text.
 
-Those that do not reconnect by themselves are connected again here, from the last id that they told of. Ends when the
-server says that the channel has ended.
+Clients that do not reconnect by themselves are reconnected here, from the last id that they delivered. Ends when the server
+says that the channel has ended.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ SOON = 0.02  # seconds between a cut and the next connection
 
 
 def show(name, data, id):
-    """Prints an event; whether it was the last one."""
+    """Prints an event, and returns whether it was the last one."""
     line = {"type": name or "message", "data": data or "", "id": id or ""}
     print(json.dumps(line), flush=True)
     return name == "stream-end"
 
 
 def reconnecting(connect, cut):
-    """Connects again after each end and each `cut`. `connect` takes headers, and yields name, data and id."""
+    """Reconnects after each end and each exception of type `cut`. `connect` takes headers, and yields name, data and id."""
     headers = {"Accept": "text/event-stream"}
     while True:
         try:
@@ -97,7 +97,7 @@ def aiohttp_sse_client2(url):
     from multidict import CIMultiDict
 
     async def follow():
-        headers = CIMultiDict()  # it writes its own id into these, spelled otherwise
+        headers = CIMultiDict()  # the client adds its own id to these in another spelling, hence case-insensitive
         while True:
             try:
                 async with EventSource(url, headers=headers, reconnection_time=timedelta(seconds=SOON)) as source:
@@ -112,10 +112,10 @@ def aiohttp_sse_client2(url):
 
 
 def session():
-    """Without the proxies that the environment may name."""
-    made = requests.Session()
-    made.trust_env = False
-    return made
+    """A session that ignores the proxies of the environment."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 CLIENTS = {

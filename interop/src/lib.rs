@@ -1,1 +1,1 @@
-//! Empty: everything is in `examples/` and `tests/`.
+//! Empty: this package consists of its `examples/` and `tests/`.

@@ -1,4 +1,4 @@
-//! Bodies that are refused, sent by a client and through a proxy that people use: each gets the refusal every time.
+//! Refused bodies, sent by a popular client and through a popular proxy: the refusal arrives every time.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 #[path = "../../tests/support/mod.rs"]
@@ -14,7 +14,7 @@ use std::{
 
 use support::App;
 
-/// As many as each is sent.
+/// How often each body is sent.
 const TIMES: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,7 +34,7 @@ async fn fetch_in_node_gets_every_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nginx_passes_every_refusal_on() {
+async fn nginx_forwards_every_refusal() {
     let app = App::start().await;
     let Some(nginx) = Nginx::start("refused-bodies", app.addr()) else { return };
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -50,7 +50,7 @@ async fn nginx_passes_every_refusal_on() {
     }
 }
 
-/// A running nginx in front of a server, with its defaults but for the size of bodies; ended when it is dropped.
+/// A running nginx in front of a server, with its defaults except for the maximum body size; killed when dropped.
 struct Nginx {
     folder: PathBuf,
     address: SocketAddr,
@@ -58,7 +58,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// `None` where none is installed, which is a failed test in CI.
+    /// `None` if nginx is not installed; panics in CI.
     fn start(name: &str, upstream: SocketAddr) -> Option<Self> {
         let program = ["nginx", "/usr/sbin/nginx"].into_iter().find(|program| {
             let mut ask = Command::new(program);
@@ -66,7 +66,7 @@ impl Nginx {
         });
         let Some(program) = program else {
             assert!(std::env::var_os("CI").is_none(), "no nginx: install Debian's package of that name");
-            eprintln!("SKIPPED, for no nginx is installed: install Debian's package of that name");
+            eprintln!("SKIPPED, because nginx is not installed: install Debian's package of that name");
             return None;
         };
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{name}-{}", std::process::id()));
@@ -79,7 +79,7 @@ impl Nginx {
         let begun = Instant::now();
         while std::net::TcpStream::connect(address).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(20), "nginx does not listen: {}", started.errors());
-            std::thread::sleep(Duration::from_millis(5)); // nothing tells when it listens
+            std::thread::sleep(Duration::from_millis(5)); // nothing announces when it listens
         }
         Some(started)
     }
@@ -88,7 +88,7 @@ impl Nginx {
         format!("http://{}{path_and_query}", self.address)
     }
 
-    /// What it wrote into its log.
+    /// The contents of its error log.
     fn errors(&self) -> String {
         fs::read_to_string(self.folder.join("error.log")).unwrap_or_default()
     }
@@ -102,14 +102,14 @@ impl Drop for Nginx {
     }
 }
 
-/// One process, which is the child itself; whatever it writes goes into its own folder.
+/// A configuration with a single process, the child itself, that writes only into its own folder.
 fn config(address: SocketAddr, upstream: SocketAddr) -> String {
-    let places: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    let temp_paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("  {name}_temp_path {name};\n"))
         .concat();
     format!(
         "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\nevents {{}}\n\
-         http {{\n  access_log off;\n{places}  client_max_body_size 8m;\n  server {{\n    listen {address};\n    \
+         http {{\n  access_log off;\n{temp_paths}  client_max_body_size 8m;\n  server {{\n    listen {address};\n    \
          location / {{ proxy_pass http://{upstream}; }}\n  }}\n}}\n"
     )
 }

@@ -1,4 +1,4 @@
-// The chat example, as people meet it.
+// The chat example, as its users see it.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -7,7 +7,7 @@ import { open, options, picture, proxy, say } from './harness.js';
 
 const HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script> & "quoted"';
 
-test('two tabs see what the other writes, as text', options, async (t) => {
+test('two tabs show each other\'s messages, as text', options, async (t) => {
   const { url } = await start(t, database(t));
   const [ada, bob] = [await open(t, url), await open(t, url)];
   await Promise.all([state(ada, 'live-sse'), state(bob, 'live-sse')]);
@@ -28,7 +28,7 @@ test('two tabs see what the other writes, as text', options, async (t) => {
   assert.ok(Math.abs(Date.now() - Date.parse(time)) < 60_000, time);
 });
 
-test('who comes later reads what was written before', options, async (t) => {
+test('a page that is opened later shows earlier messages', options, async (t) => {
   const { url } = await start(t, database(t));
   for (const content of ['first', 'second']) await say(url, 'Ada', content);
   for (const transport of ['sse', 'poll']) {
@@ -39,7 +39,7 @@ test('who comes later reads what was written before', options, async (t) => {
 });
 
 for (const signal of ['kill', 'stop']) {
-  test(`after a ${signal} and a new start every tab shows everything once`, options, async (t) => {
+  test(`after a ${signal} and a restart every tab shows everything once`, options, async (t) => {
     const file = database(t);
     const first = await start(t, file);
     const pages = [await open(t, first.url), await open(t, `${first.url}/?transport=poll`)];
@@ -64,7 +64,7 @@ for (const signal of ['kill', 'stop']) {
   });
 }
 
-test('chats on one file are one chat', options, async (t) => {
+test('processes on one database are one chat', options, async (t) => {
   const file = database(t);
   const [here, there] = [await start(t, file), await start(t, file)];
   const [ada, bob] = [await open(t, here.url), await open(t, `${there.url}/?transport=poll`)];
@@ -75,7 +75,7 @@ test('chats on one file are one chat', options, async (t) => {
   for (const page of [ada, bob]) await shows(page, ['from here', 'from there']);
 });
 
-test('a message that the server refuses says why, and can be sent again', options, async (t) => {
+test('a refused message shows why, and can be sent again', options, async (t) => {
   const { url } = await start(t, database(t));
   const page = await open(t, url);
   const detail = 'Stored, but not yet announced.';
@@ -88,32 +88,32 @@ test('a message that the server refuses says why, and can be sent again', option
   assert.equal(await page.locator('#log .failed').count(), 0);
 });
 
-test('a message is pending until the stream brings it, whichever answer comes first', options, async (t) => {
+test('a message is pending until the stream delivers it, before or after the response', options, async (t) => {
   const { url } = await start(t, database(t));
   const page = await open(t, url);
   const pending = page.locator('#log .pending');
 
-  let answer;
-  const answered = new Promise((resolve) => (answer = resolve));
+  let respond;
+  const responding = new Promise((resolve) => (respond = resolve));
   await page.route('**/chat', async (route) => {
     const response = await route.fetch();
-    await answered;
+    await responding;
     await route.fulfill({ response });
   }, { times: 1 });
   await write(page, 'Ada', 'stream first');
   await shows(page, ['stream first']);
   assert.equal(await pending.count(), 0);
-  answer();
+  respond();
 
-  await write(page, 'Ada', 'the server cuts the end off\u0085'); // a line break there, not here
-  await shows(page, ['stream first', 'the server cuts the end off']);
+  await write(page, 'Ada', 'the server trims the end\u0085'); // white space to the server, not to the page
+  await shows(page, ['stream first', 'the server trims the end']);
   await pending.waitFor({ state: 'detached' });
 });
 
-test('a message that was stored although its answer was lost is written once', options, async (t) => {
+test('a message that was stored although the response was lost is written once', options, async (t) => {
   const { url } = await start(t, database(t));
   const page = await open(t);
-  await page.route('**/events?*', (route) => route.abort()); // no stream brings the message meanwhile
+  await page.route('**/events?*', (route) => route.abort()); // so that no stream delivers the message meanwhile
   await page.goto(url);
   await page.route('**/chat', async (route) => {
     await route.fetch();
@@ -132,9 +132,9 @@ for (const sse of ['hold', 'buffer', 'refuse']) {
   test(`the page falls back to long polling when a proxy ${sse}s SSE`, options, async (t) => {
     const { url } = await start(t, database(t));
     await say(url, 'Ada', 'before');
-    const way = await proxy(t, url);
-    way.sse = sse;
-    const page = await open(t, `${way.url}/?fallback_ms=500`);
+    const between = await proxy(t, url);
+    between.sse = sse;
+    const page = await open(t, `${between.url}/?fallback_ms=500`);
     await state(page, 'live-poll');
     await write(page, 'Bob', 'through the proxy');
     await shows(page, ['before', 'through the proxy']);
@@ -143,7 +143,7 @@ for (const sse of ['hold', 'buffer', 'refuse']) {
   });
 }
 
-test('on a phone everything is within reach, in the dark too', options, async (t) => {
+test('on a phone everything is visible, in light and dark', options, async (t) => {
   const { url } = await start(t, database(t));
   await talk(url);
   const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };

@@ -1,4 +1,4 @@
-// The clock example: both of its streams, across a server that goes away.
+// The clock example: both of its streams, and a restart of the server.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -8,7 +8,7 @@ const count = (page, kind, least) =>
   page.waitForFunction(([kind, least]) => document.querySelectorAll(`#log li[data-kind="${kind}"]`).length >= least, [kind, least]);
 const kinds = (page) => page.locator('#log li').evaluateAll((lines) => lines.map((line) => line.dataset.kind).reverse());
 
-test('/clock goes on for ever in one response, and shows a server that goes away', options, async (t) => {
+test('/clock is one endless response, and the page shows when the server is down', options, async (t) => {
   const first = await serve(t, 'clock');
   const page = await open(t, first.url);
   await count(page, 'message', 2);
@@ -32,7 +32,7 @@ test('/clock goes on for ever in one response, and shows a server that goes away
   await page.locator('#state[data-state="closed"]').waitFor();
 });
 
-test('/once ends after each event, and the page comes back for ever', options, async (t) => {
+test('/once ends after each event, and the page reconnects for ever', options, async (t) => {
   const { url } = await serve(t, 'clock');
   const page = await open(t, url, { viewport: { width: 390, height: 844 }, isMobile: true, colorScheme: 'dark' });
   await page.getByLabel('/once').check();

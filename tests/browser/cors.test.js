@@ -1,4 +1,4 @@
-// A page of another origin: each transport through tower-http's CorsLayer, and what happens without it.
+// A page from another origin: each transport through tower-http's CorsLayer, and what happens without it.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -13,18 +13,18 @@ async function setUp(test, ...args) {
 test('EventSource reads across origins', options, async (t) => {
   const { url, page } = await setUp(t, '--cors');
   await publish(url, 'one');
-  const heard = page.evaluate((url) => new Promise((resolve) => {
+  const received = page.evaluate((url) => new Promise((resolve) => {
     const source = new EventSource(`${url}/events?channel=a&after=earliest`);
-    const heard = [];
+    const received = [];
     source.onmessage = ({ data }) => {
-      heard.push(data);
-      if (heard.length === 2) resolve(heard);
+      received.push(data);
+      if (received.length === 2) resolve(received);
     };
     window.source = source;
   }), url);
   await page.waitForFunction(() => window.source?.readyState === EventSource.OPEN);
   await publish(url, 'two');
-  assert.deepEqual(await heard, ['one', 'two']);
+  assert.deepEqual(await received, ['one', 'two']);
 });
 
 test('a long poll reads across origins, and sees its cursor', options, async (t) => {
@@ -48,7 +48,7 @@ test('a long poll reads across origins, and sees its cursor', options, async (t)
   assert.equal(lost.reset, 'unknown');
 });
 
-test('headers that clients send on their own cross origins', options, async (t) => {
+test('headers that clients send unasked are allowed across origins', options, async (t) => {
   const { url, page } = await setUp(t, '--cors');
   for (const name of ['cache-control', 'authorization', 'x-requested-with']) {
     const status = await page.evaluate(async ([address, name]) => {
@@ -71,7 +71,7 @@ test('a script publishes across origins', options, async (t) => {
   assert.deepEqual(await send(), [200, id]);
 });
 
-test('without CORS the browser keeps other origins out', options, async (t) => {
+test('without CORS the browser blocks other origins', options, async (t) => {
   const { url, page } = await setUp(t);
   const closed = await page.evaluate((url) => new Promise((resolve) => {
     const source = new EventSource(`${url}/events?channel=a`);

@@ -1,4 +1,4 @@
-// The engines that several nodes can share, each a real server on a free port in a folder of its own.
+// The engines that several nodes can share, each a real server on a free port with its own folder.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ import { directory, options } from './harness.js';
 const POSTGRES = '/usr/lib/postgresql';
 const PATH = [...process.env.PATH.split(':'), '/usr/sbin', '/usr/local/sbin', ...postgresPrograms()];
 
-/** Each has a name, the options of its tests, and `start(test)`, which answers the URL of its store. */
+/** Each has a name, the options of its tests, and `start(test)`, which returns the URL of its store. */
 export const engines = [
   engine('redis', 'redis-server', (program, port, folder) => ({
     url: `redis://127.0.0.1:${port}/`,
@@ -22,7 +22,7 @@ export const engines = [
     command: [program, '-a', '127.0.0.1', '-p', port, '-js', '-sd', folder, '-l', path.join(folder, 'log')],
   })),
   engine('postgres', 'initdb', (initdb, port, folder) => {
-    // It refuses to run as root.
+    // PostgreSQL refuses to run as root.
     const id = (flag) => process.getuid() === 0 ? Number(execFileSync('id', [flag, 'postgres'])) : undefined;
     const user = { uid: id('-u'), gid: id('-g'), cwd: '/', stdio: 'ignore' };
     chmodSync(path.dirname(folder), 0o755);
@@ -53,16 +53,16 @@ function engine(name, program, prepare) {
     const child = spawn(command[0], command.slice(1), { stdio: 'ignore', ...user });
     const exited = once(child, 'exit');
     test.after(async () => {
-      child.kill('SIGINT'); // with which each of them stops at once
+      child.kill('SIGINT'); // stops each of these servers at once
       await exited;
     });
-    await accepts(port, exited);
+    await waitUntilItListens(port, exited);
     return url;
   };
   return { name, start, options: { ...options, skip: options.skip || (!found && `no ${program}`) } };
 }
 
-/** Debian keeps the programs of PostgreSQL's server out of the path. */
+/** Debian does not put the programs of PostgreSQL's server into the path. */
 function postgresPrograms() {
   const versions = existsSync(POSTGRES) ? readdirSync(POSTGRES) : [];
   return versions.sort((a, b) => b - a).map((version) => path.join(POSTGRES, version, 'bin'));
@@ -77,15 +77,15 @@ async function freePort() {
   return port;
 }
 
-/** Waits until something listens on the port. */
-async function accepts(port, exited) {
+/** Waits until the engine listens on the port. */
+async function waitUntilItListens(port, exited) {
   let ended = false;
   exited.then(() => (ended = true));
   while (!ended) {
     const socket = net.connect(port, '127.0.0.1');
-    const is = await Promise.race([once(socket, 'connect').then(() => true), once(socket, 'error').then(() => false)]).catch(() => false);
+    const connected = await Promise.race([once(socket, 'connect').then(() => true), once(socket, 'error').then(() => false)]).catch(() => false);
     socket.destroy();
-    if (is) return;
+    if (connected) return;
     await sleep(20);
   }
   throw new Error('the engine ended before it listened');

@@ -1,4 +1,4 @@
-// What the browser tests share: the example servers, a browser, and a proxy that can stand in the way.
+// Shared by the browser tests: the example servers, a browser, and a proxy that can interfere.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -19,7 +19,7 @@ const BROWSERS = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-
 
 const executablePath = BROWSERS.find((file) => file && existsSync(file));
 if (!executablePath) {
-  const text = 'no Chromium found: install it, or name it with CHROMIUM=/path/to/chromium';
+  const text = 'no Chromium found: install it, or set CHROMIUM=/path/to/chromium';
   if (process.env.CI === 'true') throw new Error(text);
   console.error(`\n*** THE BROWSER TESTS ARE SKIPPED: ${text} ***\n`);
 }
@@ -34,7 +34,7 @@ if (executablePath) {
   after(() => browser.close());
 }
 
-/** A fresh page, closed when the test ends. A script error on it fails the test. */
+/** Opens a fresh page, closed when the test ends. A script error on it fails the test. */
 export async function open(test, url, settings = {}) {
   const context = await browser.newContext({ locale: 'en-GB', ...settings });
   context.setDefaultTimeout(20_000);
@@ -49,7 +49,7 @@ export async function open(test, url, settings = {}) {
   return page;
 }
 
-/** Where pictures of the pages go: `SCREENSHOTS`, else nowhere. */
+/** Takes a screenshot, if the variable `SCREENSHOTS` names a directory for it. */
 export async function picture(page, name) {
   if (!process.env.SCREENSHOTS) return;
   mkdirSync(process.env.SCREENSHOTS, { recursive: true });
@@ -68,7 +68,7 @@ function build() {
   return path.join(target_directory, 'debug', 'examples');
 }
 
-/** Starts an example on a free port, or on `port`. It is gone when the test ends. */
+/** Starts an example on a free port, or on `port`; killed when the test ends. */
 export async function serve(test, name, { port = 0, args = [] } = {}) {
   const child = spawn(path.join(examples, name), ['--listen', `127.0.0.1:${port}`, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
@@ -87,33 +87,32 @@ export async function serve(test, name, { port = 0, args = [] } = {}) {
   throw new Error(`${name} ended before it printed its address`);
 }
 
-/** A directory that is gone when the test ends. */
+/** Creates a directory, removed when the test ends. */
 export function directory(test) {
   const made = mkdtempSync(path.join(tmpdir(), 'tower-events-'));
   test.after(() => rmSync(made, { recursive: true, force: true }));
   return made;
 }
 
-/** Writes a message into a chat as another program would. */
+/** Sends a message to a chat, as another program would. */
 export async function say(url, user, content) {
   const response = await fetch(`${url}/chat`, { method: 'POST', body: new URLSearchParams({ action: 'message', user, content }) });
   assert.equal(response.status, 200, await response.text());
 }
 
-/** Publishes to channel `a` of the event server. */
+/** Publishes to a channel of the event server. */
 export async function publish(url, data, headers = {}, channel = 'a') {
   const body = data === undefined ? '' : JSON.stringify(data);
   const response = await fetch(`${url}/publish?channel=${channel}`, { method: 'POST', body, headers: { 'content-type': 'application/json', ...headers } });
   assert.equal(response.status, 200, await response.text());
 }
 
-// --- things in the way ----------------------------------------------------------------------------------------------
+// --- the proxy ------------------------------------------------------------------------------------------------------
 
 /**
- * A proxy in front of `target`. What it does to `text/event-stream` is its `sse`:
- * `pass`; `hold`, the head passes and the body never does; `buffer`, nothing passes before the end; `refuse`, a 502.
- * `cut()` breaks every connection, `down` breaks each new one, `requests` lists what was asked for, and `target` can be
- * changed, as a load balancer does.
+ * A proxy in front of `target`. Its property `sse` says what it does to `text/event-stream`: `pass`; `hold` forwards the head
+ * and never the body; `buffer` forwards nothing before the end; `refuse` answers 502. `cut()` cuts every connection, `down`
+ * refuses new ones, `requests` lists the requests for events, and `target` can be changed, as by a load balancer.
  */
 export async function proxy(test, target) {
   const sockets = new Set();
@@ -123,7 +122,7 @@ export async function proxy(test, target) {
       const { accept } = request.headers;
       state.requests.push({ url: new URL(request.url, state.target), accept, lastEventId: request.headers['last-event-id'] });
     }
-    const onwards = http.request(new URL(request.url, state.target), { method: request.method, headers: request.headers }, (answer) => {
+    const upstream = http.request(new URL(request.url, state.target), { method: request.method, headers: request.headers }, (answer) => {
       const sse = answer.headers['content-type']?.startsWith('text/event-stream') ? state.sse : 'pass';
       if (sse === 'refuse') return response.writeHead(502).end('bad gateway');
       if (sse !== 'buffer') response.writeHead(answer.statusCode, answer.headers).flushHeaders();
@@ -131,9 +130,9 @@ export async function proxy(test, target) {
       if (sse === 'pass') answer.pipe(response);
       else answer.resume().on('end', () => response.end());
     });
-    onwards.on('error', () => response.destroy());
-    response.on('close', () => onwards.destroy());
-    request.pipe(onwards);
+    upstream.on('error', () => response.destroy());
+    response.on('close', () => upstream.destroy());
+    request.pipe(upstream);
   });
   server.on('connection', (socket) => {
     if (state.down) return socket.destroy();
@@ -146,7 +145,7 @@ export async function proxy(test, target) {
   return state;
 }
 
-/** Serves one page of HTML, on an origin of its own. */
+/** Serves one HTML page on its own origin. */
 export function host(test, html) {
   return listen(test, http.createServer((_, response) => response.setHeader('content-type', 'text/html').end(html)));
 }

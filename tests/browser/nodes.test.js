@@ -1,4 +1,4 @@
-// Two nodes of the chat that share an engine, with a browser on each.
+// Two nodes of the chat that share an engine, with a page on each.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -19,15 +19,15 @@ for (const engine of engines) {
     await write(ada, 'Ada', 'first, on one node');
     await shows(bob, ['first, on one node']);
     await write(bob, 'Bob', 'second, on the other');
-    const begun = ['first, on one node', 'second, on the other'];
-    await shows(ada, begun);
+    const earlier = ['first, on one node', 'second, on the other'];
+    await shows(ada, earlier);
 
-    // Both at once, in whatever order: it is the same on both pages.
+    // Both nodes at once: whatever the order is, it is the same on both pages.
     const many = Array.from({ length: 20 }, (_, n) => `message ${String(n).padStart(2, '0')}`);
     await Promise.all(many.map((content, n) => say([one, two][n % 2].url, 'Cyd', content)));
     for (const page of [ada, bob]) await page.locator('#log li[data-id]').nth(21).waitFor();
     const all = await written(ada);
-    assert.deepEqual(all.toSorted(), [...begun, ...many].toSorted());
+    assert.deepEqual(all.toSorted(), [...earlier, ...many].toSorted());
     await shows(bob, all);
 
     // Bob's node is killed, and the load balancer sends him to Ada's.
@@ -40,7 +40,7 @@ for (const engine of engines) {
     await state(bob, 'live-poll');
     await shows(bob, all);
 
-    // The other one comes back on its port, and is where Cyd reads and Ada goes when her node is killed.
+    // Bob's old node comes back on its port: Cyd reads there, then Ada's node is killed and restarted.
     const again = await node(two.port);
     const cyd = await open(t, again.url);
     await shows(cyd, all);

@@ -1,5 +1,5 @@
-// The chat's `stream.js` alone, in front of the event server: what it hands over, event by event, when the way to the server
-// or the server itself changes under it. Nothing here takes doubles away.
+// The chat's `stream.js` on its own, with the event server: which events it delivers when the connection or the server fails.
+// Nothing here removes duplicates.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -21,25 +21,25 @@ const BOTH = [['sse', 'live-sse'], ['poll', 'live-poll']];
 
 async function setUp(test, transport = 'auto', args = [], channels = 'channel=a') {
   const server = await serve(test, 'server', { args });
-  const way = await proxy(test, server.url);
+  const between = await proxy(test, server.url);
   const page = await open(test);
   await page.route('**/stream.js', (route) => route.fulfill({ path: SCRIPT }));
   await page.route('**/page', (route) => route.fulfill({ contentType: 'text/html', body: PAGE(transport, channels) }));
-  await page.goto(`${way.url}/page`);
+  await page.goto(`${between.url}/page`);
   const restart = () => serve(test, 'server', { port: server.port, args });
-  return { server, way, page, restart };
+  return { server, between, page, restart };
 }
 
 const state = (page, wanted) => page.waitForFunction((wanted) => window.state === wanted, wanted);
 
 async function saw(page, wanted, resets = []) {
   const settled = ([count, last, resets]) => window.seen?.length >= count && seen.at(-1) === last && window.resets.length >= resets;
-  await page.waitForFunction(settled, [wanted.length, wanted.at(-1), resets.length]).catch(() => {}); // the difference says more
+  await page.waitForFunction(settled, [wanted.length, wanted.at(-1), resets.length]).catch(() => {}); // the diff below says more
   assert.deepEqual(await page.evaluate(() => [window.seen, window.resets]), [wanted, resets]);
 }
 
-/** Waits until the server counts so many open streams and parked polls. */
-async function readers(url, wanted) {
+/** Waits until the server has `wanted` open streams and waiting polls. */
+async function waitForReaders(url, wanted) {
   const deadline = Date.now() + 20_000;
   for (let is; is !== wanted; ) {
     assert.ok(Date.now() < deadline, `${is} readers, not ${wanted}`);
@@ -48,25 +48,25 @@ async function readers(url, wanted) {
 }
 
 for (const [transport, live] of BOTH) {
-  test(`${transport}: a connection that is cut goes on after the last event`, options, async (t) => {
-    const { server, way, page } = await setUp(t, transport);
+  test(`${transport}: a connection that is cut resumes after the last event`, options, async (t) => {
+    const { server, between, page } = await setUp(t, transport);
     await state(page, live);
     const all = [];
     for (let round = 0; round < 3; round++) {
       await publish(server.url, `before ${round}`);
       await saw(page, [...all, `before ${round}`]);
-      way.down = true;
-      way.cut();
+      between.down = true;
+      between.cut();
       await state(page, 'reconnecting');
       await publish(server.url, `meanwhile ${round}`);
-      way.down = false;
+      between.down = false;
       all.push(`before ${round}`, `meanwhile ${round}`);
       await saw(page, all);
       await state(page, live);
     }
   });
 
-  test(`${transport}: a stopped server sends its readers away, and has them back`, options, async (t) => {
+  test(`${transport}: readers of a stopped server reconnect when it is back`, options, async (t) => {
     const { server, page, restart } = await setUp(t, transport, ['--drain', '1']);
     await publish(server.url, 'one');
     await saw(page, ['one']);
@@ -74,19 +74,19 @@ for (const [transport, live] of BOTH) {
     await state(page, 'reconnecting');
     const { url } = await restart();
     await publish(url, 'two');
-    await saw(page, ['one', 'two'], ['epoch-changed']); // a memory store begins anew
+    await saw(page, ['one', 'two'], ['epoch-changed']); // a memory store starts empty
     await state(page, live);
   });
 
-  test(`${transport}: who was away for too long is told, and gets what is left`, options, async (t) => {
-    const { server, way, page } = await setUp(t, transport, ['--retention-events', '2', '--ring-bytes', '1']);
+  test(`${transport}: a client that was away for too long is reset, and gets what is retained`, options, async (t) => {
+    const { server, between, page } = await setUp(t, transport, ['--retention-events', '2', '--ring-bytes', '1']);
     await publish(server.url, 0);
     await saw(page, [0]);
-    way.down = true;
-    way.cut();
+    between.down = true;
+    between.cut();
     await state(page, 'reconnecting');
     for (let n = 1; n <= 20; n++) await publish(server.url, n);
-    way.down = false;
+    between.down = false;
     await page.waitForFunction(() => seen.at(-1) === 20);
     const [seen, resets] = await page.evaluate(() => [window.seen, window.resets]);
     assert.deepEqual(resets, ['trimmed']);
@@ -94,7 +94,7 @@ for (const [transport, live] of BOTH) {
     assert.deepEqual(seen, [0, ...[17, 18, 19, 20].slice(1 - seen.length)]);
   });
 
-  test(`${transport}: the others go on when one of several channels ends`, options, async (t) => {
+  test(`${transport}: when one of several channels ends, the others continue`, options, async (t) => {
     const { server, page } = await setUp(t, transport, [], 'channel=a&channel=b');
     await publish(server.url, 'one', { 'events-closed': 'true' });
     await saw(page, ['one']);
@@ -105,47 +105,47 @@ for (const [transport, live] of BOTH) {
     await state(page, 'ended');
   });
 
-  test(`${transport}: a channel that is closed ends`, options, async (t) => {
-    const { server, way, page } = await setUp(t, transport);
+  test(`${transport}: after a close nothing reconnects`, options, async (t) => {
+    const { server, between, page } = await setUp(t, transport);
     await publish(server.url, 'one');
     await publish(server.url, 'two', { 'events-closed': 'true' });
     await saw(page, ['one', 'two']);
     await state(page, 'ended');
-    const asked = way.requests.length;
+    const requests = between.requests.length;
     await page.evaluate(() => dispatchEvent(new Event('online')));
-    assert.equal(way.requests.length, asked);
+    assert.equal(between.requests.length, requests);
   });
 }
 
-test('the fallback goes on from the cursor that SSE left', options, async (t) => {
-  const { server, way, page } = await setUp(t);
+test('the fallback continues from the last cursor of SSE', options, async (t) => {
+  const { server, between, page } = await setUp(t);
   await state(page, 'live-sse');
   for (const text of ['one', 'two']) await publish(server.url, text);
   await saw(page, ['one', 'two']);
 
-  way.sse = 'hold';
-  way.cut();
+  between.sse = 'hold';
+  between.cut();
   await publish(server.url, 'three');
   await state(page, 'live-poll');
   await saw(page, ['one', 'two', 'three']);
   await publish(server.url, 'four');
   await saw(page, ['one', 'two', 'three', 'four']);
 
-  const resumed = way.requests.filter(({ accept }) => accept === 'text/event-stream').at(-1);
-  const polls = way.requests.filter(({ accept }) => accept === 'application/json');
+  const resumed = between.requests.filter(({ accept }) => accept === 'text/event-stream').at(-1);
+  const polls = between.requests.filter(({ accept }) => accept === 'application/json');
   assert.ok(resumed.lastEventId, 'EventSource resumed by itself first');
   assert.equal(polls[0].url.searchParams.get('after'), resumed.lastEventId);
-  await readers(server.url, 1); // the stream is not left open
+  await waitForReaders(server.url, 1); // the stream is not left open
 });
 
-test('SSE is taken up again where long polling was', options, async (t) => {
-  const { server, way, page } = await setUp(t);
-  way.sse = 'hold';
-  way.cut();
+test('SSE continues from the last cursor of long polling', options, async (t) => {
+  const { server, between, page } = await setUp(t);
+  between.sse = 'hold';
+  between.cut();
   await publish(server.url, 'one');
   await state(page, 'live-poll');
   await saw(page, ['one']);
-  way.sse = 'pass';
+  between.sse = 'pass';
   await page.evaluate(() => dispatchEvent(new Event('online')));
   await state(page, 'live-sse');
   await publish(server.url, 'two');

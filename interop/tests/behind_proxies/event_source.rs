@@ -1,6 +1,6 @@
-//! A client that does what the WHATWG HTML standard says of `EventSource` (section 9.2), and no more: it comes back
-//! after an end or a network error, from its last event id, after the last `retry`; any status but 200 and any other
-//! content type closes it for good.
+//! A client that does exactly what the WHATWG HTML standard says about `EventSource` (section 9.2): it reconnects after an
+//! end or a network error, from its last event id, after the last `retry`; any status but 200 and any other content type
+//! closes it for good.
 
 use std::{
     ops::ControlFlow,
@@ -16,47 +16,47 @@ use reqwest::{Client, Response, header::CONTENT_TYPE};
 
 use crate::{publisher::Published, stream_parser::Parser};
 
-/// What the standard leaves to the browser: "probably in the region of a few seconds".
+/// The delay that the standard leaves to the browser: "probably in the region of a few seconds".
 const RETRY: Duration = Duration::from_secs(3);
 
-/// What a client has to tell when the last event has come, or it was closed for good.
+/// What a client observed until the last event, or until it was closed for good.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Observed {
     pub(crate) numbers: Vec<u64>,
-    /// From before the publishing to the handler of the page.
+    /// From just before publishing until the client's handler is called.
     pub(crate) latencies: Vec<Duration>,
     pub(crate) connections: usize,
     pub(crate) resets: usize,
     pub(crate) closed: Option<String>,
 }
 
-/// What happened to all clients so far.
+/// Counts over all clients.
 #[derive(Default)]
 pub(crate) struct Counters {
-    /// Streams that only said to come back later, in the words of a proxy or of a node that is stopping.
+    /// Streams that contained only a `stream-retry`, from a proxy or from a node that is stopping.
     pub(crate) sent_away: AtomicUsize,
     /// Clients that were closed for good.
     pub(crate) closed: AtomicUsize,
 }
 
 /// Follows until the last event.
-pub(crate) async fn follow(client: Client, url: String, counters: Arc<Counters>) -> Told {
-    let (mut told, mut id, mut retry) = (Told::default(), String::new(), RETRY);
+pub(crate) async fn follow(client: Client, url: String, counters: Arc<Counters>) -> Observed {
+    let (mut observed, mut id, mut retry) = (Observed::default(), String::new(), RETRY);
     loop {
-        told.connections += 1;
+        observed.connections += 1;
         let mut parser = Parser::default();
         if let Ok(response) = open(&client, &url, &id).await {
             if let Err(refused) = check(&response) {
-                told.closed = Some(refused);
+                observed.closed = Some(refused);
                 counters.closed.fetch_add(1, Ordering::Relaxed);
-                return told;
+                return observed;
             }
-            let ended = told.read(response, &mut parser, &counters.sent_away).await;
+            let ended = observed.read(response, &mut parser, &counters.sent_away).await;
             if ended.is_break() {
-                return told;
+                return observed;
             }
         }
-        // Every stream has an id buffer of its own, empty at first; a block that ends makes it the last event id.
+        // Every stream starts with an empty id buffer; the end of a block makes its content the last event id.
         if parser.blocks > 0 {
             id.clone_from(&parser.last_event_id);
         }
@@ -82,14 +82,14 @@ fn check(response: &Response) -> Result<(), String> {
     }
 }
 
-impl Told {
+impl Observed {
     /// Reads a stream to its end, or to the last event.
     async fn read(&mut self, response: Response, parser: &mut Parser, sent_away: &AtomicUsize) -> ControlFlow<()> {
         let mut body = response.bytes_stream();
         while let Some(Ok(bytes)) = body.next().await {
             for message in parser.push(&bytes) {
                 match &*message.name {
-                    "message" => self.note(&serde_json::from_str(&message.data).expect("what was published"))?,
+                    "message" => self.record(&serde_json::from_str(&message.data).expect("what was published"))?,
                     "stream-reset" => self.resets += 1,
                     "stream-retry" if parser.blocks == 1 => _ = sent_away.fetch_add(1, Ordering::Relaxed),
                     _ => {}
@@ -99,15 +99,15 @@ impl Told {
         ControlFlow::Continue(())
     }
 
-    /// Takes an event down; breaks after the last.
-    pub(crate) fn note(&mut self, event: &Published) -> ControlFlow<()> {
+    /// Records an event; breaks after the last.
+    pub(crate) fn record(&mut self, event: &Published) -> ControlFlow<()> {
         self.numbers.push(event.number);
         self.latencies.push(Duration::from_micros(now().saturating_sub(event.sent)));
         if event.last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
-/// Microseconds since 1970, which this process and no other writes and reads.
+/// Microseconds since 1970. Only compared within this process.
 pub(crate) fn now() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64
 }

@@ -1,4 +1,4 @@
-//! Answers whose heads are large, through nginx with the 4 kB that it has for a head when nothing is configured.
+//! Answers with large heads, through nginx with its default buffer of 4 kB for a head.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::{
     proxies,
 };
 
-/// What is asked for: many channels, with a cursor of another log when `reset`.
+/// A request for many channels; if `reset`, with a cursor of another log.
 struct Case {
     name: &'static str,
     method: &'static str,
@@ -16,11 +16,11 @@ struct Case {
     reset: bool,
 }
 
-/// nginx has 4 kB; no answer takes more than 3.5 of them.
+/// The most bytes of a head; nginx's buffer has 4 kB.
 const MOST: usize = 3584;
 
 #[test]
-fn the_head_of_every_answer_fits_into_what_nginx_has_for_it() {
+fn the_head_of_every_answer_fits_into_the_default_buffer_of_nginx() {
     let (nodes, other) = (Nodes::start("heads"), Example::start("server", &["--listen", "127.0.0.1:0"]));
     let Some(proxy) = proxies::nginx("heads", nodes.addresses) else { return };
     let mut failed = Vec::new();
@@ -34,7 +34,7 @@ fn the_head_of_every_answer_fits_into_what_nginx_has_for_it() {
         if case.reset {
             after = header(&other.get(&format!("/events?{query}&wait=0")).head, "last-event-id").unwrap();
         }
-        // Resets may come in several answers.
+        // Resets may be spread over several answers.
         let (mut largest, mut resets) = (0, 0);
         loop {
             let target = format!("/events?{query}&wait=0&after={after}");

@@ -1,5 +1,5 @@
-//! Two nodes of the example server behind nginx, HAProxy and Caddy with the very configurations that are for users to
-//! copy: nodes are stopped and started while clients read that obey EventSource's rules to the letter.
+//! Two nodes of the example server behind nginx, HAProxy and Caddy, with the configuration files that users are meant to copy:
+//! nodes are stopped and restarted while clients that follow EventSource's rules exactly read from them.
 #![cfg(unix)]
 #![allow(
     clippy::expect_used,
@@ -24,7 +24,7 @@ mod stream_parser;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-/// A test of each proxy.
+/// Defines each test once per proxy.
 macro_rules! behind_each_proxy {
     ($($test:ident)*) => {
         mod nginx { $(#[test] fn $test() { super::$test(crate::proxies::nginx); })* }
@@ -34,7 +34,7 @@ macro_rules! behind_each_proxy {
 }
 use behind_each_proxy;
 
-/// An address of the loopback interface that was free just now.
-fn free() -> SocketAddr {
+/// A free address on the loopback interface.
+fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }

@@ -1,9 +1,9 @@
-//! The nodes: example servers on one file, on addresses that stay while the processes change.
+//! The nodes: example servers that share a file, on addresses that stay the same over restarts.
 
 use std::net::SocketAddr;
 
 use crate::{
-    free,
+    free_address,
     program::{Directory, Example},
 };
 
@@ -15,7 +15,8 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     pub(crate) fn start(name: &str) -> Self {
-        let nodes = Self { addresses: [free(), free()], running: [None, None], directory: Directory::new(name) };
+        let addresses = [free_address(), free_address()];
+        let nodes = Self { addresses, running: [None, None], directory: Directory::new(name) };
         Self { running: [Some(nodes.run(0)), Some(nodes.run(1))], ..nodes }
     }
 
@@ -23,12 +24,12 @@ impl Nodes {
         self.running[which] = Some(self.run(which));
     }
 
-    /// Stops one as a service manager does, and waits until it has ended.
+    /// Stops a node as a service manager does, and waits until it has exited.
     pub(crate) fn stop(&mut self, which: usize) {
         self.running[which].take().unwrap().stop("TERM");
     }
 
-    /// How many streams and polls this one has.
+    /// How many open streams and waiting polls a node has.
     pub(crate) fn readers(&self, which: usize) -> u64 {
         self.running[which].as_ref().unwrap().get("/healthz").json()["readers"].as_u64().unwrap()
     }

@@ -1,22 +1,22 @@
-//! A client that polls: what it was not answered well is asked for again, from the same cursor.
+//! A client that polls: after a failed poll it polls again from the same cursor.
 
 use std::time::Duration;
 
 use reqwest::{Client, Response};
 use serde::Deserialize;
 
-use crate::{event_source::Told, publisher::Published};
+use crate::{event_source::Observed, publisher::Published};
 
 #[derive(Deserialize)]
 struct Event {
     data: Published,
 }
 
-/// Follows until the last event. A status that says that no node is there is passing; any other is not.
-pub(crate) async fn follow(client: Client, url: String) -> Told {
-    let (mut told, mut after) = (Told::default(), "earliest".to_owned());
+/// Follows until the last event. A status that means that no node is up is retried; any other ends the client.
+pub(crate) async fn follow(client: Client, url: String) -> Observed {
+    let (mut observed, mut after) = (Observed::default(), "earliest".to_owned());
     loop {
-        told.connections += 1;
+        observed.connections += 1;
         let request = client.get(format!("{url}&wait=20&after={after}")).header("accept", "application/json");
         let mut pause = Duration::from_millis(100);
         if let Ok(response) = request.send().await {
@@ -27,16 +27,16 @@ pub(crate) async fn follow(client: Client, url: String) -> Told {
                     continue;
                 }
                 status => {
-                    told.closed = Some(format!("status {status}"));
-                    return told;
+                    observed.closed = Some(format!("status {status}"));
+                    return observed;
                 }
             }
             let (cursor, retry) = (header(&response, "last-event-id"), header(&response, "retry-after"));
-            told.resets += usize::from(header(&response, "events-reset").is_some());
+            observed.resets += usize::from(header(&response, "events-reset").is_some());
             if let Ok(body) = response.bytes().await {
                 let events: Vec<Event> = serde_json::from_slice(&body).expect("what was published");
-                if events.iter().any(|event| told.note(&event.data).is_break()) {
-                    return told;
+                if events.iter().any(|event| observed.record(&event.data).is_break()) {
+                    return observed;
                 }
                 after = cursor.expect("every answer has a cursor");
                 pause = Duration::from_secs(retry.map_or(0, |seconds| seconds.parse().unwrap()));

@@ -1,4 +1,4 @@
-//! The proxies, each run with its file of `examples/proxies`, in which only addresses and paths are changed.
+//! The proxies, each with its file from `examples/proxies`, in which only addresses and paths are replaced.
 
 use std::{
     env, fs,
@@ -10,25 +10,26 @@ use std::{
 };
 
 use crate::{
-    free,
+    free_address,
     program::{Directory, PATIENCE},
 };
 
-/// A running proxy; stopped when it is dropped.
+/// A running proxy; stopped when dropped.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     child: Child,
     directory: Directory,
 }
 
-/// Starts a proxy in front of these nodes; none when it is not installed.
+/// Starts a proxy in front of these nodes; `None` if it is not installed.
 pub(crate) type Start = fn(name: &str, nodes: [SocketAddr; 2]) -> Option<Proxy>;
 
 pub(crate) fn nginx(name: &str, nodes: [SocketAddr; 2]) -> Option<Proxy> {
     let arguments = ["-e", "stderr", "-p", ".", "-g", "daemon off; pid nginx.pid;", "-c", "nginx.conf"];
-    // Its own places for files are root's.
-    let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};"));
-    let http = format!("http {{ access_log off; {}", places.join(" "));
+    // The default paths for temporary files are writable only by root.
+    let temp_paths =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};"));
+    let http = format!("http {{ access_log off; {}", temp_paths.join(" "));
     start(name, ("nginx", &arguments), nodes, &[("http {", &http)])
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn caddy(name: &str, nodes: [SocketAddr; 2]) -> Option<Proxy> {
     start(name, ("caddy", &["run", "--adapter", "caddyfile", "--config", "Caddyfile"]), nodes, &[])
 }
 
-/// The last of the arguments is the file of the configuration.
+/// The last argument is the configuration file. `changes` replace texts in it.
 fn start(
     name: &str,
     (program, arguments): (&str, &[&str]),
@@ -48,7 +49,7 @@ fn start(
     changes: &[(&str, &str)],
 ) -> Option<Proxy> {
     let binary = find(program)?;
-    let (directory, address) = (Directory::new(&format!("{program}-{name}")), free());
+    let (directory, address) = (Directory::new(&format!("{program}-{name}")), free_address());
     let file = arguments.last().unwrap();
     let mut text = fs::read_to_string(examples().join(file)).unwrap();
     let used = [address, nodes[0], nodes[1]].map(|address| address.to_string());
@@ -64,7 +65,7 @@ fn start(
     command.args(arguments).current_dir(&directory.0).env("HOME", &directory.0).stdin(Stdio::null());
     let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
     let mut proxy = Proxy { address, child, directory };
-    proxy.until_it_listens();
+    proxy.wait_until_it_listens();
     Some(proxy)
 }
 
@@ -72,7 +73,7 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("examples").join("proxies")
 }
 
-/// Debian keeps some of these out of a user's path.
+/// Also searches `/usr/sbin`, where Debian puts some of the proxies, and which is not in every user's path.
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).chain(["/usr/sbin".into()]).map(|folder| folder.join(program));
@@ -86,12 +87,12 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 impl Proxy {
-    fn until_it_listens(&mut self) {
+    fn wait_until_it_listens(&mut self) {
         let began = Instant::now();
         while std::net::TcpStream::connect(self.address).is_err() {
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none() && began.elapsed() < PATIENCE, "it does not listen: {}", self.log());
-            std::thread::sleep(Duration::from_millis(10)); // nothing announces it
+            assert!(ended.is_none() && began.elapsed() < PATIENCE, "the proxy does not listen: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10)); // nothing announces when it listens
         }
     }
 
@@ -101,13 +102,13 @@ impl Proxy {
 }
 
 impl Drop for Proxy {
-    /// By a signal that it hands on to the processes that it has started.
+    /// Stops it by a signal that it forwards to its child processes.
     fn drop(&mut self) {
         let pid = self.child.id().to_string();
         _ = Command::new("kill").args(["-TERM", &pid]).status();
         let began = Instant::now();
         while began.elapsed() < PATIENCE && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            std::thread::sleep(Duration::from_millis(10)); // the standard library cannot wait for a child with a limit
+            std::thread::sleep(Duration::from_millis(10)); // the standard library has no timeout for waiting for a child
         }
         _ = self.child.kill();
         _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! Someone who publishes through the proxy, and repeats with the same key what was not acknowledged.
+//! Publishes through the proxy, and repeats what was not acknowledged with the same key.
 
 use std::{
     net::SocketAddr,
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{event_source::now, program::PATIENCE};
 
-/// The datum of an event.
+/// An event's data.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Published {
     pub(crate) number: u64,
-    /// When, in the microseconds of [`now`].
+    /// When it was sent, as returned by [`now`].
     pub(crate) sent: u64,
     pub(crate) last: bool,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Publisher {
     client: Client,
     url: String,
     pub(crate) published: u64,
-    /// Requests that had to be repeated.
+    /// How many requests had to be repeated.
     pub(crate) repeated: usize,
 }
 
@@ -32,12 +32,12 @@ impl Publisher {
         Self { client, url: format!("http://{proxy}/publish?channel=a"), published: 0, repeated: 0 }
     }
 
-    /// Publishes every 20 ms while this holds.
-    pub(crate) async fn publish_while(&mut self, mut goes_on: impl FnMut(u64) -> bool) {
-        let mut beat = tokio::time::interval(Duration::from_millis(20));
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while goes_on(self.published) {
-            beat.tick().await;
+    /// Publishes every 20 ms while `continues` returns true for the number of published events.
+    pub(crate) async fn publish_while(&mut self, mut continues: impl FnMut(u64) -> bool) {
+        let mut interval = tokio::time::interval(Duration::from_millis(20));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while continues(self.published) {
+            interval.tick().await;
             self.publish(self.next()).await;
         }
     }

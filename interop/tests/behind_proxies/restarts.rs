@@ -1,4 +1,4 @@
-//! Nodes that come and go under clients that read.
+//! Nodes that are stopped and restarted while clients read.
 
 use std::{
     net::SocketAddr,
@@ -11,7 +11,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 
 use crate::{
     behind_each_proxy,
-    event_source::{self, Counters, Told},
+    event_source::{self, Counters, Observed},
     nodes::Nodes,
     poll,
     program::{PATIENCE, Stream},
@@ -21,14 +21,14 @@ use crate::{
 
 behind_each_proxy! {
     nodes_restart_in_turn_and_every_client_gets_every_event_once
-    without_a_node_streams_are_told_to_come_back_and_polls_keep_their_status
+    without_a_node_streams_are_told_to_reconnect_and_polls_keep_their_status
 }
 
-/// Who reads streams.
+/// Clients that read streams.
 const CLIENTS: usize = 100;
-/// Who polls.
+/// Clients that poll.
 const POLLERS: usize = 20;
-/// Published while all nodes run: what latencies are measured of.
+/// Events published before the first restart, of which latencies are measured.
 const QUIET: u64 = 50;
 const ROUNDS: usize = 3;
 
@@ -38,26 +38,26 @@ fn nodes_restart_in_turn_and_every_client_gets_every_event_once(start: Start) {
     let Outcome { streams, polls, published } =
         Runtime::new().unwrap().block_on(restart_under_clients(nodes, proxy.address));
 
-    let closed: Vec<_> = streams.iter().chain(&polls).filter_map(|told| told.closed.as_ref()).collect();
+    let closed: Vec<_> = streams.iter().chain(&polls).filter_map(|observed| observed.closed.as_ref()).collect();
     assert!(closed.is_empty(), "{} clients were closed for good, the first by {}", closed.len(), closed[0]);
     let all: Vec<_> = (0..published).collect();
-    for told in streams.iter().chain(&polls) {
-        assert_eq!(told.numbers, all, "something was lost, came twice or out of order");
-        assert_eq!(told.resets, 0);
+    for observed in streams.iter().chain(&polls) {
+        assert_eq!(observed.numbers, all, "an event was lost, duplicated or out of order");
+        assert_eq!(observed.resets, 0);
     }
-    let mut latencies: Vec<_> = streams.iter().flat_map(|told| &told.latencies[..QUIET as usize]).collect();
+    let mut latencies: Vec<_> = streams.iter().flat_map(|observed| &observed.latencies[..QUIET as usize]).collect();
     latencies.sort_unstable();
     let (p50, p99) = (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100]);
-    let connections = streams.iter().map(|told| told.connections).sum::<usize>();
+    let connections = streams.iter().map(|observed| observed.connections).sum::<usize>();
     println!("{published} events, {connections} streams, p50 {p50:?}, p99 {p99:?} before restarts");
-    assert!(connections >= CLIENTS * ROUNDS * 2, "not everybody had to come back each time");
-    // What waits for an acknowledgement that the other end delays takes more than 100 ms.
+    assert!(connections >= CLIENTS * ROUNDS * 2, "not every client had to reconnect each time");
+    // An event held back by Nagle's algorithm until a delayed ACK takes more than 100 ms.
     assert!(*p50 < Duration::from_millis(80), "an event takes {p50:?}");
 }
 
 struct Outcome {
-    streams: Vec<Told>,
-    polls: Vec<Told>,
+    streams: Vec<Observed>,
+    polls: Vec<Observed>,
     published: u64,
 }
 
@@ -75,32 +75,33 @@ async fn restart_under_clients(nodes: Nodes, proxy: SocketAddr) -> Outcome {
     let _nodes = restarts.await.unwrap();
     publisher.publish_last().await;
 
-    let told = async { tokio::join!(streams.join_all(), polls.join_all()) };
-    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+    let observed = async { tokio::join!(streams.join_all(), polls.join_all()) };
+    let observed = tokio::time::timeout(Duration::from_secs(60), observed).await;
     let (repeated, away) = (publisher.repeated, counters.sent_away.load(Ordering::Relaxed));
-    println!("{repeated} times an event had to be published again; {away} streams only said to come back");
-    let (streams, polls) = told.expect("every client gets the last event or is closed");
+    println!("{repeated} publishes had to be repeated; {away} streams were only told to reconnect");
+    let (streams, polls) = observed.expect("every client gets the last event or is closed");
     Outcome { streams, polls, published: publisher.published }
 }
 
-/// In turn, each until all clients have gone over to the other one; then both at once, until many have asked in vain.
+/// Restarts the nodes in turn, each when all clients have moved to the other; then both at once, when many clients have been
+/// told to reconnect.
 fn restart(mut nodes: Nodes, counters: &Counters) -> Nodes {
     let closed = || counters.closed.load(Ordering::Relaxed);
     for n in 0..ROUNDS * 2 {
         let (here, there) = (n % 2, 1 - n % 2);
         nodes.stop(here);
-        until("everybody reads at the other node", || nodes.readers(there) as usize + closed() >= CLIENTS);
+        wait_until("all clients read at the other node", || nodes.readers(there) as usize + closed() >= CLIENTS);
         nodes.start_again(here);
     }
     (0..2).for_each(|which| nodes.stop(which));
     let sent_away = || counters.sent_away.load(Ordering::Relaxed);
     let before = sent_away();
-    until("many are told to come back", || sent_away() - before + closed() >= CLIENTS / 2);
+    wait_until("many clients are told to reconnect", || sent_away() - before + closed() >= CLIENTS / 2);
     (0..2).for_each(|which| nodes.start_again(which));
     nodes
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < PATIENCE, "never: {what}");
@@ -108,7 +109,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn without_a_node_streams_are_told_to_come_back_and_polls_keep_their_status(start: Start) {
+fn without_a_node_streams_are_told_to_reconnect_and_polls_keep_their_status(start: Start) {
     let mut nodes = Nodes::start(&unique("away", start));
     let Some(proxy) = start("away", nodes.addresses) else { return };
     (0..2).for_each(|which| nodes.stop(which));
@@ -131,7 +132,7 @@ fn ask(proxy: SocketAddr, accept: &str) -> String {
     Stream::open(proxy, &format!("GET /events?channel=a HTTP/1.1\r\n{fields}\r\n\r\n")).rest()
 }
 
-/// Tests run at the same time.
+/// A name per proxy, because their tests run at the same time.
 fn unique(name: &str, start: Start) -> String {
     format!("{name}-{:x}", start as usize)
 }

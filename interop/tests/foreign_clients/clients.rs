@@ -1,4 +1,4 @@
-//! The clients, each a function that starts it on a URL.
+//! The clients: one function per client, which starts it on a URL.
 
 use std::{path::Path, time::Duration};
 
@@ -20,7 +20,7 @@ pub(crate) fn eventsource_client_in_rust(url: String) -> Follower {
         let client = eventsource_client::ClientBuilder::for_url(&url).unwrap().reconnect(reconnect);
         let mut stream = client.build_with_transport(transport).stream();
         while let Some(next) = stream.next().await {
-            // An error is a cut; the client comes back by itself.
+            // An error means a cut; the client reconnects by itself.
             if let Ok(SSE::Event(event)) = next {
                 let id = event.id.unwrap_or_default();
                 _ = sender.send(Seen { name: event.event_type, data: event.data, id });
@@ -29,7 +29,7 @@ pub(crate) fn eventsource_client_in_rust(url: String) -> Follower {
     })
 }
 
-/// The other client that is in wide use.
+/// The other widely used client in Rust.
 pub(crate) fn reqwest_eventsource_in_rust(url: String) -> Follower {
     use reqwest_eventsource::{Event, EventSource, retry::Constant};
     Follower::start(|sender| async move {
@@ -91,7 +91,7 @@ pub(crate) fn requests_sse_in_python(url: String) -> Follower {
     python("requests-sse", &url)
 }
 
-/// A stream read by hand, with what many use for it.
+/// A stream read by hand, with the package that many use for it.
 pub(crate) fn requests_in_python(url: String) -> Follower {
     python("requests", &url)
 }
@@ -110,26 +110,26 @@ pub(crate) fn reqwest_in_rust(url: String) -> Follower {
 
 async fn poll(url: String, sender: mpsc::UnboundedSender<Seen>) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let said = |name: &str, data: String, id: &str| {
+    let send = |name: &str, data: String, id: &str| {
         _ = sender.send(Seen { name: name.into(), data, id: id.into() });
     };
     let mut next = url;
     loop {
-        // A cut: ask again from the same cursor.
+        // A cut: poll again from the same cursor.
         let Ok(response) = client.get(&next).send().await else { continue };
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
         let (cursor, reset, closed) = (header("last-event-id"), header("events-reset"), header("events-closed"));
         let Ok(body) = response.bytes().await else { continue };
         let events: Vec<serde_json::Value> = serde_json::from_slice(&body).expect("an array");
         if let Some(reset) = reset {
-            said("stream-reset", reset, "");
+            send("stream-reset", reset, "");
         }
         for event in events {
             let name = event["name"].as_str().unwrap_or("message");
-            said(name, event["data"].to_string(), event["id"].as_str().unwrap());
+            send(name, event["data"].to_string(), event["id"].as_str().unwrap());
         }
         if closed.is_some() {
-            return said("stream-end", String::new(), "");
+            return send("stream-end", String::new(), "");
         }
         next = format!("{}?channel=room&wait=20&after={}", next.split('?').next().unwrap(), cursor.unwrap());
     }

@@ -1,4 +1,4 @@
-//! Cuts anywhere in a stream that has much to say: between events and inside them.
+//! Cuts anywhere in a busy stream: between events and inside them.
 
 use tower_events::Event;
 
@@ -22,7 +22,7 @@ async fn a_long_poll_with_reqwest_in_rust() {
     follows(reqwest_in_rust).await;
 }
 
-/// The story that every client lives through.
+/// The scenario of every client.
 async fn follows(client: impl FnOnce(String) -> Follower) {
     const EVENTS: usize = 60;
     let (hub, server) = start().await;
@@ -36,7 +36,7 @@ async fn follows(client: impl FnOnce(String) -> Follower) {
         publish(n).await;
     }
 
-    // Cuts in the middle of a replay: between events, inside them, and before the first of a connection.
+    // Cuts during a replay: between events, inside them, and before the first event of a connection.
     let cuts = [600, 700, 450, 333, 1000, 801, 802, 803];
     let proxy = Proxy::start(server.addr(), cuts).await;
     let mut follower = client(proxy.url("/?channel=room&after=earliest&wait=20"));
@@ -45,7 +45,7 @@ async fn follows(client: impl FnOnce(String) -> Follower) {
         assert_eq!(text(&seen.data), format!("event {n}: ключ\nof two lines"));
         assert_eq!(seen.name, if n.is_multiple_of(3) { "said" } else { "message" });
         assert_eq!(seen.id.len(), 28, "{seen:?}");
-        // While the client is away, events go on; then the line is cut once more.
+        // Publish while the client is disconnected or replaying; in the middle, cut once more.
         match n + EVENTS / 2 {
             next if next < EVENTS => publish(next).await,
             EVENTS => proxy.cut(),
@@ -54,7 +54,7 @@ async fn follows(client: impl FnOnce(String) -> Follower) {
     }
     assert!(proxy.accepted() > cuts.len() / 2, "only {} connections", proxy.accepted());
 
-    // Another history: the client is told, then gets all of it.
+    // A new history: the client is told, then gets all of it.
     hub.init(&room, vec![Event::text("anew")]).await.unwrap();
     assert_eq!(follower.next_event().await.name, "stream-reset");
     assert_eq!(text(&follower.next_event().await.data), "anew");
@@ -63,7 +63,7 @@ async fn follows(client: impl FnOnce(String) -> Follower) {
     assert_eq!(follower.next_event().await.name, "stream-end");
 }
 
-/// What a client of event streams is handed is text here, and JSON in long polls.
+/// The text of an event: event streams deliver it as it is, long polls as a JSON string.
 fn text(data: &str) -> String {
     serde_json::from_str(data).unwrap_or_else(|_| data.to_owned())
 }
@@ -80,6 +80,6 @@ async fn event_source_in_node_stops_when_the_channel_has_ended() {
     while names.len() < 3 {
         names.push(follower.next_event().await.name);
     }
-    // It reconnects once, is answered with 204, and gives up.
+    // It reconnects once, gets a 204, and gives up.
     assert_eq!(names, ["message", "stream-end", "closed"]);
 }

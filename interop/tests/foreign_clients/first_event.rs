@@ -1,5 +1,4 @@
-//! A line that is cut before the first event: a client has a position from the beginning, and is handed nothing empty
-//! to get it.
+//! Connections that are cut before the first event: a client has a position from the start, and gets no empty message with it.
 
 use serde_json::{Value, json};
 use tower_events::{Event, Hub};
@@ -15,11 +14,11 @@ with_each_client! { resumes_before_its_first_event }
 
 async fn resumes_before_its_first_event(client: impl FnOnce(String) -> Follower) {
     let (hub, server) = start().await;
-    publish(&hub, 0).await; // what was said before it came is nothing to it
+    publish(&hub, 0).await; // published before the client connects, so not received
     let proxy = Proxy::start(server.addr(), []).await;
     let mut follower = client(proxy.url("/?channel=room"));
     let mark = follower.next().await;
-    assert_eq!((&*mark.name, &*mark.data), ("stream-live", "{}"), "the first block gives a position: {mark:?}");
+    assert_eq!((&*mark.name, &*mark.data), ("stream-live", "{}"), "the first block has a position: {mark:?}");
     assert_eq!(mark.id.len(), 28, "{mark:?}");
 
     for n in 1..=5 {
@@ -28,21 +27,22 @@ async fn resumes_before_its_first_event(client: impl FnOnce(String) -> Follower)
         publish(&hub, n).await;
         proxy.release();
         let seen = follower.next_event().await;
-        assert_eq!((seen.name.as_str(), json(&seen.data)), ("message", said(n)));
+        assert_eq!((seen.name.as_str(), json(&seen.data)), ("message", datum(n)));
     }
-    // Nothing came twice, and nothing else came.
+    // Nothing was delivered twice, and nothing else was delivered.
     publish(&hub, 6).await;
-    assert_eq!(json(&follower.next_event().await.data), said(6));
+    assert_eq!(json(&follower.next_event().await.data), datum(6));
     assert_eq!(proxy.accepted(), 6, "one connection at first, and one after each cut");
 }
 
-/// Line separators that some take for an end of line, a letter of which the second byte is one in Latin-1, and others.
-fn said(n: usize) -> Value {
+/// Contains line separators that some clients take for a line end, a letter whose second byte is one in Latin-1, and other
+/// multi-byte characters.
+fn datum(n: usize) -> Value {
     json!({ "n": n, "text": "Å\u{85}b\u{2028}c\u{2029}ключ 🦀" })
 }
 
 async fn publish(hub: &Hub, n: usize) {
-    hub.publish(&channel("room"), Event::json(&said(n)).unwrap()).await.unwrap();
+    hub.publish(&channel("room"), Event::json(&datum(n)).unwrap()).await.unwrap();
 }
 
 #[track_caller]

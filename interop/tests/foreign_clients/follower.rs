@@ -1,4 +1,4 @@
-//! A client while it follows, whatever it is written in.
+//! A running client, in whatever language it is written.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What a client's user is handed.
+/// An event as the client delivers it to its user.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Seen {
     #[serde(rename = "type")]
@@ -20,7 +20,7 @@ pub(crate) struct Seen {
     pub(crate) id: String,
 }
 
-/// A client that follows a URL in a task of its own, which ends when this is dropped.
+/// A client that follows a URL in its own task, which ends when this is dropped.
 pub(crate) struct Follower {
     seen: mpsc::UnboundedReceiver<Seen>,
     task: JoinHandle<()>,
@@ -34,7 +34,7 @@ impl Follower {
         Self { seen, task: tokio::spawn(follow(sender)) }
     }
 
-    /// A program that prints a JSON line per event; killed when this is dropped.
+    /// Starts a program that prints a JSON line per event; killed when this is dropped.
     pub(crate) fn program(program: &Path, arguments: [&str; 4]) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -44,22 +44,22 @@ impl Follower {
             while let Some(line) = lines.next_line().await.unwrap() {
                 _ = sender.send(serde_json::from_str(&line).expect("a line of JSON"));
             }
-            // The client has ended; its test says whether it should have.
+            // The client has ended; the test checks whether it should have.
             drop(child);
             std::future::pending::<()>().await;
         })
     }
 
-    /// The next thing that the client's user is handed, whatever it is.
+    /// The next event that the client delivers, marks included.
     pub(crate) async fn next(&mut self) -> Seen {
         let next = tokio::time::timeout(Duration::from_secs(20), self.seen.recv()).await;
-        let seen = next.expect("the client is handed something").expect("the client goes on");
-        // A long poll's end has no data.
-        assert!(!seen.data.is_empty() || seen.name == "stream-end", "something empty is handed over: {seen:?}");
+        let seen = next.expect("the client delivers an event").expect("the client is still running");
+        // Only the end of a long poll has no data.
+        assert!(!seen.data.is_empty() || seen.name == "stream-end", "an empty message was delivered: {seen:?}");
         seen
     }
 
-    /// The next that is no mark of the stream's own position.
+    /// The next event other than `stream-live` and `stream-retry`.
     pub(crate) async fn next_event(&mut self) -> Seen {
         loop {
             let seen = self.next().await;

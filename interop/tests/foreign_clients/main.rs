@@ -1,5 +1,5 @@
-//! Clients that people use, against the services: each follows a channel through a line that is cut again and again, and
-//! must be handed everything once and in order, and nothing that is empty.
+//! Popular clients against the services: each follows a channel over connections that are cut repeatedly, and must deliver every
+//! event once and in order, and no empty message.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -19,10 +19,10 @@ use std::time::Duration;
 use support::{Server, serve};
 use tower_events::{Channels, EventService, Hub, MemoryStore, sse::SseOptions};
 
-/// A story is a test for each client that reads event streams.
+/// Defines a test of this scenario for each client that reads event streams.
 macro_rules! with_each_client {
-    ($story:ident) => {
-        with_each_client! { $story:
+    ($scenario:ident) => {
+        with_each_client! { $scenario:
             eventsource_client_in_rust reqwest_eventsource_in_rust
             eventsource_in_node eventsource_client_in_node event_source_polyfill_in_node
             launchdarkly_eventsource_in_node fetch_event_source_in_node
@@ -30,8 +30,8 @@ macro_rules! with_each_client {
             requests_in_python
         }
     };
-    ($story:ident: $($client:ident)*) => {
-        mod with { $(#[tokio::test] async fn $client() { super::$story(crate::clients::$client).await; })* }
+    ($scenario:ident: $($client:ident)*) => {
+        mod with { $(#[tokio::test] async fn $client() { super::$scenario(crate::clients::$client).await; })* }
     };
 }
 use with_each_client;
@@ -43,5 +43,5 @@ async fn start() -> (Hub, Server) {
     (hub, serve(service).await)
 }
 
-/// Before a test of a foreign client.
-const PREPARE: &str = "once before the tests: interop/prepare";
+/// The panic message if the clients are not installed.
+const PREPARE: &str = "run interop/prepare once before these tests";

@@ -1,4 +1,4 @@
-//! The services and a gRPC service on one port, as the `tonic` example has them.
+//! The services and a gRPC service on one port, as in the `tonic` example.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -26,7 +26,7 @@ fn hub() -> Hub {
     Hub::new(MemoryStore::default())
 }
 
-/// Serves with tonic's own server, also HTTP/1.1.
+/// Serves with tonic's own server, with HTTP/1.1 enabled.
 async fn serve(routes: Routes) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -36,7 +36,7 @@ async fn serve(routes: Routes) -> Server {
     Server::at(addr)
 }
 
-async fn both_work(server: &Server, hub: &Hub) {
+async fn check_both(server: &Server, hub: &Hub) {
     for http in BOTH {
         let mut stream = server.get("/events?channel=a").over(http).sse().await;
         let id = hub.publish(&channel("a"), Event::text("x")).await.unwrap().cursor.to_string();
@@ -51,7 +51,7 @@ async fn both_work(server: &Server, hub: &Hub) {
 }
 
 #[tokio::test]
-async fn routed_beside_a_grpc_service() {
+async fn on_routes_next_to_a_grpc_service() {
     let hub = hub();
     let (_reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(health)
@@ -59,7 +59,7 @@ async fn routed_beside_a_grpc_service() {
         .route_service("/events", EventService::new(hub.clone(), Channels::from_query))
         .route_service("/publish", PublishService::new(hub.clone(), Channels::from_query));
     let server = serve(Routes::from(routes)).await;
-    both_work(&server, &hub).await;
+    check_both(&server, &hub).await;
     for http in BOTH {
         server.post("/publish?channel=a", "text/plain", "x").over(http).send().await.expect(200);
     }
@@ -72,7 +72,7 @@ async fn as_a_layer_in_front_of_a_grpc_service() {
     let events = EventService::new(hub.clone(), Channels::from_query);
     let layer = EventsLayer::new(hub.clone()).route("/events", events);
     let routes = Routes::new(health).into_axum_router().layer(layer);
-    both_work(&serve(Routes::from(routes)).await, &hub).await;
+    check_both(&serve(Routes::from(routes)).await, &hub).await;
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_drain_lets_tonics_graceful_shutdown_finish() {
 
 #[tokio::test]
 async fn the_example_serves_both_and_ends_on_an_interrupt() {
-    // `cargo test` builds examples next to the folder of the tests' own binaries.
+    // Cargo puts examples next to the directory of the test binaries.
     let tests = std::env::current_exe().unwrap();
     let example = tests.ancestors().nth(2).unwrap().join("examples/tonic");
     let mut command = tokio::process::Command::new(example);
