@@ -1,5 +1,5 @@
-// The light form of `cargo deny check licenses bans sources`, for machines without cargo-deny: every package that the
-// crate or its tests use comes from a registry or this repository and has a licence that deny.toml allows.
+// A substitute for `cargo deny check licenses sources` on machines without cargo-deny: checks that every package that the
+// crate or its tests use comes from a registry or this repository, and has a licence that deny.toml allows.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ const allowed = new Set(
   /^allow = \[([^\]]*)\]/m.exec(readFileSync('deny.toml', 'utf8'))[1].match(/"[^"]+"/g).map((id) => id.slice(1, -1)),
 );
 
-/** SPDX: a package may be used under any side of an OR, and only under all sides of an AND. */
+/** Evaluates an SPDX expression: either side of an OR suffices, and both sides of an AND are needed. */
 function accepts(expression) {
   const tokens = expression.replaceAll('/', ' OR ').match(/\(|\)|[^\s()]+/g);
   const any = () => {
