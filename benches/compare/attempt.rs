@@ -1,8 +1,8 @@
-//! A run that may fail without ending the others.
+//! Runs that may fail without ending the others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What `run` gave, or what it panicked with. Nothing of a run that failed is used again.
+/// The result of `run`, or the message of its panic. Unwind safe, because nothing of a failed run is used again.
 pub(crate) fn attempt<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| match panic.downcast::<String>() {
         Ok(text) => *text,

@@ -1,4 +1,4 @@
-//! What ours costs without sockets, in a process that does nothing else.
+//! The cost of this crate without sockets, in a process that does nothing else.
 
 use std::{
     collections::HashMap,
@@ -28,15 +28,15 @@ use crate::machine;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InProcess {
-    /// Publishing to a channel that nobody reads.
+    /// Publishing to a channel without readers.
     Publish { batch: usize },
-    /// So many channels with a reader each: an event to one of them after the other, until its reader has it.
+    /// This many channels with one reader each; one event at a time, to each channel in turn.
     Channels(usize),
-    /// The same by hand, with `tokio::sync::broadcast`: nothing is kept, numbered or encoded.
+    /// The same with `tokio::sync::broadcast`, which keeps, numbers and encodes nothing.
     ByHand(usize),
-    /// Streams of one channel in tasks on so many workers: an event after the other, until all have its bytes.
+    /// Streams of one channel in tasks on this many workers; one event at a time, until all streams have its bytes.
     Workers(usize),
-    /// The same, and each writes them to a socket that nobody reads: what a server's second core can be given.
+    /// The same, and each stream writes the bytes to a socket that is never read: the work that a second core can share.
     Senders(usize),
 }
 
@@ -50,12 +50,12 @@ impl InProcess {
                 Self::Publish { batch } => publish(batch).await,
                 Self::Channels(channels) => deliver(channels).await,
                 Self::ByHand(channels) => deliver_by_hand(channels),
-                // On a worker: this thread is none.
+                // Spawned, because this thread is not a worker.
                 Self::Workers(_) => tokio::spawn(fan_out(io::sink, 3_000)).await.expect("no panic"),
                 Self::Senders(_) => {
                     machine::raise_file_limit();
                     let (listener, mut unread) = (TcpListener::bind("127.0.0.1:0").expect("a port"), Vec::new());
-                    // So many events are less than a socket holds.
+                    // Few enough events that they fit into a socket's buffers.
                     tokio::spawn(fan_out(move || unread_socket(&listener, &mut unread), 200)).await.expect("no panic")
                 }
             }
@@ -64,13 +64,13 @@ impl InProcess {
     }
 }
 
-/// As the servers run.
+/// The same runtime as in the servers.
 fn runtime(workers: usize) -> Runtime {
     let mut runtime = if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     runtime.worker_threads(workers).enable_all().build().expect("a runtime")
 }
 
-/// Cost in microseconds, and events per second.
+/// Parses the cost in microseconds and the events per second.
 pub(crate) fn parse(text: &str) -> Option<(f64, f64)> {
     let (cost, rate) = text.trim().split_once(' ')?;
     Some((cost.parse().ok()?, rate.parse().ok()?))
@@ -91,8 +91,8 @@ async fn publish(batch: usize) -> String {
 }
 
 async fn deliver(count: usize) -> String {
-    // Few, and all there before the clock starts: what grows costs memory that is new, which is no matter of how many
-    // channels there are.
+    // Few events per channel, and all of them published before the clock starts: growing would cost new memory, which does not
+    // depend on the number of channels.
     let store = MemoryStore::new(Retention::default().events(KEPT));
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(KEPT as usize * 256));
     let mut readers = Vec::with_capacity(count);
@@ -104,7 +104,7 @@ async fn deliver(count: usize) -> String {
     for _ in 0..2 * KEPT {
         for (channel, reader) in &mut readers {
             hub.publish(channel, event()).await.expect("published");
-            let delivery = reader.next().await.expect("goes on").expect("the store works");
+            let delivery = reader.next().await.expect("not the end").expect("the store works");
             assert!(matches!(delivery, Delivery::Events(events) if events.len() == 1), "one event");
             park(reader);
         }
@@ -113,7 +113,7 @@ async fn deliver(count: usize) -> String {
     for at in 0..events {
         let (channel, reader) = &mut readers[at % count];
         hub.publish(channel, event()).await.expect("published");
-        let delivery = poll_fn(|cx| Pin::new(&mut *reader).poll_next(cx)).await.expect("goes on");
+        let delivery = poll_fn(|cx| Pin::new(&mut *reader).poll_next(cx)).await.expect("not the end");
         assert!(matches!(delivery, Ok(Delivery::Events(events)) if events.len() == 1), "one event");
         park(reader);
     }
@@ -138,7 +138,7 @@ fn deliver_by_hand(count: usize) -> String {
     clock.per(events)
 }
 
-/// Events of a channel.
+/// Events retained per channel.
 const KEPT: u64 = 4;
 
 fn rounds(channels: usize) -> usize {
@@ -149,7 +149,7 @@ async fn fan_out<W: Write + Send + 'static>(mut open: impl FnMut() -> W, events:
     let events = if cfg!(debug_assertions) { 20 } else { events };
     let hub = Hub::new(MemoryStore::default());
     let channel = Channel::new("a").expect("a name");
-    // How many streams have not given what is due, and that none is left.
+    // How many streams have not yielded the event yet, and a notification when all have.
     let due = Arc::new((AtomicUsize::new(0), Notify::new()));
     for _ in 0..READERS {
         let mut stream = hub.sse(Subscription::new(&channel)).await.expect("a stream");
@@ -158,7 +158,7 @@ async fn fan_out<W: Write + Send + 'static>(mut open: impl FnMut() -> W, events:
             while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut stream).poll_frame(cx)).await {
                 let data = frame.into_data().expect("no trailers");
                 to.write_all(&data).expect("has room");
-                // Else it is what a stream begins with.
+                // Shorter data is the opening of the stream.
                 if data.len() > 100 && due.0.fetch_sub(1, Ordering::AcqRel) == 1 {
                     due.1.notify_one();
                 }
@@ -187,7 +187,7 @@ fn unread_socket(listener: &TcpListener, unread: &mut Vec<TcpStream>) -> TcpStre
     stream
 }
 
-/// As a reader's task does before it sleeps.
+/// Polls once more, as a reader's task does before it waits.
 fn park(reader: &mut Subscriber) {
     let polled = Pin::new(reader).poll_next(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Pending), "more than was published");
@@ -241,7 +241,7 @@ impl FromStr for InProcess {
             "broadcast channels:" => Ok(Self::ByHand(count)),
             "workers:" => Ok(Self::Workers(count)),
             "workers that send:" => Ok(Self::Senders(count)),
-            _ => Err(format!("{text:?} cannot be measured")),
+            _ => Err(format!("unknown measurement {text:?}")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The clients: many connections in one epoll loop, and one that publishes.
+//! The clients: many reading connections and one that publishes, in one epoll loop.
 
 mod connection;
 pub(crate) mod order;
@@ -27,15 +27,15 @@ pub(crate) enum Transport {
 /// When events are published.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// At most so many are in flight; one is in flight until everybody has it.
+    /// At most this many events are in flight; an event is in flight until all readers have it.
     Window(usize),
-    /// So many at once, when all before are with everybody.
+    /// This many at once, whenever all readers have all earlier ones.
     Bursts(usize),
-    /// So many a second, whoever has them.
+    /// This many per second, regardless of the readers.
     PerSecond(u32),
 }
 
-/// How long a run is: at least this in both.
+/// How long a run is: at least this long, and at least this many events.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) time: Duration,
@@ -43,7 +43,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// What comes before that is not measured.
+    /// The warm-up before the run, which is not measured.
     pub(crate) fn warm(self) -> Self {
         Self { time: self.time / 4, events: self.events / 2 }
     }
@@ -57,13 +57,13 @@ pub(crate) struct Load {
     transport: Transport,
     buffer: Vec<u8>,
     channels: Vec<Channel>,
-    /// Where the next event goes.
+    /// The channel of the next event.
     next_channel: usize,
-    /// Requests to publish that were sent.
+    /// Publish requests sent.
     published: u64,
-    /// Events that not everybody has, by channel and number: when they were due, and how many have them.
+    /// Events that some readers do not have yet, by channel and number: when they were due, and how many readers have them.
     in_flight: HashMap<(usize, u64), (Instant, usize)>,
-    /// From publish to the last reader, of each event.
+    /// Per event, from publishing to the last reader.
     pub(crate) latencies: Vec<Duration>,
 }
 
@@ -75,11 +75,11 @@ struct Channel {
 const PUBLISHER: Token = Token(usize::MAX - 1);
 /// Bytes of an event.
 pub(crate) const EVENT: usize = 100;
-/// How long nothing may come that is due.
+/// How long an expected answer or event may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Load {
-    /// Readers of these channels, in turn; it does not wait for what they are answered.
+    /// Connects readers, spread evenly over the channels; does not wait for the answers.
     pub(crate) fn connect(addr: SocketAddr, readers: usize, channels: usize, transport: Transport) -> Self {
         let poll = Poll::new().expect("epoll");
         let mut publisher = Connection::open(addr);
@@ -110,7 +110,7 @@ impl Load {
         load
     }
 
-    /// Publishes until each reader has had an event, so that all are known to be there, and forgets the figures.
+    /// Publishes until each reader has received an event, so that all are known to be subscribed, then discards the figures.
     pub(crate) fn settle(&mut self) {
         if self.transport == Transport::Sse {
             self.wait_for_heads();
@@ -140,7 +140,7 @@ impl Load {
         self.latencies.clear();
     }
 
-    /// Publishes at this pace, and ends when everybody has everything. Says how many events there were.
+    /// Publishes at this pace, waits until all readers have all events, and returns the number of events.
     pub(crate) fn run(&mut self, pace: Pace, span: Span) -> u64 {
         let (start, first) = (Instant::now(), self.published);
         self.latencies.clear();
@@ -164,7 +164,7 @@ impl Load {
         }
     }
 
-    /// Publishes `count` large events that some do not read, and waits until the server has taken them.
+    /// Publishes `count` large events that some clients do not read, and waits until the server has accepted them.
     pub(crate) fn fill(&mut self, count: usize, size: usize) {
         for _ in 0..count {
             self.publish(0, size);
@@ -176,7 +176,7 @@ impl Load {
         }
     }
 
-    /// Publishes where nobody reads: `span`, at most `window` requests in flight.
+    /// Publishes without readers for `span`, with at most `window` requests in flight.
     pub(crate) fn publish_only(&mut self, window: u64, span: Span) -> u64 {
         let (start, first) = (Instant::now(), self.published);
         loop {
@@ -194,7 +194,7 @@ impl Load {
         }
     }
 
-    /// Publishes `count` events where nobody reads, the first of which is event `first`.
+    /// Publishes `count` events without readers, beginning with event `first`.
     pub(crate) fn publish_from(&mut self, first: u64, count: u64) {
         self.channels[0].next = first;
         while self.publisher.answers < count {
@@ -207,12 +207,12 @@ impl Load {
         self.in_flight.clear();
     }
 
-    /// Readers of each channel.
+    /// The number of readers per channel.
     pub(crate) fn readers_of_each(&self) -> u64 {
         (self.readers.len() / self.channels.len()) as u64
     }
 
-    /// Reads for so long.
+    /// Reads for `time`.
     pub(crate) fn turn_for(&mut self, time: Duration) {
         let start = Instant::now();
         while start.elapsed() < time {
@@ -220,7 +220,7 @@ impl Load {
         }
     }
 
-    /// Waits until the head of every stream has come, and has every poll answered once.
+    /// Waits until the head of every stream has arrived, or until every poll has been answered once.
     pub(crate) fn wait_for_heads(&mut self) {
         let start = Instant::now();
         while self.readers.iter().any(|reader| reader.heads == 0) {
@@ -235,7 +235,8 @@ impl Load {
         }
     }
 
-    /// Reads for a while, and until the server has taken what was published: more would keep it from letting readers in.
+    /// Reads for a while, and until the server has accepted what was published: publishing more would keep it from accepting
+    /// readers.
     fn read_on(&mut self) {
         self.turn_for(Duration::from_millis(100));
         let start = Instant::now();
@@ -250,7 +251,7 @@ impl Load {
         self.publisher.send(&request::publish(channel, number, size));
     }
 
-    /// How many events are to be published now.
+    /// How many events to publish now.
     fn due(&self, pace: Pace, start: Instant, sent: u64) -> usize {
         match pace {
             Pace::Window(most) => most.saturating_sub(self.in_flight.len()),
@@ -268,7 +269,7 @@ impl Load {
         }
     }
 
-    /// Sends them in one write.
+    /// Publishes `count` events in one write.
     fn publish_some(&mut self, count: usize, start: Instant, pace: Pace, sent: u64) {
         let mut requests = String::new();
         for at in 0..count as u64 {
@@ -319,7 +320,7 @@ impl Load {
     }
 }
 
-/// Connections to the first channel's stream that nobody reads.
+/// Connections to the first channel's stream that are never read.
 pub(crate) struct Unread {
     poll: Poll,
     streams: Vec<Connection>,

@@ -1,14 +1,15 @@
-//! What the operating system is asked for: cores, time on them, memory. Figures need Linux's `/proc`.
+//! Cores, CPU time and memory, as the operating system reports them. Figures need Linux's `/proc`.
 
 use std::{fs, process::Command};
 
 use rustix::process::{Resource, Rlimit};
 
-/// The core of the servers, and that of the clients.
+/// The core of the servers.
 pub(crate) const SERVER: usize = 0;
+/// The core of the clients.
 pub(crate) const CLIENTS: usize = 1;
 
-/// Keeps this process, and those that it starts, on these cores. Says whether it could.
+/// Pins this process, and those that it starts, to these cores. Returns whether that worked.
 #[cfg(target_os = "linux")]
 pub(crate) fn pin(cores: &[usize]) -> bool {
     let mut set = rustix::thread::CpuSet::new();
@@ -21,13 +22,13 @@ pub(crate) fn pin(_: &[usize]) -> bool {
     false
 }
 
-/// Allows this process, and those that it starts, as many open files as may be allowed.
+/// Raises the limit of open files of this process, and of those that it starts, to the maximum.
 pub(crate) fn raise_file_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Time that these processes spent on a CPU so far, in seconds, of all their threads.
+/// The CPU time of these processes so far, over all their threads, in seconds.
 pub(crate) fn cpu(pids: &[String]) -> f64 {
     let threads = pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten());
     let nanos: u64 = threads
@@ -38,7 +39,7 @@ pub(crate) fn cpu(pids: &[String]) -> f64 {
     nanos as f64 / 1e9
 }
 
-/// Their proportional set size, in bytes.
+/// The proportional set size of these processes, in bytes.
 pub(crate) fn memory(pids: &[String]) -> f64 {
     let kib: u64 = pids
         .iter()
@@ -57,15 +58,15 @@ pub(crate) fn describe() -> String {
     let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
     let model = model.trim_start_matches([' ', '\t', ':']);
     let cores = info.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{model}, {cores} cores, {} {}", said("uname", "-s"), said("uname", "-r"))
+    format!("{model}, {cores} cores, {} {}", output_of("uname", "-s"), output_of("uname", "-r"))
 }
 
 /// Today.
 pub(crate) fn date() -> String {
-    said("date", "+%F")
+    output_of("date", "+%F")
 }
 
-fn said(command: &str, argument: &str) -> String {
+fn output_of(command: &str, argument: &str) -> String {
     let output = Command::new(command).arg(argument).output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).trim().to_owned()
 }

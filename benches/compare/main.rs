@@ -1,9 +1,10 @@
-//! Ours beside others, end to end: `cargo bench --bench compare`, about twelve minutes; `-- --help` says what else it can.
+//! Compares this crate with other servers, end to end: `cargo bench --bench compare`, about twelve minutes; `-- --help` lists
+//! the options.
 //!
-//! Each server runs in a process of its own, on a core of its own; this process drives it over loopback from another core
-//! and checks every delivery: order, loss, duplicates. Servers alternate within each repetition, so that a ratio compares
-//! what ran within the same seconds. The figure is the server's CPU time per delivery, of all its threads. Whoever fails loses
-//! its own figures only; that one of ours did is the end's error.
+//! Each server runs in its own process on its own core; this process drives it over loopback from another core and checks every
+//! delivery for order, loss and duplicates. Servers alternate within each repetition, so that a ratio compares runs of the same
+//! few seconds. The figure is the server's CPU time per delivery, over all its threads. A server that fails loses only its own
+//! figures; the exit status is a failure only if one of ours failed.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -47,12 +48,12 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Fails when one of ours did; others may.
+/// Fails if one of our servers failed; others may fail.
 fn compare(options: &Options) -> ExitCode {
     machine::raise_file_limit();
-    // Servers leave this core for theirs.
+    // Servers move to their own core when they start.
     if !(machine::pin(&[machine::SERVER]) && machine::pin(&[machine::CLIENTS])) {
-        eprintln!("servers and clients share the cores: figures are not to be trusted");
+        eprintln!("servers and clients share the cores: the figures are not reliable");
     }
     let mut report = Report::new(options.repetitions);
     for scenario in scenario::all(options.length) {
@@ -63,7 +64,7 @@ fn compare(options: &Options) -> ExitCode {
     }
     match options.length {
         Length::Quick if report.failures().next().is_some() => println!("{}", report.markdown()),
-        Length::Quick => println!("every delivery was right; figures of so short a run mean nothing"),
+        Length::Quick => println!("every delivery was correct; a run this short gives no meaningful figures"),
         Length::Whole => {
             println!("{}", report.markdown());
             report.write("target/compare");

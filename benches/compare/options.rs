@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line.
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -7,30 +7,30 @@ use crate::{
     peer::{Peer, Settings},
 };
 
-/// What this process is to do.
+/// What this process does.
 pub(crate) enum Command {
     Compare(Options),
     List(Length),
     Help,
-    /// Be a server.
+    /// Runs a server; used internally.
     Serve(Peer, Settings),
-    /// Be what is measured without sockets.
+    /// Runs a measurement without sockets; used internally.
     Measure(InProcess),
 }
 
 pub(crate) struct Options {
     pub(crate) length: Length,
     pub(crate) repetitions: usize,
-    /// Parts of names of scenarios; none for all.
+    /// Parts of scenario names; empty for all.
     pub(crate) scenarios: Vec<String>,
-    /// Parts of names of runs; none for all.
+    /// Parts of run names; empty for all.
     pub(crate) peers: Vec<String>,
 }
 
-/// How much is run.
+/// How much to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
-    /// Enough to see that deliveries are right.
+    /// Enough to check that deliveries are correct.
     Quick,
     /// Enough to measure.
     Whole,
@@ -42,7 +42,7 @@ impl Command {
         let (mut quick, mut list) = (false, false);
         while let Some(argument) = arguments.next()? {
             match argument {
-                // What `cargo bench` adds, and `cargo test` does not.
+                // `cargo bench` adds this, `cargo test` does not.
                 Arg::Long("bench") => options.length = Length::Whole,
                 Arg::Long("quick") => quick = true,
                 Arg::Long("list") => list = true,
@@ -85,7 +85,7 @@ fn wanted(parts: &[String], name: &str) -> bool {
 pub(crate) const HELP: &str = "\
 cargo bench --bench compare -- [OPTIONS] [PART OF A SCENARIO'S NAME]...
 
-  --quick        few readers and events: only checks that deliveries are right
-  --repeat N     times that each is run [5]
-  --peer PART    only servers with this in their name; what they are compared with has to be among them
-  --list         names the scenarios";
+  --quick        few readers and events: only checks that deliveries are correct
+  --repeat N     repetitions of each run [5]
+  --peer PART    only servers whose name contains PART; include the server that they are compared with
+  --list         lists the scenarios";

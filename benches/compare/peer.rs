@@ -15,30 +15,32 @@ use crate::{machine, process};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// A bare epoll loop that writes ready-made frames: one write per event and socket.
+    /// A bare epoll loop that writes prebuilt bytes: one write per event and socket.
     Floor,
-    /// The same, which writes everything that came at once together.
+    /// The same, but events that arrive together are sent in one write.
     FloorJoin,
-    /// Hyper and axum, with answers to long polls that are made once for all.
+    /// hyper alone, with prebuilt answers to long polls.
     HyperBare,
+    /// axum alone, with prebuilt answers to long polls.
     AxumBare,
     OursHyper,
     OursAxum,
-    /// What one writes by hand: `tokio::sync::broadcast` and `axum::response::Sse`, with a history for the resume.
+    /// The usual hand-written server: `tokio::sync::broadcast` and `axum::response::Sse`, with a history for resumes.
     HandRolled,
-    /// nginx with the nchan module, when it is installed.
+    /// nginx with the nchan module, if installed.
     Nchan,
-    /// Servers that do nothing: what is under ours.
+    /// A server on hyper that does nothing: the baseline of ours.
     HyperNothing,
+    /// A server in axum that does nothing: the baseline of ours.
     AxumNothing,
 }
 
 /// How a server is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// Its threads; more than one are not kept on one core.
+    /// Worker threads; a single one is pinned to a core.
     pub(crate) workers: usize,
-    /// Of each socket, in bytes; 0 leaves it to the kernel.
+    /// The send buffer of each socket in bytes; 0 for the kernel's default.
     pub(crate) send_buffer: usize,
 }
 
@@ -79,7 +81,7 @@ impl Peer {
         self != Self::Nchan || nchan::is_installed()
     }
 
-    /// Serves until the process that started this one ends it.
+    /// Serves until the parent process ends this one.
     pub(crate) fn serve(self, settings: Settings) {
         let workers = settings.workers;
         match workers {
@@ -110,7 +112,7 @@ impl Peer {
 impl Settings {
     fn listen(self) -> TcpListener {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        // Room for many who connect at once: who finds none waits for a second.
+        // A large accept queue, because clients that do not fit in retry only after a second.
         rustix::net::listen(&listener, 4096).expect("a backlog");
         if self.send_buffer > 0 {
             rustix::net::sockopt::set_socket_send_buffer_size(&listener, self.send_buffer).expect("a buffer size");

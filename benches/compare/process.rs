@@ -1,6 +1,6 @@
-//! Processes that this one starts and ends: each server, and what is measured without sockets.
+//! Processes that this one starts and ends: the servers, and measurements without sockets.
 //!
-//! Each is in a group of its own and ends when its standard input does: also when this one is killed, or panics.
+//! Each has its own process group, and exits when its standard input ends, so also when this process is killed or panics.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -19,12 +19,12 @@ use crate::{
     peer::{Peer, Settings},
 };
 
-/// Tells the process that started this one where it listens, and whose time and memory count.
+/// Tells the parent process the address, and the processes whose time and memory count.
 pub(crate) fn announce(addr: SocketAddr, pids: &str) {
     println!("{addr} {pids}");
 }
 
-/// Ends this process when the one that started it does.
+/// Exits when the parent process does.
 pub(crate) fn end_with_parent() {
     thread::spawn(|| {
         _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -32,7 +32,7 @@ pub(crate) fn end_with_parent() {
     });
 }
 
-/// A server that runs; dropping it ends it.
+/// A running server; dropping it ends it.
 pub(crate) struct Server {
     child: Child,
     pub(crate) addr: SocketAddr,
@@ -66,7 +66,7 @@ impl Drop for Server {
     }
 }
 
-/// What `measure <what>` prints, in a process of its own.
+/// The output of `measure <what>` in a new process.
 pub(crate) fn measured(what: &[&str]) -> String {
     let mut child = start(&[&["measure"], what].concat());
     let mut text = String::new();
@@ -93,7 +93,7 @@ fn end(child: &mut Child) {
     thread::scope(|scope| {
         scope.spawn(move || _ = ended.send(child.wait()));
         _ = end.recv_timeout(Duration::from_secs(5));
-        // It, if it does not end; and what it started and did not end.
+        // Kills the process if it did not exit, and any children that it left behind.
         _ = rustix::process::kill_process_group(group, Signal::KILL);
     });
 }

@@ -15,12 +15,12 @@ use crate::{
 
 pub(crate) struct Report {
     repetitions: usize,
-    /// Of the scenario that is under way, by place.
+    /// The outcomes of the current scenario, by run.
     open: BTreeMap<usize, Outcome>,
     tables: Vec<Table>,
 }
 
-/// What the repetitions of a run gave, until one failed, and why that did.
+/// The figures of a run's repetitions, or why one failed.
 type Outcome = Result<Vec<Figures>, String>;
 
 /// A scenario's results.
@@ -34,10 +34,10 @@ pub(crate) struct Row {
     name: String,
     /// Why it has no figures.
     failure: Option<String>,
-    /// Whose row it is compared with; itself, when it is what others are compared with.
+    /// The row that it is compared with; its own name if it is the base.
     base: Option<String>,
     cost: Option<Spread>,
-    /// To the base: of runs of the same repetition. What is counted in bytes is subtracted, not divided.
+    /// The ratio to the base in the same repetition; for bytes the difference.
     against: Option<Spread>,
     rate: Option<Spread>,
     rate_ratio: Option<Spread>,
@@ -56,7 +56,7 @@ struct Spread {
     high: f64,
 }
 
-/// What stands in the place of a cost that there is none of.
+/// Printed instead of a missing cost.
 const FAILED: &str = "failed";
 
 impl Report {
@@ -73,7 +73,7 @@ impl Report {
         }
     }
 
-    /// Whether a run of the scenario that is under way has: once is enough.
+    /// Whether a run of the current scenario has failed; it is not repeated then.
     pub(crate) fn has_failed(&self, run: usize) -> bool {
         self.open.get(&run).is_some_and(Result::is_err)
     }
@@ -167,7 +167,7 @@ impl Table {
 }
 
 impl Spread {
-    /// `None` unless there is a run, and a value of each.
+    /// `None` if there are no runs, or one has no value.
     fn of(values: impl Iterator<Item = Option<f64>>) -> Option<Self> {
         let mut values = values.collect::<Option<Vec<_>>>()?;
         values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! One thing to measure, with those that do it.
+//! A scenario: what is measured, and the servers that run it.
 
 mod job;
 mod list;
@@ -18,28 +18,28 @@ pub(crate) struct Scenario {
     pub(crate) runs: Vec<Run>,
 }
 
-/// What the cost of a scenario is.
+/// The unit of a scenario's cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// The server's time on a CPU, in microseconds, per this.
+    /// The server's CPU time in microseconds, per this.
     Micros(&'static str),
-    /// The server's memory, in bytes, per this.
+    /// The server's memory in bytes, per this.
     Bytes(&'static str),
 }
 
-/// A peer that does a scenario's job, and what it is compared with.
+/// A server that does a scenario's job, and what it is compared with.
 pub(crate) struct Run {
     pub(crate) name: String,
     pub(crate) who: Who,
     pub(crate) job: Job,
-    /// Its place among the scenario's runs.
+    /// The index of the run that it is compared with.
     pub(crate) base: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     Server(Peer, Settings),
-    /// Ours, without sockets, in a process of its own.
+    /// This crate without sockets, in its own process.
     InProcess,
 }
 
@@ -48,12 +48,12 @@ impl Scenario {
         Self { name, unit, repetitions: usize::MAX, runs: Vec::new() }
     }
 
-    /// At most so many repetitions: what takes long and varies little.
+    /// Limits the repetitions, for scenarios that take long and vary little.
     fn at_most(self, repetitions: usize) -> Self {
         Self { repetitions, ..self }
     }
 
-    /// All these peers, compared with the first of them.
+    /// Adds these servers, compared with the first of them.
     fn peers(mut self, peers: &[Peer], job: Job) -> Self {
         let base = self.runs.len();
         for peer in peers {
@@ -67,7 +67,7 @@ impl Scenario {
         self
     }
 
-    /// The places of its runs, from another one on in each repetition.
+    /// The order of the runs, which begins with another run in each repetition.
     pub(crate) fn order(&self, repetition: usize) -> Vec<usize> {
         let mut order: Vec<_> = (0..self.runs.len()).collect();
         order.rotate_left(repetition % self.runs.len().max(1));

@@ -1,4 +1,4 @@
-//! A store whose reads take 50 ms, of which 64 are under way at once, and clients that come back when they are told.
+//! A store whose reads take 50 ms, at most 64 at a time, and clients that retry when they are told to.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) fn run() {
     }
 }
 
-/// Answers a second in the second half, and failures that are no refusal.
+/// Answers per second in the second half of the run, and failures other than refusals.
 async fn offer(times: f64) -> (f64, f64) {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     faults.delay(READ);

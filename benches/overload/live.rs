@@ -1,5 +1,5 @@
-//! A thousand clients read a long history as fast as their sockets take it, while one waits for live events of another
-//! channel. The server has one thread, the thousand another, and the one its own.
+//! A thousand clients read a long history as fast as their sockets allow, while one client waits for live events of another
+//! channel. The server, the thousand clients and the one client have a thread each.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -87,7 +87,7 @@ fn measure(name: &str, served: Served, clients: usize) {
     );
 }
 
-/// Serves and publishes until it is stopped; the processor time that it took.
+/// Serves and publishes until stopped; returns the CPU time used.
 async fn serve(served: Served, tell: mpsc::Sender<SocketAddr>, stop: &AtomicBool) -> Duration {
     match served {
         Served::Hub(store) => serve_hub(Hub::typed(store), tell, stop).await,
@@ -143,7 +143,7 @@ fn follow(address: SocketAddr, stop: &AtomicBool) -> Vec<Duration> {
             break;
         }
     }
-    delays.split_off(delays.len() / 5) // while they connect
+    delays.split_off(delays.len() / 5) // drop the first fifth, while the other clients connect
 }
 
 async fn catch_up(address: SocketAddr, given: Arc<AtomicU64>) {
@@ -159,7 +159,7 @@ fn unix_time() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
 }
 
-/// The processor time of this thread.
+/// The CPU time of this thread.
 fn cpu() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)

@@ -1,11 +1,11 @@
-//! What happens when readers want more than there is: `cargo bench --bench overload`, or with the names of what is to run.
+//! Behaviour under overload: `cargo bench --bench overload`, optionally with the names of benchmarks to run.
 //!
 //! | name | what it shows |
 //! |---|---|
-//! | `goodput` | reads answered a second, when 1, 2, 3 and 10 times of what the store can do is asked for |
-//! | `live` | how late a live event comes while a thousand clients catch up; `floor` only hands out ready bytes |
-//! | `returning` | reads of the store when 10 000 readers come back after a restart |
-//! | `stalled` | what a client keeps in memory that follows 32 channels and does not read |
+//! | `goodput` | reads answered per second, at 1, 2, 3 and 10 times the capacity of the store |
+//! | `live` | the latency of a live event while a thousand clients catch up; `floor` only sends prebuilt bytes |
+//! | `returning` | reads of the store when 10 000 readers resume after a restart |
+//! | `stalled` | the memory held by a client that follows 32 channels and does not read |
 #![allow(
     missing_docs,
     clippy::unwrap_used,

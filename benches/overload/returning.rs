@@ -1,4 +1,4 @@
-//! A process was restarted, and 10 000 readers of one channel come back within a second, each from a position of its own.
+//! After a restart, 10 000 readers of one channel resume within a second, each from its own position.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ async fn come_back(events: usize, bytes: usize) {
             let mut reader = hub.subscribe(resume).await.unwrap();
             let mut left = events - 1 - from;
             while left > 0 {
-                let Some(Ok(Delivery::Events(events))) = reader.next().await else { panic!("it was continued") };
+                let Some(Ok(Delivery::Events(events))) = reader.next().await else { panic!("the resume was not continued") };
                 left -= events.len();
             }
         });

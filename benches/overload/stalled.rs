@@ -1,5 +1,5 @@
-//! Clients that follow 32 channels of a thousand small events each from the earliest, take one chunk, and read no more. The
-//! bodies only: what the server and the kernel buffer comes on top.
+//! Clients that follow 32 channels with a thousand small events each, from the earliest, read one chunk, and then stop reading.
+//! Measures only the bodies, without what the server and the kernel buffer.
 
 use std::{future::poll_fn, pin::Pin};
 
@@ -12,7 +12,7 @@ const CLIENTS: usize = 100;
 pub(crate) fn run() {
     println!("{:>9} {:>14}", "channels", "kB per client");
     for channels in [1, 32] {
-        // One thread runs everything, so that everything is counted.
+        // One thread runs everything, because allocations are counted per thread.
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let (hub, names) = runtime.block_on(history(channels));
         let mut stalled = Vec::new();
@@ -38,7 +38,7 @@ async fn history(channels: usize) -> (Hub, Channels) {
     (hub, names)
 }
 
-/// Takes one chunk.
+/// Opens a stream and reads one chunk.
 async fn stall(hub: &Hub, names: &Channels) -> SseBody {
     let mut body = hub.sse(Subscription::new(names.clone()).start(Start::Earliest)).await.unwrap();
     poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Appending where nobody listens: to the store, and through the hub.
+//! Appending without readers: to the store, and through the hub.
 
 use criterion::{BatchSize, Criterion, Throughput};
 use tower_events::{MemoryStore, Retention, Store, store::Append};

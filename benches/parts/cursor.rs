@@ -1,4 +1,4 @@
-//! Positions, from and to text: each resume and each poll brings one, each event has one.
+//! Parsing and formatting positions: each resume and each poll sends one, and each event has one.
 
 use std::hint::black_box;
 

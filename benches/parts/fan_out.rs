@@ -22,7 +22,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Publishes one event at a time, and has every stream read it.
+/// Publishes one event at a time, which every stream reads.
 fn publish_and_read(readers: u64, times: u64) -> Duration {
     runtime().block_on(async {
         let hub = hub();
@@ -39,7 +39,7 @@ fn publish_and_read(readers: u64, times: u64) -> Duration {
     })
 }
 
-/// The time that the first reader of 16 new events takes, who has them encoded, and that of the next.
+/// The time that the first reader of 16 new events takes, which encodes them, and that of the second.
 fn first_and_second(times: u64) -> (Duration, Duration) {
     runtime().block_on(async {
         let hub = hub();
@@ -49,7 +49,7 @@ fn first_and_second(times: u64) -> (Duration, Duration) {
             hub.publish_all(&channel(), events(16)).await.expect("published");
             for (stream, spent) in streams.iter_mut().zip(&mut spent) {
                 let start = Instant::now();
-                let bytes = take(stream).expect("events are there");
+                let bytes = take(stream).expect("events are ready");
                 *spent += start.elapsed();
                 assert!(bytes > 1_600, "{bytes} bytes are not 16 events");
                 assert!(take(stream).is_none(), "more than was published");
@@ -59,7 +59,7 @@ fn first_and_second(times: u64) -> (Duration, Duration) {
     })
 }
 
-/// Streams that wait, and have had an event from the ring.
+/// Streams that wait, and have already received an event from the ring.
 async fn streams(hub: &Hub, count: u64) -> Vec<SseBody> {
     let mut streams = Vec::new();
     for _ in 0..count {

@@ -1,6 +1,6 @@
-//! What the parts cost, without sockets: `cargo bench --bench parts`, or with a name of what is to run.
+//! The cost of parts of the crate, without sockets: `cargo bench --bench parts`, optionally with the name of a benchmark.
 //!
-//! For what readers see of it, over HTTP and beside others, there is `cargo bench --bench compare`.
+//! `cargo bench --bench compare` measures the whole over HTTP, compared with other servers.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A reader that comes back: from the store while nobody else reads, and from what the hub keeps encoded.
+//! A reader that resumes: from the store if there are no other readers, and otherwise from the hub's encoded events.
 
 use criterion::{Criterion, Throughput};
 use tower_events::{Hub, Subscription, store::Start};

@@ -1,4 +1,4 @@
-//! What the measurements start from.
+//! The setup shared by the benchmarks.
 
 use std::{
     future::poll_fn,
@@ -14,7 +14,7 @@ pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Room for all that a measurement publishes, in the ring too.
+/// A hub with room for everything that a benchmark publishes, in the ring too.
 pub(crate) fn hub() -> Hub {
     Hub::new(MemoryStore::new(Retention::default().events(4_096).bytes(8 << 20)))
 }
@@ -28,7 +28,7 @@ pub(crate) fn events(count: usize) -> Vec<Event> {
     (0..count).map(|_| Event::text("x".repeat(100))).collect()
 }
 
-/// The bytes that the stream has now, and whether more may be there at once.
+/// The number of bytes that the stream has ready; `None` if it has none.
 pub(crate) fn take(stream: &mut SseBody) -> Option<usize> {
     match Pin::new(stream).poll_frame(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(frame))) => Some(frame.data_ref().map_or(0, bytes::Bytes::len)),
@@ -42,7 +42,7 @@ pub(crate) async fn read(stream: &mut SseBody, wanted: usize) -> usize {
     let mut seen = 0;
     while seen < wanted {
         let frame = poll_fn(|cx| Pin::new(&mut *stream).poll_frame(cx)).await;
-        let frame = frame.expect("the stream goes on").expect("infallible");
+        let frame = frame.expect("the stream does not end").expect("infallible");
         seen += frame.data_ref().map_or(0, bytes::Bytes::len);
     }
     seen

@@ -1,4 +1,4 @@
-//! One client connection, which checks the numbers of the events that it gets.
+//! One client connection, which checks the numbers of the events that it receives.
 
 use std::{
     io::{self, Read, Write},
@@ -17,12 +17,13 @@ pub(crate) struct Connection {
     pub(super) stream: TcpStream,
     parser: Parser,
     pub(super) order: Order,
-    /// Events seen.
+    /// Events received.
     pub(super) events: u64,
-    /// Answers of which the head has come, and those that have ended.
+    /// Answers whose head has arrived.
     pub(super) heads: u64,
+    /// Answers that are complete.
     pub(super) answers: u64,
-    /// Where to go on.
+    /// The position to continue from.
     pub(super) id: String,
     etag: String,
     modified: String,
@@ -46,7 +47,7 @@ impl Connection {
         }
     }
 
-    /// Requests are small: the socket takes them whole, or does so soon.
+    /// Busy-waits if the socket's buffer is full, because requests are small.
     pub(super) fn send(&mut self, request: &str) {
         let mut rest = request.as_bytes();
         while !rest.is_empty() {
@@ -67,7 +68,7 @@ impl Connection {
         self.send(&request);
     }
 
-    /// Reads all there is; calls `on_event` with each event's number.
+    /// Reads everything available; calls `on_event` with each event's number.
     pub(super) fn read(&mut self, buffer: &mut [u8], mut on_event: impl FnMut(u64)) {
         loop {
             match self.stream.read(buffer) {

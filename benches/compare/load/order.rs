@@ -1,9 +1,9 @@
-//! What every reader checks: that its events come in order, each once. Pure.
+//! The check of every reader: its events arrive in order, each once. Pure.
 
-/// The order of one channel's numbered events, as one reader sees them.
+/// The order of one channel's numbered events at one reader.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Order {
-    /// The number that the next event must have; the first one may have any.
+    /// The number of the next event; the first may have any number.
     expected: Option<u64>,
 }
 
@@ -15,7 +15,7 @@ pub(crate) struct Wrong {
 }
 
 impl Order {
-    /// The first event must be this one.
+    /// Expects this number first.
     pub(crate) fn from(first: u64) -> Self {
         Self { expected: Some(first) }
     }
@@ -31,7 +31,7 @@ impl Order {
         }
     }
 
-    /// Whether everything up to event `next` was taken.
+    /// Whether `next` is the number of the next event.
     pub(crate) fn is_at(self, next: u64) -> bool {
         self.expected == Some(next)
     }

@@ -1,14 +1,14 @@
-//! Takes HTTP/1.1 answers apart, and what is inside them: the numbers of events, and where to go on.
+//! Parses HTTP/1.1 answers, and extracts the numbers of events and the position to continue from.
 
 use memchr::{memchr, memchr2};
 
-/// What an event's text begins with: its number in ten digits. See [`payload`](super::request::payload).
+/// An event's text begins with its number in this many digits. See [`payload`](super::request::payload).
 pub(super) const DIGITS: usize = 10;
 
-/// What an answer tells a client.
+/// What was found in an answer.
 pub(crate) enum Seen<'a> {
     Event(u64),
-    /// A position to go on from.
+    /// A position to continue from.
     Id(&'a str),
     Etag(&'a str),
     Modified(&'a str),
@@ -21,7 +21,7 @@ pub(crate) enum Seen<'a> {
 #[derive(Default)]
 pub(crate) struct Parser {
     state: State,
-    /// A line that is not complete.
+    /// An incomplete line.
     line: Vec<u8>,
     framing: Framing,
 }
@@ -105,7 +105,7 @@ impl Parser {
         on(Seen::End);
     }
 
-    /// A line without its end, once it is whole.
+    /// The next complete line, without its end.
     fn take_line(&mut self, bytes: &mut &[u8]) -> Option<Vec<u8>> {
         let Some(end) = memchr(b'\n', bytes) else {
             self.line.extend_from_slice(bytes);
@@ -141,8 +141,8 @@ impl Parser {
         }
     }
 
-    /// Takes at most `most` bytes of a body, line by line; what is cut in two waits. A JSON array has no lines: it is cut at
-    /// the ends of its objects.
+    /// Takes at most `most` bytes of a body, line by line; an incomplete line is kept. A JSON array has no lines, and is split
+    /// at the ends of its objects.
     fn take_body(&mut self, bytes: &mut &[u8], most: usize, on: &mut dyn FnMut(Seen<'_>)) -> usize {
         let taken = most.min(bytes.len());
         let (mut body, rest) = bytes.split_at(taken);
@@ -162,7 +162,7 @@ impl Parser {
     }
 }
 
-/// An SSE field, but not the empty object of a mark; an object of a long poll, or an event's bare text.
+/// Takes an SSE field other than the empty data of a mark, an object of a long poll, or an event's bare text.
 fn line(line: &[u8], on: &mut dyn FnMut(Seen<'_>)) {
     if let Some(data) = line.strip_prefix(b"data:").filter(|data| *data != b" {") {
         on(Seen::Event(number(data.strip_prefix(b" ").unwrap_or(data)).expect("an event of ours")));

@@ -15,7 +15,7 @@ pub(super) fn publish(channel: usize, number: u64, size: usize) -> String {
     )
 }
 
-/// The first request of a reader: from now on.
+/// The first request of a reader, which starts at the latest event.
 pub(super) fn follow(channel: usize, transport: Transport) -> String {
     match transport {
         Transport::Sse => {
@@ -37,7 +37,7 @@ pub(super) fn poll_after(channel: usize, id: &str) -> String {
     format!("GET /events?channel=c{channel}&wait=55&after={id} HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n")
 }
 
-/// The same where positions are validators of HTTP's caches.
+/// The same for a server whose positions are HTTP cache validators (nchan).
 pub(super) fn poll_since(channel: usize, modified: &str, etag: &str) -> String {
     format!(
         "GET /events?channel=c{channel} HTTP/1.1\r\nHost: a\r\nIf-Modified-Since: {modified}\r\nIf-None-Match: {etag}\r\n\r\n"

@@ -1,4 +1,4 @@
-//! Clients that come back, take what they missed and leave.
+//! Clients that resume, read what they missed, and disconnect.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{EVENT, PATIENCE, Span, connection::Connection, order::Order, request};
 
-/// Publishes the first event of the first channel to a reader, who says where it stands.
+/// Publishes the first event of the first channel, and returns its id as a reader sees it.
 pub(crate) fn id_of_the_first_event(addr: SocketAddr) -> String {
     let (mut publisher, mut reader) = (Connection::open(addr), Connection::open(addr));
     let mut buffer = vec![0; 4096];
@@ -30,8 +30,8 @@ pub(crate) fn id_of_the_first_event(addr: SocketAddr) -> String {
     reader.id
 }
 
-/// Connects, resumes after `id`, which is that of event 0, takes `count` events and leaves; `at_once` of them at a time. Says
-/// how many did.
+/// Repeatedly connects, resumes after `id`, which is event 0's, reads `count` events and disconnects, with `at_once` clients at
+/// a time. Returns how many clients were served.
 pub(crate) fn resume(addr: SocketAddr, id: &str, count: u64, at_once: usize, span: Span) -> u64 {
     let mut poll = Poll::new().expect("epoll");
     let mut buffer = vec![0; 256 << 10];

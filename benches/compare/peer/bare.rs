@@ -1,6 +1,6 @@
-//! Servers that do nothing: what is under ours, to be subtracted. Publishing takes the body and answers, and has all polls
-//! answered that wait; a stream sends its head and a first block, and nothing more. Heads and bodies are as large as ours,
-//! so that each connection has read and written what one of ours has, and what is left is what ours keeps.
+//! Servers that do nothing: the baseline to subtract from ours. Publishing reads the body and answers, and makes all waiting polls
+//! be answered; a stream sends its head and a first block, and nothing more. Heads and bodies are as large as ours, so that a
+//! connection has read and written the same amount, and the difference is what ours keeps.
 
 use std::{
     convert::Infallible,
@@ -25,7 +25,7 @@ use tower::service_fn;
 
 use super::{ours, tokio::run};
 
-/// Behind the same code as ours.
+/// Uses the same connection code as ours.
 pub(crate) fn serve_on_hyper(listener: TcpListener, workers: usize) {
     let service = service_fn(|request: Request<Incoming>| -> Answering {
         match request.uri().path() {
@@ -49,7 +49,7 @@ pub(crate) fn serve_in_axum(listener: TcpListener, workers: usize) {
     });
 }
 
-/// What polls wait for.
+/// Wakes waiting polls.
 static PUBLISHED: Notify = Notify::const_new();
 
 type Reply = Response<Either<Full<Bytes>, First>>;
@@ -61,7 +61,7 @@ async fn publish(body: Incoming) -> Result<Reply, Infallible> {
     Ok(Response::new(Either::Left(Full::default())))
 }
 
-/// The request goes at once: its parts would keep the connection's read buffer.
+/// Drops the request at once, because its parts would keep the connection's read buffer alive.
 fn events<B>(request: Request<B>) -> Answering {
     let accept = request.headers().get(header::ACCEPT);
     if accept.is_some_and(|accept| accept == "text/event-stream") {
@@ -73,7 +73,7 @@ fn events<B>(request: Request<B>) -> Answering {
     })
 }
 
-/// As large as ours: what hyper keeps of an answer it keeps here too.
+/// As large as our answers, so that hyper keeps as much of it.
 fn answer(body: Either<Full<Bytes>, First>, headers: &[(&'static str, &'static str)]) -> Reply {
     let mut response = Response::new(body);
     for (name, value) in headers {
@@ -98,7 +98,7 @@ const POLL: [(&str, &str); 5] = [
 ];
 const ARRAY: Bytes = Bytes::from_static(&[b' '; 195]);
 
-/// The first block of a stream, and then silence.
+/// The first block of a stream, then nothing.
 struct First(Option<Bytes>);
 
 impl http_body::Body for First {

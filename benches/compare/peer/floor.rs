@@ -1,4 +1,4 @@
-//! The physical floor: one thread, one epoll, ready-made frames, a `write` per socket. No library could send with less.
+//! The lower bound: one thread, one epoll loop, prebuilt bytes, one `write` per socket. No library can send for less.
 
 mod log;
 
@@ -16,7 +16,7 @@ use self::log::Log;
 pub(crate) enum Writes {
     /// One write per event and socket.
     EachEvent,
-    /// Everything that came in one turn of the loop at once.
+    /// One write for all events that arrived in one iteration of the loop.
     Joined,
 }
 
@@ -50,11 +50,11 @@ pub(crate) fn serve(listener: TcpListener, writes: Writes) {
 struct Client {
     stream: TcpStream,
     input: Vec<u8>,
-    /// The next event that it gets.
+    /// The next event to send to it.
     position: usize,
 }
 
-/// A channel: its events, and by their places in `Server::clients` who reads it.
+/// A channel: its events, and its readers as indices into `Server::clients`.
 #[derive(Default)]
 struct Topic {
     log: Log,
@@ -65,9 +65,9 @@ struct Topic {
 struct Server {
     clients: Vec<Option<Client>>,
     topics: Vec<Topic>,
-    /// Places in `topics`.
+    /// Indices into `topics`.
     names: HashMap<String, usize>,
-    /// Topics with events that were not sent.
+    /// Topics with events that have not been sent.
     fed: Vec<usize>,
     writes: Writes,
 }
@@ -146,7 +146,7 @@ impl Server {
         }
     }
 
-    /// Sends to everybody what they have not got.
+    /// Sends to all readers what they do not have yet.
     fn flush(&mut self) {
         for topic in std::mem::take(&mut self.fed) {
             let Topic { log, streams, parked } = &mut self.topics[topic];
@@ -161,7 +161,7 @@ impl Server {
                 }
                 sent
             });
-            // All who wait at one position get the same bytes.
+            // All polls that wait at one position get the same bytes.
             let mut ready: Option<(usize, Vec<u8>)> = None;
             parked.retain(|at| {
                 let Some(client) = &mut clients[*at] else { return false };
@@ -183,7 +183,7 @@ impl Server {
     }
 }
 
-/// A client that does not keep up would need a buffer; here it is waited for.
+/// Busy-waits for a client that does not keep up, instead of buffering for it.
 fn write(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.write(bytes) {
@@ -200,7 +200,7 @@ fn split_head(input: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&input[..end]).ok()?, &input[end + 4..]))
 }
 
-/// What follows `name`, up to a space or line end.
+/// What follows `name`, up to a space, `&` or line end.
 fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let at = head.find(name)? + name.len();
     head[at..].split(['\r', ' ', '&']).next()

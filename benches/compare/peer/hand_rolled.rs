@@ -1,5 +1,5 @@
-//! What one writes by hand in axum: a broadcast channel, a `VecDeque` for those who come back, and `axum::response::Sse`.
-//! It has one channel, whatever a request asks for.
+//! The usual hand-written server in axum: a broadcast channel, a `VecDeque` for resumes, and `axum::response::Sse`. It has one
+//! channel, whatever a request asks for.
 
 use std::{
     collections::VecDeque,

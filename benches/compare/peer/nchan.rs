@@ -1,4 +1,4 @@
-//! nginx with the nchan module, where it is installed. Many events in one answer of a long poll, as it recommends.
+//! nginx with the nchan module, if installed. A long poll returns many events in one answer, as nchan recommends.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ pub(crate) fn is_installed() -> bool {
     Path::new(MODULE).exists() && Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok()
 }
 
-/// Runs nginx until this process's input ends; its worker's time counts.
+/// Runs nginx until this process's standard input ends. The time of its worker counts.
 pub(crate) fn serve(listener: TcpListener) {
     let addr = listener.local_addr().expect("an address");
     let dir = std::env::temp_dir().join(format!("compare-nchan-{}", std::process::id()));
@@ -40,7 +40,7 @@ pub(crate) fn serve(listener: TcpListener) {
         .stdout(Stdio::null())
         .spawn()
         .expect("nginx");
-    drop(listener); // if nginx ends, who connects is told
+    drop(listener); // so that connections are refused if nginx exits
     if let Err(error) = wait_for_an_answer(addr) {
         let log = fs::read_to_string(dir.join("error.log")).unwrap_or_default();
         _ = nginx.kill();
@@ -55,7 +55,7 @@ pub(crate) fn serve(listener: TcpListener) {
     _ = fs::remove_dir_all(&dir);
 }
 
-/// Only a worker answers.
+/// Waits until a worker is running, because only a worker answers.
 fn wait_for_an_answer(addr: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect(addr)?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;

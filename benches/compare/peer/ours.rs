@@ -1,4 +1,4 @@
-//! Ours: the example server's frontends with their settings, in front of a memory store.
+//! Our servers: the example server's frontends with their settings, in front of a memory store.
 
 #[path = "../../../examples/server/app.rs"]
 mod app;
@@ -37,7 +37,7 @@ fn app() -> App {
     }
 }
 
-/// As the server sets its sockets.
+/// Sets socket options as the example server does.
 pub(super) fn set(io: &TcpStream) {
     socket::prepare(io, STALLED);
 }

@@ -1,5 +1,5 @@
-//! Hyper and axum with nothing on them: what a long poll costs below ours. Of a request only the position is read, and what
-//! answers is made once for all. One event at a time only: there is no history.
+//! hyper and axum alone: the cost of a long poll without this crate. Only the position of a request is read, and the answer is
+//! prebuilt. One event at a time only, because there is no history.
 
 use std::{
     convert::Infallible,
@@ -43,7 +43,7 @@ pub(crate) fn serve_in_axum(listener: TcpListener, workers: usize) {
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
-/// The newest event as polls are answered with it.
+/// The newest event, as the prebuilt answer to polls.
 struct Newest {
     number: u64,
     headers: HeaderMap,
@@ -66,7 +66,7 @@ fn publish<B: Body<Data: Send, Error: Debug> + Send + 'static>(request: Request<
     })
 }
 
-/// The request goes at once: its parts would keep the connection's read buffer.
+/// Drops the request at once, because its parts would keep the connection's read buffer alive.
 fn poll<B>(request: Request<B>) -> Answering {
     let newest = || NEWEST.lock().unwrap().clone();
     let after = position(request.uri().query().unwrap_or_default());

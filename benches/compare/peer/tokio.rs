@@ -1,10 +1,10 @@
-//! How the peers on tokio run: alike.
+//! The runtime shared by all servers on tokio.
 
 use std::{future::Future, net::TcpListener};
 
 use tokio::{net::TcpListener as AsyncListener, runtime};
 
-/// Runs `serve`: on one thread, or on so many workers.
+/// Runs `serve` on one thread, or on several workers.
 pub(super) fn run<F: Future>(listener: TcpListener, workers: usize, serve: impl FnOnce(AsyncListener) -> F) {
     let mut runtime = match workers {
         1 => runtime::Builder::new_current_thread(),

@@ -1,4 +1,4 @@
-//! The table of everything.
+//! The full table.
 
 use std::fmt::Write as _;
 

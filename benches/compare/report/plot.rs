@@ -1,4 +1,4 @@
-//! Bars, a group per scenario.
+//! The plot: a group of bars per scenario.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::scenario::Unit;
 const BAR: usize = 16;
 const LEFT: usize = 190;
 const WIDTH: usize = 400;
-/// The ratio at which bars end.
+/// The ratio at which bars are cut off.
 const MOST: f64 = 4.0;
 
 /// Ratios to each scenario's first server.

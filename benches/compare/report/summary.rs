@@ -1,4 +1,4 @@
-//! The table that fits a page: a row per scenario, a column per server.
+//! The short table: a row per scenario, a column per server.
 
 use std::fmt::Write as _;
 
@@ -44,7 +44,7 @@ fn cost(row: &Row, unit: Unit) -> String {
     match (row.against, unit) {
         (None, _) => cost,
         (Some(against), Unit::Micros(_)) => format!("{cost} (**{:.2}x**)", against.median),
-        // nchan stands on no server of this table.
+        // nchan has no baseline in this table.
         (Some(_), Unit::Bytes(_)) if row.is_base() => cost,
         (Some(against), Unit::Bytes(_)) => format!("{cost} (**{:+.0}**)", against.median),
     }

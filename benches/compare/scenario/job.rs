@@ -1,4 +1,4 @@
-//! What a run does, and what it gives.
+//! What a run does, and its figures.
 
 use std::{
     fmt,
@@ -16,19 +16,19 @@ use crate::{
 pub(crate) enum Job {
     /// Each reader gets every event of its channel.
     FanOut { transport: Transport, readers: usize, channels: usize, pace: Pace, span: Span },
-    /// The same where some take nothing, and the server's memory meanwhile.
+    /// The same with some clients that never read; also measures the server's memory.
     Unread { unread: usize, readers: usize, pace: Pace, span: Span },
-    /// A client connects, gets so many events of history and leaves.
+    /// Clients connect, read this many events of history, and disconnect.
     Resume { events: u64, span: Span },
-    /// Memory per connection that waits.
+    /// Memory per waiting connection.
     Idle { transport: Transport, readers: usize },
-    /// Publishing over HTTP where nobody listens.
+    /// Publishing over HTTP without readers.
     Publish { window: u64, span: Span },
     /// Without sockets.
     InProcess(InProcess),
 }
 
-/// What a run gave.
+/// The figures of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
     /// In the scenario's unit.
@@ -94,7 +94,7 @@ fn with_unread(server: &Server, unread: usize, readers: usize, pace: Pace, span:
     load.settle();
     load.run(pace, span.warm());
     let before = server.memory();
-    load.fill(FILLERS, FILLER); // more than the sockets hold: from here on those who do not read are behind
+    load.fill(FILLERS, FILLER); // more than the sockets hold, so that clients that never read are behind from here on
     let figures = fan_out(server, &mut load, pace, span);
     Figures { growth: Some(server.memory() - before), ..figures }
 }
@@ -104,7 +104,7 @@ fn idle(server: &Server, transport: Transport, readers: usize) -> Figures {
         let mut load = Load::connect(server.addr, count, 1, transport);
         load.wait_for_heads();
         let mut cpu = -1.0;
-        // One more event, as a connection that is in use has seen some; then until the server has come to rest.
+        // One more event, because a connection in use has seen some; then wait until the server is idle.
         load.publish(0, load::EVENT);
         while server.cpu() - cpu > 0.001 {
             cpu = server.cpu();
@@ -126,7 +126,7 @@ impl Figures {
         Self { cost, rate: Some(rate), latencies: Vec::new(), growth: None }
     }
 
-    /// The latency that this share of events stayed below.
+    /// The latency that this share of events did not exceed.
     pub(crate) fn latency(&self, share: f64) -> Option<f64> {
         let last = self.latencies.len().checked_sub(1)?;
         self.latencies.get((last as f64 * share).round() as usize).copied()
@@ -149,6 +149,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Events that fill the sockets of those who do not read: so many, so large, in bytes.
+/// How many events fill the sockets of clients that never read.
 const FILLERS: usize = 40;
+/// The size of such an event in bytes.
 const FILLER: usize = 16 << 10;

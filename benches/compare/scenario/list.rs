@@ -1,4 +1,4 @@
-//! The scenarios: what users compare servers by.
+//! The list of scenarios.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
 
 const DELIVERY: Unit = Unit::Micros("delivery");
 
-/// All of them; a short run has few readers and events.
+/// All scenarios; a quick run has few readers and events.
 pub(crate) fn all(length: Length) -> Vec<Scenario> {
     let scale = Scale(length);
     [live(scale), polls(scale), returning(scale), idle(scale), channels(scale), publishing(scale), company(scale)]
@@ -95,8 +95,8 @@ fn idle(scale: Scale) -> Vec<Scenario> {
     ]
 }
 
-/// Each event goes to another channel, which has one reader. Without nchan, which stopped delivering in the first of these (a
-/// message's id there is a second and a small number within it; whether that ran over was not looked into).
+/// Each event goes to the next channel, which has one reader. Without nchan, which stopped delivering in the first of these (its
+/// message ids are a second and a small number within it; whether that number overflowed was not investigated).
 fn channels(scale: Scale) -> Vec<Scenario> {
     let job = |channels| {
         let channels = scale.readers(channels);
@@ -107,7 +107,7 @@ fn channels(scale: Scale) -> Vec<Scenario> {
     let peers = [Floor, OursHyper, OursAxum];
     let mut bare = Scenario::new("1, 1 000 and 100 000 channels with a reader each, in process", unit).at_most(3);
     for channels in [1, 1_000, 100_000].map(|channels| scale.readers(channels)) {
-        // What has more channels finds less of them in the caches: whatever it does, and by hand too.
+        // With more channels, less of their data is in the caches, also for the hand-written map.
         let (hand, ours) = (InProcess::ByHand(channels), InProcess::Channels(channels));
         let base = bare.runs.len();
         bare = bare.run(hand.to_string(), Who::InProcess, Job::InProcess(hand), None);
@@ -140,7 +140,7 @@ fn publishing(scale: Scale) -> Vec<Scenario> {
     ]
 }
 
-/// Readers beside others, and workers beside others.
+/// Readers next to clients that never read, and several workers.
 fn company(scale: Scale) -> Vec<Scenario> {
     let readers = scale.readers(1_000);
     let paced = Pace::PerSecond(100);

@@ -1,4 +1,4 @@
-//! The least that a server can do: ready-made bytes of the same number, and others have their turn after each 64 KiB.
+//! The least that a server can do: sends the same number of prebuilt bytes, and yields to other tasks after every 64 KiB.
 
 use std::{
     convert::Infallible,
@@ -33,7 +33,7 @@ pub(super) async fn answer(State(publish): State<Sender<Bytes>>, RawQuery(query)
 struct History {
     chunk: Bytes,
     left: usize,
-    /// It gave a chunk since others had their turn.
+    /// Whether it has sent a chunk since it last yielded.
     gave: bool,
 }
 

@@ -1,12 +1,12 @@
-//! All events of a channel, as they are sent.
+//! All events of a channel, encoded as they are sent.
 
 #[derive(Default)]
 pub(super) struct Log {
-    /// Chunks of a stream, one per event, without a gap.
+    /// The chunks of a stream, one per event, joined.
     stream: Vec<u8>,
     /// Where event `n` begins in `stream`.
     begins: Vec<usize>,
-    /// Objects of a long poll, each with a comma behind it.
+    /// The objects of a long poll, each followed by a comma.
     objects: String,
     /// Where object `n` begins in `objects`.
     object_begins: Vec<usize>,
