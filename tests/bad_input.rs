@@ -1,5 +1,4 @@
-//! Whatever a client sends wrong, the answer names what is wrong, nothing is changed, and the server goes on serving. Nothing is a
-//! 500.
+//! Every invalid request gets an answer that names what is wrong, changes nothing, and leaves the server working. Nothing is a 500.
 
 mod support;
 

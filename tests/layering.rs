@@ -1,4 +1,4 @@
-//! Imports point down: what each module may know of the others, read off the sources.
+//! Checks on the source text that modules import only from lower layers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -7,14 +7,13 @@ use std::{
     path::Path,
 };
 
-/// The modules from the bottom up. One knows only those on the lines before its own, and itself; those of one line do not
-/// know each other.
+/// The modules from the bottom up. A module may import only modules on earlier lines, not others on its own line.
 const LAYERS: &[&[&str]] = &[
     // The vocabulary.
     &["error"],
     &["channel", "event"],
     &["cursor"],
-    // The contract; then what keeps it, what checks it and what fans it out.
+    // The contract; then the stores, and the hub.
     &["store"],
     &["stores", "hub"],
     // The HTTP edge.
@@ -27,51 +26,51 @@ const LAYERS: &[&[&str]] = &[
     &["layer"],
 ];
 
-/// What knows nothing of HTTP.
+/// The modules that must not use HTTP types.
 const WITHOUT_HTTP: &[&str] = &["error", "channel", "event", "cursor", "store", "stores", "hub", "testing"];
 
-/// The suite is for any store: beside the vocabulary and the contract it knows one to run its own examples on, and its own
-/// macro, which is at the root.
+/// What `testing` may import. The suite is for any store: besides the vocabulary and the contract it uses one store in its own
+/// examples, and its own macro, which is exported at the root.
 const OF_TESTING: &[&str] = &["channel", "conformance_tests", "cursor", "error", "event", "store", "stores"];
 
 #[test]
-fn imports_point_down() {
+fn modules_import_only_from_lower_layers() {
     let modules = modules();
     let known: BTreeSet<_> = LAYERS.iter().copied().flatten().copied().chain(["testing"]).collect();
-    assert_eq!(modules.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "every module has its layer");
+    assert_eq!(modules.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "every module has a layer");
     for (at, layer) in LAYERS.iter().enumerate() {
         let below: BTreeSet<_> = LAYERS.iter().take(at).copied().flatten().copied().collect();
         for module in *layer {
             let above: Vec<_> = imports(&modules[*module]).into_iter().filter(|name| name != module).collect();
             let above: Vec<_> = above.iter().filter(|name| !below.contains(name.as_str())).collect();
-            assert!(above.is_empty(), "`{module}` must not know {above:?}");
+            assert!(above.is_empty(), "`{module}` must not import {above:?}");
         }
     }
     let of_testing = imports(&modules["testing"]);
     let too_much: Vec<_> =
         of_testing.iter().filter(|name| *name != "testing" && !OF_TESTING.contains(&name.as_str())).collect();
-    assert!(too_much.is_empty(), "`testing` must not know {too_much:?}");
+    assert!(too_much.is_empty(), "`testing` must not import {too_much:?}");
 }
 
 #[test]
-fn only_the_edge_and_the_services_know_http() {
+fn only_the_edge_and_the_services_use_http() {
     let modules = modules();
     for module in WITHOUT_HTTP {
         for name in ["http::", "http_body::", "http_body_util::", "tower_service::", "tower_layer::"] {
-            assert!(!modules[*module].contains(name), "`{module}` must not know `{name}`");
+            assert!(!modules[*module].contains(name), "`{module}` must not use `{name}`");
         }
     }
 }
 
 #[test]
-fn the_reading_sees_what_it_should() {
+fn imports_are_found_in_lists_and_paths_but_not_in_comments() {
     let source = code(
         "use crate::{\n    body::{self, Body},\n    hub::Hub, // crate::no\n};\nlet x = crate::sse::answer();\n/// crate::no",
     );
     assert_eq!(imports(&source).into_iter().collect::<Vec<_>>(), ["body", "hub", "sse"]);
 }
 
-/// The sources of each module, its files together, without comments.
+/// The source code of each module: its files joined, without comments.
 fn modules() -> BTreeMap<String, String> {
     let mut modules = BTreeMap::new();
     gather(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), None, &mut modules);
@@ -95,7 +94,7 @@ fn code(source: &str) -> String {
     source.lines().flat_map(|line| [line.split("//").next().unwrap_or_default(), "\n"]).collect()
 }
 
-/// The first names after each `crate::`, also of those in braces.
+/// The first path segment after each `crate::`, including those in braces.
 fn imports(source: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (at, before) in source.match_indices("crate::") {
@@ -108,7 +107,7 @@ fn imports(source: &str) -> BTreeSet<String> {
     found
 }
 
-/// Those of a list up to its closing brace.
+/// The first path segments of a list, up to its closing brace.
 fn first_names(list: &str) -> Vec<String> {
     let (mut depth, mut item, mut names) = (0, String::new(), Vec::new());
     for c in list.chars() {

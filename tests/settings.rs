@@ -211,8 +211,8 @@ async fn resets_can_be_refused_with_the_positions_to_choose_from() {
         let document = gone.json();
         assert_eq!(document["latest"], json!(latest));
         let earliest = document["earliest"].as_str().expect("a cursor");
-        let anew = server.get(&format!("/?channel=a&after={earliest}")).over(http).send().await.expect(200);
-        assert_eq!(json!(anew.data()), json!(["1", "2"]));
+        let again = server.get(&format!("/?channel=a&after={earliest}")).over(http).send().await.expect(200);
+        assert_eq!(json!(again.data()), json!(["1", "2"]));
         // Other starts are not resumes.
         assert_eq!(server.get("/?channel=a&after=earliest").over(http).send().await.expect(200).data().len(), 2);
     }

@@ -273,8 +273,8 @@ async fn a_replaced_log_and_a_regrown_tail_are_different_histories() {
     }
     app.hub.init(&channel("a"), vec![Event::text("new")]).await.unwrap();
     for http in BOTH {
-        let anew = both_transports(&app, http, "channel=a", Some(cursors[2].as_bytes())).await;
-        assert_eq!(anew, (vec!["new".into()], Some("epoch-changed".into())));
+        let replaced = both_transports(&app, http, "channel=a", Some(cursors[2].as_bytes())).await;
+        assert_eq!(replaced, (vec!["new".into()], Some("epoch-changed".into())));
     }
 }
 

@@ -10,13 +10,13 @@ const EVENTS: usize = 1_000;
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("replay");
     group.throughput(Throughput::Elements(EVENTS as u64));
-    group.bench_function("nobody else reads", |bencher| {
+    group.bench_function("no other reader", |bencher| {
         let runtime = runtime();
         let hub = hub();
         runtime.block_on(async { hub.publish_all(&channel(), events(EVENTS)).await.expect("published") });
         bencher.to_async(&runtime).iter(|| resume(&hub));
     });
-    group.bench_function("somebody reads", |bencher| {
+    group.bench_function("another reader", |bencher| {
         let runtime = runtime();
         let hub = hub();
         let _reader = runtime.block_on(async {

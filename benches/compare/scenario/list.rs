@@ -146,7 +146,7 @@ fn company(scale: Scale) -> Vec<Scenario> {
     let paced = Pace::PerSecond(100);
     let latency = Job::FanOut { transport: Transport::Sse, readers, channels: 1, pace: paced, span: scale.span(2_000) };
     let mut unread =
-        Scenario::new("1 000 readers, 100 events a second, beside some that never read", DELIVERY).at_most(3);
+        Scenario::new("1 000 readers, 100 events a second, with some clients that never read", DELIVERY).at_most(3);
     let mut workers =
         Scenario::new("SSE, 1 000 readers, one worker, and two that share a core with the clients", DELIVERY)
             .at_most(3);
