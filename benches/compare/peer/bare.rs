@@ -1,6 +1,6 @@
-//! Servers that do nothing: the baseline to subtract from ours. Publishing reads the body and answers, and makes all waiting polls
-//! be answered; a stream sends its head and a first block, and nothing more. Heads and bodies are as large as ours, so that a
-//! connection has read and written the same amount, and the difference is what ours keeps.
+//! Servers that do nothing: the baseline to subtract from ours. Publishing reads the body, answers, and wakes all waiting polls; a
+//! stream sends its head and a first block, and nothing more. Heads and bodies are as large as ours, so that a connection has
+//! read and written the same amount, and the difference is what ours keeps.
 
 use std::{
     convert::Infallible,
