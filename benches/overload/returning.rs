@@ -42,7 +42,9 @@ async fn come_back(events: usize, bytes: usize) {
             let mut reader = hub.subscribe(resume).await.unwrap();
             let mut left = events - 1 - from;
             while left > 0 {
-                let Some(Ok(Delivery::Events(events))) = reader.next().await else { panic!("the resume was not continued") };
+                let Some(Ok(Delivery::Events(events))) = reader.next().await else {
+                    panic!("the resume was not continued")
+                };
                 left -= events.len();
             }
         });

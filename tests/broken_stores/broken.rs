@@ -142,7 +142,11 @@ impl Broken {
         }
     }
 
-    async fn forgetting_keys_of_dropped_entries(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
+    async fn forgetting_keys_of_dropped_entries(
+        &self,
+        channel: &Channel,
+        append: Append,
+    ) -> Result<Appended, StoreError> {
         let done = self.inner.append(channel, append.clone()).await?;
         let oldest = self.inner.read(channel, Start::Earliest, Limit::POSITION).await?.from;
         let dead = |done: &Appended| done.receipts.iter().any(|r| r.duplicate && r.cursor.seq <= oldest.seq);

@@ -75,7 +75,8 @@ impl Harness for Places {
     }
 
     async fn open(&self, place: &Place) -> ReportsRetention {
-        let reported = if self.0 == PlaceDefect::ReportsTheFirstLimits { place.first.clone() } else { place.store.retention() };
+        let reported =
+            if self.0 == PlaceDefect::ReportsTheFirstLimits { place.first.clone() } else { place.store.retention() };
         ReportsRetention { store: place.store.clone(), reported }
     }
 

@@ -104,7 +104,8 @@ impl Http1 {
     async fn chunk_header(&mut self) -> Result<(), ConnectionError> {
         let line = self.line().await?;
         let size = line.split(';').next().unwrap_or_default().trim();
-        let size = usize::from_str_radix(size, 16).map_err(|_| ConnectionError(format!("not a chunk size: {line:?}")))?;
+        let size =
+            usize::from_str_radix(size, 16).map_err(|_| ConnectionError(format!("not a chunk size: {line:?}")))?;
         self.framing = Framing::Chunk(size);
         if size == 0 {
             while !self.line().await?.is_empty() {}
