@@ -130,7 +130,7 @@ fn the_body_of_a_stream_stays_small() {
 #[tokio::test]
 async fn who_catches_up_gives_way_to_others() {
     // One page holds all, so that nothing but its own manners has it wait.
-    let page = Limit { events: 1_000, bytes: 64 << 20 };
+    let page = Limit::new(1_000, 64 << 20);
     for (events, bytes) in [(5, 60 << 10), (50, 6 << 10), (1, 320 << 10)] {
         let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
         hub.publish_all(&channel(), (0..events).map(|_| Event::text("x".repeat(bytes)))).await.unwrap();
@@ -178,7 +178,7 @@ async fn who_keeps_up_waits_for_no_turn() {
 async fn who_keeps_up_waits_for_few_of_those_who_catch_up() {
     const CATCH_UP: usize = 200;
     // One page holds all, so that nobody waits for the store.
-    let page = Limit { events: 1_000, bytes: 64 << 20 };
+    let page = Limit::new(1_000, 64 << 20);
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
     let first = hub.publish(&channel(), Event::text("x")).await.unwrap().cursor;
     let texts = (0..40).map(|_| Event::text("x".repeat(60 << 10)));
@@ -208,7 +208,7 @@ async fn who_keeps_up_waits_for_few_of_those_who_catch_up() {
 async fn a_page_that_many_wait_for_is_handed_out_in_turn() {
     const CATCH_UP: usize = 100;
     let (store, faults) = FaultStore::new(MemoryStore::default());
-    let page = Limit { events: 1, bytes: 64 << 20 };
+    let page = Limit::new(1, 64 << 20);
     let hub = Hub::with_options(store, HubOptions::default().page(page).ring_bytes(1));
     let texts = (0..3).map(|_| Event::text("x".repeat(60 << 10)));
     hub.publish_all(&channel(), texts).await.unwrap();

@@ -88,7 +88,7 @@ async fn no_heartbeats_follow_each_other_in_less_than_a_millisecond() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_has_more_to_send_ends_at_its_maximum_age_all_the_same() {
-    let page = Limit { events: 1, ..Limit::default() };
+    let page = Limit::default().events(1);
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
     hub.publish_all(&channel("a"), vec![Event::text("x".repeat(50_000)); 20]).await.expect("published");
     let options = SseOptions::default().max_age(Duration::from_secs(100));

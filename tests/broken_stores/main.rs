@@ -15,8 +15,8 @@ mod written;
 use std::sync::Arc;
 
 use tower_events::{
-    AnyStore, Channel, MemoryStore, Store,
-    store::Head,
+    AnyStore, Channel, Cursor, MemoryStore, Store,
+    store::{Head, Outcome, Page},
     testing::{Harness, clauses, clauses::Clause},
 };
 
@@ -264,4 +264,10 @@ async fn who_goes_wrong_when_something_is_done_to_its_place_is_caught() {
 /// The head of one channel.
 async fn head_of(inner: &MemoryStore, channel: &Channel) -> Head {
     inner.heads(std::slice::from_ref(channel)).await.unwrap()[0]
+}
+
+/// The page as one that was continued from `from`.
+fn continued(from: Cursor, mut page: Page) -> Page {
+    (page.outcome, page.from) = (Outcome::Continued, from);
+    page
 }
