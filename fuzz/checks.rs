@@ -298,7 +298,7 @@ async fn read(store: &MemoryStore, start: Start) -> Vec<(Cursor, String)> {
     page.entries.into_iter().map(|entry| (entry.cursor, entry.data.as_text().unwrap_or_default().to_owned())).collect()
 }
 
-const EVERYTHING: Limit = Limit { events: usize::MAX, bytes: usize::MAX };
+const EVERYTHING: Limit = Limit::new(usize::MAX, usize::MAX);
 
 fn channel() -> Channel {
     Channel::new("a").expect("a channel")

@@ -91,7 +91,7 @@ pub use self::stores::redis::RedisStore;
 pub use self::{
     body::Body,
     channel::{Channel, Channels},
-    cursor::{Cursor, Cursors, epoch_of},
+    cursor::{Cursor, Cursors},
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},
     events::EventService,

@@ -62,7 +62,7 @@ use crate::{channel::Channel, event::Event};
 /// A channel's record (epoch, last `seq` and tag, closed, keys) is kept for [`Retention::forget_after`] after its last
 /// entry went, and while one of its keys is remembered; then it goes, whether or not anybody uses the channel. Forgetting it, or [`delete`](Store::delete), raises a *floor*
 /// above the channel's last `seq`; a new channel starts above the floor, in the place's epoch mixed with the channel's name
-/// ([`epoch_of`](crate::epoch_of)). That epoch is drawn when the place is made, so that two places have two, also when one
+/// ([`epoch_of`](crate::cursor::epoch_of)). That epoch is drawn when the place is made, so that two places have two, also when one
 /// is wiped and made again. A place (file, database, shard: what can fail alone) keeps a floor per bucket of channel
 /// names, so that forgetting a channel leaves most absent ones as they are; each rises by a random step ([`floor`]). The
 /// head of a channel that does not exist is `(epoch, floor, 0)`: that cursor continues when the first event comes, and is

@@ -131,7 +131,7 @@ fn the_body_of_a_stream_stays_small() {
 #[tokio::test]
 async fn a_stream_that_catches_up_yields_to_others() {
     // One page holds everything, so that the stream pauses only in order to yield.
-    let page = Limit { events: 1_000, bytes: 64 << 20 };
+    let page = Limit::new(1_000, 64 << 20);
     for (events, bytes) in [(5, 60 << 10), (50, 6 << 10), (1, 320 << 10)] {
         let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
         hub.publish_all(&channel(), (0..events).map(|_| Event::text("x".repeat(bytes)))).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_stream_that_keeps_up_waits_for_no_turn() {
 async fn a_stream_that_keeps_up_waits_for_few_that_catch_up() {
     const CATCH_UP: usize = 200;
     // One page holds everything, so that no stream waits for the store.
-    let page = Limit { events: 1_000, bytes: 64 << 20 };
+    let page = Limit::new(1_000, 64 << 20);
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
     let first = hub.publish(&channel(), Event::text("x")).await.unwrap().cursor;
     let texts = (0..40).map(|_| Event::text("x".repeat(60 << 10)));
@@ -209,7 +209,7 @@ async fn a_stream_that_keeps_up_waits_for_few_that_catch_up() {
 async fn a_page_that_many_wait_for_is_sent_in_turns() {
     const CATCH_UP: usize = 100;
     let (store, faults) = FaultStore::new(MemoryStore::default());
-    let page = Limit { events: 1, bytes: 64 << 20 };
+    let page = Limit::new(1, 64 << 20);
     let hub = Hub::with_options(store, HubOptions::default().page(page).ring_bytes(1));
     let texts = (0..3).map(|_| Event::text("x".repeat(60 << 10)));
     hub.publish_all(&channel(), texts).await.unwrap();

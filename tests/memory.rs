@@ -169,7 +169,7 @@ async fn a_page_contains_exactly_what_fits() {
     let all = store.read(&channel(), Start::Earliest, Limit::default()).await.unwrap();
     let two = all.entries.iter().take(2).map(|entry| entry.size()).sum();
     for (bytes, fit) in [(two, 2), (two - 1, 1)] {
-        let page = store.read(&channel(), Start::Earliest, Limit { bytes, ..Limit::default() }).await.unwrap();
+        let page = store.read(&channel(), Start::Earliest, Limit::default().bytes(bytes)).await.unwrap();
         assert_eq!(page.entries.len(), fit);
     }
 }
@@ -257,7 +257,7 @@ async fn a_store_keeps_a_thousand_events_and_8_mebibytes_by_default() {
         for _ in 0..if kept == 1_000 { 1_100 } else { 10 } {
             append(&store, &"x".repeat(bytes)).await;
         }
-        let all = Limit { events: 2_000, bytes: 1 << 30 };
+        let all = Limit::new(2_000, 1 << 30);
         assert_eq!(store.read(&channel(), Start::Earliest, all).await.unwrap().entries.len(), kept);
     }
 }

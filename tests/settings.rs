@@ -88,7 +88,7 @@ async fn heartbeats_are_at_least_a_millisecond_apart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_with_more_to_send_still_ends_at_its_maximum_age() {
-    let page = Limit { events: 1, ..Limit::default() };
+    let page = Limit::default().events(1);
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page));
     hub.publish_all(&channel("a"), vec![Event::text("x".repeat(50_000)); 20]).await.expect("published");
     let options = SseOptions::default().max_age(Duration::from_secs(100));

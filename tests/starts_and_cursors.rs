@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::{App, BOTH, Http, channel};
-use tower_events::{Cursor, Cursors, Event, MemoryStore, Retention, epoch_of};
+use tower_events::{Cursor, Cursors, Event, MemoryStore, Retention, cursor::epoch_of};
 
 /// Reads by long poll and by SSE, which must agree: the data received, and the reset announced.
 async fn both_transports(app: &App, http: Http, query: &str, header: Option<&[u8]>) -> (Vec<String>, Option<String>) {

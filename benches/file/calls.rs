@@ -88,7 +88,7 @@ async fn reads() {
     for _ in 0..10 {
         store.append(&one, Append::new((0..1000).map(|_| Event::text("x".repeat(200))))).await.expect("done");
     }
-    let limit = Limit { events: 100, bytes: 1 << 20 };
+    let limit = Limit::new(100, 1 << 20);
     rate("read of 100 events", async |_| drop(store.read(&one, Start::Last(100), limit).await.expect("done"))).await;
     rate("read of 1 event", async |_| drop(store.read(&one, Start::Last(1), limit).await.expect("done"))).await;
     rate("read of a position", async |_| {

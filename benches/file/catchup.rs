@@ -29,7 +29,7 @@ pub(crate) fn catch_up() {
         let (mut rates, before) = (vec![], resident());
         for _ in 0..rounds() {
             let started = Instant::now();
-            runtime().block_on(read_all(&store, &channel, Limit { events, bytes: 1 << 20 }));
+            runtime().block_on(read_all(&store, &channel, Limit::new(events, 1 << 20)));
             rates.push(100_000.0 / started.elapsed().as_secs_f64());
         }
         let rates = Spread::of(rates);

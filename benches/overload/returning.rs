@@ -27,7 +27,7 @@ async fn come_back(events: usize, bytes: usize) {
         let batch = (0..100).map(|_| Event::text("x".repeat(bytes)));
         store.append(&channel, Append::new(batch)).await.unwrap();
     }
-    let whole = Limit { events, bytes: usize::MAX };
+    let whole = Limit::new(events, usize::MAX);
     let entries = store.read(&channel, Start::Earliest, whole).await.unwrap().entries;
     let size: usize = entries.iter().map(|entry| entry.size()).sum();
     let cursors: Vec<_> = entries.iter().map(|entry| entry.cursor).collect();

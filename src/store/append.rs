@@ -13,6 +13,7 @@ use crate::{cursor::Cursor, event::Event};
 /// assert!(last.close && !plain.close);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Append {
     /// The events, in order.
     pub events: Vec<Event>,
@@ -54,6 +55,7 @@ pub enum Expect {
 
 /// What an append did.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Appended {
     /// One per event of the append, in its order.
     pub receipts: Vec<Receipt>,
@@ -63,8 +65,18 @@ pub struct Appended {
     pub head: Head,
 }
 
+impl Appended {
+    /// What a store answers: one receipt per event of the append in its order, the entries that are new, and the head right
+    /// after the append.
+    #[must_use]
+    pub fn new(receipts: Vec<Receipt>, entries: Vec<Entry>, head: Head) -> Self {
+        Self { receipts, entries, head }
+    }
+}
+
 /// What became of one event of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Receipt {
     /// The entry's cursor: of the first append of its key, for a duplicate.
     pub cursor: Cursor,
@@ -72,4 +84,18 @@ pub struct Receipt {
     pub time: u64,
     /// Whether its key had been appended before, so that nothing was appended now.
     pub duplicate: bool,
+}
+
+impl Receipt {
+    /// The receipt of an event that was appended now, at this position and with this time in Unix milliseconds.
+    #[must_use]
+    pub fn appended(cursor: Cursor, time: u64) -> Self {
+        Self { cursor, time, duplicate: false }
+    }
+
+    /// The receipt of an event whose key had been appended before, at this position and with this time in Unix milliseconds.
+    #[must_use]
+    pub fn duplicate(cursor: Cursor, time: u64) -> Self {
+        Self { cursor, time, duplicate: true }
+    }
 }

@@ -28,6 +28,7 @@ pub enum Start {
 
 /// Bounds of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Limit {
     /// Most entries; 0 asks for the position only.
     pub events: usize,
@@ -38,6 +39,25 @@ pub struct Limit {
 impl Limit {
     /// The position only.
     pub const POSITION: Self = Self { events: 0, bytes: 0 };
+
+    /// At most so many entries and bytes. [`Limit::default`] has 100 and 1 MiB; [`Limit::events`] and [`Limit::bytes`] change
+    /// one of them.
+    #[must_use]
+    pub const fn new(events: usize, bytes: usize) -> Self {
+        Self { events, bytes }
+    }
+
+    /// The same bytes, and at most so many entries.
+    #[must_use]
+    pub const fn events(self, events: usize) -> Self {
+        Self { events, ..self }
+    }
+
+    /// The same entries, and at most so many bytes.
+    #[must_use]
+    pub const fn bytes(self, bytes: usize) -> Self {
+        Self { bytes, ..self }
+    }
 }
 
 impl Default for Limit {
@@ -49,6 +69,7 @@ impl Default for Limit {
 
 /// What a read returns: a consistent snapshot.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Page {
     /// How the start was honoured.
     pub outcome: Outcome,
@@ -62,13 +83,49 @@ pub struct Page {
     pub head: Head,
 }
 
+impl Page {
+    /// A page without entries that starts and ends at `from`.
+    #[must_use]
+    pub fn new(outcome: Outcome, from: Cursor, head: Head) -> Self {
+        Self { outcome, from, entries: Vec::new(), next: from, head }
+    }
+
+    /// The page with these entries, in `seq` order; it ends at the last of them.
+    #[must_use]
+    pub fn with_entries(self, entries: Vec<Entry>) -> Self {
+        let next = entries.last().map_or(self.from, |entry| entry.cursor);
+        Self { entries, next, ..self }
+    }
+
+    /// The page that ends at `next`: behind its last entry, when more were looked at than are in it.
+    #[must_use]
+    pub fn ending_at(self, next: Cursor) -> Self {
+        Self { next, ..self }
+    }
+}
+
 /// The newest position of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Head {
     /// The newest entry's cursor, or that of the place where the first one will come.
     pub cursor: Cursor,
     /// Whether the channel is closed: nothing follows `cursor` in this epoch.
     pub closed: bool,
+}
+
+impl Head {
+    /// The head of a channel that can be appended to.
+    #[must_use]
+    pub const fn open(cursor: Cursor) -> Self {
+        Self { cursor, closed: false }
+    }
+
+    /// The head of a channel that is closed.
+    #[must_use]
+    pub const fn closed(cursor: Cursor) -> Self {
+        Self { cursor, closed: true }
+    }
 }
 
 /// How a resume ended. Every resume ends in exactly one; loss is never silent.
@@ -108,7 +165,19 @@ impl Reason {
 }
 
 /// An event as it is stored. Its idempotency key is not part of it.
+///
+/// ```
+/// use tower_events::{Channel, Cursor, Data, EventName, store::Entry};
+///
+/// let cursor = Cursor { epoch: 7, seq: 1, tag: 4711 };
+/// let entry = Entry::new(Channel::new("room")?, cursor, Data::text("hello"))
+///     .appended(1_732_094_400_123) // also its time, until it has another
+///     .named(Some(EventName::new("message")?));
+/// assert_eq!((entry.time, entry.prev_tag), (1_732_094_400_123, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// The channel.
     pub channel: Channel,
@@ -127,6 +196,37 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The first entry of a log, appended at the beginning of Unix time; the other methods say what is different.
+    #[must_use]
+    pub fn new(channel: Channel, cursor: Cursor, data: Data) -> Self {
+        Self { channel, cursor, prev_tag: 0, appended: 0, time: 0, name: None, data }
+    }
+
+    /// The entry that follows the one with this tag.
+    #[must_use]
+    pub fn after(self, prev_tag: u32) -> Self {
+        Self { prev_tag, ..self }
+    }
+
+    /// The entry that was appended at this Unix time in milliseconds; its time is the same, unless
+    /// [`Entry::at`] gives it another afterwards.
+    #[must_use]
+    pub fn appended(self, unix_ms: u64) -> Self {
+        Self { appended: unix_ms, time: unix_ms, ..self }
+    }
+
+    /// The entry of an event with a time of its own, in Unix milliseconds.
+    #[must_use]
+    pub fn at(self, unix_ms: u64) -> Self {
+        Self { time: unix_ms, ..self }
+    }
+
+    /// The entry of an event with this name, or with none.
+    #[must_use]
+    pub fn named(self, name: Option<EventName>) -> Self {
+        Self { name, ..self }
+    }
+
     /// The position just before this entry.
     #[must_use]
     pub fn prev(&self) -> Cursor {

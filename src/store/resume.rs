@@ -16,6 +16,7 @@ use crate::{
 
 /// What a store knows of a channel at the moment of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record {
     /// The newest position.
     pub head: Head,
@@ -26,6 +27,20 @@ pub struct Record {
 }
 
 impl Record {
+    /// The record of a channel with this head, whose oldest retained entry comes right after `earliest`, and of which no
+    /// entry was dropped.
+    #[must_use]
+    pub fn new(head: Head, earliest: Cursor) -> Self {
+        Self { head, earliest, dropped_time: None }
+    }
+
+    /// The record of a channel of whose dropped entries this is the largest time, in Unix milliseconds, each as
+    /// [`dropped_time`] counts it.
+    #[must_use]
+    pub fn dropped(self, time: Option<u64>) -> Self {
+        Self { dropped_time: time, ..self }
+    }
+
     /// The record of a channel that does not exist, in a place with this epoch and floor.
     #[must_use]
     pub fn absent(place_epoch: u64, floor: u64, channel: &Channel) -> Self {

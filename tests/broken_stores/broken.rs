@@ -16,7 +16,7 @@ use tower_events::{
     store::{Append, Appended, Change, Entry, Expect, Head, Limit, Outcome, Page, Reason, Start, Unit},
 };
 
-use super::defect::Defect;
+use super::{continued, defect::Defect};
 
 /// A memory store with one defect.
 pub(crate) struct Broken {
@@ -40,11 +40,12 @@ impl Broken {
     }
 
     async fn one_by_one(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        let Append { events, close, mut expect } = append;
+        let Append { events, close, mut expect, .. } = append;
         let mut whole: Option<Appended> = None;
         let last = events.len().saturating_sub(1);
         for (n, event) in events.into_iter().enumerate() {
-            let one = Append { events: vec![event], close: close && n == last, expect };
+            let mut one = Append::new([event]).expecting(expect);
+            one.close = close && n == last;
             let done = self.inner.append(channel, one).await?;
             tokio::task::yield_now().await;
             expect = Expect::Any;
@@ -59,7 +60,11 @@ impl Broken {
         }
         match whole {
             Some(whole) => Ok(whole),
-            None => self.inner.append(channel, Append { events: vec![], close, expect }).await,
+            None => {
+                let mut none = Append::new([]).expecting(expect);
+                none.close = close;
+                self.inner.append(channel, none).await
+            }
         }
     }
 
@@ -180,15 +185,16 @@ impl Broken {
         };
         match (self.defect, page.outcome) {
             (Defect::Duplicate, Continued) if after.tag != 0 && limit.events > 0 => {
-                let again = entries_after(after.seq.saturating_sub(1)).await?;
-                Ok(Page { from: after, ..again })
+                let mut again = entries_after(after.seq.saturating_sub(1)).await?;
+                again.from = after;
+                Ok(again)
             }
-            (Defect::SilentTrim, Reset(Reason::Trimmed)) => Ok(Page { outcome: Continued, from: after, ..page }),
-            (Defect::ForgottenContinues, Reset(Reason::Trimmed)) if after.tag == 0 => {
-                Ok(Page { outcome: Continued, from: after, ..page })
-            }
+            (Defect::SilentTrim, Reset(Reason::Trimmed)) => Ok(continued(after, page)),
+            (Defect::ForgottenContinues, Reset(Reason::Trimmed)) if after.tag == 0 => Ok(continued(after, page)),
             (Defect::RegrownTail, Reset(Reason::EpochChanged)) if after.epoch == page.head.cursor.epoch => {
-                Ok(Page { from: after, ..entries_after(after.seq).await? })
+                let mut regrown = entries_after(after.seq).await?;
+                regrown.from = after;
+                Ok(regrown)
             }
             _ => {
                 if self.defect == Defect::WrongOrder && page.entries.len() > 1 {

@@ -188,7 +188,7 @@ impl Fault for AnnouncesHeadsAhead {
             Change::Entries(entries) => {
                 let last = entries.last()?;
                 let cursor = Cursor { seq: last.cursor.seq + 1, ..last.cursor };
-                Some(Change::Head(last.channel.clone(), Head { cursor, closed: false }))
+                Some(Change::Head(last.channel.clone(), Head::open(cursor)))
             }
             other => Some(other),
         })

@@ -11,7 +11,7 @@ use tower_events::{
     store::{Append, Appended, Expect, Head, Health, Limit, Outcome, Page, Reason, Receipt, Start},
 };
 
-use super::{head_of, patched_store::Fault};
+use super::{continued, head_of, patched_store::Fault};
 
 /// Derives an entry's tag from its content.
 pub(crate) struct TagsByContent;
@@ -42,7 +42,7 @@ impl Fault for TrustsPositions {
         let page = inner.read(channel, start, limit).await?;
         match (start, page.outcome) {
             (Start::After(from), Outcome::Reset(Reason::EpochChanged)) if from.epoch == page.head.cursor.epoch => {
-                Ok(Page { outcome: Outcome::Continued, from, ..page })
+                Ok(continued(from, page))
             }
             _ => Ok(page),
         }
@@ -165,7 +165,7 @@ impl Fault for ClosedHidesResets {
         let page = inner.read(channel, start, limit).await?;
         match (start, page.outcome) {
             (Start::After(from), Outcome::Reset(_)) if page.head.closed => {
-                Ok(Page { outcome: Outcome::Continued, from, entries: vec![], next: page.head.cursor, ..page })
+                Ok(Page::new(Outcome::Continued, from, page.head).ending_at(page.head.cursor))
             }
             _ => Ok(page),
         }
@@ -223,7 +223,7 @@ impl Fault for TimeOfTheDuplicate {
     async fn append(&self, inner: &MemoryStore, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let (time, mut done) = (now(inner).await, inner.append(channel, append).await?);
         for receipt in &mut done.receipts {
-            *receipt = if receipt.duplicate { Receipt { time, ..*receipt } } else { *receipt };
+            receipt.time = if receipt.duplicate { time } else { receipt.time };
         }
         Ok(done)
     }
@@ -264,7 +264,7 @@ impl Fault for AddsToLimits {
         start: Start,
         limit: Limit,
     ) -> Result<Page, StoreError> {
-        let one_more = Limit { events: limit.events.wrapping_add(1), ..limit };
+        let one_more = limit.events(limit.events.wrapping_add(1));
         let page = inner.read(channel, start, one_more).await?;
         if page.entries.len() > limit.events { inner.read(channel, start, limit).await } else { Ok(page) }
     }
@@ -372,12 +372,8 @@ impl Fault for RenewsKeys {
         let at = (channel.clone(), key);
         if let Some((last, receipt)) = self.0.lock().unwrap().get_mut(&at).filter(|(last, _)| now - last <= window) {
             *last = now;
-            let duplicate = Receipt { duplicate: true, ..*receipt };
-            return Ok(Appended {
-                receipts: vec![duplicate],
-                entries: vec![],
-                head: Head { cursor: receipt.cursor, closed: false },
-            });
+            let duplicate = Receipt::duplicate(receipt.cursor, receipt.time);
+            return Ok(Appended::new(vec![duplicate], vec![], Head::open(receipt.cursor)));
         }
         let done = inner.append(channel, append).await?;
         self.0.lock().unwrap().insert(at, (now, done.receipts[0]));

@@ -16,8 +16,8 @@ mod races;
 use std::sync::Arc;
 
 use tower_events::{
-    AnyStore, Channel, MemoryStore, Store,
-    store::Head,
+    AnyStore, Channel, Cursor, MemoryStore, Store,
+    store::{Head, Outcome, Page},
     testing::{Harness, clauses, clauses::Clause},
 };
 
@@ -268,4 +268,10 @@ async fn defects_that_show_when_a_place_is_reopened_wiped_or_failing_are_caught(
 /// The head of one channel.
 async fn head_of(inner: &MemoryStore, channel: &Channel) -> Head {
     inner.heads(std::slice::from_ref(channel)).await.unwrap()[0]
+}
+
+/// The page as one that was continued from `from`.
+fn continued(from: Cursor, mut page: Page) -> Page {
+    (page.outcome, page.from) = (Outcome::Continued, from);
+    page
 }

@@ -23,8 +23,8 @@ impl Fault for LooksUpKeysFirst {
         let known = self.0.lock().unwrap().get(&at).copied();
         yield_now().await;
         if let Some(known) = known {
-            let receipts = vec![Receipt { duplicate: true, ..known }];
-            return Ok(Appended { receipts, entries: vec![], head: head_of(inner, channel).await });
+            let receipts = vec![Receipt::duplicate(known.cursor, known.time)];
+            return Ok(Appended::new(receipts, vec![], head_of(inner, channel).await));
         }
         let events = append.events.iter().map(|event| Event::new(event.data().clone()));
         let done = inner.append(channel, Append::new(events)).await?;
@@ -62,17 +62,8 @@ impl Fault for AcknowledgesWhenOvertaken {
         };
         let mut cursor = after.cursor;
         (cursor.seq, cursor.tag) = (cursor.seq + 1, 77);
-        let entry = Entry {
-            channel: channel.clone(),
-            cursor,
-            prev_tag: after.cursor.tag,
-            appended: 0,
-            time: 0,
-            name: None,
-            data: event.data().clone(),
-        };
-        let receipt = Receipt { cursor, time: 0, duplicate: false };
-        Ok(Appended { receipts: vec![receipt], entries: vec![entry], head: after })
+        let entry = Entry::new(channel.clone(), cursor, event.data().clone()).after(after.cursor.tag);
+        Ok(Appended::new(vec![Receipt::appended(cursor, 0)], vec![entry], after))
     }
 }
 
@@ -91,7 +82,7 @@ impl Fault for AppendsInPieces {
         }
         let last = if close { Append::new([]).closing() } else { Append::new([]) };
         let head = inner.append(channel, last).await?.head;
-        Ok(Appended { receipts, entries, head })
+        Ok(Appended::new(receipts, entries, head))
     }
 }
 

@@ -67,7 +67,7 @@ async fn look(dir: &Temporary, all: &[Entry]) -> Result<(), ()> {
         other => panic!("{other:?}"),
     };
     for from in [0, 77, 150, 198] {
-        let limit = Limit { events: 1000, bytes: 1 << 30 };
+        let limit = Limit::new(1000, 1 << 30);
         let page = store.read(&room(), Start::After(all[from].cursor), limit).await.map_err(refused)?;
         if page.outcome == Outcome::Continued {
             assert_eq!(page.entries, all[from + 1..], "all that followed, as it was");

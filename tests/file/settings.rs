@@ -44,7 +44,7 @@ impl Place {
 }
 
 pub(crate) async fn kept(store: &FileStore) -> Vec<String> {
-    let limit = Limit { events: 10_000, bytes: 1 << 30 };
+    let limit = Limit::new(10_000, 1 << 30);
     let page = store.read(&room(), Start::Earliest, limit).await.unwrap();
     texts(&page.entries).into_iter().map(str::to_owned).collect()
 }

@@ -58,7 +58,7 @@ pub(crate) async fn append(store: &FileStore, text: impl Into<String>) -> Result
 pub(crate) async fn read_all(store: &FileStore) -> Vec<Entry> {
     let (mut start, mut all) = (Start::Earliest, Vec::new());
     loop {
-        let page = store.read(&room(), start, Limit { events: 500, bytes: 1 << 20 }).await.unwrap();
+        let page = store.read(&room(), start, Limit::new(500, 1 << 20)).await.unwrap();
         if page.entries.is_empty() {
             return all;
         }

@@ -24,7 +24,7 @@ fn keyed(key: &str) -> Append {
 }
 
 async fn entries(store: &FileStore) -> Vec<Entry> {
-    let limit = Limit { events: 10_000, bytes: 1 << 30 };
+    let limit = Limit::new(10_000, 1 << 30);
     store.read(&room(), Start::Earliest, limit).await.unwrap().entries
 }
 

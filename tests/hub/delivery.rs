@@ -28,7 +28,7 @@ async fn starts_where_it_is_told() {
     for n in 1..=5_u64 {
         hub.publish(&a, Event::text(n.to_string()).at(n * 100).unwrap()).await.unwrap();
     }
-    let third = hub.store().read(&a, Start::Earliest, Limit { events: 3, bytes: 1 << 20 }).await.unwrap().next;
+    let third = hub.store().read(&a, Start::Earliest, Limit::new(3, 1 << 20)).await.unwrap().next;
     let table = [
         (Start::Earliest, vec!["1", "2", "3", "4", "5"]),
         (Start::After(third), vec!["4", "5"]),

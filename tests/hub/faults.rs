@@ -308,7 +308,7 @@ async fn one_reads_the_store_again_when_its_pages_are_many() {
     let inner = MemoryStore::default();
     append(&inner, 0..475).await;
     append(&inner, 475..950).await;
-    let hub = Hub::with_options(inner, HubOptions::default().page(Limit { events: 7, bytes: 1 << 20 }));
+    let hub = Hub::with_options(inner, HubOptions::default().page(Limit::new(7, 1 << 20)));
     let mut subscriber = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
     assert_eq!(texts_of(&mut subscriber, 950).await, (0..950).map(|n| n.to_string()).collect::<Vec<_>>());
 }

@@ -12,7 +12,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_subscription_is_live_when_all_that_there_was_is_handed_out() {
     let hub =
-        Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit { events: 2, bytes: 1 << 20 }));
+        Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit::new(2, 1 << 20)));
     hub.publish_all(&channel("a"), events(0..5)).await.unwrap();
     let mut idle = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     assert!(idle.is_live(), "nothing to catch up");
@@ -34,7 +34,7 @@ async fn a_start_is_decided_when_subscribing_returns() {
     for names in [&["a"][..], &["a", "b"]] {
         let names = Channels::new(names.iter().map(|name| channel(name))).unwrap();
         for start in [Start::Earliest, Start::Beginning, Start::Time(0), Start::Last(3)] {
-            let page = Limit { events: 2, bytes: 1 << 20 };
+            let page = Limit::new(2, 1 << 20);
             let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page).ring_bytes(1));
             hub.publish_all(&channel("a"), events(0..3)).await.unwrap();
             let mut reader = hub.subscribe(Subscription::new(names.clone()).start(start)).await.unwrap();
@@ -77,7 +77,7 @@ async fn who_resumes_among_recent_events_is_live_after_those_that_there_were_the
 #[tokio::test(start_paused = true)]
 async fn a_reset_makes_a_subscription_live_again_only_after_what_is_left() {
     let hub =
-        Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit { events: 2, bytes: 1 << 20 }));
+        Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit::new(2, 1 << 20)));
     hub.publish_all(&channel("a"), events(0..3)).await.unwrap();
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     assert!(subscriber.is_live());
@@ -136,7 +136,7 @@ async fn a_start_at_the_beginning_tells_whether_anything_was_dropped() {
 async fn a_subscription_is_live_where_a_log_ends_that_has_lost_its_tail() {
     let inner = MemoryStore::default();
     append(&inner, 0..10).await;
-    let options = HubOptions::default().page(Limit { events: 3, bytes: 1 << 20 });
+    let options = HubOptions::default().page(Limit::new(3, 1 << 20));
     let hub = Hub::with_options(inner.clone(), options);
     let mut subscriber = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
     assert_eq!(texts(&mut subscriber).await, ["0", "1", "2"]);

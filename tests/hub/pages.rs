@@ -27,7 +27,7 @@ impl Fault for Frugal {
         limit: Limit,
     ) -> Result<Page, StoreError> {
         let Start::Time(time) = start else { return inner.read(channel, start, limit).await };
-        let mut page = inner.read(channel, Start::Earliest, Limit { events: limit.events.min(2), ..limit }).await?;
+        let mut page = inner.read(channel, Start::Earliest, limit.events(limit.events.min(2))).await?;
         page.entries.retain(|entry| entry.time > time);
         Ok(page)
     }

@@ -181,7 +181,7 @@ async fn who_comes_back_to_different_positions_of_one_history_shares_its_pages()
         cursors.push(inner.heads(&[channel("a")]).await.unwrap()[0].cursor);
     }
     let (store, faults) = FaultStore::new(inner);
-    let options = HubOptions::default().ring_bytes(1).page(Limit { events: 100, bytes: 1 << 20 });
+    let options = HubOptions::default().ring_bytes(1).page(Limit::new(100, 1 << 20));
     let hub = Hub::with_options(store, options);
     faults.delay(Duration::from_millis(5));
     let mut coming_back = JoinSet::new();
@@ -285,7 +285,7 @@ async fn readers_that_come_back_to_the_head_read_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn pages_of_several_channels_are_read_in_turn() {
-    let page = Limit { events: 1, bytes: 1 << 20 };
+    let page = Limit::new(1, 1 << 20);
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(page).ring_bytes(1));
     let names = channels(["a", "b"]);
     for name in &names {
@@ -304,7 +304,7 @@ async fn pages_of_several_channels_are_read_in_turn() {
 async fn of_two_channels_one_page_is_held_at_a_time_and_the_next_is_read_when_it_is_handed_out() {
     for events_of_page in [1, 100] {
         let (store, faults) = FaultStore::new(MemoryStore::default());
-        let page = Limit { events: events_of_page, bytes: 1 << 20 };
+        let page = Limit::new(events_of_page, 1 << 20);
         let hub = Hub::with_options(store, HubOptions::default().page(page));
         for name in ["a", "b"] {
             // Two of them fill what is handed out at once.

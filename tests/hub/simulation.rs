@@ -91,7 +91,7 @@ impl Node {
         let (store, faults) = FaultStore::new(truth.clone());
         let options = HubOptions::default()
             .ring_bytes(rng.usize(1..1_500))
-            .page(Limit { events: rng.usize(1..9), bytes: rng.usize(1..2_000) })
+            .page(Limit::new(rng.usize(1..9), rng.usize(1..2_000)))
             .reads(rng.usize(1..4))
             .linger(Duration::from_secs(rng.u64(0..5)));
         Self { hub: Hub::with_options(store, options), faults, truth }

@@ -69,7 +69,7 @@ async fn an_init_is_judged_by_what_of_it_is_kept() {
         // 4 MiB, of which the newest ten are kept.
         let events: Vec<_> = (0..80).map(|n| Event::text(format!("{n:02}{}", "x".repeat(50_000)))).collect();
         let head = store.init(&of, events, Expect::Any).await.expect("an init");
-        let page = store.read(&of, Start::Earliest, Limit { events: 100, bytes: 8 << 20 }).await.expect("a page");
+        let page = store.read(&of, Start::Earliest, Limit::new(100, 8 << 20)).await.expect("a page");
         let texts: Vec<_> = page.entries.iter().map(|entry| entry.data.as_shown()[..2].to_owned()).collect();
         assert_eq!(texts, (70..80).map(|n| n.to_string()).collect::<Vec<_>>());
         assert_eq!((page.next, page.head), (head.cursor, head));

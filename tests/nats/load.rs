@@ -179,7 +179,7 @@ async fn follow(store: NatsStore, channel: Channel, start: Cursor, stopped: Arc<
     let deadline = Instant::now() + LONGEST;
     loop {
         let is_last = stopped.load(Ordering::SeqCst);
-        let limit = Limit { events: 50, ..Limit::default() };
+        let limit = Limit::default().events(50);
         let page = match store.read(&channel, Start::After(at), limit).await {
             Ok(page) => page,
             Err(StoreError::Unavailable(_)) if Instant::now() < deadline => continue,
@@ -211,7 +211,7 @@ async fn follow(store: NatsStore, channel: Channel, start: Cursor, stopped: Arc<
 /// Another client comes back from anywhere in what was seen, and sees the same again.
 async fn resume_again(store: &NatsStore, channel: &Channel, seen: &[Entry]) {
     let Some(nth) = fastrand::choice(0..seen.len()) else { return };
-    let limit = Limit { events: 20, ..Limit::default() };
+    let limit = Limit::default().events(20);
     let Ok(page) = store.read(channel, Start::After(seen[nth].cursor), limit).await else { return };
     if page.outcome == Outcome::Continued {
         for (again, before) in page.entries.iter().zip(&seen[nth + 1..]) {

@@ -58,7 +58,7 @@ fn keyed(key: &str) -> Append {
 }
 
 async fn kept(store: &NatsStore, name: &str) -> Vec<Entry> {
-    let limit = Limit { events: 10_000, bytes: 16 << 20 };
+    let limit = Limit::new(10_000, 16 << 20);
     store.read(&channel(name), Start::Earliest, limit).await.expect("a page").entries
 }
 

@@ -27,7 +27,7 @@ async fn each<F: Future<Output = ()>>(test: impl Fn(Server) -> F) {
 }
 
 async fn texts(store: &NatsStore, of: &Channel, start: Start) -> Vec<String> {
-    let page = store.read(of, start, Limit { events: 10_000, bytes: 1 << 30 }).await.expect("a page");
+    let page = store.read(of, start, Limit::new(10_000, 1 << 30)).await.expect("a page");
     page.entries.iter().map(|entry| entry.data.as_shown().to_owned()).collect()
 }
 
@@ -170,7 +170,7 @@ async fn long_logs_are_read_from_anywhere_with_and_without_batches() {
         }
         let fresh = NatsStore::options().retention(retention).connect(&server.url()).await.expect("a store");
         for nth in (0..entries.len()).step_by(37) {
-            let limit = Limit { events: 150, ..Limit::default() };
+            let limit = Limit::default().events(150);
             let page = fresh.read(&of, Start::After(entries[nth].cursor), limit).await.expect("a page");
             let rest: Vec<_> = entries[nth + 1..].iter().take(150).cloned().collect();
             assert_eq!((page.outcome, page.entries), (Outcome::Continued, rest));

@@ -137,7 +137,7 @@ async fn a_schema_of_version_2_is_brought_up_to_this_one() {
     store.append(&room, Append::new([Event::text("four")])).await.unwrap();
     // The absent channel is where it was.
     let place = store.heads(std::slice::from_ref(&gone)).await.unwrap()[0].cursor;
-    assert_eq!(place, Cursor { epoch: tower_events::epoch_of(0x0123_4567_89ab_cdef, &gone), seq: 42, tag: 0 });
+    assert_eq!(place, Cursor { epoch: tower_events::cursor::epoch_of(0x0123_4567_89ab_cdef, &gone), seq: 42, tag: 0 });
     store.append(&gone, Append::new([Event::text("new")])).await.unwrap();
     let page = store.read(&gone, Start::After(place), Limit::default()).await.unwrap();
     assert_eq!((page.outcome, texts(&page.entries)), (Outcome::Continued, vec!["new"]));

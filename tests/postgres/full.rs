@@ -32,7 +32,7 @@ async fn a_full_disk_is_full_and_read_only_until_there_is_room() {
     };
     assert!(matches!(refused, StoreError::Full(_)), "{refused:?}");
     assert_eq!(store.health(), Health::ReadOnly);
-    let page = store.read(&a(), Start::Earliest, Limit { events: 1, ..Limit::default() }).await.unwrap();
+    let page = store.read(&a(), Start::Earliest, Limit::default().events(1)).await.unwrap();
     assert_eq!((page.entries.len(), page.head.cursor.seq), (1, acknowledged));
     assert_eq!(store.heads(&[a()]).await.unwrap(), [page.head]);
 

@@ -196,7 +196,7 @@ async fn read_along(store: PostgresStore, start: Cursor, written: Arc<AtomicBool
     let (mut seen, mut next) = (Seen::default(), start);
     loop {
         let stopped = written.load(Ordering::SeqCst);
-        let limit = Limit { events: 500, ..Limit::default() };
+        let limit = Limit::default().events(500);
         let Ok(page) = store.read(&a(), Start::After(next), limit).await else { continue };
         if let Outcome::Reset(reason) = page.outcome {
             seen.resets.push(reason);
@@ -220,7 +220,7 @@ async fn read_along(store: PostgresStore, start: Cursor, written: Arc<AtomicBool
 /// A client that was at one of the entries goes on from there, at this node.
 async fn resume_someone(store: &PostgresStore, seen: &mut Seen) {
     let Some(at) = (!seen.entries.is_empty()).then(|| fastrand::usize(..seen.entries.len())) else { return };
-    let limit = Limit { events: 5, ..Limit::default() };
+    let limit = Limit::default().events(5);
     let Ok(page) = store.read(&a(), Start::After(seen.entries[at].cursor), limit).await else { return };
     seen.resumes += 1;
     if page.outcome == Outcome::Continued {
@@ -232,7 +232,7 @@ async fn resume_someone(store: &PostgresStore, seen: &mut Seen) {
 async fn all(store: &PostgresStore) -> Vec<Entry> {
     let (mut entries, mut start) = (Vec::new(), Start::Earliest);
     loop {
-        let page = store.read(&a(), start, Limit { events: 5000, bytes: 16 << 20 }).await.unwrap();
+        let page = store.read(&a(), start, Limit::new(5000, 16 << 20)).await.unwrap();
         start = Start::After(page.next);
         entries.extend(page.entries);
         if page.next == page.head.cursor {

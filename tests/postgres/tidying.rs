@@ -120,7 +120,7 @@ async fn a_hole_is_corrupt_and_concerns_its_channel_only() {
     for name in ["a", "b"] {
         store.append(&named(name), Append::new(["1", "2", "3"].map(Event::text))).await.unwrap();
     }
-    let start = store.read(&a(), Start::Earliest, Limit { events: 1, ..Limit::default() }).await.unwrap();
+    let start = store.read(&a(), Start::Earliest, Limit::default().events(1)).await.unwrap();
     let hole = "delete from $S.entry where seq = 2 and log = (select log from $S.head where name = 'a')";
     client(server).await.batch_execute(&hole.replace("$S", &schema)).await.unwrap();
     for start in [Start::Earliest, Start::After(start.from), Start::After(start.next), Start::Last(2)] {

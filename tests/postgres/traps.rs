@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use tower_events::{
-    Channel, Cursor, Event, Retention, Store, StoreError, epoch_of,
+    Channel, Cursor, Event, Retention, Store, StoreError,
+    cursor::epoch_of,
     store::{Append, Change, Expect, Health, Limit, Outcome, Reason, Start},
     stores::postgres::{ConnectError, PostgresStore},
 };

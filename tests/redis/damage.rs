@@ -27,7 +27,7 @@ fn keyed(text: &str) -> Append {
 async fn kept(store: &RedisStore, name: &str) -> Vec<Entry> {
     let (mut kept, mut start) = (Vec::new(), Start::Earliest);
     loop {
-        let page = store.read(&channel(name), start, Limit { events: 1000, ..Limit::default() }).await.unwrap();
+        let page = store.read(&channel(name), start, Limit::default().events(1000)).await.unwrap();
         assert_eq!(page.outcome, Outcome::Continued);
         (start, kept) = (Start::After(page.next), [kept, page.entries].concat());
         if page.next == page.head.cursor {

@@ -133,7 +133,7 @@ pub(crate) async fn during(urls: [&str; 3], fault: impl AsyncFnOnce(Progress)) -
 async fn kept(store: &RedisStore) -> HashSet<String> {
     let (mut kept, mut start) = (HashSet::new(), Start::Earliest);
     loop {
-        let page = store.read(&channel("hot"), start, Limit { events: 1000, ..Limit::default() }).await;
+        let page = store.read(&channel("hot"), start, Limit::default().events(1000)).await;
         let page = page.expect("a page");
         start = Start::After(page.next);
         for entry in page.entries {
@@ -212,7 +212,7 @@ async fn resume(
     let (mut seen, mut since_reset, mut report) = (HashSet::new(), HashSet::new(), Report::default());
     let mut stopped = None;
     loop {
-        let Ok(page) = store.read(&channel("hot"), Start::After(next), Limit { events: 37, ..Limit::default() }).await
+        let Ok(page) = store.read(&channel("hot"), Start::After(next), Limit::default().events(37)).await
         else {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;

@@ -45,7 +45,7 @@ async fn eviction_is_told() {
     }
     assert!(server.info("evicted_keys").await.parse::<u64>().unwrap() > 0);
     for (nth, name) in names.iter().enumerate() {
-        let page = store.read(name, Start::After(positions[nth]), Limit { events: 2000, ..Limit::default() }).await;
+        let page = store.read(name, Start::After(positions[nth]), Limit::default().events(2000)).await;
         let page = page.unwrap();
         resets[nth] += usize::from(page.outcome != Outcome::Continued);
         seen[nth] += page.entries.len();

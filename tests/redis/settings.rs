@@ -57,7 +57,7 @@ impl Setup {
 }
 
 async fn kept(store: &RedisStore, name: &str) -> Vec<Entry> {
-    let limit = Limit { events: 10_000, bytes: 16 << 20 };
+    let limit = Limit::new(10_000, 16 << 20);
     store.read(&channel(name), Start::Earliest, limit).await.unwrap().entries
 }
 

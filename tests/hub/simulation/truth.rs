@@ -214,7 +214,7 @@ impl Store for Truth {
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         let head = self.inner.init(channel, events, expect).await?;
-        let page = self.inner.read(channel, Start::Earliest, Limit { events: usize::MAX, bytes: usize::MAX }).await?;
+        let page = self.inner.read(channel, Start::Earliest, Limit::new(usize::MAX, usize::MAX)).await?;
         self.said().note(channel, head, &page.entries);
         Ok(head)
     }
