@@ -108,7 +108,7 @@
 
 mod codec;
 mod dial;
-mod failure;
+mod error;
 mod heads;
 mod janitor;
 mod link;
@@ -208,7 +208,7 @@ impl Store for RedisStore {
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
         let shared = &self.0.shared;
-        shared.forget(channel, "now", shared.deadline(), failure::Failure::of_write).await
+        shared.forget(channel, "now", shared.deadline(), error::CallError::into_write_error).await
     }
 
     async fn channels(

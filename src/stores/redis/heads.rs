@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     codec::{self, record_of},
-    failure::{Failure, strange},
+    error::{CallError, malformed},
     reads::{has_forgotten, parse, read, text_of},
     script::{FORMAT, epoch_text},
     shared::{Shared, format_of},
@@ -35,7 +35,7 @@ pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<H
     }
     let mut again = again.into_iter().map(Found::head);
     let heads = found.into_iter().map(|found| found.head().or_else(|| again.next().flatten()));
-    heads.collect::<Option<_>>().ok_or_else(|| strange("floors"))
+    heads.collect::<Option<_>>().ok_or_else(|| malformed("floors"))
 }
 
 /// What is known of a channel.
@@ -66,11 +66,11 @@ async fn some_heads(
     asked.add_command(shared.scripts.records(channels, floors)).cmd("TIME");
     for _ in 0..4 {
         let place = shared.place(deadline).await?;
-        let answers = shared.reads.ask(asked.clone(), deadline).await.map_err(Failure::of_read);
+        let answers = shared.reads.ask(asked.clone(), deadline).await.map_err(CallError::into_read_error);
         let answers = answers.inspect_err(|error| shared.trouble.note_read(error))?;
-        let [Value::Array(fields), Value::Array(time)] = &*answers else { return Err(strange("heads")) };
+        let [Value::Array(fields), Value::Array(time)] = &*answers else { return Err(malformed("heads")) };
         let now = shared.settings.clock.as_ref().map_or_else(|| server_time(time), |clock| Some(clock.now()));
-        let answer = Fields { place, now: now.ok_or_else(|| strange("time"))?, with_floor, fields };
+        let answer = Fields { place, now: now.ok_or_else(|| malformed("time"))?, with_floor, fields };
         match answer.heads(shared, channels, deadline).await? {
             Some(heads) => return Ok(heads),
             None => shared.place_moved(place),
@@ -95,12 +95,12 @@ impl Fields<'_> {
         channels: &[Channel],
         deadline: Instant,
     ) -> Result<Option<Vec<Found>>, StoreError> {
-        let [epoch, format, floor, keep, fields @ ..] = self.fields else { return Err(strange("heads")) };
+        let [epoch, format, floor, keep, fields @ ..] = self.fields else { return Err(malformed("heads")) };
         if text_of(epoch) != Some(epoch_text(self.place).as_bytes()) {
             return Ok(None);
         }
-        text_of(format).and_then(format_of).ok_or_else(|| strange("format"))?.may_read(FORMAT.version())?;
-        let (records, floors) = fields.split_at_checked(channels.len()).ok_or_else(|| strange("records"))?;
+        text_of(format).and_then(format_of).ok_or_else(|| malformed("format"))?.may_read(FORMAT.version())?;
+        let (records, floors) = fields.split_at_checked(channels.len()).ok_or_else(|| malformed("records"))?;
         let kept_for = codec::kept_for(shared.keeps(), text_of(keep).unwrap_or_default(), self.now);
         let (mut heads, mut can_forget) = (Vec::with_capacity(channels.len()), true);
         let mut floors = floors.iter();

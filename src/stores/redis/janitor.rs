@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    failure::{Failure, strange},
+    error::{CallError, malformed},
     script::Op,
     shared::Shared,
 };
@@ -93,7 +93,8 @@ impl Shared {
 
     async fn sweep_some(&self) -> Result<Swept, StoreError> {
         let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(SWEPT);
-        let (_, answer) = self.at(&self.writes, Op::Sweep, &[], self.deadline(), Failure::of_read, build).await?;
+        let (_, answer) =
+            self.at(&self.writes, Op::Sweep, &[], self.deadline(), CallError::into_read_error, build).await?;
         let mut texts = answer.into_iter().map(text_of);
         let looked_at = texts.next().flatten().and_then(|count| count.parse().ok());
         let ready = texts.next().flatten().map(|ready| ready == "1");
@@ -103,7 +104,7 @@ impl Shared {
                 "a channel in the Redis server cannot be read; restore it from a backup, or delete it"
             );
         }
-        let (looked_at, ready) = looked_at.zip(ready).ok_or_else(|| strange("count"))?;
+        let (looked_at, ready) = looked_at.zip(ready).ok_or_else(|| malformed("count"))?;
         Ok(Swept { looked_at, ready })
     }
 
@@ -142,7 +143,8 @@ impl Shared {
         let mut cursor = "0".to_owned();
         loop {
             let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(&cursor);
-            let (_, answer) = self.at(&self.writes, Op::Renew, &[], self.deadline(), Failure::of_read, build).await?;
+            let (_, answer) =
+                self.at(&self.writes, Op::Renew, &[], self.deadline(), CallError::into_read_error, build).await?;
             match answer.into_iter().next().and_then(text_of) {
                 Some(next) if next != "0" => cursor = next,
                 _ => return Ok(()),

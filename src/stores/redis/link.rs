@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     dial::Dial,
-    failure::{Failure, Late},
+    error::{CallError, TimedOut},
     primary::{self, Primary},
     script::Scripts,
 };
@@ -84,11 +84,11 @@ impl Link {
     }
 
     /// Sends one command, connecting first if need be, and returns its answer; all before `deadline`.
-    pub(super) async fn send(&self, cmd: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    pub(super) async fn send(&self, cmd: &Cmd, deadline: Instant) -> Result<Value, CallError> {
         let held = self.held(deadline).await?;
         let send = || self.sent(&held, deadline, async |connection| connection.send_packed_command(cmd).await);
         match send().await {
-            Err(failure) if failure.wants_scripts() => {
+            Err(error) if error.is_unknown_script() => {
                 self.load_scripts(&held, deadline).await?;
                 send().await
             }
@@ -97,10 +97,10 @@ impl Link {
     }
 
     /// Sends several commands at once, and returns their answers.
-    pub(super) async fn send_all(&self, pipeline: &Pipeline, deadline: Instant) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn send_all(&self, pipeline: &Pipeline, deadline: Instant) -> Result<Vec<Value>, CallError> {
         let held = self.held(deadline).await?;
         match self.all_sent(&held, deadline, pipeline).await {
-            Err(failure) if failure.wants_scripts() => {
+            Err(error) if error.is_unknown_script() => {
                 self.load_scripts(&held, deadline).await?;
                 self.all_sent(&held, deadline, pipeline).await
             }
@@ -109,7 +109,7 @@ impl Link {
     }
 
     /// Sends what reads, and returns the answers if they are those of a primary.
-    pub(super) async fn ask(&self, asked: Pipeline, deadline: Instant) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn ask(&self, asked: Pipeline, deadline: Instant) -> Result<Vec<Value>, CallError> {
         let (held, asked) = (self.held(deadline).await?, primary::with_question(asked));
         let ask = || {
             self.sent(&held, deadline, async |connection| {
@@ -118,7 +118,7 @@ impl Link {
             })
         };
         let answers = match ask().await {
-            Err(failure) if failure.wants_scripts() => {
+            Err(error) if error.is_unknown_script() => {
                 self.load_scripts(&held, deadline).await?;
                 ask().await
             }
@@ -131,7 +131,7 @@ impl Link {
     }
 
     /// Somebody flushed the scripts. Nothing was done without them, so the call can be made again.
-    async fn load_scripts(&self, held: &Held, deadline: Instant) -> Result<(), Failure> {
+    async fn load_scripts(&self, held: &Held, deadline: Instant) -> Result<(), CallError> {
         let load = async |connection: &mut MultiplexedConnection| {
             self.maker.load_scripts(connection).await?;
             Ok(Value::Nil)
@@ -139,7 +139,7 @@ impl Link {
         self.sent(held, deadline, load).await.map(drop)
     }
 
-    async fn all_sent(&self, held: &Held, deadline: Instant, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
+    async fn all_sent(&self, held: &Held, deadline: Instant, pipeline: &Pipeline) -> Result<Vec<Value>, CallError> {
         let send = async |connection: &mut MultiplexedConnection| {
             connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map(Value::Array)
         };
@@ -154,16 +154,16 @@ impl Link {
         held: &Held,
         deadline: Instant,
         send: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<Value>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, CallError> {
         let mut connection = held.connection.clone();
         let answer = match timeout_at(deadline, send(&mut connection)).await {
-            Ok(answer) => answer.and_then(Value::extract_error).map_err(Failure::from),
-            Err(_) => Err(Failure::Unanswered(Box::new(Late(self.maker.patience)))),
+            Ok(answer) => answer.and_then(Value::extract_error).map_err(CallError::from),
+            Err(_) => Err(CallError::NoResponse(Box::new(TimedOut(self.maker.patience)))),
         };
-        if answer.as_ref().is_err_and(Failure::breaks_connection) {
+        if answer.as_ref().is_err_and(CallError::breaks_connection) {
             self.lost(held);
         }
-        if answer.as_ref().is_err_and(Failure::is_of_replica) {
+        if answer.as_ref().is_err_and(CallError::is_from_replica) {
             self.maker.primary.is_over(held.term);
         }
         answer
@@ -177,8 +177,8 @@ impl Link {
     }
 
     /// The connection, made if need be. While attempts fail they are spread out, and callers wait until their deadline.
-    async fn held(&self, deadline: Instant) -> Result<Held, Failure> {
-        let late = |_| Failure::Unsent(Box::new(Late(self.maker.patience)));
+    async fn held(&self, deadline: Instant) -> Result<Held, CallError> {
+        let late = |_| CallError::NotSent(Box::new(TimedOut(self.maker.patience)));
         loop {
             let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(late)?;
             let term = self.maker.primary.term();
@@ -189,7 +189,7 @@ impl Link {
             state.current = None;
             let next = state.failed.as_ref().map(|(_, next, error)| (*next, Arc::clone(error)));
             match next.filter(|(next, _)| *next > Instant::now()) {
-                Some((next, error)) if next >= deadline => return Err(Failure::Unsent(Box::new(error))),
+                Some((next, error)) if next >= deadline => return Err(CallError::NotSent(Box::new(error))),
                 Some((next, _)) => {
                     drop(state);
                     sleep_until(next).await;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     codec::{Packed, entry_of, record_of},
-    failure::{Failure, strange},
+    error::{CallError, malformed},
     script::{Op, hex},
     shared::Shared,
 };
@@ -31,9 +31,10 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
             start_in(start, cmd);
         };
         let about = std::slice::from_ref(channel);
-        let (place, answer) = shared.at(&shared.reads, Op::Read, about, deadline, Failure::of_read, build).await?;
+        let (place, answer) =
+            shared.at(&shared.reads, Op::Read, about, deadline, CallError::into_read_error, build).await?;
         let answer = answer.into_iter().map(bytes_of);
-        let answer: Vec<Bytes> = answer.collect::<Option<_>>().ok_or_else(|| strange("text"))?;
+        let answer: Vec<Bytes> = answer.collect::<Option<_>>().ok_or_else(|| malformed("text"))?;
         let is_due = matches!(&*answer, [_, due, ..] if &**due == b"due");
         if !is_due || !has_forgotten(shared, channel, deadline).await {
             return page(place, channel, start, &answer);
@@ -45,7 +46,7 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
 /// Forgets a channel whose time has come. Where that fails, for the server takes no writes, its record is still right: once
 /// it is forgotten, the floor is above it.
 pub(super) async fn has_forgotten(shared: &Shared, channel: &Channel, deadline: Instant) -> bool {
-    let forgotten = shared.forget(channel, "due", deadline, Failure::of_read).await;
+    let forgotten = shared.forget(channel, "due", deadline, CallError::into_read_error).await;
     if let Err(error) = &forgotten {
         tracing::debug!(%error, channel = channel.as_str(), "a channel whose time has come is not forgotten yet");
     }
@@ -67,20 +68,20 @@ fn start_in(start: Start, cmd: &mut redis::Cmd) {
 fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result<Page, StoreError> {
     let ([record, floor_or_due, from_seq, from_tag, tag, left], entries) = split(answer)?;
     if record.is_empty() {
-        let floor = number(floor_or_due).ok_or_else(|| strange("floor"))?;
+        let floor = number(floor_or_due).ok_or_else(|| malformed("floor"))?;
         return Ok(page_of_nothing(&Record::absent(place, floor, channel), start));
     }
-    let (record, _) = record_of(record).ok_or_else(|| strange("record"))?;
+    let (record, _) = record_of(record).ok_or_else(|| malformed("record"))?;
     let head = record.head;
     let epoch = head.cursor.epoch;
     let from = |seq, tag: &Bytes| Some(Cursor { epoch, seq: number(seq)?, tag: Packed(tag).tag()? });
-    let from = from(from_seq, from_tag).ok_or_else(|| strange("start"))?;
+    let from = from(from_seq, from_tag).ok_or_else(|| malformed("start"))?;
     let entry = |chunk: &[Bytes]| match chunk {
         [id, header, blob] => entry_of(channel, epoch, parse(id.strip_suffix(b"-0")?)?, header, blob),
         _ => None,
     };
     let entries: Option<Vec<_>> = entries.chunks(3).map(entry).collect();
-    let entries = entries.ok_or_else(|| strange("entries"))?;
+    let entries = entries.ok_or_else(|| malformed("entries"))?;
     let is_whole = matches!(start, Start::Time(_))
         || entries.iter().zip(from.seq + 1..).all(|(entry, seq)| entry.cursor.seq == seq);
     if !is_whole {
@@ -103,7 +104,7 @@ fn split(answer: &[Bytes]) -> Result<([&Bytes; 6], &[Bytes]), StoreError> {
             Ok(([record, floor, record, record, record, record], &[]))
         }
         [a, b, c, d, e, f, entries @ ..] => Ok(([a, b, c, d, e, f], entries)),
-        _ => Err(strange("page")),
+        _ => Err(malformed("page")),
     }
 }
 
@@ -138,14 +139,14 @@ pub(super) async fn channels(
     let mut is_listed_anew = false;
     loop {
         let build = |_, cmd: &mut redis::Cmd| _ = cmd.arg(&from).arg(&to).arg(most);
-        let (_, answer) = shared.at(&shared.reads, Op::List, &[], deadline, Failure::of_read, build).await?;
-        let [is_whole, last, found @ ..] = &*answer else { return Err(strange("page")) };
+        let (_, answer) = shared.at(&shared.reads, Op::List, &[], deadline, CallError::into_read_error, build).await?;
+        let [is_whole, last, found @ ..] = &*answer else { return Err(malformed("page")) };
         if text_of(is_whole) == Some(b"0") && !is_listed_anew {
             shared.list_all(deadline).await?;
             is_listed_anew = true;
             continue;
         }
-        let last = text_of(last).ok_or_else(|| strange("name"))?;
+        let last = text_of(last).ok_or_else(|| malformed("name"))?;
         let page: Vec<_> = found.chunks(2).filter_map(listed).collect();
         if !page.is_empty() || last.is_empty() {
             return Ok(page);

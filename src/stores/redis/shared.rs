@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     codec::{self, Keeps, Packed},
     dial::Dial,
-    failure::{Failure, strange},
+    error::{CallError, malformed},
     janitor::Janitor,
     link::Link,
     options::{ConnectError, Settings},
@@ -91,7 +91,7 @@ impl Shared {
         op: Op,
         channels: &[Channel],
         deadline: Instant,
-        failed: fn(Failure) -> StoreError,
+        failed: fn(CallError) -> StoreError,
         build: impl Fn(u64, &mut Cmd),
     ) -> Result<(u64, Vec<Value>), StoreError> {
         let answer = self.called(link, op, channels, deadline, failed, build).await;
@@ -109,7 +109,7 @@ impl Shared {
         op: Op,
         channels: &[Channel],
         deadline: Instant,
-        failed: fn(Failure) -> StoreError,
+        failed: fn(CallError) -> StoreError,
         build: impl Fn(u64, &mut Cmd),
     ) -> Result<(u64, Vec<Value>), StoreError> {
         for _ in 0..4 {
@@ -122,13 +122,13 @@ impl Shared {
                 None => link.send(&cmd, deadline).await.map_err(failed)?,
                 Some((replicas, within)) => self.send_and_wait(cmd, replicas, within, deadline).await?,
             };
-            let Value::Array(answer) = answer else { return Err(strange("list")) };
+            let Value::Array(answer) = answer else { return Err(malformed("list")) };
             let mut answer = answer.into_iter();
             match answer.next() {
                 Some(Value::BulkString(kind)) if kind == b"moved" => self.place_moved(place),
                 Some(Value::BulkString(kind)) if kind == b"format" => self.format_is(answer.next(), op)?,
                 Some(_) => return Ok((place, answer.collect())),
-                None => return Err(strange("kind")),
+                None => return Err(malformed("kind")),
             }
         }
         Err(StoreError::Unavailable("the place changes all the time".into()))
@@ -138,8 +138,8 @@ impl Shared {
     async fn ask(&self, cmd: Cmd, deadline: Instant) -> Result<Value, StoreError> {
         let mut asked = redis::pipe();
         asked.add_command(cmd);
-        let answers = self.reads.ask(asked, deadline).await.map_err(Failure::of_read)?;
-        answers.into_iter().next().ok_or_else(|| strange("answer"))
+        let answers = self.reads.ask(asked, deadline).await.map_err(CallError::into_read_error)?;
+        answers.into_iter().next().ok_or_else(|| malformed("answer"))
     }
 
     /// Sends an append and waits until replicas have it too.
@@ -153,13 +153,13 @@ impl Shared {
         let mut pipeline = redis::pipe();
         let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).max(1);
         pipeline.add_command(cmd).cmd("WAIT").arg(replicas).arg(within);
-        let answers = self.writes.send_all(&pipeline, deadline).await.map_err(Failure::of_write)?;
+        let answers = self.writes.send_all(&pipeline, deadline).await.map_err(CallError::into_write_error)?;
         match <[Value; 2]>::try_from(answers) {
             Ok([answer, Value::Int(reached)]) if reached >= i64::from(replicas) => Ok(answer),
             Ok([_, Value::Int(reached)]) => {
                 Err(StoreError::Unknown(format!("{reached} of {replicas} replicas have it").into()))
             }
-            _ => Err(strange("count of replicas")),
+            _ => Err(malformed("count of replicas")),
         }
     }
 
@@ -170,7 +170,7 @@ impl Shared {
             known => return Ok(known),
         }
         // A server that is full can still be read from.
-        let there = self.reads.send(&self.scripts.place(), deadline).await.map_err(Failure::of_read)?;
+        let there = self.reads.send(&self.scripts.place(), deadline).await.map_err(CallError::into_read_error)?;
         match place_of(there)? {
             Some((epoch, format)) => {
                 format.may_read(FORMAT.version())?;
@@ -185,8 +185,8 @@ impl Shared {
     pub(super) async fn open(&self, deadline: Instant) -> Result<u64, StoreError> {
         // Always a new epoch: one that was known before belongs to a place that is gone, and so do its cursors.
         let cmd = self.scripts.open(resume::fresh_epoch().max(1));
-        let answer = self.writes.send(&cmd, deadline).await.map_err(Failure::of_read)?;
-        let (epoch, format) = place_of(answer)?.ok_or_else(|| strange("epoch"))?;
+        let answer = self.writes.send(&cmd, deadline).await.map_err(CallError::into_read_error)?;
+        let (epoch, format) = place_of(answer)?.ok_or_else(|| malformed("epoch"))?;
         format.may_read(FORMAT.version())?;
         self.place.store(epoch, Ordering::Relaxed);
         format.may_write(FORMAT.version())?;
@@ -195,7 +195,7 @@ impl Shared {
 
     /// A script found a format that it may not use; one of an older version is brought up.
     fn format_is(&self, found: Option<Value>, op: Op) -> Result<(), StoreError> {
-        let Some(Value::BulkString(text)) = found else { return Err(strange("format")) };
+        let Some(Value::BulkString(text)) = found else { return Err(malformed("format")) };
         if let Some(format) = format_of(&text) {
             format.may_read(FORMAT.version())?;
             if !op.only_reads() {
@@ -221,15 +221,16 @@ impl Shared {
                 cmd.arg(codec::blob_of(event, resume::fresh_tag()));
             }
         };
-        let (_, answer) =
-            self.at(&self.writes, Op::Init, about(channel), self.deadline(), Failure::of_write, build).await?;
-        let Some(Value::BulkString(text)) = answer.first() else { return Err(strange("answer")) };
+        let (_, answer) = self
+            .at(&self.writes, Op::Init, about(channel), self.deadline(), CallError::into_write_error, build)
+            .await?;
+        let Some(Value::BulkString(text)) = answer.first() else { return Err(malformed("answer")) };
         let mut answer = Packed(text);
-        let kind = answer.kind().ok_or_else(|| strange("kind"))?;
+        let kind = answer.kind().ok_or_else(|| malformed("kind"))?;
         if kind == b'U' {
-            return Err(Failure::of_channel(kind, answer.0));
+            return Err(CallError::channel_error(kind, answer.0));
         }
-        let head = answer.head().ok_or_else(|| strange("head"))?;
+        let head = answer.head().ok_or_else(|| malformed("head"))?;
         if kind == b'C' { Err(StoreError::Conflict { head }) } else { Ok(head) }
     }
 
@@ -239,7 +240,7 @@ impl Shared {
         channel: &Channel,
         when: &str,
         deadline: Instant,
-        failed: fn(Failure) -> StoreError,
+        failed: fn(CallError) -> StoreError,
     ) -> Result<(), StoreError> {
         let build = |place, cmd: &mut Cmd| {
             cmd.arg(self.step()).arg(hex(epoch_of(place, channel))).arg(when);
@@ -250,7 +251,7 @@ impl Shared {
     /// Looks at the server once: whether it is new enough, and set up to keep what it is given.
     pub(super) async fn check(&self) -> Result<(), ConnectError> {
         let info = self.reads.send(&redis::cmd("INFO"), self.deadline()).await;
-        let info = match info.map_err(|failure| ConnectError::Unreachable(failure.into_source()))? {
+        let info = match info.map_err(|error| ConnectError::Unreachable(error.into_source()))? {
             Value::VerbatimString { text, .. } | Value::SimpleString(text) => text,
             Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
             _ => String::new(),
@@ -272,25 +273,25 @@ impl Shared {
         // A server of a cluster answers this, but no question about keys that are elsewhere.
         match self.reads.send(&self.scripts.place(), self.deadline()).await {
             Ok(there) => place_of(there).map(drop).map_err(ConnectError::Format),
-            Err(failure) => Err(failure
+            Err(error) => Err(error
                 .moved_to()
-                .map_or_else(|| ConnectError::Unreachable(failure.into_source()), |to| ConnectError::Moved { to })),
+                .map_or_else(|| ConnectError::Unreachable(error.into_source()), |to| ConnectError::Moved { to })),
         }
     }
 }
 
 /// The place's epoch and format; `None` when there is no place, or one of the first format.
 fn place_of(answer: Value) -> Result<Option<(u64, Format)>, StoreError> {
-    let Value::Array(answer) = answer else { return Err(strange("place")) };
+    let Value::Array(answer) = answer else { return Err(malformed("place")) };
     match &*answer {
         [Value::Nil, _] | [_, Value::Nil] => Ok(None),
         [Value::BulkString(epoch), Value::BulkString(format)] => {
-            let format = format_of(format).ok_or_else(|| strange("format"))?;
+            let format = format_of(format).ok_or_else(|| malformed("format"))?;
             // A format that may not be read may have other epochs.
             format.may_read(FORMAT.version())?;
-            Ok(Some((parse_epoch_text(epoch).ok_or_else(|| strange("epoch"))?, format)))
+            Ok(Some((parse_epoch_text(epoch).ok_or_else(|| malformed("epoch"))?, format)))
         }
-        _ => Err(strange("place")),
+        _ => Err(malformed("place")),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    failure::{Refusal, refusal_of},
+    error::{RefusedCalls, refused_calls},
     shared::Shared,
 };
 use crate::store::{Health, StoreError};
@@ -33,9 +33,9 @@ impl Trouble {
         let found = match written {
             Ok(_) => None,
             Err(StoreError::Full(_) | StoreError::NewerFormat { .. }) => Some(Health::ReadOnly),
-            Err(error) => match refusal_of(error) {
-                Some(Refusal::OfWrites) => Some(Health::ReadOnly),
-                Some(Refusal::OfAll) => Some(Health::Unavailable),
+            Err(error) => match refused_calls(error) {
+                Some(RefusedCalls::Writes) => Some(Health::ReadOnly),
+                Some(RefusedCalls::All) => Some(Health::Unavailable),
                 // Tells nothing of it.
                 None => return,
             },
@@ -45,7 +45,7 @@ impl Trouble {
 
     /// Takes note of how a read failed: one that did not says nothing of writes.
     pub(super) fn note_read(&self, failed: &StoreError) {
-        if refusal_of(failed) == Some(Refusal::OfAll) {
+        if refused_calls(failed) == Some(RefusedCalls::All) {
             *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(Health::Unavailable);
         }
     }

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     codec::{self, Packed},
-    failure::{Failure, Late, strange},
+    error::{CallError, TimedOut, malformed},
     script::Op,
     shared::Shared,
 };
@@ -82,13 +82,13 @@ impl Writer {
                 call.send(shared).await;
             }
             shared.sweep_soon();
-            return answer.await.unwrap_or_else(|_| Err(strange("end")));
+            return answer.await.unwrap_or_else(|_| Err(malformed("end")));
         }
         let sending = self.sender(shared).reserve_owned();
         match timeout_at(deadline, sending).await {
             Ok(Ok(place)) => _ = place.send(job),
             Ok(Err(_)) => return Err(StoreError::Unavailable("the runtime of the store's task is gone".into())),
-            Err(_) => return Err(StoreError::Unavailable(Box::new(Late(shared.settings.timeout)))),
+            Err(_) => return Err(StoreError::Unavailable(Box::new(TimedOut(shared.settings.timeout)))),
         }
         // The task answers by the deadline, unless its runtime ends.
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store's task is gone".into())))
@@ -202,7 +202,8 @@ impl Call {
             cmd.arg(shared.step());
             self.batches.iter().for_each(|batch| batch.arguments(place, cmd));
         };
-        let answers = shared.at(&shared.writes, Op::Append, &self.channels, deadline, Failure::of_write, build).await;
+        let answers =
+            shared.at(&shared.writes, Op::Append, &self.channels, deadline, CallError::into_write_error, build).await;
         match answers {
             Ok((_, answers)) => {
                 let mut answers = answers.into_iter();
@@ -245,14 +246,14 @@ impl Batch {
 
     /// Gives each what the script said of all.
     fn answer(self, answer: Option<Value>) {
-        let Some(Value::BulkString(text)) = answer else { return self.fail(|| strange("answer for each append")) };
+        let Some(Value::BulkString(text)) = answer else { return self.fail(|| malformed("answer for each append")) };
         let mut answer = Packed(&text);
-        let Some(kind) = answer.kind() else { return self.fail(|| strange("kind")) };
+        let Some(kind) = answer.kind() else { return self.fail(|| malformed("kind")) };
         if matches!(kind, b'X' | b'U') {
-            return self.fail(|| Failure::of_channel(kind, answer.0));
+            return self.fail(|| CallError::channel_error(kind, answer.0));
         }
         // Of one that was applied the position before it, and whether the channel is closed after it.
-        let Some(head) = answer.head() else { return self.fail(|| strange("head")) };
+        let Some(head) = answer.head() else { return self.fail(|| malformed("head")) };
         match kind {
             b'C' => return self.fail(|| StoreError::Conflict { head }),
             b'L' => return self.fail(|| StoreError::Closed { head }),
@@ -262,7 +263,7 @@ impl Batch {
             }
             _ => {}
         }
-        let Some(stamp) = answer.number() else { return self.fail(|| strange("time")) };
+        let Some(stamp) = answer.number() else { return self.fail(|| malformed("time")) };
         let mut last = head.cursor;
         for job in self.jobs {
             let (done, mut appended) =

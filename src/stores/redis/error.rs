@@ -9,33 +9,33 @@ use crate::store::{Source, StoreError};
 
 /// How a call failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum CallError {
     /// Never sent: nothing happened.
-    Unsent(Source),
+    NotSent(Source),
     /// Sent, and no answer came: it may have happened, now or later.
-    Unanswered(Source),
+    NoResponse(Source),
     /// The server said no.
     Refused(RedisError),
 }
 
-impl Failure {
+impl CallError {
     /// What an append or init failed with.
-    pub(super) fn of_write(self) -> StoreError {
+    pub(super) fn into_write_error(self) -> StoreError {
         match self {
-            Self::Unanswered(source) => StoreError::Unknown(source),
+            Self::NoResponse(source) => StoreError::Unknown(source),
             // An error of no particular kind may come from the middle of a script. Who waited for replicas while the primary
             // became one itself is not told what became of the append.
             Self::Refused(error) if matches!(error.code(), Some("ERR" | "UNBLOCKED")) => {
                 StoreError::Unknown(Box::new(error))
             }
-            other => other.of_read(),
+            other => other.into_read_error(),
         }
     }
 
     /// What a call failed with that can be repeated.
-    pub(super) fn of_read(self) -> StoreError {
+    pub(super) fn into_read_error(self) -> StoreError {
         match self {
-            Self::Unsent(source) | Self::Unanswered(source) => StoreError::Unavailable(source),
+            Self::NotSent(source) | Self::NoResponse(source) => StoreError::Unavailable(source),
             Self::Refused(error) => match error.code() {
                 // Of memory; of disk, for a server that is told not to write on without snapshots.
                 Some("OOM" | "MISCONF") => StoreError::Full(Box::new(error)),
@@ -46,7 +46,7 @@ impl Failure {
     }
 
     /// What a script says of one channel that failed while others did not: `U` when it may have happened all the same.
-    pub(super) fn of_channel(kind: u8, why: &[u8]) -> StoreError {
+    pub(super) fn channel_error(kind: u8, why: &[u8]) -> StoreError {
         let why = String::from_utf8_lossy(why).into_owned();
         let code = why.split(' ').next().unwrap_or_default();
         match (kind, code) {
@@ -60,7 +60,7 @@ impl Failure {
     /// What connecting failed with.
     pub(super) fn into_source(self) -> Source {
         match self {
-            Self::Unsent(source) | Self::Unanswered(source) => source,
+            Self::NotSent(source) | Self::NoResponse(source) => source,
             Self::Refused(error) => Box::new(error),
         }
     }
@@ -69,71 +69,71 @@ impl Failure {
     pub(super) fn moved_to(&self) -> Option<String> {
         match self {
             Self::Refused(error) => error.redirect_node().map(|(to, _)| to.to_owned()),
-            Self::Unsent(_) | Self::Unanswered(_) => None,
+            Self::NotSent(_) | Self::NoResponse(_) => None,
         }
     }
 
     /// Whether the server does not know the script that was called.
-    pub(super) fn wants_scripts(&self) -> bool {
+    pub(super) fn is_unknown_script(&self) -> bool {
         matches!(self, Self::Refused(error) if error.kind() == ServerErrorKind::NoScript.into())
     }
 
     /// Whether the connection is of no more use.
     pub(super) fn breaks_connection(&self) -> bool {
         match self {
-            Self::Unsent(_) => false,
-            Self::Unanswered(_) => true,
-            Self::Refused(_) => self.is_of_replica(),
+            Self::NotSent(_) => false,
+            Self::NoResponse(_) => true,
+            Self::Refused(_) => self.is_from_replica(),
         }
     }
 
     /// Whether the server is not the primary any more.
-    pub(super) fn is_of_replica(&self) -> bool {
+    pub(super) fn is_from_replica(&self) -> bool {
         matches!(self, Self::Refused(error) if primary::is_of_replica(error))
     }
 }
 
 /// What a server that answers refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum RefusedCalls {
     /// Writes alone.
-    OfWrites,
+    Writes,
     /// Every call about these keys.
-    OfAll,
+    All,
 }
 
 /// What the server refuses that made a call fail with this, as long as nothing changes there.
-pub(super) fn refusal_of(error: &StoreError) -> Option<Refusal> {
+pub(super) fn refused_calls(error: &StoreError) -> Option<RefusedCalls> {
     let StoreError::Unavailable(source) = error else { return None };
     match source.downcast_ref::<RedisError>()?.code()? {
         // Fewer replicas than it is told to have; a user who may only read.
-        "NOREPLICAS" | "NOPERM" => Some(Refusal::OfWrites),
+        "NOREPLICAS" | "NOPERM" => Some(RefusedCalls::Writes),
         // The keys are on another server of the cluster, on their way to it, or on none.
-        "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" => Some(Refusal::OfAll),
+        "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" => Some(RefusedCalls::All),
         _ => None,
     }
 }
 
-impl From<RedisError> for Failure {
+impl From<RedisError> for CallError {
     /// Of a command that was handed to a connection.
     fn from(error: RedisError) -> Self {
-        if error.code().is_some() { Self::Refused(error) } else { Self::Unanswered(Box::new(error)) }
+        if error.code().is_some() { Self::Refused(error) } else { Self::NoResponse(Box::new(error)) }
     }
 }
 
 /// Nothing came in time.
 #[derive(Debug)]
-pub(super) struct Late(pub(super) Duration);
+pub(super) struct TimedOut(pub(super) Duration);
 
-impl fmt::Display for Late {
+impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the Redis server did not answer within {:?}", self.0)
     }
 }
 
-impl Error for Late {}
+impl Error for TimedOut {}
 
 /// An answer that none of the scripts gives.
-pub(super) fn strange(what: &'static str) -> StoreError {
+pub(super) fn malformed(what: &'static str) -> StoreError {
     StoreError::Corrupt(format!("the Redis server's answer has no {what}").into())
 }
