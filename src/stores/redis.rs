@@ -107,11 +107,11 @@
 //! repeated then. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] tells.
 
 mod codec;
-mod dial;
+mod connection;
+mod endpoint;
 mod error;
 mod heads;
 mod janitor;
-mod link;
 mod options;
 mod primary;
 mod reads;
@@ -126,7 +126,7 @@ use std::{fmt, sync::Arc};
 use futures_core::Stream;
 
 pub use self::options::{ConnectError, RedisOptions};
-use self::{dial::Dial, options::Settings, shared::Shared, watch::Watch, writer::Writer};
+use self::{endpoint::Endpoint, options::Settings, shared::Shared, watch::Watch, writer::Writer};
 use crate::{
     channel::Channel,
     event::Event,
@@ -166,8 +166,8 @@ impl RedisStore {
         self.0.shared.is_connected() && self.0.watch.is_armed() != Some(false)
     }
 
-    fn new(dial: Dial, settings: Settings) -> Self {
-        let shared = Arc::new(Shared::new(dial, settings));
+    fn new(endpoint: Endpoint, settings: Settings) -> Self {
+        let shared = Arc::new(Shared::new(endpoint, settings));
         Self(Arc::new(Inner { shared, writer: Writer::default(), watch: Watch::default() }))
     }
 

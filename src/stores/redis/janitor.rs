@@ -26,7 +26,7 @@ pub(super) struct Janitor {
     started: Instant,
     /// When the next round is due, in milliseconds since the start.
     next: AtomicU64,
-    /// Held during a round.
+    /// LiveConnection during a round.
     round: Mutex<()>,
     /// When all channels were last listed anew; held while they are.
     listed: Arc<Mutex<Option<Instant>>>,

@@ -6,7 +6,7 @@ use redis::{Client, ConnectionInfo};
 
 use super::{
     RedisStore,
-    dial::{Dial, Password},
+    endpoint::{Endpoint, Password},
 };
 use crate::store::{Clock, Retention, Source, StoreError};
 
@@ -139,9 +139,9 @@ impl RedisOptions {
         if !(1..=64).contains(&name.len()) || !name.bytes().all(good) {
             return Err(ConnectError::Prefix);
         }
-        let dial =
-            Dial::new(url, self.access, self.settings.timeout).map_err(|error| ConnectError::Url(error.into()))?;
-        Ok(RedisStore::new(dial, self.settings))
+        let endpoint =
+            Endpoint::new(url, self.access, self.settings.timeout).map_err(|error| ConnectError::Url(error.into()))?;
+        Ok(RedisStore::new(endpoint, self.settings))
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {

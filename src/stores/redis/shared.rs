@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use super::{
     codec::{self, Keeps, Packed},
-    dial::Dial,
+    connection::Connection,
+    endpoint::Endpoint,
     error::{CallError, malformed},
     janitor::Janitor,
-    link::Link,
     options::{ConnectError, Settings},
     primary::Primary,
     script::{FORMAT, Op, Scripts, hex, parse_epoch_text},
@@ -33,13 +33,13 @@ use crate::{
 
 /// What all operations of a store share.
 pub(super) struct Shared {
-    pub(super) dial: Arc<Dial>,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) settings: Settings,
     pub(super) scripts: Arc<Scripts>,
     pub(super) primary: Arc<Primary>,
     /// Apart from reads, so that a large page does not delay appends, nor waiting for replicas reads.
-    pub(super) writes: Link,
-    pub(super) reads: Link,
+    pub(super) writes: Connection,
+    pub(super) reads: Connection,
     /// The place's epoch as it was last seen; 0 when it is not known.
     place: AtomicU64,
     pub(super) absent: Absent,
@@ -48,13 +48,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(dial: Dial, settings: Settings) -> Self {
+    pub(super) fn new(endpoint: Endpoint, settings: Settings) -> Self {
         let scripts = Arc::new(Scripts::new(&settings));
-        let (dial, primary) = (Arc::new(dial), Arc::new(Primary::default()));
-        let link = || Link::new(Arc::clone(&dial), Arc::clone(&scripts), Arc::clone(&primary), settings.timeout);
-        let (writes, reads) = (link(), link());
+        let (endpoint, primary) = (Arc::new(endpoint), Arc::new(Primary::default()));
+        let connection =
+            || Connection::new(Arc::clone(&endpoint), Arc::clone(&scripts), Arc::clone(&primary), settings.timeout);
+        let (writes, reads) = (connection(), connection());
         let (place, janitor, trouble) = (AtomicU64::new(0), Janitor::default(), Trouble::default());
-        Self { dial, settings, scripts, primary, writes, reads, place, absent: Absent::default(), janitor, trouble }
+        Self { endpoint, settings, scripts, primary, writes, reads, place, absent: Absent::default(), janitor, trouble }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -67,7 +68,7 @@ impl Shared {
 
     /// Sees to it that connections that were lost come back without a call that needs them.
     pub(super) fn mend(&self) {
-        [&self.writes, &self.reads].into_iter().for_each(Link::mend);
+        [&self.writes, &self.reads].into_iter().for_each(Connection::mend);
     }
 
     /// By how much more than it has to the floor moves. Two histories of the floor that parted in a failover would meet
@@ -87,14 +88,14 @@ impl Shared {
     /// Calls a script about some channels on the place, whichever it is now, and returns that place and the answer without its kind.
     pub(super) async fn at(
         &self,
-        link: &Link,
+        connection: &Connection,
         op: Op,
         channels: &[Channel],
         deadline: Instant,
         failed: fn(CallError) -> StoreError,
         build: impl Fn(u64, &mut Cmd),
     ) -> Result<(u64, Vec<Value>), StoreError> {
-        let answer = self.called(link, op, channels, deadline, failed, build).await;
+        let answer = self.called(connection, op, channels, deadline, failed, build).await;
         match &answer {
             _ if matches!(op, Op::Append | Op::Init) => self.trouble.note(&answer),
             Err(error) => self.trouble.note_read(error),
@@ -105,7 +106,7 @@ impl Shared {
 
     async fn called(
         &self,
-        link: &Link,
+        connection: &Connection,
         op: Op,
         channels: &[Channel],
         deadline: Instant,
@@ -119,7 +120,7 @@ impl Shared {
             build(place, &mut cmd);
             let answer = match self.settings.replicas.filter(|_| matches!(op, Op::Append | Op::Init)) {
                 _ if op.only_reads() => self.ask(cmd, deadline).await?,
-                None => link.send(&cmd, deadline).await.map_err(failed)?,
+                None => connection.send(&cmd, deadline).await.map_err(failed)?,
                 Some((replicas, within)) => self.send_and_wait(cmd, replicas, within, deadline).await?,
             };
             let Value::Array(answer) = answer else { return Err(malformed("list")) };

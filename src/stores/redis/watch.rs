@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{codec, link, primary, shared::Shared};
+use super::{codec, connection, primary, shared::Shared};
 use crate::{
     store::Change,
     stores::hints::{Backlog, Intake},
@@ -135,7 +135,7 @@ async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
             Err(error) if failed == 0 => tracing::warn!(%error, "cannot listen to the Redis server; trying again"),
             _ => {}
         }
-        sleep(link::pause(failed)).await;
+        sleep(connection::retry_delay(failed)).await;
         failed = failed.saturating_add(1);
     }
 }
@@ -144,7 +144,7 @@ async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> r
     let (patience, primary) = (shared.settings.timeout, &shared.primary);
     let term = primary.term();
     let lost = Arc::new(Notify::new());
-    let connect = link::connection(&shared.dial, failed, hear(Arc::clone(bells), Arc::clone(&lost)));
+    let connect = connection::open_connection(&shared.endpoint, failed, hear(Arc::clone(bells), Arc::clone(&lost)));
     let mut connection = timeout(patience, connect).await.map_err(late)??;
     check(&mut connection, patience).await?;
     timeout(patience, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;

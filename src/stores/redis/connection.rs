@@ -19,57 +19,65 @@ use tokio::{
 };
 
 use super::{
-    dial::Dial,
+    endpoint::Endpoint,
     error::{CallError, TimedOut},
     primary::{self, Primary},
     script::Scripts,
 };
 
 /// The connection, if there is one.
-pub(super) struct Link {
-    maker: Arc<Maker>,
-    /// Held while connecting, so that of many who need the connection one makes it.
+pub(super) struct Connection {
+    connector: Arc<Connector>,
+    /// LiveConnection while connecting, so that of many who need the connection one makes it.
     state: Arc<Mutex<State>>,
 }
 
 /// How to connect.
-struct Maker {
-    dial: Arc<Dial>,
+struct Connector {
+    endpoint: Arc<Endpoint>,
     scripts: Arc<Scripts>,
     primary: Arc<Primary>,
     /// The term of the connection, 0 while there was none.
     term: AtomicU64,
     /// How long one attempt to connect may take.
     patience: Duration,
-    /// Whether it was lost or never came about; a link that nobody needed yet is not down.
+    /// Whether it was lost or never came about; a connection that nobody needed yet is not down.
     down: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
 struct State {
-    current: Option<Held>,
+    current: Option<LiveConnection>,
     /// Failed attempts since the last connection, the time of the next one, and why the last one failed.
     failed: Option<(u32, Instant, Arc<RedisError>)>,
 }
 
 /// A connection in use.
 #[derive(Clone)]
-struct Held {
+struct LiveConnection {
     connection: MultiplexedConnection,
     /// Set when it is lost.
     dead: Arc<AtomicBool>,
     term: u64,
 }
 
-impl Link {
-    pub(super) fn new(dial: Arc<Dial>, scripts: Arc<Scripts>, primary: Arc<Primary>, patience: Duration) -> Self {
+impl Connection {
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        scripts: Arc<Scripts>,
+        primary: Arc<Primary>,
+        patience: Duration,
+    ) -> Self {
         let (term, down) = (AtomicU64::new(0), Arc::default());
-        Self { maker: Arc::new(Maker { dial, scripts, primary, term, patience, down }), state: Arc::default() }
+        Self {
+            connector: Arc::new(Connector { endpoint, scripts, primary, term, patience, down }),
+            state: Arc::default(),
+        }
     }
 
     pub(super) fn is_down(&self) -> bool {
-        let term = self.maker.term.load(Ordering::Relaxed);
-        self.maker.down.load(Ordering::Relaxed) || (term != 0 && term != self.maker.primary.term())
+        let term = self.connector.term.load(Ordering::Relaxed);
+        self.connector.down.load(Ordering::Relaxed) || (term != 0 && term != self.connector.primary.term())
     }
 
     /// Begins to connect again when the connection is lost, unless somebody is at it: for a node that makes no calls.
@@ -78,8 +86,8 @@ impl Link {
         let Ok(mut state) = Arc::clone(&self.state).try_lock_owned() else { return };
         let too_early = state.failed.as_ref().is_some_and(|(_, next, _)| *next > Instant::now());
         if self.is_down() && !too_early {
-            let maker = Arc::clone(&self.maker);
-            runtime.spawn(async move { maker.attempt(&mut state).await });
+            let connector = Arc::clone(&self.connector);
+            runtime.spawn(async move { connector.attempt(&mut state).await });
         }
     }
 
@@ -131,15 +139,20 @@ impl Link {
     }
 
     /// Somebody flushed the scripts. Nothing was done without them, so the call can be made again.
-    async fn load_scripts(&self, held: &Held, deadline: Instant) -> Result<(), CallError> {
+    async fn load_scripts(&self, held: &LiveConnection, deadline: Instant) -> Result<(), CallError> {
         let load = async |connection: &mut MultiplexedConnection| {
-            self.maker.load_scripts(connection).await?;
+            self.connector.load_scripts(connection).await?;
             Ok(Value::Nil)
         };
         self.sent(held, deadline, load).await.map(drop)
     }
 
-    async fn all_sent(&self, held: &Held, deadline: Instant, pipeline: &Pipeline) -> Result<Vec<Value>, CallError> {
+    async fn all_sent(
+        &self,
+        held: &LiveConnection,
+        deadline: Instant,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, CallError> {
         let send = async |connection: &mut MultiplexedConnection| {
             connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map(Value::Array)
         };
@@ -151,38 +164,38 @@ impl Link {
 
     async fn sent(
         &self,
-        held: &Held,
+        held: &LiveConnection,
         deadline: Instant,
         send: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<Value>,
     ) -> Result<Value, CallError> {
         let mut connection = held.connection.clone();
         let answer = match timeout_at(deadline, send(&mut connection)).await {
             Ok(answer) => answer.and_then(Value::extract_error).map_err(CallError::from),
-            Err(_) => Err(CallError::NoResponse(Box::new(TimedOut(self.maker.patience)))),
+            Err(_) => Err(CallError::NoResponse(Box::new(TimedOut(self.connector.patience)))),
         };
         if answer.as_ref().is_err_and(CallError::breaks_connection) {
             self.lost(held);
         }
         if answer.as_ref().is_err_and(CallError::is_from_replica) {
-            self.maker.primary.is_over(held.term);
+            self.connector.primary.is_over(held.term);
         }
         answer
     }
 
-    fn lost(&self, held: &Held) {
+    fn lost(&self, held: &LiveConnection) {
         if !held.dead.swap(true, Ordering::Relaxed) {
-            self.maker.down.store(true, Ordering::Relaxed);
+            self.connector.down.store(true, Ordering::Relaxed);
             tracing::warn!("lost a connection to the Redis server");
         }
     }
 
     /// The connection, made if need be. While attempts fail they are spread out, and callers wait until their deadline.
-    async fn held(&self, deadline: Instant) -> Result<Held, CallError> {
-        let late = |_| CallError::NotSent(Box::new(TimedOut(self.maker.patience)));
+    async fn held(&self, deadline: Instant) -> Result<LiveConnection, CallError> {
+        let late = |_| CallError::NotSent(Box::new(TimedOut(self.connector.patience)));
         loop {
             let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(late)?;
-            let term = self.maker.primary.term();
-            let good = |held: &&Held| held.term == term && !held.dead.load(Ordering::Relaxed);
+            let term = self.connector.primary.term();
+            let good = |held: &&LiveConnection| held.term == term && !held.dead.load(Ordering::Relaxed);
             if let Some(held) = state.current.as_ref().filter(good) {
                 return Ok(held.clone());
             }
@@ -196,8 +209,8 @@ impl Link {
                 }
                 None => {
                     // A task of its own: an attempt takes its time, whatever the deadline of the caller who needs it first.
-                    let maker = Arc::clone(&self.maker);
-                    let attempt = tokio::spawn(async move { maker.attempt(&mut state).await });
+                    let connector = Arc::clone(&self.connector);
+                    let attempt = tokio::spawn(async move { connector.attempt(&mut state).await });
                     _ = timeout_at(deadline, attempt).await.map_err(late)?;
                 }
             }
@@ -205,7 +218,7 @@ impl Link {
     }
 }
 
-impl Maker {
+impl Connector {
     async fn attempt(&self, state: &mut State) {
         let failed = state.failed.as_ref().map_or(0, |(count, ..)| *count);
         match tokio::time::timeout(self.patience, self.connect(failed)).await {
@@ -228,16 +241,16 @@ impl Maker {
         if count == 0 {
             tracing::warn!(%error, "cannot connect to the Redis server; trying again");
         }
-        state.failed = Some((count.saturating_add(1), Instant::now() + pause(count), Arc::new(error)));
+        state.failed = Some((count.saturating_add(1), Instant::now() + retry_delay(count), Arc::new(error)));
     }
 
-    async fn connect(&self, failed: u32) -> redis::RedisResult<Held> {
+    async fn connect(&self, failed: u32) -> redis::RedisResult<LiveConnection> {
         let (dead, term) = (Arc::new(AtomicBool::new(false)), self.primary.term());
         let lost = on_loss(Arc::clone(&dead), Arc::clone(&self.down));
-        let mut connection = connection(&self.dial, failed, lost).await?;
+        let mut connection = open_connection(&self.endpoint, failed, lost).await?;
         primary::check(connection.send_packed_command(&primary::question()).await?)?;
         self.load_scripts(&mut connection).await?;
-        Ok(Held { connection, dead, term })
+        Ok(LiveConnection { connection, dead, term })
     }
 
     async fn load_scripts(&self, connection: &mut MultiplexedConnection) -> redis::RedisResult<()> {
@@ -249,14 +262,14 @@ impl Maker {
 
 /// How long to wait after so many failed attempts: 50 ms to 1 s, and up to half more or less, so that the nodes of an
 /// application do not come back all at once.
-pub(super) fn pause(failed: u32) -> Duration {
+pub(super) fn retry_delay(failed: u32) -> Duration {
     let most = Duration::from_millis(50 << failed.min(6)).min(Duration::from_secs(1));
     most.mul_f64(0.5 + fastrand::f64())
 }
 
 /// A connection whose every call has its own deadline, after so many attempts that failed. The driver's default of 500 ms would end all that wait longer.
-pub(super) async fn connection(
-    dial: &Dial,
+pub(super) async fn open_connection(
+    endpoint: &Endpoint,
     failed: u32,
     pushed: impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static,
 ) -> redis::RedisResult<MultiplexedConnection> {
@@ -265,7 +278,7 @@ pub(super) async fn connection(
         .set_connection_timeout(None)
         .set_write_backpressure_boundary(64 << 10)
         .set_push_sender(pushed);
-    dial.client(failed).await?.get_multiplexed_async_connection_with_config(&config).await
+    endpoint.client(failed).await?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 fn on_loss(dead: Arc<AtomicBool>, down: Arc<AtomicBool>) -> impl Fn(PushInfo) -> Result<(), SendError> {

@@ -13,7 +13,7 @@ use super::options::Access;
 use crate::store::Source;
 
 /// Where to connect to, and as whom.
-pub(super) struct Dial {
+pub(super) struct Endpoint {
     info: ConnectionInfo,
     sentinels: Option<Sentinels>,
     password: Option<Password>,
@@ -51,7 +51,7 @@ impl fmt::Debug for Password {
     }
 }
 
-impl Dial {
+impl Endpoint {
     /// Each attempt to connect may take `patience`.
     pub(super) fn new(url: &str, access: Access, patience: Duration) -> RedisResult<Self> {
         let info = prepared(url.into_connection_info()?);
