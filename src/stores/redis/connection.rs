@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     endpoint::Endpoint,
     error::{CallError, TimedOut},
-    primary::{self, Primary},
+    primary::{self, PrimaryTerm},
     script::Scripts,
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Connection {
 struct Connector {
     endpoint: Arc<Endpoint>,
     scripts: Arc<Scripts>,
-    primary: Arc<Primary>,
+    primary: Arc<PrimaryTerm>,
     /// The term of the connection, 0 while there was none.
     term: AtomicU64,
     /// How long one attempt to connect may take.
@@ -65,7 +65,7 @@ impl Connection {
     pub(super) fn new(
         endpoint: Arc<Endpoint>,
         scripts: Arc<Scripts>,
-        primary: Arc<Primary>,
+        primary: Arc<PrimaryTerm>,
         patience: Duration,
     ) -> Self {
         let (term, down) = (AtomicU64::new(0), Arc::default());
@@ -77,7 +77,7 @@ impl Connection {
 
     pub(super) fn is_down(&self) -> bool {
         let term = self.connector.term.load(Ordering::Relaxed);
-        self.connector.down.load(Ordering::Relaxed) || (term != 0 && term != self.connector.primary.term())
+        self.connector.down.load(Ordering::Relaxed) || (term != 0 && term != self.connector.primary.current())
     }
 
     /// Begins to connect again when the connection is lost, unless somebody is at it: for a node that makes no calls.
@@ -118,11 +118,11 @@ impl Connection {
 
     /// Sends what reads, and returns the answers if they are those of a primary.
     pub(super) async fn ask(&self, asked: Pipeline, deadline: Instant) -> Result<Vec<Value>, CallError> {
-        let (held, asked) = (self.held(deadline).await?, primary::with_question(asked));
+        let (held, asked) = (self.held(deadline).await?, primary::with_probe(asked));
         let ask = || {
             self.sent(&held, deadline, async |connection| {
                 let answers = connection.send_packed_commands(&asked, 0, asked.len()).await?;
-                primary::without_answer(answers).map(Value::Array)
+                primary::without_probe_reply(answers).map(Value::Array)
             })
         };
         let answers = match ask().await {
@@ -177,7 +177,7 @@ impl Connection {
             self.lost(held);
         }
         if answer.as_ref().is_err_and(CallError::is_from_replica) {
-            self.connector.primary.is_over(held.term);
+            self.connector.primary.end(held.term);
         }
         answer
     }
@@ -194,7 +194,7 @@ impl Connection {
         let late = |_| CallError::NotSent(Box::new(TimedOut(self.connector.patience)));
         loop {
             let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(late)?;
-            let term = self.connector.primary.term();
+            let term = self.connector.primary.current();
             let good = |held: &&LiveConnection| held.term == term && !held.dead.load(Ordering::Relaxed);
             if let Some(held) = state.current.as_ref().filter(good) {
                 return Ok(held.clone());
@@ -245,10 +245,10 @@ impl Connector {
     }
 
     async fn connect(&self, failed: u32) -> redis::RedisResult<LiveConnection> {
-        let (dead, term) = (Arc::new(AtomicBool::new(false)), self.primary.term());
+        let (dead, term) = (Arc::new(AtomicBool::new(false)), self.primary.current());
         let lost = on_loss(Arc::clone(&dead), Arc::clone(&self.down));
         let mut connection = open_connection(&self.endpoint, failed, lost).await?;
-        primary::check(connection.send_packed_command(&primary::question()).await?)?;
+        primary::check_probe_reply(connection.send_packed_command(&primary::probe()).await?)?;
         self.load_scripts(&mut connection).await?;
         Ok(LiveConnection { connection, dead, term })
     }

@@ -89,7 +89,7 @@ impl CallError {
 
     /// Whether the server is not the primary any more.
     pub(super) fn is_from_replica(&self) -> bool {
-        matches!(self, Self::Refused(error) if primary::is_of_replica(error))
+        matches!(self, Self::Refused(error) if primary::is_replica_error(error))
     }
 }
 

@@ -5,21 +5,21 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::sync::watch;
 
 /// The time of one primary: all connections of a term end with it.
-pub(super) struct Primary(watch::Sender<u64>);
+pub(super) struct PrimaryTerm(watch::Sender<u64>);
 
-impl Default for Primary {
+impl Default for PrimaryTerm {
     fn default() -> Self {
         Self(watch::Sender::new(1))
     }
 }
 
-impl Primary {
-    pub(super) fn term(&self) -> u64 {
+impl PrimaryTerm {
+    pub(super) fn current(&self) -> u64 {
         *self.0.borrow()
     }
 
     /// The server of that term was found to be a replica: its name may lead elsewhere now.
-    pub(super) fn is_over(&self, term: u64) {
+    pub(super) fn end(&self, term: u64) {
         let ended = self.0.send_if_modified(|current| {
             let ends = *current == term;
             *current += u64::from(ends);
@@ -31,34 +31,34 @@ impl Primary {
     }
 
     /// Waits until a term is over.
-    pub(super) async fn over(&self, term: u64) {
+    pub(super) async fn ended(&self, term: u64) {
         _ = self.0.subscribe().wait_for(|current| *current != term).await;
     }
 }
 
 /// A command that a primary answers at once with a number, and a replica with an error; it costs nothing, and any user that
 /// may wait for replicas may send it.
-pub(super) fn question() -> Cmd {
+pub(super) fn probe() -> Cmd {
     let mut cmd = redis::cmd("WAIT");
     cmd.arg(0).arg(0);
     cmd
 }
 
 /// Ends what is asked with the question, so that the answers are those of a primary.
-pub(super) fn with_question(mut asked: Pipeline) -> Pipeline {
-    asked.add_command(question());
+pub(super) fn with_probe(mut asked: Pipeline) -> Pipeline {
+    asked.add_command(probe());
     asked
 }
 
 /// Takes the answer to the question off the answers.
-pub(super) fn without_answer(mut answers: Vec<Value>) -> redis::RedisResult<Vec<Value>> {
-    check(answers.pop().unwrap_or(Value::Nil))?;
+pub(super) fn without_probe_reply(mut answers: Vec<Value>) -> redis::RedisResult<Vec<Value>> {
+    check_probe_reply(answers.pop().unwrap_or(Value::Nil))?;
     Ok(answers)
 }
 
 /// What the answer to the question says.
-pub(super) fn check(answer: Value) -> redis::RedisResult<()> {
-    match answer {
+pub(super) fn check_probe_reply(reply: Value) -> redis::RedisResult<()> {
+    match reply {
         Value::Int(_) => Ok(()),
         Value::ServerError(error) if error.details().is_some_and(|text| !text.contains("replica")) => {
             Err(RedisError::from(error))
@@ -68,7 +68,7 @@ pub(super) fn check(answer: Value) -> redis::RedisResult<()> {
 }
 
 /// Whether a server that is no primary said this.
-pub(super) fn is_of_replica(error: &RedisError) -> bool {
+pub(super) fn is_replica_error(error: &RedisError) -> bool {
     let kinds = [ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown];
     kinds.into_iter().any(|kind| error.kind() == kind.into())
 }

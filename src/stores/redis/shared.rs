@@ -18,7 +18,7 @@ use super::{
     error::{CallError, malformed},
     janitor::Janitor,
     options::{ConnectError, Settings},
-    primary::Primary,
+    primary::PrimaryTerm,
     script::{FORMAT, Op, Scripts, hex, parse_epoch_text},
     trouble::Trouble,
     writer::expected,
@@ -36,7 +36,7 @@ pub(super) struct Shared {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) settings: Settings,
     pub(super) scripts: Arc<Scripts>,
-    pub(super) primary: Arc<Primary>,
+    pub(super) primary: Arc<PrimaryTerm>,
     /// Apart from reads, so that a large page does not delay appends, nor waiting for replicas reads.
     pub(super) writes: Connection,
     pub(super) reads: Connection,
@@ -50,7 +50,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(endpoint: Endpoint, settings: Settings) -> Self {
         let scripts = Arc::new(Scripts::new(&settings));
-        let (endpoint, primary) = (Arc::new(endpoint), Arc::new(Primary::default()));
+        let (endpoint, primary) = (Arc::new(endpoint), Arc::new(PrimaryTerm::default()));
         let connection =
             || Connection::new(Arc::clone(&endpoint), Arc::clone(&scripts), Arc::clone(&primary), settings.timeout);
         let (writes, reads) = (connection(), connection());

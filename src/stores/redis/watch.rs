@@ -142,7 +142,7 @@ async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
 
 async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> redis::RedisResult<()> {
     let (patience, primary) = (shared.settings.timeout, &shared.primary);
-    let term = primary.term();
+    let term = primary.current();
     let lost = Arc::new(Notify::new());
     let connect = connection::open_connection(&shared.endpoint, failed, hear(Arc::clone(bells), Arc::clone(&lost)));
     let mut connection = timeout(patience, connect).await.map_err(late)??;
@@ -151,7 +151,7 @@ async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> r
     bells.arm();
     // A store that was opened without connecting has not yet told other nodes what it keeps.
     shared.sweep_soon();
-    let (mut lost, mut over) = (pin!(lost.notified()), pin!(primary.over(term)));
+    let (mut lost, mut over) = (pin!(lost.notified()), pin!(primary.ended(term)));
     loop {
         let ended = poll_fn(|cx| match (lost.as_mut().poll(cx), over.as_mut().poll(cx)) {
             (Poll::Pending, Poll::Pending) => Poll::Pending,
@@ -162,8 +162,8 @@ async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> r
         }
         // Nothing has to come on this connection for hours; only an answer shows that it is not half open.
         if let Err(error) = check(&mut connection, patience).await {
-            if primary::is_of_replica(&error) {
-                primary.is_over(term);
+            if primary::is_replica_error(&error) {
+                primary.end(term);
             }
             return Err(error);
         }
@@ -172,8 +172,8 @@ async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> r
 }
 
 async fn check(connection: &mut MultiplexedConnection, patience: Duration) -> redis::RedisResult<()> {
-    let question = primary::question();
-    primary::check(timeout(patience, connection.send_packed_command(&question)).await.map_err(late)??)
+    let probe = primary::probe();
+    primary::check_probe_reply(timeout(patience, connection.send_packed_command(&probe)).await.map_err(late)??)
 }
 
 /// What is done with each push of the server, in the task that reads the connection: nothing waits in between.
