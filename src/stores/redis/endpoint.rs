@@ -9,7 +9,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::options::Access;
+use super::options::ConnectionSettings;
 use crate::store::Source;
 
 /// Where to connect to, and as whom.
@@ -53,17 +53,17 @@ impl fmt::Debug for Password {
 
 impl Endpoint {
     /// Each attempt to connect may take `patience`.
-    pub(super) fn new(url: &str, access: Access, patience: Duration) -> RedisResult<Self> {
+    pub(super) fn new(url: &str, settings: ConnectionSettings, patience: Duration) -> RedisResult<Self> {
         let info = prepared(url.into_connection_info()?);
         // The certificates are parsed, and kept with the address.
-        let info = access.client(info)?.get_connection_info().clone();
-        let sentinels = access.sentinels.as_ref().map(|(name, urls)| {
+        let info = settings.client(info)?.get_connection_info().clone();
+        let sentinels = settings.sentinels.as_ref().map(|(name, urls)| {
             let all: RedisResult<Vec<_>> =
-                urls.iter().map(|url| access.client(prepared(url.as_str().into_connection_info()?))).collect();
+                urls.iter().map(|url| settings.client(prepared(url.as_str().into_connection_info()?))).collect();
             let shares = u32::try_from(urls.len()).unwrap_or(u32::MAX).saturating_add(1);
             Ok::<_, RedisError>(Sentinels { name: name.clone(), all: all?, patience: PATIENCE.min(patience / shares) })
         });
-        Ok(Self { info, sentinels: sentinels.transpose()?, password: access.password })
+        Ok(Self { info, sentinels: sentinels.transpose()?, password: settings.password })
     }
 
     /// What to connect with now, after so many attempts that failed.

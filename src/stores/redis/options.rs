@@ -14,13 +14,13 @@ use crate::store::{Clock, Retention, Source, StoreError};
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RedisOptions {
-    access: Access,
+    connection: ConnectionSettings,
     settings: Settings,
 }
 
 /// How to be let in.
 #[derive(Clone, Default)]
-pub(super) struct Access {
+pub(super) struct ConnectionSettings {
     /// PEM; the system's when there is none.
     #[cfg(feature = "redis-tls")]
     root: Option<Vec<u8>>,
@@ -32,11 +32,11 @@ pub(super) struct Access {
     pub(super) password: Option<Password>,
 }
 
-impl fmt::Debug for Access {
+impl fmt::Debug for ConnectionSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never a key nor a URL: that may hold a password.
         let primary = self.sentinels.as_ref().map(|(name, _)| name);
-        f.debug_struct("Access").field("primary", &primary).finish_non_exhaustive()
+        f.debug_struct("ConnectionSettings").field("primary", &primary).finish_non_exhaustive()
     }
 }
 
@@ -67,14 +67,17 @@ impl RedisOptions {
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn root_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
-        Self { access: Access { root: Some(pem.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { root: Some(pem.into()), ..self.connection }, ..self }
     }
 
     /// Shows this certificate to a server that asks for one (`tls-auth-clients`), for a `rediss://` URL; both in PEM.
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn client_certificate(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        Self { access: Access { own: Some((certificate.into(), key.into())), ..self.access }, ..self }
+        Self {
+            connection: ConnectionSettings { own: Some((certificate.into(), key.into())), ..self.connection },
+            ..self
+        }
     }
 
     /// Asks these Sentinels (`redis://[user][:password@]host[:port]`, port 26379 by habit) which server is the primary of
@@ -82,7 +85,7 @@ impl RedisOptions {
     /// [timeout](Self::timeout) if that is less. The URL of [`connect`](Self::connect) then says all but host and port.
     pub fn sentinels<U: Into<String>>(self, primary: impl Into<String>, urls: impl IntoIterator<Item = U>) -> Self {
         let sentinels = Some((primary.into(), urls.into_iter().map(Into::into).collect()));
-        Self { access: Access { sentinels, ..self.access }, ..self }
+        Self { connection: ConnectionSettings { sentinels, ..self.connection }, ..self }
     }
 
     /// Asks for the password before each connection, where it changes from time to time; the URL says the user. A
@@ -91,7 +94,7 @@ impl RedisOptions {
     where
         F: Future<Output = Result<String, Source>> + Send + 'static,
     {
-        Self { access: Access { password: Some(Password::new(ask)), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { password: Some(Password::new(ask)), ..self.connection }, ..self }
     }
 
     /// Acknowledges an append only when this many replicas have it too (`WAIT`), for at most `within` (and less than the
@@ -139,8 +142,8 @@ impl RedisOptions {
         if !(1..=64).contains(&name.len()) || !name.bytes().all(good) {
             return Err(ConnectError::Prefix);
         }
-        let endpoint =
-            Endpoint::new(url, self.access, self.settings.timeout).map_err(|error| ConnectError::Url(error.into()))?;
+        let endpoint = Endpoint::new(url, self.connection, self.settings.timeout)
+            .map_err(|error| ConnectError::Url(error.into()))?;
         Ok(RedisStore::new(endpoint, self.settings))
     }
 
@@ -150,7 +153,7 @@ impl RedisOptions {
     }
 }
 
-impl Access {
+impl ConnectionSettings {
     /// A client that trusts what was chosen, and has parsed it.
     pub(super) fn client(&self, info: ConnectionInfo) -> redis::RedisResult<Client> {
         #[cfg(feature = "redis-tls")]
