@@ -40,7 +40,7 @@ struct Connector {
     /// The term of the connection, 0 while there was none.
     term: AtomicU64,
     /// How long one attempt to connect may take.
-    patience: Duration,
+    attempt_timeout: Duration,
     /// Whether it was lost or never came about; a connection that nobody needed yet is not down.
     down: Arc<AtomicBool>,
 }
@@ -66,11 +66,11 @@ impl Connection {
         endpoint: Arc<Endpoint>,
         scripts: Arc<Scripts>,
         primary: Arc<PrimaryTerm>,
-        patience: Duration,
+        attempt_timeout: Duration,
     ) -> Self {
         let (term, down) = (AtomicU64::new(0), Arc::default());
         Self {
-            connector: Arc::new(Connector { endpoint, scripts, primary, term, patience, down }),
+            connector: Arc::new(Connector { endpoint, scripts, primary, term, attempt_timeout, down }),
             state: Arc::default(),
         }
     }
@@ -171,7 +171,7 @@ impl Connection {
         let mut connection = held.connection.clone();
         let answer = match timeout_at(deadline, send(&mut connection)).await {
             Ok(answer) => answer.and_then(Value::extract_error).map_err(CallError::from),
-            Err(_) => Err(CallError::NoResponse(Box::new(TimedOut(self.connector.patience)))),
+            Err(_) => Err(CallError::NoResponse(Box::new(TimedOut(self.connector.attempt_timeout)))),
         };
         if answer.as_ref().is_err_and(CallError::breaks_connection) {
             self.lost(held);
@@ -191,7 +191,7 @@ impl Connection {
 
     /// The connection, made if need be. While attempts fail they are spread out, and callers wait until their deadline.
     async fn held(&self, deadline: Instant) -> Result<LiveConnection, CallError> {
-        let late = |_| CallError::NotSent(Box::new(TimedOut(self.connector.patience)));
+        let late = |_| CallError::NotSent(Box::new(TimedOut(self.connector.attempt_timeout)));
         loop {
             let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(late)?;
             let term = self.connector.primary.current();
@@ -221,7 +221,7 @@ impl Connection {
 impl Connector {
     async fn attempt(&self, state: &mut State) {
         let failed = state.failed.as_ref().map_or(0, |(count, ..)| *count);
-        match tokio::time::timeout(self.patience, self.connect(failed)).await {
+        match tokio::time::timeout(self.attempt_timeout, self.connect(failed)).await {
             Ok(Ok(held)) => {
                 if state.failed.take().is_some() {
                     tracing::info!("connected to the Redis server again");

@@ -25,7 +25,7 @@ struct Sentinels {
     name: String,
     all: Vec<Client>,
     /// How long each of them may take: all that are away, and connecting after that, fit into one attempt.
-    patience: Duration,
+    attempt_timeout: Duration,
 }
 
 /// Gives the password of the moment.
@@ -52,8 +52,8 @@ impl fmt::Debug for Password {
 }
 
 impl Endpoint {
-    /// Each attempt to connect may take `patience`.
-    pub(super) fn new(url: &str, settings: ConnectionSettings, patience: Duration) -> RedisResult<Self> {
+    /// Each attempt to connect may take `attempt_timeout`.
+    pub(super) fn new(url: &str, settings: ConnectionSettings, attempt_timeout: Duration) -> RedisResult<Self> {
         let info = prepared(url.into_connection_info()?);
         // The certificates are parsed, and kept with the address.
         let info = settings.client(info)?.get_connection_info().clone();
@@ -61,7 +61,11 @@ impl Endpoint {
             let all: RedisResult<Vec<_>> =
                 urls.iter().map(|url| settings.client(prepared(url.as_str().into_connection_info()?))).collect();
             let shares = u32::try_from(urls.len()).unwrap_or(u32::MAX).saturating_add(1);
-            Ok::<_, RedisError>(Sentinels { name: name.clone(), all: all?, patience: PATIENCE.min(patience / shares) })
+            Ok::<_, RedisError>(Sentinels {
+                name: name.clone(),
+                all: all?,
+                attempt_timeout: SENTINEL_TIMEOUT.min(attempt_timeout / shares),
+            })
         });
         Ok(Self { info, sentinels: sentinels.transpose()?, password: settings.password })
     }
@@ -110,7 +114,7 @@ impl Sentinels {
         let mut last = RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is named"));
         let (before, first) = self.all.split_at(failed as usize % self.all.len().max(1));
         for sentinel in first.iter().chain(before) {
-            match timeout(self.patience, self.ask(sentinel)).await {
+            match timeout(self.attempt_timeout, self.ask(sentinel)).await {
                 Ok(Ok(found)) => return Ok(found),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = RedisError::from((ErrorKind::Io, "a Sentinel does not answer")),
@@ -142,4 +146,4 @@ fn text(bytes: &[u8]) -> Option<&str> {
 }
 
 /// How long one Sentinel may take at most.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SENTINEL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ use crate::{
 pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let deadline = shared.deadline();
     let mut found = Vec::with_capacity(channels.len());
-    for some in channels.chunks(MOST_HEADS) {
+    for some in channels.chunks(MAX_HEADS) {
         found.extend(some_heads(shared, some, &shared.absent.of(some), deadline).await?);
     }
     shared
@@ -30,7 +30,7 @@ pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<H
     let without = channels.iter().zip(&found).filter(|(_, found)| matches!(found, Found::Absent(None)));
     let without: Vec<_> = without.map(|(channel, _)| channel.clone()).collect();
     let mut again = Vec::with_capacity(without.len());
-    for some in without.chunks(MOST_HEADS) {
+    for some in without.chunks(MAX_HEADS) {
         again.extend(some_heads(shared, some, &vec![true; some.len()], deadline).await?);
     }
     let mut again = again.into_iter().map(Found::head);
@@ -138,4 +138,4 @@ fn server_time(time: &[Value]) -> Option<u64> {
 }
 
 /// Most channels in one question.
-const MOST_HEADS: usize = 1000;
+const MAX_HEADS: usize = 1000;

@@ -83,8 +83,8 @@ impl Shared {
                     }
                     renewed = true;
                 }
-                Ok(swept) if swept.looked_at < SWEPT => return,
-                Ok(_) if began.elapsed() > LONGEST => return self.janitor.next.store(0, Ordering::Relaxed),
+                Ok(swept) if swept.looked_at < MAX_SWEPT => return,
+                Ok(_) if began.elapsed() > MAX_ROUND => return self.janitor.next.store(0, Ordering::Relaxed),
                 Ok(_) => sleep(call.elapsed() * 3).await,
                 Err(error) => return tracing::debug!(%error, "the janitor's round failed"),
             }
@@ -92,7 +92,7 @@ impl Shared {
     }
 
     async fn sweep_some(&self) -> Result<Swept, StoreError> {
-        let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(SWEPT);
+        let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(MAX_SWEPT);
         let (_, answer) =
             self.at(&self.writes, Op::Sweep, &[], self.deadline(), CallError::into_read_error, build).await?;
         let mut texts = answer.into_iter().map(text_of);
@@ -124,7 +124,7 @@ impl Shared {
     pub(super) async fn list_all(self: &Arc<Self>, deadline: Instant) -> Result<(), StoreError> {
         let late = |_| StoreError::Unavailable("the list of all channels is being made".into());
         let mut listed = timeout_at(deadline, Arc::clone(&self.janitor.listed).lock_owned()).await.map_err(late)?;
-        if listed.is_some_and(|at| at.elapsed() < LISTED) {
+        if listed.is_some_and(|at| at.elapsed() < LISTING_VALID_FOR) {
             return Ok(());
         }
         let shared = Arc::clone(self);
@@ -161,10 +161,10 @@ fn text_of(value: Value) -> Option<String> {
 }
 
 /// Most channels that one call looks at: a script that takes longer makes everyone wait.
-const SWEPT: u64 = 64;
+const MAX_SWEPT: u64 = 64;
 
 /// For how long a list of all channels is taken for whole: turns without a channel would have it made again and again.
-const LISTED: Duration = Duration::from_secs(5);
+const LISTING_VALID_FOR: Duration = Duration::from_secs(5);
 
 /// How long a round takes at most.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_ROUND: Duration = Duration::from_secs(5);

@@ -27,7 +27,7 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
     // Twice, for a record whose time has come is forgotten in between; once more for one that is made again meanwhile.
     for _ in 0..3 {
         let build = |_, cmd: &mut redis::Cmd| {
-            cmd.arg(limit.events.min(MOST_EVENTS)).arg(limit.bytes.min(MOST_BYTES));
+            cmd.arg(limit.events.min(MAX_EVENTS)).arg(limit.bytes.min(MAX_BYTES));
             start_in(start, cmd);
         };
         let about = std::slice::from_ref(channel);
@@ -126,7 +126,7 @@ pub(super) async fn channels(
     after: Option<&Channel>,
     limit: usize,
 ) -> Result<Vec<(Channel, Head)>, StoreError> {
-    let (deadline, most) = (shared.deadline(), limit.min(MOST_LISTED));
+    let (deadline, most) = (shared.deadline(), limit.min(MAX_LISTED));
     if most == 0 {
         return Ok(Vec::new());
     }
@@ -194,8 +194,8 @@ pub(super) fn parse<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
 }
 
 /// Most entries and bytes of one page, whatever is asked: a script that takes longer makes everyone wait.
-const MOST_EVENTS: usize = 10_000;
-const MOST_BYTES: usize = 16 << 20;
+const MAX_EVENTS: usize = 10_000;
+const MAX_BYTES: usize = 16 << 20;
 
 /// Most channels of one page.
-const MOST_LISTED: usize = 1000;
+const MAX_LISTED: usize = 1000;

@@ -223,9 +223,9 @@ pub(super) fn hex(epoch: u64) -> String {
 
 fn constants(settings: &Settings) -> String {
     let keep = &settings.retention;
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(MOST);
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(MAX_SETTING);
     let (age, window) = (millis(keep.age), millis(keep.key_window).max(1));
-    let own = [keep.events.min(MOST), age, keep.bytes.min(MOST), millis(keep.forget_after), window];
+    let own = [keep.events.min(MAX_SETTING), age, keep.bytes.min(MAX_SETTING), millis(keep.forget_after), window];
     let [events, _, bytes, forget, _] = own;
     let text = own.map(|number| number.to_string()).join(" ");
     format!(
@@ -240,7 +240,7 @@ local EVENTS, AGE, BYTES, FORGET, WINDOW = {events}, {age}, {bytes}, {forget}, {
 }
 
 /// What sums of a few such numbers still hold exactly as floating point.
-const MOST: u64 = 1 << 50;
+const MAX_SETTING: u64 = 1 << 50;
 
 const BASE: &str = include_str!("lua/base.lua");
 const PLACE: &str = include_str!("lua/place.lua");

@@ -56,7 +56,7 @@ impl Shared {
     pub(super) fn try_to_write(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Ok(mut tried) = Arc::clone(&self.trouble.tried).try_lock_owned() else { return };
-        if self.trouble.health().is_some() && tried.is_none_or(|tried| tried.elapsed() > TRY_EVERY) {
+        if self.trouble.health().is_some() && tried.is_none_or(|tried| tried.elapsed() > RETRY_EVERY) {
             let shared = Arc::clone(self);
             runtime.spawn(async move {
                 shared.trouble.note(&shared.open(shared.deadline()).await);
@@ -66,4 +66,4 @@ impl Shared {
     }
 }
 
-const TRY_EVERY: Duration = Duration::from_secs(1);
+const RETRY_EVERY: Duration = Duration::from_secs(1);

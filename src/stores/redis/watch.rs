@@ -141,13 +141,13 @@ async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
 }
 
 async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> redis::RedisResult<()> {
-    let (patience, primary) = (shared.settings.timeout, &shared.primary);
+    let (attempt_timeout, primary) = (shared.settings.timeout, &shared.primary);
     let term = primary.current();
     let lost = Arc::new(Notify::new());
     let connect = connection::open_connection(&shared.endpoint, failed, hear(Arc::clone(bells), Arc::clone(&lost)));
-    let mut connection = timeout(patience, connect).await.map_err(late)??;
-    check(&mut connection, patience).await?;
-    timeout(patience, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;
+    let mut connection = timeout(attempt_timeout, connect).await.map_err(late)??;
+    check(&mut connection, attempt_timeout).await?;
+    timeout(attempt_timeout, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;
     bells.arm();
     // A store that was opened without connecting has not yet told other nodes what it keeps.
     shared.sweep_soon();
@@ -161,7 +161,7 @@ async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> r
             return Ok(());
         }
         // Nothing has to come on this connection for hours; only an answer shows that it is not half open.
-        if let Err(error) = check(&mut connection, patience).await {
+        if let Err(error) = check(&mut connection, attempt_timeout).await {
             if primary::is_replica_error(&error) {
                 primary.end(term);
             }
@@ -171,9 +171,9 @@ async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> r
     }
 }
 
-async fn check(connection: &mut MultiplexedConnection, patience: Duration) -> redis::RedisResult<()> {
+async fn check(connection: &mut MultiplexedConnection, attempt_timeout: Duration) -> redis::RedisResult<()> {
     let probe = primary::probe();
-    primary::check_probe_reply(timeout(patience, connection.send_packed_command(&probe)).await.map_err(late)??)
+    primary::check_probe_reply(timeout(attempt_timeout, connection.send_packed_command(&probe)).await.map_err(late)??)
 }
 
 /// What is done with each push of the server, in the task that reads the connection: nothing waits in between.

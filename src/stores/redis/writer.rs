@@ -34,7 +34,7 @@ pub(super) struct Writer {
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { queue: Mutex::default(), calls: Arc::new(Semaphore::new(CALLS)) }
+        Self { queue: Mutex::default(), calls: Arc::new(Semaphore::new(MAX_CALLS)) }
     }
 }
 
@@ -96,7 +96,7 @@ impl Writer {
 
     /// A permit when no call is under way: else to wait a little and go with others is faster for all.
     fn alone(&self) -> Option<SemaphorePermit<'_>> {
-        (self.calls.available_permits() == CALLS).then(|| self.calls.try_acquire().ok()).flatten()
+        (self.calls.available_permits() == MAX_CALLS).then(|| self.calls.try_acquire().ok()).flatten()
     }
 
     /// The queue; its task is started on the runtime of the first caller, and again when that runtime is gone.
@@ -105,7 +105,7 @@ impl Writer {
         match &*current {
             Some((sender, task)) if !task.is_finished() => sender.clone(),
             _ => {
-                let (sender, jobs) = mpsc::channel(QUEUE);
+                let (sender, jobs) = mpsc::channel(QUEUE_LENGTH);
                 let task = tokio::spawn(write(Arc::clone(shared), Arc::clone(&self.calls), jobs));
                 current.insert((sender, task)).0.clone()
             }
@@ -120,12 +120,12 @@ async fn write(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Recei
         // Those who got the last call's answers append again now, and come along.
         tokio::task::yield_now().await;
         let mut taken = vec![first];
-        while let Some(job) = (taken.len() < MOST_JOBS).then(|| jobs.try_recv().ok()).flatten() {
+        while let Some(job) = (taken.len() < MAX_JOBS).then(|| jobs.try_recv().ok()).flatten() {
             taken.push(job);
         }
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            for call in split(taken, shared.settings.inline.min(JOINED)) {
+            for call in split(taken, shared.settings.inline.min(MAX_GROUP_BYTES)) {
                 call.send(&shared).await;
             }
             drop(permit);
@@ -158,7 +158,7 @@ fn split(jobs: Vec<Job>, most_together: usize) -> Vec<Call> {
     let mut known: HashMap<Channel, usize> = HashMap::new();
     for job in jobs.into_iter().filter(|job| !job.done.is_closed()) {
         let bytes = job.size();
-        if last.bytes > 0 && last.bytes + bytes > MOST_BYTES {
+        if last.bytes > 0 && last.bytes + bytes > MAX_BYTES {
             calls.push(std::mem::take(&mut last));
             known.clear();
         }
@@ -330,17 +330,17 @@ fn next_known(answer: &mut Packed<'_>, epoch: u64) -> Option<(u32, Receipt)> {
 }
 
 /// Calls under way at once: one is worked on by the server while the next is written.
-const CALLS: usize = 2;
+const MAX_CALLS: usize = 2;
 
 /// Most appends in one call, so that others get their turn at the server.
-const MOST_JOBS: usize = 128;
+const MAX_JOBS: usize = 128;
 
 /// Most bytes in one call, if it is not a single append.
-const MOST_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
 /// Most bytes in a batch of several: the server joins what nodes are told of it in pieces of 8 KiB, and a longer text costs it
 /// twice as much.
-const JOINED: usize = 7000;
+const MAX_GROUP_BYTES: usize = 7000;
 
 /// Appends that wait in the queue; more wait before it.
-const QUEUE: usize = 1024;
+const QUEUE_LENGTH: usize = 1024;
