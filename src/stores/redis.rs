@@ -112,13 +112,13 @@ mod endpoint;
 mod error;
 mod heads;
 mod janitor;
+mod listener;
 mod options;
 mod primary;
 mod reads;
 mod script;
 mod shared;
 mod trouble;
-mod watch;
 mod writer;
 
 use std::{fmt, sync::Arc};
@@ -126,7 +126,7 @@ use std::{fmt, sync::Arc};
 use futures_core::Stream;
 
 pub use self::options::{ConnectError, RedisOptions};
-use self::{endpoint::Endpoint, options::Settings, shared::Shared, watch::Watch, writer::Writer};
+use self::{endpoint::Endpoint, listener::ListenerSlot, options::Settings, shared::Shared, writer::Writer};
 use crate::{
     channel::Channel,
     event::Event,
@@ -143,7 +143,7 @@ pub struct RedisStore(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     writer: Writer,
-    watch: Watch,
+    listener: ListenerSlot,
 }
 
 impl RedisStore {
@@ -163,12 +163,12 @@ impl RedisStore {
     /// Whether the connections that the store has needed so far are up.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.0.shared.is_connected() && self.0.watch.is_armed() != Some(false)
+        self.0.shared.is_connected() && self.0.listener.is_armed() != Some(false)
     }
 
     fn new(endpoint: Endpoint, settings: Settings) -> Self {
         let shared = Arc::new(Shared::new(endpoint, settings));
-        Self(Arc::new(Inner { shared, writer: Writer::default(), watch: Watch::default() }))
+        Self(Arc::new(Inner { shared, writer: Writer::default(), listener: ListenerSlot::default() }))
     }
 
     async fn check(&self) -> Result<(), ConnectError> {
@@ -221,7 +221,7 @@ impl Store for RedisStore {
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        self.0.watch.changes(&self.0.shared)
+        self.0.listener.changes(&self.0.shared)
     }
 
     fn retention(&self) -> Retention {
@@ -238,6 +238,6 @@ impl Store for RedisStore {
             shared.try_to_write();
             return health;
         }
-        if self.0.watch.is_armed() == Some(false) { Health::Late } else { Health::Ready }
+        if self.0.listener.is_armed() == Some(false) { Health::Late } else { Health::Ready }
     }
 }

@@ -27,74 +27,75 @@ use crate::{
 
 /// Where a store keeps its reader while anyone watches.
 #[derive(Default)]
-pub(super) struct Watch(Mutex<Weak<Reader>>);
+pub(super) struct ListenerSlot(Mutex<Weak<Listener>>);
 
-impl Watch {
+impl ListenerSlot {
     /// The stream of a new watcher; the reader is started by the first.
     pub(super) fn changes(&self, shared: &Arc<Shared>) -> Changes {
-        let mut reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = reader.upgrade().unwrap_or_else(|| {
-            let new = Arc::new(Reader { shared: Arc::clone(shared), bells: Arc::default(), task: Mutex::default() });
-            *reader = Arc::downgrade(&new);
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = slot.upgrade().unwrap_or_else(|| {
+            let new =
+                Arc::new(Listener { shared: Arc::clone(shared), watchers: Arc::default(), task: Mutex::default() });
+            *slot = Arc::downgrade(&new);
             new
         });
-        drop(reader);
-        let intake = Intake::new(current.bells.register());
-        Changes { reader: current, intake }
+        drop(slot);
+        let intake = Intake::new(current.watchers.register());
+        Changes { listener: current, intake }
     }
 
     /// Whether someone watches, and hints come.
     pub(super) fn is_armed(&self) -> Option<bool> {
-        let reader = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
-        Some(reader.bells.lock().armed)
+        let listener = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
+        Some(listener.watchers.lock().armed)
     }
 }
 
 /// The reader: its task and whom it tells. Dropping it ends the task.
-struct Reader {
+struct Listener {
     shared: Arc<Shared>,
-    bells: Arc<Bells>,
+    watchers: Arc<Watchers>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Reader {
+impl Listener {
     /// Starts the task on the runtime of whoever polls, unless it runs.
     fn ensure_running(&self) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            *task = Some(tokio::spawn(listen(Arc::clone(&self.shared), Arc::clone(&self.bells))));
+            *task = Some(tokio::spawn(listen(Arc::clone(&self.shared), Arc::clone(&self.watchers))));
         }
     }
 }
 
-impl Drop for Reader {
+impl Drop for Listener {
     fn drop(&mut self) {
         let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
         task.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// Everyone who is told.
+/// Everyone who is state.
 #[derive(Default)]
-struct Bells(Mutex<Told>);
+struct Watchers(Mutex<WatcherState>);
 
 #[derive(Default)]
-struct Told {
+struct WatcherState {
     /// Whether hints come now.
     armed: bool,
     backlogs: Vec<Arc<Backlog>>,
 }
 
-impl Bells {
-    fn lock(&self) -> MutexGuard<'_, Told> {
+impl Watchers {
+    fn lock(&self) -> MutexGuard<'_, WatcherState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn register(&self) -> Arc<Backlog> {
         let backlog = Arc::new(Backlog::unarmed());
-        let mut told = self.lock();
-        told.backlogs.push(Arc::clone(&backlog));
-        if told.armed {
+        let mut state = self.lock();
+        state.backlogs.push(Arc::clone(&backlog));
+        if state.armed {
             // Nobody waits for it yet.
             _ = backlog.add(Change::Resync);
         }
@@ -122,11 +123,11 @@ impl Bells {
 }
 
 /// Listens until dropped: connects, subscribes, tells of the gap, and goes on until the connection is lost.
-async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
+async fn listen(shared: Arc<Shared>, watchers: Arc<Watchers>) {
     let mut failed = 0;
     loop {
-        let ended = listen_once(&shared, &bells, failed).await;
-        let heard = std::mem::take(&mut bells.lock().armed);
+        let ended = listen_once(&shared, &watchers, failed).await;
+        let heard = std::mem::take(&mut watchers.lock().armed);
         match ended {
             _ if heard => {
                 failed = 0;
@@ -140,15 +141,16 @@ async fn listen(shared: Arc<Shared>, bells: Arc<Bells>) {
     }
 }
 
-async fn listen_once(shared: &Arc<Shared>, bells: &Arc<Bells>, failed: u32) -> redis::RedisResult<()> {
+async fn listen_once(shared: &Arc<Shared>, watchers: &Arc<Watchers>, failed: u32) -> redis::RedisResult<()> {
     let (attempt_timeout, primary) = (shared.settings.timeout, &shared.primary);
     let term = primary.current();
     let lost = Arc::new(Notify::new());
-    let connect = connection::open_connection(&shared.endpoint, failed, hear(Arc::clone(bells), Arc::clone(&lost)));
+    let connect =
+        connection::open_connection(&shared.endpoint, failed, on_push(Arc::clone(watchers), Arc::clone(&lost)));
     let mut connection = timeout(attempt_timeout, connect).await.map_err(late)??;
     check(&mut connection, attempt_timeout).await?;
     timeout(attempt_timeout, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;
-    bells.arm();
+    watchers.arm();
     // A store that was opened without connecting has not yet told other nodes what it keeps.
     shared.sweep_soon();
     let (mut lost, mut over) = (pin!(lost.notified()), pin!(primary.ended(term)));
@@ -177,14 +179,14 @@ async fn check(connection: &mut MultiplexedConnection, attempt_timeout: Duration
 }
 
 /// What is done with each push of the server, in the task that reads the connection: nothing waits in between.
-fn hear(bells: Arc<Bells>, lost: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), SendError> {
+fn on_push(watchers: Arc<Watchers>, lost: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), SendError> {
     move |info| {
         match info.kind {
             PushKind::Disconnection => lost.notify_one(),
             PushKind::Message => {
                 if let Some(Value::BulkString(message)) = info.data.into_iter().nth(1) {
                     // Someone else's message is no hint, but may stand for one.
-                    bells.tell(codec::changes_of(message).unwrap_or_else(|| vec![Change::Resync]));
+                    watchers.tell(codec::changes_of(message).unwrap_or_else(|| vec![Change::Resync]));
                 }
             }
             _ => {}
@@ -199,7 +201,7 @@ fn late(_: tokio::time::error::Elapsed) -> redis::RedisError {
 
 /// The stream of one watcher. Dropping it deregisters, and dropping the last ends the reader.
 pub(super) struct Changes {
-    reader: Arc<Reader>,
+    listener: Arc<Listener>,
     intake: Intake,
 }
 
@@ -209,7 +211,7 @@ impl Stream for Changes {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
         let next = self.intake.poll_next(cx);
         if next.is_pending() {
-            self.reader.ensure_running();
+            self.listener.ensure_running();
         }
         next
     }
@@ -217,7 +219,7 @@ impl Stream for Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.reader.bells.deregister(self.intake.backlog());
+        self.listener.watchers.deregister(self.intake.backlog());
     }
 }
 
