@@ -111,6 +111,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod heads;
+mod health;
 mod janitor;
 mod listener;
 mod options;
@@ -118,7 +119,6 @@ mod primary;
 mod reads;
 mod script;
 mod shared;
-mod trouble;
 mod writer;
 
 use std::{fmt, sync::Arc};
@@ -234,8 +234,8 @@ impl Store for RedisStore {
         if !shared.is_connected() {
             return Health::Unavailable;
         }
-        if let Some(health) = shared.trouble.health() {
-            shared.try_to_write();
+        if let Some(health) = shared.observed_health.get() {
+            shared.retry_write();
             return health;
         }
         if self.0.listener.is_armed() == Some(false) { Health::Late } else { Health::Ready }

@@ -16,11 +16,11 @@ use super::{
     connection::Connection,
     endpoint::Endpoint,
     error::{CallError, malformed},
+    health::ObservedHealth,
     janitor::Janitor,
     options::{ConnectError, Settings},
     primary::PrimaryTerm,
     script::{FORMAT, Op, Scripts, hex, parse_epoch_text},
-    trouble::Trouble,
     writer::expected,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) struct Shared {
     place: AtomicU64,
     pub(super) absent: Absent,
     pub(super) janitor: Janitor,
-    pub(super) trouble: Trouble,
+    pub(super) observed_health: ObservedHealth,
 }
 
 impl Shared {
@@ -54,8 +54,19 @@ impl Shared {
         let connection =
             || Connection::new(Arc::clone(&endpoint), Arc::clone(&scripts), Arc::clone(&primary), settings.timeout);
         let (writes, reads) = (connection(), connection());
-        let (place, janitor, trouble) = (AtomicU64::new(0), Janitor::default(), Trouble::default());
-        Self { endpoint, settings, scripts, primary, writes, reads, place, absent: Absent::default(), janitor, trouble }
+        let (place, janitor, observed_health) = (AtomicU64::new(0), Janitor::default(), ObservedHealth::default());
+        Self {
+            endpoint,
+            settings,
+            scripts,
+            primary,
+            writes,
+            reads,
+            place,
+            absent: Absent::default(),
+            janitor,
+            observed_health,
+        }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -97,8 +108,8 @@ impl Shared {
     ) -> Result<(u64, Vec<Value>), StoreError> {
         let answer = self.called(connection, op, channels, deadline, failed, build).await;
         match &answer {
-            _ if matches!(op, Op::Append | Op::Init) => self.trouble.note(&answer),
-            Err(error) => self.trouble.note_read(error),
+            _ if matches!(op, Op::Append | Op::Init) => self.observed_health.note_write(&answer),
+            Err(error) => self.observed_health.note_read(error),
             Ok(_) => {}
         }
         answer

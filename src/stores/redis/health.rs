@@ -16,20 +16,20 @@ use crate::store::{Health, StoreError};
 
 /// What there is, as the last write found it.
 #[derive(Default)]
-pub(super) struct Trouble {
+pub(super) struct ObservedHealth {
     found: Mutex<Option<Health>>,
     /// When it was last tried whether it is over; held while that is tried.
-    tried: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    last_attempt: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
-impl Trouble {
+impl ObservedHealth {
     /// What it leaves of the store, if there is any.
-    pub(super) fn health(&self) -> Option<Health> {
+    pub(super) fn get(&self) -> Option<Health> {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of how a write ended.
-    pub(super) fn note<T>(&self, written: &Result<T, StoreError>) {
+    pub(super) fn note_write<T>(&self, written: &Result<T, StoreError>) {
         let found = match written {
             Ok(_) => None,
             Err(StoreError::Full(_) | StoreError::NewerFormat { .. }) => Some(Health::ReadOnly),
@@ -52,14 +52,14 @@ impl Trouble {
 }
 
 impl Shared {
-    /// Tries whether trouble is over, for a node that writes nothing; not more often than makes sense.
-    pub(super) fn try_to_write(self: &Arc<Self>) {
+    /// Tries whether observed_health is over, for a node that writes nothing; not more often than makes sense.
+    pub(super) fn retry_write(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
-        let Ok(mut tried) = Arc::clone(&self.trouble.tried).try_lock_owned() else { return };
-        if self.trouble.health().is_some() && tried.is_none_or(|tried| tried.elapsed() > RETRY_EVERY) {
+        let Ok(mut tried) = Arc::clone(&self.observed_health.last_attempt).try_lock_owned() else { return };
+        if self.observed_health.get().is_some() && tried.is_none_or(|tried| tried.elapsed() > RETRY_EVERY) {
             let shared = Arc::clone(self);
             runtime.spawn(async move {
-                shared.trouble.note(&shared.open(shared.deadline()).await);
+                shared.observed_health.note_write(&shared.open(shared.deadline()).await);
                 *tried = Some(Instant::now());
             });
         }
