@@ -79,7 +79,7 @@
 //! # Several nodes
 //! Every operation is one script, so it is atomic, and the time is the server's: the nodes' clocks do not matter. A stamp
 //! never decreases within a channel, whatever the server's clock does. Appends that wait while others are under way go to
-//! the server in one call, and those that depend on nothing become one batch of it per channel. Each node has one connection that listens to all channels, however many it follows; it is pinged
+//! the server in one call, and those that depend on nothing become one group of it per channel. Each node has one connection that listens to all channels, however many it follows; it is pinged
 //! and made again when lost, and a [`Change::Resync`] says so.
 //!
 //! Nodes should agree about [`Retention`]. While they do not, as when a setting is changed with a restart of one node after

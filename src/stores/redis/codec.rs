@@ -48,10 +48,10 @@ const TAG_AND_TIME: usize = 4 + 8;
 
 /// An entry from its header and event, both as stored.
 pub(super) fn entry_of(channel: &Channel, epoch: u64, seq: u64, header: &[u8], blob: &Bytes) -> Option<Entry> {
-    let mut header = Packed(header);
+    let mut header = Unpacker(header);
     let (_length, prev_tag) = (header.tag()?, header.tag()?);
     let (appended, time) = (header.number()?, header.number()?);
-    let tag = Packed(blob).tag()?;
+    let tag = Unpacker(blob).tag()?;
     let (data, name) = event_of((blob.len() >= TAG_AND_TIME).then(|| blob.slice(TAG_AND_TIME..))?)?;
     let cursor = Cursor { epoch, seq, tag };
     Some(Entry { channel: channel.clone(), cursor, prev_tag, appended, time, name, data })
@@ -59,7 +59,7 @@ pub(super) fn entry_of(channel: &Channel, epoch: u64, seq: u64, header: &[u8], b
 
 /// What settings say of how long a record is kept, in milliseconds.
 #[derive(Clone, Copy)]
-pub(super) struct Keeps {
+pub(super) struct RecordLifetime {
     pub(super) age: u64,
     pub(super) forget_after: u64,
     pub(super) window: u64,
@@ -67,14 +67,14 @@ pub(super) struct Keeps {
 
 /// For how long a record is kept after its last append, in milliseconds: of each setting the largest counts that a node in
 /// use has, which is this one or in the place's `keep`.
-pub(super) fn kept_for(own: Keeps, keep: &[u8], now: u64) -> u64 {
+pub(super) fn record_lifetime(own: RecordLifetime, keep: &[u8], now: u64) -> u64 {
     let line = |line: &[u8]| {
         let numbers: Option<Vec<u64>> =
             std::str::from_utf8(line).ok()?.split(' ').map(|number| number.parse().ok()).collect();
         let [_events, age, _bytes, forget_after, window, said, _ready] = numbers?.try_into().ok()?;
-        (said.saturating_add(LEASE) >= now).then_some(Keeps { age, forget_after, window })
+        (said.saturating_add(LEASE) >= now).then_some(RecordLifetime { age, forget_after, window })
     };
-    let largest = keep.split(|byte| *byte == b'\n').filter_map(line).fold(own, |one, other| Keeps {
+    let largest = keep.split(|byte| *byte == b'\n').filter_map(line).fold(own, |one, other| RecordLifetime {
         age: one.age.max(other.age),
         forget_after: one.forget_after.max(other.forget_after),
         window: one.window.max(other.window),
@@ -87,7 +87,7 @@ const LEASE: u64 = 300_000;
 
 /// A channel's record, and when it was last appended to.
 pub(super) fn record_of(text: &[u8]) -> Option<(Record, u64)> {
-    let mut fields = Packed((text.len() == RECORD_BYTES).then_some(text)?);
+    let mut fields = Unpacker((text.len() == RECORD_BYTES).then_some(text)?);
     let (epoch, tag, closed, earliest_tag) = (fields.epoch()?, fields.tag()?, fields.flag()?, fields.tag()?);
     let (seq, earliest_seq) = (fields.number()?, fields.number()?);
     // -1 for none.
@@ -102,9 +102,9 @@ pub(super) fn record_of(text: &[u8]) -> Option<(Record, u64)> {
 const RECORD_BYTES: usize = 97;
 
 /// What a script packed: big-endian, numbers as doubles.
-pub(super) struct Packed<'a>(pub(super) &'a [u8]);
+pub(super) struct Unpacker<'a>(pub(super) &'a [u8]);
 
-impl<'a> Packed<'a> {
+impl<'a> Unpacker<'a> {
     fn take<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -148,9 +148,9 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// What is said of a batch before its events: which of the call's channels, how many events, what it is, and the epoch that
+/// What is said of a group before its events: which of the call's channels, how many events, what it is, and the epoch that
 /// the channel has while it is absent.
-pub(super) fn batch_of(channel: usize, events: usize, flags: u8, absent: u64) -> Vec<u8> {
+pub(super) fn group_header(channel: usize, events: usize, flags: u8, absent: u64) -> Vec<u8> {
     let mut packed = Vec::with_capacity(2 + 4 + 1 + 16);
     // A call has few channels, and the count of events is bounded by their bytes. Lua counts from 1.
     packed.extend_from_slice(&u16::try_from(channel + 1).unwrap_or(u16::MAX).to_be_bytes());
@@ -175,7 +175,7 @@ pub(super) fn condition_of(cursor: Cursor) -> Vec<u8> {
 
 /// The hints of one message; `None` when it is not one of ours.
 pub(super) fn changes_of(message: Vec<u8>) -> Option<Vec<Change>> {
-    let (mut rest, mut changes) = (Packed(&message), Vec::new());
+    let (mut rest, mut changes) = (Unpacker(&message), Vec::new());
     while let Some(kind) = rest.kind() {
         let (head, count) = (rest.head()?, rest.tag()?);
         let length = u16::from_be_bytes(*rest.take()?);
@@ -189,11 +189,11 @@ pub(super) fn changes_of(message: Vec<u8>) -> Option<Vec<Change>> {
     Some(changes)
 }
 
-fn entries_of(rest: &mut Packed<'_>, channel: &Channel, after: Cursor, count: u32) -> Option<Vec<Entry>> {
+fn entries_of(rest: &mut Unpacker<'_>, channel: &Channel, after: Cursor, count: u32) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     for nth in 1..=u64::from(count) {
         let header = rest.take::<40>()?;
-        let length = Packed(header).tag()?;
+        let length = Unpacker(header).tag()?;
         // Copied, so that one event does not keep a message of many in memory.
         let blob = Bytes::copy_from_slice(rest.slice(length as usize)?);
         entries.push(entry_of(channel, after.epoch, after.seq.checked_add(nth)?, header, &blob)?);

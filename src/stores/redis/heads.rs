@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{
     codec::{self, record_of},
     error::{CallError, malformed},
-    reads::{has_forgotten, parse, read, text_of},
+    reads::{parse, read, text_of, try_forget},
     script::{FORMAT, epoch_text},
     shared::{Shared, format_of},
 };
@@ -22,45 +22,45 @@ pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<H
     let deadline = shared.deadline();
     let mut found = Vec::with_capacity(channels.len());
     for some in channels.chunks(MAX_HEADS) {
-        found.extend(some_heads(shared, some, &shared.absent.of(some), deadline).await?);
+        found.extend(heads_of_chunk(shared, some, &shared.absent.of(some), deadline).await?);
     }
     shared
         .absent
-        .note(channels.iter().zip(&found).map(|(channel, found)| (channel, matches!(found, Found::Absent(_)))));
-    let without = channels.iter().zip(&found).filter(|(_, found)| matches!(found, Found::Absent(None)));
+        .note(channels.iter().zip(&found).map(|(channel, found)| (channel, matches!(found, Lookup::Absent(_)))));
+    let without = channels.iter().zip(&found).filter(|(_, found)| matches!(found, Lookup::Absent(None)));
     let without: Vec<_> = without.map(|(channel, _)| channel.clone()).collect();
     let mut again = Vec::with_capacity(without.len());
     for some in without.chunks(MAX_HEADS) {
-        again.extend(some_heads(shared, some, &vec![true; some.len()], deadline).await?);
+        again.extend(heads_of_chunk(shared, some, &vec![true; some.len()], deadline).await?);
     }
-    let mut again = again.into_iter().map(Found::head);
+    let mut again = again.into_iter().map(Lookup::head);
     let heads = found.into_iter().map(|found| found.head().or_else(|| again.next().flatten()));
     heads.collect::<Option<_>>().ok_or_else(|| malformed("floors"))
 }
 
 /// What is known of a channel.
-enum Found {
-    There(Head),
+enum Lookup {
+    Present(Head),
     /// Its head is the floor, if that was asked for.
     Absent(Option<Head>),
 }
 
-impl Found {
+impl Lookup {
     fn head(self) -> Option<Head> {
         match self {
-            Self::There(head) => Some(head),
+            Self::Present(head) => Some(head),
             Self::Absent(head) => head,
         }
     }
 }
 
 /// One question about channels, and about the floors of some of them.
-async fn some_heads(
+async fn heads_of_chunk(
     shared: &Shared,
     channels: &[Channel],
     with_floor: &[bool],
     deadline: Instant,
-) -> Result<Vec<Found>, StoreError> {
+) -> Result<Vec<Lookup>, StoreError> {
     let mut asked = redis::pipe();
     let floors = channels.iter().zip(with_floor).filter(|(_, with_floor)| **with_floor).map(|(channel, _)| channel);
     asked.add_command(shared.scripts.records(channels, floors)).cmd("TIME");
@@ -70,7 +70,7 @@ async fn some_heads(
         let answers = answers.inspect_err(|error| shared.observed_health.note_read(error))?;
         let [Value::Array(fields), Value::Array(time)] = &*answers else { return Err(malformed("heads")) };
         let now = shared.settings.clock.as_ref().map_or_else(|| server_time(time), |clock| Some(clock.now()));
-        let answer = Fields { place, now: now.ok_or_else(|| malformed("time"))?, with_floor, fields };
+        let answer = PlaceReply { place, now: now.ok_or_else(|| malformed("time"))?, with_floor, fields };
         match answer.heads(shared, channels, deadline).await? {
             Some(heads) => return Ok(heads),
             None => shared.place_moved(place),
@@ -80,28 +80,29 @@ async fn some_heads(
 }
 
 /// What the place said of some channels.
-struct Fields<'a> {
+struct PlaceReply<'a> {
     place: u64,
     now: u64,
     with_floor: &'a [bool],
     fields: &'a [Value],
 }
 
-impl Fields<'_> {
+impl PlaceReply<'_> {
     /// `None` when it is another place than was thought.
     async fn heads(
         &self,
         shared: &Shared,
         channels: &[Channel],
         deadline: Instant,
-    ) -> Result<Option<Vec<Found>>, StoreError> {
+    ) -> Result<Option<Vec<Lookup>>, StoreError> {
         let [epoch, format, floor, keep, fields @ ..] = self.fields else { return Err(malformed("heads")) };
         if text_of(epoch) != Some(epoch_text(self.place).as_bytes()) {
             return Ok(None);
         }
         text_of(format).and_then(format_of).ok_or_else(|| malformed("format"))?.may_read(FORMAT.version())?;
         let (records, floors) = fields.split_at_checked(channels.len()).ok_or_else(|| malformed("records"))?;
-        let kept_for = codec::kept_for(shared.keeps(), text_of(keep).unwrap_or_default(), self.now);
+        let record_lifetime =
+            codec::record_lifetime(shared.own_lifetime(), text_of(keep).unwrap_or_default(), self.now);
         let (mut heads, mut can_forget) = (Vec::with_capacity(channels.len()), true);
         let mut floors = floors.iter();
         for ((channel, record), with_floor) in channels.iter().zip(records).zip(self.with_floor) {
@@ -109,15 +110,15 @@ impl Fields<'_> {
             let Some(text) = text_of(record) else {
                 // Not below the one floor that older formats had for all.
                 let floor = bucket.map(|bucket| floor_in(bucket).max(floor_in(floor)));
-                heads.push(Found::Absent(floor.map(|floor| Record::absent(self.place, floor, channel).head)));
+                heads.push(Lookup::Absent(floor.map(|floor| Record::absent(self.place, floor, channel).head)));
                 continue;
             };
             let unreadable = || StoreError::Corrupt(format!("the record of {channel:?} cannot be read").into());
             let (record, last) = record_of(text).ok_or_else(unreadable)?;
-            let is_due = self.now.saturating_sub(last) > kept_for;
+            let is_due = self.now.saturating_sub(last) > record_lifetime;
             // What fails for one would fail for all.
-            can_forget = can_forget && (!is_due || has_forgotten(shared, channel, deadline).await);
-            heads.push(Found::There(if is_due && can_forget {
+            can_forget = can_forget && (!is_due || try_forget(shared, channel, deadline).await);
+            heads.push(Lookup::Present(if is_due && can_forget {
                 read(shared, channel, Start::Latest, Limit::POSITION).await?.head
             } else {
                 record.head

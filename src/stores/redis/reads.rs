@@ -7,7 +7,7 @@ use redis::Value;
 use tokio::time::Instant;
 
 use super::{
-    codec::{Packed, entry_of, record_of},
+    codec::{Unpacker, entry_of, record_of},
     error::{CallError, malformed},
     script::{Op, hex},
     shared::Shared,
@@ -36,7 +36,7 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
         let answer = answer.into_iter().map(bytes_of);
         let answer: Vec<Bytes> = answer.collect::<Option<_>>().ok_or_else(|| malformed("text"))?;
         let is_due = matches!(&*answer, [_, due, ..] if &**due == b"due");
-        if !is_due || !has_forgotten(shared, channel, deadline).await {
+        if !is_due || !try_forget(shared, channel, deadline).await {
             return page(place, channel, start, &answer);
         }
     }
@@ -45,7 +45,7 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
 
 /// Forgets a channel whose time has come. Where that fails, for the server takes no writes, its record is still right: once
 /// it is forgotten, the floor is above it.
-pub(super) async fn has_forgotten(shared: &Shared, channel: &Channel, deadline: Instant) -> bool {
+pub(super) async fn try_forget(shared: &Shared, channel: &Channel, deadline: Instant) -> bool {
     let forgotten = shared.forget(channel, "due", deadline, CallError::into_read_error).await;
     if let Err(error) = &forgotten {
         tracing::debug!(%error, channel = channel.as_str(), "a channel whose time has come is not forgotten yet");
@@ -69,12 +69,12 @@ fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result
     let ([record, floor_or_due, from_seq, from_tag, tag, left], entries) = split(answer)?;
     if record.is_empty() {
         let floor = number(floor_or_due).ok_or_else(|| malformed("floor"))?;
-        return Ok(page_of_nothing(&Record::absent(place, floor, channel), start));
+        return Ok(empty_page(&Record::absent(place, floor, channel), start));
     }
     let (record, _) = record_of(record).ok_or_else(|| malformed("record"))?;
     let head = record.head;
     let epoch = head.cursor.epoch;
-    let from = |seq, tag: &Bytes| Some(Cursor { epoch, seq: number(seq)?, tag: Packed(tag).tag()? });
+    let from = |seq, tag: &Bytes| Some(Cursor { epoch, seq: number(seq)?, tag: Unpacker(tag).tag()? });
     let from = from(from_seq, from_tag).ok_or_else(|| malformed("start"))?;
     let entry = |chunk: &[Bytes]| match chunk {
         [id, header, blob] => entry_of(channel, epoch, parse(id.strip_suffix(b"-0")?)?, header, blob),
@@ -89,7 +89,7 @@ fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result
     }
     let last = entries.last().map_or(from, |last| last.cursor);
     let outcome = match start {
-        Start::After(cursor) => resume::outcome(&record, cursor, |_| Packed(tag).tag()),
+        Start::After(cursor) => resume::outcome(&record, cursor, |_| Unpacker(tag).tag()),
         Start::Time(time) => resume::outcome_of_time(&record, time),
         _ => Outcome::Continued,
     };
@@ -109,7 +109,7 @@ fn split(answer: &[Bytes]) -> Result<([&Bytes; 6], &[Bytes]), StoreError> {
 }
 
 /// An absent channel reads as an empty one.
-fn page_of_nothing(record: &Record, start: Start) -> Page {
+fn empty_page(record: &Record, start: Start) -> Page {
     let outcome = match start {
         Start::After(cursor) => resume::outcome(record, cursor, |_| None),
         _ => Outcome::Continued,

@@ -33,7 +33,7 @@ impl Op {
 /// All scripts of a store: retention and key names are constants in them.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    scripts: [Code; 8],
+    scripts: [LuaScript; 8],
     place: String,
     turns: String,
 }
@@ -43,7 +43,7 @@ impl Scripts {
         let constants = constants(settings);
         let base = format!("{constants}{BASE}");
         let on_place = |flags: &str, writes: bool, body: &str| {
-            Code::new(format!("#!lua{flags}\n{base}local WRITES = {writes}\n{PLACE}{SETTINGS}{body}"))
+            LuaScript::new(format!("#!lua{flags}\n{base}local WRITES = {writes}\n{PLACE}{SETTINGS}{body}"))
         };
         let writing = |flags: &str, body: &str| on_place(flags, true, &format!("{RECORDS}{SELDOM}{WRITE}{body}"));
         // The same, made where it is needed.
@@ -53,7 +53,7 @@ impl Scripts {
         let judge = format!("local function judge(PREFIX, WINDOW, RECEIPT, now, head_of, holds)\n{JUDGE}end\n");
         Self {
             scripts: [
-                Code::new(format!("#!lua\n{OPEN}")),
+                LuaScript::new(format!("#!lua\n{OPEN}")),
                 on_place("", true, &format!("{rare_of_appends}{judge}{APPEND}")),
                 writing("", INIT),
                 on_place(" flags=no-writes", false, &format!("{rare_of_reads}{READ}")),
@@ -114,7 +114,7 @@ impl Scripts {
     }
 
     /// Asks which scripts the server knows; it forgets them when it restarts.
-    pub(super) fn are_known(&self) -> Cmd {
+    pub(super) fn exists(&self) -> Cmd {
         let mut cmd = redis::cmd("SCRIPT");
         cmd.arg("EXISTS");
         for script in &self.scripts {
@@ -135,7 +135,7 @@ impl Scripts {
         pipeline
     }
 
-    fn script(&self, op: Op) -> &Code {
+    fn script(&self, op: Op) -> &LuaScript {
         let [open, append, init, read, forget, sweep, renew, list] = &self.scripts;
         match op {
             Op::Open => open,
@@ -151,16 +151,16 @@ impl Scripts {
 }
 
 #[derive(Debug)]
-struct Code {
+struct LuaScript {
     text: String,
     hash: String,
 }
 
-impl Code {
+impl LuaScript {
     /// Without what the server has no use for: on a slow way the text is what connecting waits for.
     fn new(text: String) -> Self {
         let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with("--") && !line.is_empty());
-        let text = with_lists(&lines.collect::<Vec<_>>().join("\n"));
+        let text = with_indexed_fields(&lines.collect::<Vec<_>>().join("\n"));
         let hash = Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }
@@ -168,7 +168,7 @@ impl Code {
 
 /// Replaces the fields of records, such as `r.seq`, by indexes of a list, such as `r[5]`: creating a Lua table with that many
 /// named fields costs the server as much as two commands.
-fn with_lists(text: &str) -> String {
+fn with_indexed_fields(text: &str) -> String {
     let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let mut pieces = text.split("r.");
     let mut made = pieces.next().unwrap_or_default().to_owned();
@@ -262,12 +262,12 @@ const LIST: &str = include_str!("lua/list.lua");
 
 #[cfg(test)]
 mod tests {
-    use super::with_lists;
+    use super::with_indexed_fields;
 
     #[test]
     fn fields_of_records_are_places_in_a_list() {
         assert_eq!(
-            with_lists("r.seq = (r.eseq) after.top r.sums r.gone r.ttl"),
+            with_indexed_fields("r.seq = (r.eseq) after.top r.sums r.gone r.ttl"),
             "r[5] = (r[6]) after.top r.sums r.gone r[13]"
         );
     }

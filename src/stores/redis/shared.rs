@@ -12,7 +12,7 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
-    codec::{self, Keeps, Packed},
+    codec::{self, RecordLifetime, Unpacker},
     connection::Connection,
     endpoint::Endpoint,
     error::{CallError, malformed},
@@ -89,11 +89,11 @@ impl Shared {
     }
 
     /// What this node's own settings say of how long a record is kept.
-    pub(super) fn keeps(&self) -> Keeps {
+    pub(super) fn own_lifetime(&self) -> RecordLifetime {
         let keep = &self.settings.retention;
         let [age, forget_after, window] = [keep.age, keep.forget_after, keep.key_window]
             .map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-        Keeps { age, forget_after, window }
+        RecordLifetime { age, forget_after, window }
     }
 
     /// Calls a script about some channels on the place, whichever it is now, and returns that place and the answer without its kind.
@@ -237,7 +237,7 @@ impl Shared {
             .at(&self.writes, Op::Init, about(channel), self.deadline(), CallError::into_write_error, build)
             .await?;
         let Some(Value::BulkString(text)) = answer.first() else { return Err(malformed("answer")) };
-        let mut answer = Packed(text);
+        let mut answer = Unpacker(text);
         let kind = answer.kind().ok_or_else(|| malformed("kind"))?;
         if kind == b'U' {
             return Err(CallError::channel_error(kind, answer.0));

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    codec::{self, Packed},
+    codec::{self, Unpacker},
     error::{CallError, TimedOut, malformed},
     script::Op,
     shared::Shared,
@@ -27,7 +27,7 @@ use crate::{
 
 /// The queue of a store's appends, and the task that sends them.
 pub(super) struct Writer {
-    queue: Mutex<Option<(mpsc::Sender<Job>, JoinHandle<()>)>>,
+    queue: Mutex<Option<(mpsc::Sender<QueuedAppend>, JoinHandle<()>)>>,
     /// One permit per call under way. Whoever waits gets one before all who come later.
     calls: Arc<Semaphore>,
 }
@@ -39,7 +39,7 @@ impl Default for Writer {
 }
 
 /// One append that waits.
-struct Job {
+struct QueuedAppend {
     channel: Channel,
     append: Append,
     /// The marks of the new entries.
@@ -48,7 +48,7 @@ struct Job {
     done: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
-impl Job {
+impl QueuedAppend {
     /// About as many bytes as it takes in a call.
     fn size(&self) -> usize {
         self.append.events.iter().map(|event| event.data().len() + 64).sum()
@@ -75,8 +75,8 @@ impl Writer {
         let (done, answer) = oneshot::channel();
         let deadline = shared.deadline();
         let tags = append.events.iter().map(|_| resume::fresh_tag()).collect();
-        let job = Job { channel: channel.clone(), append, tags, deadline, done };
-        if let Some(_permit) = self.alone() {
+        let job = QueuedAppend { channel: channel.clone(), append, tags, deadline, done };
+        if let Some(_permit) = self.try_first_call() {
             // The queue's task would only be a detour.
             for call in split(vec![job], 0) {
                 call.send(shared).await;
@@ -84,9 +84,9 @@ impl Writer {
             shared.sweep_soon();
             return answer.await.unwrap_or_else(|_| Err(malformed("end")));
         }
-        let sending = self.sender(shared).reserve_owned();
-        match timeout_at(deadline, sending).await {
-            Ok(Ok(place)) => _ = place.send(job),
+        let permit = self.sender(shared).reserve_owned();
+        match timeout_at(deadline, permit).await {
+            Ok(Ok(permit)) => _ = permit.send(job),
             Ok(Err(_)) => return Err(StoreError::Unavailable("the runtime of the store's task is gone".into())),
             Err(_) => return Err(StoreError::Unavailable(Box::new(TimedOut(shared.settings.timeout)))),
         }
@@ -95,18 +95,18 @@ impl Writer {
     }
 
     /// A permit when no call is under way: else to wait a little and go with others is faster for all.
-    fn alone(&self) -> Option<SemaphorePermit<'_>> {
+    fn try_first_call(&self) -> Option<SemaphorePermit<'_>> {
         (self.calls.available_permits() == MAX_CALLS).then(|| self.calls.try_acquire().ok()).flatten()
     }
 
     /// The queue; its task is started on the runtime of the first caller, and again when that runtime is gone.
-    fn sender(&self, shared: &Arc<Shared>) -> mpsc::Sender<Job> {
+    fn sender(&self, shared: &Arc<Shared>) -> mpsc::Sender<QueuedAppend> {
         let mut current = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
             Some((sender, task)) if !task.is_finished() => sender.clone(),
             _ => {
                 let (sender, jobs) = mpsc::channel(QUEUE_LENGTH);
-                let task = tokio::spawn(write(Arc::clone(shared), Arc::clone(&self.calls), jobs));
+                let task = tokio::spawn(run_queue(Arc::clone(shared), Arc::clone(&self.calls), jobs));
                 current.insert((sender, task)).0.clone()
             }
         }
@@ -114,7 +114,7 @@ impl Writer {
 }
 
 /// Sends what waits until the store is gone. While as many calls are under way as may be, what comes gathers.
-async fn write(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Receiver<Job>) {
+async fn run_queue(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Receiver<QueuedAppend>) {
     while let Some(first) = jobs.recv().await {
         let Ok(permit) = Arc::clone(&calls).acquire_owned().await else { return };
         // Those who got the last call's answers append again now, and come along.
@@ -135,26 +135,26 @@ async fn write(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Recei
 }
 
 /// What goes to the server in one call: appends of one channel after the other in the order in which they came. Plain ones
-/// that follow each other are one batch, which costs the server little more than its entries.
+/// that follow each other are one group, which costs the server little more than its entries.
 #[derive(Default)]
 struct Call {
     channels: Vec<Channel>,
-    batches: Vec<Batch>,
+    groups: Vec<AppendGroup>,
     bytes: usize,
 }
 
 /// Appends to one channel that share their fate.
-struct Batch {
+struct AppendGroup {
     /// Which of the call's channels.
     channel: usize,
-    jobs: Vec<Job>,
+    jobs: Vec<QueuedAppend>,
     bytes: usize,
 }
 
 /// Splits what is too large for one call. What nobody waits for any more was dropped before it was sent.
-fn split(jobs: Vec<Job>, most_together: usize) -> Vec<Call> {
+fn split(jobs: Vec<QueuedAppend>, most_together: usize) -> Vec<Call> {
     let (mut calls, mut last) = (Vec::new(), Call::default());
-    // The last batch of each channel of the last call.
+    // The last group of each channel of the last call.
     let mut known: HashMap<Channel, usize> = HashMap::new();
     for job in jobs.into_iter().filter(|job| !job.done.is_closed()) {
         let bytes = job.size();
@@ -165,53 +165,53 @@ fn split(jobs: Vec<Job>, most_together: usize) -> Vec<Call> {
         last.add(job, bytes, &mut known, most_together);
     }
     calls.push(last);
-    calls.retain(|call| !call.batches.is_empty());
+    calls.retain(|call| !call.groups.is_empty());
     calls
 }
 
 impl Call {
-    fn add(&mut self, job: Job, bytes: usize, known: &mut HashMap<Channel, usize>, most_together: usize) {
+    fn add(&mut self, job: QueuedAppend, bytes: usize, known: &mut HashMap<Channel, usize>, most_together: usize) {
         self.bytes += bytes;
         let before = known.get(&job.channel).copied();
-        let fits = |batch: &&mut Batch| {
-            let is_plain = job.is_plain() && batch.jobs.first().is_some_and(Job::is_plain);
-            is_plain && batch.bytes + bytes <= most_together
+        let fits = |group: &&mut AppendGroup| {
+            let is_plain = job.is_plain() && group.jobs.first().is_some_and(QueuedAppend::is_plain);
+            is_plain && group.bytes + bytes <= most_together
         };
-        if let Some(batch) = before.and_then(|nth| self.batches.get_mut(nth)).filter(fits) {
-            batch.bytes += bytes;
-            return batch.jobs.push(job);
+        if let Some(group) = before.and_then(|nth| self.groups.get_mut(nth)).filter(fits) {
+            group.bytes += bytes;
+            return group.jobs.push(job);
         }
-        let channel = match before.and_then(|nth| self.batches.get(nth)) {
-            Some(batch) => batch.channel,
+        let channel = match before.and_then(|nth| self.groups.get(nth)) {
+            Some(group) => group.channel,
             None => {
                 self.channels.push(job.channel.clone());
                 self.channels.len() - 1
             }
         };
-        known.insert(job.channel.clone(), self.batches.len());
-        self.batches.push(Batch { channel, jobs: vec![job], bytes });
+        known.insert(job.channel.clone(), self.groups.len());
+        self.groups.push(AppendGroup { channel, jobs: vec![job], bytes });
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.batches.iter().flat_map(|batch| &batch.jobs).map(|job| job.deadline).min()
+        self.groups.iter().flat_map(|group| &group.jobs).map(|job| job.deadline).min()
     }
 
     async fn send(self, shared: &Shared) {
         let Some(deadline) = self.deadline() else { return };
         let build = |place: u64, cmd: &mut redis::Cmd| {
             cmd.arg(shared.step());
-            self.batches.iter().for_each(|batch| batch.arguments(place, cmd));
+            self.groups.iter().for_each(|group| group.arguments(place, cmd));
         };
         let answers =
             shared.at(&shared.writes, Op::Append, &self.channels, deadline, CallError::into_write_error, build).await;
         match answers {
             Ok((_, answers)) => {
                 let mut answers = answers.into_iter();
-                self.batches.into_iter().for_each(|batch| batch.answer(answers.next()));
+                self.groups.into_iter().for_each(|group| group.answer(answers.next()));
             }
             Err(error) => {
                 let error = Arc::new(error);
-                for job in self.batches.into_iter().flat_map(|batch| batch.jobs) {
+                for job in self.groups.into_iter().flat_map(|group| group.jobs) {
                     _ = job.done.send(Err(StoreError::shared(Arc::clone(&error))));
                 }
             }
@@ -219,7 +219,7 @@ impl Call {
     }
 }
 
-impl Batch {
+impl AppendGroup {
     /// As the script reads it.
     fn arguments(&self, place: u64, cmd: &mut redis::Cmd) {
         let Some(first) = self.jobs.first() else { return };
@@ -227,19 +227,19 @@ impl Batch {
         let events = || self.jobs.iter().flat_map(|job| job.append.events.iter().zip(&job.tags));
         let flags = u8::from(first.append.close) + 2 * u8::from(keyed) + 4 * u8::from(!expect.is_empty());
         let absent = epoch_of(place, &first.channel);
-        cmd.arg(codec::batch_of(self.channel, events().count(), flags, absent));
+        cmd.arg(codec::group_header(self.channel, events().count(), flags, absent));
         if !expect.is_empty() {
             cmd.arg(expect);
         }
         events().for_each(|(event, tag)| _ = cmd.arg(codec::blob_of(event, *tag)));
         if keyed {
             events().for_each(|(event, _)| _ = cmd.arg(event.key().map_or("", |key| key.as_str())));
-            cmd.arg(self.prints());
+            cmd.arg(self.fingerprints());
         }
     }
 
-    /// The fingerprints of all events in a row. A batch with keys is one append.
-    fn prints(&self) -> Vec<u8> {
+    /// The fingerprints of all events in a row. A group with keys is one append.
+    fn fingerprints(&self) -> Vec<u8> {
         let events = self.jobs.iter().flat_map(|job| &job.append.events);
         events.flat_map(|event| event.key().map_or(0, |_| fingerprint(event)).to_be_bytes()).collect()
     }
@@ -247,7 +247,7 @@ impl Batch {
     /// Gives each what the script said of all.
     fn answer(self, answer: Option<Value>) {
         let Some(Value::BulkString(text)) = answer else { return self.fail(|| malformed("answer for each append")) };
-        let mut answer = Packed(&text);
+        let mut answer = Unpacker(&text);
         let Some(kind) = answer.kind() else { return self.fail(|| malformed("kind")) };
         if matches!(kind, b'X' | b'U') {
             return self.fail(|| CallError::channel_error(kind, answer.0));
@@ -269,7 +269,7 @@ impl Batch {
             let (done, mut appended) =
                 (job.done, appended(job.channel, job.append, &job.tags, last, stamp, &mut answer));
             last = appended.head.cursor;
-            // A batch of several closes nothing, and is refused when it comes after the end.
+            // A group of several closes nothing, and is refused when it comes after the end.
             appended.head.closed = head.closed;
             _ = done.send(Ok(appended));
         }
@@ -296,7 +296,7 @@ fn appended(
     tags: &[u32],
     mut last: Cursor,
     stamp: u64,
-    answer: &mut Packed<'_>,
+    answer: &mut Unpacker<'_>,
 ) -> Appended {
     let epoch = last.epoch;
     let mut known = next_known(answer, epoch);
@@ -317,13 +317,13 @@ fn appended(
 }
 
 /// A position and a time.
-fn position(answer: &mut Packed<'_>, epoch: u64) -> Option<(Cursor, u64)> {
+fn position(answer: &mut Unpacker<'_>, epoch: u64) -> Option<(Cursor, u64)> {
     let cursor = Cursor { epoch, seq: answer.number()?, tag: answer.tag()? };
     Some((cursor, answer.number()?))
 }
 
 /// The next event that was known already: which one, and as what.
-fn next_known(answer: &mut Packed<'_>, epoch: u64) -> Option<(u32, Receipt)> {
+fn next_known(answer: &mut Unpacker<'_>, epoch: u64) -> Option<(u32, Receipt)> {
     let nth = answer.tag()?;
     let (cursor, time) = position(answer, epoch)?;
     Some((nth, Receipt { cursor, time, duplicate: true }))
@@ -338,7 +338,7 @@ const MAX_JOBS: usize = 128;
 /// Most bytes in one call, if it is not a single append.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Most bytes in a batch of several: the server joins what nodes are told of it in pieces of 8 KiB, and a longer text costs it
+/// Most bytes in a group of several: the server joins what nodes are told of it in pieces of 8 KiB, and a longer text costs it
 /// twice as much.
 const MAX_GROUP_BYTES: usize = 7000;
 
