@@ -173,7 +173,7 @@ impl RedisStore {
 
     async fn check(&self) -> Result<(), ConnectError> {
         self.0.shared.check().await?;
-        self.0.shared.introduce().await;
+        self.0.shared.announce_settings().await;
         Ok(())
     }
 }
@@ -230,7 +230,7 @@ impl Store for RedisStore {
 
     fn health(&self) -> Health {
         let shared = &self.0.shared;
-        shared.mend();
+        shared.reconnect();
         if !shared.is_connected() {
             return Health::Unavailable;
         }

@@ -81,7 +81,7 @@ impl Connection {
     }
 
     /// Begins to connect again when the connection is lost, unless somebody is at it: for a node that makes no calls.
-    pub(super) fn mend(&self) {
+    pub(super) fn reconnect(&self) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Ok(mut state) = Arc::clone(&self.state).try_lock_owned() else { return };
         let too_early = state.failed.as_ref().is_some_and(|(_, next, _)| *next > Instant::now());

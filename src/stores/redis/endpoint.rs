@@ -75,7 +75,7 @@ impl Endpoint {
         let mut info = self.info.clone();
         if let Some(sentinels) = &self.sentinels {
             let (host, port) = sentinels.primary(failed).await?;
-            let addr = at(info.addr(), host, port)?;
+            let addr = with_host(info.addr(), host, port)?;
             info = info.set_addr(addr);
         }
         if let Some(Password(ask)) = &self.password {
@@ -97,7 +97,7 @@ fn prepared(info: ConnectionInfo) -> ConnectionInfo {
 }
 
 /// The same way to another server.
-fn at(addr: &ConnectionAddr, host: String, port: u16) -> RedisResult<ConnectionAddr> {
+fn with_host(addr: &ConnectionAddr, host: String, port: u16) -> RedisResult<ConnectionAddr> {
     match addr {
         ConnectionAddr::Tcp(..) => Ok(ConnectionAddr::Tcp(host, port)),
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {

@@ -73,7 +73,7 @@ async fn heads_of_chunk(
         let answer = PlaceReply { place, now: now.ok_or_else(|| malformed("time"))?, with_floor, fields };
         match answer.heads(shared, channels, deadline).await? {
             Some(heads) => return Ok(heads),
-            None => shared.place_moved(place),
+            None => shared.note_place_changed(place),
         }
     }
     Err(StoreError::Unavailable("the place changes all the time".into()))

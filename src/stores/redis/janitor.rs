@@ -54,7 +54,7 @@ impl Janitor {
 }
 
 /// What one call came to.
-struct Swept {
+struct SweepOutcome {
     looked_at: u64,
     /// Whether all keys have the life that the retention asks for.
     ready: bool,
@@ -62,7 +62,7 @@ struct Swept {
 
 impl Shared {
     /// Starts the janitor's round, if it is due.
-    pub(super) fn sweep_soon(self: &Arc<Self>) {
+    pub(super) fn sweep_if_due(self: &Arc<Self>) {
         if self.janitor.is_due(&self.settings.retention) {
             let shared = Arc::clone(self);
             tokio::spawn(async move { shared.sweep().await });
@@ -76,9 +76,9 @@ impl Shared {
         let (began, mut renewed) = (Instant::now(), false);
         loop {
             let call = Instant::now();
-            match self.sweep_some().await {
+            match self.sweep_batch().await {
                 Ok(swept) if !swept.ready && !renewed => {
-                    if let Err(error) = self.renew_all().await {
+                    if let Err(error) = self.renew_lifetimes().await {
                         tracing::debug!(%error, "cannot renew what is kept; trying again");
                     }
                     renewed = true;
@@ -91,10 +91,10 @@ impl Shared {
         }
     }
 
-    async fn sweep_some(&self) -> Result<Swept, StoreError> {
-        let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(MAX_SWEPT);
+    async fn sweep_batch(&self) -> Result<SweepOutcome, StoreError> {
+        let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.floor_step()).arg(MAX_SWEPT);
         let (_, answer) =
-            self.at(&self.writes, Op::Sweep, &[], self.deadline(), CallError::into_read_error, build).await?;
+            self.call(&self.writes, Op::Sweep, &[], self.deadline(), CallError::into_read_error, build).await?;
         let mut texts = answer.into_iter().map(text_of);
         let looked_at = texts.next().flatten().and_then(|count| count.parse().ok());
         let ready = texts.next().flatten().map(|ready| ready == "1");
@@ -105,12 +105,12 @@ impl Shared {
             );
         }
         let (looked_at, ready) = looked_at.zip(ready).ok_or_else(|| malformed("count"))?;
-        Ok(Swept { looked_at, ready })
+        Ok(SweepOutcome { looked_at, ready })
     }
 
     /// Tells the other nodes what this one keeps, so that none drops it: before anything else is done.
-    pub(super) async fn introduce(self: &Arc<Self>) {
-        match self.sweep_some().await {
+    pub(super) async fn announce_settings(self: &Arc<Self>) {
+        match self.sweep_batch().await {
             Ok(swept) if swept.ready => {}
             Ok(_) => {
                 let shared = Arc::clone(self);
@@ -121,7 +121,7 @@ impl Shared {
     }
 
     /// Lists all channels by their names, unless that was done a moment ago. It goes on when nobody waits for it any more.
-    pub(super) async fn list_all(self: &Arc<Self>, deadline: Instant) -> Result<(), StoreError> {
+    pub(super) async fn rebuild_listing(self: &Arc<Self>, deadline: Instant) -> Result<(), StoreError> {
         let late = |_| StoreError::Unavailable("the list of all channels is being made".into());
         let mut listed = timeout_at(deadline, Arc::clone(&self.janitor.listed).lock_owned()).await.map_err(late)?;
         if listed.is_some_and(|at| at.elapsed() < LISTING_VALID_FOR) {
@@ -129,7 +129,7 @@ impl Shared {
         }
         let shared = Arc::clone(self);
         let listing = tokio::spawn(async move {
-            shared.renew_all().await?;
+            shared.renew_lifetimes().await?;
             *listed = Some(Instant::now());
             Ok(())
         });
@@ -139,12 +139,12 @@ impl Shared {
 
     /// Sees to it that no key expires as a shorter retention had it, before other calls rely on that, and that all channels
     /// are listed.
-    async fn renew_all(&self) -> Result<(), StoreError> {
+    async fn renew_lifetimes(&self) -> Result<(), StoreError> {
         let mut cursor = "0".to_owned();
         loop {
-            let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(&cursor);
+            let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.floor_step()).arg(&cursor);
             let (_, answer) =
-                self.at(&self.writes, Op::Renew, &[], self.deadline(), CallError::into_read_error, build).await?;
+                self.call(&self.writes, Op::Renew, &[], self.deadline(), CallError::into_read_error, build).await?;
             match answer.into_iter().next().and_then(text_of) {
                 Some(next) if next != "0" => cursor = next,
                 _ => return Ok(()),

@@ -152,7 +152,7 @@ async fn listen_once(shared: &Arc<Shared>, watchers: &Arc<Watchers>, failed: u32
     timeout(attempt_timeout, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;
     watchers.arm();
     // A store that was opened without connecting has not yet told other nodes what it keeps.
-    shared.sweep_soon();
+    shared.sweep_if_due();
     let (mut lost, mut over) = (pin!(lost.notified()), pin!(primary.ended(term)));
     loop {
         let ended = poll_fn(|cx| match (lost.as_mut().poll(cx), over.as_mut().poll(cx)) {
@@ -169,7 +169,7 @@ async fn listen_once(shared: &Arc<Shared>, watchers: &Arc<Watchers>, failed: u32
             }
             return Err(error);
         }
-        shared.sweep_soon();
+        shared.sweep_if_due();
     }
 }
 

@@ -30,9 +30,9 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
             cmd.arg(limit.events.min(MAX_EVENTS)).arg(limit.bytes.min(MAX_BYTES));
             start_in(start, cmd);
         };
-        let about = std::slice::from_ref(channel);
+        let one = std::slice::from_ref(channel);
         let (place, answer) =
-            shared.at(&shared.reads, Op::Read, about, deadline, CallError::into_read_error, build).await?;
+            shared.call(&shared.reads, Op::Read, one, deadline, CallError::into_read_error, build).await?;
         let answer = answer.into_iter().map(bytes_of);
         let answer: Vec<Bytes> = answer.collect::<Option<_>>().ok_or_else(|| malformed("text"))?;
         let is_due = matches!(&*answer, [_, due, ..] if &**due == b"due");
@@ -139,10 +139,11 @@ pub(super) async fn channels(
     let mut is_listed_anew = false;
     loop {
         let build = |_, cmd: &mut redis::Cmd| _ = cmd.arg(&from).arg(&to).arg(most);
-        let (_, answer) = shared.at(&shared.reads, Op::List, &[], deadline, CallError::into_read_error, build).await?;
+        let (_, answer) =
+            shared.call(&shared.reads, Op::List, &[], deadline, CallError::into_read_error, build).await?;
         let [is_whole, last, found @ ..] = &*answer else { return Err(malformed("page")) };
         if text_of(is_whole) == Some(b"0") && !is_listed_anew {
-            shared.list_all(deadline).await?;
+            shared.rebuild_listing(deadline).await?;
             is_listed_anew = true;
             continue;
         }

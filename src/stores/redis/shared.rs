@@ -78,13 +78,13 @@ impl Shared {
     }
 
     /// Sees to it that connections that were lost come back without a call that needs them.
-    pub(super) fn mend(&self) {
-        [&self.writes, &self.reads].into_iter().for_each(Connection::mend);
+    pub(super) fn reconnect(&self) {
+        [&self.writes, &self.reads].into_iter().for_each(Connection::reconnect);
     }
 
     /// By how much more than it has to the floor moves. Two histories of the floor that parted in a failover would meet
     /// again one day if all went by the same steps, and an absent channel's cursor of the one be taken for the other's.
-    pub(super) fn step(&self) -> u64 {
+    pub(super) fn floor_step(&self) -> u64 {
         floor::raised(0, 0)
     }
 
@@ -97,7 +97,7 @@ impl Shared {
     }
 
     /// Calls a script about some channels on the place, whichever it is now, and returns that place and the answer without its kind.
-    pub(super) async fn at(
+    pub(super) async fn call(
         &self,
         connection: &Connection,
         op: Op,
@@ -106,7 +106,7 @@ impl Shared {
         failed: fn(CallError) -> StoreError,
         build: impl Fn(u64, &mut Cmd),
     ) -> Result<(u64, Vec<Value>), StoreError> {
-        let answer = self.called(connection, op, channels, deadline, failed, build).await;
+        let answer = self.call_current_place(connection, op, channels, deadline, failed, build).await;
         match &answer {
             _ if matches!(op, Op::Append | Op::Init) => self.observed_health.note_write(&answer),
             Err(error) => self.observed_health.note_read(error),
@@ -115,7 +115,7 @@ impl Shared {
         answer
     }
 
-    async fn called(
+    async fn call_current_place(
         &self,
         connection: &Connection,
         op: Op,
@@ -137,8 +137,8 @@ impl Shared {
             let Value::Array(answer) = answer else { return Err(malformed("list")) };
             let mut answer = answer.into_iter();
             match answer.next() {
-                Some(Value::BulkString(kind)) if kind == b"moved" => self.place_moved(place),
-                Some(Value::BulkString(kind)) if kind == b"format" => self.format_is(answer.next(), op)?,
+                Some(Value::BulkString(kind)) if kind == b"moved" => self.note_place_changed(place),
+                Some(Value::BulkString(kind)) if kind == b"format" => self.check_format(answer.next(), op)?,
                 Some(_) => return Ok((place, answer.collect())),
                 None => return Err(malformed("kind")),
             }
@@ -206,7 +206,7 @@ impl Shared {
     }
 
     /// A script found a format that it may not use; one of an older version is brought up.
-    fn format_is(&self, found: Option<Value>, op: Op) -> Result<(), StoreError> {
+    fn check_format(&self, found: Option<Value>, op: Op) -> Result<(), StoreError> {
         let Some(Value::BulkString(text)) = found else { return Err(malformed("format")) };
         if let Some(format) = format_of(&text) {
             format.may_read(FORMAT.version())?;
@@ -219,7 +219,7 @@ impl Shared {
     }
 
     /// Takes note that the place is not `old` any more.
-    pub(super) fn place_moved(&self, old: u64) {
+    pub(super) fn note_place_changed(&self, old: u64) {
         if self.place.compare_exchange(old, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             tracing::warn!("the Redis server holds another log than before: all cursors are reset");
         }
@@ -228,13 +228,13 @@ impl Shared {
     pub(super) async fn init(&self, channel: &Channel, events: &[Event], expect: Expect) -> Result<Head, StoreError> {
         let epoch = epoch_of(resume::fresh_epoch(), channel);
         let build = |place, cmd: &mut Cmd| {
-            cmd.arg(self.step()).arg(hex(epoch_of(place, channel))).arg(hex(epoch)).arg(expected(expect));
+            cmd.arg(self.floor_step()).arg(hex(epoch_of(place, channel))).arg(hex(epoch)).arg(expected(expect));
             for event in events {
                 cmd.arg(codec::blob_of(event, resume::fresh_tag()));
             }
         };
         let (_, answer) = self
-            .at(&self.writes, Op::Init, about(channel), self.deadline(), CallError::into_write_error, build)
+            .call(&self.writes, Op::Init, only(channel), self.deadline(), CallError::into_write_error, build)
             .await?;
         let Some(Value::BulkString(text)) = answer.first() else { return Err(malformed("answer")) };
         let mut answer = Unpacker(text);
@@ -255,9 +255,9 @@ impl Shared {
         failed: fn(CallError) -> StoreError,
     ) -> Result<(), StoreError> {
         let build = |place, cmd: &mut Cmd| {
-            cmd.arg(self.step()).arg(hex(epoch_of(place, channel))).arg(when);
+            cmd.arg(self.floor_step()).arg(hex(epoch_of(place, channel))).arg(when);
         };
-        self.at(&self.writes, Op::Forget, about(channel), deadline, failed, build).await.map(drop)
+        self.call(&self.writes, Op::Forget, only(channel), deadline, failed, build).await.map(drop)
     }
 
     /// Looks at the server once: whether it is new enough, and set up to keep what it is given.
@@ -311,6 +311,6 @@ pub(super) fn format_of(text: &[u8]) -> Option<Format> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn about(channel: &Channel) -> &[Channel] {
+fn only(channel: &Channel) -> &[Channel] {
     std::slice::from_ref(channel)
 }

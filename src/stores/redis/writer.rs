@@ -81,7 +81,7 @@ impl Writer {
             for call in split(vec![job], 0) {
                 call.send(shared).await;
             }
-            shared.sweep_soon();
+            shared.sweep_if_due();
             return answer.await.unwrap_or_else(|_| Err(malformed("end")));
         }
         let permit = self.sender(shared).reserve_owned();
@@ -129,7 +129,7 @@ async fn run_queue(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::R
                 call.send(&shared).await;
             }
             drop(permit);
-            shared.sweep_soon();
+            shared.sweep_if_due();
         });
     }
 }
@@ -199,11 +199,11 @@ impl Call {
     async fn send(self, shared: &Shared) {
         let Some(deadline) = self.deadline() else { return };
         let build = |place: u64, cmd: &mut redis::Cmd| {
-            cmd.arg(shared.step());
+            cmd.arg(shared.floor_step());
             self.groups.iter().for_each(|group| group.arguments(place, cmd));
         };
         let answers =
-            shared.at(&shared.writes, Op::Append, &self.channels, deadline, CallError::into_write_error, build).await;
+            shared.call(&shared.writes, Op::Append, &self.channels, deadline, CallError::into_write_error, build).await;
         match answers {
             Ok((_, answers)) => {
                 let mut answers = answers.into_iter();
