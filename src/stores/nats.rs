@@ -138,7 +138,7 @@ mod birth;
 mod body;
 mod condition;
 mod denied;
-mod fault;
+mod error;
 mod floors;
 mod heads;
 mod here;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     body::Message,
-    fault::{Fault, Refusal, corrupt},
+    error::{ApiError, CallError, corrupt},
     record::{self, Record},
     time::unix_millis,
 };
@@ -24,15 +24,15 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    pub(super) fn direct(answer: async_nats::Message) -> Result<Option<Self>, Fault> {
+    pub(super) fn direct(answer: async_nats::Message) -> Result<Option<Self>, CallError> {
         if let Some(status) = answer.status {
             return end(status.as_u16(), answer.description.as_deref()).map(|()| None);
         }
-        let headers = answer.headers.as_ref().ok_or(Fault::Unreadable("a message without headers"))?;
+        let headers = answer.headers.as_ref().ok_or(CallError::Malformed("a message without headers"))?;
         let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
         let at = header("Nats-Sequence").and_then(|at| at.parse().ok());
         Ok(Some(Self {
-            at: at.ok_or(Fault::Unreadable("a message's place"))?,
+            at: at.ok_or(CallError::Malformed("a message's place"))?,
             after: header(AFTER).and_then(|after| after.parse().ok()),
             record: header(record::NAME),
             body: answer.payload,
@@ -41,12 +41,12 @@ impl Raw {
     }
 
     /// What was pulled from a consumer; none at the end of what there is.
-    pub(super) fn pulled(message: async_nats::Message) -> Result<Option<Self>, Fault> {
+    pub(super) fn pulled(message: async_nats::Message) -> Result<Option<Self>, CallError> {
         if let Some(status) = message.status {
             return end(status.as_u16(), message.description.as_deref()).map(|()| None);
         }
         let place = message.reply.as_deref().and_then(position).map(|(at, _)| at);
-        let at = place.ok_or(Fault::Unreadable("a consumer's message"))?;
+        let at = place.ok_or(CallError::Malformed("a consumer's message"))?;
         Ok(Some(Self::delivered(&message, at)))
     }
 
@@ -162,12 +162,12 @@ pub(super) struct State {
 
 #[derive(Deserialize)]
 pub(super) struct Failed {
-    pub(super) error: Refusal,
+    pub(super) error: ApiError,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Ack {
-    pub(super) error: Option<Refusal>,
+    pub(super) error: Option<ApiError>,
     pub(super) seq: Option<u64>,
 }
 
@@ -194,8 +194,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn raw(self) -> Result<Raw, Fault> {
-        let unreadable = || Fault::Unreadable("a stored message");
+    pub(super) fn raw(self) -> Result<Raw, CallError> {
+        let unreadable = || CallError::Malformed("a stored message");
         let headers = STANDARD.decode(self.hdrs).map_err(|_| unreadable())?;
         let headers = String::from_utf8(headers).map_err(|_| unreadable())?;
         let header = |name: &str| {
@@ -213,7 +213,7 @@ impl Stored {
 }
 
 /// As [`Raw::pulled`]; none also when what comes next does not fit into what was asked for.
-pub(super) fn pulled_that_fits(message: async_nats::Message) -> Result<Option<Raw>, Fault> {
+pub(super) fn pulled_that_fits(message: async_nats::Message) -> Result<Option<Raw>, CallError> {
     let does_not_fit = |said: &String| said.to_ascii_lowercase().contains("maxbytes");
     if message.status.is_some() && message.description.as_ref().is_some_and(does_not_fit) {
         return Ok(None);
@@ -223,11 +223,11 @@ pub(super) fn pulled_that_fits(message: async_nats::Message) -> Result<Option<Ra
 
 /// Whether a status says that there is nothing (more). Another one breaks off what was asked for, and what came so far is
 /// not to be taken for the whole.
-fn end(status: u16, said: Option<&str>) -> Result<(), Fault> {
+fn end(status: u16, said: Option<&str>) -> Result<(), CallError> {
     match status {
         // The end of a batch; none; and none in time, or not what can be asked for.
         204 | 404 | 408 => Ok(()),
-        _ => Err(Fault::NoAnswer(format!("JetStream broke off: {status} {}", said.unwrap_or_default()))),
+        _ => Err(CallError::NoResponse(format!("JetStream broke off: {status} {}", said.unwrap_or_default()))),
     }
 }
 
@@ -256,7 +256,7 @@ mod tests {
         for (status, said) in
             [(409, "Server Shutdown"), (409, "Consumer Deleted"), (413, "Too Many Results"), (503, "")]
         {
-            assert!(matches!(end(status, Some(said)), Err(Fault::NoAnswer(_))), "{status} {said}");
+            assert!(matches!(end(status, Some(said)), Err(CallError::NoResponse(_))), "{status} {said}");
         }
         let message = |said: &str| async_nats::Message {
             subject: "a".into(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     answer::{AFTER, Ack, Failed, Got, Info, Made, Raw, pulled_that_fits},
-    fault::Fault,
+    error::CallError,
     link::{Answers, Link},
     options::Settings,
     place::Place,
@@ -42,7 +42,7 @@ impl Place {
         which: Which,
         via: Via,
         patience: Duration,
-    ) -> Result<Option<Raw>, Fault> {
+    ) -> Result<Option<Raw>, CallError> {
         match via {
             Via::Any => {
                 let (to, body) = match which {
@@ -61,8 +61,8 @@ impl Place {
                 };
                 match call::<Got>(link, &format!("STREAM.MSG.GET.{}", self.stream), &body, patience).await {
                     Ok(got) => got.message.raw().map(Some),
-                    Err(Fault::Refused(refusal)) if refusal.is_no_message() => Ok(None),
-                    Err(fault) => Err(fault),
+                    Err(CallError::Refused(api_error)) if api_error.is_no_message() => Ok(None),
+                    Err(error) => Err(error),
                 }
             }
         }
@@ -76,7 +76,7 @@ impl Place {
         from: u64,
         most: Most,
         patience: Duration,
-    ) -> Result<Vec<Raw>, Fault> {
+    ) -> Result<Vec<Raw>, CallError> {
         if most.messages <= 1 {
             let one = self.raw(link, subject, Which::From(from), Via::Any, patience).await?;
             return Ok(one.into_iter().collect());
@@ -98,7 +98,7 @@ impl Place {
         from: u64,
         most: Most,
         patience: Duration,
-    ) -> Result<Vec<Raw>, Fault> {
+    ) -> Result<Vec<Raw>, CallError> {
         let config = json!({
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": from.max(1),
@@ -116,25 +116,31 @@ impl Place {
     }
 
     /// Drops the subject's messages below this place in the stream.
-    pub(super) async fn purge(&self, link: &Link, subject: &str, below: u64, patience: Duration) -> Result<(), Fault> {
+    pub(super) async fn purge(
+        &self,
+        link: &Link,
+        subject: &str,
+        below: u64,
+        patience: Duration,
+    ) -> Result<(), CallError> {
         let body = json!({"filter": subject, "seq": below});
         call::<Value>(link, &format!("STREAM.PURGE.{}", self.stream), &body, patience).await.map(drop)
     }
 
     /// Drops one message.
     #[cfg(feature = "testing")]
-    pub(super) async fn delete(&self, link: &Link, at: u64, patience: Duration) -> Result<(), Fault> {
+    pub(super) async fn delete(&self, link: &Link, at: u64, patience: Duration) -> Result<(), CallError> {
         let what = format!("STREAM.MSG.DELETE.{}", self.stream);
         call::<Value>(link, &what, &json!({"seq": at, "no_erase": true}), patience).await.map(drop)
     }
 
     /// The state of the stream and its limits.
-    pub(super) async fn info(&self, link: &Link, patience: Duration) -> Result<Info, Fault> {
+    pub(super) async fn info(&self, link: &Link, patience: Duration) -> Result<Info, CallError> {
         call(link, &format!("STREAM.INFO.{}", self.stream), &json!({}), patience).await
     }
 
     /// Makes a consumer that is used up soon; its name.
-    pub(super) async fn consumer(&self, link: &Link, config: &Value, patience: Duration) -> Result<String, Fault> {
+    pub(super) async fn consumer(&self, link: &Link, config: &Value, patience: Duration) -> Result<String, CallError> {
         let body = json!({"stream_name": self.stream, "config": config});
         let made: Made = call(link, &format!("CONSUMER.CREATE.{}", self.stream), &body, patience).await?;
         Ok(made.name)
@@ -147,8 +153,8 @@ impl Place {
         consumer: &str,
         most: Most,
         patience: Duration,
-        read: impl Fn(async_nats::Message) -> Result<Option<T>, Fault>,
-    ) -> Result<Vec<T>, Fault> {
+        read: impl Fn(async_nats::Message) -> Result<Option<T>, CallError>,
+    ) -> Result<Vec<T>, CallError> {
         let body = json!({"batch": most.messages, "max_bytes": most.bytes, "no_wait": true});
         let next = link.api(&format!("CONSUMER.MSG.NEXT.{}.{consumer}", self.stream));
         let answers = link.ask(next, body.to_string().into()).await?;
@@ -167,7 +173,7 @@ impl Place {
         inbox: &str,
         beat: Duration,
         patience: Duration,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), CallError> {
         let config = json!({
             "deliver_subject": inbox,
             "deliver_policy": "new",
@@ -191,19 +197,19 @@ async fn collect<T>(
     mut answers: Answers,
     most: Most,
     patience: Duration,
-    read: impl Fn(async_nats::Message) -> Result<Option<T>, Fault>,
-) -> Result<Vec<T>, Fault> {
+    read: impl Fn(async_nats::Message) -> Result<Option<T>, CallError>,
+) -> Result<Vec<T>, CallError> {
     let mut several = Vec::new();
     while several.len() < most.messages {
         match answers.next(patience).await? {
             Some(answer) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
-                return Err(Fault::Nobody);
+                return Err(CallError::NoResponders);
             }
             Some(answer) => match read(answer)? {
                 Some(raw) => several.push(raw),
                 None => break,
             },
-            None => return Err(Fault::NoAnswer("a batch did not end".into())),
+            None => return Err(CallError::NoResponse("a batch did not end".into())),
         }
     }
     Ok(several)
@@ -223,11 +229,11 @@ pub(super) async fn publish(
     headers: HeaderMap,
     body: Bytes,
     patience: Duration,
-) -> Result<u64, Fault> {
+) -> Result<u64, CallError> {
     let answer = link.request(subject, Some(headers), body, patience).await?;
-    let unreadable = Fault::Unreadable("an acknowledgement");
+    let unreadable = CallError::Malformed("an acknowledgement");
     match serde_json::from_slice(&answer.payload) {
-        Ok(Ack { error: Some(refusal), .. }) => Err(Fault::Refused(refusal)),
+        Ok(Ack { error: Some(api_error), .. }) => Err(CallError::Refused(api_error)),
         Ok(Ack { seq: Some(at), .. }) if at > 0 => Ok(at),
         _ => Err(unreadable),
     }
@@ -241,7 +247,7 @@ pub(super) fn after(at: u64) -> HeaderMap {
 }
 
 /// The state of the stream of this name, whichever it is now.
-pub(super) async fn info(link: &Link, settings: &Settings) -> Result<Info, Fault> {
+pub(super) async fn info(link: &Link, settings: &Settings) -> Result<Info, CallError> {
     call::<Info>(link, &format!("STREAM.INFO.{}", settings.prefix), &json!({}), settings.patience).await
 }
 
@@ -250,17 +256,17 @@ pub(super) async fn call<T: for<'de> Deserialize<'de>>(
     what: &str,
     body: &Value,
     patience: Duration,
-) -> Result<T, Fault> {
+) -> Result<T, CallError> {
     let answer = link.request(&link.api(what), None, body.to_string().into(), patience).await?;
     parsed(&answer.payload)
 }
 
-fn parsed<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, Fault> {
+fn parsed<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, CallError> {
     // An answer without `error` lets the rest be read.
     if let Ok(Failed { error }) = serde_json::from_slice(payload) {
-        return Err(Fault::Refused(error));
+        return Err(CallError::Refused(error));
     }
-    serde_json::from_slice(payload).map_err(|_| Fault::Unreadable("an answer of JetStream"))
+    serde_json::from_slice(payload).map_err(|_| CallError::Malformed("an answer of JetStream"))
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 use super::{
     Inner,
     asking::{self, Via, Which},
-    fault::{Fault, denies_writing, unavailable},
+    error::{CallError, refuses_only_writes, unavailable},
     link::jittered,
     log::Log,
     place::Place,
@@ -109,8 +109,8 @@ impl Inner {
         headers.insert("Nats-Rollup", "sub");
         match asking::publish(&self.link, &place.birth(channel), headers, Bytes::new(), patience).await {
             Ok(at) => Ok(Some(at)),
-            Err(Fault::Refused(refusal)) if refusal.is_conflict() => Ok(None),
-            Err(fault) => Err(fault.harmless()),
+            Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(None),
+            Err(error) => Err(error.into_store_error()),
         }
     }
 
@@ -118,7 +118,7 @@ impl Inner {
     pub(super) async fn birth(&self, place: &Place, channel: &Channel) -> Result<Option<u64>, StoreError> {
         let subject = place.birth(channel);
         let raw = place.raw(&self.link, &subject, Which::Last, Via::Leader, self.settings.patience).await;
-        Ok(raw.map_err(Fault::harmless)?.map(|raw| raw.at))
+        Ok(raw.map_err(CallError::into_store_error)?.map(|raw| raw.at))
     }
 
     /// Whether no log was announced since the last one went, at `gone`; waits for one that is about to come. Asks the leader.
@@ -137,7 +137,7 @@ impl Inner {
         match self.note_lost_log(&log.place, log.channel, announced).await {
             Ok(()) => Ok(Settled::Again),
             // It is lost all the same: whoever comes next raises the floor before anything follows.
-            Err(error) if denies_writing(&error) => {
+            Err(error) if refuses_only_writes(&error) => {
                 let (floor, _) = self.floor(&log.place, Place::floor_of(log.channel), Via::Leader).await?;
                 Ok(Settled::Absent { least: floor + 1 })
             }
@@ -173,7 +173,7 @@ impl Inner {
     /// Drops what a log was announced with, unless that was announced after this place.
     pub(super) async fn drop_birth(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
         let dropped = place.purge(&self.link, &place.birth(channel), at + 1, self.settings.patience).await;
-        dropped.map_err(Fault::harmless)
+        dropped.map_err(CallError::into_store_error)
     }
 }
 

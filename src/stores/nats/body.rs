@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{fault, record::Record};
+use super::{error, record::Record};
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -43,7 +43,7 @@ impl Message {
         let (mut body, mut prev_tag) = (self.body.clone(), self.record.base_tag);
         let mut items = Vec::new();
         for seq in self.record.base + 1..=self.record.end() {
-            let item = Item::take(&mut body, seq, prev_tag).ok_or_else(|| fault::corrupt("a message's body"))?;
+            let item = Item::take(&mut body, seq, prev_tag).ok_or_else(|| error::corrupt("a message's body"))?;
             prev_tag = item.tag;
             items.push(item);
         }

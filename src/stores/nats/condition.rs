@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, fault::denies_writing, link::jittered, lock};
+use super::{Inner, error::refuses_only_writes, link::jittered, lock};
 use crate::store::{Health, StoreError};
 
 /// What the last call found.
@@ -26,7 +26,7 @@ impl State {
     /// What an error says; none when it is no fault of the store's.
     fn of(error: &StoreError) -> Option<Self> {
         match error {
-            error if denies_writing(error) => Some(Self::ReadOnly),
+            error if refuses_only_writes(error) => Some(Self::ReadOnly),
             StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::NewerFormat { .. } => Some(Self::Away),
             _ => None,
         }
@@ -65,7 +65,9 @@ impl Inner {
         let place = self.place().await?;
         place.may_write()?;
         let changes = self.link.changes();
-        self.stamp(&place, bytes::Bytes::from_static(PROBE)).await.map_err(super::fault::Fault::harmless)?;
+        self.stamp(&place, bytes::Bytes::from_static(PROBE))
+            .await
+            .map_err(super::error::CallError::into_store_error)?;
         // While it took nothing, nobody could ask for the time.
         self.read_time(&place, changes).await
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{
     Inner,
     asking::{self, Via, Which},
-    fault::{Fault, corrupt},
+    error::{CallError, corrupt},
     place::Place,
 };
 use crate::store::{StoreError, floor};
@@ -14,7 +14,7 @@ impl Inner {
     /// The floor of a bucket, and where it is written.
     pub(super) async fn floor(&self, place: &Place, bucket: u16, via: Via) -> Result<(u64, u64), StoreError> {
         let raw = place.raw(&self.link, &place.floor(bucket), Which::Last, via, self.settings.patience).await;
-        let Some(raw) = raw.map_err(Fault::harmless)? else { return Ok((0, 0)) };
+        let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, 0)) };
         Ok((parse(&raw.body)?, raw.at))
     }
 
@@ -29,8 +29,8 @@ impl Inner {
             let (subject, body) = (place.floor(bucket), Bytes::from(to.to_string()));
             match asking::publish(&self.link, &subject, headers, body, self.settings.patience).await {
                 Ok(_) => return Ok(to),
-                Err(Fault::Refused(refusal)) if refusal.is_conflict() => {}
-                Err(fault) => return Err(fault.harmless()),
+                Err(CallError::Refused(api_error)) if api_error.is_conflict() => {}
+                Err(error) => return Err(error.into_store_error()),
             }
         }
     }

@@ -13,7 +13,7 @@ use super::{
     answer::Info,
     asking::Via,
     birth::Newest,
-    fault::{self, Fault},
+    error::{self, CallError},
     place::Place,
     record::Kind,
     scan::Scan,
@@ -59,7 +59,7 @@ impl Moment {
 impl Inner {
     pub(super) async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let asked = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
-        self.note(asked.unwrap_or_else(|_| Err(fault::unavailable("no heads in time"))))
+        self.note(asked.unwrap_or_else(|_| Err(error::unavailable("no heads in time"))))
     }
 
     async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
@@ -98,7 +98,7 @@ impl Inner {
         // It may be gone, and made anew when it is looked for.
         self.doubt();
         let place = self.place().await?;
-        let info = place.info(&self.link, self.settings.patience).await.map_err(Fault::harmless)?;
+        let info = place.info(&self.link, self.settings.patience).await.map_err(CallError::into_store_error)?;
         Ok((place, info))
     }
 
@@ -231,7 +231,7 @@ impl Inner {
                 self.floor(place, bucket, Via::Leader).await?.0.max(least)
             }
             Some(Newest::Absent { least }) => table.floors.get(&bucket).copied().unwrap_or(0).max(least),
-            None => return Err(fault::unavailable("the channel was not looked at")),
+            None => return Err(error::unavailable("the channel was not looked at")),
         };
         Ok(resume::Record::absent(place.epoch, floor, channel).head)
     }

@@ -7,7 +7,7 @@ use tokio::time::{Duration, Instant};
 use super::{
     Inner,
     asking::{self, Via, Which},
-    fault::{Fault, unavailable},
+    error::{CallError, unavailable},
     lock,
     place::Place,
 };
@@ -145,18 +145,18 @@ impl Inner {
         match self.stamp(place, bytes::Bytes::new()).await {
             Ok(_) => self.read_time(place, changes).await,
             // One that takes nothing can be read all the same: then it is at least as late as the last message.
-            Err(Fault::Refused(_)) => {
+            Err(CallError::Refused(_)) => {
                 if let Some(millis) = self.stamped(place).await? {
                     self.time.tell_at_least(millis);
                 }
                 Ok(())
             }
-            Err(fault) => Err(fault.harmless()),
+            Err(error) => Err(error.into_store_error()),
         }
     }
 
     /// Has the server stamp a message.
-    pub(super) async fn stamp(&self, place: &Place, body: bytes::Bytes) -> Result<u64, Fault> {
+    pub(super) async fn stamp(&self, place: &Place, body: bytes::Bytes) -> Result<u64, CallError> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Rollup", "sub");
         asking::publish(&self.link, &place.subject("time"), headers, body, self.settings.patience).await
@@ -176,7 +176,7 @@ impl Inner {
     async fn stamped(&self, place: &Place) -> Result<Option<u64>, StoreError> {
         let (subject, patience) = (place.subject("time"), self.settings.patience);
         let raw = place.raw(&self.link, &subject, Which::Last, Via::Leader, patience).await;
-        Ok(raw.map_err(Fault::harmless)?.and_then(|raw| raw.time))
+        Ok(raw.map_err(CallError::into_store_error)?.and_then(|raw| raw.time))
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     answer::Raw,
     asking::{self, Via, Which},
     body::{self, Message},
-    fault::{Fault, denies_writing},
+    error::{CallError, refuses_only_writes},
     link::jittered,
     loading::keys_between,
     log::{Log, Order, Side},
@@ -46,7 +46,7 @@ impl Inner {
         match self.forget(channel).await {
             Ok(()) => Ok(None),
             // What comes next begins above a floor that is raised above this.
-            Err(error) if denies_writing(&error) => Ok(Some(record.end())),
+            Err(error) if refuses_only_writes(&error) => Ok(Some(record.end())),
             Err(error) => Err(error),
         }
     }
@@ -84,7 +84,7 @@ impl Inner {
             match self.forget(channel).await {
                 Ok(()) => return Ok(0),
                 // What it needs no more can go all the same.
-                Err(error) if denies_writing(&error) => {}
+                Err(error) if refuses_only_writes(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -148,7 +148,7 @@ impl Inner {
         let subject = log.place.keys(log.channel);
         let headers = async_nats::HeaderMap::new();
         let published = asking::publish(&self.link, &subject, headers, body, self.settings.patience).await;
-        published.map(drop).map_err(Fault::harmless)
+        published.map(drop).map_err(CallError::into_store_error)
     }
 
     /// Drops the copied keys whose time is over; says whether there are others.
@@ -157,7 +157,7 @@ impl Inner {
         let mut below = 0;
         let are_left = loop {
             let next = log.place.raw(&self.link, &subject, Which::From(below), Via::Any, self.settings.patience).await;
-            let Some(raw) = next.map_err(Fault::harmless)? else { break false };
+            let Some(raw) = next.map_err(CallError::into_store_error)? else { break false };
             let keys = body::take_keys(raw.body).unwrap_or_default();
             if keys.iter().any(|(_, _, stamp)| keep.holds_key(*stamp, now)) {
                 break true;
@@ -171,7 +171,7 @@ impl Inner {
     }
 
     async fn purge(&self, place: &Place, subject: &str, below: u64) -> Result<(), StoreError> {
-        place.purge(&self.link, subject, below, self.settings.patience).await.map_err(Fault::harmless)
+        place.purge(&self.link, subject, below, self.settings.patience).await.map_err(CallError::into_store_error)
     }
 
     /// Looks after all channels. What one fails by keeps no other waiting.
@@ -226,8 +226,10 @@ impl Inner {
     async fn takes_turn(&self, period: Duration) -> Result<bool, StoreError> {
         let place = self.place().await?;
         let (subject, patience) = (place.subject("janitor"), self.settings.patience);
-        let last =
-            place.raw(&self.link, &subject, Which::Last, Via::Leader, patience).await.map_err(Fault::harmless)?;
+        let last = place
+            .raw(&self.link, &subject, Which::Last, Via::Leader, patience)
+            .await
+            .map_err(CallError::into_store_error)?;
         let now = self.time.now();
         let stamp = |body: &[u8]| std::str::from_utf8(body).ok()?.parse::<u64>().ok();
         let since = last.as_ref().and_then(|last| stamp(&last.body)).unwrap_or(0);
@@ -240,10 +242,10 @@ impl Inner {
         headers.insert("Nats-Rollup", "sub");
         match asking::publish(&self.link, &subject, headers, Bytes::from(now.to_string()), patience).await {
             Ok(_) => Ok(true),
-            Err(Fault::Refused(refusal)) if refusal.is_conflict() => Ok(false),
+            Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(false),
             // What is dropped needs no room: each node makes some then, for none can say that it does.
-            Err(Fault::Refused(refusal)) if refusal.is_full() => Ok(true),
-            Err(fault) => Err(fault.harmless()),
+            Err(CallError::Refused(api_error)) if api_error.is_full() => Ok(true),
+            Err(error) => Err(error.into_store_error()),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Inner,
     asking::{self, Via, Which},
-    fault::{Fault, denies_writing},
+    error::{CallError, refuses_only_writes},
     link::jittered,
     lock,
     place::Place,
@@ -70,7 +70,7 @@ impl Inner {
 
     async fn kept_lines(&self, place: &Place) -> Result<(u64, Vec<Line>), StoreError> {
         let raw = place.raw(&self.link, &place.subject("kept"), Which::Last, Via::Leader, self.settings.patience).await;
-        let Some(raw) = raw.map_err(Fault::harmless)? else { return Ok((0, Vec::new())) };
+        let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, Vec::new())) };
         // What cannot be read is replaced.
         let lines = std::str::from_utf8(&raw.body).unwrap_or_default().lines().filter_map(Line::parse);
         Ok((raw.at, lines.collect()))
@@ -90,10 +90,10 @@ impl Inner {
         let (subject, patience) = (place.subject("kept"), self.settings.patience);
         match asking::publish(&self.link, &subject, headers, Bytes::from(body), patience).await {
             Ok(_) => Ok(true),
-            Err(Fault::Refused(refusal)) if refusal.is_conflict() => Ok(false),
-            Err(fault) => match fault.harmless() {
+            Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(false),
+            Err(error) => match error.into_store_error() {
                 // It is repeated once the stream takes messages again; until then no node drops more than the others allow.
-                error if denies_writing(&error) => Ok(true),
+                error if refuses_only_writes(&error) => Ok(true),
                 error => Err(error),
             },
         }

@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{
     denied::{self, Denied},
-    fault::{Fault, unavailable},
+    error::{CallError, unavailable},
 };
 use crate::store::StoreError;
 
@@ -133,12 +133,12 @@ impl Link {
         headers: Option<HeaderMap>,
         payload: Bytes,
         patience: Duration,
-    ) -> Result<Message, Fault> {
+    ) -> Result<Message, CallError> {
         let mut state = self.state.clone();
         if !state.borrow().connected {
             let connected = timeout(patience, state.wait_for(|state| state.connected)).await;
             if !connected.is_ok_and(|state| state.is_ok()) {
-                return Err(Fault::NotSent("the connection is down".into()));
+                return Err(CallError::NotSent("the connection is down".into()));
             }
         }
         let (begun, mut denied) = (Instant::now(), self.denied.clone());
@@ -147,15 +147,15 @@ impl Link {
         tokio::select! {
             // From here on it may have been sent, whatever else is said.
             answer = self.client.send_request(subject.to_owned(), request) => answer.inspect(|_| self.note_way(begun.elapsed())).map_err(|error| match error.kind() {
-                RequestErrorKind::NoResponders => Fault::Nobody,
+                RequestErrorKind::NoResponders => CallError::NoResponders,
                 RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
-                    Fault::NotSent(error.to_string())
+                    CallError::NotSent(error.to_string())
                 }
-                _ => Fault::NoAnswer(error.to_string()),
+                _ => CallError::NoResponse(error.to_string()),
             }),
-            () = broken(&mut state) => Err(Fault::NoAnswer("the connection broke".into())),
-            what = denied::of(&mut denied, subject, before) => Err(Fault::Denied(what)),
-            () = tokio::time::sleep(patience) => Err(Fault::NoAnswer(format!("none within {patience:?}"))),
+            () = broken(&mut state) => Err(CallError::NoResponse("the connection broke".into())),
+            what = denied::of(&mut denied, subject, before) => Err(CallError::PermissionDenied(what)),
+            () = tokio::time::sleep(patience) => Err(CallError::NoResponse(format!("none within {patience:?}"))),
         }
     }
 
@@ -171,8 +171,8 @@ impl Link {
     }
 
     /// Listens to what others say.
-    pub(super) async fn hear(&self, subject: String) -> Result<Subscriber, Fault> {
-        self.client.subscribe(subject).await.map_err(|error| Fault::NotSent(error.to_string()))
+    pub(super) async fn hear(&self, subject: String) -> Result<Subscriber, CallError> {
+        self.client.subscribe(subject).await.map_err(|error| CallError::NotSent(error.to_string()))
     }
 
     /// Says something to whoever listens, without waiting.
@@ -182,19 +182,19 @@ impl Link {
     }
 
     /// Listens on a subject of its own.
-    pub(super) async fn inbox(&self) -> Result<(String, Subscriber), Fault> {
+    pub(super) async fn inbox(&self) -> Result<(String, Subscriber), CallError> {
         let inbox = self.client.new_inbox();
         let subscriber = self.client.subscribe(inbox.clone()).await;
-        Ok((inbox, subscriber.map_err(|error| Fault::NotSent(error.to_string()))?))
+        Ok((inbox, subscriber.map_err(|error| CallError::NotSent(error.to_string()))?))
     }
 
     /// Asks for several answers.
-    pub(super) async fn ask(&self, subject: String, payload: Bytes) -> Result<Answers, Fault> {
+    pub(super) async fn ask(&self, subject: String, payload: Bytes) -> Result<Answers, CallError> {
         let (inbox, answers) = self.inbox().await?;
         let (state, denied) = (self.state.clone(), self.denied.clone());
         let before = denied.borrow().serial();
         let asked = self.client.publish_with_reply(subject.clone(), inbox, payload).await;
-        asked.map_err(|error| Fault::NotSent(error.to_string()))?;
+        asked.map_err(|error| CallError::NotSent(error.to_string()))?;
         Ok(Answers { subject, answers, state, denied, before })
     }
 
@@ -230,13 +230,13 @@ pub(super) struct Answers {
 
 impl Answers {
     /// The next; none when no more come.
-    pub(super) async fn next(&mut self, patience: Duration) -> Result<Option<Message>, Fault> {
+    pub(super) async fn next(&mut self, patience: Duration) -> Result<Option<Message>, CallError> {
         let answers = &mut self.answers;
         tokio::select! {
             answer = poll_fn(|cx| std::pin::Pin::new(&mut *answers).poll_next(cx)) => Ok(answer),
-            () = broken(&mut self.state) => Err(Fault::NoAnswer("the connection broke".into())),
-            what = denied::of(&mut self.denied, &self.subject, self.before) => Err(Fault::Denied(what)),
-            () = tokio::time::sleep(patience) => Err(Fault::NoAnswer("a batch did not end".into())),
+            () = broken(&mut self.state) => Err(CallError::NoResponse("the connection broke".into())),
+            what = denied::of(&mut self.denied, &self.subject, self.before) => Err(CallError::PermissionDenied(what)),
+            () = tokio::time::sleep(patience) => Err(CallError::NoResponse("a batch did not end".into())),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
-use super::{Inner, fault::unavailable, lock, record::Kind, scan::Scan};
+use super::{Inner, error::unavailable, lock, record::Kind, scan::Scan};
 use crate::{
     channel::Channel,
     store::{Head, StoreError},

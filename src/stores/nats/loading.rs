@@ -6,7 +6,7 @@ use std::mem;
 use super::{
     asking::{Most, Via, Which},
     body::{self, Message},
-    fault::{Fault, corrupt, unavailable},
+    error::{CallError, corrupt, unavailable},
     keys::Keys,
     log::{Log, Order, Side},
     record::Record,
@@ -91,7 +91,7 @@ impl Loading {
     async fn read_copied(&mut self, log: &Log<'_>) -> Result<(), StoreError> {
         let (inner, subject) = (log.inner, log.place.keys(log.channel));
         let next = |from| log.place.raw(&inner.link, &subject, Which::From(from), Via::Leader, inner.settings.patience);
-        while let Some(raw) = next(self.copied).await.map_err(Fault::harmless)? {
+        while let Some(raw) = next(self.copied).await.map_err(CallError::into_store_error)? {
             self.found.extend(body::take_keys(raw.body).ok_or_else(|| corrupt("a channel's keys"))?);
             self.copied = raw.at + 1;
         }

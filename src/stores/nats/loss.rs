@@ -6,7 +6,7 @@ use super::{
     Inner,
     asking::{self, Via, Which},
     body,
-    fault::Fault,
+    error::CallError,
     log::Log,
     record,
 };
@@ -19,7 +19,7 @@ impl Inner {
         let log = Log::new(self, place, channel, Via::Leader);
         while n > 0 {
             let Some(last) = log.get(Which::Last).await? else { return Ok(()) };
-            log.place.delete(&self.link, last.at, self.settings.patience).await.map_err(Fault::harmless)?;
+            log.place.delete(&self.link, last.at, self.settings.patience).await.map_err(CallError::into_store_error)?;
             let kept = last.record.count.saturating_sub(n);
             n = n.saturating_sub(last.record.count);
             if kept > 0 {
@@ -34,7 +34,7 @@ impl Inner {
                 headers.insert(record::NAME, shorter.to_text());
                 let body: Bytes = body.freeze();
                 let again = asking::publish(&self.link, log.subject(), headers, body, self.settings.patience).await;
-                again.map_err(Fault::harmless)?;
+                again.map_err(CallError::into_store_error)?;
             }
         }
         Ok(())

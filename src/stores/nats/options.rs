@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Inner, NatsStore, asking::nanos, fault::unavailable, link::Access, time::Time};
+use super::{Inner, NatsStore, asking::nanos, error::unavailable, link::Access, time::Time};
 use crate::store::{Clock, Keep, Retention, StoreError};
 
 /// How to open a [`NatsStore`]. See the [module docs](super).

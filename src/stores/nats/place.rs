@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::{
     answer::Info,
     asking::{Via, Which, after, call, info, publish},
-    fault::{Fault, corrupt, unavailable},
+    error::{CallError, corrupt, unavailable},
     identity::{Identity, KNOWN},
     link::{Link, jittered},
     options::Settings,
@@ -39,8 +39,8 @@ impl Place {
         // Another node may make it at the same moment, and it may be gone again when asked for.
         for _ in 0..5 {
             match info(link, settings).await {
-                Err(Fault::Refused(refusal)) if refusal.is_no_stream() => {}
-                Err(fault) => return Err(fault.harmless()),
+                Err(CallError::Refused(api_error)) if api_error.is_no_stream() => {}
+                Err(error) => return Err(error.into_store_error()),
                 Ok(info) => return Self::of(link, settings, info).await,
             }
             if let Some(rest) = rest.take() {
@@ -58,8 +58,8 @@ impl Place {
                     return Self::of(link, settings, info).await;
                 }
                 // 10058: it is there by now.
-                Err(Fault::Refused(refusal)) if refusal.err_code == 10_058 => {}
-                Err(fault) => return Err(fault.harmless()),
+                Err(CallError::Refused(api_error)) if api_error.err_code == 10_058 => {}
+                Err(error) => return Err(error.into_store_error()),
             }
         }
         Err(unavailable("the JetStream stream comes and goes"))
@@ -103,8 +103,8 @@ impl Place {
             match publish(link, &self.subject("place"), headers, wanted.to_string().into(), patience).await {
                 Ok(at) => return Ok((at, wanted)),
                 // Another node was faster.
-                Err(Fault::Refused(refusal)) if refusal.is_conflict() => {}
-                Err(fault) => return Err(fault.harmless()),
+                Err(CallError::Refused(api_error)) if api_error.is_conflict() => {}
+                Err(error) => return Err(error.into_store_error()),
             }
         }
         Err(unavailable("the stream's identity comes and goes"))
@@ -112,7 +112,7 @@ impl Place {
 
     async fn identity(&self, link: &Link, patience: Duration) -> Result<Option<(u64, Identity)>, StoreError> {
         let raw = self.raw(link, &self.subject("place"), Which::Last, Via::Leader, patience).await;
-        let Some(raw) = raw.map_err(Fault::harmless)? else { return Ok(None) };
+        let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok(None) };
         let identity = std::str::from_utf8(&raw.body).ok().and_then(Identity::parse);
         Ok(Some((raw.at, identity.ok_or_else(|| corrupt("the stream's identity"))?)))
     }

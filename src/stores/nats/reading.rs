@@ -12,7 +12,7 @@ use super::{
     asking::{Most, Via, Which},
     birth::Settled,
     body::Message,
-    fault,
+    error,
     log::{Log, Order, Side},
     place::Place,
     record::{Kind, Record},
@@ -57,7 +57,7 @@ impl Inner {
         limit: Limit,
     ) -> Result<Page, StoreError> {
         let read = timeout(self.settings.timeout, self.read_patiently(channel, start, limit)).await;
-        self.note(read.unwrap_or_else(|_| Err(fault::unavailable("no page in time"))))
+        self.note(read.unwrap_or_else(|_| Err(error::unavailable("no page in time"))))
     }
 
     async fn read_patiently(
@@ -80,7 +80,7 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
-        Err(failed.map_or_else(|| fault::unavailable("the channel changed while it was read"), StoreError::Unavailable))
+        Err(failed.map_or_else(|| error::unavailable("the channel changed while it was read"), StoreError::Unavailable))
     }
 
     async fn read_once(

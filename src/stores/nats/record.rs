@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{fault, identity::KNOWN};
+use super::{error, identity::KNOWN};
 use crate::{
     cursor::Cursor,
     event::EventKey,
@@ -166,7 +166,7 @@ impl Record {
 
     /// Fails with both versions when a newer one wrote it.
     pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
-        let unreadable = || fault::corrupt("a message's header");
+        let unreadable = || error::corrupt("a message's header");
         let (version, rest) = text.split_once(' ').ok_or_else(unreadable)?;
         match version.parse().map_err(|_| unreadable())? {
             VERSION => Self::parse_fields(rest).ok_or_else(unreadable),

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::fault::unavailable;
+use super::error::unavailable;
 use crate::store::StoreError;
 
 /// What waits, in all.

@@ -10,7 +10,7 @@ use super::{
     Inner,
     answer::Raw,
     asking::{Most, nanos},
-    fault::Fault,
+    error::CallError,
     place::Place,
 };
 use crate::store::StoreError;
@@ -53,7 +53,8 @@ impl<'a> Scan<'a> {
         if let (Some(config), Value::Object(rest)) = (config.as_object_mut(), rest) {
             config.extend(rest);
         }
-        let consumer = place.consumer(&inner.link, &config, inner.settings.patience).await.map_err(Fault::harmless)?;
+        let consumer =
+            place.consumer(&inner.link, &config, inner.settings.patience).await.map_err(CallError::into_store_error)?;
         Ok(Self { inner, place, consumer: Some(consumer) })
     }
 
@@ -65,7 +66,7 @@ impl<'a> Scan<'a> {
             let subject = message.subject.to_string();
             Ok(Raw::pulled(message)?.map(|raw| (subject, raw)))
         };
-        let some = self.place.more(link, consumer, BATCH, patience, read).await.map_err(Fault::harmless)?;
+        let some = self.place.more(link, consumer, BATCH, patience, read).await.map_err(CallError::into_store_error)?;
         if some.len() < BATCH.messages {
             self.place.done_with(link, consumer).await;
             self.consumer = None;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     asking::{self, Via, Which},
-    fault::Fault,
+    error::CallError,
     link::jittered,
     log::Log,
     place::Place,
@@ -98,12 +98,12 @@ impl Writer {
             }
             let left = by.saturating_duration_since(Instant::now()).min(inner.settings.patience);
             let sent = asking::publish(&inner.link, &subject, headers, message.body.clone(), left).await;
-            let fault = match sent {
+            let error = match sent {
                 Ok(at) => return Ok(self.advance(at, message)),
-                Err(fault) => fault,
+                Err(error) => error,
             };
-            if !is_doubtful && let Some(done) = self.refused(&fault) {
-                return done.ok_or_else(|| too_large_or(fault, &message, inner.link.most_bytes()));
+            if !is_doubtful && let Some(done) = self.refused(&error) {
+                return done.ok_or_else(|| too_large_or(error, &message, inner.link.most_bytes()));
             }
             is_doubtful = true;
             match Box::pin(self.find(place, &message, at, by)).await? {
@@ -119,19 +119,19 @@ impl Writer {
 
     /// What a fault says for certain of a message that was sent once: that something else came first, or (none) that it
     /// was not taken.
-    fn refused(&mut self, fault: &Fault) -> Option<Option<Sent>> {
-        match fault {
-            Fault::Refused(refusal) if refusal.is_conflict() => {
+    fn refused(&mut self, error: &CallError) -> Option<Option<Sent>> {
+        match error {
+            CallError::Refused(api_error) if api_error.is_conflict() => {
                 self.ask_again();
                 Some(Some(Sent::No))
             }
-            Fault::Refused(_) | Fault::NotSent(_) | Fault::Denied(_) => Some(None),
-            Fault::Nobody => {
+            CallError::Refused(_) | CallError::NotSent(_) | CallError::PermissionDenied(_) => Some(None),
+            CallError::NoResponders => {
                 self.inner.doubt();
                 self.ask_again();
                 Some(None)
             }
-            Fault::NoAnswer(_) | Fault::Unreadable(_) => None,
+            CallError::NoResponse(_) | CallError::Malformed(_) => None,
         }
     }
 
@@ -203,12 +203,12 @@ enum Found {
     Nothing,
 }
 
-fn too_large_or(fault: Fault, message: &Planned, most: usize) -> StoreError {
-    match fault {
-        Fault::Refused(refusal) if refusal.is_too_large() => {
+fn too_large_or(error: CallError, message: &Planned, most: usize) -> StoreError {
+    match error {
+        CallError::Refused(api_error) if api_error.is_too_large() => {
             StoreError::TooLarge { size: message.body.len() as u64, most: most as u64, unit: Unit::Bytes }
         }
-        other => other.harmless(),
+        other => other.into_store_error(),
     }
 }
 

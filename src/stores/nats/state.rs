@@ -10,7 +10,7 @@ use super::{
     asking::{Via, Which},
     body::Message,
     both,
-    fault::unavailable,
+    error::unavailable,
     keys::Keys,
     loading::{BATCH, Loading},
     log::Log,

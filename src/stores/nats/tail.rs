@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     Inner,
     answer::{Raw, position},
-    fault::Fault,
+    error::CallError,
     link::jittered,
     place::Place,
     record::Kind,
@@ -45,9 +45,9 @@ pub(super) async fn tail(inner: Weak<Inner>) {
 async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let place = inner.place().await?;
     let (inbox, mut messages) = inner.link.inbox().await?;
-    if let Err(fault) = place.follow(&inner.link, &inbox, BEAT, inner.settings.patience).await {
+    if let Err(error) = place.follow(&inner.link, &inbox, BEAT, inner.settings.patience).await {
         inner.doubt();
-        return Err(Box::new(fault));
+        return Err(Box::new(error));
     }
     inner.watchers.arm();
     let mut delivered = 0;
@@ -67,12 +67,12 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
 }
 
 /// Takes one message; says whether it followed the one before.
-async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u64) -> Result<bool, Fault> {
+async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u64) -> Result<bool, CallError> {
     if message.status == Some(StatusCode::IDLE_HEARTBEAT) {
         return Ok(beat(inner, message, *delivered).await);
     }
     let position = message.reply.as_deref().and_then(position);
-    let (at, nth) = position.ok_or(Fault::Unreadable("a consumer's message"))?;
+    let (at, nth) = position.ok_or(CallError::Malformed("a consumer's message"))?;
     if nth != *delivered + 1 {
         return Ok(false);
     }

@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Inner,
     birth::Announced,
-    fault::{is_denied, unavailable},
+    error::{is_permission_denied, unavailable},
     link::jittered,
     place::Place,
     plan::{self, Before, Planned},
@@ -309,7 +309,7 @@ impl Writer {
 
     /// Waits a little before the next attempt, or fails when there is no time left or no hope.
     async fn pause_or_fail(&mut self, failed: Failed, by: Instant) -> Result<(), Failed> {
-        let has_hope = matches!(failed.error, StoreError::Unavailable(_)) && !is_denied(&failed.error);
+        let has_hope = matches!(failed.error, StoreError::Unavailable(_)) && !is_permission_denied(&failed.error);
         if !has_hope || Instant::now() + LAST_PAUSE >= by {
             return Err(failed);
         }

@@ -6,24 +6,24 @@ use crate::store::{StoreError, Use};
 
 /// Why a request has no answer, or which one it has.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum CallError {
     /// It was not sent: nothing happened.
     NotSent(String),
     /// It may have been received.
-    NoAnswer(String),
+    NoResponse(String),
     /// The user may not do what the question or its answer needs: it was not taken.
-    Denied(String),
+    PermissionDenied(String),
     /// Nobody listens there: the stream is gone, or has no leader now.
-    Nobody,
+    NoResponders,
     /// The server refused it.
-    Refused(Refusal),
+    Refused(ApiError),
     /// The answer cannot be read.
-    Unreadable(&'static str),
+    Malformed(&'static str),
 }
 
 /// A JetStream API error.
 #[derive(Debug, serde::Deserialize)]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     #[serde(default)]
     pub(super) code: u16,
     #[serde(default)]
@@ -32,7 +32,7 @@ pub(super) struct Refusal {
     pub(super) description: String,
 }
 
-impl Refusal {
+impl ApiError {
     /// Another message came first.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self.err_code, 10_071 | 10_070 | 10_164)
@@ -57,38 +57,38 @@ impl Refusal {
     }
 }
 
-impl Fault {
+impl CallError {
     /// What it means for something that changes nothing, or that certainly did not happen.
-    pub(super) fn harmless(self) -> StoreError {
+    pub(super) fn into_store_error(self) -> StoreError {
         match self {
-            Self::Refused(refusal) if refusal.is_full() => StoreError::Full(Box::new(Self::Refused(refusal))),
-            Self::Unreadable(_) => StoreError::Corrupt(Box::new(self)),
+            Self::Refused(api_error) if api_error.is_full() => StoreError::Full(Box::new(Self::Refused(api_error))),
+            Self::Malformed(_) => StoreError::Corrupt(Box::new(self)),
             other => StoreError::Unavailable(Box::new(other)),
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSent(why) => write!(f, "not connected to NATS: {why}"),
-            Self::NoAnswer(why) => write!(f, "no answer from NATS: {why}"),
-            Self::Denied(what) => {
+            Self::NoResponse(why) => write!(f, "no answer from NATS: {why}"),
+            Self::PermissionDenied(what) => {
                 write!(f, "NATS does not allow this user {what}: see the permissions in docs/stores/nats.md")
             }
-            Self::Nobody => f.write_str("no JetStream stream answers"),
-            Self::Refused(refusal) => {
-                write!(f, "JetStream refused: {} ({}, {})", refusal.description, refusal.code, refusal.err_code)
+            Self::NoResponders => f.write_str("no JetStream stream answers"),
+            Self::Refused(api_error) => {
+                write!(f, "JetStream refused: {} ({}, {})", api_error.description, api_error.code, api_error.err_code)
             }
-            Self::Unreadable(what) => write!(f, "cannot read {what}"),
+            Self::Malformed(what) => write!(f, "cannot read {what}"),
         }
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for CallError {}
 
 pub(super) fn corrupt(what: &'static str) -> StoreError {
-    StoreError::Corrupt(Box::new(Fault::Unreadable(what)))
+    StoreError::Corrupt(Box::new(CallError::Malformed(what)))
 }
 
 pub(super) fn unavailable(why: &str) -> StoreError {
@@ -96,12 +96,12 @@ pub(super) fn unavailable(why: &str) -> StoreError {
 }
 
 /// Whether it is only writing that is not possible now.
-pub(super) fn denies_writing(error: &StoreError) -> bool {
+pub(super) fn refuses_only_writes(error: &StoreError) -> bool {
     matches!(error, StoreError::Full(_) | StoreError::NewerFormat { denied: Use::Write, .. })
 }
 
 /// Whether it fails because of a right that is missing, and so again at once.
-pub(super) fn is_denied(error: &StoreError) -> bool {
+pub(super) fn is_permission_denied(error: &StoreError) -> bool {
     let StoreError::Unavailable(source) = error else { return false };
-    matches!(source.downcast_ref(), Some(Fault::Denied(_)))
+    matches!(source.downcast_ref(), Some(CallError::PermissionDenied(_)))
 }
