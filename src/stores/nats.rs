@@ -137,6 +137,7 @@ mod asking;
 mod birth;
 mod body;
 mod condition;
+mod connection;
 mod denied;
 mod error;
 mod floors;
@@ -146,7 +147,6 @@ mod identity;
 mod janitor;
 mod kept;
 mod keys;
-mod link;
 mod listing;
 mod loading;
 mod log;
@@ -183,10 +183,10 @@ use tokio::runtime::Handle;
 pub use self::options::NatsOptions;
 use self::{
     condition::Condition,
+    connection::{Connection, ConnectionSettings},
     heads::Heads,
     here::Here,
     kept::Kept,
-    link::{Access, Link},
     listing::Listed,
     options::Settings,
     queue::{Queues, Removal, Work},
@@ -225,7 +225,7 @@ impl NatsStore {
     /// Whether there is a connection now: for a health check.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.0.link.is_connected()
+        self.0.connection.is_connected()
     }
 
     /// Cuts the last `n` entries off, as a failover that lost them does: for tests of what follows.
@@ -293,7 +293,7 @@ impl Store for NatsStore {
 
 /// What the clones of a store share.
 struct Inner {
-    link: Link,
+    connection: Connection,
     settings: Settings,
     /// Where the store's tasks run.
     runtime: Handle,
@@ -311,10 +311,15 @@ struct Inner {
 }
 
 impl Inner {
-    async fn open(servers: &str, access: Access, settings: Settings, time: Time) -> Result<Arc<Self>, StoreError> {
-        let link = Link::connect(servers, access, settings.timeout).await?;
+    async fn open(
+        servers: &str,
+        connection_settings: ConnectionSettings,
+        settings: Settings,
+        time: Time,
+    ) -> Result<Arc<Self>, StoreError> {
+        let connection = Connection::connect(servers, connection_settings, settings.timeout).await?;
         let inner = Arc::new(Self {
-            link,
+            connection,
             runtime: Handle::current(),
             here: Here::default(),
             time,

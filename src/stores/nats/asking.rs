@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{
     answer::{AFTER, Ack, Failed, Got, Info, Made, Raw, pulled_that_fits},
+    connection::{Connection, Responses},
     error::CallError,
-    link::{Answers, Link},
     options::Settings,
     place::Place,
 };
@@ -37,29 +37,30 @@ impl Place {
     /// One message as it is, when there is one.
     pub(super) async fn raw(
         &self,
-        link: &Link,
+        connection: &Connection,
         subject: &str,
         which: Which,
         via: Via,
-        patience: Duration,
+        request_timeout: Duration,
     ) -> Result<Option<Raw>, CallError> {
         match via {
             Via::Any => {
                 let (to, body) = match which {
-                    Which::Last => (link.api(&format!("DIRECT.GET.{}.{subject}", self.stream)), Bytes::new()),
+                    Which::Last => (connection.api(&format!("DIRECT.GET.{}.{subject}", self.stream)), Bytes::new()),
                     Which::From(at) => (
-                        link.api(&format!("DIRECT.GET.{}", self.stream)),
+                        connection.api(&format!("DIRECT.GET.{}", self.stream)),
                         json!({"seq": at.max(1), "next_by_subj": subject}).to_string().into(),
                     ),
                 };
-                Raw::direct(link.request(&to, None, body, patience).await?)
+                Raw::direct(connection.request(&to, None, body, request_timeout).await?)
             }
             Via::Leader => {
                 let body = match which {
                     Which::Last => json!({"last_by_subj": subject}),
                     Which::From(at) => json!({"seq": at.max(1), "next_by_subj": subject}),
                 };
-                match call::<Got>(link, &format!("STREAM.MSG.GET.{}", self.stream), &body, patience).await {
+                match call::<Got>(connection, &format!("STREAM.MSG.GET.{}", self.stream), &body, request_timeout).await
+                {
                     Ok(got) => got.message.raw().map(Some),
                     Err(CallError::Refused(api_error)) if api_error.is_no_message() => Ok(None),
                     Err(error) => Err(error),
@@ -71,33 +72,35 @@ impl Place {
     /// Up to `most` messages of the subject from this place in the stream on; fewer are not the end.
     pub(super) async fn several(
         &self,
-        link: &Link,
+        connection: &Connection,
         subject: &str,
         from: u64,
         most: Most,
-        patience: Duration,
+        request_timeout: Duration,
     ) -> Result<Vec<Raw>, CallError> {
         if most.messages <= 1 {
-            let one = self.raw(link, subject, Which::From(from), Via::Any, patience).await?;
+            let one = self.raw(connection, subject, Which::From(from), Via::Any, request_timeout).await?;
             return Ok(one.into_iter().collect());
         }
         if !self.batches {
-            return self.pull(link, subject, from, most, patience).await;
+            return self.pull(connection, subject, from, most, request_timeout).await;
         }
         let body =
             json!({"seq": from.max(1), "next_by_subj": subject, "batch": most.messages, "max_bytes": most.bytes});
-        let answers = link.ask(link.api(&format!("DIRECT.GET.{}", self.stream)), body.to_string().into()).await?;
-        collect(answers, most, patience, Raw::direct).await
+        let answers = connection
+            .request_many(connection.api(&format!("DIRECT.GET.{}", self.stream)), body.to_string().into())
+            .await?;
+        collect(answers, most, request_timeout, Raw::direct).await
     }
 
     /// As [`Place::several`] for servers that cannot answer with a batch: by a consumer that is used once.
     async fn pull(
         &self,
-        link: &Link,
+        connection: &Connection,
         subject: &str,
         from: u64,
         most: Most,
-        patience: Duration,
+        request_timeout: Duration,
     ) -> Result<Vec<Raw>, CallError> {
         let config = json!({
             "deliver_policy": "by_start_sequence",
@@ -105,74 +108,84 @@ impl Place {
             "ack_policy": "none",
             "replay_policy": "instant",
             "filter_subject": subject,
-            "inactive_threshold": nanos(patience * 2),
+            "inactive_threshold": nanos(request_timeout * 2),
             "mem_storage": true,
             "num_replicas": 1,
         });
-        let consumer = self.consumer(link, &config, patience).await?;
-        let several = self.more(link, &consumer, most, patience, pulled_that_fits).await;
-        self.done_with(link, &consumer).await;
+        let consumer = self.consumer(connection, &config, request_timeout).await?;
+        let several = self.more(connection, &consumer, most, request_timeout, pulled_that_fits).await;
+        self.done_with(connection, &consumer).await;
         several
     }
 
     /// Drops the subject's messages below this place in the stream.
     pub(super) async fn purge(
         &self,
-        link: &Link,
+        connection: &Connection,
         subject: &str,
         below: u64,
-        patience: Duration,
+        request_timeout: Duration,
     ) -> Result<(), CallError> {
         let body = json!({"filter": subject, "seq": below});
-        call::<Value>(link, &format!("STREAM.PURGE.{}", self.stream), &body, patience).await.map(drop)
+        call::<Value>(connection, &format!("STREAM.PURGE.{}", self.stream), &body, request_timeout).await.map(drop)
     }
 
     /// Drops one message.
     #[cfg(feature = "testing")]
-    pub(super) async fn delete(&self, link: &Link, at: u64, patience: Duration) -> Result<(), CallError> {
+    pub(super) async fn delete(
+        &self,
+        connection: &Connection,
+        at: u64,
+        request_timeout: Duration,
+    ) -> Result<(), CallError> {
         let what = format!("STREAM.MSG.DELETE.{}", self.stream);
-        call::<Value>(link, &what, &json!({"seq": at, "no_erase": true}), patience).await.map(drop)
+        call::<Value>(connection, &what, &json!({"seq": at, "no_erase": true}), request_timeout).await.map(drop)
     }
 
     /// The state of the stream and its limits.
-    pub(super) async fn info(&self, link: &Link, patience: Duration) -> Result<Info, CallError> {
-        call(link, &format!("STREAM.INFO.{}", self.stream), &json!({}), patience).await
+    pub(super) async fn info(&self, connection: &Connection, request_timeout: Duration) -> Result<Info, CallError> {
+        call(connection, &format!("STREAM.INFO.{}", self.stream), &json!({}), request_timeout).await
     }
 
     /// Makes a consumer that is used up soon; its name.
-    pub(super) async fn consumer(&self, link: &Link, config: &Value, patience: Duration) -> Result<String, CallError> {
+    pub(super) async fn consumer(
+        &self,
+        connection: &Connection,
+        config: &Value,
+        request_timeout: Duration,
+    ) -> Result<String, CallError> {
         let body = json!({"stream_name": self.stream, "config": config});
-        let made: Made = call(link, &format!("CONSUMER.CREATE.{}", self.stream), &body, patience).await?;
+        let made: Made = call(connection, &format!("CONSUMER.CREATE.{}", self.stream), &body, request_timeout).await?;
         Ok(made.name)
     }
 
     /// Up to `most` of what a consumer brings; fewer are the end.
     pub(super) async fn more<T>(
         &self,
-        link: &Link,
+        connection: &Connection,
         consumer: &str,
         most: Most,
-        patience: Duration,
+        request_timeout: Duration,
         read: impl Fn(async_nats::Message) -> Result<Option<T>, CallError>,
     ) -> Result<Vec<T>, CallError> {
         let body = json!({"batch": most.messages, "max_bytes": most.bytes, "no_wait": true});
-        let next = link.api(&format!("CONSUMER.MSG.NEXT.{}.{consumer}", self.stream));
-        let answers = link.ask(next, body.to_string().into()).await?;
-        collect(answers, most, patience, read).await
+        let next = connection.api(&format!("CONSUMER.MSG.NEXT.{}.{consumer}", self.stream));
+        let answers = connection.request_many(next, body.to_string().into()).await?;
+        collect(answers, most, request_timeout, read).await
     }
 
     /// Has done with a consumer. Without waiting: it ends by itself soon.
-    pub(super) async fn done_with(&self, link: &Link, consumer: &str) {
-        link.send(link.api(&format!("CONSUMER.DELETE.{}.{consumer}", self.stream)).into()).await;
+    pub(super) async fn done_with(&self, connection: &Connection, consumer: &str) {
+        connection.send(connection.api(&format!("CONSUMER.DELETE.{}.{consumer}", self.stream)).into()).await;
     }
 
     /// Has all that is new pushed to this inbox.
     pub(super) async fn follow(
         &self,
-        link: &Link,
+        connection: &Connection,
         inbox: &str,
         beat: Duration,
-        patience: Duration,
+        request_timeout: Duration,
     ) -> Result<(), CallError> {
         let config = json!({
             "deliver_subject": inbox,
@@ -188,20 +201,20 @@ impl Place {
             "num_replicas": 1,
         });
         let body = json!({"stream_name": self.stream, "config": config});
-        call::<Value>(link, &format!("CONSUMER.CREATE.{}", self.stream), &body, patience).await.map(drop)
+        call::<Value>(connection, &format!("CONSUMER.CREATE.{}", self.stream), &body, request_timeout).await.map(drop)
     }
 }
 
 /// Takes answers until there are enough, or one is the end.
 async fn collect<T>(
-    mut answers: Answers,
+    mut answers: Responses,
     most: Most,
-    patience: Duration,
+    request_timeout: Duration,
     read: impl Fn(async_nats::Message) -> Result<Option<T>, CallError>,
 ) -> Result<Vec<T>, CallError> {
     let mut several = Vec::new();
     while several.len() < most.messages {
-        match answers.next(patience).await? {
+        match answers.next(request_timeout).await? {
             Some(answer) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
                 return Err(CallError::NoResponders);
             }
@@ -224,13 +237,13 @@ pub(super) struct Most {
 
 /// Publishes after exactly this message of the subject, and says where.
 pub(super) async fn publish(
-    link: &Link,
+    connection: &Connection,
     subject: &str,
     headers: HeaderMap,
     body: Bytes,
-    patience: Duration,
+    request_timeout: Duration,
 ) -> Result<u64, CallError> {
-    let answer = link.request(subject, Some(headers), body, patience).await?;
+    let answer = connection.request(subject, Some(headers), body, request_timeout).await?;
     let unreadable = CallError::Malformed("an acknowledgement");
     match serde_json::from_slice(&answer.payload) {
         Ok(Ack { error: Some(api_error), .. }) => Err(CallError::Refused(api_error)),
@@ -247,17 +260,17 @@ pub(super) fn after(at: u64) -> HeaderMap {
 }
 
 /// The state of the stream of this name, whichever it is now.
-pub(super) async fn info(link: &Link, settings: &Settings) -> Result<Info, CallError> {
-    call::<Info>(link, &format!("STREAM.INFO.{}", settings.prefix), &json!({}), settings.patience).await
+pub(super) async fn info(connection: &Connection, settings: &Settings) -> Result<Info, CallError> {
+    call::<Info>(connection, &format!("STREAM.INFO.{}", settings.prefix), &json!({}), settings.request_timeout).await
 }
 
 pub(super) async fn call<T: for<'de> Deserialize<'de>>(
-    link: &Link,
+    connection: &Connection,
     what: &str,
     body: &Value,
-    patience: Duration,
+    request_timeout: Duration,
 ) -> Result<T, CallError> {
-    let answer = link.request(&link.api(what), None, body.to_string().into(), patience).await?;
+    let answer = connection.request(&connection.api(what), None, body.to_string().into(), request_timeout).await?;
     parsed(&answer.payload)
 }
 

@@ -11,8 +11,8 @@ use tokio::time::{Duration, Instant};
 use super::{
     Inner,
     asking::{self, Via, Which},
+    connection::jittered,
     error::{CallError, refuses_only_writes, unavailable},
-    link::jittered,
     log::Log,
     place::Place,
     record::{Kind, Record},
@@ -38,7 +38,7 @@ impl Writer {
             return Ok(Some(own));
         }
         let inner = &self.inner;
-        let left = by.saturating_duration_since(Instant::now()).min(inner.settings.patience);
+        let left = by.saturating_duration_since(Instant::now()).min(inner.settings.request_timeout);
         // What is known of may have been dropped. A server 2.9 may go on to expect it all the same; then it takes a message
         // that expects nothing in particular.
         for expected in [Some(known.birth), Some(0), None] {
@@ -65,10 +65,10 @@ impl Writer {
     /// Announces a log that is there once more, when it came so late that others may have taken it for lost and dropped what
     /// announced it.
     pub(super) async fn announce_again(&self, place: &Place, own: Announced, by: Instant) {
-        if own.since.elapsed() < LONGEST_BIRTH / 2 {
+        if own.since.elapsed() < MAX_BIRTH / 2 {
             return;
         }
-        let again = self.inner.try_to_announce(place, &self.channel, None, self.inner.settings.patience);
+        let again = self.inner.try_to_announce(place, &self.channel, None, self.inner.settings.request_timeout);
         if let Err(error) = in_time(by, again).await {
             tracing::debug!(%error, channel = ?self.channel, "cannot announce a log again");
         }
@@ -79,7 +79,7 @@ impl Writer {
     async fn wait_for_other(&mut self, place: &Place, at: u64, by: Instant) -> Result<(), StoreError> {
         let other = self.other.filter(|other| other.at == at).unwrap_or(Announced { at, since: Instant::now() });
         self.other = Some(other);
-        if other.since.elapsed() < LONGEST_BIRTH {
+        if other.since.elapsed() < MAX_BIRTH {
             tokio::time::sleep(jittered(PAUSE)).await;
         } else if let Some(known) = &mut self.known {
             let (bucket, seq) = (Place::floor_of(&self.channel), known.absent.seq);
@@ -103,11 +103,11 @@ impl Inner {
         place: &Place,
         channel: &Channel,
         expected: Option<u64>,
-        patience: Duration,
+        request_timeout: Duration,
     ) -> Result<Option<u64>, StoreError> {
         let mut headers = expected.map_or_else(HeaderMap::new, asking::after);
         headers.insert("Nats-Rollup", "sub");
-        match asking::publish(&self.link, &place.birth(channel), headers, Bytes::new(), patience).await {
+        match asking::publish(&self.connection, &place.birth(channel), headers, Bytes::new(), request_timeout).await {
             Ok(at) => Ok(Some(at)),
             Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(None),
             Err(error) => Err(error.into_store_error()),
@@ -117,7 +117,7 @@ impl Inner {
     /// Where a log of the channel was announced last.
     pub(super) async fn birth(&self, place: &Place, channel: &Channel) -> Result<Option<u64>, StoreError> {
         let subject = place.birth(channel);
-        let raw = place.raw(&self.link, &subject, Which::Last, Via::Leader, self.settings.patience).await;
+        let raw = place.raw(&self.connection, &subject, Which::Last, Via::Leader, self.settings.request_timeout).await;
         Ok(raw.map_err(CallError::into_store_error)?.map(|raw| raw.at))
     }
 
@@ -126,13 +126,13 @@ impl Inner {
         let Some(announced) = self.birth(&log.place, log.channel).await?.filter(|at| *at > gone) else {
             return Ok(Settled::Absent { least: 0 });
         };
-        let until = Instant::now() + LONGEST_BIRTH;
+        let until = Instant::now() + MAX_BIRTH;
         while Instant::now() < until {
             let last = log.get(Which::Last).await?;
             if last.is_some_and(|last| last.at > announced) {
                 return Ok(Settled::Again);
             }
-            tokio::time::sleep(LONGEST_BIRTH / 10).await;
+            tokio::time::sleep(MAX_BIRTH / 10).await;
         }
         match self.note_lost_log(&log.place, log.channel, announced).await {
             Ok(()) => Ok(Settled::Again),
@@ -172,7 +172,7 @@ impl Inner {
 
     /// Drops what a log was announced with, unless that was announced after this place.
     pub(super) async fn drop_birth(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
-        let dropped = place.purge(&self.link, &place.birth(channel), at + 1, self.settings.patience).await;
+        let dropped = place.purge(&self.connection, &place.birth(channel), at + 1, self.settings.request_timeout).await;
         dropped.map_err(CallError::into_store_error)
     }
 }
@@ -196,7 +196,7 @@ pub(super) enum Newest {
 }
 
 /// A log that was announced comes within this, or it is taken for lost. One that comes later does no harm.
-pub(super) const LONGEST_BIRTH: Duration = Duration::from_millis(400);
+pub(super) const MAX_BIRTH: Duration = Duration::from_millis(400);
 
 /// How often a channel is looked at that comes and goes.
 const ATTEMPTS: usize = 6;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, error::refuses_only_writes, link::jittered, lock};
+use super::{Inner, connection::jittered, error::refuses_only_writes, lock};
 use crate::store::{Health, StoreError};
 
 /// What the last call found.
@@ -36,7 +36,7 @@ impl State {
 impl Inner {
     pub(super) fn health(&self) -> Health {
         match *lock(&self.condition.0) {
-            _ if !self.link.is_connected() => Health::Unavailable,
+            _ if !self.connection.is_connected() => Health::Unavailable,
             State::Away => Health::Unavailable,
             State::ReadOnly => Health::ReadOnly,
             State::Good if self.watchers.are_late() => Health::Late,
@@ -64,7 +64,7 @@ impl Inner {
         self.doubt();
         let place = self.place().await?;
         place.may_write()?;
-        let changes = self.link.changes();
+        let changes = self.connection.changes();
         self.stamp(&place, bytes::Bytes::from_static(PROBE))
             .await
             .map_err(super::error::CallError::into_store_error)?;
@@ -78,7 +78,7 @@ async fn watch_over(inner: Weak<Inner>) {
     loop {
         tokio::time::sleep(jittered(LOOK_EVERY)).await;
         let Some(inner) = inner.upgrade() else { return };
-        inner.link.renew_if_deaf().await;
+        inner.connection.reconnect_if_deaf().await;
         let found = inner.try_out().await;
         let mut state = lock(&inner.condition.0);
         match found.as_ref().err() {

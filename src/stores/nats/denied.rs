@@ -43,7 +43,7 @@ impl Denied {
         self.serial += 1;
         match said {
             Said::Publish(subject) => {
-                if self.published.len() >= MOST {
+                if self.published.len() >= MAX_SUBJECTS {
                     self.published.clear();
                 }
                 self.published.insert(subject.clone(), self.serial).is_none()
@@ -105,7 +105,7 @@ impl Said {
 }
 
 /// Most subjects that are remembered.
-const MOST: usize = 256;
+const MAX_SUBJECTS: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,8 @@ use crate::store::{StoreError, floor};
 impl Inner {
     /// The floor of a bucket, and where it is written.
     pub(super) async fn floor(&self, place: &Place, bucket: u16, via: Via) -> Result<(u64, u64), StoreError> {
-        let raw = place.raw(&self.link, &place.floor(bucket), Which::Last, via, self.settings.patience).await;
+        let raw =
+            place.raw(&self.connection, &place.floor(bucket), Which::Last, via, self.settings.request_timeout).await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, 0)) };
         Ok((parse(&raw.body)?, raw.at))
     }
@@ -27,7 +28,7 @@ impl Inner {
             let mut headers = asking::after(at);
             headers.insert("Nats-Rollup", "sub");
             let (subject, body) = (place.floor(bucket), Bytes::from(to.to_string()));
-            match asking::publish(&self.link, &subject, headers, body, self.settings.patience).await {
+            match asking::publish(&self.connection, &subject, headers, body, self.settings.request_timeout).await {
                 Ok(_) => return Ok(to),
                 Err(CallError::Refused(api_error)) if api_error.is_conflict() => {}
                 Err(error) => return Err(error.into_store_error()),

@@ -64,7 +64,7 @@ impl Inner {
 
     async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let mut known = self.heads.0.lock().await;
-        let changes = self.link.changes();
+        let changes = self.connection.changes();
         let (place, info) = self.state().await?;
         let moment = Moment::of(&info, changes);
         let is_same = |table: &Table| table.moment == moment && Arc::ptr_eq(&table.place, &place);
@@ -92,13 +92,14 @@ impl Inner {
 
     async fn state(&self) -> Result<(Arc<Place>, Info), StoreError> {
         let place = self.place().await?;
-        if let Ok(info) = place.info(&self.link, self.settings.patience).await {
+        if let Ok(info) = place.info(&self.connection, self.settings.request_timeout).await {
             return Ok((place, info));
         }
         // It may be gone, and made anew when it is looked for.
         self.doubt();
         let place = self.place().await?;
-        let info = place.info(&self.link, self.settings.patience).await.map_err(CallError::into_store_error)?;
+        let info =
+            place.info(&self.connection, self.settings.request_timeout).await.map_err(CallError::into_store_error)?;
         Ok((place, info))
     }
 
@@ -158,7 +159,7 @@ impl Inner {
                 match raw.header() {
                     Ok((record, _)) if record.kind == Kind::Gone => drop(gone.insert(channel, raw.at)),
                     // Whoever asks for the heads of many asks for others next.
-                    Ok((record, _)) if wanted.contains(&channel) || table.newest.len() < MOST_KNOWN => {
+                    Ok((record, _)) if wanted.contains(&channel) || table.newest.len() < MAX_KNOWN => {
                         table.newest.insert(channel, Newest::Record(record));
                     }
                     _ => drop(doubtful.insert(channel)),
@@ -249,7 +250,7 @@ impl Table {
 
     /// Keeps what was asked for now, and as much of the rest as there is room for.
     fn trim(&mut self, channels: &[Channel]) {
-        if self.newest.len() > MOST_KNOWN + channels.len() {
+        if self.newest.len() > MAX_KNOWN + channels.len() {
             let asked: HashSet<_> = channels.iter().collect();
             self.newest.retain(|channel, _| asked.contains(channel));
             // What is not among these any more is not absent for that.
@@ -268,4 +269,4 @@ const MANY: usize = 32;
 const SCANNED_FOR_ONE: usize = 32;
 
 /// Most channels that are known, besides those that were asked for last.
-const MOST_KNOWN: usize = 65_536;
+const MAX_KNOWN: usize = 65_536;

@@ -52,9 +52,9 @@ impl Inner {
         if let Some(place) = self.sure_place() {
             return Ok(place);
         }
-        let changes = self.link.changes();
+        let changes = self.connection.changes();
         let rest = lock(&self.here.found).is_some().then(|| REST.min(self.settings.timeout / 4));
-        let found = Place::open(&self.link, &self.settings, rest).await?;
+        let found = Place::open(&self.connection, &self.settings, rest).await?;
         let place = self.take_over(found, changes);
         self.ask_time(&place, changes).await?;
         Ok(place)
@@ -85,7 +85,7 @@ impl Inner {
     }
 
     fn sure_place(&self) -> Option<Arc<Place>> {
-        let changes = self.link.changes();
+        let changes = self.connection.changes();
         let here = lock(&self.here.found);
         here.as_ref().filter(|found| found.changes == Some(changes)).map(|found| Arc::clone(&found.place))
     }
@@ -105,7 +105,7 @@ impl Inner {
 
     /// The stream, when it was looked at just now.
     pub(super) fn recent_place(&self) -> Option<Arc<Place>> {
-        let changes = self.link.changes();
+        let changes = self.connection.changes();
         let here = lock(&self.here.found);
         let found = here.as_ref().filter(|found| found.changes == Some(changes))?;
         (found.checked.elapsed() <= LOOK_EVERY).then(|| Arc::clone(&found.place))
@@ -114,7 +114,7 @@ impl Inner {
     /// Asks whether the stream is still the place that it was; says so.
     pub(super) async fn confirm(&self) -> Result<bool, StoreError> {
         let place = self.place().await?;
-        let is_there = place.is_as_it_was(&self.link, self.settings.patience).await?;
+        let is_there = place.is_as_it_was(&self.connection, self.settings.request_timeout).await?;
         if !is_there {
             self.doubt();
         } else if let Some(found) = lock(&self.here.found).as_mut() {
@@ -125,7 +125,7 @@ impl Inner {
 
     /// Asks for the time when that was long ago: the janitor does so each time it comes by.
     pub(super) async fn keep_time(&self) {
-        let changes = self.link.changes();
+        let changes = self.connection.changes();
         let asked = match self.place().await {
             Ok(place) => self.ask_time(&place, changes).await,
             Err(error) => Err(error),
@@ -159,7 +159,7 @@ impl Inner {
     pub(super) async fn stamp(&self, place: &Place, body: bytes::Bytes) -> Result<u64, CallError> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Rollup", "sub");
-        asking::publish(&self.link, &place.subject("time"), headers, body, self.settings.patience).await
+        asking::publish(&self.connection, &place.subject("time"), headers, body, self.settings.request_timeout).await
     }
 
     /// Reads the stamp that the server just made.
@@ -174,8 +174,8 @@ impl Inner {
     }
 
     async fn stamped(&self, place: &Place) -> Result<Option<u64>, StoreError> {
-        let (subject, patience) = (place.subject("time"), self.settings.patience);
-        let raw = place.raw(&self.link, &subject, Which::Last, Via::Leader, patience).await;
+        let (subject, request_timeout) = (place.subject("time"), self.settings.request_timeout);
+        let raw = place.raw(&self.connection, &subject, Which::Last, Via::Leader, request_timeout).await;
         Ok(raw.map_err(CallError::into_store_error)?.and_then(|raw| raw.time))
     }
 }

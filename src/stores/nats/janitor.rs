@@ -17,8 +17,8 @@ use super::{
     answer::Raw,
     asking::{self, Via, Which},
     body::{self, Message},
+    connection::jittered,
     error::{CallError, refuses_only_writes},
-    link::jittered,
     loading::keys_between,
     log::{Log, Order, Side},
     place::Place,
@@ -131,7 +131,7 @@ impl Inner {
 
     /// Copies the keys of all messages before `kept`. Twice does no harm.
     async fn copy_keys(&self, log: &Log<'_>, first: Message, kept: &Message) -> Result<(), StoreError> {
-        let most = self.link.most_bytes() / 2;
+        let most = self.connection.max_payload() / 2;
         let mut body = BytesMut::new();
         let keys = keys_between(log, &first, kept).await?;
         let copied = keys.into_iter().filter(|(_, known, _)| known.receipt.cursor.seq <= kept.record.base);
@@ -147,7 +147,7 @@ impl Inner {
     async fn publish_keys(&self, log: &Log<'_>, body: Bytes) -> Result<(), StoreError> {
         let subject = log.place.keys(log.channel);
         let headers = async_nats::HeaderMap::new();
-        let published = asking::publish(&self.link, &subject, headers, body, self.settings.patience).await;
+        let published = asking::publish(&self.connection, &subject, headers, body, self.settings.request_timeout).await;
         published.map(drop).map_err(CallError::into_store_error)
     }
 
@@ -156,7 +156,10 @@ impl Inner {
         let (subject, keep) = (log.place.keys(log.channel), self.keep(&log.place).await?);
         let mut below = 0;
         let are_left = loop {
-            let next = log.place.raw(&self.link, &subject, Which::From(below), Via::Any, self.settings.patience).await;
+            let next = log
+                .place
+                .raw(&self.connection, &subject, Which::From(below), Via::Any, self.settings.request_timeout)
+                .await;
             let Some(raw) = next.map_err(CallError::into_store_error)? else { break false };
             let keys = body::take_keys(raw.body).unwrap_or_default();
             if keys.iter().any(|(_, _, stamp)| keep.holds_key(*stamp, now)) {
@@ -171,7 +174,10 @@ impl Inner {
     }
 
     async fn purge(&self, place: &Place, subject: &str, below: u64) -> Result<(), StoreError> {
-        place.purge(&self.link, subject, below, self.settings.patience).await.map_err(CallError::into_store_error)
+        place
+            .purge(&self.connection, subject, below, self.settings.request_timeout)
+            .await
+            .map_err(CallError::into_store_error)
     }
 
     /// Looks after all channels. What one fails by keeps no other waiting.
@@ -225,9 +231,9 @@ impl Inner {
     /// Whether this process is the one that looks after idle channels for the next while: who writes first is.
     async fn takes_turn(&self, period: Duration) -> Result<bool, StoreError> {
         let place = self.place().await?;
-        let (subject, patience) = (place.subject("janitor"), self.settings.patience);
+        let (subject, request_timeout) = (place.subject("janitor"), self.settings.request_timeout);
         let last = place
-            .raw(&self.link, &subject, Which::Last, Via::Leader, patience)
+            .raw(&self.connection, &subject, Which::Last, Via::Leader, request_timeout)
             .await
             .map_err(CallError::into_store_error)?;
         let now = self.time.now();
@@ -240,7 +246,8 @@ impl Inner {
         }
         let mut headers = asking::after(last.map_or(0, |last| last.at));
         headers.insert("Nats-Rollup", "sub");
-        match asking::publish(&self.link, &subject, headers, Bytes::from(now.to_string()), patience).await {
+        match asking::publish(&self.connection, &subject, headers, Bytes::from(now.to_string()), request_timeout).await
+        {
             Ok(_) => Ok(true),
             Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(false),
             // What is dropped needs no room: each node makes some then, for none can say that it does.
@@ -263,8 +270,8 @@ struct Notes {
 impl Notes {
     /// Forgets those whose time is over long ago.
     fn begin(&mut self) {
-        self.failed.retain(|_, (then, _)| then.elapsed() < LONGEST_ASIDE * 2);
-        if self.quiet.len() >= MOST_NOTES {
+        self.failed.retain(|_, (then, _)| then.elapsed() < MAX_ASIDE * 2);
+        if self.quiet.len() >= MAX_NOTES {
             self.quiet.clear();
         }
     }
@@ -282,7 +289,7 @@ impl Notes {
         match done {
             Ok(until) => {
                 self.failed.remove(&channel);
-                if until > 0 && self.quiet.len() < MOST_NOTES {
+                if until > 0 && self.quiet.len() < MAX_NOTES {
                     self.quiet.insert(channel, (at, until));
                 } else {
                     self.quiet.remove(&channel);
@@ -295,7 +302,7 @@ impl Notes {
     fn set_aside(&mut self, channel: Channel, error: &StoreError) {
         if let Some((then, times)) = self.failed.get_mut(&channel) {
             (*then, *times) = (Instant::now(), times.saturating_add(1));
-        } else if self.failed.len() < MOST_NOTES {
+        } else if self.failed.len() < MAX_NOTES {
             tracing::warn!(%error, source = ?error, ?channel, "cannot look after a channel; it is left aside for a while");
             self.failed.insert(channel, (Instant::now(), 1));
         }
@@ -304,7 +311,7 @@ impl Notes {
 
 /// How long a channel that failed so often is left alone: doubles from a second on.
 fn aside(times: u32) -> Duration {
-    Duration::from_secs(1 << times.min(10)).min(LONGEST_ASIDE)
+    Duration::from_secs(1 << times.min(10)).min(MAX_ASIDE)
 }
 
 /// Runs as long as the store is there.
@@ -334,6 +341,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 32;
 
 /// Most channels of which something is noted; others are looked at each time.
-const MOST_NOTES: usize = 65_536;
+const MAX_NOTES: usize = 65_536;
 
-const LONGEST_ASIDE: Duration = Duration::from_secs(600);
+const MAX_ASIDE: Duration = Duration::from_secs(600);

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::{
     Inner,
     asking::{self, Via, Which},
+    connection::jittered,
     error::{CallError, refuses_only_writes},
-    link::jittered,
     lock,
     place::Place,
 };
@@ -69,7 +69,9 @@ impl Inner {
     }
 
     async fn kept_lines(&self, place: &Place) -> Result<(u64, Vec<Line>), StoreError> {
-        let raw = place.raw(&self.link, &place.subject("kept"), Which::Last, Via::Leader, self.settings.patience).await;
+        let raw = place
+            .raw(&self.connection, &place.subject("kept"), Which::Last, Via::Leader, self.settings.request_timeout)
+            .await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, Vec::new())) };
         // What cannot be read is replaced.
         let lines = std::str::from_utf8(&raw.body).unwrap_or_default().lines().filter_map(Line::parse);
@@ -87,8 +89,8 @@ impl Inner {
         let body: String = std::iter::once(own).chain(others).map(|line| line.to_text()).collect();
         let mut headers = asking::after(at);
         headers.insert("Nats-Rollup", "sub");
-        let (subject, patience) = (place.subject("kept"), self.settings.patience);
-        match asking::publish(&self.link, &subject, headers, Bytes::from(body), patience).await {
+        let (subject, request_timeout) = (place.subject("kept"), self.settings.request_timeout);
+        match asking::publish(&self.connection, &subject, headers, Bytes::from(body), request_timeout).await {
             Ok(_) => Ok(true),
             Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(false),
             Err(error) => match error.into_store_error() {

@@ -57,7 +57,7 @@ impl Listing {
 
     fn take(&mut self, channel: Channel, head: Head) {
         self.found.insert(channel, head);
-        if self.found.len() > MOST_LISTED {
+        if self.found.len() > MAX_LISTED {
             self.found.pop_last();
             self.whole = false;
         }
@@ -131,7 +131,7 @@ impl Inner {
 }
 
 /// Most names that are remembered.
-const MOST_LISTED: usize = 65_536;
+const MAX_LISTED: usize = 65_536;
 
 /// For how long.
 const REMEMBERED: Duration = Duration::from_secs(10);

@@ -90,7 +90,9 @@ impl Loading {
     /// Reads the keys whose messages were trimmed.
     async fn read_copied(&mut self, log: &Log<'_>) -> Result<(), StoreError> {
         let (inner, subject) = (log.inner, log.place.keys(log.channel));
-        let next = |from| log.place.raw(&inner.link, &subject, Which::From(from), Via::Leader, inner.settings.patience);
+        let next = |from| {
+            log.place.raw(&inner.connection, &subject, Which::From(from), Via::Leader, inner.settings.request_timeout)
+        };
         while let Some(raw) = next(self.copied).await.map_err(CallError::into_store_error)? {
             self.found.extend(body::take_keys(raw.body).ok_or_else(|| corrupt("a channel's keys"))?);
             self.copied = raw.at + 1;

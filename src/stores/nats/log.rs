@@ -49,14 +49,15 @@ impl<'a> Log<'a> {
     }
 
     pub(super) async fn get(&self, which: Which) -> Result<Option<Message>, StoreError> {
-        let patience = self.inner.settings.patience;
-        let raw = self.place.raw(&self.inner.link, &self.subject, which, self.via, patience).await;
+        let request_timeout = self.inner.settings.request_timeout;
+        let raw = self.place.raw(&self.inner.connection, &self.subject, which, self.via, request_timeout).await;
         raw.map_err(super::error::CallError::into_store_error)?.map(super::answer::Raw::message).transpose()
     }
 
     /// Some messages from this place on, in order; none may only mean that a replica is behind.
     pub(super) async fn several(&self, from: u64, most: Most) -> Result<Vec<Message>, StoreError> {
-        let several = self.place.several(&self.inner.link, &self.subject, from, most, self.inner.settings.patience);
+        let several =
+            self.place.several(&self.inner.connection, &self.subject, from, most, self.inner.settings.request_timeout);
         let raws = several.await.map_err(super::error::CallError::into_store_error)?;
         raws.into_iter().map(super::answer::Raw::message).collect()
     }

@@ -19,7 +19,10 @@ impl Inner {
         let log = Log::new(self, place, channel, Via::Leader);
         while n > 0 {
             let Some(last) = log.get(Which::Last).await? else { return Ok(()) };
-            log.place.delete(&self.link, last.at, self.settings.patience).await.map_err(CallError::into_store_error)?;
+            log.place
+                .delete(&self.connection, last.at, self.settings.request_timeout)
+                .await
+                .map_err(CallError::into_store_error)?;
             let kept = last.record.count.saturating_sub(n);
             n = n.saturating_sub(last.record.count);
             if kept > 0 {
@@ -33,7 +36,9 @@ impl Inner {
                 let mut headers = asking::after(log.get(Which::Last).await?.map_or(0, |before| before.at));
                 headers.insert(record::NAME, shorter.to_text());
                 let body: Bytes = body.freeze();
-                let again = asking::publish(&self.link, log.subject(), headers, body, self.settings.patience).await;
+                let again =
+                    asking::publish(&self.connection, log.subject(), headers, body, self.settings.request_timeout)
+                        .await;
                 again.map_err(CallError::into_store_error)?;
             }
         }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Inner, NatsStore, asking::nanos, error::unavailable, link::Access, time::Time};
+use super::{Inner, NatsStore, asking::nanos, connection::ConnectionSettings, error::unavailable, time::Time};
 use crate::store::{Clock, Keep, Retention, StoreError};
 
 /// How to open a [`NatsStore`]. See the [module docs](super).
@@ -18,7 +18,7 @@ pub struct NatsOptions {
     most_bytes: Option<u64>,
     timeout: Duration,
     clock: Option<Clock>,
-    access: Access,
+    connection: ConnectionSettings,
 }
 
 impl NatsOptions {
@@ -32,7 +32,7 @@ impl NatsOptions {
             most_bytes: None,
             timeout: Duration::from_secs(5),
             clock: None,
-            access: Access::default(),
+            connection: ConnectionSettings::default(),
         }
     }
 
@@ -77,55 +77,58 @@ impl NatsOptions {
 
     /// Authenticates with a name and a password. Those in a URL come first.
     pub fn user(self, name: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { access: Access { user: Some((name.into(), password.into())), ..self.access }, ..self }
+        Self {
+            connection: ConnectionSettings { user: Some((name.into(), password.into())), ..self.connection },
+            ..self
+        }
     }
 
     /// Authenticates with a token. One in a URL comes first.
     pub fn token(self, token: impl Into<String>) -> Self {
-        Self { access: Access { token: Some(token.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { token: Some(token.into()), ..self.connection }, ..self }
     }
 
     /// Authenticates with the nkey of this seed (`SU...`).
     #[cfg(feature = "nats-nkeys")]
     #[cfg_attr(docsrs, doc(cfg(feature = "nats-nkeys")))]
     pub fn nkey(self, seed: impl Into<String>) -> Self {
-        Self { access: Access { nkey: Some(seed.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { nkey: Some(seed.into()), ..self.connection }, ..self }
     }
 
     /// Authenticates with a credentials file: a user's JWT and its nkey, as operators of accounts give it out.
     #[cfg(feature = "nats-nkeys")]
     #[cfg_attr(docsrs, doc(cfg(feature = "nats-nkeys")))]
     pub fn credentials(self, file: impl Into<PathBuf>) -> Self {
-        Self { access: Access { credentials: Some(file.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { credentials: Some(file.into()), ..self.connection }, ..self }
     }
 
     /// Accepts no connection without TLS, also where the URL does not begin with `tls://`.
     pub fn require_tls(self) -> Self {
-        Self { access: Access { tls: true, ..self.access }, ..self }
+        Self { connection: ConnectionSettings { tls: true, ..self.connection }, ..self }
     }
 
     /// Trusts the certificates of this PEM file besides the system's.
     pub fn root_certificates(mut self, pem: impl Into<PathBuf>) -> Self {
-        self.access.roots.push(pem.into());
+        self.connection.roots.push(pem.into());
         self
     }
 
     /// Shows this certificate to servers that ask for one; both PEM files.
     pub fn client_certificate(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         let client_certificate = Some((certificate.into(), key.into()));
-        Self { access: Access { client_certificate, ..self.access }, ..self }
+        Self { connection: ConnectionSettings { client_certificate, ..self.connection }, ..self }
     }
 
     /// Begins the subjects that answers come to, so that a user can be limited to its own answers: tokens
     /// without white space, `*` and `>`, separated by `.`. Default `_INBOX`.
     pub fn inbox_prefix(self, prefix: impl Into<String>) -> Self {
-        Self { access: Access { inbox: Some(prefix.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { inbox: Some(prefix.into()), ..self.connection }, ..self }
     }
 
     /// Keeps the stream in JetStream of this domain, in place of that of the server that it connects to: one token, as in the
     /// server's `jetstream { domain }`.
     pub fn domain(self, name: impl Into<String>) -> Self {
-        Self { access: Access { domain: Some(name.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { domain: Some(name.into()), ..self.connection }, ..self }
     }
 
     /// Connects to any of these servers, separated by commas, and finds the stream or makes it. The store works on the
@@ -140,10 +143,10 @@ impl NatsOptions {
         if !(1..=32).contains(&self.prefix.len()) || !self.prefix.chars().all(good) {
             return Err(unavailable("a prefix is 1 to 32 of A-Z a-z 0-9 _ -"));
         }
-        if !self.access.inbox.as_deref().is_none_or(|inbox| inbox.split('.').all(is_token)) {
+        if !self.connection.inbox.as_deref().is_none_or(|inbox| inbox.split('.').all(is_token)) {
             return Err(unavailable("an inbox prefix is tokens without white space, `*` and `>`"));
         }
-        if !self.access.domain.as_deref().is_none_or(|domain| is_token(domain) && !domain.contains('.')) {
+        if !self.connection.domain.as_deref().is_none_or(|domain| is_token(domain) && !domain.contains('.')) {
             return Err(unavailable("a domain is one token without white space, `*` and `>`"));
         }
         let settings = Settings {
@@ -154,9 +157,9 @@ impl NatsOptions {
             memory: self.memory,
             most_bytes: self.most_bytes,
             timeout: self.timeout,
-            patience: (self.timeout / 2).max(Duration::from_millis(50)),
+            request_timeout: (self.timeout / 2).max(Duration::from_millis(50)),
         };
-        Inner::open(servers, self.access, settings, Time::new(self.clock)).await.map(NatsStore)
+        Inner::open(servers, self.connection, settings, Time::new(self.clock)).await.map(NatsStore)
     }
 }
 
@@ -183,7 +186,7 @@ pub(super) struct Settings {
     /// How long an operation may take.
     pub(super) timeout: Duration,
     /// How long one answer may take: less, so that a second attempt fits.
-    pub(super) patience: Duration,
+    pub(super) request_timeout: Duration,
 }
 
 impl Settings {

@@ -7,9 +7,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::{
     answer::Info,
     asking::{Via, Which, after, call, info, publish},
+    connection::{Connection, jittered},
     error::{CallError, corrupt, unavailable},
     identity::{Identity, KNOWN},
-    link::{Link, jittered},
     options::Settings,
 };
 use crate::{
@@ -35,27 +35,38 @@ pub(super) struct Place {
 
 impl Place {
     /// Finds the stream, or makes it; waits `rest` before, if any: one that was there may still be being deleted.
-    pub(super) async fn open(link: &Link, settings: &Settings, mut rest: Option<Duration>) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        connection: &Connection,
+        settings: &Settings,
+        mut rest: Option<Duration>,
+    ) -> Result<Self, StoreError> {
         // Another node may make it at the same moment, and it may be gone again when asked for.
         for _ in 0..5 {
-            match info(link, settings).await {
+            match info(connection, settings).await {
                 Err(CallError::Refused(api_error)) if api_error.is_no_stream() => {}
                 Err(error) => return Err(error.into_store_error()),
-                Ok(info) => return Self::of(link, settings, info).await,
+                Ok(info) => return Self::of(connection, settings, info).await,
             }
             if let Some(rest) = rest.take() {
                 tokio::time::sleep(jittered(rest)).await;
                 continue;
             }
-            if settings.most_bytes.is_some() && !link.is_at_least(2, 11) {
+            if settings.most_bytes.is_some() && !connection.is_at_least(2, 11) {
                 return Err(unavailable("most_bytes needs a server from 2.11 on"));
             }
             let nonce = format!("{:016x}", crate::store::resume::fresh_epoch());
             let request = settings.stream(&format!("{}.{nonce}", settings.prefix));
-            match call::<Info>(link, &format!("STREAM.CREATE.{}", settings.prefix), &request, settings.patience).await {
+            match call::<Info>(
+                connection,
+                &format!("STREAM.CREATE.{}", settings.prefix),
+                &request,
+                settings.request_timeout,
+            )
+            .await
+            {
                 Ok(info) => {
                     tracing::info!(stream = settings.prefix, "made the JetStream stream");
-                    return Self::of(link, settings, info).await;
+                    return Self::of(connection, settings, info).await;
                 }
                 // 10058: it is there by now.
                 Err(CallError::Refused(api_error)) if api_error.err_code == 10_058 => {}
@@ -65,7 +76,7 @@ impl Place {
         Err(unavailable("the JetStream stream comes and goes"))
     }
 
-    async fn of(link: &Link, settings: &Settings, info: Info) -> Result<Self, StoreError> {
+    async fn of(connection: &Connection, settings: &Settings, info: Info) -> Result<Self, StoreError> {
         let [subject] = info.config.subjects.as_slice() else { return Err(corrupt("the stream's subjects")) };
         let root = subject.strip_suffix(".>").ok_or_else(|| corrupt("the stream's subject"))?;
         let nonce = root.strip_prefix(&format!("{}.", settings.prefix)).filter(|nonce| !nonce.contains('.'));
@@ -81,17 +92,21 @@ impl Place {
             at: 0,
             format: Format::new(KNOWN),
             limits: info.config.limits(),
-            batches: link.is_at_least(2, 11),
+            batches: connection.is_at_least(2, 11),
         };
-        let (at, identity) = place.identify(link, settings.patience).await?;
+        let (at, identity) = place.identify(connection, settings.request_timeout).await?;
         (place.at, place.epoch, place.format) = (at, identity.epoch, identity.format);
         Ok(place)
     }
 
     /// Reads the message that makes this a place, or writes it: then whatever was here before is another place.
-    async fn identify(&self, link: &Link, patience: Duration) -> Result<(u64, Identity), StoreError> {
+    async fn identify(
+        &self,
+        connection: &Connection,
+        request_timeout: Duration,
+    ) -> Result<(u64, Identity), StoreError> {
         for _ in 0..5 {
-            let (at, wanted) = match self.identity(link, patience).await? {
+            let (at, wanted) = match self.identity(connection, request_timeout).await? {
                 None => (0, Identity::fresh()),
                 Some((at, stored)) => match stored.raised()? {
                     None => return Ok((at, stored)),
@@ -100,7 +115,8 @@ impl Place {
             };
             let mut headers = after(at);
             headers.insert("Nats-Rollup", "sub");
-            match publish(link, &self.subject("place"), headers, wanted.to_string().into(), patience).await {
+            match publish(connection, &self.subject("place"), headers, wanted.to_string().into(), request_timeout).await
+            {
                 Ok(at) => return Ok((at, wanted)),
                 // Another node was faster.
                 Err(CallError::Refused(api_error)) if api_error.is_conflict() => {}
@@ -110,16 +126,24 @@ impl Place {
         Err(unavailable("the stream's identity comes and goes"))
     }
 
-    async fn identity(&self, link: &Link, patience: Duration) -> Result<Option<(u64, Identity)>, StoreError> {
-        let raw = self.raw(link, &self.subject("place"), Which::Last, Via::Leader, patience).await;
+    async fn identity(
+        &self,
+        connection: &Connection,
+        request_timeout: Duration,
+    ) -> Result<Option<(u64, Identity)>, StoreError> {
+        let raw = self.raw(connection, &self.subject("place"), Which::Last, Via::Leader, request_timeout).await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok(None) };
         let identity = std::str::from_utf8(&raw.body).ok().and_then(Identity::parse);
         Ok(Some((raw.at, identity.ok_or_else(|| corrupt("the stream's identity"))?)))
     }
 
     /// Whether this is still the same place: then it was so all the time since. Its format may have been raised.
-    pub(super) async fn is_still_there(&self, link: &Link, patience: Duration) -> Result<bool, StoreError> {
-        Ok(self.is_that_of(self.identity(link, patience).await?))
+    pub(super) async fn is_still_there(
+        &self,
+        connection: &Connection,
+        request_timeout: Duration,
+    ) -> Result<bool, StoreError> {
+        Ok(self.is_that_of(self.identity(connection, request_timeout).await?))
     }
 
     fn is_that_of(&self, stored: Option<(u64, Identity)>) -> bool {
@@ -128,8 +152,12 @@ impl Place {
     }
 
     /// Whether this is still the same place with the same format.
-    pub(super) async fn is_as_it_was(&self, link: &Link, patience: Duration) -> Result<bool, StoreError> {
-        let stored = self.identity(link, patience).await?;
+    pub(super) async fn is_as_it_was(
+        &self,
+        connection: &Connection,
+        request_timeout: Duration,
+    ) -> Result<bool, StoreError> {
+        let stored = self.identity(connection, request_timeout).await?;
         Ok(stored.is_some_and(|(at, _)| at == self.at) && self.is_that_of(stored))
     }
 

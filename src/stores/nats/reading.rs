@@ -34,7 +34,7 @@ pub(super) struct Ends(Mutex<HashMap<(Channel, u64), u64>>);
 impl Ends {
     fn note(&self, channel: &Channel, seq: u64, at: u64) {
         let mut ends = super::lock(&self.0);
-        if ends.len() >= MOST_ENDS {
+        if ends.len() >= MAX_ENDS {
             ends.clear();
         }
         ends.insert((channel.clone(), seq), at);
@@ -375,7 +375,7 @@ impl Filled {
 
     /// How many messages more there may be room for.
     fn room(&self, limit: Limit) -> Most {
-        let messages = limit.events.saturating_sub(self.entries.len()).clamp(1, MOST_AT_ONCE);
+        let messages = limit.events.saturating_sub(self.entries.len()).clamp(1, MAX_AT_ONCE);
         Most { messages, bytes: limit.bytes.saturating_sub(self.bytes).clamp(64 << 10, 8 << 20) }
     }
 }
@@ -384,7 +384,7 @@ impl Filled {
 const ATTEMPTS: usize = 6;
 
 /// Most messages in one answer.
-const MOST_AT_ONCE: usize = 256;
+const MAX_AT_ONCE: usize = 256;
 
 /// Most page ends that are remembered.
-const MOST_ENDS: usize = 16_384;
+const MAX_ENDS: usize = 16_384;

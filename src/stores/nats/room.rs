@@ -28,7 +28,7 @@ impl Room {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let calls = self.calls.fetch_add(1, Ordering::Relaxed);
         let taken = Taken { room: Arc::clone(self), bytes };
-        if calls >= MOST_CALLS || (before > 0 && before.saturating_add(bytes) > MOST_BYTES) {
+        if calls >= MAX_CALLS || (before > 0 && before.saturating_add(bytes) > MAX_BYTES) {
             drop(taken);
             let mib = before >> 20;
             return Err(unavailable(&format!(
@@ -47,10 +47,10 @@ impl Drop for Taken {
 }
 
 /// Most bytes of events that wait on one node.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// Most calls that wait on one node.
-const MOST_CALLS: usize = 65_536;
+const MAX_CALLS: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
@@ -59,18 +59,18 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_comes_back() {
         let room = Arc::new(Room::default());
-        let large = room.take(MOST_BYTES * 2).unwrap();
+        let large = room.take(MAX_BYTES * 2).unwrap();
         assert!(room.take(1).is_err());
         drop(large);
-        let half = room.take(MOST_BYTES / 2).unwrap();
-        let other = room.take(MOST_BYTES / 2).unwrap();
+        let half = room.take(MAX_BYTES / 2).unwrap();
+        let other = room.take(MAX_BYTES / 2).unwrap();
         let refused = room.take(1).unwrap_err();
         assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
         drop((half, other));
-        let many: Vec<_> = (0..MOST_CALLS).map(|_| room.take(0).unwrap()).collect();
+        let many: Vec<_> = (0..MAX_CALLS).map(|_| room.take(0).unwrap()).collect();
         assert!(room.take(0).is_err());
         drop(many);
-        room.take(MOST_BYTES).unwrap();
+        room.take(MAX_BYTES).unwrap();
         assert_eq!((room.bytes.load(Ordering::Relaxed), room.calls.load(Ordering::Relaxed)), (0, 0));
     }
 }

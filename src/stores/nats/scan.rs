@@ -46,29 +46,35 @@ impl<'a> Scan<'a> {
             "deliver_policy": "last_per_subject",
             "ack_policy": "none",
             "replay_policy": "instant",
-            "inactive_threshold": nanos(inner.settings.patience * 2 + Duration::from_secs(5)),
+            "inactive_threshold": nanos(inner.settings.request_timeout * 2 + Duration::from_secs(5)),
             "mem_storage": true,
             "num_replicas": 1,
         });
         if let (Some(config), Value::Object(rest)) = (config.as_object_mut(), rest) {
             config.extend(rest);
         }
-        let consumer =
-            place.consumer(&inner.link, &config, inner.settings.patience).await.map_err(CallError::into_store_error)?;
+        let consumer = place
+            .consumer(&inner.connection, &config, inner.settings.request_timeout)
+            .await
+            .map_err(CallError::into_store_error)?;
         Ok(Self { inner, place, consumer: Some(consumer) })
     }
 
     /// Some more subjects with their newest messages. None is the end.
     pub(super) async fn next(&mut self) -> Result<Vec<(String, Raw)>, StoreError> {
         let Some(consumer) = &self.consumer else { return Ok(Vec::new()) };
-        let (link, patience) = (&self.inner.link, self.inner.settings.patience);
+        let (connection, request_timeout) = (&self.inner.connection, self.inner.settings.request_timeout);
         let read = |message: async_nats::Message| {
             let subject = message.subject.to_string();
             Ok(Raw::pulled(message)?.map(|raw| (subject, raw)))
         };
-        let some = self.place.more(link, consumer, BATCH, patience, read).await.map_err(CallError::into_store_error)?;
+        let some = self
+            .place
+            .more(connection, consumer, BATCH, request_timeout, read)
+            .await
+            .map_err(CallError::into_store_error)?;
         if some.len() < BATCH.messages {
-            self.place.done_with(link, consumer).await;
+            self.place.done_with(connection, consumer).await;
             self.consumer = None;
         }
         Ok(some)

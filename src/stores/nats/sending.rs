@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{
     asking::{self, Via, Which},
+    connection::jittered,
     error::CallError,
-    link::jittered,
     log::Log,
     place::Place,
     plan::Planned,
@@ -67,9 +67,9 @@ impl Writer {
 
     /// A log begins in its place. When that was another one by then, what it began is taken back.
     async fn take_back_unless_there(&mut self, place: &Place, by: Instant) -> Result<Sent, StoreError> {
-        let patience = self.inner.settings.patience;
+        let request_timeout = self.inner.settings.request_timeout;
         let unknown = |error: StoreError| StoreError::Unknown(Box::new(error));
-        if in_time(by, place.is_still_there(&self.inner.link, patience)).await.map_err(unknown)? {
+        if in_time(by, place.is_still_there(&self.inner.connection, request_timeout)).await.map_err(unknown)? {
             return Ok(Sent::Yes);
         }
         self.inner.doubt();
@@ -96,14 +96,14 @@ impl Writer {
             if message.record.kind != Kind::Append {
                 headers.insert("Nats-Rollup", "sub");
             }
-            let left = by.saturating_duration_since(Instant::now()).min(inner.settings.patience);
-            let sent = asking::publish(&inner.link, &subject, headers, message.body.clone(), left).await;
+            let left = by.saturating_duration_since(Instant::now()).min(inner.settings.request_timeout);
+            let sent = asking::publish(&inner.connection, &subject, headers, message.body.clone(), left).await;
             let error = match sent {
                 Ok(at) => return Ok(self.advance(at, message)),
                 Err(error) => error,
             };
             if !is_doubtful && let Some(done) = self.refused(&error) {
-                return done.ok_or_else(|| too_large_or(error, &message, inner.link.most_bytes()));
+                return done.ok_or_else(|| too_large_or(error, &message, inner.connection.max_payload()));
             }
             is_doubtful = true;
             match Box::pin(self.find(place, &message, at, by)).await? {

@@ -52,7 +52,7 @@ pub(super) struct Known {
 impl Known {
     /// Asks the leader, and brings `known` up to date. What is known already stays when that fails in the middle.
     pub(super) async fn learn(inner: &Inner, channel: &Channel, known: &mut Option<Self>) -> Result<(), StoreError> {
-        let changes = inner.link.changes();
+        let changes = inner.connection.changes();
         let place = inner.place().await?;
         let log = Log::new(inner, Arc::clone(&place), channel, Via::Leader);
         let seen = inner.queues.seen(channel);

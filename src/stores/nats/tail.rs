@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 use super::{
     Inner,
     answer::{Raw, position},
+    connection::jittered,
     error::CallError,
-    link::jittered,
     place::Place,
     record::Kind,
 };
@@ -44,8 +44,8 @@ pub(super) async fn tail(inner: Weak<Inner>) {
 /// Follows until something may have been missed.
 async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let place = inner.place().await?;
-    let (inbox, mut messages) = inner.link.inbox().await?;
-    if let Err(error) = place.follow(&inner.link, &inbox, BEAT, inner.settings.patience).await {
+    let (inbox, mut messages) = inner.connection.inbox().await?;
+    if let Err(error) = place.follow(&inner.connection, &inbox, BEAT, inner.settings.request_timeout).await {
         inner.doubt();
         return Err(Box::new(error));
     }
@@ -54,7 +54,7 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
     loop {
         let next = tokio::select! {
             next = timeout(BEAT * 5 / 2, next(&mut messages)) => next,
-            () = inner.link.broken() => return Ok(()),
+            () = inner.connection.broken() => return Ok(()),
         };
         let Ok(Some(message)) = next else {
             inner.doubt();
@@ -84,12 +84,12 @@ async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u6
 /// A heartbeat says how far the consumer is, or asks for an answer before it goes on.
 async fn beat(inner: &Inner, message: Message, delivered: u64) -> bool {
     if let Some(reply) = message.reply {
-        inner.link.send(reply).await;
+        inner.connection.send(reply).await;
         return true;
     }
     let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
     if let Some(stalled) = header("Nats-Consumer-Stalled") {
-        inner.link.send(stalled.into()).await;
+        inner.connection.send(stalled.into()).await;
     }
     header("Nats-Last-Consumer").is_none_or(|last| last.parse() == Ok(delivered))
 }

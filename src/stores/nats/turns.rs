@@ -12,7 +12,7 @@ use tokio::{
     time::{Duration, Instant, sleep, timeout_at},
 };
 
-use super::{Inner, link::jittered, lock, place, writing::Writer};
+use super::{Inner, connection::jittered, lock, place, writing::Writer};
 use crate::channel::Channel;
 
 /// Who waits for a turn, at which channel.
@@ -59,16 +59,16 @@ impl Turns {
     fn hear(&self, channel: Channel, node: u64, said: Said) {
         let now = Instant::now();
         let mut lines = lock(&self.lines);
-        if lines.len() >= MOST_LINES && !lines.contains_key(&channel) {
+        if lines.len() >= MAX_LINES && !lines.contains_key(&channel) {
             lines.retain(|_, line| !line.is_over(now));
         }
         match said {
-            Said::Ask { waited, hold } if lines.len() < MOST_LINES || lines.contains_key(&channel) => {
+            Said::Ask { waited, hold } if lines.len() < MAX_LINES || lines.contains_key(&channel) => {
                 let line = lines.entry(channel).or_default();
                 line.others.retain(|_, (_, until)| *until > now);
-                if line.others.len() < MOST_WAITING {
-                    let since = now.checked_sub(waited.min(LONGEST_WAIT)).unwrap_or(now);
-                    line.others.insert(node, (since, now + hold.min(LONGEST_HOLD)));
+                if line.others.len() < MAX_WAITING {
+                    let since = now.checked_sub(waited.min(MAX_WAIT)).unwrap_or(now);
+                    line.others.insert(node, (since, now + hold.min(MAX_HOLD)));
                 }
             }
             Said::Ask { .. } => {}
@@ -107,7 +107,7 @@ impl Turns {
 
     fn note_contended(&self, channel: &Channel) {
         let mut lines = lock(&self.lines);
-        if lines.len() < MOST_LINES || lines.contains_key(channel) {
+        if lines.len() < MAX_LINES || lines.contains_key(channel) {
             lines.entry(channel.clone()).or_default().contended = Some(Instant::now() + CONTENDED);
         }
     }
@@ -116,11 +116,11 @@ impl Turns {
 impl Inner {
     async fn say(&self, channel: &Channel, said: Said) {
         let text = to_text(channel, self.turns.node, said);
-        self.link.tell(subject(&self.settings.prefix), text.into()).await;
+        self.connection.publish(subject(&self.settings.prefix), text.into()).await;
     }
 
     async fn ask_for_turn(&self, channel: &Channel, begun: Instant) {
-        let hold = (self.link.way() * 6).clamp(SHORTEST_HOLD, LONGEST_HOLD);
+        let hold = (self.connection.round_trip() * 6).clamp(MIN_HOLD, MAX_HOLD);
         self.say(channel, Said::Ask { waited: begun.elapsed(), hold }).await;
     }
 }
@@ -153,7 +153,7 @@ impl Writer {
                 inner.ask_for_turn(&channel, begun).await;
             }
             // What others have sent already arrives before what is known is asked for.
-            sleep((inner.link.way() / 8).clamp(Duration::from_millis(1), Duration::from_millis(10))).await;
+            sleep((inner.connection.round_trip() / 8).clamp(Duration::from_millis(1), Duration::from_millis(10))).await;
         }
         if asks || has_waited {
             self.ask_again();
@@ -172,7 +172,7 @@ impl Writer {
 pub(super) async fn hear(inner: Weak<Inner>) {
     loop {
         let Some(now) = inner.upgrade() else { return };
-        let heard = now.link.hear(subject(&now.settings.prefix)).await;
+        let heard = now.connection.subscribe(subject(&now.settings.prefix)).await;
         drop(now);
         if let Ok(mut heard) = heard {
             loop {
@@ -233,14 +233,14 @@ const SLOW: Duration = Duration::from_millis(25);
 const CONTENDED: Duration = Duration::from_secs(5);
 
 /// How long others wait at most for one that asked: it may be gone.
-const LONGEST_HOLD: Duration = Duration::from_secs(1);
-const SHORTEST_HOLD: Duration = Duration::from_millis(50);
+const MAX_HOLD: Duration = Duration::from_secs(1);
+const MIN_HOLD: Duration = Duration::from_millis(50);
 
 /// Who says to have waited longer is not believed.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-const MOST_LINES: usize = 4_096;
-const MOST_WAITING: usize = 64;
+const MAX_LINES: usize = 4_096;
+const MAX_WAITING: usize = 64;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -293,13 +293,13 @@ mod tests {
     async fn lines_are_bounded() {
         let turns = Turns::new();
         let ask = Said::Ask { waited: HOLD, hold: Duration::from_secs(3_600) };
-        for n in 0..MOST_LINES as u64 + 100 {
+        for n in 0..MAX_LINES as u64 + 100 {
             turns.hear(Channel::new(n.to_string()).unwrap(), 1, ask);
             turns.hear(channel(), n, ask);
         }
-        assert!(lock(&turns.lines).len() <= MOST_LINES);
-        assert!(lock(&turns.lines).get(&channel()).is_none_or(|line| line.others.len() <= MOST_WAITING));
-        tokio::time::advance(LONGEST_HOLD * 2).await;
+        assert!(lock(&turns.lines).len() <= MAX_LINES);
+        assert!(lock(&turns.lines).get(&channel()).is_none_or(|line| line.others.len() <= MAX_WAITING));
+        tokio::time::advance(MAX_HOLD * 2).await;
         turns.hear(Channel::new("new").unwrap(), 1, ask);
         assert_eq!(lock(&turns.lines).len(), 1);
     }

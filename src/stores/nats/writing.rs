@@ -8,8 +8,8 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Inner,
     birth::Announced,
+    connection::jittered,
     error::{is_permission_denied, unavailable},
-    link::jittered,
     place::Place,
     plan::{self, Before, Planned},
     queue::{Answer, Job, Removal, Work},
@@ -164,7 +164,7 @@ impl Writer {
                 return if was_proven { Err(all(error)) } else { Ok(None) };
             }
         }
-        let most = inner.link.most_bytes().saturating_sub(HEADER_BYTES);
+        let most = inner.connection.max_payload().saturating_sub(HEADER_BYTES);
         let before = Before {
             channel: &channel,
             record: known.record,
@@ -216,7 +216,7 @@ impl Writer {
         let epoch = epoch_of(resume::fresh_epoch(), &self.channel);
         // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
         let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
-        let most = self.inner.link.most_bytes().saturating_sub(HEADER_BYTES);
+        let most = self.inner.connection.max_payload().saturating_sub(HEADER_BYTES);
         let now = known.now(&self.inner);
         let keep = in_time(by, self.inner.keep_now(&known.place)).await?;
         let message = plan::init(&self.channel, start, events.to_vec(), now, keep, most)?;
@@ -288,7 +288,7 @@ impl Writer {
             // The floor may rise without a message of this channel.
             known.record.is_some()
                 && Arc::ptr_eq(&known.place, &place)
-                && known.changes == inner.link.changes()
+                && known.changes == inner.connection.changes()
                 && known.checked.elapsed() < TRUSTED
                 && known.at >= inner.queues.seen(&self.channel)
         });

@@ -25,7 +25,7 @@ use crate::store::StoreError;
 
 /// What a connection needs.
 #[derive(Clone, Default)]
-pub(super) struct Access {
+pub(super) struct ConnectionSettings {
     pub(super) user: Option<(String, String)>,
     pub(super) token: Option<String>,
     /// The seed of an nkey.
@@ -42,7 +42,7 @@ pub(super) struct Access {
     pub(super) domain: Option<String>,
 }
 
-impl Access {
+impl ConnectionSettings {
     /// Takes the name and password, or the token, out of a URL, for the driver does not; the URL without them.
     fn take_from(&mut self, url: &str) -> String {
         let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
@@ -57,9 +57,9 @@ impl Access {
 }
 
 /// Secrets are not shown.
-impl fmt::Debug for Access {
+impl fmt::Debug for ConnectionSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").finish_non_exhaustive()
+        f.debug_struct("ConnectionSettings").finish_non_exhaustive()
     }
 }
 
@@ -72,31 +72,35 @@ struct State {
 
 /// A connection that comes back by itself.
 #[derive(Clone)]
-pub(super) struct Link {
+pub(super) struct Connection {
     client: Client,
     state: watch::Receiver<State>,
     denied: watch::Receiver<Denied>,
     /// What the subjects of JetStream's questions begin with.
     api: Arc<str>,
     /// How long answers take, in microseconds, smoothed.
-    way: Arc<AtomicU64>,
+    round_trip: Arc<AtomicU64>,
 }
 
-impl Link {
-    pub(super) async fn connect(servers: &str, access: Access, patience: Duration) -> Result<Self, StoreError> {
+impl Connection {
+    pub(super) async fn connect(
+        servers: &str,
+        settings: ConnectionSettings,
+        request_timeout: Duration,
+    ) -> Result<Self, StoreError> {
         let (changed, state) = watch::channel(State { connected: true, changes: 0 });
-        let mut access = access;
-        let servers: Vec<_> = servers.split(',').map(|server| access.take_from(server.trim())).collect();
+        let mut settings = settings;
+        let servers: Vec<_> = servers.split(',').map(|server| settings.take_from(server.trim())).collect();
         let signs =
-            signing(ConnectOptions::new(), &access).await.map_err(|error| StoreError::Unavailable(error.into()))?;
-        let api = access.domain.as_ref().map_or("$JS.API".into(), |domain| format!("$JS.{domain}.API")).into();
-        let (refused, denied) = watch::channel(Denied::new(access.inbox.as_deref().unwrap_or("_INBOX")));
-        let options = options(signs, access, patience).event_callback(move |event| {
+            signing(ConnectOptions::new(), &settings).await.map_err(|error| StoreError::Unavailable(error.into()))?;
+        let api = settings.domain.as_ref().map_or("$JS.API".into(), |domain| format!("$JS.{domain}.API")).into();
+        let (refused, denied) = watch::channel(Denied::new(settings.inbox.as_deref().unwrap_or("_INBOX")));
+        let options = options(signs, settings, request_timeout).event_callback(move |event| {
             note(&changed, &refused, &event);
             std::future::ready(())
         });
-        match timeout(patience, options.connect(servers)).await {
-            Ok(Ok(client)) => Ok(Self { client, state, denied, api, way: Arc::default() }),
+        match timeout(request_timeout, options.connect(servers)).await {
+            Ok(Ok(client)) => Ok(Self { client, state, denied, api, round_trip: Arc::default() }),
             Ok(Err(error)) => Err(StoreError::Unavailable(Box::new(error))),
             Err(_) => Err(unavailable("NATS did not accept the connection in time")),
         }
@@ -122,7 +126,7 @@ impl Link {
     }
 
     /// The most that one message may hold, headers included.
-    pub(super) fn most_bytes(&self) -> usize {
+    pub(super) fn max_payload(&self) -> usize {
         self.client.max_payload()
     }
 
@@ -132,11 +136,11 @@ impl Link {
         subject: &str,
         headers: Option<HeaderMap>,
         payload: Bytes,
-        patience: Duration,
+        request_timeout: Duration,
     ) -> Result<Message, CallError> {
         let mut state = self.state.clone();
         if !state.borrow().connected {
-            let connected = timeout(patience, state.wait_for(|state| state.connected)).await;
+            let connected = timeout(request_timeout, state.wait_for(|state| state.connected)).await;
             if !connected.is_ok_and(|state| state.is_ok()) {
                 return Err(CallError::NotSent("the connection is down".into()));
             }
@@ -146,7 +150,7 @@ impl Link {
         let request = Request { headers, ..Request::new().payload(payload).timeout(None) };
         tokio::select! {
             // From here on it may have been sent, whatever else is said.
-            answer = self.client.send_request(subject.to_owned(), request) => answer.inspect(|_| self.note_way(begun.elapsed())).map_err(|error| match error.kind() {
+            answer = self.client.send_request(subject.to_owned(), request) => answer.inspect(|_| self.note_round_trip(begun.elapsed())).map_err(|error| match error.kind() {
                 RequestErrorKind::NoResponders => CallError::NoResponders,
                 RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
                     CallError::NotSent(error.to_string())
@@ -155,28 +159,28 @@ impl Link {
             }),
             () = broken(&mut state) => Err(CallError::NoResponse("the connection broke".into())),
             what = denied::of(&mut denied, subject, before) => Err(CallError::PermissionDenied(what)),
-            () = tokio::time::sleep(patience) => Err(CallError::NoResponse(format!("none within {patience:?}"))),
+            () = tokio::time::sleep(request_timeout) => Err(CallError::NoResponse(format!("none within {request_timeout:?}"))),
         }
     }
 
-    fn note_way(&self, took: Duration) {
+    fn note_round_trip(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(10_000_000);
-        let before = self.way.load(Ordering::Relaxed);
-        self.way.store(if before == 0 { took } else { (before * 7 + took) / 8 }, Ordering::Relaxed);
+        let before = self.round_trip.load(Ordering::Relaxed);
+        self.round_trip.store(if before == 0 { took } else { (before * 7 + took) / 8 }, Ordering::Relaxed);
     }
 
     /// How long an answer takes, about.
-    pub(super) fn way(&self) -> Duration {
-        Duration::from_micros(self.way.load(Ordering::Relaxed))
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip.load(Ordering::Relaxed))
     }
 
     /// Listens to what others say.
-    pub(super) async fn hear(&self, subject: String) -> Result<Subscriber, CallError> {
+    pub(super) async fn subscribe(&self, subject: String) -> Result<Subscriber, CallError> {
         self.client.subscribe(subject).await.map_err(|error| CallError::NotSent(error.to_string()))
     }
 
     /// Says something to whoever listens, without waiting.
-    pub(super) async fn tell(&self, subject: String, payload: Bytes) {
+    pub(super) async fn publish(&self, subject: String, payload: Bytes) {
         // It is only a courtesy.
         _ = self.client.publish(subject, payload).await;
     }
@@ -189,13 +193,13 @@ impl Link {
     }
 
     /// Asks for several answers.
-    pub(super) async fn ask(&self, subject: String, payload: Bytes) -> Result<Answers, CallError> {
+    pub(super) async fn request_many(&self, subject: String, payload: Bytes) -> Result<Responses, CallError> {
         let (inbox, answers) = self.inbox().await?;
         let (state, denied) = (self.state.clone(), self.denied.clone());
         let before = denied.borrow().serial();
         let asked = self.client.publish_with_reply(subject.clone(), inbox, payload).await;
         asked.map_err(|error| CallError::NotSent(error.to_string()))?;
-        Ok(Answers { subject, answers, state, denied, before })
+        Ok(Responses { subject, answers, state, denied, before })
     }
 
     /// Sends without waiting.
@@ -205,7 +209,7 @@ impl Link {
     }
 
     /// Connects anew when no answer can come: a server does not take up by itself what it did not allow before.
-    pub(super) async fn renew_if_deaf(&self) {
+    pub(super) async fn reconnect_if_deaf(&self) {
         if self.denied.borrow().is_deaf() {
             // It is tried again soon.
             _ = self.client.force_reconnect().await;
@@ -219,7 +223,7 @@ impl Link {
 }
 
 /// The answers to one question.
-pub(super) struct Answers {
+pub(super) struct Responses {
     subject: String,
     answers: Subscriber,
     state: watch::Receiver<State>,
@@ -228,15 +232,15 @@ pub(super) struct Answers {
     before: u64,
 }
 
-impl Answers {
+impl Responses {
     /// The next; none when no more come.
-    pub(super) async fn next(&mut self, patience: Duration) -> Result<Option<Message>, CallError> {
+    pub(super) async fn next(&mut self, request_timeout: Duration) -> Result<Option<Message>, CallError> {
         let answers = &mut self.answers;
         tokio::select! {
             answer = poll_fn(|cx| std::pin::Pin::new(&mut *answers).poll_next(cx)) => Ok(answer),
             () = broken(&mut self.state) => Err(CallError::NoResponse("the connection broke".into())),
             what = denied::of(&mut self.denied, &self.subject, self.before) => Err(CallError::PermissionDenied(what)),
-            () = tokio::time::sleep(patience) => Err(CallError::NoResponse("a batch did not end".into())),
+            () = tokio::time::sleep(request_timeout) => Err(CallError::NoResponse("a batch did not end".into())),
         }
     }
 }
@@ -265,29 +269,29 @@ fn note(changed: &watch::Sender<State>, refused: &watch::Sender<Denied>, event: 
     });
 }
 
-fn options(options: ConnectOptions, access: Access, patience: Duration) -> ConnectOptions {
+fn options(options: ConnectOptions, settings: ConnectionSettings, request_timeout: Duration) -> ConnectOptions {
     let mut options = options
         .name("tower-events")
         .request_timeout(None)
-        .connection_timeout(patience)
+        .connection_timeout(request_timeout)
         // Two pings without an answer end a connection that is open at this end only.
-        .ping_interval((patience / 2).max(Duration::from_millis(500)))
+        .ping_interval((request_timeout / 2).max(Duration::from_millis(500)))
         .max_reconnects(None)
         .reconnect_delay_callback(delay)
-        .require_tls(access.tls);
-    if let Some(inbox) = access.inbox {
+        .require_tls(settings.tls);
+    if let Some(inbox) = settings.inbox {
         options = options.custom_inbox_prefix(inbox);
     }
-    if let Some((user, password)) = access.user {
+    if let Some((user, password)) = settings.user {
         options = options.user_and_password(user, password);
     }
-    if let Some(token) = access.token {
+    if let Some(token) = settings.token {
         options = options.token(token);
     }
-    for roots in access.roots {
+    for roots in settings.roots {
         options = options.add_root_certificates(roots);
     }
-    if let Some((certificate, key)) = access.client_certificate {
+    if let Some((certificate, key)) = settings.client_certificate {
         options = options.add_client_certificate(certificate, key);
     }
     options
@@ -295,11 +299,11 @@ fn options(options: ConnectOptions, access: Access, patience: Duration) -> Conne
 
 /// Adds what signs the server's challenge.
 #[cfg(feature = "nats-nkeys")]
-async fn signing(mut options: ConnectOptions, access: &Access) -> io::Result<ConnectOptions> {
-    if let Some(seed) = &access.nkey {
+async fn signing(mut options: ConnectOptions, settings: &ConnectionSettings) -> io::Result<ConnectOptions> {
+    if let Some(seed) = &settings.nkey {
         options = options.nkey(seed.clone());
     }
-    if let Some(file) = &access.credentials {
+    if let Some(file) = &settings.credentials {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
         options = options.credentials_file(file).await.map_err(named)?;
     }
@@ -307,7 +311,7 @@ async fn signing(mut options: ConnectOptions, access: &Access) -> io::Result<Con
 }
 
 #[cfg(not(feature = "nats-nkeys"))]
-async fn signing(options: ConnectOptions, _: &Access) -> io::Result<ConnectOptions> {
+async fn signing(options: ConnectOptions, _: &ConnectionSettings) -> io::Result<ConnectOptions> {
     Ok(options)
 }
 
@@ -328,11 +332,11 @@ mod tests {
 
     #[test]
     fn names_passwords_and_tokens_are_taken_out_of_urls() {
-        let mut access = Access::default();
-        assert_eq!(access.take_from("nats://a:4222"), "nats://a:4222");
-        assert_eq!(access.take_from("tls://app:p%40s:s@[::1]:4222"), "tls://[::1]:4222");
-        assert_eq!(access.user, Some(("app".into(), "p@s:s".into())));
-        assert_eq!(access.take_from("t0ken@a"), "nats://a");
-        assert_eq!(access.token.as_deref(), Some("t0ken"));
+        let mut settings = ConnectionSettings::default();
+        assert_eq!(settings.take_from("nats://a:4222"), "nats://a:4222");
+        assert_eq!(settings.take_from("tls://app:p%40s:s@[::1]:4222"), "tls://[::1]:4222");
+        assert_eq!(settings.user, Some(("app".into(), "p@s:s".into())));
+        assert_eq!(settings.take_from("t0ken@a"), "nats://a");
+        assert_eq!(settings.token.as_deref(), Some("t0ken"));
     }
 }
