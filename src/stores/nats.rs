@@ -132,8 +132,7 @@
 //! after about one and a half timeouts. [`Store::health`] tells a health check: late while hints do not come, read-only while
 //! the stream takes nothing, unavailable when the connection is lost or the last call failed. The log tells of each change.
 
-mod answer;
-mod asking;
+mod api;
 mod birth;
 mod body;
 mod condition;
@@ -158,6 +157,7 @@ mod plan;
 mod queue;
 mod reading;
 mod record;
+mod response;
 mod room;
 mod scan;
 mod sending;

@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     Inner,
-    asking::{self, Via, Which},
+    api::{self, ReadFrom, Selector},
     connection::jittered,
     error::{CallError, refuses_only_writes, unavailable},
     log::Log,
@@ -47,7 +47,8 @@ impl Writer {
                 let own = Announced { at, since };
                 (known.birth, self.other) = (at, None);
                 // Who dropped what was announced before raised the floor first.
-                let (floor, _) = in_time(by, inner.floor(place, Place::floor_of(&self.channel), Via::Leader)).await?;
+                let (floor, _) =
+                    in_time(by, inner.floor(place, Place::floor_of(&self.channel), ReadFrom::Leader)).await?;
                 if floor <= known.absent.seq {
                     return Ok(Some(own));
                 }
@@ -105,9 +106,9 @@ impl Inner {
         expected: Option<u64>,
         request_timeout: Duration,
     ) -> Result<Option<u64>, StoreError> {
-        let mut headers = expected.map_or_else(HeaderMap::new, asking::after);
+        let mut headers = expected.map_or_else(HeaderMap::new, api::after);
         headers.insert("Nats-Rollup", "sub");
-        match asking::publish(&self.connection, &place.birth(channel), headers, Bytes::new(), request_timeout).await {
+        match api::publish(&self.connection, &place.birth(channel), headers, Bytes::new(), request_timeout).await {
             Ok(at) => Ok(Some(at)),
             Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(None),
             Err(error) => Err(error.into_store_error()),
@@ -117,7 +118,9 @@ impl Inner {
     /// Where a log of the channel was announced last.
     pub(super) async fn birth(&self, place: &Place, channel: &Channel) -> Result<Option<u64>, StoreError> {
         let subject = place.birth(channel);
-        let raw = place.raw(&self.connection, &subject, Which::Last, Via::Leader, self.settings.request_timeout).await;
+        let raw = place
+            .message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, self.settings.request_timeout)
+            .await;
         Ok(raw.map_err(CallError::into_store_error)?.map(|raw| raw.at))
     }
 
@@ -128,7 +131,7 @@ impl Inner {
         };
         let until = Instant::now() + MAX_BIRTH;
         while Instant::now() < until {
-            let last = log.get(Which::Last).await?;
+            let last = log.get(Selector::Last).await?;
             if last.is_some_and(|last| last.at > announced) {
                 return Ok(Settled::Again);
             }
@@ -138,7 +141,7 @@ impl Inner {
             Ok(()) => Ok(Settled::Again),
             // It is lost all the same: whoever comes next raises the floor before anything follows.
             Err(error) if refuses_only_writes(&error) => {
-                let (floor, _) = self.floor(&log.place, Place::floor_of(log.channel), Via::Leader).await?;
+                let (floor, _) = self.floor(&log.place, Place::floor_of(log.channel), ReadFrom::Leader).await?;
                 Ok(Settled::Absent { least: floor + 1 })
             }
             Err(error) => Err(error),
@@ -147,9 +150,9 @@ impl Inner {
 
     /// The newest record of a channel, or what it is when it has none. Asks the leader, until that is certain.
     pub(super) async fn newest(&self, place: &Arc<Place>, channel: &Channel) -> Result<Newest, StoreError> {
-        let log = Log::new(self, Arc::clone(place), channel, Via::Leader);
+        let log = Log::new(self, Arc::clone(place), channel, ReadFrom::Leader);
         for _ in 0..ATTEMPTS {
-            let last = log.get(Which::Last).await?;
+            let last = log.get(Selector::Last).await?;
             if let Some(living) = last.as_ref().filter(|last| last.record.kind != Kind::Gone) {
                 return Ok(Newest::Record(living.record));
             }
@@ -165,7 +168,7 @@ impl Inner {
     pub(super) async fn note_lost_log(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
         place.may_write()?;
         let bucket = Place::floor_of(channel);
-        let (floor, _) = self.floor(place, bucket, Via::Leader).await?;
+        let (floor, _) = self.floor(place, bucket, ReadFrom::Leader).await?;
         self.raise_floor(place, bucket, floor).await?;
         self.drop_birth(place, channel, at).await
     }

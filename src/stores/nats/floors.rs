@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Inner,
-    asking::{self, Via, Which},
+    api::{self, ReadFrom, Selector},
     error::{CallError, corrupt},
     place::Place,
 };
@@ -12,9 +12,15 @@ use crate::store::{StoreError, floor};
 
 impl Inner {
     /// The floor of a bucket, and where it is written.
-    pub(super) async fn floor(&self, place: &Place, bucket: u16, via: Via) -> Result<(u64, u64), StoreError> {
-        let raw =
-            place.raw(&self.connection, &place.floor(bucket), Which::Last, via, self.settings.request_timeout).await;
+    pub(super) async fn floor(
+        &self,
+        place: &Place,
+        bucket: u16,
+        read_from: ReadFrom,
+    ) -> Result<(u64, u64), StoreError> {
+        let raw = place
+            .message(&self.connection, &place.floor(bucket), Selector::Last, read_from, self.settings.request_timeout)
+            .await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, 0)) };
         Ok((parse(&raw.body)?, raw.at))
     }
@@ -23,12 +29,12 @@ impl Inner {
     /// log that goes now was made, perhaps below it, must not find it again.
     pub(super) async fn raise_floor(&self, place: &Place, bucket: u16, seq: u64) -> Result<u64, StoreError> {
         loop {
-            let (floor, at) = self.floor(place, bucket, Via::Leader).await?;
+            let (floor, at) = self.floor(place, bucket, ReadFrom::Leader).await?;
             let to = floor::raised(floor, seq);
-            let mut headers = asking::after(at);
+            let mut headers = api::expect_last(at);
             headers.insert("Nats-Rollup", "sub");
             let (subject, body) = (place.floor(bucket), Bytes::from(to.to_string()));
-            match asking::publish(&self.connection, &subject, headers, body, self.settings.request_timeout).await {
+            match api::publish(&self.connection, &subject, headers, body, self.settings.request_timeout).await {
                 Ok(_) => return Ok(to),
                 Err(CallError::Refused(api_error)) if api_error.is_conflict() => {}
                 Err(error) => return Err(error.into_store_error()),

@@ -10,12 +10,12 @@ use tokio::{sync::Mutex, task::JoinSet};
 
 use super::{
     Inner,
-    answer::Info,
-    asking::Via,
+    api::ReadFrom,
     birth::Newest,
     error::{self, CallError},
     place::Place,
     record::Kind,
+    response::StreamInfo,
     scan::Scan,
 };
 use crate::{
@@ -50,7 +50,7 @@ struct Moment {
 }
 
 impl Moment {
-    fn of(info: &Info, changes: u64) -> Self {
+    fn of(info: &StreamInfo, changes: u64) -> Self {
         let (created, leader) = (info.created.clone(), info.leader().map(str::to_owned));
         Self { changes, leader, created, last: info.state.last_seq, count: info.state.messages }
     }
@@ -90,7 +90,7 @@ impl Inner {
         Ok(heads)
     }
 
-    async fn state(&self) -> Result<(Arc<Place>, Info), StoreError> {
+    async fn state(&self) -> Result<(Arc<Place>, StreamInfo), StoreError> {
         let place = self.place().await?;
         if let Ok(info) = place.info(&self.connection, self.settings.request_timeout).await {
             return Ok((place, info));
@@ -107,7 +107,7 @@ impl Inner {
         self: &Arc<Self>,
         table: &mut Table,
         missing: Vec<Channel>,
-        info: &Info,
+        info: &StreamInfo,
     ) -> Result<(), StoreError> {
         // Replicas may be behind without saying so, and what they told would stay known.
         let can_scan = !info.config.is_replicated() && missing.len() >= MANY;
@@ -188,13 +188,13 @@ impl Inner {
     }
 
     /// The floors of those that are absent. After the channels: a floor is raised before a channel goes.
-    async fn learn_floors(&self, table: &mut Table, channels: &[Channel], info: &Info) -> Result<(), StoreError> {
+    async fn learn_floors(&self, table: &mut Table, channels: &[Channel], info: &StreamInfo) -> Result<(), StoreError> {
         let is_absent = |channel: &&Channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)));
         let buckets = channels.iter().filter(is_absent).map(Place::floor_of);
         let missing: HashSet<_> = buckets.filter(|bucket| !table.floors.contains_key(bucket)).collect();
         if missing.len() < MANY || info.config.is_replicated() {
             for bucket in missing {
-                let floor = self.floor(&table.place, bucket, Via::Leader).await?.0;
+                let floor = self.floor(&table.place, bucket, ReadFrom::Leader).await?.0;
                 table.floors.insert(bucket, floor);
             }
             return Ok(());
@@ -229,7 +229,7 @@ impl Inner {
                     return Ok(record.head());
                 }
                 let least = self.forget_or_pass_over(channel, &record).await?.unwrap_or(0);
-                self.floor(place, bucket, Via::Leader).await?.0.max(least)
+                self.floor(place, bucket, ReadFrom::Leader).await?.0.max(least)
             }
             Some(Newest::Absent { least }) => table.floors.get(&bucket).copied().unwrap_or(0).max(least),
             None => return Err(error::unavailable("the channel was not looked at")),

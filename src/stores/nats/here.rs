@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     Inner,
-    asking::{self, Via, Which},
+    api::{self, ReadFrom, Selector},
     error::{CallError, unavailable},
     lock,
     place::Place,
@@ -159,7 +159,7 @@ impl Inner {
     pub(super) async fn stamp(&self, place: &Place, body: bytes::Bytes) -> Result<u64, CallError> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Rollup", "sub");
-        asking::publish(&self.connection, &place.subject("time"), headers, body, self.settings.request_timeout).await
+        api::publish(&self.connection, &place.subject("time"), headers, body, self.settings.request_timeout).await
     }
 
     /// Reads the stamp that the server just made.
@@ -175,7 +175,7 @@ impl Inner {
 
     async fn stamped(&self, place: &Place) -> Result<Option<u64>, StoreError> {
         let (subject, request_timeout) = (place.subject("time"), self.settings.request_timeout);
-        let raw = place.raw(&self.connection, &subject, Which::Last, Via::Leader, request_timeout).await;
+        let raw = place.message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, request_timeout).await;
         Ok(raw.map_err(CallError::into_store_error)?.and_then(|raw| raw.time))
     }
 }

@@ -14,8 +14,7 @@ use tokio::{
 
 use super::{
     Inner,
-    answer::Raw,
-    asking::{self, Via, Which},
+    api::{self, ReadFrom, Selector},
     body::{self, Message},
     connection::jittered,
     error::{CallError, refuses_only_writes},
@@ -24,6 +23,7 @@ use super::{
     place::Place,
     queue::{Removal, Work},
     record::{Kind, Record},
+    response::RawMessage,
     scan::Scan,
     state::Known,
     view::View,
@@ -73,8 +73,8 @@ impl Inner {
     async fn look_after(self: &Arc<Self>, channel: &Channel) -> Result<u64, StoreError> {
         let place = self.place().await?;
         place.may_write()?;
-        let log = Log::new(self, Arc::clone(&place), channel, Via::Leader);
-        let Some(last) = log.get(Which::Last).await? else { return Ok(0) };
+        let log = Log::new(self, Arc::clone(&place), channel, ReadFrom::Leader);
+        let Some(last) = log.get(Selector::Last).await? else { return Ok(0) };
         let now = self.time.since(last.record.stamp);
         if last.record.kind == Kind::Gone {
             return self.drop_gone_mark(&log, &last, now).await.map(|()| 0);
@@ -113,7 +113,7 @@ impl Inner {
         let keep = self.keep_now(&log.place).await?;
         let view = View::new(last.record, keep, now);
         let judge = |record: &Record| if view.reaches(record) { Order::Late } else { Order::Early };
-        let Some(oldest) = log.get(Which::From(1)).await? else { return Ok(last.record) };
+        let Some(oldest) = log.get(Selector::AtOrAfter(1)).await? else { return Ok(last.record) };
         let kept = log.first(last, Side::Oldest, judge).await?.unwrap_or_else(|| last.clone());
         if oldest.at >= kept.at {
             return Ok(kept.record);
@@ -147,7 +147,7 @@ impl Inner {
     async fn publish_keys(&self, log: &Log<'_>, body: Bytes) -> Result<(), StoreError> {
         let subject = log.place.keys(log.channel);
         let headers = async_nats::HeaderMap::new();
-        let published = asking::publish(&self.connection, &subject, headers, body, self.settings.request_timeout).await;
+        let published = api::publish(&self.connection, &subject, headers, body, self.settings.request_timeout).await;
         published.map(drop).map_err(CallError::into_store_error)
     }
 
@@ -158,7 +158,13 @@ impl Inner {
         let are_left = loop {
             let next = log
                 .place
-                .raw(&self.connection, &subject, Which::From(below), Via::Any, self.settings.request_timeout)
+                .message(
+                    &self.connection,
+                    &subject,
+                    Selector::AtOrAfter(below),
+                    ReadFrom::AnyReplica,
+                    self.settings.request_timeout,
+                )
                 .await;
             let Some(raw) = next.map_err(CallError::into_store_error)? else { break false };
             let keys = body::take_keys(raw.body).unwrap_or_default();
@@ -214,7 +220,7 @@ impl Inner {
     }
 
     /// Whether there may be something to do, as the newest message says. One that cannot be read is looked at.
-    fn is_due(&self, channel: &Channel, raw: &Raw, now: u64, notes: &Notes) -> bool {
+    fn is_due(&self, channel: &Channel, raw: &RawMessage, now: u64, notes: &Notes) -> bool {
         if notes.are_aside(channel) {
             return false;
         }
@@ -233,7 +239,7 @@ impl Inner {
         let place = self.place().await?;
         let (subject, request_timeout) = (place.subject("janitor"), self.settings.request_timeout);
         let last = place
-            .raw(&self.connection, &subject, Which::Last, Via::Leader, request_timeout)
+            .message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, request_timeout)
             .await
             .map_err(CallError::into_store_error)?;
         let now = self.time.now();
@@ -244,10 +250,9 @@ impl Inner {
         if (since..since.saturating_add(period)).contains(&now) {
             return Ok(false);
         }
-        let mut headers = asking::after(last.map_or(0, |last| last.at));
+        let mut headers = api::expect_last(last.map_or(0, |last| last.at));
         headers.insert("Nats-Rollup", "sub");
-        match asking::publish(&self.connection, &subject, headers, Bytes::from(now.to_string()), request_timeout).await
-        {
+        match api::publish(&self.connection, &subject, headers, Bytes::from(now.to_string()), request_timeout).await {
             Ok(_) => Ok(true),
             Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(false),
             // What is dropped needs no room: each node makes some then, for none can say that it does.

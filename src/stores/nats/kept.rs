@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Inner,
-    asking::{self, Via, Which},
+    api::{self, ReadFrom, Selector},
     connection::jittered,
     error::{CallError, refuses_only_writes},
     lock,
@@ -70,7 +70,13 @@ impl Inner {
 
     async fn kept_lines(&self, place: &Place) -> Result<(u64, Vec<Line>), StoreError> {
         let raw = place
-            .raw(&self.connection, &place.subject("kept"), Which::Last, Via::Leader, self.settings.request_timeout)
+            .message(
+                &self.connection,
+                &place.subject("kept"),
+                Selector::Last,
+                ReadFrom::Leader,
+                self.settings.request_timeout,
+            )
             .await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, Vec::new())) };
         // What cannot be read is replaced.
@@ -87,10 +93,10 @@ impl Inner {
         // A clock that was ahead is not believed for ever.
         let others = others.iter().map(|line| Line { said: line.said.min(now), ..*line });
         let body: String = std::iter::once(own).chain(others).map(|line| line.to_text()).collect();
-        let mut headers = asking::after(at);
+        let mut headers = api::expect_last(at);
         headers.insert("Nats-Rollup", "sub");
         let (subject, request_timeout) = (place.subject("kept"), self.settings.request_timeout);
-        match asking::publish(&self.connection, &subject, headers, Bytes::from(body), request_timeout).await {
+        match api::publish(&self.connection, &subject, headers, Bytes::from(body), request_timeout).await {
             Ok(_) => Ok(true),
             Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(false),
             Err(error) => match error.into_store_error() {

@@ -4,7 +4,7 @@
 use std::mem;
 
 use super::{
-    asking::{Most, Via, Which},
+    api::{FetchLimit, ReadFrom, Selector},
     body::{self, Message},
     error::{CallError, corrupt, unavailable},
     keys::Keys,
@@ -27,12 +27,12 @@ pub(super) struct Loading {
     /// From where on the keys of trimmed messages were not read yet.
     copied: u64,
     /// How many messages are asked for at once.
-    batch: usize,
+    fetch_count: usize,
 }
 
 impl Default for Loading {
     fn default() -> Self {
-        Self { found: Vec::new(), last: None, copied: 1, batch: FIRST_BATCH }
+        Self { found: Vec::new(), last: None, copied: 1, fetch_count: FIRST_FETCH }
     }
 }
 
@@ -57,16 +57,16 @@ impl Loading {
 
     async fn read_messages(&mut self, log: &Log<'_>, last: &Message) -> Result<(), StoreError> {
         while let Some((at, _)) = self.last.filter(|(at, _)| *at < last.at) {
-            let messages = self.batch;
+            let messages = self.fetch_count;
             // Until it has come: what does not come in time is asked for in smaller pieces.
-            self.batch = (messages / 2).max(1);
-            let several = log.several(at + 1, Most { messages, ..BATCH }).await?;
-            self.batch = (messages * 2).min(BATCH.messages);
-            if several.first().is_none_or(|next| next.at > last.at) {
+            self.fetch_count = (messages / 2).max(1);
+            let next = log.messages(at + 1, FetchLimit { messages, ..MAX_FETCH }).await?;
+            self.fetch_count = (messages * 2).min(MAX_FETCH.messages);
+            if next.first().is_none_or(|first| first.at > last.at) {
                 return Err(unavailable("a replica is behind, or the channel was trimmed while it was read"));
             }
             // The batch may hold what came after `last`, which the next append learns of by itself.
-            for message in several.into_iter().take_while(|message| message.at <= last.at) {
+            for message in next.into_iter().take_while(|message| message.at <= last.at) {
                 let follows =
                     |(at, record): (u64, Record)| message.after == Some(at) && message.record.follows(&record);
                 if !self.last.is_some_and(follows) {
@@ -91,7 +91,13 @@ impl Loading {
     async fn read_copied(&mut self, log: &Log<'_>) -> Result<(), StoreError> {
         let (inner, subject) = (log.inner, log.place.keys(log.channel));
         let next = |from| {
-            log.place.raw(&inner.connection, &subject, Which::From(from), Via::Leader, inner.settings.request_timeout)
+            log.place.message(
+                &inner.connection,
+                &subject,
+                Selector::AtOrAfter(from),
+                ReadFrom::Leader,
+                inner.settings.request_timeout,
+            )
         };
         while let Some(raw) = next(self.copied).await.map_err(CallError::into_store_error)? {
             self.found.extend(body::take_keys(raw.body).ok_or_else(|| corrupt("a channel's keys"))?);
@@ -124,6 +130,6 @@ pub(super) async fn keys_between(log: &Log<'_>, first: &Message, last: &Message)
 }
 
 /// The most that is asked for at once.
-pub(super) const BATCH: Most = Most { messages: 256, bytes: 4 << 20 };
+pub(super) const MAX_FETCH: FetchLimit = FetchLimit { messages: 256, bytes: 4 << 20 };
 
-const FIRST_BATCH: usize = 64;
+const FIRST_FETCH: usize = 64;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Inner,
-    asking::{Most, Via, Which},
+    api::{FetchLimit, ReadFrom, Selector},
     body::Message,
     place::Place,
     record::{Kind, Record},
@@ -17,7 +17,7 @@ pub(super) struct Log<'a> {
     pub(super) place: Arc<Place>,
     pub(super) channel: &'a Channel,
     subject: String,
-    pub(super) via: Via,
+    pub(super) read_from: ReadFrom,
 }
 
 /// What a search is told of a message. It is never `Early` after one that was not.
@@ -39,27 +39,28 @@ pub(super) enum Side {
 }
 
 impl<'a> Log<'a> {
-    pub(super) fn new(inner: &'a Inner, place: Arc<Place>, channel: &'a Channel, via: Via) -> Self {
+    pub(super) fn new(inner: &'a Inner, place: Arc<Place>, channel: &'a Channel, read_from: ReadFrom) -> Self {
         let subject = place.entries(channel);
-        Self { inner, place, channel, subject, via }
+        Self { inner, place, channel, subject, read_from }
     }
 
     pub(super) fn subject(&self) -> &str {
         &self.subject
     }
 
-    pub(super) async fn get(&self, which: Which) -> Result<Option<Message>, StoreError> {
+    pub(super) async fn get(&self, selector: Selector) -> Result<Option<Message>, StoreError> {
         let request_timeout = self.inner.settings.request_timeout;
-        let raw = self.place.raw(&self.inner.connection, &self.subject, which, self.via, request_timeout).await;
-        raw.map_err(super::error::CallError::into_store_error)?.map(super::answer::Raw::message).transpose()
+        let raw =
+            self.place.message(&self.inner.connection, &self.subject, selector, self.read_from, request_timeout).await;
+        raw.map_err(super::error::CallError::into_store_error)?.map(super::response::RawMessage::message).transpose()
     }
 
     /// Some messages from this place on, in order; none may only mean that a replica is behind.
-    pub(super) async fn several(&self, from: u64, most: Most) -> Result<Vec<Message>, StoreError> {
-        let several =
-            self.place.several(&self.inner.connection, &self.subject, from, most, self.inner.settings.request_timeout);
-        let raws = several.await.map_err(super::error::CallError::into_store_error)?;
-        raws.into_iter().map(super::answer::Raw::message).collect()
+    pub(super) async fn messages(&self, from: u64, most: FetchLimit) -> Result<Vec<Message>, StoreError> {
+        let messages =
+            self.place.messages(&self.inner.connection, &self.subject, from, most, self.inner.settings.request_timeout);
+        let raws = messages.await.map_err(super::error::CallError::into_store_error)?;
+        raws.into_iter().map(super::response::RawMessage::message).collect()
     }
 
     /// The first message that is not `Early`, when the newest, `last`, is not. Each question halves what is left, so the
@@ -88,7 +89,7 @@ impl<'a> Log<'a> {
                 Some(stride) => high.saturating_sub(stride).max(low),
                 None => low + (high - low) / 2,
             };
-            let found = self.get(Which::From(probe)).await?.filter(|found| found.at < best.at);
+            let found = self.get(Selector::AtOrAfter(probe)).await?.filter(|found| found.at < best.at);
             let order = found.as_ref().map_or(Order::Late, |found| judge(&found.record));
             if order != Order::Early {
                 stride = stride.map(|stride: u64| stride.saturating_mul(4).max(16));

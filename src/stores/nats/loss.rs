@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     Inner,
-    asking::{self, Via, Which},
+    api::{self, ReadFrom, Selector},
     body,
     error::CallError,
     log::Log,
@@ -16,9 +16,9 @@ impl Inner {
     /// Cuts the last `n` entries of the channel off.
     pub(super) async fn lose_tail(&self, channel: &Channel, mut n: u64) -> Result<(), StoreError> {
         let place = self.place().await?;
-        let log = Log::new(self, place, channel, Via::Leader);
+        let log = Log::new(self, place, channel, ReadFrom::Leader);
         while n > 0 {
-            let Some(last) = log.get(Which::Last).await? else { return Ok(()) };
+            let Some(last) = log.get(Selector::Last).await? else { return Ok(()) };
             log.place
                 .delete(&self.connection, last.at, self.settings.request_timeout)
                 .await
@@ -33,12 +33,11 @@ impl Inner {
                     body::put(&mut body, entry, None);
                     shorter.push(entry.cursor.tag, entry.time, entry.size() as u64, None);
                 }
-                let mut headers = asking::after(log.get(Which::Last).await?.map_or(0, |before| before.at));
+                let mut headers = api::expect_last(log.get(Selector::Last).await?.map_or(0, |before| before.at));
                 headers.insert(record::NAME, shorter.to_text());
                 let body: Bytes = body.freeze();
                 let again =
-                    asking::publish(&self.connection, log.subject(), headers, body, self.settings.request_timeout)
-                        .await;
+                    api::publish(&self.connection, log.subject(), headers, body, self.settings.request_timeout).await;
                 again.map_err(CallError::into_store_error)?;
             }
         }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Inner, NatsStore, asking::nanos, connection::ConnectionSettings, error::unavailable, time::Time};
+use super::{Inner, NatsStore, api::nanos, connection::ConnectionSettings, error::unavailable, time::Time};
 use crate::store::{Clock, Keep, Retention, StoreError};
 
 /// How to open a [`NatsStore`]. See the [module docs](super).

@@ -5,12 +5,12 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    answer::Info,
-    asking::{Via, Which, after, call, info, publish},
+    api::{ReadFrom, Selector, call, expect_last, info, publish},
     connection::{Connection, jittered},
     error::{CallError, corrupt, unavailable},
     identity::{Identity, KNOWN},
     options::Settings,
+    response::StreamInfo,
 };
 use crate::{
     channel::Channel,
@@ -56,7 +56,7 @@ impl Place {
             }
             let nonce = format!("{:016x}", crate::store::resume::fresh_epoch());
             let request = settings.stream(&format!("{}.{nonce}", settings.prefix));
-            match call::<Info>(
+            match call::<StreamInfo>(
                 connection,
                 &format!("STREAM.CREATE.{}", settings.prefix),
                 &request,
@@ -76,7 +76,7 @@ impl Place {
         Err(unavailable("the JetStream stream comes and goes"))
     }
 
-    async fn of(connection: &Connection, settings: &Settings, info: Info) -> Result<Self, StoreError> {
+    async fn of(connection: &Connection, settings: &Settings, info: StreamInfo) -> Result<Self, StoreError> {
         let [subject] = info.config.subjects.as_slice() else { return Err(corrupt("the stream's subjects")) };
         let root = subject.strip_suffix(".>").ok_or_else(|| corrupt("the stream's subject"))?;
         let nonce = root.strip_prefix(&format!("{}.", settings.prefix)).filter(|nonce| !nonce.contains('.'));
@@ -113,7 +113,7 @@ impl Place {
                     Some(raised) => (at, raised),
                 },
             };
-            let mut headers = after(at);
+            let mut headers = expect_last(at);
             headers.insert("Nats-Rollup", "sub");
             match publish(connection, &self.subject("place"), headers, wanted.to_string().into(), request_timeout).await
             {
@@ -131,7 +131,8 @@ impl Place {
         connection: &Connection,
         request_timeout: Duration,
     ) -> Result<Option<(u64, Identity)>, StoreError> {
-        let raw = self.raw(connection, &self.subject("place"), Which::Last, Via::Leader, request_timeout).await;
+        let raw =
+            self.message(connection, &self.subject("place"), Selector::Last, ReadFrom::Leader, request_timeout).await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok(None) };
         let identity = std::str::from_utf8(&raw.body).ok().and_then(Identity::parse);
         Ok(Some((raw.at, identity.ok_or_else(|| corrupt("the stream's identity"))?)))

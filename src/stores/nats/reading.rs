@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{
     Inner,
-    asking::{Most, Via, Which},
+    api::{FetchLimit, ReadFrom, Selector},
     birth::Settled,
     body::Message,
     error,
@@ -68,8 +68,8 @@ impl Inner {
     ) -> Result<Page, StoreError> {
         let mut failed = None;
         for attempt in 0..ATTEMPTS {
-            let via = if attempt == 0 { Via::Any } else { Via::Leader };
-            match self.read_once(channel, start, limit, via).await {
+            let read_from = if attempt == 0 { ReadFrom::AnyReplica } else { ReadFrom::Leader };
+            match self.read_once(channel, start, limit, read_from).await {
                 Ok(Look::Page(page)) => return Ok(page),
                 // Only the leader of the stream that there is now says that something is gone.
                 Ok(Look::Again) => self.doubt(),
@@ -88,16 +88,16 @@ impl Inner {
         channel: &Channel,
         start: Start,
         limit: Limit,
-        via: Via,
+        read_from: ReadFrom,
     ) -> Result<Look, StoreError> {
-        let log = Log::new(self, self.place().await?, channel, via);
+        let log = Log::new(self, self.place().await?, channel, read_from);
         let seen = self.queues.seen(channel);
-        let last = log.get(Which::Last).await?;
+        let last = log.get(Selector::Last).await?;
         let at = last.as_ref().map_or(0, |last| last.at);
-        match via {
-            Via::Any if at < seen => return Ok(Look::Again),
-            Via::Any => {}
-            Via::Leader => self.queues.lower_seen(channel, seen, at),
+        match read_from {
+            ReadFrom::AnyReplica if at < seen => return Ok(Look::Again),
+            ReadFrom::AnyReplica => {}
+            ReadFrom::Leader => self.queues.lower_seen(channel, seen, at),
         }
         let Some(last) = last.filter(|last| last.record.kind != Kind::Gone) else {
             return self.read_absent(&log, start, at).await;
@@ -106,7 +106,7 @@ impl Inner {
         let keep = self.keep(&log.place).await?;
         if keep.is_forgotten(&last.record, now) {
             return match self.forget_or_pass_over(channel, &last.record).await? {
-                Some(least) if via == Via::Leader => self.absent_page(&log, start, least).await,
+                Some(least) if read_from == ReadFrom::Leader => self.absent_page(&log, start, least).await,
                 _ => Ok(Look::Again),
             };
         }
@@ -119,14 +119,14 @@ impl Inner {
             Start::Time(time) => reader.since(time).await?,
         };
         match page {
-            Some(page) if via == Via::Leader || page.outcome == Outcome::Continued => Ok(Look::Page(page)),
+            Some(page) if read_from == ReadFrom::Leader || page.outcome == Outcome::Continued => Ok(Look::Page(page)),
             _ => Ok(Look::Again),
         }
     }
 
     /// Nothing is there, or a replica does not know of it yet. `gone` is where it is said that a log went, or 0.
     async fn read_absent(&self, log: &Log<'_>, start: Start, gone: u64) -> Result<Look, StoreError> {
-        if log.via == Via::Any {
+        if log.read_from == ReadFrom::AnyReplica {
             return Ok(Look::Again);
         }
         match self.settle(log, gone).await? {
@@ -138,7 +138,7 @@ impl Inner {
     /// The page of a channel that is absent, and had no more than the floor and `least`.
     async fn absent_page(&self, log: &Log<'_>, start: Start, least: u64) -> Result<Look, StoreError> {
         let (place, channel) = (&log.place, log.channel);
-        let floor = self.floor(place, Place::floor_of(channel), Via::Leader).await?.0.max(least);
+        let floor = self.floor(place, Place::floor_of(channel), ReadFrom::Leader).await?.0.max(least);
         // After all that was asked of it: else what was lost with another place is taken for nothing.
         if !self.confirm().await? {
             return Ok(Look::Again);
@@ -203,7 +203,7 @@ impl Reader<'_> {
     async fn locate(&self, seq: u64) -> Result<Option<Message>, StoreError> {
         let holds = |record: &Record| record.base < seq && seq <= record.end();
         if let Some(at) = self.log.inner.ends.get(self.log.channel, seq - 1) {
-            let found = self.log.get(Which::From(at)).await?;
+            let found = self.log.get(Selector::AtOrAfter(at)).await?;
             if let Some(found) =
                 found.filter(|found| holds(&found.record) && found.record.epoch == self.view.head.epoch)
             {
@@ -330,7 +330,7 @@ impl Reader<'_> {
                 break;
             }
             if waiting.is_empty() {
-                waiting = self.log.several(message.at + 1, filled.room(self.limit)).await?.into();
+                waiting = self.log.messages(message.at + 1, filled.room(self.limit)).await?.into();
             }
             // A replica that is behind, or a message that somebody deleted, ends the page early.
             if waiting.front().is_none_or(|next| !next.record.follows(&message.record)) {
@@ -374,9 +374,9 @@ impl Filled {
     }
 
     /// How many messages more there may be room for.
-    fn room(&self, limit: Limit) -> Most {
+    fn room(&self, limit: Limit) -> FetchLimit {
         let messages = limit.events.saturating_sub(self.entries.len()).clamp(1, MAX_AT_ONCE);
-        Most { messages, bytes: limit.bytes.saturating_sub(self.bytes).clamp(64 << 10, 8 << 20) }
+        FetchLimit { messages, bytes: limit.bytes.saturating_sub(self.bytes).clamp(64 << 10, 8 << 20) }
     }
 }
 

@@ -8,10 +8,10 @@ use tokio::time::Duration;
 
 use super::{
     Inner,
-    answer::Raw,
-    asking::{Most, nanos},
+    api::{FetchLimit, nanos},
     error::CallError,
     place::Place,
+    response::RawMessage,
 };
 use crate::store::StoreError;
 
@@ -61,20 +61,20 @@ impl<'a> Scan<'a> {
     }
 
     /// Some more subjects with their newest messages. None is the end.
-    pub(super) async fn next(&mut self) -> Result<Vec<(String, Raw)>, StoreError> {
+    pub(super) async fn next(&mut self) -> Result<Vec<(String, RawMessage)>, StoreError> {
         let Some(consumer) = &self.consumer else { return Ok(Vec::new()) };
         let (connection, request_timeout) = (&self.inner.connection, self.inner.settings.request_timeout);
         let read = |message: async_nats::Message| {
             let subject = message.subject.to_string();
-            Ok(Raw::pulled(message)?.map(|raw| (subject, raw)))
+            Ok(RawMessage::pulled(message)?.map(|raw| (subject, raw)))
         };
         let some = self
             .place
-            .more(connection, consumer, BATCH, request_timeout, read)
+            .fetch(connection, consumer, MAX_FETCH, request_timeout, read)
             .await
             .map_err(CallError::into_store_error)?;
-        if some.len() < BATCH.messages {
-            self.place.done_with(connection, consumer).await;
+        if some.len() < MAX_FETCH.messages {
+            self.place.delete_consumer(connection, consumer).await;
             self.consumer = None;
         }
         Ok(some)
@@ -82,4 +82,4 @@ impl<'a> Scan<'a> {
 }
 
 /// As many as are asked for at once. Their headers are a few hundred bytes each.
-const BATCH: Most = Most { messages: 2_000, bytes: 8 << 20 };
+const MAX_FETCH: FetchLimit = FetchLimit { messages: 2_000, bytes: 8 << 20 };

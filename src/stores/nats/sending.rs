@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    asking::{self, Via, Which},
+    api::{self, ReadFrom, Selector},
     connection::jittered,
     error::CallError,
     log::Log,
@@ -91,13 +91,13 @@ impl Writer {
         let subject = place.entries(&self.channel);
         let mut is_doubtful = false;
         loop {
-            let mut headers = asking::after(at);
+            let mut headers = api::expect_last(at);
             headers.insert(record::NAME, message.record.to_text());
             if message.record.kind != Kind::Append {
                 headers.insert("Nats-Rollup", "sub");
             }
             let left = by.saturating_duration_since(Instant::now()).min(inner.settings.request_timeout);
-            let sent = asking::publish(&inner.connection, &subject, headers, message.body.clone(), left).await;
+            let sent = api::publish(&inner.connection, &subject, headers, message.body.clone(), left).await;
             let error = match sent {
                 Ok(at) => return Ok(self.advance(at, message)),
                 Err(error) => error,
@@ -149,8 +149,8 @@ impl Writer {
             if !now.is(place) {
                 return Err(StoreError::Unknown("the stream was made anew".into()));
             }
-            let log = Log::new(&self.inner, now, &self.channel, Via::Leader);
-            let Ok(next) = in_time(by, log.get(Which::From(at + 1))).await else { continue };
+            let log = Log::new(&self.inner, now, &self.channel, ReadFrom::Leader);
+            let Ok(next) = in_time(by, log.get(Selector::AtOrAfter(at + 1))).await else { continue };
             return match next {
                 None => Ok(Found::Nothing),
                 Some(next) if next.record == message.record => Ok(Found::At(next.at)),

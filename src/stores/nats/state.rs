@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::{
     Inner,
-    asking::{Via, Which},
+    api::{ReadFrom, Selector},
     body::Message,
     both,
     error::unavailable,
     keys::Keys,
-    loading::{BATCH, Loading},
+    loading::{Loading, MAX_FETCH},
     log::Log,
     place::Place,
     record::{Kind, Record},
@@ -54,14 +54,14 @@ impl Known {
     pub(super) async fn learn(inner: &Inner, channel: &Channel, known: &mut Option<Self>) -> Result<(), StoreError> {
         let changes = inner.connection.changes();
         let place = inner.place().await?;
-        let log = Log::new(inner, Arc::clone(&place), channel, Via::Leader);
+        let log = Log::new(inner, Arc::clone(&place), channel, ReadFrom::Leader);
         let seen = inner.queues.seen(channel);
         let bucket = Place::floor_of(channel);
         // Most that are not known yet are absent: so both are asked at once.
         let (last, floor) = match known.as_ref().and_then(|known| known.record) {
-            Some(_) => (log.get(Which::Last).await?, None),
+            Some(_) => (log.get(Selector::Last).await?, None),
             None => {
-                let (last, floor) = both(log.get(Which::Last), inner.floor(&place, bucket, Via::Leader)).await;
+                let (last, floor) = both(log.get(Selector::Last), inner.floor(&place, bucket, ReadFrom::Leader)).await;
                 (last?, Some(floor?.0))
             }
         };
@@ -74,7 +74,7 @@ impl Known {
             None => {
                 let floor = match floor {
                     Some(floor) => floor,
-                    None => inner.floor(&place, bucket, Via::Leader).await?.0,
+                    None => inner.floor(&place, bucket, ReadFrom::Leader).await?.0,
                 };
                 floor.max(last.as_ref().map_or(0, |gone| gone.record.base))
             }
@@ -102,12 +102,12 @@ impl Known {
         }
         while let Some(keys) = self.keys.as_mut().filter(|_| self.at < to) {
             // Mostly there is one, and it is at hand.
-            let several = match last.filter(|last| last.after == Some(self.at)) {
+            let messages = match last.filter(|last| last.after == Some(self.at)) {
                 Some(last) => vec![last.clone()],
-                None => log.several(self.at + 1, BATCH).await?,
+                None => log.messages(self.at + 1, MAX_FETCH).await?,
             };
             let (before, mut follows) = (self.at, true);
-            for message in several {
+            for message in messages {
                 follows &= message.after == Some(self.at) && message.record.kind == Kind::Append;
                 if !follows {
                     break;
@@ -158,8 +158,8 @@ impl Known {
 
     /// Reads the keys up to the newest message that there is now.
     async fn read_keys(&mut self, inner: &Inner, channel: &Channel, since: u64) -> Result<(), StoreError> {
-        let log = Log::new(inner, Arc::clone(&self.place), channel, Via::Leader);
-        let last = log.get(Which::Last).await?.filter(|last| last.record.kind != Kind::Gone);
+        let log = Log::new(inner, Arc::clone(&self.place), channel, ReadFrom::Leader);
+        let last = log.get(Selector::Last).await?.filter(|last| last.record.kind != Kind::Gone);
         let last = last.ok_or_else(|| unavailable("the channel went while its keys were read"))?;
         let keys = self.loading.get_or_insert_default().read(&log, &last, since).await?;
         (self.at, self.record, self.keys, self.loading) = (last.at, Some(last.record), Some(keys), None);

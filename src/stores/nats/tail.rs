@@ -14,11 +14,11 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Inner,
-    answer::{Raw, position},
     connection::jittered,
     error::CallError,
     place::Place,
     record::Kind,
+    response::{RawMessage, position},
 };
 use crate::store::Change;
 
@@ -45,7 +45,7 @@ pub(super) async fn tail(inner: Weak<Inner>) {
 async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let place = inner.place().await?;
     let (inbox, mut messages) = inner.connection.inbox().await?;
-    if let Err(error) = place.follow(&inner.connection, &inbox, BEAT, inner.settings.request_timeout).await {
+    if let Err(error) = place.push_new_to(&inner.connection, &inbox, BEAT, inner.settings.request_timeout).await {
         inner.doubt();
         return Err(Box::new(error));
     }
@@ -97,7 +97,7 @@ async fn beat(inner: &Inner, message: Message, delivered: u64) -> bool {
 fn hint(inner: &Inner, place: &Place, message: &Message, at: u64) {
     let Some(channel) = place.channel(&message.subject) else { return };
     // What cannot be read now cannot be read later either: a reader is told.
-    let Ok(message) = Raw::delivered(message, at).message() else { return };
+    let Ok(message) = RawMessage::delivered(message, at).message() else { return };
     inner.note_seen(&channel, at);
     let record = message.record;
     match record.kind {

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 
 /// A message of the stream, not looked into.
 #[derive(Debug)]
-pub(super) struct Raw {
+pub(super) struct RawMessage {
     pub(super) at: u64,
     after: Option<u64>,
     record: Option<String>,
@@ -23,17 +23,17 @@ pub(super) struct Raw {
     pub(super) time: Option<u64>,
 }
 
-impl Raw {
+impl RawMessage {
     pub(super) fn direct(answer: async_nats::Message) -> Result<Option<Self>, CallError> {
         if let Some(status) = answer.status {
-            return end(status.as_u16(), answer.description.as_deref()).map(|()| None);
+            return check_end(status.as_u16(), answer.description.as_deref()).map(|()| None);
         }
         let headers = answer.headers.as_ref().ok_or(CallError::Malformed("a message without headers"))?;
         let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
         let at = header("Nats-Sequence").and_then(|at| at.parse().ok());
         Ok(Some(Self {
             at: at.ok_or(CallError::Malformed("a message's place"))?,
-            after: header(AFTER).and_then(|after| after.parse().ok()),
+            after: header(EXPECTED_SEQUENCE).and_then(|after| after.parse().ok()),
             record: header(record::NAME),
             body: answer.payload,
             time: None,
@@ -43,7 +43,7 @@ impl Raw {
     /// What was pulled from a consumer; none at the end of what there is.
     pub(super) fn pulled(message: async_nats::Message) -> Result<Option<Self>, CallError> {
         if let Some(status) = message.status {
-            return end(status.as_u16(), message.description.as_deref()).map(|()| None);
+            return check_end(status.as_u16(), message.description.as_deref()).map(|()| None);
         }
         let place = message.reply.as_deref().and_then(position).map(|(at, _)| at);
         let at = place.ok_or(CallError::Malformed("a consumer's message"))?;
@@ -53,7 +53,7 @@ impl Raw {
     /// What a consumer delivered, with its place.
     pub(super) fn delivered(message: &async_nats::Message, at: u64) -> Self {
         let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
-        let after = header(AFTER).and_then(|after| after.parse().ok());
+        let after = header(EXPECTED_SEQUENCE).and_then(|after| after.parse().ok());
         Self { at, after, record: header(record::NAME), body: message.payload.clone(), time: None }
     }
 
@@ -71,17 +71,17 @@ impl Raw {
 
 /// What `info` and the making of a stream answer.
 #[derive(Debug, Deserialize)]
-pub(super) struct Info {
-    pub(super) config: Config,
+pub(super) struct StreamInfo {
+    pub(super) config: StreamConfig,
     #[serde(default)]
     pub(super) created: String,
     #[serde(default)]
-    pub(super) state: State,
+    pub(super) state: StreamState,
     #[serde(default)]
     cluster: Option<Cluster>,
 }
 
-impl Info {
+impl StreamInfo {
     /// The name of the server that leads the stream.
     pub(super) fn leader(&self) -> Option<&str> {
         self.cluster.as_ref()?.leader.as_deref()
@@ -95,7 +95,7 @@ struct Cluster {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Config {
+pub(super) struct StreamConfig {
     #[serde(default)]
     pub(super) subjects: Vec<String>,
     #[serde(default)]
@@ -120,7 +120,7 @@ pub(super) struct Config {
     max_msgs_per_subject: i64,
 }
 
-impl Config {
+impl StreamConfig {
     /// Whether others than the leader may answer.
     pub(super) fn is_replicated(&self) -> bool {
         self.num_replicas > 1
@@ -151,7 +151,7 @@ impl Config {
 }
 
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct State {
+pub(super) struct StreamState {
     #[serde(default)]
     pub(super) messages: u64,
     #[serde(default)]
@@ -161,29 +161,29 @@ pub(super) struct State {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Failed {
+pub(super) struct ErrorResponse {
     pub(super) error: ApiError,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Ack {
+pub(super) struct PublishAck {
     pub(super) error: Option<ApiError>,
     pub(super) seq: Option<u64>,
 }
 
 /// A consumer that was made.
 #[derive(Deserialize)]
-pub(super) struct Made {
+pub(super) struct CreatedConsumer {
     pub(super) name: String,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Got {
-    pub(super) message: Stored,
+pub(super) struct GetResponse {
+    pub(super) message: StoredMessage,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Stored {
+pub(super) struct StoredMessage {
     seq: u64,
     #[serde(default)]
     time: String,
@@ -193,8 +193,8 @@ pub(super) struct Stored {
     data: String,
 }
 
-impl Stored {
-    pub(super) fn raw(self) -> Result<Raw, CallError> {
+impl StoredMessage {
+    pub(super) fn raw(self) -> Result<RawMessage, CallError> {
         let unreadable = || CallError::Malformed("a stored message");
         let headers = STANDARD.decode(self.hdrs).map_err(|_| unreadable())?;
         let headers = String::from_utf8(headers).map_err(|_| unreadable())?;
@@ -202,9 +202,9 @@ impl Stored {
             let line = headers.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.map(|value| value.trim().to_owned())
         };
-        Ok(Raw {
+        Ok(RawMessage {
             at: self.seq,
-            after: header(AFTER).and_then(|after| after.parse().ok()),
+            after: header(EXPECTED_SEQUENCE).and_then(|after| after.parse().ok()),
             record: header(record::NAME),
             body: STANDARD.decode(self.data).map_err(|_| unreadable())?.into(),
             time: unix_millis(&self.time),
@@ -212,18 +212,18 @@ impl Stored {
     }
 }
 
-/// As [`Raw::pulled`]; none also when what comes next does not fit into what was asked for.
-pub(super) fn pulled_that_fits(message: async_nats::Message) -> Result<Option<Raw>, CallError> {
+/// As [`RawMessage::pulled`]; none also when what comes next does not fit into what was asked for.
+pub(super) fn pulled_within_limit(message: async_nats::Message) -> Result<Option<RawMessage>, CallError> {
     let does_not_fit = |said: &String| said.to_ascii_lowercase().contains("maxbytes");
     if message.status.is_some() && message.description.as_ref().is_some_and(does_not_fit) {
         return Ok(None);
     }
-    Raw::pulled(message)
+    RawMessage::pulled(message)
 }
 
 /// Whether a status says that there is nothing (more). Another one breaks off what was asked for, and what came so far is
 /// not to be taken for the whole.
-fn end(status: u16, said: Option<&str>) -> Result<(), CallError> {
+fn check_end(status: u16, said: Option<&str>) -> Result<(), CallError> {
     match status {
         // The end of a batch; none; and none in time, or not what can be asked for.
         204 | 404 | 408 => Ok(()),
@@ -242,7 +242,7 @@ pub(super) fn position(reply: &str) -> Option<(u64, u64)> {
 }
 
 /// Besides being the condition, it stays with the message and names the one before it.
-pub(super) const AFTER: &str = "Nats-Expected-Last-Subject-Sequence";
+pub(super) const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 
 #[cfg(test)]
 mod tests {
@@ -251,12 +251,12 @@ mod tests {
     #[test]
     fn only_the_end_is_taken_for_the_end() {
         for (status, said) in [(204, "EOB"), (404, "No Messages"), (408, "Request Timeout")] {
-            assert!(end(status, Some(said)).is_ok(), "{status}");
+            assert!(check_end(status, Some(said)).is_ok(), "{status}");
         }
         for (status, said) in
             [(409, "Server Shutdown"), (409, "Consumer Deleted"), (413, "Too Many Results"), (503, "")]
         {
-            assert!(matches!(end(status, Some(said)), Err(CallError::NoResponse(_))), "{status} {said}");
+            assert!(matches!(check_end(status, Some(said)), Err(CallError::NoResponse(_))), "{status} {said}");
         }
         let message = |said: &str| async_nats::Message {
             subject: "a".into(),
@@ -267,9 +267,9 @@ mod tests {
             description: Some(said.into()),
             length: 0,
         };
-        assert!(matches!(pulled_that_fits(message("Message Size Exceeds MaxBytes")), Ok(None)));
-        assert!(pulled_that_fits(message("Consumer Deleted")).is_err());
-        assert!(Raw::pulled(message("Message Size Exceeds MaxBytes")).is_err(), "a scan is not whole");
+        assert!(matches!(pulled_within_limit(message("Message Size Exceeds MaxBytes")), Ok(None)));
+        assert!(pulled_within_limit(message("Consumer Deleted")).is_err());
+        assert!(RawMessage::pulled(message("Message Size Exceeds MaxBytes")).is_err(), "a scan is not whole");
     }
 
     #[test]

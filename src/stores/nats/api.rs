@@ -8,58 +8,67 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    answer::{AFTER, Ack, Failed, Got, Info, Made, Raw, pulled_that_fits},
     connection::{Connection, Responses},
     error::CallError,
     options::Settings,
     place::Place,
+    response::{
+        CreatedConsumer, EXPECTED_SEQUENCE, ErrorResponse, GetResponse, PublishAck, RawMessage, StreamInfo,
+        pulled_within_limit,
+    },
 };
 
 /// Whom to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Via {
+pub(super) enum ReadFrom {
     /// Any replica: it may be behind.
-    Any,
+    AnyReplica,
     /// The leader.
     Leader,
 }
 
 /// What to ask for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Which {
+pub(super) enum Selector {
     /// The newest message of the subject.
     Last,
     /// The first at this place in the stream or after.
-    From(u64),
+    AtOrAfter(u64),
 }
 
 impl Place {
     /// One message as it is, when there is one.
-    pub(super) async fn raw(
+    pub(super) async fn message(
         &self,
         connection: &Connection,
         subject: &str,
-        which: Which,
-        via: Via,
+        selector: Selector,
+        read_from: ReadFrom,
         request_timeout: Duration,
-    ) -> Result<Option<Raw>, CallError> {
-        match via {
-            Via::Any => {
-                let (to, body) = match which {
-                    Which::Last => (connection.api(&format!("DIRECT.GET.{}.{subject}", self.stream)), Bytes::new()),
-                    Which::From(at) => (
+    ) -> Result<Option<RawMessage>, CallError> {
+        match read_from {
+            ReadFrom::AnyReplica => {
+                let (to, body) = match selector {
+                    Selector::Last => (connection.api(&format!("DIRECT.GET.{}.{subject}", self.stream)), Bytes::new()),
+                    Selector::AtOrAfter(at) => (
                         connection.api(&format!("DIRECT.GET.{}", self.stream)),
                         json!({"seq": at.max(1), "next_by_subj": subject}).to_string().into(),
                     ),
                 };
-                Raw::direct(connection.request(&to, None, body, request_timeout).await?)
+                RawMessage::direct(connection.request(&to, None, body, request_timeout).await?)
             }
-            Via::Leader => {
-                let body = match which {
-                    Which::Last => json!({"last_by_subj": subject}),
-                    Which::From(at) => json!({"seq": at.max(1), "next_by_subj": subject}),
+            ReadFrom::Leader => {
+                let body = match selector {
+                    Selector::Last => json!({"last_by_subj": subject}),
+                    Selector::AtOrAfter(at) => json!({"seq": at.max(1), "next_by_subj": subject}),
                 };
-                match call::<Got>(connection, &format!("STREAM.MSG.GET.{}", self.stream), &body, request_timeout).await
+                match call::<GetResponse>(
+                    connection,
+                    &format!("STREAM.MSG.GET.{}", self.stream),
+                    &body,
+                    request_timeout,
+                )
+                .await
                 {
                     Ok(got) => got.message.raw().map(Some),
                     Err(CallError::Refused(api_error)) if api_error.is_no_message() => Ok(None),
@@ -70,16 +79,18 @@ impl Place {
     }
 
     /// Up to `most` messages of the subject from this place in the stream on; fewer are not the end.
-    pub(super) async fn several(
+    pub(super) async fn messages(
         &self,
         connection: &Connection,
         subject: &str,
         from: u64,
-        most: Most,
+        most: FetchLimit,
         request_timeout: Duration,
-    ) -> Result<Vec<Raw>, CallError> {
+    ) -> Result<Vec<RawMessage>, CallError> {
         if most.messages <= 1 {
-            let one = self.raw(connection, subject, Which::From(from), Via::Any, request_timeout).await?;
+            let one = self
+                .message(connection, subject, Selector::AtOrAfter(from), ReadFrom::AnyReplica, request_timeout)
+                .await?;
             return Ok(one.into_iter().collect());
         }
         if !self.batches {
@@ -90,18 +101,18 @@ impl Place {
         let answers = connection
             .request_many(connection.api(&format!("DIRECT.GET.{}", self.stream)), body.to_string().into())
             .await?;
-        collect(answers, most, request_timeout, Raw::direct).await
+        collect(answers, most, request_timeout, RawMessage::direct).await
     }
 
-    /// As [`Place::several`] for servers that cannot answer with a batch: by a consumer that is used once.
+    /// As [`Place::messages`] for servers that cannot answer with a batch: by a consumer that is used once.
     async fn pull(
         &self,
         connection: &Connection,
         subject: &str,
         from: u64,
-        most: Most,
+        most: FetchLimit,
         request_timeout: Duration,
-    ) -> Result<Vec<Raw>, CallError> {
+    ) -> Result<Vec<RawMessage>, CallError> {
         let config = json!({
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": from.max(1),
@@ -112,10 +123,10 @@ impl Place {
             "mem_storage": true,
             "num_replicas": 1,
         });
-        let consumer = self.consumer(connection, &config, request_timeout).await?;
-        let several = self.more(connection, &consumer, most, request_timeout, pulled_that_fits).await;
-        self.done_with(connection, &consumer).await;
-        several
+        let consumer = self.create_consumer(connection, &config, request_timeout).await?;
+        let messages = self.fetch(connection, &consumer, most, request_timeout, pulled_within_limit).await;
+        self.delete_consumer(connection, &consumer).await;
+        messages
     }
 
     /// Drops the subject's messages below this place in the stream.
@@ -143,28 +154,33 @@ impl Place {
     }
 
     /// The state of the stream and its limits.
-    pub(super) async fn info(&self, connection: &Connection, request_timeout: Duration) -> Result<Info, CallError> {
+    pub(super) async fn info(
+        &self,
+        connection: &Connection,
+        request_timeout: Duration,
+    ) -> Result<StreamInfo, CallError> {
         call(connection, &format!("STREAM.INFO.{}", self.stream), &json!({}), request_timeout).await
     }
 
     /// Makes a consumer that is used up soon; its name.
-    pub(super) async fn consumer(
+    pub(super) async fn create_consumer(
         &self,
         connection: &Connection,
         config: &Value,
         request_timeout: Duration,
     ) -> Result<String, CallError> {
         let body = json!({"stream_name": self.stream, "config": config});
-        let made: Made = call(connection, &format!("CONSUMER.CREATE.{}", self.stream), &body, request_timeout).await?;
+        let made: CreatedConsumer =
+            call(connection, &format!("CONSUMER.CREATE.{}", self.stream), &body, request_timeout).await?;
         Ok(made.name)
     }
 
     /// Up to `most` of what a consumer brings; fewer are the end.
-    pub(super) async fn more<T>(
+    pub(super) async fn fetch<T>(
         &self,
         connection: &Connection,
         consumer: &str,
-        most: Most,
+        most: FetchLimit,
         request_timeout: Duration,
         read: impl Fn(async_nats::Message) -> Result<Option<T>, CallError>,
     ) -> Result<Vec<T>, CallError> {
@@ -175,12 +191,12 @@ impl Place {
     }
 
     /// Has done with a consumer. Without waiting: it ends by itself soon.
-    pub(super) async fn done_with(&self, connection: &Connection, consumer: &str) {
+    pub(super) async fn delete_consumer(&self, connection: &Connection, consumer: &str) {
         connection.send(connection.api(&format!("CONSUMER.DELETE.{}.{consumer}", self.stream)).into()).await;
     }
 
     /// Has all that is new pushed to this inbox.
-    pub(super) async fn follow(
+    pub(super) async fn push_new_to(
         &self,
         connection: &Connection,
         inbox: &str,
@@ -208,29 +224,29 @@ impl Place {
 /// Takes answers until there are enough, or one is the end.
 async fn collect<T>(
     mut answers: Responses,
-    most: Most,
+    most: FetchLimit,
     request_timeout: Duration,
     read: impl Fn(async_nats::Message) -> Result<Option<T>, CallError>,
 ) -> Result<Vec<T>, CallError> {
-    let mut several = Vec::new();
-    while several.len() < most.messages {
+    let mut messages = Vec::new();
+    while messages.len() < most.messages {
         match answers.next(request_timeout).await? {
             Some(answer) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
                 return Err(CallError::NoResponders);
             }
             Some(answer) => match read(answer)? {
-                Some(raw) => several.push(raw),
+                Some(raw) => messages.push(raw),
                 None => break,
             },
-            None => return Err(CallError::NoResponse("a batch did not end".into())),
+            None => return Err(CallError::NoResponse("the answer did not end".into())),
         }
     }
-    Ok(several)
+    Ok(messages)
 }
 
 /// The size of a batch.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Most {
+pub(super) struct FetchLimit {
     pub(super) messages: usize,
     pub(super) bytes: usize,
 }
@@ -246,22 +262,23 @@ pub(super) async fn publish(
     let answer = connection.request(subject, Some(headers), body, request_timeout).await?;
     let unreadable = CallError::Malformed("an acknowledgement");
     match serde_json::from_slice(&answer.payload) {
-        Ok(Ack { error: Some(api_error), .. }) => Err(CallError::Refused(api_error)),
-        Ok(Ack { seq: Some(at), .. }) if at > 0 => Ok(at),
+        Ok(PublishAck { error: Some(api_error), .. }) => Err(CallError::Refused(api_error)),
+        Ok(PublishAck { seq: Some(at), .. }) if at > 0 => Ok(at),
         _ => Err(unreadable),
     }
 }
 
 /// The headers of a message that may only come right after that one.
-pub(super) fn after(at: u64) -> HeaderMap {
+pub(super) fn expect_last(at: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(AFTER, at.to_string());
+    headers.insert(EXPECTED_SEQUENCE, at.to_string());
     headers
 }
 
 /// The state of the stream of this name, whichever it is now.
-pub(super) async fn info(connection: &Connection, settings: &Settings) -> Result<Info, CallError> {
-    call::<Info>(connection, &format!("STREAM.INFO.{}", settings.prefix), &json!({}), settings.request_timeout).await
+pub(super) async fn info(connection: &Connection, settings: &Settings) -> Result<StreamInfo, CallError> {
+    call::<StreamInfo>(connection, &format!("STREAM.INFO.{}", settings.prefix), &json!({}), settings.request_timeout)
+        .await
 }
 
 pub(super) async fn call<T: for<'de> Deserialize<'de>>(
@@ -271,12 +288,12 @@ pub(super) async fn call<T: for<'de> Deserialize<'de>>(
     request_timeout: Duration,
 ) -> Result<T, CallError> {
     let answer = connection.request(&connection.api(what), None, body.to_string().into(), request_timeout).await?;
-    parsed(&answer.payload)
+    parse_response(&answer.payload)
 }
 
-fn parsed<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, CallError> {
+fn parse_response<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, CallError> {
     // An answer without `error` lets the rest be read.
-    if let Ok(Failed { error }) = serde_json::from_slice(payload) {
+    if let Ok(ErrorResponse { error }) = serde_json::from_slice(payload) {
         return Err(CallError::Refused(error));
     }
     serde_json::from_slice(payload).map_err(|_| CallError::Malformed("an answer of JetStream"))
