@@ -132,8 +132,8 @@
 //! after about one and a half timeouts. [`Store::health`] tells a health check: late while hints do not come, read-only while
 //! the stream takes nothing, unavailable when the connection is lost or the last call failed. The log tells of each change.
 
+mod announcement;
 mod api;
-mod birth;
 mod body;
 mod condition;
 mod connection;

@@ -10,8 +10,8 @@ use tokio::{sync::Mutex, task::JoinSet};
 
 use super::{
     Inner,
+    announcement::Newest,
     api::ReadFrom,
-    birth::Newest,
     error::{self, CallError},
     place::Place,
     record::Kind,
@@ -176,7 +176,7 @@ impl Inner {
                 break;
             }
             for (subject, raw) in some {
-                let Some(channel) = table.place.announced(&subject) else { continue };
+                let Some(channel) = table.place.announced_channel(&subject) else { continue };
                 let is_over = gone.get(&channel).is_some_and(|gone| raw.at <= *gone);
                 if !is_over && !matches!(table.newest.get(&channel), Some(Newest::Record(_))) {
                     doubtful.insert(channel);

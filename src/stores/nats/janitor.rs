@@ -103,7 +103,7 @@ impl Inner {
             return Ok(());
         }
         // What announced the log goes with it, unless it announces the next one already.
-        self.drop_birth(&log.place, log.channel, last.at).await?;
+        self.drop_announcement(&log.place, log.channel, last.at).await?;
         self.purge(&log.place, log.subject(), last.at + 1).await
     }
 

@@ -178,17 +178,17 @@ impl Place {
     }
 
     /// Where it is said that a channel's entries were written, so that their loss is seen.
-    pub(super) fn birth(&self, channel: &Channel) -> String {
+    pub(super) fn announcement(&self, channel: &Channel) -> String {
         format!("{}.b.{}", self.root, token(channel))
     }
 
     /// Where it is said that any channel's entries were written.
-    pub(super) fn births(&self) -> String {
+    pub(super) fn announcements(&self) -> String {
         format!("{}.b.*", self.root)
     }
 
     /// The channel of a subject of [`Place::births`].
-    pub(super) fn announced(&self, subject: &str) -> Option<Channel> {
+    pub(super) fn announced_channel(&self, subject: &str) -> Option<Channel> {
         channel_of(subject.strip_prefix(&self.root)?.strip_prefix(".b.")?)
     }
 

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::{
     Inner,
+    announcement::Absence,
     api::{FetchLimit, ReadFrom, Selector},
-    birth::Settled,
     body::Message,
     error,
     log::{Log, Order, Side},
@@ -129,9 +129,9 @@ impl Inner {
         if log.read_from == ReadFrom::AnyReplica {
             return Ok(Look::Again);
         }
-        match self.settle(log, gone).await? {
-            Settled::Absent { least } => self.absent_page(log, start, least).await,
-            Settled::Again => Ok(Look::Again),
+        match self.confirm_absence(log, gone).await? {
+            Absence::Absent { least } => self.absent_page(log, start, least).await,
+            Absence::Retry => Ok(Look::Again),
         }
     }
 

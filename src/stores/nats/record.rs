@@ -57,7 +57,7 @@ pub(super) struct Record {
     /// The same of all entries.
     pub(super) dropped: Option<u64>,
     /// Where in the stream it is said that the log was begun; 0 when that is not known.
-    pub(super) birth: u64,
+    pub(super) announcement: u64,
 }
 
 impl Record {
@@ -81,7 +81,7 @@ impl Record {
             time: None,
             dropped_before: None,
             dropped: None,
-            birth: 0,
+            announcement: 0,
         }
     }
 
@@ -156,7 +156,7 @@ impl Record {
             .into_iter()
             .chain([closed, self.stamp, self.entered, self.keyed, self.bytes_before, self.bytes])
             .chain([self.time_before, self.time, self.dropped_before, self.dropped].map(optional))
-            .chain([self.birth]);
+            .chain([self.announcement]);
         for field in fields {
             // Writing to a String cannot fail.
             _ = write!(text, " {field:x}");
@@ -202,14 +202,14 @@ impl Record {
             time: optional(field()?),
             dropped_before: None,
             dropped: None,
-            birth: 0,
+            announcement: 0,
         };
         // Older versions did not say: then it is no more than what may be.
         let at_most = |time: Option<u64>| time.map(|time| resume::dropped_time(time, record.stamp));
         let (before, all) = (at_most(record.time_before), at_most(record.time));
         record.dropped_before = field().map_or(before, optional);
         record.dropped = field().map_or(all, optional);
-        record.birth = field().unwrap_or(0);
+        record.announcement = field().unwrap_or(0);
         Some(record)
     }
 }

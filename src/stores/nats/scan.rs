@@ -31,7 +31,7 @@ impl<'a> Scan<'a> {
 
     /// What the newest log of every channel was announced with.
     pub(super) async fn of_announced(inner: &'a Inner, place: Arc<Place>) -> Result<Self, StoreError> {
-        let filter = place.births();
+        let filter = place.announcements();
         Self::begin(inner, place, json!({"filter_subject": filter, "headers_only": true})).await
     }
 

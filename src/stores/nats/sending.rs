@@ -38,20 +38,20 @@ impl Writer {
             return self.send(&place, message, by).await;
         }
         if let Some(record) = record {
-            message.record.birth = record.birth;
+            message.record.announcement = record.announcement;
             return self.send(&place, message, by).await;
         }
         let Some(own) = Box::pin(self.announce(&place, by)).await? else {
             self.ask_again();
             return Ok(Sent::No);
         };
-        message.record.birth = own.at();
+        message.record.announcement = own.at();
         let sent = self.send(&place, message, by).await;
         // A log may have come of it, ours or another's, and what may be lost by now is not followed.
         if matches!(sent, Ok(Sent::No) | Err(StoreError::Unknown(_)))
             && let Some(known) = &mut self.known
         {
-            known.birth = 0;
+            known.announcement = 0;
         }
         match sent? {
             Sent::Yes => {
@@ -75,8 +75,8 @@ impl Writer {
         self.inner.doubt();
         if let Some(known) = &self.known {
             let start = Cursor { tag: 0, ..known.absent };
-            let birth = known.record.map_or(0, |record| record.birth);
-            let record = Record { birth, ..Record::new(Kind::Gone, start, known.now(&self.inner)) };
+            let announcement = known.record.map_or(0, |record| record.announcement);
+            let record = Record { announcement, ..Record::new(Kind::Gone, start, known.now(&self.inner)) };
             let mark = Planned { record, body: Bytes::new(), keys: Vec::new() };
             let taken_back = self.send(place, mark, by).await.map_err(unknown)?;
             self.ask_again();
@@ -169,7 +169,7 @@ impl Writer {
             self.inner.note_listed(&self.channel, (record.kind != Kind::Gone).then(|| record.head()));
         }
         (known.at, known.checked) = (at, Instant::now());
-        known.birth = if record.kind == Kind::Gone { record.birth } else { 0 };
+        known.announcement = if record.kind == Kind::Gone { record.announcement } else { 0 };
         // Before anyone is answered: who then reads here is not to be served by a replica that does not have it yet.
         self.inner.note_seen(&self.channel, at);
         match record.kind {

@@ -34,7 +34,7 @@ pub(super) struct Known {
     pub(super) absent: Cursor,
     /// Which announcement the next log may follow: that of a log that ended as it should, or one that no log came of. 0 while
     /// there is a log, and when none is known of: the announcement of a log that is lost is not one of these.
-    pub(super) birth: u64,
+    pub(super) announcement: u64,
     /// The keys of the last while; none when they were not read yet.
     pub(super) keys: Option<Keys>,
     /// Since when all of them are among these.
@@ -83,14 +83,26 @@ impl Known {
         if let Some(known) = known {
             known.catch_up(&log, last.as_ref()).await?;
         }
-        let birth = known.as_ref().filter(|known| known.record.is_none()).map_or(0, |known| known.birth);
-        let birth = followed(last.as_ref().map(|last| &last.record), birth);
+        let announcement = known.as_ref().filter(|known| known.record.is_none()).map_or(0, |known| known.announcement);
+        let announcement = followed(last.as_ref().map(|last| &last.record), announcement);
         let (keys, keys_since, loading, trimmed) = known
             .take()
             .map_or((None, 0, None, (0, 0)), |known| (known.keys, known.keys_since, known.loading, known.trimmed));
         let absent = Cursor { epoch: epoch_of(place.epoch, channel), seq: floor, tag: 0 };
         let checked = Instant::now();
-        *known = Some(Self { place, at, record, absent, birth, keys, keys_since, loading, changes, checked, trimmed });
+        *known = Some(Self {
+            place,
+            at,
+            record,
+            absent,
+            announcement,
+            keys,
+            keys_since,
+            loading,
+            changes,
+            checked,
+            trimmed,
+        });
         Ok(())
     }
 
@@ -167,11 +179,11 @@ impl Known {
     }
 }
 
-/// Which announcement the next log may follow, as the newest message and what was known says (see [`Known::birth`]).
+/// Which announcement the next log may follow, as the newest message and what was known says (see [`Known::announcement`]).
 fn followed(last: Option<&Record>, known: u64) -> u64 {
     match last {
         None => known,
-        Some(gone) if gone.kind == Kind::Gone => known.max(gone.birth),
+        Some(gone) if gone.kind == Kind::Gone => known.max(gone.announcement),
         Some(_) => 0,
     }
 }
@@ -182,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_log_follows_the_announcement_of_one_that_ended_and_of_no_other() {
-        let record = |kind| Record { birth: 7, ..Record::new(kind, Cursor { epoch: 1, seq: 0, tag: 0 }, 0) };
+        let record = |kind| Record { announcement: 7, ..Record::new(kind, Cursor { epoch: 1, seq: 0, tag: 0 }, 0) };
         let (gone, living) = (record(Kind::Gone), record(Kind::Append));
         assert_eq!((followed(Some(&gone), 0), followed(Some(&gone), 9)), (7, 9));
         assert_eq!((followed(Some(&living), 0), followed(Some(&living), 9)), (0, 0));

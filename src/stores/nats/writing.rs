@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Inner,
-    birth::Announced,
+    announcement::Announcement,
     connection::jittered,
     error::{is_permission_denied, unavailable},
     place::Place,
@@ -64,9 +64,9 @@ pub(super) struct Writer {
     /// Whether the leader said what is known since the work at hand was begun.
     is_proven: bool,
     /// What this one announced, when it has to be decided anew what begins.
-    pub(super) own: Option<Announced>,
+    pub(super) own: Option<Announcement>,
     /// What another node announced, while nothing came of it.
-    pub(super) other: Option<Announced>,
+    pub(super) other: Option<Announcement>,
     /// Whether it asked others to wait, and did not tell them yet that they may go on.
     pub(super) asked: bool,
 }
@@ -257,9 +257,9 @@ impl Writer {
         }
         let bucket = Place::floor_of(&self.channel);
         let floor = in_time(by, self.inner.raise_floor(&known.place, bucket, record.end())).await?;
-        let birth = record.birth;
+        let announcement = record.announcement;
         let start = Cursor { epoch: epoch_of(known.place.epoch, &self.channel), seq: floor, tag: 0 };
-        let record = Record { birth, ..Record::new(Kind::Gone, start, now) };
+        let record = Record { announcement, ..Record::new(Kind::Gone, start, now) };
         self.publish(Planned { record, body: bytes::Bytes::new(), keys: Vec::new() }, by).await
     }
 

@@ -22,7 +22,7 @@ use crate::{channel::Channel, store::StoreError};
 
 /// Where a log was announced of which nothing is there, and since when that is known.
 #[derive(Clone, Copy)]
-pub(super) struct Announced {
+pub(super) struct Announcement {
     at: u64,
     since: Instant,
 }
@@ -30,22 +30,22 @@ pub(super) struct Announced {
 impl Writer {
     /// Announces a log where there is none; says where. None when it is to be decided anew: another node announced one, and it
     /// is to be seen first what comes of that, or the floor rose: then it need not be announced again.
-    pub(super) async fn announce(&mut self, place: &Place, by: Instant) -> Result<Option<Announced>, StoreError> {
+    pub(super) async fn announce(&mut self, place: &Place, by: Instant) -> Result<Option<Announcement>, StoreError> {
         let Some(known) = &mut self.known else { return Ok(None) };
         // What is decided now begins above a floor that was read after that: so however often others raise it, this one
         // comes through.
-        if let Some(own) = self.own.take().filter(|own| own.at == known.birth) {
+        if let Some(own) = self.own.take().filter(|own| own.at == known.announcement) {
             return Ok(Some(own));
         }
         let inner = &self.inner;
         let left = by.saturating_duration_since(Instant::now()).min(inner.settings.request_timeout);
         // What is known of may have been dropped. A server 2.9 may go on to expect it all the same; then it takes a message
         // that expects nothing in particular.
-        for expected in [Some(known.birth), Some(0), None] {
+        for expected in [Some(known.announcement), Some(0), None] {
             let since = Instant::now();
             if let Some(at) = inner.try_to_announce(place, &self.channel, expected, left).await? {
-                let own = Announced { at, since };
-                (known.birth, self.other) = (at, None);
+                let own = Announcement { at, since };
+                (known.announcement, self.other) = (at, None);
                 // Who dropped what was announced before raised the floor first.
                 let (floor, _) =
                     in_time(by, inner.floor(place, Place::floor_of(&self.channel), ReadFrom::Leader)).await?;
@@ -55,7 +55,7 @@ impl Writer {
                 self.own = Some(own);
                 return Ok(None);
             }
-            if let Some(at) = in_time(by, inner.birth(place, &self.channel)).await? {
+            if let Some(at) = in_time(by, inner.announced_at(place, &self.channel)).await? {
                 self.wait_for_other(place, at, by).await?;
                 return Ok(None);
             }
@@ -65,8 +65,8 @@ impl Writer {
 
     /// Announces a log that is there once more, when it came so late that others may have taken it for lost and dropped what
     /// announced it.
-    pub(super) async fn announce_again(&self, place: &Place, own: Announced, by: Instant) {
-        if own.since.elapsed() < MAX_BIRTH / 2 {
+    pub(super) async fn announce_again(&self, place: &Place, own: Announcement, by: Instant) {
+        if own.since.elapsed() < ANNOUNCEMENT_TIMEOUT / 2 {
             return;
         }
         let again = self.inner.try_to_announce(place, &self.channel, None, self.inner.settings.request_timeout);
@@ -78,20 +78,20 @@ impl Writer {
     /// Another node announced a log at this place: waits a little, and once it is too late for that log takes note that it is
     /// lost, or never came.
     async fn wait_for_other(&mut self, place: &Place, at: u64, by: Instant) -> Result<(), StoreError> {
-        let other = self.other.filter(|other| other.at == at).unwrap_or(Announced { at, since: Instant::now() });
+        let other = self.other.filter(|other| other.at == at).unwrap_or(Announcement { at, since: Instant::now() });
         self.other = Some(other);
-        if other.since.elapsed() < MAX_BIRTH {
+        if other.since.elapsed() < ANNOUNCEMENT_TIMEOUT {
             tokio::time::sleep(jittered(PAUSE)).await;
         } else if let Some(known) = &mut self.known {
             let (bucket, seq) = (Place::floor_of(&self.channel), known.absent.seq);
             in_time(by, self.inner.raise_floor(place, bucket, seq)).await?;
-            known.birth = at;
+            known.announcement = at;
         }
         Ok(())
     }
 }
 
-impl Announced {
+impl Announcement {
     pub(super) fn at(self) -> u64 {
         self.at
     }
@@ -108,7 +108,8 @@ impl Inner {
     ) -> Result<Option<u64>, StoreError> {
         let mut headers = expected.map_or_else(HeaderMap::new, api::after);
         headers.insert("Nats-Rollup", "sub");
-        match api::publish(&self.connection, &place.birth(channel), headers, Bytes::new(), request_timeout).await {
+        match api::publish(&self.connection, &place.announcement(channel), headers, Bytes::new(), request_timeout).await
+        {
             Ok(at) => Ok(Some(at)),
             Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(None),
             Err(error) => Err(error.into_store_error()),
@@ -116,8 +117,8 @@ impl Inner {
     }
 
     /// Where a log of the channel was announced last.
-    pub(super) async fn birth(&self, place: &Place, channel: &Channel) -> Result<Option<u64>, StoreError> {
-        let subject = place.birth(channel);
+    pub(super) async fn announced_at(&self, place: &Place, channel: &Channel) -> Result<Option<u64>, StoreError> {
+        let subject = place.announcement(channel);
         let raw = place
             .message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, self.settings.request_timeout)
             .await;
@@ -125,24 +126,24 @@ impl Inner {
     }
 
     /// Whether no log was announced since the last one went, at `gone`; waits for one that is about to come. Asks the leader.
-    pub(super) async fn settle(&self, log: &Log<'_>, gone: u64) -> Result<Settled, StoreError> {
-        let Some(announced) = self.birth(&log.place, log.channel).await?.filter(|at| *at > gone) else {
-            return Ok(Settled::Absent { least: 0 });
+    pub(super) async fn confirm_absence(&self, log: &Log<'_>, gone: u64) -> Result<Absence, StoreError> {
+        let Some(announced) = self.announced_at(&log.place, log.channel).await?.filter(|at| *at > gone) else {
+            return Ok(Absence::Absent { least: 0 });
         };
-        let until = Instant::now() + MAX_BIRTH;
+        let until = Instant::now() + ANNOUNCEMENT_TIMEOUT;
         while Instant::now() < until {
             let last = log.get(Selector::Last).await?;
             if last.is_some_and(|last| last.at > announced) {
-                return Ok(Settled::Again);
+                return Ok(Absence::Retry);
             }
-            tokio::time::sleep(MAX_BIRTH / 10).await;
+            tokio::time::sleep(ANNOUNCEMENT_TIMEOUT / 10).await;
         }
-        match self.note_lost_log(&log.place, log.channel, announced).await {
-            Ok(()) => Ok(Settled::Again),
+        match self.record_lost_log(&log.place, log.channel, announced).await {
+            Ok(()) => Ok(Absence::Retry),
             // It is lost all the same: whoever comes next raises the floor before anything follows.
             Err(error) if refuses_only_writes(&error) => {
                 let (floor, _) = self.floor(&log.place, Place::floor_of(log.channel), ReadFrom::Leader).await?;
-                Ok(Settled::Absent { least: floor + 1 })
+                Ok(Absence::Absent { least: floor + 1 })
             }
             Err(error) => Err(error),
         }
@@ -156,7 +157,7 @@ impl Inner {
             if let Some(living) = last.as_ref().filter(|last| last.record.kind != Kind::Gone) {
                 return Ok(Newest::Record(living.record));
             }
-            if let Settled::Absent { least } = self.settle(&log, last.map_or(0, |gone| gone.at)).await? {
+            if let Absence::Absent { least } = self.confirm_absence(&log, last.map_or(0, |gone| gone.at)).await? {
                 return Ok(Newest::Absent { least });
             }
         }
@@ -165,41 +166,42 @@ impl Inner {
 
     /// Takes note of a log that was announced at this place and is not there: what is told of the channel from now on is
     /// above it.
-    pub(super) async fn note_lost_log(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
+    pub(super) async fn record_lost_log(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
         place.may_write()?;
         let bucket = Place::floor_of(channel);
         let (floor, _) = self.floor(place, bucket, ReadFrom::Leader).await?;
         self.raise_floor(place, bucket, floor).await?;
-        self.drop_birth(place, channel, at).await
+        self.drop_announcement(place, channel, at).await
     }
 
     /// Drops what a log was announced with, unless that was announced after this place.
-    pub(super) async fn drop_birth(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
-        let dropped = place.purge(&self.connection, &place.birth(channel), at + 1, self.settings.request_timeout).await;
+    pub(super) async fn drop_announcement(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
+        let dropped =
+            place.purge(&self.connection, &place.announcement(channel), at + 1, self.settings.request_timeout).await;
         dropped.map_err(CallError::into_store_error)
     }
 }
 
 /// What an absent channel is found to be.
-pub(super) enum Settled {
+pub(super) enum Absence {
     /// It is absent, and never had what comes after the floor and after `least`.
     Absent { least: u64 },
     /// Something came, or was taken note of: to be looked at again.
-    Again,
+    Retry,
 }
 
 /// What is newest in a channel.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Newest {
     Record(Record),
-    /// As [`Settled::Absent`].
+    /// As [`Absence::Absent`].
     Absent {
         least: u64,
     },
 }
 
 /// A log that was announced comes within this, or it is taken for lost. One that comes later does no harm.
-pub(super) const MAX_BIRTH: Duration = Duration::from_millis(400);
+pub(super) const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// How often a channel is looked at that comes and goes.
 const ATTEMPTS: usize = 6;
