@@ -135,12 +135,12 @@
 mod announcement;
 mod api;
 mod body;
-mod condition;
 mod connection;
 mod denied;
 mod error;
 mod floors;
 mod heads;
+mod health;
 mod here;
 mod identity;
 mod janitor;
@@ -182,9 +182,9 @@ use tokio::runtime::Handle;
 
 pub use self::options::NatsOptions;
 use self::{
-    condition::Condition,
     connection::{Connection, ConnectionSettings},
     heads::Heads,
+    health::ObservedHealth,
     here::Here,
     kept::Kept,
     listing::Listed,
@@ -300,7 +300,7 @@ struct Inner {
     here: Here,
     time: Time,
     kept: Kept,
-    condition: Condition,
+    observed_health: ObservedHealth,
     listed: Listed,
     heads: Heads,
     room: Arc<Room>,
@@ -324,7 +324,7 @@ impl Inner {
             here: Here::default(),
             time,
             kept: Kept::default(),
-            condition: Condition::default(),
+            observed_health: ObservedHealth::default(),
             listed: Listed::default(),
             heads: Heads::default(),
             room: Arc::default(),

@@ -59,7 +59,7 @@ impl Moment {
 impl Inner {
     pub(super) async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let asked = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
-        self.note(asked.unwrap_or_else(|_| Err(error::unavailable("no heads in time"))))
+        self.note_result(asked.unwrap_or_else(|_| Err(error::unavailable("no heads in time"))))
     }
 
     async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {

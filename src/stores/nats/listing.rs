@@ -79,7 +79,8 @@ impl Inner {
             return Ok(page);
         }
         let asked = tokio::time::timeout(self.settings.timeout * TIMEOUTS, self.list(prefix, after)).await;
-        let listing = self.note(asked.unwrap_or_else(|_| Err(unavailable("no list of the channels in time"))))?;
+        let listing =
+            self.note_result(asked.unwrap_or_else(|_| Err(unavailable("no list of the channels in time"))))?;
         let page = listing.after(after, limit);
         *lock(&self.listed.0) = Some(listing);
         Ok(page)

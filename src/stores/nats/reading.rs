@@ -57,7 +57,7 @@ impl Inner {
         limit: Limit,
     ) -> Result<Page, StoreError> {
         let read = timeout(self.settings.timeout, self.read_patiently(channel, start, limit)).await;
-        self.note(read.unwrap_or_else(|_| Err(error::unavailable("no page in time"))))
+        self.note_result(read.unwrap_or_else(|_| Err(error::unavailable("no page in time"))))
     }
 
     async fn read_patiently(

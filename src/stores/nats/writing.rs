@@ -51,7 +51,7 @@ impl Inner {
             self.runtime.spawn(writer.run());
         }
         let answer = answered.await;
-        self.note(answer.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store ended".into()))))
+        self.note_result(answer.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store ended".into()))))
     }
 }
 

@@ -11,23 +11,25 @@ use crate::store::{Health, StoreError};
 
 /// What the last call found.
 #[derive(Default)]
-pub(super) struct Condition(Mutex<State>);
+pub(super) struct ObservedHealth(Mutex<Condition>);
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum State {
+enum Condition {
     #[default]
-    Good,
+    Healthy,
     /// What is written is refused.
     ReadOnly,
-    Away,
+    Unavailable,
 }
 
-impl State {
+impl Condition {
     /// What an error says; none when it is no fault of the store's.
     fn of(error: &StoreError) -> Option<Self> {
         match error {
             error if refuses_only_writes(error) => Some(Self::ReadOnly),
-            StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::NewerFormat { .. } => Some(Self::Away),
+            StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::NewerFormat { .. } => {
+                Some(Self::Unavailable)
+            }
             _ => None,
         }
     }
@@ -35,37 +37,37 @@ impl State {
 
 impl Inner {
     pub(super) fn health(&self) -> Health {
-        match *lock(&self.condition.0) {
+        match *lock(&self.observed_health.0) {
             _ if !self.connection.is_connected() => Health::Unavailable,
-            State::Away => Health::Unavailable,
-            State::ReadOnly => Health::ReadOnly,
-            State::Good if self.watchers.are_late() => Health::Late,
-            State::Good => Health::Ready,
+            Condition::Unavailable => Health::Unavailable,
+            Condition::ReadOnly => Health::ReadOnly,
+            Condition::Healthy if self.watchers.are_late() => Health::Late,
+            Condition::Healthy => Health::Ready,
         }
     }
 
     /// Takes note of what a call found.
-    pub(super) fn note<T>(self: &Arc<Self>, found: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Some(state) = found.as_ref().err().and_then(State::of) {
-            self.is(state);
+    pub(super) fn note_result<T>(self: &Arc<Self>, found: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Some(state) = found.as_ref().err().and_then(Condition::of) {
+            self.set_condition(state);
         }
         found
     }
 
-    fn is(self: &Arc<Self>, state: State) {
-        let before = std::mem::replace(&mut *lock(&self.condition.0), state);
-        if before == State::Good && state != State::Good {
-            self.runtime.spawn(watch_over(Arc::downgrade(self)));
+    fn set_condition(self: &Arc<Self>, state: Condition) {
+        let before = std::mem::replace(&mut *lock(&self.observed_health.0), state);
+        if before == Condition::Healthy && state != Condition::Healthy {
+            self.runtime.spawn(probe_until_healthy(Arc::downgrade(self)));
         }
     }
 
     /// Whether it can be written to now, without writing to a channel.
-    async fn try_out(self: &Arc<Self>) -> Result<(), StoreError> {
+    async fn probe(self: &Arc<Self>) -> Result<(), StoreError> {
         self.doubt();
         let place = self.place().await?;
         place.may_write()?;
         let changes = self.connection.changes();
-        self.stamp(&place, bytes::Bytes::from_static(PROBE))
+        self.stamp(&place, bytes::Bytes::from_static(PROBE_BODY))
             .await
             .map_err(super::error::CallError::into_store_error)?;
         // While it took nothing, nobody could ask for the time.
@@ -74,24 +76,24 @@ impl Inner {
 }
 
 /// Looks now and then, until all is well.
-async fn watch_over(inner: Weak<Inner>) {
+async fn probe_until_healthy(inner: Weak<Inner>) {
     loop {
-        tokio::time::sleep(jittered(LOOK_EVERY)).await;
+        tokio::time::sleep(jittered(PROBE_EVERY)).await;
         let Some(inner) = inner.upgrade() else { return };
         inner.connection.reconnect_if_deaf().await;
-        let found = inner.try_out().await;
-        let mut state = lock(&inner.condition.0);
+        let found = inner.probe().await;
+        let mut state = lock(&inner.observed_health.0);
         match found.as_ref().err() {
             None => {
-                *state = State::Good;
+                *state = Condition::Healthy;
                 return;
             }
-            Some(error) => *state = State::of(error).unwrap_or(State::Away),
+            Some(error) => *state = Condition::of(error).unwrap_or(Condition::Unavailable),
         }
     }
 }
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// As large as a small append, for a stream that is full may still take nothing.
-const PROBE: &[u8] = &[0; 256];
+const PROBE_BODY: &[u8] = &[0; 256];
