@@ -136,7 +136,6 @@ mod announcement;
 mod api;
 mod body;
 mod connection;
-mod denied;
 mod error;
 mod floors;
 mod heads;
@@ -152,6 +151,7 @@ mod log;
 #[cfg(feature = "testing")]
 mod loss;
 mod options;
+mod permissions;
 mod place;
 mod plan;
 mod queue;

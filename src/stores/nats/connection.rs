@@ -18,8 +18,8 @@ use futures_core::Stream;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    denied::{self, Denied},
     error::{CallError, unavailable},
+    permissions::{self, Denials},
 };
 use crate::store::StoreError;
 
@@ -75,7 +75,7 @@ struct State {
 pub(super) struct Connection {
     client: Client,
     state: watch::Receiver<State>,
-    denied: watch::Receiver<Denied>,
+    denied: watch::Receiver<Denials>,
     /// What the subjects of JetStream's questions begin with.
     api: Arc<str>,
     /// How long answers take, in microseconds, smoothed.
@@ -94,7 +94,7 @@ impl Connection {
         let signs =
             signing(ConnectOptions::new(), &settings).await.map_err(|error| StoreError::Unavailable(error.into()))?;
         let api = settings.domain.as_ref().map_or("$JS.API".into(), |domain| format!("$JS.{domain}.API")).into();
-        let (refused, denied) = watch::channel(Denied::new(settings.inbox.as_deref().unwrap_or("_INBOX")));
+        let (refused, denied) = watch::channel(Denials::new(settings.inbox.as_deref().unwrap_or("_INBOX")));
         let options = options(signs, settings, request_timeout).event_callback(move |event| {
             note(&changed, &refused, &event);
             std::future::ready(())
@@ -146,7 +146,7 @@ impl Connection {
             }
         }
         let (begun, mut denied) = (Instant::now(), self.denied.clone());
-        let before = denied.borrow().serial();
+        let before = denied.borrow().count();
         let request = Request { headers, ..Request::new().payload(payload).timeout(None) };
         tokio::select! {
             // From here on it may have been sent, whatever else is said.
@@ -158,7 +158,7 @@ impl Connection {
                 _ => CallError::NoResponse(error.to_string()),
             }),
             () = broken(&mut state) => Err(CallError::NoResponse("the connection broke".into())),
-            what = denied::of(&mut denied, subject, before) => Err(CallError::PermissionDenied(what)),
+            what = permissions::denial_of(&mut denied, subject, before) => Err(CallError::PermissionDenied(what)),
             () = tokio::time::sleep(request_timeout) => Err(CallError::NoResponse(format!("none within {request_timeout:?}"))),
         }
     }
@@ -196,7 +196,7 @@ impl Connection {
     pub(super) async fn request_many(&self, subject: String, payload: Bytes) -> Result<Responses, CallError> {
         let (inbox, answers) = self.inbox().await?;
         let (state, denied) = (self.state.clone(), self.denied.clone());
-        let before = denied.borrow().serial();
+        let before = denied.borrow().count();
         let asked = self.client.publish_with_reply(subject.clone(), inbox, payload).await;
         asked.map_err(|error| CallError::NotSent(error.to_string()))?;
         Ok(Responses { subject, answers, state, denied, before })
@@ -209,8 +209,8 @@ impl Connection {
     }
 
     /// Connects anew when no answer can come: a server does not take up by itself what it did not allow before.
-    pub(super) async fn reconnect_if_deaf(&self) {
-        if self.denied.borrow().is_deaf() {
+    pub(super) async fn reconnect_if_inbox_denied(&self) {
+        if self.denied.borrow().is_inbox_denied() {
             // It is tried again soon.
             _ = self.client.force_reconnect().await;
         }
@@ -227,7 +227,7 @@ pub(super) struct Responses {
     subject: String,
     answers: Subscriber,
     state: watch::Receiver<State>,
-    denied: watch::Receiver<Denied>,
+    denied: watch::Receiver<Denials>,
     /// What was denied before.
     before: u64,
 }
@@ -239,7 +239,7 @@ impl Responses {
         tokio::select! {
             answer = poll_fn(|cx| std::pin::Pin::new(&mut *answers).poll_next(cx)) => Ok(answer),
             () = broken(&mut self.state) => Err(CallError::NoResponse("the connection broke".into())),
-            what = denied::of(&mut self.denied, &self.subject, self.before) => Err(CallError::PermissionDenied(what)),
+            what = permissions::denial_of(&mut self.denied, &self.subject, self.before) => Err(CallError::PermissionDenied(what)),
             () = tokio::time::sleep(request_timeout) => Err(CallError::NoResponse("a batch did not end".into())),
         }
     }
@@ -252,9 +252,9 @@ async fn broken(state: &mut watch::Receiver<State>) {
     }
 }
 
-fn note(changed: &watch::Sender<State>, refused: &watch::Sender<Denied>, event: &Event) {
+fn note(changed: &watch::Sender<State>, refused: &watch::Sender<Denials>, event: &Event) {
     let connected = match event {
-        Event::ServerError(error) if denied::note(refused, &error.to_string()) => return,
+        Event::ServerError(error) if permissions::note(refused, &error.to_string()) => return,
         Event::Connected => true,
         Event::Disconnected | Event::Closed => false,
         other => return tracing::debug!(event = %other, "NATS"),
@@ -263,7 +263,7 @@ fn note(changed: &watch::Sender<State>, refused: &watch::Sender<Denied>, event: 
         // The first `Connected` comes when nothing has changed yet.
         if state.connected != connected {
             *state = State { connected, changes: state.changes + 1 };
-            refused.send_modify(Denied::begin);
+            refused.send_modify(Denials::clear);
             tracing::info!(connected, "the connection to NATS changed");
         }
     });

@@ -80,7 +80,7 @@ async fn probe_until_healthy(inner: Weak<Inner>) {
     loop {
         tokio::time::sleep(jittered(PROBE_EVERY)).await;
         let Some(inner) = inner.upgrade() else { return };
-        inner.connection.reconnect_if_deaf().await;
+        inner.connection.reconnect_if_inbox_denied().await;
         let found = inner.probe().await;
         let mut state = lock(&inner.observed_health.0);
         match found.as_ref().err() {
