@@ -136,11 +136,11 @@ mod announcement;
 mod api;
 mod body;
 mod connection;
+mod current_place;
 mod error;
 mod floors;
 mod heads;
 mod health;
-mod here;
 mod identity;
 mod janitor;
 mod kept;
@@ -183,9 +183,9 @@ use tokio::runtime::Handle;
 pub use self::options::NatsOptions;
 use self::{
     connection::{Connection, ConnectionSettings},
+    current_place::CurrentPlace,
     heads::Heads,
     health::ObservedHealth,
-    here::Here,
     kept::Kept,
     listing::Listed,
     options::Settings,
@@ -297,7 +297,7 @@ struct Inner {
     settings: Settings,
     /// Where the store's tasks run.
     runtime: Handle,
-    here: Here,
+    current_place: CurrentPlace,
     time: Time,
     kept: Kept,
     observed_health: ObservedHealth,
@@ -321,7 +321,7 @@ impl Inner {
         let inner = Arc::new(Self {
             connection,
             runtime: Handle::current(),
-            here: Here::default(),
+            current_place: CurrentPlace::default(),
             time,
             kept: Kept::default(),
             observed_health: ObservedHealth::default(),
@@ -334,7 +334,7 @@ impl Inner {
             watchers: Arc::default(),
             settings,
         });
-        inner.enter().await?;
+        inner.open_place().await?;
         inner.runtime.spawn(turns::hear(Arc::downgrade(&inner)));
         inner.runtime.spawn(kept::run(Arc::downgrade(&inner)));
         let period = inner.settings.keep.sweep_every();

@@ -71,7 +71,7 @@ impl Inner {
         let mut table = match known.take().filter(is_same) {
             Some(table) => table,
             None => {
-                self.doubt();
+                self.invalidate_place();
                 let (newest, floors) = (HashMap::new(), HashMap::new());
                 Table { place: self.place().await?, moment, newest, doubtful: None, floors }
             }
@@ -96,7 +96,7 @@ impl Inner {
             return Ok((place, info));
         }
         // It may be gone, and made anew when it is looked for.
-        self.doubt();
+        self.invalidate_place();
         let place = self.place().await?;
         let info =
             place.info(&self.connection, self.settings.request_timeout).await.map_err(CallError::into_store_error)?;

@@ -63,11 +63,11 @@ impl Inner {
 
     /// Whether it can be written to now, without writing to a channel.
     async fn probe(self: &Arc<Self>) -> Result<(), StoreError> {
-        self.doubt();
+        self.invalidate_place();
         let place = self.place().await?;
         place.may_write()?;
         let changes = self.connection.changes();
-        self.stamp(&place, bytes::Bytes::from_static(PROBE_BODY))
+        self.publish_time(&place, bytes::Bytes::from_static(PROBE_BODY))
             .await
             .map_err(super::error::CallError::into_store_error)?;
         // While it took nothing, nobody could ask for the time.

@@ -332,7 +332,7 @@ pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
-        inner.keep_time().await;
+        inner.refresh_time().await;
         if let Err(error) = swept {
             tracing::debug!(%error, "cannot look after idle channels");
         }

@@ -87,7 +87,7 @@ impl Inner {
     }
 
     async fn list(&self, prefix: &str, after: Option<&Channel>) -> Result<Listing, StoreError> {
-        self.doubt();
+        self.invalidate_place();
         let place = self.place().await?;
         self.keep(&place).await?;
         let mut scan = Scan::of_channels(self, Arc::clone(&place)).await?;

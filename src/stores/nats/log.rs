@@ -26,7 +26,7 @@ pub(super) enum Order {
     /// What is looked for lies later.
     Early,
     /// This is it.
-    Here,
+    CurrentPlace,
     /// This is it, or one before.
     Late,
 }
@@ -75,7 +75,7 @@ impl<'a> Log<'a> {
         let judge = |record: &Record| if record.kind == Kind::Gone { Order::Early } else { judge(record) };
         match judge(&last.record) {
             Order::Early => return Ok(None),
-            Order::Here => return Ok(Some(last.clone())),
+            Order::CurrentPlace => return Ok(Some(last.clone())),
             Order::Late => {}
         }
         let mut best = last.clone();
@@ -95,7 +95,7 @@ impl<'a> Log<'a> {
                 stride = stride.map(|stride: u64| stride.saturating_mul(4).max(16));
             }
             match (order, found) {
-                (Order::Here, Some(found)) => return Ok(Some(found)),
+                (Order::CurrentPlace, Some(found)) => return Ok(Some(found)),
                 (Order::Early, Some(found)) => (low, stride) = (found.at + 1, None),
                 (_, Some(found)) => {
                     high = before(&found).min(probe - 1);

@@ -34,11 +34,11 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Finds the stream, or makes it; waits `rest` before, if any: one that was there may still be being deleted.
+    /// Finds the stream, or makes it; waits `delay` before, if any: one that was there may still be being deleted.
     pub(super) async fn open(
         connection: &Connection,
         settings: &Settings,
-        mut rest: Option<Duration>,
+        mut delay: Option<Duration>,
     ) -> Result<Self, StoreError> {
         // Another node may make it at the same moment, and it may be gone again when asked for.
         for _ in 0..5 {
@@ -47,8 +47,8 @@ impl Place {
                 Err(error) => return Err(error.into_store_error()),
                 Ok(info) => return Self::of(connection, settings, info).await,
             }
-            if let Some(rest) = rest.take() {
-                tokio::time::sleep(jittered(rest)).await;
+            if let Some(delay) = delay.take() {
+                tokio::time::sleep(jittered(delay)).await;
                 continue;
             }
             if settings.most_bytes.is_some() && !connection.is_at_least(2, 11) {
@@ -139,27 +139,23 @@ impl Place {
     }
 
     /// Whether this is still the same place: then it was so all the time since. Its format may have been raised.
-    pub(super) async fn is_still_there(
-        &self,
-        connection: &Connection,
-        request_timeout: Duration,
-    ) -> Result<bool, StoreError> {
-        Ok(self.is_that_of(self.identity(connection, request_timeout).await?))
+    pub(super) async fn is_same(&self, connection: &Connection, request_timeout: Duration) -> Result<bool, StoreError> {
+        Ok(self.has_identity(self.identity(connection, request_timeout).await?))
     }
 
-    fn is_that_of(&self, stored: Option<(u64, Identity)>) -> bool {
+    fn has_identity(&self, stored: Option<(u64, Identity)>) -> bool {
         // What was read is below this place's root.
         stored.is_some_and(|(_, identity)| identity.epoch == self.epoch)
     }
 
     /// Whether this is still the same place with the same format.
-    pub(super) async fn is_as_it_was(
+    pub(super) async fn is_same_and_unchanged(
         &self,
         connection: &Connection,
         request_timeout: Duration,
     ) -> Result<bool, StoreError> {
         let stored = self.identity(connection, request_timeout).await?;
-        Ok(stored.is_some_and(|(at, _)| at == self.at) && self.is_that_of(stored))
+        Ok(stored.is_some_and(|(at, _)| at == self.at) && self.has_identity(stored))
     }
 
     /// Fails when this version must not write here.
@@ -262,8 +258,8 @@ mod tests {
             limits: None,
             batches: false,
         };
-        assert!(place.is_that_of(Some((5, identity))) && place.is_that_of(Some((9, identity))));
+        assert!(place.has_identity(Some((5, identity))) && place.has_identity(Some((9, identity))));
         let other = Identity { epoch: identity.epoch ^ 1, ..identity };
-        assert!(!place.is_that_of(Some((5, other))) && !place.is_that_of(None));
+        assert!(!place.has_identity(Some((5, other))) && !place.has_identity(None));
     }
 }

@@ -72,9 +72,9 @@ impl Inner {
             match self.read_once(channel, start, limit, read_from).await {
                 Ok(Look::Page(page)) => return Ok(page),
                 // Only the leader of the stream that there is now says that something is gone.
-                Ok(Look::Again) => self.doubt(),
+                Ok(Look::Again) => self.invalidate_place(),
                 Err(StoreError::Unavailable(source)) => {
-                    self.doubt();
+                    self.invalidate_place();
                     failed = Some(source);
                 }
                 Err(error) => return Err(error),
@@ -140,7 +140,7 @@ impl Inner {
         let (place, channel) = (&log.place, log.channel);
         let floor = self.floor(place, Place::floor_of(channel), ReadFrom::Leader).await?.0.max(least);
         // After all that was asked of it: else what was lost with another place is taken for nothing.
-        if !self.confirm().await? {
+        if !self.confirm_place().await? {
             return Ok(Look::Again);
         }
         let known = Known::absent(place.epoch, floor, channel);
@@ -212,7 +212,7 @@ impl Reader<'_> {
         }
         let judge = |record: &Record| match record {
             record if record.end() < seq => Order::Early,
-            record if record.base < seq => Order::Here,
+            record if record.base < seq => Order::CurrentPlace,
             _ => Order::Late,
         };
         self.log.first(&self.last, Side::Newest, judge).await

@@ -69,10 +69,10 @@ impl Writer {
     async fn take_back_unless_there(&mut self, place: &Place, by: Instant) -> Result<Sent, StoreError> {
         let request_timeout = self.inner.settings.request_timeout;
         let unknown = |error: StoreError| StoreError::Unknown(Box::new(error));
-        if in_time(by, place.is_still_there(&self.inner.connection, request_timeout)).await.map_err(unknown)? {
+        if in_time(by, place.is_same(&self.inner.connection, request_timeout)).await.map_err(unknown)? {
             return Ok(Sent::Yes);
         }
-        self.inner.doubt();
+        self.inner.invalidate_place();
         if let Some(known) = &self.known {
             let start = Cursor { tag: 0, ..known.absent };
             let announcement = known.record.map_or(0, |record| record.announcement);
@@ -127,7 +127,7 @@ impl Writer {
             }
             CallError::Refused(_) | CallError::NotSent(_) | CallError::PermissionDenied(_) => Some(None),
             CallError::NoResponders => {
-                self.inner.doubt();
+                self.inner.invalidate_place();
                 self.ask_again();
                 Some(None)
             }

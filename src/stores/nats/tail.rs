@@ -46,7 +46,7 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
     let place = inner.place().await?;
     let (inbox, mut messages) = inner.connection.inbox().await?;
     if let Err(error) = place.push_new_to(&inner.connection, &inbox, BEAT, inner.settings.request_timeout).await {
-        inner.doubt();
+        inner.invalidate_place();
         return Err(Box::new(error));
     }
     inner.watchers.arm();
@@ -57,7 +57,7 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
             () = inner.connection.broken() => return Ok(()),
         };
         let Ok(Some(message)) = next else {
-            inner.doubt();
+            inner.invalidate_place();
             return Ok(());
         };
         if !inner.watchers.are_there() || !take(inner, &place, message, &mut delivered).await? {

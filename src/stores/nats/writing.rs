@@ -279,9 +279,9 @@ impl Writer {
     /// Brings up to date what is known, if it may have changed.
     async fn look(&mut self, by: Instant) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
-        let place = match inner.recent_place() {
+        let place = match inner.recently_checked_place() {
             Some(place) => place,
-            None => in_time(by, Box::pin(inner.look_around())).await?,
+            None => in_time(by, Box::pin(inner.recheck_place())).await?,
         };
         place.may_write()?;
         let is_fresh = self.known.as_ref().is_some_and(|known| {
@@ -315,7 +315,7 @@ impl Writer {
         }
         tracing::debug!(error = %failed.error, "writing to NATS again");
         // Whatever it was that nobody answered: the stream may be another one by now.
-        self.inner.doubt();
+        self.inner.invalidate_place();
         self.ask_again();
         tokio::time::sleep(jittered(LAST_PAUSE)).await;
         Ok(())
