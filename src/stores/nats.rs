@@ -132,6 +132,7 @@
 //! after about one and a half timeouts. [`Store::health`] tells a health check: late while hints do not come, read-only while
 //! the stream takes nothing, unavailable when the connection is lost or the last call failed. The log tells of each change.
 
+mod agreed_retention;
 mod announcement;
 mod api;
 mod body;
@@ -143,7 +144,6 @@ mod heads;
 mod health;
 mod identity;
 mod janitor;
-mod kept;
 mod keys;
 mod listing;
 mod loading;
@@ -182,11 +182,11 @@ use tokio::runtime::Handle;
 
 pub use self::options::NatsOptions;
 use self::{
+    agreed_retention::AgreedRetention,
     connection::{Connection, ConnectionSettings},
     current_place::CurrentPlace,
     heads::Heads,
     health::ObservedHealth,
-    kept::Kept,
     listing::Listed,
     options::Settings,
     queue::{Queues, Removal, Work},
@@ -299,7 +299,7 @@ struct Inner {
     runtime: Handle,
     current_place: CurrentPlace,
     time: Time,
-    kept: Kept,
+    agreed_retention: AgreedRetention,
     observed_health: ObservedHealth,
     listed: Listed,
     heads: Heads,
@@ -323,7 +323,7 @@ impl Inner {
             runtime: Handle::current(),
             current_place: CurrentPlace::default(),
             time,
-            kept: Kept::default(),
+            agreed_retention: AgreedRetention::default(),
             observed_health: ObservedHealth::default(),
             listed: Listed::default(),
             heads: Heads::default(),
@@ -336,7 +336,7 @@ impl Inner {
         });
         inner.open_place().await?;
         inner.runtime.spawn(turns::hear(Arc::downgrade(&inner)));
-        inner.runtime.spawn(kept::run(Arc::downgrade(&inner)));
+        inner.runtime.spawn(agreed_retention::run(Arc::downgrade(&inner)));
         let period = inner.settings.keep.sweep_every();
         inner.runtime.spawn(janitor::run(Arc::downgrade(&inner), period));
         Ok(inner)

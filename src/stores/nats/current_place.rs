@@ -35,7 +35,7 @@ impl Inner {
     pub(super) async fn open_place(&self) -> Result<(), StoreError> {
         let place = self.place().await?;
         match &place.limits {
-            None => self.keep_now(&place).await.map(drop),
+            None => self.current_keep(&place).await.map(drop),
             Some(limits) => Err(unavailable(&format!(
                 "the stream {} has limits that would drop what is promised to be kept ({limits}): remove them",
                 self.settings.prefix

@@ -223,8 +223,8 @@ impl Inner {
             Some(Newest::Record(record)) => {
                 let now = self.time.since(record.stamp);
                 // Other nodes may keep more since a moment.
-                if !self.keep(place).await?.is_forgotten(&record, now)
-                    || !self.keep_now(place).await?.is_forgotten(&record, now)
+                if !self.recent_keep(place).await?.is_forgotten(&record, now)
+                    || !self.current_keep(place).await?.is_forgotten(&record, now)
                 {
                     return Ok(record.head());
                 }

@@ -54,7 +54,7 @@ impl Inner {
     /// Looks after a channel that was written to: trims it in the background when there is half as much again as is kept.
     pub(super) fn note_written(self: &Arc<Self>, channel: &Channel, known: &mut Known) {
         let Some(record) = known.record else { return };
-        let keep = self.kept();
+        let keep = self.last_keep();
         let (seq, bytes) = known.trimmed;
         let over = |most: u64, now: u64, then: u64| now.saturating_sub(then) > most.saturating_add(most / 2);
         if !over(keep.events, record.end(), seq.max(record.start)) && !over(keep.bytes, record.total(), bytes) {
@@ -79,7 +79,7 @@ impl Inner {
         if last.record.kind == Kind::Gone {
             return self.drop_gone_mark(&log, &last, now).await.map(|()| 0);
         }
-        let keep = self.keep(&place).await?;
+        let keep = self.recent_keep(&place).await?;
         if keep.is_forgotten(&last.record, now) {
             match self.forget(channel).await {
                 Ok(()) => return Ok(0),
@@ -110,7 +110,7 @@ impl Inner {
     /// Drops the messages that nobody sees any more, and copies the keys that must outlive them. The newest stays: it is
     /// the channel's record. The oldest that is left.
     async fn trim(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<Record, StoreError> {
-        let keep = self.keep_now(&log.place).await?;
+        let keep = self.current_keep(&log.place).await?;
         let view = View::new(last.record, keep, now);
         let judge = |record: &Record| if view.reaches(record) { Order::Late } else { Order::Early };
         let Some(oldest) = log.get(Selector::AtOrAfter(1)).await? else { return Ok(last.record) };
@@ -153,7 +153,7 @@ impl Inner {
 
     /// Drops the copied keys whose time is over; says whether there are others.
     async fn trim_keys(&self, log: &Log<'_>, now: u64) -> Result<bool, StoreError> {
-        let (subject, keep) = (log.place.keys(log.channel), self.keep(&log.place).await?);
+        let (subject, keep) = (log.place.keys(log.channel), self.recent_keep(&log.place).await?);
         let mut below = 0;
         let are_left = loop {
             let next = log
@@ -189,7 +189,7 @@ impl Inner {
     /// Looks after all channels. What one fails by keeps no other waiting.
     async fn sweep(self: &Arc<Self>, notes: &mut Notes) -> Result<(), StoreError> {
         let place = self.place().await?;
-        self.keep(&place).await?;
+        self.recent_keep(&place).await?;
         let mut scan = Scan::of_channels(self, Arc::clone(&place)).await?;
         notes.begin();
         loop {
@@ -225,7 +225,7 @@ impl Inner {
             return false;
         }
         let Ok((record, after)) = raw.header() else { return true };
-        let keep = self.kept();
+        let keep = self.last_keep();
         if record.kind == Kind::Gone || keep.is_forgotten(&record, now) {
             return true;
         }

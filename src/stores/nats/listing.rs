@@ -89,7 +89,7 @@ impl Inner {
     async fn list(&self, prefix: &str, after: Option<&Channel>) -> Result<Listing, StoreError> {
         self.invalidate_place();
         let place = self.place().await?;
-        self.keep(&place).await?;
+        self.recent_keep(&place).await?;
         let mut scan = Scan::of_channels(self, Arc::clone(&place)).await?;
         let (prefix, found, when) = (prefix.to_owned(), BTreeMap::new(), Instant::now());
         let mut listing = Listing { prefix, after: after.cloned(), found, whole: true, when };
@@ -115,7 +115,7 @@ impl Inner {
     }
 
     fn is_living(&self, record: &super::record::Record) -> bool {
-        record.kind != Kind::Gone && !self.kept().is_forgotten(record, self.time.since(record.stamp))
+        record.kind != Kind::Gone && !self.last_keep().is_forgotten(record, self.time.since(record.stamp))
     }
 
     /// This process began or ended a log: what it lists shows that.

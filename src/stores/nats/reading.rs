@@ -103,7 +103,7 @@ impl Inner {
             return self.read_absent(&log, start, at).await;
         };
         let now = self.time.since(last.record.stamp);
-        let keep = self.keep(&log.place).await?;
+        let keep = self.recent_keep(&log.place).await?;
         if keep.is_forgotten(&last.record, now) {
             return match self.forget_or_pass_over(channel, &last.record).await? {
                 Some(least) if read_from == ReadFrom::Leader => self.absent_page(&log, start, least).await,

@@ -145,7 +145,7 @@ impl Known {
 
     /// Reads the keys of the last while, unless they are known.
     pub(super) async fn load_keys(&mut self, inner: &Inner, channel: &Channel) -> Result<(), StoreError> {
-        let keep = inner.keep(&self.place).await?;
+        let keep = inner.recent_keep(&self.place).await?;
         let now = inner.time.since(self.record.map_or(0, |record| record.stamp));
         let since = keep.oldest_key(now);
         if since < self.keys_since {

@@ -218,7 +218,7 @@ impl Writer {
         let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
         let most = self.inner.connection.max_payload().saturating_sub(HEADER_BYTES);
         let now = known.now(&self.inner);
-        let keep = in_time(by, self.inner.keep_now(&known.place)).await?;
+        let keep = in_time(by, self.inner.current_keep(&known.place)).await?;
         let message = plan::init(&self.channel, start, events.to_vec(), now, keep, most)?;
         let head = message.record.head();
         Ok((self.publish(message, by).await? == Sent::Yes).then_some(head))
@@ -251,7 +251,7 @@ impl Writer {
         let Some(record) = known.record else { return Ok(Sent::Yes) };
         let (now, seen) = (known.now(&self.inner), self.inner.time.since(record.stamp));
         if removal == Removal::WhenForgotten
-            && !in_time(by, self.inner.keep_now(&known.place)).await?.is_forgotten(&record, seen)
+            && !in_time(by, self.inner.current_keep(&known.place)).await?.is_forgotten(&record, seen)
         {
             return Ok(Sent::Yes);
         }
@@ -268,7 +268,7 @@ impl Writer {
         self.look(by).await?;
         let Some(known) = &self.known else { return Ok(()) };
         let Some(record) = known.record else { return Ok(()) };
-        let keep = in_time(by, self.inner.keep(&known.place)).await?;
+        let keep = in_time(by, self.inner.recent_keep(&known.place)).await?;
         if keep.is_forgotten(&record, self.inner.time.since(record.stamp)) {
             Box::pin(self.try_remove(Removal::WhenForgotten, by)).await?;
             self.look(by).await?;
