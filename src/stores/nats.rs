@@ -165,7 +165,7 @@ mod state;
 mod tail;
 mod time;
 mod turns;
-mod view;
+mod visibility;
 mod watch;
 mod writing;
 
@@ -185,12 +185,12 @@ use self::{
     agreed_retention::AgreedRetention,
     connection::{Connection, ConnectionSettings},
     current_place::CurrentPlace,
-    heads::Heads,
+    heads::HeadCache,
     health::ObservedHealth,
-    listing::Listed,
+    listing::ListingCache,
     options::Settings,
     queue::{Queues, Removal, Work},
-    reading::Ends,
+    reading::PageEnds,
     room::Room,
     time::Time,
     turns::Turns,
@@ -301,12 +301,12 @@ struct Inner {
     time: Time,
     agreed_retention: AgreedRetention,
     observed_health: ObservedHealth,
-    listed: Listed,
-    heads: Heads,
+    listed: ListingCache,
+    heads: HeadCache,
     room: Arc<Room>,
     turns: Turns,
     queues: Queues,
-    ends: Ends,
+    ends: PageEnds,
     watchers: Arc<Watchers>,
 }
 
@@ -325,12 +325,12 @@ impl Inner {
             time,
             agreed_retention: AgreedRetention::default(),
             observed_health: ObservedHealth::default(),
-            listed: Listed::default(),
-            heads: Heads::default(),
+            listed: ListingCache::default(),
+            heads: HeadCache::default(),
             room: Arc::default(),
             turns: Turns::new(),
             queues: Queues::default(),
-            ends: Ends::default(),
+            ends: PageEnds::default(),
             watchers: Arc::default(),
             settings,
         });

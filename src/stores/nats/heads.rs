@@ -25,11 +25,11 @@ use crate::{
 
 /// What is known of the stream at one moment.
 #[derive(Default)]
-pub(super) struct Heads(Mutex<Option<Table>>);
+pub(super) struct HeadCache(Mutex<Option<HeadTable>>);
 
-struct Table {
+struct HeadTable {
     place: Arc<Place>,
-    moment: Moment,
+    version: StreamVersion,
     newest: HashMap<Channel, Newest>,
     /// When all was looked at: the channels that are to be looked at one by one. All others that are not among `newest` are
     /// absent.
@@ -41,7 +41,7 @@ struct Table {
 /// count. That is so as long as the same server leads it and is not started again, for then it may have lost the newest
 /// and got as many others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Moment {
+struct StreamVersion {
     changes: u64,
     leader: Option<String>,
     created: String,
@@ -49,7 +49,7 @@ struct Moment {
     count: u64,
 }
 
-impl Moment {
+impl StreamVersion {
     fn of(info: &StreamInfo, changes: u64) -> Self {
         let (created, leader) = (info.created.clone(), info.leader().map(str::to_owned));
         Self { changes, leader, created, last: info.state.last_seq, count: info.state.messages }
@@ -66,14 +66,14 @@ impl Inner {
         let mut known = self.heads.0.lock().await;
         let changes = self.connection.changes();
         let (place, info) = self.state().await?;
-        let moment = Moment::of(&info, changes);
-        let is_same = |table: &Table| table.moment == moment && Arc::ptr_eq(&table.place, &place);
+        let version = StreamVersion::of(&info, changes);
+        let is_same = |table: &HeadTable| table.version == version && Arc::ptr_eq(&table.place, &place);
         let mut table = match known.take().filter(is_same) {
             Some(table) => table,
             None => {
                 self.invalidate_place();
                 let (newest, floors) = (HashMap::new(), HashMap::new());
-                Table { place: self.place().await?, moment, newest, doubtful: None, floors }
+                HeadTable { place: self.place().await?, version, newest, doubtful: None, floors }
             }
         };
         let missing: HashSet<_> = channels.iter().filter(|channel| !table.newest.contains_key(*channel)).collect();
@@ -105,13 +105,13 @@ impl Inner {
 
     async fn learn_newest(
         self: &Arc<Self>,
-        table: &mut Table,
+        table: &mut HeadTable,
         missing: Vec<Channel>,
         info: &StreamInfo,
     ) -> Result<(), StoreError> {
         // Replicas may be behind without saying so, and what they told would stay known.
-        let can_scan = !info.config.is_replicated() && missing.len() >= MANY;
-        if table.doubtful.is_none() && can_scan && info.state.num_subjects <= missing.len() * SCANNED_FOR_ONE {
+        let can_scan = !info.config.is_replicated() && missing.len() >= SCAN_FROM;
+        if table.doubtful.is_none() && can_scan && info.state.num_subjects <= missing.len() * MAX_SCANNED_PER_CHANNEL {
             self.scan(table, &missing).await?;
         }
         let (absent, asked) = table.look_up(&missing);
@@ -124,9 +124,9 @@ impl Inner {
         Ok(())
     }
 
-    async fn ask_each(self: &Arc<Self>, table: &mut Table, channels: Vec<Channel>) -> Result<(), StoreError> {
+    async fn ask_each(self: &Arc<Self>, table: &mut HeadTable, channels: Vec<Channel>) -> Result<(), StoreError> {
         let mut asked = JoinSet::new();
-        for part in channels.chunks(channels.len().div_ceil(AT_ONCE).max(1)) {
+        for part in channels.chunks(channels.len().div_ceil(MAX_CONCURRENT).max(1)) {
             let (inner, place, part) = (Arc::clone(self), Arc::clone(&table.place), part.to_vec());
             asked.spawn(async move {
                 let mut found = Vec::with_capacity(part.len());
@@ -145,7 +145,7 @@ impl Inner {
 
     /// Learns all records, and, when many are absent, which channels are doubtful: those whose record cannot be read, or was
     /// announced and is not there, and those for which there is no room.
-    async fn scan(&self, table: &mut Table, missing: &[Channel]) -> Result<(), StoreError> {
+    async fn scan(&self, table: &mut HeadTable, missing: &[Channel]) -> Result<(), StoreError> {
         let wanted: HashSet<_> = missing.iter().collect();
         let (mut gone, mut doubtful) = (HashMap::new(), HashSet::new());
         let mut scan = Scan::of_channels(self, Arc::clone(&table.place)).await?;
@@ -159,14 +159,14 @@ impl Inner {
                 match raw.header() {
                     Ok((record, _)) if record.kind == Kind::Gone => drop(gone.insert(channel, raw.at)),
                     // Whoever asks for the heads of many asks for others next.
-                    Ok((record, _)) if wanted.contains(&channel) || table.newest.len() < MAX_KNOWN => {
+                    Ok((record, _)) if wanted.contains(&channel) || table.newest.len() < MAX_REMEMBERED => {
                         table.newest.insert(channel, Newest::Record(record));
                     }
                     _ => drop(doubtful.insert(channel)),
                 }
             }
         }
-        if missing.iter().filter(|channel| !table.newest.contains_key(*channel)).count() < MANY {
+        if missing.iter().filter(|channel| !table.newest.contains_key(*channel)).count() < SCAN_FROM {
             return Ok(());
         }
         let mut scan = Scan::of_announced(self, Arc::clone(&table.place)).await?;
@@ -188,11 +188,16 @@ impl Inner {
     }
 
     /// The floors of those that are absent. After the channels: a floor is raised before a channel goes.
-    async fn learn_floors(&self, table: &mut Table, channels: &[Channel], info: &StreamInfo) -> Result<(), StoreError> {
+    async fn learn_floors(
+        &self,
+        table: &mut HeadTable,
+        channels: &[Channel],
+        info: &StreamInfo,
+    ) -> Result<(), StoreError> {
         let is_absent = |channel: &&Channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)));
         let buckets = channels.iter().filter(is_absent).map(Place::floor_of);
         let missing: HashSet<_> = buckets.filter(|bucket| !table.floors.contains_key(bucket)).collect();
-        if missing.len() < MANY || info.config.is_replicated() {
+        if missing.len() < SCAN_FROM || info.config.is_replicated() {
             for bucket in missing {
                 let floor = self.floor(&table.place, bucket, ReadFrom::Leader).await?.0;
                 table.floors.insert(bucket, floor);
@@ -216,7 +221,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn head(self: &Arc<Self>, table: &Table, channel: &Channel) -> Result<Head, StoreError> {
+    async fn head(self: &Arc<Self>, table: &HeadTable, channel: &Channel) -> Result<Head, StoreError> {
         let place = &table.place;
         let bucket = Place::floor_of(channel);
         let floor = match table.newest.get(channel).copied() {
@@ -238,7 +243,7 @@ impl Inner {
     }
 }
 
-impl Table {
+impl HeadTable {
     /// Which of those that are not known yet are absent for certain, and which have to be asked for.
     fn look_up(&self, missing: &[Channel]) -> (Vec<Channel>, Vec<Channel>) {
         let unknown = missing.iter().filter(|channel| !self.newest.contains_key(*channel)).cloned();
@@ -250,7 +255,7 @@ impl Table {
 
     /// Keeps what was asked for now, and as much of the rest as there is room for.
     fn trim(&mut self, channels: &[Channel]) {
-        if self.newest.len() > MAX_KNOWN + channels.len() {
+        if self.newest.len() > MAX_REMEMBERED + channels.len() {
             let asked: HashSet<_> = channels.iter().collect();
             self.newest.retain(|channel, _| asked.contains(channel));
             // What is not among these any more is not absent for that.
@@ -260,13 +265,13 @@ impl Table {
 }
 
 /// So many channels are asked for at the same time.
-const AT_ONCE: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 
 /// From so many on, all are looked at in one go.
-const MANY: usize = 32;
+const SCAN_FROM: usize = 32;
 
 /// All are looked at, when that is not more than so many for one that was asked for.
-const SCANNED_FOR_ONE: usize = 32;
+const MAX_SCANNED_PER_CHANNEL: usize = 32;
 
 /// Most channels that are known, besides those that were asked for last.
-const MAX_KNOWN: usize = 65_536;
+const MAX_REMEMBERED: usize = 65_536;

@@ -19,14 +19,14 @@ use super::{
     connection::jittered,
     error::{CallError, refuses_only_writes},
     loading::keys_between,
-    log::{Log, Order, Side},
+    log::{Log, SearchFrom, SearchOrder},
     place::Place,
     queue::{Removal, Work},
     record::{Kind, Record},
     response::RawMessage,
     scan::Scan,
     state::Known,
-    view::View,
+    visibility::Visibility,
 };
 use crate::{channel::Channel, store::StoreError};
 
@@ -111,17 +111,19 @@ impl Inner {
     /// the channel's record. The oldest that is left.
     async fn trim(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<Record, StoreError> {
         let keep = self.current_keep(&log.place).await?;
-        let view = View::new(last.record, keep, now);
-        let judge = |record: &Record| if view.reaches(record) { Order::Late } else { Order::Early };
+        let visibility = Visibility::new(last.record, keep, now);
+        let judge =
+            |record: &Record| if visibility.reaches(record) { SearchOrder::MatchOrAfter } else { SearchOrder::Before };
         let Some(oldest) = log.get(Selector::AtOrAfter(1)).await? else { return Ok(last.record) };
-        let kept = log.first(last, Side::Oldest, judge).await?.unwrap_or_else(|| last.clone());
+        let kept = log.first(last, SearchFrom::Oldest, judge).await?.unwrap_or_else(|| last.clone());
         if oldest.at >= kept.at {
             return Ok(kept.record);
         }
         if keep.holds_key(last.record.keyed, now) {
             let since = keep.oldest_key(now);
-            let judge = |record: &Record| if record.stamp >= since { Order::Late } else { Order::Early };
-            if let Some(first) = log.first(last, Side::Oldest, judge).await?.filter(|first| first.at < kept.at) {
+            let judge =
+                |record: &Record| if record.stamp >= since { SearchOrder::MatchOrAfter } else { SearchOrder::Before };
+            if let Some(first) = log.first(last, SearchFrom::Oldest, judge).await?.filter(|first| first.at < kept.at) {
                 self.copy_keys(log, first, &kept).await?;
             }
         }

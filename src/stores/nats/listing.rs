@@ -16,7 +16,7 @@ use crate::{
 
 /// What was listed last.
 #[derive(Default)]
-pub(super) struct Listed(Mutex<Option<Listing>>);
+pub(super) struct ListingCache(Mutex<Option<Listing>>);
 
 /// The lowest names that begin with `prefix` and come after `after`.
 struct Listing {

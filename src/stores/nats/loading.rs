@@ -8,7 +8,7 @@ use super::{
     body::{self, Message},
     error::{CallError, corrupt, unavailable},
     keys::Keys,
-    log::{Log, Order, Side},
+    log::{Log, SearchFrom, SearchOrder},
     record::Record,
 };
 use crate::{
@@ -44,8 +44,9 @@ impl Loading {
             *self = Self::default();
         }
         if self.last.is_none() {
-            let judge = |record: &Record| if record.stamp >= since { Order::Late } else { Order::Early };
-            if let Some(first) = log.first(last, Side::Newest, judge).await? {
+            let judge =
+                |record: &Record| if record.stamp >= since { SearchOrder::MatchOrAfter } else { SearchOrder::Before };
+            if let Some(first) = log.first(last, SearchFrom::Newest, judge).await? {
                 self.take(&first)?;
             }
         }

@@ -22,18 +22,18 @@ pub(super) struct Log<'a> {
 
 /// What a search is told of a message. It is never `Early` after one that was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum SearchOrder {
     /// What is looked for lies later.
-    Early,
+    Before,
     /// This is it.
-    CurrentPlace,
+    Match,
     /// This is it, or one before.
-    Late,
+    MatchOrAfter,
 }
 
 /// Where a search begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum SearchFrom {
     Oldest,
     Newest,
 }
@@ -68,21 +68,21 @@ impl<'a> Log<'a> {
     pub(super) async fn first(
         &self,
         last: &Message,
-        side: Side,
-        judge: impl Fn(&Record) -> Order,
+        side: SearchFrom,
+        judge: impl Fn(&Record) -> SearchOrder,
     ) -> Result<Option<Message>, StoreError> {
         // The mark of a log that is gone may still lie before the first message of this one.
-        let judge = |record: &Record| if record.kind == Kind::Gone { Order::Early } else { judge(record) };
+        let judge = |record: &Record| if record.kind == Kind::Gone { SearchOrder::Before } else { judge(record) };
         match judge(&last.record) {
-            Order::Early => return Ok(None),
-            Order::CurrentPlace => return Ok(Some(last.clone())),
-            Order::Late => {}
+            SearchOrder::Before => return Ok(None),
+            SearchOrder::Match => return Ok(Some(last.clone())),
+            SearchOrder::MatchOrAfter => {}
         }
         let mut best = last.clone();
         // What is looked for lies in `low..=high`, or is `best`.
         let (mut low, mut high) = (1, before(&best));
-        let mut stride = (side == Side::Newest).then_some(0);
-        let mut oldest_first = side == Side::Oldest;
+        let mut stride = (side == SearchFrom::Newest).then_some(0);
+        let mut oldest_first = side == SearchFrom::Oldest;
         while low <= high {
             let probe = match stride {
                 _ if std::mem::take(&mut oldest_first) => low,
@@ -90,13 +90,13 @@ impl<'a> Log<'a> {
                 None => low + (high - low) / 2,
             };
             let found = self.get(Selector::AtOrAfter(probe)).await?.filter(|found| found.at < best.at);
-            let order = found.as_ref().map_or(Order::Late, |found| judge(&found.record));
-            if order != Order::Early {
+            let order = found.as_ref().map_or(SearchOrder::MatchOrAfter, |found| judge(&found.record));
+            if order != SearchOrder::Before {
                 stride = stride.map(|stride: u64| stride.saturating_mul(4).max(16));
             }
             match (order, found) {
-                (Order::CurrentPlace, Some(found)) => return Ok(Some(found)),
-                (Order::Early, Some(found)) => (low, stride) = (found.at + 1, None),
+                (SearchOrder::Match, Some(found)) => return Ok(Some(found)),
+                (SearchOrder::Before, Some(found)) => (low, stride) = (found.at + 1, None),
                 (_, Some(found)) => {
                     high = before(&found).min(probe - 1);
                     best = found;

@@ -13,10 +13,10 @@ use super::{
     api::{FetchLimit, ReadFrom, Selector},
     body::Message,
     error,
-    log::{Log, Order, Side},
+    log::{Log, SearchFrom, SearchOrder},
     place::Place,
     record::{Kind, Record},
-    view::View,
+    visibility::Visibility,
 };
 use crate::{
     channel::Channel,
@@ -29,9 +29,9 @@ use crate::{
 
 /// Where pages ended: most readers come back there.
 #[derive(Default)]
-pub(super) struct Ends(Mutex<HashMap<(Channel, u64), u64>>);
+pub(super) struct PageEnds(Mutex<HashMap<(Channel, u64), u64>>);
 
-impl Ends {
+impl PageEnds {
     fn note(&self, channel: &Channel, seq: u64, at: u64) {
         let mut ends = super::lock(&self.0);
         if ends.len() >= MAX_ENDS {
@@ -67,12 +67,12 @@ impl Inner {
         limit: Limit,
     ) -> Result<Page, StoreError> {
         let mut failed = None;
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..MAX_ATTEMPTS {
             let read_from = if attempt == 0 { ReadFrom::AnyReplica } else { ReadFrom::Leader };
             match self.read_once(channel, start, limit, read_from).await {
-                Ok(Look::Page(page)) => return Ok(page),
+                Ok(Attempt::Page(page)) => return Ok(page),
                 // Only the leader of the stream that there is now says that something is gone.
-                Ok(Look::Again) => self.invalidate_place(),
+                Ok(Attempt::Retry) => self.invalidate_place(),
                 Err(StoreError::Unavailable(source)) => {
                     self.invalidate_place();
                     failed = Some(source);
@@ -89,13 +89,13 @@ impl Inner {
         start: Start,
         limit: Limit,
         read_from: ReadFrom,
-    ) -> Result<Look, StoreError> {
+    ) -> Result<Attempt, StoreError> {
         let log = Log::new(self, self.place().await?, channel, read_from);
         let seen = self.queues.seen(channel);
         let last = log.get(Selector::Last).await?;
         let at = last.as_ref().map_or(0, |last| last.at);
         match read_from {
-            ReadFrom::AnyReplica if at < seen => return Ok(Look::Again),
+            ReadFrom::AnyReplica if at < seen => return Ok(Attempt::Retry),
             ReadFrom::AnyReplica => {}
             ReadFrom::Leader => self.queues.lower_seen(channel, seen, at),
         }
@@ -107,41 +107,43 @@ impl Inner {
         if keep.is_forgotten(&last.record, now) {
             return match self.forget_or_pass_over(channel, &last.record).await? {
                 Some(least) if read_from == ReadFrom::Leader => self.absent_page(&log, start, least).await,
-                _ => Ok(Look::Again),
+                _ => Ok(Attempt::Retry),
             };
         }
-        let reader = Reader { view: View::new(last.record, keep, now), last, log, limit };
+        let reader = Reader { visibility: Visibility::new(last.record, keep, now), last, log, limit };
         let page = match start {
             Start::Latest => Some(reader.at(Outcome::Continued, reader.last.record.cursor())),
-            Start::Beginning | Start::Earliest => reader.oldest(Outcome::Continued).await?,
+            Start::Beginning | Start::Earliest => reader.page_from_oldest(Outcome::Continued).await?,
             Start::Last(n) => reader.last_entries(n).await?,
             Start::After(cursor) => reader.resume(cursor).await?,
             Start::Time(time) => reader.since(time).await?,
         };
         match page {
-            Some(page) if read_from == ReadFrom::Leader || page.outcome == Outcome::Continued => Ok(Look::Page(page)),
-            _ => Ok(Look::Again),
+            Some(page) if read_from == ReadFrom::Leader || page.outcome == Outcome::Continued => {
+                Ok(Attempt::Page(page))
+            }
+            _ => Ok(Attempt::Retry),
         }
     }
 
     /// Nothing is there, or a replica does not know of it yet. `gone` is where it is said that a log went, or 0.
-    async fn read_absent(&self, log: &Log<'_>, start: Start, gone: u64) -> Result<Look, StoreError> {
+    async fn read_absent(&self, log: &Log<'_>, start: Start, gone: u64) -> Result<Attempt, StoreError> {
         if log.read_from == ReadFrom::AnyReplica {
-            return Ok(Look::Again);
+            return Ok(Attempt::Retry);
         }
         match self.confirm_absence(log, gone).await? {
             Absence::Absent { least } => self.absent_page(log, start, least).await,
-            Absence::Retry => Ok(Look::Again),
+            Absence::Retry => Ok(Attempt::Retry),
         }
     }
 
     /// The page of a channel that is absent, and had no more than the floor and `least`.
-    async fn absent_page(&self, log: &Log<'_>, start: Start, least: u64) -> Result<Look, StoreError> {
+    async fn absent_page(&self, log: &Log<'_>, start: Start, least: u64) -> Result<Attempt, StoreError> {
         let (place, channel) = (&log.place, log.channel);
         let floor = self.floor(place, Place::floor_of(channel), ReadFrom::Leader).await?.0.max(least);
         // After all that was asked of it: else what was lost with another place is taken for nothing.
         if !self.confirm_place().await? {
-            return Ok(Look::Again);
+            return Ok(Attempt::Retry);
         }
         let known = Known::absent(place.epoch, floor, channel);
         let outcome = match start {
@@ -149,27 +151,27 @@ impl Inner {
             _ => Outcome::Continued,
         };
         let at = known.head.cursor;
-        Ok(Look::Page(Page { outcome, from: at, entries: Vec::new(), next: at, head: known.head }))
+        Ok(Attempt::Page(Page { outcome, from: at, entries: Vec::new(), next: at, head: known.head }))
     }
 }
 
 /// What one attempt gives.
-enum Look {
+enum Attempt {
     Page(Page),
     /// It decides nothing.
-    Again,
+    Retry,
 }
 
 /// One attempt to read a channel that is there.
 struct Reader<'a> {
     log: Log<'a>,
     last: Message,
-    view: View,
+    visibility: Visibility,
     limit: Limit,
 }
 
 /// The oldest position that is seen.
-struct Edge {
+struct OldestVisible {
     cursor: Cursor,
     dropped_time: Option<u64>,
     /// The message that holds the next entry; none when no entry is seen.
@@ -186,17 +188,19 @@ impl Reader<'_> {
         Page { outcome, from: at, entries: Vec::new(), next: at, head: self.head() }
     }
 
-    async fn edge(&self) -> Result<Edge, StoreError> {
-        let judge = |record: &Record| if self.view.reaches(record) { Order::Late } else { Order::Early };
-        let (cursor, dropped_time, message) = match self.log.first(&self.last, Side::Oldest, judge).await? {
+    async fn oldest_visible(&self) -> Result<OldestVisible, StoreError> {
+        let judge = |record: &Record| {
+            if self.visibility.reaches(record) { SearchOrder::MatchOrAfter } else { SearchOrder::Before }
+        };
+        let (cursor, dropped_time, message) = match self.log.first(&self.last, SearchFrom::Oldest, judge).await? {
             Some(message) => {
-                let (cursor, dropped) = self.view.edge(&message, self.log.channel)?;
+                let (cursor, dropped) = self.visibility.oldest_visible_in(&message, self.log.channel)?;
                 (cursor, dropped, Some(message))
             }
             None => (self.head().cursor, self.last.record.dropped, None),
         };
         let message = message.filter(|_| cursor != self.head().cursor);
-        Ok(Edge { cursor, dropped_time, message })
+        Ok(OldestVisible { cursor, dropped_time, message })
     }
 
     /// The message that holds `seq`, or else the first after it.
@@ -205,24 +209,24 @@ impl Reader<'_> {
         if let Some(at) = self.log.inner.ends.get(self.log.channel, seq - 1) {
             let found = self.log.get(Selector::AtOrAfter(at)).await?;
             if let Some(found) =
-                found.filter(|found| holds(&found.record) && found.record.epoch == self.view.head.epoch)
+                found.filter(|found| holds(&found.record) && found.record.epoch == self.visibility.head.epoch)
             {
                 return Ok(Some(found));
             }
         }
         let judge = |record: &Record| match record {
-            record if record.end() < seq => Order::Early,
-            record if record.base < seq => Order::CurrentPlace,
-            _ => Order::Late,
+            record if record.end() < seq => SearchOrder::Before,
+            record if record.base < seq => SearchOrder::Match,
+            _ => SearchOrder::MatchOrAfter,
         };
-        self.log.first(&self.last, Side::Newest, judge).await
+        self.log.first(&self.last, SearchFrom::Newest, judge).await
     }
 
-    async fn oldest(&self, outcome: Outcome) -> Result<Option<Page>, StoreError> {
-        let edge = self.edge().await?;
-        match edge.message {
-            Some(message) => self.page(outcome, edge.cursor, message).await,
-            None => Ok(Some(self.at(outcome, edge.cursor))),
+    async fn page_from_oldest(&self, outcome: Outcome) -> Result<Option<Page>, StoreError> {
+        let oldest = self.oldest_visible().await?;
+        match oldest.message {
+            Some(message) => self.page(outcome, oldest.cursor, message).await,
+            None => Ok(Some(self.at(outcome, oldest.cursor))),
         }
     }
 
@@ -234,14 +238,14 @@ impl Reader<'_> {
         }
         match self.seen_after(seq).await? {
             Some((from, message)) => self.page(Outcome::Continued, from, message).await,
-            None => self.oldest(Outcome::Continued).await,
+            None => self.page_from_oldest(Outcome::Continued).await,
         }
     }
 
     /// The true position `seq` and the message with the entry after it, when that entry is seen.
     async fn seen_after(&self, seq: u64) -> Result<Option<(Cursor, Message)>, StoreError> {
         let Some(message) = self.locate(seq + 1).await? else { return Ok(None) };
-        if message.record.base > seq || self.view.edge(&message, self.log.channel)?.0.seq > seq {
+        if message.record.base > seq || self.visibility.oldest_visible_in(&message, self.log.channel)?.0.seq > seq {
             return Ok(None);
         }
         let entries = message.entries(self.log.channel)?;
@@ -255,7 +259,7 @@ impl Reader<'_> {
         if cursor.epoch != head.cursor.epoch || cursor.seq >= head.cursor.seq {
             return match resume::outcome(&at_head, cursor, |_| None) {
                 Outcome::Continued => Ok(Some(self.at(Outcome::Continued, cursor))),
-                reset => self.oldest(reset).await,
+                reset => self.page_from_oldest(reset).await,
             };
         }
         let Some((earliest, message)) = self.seen_after(cursor.seq).await? else {
@@ -263,86 +267,92 @@ impl Reader<'_> {
         };
         match resume::outcome(&Known { earliest, ..at_head }, cursor, |_| None) {
             Outcome::Continued => self.page(Outcome::Continued, cursor, message).await,
-            reset => self.oldest(reset).await,
+            reset => self.page_from_oldest(reset).await,
         }
     }
 
     /// Retention dropped what follows the cursor, or somebody deleted it from the middle: the page must then begin behind
     /// that, else the reader came here for ever.
     async fn after_what_is_missing(&self, cursor: Cursor) -> Result<Option<Page>, StoreError> {
-        let edge = self.edge().await?;
+        let oldest = self.oldest_visible().await?;
         let reset = Outcome::Reset(crate::store::Reason::Trimmed);
-        let next = self.locate(cursor.seq + 1).await?.filter(|next| next.record.base > edge.cursor.seq);
-        match next.or(edge.message) {
+        let next = self.locate(cursor.seq + 1).await?.filter(|next| next.record.base > oldest.cursor.seq);
+        match next.or(oldest.message) {
             Some(message) => {
-                let from = self.view.edge(&message, self.log.channel)?.0;
+                let from = self.visibility.oldest_visible_in(&message, self.log.channel)?.0;
                 self.page(reset, from, message).await
             }
-            None => Ok(Some(self.at(reset, edge.cursor))),
+            None => Ok(Some(self.at(reset, oldest.cursor))),
         }
     }
 
     async fn page(&self, outcome: Outcome, from: Cursor, message: Message) -> Result<Option<Page>, StoreError> {
-        let filled = self.fill(from, message, |_| true).await?;
-        if filled.entries.is_empty() && self.limit.events > 0 && !filled.whole {
+        let page = self.fill(from, message, |_| true).await?;
+        if page.entries.is_empty() && self.limit.events > 0 && !page.whole {
             return Ok(None);
         }
-        let next = filled.entries.last().map_or(from, |last| last.cursor);
-        Ok(Some(Page { outcome, from, entries: filled.entries, next, head: self.head() }))
+        let next = page.entries.last().map_or(from, |last| last.cursor);
+        Ok(Some(Page { outcome, from, entries: page.entries, next, head: self.head() }))
     }
 
     async fn since(&self, time: u64) -> Result<Option<Page>, StoreError> {
-        let (edge, head) = (self.edge().await?, self.head());
-        let known = Known { head, earliest: edge.cursor, dropped_time: edge.dropped_time };
+        let (oldest, head) = (self.oldest_visible().await?, self.head());
+        let known = Known { head, earliest: oldest.cursor, dropped_time: oldest.dropped_time };
         let outcome = resume::outcome_of_time(&known, time);
-        let judge = |record: &Record| if record.time > Some(time) { Order::Late } else { Order::Early };
+        let judge =
+            |record: &Record| if record.time > Some(time) { SearchOrder::MatchOrAfter } else { SearchOrder::Before };
         // The largest time so far tells where the first above `time` is, unless one above it was dropped; and then it is
         // not before what is seen, though one that was dated ahead may say so.
-        let first = match edge.message {
+        let first = match oldest.message {
             Some(oldest) if outcome == Outcome::Continued => {
-                let first = self.log.first(&self.last, Side::Newest, judge).await?;
+                let first = self.log.first(&self.last, SearchFrom::Newest, judge).await?;
                 first.map(|first| if first.at < oldest.at { oldest } else { first })
             }
             oldest => oldest,
         };
         let Some(first) = first else { return Ok(Some(self.at(outcome, head.cursor))) };
-        let filled = self.fill(edge.cursor, first, |entry| entry.time > time).await?;
-        let Some(from) = filled.first else {
-            return Ok(filled.whole.then(|| self.at(outcome, head.cursor)));
+        let page = self.fill(oldest.cursor, first, |entry| entry.time > time).await?;
+        let Some(from) = page.first else {
+            return Ok(page.whole.then(|| self.at(outcome, head.cursor)));
         };
-        let next = if filled.whole { head.cursor } else { filled.entries.last().map_or(from, |last| last.cursor) };
-        Ok(Some(Page { outcome, from, entries: filled.entries, next, head }))
+        let next = if page.whole { head.cursor } else { page.entries.last().map_or(from, |last| last.cursor) };
+        Ok(Some(Page { outcome, from, entries: page.entries, next, head }))
     }
 
     /// Takes the wanted entries after `from`, message by message, as long as they fit and follow each other.
-    async fn fill(&self, from: Cursor, first: Message, wanted: impl Fn(&Entry) -> bool) -> Result<Filled, StoreError> {
-        let mut filled = Filled::default();
+    async fn fill(
+        &self,
+        from: Cursor,
+        first: Message,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Result<PageEntries, StoreError> {
+        let mut page = PageEntries::default();
         let mut waiting = VecDeque::from([first]);
         while let Some(message) = waiting.pop_front() {
             let entries = message.entries(self.log.channel)?.into_iter();
             let due = entries.filter(|entry| entry.cursor.seq > from.seq && wanted(entry));
-            if filled.take(due, self.limit).is_none() {
-                self.note_end(&filled, message.at);
+            if page.take(due, self.limit).is_none() {
+                self.note_end(&page, message.at);
                 break;
             }
             if message.record.end() >= self.head().cursor.seq {
-                filled.whole = true;
+                page.whole = true;
                 break;
             }
             if waiting.is_empty() {
-                waiting = self.log.messages(message.at + 1, filled.room(self.limit)).await?.into();
+                waiting = self.log.messages(message.at + 1, page.remaining(self.limit)).await?.into();
             }
             // A replica that is behind, or a message that somebody deleted, ends the page early.
             if waiting.front().is_none_or(|next| !next.record.follows(&message.record)) {
-                self.note_end(&filled, message.at + 1);
+                self.note_end(&page, message.at + 1);
                 break;
             }
         }
-        Ok(filled)
+        Ok(page)
     }
 
-    fn note_end(&self, filled: &Filled, at: u64) {
-        if let Some(last) = filled.entries.last() {
+    fn note_end(&self, page: &PageEntries, at: u64) {
+        if let Some(last) = page.entries.last() {
             self.log.inner.ends.note(self.log.channel, last.cursor.seq, at);
         }
     }
@@ -350,7 +360,7 @@ impl Reader<'_> {
 
 /// What a page was filled with.
 #[derive(Default)]
-struct Filled {
+struct PageEntries {
     entries: Vec<Entry>,
     bytes: usize,
     /// The position before the first wanted entry.
@@ -359,7 +369,7 @@ struct Filled {
     whole: bool,
 }
 
-impl Filled {
+impl PageEntries {
     /// Takes what fits; none when something does not.
     fn take(&mut self, due: impl Iterator<Item = Entry>, limit: Limit) -> Option<()> {
         for entry in due {
@@ -374,14 +384,14 @@ impl Filled {
     }
 
     /// How many messages more there may be room for.
-    fn room(&self, limit: Limit) -> FetchLimit {
+    fn remaining(&self, limit: Limit) -> FetchLimit {
         let messages = limit.events.saturating_sub(self.entries.len()).clamp(1, MAX_AT_ONCE);
         FetchLimit { messages, bytes: limit.bytes.saturating_sub(self.bytes).clamp(64 << 10, 8 << 20) }
     }
 }
 
 /// How often a page is tried; the first time with any replica, then with the leader.
-const ATTEMPTS: usize = 6;
+const MAX_ATTEMPTS: usize = 6;
 
 /// Most messages in one answer.
 const MAX_AT_ONCE: usize = 256;

@@ -31,14 +31,14 @@ impl Keep {
 
 /// A log as its newest message and the time show it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct View {
+pub(super) struct Visibility {
     /// The record of the newest message.
     pub(super) head: Record,
     keep: Keep,
     now: u64,
 }
 
-impl View {
+impl Visibility {
     pub(super) fn new(head: Record, keep: Keep, now: u64) -> Self {
         Self { head, keep, now }
     }
@@ -52,8 +52,12 @@ impl View {
 
     /// The position before the oldest entry of this message that is seen, which is its end when none is, and the largest
     /// time of what lies before.
-    pub(super) fn edge(&self, message: &Message, channel: &Channel) -> Result<(Cursor, Option<u64>), StoreError> {
-        let (mut edge, mut dropped) = (message.record.before(), message.record.dropped_before);
+    pub(super) fn oldest_visible_in(
+        &self,
+        message: &Message,
+        channel: &Channel,
+    ) -> Result<(Cursor, Option<u64>), StoreError> {
+        let (mut position, mut dropped) = (message.record.before(), message.record.dropped_before);
         let mut bytes = message.record.bytes_before;
         for entry in message.entries(channel)? {
             if self.sees(&entry, bytes) {
@@ -61,9 +65,9 @@ impl View {
             }
             bytes += entry.size() as u64;
             dropped = dropped.max(Some(resume::dropped_time(entry.time, entry.appended)));
-            edge = entry.cursor;
+            position = entry.cursor;
         }
-        Ok((edge, dropped))
+        Ok((position, dropped))
     }
 
     fn sees(&self, entry: &Entry, bytes_before: u64) -> bool {
