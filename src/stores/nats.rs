@@ -137,19 +137,21 @@ mod announcement;
 mod api;
 mod body;
 mod connection;
+mod consumer;
 mod current_place;
 mod error;
+mod fairness;
+#[cfg(feature = "testing")]
+mod fault_injection;
 mod floors;
 mod heads;
 mod health;
 mod identity;
 mod janitor;
+mod key_loader;
 mod keys;
 mod listing;
-mod loading;
 mod log;
-#[cfg(feature = "testing")]
-mod loss;
 mod options;
 mod permissions;
 mod place;
@@ -161,12 +163,10 @@ mod response;
 mod room;
 mod scan;
 mod sending;
+mod server_clock;
 mod state;
-mod tail;
-mod time;
-mod turns;
 mod visibility;
-mod watch;
+mod watchers;
 mod writing;
 
 use std::{
@@ -185,6 +185,7 @@ use self::{
     agreed_retention::AgreedRetention,
     connection::{Connection, ConnectionSettings},
     current_place::CurrentPlace,
+    fairness::Turns,
     heads::HeadCache,
     health::ObservedHealth,
     listing::ListingCache,
@@ -192,9 +193,8 @@ use self::{
     queue::{Queues, Removal, Work},
     reading::PageEnds,
     room::Room,
-    time::Time,
-    turns::Turns,
-    watch::Watchers,
+    server_clock::ServerClock,
+    watchers::Watchers,
 };
 use crate::{
     channel::Channel,
@@ -277,7 +277,7 @@ impl Store for NatsStore {
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         let (changes, is_first) = self.0.watchers.watch();
         if is_first {
-            self.0.runtime.spawn(tail::tail(Arc::downgrade(&self.0)));
+            self.0.runtime.spawn(consumer::run(Arc::downgrade(&self.0)));
         }
         changes
     }
@@ -298,7 +298,7 @@ struct Inner {
     /// Where the store's tasks run.
     runtime: Handle,
     current_place: CurrentPlace,
-    time: Time,
+    clock: ServerClock,
     agreed_retention: AgreedRetention,
     observed_health: ObservedHealth,
     listed: ListingCache,
@@ -315,14 +315,14 @@ impl Inner {
         servers: &str,
         connection_settings: ConnectionSettings,
         settings: Settings,
-        time: Time,
+        clock: ServerClock,
     ) -> Result<Arc<Self>, StoreError> {
         let connection = Connection::connect(servers, connection_settings, settings.timeout).await?;
         let inner = Arc::new(Self {
             connection,
             runtime: Handle::current(),
             current_place: CurrentPlace::default(),
-            time,
+            clock,
             agreed_retention: AgreedRetention::default(),
             observed_health: ObservedHealth::default(),
             listed: ListingCache::default(),
@@ -335,7 +335,7 @@ impl Inner {
             settings,
         });
         inner.open_place().await?;
-        inner.runtime.spawn(turns::hear(Arc::downgrade(&inner)));
+        inner.runtime.spawn(fairness::listen(Arc::downgrade(&inner)));
         inner.runtime.spawn(agreed_retention::run(Arc::downgrade(&inner)));
         let period = inner.settings.keep.sweep_every();
         inner.runtime.spawn(janitor::run(Arc::downgrade(&inner), period));

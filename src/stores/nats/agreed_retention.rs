@@ -39,7 +39,7 @@ impl Inner {
 
     /// What is kept, as it was at most a few seconds ago: for what only shows less.
     pub(super) async fn recent_keep(&self, place: &Arc<Place>) -> Result<Keep, StoreError> {
-        let now = self.time.now();
+        let now = self.clock.now();
         let recent = |found: &&Found| {
             found.place.is(place)
                 && now.abs_diff(found.at) < MAX_STALENESS
@@ -57,7 +57,7 @@ impl Inner {
         let own = self.settings.keep;
         loop {
             let (at, nodes) = self.read_settings(place).await?;
-            let now = self.time.now();
+            let now = self.clock.now();
             let is_published =
                 nodes.iter().any(|node| node.keep == own && now.abs_diff(node.published) < PUBLISH_EVERY);
             let others: Vec<_> = nodes.into_iter().filter(|node| node.keep != own && node.is_in_use(now)).collect();

@@ -139,7 +139,7 @@ impl Inner {
     pub(super) async fn ask_time_if_due(&self, place: &Place, changes: u64) -> Result<(), StoreError> {
         let timed = lock(&self.current_place.found).as_ref().and_then(|found| found.timed);
         let is_known = timed.is_some_and(|(then, at)| at == changes && then.elapsed() < TIME_EVERY);
-        if is_known || !self.time.is_the_servers() {
+        if is_known || !self.clock.is_server_time() {
             return Ok(());
         }
         match self.publish_time(place, bytes::Bytes::new()).await {
@@ -147,7 +147,7 @@ impl Inner {
             // One that takes nothing can be read all the same: then it is at least as late as the last message.
             Err(CallError::Refused(_)) => {
                 if let Some(millis) = self.stored_time(place).await? {
-                    self.time.tell_at_least(millis);
+                    self.clock.advance_to(millis);
                 }
                 Ok(())
             }
@@ -165,7 +165,7 @@ impl Inner {
     /// Reads the stamp that the server just made.
     pub(super) async fn read_time(&self, place: &Place, changes: u64) -> Result<(), StoreError> {
         if let Some(millis) = self.stored_time(place).await? {
-            self.time.tell(millis);
+            self.clock.set(millis);
         }
         if let Some(found) = lock(&self.current_place.found).as_mut() {
             found.timed = Some((Instant::now(), changes));

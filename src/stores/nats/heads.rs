@@ -226,7 +226,7 @@ impl Inner {
         let bucket = Place::floor_of(channel);
         let floor = match table.newest.get(channel).copied() {
             Some(Newest::Record(record)) => {
-                let now = self.time.since(record.stamp);
+                let now = self.clock.since(record.stamp);
                 // Other nodes may keep more since a moment.
                 if !self.recent_keep(place).await?.is_forgotten(&record, now)
                     || !self.current_keep(place).await?.is_forgotten(&record, now)

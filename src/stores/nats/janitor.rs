@@ -18,7 +18,7 @@ use super::{
     body::{self, Message},
     connection::jittered,
     error::{CallError, refuses_only_writes},
-    loading::keys_between,
+    key_loader::keys_between,
     log::{Log, SearchFrom, SearchOrder},
     place::Place,
     queue::{Removal, Work},
@@ -75,7 +75,7 @@ impl Inner {
         place.may_write()?;
         let log = Log::new(self, Arc::clone(&place), channel, ReadFrom::Leader);
         let Some(last) = log.get(Selector::Last).await? else { return Ok(0) };
-        let now = self.time.since(last.record.stamp);
+        let now = self.clock.since(last.record.stamp);
         if last.record.kind == Kind::Gone {
             return self.drop_gone_mark(&log, &last, now).await.map(|()| 0);
         }
@@ -199,7 +199,7 @@ impl Inner {
             if some.is_empty() {
                 return Ok(());
             }
-            let now = self.time.now();
+            let now = self.clock.now();
             let named = some.into_iter().filter_map(|(subject, raw)| Some((place.channel(&subject)?, raw)));
             let due: Vec<_> = named.filter(|(channel, raw)| self.is_due(channel, raw, now, notes)).collect();
             let mut running = JoinSet::new();
@@ -244,7 +244,7 @@ impl Inner {
             .message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, request_timeout)
             .await
             .map_err(CallError::into_store_error)?;
-        let now = self.time.now();
+        let now = self.clock.now();
         let stamp = |body: &[u8]| std::str::from_utf8(body).ok()?.parse::<u64>().ok();
         let since = last.as_ref().and_then(|last| stamp(&last.body)).unwrap_or(0);
         let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX) / 2;

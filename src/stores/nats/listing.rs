@@ -115,7 +115,7 @@ impl Inner {
     }
 
     fn is_living(&self, record: &super::record::Record) -> bool {
-        record.kind != Kind::Gone && !self.last_keep().is_forgotten(record, self.time.since(record.stamp))
+        record.kind != Kind::Gone && !self.last_keep().is_forgotten(record, self.clock.since(record.stamp))
     }
 
     /// This process began or ended a log: what it lists shows that.

@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Inner, NatsStore, api::nanos, connection::ConnectionSettings, error::unavailable, time::Time};
+use super::{
+    Inner, NatsStore, api::nanos, connection::ConnectionSettings, error::unavailable, server_clock::ServerClock,
+};
 use crate::store::{Clock, Keep, Retention, StoreError};
 
 /// How to open a [`NatsStore`]. See the [module docs](super).
@@ -159,7 +161,7 @@ impl NatsOptions {
             timeout: self.timeout,
             request_timeout: (self.timeout / 2).max(Duration::from_millis(50)),
         };
-        Inner::open(servers, self.connection, settings, Time::new(self.clock)).await.map(NatsStore)
+        Inner::open(servers, self.connection, settings, ServerClock::new(self.clock)).await.map(NatsStore)
     }
 }
 

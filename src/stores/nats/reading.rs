@@ -102,7 +102,7 @@ impl Inner {
         let Some(last) = last.filter(|last| last.record.kind != Kind::Gone) else {
             return self.read_absent(&log, start, at).await;
         };
-        let now = self.time.since(last.record.stamp);
+        let now = self.clock.since(last.record.stamp);
         let keep = self.recent_keep(&log.place).await?;
         if keep.is_forgotten(&last.record, now) {
             return match self.forget_or_pass_over(channel, &last.record).await? {
@@ -116,7 +116,7 @@ impl Inner {
             Start::Beginning | Start::Earliest => reader.page_from_oldest(Outcome::Continued).await?,
             Start::Last(n) => reader.last_entries(n).await?,
             Start::After(cursor) => reader.resume(cursor).await?,
-            Start::Time(time) => reader.since(time).await?,
+            Start::ServerClock(time) => reader.since(time).await?,
         };
         match page {
             Some(page) if read_from == ReadFrom::Leader || page.outcome == Outcome::Continued => {

@@ -8,7 +8,7 @@ use super::{
     body::Message,
     error::{ApiError, CallError, corrupt},
     record::{self, Record},
-    time::unix_millis,
+    server_clock::unix_millis,
 };
 use crate::store::StoreError;
 

@@ -11,8 +11,8 @@ use super::{
     body::Message,
     both,
     error::unavailable,
+    key_loader::{KeyLoader, MAX_FETCH},
     keys::Keys,
-    loading::{Loading, MAX_FETCH},
     log::Log,
     place::Place,
     record::{Kind, Record},
@@ -40,7 +40,7 @@ pub(super) struct Known {
     /// Since when all of them are among these.
     keys_since: u64,
     /// What was read of them so far, when they were not read to the end.
-    loading: Option<Box<Loading>>,
+    loading: Option<Box<KeyLoader>>,
     /// How often the connection had changed when it was looked at.
     pub(super) changes: u64,
     /// When it was looked at, or written.
@@ -140,13 +140,13 @@ impl Known {
 
     /// The time of what is written next.
     pub(super) fn now(&self, inner: &Inner) -> u64 {
-        inner.time.now().max(self.record.map_or(0, |record| record.stamp))
+        inner.clock.now().max(self.record.map_or(0, |record| record.stamp))
     }
 
     /// Reads the keys of the last while, unless they are known.
     pub(super) async fn load_keys(&mut self, inner: &Inner, channel: &Channel) -> Result<(), StoreError> {
         let keep = inner.recent_keep(&self.place).await?;
-        let now = inner.time.since(self.record.map_or(0, |record| record.stamp));
+        let now = inner.clock.since(self.record.map_or(0, |record| record.stamp));
         let since = keep.oldest_key(now);
         if since < self.keys_since {
             // Another node keeps them for longer.

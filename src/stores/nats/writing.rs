@@ -89,12 +89,12 @@ impl Writer {
             match jobs.pop() {
                 Some(Job { work: Work::Init(events, expect, answer), by, room: _room }) => {
                     let done = Box::pin(self.init(events, expect, by)).await;
-                    self.step_aside().await;
+                    self.end_turn().await;
                     _ = answer.send(done);
                 }
                 Some(Job { work: Work::Remove(removal, answer), by, room: _room }) => {
                     let done = Box::pin(self.remove(removal, by)).await;
-                    self.step_aside().await;
+                    self.end_turn().await;
                     _ = answer.send(done);
                 }
                 Some(append) => {
@@ -111,7 +111,7 @@ impl Writer {
         while let Some(by) = group.front().map(|first| first.by) {
             let appends: Vec<_> = group.iter().map(|waiting| &waiting.append).collect();
             let done = self.append_some(&appends, by).await;
-            self.step_aside().await;
+            self.end_turn().await;
             match done {
                 Ok(answers) => {
                     for answer in answers {
@@ -137,7 +137,7 @@ impl Writer {
     ) -> Result<Vec<Result<Appended, StoreError>>, Failed> {
         let mut overtaken = 0;
         loop {
-            self.line_up(overtaken, by).await;
+            self.wait_for_turn(overtaken, by).await;
             match self.try_append(appends, by).await {
                 Ok(Some(answers)) => return Ok(answers),
                 Ok(None) if Instant::now() < by => overtaken += 1,
@@ -190,7 +190,7 @@ impl Writer {
     async fn init(&mut self, events: Vec<Event>, expect: Expect, by: Instant) -> Result<Head, StoreError> {
         let mut overtaken = 0;
         loop {
-            self.line_up(overtaken, by).await;
+            self.wait_for_turn(overtaken, by).await;
             let failed = match self.try_init(&events, expect, by).await {
                 Ok(Some(head)) => return Ok(head),
                 Ok(None) if Instant::now() < by => {
@@ -227,7 +227,7 @@ impl Writer {
     async fn remove(&mut self, removal: Removal, by: Instant) -> Result<(), StoreError> {
         let mut overtaken = 0;
         loop {
-            self.line_up(overtaken, by).await;
+            self.wait_for_turn(overtaken, by).await;
             let failed = match self.try_remove(removal, by).await {
                 Ok(Sent::Yes) => return Ok(()),
                 Ok(Sent::No) if Instant::now() < by => {
@@ -249,7 +249,7 @@ impl Writer {
         self.look(by).await?;
         let Some(known) = &self.known else { return Ok(Sent::No) };
         let Some(record) = known.record else { return Ok(Sent::Yes) };
-        let (now, seen) = (known.now(&self.inner), self.inner.time.since(record.stamp));
+        let (now, seen) = (known.now(&self.inner), self.inner.clock.since(record.stamp));
         if removal == Removal::WhenForgotten
             && !in_time(by, self.inner.current_keep(&known.place)).await?.is_forgotten(&record, seen)
         {
@@ -269,7 +269,7 @@ impl Writer {
         let Some(known) = &self.known else { return Ok(()) };
         let Some(record) = known.record else { return Ok(()) };
         let keep = in_time(by, self.inner.recent_keep(&known.place)).await?;
-        if keep.is_forgotten(&record, self.inner.time.since(record.stamp)) {
+        if keep.is_forgotten(&record, self.inner.clock.since(record.stamp)) {
             Box::pin(self.try_remove(Removal::WhenForgotten, by)).await?;
             self.look(by).await?;
         }

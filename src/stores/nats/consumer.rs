@@ -23,7 +23,7 @@ use super::{
 use crate::store::Change;
 
 /// Runs as long as someone watches.
-pub(super) async fn tail(inner: Weak<Inner>) {
+pub(super) async fn run(inner: Weak<Inner>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let Some(inner) = inner.upgrade().filter(|inner| inner.watchers.are_there()) else { return };

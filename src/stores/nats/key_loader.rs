@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// A key, what it was appended as, and when.
-pub(super) type Found = (EventKey, Known, u64);
+pub(super) type StoredKey = (EventKey, Known, u64);
 
 /// How far the reading of a channel's keys has come.
-pub(super) struct Loading {
-    found: Vec<Found>,
+pub(super) struct KeyLoader {
+    found: Vec<StoredKey>,
     /// The last message that was read, and where it is.
     last: Option<(u64, Record)>,
     /// From where on the keys of trimmed messages were not read yet.
@@ -30,13 +30,13 @@ pub(super) struct Loading {
     fetch_count: usize,
 }
 
-impl Default for Loading {
+impl Default for KeyLoader {
     fn default() -> Self {
         Self { found: Vec::new(), last: None, copied: 1, fetch_count: FIRST_FETCH }
     }
 }
 
-impl Loading {
+impl KeyLoader {
     /// Reads the keys since then up to `last`, the newest message.
     pub(super) async fn read(&mut self, log: &Log<'_>, last: &Message, since: u64) -> Result<Keys, StoreError> {
         let is_past = |(at, record): (u64, Record)| at > last.at || (at == last.at && record != last.record);
@@ -123,8 +123,8 @@ impl Loading {
 }
 
 /// The keys of all messages from the first to the last.
-pub(super) async fn keys_between(log: &Log<'_>, first: &Message, last: &Message) -> Result<Vec<Found>, StoreError> {
-    let mut loading = Loading::default();
+pub(super) async fn keys_between(log: &Log<'_>, first: &Message, last: &Message) -> Result<Vec<StoredKey>, StoreError> {
+    let mut loading = KeyLoader::default();
     loading.take(first)?;
     loading.read_messages(log, last).await?;
     Ok(loading.found)

@@ -13,34 +13,34 @@ use crate::store::Clock;
 
 /// What time it is.
 #[derive(Debug)]
-pub(super) struct Time {
+pub(super) struct ServerClock {
     /// Takes the place of the server's time.
-    given: Option<Clock>,
+    override_clock: Option<Clock>,
     /// What the server's time was, and when.
-    told: Mutex<Option<(u64, Instant)>>,
+    reading: Mutex<Option<(u64, Instant)>>,
     /// What was said last. It never steps back, though another server may lead the stream by now.
     latest: AtomicU64,
 }
 
-impl Time {
-    pub(super) fn new(given: Option<Clock>) -> Self {
-        Self { given, told: Mutex::default(), latest: AtomicU64::new(0) }
+impl ServerClock {
+    pub(super) fn new(override_clock: Option<Clock>) -> Self {
+        Self { override_clock, reading: Mutex::default(), latest: AtomicU64::new(0) }
     }
 
     /// Whether the server has to be asked now and then.
-    pub(super) fn is_the_servers(&self) -> bool {
-        self.given.is_none()
+    pub(super) fn is_server_time(&self) -> bool {
+        self.override_clock.is_none()
     }
 
     /// The server's time was at least this, just now. Too little does no harm, and is put right as time goes by.
-    pub(super) fn tell(&self, millis: u64) {
-        *lock(&self.told) = Some((millis, Instant::now()));
+    pub(super) fn set(&self, millis: u64) {
+        *lock(&self.reading) = Some((millis, Instant::now()));
     }
 
     /// It is no earlier than this: what is known already stays, when that is later.
-    pub(super) fn tell_at_least(&self, millis: u64) {
+    pub(super) fn advance_to(&self, millis: u64) {
         if millis > self.now() {
-            self.tell(millis);
+            self.set(millis);
         }
     }
 
@@ -48,17 +48,17 @@ impl Time {
     /// server's time was asked for: then nothing is as old as it says.
     pub(super) fn since(&self, stamp: u64) -> u64 {
         let now = self.now();
-        if self.is_the_servers() { now } else { now.max(stamp) }
+        if self.is_server_time() { now } else { now.max(stamp) }
     }
 
     /// Unix milliseconds.
     pub(super) fn now(&self) -> u64 {
-        if let Some(clock) = &self.given {
+        if let Some(clock) = &self.override_clock {
             return clock.now();
         }
         // Not told yet: nothing is old.
-        let told = lock(&self.told).map_or(0, |(millis, then)| millis.saturating_add(elapsed(then)));
-        self.latest.fetch_max(told, Ordering::Relaxed).max(told)
+        let reading = lock(&self.reading).map_or(0, |(millis, then)| millis.saturating_add(elapsed(then)));
+        self.latest.fetch_max(reading, Ordering::Relaxed).max(reading)
     }
 }
 
@@ -115,29 +115,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn time_goes_on_from_what_was_told_and_never_back() {
-        let time = Time::new(None);
+        let time = ServerClock::new(None);
         assert_eq!(time.now(), 0);
-        time.tell(1_000);
+        time.set(1_000);
         tokio::time::advance(Duration::from_millis(50)).await;
         assert_eq!(time.now(), 1_050);
         // Another server's clock is behind.
-        time.tell(500);
+        time.set(500);
         assert_eq!(time.now(), 1_050);
         tokio::time::advance(Duration::from_millis(600)).await;
         assert_eq!(time.now(), 1_100);
         // An old stamp is read again and again, and time goes on.
         for _ in 0..10 {
-            time.tell_at_least(1_000);
+            time.advance_to(1_000);
             tokio::time::advance(Duration::from_millis(10)).await;
         }
         assert_eq!(time.now(), 1_200);
-        time.tell_at_least(2_000);
+        time.advance_to(2_000);
         assert_eq!(time.now(), 2_000);
-        let given = Arc::new(AtomicU64::new(9));
-        let moved = Arc::clone(&given);
-        let time = Time::new(Some(Clock::new(move || moved.load(Ordering::Relaxed))));
-        time.tell(1_000);
-        given.store(7, Ordering::Relaxed);
+        let override_clock = Arc::new(AtomicU64::new(9));
+        let moved = Arc::clone(&override_clock);
+        let time = ServerClock::new(Some(Clock::new(move || moved.load(Ordering::Relaxed))));
+        time.set(1_000);
+        override_clock.store(7, Ordering::Relaxed);
         assert_eq!(time.now(), 7);
     }
 }
