@@ -136,6 +136,7 @@ mod agreed_retention;
 mod announcement;
 mod api;
 mod body;
+mod channel_state;
 mod connection;
 mod consumer;
 mod current_place;
@@ -156,17 +157,16 @@ mod options;
 mod permissions;
 mod place;
 mod plan;
+mod publishing;
 mod queue;
 mod reading;
 mod record;
 mod response;
-mod room;
 mod scan;
-mod sending;
 mod server_clock;
-mod state;
 mod visibility;
 mod watchers;
+mod write_budget;
 mod writing;
 
 use std::{
@@ -192,9 +192,9 @@ use self::{
     options::Settings,
     queue::{Queues, Removal, Work},
     reading::PageEnds,
-    room::Room,
     server_clock::ServerClock,
     watchers::Watchers,
+    write_budget::WriteBudget,
 };
 use crate::{
     channel::Channel,
@@ -262,7 +262,7 @@ impl Store for NatsStore {
     }
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.0.write(channel, |answer| Work::Remove(Removal::Asked, answer)).await
+        self.0.write(channel, |answer| Work::Remove(Removal::Requested, answer)).await
     }
 
     async fn channels(
@@ -303,7 +303,7 @@ struct Inner {
     observed_health: ObservedHealth,
     listed: ListingCache,
     heads: HeadCache,
-    room: Arc<Room>,
+    write_budget: Arc<WriteBudget>,
     turns: Turns,
     queues: Queues,
     ends: PageEnds,
@@ -327,7 +327,7 @@ impl Inner {
             observed_health: ObservedHealth::default(),
             listed: ListingCache::default(),
             heads: HeadCache::default(),
-            room: Arc::default(),
+            write_budget: Arc::default(),
             turns: Turns::new(),
             queues: Queues::default(),
             ends: PageEnds::default(),

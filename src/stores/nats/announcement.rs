@@ -31,25 +31,25 @@ impl Writer {
     /// Announces a log where there is none; says where. None when it is to be decided anew: another node announced one, and it
     /// is to be seen first what comes of that, or the floor rose: then it need not be announced again.
     pub(super) async fn announce(&mut self, place: &Place, by: Instant) -> Result<Option<Announcement>, StoreError> {
-        let Some(known) = &mut self.known else { return Ok(None) };
+        let Some(state) = &mut self.state else { return Ok(None) };
         // What is decided now begins above a floor that was read after that: so however often others raise it, this one
         // comes through.
-        if let Some(own) = self.own.take().filter(|own| own.at == known.announcement) {
+        if let Some(own) = self.own.take().filter(|own| own.at == state.announcement) {
             return Ok(Some(own));
         }
         let inner = &self.inner;
         let left = by.saturating_duration_since(Instant::now()).min(inner.settings.request_timeout);
         // What is known of may have been dropped. A server 2.9 may go on to expect it all the same; then it takes a message
         // that expects nothing in particular.
-        for expected in [Some(known.announcement), Some(0), None] {
+        for expected in [Some(state.announcement), Some(0), None] {
             let since = Instant::now();
             if let Some(at) = inner.try_to_announce(place, &self.channel, expected, left).await? {
                 let own = Announcement { at, since };
-                (known.announcement, self.other) = (at, None);
+                (state.announcement, self.other) = (at, None);
                 // Who dropped what was announced before raised the floor first.
                 let (floor, _) =
                     in_time(by, inner.floor(place, Place::floor_of(&self.channel), ReadFrom::Leader)).await?;
-                if floor <= known.absent.seq {
+                if floor <= state.absent.seq {
                     return Ok(Some(own));
                 }
                 self.own = Some(own);
@@ -82,10 +82,10 @@ impl Writer {
         self.other = Some(other);
         if other.since.elapsed() < ANNOUNCEMENT_TIMEOUT {
             tokio::time::sleep(jittered(PAUSE)).await;
-        } else if let Some(known) = &mut self.known {
-            let (bucket, seq) = (Place::floor_of(&self.channel), known.absent.seq);
+        } else if let Some(state) = &mut self.state {
+            let (bucket, seq) = (Place::floor_of(&self.channel), state.absent.seq);
             in_time(by, self.inner.raise_floor(place, bucket, seq)).await?;
-            known.announcement = at;
+            state.announcement = at;
         }
         Ok(())
     }

@@ -200,7 +200,7 @@ impl Place {
         &self,
         connection: &Connection,
         inbox: &str,
-        beat: Duration,
+        heartbeat: Duration,
         request_timeout: Duration,
     ) -> Result<(), CallError> {
         let config = json!({
@@ -211,8 +211,8 @@ impl Place {
             "max_deliver": 1,
             "filter_subject": self.all(),
             "flow_control": true,
-            "idle_heartbeat": nanos(beat),
-            "inactive_threshold": nanos(beat * 3),
+            "idle_heartbeat": nanos(heartbeat),
+            "inactive_threshold": nanos(heartbeat * 3),
             "mem_storage": true,
             "num_replicas": 1,
         });

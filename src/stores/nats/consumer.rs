@@ -24,15 +24,15 @@ use crate::store::Change;
 
 /// Runs as long as someone watches.
 pub(super) async fn run(inner: Weak<Inner>) {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = MIN_PAUSE;
     loop {
         let Some(inner) = inner.upgrade().filter(|inner| inner.watchers.are_there()) else { return };
         match follow(&inner).await {
             // It worked for a while, so the next attempt comes soon.
-            Ok(()) => pause = FIRST_PAUSE,
+            Ok(()) => pause = MIN_PAUSE,
             Err(error) => {
                 tracing::warn!(%error, "cannot follow the JetStream stream");
-                pause = (pause * 2).min(LAST_PAUSE);
+                pause = (pause * 2).min(MAX_PAUSE);
             }
         }
         inner.watchers.disarm();
@@ -45,7 +45,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
 async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let place = inner.place().await?;
     let (inbox, mut messages) = inner.connection.inbox().await?;
-    if let Err(error) = place.push_new_to(&inner.connection, &inbox, BEAT, inner.settings.request_timeout).await {
+    if let Err(error) = place.push_new_to(&inner.connection, &inbox, HEARTBEAT, inner.settings.request_timeout).await {
         inner.invalidate_place();
         return Err(Box::new(error));
     }
@@ -53,7 +53,7 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
     let mut delivered = 0;
     loop {
         let next = tokio::select! {
-            next = timeout(BEAT * 5 / 2, next(&mut messages)) => next,
+            next = timeout(HEARTBEAT * 5 / 2, next(&mut messages)) => next,
             () = inner.connection.broken() => return Ok(()),
         };
         let Ok(Some(message)) = next else {
@@ -69,7 +69,7 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
 /// Takes one message; says whether it followed the one before.
 async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u64) -> Result<bool, CallError> {
     if message.status == Some(StatusCode::IDLE_HEARTBEAT) {
-        return Ok(beat(inner, message, *delivered).await);
+        return Ok(on_heartbeat(inner, message, *delivered).await);
     }
     let position = message.reply.as_deref().and_then(position);
     let (at, nth) = position.ok_or(CallError::Malformed("a consumer's message"))?;
@@ -82,7 +82,7 @@ async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u6
 }
 
 /// A heartbeat says how far the consumer is, or asks for an answer before it goes on.
-async fn beat(inner: &Inner, message: Message, delivered: u64) -> bool {
+async fn on_heartbeat(inner: &Inner, message: Message, delivered: u64) -> bool {
     if let Some(reply) = message.reply {
         inner.connection.send(reply).await;
         return true;
@@ -120,7 +120,7 @@ async fn next(messages: &mut Subscriber) -> Option<Message> {
 }
 
 /// How often the consumer says that it is there.
-const BEAT: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
+const MIN_PAUSE: Duration = Duration::from_millis(20);
+const MAX_PAUSE: Duration = Duration::from_secs(2);

@@ -157,7 +157,7 @@ impl Writer {
             sleep((inner.connection.round_trip() / 8).clamp(Duration::from_millis(1), Duration::from_millis(10))).await;
         }
         if asks || has_waited {
-            self.ask_again();
+            self.distrust_state();
         }
     }
 

@@ -16,6 +16,7 @@ use super::{
     Inner,
     api::{self, ReadFrom, Selector},
     body::{self, Message},
+    channel_state::ChannelState,
     connection::jittered,
     error::{CallError, refuses_only_writes},
     key_loader::keys_between,
@@ -25,7 +26,6 @@ use super::{
     record::{Kind, Record},
     response::RawMessage,
     scan::Scan,
-    state::Known,
     visibility::Visibility,
 };
 use crate::{channel::Channel, store::StoreError};
@@ -33,7 +33,7 @@ use crate::{channel::Channel, store::StoreError};
 impl Inner {
     /// Drops a record that nobody needs any more.
     pub(super) async fn forget(self: &Arc<Self>, channel: &Channel) -> Result<(), StoreError> {
-        self.write(channel, |answer| Work::Remove(Removal::WhenForgotten, answer)).await
+        self.write(channel, |answer| Work::Remove(Removal::IfForgotten, answer)).await
     }
 
     /// Drops a record that nobody needs any more; or, when nothing can be written now, says what it is passed over for: the
@@ -52,7 +52,7 @@ impl Inner {
     }
 
     /// Looks after a channel that was written to: trims it in the background when there is half as much again as is kept.
-    pub(super) fn note_written(self: &Arc<Self>, channel: &Channel, known: &mut Known) {
+    pub(super) fn note_written(self: &Arc<Self>, channel: &Channel, known: &mut ChannelState) {
         let Some(record) = known.record else { return };
         let keep = self.last_keep();
         let (seq, bytes) = known.trimmed;

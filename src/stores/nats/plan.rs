@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A channel before a group of appends.
-pub(super) struct Before<'a> {
+pub(super) struct ChannelBefore<'a> {
     pub(super) channel: &'a Channel,
     /// Its newest record; none when it has no log.
     pub(super) record: Option<Record>,
@@ -50,7 +50,7 @@ pub(super) struct Planned {
 }
 
 /// Decides the appends one after the other, each on what those before it leave.
-pub(super) fn appends<'a>(before: &Before<'_>, group: impl IntoIterator<Item = &'a Append>) -> Plan {
+pub(super) fn appends<'a>(before: &ChannelBefore<'_>, group: impl IntoIterator<Item = &'a Append>) -> Plan {
     let mut draft = Draft::new(before);
     let mut answers = Vec::new();
     for append in group {
@@ -105,7 +105,7 @@ fn dropped(channel: &Channel, events: &[Event], keep: Keep) -> usize {
 
 /// A message that grows.
 struct Draft<'a> {
-    before: &'a Before<'a>,
+    before: &'a ChannelBefore<'a>,
     record: Record,
     body: BytesMut,
     /// The keys that it brings.
@@ -123,7 +123,7 @@ enum Judged {
 }
 
 impl<'a> Draft<'a> {
-    fn new(before: &'a Before<'a>) -> Self {
+    fn new(before: &'a ChannelBefore<'a>) -> Self {
         let record = match &before.record {
             Some(record) => record.following(before.now),
             None => Record::new(Kind::Append, before.absent, before.now),

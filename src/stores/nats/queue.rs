@@ -8,34 +8,34 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{lock, room::Taken, state::Known};
+use super::{channel_state::ChannelState, lock, write_budget::Reservation};
 use crate::{
     channel::Channel,
     event::Event,
     store::{Append, Appended, Expect, Head, StoreError},
 };
 
-pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// Something to write, to be answered by this time.
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) by: Instant,
     /// What it takes of the room for all.
-    pub(super) room: Option<Taken>,
+    pub(super) reservation: Option<Reservation>,
 }
 
 pub(super) enum Work {
-    Append(Append, Answer<Appended>),
-    Init(Vec<Event>, Expect, Answer<Head>),
+    Append(Append, Reply<Appended>),
+    Init(Vec<Event>, Expect, Reply<Head>),
     /// Deletes the channel; or only if nobody needs its record any more.
-    Remove(Removal, Answer<()>),
+    Remove(Removal, Reply<()>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
-    Asked,
-    WhenForgotten,
+    Requested,
+    IfForgotten,
 }
 
 impl Work {
@@ -45,8 +45,8 @@ impl Work {
         match self {
             Self::Append(append, _) => Some(size(&append.events)),
             Self::Init(events, ..) => Some(size(events)),
-            Self::Remove(Removal::Asked, _) => Some(0),
-            Self::Remove(Removal::WhenForgotten, _) => None,
+            Self::Remove(Removal::Requested, _) => Some(0),
+            Self::Remove(Removal::IfForgotten, _) => None,
         }
     }
 
@@ -70,7 +70,7 @@ struct Queue {
     /// Whether a task is at it.
     running: bool,
     /// What the task knew when it ended.
-    known: Option<Known>,
+    state: Option<ChannelState>,
     /// The newest message that this process knows of.
     seen: u64,
 }
@@ -88,7 +88,7 @@ impl Queue {
                 break;
             }
             group.push(job);
-            if alone || group.len() >= LARGEST_GROUP {
+            if alone || group.len() >= MAX_GROUP {
                 break;
             }
         }
@@ -106,8 +106,8 @@ impl Queues {
     }
 
     /// What the last task knew.
-    pub(super) fn known(&self, channel: &Channel) -> Option<Known> {
-        lock(&self.0).get_mut(channel)?.known.take()
+    pub(super) fn take_state(&self, channel: &Channel) -> Option<ChannelState> {
+        lock(&self.0).get_mut(channel)?.state.take()
     }
 
     /// What is to be done next: one job, or appends that can go together.
@@ -116,12 +116,12 @@ impl Queues {
     }
 
     /// As [`Queues::next`]; when there is nothing, the task is over, and what it knows is kept.
-    pub(super) fn next_or_end(&self, channel: &Channel, known: &mut Option<Known>) -> Vec<Job> {
+    pub(super) fn next_or_end(&self, channel: &Channel, state: &mut Option<ChannelState>) -> Vec<Job> {
         let mut queues = lock(&self.0);
         let Some(queue) = queues.get_mut(channel) else { return Vec::new() };
         let group = queue.take();
         if group.is_empty() {
-            (queue.running, queue.known) = (false, known.take());
+            (queue.running, queue.state) = (false, state.take());
         }
         group
     }
@@ -149,14 +149,14 @@ impl Queues {
 
     /// Forgets the channels that nobody has written to for so long.
     pub(super) fn forget_idle(&self, idle: Duration) {
-        let is_idle = |known: &Option<Known>| known.as_ref().is_none_or(|known| known.checked.elapsed() > idle);
-        lock(&self.0).retain(|_, queue| queue.running || !is_idle(&queue.known));
+        let is_idle = |state: &Option<ChannelState>| state.as_ref().is_none_or(|state| state.checked.elapsed() > idle);
+        lock(&self.0).retain(|_, queue| queue.running || !is_idle(&queue.state));
     }
 
     /// Nothing known holds for another stream.
     pub(super) fn forget_all(&self) {
         lock(&self.0).retain(|_, queue| {
-            (queue.known, queue.seen) = (None, 0);
+            (queue.state, queue.seen) = (None, 0);
             queue.running
         });
     }
@@ -166,4 +166,4 @@ impl Queues {
 const EVENT_BYTES: usize = 200;
 
 /// Most appends that go together.
-const LARGEST_GROUP: usize = 1024;
+const MAX_GROUP: usize = 1024;

@@ -13,7 +13,7 @@ use super::{
     place::Place,
     plan::Planned,
     record::{self, Kind, Record},
-    writing::{LAST_PAUSE, Writer, in_time},
+    writing::{MAX_PAUSE, Writer, in_time},
 };
 use crate::{
     cursor::Cursor,
@@ -22,18 +22,18 @@ use crate::{
 
 /// What became of a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    Yes,
+pub(super) enum PublishOutcome {
+    Stored,
     /// Something else came first: decide anew.
-    No,
+    Overtaken,
 }
 
 impl Writer {
     /// Publishes right after what is known. When no answer comes, finds out what became of it; the same message may be sent
     /// again then, for the server takes it once.
-    pub(super) async fn publish(&mut self, mut message: Planned, by: Instant) -> Result<Sent, StoreError> {
-        let Some(known) = &self.known else { return Ok(Sent::No) };
-        let (place, record) = (Arc::clone(&known.place), known.record);
+    pub(super) async fn publish(&mut self, mut message: Planned, by: Instant) -> Result<PublishOutcome, StoreError> {
+        let Some(state) = &self.state else { return Ok(PublishOutcome::Overtaken) };
+        let (place, record) = (Arc::clone(&state.place), state.record);
         if message.record.kind == Kind::Gone {
             return self.send(&place, message, by).await;
         }
@@ -42,52 +42,52 @@ impl Writer {
             return self.send(&place, message, by).await;
         }
         let Some(own) = Box::pin(self.announce(&place, by)).await? else {
-            self.ask_again();
-            return Ok(Sent::No);
+            self.distrust_state();
+            return Ok(PublishOutcome::Overtaken);
         };
         message.record.announcement = own.at();
         let sent = self.send(&place, message, by).await;
         // A log may have come of it, ours or another's, and what may be lost by now is not followed.
-        if matches!(sent, Ok(Sent::No) | Err(StoreError::Unknown(_)))
-            && let Some(known) = &mut self.known
+        if matches!(sent, Ok(PublishOutcome::Overtaken) | Err(StoreError::Unknown(_)))
+            && let Some(state) = &mut self.state
         {
-            known.announcement = 0;
+            state.announcement = 0;
         }
         match sent? {
-            Sent::Yes => {
+            PublishOutcome::Stored => {
                 let done = Box::pin(self.take_back_unless_there(&place, by)).await?;
-                if done == Sent::Yes {
+                if done == PublishOutcome::Stored {
                     Box::pin(self.announce_again(&place, own, by)).await;
                 }
                 Ok(done)
             }
-            Sent::No => Ok(Sent::No),
+            PublishOutcome::Overtaken => Ok(PublishOutcome::Overtaken),
         }
     }
 
     /// A log begins in its place. When that was another one by then, what it began is taken back.
-    async fn take_back_unless_there(&mut self, place: &Place, by: Instant) -> Result<Sent, StoreError> {
+    async fn take_back_unless_there(&mut self, place: &Place, by: Instant) -> Result<PublishOutcome, StoreError> {
         let request_timeout = self.inner.settings.request_timeout;
         let unknown = |error: StoreError| StoreError::Unknown(Box::new(error));
         if in_time(by, place.is_same(&self.inner.connection, request_timeout)).await.map_err(unknown)? {
-            return Ok(Sent::Yes);
+            return Ok(PublishOutcome::Stored);
         }
         self.inner.invalidate_place();
-        if let Some(known) = &self.known {
-            let start = Cursor { tag: 0, ..known.absent };
-            let announcement = known.record.map_or(0, |record| record.announcement);
-            let record = Record { announcement, ..Record::new(Kind::Gone, start, known.now(&self.inner)) };
+        if let Some(state) = &self.state {
+            let start = Cursor { tag: 0, ..state.absent };
+            let announcement = state.record.map_or(0, |record| record.announcement);
+            let record = Record { announcement, ..Record::new(Kind::Gone, start, state.now(&self.inner)) };
             let mark = Planned { record, body: Bytes::new(), keys: Vec::new() };
             let taken_back = self.send(place, mark, by).await.map_err(unknown)?;
-            self.ask_again();
-            return again_if(taken_back);
+            self.distrust_state();
+            return after_take_back(taken_back);
         }
-        Ok(Sent::No)
+        Ok(PublishOutcome::Overtaken)
     }
 
-    async fn send(&mut self, place: &Place, message: Planned, by: Instant) -> Result<Sent, StoreError> {
+    async fn send(&mut self, place: &Place, message: Planned, by: Instant) -> Result<PublishOutcome, StoreError> {
         let inner = Arc::clone(&self.inner);
-        let Some(at) = self.known.as_ref().map(|known| known.at) else { return Ok(Sent::No) };
+        let Some(at) = self.state.as_ref().map(|state| state.at) else { return Ok(PublishOutcome::Overtaken) };
         let subject = place.entries(&self.channel);
         let mut is_doubtful = false;
         loop {
@@ -106,29 +106,29 @@ impl Writer {
                 return done.ok_or_else(|| too_large_or(error, &message, inner.connection.max_payload()));
             }
             is_doubtful = true;
-            match Box::pin(self.find(place, &message, at, by)).await? {
-                Found::At(at) => return Ok(self.advance(at, message)),
-                Found::Another => {
-                    self.ask_again();
-                    return Ok(Sent::No);
+            match Box::pin(self.find_successor(place, &message, at, by)).await? {
+                Successor::At(at) => return Ok(self.advance(at, message)),
+                Successor::Other => {
+                    self.distrust_state();
+                    return Ok(PublishOutcome::Overtaken);
                 }
-                Found::Nothing => {}
+                Successor::Nothing => {}
             }
         }
     }
 
     /// What a fault says for certain of a message that was sent once: that something else came first, or (none) that it
     /// was not taken.
-    fn refused(&mut self, error: &CallError) -> Option<Option<Sent>> {
+    fn refused(&mut self, error: &CallError) -> Option<Option<PublishOutcome>> {
         match error {
             CallError::Refused(api_error) if api_error.is_conflict() => {
-                self.ask_again();
-                Some(Some(Sent::No))
+                self.distrust_state();
+                Some(Some(PublishOutcome::Overtaken))
             }
             CallError::Refused(_) | CallError::NotSent(_) | CallError::PermissionDenied(_) => Some(None),
             CallError::NoResponders => {
                 self.inner.invalidate_place();
-                self.ask_again();
+                self.distrust_state();
                 Some(None)
             }
             CallError::NoResponse(_) | CallError::Malformed(_) => None,
@@ -136,13 +136,19 @@ impl Writer {
     }
 
     /// What came right after `at`, as soon as the leader says it.
-    async fn find(&mut self, place: &Place, message: &Planned, at: u64, by: Instant) -> Result<Found, StoreError> {
-        let mut pause = FIRST_PAUSE;
+    async fn find_successor(
+        &mut self,
+        place: &Place,
+        message: &Planned,
+        at: u64,
+        by: Instant,
+    ) -> Result<Successor, StoreError> {
+        let mut pause = MIN_PAUSE;
         loop {
             tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
             if Instant::now() >= by {
-                self.ask_again();
+                self.distrust_state();
                 return Err(StoreError::Unknown("no answer from NATS".into()));
             }
             let Ok(now) = in_time(by, self.inner.place()).await else { continue };
@@ -152,9 +158,9 @@ impl Writer {
             let log = Log::new(&self.inner, now, &self.channel, ReadFrom::Leader);
             let Ok(next) = in_time(by, log.get(Selector::AtOrAfter(at + 1))).await else { continue };
             return match next {
-                None => Ok(Found::Nothing),
-                Some(next) if next.record == message.record => Ok(Found::At(next.at)),
-                Some(next) if next.after == Some(at) => Ok(Found::Another),
+                None => Ok(Successor::Nothing),
+                Some(next) if next.record == message.record => Ok(Successor::At(next.at)),
+                Some(next) if next.after == Some(at) => Ok(Successor::Other),
                 // It was there and is gone already, or it never was.
                 Some(_) => Err(StoreError::Unknown("what followed was replaced".into())),
             };
@@ -162,44 +168,44 @@ impl Writer {
     }
 
     /// Takes over what was published.
-    fn advance(&mut self, at: u64, message: Planned) -> Sent {
-        let Some(known) = &mut self.known else { return Sent::Yes };
+    fn advance(&mut self, at: u64, message: Planned) -> PublishOutcome {
+        let Some(state) = &mut self.state else { return PublishOutcome::Stored };
         let record = message.record;
-        if known.record.is_none() || record.kind != Kind::Append {
+        if state.record.is_none() || record.kind != Kind::Append {
             self.inner.note_listed(&self.channel, (record.kind != Kind::Gone).then(|| record.head()));
         }
-        (known.at, known.checked) = (at, Instant::now());
-        known.announcement = if record.kind == Kind::Gone { record.announcement } else { 0 };
+        (state.at, state.checked) = (at, Instant::now());
+        state.announcement = if record.kind == Kind::Gone { record.announcement } else { 0 };
         // Before anyone is answered: who then reads here is not to be served by a replica that does not have it yet.
         self.inner.note_seen(&self.channel, at);
         match record.kind {
             Kind::Append => {
-                known.record = Some(record);
-                if let Some(keys) = &mut known.keys {
+                state.record = Some(record);
+                if let Some(keys) = &mut state.keys {
                     message.keys.into_iter().for_each(|(key, known)| keys.remember(key, known, record.stamp));
                 }
             }
-            Kind::Init => (known.record, known.keys) = (Some(record), None),
-            Kind::Gone => (known.record, known.keys, known.absent) = (None, None, record.cursor()),
+            Kind::Init => (state.record, state.keys) = (Some(record), None),
+            Kind::Gone => (state.record, state.keys, state.absent) = (None, None, record.cursor()),
         }
-        self.inner.note_written(&self.channel, known);
-        Sent::Yes
+        self.inner.note_written(&self.channel, state);
+        PublishOutcome::Stored
     }
 }
 
 /// What began a log may be sent again only where it was taken back; what another went on from stays.
-fn again_if(taken_back: Sent) -> Result<Sent, StoreError> {
+fn after_take_back(taken_back: PublishOutcome) -> Result<PublishOutcome, StoreError> {
     match taken_back {
-        Sent::Yes => Ok(Sent::No),
-        Sent::No => Err(StoreError::Unknown("the stream changed while a log was begun".into())),
+        PublishOutcome::Stored => Ok(PublishOutcome::Overtaken),
+        PublishOutcome::Overtaken => Err(StoreError::Unknown("the stream changed while a log was begun".into())),
     }
 }
 
 /// What follows a message.
-enum Found {
+enum Successor {
     /// Ours, there.
     At(u64),
-    Another,
+    Other,
     Nothing,
 }
 
@@ -212,7 +218,7 @@ fn too_large_or(error: CallError, message: &Planned, most: usize) -> StoreError 
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -220,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_taken_back_is_not_sent_again() {
-        assert!(matches!(again_if(Sent::Yes), Ok(Sent::No)));
-        assert!(matches!(again_if(Sent::No), Err(StoreError::Unknown(_))));
+        assert!(matches!(after_take_back(PublishOutcome::Stored), Ok(PublishOutcome::Overtaken)));
+        assert!(matches!(after_take_back(PublishOutcome::Overtaken), Err(StoreError::Unknown(_))));
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A channel as it was when it was last looked at.
-pub(super) struct Known {
+pub(super) struct ChannelState {
     pub(super) place: Arc<Place>,
     /// Where its newest message is; 0 when it has none.
     pub(super) at: u64,
@@ -49,16 +49,16 @@ pub(super) struct Known {
     pub(super) trimmed: (u64, u64),
 }
 
-impl Known {
-    /// Asks the leader, and brings `known` up to date. What is known already stays when that fails in the middle.
-    pub(super) async fn learn(inner: &Inner, channel: &Channel, known: &mut Option<Self>) -> Result<(), StoreError> {
+impl ChannelState {
+    /// Asks the leader, and brings `state` up to date. What is known already stays when that fails in the middle.
+    pub(super) async fn learn(inner: &Inner, channel: &Channel, state: &mut Option<Self>) -> Result<(), StoreError> {
         let changes = inner.connection.changes();
         let place = inner.place().await?;
         let log = Log::new(inner, Arc::clone(&place), channel, ReadFrom::Leader);
         let seen = inner.queues.seen(channel);
         let bucket = Place::floor_of(channel);
         // Most that are not known yet are absent: so both are asked at once.
-        let (last, floor) = match known.as_ref().and_then(|known| known.record) {
+        let (last, floor) = match state.as_ref().and_then(|state| state.record) {
             Some(_) => (log.get(Selector::Last).await?, None),
             None => {
                 let (last, floor) = both(log.get(Selector::Last), inner.floor(&place, bucket, ReadFrom::Leader)).await;
@@ -79,18 +79,18 @@ impl Known {
                 floor.max(last.as_ref().map_or(0, |gone| gone.record.base))
             }
         };
-        *known = known.take().filter(|known| known.place.is(&place));
-        if let Some(known) = known {
-            known.catch_up(&log, last.as_ref()).await?;
+        *state = state.take().filter(|state| state.place.is(&place));
+        if let Some(state) = state {
+            state.catch_up(&log, last.as_ref()).await?;
         }
-        let announcement = known.as_ref().filter(|known| known.record.is_none()).map_or(0, |known| known.announcement);
+        let announcement = state.as_ref().filter(|state| state.record.is_none()).map_or(0, |state| state.announcement);
         let announcement = followed(last.as_ref().map(|last| &last.record), announcement);
-        let (keys, keys_since, loading, trimmed) = known
+        let (keys, keys_since, loading, trimmed) = state
             .take()
-            .map_or((None, 0, None, (0, 0)), |known| (known.keys, known.keys_since, known.loading, known.trimmed));
+            .map_or((None, 0, None, (0, 0)), |state| (state.keys, state.keys_since, state.loading, state.trimmed));
         let absent = Cursor { epoch: epoch_of(place.epoch, channel), seq: floor, tag: 0 };
         let checked = Instant::now();
-        *known = Some(Self {
+        *state = Some(Self {
             place,
             at,
             record,
@@ -179,7 +179,7 @@ impl Known {
     }
 }
 
-/// Which announcement the next log may follow, as the newest message and what was known says (see [`Known::announcement`]).
+/// Which announcement the next log may follow, as the newest message and what was known says (see [`ChannelState::announcement`]).
 fn followed(last: Option<&Record>, known: u64) -> u64 {
     match last {
         None => known,

@@ -10,24 +10,24 @@ use crate::store::StoreError;
 
 /// What waits, in all.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct WriteBudget {
     bytes: AtomicUsize,
     calls: AtomicUsize,
 }
 
 /// The room of one call; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Taken {
-    room: Arc<Room>,
+pub(super) struct Reservation {
+    budget: Arc<WriteBudget>,
     bytes: usize,
 }
 
-impl Room {
+impl WriteBudget {
     /// Takes room, or fails at once when there is none. One call that alone is too large finds room when nothing else waits.
-    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Result<Taken, StoreError> {
+    pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, StoreError> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let calls = self.calls.fetch_add(1, Ordering::Relaxed);
-        let taken = Taken { room: Arc::clone(self), bytes };
+        let taken = Reservation { budget: Arc::clone(self), bytes };
         if calls >= MAX_CALLS || (before > 0 && before.saturating_add(bytes) > MAX_BYTES) {
             drop(taken);
             let mib = before >> 20;
@@ -39,10 +39,10 @@ impl Room {
     }
 }
 
-impl Drop for Taken {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.room.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.room.calls.fetch_sub(1, Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -58,19 +58,19 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_comes_back() {
-        let room = Arc::new(Room::default());
-        let large = room.take(MAX_BYTES * 2).unwrap();
-        assert!(room.take(1).is_err());
+        let budget = Arc::new(WriteBudget::default());
+        let large = budget.reserve(MAX_BYTES * 2).unwrap();
+        assert!(budget.reserve(1).is_err());
         drop(large);
-        let half = room.take(MAX_BYTES / 2).unwrap();
-        let other = room.take(MAX_BYTES / 2).unwrap();
-        let refused = room.take(1).unwrap_err();
+        let half = budget.reserve(MAX_BYTES / 2).unwrap();
+        let other = budget.reserve(MAX_BYTES / 2).unwrap();
+        let refused = budget.reserve(1).unwrap_err();
         assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
         drop((half, other));
-        let many: Vec<_> = (0..MAX_CALLS).map(|_| room.take(0).unwrap()).collect();
-        assert!(room.take(0).is_err());
+        let many: Vec<_> = (0..MAX_CALLS).map(|_| budget.reserve(0).unwrap()).collect();
+        assert!(budget.reserve(0).is_err());
         drop(many);
-        room.take(MAX_BYTES).unwrap();
-        assert_eq!((room.bytes.load(Ordering::Relaxed), room.calls.load(Ordering::Relaxed)), (0, 0));
+        budget.reserve(MAX_BYTES).unwrap();
+        assert_eq!((budget.bytes.load(Ordering::Relaxed), budget.calls.load(Ordering::Relaxed)), (0, 0));
     }
 }
