@@ -137,7 +137,7 @@
 mod access;
 mod batch;
 mod database;
-mod failure;
+mod error;
 mod format;
 mod hints;
 mod janitor;
@@ -167,7 +167,7 @@ use tokio_postgres::types::Type;
 
 pub use self::options::{ConnectError, PostgresDurability, PostgresOptions};
 use self::{
-    batch::Batches, database::Database, failure::Failure, hints::Notifier, listener::Listener, settings::Settings,
+    batch::Batches, database::Database, error::CallError, hints::Notifier, listener::Listener, settings::Settings,
     watch::Watchers,
 };
 use crate::{
@@ -277,7 +277,7 @@ impl Store for PostgresStore {
         let terms = write::Terms { expect, close: false, init, teller: None, reached: 0 };
         let events: Vec<_> = events.iter().collect();
         let written = write::write(&self.0.database, &self.0.settings, channel, &events, terms).await;
-        let head = write::of_init(written.map_err(Failure::of_write)?)?;
+        let head = write::of_init(written.map_err(CallError::into_write_error)?)?;
         self.0.tell_head(channel, head);
         Ok(head)
     }
@@ -357,7 +357,8 @@ impl Inner {
             (&page::bucket(channel) as _, Type::INT4),
             (&(floor::raised(0, 0) as i64) as _, Type::INT8),
         ];
-        let rows = self.database.write(&self.database.sql.delete, &params).await.map_err(Failure::of_write)?;
+        let rows =
+            self.database.write(&self.database.sql.delete, &params).await.map_err(CallError::into_write_error)?;
         let Some(row) = rows.first() else { return Ok(None) };
         let read = || Ok((row.try_get::<_, Option<i64>>(0)?, row.try_get::<_, Option<i64>>(1)?));
         let (place, floor) = read().map_err(|error: tokio_postgres::Error| StoreError::Corrupt(error.into()))?;

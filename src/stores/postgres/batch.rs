@@ -10,7 +10,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Inner,
-    failure::Failure,
+    error::CallError,
     write::{self, Written},
 };
 use crate::{
@@ -182,7 +182,7 @@ async fn write_group(inner: &Inner, channel: &Channel, mut group: Vec<Waiting>) 
         match write_together(inner, channel, &group).await {
             (Ok(Written { reused: Some(at), .. }), _) => refuse(&mut group, at),
             (Ok(written), told) => return answer(inner, channel, group, written, told),
-            (Err(failure), _) => return fail(inner, channel, group, failure),
+            (Err(error), _) => return fail(inner, channel, group, error),
         }
     }
 }
@@ -194,7 +194,7 @@ enum Told {
     No,
 }
 
-async fn write_together(inner: &Inner, channel: &Channel, group: &[Waiting]) -> (Result<Written, Failure>, Told) {
+async fn write_together(inner: &Inner, channel: &Channel, group: &[Waiting]) -> (Result<Written, CallError>, Told) {
     let appends = || group.iter().map(|waiting| &waiting.append);
     let events: Vec<_> = appends().flat_map(|append| &append.events).collect();
     let notifier = &inner.listener.notifier;
@@ -209,7 +209,7 @@ async fn write_together(inner: &Inner, channel: &Channel, group: &[Waiting]) -> 
     let mut written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
     notifier.note_pace(began.elapsed());
     // An append must not fail because nobody can be told.
-    if terms.teller.is_some() && written.as_ref().is_err_and(Failure::can_be_of_notify) {
+    if terms.teller.is_some() && written.as_ref().is_err_and(CallError::may_be_of_notify) {
         terms.teller = None;
         written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
     }
@@ -231,8 +231,8 @@ fn refuse(group: &mut Vec<Waiting>, mut at: usize) {
         (at, nth) = (at - count, nth + 1);
     }
     // An answer that fits nothing must not be asked for again and again.
-    let refused = group.remove(nth.min(group.len() - 1));
-    _ = refused.answer.send(Err(StoreError::KeyReused { index: at }));
+    let refused_error = group.remove(nth.min(group.len() - 1));
+    _ = refused_error.answer.send(Err(StoreError::KeyReused { index: at }));
 }
 
 fn answer(inner: &Inner, channel: &Channel, group: Vec<Waiting>, written: Written, told: Told) {
@@ -245,9 +245,9 @@ fn answer(inner: &Inner, channel: &Channel, group: Vec<Waiting>, written: Writte
     answers.into_iter().zip(results).for_each(|(answer, result)| _ = answer.send(result));
 }
 
-fn fail(inner: &Inner, channel: &Channel, group: Vec<Waiting>, failure: Failure) {
-    let away = failure.is_of_connection();
-    let error = Arc::new(failure.of_write());
+fn fail(inner: &Inner, channel: &Channel, group: Vec<Waiting>, error: CallError) {
+    let away = error.is_connection_lost();
+    let error = Arc::new(error.into_write_error());
     for waiting in group {
         _ = waiting.answer.send(Err(StoreError::shared(Arc::clone(&error))));
     }

@@ -19,7 +19,7 @@ use tokio_postgres::{
 
 use super::{
     access::Access,
-    failure::{Failure, TooLong},
+    error::{CallError, TimedOut},
     format,
     lanes::{Lane, Lanes},
     schema::Sql,
@@ -93,23 +93,23 @@ impl Database {
     }
 
     /// Runs a statement. One that changes nothing is repeated on a fresh connection when its own was cut.
-    pub(super) async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+    pub(super) async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
         let mut answer = self.read_once(sql, params).await;
         // After a wait that was too long there is no time left.
-        if answer.as_ref().is_err_and(Failure::is_of_cut) {
+        if answer.as_ref().is_err_and(CallError::was_cut_off) {
             answer = self.read_once(sql, params).await;
         }
         self.note(answer.as_ref().err());
         answer
     }
 
-    async fn read_once(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+    async fn read_once(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
         self.run(&Lane::new(self.client().await?), sql, params).await
     }
 
     /// Runs a statement that changes something; repeats it only where the server says that nothing was changed. When no row
     /// comes back, it changed nothing, and says nothing of whether it could have.
-    pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+    pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
         let answer = self.write_until_it_is_certain(sql, params).await;
         if answer.as_ref().is_ok_and(Vec::is_empty) {
             return answer;
@@ -125,12 +125,12 @@ impl Database {
         }
     }
 
-    async fn write_until_it_is_certain(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+    async fn write_until_it_is_certain(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
         let until = Instant::now() + self.patience;
         loop {
             let lane = in_time(self.patience, self.lanes.take(&self.pool)).await?;
             match self.run(&lane, sql, params).await {
-                Err(failure) if failure.is_collision() && Instant::now() < until => {
+                Err(error) if error.is_serialization_conflict() && Instant::now() < until => {
                     sleep(COLLISION_PAUSE.mul_f64(fastrand::f64())).await;
                 }
                 other => return other,
@@ -138,51 +138,51 @@ impl Database {
         }
     }
 
-    async fn run(&self, lane: &Lane, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        let Some(client) = lane.get() else { return Err(Failure::NotSent("the connection is gone".into())) };
+    async fn run(&self, lane: &Lane, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
+        let Some(client) = lane.get() else { return Err(CallError::NotSent("the connection is gone".into())) };
         let until = Instant::now() + self.patience;
         let result = match self.statements {
             Statements::Prepared => run_prepared(client, sql, params, until).await,
             Statements::Unprepared => answer(client.query_typed(sql, params), until).await,
         };
-        if result.as_ref().is_err_and(Failure::spoils_connection) {
+        if result.as_ref().is_err_and(CallError::breaks_connection) {
             lane.spoil();
         }
         match &result {
-            Err(failure) if failure.is_of_schema() => self.newer(client, until).await.map_or(result, Err),
+            Err(error) if error.is_missing_schema_object() => self.newer(client, until).await.map_or(result, Err),
             _ => result,
         }
     }
 
     /// Says it when the schema lacks something for being of a newer version.
-    async fn newer(&self, client: &Object, until: Instant) -> Option<Failure> {
+    async fn newer(&self, client: &Object, until: Instant) -> Option<CallError> {
         let rows = answer(client.query_typed(&self.sql.format, &[]), until).await.ok()?;
         let (stored, denied) = format::denied(format::format(rows.first()?, 0).ok()?)?;
-        Some(Failure::Newer { stored, denied })
+        Some(CallError::NewerFormat { stored, denied })
     }
 
-    async fn client(&self) -> Result<Object, Failure> {
+    async fn client(&self) -> Result<Object, CallError> {
         in_time(self.patience, self.pool.get()).await
     }
 
     /// Runs a script as one transaction, without a bound in time of its own: unless all `done` hold, of which each is asked only
     /// if those before it do.
-    pub(super) async fn migrate(&self, lock: &str, done: [&str; 2], script: &str) -> Result<(), Failure> {
+    pub(super) async fn migrate(&self, lock: &str, done: [&str; 2], script: &str) -> Result<(), CallError> {
         let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(Failure::of_sent)?;
-        transaction.batch_execute(lock).await.map_err(Failure::of_sent)?;
+        let transaction = client.transaction().await.map_err(CallError::after_send)?;
+        transaction.batch_execute(lock).await.map_err(CallError::after_send)?;
         let mut is_done = true;
         for condition in done {
             if is_done {
-                let rows = transaction.simple_query(condition).await.map_err(Failure::of_sent)?;
+                let rows = transaction.simple_query(condition).await.map_err(CallError::after_send)?;
                 is_done = rows.iter().any(|row| matches!(row, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")));
             }
         }
         if is_done {
             return Ok(());
         }
-        transaction.batch_execute(script).await.map_err(Failure::of_sent)?;
-        transaction.commit().await.map_err(Failure::of_sent)
+        transaction.batch_execute(script).await.map_err(CallError::after_send)?;
+        transaction.commit().await.map_err(CallError::after_send)
     }
 
     /// A connection of its own, outside the pool, and what the server says on it unasked.
@@ -199,12 +199,12 @@ impl Database {
         }
     }
 
-    fn note(&self, failure: Option<&Failure>) {
+    fn note(&self, error: Option<&CallError>) {
         // A connection that was cut says nothing of the next one.
-        if failure.is_some_and(Failure::is_of_cut) {
+        if error.is_some_and(CallError::was_cut_off) {
             return;
         }
-        let found = failure.and_then(|failure| Some((failure.health()?, failure)));
+        let found = error.and_then(|error| Some((error.health()?, error)));
         if let Some((Health::ReadOnly, error)) = found {
             if !self.read_only.swap(true, Ordering::Relaxed) {
                 tracing::warn!(%error, "PostgreSQL cannot be written; trying again");
@@ -228,20 +228,20 @@ impl Database {
     }
 }
 
-async fn in_time<T>(patience: Duration, got: impl Future<Output = Result<T, PoolError>>) -> Result<T, Failure> {
+async fn in_time<T>(patience: Duration, got: impl Future<Output = Result<T, PoolError>>) -> Result<T, CallError> {
     match timeout(patience, got).await {
-        Ok(got) => got.map_err(|error| Failure::NotSent(error.into())),
-        Err(_) => Err(Failure::NotSent(TooLong("take a connection").into())),
+        Ok(got) => got.map_err(|error| CallError::NotSent(error.into())),
+        Err(_) => Err(CallError::NotSent(TimedOut("take a connection").into())),
     }
 }
 
-async fn run_prepared(client: &Object, sql: &str, params: &[Param<'_>], until: Instant) -> Result<Vec<Row>, Failure> {
+async fn run_prepared(client: &Object, sql: &str, params: &[Param<'_>], until: Instant) -> Result<Vec<Row>, CallError> {
     let (values, types): (Vec<_>, Vec<_>) = params.iter().map(|(value, kind)| (*value, kind.clone())).unzip();
     let statement = match timeout_at(until, client.prepare_typed_cached(sql, &types)).await {
         Ok(Ok(statement)) => statement,
-        Ok(Err(error)) if error.as_db_error().is_some() => return Err(Failure::Refused(error)),
-        Ok(Err(error)) => return Err(Failure::NotSent(error.into())),
-        Err(_) => return Err(Failure::NotSent(TooLong("prepare a statement").into())),
+        Ok(Err(error)) if error.as_db_error().is_some() => return Err(CallError::Refused(error)),
+        Ok(Err(error)) => return Err(CallError::NotSent(error.into())),
+        Err(_) => return Err(CallError::NotSent(TimedOut("prepare a statement").into())),
     };
     answer(client.query(&statement, &values), until).await
 }
@@ -249,10 +249,10 @@ async fn run_prepared(client: &Object, sql: &str, params: &[Param<'_>], until: I
 async fn answer(
     query: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
     until: Instant,
-) -> Result<Vec<Row>, Failure> {
+) -> Result<Vec<Row>, CallError> {
     match timeout_at(until, query).await {
-        Ok(answer) => answer.map_err(Failure::of_sent),
-        Err(_) => Err(Failure::Lost(TooLong("answer").into())),
+        Ok(answer) => answer.map_err(CallError::after_send),
+        Err(_) => Err(CallError::NoResponse(TimedOut("answer").into())),
     }
 }
 

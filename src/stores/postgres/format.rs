@@ -3,15 +3,15 @@
 
 use tokio_postgres::Row;
 
-use super::{database::Database, failure::Failure, schema::VERSION};
+use super::{database::Database, error::CallError, schema::VERSION};
 use crate::store::{Format, Source, StoreError, Use};
 
 /// The stored format; none when there is no schema, one of a version that did not store it, or none that may be seen.
 pub(super) async fn stored(database: &Database) -> Result<Option<Format>, StoreError> {
     match database.read(&database.sql.format, &[]).await {
         Ok(rows) => rows.first().map(|row| format(row, 0)).transpose().map_err(StoreError::Corrupt),
-        Err(Failure::Refused(_)) => Ok(None),
-        Err(failure) => Err(failure.of_read()),
+        Err(CallError::Refused(_)) => Ok(None),
+        Err(error) => Err(error.into_read_error()),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_postgres::types::Type;
 
-use super::{database::Database, failure::Failure};
+use super::{database::Database, error::CallError};
 use crate::{channel::Channel, cursor::Cursor, store::Head};
 
 /// What waits to be said.
@@ -96,8 +96,8 @@ impl Notifier {
             if payloads.is_empty() {
                 continue;
             }
-            if let Err(failure) = say(&database, payloads).await {
-                tracing::debug!(error = ?failure.of_read(), "cannot notify the other nodes; they find out by themselves");
+            if let Err(error) = say(&database, payloads).await {
+                tracing::debug!(error = ?error.into_read_error(), "cannot notify the other nodes; they find out by themselves");
                 self.lock().resync = true;
                 self.wake.notify_one();
                 sleep(PAUSE_AFTER_FAILURE).await;
@@ -111,14 +111,14 @@ impl Notifier {
         let pending = std::mem::take(&mut *self.lock());
         let payloads = payloads(&self.node, pending);
         if !payloads.is_empty() {
-            if let Err(failure) = say(&database, payloads).await {
-                tracing::debug!(error = %failure, "cannot notify the other nodes; they find out by themselves");
+            if let Err(error) = say(&database, payloads).await {
+                tracing::debug!(error = %error, "cannot notify the other nodes; they find out by themselves");
             }
         }
     }
 
     /// Says something that only this node's own listener needs to hear.
-    pub(super) async fn ping(&self, database: &Database) -> Result<(), Failure> {
+    pub(super) async fn ping(&self, database: &Database) -> Result<(), CallError> {
         say(database, vec![format!("{}\n{PING}", self.node)]).await
     }
 
@@ -157,7 +157,7 @@ pub(super) enum Heard {
     Resync,
 }
 
-async fn say(database: &Database, payloads: Vec<String>) -> Result<(), Failure> {
+async fn say(database: &Database, payloads: Vec<String>) -> Result<(), CallError> {
     let channel = &database.sql.schema;
     let params = [(channel as _, Type::TEXT), (&payloads as _, Type::TEXT_ARRAY)];
     database.write(&database.sql.notify, &params).await.map(drop)

@@ -14,7 +14,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
-use super::{database::Database, failure::Failure, settings::Settings, snapshots};
+use super::{database::Database, error::CallError, settings::Settings, snapshots};
 use crate::store::{Health, StoreError, floor};
 
 /// Tidies up every now and then, for ever; and looks after the database all the time, however long that takes.
@@ -60,8 +60,8 @@ async fn look_after(database: &Database, settings: &Settings) -> Infallible {
 pub(super) async fn ask(database: &Database, settings: &Settings) {
     let (now, keep) = (settings.now(), settings.keep.as_slice());
     let params = [(&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
-    if let Err(failure) = database.write(&database.sql.agree, &params).await {
-        tracing::debug!(error = %failure, "could not tell PostgreSQL what is to be kept");
+    if let Err(error) = database.write(&database.sql.agree, &params).await {
+        tracing::debug!(error = %error, "could not tell PostgreSQL what is to be kept");
     }
 }
 
@@ -73,18 +73,18 @@ pub(super) async fn tidy(database: &Database, settings: &Settings) -> Result<(),
             Ok(0) => return Ok(()),
             Ok(_) => most = (most + most / 4 + 1).min(MOST),
             // A piece that is too much for the limit in time would be so for ever.
-            Err(failure) if failure.is_of_time() && most > 1 => {
+            Err(error) if error.is_timeout() && most > 1 => {
                 most = (most / 8).max(1);
                 // The server may be at it still.
                 sleep(PIECE).await;
             }
-            Err(failure) => return Err(failure.of_read()),
+            Err(error) => return Err(error.into_read_error()),
         }
     }
 }
 
 /// Does a piece of the work, and returns how much that was.
-async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i64, Failure> {
+async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i64, CallError> {
     let (now, keep, millis) = (settings.now(), settings.keep.as_slice(), PIECE.as_millis() as i32);
     let step = floor::raised(0, 0) as i64;
     let params = [
@@ -98,7 +98,7 @@ async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i6
     let Some(row) = rows.first() else { return Ok(0) };
     let read = || Ok((row.try_get::<_, Option<i64>>(0)?, row.try_get::<_, Option<Vec<String>>>(1)?, row.try_get(2)?));
     let (done, damaged, why): (_, _, Option<Vec<String>>) =
-        read().map_err(|error: tokio_postgres::Error| Failure::Strange(error.into()))?;
+        read().map_err(|error: tokio_postgres::Error| CallError::Malformed(error.into()))?;
     for (channel, why) in damaged.into_iter().flatten().zip(why.into_iter().flatten()) {
         tracing::error!(channel, why, "a channel in PostgreSQL cannot be tidied; it is left as it is");
     }

@@ -16,7 +16,7 @@ use tokio_postgres::AsyncMessage;
 
 use super::{
     database::Database,
-    failure::{TooLong, Whole},
+    error::{ErrorChain, TimedOut},
     hints::{Heard, Notifier},
     tls::Messages,
     watch::Watchers,
@@ -45,7 +45,7 @@ impl Listener {
             delay = if self.watchers.is_armed() { FIRST_DELAY } else { (delay * 2).min(LONGEST_DELAY) };
             self.watchers.disarm();
             self.reconnects.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(error = %Whole(&*ended), "listening on PostgreSQL ended; other processes are heard of late until it is back");
+            tracing::warn!(error = %ErrorChain(&*ended), "listening on PostgreSQL ended; other processes are heard of late until it is back");
             sleep(delay.mul_f64(0.5 + fastrand::f64())).await;
         }
     }
@@ -61,11 +61,11 @@ impl Listener {
     async fn hear(&self) -> Result<Source, Source> {
         let patience = self.database.patience;
         let (client, messages) =
-            timeout(patience, self.database.open()).await.map_err(|_| TooLong("take a listener"))??;
+            timeout(patience, self.database.open()).await.map_err(|_| TimedOut("take a listener"))??;
         // It ends when `client` is dropped, with this future.
         let mut driver = self.database.runtime.spawn(self.clone().drive(messages));
         let listen = client.batch_execute(&self.database.sql.listen);
-        timeout(patience, listen).await.map_err(|_| TooLong("begin to listen"))??;
+        timeout(patience, listen).await.map_err(|_| TimedOut("begin to listen"))??;
         self.watchers.arm();
         loop {
             if let Ok(ended) = timeout(CHECK_EVERY, &mut driver).await {
@@ -81,7 +81,7 @@ impl Listener {
         if self.notifier.ping(&self.database).await.is_err() {
             // Nothing can be said now, so nothing proves deafness; the connection itself can still be asked.
             let asked = timeout(self.database.patience, client.simple_query(FULL)).await;
-            return asked.map_err(|_| TooLong("answer the listener"))?.map(drop).map_err(Into::into);
+            return asked.map_err(|_| TimedOut("answer the listener"))?.map(drop).map_err(Into::into);
         }
         let waits = PROOF_WITHIN.as_millis() / POLL.as_millis();
         for _ in 0..waits {
@@ -96,7 +96,7 @@ impl Listener {
     /// A listener somewhere that is stuck in a transaction fills the server's queue, and then nobody can notify.
     async fn warn_if_full(&self, client: &tokio_postgres::Client) -> Result<(), Source> {
         let asked = timeout(self.database.patience, client.simple_query(FULL)).await;
-        let rows = asked.map_err(|_| TooLong("answer the listener"))??;
+        let rows = asked.map_err(|_| TimedOut("answer the listener"))??;
         let full = rows.iter().find_map(|row| match row {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<f64>().ok(),
             _ => None,

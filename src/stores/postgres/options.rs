@@ -149,7 +149,7 @@ impl PostgresOptions {
     pub async fn connect(self, url: &str) -> Result<PostgresStore, ConnectError> {
         let (settings, tidy_every) = (self.settings(), self.tidy_every);
         let database = self.database(url).map_err(ConnectError::Options)?;
-        database.read("select 1", &[]).await.map_err(|failure| ConnectError::Server(failure.of_read()))?;
+        database.read("select 1", &[]).await.map_err(|error| ConnectError::Server(error.into_read_error()))?;
         if let Some(format) = format::stored(&database).await.map_err(ConnectError::Server)? {
             format.may_read(schema::VERSION).map_err(ConnectError::Server)?;
             if format.version() >= schema::VERSION && format.may_write(schema::VERSION).is_ok() {

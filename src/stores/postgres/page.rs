@@ -6,7 +6,7 @@ use tokio_postgres::{Error, Row, types::Type};
 
 use super::{
     database::{Database, Param},
-    failure::Failure,
+    error::CallError,
     settings::Settings,
 };
 use crate::{
@@ -60,7 +60,7 @@ pub(super) async fn read(
             ],
         )
         .await
-        .map_err(Failure::of_read)?;
+        .map_err(CallError::into_read_error)?;
     let row = rows.first().ok_or_else(|| corrupt("a read without an answer"))?;
     page(row, channel, start, limit).map_err(StoreError::Corrupt)
 }
@@ -84,7 +84,7 @@ async fn read_on(
         (&now, Type::INT8),
         (&settings.keep[2], Type::INT8),
     ];
-    let rows = database.read(&database.sql.read_on, &params).await.map_err(Failure::of_read)?;
+    let rows = database.read(&database.sql.read_on, &params).await.map_err(CallError::into_read_error)?;
     following(&rows, channel, from).map_err(StoreError::Corrupt)
 }
 
@@ -226,7 +226,7 @@ pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<V
 async fn heads_there(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
     let rows = database.read(&database.sql.heads_there, &[(&names, Type::TEXT_ARRAY)]).await;
-    let rows = rows.map_err(Failure::of_read)?;
+    let rows = rows.map_err(CallError::into_read_error)?;
     let there: HashMap<_, _> = rows.iter().map(there).collect::<Result<_, _>>().map_err(StoreError::Corrupt)?;
     let mut heads: Vec<_> = names.iter().map(|name| there.get(name).copied().flatten()).collect();
     let pairs = channels.iter().zip(&heads);
@@ -247,7 +247,7 @@ async fn whole_heads(database: &Database, channels: &[Channel]) -> Result<Vec<He
     let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
     let buckets: Vec<_> = channels.iter().map(bucket).collect();
     let params: [Param<'_>; 2] = [(&names, Type::TEXT_ARRAY), (&buckets, Type::INT4_ARRAY)];
-    let rows = database.read(&database.sql.heads, &params).await.map_err(Failure::of_read)?;
+    let rows = database.read(&database.sql.heads, &params).await.map_err(CallError::into_read_error)?;
     let mut heads = vec![None; channels.len()];
     for row in &rows {
         let (nth, head) = head(row, channels).map_err(StoreError::Corrupt)?;
@@ -297,7 +297,7 @@ pub(super) async fn channels(
         let (names, kind) = ((&prefix, &after, &last), Type::TEXT);
         let params: [Param<'_>; 4] =
             [(names.0, kind.clone()), (names.1, kind.clone()), (names.2, kind), (&limit, Type::INT8)];
-        let rows = database.read(&database.sql.names, &params).await.map_err(Failure::of_read)?;
+        let rows = database.read(&database.sql.names, &params).await.map_err(CallError::into_read_error)?;
         let Some(row) = rows.last() else { return Ok(Vec::new()) };
         after = row.try_get(0).map_err(|error| StoreError::Corrupt(error.into()))?;
         let listed: Vec<_> = rows.iter().filter_map(listed).collect();

@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::Type;
 
-use super::{database::Database, failure::Failure, format};
+use super::{database::Database, error::CallError, format};
 use crate::store::{StoreError, resume};
 
 /// The statements, with the schema's name in them.
@@ -123,12 +123,15 @@ pub(super) async fn migrate(database: &Database, keep: &[i64; 5]) -> Result<(), 
         }
     }
     let encoding = database.read("select current_setting('server_encoding')", &[] as &[(_, Type)]).await;
-    let encoding = encoding.map_err(Failure::of_read)?;
+    let encoding = encoding.map_err(CallError::into_read_error)?;
     match encoding.first().and_then(|row| row.try_get::<_, &str>(0).ok()) {
         Some("UTF8") => {
             let sql = &database.sql;
             let conditions = [&*sql.is_there, &*sql.is_current];
-            database.migrate(&sql.migration_lock(), conditions, &sql.migration(keep)).await.map_err(Failure::of_write)
+            database
+                .migrate(&sql.migration_lock(), conditions, &sql.migration(keep))
+                .await
+                .map_err(CallError::into_write_error)
         }
         other => Err(StoreError::Unavailable(format!("the database's encoding is {other:?}; UTF8 is needed").into())),
     }

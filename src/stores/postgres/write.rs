@@ -5,7 +5,7 @@ use tokio_postgres::{Row, types::Type};
 
 use super::{
     database::{Database, Param},
-    failure::Failure,
+    error::CallError,
     settings::Settings,
 };
 use crate::{
@@ -104,7 +104,7 @@ pub(super) async fn write(
     channel: &Channel,
     events: &[&Event],
     terms: Terms<'_>,
-) -> Result<Written, Failure> {
+) -> Result<Written, CallError> {
     if let ([event], true) = (events, terms.is_plain() && settings.lock_ms.is_none()) {
         if event.key().is_none() {
             if let Some(written) = write_one(database, settings, channel, event, terms).await? {
@@ -155,9 +155,9 @@ pub(super) async fn write(
             ],
         )
         .await?;
-    let row = rows.first().ok_or_else(|| Failure::Strange("an append without an answer".into()))?;
+    let row = rows.first().ok_or_else(|| CallError::Malformed("an append without an answer".into()))?;
     let tags = columns.tags.iter().map(|tag| *tag as u32).collect();
-    let written = written(row, tags).map_err(|error| Failure::Strange(error.into()))?;
+    let written = written(row, tags).map_err(|error| CallError::Malformed(error.into()))?;
     if written.status == 0 && written.head.cursor.seq > written.base.seq {
         database.has_written();
     }
@@ -171,7 +171,7 @@ async fn write_one(
     channel: &Channel,
     event: &Event,
     Terms { teller, reached, .. }: Terms<'_>,
-) -> Result<Option<Written>, Failure> {
+) -> Result<Option<Written>, CallError> {
     let (name, now, gen_reached) = (channel.as_str(), settings.now(), generation(reached));
     let (tag, size) = (resume::fresh_tag(), size_of(channel, event) as i32);
     let (time, is_text) = (event.time().map(|time| time as i64), event.data().as_text().is_some());
@@ -194,14 +194,14 @@ async fn write_one(
         None => database.write(&database.sql.write_one, untold).await?,
     };
     let Some(row) = rows.first() else { return Ok(None) };
-    let (written, kept) = one_written(row, tag).map_err(|error| Failure::Strange(error.into()))?;
+    let (written, kept) = one_written(row, tag).map_err(|error| CallError::Malformed(error.into()))?;
     database.has_written();
     if kept.is_too_much(&settings.keep) {
         let keep = settings.keep.as_slice();
         let params = [(&name as _, Type::TEXT), (&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
         // It is appended, whatever becomes of this; the next append finds that too much is kept.
-        if let Err(failure) = database.write(&database.sql.trim, &params).await {
-            tracing::debug!(error = %failure.of_read(), "could not trim a channel in PostgreSQL");
+        if let Err(error) = database.write(&database.sql.trim, &params).await {
+            tracing::debug!(error = %error.into_read_error(), "could not trim a channel in PostgreSQL");
         }
     }
     Ok(Some(written))

@@ -9,91 +9,93 @@ use crate::store::{Health, Source, StoreError, Use};
 
 /// How a call failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum CallError {
     /// It was never sent.
     NotSent(Source),
     /// The server refused it; nothing was changed.
     Refused(tokio_postgres::Error),
     /// It was sent, and the answer is missing.
-    Lost(Source),
+    NoResponse(Source),
     /// The answer is not what this version understands.
-    Strange(Source),
+    Malformed(Source),
     /// The schema is of a newer version, and does not leave this to this one.
-    Newer { stored: u32, denied: Use },
+    NewerFormat { stored: u32, denied: Use },
 }
 
-impl Failure {
+impl CallError {
     /// Sorts an error of a statement that was sent. A connection that was ended by the server in the middle of a statement
     /// says so with a fatal error, which is no word about the statement.
-    pub(super) fn of_sent(error: tokio_postgres::Error) -> Self {
+    pub(super) fn after_send(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(refusal) if refusal.code().code() == NEWER => Self::newer(refusal),
             Some(refusal) if !is_fatal(refusal) => Self::Refused(error),
-            _ => Self::Lost(error.into()),
+            _ => Self::NoResponse(error.into()),
         }
     }
 
     fn newer(refusal: &DbError) -> Self {
         let stored = refusal.detail().and_then(|version| version.parse().ok()).unwrap_or_default();
-        Self::Newer { stored, denied: if refusal.hint() == Some("read") { Use::Read } else { Use::Write } }
+        Self::NewerFormat { stored, denied: if refusal.hint() == Some("read") { Use::Read } else { Use::Write } }
     }
 
     /// Whether it names something that the schema does not have: it is older or newer.
-    pub(super) fn is_of_schema(&self) -> bool {
+    pub(super) fn is_missing_schema_object(&self) -> bool {
         self.code().is_some_and(|code| MISSING.contains(&code) || *code == SqlState::UNDEFINED_COLUMN)
     }
 
     /// What it says of the store's health, if anything.
     pub(super) fn health(&self) -> Option<Health> {
         match self {
-            Self::Newer { denied: Use::Read, .. } => Some(Health::Unavailable),
-            Self::Newer { denied: Use::Write, .. } => Some(Health::ReadOnly),
+            Self::NewerFormat { denied: Use::Read, .. } => Some(Health::Unavailable),
+            Self::NewerFormat { denied: Use::Write, .. } => Some(Health::ReadOnly),
             Self::Refused(_) if self.code().is_some_and(|code| CANNOT_WRITE.contains(&code)) => Some(Health::ReadOnly),
-            other => other.is_of_database().then_some(Health::Unavailable),
+            other => other.affects_all_calls().then_some(Health::Unavailable),
         }
     }
 
     /// Whether the same call can succeed at once: a deadlock, or another transaction that came first.
-    pub(super) fn is_collision(&self) -> bool {
+    pub(super) fn is_serialization_conflict(&self) -> bool {
         const COLLISIONS: [&SqlState; 2] = [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED];
         self.code().is_some_and(|code| COLLISIONS.contains(&code))
     }
 
     /// Whether it took too long: for the server's limit, or for the caller.
-    pub(super) fn is_of_time(&self) -> bool {
-        self.code() == Some(&SqlState::QUERY_CANCELED) || matches!(self, Self::Lost(source) if source.is::<TooLong>())
+    pub(super) fn is_timeout(&self) -> bool {
+        self.code() == Some(&SqlState::QUERY_CANCELED)
+            || matches!(self, Self::NoResponse(source) if source.is::<TimedOut>())
     }
 
     /// Whether it may be the notification that was refused: the role may not notify, or the server's queue is full.
-    pub(super) fn can_be_of_notify(&self) -> bool {
+    pub(super) fn may_be_of_notify(&self) -> bool {
         const REFUSALS: [&SqlState; 2] = [&SqlState::INSUFFICIENT_PRIVILEGE, &SqlState::PROGRAM_LIMIT_EXCEEDED];
         self.code().is_some_and(|code| REFUSALS.contains(&code))
     }
 
     /// Whether the connection is of no further use: it leads to a standby, or its prepared statements are not known.
-    pub(super) fn spoils_connection(&self) -> bool {
+    pub(super) fn breaks_connection(&self) -> bool {
         const SPOILT: [&SqlState; 3] = [
             &SqlState::READ_ONLY_SQL_TRANSACTION,
             &SqlState::INVALID_SQL_STATEMENT_NAME,
             &SqlState::FEATURE_NOT_SUPPORTED,
         ];
-        !matches!(self, Self::Refused(_) | Self::Newer { .. }) || self.code().is_some_and(|code| SPOILT.contains(&code))
+        !matches!(self, Self::Refused(_) | Self::NewerFormat { .. })
+            || self.code().is_some_and(|code| SPOILT.contains(&code))
     }
 
     /// Whether the connection, and not the statement, is what failed.
-    pub(super) fn is_of_connection(&self) -> bool {
-        matches!(self, Self::NotSent(_) | Self::Lost(_))
+    pub(super) fn is_connection_lost(&self) -> bool {
+        matches!(self, Self::NotSent(_) | Self::NoResponse(_))
     }
 
     /// Whether its connection was cut in the middle, and another one may do.
-    pub(super) fn is_of_cut(&self) -> bool {
-        matches!(self, Self::Lost(source) if !source.is::<TooLong>())
+    pub(super) fn was_cut_off(&self) -> bool {
+        matches!(self, Self::NoResponse(source) if !source.is::<TimedOut>())
     }
 
     /// Whether other calls will fail in the same way: no connection, no answer, or no schema.
-    fn is_of_database(&self) -> bool {
+    fn affects_all_calls(&self) -> bool {
         let is_missing = self.code().is_some_and(|code| MISSING.contains(&code));
-        matches!(self, Self::NotSent(_) | Self::Lost(_)) && !self.is_of_cut() || is_missing
+        matches!(self, Self::NotSent(_) | Self::NoResponse(_)) && !self.was_cut_off() || is_missing
     }
 
     fn code(&self) -> Option<&SqlState> {
@@ -104,26 +106,26 @@ impl Failure {
     }
 
     /// For the caller of something that changes nothing.
-    pub(super) fn of_read(self) -> StoreError {
+    pub(super) fn into_read_error(self) -> StoreError {
         match self {
-            Self::Lost(source) => StoreError::Unavailable(source),
-            other => other.of_write(),
+            Self::NoResponse(source) => StoreError::Unavailable(source),
+            other => other.into_write_error(),
         }
     }
 
     /// For the caller of something that may have changed something.
-    pub(super) fn of_write(self) -> StoreError {
+    pub(super) fn into_write_error(self) -> StoreError {
         match self {
             Self::NotSent(source) => StoreError::Unavailable(source),
-            Self::Lost(source) => StoreError::Unknown(source),
-            Self::Strange(source) => StoreError::Corrupt(source),
-            Self::Refused(error) => refused(error),
-            Self::Newer { stored, denied } => StoreError::NewerFormat { stored, supported: VERSION, denied },
+            Self::NoResponse(source) => StoreError::Unknown(source),
+            Self::Malformed(source) => StoreError::Corrupt(source),
+            Self::Refused(error) => refused_error(error),
+            Self::NewerFormat { stored, denied } => StoreError::NewerFormat { stored, supported: VERSION, denied },
         }
     }
 }
 
-fn refused(error: tokio_postgres::Error) -> StoreError {
+fn refused_error(error: tokio_postgres::Error) -> StoreError {
     const CORRUPT: [&SqlState; 2] = [&SqlState::DATA_CORRUPTED, &SqlState::INDEX_CORRUPTED];
     match error.code() {
         Some(code) if *code == SqlState::DISK_FULL => StoreError::Full(error.into()),
@@ -149,12 +151,12 @@ fn is_fatal(refusal: &DbError) -> bool {
     matches!(refusal.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSent(source) | Self::Lost(source) | Self::Strange(source) => Whole(&**source).fmt(f),
-            Self::Refused(error) => Whole(error).fmt(f),
-            Self::Newer { stored, denied } => {
+            Self::NotSent(source) | Self::NoResponse(source) | Self::Malformed(source) => ErrorChain(&**source).fmt(f),
+            Self::Refused(error) => ErrorChain(error).fmt(f),
+            Self::NewerFormat { stored, denied } => {
                 write!(f, "the schema has version {stored}, which version {VERSION} may not {denied}")
             }
         }
@@ -162,9 +164,9 @@ impl fmt::Display for Failure {
 }
 
 /// An error with those below it, for logs: the driver's says no more than that the server refused.
-pub(super) struct Whole<'a>(pub(super) &'a (dyn Error + 'static));
+pub(super) struct ErrorChain<'a>(pub(super) &'a (dyn Error + 'static));
 
-impl fmt::Display for Whole<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut below = self.0.source();
@@ -178,15 +180,15 @@ impl fmt::Display for Whole<'_> {
 
 /// A wait that came to its end.
 #[derive(Debug)]
-pub(super) struct TooLong(pub(super) &'static str);
+pub(super) struct TimedOut(pub(super) &'static str);
 
-impl fmt::Display for TooLong {
+impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PostgreSQL took too long to {}", self.0)
     }
 }
 
-impl Error for TooLong {}
+impl Error for TimedOut {}
 
 /// The schema is not there, or is an older one.
 #[derive(Debug)]
