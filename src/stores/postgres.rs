@@ -134,22 +134,22 @@
 //! # After a restore
 //! Nothing needs to be done. Keys that were remembered since the dump are gone, with the events.
 
-mod access;
-mod batch;
+mod append_queues;
+mod connector;
 mod database;
 mod error;
 mod format;
-mod hints;
 mod janitor;
-mod lanes;
 mod listener;
+mod notifier;
 mod options;
 mod page;
 mod schema;
 mod settings;
+mod shared_connections;
 mod snapshots;
 mod tls;
-mod watch;
+mod watchers;
 mod write;
 
 use std::{
@@ -167,8 +167,8 @@ use tokio_postgres::types::Type;
 
 pub use self::options::{ConnectError, PostgresDurability, PostgresOptions};
 use self::{
-    batch::Batches, database::Database, error::CallError, hints::Notifier, listener::Listener, settings::Settings,
-    watch::Watchers,
+    append_queues::AppendQueues, database::Database, error::CallError, listener::Listener, notifier::Notifier,
+    settings::Settings, watchers::Watchers,
 };
 use crate::{
     channel::Channel,
@@ -225,7 +225,7 @@ impl PostgresStore {
             reconnects: self.0.listener.reconnects.load(Ordering::Relaxed),
             connections,
             idle,
-            waiting: self.0.batches.waiting(),
+            waiting: self.0.append_queues.waiting(),
         }
     }
 }
@@ -260,7 +260,7 @@ impl Store for PostgresStore {
             let head = self.0.head(channel).await?;
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
         }
-        batch::append(&self.0, channel, append).await
+        append_queues::append(&self.0, channel, append).await
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
@@ -319,7 +319,7 @@ impl Store for PostgresStore {
 struct Inner {
     database: Arc<Database>,
     settings: Arc<Settings>,
-    batches: Batches,
+    append_queues: AppendQueues,
     /// Also who watches, and who tells the other processes.
     listener: Listener,
     tasks: [AbortHandle; 2],
@@ -339,7 +339,7 @@ impl Inner {
         let janitor = janitor::run(Arc::clone(&database), Arc::clone(&settings), tidy_every);
         let runtime = &database.runtime;
         let tasks = [runtime.spawn(notifier).abort_handle(), runtime.spawn(janitor).abort_handle()];
-        Self { database, settings, batches: Batches::default(), listener, tasks }
+        Self { database, settings, append_queues: AppendQueues::default(), listener, tasks }
     }
 
     async fn head(&self, channel: &Channel) -> Result<Head, StoreError> {

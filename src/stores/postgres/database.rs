@@ -18,11 +18,11 @@ use tokio_postgres::{
 };
 
 use super::{
-    access::Access,
+    connector::Connector,
     error::{CallError, TimedOut},
     format,
-    lanes::{Lane, Lanes},
     schema::Sql,
+    shared_connections::{SharedConnection, SharedConnections},
     tls::Messages,
 };
 use crate::{
@@ -44,12 +44,12 @@ pub(super) enum Statements {
 /// One database with one schema of ours.
 pub(super) struct Database {
     pool: Pool,
-    lanes: Lanes,
+    shared: SharedConnections,
     /// Where to listen: not always where to write, for a pooler forwards no notifications.
-    listener: Access,
+    listener: Connector,
     statements: Statements,
     /// The longest wait for a connection, and then for an answer.
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
     pub(super) sql: Sql,
     pub(super) absent: Absent,
     /// Whether the last call found that it cannot be used.
@@ -62,15 +62,15 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) fn new(
-        (access, listener): (Access, Access),
-        (statements, patience, connections): (Statements, Duration, usize),
+        (connector, listener): (Connector, Connector),
+        (statements, timeout, connections): (Statements, Duration, usize),
         sql: Sql,
     ) -> Result<Self, Source> {
         let runtime = Handle::try_current()?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         // The manager shows its configuration, which is not what connects.
-        let manager = Manager::from_connect(Config::new(), access, recycling);
-        let wait = Some(patience);
+        let manager = Manager::from_connect(Config::new(), connector, recycling);
+        let wait = Some(timeout);
         let pool = Pool::builder(manager)
             .max_size(connections)
             // The one that was used last: its server process has the statements planned, and is the least cold.
@@ -80,10 +80,10 @@ impl Database {
             .build()?;
         Ok(Self {
             pool,
-            lanes: Lanes::default(),
+            shared: SharedConnections::default(),
             listener,
             statements,
-            patience,
+            timeout,
             sql,
             absent: Absent::default(),
             away: AtomicBool::new(false),
@@ -104,7 +104,7 @@ impl Database {
     }
 
     async fn read_once(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
-        self.run(&Lane::new(self.client().await?), sql, params).await
+        self.run(&SharedConnection::new(self.client().await?), sql, params).await
     }
 
     /// Runs a statement that changes something; repeats it only where the server says that nothing was changed. When no row
@@ -126,10 +126,10 @@ impl Database {
     }
 
     async fn write_until_it_is_certain(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
-        let until = Instant::now() + self.patience;
+        let until = Instant::now() + self.timeout;
         loop {
-            let lane = in_time(self.patience, self.lanes.take(&self.pool)).await?;
-            match self.run(&lane, sql, params).await {
+            let connection = in_time(self.timeout, self.shared.acquire(&self.pool)).await?;
+            match self.run(&connection, sql, params).await {
                 Err(error) if error.is_serialization_conflict() && Instant::now() < until => {
                     sleep(COLLISION_PAUSE.mul_f64(fastrand::f64())).await;
                 }
@@ -138,15 +138,15 @@ impl Database {
         }
     }
 
-    async fn run(&self, lane: &Lane, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
-        let Some(client) = lane.get() else { return Err(CallError::NotSent("the connection is gone".into())) };
-        let until = Instant::now() + self.patience;
+    async fn run(&self, connection: &SharedConnection, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
+        let Some(client) = connection.get() else { return Err(CallError::NotSent("the connection is gone".into())) };
+        let until = Instant::now() + self.timeout;
         let result = match self.statements {
             Statements::Prepared => run_prepared(client, sql, params, until).await,
             Statements::Unprepared => answer(client.query_typed(sql, params), until).await,
         };
         if result.as_ref().is_err_and(CallError::breaks_connection) {
-            lane.spoil();
+            connection.mark_broken();
         }
         match &result {
             Err(error) if error.is_missing_schema_object() => self.newer(client, until).await.map_or(result, Err),
@@ -162,7 +162,7 @@ impl Database {
     }
 
     async fn client(&self) -> Result<Object, CallError> {
-        in_time(self.patience, self.pool.get()).await
+        in_time(self.timeout, self.pool.get()).await
     }
 
     /// Runs a script as one transaction, without a bound in time of its own: unless all `done` hold, of which each is asked only
@@ -228,8 +228,8 @@ impl Database {
     }
 }
 
-async fn in_time<T>(patience: Duration, got: impl Future<Output = Result<T, PoolError>>) -> Result<T, CallError> {
-    match timeout(patience, got).await {
+async fn in_time<T>(limit: Duration, got: impl Future<Output = Result<T, PoolError>>) -> Result<T, CallError> {
+    match timeout(limit, got).await {
         Ok(got) => got.map_err(|error| CallError::NotSent(error.into())),
         Err(_) => Err(CallError::NotSent(TimedOut("take a connection").into())),
     }

@@ -17,9 +17,9 @@ use tokio_postgres::AsyncMessage;
 use super::{
     database::Database,
     error::{ErrorChain, TimedOut},
-    hints::{Heard, Notifier},
+    notifier::{Notification, Notifier},
     tls::Messages,
-    watch::Watchers,
+    watchers::Watchers,
 };
 use crate::store::{Change, Source};
 
@@ -59,13 +59,13 @@ impl Listener {
     }
 
     async fn hear(&self) -> Result<Source, Source> {
-        let patience = self.database.patience;
+        let call_timeout = self.database.timeout;
         let (client, messages) =
-            timeout(patience, self.database.open()).await.map_err(|_| TimedOut("take a listener"))??;
+            timeout(call_timeout, self.database.open()).await.map_err(|_| TimedOut("take a listener"))??;
         // It ends when `client` is dropped, with this future.
         let mut driver = self.database.runtime.spawn(self.clone().drive(messages));
         let listen = client.batch_execute(&self.database.sql.listen);
-        timeout(patience, listen).await.map_err(|_| TimedOut("begin to listen"))??;
+        timeout(call_timeout, listen).await.map_err(|_| TimedOut("begin to listen"))??;
         self.watchers.arm();
         loop {
             if let Ok(ended) = timeout(CHECK_EVERY, &mut driver).await {
@@ -80,7 +80,7 @@ impl Listener {
         let before = self.heard.load(Ordering::Relaxed);
         if self.notifier.ping(&self.database).await.is_err() {
             // Nothing can be said now, so nothing proves deafness; the connection itself can still be asked.
-            let asked = timeout(self.database.patience, client.simple_query(FULL)).await;
+            let asked = timeout(self.database.timeout, client.simple_query(FULL)).await;
             return asked.map_err(|_| TimedOut("answer the listener"))?.map(drop).map_err(Into::into);
         }
         let waits = PROOF_WITHIN.as_millis() / POLL.as_millis();
@@ -95,13 +95,13 @@ impl Listener {
 
     /// A listener somewhere that is stuck in a transaction fills the server's queue, and then nobody can notify.
     async fn warn_if_full(&self, client: &tokio_postgres::Client) -> Result<(), Source> {
-        let asked = timeout(self.database.patience, client.simple_query(FULL)).await;
+        let asked = timeout(self.database.timeout, client.simple_query(FULL)).await;
         let rows = asked.map_err(|_| TimedOut("answer the listener"))??;
         let full = rows.iter().find_map(|row| match row {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<f64>().ok(),
             _ => None,
         });
-        if full.is_some_and(|full| full > MOST_FULL) {
+        if full.is_some_and(|full| full > MAX_FULL) {
             tracing::warn!(full, "PostgreSQL's queue of notifications fills up; a listener is stuck in a transaction");
         }
         Ok(())
@@ -119,10 +119,10 @@ impl Listener {
     }
 
     fn take(&self, payload: &str) {
-        match self.notifier.understand(payload) {
-            Heard::Own => _ = self.heard.fetch_add(1, Ordering::Relaxed),
-            Heard::Resync => self.watchers.tell(|| Change::Resync),
-            Heard::Heads(heads) => {
+        match self.notifier.parse(payload) {
+            Notification::Own => _ = self.heard.fetch_add(1, Ordering::Relaxed),
+            Notification::Resync => self.watchers.tell(|| Change::Resync),
+            Notification::Heads(heads) => {
                 for (channel, head) in heads {
                     self.watchers.tell(|| Change::Head(channel.clone(), head));
                 }
@@ -134,7 +134,7 @@ impl Listener {
 const FULL: &str = "select pg_notification_queue_usage()";
 
 /// Share of the queue that is worth a word.
-const MOST_FULL: f64 = 0.1;
+const MAX_FULL: f64 = 0.1;
 
 /// How often a listener proves that it hears.
 const CHECK_EVERY: Duration = Duration::from_secs(5);

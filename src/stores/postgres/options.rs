@@ -6,7 +6,7 @@ use tokio_postgres::{Config, config::TargetSessionAttrs};
 
 use super::{
     Inner, PostgresStore,
-    access::{Access, Security},
+    connector::{Connector, Security},
     database::{Database, Statements},
     format, janitor,
     schema::{self, Sql},
@@ -161,11 +161,12 @@ impl PostgresOptions {
 
     fn database(self, url: &str) -> Result<Database, Source> {
         let sql = Sql::new(&self.schema).ok_or("the schema's name may hold a-z, 0-9 and _, and at most 63 of them")?;
-        let mut ways = [url, self.listener_url.as_deref().unwrap_or(url)].map(|url| Access::new(url, &self.security));
-        ways.iter_mut().flatten().for_each(|access| self.configure(&mut access.config));
-        let [access, listener] = ways;
+        let mut ways =
+            [url, self.listener_url.as_deref().unwrap_or(url)].map(|url| Connector::new(url, &self.security));
+        ways.iter_mut().flatten().for_each(|connector| self.configure(&mut connector.config));
+        let [connector, listener] = ways;
         let limits = (self.statements, self.timeout, self.connections);
-        Database::new((access?, listener?), limits, sql)
+        Database::new((connector?, listener?), limits, sql)
     }
 
     fn configure(&self, config: &mut Config) {

@@ -292,7 +292,7 @@ pub(super) async fn channels(
         return Ok(Vec::new());
     }
     // As long as a name can be: whatever begins with the prefix comes before it.
-    let (last, limit) = (format!("{prefix}{}", "\u{10ffff}".repeat(64)), limit.min(MOST_LISTED) as i64);
+    let (last, limit) = (format!("{prefix}{}", "\u{10ffff}".repeat(64)), limit.min(MAX_LISTED) as i64);
     loop {
         let (names, kind) = ((&prefix, &after, &last), Type::TEXT);
         let params: [Param<'_>; 4] =
@@ -320,7 +320,7 @@ fn listed(row: &Row) -> Option<(Channel, Head)> {
 }
 
 /// Most channels of one page.
-const MOST_LISTED: usize = 1000;
+const MAX_LISTED: usize = 1000;
 
 /// The epoch of a history that replaces another.
 pub(super) fn new_epoch(channel: &Channel) -> u64 {

@@ -41,7 +41,7 @@ impl Sql {
     /// Takes names that need no thought about quoting: what else would be folded or cut off differently here and there.
     pub(super) fn new(schema: &str) -> Option<Self> {
         let good = |(at, c): (usize, char)| c.is_ascii_lowercase() || c == '_' || (at > 0 && c.is_ascii_digit());
-        if schema.is_empty() || schema.len() > MOST_NAME || !schema.char_indices().all(good) {
+        if schema.is_empty() || schema.len() > MAX_NAME || !schema.char_indices().all(good) {
             return None;
         }
         let with = |sql: &str| fill(sql, schema);
@@ -154,7 +154,7 @@ end $do$;
 pub(super) const VERSION: u32 = 3;
 
 /// The longest name that PostgreSQL keeps whole.
-const MOST_NAME: usize = 63;
+const MAX_NAME: usize = 63;
 
 #[cfg(test)]
 mod tests {

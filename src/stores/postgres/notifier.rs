@@ -26,15 +26,15 @@ pub(super) struct Notifier {
     /// Which node speaks.
     node: String,
     pending: Mutex<Pending>,
-    pace: Mutex<Pace>,
+    pace: Mutex<NotifyPace>,
     wake: Notify,
 }
 
 /// Whether an append may hold the lock on the database.
 #[derive(Default)]
-struct Pace {
+struct NotifyPace {
     /// When this node spoke last.
-    spoke: Option<Instant>,
+    last_notified: Option<Instant>,
     /// Whether the last append took long: slow disks, a standby far away, or others who hold the lock.
     slow: bool,
 }
@@ -56,7 +56,7 @@ impl Notifier {
         let mut pending = self.lock();
         if !pending.resync {
             pending.heads.insert(channel.clone(), head);
-            if pending.heads.len() > MOST_HEADS {
+            if pending.heads.len() > MAX_HEADS {
                 *pending = Pending { heads: HashMap::new(), resync: true };
             }
         }
@@ -71,23 +71,23 @@ impl Notifier {
         let free = pending.heads.is_empty()
             && !pending.resync
             && !pace.slow
-            && pace.spoke.is_none_or(|spoke| spoke.elapsed() >= PAUSE);
+            && pace.last_notified.is_none_or(|last_notified| last_notified.elapsed() >= MIN_INTERVAL);
         if free {
-            pace.spoke = Some(Instant::now());
+            pace.last_notified = Some(Instant::now());
         }
         free.then_some(&self.node)
     }
 
     /// Notes how long an append took.
     pub(super) fn note_pace(&self, took: Duration) {
-        self.pace().slow = took >= PAUSE;
+        self.pace().slow = took >= MIN_INTERVAL;
     }
 
-    /// Says what is noted, for ever: at once after a pause, then at most once per `PAUSE`.
+    /// Says what is noted, for ever: at once after a pause, then at most once per `MIN_INTERVAL`.
     pub(super) async fn run(self: Arc<Self>, database: Arc<Database>) {
         loop {
             self.wake.notified().await;
-            let rested = self.pace().spoke.map(|spoke| spoke + PAUSE);
+            let rested = self.pace().last_notified.map(|last_notified| last_notified + MIN_INTERVAL);
             if let Some(rested) = rested {
                 sleep_until(rested).await;
             }
@@ -96,13 +96,13 @@ impl Notifier {
             if payloads.is_empty() {
                 continue;
             }
-            if let Err(error) = say(&database, payloads).await {
+            if let Err(error) = notify(&database, payloads).await {
                 tracing::debug!(error = ?error.into_read_error(), "cannot notify the other nodes; they find out by themselves");
                 self.lock().resync = true;
                 self.wake.notify_one();
-                sleep(PAUSE_AFTER_FAILURE).await;
+                sleep(RETRY_AFTER).await;
             }
-            self.pace().spoke = Some(Instant::now());
+            self.pace().last_notified = Some(Instant::now());
         }
     }
 
@@ -111,7 +111,7 @@ impl Notifier {
         let pending = std::mem::take(&mut *self.lock());
         let payloads = payloads(&self.node, pending);
         if !payloads.is_empty() {
-            if let Err(error) = say(&database, payloads).await {
+            if let Err(error) = notify(&database, payloads).await {
                 tracing::debug!(error = %error, "cannot notify the other nodes; they find out by themselves");
             }
         }
@@ -119,27 +119,27 @@ impl Notifier {
 
     /// Says something that only this node's own listener needs to hear.
     pub(super) async fn ping(&self, database: &Database) -> Result<(), CallError> {
-        say(database, vec![format!("{}\n{PING}", self.node)]).await
+        notify(database, vec![format!("{}\n{PING}", self.node)]).await
     }
 
     /// Understands what a node said.
-    pub(super) fn understand(&self, payload: &str) -> Heard {
+    pub(super) fn parse(&self, payload: &str) -> Notification {
         let mut lines = payload.split('\n');
         if lines.next() == Some(&self.node) {
-            return Heard::Own;
+            return Notification::Own;
         }
         let mut heads = Vec::new();
         for line in lines {
             match (line, hint(line)) {
                 (PING, _) => {}
                 (_, Some(hint)) => heads.push(hint),
-                _ => return Heard::Resync,
+                _ => return Notification::Resync,
             }
         }
-        Heard::Heads(heads)
+        Notification::Heads(heads)
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
+    fn pace(&self) -> MutexGuard<'_, NotifyPace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,14 +150,14 @@ impl Notifier {
 
 /// What a notification means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Notification {
     /// This process said it itself, and told its watchers long ago.
     Own,
     Heads(Vec<(Channel, Head)>),
     Resync,
 }
 
-async fn say(database: &Database, payloads: Vec<String>) -> Result<(), CallError> {
+async fn notify(database: &Database, payloads: Vec<String>) -> Result<(), CallError> {
     let channel = &database.sql.schema;
     let params = [(channel as _, Type::TEXT), (&payloads as _, Type::TEXT_ARRAY)];
     database.write(&database.sql.notify, &params).await.map(drop)
@@ -169,11 +169,11 @@ fn payloads(node: &str, pending: Pending) -> Vec<String> {
     for (channel, head) in pending.heads {
         let line = format!("\n{}{}{channel}", head.cursor, if head.closed { CLOSED } else { OPEN });
         match payloads.last_mut() {
-            Some(last) if last.len() + line.len() <= MOST_BYTES => last.push_str(&line),
+            Some(last) if last.len() + line.len() <= MAX_BYTES => last.push_str(&line),
             _ => payloads.push(format!("{node}{line}")),
         }
     }
-    if pending.resync || payloads.len() > MOST_PAYLOADS {
+    if pending.resync || payloads.len() > MAX_PAYLOADS {
         return vec![format!("{node}\n{RESYNC}")];
     }
     payloads
@@ -195,18 +195,18 @@ const PING: &str = "?";
 const RESYNC: &str = "*";
 
 /// PostgreSQL takes payloads below 8 000 bytes.
-const MOST_BYTES: usize = 7_900;
+const MAX_BYTES: usize = 7_900;
 
 /// Most payloads in one statement: 100 kB, room for about 2 000 channels with short names.
-const MOST_PAYLOADS: usize = 12;
+const MAX_PAYLOADS: usize = 12;
 
 /// Most heads that wait to be said.
-const MOST_HEADS: usize = 4096;
+const MAX_HEADS: usize = 4096;
 
 /// Between two notifications of one node.
-const PAUSE: Duration = Duration::from_millis(5);
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
 
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -228,11 +228,11 @@ mod tests {
     fn what_is_said_is_understood() {
         let other = Notifier::new();
         let heads = vec![(named("a!b.c"), head(3))];
-        assert_eq!(other.understand(&sent(heads.clone()).concat()), Heard::Heads(heads));
+        assert_eq!(other.parse(&sent(heads.clone()).concat()), Notification::Heads(heads));
         let closed = vec![(named("чат 😀"), Head { closed: true, ..head(u64::MAX) })];
-        assert_eq!(other.understand(&sent(closed.clone()).concat()), Heard::Heads(closed));
-        assert_eq!(other.understand("node\n?"), Heard::Heads(vec![]));
-        assert_eq!(other.understand(&format!("{}\n?", other.node)), Heard::Own);
+        assert_eq!(other.parse(&sent(closed.clone()).concat()), Notification::Heads(closed));
+        assert_eq!(other.parse("node\n?"), Notification::Heads(vec![]));
+        assert_eq!(other.parse(&format!("{}\n?", other.node)), Notification::Own);
     }
 
     #[tokio::test(start_paused = true)]
@@ -240,10 +240,10 @@ mod tests {
         let notifier = Notifier::new();
         assert_eq!(notifier.teller(), Some(&*notifier.node));
         assert_eq!(notifier.teller(), None);
-        tokio::time::advance(PAUSE).await;
-        notifier.note_pace(PAUSE);
+        tokio::time::advance(MIN_INTERVAL).await;
+        notifier.note_pace(MIN_INTERVAL);
         assert_eq!(notifier.teller(), None);
-        notifier.note_pace(PAUSE / 2);
+        notifier.note_pace(MIN_INTERVAL / 2);
         notifier.note(&named("a"), head(1));
         assert_eq!(notifier.teller(), None);
         std::mem::take(&mut *notifier.lock());
@@ -254,8 +254,8 @@ mod tests {
     fn what_is_not_understood_is_a_resync() {
         let notifier = Notifier::new();
         for payload in ["", "node\n*", "node\n", "node\nnonsense", &format!("node\n{}x", "é".repeat(20))] {
-            let expected = if payload.is_empty() { Heard::Heads(vec![]) } else { Heard::Resync };
-            assert_eq!(notifier.understand(payload), expected, "{payload:?}");
+            let expected = if payload.is_empty() { Notification::Heads(vec![]) } else { Notification::Resync };
+            assert_eq!(notifier.parse(payload), expected, "{payload:?}");
         }
     }
 

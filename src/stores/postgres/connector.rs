@@ -25,13 +25,13 @@ pub(super) type Answer = Pin<Box<dyn Future<Output = Result<String, Source>> + S
 
 /// How to connect.
 #[derive(Clone)]
-pub(super) struct Access {
+pub(super) struct Connector {
     pub(super) config: Config,
     tls: Tls,
     password: Option<Password>,
 }
 
-impl Access {
+impl Connector {
     /// Reads a URL. What cannot be read is not repeated in the error: it may be part of a password.
     pub(super) fn new(url: &str, security: &Security) -> Result<Self, Source> {
         let Parts { mut config, mode, authority, certificate, key } = parse(url)?;
@@ -78,7 +78,7 @@ fn is_remote(host: &Host) -> bool {
     }
 }
 
-impl deadpool_postgres::Connect for Access {
+impl deadpool_postgres::Connect for Connector {
     fn connect(
         &self,
         _: &Config,

@@ -20,11 +20,11 @@ use crate::{
 
 /// The appends that wait, by channel. A channel is in the map exactly while a task writes it.
 #[derive(Default)]
-pub(super) struct Batches(Mutex<State>);
+pub(super) struct AppendQueues(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    queues: HashMap<Channel, VecDeque<Waiting>>,
+    queues: HashMap<Channel, VecDeque<WaitingAppend>>,
     /// Of all queues, in bytes.
     bytes: u64,
     appends: usize,
@@ -32,13 +32,13 @@ struct State {
     reached: HashMap<Channel, u64>,
 }
 
-struct Waiting {
+struct WaitingAppend {
     append: Append,
     bytes: u64,
     answer: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
-impl Batches {
+impl AppendQueues {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,7 +66,7 @@ impl Batches {
             return;
         }
         // A channel that is dropped here takes the slower path once.
-        if state.reached.len() >= MOST_REACHED {
+        if state.reached.len() >= MAX_REACHED {
             state.reached.clear();
         }
         state.reached.insert(channel.clone(), seq);
@@ -74,14 +74,14 @@ impl Batches {
 
     /// Takes what goes together, or ends the channel's turn when nothing waits. Appends that nobody waits for any more are
     /// left out: they were not sent, so they did not happen.
-    fn next(&self, channel: &Channel) -> Option<Vec<Waiting>> {
+    fn next(&self, channel: &Channel) -> Option<Vec<WaitingAppend>> {
         let mut state = self.lock();
         let State { queues, bytes, appends, .. } = &mut *state;
         let queue = queues.get_mut(channel)?;
         let mut group = Vec::new();
         let (mut events, mut size) = (0, 0);
         while let Some(waiting) = queue.front() {
-            let fits = group.is_empty() || (events + waiting.append.events.len() <= MOST_EVENTS && size < MOST_BYTES);
+            let fits = group.is_empty() || (events + waiting.append.events.len() <= MAX_EVENTS && size < MAX_BYTES);
             let joins = is_plain(&waiting.append) || group.is_empty();
             if !(fits && joins) {
                 break;
@@ -124,7 +124,7 @@ impl Batches {
 pub(super) async fn append(inner: &Arc<Inner>, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
     let bytes = append.events.iter().map(|event| size_of(channel, event)).sum();
     let (answer, answered) = oneshot::channel();
-    let waiting = Waiting { append, bytes, answer };
+    let waiting = WaitingAppend { append, bytes, answer };
     if enqueue(inner, channel, waiting)? {
         inner.database.runtime.spawn(write_all(Arc::clone(inner), channel.clone()));
     }
@@ -135,9 +135,9 @@ pub(super) async fn append(inner: &Arc<Inner>, channel: &Channel, append: Append
 }
 
 /// Says whether the channel needs someone to write it.
-fn enqueue(inner: &Inner, channel: &Channel, waiting: Waiting) -> Result<bool, StoreError> {
-    let mut state = inner.batches.lock();
-    if state.appends > 0 && (state.bytes + waiting.bytes > MOST_WAITING_BYTES || state.appends >= MOST_WAITING) {
+fn enqueue(inner: &Inner, channel: &Channel, waiting: WaitingAppend) -> Result<bool, StoreError> {
+    let mut state = inner.append_queues.lock();
+    if state.appends > 0 && (state.bytes + waiting.bytes > MAX_WAITING_BYTES || state.appends >= MAX_WAITING) {
         return Err(StoreError::Unavailable("too many appends wait for PostgreSQL".into()));
     }
     state.bytes += waiting.bytes;
@@ -156,28 +156,28 @@ fn enqueue(inner: &Inner, channel: &Channel, waiting: Waiting) -> Result<bool, S
 
 async fn write_all(inner: Arc<Inner>, channel: Channel) {
     // A runtime that shuts down drops this task anywhere: the queue goes with it, or later appends would wait for ever.
-    let turn = Turn { inner: &inner, channel: &channel };
-    while let Some(group) = inner.batches.next(&channel) {
+    let guard = QueueGuard { inner: &inner, channel: &channel };
+    while let Some(group) = inner.append_queues.next(&channel) {
         write_group(&inner, &channel, group).await;
     }
-    std::mem::forget(turn);
+    std::mem::forget(guard);
 }
 
 /// Removes the channel's queue when its task is dropped in the middle.
-struct Turn<'a> {
+struct QueueGuard<'a> {
     inner: &'a Inner,
     channel: &'a Channel,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for QueueGuard<'_> {
     fn drop(&mut self) {
         let error = Arc::new(StoreError::Unavailable("the runtime of the store is shutting down".into()));
-        self.inner.batches.fail_rest(self.channel, &error);
-        self.inner.batches.lock().queues.remove(self.channel);
+        self.inner.append_queues.fail_rest(self.channel, &error);
+        self.inner.append_queues.lock().queues.remove(self.channel);
     }
 }
 
-async fn write_group(inner: &Inner, channel: &Channel, mut group: Vec<Waiting>) {
+async fn write_group(inner: &Inner, channel: &Channel, mut group: Vec<WaitingAppend>) {
     while !group.is_empty() {
         match write_together(inner, channel, &group).await {
             (Ok(Written { reused: Some(at), .. }), _) => refuse(&mut group, at),
@@ -189,12 +189,16 @@ async fn write_group(inner: &Inner, channel: &Channel, mut group: Vec<Waiting>) 
 
 /// Whether a statement has told the other nodes what it did.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Yes,
-    No,
+enum Notified {
+    InTransaction,
+    NotYet,
 }
 
-async fn write_together(inner: &Inner, channel: &Channel, group: &[Waiting]) -> (Result<Written, CallError>, Told) {
+async fn write_together(
+    inner: &Inner,
+    channel: &Channel,
+    group: &[WaitingAppend],
+) -> (Result<Written, CallError>, Notified) {
     let appends = || group.iter().map(|waiting| &waiting.append);
     let events: Vec<_> = appends().flat_map(|append| &append.events).collect();
     let notifier = &inner.listener.notifier;
@@ -202,8 +206,8 @@ async fn write_together(inner: &Inner, channel: &Channel, group: &[Waiting]) -> 
         expect: appends().next().map_or(Expect::Any, |first| first.expect),
         close: appends().any(|append| append.close),
         init: None,
-        teller: if inner.batches.is_alone() { notifier.teller() } else { None },
-        reached: inner.batches.reached(channel),
+        teller: if inner.append_queues.is_alone() { notifier.teller() } else { None },
+        reached: inner.append_queues.reached(channel),
     };
     let began = Instant::now();
     let mut written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
@@ -214,14 +218,14 @@ async fn write_together(inner: &Inner, channel: &Channel, group: &[Waiting]) -> 
         written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
     }
     if let Ok(written) = &written {
-        inner.batches.note_reached(channel, written.head.cursor.seq);
+        inner.append_queues.note_reached(channel, written.head.cursor.seq);
     }
-    (written, if terms.teller.is_some() { Told::Yes } else { Told::No })
+    (written, if terms.teller.is_some() { Notified::InTransaction } else { Notified::NotYet })
 }
 
 /// Refuses the append that has the event at `at`, whose key stands for another one. Nothing was written, and the others go
 /// again without it.
-fn refuse(group: &mut Vec<Waiting>, mut at: usize) {
+fn refuse(group: &mut Vec<WaitingAppend>, mut at: usize) {
     let mut nth = 0;
     while let Some(waiting) = group.get(nth) {
         let count = waiting.append.events.len();
@@ -231,28 +235,28 @@ fn refuse(group: &mut Vec<Waiting>, mut at: usize) {
         (at, nth) = (at - count, nth + 1);
     }
     // An answer that fits nothing must not be asked for again and again.
-    let refused_error = group.remove(nth.min(group.len() - 1));
-    _ = refused_error.answer.send(Err(StoreError::KeyReused { index: at }));
+    let refused = group.remove(nth.min(group.len() - 1));
+    _ = refused.answer.send(Err(StoreError::KeyReused { index: at }));
 }
 
-fn answer(inner: &Inner, channel: &Channel, group: Vec<Waiting>, written: Written, told: Told) {
+fn answer(inner: &Inner, channel: &Channel, group: Vec<WaitingAppend>, written: Written, told: Notified) {
     let (appends, answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
     let results = write::of_appends(channel, written, appends);
-    if let (Some(head), Told::No) = (inner.tell_appended(channel, &results), told) {
+    if let (Some(head), Notified::NotYet) = (inner.tell_appended(channel, &results), told) {
         inner.listener.notifier.note(channel, head);
     }
     answers.into_iter().zip(results).for_each(|(answer, result)| _ = answer.send(result));
 }
 
-fn fail(inner: &Inner, channel: &Channel, group: Vec<Waiting>, error: CallError) {
+fn fail(inner: &Inner, channel: &Channel, group: Vec<WaitingAppend>, error: CallError) {
     let away = error.is_connection_lost();
     let error = Arc::new(error.into_write_error());
     for waiting in group {
         _ = waiting.answer.send(Err(StoreError::shared(Arc::clone(&error))));
     }
     if away {
-        inner.batches.fail_rest(channel, &error);
+        inner.append_queues.fail_rest(channel, &error);
     }
 }
 
@@ -270,14 +274,14 @@ fn is_plain(append: &Append) -> bool {
 }
 
 /// Most events of appends that go together.
-const MOST_EVENTS: usize = 1000;
+const MAX_EVENTS: usize = 1000;
 
 /// About how many bytes go together.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Most channels of which a reached `seq` is remembered.
-const MOST_REACHED: usize = 4096;
+const MAX_REACHED: usize = 4096;
 
 /// Most appends that wait in one process, and most bytes of them.
-const MOST_WAITING: usize = 100_000;
-const MOST_WAITING_BYTES: u64 = 64 << 20;
+const MAX_WAITING: usize = 100_000;
+const MAX_WAITING_BYTES: u64 = 64 << 20;
