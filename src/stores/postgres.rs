@@ -203,7 +203,7 @@ impl PostgresStore {
     /// [`StoreError::Unavailable`], also when the role may not do so.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         schema::migrate(&self.0.database, &self.0.settings.keep).await?;
-        janitor::ask(&self.0.database, &self.0.settings).await;
+        janitor::announce_settings(&self.0.database, &self.0.settings).await;
         Ok(())
     }
 
@@ -274,10 +274,10 @@ impl Store for PostgresStore {
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         fits_init(channel, &events, self.0.settings.largest_append)?;
         let init = Some(page::new_epoch(channel));
-        let terms = write::Terms { expect, close: false, init, teller: None, reached: 0 };
+        let options = write::WriteOptions { expect, close: false, init, notify_as: None, reached: 0 };
         let events: Vec<_> = events.iter().collect();
-        let written = write::write(&self.0.database, &self.0.settings, channel, &events, terms).await;
-        let head = write::of_init(written.map_err(CallError::into_write_error)?)?;
+        let written = write::write(&self.0.database, &self.0.settings, channel, &events, options).await;
+        let head = write::init_result(written.map_err(CallError::into_write_error)?)?;
         self.0.tell_head(channel, head);
         Ok(head)
     }

@@ -202,25 +202,25 @@ async fn write_together(
     let appends = || group.iter().map(|waiting| &waiting.append);
     let events: Vec<_> = appends().flat_map(|append| &append.events).collect();
     let notifier = &inner.listener.notifier;
-    let mut terms = write::Terms {
+    let mut options = write::WriteOptions {
         expect: appends().next().map_or(Expect::Any, |first| first.expect),
         close: appends().any(|append| append.close),
         init: None,
-        teller: if inner.append_queues.is_alone() { notifier.teller() } else { None },
+        notify_as: if inner.append_queues.is_alone() { notifier.try_notify_inline() } else { None },
         reached: inner.append_queues.reached(channel),
     };
     let began = Instant::now();
-    let mut written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
+    let mut written = write::write(&inner.database, &inner.settings, channel, &events, options).await;
     notifier.note_pace(began.elapsed());
     // An append must not fail because nobody can be told.
-    if terms.teller.is_some() && written.as_ref().is_err_and(CallError::may_be_of_notify) {
-        terms.teller = None;
-        written = write::write(&inner.database, &inner.settings, channel, &events, terms).await;
+    if options.notify_as.is_some() && written.as_ref().is_err_and(CallError::may_be_of_notify) {
+        options.notify_as = None;
+        written = write::write(&inner.database, &inner.settings, channel, &events, options).await;
     }
     if let Ok(written) = &written {
         inner.append_queues.note_reached(channel, written.head.cursor.seq);
     }
-    (written, if terms.teller.is_some() { Notified::InTransaction } else { Notified::NotYet })
+    (written, if options.notify_as.is_some() { Notified::InTransaction } else { Notified::NotYet })
 }
 
 /// Refuses the append that has the event at `at`, whose key stands for another one. Nothing was written, and the others go
@@ -242,7 +242,7 @@ fn refuse(group: &mut Vec<WaitingAppend>, mut at: usize) {
 fn answer(inner: &Inner, channel: &Channel, group: Vec<WaitingAppend>, written: Written, told: Notified) {
     let (appends, answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
-    let results = write::of_appends(channel, written, appends);
+    let results = write::append_results(channel, written, appends);
     if let (Some(head), Notified::NotYet) = (inner.tell_appended(channel, &results), told) {
         inner.listener.notifier.note(channel, head);
     }

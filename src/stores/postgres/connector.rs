@@ -45,10 +45,10 @@ impl Connector {
         let encrypts = match mode {
             Mode::Encrypted => true,
             Mode::Plain => false,
-            Mode::Unsaid => pem.is_some() || identity.is_some(),
+            Mode::Unspecified => pem.is_some() || identity.is_some(),
         };
         config.ssl_mode(if encrypts { SslMode::Require } else { SslMode::Disable });
-        if !encrypts && mode == Mode::Unsaid && config.get_hosts().iter().any(is_remote) {
+        if !encrypts && mode == Mode::Unspecified && config.get_hosts().iter().any(is_remote) {
             tracing::warn!(
                 "connections to PostgreSQL are not encrypted; `sslmode` of the URL can say that this is meant"
             );
@@ -113,7 +113,7 @@ impl fmt::Debug for Security {
 enum Mode {
     Encrypted,
     Plain,
-    Unsaid,
+    Unspecified,
 }
 
 struct Parts {
@@ -132,7 +132,7 @@ fn parse(url: &str) -> Result<Parts, Source> {
         return Err("the URL of the server begins with postgres://".into());
     }
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let (mut rest, mut mode) = (form_urlencoded::Serializer::new(String::new()), Mode::Unsaid);
+    let (mut rest, mut mode) = (form_urlencoded::Serializer::new(String::new()), Mode::Unspecified);
     let (mut authority, mut certificate, mut key) = (None, None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match (&*name, &*value) {
@@ -149,7 +149,7 @@ fn parse(url: &str) -> Result<Parts, Source> {
             ("sslrootcert", path) => authority = Some(path.to_owned()),
             ("sslcert", path) => certificate = Some(path.to_owned()),
             ("sslkey", path) => key = Some(path.to_owned()),
-            (name, value) if KNOWN.contains(&name) => _ = rest.append_pair(name, value),
+            (name, value) if DRIVER_OPTIONS.contains(&name) => _ = rest.append_pair(name, value),
             _ => return Err("the URL has an option that is not known; in a password, ? is %3F".into()),
         }
     }
@@ -159,7 +159,7 @@ fn parse(url: &str) -> Result<Parts, Source> {
 }
 
 /// What the driver takes.
-const KNOWN: [&str; 17] = [
+const DRIVER_OPTIONS: [&str; 17] = [
     "user",
     "password",
     "dbname",

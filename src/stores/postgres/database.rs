@@ -53,7 +53,7 @@ pub(super) struct Database {
     pub(super) sql: Sql,
     pub(super) absent: Absent,
     /// Whether the last call found that it cannot be used.
-    away: AtomicBool,
+    unavailable: AtomicBool,
     /// Whether it was found that it only reads, and nothing was written since.
     read_only: AtomicBool,
     /// Where the store's tasks run.
@@ -86,7 +86,7 @@ impl Database {
             timeout,
             sql,
             absent: Absent::default(),
-            away: AtomicBool::new(false),
+            unavailable: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             runtime,
         })
@@ -119,7 +119,7 @@ impl Database {
     }
 
     /// Entries were written: what a call says that had something to write, for the success of others says nothing of that.
-    pub(super) fn has_written(&self) {
+    pub(super) fn note_writable(&self) {
         if self.read_only.swap(false, Ordering::Relaxed) {
             tracing::info!("PostgreSQL can be written again");
         }
@@ -192,7 +192,7 @@ impl Database {
 
     /// What the last calls found.
     pub(super) fn health(&self) -> Health {
-        match (self.away.load(Ordering::Relaxed), self.read_only.load(Ordering::Relaxed)) {
+        match (self.unavailable.load(Ordering::Relaxed), self.read_only.load(Ordering::Relaxed)) {
             (true, _) => Health::Unavailable,
             (false, true) => Health::ReadOnly,
             (false, false) => Health::Ready,
@@ -212,9 +212,9 @@ impl Database {
             // Whether it can be read, this does not say.
             return;
         }
-        let away = found.filter(|(health, _)| *health == Health::Unavailable);
-        if self.away.swap(away.is_some(), Ordering::Relaxed) != away.is_some() {
-            match away {
+        let unavailable = found.filter(|(health, _)| *health == Health::Unavailable);
+        if self.unavailable.swap(unavailable.is_some(), Ordering::Relaxed) != unavailable.is_some() {
+            match unavailable {
                 Some((_, error)) => tracing::warn!(%error, "PostgreSQL cannot be used; trying again"),
                 None => tracing::info!("PostgreSQL can be used again"),
             }

@@ -19,45 +19,45 @@ use crate::store::{Health, StoreError, floor};
 
 /// Tidies up every now and then, for ever; and looks after the database all the time, however long that takes.
 pub(super) async fn run(database: Arc<Database>, settings: Arc<Settings>, every: Duration) -> Infallible {
-    let mut tidying = pin!(tidy_for_ever(&database, &settings, every));
-    let mut looking = pin!(look_after(&database, &settings));
-    poll_fn(|cx| match (tidying.as_mut().poll(cx), looking.as_mut().poll(cx)) {
+    let mut tidying = pin!(run_tidying(&database, &settings, every));
+    let mut probing = pin!(probe_and_announce(&database, &settings));
+    poll_fn(|cx| match (tidying.as_mut().poll(cx), probing.as_mut().poll(cx)) {
         (Poll::Pending, Poll::Pending) => Poll::Pending,
         (Poll::Ready(never), _) | (_, Poll::Ready(never)) => match never {},
     })
     .await
 }
 
-async fn tidy_for_ever(database: &Database, settings: &Settings, every: Duration) -> Infallible {
-    let mut snapshots = snapshots::Watch::default();
+async fn run_tidying(database: &Database, settings: &Settings, every: Duration) -> Infallible {
+    let mut snapshots = snapshots::OldSnapshotWarning::default();
     loop {
         sleep(every.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         if let Err(error) = tidy(database, settings).await {
             tracing::debug!(%error, "could not tidy up in PostgreSQL");
         }
-        snapshots.look(database).await;
+        snapshots.check(database).await;
     }
 }
 
 /// Asks a database that failed whether it still does, for else nobody may, and says now and then what is to be kept.
-async fn look_after(database: &Database, settings: &Settings) -> Infallible {
-    let mut asked = Instant::now();
+async fn probe_and_announce(database: &Database, settings: &Settings) -> Infallible {
+    let mut announced = Instant::now();
     loop {
         sleep(PROBE_EVERY).await;
-        if asked.elapsed() >= ASK_EVERY {
-            asked = Instant::now();
-            ask(database, settings).await;
+        if announced.elapsed() >= ANNOUNCE_EVERY {
+            announced = Instant::now();
+            announce_settings(database, settings).await;
         }
         match database.health() {
             Health::Unavailable => _ = database.read(&database.sql.probe_read, &[]).await,
-            Health::ReadOnly if database.write(&database.sql.probe, &[]).await.is_ok() => database.has_written(),
+            Health::ReadOnly if database.write(&database.sql.probe, &[]).await.is_ok() => database.note_writable(),
             _ => {}
         }
     }
 }
 
 /// Says what this node keeps, so that others delete nothing of it.
-pub(super) async fn ask(database: &Database, settings: &Settings) {
+pub(super) async fn announce_settings(database: &Database, settings: &Settings) {
     let (now, keep) = (settings.now(), settings.keep.as_slice());
     let params = [(&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
     if let Err(error) = database.write(&database.sql.agree, &params).await {
@@ -67,16 +67,16 @@ pub(super) async fn ask(database: &Database, settings: &Settings) {
 
 /// Goes on until nothing is left to do, or another node is at it.
 pub(super) async fn tidy(database: &Database, settings: &Settings) -> Result<(), StoreError> {
-    let mut most = MOST;
+    let mut most = MAX_PIECE;
     loop {
         match piece(database, settings, most).await {
             Ok(0) => return Ok(()),
-            Ok(_) => most = (most + most / 4 + 1).min(MOST),
+            Ok(_) => most = (most + most / 4 + 1).min(MAX_PIECE),
             // A piece that is too much for the limit in time would be so for ever.
             Err(error) if error.is_timeout() && most > 1 => {
                 most = (most / 8).max(1);
                 // The server may be at it still.
-                sleep(PIECE).await;
+                sleep(PIECE_DURATION).await;
             }
             Err(error) => return Err(error.into_read_error()),
         }
@@ -85,7 +85,7 @@ pub(super) async fn tidy(database: &Database, settings: &Settings) -> Result<(),
 
 /// Does a piece of the work, and returns how much that was.
 async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i64, CallError> {
-    let (now, keep, millis) = (settings.now(), settings.keep.as_slice(), PIECE.as_millis() as i32);
+    let (now, keep, millis) = (settings.now(), settings.keep.as_slice(), PIECE_DURATION.as_millis() as i32);
     let step = floor::raised(0, 0) as i64;
     let params = [
         (&now as _, Type::INT8),
@@ -106,13 +106,13 @@ async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i6
 }
 
 /// Most of anything in one piece.
-const MOST: i64 = 1000;
+const MAX_PIECE: i64 = 1000;
 
 /// About how long a piece takes: so long may a writer to one of its channels wait.
-const PIECE: Duration = Duration::from_millis(100);
+const PIECE_DURATION: Duration = Duration::from_millis(100);
 
 /// How often a node says what it keeps. What nobody has said for a minute is kept no longer.
-const ASK_EVERY: Duration = Duration::from_secs(20);
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(20);
 
 /// How often a database that failed is asked.
 const PROBE_EVERY: Duration = Duration::from_secs(2);

@@ -65,7 +65,7 @@ impl Notifier {
     }
 
     /// The node's name, when its only append may say for itself that it was made: no more often than the task speaks.
-    pub(super) fn teller(&self) -> Option<&str> {
+    pub(super) fn try_notify_inline(&self) -> Option<&str> {
         let pending = self.lock();
         let mut pace = self.pace();
         let free = pending.heads.is_empty()
@@ -238,16 +238,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_append_tells_for_itself_no_more_often_than_the_task_and_only_while_it_is_quick() {
         let notifier = Notifier::new();
-        assert_eq!(notifier.teller(), Some(&*notifier.node));
-        assert_eq!(notifier.teller(), None);
+        assert_eq!(notifier.try_notify_inline(), Some(&*notifier.node));
+        assert_eq!(notifier.try_notify_inline(), None);
         tokio::time::advance(MIN_INTERVAL).await;
         notifier.note_pace(MIN_INTERVAL);
-        assert_eq!(notifier.teller(), None);
+        assert_eq!(notifier.try_notify_inline(), None);
         notifier.note_pace(MIN_INTERVAL / 2);
         notifier.note(&named("a"), head(1));
-        assert_eq!(notifier.teller(), None);
+        assert_eq!(notifier.try_notify_inline(), None);
         std::mem::take(&mut *notifier.lock());
-        assert!(notifier.teller().is_some());
+        assert!(notifier.try_notify_inline().is_some());
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl PostgresOptions {
         if let Some(format) = format::stored(&database).await.map_err(ConnectError::Server)? {
             format.may_read(schema::VERSION).map_err(ConnectError::Server)?;
             if format.version() >= schema::VERSION && format.may_write(schema::VERSION).is_ok() {
-                janitor::ask(&database, &settings).await;
+                janitor::announce_settings(&database, &settings).await;
             }
         }
         Ok(PostgresStore(Arc::new(Inner::new(database, settings, tidy_every))))

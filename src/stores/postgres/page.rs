@@ -37,7 +37,7 @@ pub(super) async fn read(
     let (name, now) = (channel.as_str(), settings.now());
     let age = settings.keep[2];
     if let (Start::After(cursor), 1..) = (start, limit.events) {
-        if let Some(page) = read_on(database, settings, channel, cursor, limit).await? {
+        if let Some(page) = read_following(database, settings, channel, cursor, limit).await? {
             return Ok(page);
         }
     }
@@ -66,7 +66,7 @@ pub(super) async fn read(
 }
 
 /// Reads what comes right after a position; none where that is not there, and more has to be decided.
-async fn read_on(
+async fn read_following(
     database: &Database,
     settings: &Settings,
     channel: &Channel,
@@ -84,24 +84,24 @@ async fn read_on(
         (&now, Type::INT8),
         (&settings.keep[2], Type::INT8),
     ];
-    let rows = database.read(&database.sql.read_on, &params).await.map_err(CallError::into_read_error)?;
-    following(&rows, channel, from).map_err(StoreError::Corrupt)
+    let rows = database.read(&database.sql.read_following, &params).await.map_err(CallError::into_read_error)?;
+    page_if_adjacent(&rows, channel, from).map_err(StoreError::Corrupt)
 }
 
 /// The page when the first row comes right after `from`, and is not too old: its mark of what came before proves that.
-fn following(rows: &[Row], channel: &Channel, from: Cursor) -> Result<Option<Page>, Source> {
+fn page_if_adjacent(rows: &[Row], channel: &Channel, from: Cursor) -> Result<Option<Page>, Source> {
     let Some(first) = rows.first() else { return Ok(None) };
     let (tag, closed) = (first.try_get::<_, i32>(1)? as u32, first.try_get(2)?);
     let head = Head { cursor: Cursor { seq: first.try_get::<_, i64>(0)? as u64, tag, ..from }, closed };
     let entries = rows.iter().map(|row| entry(row, channel, from.epoch)).collect::<Result<Vec<_>, _>>()?;
-    let follows = is_whole(from, &entries);
+    let follows = is_contiguous(from, &entries);
     let next = entries.last().map_or(from, |last| last.cursor);
     let page = Page { outcome: Outcome::Continued, from, next, entries, head };
     Ok((follows && first.try_get(11)?).then_some(page))
 }
 
 /// Whether each entry comes right after the one before it.
-fn is_whole(from: Cursor, entries: &[Entry]) -> bool {
+fn is_contiguous(from: Cursor, entries: &[Entry]) -> bool {
     let positions = std::iter::once(from).chain(entries.iter().map(|entry| entry.cursor));
     positions.zip(entries).all(|(before, entry)| entry.prev() == before)
 }
@@ -144,7 +144,7 @@ fn page(row: &Row, channel: &Channel, start: Start, limit: Limit) -> Result<Page
     let all_seen = matches!(start, Start::Time(_)) && last_match.is_none_or(|seq| seq as u64 <= last.seq);
     // What a start by time leaves out is not missing.
     let is_due = !matches!(start, Start::Time(_)) && limit.events > 0 && from != head.cursor;
-    if is_due && (entries.is_empty() || !is_whole(from, &entries)) {
+    if is_due && (entries.is_empty() || !is_contiguous(from, &entries)) {
         return Err("entries are missing".into());
     }
     match start {
@@ -212,10 +212,10 @@ fn saturated(number: u64) -> i64 {
 /// The heads of many channels, in the order asked.
 pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let likely = database.absent.of(channels);
-    let heads = if channels.len() > FEW || likely.contains(&true) {
-        whole_heads(database, channels).await?
+    let heads = if channels.len() > MAX_PROBABLY_EXISTING || likely.contains(&true) {
+        heads_of_any(database, channels).await?
     } else {
-        heads_there(database, channels).await?
+        heads_of_existing(database, channels).await?
     };
     // An empty channel may well be forgotten next.
     database.absent.note(channels.iter().zip(&heads).map(|(channel, head)| (channel, head.cursor.tag == 0)));
@@ -223,27 +223,27 @@ pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<V
 }
 
 /// The heads of channels, all of which are likely to be there: others cost a second statement.
-async fn heads_there(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+async fn heads_of_existing(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
-    let rows = database.read(&database.sql.heads_there, &[(&names, Type::TEXT_ARRAY)]).await;
+    let rows = database.read(&database.sql.heads_of_existing, &[(&names, Type::TEXT_ARRAY)]).await;
     let rows = rows.map_err(CallError::into_read_error)?;
-    let there: HashMap<_, _> = rows.iter().map(there).collect::<Result<_, _>>().map_err(StoreError::Corrupt)?;
-    let mut heads: Vec<_> = names.iter().map(|name| there.get(name).copied().flatten()).collect();
+    let existing: HashMap<_, _> = rows.iter().map(existing).collect::<Result<_, _>>().map_err(StoreError::Corrupt)?;
+    let mut heads: Vec<_> = names.iter().map(|name| existing.get(name).copied().flatten()).collect();
     let pairs = channels.iter().zip(&heads);
     let absent: Vec<_> = pairs.filter(|(_, head)| head.is_none()).map(|(channel, _)| channel.clone()).collect();
     if !absent.is_empty() {
         let slots = heads.iter_mut().filter(|head| head.is_none());
-        slots.zip(whole_heads(database, &absent).await?).for_each(|(slot, head)| *slot = Some(head));
+        slots.zip(heads_of_any(database, &absent).await?).for_each(|(slot, head)| *slot = Some(head));
     }
     Ok(heads.into_iter().flatten().collect())
 }
 
-fn there(row: &Row) -> Result<(&str, Option<Head>), Source> {
+fn existing(row: &Row) -> Result<(&str, Option<Head>), Source> {
     Ok((row.try_get(0)?, head_from(row, 1)?))
 }
 
 /// The heads of channels, be they there or not.
-async fn whole_heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+async fn heads_of_any(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
     let buckets: Vec<_> = channels.iter().map(bucket).collect();
     let params: [Param<'_>; 2] = [(&names, Type::TEXT_ARRAY), (&buckets, Type::INT4_ARRAY)];
@@ -259,7 +259,7 @@ async fn whole_heads(database: &Database, channels: &[Channel]) -> Result<Vec<He
 }
 
 /// Most channels that are looked for among those that exist.
-const FEW: usize = 100;
+const MAX_PROBABLY_EXISTING: usize = 100;
 
 /// A head, and of which of the channels it is.
 fn head(row: &Row, channels: &[Channel]) -> Result<(usize, Head), Source> {

@@ -9,20 +9,20 @@ use super::database::Database;
 
 /// Looks at how old the oldest snapshot is.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct OldSnapshotWarning {
     warned: Option<Instant>,
 }
 
-impl Watch {
+impl OldSnapshotWarning {
     /// Warns of a snapshot that is too old, every few minutes.
-    pub(super) async fn look(&mut self, database: &Database) {
+    pub(super) async fn check(&mut self, database: &Database) {
         // The server shows a role what other roles do only with `pg_read_all_stats`.
         let Ok(rows) = database.read(OLDEST, &[]).await else { return };
         let oldest = rows.first().and_then(|row| row.try_get::<_, Option<f64>>(0).ok()?);
         let age = oldest.map_or(Duration::ZERO, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
-        if age < OLD {
+        if age < WARN_AFTER {
             self.warned = None;
-        } else if self.warned.is_none_or(|warned| warned.elapsed() >= AGAIN) {
+        } else if self.warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
             self.warned = Some(Instant::now());
             tracing::warn!(
                 seconds = age.as_secs(),
@@ -43,7 +43,7 @@ const OLDEST: &str = "
     ) snapshots";
 
 /// From when on a word is due.
-const OLD: Duration = Duration::from_secs(60);
+const WARN_AFTER: Duration = Duration::from_secs(60);
 
 /// How often it is repeated.
-const AGAIN: Duration = Duration::from_secs(600);
+const WARN_EVERY: Duration = Duration::from_secs(600);

@@ -55,18 +55,18 @@ impl<'a> Columns<'a> {
 
 /// What is asked of a channel beside the events.
 #[derive(Clone, Copy)]
-pub(super) struct Terms<'a> {
+pub(super) struct WriteOptions<'a> {
     pub(super) expect: Expect,
     pub(super) close: bool,
     /// The epoch of the history that replaces the channel's.
     pub(super) init: Option<u64>,
     /// The node that tells the others in the same transaction.
-    pub(super) teller: Option<&'a str>,
+    pub(super) notify_as: Option<&'a str>,
     /// A `seq` that the channel has reached, as far as is known here.
     pub(super) reached: u64,
 }
 
-impl Terms<'_> {
+impl WriteOptions<'_> {
     fn is_plain(self) -> bool {
         self.expect == Expect::Any && !self.close && self.init.is_none()
     }
@@ -103,26 +103,26 @@ pub(super) async fn write(
     settings: &Settings,
     channel: &Channel,
     events: &[&Event],
-    terms: Terms<'_>,
+    options: WriteOptions<'_>,
 ) -> Result<Written, CallError> {
-    if let ([event], true) = (events, terms.is_plain() && settings.lock_ms.is_none()) {
+    if let ([event], true) = (events, options.is_plain() && settings.lock_ms.is_none()) {
         if event.key().is_none() {
-            if let Some(written) = write_one(database, settings, channel, event, terms).await? {
+            if let Some(written) = write_one(database, settings, channel, event, options).await? {
                 return Ok(written);
             }
         }
     }
     let mut columns = Columns::new(channel, events);
-    if terms.init.is_some() {
+    if options.init.is_some() {
         (columns.keys, columns.prints) = (None, None);
     }
-    let (expect, at) = match terms.expect {
-        Expect::Any => (0, Cursor { epoch: 0, seq: terms.reached, tag: 0 }),
+    let (expect, at) = match options.expect {
+        Expect::Any => (0, Cursor { epoch: 0, seq: options.reached, tag: 0 }),
         Expect::NeverUsed => (1, Cursor { epoch: 0, seq: 0, tag: 0 }),
         Expect::At(cursor) => (2, cursor),
     };
     let (name, keep, now) = (channel.as_str(), settings.keep.as_slice(), settings.now());
-    let init = terms.init.map(|epoch| epoch as i64);
+    let init = options.init.map(|epoch| epoch as i64);
     let (epoch, tag) = (at.epoch as i64, at.tag as i32);
     // No entry has a `seq` that large, and none has it less for being cut.
     let seq = i64::try_from(at.seq).unwrap_or(i64::MAX);
@@ -140,7 +140,7 @@ pub(super) async fn write(
                 (&epoch, Type::INT8),
                 (&seq, Type::INT8),
                 (&tag, Type::INT4),
-                (&terms.close, Type::BOOL),
+                (&options.close, Type::BOOL),
                 (&columns.data, Type::BYTEA_ARRAY),
                 (&columns.is_text, Type::BOOL_ARRAY),
                 (&columns.names, Type::TEXT_ARRAY),
@@ -151,7 +151,7 @@ pub(super) async fn write(
                 (&columns.sizes, Type::INT4_ARRAY),
                 (&columns.bytes, Type::INT8),
                 (&columns.prints, Type::INT8_ARRAY),
-                (&terms.teller, Type::TEXT),
+                (&options.notify_as, Type::TEXT),
             ],
         )
         .await?;
@@ -159,7 +159,7 @@ pub(super) async fn write(
     let tags = columns.tags.iter().map(|tag| *tag as u32).collect();
     let written = written(row, tags).map_err(|error| CallError::Malformed(error.into()))?;
     if written.status == 0 && written.head.cursor.seq > written.base.seq {
-        database.has_written();
+        database.note_writable();
     }
     Ok(written)
 }
@@ -170,7 +170,7 @@ async fn write_one(
     settings: &Settings,
     channel: &Channel,
     event: &Event,
-    Terms { teller, reached, .. }: Terms<'_>,
+    WriteOptions { notify_as, reached, .. }: WriteOptions<'_>,
 ) -> Result<Option<Written>, CallError> {
     let (name, now, gen_reached) = (channel.as_str(), settings.now(), generation(reached));
     let (tag, size) = (resume::fresh_tag(), size_of(channel, event) as i32);
@@ -186,17 +186,17 @@ async fn write_one(
         (&data, Type::BYTEA),
         (&now, Type::INT8),
         (&gen_reached, Type::INT8),
-        (&teller, Type::TEXT),
+        (&notify_as, Type::TEXT),
     ];
     let [untold @ .., _] = &params;
-    let rows = match teller {
+    let rows = match notify_as {
         Some(_) => database.write(&database.sql.write_one_and_tell, &params).await?,
         None => database.write(&database.sql.write_one, untold).await?,
     };
     let Some(row) = rows.first() else { return Ok(None) };
-    let (written, kept) = one_written(row, tag).map_err(|error| CallError::Malformed(error.into()))?;
-    database.has_written();
-    if kept.is_too_much(&settings.keep) {
+    let (written, retained) = one_written(row, tag).map_err(|error| CallError::Malformed(error.into()))?;
+    database.note_writable();
+    if retained.is_too_much(&settings.keep) {
         let keep = settings.keep.as_slice();
         let params = [(&name as _, Type::TEXT), (&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
         // It is appended, whatever becomes of this; the next append finds that too much is kept.
@@ -213,14 +213,14 @@ fn generation(seq: u64) -> i64 {
 }
 
 /// What a channel holds after an append.
-struct Kept {
+struct Retained {
     events: i64,
     bytes: i64,
     /// Whether the append came after the time to look for what is too old.
     is_due: bool,
 }
 
-impl Kept {
+impl Retained {
     /// A quarter above the limits, so that many entries go at once and most appends delete nothing.
     fn is_too_much(&self, [most_events, most_bytes, ..]: &[i64; 5]) -> bool {
         let above = |most: i64| most.saturating_add(most / 4);
@@ -228,13 +228,16 @@ impl Kept {
     }
 }
 
-fn one_written(row: &Row, tag: u32) -> Result<(Written, Kept), tokio_postgres::Error> {
+fn one_written(row: &Row, tag: u32) -> Result<(Written, Retained), tokio_postgres::Error> {
     let (epoch, seq) = (row.try_get::<_, i64>(0)? as u64, row.try_get::<_, i64>(1)? as u64);
     let base = Cursor { epoch, seq: seq.saturating_sub(1), tag: row.try_get::<_, i32>(2)? as u32 };
     let (head, stamp) = (Head { cursor: Cursor { epoch, seq, tag }, closed: false }, row.try_get::<_, i64>(3)?);
     let events = (seq as i64).saturating_sub(row.try_get(4)?);
-    let kept = Kept { events, bytes: row.try_get(5)?, is_due: stamp > row.try_get(6)? };
-    Ok((Written { status: 0, reused: None, head, base, stamp: stamp as u64, tags: vec![tag], verdicts: None }, kept))
+    let retained = Retained { events, bytes: row.try_get(5)?, is_due: stamp > row.try_get(6)? };
+    Ok((
+        Written { status: 0, reused: None, head, base, stamp: stamp as u64, tags: vec![tag], verdicts: None },
+        retained,
+    ))
 }
 
 fn written(row: &Row, tags: Vec<u32>) -> Result<Written, tokio_postgres::Error> {
@@ -276,7 +279,7 @@ fn verdicts(row: &Row, epoch: u64, fresh: &[bool]) -> Result<Vec<Verdict>, tokio
 }
 
 /// What an init came to.
-pub(super) fn of_init(written: Written) -> Result<Head, StoreError> {
+pub(super) fn init_result(written: Written) -> Result<Head, StoreError> {
     match written.status {
         0 => Ok(written.head),
         _ => Err(StoreError::Conflict { head: written.head }),
@@ -284,18 +287,22 @@ pub(super) fn of_init(written: Written) -> Result<Head, StoreError> {
 }
 
 /// What each append of a group came to, in order: as if they had been made one after the other.
-pub(super) fn of_appends(channel: &Channel, written: Written, group: Vec<Append>) -> Vec<Result<Appended, StoreError>> {
-    let mut settling = Settling { channel, at: 0, newest: written.base, new: Vec::new(), written };
-    let mut answers: Vec<_> = group.into_iter().map(|append| settling.settle(append)).collect();
+pub(super) fn append_results(
+    channel: &Channel,
+    written: Written,
+    group: Vec<Append>,
+) -> Vec<Result<Appended, StoreError>> {
+    let mut splitter = ResultSplitter { channel, at: 0, newest: written.base, new: Vec::new(), written };
+    let mut answers: Vec<_> = group.into_iter().map(|append| splitter.next_append(append)).collect();
     // A close is part of the last append of a call, and the head of a closed channel says so.
     if let Some(Ok(last)) = answers.last_mut() {
-        last.head = settling.written.head;
+        last.head = splitter.written.head;
     }
     answers
 }
 
 /// Takes the answer for a group apart.
-struct Settling<'a> {
+struct ResultSplitter<'a> {
     channel: &'a Channel,
     written: Written,
     /// How many events were settled.
@@ -306,8 +313,8 @@ struct Settling<'a> {
     new: Vec<Receipt>,
 }
 
-impl Settling<'_> {
-    fn settle(&mut self, append: Append) -> Result<Appended, StoreError> {
+impl ResultSplitter<'_> {
+    fn next_append(&mut self, append: Append) -> Result<Appended, StoreError> {
         let (from, count) = (self.at, append.events.len());
         self.at += count;
         match self.written.status {
