@@ -110,6 +110,7 @@ mod codec;
 mod connection;
 mod endpoint;
 mod error;
+mod handle;
 mod heads;
 mod health;
 mod janitor;
@@ -118,15 +119,14 @@ mod options;
 mod primary;
 mod reads;
 mod script;
+mod settings;
 mod shared;
 mod writer;
 
-use std::{fmt, sync::Arc};
-
 use futures_core::Stream;
 
-pub use self::options::{ConnectError, RedisOptions};
-use self::{endpoint::Endpoint, listener::ListenerSlot, options::Settings, shared::Shared, writer::Writer};
+use self::error::CallError;
+pub use self::{error::ConnectError, handle::RedisStore, options::RedisOptions};
 use crate::{
     channel::Channel,
     event::Event,
@@ -135,16 +135,6 @@ use crate::{
         fits_init,
     },
 };
-
-/// A [`Store`] on a Redis server. Clones share its connections. See the [module docs](self).
-#[derive(Clone)]
-pub struct RedisStore(Arc<Inner>);
-
-struct Inner {
-    shared: Arc<Shared>,
-    writer: Writer,
-    listener: ListenerSlot,
-}
 
 impl RedisStore {
     /// Connects with the defaults to `redis://[user][:password@]host[:port][/database]`.
@@ -158,31 +148,6 @@ impl RedisStore {
     /// Options to connect with.
     pub fn options() -> RedisOptions {
         RedisOptions::new()
-    }
-
-    /// Whether the connections that the store has needed so far are up.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.0.shared.is_connected() && self.0.listener.is_armed() != Some(false)
-    }
-
-    fn new(endpoint: Endpoint, settings: Settings) -> Self {
-        let shared = Arc::new(Shared::new(endpoint, settings));
-        Self(Arc::new(Inner { shared, writer: Writer::default(), listener: ListenerSlot::default() }))
-    }
-
-    async fn check(&self) -> Result<(), ConnectError> {
-        self.0.shared.check().await?;
-        self.0.shared.announce_settings().await;
-        Ok(())
-    }
-}
-
-impl fmt::Debug for RedisStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never the URL: it may hold a password.
-        let prefix = self.0.shared.settings.prefix();
-        f.debug_struct("RedisStore").field("prefix", &prefix).field("connected", &self.is_connected()).finish()
     }
 }
 
@@ -208,7 +173,7 @@ impl Store for RedisStore {
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
         let shared = &self.0.shared;
-        shared.forget(channel, "now", shared.deadline(), error::CallError::into_write_error).await
+        shared.forget(channel, "now", shared.deadline(), CallError::into_write_error).await
     }
 
     async fn channels(

@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 
-use super::script::hex;
 use crate::{
     channel::Channel,
     cursor::Cursor,
     event::{Data, Event, EventName},
-    store::{Change, Entry, Head, resume::Record},
+    store::{Change, Entry, Expect, Head, resume::Record},
 };
 
 /// An event for the store, as scripts take and keep it: its tag, its time or -1 for the append's, how its datum is meant, its
@@ -160,8 +159,22 @@ pub(super) fn group_header(channel: usize, events: usize, flags: u8, absent: u64
     packed
 }
 
+/// An epoch as scripts see it: Lua's numbers do not hold 64 bits.
+pub(super) fn hex(epoch: u64) -> String {
+    format!("{epoch:016x}")
+}
+
 pub(super) fn parse_epoch(hex: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
+}
+
+/// A condition as the script compares it.
+pub(super) fn expectation(expect: Expect) -> Vec<u8> {
+    match expect {
+        Expect::Any => Vec::new(),
+        Expect::NeverUsed => b"new".to_vec(),
+        Expect::At(cursor) => condition_of(cursor),
+    }
 }
 
 /// The condition that a head is this, as a script compares it: a packed head without its last byte.

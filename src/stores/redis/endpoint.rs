@@ -9,7 +9,6 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::options::ConnectionSettings;
 use crate::store::Source;
 
 /// Where to connect to, and as whom.
@@ -17,6 +16,41 @@ pub(super) struct Endpoint {
     info: ConnectionInfo,
     sentinels: Option<Sentinels>,
     password: Option<Password>,
+}
+
+/// How to be let in.
+#[derive(Clone, Default)]
+pub(super) struct ConnectionSettings {
+    /// PEM; the system's when there is none.
+    #[cfg(feature = "redis-tls")]
+    pub(super) root: Option<Vec<u8>>,
+    /// PEM: a certificate, and its key.
+    #[cfg(feature = "redis-tls")]
+    pub(super) own: Option<(Vec<u8>, Vec<u8>)>,
+    /// The primary's name, and the URLs of those who know where it is.
+    pub(super) sentinels: Option<(String, Vec<String>)>,
+    pub(super) password: Option<Password>,
+}
+
+impl fmt::Debug for ConnectionSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never a key nor a URL: that may hold a password.
+        let primary = self.sentinels.as_ref().map(|(name, _)| name);
+        f.debug_struct("ConnectionSettings").field("primary", &primary).finish_non_exhaustive()
+    }
+}
+
+impl ConnectionSettings {
+    /// A client that trusts what was chosen, and has parsed it.
+    pub(super) fn client(&self, info: ConnectionInfo) -> redis::RedisResult<Client> {
+        #[cfg(feature = "redis-tls")]
+        if self.root.is_some() || self.own.is_some() {
+            let own = self.own.clone();
+            let client_tls = own.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
+            return Client::build_with_tls(info, redis::TlsCertificates { client_tls, root_cert: self.root.clone() });
+        }
+        Client::open(info)
+    }
 }
 
 /// Those who know which server is the primary.

@@ -7,6 +7,55 @@ use redis::{RedisError, ServerErrorKind};
 use super::primary;
 use crate::store::{Source, StoreError};
 
+/// Why a [`RedisStore`] could not be set up.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL is not one of a Redis server, or needs a feature that is off (`rediss://`: `redis-tls`), or a certificate to
+    /// trust is none.
+    Url(Source),
+    /// The prefix is empty, too long, or has other characters than `[A-Za-z0-9._:-]`.
+    Prefix,
+    /// The server did not answer, or refused, or is a replica.
+    Unreachable(Source),
+    /// The server belongs to a cluster, and another one has the keys of this prefix: connect to that.
+    Moved {
+        /// Host and port, as the server says.
+        to: String,
+    },
+    /// The server is older than 7.0.
+    Version {
+        /// Its version, as it says.
+        found: String,
+    },
+    /// What is stored has a format that this version of the library may not read
+    /// ([`NewerFormat`](StoreError::NewerFormat)), or cannot make out.
+    Format(StoreError),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(_) => f.write_str("not the URL of a Redis server"),
+            Self::Prefix => f.write_str("the prefix must have 1 to 64 characters of A-Z, a-z, 0-9 and ._:-"),
+            Self::Unreachable(_) => f.write_str("the Redis server cannot be reached"),
+            Self::Moved { to } => write!(f, "the keys of this prefix are on another server of the cluster: {to}"),
+            Self::Version { found } => write!(f, "the Redis server is {found}; 7.0 or newer is needed"),
+            Self::Format(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Url(source) | Self::Unreachable(source) => Some(source.as_ref()),
+            Self::Format(error) => error.source(),
+            Self::Prefix | Self::Moved { .. } | Self::Version { .. } => None,
+        }
+    }
+}
+
 /// How a call failed.
 #[derive(Debug)]
 pub(super) enum CallError {

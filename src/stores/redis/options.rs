@@ -1,14 +1,14 @@
 //! How a Redis store is set up: what can be chosen, and what can be wrong with it. Connects nothing by itself.
 
-use std::{error::Error, fmt, future::Future, time::Duration};
-
-use redis::{Client, ConnectionInfo};
+use std::{future::Future, time::Duration};
 
 use super::{
-    RedisStore,
-    endpoint::{Endpoint, Password},
+    endpoint::{ConnectionSettings, Endpoint, Password},
+    error::ConnectError,
+    handle::RedisStore,
+    settings::Settings,
 };
-use crate::store::{Clock, Retention, Source, StoreError};
+use crate::store::{Clock, Retention, Source};
 
 /// How to open a [`RedisStore`]. See the [module docs](super).
 #[derive(Clone, Debug, Default)]
@@ -16,28 +16,6 @@ use crate::store::{Clock, Retention, Source, StoreError};
 pub struct RedisOptions {
     connection: ConnectionSettings,
     settings: Settings,
-}
-
-/// How to be let in.
-#[derive(Clone, Default)]
-pub(super) struct ConnectionSettings {
-    /// PEM; the system's when there is none.
-    #[cfg(feature = "redis-tls")]
-    root: Option<Vec<u8>>,
-    /// PEM: a certificate, and its key.
-    #[cfg(feature = "redis-tls")]
-    own: Option<(Vec<u8>, Vec<u8>)>,
-    /// The primary's name, and the URLs of those who know where it is.
-    pub(super) sentinels: Option<(String, Vec<String>)>,
-    pub(super) password: Option<Password>,
-}
-
-impl fmt::Debug for ConnectionSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never a key nor a URL: that may hold a password.
-        let primary = self.sentinels.as_ref().map(|(name, _)| name);
-        f.debug_struct("ConnectionSettings").field("primary", &primary).finish_non_exhaustive()
-    }
 }
 
 impl RedisOptions {
@@ -98,13 +76,13 @@ impl RedisOptions {
     }
 
     /// Acknowledges an append only when this many replicas have it too (`WAIT`), for at most `within` (and less than the
-    /// timeout); fewer is [`StoreError::Unknown`], for the primary has it. Default: none.
+    /// timeout); fewer is [`StoreError::Unknown`](crate::store::StoreError::Unknown), for the primary has it. Default: none.
     pub fn replicas(self, replicas: u32, within: Duration) -> Self {
         self.with(|settings| settings.replicas = Some((replicas, within)))
     }
 
     /// Most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size); more is
-    /// [`StoreError::TooLarge`], as is an append of more than half of what is kept. Default
+    /// [`StoreError::TooLarge`](crate::store::StoreError::TooLarge), as is an append of more than half of what is kept. Default
     /// 4 MiB: a script that takes longer makes everyone wait.
     pub fn largest_append(self, bytes: u64) -> Self {
         self.with(|settings| settings.largest_append = bytes)
@@ -150,104 +128,5 @@ impl RedisOptions {
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(&mut self.settings);
         self
-    }
-}
-
-impl ConnectionSettings {
-    /// A client that trusts what was chosen, and has parsed it.
-    pub(super) fn client(&self, info: ConnectionInfo) -> redis::RedisResult<Client> {
-        #[cfg(feature = "redis-tls")]
-        if self.root.is_some() || self.own.is_some() {
-            let own = self.own.clone();
-            let client_tls = own.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
-            return Client::build_with_tls(info, redis::TlsCertificates { client_tls, root_cert: self.root.clone() });
-        }
-        Client::open(info)
-    }
-}
-
-/// Everything that can be chosen.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    name: String,
-    pub(super) retention: Retention,
-    pub(super) timeout: Duration,
-    pub(super) replicas: Option<(u32, Duration)>,
-    pub(super) largest_append: u64,
-    pub(super) inline: usize,
-    pub(super) clock: Option<Clock>,
-}
-
-impl Settings {
-    /// What all keys begin with: a hash tag, so that they share a slot.
-    pub(super) fn prefix(&self) -> String {
-        format!("{{{}}}", self.name)
-    }
-
-    pub(super) fn key(&self, name: &str) -> String {
-        format!("{}:{name}", self.prefix())
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            name: "tower-events".to_owned(),
-            retention: Retention::default(),
-            timeout: Duration::from_secs(3),
-            replicas: None,
-            largest_append: 4 << 20,
-            inline: 16 << 10,
-            clock: None,
-        }
-    }
-}
-
-/// Why a [`RedisStore`] could not be set up.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The URL is not one of a Redis server, or needs a feature that is off (`rediss://`: `redis-tls`), or a certificate to
-    /// trust is none.
-    Url(Source),
-    /// The prefix is empty, too long, or has other characters than `[A-Za-z0-9._:-]`.
-    Prefix,
-    /// The server did not answer, or refused, or is a replica.
-    Unreachable(Source),
-    /// The server belongs to a cluster, and another one has the keys of this prefix: connect to that.
-    Moved {
-        /// Host and port, as the server says.
-        to: String,
-    },
-    /// The server is older than 7.0.
-    Version {
-        /// Its version, as it says.
-        found: String,
-    },
-    /// What is stored has a format that this version of the library may not read
-    /// ([`NewerFormat`](StoreError::NewerFormat)), or cannot make out.
-    Format(StoreError),
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(_) => f.write_str("not the URL of a Redis server"),
-            Self::Prefix => f.write_str("the prefix must have 1 to 64 characters of A-Z, a-z, 0-9 and ._:-"),
-            Self::Unreachable(_) => f.write_str("the Redis server cannot be reached"),
-            Self::Moved { to } => write!(f, "the keys of this prefix are on another server of the cluster: {to}"),
-            Self::Version { found } => write!(f, "the Redis server is {found}; 7.0 or newer is needed"),
-            Self::Format(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Error for ConnectError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Url(source) | Self::Unreachable(source) => Some(source.as_ref()),
-            Self::Format(error) => error.source(),
-            Self::Prefix | Self::Moved { .. } | Self::Version { .. } => None,
-        }
     }
 }

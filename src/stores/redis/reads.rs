@@ -7,9 +7,9 @@ use redis::Value;
 use tokio::time::Instant;
 
 use super::{
-    codec::{Unpacker, entry_of, record_of},
+    codec::{Unpacker, entry_of, hex, record_of},
     error::{CallError, malformed},
-    script::{Op, hex},
+    script::Op,
     shared::Shared,
 };
 use crate::{

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Script, Value};
 
-use super::{codec::parse_epoch, options::Settings};
+use super::{
+    codec::{hex, parse_epoch},
+    settings::Settings,
+};
 use crate::{
     channel::Channel,
     store::{Format, floor::bucket_of},
@@ -214,11 +217,6 @@ pub(super) fn epoch_text(epoch: u64) -> String {
 /// The epoch of a place from what is stored.
 pub(super) fn parse_epoch_text(text: &[u8]) -> Option<u64> {
     parse_epoch(text.strip_prefix(EPOCH_MARK.as_bytes())?)
-}
-
-/// An epoch as scripts see it: Lua's numbers do not hold 64 bits.
-pub(super) fn hex(epoch: u64) -> String {
-    format!("{epoch:016x}")
 }
 
 fn constants(settings: &Settings) -> String {

@@ -12,16 +12,15 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
-    codec::{self, RecordLifetime, Unpacker},
+    codec::{self, RecordLifetime, Unpacker, hex},
     connection::Connection,
     endpoint::Endpoint,
-    error::{CallError, malformed},
+    error::{CallError, ConnectError, malformed},
     health::ObservedHealth,
     janitor::Janitor,
-    options::{ConnectError, Settings},
     primary::PrimaryTerm,
-    script::{FORMAT, Op, Scripts, hex, parse_epoch_text},
-    writer::expected,
+    script::{FORMAT, Op, Scripts, parse_epoch_text},
+    settings::Settings,
 };
 use crate::{
     channel::Channel,
@@ -228,7 +227,10 @@ impl Shared {
     pub(super) async fn init(&self, channel: &Channel, events: &[Event], expect: Expect) -> Result<Head, StoreError> {
         let epoch = epoch_of(resume::fresh_epoch(), channel);
         let build = |place, cmd: &mut Cmd| {
-            cmd.arg(self.floor_step()).arg(hex(epoch_of(place, channel))).arg(hex(epoch)).arg(expected(expect));
+            cmd.arg(self.floor_step())
+                .arg(hex(epoch_of(place, channel)))
+                .arg(hex(epoch))
+                .arg(codec::expectation(expect));
             for event in events {
                 cmd.arg(codec::blob_of(event, resume::fresh_tag()));
             }

@@ -223,7 +223,7 @@ impl AppendGroup {
     /// As the script reads it.
     fn arguments(&self, place: u64, cmd: &mut redis::Cmd) {
         let Some(first) = self.jobs.first() else { return };
-        let (expect, keyed) = (expected(first.append.expect), first.has_keys());
+        let (expect, keyed) = (codec::expectation(first.append.expect), first.has_keys());
         let events = || self.jobs.iter().flat_map(|job| job.append.events.iter().zip(&job.tags));
         let flags = u8::from(first.append.close) + 2 * u8::from(keyed) + 4 * u8::from(!expect.is_empty());
         let absent = epoch_of(place, &first.channel);
@@ -277,15 +277,6 @@ impl AppendGroup {
 
     fn fail(self, error: impl Fn() -> StoreError) {
         self.jobs.into_iter().for_each(|job| _ = job.done.send(Err(error())));
-    }
-}
-
-/// A condition as the script compares it.
-pub(super) fn expected(expect: Expect) -> Vec<u8> {
-    match expect {
-        Expect::Any => Vec::new(),
-        Expect::NeverUsed => b"new".to_vec(),
-        Expect::At(cursor) => codec::condition_of(cursor),
     }
 }
 
