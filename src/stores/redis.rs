@@ -121,6 +121,7 @@ mod reads;
 mod script;
 mod settings;
 mod shared;
+mod watchers;
 mod writer;
 
 use futures_core::Stream;

@@ -3,8 +3,8 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -19,11 +19,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{codec, connection, primary, shared::Shared};
-use crate::{
-    store::Change,
-    stores::hints::{Backlog, Intake},
-};
+use super::{codec, connection, primary, shared::Shared, watchers::Watchers};
+use crate::{store::Change, stores::hints::Intake};
 
 /// Where a store keeps its reader while anyone watches.
 #[derive(Default)]
@@ -47,7 +44,7 @@ impl ListenerSlot {
     /// Whether someone watches, and hints come.
     pub(super) fn is_armed(&self) -> Option<bool> {
         let listener = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
-        Some(listener.watchers.lock().armed)
+        Some(listener.watchers.is_armed())
     }
 }
 
@@ -75,59 +72,12 @@ impl Drop for Listener {
     }
 }
 
-/// Everyone who is state.
-#[derive(Default)]
-struct Watchers(Mutex<WatcherState>);
-
-#[derive(Default)]
-struct WatcherState {
-    /// Whether hints come now.
-    armed: bool,
-    backlogs: Vec<Arc<Backlog>>,
-}
-
-impl Watchers {
-    fn lock(&self) -> MutexGuard<'_, WatcherState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn register(&self) -> Arc<Backlog> {
-        let backlog = Arc::new(Backlog::unarmed());
-        let mut state = self.lock();
-        state.backlogs.push(Arc::clone(&backlog));
-        if state.armed {
-            // Nobody waits for it yet.
-            _ = backlog.add(Change::Resync);
-        }
-        backlog
-    }
-
-    fn deregister(&self, backlog: &Arc<Backlog>) {
-        self.lock().backlogs.retain(|other| !Arc::ptr_eq(other, backlog));
-    }
-
-    /// Tells everyone, and wakes them outside the lock, for that runs foreign code.
-    fn tell(&self, changes: Vec<Change>) {
-        let backlogs = self.lock().backlogs.clone();
-        for backlog in backlogs {
-            let wakers = changes.iter().filter_map(|change| backlog.add(change.clone()));
-            wakers.for_each(Waker::wake);
-        }
-    }
-
-    /// Hints come from now on, and everyone has to look at everything once.
-    fn arm(&self) {
-        self.lock().armed = true;
-        self.tell(vec![Change::Resync]);
-    }
-}
-
 /// Listens until dropped: connects, subscribes, tells of the gap, and goes on until the connection is lost.
 async fn listen(shared: Arc<Shared>, watchers: Arc<Watchers>) {
     let mut failed = 0;
     loop {
         let ended = listen_once(&shared, &watchers, failed).await;
-        let heard = std::mem::take(&mut watchers.lock().armed);
+        let heard = watchers.disarm();
         match ended {
             _ if heard => {
                 failed = 0;
