@@ -121,6 +121,7 @@ mod reads;
 mod script;
 mod settings;
 mod shared;
+mod sweep;
 mod watchers;
 mod writer;
 
