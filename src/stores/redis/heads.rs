@@ -6,9 +6,10 @@ use tokio::time::Instant;
 use super::{
     codec::{self, record_of},
     error::{CallError, malformed},
+    place::format_of,
     reads::{parse, read, text_of, try_forget},
     script::{FORMAT, epoch_text},
-    shared::{Shared, format_of},
+    shared::Shared,
 };
 use crate::{
     channel::Channel,

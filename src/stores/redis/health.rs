@@ -1,17 +1,11 @@
 //! What keeps a store from being used though it is connected: no room, a disk that fails, too few replicas, a newer format, or
 //! keys that another server has now.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
-use super::{
-    error::{RefusedCalls, refused_calls},
-    shared::Shared,
-};
+use super::error::{RefusedCalls, refused_calls};
 use crate::store::{Health, StoreError};
 
 /// What there is, as the last write found it.
@@ -19,7 +13,7 @@ use crate::store::{Health, StoreError};
 pub(super) struct ObservedHealth {
     found: Mutex<Option<Health>>,
     /// When it was last tried whether it is over; held while that is tried.
-    last_attempt: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    pub(super) last_attempt: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 impl ObservedHealth {
@@ -50,20 +44,3 @@ impl ObservedHealth {
         }
     }
 }
-
-impl Shared {
-    /// Tries whether observed_health is over, for a node that writes nothing; not more often than makes sense.
-    pub(super) fn retry_write(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        let Ok(mut tried) = Arc::clone(&self.observed_health.last_attempt).try_lock_owned() else { return };
-        if self.observed_health.get().is_some() && tried.is_none_or(|tried| tried.elapsed() > RETRY_EVERY) {
-            let shared = Arc::clone(self);
-            runtime.spawn(async move {
-                shared.observed_health.note_write(&shared.open(shared.deadline()).await);
-                *tried = Some(Instant::now());
-            });
-        }
-    }
-}
-
-const RETRY_EVERY: Duration = Duration::from_secs(1);

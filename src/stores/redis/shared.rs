@@ -1,10 +1,7 @@
 //! What all operations of a store share: its connections, the place as it is known, and calls of scripts on it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -12,21 +9,19 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
-    codec::{self, RecordLifetime, Unpacker, hex},
+    codec::RecordLifetime,
     connection::Connection,
     endpoint::Endpoint,
-    error::{CallError, ConnectError, malformed},
+    error::{CallError, malformed},
     health::ObservedHealth,
     janitor::Janitor,
     primary::PrimaryTerm,
-    script::{FORMAT, Op, Scripts, parse_epoch_text},
+    script::{Op, Scripts},
     settings::Settings,
 };
 use crate::{
     channel::Channel,
-    cursor::epoch_of,
-    event::Event,
-    store::{Expect, Format, Head, StoreError, floor, resume},
+    store::{StoreError, floor},
     stores::absent::Absent,
 };
 
@@ -40,7 +35,7 @@ pub(super) struct Shared {
     pub(super) writes: Connection,
     pub(super) reads: Connection,
     /// The place's epoch as it was last seen; 0 when it is not known.
-    place: AtomicU64,
+    pub(super) place: AtomicU64,
     pub(super) absent: Absent,
     pub(super) janitor: Janitor,
     pub(super) observed_health: ObservedHealth,
@@ -173,146 +168,4 @@ impl Shared {
             _ => Err(malformed("count of replicas")),
         }
     }
-
-    /// The place's epoch; the place is made when there is none, and brought to this version's format.
-    pub(super) async fn place(&self, deadline: Instant) -> Result<u64, StoreError> {
-        match self.place.load(Ordering::Relaxed) {
-            0 => {}
-            known => return Ok(known),
-        }
-        // A server that is full can still be read from.
-        let there = self.reads.send(&self.scripts.place(), deadline).await.map_err(CallError::into_read_error)?;
-        match place_of(there)? {
-            Some((epoch, format)) => {
-                format.may_read(FORMAT.version())?;
-                self.place.store(epoch, Ordering::Relaxed);
-                Ok(epoch)
-            }
-            None => self.open(deadline).await,
-        }
-    }
-
-    /// Makes the place unless it is there, and shows that it can be written to.
-    pub(super) async fn open(&self, deadline: Instant) -> Result<u64, StoreError> {
-        // Always a new epoch: one that was known before belongs to a place that is gone, and so do its cursors.
-        let cmd = self.scripts.open(resume::fresh_epoch().max(1));
-        let answer = self.writes.send(&cmd, deadline).await.map_err(CallError::into_read_error)?;
-        let (epoch, format) = place_of(answer)?.ok_or_else(|| malformed("epoch"))?;
-        format.may_read(FORMAT.version())?;
-        self.place.store(epoch, Ordering::Relaxed);
-        format.may_write(FORMAT.version())?;
-        Ok(epoch)
-    }
-
-    /// A script found a format that it may not use; one of an older version is brought up.
-    fn check_format(&self, found: Option<Value>, op: Op) -> Result<(), StoreError> {
-        let Some(Value::BulkString(text)) = found else { return Err(malformed("format")) };
-        if let Some(format) = format_of(&text) {
-            format.may_read(FORMAT.version())?;
-            if !op.only_reads() {
-                format.may_write(FORMAT.version())?;
-            }
-        }
-        self.place.store(0, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Takes note that the place is not `old` any more.
-    pub(super) fn note_place_changed(&self, old: u64) {
-        if self.place.compare_exchange(old, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            tracing::warn!("the Redis server holds another log than before: all cursors are reset");
-        }
-    }
-
-    pub(super) async fn init(&self, channel: &Channel, events: &[Event], expect: Expect) -> Result<Head, StoreError> {
-        let epoch = epoch_of(resume::fresh_epoch(), channel);
-        let build = |place, cmd: &mut Cmd| {
-            cmd.arg(self.floor_step())
-                .arg(hex(epoch_of(place, channel)))
-                .arg(hex(epoch))
-                .arg(codec::expectation(expect));
-            for event in events {
-                cmd.arg(codec::blob_of(event, resume::fresh_tag()));
-            }
-        };
-        let (_, answer) = self
-            .call(&self.writes, Op::Init, only(channel), self.deadline(), CallError::into_write_error, build)
-            .await?;
-        let Some(Value::BulkString(text)) = answer.first() else { return Err(malformed("answer")) };
-        let mut answer = Unpacker(text);
-        let kind = answer.kind().ok_or_else(|| malformed("kind"))?;
-        if kind == b'U' {
-            return Err(CallError::channel_error(kind, answer.0));
-        }
-        let head = answer.head().ok_or_else(|| malformed("head"))?;
-        if kind == b'C' { Err(StoreError::Conflict { head }) } else { Ok(head) }
-    }
-
-    /// Forgets a channel: `now`, or when it is `due`.
-    pub(super) async fn forget(
-        &self,
-        channel: &Channel,
-        when: &str,
-        deadline: Instant,
-        failed: fn(CallError) -> StoreError,
-    ) -> Result<(), StoreError> {
-        let build = |place, cmd: &mut Cmd| {
-            cmd.arg(self.floor_step()).arg(hex(epoch_of(place, channel))).arg(when);
-        };
-        self.call(&self.writes, Op::Forget, only(channel), deadline, failed, build).await.map(drop)
-    }
-
-    /// Looks at the server once: whether it is new enough, and set up to keep what it is given.
-    pub(super) async fn check(&self) -> Result<(), ConnectError> {
-        let info = self.reads.send(&redis::cmd("INFO"), self.deadline()).await;
-        let info = match info.map_err(|error| ConnectError::Unreachable(error.into_source()))? {
-            Value::VerbatimString { text, .. } | Value::SimpleString(text) => text,
-            Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
-            _ => String::new(),
-        };
-        let field = |name: &str| {
-            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().to_owned()
-        };
-        let found = field("redis_version");
-        if found.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 7) {
-            return Err(ConnectError::Version { found });
-        }
-        let policy = field("maxmemory_policy");
-        if policy != "noeviction" {
-            tracing::warn!(policy, "the Redis server may evict events; set `maxmemory-policy noeviction`");
-        }
-        if field("aof_enabled") == "0" {
-            tracing::info!("the Redis server keeps no append-only file; events are lost when it ends");
-        }
-        // A server of a cluster answers this, but no question about keys that are elsewhere.
-        match self.reads.send(&self.scripts.place(), self.deadline()).await {
-            Ok(there) => place_of(there).map(drop).map_err(ConnectError::Format),
-            Err(error) => Err(error
-                .moved_to()
-                .map_or_else(|| ConnectError::Unreachable(error.into_source()), |to| ConnectError::Moved { to })),
-        }
-    }
-}
-
-/// The place's epoch and format; `None` when there is no place, or one of the first format.
-fn place_of(answer: Value) -> Result<Option<(u64, Format)>, StoreError> {
-    let Value::Array(answer) = answer else { return Err(malformed("place")) };
-    match &*answer {
-        [Value::Nil, _] | [_, Value::Nil] => Ok(None),
-        [Value::BulkString(epoch), Value::BulkString(format)] => {
-            let format = format_of(format).ok_or_else(|| malformed("format"))?;
-            // A format that may not be read may have other epochs.
-            format.may_read(FORMAT.version())?;
-            Ok(Some((parse_epoch_text(epoch).ok_or_else(|| malformed("epoch"))?, format)))
-        }
-        _ => Err(malformed("place")),
-    }
-}
-
-pub(super) fn format_of(text: &[u8]) -> Option<Format> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-fn only(channel: &Channel) -> &[Channel] {
-    std::slice::from_ref(channel)
 }
