@@ -106,6 +106,7 @@
 //! nothing was sent, and with [`StoreError::Unknown`] if an append was sent and no answer came; an append with a key can be
 //! repeated then. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] tells.
 
+mod append_call;
 mod codec;
 mod connection;
 mod endpoint;
