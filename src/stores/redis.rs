@@ -116,6 +116,7 @@ mod heads;
 mod health;
 mod janitor;
 mod listener;
+mod listing;
 mod options;
 mod place;
 mod primary;
@@ -188,7 +189,7 @@ impl Store for RedisStore {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        reads::channels(&self.0.shared, prefix, after, limit).await
+        listing::channels(&self.0.shared, prefix, after, limit).await
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {

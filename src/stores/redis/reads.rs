@@ -1,7 +1,5 @@
 //! Pages and heads from what the server answers. Decides outcomes with what all stores share.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use redis::Value;
 use tokio::time::Instant;
@@ -16,7 +14,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     store::{
-        Head, Limit, Outcome, Page, Start, StoreError,
+        Limit, Outcome, Page, Start, StoreError,
         resume::{self, Record},
     },
 };
@@ -118,60 +116,6 @@ fn empty_page(record: &Record, start: Start) -> Page {
     Page { outcome, from, entries: Vec::new(), next: from, head }
 }
 
-/// A page of the channels that there are: names and records, as they are listed; the list is made anew first where it is
-/// not whole, for an empty page means the end.
-pub(super) async fn channels(
-    shared: &Arc<Shared>,
-    prefix: &str,
-    after: Option<&Channel>,
-    limit: usize,
-) -> Result<Vec<(Channel, Head)>, StoreError> {
-    let (deadline, most) = (shared.deadline(), limit.min(MAX_LISTED));
-    if most == 0 {
-        return Ok(Vec::new());
-    }
-    let mut from = match after {
-        Some(after) if after.as_str() >= prefix => bound("(", after.as_str().as_bytes()),
-        _ => bound("[", prefix.as_bytes()),
-    };
-    // No name has a byte that is not UTF-8.
-    let to = bound("(", &[prefix.as_bytes(), &[0xff]].concat());
-    let mut is_listed_anew = false;
-    loop {
-        let build = |_, cmd: &mut redis::Cmd| _ = cmd.arg(&from).arg(&to).arg(most);
-        let (_, answer) =
-            shared.call(&shared.reads, Op::List, &[], deadline, CallError::into_read_error, build).await?;
-        let [is_whole, last, found @ ..] = &*answer else { return Err(malformed("page")) };
-        if text_of(is_whole) == Some(b"0") && !is_listed_anew {
-            shared.rebuild_listing(deadline).await?;
-            is_listed_anew = true;
-            continue;
-        }
-        let last = text_of(last).ok_or_else(|| malformed("name"))?;
-        let page: Vec<_> = found.chunks(2).filter_map(listed).collect();
-        if !page.is_empty() || last.is_empty() {
-            return Ok(page);
-        }
-        from = bound("(", last);
-    }
-}
-
-fn bound(kind: &str, name: &[u8]) -> Vec<u8> {
-    [kind.as_bytes(), name].concat()
-}
-
-fn listed(found: &[Value]) -> Option<(Channel, Head)> {
-    let [name, record] = found else { return None };
-    let name = std::str::from_utf8(text_of(name)?).ok()?;
-    match (Channel::new(name), text_of(record).and_then(record_of)) {
-        (Ok(channel), Some((record, _))) => Some((channel, record.head)),
-        _ => {
-            tracing::warn!(name, "a channel in the Redis server cannot be read, and is not listed");
-            None
-        }
-    }
-}
-
 fn bytes_of(value: Value) -> Option<Bytes> {
     match value {
         Value::BulkString(bytes) => Some(Bytes::from(bytes)),
@@ -197,6 +141,3 @@ pub(super) fn parse<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
 /// Most entries and bytes of one page, whatever is asked: a script that takes longer makes everyone wait.
 const MAX_EVENTS: usize = 10_000;
 const MAX_BYTES: usize = 16 << 20;
-
-/// Most channels of one page.
-const MAX_LISTED: usize = 1000;
