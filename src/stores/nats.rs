@@ -138,6 +138,7 @@ mod api;
 mod body;
 mod channel_state;
 mod connection;
+mod connection_settings;
 mod consumer;
 mod current_place;
 mod error;
@@ -145,6 +146,7 @@ mod fairness;
 #[cfg(feature = "testing")]
 mod fault_injection;
 mod floors;
+mod handle;
 mod heads;
 mod health;
 mod identity;
@@ -153,6 +155,7 @@ mod key_loader;
 mod keys;
 mod listing;
 mod log;
+mod open;
 mod options;
 mod permissions;
 mod place;
@@ -164,38 +167,20 @@ mod record;
 mod response;
 mod scan;
 mod server_clock;
+mod settings;
+mod sync;
+mod timing;
 mod visibility;
 mod watchers;
 mod write_budget;
 mod writing;
 
-use std::{
-    fmt,
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
-};
+use std::sync::Arc;
 
 use futures_core::Stream;
-use tokio::runtime::Handle;
 
-pub use self::options::NatsOptions;
-use self::{
-    agreed_retention::AgreedRetention,
-    connection::{Connection, ConnectionSettings},
-    current_place::CurrentPlace,
-    fairness::Turns,
-    heads::HeadCache,
-    health::ObservedHealth,
-    listing::ListingCache,
-    options::Settings,
-    queue::{Queues, Removal, Work},
-    reading::PageEnds,
-    server_clock::ServerClock,
-    watchers::Watchers,
-    write_budget::WriteBudget,
-};
+use self::queue::{Removal, Work};
+pub use self::{handle::NatsStore, options::NatsOptions};
 use crate::{
     channel::Channel,
     event::Event,
@@ -203,10 +188,6 @@ use crate::{
         Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
     },
 };
-
-/// A [`Store`] on NATS JetStream. Clones share one connection. See the [module docs](self).
-#[derive(Clone)]
-pub struct NatsStore(Arc<Inner>);
 
 impl NatsStore {
     /// Connects with the default options; several servers are separated by commas.
@@ -233,12 +214,6 @@ impl NatsStore {
     #[doc(hidden)]
     pub async fn lose_tail(&self, channel: &Channel, n: u64) -> Result<(), StoreError> {
         self.0.lose_tail(channel, n).await
-    }
-}
-
-impl fmt::Debug for NatsStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NatsStore").field("settings", &self.0.settings).finish_non_exhaustive()
     }
 }
 
@@ -289,92 +264,4 @@ impl Store for NatsStore {
     fn health(&self) -> Health {
         self.0.health()
     }
-}
-
-/// What the clones of a store share.
-struct Inner {
-    connection: Connection,
-    settings: Settings,
-    /// Where the store's tasks run.
-    runtime: Handle,
-    current_place: CurrentPlace,
-    clock: ServerClock,
-    agreed_retention: AgreedRetention,
-    observed_health: ObservedHealth,
-    listed: ListingCache,
-    heads: HeadCache,
-    write_budget: Arc<WriteBudget>,
-    turns: Turns,
-    queues: Queues,
-    ends: PageEnds,
-    watchers: Arc<Watchers>,
-}
-
-impl Inner {
-    async fn open(
-        servers: &str,
-        connection_settings: ConnectionSettings,
-        settings: Settings,
-        clock: ServerClock,
-    ) -> Result<Arc<Self>, StoreError> {
-        let connection = Connection::connect(servers, connection_settings, settings.timeout).await?;
-        let inner = Arc::new(Self {
-            connection,
-            runtime: Handle::current(),
-            current_place: CurrentPlace::default(),
-            clock,
-            agreed_retention: AgreedRetention::default(),
-            observed_health: ObservedHealth::default(),
-            listed: ListingCache::default(),
-            heads: HeadCache::default(),
-            write_budget: Arc::default(),
-            turns: Turns::new(),
-            queues: Queues::default(),
-            ends: PageEnds::default(),
-            watchers: Arc::default(),
-            settings,
-        });
-        inner.open_place().await?;
-        inner.runtime.spawn(fairness::listen(Arc::downgrade(&inner)));
-        inner.runtime.spawn(agreed_retention::run(Arc::downgrade(&inner)));
-        let period = inner.settings.keep.sweep_every();
-        inner.runtime.spawn(janitor::run(Arc::downgrade(&inner), period));
-        Ok(inner)
-    }
-
-    fn note_seen(&self, channel: &Channel, at: u64) {
-        self.queues.note_seen(channel, at);
-    }
-}
-
-/// Locks what is never left in a bad state.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Waits for both at the same time.
-async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
-    let mut one = pin!(one);
-    let mut other = pin!(other);
-    let mut done = (None, None);
-    poll_fn(|cx| {
-        if done.0.is_none()
-            && let Poll::Ready(first) = one.as_mut().poll(cx)
-        {
-            done.0 = Some(first);
-        }
-        if done.1.is_none()
-            && let Poll::Ready(second) = other.as_mut().poll(cx)
-        {
-            done.1 = Some(second);
-        }
-        match std::mem::take(&mut done) {
-            (Some(first), Some(second)) => Poll::Ready((first, second)),
-            rest => {
-                done = rest;
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Inner,
     api::{self, ReadFrom, Selector},
-    connection::jittered,
     error::{CallError, refuses_only_writes},
-    lock,
+    handle::Inner,
     place::Place,
+    sync::lock,
+    timing::jittered,
 };
 use crate::store::{Keep, StoreError};
 

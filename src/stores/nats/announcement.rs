@@ -9,14 +9,14 @@ use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Inner,
     api::{self, ReadFrom, Selector},
-    connection::jittered,
     error::{CallError, refuses_only_writes, unavailable},
+    handle::Inner,
     log::Log,
     place::Place,
     record::{Kind, Record},
-    writing::{Writer, in_time},
+    timing::{in_time, jittered},
+    writing::Writer,
 };
 use crate::{channel::Channel, store::StoreError};
 

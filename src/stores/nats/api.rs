@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::{
     connection::{Connection, Responses},
     error::CallError,
-    options::Settings,
     place::Place,
     response::{
         CreatedConsumer, EXPECTED_SEQUENCE, ErrorResponse, GetResponse, PublishAck, RawMessage, StreamInfo,
         pulled_within_limit,
     },
+    settings::Settings,
 };
 
 /// Whom to ask.
@@ -297,8 +297,4 @@ fn parse_response<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, Cal
         return Err(CallError::Refused(error));
     }
     serde_json::from_slice(payload).map_err(|_| CallError::Malformed("an answer of JetStream"))
-}
-
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(i64::MAX as u64)
 }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Inner,
     api::{ReadFrom, Selector},
     body::Message,
-    both,
     error::unavailable,
+    handle::Inner,
     key_loader::{KeyLoader, MAX_FETCH},
     keys::Keys,
     log::Log,
@@ -61,7 +60,7 @@ impl ChannelState {
         let (last, floor) = match state.as_ref().and_then(|state| state.record) {
             Some(_) => (log.get(Selector::Last).await?, None),
             None => {
-                let (last, floor) = both(log.get(Selector::Last), inner.floor(&place, bucket, ReadFrom::Leader)).await;
+                let (last, floor) = join(log.get(Selector::Last), inner.floor(&place, bucket, ReadFrom::Leader)).await;
                 (last?, Some(floor?.0))
             }
         };

@@ -1,10 +1,7 @@
 //! The connection: requests with an end, and whether one that failed may have arrived. Knows no JetStream.
 
 use std::{
-    fmt,
     future::{pending, poll_fn},
-    io,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,50 +15,11 @@ use futures_core::Stream;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
+    connection_settings::{ConnectionSettings, options, signing},
     error::{CallError, unavailable},
     permissions::{self, Denials},
 };
 use crate::store::StoreError;
-
-/// What a connection needs.
-#[derive(Clone, Default)]
-pub(super) struct ConnectionSettings {
-    pub(super) user: Option<(String, String)>,
-    pub(super) token: Option<String>,
-    /// The seed of an nkey.
-    #[cfg(feature = "nats-nkeys")]
-    pub(super) nkey: Option<String>,
-    #[cfg(feature = "nats-nkeys")]
-    pub(super) credentials: Option<PathBuf>,
-    pub(super) roots: Vec<PathBuf>,
-    pub(super) client_certificate: Option<(PathBuf, PathBuf)>,
-    pub(super) tls: bool,
-    /// What the subjects begin with that answers come to; the usual one if not given.
-    pub(super) inbox: Option<String>,
-    /// Which JetStream is asked, where there are several; that of the server if not given.
-    pub(super) domain: Option<String>,
-}
-
-impl ConnectionSettings {
-    /// Takes the name and password, or the token, out of a URL, for the driver does not; the URL without them.
-    fn take_from(&mut self, url: &str) -> String {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-        let Some((user, server)) = rest.rsplit_once('@') else { return url.to_owned() };
-        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-        match user.split_once(':') {
-            Some((name, password)) => self.user = Some((decoded(name), decoded(password))),
-            None => self.token = Some(decoded(user)),
-        }
-        format!("{scheme}://{server}")
-    }
-}
-
-/// Secrets are not shown.
-impl fmt::Debug for ConnectionSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionSettings").finish_non_exhaustive()
-    }
-}
 
 /// Whether there is a connection, and how often that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,76 +225,4 @@ fn note(changed: &watch::Sender<State>, refused: &watch::Sender<Denials>, event:
             tracing::info!(connected, "the connection to NATS changed");
         }
     });
-}
-
-fn options(options: ConnectOptions, settings: ConnectionSettings, request_timeout: Duration) -> ConnectOptions {
-    let mut options = options
-        .name("tower-events")
-        .request_timeout(None)
-        .connection_timeout(request_timeout)
-        // Two pings without an answer end a connection that is open at this end only.
-        .ping_interval((request_timeout / 2).max(Duration::from_millis(500)))
-        .max_reconnects(None)
-        .reconnect_delay_callback(delay)
-        .require_tls(settings.tls);
-    if let Some(inbox) = settings.inbox {
-        options = options.custom_inbox_prefix(inbox);
-    }
-    if let Some((user, password)) = settings.user {
-        options = options.user_and_password(user, password);
-    }
-    if let Some(token) = settings.token {
-        options = options.token(token);
-    }
-    for roots in settings.roots {
-        options = options.add_root_certificates(roots);
-    }
-    if let Some((certificate, key)) = settings.client_certificate {
-        options = options.add_client_certificate(certificate, key);
-    }
-    options
-}
-
-/// Adds what signs the server's challenge.
-#[cfg(feature = "nats-nkeys")]
-async fn signing(mut options: ConnectOptions, settings: &ConnectionSettings) -> io::Result<ConnectOptions> {
-    if let Some(seed) = &settings.nkey {
-        options = options.nkey(seed.clone());
-    }
-    if let Some(file) = &settings.credentials {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
-        options = options.credentials_file(file).await.map_err(named)?;
-    }
-    Ok(options)
-}
-
-#[cfg(not(feature = "nats-nkeys"))]
-async fn signing(options: ConnectOptions, _: &ConnectionSettings) -> io::Result<ConnectOptions> {
-    Ok(options)
-}
-
-/// How long to wait before the next attempt: doubles up to 2 s, and half of it is chance, so that many nodes come apart.
-fn delay(attempts: usize) -> Duration {
-    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
-    jittered(Duration::from_millis(50) * 2_u32.pow(doublings).min(40))
-}
-
-/// Between half of it and all of it.
-pub(super) fn jittered(most: Duration) -> Duration {
-    most.mul_f64(0.5 + fastrand::f64() / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_passwords_and_tokens_are_taken_out_of_urls() {
-        let mut settings = ConnectionSettings::default();
-        assert_eq!(settings.take_from("nats://a:4222"), "nats://a:4222");
-        assert_eq!(settings.take_from("tls://app:p%40s:s@[::1]:4222"), "tls://[::1]:4222");
-        assert_eq!(settings.user, Some(("app".into(), "p@s:s".into())));
-        assert_eq!(settings.take_from("t0ken@a"), "nats://a");
-        assert_eq!(settings.token.as_deref(), Some("t0ken"));
-    }
 }

@@ -13,12 +13,12 @@ use futures_core::Stream;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Inner,
-    connection::jittered,
     error::CallError,
+    handle::Inner,
     place::Place,
     record::Kind,
     response::{RawMessage, position},
+    timing::jittered,
 };
 use crate::store::Change;
 

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Inner,
     api::{self, ReadFrom, Selector},
     error::{CallError, unavailable},
-    lock,
+    handle::Inner,
     place::Place,
+    sync::lock,
 };
 use crate::store::StoreError;
 

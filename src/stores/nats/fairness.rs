@@ -12,7 +12,7 @@ use tokio::{
     time::{Duration, Instant, sleep, timeout_at},
 };
 
-use super::{Inner, connection::jittered, lock, place, writing::Writer};
+use super::{handle::Inner, place, sync::lock, timing::jittered, writing::Writer};
 use crate::channel::Channel;
 
 /// Who waits for a turn, at which channel.

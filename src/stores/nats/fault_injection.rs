@@ -3,10 +3,10 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Inner,
     api::{self, ReadFrom, Selector},
     body,
     error::CallError,
+    handle::Inner,
     log::Log,
     record,
 };

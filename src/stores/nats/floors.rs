@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::{
-    Inner,
     api::{self, ReadFrom, Selector},
     error::{CallError, corrupt},
+    handle::Inner,
     place::Place,
 };
 use crate::store::{StoreError, floor};

@@ -9,10 +9,10 @@ use std::{
 use tokio::{sync::Mutex, task::JoinSet};
 
 use super::{
-    Inner,
     announcement::Newest,
     api::ReadFrom,
     error::{self, CallError},
+    handle::Inner,
     place::Place,
     record::Kind,
     response::StreamInfo,

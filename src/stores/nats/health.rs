@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, connection::jittered, error::refuses_only_writes, lock};
+use super::{error::refuses_only_writes, handle::Inner, sync::lock, timing::jittered};
 use crate::store::{Health, StoreError};
 
 /// What the last call found.

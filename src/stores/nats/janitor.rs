@@ -13,12 +13,11 @@ use tokio::{
 };
 
 use super::{
-    Inner,
     api::{self, ReadFrom, Selector},
     body::{self, Message},
     channel_state::ChannelState,
-    connection::jittered,
     error::{CallError, refuses_only_writes},
+    handle::Inner,
     key_loader::keys_between,
     log::{Log, SearchFrom, SearchOrder},
     place::Place,
@@ -26,6 +25,7 @@ use super::{
     record::{Kind, Record},
     response::RawMessage,
     scan::Scan,
+    timing::jittered,
     visibility::Visibility,
 };
 use crate::{channel::Channel, store::StoreError};

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
-use super::{Inner, error::unavailable, lock, record::Kind, scan::Scan};
+use super::{error::unavailable, handle::Inner, record::Kind, scan::Scan, sync::lock};
 use crate::{
     channel::Channel,
     store::{Head, StoreError},

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Inner,
+    announcement::Newest,
     api::{FetchLimit, ReadFrom, Selector},
     body::Message,
+    handle::Inner,
     place::Place,
     record::{Kind, Record},
 };

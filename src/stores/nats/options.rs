@@ -1,11 +1,14 @@
 //! What can be chosen when a store is opened. Knows how it is said to the server, never what is stored.
 
+use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::{Value, json};
-
 use super::{
-    Inner, NatsStore, api::nanos, connection::ConnectionSettings, error::unavailable, server_clock::ServerClock,
+    connection_settings::ConnectionSettings,
+    error::unavailable,
+    handle::{Inner, NatsStore},
+    server_clock::ServerClock,
+    settings::Settings,
 };
 use crate::store::{Clock, Keep, Retention, StoreError};
 
@@ -173,48 +176,5 @@ fn is_token(text: &str) -> bool {
 impl Default for NatsOptions {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// The options that stay.
-#[derive(Debug)]
-pub(super) struct Settings {
-    pub(super) prefix: String,
-    pub(super) keep: Keep,
-    pub(super) retention: Retention,
-    replicas: usize,
-    memory: bool,
-    pub(super) most_bytes: Option<u64>,
-    /// How long an operation may take.
-    pub(super) timeout: Duration,
-    /// How long one answer may take: less, so that a second attempt fits.
-    pub(super) request_timeout: Duration,
-}
-
-impl Settings {
-    /// The request that makes the stream with all subjects below `root`.
-    pub(super) fn stream(&self, root: &str) -> Value {
-        json!({
-            "name": self.prefix,
-            "description": "tower-events",
-            "subjects": [format!("{root}.>")],
-            "retention": "limits",
-            // Old messages hold what is promised: only this crate decides which may go.
-            "discard": "new",
-            "max_consumers": -1,
-            "max_msgs": -1,
-            "max_msgs_per_subject": -1,
-            "max_bytes": self.most_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-            "max_age": 0,
-            "max_msg_size": -1,
-            "storage": if self.memory { "memory" } else { "file" },
-            "num_replicas": self.replicas,
-            // Not used; the least keeps the server's table of ids empty.
-            "duplicate_window": nanos(Duration::from_secs(1)),
-            "allow_direct": true,
-            "allow_rollup_hdrs": true,
-            "deny_delete": false,
-            "deny_purge": false,
-        })
     }
 }

@@ -6,11 +6,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     api::{ReadFrom, Selector, call, expect_last, info, publish},
-    connection::{Connection, jittered},
+    connection::Connection,
     error::{CallError, corrupt, unavailable},
     identity::{Identity, KNOWN},
-    options::Settings,
     response::StreamInfo,
+    settings::Settings,
+    timing::jittered,
 };
 use crate::{
     channel::Channel,

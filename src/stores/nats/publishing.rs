@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::{
     api::{self, ReadFrom, Selector},
-    connection::jittered,
     error::CallError,
     log::Log,
     place::Place,
     plan::Planned,
     record::{self, Kind, Record},
-    writing::{MAX_PAUSE, Writer, in_time},
+    timing::{in_time, jittered},
+    writing::{MAX_PAUSE, Writer},
 };
 use crate::{
     cursor::Cursor,

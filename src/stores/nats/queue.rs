@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{channel_state::ChannelState, lock, write_budget::Reservation};
+use super::{channel_state::ChannelState, sync::lock, write_budget::Reservation};
 use crate::{
     channel::Channel,
     event::Event,

@@ -8,11 +8,11 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    Inner,
     announcement::Absence,
     api::{FetchLimit, ReadFrom, Selector},
     body::Message,
     error,
+    handle::Inner,
     log::{Log, SearchFrom, SearchOrder},
     place::Place,
     record::{Kind, Record},
@@ -33,7 +33,7 @@ pub(super) struct PageEnds(Mutex<HashMap<(Channel, u64), u64>>);
 
 impl PageEnds {
     fn note(&self, channel: &Channel, seq: u64, at: u64) {
-        let mut ends = super::lock(&self.0);
+        let mut ends = lock(&self.0);
         if ends.len() >= MAX_ENDS {
             ends.clear();
         }
@@ -41,11 +41,11 @@ impl PageEnds {
     }
 
     fn get(&self, channel: &Channel, seq: u64) -> Option<u64> {
-        super::lock(&self.0).get(&(channel.clone(), seq)).copied()
+        lock(&self.0).get(&(channel.clone(), seq)).copied()
     }
 
     pub(super) fn clear(&self) {
-        super::lock(&self.0).clear();
+        lock(&self.0).clear();
     }
 }
 

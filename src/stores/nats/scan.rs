@@ -6,13 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use super::{
-    Inner,
-    api::{FetchLimit, nanos},
-    error::CallError,
-    place::Place,
-    response::RawMessage,
-};
+use super::{api::FetchLimit, error::CallError, handle::Inner, place::Place, response::RawMessage, timing::nanos};
 use crate::store::StoreError;
 
 /// A walk over many subjects.

@@ -8,7 +8,7 @@ use std::sync::{
 
 use tokio::time::Instant;
 
-use super::lock;
+use super::sync::lock;
 use crate::store::Clock;
 
 /// What time it is.

@@ -12,7 +12,7 @@ use std::{
 
 use futures_core::Stream;
 
-use super::lock;
+use super::sync::lock;
 use crate::{
     store::Change,
     stores::hints::{Backlog, Intake},

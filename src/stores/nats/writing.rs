@@ -6,16 +6,16 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Inner,
     announcement::Announcement,
     channel_state::ChannelState,
-    connection::jittered,
     error::{is_permission_denied, unavailable},
+    handle::Inner,
     place::Place,
     plan::{self, ChannelBefore, Planned},
     publishing::PublishOutcome,
     queue::{Job, Removal, Reply, Work},
     record::{Kind, Record},
+    timing::jittered,
     write_budget::Reservation,
 };
 use crate::{
@@ -345,11 +345,6 @@ impl WaitingAppend {
 struct GroupFailure {
     error: StoreError,
     of: usize,
-}
-
-/// What changes nothing, given up when its time is over.
-pub(super) async fn in_time<T>(by: Instant, ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout_at(by, ask).await.unwrap_or_else(|_| Err(unavailable("no answer in time")))
 }
 
 /// Room for the headers in a message.

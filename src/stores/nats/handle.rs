@@ -1,0 +1,47 @@
+//! The store as it is handed out, and what its clones share.
+
+use std::{fmt, sync::Arc};
+
+use tokio::runtime::Handle;
+
+use super::{
+    agreed_retention::AgreedRetention, connection::Connection, current_place::CurrentPlace, fairness::Turns,
+    heads::HeadCache, health::ObservedHealth, listing::ListingCache, queue::Queues, reading::PageEnds,
+    server_clock::ServerClock, settings::Settings, watchers::Watchers, write_budget::WriteBudget,
+};
+use crate::channel::Channel;
+
+/// A [`Store`](crate::store::Store) on NATS JetStream. Clones share one connection. See the [module docs](super).
+#[derive(Clone)]
+pub struct NatsStore(pub(super) Arc<Inner>);
+
+impl fmt::Debug for NatsStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsStore").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the clones of a store share.
+pub(super) struct Inner {
+    pub(super) connection: Connection,
+    pub(super) settings: Settings,
+    /// Where the store's tasks run.
+    pub(super) runtime: Handle,
+    pub(super) current_place: CurrentPlace,
+    pub(super) clock: ServerClock,
+    pub(super) agreed_retention: AgreedRetention,
+    pub(super) observed_health: ObservedHealth,
+    pub(super) listed: ListingCache,
+    pub(super) heads: HeadCache,
+    pub(super) write_budget: Arc<WriteBudget>,
+    pub(super) turns: Turns,
+    pub(super) queues: Queues,
+    pub(super) ends: PageEnds,
+    pub(super) watchers: Arc<Watchers>,
+}
+
+impl Inner {
+    pub(super) fn note_seen(&self, channel: &Channel, at: u64) {
+        self.queues.note_seen(channel, at);
+    }
+}
