@@ -72,6 +72,7 @@ impl Inner {
 
     async fn read_settings(&self, place: &Place) -> Result<(u64, Vec<NodeSettings>), StoreError> {
         let raw = place
+            .stream
             .message(
                 &self.connection,
                 &place.subject("kept"),

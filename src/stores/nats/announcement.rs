@@ -120,6 +120,7 @@ impl Inner {
     pub(super) async fn announced_at(&self, place: &Place, channel: &Channel) -> Result<Option<u64>, StoreError> {
         let subject = place.announcement(channel);
         let raw = place
+            .stream
             .message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, self.settings.request_timeout)
             .await;
         Ok(raw.map_err(CallError::into_store_error)?.map(|raw| raw.at))
@@ -176,8 +177,10 @@ impl Inner {
 
     /// Drops what a log was announced with, unless that was announced after this place.
     pub(super) async fn drop_announcement(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
-        let dropped =
-            place.purge(&self.connection, &place.announcement(channel), at + 1, self.settings.request_timeout).await;
+        let dropped = place
+            .stream
+            .purge(&self.connection, &place.announcement(channel), at + 1, self.settings.request_timeout)
+            .await;
         dropped.map_err(CallError::into_store_error)
     }
 }

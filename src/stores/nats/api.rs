@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::{
     connection::{Connection, Responses},
     error::CallError,
-    place::Place,
     response::{
         CreatedConsumer, EXPECTED_SEQUENCE, ErrorResponse, GetResponse, PublishAck, RawMessage, StreamInfo,
         pulled_within_limit,
@@ -36,7 +35,15 @@ pub(super) enum Selector {
     AtOrAfter(u64),
 }
 
-impl Place {
+/// One stream, by its name.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) name: String,
+    /// Whether one request can bring several messages.
+    pub(super) batches: bool,
+}
+
+impl Stream {
     /// One message as it is, when there is one.
     pub(super) async fn message(
         &self,
@@ -49,9 +56,9 @@ impl Place {
         match read_from {
             ReadFrom::AnyReplica => {
                 let (to, body) = match selector {
-                    Selector::Last => (connection.api(&format!("DIRECT.GET.{}.{subject}", self.stream)), Bytes::new()),
+                    Selector::Last => (connection.api(&format!("DIRECT.GET.{}.{subject}", self.name)), Bytes::new()),
                     Selector::AtOrAfter(at) => (
-                        connection.api(&format!("DIRECT.GET.{}", self.stream)),
+                        connection.api(&format!("DIRECT.GET.{}", self.name)),
                         json!({"seq": at.max(1), "next_by_subj": subject}).to_string().into(),
                     ),
                 };
@@ -62,13 +69,8 @@ impl Place {
                     Selector::Last => json!({"last_by_subj": subject}),
                     Selector::AtOrAfter(at) => json!({"seq": at.max(1), "next_by_subj": subject}),
                 };
-                match call::<GetResponse>(
-                    connection,
-                    &format!("STREAM.MSG.GET.{}", self.stream),
-                    &body,
-                    request_timeout,
-                )
-                .await
+                match call::<GetResponse>(connection, &format!("STREAM.MSG.GET.{}", self.name), &body, request_timeout)
+                    .await
                 {
                     Ok(got) => got.message.raw().map(Some),
                     Err(CallError::Refused(api_error)) if api_error.is_no_message() => Ok(None),
@@ -99,12 +101,12 @@ impl Place {
         let body =
             json!({"seq": from.max(1), "next_by_subj": subject, "batch": most.messages, "max_bytes": most.bytes});
         let answers = connection
-            .request_many(connection.api(&format!("DIRECT.GET.{}", self.stream)), body.to_string().into())
+            .request_many(connection.api(&format!("DIRECT.GET.{}", self.name)), body.to_string().into())
             .await?;
         collect(answers, most, request_timeout, RawMessage::direct).await
     }
 
-    /// As [`Place::messages`] for servers that cannot answer with a batch: by a consumer that is used once.
+    /// As [`Stream::messages`] for servers that cannot answer with a batch: by a consumer that is used once.
     async fn pull(
         &self,
         connection: &Connection,
@@ -138,7 +140,7 @@ impl Place {
         request_timeout: Duration,
     ) -> Result<(), CallError> {
         let body = json!({"filter": subject, "seq": below});
-        call::<Value>(connection, &format!("STREAM.PURGE.{}", self.stream), &body, request_timeout).await.map(drop)
+        call::<Value>(connection, &format!("STREAM.PURGE.{}", self.name), &body, request_timeout).await.map(drop)
     }
 
     /// Drops one message.
@@ -149,7 +151,7 @@ impl Place {
         at: u64,
         request_timeout: Duration,
     ) -> Result<(), CallError> {
-        let what = format!("STREAM.MSG.DELETE.{}", self.stream);
+        let what = format!("STREAM.MSG.DELETE.{}", self.name);
         call::<Value>(connection, &what, &json!({"seq": at, "no_erase": true}), request_timeout).await.map(drop)
     }
 
@@ -159,7 +161,7 @@ impl Place {
         connection: &Connection,
         request_timeout: Duration,
     ) -> Result<StreamInfo, CallError> {
-        call(connection, &format!("STREAM.INFO.{}", self.stream), &json!({}), request_timeout).await
+        call(connection, &format!("STREAM.INFO.{}", self.name), &json!({}), request_timeout).await
     }
 
     /// Makes a consumer that is used up soon; its name.
@@ -169,9 +171,9 @@ impl Place {
         config: &Value,
         request_timeout: Duration,
     ) -> Result<String, CallError> {
-        let body = json!({"stream_name": self.stream, "config": config});
+        let body = json!({"stream_name": self.name, "config": config});
         let made: CreatedConsumer =
-            call(connection, &format!("CONSUMER.CREATE.{}", self.stream), &body, request_timeout).await?;
+            call(connection, &format!("CONSUMER.CREATE.{}", self.name), &body, request_timeout).await?;
         Ok(made.name)
     }
 
@@ -185,20 +187,21 @@ impl Place {
         read: impl Fn(async_nats::Message) -> Result<Option<T>, CallError>,
     ) -> Result<Vec<T>, CallError> {
         let body = json!({"batch": most.messages, "max_bytes": most.bytes, "no_wait": true});
-        let next = connection.api(&format!("CONSUMER.MSG.NEXT.{}.{consumer}", self.stream));
+        let next = connection.api(&format!("CONSUMER.MSG.NEXT.{}.{consumer}", self.name));
         let answers = connection.request_many(next, body.to_string().into()).await?;
         collect(answers, most, request_timeout, read).await
     }
 
     /// Has done with a consumer. Without waiting: it ends by itself soon.
     pub(super) async fn delete_consumer(&self, connection: &Connection, consumer: &str) {
-        connection.send(connection.api(&format!("CONSUMER.DELETE.{}.{consumer}", self.stream)).into()).await;
+        connection.send(connection.api(&format!("CONSUMER.DELETE.{}.{consumer}", self.name)).into()).await;
     }
 
     /// Has all that is new pushed to this inbox.
     pub(super) async fn push_new_to(
         &self,
         connection: &Connection,
+        subject: &str,
         inbox: &str,
         heartbeat: Duration,
         request_timeout: Duration,
@@ -209,15 +212,15 @@ impl Place {
             "ack_policy": "none",
             "replay_policy": "instant",
             "max_deliver": 1,
-            "filter_subject": self.all(),
+            "filter_subject": subject,
             "flow_control": true,
             "idle_heartbeat": nanos(heartbeat),
             "inactive_threshold": nanos(heartbeat * 3),
             "mem_storage": true,
             "num_replicas": 1,
         });
-        let body = json!({"stream_name": self.stream, "config": config});
-        call::<Value>(connection, &format!("CONSUMER.CREATE.{}", self.stream), &body, request_timeout).await.map(drop)
+        let body = json!({"stream_name": self.name, "config": config});
+        call::<Value>(connection, &format!("CONSUMER.CREATE.{}", self.name), &body, request_timeout).await.map(drop)
     }
 }
 

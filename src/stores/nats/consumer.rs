@@ -45,7 +45,11 @@ pub(super) async fn run(inner: Weak<Inner>) {
 async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let place = inner.place().await?;
     let (inbox, mut messages) = inner.connection.inbox().await?;
-    if let Err(error) = place.push_new_to(&inner.connection, &inbox, HEARTBEAT, inner.settings.request_timeout).await {
+    if let Err(error) = place
+        .stream
+        .push_new_to(&inner.connection, &place.all(), &inbox, HEARTBEAT, inner.settings.request_timeout)
+        .await
+    {
         inner.invalidate_place();
         return Err(Box::new(error));
     }

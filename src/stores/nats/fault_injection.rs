@@ -20,6 +20,7 @@ impl Inner {
         while n > 0 {
             let Some(last) = log.get(Selector::Last).await? else { return Ok(()) };
             log.place
+                .stream
                 .delete(&self.connection, last.at, self.settings.request_timeout)
                 .await
                 .map_err(CallError::into_store_error)?;

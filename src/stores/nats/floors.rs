@@ -19,6 +19,7 @@ impl Inner {
         read_from: ReadFrom,
     ) -> Result<(u64, u64), StoreError> {
         let raw = place
+            .stream
             .message(&self.connection, &place.floor(bucket), Selector::Last, read_from, self.settings.request_timeout)
             .await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, 0)) };

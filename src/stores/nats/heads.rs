@@ -92,14 +92,17 @@ impl Inner {
 
     async fn state(&self) -> Result<(Arc<Place>, StreamInfo), StoreError> {
         let place = self.place().await?;
-        if let Ok(info) = place.info(&self.connection, self.settings.request_timeout).await {
+        if let Ok(info) = place.stream.info(&self.connection, self.settings.request_timeout).await {
             return Ok((place, info));
         }
         // It may be gone, and made anew when it is looked for.
         self.invalidate_place();
         let place = self.place().await?;
-        let info =
-            place.info(&self.connection, self.settings.request_timeout).await.map_err(CallError::into_store_error)?;
+        let info = place
+            .stream
+            .info(&self.connection, self.settings.request_timeout)
+            .await
+            .map_err(CallError::into_store_error)?;
         Ok((place, info))
     }
 

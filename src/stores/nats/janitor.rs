@@ -160,6 +160,7 @@ impl Inner {
         let are_left = loop {
             let next = log
                 .place
+                .stream
                 .message(
                     &self.connection,
                     &subject,
@@ -183,6 +184,7 @@ impl Inner {
 
     async fn purge(&self, place: &Place, subject: &str, below: u64) -> Result<(), StoreError> {
         place
+            .stream
             .purge(&self.connection, subject, below, self.settings.request_timeout)
             .await
             .map_err(CallError::into_store_error)
@@ -241,6 +243,7 @@ impl Inner {
         let place = self.place().await?;
         let (subject, request_timeout) = (place.subject("janitor"), self.settings.request_timeout);
         let last = place
+            .stream
             .message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, request_timeout)
             .await
             .map_err(CallError::into_store_error)?;

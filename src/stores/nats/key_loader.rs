@@ -92,7 +92,7 @@ impl KeyLoader {
     async fn read_copied(&mut self, log: &Log<'_>) -> Result<(), StoreError> {
         let (inner, subject) = (log.inner, log.place.keys(log.channel));
         let next = |from| {
-            log.place.message(
+            log.place.stream.message(
                 &inner.connection,
                 &subject,
                 Selector::AtOrAfter(from),

@@ -51,15 +51,23 @@ impl<'a> Log<'a> {
 
     pub(super) async fn get(&self, selector: Selector) -> Result<Option<Message>, StoreError> {
         let request_timeout = self.inner.settings.request_timeout;
-        let raw =
-            self.place.message(&self.inner.connection, &self.subject, selector, self.read_from, request_timeout).await;
+        let raw = self
+            .place
+            .stream
+            .message(&self.inner.connection, &self.subject, selector, self.read_from, request_timeout)
+            .await;
         raw.map_err(super::error::CallError::into_store_error)?.map(super::response::RawMessage::message).transpose()
     }
 
     /// Some messages from this place on, in order; none may only mean that a replica is behind.
     pub(super) async fn messages(&self, from: u64, most: FetchLimit) -> Result<Vec<Message>, StoreError> {
-        let messages =
-            self.place.messages(&self.inner.connection, &self.subject, from, most, self.inner.settings.request_timeout);
+        let messages = self.place.stream.messages(
+            &self.inner.connection,
+            &self.subject,
+            from,
+            most,
+            self.inner.settings.request_timeout,
+        );
         let raws = messages.await.map_err(super::error::CallError::into_store_error)?;
         raws.into_iter().map(super::response::RawMessage::message).collect()
     }

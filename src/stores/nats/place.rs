@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    api::{ReadFrom, Selector, call, expect_last, info, publish},
+    api::{ReadFrom, Selector, Stream, call, expect_last, info, publish},
     connection::Connection,
     error::{CallError, corrupt, unavailable},
     identity::{Identity, KNOWN},
@@ -21,7 +21,7 @@ use crate::{
 /// One stream, as long as it is the same one.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) stream: String,
+    pub(super) stream: Stream,
     /// `<prefix>.<nonce>`: a stream that this crate makes anew has other subjects, so nothing meant for this one reaches it.
     root: String,
     /// Of the message that makes this a place; that message's own place in the stream and its format.
@@ -30,8 +30,6 @@ pub(super) struct Place {
     format: Format,
     /// The limits of the stream that are not ours.
     pub(super) limits: Option<String>,
-    /// Whether one request can bring several messages.
-    pub(super) batches: bool,
 }
 
 impl Place {
@@ -87,13 +85,12 @@ impl Place {
             return Err(corrupt("a stream without direct get, rollup or purge"));
         }
         let mut place = Self {
-            stream: settings.prefix.clone(),
+            stream: Stream { name: settings.prefix.clone(), batches: connection.is_at_least(2, 11) },
             root: root.to_owned(),
             epoch: 0,
             at: 0,
             format: Format::new(KNOWN),
             limits: info.config.limits(),
-            batches: connection.is_at_least(2, 11),
         };
         let (at, identity) = place.identify(connection, settings.request_timeout).await?;
         (place.at, place.epoch, place.format) = (at, identity.epoch, identity.format);
@@ -132,8 +129,10 @@ impl Place {
         connection: &Connection,
         request_timeout: Duration,
     ) -> Result<Option<(u64, Identity)>, StoreError> {
-        let raw =
-            self.message(connection, &self.subject("place"), Selector::Last, ReadFrom::Leader, request_timeout).await;
+        let raw = self
+            .stream
+            .message(connection, &self.subject("place"), Selector::Last, ReadFrom::Leader, request_timeout)
+            .await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok(None) };
         let identity = std::str::from_utf8(&raw.body).ok().and_then(Identity::parse);
         Ok(Some((raw.at, identity.ok_or_else(|| corrupt("the stream's identity"))?)))
@@ -251,13 +250,12 @@ mod tests {
     fn a_place_whose_format_was_raised_is_the_same_and_one_with_another_epoch_is_not() {
         let identity = Identity::fresh();
         let place = Place {
-            stream: "events".into(),
+            stream: Stream { name: "events".into(), batches: false },
             root: "events.1".into(),
             epoch: identity.epoch,
             at: 5,
             format: identity.format,
             limits: None,
-            batches: false,
         };
         assert!(place.has_identity(Some((5, identity))) && place.has_identity(Some((9, identity))));
         let other = Identity { epoch: identity.epoch ^ 1, ..identity };

@@ -64,11 +64,12 @@ impl<'a> Scan<'a> {
         };
         let some = self
             .place
+            .stream
             .fetch(connection, consumer, MAX_FETCH, request_timeout, read)
             .await
             .map_err(CallError::into_store_error)?;
         if some.len() < MAX_FETCH.messages {
-            self.place.delete_consumer(connection, consumer).await;
+            self.place.stream.delete_consumer(connection, consumer).await;
             self.consumer = None;
         }
         Ok(some)
