@@ -157,6 +157,8 @@ mod listing;
 mod log;
 mod open;
 mod options;
+mod page;
+mod page_ends;
 mod permissions;
 mod place;
 mod plan;

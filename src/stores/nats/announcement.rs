@@ -152,7 +152,7 @@ impl Inner {
 
     /// The newest record of a channel, or what it is when it has none. Asks the leader, until that is certain.
     pub(super) async fn newest(&self, place: &Arc<Place>, channel: &Channel) -> Result<Newest, StoreError> {
-        let log = Log::new(self, Arc::clone(place), channel, ReadFrom::Leader);
+        let log = self.log(Arc::clone(place), channel, ReadFrom::Leader);
         for _ in 0..ATTEMPTS {
             let last = log.get(Selector::Last).await?;
             if let Some(living) = last.as_ref().filter(|last| last.record.kind != Kind::Gone) {

@@ -53,7 +53,7 @@ impl ChannelState {
     pub(super) async fn learn(inner: &Inner, channel: &Channel, state: &mut Option<Self>) -> Result<(), StoreError> {
         let changes = inner.connection.changes();
         let place = inner.place().await?;
-        let log = Log::new(inner, Arc::clone(&place), channel, ReadFrom::Leader);
+        let log = inner.log(Arc::clone(&place), channel, ReadFrom::Leader);
         let seen = inner.queues.seen(channel);
         let bucket = Place::floor_of(channel);
         // Most that are not known yet are absent: so both are asked at once.
@@ -169,7 +169,7 @@ impl ChannelState {
 
     /// Reads the keys up to the newest message that there is now.
     async fn read_keys(&mut self, inner: &Inner, channel: &Channel, since: u64) -> Result<(), StoreError> {
-        let log = Log::new(inner, Arc::clone(&self.place), channel, ReadFrom::Leader);
+        let log = inner.log(Arc::clone(&self.place), channel, ReadFrom::Leader);
         let last = log.get(Selector::Last).await?.filter(|last| last.record.kind != Kind::Gone);
         let last = last.ok_or_else(|| unavailable("the channel went while its keys were read"))?;
         let keys = self.loading.get_or_insert_default().read(&log, &last, since).await?;

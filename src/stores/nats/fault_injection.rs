@@ -7,7 +7,6 @@ use super::{
     body,
     error::CallError,
     handle::Inner,
-    log::Log,
     record,
 };
 use crate::{channel::Channel, store::StoreError};
@@ -16,7 +15,7 @@ impl Inner {
     /// Cuts the last `n` entries of the channel off.
     pub(super) async fn lose_tail(&self, channel: &Channel, mut n: u64) -> Result<(), StoreError> {
         let place = self.place().await?;
-        let log = Log::new(self, place, channel, ReadFrom::Leader);
+        let log = self.log(place, channel, ReadFrom::Leader);
         while n > 0 {
             let Some(last) = log.get(Selector::Last).await? else { return Ok(()) };
             log.place

@@ -5,9 +5,10 @@ use std::{fmt, sync::Arc};
 use tokio::runtime::Handle;
 
 use super::{
-    agreed_retention::AgreedRetention, connection::Connection, current_place::CurrentPlace, fairness::Turns,
-    heads::HeadCache, health::ObservedHealth, listing::ListingCache, queue::Queues, reading::PageEnds,
-    server_clock::ServerClock, settings::Settings, watchers::Watchers, write_budget::WriteBudget,
+    agreed_retention::AgreedRetention, api::ReadFrom, connection::Connection, current_place::CurrentPlace,
+    fairness::Turns, heads::HeadCache, health::ObservedHealth, listing::ListingCache, log::Log, page_ends::PageEnds,
+    place::Place, queue::Queues, server_clock::ServerClock, settings::Settings, watchers::Watchers,
+    write_budget::WriteBudget,
 };
 use crate::channel::Channel;
 
@@ -41,6 +42,11 @@ pub(super) struct Inner {
 }
 
 impl Inner {
+    /// The messages of a channel in this place.
+    pub(super) fn log<'a>(&'a self, place: Arc<Place>, channel: &'a Channel, read_from: ReadFrom) -> Log<'a> {
+        Log::new((&self.connection, self.settings.request_timeout), place, channel, read_from)
+    }
+
     pub(super) fn note_seen(&self, channel: &Channel, at: u64) {
         self.queues.note_seen(channel, at);
     }

@@ -73,7 +73,7 @@ impl Inner {
     async fn look_after(self: &Arc<Self>, channel: &Channel) -> Result<u64, StoreError> {
         let place = self.place().await?;
         place.may_write()?;
-        let log = Log::new(self, Arc::clone(&place), channel, ReadFrom::Leader);
+        let log = self.log(Arc::clone(&place), channel, ReadFrom::Leader);
         let Some(last) = log.get(Selector::Last).await? else { return Ok(0) };
         let now = self.clock.since(last.record.stamp);
         if last.record.kind == Kind::Gone {

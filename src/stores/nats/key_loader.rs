@@ -90,14 +90,14 @@ impl KeyLoader {
 
     /// Reads the keys whose messages were trimmed.
     async fn read_copied(&mut self, log: &Log<'_>) -> Result<(), StoreError> {
-        let (inner, subject) = (log.inner, log.place.keys(log.channel));
+        let subject = log.place.keys(log.channel);
         let next = |from| {
             log.place.stream.message(
-                &inner.connection,
+                log.connection,
                 &subject,
                 Selector::AtOrAfter(from),
                 ReadFrom::Leader,
-                inner.settings.request_timeout,
+                log.request_timeout,
             )
         };
         while let Some(raw) = next(self.copied).await.map_err(CallError::into_store_error)? {

@@ -1,20 +1,23 @@
 //! The messages of one channel: fetching them, and finding one without reading what lies between. Decides nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     announcement::Newest,
     api::{FetchLimit, ReadFrom, Selector},
     body::Message,
-    handle::Inner,
+    connection::Connection,
+    error::CallError,
     place::Place,
     record::{Kind, Record},
+    response::RawMessage,
 };
 use crate::{channel::Channel, store::StoreError};
 
 /// The messages of one channel.
 pub(super) struct Log<'a> {
-    pub(super) inner: &'a Inner,
+    pub(super) connection: &'a Connection,
+    pub(super) request_timeout: Duration,
     pub(super) place: Arc<Place>,
     pub(super) channel: &'a Channel,
     subject: String,
@@ -40,9 +43,14 @@ pub(super) enum SearchFrom {
 }
 
 impl<'a> Log<'a> {
-    pub(super) fn new(inner: &'a Inner, place: Arc<Place>, channel: &'a Channel, read_from: ReadFrom) -> Self {
+    pub(super) fn new(
+        (connection, request_timeout): (&'a Connection, Duration),
+        place: Arc<Place>,
+        channel: &'a Channel,
+        read_from: ReadFrom,
+    ) -> Self {
         let subject = place.entries(channel);
-        Self { inner, place, channel, subject, read_from }
+        Self { connection, request_timeout, place, channel, subject, read_from }
     }
 
     pub(super) fn subject(&self) -> &str {
@@ -50,26 +58,19 @@ impl<'a> Log<'a> {
     }
 
     pub(super) async fn get(&self, selector: Selector) -> Result<Option<Message>, StoreError> {
-        let request_timeout = self.inner.settings.request_timeout;
         let raw = self
             .place
             .stream
-            .message(&self.inner.connection, &self.subject, selector, self.read_from, request_timeout)
+            .message(self.connection, &self.subject, selector, self.read_from, self.request_timeout)
             .await;
-        raw.map_err(super::error::CallError::into_store_error)?.map(super::response::RawMessage::message).transpose()
+        raw.map_err(CallError::into_store_error)?.map(RawMessage::message).transpose()
     }
 
     /// Some messages from this place on, in order; none may only mean that a replica is behind.
     pub(super) async fn messages(&self, from: u64, most: FetchLimit) -> Result<Vec<Message>, StoreError> {
-        let messages = self.place.stream.messages(
-            &self.inner.connection,
-            &self.subject,
-            from,
-            most,
-            self.inner.settings.request_timeout,
-        );
-        let raws = messages.await.map_err(super::error::CallError::into_store_error)?;
-        raws.into_iter().map(super::response::RawMessage::message).collect()
+        let messages = self.place.stream.messages(self.connection, &self.subject, from, most, self.request_timeout);
+        let raws = messages.await.map_err(CallError::into_store_error)?;
+        raws.into_iter().map(RawMessage::message).collect()
     }
 
     /// The first message that is not `Early`, when the newest, `last`, is not. Each question halves what is left, so the

@@ -15,8 +15,8 @@ use super::{
     health::ObservedHealth,
     janitor,
     listing::ListingCache,
+    page_ends::PageEnds,
     queue::Queues,
-    reading::PageEnds,
     server_clock::ServerClock,
     settings::Settings,
 };

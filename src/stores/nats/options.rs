@@ -1,6 +1,5 @@
 //! What can be chosen when a store is opened. Knows how it is said to the server, never what is stored.
 
-use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
 
 use super::{

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::{
     api::{self, ReadFrom, Selector},
     error::CallError,
-    log::Log,
     place::Place,
     plan::Planned,
     record::{self, Kind, Record},
@@ -155,7 +154,7 @@ impl Writer {
             if !now.is(place) {
                 return Err(StoreError::Unknown("the stream was made anew".into()));
             }
-            let log = Log::new(&self.inner, now, &self.channel, ReadFrom::Leader);
+            let log = self.inner.log(now, &self.channel, ReadFrom::Leader);
             let Ok(next) = in_time(by, log.get(Selector::AtOrAfter(at + 1))).await else { continue };
             return match next {
                 None => Ok(Successor::Nothing),
