@@ -132,8 +132,10 @@
 //! after about one and a half timeouts. [`Store::health`] tells a health check: late while hints do not come, read-only while
 //! the stream takes nothing, unavailable when the connection is lost or the last call failed. The log tells of each change.
 
+mod absence;
 mod agreed_retention;
 mod announcement;
+mod announcing;
 mod api;
 mod body;
 mod channel_state;
@@ -147,34 +149,45 @@ mod fairness;
 mod fault_injection;
 mod floors;
 mod handle;
+mod head_table;
 mod heads;
 mod health;
 mod identity;
 mod janitor;
 mod key_loader;
 mod keys;
+mod learning;
 mod listing;
+mod listing_cache;
 mod log;
+mod node_settings;
+mod observed_health;
 mod open;
 mod options;
 mod page;
 mod page_ends;
 mod permissions;
 mod place;
+mod place_lookup;
 mod plan;
 mod publishing;
 mod queue;
 mod reading;
 mod record;
 mod response;
+mod rewriting;
 mod scan;
 mod server_clock;
 mod settings;
 mod sync;
+mod time_sync;
 mod timing;
+mod trimming;
+mod turns;
 mod visibility;
 mod watchers;
 mod write_budget;
+mod writer;
 mod writing;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! other by one message of the stream, with a line for each kind of them. Knows no channel.
 
 use std::{
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -13,39 +13,28 @@ use super::{
     api::{self, ReadFrom, Selector},
     error::{CallError, refuses_only_writes},
     handle::Inner,
+    node_settings::{FoundKeep, NodeSettings},
     place::Place,
     sync::lock,
     timing::jittered,
 };
 use crate::store::{Keep, StoreError};
 
-/// What was found last.
-#[derive(Default)]
-pub(super) struct AgreedRetention(Mutex<Option<Found>>);
-
-struct Found {
-    place: Arc<Place>,
-    keep: Keep,
-    /// When that was, in the store's time and in this process's.
-    at: u64,
-    asked: Instant,
-}
-
 impl Inner {
     /// What is kept, as it was found last.
     pub(super) fn last_keep(&self) -> Keep {
-        lock(&self.agreed_retention.0).as_ref().map_or(self.settings.keep, |found| found.keep)
+        lock(&self.agreed_keep.0).as_ref().map_or(self.settings.keep, |found| found.keep)
     }
 
     /// What is kept, as it was at most a few seconds ago: for what only shows less.
     pub(super) async fn recent_keep(&self, place: &Arc<Place>) -> Result<Keep, StoreError> {
         let now = self.clock.now();
-        let recent = |found: &&Found| {
+        let recent = |found: &&FoundKeep| {
             found.place.is(place)
                 && now.abs_diff(found.at) < MAX_STALENESS
                 && found.asked.elapsed() < Duration::from_millis(MAX_STALENESS)
         };
-        let known = lock(&self.agreed_retention.0).as_ref().filter(recent).map(|found| found.keep);
+        let known = lock(&self.agreed_keep.0).as_ref().filter(recent).map(|found| found.keep);
         match known {
             Some(keep) => Ok(keep),
             None => self.current_keep(place).await,
@@ -63,8 +52,8 @@ impl Inner {
             let others: Vec<_> = nodes.into_iter().filter(|node| node.keep != own && node.is_in_use(now)).collect();
             if is_published || self.publish_settings(place, at, &others, now).await? {
                 let keep = others.iter().fold(own, |keep, node| keep.largest(&node.keep));
-                *lock(&self.agreed_retention.0) =
-                    Some(Found { place: Arc::clone(place), keep, at: now, asked: Instant::now() });
+                *lock(&self.agreed_keep.0) =
+                    Some(FoundKeep { place: Arc::clone(place), keep, at: now, asked: Instant::now() });
                 return Ok(keep);
             }
         }
@@ -132,51 +121,8 @@ pub(super) async fn run(inner: Weak<Inner>) {
     }
 }
 
-/// The settings of one kind of nodes, and when one of them last said that it is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NodeSettings {
-    keep: Keep,
-    published: u64,
-}
-
-impl NodeSettings {
-    fn is_in_use(&self, now: u64) -> bool {
-        self.published.saturating_add(LEASE) >= now
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let numbers: Option<Vec<u64>> = text.split(' ').map(|number| number.parse().ok()).collect();
-        let [events, bytes, age, forget_after, key_window, published] = numbers?.try_into().ok()?;
-        Some(Self { keep: Keep { events, bytes, age, forget_after, key_window }, published })
-    }
-
-    fn to_text(self) -> String {
-        let Keep { events, bytes, age, forget_after, key_window } = self.keep;
-        format!("{events} {bytes} {age} {forget_after} {key_window} {}\n", self.published)
-    }
-}
-
 /// How old may be what is known of other nodes, in milliseconds.
 const MAX_STALENESS: u64 = 5_000;
 
 /// How often a node says what it keeps.
 const PUBLISH_EVERY: u64 = 100_000;
-
-/// A node that has not said so for longer is not in use.
-const LEASE: u64 = 300_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_reads_back_and_ends() {
-        let keep = Keep { events: 1, bytes: u64::MAX, age: 2, forget_after: 3, key_window: 4 };
-        let node = NodeSettings { keep, published: 1_000 };
-        assert_eq!(NodeSettings::parse(node.to_text().trim_end()), Some(node));
-        for bad in ["", "1 2 3 4 5", "1 2 3 4 5 6 7", "1 2 3 4 5 x"] {
-            assert_eq!(NodeSettings::parse(bad), None, "{bad:?}");
-        }
-        assert!(node.is_in_use(1_000 + LEASE) && !node.is_in_use(1_001 + LEASE));
-    }
-}

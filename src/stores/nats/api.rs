@@ -15,6 +15,7 @@ use super::{
         pulled_within_limit,
     },
     settings::Settings,
+    timing::nanos,
 };
 
 /// Whom to ask.

@@ -6,19 +6,16 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    api::{ReadFrom, Selector},
     body::Message,
-    error::unavailable,
-    handle::Inner,
     key_loader::{KeyLoader, MAX_FETCH},
     keys::Keys,
     log::Log,
     place::Place,
     record::{Kind, Record},
+    server_clock::ServerClock,
 };
 use crate::{
-    channel::Channel,
-    cursor::{Cursor, epoch_of},
+    cursor::Cursor,
     store::{Head, StoreError},
 };
 
@@ -37,9 +34,9 @@ pub(super) struct ChannelState {
     /// The keys of the last while; none when they were not read yet.
     pub(super) keys: Option<Keys>,
     /// Since when all of them are among these.
-    keys_since: u64,
+    pub(super) keys_since: u64,
     /// What was read of them so far, when they were not read to the end.
-    loading: Option<Box<KeyLoader>>,
+    pub(super) loading: Option<Box<KeyLoader>>,
     /// How often the connection had changed when it was looked at.
     pub(super) changes: u64,
     /// When it was looked at, or written.
@@ -49,64 +46,8 @@ pub(super) struct ChannelState {
 }
 
 impl ChannelState {
-    /// Asks the leader, and brings `state` up to date. What is known already stays when that fails in the middle.
-    pub(super) async fn learn(inner: &Inner, channel: &Channel, state: &mut Option<Self>) -> Result<(), StoreError> {
-        let changes = inner.connection.changes();
-        let place = inner.place().await?;
-        let log = inner.log(Arc::clone(&place), channel, ReadFrom::Leader);
-        let seen = inner.queues.seen(channel);
-        let bucket = Place::floor_of(channel);
-        // Most that are not known yet are absent: so both are asked at once.
-        let (last, floor) = match state.as_ref().and_then(|state| state.record) {
-            Some(_) => (log.get(Selector::Last).await?, None),
-            None => {
-                let (last, floor) = join(log.get(Selector::Last), inner.floor(&place, bucket, ReadFrom::Leader)).await;
-                (last?, Some(floor?.0))
-            }
-        };
-        let at = last.as_ref().map_or(0, |last| last.at);
-        inner.queues.lower_seen(channel, seen, at);
-        inner.note_seen(channel, at);
-        let record = last.as_ref().map(|last| last.record).filter(|record| record.kind != Kind::Gone);
-        let floor = match record {
-            Some(_) => 0,
-            None => {
-                let floor = match floor {
-                    Some(floor) => floor,
-                    None => inner.floor(&place, bucket, ReadFrom::Leader).await?.0,
-                };
-                floor.max(last.as_ref().map_or(0, |gone| gone.record.base))
-            }
-        };
-        *state = state.take().filter(|state| state.place.is(&place));
-        if let Some(state) = state {
-            state.catch_up(&log, last.as_ref()).await?;
-        }
-        let announcement = state.as_ref().filter(|state| state.record.is_none()).map_or(0, |state| state.announcement);
-        let announcement = followed(last.as_ref().map(|last| &last.record), announcement);
-        let (keys, keys_since, loading, trimmed) = state
-            .take()
-            .map_or((None, 0, None, (0, 0)), |state| (state.keys, state.keys_since, state.loading, state.trimmed));
-        let absent = Cursor { epoch: epoch_of(place.epoch, channel), seq: floor, tag: 0 };
-        let checked = Instant::now();
-        *state = Some(Self {
-            place,
-            at,
-            record,
-            absent,
-            announcement,
-            keys,
-            keys_since,
-            loading,
-            changes,
-            checked,
-            trimmed,
-        });
-        Ok(())
-    }
-
     /// Adds the keys of the messages up to the last, one after the other; forgets all keys when they do not follow.
-    async fn catch_up(&mut self, log: &Log<'_>, last: Option<&Message>) -> Result<(), StoreError> {
+    pub(super) async fn catch_up(&mut self, log: &Log<'_>, last: Option<&Message>) -> Result<(), StoreError> {
         let to = last.map_or(0, |last| last.at);
         if last.is_none_or(|last| last.record.kind == Kind::Gone) || to < self.at {
             self.keys = None;
@@ -138,48 +79,13 @@ impl ChannelState {
     }
 
     /// The time of what is written next.
-    pub(super) fn now(&self, inner: &Inner) -> u64 {
-        inner.clock.now().max(self.record.map_or(0, |record| record.stamp))
-    }
-
-    /// Reads the keys of the last while, unless they are known.
-    pub(super) async fn load_keys(&mut self, inner: &Inner, channel: &Channel) -> Result<(), StoreError> {
-        let keep = inner.recent_keep(&self.place).await?;
-        let now = inner.clock.since(self.record.map_or(0, |record| record.stamp));
-        let since = keep.oldest_key(now);
-        if since < self.keys_since {
-            // Another node keeps them for longer.
-            (self.keys, self.loading) = (None, None);
-        }
-        if self.keys.is_none() {
-            if self.loading.is_none() {
-                self.keys_since = since;
-            }
-            match self.record.filter(|record| keep.holds_key(record.keyed, now)) {
-                Some(_) => self.read_keys(inner, channel, since).await?,
-                None => self.keys = Some(Keys::default()),
-            }
-        }
-        if let Some(keys) = &mut self.keys {
-            keys.expire(since);
-            self.keys_since = since;
-        }
-        Ok(())
-    }
-
-    /// Reads the keys up to the newest message that there is now.
-    async fn read_keys(&mut self, inner: &Inner, channel: &Channel, since: u64) -> Result<(), StoreError> {
-        let log = inner.log(Arc::clone(&self.place), channel, ReadFrom::Leader);
-        let last = log.get(Selector::Last).await?.filter(|last| last.record.kind != Kind::Gone);
-        let last = last.ok_or_else(|| unavailable("the channel went while its keys were read"))?;
-        let keys = self.loading.get_or_insert_default().read(&log, &last, since).await?;
-        (self.at, self.record, self.keys, self.loading) = (last.at, Some(last.record), Some(keys), None);
-        Ok(())
+    pub(super) fn now(&self, clock: &ServerClock) -> u64 {
+        clock.now().max(self.record.map_or(0, |record| record.stamp))
     }
 }
 
 /// Which announcement the next log may follow, as the newest message and what was known says (see [`ChannelState::announcement`]).
-fn followed(last: Option<&Record>, known: u64) -> u64 {
+pub(super) fn followed(last: Option<&Record>, known: u64) -> u64 {
     match last {
         None => known,
         Some(gone) if gone.kind == Kind::Gone => known.max(gone.announcement),

@@ -2,117 +2,17 @@
 //! node nearby would always come before one far away. Who was overtaken says so to all, and those who began later wait a
 //! little. That is a courtesy, by messages that nobody stores: where one is lost, a turn comes later, and nothing is wrong.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, Weak},
-};
+use std::sync::{Arc, Weak};
 
-use tokio::{
-    sync::Notify,
-    time::{Duration, Instant, sleep, timeout_at},
-};
+use tokio::time::{Duration, Instant, sleep};
 
-use super::{handle::Inner, place, sync::lock, timing::jittered, writing::Writer};
+use super::{
+    handle::Inner,
+    timing::jittered,
+    turns::{MAX_HOLD, MIN_HOLD, TurnMessage, parse, subject, to_text},
+    writer::Writer,
+};
 use crate::channel::Channel;
-
-/// Who waits for a turn, at which channel.
-pub(super) struct Turns {
-    /// This node among all.
-    node: u64,
-    channels: Mutex<HashMap<Channel, ChannelTurns>>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct ChannelTurns {
-    /// Other nodes, since when they wait, and how long that holds.
-    others: HashMap<u64, (Instant, Instant)>,
-    /// Until when this node asks for a turn before it tries.
-    contended_until: Option<Instant>,
-}
-
-impl ChannelTurns {
-    /// Until when somebody who began to wait earlier is let go first.
-    fn blocked_until(&self, begun: Instant, now: Instant) -> Option<Instant> {
-        self.others.values().filter(|(since, until)| *since < begun && *until > now).map(|(_, until)| *until).max()
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        self.others.values().all(|(_, until)| *until <= now) && self.contended_until.is_none_or(|until| until <= now)
-    }
-}
-
-/// What nodes say to each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TurnMessage {
-    /// It has waited so long, and asks others to wait for so long.
-    Ask { waited: Duration, hold: Duration },
-    /// It had its turn.
-    Done,
-}
-
-impl Turns {
-    pub(super) fn new() -> Self {
-        Self { node: crate::store::resume::fresh_epoch(), channels: Mutex::default(), changed: Notify::new() }
-    }
-
-    fn receive(&self, channel: Channel, node: u64, message: TurnMessage) {
-        let now = Instant::now();
-        let mut channels = lock(&self.channels);
-        if channels.len() >= MAX_CHANNELS && !channels.contains_key(&channel) {
-            channels.retain(|_, turns| !turns.is_over(now));
-        }
-        match message {
-            TurnMessage::Ask { waited, hold } if channels.len() < MAX_CHANNELS || channels.contains_key(&channel) => {
-                let turns = channels.entry(channel).or_default();
-                turns.others.retain(|_, (_, until)| *until > now);
-                if turns.others.len() < MAX_WAITING {
-                    let since = now.checked_sub(waited.min(MAX_WAIT)).unwrap_or(now);
-                    turns.others.insert(node, (since, now + hold.min(MAX_HOLD)));
-                }
-            }
-            TurnMessage::Ask { .. } => {}
-            TurnMessage::Done => {
-                if let Some(turns) = channels.get_mut(&channel) {
-                    turns.others.remove(&node);
-                }
-            }
-        }
-        drop(channels);
-        self.changed.notify_waiters();
-    }
-
-    /// Whether nobody is known to wait, or to have to.
-    fn is_uncontended(&self, channel: &Channel) -> bool {
-        let channels = lock(&self.channels);
-        channels.is_empty() || !channels.contains_key(channel)
-    }
-
-    /// Waits until nobody has waited longer than since `begun`; says whether anybody had.
-    async fn wait(&self, channel: &Channel, begun: Instant, by: Instant) -> bool {
-        let mut waited = false;
-        loop {
-            let changed = self.changed.notified();
-            let blocked_until =
-                lock(&self.channels).get(channel).and_then(|turns| turns.blocked_until(begun, Instant::now()));
-            let Some(until) = blocked_until.filter(|_| Instant::now() < by) else { return waited };
-            waited = true;
-            _ = timeout_at(until.min(by), changed).await;
-        }
-    }
-
-    fn is_contended(&self, channel: &Channel) -> bool {
-        let channels = lock(&self.channels);
-        channels.get(channel).and_then(|turns| turns.contended_until).is_some_and(|until| until > Instant::now())
-    }
-
-    fn note_contended(&self, channel: &Channel) {
-        let mut channels = lock(&self.channels);
-        if channels.len() < MAX_CHANNELS || channels.contains_key(channel) {
-            channels.entry(channel.clone()).or_default().contended_until = Some(Instant::now() + CONTENDED_FOR);
-        }
-    }
-}
 
 impl Inner {
     async fn send_turn_message(&self, channel: &Channel, message: TurnMessage) {
@@ -199,113 +99,10 @@ pub(super) async fn listen(inner: Weak<Inner>) {
     }
 }
 
-/// Not below the stream's subjects: nothing of this is stored.
-fn subject(prefix: &str) -> String {
-    format!("{prefix}.turns")
-}
-
-fn to_text(channel: &Channel, node: u64, message: TurnMessage) -> String {
-    let token = place::token(channel);
-    match message {
-        TurnMessage::Ask { waited, hold } => {
-            format!("ask {token} {node:x} {} {}", waited.as_millis(), hold.as_millis())
-        }
-        TurnMessage::Done => format!("done {token} {node:x}"),
-    }
-}
-
-fn parse(text: &str) -> Option<(Channel, u64, TurnMessage)> {
-    let mut words = text.split(' ');
-    let what = words.next()?;
-    let channel = place::channel_of(words.next()?)?;
-    let node = u64::from_str_radix(words.next()?, 16).ok()?;
-    let mut millis = || words.next()?.parse().ok().map(Duration::from_millis);
-    let message = match what {
-        "ask" => TurnMessage::Ask { waited: millis()?, hold: millis()? },
-        "done" => TurnMessage::Done,
-        _ => return None,
-    };
-    Some((channel, node, message))
-}
-
 /// An append that was overtaken so often,
 const CONTENDED_AFTER: u32 = 2;
 
 /// and has waited for so long is far away, or one of very many.
 const SLOW_AFTER: Duration = Duration::from_millis(25);
 
-/// How long a node goes on to ask before it tries.
-const CONTENDED_FOR: Duration = Duration::from_secs(5);
-
-/// How long others wait at most for one that asked: it may be gone.
-const MAX_HOLD: Duration = Duration::from_secs(1);
-const MIN_HOLD: Duration = Duration::from_millis(50);
-
-/// Who says to have waited longer is not believed.
-const MAX_WAIT: Duration = Duration::from_secs(60);
-
-const MAX_CHANNELS: usize = 4_096;
-const MAX_WAITING: usize = 64;
-
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn channel() -> Channel {
-        Channel::new("a.*").unwrap()
-    }
-
-    const HOLD: Duration = Duration::from_millis(300);
-
-    #[test]
-    fn what_is_said_reads_back() {
-        let ask = TurnMessage::Ask { waited: Duration::from_millis(7), hold: HOLD };
-        for message in [ask, TurnMessage::Done] {
-            assert_eq!(parse(&to_text(&channel(), u64::MAX, message)), Some((channel(), u64::MAX, message)));
-        }
-        for bad in ["", "ask", "ask YQ 1", "ask YQ 1 2", "done ! 1", "other YQ 1 2 3", "ask YQ x 2 3"] {
-            assert_eq!(parse(bad), None, "{bad}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_began_later_waits_until_the_other_is_done_or_gone() {
-        let turns = Turns::new();
-        let by = Instant::now() + Duration::from_secs(5);
-        let begun = Instant::now();
-        assert!(!turns.wait(&channel(), begun, by).await);
-        let ask = |waited| TurnMessage::Ask { waited: Duration::from_millis(waited), hold: HOLD };
-        turns.receive(channel(), 1, ask(40));
-        // Who began before it does not wait.
-        assert!(!turns.wait(&channel(), begun - Duration::from_millis(50), by).await);
-        assert!(!turns.wait(&Channel::new("other").unwrap(), begun, by).await);
-        assert!(turns.wait(&channel(), begun, by).await);
-        assert_eq!(begun.elapsed(), HOLD, "it is gone");
-        turns.receive(channel(), 1, ask(1_000));
-        turns.receive(channel(), 2, ask(1_000));
-        turns.receive(channel(), 1, TurnMessage::Done);
-        let of = channel();
-        let (wait, ()) = tokio::join!(turns.wait(&of, begun, by), async {
-            sleep(Duration::from_millis(100)).await;
-            turns.receive(channel(), 2, TurnMessage::Done);
-        });
-        assert!(wait && begun.elapsed() == HOLD + Duration::from_millis(100));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn lines_are_bounded() {
-        let turns = Turns::new();
-        let ask = TurnMessage::Ask { waited: HOLD, hold: Duration::from_secs(3_600) };
-        for n in 0..MAX_CHANNELS as u64 + 100 {
-            turns.receive(Channel::new(n.to_string()).unwrap(), 1, ask);
-            turns.receive(channel(), n, ask);
-        }
-        assert!(lock(&turns.channels).len() <= MAX_CHANNELS);
-        assert!(lock(&turns.channels).get(&channel()).is_none_or(|turns| turns.others.len() <= MAX_WAITING));
-        tokio::time::advance(MAX_HOLD * 2).await;
-        turns.receive(Channel::new("new").unwrap(), 1, ask);
-        assert_eq!(lock(&turns.channels).len(), 1);
-    }
-}

@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc};
 use tokio::runtime::Handle;
 
 use super::{
-    agreed_retention::AgreedRetention, api::ReadFrom, connection::Connection, current_place::CurrentPlace,
-    fairness::Turns, heads::HeadCache, health::ObservedHealth, listing::ListingCache, log::Log, page_ends::PageEnds,
-    place::Place, queue::Queues, server_clock::ServerClock, settings::Settings, watchers::Watchers,
-    write_budget::WriteBudget,
+    api::ReadFrom, connection::Connection, current_place::CurrentPlace, head_table::HeadCache,
+    listing_cache::ListingCache, log::Log, node_settings::AgreedKeep, observed_health::ObservedHealth,
+    page_ends::PageEnds, place::Place, queue::Queues, server_clock::ServerClock, settings::Settings, turns::Turns,
+    watchers::Watchers, write_budget::WriteBudget,
 };
 use crate::channel::Channel;
 
@@ -30,7 +30,7 @@ pub(super) struct Inner {
     pub(super) runtime: Handle,
     pub(super) current_place: CurrentPlace,
     pub(super) clock: ServerClock,
-    pub(super) agreed_retention: AgreedRetention,
+    pub(super) agreed_keep: AgreedKeep,
     pub(super) observed_health: ObservedHealth,
     pub(super) listed: ListingCache,
     pub(super) heads: HeadCache,

@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{sync::Mutex, task::JoinSet};
+use tokio::task::JoinSet;
 
 use super::{
-    announcement::Newest,
     api::ReadFrom,
     error::{self, CallError},
     handle::Inner,
+    head_table::{HeadTable, MAX_REMEMBERED, Newest, StreamVersion},
     place::Place,
     record::Kind,
     response::StreamInfo,
@@ -22,39 +22,6 @@ use crate::{
     channel::Channel,
     store::{Head, StoreError, floor, resume},
 };
-
-/// What is known of the stream at one moment.
-#[derive(Default)]
-pub(super) struct HeadCache(Mutex<Option<HeadTable>>);
-
-struct HeadTable {
-    place: Arc<Place>,
-    version: StreamVersion,
-    newest: HashMap<Channel, Newest>,
-    /// When all was looked at: the channels that are to be looked at one by one. All others that are not among `newest` are
-    /// absent.
-    doubtful: Option<HashSet<Channel>>,
-    floors: HashMap<u16, u64>,
-}
-
-/// A stream that says the same again has the same messages: one that comes raises the last place, one that goes lowers the
-/// count. That is so as long as the same server leads it and is not started again, for then it may have lost the newest
-/// and got as many others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct StreamVersion {
-    changes: u64,
-    leader: Option<String>,
-    created: String,
-    last: u64,
-    count: u64,
-}
-
-impl StreamVersion {
-    fn of(info: &StreamInfo, changes: u64) -> Self {
-        let (created, leader) = (info.created.clone(), info.leader().map(str::to_owned));
-        Self { changes, leader, created, last: info.state.last_seq, count: info.state.messages }
-    }
-}
 
 impl Inner {
     pub(super) async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
@@ -246,27 +213,6 @@ impl Inner {
     }
 }
 
-impl HeadTable {
-    /// Which of those that are not known yet are absent for certain, and which have to be asked for.
-    fn look_up(&self, missing: &[Channel]) -> (Vec<Channel>, Vec<Channel>) {
-        let unknown = missing.iter().filter(|channel| !self.newest.contains_key(*channel)).cloned();
-        match &self.doubtful {
-            Some(doubtful) => unknown.partition(|channel| !doubtful.contains(channel)),
-            None => (Vec::new(), unknown.collect()),
-        }
-    }
-
-    /// Keeps what was asked for now, and as much of the rest as there is room for.
-    fn trim(&mut self, channels: &[Channel]) {
-        if self.newest.len() > MAX_REMEMBERED + channels.len() {
-            let asked: HashSet<_> = channels.iter().collect();
-            self.newest.retain(|channel, _| asked.contains(channel));
-            // What is not among these any more is not absent for that.
-            self.doubtful = None;
-        }
-    }
-}
-
 /// So many channels are asked for at the same time.
 const MAX_CONCURRENT: usize = 64;
 
@@ -275,6 +221,3 @@ const SCAN_FROM: usize = 32;
 
 /// All are looked at, when that is not more than so many for one that was asked for.
 const MAX_SCANNED_PER_CHANNEL: usize = 32;
-
-/// Most channels that are known, besides those that were asked for last.
-const MAX_REMEMBERED: usize = 65_536;

@@ -2,38 +2,12 @@
 //! noticed when nobody calls.
 
 use std::{
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use super::{error::refuses_only_writes, handle::Inner, sync::lock, timing::jittered};
+use super::{handle::Inner, observed_health::Condition, sync::lock, timing::jittered};
 use crate::store::{Health, StoreError};
-
-/// What the last call found.
-#[derive(Default)]
-pub(super) struct ObservedHealth(Mutex<Condition>);
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Condition {
-    #[default]
-    Healthy,
-    /// What is written is refused.
-    ReadOnly,
-    Unavailable,
-}
-
-impl Condition {
-    /// What an error says; none when it is no fault of the store's.
-    fn of(error: &StoreError) -> Option<Self> {
-        match error {
-            error if refuses_only_writes(error) => Some(Self::ReadOnly),
-            StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::NewerFormat { .. } => {
-                Some(Self::Unavailable)
-            }
-            _ => None,
-        }
-    }
-}
 
 impl Inner {
     pub(super) fn health(&self) -> Health {

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    announcement::Newest,
     api::{FetchLimit, ReadFrom, Selector},
     body::Message,
     connection::Connection,
     error::CallError,
+    head_table::Newest,
     place::Place,
     record::{Kind, Record},
     response::RawMessage,

@@ -5,20 +5,10 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{
-    agreed_retention::{self, AgreedRetention},
-    connection::Connection,
-    connection_settings::ConnectionSettings,
-    current_place::CurrentPlace,
-    fairness::{self, Turns},
-    handle::Inner,
-    heads::HeadCache,
-    health::ObservedHealth,
-    janitor,
-    listing::ListingCache,
-    page_ends::PageEnds,
-    queue::Queues,
-    server_clock::ServerClock,
-    settings::Settings,
+    agreed_retention, connection::Connection, connection_settings::ConnectionSettings, current_place::CurrentPlace,
+    fairness, handle::Inner, head_table::HeadCache, janitor, listing_cache::ListingCache, node_settings::AgreedKeep,
+    observed_health::ObservedHealth, page_ends::PageEnds, queue::Queues, server_clock::ServerClock, settings::Settings,
+    turns::Turns,
 };
 use crate::store::StoreError;
 
@@ -35,7 +25,7 @@ impl Inner {
             runtime: Handle::current(),
             current_place: CurrentPlace::default(),
             clock,
-            agreed_retention: AgreedRetention::default(),
+            agreed_keep: AgreedKeep::default(),
             observed_health: ObservedHealth::default(),
             listed: ListingCache::default(),
             heads: HeadCache::default(),

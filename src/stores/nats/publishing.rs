@@ -12,7 +12,7 @@ use super::{
     plan::Planned,
     record::{self, Kind, Record},
     timing::{in_time, jittered},
-    writing::{MAX_PAUSE, Writer},
+    writer::{MAX_PAUSE, Writer},
 };
 use crate::{
     cursor::Cursor,
@@ -75,7 +75,7 @@ impl Writer {
         if let Some(state) = &self.state {
             let start = Cursor { tag: 0, ..state.absent };
             let announcement = state.record.map_or(0, |record| record.announcement);
-            let record = Record { announcement, ..Record::new(Kind::Gone, start, state.now(&self.inner)) };
+            let record = Record { announcement, ..Record::new(Kind::Gone, start, state.now(&self.inner.clock)) };
             let mark = Planned { record, body: Bytes::new(), keys: Vec::new() };
             let taken_back = self.send(place, mark, by).await.map_err(unknown)?;
             self.distrust_state();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::{
-    announcement::Absence,
+    absence::Absence,
     api::{ReadFrom, Selector},
     error,
     handle::Inner,

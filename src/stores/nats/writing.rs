@@ -1,28 +1,23 @@
 //! Appends, inits and deletes: one task per channel that has any, which puts what waits into one message. A future that is
 //! dropped leaves its work to that task, or takes it back before it was begun.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    announcement::Announcement,
-    channel_state::ChannelState,
-    error::{is_permission_denied, unavailable},
+    error::unavailable,
     handle::Inner,
-    place::Place,
-    plan::{self, ChannelBefore, Planned},
+    plan::{self, ChannelBefore},
     publishing::PublishOutcome,
-    queue::{Job, Removal, Reply, Work},
-    record::{Kind, Record},
-    timing::jittered,
+    queue::{Job, Reply, Work},
+    timing::in_time,
     write_budget::Reservation,
+    writer::{GroupFailure, HEADER_BYTES, Writer},
 };
 use crate::{
     channel::Channel,
-    cursor::{Cursor, epoch_of},
-    event::Event,
-    store::{Append, Appended, Expect, Head, StoreError, resume},
+    store::{Append, Appended, StoreError},
 };
 
 impl Inner {
@@ -55,20 +50,21 @@ impl Inner {
     }
 }
 
-/// The task of one channel. It is started for every append that comes alone, so it has to be small: what is rarely done is
-/// boxed.
-pub(super) struct Writer {
-    pub(super) inner: Arc<Inner>,
-    pub(super) channel: Channel,
-    pub(super) state: Option<ChannelState>,
-    /// Whether the leader said what is known since the work at hand was begun.
-    is_confirmed: bool,
-    /// What this one announced, when it has to be decided anew what begins.
-    pub(super) own: Option<Announcement>,
-    /// What another node announced, while nothing came of it.
-    pub(super) other: Option<Announcement>,
-    /// Whether it asked others to wait, and did not tell them yet that they may go on.
-    pub(super) asked: bool,
+/// An append whose caller waits.
+struct WaitingAppend {
+    append: Append,
+    answer: Reply<Appended>,
+    by: Instant,
+    _reservation: Option<Reservation>,
+}
+
+impl WaitingAppend {
+    fn of(job: Job) -> Option<Self> {
+        match job.work {
+            Work::Append(append, answer) => Some(Self { append, answer, by: job.by, _reservation: job.reservation }),
+            Work::Init(..) | Work::Remove(..) => None,
+        }
+    }
 }
 
 impl Writer {
@@ -172,7 +168,7 @@ impl Writer {
             record: state.record,
             absent: state.absent,
             keys: state.keys.as_ref(),
-            now: state.now(&inner),
+            now: state.now(&inner.clock),
             most,
         };
         let plan = plan::appends(&before, appends.iter().copied());
@@ -188,170 +184,4 @@ impl Writer {
             PublishOutcome::Overtaken => Ok(None),
         }
     }
-
-    async fn init(&mut self, events: Vec<Event>, expect: Expect, by: Instant) -> Result<Head, StoreError> {
-        let mut overtaken = 0;
-        loop {
-            self.wait_for_turn(overtaken, by).await;
-            let failed = match self.try_init(&events, expect, by).await {
-                Ok(Some(head)) => return Ok(head),
-                Ok(None) if Instant::now() < by => {
-                    overtaken += 1;
-                    continue;
-                }
-                Ok(None) => return Err(unavailable("others are always faster")),
-                Err(error) => GroupFailure { error, of: 1 },
-            };
-            self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
-        }
-    }
-
-    async fn try_init(&mut self, events: &[Event], expect: Expect, by: Instant) -> Result<Option<Head>, StoreError> {
-        self.prepare(by).await?;
-        let Some(state) = &self.state else { return Ok(None) };
-        let head = state.head();
-        if let Err(refused) = plan::check(expect, state.record.as_ref(), head) {
-            let is_confirmed = self.is_confirmed;
-            self.distrust_state();
-            return if is_confirmed { Err(refused) } else { Ok(None) };
-        }
-        let epoch = epoch_of(resume::fresh_epoch(), &self.channel);
-        // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
-        let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
-        let most = self.inner.connection.max_payload().saturating_sub(HEADER_BYTES);
-        let now = state.now(&self.inner);
-        let keep = in_time(by, self.inner.current_keep(&state.place)).await?;
-        let message = plan::init(&self.channel, start, events.to_vec(), now, keep, most)?;
-        let head = message.record.head();
-        Ok((self.publish(message, by).await? == PublishOutcome::Stored).then_some(head))
-    }
-
-    async fn remove(&mut self, removal: Removal, by: Instant) -> Result<(), StoreError> {
-        let mut overtaken = 0;
-        loop {
-            self.wait_for_turn(overtaken, by).await;
-            let failed = match self.try_remove(removal, by).await {
-                Ok(PublishOutcome::Stored) => return Ok(()),
-                Ok(PublishOutcome::Overtaken) if Instant::now() < by => {
-                    overtaken += 1;
-                    continue;
-                }
-                Ok(PublishOutcome::Overtaken) => return Err(unavailable("others are always faster")),
-                Err(error) => GroupFailure { error, of: 1 },
-            };
-            self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
-        }
-    }
-
-    /// First the floor, then the channel: whatever happens in between, the floor is high enough.
-    async fn try_remove(&mut self, removal: Removal, by: Instant) -> Result<PublishOutcome, StoreError> {
-        if !self.is_confirmed {
-            self.distrust_state();
-        }
-        self.refresh(by).await?;
-        let Some(state) = &self.state else { return Ok(PublishOutcome::Overtaken) };
-        let Some(record) = state.record else { return Ok(PublishOutcome::Stored) };
-        let (now, seen) = (state.now(&self.inner), self.inner.clock.since(record.stamp));
-        if removal == Removal::IfForgotten
-            && !in_time(by, self.inner.current_keep(&state.place)).await?.is_forgotten(&record, seen)
-        {
-            return Ok(PublishOutcome::Stored);
-        }
-        let bucket = Place::floor_of(&self.channel);
-        let floor = in_time(by, self.inner.raise_floor(&state.place, bucket, record.end())).await?;
-        let announcement = record.announcement;
-        let start = Cursor { epoch: epoch_of(state.place.epoch, &self.channel), seq: floor, tag: 0 };
-        let record = Record { announcement, ..Record::new(Kind::Gone, start, now) };
-        self.publish(Planned { record, body: bytes::Bytes::new(), keys: Vec::new() }, by).await
-    }
-
-    /// Looks at the channel, and forgets it when its time has come.
-    async fn prepare(&mut self, by: Instant) -> Result<(), StoreError> {
-        self.refresh(by).await?;
-        let Some(state) = &self.state else { return Ok(()) };
-        let Some(record) = state.record else { return Ok(()) };
-        let keep = in_time(by, self.inner.recent_keep(&state.place)).await?;
-        if keep.is_forgotten(&record, self.inner.clock.since(record.stamp)) {
-            Box::pin(self.try_remove(Removal::IfForgotten, by)).await?;
-            self.refresh(by).await?;
-        }
-        Ok(())
-    }
-
-    /// Brings up to date what is known, if it may have changed.
-    async fn refresh(&mut self, by: Instant) -> Result<(), StoreError> {
-        let inner = Arc::clone(&self.inner);
-        let place = match inner.recently_checked_place() {
-            Some(place) => place,
-            None => in_time(by, Box::pin(inner.recheck_place())).await?,
-        };
-        place.may_write()?;
-        let is_fresh = self.state.as_ref().is_some_and(|state| {
-            // The floor may rise without a message of this channel.
-            state.record.is_some()
-                && Arc::ptr_eq(&state.place, &place)
-                && state.changes == inner.connection.changes()
-                && state.checked.elapsed() < TRUSTED_FOR
-                && state.at >= inner.queues.seen(&self.channel)
-        });
-        if is_fresh {
-            return Ok(());
-        }
-        in_time(by, Box::pin(ChannelState::learn(&inner, &self.channel, &mut self.state))).await?;
-        self.is_confirmed = true;
-        Ok(())
-    }
-
-    /// Trusts nothing that is known until the leader was asked.
-    pub(super) fn distrust_state(&mut self) {
-        if let Some(state) = &mut self.state {
-            state.changes = u64::MAX;
-        }
-    }
-
-    /// Waits a little before the next attempt, or fails when there is no time left or no hope.
-    async fn pause_or_fail(&mut self, failed: GroupFailure, by: Instant) -> Result<(), GroupFailure> {
-        let has_hope = matches!(failed.error, StoreError::Unavailable(_)) && !is_permission_denied(&failed.error);
-        if !has_hope || Instant::now() + MAX_PAUSE >= by {
-            return Err(failed);
-        }
-        tracing::debug!(error = %failed.error, "writing to NATS again");
-        // Whatever it was that nobody answered: the stream may be another one by now.
-        self.inner.invalidate_place();
-        self.distrust_state();
-        tokio::time::sleep(jittered(MAX_PAUSE)).await;
-        Ok(())
-    }
 }
-
-/// An append whose caller waits.
-struct WaitingAppend {
-    append: Append,
-    answer: Reply<Appended>,
-    by: Instant,
-    _reservation: Option<Reservation>,
-}
-
-impl WaitingAppend {
-    fn of(job: Job) -> Option<Self> {
-        match job.work {
-            Work::Append(append, answer) => Some(Self { append, answer, by: job.by, _reservation: job.reservation }),
-            Work::Init(..) | Work::Remove(..) => None,
-        }
-    }
-}
-
-/// A failure of the first so many appends of a group.
-struct GroupFailure {
-    error: StoreError,
-    of: usize,
-}
-
-/// Room for the headers in a message.
-const HEADER_BYTES: usize = 1024;
-
-/// How long what is known is taken for true without asking. The server checks it with every message; this bounds how long
-/// a stream that was restored to an older state could be mistaken for its later self.
-const TRUSTED_FOR: Duration = Duration::from_secs(5);
-
-pub(super) const MAX_PAUSE: Duration = Duration::from_millis(200);
