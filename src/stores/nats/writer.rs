@@ -49,7 +49,7 @@ impl Writer {
         if is_fresh {
             return Ok(());
         }
-        in_time(by, Box::pin(ChannelState::learn(&inner, &self.channel, &mut self.state))).await?;
+        in_time(by, Box::pin(ChannelState::update_from_leader(&inner, &self.channel, &mut self.state))).await?;
         self.is_confirmed = true;
         Ok(())
     }

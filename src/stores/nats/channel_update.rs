@@ -22,7 +22,11 @@ use crate::{
 
 impl ChannelState {
     /// Asks the leader, and brings `state` up to date. What is known already stays when that fails in the middle.
-    pub(super) async fn learn(inner: &Inner, channel: &Channel, state: &mut Option<Self>) -> Result<(), StoreError> {
+    pub(super) async fn update_from_leader(
+        inner: &Inner,
+        channel: &Channel,
+        state: &mut Option<Self>,
+    ) -> Result<(), StoreError> {
         let changes = inner.connection.changes();
         let place = inner.place().await?;
         let log = inner.log(Arc::clone(&place), channel, ReadFrom::Leader);
