@@ -141,13 +141,14 @@ mod error;
 mod format;
 mod janitor;
 mod listener;
+mod migration;
 mod notifier;
 mod options;
 mod page;
-mod schema;
 mod settings;
 mod shared_connections;
 mod snapshots;
+mod sql;
 mod tls;
 mod watchers;
 mod write;
@@ -202,7 +203,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Unavailable`], also when the role may not do so.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        schema::migrate(&self.0.database, &self.0.settings.keep).await?;
+        migration::migrate(&self.0.database, &self.0.settings.keep).await?;
         janitor::announce_settings(&self.0.database, &self.0.settings).await;
         Ok(())
     }

@@ -9,7 +9,6 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Inner,
     error::CallError,
     write::{self, Written},
 };

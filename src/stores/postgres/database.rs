@@ -21,8 +21,8 @@ use super::{
     connector::Connector,
     error::{CallError, TimedOut},
     format,
-    schema::Sql,
     shared_connections::{SharedConnection, SharedConnections},
+    sql::Sql,
     tls::Messages,
 };
 use crate::{

@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use super::schema::VERSION;
+use super::format::VERSION;
 use crate::store::{Health, Source, StoreError, Use};
 
 /// How a call failed.

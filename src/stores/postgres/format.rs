@@ -3,17 +3,7 @@
 
 use tokio_postgres::Row;
 
-use super::{database::Database, error::CallError, schema::VERSION};
 use crate::store::{Format, Source, StoreError, Use};
-
-/// The stored format; none when there is no schema, one of a version that did not store it, or none that may be seen.
-pub(super) async fn stored(database: &Database) -> Result<Option<Format>, StoreError> {
-    match database.read(&database.sql.format, &[]).await {
-        Ok(rows) => rows.first().map(|row| format(row, 0)).transpose().map_err(StoreError::Corrupt),
-        Err(CallError::Refused(_)) => Ok(None),
-        Err(error) => Err(error.into_read_error()),
-    }
-}
 
 /// What keeps this version from using a schema, when that is its format.
 pub(super) fn denied(format: Format) -> Option<(u32, Use)> {
@@ -29,3 +19,6 @@ pub(super) fn format(row: &Row, at: usize) -> Result<Format, Source> {
     let (version, reader, writer) = (number(at)?, number(at + 1)?, number(at + 2)?);
     Ok(Format::new(version).writable_from(writer).readable_from(reader))
 }
+
+/// Of the schema, as this version makes it: see [`Format`](crate::store::Format).
+pub(super) const VERSION: u32 = 3;

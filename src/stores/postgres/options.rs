@@ -5,12 +5,12 @@ use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 use tokio_postgres::{Config, config::TargetSessionAttrs};
 
 use super::{
-    Inner, PostgresStore,
     connector::{Connector, Security},
     database::{Database, Statements},
-    format, janitor,
-    schema::{self, Sql},
+    format::{VERSION, format},
+    janitor, migration,
     settings::Settings,
+    sql::Sql,
     tls::Identity,
 };
 use crate::store::{Clock, Retention, Source, StoreError};
@@ -150,9 +150,9 @@ impl PostgresOptions {
         let (settings, tidy_every) = (self.settings(), self.tidy_every);
         let database = self.database(url).map_err(ConnectError::Options)?;
         database.read("select 1", &[]).await.map_err(|error| ConnectError::Server(error.into_read_error()))?;
-        if let Some(format) = format::stored(&database).await.map_err(ConnectError::Server)? {
-            format.may_read(schema::VERSION).map_err(ConnectError::Server)?;
-            if format.version() >= schema::VERSION && format.may_write(schema::VERSION).is_ok() {
+        if let Some(format) = migration::stored(&database).await.map_err(ConnectError::Server)? {
+            format.may_read(VERSION).map_err(ConnectError::Server)?;
+            if format.version() >= VERSION && format.may_write(VERSION).is_ok() {
                 janitor::announce_settings(&database, &settings).await;
             }
         }

@@ -1,9 +1,7 @@
-//! The SQL with an application's schema put into it, and the migration. Knows no event.
+//! The SQL with an application's schema put into it. Knows no event.
 
-use tokio_postgres::types::Type;
-
-use super::{database::Database, error::CallError, format};
-use crate::store::{StoreError, resume};
+use super::format::VERSION;
+use crate::store::resume;
 
 /// The statements, with the schema's name in them.
 #[derive(Debug)]
@@ -30,8 +28,8 @@ pub(super) struct Sql {
     /// Who may use the schema.
     pub(super) format: String,
     /// Whether there is a schema, and then whether it is of this version.
-    is_there: String,
-    is_current: String,
+    pub(super) is_there: String,
+    pub(super) is_current: String,
     /// Whether it can be read; and whether there is room to write, and leave to.
     pub(super) probe_read: String,
     pub(super) probe: String,
@@ -75,7 +73,7 @@ impl Sql {
     }
 
     /// Waits until no other node migrates, which may take longer than a statement of the store should.
-    fn migration_lock(&self) -> String {
+    pub(super) fn migration_lock(&self) -> String {
         format!(
             "select set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true);
              select pg_advisory_xact_lock(hashtextextended('tower-events migrate {}', 0));\n",
@@ -84,7 +82,7 @@ impl Sql {
     }
 
     /// Everything that makes the schema what this version needs; harmless where it is that already.
-    fn migration(&self, keep: &[i64; 5]) -> String {
+    pub(super) fn migration(&self, keep: &[i64; 5]) -> String {
         let (epoch, version) = (resume::fresh_epoch() as i64, VERSION);
         let place = format!(
             "insert into $S.place (epoch, version, oldest_reader, oldest_writer)
@@ -114,29 +112,6 @@ fn fill(sql: &str, schema: &str) -> String {
     sql.replace("$S", &format!("\"{schema}\"")).replace("$N", schema).replace("$V", &VERSION.to_string())
 }
 
-/// Brings the schema up to this version. Of many nodes that do so at once, one does the work and the others wait for it.
-pub(super) async fn migrate(database: &Database, keep: &[i64; 5]) -> Result<(), StoreError> {
-    // A node without the right to create anything finds a schema that someone else has made.
-    if let Some(format) = format::stored(database).await? {
-        if format.version() >= VERSION {
-            return format.may_write(VERSION);
-        }
-    }
-    let encoding = database.read("select current_setting('server_encoding')", &[] as &[(_, Type)]).await;
-    let encoding = encoding.map_err(CallError::into_read_error)?;
-    match encoding.first().and_then(|row| row.try_get::<_, &str>(0).ok()) {
-        Some("UTF8") => {
-            let sql = &database.sql;
-            let conditions = [&*sql.is_there, &*sql.is_current];
-            database
-                .migrate(&sql.migration_lock(), conditions, &sql.migration(keep))
-                .await
-                .map_err(CallError::into_write_error)
-        }
-        other => Err(StoreError::Unavailable(format!("the database's encoding is {other:?}; UTF8 is needed").into())),
-    }
-}
-
 const WRITE_ONE: &str = include_str!("sql/write_one.sql");
 
 const TELL: &str = r", pg_notify('$N', $10 || E'\n' || $S.cursor_text(c.epoch, c.seq, $2) || '.' || $1)";
@@ -149,9 +124,6 @@ do $do$ begin
     end if;
 end $do$;
 "#;
-
-/// Of the schema, as this version makes it: see [`Format`](crate::store::Format).
-pub(super) const VERSION: u32 = 3;
 
 /// The longest name that PostgreSQL keeps whole.
 const MAX_NAME: usize = 63;
