@@ -135,10 +135,12 @@
 //! Nothing needs to be done. Keys that were remembered since the dump are gone, with the events.
 
 mod append_queues;
+mod appending;
 mod connector;
 mod database;
 mod error;
 mod format;
+mod handle;
 mod janitor;
 mod listener;
 mod migration;
@@ -153,36 +155,24 @@ mod tls;
 mod watchers;
 mod write;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::atomic::Ordering;
 
 use futures_core::Stream;
-use tokio::task::AbortHandle;
-use tokio_postgres::types::Type;
 
-pub use self::options::{ConnectError, PostgresDurability, PostgresOptions};
-use self::{
-    append_queues::AppendQueues, database::Database, error::CallError, listener::Listener, notifier::Notifier,
-    settings::Settings, watchers::Watchers,
+use self::error::CallError;
+pub use self::{
+    error::ConnectError,
+    handle::PostgresStore,
+    options::{PostgresDurability, PostgresOptions},
 };
 use crate::{
     channel::Channel,
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        fits_init, floor,
+        fits_init,
     },
 };
-
-/// A [`Store`] in PostgreSQL. Clones share connections. See the [module docs](self).
-#[derive(Clone)]
-pub struct PostgresStore(Arc<Inner>);
 
 impl PostgresStore {
     /// Connects to `url` with the default options. Needs a tokio runtime.
@@ -247,12 +237,6 @@ pub struct PostgresStats {
     pub waiting: usize,
 }
 
-impl fmt::Debug for PostgresStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("schema", &self.0.database.sql.schema).finish_non_exhaustive()
-    }
-}
-
 impl Store for PostgresStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let settings = &self.0.settings;
@@ -261,7 +245,7 @@ impl Store for PostgresStore {
             let head = self.0.head(channel).await?;
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
         }
-        append_queues::append(&self.0, channel, append).await
+        appending::append(&self.0, channel, append).await
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
@@ -313,83 +297,5 @@ impl Store for PostgresStore {
             Health::Ready if self.0.listener.watchers.is_deaf() => Health::Late,
             found => found,
         }
-    }
-}
-
-/// What the clones share.
-struct Inner {
-    database: Arc<Database>,
-    settings: Arc<Settings>,
-    append_queues: AppendQueues,
-    /// Also who watches, and who tells the other processes.
-    listener: Listener,
-    tasks: [AbortHandle; 2],
-}
-
-impl Inner {
-    fn new(database: Database, settings: Settings, tidy_every: Duration) -> Self {
-        let (database, settings) = (Arc::new(database), Arc::new(settings));
-        let listener = Listener {
-            database: Arc::clone(&database),
-            notifier: Arc::new(Notifier::new()),
-            watchers: Arc::new(Watchers::default()),
-            heard: Arc::new(AtomicU64::new(0)),
-            reconnects: Arc::new(AtomicU64::new(0)),
-        };
-        let notifier = Arc::clone(&listener.notifier).run(Arc::clone(&database));
-        let janitor = janitor::run(Arc::clone(&database), Arc::clone(&settings), tidy_every);
-        let runtime = &database.runtime;
-        let tasks = [runtime.spawn(notifier).abort_handle(), runtime.spawn(janitor).abort_handle()];
-        Self { database, settings, append_queues: AppendQueues::default(), listener, tasks }
-    }
-
-    async fn head(&self, channel: &Channel) -> Result<Head, StoreError> {
-        let heads = page::heads(&self.database, std::slice::from_ref(channel)).await?;
-        heads.first().copied().ok_or_else(|| StoreError::Corrupt("no head came back".into()))
-    }
-
-    /// The head of the absent channel, when there was one to delete.
-    async fn delete(&self, channel: &Channel) -> Result<Option<Head>, StoreError> {
-        let (name, settings) = (channel.as_str(), &self.settings);
-        let params = [
-            (&name as _, Type::TEXT),
-            (&settings.lock_ms as _, Type::INT4),
-            (&settings.sync as _, Type::TEXT),
-            (&page::bucket(channel) as _, Type::INT4),
-            (&(floor::raised(0, 0) as i64) as _, Type::INT8),
-        ];
-        let rows =
-            self.database.write(&self.database.sql.delete, &params).await.map_err(CallError::into_write_error)?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let read = || Ok((row.try_get::<_, Option<i64>>(0)?, row.try_get::<_, Option<i64>>(1)?));
-        let (place, floor) = read().map_err(|error: tokio_postgres::Error| StoreError::Corrupt(error.into()))?;
-        Ok(place.zip(floor).map(|(place, floor)| page::absent_record(channel, place, floor).head))
-    }
-
-    /// Tells the watchers here what was appended; the head that the other processes are to hear of, when there is one.
-    fn tell_appended(&self, channel: &Channel, results: &[Result<Appended, StoreError>]) -> Option<Head> {
-        let done = || results.iter().filter_map(|result| result.as_ref().ok());
-        let head = done().next_back()?.head;
-        let is_new = done().any(|done| !done.entries.is_empty());
-        if is_new {
-            self.listener.watchers.tell(|| Change::Entries(done().flat_map(|done| done.entries.clone()).collect()));
-        }
-        if head.closed {
-            self.listener.watchers.tell(|| Change::Head(channel.clone(), head));
-        }
-        (is_new || head.closed).then_some(head)
-    }
-
-    fn tell_head(&self, channel: &Channel, head: Head) {
-        self.listener.watchers.tell(|| Change::Head(channel.clone(), head));
-        self.listener.notifier.note(channel, head);
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-        let notifier = Arc::clone(&self.listener.notifier);
-        self.database.runtime.spawn(notifier.finish(Arc::clone(&self.database)));
     }
 }

@@ -7,6 +7,42 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use super::format::VERSION;
 use crate::store::{Health, Source, StoreError, Use};
 
+/// Why there is no store.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL or the options cannot be used.
+    Options(Source),
+    /// The server cannot be reached, or refuses.
+    Server(StoreError),
+}
+
+impl ConnectError {
+    /// Whether connecting can succeed later without other action.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Server(error) if error.is_retryable())
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(_) => f.write_str("the PostgreSQL store's options cannot be used"),
+            Self::Server(_) => f.write_str("PostgreSQL cannot be reached"),
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Options(source) => Some(source.as_ref()),
+            Self::Server(error) => error.source().or(Some(error)),
+        }
+    }
+}
+
 /// How a call failed.
 #[derive(Debug)]
 pub(super) enum CallError {

@@ -2,13 +2,17 @@
 
 use tokio_postgres::types::Type;
 
-use super::{database::Database, error::CallError, format::VERSION};
+use super::{
+    database::Database,
+    error::CallError,
+    format::{self, VERSION},
+};
 use crate::store::{Format, StoreError};
 
 /// Brings the schema up to this version. Of many nodes that do so at once, one does the work and the others wait for it.
 pub(super) async fn migrate(database: &Database, keep: &[i64; 5]) -> Result<(), StoreError> {
     // A node without the right to create anything finds a schema that someone else has made.
-    if let Some(format) = migration::stored(database).await? {
+    if let Some(format) = stored(database).await? {
         if format.version() >= VERSION {
             return format.may_write(VERSION);
         }
@@ -31,7 +35,7 @@ pub(super) async fn migrate(database: &Database, keep: &[i64; 5]) -> Result<(), 
 /// The stored format; none when there is no schema, one of a version that did not store it, or none that may be seen.
 pub(super) async fn stored(database: &Database) -> Result<Option<Format>, StoreError> {
     match database.read(&database.sql.format, &[]).await {
-        Ok(rows) => rows.first().map(|row| format(row, 0)).transpose().map_err(StoreError::Corrupt),
+        Ok(rows) => rows.first().map(|row| format::format(row, 0)).transpose().map_err(StoreError::Corrupt),
         Err(CallError::Refused(_)) => Ok(None),
         Err(error) => Err(error.into_read_error()),
     }

@@ -1,19 +1,21 @@
 //! How to reach PostgreSQL and what to keep there. Reads the URL; connects nothing until asked.
 
-use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio_postgres::{Config, config::TargetSessionAttrs};
 
 use super::{
     connector::{Connector, Security},
     database::{Database, Statements},
-    format::{VERSION, format},
+    error::ConnectError,
+    format::VERSION,
+    handle::{Inner, PostgresStore},
     janitor, migration,
     settings::Settings,
     sql::Sql,
     tls::Identity,
 };
-use crate::store::{Clock, Retention, Source, StoreError};
+use crate::store::{Clock, Retention, Source};
 
 /// How to open a [`PostgresStore`]. See the [module docs](super).
 #[derive(Clone)]
@@ -243,42 +245,6 @@ impl fmt::Debug for PostgresOptions {
 impl Default for PostgresOptions {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Why there is no store.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The URL or the options cannot be used.
-    Options(Source),
-    /// The server cannot be reached, or refuses.
-    Server(StoreError),
-}
-
-impl ConnectError {
-    /// Whether connecting can succeed later without other action.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Server(error) if error.is_retryable())
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Options(_) => f.write_str("the PostgreSQL store's options cannot be used"),
-            Self::Server(_) => f.write_str("PostgreSQL cannot be reached"),
-        }
-    }
-}
-
-impl Error for ConnectError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Options(source) => Some(source.as_ref()),
-            Self::Server(error) => error.source().or(Some(error)),
-        }
     }
 }
 
