@@ -141,6 +141,7 @@ mod database;
 mod error;
 mod format;
 mod handle;
+mod heads;
 mod janitor;
 mod listener;
 mod migration;
@@ -154,6 +155,7 @@ mod sql;
 mod tls;
 mod watchers;
 mod write;
+mod written;
 
 use std::sync::atomic::Ordering;
 
@@ -253,7 +255,7 @@ impl Store for PostgresStore {
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        page::heads(&self.0.database, channels).await
+        heads::heads(&self.0.database, channels).await
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
@@ -262,7 +264,7 @@ impl Store for PostgresStore {
         let options = write::WriteOptions { expect, close: false, init, notify_as: None, reached: 0 };
         let events: Vec<_> = events.iter().collect();
         let written = write::write(&self.0.database, &self.0.settings, channel, &events, options).await;
-        let head = write::init_result(written.map_err(CallError::into_write_error)?)?;
+        let head = written::init_result(written.map_err(CallError::into_write_error)?)?;
         self.0.tell_head(channel, head);
         Ok(head)
     }
@@ -280,7 +282,7 @@ impl Store for PostgresStore {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        page::channels(&self.0.database, prefix, after, limit).await
+        heads::channels(&self.0.database, prefix, after, limit).await
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {

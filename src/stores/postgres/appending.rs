@@ -8,7 +8,8 @@ use super::{
     append_queues::{MAX_WAITING, MAX_WAITING_BYTES, WaitingAppend},
     error::CallError,
     handle::Inner,
-    write::{self, Written},
+    write,
+    written::{self, Written},
 };
 use crate::{
     channel::Channel,
@@ -137,7 +138,7 @@ fn refuse(group: &mut Vec<WaitingAppend>, mut at: usize) {
 fn answer(inner: &Inner, channel: &Channel, group: Vec<WaitingAppend>, written: Written, told: Notified) {
     let (appends, answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
-    let results = write::append_results(channel, written, appends);
+    let results = written::append_results(channel, written, appends);
     if let (Some(head), Notified::NotYet) = (inner.tell_appended(channel, &results), told) {
         inner.listener.notifier.note(channel, head);
     }

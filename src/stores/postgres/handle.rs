@@ -10,8 +10,8 @@ use tokio::task::AbortHandle;
 use tokio_postgres::types::Type;
 
 use super::{
-    append_queues::AppendQueues, database::Database, error::CallError, janitor, listener::Listener, notifier::Notifier,
-    page, settings::Settings, watchers::Watchers,
+    append_queues::AppendQueues, database::Database, error::CallError, heads, janitor, listener::Listener,
+    notifier::Notifier, page, settings::Settings, watchers::Watchers,
 };
 use crate::{
     channel::Channel,
@@ -56,7 +56,7 @@ impl Inner {
     }
 
     pub(super) async fn head(&self, channel: &Channel) -> Result<Head, StoreError> {
-        let heads = page::heads(&self.database, std::slice::from_ref(channel)).await?;
+        let heads = heads::heads(&self.database, std::slice::from_ref(channel)).await?;
         heads.first().copied().ok_or_else(|| StoreError::Corrupt("no head came back".into()))
     }
 
