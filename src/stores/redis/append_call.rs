@@ -1,5 +1,5 @@
-//! Appends that go to the server in one call: how they are sent, and what the answer says of each. How the script decides is
-//! not known here.
+//! One call to the server that carries many appends: how they are packed, and what the reply says about each. How the
+//! script decides is not known here.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,18 +18,18 @@ use crate::{
     store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, fingerprint},
 };
 
-/// One append that waits.
+/// One append that waits to be sent.
 pub(super) struct QueuedAppend {
     pub(super) channel: Channel,
     pub(super) append: Append,
-    /// The marks of the new entries.
+    /// The tags of the new entries.
     pub(super) tags: Vec<u32>,
     pub(super) deadline: Instant,
     pub(super) done: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
 impl QueuedAppend {
-    /// About as many bytes as it takes in a call.
+    /// About how many bytes it takes up in a call.
     fn size(&self) -> usize {
         self.append.events.iter().map(|event| event.data().len() + 64).sum()
     }
@@ -38,15 +38,15 @@ impl QueuedAppend {
         self.append.events.iter().any(|event| event.key().is_some())
     }
 
-    /// Whether its fate is that of its neighbours on the channel: each brings something, and depends on nothing.
+    /// Whether it can share a group: it adds events and depends on nothing, so the group succeeds or fails as a whole.
     fn is_plain(&self) -> bool {
         let Append { events, expect, close } = &self.append;
         !events.is_empty() && matches!(expect, Expect::Any) && !close && !self.has_keys()
     }
 }
 
-/// What goes to the server in one call: appends of one channel after the other in the order in which they came. Plain ones
-/// that follow each other are one group, which costs the server little more than its entries.
+/// What goes to the server in one call: the appends of each channel, in the order in which they came. Consecutive plain
+/// ones form one group, which costs the server little more than its entries.
 #[derive(Default)]
 pub(super) struct Call {
     channels: Vec<Channel>,
@@ -54,18 +54,18 @@ pub(super) struct Call {
     bytes: usize,
 }
 
-/// Appends to one channel that share their fate.
+/// Appends to one channel that succeed or fail together.
 struct AppendGroup {
-    /// Which of the call's channels.
+    /// Index into the call's channels.
     channel: usize,
     jobs: Vec<QueuedAppend>,
     bytes: usize,
 }
 
-/// Splits what is too large for one call. What nobody waits for any more was dropped before it was sent.
+/// Splits what is too large for one call. Appends whose caller is gone are dropped here, before anything is sent.
 pub(super) fn split(jobs: Vec<QueuedAppend>, most_together: usize) -> Vec<Call> {
     let (mut calls, mut last) = (Vec::new(), Call::default());
-    // The last group of each channel of the last call.
+    // The last group of each channel in the last call.
     let mut known: HashMap<Channel, usize> = HashMap::new();
     for job in jobs.into_iter().filter(|job| !job.done.is_closed()) {
         let bytes = job.size();
@@ -131,7 +131,7 @@ impl Call {
 }
 
 impl AppendGroup {
-    /// As the script reads it.
+    /// The arguments, as the script reads them.
     fn arguments(&self, place: u64, cmd: &mut redis::Cmd) {
         let Some(first) = self.jobs.first() else { return };
         let (expect, keyed) = (codec::expectation(first.append.expect), first.has_keys());
@@ -149,21 +149,21 @@ impl AppendGroup {
         }
     }
 
-    /// The fingerprints of all events in a row. A group with keys is one append.
+    /// The fingerprints of all events, concatenated. A group with keys holds a single append.
     fn fingerprints(&self) -> Vec<u8> {
         let events = self.jobs.iter().flat_map(|job| &job.append.events);
         events.flat_map(|event| event.key().map_or(0, |_| fingerprint(event)).to_be_bytes()).collect()
     }
 
-    /// Gives each what the script said of all.
+    /// Answers each append from the script's reply for the group.
     fn answer(self, answer: Option<Value>) {
-        let Some(Value::BulkString(text)) = answer else { return self.fail(|| malformed("answer for each append")) };
+        let Some(Value::BulkString(text)) = answer else { return self.fail(|| malformed("reply for each append")) };
         let mut answer = Unpacker(&text);
         let Some(kind) = answer.kind() else { return self.fail(|| malformed("kind")) };
         if matches!(kind, b'X' | b'U') {
             return self.fail(|| CallError::channel_error(kind, answer.0));
         }
-        // Of one that was applied the position before it, and whether the channel is closed after it.
+        // For an applied group: the position before it, and whether the channel is closed after it.
         let Some(head) = answer.head() else { return self.fail(|| malformed("head")) };
         match kind {
             b'C' => return self.fail(|| StoreError::Conflict { head }),
@@ -180,7 +180,7 @@ impl AppendGroup {
             let (done, mut appended) =
                 (job.done, appended(job.channel, job.append, &job.tags, last, stamp, &mut answer));
             last = appended.head.cursor;
-            // A group of several closes nothing, and is refused when it comes after the end.
+            // A group of several appends closes nothing, and is refused when the channel is closed.
             appended.head.closed = head.closed;
             _ = done.send(Ok(appended));
         }
@@ -191,7 +191,8 @@ impl AppendGroup {
     }
 }
 
-/// What an append that was applied after this position did. What is left of the answer tells which of its keys were known.
+/// The result of an append that was applied after position `last`. The rest of the reply says which of its keys were
+/// known.
 fn appended(
     channel: Channel,
     append: Append,
@@ -224,12 +225,12 @@ fn position(answer: &mut Unpacker<'_>, epoch: u64) -> Option<(Cursor, u64)> {
     Some((cursor, answer.number()?))
 }
 
-/// The next event that was known already: which one, and as what.
+/// The next event whose key was known: its index, and the receipt it has.
 fn next_known(answer: &mut Unpacker<'_>, epoch: u64) -> Option<(u32, Receipt)> {
     let nth = answer.tag()?;
     let (cursor, time) = position(answer, epoch)?;
     Some((nth, Receipt { cursor, time, duplicate: true }))
 }
 
-/// Most bytes in one call, if it is not a single append.
+/// Most bytes in one call, unless it is a single append.
 const MAX_BYTES: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! How events, records and hints are written down. Pure; the other half is in the scripts.
+//! The encoding of events, records and hints. Pure; the other half is in the scripts.
 
 use bytes::Bytes;
 
@@ -9,8 +9,8 @@ use crate::{
     store::{Change, Entry, Expect, Head, resume::Record},
 };
 
-/// An event for the store, as scripts take and keep it: its tag, its time or -1 for the append's, how its datum is meant, its
-/// name, NUL, and its datum. Names hold no control characters.
+/// An event as scripts take and store it: its tag, its time (-1 for the append's), the kind of its data, its name, NUL,
+/// and its data. Names hold no control characters.
 pub(super) fn blob_of(event: &Event, tag: u32) -> Vec<u8> {
     let (kind, data) = match event.data().as_text() {
         Some(text) => (b't', text),
@@ -56,7 +56,7 @@ pub(super) fn entry_of(channel: &Channel, epoch: u64, seq: u64, header: &[u8], b
     Some(Entry { channel: channel.clone(), cursor, prev_tag, appended, time, name, data })
 }
 
-/// What settings say of how long a record is kept, in milliseconds.
+/// The settings that determine how long a record is kept, in milliseconds.
 #[derive(Clone, Copy)]
 pub(super) struct RecordLifetime {
     pub(super) age: u64,
@@ -64,8 +64,8 @@ pub(super) struct RecordLifetime {
     pub(super) window: u64,
 }
 
-/// For how long a record is kept after its last append, in milliseconds: of each setting the largest counts that a node in
-/// use has, which is this one or in the place's `keep`.
+/// How long a record is kept after its last append, in milliseconds. Each setting is the largest one among the nodes in
+/// use: this node, and those listed in the place's `keep`.
 pub(super) fn record_lifetime(own: RecordLifetime, keep: &[u8], now: u64) -> u64 {
     let line = |line: &[u8]| {
         let numbers: Option<Vec<u64>> =
@@ -81,17 +81,17 @@ pub(super) fn record_lifetime(own: RecordLifetime, keep: &[u8], now: u64) -> u64
     largest.age.saturating_add(largest.forget_after).max(largest.window)
 }
 
-/// How long a node is in use after it said so, as the scripts have it.
+/// How long a node counts as in use after it announced itself; the scripts have the same number.
 const LEASE: u64 = 300_000;
 
-/// A channel's record, and when it was last appended to.
+/// A channel's record, and the time of its last append.
 pub(super) fn record_of(text: &[u8]) -> Option<(Record, u64)> {
     let mut fields = Unpacker((text.len() == RECORD_BYTES).then_some(text)?);
     let (epoch, tag, closed, earliest_tag) = (fields.epoch()?, fields.tag()?, fields.flag()?, fields.tag()?);
     let (seq, earliest_seq) = (fields.number()?, fields.number()?);
-    // -1 for none.
+    // -1 means none.
     let dropped_time = Some(fields.double()?).filter(|time| *time >= 0.0).map(|time| time as u64);
-    // The largest time, both sums and the oldest stamp are the scripts' own.
+    // Only scripts use the largest time, both byte sums and the oldest stamp.
     let (_max, _sum, _earliest_sum, _first) = (fields.double()?, fields.double()?, fields.double()?, fields.double()?);
     let last = fields.number()?;
     let head = Head { cursor: Cursor { epoch, seq, tag }, closed };
@@ -100,7 +100,7 @@ pub(super) fn record_of(text: &[u8]) -> Option<(Record, u64)> {
 
 const RECORD_BYTES: usize = 97;
 
-/// What a script packed: big-endian, numbers as doubles.
+/// Reads what a script packed: big-endian, numbers as doubles.
 pub(super) struct Unpacker<'a>(pub(super) &'a [u8]);
 
 impl<'a> Unpacker<'a> {
@@ -147,11 +147,11 @@ impl<'a> Unpacker<'a> {
     }
 }
 
-/// What is said of a group before its events: which of the call's channels, how many events, what it is, and the epoch that
-/// the channel has while it is absent.
+/// What precedes the events of a group: which of the call's channels, how many events, flags, and the epoch that the
+/// channel has while it is absent.
 pub(super) fn group_header(channel: usize, events: usize, flags: u8, absent: u64) -> Vec<u8> {
     let mut packed = Vec::with_capacity(2 + 4 + 1 + 16);
-    // A call has few channels, and the count of events is bounded by their bytes. Lua counts from 1.
+    // A call has few channels, and its size bounds the number of events. Lua counts from 1.
     packed.extend_from_slice(&u16::try_from(channel + 1).unwrap_or(u16::MAX).to_be_bytes());
     packed.extend_from_slice(&u32::try_from(events).unwrap_or(u32::MAX).to_be_bytes());
     packed.push(flags);
@@ -168,7 +168,7 @@ pub(super) fn parse_epoch(hex: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
 }
 
-/// A condition as the script compares it.
+/// An expectation as the script compares it.
 pub(super) fn expectation(expect: Expect) -> Vec<u8> {
     match expect {
         Expect::Any => Vec::new(),
@@ -177,7 +177,7 @@ pub(super) fn expectation(expect: Expect) -> Vec<u8> {
     }
 }
 
-/// The condition that a head is this, as a script compares it: a packed head without its last byte.
+/// The expectation that the head is at `cursor`, as the script compares it: a packed head without its last byte.
 pub(super) fn condition_of(cursor: Cursor) -> Vec<u8> {
     let mut packed = Vec::with_capacity(28);
     packed.extend_from_slice(hex(cursor.epoch).as_bytes());
@@ -186,7 +186,7 @@ pub(super) fn condition_of(cursor: Cursor) -> Vec<u8> {
     packed
 }
 
-/// The hints of one message; `None` when it is not one of ours.
+/// The hints in one message; `None` when this crate did not write it.
 pub(super) fn changes_of(message: Vec<u8>) -> Option<Vec<Change>> {
     let (mut rest, mut changes) = (Unpacker(&message), Vec::new());
     while let Some(kind) = rest.kind() {
@@ -207,7 +207,7 @@ fn entries_of(rest: &mut Unpacker<'_>, channel: &Channel, after: Cursor, count: 
     for nth in 1..=u64::from(count) {
         let header = rest.take::<40>()?;
         let length = Unpacker(header).tag()?;
-        // Copied, so that one event does not keep a message of many in memory.
+        // Copied, so that one event does not keep the whole message in memory.
         let blob = Bytes::copy_from_slice(rest.slice(length as usize)?);
         entries.push(entry_of(channel, after.epoch, after.seq.checked_add(nth)?, header, &blob)?);
     }

@@ -1,4 +1,4 @@
-//! One connection to the server that is made when needed and made again when lost. Knows no script's meaning.
+//! One connection to the server, opened on first use and reopened when lost. Does not know what the scripts mean.
 
 use std::{
     sync::{
@@ -25,10 +25,10 @@ use super::{
     script::Scripts,
 };
 
-/// The connection, if there is one.
+/// A connection that reopens itself.
 pub(super) struct Connection {
     connector: Arc<Connector>,
-    /// LiveConnection while connecting, so that of many who need the connection one makes it.
+    /// Locked while connecting, so that one of many callers connects for all of them.
     state: Arc<Mutex<State>>,
 }
 
@@ -37,18 +37,18 @@ struct Connector {
     endpoint: Arc<Endpoint>,
     scripts: Arc<Scripts>,
     primary: Arc<PrimaryTerm>,
-    /// The term of the connection, 0 while there was none.
+    /// The term of the current connection; 0 before the first one.
     term: AtomicU64,
     /// How long one attempt to connect may take.
     attempt_timeout: Duration,
-    /// Whether it was lost or never came about; a connection that nobody needed yet is not down.
+    /// Whether it was lost or could not be opened; a connection that was never needed is not down.
     down: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
 struct State {
     current: Option<LiveConnection>,
-    /// Failed attempts since the last connection, the time of the next one, and why the last one failed.
+    /// The failed attempts since the last connection: how many, when the next one is due, and the last error.
     failed: Option<(u32, Instant, Arc<RedisError>)>,
 }
 
@@ -80,7 +80,7 @@ impl Connection {
         self.connector.down.load(Ordering::Relaxed) || (term != 0 && term != self.connector.primary.current())
     }
 
-    /// Begins to connect again when the connection is lost, unless somebody is at it: for a node that makes no calls.
+    /// Starts to reconnect after a loss, unless an attempt is running: for a node that makes no calls.
     pub(super) fn reconnect(&self) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Ok(mut state) = Arc::clone(&self.state).try_lock_owned() else { return };
@@ -91,7 +91,7 @@ impl Connection {
         }
     }
 
-    /// Sends one command, connecting first if need be, and returns its answer; all before `deadline`.
+    /// Sends one command, connecting first if necessary, and returns the reply; all before `deadline`.
     pub(super) async fn send(&self, cmd: &Cmd, deadline: Instant) -> Result<Value, CallError> {
         let held = self.held(deadline).await?;
         let send = || self.sent(&held, deadline, async |connection| connection.send_packed_command(cmd).await);
@@ -104,7 +104,7 @@ impl Connection {
         }
     }
 
-    /// Sends several commands at once, and returns their answers.
+    /// Sends several commands at once, and returns their replies.
     pub(super) async fn send_all(&self, pipeline: &Pipeline, deadline: Instant) -> Result<Vec<Value>, CallError> {
         let held = self.held(deadline).await?;
         match self.all_sent(&held, deadline, pipeline).await {
@@ -116,7 +116,7 @@ impl Connection {
         }
     }
 
-    /// Sends what reads, and returns the answers if they are those of a primary.
+    /// Sends commands that only read, and returns their replies if a primary gave them.
     pub(super) async fn ask(&self, asked: Pipeline, deadline: Instant) -> Result<Vec<Value>, CallError> {
         let (held, asked) = (self.held(deadline).await?, primary::with_probe(asked));
         let ask = || {
@@ -138,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// Somebody flushed the scripts. Nothing was done without them, so the call can be made again.
+    /// The server's script cache was flushed. A call without its script did nothing, so it can be repeated.
     async fn load_scripts(&self, held: &LiveConnection, deadline: Instant) -> Result<(), CallError> {
         let load = async |connection: &mut MultiplexedConnection| {
             self.connector.load_scripts(connection).await?;
@@ -189,7 +189,8 @@ impl Connection {
         }
     }
 
-    /// The connection, made if need be. While attempts fail they are spread out, and callers wait until their deadline.
+    /// The connection, opened if necessary. While attempts fail they are spaced out, and callers wait until their
+    /// deadline.
     async fn held(&self, deadline: Instant) -> Result<LiveConnection, CallError> {
         let late = |_| CallError::NotSent(Box::new(TimedOut(self.connector.attempt_timeout)));
         loop {
@@ -208,7 +209,7 @@ impl Connection {
                     sleep_until(next).await;
                 }
                 None => {
-                    // A task of its own: an attempt takes its time, whatever the deadline of the caller who needs it first.
+                    // In a task of its own: an attempt may outlast the deadline of the caller that needed it first.
                     let connector = Arc::clone(&self.connector);
                     let attempt = tokio::spawn(async move { connector.attempt(&mut state).await });
                     _ = timeout_at(deadline, attempt).await.map_err(late)?;
@@ -260,14 +261,15 @@ impl Connector {
     }
 }
 
-/// How long to wait after so many failed attempts: 50 ms to 1 s, and up to half more or less, so that the nodes of an
-/// application do not come back all at once.
+/// How long to wait after that many failed attempts: 50 ms to 1 s, with jitter of up to a half, so that the nodes of an
+/// application do not all reconnect at once.
 pub(super) fn retry_delay(failed: u32) -> Duration {
     let most = Duration::from_millis(50 << failed.min(6)).min(Duration::from_secs(1));
     most.mul_f64(0.5 + fastrand::f64())
 }
 
-/// A connection whose every call has its own deadline, after so many attempts that failed. The driver's default of 500 ms would end all that wait longer.
+/// Opens a connection, after that many failed attempts. Every call has its own deadline, so the driver's default of 500
+/// ms is off: it would end calls that are meant to wait longer.
 pub(super) async fn open_connection(
     endpoint: &Endpoint,
     failed: u32,
@@ -284,7 +286,7 @@ pub(super) async fn open_connection(
 fn on_loss(dead: Arc<AtomicBool>, down: Arc<AtomicBool>) -> impl Fn(PushInfo) -> Result<(), SendError> {
     move |info| {
         if info.kind == PushKind::Disconnection {
-            // The connection that came after a call had already given this one up stays up.
+            // A call may have given this connection up already; a newer one then stays up.
             if !dead.swap(true, Ordering::Relaxed) {
                 down.store(true, Ordering::Relaxed);
                 tracing::warn!("lost a connection to the Redis server");

@@ -1,5 +1,5 @@
-//! How to find the server and be let in: anew for each connection, for the primary may be another one by then, and the
-//! password too. Keeps nothing open.
+//! Where the server is and how to authenticate, resolved anew for each connection: the primary and the password may
+//! have changed. Keeps nothing open.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -11,37 +11,37 @@ use tokio::time::timeout;
 
 use crate::store::Source;
 
-/// Where to connect to, and as whom.
+/// Where to connect to, and with which credentials.
 pub(super) struct Endpoint {
     info: ConnectionInfo,
     sentinels: Option<Sentinels>,
     password: Option<Password>,
 }
 
-/// How to be let in.
+/// Certificates, Sentinels and the password.
 #[derive(Clone, Default)]
 pub(super) struct ConnectionSettings {
-    /// PEM; the system's when there is none.
+    /// Trusted certificates, as PEM; the system's if there are none.
     #[cfg(feature = "redis-tls")]
     pub(super) root: Option<Vec<u8>>,
-    /// PEM: a certificate, and its key.
+    /// A client certificate and its key, as PEM.
     #[cfg(feature = "redis-tls")]
     pub(super) own: Option<(Vec<u8>, Vec<u8>)>,
-    /// The primary's name, and the URLs of those who know where it is.
+    /// The primary's name, and the URLs of the Sentinels.
     pub(super) sentinels: Option<(String, Vec<String>)>,
     pub(super) password: Option<Password>,
 }
 
 impl fmt::Debug for ConnectionSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never a key nor a URL: that may hold a password.
+        // Neither keys nor URLs: a URL may hold a password.
         let primary = self.sentinels.as_ref().map(|(name, _)| name);
         f.debug_struct("ConnectionSettings").field("primary", &primary).finish_non_exhaustive()
     }
 }
 
 impl ConnectionSettings {
-    /// A client that trusts what was chosen, and has parsed it.
+    /// A client that trusts the configured certificates, which are parsed here.
     pub(super) fn client(&self, info: ConnectionInfo) -> redis::RedisResult<Client> {
         #[cfg(feature = "redis-tls")]
         if self.root.is_some() || self.own.is_some() {
@@ -53,16 +53,16 @@ impl ConnectionSettings {
     }
 }
 
-/// Those who know which server is the primary.
+/// The servers that know which server is the primary.
 struct Sentinels {
     /// The primary's name.
     name: String,
     all: Vec<Client>,
-    /// How long each of them may take: all that are away, and connecting after that, fit into one attempt.
+    /// How long each may take: asking all of them in vain, and then connecting, fits into one attempt.
     attempt_timeout: Duration,
 }
 
-/// Gives the password of the moment.
+/// Returns the current password.
 #[derive(Clone)]
 pub(super) struct Password(Arc<Ask>);
 
@@ -89,7 +89,7 @@ impl Endpoint {
     /// Each attempt to connect may take `attempt_timeout`.
     pub(super) fn new(url: &str, settings: ConnectionSettings, attempt_timeout: Duration) -> RedisResult<Self> {
         let info = prepared(url.into_connection_info()?);
-        // The certificates are parsed, and kept with the address.
+        // Parses the certificates, and keeps them with the address.
         let info = settings.client(info)?.get_connection_info().clone();
         let sentinels = settings.sentinels.as_ref().map(|(name, urls)| {
             let all: RedisResult<Vec<_>> =
@@ -104,7 +104,7 @@ impl Endpoint {
         Ok(Self { info, sentinels: sentinels.transpose()?, password: settings.password })
     }
 
-    /// What to connect with now, after so many attempts that failed.
+    /// The client to connect with now, after that many failed attempts.
     pub(super) async fn client(&self, failed: u32) -> RedisResult<Client> {
         let mut info = self.info.clone();
         if let Some(sentinels) = &self.sentinels {
@@ -123,29 +123,29 @@ impl Endpoint {
     }
 }
 
-/// RESP3 tells at once when a connection is lost, so that the next call does not have to find out.
+/// RESP3 reports a lost connection at once, so that the next call does not have to find out.
 fn prepared(info: ConnectionInfo) -> ConnectionInfo {
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     let tcp = info.tcp_settings().clone().set_nodelay(true);
     info.set_redis_settings(settings).set_tcp_settings(tcp)
 }
 
-/// The same way to another server.
+/// The same kind of address with another host and port.
 fn with_host(addr: &ConnectionAddr, host: String, port: u16) -> RedisResult<ConnectionAddr> {
     match addr {
         ConnectionAddr::Tcp(..) => Ok(ConnectionAddr::Tcp(host, port)),
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
             Ok(ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() })
         }
-        _ => Err(RedisError::from((ErrorKind::InvalidClientConfig, "Sentinel leads to no socket file"))),
+        _ => Err(RedisError::from((ErrorKind::InvalidClientConfig, "a Sentinel cannot lead to a Unix socket"))),
     }
 }
 
 impl Sentinels {
-    /// Asks one after the other until one answers; each attempt begins with another, for what the last one was told may
-    /// have been outdated.
+    /// Asks one Sentinel after the other until one answers. Each attempt starts with another one, because the last
+    /// answer may have been out of date.
     async fn primary(&self, failed: u32) -> RedisResult<(String, u16)> {
-        let mut last = RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is named"));
+        let mut last = RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is configured"));
         let (before, first) = self.all.split_at(failed as usize % self.all.len().max(1));
         for sentinel in first.iter().chain(before) {
             match timeout(self.attempt_timeout, self.ask(sentinel)).await {
@@ -171,7 +171,7 @@ impl Sentinels {
             _ => None,
         };
         let found = found.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
-        found.ok_or_else(|| RedisError::from((ErrorKind::InvalidClientConfig, "Sentinel knows no such primary")))
+        found.ok_or_else(|| RedisError::from((ErrorKind::InvalidClientConfig, "the Sentinel knows no such primary")))
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a call fails, by what is known of its effect, and what the contract calls that. Pure.
+//! How a call fails, classified by whether it had an effect, and the [`StoreError`] that it becomes. Pure.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -7,29 +7,29 @@ use redis::{RedisError, ServerErrorKind};
 use super::primary;
 use crate::store::{Source, StoreError};
 
-/// Why a [`RedisStore`] could not be set up.
+/// Why a [`RedisStore`](super::RedisStore) could not be set up.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL is not one of a Redis server, or needs a feature that is off (`rediss://`: `redis-tls`), or a certificate to
-    /// trust is none.
+    /// The URL is not that of a Redis server or needs a disabled feature (`rediss://`: `redis-tls`), or a certificate
+    /// cannot be read.
     Url(Source),
-    /// The prefix is empty, too long, or has other characters than `[A-Za-z0-9._:-]`.
+    /// The prefix is empty, too long, or has characters other than `[A-Za-z0-9._:-]`.
     Prefix,
-    /// The server did not answer, or refused, or is a replica.
+    /// The server did not answer, refused, or is a replica.
     Unreachable(Source),
-    /// The server belongs to a cluster, and another one has the keys of this prefix: connect to that.
+    /// The server belongs to a cluster, and the keys of this prefix are on another server: connect to that one.
     Moved {
-        /// Host and port, as the server says.
+        /// Host and port, as the server reported them.
         to: String,
     },
     /// The server is older than 7.0.
     Version {
-        /// Its version, as it says.
+        /// The server's version.
         found: String,
     },
     /// What is stored has a format that this version of the library may not read
-    /// ([`NewerFormat`](StoreError::NewerFormat)), or cannot make out.
+    /// ([`NewerFormat`](StoreError::NewerFormat)) or cannot parse.
     Format(StoreError),
 }
 
@@ -38,9 +38,9 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Url(_) => f.write_str("not the URL of a Redis server"),
             Self::Prefix => f.write_str("the prefix must have 1 to 64 characters of A-Z, a-z, 0-9 and ._:-"),
-            Self::Unreachable(_) => f.write_str("the Redis server cannot be reached"),
-            Self::Moved { to } => write!(f, "the keys of this prefix are on another server of the cluster: {to}"),
-            Self::Version { found } => write!(f, "the Redis server is {found}; 7.0 or newer is needed"),
+            Self::Unreachable(_) => f.write_str("cannot reach the Redis server"),
+            Self::Moved { to } => write!(f, "another server of the cluster has the keys of this prefix: {to}"),
+            Self::Version { found } => write!(f, "the Redis server has version {found}; 7.0 or newer is required"),
             Self::Format(error) => error.fmt(f),
         }
     }
@@ -59,21 +59,21 @@ impl Error for ConnectError {
 /// How a call failed.
 #[derive(Debug)]
 pub(super) enum CallError {
-    /// Never sent: nothing happened.
+    /// It was never sent: nothing happened.
     NotSent(Source),
-    /// Sent, and no answer came: it may have happened, now or later.
+    /// It was sent, and no reply came: it may have happened, or may still happen.
     NoResponse(Source),
-    /// The server said no.
+    /// The server replied with an error.
     Refused(RedisError),
 }
 
 impl CallError {
-    /// What an append or init failed with.
+    /// The error of an append or an init.
     pub(super) fn into_write_error(self) -> StoreError {
         match self {
             Self::NoResponse(source) => StoreError::Unknown(source),
-            // An error of no particular kind may come from the middle of a script. Who waited for replicas while the primary
-            // became one itself is not told what became of the append.
+            // An error without a specific code may come from the middle of a script. A client that waits for replicas
+            // is unblocked when the primary becomes a replica: what became of the append is then unknown.
             Self::Refused(error) if matches!(error.code(), Some("ERR" | "UNBLOCKED")) => {
                 StoreError::Unknown(Box::new(error))
             }
@@ -81,12 +81,13 @@ impl CallError {
         }
     }
 
-    /// What a call failed with that can be repeated.
+    /// The error of a call that can be repeated.
     pub(super) fn into_read_error(self) -> StoreError {
         match self {
             Self::NotSent(source) | Self::NoResponse(source) => StoreError::Unavailable(source),
             Self::Refused(error) => match error.code() {
-                // Of memory; of disk, for a server that is told not to write on without snapshots.
+                // Out of memory; or out of disk space, when the server is configured to stop writing if it cannot save
+                // snapshots.
                 Some("OOM" | "MISCONF") => StoreError::Full(Box::new(error)),
                 Some("CORRUPT" | "WRONGTYPE") => StoreError::Corrupt(Box::new(error)),
                 _ => StoreError::Unavailable(Box::new(error)),
@@ -94,7 +95,7 @@ impl CallError {
         }
     }
 
-    /// What a script says of one channel that failed while others did not: `U` when it may have happened all the same.
+    /// A script's error for one channel while others succeeded; kind `U` means that it may have happened all the same.
     pub(super) fn channel_error(kind: u8, why: &[u8]) -> StoreError {
         let why = String::from_utf8_lossy(why).into_owned();
         let code = why.split(' ').next().unwrap_or_default();
@@ -106,7 +107,7 @@ impl CallError {
         }
     }
 
-    /// What connecting failed with.
+    /// The error of connecting.
     pub(super) fn into_source(self) -> Source {
         match self {
             Self::NotSent(source) | Self::NoResponse(source) => source,
@@ -114,7 +115,7 @@ impl CallError {
         }
     }
 
-    /// Which server of a cluster has the keys, when this one does not.
+    /// Which server of the cluster has the keys, when this one does not.
     pub(super) fn moved_to(&self) -> Option<String> {
         match self {
             Self::Refused(error) => error.redirect_node().map(|(to, _)| to.to_owned()),
@@ -122,12 +123,12 @@ impl CallError {
         }
     }
 
-    /// Whether the server does not know the script that was called.
+    /// Whether the server does not have the script.
     pub(super) fn is_unknown_script(&self) -> bool {
         matches!(self, Self::Refused(error) if error.kind() == ServerErrorKind::NoScript.into())
     }
 
-    /// Whether the connection is of no more use.
+    /// Whether the connection is unusable from now on.
     pub(super) fn breaks_connection(&self) -> bool {
         match self {
             Self::NotSent(_) => false,
@@ -136,28 +137,28 @@ impl CallError {
         }
     }
 
-    /// Whether the server is not the primary any more.
+    /// Whether the server is no longer the primary.
     pub(super) fn is_from_replica(&self) -> bool {
         matches!(self, Self::Refused(error) if primary::is_replica_error(error))
     }
 }
 
-/// What a server that answers refuses.
+/// Which calls a server refuses that does answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusedCalls {
-    /// Writes alone.
+    /// Writes only.
     Writes,
-    /// Every call about these keys.
+    /// Every call that concerns these keys.
     All,
 }
 
-/// What the server refuses that made a call fail with this, as long as nothing changes there.
+/// Which calls the server refuses until its state changes, according to this error.
 pub(super) fn refused_calls(error: &StoreError) -> Option<RefusedCalls> {
     let StoreError::Unavailable(source) = error else { return None };
     match source.downcast_ref::<RedisError>()?.code()? {
-        // Fewer replicas than it is told to have; a user who may only read.
+        // Fewer replicas than `min-replicas-to-write`; a user without write permission.
         "NOREPLICAS" | "NOPERM" => Some(RefusedCalls::Writes),
-        // The keys are on another server of the cluster, on their way to it, or on none.
+        // Another server of the cluster has the keys, or they are being moved, or no server has them.
         "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" => Some(RefusedCalls::All),
         _ => None,
     }
@@ -170,7 +171,7 @@ impl From<RedisError> for CallError {
     }
 }
 
-/// Nothing came in time.
+/// No reply came in time.
 #[derive(Debug)]
 pub(super) struct TimedOut(pub(super) Duration);
 
@@ -182,7 +183,7 @@ impl fmt::Display for TimedOut {
 
 impl Error for TimedOut {}
 
-/// An answer that none of the scripts gives.
+/// A reply that no script gives.
 pub(super) fn malformed(what: &'static str) -> StoreError {
-    StoreError::Corrupt(format!("the Redis server's answer has no {what}").into())
+    StoreError::Corrupt(format!("the Redis server's reply has no {what}").into())
 }

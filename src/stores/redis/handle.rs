@@ -1,4 +1,4 @@
-//! The store as it is handed out, and what its clones share.
+//! The public handle of a store, and what its clones share.
 
 use std::{fmt, sync::Arc};
 
@@ -37,7 +37,7 @@ impl RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never the URL: it may hold a password.
+        // Not the URL: it may hold a password.
         let prefix = self.0.shared.settings.prefix();
         f.debug_struct("RedisStore").field("prefix", &prefix).field("connected", &self.is_connected()).finish()
     }

@@ -16,9 +16,9 @@ use crate::{
     store::{Head, Limit, Start, StoreError, resume::Record},
 };
 
-/// The heads of many channels: a field each, so no script has to run. The floor is needed only of an
-/// absent channel, so it is asked for with those that were absent the last time; others that turn out to be absent are asked
-/// for once more.
+/// The heads of many channels. A record is one field, so no script has to run. An absent channel also needs its floor,
+/// which is requested along with the channels that were absent last time; other channels that turn out to be absent
+/// cost a second request.
 pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let deadline = shared.deadline();
     let mut found = Vec::with_capacity(channels.len());
@@ -39,10 +39,10 @@ pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<H
     heads.collect::<Option<_>>().ok_or_else(|| malformed("floors"))
 }
 
-/// What is known of a channel.
+/// What was found of a channel.
 enum Lookup {
     Present(Head),
-    /// Its head is the floor, if that was asked for.
+    /// Its head is derived from the floor, if that was requested.
     Absent(Option<Head>),
 }
 
@@ -55,7 +55,7 @@ impl Lookup {
     }
 }
 
-/// One question about channels, and about the floors of some of them.
+/// One request for the records of some channels, and the floors of some of these.
 async fn heads_of_chunk(
     shared: &Shared,
     channels: &[Channel],
@@ -77,10 +77,10 @@ async fn heads_of_chunk(
             None => shared.note_place_changed(place),
         }
     }
-    Err(StoreError::Unavailable("the place changes all the time".into()))
+    Err(StoreError::Unavailable("the place keeps changing".into()))
 }
 
-/// What the place said of some channels.
+/// The reply: the place, and the records and floors of some channels.
 struct PlaceReply<'a> {
     place: u64,
     now: u64,
@@ -89,7 +89,7 @@ struct PlaceReply<'a> {
 }
 
 impl PlaceReply<'_> {
-    /// `None` when it is another place than was thought.
+    /// `None` when the place is not the expected one.
     async fn heads(
         &self,
         shared: &Shared,
@@ -109,15 +109,15 @@ impl PlaceReply<'_> {
         for ((channel, record), with_floor) in channels.iter().zip(records).zip(self.with_floor) {
             let bucket = with_floor.then(|| floors.next()).flatten();
             let Some(text) = text_of(record) else {
-                // Not below the one floor that older formats had for all.
+                // No lower than the single floor that older formats had for all channels.
                 let floor = bucket.map(|bucket| floor_in(bucket).max(floor_in(floor)));
                 heads.push(Lookup::Absent(floor.map(|floor| Record::absent(self.place, floor, channel).head)));
                 continue;
             };
-            let unreadable = || StoreError::Corrupt(format!("the record of {channel:?} cannot be read").into());
+            let unreadable = || StoreError::Corrupt(format!("the record of {channel:?} is unreadable").into());
             let (record, last) = record_of(text).ok_or_else(unreadable)?;
             let is_due = self.now.saturating_sub(last) > record_lifetime;
-            // What fails for one would fail for all.
+            // What fails for one channel would fail for all.
             can_forget = can_forget && (!is_due || try_forget(shared, channel, deadline).await);
             heads.push(Lookup::Present(if is_due && can_forget {
                 read(shared, channel, Start::Latest, Limit::POSITION).await?.head
@@ -139,5 +139,5 @@ fn server_time(time: &[Value]) -> Option<u64> {
     Some(seconds * 1000 + micros / 1000)
 }
 
-/// Most channels in one question.
+/// Most channels in one request.
 const MAX_HEADS: usize = 1000;

@@ -1,4 +1,4 @@
-//! When the janitor goes round. Asks nothing.
+//! When the janitor runs. Asks the server nothing.
 
 use std::{
     sync::{
@@ -12,14 +12,14 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::store::Retention;
 
-/// When the rounds are.
+/// The schedule of the janitor.
 pub(super) struct Janitor {
     started: Instant,
-    /// When the next round is due, in milliseconds since the start.
+    /// When the next run is due, in milliseconds since `started`.
     pub(super) next: AtomicU64,
-    /// LiveConnection during a round.
+    /// Locked during a run.
     pub(super) round: Mutex<()>,
-    /// When all channels were last listed anew; held while they are.
+    /// When the list of all channels was last rebuilt; locked while it is.
     pub(super) listed: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Janitor {
 }
 
 impl Janitor {
-    /// Whether a round is due; only who is told so goes. Often enough to keep what is too old below twice its age, and rarely
+    /// Whether a run is due; true for one caller only. Often enough that nothing is kept for twice its age, and rarely
     /// enough to cost nothing.
     pub(super) fn is_due(&self, retention: &Retention) -> bool {
         let due = self.next.load(Ordering::Relaxed);

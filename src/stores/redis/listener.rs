@@ -1,4 +1,4 @@
-//! The one reader of a store: a connection that listens to the hints of other nodes, for all who watch. Reads no log.
+//! The connection of a store that listens for the hints of other nodes, on behalf of all watchers. Reads no entries.
 
 use std::{
     future::{Future, poll_fn},
@@ -22,12 +22,12 @@ use tokio::{
 use super::{codec, connection, primary, shared::Shared, watchers::Watchers};
 use crate::{store::Change, stores::hints::Intake};
 
-/// Where a store keeps its reader while anyone watches.
+/// Holds the listener while anyone watches.
 #[derive(Default)]
 pub(super) struct ListenerSlot(Mutex<Weak<Listener>>);
 
 impl ListenerSlot {
-    /// The stream of a new watcher; the reader is started by the first.
+    /// The stream of a new watcher; the first one starts the listener.
     pub(super) fn changes(&self, shared: &Arc<Shared>) -> Changes {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let current = slot.upgrade().unwrap_or_else(|| {
@@ -41,14 +41,14 @@ impl ListenerSlot {
         Changes { listener: current, intake }
     }
 
-    /// Whether someone watches, and hints come.
+    /// Whether hints arrive; `None` when nobody watches.
     pub(super) fn is_armed(&self) -> Option<bool> {
         let listener = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
         Some(listener.watchers.is_armed())
     }
 }
 
-/// The reader: its task and whom it tells. Dropping it ends the task.
+/// The listening task and its watchers. Dropping it ends the task.
 struct Listener {
     shared: Arc<Shared>,
     watchers: Arc<Watchers>,
@@ -56,7 +56,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// Starts the task on the runtime of whoever polls, unless it runs.
+    /// Starts the task, unless it runs, on the runtime of the caller that polls.
     fn ensure_running(&self) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -72,7 +72,7 @@ impl Drop for Listener {
     }
 }
 
-/// Listens until dropped: connects, subscribes, tells of the gap, and goes on until the connection is lost.
+/// Listens until dropped: connects, subscribes, reports the gap, and repeats when the connection is lost.
 async fn listen(shared: Arc<Shared>, watchers: Arc<Watchers>) {
     let mut failed = 0;
     loop {
@@ -101,7 +101,7 @@ async fn listen_once(shared: &Arc<Shared>, watchers: &Arc<Watchers>, failed: u32
     check(&mut connection, attempt_timeout).await?;
     timeout(attempt_timeout, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;
     watchers.arm();
-    // A store that was opened without connecting has not yet told other nodes what it keeps.
+    // A store that was opened without connecting has not yet announced its settings to other nodes.
     shared.sweep_if_due();
     let (mut lost, mut over) = (pin!(lost.notified()), pin!(primary.ended(term)));
     loop {
@@ -112,7 +112,7 @@ async fn listen_once(shared: &Arc<Shared>, watchers: &Arc<Watchers>, failed: u32
         if timeout(PING_EVERY, ended).await.is_ok() {
             return Ok(());
         }
-        // Nothing has to come on this connection for hours; only an answer shows that it is not half open.
+        // This connection may be silent for hours; only a reply shows that it is not half open.
         if let Err(error) = check(&mut connection, attempt_timeout).await {
             if primary::is_replica_error(&error) {
                 primary.end(term);
@@ -128,14 +128,14 @@ async fn check(connection: &mut MultiplexedConnection, attempt_timeout: Duration
     primary::check_probe_reply(timeout(attempt_timeout, connection.send_packed_command(&probe)).await.map_err(late)??)
 }
 
-/// What is done with each push of the server, in the task that reads the connection: nothing waits in between.
+/// Handles each push from the server in the task that reads the connection, so that nothing is queued in between.
 fn on_push(watchers: Arc<Watchers>, lost: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), SendError> {
     move |info| {
         match info.kind {
             PushKind::Disconnection => lost.notify_one(),
             PushKind::Message => {
                 if let Some(Value::BulkString(message)) = info.data.into_iter().nth(1) {
-                    // Someone else's message is no hint, but may stand for one.
+                    // A message that this crate did not write is no hint, but one may have been lost.
                     watchers.tell(codec::changes_of(message).unwrap_or_else(|| vec![Change::Resync]));
                 }
             }
@@ -149,7 +149,7 @@ fn late(_: tokio::time::error::Elapsed) -> redis::RedisError {
     (redis::ErrorKind::Io, "the Redis server does not answer").into()
 }
 
-/// The stream of one watcher. Dropping it deregisters, and dropping the last ends the reader.
+/// The stream of one watcher. Dropping it deregisters the watcher, and dropping the last one ends the listener.
 pub(super) struct Changes {
     listener: Arc<Listener>,
     intake: Intake,
@@ -173,5 +173,5 @@ impl Drop for Changes {
     }
 }
 
-/// How long the listening connection may be silent before it is asked for a sign of life.
+/// How often the listening connection is pinged.
 const PING_EVERY: Duration = Duration::from_secs(5);

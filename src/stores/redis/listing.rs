@@ -1,4 +1,4 @@
-//! The channels that there are, by their names.
+//! The existing channels, in the order of their names.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::{
     store::{Head, StoreError},
 };
 
-/// A page of the channels that there are: names and records, as they are listed; the list is made anew first where it is
-/// not whole, for an empty page means the end.
+/// A page of the existing channels with their heads. An empty page means the end, so an incomplete list is rebuilt
+/// first.
 pub(super) async fn channels(
     shared: &Arc<Shared>,
     prefix: &str,
@@ -32,7 +32,7 @@ pub(super) async fn channels(
         Some(after) if after.as_str() >= prefix => bound("(", after.as_str().as_bytes()),
         _ => bound("[", prefix.as_bytes()),
     };
-    // No name has a byte that is not UTF-8.
+    // 0xff is not UTF-8, so it sorts after every name with the prefix.
     let to = bound("(", &[prefix.as_bytes(), &[0xff]].concat());
     let mut is_listed_anew = false;
     loop {
@@ -64,11 +64,11 @@ fn listed(found: &[Value]) -> Option<(Channel, Head)> {
     match (Channel::new(name), text_of(record).and_then(record_of)) {
         (Ok(channel), Some((record, _))) => Some((channel, record.head)),
         _ => {
-            tracing::warn!(name, "a channel in the Redis server cannot be read, and is not listed");
+            tracing::warn!(name, "a channel in the Redis server is unreadable, and is not listed");
             None
         }
     }
 }
 
-/// Most channels of one page.
+/// Most channels in one page.
 const MAX_LISTED: usize = 1000;
