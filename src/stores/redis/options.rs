@@ -1,4 +1,4 @@
-//! How a Redis store is set up: what can be chosen, and what can be wrong with it. Connects nothing by itself.
+//! How a Redis store is configured. Connects nothing by itself.
 
 use std::{future::Future, time::Duration};
 
@@ -19,36 +19,37 @@ pub struct RedisOptions {
 }
 
 impl RedisOptions {
-    /// The defaults.
+    /// The default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Keeps this much per channel. Of nodes of one prefix that do not agree, the larger of each setting counts. Default:
-    /// [`Retention::default`].
+    /// Sets how much is kept per channel. Where the nodes of a prefix differ, the larger of each setting applies.
+    /// Default: [`Retention::default`].
     pub fn retention(self, retention: Retention) -> Self {
         self.with(|settings| settings.retention = retention)
     }
 
-    /// Begins the names of all keys with `prefix`, which keeps several applications on one server apart: 1 to 64 of
-    /// `[A-Za-z0-9._:-]`. Default `tower-events`.
+    /// Starts the names of all keys with `prefix`, which keeps several applications on one server apart: 1 to 64
+    /// characters of `[A-Za-z0-9._:-]`. Default `tower-events`.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         self.with(|settings| settings.name = prefix.into())
     }
 
-    /// How long a call waits for a connection and its answer before it fails with a retryable error. Default 3 s.
+    /// Sets how long a call waits for a connection and its reply before it fails with a retryable error. Default 3 s.
     pub fn timeout(self, timeout: Duration) -> Self {
         self.with(|settings| settings.timeout = timeout)
     }
 
-    /// Trusts the certificates in this PEM text instead of those of the system, for a `rediss://` URL.
+    /// Trusts the certificates in this PEM text instead of the system's, for a `rediss://` URL.
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn root_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
         Self { connection: ConnectionSettings { root: Some(pem.into()), ..self.connection }, ..self }
     }
 
-    /// Shows this certificate to a server that asks for one (`tls-auth-clients`), for a `rediss://` URL; both in PEM.
+    /// Presents this certificate to a server that asks for one (`tls-auth-clients`), for a `rediss://` URL. Both as
+    /// PEM.
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn client_certificate(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
@@ -58,16 +59,17 @@ impl RedisOptions {
         }
     }
 
-    /// Asks these Sentinels (`redis://[user][:password@]host[:port]`, port 26379 by habit) which server is the primary of
-    /// this name, before each connection, one after the other until one answers; each may take a second, or its share of the
-    /// [timeout](Self::timeout) if that is less. The URL of [`connect`](Self::connect) then says all but host and port.
+    /// Asks these Sentinels (`redis://[user][:password@]host[:port]`, usually port 26379) which server is the primary
+    /// of this name, before each connection and one after the other until one answers. Each may take 1 s, or its share
+    /// of the [timeout](Self::timeout) if that is less. The URL of [`connect`](Self::connect) then gives everything but
+    /// the host and port.
     pub fn sentinels<U: Into<String>>(self, primary: impl Into<String>, urls: impl IntoIterator<Item = U>) -> Self {
         let sentinels = Some((primary.into(), urls.into_iter().map(Into::into).collect()));
         Self { connection: ConnectionSettings { sentinels, ..self.connection }, ..self }
     }
 
-    /// Asks for the password before each connection, where it changes from time to time; the URL says the user. A
-    /// connection that is open stays so for as long as the server lets it.
+    /// Calls `ask` for the password before each connection, for a password that changes; the URL gives the user. Open
+    /// connections stay open for as long as the server permits.
     pub fn password<F>(self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<String, Source>> + Send + 'static,
@@ -75,45 +77,48 @@ impl RedisOptions {
         Self { connection: ConnectionSettings { password: Some(Password::new(ask)), ..self.connection }, ..self }
     }
 
-    /// Acknowledges an append only when this many replicas have it too (`WAIT`), for at most `within` (and less than the
-    /// timeout); fewer is [`StoreError::Unknown`](crate::store::StoreError::Unknown), for the primary has it. Default: none.
+    /// Acknowledges an append only once this many replicas have it too (`WAIT`). If they do not within `within`, which
+    /// must be less than the timeout, the append fails with [`StoreError::Unknown`](crate::store::StoreError::Unknown),
+    /// because the primary has it. Default: no replicas.
     pub fn replicas(self, replicas: u32, within: Duration) -> Self {
         self.with(|settings| settings.replicas = Some((replicas, within)))
     }
 
-    /// Most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size); more is
-    /// [`StoreError::TooLarge`](crate::store::StoreError::TooLarge), as is an append of more than half of what is kept. Default
-    /// 4 MiB: a script that takes longer makes everyone wait.
+    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). More is
+    /// [`StoreError::TooLarge`](crate::store::StoreError::TooLarge), as is an append of more than half of what is kept.
+    /// Default 4 MiB: larger ones would block the server for all clients.
     pub fn largest_append(self, bytes: u64) -> Self {
         self.with(|settings| settings.largest_append = bytes)
     }
 
-    /// Tells other nodes of appends up to this many bytes with the events themselves, and of larger ones by their heads
-    /// alone. Default 16 KiB.
+    /// Sends the events of appends up to this many bytes to other nodes; for larger ones only the new head is sent.
+    /// Default 16 KiB.
     pub fn inline(self, bytes: usize) -> Self {
         self.with(|settings| settings.inline = bytes)
     }
 
-    /// Takes the time from `clock`, for tests. Default: the server's, the same for all nodes.
+    /// Takes the time from `clock`, for tests. Default: the server's clock, which is the same for all nodes.
     pub fn clock(self, clock: Clock) -> Self {
         self.with(|settings| settings.clock = Some(clock))
     }
 
-    /// Connects to `redis://[user][:password@]host[:port][/database]`, and checks that the server can do what is needed.
+    /// Connects to `redis://[user][:password@]host[:port][/database]`, and checks that the server meets the
+    /// requirements.
     ///
     /// # Errors
-    /// When the URL or prefix is not valid, the server cannot be reached within the timeout, is a replica, is older than 7.0,
-    /// or belongs to a cluster where another server has the keys, or what it stores has a format that is too new.
+    /// When the URL or the prefix is invalid; when the server cannot be reached within the timeout, is a replica, is
+    /// older than 7.0, or belongs to a cluster in which another server has the keys; or when the stored format is too
+    /// new.
     pub async fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
         let store = self.open(url)?;
         store.check().await?;
         Ok(store)
     }
 
-    /// The store without connecting: for a process that has to start while the server may be away.
+    /// Opens the store without connecting: for a process that must start even when the server is unreachable.
     ///
     /// # Errors
-    /// When the URL, the prefix or a certificate is not valid.
+    /// When the URL, the prefix or a certificate is invalid.
     pub fn open(self, url: &str) -> Result<RedisStore, ConnectError> {
         let name = &self.settings.name;
         let good = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);

@@ -1,4 +1,4 @@
-//! The place that the keys are: its epoch and format, as they are now.
+//! The place, which is what all keys of the prefix are together: its current epoch and format.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -16,13 +16,13 @@ use super::{
 use crate::store::{Format, StoreError, resume};
 
 impl Shared {
-    /// The place's epoch; the place is made when there is none, and brought to this version's format.
+    /// The place's epoch. Creates the place if there is none, and upgrades it to this version's format.
     pub(super) async fn place(&self, deadline: Instant) -> Result<u64, StoreError> {
         match self.place.load(Ordering::Relaxed) {
             0 => {}
             known => return Ok(known),
         }
-        // A server that is full can still be read from.
+        // Read first: a full server still answers reads.
         let there = self.reads.send(&self.scripts.place(), deadline).await.map_err(CallError::into_read_error)?;
         match place_of(there)? {
             Some((epoch, format)) => {
@@ -34,9 +34,9 @@ impl Shared {
         }
     }
 
-    /// Makes the place unless it is there, and shows that it can be written to.
+    /// Creates the place unless it exists, which also shows whether the server takes writes.
     pub(super) async fn open(&self, deadline: Instant) -> Result<u64, StoreError> {
-        // Always a new epoch: one that was known before belongs to a place that is gone, and so do its cursors.
+        // Always a fresh epoch: one that was known before belongs to a place that is gone, and so do its cursors.
         let cmd = self.scripts.open(resume::fresh_epoch().max(1));
         let answer = self.writes.send(&cmd, deadline).await.map_err(CallError::into_read_error)?;
         let (epoch, format) = place_of(answer)?.ok_or_else(|| malformed("epoch"))?;
@@ -46,7 +46,7 @@ impl Shared {
         Ok(epoch)
     }
 
-    /// A script found a format that it may not use; one of an older version is brought up.
+    /// A script found a format that it may not use. An older one is upgraded by the next call.
     pub(super) fn check_format(&self, found: Option<Value>, op: Op) -> Result<(), StoreError> {
         let Some(Value::BulkString(text)) = found else { return Err(malformed("format")) };
         if let Some(format) = format_of(&text) {
@@ -59,14 +59,15 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes note that the place is not `old` any more.
+    /// Records that the place is no longer `old`.
     pub(super) fn note_place_changed(&self, old: u64) {
         if self.place.compare_exchange(old, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            tracing::warn!("the Redis server holds another log than before: all cursors are reset");
+            tracing::warn!("the Redis server holds a different log than before: all cursors are reset");
         }
     }
 
-    /// Tries whether observed_health is over, for a node that writes nothing; not more often than makes sense.
+    /// Writes again to see whether the problem is over, for a node that otherwise writes nothing; at most once per
+    /// second.
     pub(super) fn retry_write(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Ok(mut tried) = Arc::clone(&self.observed_health.last_attempt).try_lock_owned() else { return };
@@ -80,14 +81,14 @@ impl Shared {
     }
 }
 
-/// The place's epoch and format; `None` when there is no place, or one of the first format.
+/// The place's epoch and format; `None` when there is no place, or it has the first format.
 pub(super) fn place_of(answer: Value) -> Result<Option<(u64, Format)>, StoreError> {
     let Value::Array(answer) = answer else { return Err(malformed("place")) };
     match &*answer {
         [Value::Nil, _] | [_, Value::Nil] => Ok(None),
         [Value::BulkString(epoch), Value::BulkString(format)] => {
             let format = format_of(format).ok_or_else(|| malformed("format"))?;
-            // A format that may not be read may have other epochs.
+            // A format that may not be read may encode epochs differently.
             format.may_read(FORMAT.version())?;
             Ok(Some((parse_epoch_text(epoch).ok_or_else(|| malformed("epoch"))?, format)))
         }

@@ -1,4 +1,4 @@
-//! Pages and heads from what the server answers. Decides outcomes with what all stores share.
+//! Reading pages. Outcomes are decided by the code that all stores share.
 
 use bytes::Bytes;
 use redis::Value;
@@ -22,7 +22,8 @@ use crate::{
 /// Reads one page.
 pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
     let deadline = shared.deadline();
-    // Twice, for a record whose time has come is forgotten in between; once more for one that is made again meanwhile.
+    // A second read when the record was due and has been forgotten; a third for a channel that was recreated in
+    // between.
     for _ in 0..3 {
         let build = |_, cmd: &mut redis::Cmd| {
             cmd.arg(limit.events.min(MAX_EVENTS)).arg(limit.bytes.min(MAX_BYTES));
@@ -38,15 +39,15 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
             return page(place, channel, start, &answer);
         }
     }
-    Err(StoreError::Unavailable("the channel's record changes all the time".into()))
+    Err(StoreError::Unavailable("the channel's record keeps changing".into()))
 }
 
-/// Forgets a channel whose time has come. Where that fails, for the server takes no writes, its record is still right: once
+/// Forgets a channel that is due. If that fails because the server takes no writes, the record is still correct: once
 /// it is forgotten, the floor is above it.
 pub(super) async fn try_forget(shared: &Shared, channel: &Channel, deadline: Instant) -> bool {
     let forgotten = shared.forget(channel, "due", deadline, CallError::into_read_error).await;
     if let Err(error) = &forgotten {
-        tracing::debug!(%error, channel = channel.as_str(), "a channel whose time has come is not forgotten yet");
+        tracing::debug!(%error, channel = channel.as_str(), "a channel that is due cannot be forgotten yet");
     }
     forgotten.is_ok()
 }
@@ -61,8 +62,9 @@ fn start_in(start: Start, cmd: &mut redis::Cmd) {
     };
 }
 
-/// The answer: record, `due` when its time has come, start (seq and tag), tag at the cursor, whether more entries above a time are left; then
-/// id, header and event of each entry. Of an absent channel an empty text and its floor.
+/// The reply: the record, `due` if the channel is to be forgotten, the start (seq and tag), the tag at the cursor,
+/// whether entries above the start time are left, and then id, header and event of each entry. For an absent channel,
+/// an empty text and its floor.
 fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result<Page, StoreError> {
     let ([record, floor_or_due, from_seq, from_tag, tag, left], entries) = split(answer)?;
     if record.is_empty() {
@@ -83,7 +85,7 @@ fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result
     let is_whole = matches!(start, Start::Time(_))
         || entries.iter().zip(from.seq + 1..).all(|(entry, seq)| entry.cursor.seq == seq);
     if !is_whole {
-        return Err(StoreError::Corrupt("a log has a hole".into()));
+        return Err(StoreError::Corrupt("entries are missing from a log".into()));
     }
     let last = entries.last().map_or(from, |last| last.cursor);
     let outcome = match start {
@@ -91,7 +93,7 @@ fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result
         Start::Time(time) => resume::outcome_of_time(&record, time),
         _ => Outcome::Continued,
     };
-    // What a start by time filtered out behind the last entry was looked at.
+    // A start by time has examined the entries behind the last match, too.
     let next = if matches!(start, Start::Time(_)) && &**left != b"1" { head.cursor } else { last };
     Ok(Page { outcome, from, entries, next, head })
 }
@@ -138,6 +140,6 @@ pub(super) fn parse<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-/// Most entries and bytes of one page, whatever is asked: a script that takes longer makes everyone wait.
+/// Upper bounds for one page, whatever the caller asks for: longer scripts would block the server for all clients.
 const MAX_EVENTS: usize = 10_000;
 const MAX_BYTES: usize = 16 << 20;

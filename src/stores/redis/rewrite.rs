@@ -41,7 +41,7 @@ impl Shared {
         if kind == b'C' { Err(StoreError::Conflict { head }) } else { Ok(head) }
     }
 
-    /// Forgets a channel: `now`, or when it is `due`.
+    /// Forgets a channel: `now`, or only if it is `due`.
     pub(super) async fn forget(
         &self,
         channel: &Channel,

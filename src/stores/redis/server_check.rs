@@ -1,11 +1,11 @@
-//! Whether a server can do what the store needs, and is set up for it.
+//! Whether a server has what the store requires, and is configured for it.
 
 use redis::Value;
 
 use super::{error::ConnectError, place::place_of, shared::Shared};
 
 impl Shared {
-    /// Looks at the server once: whether it is new enough, and set up to keep what it is given.
+    /// Checks the server once: its version, and whether it is configured to keep data.
     pub(super) async fn check(&self) -> Result<(), ConnectError> {
         let info = self.reads.send(&redis::cmd("INFO"), self.deadline()).await;
         let info = match info.map_err(|error| ConnectError::Unreachable(error.into_source()))? {
@@ -25,9 +25,9 @@ impl Shared {
             tracing::warn!(policy, "the Redis server may evict events; set `maxmemory-policy noeviction`");
         }
         if field("aof_enabled") == "0" {
-            tracing::info!("the Redis server keeps no append-only file; events are lost when it ends");
+            tracing::info!("the Redis server keeps no append-only file; events are lost when it stops");
         }
-        // A server of a cluster answers this, but no question about keys that are elsewhere.
+        // A server in a cluster answers the command above, but no command about keys that another server has.
         match self.reads.send(&self.scripts.place(), self.deadline()).await {
             Ok(there) => place_of(there).map(drop).map_err(ConnectError::Format),
             Err(error) => Err(error

@@ -1,10 +1,10 @@
-//! What a Redis store was set up with, and the names of its keys.
+//! The configuration of a Redis store, and the names of its keys.
 
 use std::time::Duration;
 
 use crate::store::{Clock, Retention};
 
-/// Everything that can be chosen.
+/// All settings.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) name: String,
@@ -17,7 +17,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// What all keys begin with: a hash tag, so that they share a slot.
+    /// What all key names start with: a hash tag, so that the keys share a cluster slot.
     pub(super) fn prefix(&self) -> String {
         format!("{{{}}}", self.name)
     }

@@ -1,4 +1,4 @@
-//! What all operations of a store share: its connections, the place as it is known, and calls of scripts on it.
+//! What all operations of a store share: its connections, the known place, and how scripts are called on it.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -31,10 +31,10 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) scripts: Arc<Scripts>,
     pub(super) primary: Arc<PrimaryTerm>,
-    /// Apart from reads, so that a large page does not delay appends, nor waiting for replicas reads.
+    /// Separate from reads, so that a large page does not delay appends, and waiting for replicas does not delay reads.
     pub(super) writes: Connection,
     pub(super) reads: Connection,
-    /// The place's epoch as it was last seen; 0 when it is not known.
+    /// The place's epoch when last seen; 0 when unknown.
     pub(super) place: AtomicU64,
     pub(super) absent: Absent,
     pub(super) janitor: Janitor,
@@ -71,18 +71,19 @@ impl Shared {
         !self.writes.is_down() && !self.reads.is_down()
     }
 
-    /// Sees to it that connections that were lost come back without a call that needs them.
+    /// Reopens lost connections without waiting for a call that needs them.
     pub(super) fn reconnect(&self) {
         [&self.writes, &self.reads].into_iter().for_each(Connection::reconnect);
     }
 
-    /// By how much more than it has to the floor moves. Two histories of the floor that parted in a failover would meet
-    /// again one day if all went by the same steps, and an absent channel's cursor of the one be taken for the other's.
+    /// A random amount by which the floor rises further than necessary. If it always rose by equal steps, two histories
+    /// of the floor that diverged in a failover could meet again, and an absent channel's cursor from one would be
+    /// taken for one of the other.
     pub(super) fn floor_step(&self) -> u64 {
         floor::raised(0, 0)
     }
 
-    /// What this node's own settings say of how long a record is kept.
+    /// The settings of this node that determine how long a record is kept.
     pub(super) fn own_lifetime(&self) -> RecordLifetime {
         let keep = &self.settings.retention;
         let [age, forget_after, window] = [keep.age, keep.forget_after, keep.key_window]
@@ -90,7 +91,8 @@ impl Shared {
         RecordLifetime { age, forget_after, window }
     }
 
-    /// Calls a script about some channels on the place, whichever it is now, and returns that place and the answer without its kind.
+    /// Calls a script for these channels on the current place; returns the place's epoch and the reply without its
+    /// kind.
     pub(super) async fn call(
         &self,
         connection: &Connection,
@@ -137,10 +139,10 @@ impl Shared {
                 None => return Err(malformed("kind")),
             }
         }
-        Err(StoreError::Unavailable("the place changes all the time".into()))
+        Err(StoreError::Unavailable("the place keeps changing".into()))
     }
 
-    /// Asks the primary, whichever it is now, for one answer.
+    /// Asks the current primary for one reply.
     async fn ask(&self, cmd: Cmd, deadline: Instant) -> Result<Value, StoreError> {
         let mut asked = redis::pipe();
         asked.add_command(cmd);
@@ -148,7 +150,7 @@ impl Shared {
         answers.into_iter().next().ok_or_else(|| malformed("answer"))
     }
 
-    /// Sends an append and waits until replicas have it too.
+    /// Sends an append, and waits until the replicas have it too.
     async fn send_and_wait(
         &self,
         cmd: Cmd,

@@ -1,4 +1,4 @@
-//! The janitor's rounds: trims and forgets what nobody uses, a few channels per call of a script.
+//! The janitor's runs: trimming and forgetting unused channels, a few per script call.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -15,15 +15,15 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// What one call came to.
+/// What one call reported.
 struct SweepOutcome {
     looked_at: u64,
-    /// Whether all keys have the life that the retention asks for.
+    /// Whether all keys expire as late as the retention requires.
     ready: bool,
 }
 
 impl Shared {
-    /// Starts the janitor's round, if it is due.
+    /// Starts a run of the janitor if one is due.
     pub(super) fn sweep_if_due(self: &Arc<Self>) {
         if self.janitor.is_due(&self.settings.retention) {
             let shared = Arc::clone(self);
@@ -31,8 +31,8 @@ impl Shared {
         }
     }
 
-    /// Goes on until nothing is due, but leaves the server most of its time to others, and ends after a while. What is left
-    /// is for the next round, which comes at once then.
+    /// Continues until nothing is due, but leaves the server most of its time for other clients, and stops after a
+    /// while. The next run starts at once if anything is left.
     async fn sweep(&self) {
         let Ok(_round) = self.janitor.round.try_lock() else { return };
         let (began, mut renewed) = (Instant::now(), false);
@@ -41,14 +41,14 @@ impl Shared {
             match self.sweep_batch().await {
                 Ok(swept) if !swept.ready && !renewed => {
                     if let Err(error) = self.renew_lifetimes().await {
-                        tracing::debug!(%error, "cannot renew what is kept; trying again");
+                        tracing::debug!(%error, "cannot extend the expiry of keys; trying again");
                     }
                     renewed = true;
                 }
                 Ok(swept) if swept.looked_at < MAX_SWEPT => return,
                 Ok(_) if began.elapsed() > MAX_ROUND => return self.janitor.next.store(0, Ordering::Relaxed),
                 Ok(_) => sleep(call.elapsed() * 3).await,
-                Err(error) => return tracing::debug!(%error, "the janitor's round failed"),
+                Err(error) => return tracing::debug!(%error, "a run of the janitor failed"),
             }
         }
     }
@@ -63,14 +63,14 @@ impl Shared {
         for channel in texts.flatten() {
             tracing::warn!(
                 channel,
-                "a channel in the Redis server cannot be read; restore it from a backup, or delete it"
+                "a channel in the Redis server is unreadable; restore it from a backup, or delete it"
             );
         }
         let (looked_at, ready) = looked_at.zip(ready).ok_or_else(|| malformed("count"))?;
         Ok(SweepOutcome { looked_at, ready })
     }
 
-    /// Tells the other nodes what this one keeps, so that none drops it: before anything else is done.
+    /// Announces this node's settings before anything else happens, so that no other node drops what this one keeps.
     pub(super) async fn announce_settings(self: &Arc<Self>) {
         match self.sweep_batch().await {
             Ok(swept) if swept.ready => {}
@@ -78,13 +78,14 @@ impl Shared {
                 let shared = Arc::clone(self);
                 tokio::spawn(async move { shared.sweep().await });
             }
-            Err(error) => tracing::debug!(%error, "cannot tell other nodes what is kept"),
+            Err(error) => tracing::debug!(%error, "cannot announce the retention settings to other nodes"),
         }
     }
 
-    /// Lists all channels by their names, unless that was done a moment ago. It goes on when nobody waits for it any more.
+    /// Rebuilds the list of all channels, unless that was done a moment ago. It continues even when no caller waits for
+    /// it any more.
     pub(super) async fn rebuild_listing(self: &Arc<Self>, deadline: Instant) -> Result<(), StoreError> {
-        let late = |_| StoreError::Unavailable("the list of all channels is being made".into());
+        let late = |_| StoreError::Unavailable("the list of all channels is being rebuilt".into());
         let mut listed = timeout_at(deadline, Arc::clone(&self.janitor.listed).lock_owned()).await.map_err(late)?;
         if listed.is_some_and(|at| at.elapsed() < LISTING_VALID_FOR) {
             return Ok(());
@@ -96,11 +97,11 @@ impl Shared {
             Ok(())
         });
         let listed = timeout_at(deadline, listing).await.map_err(late)?;
-        listed.unwrap_or_else(|_| Err(StoreError::Unavailable("the runtime of the store's task is gone".into())))
+        listed.unwrap_or_else(|_| Err(StoreError::Unavailable("the runtime of the store's task has shut down".into())))
     }
 
-    /// Sees to it that no key expires as a shorter retention had it, before other calls rely on that, and that all channels
-    /// are listed.
+    /// Extends the expiry of keys that a shorter retention had set, before other calls rely on that, and lists all
+    /// channels.
     async fn renew_lifetimes(&self) -> Result<(), StoreError> {
         let mut cursor = "0".to_owned();
         loop {
@@ -122,11 +123,12 @@ fn text_of(value: Value) -> Option<String> {
     }
 }
 
-/// Most channels that one call looks at: a script that takes longer makes everyone wait.
+/// Most channels per call: longer scripts would block the server for all clients.
 const MAX_SWEPT: u64 = 64;
 
-/// For how long a list of all channels is taken for whole: turns without a channel would have it made again and again.
+/// How long a rebuilt list counts as complete. Without this, janitor entries without a channel would cause it to be
+/// rebuilt again and again.
 const LISTING_VALID_FOR: Duration = Duration::from_secs(5);
 
-/// How long a round takes at most.
+/// The longest run.
 const MAX_ROUND: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Those who watch a store, and what they are told. Knows no server.
+//! The watchers of a store, and the hints that they get. Knows no server.
 
 use std::{
     mem,
@@ -8,13 +8,13 @@ use std::{
 
 use crate::{store::Change, stores::hints::Backlog};
 
-/// Everyone who is state.
+/// All watchers.
 #[derive(Default)]
 pub(super) struct Watchers(Mutex<WatcherState>);
 
 #[derive(Default)]
 struct WatcherState {
-    /// Whether hints come now.
+    /// Whether hints arrive now.
     armed: bool,
     backlogs: Vec<Arc<Backlog>>,
 }
@@ -29,7 +29,7 @@ impl Watchers {
         let mut state = self.lock();
         state.backlogs.push(Arc::clone(&backlog));
         if state.armed {
-            // Nobody waits for it yet.
+            // No task can be waiting on a new backlog.
             _ = backlog.add(Change::Resync);
         }
         backlog
@@ -39,7 +39,7 @@ impl Watchers {
         self.lock().backlogs.retain(|other| !Arc::ptr_eq(other, backlog));
     }
 
-    /// Tells everyone, and wakes them outside the lock, for that runs foreign code.
+    /// Passes changes to all watchers. Wakes them outside the lock, because wakers run foreign code.
     pub(super) fn tell(&self, changes: Vec<Change>) {
         let backlogs = self.lock().backlogs.clone();
         for backlog in backlogs {
@@ -48,13 +48,13 @@ impl Watchers {
         }
     }
 
-    /// Hints come from now on, and everyone has to look at everything once.
+    /// Hints arrive from now on. Changes before that may have been missed, so every watcher gets a resync.
     pub(super) fn arm(&self) {
         self.lock().armed = true;
         self.tell(vec![Change::Resync]);
     }
 
-    /// Hints come no more; whether they did before.
+    /// Hints no longer arrive; returns whether they did before.
     pub(super) fn disarm(&self) -> bool {
         mem::take(&mut self.lock().armed)
     }

@@ -1,5 +1,4 @@
-//! Appends of many callers at once: what waits while others are under way goes to the server as one call. Knows how to send
-//! them and what the answers mean, not how the scripts decide.
+//! The queue of appends: those that arrive while calls are in progress go to the server together in the next call.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,7 +21,7 @@ use crate::{
 /// The queue of a store's appends, and the task that sends them.
 pub(super) struct Writer {
     queue: Mutex<Option<(mpsc::Sender<QueuedAppend>, JoinHandle<()>)>>,
-    /// One permit per call under way. Whoever waits gets one before all who come later.
+    /// One permit per call in progress; permits are granted in the order of arrival.
     calls: Arc<Semaphore>,
 }
 
@@ -44,7 +43,7 @@ impl Writer {
         let tags = append.events.iter().map(|_| resume::fresh_tag()).collect();
         let job = QueuedAppend { channel: channel.clone(), append, tags, deadline, done };
         if let Some(_permit) = self.try_first_call() {
-            // The queue's task would only be a detour.
+            // Skips the task, which would only add latency.
             for call in split(vec![job], 0) {
                 call.send(shared).await;
             }
@@ -54,19 +53,21 @@ impl Writer {
         let permit = self.sender(shared).reserve_owned();
         match timeout_at(deadline, permit).await {
             Ok(Ok(permit)) => _ = permit.send(job),
-            Ok(Err(_)) => return Err(StoreError::Unavailable("the runtime of the store's task is gone".into())),
+            Ok(Err(_)) => return Err(StoreError::Unavailable("the runtime of the store's task has shut down".into())),
             Err(_) => return Err(StoreError::Unavailable(Box::new(TimedOut(shared.settings.timeout)))),
         }
-        // The task answers by the deadline, unless its runtime ends.
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store's task is gone".into())))
+        // The task answers by the deadline, unless its runtime shuts down.
+        answer
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store's task has shut down".into())))
     }
 
-    /// A permit when no call is under way: else to wait a little and go with others is faster for all.
+    /// A permit if no call is in progress. Otherwise waiting briefly and joining other appends is faster for all.
     fn try_first_call(&self) -> Option<SemaphorePermit<'_>> {
         (self.calls.available_permits() == MAX_CALLS).then(|| self.calls.try_acquire().ok()).flatten()
     }
 
-    /// The queue; its task is started on the runtime of the first caller, and again when that runtime is gone.
+    /// The queue. Its task runs on the runtime of the first caller, and is restarted when that runtime has shut down.
     fn sender(&self, shared: &Arc<Shared>) -> mpsc::Sender<QueuedAppend> {
         let mut current = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
@@ -80,11 +81,12 @@ impl Writer {
     }
 }
 
-/// Sends what waits until the store is gone. While as many calls are under way as may be, what comes gathers.
+/// Sends queued appends until the store is dropped. While the maximum number of calls is in progress, appends
+/// accumulate.
 async fn run_queue(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::Receiver<QueuedAppend>) {
     while let Some(first) = jobs.recv().await {
         let Ok(permit) = Arc::clone(&calls).acquire_owned().await else { return };
-        // Those who got the last call's answers append again now, and come along.
+        // Lets callers that were just answered append again and join this call.
         tokio::task::yield_now().await;
         let mut taken = vec![first];
         while let Some(job) = (taken.len() < MAX_JOBS).then(|| jobs.try_recv().ok()).flatten() {
@@ -101,15 +103,15 @@ async fn run_queue(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::R
     }
 }
 
-/// Calls under way at once: one is worked on by the server while the next is written.
+/// Most calls in progress: the server executes one while the next is being sent.
 const MAX_CALLS: usize = 2;
 
-/// Most appends in one call, so that others get their turn at the server.
+/// Most appends per call, so that the server gets to other clients in between.
 const MAX_JOBS: usize = 128;
 
-/// Most bytes in a group of several: the server joins what nodes are told of it in pieces of 8 KiB, and a longer text costs it
+/// Most bytes in a group of several appends: Lua joins the text of a hint in pieces of 8 KiB, and a longer one costs
 /// twice as much.
 const MAX_GROUP_BYTES: usize = 7000;
 
-/// Appends that wait in the queue; more wait before it.
+/// Capacity of the queue; further appends wait for room in it.
 const QUEUE_LENGTH: usize = 1024;
