@@ -93,11 +93,11 @@ impl Connection {
 
     /// Sends one command, connecting first if necessary, and returns the reply; all before `deadline`.
     pub(super) async fn send(&self, cmd: &Cmd, deadline: Instant) -> Result<Value, CallError> {
-        let held = self.held(deadline).await?;
-        let send = || self.sent(&held, deadline, async |connection| connection.send_packed_command(cmd).await);
+        let live = self.live_connection(deadline).await?;
+        let send = || self.send_with(&live, deadline, async |connection| connection.send_packed_command(cmd).await);
         match send().await {
             Err(error) if error.is_unknown_script() => {
-                self.load_scripts(&held, deadline).await?;
+                self.load_scripts(&live, deadline).await?;
                 send().await
             }
             answer => answer,
@@ -106,28 +106,28 @@ impl Connection {
 
     /// Sends several commands at once, and returns their replies.
     pub(super) async fn send_all(&self, pipeline: &Pipeline, deadline: Instant) -> Result<Vec<Value>, CallError> {
-        let held = self.held(deadline).await?;
-        match self.all_sent(&held, deadline, pipeline).await {
+        let live = self.live_connection(deadline).await?;
+        match self.send_pipeline(&live, deadline, pipeline).await {
             Err(error) if error.is_unknown_script() => {
-                self.load_scripts(&held, deadline).await?;
-                self.all_sent(&held, deadline, pipeline).await
+                self.load_scripts(&live, deadline).await?;
+                self.send_pipeline(&live, deadline, pipeline).await
             }
             answers => answers,
         }
     }
 
     /// Sends commands that only read, and returns their replies if a primary gave them.
-    pub(super) async fn ask(&self, asked: Pipeline, deadline: Instant) -> Result<Vec<Value>, CallError> {
-        let (held, asked) = (self.held(deadline).await?, primary::with_probe(asked));
+    pub(super) async fn ask(&self, pipeline: Pipeline, deadline: Instant) -> Result<Vec<Value>, CallError> {
+        let (live, pipeline) = (self.live_connection(deadline).await?, primary::with_probe(pipeline));
         let ask = || {
-            self.sent(&held, deadline, async |connection| {
-                let answers = connection.send_packed_commands(&asked, 0, asked.len()).await?;
+            self.send_with(&live, deadline, async |connection| {
+                let answers = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
                 primary::without_probe_reply(answers).map(Value::Array)
             })
         };
         let answers = match ask().await {
             Err(error) if error.is_unknown_script() => {
-                self.load_scripts(&held, deadline).await?;
+                self.load_scripts(&live, deadline).await?;
                 ask().await
             }
             answers => answers,
@@ -139,51 +139,51 @@ impl Connection {
     }
 
     /// The server's script cache was flushed. A call without its script did nothing, so it can be repeated.
-    async fn load_scripts(&self, held: &LiveConnection, deadline: Instant) -> Result<(), CallError> {
+    async fn load_scripts(&self, live: &LiveConnection, deadline: Instant) -> Result<(), CallError> {
         let load = async |connection: &mut MultiplexedConnection| {
             self.connector.load_scripts(connection).await?;
             Ok(Value::Nil)
         };
-        self.sent(held, deadline, load).await.map(drop)
+        self.send_with(live, deadline, load).await.map(drop)
     }
 
-    async fn all_sent(
+    async fn send_pipeline(
         &self,
-        held: &LiveConnection,
+        live: &LiveConnection,
         deadline: Instant,
         pipeline: &Pipeline,
     ) -> Result<Vec<Value>, CallError> {
         let send = async |connection: &mut MultiplexedConnection| {
             connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map(Value::Array)
         };
-        match self.sent(held, deadline, send).await? {
+        match self.send_with(live, deadline, send).await? {
             Value::Array(answers) => Ok(answers),
             other => Ok(vec![other]),
         }
     }
 
-    async fn sent(
+    async fn send_with(
         &self,
-        held: &LiveConnection,
+        live: &LiveConnection,
         deadline: Instant,
         send: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<Value>,
     ) -> Result<Value, CallError> {
-        let mut connection = held.connection.clone();
+        let mut connection = live.connection.clone();
         let answer = match timeout_at(deadline, send(&mut connection)).await {
             Ok(answer) => answer.and_then(Value::extract_error).map_err(CallError::from),
             Err(_) => Err(CallError::NoResponse(Box::new(TimedOut(self.connector.attempt_timeout)))),
         };
         if answer.as_ref().is_err_and(CallError::breaks_connection) {
-            self.lost(held);
+            self.lost(live);
         }
         if answer.as_ref().is_err_and(CallError::is_from_replica) {
-            self.connector.primary.end(held.term);
+            self.connector.primary.end(live.term);
         }
         answer
     }
 
-    fn lost(&self, held: &LiveConnection) {
-        if !held.dead.swap(true, Ordering::Relaxed) {
+    fn lost(&self, live: &LiveConnection) {
+        if !live.dead.swap(true, Ordering::Relaxed) {
             self.connector.down.store(true, Ordering::Relaxed);
             tracing::warn!("lost a connection to the Redis server");
         }
@@ -191,14 +191,14 @@ impl Connection {
 
     /// The connection, opened if necessary. While attempts fail they are spaced out, and callers wait until their
     /// deadline.
-    async fn held(&self, deadline: Instant) -> Result<LiveConnection, CallError> {
-        let late = |_| CallError::NotSent(Box::new(TimedOut(self.connector.attempt_timeout)));
+    async fn live_connection(&self, deadline: Instant) -> Result<LiveConnection, CallError> {
+        let timed_out = |_| CallError::NotSent(Box::new(TimedOut(self.connector.attempt_timeout)));
         loop {
-            let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(late)?;
+            let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(timed_out)?;
             let term = self.connector.primary.current();
-            let good = |held: &&LiveConnection| held.term == term && !held.dead.load(Ordering::Relaxed);
-            if let Some(held) = state.current.as_ref().filter(good) {
-                return Ok(held.clone());
+            let good = |live: &&LiveConnection| live.term == term && !live.dead.load(Ordering::Relaxed);
+            if let Some(live) = state.current.as_ref().filter(good) {
+                return Ok(live.clone());
             }
             state.current = None;
             let next = state.failed.as_ref().map(|(_, next, error)| (*next, Arc::clone(error)));
@@ -212,7 +212,7 @@ impl Connection {
                     // In a task of its own: an attempt may outlast the deadline of the caller that needed it first.
                     let connector = Arc::clone(&self.connector);
                     let attempt = tokio::spawn(async move { connector.attempt(&mut state).await });
-                    _ = timeout_at(deadline, attempt).await.map_err(late)?;
+                    _ = timeout_at(deadline, attempt).await.map_err(timed_out)?;
                 }
             }
         }
@@ -221,14 +221,14 @@ impl Connection {
 
 impl Connector {
     async fn attempt(&self, state: &mut State) {
-        let failed = state.failed.as_ref().map_or(0, |(count, ..)| *count);
-        match tokio::time::timeout(self.attempt_timeout, self.connect(failed)).await {
-            Ok(Ok(held)) => {
+        let failed_attempts = state.failed.as_ref().map_or(0, |(count, ..)| *count);
+        match tokio::time::timeout(self.attempt_timeout, self.connect(failed_attempts)).await {
+            Ok(Ok(live)) => {
                 if state.failed.take().is_some() {
                     tracing::info!("connected to the Redis server again");
                 }
-                self.term.store(held.term, Ordering::Relaxed);
-                state.current = Some(held);
+                self.term.store(live.term, Ordering::Relaxed);
+                state.current = Some(live);
                 self.down.store(false, Ordering::Relaxed);
             }
             Ok(Err(error)) => self.failed(state, error),
@@ -245,10 +245,10 @@ impl Connector {
         state.failed = Some((count.saturating_add(1), Instant::now() + retry_delay(count), Arc::new(error)));
     }
 
-    async fn connect(&self, failed: u32) -> redis::RedisResult<LiveConnection> {
+    async fn connect(&self, failed_attempts: u32) -> redis::RedisResult<LiveConnection> {
         let (dead, term) = (Arc::new(AtomicBool::new(false)), self.primary.current());
         let lost = on_loss(Arc::clone(&dead), Arc::clone(&self.down));
-        let mut connection = open_connection(&self.endpoint, failed, lost).await?;
+        let mut connection = open_connection(&self.endpoint, failed_attempts, lost).await?;
         primary::check_probe_reply(connection.send_packed_command(&primary::probe()).await?)?;
         self.load_scripts(&mut connection).await?;
         Ok(LiveConnection { connection, dead, term })
@@ -263,8 +263,8 @@ impl Connector {
 
 /// How long to wait after that many failed attempts: 50 ms to 1 s, with jitter of up to a half, so that the nodes of an
 /// application do not all reconnect at once.
-pub(super) fn retry_delay(failed: u32) -> Duration {
-    let most = Duration::from_millis(50 << failed.min(6)).min(Duration::from_secs(1));
+pub(super) fn retry_delay(failed_attempts: u32) -> Duration {
+    let most = Duration::from_millis(50 << failed_attempts.min(6)).min(Duration::from_secs(1));
     most.mul_f64(0.5 + fastrand::f64())
 }
 
@@ -272,7 +272,7 @@ pub(super) fn retry_delay(failed: u32) -> Duration {
 /// ms is off: it would end calls that are meant to wait longer.
 pub(super) async fn open_connection(
     endpoint: &Endpoint,
-    failed: u32,
+    failed_attempts: u32,
     pushed: impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static,
 ) -> redis::RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
@@ -280,7 +280,7 @@ pub(super) async fn open_connection(
         .set_connection_timeout(None)
         .set_write_backpressure_boundary(64 << 10)
         .set_push_sender(pushed);
-    endpoint.client(failed).await?.get_multiplexed_async_connection_with_config(&config).await
+    endpoint.client(failed_attempts).await?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 fn on_loss(dead: Arc<AtomicBool>, down: Arc<AtomicBool>) -> impl Fn(PushInfo) -> Result<(), SendError> {

@@ -57,7 +57,7 @@ impl ConnectionSettings {
 struct Sentinels {
     /// The primary's name.
     name: String,
-    all: Vec<Client>,
+    clients: Vec<Client>,
     /// How long each may take: asking all of them in vain, and then connecting, fits into one attempt.
     attempt_timeout: Duration,
 }
@@ -97,7 +97,7 @@ impl Endpoint {
             let shares = u32::try_from(urls.len()).unwrap_or(u32::MAX).saturating_add(1);
             Ok::<_, RedisError>(Sentinels {
                 name: name.clone(),
-                all: all?,
+                clients: all?,
                 attempt_timeout: SENTINEL_TIMEOUT.min(attempt_timeout / shares),
             })
         });
@@ -105,10 +105,10 @@ impl Endpoint {
     }
 
     /// The client to connect with now, after that many failed attempts.
-    pub(super) async fn client(&self, failed: u32) -> RedisResult<Client> {
+    pub(super) async fn client(&self, failed_attempts: u32) -> RedisResult<Client> {
         let mut info = self.info.clone();
         if let Some(sentinels) = &self.sentinels {
-            let (host, port) = sentinels.primary(failed).await?;
+            let (host, port) = sentinels.primary(failed_attempts).await?;
             let addr = with_host(info.addr(), host, port)?;
             info = info.set_addr(addr);
         }
@@ -144,9 +144,9 @@ fn with_host(addr: &ConnectionAddr, host: String, port: u16) -> RedisResult<Conn
 impl Sentinels {
     /// Asks one Sentinel after the other until one answers. Each attempt starts with another one, because the last
     /// answer may have been out of date.
-    async fn primary(&self, failed: u32) -> RedisResult<(String, u16)> {
+    async fn primary(&self, failed_attempts: u32) -> RedisResult<(String, u16)> {
         let mut last = RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is configured"));
-        let (before, first) = self.all.split_at(failed as usize % self.all.len().max(1));
+        let (before, first) = self.clients.split_at(failed_attempts as usize % self.clients.len().max(1));
         for sentinel in first.iter().chain(before) {
             match timeout(self.attempt_timeout, self.ask(sentinel)).await {
                 Ok(Ok(found)) => return Ok(found),

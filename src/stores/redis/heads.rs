@@ -22,20 +22,20 @@ use crate::{
 pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let deadline = shared.deadline();
     let mut found = Vec::with_capacity(channels.len());
-    for some in channels.chunks(MAX_HEADS) {
-        found.extend(heads_of_chunk(shared, some, &shared.absent.of(some), deadline).await?);
+    for chunk in channels.chunks(MAX_HEADS) {
+        found.extend(heads_of_chunk(shared, chunk, &shared.absent.of(chunk), deadline).await?);
     }
     shared
         .absent
         .note(channels.iter().zip(&found).map(|(channel, found)| (channel, matches!(found, Lookup::Absent(_)))));
-    let without = channels.iter().zip(&found).filter(|(_, found)| matches!(found, Lookup::Absent(None)));
-    let without: Vec<_> = without.map(|(channel, _)| channel.clone()).collect();
-    let mut again = Vec::with_capacity(without.len());
-    for some in without.chunks(MAX_HEADS) {
-        again.extend(heads_of_chunk(shared, some, &vec![true; some.len()], deadline).await?);
+    let unknown = channels.iter().zip(&found).filter(|(_, found)| matches!(found, Lookup::Absent(None)));
+    let unknown: Vec<_> = unknown.map(|(channel, _)| channel.clone()).collect();
+    let mut second = Vec::with_capacity(unknown.len());
+    for chunk in unknown.chunks(MAX_HEADS) {
+        second.extend(heads_of_chunk(shared, chunk, &vec![true; chunk.len()], deadline).await?);
     }
-    let mut again = again.into_iter().map(Lookup::head);
-    let heads = found.into_iter().map(|found| found.head().or_else(|| again.next().flatten()));
+    let mut second = second.into_iter().map(Lookup::head);
+    let heads = found.into_iter().map(|found| found.head().or_else(|| second.next().flatten()));
     heads.collect::<Option<_>>().ok_or_else(|| malformed("floors"))
 }
 
@@ -62,12 +62,12 @@ async fn heads_of_chunk(
     with_floor: &[bool],
     deadline: Instant,
 ) -> Result<Vec<Lookup>, StoreError> {
-    let mut asked = redis::pipe();
+    let mut pipeline = redis::pipe();
     let floors = channels.iter().zip(with_floor).filter(|(_, with_floor)| **with_floor).map(|(channel, _)| channel);
-    asked.add_command(shared.scripts.records(channels, floors)).cmd("TIME");
+    pipeline.add_command(shared.scripts.records(channels, floors)).cmd("TIME");
     for _ in 0..4 {
         let place = shared.place(deadline).await?;
-        let answers = shared.reads.ask(asked.clone(), deadline).await.map_err(CallError::into_read_error);
+        let answers = shared.reads.ask(pipeline.clone(), deadline).await.map_err(CallError::into_read_error);
         let answers = answers.inspect_err(|error| shared.observed_health.note_read(error))?;
         let [Value::Array(fields), Value::Array(time)] = &*answers else { return Err(malformed("heads")) };
         let now = shared.settings.clock.as_ref().map_or_else(|| server_time(time), |clock| Some(clock.now()));

@@ -74,32 +74,37 @@ impl Drop for Listener {
 
 /// Listens until dropped: connects, subscribes, reports the gap, and repeats when the connection is lost.
 async fn listen(shared: Arc<Shared>, watchers: Arc<Watchers>) {
-    let mut failed = 0;
+    let mut failed_attempts = 0;
     loop {
-        let ended = listen_once(&shared, &watchers, failed).await;
-        let heard = watchers.disarm();
+        let ended = listen_once(&shared, &watchers, failed_attempts).await;
+        let was_armed = watchers.disarm();
         match ended {
-            _ if heard => {
-                failed = 0;
+            _ if was_armed => {
+                failed_attempts = 0;
                 tracing::warn!("lost the connection that listens to the Redis server");
             }
-            Err(error) if failed == 0 => tracing::warn!(%error, "cannot listen to the Redis server; trying again"),
+            Err(error) if failed_attempts == 0 => {
+                tracing::warn!(%error, "cannot listen to the Redis server; trying again")
+            }
             _ => {}
         }
-        sleep(connection::retry_delay(failed)).await;
-        failed = failed.saturating_add(1);
+        sleep(connection::retry_delay(failed_attempts)).await;
+        failed_attempts = failed_attempts.saturating_add(1);
     }
 }
 
-async fn listen_once(shared: &Arc<Shared>, watchers: &Arc<Watchers>, failed: u32) -> redis::RedisResult<()> {
+async fn listen_once(shared: &Arc<Shared>, watchers: &Arc<Watchers>, failed_attempts: u32) -> redis::RedisResult<()> {
     let (attempt_timeout, primary) = (shared.settings.timeout, &shared.primary);
     let term = primary.current();
     let lost = Arc::new(Notify::new());
-    let connect =
-        connection::open_connection(&shared.endpoint, failed, on_push(Arc::clone(watchers), Arc::clone(&lost)));
-    let mut connection = timeout(attempt_timeout, connect).await.map_err(late)??;
+    let connect = connection::open_connection(
+        &shared.endpoint,
+        failed_attempts,
+        on_push(Arc::clone(watchers), Arc::clone(&lost)),
+    );
+    let mut connection = timeout(attempt_timeout, connect).await.map_err(timed_out)??;
     check(&mut connection, attempt_timeout).await?;
-    timeout(attempt_timeout, connection.subscribe(shared.settings.key("bell"))).await.map_err(late)??;
+    timeout(attempt_timeout, connection.subscribe(shared.settings.key("bell"))).await.map_err(timed_out)??;
     watchers.arm();
     // A store that was opened without connecting has not yet announced its settings to other nodes.
     shared.sweep_if_due();
@@ -125,7 +130,9 @@ async fn listen_once(shared: &Arc<Shared>, watchers: &Arc<Watchers>, failed: u32
 
 async fn check(connection: &mut MultiplexedConnection, attempt_timeout: Duration) -> redis::RedisResult<()> {
     let probe = primary::probe();
-    primary::check_probe_reply(timeout(attempt_timeout, connection.send_packed_command(&probe)).await.map_err(late)??)
+    primary::check_probe_reply(
+        timeout(attempt_timeout, connection.send_packed_command(&probe)).await.map_err(timed_out)??,
+    )
 }
 
 /// Handles each push from the server in the task that reads the connection, so that nothing is queued in between.
@@ -145,7 +152,7 @@ fn on_push(watchers: Arc<Watchers>, lost: Arc<Notify>) -> impl Fn(PushInfo) -> R
     }
 }
 
-fn late(_: tokio::time::error::Elapsed) -> redis::RedisError {
+fn timed_out(_: tokio::time::error::Elapsed) -> redis::RedisError {
     (redis::ErrorKind::Io, "the Redis server does not answer").into()
 }
 

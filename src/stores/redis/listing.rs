@@ -34,15 +34,15 @@ pub(super) async fn channels(
     };
     // 0xff is not UTF-8, so it sorts after every name with the prefix.
     let to = bound("(", &[prefix.as_bytes(), &[0xff]].concat());
-    let mut is_listed_anew = false;
+    let mut is_rebuilt = false;
     loop {
         let build = |_, cmd: &mut redis::Cmd| _ = cmd.arg(&from).arg(&to).arg(most);
         let (_, answer) =
             shared.call(&shared.reads, Op::List, &[], deadline, CallError::into_read_error, build).await?;
         let [is_whole, last, found @ ..] = &*answer else { return Err(malformed("page")) };
-        if text_of(is_whole) == Some(b"0") && !is_listed_anew {
+        if text_of(is_whole) == Some(b"0") && !is_rebuilt {
             shared.rebuild_listing(deadline).await?;
-            is_listed_anew = true;
+            is_rebuilt = true;
             continue;
         }
         let last = text_of(last).ok_or_else(|| malformed("name"))?;

@@ -45,15 +45,15 @@ pub(super) fn probe() -> Cmd {
 }
 
 /// Appends the probe to commands, so that their replies are known to be a primary's.
-pub(super) fn with_probe(mut asked: Pipeline) -> Pipeline {
-    asked.add_command(probe());
-    asked
+pub(super) fn with_probe(mut pipeline: Pipeline) -> Pipeline {
+    pipeline.add_command(probe());
+    pipeline
 }
 
 /// Checks the probe's reply, and returns the others.
-pub(super) fn without_probe_reply(mut answers: Vec<Value>) -> redis::RedisResult<Vec<Value>> {
-    check_probe_reply(answers.pop().unwrap_or(Value::Nil))?;
-    Ok(answers)
+pub(super) fn without_probe_reply(mut replies: Vec<Value>) -> redis::RedisResult<Vec<Value>> {
+    check_probe_reply(replies.pop().unwrap_or(Value::Nil))?;
+    Ok(replies)
 }
 
 /// Whether the probe was answered by a primary.

@@ -68,13 +68,13 @@ fn start_in(start: Start, cmd: &mut redis::Cmd) {
 fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result<Page, StoreError> {
     let ([record, floor_or_due, from_seq, from_tag, tag, left], entries) = split(answer)?;
     if record.is_empty() {
-        let floor = number(floor_or_due).ok_or_else(|| malformed("floor"))?;
+        let floor = parse_number(floor_or_due).ok_or_else(|| malformed("floor"))?;
         return Ok(empty_page(&Record::absent(place, floor, channel), start));
     }
     let (record, _) = record_of(record).ok_or_else(|| malformed("record"))?;
     let head = record.head;
     let epoch = head.cursor.epoch;
-    let from = |seq, tag: &Bytes| Some(Cursor { epoch, seq: number(seq)?, tag: Unpacker(tag).tag()? });
+    let from = |seq, tag: &Bytes| Some(Cursor { epoch, seq: parse_number(seq)?, tag: Unpacker(tag).tag()? });
     let from = from(from_seq, from_tag).ok_or_else(|| malformed("start"))?;
     let entry = |chunk: &[Bytes]| match chunk {
         [id, header, blob] => entry_of(channel, epoch, parse(id.strip_suffix(b"-0")?)?, header, blob),
@@ -132,7 +132,7 @@ pub(super) fn text_of(value: &Value) -> Option<&[u8]> {
     }
 }
 
-fn number<T: std::str::FromStr>(bytes: &Bytes) -> Option<T> {
+fn parse_number<T: std::str::FromStr>(bytes: &Bytes) -> Option<T> {
     parse(bytes)
 }
 

@@ -47,12 +47,12 @@ impl Shared {
         channel: &Channel,
         when: &str,
         deadline: Instant,
-        failed: fn(CallError) -> StoreError,
+        to_store_error: fn(CallError) -> StoreError,
     ) -> Result<(), StoreError> {
         let build = |place, cmd: &mut Cmd| {
             cmd.arg(self.floor_step()).arg(hex(epoch_of(place, channel))).arg(when);
         };
-        self.call(&self.writes, Op::Forget, only(channel), deadline, failed, build).await.map(drop)
+        self.call(&self.writes, Op::Forget, only(channel), deadline, to_store_error, build).await.map(drop)
     }
 }
 

@@ -99,10 +99,10 @@ impl Shared {
         op: Op,
         channels: &[Channel],
         deadline: Instant,
-        failed: fn(CallError) -> StoreError,
+        to_store_error: fn(CallError) -> StoreError,
         build: impl Fn(u64, &mut Cmd),
     ) -> Result<(u64, Vec<Value>), StoreError> {
-        let answer = self.call_current_place(connection, op, channels, deadline, failed, build).await;
+        let answer = self.call_current_place(connection, op, channels, deadline, to_store_error, build).await;
         match &answer {
             _ if matches!(op, Op::Append | Op::Init) => self.observed_health.note_write(&answer),
             Err(error) => self.observed_health.note_read(error),
@@ -117,7 +117,7 @@ impl Shared {
         op: Op,
         channels: &[Channel],
         deadline: Instant,
-        failed: fn(CallError) -> StoreError,
+        to_store_error: fn(CallError) -> StoreError,
         build: impl Fn(u64, &mut Cmd),
     ) -> Result<(u64, Vec<Value>), StoreError> {
         for _ in 0..4 {
@@ -127,7 +127,7 @@ impl Shared {
             build(place, &mut cmd);
             let answer = match self.settings.replicas.filter(|_| matches!(op, Op::Append | Op::Init)) {
                 _ if op.only_reads() => self.ask(cmd, deadline).await?,
-                None => connection.send(&cmd, deadline).await.map_err(failed)?,
+                None => connection.send(&cmd, deadline).await.map_err(to_store_error)?,
                 Some((replicas, within)) => self.send_and_wait(cmd, replicas, within, deadline).await?,
             };
             let Value::Array(answer) = answer else { return Err(malformed("list")) };
