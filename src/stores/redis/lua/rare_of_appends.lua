@@ -1,3 +1,3 @@
--- What an append uses of all this.
+-- What an append uses of the code above.
 
 return { open = open, fit = fit, add = add, trim = trim, reason = reason, seldom = seldom }

@@ -1,4 +1,4 @@
--- What a read needs seldom.
+-- What a read rarely needs.
 
 local function tag_at(r, seq)
   if seq == r.seq then return r.tag end
@@ -7,8 +7,8 @@ local function tag_at(r, seq)
   return there and string.sub(event, 1, 4) or NO_TAG
 end
 
--- Largest times so far only grow, so the first entry above a time is searched for; only when one above it was dropped are
--- the rest walked through.
+-- The largest time so far never decreases, so the first entry above a time is found by bisection; a walk is needed only
+-- when an entry above it was dropped.
 local function first_above(r, time)
   if r.top <= time then return r.seq end
   local low, high = r.eseq, r.seq

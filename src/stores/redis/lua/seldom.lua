@@ -1,5 +1,5 @@
--- What scripts that write need seldom. Making a function costs the server as much as running a short one, so these are made
--- on demand.
+-- What writing scripts rarely need. Creating a function costs the server as much as running a short one, so these are
+-- created on demand.
 
 local turns, names, made = KEYS[2], PREFIX .. ':names', nil
 
@@ -8,8 +8,8 @@ local function seldom()
   local it = {}
   made = it
 
-  -- Makes `seq` the last id that a log knows, so that the next one follows it. Servers differ in what XSETID may do; a copy
-  -- without what was deleted always can.
+  -- Makes `seq` the last id of a log, so that the next one can follow it. Servers differ in what XSETID permits; a copy
+  -- without the deleted entries always works.
   function it.lower(r, seq)
     if not attempt('XSETID', r.log, id_of(seq)).err then return end
     local copy, from, left, some = PREFIX .. ':copy:' .. r.name, '-', call('PTTL', r.log), nil
@@ -26,7 +26,7 @@ local function seldom()
     call('RENAME', copy, r.log)
   end
 
-  -- Removes what a log has above its record's head: what a call left behind that did not come to its end.
+  -- Removes the entries above the record's head, which an incomplete call left behind.
   function it.shorten(r)
     local more
     repeat
@@ -38,7 +38,7 @@ local function seldom()
     it.lower(r, r.seq)
   end
 
-  -- Makes a log that has more than its record counts what the record says.
+  -- Makes a log with a surplus match its record.
   function it.mend(r)
     it.shorten(r)
     call('XTRIM', r.log, 'MINID', id_of(r.eseq + 1))
@@ -49,7 +49,7 @@ local function seldom()
     end
   end
 
-  -- Takes back what was appended for a record that could not be written.
+  -- Removes what was appended for a record that could not be written.
   function it.undo(r)
     if r.gone then return attempt('UNLINK', r.log) end
     r.seq = r.base
@@ -71,18 +71,18 @@ local function seldom()
 
   function it.set_turn(name, due) put(turns, num(due), name) end
 
-  -- All channels in the order of their names.
+  -- Adds a channel to the list, which is ordered by name.
   function it.list(name) put(names, '0', name) end
 
-  -- When the janitor has something to do for a channel.
+  -- Schedules the janitor's next visit to a channel.
   function it.turn(r)
     local due = r.last + REMEMBERED + 1
     if r.seq > r.eseq then due = math.min(due, r.first + AGE + math.floor(AGE / 8) + 1) end
     it.set_turn(r.name, max(due, now + math.floor(AGE / 16) + 1))
   end
 
-  -- Forgets a channel, and returns the floor above it. That moves by a random step more: two histories that parted in a
-  -- failover do not meet again.
+  -- Forgets a channel, and returns the floor above it. The floor rises by a random step more, so that two histories
+  -- that diverged in a failover do not meet again.
   function it.forget(name, seq)
     local floor, field = floor_of(name)
     floor = max(floor, seq) + tonumber(ARGV[REST])
@@ -94,7 +94,7 @@ local function seldom()
     return floor
   end
 
-  -- What the place's `keep` becomes when it is said again that there is a node with these settings.
+  -- The place's `keep` with this node's settings announced anew.
   function it.keep()
     if not said or now - said > LEASE then
       ready = '0'
