@@ -48,18 +48,18 @@ impl Scripts {
         let on_place = |flags: &str, writes: bool, body: &str| {
             LuaScript::new(format!("#!lua{flags}\n{base}local WRITES = {writes}\n{PLACE}{SETTINGS}{body}"))
         };
-        let writing = |flags: &str, body: &str| on_place(flags, true, &format!("{RECORDS}{SELDOM}{WRITE}{body}"));
+        let writing = |flags: &str, body: &str| on_place(flags, true, &format!("{RECORDS}{MAINTENANCE}{WRITE}{body}"));
         // The same code as functions that are only created when needed.
         let rare = |what: &str| format!("local function rare(now, known)\n{base}{SETTINGS}{RECORDS}{what}end\n");
-        let rare_of_reads = rare(RARE_OF_READS);
-        let rare_of_appends = rare(&format!("{SELDOM}{WRITE}{RARE_OF_APPENDS}"));
+        let read_helpers = rare(READ_HELPERS);
+        let append_helpers = rare(&format!("{MAINTENANCE}{WRITE}{APPEND_HELPERS}"));
         let judge = format!("local function judge(PREFIX, WINDOW, RECEIPT, now, head_of, holds)\n{JUDGE}end\n");
         Self {
             scripts: [
                 LuaScript::new(format!("#!lua\n{OPEN}")),
-                on_place("", true, &format!("{rare_of_appends}{judge}{APPEND}")),
+                on_place("", true, &format!("{append_helpers}{judge}{APPEND}")),
                 writing("", INIT),
-                on_place(" flags=no-writes", false, &format!("{rare_of_reads}{READ}")),
+                on_place(" flags=no-writes", false, &format!("{read_helpers}{READ}")),
                 // These free memory, so they must work when there is none left.
                 writing(" flags=allow-oom", FORGET),
                 writing(" flags=allow-oom", SWEEP),
@@ -247,11 +247,11 @@ const BASE: &str = include_str!("lua/base.lua");
 const PLACE: &str = include_str!("lua/place.lua");
 const SETTINGS: &str = include_str!("lua/settings.lua");
 const RECORDS: &str = include_str!("lua/records.lua");
-const SELDOM: &str = include_str!("lua/seldom.lua");
+const MAINTENANCE: &str = include_str!("lua/maintenance.lua");
 const WRITE: &str = include_str!("lua/write.lua");
 const OPEN: &str = include_str!("lua/open.lua");
-const RARE_OF_APPENDS: &str = include_str!("lua/rare_of_appends.lua");
-const RARE_OF_READS: &str = include_str!("lua/rare_of_reads.lua");
+const APPEND_HELPERS: &str = include_str!("lua/append_helpers.lua");
+const READ_HELPERS: &str = include_str!("lua/read_helpers.lua");
 const JUDGE: &str = include_str!("lua/judge.lua");
 const APPEND: &str = include_str!("lua/append.lua");
 const INIT: &str = include_str!("lua/init.lua");
