@@ -1,4 +1,4 @@
-//! Whether a channel is absent, or lost a log that was announced.
+//! Whether a channel is absent, or had a log that was announced and then lost.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use super::{
 use crate::{channel::Channel, store::StoreError};
 
 impl Inner {
-    /// Announces a log if this is the last announcement of the channel, or whatever it is. None when it is another.
+    /// Announces a log if the channel's last announcement is the expected one, or unconditionally if none is given.
+    /// Returns where; `None` when the last announcement is a different one.
     pub(super) async fn try_to_announce(
         &self,
         place: &Place,
@@ -37,7 +38,7 @@ impl Inner {
         }
     }
 
-    /// Where a log of the channel was announced last.
+    /// The stream sequence of the channel's last announcement.
     pub(super) async fn announced_at(&self, place: &Place, channel: &Channel) -> Result<Option<u64>, StoreError> {
         let subject = place.announcement(channel);
         let raw = place
@@ -47,7 +48,8 @@ impl Inner {
         Ok(raw.map_err(CallError::into_store_error)?.map(|raw| raw.at))
     }
 
-    /// Whether no log was announced since the last one went, at `gone`; waits for one that is about to come. Asks the leader.
+    /// Whether no log was announced since the last one was removed at sequence `gone`; waits for one that was announced
+    /// and may still be written. Asks the leader.
     pub(super) async fn confirm_absence(&self, log: &Log<'_>, gone: u64) -> Result<Absence, StoreError> {
         let Some(announced) = self.announced_at(&log.place, log.channel).await?.filter(|at| *at > gone) else {
             return Ok(Absence::Absent { least: 0 });
@@ -62,7 +64,7 @@ impl Inner {
         }
         match self.record_lost_log(&log.place, log.channel, announced).await {
             Ok(()) => Ok(Absence::Retry),
-            // It is lost all the same: whoever comes next raises the floor before anything follows.
+            // The log is lost all the same: the next writer raises the floor before it appends.
             Err(error) if refuses_only_writes(&error) => {
                 let (floor, _) = self.floor(&log.place, Place::floor_of(log.channel), ReadFrom::Leader).await?;
                 Ok(Absence::Absent { least: floor + 1 })
@@ -71,7 +73,7 @@ impl Inner {
         }
     }
 
-    /// The newest record of a channel, or what it is when it has none. Asks the leader, until that is certain.
+    /// The newest record of a channel, or why it has none. Asks the leader until that is certain.
     pub(super) async fn newest(&self, place: &Arc<Place>, channel: &Channel) -> Result<Newest, StoreError> {
         let log = self.log(Arc::clone(place), channel, ReadFrom::Leader);
         for _ in 0..ATTEMPTS {
@@ -83,11 +85,11 @@ impl Inner {
                 return Ok(Newest::Absent { least });
             }
         }
-        Err(unavailable("the channel comes and goes"))
+        Err(unavailable("the channel keeps appearing and disappearing"))
     }
 
-    /// Takes note of a log that was announced at this place and is not there: what is told of the channel from now on is
-    /// above it.
+    /// Records that the log announced at this sequence was lost: it raises the floor, so that later positions of the
+    /// channel are above those of the lost log.
     pub(super) async fn record_lost_log(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
         place.may_write()?;
         let bucket = Place::floor_of(channel);
@@ -96,7 +98,7 @@ impl Inner {
         self.drop_announcement(place, channel, at).await
     }
 
-    /// Drops what a log was announced with, unless that was announced after this place.
+    /// Deletes the channel's announcement, unless it was made after sequence `at`.
     pub(super) async fn drop_announcement(&self, place: &Place, channel: &Channel, at: u64) -> Result<(), StoreError> {
         let dropped = place
             .stream
@@ -106,13 +108,13 @@ impl Inner {
     }
 }
 
-/// What an absent channel is found to be.
+/// What is known about a channel without a log.
 pub(super) enum Absence {
-    /// It is absent, and never had what comes after the floor and after `least`.
+    /// It is absent, and never had entries above the floor and above `least`.
     Absent { least: u64 },
-    /// Something came, or was taken note of: to be looked at again.
+    /// Something was written or recorded meanwhile: look again.
     Retry,
 }
 
-/// How often a channel is looked at that comes and goes.
+/// How often to look at a channel that keeps changing.
 const ATTEMPTS: usize = 6;

@@ -1,5 +1,5 @@
-//! What is kept where nodes do not agree: of each setting the most that any node in use was told to keep. They tell each
-//! other by one message of the stream, with a line for each kind of them. Knows no channel.
+//! The retention that nodes agree on: of each setting the largest among the nodes in use. They share their settings in
+//! one message of the stream, with a line for each distinct configuration. Knows no channel.
 
 use std::{
     sync::{Arc, Weak},
@@ -21,12 +21,12 @@ use super::{
 use crate::store::{Keep, StoreError};
 
 impl Inner {
-    /// What is kept, as it was found last.
+    /// The retention as last read.
     pub(super) fn last_keep(&self) -> Keep {
         lock(&self.agreed_keep.0).as_ref().map_or(self.settings.keep, |found| found.keep)
     }
 
-    /// What is kept, as it was at most a few seconds ago: for what only shows less.
+    /// The retention as read at most a few seconds ago: for reads, which at worst show less for a moment.
     pub(super) async fn recent_keep(&self, place: &Arc<Place>) -> Result<Keep, StoreError> {
         let now = self.clock.now();
         let recent = |found: &&FoundKeep| {
@@ -41,7 +41,7 @@ impl Inner {
         }
     }
 
-    /// What is kept, asked just now: for what cannot be undone. Says now and then that there is a node with these settings.
+    /// The retention as read now: for what cannot be undone. Also announces this node's settings from time to time.
     pub(super) async fn current_keep(&self, place: &Arc<Place>) -> Result<Keep, StoreError> {
         let own = self.settings.keep;
         loop {
@@ -71,12 +71,12 @@ impl Inner {
             )
             .await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, Vec::new())) };
-        // What cannot be read is replaced.
+        // Unreadable lines are dropped by the next write.
         let nodes = std::str::from_utf8(&raw.body).unwrap_or_default().nodes().filter_map(NodeSettings::parse);
         Ok((raw.at, nodes.collect()))
     }
 
-    /// Says that there is a node with these settings; false when another node said something first.
+    /// Announces this node's settings; false when another node wrote first.
     async fn publish_settings(
         &self,
         place: &Place,
@@ -88,7 +88,7 @@ impl Inner {
             return Ok(true);
         }
         let own = NodeSettings { keep: self.settings.keep, published: now };
-        // A clock that was ahead is not believed for ever.
+        // Corrects the stamp of a node whose clock was ahead.
         let others = others.iter().map(|node| NodeSettings { published: node.published.min(now), ..*node });
         let body: String = std::iter::once(own).chain(others).map(|node| node.to_text()).collect();
         let mut headers = api::expect_last(at);
@@ -98,7 +98,7 @@ impl Inner {
             Ok(_) => Ok(true),
             Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(false),
             Err(error) => match error.into_store_error() {
-                // It is repeated once the stream takes messages again; until then no node drops more than the others allow.
+                // It is tried again later; until then no node drops more than the announced settings allow.
                 error if refuses_only_writes(&error) => Ok(true),
                 error => Err(error),
             },
@@ -106,7 +106,7 @@ impl Inner {
     }
 }
 
-/// Repeats this node's settings, also without any calls.
+/// Announces this node's settings periodically, even when no calls are made.
 pub(super) async fn run(inner: Weak<Inner>) {
     loop {
         tokio::time::sleep(jittered(Duration::from_millis(PUBLISH_EVERY))).await;
@@ -116,13 +116,13 @@ pub(super) async fn run(inner: Weak<Inner>) {
             Err(error) => Err(error),
         };
         if let Err(error) = published {
-            tracing::debug!(%error, "cannot say what is to be kept");
+            tracing::debug!(%error, "cannot announce the retention settings");
         }
     }
 }
 
-/// How old may be what is known of other nodes, in milliseconds.
+/// How old the known settings of other nodes may be, in milliseconds.
 const MAX_STALENESS: u64 = 5_000;
 
-/// How often a node says what it keeps.
+/// How often a node announces its settings, in milliseconds.
 const PUBLISH_EVERY: u64 = 100_000;

@@ -1,10 +1,10 @@
-//! A log that begins is announced before its first message, under a subject of its own. So a log that somebody takes away is
-//! not forgotten without a trace: what comes after begins above a floor that was raised, and who waited for the first event
-//! of the log that was lost is told.
+//! A log is announced under a subject of its own before its first message. So a log whose messages somebody deletes
+//! leaves a trace: the next log starts above a raised floor, and readers that were waiting for the first event of the
+//! lost log are reset.
 
 use tokio::time::{Duration, Instant};
 
-/// Where a log was announced of which nothing is there, and since when that is known.
+/// An announcement without a log: its stream sequence, and when it was first seen in that state.
 #[derive(Clone, Copy)]
 pub(super) struct Announcement {
     pub(super) at: u64,
@@ -17,5 +17,6 @@ impl Announcement {
     }
 }
 
-/// A log that was announced comes within this, or it is taken for lost. One that comes later does no harm.
+/// If no message follows an announcement within this time, its log counts as lost. One that is written later does no
+/// harm.
 pub(super) const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_millis(400);

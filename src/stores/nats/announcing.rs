@@ -13,25 +13,26 @@ use super::{
 use crate::store::StoreError;
 
 impl Writer {
-    /// Announces a log where there is none; says where. None when it is to be decided anew: another node announced one, and it
-    /// is to be seen first what comes of that, or the floor rose: then it need not be announced again.
+    /// Announces a log where there is none; returns where. `None` means that the append must be decided again: another
+    /// node announced a log, which may still be written; or the floor rose, in which case this announcement is kept for
+    /// the next attempt.
     pub(super) async fn announce(&mut self, place: &Place, by: Instant) -> Result<Option<Announcement>, StoreError> {
         let Some(state) = &mut self.state else { return Ok(None) };
-        // What is decided now begins above a floor that was read after that: so however often others raise it, this one
-        // comes through.
+        // The append is now decided on a floor that was read after the announcement, so it succeeds however often other
+        // nodes raise the floor.
         if let Some(own) = self.own.take().filter(|own| own.at == state.announcement) {
             return Ok(Some(own));
         }
         let inner = &self.inner;
         let left = by.saturating_duration_since(Instant::now()).min(inner.settings.request_timeout);
-        // What is known of may have been dropped. A server 2.9 may go on to expect it all the same; then it takes a message
-        // that expects nothing in particular.
+        // The known announcement may have been deleted. Server 2.9 may still expect it; it then accepts a message
+        // without an expectation.
         for expected in [Some(state.announcement), Some(0), None] {
             let since = Instant::now();
             if let Some(at) = inner.try_to_announce(place, &self.channel, expected, left).await? {
                 let own = Announcement { at, since };
                 (state.announcement, self.other) = (at, None);
-                // Who dropped what was announced before raised the floor first.
+                // A node that deleted an earlier announcement raised the floor first.
                 let (floor, _) =
                     in_time(by, inner.floor(place, Place::floor_of(&self.channel), ReadFrom::Leader)).await?;
                 if floor <= state.absent.seq {
@@ -45,11 +46,11 @@ impl Writer {
                 return Ok(None);
             }
         }
-        Err(unavailable("announcements come and go"))
+        Err(unavailable("announcements keep appearing and disappearing"))
     }
 
-    /// Announces a log that is there once more, when it came so late that others may have taken it for lost and dropped what
-    /// announced it.
+    /// Announces an existing log again, if its first message came so late that other nodes may have taken it for lost
+    /// and deleted the announcement.
     pub(super) async fn announce_again(&self, place: &Place, own: Announcement, by: Instant) {
         if own.since.elapsed() < ANNOUNCEMENT_TIMEOUT / 2 {
             return;
@@ -60,8 +61,8 @@ impl Writer {
         }
     }
 
-    /// Another node announced a log at this place: waits a little, and once it is too late for that log takes note that it is
-    /// lost, or never came.
+    /// Another node announced a log at this sequence: waits briefly, and once that log is overdue records that it is
+    /// lost or was never written.
     async fn wait_for_other(&mut self, place: &Place, at: u64, by: Instant) -> Result<(), StoreError> {
         let other = self.other.filter(|other| other.at == at).unwrap_or(Announcement { at, since: Instant::now() });
         self.other = Some(other);

@@ -1,4 +1,4 @@
-//! What JetStream can be asked about a stream, and told. Knows no entries.
+//! The JetStream API for one stream. Knows no entries.
 
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ use super::{
     timing::nanos,
 };
 
-/// Whom to ask.
+/// Which server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadFrom {
-    /// Any replica: it may be behind.
+    /// Any replica, which may be behind.
     AnyReplica,
-    /// The leader.
+    /// The stream's leader.
     Leader,
 }
 
-/// What to ask for.
+/// Which message is requested.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Selector {
     /// The newest message of the subject.
     Last,
-    /// The first at this place in the stream or after.
+    /// The first message of the subject at or after this stream sequence.
     AtOrAfter(u64),
 }
 
@@ -40,12 +40,12 @@ pub(super) enum Selector {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) name: String,
-    /// Whether one request can bring several messages.
+    /// Whether one request can return several messages.
     pub(super) batches: bool,
 }
 
 impl Stream {
-    /// One message as it is, when there is one.
+    /// One message, if there is one.
     pub(super) async fn message(
         &self,
         connection: &Connection,
@@ -81,7 +81,7 @@ impl Stream {
         }
     }
 
-    /// Up to `most` messages of the subject from this place in the stream on; fewer are not the end.
+    /// Up to `most` messages of the subject, starting at this stream sequence. Fewer do not mean the end.
     pub(super) async fn messages(
         &self,
         connection: &Connection,
@@ -107,7 +107,7 @@ impl Stream {
         collect(answers, most, request_timeout, RawMessage::direct).await
     }
 
-    /// As [`Stream::messages`] for servers that cannot answer with a batch: by a consumer that is used once.
+    /// As [`Stream::messages`], for servers that cannot return several messages: by a consumer that is used once.
     async fn pull(
         &self,
         connection: &Connection,
@@ -132,7 +132,7 @@ impl Stream {
         messages
     }
 
-    /// Drops the subject's messages below this place in the stream.
+    /// Deletes the subject's messages below this stream sequence.
     pub(super) async fn purge(
         &self,
         connection: &Connection,
@@ -144,7 +144,7 @@ impl Stream {
         call::<Value>(connection, &format!("STREAM.PURGE.{}", self.name), &body, request_timeout).await.map(drop)
     }
 
-    /// Drops one message.
+    /// Deletes one message.
     #[cfg(feature = "testing")]
     pub(super) async fn delete(
         &self,
@@ -156,7 +156,7 @@ impl Stream {
         call::<Value>(connection, &what, &json!({"seq": at, "no_erase": true}), request_timeout).await.map(drop)
     }
 
-    /// The state of the stream and its limits.
+    /// The state and the configuration of the stream.
     pub(super) async fn info(
         &self,
         connection: &Connection,
@@ -165,7 +165,7 @@ impl Stream {
         call(connection, &format!("STREAM.INFO.{}", self.name), &json!({}), request_timeout).await
     }
 
-    /// Makes a consumer that is used up soon; its name.
+    /// Creates an ephemeral consumer; returns its name.
     pub(super) async fn create_consumer(
         &self,
         connection: &Connection,
@@ -178,7 +178,7 @@ impl Stream {
         Ok(made.name)
     }
 
-    /// Up to `most` of what a consumer brings; fewer are the end.
+    /// Fetches up to `most` messages from a consumer. Fewer mean the end.
     pub(super) async fn fetch<T>(
         &self,
         connection: &Connection,
@@ -193,12 +193,12 @@ impl Stream {
         collect(answers, most, request_timeout, read).await
     }
 
-    /// Has done with a consumer. Without waiting: it ends by itself soon.
+    /// Deletes a consumer, without waiting: it would expire soon anyway.
     pub(super) async fn delete_consumer(&self, connection: &Connection, consumer: &str) {
         connection.send(connection.api(&format!("CONSUMER.DELETE.{}.{consumer}", self.name)).into()).await;
     }
 
-    /// Has all that is new pushed to this inbox.
+    /// Has new messages of the subject pushed to this inbox.
     pub(super) async fn push_new_to(
         &self,
         connection: &Connection,
@@ -225,7 +225,7 @@ impl Stream {
     }
 }
 
-/// Takes answers until there are enough, or one is the end.
+/// Collects responses until there are enough, or one marks the end.
 async fn collect<T>(
     mut answers: Responses,
     most: FetchLimit,
@@ -242,20 +242,20 @@ async fn collect<T>(
                 Some(raw) => messages.push(raw),
                 None => break,
             },
-            None => return Err(CallError::NoResponse("the answer did not end".into())),
+            None => return Err(CallError::NoResponse("not all responses arrived".into())),
         }
     }
     Ok(messages)
 }
 
-/// The size of a batch.
+/// How much to fetch at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FetchLimit {
     pub(super) messages: usize,
     pub(super) bytes: usize,
 }
 
-/// Publishes after exactly this message of the subject, and says where.
+/// Publishes on condition that the subject's last message is the expected one; returns the stream sequence.
 pub(super) async fn publish(
     connection: &Connection,
     subject: &str,
@@ -272,14 +272,14 @@ pub(super) async fn publish(
     }
 }
 
-/// The headers of a message that may only come right after that one.
+/// The header that makes the server accept a message only if the subject's last message is at this sequence.
 pub(super) fn expect_last(at: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(EXPECTED_SEQUENCE, at.to_string());
     headers
 }
 
-/// The state of the stream of this name, whichever it is now.
+/// The state of the stream that has this name now.
 pub(super) async fn info(connection: &Connection, settings: &Settings) -> Result<StreamInfo, CallError> {
     call::<StreamInfo>(connection, &format!("STREAM.INFO.{}", settings.prefix), &json!({}), settings.request_timeout)
         .await
@@ -296,9 +296,9 @@ pub(super) async fn call<T: for<'de> Deserialize<'de>>(
 }
 
 fn parse_response<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, CallError> {
-    // An answer without `error` lets the rest be read.
+    // Only a response with `error` parses as one.
     if let Ok(ErrorResponse { error }) = serde_json::from_slice(payload) {
         return Err(CallError::Refused(error));
     }
-    serde_json::from_slice(payload).map_err(|_| CallError::Malformed("an answer of JetStream"))
+    serde_json::from_slice(payload).map_err(|_| CallError::Malformed("a JetStream response"))
 }

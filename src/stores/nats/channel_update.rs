@@ -1,4 +1,4 @@
-//! Bringing up to date what this process knows of a channel that it writes to.
+//! Updating what this process knows about a channel that it writes to.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl ChannelState {
-    /// Asks the leader, and brings `state` up to date. What is known already stays when that fails in the middle.
+    /// Updates `state` from the leader. What was known is kept if the update fails halfway.
     pub(super) async fn update_from_leader(
         inner: &Inner,
         channel: &Channel,
@@ -32,7 +32,7 @@ impl ChannelState {
         let log = inner.log(Arc::clone(&place), channel, ReadFrom::Leader);
         let seen = inner.queues.seen(channel);
         let bucket = Place::floor_of(channel);
-        // Most that are not known yet are absent: so both are asked at once.
+        // A channel that is not known yet is mostly absent, so both are requested at once.
         let (last, floor) = match state.as_ref().and_then(|state| state.record) {
             Some(_) => (log.get(Selector::Last).await?, None),
             None => {
@@ -81,13 +81,13 @@ impl ChannelState {
         Ok(())
     }
 
-    /// Reads the keys of the last while, unless they are known.
+    /// Reads the keys in the window, unless they are known.
     pub(super) async fn load_keys(&mut self, inner: &Inner, channel: &Channel) -> Result<(), StoreError> {
         let keep = inner.recent_keep(&self.place).await?;
         let now = inner.clock.since(self.record.map_or(0, |record| record.stamp));
         let since = keep.oldest_key(now);
         if since < self.keys_since {
-            // Another node keeps them for longer.
+            // Another node keeps keys for longer.
             (self.keys, self.loading) = (None, None);
         }
         if self.keys.is_none() {
@@ -106,11 +106,11 @@ impl ChannelState {
         Ok(())
     }
 
-    /// Reads the keys up to the newest message that there is now.
+    /// Reads the keys up to the message that is newest now.
     async fn read_keys(&mut self, inner: &Inner, channel: &Channel, since: u64) -> Result<(), StoreError> {
         let log = inner.log(Arc::clone(&self.place), channel, ReadFrom::Leader);
         let last = log.get(Selector::Last).await?.filter(|last| last.record.kind != Kind::Gone);
-        let last = last.ok_or_else(|| unavailable("the channel went while its keys were read"))?;
+        let last = last.ok_or_else(|| unavailable("the channel was removed while its keys were read"))?;
         let keys = self.loading.get_or_insert_default().read(&log, &last, since).await?;
         (self.at, self.record, self.keys, self.loading) = (last.at, Some(last.record), Some(keys), None);
         Ok(())

@@ -1,4 +1,4 @@
-//! The connection: requests with an end, and whether one that failed may have arrived. Knows no JetStream.
+//! The connection: requests with a timeout, and whether a failed one may have been received. Knows no JetStream.
 
 use std::{
     future::{pending, poll_fn},
@@ -28,15 +28,15 @@ struct State {
     changes: u64,
 }
 
-/// A connection that comes back by itself.
+/// A connection that reconnects by itself.
 #[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
     state: watch::Receiver<State>,
     denied: watch::Receiver<Denials>,
-    /// What the subjects of JetStream's questions begin with.
+    /// The prefix of JetStream API subjects.
     api: Arc<str>,
-    /// How long answers take, in microseconds, smoothed.
+    /// The smoothed round-trip time in microseconds.
     round_trip: Arc<AtomicU64>,
 }
 
@@ -68,27 +68,28 @@ impl Connection {
         self.state.borrow().connected
     }
 
-    /// Grows whenever the connection breaks or comes back: what was known before may be wrong then.
+    /// Increases whenever the connection breaks or comes back: what was known before may be outdated then.
     pub(super) fn changes(&self) -> u64 {
         self.state.borrow().changes
     }
 
-    /// Whether the server is at least this.
+    /// Whether the server has at least this version.
     pub(super) fn is_at_least(&self, major: i64, minor: i64) -> bool {
         self.client.is_server_compatible(major, minor, 0)
     }
 
-    /// The subject of a question to JetStream.
+    /// The subject of a JetStream API request.
     pub(super) fn api(&self, what: &str) -> String {
         format!("{}.{what}", self.api)
     }
 
-    /// The most that one message may hold, headers included.
+    /// The most bytes of one message, headers included.
     pub(super) fn max_payload(&self) -> usize {
         self.client.max_payload()
     }
 
-    /// Asks and waits. What cannot be sent now waits for the connection, as long as an answer may take.
+    /// Sends a request and waits for the response. While disconnected, it waits for the connection for as long as a
+    /// response may take.
     pub(super) async fn request(
         &self,
         subject: &str,
@@ -107,7 +108,7 @@ impl Connection {
         let before = denied.borrow().count();
         let request = Request { headers, ..Request::new().payload(payload).timeout(None) };
         tokio::select! {
-            // From here on it may have been sent, whatever else is said.
+            // From here on the request may have been sent, whatever happens.
             answer = self.client.send_request(subject.to_owned(), request) => answer.inspect(|_| self.note_round_trip(begun.elapsed())).map_err(|error| match error.kind() {
                 RequestErrorKind::NoResponders => CallError::NoResponders,
                 RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
@@ -117,7 +118,7 @@ impl Connection {
             }),
             () = broken(&mut state) => Err(CallError::NoResponse("the connection broke".into())),
             what = permissions::denial_of(&mut denied, subject, before) => Err(CallError::PermissionDenied(what)),
-            () = tokio::time::sleep(request_timeout) => Err(CallError::NoResponse(format!("none within {request_timeout:?}"))),
+            () = tokio::time::sleep(request_timeout) => Err(CallError::NoResponse(format!("timed out after {request_timeout:?}"))),
         }
     }
 
@@ -127,30 +128,30 @@ impl Connection {
         self.round_trip.store(if before == 0 { took } else { (before * 7 + took) / 8 }, Ordering::Relaxed);
     }
 
-    /// How long an answer takes, about.
+    /// The approximate round-trip time.
     pub(super) fn round_trip(&self) -> Duration {
         Duration::from_micros(self.round_trip.load(Ordering::Relaxed))
     }
 
-    /// Listens to what others say.
+    /// Subscribes to a subject.
     pub(super) async fn subscribe(&self, subject: String) -> Result<Subscriber, CallError> {
         self.client.subscribe(subject).await.map_err(|error| CallError::NotSent(error.to_string()))
     }
 
-    /// Says something to whoever listens, without waiting.
+    /// Publishes a message without waiting.
     pub(super) async fn publish(&self, subject: String, payload: Bytes) {
-        // It is only a courtesy.
+        // Only used for hints, which may be lost.
         _ = self.client.publish(subject, payload).await;
     }
 
-    /// Listens on a subject of its own.
+    /// Subscribes to a new inbox; returns its subject.
     pub(super) async fn inbox(&self) -> Result<(String, Subscriber), CallError> {
         let inbox = self.client.new_inbox();
         let subscriber = self.client.subscribe(inbox.clone()).await;
         Ok((inbox, subscriber.map_err(|error| CallError::NotSent(error.to_string()))?))
     }
 
-    /// Asks for several answers.
+    /// Sends a request that has several responses.
     pub(super) async fn request_many(&self, subject: String, payload: Bytes) -> Result<Responses, CallError> {
         let (inbox, answers) = self.inbox().await?;
         let (state, denied) = (self.state.clone(), self.denied.clone());
@@ -160,13 +161,14 @@ impl Connection {
         Ok(Responses { subject, answers, state, denied, before })
     }
 
-    /// Sends without waiting.
+    /// Sends an empty message without waiting.
     pub(super) async fn send(&self, subject: async_nats::Subject) {
-        // A lost answer to flow control is asked for again by the next heartbeat.
+        // If an answer to flow control is lost, the next heartbeat asks for it again.
         _ = self.client.publish(subject, Bytes::new()).await;
     }
 
-    /// Connects anew when no answer can come: a server does not take up by itself what it did not allow before.
+    /// Reconnects when responses cannot arrive because the inbox was denied: a server does not apply granted
+    /// permissions to a subscription that it refused.
     pub(super) async fn reconnect_if_inbox_denied(&self) {
         if self.denied.borrow().is_inbox_denied() {
             // It is tried again soon.
@@ -180,25 +182,25 @@ impl Connection {
     }
 }
 
-/// The answers to one question.
+/// The responses to one request.
 pub(super) struct Responses {
     subject: String,
     answers: Subscriber,
     state: watch::Receiver<State>,
     denied: watch::Receiver<Denials>,
-    /// What was denied before.
+    /// The number of denials before the request.
     before: u64,
 }
 
 impl Responses {
-    /// The next; none when no more come.
+    /// The next response; `None` when there are no more.
     pub(super) async fn next(&mut self, request_timeout: Duration) -> Result<Option<Message>, CallError> {
         let answers = &mut self.answers;
         tokio::select! {
             answer = poll_fn(|cx| std::pin::Pin::new(&mut *answers).poll_next(cx)) => Ok(answer),
             () = broken(&mut self.state) => Err(CallError::NoResponse("the connection broke".into())),
             what = permissions::denial_of(&mut self.denied, &self.subject, self.before) => Err(CallError::PermissionDenied(what)),
-            () = tokio::time::sleep(request_timeout) => Err(CallError::NoResponse("a batch did not end".into())),
+            () = tokio::time::sleep(request_timeout) => Err(CallError::NoResponse("not all responses arrived".into())),
         }
     }
 }
@@ -218,7 +220,7 @@ fn note(changed: &watch::Sender<State>, refused: &watch::Sender<Denials>, event:
         other => return tracing::debug!(event = %other, "NATS"),
     };
     changed.send_modify(|state| {
-        // The first `Connected` comes when nothing has changed yet.
+        // The first `Connected` event is no change.
         if state.connected != connected {
             *state = State { connected, changes: state.changes + 1 };
             refused.send_modify(Denials::clear);

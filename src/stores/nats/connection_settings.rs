@@ -1,4 +1,4 @@
-//! What a connection needs: secrets, certificates and names, and how the driver is told of them.
+//! The settings of a connection (credentials, certificates and subjects) and how the driver gets them.
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
@@ -19,14 +19,15 @@ pub(super) struct ConnectionSettings {
     pub(super) roots: Vec<PathBuf>,
     pub(super) client_certificate: Option<(PathBuf, PathBuf)>,
     pub(super) tls: bool,
-    /// What the subjects begin with that answers come to; the usual one if not given.
+    /// The prefix of inbox subjects; the driver's default if not set.
     pub(super) inbox: Option<String>,
-    /// Which JetStream is asked, where there are several; that of the server if not given.
+    /// The JetStream domain; that of the connected server if not set.
     pub(super) domain: Option<String>,
 }
 
 impl ConnectionSettings {
-    /// Takes the name and password, or the token, out of a URL, for the driver does not; the URL without them.
+    /// Takes the name and password, or the token, out of a URL, because the driver does not; returns the URL without
+    /// them.
     pub(super) fn take_from(&mut self, url: &str) -> String {
         let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
         let Some((user, server)) = rest.rsplit_once('@') else { return url.to_owned() };
@@ -39,7 +40,7 @@ impl ConnectionSettings {
     }
 }
 
-/// Secrets are not shown.
+/// Shows no secrets.
 impl fmt::Debug for ConnectionSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionSettings").finish_non_exhaustive()
@@ -55,7 +56,7 @@ pub(super) fn options(
         .name("tower-events")
         .request_timeout(None)
         .connection_timeout(request_timeout)
-        // Two pings without an answer end a connection that is open at this end only.
+        // Two unanswered pings end a half-open connection.
         .ping_interval((request_timeout / 2).max(Duration::from_millis(500)))
         .max_reconnects(None)
         .reconnect_delay_callback(delay)
@@ -78,7 +79,7 @@ pub(super) fn options(
     options
 }
 
-/// Adds what signs the server's challenge.
+/// Adds the keys that sign the server's challenge.
 #[cfg(feature = "nats-nkeys")]
 pub(super) async fn signing(mut options: ConnectOptions, settings: &ConnectionSettings) -> io::Result<ConnectOptions> {
     if let Some(seed) = &settings.nkey {
@@ -96,7 +97,8 @@ pub(super) async fn signing(options: ConnectOptions, _: &ConnectionSettings) -> 
     Ok(options)
 }
 
-/// How long to wait before the next attempt: doubles up to 2 s, and half of it is chance, so that many nodes come apart.
+/// How long to wait before the next attempt: doubles up to 2 s, with jitter of up to a half, so that nodes do not all
+/// reconnect at once.
 fn delay(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
     jittered(Duration::from_millis(50) * 2_u32.pow(doublings).min(40))
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_passwords_and_tokens_are_taken_out_of_urls() {
+    fn names_passwords_and_tokens_are_removed_from_urls() {
         let mut settings = ConnectionSettings::default();
         assert_eq!(settings.take_from("nats://a:4222"), "nats://a:4222");
         assert_eq!(settings.take_from("tls://app:p%40s:s@[::1]:4222"), "tls://[::1]:4222");

@@ -1,5 +1,5 @@
-//! The one reader of a process: a consumer of everything new, which feeds all who watch. Decides nothing; whatever it may
-//! have missed becomes a `Resync`.
+//! The consumer of all new messages, one per process, which feeds all watchers. Whatever it may have missed becomes a
+//! `Resync`.
 
 use std::{
     future::poll_fn,
@@ -22,13 +22,13 @@ use super::{
 };
 use crate::store::Change;
 
-/// Runs as long as someone watches.
+/// Runs while anyone watches.
 pub(super) async fn run(inner: Weak<Inner>) {
     let mut pause = MIN_PAUSE;
     loop {
         let Some(inner) = inner.upgrade().filter(|inner| inner.watchers.are_there()) else { return };
         match follow(&inner).await {
-            // It worked for a while, so the next attempt comes soon.
+            // It had been working, so the next attempt follows soon.
             Ok(()) => pause = MIN_PAUSE,
             Err(error) => {
                 tracing::warn!(%error, "cannot follow the JetStream stream");
@@ -41,7 +41,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
     }
 }
 
-/// Follows until something may have been missed.
+/// Follows the stream until something may have been missed.
 async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let place = inner.place().await?;
     let (inbox, mut messages) = inner.connection.inbox().await?;
@@ -70,7 +70,7 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
     }
 }
 
-/// Takes one message; says whether it followed the one before.
+/// Handles one message; returns whether it follows the previous one.
 async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u64) -> Result<bool, CallError> {
     if message.status == Some(StatusCode::IDLE_HEARTBEAT) {
         return Ok(on_heartbeat(inner, message, *delivered).await);
@@ -85,7 +85,7 @@ async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u6
     Ok(true)
 }
 
-/// A heartbeat says how far the consumer is, or asks for an answer before it goes on.
+/// A heartbeat tells how far the consumer has come, or requests an answer before it continues.
 async fn on_heartbeat(inner: &Inner, message: Message, delivered: u64) -> bool {
     if let Some(reply) = message.reply {
         inner.connection.send(reply).await;
@@ -100,7 +100,7 @@ async fn on_heartbeat(inner: &Inner, message: Message, delivered: u64) -> bool {
 
 fn hint(inner: &Inner, place: &Place, message: &Message, at: u64) {
     let Some(channel) = place.channel(&message.subject) else { return };
-    // What cannot be read now cannot be read later either: a reader is told.
+    // If it is unreadable now it stays so, and a read will report that.
     let Ok(message) = RawMessage::delivered(message, at).message() else { return };
     inner.note_seen(&channel, at);
     let record = message.record;
@@ -123,7 +123,7 @@ async fn next(messages: &mut Subscriber) -> Option<Message> {
     poll_fn(|cx| Pin::new(&mut *messages).poll_next(cx)).await
 }
 
-/// How often the consumer says that it is there.
+/// How often the consumer sends a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 const MIN_PAUSE: Duration = Duration::from_millis(20);

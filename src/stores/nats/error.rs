@@ -1,23 +1,24 @@
-//! How a server or the way to it fails, and what that means to a caller. Knows no channel.
+//! How a request fails, classified by whether it had an effect, and the [`StoreError`] that it becomes. Knows no
+//! channel.
 
 use std::fmt;
 
 use crate::store::{StoreError, Use};
 
-/// Why a request has no answer, or which one it has.
+/// How a request failed.
 #[derive(Debug)]
 pub(super) enum CallError {
     /// It was not sent: nothing happened.
     NotSent(String),
     /// It may have been received.
     NoResponse(String),
-    /// The user may not do what the question or its answer needs: it was not taken.
+    /// The user lacks the permission for the request or its response: it was not executed.
     PermissionDenied(String),
-    /// Nobody listens there: the stream is gone, or has no leader now.
+    /// No responder: the stream does not exist, or has no leader now.
     NoResponders,
     /// The server refused it.
     Refused(ApiError),
-    /// The answer cannot be read.
+    /// The response cannot be parsed.
     Malformed(&'static str),
 }
 
@@ -33,7 +34,7 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    /// Another message came first.
+    /// The subject's last message is not the expected one.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self.err_code, 10_071 | 10_070 | 10_164)
     }
@@ -46,7 +47,7 @@ impl ApiError {
         self.err_code == 10_059
     }
 
-    /// The stream's or the server's limits are reached.
+    /// The limits of the stream or of the server are reached.
     pub(super) fn is_full(&self) -> bool {
         let words = ["maximum bytes", "maximum messages", "insufficient resources", "storage", "no space"];
         matches!(self.err_code, 10_023 | 10_028 | 10_047) || words.iter().any(|words| self.description.contains(words))
@@ -58,7 +59,7 @@ impl ApiError {
 }
 
 impl CallError {
-    /// What it means for something that changes nothing, or that certainly did not happen.
+    /// The error of a request that changes nothing, or that certainly was not executed.
     pub(super) fn into_store_error(self) -> StoreError {
         match self {
             Self::Refused(api_error) if api_error.is_full() => StoreError::Full(Box::new(Self::Refused(api_error))),
@@ -72,15 +73,15 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSent(why) => write!(f, "not connected to NATS: {why}"),
-            Self::NoResponse(why) => write!(f, "no answer from NATS: {why}"),
+            Self::NoResponse(why) => write!(f, "no response from NATS: {why}"),
             Self::PermissionDenied(what) => {
                 write!(f, "NATS does not allow this user {what}: see the permissions in docs/stores/nats.md")
             }
-            Self::NoResponders => f.write_str("no JetStream stream answers"),
+            Self::NoResponders => f.write_str("no JetStream stream responds"),
             Self::Refused(api_error) => {
                 write!(f, "JetStream refused: {} ({}, {})", api_error.description, api_error.code, api_error.err_code)
             }
-            Self::Malformed(what) => write!(f, "cannot read {what}"),
+            Self::Malformed(what) => write!(f, "cannot parse {what}"),
         }
     }
 }
@@ -95,12 +96,12 @@ pub(super) fn unavailable(why: &str) -> StoreError {
     StoreError::Unavailable(why.into())
 }
 
-/// Whether it is only writing that is not possible now.
+/// Whether only writes are impossible now.
 pub(super) fn refuses_only_writes(error: &StoreError) -> bool {
     matches!(error, StoreError::Full(_) | StoreError::NewerFormat { denied: Use::Write, .. })
 }
 
-/// Whether it fails because of a right that is missing, and so again at once.
+/// Whether it failed for lack of a permission, so that retrying at once is pointless.
 pub(super) fn is_permission_denied(error: &StoreError) -> bool {
     let StoreError::Unavailable(source) = error else { return false };
     matches!(source.downcast_ref(), Some(CallError::PermissionDenied(_)))

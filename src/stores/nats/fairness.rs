@@ -1,6 +1,7 @@
-//! Turns at a channel that several nodes write to. The server takes a message only after the one that it was decided on, so a
-//! node nearby would always come before one far away. Who was overtaken says so to all, and those who began later wait a
-//! little. That is a courtesy, by messages that nobody stores: where one is lost, a turn comes later, and nothing is wrong.
+//! Taking turns at a channel that several nodes write to. The server accepts a message only right after the one that it
+//! was decided on, so a node nearby would always win against one far away. A node that is overtaken tells the others,
+//! and those that started later wait a little. These messages are hints that nothing stores: if one is lost, a turn
+//! comes later, and no data is affected.
 
 use std::sync::{Arc, Weak};
 
@@ -27,9 +28,9 @@ impl Inner {
 }
 
 impl Writer {
-    /// Lets those go first who have waited longer; and when others were faster again and again, asks them to wait.
+    /// Lets nodes that have waited longer go first, and asks the others to wait when this one is overtaken repeatedly.
     pub(super) async fn wait_for_turn(&mut self, overtaken: u32, by: Instant) {
-        // Mostly nobody else is there, and this is all.
+        // The common case: no other node competes.
         if overtaken >= CONTENDED_AFTER || !self.inner.turns.is_uncontended(&self.channel) {
             Box::pin(self.negotiate_turn(overtaken, by)).await;
         }
@@ -53,7 +54,7 @@ impl Writer {
             if has_waited {
                 inner.ask_for_turn(&channel, begun).await;
             }
-            // What others have sent already arrives before what is known is asked for.
+            // Messages that others have already sent arrive before the state is read again.
             sleep((inner.connection.round_trip() / 8).clamp(Duration::from_millis(1), Duration::from_millis(10))).await;
         }
         if asks || has_waited {
@@ -61,7 +62,7 @@ impl Writer {
         }
     }
 
-    /// Tells those who were asked to wait that they may go on, whatever came of it.
+    /// Tells the nodes that were asked to wait that they may continue, whatever the outcome.
     pub(super) async fn end_turn(&mut self) {
         if std::mem::take(&mut self.asked) {
             Box::pin(self.inner.send_turn_message(&self.channel, TurnMessage::Done)).await;
@@ -69,7 +70,7 @@ impl Writer {
     }
 }
 
-/// Hears what other nodes say, as long as the store is there.
+/// Receives the messages of other nodes while the store exists.
 pub(super) async fn listen(inner: Weak<Inner>) {
     loop {
         let Some(now) = inner.upgrade() else { return };
@@ -79,7 +80,7 @@ pub(super) async fn listen(inner: Weak<Inner>) {
             loop {
                 let next =
                     std::future::poll_fn(|cx| futures_core::Stream::poll_next(std::pin::Pin::new(&mut messages), cx));
-                // So that a store that nobody holds any more is not waited in.
+                // Wakes up now and then, so that a dropped store does not keep this task waiting.
                 let next = tokio::time::timeout(CHECK_EVERY, next).await;
                 let Some(inner) = inner.upgrade() else { return };
                 let message = match next {
@@ -99,10 +100,10 @@ pub(super) async fn listen(inner: Weak<Inner>) {
     }
 }
 
-/// An append that was overtaken so often,
+/// An append that was overtaken this many times,
 const CONTENDED_AFTER: u32 = 2;
 
-/// and has waited for so long is far away, or one of very many.
+/// and has waited this long, is far from the server or one of very many.
 const SLOW_AFTER: Duration = Duration::from_millis(25);
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Cuts a tail off, as a failover that lost it does: for tests of what follows. Feature `testing`.
+//! Removes the tail of a log, as a failover does, for tests. Feature `testing`.
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,7 +12,7 @@ use super::{
 use crate::{channel::Channel, store::StoreError};
 
 impl Inner {
-    /// Cuts the last `n` entries of the channel off.
+    /// Removes the last `n` entries of the channel.
     pub(super) async fn lose_tail(&self, channel: &Channel, mut n: u64) -> Result<(), StoreError> {
         let place = self.place().await?;
         let log = self.log(place, channel, ReadFrom::Leader);
@@ -26,7 +26,7 @@ impl Inner {
             let kept = last.record.count.saturating_sub(n);
             n = n.saturating_sub(last.record.count);
             if kept > 0 {
-                // The server cannot cut a message in two, so what is left of it is written again.
+                // A message cannot be shortened, so its remaining entries are written again.
                 let mut body = BytesMut::new();
                 let mut shorter = record::Record { count: 0, tag: last.record.base_tag, bytes: 0, ..last.record };
                 for entry in last.entries(channel)?.iter().take(usize::try_from(kept).unwrap_or(usize::MAX)) {

@@ -1,4 +1,4 @@
-//! Above which `seq` new channels begin, per bucket of names.
+//! The floors above which new channels start, one per bucket of names.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use super::{
 use crate::store::{StoreError, floor};
 
 impl Inner {
-    /// The floor of a bucket, and where it is written.
+    /// The floor of a bucket, and the stream sequence of its message.
     pub(super) async fn floor(
         &self,
         place: &Place,
@@ -26,8 +26,9 @@ impl Inner {
         Ok((parse(&raw.body)?, raw.at))
     }
 
-    /// Raises the floor above this; says where it is then. It always rises: whoever was told of the old one while the
-    /// log that goes now was made, perhaps below it, must not find it again.
+    /// Raises the floor to above `seq`; returns the new floor. It always rises, even if it is above `seq` already: a
+    /// reader that was told the old floor must not meet it again after the log that is removed now, which may have
+    /// started below it.
     pub(super) async fn raise_floor(&self, place: &Place, bucket: u16, seq: u64) -> Result<u64, StoreError> {
         loop {
             let (floor, at) = self.floor(place, bucket, ReadFrom::Leader).await?;

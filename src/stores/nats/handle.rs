@@ -1,4 +1,4 @@
-//! The store as it is handed out, and what its clones share.
+//! The public handle of a store, and what its clones share.
 
 use std::{fmt, sync::Arc};
 

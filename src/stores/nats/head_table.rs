@@ -1,4 +1,4 @@
-//! What is known of the heads of channels at one moment of the stream. Asks nothing.
+//! The known heads of channels, valid for one version of the stream. Asks nothing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::{place::Place, record::Record, response::StreamInfo};
 use crate::channel::Channel;
 
-/// What is known of the stream at one moment.
+/// The heads that are known for the current version of the stream.
 #[derive(Default)]
 pub(super) struct HeadCache(pub(super) Mutex<Option<HeadTable>>);
 
@@ -18,15 +18,15 @@ pub(super) struct HeadTable {
     pub(super) place: Arc<Place>,
     pub(super) version: StreamVersion,
     pub(super) newest: HashMap<Channel, Newest>,
-    /// When all was looked at: the channels that are to be looked at one by one. All others that are not among `newest` are
-    /// absent.
+    /// After a scan of all channels: those that have to be looked up individually. All others that are not in `newest`
+    /// are absent.
     pub(super) doubtful: Option<HashSet<Channel>>,
     pub(super) floors: HashMap<u16, u64>,
 }
 
-/// A stream that says the same again has the same messages: one that comes raises the last place, one that goes lowers the
-/// count. That is so as long as the same server leads it and is not started again, for then it may have lost the newest
-/// and got as many others.
+/// Identifies the contents of a stream. A new message raises the last sequence, and a deleted one lowers the count, so
+/// a stream with equal values has the same messages. That holds while the same server leads it without a restart;
+/// otherwise it may have lost the newest messages and received as many others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StreamVersion {
     changes: u64,
@@ -43,18 +43,18 @@ impl StreamVersion {
     }
 }
 
-/// What is newest in a channel.
+/// What a channel's newest message says.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Newest {
     Record(Record),
-    /// As [`Absence::Absent`].
+    /// As [`Absence::Absent`](super::absence::Absence::Absent).
     Absent {
         least: u64,
     },
 }
 
 impl HeadTable {
-    /// Which of those that are not known yet are absent for certain, and which have to be asked for.
+    /// Splits the channels that are not known yet into those that are certainly absent, and those to look up.
     pub(super) fn look_up(&self, missing: &[Channel]) -> (Vec<Channel>, Vec<Channel>) {
         let unknown = missing.iter().filter(|channel| !self.newest.contains_key(*channel)).cloned();
         match &self.doubtful {
@@ -63,16 +63,16 @@ impl HeadTable {
         }
     }
 
-    /// Keeps what was asked for now, and as much of the rest as there is room for.
+    /// Keeps the requested channels, and the others while there is room.
     pub(super) fn trim(&mut self, channels: &[Channel]) {
         if self.newest.len() > MAX_REMEMBERED + channels.len() {
             let asked: HashSet<_> = channels.iter().collect();
             self.newest.retain(|channel, _| asked.contains(channel));
-            // What is not among these any more is not absent for that.
+            // A channel that is no longer in `newest` is not absent for that reason.
             self.doubtful = None;
         }
     }
 }
 
-/// Most channels that are known, besides those that were asked for last.
+/// Most channels that are remembered, besides those of the last request.
 pub(super) const MAX_REMEMBERED: usize = 65_536;

@@ -1,5 +1,5 @@
-//! The heads of many channels at once. What was told stays known as long as the stream says that nothing came and nothing
-//! went, so that channels where nothing happens cost nothing.
+//! The heads of many channels at once. Known heads stay valid while the stream reports that nothing was added or
+//! deleted, so idle channels cost nothing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +26,7 @@ use crate::{
 impl Inner {
     pub(super) async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let asked = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
-        self.note_result(asked.unwrap_or_else(|_| Err(error::unavailable("no heads in time"))))
+        self.note_result(asked.unwrap_or_else(|_| Err(error::unavailable("the heads were not read in time"))))
     }
 
     async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
@@ -62,7 +62,7 @@ impl Inner {
         if let Ok(info) = place.stream.info(&self.connection, self.settings.request_timeout).await {
             return Ok((place, info));
         }
-        // It may be gone, and made anew when it is looked for.
+        // The stream may be gone; then the lookup creates it again.
         self.invalidate_place();
         let place = self.place().await?;
         let info = place
@@ -79,7 +79,7 @@ impl Inner {
         missing: Vec<Channel>,
         info: &StreamInfo,
     ) -> Result<(), StoreError> {
-        // Replicas may be behind without saying so, and what they told would stay known.
+        // A replica may be behind without saying so, and its answers would be remembered.
         let can_scan = !info.config.is_replicated() && missing.len() >= SCAN_FROM;
         if table.doubtful.is_none() && can_scan && info.state.num_subjects <= missing.len() * MAX_SCANNED_PER_CHANNEL {
             self.scan(table, &missing).await?;
@@ -87,7 +87,7 @@ impl Inner {
         let (absent, asked) = table.look_up(&missing);
         self.ask_each(table, asked.clone()).await?;
         table.newest.extend(absent.into_iter().map(|channel| (channel, Newest::Absent { least: 0 })));
-        // What is known of their floors may be from before a log of theirs was lost.
+        // Their floors may have been read before a log of theirs was lost.
         for channel in asked.iter().filter(|channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)))) {
             table.floors.remove(&Place::floor_of(channel));
         }
@@ -113,8 +113,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Learns all records, and, when many are absent, which channels are doubtful: those whose record cannot be read, or was
-    /// announced and is not there, and those for which there is no room.
+    /// Reads all records and, if many of the requested channels are absent, finds the doubtful ones: those with an
+    /// unreadable record, those with an announcement but no record, and those that exceed the memory limit.
     async fn scan(&self, table: &mut HeadTable, missing: &[Channel]) -> Result<(), StoreError> {
         let wanted: HashSet<_> = missing.iter().collect();
         let (mut gone, mut doubtful) = (HashMap::new(), HashSet::new());
@@ -128,7 +128,7 @@ impl Inner {
                 let Some(channel) = table.place.channel(&subject) else { continue };
                 match raw.header() {
                     Ok((record, _)) if record.kind == Kind::Gone => drop(gone.insert(channel, raw.at)),
-                    // Whoever asks for the heads of many asks for others next.
+                    // A caller that asks for many heads is likely to ask for the others next.
                     Ok((record, _)) if wanted.contains(&channel) || table.newest.len() < MAX_REMEMBERED => {
                         table.newest.insert(channel, Newest::Record(record));
                     }
@@ -157,7 +157,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The floors of those that are absent. After the channels: a floor is raised before a channel goes.
+    /// Reads the floors of absent channels. After the channels, because a floor is raised before a channel is removed.
     async fn learn_floors(
         &self,
         table: &mut HeadTable,
@@ -197,7 +197,7 @@ impl Inner {
         let floor = match table.newest.get(channel).copied() {
             Some(Newest::Record(record)) => {
                 let now = self.clock.since(record.stamp);
-                // Other nodes may keep more since a moment.
+                // Other nodes may have raised the retention a moment ago.
                 if !self.recent_keep(place).await?.is_forgotten(&record, now)
                     || !self.current_keep(place).await?.is_forgotten(&record, now)
                 {
@@ -207,17 +207,17 @@ impl Inner {
                 self.floor(place, bucket, ReadFrom::Leader).await?.0.max(least)
             }
             Some(Newest::Absent { least }) => table.floors.get(&bucket).copied().unwrap_or(0).max(least),
-            None => return Err(error::unavailable("the channel was not looked at")),
+            None => return Err(error::unavailable("the channel was not looked up")),
         };
         Ok(resume::Record::absent(place.epoch, floor, channel).head)
     }
 }
 
-/// So many channels are asked for at the same time.
+/// How many channels are looked up concurrently.
 const MAX_CONCURRENT: usize = 64;
 
-/// From so many on, all are looked at in one go.
+/// From this many channels on, a scan replaces individual lookups.
 const SCAN_FROM: usize = 32;
 
-/// All are looked at, when that is not more than so many for one that was asked for.
+/// A scan may read this many channels for each requested one.
 const MAX_SCANNED_PER_CHANNEL: usize = 32;

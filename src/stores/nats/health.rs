@@ -1,5 +1,5 @@
-//! How the store is, as its last calls found it. While something is wrong, a task looks whether it still is, so that it is
-//! noticed when nobody calls.
+//! The health of the store as its last calls found it. While there is a problem, a task probes the stream, so that
+//! recovery is noticed without calls.
 
 use std::{
     sync::{Arc, Weak},
@@ -20,7 +20,7 @@ impl Inner {
         }
     }
 
-    /// Takes note of what a call found.
+    /// Records the outcome of a call.
     pub(super) fn note_result<T>(self: &Arc<Self>, found: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Some(state) = found.as_ref().err().and_then(Condition::of) {
             self.set_condition(state);
@@ -35,7 +35,7 @@ impl Inner {
         }
     }
 
-    /// Whether it can be written to now, without writing to a channel.
+    /// Whether the stream can be written to now. Writes to no channel.
     async fn probe(self: &Arc<Self>) -> Result<(), StoreError> {
         self.invalidate_place();
         let place = self.place().await?;
@@ -44,12 +44,12 @@ impl Inner {
         self.publish_time(&place, bytes::Bytes::from_static(PROBE_BODY))
             .await
             .map_err(super::error::CallError::into_store_error)?;
-        // While it took nothing, nobody could ask for the time.
+        // While nothing could be written, the time could not be requested either.
         self.read_time(&place, changes).await
     }
 }
 
-/// Looks now and then, until all is well.
+/// Probes until the store is healthy again.
 async fn probe_until_healthy(inner: Weak<Inner>) {
     loop {
         tokio::time::sleep(jittered(PROBE_EVERY)).await;
@@ -69,5 +69,5 @@ async fn probe_until_healthy(inner: Weak<Inner>) {
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// As large as a small append, for a stream that is full may still take nothing.
+/// As large as a small append, because a full stream may still accept an empty message.
 const PROBE_BODY: &[u8] = &[0; 256];
