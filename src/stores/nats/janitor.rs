@@ -1,4 +1,5 @@
-//! What retention no longer holds is dropped from the server here: readers do not see it any more long before.
+//! The janitor: one node at a time looks through all channels, and has those maintained that are due. Readers have
+//! stopped seeing what is deleted long before.
 
 use std::{
     collections::HashMap,
@@ -24,7 +25,7 @@ use super::{
 use crate::{channel::Channel, store::StoreError};
 
 impl Inner {
-    /// Looks after all channels. What one fails by keeps no other waiting.
+    /// Maintains all channels that are due. A channel that fails does not hold up the others.
     async fn sweep(self: &Arc<Self>, notes: &mut Notes) -> Result<(), StoreError> {
         let place = self.place().await?;
         self.recent_keep(&place).await?;
@@ -57,7 +58,7 @@ impl Inner {
         }
     }
 
-    /// Whether there may be something to do, as the newest message says. One that cannot be read is looked at.
+    /// Whether the channel may need maintenance, judging by its newest message. An unreadable one does.
     fn is_due(&self, channel: &Channel, raw: &RawMessage, now: u64, notes: &Notes) -> bool {
         if notes.are_aside(channel) {
             return false;
@@ -67,12 +68,12 @@ impl Inner {
         if record.kind == Kind::Gone || keep.is_forgotten(&record, now) {
             return true;
         }
-        // The only message is the record; keys are copied when their messages go.
+        // A single message is the record, so there is nothing to trim; keys are copied when their messages are deleted.
         let is_alone = record.kind != Kind::Append || record.base == record.start || after == Some(0);
         !is_alone && !notes.are_quiet(channel, raw.at, now)
     }
 
-    /// Whether this process is the one that looks after idle channels for the next while: who writes first is.
+    /// Whether this process maintains idle channels for the next period: the first node to write does.
     async fn takes_turn(&self, period: Duration) -> Result<bool, StoreError> {
         let place = self.place().await?;
         let (subject, request_timeout) = (place.subject("janitor"), self.settings.request_timeout);
@@ -85,7 +86,7 @@ impl Inner {
         let stamp = |body: &[u8]| std::str::from_utf8(body).ok()?.parse::<u64>().ok();
         let since = last.as_ref().and_then(|last| stamp(&last.body)).unwrap_or(0);
         let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX) / 2;
-        // One that is in the future was written by a clock that is wrong.
+        // A time in the future was written by a wrong clock.
         if (since..since.saturating_add(period)).contains(&now) {
             return Ok(false);
         }
@@ -94,25 +95,25 @@ impl Inner {
         match api::publish(&self.connection, &subject, headers, Bytes::from(now.to_string()), request_timeout).await {
             Ok(_) => Ok(true),
             Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(false),
-            // What is dropped needs no room: each node makes some then, for none can say that it does.
+            // Deleting needs no room: every node does it then, because none can claim the turn.
             Err(CallError::Refused(api_error)) if api_error.is_full() => Ok(true),
             Err(error) => Err(error.into_store_error()),
         }
     }
 }
 
-/// What was found at the last looks.
+/// What earlier sweeps found.
 #[derive(Default)]
 struct Notes {
-    /// Channels that could not be looked after, when each failed last, and how often: they are tried again later, and the
-    /// first time that is logged.
+    /// Channels whose maintenance failed: when last, and how often. They are retried later, and the first failure is
+    /// logged.
     failed: HashMap<Channel, (Instant, u32)>,
-    /// Channels with nothing to do as long as their newest message is at this place, and until then.
+    /// Channels without work while their newest message is at this sequence, and until this time.
     quiet: HashMap<Channel, (u64, u64)>,
 }
 
 impl Notes {
-    /// Forgets those whose time is over long ago.
+    /// Drops old notes at the start of a sweep.
     fn begin(&mut self) {
         self.failed.retain(|_, (then, _)| then.elapsed() < MAX_ASIDE * 2);
         if self.quiet.len() >= MAX_NOTES {
@@ -147,18 +148,18 @@ impl Notes {
         if let Some((then, times)) = self.failed.get_mut(&channel) {
             (*then, *times) = (Instant::now(), times.saturating_add(1));
         } else if self.failed.len() < MAX_NOTES {
-            tracing::warn!(%error, source = ?error, ?channel, "cannot look after a channel; it is left aside for a while");
+            tracing::warn!(%error, source = ?error, ?channel, "maintenance of a channel failed; it is skipped for a while");
             self.failed.insert(channel, (Instant::now(), 1));
         }
     }
 }
 
-/// How long a channel that failed so often is left alone: doubles from a second on.
+/// How long a channel is skipped after that many failures: doubles, starting at one second.
 fn aside(times: u32) -> Duration {
     Duration::from_secs(1 << times.min(10)).min(MAX_ASIDE)
 }
 
-/// Runs as long as the store is there.
+/// Runs while the store exists.
 pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
     let mut notes = Notes::default();
     loop {
@@ -173,18 +174,18 @@ pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
         };
         inner.refresh_time().await;
         if let Err(error) = swept {
-            tracing::debug!(%error, "cannot look after idle channels");
+            tracing::debug!(%error, "cannot maintain idle channels");
         }
     }
 }
 
-/// How long what is known of a channel is kept after the last append.
+/// How long the state of a channel is remembered after the last append.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// So many channels are looked after at the same time.
+/// How many channels are maintained concurrently.
 const AT_ONCE: usize = 32;
 
-/// Most channels of which something is noted; others are looked at each time.
+/// Most channels with a note; the others are checked by every sweep.
 const MAX_NOTES: usize = 65_536;
 
 const MAX_ASIDE: Duration = Duration::from_secs(600);

@@ -1,5 +1,6 @@
-//! Reading the idempotency keys of a channel that others wrote to. Whatever was read stays when a call fails or its time is
-//! over, and the next one goes on from there: else a channel with many keys could never be written to over a slow way.
+//! Reading the idempotency keys of a channel that others wrote to. When a call fails or times out, what has been read
+//! is kept and the next call continues there: otherwise a channel with many keys could never be written to over a slow
+//! connection.
 
 use std::mem;
 
@@ -16,17 +17,17 @@ use crate::{
     store::{Known, StoreError},
 };
 
-/// A key, what it was appended as, and when.
+/// A key, what it was appended as, and the append's stamp.
 pub(super) type StoredKey = (EventKey, Known, u64);
 
-/// How far the reading of a channel's keys has come.
+/// How far the keys of a channel have been read.
 pub(super) struct KeyLoader {
     found: Vec<StoredKey>,
-    /// The last message that was read, and where it is.
+    /// The last message read: its stream sequence and record.
     last: Option<(u64, Record)>,
-    /// From where on the keys of trimmed messages were not read yet.
+    /// The stream sequence from which copied keys have not been read yet.
     copied: u64,
-    /// How many messages are asked for at once.
+    /// How many messages to fetch at once.
     fetch_count: usize,
 }
 
@@ -37,7 +38,7 @@ impl Default for KeyLoader {
 }
 
 impl KeyLoader {
-    /// Reads the keys since then up to `last`, the newest message.
+    /// Reads the keys since this time, up to `last`, the newest message.
     pub(super) async fn read(&mut self, log: &Log<'_>, last: &Message, since: u64) -> Result<Keys, StoreError> {
         let is_past = |(at, record): (u64, Record)| at > last.at || (at == last.at && record != last.record);
         if self.last.is_some_and(is_past) {
@@ -59,20 +60,20 @@ impl KeyLoader {
     async fn read_messages(&mut self, log: &Log<'_>, last: &Message) -> Result<(), StoreError> {
         while let Some((at, _)) = self.last.filter(|(at, _)| *at < last.at) {
             let messages = self.fetch_count;
-            // Until it has come: what does not come in time is asked for in smaller pieces.
+            // Reduced until the messages arrive: what times out is fetched in smaller pieces next time.
             self.fetch_count = (messages / 2).max(1);
             let next = log.messages(at + 1, FetchLimit { messages, ..MAX_FETCH }).await?;
             self.fetch_count = (messages * 2).min(MAX_FETCH.messages);
             if next.first().is_none_or(|first| first.at > last.at) {
-                return Err(unavailable("a replica is behind, or the channel was trimmed while it was read"));
+                return Err(unavailable("a replica is behind, or the channel was trimmed while its keys were read"));
             }
-            // The batch may hold what came after `last`, which the next append learns of by itself.
+            // Messages after `last` may be included; the next append reads those anyway.
             for message in next.into_iter().take_while(|message| message.at <= last.at) {
                 let follows =
                     |(at, record): (u64, Record)| message.after == Some(at) && message.record.follows(&record);
                 if !self.last.is_some_and(follows) {
                     *self = Self::default();
-                    return Err(unavailable("the channel was trimmed or replaced while it was read"));
+                    return Err(unavailable("the channel was trimmed or replaced while its keys were read"));
                 }
                 self.take(&message)?;
             }
@@ -82,13 +83,13 @@ impl KeyLoader {
 
     fn take(&mut self, message: &Message) -> Result<(), StoreError> {
         let stamp = message.record.stamp;
-        // Keys are not remembered of what an init brings; none is written with it.
+        // An init stores no keys, so it contributes none.
         self.found.extend(message.keys()?.into_iter().map(|(key, known)| (key, known, stamp)));
         self.last = Some((message.at, message.record));
         Ok(())
     }
 
-    /// Reads the keys whose messages were trimmed.
+    /// Reads the copied keys, whose messages were trimmed.
     async fn read_copied(&mut self, log: &Log<'_>) -> Result<(), StoreError> {
         let subject = log.place.keys(log.channel);
         let next = |from| {
@@ -107,7 +108,7 @@ impl KeyLoader {
         Ok(())
     }
 
-    /// The keys of this log; those of one before it may have been copied too.
+    /// Keeps the keys of this log; those of an earlier one may have been copied too.
     fn finish(&mut self, head: &Record, since: u64) -> Keys {
         let mut found = mem::take(self).found;
         let is_ours = |known: &Known| {
@@ -130,7 +131,7 @@ pub(super) async fn keys_between(log: &Log<'_>, first: &Message, last: &Message)
     Ok(loading.found)
 }
 
-/// The most that is asked for at once.
+/// The most to fetch at once.
 pub(super) const MAX_FETCH: FetchLimit = FetchLimit { messages: 256, bytes: 4 << 20 };
 
 const FIRST_FETCH: usize = 64;

@@ -1,5 +1,5 @@
-//! Which channels there are, in the order of their names. The server knows no such order, so the headers of all are looked
-//! at, and the lowest names are remembered for those who ask for the pages that follow.
+//! The existing channels, in the order of their names. The server has no such order, so the headers of all channels are
+//! scanned, and the lowest names are remembered for the following pages.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,7 +34,7 @@ impl Inner {
         }
         let asked = tokio::time::timeout(self.settings.timeout * TIMEOUTS, self.list(prefix, after)).await;
         let listing =
-            self.note_result(asked.unwrap_or_else(|_| Err(unavailable("no list of the channels in time"))))?;
+            self.note_result(asked.unwrap_or_else(|_| Err(unavailable("the channels were not listed in time"))))?;
         let page = listing.after(after, limit);
         *lock(&self.listed.0) = Some(listing);
         Ok(page)
@@ -61,7 +61,7 @@ impl Inner {
                     Ok((record, _)) if self.is_living(&record) => listing.take(channel, record.head()),
                     Ok(_) => {}
                     Err(error) => {
-                        tracing::warn!(%error, ?channel, "a channel whose record cannot be read is not listed");
+                        tracing::warn!(%error, ?channel, "a channel with an unreadable record is not listed");
                     }
                 }
             }
@@ -72,18 +72,18 @@ impl Inner {
         record.kind != Kind::Gone && !self.last_keep().is_forgotten(record, self.clock.since(record.stamp))
     }
 
-    /// This process began or ended a log: what it lists shows that.
+    /// Updates the remembered names when this process creates or removes a log.
     pub(super) fn note_listed(&self, channel: &Channel, head: Option<Head>) {
         if let Some(listing) = lock(&self.listed.0).as_mut() {
             listing.note(channel, head);
         }
     }
 
-    /// Forgets what was listed a while ago.
+    /// Forgets the remembered names once they are old.
     pub(super) fn forget_listing(&self) {
         lock(&self.listed.0).take_if(|listing| listing.when.elapsed() > REMEMBERED);
     }
 }
 
-/// A list of many channels may take so many times as long as another call.
+/// Listing many channels may take this many timeouts.
 const TIMEOUTS: u32 = 6;

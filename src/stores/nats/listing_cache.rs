@@ -1,4 +1,4 @@
-//! The lowest names of channels, as they were listed last. Asks nothing.
+//! The lowest channel names of the last scan. Asks nothing.
 
 use std::{collections::BTreeMap, sync::Mutex};
 
@@ -6,22 +6,22 @@ use tokio::time::{Duration, Instant};
 
 use crate::{channel::Channel, store::Head};
 
-/// What was listed last.
+/// The result of the last scan.
 #[derive(Default)]
 pub(super) struct ListingCache(pub(super) Mutex<Option<Listing>>);
 
-/// The lowest names that begin with `prefix` and come after `after`.
+/// The lowest names that start with `prefix` and are above `after`.
 pub(super) struct Listing {
     pub(super) prefix: String,
     pub(super) after: Option<Channel>,
     pub(super) found: BTreeMap<Channel, Head>,
-    /// Whether there were no more.
+    /// Whether these are all of them.
     pub(super) whole: bool,
     pub(super) when: Instant,
 }
 
 impl Listing {
-    /// The page after `after`, when it can be told from here.
+    /// The page above `after`, if these names suffice.
     pub(super) fn page(&self, prefix: &str, after: &Channel, limit: usize) -> Option<Vec<(Channel, Head)>> {
         let covers = self.prefix == prefix && self.after.as_ref() <= Some(after) && self.when.elapsed() < REMEMBERED;
         let page = covers.then(|| self.after(Some(after), limit))?;
@@ -34,7 +34,7 @@ impl Listing {
         later.take(limit).map(|(name, head)| (name.clone(), *head)).collect()
     }
 
-    /// Takes note of a channel that came or went.
+    /// Records that a channel was created or removed.
     pub(super) fn note(&mut self, channel: &Channel, head: Option<Head>) {
         let Some(head) = head else {
             self.found.remove(channel);
@@ -59,7 +59,7 @@ impl Listing {
 /// Most names that are remembered.
 const MAX_LISTED: usize = 65_536;
 
-/// For how long.
+/// How long they are remembered.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
     use crate::cursor::Cursor;
 
     #[test]
-    fn what_came_and_went_since_is_listed_as_it_is() {
+    fn channels_created_or_removed_since_the_scan_are_listed_correctly() {
         let channel = |name: &str| Channel::new(name).unwrap();
         let head = Head { cursor: Cursor { epoch: 1, seq: 1, tag: 1 }, closed: false };
         let (prefix, found, when) = ("a/".to_owned(), BTreeMap::new(), Instant::now());
@@ -78,7 +78,7 @@ mod tests {
             listing.note(&channel(name), Some(head));
         }
         assert_eq!(names(&listing), ["a/1", "a/4"]);
-        // Of what comes after the last, others may lie in between.
+        // Other names may follow the last one, so one above it is not added.
         listing.whole = false;
         listing.note(&channel("a/3"), Some(head));
         listing.note(&channel("a/5"), Some(head));

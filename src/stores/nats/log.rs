@@ -1,4 +1,4 @@
-//! The messages of one channel: fetching them, and finding one without reading what lies between. Decides nothing.
+//! The messages of one channel: fetching them, and searching for one by bisection. Decides nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,18 +24,18 @@ pub(super) struct Log<'a> {
     pub(super) read_from: ReadFrom,
 }
 
-/// What a search is told of a message. It is never `Early` after one that was not.
+/// How a message compares with the one that is searched for. Once a message is not `Before`, no later one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SearchOrder {
-    /// What is looked for lies later.
+    /// The match comes later.
     Before,
-    /// This is it.
+    /// This is the match.
     Match,
-    /// This is it, or one before.
+    /// The match is this message or an earlier one.
     MatchOrAfter,
 }
 
-/// Where a search begins.
+/// Where a search starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SearchFrom {
     Oldest,
@@ -66,22 +66,22 @@ impl<'a> Log<'a> {
         raw.map_err(CallError::into_store_error)?.map(RawMessage::message).transpose()
     }
 
-    /// Some messages from this place on, in order; none may only mean that a replica is behind.
+    /// Some messages from this stream sequence on, in order. An empty result may only mean that a replica is behind.
     pub(super) async fn messages(&self, from: u64, most: FetchLimit) -> Result<Vec<Message>, StoreError> {
         let messages = self.place.stream.messages(self.connection, &self.subject, from, most, self.request_timeout);
         let raws = messages.await.map_err(CallError::into_store_error)?;
         raws.into_iter().map(RawMessage::message).collect()
     }
 
-    /// The first message that is not `Early`, when the newest, `last`, is not. Each question halves what is left, so the
-    /// cost grows with the logarithm of the distance, from either side.
+    /// The first message that is not `Before`, provided that the newest one, `last`, is not. Each request halves the
+    /// range, so the cost grows with the logarithm of the distance from the starting side.
     pub(super) async fn first(
         &self,
         last: &Message,
         side: SearchFrom,
         judge: impl Fn(&Record) -> SearchOrder,
     ) -> Result<Option<Message>, StoreError> {
-        // The mark of a log that is gone may still lie before the first message of this one.
+        // The removal marker of an earlier log may still precede the first message of this one.
         let judge = |record: &Record| if record.kind == Kind::Gone { SearchOrder::Before } else { judge(record) };
         match judge(&last.record) {
             SearchOrder::Before => return Ok(None),
@@ -89,7 +89,7 @@ impl<'a> Log<'a> {
             SearchOrder::MatchOrAfter => {}
         }
         let mut best = last.clone();
-        // What is looked for lies in `low..=high`, or is `best`.
+        // The match is in `low..=high`, or is `best`.
         let (mut low, mut high) = (1, before(&best));
         let mut stride = (side == SearchFrom::Newest).then_some(0);
         let mut oldest_first = side == SearchFrom::Oldest;
@@ -118,7 +118,7 @@ impl<'a> Log<'a> {
     }
 }
 
-/// The last place where the message before may be.
+/// The highest stream sequence at which the preceding message may be.
 fn before(message: &Message) -> u64 {
     message.after.map_or(message.at - 1, |after| after.min(message.at - 1))
 }

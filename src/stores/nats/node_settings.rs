@@ -1,4 +1,4 @@
-//! What nodes tell each other of what they keep: a line for each kind of them. Pure.
+//! The retention settings that nodes publish: a line for each distinct configuration. Pure.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,19 +7,19 @@ use tokio::time::Instant;
 use super::place::Place;
 use crate::store::Keep;
 
-/// What was found last.
+/// The agreed retention, as last read.
 #[derive(Default)]
 pub(super) struct AgreedKeep(pub(super) Mutex<Option<FoundKeep>>);
 
 pub(super) struct FoundKeep {
     pub(super) place: Arc<Place>,
     pub(super) keep: Keep,
-    /// When that was, in the store's time and in this process's.
+    /// When it was read, by the store's clock and by this process's.
     pub(super) at: u64,
     pub(super) asked: Instant,
 }
 
-/// The settings of one kind of nodes, and when one of them last said that it is there.
+/// One configuration, and when a node with it last announced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NodeSettings {
     pub(super) keep: Keep,
@@ -43,7 +43,7 @@ impl NodeSettings {
     }
 }
 
-/// A node that has not said so for longer is not in use.
+/// A configuration that was not announced for this long is no longer in use, in milliseconds.
 const LEASE: u64 = 300_000;
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_reads_back_and_ends() {
+    fn a_line_reads_back_and_expires() {
         let keep = Keep { events: 1, bytes: u64::MAX, age: 2, forget_after: 3, key_window: 4 };
         let node = NodeSettings { keep, published: 1_000 };
         assert_eq!(NodeSettings::parse(node.to_text().trim_end()), Some(node));

@@ -1,11 +1,11 @@
-//! How the store was found to be. Asks nothing.
+//! The health that the last calls observed. Asks nothing.
 
 use std::sync::Mutex;
 
 use super::error::refuses_only_writes;
 use crate::store::StoreError;
 
-/// What the last call found.
+/// The condition that the last call observed.
 #[derive(Default)]
 pub(super) struct ObservedHealth(pub(super) Mutex<Condition>);
 
@@ -13,13 +13,13 @@ pub(super) struct ObservedHealth(pub(super) Mutex<Condition>);
 pub(super) enum Condition {
     #[default]
     Healthy,
-    /// What is written is refused.
+    /// Writes are refused.
     ReadOnly,
     Unavailable,
 }
 
 impl Condition {
-    /// What an error says; none when it is no fault of the store's.
+    /// What an error says about the store; `None` if it says nothing.
     pub(super) fn of(error: &StoreError) -> Option<Self> {
         match error {
             error if refuses_only_writes(error) => Some(Self::ReadOnly),

@@ -1,4 +1,4 @@
-//! Opening a store: connects, finds the stream or makes it, and starts the tasks of the store.
+//! Opening a store: connects, finds or creates the stream, and starts the store's tasks.
 
 use std::sync::Arc;
 

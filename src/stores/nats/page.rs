@@ -1,4 +1,4 @@
-//! Filling a page from the messages of a channel that is there.
+//! Filling a page from the messages of an existing channel.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// One attempt to read a channel that is there.
+/// One attempt to read an existing channel.
 pub(super) struct Reader<'a> {
     pub(super) ends: &'a PageEnds,
     pub(super) log: Log<'a>,
@@ -27,11 +27,11 @@ pub(super) struct Reader<'a> {
     pub(super) limit: Limit,
 }
 
-/// The oldest position that is seen.
+/// The oldest visible position.
 struct OldestVisible {
     cursor: Cursor,
     dropped_time: Option<u64>,
-    /// The message that holds the next entry; none when no entry is seen.
+    /// The message with the next entry; `None` when no entry is visible.
     message: Option<Message>,
 }
 
@@ -60,7 +60,7 @@ impl Reader<'_> {
         Ok(OldestVisible { cursor, dropped_time, message })
     }
 
-    /// The message that holds `seq`, or else the first after it.
+    /// The message that holds `seq`, or else the first one after it.
     async fn locate(&self, seq: u64) -> Result<Option<Message>, StoreError> {
         let holds = |record: &Record| record.base < seq && seq <= record.end();
         if let Some(at) = self.ends.get(self.log.channel, seq - 1) {
@@ -99,7 +99,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The true position `seq` and the message with the entry after it, when that entry is seen.
+    /// The stored position `seq` and the message with the entry after it, if that entry is visible.
     async fn seen_after(&self, seq: u64) -> Result<Option<(Cursor, Message)>, StoreError> {
         let Some(message) = self.locate(seq + 1).await? else { return Ok(None) };
         if message.record.base > seq || self.visibility.oldest_visible_in(&message, self.log.channel)?.0.seq > seq {
@@ -128,8 +128,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Retention dropped what follows the cursor, or somebody deleted it from the middle: the page must then begin behind
-    /// that, else the reader came here for ever.
+    /// Retention dropped the entries after the cursor, or somebody deleted them from the middle. The page must start
+    /// behind the gap, or the reader would end up here for ever.
     async fn after_what_is_missing(&self, cursor: Cursor) -> Result<Option<Page>, StoreError> {
         let oldest = self.oldest_visible().await?;
         let reset = Outcome::Reset(crate::store::Reason::Trimmed);
@@ -158,8 +158,8 @@ impl Reader<'_> {
         let outcome = resume::outcome_of_time(&known, time);
         let judge =
             |record: &Record| if record.time > Some(time) { SearchOrder::MatchOrAfter } else { SearchOrder::Before };
-        // The largest time so far tells where the first above `time` is, unless one above it was dropped; and then it is
-        // not before what is seen, though one that was dated ahead may say so.
+        // The largest time so far leads to the first entry above `time`, unless one above it was dropped. An entry with
+        // a future time may lead to a message that is no longer visible.
         let first = match oldest.message {
             Some(oldest) if outcome == Outcome::Continued => {
                 let first = self.log.first(&self.last, SearchFrom::Newest, judge).await?;
@@ -176,7 +176,7 @@ impl Reader<'_> {
         Ok(Some(Page { outcome, from, entries: page.entries, next, head }))
     }
 
-    /// Takes the wanted entries after `from`, message by message, as long as they fit and follow each other.
+    /// Takes the wanted entries after `from`, message by message, while they fit and are consecutive.
     async fn fill(
         &self,
         from: Cursor,
@@ -199,7 +199,7 @@ impl Reader<'_> {
             if waiting.is_empty() {
                 waiting = self.log.messages(message.at + 1, page.remaining(self.limit)).await?.into();
             }
-            // A replica that is behind, or a message that somebody deleted, ends the page early.
+            // A replica that is behind, or a deleted message, ends the page early.
             if waiting.front().is_none_or(|next| !next.record.follows(&message.record)) {
                 self.note_end(&page, message.at + 1);
                 break;
@@ -215,19 +215,19 @@ impl Reader<'_> {
     }
 }
 
-/// What a page was filled with.
+/// The contents of a page.
 #[derive(Default)]
 struct PageEntries {
     entries: Vec<Entry>,
     bytes: usize,
     /// The position before the first wanted entry.
     first: Option<Cursor>,
-    /// Whether everything up to the head was looked at.
+    /// Whether everything up to the head was examined.
     whole: bool,
 }
 
 impl PageEntries {
-    /// Takes what fits; none when something does not.
+    /// Takes what fits; `None` when something does not.
     fn take(&mut self, due: impl Iterator<Item = Entry>, limit: Limit) -> Option<()> {
         for entry in due {
             self.first = self.first.or(Some(entry.prev()));
@@ -240,12 +240,12 @@ impl PageEntries {
         Some(())
     }
 
-    /// How many messages more there may be room for.
+    /// How many more messages may fit.
     fn remaining(&self, limit: Limit) -> FetchLimit {
         let messages = limit.events.saturating_sub(self.entries.len()).clamp(1, MAX_AT_ONCE);
         FetchLimit { messages, bytes: limit.bytes.saturating_sub(self.bytes).clamp(64 << 10, 8 << 20) }
     }
 }
 
-/// Most messages in one answer.
+/// Most messages in one response.
 const MAX_AT_ONCE: usize = 256;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Mutex};
 use super::sync::lock;
 use crate::channel::Channel;
 
-/// Where pages ended: most readers come back there.
+/// The stream sequence at which the entry after a page's last one is found: most readers continue there.
 #[derive(Default)]
 pub(super) struct PageEnds(Mutex<HashMap<(Channel, u64), u64>>);
 

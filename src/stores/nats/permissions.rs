@@ -1,5 +1,6 @@
-//! What the server does not let this user do. It says so beside everything else, without naming the question: here the two
-//! are brought together, so that a right that is missing is told of at once and by its name. Knows no JetStream.
+//! The permissions that the server denies to this user. It reports a denial on the connection, without naming the
+//! request. Here the two are matched, so that a request fails at once and the error names the missing permission. Knows
+//! no JetStream.
 
 use std::{collections::BTreeMap, future::pending};
 
@@ -10,35 +11,35 @@ use tokio::sync::watch;
 pub(super) struct Denials {
     inbox: String,
     count: u64,
-    /// When each subject was denied to be published to, counted in denials.
+    /// The subjects to which publishing was denied, with the count of denials at that time.
     publishes: BTreeMap<String, u64>,
-    /// The subject of answers that may not be listened to.
+    /// The inbox subject to which subscribing was denied.
     inbox_denied: Option<String>,
 }
 
 impl Denials {
-    /// Nothing yet; answers come to subjects that begin with `inbox`.
+    /// No denials yet; inboxes start with `inbox`.
     pub(super) fn new(inbox: &str) -> Self {
         Self { inbox: format!("{inbox}."), count: 0, publishes: BTreeMap::new(), inbox_denied: None }
     }
 
-    /// Nothing is denied on a new connection.
+    /// A new connection starts without denials.
     pub(super) fn clear(&mut self) {
         self.publishes.clear();
         self.inbox_denied = None;
     }
 
-    /// How often anything was denied.
+    /// How many denials there were.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Whether answers cannot come.
+    /// Whether responses cannot arrive.
     pub(super) fn is_inbox_denied(&self) -> bool {
         self.inbox_denied.is_some()
     }
 
-    /// Takes note of a denial; says whether it is the first of its kind.
+    /// Records a denial; returns whether it is the first of its kind.
     fn take(&mut self, said: &Denial) -> bool {
         self.count += 1;
         match said {
@@ -57,7 +58,7 @@ impl Denials {
         }
     }
 
-    /// What keeps a question to this subject from being answered, if that was denied after `before`.
+    /// Why a request to this subject gets no response, if that was denied after the first `before` denials.
     fn reason(&self, subject: &str, before: u64) -> Option<String> {
         if let Some(inbox_denied) = &self.inbox_denied {
             return Some(format!("to subscribe to {inbox_denied}"));
@@ -66,7 +67,7 @@ impl Denials {
     }
 }
 
-/// Waits until it is said that this subject may not be asked, or that its answer may not be heard: what is not allowed.
+/// Waits until publishing to this subject, or receiving its response, is denied; returns what.
 pub(super) async fn denial_of(denied: &mut watch::Receiver<Denials>, subject: &str, before: u64) -> String {
     loop {
         if let Some(reason) = denied.borrow_and_update().reason(subject, before) {
@@ -78,13 +79,13 @@ pub(super) async fn denial_of(denied: &mut watch::Receiver<Denials>, subject: &s
     }
 }
 
-/// Takes note of what the server said, if that is a denial.
+/// Records an error from the server if it is a denial; returns whether it is.
 pub(super) fn note(denied: &watch::Sender<Denials>, error: &str) -> bool {
     let Some(said) = Denial::parse(error) else { return false };
     let mut is_new = false;
     denied.send_modify(|denied| is_new = denied.take(&said));
     if is_new {
-        tracing::error!(error, "NATS denies this user what the store needs");
+        tracing::error!(error, "NATS denies this user a permission that the store needs");
     }
     true
 }
@@ -96,7 +97,7 @@ enum Denial {
 }
 
 impl Denial {
-    /// Of `Permissions Violation for Publish to "a.b"`, whatever is around it.
+    /// Parses `Permissions Violation for Publish to "a.b"`, whatever surrounds it.
     fn parse(error: &str) -> Option<Self> {
         let (_, what) = error.split_once("ermissions Violation for ")?;
         let subject = what.split('"').nth(1)?.to_owned();
@@ -112,12 +113,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_question_is_told_why_it_has_no_answer_and_others_are_not() {
+    async fn a_request_learns_why_it_gets_no_response_and_others_do_not() {
         let (sender, mut denied) = watch::channel(Denials::new("_INBOX_a"));
         assert!(!note(&sender, "nats: Unknown Protocol Operation"));
         assert!(note(&sender, "nats: Permissions Violation for Publish to \"a.b\""));
         assert_eq!(denial_of(&mut denied, "a.b", 0).await, "to publish to a.b");
-        // What was denied before it was asked again may be allowed by now.
+        // A permission that was denied before this request may have been granted by now.
         let (count, one) = (denied.borrow().count(), |denied: &Denials, before| denied.reason("a.b", before));
         assert_eq!(one(&denied.borrow(), count), None);
         assert_eq!(denied.borrow().reason("a.c", 0), None);

@@ -18,28 +18,28 @@ use crate::{
     store::{Format, StoreError, floor::bucket_of},
 };
 
-/// One stream, as long as it is the same one.
+/// One stream, for as long as it keeps its identity.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) stream: Stream,
-    /// `<prefix>.<nonce>`: a stream that this crate makes anew has other subjects, so nothing meant for this one reaches it.
+    /// `<prefix>.<nonce>`: a stream that is created anew has a new nonce, so no message meant for this one reaches it.
     root: String,
-    /// Of the message that makes this a place; that message's own place in the stream and its format.
+    /// From the message that identifies the place: the epoch, the message's stream sequence, and the format.
     pub(super) epoch: u64,
     at: u64,
     format: Format,
-    /// The limits of the stream that are not ours.
+    /// Limits of the stream that this crate does not set.
     pub(super) limits: Option<String>,
 }
 
 impl Place {
-    /// Finds the stream, or makes it; waits `delay` before, if any: one that was there may still be being deleted.
+    /// Finds the stream or creates it. If it is missing, waits `delay` first, because a deletion may be in progress.
     pub(super) async fn open(
         connection: &Connection,
         settings: &Settings,
         mut delay: Option<Duration>,
     ) -> Result<Self, StoreError> {
-        // Another node may make it at the same moment, and it may be gone again when asked for.
+        // Another node may create it at the same moment, and it may be deleted again before the next request.
         for _ in 0..5 {
             match info(connection, settings).await {
                 Err(CallError::Refused(api_error)) if api_error.is_no_stream() => {}
@@ -51,7 +51,7 @@ impl Place {
                 continue;
             }
             if settings.most_bytes.is_some() && !connection.is_at_least(2, 11) {
-                return Err(unavailable("most_bytes needs a server from 2.11 on"));
+                return Err(unavailable("most_bytes needs server 2.11 or newer"));
             }
             let nonce = format!("{:016x}", crate::store::resume::fresh_epoch());
             let request = settings.stream(&format!("{}.{nonce}", settings.prefix));
@@ -64,15 +64,15 @@ impl Place {
             .await
             {
                 Ok(info) => {
-                    tracing::info!(stream = settings.prefix, "made the JetStream stream");
+                    tracing::info!(stream = settings.prefix, "created the JetStream stream");
                     return Self::of(connection, settings, info).await;
                 }
-                // 10058: it is there by now.
+                // 10058: the stream name is in use, so another node created it.
                 Err(CallError::Refused(api_error)) if api_error.err_code == 10_058 => {}
                 Err(error) => return Err(error.into_store_error()),
             }
         }
-        Err(unavailable("the JetStream stream comes and goes"))
+        Err(unavailable("the JetStream stream keeps appearing and disappearing"))
     }
 
     async fn of(connection: &Connection, settings: &Settings, info: StreamInfo) -> Result<Self, StoreError> {
@@ -97,7 +97,8 @@ impl Place {
         Ok(place)
     }
 
-    /// Reads the message that makes this a place, or writes it: then whatever was here before is another place.
+    /// Reads the message that identifies the place. If it is missing, writes a new one: then this is another place than
+    /// before.
     async fn identify(
         &self,
         connection: &Connection,
@@ -121,7 +122,7 @@ impl Place {
                 Err(error) => return Err(error.into_store_error()),
             }
         }
-        Err(unavailable("the stream's identity comes and goes"))
+        Err(unavailable("the stream's identity keeps appearing and disappearing"))
     }
 
     async fn identity(
@@ -138,13 +139,13 @@ impl Place {
         Ok(Some((raw.at, identity.ok_or_else(|| corrupt("the stream's identity"))?)))
     }
 
-    /// Whether this is still the same place: then it was so all the time since. Its format may have been raised.
+    /// Whether this is still the same place, and has been since it was found. Its format may have been upgraded.
     pub(super) async fn is_same(&self, connection: &Connection, request_timeout: Duration) -> Result<bool, StoreError> {
         Ok(self.has_identity(self.identity(connection, request_timeout).await?))
     }
 
     fn has_identity(&self, stored: Option<(u64, Identity)>) -> bool {
-        // What was read is below this place's root.
+        // The message was read below this place's root, so only its epoch can differ.
         stored.is_some_and(|(_, identity)| identity.epoch == self.epoch)
     }
 
@@ -163,27 +164,27 @@ impl Place {
         self.format.may_write(KNOWN)
     }
 
-    /// Where a channel's entries are.
+    /// The subject of a channel's entries.
     pub(super) fn entries(&self, channel: &Channel) -> String {
         format!("{}.c.{}", self.root, token(channel))
     }
 
-    /// Where keys are that outlived their entries.
+    /// The subject of a channel's keys that outlived their entries.
     pub(super) fn keys(&self, channel: &Channel) -> String {
         format!("{}.k.{}", self.root, token(channel))
     }
 
-    /// Where it is said that a channel's entries were written, so that their loss is seen.
+    /// The subject of a channel's announcement, which reveals a lost log.
     pub(super) fn announcement(&self, channel: &Channel) -> String {
         format!("{}.b.{}", self.root, token(channel))
     }
 
-    /// Where it is said that any channel's entries were written.
+    /// The filter for all announcements.
     pub(super) fn announcements(&self) -> String {
         format!("{}.b.*", self.root)
     }
 
-    /// The channel of a subject of [`Place::births`].
+    /// The channel of a subject that matches [`Place::announcements`].
     pub(super) fn announced_channel(&self, subject: &str) -> Option<Channel> {
         channel_of(subject.strip_prefix(&self.root)?.strip_prefix(".b.")?)
     }
@@ -196,27 +197,27 @@ impl Place {
         format!("{}.f.*", self.root)
     }
 
-    /// The bucket of a subject of [`Place::floors`].
+    /// The bucket of a subject that matches [`Place::floors`].
     pub(super) fn bucket(&self, subject: &str) -> Option<u16> {
         subject.strip_prefix(&self.root)?.strip_prefix(".f.")?.parse().ok()
     }
 
-    /// The floor's bucket of a channel.
+    /// The bucket of a channel's floor.
     pub(super) fn floor_of(channel: &Channel) -> u16 {
         bucket_of(channel)
     }
 
-    /// Something that there is one of.
+    /// The subject of a message that exists once per place.
     pub(super) fn subject(&self, name: &str) -> String {
         format!("{}.{name}", self.root)
     }
 
-    /// All channels' entries.
+    /// The filter for all channels' entries.
     pub(super) fn all(&self) -> String {
         format!("{}.c.>", self.root)
     }
 
-    /// The channel of a subject of [`Place::all`].
+    /// The channel of a subject that matches [`Place::all`].
     pub(super) fn channel(&self, subject: &str) -> Option<Channel> {
         channel_of(subject.strip_prefix(&self.root)?.strip_prefix(".c.")?)
     }
@@ -225,18 +226,18 @@ impl Place {
         self.epoch == other.epoch && self.root == other.root
     }
 
-    /// Whether also its format and its limits are the same.
+    /// Whether the format and the limits are the same as well.
     pub(super) fn is_unchanged(&self, other: &Self) -> bool {
         self.is(other) && self.at == other.at && self.limits == other.limits
     }
 }
 
-/// Any name as one token of a subject, which holds neither `.`, `*`, `>` nor white space.
+/// Encodes a name as one token of a subject, which excludes `.`, `*`, `>` and white space.
 pub(super) fn token(channel: &Channel) -> String {
     URL_SAFE_NO_PAD.encode(channel.as_str())
 }
 
-/// What [`token`] wrote.
+/// Parses what [`token`] wrote.
 pub(super) fn channel_of(token: &str) -> Option<Channel> {
     let name = URL_SAFE_NO_PAD.decode(token).ok()?;
     Channel::new(std::str::from_utf8(&name).ok()?).ok()
@@ -247,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_whose_format_was_raised_is_the_same_and_one_with_another_epoch_is_not() {
+    fn a_place_keeps_its_identity_when_its_format_is_upgraded_but_not_with_another_epoch() {
         let identity = Identity::fresh();
         let place = Place {
             stream: Stream { name: "events".into(), batches: false },

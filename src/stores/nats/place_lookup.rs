@@ -1,4 +1,4 @@
-//! Which place the stream is now, and whether that is still sure.
+//! Finding the current place, and checking that it still is.
 
 use std::sync::Arc;
 
@@ -8,19 +8,20 @@ use super::{current_place::Found, error::unavailable, handle::Inner, place::Plac
 use crate::store::StoreError;
 
 impl Inner {
-    /// Finds the stream for the first time, and says there what this node keeps; refuses one that would lose what is promised.
+    /// Finds the stream for the first time, and announces this node's settings; refuses a stream that would lose what
+    /// must be kept.
     pub(super) async fn open_place(&self) -> Result<(), StoreError> {
         let place = self.place().await?;
         match &place.limits {
             None => self.current_keep(&place).await.map(drop),
             Some(limits) => Err(unavailable(&format!(
-                "the stream {} has limits that would drop what is promised to be kept ({limits}): remove them",
+                "the stream {} has limits that would delete what must be kept ({limits}): remove them",
                 self.settings.prefix
             ))),
         }
     }
 
-    /// The stream; looked for anew when the connection has changed, or when there is a doubt.
+    /// The place; looked up again when the connection has changed or the place was invalidated.
     pub(super) async fn place(&self) -> Result<Arc<Place>, StoreError> {
         if let Some(place) = self.verified_place() {
             return Ok(place);
@@ -51,10 +52,10 @@ impl Inner {
         if let Some(limits) =
             place.limits.as_ref().filter(|_| before.as_ref().is_none_or(|is| is.limits != place.limits))
         {
-            tracing::error!(stream, limits, "the JetStream stream has limits that drop what is promised to be kept");
+            tracing::error!(stream, limits, "the JetStream stream has limits that delete what must be kept");
         }
         if before.is_some_and(|before| !before.is(&place)) {
-            tracing::warn!(stream, "the JetStream stream is another one, or was purged: what is missing is a reset");
+            tracing::warn!(stream, "the JetStream stream was replaced or purged: readers of what is missing are reset");
             self.queues.forget_all();
             self.ends.clear();
         }
@@ -67,20 +68,20 @@ impl Inner {
         current.as_ref().filter(|found| found.changes == Some(changes)).map(|found| Arc::clone(&found.place))
     }
 
-    /// The stream may be another one by now.
+    /// Makes the next call look the place up again, because the stream may be another one by now.
     pub(super) fn invalidate_place(&self) {
         if let Some(found) = lock(&self.current_place.found).as_mut() {
             found.changes = None;
         }
     }
 
-    /// Looks whether the stream is still the same place and of the same format.
+    /// Checks that the place and its format are unchanged, and returns the current one.
     pub(super) async fn recheck_place(&self) -> Result<Arc<Place>, StoreError> {
         self.confirm_place().await?;
         self.place().await
     }
 
-    /// The stream, when it was looked at just now.
+    /// The place, if it was checked recently.
     pub(super) fn recently_checked_place(&self) -> Option<Arc<Place>> {
         let changes = self.connection.changes();
         let current = lock(&self.current_place.found);
@@ -88,7 +89,7 @@ impl Inner {
         (found.checked.elapsed() <= LOOK_EVERY).then(|| Arc::clone(&found.place))
     }
 
-    /// Asks whether the stream is still the place that it was; says so.
+    /// Checks whether the place is unchanged.
     pub(super) async fn confirm_place(&self) -> Result<bool, StoreError> {
         let place = self.place().await?;
         let is_there = place.is_same_and_unchanged(&self.connection, self.settings.request_timeout).await?;
@@ -101,9 +102,10 @@ impl Inner {
     }
 }
 
-/// Nodes that write look so often whether they still may.
+/// How often nodes that write check whether they still may.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How long a stream that was there and is gone is not made again. A server says that it is gone before its files are: what
-/// is made meanwhile loses its own with them, and a server 2.9 then ends with the next message that replaces one.
+/// How long to wait before recreating a stream that has disappeared. A server reports a deletion before the files are
+/// gone: a stream that is created meanwhile loses its own files with them, and server 2.9 then exits at the next
+/// message with a rollup.
 const RECREATE_DELAY: Duration = Duration::from_millis(800);

@@ -1,4 +1,4 @@
-//! Sending one message, and finding out what became of it when no answer comes.
+//! Publishing one message, and finding out what became of it when no response arrives.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,13 +23,13 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PublishOutcome {
     Stored,
-    /// Something else came first: decide anew.
+    /// Another message came first: decide again.
     Overtaken,
 }
 
 impl Writer {
-    /// Publishes right after what is known. When no answer comes, finds out what became of it; the same message may be sent
-    /// again then, for the server takes it once.
+    /// Publishes the message right after the known one. If no response arrives, finds out what became of it; the
+    /// message can then be sent again, because the server accepts it only once.
     pub(super) async fn publish(&mut self, mut message: Planned, by: Instant) -> Result<PublishOutcome, StoreError> {
         let Some(state) = &self.state else { return Ok(PublishOutcome::Overtaken) };
         let (place, record) = (Arc::clone(&state.place), state.record);
@@ -46,7 +46,8 @@ impl Writer {
         };
         message.record.announcement = own.at();
         let sent = self.send(&place, message, by).await;
-        // A log may have come of it, ours or another's, and what may be lost by now is not followed.
+        // A log may have been started, by this message or by another node's; if it is lost by now, the next log must
+        // not follow its announcement.
         if matches!(sent, Ok(PublishOutcome::Overtaken) | Err(StoreError::Unknown(_)))
             && let Some(state) = &mut self.state
         {
@@ -64,7 +65,8 @@ impl Writer {
         }
     }
 
-    /// A log begins in its place. When that was another one by then, what it began is taken back.
+    /// A log must start in the place that it was decided on. If the stream was replaced meanwhile, the log is removed
+    /// again.
     async fn take_back_unless_there(&mut self, place: &Place, by: Instant) -> Result<PublishOutcome, StoreError> {
         let request_timeout = self.inner.settings.request_timeout;
         let unknown = |error: StoreError| StoreError::Unknown(Box::new(error));
@@ -116,8 +118,8 @@ impl Writer {
         }
     }
 
-    /// What a fault says for certain of a message that was sent once: that something else came first, or (none) that it
-    /// was not taken.
+    /// What an error says for certain about a message that was sent once: `Some(Some(_))` when another one came first,
+    /// `Some(None)` when it was not stored.
     fn refused(&mut self, error: &CallError) -> Option<Option<PublishOutcome>> {
         match error {
             CallError::Refused(api_error) if api_error.is_conflict() => {
@@ -134,7 +136,7 @@ impl Writer {
         }
     }
 
-    /// What came right after `at`, as soon as the leader says it.
+    /// The message after sequence `at`, as soon as the leader can tell.
     async fn find_successor(
         &mut self,
         place: &Place,
@@ -148,11 +150,11 @@ impl Writer {
             pause = (pause * 2).min(MAX_PAUSE);
             if Instant::now() >= by {
                 self.distrust_state();
-                return Err(StoreError::Unknown("no answer from NATS".into()));
+                return Err(StoreError::Unknown("no response from NATS".into()));
             }
             let Ok(now) = in_time(by, self.inner.place()).await else { continue };
             if !now.is(place) {
-                return Err(StoreError::Unknown("the stream was made anew".into()));
+                return Err(StoreError::Unknown("the stream was replaced".into()));
             }
             let log = self.inner.log(now, &self.channel, ReadFrom::Leader);
             let Ok(next) = in_time(by, log.get(Selector::AtOrAfter(at + 1))).await else { continue };
@@ -160,13 +162,13 @@ impl Writer {
                 None => Ok(Successor::Nothing),
                 Some(next) if next.record == message.record => Ok(Successor::At(next.at)),
                 Some(next) if next.after == Some(at) => Ok(Successor::Other),
-                // It was there and is gone already, or it never was.
-                Some(_) => Err(StoreError::Unknown("what followed was replaced".into())),
+                // The message was stored and deleted again, or was never stored.
+                Some(_) => Err(StoreError::Unknown("the messages that followed were replaced".into())),
             };
         }
     }
 
-    /// Takes over what was published.
+    /// Updates the state with the published message.
     fn advance(&mut self, at: u64, message: Planned) -> PublishOutcome {
         let Some(state) = &mut self.state else { return PublishOutcome::Stored };
         let record = message.record;
@@ -175,7 +177,8 @@ impl Writer {
         }
         (state.at, state.checked) = (at, Instant::now());
         state.announcement = if record.kind == Kind::Gone { record.announcement } else { 0 };
-        // Before anyone is answered: who then reads here is not to be served by a replica that does not have it yet.
+        // Before callers are answered: a caller that then reads here must not be served by a replica that does not have
+        // the message yet.
         self.inner.note_seen(&self.channel, at);
         match record.kind {
             Kind::Append => {
@@ -192,17 +195,17 @@ impl Writer {
     }
 }
 
-/// What began a log may be sent again only where it was taken back; what another went on from stays.
+/// The first message of a log is sent again only if it was removed; if another node continued the log, it stays.
 fn after_take_back(taken_back: PublishOutcome) -> Result<PublishOutcome, StoreError> {
     match taken_back {
         PublishOutcome::Stored => Ok(PublishOutcome::Overtaken),
-        PublishOutcome::Overtaken => Err(StoreError::Unknown("the stream changed while a log was begun".into())),
+        PublishOutcome::Overtaken => Err(StoreError::Unknown("the stream changed while a log was started".into())),
     }
 }
 
-/// What follows a message.
+/// What follows the known message.
 enum Successor {
-    /// Ours, there.
+    /// This message, at this sequence.
     At(u64),
     Other,
     Nothing,
@@ -224,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_taken_back_is_not_sent_again() {
+    fn a_first_message_that_could_not_be_removed_is_not_sent_again() {
         assert!(matches!(after_take_back(PublishOutcome::Stored), Ok(PublishOutcome::Overtaken)));
         assert!(matches!(after_take_back(PublishOutcome::Overtaken), Err(StoreError::Unknown(_))));
     }

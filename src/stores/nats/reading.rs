@@ -1,4 +1,4 @@
-//! A page of a channel. Asks any replica first; what would be a reset is asked of the leader.
+//! Reading a page of a channel. Asks any replica first; what would be a reset is decided by the leader.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Inner {
         limit: Limit,
     ) -> Result<Page, StoreError> {
         let read = timeout(self.settings.timeout, self.read_patiently(channel, start, limit)).await;
-        self.note_result(read.unwrap_or_else(|_| Err(error::unavailable("no page in time"))))
+        self.note_result(read.unwrap_or_else(|_| Err(error::unavailable("the page was not read in time"))))
     }
 
     async fn read_patiently(
@@ -45,7 +45,7 @@ impl Inner {
             let read_from = if attempt == 0 { ReadFrom::AnyReplica } else { ReadFrom::Leader };
             match self.read_once(channel, start, limit, read_from).await {
                 Ok(Attempt::Page(page)) => return Ok(page),
-                // Only the leader of the stream that there is now says that something is gone.
+                // Only the leader of the current stream can tell that something is gone.
                 Ok(Attempt::Retry) => self.invalidate_place(),
                 Err(StoreError::Unavailable(source)) => {
                     self.invalidate_place();
@@ -100,7 +100,7 @@ impl Inner {
         }
     }
 
-    /// Nothing is there, or a replica does not know of it yet. `gone` is where it is said that a log went, or 0.
+    /// There is no log, or a replica does not know it yet. `gone` is the sequence of the removal marker, or 0.
     async fn read_absent(&self, log: &Log<'_>, start: Start, gone: u64) -> Result<Attempt, StoreError> {
         if log.read_from == ReadFrom::AnyReplica {
             return Ok(Attempt::Retry);
@@ -111,11 +111,11 @@ impl Inner {
         }
     }
 
-    /// The page of a channel that is absent, and had no more than the floor and `least`.
+    /// The page of an absent channel, which never had entries above the floor and above `least`.
     async fn absent_page(&self, log: &Log<'_>, start: Start, least: u64) -> Result<Attempt, StoreError> {
         let (place, channel) = (&log.place, log.channel);
         let floor = self.floor(place, Place::floor_of(channel), ReadFrom::Leader).await?.0.max(least);
-        // After all that was asked of it: else what was lost with another place is taken for nothing.
+        // After all requests: otherwise a place that was lost meanwhile would look like an absent channel.
         if !self.confirm_place().await? {
             return Ok(Attempt::Retry);
         }
@@ -129,12 +129,12 @@ impl Inner {
     }
 }
 
-/// What one attempt gives.
+/// The result of one attempt.
 enum Attempt {
     Page(Page),
-    /// It decides nothing.
+    /// Inconclusive: try again.
     Retry,
 }
 
-/// How often a page is tried; the first time with any replica, then with the leader.
+/// How often to try: first with any replica, then with the leader.
 const MAX_ATTEMPTS: usize = 6;

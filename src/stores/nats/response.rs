@@ -1,4 +1,4 @@
-//! What JetStream answers. Pure: asks nothing.
+//! JetStream's responses. Pure: asks nothing.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -12,14 +12,14 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// A message of the stream, not looked into.
+/// A stored message, not parsed yet.
 #[derive(Debug)]
 pub(super) struct RawMessage {
     pub(super) at: u64,
     after: Option<u64>,
     record: Option<String>,
     pub(super) body: Bytes,
-    /// When the server took it, in Unix milliseconds, as the leader says.
+    /// When the server stored it, in Unix milliseconds; known from the leader only.
     pub(super) time: Option<u64>,
 }
 
@@ -40,7 +40,7 @@ impl RawMessage {
         }))
     }
 
-    /// What was pulled from a consumer; none at the end of what there is.
+    /// A message fetched from a consumer; `None` at the end.
     pub(super) fn pulled(message: async_nats::Message) -> Result<Option<Self>, CallError> {
         if let Some(status) = message.status {
             return check_end(status.as_u16(), message.description.as_deref()).map(|()| None);
@@ -50,14 +50,14 @@ impl RawMessage {
         Ok(Some(Self::delivered(&message, at)))
     }
 
-    /// What a consumer delivered, with its place.
+    /// A message delivered by a consumer, with its stream sequence.
     pub(super) fn delivered(message: &async_nats::Message, at: u64) -> Self {
         let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
         let after = header(EXPECTED_SEQUENCE).and_then(|after| after.parse().ok());
         Self { at, after, record: header(record::NAME), body: message.payload.clone(), time: None }
     }
 
-    /// What the header says, and which message was before it when that was written.
+    /// The record, and the sequence of the predecessor that it was published on.
     pub(super) fn header(&self) -> Result<(Record, Option<u64>), StoreError> {
         let text = self.record.as_ref().ok_or_else(|| corrupt("a message's header"))?;
         Ok((Record::parse(text)?, self.after))
@@ -69,7 +69,7 @@ impl RawMessage {
     }
 }
 
-/// What `info` and the making of a stream answer.
+/// The response to a request for the stream's state, and to its creation.
 #[derive(Debug, Deserialize)]
 pub(super) struct StreamInfo {
     pub(super) config: StreamConfig,
@@ -121,12 +121,13 @@ pub(super) struct StreamConfig {
 }
 
 impl StreamConfig {
-    /// Whether others than the leader may answer.
+    /// Whether other servers than the leader may respond.
     pub(super) fn is_replicated(&self) -> bool {
         self.num_replicas > 1
     }
 
-    /// By what the server drops messages of its own accord, or refuses to: each takes what was promised away.
+    /// The settings by which the server would delete messages, or refuse deletions: each breaks what the store
+    /// guarantees.
     pub(super) fn limits(&self) -> Option<String> {
         let mut limits = Vec::new();
         for (name, value) in [
@@ -171,7 +172,7 @@ pub(super) struct PublishAck {
     pub(super) seq: Option<u64>,
 }
 
-/// A consumer that was made.
+/// A created consumer.
 #[derive(Deserialize)]
 pub(super) struct CreatedConsumer {
     pub(super) name: String,
@@ -212,7 +213,7 @@ impl StoredMessage {
     }
 }
 
-/// As [`RawMessage::pulled`]; none also when what comes next does not fit into what was asked for.
+/// As [`RawMessage::pulled`]; `None` also when the next message exceeds the requested bytes.
 pub(super) fn pulled_within_limit(message: async_nats::Message) -> Result<Option<RawMessage>, CallError> {
     let does_not_fit = |said: &String| said.to_ascii_lowercase().contains("maxbytes");
     if message.status.is_some() && message.description.as_ref().is_some_and(does_not_fit) {
@@ -221,19 +222,22 @@ pub(super) fn pulled_within_limit(message: async_nats::Message) -> Result<Option
     RawMessage::pulled(message)
 }
 
-/// Whether a status says that there is nothing (more). Another one breaks off what was asked for, and what came so far is
-/// not to be taken for the whole.
+/// Whether a status means that there are no (more) messages. Any other status interrupts the response, and what arrived
+/// so far is not complete.
 fn check_end(status: u16, said: Option<&str>) -> Result<(), CallError> {
     match status {
-        // The end of a batch; none; and none in time, or not what can be asked for.
+        // The end of a batch; no message; and a timeout or an invalid request.
         204 | 404 | 408 => Ok(()),
-        _ => Err(CallError::NoResponse(format!("JetStream broke off: {status} {}", said.unwrap_or_default()))),
+        _ => Err(CallError::NoResponse(format!(
+            "JetStream interrupted the response: {status} {}",
+            said.unwrap_or_default()
+        ))),
     }
 }
 
-/// Where in the stream a message is, and its number at the consumer: from
-/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<place>.<number>.<time>.<pending>`, or that with a domain and an account after
-/// `ACK` and a token at the end.
+/// The stream sequence and the consumer sequence of a message, from `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream
+/// sequence>.<consumer sequence>.<time>.<pending>`. A longer form has a domain and an account after `ACK` and a token
+/// at the end.
 pub(super) fn position(reply: &str) -> Option<(u64, u64)> {
     let words: Vec<_> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
     let skipped = if words.len() > 7 { 2 } else { 0 };
@@ -241,7 +245,7 @@ pub(super) fn position(reply: &str) -> Option<(u64, u64)> {
     Some((word(3)?, word(4)?))
 }
 
-/// Besides being the condition, it stays with the message and names the one before it.
+/// The condition of a publish. It stays in the message's headers, so it also names the predecessor.
 pub(super) const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 
 #[cfg(test)]
@@ -249,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_end_is_taken_for_the_end() {
+    fn only_an_end_status_counts_as_the_end() {
         for (status, said) in [(204, "EOB"), (404, "No Messages"), (408, "Request Timeout")] {
             assert!(check_end(status, Some(said)).is_ok(), "{status}");
         }
@@ -269,11 +273,11 @@ mod tests {
         };
         assert!(matches!(pulled_within_limit(message("Message Size Exceeds MaxBytes")), Ok(None)));
         assert!(pulled_within_limit(message("Consumer Deleted")).is_err());
-        assert!(RawMessage::pulled(message("Message Size Exceeds MaxBytes")).is_err(), "a scan is not whole");
+        assert!(RawMessage::pulled(message("Message Size Exceeds MaxBytes")).is_err(), "a scan must not end early");
     }
 
     #[test]
-    fn positions_are_read_from_both_forms_of_the_reply() {
+    fn positions_are_parsed_from_both_forms_of_the_reply() {
         assert_eq!(position("$JS.ACK.ev.c.1.57.3.1700.0"), Some((57, 3)));
         assert_eq!(position("$JS.ACK.hub.abc.ev.c.1.57.3.1700.0.rnd"), Some((57, 3)));
         assert_eq!(position("$JS.ACK.hub.abc.ev.c.1.57.3.1700.0"), Some((57, 3)));

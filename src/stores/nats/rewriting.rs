@@ -29,7 +29,7 @@ impl Writer {
                     overtaken += 1;
                     continue;
                 }
-                Ok(None) => return Err(unavailable("others are always faster")),
+                Ok(None) => return Err(unavailable("other nodes always wrote first")),
                 Err(error) => GroupFailure { error, of: 1 },
             };
             self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
@@ -51,7 +51,7 @@ impl Writer {
             return if is_confirmed { Err(refused) } else { Ok(None) };
         }
         let epoch = epoch_of(resume::fresh_epoch(), &self.channel);
-        // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
+        // Starts above the old head, so that the floor also covers the replaced log once this one is forgotten.
         let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
         let most = self.inner.connection.max_payload().saturating_sub(HEADER_BYTES);
         let now = state.now(&self.inner.clock);
@@ -71,14 +71,14 @@ impl Writer {
                     overtaken += 1;
                     continue;
                 }
-                Ok(PublishOutcome::Overtaken) => return Err(unavailable("others are always faster")),
+                Ok(PublishOutcome::Overtaken) => return Err(unavailable("other nodes always wrote first")),
                 Err(error) => GroupFailure { error, of: 1 },
             };
             self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
         }
     }
 
-    /// First the floor, then the channel: whatever happens in between, the floor is high enough.
+    /// Raises the floor before it removes the channel, so that the floor is high enough at every point.
     pub(super) async fn try_remove(&mut self, removal: Removal, by: Instant) -> Result<PublishOutcome, StoreError> {
         if !self.is_confirmed {
             self.distrust_state();
@@ -100,7 +100,7 @@ impl Writer {
         self.publish(Planned { record, body: bytes::Bytes::new(), keys: Vec::new() }, by).await
     }
 
-    /// Looks at the channel, and forgets it when its time has come.
+    /// Updates the state of the channel, and forgets the channel if it is due.
     pub(super) async fn prepare(&mut self, by: Instant) -> Result<(), StoreError> {
         self.refresh(by).await?;
         let Some(state) = &self.state else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! The newest message of every channel, one after the other: its header says all that is asked of a channel, so that no
-//! channel costs a question of its own.
+//! Scanning the newest message of every subject. Its header tells all about a channel, so no channel costs a request of
+//! its own.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::time::Duration;
 use super::{api::FetchLimit, error::CallError, handle::Inner, place::Place, response::RawMessage, timing::nanos};
 use crate::store::StoreError;
 
-/// A walk over many subjects.
+/// A scan over many subjects.
 pub(super) struct Scan<'a> {
     inner: &'a Inner,
     place: Arc<Place>,
@@ -23,7 +23,7 @@ impl<'a> Scan<'a> {
         Self::begin(inner, place, json!({"filter_subject": filter, "headers_only": true})).await
     }
 
-    /// What the newest log of every channel was announced with.
+    /// The announcement of every channel's newest log.
     pub(super) async fn of_announced(inner: &'a Inner, place: Arc<Place>) -> Result<Self, StoreError> {
         let filter = place.announcements();
         Self::begin(inner, place, json!({"filter_subject": filter, "headers_only": true})).await
@@ -54,7 +54,7 @@ impl<'a> Scan<'a> {
         Ok(Self { inner, place, consumer: Some(consumer) })
     }
 
-    /// Some more subjects with their newest messages. None is the end.
+    /// The next subjects with their newest messages; empty at the end.
     pub(super) async fn next(&mut self) -> Result<Vec<(String, RawMessage)>, StoreError> {
         let Some(consumer) = &self.consumer else { return Ok(Vec::new()) };
         let (connection, request_timeout) = (&self.inner.connection, self.inner.settings.request_timeout);
@@ -76,5 +76,5 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// As many as are asked for at once. Their headers are a few hundred bytes each.
+/// How much to fetch at once. Headers are a few hundred bytes each.
 const MAX_FETCH: FetchLimit = FetchLimit { messages: 2_000, bytes: 8 << 20 };

@@ -1,5 +1,5 @@
-//! The time that decides what is old: the server's, which is one for all nodes, whatever their own clocks say. Knows no
-//! server: it is told.
+//! The time that decides what is old: the server's, which is the same for all nodes, whatever their clocks show. Does
+//! not ask the server itself.
 
 use std::sync::{
     Mutex,
@@ -11,14 +11,14 @@ use tokio::time::Instant;
 use super::sync::lock;
 use crate::store::Clock;
 
-/// What time it is.
+/// The server's time, extrapolated from its last reading.
 #[derive(Debug)]
 pub(super) struct ServerClock {
-    /// Takes the place of the server's time.
+    /// Replaces the server's time.
     override_clock: Option<Clock>,
-    /// What the server's time was, and when.
+    /// The server's time, and when it was read.
     reading: Mutex<Option<(u64, Instant)>>,
-    /// What was said last. It never steps back, though another server may lead the stream by now.
+    /// The latest time returned. Time never goes back, even if another server leads the stream.
     latest: AtomicU64,
 }
 
@@ -27,25 +27,26 @@ impl ServerClock {
         Self { override_clock, reading: Mutex::default(), latest: AtomicU64::new(0) }
     }
 
-    /// Whether the server has to be asked now and then.
+    /// Whether the server's time has to be read periodically.
     pub(super) fn is_server_time(&self) -> bool {
         self.override_clock.is_none()
     }
 
-    /// The server's time was at least this, just now. Too little does no harm, and is put right as time goes by.
+    /// The server's time is at least this now. A value that is too low does no harm, and is corrected by later
+    /// readings.
     pub(super) fn set(&self, millis: u64) {
         *lock(&self.reading) = Some((millis, Instant::now()));
     }
 
-    /// It is no earlier than this: what is known already stays, when that is later.
+    /// The time is at least this: has no effect if a later time is known.
     pub(super) fn advance_to(&self, millis: u64) {
         if millis > self.now() {
             self.set(millis);
         }
     }
 
-    /// The time of one who sees a message with this stamp. A node with a wrong clock may have written it, before the
-    /// server's time was asked for: then nothing is as old as it says.
+    /// The current time, given a message with this stamp. With an override clock, a node with a wrong clock may have
+    /// written the message: then nothing counts as older than the stamp says.
     pub(super) fn since(&self, stamp: u64) -> u64 {
         let now = self.now();
         if self.is_server_time() { now } else { now.max(stamp) }
@@ -56,7 +57,7 @@ impl ServerClock {
         if let Some(clock) = &self.override_clock {
             return clock.now();
         }
-        // Not told yet: nothing is old.
+        // Without a reading, nothing counts as old.
         let reading = lock(&self.reading).map_or(0, |(millis, then)| millis.saturating_add(elapsed(then)));
         self.latest.fetch_max(reading, Ordering::Relaxed).max(reading)
     }
@@ -66,8 +67,8 @@ fn elapsed(then: Instant) -> u64 {
     u64::try_from(then.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The milliseconds of a time as servers write it: `2026-11-29T01:04:51.123456789Z`, with any number of digits (RFC 3339,
-/// always in UTC).
+/// The Unix milliseconds of a server's timestamp such as `2026-11-29T01:04:51.123456789Z`, with any number of digits
+/// (RFC 3339, always UTC).
 pub(super) fn unix_millis(text: &str) -> Option<u64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let [year, month, day] = numbers(date, '-')?;
@@ -85,7 +86,7 @@ fn numbers(text: &str, between: char) -> Option<[u64; 3]> {
     numbers?.try_into().ok()
 }
 
-/// Days since 1970-01-01, counted in years that begin in March, so that a leap day is the last of its year.
+/// Days since 1970-01-01, with years that start in March, so that a leap day is the last day of its year.
 fn days(year: u64, month: u64, day: u64) -> u64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_servers_time_is_read() {
+    fn timestamps_of_servers_are_parsed() {
         for (text, millis) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2026-11-29T01:04:51.123456789Z", 1_795_914_291_123),
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_goes_on_from_what_was_told_and_never_back() {
+    async fn time_continues_from_the_last_reading_and_never_goes_back() {
         let time = ServerClock::new(None);
         assert_eq!(time.now(), 0);
         time.set(1_000);
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!(time.now(), 1_050);
         tokio::time::advance(Duration::from_millis(600)).await;
         assert_eq!(time.now(), 1_100);
-        // An old stamp is read again and again, and time goes on.
+        // Time continues although an old stamp is read repeatedly.
         for _ in 0..10 {
             time.advance_to(1_000);
             tokio::time::advance(Duration::from_millis(10)).await;

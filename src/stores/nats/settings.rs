@@ -1,4 +1,4 @@
-//! What a store was set up with.
+//! The configuration of a store.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::timing::nanos;
 use crate::store::{Keep, Retention};
 
-/// The options that stay.
+/// The settings that an open store keeps.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) prefix: String,
@@ -18,19 +18,19 @@ pub(super) struct Settings {
     pub(super) most_bytes: Option<u64>,
     /// How long an operation may take.
     pub(super) timeout: Duration,
-    /// How long one answer may take: less, so that a second attempt fits.
+    /// How long one request may take: less, so that a second attempt fits.
     pub(super) request_timeout: Duration,
 }
 
 impl Settings {
-    /// The request that makes the stream with all subjects below `root`.
+    /// The request that creates the stream, with all subjects below `root`.
     pub(super) fn stream(&self, root: &str) -> Value {
         json!({
             "name": self.prefix,
             "description": "tower-events",
             "subjects": [format!("{root}.>")],
             "retention": "limits",
-            // Old messages hold what is promised: only this crate decides which may go.
+            // Only this crate decides which messages may be deleted.
             "discard": "new",
             "max_consumers": -1,
             "max_msgs": -1,
@@ -40,7 +40,7 @@ impl Settings {
             "max_msg_size": -1,
             "storage": if self.memory { "memory" } else { "file" },
             "num_replicas": self.replicas,
-            // Not used; the least keeps the server's table of ids empty.
+            // Not used; the minimum keeps the server's table of message ids empty.
             "duplicate_window": nanos(Duration::from_secs(1)),
             "allow_direct": true,
             "allow_rollup_hdrs": true,

@@ -1,4 +1,4 @@
-//! Locking, and waiting for two things at once.
+//! Locking, and awaiting two futures concurrently.
 
 use std::{
     future::poll_fn,
@@ -7,12 +7,12 @@ use std::{
     task::Poll,
 };
 
-/// Locks what is never left in a bad state.
+/// Locks a mutex whose data is valid even if a holder panicked.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for both at the same time.
+/// Awaits both futures concurrently.
 pub(super) async fn join<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
     let mut one = pin!(one);
     let mut other = pin!(other);

@@ -1,4 +1,4 @@
-//! Asking the server for its time: a message is stamped by it.
+//! Reading the server's time: the server stamps every message.
 
 use bytes::Bytes;
 use tokio::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::{
 use crate::store::StoreError;
 
 impl Inner {
-    /// Asks for the time when that was long ago: the janitor does so each time it comes by.
+    /// Reads the time if that was long ago; the janitor calls this on every run.
     pub(super) async fn refresh_time(&self) {
         let changes = self.connection.changes();
         let asked = match self.place().await {
@@ -21,11 +21,11 @@ impl Inner {
             Err(error) => Err(error),
         };
         if let Err(error) = asked {
-            tracing::debug!(%error, "cannot ask the server for its time");
+            tracing::debug!(%error, "cannot read the server's time");
         }
     }
 
-    /// Asks the server what time it is, when nobody has for a while: a message gets its time from it.
+    /// Reads the server's time from a new message, unless that was done recently.
     pub(super) async fn ask_time_if_due(&self, place: &Place, changes: u64) -> Result<(), StoreError> {
         let timed = lock(&self.current_place.found).as_ref().and_then(|found| found.timed);
         let is_known = timed.is_some_and(|(then, at)| at == changes && then.elapsed() < TIME_EVERY);
@@ -34,7 +34,7 @@ impl Inner {
         }
         match self.publish_time(place, Bytes::new()).await {
             Ok(_) => self.read_time(place, changes).await,
-            // One that takes nothing can be read all the same: then it is at least as late as the last message.
+            // A stream that accepts no messages can still be read: the time is at least that of its last one.
             Err(CallError::Refused(_)) => {
                 if let Some(millis) = self.stored_time(place).await? {
                     self.clock.advance_to(millis);
@@ -45,14 +45,14 @@ impl Inner {
         }
     }
 
-    /// Has the server stamp a message.
+    /// Publishes a message that the server stamps.
     pub(super) async fn publish_time(&self, place: &Place, body: Bytes) -> Result<u64, CallError> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Rollup", "sub");
         api::publish(&self.connection, &place.subject("time"), headers, body, self.settings.request_timeout).await
     }
 
-    /// Reads the stamp that the server just made.
+    /// Reads the stamp of the message just published.
     pub(super) async fn read_time(&self, place: &Place, changes: u64) -> Result<(), StoreError> {
         if let Some(millis) = self.stored_time(place).await? {
             self.clock.set(millis);
@@ -70,5 +70,5 @@ impl Inner {
     }
 }
 
-/// The server is not asked for its time more often, unless the connection changed.
+/// How often to read the server's time, unless the connection changes.
 const TIME_EVERY: Duration = Duration::from_secs(60);

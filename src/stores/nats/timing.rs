@@ -1,4 +1,4 @@
-//! Bounded and jittered waiting.
+//! Waiting with bounds and jitter.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tokio::time::Instant;
 use super::error::unavailable;
 use crate::store::StoreError;
 
-/// Between half of it and all of it.
+/// A random duration between half of this and all of it.
 pub(super) fn jittered(most: Duration) -> Duration {
     most.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// What changes nothing, given up when its time is over.
+/// Awaits something that changes nothing, and gives up at the deadline.
 pub(super) async fn in_time<T>(by: Instant, ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout_at(by, ask).await.unwrap_or_else(|_| Err(unavailable("no answer in time")))
+    tokio::time::timeout_at(by, ask).await.unwrap_or_else(|_| Err(unavailable("no response in time")))
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

@@ -1,4 +1,5 @@
-//! What retention no longer holds is dropped from the server here: readers do not see it any more long before.
+//! Maintaining one channel: deletes from the server what retention no longer holds. Readers have stopped seeing it long
+//! before.
 
 use std::sync::Arc;
 
@@ -20,13 +21,13 @@ use super::{
 use crate::{channel::Channel, store::StoreError};
 
 impl Inner {
-    /// Drops a record that nobody needs any more.
+    /// Removes a record that is no longer needed.
     pub(super) async fn forget(self: &Arc<Self>, channel: &Channel) -> Result<(), StoreError> {
         self.write(channel, |answer| Work::Remove(Removal::IfForgotten, answer)).await
     }
 
-    /// Drops a record that nobody needs any more; or, when nothing can be written now, says what it is passed over for: the
-    /// channel is absent, and never had what comes after that.
+    /// Removes a record that is no longer needed. If the stream accepts no writes now, returns the seq up to which the
+    /// channel counts as forgotten: it is absent, and never had entries above that.
     pub(super) async fn forget_or_pass_over(
         self: &Arc<Self>,
         channel: &Channel,
@@ -34,13 +35,13 @@ impl Inner {
     ) -> Result<Option<u64>, StoreError> {
         match self.forget(channel).await {
             Ok(()) => Ok(None),
-            // What comes next begins above a floor that is raised above this.
+            // The next log starts above a floor that is raised above this.
             Err(error) if refuses_only_writes(&error) => Ok(Some(record.end())),
             Err(error) => Err(error),
         }
     }
 
-    /// Looks after a channel that was written to: trims it in the background when there is half as much again as is kept.
+    /// Trims a channel in the background after an append, once half as much again as the limits is stored.
     pub(super) fn note_written(self: &Arc<Self>, channel: &Channel, known: &mut ChannelState) {
         let Some(record) = known.record else { return };
         let keep = self.last_keep();
@@ -58,7 +59,7 @@ impl Inner {
         });
     }
 
-    /// Forgets or trims one channel. Says until when there is nothing more to do, unless something comes.
+    /// Forgets or trims one channel. Returns until when nothing more needs to be done unless something is appended.
     pub(super) async fn look_after(self: &Arc<Self>, channel: &Channel) -> Result<u64, StoreError> {
         let place = self.place().await?;
         place.may_write()?;
@@ -72,7 +73,7 @@ impl Inner {
         if keep.is_forgotten(&last.record, now) {
             match self.forget(channel).await {
                 Ok(()) => return Ok(0),
-                // What it needs no more can go all the same.
+                // Entries that are no longer needed can be deleted all the same.
                 Err(error) if refuses_only_writes(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -82,22 +83,22 @@ impl Inner {
         Ok(keys.min(oldest.entered.saturating_add(keep.age)))
     }
 
-    /// A mark that a channel is gone stays until every append that began before has ended, for which the channel must not
-    /// look as if it had never been.
+    /// A removal marker stays until every append that had started before it has ended: for these the channel must not
+    /// look as if it had never existed.
     async fn drop_gone_mark(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<(), StoreError> {
         let rest = u64::try_from((self.settings.timeout * 10).as_millis()).unwrap_or(u64::MAX);
-        // Only what is over by time, for the keys may be those of the next log by now.
+        // Only expired keys, because the others may belong to the next log.
         let has_keys = self.trim_keys(log, now).await?;
         if has_keys || now < last.record.stamp.saturating_add(rest) {
             return Ok(());
         }
-        // What announced the log goes with it, unless it announces the next one already.
+        // Deletes the log's announcement too, unless a later log has been announced.
         self.drop_announcement(&log.place, log.channel, last.at).await?;
         self.purge(&log.place, log.subject(), last.at + 1).await
     }
 
-    /// Drops the messages that nobody sees any more, and copies the keys that must outlive them. The newest stays: it is
-    /// the channel's record. The oldest that is left.
+    /// Deletes the messages that are no longer visible, and copies the keys that must outlive them. The newest message
+    /// stays, because it is the channel's record. Returns the record of the oldest message left.
     async fn trim(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<Record, StoreError> {
         let keep = self.current_keep(&log.place).await?;
         let visibility = Visibility::new(last.record, keep, now);
@@ -120,7 +121,7 @@ impl Inner {
         Ok(kept.record)
     }
 
-    /// Copies the keys of all messages before `kept`. Twice does no harm.
+    /// Copies the keys of all messages before `kept`. Copying twice does no harm.
     async fn copy_keys(&self, log: &Log<'_>, first: Message, kept: &Message) -> Result<(), StoreError> {
         let most = self.connection.max_payload() / 2;
         let mut body = BytesMut::new();
@@ -142,7 +143,7 @@ impl Inner {
         published.map(drop).map_err(CallError::into_store_error)
     }
 
-    /// Drops the copied keys whose time is over; says whether there are others.
+    /// Deletes the expired copied keys; returns whether there are others.
     async fn trim_keys(&self, log: &Log<'_>, now: u64) -> Result<bool, StoreError> {
         let (subject, keep) = (log.place.keys(log.channel), self.recent_keep(&log.place).await?);
         let mut below = 0;

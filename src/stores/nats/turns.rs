@@ -1,4 +1,4 @@
-//! Who waits for a turn at which channel, and how nodes tell each other. Knows no server.
+//! Which nodes wait for a turn at which channel, and the messages that they exchange. Knows no server.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -10,9 +10,9 @@ use tokio::{
 use super::{place, sync::lock};
 use crate::channel::Channel;
 
-/// Who waits for a turn, at which channel.
+/// The nodes that wait for a turn, by channel.
 pub(super) struct Turns {
-    /// This node among all.
+    /// The id of this node.
     pub(super) node: u64,
     pub(super) channels: Mutex<HashMap<Channel, ChannelTurns>>,
     pub(super) changed: Notify,
@@ -20,14 +20,14 @@ pub(super) struct Turns {
 
 #[derive(Default)]
 struct ChannelTurns {
-    /// Other nodes, since when they wait, and how long that holds.
+    /// Other nodes: since when they have waited, and until when that counts.
     others: HashMap<u64, (Instant, Instant)>,
-    /// Until when this node asks for a turn before it tries.
+    /// Until when this node asks for a turn before every attempt.
     contended_until: Option<Instant>,
 }
 
 impl ChannelTurns {
-    /// Until when somebody who began to wait earlier is let go first.
+    /// Until when a node that started to wait earlier goes first.
     fn blocked_until(&self, begun: Instant, now: Instant) -> Option<Instant> {
         self.others.values().filter(|(since, until)| *since < begun && *until > now).map(|(_, until)| *until).max()
     }
@@ -37,12 +37,12 @@ impl ChannelTurns {
     }
 }
 
-/// What nodes say to each other.
+/// What nodes tell each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TurnMessage {
-    /// It has waited so long, and asks others to wait for so long.
+    /// The node has waited this long, and asks the others to hold back for this long.
     Ask { waited: Duration, hold: Duration },
-    /// It had its turn.
+    /// The node has had its turn.
     Done,
 }
 
@@ -77,13 +77,13 @@ impl Turns {
         self.changed.notify_waiters();
     }
 
-    /// Whether nobody is known to wait, or to have to.
+    /// Whether no node is known to compete for the channel.
     pub(super) fn is_uncontended(&self, channel: &Channel) -> bool {
         let channels = lock(&self.channels);
         channels.is_empty() || !channels.contains_key(channel)
     }
 
-    /// Waits until nobody has waited longer than since `begun`; says whether anybody had.
+    /// Waits until no other node has waited since before `begun`; returns whether one had.
     pub(super) async fn wait(&self, channel: &Channel, begun: Instant, by: Instant) -> bool {
         let mut waited = false;
         loop {
@@ -109,7 +109,7 @@ impl Turns {
     }
 }
 
-/// Not below the stream's subjects: nothing of this is stored.
+/// Not below the stream's subjects, so that nothing of this is stored.
 pub(super) fn subject(prefix: &str) -> String {
     format!("{prefix}.turns")
 }
@@ -138,15 +138,15 @@ pub(super) fn parse(text: &str) -> Option<(Channel, u64, TurnMessage)> {
     Some((channel, node, message))
 }
 
-/// How long a node goes on to ask before it tries.
+/// How long a node keeps asking before its attempts.
 const CONTENDED_FOR: Duration = Duration::from_secs(5);
 
-/// How long others wait at most for one that asked: it may be gone.
+/// The longest that others hold back for a node that asked: it may be gone.
 pub(super) const MAX_HOLD: Duration = Duration::from_secs(1);
 
 pub(super) const MIN_HOLD: Duration = Duration::from_millis(50);
 
-/// Who says to have waited longer is not believed.
+/// The longest wait that a node can claim.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 const MAX_CHANNELS: usize = 4_096;
@@ -165,7 +165,7 @@ mod tests {
     const HOLD: Duration = Duration::from_millis(300);
 
     #[test]
-    fn what_is_said_reads_back() {
+    fn turn_messages_read_back() {
         let ask = TurnMessage::Ask { waited: Duration::from_millis(7), hold: HOLD };
         for message in [ask, TurnMessage::Done] {
             assert_eq!(parse(&to_text(&channel(), u64::MAX, message)), Some((channel(), u64::MAX, message)));
@@ -176,18 +176,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_began_later_waits_until_the_other_is_done_or_gone() {
+    async fn a_node_that_started_later_waits_until_the_other_is_done_or_gone() {
         let turns = Turns::new();
         let by = Instant::now() + Duration::from_secs(5);
         let begun = Instant::now();
         assert!(!turns.wait(&channel(), begun, by).await);
         let ask = |waited| TurnMessage::Ask { waited: Duration::from_millis(waited), hold: HOLD };
         turns.receive(channel(), 1, ask(40));
-        // Who began before it does not wait.
+        // A node that started earlier does not wait.
         assert!(!turns.wait(&channel(), begun - Duration::from_millis(50), by).await);
         assert!(!turns.wait(&Channel::new("other").unwrap(), begun, by).await);
         assert!(turns.wait(&channel(), begun, by).await);
-        assert_eq!(begun.elapsed(), HOLD, "it is gone");
+        assert_eq!(begun.elapsed(), HOLD, "the other node is gone");
         turns.receive(channel(), 1, ask(1_000));
         turns.receive(channel(), 2, ask(1_000));
         turns.receive(channel(), 1, TurnMessage::Done);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_are_bounded() {
+    async fn the_number_of_waiting_nodes_and_channels_is_bounded() {
         let turns = Turns::new();
         let ask = TurnMessage::Ask { waited: HOLD, hold: Duration::from_secs(3_600) };
         for n in 0..MAX_CHANNELS as u64 + 100 {

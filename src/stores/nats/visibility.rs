@@ -1,5 +1,5 @@
-//! What of a log is still there for readers. Pure: every node that looks at the same newest message and the same time sees
-//! the same, whatever the server still holds.
+//! Which entries of a log are visible to readers. Pure: all nodes that see the same newest message at the same time see
+//! the same entries, whatever the server still stores.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::{
 };
 
 impl Keep {
-    /// How often the janitor looks at everything.
+    /// How often the janitor scans all channels.
     pub(super) fn sweep_every(&self) -> Duration {
         Duration::from_millis(self.period() / 2).clamp(Duration::from_secs(1), Duration::from_secs(600))
     }
 
-    /// Whether keys that came then are still remembered.
+    /// Whether keys from this time are still remembered.
     pub(super) fn holds_key(&self, stamp: u64, now: u64) -> bool {
         stamp > 0 && stamp >= self.oldest_key(now)
     }
@@ -29,7 +29,7 @@ impl Keep {
     }
 }
 
-/// A log as its newest message and the time show it.
+/// The visible part of a log, by its newest message and the time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Visibility {
     /// The record of the newest message.
@@ -43,15 +43,15 @@ impl Visibility {
         Self { head, keep, now }
     }
 
-    /// Whether an entry of this message may be seen. When it is true of a message, it is true of all that follow.
+    /// Whether an entry of this message may be visible. If so, the same holds for all later messages.
     pub(super) fn reaches(&self, record: &Record) -> bool {
         let newer = self.head.end() - record.end().min(self.head.end());
         let newer_bytes = self.head.total().saturating_sub(record.total());
         self.is_young(record.entered) && newer < self.keep.events && (newer == 0 || newer_bytes < self.keep.bytes)
     }
 
-    /// The position before the oldest entry of this message that is seen, which is its end when none is, and the largest
-    /// time of what lies before.
+    /// The position before the oldest visible entry of this message (its end if none is visible), and the largest time
+    /// of the entries before that position.
     pub(super) fn oldest_visible_in(
         &self,
         message: &Message,

@@ -1,7 +1,7 @@
-//! Hints for those who watch. Knows no server: it is told what happened.
+//! The watchers and their hints. Knows no server.
 //!
-//! Lock order: the watchers, then one backlog. Wakers are woken and dropped outside both, for they run foreign code that
-//! may come back here.
+//! Lock order: the watchers, then one backlog. Wakers are woken and dropped outside both, because they run foreign code
+//! that may call back.
 
 use std::{
     mem,
@@ -18,21 +18,21 @@ use crate::{
     stores::hints::{Backlog, Intake},
 };
 
-/// Everyone who watches.
+/// All watchers.
 #[derive(Default)]
 pub(super) struct Watchers(Mutex<Watching>);
 
 #[derive(Default)]
 struct Watching {
     backlogs: Vec<Arc<Backlog>>,
-    /// Whether hints come now: those who begin to watch may rely on them.
+    /// Whether hints arrive now, so that new watchers can rely on them.
     armed: bool,
-    /// Whether a task looks after the hints.
+    /// Whether the task that delivers hints is running.
     tailed: bool,
 }
 
 impl Watchers {
-    /// Begins to watch. Says whether a task has to be started that looks after the hints.
+    /// Adds a watcher. Returns whether the task that delivers hints must be started.
     pub(super) fn watch(self: &Arc<Self>) -> (Changes, bool) {
         let mut watching = lock(&self.0);
         let backlog = Arc::new(if watching.armed { Backlog::new() } else { Backlog::unarmed() });
@@ -42,7 +42,7 @@ impl Watchers {
         (Changes { watchers: Arc::clone(self), intake: Intake::new(backlog) }, first)
     }
 
-    /// Whether the task that looks after the hints has to go on.
+    /// Whether the task that delivers hints must continue.
     pub(super) fn are_there(&self) -> bool {
         let mut watching = lock(&self.0);
         if watching.backlogs.is_empty() {
@@ -51,24 +51,24 @@ impl Watchers {
         watching.tailed
     }
 
-    /// Whether hints are waited for and do not come.
+    /// Whether there are watchers, but hints do not arrive.
     pub(super) fn are_late(&self) -> bool {
         let watching = lock(&self.0);
         !watching.backlogs.is_empty() && !watching.armed
     }
 
-    /// Hints come from now on, and may have been lost before.
+    /// Hints arrive from now on; earlier ones may have been lost.
     pub(super) fn arm(&self) {
         lock(&self.0).armed = true;
         self.tell(|| Change::Resync);
     }
 
-    /// No hints come until it is armed again.
+    /// Hints no longer arrive until it is armed again.
     pub(super) fn disarm(&self) {
         lock(&self.0).armed = false;
     }
 
-    /// Tells everyone.
+    /// Passes a change to all watchers.
     pub(super) fn tell(&self, change: impl Fn() -> Change) {
         let watching = lock(&self.0);
         let woken: Vec<_> = watching.backlogs.iter().filter_map(|backlog| backlog.add(change())).collect();
@@ -77,7 +77,7 @@ impl Watchers {
     }
 }
 
-/// The stream of one watcher. Dropping it deregisters.
+/// The stream of one watcher. Dropping it deregisters the watcher.
 pub(super) struct Changes {
     watchers: Arc<Watchers>,
     intake: Intake,
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_resync_comes_when_armed_and_the_last_to_leave_ends_the_task() {
+    fn watchers_get_a_resync_when_armed_and_the_last_one_to_leave_ends_the_task() {
         let watchers = Arc::new(Watchers::default());
         let cx = Context::from_waker(Waker::noop());
         let (mut early, start) = watchers.watch();

@@ -1,4 +1,4 @@
-//! How much may wait to be written. Knows no channel.
+//! Bounds how much may wait to be written. Knows no channel.
 
 use std::sync::{
     Arc,
@@ -8,14 +8,14 @@ use std::sync::{
 use super::error::unavailable;
 use crate::store::StoreError;
 
-/// What waits, in all.
+/// The totals of all waiting calls.
 #[derive(Debug, Default)]
 pub(super) struct WriteBudget {
     bytes: AtomicUsize,
     calls: AtomicUsize,
 }
 
-/// The room of one call; dropping it gives it back.
+/// The share of one call; dropping it returns it.
 #[derive(Debug)]
 pub(super) struct Reservation {
     budget: Arc<WriteBudget>,
@@ -23,7 +23,8 @@ pub(super) struct Reservation {
 }
 
 impl WriteBudget {
-    /// Takes room, or fails at once when there is none. One call that alone is too large finds room when nothing else waits.
+    /// Reserves room, or fails at once when there is none. A single call above the limit is admitted when nothing else
+    /// waits.
     pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, StoreError> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let calls = self.calls.fetch_add(1, Ordering::Relaxed);
@@ -32,7 +33,7 @@ impl WriteBudget {
             drop(taken);
             let mib = before >> 20;
             return Err(unavailable(&format!(
-                "{calls} calls with {mib} MiB wait to be written already: retry in a second"
+                "{calls} calls with {mib} MiB are already waiting to be written: retry in a second"
             )));
         }
         Ok(taken)
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_bounded_and_comes_back() {
+    fn waiting_calls_are_bounded_and_return_their_share() {
         let budget = Arc::new(WriteBudget::default());
         let large = budget.reserve(MAX_BYTES * 2).unwrap();
         assert!(budget.reserve(1).is_err());

@@ -1,5 +1,5 @@
-//! Appends, inits and deletes: one task per channel that has any, which puts what waits into one message. A future that is
-//! dropped leaves its work to that task, or takes it back before it was begun.
+//! Appends, inits and deletes: one task per channel with work, which combines waiting appends into one message.
+//! Dropping the future of a call leaves its work to that task, or withdraws it if it has not started.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -46,7 +46,9 @@ impl Inner {
             self.runtime.spawn(writer.run());
         }
         let answer = answered.await;
-        self.note_result(answer.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store ended".into()))))
+        self.note_result(
+            answer.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store has shut down".into()))),
+        )
     }
 }
 
@@ -74,7 +76,7 @@ impl Writer {
             let inner = Arc::clone(&self.inner);
             let mut jobs = inner.queues.next(&self.channel);
             if jobs.is_empty() {
-                // Whoever got an answer may have more to append: then this task and what it knows are still at hand.
+                // Callers that were just answered may append again: then this task and its state are still at hand.
                 tokio::task::yield_now().await;
                 jobs = inner.queues.next_or_end(&self.channel, &mut self.state);
                 if jobs.is_empty() {
@@ -125,7 +127,7 @@ impl Writer {
         }
     }
 
-    /// Appends the first of these, at least one.
+    /// Appends the first of these appends, at least one.
     async fn append_first(
         &mut self,
         appends: &[&Append],
@@ -138,7 +140,10 @@ impl Writer {
                 Ok(Some(answers)) => return Ok(answers),
                 Ok(None) if Instant::now() < by => overtaken += 1,
                 Ok(None) => {
-                    return Err(GroupFailure { error: unavailable("others are always faster"), of: appends.len() });
+                    return Err(GroupFailure {
+                        error: unavailable("other nodes always wrote first"),
+                        of: appends.len(),
+                    });
                 }
                 Err(failed) => self.pause_or_fail(failed, by).await?,
             }
@@ -156,7 +161,7 @@ impl Writer {
         let Some(state) = &mut self.state else { return Ok(None) };
         if appends.iter().any(|append| append.events.iter().any(|event| event.key().is_some())) {
             if let Err(error) = in_time(by, Box::pin(state.load_keys(&inner, &channel))).await {
-                // What was known may just have been old.
+                // The state may just have been outdated.
                 let was_confirmed = std::mem::take(&mut self.is_confirmed);
                 self.distrust_state();
                 return if was_confirmed { Err(all(error)) } else { Ok(None) };
@@ -173,7 +178,7 @@ impl Writer {
         };
         let plan = plan::appends(&before, appends.iter().copied());
         let Some(message) = plan.message else {
-            // What refuses or changes nothing is true only of what there is now.
+            // A refusal, or an append that changes nothing, is valid only for a confirmed state.
             let is_confirmed = self.is_confirmed;
             self.distrust_state();
             return Ok(is_confirmed.then_some(plan.answers));
