@@ -1,5 +1,5 @@
-//! Appends to one channel, one call at a time per process: what waits meanwhile goes together in the next call, so that a
-//! busy channel costs one transaction per round trip and not one per append. Knows no SQL.
+//! The queued appends of each channel. While a call is in progress, appends to the same channel wait and then share the
+//! next call, so that a busy channel costs one transaction per round trip and not one per append. Knows no SQL.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,17 +13,17 @@ use crate::{
     store::{Append, Appended, Expect, StoreError},
 };
 
-/// The appends that wait, by channel. A channel is in the map exactly while a task writes it.
+/// The waiting appends, by channel. A channel is in the map exactly while a task writes it.
 #[derive(Default)]
 pub(super) struct AppendQueues(Mutex<State>);
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) queues: HashMap<Channel, VecDeque<WaitingAppend>>,
-    /// Of all queues, in bytes.
+    /// The total bytes of all queues.
     pub(super) bytes: u64,
     pub(super) appends: usize,
-    /// How far channels were that were written last.
+    /// The seq that recently written channels have reached.
     pub(super) reached: HashMap<Channel, u64>,
 }
 
@@ -43,7 +43,7 @@ impl AppendQueues {
         self.lock().appends
     }
 
-    /// Whether what was taken last is all that this process has to write.
+    /// Whether the group taken last is the only work of this process.
     pub(super) fn is_alone(&self) -> bool {
         let state = self.lock();
         state.queues.len() == 1 && state.appends == 0
@@ -67,8 +67,8 @@ impl AppendQueues {
         state.reached.insert(channel.clone(), seq);
     }
 
-    /// Takes what goes together, or ends the channel's turn when nothing waits. Appends that nobody waits for any more are
-    /// left out: they were not sent, so they did not happen.
+    /// Takes the next group; when nothing waits, removes the queue, and the task has to end. Appends without a waiting
+    /// caller are dropped: they were not sent, so they did not happen.
     pub(super) fn next(&self, channel: &Channel) -> Option<Vec<WaitingAppend>> {
         let mut state = self.lock();
         let State { queues, bytes, appends, .. } = &mut *state;
@@ -100,7 +100,7 @@ impl AppendQueues {
         Some(group)
     }
 
-    /// Answers everyone who waits for the channel: the server is away, and waiting on would only take longer.
+    /// Fails everything that waits for the channel: the server is unreachable, and waiting longer would not help.
     pub(super) fn fail_rest(&self, channel: &Channel, error: &Arc<StoreError>) {
         let mut state = self.lock();
         let Some(queue) = state.queues.get_mut(channel) else { return };
@@ -115,7 +115,7 @@ impl AppendQueues {
     }
 }
 
-/// What is not known of those that were sent is known of those that were not.
+/// What is unknown for appends that were sent is certain for those that were not.
 fn unsent(error: StoreError) -> StoreError {
     match error {
         StoreError::Unknown(source) => StoreError::Unavailable(source),
@@ -123,20 +123,20 @@ fn unsent(error: StoreError) -> StoreError {
     }
 }
 
-/// Whether an append can share its call: neither its condition nor its close concerns the others.
+/// Whether an append can share its call: it has no expectation and no close, which would affect the others.
 fn is_plain(append: &Append) -> bool {
     append.expect == Expect::Any && !append.close
 }
 
-/// Most events of appends that go together.
+/// Most events in a group.
 const MAX_EVENTS: usize = 1000;
 
-/// About how many bytes go together.
+/// About the most bytes in a group.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Most channels of which a reached `seq` is remembered.
+/// Most channels whose reached `seq` is remembered.
 const MAX_REACHED: usize = 4096;
 
-/// Most appends that wait in one process, and most bytes of them.
+/// Most appends that wait in one process, and their most bytes.
 pub(super) const MAX_WAITING: usize = 100_000;
 pub(super) const MAX_WAITING_BYTES: u64 = 64 << 20;

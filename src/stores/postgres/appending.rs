@@ -1,4 +1,4 @@
-//! Appends by way of their channel's queue: one call at a time per channel and process. Knows no SQL.
+//! Appends through the queue of their channel: one call at a time per channel and process. Knows no SQL.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     store::{Append, Appended, Expect, StoreError, size_of},
 };
 
-/// Appends by way of the channel's queue. Dropping the future leaves the append to be made whole, or not at all.
+/// Appends through the channel's queue. If the future is dropped, the append is still applied as a whole or not at all.
 pub(super) async fn append(inner: &Arc<Inner>, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
     let bytes = append.events.iter().map(|event| size_of(channel, event)).sum();
     let (answer, answered) = oneshot::channel();
@@ -30,7 +30,7 @@ pub(super) async fn append(inner: &Arc<Inner>, channel: &Channel, append: Append
     }
 }
 
-/// Says whether the channel needs someone to write it.
+/// Returns whether a task has to be started for the channel.
 fn enqueue(inner: &Inner, channel: &Channel, waiting: WaitingAppend) -> Result<bool, StoreError> {
     let mut state = inner.append_queues.lock();
     if state.appends > 0 && (state.bytes + waiting.bytes > MAX_WAITING_BYTES || state.appends >= MAX_WAITING) {
@@ -51,7 +51,8 @@ fn enqueue(inner: &Inner, channel: &Channel, waiting: WaitingAppend) -> Result<b
 }
 
 async fn write_all(inner: Arc<Inner>, channel: Channel) {
-    // A runtime that shuts down drops this task anywhere: the queue goes with it, or later appends would wait for ever.
+    // A runtime that shuts down may drop this task at any await. The queue must go with it, or later appends would wait
+    // for ever.
     let guard = QueueGuard { inner: &inner, channel: &channel };
     while let Some(group) = inner.append_queues.next(&channel) {
         write_group(&inner, &channel, group).await;
@@ -59,7 +60,7 @@ async fn write_all(inner: Arc<Inner>, channel: Channel) {
     std::mem::forget(guard);
 }
 
-/// Removes the channel's queue when its task is dropped in the middle.
+/// Removes the channel's queue when its task is dropped before it has ended.
 struct QueueGuard<'a> {
     inner: &'a Inner,
     channel: &'a Channel,
@@ -83,7 +84,7 @@ async fn write_group(inner: &Inner, channel: &Channel, mut group: Vec<WaitingApp
     }
 }
 
-/// Whether a statement has told the other nodes what it did.
+/// Whether the other nodes have been notified of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Notified {
     InTransaction,
@@ -108,7 +109,7 @@ async fn write_together(
     let began = Instant::now();
     let mut written = write::write(&inner.database, &inner.settings, channel, &events, options).await;
     notifier.note_pace(began.elapsed());
-    // An append must not fail because nobody can be told.
+    // An append must not fail because a notification did.
     if options.notify_as.is_some() && written.as_ref().is_err_and(CallError::may_be_of_notify) {
         options.notify_as = None;
         written = write::write(&inner.database, &inner.settings, channel, &events, options).await;
@@ -119,8 +120,8 @@ async fn write_together(
     (written, if options.notify_as.is_some() { Notified::InTransaction } else { Notified::NotYet })
 }
 
-/// Refuses the append that has the event at `at`, whose key stands for another one. Nothing was written, and the others go
-/// again without it.
+/// Refuses the append with the event at index `at`, whose key stands for a different event. Nothing was written, and
+/// the others are sent again without it.
 fn refuse(group: &mut Vec<WaitingAppend>, mut at: usize) {
     let mut nth = 0;
     while let Some(waiting) = group.get(nth) {
@@ -130,7 +131,7 @@ fn refuse(group: &mut Vec<WaitingAppend>, mut at: usize) {
         }
         (at, nth) = (at - count, nth + 1);
     }
-    // An answer that fits nothing must not be asked for again and again.
+    // An index out of range must not lead to an endless loop.
     let refused = group.remove(nth.min(group.len() - 1));
     _ = refused.answer.send(Err(StoreError::KeyReused { index: at }));
 }

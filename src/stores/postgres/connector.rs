@@ -1,4 +1,4 @@
-//! A way to the server: what a URL says, how the connection is encrypted, and with which secrets. Shows none of them.
+//! How to reach the server: the URL, the encryption, and the secrets. Shows no secrets.
 
 use std::{fmt, future::Future, net::IpAddr, path::Path, pin::Pin, sync::Arc};
 
@@ -19,7 +19,7 @@ pub(super) struct Security {
     pub(super) password: Option<Password>,
 }
 
-/// Asked for the password of each connection.
+/// Called for the password of each connection.
 pub(super) type Password = Arc<dyn Fn() -> Answer + Send + Sync>;
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<String, Source>> + Send>>;
 
@@ -32,7 +32,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Reads a URL. What cannot be read is not repeated in the error: it may be part of a password.
+    /// Parses a URL. An error does not repeat unparsable parts, which may belong to a password.
     pub(super) fn new(url: &str, security: &Security) -> Result<Self, Source> {
         let Parts { mut config, mode, authority, certificate, key } = parse(url)?;
         let pem = authority.map(|path| std::fs::read(Path::new(&path))).transpose()?;
@@ -40,7 +40,7 @@ impl Connector {
         let identity = match (certificate, key) {
             (Some(chain), Some(key)) => Some(Identity { chain: std::fs::read(chain)?, key: std::fs::read(key)? }),
             (None, None) => security.identity.clone(),
-            _ => return Err("`sslcert` and `sslkey` go together".into()),
+            _ => return Err("`sslcert` and `sslkey` must be given together".into()),
         };
         let encrypts = match mode {
             Mode::Encrypted => true,
@@ -50,26 +50,26 @@ impl Connector {
         config.ssl_mode(if encrypts { SslMode::Require } else { SslMode::Disable });
         if !encrypts && mode == Mode::Unspecified && config.get_hosts().iter().any(is_remote) {
             tracing::warn!(
-                "connections to PostgreSQL are not encrypted; `sslmode` of the URL can say that this is meant"
+                "connections to PostgreSQL are not encrypted; set `sslmode=disable` in the URL if that is intended"
             );
         }
         let tls = if encrypts { Tls::verified(pem, identity.as_ref())? } else { Tls::Off };
         Ok(Self { config, tls, password: security.password.clone() })
     }
 
-    /// Connects; what the server says unasked has to be polled, or nothing comes.
+    /// Connects. The returned messages must be polled, or the connection makes no progress.
     pub(super) async fn connect(&self) -> Result<(Client, Messages), Error> {
         let Some(ask) = &self.password else { return self.tls.connect(&self.config).await };
         let mut config = self.config.clone();
         match ask().await {
             Ok(password) => _ = config.password(password),
-            Err(error) => tracing::warn!(%error, "there is no password for PostgreSQL"),
+            Err(error) => tracing::warn!(%error, "no password for PostgreSQL"),
         }
         self.tls.connect(&config).await
     }
 }
 
-/// Whether what goes to this host may be seen by others.
+/// Whether traffic to this host leaves the machine.
 fn is_remote(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => name != "localhost" && !name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
@@ -108,7 +108,7 @@ impl fmt::Debug for Security {
     }
 }
 
-/// What a URL says of encryption.
+/// The encryption that a URL asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Encrypted,
@@ -119,17 +119,17 @@ enum Mode {
 struct Parts {
     config: Config,
     mode: Mode,
-    /// Paths of files.
+    /// File paths.
     authority: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
 }
 
-/// What the driver does not know of libpq's URLs: the stricter modes of TLS, which are the only ones here, and where the
-/// certificates are.
+/// Handles the parts of libpq's URLs that the driver does not know: the stricter TLS modes, which are the only ones
+/// allowed here, and the paths of certificates.
 fn parse(url: &str) -> Result<Parts, Source> {
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-        return Err("the URL of the server begins with postgres://".into());
+        return Err("the server's URL must begin with postgres://".into());
     }
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut rest, mut mode) = (form_urlencoded::Serializer::new(String::new()), Mode::Unspecified);
@@ -140,8 +140,8 @@ fn parse(url: &str) -> Result<Parts, Source> {
             ("sslmode", "require" | "verify-full" | "verify-ca") => mode = Mode::Encrypted,
             ("sslmode", _) => {
                 return Err(
-                    "`sslmode` is `disable`, or `require`, `verify-ca` or `verify-full`, which all verify: with \
-                    `prefer` or `allow`, whoever is in between could have it all in plain text"
+                    "`sslmode` must be `disable`, or `require`, `verify-ca` or `verify-full`, which all verify the server: \
+                    with `prefer` or `allow`, somebody in between could force plain text"
                         .into(),
                 );
             }
@@ -150,15 +150,15 @@ fn parse(url: &str) -> Result<Parts, Source> {
             ("sslcert", path) => certificate = Some(path.to_owned()),
             ("sslkey", path) => key = Some(path.to_owned()),
             (name, value) if DRIVER_OPTIONS.contains(&name) => _ = rest.append_pair(name, value),
-            _ => return Err("the URL has an option that is not known; in a password, ? is %3F".into()),
+            _ => return Err("the URL has an unknown option; in a password, write ? as %3F".into()),
         }
     }
-    // The driver's URLs know %20, but not the + of forms.
+    // The driver's URLs decode %20, but not the + of forms.
     let query = rest.finish().replace('+', "%20");
     Ok(Parts { config: format!("{base}?{query}").parse()?, mode, authority, certificate, key })
 }
 
-/// What the driver takes.
+/// The options that the driver knows.
 const DRIVER_OPTIONS: [&str; 17] = [
     "user",
     "password",

@@ -1,4 +1,4 @@
-//! Connections and calls: a pool, times that bound every wait, and one way to run a statement. Knows no event.
+//! Connections and calls: a pool, a timeout for every wait, and one way to run a statement. Knows no event.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -30,31 +30,31 @@ use crate::{
     stores::absent::Absent,
 };
 
-/// A parameter and its type: known beforehand, so that no round trip asks for it.
+/// A parameter and its type, which is given so that no round trip asks for it.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Whether statements are prepared once per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Statements {
     Prepared,
-    /// Sent whole each time, for poolers that give every transaction another connection.
+    /// Sent with their text each time, for poolers that give every transaction another connection.
     Unprepared,
 }
 
-/// One database with one schema of ours.
+/// A database with one schema of this crate.
 pub(super) struct Database {
     pool: Pool,
     shared: SharedConnections,
-    /// Where to listen: not always where to write, for a pooler forwards no notifications.
+    /// Where to listen: not always where to write, because a pooler forwards no notifications.
     listener: Connector,
     statements: Statements,
-    /// The longest wait for a connection, and then for an answer.
+    /// The longest wait for a connection, and then for a response.
     pub(super) timeout: Duration,
     pub(super) sql: Sql,
     pub(super) absent: Absent,
-    /// Whether the last call found that it cannot be used.
+    /// Whether the last call found the database unusable.
     unavailable: AtomicBool,
-    /// Whether it was found that it only reads, and nothing was written since.
+    /// Whether the database was found to be read-only, and nothing was written since.
     read_only: AtomicBool,
     /// Where the store's tasks run.
     pub(super) runtime: Handle,
@@ -68,12 +68,12 @@ impl Database {
     ) -> Result<Self, Source> {
         let runtime = Handle::try_current()?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        // The manager shows its configuration, which is not what connects.
+        // The manager shows its configuration in `Debug`, so it gets an empty one; the connector has the real one.
         let manager = Manager::from_connect(Config::new(), connector, recycling);
         let wait = Some(timeout);
         let pool = Pool::builder(manager)
             .max_size(connections)
-            // The one that was used last: its server process has the statements planned, and is the least cold.
+            // Most recently used first: its server process has the statements planned and its caches warm.
             .queue_mode(QueueMode::Lifo)
             .timeouts(Timeouts { wait, create: wait, recycle: wait })
             .runtime(Runtime::Tokio1)
@@ -92,10 +92,10 @@ impl Database {
         })
     }
 
-    /// Runs a statement. One that changes nothing is repeated on a fresh connection when its own was cut.
+    /// Runs a statement that changes nothing. Repeats it on a fresh connection if its own was cut off.
     pub(super) async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
         let mut answer = self.read_once(sql, params).await;
-        // After a wait that was too long there is no time left.
+        // After a timeout, no time is left.
         if answer.as_ref().is_err_and(CallError::was_cut_off) {
             answer = self.read_once(sql, params).await;
         }
@@ -107,8 +107,8 @@ impl Database {
         self.run(&SharedConnection::new(self.client().await?), sql, params).await
     }
 
-    /// Runs a statement that changes something; repeats it only where the server says that nothing was changed. When no row
-    /// comes back, it changed nothing, and says nothing of whether it could have.
+    /// Runs a statement that changes something; repeats it only when the server says that nothing was changed. If no
+    /// row comes back, it changed nothing, which says nothing about whether it could have.
     pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
         let answer = self.write_until_it_is_certain(sql, params).await;
         if answer.as_ref().is_ok_and(Vec::is_empty) {
@@ -118,7 +118,8 @@ impl Database {
         answer
     }
 
-    /// Entries were written: what a call says that had something to write, for the success of others says nothing of that.
+    /// Records that something was written. Called explicitly, because a call may succeed without having had anything to
+    /// write.
     pub(super) fn note_writable(&self) {
         if self.read_only.swap(false, Ordering::Relaxed) {
             tracing::info!("PostgreSQL can be written again");
@@ -154,7 +155,7 @@ impl Database {
         }
     }
 
-    /// Says it when the schema lacks something for being of a newer version.
+    /// The error, if the schema lacks something because it has a newer version.
     async fn newer(&self, client: &Object, until: Instant) -> Option<CallError> {
         let rows = answer(client.query_typed(&self.sql.format, &[]), until).await.ok()?;
         let (stored, denied) = format::denied(format::format(rows.first()?, 0).ok()?)?;
@@ -165,8 +166,8 @@ impl Database {
         in_time(self.timeout, self.pool.get()).await
     }
 
-    /// Runs a script as one transaction, without a bound in time of its own: unless all `done` hold, of which each is asked only
-    /// if those before it do.
+    /// Runs a script in one transaction and without a timeout, unless all conditions in `done` hold; each is checked
+    /// only if the previous ones hold.
     pub(super) async fn migrate(&self, lock: &str, done: [&str; 2], script: &str) -> Result<(), CallError> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(CallError::after_send)?;
@@ -185,12 +186,12 @@ impl Database {
         transaction.commit().await.map_err(CallError::after_send)
     }
 
-    /// A connection of its own, outside the pool, and what the server says on it unasked.
+    /// Opens a connection outside the pool, with the messages that the server sends on it.
     pub(super) async fn open(&self) -> Result<(Client, Messages), tokio_postgres::Error> {
         self.listener.connect().await
     }
 
-    /// What the last calls found.
+    /// The health that the last calls observed.
     pub(super) fn health(&self) -> Health {
         match (self.unavailable.load(Ordering::Relaxed), self.read_only.load(Ordering::Relaxed)) {
             (true, _) => Health::Unavailable,
@@ -200,22 +201,22 @@ impl Database {
     }
 
     fn note(&self, error: Option<&CallError>) {
-        // A connection that was cut says nothing of the next one.
+        // A connection that was cut off says nothing about the next one.
         if error.is_some_and(CallError::was_cut_off) {
             return;
         }
         let found = error.and_then(|error| Some((error.health()?, error)));
         if let Some((Health::ReadOnly, error)) = found {
             if !self.read_only.swap(true, Ordering::Relaxed) {
-                tracing::warn!(%error, "PostgreSQL cannot be written; trying again");
+                tracing::warn!(%error, "cannot write to PostgreSQL; trying again");
             }
-            // Whether it can be read, this does not say.
+            // This says nothing about whether it can be read.
             return;
         }
         let unavailable = found.filter(|(health, _)| *health == Health::Unavailable);
         if self.unavailable.swap(unavailable.is_some(), Ordering::Relaxed) != unavailable.is_some() {
             match unavailable {
-                Some((_, error)) => tracing::warn!(%error, "PostgreSQL cannot be used; trying again"),
+                Some((_, error)) => tracing::warn!(%error, "cannot use PostgreSQL; trying again"),
                 None => tracing::info!("PostgreSQL can be used again"),
             }
         }
@@ -256,5 +257,5 @@ async fn answer(
     }
 }
 
-/// The longest pause before a statement that collided is tried again.
+/// The longest pause before a conflicting statement is retried.
 const COLLISION_PAUSE: Duration = Duration::from_millis(10);

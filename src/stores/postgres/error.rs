@@ -1,4 +1,4 @@
-//! What went wrong with a call, and what it means for the caller: whether anything can have happened.
+//! How a call fails, classified by whether it had an effect, and the [`StoreError`] that it becomes.
 
 use std::{error::Error, fmt};
 
@@ -7,18 +7,18 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use super::format::VERSION;
 use crate::store::{Health, Source, StoreError, Use};
 
-/// Why there is no store.
+/// Why a store could not be opened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL or the options cannot be used.
+    /// The URL or the options are invalid.
     Options(Source),
-    /// The server cannot be reached, or refuses.
+    /// The server cannot be reached, or refused.
     Server(StoreError),
 }
 
 impl ConnectError {
-    /// Whether connecting can succeed later without other action.
+    /// Whether connecting may succeed later without further action.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Server(error) if error.is_retryable())
@@ -28,8 +28,8 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Options(_) => f.write_str("the PostgreSQL store's options cannot be used"),
-            Self::Server(_) => f.write_str("PostgreSQL cannot be reached"),
+            Self::Options(_) => f.write_str("the options of the PostgreSQL store are invalid"),
+            Self::Server(_) => f.write_str("cannot reach PostgreSQL"),
         }
     }
 }
@@ -50,17 +50,17 @@ pub(super) enum CallError {
     NotSent(Source),
     /// The server refused it; nothing was changed.
     Refused(tokio_postgres::Error),
-    /// It was sent, and the answer is missing.
+    /// It was sent, and no response came.
     NoResponse(Source),
-    /// The answer is not what this version understands.
+    /// The response is not one that this version understands.
     Malformed(Source),
-    /// The schema is of a newer version, and does not leave this to this one.
+    /// The schema has a newer version, which does not allow this version to do that.
     NewerFormat { stored: u32, denied: Use },
 }
 
 impl CallError {
-    /// Sorts an error of a statement that was sent. A connection that was ended by the server in the middle of a statement
-    /// says so with a fatal error, which is no word about the statement.
+    /// Classifies the error of a statement that was sent. When the server ends a connection in the middle of a
+    /// statement it sends a fatal error, which says nothing about the statement.
     pub(super) fn after_send(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(refusal) if refusal.code().code() == NEWER => Self::newer(refusal),
@@ -74,12 +74,12 @@ impl CallError {
         Self::NewerFormat { stored, denied: if refusal.hint() == Some("read") { Use::Read } else { Use::Write } }
     }
 
-    /// Whether it names something that the schema does not have: it is older or newer.
+    /// Whether it names something that the schema lacks, because the schema is older or newer.
     pub(super) fn is_missing_schema_object(&self) -> bool {
         self.code().is_some_and(|code| MISSING.contains(&code) || *code == SqlState::UNDEFINED_COLUMN)
     }
 
-    /// What it says of the store's health, if anything.
+    /// What it says about the store's health, if anything.
     pub(super) fn health(&self) -> Option<Health> {
         match self {
             Self::NewerFormat { denied: Use::Read, .. } => Some(Health::Unavailable),
@@ -89,25 +89,25 @@ impl CallError {
         }
     }
 
-    /// Whether the same call can succeed at once: a deadlock, or another transaction that came first.
+    /// Whether repeating the call at once may succeed: a deadlock, or another transaction that came first.
     pub(super) fn is_serialization_conflict(&self) -> bool {
         const COLLISIONS: [&SqlState; 2] = [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED];
         self.code().is_some_and(|code| COLLISIONS.contains(&code))
     }
 
-    /// Whether it took too long: for the server's limit, or for the caller.
+    /// Whether it took too long, by the server's limit or by the caller's.
     pub(super) fn is_timeout(&self) -> bool {
         self.code() == Some(&SqlState::QUERY_CANCELED)
             || matches!(self, Self::NoResponse(source) if source.is::<TimedOut>())
     }
 
-    /// Whether it may be the notification that was refused: the role may not notify, or the server's queue is full.
+    /// Whether the notification may have been refused: the role may not notify, or the server's queue is full.
     pub(super) fn may_be_of_notify(&self) -> bool {
         const REFUSALS: [&SqlState; 2] = [&SqlState::INSUFFICIENT_PRIVILEGE, &SqlState::PROGRAM_LIMIT_EXCEEDED];
         self.code().is_some_and(|code| REFUSALS.contains(&code))
     }
 
-    /// Whether the connection is of no further use: it leads to a standby, or its prepared statements are not known.
+    /// Whether the connection is unusable from now on: it leads to a standby, or its prepared statements are gone.
     pub(super) fn breaks_connection(&self) -> bool {
         const SPOILT: [&SqlState; 3] = [
             &SqlState::READ_ONLY_SQL_TRANSACTION,
@@ -118,17 +118,17 @@ impl CallError {
             || self.code().is_some_and(|code| SPOILT.contains(&code))
     }
 
-    /// Whether the connection, and not the statement, is what failed.
+    /// Whether the connection failed, and not the statement.
     pub(super) fn is_connection_lost(&self) -> bool {
         matches!(self, Self::NotSent(_) | Self::NoResponse(_))
     }
 
-    /// Whether its connection was cut in the middle, and another one may do.
+    /// Whether its connection was cut off, so that another one may work.
     pub(super) fn was_cut_off(&self) -> bool {
         matches!(self, Self::NoResponse(source) if !source.is::<TimedOut>())
     }
 
-    /// Whether other calls will fail in the same way: no connection, no answer, or no schema.
+    /// Whether other calls will fail in the same way: no connection, no response, or no schema.
     fn affects_all_calls(&self) -> bool {
         let is_missing = self.code().is_some_and(|code| MISSING.contains(&code));
         matches!(self, Self::NotSent(_) | Self::NoResponse(_)) && !self.was_cut_off() || is_missing
@@ -141,7 +141,7 @@ impl CallError {
         }
     }
 
-    /// For the caller of something that changes nothing.
+    /// The error for a call that changes nothing.
     pub(super) fn into_read_error(self) -> StoreError {
         match self {
             Self::NoResponse(source) => StoreError::Unavailable(source),
@@ -149,7 +149,7 @@ impl CallError {
         }
     }
 
-    /// For the caller of something that may have changed something.
+    /// The error for a call that may have changed something.
     pub(super) fn into_write_error(self) -> StoreError {
         match self {
             Self::NotSent(source) => StoreError::Unavailable(source),
@@ -173,13 +173,13 @@ fn refused_error(error: tokio_postgres::Error) -> StoreError {
     }
 }
 
-/// What the functions of the schema raise at a caller whose version is too old: see `sql/common.sql`.
+/// Raised by the schema's functions when the caller's version is too old: see `sql/common.sql`.
 const NEWER: &str = "TE001";
 
-/// There is no room to write, or no leave to; what is there can be read.
+/// The disk is full, or the server is read-only; reads still work.
 const CANNOT_WRITE: [&SqlState; 2] = [&SqlState::DISK_FULL, &SqlState::READ_ONLY_SQL_TRANSACTION];
 
-/// The schema is not there, or is an older one.
+/// The schema is missing or too old.
 const MISSING: [&SqlState; 3] =
     [&SqlState::UNDEFINED_FUNCTION, &SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME];
 
@@ -199,7 +199,7 @@ impl fmt::Display for CallError {
     }
 }
 
-/// An error with those below it, for logs: the driver's says no more than that the server refused.
+/// An error with its sources, for logs: the driver's own text says no more than that the server refused.
 pub(super) struct ErrorChain<'a>(pub(super) &'a (dyn Error + 'static));
 
 impl fmt::Display for ErrorChain<'_> {
@@ -214,7 +214,7 @@ impl fmt::Display for ErrorChain<'_> {
     }
 }
 
-/// A wait that came to its end.
+/// A wait that timed out.
 #[derive(Debug)]
 pub(super) struct TimedOut(pub(super) &'static str);
 
@@ -226,7 +226,7 @@ impl fmt::Display for TimedOut {
 
 impl Error for TimedOut {}
 
-/// The schema is not there, or is an older one.
+/// The schema is missing or too old.
 #[derive(Debug)]
 struct NotMigrated(tokio_postgres::Error);
 

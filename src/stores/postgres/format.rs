@@ -1,11 +1,11 @@
-//! Which version of the schema there is, and what it leaves to this one. It stands in the place's row, and every statement that
-//! reads or writes looks at it: here is only what becomes of that.
+//! The version of the schema, and what it allows this version to do. It is stored in the place's row, which every
+//! statement checks; only the evaluation is here.
 
 use tokio_postgres::Row;
 
 use crate::store::{Format, Source, StoreError, Use};
 
-/// What keeps this version from using a schema, when that is its format.
+/// What this version may not do with a schema of that format, if anything.
 pub(super) fn denied(format: Format) -> Option<(u32, Use)> {
     match (format.may_read(VERSION), format.may_write(VERSION)) {
         (Err(StoreError::NewerFormat { stored, denied, .. }), _)
@@ -20,5 +20,5 @@ pub(super) fn format(row: &Row, at: usize) -> Result<Format, Source> {
     Ok(Format::new(version).writable_from(writer).readable_from(reader))
 }
 
-/// Of the schema, as this version makes it: see [`Format`](crate::store::Format).
+/// The version of the schema that this version of the crate creates: see [`Format`](crate::store::Format).
 pub(super) const VERSION: u32 = 3;

@@ -1,4 +1,4 @@
-//! The store as it is handed out, and what its clones share.
+//! The public handle of a store, and what its clones share.
 
 use std::{
     fmt,
@@ -33,7 +33,7 @@ pub(super) struct Inner {
     pub(super) database: Arc<Database>,
     pub(super) settings: Arc<Settings>,
     pub(super) append_queues: AppendQueues,
-    /// Also who watches, and who tells the other processes.
+    /// Also holds the watchers, and the notifier of other processes.
     pub(super) listener: Listener,
     tasks: [AbortHandle; 2],
 }
@@ -57,10 +57,10 @@ impl Inner {
 
     pub(super) async fn head(&self, channel: &Channel) -> Result<Head, StoreError> {
         let heads = heads::heads(&self.database, std::slice::from_ref(channel)).await?;
-        heads.first().copied().ok_or_else(|| StoreError::Corrupt("no head came back".into()))
+        heads.first().copied().ok_or_else(|| StoreError::Corrupt("the server returned no head".into()))
     }
 
-    /// The head of the absent channel, when there was one to delete.
+    /// The head of the absent channel, if there was one to delete.
     pub(super) async fn delete(&self, channel: &Channel) -> Result<Option<Head>, StoreError> {
         let (name, settings) = (channel.as_str(), &self.settings);
         let params = [
@@ -78,7 +78,8 @@ impl Inner {
         Ok(place.zip(floor).map(|(place, floor)| page::absent_record(channel, place, floor).head))
     }
 
-    /// Tells the watchers here what was appended; the head that the other processes are to hear of, when there is one.
+    /// Tells this process's watchers what was appended; returns the head of which other processes must be notified, if
+    /// any.
     pub(super) fn tell_appended(&self, channel: &Channel, results: &[Result<Appended, StoreError>]) -> Option<Head> {
         let done = || results.iter().filter_map(|result| result.as_ref().ok());
         let head = done().next_back()?.head;

@@ -1,4 +1,4 @@
-//! The heads of channels, and the channels that there are.
+//! The heads of channels, and the list of channels.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::{
     store::{Head, Source, StoreError},
 };
 
-/// The heads of many channels, in the order asked.
+/// The heads of many channels, in the requested order.
 pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let likely = database.absent.of(channels);
     let heads = if channels.len() > MAX_PROBABLY_EXISTING || likely.contains(&true) {
@@ -23,12 +23,12 @@ pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<V
     } else {
         heads_of_existing(database, channels).await?
     };
-    // An empty channel may well be forgotten next.
+    // An empty channel is likely to be forgotten next.
     database.absent.note(channels.iter().zip(&heads).map(|(channel, head)| (channel, head.cursor.tag == 0)));
     Ok(heads)
 }
 
-/// The heads of channels, all of which are likely to be there: others cost a second statement.
+/// The heads of channels that probably all exist; absent ones cost a second statement.
 async fn heads_of_existing(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
     let rows = database.read(&database.sql.heads_of_existing, &[(&names, Type::TEXT_ARRAY)]).await;
@@ -48,7 +48,7 @@ fn existing(row: &Row) -> Result<(&str, Option<Head>), Source> {
     Ok((row.try_get(0)?, head_from(row, 1)?))
 }
 
-/// The heads of channels, be they there or not.
+/// The heads of channels, existing or not.
 async fn heads_of_any(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
     let names: Vec<_> = channels.iter().map(Channel::as_str).collect();
     let buckets: Vec<_> = channels.iter().map(bucket).collect();
@@ -64,28 +64,28 @@ async fn heads_of_any(database: &Database, channels: &[Channel]) -> Result<Vec<H
     heads.into_iter().map(|head| head.ok_or_else(|| corrupt("the place has no row"))).collect()
 }
 
-/// Most channels that are looked for among those that exist.
+/// Most channels for which all are assumed to exist.
 const MAX_PROBABLY_EXISTING: usize = 100;
 
-/// A head, and of which of the channels it is.
+/// A head, and the index of its channel.
 fn head(row: &Row, channels: &[Channel]) -> Result<(usize, Head), Source> {
     let nth = row.try_get::<_, i32>(1)?.saturating_sub(1) as usize;
     if let Some(head) = head_from(row, 2)? {
         return Ok((nth, head));
     }
-    let channel = channels.get(nth).ok_or("a head that nobody asked for")?;
+    let channel = channels.get(nth).ok_or("the server returned a head that was not requested")?;
     let floor = row.try_get::<_, Option<i64>>(3)?.ok_or("the floor lacks a row")?;
     Ok((nth, absent_record(channel, row.try_get(0)?, floor).head))
 }
 
-/// The head in four columns; none when the first, the epoch, is null.
+/// The head in four columns; `None` when the first, the epoch, is null.
 fn head_from(row: &Row, at: usize) -> Result<Option<Head>, Source> {
     let Some(epoch) = row.try_get::<_, Option<i64>>(at)? else { return Ok(None) };
     let (seq, tag) = (row.try_get::<_, i64>(at + 1)? as u64, row.try_get::<_, i32>(at + 2)? as u32);
     Ok(Some(Head { cursor: Cursor { epoch: epoch as u64, seq, tag }, closed: row.try_get(at + 3)? }))
 }
 
-/// A page of the channels whose names begin with `prefix`. One whose record is missing is left out.
+/// A page of the channels whose names start with `prefix`. Channels without a record are left out.
 pub(super) async fn channels(
     database: &Database,
     prefix: &str,
@@ -93,11 +93,11 @@ pub(super) async fn channels(
     limit: usize,
 ) -> Result<Vec<(Channel, Head)>, StoreError> {
     let mut after = after.map_or(String::new(), |after| after.as_str().to_owned());
-    // No name has the character that the server takes in no text.
+    // No name contains NUL, which the server accepts in no text.
     if limit == 0 || prefix.contains('\0') {
         return Ok(Vec::new());
     }
-    // As long as a name can be: whatever begins with the prefix comes before it.
+    // As long as a name can be, so every name with the prefix sorts before it.
     let (last, limit) = (format!("{prefix}{}", "\u{10ffff}".repeat(64)), limit.min(MAX_LISTED) as i64);
     loop {
         let (names, kind) = ((&prefix, &after, &last), Type::TEXT);

@@ -1,6 +1,5 @@
-//! Retention where nobody writes: old entries, expired keys, dead logs, forgotten channels. Runs on every node and does the
-//! work on one at a time, in pieces that are committed one by one, so that no transaction is long and none is for nothing.
-//! Knows no reader.
+//! Retention for channels that nobody writes to: old entries, expired keys, unused logs, forgotten channels. Runs on
+//! every node, works on one at a time, and commits in pieces, so that no transaction is long and none is wasted.
 
 use std::{
     convert::Infallible,
@@ -17,7 +16,7 @@ use tokio_postgres::types::Type;
 use super::{database::Database, error::CallError, settings::Settings, snapshots};
 use crate::store::{Health, StoreError, floor};
 
-/// Tidies up every now and then, for ever; and looks after the database all the time, however long that takes.
+/// Tidies up periodically, and probes the database all the while, however long tidying takes.
 pub(super) async fn run(database: Arc<Database>, settings: Arc<Settings>, every: Duration) -> Infallible {
     let mut tidying = pin!(run_tidying(&database, &settings, every));
     let mut probing = pin!(probe_and_announce(&database, &settings));
@@ -39,7 +38,7 @@ async fn run_tidying(database: &Database, settings: &Settings, every: Duration) 
     }
 }
 
-/// Asks a database that failed whether it still does, for else nobody may, and says now and then what is to be kept.
+/// Probes a database that failed, in case no other call does, and announces this node's retention from time to time.
 async fn probe_and_announce(database: &Database, settings: &Settings) -> Infallible {
     let mut announced = Instant::now();
     loop {
@@ -56,26 +55,26 @@ async fn probe_and_announce(database: &Database, settings: &Settings) -> Infalli
     }
 }
 
-/// Says what this node keeps, so that others delete nothing of it.
+/// Announces this node's retention, so that other nodes delete nothing of it.
 pub(super) async fn announce_settings(database: &Database, settings: &Settings) {
     let (now, keep) = (settings.now(), settings.keep.as_slice());
     let params = [(&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
     if let Err(error) = database.write(&database.sql.agree, &params).await {
-        tracing::debug!(error = %error, "could not tell PostgreSQL what is to be kept");
+        tracing::debug!(error = %error, "could not announce the retention settings to PostgreSQL");
     }
 }
 
-/// Goes on until nothing is left to do, or another node is at it.
+/// Continues until nothing is left to do, or another node is working.
 pub(super) async fn tidy(database: &Database, settings: &Settings) -> Result<(), StoreError> {
     let mut most = MAX_PIECE;
     loop {
         match piece(database, settings, most).await {
             Ok(0) => return Ok(()),
             Ok(_) => most = (most + most / 4 + 1).min(MAX_PIECE),
-            // A piece that is too much for the limit in time would be so for ever.
+            // A piece that exceeds the time limit would do so every time.
             Err(error) if error.is_timeout() && most > 1 => {
                 most = (most / 8).max(1);
-                // The server may be at it still.
+                // The server may still be working on it.
                 sleep(PIECE_DURATION).await;
             }
             Err(error) => return Err(error.into_read_error()),
@@ -83,7 +82,7 @@ pub(super) async fn tidy(database: &Database, settings: &Settings) -> Result<(),
     }
 }
 
-/// Does a piece of the work, and returns how much that was.
+/// Does one piece of the work; returns how much that was.
 async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i64, CallError> {
     let (now, keep, millis) = (settings.now(), settings.keep.as_slice(), PIECE_DURATION.as_millis() as i32);
     let step = floor::raised(0, 0) as i64;
@@ -105,14 +104,14 @@ async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i6
     Ok(done.unwrap_or(0))
 }
 
-/// Most of anything in one piece.
+/// Most items of each kind in one piece.
 const MAX_PIECE: i64 = 1000;
 
-/// About how long a piece takes: so long may a writer to one of its channels wait.
+/// About how long a piece takes, and so how long it may delay a writer to one of its channels.
 const PIECE_DURATION: Duration = Duration::from_millis(100);
 
-/// How often a node says what it keeps. What nobody has said for a minute is kept no longer.
+/// How often a node announces its retention. What no node has announced for a minute is no longer kept.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(20);
 
-/// How often a database that failed is asked.
+/// How often a database that failed is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! Making the schema, or bringing it up to this version.
+//! Creating the schema, or upgrading it to this version.
 
 use tokio_postgres::types::Type;
 
@@ -9,9 +9,9 @@ use super::{
 };
 use crate::store::{Format, StoreError};
 
-/// Brings the schema up to this version. Of many nodes that do so at once, one does the work and the others wait for it.
+/// Upgrades the schema to this version. Of several nodes that do so at once, one does the work and the others wait.
 pub(super) async fn migrate(database: &Database, keep: &[i64; 5]) -> Result<(), StoreError> {
-    // A node without the right to create anything finds a schema that someone else has made.
+    // A node without the right to create anything can use a schema that another role created.
     if let Some(format) = stored(database).await? {
         if format.version() >= VERSION {
             return format.may_write(VERSION);
@@ -28,11 +28,11 @@ pub(super) async fn migrate(database: &Database, keep: &[i64; 5]) -> Result<(), 
                 .await
                 .map_err(CallError::into_write_error)
         }
-        other => Err(StoreError::Unavailable(format!("the database's encoding is {other:?}; UTF8 is needed").into())),
+        other => Err(StoreError::Unavailable(format!("the database's encoding is {other:?}; UTF8 is required").into())),
     }
 }
 
-/// The stored format; none when there is no schema, one of a version that did not store it, or none that may be seen.
+/// The stored format; `None` when there is no schema, its version did not store one, or it cannot be read.
 pub(super) async fn stored(database: &Database) -> Result<Option<Format>, StoreError> {
     match database.read(&database.sql.format, &[]).await {
         Ok(rows) => rows.first().map(|row| format::format(row, 0)).transpose().map_err(StoreError::Corrupt),

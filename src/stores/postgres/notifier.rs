@@ -1,9 +1,9 @@
-//! What nodes say to each other: which heads moved. Every transaction that notifies takes a lock on the whole database for
-//! its commit, so it is said off the write path, by one task per process that puts together what comes within a few
-//! milliseconds; only where little is to be said does an append say it itself. Knows nothing of appends.
+//! Notifies other nodes of moved heads. Every transaction that notifies takes a database-wide lock for its commit, so
+//! this happens off the write path, in one task per process that combines what comes within a few milliseconds; only
+//! when there is little to send does an append notify in its own transaction. Knows nothing of appends.
 //!
-//! Only positions are sent, never events: any role that can connect to the database may listen and notify, and a hint from
-//! a liar makes a node read, no more.
+//! Only positions are sent, never events: any role that can connect to the database may listen and notify, and a forged
+//! hint only makes a node read.
 
 use std::{
     collections::HashMap,
@@ -20,29 +20,29 @@ use tokio_postgres::types::Type;
 use super::{database::Database, error::CallError};
 use crate::{channel::Channel, cursor::Cursor, store::Head};
 
-/// What waits to be said.
+/// What waits to be sent.
 #[derive(Default)]
 pub(super) struct Notifier {
-    /// Which node speaks.
+    /// The id of this node.
     node: String,
     pending: Mutex<Pending>,
     pace: Mutex<NotifyPace>,
     wake: Notify,
 }
 
-/// Whether an append may hold the lock on the database.
+/// Whether an append may take the database-wide lock.
 #[derive(Default)]
 struct NotifyPace {
-    /// When this node spoke last.
+    /// When this node last notified.
     last_notified: Option<Instant>,
-    /// Whether the last append took long: slow disks, a standby far away, or others who hold the lock.
+    /// Whether the last append was slow: slow disks, a distant standby, or contention for the lock.
     slow: bool,
 }
 
 #[derive(Default)]
 struct Pending {
     heads: HashMap<Channel, Head>,
-    /// Too much to say, or a word was lost.
+    /// There is too much to send, or a notification was lost.
     resync: bool,
 }
 
@@ -51,7 +51,7 @@ impl Notifier {
         Self { node: format!("{:016x}", fastrand::u64(..)), ..Self::default() }
     }
 
-    /// Notes a head, to be said soon.
+    /// Adds a head, to be sent soon.
     pub(super) fn note(&self, channel: &Channel, head: Head) {
         let mut pending = self.lock();
         if !pending.resync {
@@ -64,7 +64,8 @@ impl Notifier {
         self.wake.notify_one();
     }
 
-    /// The node's name, when its only append may say for itself that it was made: no more often than the task speaks.
+    /// This node's id, if its only append may notify in its own transaction, which happens no more often than the task
+    /// notifies.
     pub(super) fn try_notify_inline(&self) -> Option<&str> {
         let pending = self.lock();
         let mut pace = self.pace();
@@ -78,12 +79,12 @@ impl Notifier {
         free.then_some(&self.node)
     }
 
-    /// Notes how long an append took.
+    /// Records how long an append took.
     pub(super) fn note_pace(&self, took: Duration) {
         self.pace().slow = took >= MIN_INTERVAL;
     }
 
-    /// Says what is noted, for ever: at once after a pause, then at most once per `MIN_INTERVAL`.
+    /// Sends what was added, for ever: at once after a pause, then at most once per `MIN_INTERVAL`.
     pub(super) async fn run(self: Arc<Self>, database: Arc<Database>) {
         loop {
             self.wake.notified().await;
@@ -97,7 +98,7 @@ impl Notifier {
                 continue;
             }
             if let Err(error) = notify(&database, payloads).await {
-                tracing::debug!(error = ?error.into_read_error(), "cannot notify the other nodes; they find out by themselves");
+                tracing::debug!(error = ?error.into_read_error(), "cannot notify the other nodes; they will notice by comparing heads");
                 self.lock().resync = true;
                 self.wake.notify_one();
                 sleep(RETRY_AFTER).await;
@@ -106,23 +107,23 @@ impl Notifier {
         }
     }
 
-    /// Says what is left, once: nobody will note anything any more.
+    /// Sends what is left, once: nothing will be added any more.
     pub(super) async fn finish(self: Arc<Self>, database: Arc<Database>) {
         let pending = std::mem::take(&mut *self.lock());
         let payloads = payloads(&self.node, pending);
         if !payloads.is_empty() {
             if let Err(error) = notify(&database, payloads).await {
-                tracing::debug!(error = %error, "cannot notify the other nodes; they find out by themselves");
+                tracing::debug!(error = %error, "cannot notify the other nodes; they will notice by comparing heads");
             }
         }
     }
 
-    /// Says something that only this node's own listener needs to hear.
+    /// Sends a notification that only this node's own listener needs.
     pub(super) async fn ping(&self, database: &Database) -> Result<(), CallError> {
         notify(database, vec![format!("{}\n{PING}", self.node)]).await
     }
 
-    /// Understands what a node said.
+    /// Parses the payload of a notification.
     pub(super) fn parse(&self, payload: &str) -> Notification {
         let mut lines = payload.split('\n');
         if lines.next() == Some(&self.node) {
@@ -151,7 +152,7 @@ impl Notifier {
 /// What a notification means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Notification {
-    /// This process said it itself, and told its watchers long ago.
+    /// This process sent it, and has told its watchers already.
     Own,
     Heads(Vec<(Channel, Head)>),
     Resync,
@@ -163,7 +164,8 @@ async fn notify(database: &Database, payloads: Vec<String>) -> Result<(), CallEr
     database.write(&database.sql.notify, &params).await.map(drop)
 }
 
-/// One line for the speaker, one per head. As many payloads as fit into one statement, or the word that it was too much.
+/// One line for the sender, and one per head. As many payloads as fit into one statement, or a single one that says
+/// there were too many.
 fn payloads(node: &str, pending: Pending) -> Vec<String> {
     let mut payloads: Vec<String> = Vec::new();
     for (channel, head) in pending.heads {
@@ -179,7 +181,7 @@ fn payloads(node: &str, pending: Pending) -> Vec<String> {
     payloads
 }
 
-/// A channel and its head: the cursor's text of a fixed width, a sign for open or closed, and the name.
+/// A channel and its head: the cursor's text, which has a fixed width, a character for open or closed, and the name.
 fn hint(line: &str) -> Option<(Channel, Head)> {
     let (cursor, rest) = line.split_at_checked(Cursor::TEXT_LEN)?;
     let (closed, name) = match rest.strip_prefix(CLOSED) {
@@ -194,16 +196,16 @@ const CLOSED: char = '!';
 const PING: &str = "?";
 const RESYNC: &str = "*";
 
-/// PostgreSQL takes payloads below 8 000 bytes.
+/// PostgreSQL accepts payloads below 8 000 bytes.
 const MAX_BYTES: usize = 7_900;
 
 /// Most payloads in one statement: 100 kB, room for about 2 000 channels with short names.
 const MAX_PAYLOADS: usize = 12;
 
-/// Most heads that wait to be said.
+/// Most heads that wait to be sent.
 const MAX_HEADS: usize = 4096;
 
-/// Between two notifications of one node.
+/// The pause between two notifications of one node.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
 
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_understood() {
+    fn payloads_read_back() {
         let other = Notifier::new();
         let heads = vec![(named("a!b.c"), head(3))];
         assert_eq!(other.parse(&sent(heads.clone()).concat()), Notification::Heads(heads));
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_append_tells_for_itself_no_more_often_than_the_task_and_only_while_it_is_quick() {
+    async fn an_append_notifies_no_more_often_than_the_task_and_only_while_appends_are_fast() {
         let notifier = Notifier::new();
         assert_eq!(notifier.try_notify_inline(), Some(&*notifier.node));
         assert_eq!(notifier.try_notify_inline(), None);
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_a_resync() {
+    fn an_unreadable_payload_is_a_resync() {
         let notifier = Notifier::new();
         for payload in ["", "node\n*", "node\n", "node\nnonsense", &format!("node\n{}x", "é".repeat(20))] {
             let expected = if payload.is_empty() { Notification::Heads(vec![]) } else { Notification::Resync };
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_heads_become_one_word() {
+    fn too_many_heads_become_a_resync() {
         let notifier = Notifier::new();
         (0..10_000).for_each(|n| notifier.note(&named(&n.to_string()), head(1)));
         let pending = std::mem::take(&mut *notifier.lock());

@@ -1,4 +1,4 @@
-//! Reads and heads: what is asked, and what the rows mean. The outcome of a resume is decided where all stores decide it.
+//! Reading pages: the parameters, and what the rows mean. Outcomes are decided by the code that all stores share.
 
 use tokio_postgres::{Error, Row, types::Type};
 
@@ -59,11 +59,11 @@ pub(super) async fn read(
         )
         .await
         .map_err(CallError::into_read_error)?;
-    let row = rows.first().ok_or_else(|| corrupt("a read without an answer"))?;
+    let row = rows.first().ok_or_else(|| corrupt("the server answered a read with no row"))?;
     page(row, channel, start, limit).map_err(StoreError::Corrupt)
 }
 
-/// Reads what comes right after a position; none where that is not there, and more has to be decided.
+/// Reads what comes right after a position; `None` when that position is not there, and more has to be decided.
 async fn read_following(
     database: &Database,
     settings: &Settings,
@@ -86,7 +86,7 @@ async fn read_following(
     page_if_adjacent(&rows, channel, from).map_err(StoreError::Corrupt)
 }
 
-/// The page when the first row comes right after `from`, and is not too old: its mark of what came before proves that.
+/// The page, if the first row comes right after `from` and is not too old: its mark of the predecessor proves that.
 fn page_if_adjacent(rows: &[Row], channel: &Channel, from: Cursor) -> Result<Option<Page>, Source> {
     let Some(first) = rows.first() else { return Ok(None) };
     let (tag, closed) = (first.try_get::<_, i32>(1)? as u32, first.try_get(2)?);
@@ -98,7 +98,7 @@ fn page_if_adjacent(rows: &[Row], channel: &Channel, from: Cursor) -> Result<Opt
     Ok((follows && first.try_get(11)?).then_some(page))
 }
 
-/// Whether each entry comes right after the one before it.
+/// Whether each entry comes right after the previous one.
 fn is_contiguous(from: Cursor, entries: &[Entry]) -> bool {
     let positions = std::iter::once(from).chain(entries.iter().map(|entry| entry.cursor));
     positions.zip(entries).all(|(before, entry)| entry.prev() == before)
@@ -137,10 +137,10 @@ fn page(row: &Row, channel: &Channel, start: Start, limit: Limit) -> Result<Page
         Start::Time(time) => resume::outcome_of_time(&record, time),
         Start::Beginning | Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
     };
-    // Behind the last entry of a start by time, all was looked at unless there is more.
+    // For a start by time, everything after the last entry was examined, unless more entries match.
     let last_match: Option<i64> = row.try_get("o_last_match")?;
     let all_seen = matches!(start, Start::Time(_)) && last_match.is_none_or(|seq| seq as u64 <= last.seq);
-    // What a start by time leaves out is not missing.
+    // Entries that a start by time leaves out are not missing.
     let is_due = !matches!(start, Start::Time(_)) && limit.events > 0 && from != head.cursor;
     if is_due && (entries.is_empty() || !is_contiguous(from, &entries)) {
         return Err("entries are missing".into());
@@ -166,7 +166,7 @@ fn absent(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
     Ok(Page { outcome, from: at, entries: Vec::new(), next: at, head: record.head })
 }
 
-/// The head of a channel that does not exist, in a place with this epoch and floor as they are stored.
+/// The record of an absent channel in a place with this stored epoch and floor.
 pub(super) fn absent_record(channel: &Channel, place: i64, floor: i64) -> Record {
     Record::absent(place as u64, floor as u64, channel)
 }
@@ -212,7 +212,7 @@ pub(super) fn new_epoch(channel: &Channel) -> u64 {
     epoch_of(resume::fresh_epoch(), channel)
 }
 
-/// The bucket of the floor, as the server has it.
+/// The bucket of the floor, as the server stores it.
 pub(super) fn bucket(channel: &Channel) -> i32 {
     i32::from(floor::bucket_of(channel))
 }

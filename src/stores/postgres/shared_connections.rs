@@ -1,5 +1,5 @@
-//! Connections that writers share while all are in use: a few statements one behind the other on each, so that the server
-//! always has the next one and no connection idles for a round trip. Knows no SQL.
+//! Connections that writers share while all are in use: a few pipelined statements on each, so that the server always
+//! has the next one and no connection is idle during a round trip. Knows no SQL.
 
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
@@ -13,10 +13,11 @@ use deadpool_postgres::{Object, Pool, PoolError};
 pub(super) struct SharedConnections(Mutex<Vec<Weak<SharedConnection>>>);
 
 impl SharedConnections {
-    /// A connection of the writer's own, or one to share when the pool has none left.
+    /// A connection for this writer alone, or a shared one when the pool is exhausted.
     pub(super) async fn acquire(&self, pool: &Pool) -> Result<Arc<SharedConnection>, PoolError> {
         let status = pool.status();
-        // Nobody shares while somebody waits, or a connection that is shared again and again would never come to them.
+        // No sharing while a caller waits for the pool: a connection that is shared again and again would never be
+        // returned to it.
         if status.available == 0 && status.waiting == 0 && status.size >= status.max_size {
             if let Some(connection) = self.share_least_used() {
                 return Ok(connection);
@@ -29,7 +30,7 @@ impl SharedConnections {
         Ok(connection)
     }
 
-    /// The least used one that still takes someone.
+    /// The connection with the fewest users, if it can take another.
     fn share_least_used(&self) -> Option<Arc<SharedConnection>> {
         let connections = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let least = connections
@@ -40,9 +41,9 @@ impl SharedConnections {
     }
 }
 
-/// A connection out of the pool. It goes back with its last user, unless one of them found it of no use.
+/// A connection from the pool. Its last user returns it, unless a user found it broken.
 pub(super) struct SharedConnection {
-    /// None only while it is dropped.
+    /// `None` only while it is dropped.
     client: Option<Object>,
     broken: AtomicBool,
 }
@@ -52,7 +53,7 @@ impl SharedConnection {
         Self { client: Some(client), broken: AtomicBool::new(false) }
     }
 
-    /// The connection is to be closed.
+    /// Makes the last user close the connection.
     pub(super) fn mark_broken(&self) {
         self.broken.store(true, Ordering::Relaxed);
     }
@@ -76,5 +77,5 @@ impl Drop for SharedConnection {
     }
 }
 
-/// Most statements that are one behind the other. One that waits for a row holds those behind it up.
+/// Most pipelined statements. One that waits for a row delays those behind it.
 const MAX_USERS: usize = 4;

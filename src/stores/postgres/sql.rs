@@ -1,22 +1,22 @@
-//! The SQL with an application's schema put into it. Knows no event.
+//! The SQL statements, with the application's schema inserted. Knows no event.
 
 use super::format::VERSION;
 use crate::store::resume;
 
-/// The statements, with the schema's name in them.
+/// The statements, with the name of the schema inserted.
 #[derive(Debug)]
 pub(super) struct Sql {
-    /// The schema, which is also the name that nodes notify each other by.
+    /// The schema, which is also the name of the notification channel.
     pub(super) schema: String,
     pub(super) write: String,
     pub(super) write_one: String,
-    /// The same, and what it did is told to the other nodes.
+    /// As `write_one`, and notifies the other nodes.
     pub(super) write_one_and_tell: String,
     pub(super) trim: String,
     /// As `read`, where there is nothing to decide.
     pub(super) read_following: String,
     pub(super) read: String,
-    /// As `heads`, of those that exist.
+    /// As `heads`, for existing channels only.
     pub(super) heads_of_existing: String,
     pub(super) heads: String,
     pub(super) names: String,
@@ -25,18 +25,18 @@ pub(super) struct Sql {
     pub(super) agree: String,
     pub(super) notify: String,
     pub(super) listen: String,
-    /// Who may use the schema.
+    /// Which versions may use the schema.
     pub(super) format: String,
-    /// Whether there is a schema, and then whether it is of this version.
+    /// Whether there is a schema, and whether it has this version.
     pub(super) is_there: String,
     pub(super) is_current: String,
-    /// Whether it can be read; and whether there is room to write, and leave to.
+    /// Whether it can be read, and whether it can be written.
     pub(super) probe_read: String,
     pub(super) probe: String,
 }
 
 impl Sql {
-    /// Takes names that need no thought about quoting: what else would be folded or cut off differently here and there.
+    /// Accepts only names that mean the same quoted and unquoted: others would be folded or truncated in some places.
     pub(super) fn new(schema: &str) -> Option<Self> {
         let good = |(at, c): (usize, char)| c.is_ascii_lowercase() || c == '_' || (at > 0 && c.is_ascii_digit());
         if schema.is_empty() || schema.len() > MAX_NAME || !schema.char_indices().all(good) {
@@ -72,7 +72,7 @@ impl Sql {
         })
     }
 
-    /// Waits until no other node migrates, which may take longer than a statement of the store should.
+    /// Waits until no other node migrates, which may take longer than the store's statement timeout.
     pub(super) fn migration_lock(&self) -> String {
         format!(
             "select set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true);
@@ -81,7 +81,7 @@ impl Sql {
         )
     }
 
-    /// Everything that makes the schema what this version needs; harmless where it is that already.
+    /// Everything that upgrades the schema to this version; harmless if it already has it.
     pub(super) fn migration(&self, keep: &[i64; 5]) -> String {
         let (epoch, version) = (resume::fresh_epoch() as i64, VERSION);
         let place = format!(
@@ -107,7 +107,7 @@ impl Sql {
     }
 }
 
-/// Puts the schema's name, the name that nodes notify each other by, and this version into a script.
+/// Inserts the schema's name, the notification channel, and this version into a script.
 fn fill(sql: &str, schema: &str) -> String {
     sql.replace("$S", &format!("\"{schema}\"")).replace("$N", schema).replace("$V", &VERSION.to_string())
 }
@@ -116,7 +116,7 @@ const WRITE_ONE: &str = include_str!("sql/write_one.sql");
 
 const TELL: &str = r", pg_notify('$N', $10 || E'\n' || $S.cursor_text(c.epoch, c.seq, $2) || '.' || $1)";
 
-/// `create schema if not exists` asks for the right to create even when there is nothing to do.
+/// `create schema if not exists` requires the right to create even when there is nothing to do.
 const SCHEMA: &str = r#"
 do $do$ begin
     if to_regnamespace('$S') is null then
@@ -125,7 +125,7 @@ do $do$ begin
 end $do$;
 "#;
 
-/// The longest name that PostgreSQL keeps whole.
+/// The longest name that PostgreSQL does not truncate.
 const MAX_NAME: usize = 63;
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schemas_are_plain_names() {
+    fn only_plain_schema_names_are_accepted() {
         for good in ["tower_events", "a", "_x1", &"x".repeat(63)] {
             assert!(Sql::new(good).is_some(), "{good:?}");
         }

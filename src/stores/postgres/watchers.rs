@@ -1,6 +1,7 @@
-//! Hints for those who watch in this process. Knows neither the database nor where a hint comes from.
+//! The watchers in this process and their hints. Knows neither the database nor where a hint comes from.
 //!
-//! Lock order: the watchers, then one backlog. Wakers are woken and dropped outside both, for they run foreign code.
+//! Lock order: the watchers, then one backlog. Wakers are woken and dropped outside both, because they run foreign
+//! code.
 
 use std::{
     pin::Pin,
@@ -16,7 +17,7 @@ use crate::{
     stores::hints::{Backlog, Intake},
 };
 
-/// Everyone who watches, and the task that listens for them.
+/// All watchers, and the task that listens for them.
 #[derive(Default)]
 pub(super) struct Watchers(Mutex<State>);
 
@@ -25,12 +26,12 @@ struct State {
     backlogs: Vec<Arc<Backlog>>,
     /// Listens while anyone watches.
     listener: Option<AbortHandle>,
-    /// Whether the listener hears what other processes say.
+    /// Whether the listener receives notifications.
     armed: bool,
 }
 
 impl Watchers {
-    /// Watches from now on; `listen` starts the listener for the first.
+    /// Adds a watcher; `listen` starts the listener for the first one.
     pub(super) fn watch(self: &Arc<Self>, listen: impl FnOnce() -> AbortHandle) -> Changes {
         let mut state = self.lock();
         let backlog = Arc::new(if state.armed { Backlog::new() } else { Backlog::unarmed() });
@@ -41,13 +42,13 @@ impl Watchers {
         Changes { watchers: Arc::clone(self), intake: Intake::new(backlog) }
     }
 
-    /// The listener hears from now on: whatever was said before was missed.
+    /// The listener receives from now on: earlier notifications were missed.
     pub(super) fn arm(&self) {
         self.lock().armed = true;
         self.tell(|| Change::Resync);
     }
 
-    /// The listener hears nothing until it is armed again.
+    /// The listener receives nothing until it is armed again.
     pub(super) fn disarm(&self) {
         self.lock().armed = false;
     }
@@ -56,13 +57,13 @@ impl Watchers {
         self.lock().armed
     }
 
-    /// Whether somebody watches, and the listener does not hear.
+    /// Whether there are watchers, but the listener does not receive.
     pub(super) fn is_deaf(&self) -> bool {
         let state = self.lock();
         state.listener.is_some() && !state.armed
     }
 
-    /// Tells everyone; `change` is made only when someone watches.
+    /// Passes a change to all watchers; `change` is called only if there are any.
     pub(super) fn tell(&self, change: impl Fn() -> Change) {
         let state = self.lock();
         let woken: Vec<_> = state.backlogs.iter().filter_map(|backlog| backlog.add(change())).collect();
@@ -75,7 +76,7 @@ impl Watchers {
     }
 }
 
-/// The stream of one watcher. Dropping it deregisters.
+/// The stream of one watcher. Dropping it deregisters the watcher.
 pub(super) struct Changes {
     watchers: Arc<Watchers>,
     intake: Intake,

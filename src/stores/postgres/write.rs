@@ -1,5 +1,5 @@
-//! Appends and inits as one call each: the columns that are sent, and what the answer means. Groups of appends to one
-//! channel go together; this file takes them apart again. Never waits for anything but the call.
+//! Appends and inits as one call each: the columns that are sent, and the rows that come back. A group of appends to
+//! one channel is one call. Never waits for anything but the call.
 
 use tokio_postgres::{Row, types::Type};
 
@@ -22,12 +22,12 @@ struct Columns<'a> {
     is_text: Vec<bool>,
     names: Vec<Option<&'a str>>,
     times: Vec<Option<i64>>,
-    /// None when no event has a key: the server has nothing to look up then.
+    /// `None` when no event has a key: then the server has nothing to look up.
     keys: Option<Vec<Option<&'a str>>>,
-    /// Of the events with keys; 0 for others.
+    /// The fingerprints of events with keys; 0 for others.
     prints: Option<Vec<i64>>,
     tags: Vec<i32>,
-    /// The same, one later; the server knows what comes before the first.
+    /// `tags` shifted by one; the server knows the tag before the first event.
     prev_tags: Vec<Option<i32>>,
     sizes: Vec<i32>,
     bytes: i64,
@@ -54,16 +54,16 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// What is asked of a channel beside the events.
+/// What is written besides the events.
 #[derive(Clone, Copy)]
 pub(super) struct WriteOptions<'a> {
     pub(super) expect: Expect,
     pub(super) close: bool,
     /// The epoch of the history that replaces the channel's.
     pub(super) init: Option<u64>,
-    /// The node that tells the others in the same transaction.
+    /// The id of this node, if the call notifies the others in its own transaction.
     pub(super) notify_as: Option<&'a str>,
-    /// A `seq` that the channel has reached, as far as is known here.
+    /// A `seq` that the channel has reached, as far as known.
     pub(super) reached: u64,
 }
 
@@ -73,7 +73,7 @@ impl WriteOptions<'_> {
     }
 }
 
-/// Writes events of one channel in one step.
+/// Writes events to one channel atomically.
 pub(super) async fn write(
     database: &Database,
     settings: &Settings,
@@ -100,7 +100,7 @@ pub(super) async fn write(
     let (name, keep, now) = (channel.as_str(), settings.keep.as_slice(), settings.now());
     let init = options.init.map(|epoch| epoch as i64);
     let (epoch, tag) = (at.epoch as i64, at.tag as i32);
-    // No entry has a `seq` that large, and none has it less for being cut.
+    // No entry has a `seq` that large, so saturating matches nothing either.
     let seq = i64::try_from(at.seq).unwrap_or(i64::MAX);
     let rows = database
         .write(
@@ -131,7 +131,7 @@ pub(super) async fn write(
             ],
         )
         .await?;
-    let row = rows.first().ok_or_else(|| CallError::Malformed("an append without an answer".into()))?;
+    let row = rows.first().ok_or_else(|| CallError::Malformed("the server answered an append with no row".into()))?;
     let tags = columns.tags.iter().map(|tag| *tag as u32).collect();
     let written = written::from_row(row, tags).map_err(|error| CallError::Malformed(error.into()))?;
     if written.status == 0 && written.head.cursor.seq > written.base.seq {
@@ -140,7 +140,7 @@ pub(super) async fn write(
     Ok(written)
 }
 
-/// Appends one event where there is nothing to decide; none when there is.
+/// Appends one event where there is nothing to decide; `None` when there is.
 async fn write_one(
     database: &Database,
     settings: &Settings,
@@ -175,7 +175,7 @@ async fn write_one(
     if retained.is_too_much(&settings.keep) {
         let keep = settings.keep.as_slice();
         let params = [(&name as _, Type::TEXT), (&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
-        // It is appended, whatever becomes of this; the next append finds that too much is kept.
+        // The event is appended in any case; the next append trims the channel.
         if let Err(error) = database.write(&database.sql.trim, &params).await {
             tracing::debug!(error = %error.into_read_error(), "could not trim a channel in PostgreSQL");
         }
@@ -183,21 +183,21 @@ async fn write_one(
     Ok(Some(written))
 }
 
-/// As the table `head` has it.
+/// The generation of a seq, as in the table `head`.
 fn generation(seq: u64) -> i64 {
     (seq >> 9) as i64
 }
 
-/// What a channel holds after an append.
+/// What a channel retains after an append.
 struct Retained {
     events: i64,
     bytes: i64,
-    /// Whether the append came after the time to look for what is too old.
+    /// Whether it is time to look for entries that are too old.
     is_due: bool,
 }
 
 impl Retained {
-    /// A quarter above the limits, so that many entries go at once and most appends delete nothing.
+    /// A quarter above the limits, so that many entries are deleted at once and most appends delete none.
     fn is_too_much(&self, [most_events, most_bytes, ..]: &[i64; 5]) -> bool {
         let above = |most: i64| most.saturating_add(most / 4);
         self.is_due || self.events > above(*most_events) || (self.events > 1 && self.bytes > above(*most_bytes))

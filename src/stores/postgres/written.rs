@@ -1,4 +1,4 @@
-//! What the server did: the answer to a call, taken apart for each append of its group. Asks nothing.
+//! The server's answer to a write, split into the results of the group's appends. Asks nothing.
 
 use tokio_postgres::Row;
 
@@ -12,14 +12,14 @@ use crate::{
 /// What the server did.
 pub(super) struct Written {
     pub(super) status: i32,
-    /// The first event whose key stands for another one: then nothing was done.
+    /// The first event whose key stands for a different event: then nothing was done.
     pub(super) reused: Option<usize>,
     pub(super) head: Head,
     /// The position before the first new entry.
     pub(super) base: Cursor,
     pub(super) stamp: u64,
     pub(super) tags: Vec<u32>,
-    /// None when no event had a key, and all are new.
+    /// `None` when no event had a key, so that all are new.
     pub(super) verdicts: Option<Vec<Verdict>>,
 }
 
@@ -30,7 +30,7 @@ pub(super) enum Verdict {
     Known(Receipt),
     /// It is the next new entry.
     New,
-    /// It is the same as the `nth` new entry, which is another event of the same call.
+    /// It repeats the `nth` new entry, another event of the same call.
     Again(u64),
 }
 
@@ -72,7 +72,7 @@ fn verdicts(row: &Row, epoch: u64, fresh: &[bool]) -> Result<Vec<Verdict>, tokio
     Ok(all.collect())
 }
 
-/// What an init came to.
+/// The result of an init.
 pub(super) fn init_result(written: Written) -> Result<Head, StoreError> {
     match written.status {
         0 => Ok(written.head),
@@ -80,7 +80,7 @@ pub(super) fn init_result(written: Written) -> Result<Head, StoreError> {
     }
 }
 
-/// What each append of a group came to, in order: as if they had been made one after the other.
+/// The results of a group's appends, in order: as if they had been made one after the other.
 pub(super) fn append_results(
     channel: &Channel,
     written: Written,
@@ -88,18 +88,18 @@ pub(super) fn append_results(
 ) -> Vec<Result<Appended, StoreError>> {
     let mut splitter = ResultSplitter { channel, at: 0, newest: written.base, new: Vec::new(), written };
     let mut answers: Vec<_> = group.into_iter().map(|append| splitter.next_append(append)).collect();
-    // A close is part of the last append of a call, and the head of a closed channel says so.
+    // Only the last append of a call can close the channel, and its head shows that.
     if let Some(Ok(last)) = answers.last_mut() {
         last.head = splitter.written.head;
     }
     answers
 }
 
-/// Takes the answer for a group apart.
+/// Splits the answer for a group.
 struct ResultSplitter<'a> {
     channel: &'a Channel,
     written: Written,
-    /// How many events were settled.
+    /// How many events have been handled.
     at: usize,
     /// The position of the newest entry so far.
     newest: Cursor,
@@ -113,7 +113,7 @@ impl ResultSplitter<'_> {
         self.at += count;
         match self.written.status {
             0 => {}
-            // Of a group on a closed channel, those that bring nothing new succeed.
+            // In a group on a closed channel, appends that add nothing new succeed.
             2 if self.all_known(from, count) => {}
             2 => return Err(StoreError::Closed { head: self.written.head }),
             _ => return Err(StoreError::Conflict { head: self.written.head }),
@@ -137,7 +137,7 @@ impl ResultSplitter<'_> {
             Some(Verdict::Known(receipt)) => receipt,
             Some(Verdict::Again(nth)) => {
                 let first = (nth as usize).checked_sub(1).and_then(|index| self.new.get(index));
-                // The first of a key comes before those that repeat it.
+                // The first event with a key precedes those that repeat it.
                 let none = Receipt { cursor: self.newest, time: self.written.stamp, duplicate: true };
                 Receipt { duplicate: true, ..first.copied().unwrap_or(none) }
             }
