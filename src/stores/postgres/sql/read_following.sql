@@ -1,6 +1,6 @@
--- The entries after the position (epoch $2, seq $3), as rows; the common case, in one statement: half the work for the server of
--- the function, which decides more. The first row shows whether it applies: it comes right after that position. `$S` stands
--- for the quoted schema.
+-- The entries after the position (epoch $2, seq $3), as rows; the common case, in one statement: half the work for the
+-- server of the function, which decides more. The first row shows whether this applies: it comes right after that
+-- position. `$S` stands for the quoted schema.
 select c.seq, c.tag, c.closed, e.seq, e.tag, e.prev_tag, e.appended, e.time, e.is_text, e.name, e.data,
     e.appended >= coalesce($6, $S.now_ms()) - $7 as is_young
 from (select * from $S.head where name = $1 order by gen desc limit 1) c, lateral (
