@@ -81,30 +81,30 @@ impl Stream {
         }
     }
 
-    /// Up to `most` messages of the subject, starting at this stream sequence. Fewer do not mean the end.
+    /// Up to `limit` messages of the subject, starting at this stream sequence. Fewer do not mean the end.
     pub(super) async fn messages(
         &self,
         connection: &Connection,
         subject: &str,
         from: u64,
-        most: FetchLimit,
+        limit: FetchLimit,
         request_timeout: Duration,
     ) -> Result<Vec<RawMessage>, CallError> {
-        if most.messages <= 1 {
+        if limit.messages <= 1 {
             let one = self
                 .message(connection, subject, Selector::AtOrAfter(from), ReadFrom::AnyReplica, request_timeout)
                 .await?;
             return Ok(one.into_iter().collect());
         }
         if !self.batches {
-            return self.pull(connection, subject, from, most, request_timeout).await;
+            return self.pull(connection, subject, from, limit, request_timeout).await;
         }
         let body =
-            json!({"seq": from.max(1), "next_by_subj": subject, "batch": most.messages, "max_bytes": most.bytes});
+            json!({"seq": from.max(1), "next_by_subj": subject, "batch": limit.messages, "max_bytes": limit.bytes});
         let answers = connection
             .request_many(connection.api(&format!("DIRECT.GET.{}", self.name)), body.to_string().into())
             .await?;
-        collect(answers, most, request_timeout, RawMessage::direct).await
+        collect(answers, limit, request_timeout, RawMessage::direct).await
     }
 
     /// As [`Stream::messages`], for servers that cannot return several messages: by a consumer that is used once.
@@ -113,7 +113,7 @@ impl Stream {
         connection: &Connection,
         subject: &str,
         from: u64,
-        most: FetchLimit,
+        limit: FetchLimit,
         request_timeout: Duration,
     ) -> Result<Vec<RawMessage>, CallError> {
         let config = json!({
@@ -127,7 +127,7 @@ impl Stream {
             "num_replicas": 1,
         });
         let consumer = self.create_consumer(connection, &config, request_timeout).await?;
-        let messages = self.fetch(connection, &consumer, most, request_timeout, pulled_within_limit).await;
+        let messages = self.fetch(connection, &consumer, limit, request_timeout, pulled_within_limit).await;
         self.delete_consumer(connection, &consumer).await;
         messages
     }
@@ -173,24 +173,24 @@ impl Stream {
         request_timeout: Duration,
     ) -> Result<String, CallError> {
         let body = json!({"stream_name": self.name, "config": config});
-        let made: CreatedConsumer =
+        let consumer: CreatedConsumer =
             call(connection, &format!("CONSUMER.CREATE.{}", self.name), &body, request_timeout).await?;
-        Ok(made.name)
+        Ok(consumer.name)
     }
 
-    /// Fetches up to `most` messages from a consumer. Fewer mean the end.
+    /// Fetches up to `limit` messages from a consumer. Fewer mean the end.
     pub(super) async fn fetch<T>(
         &self,
         connection: &Connection,
         consumer: &str,
-        most: FetchLimit,
+        limit: FetchLimit,
         request_timeout: Duration,
         read: impl Fn(async_nats::Message) -> Result<Option<T>, CallError>,
     ) -> Result<Vec<T>, CallError> {
-        let body = json!({"batch": most.messages, "max_bytes": most.bytes, "no_wait": true});
+        let body = json!({"batch": limit.messages, "max_bytes": limit.bytes, "no_wait": true});
         let next = connection.api(&format!("CONSUMER.MSG.NEXT.{}.{consumer}", self.name));
         let answers = connection.request_many(next, body.to_string().into()).await?;
-        collect(answers, most, request_timeout, read).await
+        collect(answers, limit, request_timeout, read).await
     }
 
     /// Deletes a consumer, without waiting: it would expire soon anyway.
@@ -228,12 +228,12 @@ impl Stream {
 /// Collects responses until there are enough, or one marks the end.
 async fn collect<T>(
     mut answers: Responses,
-    most: FetchLimit,
+    limit: FetchLimit,
     request_timeout: Duration,
     read: impl Fn(async_nats::Message) -> Result<Option<T>, CallError>,
 ) -> Result<Vec<T>, CallError> {
     let mut messages = Vec::new();
-    while messages.len() < most.messages {
+    while messages.len() < limit.messages {
         match answers.next(request_timeout).await? {
             Some(answer) if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
                 return Err(CallError::NoResponders);

@@ -80,9 +80,9 @@ impl Item {
             UNDATED => Some(Dated::ByAppend),
             _ => Some(Dated::Itself),
         };
-        let name = if flags & NAMED == 0 { None } else { Some(EventName::new(text(body)?).ok()?) };
-        let key = if flags & KEYED == 0 { None } else { Some(EventKey::new(text(body)?).ok()?) };
-        let bytes = chunk(body)?;
+        let name = if flags & NAMED == 0 { None } else { Some(EventName::new(take_text(body)?).ok()?) };
+        let key = if flags & KEYED == 0 { None } else { Some(EventKey::new(take_text(body)?).ok()?) };
+        let bytes = take_chunk(body)?;
         let data = if flags & JSON == 0 { Data::text_from_utf8(bytes).ok()? } else { Data::from_json(bytes).ok()? };
         Some(Self { seq, tag, prev_tag, time, dated, name, key, data })
     }
@@ -160,7 +160,7 @@ pub(super) fn take_keys(mut body: Bytes) -> Option<Vec<(EventKey, Known, u64)>> 
         let (time, stamp) = (body.try_get_u64().ok()?, body.try_get_u64().ok()?);
         let length = body.try_get_u32().ok()?;
         let print = if length & PRINTED == 0 { None } else { Some(body.try_get_u64().ok()?) };
-        let key = text_of(&mut body, length & !PRINTED)?;
+        let key = take_text_of(&mut body, length & !PRINTED)?;
         let receipt = Receipt { cursor, time, duplicate: true };
         keys.push((EventKey::new(key).ok()?, Known { receipt, print }, stamp));
     }
@@ -172,23 +172,23 @@ fn put_chunk(body: &mut BytesMut, text: &str) {
     body.put_slice(text.as_bytes());
 }
 
-fn chunk(body: &mut Bytes) -> Option<Bytes> {
+fn take_chunk(body: &mut Bytes) -> Option<Bytes> {
     let length = body.try_get_u32().ok()?;
-    taken(body, length)
+    take_bytes(body, length)
 }
 
-fn taken(body: &mut Bytes, length: u32) -> Option<Bytes> {
+fn take_bytes(body: &mut Bytes, length: u32) -> Option<Bytes> {
     let length = length as usize;
     (body.remaining() >= length).then(|| body.split_to(length))
 }
 
-fn text(body: &mut Bytes) -> Option<String> {
+fn take_text(body: &mut Bytes) -> Option<String> {
     let length = body.try_get_u32().ok()?;
-    text_of(body, length)
+    take_text_of(body, length)
 }
 
-fn text_of(body: &mut Bytes, length: u32) -> Option<String> {
-    String::from_utf8(taken(body, length)?.to_vec()).ok()
+fn take_text_of(body: &mut Bytes, length: u32) -> Option<String> {
+    String::from_utf8(take_bytes(body, length)?.to_vec()).ok()
 }
 
 const JSON: u8 = 1;

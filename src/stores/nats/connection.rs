@@ -49,11 +49,11 @@ impl Connection {
         let (changed, state) = watch::channel(State { connected: true, changes: 0 });
         let mut settings = settings;
         let servers: Vec<_> = servers.split(',').map(|server| settings.take_from(server.trim())).collect();
-        let signs =
+        let options_with_keys =
             signing(ConnectOptions::new(), &settings).await.map_err(|error| StoreError::Unavailable(error.into()))?;
         let api = settings.domain.as_ref().map_or("$JS.API".into(), |domain| format!("$JS.{domain}.API")).into();
         let (refused, denied) = watch::channel(Denials::new(settings.inbox.as_deref().unwrap_or("_INBOX")));
-        let options = options(signs, settings, request_timeout).event_callback(move |event| {
+        let options = options(options_with_keys, settings, request_timeout).event_callback(move |event| {
             note(&changed, &refused, &event);
             std::future::ready(())
         });
@@ -104,12 +104,12 @@ impl Connection {
                 return Err(CallError::NotSent("the connection is down".into()));
             }
         }
-        let (begun, mut denied) = (Instant::now(), self.denied.clone());
+        let (started, mut denied) = (Instant::now(), self.denied.clone());
         let before = denied.borrow().count();
         let request = Request { headers, ..Request::new().payload(payload).timeout(None) };
         tokio::select! {
             // From here on the request may have been sent, whatever happens.
-            answer = self.client.send_request(subject.to_owned(), request) => answer.inspect(|_| self.note_round_trip(begun.elapsed())).map_err(|error| match error.kind() {
+            answer = self.client.send_request(subject.to_owned(), request) => answer.inspect(|_| self.note_round_trip(started.elapsed())).map_err(|error| match error.kind() {
                 RequestErrorKind::NoResponders => CallError::NoResponders,
                 RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
                     CallError::NotSent(error.to_string())
@@ -156,8 +156,8 @@ impl Connection {
         let (inbox, answers) = self.inbox().await?;
         let (state, denied) = (self.state.clone(), self.denied.clone());
         let before = denied.borrow().count();
-        let asked = self.client.publish_with_reply(subject.clone(), inbox, payload).await;
-        asked.map_err(|error| CallError::NotSent(error.to_string()))?;
+        let published = self.client.publish_with_reply(subject.clone(), inbox, payload).await;
+        published.map_err(|error| CallError::NotSent(error.to_string()))?;
         Ok(Responses { subject, answers, state, denied, before })
     }
 

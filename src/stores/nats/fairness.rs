@@ -21,38 +21,38 @@ impl Inner {
         self.connection.publish(subject(&self.settings.prefix), text.into()).await;
     }
 
-    async fn ask_for_turn(&self, channel: &Channel, begun: Instant) {
+    async fn ask_for_turn(&self, channel: &Channel, started: Instant) {
         let hold = (self.connection.round_trip() * 6).clamp(MIN_HOLD, MAX_HOLD);
-        self.send_turn_message(channel, TurnMessage::Ask { waited: begun.elapsed(), hold }).await;
+        self.send_turn_message(channel, TurnMessage::Ask { waited: started.elapsed(), hold }).await;
     }
 }
 
 impl Writer {
     /// Lets nodes that have waited longer go first, and asks the others to wait when this one is overtaken repeatedly.
-    pub(super) async fn wait_for_turn(&mut self, overtaken: u32, by: Instant) {
+    pub(super) async fn wait_for_turn(&mut self, overtaken: u32, deadline: Instant) {
         // The common case: no other node competes.
         if overtaken >= CONTENDED_AFTER || !self.inner.turns.is_uncontended(&self.channel) {
-            Box::pin(self.negotiate_turn(overtaken, by)).await;
+            Box::pin(self.negotiate_turn(overtaken, deadline)).await;
         }
     }
 
-    async fn negotiate_turn(&mut self, overtaken: u32, by: Instant) {
+    async fn negotiate_turn(&mut self, overtaken: u32, deadline: Instant) {
         let inner = Arc::clone(&self.inner);
         let (turns, channel) = (&inner.turns, self.channel.clone());
-        let begun = by.checked_sub(inner.settings.timeout).unwrap_or(by);
-        let is_slow = overtaken >= CONTENDED_AFTER && begun.elapsed() >= SLOW_AFTER;
+        let started = deadline.checked_sub(inner.settings.timeout).unwrap_or(deadline);
+        let is_slow = overtaken >= CONTENDED_AFTER && started.elapsed() >= SLOW_AFTER;
         if is_slow {
             turns.note_contended(&channel);
         }
         let asks = is_slow || turns.is_contended(&channel);
         if asks {
             self.asked = true;
-            inner.ask_for_turn(&channel, begun).await;
+            inner.ask_for_turn(&channel, started).await;
         }
-        let has_waited = turns.wait(&channel, begun, by - (by - begun) / 4).await;
+        let has_waited = turns.wait(&channel, started, deadline - (deadline - started) / 4).await;
         if asks {
             if has_waited {
-                inner.ask_for_turn(&channel, begun).await;
+                inner.ask_for_turn(&channel, started).await;
             }
             // Messages that others have already sent arrive before the state is read again.
             sleep((inner.connection.round_trip() / 8).clamp(Duration::from_millis(1), Duration::from_millis(10))).await;

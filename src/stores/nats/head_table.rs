@@ -66,8 +66,8 @@ impl HeadTable {
     /// Keeps the requested channels, and the others while there is room.
     pub(super) fn trim(&mut self, channels: &[Channel]) {
         if self.newest.len() > MAX_REMEMBERED + channels.len() {
-            let asked: HashSet<_> = channels.iter().collect();
-            self.newest.retain(|channel, _| asked.contains(channel));
+            let requested: HashSet<_> = channels.iter().collect();
+            self.newest.retain(|channel, _| requested.contains(channel));
             // A channel that is no longer in `newest` is not absent for that reason.
             self.doubtful = None;
         }

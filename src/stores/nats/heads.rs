@@ -25,8 +25,8 @@ use crate::{
 
 impl Inner {
     pub(super) async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let asked = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
-        self.note_result(asked.unwrap_or_else(|_| Err(error::unavailable("the heads were not read in time"))))
+        let result = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
+        self.note_result(result.unwrap_or_else(|_| Err(error::unavailable("the heads were not read in time"))))
     }
 
     async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
@@ -84,21 +84,21 @@ impl Inner {
         if table.doubtful.is_none() && can_scan && info.state.num_subjects <= missing.len() * MAX_SCANNED_PER_CHANNEL {
             self.scan(table, &missing).await?;
         }
-        let (absent, asked) = table.look_up(&missing);
-        self.ask_each(table, asked.clone()).await?;
+        let (absent, unknown) = table.look_up(&missing);
+        self.ask_each(table, unknown.clone()).await?;
         table.newest.extend(absent.into_iter().map(|channel| (channel, Newest::Absent { least: 0 })));
         // Their floors may have been read before a log of theirs was lost.
-        for channel in asked.iter().filter(|channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)))) {
+        for channel in unknown.iter().filter(|channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)))) {
             table.floors.remove(&Place::floor_of(channel));
         }
         Ok(())
     }
 
     async fn ask_each(self: &Arc<Self>, table: &mut HeadTable, channels: Vec<Channel>) -> Result<(), StoreError> {
-        let mut asked = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for part in channels.chunks(channels.len().div_ceil(MAX_CONCURRENT).max(1)) {
             let (inner, place, part) = (Arc::clone(self), Arc::clone(&table.place), part.to_vec());
-            asked.spawn(async move {
+            tasks.spawn(async move {
                 let mut found = Vec::with_capacity(part.len());
                 for channel in part {
                     let newest = inner.newest(&place, &channel).await?;
@@ -107,7 +107,7 @@ impl Inner {
                 Ok::<_, StoreError>(found)
             });
         }
-        while let Some(part) = asked.join_next().await {
+        while let Some(part) = tasks.join_next().await {
             table.newest.extend(part.map_err(|error| StoreError::Unavailable(Box::new(error)))??);
         }
         Ok(())
@@ -120,11 +120,11 @@ impl Inner {
         let (mut gone, mut doubtful) = (HashMap::new(), HashSet::new());
         let mut scan = Scan::of_channels(self, Arc::clone(&table.place)).await?;
         loop {
-            let some = scan.next().await?;
-            if some.is_empty() {
+            let page = scan.next().await?;
+            if page.is_empty() {
                 break;
             }
-            for (subject, raw) in some {
+            for (subject, raw) in page {
                 let Some(channel) = table.place.channel(&subject) else { continue };
                 match raw.header() {
                     Ok((record, _)) if record.kind == Kind::Gone => drop(gone.insert(channel, raw.at)),
@@ -141,11 +141,11 @@ impl Inner {
         }
         let mut scan = Scan::of_announced(self, Arc::clone(&table.place)).await?;
         loop {
-            let some = scan.next().await?;
-            if some.is_empty() {
+            let page = scan.next().await?;
+            if page.is_empty() {
                 break;
             }
-            for (subject, raw) in some {
+            for (subject, raw) in page {
                 let Some(channel) = table.place.announced_channel(&subject) else { continue };
                 let is_over = gone.get(&channel).is_some_and(|gone| raw.at <= *gone);
                 if !is_over && !matches!(table.newest.get(&channel), Some(Newest::Record(_))) {
@@ -177,11 +177,11 @@ impl Inner {
         let mut scan = Scan::of_floors(self, Arc::clone(&table.place)).await?;
         let mut floors: HashMap<_, _> = (0..floor::BUCKETS).map(|bucket| (bucket, 0)).collect();
         loop {
-            let some = scan.next().await?;
-            if some.is_empty() {
+            let page = scan.next().await?;
+            if page.is_empty() {
                 break;
             }
-            for (subject, raw) in some {
+            for (subject, raw) in page {
                 if let Some(bucket) = table.place.bucket(&subject) {
                     floors.insert(bucket, super::floors::parse(&raw.body)?);
                 }

@@ -32,12 +32,12 @@ impl Inner {
         let mut scan = Scan::of_channels(self, Arc::clone(&place)).await?;
         notes.begin();
         loop {
-            let some = scan.next().await?;
-            if some.is_empty() {
+            let page = scan.next().await?;
+            if page.is_empty() {
                 return Ok(());
             }
             let now = self.clock.now();
-            let named = some.into_iter().filter_map(|(subject, raw)| Some((place.channel(&subject)?, raw)));
+            let named = page.into_iter().filter_map(|(subject, raw)| Some((place.channel(&subject)?, raw)));
             let due: Vec<_> = named.filter(|(channel, raw)| self.is_due(channel, raw, now, notes)).collect();
             let mut running = JoinSet::new();
             for (channel, raw) in due {

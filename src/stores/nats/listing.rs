@@ -32,9 +32,9 @@ impl Inner {
         if let Some(page) = after.and_then(known) {
             return Ok(page);
         }
-        let asked = tokio::time::timeout(self.settings.timeout * TIMEOUTS, self.list(prefix, after)).await;
+        let result = tokio::time::timeout(self.settings.timeout * TIMEOUTS, self.list(prefix, after)).await;
         let listing =
-            self.note_result(asked.unwrap_or_else(|_| Err(unavailable("the channels were not listed in time"))))?;
+            self.note_result(result.unwrap_or_else(|_| Err(unavailable("the channels were not listed in time"))))?;
         let page = listing.after(after, limit);
         *lock(&self.listed.0) = Some(listing);
         Ok(page)
@@ -48,11 +48,11 @@ impl Inner {
         let (prefix, found, when) = (prefix.to_owned(), BTreeMap::new(), Instant::now());
         let mut listing = Listing { prefix, after: after.cloned(), found, whole: true, when };
         loop {
-            let some = scan.next().await?;
-            if some.is_empty() {
+            let page = scan.next().await?;
+            if page.is_empty() {
                 return Ok(listing);
             }
-            for (subject, raw) in some {
+            for (subject, raw) in page {
                 let Some(channel) = place.channel(&subject) else { continue };
                 if !channel.as_str().starts_with(&listing.prefix) || after.is_some_and(|after| channel <= *after) {
                     continue;

@@ -67,8 +67,8 @@ impl<'a> Log<'a> {
     }
 
     /// Some messages from this stream sequence on, in order. An empty result may only mean that a replica is behind.
-    pub(super) async fn messages(&self, from: u64, most: FetchLimit) -> Result<Vec<Message>, StoreError> {
-        let messages = self.place.stream.messages(self.connection, &self.subject, from, most, self.request_timeout);
+    pub(super) async fn messages(&self, from: u64, limit: FetchLimit) -> Result<Vec<Message>, StoreError> {
+        let messages = self.place.stream.messages(self.connection, &self.subject, from, limit, self.request_timeout);
         let raws = messages.await.map_err(CallError::into_store_error)?;
         raws.into_iter().map(RawMessage::message).collect()
     }

@@ -184,8 +184,8 @@ impl Reader<'_> {
         wanted: impl Fn(&Entry) -> bool,
     ) -> Result<PageEntries, StoreError> {
         let mut page = PageEntries::default();
-        let mut waiting = VecDeque::from([first]);
-        while let Some(message) = waiting.pop_front() {
+        let mut messages = VecDeque::from([first]);
+        while let Some(message) = messages.pop_front() {
             let entries = message.entries(self.log.channel)?.into_iter();
             let due = entries.filter(|entry| entry.cursor.seq > from.seq && wanted(entry));
             if page.take(due, self.limit).is_none() {
@@ -196,11 +196,11 @@ impl Reader<'_> {
                 page.whole = true;
                 break;
             }
-            if waiting.is_empty() {
-                waiting = self.log.messages(message.at + 1, page.remaining(self.limit)).await?.into();
+            if messages.is_empty() {
+                messages = self.log.messages(message.at + 1, page.remaining(self.limit)).await?.into();
             }
             // A replica that is behind, or a deleted message, ends the page early.
-            if waiting.front().is_none_or(|next| !next.record.follows(&message.record)) {
+            if messages.front().is_none_or(|next| !next.record.follows(&message.record)) {
                 self.note_end(&page, message.at + 1);
                 break;
             }

@@ -30,22 +30,26 @@ pub(super) enum PublishOutcome {
 impl Writer {
     /// Publishes the message right after the known one. If no response arrives, finds out what became of it; the
     /// message can then be sent again, because the server accepts it only once.
-    pub(super) async fn publish(&mut self, mut message: Planned, by: Instant) -> Result<PublishOutcome, StoreError> {
+    pub(super) async fn publish(
+        &mut self,
+        mut message: Planned,
+        deadline: Instant,
+    ) -> Result<PublishOutcome, StoreError> {
         let Some(state) = &self.state else { return Ok(PublishOutcome::Overtaken) };
         let (place, record) = (Arc::clone(&state.place), state.record);
         if message.record.kind == Kind::Gone {
-            return self.send(&place, message, by).await;
+            return self.send(&place, message, deadline).await;
         }
         if let Some(record) = record {
             message.record.announcement = record.announcement;
-            return self.send(&place, message, by).await;
+            return self.send(&place, message, deadline).await;
         }
-        let Some(own) = Box::pin(self.announce(&place, by)).await? else {
+        let Some(own) = Box::pin(self.announce(&place, deadline)).await? else {
             self.distrust_state();
             return Ok(PublishOutcome::Overtaken);
         };
         message.record.announcement = own.at();
-        let sent = self.send(&place, message, by).await;
+        let sent = self.send(&place, message, deadline).await;
         // A log may have been started, by this message or by another node's; if it is lost by now, the next log must
         // not follow its announcement.
         if matches!(sent, Ok(PublishOutcome::Overtaken) | Err(StoreError::Unknown(_)))
@@ -55,9 +59,9 @@ impl Writer {
         }
         match sent? {
             PublishOutcome::Stored => {
-                let done = Box::pin(self.take_back_unless_there(&place, by)).await?;
+                let done = Box::pin(self.take_back_unless_there(&place, deadline)).await?;
                 if done == PublishOutcome::Stored {
-                    Box::pin(self.announce_again(&place, own, by)).await;
+                    Box::pin(self.announce_again(&place, own, deadline)).await;
                 }
                 Ok(done)
             }
@@ -67,10 +71,10 @@ impl Writer {
 
     /// A log must start in the place that it was decided on. If the stream was replaced meanwhile, the log is removed
     /// again.
-    async fn take_back_unless_there(&mut self, place: &Place, by: Instant) -> Result<PublishOutcome, StoreError> {
+    async fn take_back_unless_there(&mut self, place: &Place, deadline: Instant) -> Result<PublishOutcome, StoreError> {
         let request_timeout = self.inner.settings.request_timeout;
         let unknown = |error: StoreError| StoreError::Unknown(Box::new(error));
-        if in_time(by, place.is_same(&self.inner.connection, request_timeout)).await.map_err(unknown)? {
+        if in_time(deadline, place.is_same(&self.inner.connection, request_timeout)).await.map_err(unknown)? {
             return Ok(PublishOutcome::Stored);
         }
         self.inner.invalidate_place();
@@ -79,14 +83,14 @@ impl Writer {
             let announcement = state.record.map_or(0, |record| record.announcement);
             let record = Record { announcement, ..Record::new(Kind::Gone, start, state.now(&self.inner.clock)) };
             let mark = Planned { record, body: Bytes::new(), keys: Vec::new() };
-            let taken_back = self.send(place, mark, by).await.map_err(unknown)?;
+            let taken_back = self.send(place, mark, deadline).await.map_err(unknown)?;
             self.distrust_state();
             return after_take_back(taken_back);
         }
         Ok(PublishOutcome::Overtaken)
     }
 
-    async fn send(&mut self, place: &Place, message: Planned, by: Instant) -> Result<PublishOutcome, StoreError> {
+    async fn send(&mut self, place: &Place, message: Planned, deadline: Instant) -> Result<PublishOutcome, StoreError> {
         let inner = Arc::clone(&self.inner);
         let Some(at) = self.state.as_ref().map(|state| state.at) else { return Ok(PublishOutcome::Overtaken) };
         let subject = place.entries(&self.channel);
@@ -97,7 +101,7 @@ impl Writer {
             if message.record.kind != Kind::Append {
                 headers.insert("Nats-Rollup", "sub");
             }
-            let left = by.saturating_duration_since(Instant::now()).min(inner.settings.request_timeout);
+            let left = deadline.saturating_duration_since(Instant::now()).min(inner.settings.request_timeout);
             let sent = api::publish(&inner.connection, &subject, headers, message.body.clone(), left).await;
             let error = match sent {
                 Ok(at) => return Ok(self.advance(at, message)),
@@ -107,7 +111,7 @@ impl Writer {
                 return done.ok_or_else(|| too_large_or(error, &message, inner.connection.max_payload()));
             }
             is_doubtful = true;
-            match Box::pin(self.find_successor(place, &message, at, by)).await? {
+            match Box::pin(self.find_successor(place, &message, at, deadline)).await? {
                 Successor::At(at) => return Ok(self.advance(at, message)),
                 Successor::Other => {
                     self.distrust_state();
@@ -142,22 +146,22 @@ impl Writer {
         place: &Place,
         message: &Planned,
         at: u64,
-        by: Instant,
+        deadline: Instant,
     ) -> Result<Successor, StoreError> {
         let mut pause = MIN_PAUSE;
         loop {
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(MAX_PAUSE);
-            if Instant::now() >= by {
+            if Instant::now() >= deadline {
                 self.distrust_state();
                 return Err(StoreError::Unknown("no response from NATS".into()));
             }
-            let Ok(now) = in_time(by, self.inner.place()).await else { continue };
+            let Ok(now) = in_time(deadline, self.inner.place()).await else { continue };
             if !now.is(place) {
                 return Err(StoreError::Unknown("the stream was replaced".into()));
             }
             let log = self.inner.log(now, &self.channel, ReadFrom::Leader);
-            let Ok(next) = in_time(by, log.get(Selector::AtOrAfter(at + 1))).await else { continue };
+            let Ok(next) = in_time(deadline, log.get(Selector::AtOrAfter(at + 1))).await else { continue };
             return match next {
                 None => Ok(Successor::Nothing),
                 Some(next) if next.record == message.record => Ok(Successor::At(next.at)),

@@ -20,7 +20,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// A write, with its deadline.
 pub(super) struct Job {
     pub(super) work: Work,
-    pub(super) by: Instant,
+    pub(super) deadline: Instant,
     /// Its share of the write budget.
     pub(super) reservation: Option<Reservation>,
 }

@@ -215,7 +215,7 @@ impl StoredMessage {
 
 /// As [`RawMessage::pulled`]; `None` also when the next message exceeds the requested bytes.
 pub(super) fn pulled_within_limit(message: async_nats::Message) -> Result<Option<RawMessage>, CallError> {
-    let does_not_fit = |said: &String| said.to_ascii_lowercase().contains("maxbytes");
+    let does_not_fit = |description: &String| description.to_ascii_lowercase().contains("maxbytes");
     if message.status.is_some() && message.description.as_ref().is_some_and(does_not_fit) {
         return Ok(None);
     }
@@ -224,13 +224,13 @@ pub(super) fn pulled_within_limit(message: async_nats::Message) -> Result<Option
 
 /// Whether a status means that there are no (more) messages. Any other status interrupts the response, and what arrived
 /// so far is not complete.
-fn check_end(status: u16, said: Option<&str>) -> Result<(), CallError> {
+fn check_end(status: u16, description: Option<&str>) -> Result<(), CallError> {
     match status {
         // The end of a batch; no message; and a timeout or an invalid request.
         204 | 404 | 408 => Ok(()),
         _ => Err(CallError::NoResponse(format!(
             "JetStream interrupted the response: {status} {}",
-            said.unwrap_or_default()
+            description.unwrap_or_default()
         ))),
     }
 }
@@ -254,21 +254,24 @@ mod tests {
 
     #[test]
     fn only_an_end_status_counts_as_the_end() {
-        for (status, said) in [(204, "EOB"), (404, "No Messages"), (408, "Request Timeout")] {
-            assert!(check_end(status, Some(said)).is_ok(), "{status}");
+        for (status, description) in [(204, "EOB"), (404, "No Messages"), (408, "Request Timeout")] {
+            assert!(check_end(status, Some(description)).is_ok(), "{status}");
         }
-        for (status, said) in
+        for (status, description) in
             [(409, "Server Shutdown"), (409, "Consumer Deleted"), (413, "Too Many Results"), (503, "")]
         {
-            assert!(matches!(check_end(status, Some(said)), Err(CallError::NoResponse(_))), "{status} {said}");
+            assert!(
+                matches!(check_end(status, Some(description)), Err(CallError::NoResponse(_))),
+                "{status} {description}"
+            );
         }
-        let message = |said: &str| async_nats::Message {
+        let message = |description: &str| async_nats::Message {
             subject: "a".into(),
             reply: None,
             payload: Bytes::new(),
             headers: None,
             status: async_nats::StatusCode::from_u16(409).ok(),
-            description: Some(said.into()),
+            description: Some(description.into()),
             length: 0,
         };
         assert!(matches!(pulled_within_limit(message("Message Size Exceeds MaxBytes")), Ok(None)));

@@ -19,20 +19,25 @@ use crate::{
 };
 
 impl Writer {
-    pub(super) async fn init(&mut self, events: Vec<Event>, expect: Expect, by: Instant) -> Result<Head, StoreError> {
+    pub(super) async fn init(
+        &mut self,
+        events: Vec<Event>,
+        expect: Expect,
+        deadline: Instant,
+    ) -> Result<Head, StoreError> {
         let mut overtaken = 0;
         loop {
-            self.wait_for_turn(overtaken, by).await;
-            let failed = match self.try_init(&events, expect, by).await {
+            self.wait_for_turn(overtaken, deadline).await;
+            let failed = match self.try_init(&events, expect, deadline).await {
                 Ok(Some(head)) => return Ok(head),
-                Ok(None) if Instant::now() < by => {
+                Ok(None) if Instant::now() < deadline => {
                     overtaken += 1;
                     continue;
                 }
                 Ok(None) => return Err(unavailable("other nodes always wrote first")),
                 Err(error) => GroupFailure { error, of: 1 },
             };
-            self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
+            self.pause_or_fail(failed, deadline).await.map_err(|failed| failed.error)?;
         }
     }
 
@@ -40,9 +45,9 @@ impl Writer {
         &mut self,
         events: &[Event],
         expect: Expect,
-        by: Instant,
+        deadline: Instant,
     ) -> Result<Option<Head>, StoreError> {
-        self.prepare(by).await?;
+        self.prepare(deadline).await?;
         let Some(state) = &self.state else { return Ok(None) };
         let head = state.head();
         if let Err(refused) = plan::check(expect, state.record.as_ref(), head) {
@@ -55,60 +60,64 @@ impl Writer {
         let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
         let most = self.inner.connection.max_payload().saturating_sub(HEADER_BYTES);
         let now = state.now(&self.inner.clock);
-        let keep = in_time(by, self.inner.current_keep(&state.place)).await?;
+        let keep = in_time(deadline, self.inner.current_keep(&state.place)).await?;
         let message = plan::init(&self.channel, start, events.to_vec(), now, keep, most)?;
         let head = message.record.head();
-        Ok((self.publish(message, by).await? == PublishOutcome::Stored).then_some(head))
+        Ok((self.publish(message, deadline).await? == PublishOutcome::Stored).then_some(head))
     }
 
-    pub(super) async fn remove(&mut self, removal: Removal, by: Instant) -> Result<(), StoreError> {
+    pub(super) async fn remove(&mut self, removal: Removal, deadline: Instant) -> Result<(), StoreError> {
         let mut overtaken = 0;
         loop {
-            self.wait_for_turn(overtaken, by).await;
-            let failed = match self.try_remove(removal, by).await {
+            self.wait_for_turn(overtaken, deadline).await;
+            let failed = match self.try_remove(removal, deadline).await {
                 Ok(PublishOutcome::Stored) => return Ok(()),
-                Ok(PublishOutcome::Overtaken) if Instant::now() < by => {
+                Ok(PublishOutcome::Overtaken) if Instant::now() < deadline => {
                     overtaken += 1;
                     continue;
                 }
                 Ok(PublishOutcome::Overtaken) => return Err(unavailable("other nodes always wrote first")),
                 Err(error) => GroupFailure { error, of: 1 },
             };
-            self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
+            self.pause_or_fail(failed, deadline).await.map_err(|failed| failed.error)?;
         }
     }
 
     /// Raises the floor before it removes the channel, so that the floor is high enough at every point.
-    pub(super) async fn try_remove(&mut self, removal: Removal, by: Instant) -> Result<PublishOutcome, StoreError> {
+    pub(super) async fn try_remove(
+        &mut self,
+        removal: Removal,
+        deadline: Instant,
+    ) -> Result<PublishOutcome, StoreError> {
         if !self.is_confirmed {
             self.distrust_state();
         }
-        self.refresh(by).await?;
+        self.refresh(deadline).await?;
         let Some(state) = &self.state else { return Ok(PublishOutcome::Overtaken) };
         let Some(record) = state.record else { return Ok(PublishOutcome::Stored) };
         let (now, seen) = (state.now(&self.inner.clock), self.inner.clock.since(record.stamp));
         if removal == Removal::IfForgotten
-            && !in_time(by, self.inner.current_keep(&state.place)).await?.is_forgotten(&record, seen)
+            && !in_time(deadline, self.inner.current_keep(&state.place)).await?.is_forgotten(&record, seen)
         {
             return Ok(PublishOutcome::Stored);
         }
         let bucket = Place::floor_of(&self.channel);
-        let floor = in_time(by, self.inner.raise_floor(&state.place, bucket, record.end())).await?;
+        let floor = in_time(deadline, self.inner.raise_floor(&state.place, bucket, record.end())).await?;
         let announcement = record.announcement;
         let start = Cursor { epoch: epoch_of(state.place.epoch, &self.channel), seq: floor, tag: 0 };
         let record = Record { announcement, ..Record::new(Kind::Gone, start, now) };
-        self.publish(Planned { record, body: bytes::Bytes::new(), keys: Vec::new() }, by).await
+        self.publish(Planned { record, body: bytes::Bytes::new(), keys: Vec::new() }, deadline).await
     }
 
     /// Updates the state of the channel, and forgets the channel if it is due.
-    pub(super) async fn prepare(&mut self, by: Instant) -> Result<(), StoreError> {
-        self.refresh(by).await?;
+    pub(super) async fn prepare(&mut self, deadline: Instant) -> Result<(), StoreError> {
+        self.refresh(deadline).await?;
         let Some(state) = &self.state else { return Ok(()) };
         let Some(record) = state.record else { return Ok(()) };
-        let keep = in_time(by, self.inner.recent_keep(&state.place)).await?;
+        let keep = in_time(deadline, self.inner.recent_keep(&state.place)).await?;
         if keep.is_forgotten(&record, self.inner.clock.since(record.stamp)) {
-            Box::pin(self.try_remove(Removal::IfForgotten, by)).await?;
-            self.refresh(by).await?;
+            Box::pin(self.try_remove(Removal::IfForgotten, deadline)).await?;
+            self.refresh(deadline).await?;
         }
         Ok(())
     }

@@ -62,17 +62,17 @@ impl<'a> Scan<'a> {
             let subject = message.subject.to_string();
             Ok(RawMessage::pulled(message)?.map(|raw| (subject, raw)))
         };
-        let some = self
+        let messages = self
             .place
             .stream
             .fetch(connection, consumer, MAX_FETCH, request_timeout, read)
             .await
             .map_err(CallError::into_store_error)?;
-        if some.len() < MAX_FETCH.messages {
+        if messages.len() < MAX_FETCH.messages {
             self.place.stream.delete_consumer(connection, consumer).await;
             self.consumer = None;
         }
-        Ok(some)
+        Ok(messages)
     }
 }
 

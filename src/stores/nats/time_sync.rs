@@ -16,11 +16,11 @@ impl Inner {
     /// Reads the time if that was long ago; the janitor calls this on every run.
     pub(super) async fn refresh_time(&self) {
         let changes = self.connection.changes();
-        let asked = match self.place().await {
+        let result = match self.place().await {
             Ok(place) => self.ask_time_if_due(&place, changes).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = asked {
+        if let Err(error) = result {
             tracing::debug!(%error, "cannot read the server's time");
         }
     }

@@ -13,8 +13,11 @@ pub(super) fn jittered(most: Duration) -> Duration {
 }
 
 /// Awaits something that changes nothing, and gives up at the deadline.
-pub(super) async fn in_time<T>(by: Instant, ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout_at(by, ask).await.unwrap_or_else(|_| Err(unavailable("no response in time")))
+pub(super) async fn in_time<T>(
+    deadline: Instant,
+    ask: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout_at(deadline, ask).await.unwrap_or_else(|_| Err(unavailable("no response in time")))
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

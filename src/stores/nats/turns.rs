@@ -28,8 +28,8 @@ struct ChannelTurns {
 
 impl ChannelTurns {
     /// Until when a node that started to wait earlier goes first.
-    fn blocked_until(&self, begun: Instant, now: Instant) -> Option<Instant> {
-        self.others.values().filter(|(since, until)| *since < begun && *until > now).map(|(_, until)| *until).max()
+    fn blocked_until(&self, started: Instant, now: Instant) -> Option<Instant> {
+        self.others.values().filter(|(since, until)| *since < started && *until > now).map(|(_, until)| *until).max()
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -83,16 +83,16 @@ impl Turns {
         channels.is_empty() || !channels.contains_key(channel)
     }
 
-    /// Waits until no other node has waited since before `begun`; returns whether one had.
-    pub(super) async fn wait(&self, channel: &Channel, begun: Instant, by: Instant) -> bool {
+    /// Waits until no other node has waited since before `started`; returns whether one had.
+    pub(super) async fn wait(&self, channel: &Channel, started: Instant, deadline: Instant) -> bool {
         let mut waited = false;
         loop {
             let changed = self.changed.notified();
             let blocked_until =
-                lock(&self.channels).get(channel).and_then(|turns| turns.blocked_until(begun, Instant::now()));
-            let Some(until) = blocked_until.filter(|_| Instant::now() < by) else { return waited };
+                lock(&self.channels).get(channel).and_then(|turns| turns.blocked_until(started, Instant::now()));
+            let Some(until) = blocked_until.filter(|_| Instant::now() < deadline) else { return waited };
             waited = true;
-            _ = timeout_at(until.min(by), changed).await;
+            _ = timeout_at(until.min(deadline), changed).await;
         }
     }
 
@@ -178,25 +178,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_that_started_later_waits_until_the_other_is_done_or_gone() {
         let turns = Turns::new();
-        let by = Instant::now() + Duration::from_secs(5);
-        let begun = Instant::now();
-        assert!(!turns.wait(&channel(), begun, by).await);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let started = Instant::now();
+        assert!(!turns.wait(&channel(), started, deadline).await);
         let ask = |waited| TurnMessage::Ask { waited: Duration::from_millis(waited), hold: HOLD };
         turns.receive(channel(), 1, ask(40));
         // A node that started earlier does not wait.
-        assert!(!turns.wait(&channel(), begun - Duration::from_millis(50), by).await);
-        assert!(!turns.wait(&Channel::new("other").unwrap(), begun, by).await);
-        assert!(turns.wait(&channel(), begun, by).await);
-        assert_eq!(begun.elapsed(), HOLD, "the other node is gone");
+        assert!(!turns.wait(&channel(), started - Duration::from_millis(50), deadline).await);
+        assert!(!turns.wait(&Channel::new("other").unwrap(), started, deadline).await);
+        assert!(turns.wait(&channel(), started, deadline).await);
+        assert_eq!(started.elapsed(), HOLD, "the other node is gone");
         turns.receive(channel(), 1, ask(1_000));
         turns.receive(channel(), 2, ask(1_000));
         turns.receive(channel(), 1, TurnMessage::Done);
         let of = channel();
-        let (wait, ()) = tokio::join!(turns.wait(&of, begun, by), async {
+        let (wait, ()) = tokio::join!(turns.wait(&of, started, deadline), async {
             sleep(Duration::from_millis(100)).await;
             turns.receive(channel(), 2, TurnMessage::Done);
         });
-        assert!(wait && begun.elapsed() == HOLD + Duration::from_millis(100));
+        assert!(wait && started.elapsed() == HOLD + Duration::from_millis(100));
     }
 
     #[tokio::test(start_paused = true)]

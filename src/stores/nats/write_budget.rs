@@ -28,15 +28,15 @@ impl WriteBudget {
     pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, StoreError> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let calls = self.calls.fetch_add(1, Ordering::Relaxed);
-        let taken = Reservation { budget: Arc::clone(self), bytes };
+        let reservation = Reservation { budget: Arc::clone(self), bytes };
         if calls >= MAX_CALLS || (before > 0 && before.saturating_add(bytes) > MAX_BYTES) {
-            drop(taken);
+            drop(reservation);
             let mib = before >> 20;
             return Err(unavailable(&format!(
                 "{calls} calls with {mib} MiB are already waiting to be written: retry in a second"
             )));
         }
-        Ok(taken)
+        Ok(reservation)
     }
 }
 

@@ -31,11 +31,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Updates the state if it may have changed.
-    pub(super) async fn refresh(&mut self, by: Instant) -> Result<(), StoreError> {
+    pub(super) async fn refresh(&mut self, deadline: Instant) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
         let place = match inner.recently_checked_place() {
             Some(place) => place,
-            None => in_time(by, Box::pin(inner.recheck_place())).await?,
+            None => in_time(deadline, Box::pin(inner.recheck_place())).await?,
         };
         place.may_write()?;
         let is_fresh = self.state.as_ref().is_some_and(|state| {
@@ -49,7 +49,7 @@ impl Writer {
         if is_fresh {
             return Ok(());
         }
-        in_time(by, Box::pin(ChannelState::update_from_leader(&inner, &self.channel, &mut self.state))).await?;
+        in_time(deadline, Box::pin(ChannelState::update_from_leader(&inner, &self.channel, &mut self.state))).await?;
         self.is_confirmed = true;
         Ok(())
     }
@@ -62,9 +62,9 @@ impl Writer {
     }
 
     /// Pauses before the next attempt, or fails when no time is left or retrying is pointless.
-    pub(super) async fn pause_or_fail(&mut self, failed: GroupFailure, by: Instant) -> Result<(), GroupFailure> {
+    pub(super) async fn pause_or_fail(&mut self, failed: GroupFailure, deadline: Instant) -> Result<(), GroupFailure> {
         let has_hope = matches!(failed.error, StoreError::Unavailable(_)) && !is_permission_denied(&failed.error);
-        if !has_hope || Instant::now() + MAX_PAUSE >= by {
+        if !has_hope || Instant::now() + MAX_PAUSE >= deadline {
             return Err(failed);
         }
         tracing::debug!(error = %failed.error, "writing to NATS again");

@@ -32,7 +32,7 @@ impl Inner {
             Some(bytes) => Some(self.write_budget.reserve(bytes)?),
             None => None,
         };
-        let job = Job { work, by: Instant::now() + self.settings.timeout, reservation };
+        let job = Job { work, deadline: Instant::now() + self.settings.timeout, reservation };
         if self.queues.add(channel, job) {
             let writer = Writer {
                 inner: Arc::clone(self),
@@ -56,14 +56,16 @@ impl Inner {
 struct WaitingAppend {
     append: Append,
     answer: Reply<Appended>,
-    by: Instant,
+    deadline: Instant,
     _reservation: Option<Reservation>,
 }
 
 impl WaitingAppend {
     fn of(job: Job) -> Option<Self> {
         match job.work {
-            Work::Append(append, answer) => Some(Self { append, answer, by: job.by, _reservation: job.reservation }),
+            Work::Append(append, answer) => {
+                Some(Self { append, answer, deadline: job.deadline, _reservation: job.reservation })
+            }
             Work::Init(..) | Work::Remove(..) => None,
         }
     }
@@ -85,13 +87,13 @@ impl Writer {
             }
             self.is_confirmed = false;
             match jobs.pop() {
-                Some(Job { work: Work::Init(events, expect, answer), by, reservation: _reservation }) => {
-                    let done = Box::pin(self.init(events, expect, by)).await;
+                Some(Job { work: Work::Init(events, expect, answer), deadline, reservation: _reservation }) => {
+                    let done = Box::pin(self.init(events, expect, deadline)).await;
                     self.end_turn().await;
                     _ = answer.send(done);
                 }
-                Some(Job { work: Work::Remove(removal, answer), by, reservation: _reservation }) => {
-                    let done = Box::pin(self.remove(removal, by)).await;
+                Some(Job { work: Work::Remove(removal, answer), deadline, reservation: _reservation }) => {
+                    let done = Box::pin(self.remove(removal, deadline)).await;
                     self.end_turn().await;
                     _ = answer.send(done);
                 }
@@ -106,9 +108,9 @@ impl Writer {
 
     async fn append_all(&mut self, jobs: Vec<Job>) {
         let mut group: VecDeque<WaitingAppend> = jobs.into_iter().filter_map(WaitingAppend::of).collect();
-        while let Some(by) = group.front().map(|first| first.by) {
+        while let Some(deadline) = group.front().map(|first| first.deadline) {
             let appends: Vec<_> = group.iter().map(|waiting| &waiting.append).collect();
-            let done = self.append_first(&appends, by).await;
+            let done = self.append_first(&appends, deadline).await;
             self.end_turn().await;
             match done {
                 Ok(answers) => {
@@ -131,21 +133,21 @@ impl Writer {
     async fn append_first(
         &mut self,
         appends: &[&Append],
-        by: Instant,
+        deadline: Instant,
     ) -> Result<Vec<Result<Appended, StoreError>>, GroupFailure> {
         let mut overtaken = 0;
         loop {
-            self.wait_for_turn(overtaken, by).await;
-            match self.try_append(appends, by).await {
+            self.wait_for_turn(overtaken, deadline).await;
+            match self.try_append(appends, deadline).await {
                 Ok(Some(answers)) => return Ok(answers),
-                Ok(None) if Instant::now() < by => overtaken += 1,
+                Ok(None) if Instant::now() < deadline => overtaken += 1,
                 Ok(None) => {
                     return Err(GroupFailure {
                         error: unavailable("other nodes always wrote first"),
                         of: appends.len(),
                     });
                 }
-                Err(failed) => self.pause_or_fail(failed, by).await?,
+                Err(failed) => self.pause_or_fail(failed, deadline).await?,
             }
         }
     }
@@ -153,14 +155,14 @@ impl Writer {
     async fn try_append(
         &mut self,
         appends: &[&Append],
-        by: Instant,
+        deadline: Instant,
     ) -> Result<Option<Vec<Result<Appended, StoreError>>>, GroupFailure> {
         let all = |error| GroupFailure { error, of: appends.len() };
-        self.prepare(by).await.map_err(all)?;
+        self.prepare(deadline).await.map_err(all)?;
         let (inner, channel) = (Arc::clone(&self.inner), self.channel.clone());
         let Some(state) = &mut self.state else { return Ok(None) };
         if appends.iter().any(|append| append.events.iter().any(|event| event.key().is_some())) {
-            if let Err(error) = in_time(by, Box::pin(state.load_keys(&inner, &channel))).await {
+            if let Err(error) = in_time(deadline, Box::pin(state.load_keys(&inner, &channel))).await {
                 // The state may just have been outdated.
                 let was_confirmed = std::mem::take(&mut self.is_confirmed);
                 self.distrust_state();
@@ -184,7 +186,7 @@ impl Writer {
             return Ok(is_confirmed.then_some(plan.answers));
         };
         let of = plan.answers.len();
-        match self.publish(message, by).await.map_err(|error| GroupFailure { error, of })? {
+        match self.publish(message, deadline).await.map_err(|error| GroupFailure { error, of })? {
             PublishOutcome::Stored => Ok(Some(plan.answers)),
             PublishOutcome::Overtaken => Ok(None),
         }
