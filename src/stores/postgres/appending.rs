@@ -78,7 +78,7 @@ async fn write_group(inner: &Inner, channel: &Channel, mut group: Vec<WaitingApp
     while !group.is_empty() {
         match write_together(inner, channel, &group).await {
             (Ok(Written { reused: Some(at), .. }), _) => refuse(&mut group, at),
-            (Ok(written), told) => return answer(inner, channel, group, written, told),
+            (Ok(written), notified) => return answer(inner, channel, group, written, notified),
             (Err(error), _) => return fail(inner, channel, group, error),
         }
     }
@@ -136,11 +136,11 @@ fn refuse(group: &mut Vec<WaitingAppend>, mut at: usize) {
     _ = refused.answer.send(Err(StoreError::KeyReused { index: at }));
 }
 
-fn answer(inner: &Inner, channel: &Channel, group: Vec<WaitingAppend>, written: Written, told: Notified) {
+fn answer(inner: &Inner, channel: &Channel, group: Vec<WaitingAppend>, written: Written, notified: Notified) {
     let (appends, answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
     let results = written::append_results(channel, written, appends);
-    if let (Some(head), Notified::NotYet) = (inner.tell_appended(channel, &results), told) {
+    if let (Some(head), Notified::NotYet) = (inner.tell_appended(channel, &results), notified) {
         inner.listener.notifier.note(channel, head);
     }
     answers.into_iter().zip(results).for_each(|(answer, result)| _ = answer.send(result));

@@ -86,8 +86,8 @@ impl deadpool_postgres::Connect for Connector {
         Box::pin(async {
             let (client, mut messages) = Self::connect(self).await?;
             let driver = tokio::spawn(async move {
-                while let Some(said) = std::future::poll_fn(|cx| messages(cx)).await {
-                    if let Err(error) = said {
+                while let Some(message) = std::future::poll_fn(|cx| messages(cx)).await {
+                    if let Err(error) = message {
                         tracing::debug!(%error, "a connection to PostgreSQL ended");
                         return;
                     }

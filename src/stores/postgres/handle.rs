@@ -45,7 +45,7 @@ impl Inner {
             database: Arc::clone(&database),
             notifier: Arc::new(Notifier::new()),
             watchers: Arc::new(Watchers::default()),
-            heard: Arc::new(AtomicU64::new(0)),
+            own_received: Arc::new(AtomicU64::new(0)),
             reconnects: Arc::new(AtomicU64::new(0)),
         };
         let notifier = Arc::clone(&listener.notifier).run(Arc::clone(&database));

@@ -30,7 +30,7 @@ pub(super) struct Listener {
     pub(super) notifier: Arc<Notifier>,
     pub(super) watchers: Arc<Watchers>,
     /// How many of this process's own notifications were received.
-    pub(super) heard: Arc<AtomicU64>,
+    pub(super) own_received: Arc<AtomicU64>,
     /// How often it had to connect again.
     pub(super) reconnects: Arc<AtomicU64>,
 }
@@ -77,15 +77,15 @@ impl Listener {
 
     /// Checks that a notification sent to the database is received here.
     async fn check(&self, client: &tokio_postgres::Client) -> Result<(), Source> {
-        let before = self.heard.load(Ordering::Relaxed);
+        let before = self.own_received.load(Ordering::Relaxed);
         if self.notifier.ping(&self.database).await.is_err() {
             // Nothing can be sent now, so nothing can be concluded; the connection itself can still be checked.
-            let asked = timeout(self.database.timeout, client.simple_query(FULL)).await;
-            return asked.map_err(|_| TimedOut("answer the listener"))?.map(drop).map_err(Into::into);
+            let result = timeout(self.database.timeout, client.simple_query(FULL)).await;
+            return result.map_err(|_| TimedOut("answer the listener"))?.map(drop).map_err(Into::into);
         }
         let waits = PROOF_WITHIN.as_millis() / POLL.as_millis();
         for _ in 0..waits {
-            if self.heard.load(Ordering::Relaxed) != before {
+            if self.own_received.load(Ordering::Relaxed) != before {
                 return self.warn_if_full(client).await;
             }
             sleep(POLL).await;
@@ -95,8 +95,8 @@ impl Listener {
 
     /// A listener elsewhere that is stuck in a transaction fills the server's queue, and then no process can notify.
     async fn warn_if_full(&self, client: &tokio_postgres::Client) -> Result<(), Source> {
-        let asked = timeout(self.database.timeout, client.simple_query(FULL)).await;
-        let rows = asked.map_err(|_| TimedOut("answer the listener"))??;
+        let result = timeout(self.database.timeout, client.simple_query(FULL)).await;
+        let rows = result.map_err(|_| TimedOut("answer the listener"))??;
         let full = rows.iter().find_map(|row| match row {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<f64>().ok(),
             _ => None,
@@ -123,7 +123,7 @@ impl Listener {
 
     fn take(&self, payload: &str) {
         match self.notifier.parse(payload) {
-            Notification::Own => _ = self.heard.fetch_add(1, Ordering::Relaxed),
+            Notification::Own => _ = self.own_received.fetch_add(1, Ordering::Relaxed),
             Notification::Resync => self.watchers.tell(|| Change::Resync),
             Notification::Heads(heads) => {
                 for (channel, head) in heads {

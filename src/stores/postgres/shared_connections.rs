@@ -33,11 +33,11 @@ impl SharedConnections {
     /// The connection with the fewest users, if it can take another.
     fn share_least_used(&self) -> Option<Arc<SharedConnection>> {
         let connections = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let least = connections
+        let least_used = connections
             .iter()
             .filter(|connection| (1..MAX_USERS).contains(&connection.strong_count()))
             .min_by_key(|connection| connection.strong_count());
-        least?.upgrade().filter(|connection| !connection.is_broken())
+        least_used?.upgrade().filter(|connection| !connection.is_broken())
     }
 }
 
