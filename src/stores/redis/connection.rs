@@ -196,8 +196,8 @@ impl Connection {
         loop {
             let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(timed_out)?;
             let term = self.connector.primary.current();
-            let good = |live: &&LiveConnection| live.term == term && !live.dead.load(Ordering::Relaxed);
-            if let Some(live) = state.current.as_ref().filter(good) {
+            let is_usable = |live: &&LiveConnection| live.term == term && !live.dead.load(Ordering::Relaxed);
+            if let Some(live) = state.current.as_ref().filter(is_usable) {
                 return Ok(live.clone());
             }
             state.current = None;

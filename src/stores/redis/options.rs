@@ -121,8 +121,8 @@ impl RedisOptions {
     /// When the URL, the prefix or a certificate is invalid.
     pub fn open(self, url: &str) -> Result<RedisStore, ConnectError> {
         let name = &self.settings.name;
-        let good = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(good) {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
             return Err(ConnectError::Prefix);
         }
         let endpoint = Endpoint::new(url, self.connection, self.settings.timeout)

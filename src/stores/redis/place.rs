@@ -23,8 +23,8 @@ impl Shared {
             known => return Ok(known),
         }
         // Read first: a full server still answers reads.
-        let there = self.reads.send(&self.scripts.place(), deadline).await.map_err(CallError::into_read_error)?;
-        match place_of(there)? {
+        let stored = self.reads.send(&self.scripts.place(), deadline).await.map_err(CallError::into_read_error)?;
+        match place_of(stored)? {
             Some((epoch, format)) => {
                 format.may_read(FORMAT.version())?;
                 self.place.store(epoch, Ordering::Relaxed);

@@ -175,17 +175,17 @@ impl LuaScript {
 fn with_indexed_fields(text: &str) -> String {
     let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let mut pieces = text.split("r.");
-    let mut made = pieces.next().unwrap_or_default().to_owned();
+    let mut rewritten = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let end = piece.bytes().position(|byte| !is_of_word(byte)).unwrap_or(piece.len());
         let (word, rest) = piece.split_at(end);
-        let is_record = !made.bytes().next_back().is_some_and(is_of_word);
+        let is_record = !rewritten.bytes().next_back().is_some_and(is_of_word);
         match FIELDS.iter().position(|field| is_record && *field == word) {
-            Some(nth) => made.extend(["r[", &(nth + 1).to_string(), "]", rest]),
-            None => made.extend(["r.", piece]),
+            Some(nth) => rewritten.extend(["r[", &(nth + 1).to_string(), "]", rest]),
+            None => rewritten.extend(["r.", piece]),
         }
     }
-    made
+    rewritten
 }
 
 /// The fields of a record in the scripts: the stored ones, in stored order, and then those that describe planned

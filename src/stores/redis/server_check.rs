@@ -29,7 +29,7 @@ impl Shared {
         }
         // A server in a cluster answers the command above, but no command about keys that another server has.
         match self.reads.send(&self.scripts.place(), self.deadline()).await {
-            Ok(there) => place_of(there).map(drop).map_err(ConnectError::Format),
+            Ok(stored) => place_of(stored).map(drop).map_err(ConnectError::Format),
             Err(error) => Err(error
                 .moved_to()
                 .map_or_else(|| ConnectError::Unreachable(error.into_source()), |to| ConnectError::Moved { to })),

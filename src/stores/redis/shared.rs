@@ -144,9 +144,9 @@ impl Shared {
 
     /// Asks the current primary for one reply.
     async fn ask(&self, cmd: Cmd, deadline: Instant) -> Result<Value, StoreError> {
-        let mut asked = redis::pipe();
-        asked.add_command(cmd);
-        let answers = self.reads.ask(asked, deadline).await.map_err(CallError::into_read_error)?;
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(cmd);
+        let answers = self.reads.ask(pipeline, deadline).await.map_err(CallError::into_read_error)?;
         answers.into_iter().next().ok_or_else(|| malformed("answer"))
     }
 

@@ -88,13 +88,13 @@ async fn run_queue(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::R
         let Ok(permit) = Arc::clone(&calls).acquire_owned().await else { return };
         // Lets callers that were just answered append again and join this call.
         tokio::task::yield_now().await;
-        let mut taken = vec![first];
-        while let Some(job) = (taken.len() < MAX_JOBS).then(|| jobs.try_recv().ok()).flatten() {
-            taken.push(job);
+        let mut queued = vec![first];
+        while let Some(job) = (queued.len() < MAX_JOBS).then(|| jobs.try_recv().ok()).flatten() {
+            queued.push(job);
         }
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            for call in split(taken, shared.settings.inline.min(MAX_GROUP_BYTES)) {
+            for call in split(queued, shared.settings.inline.min(MAX_GROUP_BYTES)) {
                 call.send(&shared).await;
             }
             drop(permit);
