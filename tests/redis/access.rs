@@ -21,7 +21,7 @@ use tower_events::{
 use super::{
     load::channel,
     server::{Server, free_port},
-    watch::{next, server, text, until},
+    support::{next, server, text, until},
 };
 
 /// A running Sentinel. Dropping it ends it.

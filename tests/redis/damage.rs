@@ -11,7 +11,7 @@ use tower_events::{
 use super::{
     load::{channel, node},
     server::Server,
-    watch::{server, text, until},
+    support::{server, text, until},
 };
 
 const PLACE: &str = "{tower-events}:place";

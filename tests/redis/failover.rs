@@ -13,7 +13,7 @@ use tower_events::{
 use super::{
     load::{channel, node, url},
     server::Server,
-    watch::{next, text, until},
+    support::{next, text, until},
     wire::Wire,
 };
 

@@ -7,7 +7,7 @@ use tower_events::store::Reason::{Ahead, EpochChanged, Trimmed};
 
 use super::{
     load::{during, times, url},
-    watch::server,
+    support::server,
     wire::{Slow, Wire},
 };
 

@@ -7,7 +7,7 @@ use tower_events::{Channel, Event, Hub, RedisStore, Store, Subscription, store::
 use super::{
     load::long,
     server::Server,
-    watch::{server, until},
+    support::{server, until},
 };
 
 /// Processor time of this process.

@@ -7,7 +7,7 @@ use tower_events::{Event, RedisStore, Retention, Store, store::Append};
 use super::{
     load::{channel, long},
     server::Server,
-    watch::{server, until},
+    support::{server, until},
 };
 
 async fn number(server: &Server, words: &[&str]) -> u64 {

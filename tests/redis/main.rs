@@ -18,9 +18,9 @@ mod nodes;
 mod server;
 mod serving;
 mod settings;
+mod support;
 #[cfg(feature = "redis-tls")]
 mod tls;
 mod traps;
-mod watch;
 #[path = "../support/wire.rs"]
 mod wire;

@@ -10,7 +10,7 @@ use tower_events::{
 use super::{
     load::{channel, large, long, node, times},
     server::Server,
-    watch::server,
+    support::server,
 };
 
 async fn hub(server: &Server) -> Hub {

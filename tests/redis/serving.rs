@@ -15,7 +15,7 @@ use super::{
     load::{channel, node, url},
     logs::Logs,
     server::Server,
-    watch::{hint_of, next, server, text, until},
+    support::{hint_of, next, server, text, until},
     wire::Wire,
 };
 

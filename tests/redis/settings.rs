@@ -16,7 +16,7 @@ use tower_events::{
 use super::{
     load::channel,
     server::Server,
-    watch::{server, text, until},
+    support::{server, text, until},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);

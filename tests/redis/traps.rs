@@ -12,7 +12,7 @@ use tower_events::{
 
 use super::{
     load::{channel, node, url},
-    watch::{hint_of, next, server, text},
+    support::{hint_of, next, server, text},
     wire::Wire,
 };
 
