@@ -12,7 +12,7 @@ use tower_events::{
     store::{Append, Change},
 };
 
-/// A server with these settings, or the end of the test where there is no Redis.
+/// A server with these settings, or the end of the test where Redis is not installed.
 macro_rules! server {
     ($($setting:expr),*) => {
         match crate::server::Server::start(&[$($setting),*]).await {
@@ -32,7 +32,7 @@ pub(crate) async fn next(changes: &mut Pin<&mut impl Stream<Item = Change>>) -> 
     tokio::time::timeout(Duration::from_secs(10), next).await.expect("a hint in time").expect("no end")
 }
 
-/// Takes hints until one speaks of the channel.
+/// Takes hints until one concerns the channel.
 pub(crate) async fn hint_of(changes: &mut Pin<&mut impl Stream<Item = Change>>, name: &str) {
     loop {
         match next(changes).await {
@@ -43,7 +43,7 @@ pub(crate) async fn hint_of(changes: &mut Pin<&mut impl Stream<Item = Change>>, 
     }
 }
 
-/// Waits until something holds that nobody announces.
+/// Polls until a condition holds.
 pub(crate) async fn until(what: &str, within: Duration, mut holds: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + within;
     while !holds().await {
