@@ -1,4 +1,4 @@
-//! What the store says of itself.
+//! The health that the store reports.
 
 use std::{
     path::Path,
@@ -26,11 +26,11 @@ async fn append(store: &NatsStore) -> bool {
     done.inspect_err(|error| println!("{error:?}")).is_ok()
 }
 
-/// Nobody does anything but ask.
+/// No calls are made except for the health.
 async fn becomes(store: &NatsStore, health: Health) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while store.health() != health {
-        assert!(Instant::now() < deadline, "{:?} where it should be {health:?}", store.health());
+        assert!(Instant::now() < deadline, "{:?} instead of {health:?}", store.health());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -42,13 +42,13 @@ async fn each<F: Future<Output = ()>>(test: impl Fn(Server) -> F) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_hangs_is_unavailable_and_ready_again_after() {
+async fn a_server_that_hangs_is_unavailable_and_later_ready_again() {
     each(|server| async move {
         let store = store(&server).await;
         assert!(append(&store).await && store.health() == Health::Ready);
         server.pause();
         assert!(!append(&store).await);
-        assert_eq!(store.health(), Health::Unavailable, "the last call found it away");
+        assert_eq!(store.health(), Health::Unavailable, "the last call found it unavailable");
         server.go_on();
         becomes(&store, Health::Ready).await;
     })
@@ -56,8 +56,8 @@ async fn a_server_that_hangs_is_unavailable_and_ready_again_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hints_that_do_not_come_are_late() {
-    // Nobody may make a consumer, so nothing is heard of others.
+async fn missing_hints_are_late() {
+    // The user may not create consumers, so no hints arrive.
     let config = |allowed: &str| {
         format!("authorization {{ users [{{ user: a, password: b, permissions: {{ publish: {{ {allowed} }} }} }}] }}")
     };
@@ -65,10 +65,10 @@ async fn hints_that_do_not_come_are_late() {
         let server = limited(&binary, config("deny: [\"$JS.API.CONSUMER.CREATE.>\"]"));
         let store = NatsStore::options().timeout(Duration::from_secs(2)).user("a", "b");
         let store = store.connect(&server.url()).await.expect("a store");
-        assert_eq!(store.health(), Health::Ready, "nobody waits for hints");
+        assert_eq!(store.health(), Health::Ready, "no watcher waits for hints");
         let hints = Hints::of(&store);
         becomes(&store, Health::Late).await;
-        assert!(append(&store).await, "calls are answered");
+        assert!(append(&store).await, "calls succeed");
         assert_eq!(store.health(), Health::Late);
         drop(hints);
         becomes(&store, Health::Ready).await;
@@ -80,7 +80,7 @@ fn limited(binary: &Path, config: String) -> Server {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_takes_nothing_is_read_only_until_it_does() {
+async fn a_stream_that_accepts_nothing_is_read_only_until_it_does() {
     each(|server| async move {
         let (store, admin) = (store(&server).await, async_nats::connect(server.url()).await.expect("a client"));
         assert!(append(&store).await);
@@ -88,7 +88,7 @@ async fn a_stream_that_takes_nothing_is_read_only_until_it_does() {
         config["max_bytes"] = 1.into();
         api(&admin, "STREAM.UPDATE.tower-events", &config.to_string()).await;
         assert!(!append(&store).await);
-        assert_eq!(store.health(), Health::ReadOnly, "what is published is refused");
+        assert_eq!(store.health(), Health::ReadOnly, "publishing is refused");
         config["max_bytes"] = (-1).into();
         api(&admin, "STREAM.UPDATE.tower-events", &config.to_string()).await;
         becomes(&store, Health::Ready).await;
@@ -98,7 +98,7 @@ async fn a_stream_that_takes_nothing_is_read_only_until_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_newer_format_is_told_with_both_versions_and_nothing_is_written_any_more() {
+async fn a_newer_format_is_reported_with_both_versions_and_nothing_is_written_any_more() {
     each(|server| async move {
         let (store, admin) = (store(&server).await, async_nats::connect(server.url()).await.expect("a client"));
         assert!(append(&store).await);
@@ -121,14 +121,14 @@ async fn a_newer_format_is_told_with_both_versions_and_nothing_is_written_any_mo
             let sent = admin.send_request(format!("{root}.place"), request);
             async move { sent.await.expect("an acknowledgement") }
         };
-        // A newer node lets this one read.
+        // A newer node admits this one as a reader.
         stored("3 2 3").await;
         let deadline = Instant::now() + Duration::from_secs(20);
         let of = Channel::new("a").expect("a channel");
         let refused = loop {
             match store.append(&of, Append::new([Event::text("x")])).await {
                 Err(error) => break error,
-                Ok(_) => assert!(Instant::now() < deadline, "it writes on"),
+                Ok(_) => assert!(Instant::now() < deadline, "the newer node continues to write"),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
@@ -142,7 +142,7 @@ async fn a_newer_format_is_told_with_both_versions_and_nothing_is_written_any_mo
         opened.read(&of, Start::Earliest, Limit::default()).await.expect("a page");
         let refused = opened.append(&of, Append::new([Event::text("x")])).await.expect_err("a newer format");
         assert!(matches!(refused, StoreError::NewerFormat { stored: 3, .. }), "{refused:?}");
-        // Then it lets nobody; a message of it is no damage either.
+        // Then it no longer admits this one; a message of the newer format is no damage either.
         stored("3 3 3").await;
         let refused = NatsStore::connect(&server.url()).await.expect_err("a newer format");
         assert!(
@@ -155,7 +155,7 @@ async fn a_newer_format_is_told_with_both_versions_and_nothing_is_written_any_mo
         admin.send_request(format!("{root}.c.YQ"), request).await.expect("an acknowledgement");
         let refused = store.read(&of, Start::Earliest, Limit::default()).await.expect_err("a newer format");
         assert!(matches!(refused, StoreError::NewerFormat { stored: 3, .. }), "{refused:?}");
-        // Both go on when it is put right.
+        // Both continue when the format is restored.
         stored(ours).await;
         becomes(&store, Health::Ready).await;
         let other = Channel::new("b").expect("a channel");
