@@ -1,5 +1,5 @@
-//! A TCP proxy in front of a server, or of its successor, that cuts what it carries, slows it down, or holds it without a
-//! word, as a network does that drops packets.
+//! A TCP proxy in front of a server, or of its successor, that cuts what it carries, slows it down, or silently holds
+//! it, as a network does that drops packets.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,12 +17,12 @@ pub struct Proxy {
     task: JoinHandle<()>,
 }
 
-/// What becomes of what is carried.
+/// What happens to the data that it carries.
 #[derive(Clone, Copy)]
 struct Way {
     target: SocketAddr,
     frozen: bool,
-    /// Of everything that is sent at once.
+    /// For everything that is sent at once.
     delay: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Proxy {
         _ = self.cuts.send(());
     }
 
-    /// From now on nothing that is sent arrives, in either direction, and nobody is told.
+    /// From now on nothing that is sent arrives, in either direction, without any error.
     pub fn freeze(&self) {
         self.way.send_modify(|way| way.frozen = true);
     }

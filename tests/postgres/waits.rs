@@ -1,4 +1,4 @@
-//! Who waits for whom: callers for connections, and migrations for each other.
+//! What waits for what: callers for connections, and migrations for each other.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::{
     support::{a, until},
 };
 
-/// Writers share connections, and one that is always shared must still come to those who wait for it.
+/// Writers share connections, and a shared one must still be returned to callers that wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_that_share_the_only_connection_starve_nobody() {
+async fn writers_that_share_the_only_connection_starve_no_other_caller() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let options = PostgresStore::options().schema(&schema).connections(1);
