@@ -96,15 +96,15 @@ async fn readers_skip_what_commits_late_with_a_sequence_but_not_with_a_counter_r
 async fn a_locked_channel_fails_in_time_without_effect() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
-    let patience = Duration::from_secs(2);
-    let options = PostgresStore::options().schema(&schema).timeout(patience);
+    let call_timeout = Duration::from_secs(2);
+    let options = PostgresStore::options().schema(&schema).timeout(call_timeout);
     let store = options.connect(&server.url()).await.unwrap();
     store.migrate().await.unwrap();
     let mut holder = client(server).await;
     let transaction = holder.transaction().await.unwrap();
     transaction.execute(&format!("select {schema}.append_text('a', 'held')"), &[]).await.unwrap();
     let append = Append::new([Event::text("refused")]);
-    let refused = timeout(patience * 3, store.append(&a(), append)).await.expect("it ends in time");
+    let refused = timeout(call_timeout * 3, store.append(&a(), append)).await.expect("it ends in time");
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     // Other channels are not delayed.
     store.append(&Channel::new("b").unwrap(), Append::new([Event::text("b")])).await.unwrap();

@@ -63,8 +63,8 @@ impl Server {
         panic!("redis-server does not start: {:?}", std::fs::read_to_string(self.folder.join("log")));
     }
 
-    async fn answers(&mut self, patience: Duration) -> bool {
-        let end = Instant::now() + patience;
+    async fn answers(&mut self, call_timeout: Duration) -> bool {
+        let end = Instant::now() + call_timeout;
         while Instant::now() < end {
             let ended = self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
             if ended {
