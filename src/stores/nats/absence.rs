@@ -28,7 +28,7 @@ impl Inner {
         expected: Option<u64>,
         request_timeout: Duration,
     ) -> Result<Option<u64>, StoreError> {
-        let mut headers = expected.map_or_else(HeaderMap::new, api::after);
+        let mut headers = expected.map_or_else(HeaderMap::new, api::expect_last);
         headers.insert("Nats-Rollup", "sub");
         match api::publish(&self.connection, &place.announcement(channel), headers, Bytes::new(), request_timeout).await
         {

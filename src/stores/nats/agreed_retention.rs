@@ -72,7 +72,7 @@ impl Inner {
             .await;
         let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, Vec::new())) };
         // Unreadable lines are dropped by the next write.
-        let nodes = std::str::from_utf8(&raw.body).unwrap_or_default().nodes().filter_map(NodeSettings::parse);
+        let nodes = std::str::from_utf8(&raw.body).unwrap_or_default().lines().filter_map(NodeSettings::parse);
         Ok((raw.at, nodes.collect()))
     }
 

@@ -7,7 +7,6 @@ use super::{
     body::Message,
     connection::Connection,
     error::CallError,
-    head_table::Newest,
     place::Place,
     record::{Kind, Record},
     response::RawMessage,

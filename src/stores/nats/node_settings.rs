@@ -23,7 +23,7 @@ pub(super) struct FoundKeep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NodeSettings {
     pub(super) keep: Keep,
-    published: u64,
+    pub(super) published: u64,
 }
 
 impl NodeSettings {

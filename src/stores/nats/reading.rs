@@ -90,7 +90,7 @@ impl Inner {
             Start::Beginning | Start::Earliest => reader.page_from_oldest(Outcome::Continued).await?,
             Start::Last(n) => reader.last_entries(n).await?,
             Start::After(cursor) => reader.resume(cursor).await?,
-            Start::ServerClock(time) => reader.since(time).await?,
+            Start::Time(time) => reader.since(time).await?,
         };
         match page {
             Some(page) if read_from == ReadFrom::Leader || page.outcome == Outcome::Continued => {

@@ -48,7 +48,8 @@ impl<'a> Scan<'a> {
             config.extend(rest);
         }
         let consumer = place
-            .consumer(&inner.connection, &config, inner.settings.request_timeout)
+            .stream
+            .create_consumer(&inner.connection, &config, inner.settings.request_timeout)
             .await
             .map_err(CallError::into_store_error)?;
         Ok(Self { inner, place, consumer: Some(consumer) })

@@ -65,7 +65,8 @@ impl Inner {
 
     async fn stored_time(&self, place: &Place) -> Result<Option<u64>, StoreError> {
         let (subject, request_timeout) = (place.subject("time"), self.settings.request_timeout);
-        let raw = place.message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, request_timeout).await;
+        let raw =
+            place.stream.message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, request_timeout).await;
         Ok(raw.map_err(CallError::into_store_error)?.and_then(|raw| raw.time))
     }
 }

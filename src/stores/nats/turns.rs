@@ -14,8 +14,8 @@ use crate::channel::Channel;
 pub(super) struct Turns {
     /// The id of this node.
     pub(super) node: u64,
-    pub(super) channels: Mutex<HashMap<Channel, ChannelTurns>>,
-    pub(super) changed: Notify,
+    channels: Mutex<HashMap<Channel, ChannelTurns>>,
+    changed: Notify,
 }
 
 #[derive(Default)]
