@@ -90,7 +90,7 @@ pub(super) async fn listen(inner: Weak<Inner>) {
                 };
                 match std::str::from_utf8(&message.payload).ok().and_then(parse) {
                     Some((channel, node, message)) if node != inner.turns.node => {
-                        inner.turns.receive(channel, node, message)
+                        inner.turns.receive(channel, node, message);
                     }
                     _ => {}
                 }

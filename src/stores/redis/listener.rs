@@ -84,7 +84,7 @@ async fn listen(shared: Arc<Shared>, watchers: Arc<Watchers>) {
                 tracing::warn!("lost the connection that listens to the Redis server");
             }
             Err(error) if failed_attempts == 0 => {
-                tracing::warn!(%error, "cannot listen to the Redis server; trying again")
+                tracing::warn!(%error, "cannot listen to the Redis server; trying again");
             }
             _ => {}
         }
