@@ -41,9 +41,9 @@
 //! [`Reason::Ahead`](crate::store::Reason::Ahead), or as [`Reason::EpochChanged`](crate::store::Reason::EpochChanged) once
 //! others have appended.
 //!
-//! Several replicas require server 2.11 or newer. When the leader of three 2.9.10 servers was killed while nodes wrote, the
-//! replicas were observed to hold different messages at the same sequences, and an acknowledged message was gone, which no
-//! reader can detect. One replica on such a server is safe.
+//! Several replicas require server 2.11 or newer. When the leader of three 2.9.10 servers was killed while nodes wrote,
+//! the replicas were observed to hold different messages at the same sequences, and an acknowledged message was gone,
+//! which no reader can detect. One replica on such a server is safe.
 //!
 //! # Layout
 //! One stream, named like the prefix, with the subjects `<prefix>.<nonce>.>`. The nonce is drawn when the stream is
@@ -53,7 +53,7 @@
 //! |---|---|
 //! | `<prefix>.<nonce>.c.<channel>` | the channel's entries, one message per append; the newest message is its record |
 //! | `<prefix>.<nonce>.b.<channel>` | the announcement of the channel's log, written before its first entry |
-//! | `<prefix>.<nonce>.k.<channel>` | idempotency keys whose messages were trimmed |
+//! | `<prefix>.<nonce>.k.<channel>` | idempotency keys of trimmed messages |
 //! | `<prefix>.<nonce>.f.<bucket>` | the floor: the `seq` above which new channels of a bucket of names start |
 //! | `<prefix>.<nonce>.place` | the place's epoch, and the [`Format`](crate::store::Format) of what is stored |
 //! | `<prefix>.<nonce>.time` | nothing: the server's stamp on the message tells its time |
@@ -67,67 +67,70 @@
 //! nodes. Appends that wait for the same channel on one node share a message. `init` and `delete` write one message that
 //! replaces all before it (a rollup).
 //!
-//! On `<prefix>.turns`, which nothing stores, nodes whose appends are overtaken repeatedly ask the others to wait: so a node
+//! On `<prefix>.turns`, which nothing stores, nodes that are overtaken repeatedly ask the others to wait: so a node
 //! near the server leaves room for one far away.
 //!
 //! A user and password, or a token, come from the URL or the options; certificates come from the options, and with the
 //! feature `nats-nkeys` so do nkeys and credentials files.
 //!
-//! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`], as is an
-//! append of more than half of what is kept. Of an init, only what retention keeps counts: it is one message, so that it is
-//! atomic. Up to 64 MiB and 65 536 calls may wait to be written on one node; further calls are refused at once, as
-//! [`StoreError::Unavailable`].
+//! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`], as
+//! is an append of more than half of what is kept. Of an init, only what retention keeps counts: it is one message, so
+//! that it is atomic. Up to 64 MiB and 65 536 calls may wait to be written on one node; further calls are refused at
+//! once, as [`StoreError::Unavailable`].
 //!
-//! The stream is created when it is missing: file storage, one replica, no limits of its own (this crate decides what may
-//! be deleted), `discard: new`, `allow_direct`, `allow_rollup_hdrs`, no denied purges or deletes. An existing one is used as
-//! it is, unless it has limits by which the server deletes messages (`max_age`, `max_msgs`, `max_msgs_per_subject`,
-//! `discard: old`): then opening fails and names them. Limits that are set later are logged as an error; readers of what
-//! they delete are reset. The permissions that a user needs are listed in `docs/stores/nats.md`; with an
-//! [inbox prefix](NatsOptions::inbox_prefix) of its own, it needs none outside its prefix.
+//! The stream is created when it is missing: file storage, one replica, no limits of its own (this crate decides what
+//! may be deleted), `discard: new`, `allow_direct`, `allow_rollup_hdrs`, no denied purges or deletes. An existing one
+//! is used as it is, unless it has limits by which the server deletes messages (`max_age`, `max_msgs`,
+//! `max_msgs_per_subject`, `discard: old`): then opening fails and names them. Limits that are set later are logged as
+//! an error; readers of what they delete are reset. The permissions that a user needs are listed in
+//! `docs/stores/nats.md`; with an [inbox prefix](NatsOptions::inbox_prefix) of its own, it needs none outside its
+//! prefix.
 //!
 //! # Reading
 //! A page costs one request for the newest message and, unless the reader is at the head, a search for its position: no
 //! further request where another page ended, otherwise as many as the logarithm of the distance from the head. Then the
-//! messages are fetched: in one response from server 2.11 or newer, by an ephemeral consumer from older ones. Any replica
-//! may respond; one that is behind ends a page early, but never before what this process has written. What would be a reset
-//! or an absent channel is decided by the current leader of the current stream. Comparing the heads of many channels costs
-//! one request while nothing in the stream changes, and otherwise one per two thousand channels, or one per channel if the
-//! stream has several replicas; absent channels cost as much again, to find out whether a log of theirs was lost.
+//! messages are fetched: in one response from server 2.11 or newer, by an ephemeral consumer from older ones. Any
+//! replica may respond; one that is behind ends a page early, but never before what this process has written. What
+//! would be a reset or an absent channel is decided by the current leader of the current stream. Comparing the heads of
+//! many channels costs one request while nothing in the stream changes, and otherwise one per two thousand channels, or
+//! one per channel if the stream has several replicas; absent channels cost as much again, to find out whether a log of
+//! theirs was lost.
 //!
 //! [`Store::changes`] uses one consumer per process for all new messages in the stream, however many channels and
 //! subscribers there are: channels come and go without it. Every node receives every event of the prefix once.
 //!
 //! # Retention
-//! The server's time decides what is old: stamps are in its time, and the nodes' clocks do not matter. Readers see exactly
-//! what [`Retention`] specifies. The server stores more for a while: at most half as much again as is kept, for channels in
-//! use; one node at a time maintains idle channels.
+//! The server's time decides what is old: stamps are in its time, and the nodes' clocks do not matter. Readers see
+//! exactly what [`Retention`] specifies. The server stores more for a while: at most half as much again as is kept, for
+//! channels in use; one node at a time maintains idle channels.
 //!
 //! Nodes should agree about [`Retention`]. While they differ, as during a rolling restart with a changed setting, the
-//! largest of each setting applies among the nodes that were open within the last five minutes. A node reads these settings
-//! right before it deletes anything, and otherwise at least every 5 s: for so long it may show less than the others.
+//! largest of each setting applies among the nodes that were open within the last five minutes. A node reads these
+//! settings right before it deletes anything, and otherwise at least every 5 s: for so long it may show less than the
+//! others.
 //!
 //! An unreadable channel is skipped, logged, and retried later; the others are maintained.
 //!
 //! # Identity and loss
 //! The place's epoch is a message of the stream: a stream that was purged, deleted or recreated, by anyone, is another
 //! place. That is checked whenever the connection comes back, before anything is reported as gone, and after a log was
-//! started. If somebody purges or deletes the messages of a channel, its announcement reveals that, and the channel starts
-//! again above a raised floor. A stream that is restored to an older state is the same place without its tail. Only the
-//! deletion of everything stored for a channel, including its announcement, goes unnoticed by readers that had none of its
-//! events.
+//! started. If the messages of a channel are purged or deleted from outside, its announcement reveals that, and the
+//! channel starts again above a raised floor. A stream that is restored to an older state is the same place without its
+//! tail. Only the deletion of everything stored for a channel, including its announcement, goes unnoticed by readers
+//! that had none of its events.
 //!
 //! # Upgrades
-//! The stream states the format of its contents. A node that does not know it fails with [`StoreError::NewerFormat`]: when
-//! it opens the stream; within 5 s of writing if the format was upgraded meanwhile; or when it meets a message that it does
-//! not know. A stream from a version without formats is upgraded by the first node that opens it, which resets readers of
-//! absent channels once; nodes of such versions must be stopped before.
+//! The stream states the format of its contents. A node that does not know it fails with [`StoreError::NewerFormat`]:
+//! when it opens the stream; within 5 s of writing if the format was upgraded meanwhile; or when it meets a message
+//! that it does not know. A stream from a version without formats is upgraded by the first node that opens it, which
+//! resets readers of absent channels once; nodes of such versions must be stopped before.
 //!
 //! # Failure
-//! Every call ends within [`NatsOptions::timeout`]. If an append was sent and not acknowledged, the store looks for it when
-//! the connection is back. If that takes too long the result is [`StoreError::Unknown`]; if nothing was written it is
-//! [`StoreError::Unavailable`]. Before a node first appends events with keys to a channel, it reads that channel's messages
-//! of the last [`key_window`](crate::Retention::key_window) once. What does not fit into one call's timeout is continued by
-//! the next call for that channel.
+//! Every call ends within [`NatsOptions::timeout`]. If an append was sent and not acknowledged, the store looks for it
+//! when the connection is back. If that takes too long the result is [`StoreError::Unknown`]; if nothing was written it
+//! is [`StoreError::Unavailable`]. Before a node first appends events with keys to a channel, it reads that channel's
+//! messages of the last [`key_window`](crate::Retention::key_window) once. What does not fit into one call's timeout is
+//! continued by the next call for that channel.
 //!
 //! Connections reconnect by themselves, after 50 ms to 2 s with jitter, and a half-open one is dropped after about one and
 //! a half timeouts. [`Store::health`] is for health checks: late while hints do not arrive, read-only while the stream

@@ -33,67 +33,70 @@
 //! ```
 //!
 //! # What an acknowledgement means
-//! The append is committed. With the server's defaults (`fsync = on`, `synchronous_commit = on`) it is on the server's disk,
-//! and with `synchronous_standby_names` set also on a standby's. A failover to an asynchronous standby can lose the last
-//! appends, and a restore from a dump all appends since then: readers that saw them are reset with
-//! [`Ahead`](crate::store::Reason::Ahead), or with [`EpochChanged`](crate::store::Reason::EpochChanged) once others have
-//! appended, because every entry carries a random tag.
+//! The append is committed. With the server's defaults (`fsync = on`, `synchronous_commit = on`) it is on the server's
+//! disk, and with `synchronous_standby_names` set also on a standby's. A failover to an asynchronous standby can lose
+//! the last appends, and a restore from a dump all appends since then: readers that saw them are reset with
+//! [`Ahead`](crate::store::Reason::Ahead), or with [`EpochChanged`](crate::store::Reason::EpochChanged) once others
+//! have appended, because every entry carries a random tag.
 //!
 //! # Order
-//! Each channel has a counter row, which an append locks until it commits: `seq` has no gaps, and no entry with a smaller
-//! one becomes visible later. One channel therefore takes one transaction at a time in the whole database; appends to it in
-//! one process wait for each other and then share a transaction, hundreds at a time.
+//! Each channel has a counter row, which an append locks until it commits: `seq` has no gaps, and no entry with a
+//! smaller one becomes visible later. One channel therefore takes one transaction at a time in the whole database;
+//! appends to it in one process wait for each other and then share a transaction, hundreds at a time.
 //!
 //! # Hints
-//! Nodes notify each other of new heads with `NOTIFY`, at most every 5 ms. An append that is the only one of its node at that
-//! moment notifies in its own transaction, as long as such transactions take less than that; otherwise a task does, because
-//! notifying in many transactions would make all appends of the database commit one after the other. Each node listens on
-//! one connection of its own, however many channels it follows. A hint that is lost, because a node died between its commit
-//! and the notification, is made up for when the hub compares heads.
+//! Nodes notify each other of new heads with `NOTIFY`, at most every 5 ms. An append that is the only one of its node
+//! at that moment notifies in its own transaction, as long as such transactions take less than that; otherwise a task
+//! does, because notifying in many transactions would make all appends of the database commit one after the other. Each
+//! node listens on one connection of its own, however many channels it follows. A hint that is lost, because a node
+//! died between its commit and the notification, is made up for when the hub compares heads.
 //!
 //! # Failures
-//! A call waits for a connection and then for a response, each for [`PostgresOptions::timeout`] at most; an append may first
-//! wait for one that its process is making in the same channel, and fails with that when the server is unreachable. An error
-//! before anything was sent, or one that the server returns, is [`StoreError::Unavailable`]. An append that was sent and not
-//! answered is [`StoreError::Unknown`]; a server that hung may still execute it later, perhaps after other appends: repeat it
-//! with its key until the outcome is certain. Calls recover by themselves when the server is back. [`Store::health`] reports
-//! what the last call found, and a task makes a call every [`PostgresOptions::tidy_every`] in any case.
+//! A call waits for a connection and then for a response, each for [`PostgresOptions::timeout`] at most; an append may
+//! first wait for one that its process is making in the same channel, and fails with that when the server is
+//! unreachable. An error before anything was sent, or one that the server returns, is [`StoreError::Unavailable`]. An
+//! append that was sent and not answered is [`StoreError::Unknown`]; a server that hung may still execute it later,
+//! perhaps after other appends: repeat it with its key until the outcome is certain. Calls recover by themselves when
+//! the server is back. [`Store::health`] reports what the last call found, and a task makes a call every
+//! [`PostgresOptions::tidy_every`] in any case.
 //!
 //! # TLS
 //! With `sslmode=require`, `verify-ca` or `verify-full` in the URL, or with [`PostgresOptions::root_certificates`],
-//! connections are encrypted and the server's certificate and name are verified, against the certificates in `sslrootcert`
-//! or those of the system. With `sslmode=disable` they are not encrypted. `prefer` and `allow` are refused, because somebody
-//! in between could force plain text; a URL without `sslmode` means plain text, with a warning if it leads to another
-//! machine. Each URL, the pooler's and the listener's, states this separately.
+//! connections are encrypted and the server's certificate and name are verified, against the certificates in
+//! `sslrootcert` or those of the system. With `sslmode=disable` they are not encrypted. `prefer` and `allow` are
+//! refused, because an attacker in between could force plain text; a URL without `sslmode` means plain text, with a
+//! warning if it leads to another machine. Each URL, the pooler's and the listener's, states this separately.
 //!
 //! Users and passwords are those in the URL, or [`PostgresOptions::password`] is called for each connection;
-//! [`PostgresOptions::client_certificate`], or `sslcert` and `sslkey` in the URL, present a certificate to the server. None
-//! of this appears in any error, `Debug` output or log line of the store.
+//! [`PostgresOptions::client_certificate`], or `sslcert` and `sslkey` in the URL, present a certificate to the server.
+//! None of this appears in any error, `Debug` output or log line of the store.
 //!
 //! # The schema
-//! Everything is in one schema, by default `tower_events`: `name` and `head` have a row per channel, `entry` one per event,
-//! `key` one per idempotency key, `floor` one per bucket of names (the floor above which new channels start), `place`,
-//! `kept` and `asked` one row, `garbage` what is still to be deleted. A role that publishes and reads needs `usage` on the
-//! schema and its sequence, `execute` on its functions, and `select, insert, update, delete` on its tables; creating the
-//! schema needs `create` on the database, once.
+//! Everything is in one schema, by default `tower_events`: `name` and `head` have a row per channel, `entry` one per
+//! event, `key` one per idempotency key, `floor` one per bucket of names (the floor above which new channels start),
+//! `place`, `kept` and `asked` one row, `garbage` what is still to be deleted. A role that publishes and reads needs
+//! `usage` on the schema and its sequence, `execute` on its functions, and `select, insert, update, delete` on its
+//! tables; creating the schema needs `create` on the database, once.
 //!
 //! # Upgrades
-//! `place` has the schema's version and the oldest versions that may read and write it ([`Format`](crate::store::Format)),
-//! and every statement checks that. [`PostgresStore::migrate`] of a newer version waits until no transaction uses the schema,
-//! lets others work while it waits, and upgrades the schema in one transaction; from then on older nodes that may not
-//! continue get [`StoreError::NewerFormat`] from every call. Run it once some nodes have the new version, and upgrade the
-//! others then. Nodes of versions before 3 do not check: they get errors from the server instead, and change nothing either.
+//! `place` has the schema's version and the oldest versions that may read and write it
+//! ([`Format`](crate::store::Format)), and every statement checks that. [`PostgresStore::migrate`] of a newer version
+//! waits until no transaction uses the schema, lets others work while it waits, and upgrades the schema in one
+//! transaction; from then on older nodes that may not continue get [`StoreError::NewerFormat`] from every call. Run it
+//! once some nodes have the new version, and upgrade the others then. Nodes of versions before 3 do not check: they get
+//! errors from the server instead, and change nothing either.
 //!
 //! # Retention and clocks
-//! The server's clock stamps events and decides what is too old; the nodes' clocks do not matter. A server whose clock is
-//! ahead deletes too early; if that is corrected, nothing is lost except what the janitor deleted meanwhile. Of each limit
-//! the largest applies that any node announced in the last minute, and every node shows what that keeps and knows its keys,
-//! so settings can be changed node by node; a node announces its settings when it connects.
+//! The server's clock stamps events and decides what is too old; the nodes' clocks do not matter. A server with a clock
+//! that is ahead deletes too early; if that is corrected, nothing is lost except what the janitor deleted meanwhile. Of
+//! each limit the largest applies that any node announced in the last minute, and every node shows what that keeps and
+//! knows its keys, so settings can be changed node by node; a node announces its settings when it connects.
 //!
 //! # Long transactions
-//! While any transaction in the database holds an old snapshot (`pg_dump`, a report, a forgotten `begin`), the server cannot
-//! remove rows that were deleted or replaced since. Appends and lookups stay about as fast, tables grow; after a minute the
-//! store logs a warning, for which its role needs `pg_read_all_stats` when the transaction belongs to another role.
+//! While any transaction in the database holds an old snapshot (`pg_dump`, a report, a forgotten `begin`), the server
+//! cannot remove rows that were deleted or replaced since. Appends and lookups stay about as fast, tables grow; after a
+//! minute the store logs a warning, for which its role needs `pg_read_all_stats` when the transaction belongs to
+//! another role.
 //!
 //! # Outbox
 //! To commit an event together with other changes, call the SQL function in the same transaction, from any client:
@@ -105,28 +108,32 @@
 //! commit;
 //! ```
 //!
-//! `append(channel text, data jsonb, name text, time_ms bigint, key text, notify boolean)` and `append_text`, whose data is
-//! a text, return the event's cursor. They run with the privileges of the schema's owner, so a role needs `usage` on the
-//! schema and `execute` on them, and no privileges on the tables. They validate their arguments, apply the retention that
-//! [`PostgresStore::migrate`] or a running node was given, and raise an error when the channel is closed, or
-//! (`unique_violation`) when the key was used for another event. Their limits:
+//! `append(channel text, data jsonb, name text, time_ms bigint, key text, notify boolean)` and `append_text`, which
+//! takes a text as data, return the event's cursor. They run with the privileges of the schema's owner, so a role needs
+//! `usage` on the schema and `execute` on them, and no privileges on the tables. They validate their arguments, apply
+//! the retention that [`PostgresStore::migrate`] or a running node was given, and raise an error when the channel is
+//! closed, or (`unique_violation`) when the key was used for another event. Their limits:
 //!
-//! - The channel stays locked until the transaction ends, and other appends to it wait: **append last**. Those that wait too
+//! - The channel stays locked until the transaction ends, and other appends to it wait: **append last**. Those that
+//!   wait too
 //!   long fail with [`StoreError::Unavailable`]. Two transactions that append to the same channels in different orders can
 //!   deadlock, and PostgreSQL then aborts one of them.
 //! - In `repeatable read` and `serializable` transactions, an append by another transaction since the snapshot is a
 //!   serialization failure: retry the transaction, as always at these levels.
 //! - A key's [`fingerprint`](crate::store::fingerprint) takes the server about a third of a microsecond per byte of data.
-//! - At these isolation levels, a transaction that creates a channel also fails this way when a channel of the same bucket was deleted
+//! - At these isolation levels, a transaction that creates a channel also fails this way when a channel of the same
+//!   bucket was deleted
 //!   or forgotten since its snapshot. One that creates a channel delays only appends to that channel.
-//! - When another channel of the bucket is deleted or forgotten while a transaction that creates a channel is open, readers
+//! - When another channel of the bucket is deleted or forgotten while a transaction that creates a channel is open,
+//!   readers
 //!   that look at the absent channel in between get a position that is ahead of its start: after the commit that is a reset
 //!   ([`Ahead`](crate::store::Reason::Ahead)), without a loss.
 //! - With `notify` (the default), transactions that notify commit one after the other, in the whole database. With
 //!   `notify => false` they do not, and nodes find the event when they compare heads, a few seconds later.
 //!
-//! `position(channel)` is the channel's newest position, as the text of a cursor, in the snapshot of the query that calls it.
-//! To get a state and the cursor from which to follow it, use one query, or one `repeatable read` transaction:
+//! `position(channel)` is the channel's newest position, as the text of a cursor, in the snapshot of the query that
+//! calls it. To get a state and the cursor from which to follow it, use one query, or one `repeatable read`
+//! transaction:
 //!
 //! ```sql
 //! select tower_events.position('room:1'), (select jsonb_agg(text) from message where room = 1);
@@ -229,7 +236,7 @@ impl PostgresStore {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PostgresStats {
-    /// Whether notifications of other processes are received. False also while nobody follows [`Store::changes`].
+    /// Whether notifications of other processes are received. False also while [`Store::changes`] has no followers.
     pub listening: bool,
     /// How often the listener had to reconnect.
     pub reconnects: u64,

@@ -69,7 +69,7 @@
 //! | `bell` | pub/sub channel | hints about appends, for the readers on other nodes |
 //!
 //! All records are deliberately in one key with the floors: a record cannot vanish without its floor, so a channel cannot
-//! come back as if it had never been used. That key is all that an application leaves behind for good.
+//! come back as if it had never been used. That key is all that an application leaves behind permanently.
 //!
 //! # Damage
 //! Redis does not roll back a script that fails halfway. So scripts check everything before they write, and write in an
@@ -104,9 +104,10 @@
 //! are dropped at once. **Valkey** has the commands that are used; this crate is tested with Redis only.
 //!
 //! # When the server is unreachable
-//! Calls wait for it up to the [timeout](RedisOptions::timeout). Then they fail with [`StoreError::Unavailable`] if nothing
-//! was sent, and with [`StoreError::Unknown`] if an append was sent and not answered; an append with a key can then be
-//! repeated. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] reports the state.
+//! Calls wait for it up to the [timeout](RedisOptions::timeout). Then they fail with [`StoreError::Unavailable`] if
+//! nothing was sent, and with [`StoreError::Unknown`] if an append was sent and not answered; an append with a key can
+//! then be repeated. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] reports the
+//! state.
 
 mod append_call;
 mod codec;

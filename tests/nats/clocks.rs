@@ -55,7 +55,7 @@ async fn in_the_process_of_the_wrong_clock() {
     println!("KEY KNOWN {}", append(&store, "1").await.receipts[0].duplicate);
 }
 
-/// Appends in a process whose clock is wrong by this many seconds; returns its output.
+/// Appends in a process with a clock that is wrong by this many seconds; returns its output.
 fn append_with_clock(library: &Path, seconds: i64, url: &str) -> String {
     let name = "clocks::in_the_process_of_the_wrong_clock";
     let mut command = Command::new(std::env::current_exe().expect("this program"));

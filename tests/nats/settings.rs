@@ -23,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A server whose nodes use a clock of their own.
+/// A server for nodes that use a clock of their own.
 struct Setup {
     server: Server,
     now: Arc<AtomicU64>,

@@ -22,7 +22,7 @@ pub fn nats() -> Option<Nats> {
     nats_server::servers().first().map(|binary| Nats::start(binary))
 }
 
-/// A server that only `ada` may use, whose password is `secret`.
+/// A server that only `ada` may use, with the password `secret`.
 pub fn nats_with_password() -> Option<Nats> {
     let config = "authorization { user: ada, password: secret }".to_owned();
     nats_server::servers().first().map(|binary| Nats::with_config(binary, Some(config)))

@@ -179,7 +179,7 @@ async fn the_listener_is_encrypted_as_its_own_url_says() {
     assert!(heard.is_err() && store.stats().reconnects > 0);
 }
 
-/// Optional encryption is no encryption once somebody in between claims that it is not supported.
+/// Optional encryption is no encryption once an attacker in between claims that it is not supported.
 #[tokio::test]
 async fn a_url_with_optional_encryption_is_refused() {
     let Some(server) = server::shared() else { return };

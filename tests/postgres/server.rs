@@ -48,7 +48,7 @@ impl Server {
         Some(server)
     }
 
-    /// A server for one test, whose tables can be kept from growing.
+    /// A server for one test, with tables that can be kept from growing.
     pub fn start_on_small_disk() -> Option<Self> {
         let server = Self::start()?;
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/full.c");

@@ -22,7 +22,7 @@ use super::{
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A server whose nodes use a clock of their own.
+/// A server for nodes that use a clock of their own.
 struct Setup {
     server: Server,
     now: Arc<AtomicU64>,

@@ -88,7 +88,7 @@ impl Inner {
             return Ok(true);
         }
         let own = NodeSettings { keep: self.settings.keep, published: now };
-        // Corrects the stamp of a node whose clock was ahead.
+        // Corrects the stamp of a node with a clock that was ahead.
         let others = others.iter().map(|node| NodeSettings { published: node.published.min(now), ..*node });
         let body: String = std::iter::once(own).chain(others).map(|node| node.to_text()).collect();
         let mut headers = api::expect_last(at);

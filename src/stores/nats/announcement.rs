@@ -1,6 +1,6 @@
-//! A log is announced under a subject of its own before its first message. So a log whose messages somebody deletes
-//! leaves a trace: the next log starts above a raised floor, and readers that were waiting for the first event of the
-//! lost log are reset.
+//! A log is announced under a subject of its own before its first message. So a log that is deleted from outside leaves
+//! a trace: the next log starts above a raised floor, and readers that were waiting for the first event of the lost log
+//! are reset.
 
 use tokio::time::{Duration, Instant};
 

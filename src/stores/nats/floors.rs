@@ -27,7 +27,7 @@ impl Inner {
     }
 
     /// Raises the floor to above `seq`; returns the new floor. It always rises, even if it is above `seq` already: a
-    /// reader that was told the old floor must not meet it again after the log that is removed now, which may have
+    /// reader that was given the old floor must not meet it again after the log that is removed now, which may have
     /// started below it.
     pub(super) async fn raise_floor(&self, place: &Place, bucket: u16, seq: u64) -> Result<u64, StoreError> {
         loop {

@@ -105,7 +105,7 @@ impl Inner {
 /// What earlier sweeps found.
 #[derive(Default)]
 struct Notes {
-    /// Channels whose maintenance failed: when last, and how often. They are retried later, and the first failure is
+    /// Channels that failed to be maintained: when last, and how often. They are retried later, and the first failure is
     /// logged.
     failed: HashMap<Channel, (Instant, u32)>,
     /// Channels without work while their newest message is at this sequence, and until this time.

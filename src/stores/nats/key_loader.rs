@@ -89,7 +89,7 @@ impl KeyLoader {
         Ok(())
     }
 
-    /// Reads the copied keys, whose messages were trimmed.
+    /// Reads the copied keys of trimmed messages.
     async fn read_copied(&mut self, log: &Log<'_>) -> Result<(), StoreError> {
         let subject = log.place.keys(log.channel);
         let next = |from| {

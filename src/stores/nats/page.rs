@@ -128,7 +128,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Retention dropped the entries after the cursor, or somebody deleted them from the middle. The page must start
+    /// Retention dropped the entries after the cursor, or they were deleted from the middle. The page must start
     /// behind the gap, or the reader would end up here for ever.
     async fn after_what_is_missing(&self, cursor: Cursor) -> Result<Option<Page>, StoreError> {
         let oldest = self.oldest_visible().await?;

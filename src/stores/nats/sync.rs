@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-/// Locks a mutex whose data is valid even if a holder panicked.
+/// Locks a mutex that has valid data even if a holder panicked.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

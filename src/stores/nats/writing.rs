@@ -52,7 +52,7 @@ impl Inner {
     }
 }
 
-/// An append whose caller waits.
+/// An append with a waiting caller.
 struct WaitingAppend {
     append: Append,
     answer: Reply<Appended>,

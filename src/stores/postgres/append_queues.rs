@@ -134,7 +134,7 @@ const MAX_EVENTS: usize = 1000;
 /// About the most bytes in a group.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Most channels whose reached `seq` is remembered.
+/// Most channels with a remembered `seq`.
 const MAX_REACHED: usize = 4096;
 
 /// Most appends that wait in one process, and their most bytes.

@@ -120,7 +120,7 @@ async fn write_together(
     (written, if options.notify_as.is_some() { Notified::InTransaction } else { Notified::NotYet })
 }
 
-/// Refuses the append with the event at index `at`, whose key stands for a different event. Nothing was written, and
+/// Refuses the append with the event at index `at`: its key stands for a different event. Nothing was written, and
 /// the others are sent again without it.
 fn refuse(group: &mut Vec<WaitingAppend>, mut at: usize) {
     let mut nth = 0;

@@ -141,7 +141,7 @@ fn parse(url: &str) -> Result<Parts, Source> {
             ("sslmode", _) => {
                 return Err(
                     "`sslmode` must be `disable`, or `require`, `verify-ca` or `verify-full`, which all verify the server: \
-                    with `prefer` or `allow`, somebody in between could force plain text"
+                    with `prefer` or `allow`, an attacker in between could force plain text"
                         .into(),
                 );
             }

@@ -85,7 +85,7 @@ fn head_from(row: &Row, at: usize) -> Result<Option<Head>, Source> {
     Ok(Some(Head { cursor: Cursor { epoch: epoch as u64, seq, tag }, closed: row.try_get(at + 3)? }))
 }
 
-/// A page of the channels whose names start with `prefix`. Channels without a record are left out.
+/// A page of the channels with names that start with `prefix`. Channels without a record are left out.
 pub(super) async fn channels(
     database: &Database,
     prefix: &str,

@@ -1,4 +1,4 @@
-//! Retention for channels that nobody writes to: old entries, expired keys, unused logs, forgotten channels. Runs on
+//! Retention for channels without writes: old entries, expired keys, unused logs, forgotten channels. Runs on
 //! every node, works on one at a time, and commits in pieces, so that no transaction is long and none is wasted.
 
 use std::{

@@ -52,13 +52,13 @@ impl Listener {
 
     /// Connects and listens until something ends it; returns what did.
     async fn session(&self) -> Source {
-        match self.hear().await {
+        match self.listen().await {
             Ok(ended) => ended,
             Err(error) => error,
         }
     }
 
-    async fn hear(&self) -> Result<Source, Source> {
+    async fn listen(&self) -> Result<Source, Source> {
         let call_timeout = self.database.timeout;
         let (client, messages) =
             timeout(call_timeout, self.database.open()).await.map_err(|_| TimedOut("take a listener"))??;

@@ -164,10 +164,10 @@ async fn write_one(
         (&gen_reached, Type::INT8),
         (&notify_as, Type::TEXT),
     ];
-    let [untold @ .., _] = &params;
+    let [without_notify @ .., _] = &params;
     let rows = match notify_as {
         Some(_) => database.write(&database.sql.write_one_and_tell, &params).await?,
-        None => database.write(&database.sql.write_one, untold).await?,
+        None => database.write(&database.sql.write_one, without_notify).await?,
     };
     let Some(row) = rows.first() else { return Ok(None) };
     let (written, retained) = one_written(row, tag).map_err(|error| CallError::Malformed(error.into()))?;

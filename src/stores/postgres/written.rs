@@ -12,7 +12,7 @@ use crate::{
 /// What the server did.
 pub(super) struct Written {
     pub(super) status: i32,
-    /// The first event whose key stands for a different event: then nothing was done.
+    /// The first event with a key that stands for a different event: then nothing was done.
     pub(super) reused: Option<usize>,
     pub(super) head: Head,
     /// The position before the first new entry.

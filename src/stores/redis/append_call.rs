@@ -62,7 +62,7 @@ struct AppendGroup {
     bytes: usize,
 }
 
-/// Splits what is too large for one call. Appends whose caller is gone are dropped here, before anything is sent.
+/// Splits what is too large for one call. Appends without a waiting caller are dropped here, before anything is sent.
 pub(super) fn split(jobs: Vec<QueuedAppend>, most_together: usize) -> Vec<Call> {
     let (mut calls, mut last) = (Vec::new(), Call::default());
     // The last group of each channel in the last call.
@@ -225,7 +225,7 @@ fn position(answer: &mut Unpacker<'_>, epoch: u64) -> Option<(Cursor, u64)> {
     Some((cursor, answer.number()?))
 }
 
-/// The next event whose key was known: its index, and the receipt it has.
+/// The next event with a known key: its index and its receipt.
 fn next_known(answer: &mut Unpacker<'_>, epoch: u64) -> Option<(u32, Receipt)> {
     let nth = answer.tag()?;
     let (cursor, time) = position(answer, epoch)?;

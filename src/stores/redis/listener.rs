@@ -41,7 +41,7 @@ impl ListenerSlot {
         Changes { listener: current, intake }
     }
 
-    /// Whether hints arrive; `None` when nobody watches.
+    /// Whether hints arrive; `None` without watchers.
     pub(super) fn is_armed(&self) -> Option<bool> {
         let listener = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
         Some(listener.watchers.is_armed())

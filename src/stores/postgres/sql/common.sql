@@ -62,7 +62,7 @@ begin
     return $S.bucket_at(hash);
 end $$;
 
--- Refuses callers whose version may not write any more.
+-- Refuses callers of a version that may not write any more.
 create or replace function $S.admit_writer(p_version integer) returns void language plpgsql volatile as $$
 declare
     p record;
@@ -76,7 +76,7 @@ begin
     end if;
 end $$;
 
--- Refuses callers whose version may not even read; otherwise returns true.
+-- Refuses callers of a version that may not even read; otherwise returns true.
 create or replace function $S.admit_reader(version integer, oldest integer, p_version integer) returns boolean
 language plpgsql immutable as $$
 begin
@@ -87,7 +87,7 @@ begin
     return true;
 end $$;
 
--- Fails with a serialization failure in a transaction whose snapshot is older than the floor. The lock that detects
+-- Fails with a serialization failure in a transaction with a snapshot older than the floor. The lock that detects
 -- this is released at once, with the subtransaction: a deletion must not wait until the caller commits.
 create or replace function $S.check_snapshot(p_bucket integer) returns void language plpgsql volatile as $$
 begin
@@ -140,7 +140,7 @@ begin
     return h;
 end $$;
 
--- Removes a channel whose row is locked, except for its floor. Its entries are deleted at once if they are few,
+-- Removes a channel, except for its floor; its row is locked. Its entries are deleted at once if they are few,
 -- otherwise later.
 create or replace function $S.end_channel(h $S.head, p_most bigint) returns void language plpgsql volatile as $$
 begin

@@ -111,7 +111,7 @@ create table if not exists $S.key (
 create index if not exists key_came on $S.key (came);
 alter table $S.key add column if not exists print bigint; -- version 2
 
--- Logs without readers, whose entries still have to be deleted, a few at a time.
+-- Logs without readers. Their entries still have to be deleted, a few at a time.
 create table if not exists $S.garbage (
     log bigint primary key,
     gone bigint not null default 0    -- up to this seq they are deleted; searching from the start would step over them

@@ -1,13 +1,11 @@
 -- Appending and replacing. `$S` stands for the quoted schema.
 
 -- Appends events, or with `p_init` replaces the history. The caller draws the tags; `p_prev_tags` are the same, shifted
--- by one.
--- p_expect: 0 any position, where p_seq is one that the channel is known to have reached, so that older versions of its
--- row are skipped; 1 the channel must be new; 2 the position (p_epoch, p_seq, p_tag).
--- o_status: 0 done; 1 the expectation does not hold; 2 closed; 3 the key of event o_reused (counted from 1) stands for
--- another event, whose fingerprint is not the one in p_prints.
--- o_seqs, o_tags and o_times belong to known keys; o_nth is which of the new entries an event became, or repeats. All
--- four are null when no event has a key.
+-- by one. p_expect: 0 any position, where p_seq is one that the channel is known to have reached, so that older
+-- versions of its row are skipped; 1 the channel must be new; 2 the position (p_epoch, p_seq, p_tag). o_status: 0 done;
+-- 1 the expectation does not hold; 2 closed; 3 the key of event o_reused (counted from 1) stands for another event,
+-- with a fingerprint other than the one in p_prints. o_seqs, o_tags and o_times belong to known keys; o_nth is which of
+-- the new entries an event became, or repeats. All four are null when no event has a key.
 create or replace function $S.write_batch(
     p_channel text, p_now bigint, p_keep bigint[], p_lock_ms integer, p_sync text, p_init bigint,
     p_expect integer, p_epoch bigint, p_seq bigint, p_tag integer, p_close boolean,
