@@ -1,4 +1,4 @@
-//! A store on NATS JetStream, for many machines. Feature `nats`; needs Rust 1.89 and a server from 2.9 on.
+//! A store on NATS JetStream, for many machines. Feature `nats`; needs Rust 1.89 and server 2.9 or newer.
 //!
 //! ```no_run
 //! use tower_events::{Hub, NatsStore};
@@ -33,169 +33,173 @@
 //! ```
 //!
 //! # What an acknowledgement means
-//! That JetStream has stored the message: with one replica, that one server has written it to its file, and with `R`
-//! replicas, that most of them have. It is **not** on disk then: the server calls `fsync` every `sync_interval`, by default
-//! every 2 minutes. A server process that is killed loses nothing; a machine that loses its power loses up to that
-//! interval, unless most replicas survive. Where that matters, set `jetstream { sync_interval: always }` in the server's
-//! configuration, or three replicas in places that do not fail together. A tail that was lost is seen: cursors in it are
-//! reset, as [`Reason::Ahead`](crate::store::Reason::Ahead), or as
-//! [`Reason::EpochChanged`](crate::store::Reason::EpochChanged) once others have written on.
+//! JetStream has stored the message: with one replica, that server has written it to its file; with `R` replicas, most of
+//! them have. It is **not** on disk at that point: the server calls `fsync` every `sync_interval`, by default every 2
+//! minutes. If a server process is killed, nothing is lost; if a machine loses power, up to that interval is lost, unless
+//! most replicas survive. Where that matters, set `jetstream { sync_interval: always }` in the server's configuration, or
+//! run three replicas that do not fail together. The loss of a tail is detected: cursors in it are reset, as
+//! [`Reason::Ahead`](crate::store::Reason::Ahead), or as [`Reason::EpochChanged`](crate::store::Reason::EpochChanged) once
+//! others have appended.
 //!
-//! Several replicas need servers from 2.11 on. After the leader of three servers 2.9.10 was killed while nodes wrote, its
-//! replicas were seen to hold different messages at the same places, and an acknowledged one was gone, which no reader can
-//! tell from a log that never had it. One replica on such a server is safe.
+//! Several replicas require server 2.11 or newer. When the leader of three 2.9.10 servers was killed while nodes wrote,
+//! the replicas were observed to hold different messages at the same sequences, and an acknowledged message was gone,
+//! which no reader can detect. One replica on such a server is safe.
 //!
 //! # Layout
-//! One stream, named as the prefix, that holds the subjects `<prefix>.<nonce>.>`. The nonce is drawn when the stream is
-//! made, so that nothing meant for a stream that was deleted reaches the next one.
+//! One stream, named like the prefix, with the subjects `<prefix>.<nonce>.>`. The nonce is drawn when the stream is
+//! created, so that no message meant for a deleted stream reaches the next one.
 //!
 //! | subject | holds |
 //! |---|---|
 //! | `<prefix>.<nonce>.c.<channel>` | the channel's entries, one message per append; the newest message is its record |
-//! | `<prefix>.<nonce>.b.<channel>` | that the channel's log was begun: written before its first entry |
-//! | `<prefix>.<nonce>.k.<channel>` | idempotency keys whose messages were trimmed |
-//! | `<prefix>.<nonce>.f.<bucket>` | above which `seq` new channels of a bucket of names begin |
+//! | `<prefix>.<nonce>.b.<channel>` | the announcement of the channel's log, written before its first entry |
+//! | `<prefix>.<nonce>.k.<channel>` | idempotency keys of trimmed messages |
+//! | `<prefix>.<nonce>.f.<bucket>` | the floor: the `seq` above which new channels of a bucket of names start |
 //! | `<prefix>.<nonce>.place` | the place's epoch, and the [`Format`](crate::store::Format) of what is stored |
-//! | `<prefix>.<nonce>.time` | nothing: the server stamps it, which tells its time |
-//! | `<prefix>.<nonce>.janitor` | when a node last looked after idle channels |
-//! | `<prefix>.<nonce>.kept` | what nodes were told to keep, and when each kind of them last said so |
+//! | `<prefix>.<nonce>.time` | nothing: the server's stamp on the message tells its time |
+//! | `<prefix>.<nonce>.janitor` | when a node last maintained idle channels |
+//! | `<prefix>.<nonce>.kept` | the retention settings of the nodes, and when each was last announced |
 //!
-//! `<channel>` is the name in base64url: any name is one token then. A message holds a whole batch; its header
-//! `Tower-Events` says where it belongs (epoch, first `seq`, tags, closing, stamp, and sums over the log so far), and the
-//! server takes it only right after the message that it was decided on (`Nats-Expected-Last-Subject-Sequence`). That one
-//! condition keeps order, keys, closing and [`Expect`] true among all nodes. What waits on one node for the same channel
-//! goes into one message together. `init` and `delete` write one message that replaces all before it (a rollup).
+//! `<channel>` is the name in base64url, so that any name is one token. A message holds the events of one or more appends.
+//! Its header `Tower-Events` holds the record (epoch, first `seq`, tags, whether the channel is closed, stamp, and running
+//! totals of the log), and the server accepts it only right after the message that it was decided on
+//! (`Nats-Expected-Last-Subject-Sequence`). That one condition makes order, keys, closing and [`Expect`] hold across all
+//! nodes. Appends that wait for the same channel on one node share a message. `init` and `delete` write one message that
+//! replaces all before it (a rollup).
 //!
-//! On `<prefix>.turns`, which nothing stores, nodes whose appends are overtaken again and again ask the others to wait: so a
-//! node nearby leaves room for one far away.
+//! On `<prefix>.turns`, which nothing stores, nodes that are overtaken repeatedly ask the others to wait: so a node
+//! near the server leaves room for one far away.
 //!
-//! A user and password or a token come from the URL or the options; certificates from the options, and with the
-//! feature `nats-nkeys` nkeys and credentials files too.
+//! A user and password, or a token, come from the URL or the options; certificates come from the options, and with the
+//! feature `nats-nkeys` so do nkeys and credentials files.
 //!
-//! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`], as is
-//! an append of more than half of what is kept. Of an init, what retention keeps counts: it is one message, so that it
-//! happens whole. Up to 64 MiB and 65 536 calls wait to be written on one node; beyond, a call is refused at once, as
-//! [`StoreError::Unavailable`].
+//! An append or init larger than the server's `max_payload` (1 MiB unless configured) is [`StoreError::TooLarge`], as
+//! is an append of more than half of what is kept. Of an init, only what retention keeps counts: it is one message, so
+//! that it is atomic. Up to 64 MiB and 65 536 calls may wait to be written on one node; further calls are refused at
+//! once, as [`StoreError::Unavailable`].
 //!
-//! The stream is made when it is missing: file storage, one replica, no limits of its own (this crate decides what may
-//! go), `discard: new`, `allow_direct`, `allow_rollup_hdrs`, no denied purges or deletes. One that is there is used as it
-//! is, unless it has limits by which the server drops messages (`max_age`, `max_msgs`, `max_msgs_per_subject`,
-//! `discard: old`): then opening fails and names them. Limits that are set later are logged as an error; what they take is a
-//! reset. Which permissions a user needs is said in `docs/stores/nats.md`; with an
-//! [inbox prefix](NatsOptions::inbox_prefix) of its own it needs none that reach beyond its prefix.
+//! The stream is created when it is missing: file storage, one replica, no limits of its own (this crate decides what
+//! may be deleted), `discard: new`, `allow_direct`, `allow_rollup_hdrs`, no denied purges or deletes. An existing one
+//! is used as it is, unless it has limits by which the server deletes messages (`max_age`, `max_msgs`,
+//! `max_msgs_per_subject`, `discard: old`): then opening fails and names them. Limits that are set later are logged as
+//! an error; readers of what they delete are reset. The permissions that a user needs are listed in
+//! `docs/stores/nats.md`; with an [inbox prefix](NatsOptions::inbox_prefix) of its own, it needs none outside its
+//! prefix.
 //!
 //! # Reading
-//! A page costs one question for the newest message and, unless the reader is at the head, a search for the place where it
-//! stands: none where another page ended, else as many questions as the logarithm of the distance from the head. Then the
-//! messages come in batches: in one answer from servers from 2.11 on, by a consumer that is used once from older ones.
-//! Any replica may answer; one that is behind ends a page early, but never before what this process has written.
-//! What would be a reset or an absent channel is asked of the leader, of the stream that there is at that moment.
-//! Comparing the heads of many channels costs one question while nothing in the stream changes, and else one for every two
-//! thousand channels, or one for each where the stream has several replicas; and as much again for those that are absent,
-//! for it is looked whether a log of theirs was lost.
+//! A page costs one request for the newest message and, unless the reader is at the head, a search for its position: no
+//! further request where another page ended, otherwise as many as the logarithm of the distance from the head. Then the
+//! messages are fetched: in one response from server 2.11 or newer, by an ephemeral consumer from older ones. Any
+//! replica may respond; one that is behind ends a page early, but never before what this process has written. What
+//! would be a reset or an absent channel is decided by the current leader of the current stream. Comparing the heads of
+//! many channels costs one request while nothing in the stream changes, and otherwise one per two thousand channels, or
+//! one per channel if the stream has several replicas; absent channels cost as much again, to find out whether a log of
+//! theirs was lost.
 //!
-//! [`Store::changes`] is one consumer per process of everything new in the stream, however many channels and subscribers:
-//! channels come and go without it. Every node receives every event of the prefix once.
+//! [`Store::changes`] uses one consumer per process for all new messages in the stream, however many channels and
+//! subscribers there are: channels come and go without it. Every node receives every event of the prefix once.
 //!
 //! # Retention
-//! The server's time decides what is old: stamps are its time, and the clocks of the nodes are not asked.
-//! Readers see exactly what [`Retention`] says. The server holds more for a while: half as much again as
-//! is kept, at most, for channels in use; one node at a time looks after idle channels.
+//! The server's time decides what is old: stamps are in its time, and the nodes' clocks do not matter. Readers see
+//! exactly what [`Retention`] specifies. The server stores more for a while: at most half as much again as is kept, for
+//! channels in use; one node at a time maintains idle channels.
 //!
-//! Nodes should agree about [`Retention`]. While they do not, as when a setting is changed with a restart of one node after
-//! the other, the largest of each setting counts among the nodes that were open within the last five minutes. A node looks at
-//! that before it drops anything, and else at most 5 s ago: so long it may show less than the others.
+//! Nodes should agree about [`Retention`]. While they differ, as during a rolling restart with a changed setting, the
+//! largest of each setting applies among the nodes that were open within the last five minutes. A node reads these
+//! settings right before it deletes anything, and otherwise at least every 5 s: for so long it may show less than the
+//! others.
 //!
-//! A channel that cannot be read is left aside, logged, and tried again later; the others are looked after.
+//! An unreadable channel is skipped, logged, and retried later; the others are maintained.
 //!
 //! # Identity and loss
-//! The place's epoch is a message of the stream: a stream that was purged, deleted or made again, by whomever, is another
-//! place. That is checked whenever the connection comes back, before anything is said to be gone, and after a log was begun.
-//! A channel whose messages somebody purged or deleted is seen by what its log was announced with, and begins above a raised
-//! floor. A stream that is restored to an older state is the same place without its tail. Only who deletes all that is
-//! stored of a channel, its announcement too, goes unseen by those who had none of its events.
+//! The place's epoch is a message of the stream: a stream that was purged, deleted or recreated, by anyone, is another
+//! place. That is checked whenever the connection comes back, before anything is reported as gone, and after a log was
+//! started. If the messages of a channel are purged or deleted from outside, its announcement reveals that, and the
+//! channel starts again above a raised floor. A stream that is restored to an older state is the same place without its
+//! tail. Only the deletion of everything stored for a channel, including its announcement, goes unnoticed by readers
+//! that had none of its events.
 //!
 //! # Upgrades
-//! The stream tells the format of what it holds. A node that does not know it fails with
-//! [`StoreError::NewerFormat`], when it opens the stream and, once the format was raised while it ran, within 5 s of writing,
-//! or when it meets a message that it does not know. Streams of versions before formats are taken over by the first node
-//! that opens them, which resets readers of absent channels once; nodes of such versions have to be stopped before.
+//! The stream states the format of its contents. A node that does not know it fails with [`StoreError::NewerFormat`]:
+//! when it opens the stream; within 5 s of writing if the format was upgraded meanwhile; or when it meets a message
+//! that it does not know. A stream from a version without formats is upgraded by the first node that opens it, which
+//! resets readers of absent channels once; nodes of such versions must be stopped before.
 //!
 //! # Failure
-//! Every call ends within [`NatsOptions::timeout`]. An append that was sent and not acknowledged is looked for when the
-//! connection is back; if that takes too long it is [`StoreError::Unknown`], else nothing was written and it is
-//! [`StoreError::Unavailable`]. A node that begins to append events with keys to a channel reads that channel's messages of
-//! the last [`key_window`](crate::Retention::key_window) once. What does not fit into one call's timeout is gone on with by
-//! the next call for that channel.
+//! Every call ends within [`NatsOptions::timeout`]. If an append was sent and not acknowledged, the store looks for it
+//! when the connection is back. If that takes too long the result is [`StoreError::Unknown`]; if nothing was written it
+//! is [`StoreError::Unavailable`]. Before a node first appends events with keys to a channel, it reads that channel's
+//! messages of the last [`key_window`](crate::Retention::key_window) once. What does not fit into one call's timeout is
+//! continued by the next call for that channel.
 //!
-//! Connections come back by themselves, after 50 ms to 2 s with jitter, and one that is open at this end only is given up
-//! after about one and a half timeouts. [`Store::health`] tells a health check: late while hints do not come, read-only while
-//! the stream takes nothing, unavailable when the connection is lost or the last call failed. The log tells of each change.
+//! Connections reconnect by themselves, after 50 ms to 2 s with jitter, and a half-open one is dropped after about one and
+//! a half timeouts. [`Store::health`] is for health checks: late while hints do not arrive, read-only while the stream
+//! accepts nothing, unavailable when the connection is lost or the last call failed. Each change is logged.
 
-mod answer;
-mod asking;
-mod birth;
+mod absence;
+mod agreed_retention;
+mod announcement;
+mod announcing;
+mod api;
 mod body;
-mod condition;
-mod denied;
-mod fault;
+mod channel_state;
+mod channel_update;
+mod connection;
+mod connection_settings;
+mod consumer;
+mod current_place;
+mod error;
+mod fairness;
+#[cfg(feature = "testing")]
+mod fault_injection;
 mod floors;
+mod handle;
+mod head_table;
 mod heads;
-mod here;
+mod health;
 mod identity;
 mod janitor;
-mod kept;
+mod key_loader;
 mod keys;
-mod link;
 mod listing;
-mod loading;
+mod listing_cache;
 mod log;
-#[cfg(feature = "testing")]
-mod loss;
+mod node_settings;
+mod observed_health;
+mod open;
 mod options;
+mod page;
+mod page_ends;
+mod permissions;
 mod place;
+mod place_lookup;
 mod plan;
+mod publishing;
 mod queue;
 mod reading;
 mod record;
-mod room;
+mod response;
+mod rewriting;
 mod scan;
-mod sending;
-mod state;
-mod tail;
-mod time;
+mod server_clock;
+mod settings;
+mod sync;
+mod time_sync;
+mod timing;
+mod trimming;
 mod turns;
-mod view;
-mod watch;
+mod visibility;
+mod watchers;
+mod write_budget;
+mod writer;
 mod writing;
 
-use std::{
-    fmt,
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
-};
+use std::sync::Arc;
 
 use futures_core::Stream;
-use tokio::runtime::Handle;
 
-pub use self::options::NatsOptions;
-use self::{
-    condition::Condition,
-    heads::Heads,
-    here::Here,
-    kept::Kept,
-    link::{Access, Link},
-    listing::Listed,
-    options::Settings,
-    queue::{Queues, Removal, Work},
-    reading::Ends,
-    room::Room,
-    time::Time,
-    turns::Turns,
-    watch::Watchers,
-};
+use self::queue::{Removal, Work};
+pub use self::{handle::NatsStore, options::NatsOptions};
 use crate::{
     channel::Channel,
     event::Event,
@@ -203,10 +207,6 @@ use crate::{
         Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
     },
 };
-
-/// A [`Store`] on NATS JetStream. Clones share one connection. See the [module docs](self).
-#[derive(Clone)]
-pub struct NatsStore(Arc<Inner>);
 
 impl NatsStore {
     /// Connects with the default options; several servers are separated by commas.
@@ -217,18 +217,18 @@ impl NatsStore {
         Self::options().connect(servers).await
     }
 
-    /// How to open a store otherwise.
+    /// The options to open a store with.
     pub fn options() -> NatsOptions {
         NatsOptions::new()
     }
 
-    /// Whether there is a connection now: for a health check.
+    /// Whether there is a connection now, for health checks.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.0.link.is_connected()
+        self.0.connection.is_connected()
     }
 
-    /// Cuts the last `n` entries off, as a failover that lost them does: for tests of what follows.
+    /// Removes the last `n` entries, as a failover does, for tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub async fn lose_tail(&self, channel: &Channel, n: u64) -> Result<(), StoreError> {
@@ -236,15 +236,9 @@ impl NatsStore {
     }
 }
 
-impl fmt::Debug for NatsStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NatsStore").field("settings", &self.0.settings).finish_non_exhaustive()
-    }
-}
-
 impl Store for NatsStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        // What else bounds it is the server's `max_payload`.
+        // The only other bound is the server's `max_payload`.
         fits_append(&self.0.settings.retention, channel, &append.events, u64::MAX)?;
         self.0.write(channel, |answer| Work::Append(append, answer)).await
     }
@@ -262,7 +256,7 @@ impl Store for NatsStore {
     }
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.0.write(channel, |answer| Work::Remove(Removal::Asked, answer)).await
+        self.0.write(channel, |answer| Work::Remove(Removal::Requested, answer)).await
     }
 
     async fn channels(
@@ -277,7 +271,7 @@ impl Store for NatsStore {
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         let (changes, is_first) = self.0.watchers.watch();
         if is_first {
-            self.0.runtime.spawn(tail::tail(Arc::downgrade(&self.0)));
+            self.0.runtime.spawn(consumer::run(Arc::downgrade(&self.0)));
         }
         changes
     }
@@ -289,87 +283,4 @@ impl Store for NatsStore {
     fn health(&self) -> Health {
         self.0.health()
     }
-}
-
-/// What the clones of a store share.
-struct Inner {
-    link: Link,
-    settings: Settings,
-    /// Where the store's tasks run.
-    runtime: Handle,
-    here: Here,
-    time: Time,
-    kept: Kept,
-    condition: Condition,
-    listed: Listed,
-    heads: Heads,
-    room: Arc<Room>,
-    turns: Turns,
-    queues: Queues,
-    ends: Ends,
-    watchers: Arc<Watchers>,
-}
-
-impl Inner {
-    async fn open(servers: &str, access: Access, settings: Settings, time: Time) -> Result<Arc<Self>, StoreError> {
-        let link = Link::connect(servers, access, settings.timeout).await?;
-        let inner = Arc::new(Self {
-            link,
-            runtime: Handle::current(),
-            here: Here::default(),
-            time,
-            kept: Kept::default(),
-            condition: Condition::default(),
-            listed: Listed::default(),
-            heads: Heads::default(),
-            room: Arc::default(),
-            turns: Turns::new(),
-            queues: Queues::default(),
-            ends: Ends::default(),
-            watchers: Arc::default(),
-            settings,
-        });
-        inner.enter().await?;
-        inner.runtime.spawn(turns::hear(Arc::downgrade(&inner)));
-        inner.runtime.spawn(kept::run(Arc::downgrade(&inner)));
-        let period = inner.settings.keep.sweep_every();
-        inner.runtime.spawn(janitor::run(Arc::downgrade(&inner), period));
-        Ok(inner)
-    }
-
-    fn note_seen(&self, channel: &Channel, at: u64) {
-        self.queues.note_seen(channel, at);
-    }
-}
-
-/// Locks what is never left in a bad state.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Waits for both at the same time.
-async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
-    let mut one = pin!(one);
-    let mut other = pin!(other);
-    let mut done = (None, None);
-    poll_fn(|cx| {
-        if done.0.is_none()
-            && let Poll::Ready(first) = one.as_mut().poll(cx)
-        {
-            done.0 = Some(first);
-        }
-        if done.1.is_none()
-            && let Poll::Ready(second) = other.as_mut().poll(cx)
-        {
-            done.1 = Some(second);
-        }
-        match std::mem::take(&mut done) {
-            (Some(first), Some(second)) => Poll::Ready((first, second)),
-            rest => {
-                done = rest;
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }

@@ -5,7 +5,7 @@
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let store = PostgresStore::connect("postgres://app@localhost/app").await?;
-//! store.migrate().await?; // makes the schema `tower_events`; harmless from many nodes at once
+//! store.migrate().await?; // creates the schema `tower_events`; several nodes may do so at once
 //! let hub = Hub::new(store);
 //! hub.publish(&Channel::new("room:1")?, Event::text("hello")).await?;
 //! # Ok(())
@@ -20,7 +20,7 @@
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let store = PostgresStore::options()
-//!     .behind_pooler("postgres://app@database/app?sslmode=verify-full") // PgBouncer carries no notifications
+//!     .behind_pooler("postgres://app@database/app?sslmode=verify-full") // PgBouncer forwards no notifications
 //!     .schema("chat_events")
 //!     .connections(32)
 //!     .timeout(Duration::from_secs(3))
@@ -33,66 +33,70 @@
 //! ```
 //!
 //! # What an acknowledgement means
-//! The append is committed. With the server's defaults (`fsync = on`, `synchronous_commit = on`) it is on its disk, and with
-//! `synchronous_standby_names` set on a standby's too. A failover to an asynchronous standby can lose the last appends, a
-//! restore from a dump all since then: readers who saw them get [`Ahead`](crate::store::Reason::Ahead), or
-//! [`EpochChanged`](crate::store::Reason::EpochChanged) once others have written on, for every entry has a mark of its own.
+//! The append is committed. With the server's defaults (`fsync = on`, `synchronous_commit = on`) it is on the server's
+//! disk, and with `synchronous_standby_names` set also on a standby's. A failover to an asynchronous standby can lose
+//! the last appends, and a restore from a dump all appends since then: readers that saw them are reset with
+//! [`Ahead`](crate::store::Reason::Ahead), or with [`EpochChanged`](crate::store::Reason::EpochChanged) once others
+//! have appended, because every entry carries a random tag.
 //!
 //! # Order
-//! Each channel has a counter row, locked by an append until it commits: `seq` has no gaps, and nothing with a smaller one
-//! becomes visible later. One channel therefore takes one transaction at a time in the whole database; appends to it in one
-//! process wait for each other and then go together, hundreds in one transaction.
+//! Each channel has a counter row, which an append locks until it commits: `seq` has no gaps, and no entry with a
+//! smaller one becomes visible later. One channel therefore takes one transaction at a time in the whole database;
+//! appends to it in one process wait for each other and then share a transaction, hundreds at a time.
 //!
 //! # Hints
-//! Nodes tell each other of new heads with `NOTIFY`, at most every 5 ms. An append that is the only one of its node at that
-//! moment does so in its own transaction, as long as those take less than that; else a task does, for in the transactions of
-//! many it would make all appends of the database commit one after the other. Each node listens on one connection of its
-//! own, however many channels it follows. A hint that is lost, because a node died between its commit and its word, is made
-//! good when the hub compares heads.
+//! Nodes notify each other of new heads with `NOTIFY`, at most every 5 ms. An append that is the only one of its node
+//! at that moment notifies in its own transaction, as long as such transactions take less than that; otherwise a task
+//! does, because notifying in many transactions would make all appends of the database commit one after the other. Each
+//! node listens on one connection of its own, however many channels it follows. A hint that is lost, because a node
+//! died between its commit and the notification, is made up for when the hub compares heads.
 //!
 //! # Failures
-//! A call waits for a connection and then for an answer, each for [`PostgresOptions::timeout`] at most; an append may first
-//! wait for one that its process is making in the same channel, and fails with that when the server is away. An error
-//! before anything was sent, or that the server answers with, is [`StoreError::Unavailable`]; an append that was sent and not
-//! answered is [`StoreError::Unknown`], and a server that hung makes it when it goes on, perhaps behind later ones: repeat it
-//! with its key until the answer is certain. Calls recover by themselves when the server is back.
-//! [`Store::health`] shows how it is: as the last call found it, and a task makes one every
+//! A call waits for a connection and then for a response, each for [`PostgresOptions::timeout`] at most; an append may
+//! first wait for one that its process is making in the same channel, and fails with that when the server is
+//! unreachable. An error before anything was sent, or one that the server returns, is [`StoreError::Unavailable`]. An
+//! append that was sent and not answered is [`StoreError::Unknown`]; a server that hung may still execute it later,
+//! perhaps after other appends: repeat it with its key until the outcome is certain. Calls recover by themselves when
+//! the server is back. [`Store::health`] reports what the last call found, and a task makes a call every
 //! [`PostgresOptions::tidy_every`] in any case.
 //!
 //! # TLS
-//! With `sslmode=require`, `verify-ca` or `verify-full` in the URL, or [`PostgresOptions::root_certificates`], connections
-//! are encrypted and the server's certificate and name are verified, against the certificates in `sslrootcert` or those of
-//! the system. With `sslmode=disable` they are not encrypted. `prefer` and `allow` are refused, for whoever is in between
-//! could make plain text of them; a URL that says nothing means plain text, with a warning where it leads to another
-//! machine. Each URL, the pooler's and the listener's, says this for itself.
+//! With `sslmode=require`, `verify-ca` or `verify-full` in the URL, or with [`PostgresOptions::root_certificates`],
+//! connections are encrypted and the server's certificate and name are verified, against the certificates in
+//! `sslrootcert` or those of the system. With `sslmode=disable` they are not encrypted. `prefer` and `allow` are
+//! refused, because an attacker in between could force plain text; a URL without `sslmode` means plain text, with a
+//! warning if it leads to another machine. Each URL, the pooler's and the listener's, states this separately.
 //!
-//! Users and passwords are those in the URL, or [`PostgresOptions::password`] is asked for each connection;
-//! [`PostgresOptions::client_certificate`], or `sslcert` and `sslkey` in the URL, show the server a certificate. None of it
-//! is in any error, `Debug` or log line of the store.
+//! Users and passwords are those in the URL, or [`PostgresOptions::password`] is called for each connection;
+//! [`PostgresOptions::client_certificate`], or `sslcert` and `sslkey` in the URL, present a certificate to the server.
+//! None of this appears in any error, `Debug` output or log line of the store.
 //!
 //! # The schema
-//! All is in one schema, by default `tower_events`: `name` and `head` have a row per channel, `entry` one per event, `key` one
-//! per idempotency key, `floor` one per bucket of names ([`floor`]), `place`, `kept` and `asked` one row, `garbage` what is
-//! still to be deleted. A role that publishes and reads needs `usage` on the schema and its sequence, `execute` on its
-//! functions, and `select, insert, update, delete` on its tables; making the schema needs `create` on the database, once.
+//! Everything is in one schema, by default `tower_events`: `name` and `head` have a row per channel, `entry` one per
+//! event, `key` one per idempotency key, `floor` one per bucket of names (the floor above which new channels start),
+//! `place`, `kept` and `asked` one row, `garbage` what is still to be deleted. A role that publishes and reads needs
+//! `usage` on the schema and its sequence, `execute` on its functions, and `select, insert, update, delete` on its
+//! tables; creating the schema needs `create` on the database, once.
 //!
 //! # Upgrades
-//! `place` has the schema's version and the oldest that may read and write it ([`Format`](crate::store::Format)), and every
-//! statement looks there. [`PostgresStore::migrate`] of a newer version waits until no transaction uses the schema, lets
-//! others work while it has to wait, and brings it up in one transaction; from then on older nodes that may not go on get
-//! [`StoreError::NewerFormat`] from whatever they do. Run it once some nodes are of the new version, and upgrade the others
-//! then. Nodes of versions before 3 do not look: they get errors from the server instead, and change nothing either.
+//! `place` has the schema's version and the oldest versions that may read and write it
+//! ([`Format`](crate::store::Format)), and every statement checks that. [`PostgresStore::migrate`] of a newer version
+//! waits until no transaction uses the schema, lets others work while it waits, and upgrades the schema in one
+//! transaction; from then on older nodes that may not continue get [`StoreError::NewerFormat`] from every call. Run it
+//! once some nodes have the new version, and upgrade the others then. Nodes of versions before 3 do not check: they get
+//! errors from the server instead, and change nothing either.
 //!
 //! # Retention and clocks
-//! The server's clock stamps events and decides what is too old; those of the nodes decide nothing. A server whose clock is
-//! ahead deletes too early; one that was ahead for a while, and is right again, has lost nothing that the janitor did not
-//! come to meanwhile. Of each limit the most is kept that any node asked for in the last minute, and every node shows it and
-//! knows its keys, so settings can be changed node by node; a node is heard when it connects.
+//! The server's clock stamps events and decides what is too old; the nodes' clocks do not matter. A server with a clock
+//! that is ahead deletes too early; if that is corrected, nothing is lost except what the janitor deleted meanwhile. Of
+//! each limit the largest applies that any node announced in the last minute, and every node shows what that keeps and
+//! knows its keys, so settings can be changed node by node; a node announces its settings when it connects.
 //!
 //! # Long transactions
-//! While any transaction in the database has an old snapshot (`pg_dump`, a report, a forgotten `begin`), the server can remove
-//! nothing that was deleted or replaced since. Appends and lookups stay about as quick, tables grow; after a minute the store
-//! logs a warning, for which its role needs `pg_read_all_stats` when the transaction is another role's.
+//! While any transaction in the database holds an old snapshot (`pg_dump`, a report, a forgotten `begin`), the server
+//! cannot remove rows that were deleted or replaced since. Appends and lookups stay about as fast, tables grow; after a
+//! minute the store logs a warning, for which its role needs `pg_read_all_stats` when the transaction belongs to
+//! another role.
 //!
 //! # Outbox
 //! To commit an event together with other changes, call the SQL function in the same transaction, from any client:
@@ -104,28 +108,32 @@
 //! commit;
 //! ```
 //!
-//! `append(channel text, data jsonb, name text, time_ms bigint, key text, notify boolean)` and `append_text`, whose data is
-//! a text, return the event's cursor. They run with the rights of the schema's owner, so a role needs `usage` on the schema and
-//! `execute` on them, and no rights on the tables. They check what they are given, keep what [`PostgresStore::migrate`] or a
-//! running node was told to keep, and raise an error when the channel is closed, or (`unique_violation`) when the key was used
-//! for another event. Their limits:
+//! `append(channel text, data jsonb, name text, time_ms bigint, key text, notify boolean)` and `append_text`, which
+//! takes a text as data, return the event's cursor. They run with the privileges of the schema's owner, so a role needs
+//! `usage` on the schema and `execute` on them, and no privileges on the tables. They validate their arguments, apply
+//! the retention that [`PostgresStore::migrate`] or a running node was given, and raise an error when the channel is
+//! closed, or (`unique_violation`) when the key was used for another event. Their limits:
 //!
-//! - The channel stays locked until the transaction ends, and other appends to it wait: **append last**. Those that wait too
+//! - The channel stays locked until the transaction ends, and other appends to it wait: **append last**. Those that
+//!   wait too
 //!   long fail with [`StoreError::Unavailable`]. Two transactions that append to the same channels in different orders can
-//!   deadlock, and PostgreSQL then ends one of them.
-//! - In `repeatable read` and `serializable` transactions, an append by someone else since the snapshot is a serialization
-//!   failure: retry the transaction, as always there.
+//!   deadlock, and PostgreSQL then aborts one of them.
+//! - In `repeatable read` and `serializable` transactions, an append by another transaction since the snapshot is a
+//!   serialization failure: retry the transaction, as always at these levels.
 //! - A key's [`fingerprint`](crate::store::fingerprint) takes the server about a third of a microsecond per byte of data.
-//! - In those isolations, a transaction that creates a channel fails so too when a channel of the same bucket was deleted or
-//!   forgotten since its snapshot. One that creates a channel holds up nobody but those who append to that one.
-//! - When another channel of the bucket is deleted or forgotten while a transaction that creates a channel is open, whoever
-//!   looks at the absent channel in between gets a position that is ahead of where it begins: a reset
-//!   ([`Ahead`](crate::store::Reason::Ahead)) after the commit, without a loss.
+//! - At these isolation levels, a transaction that creates a channel also fails this way when a channel of the same
+//!   bucket was deleted
+//!   or forgotten since its snapshot. One that creates a channel delays only appends to that channel.
+//! - When another channel of the bucket is deleted or forgotten while a transaction that creates a channel is open,
+//!   readers
+//!   that look at the absent channel in between get a position that is ahead of its start: after the commit that is a reset
+//!   ([`Ahead`](crate::store::Reason::Ahead)), without a loss.
 //! - With `notify` (the default), transactions that notify commit one after the other, in the whole database. With
 //!   `notify => false` they do not, and nodes find the event when they compare heads, a few seconds later.
 //!
-//! `position(channel)` is the channel's newest position, as the text of a cursor, by the snapshot of the query that calls it.
-//! A state and where to follow it from come from one query, or from one `repeatable read` transaction:
+//! `position(channel)` is the channel's newest position, as the text of a cursor, in the snapshot of the query that
+//! calls it. To get a state and the cursor from which to follow it, use one query, or one `repeatable read`
+//! transaction:
 //!
 //! ```sql
 //! select tower_events.position('room:1'), (select jsonb_agg(text) from message where room = 1);
@@ -134,54 +142,47 @@
 //! # After a restore
 //! Nothing needs to be done. Keys that were remembered since the dump are gone, with the events.
 
-mod access;
-mod batch;
+mod append_queues;
+mod appending;
+mod connector;
 mod database;
-mod failure;
+mod error;
 mod format;
-mod hints;
+mod handle;
+mod heads;
 mod janitor;
-mod lanes;
 mod listener;
+mod migration;
+mod notifier;
 mod options;
 mod page;
-mod schema;
 mod settings;
+mod shared_connections;
 mod snapshots;
+mod sql;
 mod tls;
-mod watch;
+mod watchers;
 mod write;
+mod written;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::atomic::Ordering;
 
 use futures_core::Stream;
-use tokio::task::AbortHandle;
-use tokio_postgres::types::Type;
 
-pub use self::options::{ConnectError, PostgresDurability, PostgresOptions};
-use self::{
-    batch::Batches, database::Database, failure::Failure, hints::Notifier, listener::Listener, settings::Settings,
-    watch::Watchers,
+use self::error::CallError;
+pub use self::{
+    error::ConnectError,
+    handle::PostgresStore,
+    options::{PostgresDurability, PostgresOptions},
 };
 use crate::{
     channel::Channel,
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        fits_init, floor,
+        fits_init,
     },
 };
-
-/// A [`Store`] in PostgreSQL. Clones share connections. See the [module docs](self).
-#[derive(Clone)]
-pub struct PostgresStore(Arc<Inner>);
 
 impl PostgresStore {
     /// Connects to `url` with the default options. Needs a tokio runtime.
@@ -192,22 +193,23 @@ impl PostgresStore {
         Self::options().connect(url).await
     }
 
-    /// Options to connect with.
+    /// The options to connect with.
     pub fn options() -> PostgresOptions {
         PostgresOptions::new()
     }
 
-    /// Makes the schema, or brings it up to this version. Harmless when that was done, and from many nodes at once.
+    /// Creates the schema, or upgrades it to this version. Has no effect if that was done already, and may be called by
+    /// several nodes at once.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`], also when the role may not do so.
+    /// [`StoreError::Unavailable`], also when the role lacks the privileges.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        schema::migrate(&self.0.database, &self.0.settings.keep).await?;
-        janitor::ask(&self.0.database, &self.0.settings).await;
+        migration::migrate(&self.0.database, &self.0.settings.keep).await?;
+        janitor::announce_settings(&self.0.database, &self.0.settings).await;
         Ok(())
     }
 
-    /// Drops now what retention no longer holds, and forgets channels that are due. A task does so by itself every
+    /// Deletes now what retention no longer holds, and forgets channels that are due. A task does the same every
     /// [`PostgresOptions::tidy_every`].
     ///
     /// # Errors
@@ -216,7 +218,7 @@ impl PostgresStore {
         janitor::tidy(&self.0.database, &self.0.settings).await
     }
 
-    /// What the store holds now. How it is, [`Store::health`] tells.
+    /// Figures about the store; its state is in [`Store::health`].
     #[must_use]
     pub fn stats(&self) -> PostgresStats {
         let (connections, idle) = self.0.database.connections();
@@ -225,31 +227,25 @@ impl PostgresStore {
             reconnects: self.0.listener.reconnects.load(Ordering::Relaxed),
             connections,
             idle,
-            waiting: self.0.batches.waiting(),
+            waiting: self.0.append_queues.waiting(),
         }
     }
 }
 
-/// What a store holds at one moment.
+/// Figures about a store at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PostgresStats {
-    /// Whether other processes are heard. False also while nobody follows [`Store::changes`].
+    /// Whether notifications of other processes are received. False also while [`Store::changes`] has no followers.
     pub listening: bool,
-    /// How often listening had to begin again.
+    /// How often the listener had to reconnect.
     pub reconnects: u64,
-    /// Connections of the pool.
+    /// Connections in the pool.
     pub connections: usize,
-    /// Those of them that are idle.
+    /// How many of them are idle.
     pub idle: usize,
     /// Appends that wait to be sent.
     pub waiting: usize,
-}
-
-impl fmt::Debug for PostgresStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("schema", &self.0.database.sql.schema).finish_non_exhaustive()
-    }
 }
 
 impl Store for PostgresStore {
@@ -260,7 +256,7 @@ impl Store for PostgresStore {
             let head = self.0.head(channel).await?;
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
         }
-        batch::append(&self.0, channel, append).await
+        appending::append(&self.0, channel, append).await
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
@@ -268,16 +264,16 @@ impl Store for PostgresStore {
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        page::heads(&self.0.database, channels).await
+        heads::heads(&self.0.database, channels).await
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         fits_init(channel, &events, self.0.settings.largest_append)?;
         let init = Some(page::new_epoch(channel));
-        let terms = write::Terms { expect, close: false, init, teller: None, reached: 0 };
+        let options = write::WriteOptions { expect, close: false, init, notify_as: None, reached: 0 };
         let events: Vec<_> = events.iter().collect();
-        let written = write::write(&self.0.database, &self.0.settings, channel, &events, terms).await;
-        let head = write::of_init(written.map_err(Failure::of_write)?)?;
+        let written = write::write(&self.0.database, &self.0.settings, channel, &events, options).await;
+        let head = written::init_result(written.map_err(CallError::into_write_error)?)?;
         self.0.tell_head(channel, head);
         Ok(head)
     }
@@ -295,7 +291,7 @@ impl Store for PostgresStore {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        page::channels(&self.0.database, prefix, after, limit).await
+        heads::channels(&self.0.database, prefix, after, limit).await
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
@@ -312,82 +308,5 @@ impl Store for PostgresStore {
             Health::Ready if self.0.listener.watchers.is_deaf() => Health::Late,
             found => found,
         }
-    }
-}
-
-/// What the clones share.
-struct Inner {
-    database: Arc<Database>,
-    settings: Arc<Settings>,
-    batches: Batches,
-    /// Also who watches, and who tells the other processes.
-    listener: Listener,
-    tasks: [AbortHandle; 2],
-}
-
-impl Inner {
-    fn new(database: Database, settings: Settings, tidy_every: Duration) -> Self {
-        let (database, settings) = (Arc::new(database), Arc::new(settings));
-        let listener = Listener {
-            database: Arc::clone(&database),
-            notifier: Arc::new(Notifier::new()),
-            watchers: Arc::new(Watchers::default()),
-            heard: Arc::new(AtomicU64::new(0)),
-            reconnects: Arc::new(AtomicU64::new(0)),
-        };
-        let notifier = Arc::clone(&listener.notifier).run(Arc::clone(&database));
-        let janitor = janitor::run(Arc::clone(&database), Arc::clone(&settings), tidy_every);
-        let runtime = &database.runtime;
-        let tasks = [runtime.spawn(notifier).abort_handle(), runtime.spawn(janitor).abort_handle()];
-        Self { database, settings, batches: Batches::default(), listener, tasks }
-    }
-
-    async fn head(&self, channel: &Channel) -> Result<Head, StoreError> {
-        let heads = page::heads(&self.database, std::slice::from_ref(channel)).await?;
-        heads.first().copied().ok_or_else(|| StoreError::Corrupt("no head came back".into()))
-    }
-
-    /// The head of the absent channel, when there was one to delete.
-    async fn delete(&self, channel: &Channel) -> Result<Option<Head>, StoreError> {
-        let (name, settings) = (channel.as_str(), &self.settings);
-        let params = [
-            (&name as _, Type::TEXT),
-            (&settings.lock_ms as _, Type::INT4),
-            (&settings.sync as _, Type::TEXT),
-            (&page::bucket(channel) as _, Type::INT4),
-            (&(floor::raised(0, 0) as i64) as _, Type::INT8),
-        ];
-        let rows = self.database.write(&self.database.sql.delete, &params).await.map_err(Failure::of_write)?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let read = || Ok((row.try_get::<_, Option<i64>>(0)?, row.try_get::<_, Option<i64>>(1)?));
-        let (place, floor) = read().map_err(|error: tokio_postgres::Error| StoreError::Corrupt(error.into()))?;
-        Ok(place.zip(floor).map(|(place, floor)| page::absent_record(channel, place, floor).head))
-    }
-
-    /// Tells the watchers here what was appended; the head that the other processes are to hear of, when there is one.
-    fn tell_appended(&self, channel: &Channel, results: &[Result<Appended, StoreError>]) -> Option<Head> {
-        let done = || results.iter().filter_map(|result| result.as_ref().ok());
-        let head = done().next_back()?.head;
-        let is_new = done().any(|done| !done.entries.is_empty());
-        if is_new {
-            self.listener.watchers.tell(|| Change::Entries(done().flat_map(|done| done.entries.clone()).collect()));
-        }
-        if head.closed {
-            self.listener.watchers.tell(|| Change::Head(channel.clone(), head));
-        }
-        (is_new || head.closed).then_some(head)
-    }
-
-    fn tell_head(&self, channel: &Channel, head: Head) {
-        self.listener.watchers.tell(|| Change::Head(channel.clone(), head));
-        self.listener.notifier.note(channel, head);
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-        let notifier = Arc::clone(&self.listener.notifier);
-        self.database.runtime.spawn(notifier.finish(Arc::clone(&self.database)));
     }
 }

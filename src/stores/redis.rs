@@ -9,7 +9,7 @@
 //! # }
 //! ```
 //!
-//! Customised: a user and password, a database of its own, a prefix, and appends that two replicas must have:
+//! Customised: a user and password, a separate database, a prefix, and appends that two replicas must have:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -27,106 +27,116 @@
 //! # }
 //! ```
 //!
-//! `rediss://` (TLS) needs the feature `redis-tls`, and trusts what the system trusts, or what the options'
-//! `root_certificates` are; `client_certificate` is shown to a server that asks for one. A [password](RedisOptions::password)
-//! that changes is asked for before each connection.
+//! `rediss://` (TLS) needs the feature `redis-tls`. It trusts the system's certificates, or those given as
+//! `root_certificates`; `client_certificate` is presented to a server that asks for one. A
+//! [password](RedisOptions::password) that changes is requested before each connection.
 //!
 //! # What an acknowledgement means
-//! The primary has executed the append. Whether it survives is the server's setting:
+//! The primary has executed the append. What it survives depends on the server's configuration:
 //!
-//! | setting | an acknowledged append survives |
+//! | configuration | an acknowledged append survives |
 //! |---|---|
-//! | no persistence | nothing but the life of the process |
-//! | `appendonly yes`, `appendfsync everysec` (**recommended**) | the end of the process, but for what it holds back while a sync of the disk takes long (up to 2 seconds); a power loss takes about the last second |
+//! | no persistence | nothing: it is lost when the process ends |
+//! | `appendonly yes`, `appendfsync everysec` (**recommended**) | the end of the process, except for what it holds back while a disk sync takes long (up to 2 seconds); a power loss takes about the last second |
 //! | `appendonly yes`, `appendfsync always` | a power loss |
-//! | replicas, nothing else | what a failover finds copied: the last moments may be lost |
-//! | [`replicas(n, within)`](RedisOptions::replicas) | a failover to one of those `n`. Redis does not promise that it picks one of them |
+//! | replicas, nothing else | a failover, as far as it was copied: the last moments may be lost |
+//! | [`replicas(n, within)`](RedisOptions::replicas) | a failover to one of those `n`. Redis does not promise to choose one of them |
 //!
-//! Whatever is lost, nobody is told that nothing was: a cursor of the lost part is [`Ahead`](crate::store::Reason::Ahead),
-//! or [`EpochChanged`](crate::store::Reason::EpochChanged) once others were appended in its place, for every entry carries a
-//! random tag. A server that lost everything, or was flushed, is another place: every cursor of before is `EpochChanged`.
+//! A loss is never silent: a cursor in the lost part is [`Ahead`](crate::store::Reason::Ahead), or
+//! [`EpochChanged`](crate::store::Reason::EpochChanged) once other events were appended in its place, because every entry
+//! carries a random tag. A server that lost everything, or was flushed, is a new place: every earlier cursor is
+//! `EpochChanged`.
 //!
 //! # Required settings
-//! `maxmemory-policy noeviction`; else connecting logs a warning. With another policy the server deletes whole keys when
-//! memory is short. That is noticed: a log that was evicted reads as [`Trimmed`](crate::store::Reason::Trimmed), an evicted
-//! place as another place. Remembered idempotency keys that were evicted are forgotten early: repeated appends may then be
-//! there twice. When memory is short and nothing may be evicted, appends fail with [`StoreError::Full`] and reads go on.
+//! `maxmemory-policy noeviction`; otherwise connecting logs a warning. With any other policy the server deletes whole keys
+//! when memory runs low. That is detected: an evicted log reads as [`Trimmed`](crate::store::Reason::Trimmed), and an
+//! evicted place becomes a new one. Evicted idempotency keys are forgotten early, so repeated appends may be stored twice.
+//! When memory runs out and nothing may be evicted, appends fail with [`StoreError::Full`] and reads continue.
 //!
-//! A user with few rights needs `~{prefix}:* &{prefix}:* +@read +@write +@connection +@scripting +@pubsub +wait +info
-//! +time`, where `{prefix}` has its braces.
+//! The minimal ACL of a user is `~{prefix}:* &{prefix}:* +@read +@write +@connection +@scripting +@pubsub +wait +info
+//! +time`, where `{prefix}` includes its braces.
 //!
 //! # Keys
-//! All begin with `{prefix}:` (default `{tower-events}:`, with the braces, so that they share a slot of a cluster):
+//! All start with `{prefix}:` (default `{tower-events}:`, with the braces, so that they share a slot of a cluster):
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `place` | hash | `epoch` and `format` of the place, what its nodes `keep`, up to 1 024 floors `f:<bucket>`; per channel a field `c:<channel>` with its record |
-//! | `turns` | sorted set | when the janitor looks at which channel |
-//! | `names` | sorted set | the channels in the order of their names; made anew when lost |
-//! | `log:<channel>` | stream | the retained entries, id `<seq>-0`; expires when nobody trims it any more |
-//! | `keys0:<channel>`, `keys1:<channel>` | hash | idempotency keys of this and the last window, taking turns; expire |
-//! | `bell` | pub/sub channel | what was appended, for the readers of other nodes |
+//! | `place` | hash | `epoch` and `format` of the place, the retention of its nodes (`keep`), up to 1 024 floors `f:<bucket>`; per channel a field `c:<channel>` with its record |
+//! | `turns` | sorted set | when the janitor next visits which channel |
+//! | `names` | sorted set | the channels in the order of their names; rebuilt when lost |
+//! | `log:<channel>` | stream | the retained entries, id `<seq>-0`; expires when no node trims it any more |
+//! | `keys0:<channel>`, `keys1:<channel>` | hash | the idempotency keys of the current and the previous window, alternating; they expire |
+//! | `bell` | pub/sub channel | hints about appends, for the readers on other nodes |
 //!
-//! All records are in one key together with the floors on purpose: then a record cannot vanish without its floor, and a
-//! channel cannot come back as if it had never been used. What is left for ever of an application is that key.
+//! All records are deliberately in one key with the floors: a record cannot vanish without its floor, so a channel cannot
+//! come back as if it had never been used. That key is all that an application leaves behind permanently.
 //!
 //! # Damage
-//! A call of a script that fails halfway is not undone by Redis. So scripts look at everything before they write, and write
-//! in an order in which every beginning leaves each log whole: at worst it has entries that its record does not count, which
-//! are removed at the next use. A record that cannot be read makes its own channel [`Corrupt`](StoreError::Corrupt) and no
-//! other; the janitor logs its name. Deleting the channel, or `HDEL` of its field, ends that.
+//! Redis does not roll back a script that fails halfway. So scripts check everything before they write, and write in an
+//! order in which a log is intact at every point: at worst it has entries that its record does not count, and these are
+//! removed at the next use. An unreadable record makes its own channel [`Corrupt`](StoreError::Corrupt) and no other; the
+//! janitor logs its name. To repair that, delete the channel, or `HDEL` its field.
 //!
 //! # Several nodes
-//! Every operation is one script, so it is atomic, and the time is the server's: the nodes' clocks do not matter. A stamp
-//! never decreases within a channel, whatever the server's clock does. Appends that wait while others are under way go to
-//! the server in one call, and those that depend on nothing become one batch of it per channel. Each node has one connection that listens to all channels, however many it follows; it is pinged
-//! and made again when lost, and a [`Change::Resync`] says so.
+//! Every operation is one script, so it is atomic, and uses the server's time: the nodes' clocks do not matter. Within a
+//! channel, append times never decrease, whatever the server's clock does. Appends that wait while others are in progress
+//! go to the server in one call, and those of a channel that depend on nothing are written as one group. Each node has one
+//! connection that listens to all channels, however many it follows; it is pinged, reopened when lost, and a
+//! [`Change::Resync`] reports the gap.
 //!
-//! Nodes should agree about [`Retention`]. While they do not, as when a setting is changed with a restart of one node after
-//! the other, the largest of each setting counts among the nodes that were in use within the last five minutes.
+//! Nodes should agree about [`Retention`]. While they differ, as during a rolling restart with a changed setting, the
+//! largest of each setting applies among the nodes that were in use within the last five minutes.
 //!
 //! # Upgrades
-//! The place says its format, and which versions of the library may read and write it; every call looks at it. A node that is
-//! too old for it fails with [`StoreError::NewerFormat`] and changes nothing, and [`health`](Store::health) is
-//! [`ReadOnly`](Health::ReadOnly) if it may still read. The nodes of 0.1 know nothing of that: the first node of this version
-//! that uses their place raises it to format 2, and from then on they fail with `Corrupt` and write nothing. So stop them
-//! first, or let them fail until they are replaced; clients resume over it, and nothing that was acknowledged is lost.
+//! The place states its format, and which versions of the library may read and write it; every call checks that. A node
+//! that is too old fails with [`StoreError::NewerFormat`] and changes nothing, and [`health`](Store::health) is
+//! [`ReadOnly`](Health::ReadOnly) if it may still read. Nodes of 0.1 do not check: the first node of this version upgrades
+//! their place to format 2, and from then on they fail with `Corrupt` and write nothing. So stop them first, or let them
+//! fail until they are replaced; clients resume afterwards, and nothing that was acknowledged is lost.
 //!
-//! # Which servers
-//! The URL names one server, the primary. Of a **cluster** that is the one that has the slot of `{prefix}` (all keys share
-//! it); connecting to another is [`ConnectError::Moved`], which names it, and a slot that moves later makes calls fail
-//! with [`StoreError::Unavailable`]. **Sentinels** are asked for the primary if they are [named](RedisOptions::sentinels);
-//! else let a name or a proxy lead to it. Both are looked up anew after a lost connection, or when the server became a replica. **Replicas** are not read from: each read
-//! asks the server along with it whether it is the primary, and so does an idle store every 5 seconds; after a failover all
-//! connections to the old primary are given up at once. **Valkey** has the commands that
-//! are used; this crate is tested with Redis only.
+//! # Supported servers
+//! The URL names one server, the primary. In a **cluster** that is the server with the slot of `{prefix}` (all keys share
+//! it); connecting to another is [`ConnectError::Moved`], which names the right one, and when the slot moves later, calls
+//! fail with [`StoreError::Unavailable`]. **Sentinels** are asked for the primary if they are
+//! [configured](RedisOptions::sentinels); otherwise a DNS name or a proxy must lead to it. Both are resolved again after a
+//! lost connection, or when the server became a replica. **Replicas** are not read from: each read also checks that the
+//! server is the primary, and so does an idle store every 5 seconds; after a failover all connections to the old primary
+//! are dropped at once. **Valkey** has the commands that are used; this crate is tested with Redis only.
 //!
-//! # When the server is away
-//! Calls wait for it as long as the [timeout](RedisOptions::timeout), then fail with [`StoreError::Unavailable`] if
-//! nothing was sent, and with [`StoreError::Unknown`] if an append was sent and no answer came; an append with a key can be
-//! repeated then. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] tells.
+//! # When the server is unreachable
+//! Calls wait for it up to the [timeout](RedisOptions::timeout). Then they fail with [`StoreError::Unavailable`] if
+//! nothing was sent, and with [`StoreError::Unknown`] if an append was sent and not answered; an append with a key can
+//! then be repeated. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] reports the
+//! state.
 
+mod append_call;
 mod codec;
-mod dial;
-mod failure;
+mod connection;
+mod endpoint;
+mod error;
+mod handle;
 mod heads;
+mod health;
 mod janitor;
-mod link;
+mod listener;
+mod listing;
 mod options;
+mod place;
 mod primary;
 mod reads;
+mod rewrite;
 mod script;
+mod server_check;
+mod settings;
 mod shared;
-mod trouble;
-mod watch;
+mod sweep;
+mod watchers;
 mod writer;
-
-use std::{fmt, sync::Arc};
 
 use futures_core::Stream;
 
-pub use self::options::{ConnectError, RedisOptions};
-use self::{dial::Dial, options::Settings, shared::Shared, watch::Watch, writer::Writer};
+use self::error::CallError;
+pub use self::{error::ConnectError, handle::RedisStore, options::RedisOptions};
 use crate::{
     channel::Channel,
     event::Event,
@@ -135,16 +145,6 @@ use crate::{
         fits_init,
     },
 };
-
-/// A [`Store`] on a Redis server. Clones share its connections. See the [module docs](self).
-#[derive(Clone)]
-pub struct RedisStore(Arc<Inner>);
-
-struct Inner {
-    shared: Arc<Shared>,
-    writer: Writer,
-    watch: Watch,
-}
 
 impl RedisStore {
     /// Connects with the defaults to `redis://[user][:password@]host[:port][/database]`.
@@ -158,31 +158,6 @@ impl RedisStore {
     /// Options to connect with.
     pub fn options() -> RedisOptions {
         RedisOptions::new()
-    }
-
-    /// Whether the connections that the store has needed so far are up.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.0.shared.is_connected() && self.0.watch.is_armed() != Some(false)
-    }
-
-    fn new(dial: Dial, settings: Settings) -> Self {
-        let shared = Arc::new(Shared::new(dial, settings));
-        Self(Arc::new(Inner { shared, writer: Writer::default(), watch: Watch::default() }))
-    }
-
-    async fn check(&self) -> Result<(), ConnectError> {
-        self.0.shared.check().await?;
-        self.0.shared.introduce().await;
-        Ok(())
-    }
-}
-
-impl fmt::Debug for RedisStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never the URL: it may hold a password.
-        let prefix = self.0.shared.settings.prefix();
-        f.debug_struct("RedisStore").field("prefix", &prefix).field("connected", &self.is_connected()).finish()
     }
 }
 
@@ -208,7 +183,7 @@ impl Store for RedisStore {
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
         let shared = &self.0.shared;
-        shared.forget(channel, "now", shared.deadline(), failure::Failure::of_write).await
+        shared.forget(channel, "now", shared.deadline(), CallError::into_write_error).await
     }
 
     async fn channels(
@@ -217,11 +192,11 @@ impl Store for RedisStore {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        reads::channels(&self.0.shared, prefix, after, limit).await
+        listing::channels(&self.0.shared, prefix, after, limit).await
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        self.0.watch.changes(&self.0.shared)
+        self.0.listener.changes(&self.0.shared)
     }
 
     fn retention(&self) -> Retention {
@@ -230,14 +205,14 @@ impl Store for RedisStore {
 
     fn health(&self) -> Health {
         let shared = &self.0.shared;
-        shared.mend();
+        shared.reconnect();
         if !shared.is_connected() {
             return Health::Unavailable;
         }
-        if let Some(health) = shared.trouble.health() {
-            shared.try_to_write();
+        if let Some(health) = shared.observed_health.get() {
+            shared.retry_write();
             return health;
         }
-        if self.0.watch.is_armed() == Some(false) { Health::Late } else { Health::Ready }
+        if self.0.listener.is_armed() == Some(false) { Health::Late } else { Health::Ready }
     }
 }

@@ -1,4 +1,4 @@
-//! What waits to be written is bounded.
+//! Queued writes are bounded.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn channel(name: &str) -> Channel {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn appends_that_wait_are_bounded_in_bytes_and_number() {
+async fn queued_appends_are_bounded_in_bytes_and_number() {
     for binary in servers() {
         let server = Server::start(&binary);
         let retention = Retention::default().bytes(1 << 30).events(10_000_000);
@@ -32,11 +32,11 @@ async fn appends_that_wait_are_bounded_in_bytes_and_number() {
                     (store.append(&channel(&format!("{}", n % 7)), Append::new([event])).await, begun.elapsed())
                 });
             }
-            // Those that are refused end while nothing else can.
+            // Only refused appends can end while the server is suspended.
             let mut refused = 0;
             while let Ok(Some(done)) = tokio::time::timeout(Duration::from_secs(2), calls.join_next()).await {
                 let (done, took) = done.expect("a call");
-                // The server may have taken some before it stopped.
+                // The server may have accepted some before it was suspended.
                 let Err(why) = done else { continue };
                 assert!(
                     matches!(&why, StoreError::Unavailable(why) if why.to_string().contains("retry in")),
@@ -46,14 +46,14 @@ async fn appends_that_wait_are_bounded_in_bytes_and_number() {
                 refused += 1;
             }
             let waits = calls.len();
-            println!("{name}: {refused} refused at once, {waits} wait");
+            println!("{name}: {refused} refused at once, {waits} waiting");
             assert!(
                 refused > 0 && waits * size <= 64 << 20 && waits <= 65_536,
-                "{name}: {refused} refused, {waits} wait"
+                "{name}: {refused} refused, {waits} waiting"
             );
             server.go_on();
             while let Some(done) = calls.join_next().await {
-                done.expect("a call").0.expect("what waits is written");
+                done.expect("a call").0.expect("the queued appends are written");
             }
             store.append(&channel("0"), Append::new([Event::text("y")])).await.expect("an append");
         }
@@ -74,7 +74,7 @@ async fn an_init_is_judged_by_what_of_it_is_kept() {
         assert_eq!(texts, (70..80).map(|n| n.to_string()).collect::<Vec<_>>());
         assert_eq!((page.next, page.head), (head.cursor, head));
         assert_ne!(page.from.tag, 0, "events were dropped");
-        // What is kept has to fit into one message, else nothing changes.
+        // What is kept has to fit into one message, otherwise nothing changes.
         let events = vec![Event::text("x".repeat(300_000)); 10];
         let size = 10 * 300_000;
         match store.init(&of, events, Expect::Any).await {

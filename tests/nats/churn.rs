@@ -1,4 +1,4 @@
-//! Many channels that live for a short time, and some that cannot be read.
+//! Many short-lived channels, and some unreadable ones.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     server::{Server, servers},
 };
 
-/// Nothing stays for more than a few seconds.
+/// Keeps nothing for more than a few seconds.
 fn short() -> Retention {
     let second = Duration::from_secs(1);
     Retention::default().age(second * 2).forget_after(second).key_window(second)
@@ -35,7 +35,7 @@ async fn stored(admin: &async_nats::Client) -> (u64, u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn channels_that_cannot_be_read_keep_no_other_from_being_forgotten() {
+async fn unreadable_channels_do_not_stop_others_from_being_forgotten() {
     for binary in servers() {
         let server = Server::start(&binary);
         let (store, admin) = (store(&server).await, async_nats::connect(server.url()).await.expect("a client"));
@@ -44,7 +44,7 @@ async fn channels_that_cannot_be_read_keep_no_other_from_being_forgotten() {
         for n in 0..30 {
             let healthy = Channel::new(format!("healthy {n}")).expect("a channel");
             store.append(&healthy, Append::new([Event::text("x")])).await.expect("an append");
-            // `AAAA` and so on are names, but what they hold is not ours.
+            // `AAAA` and so on are names, but this crate did not write what they hold.
             let damaged = format!("{root}.c.{}", "QUFB".repeat(n + 1));
             admin.request(damaged, "damage".into()).await.expect("an acknowledgement");
         }
@@ -59,21 +59,21 @@ async fn channels_that_cannot_be_read_keep_no_other_from_being_forgotten() {
             assert!(Instant::now() < deadline, "{left} channels are left");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        // What cannot be read stays and is told of.
+        // Unreadable channels stay, and are reported.
         let damaged = Channel::new("AAA").expect("a channel");
         let page = store.read(&damaged, Start::Earliest, Limit::default()).await;
         assert!(matches!(page, Err(tower_events::StoreError::Corrupt(_))), "{page:?}");
     }
 }
 
-/// Memory of a process, in KiB; 0 where that is not told.
+/// Memory of a process, in KiB; 0 where it is not available.
 fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
-/// `TOWER_EVENTS_CHURN` says for how many seconds; 600 in the long form. Prints every 10 s what there is.
+/// `TOWER_EVENTS_CHURN` sets the duration in seconds; 600 in the long form. Prints figures every 10 s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
     let is_long = std::env::var_os("TOWER_EVENTS_LONG").is_some();
@@ -89,7 +89,7 @@ async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
             every.tick().await;
             let (store, channel) = (store.clone(), Channel::new(format!("short {n}")).expect("a channel"));
             calls.spawn(async move {
-                // A call has a second, for what goes stays ten times as long.
+                // The timeout is one second, because removal markers stay ten times as long.
                 while let Err(error) = store.append(&channel, Append::new([Event::text("x".repeat(100))])).await {
                     assert!(error.is_retryable(), "{error:?}");
                 }
@@ -118,7 +118,7 @@ async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
         }
         println!("{n} channels in {:?}: at most {most} subjects", begun.elapsed());
         assert!(most < MOST_SUBJECTS, "{most} subjects, of {MOST_SUBJECTS}");
-        // Nothing but the floors and the like outlives them all.
+        // Only the floors and a few other messages outlive the channels.
         let deadline = Instant::now() + Duration::from_secs(60);
         while stored(&admin).await.2 > 1_024 + 8 {
             assert!(Instant::now() < deadline, "something is left: {:?}", stored(&admin).await);
@@ -127,6 +127,6 @@ async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
     }
 }
 
-/// A channel has two subjects. It is seen for 2 s, remembered for 1 s, looked at every second, and a mark that it is gone stays
-/// for 10 s. There are as many floors as buckets, and a few subjects besides. Other tests may slow it down.
+/// A channel has two subjects. It is visible for 2 s, remembered for 1 s, checked every second, and its removal marker
+/// stays for 10 s. There are as many floors as buckets, and a few other subjects. Other tests may slow this down.
 const MOST_SUBJECTS: u64 = 2 * (2 * 100 * (2 + 1 + 2 + 10)) + 1_100;

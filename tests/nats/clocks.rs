@@ -1,5 +1,5 @@
-//! Whose clock decides what is old: nodes on machines whose clocks are wrong, as processes that a small library is loaded
-//! into. It needs a C compiler.
+//! Whose clock decides what is old: nodes on machines with wrong clocks, which are processes with a small preloaded
+//! library. Needs a C compiler.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use tower_events::{
 
 use crate::server::{Server, servers};
 
-/// Where the server is, for the process with the wrong clock.
+/// The server's URL, for the process with the wrong clock.
 const URL: &str = "TOWER_EVENTS_TEST_URL";
 
 const HOUR: i64 = 61 * 60;
@@ -44,7 +44,7 @@ async fn texts(store: &NatsStore) -> Vec<String> {
     page.entries.iter().map(|entry| entry.data.as_shown().to_owned()).collect()
 }
 
-/// The process with the wrong clock: appends once, and sees what the others see.
+/// The process with the wrong clock: appends once, and checks that it sees what the others see.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_the_process_of_the_wrong_clock() {
     let Ok(url) = std::env::var(URL) else { return };
@@ -55,7 +55,7 @@ async fn in_the_process_of_the_wrong_clock() {
     println!("KEY KNOWN {}", append(&store, "1").await.receipts[0].duplicate);
 }
 
-/// Appends in a process whose clock is wrong by so many seconds; what it said.
+/// Appends in a process with a clock that is wrong by this many seconds; returns its output.
 fn append_with_clock(library: &Path, seconds: i64, url: &str) -> String {
     let name = "clocks::in_the_process_of_the_wrong_clock";
     let mut command = Command::new(std::env::current_exe().expect("this program"));
@@ -70,7 +70,7 @@ fn append_with_clock(library: &Path, seconds: i64, url: &str) -> String {
     said
 }
 
-/// Dropping it removes it.
+/// Removes the library when dropped.
 struct Library(PathBuf);
 
 impl Library {
@@ -137,12 +137,12 @@ async fn a_wrong_clock_harms_nobody(seconds: i64) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_clock_is_an_hour_ahead_takes_nothing_from_others() {
+async fn a_node_whose_clock_is_an_hour_ahead_drops_nothing_of_others() {
     a_wrong_clock_harms_nobody(HOUR).await;
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_clock_is_days_behind_takes_nothing_from_others() {
+async fn a_node_whose_clock_is_days_behind_drops_nothing_of_others() {
     a_wrong_clock_harms_nobody(-100 * HOUR).await;
 }

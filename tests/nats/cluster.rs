@@ -14,7 +14,7 @@ use crate::{
     wire::{Slow, Wire},
 };
 
-/// The servers, and the way by which the others reach the last one.
+/// The servers, and the proxy through which the others reach the last one.
 struct Cluster {
     servers: Vec<Server>,
     way: Wire,
@@ -26,7 +26,7 @@ impl Cluster {
         let way = Wire::to(([127, 0, 0, 1], ports[2]).into()).await;
         let routes = format!("nats-route://127.0.0.1:{}, nats-route://{}", ports[0], way.addr());
         let servers = ports.iter().enumerate().map(|(nth, port)| {
-            // The last one calls nobody but itself, for it has to call someone: so all go by the proxy.
+            // A server must have some route; the last one routes to itself only, so all traffic goes through the proxy.
             let (routes, advertised) = match nth {
                 2 => (format!("nats-route://{}", way.addr()), format!(", advertise: \"{}\"", way.addr())),
                 _ => (routes.clone(), String::new()),
@@ -43,7 +43,7 @@ impl Cluster {
         which.iter().map(|nth| self.servers[*nth].url()).collect::<Vec<_>>().join(",")
     }
 
-    /// A store on some of the servers, as soon as the cluster has come together.
+    /// A store on some of the servers, once the cluster has formed.
     async fn store(&self, which: &[usize]) -> NatsStore {
         let retention = Retention::default().events(1_000_000).bytes(1 << 30);
         let options = NatsStore::options().replicas(3).retention(retention).timeout(Duration::from_secs(3));
@@ -56,7 +56,7 @@ impl Cluster {
         }
     }
 
-    /// Which server leads the stream, as soon as all replicas are there and have everything.
+    /// Which server leads the stream, once all replicas are up to date.
     async fn leader(&self) -> usize {
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
         loop {
@@ -76,7 +76,7 @@ impl Cluster {
                     return leader;
                 }
             }
-            assert!(std::time::Instant::now() < deadline, "the replicas do not come together");
+            assert!(std::time::Instant::now() < deadline, "the replicas do not get up to date");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -91,10 +91,10 @@ fn channel(name: &str) -> Channel {
     Channel::new(name).expect("a channel")
 }
 
-/// With servers from 2.11 on: the replicas of 2.9.10 hold different messages at the same places after a leader was killed, so
-/// that whoever reads them sees another log each time.
+/// With server 2.11 or newer: after a leader of 2.9.10 was killed, replicas hold different messages at the same
+/// sequences, so that each read may see another log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_is_killed_takes_nothing_acknowledged_with_it() {
+async fn a_killed_leader_loses_nothing_acknowledged() {
     for binary in servers() {
         if !is_at_least_2_11(&binary).await {
             eprintln!("=== NOT SHOWN: {} is too old to lose a leader ===", binary.display());
@@ -108,7 +108,7 @@ async fn a_leader_that_is_killed_takes_nothing_acknowledged_with_it() {
             load.more(100).await;
             let leader = cluster.leader().await;
             cluster.servers[leader].kill();
-            // The other two choose one of them, and go on.
+            // The other two elect a leader, and continue.
             load.more(100).await;
             cluster.servers[leader].run();
             load.more(100).await;
@@ -132,18 +132,18 @@ async fn a_replica_that_is_behind_never_decides_a_reset() {
         cluster.way.slow(Slow { delay: Duration::from_millis(150), bandwidth: None });
         let (mut before, mut early) = (first, 0);
         for n in 0.. {
-            // Acknowledged when it is on two of three servers; the third, which answers its own clients, is behind.
+            // Acknowledged once it is on two of three servers; the third one answers its own clients, and is behind.
             append(&near, &of, &n.to_string()).await;
             let page = far.read(&of, Start::After(before), Limit::default()).await.expect("a page");
             assert_eq!(page.outcome, Outcome::Continued, "{n}: from an older position");
             early += u32::from(page.entries.is_empty());
             let again = append(&near, &of, &format!("again {n}")).await;
             let page = far.read(&of, Start::After(again), Limit::default()).await.expect("a page");
-            assert_eq!(page.outcome, Outcome::Continued, "{n}: from a position that the replica does not know");
+            assert_eq!(page.outcome, Outcome::Continued, "{n}: from a position that the replica does not have");
             let born = channel(&format!("new {n}"));
             let at = append(&near, &born, "x").await;
             let page = far.read(&born, Start::After(at), Limit::default()).await.expect("a page");
-            assert_eq!(page.outcome, Outcome::Continued, "{n}: of a channel that the replica does not know");
+            assert_eq!(page.outcome, Outcome::Continued, "{n}: of a channel that the replica does not have");
             let own = append(&far, &of, &format!("own {n}")).await;
             let page = far.read(&of, Start::Latest, Limit::POSITION).await.expect("a page");
             assert_eq!(page.next, own, "{n}: of what was written here");
@@ -152,12 +152,12 @@ async fn a_replica_that_is_behind_never_decides_a_reset() {
             if n >= 7 && early > 0 {
                 break;
             }
-            assert!(n < 50, "the replica was never behind, so nothing was shown");
+            assert!(n < 50, "the replica was never behind, so the test shows nothing");
         }
         cluster.way.slow(Slow::default());
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         while far.read(&of, Start::Latest, Limit::POSITION).await.expect("a page").next != before {
-            assert!(std::time::Instant::now() < deadline, "it does not catch up");
+            assert!(std::time::Instant::now() < deadline, "the replica does not catch up");
         }
     }
 }
@@ -175,7 +175,7 @@ async fn append(store: &NatsStore, to: &Channel, text: &str) -> Cursor {
     }
 }
 
-/// Has another server than this lead the stream.
+/// Makes another server lead the stream.
 async fn step_down(cluster: &Cluster, from: usize) {
     while cluster.leader().await == from {
         let admin = async_nats::connect(cluster.servers[from].url()).await.expect("a client");

@@ -1,5 +1,5 @@
-//! The conformance suite against real servers. Most clauses open a second store on the same stream, with a connection of
-//! its own, as another node would. `granted` is the same by users who may do what the documentation says, and nothing else.
+//! The conformance suite against real servers. Most clauses open a second store on the same stream, with a connection
+//! of its own, as another node would. `granted` runs it as users with exactly the documented permissions.
 
 use tower_events::{
     AnyStore,

@@ -1,4 +1,4 @@
-//! JetStream of a domain, reached through a server that is not in it: a leaf node and its hub.
+//! The JetStream of a domain, reached through a server outside it: a leaf node and its hub.
 
 use tower_events::{
     Channel, Event, NatsStore, Store,
@@ -42,7 +42,7 @@ async fn a_stream_is_kept_in_the_domain_of_a_leaf() {
             assert_eq!(page.entries.len(), 4);
             assert_eq!(store.channels("", None, 10).await.expect("channels").len(), 1);
         }
-        // At the hub there is none.
+        // The hub has no such stream.
         let other = NatsStore::connect(&hub.url()).await.expect("a store");
         assert!(other.channels("", None, 10).await.expect("channels").is_empty());
         for bad in ["", "a.b", "a b", ">", "*"] {

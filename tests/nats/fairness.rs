@@ -16,10 +16,10 @@ use crate::{
     wire::{Slow, Wire},
 };
 
-/// Each way.
+/// The latency in each direction.
 const DELAY: Duration = Duration::from_millis(20);
 
-/// What a node got: successes, failures and the longest call.
+/// What a node achieved: successes, failures and the longest call.
 #[derive(Debug, Default)]
 struct Share {
     done: usize,
@@ -50,7 +50,7 @@ async fn in_turn(store: NatsStore, stop: Arc<AtomicBool>) -> Share {
     share
 }
 
-/// So many calls a second, whether those before have ended or not.
+/// This many calls a second, whether or not earlier ones have ended.
 async fn at_rate(store: NatsStore, per_second: u32, stop: Arc<AtomicBool>) -> Share {
     let mut calls = tokio::task::JoinSet::new();
     let mut every = tokio::time::interval(Duration::from_secs(1) / per_second);
@@ -79,7 +79,7 @@ async fn stores(server: &Server) -> (NatsStore, NatsStore, Wire) {
     (near, far, wire)
 }
 
-/// How many appends a second a far node does when it is alone.
+/// The appends a second of a distant node that is alone.
 async fn alone(binary: &std::path::Path) -> f64 {
     let server = Server::start(binary);
     let (_, far, _wire) = stores(&server).await;
@@ -95,9 +95,9 @@ fn lasting() -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_far_away_gets_its_share_of_a_busy_channel() {
+async fn a_distant_node_gets_its_share_of_a_busy_channel() {
     for binary in servers() {
-        // A fair share of a channel that two write to is half of that.
+        // A fair share of a channel with two writers is half of that.
         let alone = alone(&binary).await;
         for per_second in [50, 200, 0] {
             let server = Server::start(&binary);
@@ -112,7 +112,9 @@ async fn a_node_far_away_gets_its_share_of_a_busy_channel() {
             stop.store(true, Ordering::SeqCst);
             let (near, far) = (near.await.expect("a node"), far.await.expect("a node"));
             let seconds = lasting().as_secs_f64();
-            println!("near at {per_second}/s (0: in turn): near {near:?}, far {far:?}; far alone {alone:.1}/s");
+            println!(
+                "near at {per_second}/s (0: one after the other): near {near:?}, far {far:?}; far alone {alone:.1}/s"
+            );
             assert_eq!((near.failed, far.failed), (0, 0), "failed calls");
             assert!(far.done as f64 / seconds >= alone / 2.0 / 3.0, "far: {far:?} of {alone:.1}/s alone");
             let least = if per_second == 0 { 8.0 } else { f64::from(per_second) / 2.0 };
@@ -121,9 +123,9 @@ async fn a_node_far_away_gets_its_share_of_a_busy_channel() {
     }
 }
 
-/// Three far nodes and a near one, all as fast as they can.
+/// Three distant nodes and a near one, all as fast as they can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn several_nodes_far_away_share_among_themselves() {
+async fn several_distant_nodes_share_among_themselves() {
     for binary in servers() {
         let alone = alone(&binary).await;
         let server = Server::start(&binary);

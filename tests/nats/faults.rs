@@ -1,5 +1,5 @@
-//! What happens to servers and the ways to them. In each case: order per channel, nothing acknowledged lost unless a reset
-//! says so, nothing twice.
+//! Faults of servers and networks. In each case: order per channel, nothing acknowledged is lost unless a reset reports
+//! it, and nothing comes twice.
 
 use std::{
     path::Path,
@@ -25,7 +25,7 @@ fn is_long() -> bool {
     std::env::var_os("TOWER_EVENTS_LONG").is_some()
 }
 
-/// As many repetitions, or in the short form one.
+/// This many repetitions, or one in the short form.
 pub fn times(long: usize) -> usize {
     if is_long() { long } else { 1 }
 }
@@ -57,7 +57,7 @@ async fn two_nodes_publish_while_a_third_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_killed_comes_back_with_all_that_was_acknowledged() {
+async fn a_killed_server_comes_back_with_everything_that_was_acknowledged() {
     for binary in servers() {
         let (mut server, mut sum) = (Server::start(&binary), Report::default());
         let repetitions = times(20);
@@ -69,7 +69,7 @@ async fn a_server_that_is_killed_comes_back_with_all_that_was_acknowledged() {
             load.more(200).await;
             sum.add(load.end().await);
         }
-        sum.show("kill -9 and restart in mid load", &binary, repetitions);
+        sum.show("kill -9 and restart under load", &binary, repetitions);
         assert!(sum.is_perfect(), "{sum:?}");
     }
 }
@@ -83,7 +83,7 @@ async fn a_server_that_loses_its_storage_resets_everyone() {
             let load = load(&server.url()).await;
             load.more(200).await;
             server.kill();
-            std::fs::remove_dir_all(server.store()).expect("to lose it");
+            std::fs::remove_dir_all(server.store()).expect("the storage is removed");
             server.run();
             load.more(100).await;
             let report = load.end().await;
@@ -96,7 +96,7 @@ async fn a_server_that_loses_its_storage_resets_everyone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_paused_server_fails_calls_in_time_and_loses_nothing() {
+async fn a_suspended_server_fails_calls_in_time_and_loses_nothing() {
     for binary in servers() {
         let (server, mut sum) = (Server::start(&binary), Report::default());
         let repetitions = times(3);
@@ -135,7 +135,7 @@ async fn connections_that_are_cut_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_are_half_open_are_given_up() {
+async fn half_open_connections_are_given_up() {
     for binary in servers() {
         let server = Server::start(&binary);
         let wire = Wire::to(server.addr()).await;
@@ -143,7 +143,7 @@ async fn connections_that_are_half_open_are_given_up() {
         let repetitions = times(10);
         for _ in 0..repetitions {
             load.more(100).await;
-            // What is open stays open and carries nothing; new connections work.
+            // Open connections stay open and carry nothing; new connections work.
             wire.hang();
             load.more(50).await;
         }
@@ -176,7 +176,7 @@ async fn a_slow_network_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_is_deleted_and_made_again_is_another_place() {
+async fn a_stream_that_is_deleted_and_recreated_is_another_place() {
     for binary in servers() {
         let (mut server, mut sum, mut failures) = (Server::start(&binary), Report::default(), 0);
         let repetitions = times(20);
@@ -185,7 +185,7 @@ async fn a_stream_that_is_deleted_and_made_again_is_another_place() {
             load.more(200).await;
             let admin = async_nats::connect(server.url()).await.expect("a client");
             let (report, has_failed) = looked_after(&mut server, async {
-                // It may crash before it answers.
+                // The server may crash before it answers.
                 _ = admin.request("$JS.API.STREAM.DELETE.tower-events", "".into()).await;
                 load.more(200).await;
                 load.end().await
@@ -194,7 +194,7 @@ async fn a_stream_that_is_deleted_and_made_again_is_another_place() {
             failures += usize::from(has_failed);
             assert_eq!(report.duplicated, 0, "{report:?}");
             if has_failed {
-                // With what it had stored, whichever that is.
+                // With what it had stored, whatever that is.
                 assert!(report.is_perfect() || !report.resets.is_empty(), "{report:?}");
             } else {
                 assert_eq!(report.resets, [Reason::EpochChanged], "{report:?}");
@@ -206,8 +206,8 @@ async fn a_stream_that_is_deleted_and_made_again_is_another_place() {
     }
 }
 
-/// Starts the server again if it crashes meanwhile or takes nothing any more, and says whether it did. Version 2.9.10 does
-/// now and then when a stream is deleted that others write to and read: its log showed panics in `PurgeEx` and
+/// Restarts the server if it crashes meanwhile or stops accepting messages; returns whether it did. Version 2.9.10
+/// sometimes does so when a stream is deleted that others write to and read: its log showed panics in `PurgeEx` and
 /// `jsMsgGetRequest`, and the new stream's files gone with the old one's.
 async fn looked_after<T>(server: &mut Server, meanwhile: impl Future<Output = T>) -> (T, bool) {
     let (mut meanwhile, mut has_failed, mut since) = (std::pin::pin!(meanwhile), false, Instant::now());
@@ -223,9 +223,9 @@ async fn looked_after<T>(server: &mut Server, meanwhile: impl Future<Output = T>
     }
 }
 
-/// A server says that a stream is gone before its files are, and one of 2.9 ends when another is made meanwhile.
+/// A server reports that a stream is gone before its files are, and 2.9 exits when another stream is created meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_survives_that_its_stream_is_deleted_over_and_over() {
+async fn a_server_survives_repeated_deletions_of_its_stream() {
     for binary in servers() {
         let server = Server::start(&binary);
         let admin = async_nats::connect(server.url()).await.expect("a client");
@@ -237,7 +237,7 @@ async fn a_server_survives_that_its_stream_is_deleted_over_and_over() {
                 tokio::spawn(async move {
                     while !stop.load(SeqCst) {
                         _ = node.append(&channel(), Append::new([Event::text("x")])).await;
-                        // A call of its own, which may come at the wrong moment.
+                        // A separate call, which may come at the wrong moment.
                         _ = node.heads(&[channel()]).await;
                         calls.fetch_add(1, SeqCst);
                     }
@@ -270,7 +270,7 @@ pub async fn api(admin: &async_nats::Client, what: &str, body: &str) -> serde_js
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_made_again_with_the_same_subjects_is_another_place() {
+async fn a_stream_recreated_with_the_same_subjects_is_another_place() {
     for binary in servers() {
         let server = Server::start(&binary);
         let (store, admin) = (store(&server.url()).await, async_nats::connect(server.url()).await.expect("a client"));
@@ -287,7 +287,7 @@ async fn a_stream_made_again_with_the_same_subjects_is_another_place() {
     }
 }
 
-/// Appends each in a message of its own; the last position.
+/// Appends each text in a message of its own; returns the last position.
 async fn texts(store: &NatsStore, texts: &[&str]) -> tower_events::Cursor {
     let mut at = None;
     for text in texts {
@@ -298,7 +298,7 @@ async fn texts(store: &NatsStore, texts: &[&str]) -> tower_events::Cursor {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_purge_from_outside_is_a_reset() {
+async fn a_purge_by_others_is_a_reset() {
     for binary in servers() {
         let server = Server::start(&binary);
         let (store, admin) = (store(&server.url()).await, async_nats::connect(server.url()).await.expect("a client"));
@@ -335,7 +335,7 @@ fn shown(entries: &[tower_events::store::Entry]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_older_copy_that_is_restored_and_written_on_is_another_history() {
+async fn an_older_copy_that_is_restored_and_continued_is_another_history() {
     for binary in servers() {
         let mut server = Server::start(&binary);
         let copy = server.store().with_extension("copy");
@@ -346,8 +346,8 @@ async fn an_older_copy_that_is_restored_and_written_on_is_another_history() {
         server.run();
         let lost = texts(&store, &["4", "5", "6"]).await;
         server.stop();
-        std::fs::remove_dir_all(server.store()).expect("the store to go");
-        std::fs::rename(&copy, server.store()).expect("the copy to come");
+        std::fs::remove_dir_all(server.store()).expect("the storage is removed");
+        std::fs::rename(&copy, server.store()).expect("the copy is restored");
         server.run();
         let outcome = |cursor| {
             let store = store.clone();

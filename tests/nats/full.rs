@@ -1,4 +1,4 @@
-//! A stream that takes nothing more is still read, and gets room again by itself.
+//! A full stream can still be read, and gets room again by itself.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ fn channel(name: &str) -> Channel {
     Channel::new(name).expect("a channel")
 }
 
-/// Lets the stream take nothing more. Less than what is there would have the server drop some of it.
+/// Makes the stream accept nothing more. A limit below what it holds would make the server delete some of it.
 async fn fill(admin: &async_nats::Client) {
     let bytes = api(admin, "STREAM.INFO.tower-events", "").await["state"]["bytes"].clone();
     set_most_bytes(admin, bytes).await;
@@ -35,7 +35,7 @@ async fn set_most_bytes(admin: &async_nats::Client, most: serde_json::Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_whose_time_is_over_is_absent_though_nothing_can_be_written() {
+async fn an_expired_channel_is_absent_though_nothing_can_be_written() {
     for binary in servers() {
         let server = Server::start(&binary);
         let admin = async_nats::connect(server.url()).await.expect("a client");
@@ -59,7 +59,7 @@ async fn a_channel_whose_time_is_over_is_absent_though_nothing_can_be_written() 
         let heads = store.heads(&[of.clone(), other]).await.expect("heads");
         assert_eq!(heads[0], page.head);
         assert_ne!(page.head.cursor, last);
-        // What was told meanwhile is not taken for the place before what comes next.
+        // A position given meanwhile is not taken for the one before the next event.
         set_most_bytes(&admin, (-1).into()).await;
         store.append(&of, Append::new([Event::text("y")])).await.expect("an append");
         let outcome = store.read(&of, Start::After(last), Limit::default()).await.expect("a page").outcome;
@@ -68,7 +68,7 @@ async fn a_channel_whose_time_is_over_is_absent_though_nothing_can_be_written() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_stream_is_trimmed_and_takes_appends_again() {
+async fn a_full_stream_is_trimmed_and_accepts_appends_again() {
     for binary in servers() {
         let server = Server::start(&binary);
         let admin = async_nats::connect(server.url()).await.expect("a client");

@@ -1,4 +1,4 @@
-//! Users who may do what the documentation says that a store needs, and nothing else.
+//! Users with exactly the permissions that the documentation lists.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// As `docs/stores/nats.md` has it for the prefix `shop`.
+    /// As in `docs/stores/nats.md`, for the prefix `shop`.
     pub fn of(prefix: &str) -> Self {
         let page = include_str!("../../docs/stores/nats.md");
         let block = page.split("```").find(|block| block.contains("permissions:")).expect("a block");
@@ -33,7 +33,7 @@ impl Grant {
     }
 }
 
-/// A user of this name, as the server's configuration has it.
+/// A user of this name, in the syntax of the server's configuration.
 pub fn user(name: &str, grant: &Grant) -> String {
     format!(
         "{{ user: \"{name}\", password: \"s3cret\", permissions: {{ publish: {{ allow: {:?} }}, subscribe: {{ allow: {:?} }} }} }}",
@@ -41,12 +41,12 @@ pub fn user(name: &str, grant: &Grant) -> String {
     )
 }
 
-/// These users, and one who may do everything.
+/// These users, and one that may do everything.
 pub fn config(users: &[String]) -> String {
     format!("authorization {{ users: [{{ user: admin, password: s3cret }}, {}] }}", users.join(", "))
 }
 
-/// As the user of this prefix.
+/// Connects as the user of this prefix.
 pub fn known_as(options: NatsOptions, prefix: &str) -> NatsOptions {
     options.prefix(prefix).user(prefix, "s3cret").inbox_prefix(format!("_INBOX_{prefix}"))
 }
@@ -74,19 +74,19 @@ async fn raw(server: &Server, user: &str) -> (async_nats::Client, tokio::sync::m
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_prefix_and_its_answers_are_out_of_reach() {
+async fn another_prefix_and_its_responses_are_out_of_reach() {
     for binary in servers() {
         let users = ["shop", "other"].map(|prefix| user(prefix, &Grant::of(prefix)));
         let server = Server::with_config(&binary, Some(config(&users)));
         let other = known_as(NatsStore::options(), "other").connect(&server.url()).await.expect("a store");
         other.append(&channel("a"), Append::new([Event::text("x")])).await.expect("an append");
-        // As a store.
+        // Through a store.
         let options = NatsStore::options().prefix("other").user("shop", "s3cret").inbox_prefix("_INBOX_shop");
         let begun = Instant::now();
         let refused = options.connect(&server.url()).await.expect_err("no right");
         assert!(said(&refused).contains("to publish to $JS.API.STREAM.INFO.other"), "{refused:?}");
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-        // By hand.
+        // Through the driver.
         let (client, mut told) = raw(&server, "shop").await;
         let subjects = [
             "other.turns",
@@ -96,10 +96,10 @@ async fn another_prefix_and_its_answers_are_out_of_reach() {
             "$JS.FC.other.a",
         ];
         for subject in subjects.into_iter().chain(["$JS.API.STREAM.UPDATE.shop", "$JS.API.STREAM.LIST", "else"]) {
-            client.publish(subject, "x".into()).await.expect("to be sent");
+            client.publish(subject, "x".into()).await.expect("the message is sent");
         }
         for subject in ["other.>", "shop.>", "_INBOX.>", "_INBOX_other.>", "$JS.>", ">"] {
-            drop(client.subscribe(subject).await.expect("to be sent"));
+            drop(client.subscribe(subject).await.expect("the message is sent"));
         }
         client.flush().await.expect("a server");
         let mut denied = 0;
@@ -110,7 +110,7 @@ async fn another_prefix_and_its_answers_are_out_of_reach() {
     }
 }
 
-/// Everything that a store does once; until something fails.
+/// Everything that a store does, once; stops at the first failure.
 async fn work(store: &NatsStore) -> Result<(), StoreError> {
     let keyed = |n: u32| Event::text(format!("{n}")).keyed(format!("{n}")).expect("a key");
     store.heads(&(0..40).map(|n| channel(&format!("{n}"))).collect::<Vec<_>>()).await?;
@@ -126,7 +126,7 @@ async fn work(store: &NatsStore) -> Result<(), StoreError> {
     store.delete(&channel("a")).await
 }
 
-/// The user lacks one of the rights.
+/// The user lacks one of the permissions.
 fn lacking(nth: usize) -> Option<(String, Grant)> {
     let whole = Grant::of("shop");
     let (mut publish, mut subscribe) = (whole.publish, whole.subscribe);
@@ -142,13 +142,13 @@ fn lacking(nth: usize) -> Option<(String, Grant)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_right_that_is_missing_is_named_at_once() {
+async fn a_missing_permission_is_named_at_once() {
     for binary in servers() {
         for nth in 0.. {
             let Some((lacks, grant)) = lacking(nth) else { break };
             let server = Server::with_config(&binary, Some(config(&[user("shop", &grant)])));
             let options = || known_as(NatsStore::options(), "shop").retention(Retention::default().events(4));
-            // The stream is there already, but for the one who may not make it.
+            // The stream exists already, except for the user that may not create it.
             let makes = lacks.contains("STREAM.CREATE");
             if !makes {
                 as_admin(NatsStore::options()).prefix("shop").connect(&server.url()).await.expect("a store");
@@ -166,7 +166,7 @@ async fn a_right_that_is_missing_is_named_at_once() {
                     assert!(said.contains("does not allow") && said.contains(subject), "without {lacks}: {said}");
                     assert!(took < Duration::from_secs(3), "without {lacks}: after {took:?}");
                 }
-                // What only makes turns, what is done in passing, or asking a replica first.
+                // Permissions for turns, for background work, or for asking a replica first.
                 Ok(()) => assert!(
                     ["$JS.FC.", ".turns", "CONSUMER.DELETE", "STREAM.PURGE", "DIRECT.GET"]
                         .iter()
@@ -178,14 +178,14 @@ async fn a_right_that_is_missing_is_named_at_once() {
                 as_admin(NatsStore::options()).prefix("shop").connect(&server.url()).await.expect("a store");
                 work(&options().connect(&server.url()).await.expect("a store"))
                     .await
-                    .expect("one that was made by hand");
+                    .expect("a stream that was created by hand");
             }
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_that_is_not_allowed_fails_at_once() {
+async fn an_append_without_permission_fails_at_once() {
     for binary in servers() {
         let mut grant = Grant::of("shop");
         grant.publish.retain(|subject| subject != "shop.>");

@@ -1,4 +1,4 @@
-//! How the suite opens stores on a server: each place is a stream of its own, under a clock that the suite moves.
+//! How the suite opens stores on a server: each place is a stream of its own, with a clock that the suite moves.
 
 use std::{
     path::PathBuf,
@@ -25,11 +25,11 @@ pub struct NatsHarness {
     places: AtomicU64,
 }
 
-/// Who the stores are for the server.
+/// As which user the stores connect.
 #[derive(Clone, Copy)]
 enum Users {
     Anybody,
-    /// Each stream has a user that may do what the store needs there, and nothing else.
+    /// Each stream has a user with exactly the permissions that the store needs there.
     Granted,
 }
 
@@ -115,7 +115,7 @@ impl Harness for NatsHarness {
         NatsPlace { retention, ..place }
     }
 
-    /// Has the server hang.
+    /// Makes the server hang.
     async fn begin_trouble(&self, _: &NatsPlace) -> Result<(), Unable> {
         self.server.pause();
         Ok(())

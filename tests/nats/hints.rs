@@ -1,4 +1,4 @@
-//! The hints of a store, waited for with an end.
+//! Waiting for the hints of a store, with a timeout.
 
 use std::{future::poll_fn, pin::Pin, time::Duration};
 
@@ -24,7 +24,7 @@ impl Hints {
         while !matches!(self.next().await, Change::Resync) {}
     }
 
-    /// Takes hints until one speaks of `channel` at `seq`; the entries that came.
+    /// Takes hints until one concerns `channel` at `seq`; returns the entries that came.
     pub async fn until(&mut self, channel: &Channel, seq: u64) -> Vec<Entry> {
         let mut all = Vec::new();
         loop {

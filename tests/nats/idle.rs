@@ -1,4 +1,4 @@
-//! What channels cost in which nothing happens.
+//! The cost of idle channels.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ fn used() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Half of them have events, half were never written to.
+/// Half of the channels have events, the others were never written to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
+async fn ten_thousand_followed_channels_cost_a_few_requests_a_second() {
     let is_long = std::env::var_os("TOWER_EVENTS_LONG").is_some();
     let (count, lasting) = if is_long { (10_000, 60) } else { (2_000, 10) };
     for binary in servers() {
@@ -43,7 +43,7 @@ async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
             subscribers.push(hub.subscribe(Subscription::new(name)).await.expect("a subscription"));
         }
         let admin = async_nats::connect(server.url()).await.expect("a client");
-        // Past what the beginning costs.
+        // After the initial requests.
         tokio::time::sleep(Duration::from_secs(5)).await;
         let mut questions = admin.subscribe(">").await.expect("a subscription");
         admin.flush().await.expect("a server");
@@ -51,8 +51,8 @@ async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
         while begun.elapsed() < Duration::from_secs(lasting) {
             let next = std::future::poll_fn(|cx| Stream::poll_next(std::pin::Pin::new(&mut questions), cx));
             if let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(200), next).await {
-                // Answers and heartbeats go to inboxes, and what was stored comes to them by its own name; what the server
-                // says of itself is a copy.
+                // Responses and heartbeats go to inboxes, stored messages are delivered under their own subject, and
+                // the server's own events are copies.
                 let subject = message.subject.as_str();
                 let is_answer =
                     subject.starts_with("_INBOX") || [".c.", ".b.", ".f."].iter().any(|of| subject.contains(of));
@@ -63,17 +63,17 @@ async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let (all, share) = (asked.values().sum::<usize>() as f64 / seconds, (used() - before).as_secs_f64() / seconds);
-        println!("{count} followed channels: {all:.2} questions/s, {:.2} % of a core: {asked:?}", share * 100.0);
-        assert!(all <= 5.0, "{all} questions a second: {asked:?}");
-        // Beside other tests it says nothing.
+        println!("{count} followed channels: {all:.2} requests/s, {:.2} % of a core: {asked:?}", share * 100.0);
+        assert!(all <= 5.0, "{all} requests a second: {asked:?}");
+        // While other tests run, the figure means nothing.
         assert!(!is_long || share < 0.05, "{share} of a core, without optimisation");
         drop(subscribers);
     }
 }
 
-/// As a hub asks for the heads of many channels, half of which were never written to.
+/// As a hub requests the heads of many channels, half of which were never written to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heads_asked_for_in_parts_cost_one_look_at_all_channels() {
+async fn heads_requested_in_parts_cost_one_scan_of_all_channels() {
     for binary in servers() {
         let server = Server::start(&binary);
         let store = NatsStore::connect(&server.url()).await.expect("a store");
@@ -101,7 +101,7 @@ async fn heads_asked_for_in_parts_cost_one_look_at_all_channels() {
             }
             count += 1;
         }
-        // At the records, at what was announced and at the floors.
+        // Of the records, the announcements and the floors.
         assert!(count <= 3, "{count} looks");
     }
 }

@@ -1,4 +1,4 @@
-//! What a node knows of the idempotency keys that other nodes bring.
+//! What a node knows of the idempotency keys that other nodes append.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ async fn append(store: &NatsStore, text: &str, key: &str) -> Result<Receipt, Sto
     Ok(done.receipts[0])
 }
 
-/// A node that knows the keys of a channel learns those that others bring while it writes there.
+/// A node that knows the keys of a channel learns those that others append while it writes there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_that_another_node_brings_meanwhile_are_known() {
+async fn keys_that_another_node_appends_meanwhile_are_known() {
     for binary in servers() {
         let server = Server::start(&binary);
         let (one, two) = (
@@ -55,7 +55,7 @@ async fn keys_that_cannot_be_read_within_one_call_are_read_within_several() {
         let wire = Wire::to(server.addr()).await;
         let options = NatsStore::options().retention(retention).timeout(Duration::from_secs(1));
         let far = options.connect(&format!("nats://{}", wire.addr())).await.expect("a store");
-        // What has to be read takes longer than several calls have.
+        // Reading the keys takes longer than several calls may.
         wire.slow(Slow { delay: Duration::ZERO, bandwidth: Some(MESSAGES * 1_000 / 3) });
         let mut failures = 0;
         let known = loop {
@@ -66,7 +66,7 @@ async fn keys_that_cannot_be_read_within_one_call_are_read_within_several() {
             failures += 1;
             assert!(failures < 60, "no end");
         };
-        assert!(failures > 1, "one call was enough, so nothing was shown");
+        assert!(failures > 1, "one call was enough, so the test shows nothing");
         assert_eq!((known.duplicate, known.cursor.seq), (true, 1));
         let new = append(&far, "new", "new").await.expect("an append");
         assert_eq!((new.duplicate, new.cursor.seq), (false, MESSAGES as u64 + 1));

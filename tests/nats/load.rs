@@ -1,4 +1,4 @@
-//! Two nodes that publish on one channel at full speed, and a third that follows and resumes over and over: what was
+//! Two nodes that publish on one channel at full speed, and a third that follows and resumes repeatedly: what was
 //! acknowledged, what arrived, and how.
 
 use std::{
@@ -17,7 +17,7 @@ use tower_events::{
     store::{Append, Entry, Limit, Outcome, Reason, Start},
 };
 
-/// What a load did.
+/// The outcome of a load.
 #[derive(Debug, Default)]
 pub struct Report {
     pub acknowledged: usize,
@@ -28,12 +28,12 @@ pub struct Report {
     pub resets: Vec<Reason>,
     /// Appends that failed and were repeated.
     pub failures: usize,
-    /// The longest that an append took until it succeeded or failed.
+    /// The longest time that an append took to succeed or fail.
     pub longest: Duration,
 }
 
 impl Report {
-    /// One line of the fault table: store, fault, repetitions, events acknowledged, lost, duplicated, resets seen.
+    /// A line of the fault table: store, fault, repetitions, events acknowledged, lost, duplicated, resets seen.
     pub fn show(&self, fault: &str, server: &Path, repetitions: usize) {
         let mut resets: Vec<_> = self.resets.iter().map(|reason| reason.as_str()).collect();
         resets.sort_unstable();
@@ -93,7 +93,7 @@ struct Followed {
 }
 
 impl Load {
-    /// Starts it: one publisher per store of `nodes`, one follower on `third`.
+    /// Starts a load: one publisher per store of `nodes`, one follower on `third`.
     pub async fn start(nodes: Vec<NatsStore>, third: NatsStore, channel: &Channel) -> Self {
         let (stop, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let acknowledged = Arc::new(AtomicU64::new(0));
@@ -106,7 +106,7 @@ impl Load {
         Self { stop, acknowledged, publishers, follower, stopped }
     }
 
-    /// Waits until so many more appends were acknowledged.
+    /// Waits until that many more appends were acknowledged.
     pub async fn more(&self, count: u64) {
         let (mut last, mut moved) = (self.acknowledged.load(Ordering::SeqCst), Instant::now());
         let until = last + count;
@@ -120,7 +120,7 @@ impl Load {
         }
     }
 
-    /// Ends it and compares.
+    /// Ends the load and compares.
     pub async fn end(self) -> Report {
         self.stop.store(true, Ordering::SeqCst);
         let mut report = Report::default();
@@ -186,10 +186,10 @@ async fn follow(store: NatsStore, channel: Channel, start: Cursor, stopped: Arc<
             Err(error) => panic!("a read: {error:?}"),
         };
         match page.outcome {
-            Outcome::Continued => assert_eq!(page.from, at, "where a continued page starts"),
+            Outcome::Continued => assert_eq!(page.from, at, "the start of a continued page"),
             Outcome::Reset(reason) => {
                 followed.resets.push(reason);
-                // What comes now may have been seen: it is another history, or the rest of this one.
+                // What comes now may have been seen already: it is another history, or the rest of this one.
                 followed.seen.retain(|seen| page.entries.iter().all(|entry| entry.data != seen.data));
             }
         }
@@ -208,7 +208,7 @@ async fn follow(store: NatsStore, channel: Channel, start: Cursor, stopped: Arc<
     }
 }
 
-/// Another client comes back from anywhere in what was seen, and sees the same again.
+/// Another client resumes from any position seen, and sees the same again.
 async fn resume_again(store: &NatsStore, channel: &Channel, seen: &[Entry]) {
     let Some(nth) = fastrand::choice(0..seen.len()) else { return };
     let limit = Limit::default().events(20);

@@ -1,5 +1,5 @@
-//! The NATS store against real servers, which the tests start and stop. `NATS_SERVER` names other binaries, separated by
-//! `:`; `TOWER_EVENTS_LONG=1` repeats the faults more often and prints what was lost and seen.
+//! The NATS store against real servers, which the tests start and stop. `NATS_SERVER` names other binaries, separated
+//! by `:`; `TOWER_EVENTS_LONG=1` repeats the faults more often and prints what was lost and seen.
 #![allow(
     unreachable_pub,
     clippy::expect_used,
@@ -12,7 +12,6 @@ mod bounds;
 mod churn;
 mod clocks;
 mod cluster;
-mod condition;
 mod conformance;
 mod domain;
 mod fairness;
@@ -20,6 +19,7 @@ mod faults;
 mod full;
 mod grant;
 mod harness;
+mod health;
 mod hints;
 mod idle;
 mod keys;

@@ -1,11 +1,11 @@
-//! Who may come in by signing what the server asks.
+//! Authentication by signing the server's challenge.
 
 use tower_events::{NatsStore, StoreError};
 
 use crate::server::{Server, servers};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_nkey_lets_in() {
+async fn an_nkey_authenticates() {
     const SEED: &str = "SUAJKA266PXUPFX3AY5WFFRMZMLYR4K7KECOEDEKEGP2B4SSFESGRO4UB4";
     const OTHER: &str = "SUAK45JBRBNRBNR6ZFMBWCNCD6WUBMNOJ2H2IKV34WG4IYB7KSSVGT65OM";
     let known = "authorization { users: [{ nkey: UCOXNXTHPI34AHXUNNZOQUZEXRMBNB5MCUGNPCVYF7NOE73KCYKDFGLB }] }";
@@ -20,7 +20,7 @@ async fn an_nkey_lets_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_credentials_file_lets_in() {
+async fn a_credentials_file_authenticates() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nats/operator");
     for binary in servers() {
         let server = Server::with_config(&binary, Some(include_str!("operator/server.conf").to_owned()));
@@ -36,7 +36,7 @@ async fn a_credentials_file_lets_in() {
 
 #[track_caller]
 fn refused(connected: Result<NatsStore, StoreError>) -> StoreError {
-    let error = connected.expect_err("nobody who may not");
+    let error = connected.expect_err("others are refused");
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     error
 }

@@ -1,4 +1,4 @@
-//! Nodes with a hub each: what subscribers and followed channels cost the engine and the node.
+//! Nodes with a hub each: the cost of subscribers and followed channels for the server and the node.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ async fn many_subscribers_cost_the_server_as_much_as_one() {
         for subscribers in [1, 300] {
             let server = Server::start(&binary);
             let publisher = store(&server).await;
-            // The comparison of heads is by time, not by event.
+            // Heads are compared by time, not by event.
             let options = HubOptions::default().check_every(Duration::from_secs(3600));
             let hub = Hub::with_options(store(&server).await, options);
             let mut all = Vec::new();
@@ -53,7 +53,7 @@ async fn many_subscribers_cost_the_server_as_much_as_one() {
             for subscriber in &mut all {
                 until(subscriber, "first").await;
             }
-            // Everything that the server is asked goes by a subject that begins so, whoever answers.
+            // All requests to the server have subjects that begin so, whichever server responds.
             let admin = async_nats::connect(server.url()).await.expect("a client");
             let mut questions = admin.subscribe("$JS.API.>").await.expect("a subscription");
             admin.flush().await.expect("a server");
@@ -75,7 +75,7 @@ async fn many_subscribers_cost_the_server_as_much_as_one() {
             }
             asked.push(reads);
         }
-        println!("questions for 100 events with 1 and with 300 subscribers: {asked:?}");
+        println!("requests for 100 events with 1 and with 300 subscribers: {asked:?}");
         assert!(asked[1] <= asked[0] + 5 && asked[1] < 50, "{asked:?}");
     }
 }
@@ -84,7 +84,7 @@ async fn publish(store: &NatsStore, text: &str) {
     store.append(&channel("a"), Append::new([Event::text(text)])).await.expect("an append");
 }
 
-/// What following 10 000 channels costs a node; prints figures.
+/// The cost of following 10 000 channels for a node; prints figures.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_channels_are_followed() {
     const COUNT: usize = 10_000;
@@ -131,16 +131,16 @@ async fn ten_thousand_channels_are_followed() {
             took[took.len() - 1]
         );
         let admin = async_nats::connect(server.url()).await.expect("a client");
-        // A look at all channels is a consumer for a moment.
+        // A scan of all channels uses a consumer for a moment.
         let deadline = Instant::now() + Duration::from_secs(30);
         while api(&admin, "STREAM.INFO.tower-events", "").await["state"]["consumer_count"] != 1 {
-            assert!(Instant::now() < deadline, "one reader per node");
+            assert!(Instant::now() < deadline, "one consumer per node");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
-/// Memory of this process, in KiB; 0 where that is not told.
+/// Memory of this process, in KiB; 0 where it is not available.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

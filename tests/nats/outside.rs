@@ -1,4 +1,5 @@
-//! What somebody else does to the stream, by hand or by limits: each is a reset for who lost something, never a `Continued`.
+//! Changes to the stream by others, by hand or by limits: each resets the readers that lost something, and is never a
+//! `Continued`.
 
 use std::time::Duration;
 
@@ -32,8 +33,9 @@ async fn resume(store: &NatsStore, from: Cursor) -> Outcome {
     store.read(&room(), Start::After(from), Limit::default()).await.expect("a page").outcome
 }
 
-/// Three events come to a channel that was absent, are lost, and others come: who waited for the first is told, and who saw
-/// some of them is told, on the node that wrote, on one that only reads and on one that comes later.
+/// Three events are appended to an absent channel, are lost, and others are appended: readers that waited for the first
+/// one are reset, and so are those that saw some of them, on the node that wrote, on one that only reads and on one
+/// that comes later.
 async fn is_told<F: Future<Output = ()>>(what: &str, lose: impl Fn(async_nats::Client, String) -> F) {
     for binary in servers() {
         let server = Server::start(&binary);
@@ -65,7 +67,7 @@ async fn is_told<F: Future<Output = ()>>(what: &str, lose: impl Fn(async_nats::C
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_purge_of_the_stream_resets_also_those_who_waited_for_the_first_event() {
+async fn a_purge_of_the_stream_also_resets_readers_that_waited_for_the_first_event() {
     is_told("purge", |admin, _| async move { drop(api(&admin, "STREAM.PURGE.tower-events", "").await) }).await;
 }
 
@@ -101,7 +103,7 @@ async fn a_channel_whose_messages_are_deleted_one_by_one_is_a_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_deleted_and_made_again_by_hand_is_a_reset() {
+async fn a_stream_deleted_and_recreated_by_hand_is_a_reset() {
     is_told("made again", |admin, _| async move {
         let config = api(&admin, "STREAM.INFO.tower-events", "").await["config"].clone();
         api(&admin, "STREAM.DELETE.tower-events", "").await;
@@ -111,7 +113,7 @@ async fn a_stream_deleted_and_made_again_by_hand_is_a_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_operators_max_age_takes_is_a_reset() {
+async fn what_an_operators_max_age_deletes_is_a_reset() {
     is_told("max_age", |admin, _| async move {
         limit(&admin, "max_age", 100_000_000.into()).await;
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
@@ -129,13 +131,13 @@ async fn limit(admin: &async_nats::Client, name: &str, to: serde_json::Value) {
     let mut config = api(admin, "STREAM.INFO.tower-events", "").await["config"].clone();
     config[name] = to;
     if config["max_age"] != 0 {
-        // The server wants no window that is longer.
+        // The server rejects a longer window.
         config["duplicate_window"] = config["max_age"].clone();
     }
     api(admin, "STREAM.UPDATE.tower-events", &config.to_string()).await;
 }
 
-/// Takes a channel's messages away, but not what its log was announced with.
+/// Deletes a channel's messages, but not its announcement.
 async fn lose_the_room(admin: &async_nats::Client, root: &str) {
     let what = format!(r#"{{"filter": "{root}.c.{}"}}"#, ROOM.1);
     api(admin, "STREAM.PURGE.tower-events", &what).await;
@@ -147,7 +149,7 @@ async fn root(admin: &async_nats::Client) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_was_lost_is_told_of_also_when_a_node_writes_on_before_anybody_reads() {
+async fn a_lost_log_is_reported_even_when_a_node_appends_before_any_reader_comes() {
     for binary in servers() {
         for who in ["the writer", "a reader", "a fresh node"] {
             let server = Server::start(&binary);
@@ -167,16 +169,16 @@ async fn a_log_that_was_lost_is_told_of_also_when_a_node_writes_on_before_anybod
             append(next, "4").await;
             for cursor in &seen {
                 let outcome = resume(&reads, *cursor).await;
-                assert!(matches!(outcome, Outcome::Reset(_)), "{who} writes on: {cursor:?} {outcome:?}");
+                assert!(matches!(outcome, Outcome::Reset(_)), "{who} appends: {cursor:?} {outcome:?}");
             }
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_head_of_a_log_that_was_lost_is_none_that_was_told_before() {
+async fn the_head_of_a_lost_log_is_none_that_was_given_before() {
     for binary in servers() {
-        // One alone, and all in one go.
+        // One alone, and all in one scan.
         for others in [0, 100] {
             let server = Server::start(&binary);
             let admin = async_nats::connect(server.url()).await.expect("a client");
@@ -199,7 +201,7 @@ async fn the_head_of_a_log_that_was_lost_is_none_that_was_told_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_that_was_deleted_is_written_to_though_what_announced_it_is_gone() {
+async fn a_deleted_channel_can_be_written_to_though_its_announcement_is_gone() {
     for binary in servers() {
         let server = Server::start(&binary);
         let admin = async_nats::connect(server.url()).await.expect("a client");
@@ -215,7 +217,7 @@ async fn a_channel_that_was_deleted_is_written_to_though_what_announced_it_is_go
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_with_limits_of_an_operator_is_refused_with_their_names() {
+async fn a_stream_with_limits_of_an_operator_is_refused_and_they_are_named() {
     for binary in servers() {
         let server = Server::start(&binary);
         let admin = async_nats::connect(server.url()).await.expect("a client");

@@ -1,4 +1,5 @@
-//! A nats-server of a test's own: on a free port of the loopback interface, in a temporary folder, ended by its process id.
+//! A nats-server for one test: on a free port of the loopback interface, in a temporary folder, ended by its process
+//! id.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -9,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The servers to test with: those named by `NATS_SERVER` (separated by `:`), or else the one of the system. None is a
-/// failure in CI, and a skip elsewhere.
+/// The servers to test with: those named by `NATS_SERVER` (separated by `:`), or else the installed one. If there is
+/// none, that is a failure in CI, and a skip elsewhere.
 pub fn servers() -> Vec<PathBuf> {
     let named = std::env::var("NATS_SERVER").unwrap_or_default();
     let mut found: Vec<_> = named.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
@@ -44,7 +45,7 @@ impl Server {
         Self::with_config(binary, None)
     }
 
-    /// With more lines of configuration.
+    /// With further lines of configuration.
     pub fn with_config(binary: &Path, config: Option<String>) -> Self {
         static SERIAL: AtomicUsize = AtomicUsize::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -57,7 +58,7 @@ impl Server {
 
     /// Starts it again after [`Server::kill`], on the same port with what it had stored.
     pub fn run(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
+        assert!(self.child.is_none(), "it is running already");
         let mut command = Command::new(&self.binary);
         command.args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-js", "-sd"]).arg(self.store());
         if let Some(config) = &self.config {
@@ -67,7 +68,7 @@ impl Server {
         }
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log"));
         command.stdout(Stdio::null()).stderr(log.expect("a log"));
-        self.child = Some(command.spawn().expect("nats-server to start"));
+        self.child = Some(command.spawn().expect("nats-server starts"));
         let until = Instant::now() + Duration::from_secs(20);
         while !self.greets() {
             assert!(Instant::now() < until, "nats-server did not start: {}", self.log());
@@ -94,12 +95,12 @@ impl Server {
         format!("nats://{}", self.addr())
     }
 
-    /// The id of the process, while it runs.
+    /// The process id, while it runs.
     pub fn id(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
 
-    /// Where it stores.
+    /// The folder of its storage.
     pub fn store(&self) -> PathBuf {
         self.folder.join("store")
     }
@@ -112,11 +113,11 @@ impl Server {
     /// As `kill -9`.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
-        child.kill().expect("to be killed");
+        child.kill().expect("the process is killed");
         child.wait().expect("its end");
     }
 
-    /// As `kill -TERM`: it writes down what it has.
+    /// As `kill -TERM`: it saves its state.
     pub fn stop(&mut self) {
         self.signal("-TERM");
         self.child.take().expect("it runs").wait().expect("its end");

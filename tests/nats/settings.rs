@@ -1,4 +1,4 @@
-//! Retention that is changed, and nodes that do not agree about it: nothing goes that the larger setting keeps.
+//! Changed retention, and nodes with different retention: nothing is dropped that the larger setting keeps.
 
 use std::{
     path::Path,
@@ -23,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A server whose nodes have a clock of their own.
+/// A server for nodes that use a clock of their own.
 struct Setup {
     server: Server,
     now: Arc<AtomicU64>,
@@ -63,7 +63,7 @@ async fn kept(store: &NatsStore, name: &str) -> Vec<Entry> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_nodes_the_one_that_keeps_more_entries_decides() {
+async fn the_node_that_keeps_more_entries_decides() {
     for binary in servers() {
         let setup = Setup::of(&binary);
         let less = setup.node(Retention::default().events(10)).await;
@@ -71,7 +71,7 @@ async fn of_two_nodes_the_one_that_keeps_more_entries_decides() {
         for n in 0..100 {
             less.append(&channel("a"), text(&n.to_string())).await.expect("an append");
         }
-        // It may not know of the other when it shows them, but drops none.
+        // A node may not know of the other when it reads, but it drops nothing.
         setup.advance(6 * SECOND);
         assert_eq!((kept(&less, "a").await.len(), kept(&more, "a").await.len()), (100, 100));
         let events = (0..300).map(|n| Event::text(n.to_string())).collect();
@@ -81,7 +81,7 @@ async fn of_two_nodes_the_one_that_keeps_more_entries_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_nodes_the_one_that_keeps_more_bytes_decides() {
+async fn the_node_that_keeps_more_bytes_decides() {
     for binary in servers() {
         let setup = Setup::of(&binary);
         let less = setup.node(Retention::default().bytes(4000)).await;
@@ -95,7 +95,7 @@ async fn of_two_nodes_the_one_that_keeps_more_bytes_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_nodes_the_one_that_keeps_them_longer_decides() {
+async fn the_node_that_keeps_entries_longer_decides() {
     for binary in servers() {
         let setup = Setup::of(&binary);
         let brief = 10 * SECOND;
@@ -104,7 +104,7 @@ async fn of_two_nodes_the_one_that_keeps_them_longer_decides() {
         let first = less.append(&channel("a"), keyed("k")).await.expect("an append");
         for minutes in 1..=9 {
             setup.advance(MINUTE);
-            // Both are in use: what is read, followed and appended elsewhere.
+            // Both are in use: they read, follow and append elsewhere.
             less.append(&channel("less"), text("x")).await.expect("an append");
             more.append(&channel("more"), text("x")).await.expect("an append");
             for node in [&less, &more] {
@@ -119,7 +119,7 @@ async fn of_two_nodes_the_one_that_keeps_them_longer_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_nodes_the_one_that_forgets_later_decides() {
+async fn the_node_that_forgets_later_decides() {
     for binary in servers() {
         let setup = Setup::of(&binary);
         let brief = 10 * SECOND;
@@ -139,15 +139,15 @@ async fn of_two_nodes_the_one_that_forgets_later_decides() {
     }
 }
 
-/// A key that the one forgot, before the other came that remembers it for longer, is known again.
+/// A key that a node forgot, before another node came that remembers it for longer, is known again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_remembered_for_longer_once_a_node_says_so() {
+async fn keys_are_remembered_for_longer_once_a_node_announces_it() {
     for binary in servers() {
         let setup = Setup::of(&binary);
         let less = setup.node(Retention::default().key_window(10 * SECOND)).await;
         less.append(&channel("a"), keyed("k")).await.expect("an append");
         setup.advance(20 * SECOND);
-        // What it knows of the channel is without that key now.
+        // The node's state of the channel now lacks that key.
         less.append(&channel("a"), keyed("other")).await.expect("an append");
         let _more = setup.node(Retention::default()).await;
         setup.advance(6 * SECOND);
@@ -156,9 +156,9 @@ async fn keys_are_remembered_for_longer_once_a_node_says_so() {
     }
 }
 
-/// Once the node that kept more is gone for a while, the others keep what they were told to.
+/// Some time after the node that kept more is gone, the others keep what they were configured to keep.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_node_kept_that_is_gone_counts_no_more() {
+async fn the_setting_of_a_node_that_is_gone_no_longer_counts() {
     for binary in servers() {
         let setup = Setup::of(&binary);
         let more = setup.node(Retention::default().events(1000)).await;
@@ -181,7 +181,7 @@ async fn what_a_node_kept_that_is_gone_counts_no_more() {
     }
 }
 
-/// Each setting lowered and raised again with a restart: what both keep is there throughout.
+/// Each setting is lowered and raised again with a restart: what both keep is available throughout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_with_another_setting_loses_nothing_that_both_keep() {
     let small =

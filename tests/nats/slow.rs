@@ -1,4 +1,4 @@
-//! A node so far away that what it begins looks as if it were lost.
+//! A node so distant that its new logs look lost.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use crate::{
     wire::{Slow, Wire},
 };
 
-/// Each way: more than others wait for a log that was announced.
+/// The latency in each direction: more than others wait for an announced log.
 const DELAY: Duration = Duration::from_millis(500);
 
 fn channel() -> Channel {
@@ -30,9 +30,9 @@ async fn store(url: &str) -> NatsStore {
     NatsStore::options().timeout(Duration::from_secs(30)).connect(url).await.expect("a store")
 }
 
-/// Others look all the time, and raise the floor whenever what was announced does not come.
+/// Others read all the time, and raise the floor whenever an announced log does not appear.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_is_begun_from_far_away_while_others_read_it() {
+async fn a_distant_node_starts_a_channel_while_others_read_it() {
     for binary in servers() {
         let server = Server::start(&binary);
         let wire = Wire::to(server.addr()).await;
@@ -53,7 +53,7 @@ async fn a_channel_is_begun_from_far_away_while_others_read_it() {
         stop.store(true, Ordering::SeqCst);
         reading.await.expect("a reader");
         let done = done.expect("an append");
-        // Its loss is seen, though others took what announced it for that of a lost one.
+        // Its loss is detected, although others took its announcement for that of a lost log.
         let admin = async_nats::connect(server.url()).await.expect("a client");
         let info = api(&admin, "STREAM.INFO.tower-events", "").await;
         let root = info["config"]["subjects"][0].as_str().expect("a subject").trim_end_matches(".>").to_owned();
@@ -65,9 +65,9 @@ async fn a_channel_is_begun_from_far_away_while_others_read_it() {
     }
 }
 
-/// Two that begin the same channel do not keep each other from it.
+/// Two nodes that start the same channel do not keep each other from it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_nodes_far_away_begin_a_channel() {
+async fn two_distant_nodes_start_a_channel() {
     for binary in servers() {
         let server = Server::start(&binary);
         let wire = Wire::to(server.addr()).await;

@@ -1,4 +1,4 @@
-//! TLS with an authority of one's own, and who may come in.
+//! TLS with a private authority, and client certificates.
 
 use std::{path::Path, process::Command};
 
@@ -10,7 +10,7 @@ use tower_events::{
 use crate::server::{Server, servers};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_with_a_certificate_of_ones_own_authority_is_spoken_to() {
+async fn a_server_with_a_certificate_of_a_private_authority_is_accepted() {
     for binary in servers() {
         let folder = Certificates::make();
         let config = format!(
@@ -24,7 +24,7 @@ async fn a_server_with_a_certificate_of_ones_own_authority_is_spoken_to() {
         works(&options().connect(&by_url).await.expect("TLS by the URL")).await;
         let by_options = options().require_tls().user("app", "s3cret").connect(&server.url()).await;
         works(&by_options.expect("TLS by the options")).await;
-        refused(NatsStore::options().prefix("tls").connect(&by_url).await, "an authority that nobody trusts");
+        refused(NatsStore::options().prefix("tls").connect(&by_url).await, "an authority that is not trusted");
         let password = server.url().replace("nats://", "tls://app:wrong@");
         refused(options().connect(&password).await, "a wrong password");
         refused(options().connect(&server.url().replace("nats", "tls")).await, "no name");
@@ -32,7 +32,7 @@ async fn a_server_with_a_certificate_of_ones_own_authority_is_spoken_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_asks_for_a_certificate_is_shown_one() {
+async fn a_client_certificate_is_presented_when_requested() {
     for binary in servers() {
         let folder = Certificates::make();
         let config = format!(
@@ -51,7 +51,7 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_without_tls_is_not_spoken_to_when_it_is_required() {
+async fn a_server_without_tls_is_refused_when_tls_is_required() {
     for binary in servers() {
         let server = Server::start(&binary);
         refused(NatsStore::options().require_tls().connect(&server.url()).await, "no TLS");
@@ -71,7 +71,7 @@ fn refused(connected: Result<NatsStore, StoreError>, why: &str) {
     assert!(matches!(connected, Err(StoreError::Unavailable(_))), "{why}: {connected:?}");
 }
 
-/// An authority, and what it signed for 127.0.0.1; dropping it removes the folder.
+/// An authority, and certificates that it signed for 127.0.0.1; dropping it removes the folder.
 struct Certificates(std::path::PathBuf);
 
 impl Certificates {

@@ -1,4 +1,4 @@
-//! What is peculiar to JetStream, each with its test.
+//! The peculiarities of JetStream, each with its test.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn any_name_is_one_token_and_no_wildcard() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn seqs_are_dense_though_the_streams_are_not() {
+async fn seqs_are_dense_though_stream_sequences_are_not() {
     each(|server| async move {
         let store = NatsStore::connect(&server.url()).await.expect("a store");
         for n in 1..=20 {
@@ -66,7 +66,7 @@ async fn seqs_are_dense_though_the_streams_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_that_write_at_the_same_time_never_take_the_same_place() {
+async fn nodes_that_write_concurrently_never_take_the_same_position() {
     each(|server| async move {
         let store = async || NatsStore::connect(&server.url()).await.expect("a store");
         let write = |store: NatsStore| {
@@ -89,7 +89,7 @@ async fn nodes_that_write_at_the_same_time_never_take_the_same_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn prefixes_are_apart() {
+async fn prefixes_keep_applications_apart() {
     each(|server| async move {
         let one = NatsStore::options().prefix("one").connect(&server.url()).await.expect("a store");
         let two = NatsStore::options().prefix("two").connect(&server.url()).await.expect("a store");
@@ -104,7 +104,7 @@ async fn prefixes_are_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_of_somebody_else_is_left_alone() {
+async fn a_stream_of_another_application_is_left_alone() {
     each(|server| async move {
         let admin = async_nats::connect(server.url()).await.expect("a client");
         let config = r#"{"name": "shop", "subjects": ["orders.>"]}"#;
@@ -125,7 +125,7 @@ async fn stored(server: &Server) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_server_does_not_keep_what_nobody_reads_any_more_but_keys_stay() {
+async fn the_server_does_not_keep_what_is_no_longer_visible_but_keys_stay() {
     each(|server| async move {
         let retention = Retention::default().events(50);
         let store = NatsStore::options().retention(retention).connect(&server.url()).await.expect("a store");
@@ -135,7 +135,7 @@ async fn the_server_does_not_keep_what_nobody_reads_any_more_but_keys_stay() {
             let event = Event::text(text(n)).keyed(n.to_string()).expect("a key");
             store.append(&of, Append::new([event])).await.expect("an append");
         }
-        // Trimming is done in passing, so it may be late.
+        // Trimming happens in the background, so it may be late.
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         loop {
             let (messages, bytes) = stored(&server).await;
@@ -145,7 +145,7 @@ async fn the_server_does_not_keep_what_nobody_reads_any_more_but_keys_stay() {
             assert!(std::time::Instant::now() < deadline, "{messages} messages with {bytes} bytes are left");
             store.append(&of, Append::new([Event::text("more")])).await.expect("an append");
         }
-        // A node that comes now knows the keys whose messages are gone.
+        // A node that comes now knows the keys of deleted messages.
         let other = NatsStore::options().connect(&server.url()).await.expect("a store");
         for n in [0_u32, 1, 299, 598, 599] {
             let again = Append::new([Event::text(text(n)).keyed(n.to_string()).expect("a key")]);
@@ -180,7 +180,7 @@ async fn long_logs_are_read_from_anywhere_with_and_without_batches() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_larger_than_a_message_is_too_large_and_what_is_smaller_fits() {
+async fn more_than_a_message_holds_is_too_large_and_less_fits() {
     each(|server| async move {
         let store = NatsStore::connect(&server.url()).await.expect("a store");
         let of = channel("a");
@@ -189,7 +189,7 @@ async fn what_is_larger_than_a_message_is_too_large_and_what_is_smaller_fits() {
         let refused =
             store.init(&of, vec![Event::text("x".repeat(600_000)); 2], tower_events::store::Expect::Any).await;
         assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
-        // Each fits, and those that wait together do not fit into one message.
+        // Each fits, but those that wait together do not fit into one message.
         let (store, of) = (&store, &of);
         let large = |n: u32| async move {
             store.append(of, Append::new([Event::text(format!("{n}{}", "x".repeat(400_000)))])).await
@@ -202,10 +202,10 @@ async fn what_is_larger_than_a_message_is_too_large_and_what_is_smaller_fits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_stream_refuses_and_is_read_on() {
+async fn a_full_stream_refuses_appends_and_can_be_read() {
     each(|server| async move {
         let options = NatsStore::options().most_bytes(100_000).retention(Retention::default().events(1_000_000));
-        // An old server would drop the oldest message sometimes, where it should refuse the newest.
+        // An old server would sometimes delete the oldest message where it should refuse the newest.
         let (connected, of) = (options.connect(&server.url()).await, channel("a"));
         let is_new = async_nats::connect(server.url()).await.expect("a client").is_server_compatible(2, 11, 0);
         let Ok(store) = connected else { return assert!(!is_new, "{connected:?}") };
@@ -224,7 +224,7 @@ async fn a_full_stream_refuses_and_is_read_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_and_passwords_and_tokens_are_taken_from_url_and_options() {
+async fn names_passwords_and_tokens_are_taken_from_url_and_options() {
     for binary in servers() {
         let config = "authorization { user: app, password: \"s3cret\" }".to_owned();
         let server = Server::with_config(&binary, Some(config));
@@ -243,7 +243,7 @@ async fn names_and_passwords_and_tokens_are_taken_from_url_and_options() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_goes_on_at_another_node() {
+async fn a_client_continues_on_another_node() {
     each(|server| async move {
         let (one, two) = (node(&server).await, node(&server).await);
         let of = channel("a");

@@ -1,14 +1,14 @@
-//! The engines alike: a URL, and an end and a new start with what was acknowledged. None where one is not installed, which
-//! in CI is a failure.
+//! A common interface to the servers: a URL, and a crash and a restart with what was acknowledged. `None` where one is
+//! not installed, which in CI is a failure.
 
 use super::{Directory, Nats, Postgres, Redis, nats_server, redis_server};
 
 /// What several nodes share.
 pub trait Engine {
     fn url(&self) -> String;
-    /// Ends it as a crash does.
+    /// Kills it, as in a crash.
     fn kill(&mut self);
-    /// With what it had acknowledged.
+    /// Restarts it with what it had acknowledged.
     fn start_again(&mut self);
 }
 
@@ -22,7 +22,7 @@ pub fn nats() -> Option<Nats> {
     nats_server::servers().first().map(|binary| Nats::start(binary))
 }
 
-/// A server that only `ada` may use, whose password is `secret`.
+/// A server that only `ada` may use, with the password `secret`.
 pub fn nats_with_password() -> Option<Nats> {
     let config = "authorization { user: ada, password: secret }".to_owned();
     nats_server::servers().first().map(|binary| Nats::with_config(binary, Some(config)))
@@ -32,7 +32,7 @@ pub fn postgres() -> Option<Postgres> {
     Postgres::start()
 }
 
-/// A Redis server for callers that are not asynchronous.
+/// A Redis server for synchronous callers.
 pub struct Blocking {
     server: Redis,
     runtime: tokio::runtime::Runtime,
@@ -86,7 +86,7 @@ impl Engine for Postgres {
     }
 }
 
-/// A file, which never goes away.
+/// A file, which is always available.
 pub struct File(Directory);
 
 impl File {

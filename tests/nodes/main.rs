@@ -1,5 +1,6 @@
-//! The example server as several nodes on one engine, as its users run it: programs that are started, spoken to over
-//! sockets and killed, on real engines that come and go. `cargo build --examples` with the same features makes the programs.
+//! The example server as several nodes on one server, as users run it: programs that are started, spoken to over
+//! sockets and killed, with real servers that come and go. `cargo build --examples` with the same features builds the
+//! programs.
 #![cfg(unix)]
 #![allow(
     clippy::expect_used,
@@ -80,7 +81,7 @@ fn an_engine_that_is_away_shows_in_healthz_and_readers_catch_up_when_it_is_back(
     until_the_store_is(&here, "ready");
 
     engine.kill();
-    // The idle one first: what it still tries by itself then is over when the engine comes back.
+    // The idle one first: what it still tries by itself is over when the server comes back.
     for node in [&idle, &here, &here] {
         let refused = node.post("/publish?channel=a", "application/json", "2");
         assert!(matches!(refused.status, 503 | 504), "{refused:?}");
@@ -88,7 +89,7 @@ fn an_engine_that_is_away_shows_in_healthz_and_readers_catch_up_when_it_is_back(
     }
 
     engine.start_again();
-    // Nobody calls it, but for asking how it is.
+    // No calls are made, except for the health.
     until_the_store_is(&idle, "ready");
     let id = publish_until_it_is_taken(&idle, 3);
     let seen = stream.until(&id_line(&id));
@@ -139,7 +140,7 @@ fn node(engine: &impl Engine) -> Example {
     Example::start("server", &["--listen", "127.0.0.1:0", "--store", &engine.url()])
 }
 
-/// What a server says that does not start.
+/// The output of a server that does not start.
 fn refusal(url: &str) -> String {
     let output = Command::new(binary("server")).args(["--listen", "127.0.0.1:0", "--store", url]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{url}: {output:?}");
@@ -153,7 +154,7 @@ fn publish(node: &Example, number: u32) -> String {
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
-/// As [`publish`], while the node may still be finding out that its engine is back.
+/// As [`publish`], while the node may still be detecting that its server is back.
 fn publish_until_it_is_taken(node: &Example, number: u32) -> String {
     let began = Instant::now();
     loop {
@@ -165,7 +166,7 @@ fn publish_until_it_is_taken(node: &Example, number: u32) -> String {
     }
 }
 
-/// The numbers of a long poll's answer.
+/// The numbers in a long poll's response.
 fn read(node: &Example, query: &str) -> Vec<u64> {
     let events = node.get(&format!("/events?channel=a&{query}")).json();
     events.as_array().unwrap().iter().filter_map(|event| event["data"].as_u64()).collect()

@@ -1,4 +1,4 @@
-//! A server that asks clients for certificates, and what those without a good one are told.
+//! A server that requires client certificates, and the errors for clients without a valid one.
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
     support::{Watch, a, until},
 };
 
-/// A server that lets in whoever shows that `authority` says they are `ada`, and the certificates of several.
+/// A server that accepts clients with a certificate of `authority` for `ada`, and various certificates.
 struct Setup {
     folder: PathBuf,
     server: Server,
@@ -38,7 +38,7 @@ impl Setup {
         Some(setup)
     }
 
-    /// Makes the authority, another one, and what they sign; false when there is no `openssl`.
+    /// Creates the authority, another one, and the certificates that they sign; false when there is no `openssl`.
     fn make(&self) -> bool {
         std::fs::write(self.folder.join("names"), "subjectAltName=IP:127.0.0.1").unwrap();
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
@@ -93,7 +93,7 @@ impl Drop for Setup {
     }
 }
 
-/// Those who the server says the connections of the store are, each once.
+/// The users that the server reports for the store's connections, without duplicates.
 async fn known(setup: &Setup) -> Vec<String> {
     let sql = "select distinct coalesce(client_dn, 'nobody') from pg_stat_ssl join pg_stat_activity using (pid)
         where application_name = 'tower-events'";
@@ -102,7 +102,7 @@ async fn known(setup: &Setup) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_certificates_is_shown_one_by_the_pool_and_by_the_listener() {
+async fn the_pool_and_the_listener_present_a_certificate_to_a_server_that_requires_one() {
     let Some(setup) = Setup::new() else { return };
     let in_url = format!("{}&sslcert={}&sslkey={}", setup.url(), setup.path("ada.pem"), setup.path("ada.key"));
     for (options, url) in [(setup.showing("ada"), setup.url()), (setup.options(), in_url)] {
@@ -118,7 +118,7 @@ async fn a_server_that_asks_for_certificates_is_shown_one_by_the_pool_and_by_the
 }
 
 #[tokio::test]
-async fn no_certificate_or_that_of_another_is_an_error_that_says_so() {
+async fn a_missing_or_foreign_certificate_is_an_error_that_says_so() {
     let Some(setup) = Setup::new() else { return };
     let mismatched = setup.options().client_certificate(setup.read("ada.pem"), setup.read("eve.key"));
     let refused = mismatched.connect(&setup.url()).await.unwrap_err();
@@ -134,9 +134,9 @@ async fn no_certificate_or_that_of_another_is_an_error_that_says_so() {
     }
 }
 
-/// The certificate in a URL is for the connections to that URL.
+/// The certificate in a URL is for the connections to that URL only.
 #[tokio::test]
-async fn a_listener_without_the_certificate_is_deaf_and_says_why() {
+async fn a_listener_without_the_certificate_receives_nothing_and_says_why() {
     let Some(setup) = Setup::new() else { return };
     let pool = format!("{}&sslcert={}&sslkey={}", setup.url(), setup.path("ada.pem"), setup.path("ada.key"));
     let logged = Logged::default();

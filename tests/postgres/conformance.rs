@@ -1,4 +1,4 @@
-//! The conformance suite: on one store, on several as several nodes have, erased, without prepared statements as behind a
+//! The conformance suite: on one store, on several as on several nodes, erased, without prepared statements as behind a
 //! pooler, and with the server's clock where time matters.
 
 use tower_events::{
@@ -35,7 +35,7 @@ async fn many_seeds_agree_with_the_model() {
     }
 }
 
-/// With the clock of the server, which is what users have.
+/// With the server's clock, as in production.
 mod real_time {
     use super::{Clocks, Many, Postgres, Prepared, clauses, server, server::Server};
 
@@ -60,9 +60,9 @@ mod real_time {
         a_key_is_forgotten_after_its_window
     }
 
-    /// On a server of its own, which hangs; it is ended with this process.
+    /// On a server of its own, which hangs; it is stopped together with this process.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn trouble_is_told_and_so_is_its_end() {
+    async fn trouble_and_its_end_are_reported() {
         let Some(server) = Server::start() else { return };
         clauses::trouble_is_told_and_so_is_its_end(&postgres(Box::leak(Box::new(server)))).await;
     }

@@ -1,5 +1,5 @@
-//! Faults under load, each as a row of a table: store, fault, repetitions, events acknowledged, lost, not seen, seen twice,
-//! resets seen, and what else was counted.
+//! Faults under load, each as a row of a table: store, fault, repetitions, events acknowledged, lost, not seen, seen
+//! twice, resets seen, and other counts.
 
 use std::time::{Duration, Instant};
 
@@ -33,14 +33,14 @@ async fn the_server_is_killed_and_comes_back() {
     kill_and_restart("kill -9 and restart", "", PostgresDurability::Server, Loss::None).await;
 }
 
-/// What is not synced is lost with the power, not with the process.
+/// What is not synced is lost when the machine loses power, not when the process is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_that_does_not_sync_loses_nothing() {
     kill_and_restart("kill -9 and restart, fsync off", "-c fsync=off", PostgresDurability::Server, Loss::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_server_that_acknowledged_from_memory_loses_and_says_so() {
+async fn a_killed_server_that_acknowledged_from_memory_loses_and_reports_it() {
     let fault = "kill -9 and restart, synchronous_commit off";
     kill_and_restart(fault, "", PostgresDurability::Relaxed, Loss::Told).await;
 }
@@ -59,7 +59,7 @@ async fn kill_and_restart(fault: &str, settings: &'static str, durability: Postg
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_server_is_paused() {
+async fn the_server_is_suspended() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
     let load = Load::start([&url, &url], PostgresDurability::Server).await;
@@ -96,7 +96,7 @@ async fn connections_are_half_open() {
         load.progress(200).await;
         proxy.freeze();
         tokio::time::sleep(PATIENCE + Duration::from_millis(500)).await;
-        // What was on the way is lost; new connections go through.
+        // What was in transit is lost; new connections work.
         proxy.cut();
         proxy.thaw();
         load.progress(100).await;
@@ -119,7 +119,7 @@ async fn backends_are_terminated() {
     load.judge("pg_terminate_backend on all", times(15, 200), Loss::None).await;
 }
 
-/// The standby that takes over lacks the last appends: its line was dead, and nobody waited for it.
+/// The standby that takes over lacks the last appends: its connection was dead, and no append waited for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_is_behind_is_promoted() {
     let Some(mut primary) = Server::start() else { return };
@@ -158,8 +158,8 @@ async fn the_database_is_restored_from_an_older_dump() {
             .join(", ");
         let drop = format!("begin; lock table {tables}; drop schema {schema} cascade;\n");
         let script = [drop.as_bytes(), &dump, b"commit;"].concat();
-        // It takes the tables one after the other, in an order that suits no call which holds one: then it or the call is
-        // told so, and comes again.
+        // It locks the tables one after the other, in an order that can deadlock with a call that holds one: then it or
+        // the call fails, and is repeated.
         while let Err(error) = server.try_script(&script) {
             assert!(error.contains("deadlock detected"), "{error}");
         }
@@ -176,7 +176,7 @@ async fn the_clock_of_the_server_steps() {
     let load = Load::start([&url, &url], PostgresDurability::Server).await;
     let schema = &load.schema;
     for round in 0..times(6, 100) {
-        // By less in all than the hour that events are kept: who has yet to read what is older by then gets a reset.
+        // By less in total than the hour that events are kept: otherwise readers of older events would be reset.
         let offset = [-1_200_000, 1_200_000, 0][round % 3];
         let step = format!(
             "create or replace function {schema}.now_ms() returns bigint language sql volatile as
@@ -203,7 +203,7 @@ async fn the_network_is_slow() {
     load.judge("network slowed by 200 ms", times(2, 20), Loss::None).await;
 }
 
-/// A retryable error in time while the server is away, bounded memory, and no state left when it is back.
+/// A retryable error in time while the server is unreachable, bounded memory, and no state left when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_server_everything_fails_in_time() {
     let Some(server) = Server::start() else { return };

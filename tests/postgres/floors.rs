@@ -1,4 +1,4 @@
-//! Where channels begin, while transactions of applications are open.
+//! Where channels start while transactions of applications are open.
 
 use tower_events::{
     Channel, Cursor, Event, Store,
@@ -12,9 +12,9 @@ use super::{
     support::{a, store_in, texts},
 };
 
-/// A channel that is made and not committed concerns nobody else.
+/// A channel that is created and not committed affects no other transaction.
 #[tokio::test]
-async fn an_open_transaction_that_makes_a_channel_holds_no_other_up() {
+async fn an_open_transaction_that_creates_a_channel_delays_no_other() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;
@@ -27,7 +27,7 @@ async fn an_open_transaction_that_makes_a_channel_holds_no_other_up() {
     transaction.execute(&format!("select {schema}.append_text('a', 'x')"), &[]).await.unwrap();
 
     store.delete(&other).await.unwrap();
-    // The one that is being made is absent: there is nothing to delete, and nothing to wait for.
+    // The channel that is being created is absent: there is nothing to delete, and nothing to wait for.
     store.delete(&a()).await.unwrap();
     // As if it had been empty for long.
     let forgotten = format!(
@@ -42,9 +42,9 @@ async fn an_open_transaction_that_makes_a_channel_holds_no_other_up() {
     assert_eq!(texts(&page.entries), ["x"]);
 }
 
-/// The floor that a transaction saw when it began may be one from before an earlier life of the channel.
+/// The floor that a transaction saw when it began may date from before an earlier life of the channel.
 #[tokio::test]
-async fn a_transaction_with_an_old_snapshot_makes_no_channel_below_the_floor() {
+async fn a_transaction_with_an_old_snapshot_creates_no_channel_below_the_floor() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;
@@ -60,7 +60,7 @@ async fn a_transaction_with_an_old_snapshot_makes_no_channel_below_the_floor() {
     assert_eq!(refused.code().map(|code| code.code()), Some("40001"), "{refused:?}");
     drop(transaction);
 
-    // With a snapshot that is new enough it makes the channel, and then holds no deletion up.
+    // With a snapshot that is new enough it creates the channel, and then delays no deletion.
     let transaction = late.build_transaction().isolation_level(level).start().await.unwrap();
     transaction.execute(&append, &[]).await.unwrap();
     let other = neighbour();
@@ -70,9 +70,9 @@ async fn a_transaction_with_an_old_snapshot_makes_no_channel_below_the_floor() {
     assert_ne!(outcome(&store, before).await, Outcome::Continued);
 }
 
-/// The floor moves while the channel is made: who was told of the new one has missed an event.
+/// The floor rises while the channel is created: a reader that was given the new one has missed an event.
 #[tokio::test]
-async fn a_floor_that_moves_while_a_channel_is_made_continues_only_for_those_who_missed_nothing() {
+async fn a_floor_that_rises_while_a_channel_is_created_continues_only_readers_that_missed_nothing() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;
@@ -84,7 +84,7 @@ async fn a_floor_that_moves_while_a_channel_is_made_continues_only_for_those_who
     store.append(&other, Append::new([Event::text("x")])).await.unwrap();
     store.delete(&other).await.unwrap();
     let moved = head(&store, &a()).await;
-    assert!(moved.seq > before.seq, "they have one floor");
+    assert!(moved.seq > before.seq, "they share a floor");
     transaction.commit().await.unwrap();
 
     assert_eq!(outcome(&store, before).await, Outcome::Continued);
@@ -115,7 +115,7 @@ async fn the_database_computes_buckets_as_the_crate_does() {
     }
 }
 
-/// What is forgotten together moves a floor once, and each bucket has its turn only now and then.
+/// Channels that are forgotten together raise a floor once, and each bucket has its turn only now and then.
 #[tokio::test]
 async fn a_bucket_has_four_turns_to_forget_in_the_time_that_records_are_kept() {
     let Some(server) = server::shared() else { return };

@@ -1,4 +1,4 @@
-//! Schemas of other versions than this one's.
+//! Schemas of other versions.
 
 use std::{error::Error, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     support::{a, store_in, texts, until},
 };
 
-/// Sets who may use a schema, as a migration by a newer version does before it changes anything.
+/// Sets which versions may use a schema, as a migration by a newer version does before it changes anything.
 async fn raise(server: &Server, schema: &str, [version, reader, writer]: [u32; 3]) {
     let raise =
         format!("update {schema}.place set version = {version}, oldest_reader = {reader}, oldest_writer = {writer}");
@@ -57,7 +57,7 @@ async fn a_schema_that_only_newer_versions_may_write_is_read() {
     assert_eq!(late.heads(&[a()]).await.unwrap(), [head]);
 
     raise(server, &schema, [3, 3, 3]).await;
-    until("it can be written again, with nobody asking", async || store.health() == Health::Ready).await;
+    until("it can be written again, without any call", async || store.health() == Health::Ready).await;
     store.append(&a(), Append::new([Event::text("z")])).await.unwrap();
 }
 
@@ -67,7 +67,7 @@ async fn a_schema_that_only_newer_versions_may_read_is_left_alone() {
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;
     let first = store.append(&a(), Append::new(["x", "y"].map(Event::text))).await.unwrap().entries[0].cursor;
-    // So that its statements are known to its connections.
+    // So that its connections have the statements prepared.
     store.read(&a(), Start::After(first), Limit::default()).await.unwrap();
     raise(server, &schema, [9, 9, 9]).await;
     for start in [Start::Earliest, Start::After(first), Start::Latest] {
@@ -84,7 +84,7 @@ async fn a_schema_that_only_newer_versions_may_read_is_left_alone() {
     let said = refused.source().unwrap().to_string();
     assert!(said.contains("format 9") && said.contains("format 3"), "{said}");
 
-    // Also when what its statements name is no longer there.
+    // Also when what its statements name no longer exists.
     let rename = format!("alter table {schema}.head rename to tip; drop function {schema}.read_page");
     client(server).await.batch_execute(&rename).await.unwrap();
     assert!(is_newer(&store.read(&a(), Start::After(first), Limit::default()).await, Use::Read));
@@ -94,7 +94,7 @@ async fn a_schema_that_only_newer_versions_may_read_is_left_alone() {
 
 /// Version 2 had one floor, one table for channels, and nothing that stopped older nodes.
 #[tokio::test]
-async fn a_schema_of_version_2_is_brought_up_to_this_one() {
+async fn a_schema_of_version_2_is_upgraded() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let client = client(server).await;
@@ -142,27 +142,27 @@ async fn a_schema_of_version_2_is_brought_up_to_this_one() {
     let page = store.read(&gone, Start::After(place), Limit::default()).await.unwrap();
     assert_eq!((page.outcome, texts(&page.entries)), (Outcome::Continued, vec!["new"]));
 
-    // Nodes of version 2 change and tell nothing any more.
+    // Nodes of version 2 can no longer change anything or notify.
     for statement in &old {
         client.query(statement, &[&"room"]).await.expect_err("a statement of version 2");
     }
     for sql in &statements {
         client.query(sql, &[&"room"]).await.expect_err("a statement of version 2");
     }
-    // Who could use the schema can use it.
+    // Roles that could use the schema can still use it.
     let url = server.url().replace("postgres@", &format!("{schema}@"));
     let node = options.clone().connect(&url).await.unwrap();
     node.migrate().await.unwrap();
     node.append(&room, Append::new([Event::text("five")])).await.unwrap();
     node.delete(&closed).await.unwrap();
     node.tidy().await.unwrap();
-    // Who could use it as a member can do so as a member, and no longer than that.
+    // Roles that could use it as members can do so as members, and no longer than that.
     let member = server.url().replace("postgres@", &format!("{schema}_member@"));
     options.connect(&member).await.unwrap().append(&room, Append::new([Event::text("six")])).await.unwrap();
     assert_eq!(direct_grants(&client, &schema).await, 0);
 }
 
-/// What is granted to the role that is only a member of another.
+/// The privileges of the role that is only a member of another.
 async fn direct_grants(client: &tokio_postgres::Client, schema: &str) -> i64 {
     let direct = format!(
         "select count(*) from (
@@ -173,9 +173,9 @@ async fn direct_grants(client: &tokio_postgres::Client, schema: &str) -> i64 {
     client.query_one(&direct, &[]).await.unwrap().get(0)
 }
 
-/// An application's long transaction keeps an upgrade waiting, and nobody else.
+/// An application's long transaction delays an upgrade, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upgrade_that_has_to_wait_lets_the_others_work() {
+async fn an_upgrade_that_has_to_wait_lets_others_work() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;

@@ -1,5 +1,5 @@
-/* Goes before the C library of a PostgreSQL server: while the file FULL is there, no table can grow, as on a disk without
-   room. Its log, which is elsewhere, can: were it not so, the server would end. */
+/* Preloaded before the C library of a PostgreSQL server: while the file FULL exists, no table can grow, as on a full disk.
+   The server's WAL, which is elsewhere, can: otherwise the server would shut down. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-//! A disk that is full, as far as the server can tell: tables cannot grow.
+//! A full disk, as far as the server can tell: tables cannot grow.
 
 use tower_events::{
     Event, Store,
@@ -36,12 +36,12 @@ async fn a_full_disk_is_full_and_read_only_until_there_is_room() {
     assert_eq!((page.entries.len(), page.head.cursor.seq), (1, acknowledged));
     assert_eq!(store.heads(&[a()]).await.unwrap(), [page.head]);
 
-    // The store asks now and then whether it can write again: two more such questions do not make it so.
+    // The store probes now and then whether it can write again: two more probes do not make it so.
     let client = client(&server).await;
     let asked =
         "select max(query_start)::text from pg_stat_activity where query like '%.probe(%' and pid <> pg_backend_pid()";
     let mut seen = std::collections::BTreeSet::new();
-    until("it asked twice", async || {
+    until("it probed twice", async || {
         seen.extend(client.query_one(asked, &[]).await.unwrap().get::<_, Option<String>>(0));
         seen.len() > 2
     })

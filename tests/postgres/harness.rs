@@ -17,13 +17,13 @@ use tower_events::{
 
 use super::server::{self, Server};
 
-/// What the suite runs on.
+/// The variant of the suite.
 pub struct Postgres {
     pub server: &'static Server,
     pub stores: Stores,
     pub clock: Clocks,
     pub statements: Statements,
-    /// A pooler to go through instead.
+    /// The URL of a pooler to go through instead.
     pub pooler: Option<String>,
 }
 
@@ -32,15 +32,15 @@ pub struct Postgres {
 pub enum Stores {
     /// One, cloned.
     One,
-    /// As many as are opened: as many nodes.
+    /// A new one each time it is opened, as on another node.
     Many,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Clocks {
-    /// One that the suite moves.
+    /// A clock that the suite moves.
     Ours,
-    /// The server's.
+    /// The server's clock.
     Servers,
 }
 
@@ -138,7 +138,7 @@ impl Harness for Postgres {
         self.made(schema, retention, now).await
     }
 
-    /// Has the server hang.
+    /// Makes the server hang.
     async fn begin_trouble(&self, _: &Place) -> Result<(), Unable> {
         if server::shared().is_some_and(|shared| std::ptr::eq(shared, self.server)) {
             return Err(Unable("other tests use the server"));
@@ -157,7 +157,7 @@ pub fn fresh_schema() -> String {
     format!("t{:x}", fastrand::u64(..))
 }
 
-/// A connection of the driver's.
+/// A connection of the driver.
 pub async fn client(server: &Server) -> tokio_postgres::Client {
     let (client, connection) =
         tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.expect("a connection");
@@ -165,7 +165,7 @@ pub async fn client(server: &Server) -> tokio_postgres::Client {
     client
 }
 
-/// Takes the newest entries of a channel away, as a failover to a standby that had not received them does.
+/// Removes the newest entries of a channel, as a failover to a standby does that had not received them.
 pub async fn lose_tail(server: &Server, schema: &str, channel: &Channel, n: u64) {
     let sql = format!(
         "do $$ declare c {schema}.head; h record; begin

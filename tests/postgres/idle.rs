@@ -1,4 +1,4 @@
-//! What channels cost in which nothing happens.
+//! The cost of idle channels.
 
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,17 @@ fn used() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// How many transactions the server has run, and one statement of ours is one.
+/// How many transactions the server has run; each statement of the store is one.
 async fn asked(admin: &tokio_postgres::Client) -> i64 {
     let sql = "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()";
     admin.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// Half of them have events, half were never written to.
+/// Half of the channels have events, the others were never written to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
+async fn ten_thousand_followed_channels_cost_a_few_requests_a_second() {
     let (count, lasting) = if is_long() { (10_000, 90) } else { (2_000, 12) };
-    // What the server does for itself is not the store's.
+    // Without the transactions that the server runs by itself.
     let Some(server) = Server::start_with("-c autovacuum=off") else { return };
     let connect = async || PostgresStore::connect(&server.url()).await.unwrap();
     let publisher = connect().await;
@@ -46,9 +46,9 @@ async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
         subscribers.push(hub.subscribe(Subscription::new(name)).await.unwrap());
     }
     let admin = client(&server).await;
-    // A connection without work tells what it did within 10 s.
+    // An idle connection reports its statistics within 10 s.
     let told_within = 11;
-    until("what the beginning costs is over", async || {
+    until("the initial requests are over", async || {
         let before = asked(&admin).await;
         tokio::time::sleep(Duration::from_secs(told_within)).await;
         asked(&admin).await - before <= 5 * told_within as i64
@@ -58,9 +58,9 @@ async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
     tokio::time::sleep(Duration::from_secs(lasting)).await;
     let (seconds, share) = (begun.elapsed().as_secs_f64(), (used() - before).as_secs_f64());
     let (questions, share) = ((asked(&admin).await - asked_before - 1) as f64 / seconds, share / seconds);
-    println!("{count} followed channels: {questions:.2} questions/s, {:.2} % of a core", share * 100.0);
-    assert!(questions <= 5.0, "{questions} questions a second");
-    // Beside other tests it says nothing.
+    println!("{count} followed channels: {questions:.2} requests/s, {:.2} % of a core", share * 100.0);
+    assert!(questions <= 5.0, "{questions} requests a second");
+    // While other tests run, the figure means nothing.
     assert!(!is_long() || share < 0.05, "{share} of a core, without optimisation");
     drop(subscribers);
 }

@@ -1,5 +1,5 @@
-//! Two nodes that write to one channel as fast as they can, a third that reads along and resumes clients over and over, and
-//! what is held against them in the end: order, nothing lost that was acknowledged, nothing twice, no loss without a word.
+//! Two nodes that write to one channel as fast as they can, and a third that reads along and resumes clients
+//! repeatedly. Checked at the end: order, nothing acknowledged is lost, nothing comes twice, every loss is reported.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +19,7 @@ use tower_events::{
 
 use super::{harness::fresh_schema, support::a};
 
-/// What writers know of their events.
+/// What writers know about their events.
 #[derive(Default)]
 struct Ledger {
     acknowledged: HashMap<String, Cursor>,
@@ -38,15 +38,15 @@ struct Seen {
     resumes: usize,
 }
 
-/// What the engine's own durability allows.
+/// What the durability of the server allows.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Loss {
     None,
-    /// With a reset for everyone who saw it.
+    /// With a reset for every reader that saw it.
     Told,
 }
 
-/// Whether a writer repeats what is not certain.
+/// Whether a writer repeats an append with an unknown outcome.
 #[derive(Clone, Copy, PartialEq)]
 enum Keys {
     With,
@@ -75,7 +75,7 @@ impl Load {
             store
         };
         let reader = open(reader).await;
-        // Before the first write: whatever is acknowledged has to be seen.
+        // Before the first write: everything acknowledged has to be seen.
         let start = reader.heads(&[a()]).await.unwrap()[0].cursor;
         let [stop, written] = [(), ()].map(|()| Arc::new(AtomicBool::new(false)));
         let ledger = Arc::new(Mutex::new(Ledger::default()));
@@ -101,7 +101,7 @@ impl Load {
         self.ledger.lock().unwrap().acknowledged.len()
     }
 
-    /// Waits until writing goes on.
+    /// Waits until writing continues.
     pub async fn progress(&self, more: usize) {
         let (mut last, mut since) = (self.acknowledged(), Instant::now());
         let wanted = last + more;
@@ -111,11 +111,11 @@ impl Load {
             if now > last {
                 (last, since) = (now, Instant::now());
             }
-            assert!(since.elapsed() < Duration::from_secs(60), "writing does not go on");
+            assert!(since.elapsed() < Duration::from_secs(60), "writing does not continue");
         }
     }
 
-    /// Ends the load and holds what was seen against what is known.
+    /// Ends the load and compares what was seen with what is known.
     pub async fn judge(self, fault: &str, repetitions: usize, loss: Loss) {
         self.stop.store(true, Ordering::SeqCst);
         self.writers.join_all().await;
@@ -142,19 +142,19 @@ impl Load {
             seen.resumes,
             ledger.longest,
         );
-        assert_eq!(ghosts, 0, "appends that were said not to have happened");
+        assert_eq!(ghosts, 0, "appends that were reported as not executed");
         assert!(ledger.longest < PATIENCE * 2 + Duration::from_secs(1), "an append took {:?}", ledger.longest);
         if loss == Loss::Told {
             // Since the last reset, nothing was seen that is not there.
             let there = |entry: &Entry| kept.get(entry.data.as_shown()) == Some(entry);
-            assert!(seen.entries.iter().all(there), "a loss that the reader was not told of");
+            assert!(seen.entries.iter().all(there), "a loss that was not reported to the reader");
         } else {
             assert_eq!((lost, unseen, twice, seen.resets.len()), (0, 0, 0, 0));
             let right =
                 |(text, cursor): (&String, &Cursor)| kept.get(text).is_some_and(|entry| entry.cursor == *cursor);
             assert!(ledger.acknowledged.iter().all(right), "entries where they were acknowledged");
         }
-        // What was sent and not answered may be made whenever the server gets to it.
+        // What was sent and not answered may be executed at any later time.
         in_order(kept.into_values().filter(|entry| !ledger.unknown.contains(entry.data.as_shown())).collect());
     }
 }
@@ -169,14 +169,14 @@ async fn write(store: PostgresStore, name: String, keys: Keys, stop: Arc<AtomicB
         let result = store.append(&a(), Append::new([event])).await;
         n += 1;
         if note(&mut ledger.lock().unwrap(), text, began.elapsed(), &result, keys) {
-            // With a key, the same again until it is certain.
+            // With a key, the append is repeated until the outcome is certain.
             n -= u32::from(keys == Keys::With);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
-/// Writes down what became of an event, and says whether it failed.
+/// Records the outcome of an event; returns whether it failed.
 fn note(ledger: &mut Ledger, text: String, took: Duration, result: &Result<Appended, StoreError>, keys: Keys) -> bool {
     ledger.longest = ledger.longest.max(took);
     match result {
@@ -217,7 +217,7 @@ async fn read_along(store: PostgresStore, start: Cursor, written: Arc<AtomicBool
     }
 }
 
-/// A client that was at one of the entries goes on from there, at this node.
+/// A client that was at one of the entries resumes from there, at this node.
 async fn resume_someone(store: &PostgresStore, seen: &mut Seen) {
     let Some(at) = (!seen.entries.is_empty()).then(|| fastrand::usize(..seen.entries.len())) else { return };
     let limit = Limit::default().events(5);
@@ -261,5 +261,5 @@ fn of_each_kind(resets: &[Reason]) -> String {
     if kinds.is_empty() { "0".to_owned() } else { kinds.join(", ") }
 }
 
-/// How long a store waits here.
+/// The timeout of the stores.
 pub const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! Ways to a row that depend on how many are looked for, or on what a node knows of it.
+//! Lookups that depend on the number of channels, or on what a node knows of a row.
 
 use tower_events::{Channel, Event, Store, store::Append};
 
@@ -8,9 +8,9 @@ use super::{
     support::{a, store_in, texts},
 };
 
-/// Few are looked for among those that exist first, unless some of them were absent the last time; many are not.
+/// A few channels are first looked up among the existing ones, unless some were absent last time; many are not.
 #[tokio::test]
-async fn heads_are_the_same_however_many_are_asked_for() {
+async fn heads_are_the_same_however_many_are_requested() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;
@@ -18,7 +18,7 @@ async fn heads_are_the_same_however_many_are_asked_for() {
     for name in names.iter().step_by(3) {
         store.append(name, Append::new([Event::text("x")])).await.unwrap();
     }
-    // One that was there and is not has another place to begin at than one that never was.
+    // A channel that existed and is gone starts elsewhere than one that never existed.
     store.delete(&names[0]).await.unwrap();
     let all = store.heads(&names).await.unwrap();
     assert_eq!(all.iter().filter(|head| head.cursor.tag != 0).count(), 49);
@@ -35,9 +35,9 @@ async fn heads_are_the_same_however_many_are_asked_for() {
     assert_eq!(store.heads(&[]).await.unwrap(), []);
 }
 
-/// A node looks for a row among the newer ones than it last saw, and the database may have been set back since.
+/// A node looks for a row among those newer than what it last saw, and the database may have been reset since.
 #[tokio::test]
-async fn a_channel_that_is_behind_what_a_node_saw_is_written_to_all_the_same() {
+async fn a_channel_that_is_behind_what_a_node_saw_can_still_be_written_to() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;

@@ -1,5 +1,5 @@
-//! The PostgreSQL store against a real server, which the tests start themselves: the conformance suite, each trap of the
-//! engine, and faults. `TOWER_EVENTS_LONG=1` runs the faults for longer and prints figures.
+//! The PostgreSQL store against a real server, which the tests start themselves: the conformance suite, each trap of
+//! the server, and faults. `TOWER_EVENTS_LONG=1` runs the faults for longer and prints figures.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -31,7 +31,7 @@ mod tidying;
 mod traps;
 mod waits;
 
-/// Whether the long form was asked for.
+/// Whether the long form was requested.
 fn is_long() -> bool {
     std::env::var_os("TOWER_EVENTS_LONG").is_some_and(|value| value == "1")
 }

@@ -1,4 +1,4 @@
-//! How nodes tell each other of appends: one connection that listens, and notifications that hold nobody up.
+//! How nodes notify each other of appends: one connection that listens, and notifications that delay nothing.
 
 use std::{
     collections::HashSet,
@@ -20,7 +20,7 @@ use super::{
     support::{Watch, a, store_in, texts, until},
 };
 
-/// What is said in a schema, while the client is kept.
+/// The notifications in a schema, while the client is kept.
 async fn listen(server: &Server, schema: &str) -> (tokio_postgres::Client, UnboundedReceiver<String>) {
     let (client, mut connection) =
         tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.expect("a connection");
@@ -36,9 +36,10 @@ async fn listen(server: &Server, schema: &str) -> (tokio_postgres::Client, Unbou
     (client, hears)
 }
 
-/// A node whose only append it is says so with the commit, so that a node that dies then has said it.
+/// If it is the node's only append, the notification is sent with the commit, so a node that dies right after has sent
+/// it.
 #[tokio::test]
-async fn the_only_append_of_a_node_is_told_with_its_commit() {
+async fn the_only_append_of_a_node_notifies_with_its_commit() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let reader = store_in(server, &schema).await;
@@ -49,7 +50,7 @@ async fn the_only_append_of_a_node_is_told_with_its_commit() {
     for append in appends {
         let store = store_in(server, &schema).await;
         let head = store.append(&a(), append).await.unwrap().head;
-        // Whatever it would have said later is not said.
+        // The notifications that it would have sent later are not sent.
         drop(store);
         let payload = tokio::time::timeout(Duration::from_secs(10), hears.recv()).await.expect("a word").unwrap();
         let line = payload.lines().nth(1).unwrap().to_owned();
@@ -77,7 +78,7 @@ async fn notifications_are_off_the_write_path_and_few() {
         });
     }
     appenders.join_all().await;
-    // One per 5 ms at most, and all is said in the end.
+    // At most one per 5 ms, and every head is sent in the end.
     let most = began.elapsed().as_millis() as usize / 5 + 3;
     let (mut last, mut count) = (HashSet::new(), 0);
     while last.len() < 16 {
@@ -92,7 +93,7 @@ async fn notifications_are_off_the_write_path_and_few() {
     assert!(count <= most && count < 960 / 2, "{count} notifications for 960 appends, at most {most} expected");
 }
 
-/// A payload has less than 8 000 bytes, and 40 of the longest names have more.
+/// A payload is shorter than 8 000 bytes, and 40 of the longest names exceed that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_long_names_at_once_fit_into_notifications() {
     let Some(server) = server::shared() else { return };
@@ -120,7 +121,7 @@ async fn many_long_names_at_once_fit_into_notifications() {
 }
 
 #[tokio::test]
-async fn a_listener_that_was_ended_listens_again_and_says_that_it_missed_something() {
+async fn a_terminated_listener_listens_again_and_reports_a_gap() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let (here, there) = (store_in(server, &schema).await, store_in(server, &schema).await);
@@ -138,29 +139,29 @@ async fn a_listener_that_was_ended_listens_again_and_says_that_it_missed_somethi
     }
 }
 
-/// Neither end of a half-open connection is told. The listener proves that it hears, so it finds out.
+/// Neither end of a half-open connection is notified. The listener checks that it receives, so it detects this.
 #[tokio::test]
-async fn a_listener_that_hears_nothing_finds_out() {
+async fn a_listener_that_receives_nothing_detects_it() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let here = store_in(server, &schema).await;
     let proxy = Proxy::start(server.address()).await;
-    // Behind a pooler the listener goes another way than the appends: here through the proxy.
+    // As behind a pooler, the listener takes another route than the appends: here through the proxy.
     let there = PostgresStore::options().schema(&schema).behind_pooler(server.url_at(proxy.address));
     let there = there.connect(&server.url()).await.unwrap();
     let mut watch = Watch::armed(&there).await;
     proxy.freeze();
     let head = here.append(&a(), Append::new([Event::text("not heard")])).await.unwrap().head;
-    until("the listener finds out", async || !there.stats().listening).await;
+    until("the listener detects it", async || !there.stats().listening).await;
     proxy.cut();
     proxy.thaw();
     watch.until("a resync", |change| matches!(change, Change::Resync)).await;
     assert_eq!(there.heads(&[a()]).await.unwrap(), [head]);
 }
 
-/// No listener runs for nobody, and one serves all who watch.
+/// No listener runs without watchers, and one serves all of them.
 #[tokio::test]
-async fn one_connection_listens_for_all_and_only_while_someone_watches() {
+async fn one_connection_listens_for_all_watchers_and_only_while_there_are_any() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let (store, client) = (store_in(server, &schema).await, client(server).await);
@@ -177,7 +178,7 @@ async fn one_connection_listens_for_all_and_only_while_someone_watches() {
     assert_eq!(listeners().await, 1);
 }
 
-/// The hint goes out in the append's transaction when it is the only one, and so both could fail.
+/// If it is the only append, the notification is sent in its transaction, and so both could fail.
 #[tokio::test]
 async fn a_role_that_may_not_notify_can_append() {
     let Some(server) = Server::start() else { return };

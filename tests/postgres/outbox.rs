@@ -48,7 +48,7 @@ async fn write(transaction: &tokio_postgres::Transaction<'_>, schema: &str, text
     row.get::<_, String>(0).parse().expect("the text of a cursor")
 }
 
-/// The trap of ids from a sequence, and that a counter row does not have it.
+/// The problem of ids from a sequence, which a counter row does not have.
 #[tokio::test]
 async fn readers_skip_what_commits_late_with_a_sequence_but_not_with_a_counter_row() {
     let Some(server) = server::shared() else { return };
@@ -56,7 +56,7 @@ async fn readers_skip_what_commits_late_with_a_sequence_but_not_with_a_counter_r
     let store = store_in(server, &schema).await;
     let (mut slow, quick) = (client(server).await, client(server).await);
 
-    // With a sequence: the slow transaction draws 1, the quick one draws 2 and commits, and the reader goes on from 2.
+    // With a sequence: the slow transaction draws 1, the fast one draws 2 and commits, and the reader continues from 2.
     quick.batch_execute(&format!("create table {schema}.naive (id bigserial, text text)")).await.unwrap();
     let insert = format!("insert into {schema}.naive (text) values ($1)");
     let transaction = slow.transaction().await.unwrap();
@@ -69,7 +69,7 @@ async fn readers_skip_what_commits_late_with_a_sequence_but_not_with_a_counter_r
     let rest = quick.query(&after(seen.get(0)), &[]).await.unwrap();
     assert!(rest.is_empty(), "the naive reader was expected to miss the slow event");
 
-    // With ours: the quick append waits for the slow one, and the reader sees both in order.
+    // With a counter row: the fast append waits for the slow one, and the reader sees both in order.
     let mut next = store.read(&a(), Start::Latest, Limit::POSITION).await.unwrap().next;
     let transaction = slow.transaction().await.unwrap();
     transaction.execute(&format!("select {schema}.append_text('a', 'slow')"), &[]).await.unwrap();
@@ -77,7 +77,7 @@ async fn readers_skip_what_commits_late_with_a_sequence_but_not_with_a_counter_r
         let store = store.clone();
         async move { store.append(&a(), Append::new([Event::text("quick")])).await.map(drop) }
     });
-    until("the quick append waits for the row", async || {
+    until("the fast append waits for the row", async || {
         let waits = "select 1 from pg_locks where not granted and locktype in ('transactionid', 'tuple')";
         !quick.query(waits, &[]).await.unwrap().is_empty()
     })
@@ -93,20 +93,20 @@ async fn readers_skip_what_commits_late_with_a_sequence_but_not_with_a_counter_r
 }
 
 #[tokio::test]
-async fn a_channel_that_someone_holds_fails_in_time_and_nothing_comes_of_it() {
+async fn a_locked_channel_fails_in_time_without_effect() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
-    let patience = Duration::from_secs(2);
-    let options = PostgresStore::options().schema(&schema).timeout(patience);
+    let call_timeout = Duration::from_secs(2);
+    let options = PostgresStore::options().schema(&schema).timeout(call_timeout);
     let store = options.connect(&server.url()).await.unwrap();
     store.migrate().await.unwrap();
     let mut holder = client(server).await;
     let transaction = holder.transaction().await.unwrap();
     transaction.execute(&format!("select {schema}.append_text('a', 'held')"), &[]).await.unwrap();
     let append = Append::new([Event::text("refused")]);
-    let refused = timeout(patience * 3, store.append(&a(), append)).await.expect("an end in time");
+    let refused = timeout(call_timeout * 3, store.append(&a(), append)).await.expect("it ends in time");
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
-    // Others are not held up.
+    // Other channels are not delayed.
     store.append(&Channel::new("b").unwrap(), Append::new([Event::text("b")])).await.unwrap();
     transaction.commit().await.unwrap();
     store.append(&a(), Append::new([Event::text("later")])).await.unwrap();
@@ -126,14 +126,14 @@ async fn events_arrive_as_the_store_would_have_written_them() {
     // `jsonb` has an order of its own.
     let again =
         client.query_one(&call(r#"'чат', '{"n": [1, 2], "a": "b, c"}', 'message', 5, 'k'"#), &[]).await.unwrap();
-    assert_eq!(first.get::<_, String>(0), again.get::<_, String>(0), "the cursor of the first of a key");
+    assert_eq!(first.get::<_, String>(0), again.get::<_, String>(0), "the cursor of the first event with the key");
     client.query_one(&call(r#"'чат', '"a\nb"', notify => false"#), &[]).await.unwrap();
 
     let channel = Channel::new("чат").unwrap();
     let duplicate = Event::new(Data::from_json(r#"{"a":"b, c","n":[1,2]}"#).unwrap());
     let duplicate = Append::new([duplicate.named("message").unwrap().at(5).unwrap().keyed("k").unwrap()]);
     let duplicate = store.append(&channel, duplicate).await.unwrap();
-    assert!(duplicate.receipts[0].duplicate, "keys are the store's");
+    assert!(duplicate.receipts[0].duplicate, "keys are shared with the store");
     let page = store.read(&channel, Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(texts(&page.entries), [r#"{"a":"b, c","n":[1,2]}"#, "a\nb"]);
     assert_eq!(page.entries[0].name.as_ref().unwrap().as_str(), "message");
@@ -143,7 +143,7 @@ async fn events_arrive_as_the_store_would_have_written_them() {
 }
 
 #[tokio::test]
-async fn what_no_reader_could_take_is_refused() {
+async fn what_no_reader_could_parse_is_refused() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;
@@ -173,9 +173,9 @@ async fn what_no_reader_could_take_is_refused() {
     assert!(store.read(&a(), Start::Earliest, Limit::default()).await.unwrap().entries.is_empty());
 }
 
-/// Hints of the outbox come with the commit; without, the comparison of heads finds the event.
+/// Hints of the outbox are sent with the commit; without them, comparing heads finds the event.
 #[tokio::test]
-async fn subscribers_hear_of_it_with_and_without_a_notification() {
+async fn subscribers_receive_it_with_and_without_a_notification() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let client = client(server).await;
@@ -183,14 +183,14 @@ async fn subscribers_hear_of_it_with_and_without_a_notification() {
         let store = store_in(server, &schema).await;
         let hub = Hub::with_options(store.clone(), HubOptions::default().check_every(check_every));
         let mut subscriber = hub.subscribe(Subscription::new(a())).await.unwrap();
-        until("the listener hears", async || store.stats().listening).await;
+        until("the listener receives", async || store.stats().listening).await;
         client.execute(&format!("select {schema}.append_text('a', 'x', notify => {notify})"), &[]).await.unwrap();
         let delivery = timeout(Duration::from_secs(20), subscriber.next()).await.expect("a delivery");
         drop(delivery.unwrap().unwrap());
     }
 }
 
-/// The function computes the same fingerprint as the crate, of text and of compact JSON.
+/// The function computes the same fingerprint as the crate, for text and for compact JSON.
 #[tokio::test]
 async fn a_key_stands_for_the_same_event_in_sql_and_here() {
     let Some(server) = server::shared() else { return };
@@ -230,7 +230,7 @@ async fn a_key_stands_for_the_same_event_in_sql_and_here() {
     }
 }
 
-/// A snapshot and the position that it holds all of, from one query; whoever goes on from there misses nothing.
+/// A snapshot and the position that it includes, from one query; a reader that continues from there misses nothing.
 #[tokio::test]
 async fn a_snapshot_and_its_position_come_from_one_query() {
     let Some(server) = server::shared() else { return };
@@ -244,7 +244,7 @@ async fn a_snapshot_and_its_position_come_from_one_query() {
     let first = store.append(&a(), Append::new(["1", "2"].map(Event::text))).await.unwrap().head.cursor;
     assert_eq!(at(client.query_one(&position, &[]).await.unwrap()), first);
 
-    // In the transaction that the snapshot comes from, it is as old as that.
+    // In the transaction of the snapshot, it is as old as that.
     let level = tokio_postgres::IsolationLevel::RepeatableRead;
     let transaction = client.build_transaction().isolation_level(level).read_only(true).start().await.unwrap();
     let count = format!("select count(*) from {schema}.entry");
@@ -260,9 +260,9 @@ async fn a_snapshot_and_its_position_come_from_one_query() {
     assert_eq!(refused.code().map(|code| code.code()), Some("22023"));
 }
 
-/// With `usage` on the schema and `execute` on the functions, and nothing that its `search_path` names getting in between.
+/// With `usage` on the schema and `execute` on the functions, and without interference from the caller's `search_path`.
 #[tokio::test]
-async fn a_role_without_rights_on_the_tables_can_use_the_outbox_once_it_is_allowed_to() {
+async fn a_role_without_privileges_on_the_tables_can_use_the_outbox_once_it_is_allowed_to() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;
@@ -289,7 +289,7 @@ async fn a_role_without_rights_on_the_tables_can_use_the_outbox_once_it_is_allow
     let grant =
         format!("grant execute on function {schema}.append, {schema}.append_text, {schema}.position to {schema}");
     owner.batch_execute(&grant).await.unwrap();
-    // What stands in for functions of the server would run with the owner's rights.
+    // Functions that shadow those of the server would run with the owner's privileges.
     client
         .batch_execute(&format!(
             "create function {schema}_own.octet_length(bytea) returns integer language plpgsql as
@@ -310,9 +310,9 @@ async fn a_role_without_rights_on_the_tables_can_use_the_outbox_once_it_is_allow
     assert_eq!(tables.code().map(|code| code.code()), Some("42501"));
 }
 
-/// What checks the data is all that a role of the outbox can write by, even when it may call every function.
+/// A role of the outbox can write only through functions that validate the data, even if it may call every function.
 #[tokio::test]
-async fn a_role_of_the_outbox_can_write_nothing_that_readers_cannot_read() {
+async fn a_role_of_the_outbox_can_write_nothing_that_readers_cannot_parse() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;

@@ -1,4 +1,5 @@
-//! Behind PgBouncer in transaction mode, which gives every transaction another connection and carries no notifications.
+//! Behind PgBouncer in transaction mode, which gives every transaction another connection and forwards no
+//! notifications.
 
 use std::{
     io::Write as _,
@@ -24,7 +25,7 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// None, and loudly, where PgBouncer is not installed.
+    /// `None`, with a message, when PgBouncer is not installed.
     fn start(server: &Server) -> Option<Self> {
         let program =
             ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| std::fs::exists(path).unwrap());
@@ -40,7 +41,7 @@ impl Pooler {
             server.address().port(),
             folder.display(),
         );
-        // It ends when its standard input does, with this process at the latest.
+        // It ends when its standard input does, together with this process at the latest.
         let script = r#"mkdir "$0"; printf '%s' "$2" > "$0/ini"; "$1" -q "$0/ini" & cat > /dev/null; kill $!"#;
         let mut child = as_user("sh")
             .args(["-c", script])
@@ -78,8 +79,8 @@ async fn every_clause_holds_behind_a_pooler() {
     run_all(&Postgres { server, stores, clock, statements, pooler: Some(pooler.url.clone()) }).await;
 }
 
-/// Listening through such a pooler works without an error and hears nothing: the store notices, and has everyone look again
-/// and again.
+/// Listening through such a pooler works without an error and receives nothing: the store detects this, and makes
+/// readers look again and again.
 #[tokio::test]
 async fn a_listener_behind_a_pooler_becomes_a_poll() {
     let Some(server) = server::shared() else { return };

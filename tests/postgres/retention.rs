@@ -1,4 +1,4 @@
-//! Settings that change, nodes that differ in them, and clocks that step.
+//! Settings that change, nodes with different settings, and clocks that step.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use super::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Nodes on one schema, which stamp by one clock and tidy when they are told to.
+/// Nodes on one schema, which stamp by one clock and tidy only when told to.
 struct Place<'a> {
     server: &'a Server,
     schema: String,
@@ -47,7 +47,7 @@ impl<'a> Place<'a> {
         options.tidy_every(Duration::from_secs(3600)).connect(&self.server.url()).await.unwrap()
     }
 
-    /// Lets half a minute go by at a time.
+    /// Advances the clock by half a minute at a time.
     async fn pass(&self, time: Duration, nodes: &[&PostgresStore]) {
         for _ in 0..time.as_secs() / 30 {
             self.now.fetch_add(30_000, Ordering::SeqCst);
@@ -57,7 +57,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Appends so many events, each half a minute after the one before.
+    /// Appends this many events, each half a minute after the one before.
     async fn fill(&self, store: &PostgresStore, count: usize) {
         for n in 0..count {
             self.now.fetch_add(1_000, Ordering::SeqCst);
@@ -71,7 +71,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Each limit of entries, low and high: what 100 events of a second apart are kept of, at most by the low one.
+/// Each limit of entries, low and high: how many of 100 events, one second apart, the low one keeps at most.
 fn limits() -> [(&'static str, Retention, Retention, i64); 3] {
     let wide = Retention::default().events(10_000).bytes(1 << 30).age(MINUTE * 600).forget_after(MINUTE * 600);
     [
@@ -82,7 +82,7 @@ fn limits() -> [(&'static str, Retention, Retention, i64); 3] {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_raised_keeps_what_is_there_and_one_that_is_lowered_lets_it_go() {
+async fn raising_a_limit_keeps_existing_entries_and_lowering_it_drops_them() {
     let Some(server) = server::shared() else { return };
     for (what, low, high, most) in limits() {
         let place = Place::new(server);
@@ -98,7 +98,7 @@ async fn a_limit_that_is_raised_keeps_what_is_there_and_one_that_is_lowered_lets
         drop(raised);
         let lowered = place.open(&low).await;
         place.pass(MINUTE * 2, &[&lowered]).await;
-        // Nobody writes; the janitor comes when it was due.
+        // Nobody writes; the janitor comes when it is due.
         place.pass(MINUTE * 70, &[&lowered]).await;
         place.fill(&lowered, 1).await;
         assert!(place.kept().await <= most + 1, "{what}: {}", place.kept().await);
@@ -106,7 +106,7 @@ async fn a_limit_that_is_raised_keeps_what_is_there_and_one_that_is_lowered_lets
 }
 
 #[tokio::test]
-async fn a_node_deletes_nothing_of_what_another_has_to_keep() {
+async fn a_node_deletes_nothing_that_another_has_to_keep() {
     let Some(server) = server::shared() else { return };
     for (what, low, high, most) in limits() {
         let place = Place::new(server);
@@ -118,16 +118,16 @@ async fn a_node_deletes_nothing_of_what_another_has_to_keep() {
             place.pass(MINUTE, &[&small, &large]).await;
         }
         assert_eq!(place.kept().await, 100, "{what}");
-        // A minute after it was there last, no more.
+        // No more than a minute after it was last there.
         place.pass(MINUTE * 70, &[&small]).await;
         place.fill(&small, 1).await;
         assert!(place.kept().await <= most + 1, "{what}: {}", place.kept().await);
     }
 }
 
-/// A node that comes is heard before it does anything, and before others trim the next time.
+/// A new node announces its settings before it does anything, and before others trim the next time.
 #[tokio::test]
-async fn a_node_is_heard_when_it_connects_and_when_it_migrates() {
+async fn a_node_announces_its_settings_when_it_connects_and_when_it_migrates() {
     let Some(server) = server::shared() else { return };
     for (what, low, high, _) in limits().into_iter().take(2) {
         for migrates in [false, true] {
@@ -148,9 +148,9 @@ async fn a_node_is_heard_when_it_connects_and_when_it_migrates() {
     }
 }
 
-/// Every statement looks at the place's row: while a snapshot is old, each version of it would be in the way.
+/// Every statement reads the place's row: while there is an old snapshot, each of its versions would slow them down.
 #[tokio::test]
-async fn saying_what_is_kept_leaves_the_row_alone_that_every_statement_reads() {
+async fn announcing_settings_does_not_update_the_row_that_every_statement_reads() {
     let Some(server) = server::shared() else { return };
     let (place, [(_, low, high, _), ..]) = (Place::new(server), limits());
     let (small, large) = (place.open(&low).await, place.open(&high).await);
@@ -163,7 +163,7 @@ async fn saying_what_is_kept_leaves_the_row_alone_that_every_statement_reads() {
     assert_eq!(version().await, before);
 }
 
-/// Records and keys, too, are kept as long as the node wants that keeps them longest.
+/// Records and keys, too, are kept as long as the node with the longest setting wants.
 #[tokio::test]
 async fn records_and_keys_are_kept_as_long_as_any_node_wants() {
     let Some(server) = server::shared() else { return };
@@ -203,10 +203,10 @@ async fn a_node_that_keeps_less_shows_what_others_keep() {
     assert!(small.append(&a(), keyed()).await.unwrap().receipts[0].duplicate);
 }
 
-/// The server's clock decides, and none of a node. One that was ahead for a while, and is right again, costs nothing that is
-/// young by the right one.
+/// The server's clock decides, and that of no node. If it was ahead for a while and is corrected, nothing is lost that
+/// is young by the corrected one.
 #[tokio::test]
-async fn a_clock_that_was_ahead_for_an_append_erases_nothing_once_it_is_right_again() {
+async fn a_clock_that_was_ahead_for_an_append_erases_nothing_once_it_is_corrected() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let retention = Retention::default().age(MINUTE * 60).key_window(MINUTE * 10);

@@ -1,4 +1,4 @@
-//! Passwords and keys: who gets them, and that nobody reads them anywhere else.
+//! Passwords and keys: who gets them, and that they appear nowhere else.
 
 use std::{
     error::Error,
@@ -28,7 +28,7 @@ use super::{
 /// What must be found nowhere.
 const CANARY: &str = "c4n4ry";
 
-/// Everything that is logged in this process, by anyone.
+/// Everything that is logged in this process.
 #[derive(Clone, Default)]
 pub struct Logged(Arc<Mutex<String>>);
 
@@ -65,7 +65,7 @@ impl tracing::field::Visit for Line<'_> {
     }
 }
 
-/// Everything that an error says, and those below it.
+/// An error's text, and those of its sources.
 pub fn said(error: &(dyn Error + 'static)) -> String {
     let mut said = format!("{error:?} {error}");
     let mut below = error.source();
@@ -89,7 +89,7 @@ async fn no_password_is_in_any_error_or_debug_or_log_line() {
     let options = options.password(|| async { Err(CANARY.into()) });
     write!(all, "{options:?} {options:#?}").unwrap();
 
-    // URLs that cannot be read, most often for a password that is not percent-encoded.
+    // URLs that cannot be parsed, most often because a password is not percent-encoded.
     for url in [
         format!("postgres://u:{CANARY}?{CANARY}@{address}/db"),
         format!("postgres://u:?{CANARY}=x@{address}/db"),
@@ -117,7 +117,7 @@ async fn no_password_is_in_any_error_or_debug_or_log_line() {
     let refused = PostgresStore::options().client_certificate(CANARY, CANARY).connect(&good).await.unwrap_err();
     all.push_str(&said(&refused));
 
-    // And while it works, and then no more.
+    // While it works, and then no more.
     let own = Server::start().unwrap();
     let (address, schema) = (own.address(), fresh_schema());
     let url = format!("postgres://postgres:{CANARY}@{address}/postgres");
@@ -145,7 +145,7 @@ fn tls(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgres/tls").join(name)
 }
 
-/// A server that takes encrypted connections from `ada` only, and plain ones from `postgres`.
+/// A server that accepts encrypted connections from `ada` only, and plain ones from `postgres`.
 fn both_ways() -> Option<(Server, String)> {
     let server = Server::start()?;
     server.encrypt(&tls(""));
@@ -154,7 +154,7 @@ fn both_ways() -> Option<(Server, String)> {
     Some((server, encrypted))
 }
 
-/// The pooler beside the application may be plain, and the way around it is not.
+/// The pooler next to the application may be plain, while the route around it is encrypted.
 #[tokio::test]
 async fn the_listener_is_encrypted_as_its_own_url_says() {
     let Some((server, encrypted)) = both_ways() else { return };
@@ -172,16 +172,16 @@ async fn the_listener_is_encrypted_as_its_own_url_says() {
         let head = other.append(&a(), Append::new([Event::text("x")])).await.unwrap().head;
         watch.until("a head", |change| matches!(change, Change::Head(_, at) if *at == head)).await;
     }
-    // One that does not trust the server is deaf, whatever the other URL trusts.
+    // A listener that does not trust the server receives nothing, whatever the other URL trusts.
     let store = connect(&trusting("ca.pem"), &trusting("other-ca.pem")).await;
     let _changes = store.changes();
     let heard = timeout(Duration::from_secs(3), until("it hears", async || store.stats().listening)).await;
     assert!(heard.is_err() && store.stats().reconnects > 0);
 }
 
-/// What is to be encrypted if possible is not, once somebody in between says that it is not possible.
+/// Optional encryption is no encryption once an attacker in between claims that it is not supported.
 #[tokio::test]
-async fn a_url_that_leaves_encryption_to_chance_is_refused() {
+async fn a_url_with_optional_encryption_is_refused() {
     let Some(server) = server::shared() else { return };
     for mode in ["prefer", "allow", "", "on"] {
         for url in [format!("{}?sslmode={mode}", server.url()), server.url()] {
@@ -196,7 +196,7 @@ async fn a_url_that_leaves_encryption_to_chance_is_refused() {
     PostgresStore::connect(&format!("{}?sslmode=disable", server.url())).await.unwrap();
 }
 
-/// Connections that are made later use the password of then.
+/// New connections use the current password.
 #[tokio::test]
 async fn passwords_can_change_while_the_store_is_open() {
     let Some((server, _)) = both_ways() else { return };
@@ -220,6 +220,6 @@ async fn passwords_can_change_while_the_store_is_open() {
     server.script(b"alter role ada password 'another'; select pg_terminate_backend(pid) from pg_stat_activity where usename = 'ada'");
     until("the old one is refused", async || store.heads(&[a()]).await.is_err()).await;
     *password.lock().unwrap() = "another".to_owned();
-    until("the new one is taken", async || store.heads(&[a()]).await.is_ok()).await;
+    until("the new one is accepted", async || store.heads(&[a()]).await.is_ok()).await;
     assert!(asked.load(Ordering::SeqCst) > first);
 }

@@ -1,5 +1,5 @@
-//! A PostgreSQL server in a temporary folder on a free port. It is stopped when its handle is dropped, or when this process
-//! is gone however it ended. Knows nothing of the store.
+//! A PostgreSQL server in a temporary folder on a free port. It is stopped when its handle is dropped, or when this
+//! process has ended in any way. Knows nothing of the store.
 
 use std::{
     io::Write as _,
@@ -15,26 +15,26 @@ pub struct Server {
     folder: PathBuf,
     programs: PathBuf,
     port: u16,
-    /// More settings, as they stand on a command line.
+    /// More settings, as on a command line.
     settings: &'static str,
     /// Waits for its standard input to end, and then stops the server and removes the folder.
     keeper: Child,
     alive: Option<ChildStdin>,
 }
 
-/// The server that all tests of this process share; none when PostgreSQL is not installed, which in CI is a failure.
+/// The server that all tests of this process share; `None` when PostgreSQL is not installed, which in CI is a failure.
 pub fn shared() -> Option<&'static Server> {
     static SHARED: OnceLock<Option<Server>> = OnceLock::new();
     SHARED.get_or_init(Server::start).as_ref()
 }
 
 impl Server {
-    /// A server of its own.
+    /// A server for one test.
     pub fn start() -> Option<Self> {
         Self::start_with("")
     }
 
-    /// A server of its own, with more settings.
+    /// A server for one test, with more settings.
     pub fn start_with(settings: &'static str) -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed");
@@ -48,7 +48,7 @@ impl Server {
         Some(server)
     }
 
-    /// A server of its own, whose tables can be kept from growing.
+    /// A server for one test, with tables that can be kept from growing.
     pub fn start_on_small_disk() -> Option<Self> {
         let server = Self::start()?;
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/full.c");
@@ -70,17 +70,17 @@ impl Server {
         run(as_user("rm").arg(self.full()).current_dir("/"));
     }
 
-    /// What is there while the disk is full.
+    /// The file that exists while the disk is full.
     fn full(&self) -> PathBuf {
         self.folder.join("full")
     }
 
-    /// What the server loads before the C library, if it is there.
+    /// The library that the server loads before the C library, if it exists.
     fn preloaded(&self) -> PathBuf {
         self.folder.join("full.so")
     }
 
-    /// A standby of this one, which follows it asynchronously by way of `line`.
+    /// A standby of this server, which follows it asynchronously through `line`.
     pub fn standby(&self, line: SocketAddr) -> Self {
         Self::new(self.programs.clone(), self.settings, |programs, data| {
             let copy = ["-R", "-X", "stream", "-c", "fast", "--no-sync", "-D"];
@@ -101,7 +101,7 @@ impl Server {
         server
     }
 
-    /// Ends being a standby.
+    /// Promotes the standby.
     pub fn promote(&self) {
         run(as_user(self.programs.join("pg_ctl")).arg("-D").arg(self.data()).args(["-w", "promote"]).current_dir("/"));
     }
@@ -144,7 +144,7 @@ impl Server {
         }
     }
 
-    /// Lets in only encrypted connections from now on: user `ada` with a password, and the superuser without.
+    /// Accepts only encrypted connections from now on: user `ada` with a password, and the superuser without.
     pub fn encrypt(&self, certificates: &Path) {
         let password = "create role ada superuser login password 'pa$s wörd'";
         self.script(password.as_bytes());
@@ -154,26 +154,26 @@ impl Server {
         self.rule("> ", "hostssl all ada all scram-sha-256");
     }
 
-    /// Lets `ada` in without a password from now on, by a certificate that `authority` signed.
+    /// Accepts `ada` without a password from now on, with a certificate that `authority` signed.
     pub fn ask_for_certificates(&self, authority: &Path) {
         self.put(authority, "root.crt");
         self.write(">> ", "postgresql.conf", "ssl_ca_file = 'root.crt'");
         self.rule("> ", "hostssl all ada all cert clientcert=verify-full");
     }
 
-    /// Lets in plain connections of the superuser `postgres` too.
+    /// Accepts plain connections of the superuser `postgres` too.
     pub fn also_plain(&self) {
         self.rule(">> ", "host all postgres 127.0.0.1/32 trust");
     }
 
-    /// Makes a rule about who is let in the only one, or one more.
+    /// Makes an authentication rule the only one, or adds it.
     fn rule(&self, to: &str, rule: &str) {
         self.write(to, "pg_hba.conf", rule);
         self.kill();
         self.resume();
     }
 
-    /// Writes a line into a file of the server, or behind what is there.
+    /// Writes a line into a file of the server, or appends it.
     fn write(&self, to: &str, file: &str, line: &str) {
         let script = format!(r#"printf '%s\n' "$1" {to} "$0""#);
         run(as_user("sh").args(["-c", &script]).arg(self.data().join(file)).arg(line).current_dir("/"));
@@ -193,7 +193,7 @@ impl Server {
         assert!(tee.wait().unwrap().success());
     }
 
-    /// Kills the server as a crash does, with all its children, and waits until they are gone.
+    /// Kills the server with all its children, as in a crash, and waits until they are gone.
     pub fn kill(&self) {
         let pids = self.pids();
         signal("KILL", &pids);
@@ -202,22 +202,22 @@ impl Server {
         }
     }
 
-    /// Stops all of its processes from running, without ending them.
+    /// Suspends all of its processes.
     pub fn pause(&self) {
         signal("STOP", &self.pids());
     }
 
-    /// Lets them run again.
+    /// Resumes them.
     pub fn unpause(&self) {
         signal("CONT", &self.pids());
     }
 
-    /// A URL to connect to it with.
+    /// A URL to connect to it.
     pub fn url(&self) -> String {
         self.url_at(self.address())
     }
 
-    /// A URL that leads to it by way of something else.
+    /// A URL that leads to it through something else.
     pub fn url_at(&self, address: SocketAddr) -> String {
         format!("postgres://postgres@{address}/postgres")
     }
@@ -234,7 +234,7 @@ impl Server {
         self.folder.join("data")
     }
 
-    /// Runs one of PostgreSQL's programs against it, and returns what it printed.
+    /// Runs one of PostgreSQL's programs against it; returns the output.
     pub fn program(&self, name: &str, args: &[&str]) -> Vec<u8> {
         let url = self.url();
         let output = Command::new(self.programs.join(name)).args(["-d", &url]).args(args).output().unwrap();
@@ -247,14 +247,14 @@ impl Server {
         self.try_script(sql).unwrap();
     }
 
-    /// Runs a script with psql; what it said when it failed.
+    /// Runs a script with psql; returns the error output if it fails.
     pub fn try_script(&self, sql: &[u8]) -> Result<(), String> {
         let mut psql = Command::new(self.programs.join("psql"));
         psql.args(["-d", &self.url(), "-X", "-q", "-v", "ON_ERROR_STOP=1"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut child = psql.stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let output = std::thread::scope(|scope| {
-            // It reads no further when it fails.
+            // It stops reading when it fails.
             scope.spawn(move || _ = stdin.write_all(sql));
             child.wait_with_output().unwrap()
         });
@@ -278,7 +278,7 @@ impl Drop for Server {
     }
 }
 
-/// Where PostgreSQL's programs are: Debian keeps those of the server out of the path.
+/// The folder of PostgreSQL's programs: Debian keeps those of the server out of the path.
 fn programs() -> Option<PathBuf> {
     let mut versions: Vec<_> = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().collect();
     versions.sort_by_key(|entry| entry.file_name().to_string_lossy().parse::<u32>().unwrap_or(0));

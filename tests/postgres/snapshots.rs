@@ -1,5 +1,5 @@
-//! A transaction with an old snapshot, as `pg_dump` or a report has one, keeps every version of every row: a channel that is
-//! written to all the time must not get slower by them.
+//! A transaction with an old snapshot, such as that of `pg_dump` or a report, keeps every version of every row: a
+//! channel that is written to continually must not get slower by them.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use super::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_channel_stays_quick_under_an_old_snapshot() {
+async fn a_busy_channel_stays_fast_under_an_old_snapshot() {
     let Some(server) = Server::start() else { return };
     let schema = fresh_schema();
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -74,7 +74,7 @@ async fn write(store: PostgresStore, stop: Arc<AtomicBool>, count: Arc<AtomicUsi
     }
 }
 
-/// Appends a second, and the least time of a lookup in milliseconds.
+/// Appends a second, and the shortest time of a lookup in milliseconds.
 async fn measure(store: &PostgresStore, count: &AtomicUsize, during: Duration) -> (f64, f64) {
     let (began, first) = (Instant::now(), count.load(Ordering::SeqCst));
     let mut least = Duration::MAX;

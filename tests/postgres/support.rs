@@ -15,7 +15,7 @@ pub fn a() -> Channel {
     Channel::new("a").unwrap()
 }
 
-/// A store with a schema that is there.
+/// A store with an existing schema.
 pub async fn store_in(server: &Server, schema: &str) -> PostgresStore {
     let store = PostgresStore::options().schema(schema).connections(4).connect(&server.url()).await.unwrap();
     store.migrate().await.unwrap();
@@ -26,7 +26,7 @@ pub fn texts(entries: &[Entry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.data.as_shown()).collect()
 }
 
-/// Waits until something holds that nobody announces.
+/// Polls until a condition holds.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..4000 {
         if holds().await {
@@ -48,7 +48,7 @@ impl Watch {
         watch
     }
 
-    /// Takes hints until one fits.
+    /// Takes hints until one matches.
     pub async fn until(&mut self, what: &str, mut fits: impl FnMut(&Change) -> bool) -> Change {
         loop {
             let next = std::future::poll_fn(|cx| self.0.as_mut().poll_next(cx));

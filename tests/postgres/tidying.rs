@@ -1,4 +1,4 @@
-//! The janitor: under limits that are too short, with damaged channels, and with many channels that live for seconds.
+//! The janitor: with time limits that are too short, with damaged channels, and with many short-lived channels.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use super::{
 
 const NOW: u64 = 1_732_094_400_000;
 
-/// A store that tidies only when it is told to, by a clock that the test moves.
+/// A store that tidies only when told to, with a clock that the test moves.
 async fn manual(server: &Server, options: PostgresOptions) -> (PostgresStore, Arc<AtomicU64>) {
     let now = Arc::new(AtomicU64::new(NOW));
     let reads = Arc::clone(&now);
@@ -43,9 +43,9 @@ fn named(name: &str) -> Channel {
     Channel::new(name).unwrap()
 }
 
-/// A disk so slow that what is due takes longer than a statement may.
+/// A disk so slow that the pending work takes longer than a statement may.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_janitor_gets_on_when_a_piece_takes_too_long() {
+async fn the_janitor_makes_progress_when_a_piece_takes_too_long() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let options = PostgresStore::options().schema(&schema).timeout(Duration::from_millis(800)).retention(minutes(1));
@@ -60,7 +60,7 @@ async fn the_janitor_gets_on_when_a_piece_takes_too_long() {
     client(server).await.batch_execute(&slow).await.unwrap();
     now.fetch_add(600_000, Ordering::SeqCst);
     for _ in 0..3 {
-        // The caller, too, waits no longer than it waits for anything.
+        // The caller waits no longer than for anything else, either.
         if timeout(Duration::from_secs(60), store.tidy()).await.expect("an end").is_ok() {
             break;
         }
@@ -69,9 +69,9 @@ async fn the_janitor_gets_on_when_a_piece_takes_too_long() {
     assert_eq!(left.get::<_, i64>(0), 0);
 }
 
-/// Damage to a channel is its own.
+/// Damage affects only the damaged channel.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn damage_to_a_channel_keeps_the_janitor_from_no_other() {
+async fn damage_to_a_channel_does_not_keep_the_janitor_from_others() {
     let Some(server) = server::shared() else { return };
     let damages = [
         ("the record ends before it begins", "update $S.head set earliest_seq = seq + 1 where name = 'a'"),
@@ -98,7 +98,7 @@ async fn damage_to_a_channel_keeps_the_janitor_from_no_other() {
         assert_eq!(texts(&page.entries), [""; 0], "{what}");
         let left = store.channels("b", None, 10).await.expect(what);
         assert_eq!(left, [], "{what}: the channel beside it is forgotten");
-        // A person can always clear the damage away.
+        // An operator can always remove the damage.
         store.delete(&a()).await.expect(what);
         client(server)
             .await
@@ -111,9 +111,9 @@ async fn damage_to_a_channel_keeps_the_janitor_from_no_other() {
     }
 }
 
-/// What is missing is told, and never skipped; nor does anything hang on it.
+/// Missing entries are reported, and never skipped; and no call hangs because of them.
 #[tokio::test]
-async fn a_hole_is_corrupt_and_concerns_its_channel_only() {
+async fn a_hole_is_corrupt_and_affects_its_channel_only() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let (store, _) = manual(server, PostgresStore::options().schema(&schema)).await;
@@ -135,7 +135,7 @@ async fn a_hole_is_corrupt_and_concerns_its_channel_only() {
 
 /// 100 new channels a second, each with an event or two and never used again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn channels_that_live_for_seconds_leave_a_flat_state() {
+async fn channels_that_live_for_seconds_leave_a_constant_state() {
     let Some(server) = Server::start() else { return };
     let schema = fresh_schema();
     let second = Duration::from_secs(1);

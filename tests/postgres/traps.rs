@@ -1,5 +1,5 @@
-//! One test per trap of the engine. The order of commits is in `outbox.rs`, notifications are in `notifying.rs`, lost tails in
-//! the conformance suite.
+//! One test per trap of the server. The order of commits is in `outbox.rs`, notifications are in `notifying.rs`, lost
+//! tails in the conformance suite.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn many_nodes_migrate_at_once() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_create_uses_a_schema_that_is_there() {
+async fn a_role_that_may_not_create_uses_an_existing_schema() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let client = client(server).await;
@@ -67,7 +67,7 @@ async fn a_role_that_may_not_create_uses_a_schema_that_is_there() {
 
 /// Applications on one database do not see each other.
 #[tokio::test]
-async fn schemas_are_apart() {
+async fn schemas_are_separate() {
     let Some(server) = server::shared() else { return };
     let (one, other) = (store_in(server, &fresh_schema()).await, store_in(server, &fresh_schema()).await);
     let cursor = one.append(&a(), Append::new([Event::text("x")])).await.unwrap().head.cursor;
@@ -76,7 +76,7 @@ async fn schemas_are_apart() {
     assert!(page.entries.is_empty());
 }
 
-/// The database makes channels too, for the outbox, and must give them the same epochs.
+/// The database creates channels too, for the outbox, and must give them the same epochs.
 #[tokio::test]
 async fn the_database_computes_epochs_as_the_crate_does() {
     let Some(server) = server::shared() else { return };
@@ -93,7 +93,7 @@ async fn the_database_computes_epochs_as_the_crate_does() {
     }
 }
 
-/// Snapshots that are older than a wait are what a stricter isolation brings; the store tries again.
+/// With a stricter isolation, a snapshot may be older than a wait; the store retries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_stricter_by_default_is_fine() {
     let Some(server) = server::shared() else { return };
@@ -120,7 +120,7 @@ async fn a_database_that_is_stricter_by_default_is_fine() {
 
 /// A standby is behind, and what it lacks would look lost.
 #[tokio::test]
-async fn a_server_that_only_reads_is_not_used() {
+async fn a_read_only_server_is_not_used() {
     let Some(server) = server::shared() else { return };
     let url = format!("{}?options=-c%20default_transaction_read_only=on", server.url());
     let refused = PostgresStore::connect(&url).await.unwrap_err();
@@ -129,7 +129,7 @@ async fn a_server_that_only_reads_is_not_used() {
     assert!(matches!(nonsense, ConnectError::Options(_)) && !nonsense.is_retryable(), "{nonsense:?}");
 }
 
-/// Retention deletes as much as comes; the record's updates stay in their page; the tables stop growing.
+/// Retention deletes as much as is appended; the record's updates stay in their page; the tables stop growing.
 #[tokio::test]
 async fn retention_leaves_no_bloat() {
     let Some(server) = server::shared() else { return };
@@ -164,13 +164,13 @@ async fn retention_leaves_no_bloat() {
     .await;
 }
 
-/// What a restore brings back is another history from where the dump ended.
+/// A restore brings back another history from where the dump ended.
 #[tokio::test]
-async fn after_a_restore_from_an_older_dump_everybody_is_told() {
+async fn after_a_restore_from_an_older_dump_every_reader_is_reset() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;
-    let born_later = Channel::new("born after the dump").unwrap();
+    let born_later = Channel::new("created after the dump").unwrap();
     let absent = store.heads(std::slice::from_ref(&born_later)).await.unwrap()[0].cursor;
     let before = store.append(&a(), Append::new(["1", "2"].map(Event::text))).await.unwrap().head.cursor;
     let dump = server.program("pg_dump", &["-n", &schema]);
@@ -190,7 +190,7 @@ async fn after_a_restore_from_an_older_dump_everybody_is_told() {
     assert_eq!(outcome(&born_later, born).await, Outcome::Reset(Reason::Ahead));
     assert_eq!(outcome(&born_later, absent).await, Outcome::Continued);
 
-    // Written on, also past the old head.
+    // Appends continue, also past the old head.
     store.append(&a(), Append::new(["new 3", "new 4", "new 5"].map(Event::text))).await.unwrap();
     store.append(&born_later, Append::new(["1", "2"].map(Event::text))).await.unwrap();
     assert_eq!(outcome(&a(), before).await, Outcome::Continued);
@@ -201,14 +201,14 @@ async fn after_a_restore_from_an_older_dump_everybody_is_told() {
     assert_eq!(texts(&page.entries), ["new 3", "new 4", "new 5"]);
 }
 
-/// TLS means that the server is who it says; and passwords go through the URL.
+/// TLS verifies the server's identity; and passwords are in the URL.
 #[tokio::test]
 async fn tls_verifies_and_passwords_are_in_the_url() {
     let tls = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgres/tls");
     let Some(server) = Server::start() else { return };
     server.encrypt(&tls);
     let plain = server.url();
-    assert!(PostgresStore::connect(&plain).await.is_err(), "the server takes no connection that is not encrypted");
+    assert!(PostgresStore::connect(&plain).await.is_err(), "the server accepts no unencrypted connection");
     let trusted = format!("{}?sslmode=verify-full&sslrootcert={}", server.url(), tls.join("ca.pem").display());
     let trusted = trusted.replace("postgres@", "ada:pa%24s%20w%C3%B6rd@");
     let store = PostgresStore::connect(&trusted).await.unwrap();
@@ -231,7 +231,7 @@ async fn tls_verifies_and_passwords_are_in_the_url() {
     }
 }
 
-/// A schema of the version that remembered keys without the fingerprint of their event.
+/// A schema of a version that remembered keys without the fingerprint of their event.
 #[tokio::test]
 async fn a_key_of_an_older_schema_matches_every_event() {
     let Some(server) = server::shared() else { return };
@@ -249,7 +249,7 @@ async fn a_key_of_an_older_schema_matches_every_event() {
     assert!(matches!(refused, Err(StoreError::KeyReused { index: 0 })), "{refused:?}");
 }
 
-/// Appends that wait for each other go in one call; one that is refused takes none of them with it.
+/// Appends that wait for each other share a call; one that is refused takes none of them with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reused_key_is_refused_alone() {
     let Some(server) = server::shared() else { return };
@@ -258,7 +258,7 @@ async fn a_reused_key_is_refused_alone() {
     for n in 0..60 {
         let store = store.clone();
         tasks.spawn(async move {
-            // Every third uses the key of those before it for another event, as the second of its own.
+            // Every third append uses an earlier key for another event, as its second event.
             let text = if n % 3 == 2 { "other" } else { "same" };
             let keyed = Event::text(text).keyed(format!("k{}", n / 3)).unwrap();
             (n, store.append(&a(), Append::new([Event::text(format!("plain {n}")), keyed])).await)
@@ -272,16 +272,16 @@ async fn a_reused_key_is_refused_alone() {
             (n, Err(error)) => panic!("{n}: {error:?}"),
         }
     }
-    // Who came first of a key decides which of the three it stands for.
+    // The first append with a key decides which of the three events it stands for.
     assert!((20..=40).contains(&refused), "{refused}");
     let page = store.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
     let plain = texts(&page.entries).iter().filter(|text| text.starts_with("plain")).count();
     assert_eq!((plain, page.entries.len() - plain), (60 - refused, 20), "{:?}", texts(&page.entries));
 }
 
-/// A database that only reads is readable, and no call that found nothing to write says that it can be written.
+/// A read-only database can be read, and a call that had nothing to write does not mean that it can be written.
 #[tokio::test]
-async fn a_database_that_only_reads_is_read_only_until_something_is_written() {
+async fn a_read_only_database_is_read_only_until_something_is_written() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let store = store_in(server, &schema).await;

@@ -1,4 +1,4 @@
-//! Who waits for whom: callers for connections, and migrations for each other.
+//! What waits for what: callers for connections, and migrations for each other.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::{
     support::{a, until},
 };
 
-/// Writers share connections, and one that is always shared must still come to those who wait for it.
+/// Writers share connections, and a shared one must still be returned to callers that wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_that_share_the_only_connection_starve_nobody() {
+async fn writers_that_share_the_only_connection_starve_no_other_caller() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
     let options = PostgresStore::options().schema(&schema).connections(1);
@@ -42,8 +42,8 @@ async fn writers_that_share_the_only_connection_starve_nobody() {
 async fn a_migration_waits_for_another_one_as_long_as_it_takes() {
     let Some(server) = server::shared() else { return };
     let schema = fresh_schema();
-    let patience = Duration::from_secs(1);
-    let store = PostgresStore::options().schema(&schema).timeout(patience).connect(&server.url()).await.unwrap();
+    let call_timeout = Duration::from_secs(1);
+    let store = PostgresStore::options().schema(&schema).timeout(call_timeout).connect(&server.url()).await.unwrap();
     let (other, watch) = (client(server).await, client(server).await);
     let lock = format!("begin; select pg_advisory_xact_lock(hashtextextended('tower-events migrate {schema}', 0))");
     other.batch_execute(&lock).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_migration_waits_for_another_one_as_long_as_it_takes() {
     let waiting = format!(
         "select count(*) from pg_stat_activity where wait_event = 'advisory' and query like '%migrate {schema}%'
             and clock_timestamp() - query_start > interval '{} ms'",
-        patience.as_millis()
+        call_timeout.as_millis()
     );
     until("it has waited for longer than it would for a row", async || {
         migrating.is_finished() || watch.query_one(&waiting, &[]).await.unwrap().get::<_, i64>(0) == 1

@@ -1,4 +1,4 @@
-//! How the server is found and who is let in: Sentinels, and passwords that change.
+//! Finding the server and authenticating: Sentinels, and passwords that change.
 
 use std::{
     net::SocketAddr,
@@ -21,10 +21,10 @@ use tower_events::{
 use super::{
     load::channel,
     server::{Server, free_port},
-    watch::{next, server, text, until},
+    support::{next, server, text, until},
 };
 
-/// A running Sentinel. Dropping it ends it.
+/// A running Sentinel. Dropping it stops it.
 struct Sentinel {
     child: Child,
     addr: SocketAddr,
@@ -49,7 +49,7 @@ impl Sentinel {
         sentinel
     }
 
-    /// A command with a short answer; a Sentinel does not know how to end a connection.
+    /// Sends a command with a short reply and waits for it; a Sentinel does not support ending a connection.
     async fn try_command(&self, command: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.addr).await.ok()?;
         stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
@@ -72,7 +72,7 @@ async fn sentinels_lead_to_the_primary_and_to_the_next_one() {
     let (primary, replica) = (server!(), server!("--repl-diskless-sync-delay", "0"));
     replica.follow(&primary).await;
     let sentinel = Sentinel::of(&primary).await;
-    // One that is away is passed over.
+    // A Sentinel that is down is skipped.
     let urls = [format!("redis://127.0.0.1:{}", free_port()), format!("redis://{}", sentinel.addr)];
     let store = RedisStore::options().sentinels("main", urls.clone()).connect("redis://by-name/").await.unwrap();
     let before = store.append(&channel("a"), text("before")).await.unwrap();
@@ -83,9 +83,9 @@ async fn sentinels_lead_to_the_primary_and_to_the_next_one() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         replica.info("role").await == "master"
     };
-    until("the replica is the primary", Duration::from_secs(60), fails_over).await;
+    until("the replica becomes the primary", Duration::from_secs(60), fails_over).await;
     let demoted = async || primary.info("role").await == "slave";
-    until("the old primary follows", Duration::from_secs(60), demoted).await;
+    until("the old primary becomes a replica", Duration::from_secs(60), demoted).await;
     let began = Instant::now();
     let after = loop {
         match store.append(&channel("a"), text("after")).await {
@@ -95,11 +95,11 @@ async fn sentinels_lead_to_the_primary_and_to_the_next_one() {
     };
     let page = store.read(&channel("a"), Start::After(before.head.cursor), Limit::default()).await.unwrap();
     assert_eq!(page.entries, after.entries);
-    until("all is connected again", Duration::from_secs(10), async || store.health() == Health::Ready).await;
+    until("everything is connected again", Duration::from_secs(10), async || store.health() == Health::Ready).await;
 }
 
 #[tokio::test]
-async fn a_password_that_changed_is_asked_for() {
+async fn a_changed_password_is_asked_for() {
     let server = server!();
     let let_in = async |password: &str| {
         let rule = format!(">{password}");
@@ -119,13 +119,13 @@ async fn a_password_that_changed_is_asked_for() {
     *current.lock().unwrap() = Err(());
     server.command(&["CLIENT", "KILL", "USER", "app"]).await;
     let kept_out = async || store.append(&channel("a"), text("2")).await.is_err();
-    until("it is kept out", Duration::from_secs(10), kept_out).await;
+    until("the old password is refused", Duration::from_secs(10), kept_out).await;
     *current.lock().unwrap() = Ok("canary-two".to_owned());
     let let_in = async || store.append(&channel("a"), text("3")).await.is_ok();
-    until("it is let in again", Duration::from_secs(20), let_in).await;
+    until("the new password is accepted", Duration::from_secs(20), let_in).await;
 }
 
-/// As fast as one attempt after the other: the first Sentinel takes as long as it may, or leads astray.
+/// Bounds the time: the first Sentinel takes as long as it may, or gives an outdated answer.
 async fn finds(primary: &Server, first: String) {
     let sentinel = Sentinel::of(primary).await;
     let options = RedisStore::options().sentinels("main", [first, format!("redis://{}", sentinel.addr)]);
@@ -137,15 +137,15 @@ async fn finds(primary: &Server, first: String) {
 }
 
 #[tokio::test]
-async fn a_sentinel_that_answers_nothing_does_not_keep_the_next_from_being_heard() {
+async fn a_sentinel_that_does_not_answer_does_not_stop_the_next_from_being_asked() {
     let primary = server!();
-    // Connections are accepted by the system, and that is all.
+    // The system accepts connections, and nothing reads from them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     finds(&primary, format!("redis://{}", silent.local_addr().unwrap())).await;
 }
 
 #[tokio::test]
-async fn a_sentinel_that_knows_an_old_primary_does_not_keep_the_next_from_being_heard() {
+async fn a_sentinel_with_an_outdated_primary_does_not_stop_the_next_from_being_asked() {
     let (primary, mut old) = (server!(), server!());
     let outdated = Sentinel::of(&old).await;
     old.kill();

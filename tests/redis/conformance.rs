@@ -1,4 +1,4 @@
-//! The conformance suite, on a server that all clauses of a test share.
+//! The conformance suite, on one server per test that all clauses share.
 
 use std::{
     sync::{
@@ -16,7 +16,8 @@ use tower_events::{
 
 use super::server::Server;
 
-/// Stores on one server; each place has a prefix of its own, and each store its own connections, as on another node.
+/// Stores on one server; each place has a prefix of its own, and each store has its own connections, as on another
+/// node.
 struct RedisHarness {
     server: Server,
     places: AtomicU32,
@@ -61,7 +62,7 @@ impl Harness for RedisHarness {
 
     async fn advance(&self, place: &Place, by: Duration) {
         place.now.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
-        // Connections and hints take real time, which clauses wait for by advancing.
+        // Connections and hints take real time, which clauses wait for by advancing the clock.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
@@ -87,7 +88,7 @@ impl Harness for RedisHarness {
         Place { retention, ..place }
     }
 
-    /// Has the server take no writes; the stores are told at once, where they would wait for one that hangs.
+    /// Makes the server refuse writes; stores get an error at once instead of waiting for a server that hangs.
     async fn begin_trouble(&self, _: &Place) -> Result<(), Unable> {
         self.server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
         Ok(())
@@ -118,7 +119,7 @@ async fn keeps_the_contract_erased() {
 }
 
 #[tokio::test]
-async fn keeps_the_contract_on_one_thread_where_calls_race() {
+async fn keeps_the_contract_on_one_thread_with_racing_calls() {
     let Some(harness) = RedisHarness::start().await else { return };
     for clause in clauses::races() {
         println!("clause {}", clause.name());
@@ -126,13 +127,13 @@ async fn keeps_the_contract_on_one_thread_where_calls_race() {
     }
 }
 
-/// Deletes the keys of a prefix, and says how many those were.
+/// Deletes the keys of a prefix; returns how many there were.
 const WIPE: &str = r"
 local keys = redis.call('KEYS', '{' .. ARGV[1] .. '}:*')
 for _, key in ipairs(keys) do redis.call('DEL', key) end
 return #keys";
 
-/// Makes a channel what it was `n` appends ago, as a replica knows it that the last ones did not reach.
+/// Restores a channel to its state `n` appends ago, as a replica has it that the last appends did not reach.
 const LOSE_TAIL: &str = r"
 local place, log = '{' .. ARGV[1] .. '}:place', '{' .. ARGV[1] .. '}:log:' .. ARGV[2]
 local RECORD = '>c16c4Bc4ddddddddd'

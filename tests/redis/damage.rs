@@ -1,4 +1,4 @@
-//! Damage to what is stored, and calls that stop halfway: what it costs the channel that has it, and that it costs no other
+//! Damaged data, and calls that stop halfway: what the affected channel loses, and that no other channel loses
 //! anything.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tower_events::{
 use super::{
     load::{channel, node},
     server::Server,
-    watch::{server, text, until},
+    support::{server, text, until},
 };
 
 const PLACE: &str = "{tower-events}:place";
@@ -36,7 +36,7 @@ async fn kept(store: &RedisStore, name: &str) -> Vec<Entry> {
     }
 }
 
-/// Twelve who append to both at once, so that calls to the server are about both.
+/// Twelve publishers that append to both channels at once, so that calls to the server concern both.
 async fn append_to_both(
     store: &RedisStore,
     good: &str,
@@ -48,7 +48,7 @@ async fn append_to_both(
             let mut all = (Vec::new(), Vec::new());
             for _ in 0..10 {
                 let (to_good, to_bad) = tokio::join!(store.append(&good, text("x")), store.append(&bad, text("x")));
-                all.0.push(to_good.expect("nothing is wrong with it"));
+                all.0.push(to_good.expect("there is nothing wrong with it"));
                 all.1.push(to_bad);
             }
             all
@@ -64,7 +64,7 @@ async fn append_to_both(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_cannot_be_read_costs_no_other_channel_anything() {
+async fn an_unreadable_record_affects_no_other_channel() {
     let server = server!();
     let store = node(&server.url()).await;
     let long = "x".repeat(97);
@@ -88,9 +88,9 @@ async fn a_record_that_cannot_be_read_costs_no_other_channel_anything() {
     }
 }
 
-/// Keys of another type under the names of ours: what they replaced is lost, and nothing more.
+/// Keys of another type under the store's names: what they replaced is lost, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_of_another_type_is_as_one_that_was_deleted() {
+async fn a_key_of_another_type_counts_as_deleted() {
     let server = server!();
     let store = node(&server.url()).await;
     for name in ["a", "b"] {
@@ -102,7 +102,7 @@ async fn a_key_of_another_type_is_as_one_that_was_deleted() {
     }
     let before = kept(&store, "b").await;
     let (to_b, to_a) = append_to_both(&store, "b", "a").await;
-    let to_a: Vec<_> = to_a.into_iter().map(|appended| appended.expect("a log that begins anew")).collect();
+    let to_a: Vec<_> = to_a.into_iter().map(|appended| appended.expect("a log that starts anew")).collect();
     let all = |appended: Vec<Appended>| {
         let mut all: Vec<_> = appended.into_iter().flat_map(|one| one.entries).collect();
         all.sort_by_key(|entry| entry.cursor.seq);
@@ -115,10 +115,10 @@ async fn a_key_of_another_type_is_as_one_that_was_deleted() {
     assert_eq!((again.receipts[0].cursor, again.receipts[0].duplicate), (first.head.cursor, true));
     store.append(&channel("c"), text("x")).await.unwrap();
     let has_turn = async || server.command(&["ZSCORE", "{tower-events}:turns", "c"]).await.starts_with('$');
-    until("the new channel has its turn", Duration::from_secs(10), has_turn).await;
+    until("the new channel gets its turn", Duration::from_secs(10), has_turn).await;
 }
 
-/// What a call appended whose record was never written, as older versions could leave it.
+/// Entries that a call appended without writing the record, as older versions could leave them.
 #[tokio::test]
 async fn a_surplus_is_removed_and_nothing_else() {
     let server = server!();
@@ -135,7 +135,7 @@ async fn a_surplus_is_removed_and_nothing_else() {
             return 1";
         let log = format!("{{tower-events}}:log:{name}");
         assert!(server.command(&["EVAL", surplus, "1", &log]).await.starts_with(":1"));
-        assert_eq!(kept(store, name).await, first.entries, "a read does without");
+        assert_eq!(kept(store, name).await, first.entries, "a read ignores it");
         let second = store.append(&channel(name), texts(10, 12)).await.unwrap();
         assert_eq!(second.entries[0].cursor.seq, first.head.cursor.seq + 1);
         assert_eq!(kept(store, name).await, [first.entries, second.entries].concat());
@@ -145,9 +145,10 @@ async fn a_surplus_is_removed_and_nothing_else() {
     }
 }
 
-/// Each command of the scripts fails once, in the middle of each call: a user without the right to it makes the call.
+/// Each command of the scripts fails once, in the middle of each call: the call is made by a user without permission
+/// for that command.
 #[tokio::test]
-async fn wherever_a_call_stops_what_was_acknowledged_stays() {
+async fn wherever_a_call_stops_acknowledged_entries_stay() {
     let server = server!();
     let keep = Retention::default().events(10);
     let owner = RedisStore::options().retention(keep.clone()).connect(&server.url()).await.unwrap();
@@ -180,7 +181,7 @@ async fn wherever_a_call_stops_what_was_acknowledged_stays() {
             let after = kept(&owner, &name).await;
             let what_for = format!("{name}: {done:?} {after:?}");
             match (&done, what) {
-                // Either history, but a whole one.
+                // Either the old or the new history, but a complete one.
                 (result, "init" | "empty init") => {
                     let is_old = after == before;
                     assert!(is_old || after.iter().all(|entry| entry.data.as_text() == Some("new")), "{what_for}");
@@ -191,11 +192,11 @@ async fn wherever_a_call_stops_what_was_acknowledged_stays() {
                 (Err(StoreError::Unavailable(_)), _) => {
                     assert_eq!(after, before, "{what_for}");
                 }
-                // Nothing that is stored is wrong.
+                // Nothing that is stored is damaged.
                 (Err(StoreError::Corrupt(_)), _) => panic!("{what_for}"),
                 (Err(_), _) => assert!(after.starts_with(&before), "{what_for}"),
             }
-            // Life goes on, for who stood at the head too.
+            // The channel continues, also for readers that were at its head.
             if let Some(last) = before.last().filter(|_| !what.contains("init")) {
                 let page = owner.read(&channel(&name), Start::After(last.cursor), Limit::default()).await.unwrap();
                 assert_eq!(page.outcome, Outcome::Continued, "{what_for}");
@@ -214,13 +215,13 @@ async fn cluster_of_two() -> Option<[(Server, String); 2]> {
     from.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
     to.command(&["CLUSTER", "MEET", "127.0.0.1", &from.addr().port().to_string(), &one]).await;
     let is_ok = async |server: &Server| server.command(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok");
-    until("the cluster comes together", Duration::from_secs(60), async || is_ok(&from).await && is_ok(&to).await).await;
+    until("the cluster forms", Duration::from_secs(60), async || is_ok(&from).await && is_ok(&to).await).await;
     let id = async |server: &Server| server.command(&["CLUSTER", "MYID"]).await.lines().nth(1).unwrap().to_owned();
     let (id_of_from, id_of_to) = (id(&from).await, id(&to).await);
     Some([(from, id_of_from), (to, id_of_to)])
 }
 
-/// A slot of a cluster moves key by key: in between, one call finds some keys and not others.
+/// A slot of a cluster moves key by key: in between, a call finds some of the keys and not others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_key_by_key_loses_nothing() {
     let Some([(from, id_of_from), (to, id_of_to)]) = cluster_of_two().await else { return };
@@ -236,7 +237,7 @@ async fn a_slot_that_moves_key_by_key_loses_nothing() {
     let migrate = async |key: &str| from.command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
     for key in ["log:b", "log:a", "turns", "place"] {
         assert!(migrate(&format!("{{tower-events}}:{key}")).await.starts_with("+OK"), "{key}");
-        // Calls that are about `a` first and about `b` then, and after them calls about `a` alone.
+        // Calls that concern `a` first and `b` next, and then calls that concern `a` only.
         let appending = (0..36).map(|n| {
             let (store, nth) = (store.clone(), usize::from((6..12).contains(&n)));
             tokio::spawn(async move { (nth, store.append(&channel(["a", "b"][nth]), text("x")).await) })
@@ -252,7 +253,7 @@ async fn a_slot_that_moves_key_by_key_loses_nothing() {
     }
     let moved = store.append(&channel("a"), text("moved")).await;
     assert!(moved.is_err_and(|error| error.is_retryable()));
-    assert_eq!(store.health(), Health::Unavailable, "the server that it is connected to has nothing to say any more");
+    assert_eq!(store.health(), Health::Unavailable, "the connected server has none of the keys any more");
     let store = node(&to.url()).await;
     for (name, mut acknowledged) in ["a", "b"].into_iter().zip(acknowledged) {
         acknowledged.sort_by_key(|entry| entry.cursor.seq);

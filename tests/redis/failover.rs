@@ -13,7 +13,7 @@ use tower_events::{
 use super::{
     load::{channel, node, url},
     server::Server,
-    watch::{next, text, until},
+    support::{next, text, until},
     wire::Wire,
 };
 
@@ -29,10 +29,10 @@ async fn fail_over(primary: &Server, replica: &Server) {
     let answer = primary.command(&["FAILOVER", "TO", "127.0.0.1", &port]).await;
     assert!(answer.starts_with("+OK"), "{answer}");
     let is_done = async || replica.info("role").await == "master" && primary.info("role").await == "slave";
-    until("the replica is the primary", Duration::from_secs(60), is_done).await;
+    until("the replica becomes the primary", Duration::from_secs(60), is_done).await;
 }
 
-/// As often as it takes while a store looks for the new primary, but not for long.
+/// How often to retry while a store looks for the new primary; bounded.
 async fn append(store: &RedisStore, name: &str, append: Append) -> tower_events::store::Appended {
     let began = Instant::now();
     loop {
@@ -52,7 +52,7 @@ async fn reads_follow_a_planned_failover_as_appends_do() {
     let page = reader.read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(page.entries, before.entries);
     fail_over(&primary, &replica).await;
-    // What follows is the new primary's alone.
+    // From here on, only the new primary has the entries.
     primary.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
     wire.redirect(replica.addr());
     let after = append(&writer, "a", text("after")).await;
@@ -71,12 +71,12 @@ async fn reads_follow_a_planned_failover_as_appends_do() {
         }
         assert_eq!(store.heads(&[channel("a")]).await.unwrap(), [after.head]);
         let is_ready = async || store.health() == Health::Ready;
-        until("all that was connected is again", Duration::from_secs(10), is_ready).await;
+        until("everything is connected again", Duration::from_secs(10), is_ready).await;
     }
 }
 
 #[tokio::test]
-async fn while_nobody_knows_the_new_primary_nothing_old_is_read_and_health_tells() {
+async fn until_the_new_primary_is_known_nothing_stale_is_read_and_health_reports_it() {
     let Some((primary, replica)) = pair().await else { return };
     let wire = Wire::to(primary.addr()).await;
     let store = node(&url(&wire)).await;
@@ -85,22 +85,23 @@ async fn while_nobody_knows_the_new_primary_nothing_old_is_read_and_health_tells
     store.append(&channel("a"), text("before")).await.unwrap();
     next(&mut changes).await;
     fail_over(&primary, &replica).await;
-    // Nobody calls: the ping finds out.
+    // No calls are made: the ping detects it.
     until("health tells", Duration::from_secs(15), async || store.health() != Health::Ready).await;
     assert_eq!(store.health(), Health::Unavailable);
     let read = store.read(&channel("a"), Start::Earliest, Limit::default()).await;
     assert!(read.is_err_and(|error| error.is_retryable()));
     assert!(store.heads(&[channel("a")]).await.is_err_and(|error| error.is_retryable()));
     wire.redirect(replica.addr());
-    until("health tells that it is over", Duration::from_secs(15), async || store.health() == Health::Ready).await;
+    until("health recovers", Duration::from_secs(15), async || store.health() == Health::Ready).await;
     assert!(matches!(next(&mut changes).await, Change::Resync), "hints come from the new primary");
     append(&store, "a", text("after")).await;
     assert!(matches!(next(&mut changes).await, Change::Entries(_)));
 }
 
-/// A key that another connection appended a moment ago is only on the primary: who repeats it waits for replicas too.
+/// A key that another connection appended a moment ago may be on the primary only: repeating it has to wait for
+/// replicas too.
 #[tokio::test]
-async fn a_duplicate_is_acknowledged_when_replicas_have_it() {
+async fn a_duplicate_is_acknowledged_once_replicas_have_it() {
     let Some((primary, replica)) = pair().await else { return };
     let within = Duration::from_secs(1);
     let store = async || RedisStore::options().replicas(1, within).connect(&primary.url()).await.unwrap();
@@ -112,7 +113,7 @@ async fn a_duplicate_is_acknowledged_when_replicas_have_it() {
     let before = written().await;
     assert!(other.append(&channel("a"), keyed()).await.unwrap().receipts[0].duplicate);
     // Newer servers wait only for what the connection itself wrote.
-    assert!(written().await > before, "a duplicate is nothing to wait for");
+    assert!(written().await > before, "a duplicate does not wait without replicas");
     replica.signal("-STOP");
     let alone = other.append(&channel("a"), keyed()).await;
     replica.signal("-CONT");
@@ -121,7 +122,7 @@ async fn a_duplicate_is_acknowledged_when_replicas_have_it() {
 
 /// The primary has it, and a replica may.
 #[tokio::test]
-async fn an_append_that_waits_for_replicas_while_the_primary_becomes_one_is_not_known() {
+async fn an_append_waiting_for_replicas_is_unknown_if_the_primary_is_demoted() {
     let Some((primary, replica)) = pair().await else { return };
     let options = RedisStore::options().replicas(1, Duration::from_secs(5)).timeout(Duration::from_secs(8));
     let store = options.connect(&primary.url()).await.unwrap();

@@ -1,5 +1,5 @@
-//! What goes wrong with a server and with the way to it, in the middle of a load. `TOWER_EVENTS_LONG=1 cargo test --features
-//! redis --test redis -- --nocapture faults` is the long form; it prints the fault table.
+//! Faults of the server and of the network under load. `TOWER_EVENTS_LONG=1 cargo test --features redis --test redis --
+//! --nocapture faults` runs the long form, which prints the fault table.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tower_events::store::Reason::{Ahead, EpochChanged, Trimmed};
 
 use super::{
     load::{during, times, url},
-    watch::server,
+    support::server,
     wire::{Slow, Wire},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_at_all() {
+async fn no_fault() {
     let (server, rounds) = (server!(), times(1, 10));
     let url = &server.url();
     let report = during([url; 3], async |progress| progress.more(3000 * rounds).await).await;
@@ -22,7 +22,8 @@ async fn nothing_at_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_server_is_killed_and_keeps_a_log() {
-    // With `everysec` the server writes nothing while the disk syncs, and still acknowledges: on a busy disk a kill takes that.
+    // With `everysec` the server holds back writes while the disk syncs, and still acknowledges: on a busy disk a kill
+    // loses them.
     let mut server = server!("--appendonly", "yes", "--appendfsync", "always");
     let (url, rounds) = (server.url(), times(2, 20));
     let report = during([&url; 3], async |progress| {
@@ -55,7 +56,7 @@ async fn the_server_is_killed_and_keeps_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_server_is_stopped_for_a_while() {
+async fn the_server_is_suspended_for_a_while() {
     let server = server!();
     let (url, rounds) = (server.url(), times(1, 3));
     let pause = Duration::from_secs(if rounds > 1 { 10 } else { 2 });
@@ -192,7 +193,7 @@ async fn keys_are_deleted_as_by_eviction() {
         report.print(&format!("DEL {key}"), rounds);
         assert_eq!(report.duplicated, 0, "{report:?}");
         assert!(report.resets.iter().all(|seen| *seen == reason), "{report:?}");
-        // A client that had read all when the log went has missed nothing, and is not reset.
+        // A client that had read everything when the log was deleted has missed nothing, and is not reset.
         if reason == Trimmed {
             assert_eq!(report.unseen as u64, report.told, "{report:?}");
         }
@@ -209,14 +210,14 @@ async fn an_older_dump_is_restored() {
             progress.more(300).await;
             server.kill();
             server.run().await;
-            // The publishers go on at once, past the old head.
+            // The publishers continue at once, past the old head.
             progress.more(600).await;
         }
     });
     let report = report.await;
     report.print("restore from an older dump, written on past the old head", rounds);
     report.is_honest(&[Ahead, EpochChanged]);
-    // One that had not read past the dump yet goes on: nothing that it saw was lost.
+    // A client that had not read past the dump yet continues: nothing that it saw was lost.
     assert!((1..=rounds).contains(&report.resets.len()), "{report:?}");
 }
 
@@ -231,7 +232,7 @@ async fn a_replica_without_the_tail_is_promoted() {
         let url = &url(&wire);
         let report = during([url; 3], async |progress| {
             replica.command(&["REPLICAOF", "NO", "ONE"]).await;
-            // Acknowledged by the old primary alone.
+            // Acknowledged by the old primary only.
             progress.more(300).await;
             wire.redirect(replica.addr());
             primary.kill();
@@ -240,7 +241,7 @@ async fn a_replica_without_the_tail_is_promoted() {
         });
         let report = report.await;
         report.is_honest(&[Ahead, EpochChanged]);
-        assert!(report.lost > 0, "nothing was lost, so nothing was shown: {report:?}");
+        assert!(report.lost > 0, "nothing was lost, so the test shows nothing: {report:?}");
         assert_eq!(report.resets.len(), 1, "{report:?}");
         all.acknowledged += report.acknowledged;
         all.lost += report.lost;

@@ -1,4 +1,4 @@
-//! The version of what is stored: nodes of several versions on one server, and places of the first version.
+//! The format of what is stored: nodes of several versions on one server, and places of the first version.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tower_events::{
 use super::{
     load::{channel, node},
     server::Server,
-    watch::{server, text, until},
+    support::{server, text, until},
 };
 
 const PLACE: &str = "{tower-events}:place";
@@ -57,7 +57,7 @@ async fn a_format_that_may_not_be_read_is_refused_with_both_versions() {
 }
 
 #[tokio::test]
-async fn a_format_that_may_only_be_read_is_not_written_and_health_tells() {
+async fn a_format_that_may_only_be_read_is_not_written_and_health_reports_it() {
     let server = server!();
     let store = node(&server.url()).await;
     let appended = store.append(&channel("a"), text("x")).await.unwrap();
@@ -71,23 +71,23 @@ async fn a_format_that_may_only_be_read_is_not_written_and_health_tells() {
         assert_eq!(store.channels("", None, 10).await.unwrap(), [(channel("a"), appended.head)]);
     }
     set_format(&server, "2 2 2").await;
-    until("health tells that it is over", Duration::from_secs(10), async || store.health() == Health::Ready).await;
+    until("health recovers", Duration::from_secs(10), async || store.health() == Health::Ready).await;
 }
 
 #[tokio::test]
-async fn a_newer_format_that_bears_this_version_is_used_beside_the_newer_nodes() {
+async fn a_newer_format_that_admits_this_version_is_used_alongside_newer_nodes() {
     let server = server!();
     let store = node(&server.url()).await;
     set_format(&server, "3 1 2").await;
     let appended = store.append(&channel("a"), text("x")).await.unwrap();
     let other = node(&server.url()).await;
     assert_eq!(other.heads(&[channel("a")]).await.unwrap(), [appended.head]);
-    assert!(server.command(&["HGET", PLACE, "format"]).await.contains("3 1 2"), "nobody lowers it");
+    assert!(server.command(&["HGET", PLACE, "format"]).await.contains("3 1 2"), "the format is not lowered");
 }
 
 /// Nodes of 0.1 know one floor, no format and no list of names.
 #[tokio::test]
-async fn a_place_of_the_first_format_is_brought_up_and_its_cursors_go_on() {
+async fn a_place_of_the_first_format_is_upgraded_and_its_cursors_continue() {
     let server = server!();
     let store = node(&server.url()).await;
     let mut cursors = Vec::new();
@@ -104,7 +104,7 @@ async fn a_place_of_the_first_format_is_brought_up_and_its_cursors_go_on() {
         redis.call('HDEL', place, 'format', 'keep')
         return redis.call('DEL', '{tower-events}:names')";
     assert!(server.command(&["EVAL", old, "1", PLACE]).await.starts_with(":1"));
-    // One that runs, and one that comes.
+    // A node that is running, and a new one.
     for store in [&store, &node(&server.url()).await] {
         for (name, cursor) in [("a", cursors[0]), ("b", cursors[1])] {
             let page = store.read(&channel(name), Start::After(cursor), Limit::default()).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_place_of_the_first_format_is_brought_up_and_its_cursors_go_on() {
     store.append(&channel("a"), text("2")).await.unwrap();
     assert!(server.command(&["HGET", PLACE, "format"]).await.contains("2 2 2"));
     let epoch = server.command(&["HGET", PLACE, "epoch"]).await;
-    assert!(epoch.starts_with("$18\r\n2."), "an older node understands {epoch}");
+    assert!(epoch.starts_with("$18\r\n2."), "an older node can parse {epoch}");
     let names = async || store.channels("", None, 10).await.unwrap().into_iter().map(|(name, _)| name);
     let is_listed = async || names().await.eq([channel("a"), channel("b")]);
     until("the channels are listed", Duration::from_secs(20), is_listed).await;
@@ -123,7 +123,7 @@ async fn a_place_of_the_first_format_is_brought_up_and_its_cursors_go_on() {
 
 /// An empty page means the end.
 #[tokio::test]
-async fn channels_are_whole_at_once_where_no_names_were_listed() {
+async fn channels_are_listed_completely_at_once_when_no_names_were_stored() {
     let server = server!();
     let store = node(&server.url()).await;
     for n in 0..300 {
@@ -138,9 +138,9 @@ async fn channels_are_whole_at_once_where_no_names_were_listed() {
     }
 }
 
-/// The list of names can be evicted as any key.
+/// The list of names can be evicted like any key.
 #[tokio::test]
-async fn a_list_of_names_that_was_lost_is_made_anew() {
+async fn a_lost_list_of_names_is_rebuilt() {
     let server = server!();
     let keep = Retention::default().age(Duration::from_secs(16));
     let store = RedisStore::options().retention(keep).connect(&server.url()).await.unwrap();
@@ -149,7 +149,7 @@ async fn a_list_of_names_that_was_lost_is_made_anew() {
     }
     server.command(&["DEL", "{tower-events}:names"]).await;
     let all = async || {
-        // The janitor comes along with appends.
+        // Appends start the janitor.
         store.append(&channel("room 0"), text("x")).await.unwrap();
         store.channels("room ", None, 1000).await.unwrap().len() == 300
     };

@@ -1,4 +1,4 @@
-//! What channels cost in which nothing happens.
+//! The cost of idle channels.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tower_events::{Channel, Event, Hub, RedisStore, Store, Subscription, store::
 use super::{
     load::long,
     server::Server,
-    watch::{server, until},
+    support::{server, until},
 };
 
 /// Processor time of this process.
@@ -19,7 +19,7 @@ fn used() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// The commands that the server executed, and how long they took it.
+/// The commands that the server executed, and how long they took.
 async fn executed(server: &Server) -> (Vec<(String, u64)>, Duration) {
     let info = server.command(&["INFO", "commandstats"]).await;
     let field =
@@ -27,7 +27,7 @@ async fn executed(server: &Server) -> (Vec<(String, u64)>, Duration) {
     let (mut counts, mut micros) = (Vec::new(), 0);
     for line in info.lines().filter(|line| line.starts_with("cmdstat_")) {
         let name = line.trim_start_matches("cmdstat_").split(':').next().unwrap_or_default();
-        // Asked by this test itself.
+        // Sent by this test itself.
         if !matches!(name, "info" | "quit") {
             counts.push((name.to_owned(), field(line, "calls=").unwrap_or(0)));
             micros += field(line, "usec=").unwrap_or(0);
@@ -36,15 +36,15 @@ async fn executed(server: &Server) -> (Vec<(String, u64)>, Duration) {
     (counts, Duration::from_micros(micros))
 }
 
-/// Of the command that was executed most.
+/// The count of the most frequent command.
 fn most(counts: &[(String, u64)]) -> u64 {
     counts.iter().map(|(_, count)| *count).max().unwrap_or(0)
 }
 
-/// Half of them have events, half were never written to. A question is sent together with those for the time and for who is
-/// the primary; so the commands of the kind that is asked most are the questions.
+/// Half of the channels have events, the others were never written to. A request is sent together with those for the
+/// time and for the primary check; so the most frequent command tells the number of requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
+async fn ten_thousand_followed_channels_cost_a_few_requests_a_second() {
     let (count, lasting) = if long() { (10_000, 60) } else { (5_000, 10) };
     let server = server!();
     let options = || RedisStore::options().timeout(Duration::from_secs(20));
@@ -66,7 +66,7 @@ async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
     for name in &names {
         subscribers.push(hub.subscribe(Subscription::new(name)).await.unwrap());
     }
-    until("what the beginning costs is over", Duration::from_secs(60), async || {
+    until("the initial requests are over", Duration::from_secs(60), async || {
         let before = most(&executed(&server).await.0);
         tokio::time::sleep(Duration::from_secs(1)).await;
         most(&executed(&server).await.0) - before <= 10
@@ -85,12 +85,12 @@ async fn ten_thousand_followed_channels_cost_a_few_questions_a_second() {
         .collect();
     let most = asked.iter().map(|asked| asked.1).fold(0.0, f64::max);
     println!(
-        "{count} followed channels: {most:.2} questions/s, {:.2} % of a core, and {:.2} % at the server: {asked:.2?}",
+        "{count} followed channels: {most:.2} requests/s, {:.2} % of a core, and {:.2} % at the server: {asked:.2?}",
         share * 100.0,
         (took_after - took).as_secs_f64() / seconds * 100.0,
     );
-    assert!(most <= 5.0, "{most} questions a second: {asked:?}");
-    // Beside other tests it says nothing.
+    assert!(most <= 5.0, "{most} requests a second: {asked:?}");
+    // While other tests run, the figure means nothing.
     assert!(!long() || share < 0.05, "{share} of a core, without optimisation");
     drop(subscribers);
 }

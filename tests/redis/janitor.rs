@@ -1,4 +1,4 @@
-//! Many channels that live for a short time: what is left of them. `TOWER_EVENTS_LONG=1` runs for minutes, and prints figures.
+//! Many short-lived channels: what they leave behind. `TOWER_EVENTS_LONG=1` runs for minutes, and prints figures.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use tower_events::{Event, RedisStore, Retention, Store, store::Append};
 use super::{
     load::{channel, long},
     server::Server,
-    watch::{server, until},
+    support::{server, until},
 };
 
 async fn number(server: &Server, words: &[&str]) -> u64 {
     server.command(words).await.trim().trim_start_matches(':').parse().expect("a number")
 }
 
-/// A hundred new channels a second, each used for a moment.
+/// A hundred new channels a second, each used once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
     let server = server!();
@@ -30,7 +30,7 @@ async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
             store.append(&channel(&format!("room {made}")), Append::new([keyed])).await.unwrap();
             made += 1;
         }
-        // What lives, and what waits for the janitor.
+        // The existing channels, and those that wait for the janitor.
         let there = channels().await;
         most = if began.elapsed() > 4 * life { most.max(there) } else { 0 };
         let seconds = began.elapsed().as_secs();
@@ -46,15 +46,15 @@ async fn a_hundred_new_channels_a_second_leave_nothing_behind() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(made >= run * 99, "{made}");
-    // A second or two of them live, and some wait for the janitor, which has to share the machine.
+    // A second or two of them exist, and some wait for the janitor, which has to share the machine.
     println!("at most {most} of {made} channels at once");
     assert!(most < made / 2, "{most} of {made}");
-    until("all is forgotten", Duration::from_secs(20), async || {
+    until("everything is forgotten", Duration::from_secs(20), async || {
         store.append(&channel("last"), Append::new([Event::text("x")])).await.unwrap();
         channels().await == 1 && !server.command(&["KEYS", "*room*"]).await.contains("room")
     })
     .await;
-    // Its floors, its retention, its epoch and the like, and one record.
+    // The floors, the retention, the epoch and the like, and one record.
     let fields = number(&server, &["HLEN", "{tower-events}:place"]).await;
     assert!(fields <= 1024 + 8, "{fields}");
 }

@@ -1,4 +1,5 @@
-//! Nodes at full speed on one channel, and a client that resumes over and over: what it sees, against what was promised.
+//! Nodes at full speed on one channel, and a client that resumes repeatedly: what it sees, against what the contract
+//! promises.
 
 use std::{
     collections::HashSet,
@@ -14,42 +15,42 @@ use tower_events::{
     store::{Append, Limit, Outcome, Reason, Start},
 };
 
-/// What a load came to.
+/// The outcome of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// Texts that were acknowledged.
+    /// The texts that were acknowledged.
     pub(crate) acknowledged: usize,
-    /// Of those, what the log does not hold in the end.
+    /// Acknowledged texts that the final log does not hold.
     pub(crate) lost: usize,
-    /// Of those, what the client never saw.
+    /// Acknowledged texts that the client never saw.
     pub(crate) unseen: usize,
-    /// What it saw twice without a reset in between.
+    /// Texts that the client saw twice without a reset in between.
     pub(crate) duplicated: usize,
     pub(crate) resets: Vec<Reason>,
-    /// Entries that lie between where it was and where a reset for what was trimmed put it.
+    /// Entries between the client's position and the start of a page after a reset for trimmed entries.
     pub(crate) told: u64,
-    /// Appends that failed before they succeeded: not sent, and without an answer.
+    /// Appends that failed before they succeeded: those not sent, and those without a response.
     pub(crate) unavailable: usize,
     pub(crate) unknown: usize,
-    /// The longest that one call took to fail.
+    /// The longest time that a call took to fail.
     pub(crate) longest_failure: Duration,
 }
 
 impl Report {
-    /// Nothing is missing, nothing came twice, and nobody was told to begin anew.
+    /// Asserts that nothing is missing, nothing came twice, and no reset was seen.
     #[track_caller]
     pub(crate) fn is_whole(&self) {
         assert_eq!((self.lost, self.unseen, self.duplicated, self.resets.len()), (0, 0, 0, 0), "{self:?}");
     }
 
-    /// Loss, if any, was told of, for one of these reasons; nothing came twice.
+    /// Asserts that any loss was reported, for one of these reasons, and nothing came twice.
     #[track_caller]
     pub(crate) fn is_honest(&self, reasons: &[Reason]) {
         assert_eq!(self.duplicated, 0, "{self:?}");
         assert!(!self.resets.is_empty() && self.resets.iter().all(|reason| reasons.contains(reason)), "{self:?}");
     }
 
-    /// One line of the fault table: store, fault, repetitions, events acknowledged, lost, duplicated, resets seen.
+    /// A line of the fault table: store, fault, repetitions, events acknowledged, lost, duplicated, resets seen.
     pub(crate) fn print(&self, fault: &str, repetitions: usize) {
         let mut resets: Vec<_> = self.resets.iter().map(|reason| reason.as_str()).collect();
         resets.sort_unstable();
@@ -69,12 +70,12 @@ impl Report {
     }
 }
 
-/// Whether the long form was asked for.
+/// Whether the long form was requested.
 pub(crate) fn long() -> bool {
     std::env::var_os("TOWER_EVENTS_LONG").is_some()
 }
 
-/// So many repetitions in the short and in the long form.
+/// The number of repetitions in the short and in the long form.
 pub(crate) fn times(short: usize, many: usize) -> usize {
     if long() { many } else { short }
 }
@@ -83,13 +84,13 @@ pub(crate) fn large() -> Retention {
     Retention::default().events(10_000_000).bytes(10 << 30)
 }
 
-/// A node with little patience, so that failures are soon seen.
+/// A node with short timeouts, so that failures are noticed soon.
 pub(crate) async fn node(url: &str) -> RedisStore {
     let options = RedisStore::options().retention(large()).timeout(PATIENCE);
     options.connect(url).await.expect("a store")
 }
 
-/// The way to a server through a proxy.
+/// The URL of a server behind a proxy.
 pub(crate) fn url(wire: &super::wire::Wire) -> String {
     format!("redis://{}/", wire.addr())
 }
@@ -146,7 +147,7 @@ async fn kept(store: &RedisStore) -> HashSet<String> {
     }
 }
 
-/// How far a load has come, for faults that wait for it.
+/// The progress of a load, for faults that wait for it.
 #[derive(Clone)]
 pub(crate) struct Progress {
     acknowledged: Arc<Mutex<Vec<String>>>,
@@ -154,7 +155,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Waits until so many more appends were acknowledged, and more was seen by the client.
+    /// Waits until that many more appends were acknowledged, and the client has seen more.
     pub(crate) async fn more(&self, count: usize) {
         let (appended, seen) = (self.acknowledged(), self.seen.load(Ordering::SeqCst));
         let end = Instant::now() + Duration::from_secs(60);
@@ -169,7 +170,7 @@ impl Progress {
     }
 }
 
-/// Appends with a key until told to stop; each again and again until it is acknowledged.
+/// Appends with a key until told to stop; repeats each append until it is acknowledged.
 async fn publish(
     store: RedisStore,
     nth: usize,
@@ -202,7 +203,7 @@ async fn publish(
     }
 }
 
-/// Reads on from where it was, a page at a time, until there is nothing left after the stop.
+/// Continues reading from its position, a page at a time, until nothing is left after the stop.
 async fn resume(
     store: RedisStore,
     mut next: Cursor,
@@ -235,7 +236,7 @@ async fn resume(
             count.fetch_add(1, Ordering::SeqCst);
         }
         if next == page.head.cursor {
-            // The last appends may still be under way when the stop is seen first; they have a second.
+            // The last appends may still be in progress when the stop is noticed; they get a second.
             let since = stopped.filter(|_| stop.load(Ordering::SeqCst));
             match since {
                 Some(since) if Instant::now().duration_since(since) > Duration::from_secs(1) => {

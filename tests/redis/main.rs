@@ -1,5 +1,5 @@
-//! The Redis store against real servers: the contract, what Redis does differently from what one would think, and what
-//! happens when the server or the way to it fails.
+//! The Redis store against real servers: the contract, unexpected behaviour of Redis, and failures of the server and
+//! the network.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -18,9 +18,9 @@ mod nodes;
 mod server;
 mod serving;
 mod settings;
+mod support;
 #[cfg(feature = "redis-tls")]
 mod tls;
 mod traps;
-mod watch;
 #[path = "../support/wire.rs"]
 mod wire;

@@ -1,4 +1,4 @@
-//! Nodes with a hub each on one server: clients that move between them, and what many followed channels cost.
+//! Nodes with a hub each on one server: clients that move between them, and the cost of many followed channels.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tower_events::{
 use super::{
     load::{channel, large, long, node, times},
     server::Server,
-    watch::server,
+    support::server,
 };
 
 async fn hub(server: &Server) -> Hub {
@@ -22,13 +22,13 @@ async fn next(subscriber: &mut Subscriber) -> Delivery {
         let next = tokio::time::timeout(Duration::from_secs(30), subscriber.next()).await;
         match next.expect("a delivery in time").expect("no end") {
             Ok(delivery) => return delivery,
-            // The server is away; the next attempt reads again.
+            // The server is unreachable; the next attempt reads again.
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }
 
-/// Collects texts until this one, and the reasons of the resets before it.
+/// Collects texts up to this one, and the reasons of the resets before it.
 async fn until(subscriber: &mut Subscriber, last: &str) -> (Vec<String>, Vec<Reason>) {
     let (mut texts, mut resets) = (Vec::new(), Vec::new());
     loop {
@@ -54,7 +54,7 @@ async fn publish(hub: &Hub, name: &str, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_moves_between_nodes_from_the_same_cursor() {
+async fn a_client_moves_between_nodes_with_the_same_cursor() {
     let server = server!();
     let hubs = [hub(&server).await, hub(&server).await];
     let both = Channels::new([channel("a"), channel("b")]).unwrap();
@@ -67,7 +67,7 @@ async fn a_client_moves_between_nodes_from_the_same_cursor() {
         let (texts, resets) = until(&mut subscriber, &format!("{round}/4")).await;
         assert!(resets.is_empty());
         seen.extend(texts);
-        // Cut off in the middle of nothing, something appended meanwhile, and on at the other node.
+        // Disconnect, append meanwhile, and continue on the other node.
         let cursors = subscriber.cursors();
         drop(subscriber);
         publish(&hubs[round % 2], "a", &format!("{round}/5")).await;
@@ -114,14 +114,14 @@ async fn readers_stay_connected_through_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_reader_is_reset_once_when_all_was_lost() {
+async fn every_reader_is_reset_once_when_everything_was_lost() {
     let Some(resets) = subscribers_through_a_restart(&[]).await else { return };
     assert!(resets.iter().all(|resets| *resets == [Reason::EpochChanged]), "{resets:?}");
 }
 
-/// Clients that come back late, when the lost tail has grown again, further than it was.
+/// Clients that come back after the lost tail was replaced by a longer one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tail_that_others_grew_again_continues_nobody() {
+async fn a_tail_that_was_regrown_by_others_continues_no_cursor() {
     for promoted in [true, false] {
         let (mut first, second) = (server!(), server!("--repl-diskless-sync-delay", "0"));
         let old = node(&first.url()).await;
@@ -156,9 +156,9 @@ async fn a_tail_that_others_grew_again_continues_nobody() {
     }
 }
 
-/// The cursor of an absent channel that was given before a failover lost the floor's move.
+/// The cursor of an absent channel, given before a failover lost the rise of the floor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_floor_that_was_lost_and_raised_again_continues_nobody() {
+async fn a_floor_that_was_lost_and_raised_again_continues_no_cursor() {
     let mut server = server!();
     let store = node(&server.url()).await;
     let text = || Append::new([Event::text("x")]);
@@ -176,7 +176,7 @@ async fn a_floor_that_was_lost_and_raised_again_continues_nobody() {
     assert!(matches!(page.outcome, Outcome::Reset(_)), "{page:?}");
 }
 
-/// One read per event and node at most, however many subscribers; here the hints bring the events and none is needed.
+/// At most one read per event and node, however many subscribers; here hints carry the events and none is needed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_subscribers_cost_the_server_nothing() {
     let server = server!();
@@ -204,7 +204,7 @@ async fn many_subscribers_cost_the_server_nothing() {
     assert!(calls < 150, "{calls} scripts for 100 appends");
 }
 
-/// What following 10 000 channels costs a node; prints figures.
+/// The cost of following 10 000 channels for a node; prints figures.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_channels_are_followed() {
     let server = server!();
@@ -259,7 +259,7 @@ async fn ten_thousand_channels_are_followed() {
     println!("connections of two nodes: {clients}");
 }
 
-/// Memory of this process, in KiB; 0 where that is not told.
+/// Memory of this process, in KiB; 0 where it is not available.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

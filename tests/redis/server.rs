@@ -22,8 +22,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server without persistence, with more settings as they stand on a command line. `None`, loudly, when there
-    /// is no Redis on this machine; that is a failure in CI.
+    /// Starts a server without persistence, with further settings as on the command line. Returns `None`, with a
+    /// message, when Redis is not installed; in CI that is a failure.
     pub(crate) async fn start(settings: &[&str]) -> Option<Self> {
         if !is_installed() {
             let why = "no `redis-server` is installed; in Debian: apt-get install redis-server";
@@ -41,7 +41,7 @@ impl Server {
         Some(server)
     }
 
-    /// Starts the process, again on the same port if it had one.
+    /// Starts the process; on the same port if it had one before.
     pub(crate) async fn run(&mut self) {
         assert!(self.child.is_none(), "it runs");
         for _ in 0..20 {
@@ -63,8 +63,8 @@ impl Server {
         panic!("redis-server does not start: {:?}", std::fs::read_to_string(self.folder.join("log")));
     }
 
-    async fn answers(&mut self, patience: Duration) -> bool {
-        let end = Instant::now() + patience;
+    async fn answers(&mut self, call_timeout: Duration) -> bool {
+        let end = Instant::now() + call_timeout;
         while Instant::now() < end {
             let ended = self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
             if ended {
@@ -86,12 +86,12 @@ impl Server {
         format!("redis://{}/", self.addr())
     }
 
-    /// The id of the process, while it runs.
+    /// The process id, while it runs.
     pub(crate) fn id(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
 
-    /// Ends the process at once (`SIGKILL`).
+    /// Kills the process (`SIGKILL`).
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             _ = child.kill();
@@ -99,16 +99,16 @@ impl Server {
         }
     }
 
-    /// Stops the process without ending it, or lets it go on.
+    /// Suspends the process, or resumes it.
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.id().to_string();
         let status = Command::new("kill").args([signal, &id]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill {signal} {id}");
     }
 
-    /// Sends one command on a connection of its own, and returns the answer as it came.
+    /// Sends one command on a connection of its own; returns the raw reply.
     pub(crate) async fn command(&self, words: &[&str]) -> String {
-        self.try_command(words).await.unwrap_or_else(|| panic!("no answer to {words:?}"))
+        self.try_command(words).await.unwrap_or_else(|| panic!("no reply to {words:?}"))
     }
 
     async fn try_command(&self, words: &[&str]) -> Option<String> {
@@ -119,15 +119,15 @@ impl Server {
         }
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
-        // One answer, however long: the connection is told to end after it.
+        // One reply of any length: the connection is then told to close.
         stream.write_all(b"*1\r\n$4\r\nQUIT\r\n").await.ok()?;
         stream.read_to_end(&mut answer).await.ok()?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         Some(answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned())
     }
 
-    /// Makes this server a replica, and waits until both sides say so: the primary does last, and refuses a failover until
-    /// then.
+    /// Makes this server a replica, and waits until both sides report it: the primary does so last, and refuses a
+    /// failover until then.
     pub(crate) async fn follow(&self, primary: &Self) {
         let answer = self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]).await;
         assert!(answer.starts_with("+OK"), "{answer}");

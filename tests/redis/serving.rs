@@ -1,4 +1,4 @@
-//! Servers that are full, away, not allowed to write, or picky about who asks, and what the store makes of it.
+//! Servers that are full, unreachable, read-only or restrictive, and what the store makes of it.
 
 use std::{
     pin::pin,
@@ -15,13 +15,13 @@ use super::{
     load::{channel, node, url},
     logs::Logs,
     server::Server,
-    watch::{hint_of, next, server, text, until},
+    support::{hint_of, next, server, text, until},
     wire::Wire,
 };
 
-/// Redis evicts whole keys when it is told to: with enough pressure something goes, and it is told.
+/// Redis evicts whole keys if configured to: under pressure some are lost, and that is reported.
 #[tokio::test]
-async fn eviction_is_told() {
+async fn eviction_is_reported() {
     let server = server!("--maxmemory", "6mb", "--maxmemory-policy", "allkeys-random");
     let store = node(&server.url()).await;
     let names: Vec<_> = (0..20).map(|n| channel(&format!("channel {n}"))).collect();
@@ -33,7 +33,7 @@ async fn eviction_is_told() {
     for round in 0..1500 {
         let nth = round % names.len();
         let batch = Append::new((0..5).map(|_| Event::text("x".repeat(1000))));
-        // The place may go at any moment, so a call may need some attempts; those are the store's own.
+        // The place may be evicted at any moment, so a call may need several attempts; the store makes those itself.
         store.append(&names[nth], batch).await.unwrap();
         appended[nth] += 5;
         if round % 3 == 0 {
@@ -55,7 +55,7 @@ async fn eviction_is_told() {
 }
 
 #[tokio::test]
-async fn an_eviction_policy_is_warned_of() {
+async fn an_eviction_policy_causes_a_warning() {
     let server = server!("--maxmemory-policy", "allkeys-lru");
     let logs = Logs::of_this_thread();
     node(&server.url()).await;
@@ -67,9 +67,9 @@ async fn an_eviction_policy_is_warned_of() {
     assert!(!logs.text().contains("evict"), "{}", logs.text());
 }
 
-/// Without eviction, a server that is full refuses appends, and serves all the rest.
+/// Without eviction, a full server refuses appends, and everything else works.
 #[tokio::test]
-async fn a_full_server_takes_no_events_and_gives_those_it_has() {
+async fn a_full_server_accepts_no_events_and_serves_those_it_has() {
     let server = server!();
     let store = node(&server.url()).await;
     let first = store.append(&channel("a"), text("first")).await.unwrap();
@@ -84,12 +84,12 @@ async fn a_full_server_takes_no_events_and_gives_those_it_has() {
     store.delete(&channel("a")).await.unwrap();
     assert_eq!(store.health(), Health::ReadOnly, "there is no more room than before");
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    until("health tells that it is over", Duration::from_secs(10), async || store.health() == Health::Ready).await;
+    until("health recovers", Duration::from_secs(10), async || store.health() == Health::Ready).await;
     store.append(&channel("a"), text("third")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_lacks_replicas_is_read_only() {
+async fn a_server_without_enough_replicas_is_read_only() {
     let server = server!();
     let store = node(&server.url()).await;
     let first = store.append(&channel("a"), text("first")).await.unwrap();
@@ -100,12 +100,12 @@ async fn a_server_that_lacks_replicas_is_read_only() {
     let page = store.read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(page.entries, first.entries);
     server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
-    until("health tells that it is over", Duration::from_secs(10), async || store.health() == Health::Ready).await;
+    until("health recovers", Duration::from_secs(10), async || store.health() == Health::Ready).await;
 }
 
-/// An old primary that became a replica takes nothing.
+/// An old primary that became a replica accepts no writes.
 #[tokio::test]
-async fn a_replica_takes_no_events() {
+async fn a_replica_accepts_no_events() {
     let (server, primary) = (server!(), server!());
     let store = node(&server.url()).await;
     store.append(&channel("a"), text("first")).await.unwrap();
@@ -117,7 +117,7 @@ async fn a_replica_takes_no_events() {
 }
 
 #[tokio::test]
-async fn a_failure_takes_no_longer_than_the_patience() {
+async fn a_failure_takes_no_longer_than_the_timeout() {
     let server = server!();
     let wire = Wire::to(server.addr()).await;
     let store = node(&url(&wire)).await;
@@ -133,7 +133,7 @@ async fn a_failure_takes_no_longer_than_the_patience() {
     };
     wire.freeze();
     let sent = took(&store).await;
-    assert!(matches!(sent, StoreError::Unknown(_)), "sent, and no answer: {sent:?}");
+    assert!(matches!(sent, StoreError::Unknown(_)), "sent without a response: {sent:?}");
     let unsent = took(&store).await;
     assert!(matches!(unsent, StoreError::Unavailable(_)), "never sent: {unsent:?}");
     assert!(!store.is_connected());
@@ -144,9 +144,9 @@ async fn a_failure_takes_no_longer_than_the_patience() {
     assert!(store.is_connected());
 }
 
-/// Attempts to connect are spread out: no busy loop, whoever asks how often.
+/// Attempts to connect are spaced out: no busy loop, however often calls are made.
 #[tokio::test]
-async fn a_server_that_is_away_is_not_asked_all_the_time() {
+async fn an_unreachable_server_is_not_contacted_all_the_time() {
     let mut server = server!();
     let wire = Wire::to(server.addr()).await;
     let store = node(&url(&wire)).await;
@@ -167,7 +167,7 @@ async fn a_server_that_is_away_is_not_asked_all_the_time() {
     let attempts = wire.accepted() - before;
     assert!(attempts < 40, "{attempts} attempts in 2 s");
     server.run().await;
-    assert!(matches!(next(&mut changes).await, Change::Resync), "the reader comes back by itself");
+    assert!(matches!(next(&mut changes).await, Change::Resync), "the reader recovers by itself");
 }
 
 #[tokio::test]
@@ -185,9 +185,9 @@ async fn replicas_that_do_not_follow_make_an_append_unknown() {
     store.append(&channel("a"), text("3")).await.unwrap();
 }
 
-/// Exactly the rights that the documentation names, and a password in the URL.
+/// Exactly the permissions that the documentation lists, and a password in the URL.
 #[tokio::test]
-async fn a_user_with_few_rights_is_enough() {
+async fn a_user_with_minimal_permissions_is_enough() {
     let server = server!();
     let rules = "on >secret ~{tower-events}:* &{tower-events}:* +@read +@write +@connection +@scripting +@pubsub +wait +info +time";
     let words: Vec<_> = ["ACL", "SETUSER", "app"].into_iter().chain(rules.split(' ')).collect();
@@ -208,7 +208,7 @@ async fn a_user_with_few_rights_is_enough() {
     assert!(!format!("{store:?}").contains("secret"));
 }
 
-/// What a store appends while the server is away is bounded by its callers; none of them waits for ever.
+/// Callers bound what a store appends while the server is unreachable; none of them waits for ever.
 #[tokio::test]
 async fn a_store_can_be_opened_before_its_server() {
     let mut server = server!();
@@ -222,7 +222,7 @@ async fn a_store_can_be_opened_before_its_server() {
         assert!(matches!(append.await.unwrap(), Err(StoreError::Unavailable(_))));
     }
     server.run().await;
-    // Attempts to connect are spread out, by then further than this patience: the first call may fail without one.
+    // By then attempts to connect are further apart than this timeout: the first call may fail without one.
     let appends = async || match store.append(&channel("a"), text("x")).await {
         Ok(_) => true,
         Err(error) => {
@@ -230,12 +230,12 @@ async fn a_store_can_be_opened_before_its_server() {
             false
         }
     };
-    until("an append gets through", Duration::from_secs(20), appends).await;
+    until("an append succeeds", Duration::from_secs(20), appends).await;
 }
 
-/// A server of a cluster that does not have the slot says so, and the one that has it is enough.
+/// A server of a cluster without the slot says so, and the one that has it is enough.
 #[tokio::test]
-async fn a_cluster_is_used_through_the_server_that_has_the_keys() {
+async fn a_cluster_is_used_through_the_server_with_the_keys() {
     let bus = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let (one, other) = (bus(), bus());
     let without = server!("--cluster-enabled", "yes", "--cluster-port", &one);
@@ -244,7 +244,7 @@ async fn a_cluster_is_used_through_the_server_that_has_the_keys() {
     without.command(&["CLUSTER", "MEET", "127.0.0.1", &with.addr().port().to_string(), &other]).await;
     let is_ok = async |server: &Server| server.command(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok");
     let is_whole = async || is_ok(&without).await && is_ok(&with).await;
-    until("the cluster comes together", Duration::from_secs(60), is_whole).await;
+    until("the cluster forms", Duration::from_secs(60), is_whole).await;
     let refused = RedisStore::connect(&without.url()).await;
     let to = with.addr().to_string();
     assert!(matches!(&refused, Err(ConnectError::Moved { to: told }) if *told == to), "{refused:?}");

@@ -1,4 +1,4 @@
-//! Retention that is changed, and nodes that do not agree about it: nothing goes that the larger setting keeps.
+//! Changed retention, and nodes with different retention: nothing is dropped that the larger setting keeps.
 
 use std::{
     sync::{
@@ -16,13 +16,13 @@ use tower_events::{
 use super::{
     load::channel,
     server::Server,
-    watch::{server, text, until},
+    support::{server, text, until},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A server whose nodes have a clock of their own.
+/// A server for nodes that use a clock of their own.
 struct Setup {
     server: Server,
     now: Arc<AtomicU64>,
@@ -52,7 +52,7 @@ impl Setup {
     async fn life_of(&self, key: &str) -> Duration {
         let life = self.server.command(&["PTTL", &format!("{{tower-events}}:{key}")]).await;
         let life: i64 = life.trim().trim_start_matches(':').parse().unwrap();
-        Duration::from_millis(life.try_into().expect("a life that ends"))
+        Duration::from_millis(life.try_into().expect("a key with an expiry"))
     }
 }
 
@@ -65,9 +65,9 @@ fn keyed(key: &str) -> Append {
     Append::new([Event::text("x").keyed(key).unwrap()])
 }
 
-/// The expiry of a key comes from what was kept when it was set.
+/// The expiry of a key depends on the retention at the time it was set.
 #[tokio::test]
-async fn raising_the_age_or_the_window_makes_what_is_there_live_longer() {
+async fn raising_the_age_or_the_window_extends_the_expiry_of_existing_keys() {
     let server = server!();
     let short = Retention::default().age(Duration::from_secs(10)).key_window(Duration::from_secs(10));
     let before = RedisStore::options().retention(short).connect(&server.url()).await.unwrap();
@@ -80,16 +80,16 @@ async fn raising_the_age_or_the_window_makes_what_is_there_live_longer() {
     after.append(&channel("used"), text("x")).await.unwrap();
     let setup = Setup::of(server);
     assert!(setup.life_of("log:used").await > HOUR);
-    until("the log that nobody uses lives longer too", MINUTE, async || setup.life_of("log:idle").await > HOUR).await;
+    until("the unused log expires later too", MINUTE, async || setup.life_of("log:idle").await > HOUR).await;
     for name in ["used", "idle"] {
         let keys = setup.server.command(&["KEYS", &format!("*keys*:{name}")]).await;
         let key = keys.lines().find_map(|line| line.strip_prefix("{tower-events}:")).unwrap();
-        until("its keys are remembered longer too", MINUTE, async || setup.life_of(key).await > HOUR).await;
+        until("its idempotency keys are remembered longer too", MINUTE, async || setup.life_of(key).await > HOUR).await;
     }
 }
 
 #[tokio::test]
-async fn of_two_nodes_the_one_that_keeps_more_entries_decides() {
+async fn the_node_that_keeps_more_entries_decides() {
     let setup = Setup::of(server!());
     let less = setup.node(Retention::default().events(10)).await;
     let more = setup.node(Retention::default().events(1000)).await;
@@ -102,7 +102,7 @@ async fn of_two_nodes_the_one_that_keeps_more_entries_decides() {
 }
 
 #[tokio::test]
-async fn of_two_nodes_the_one_that_keeps_more_bytes_decides() {
+async fn the_node_that_keeps_more_bytes_decides() {
     let setup = Setup::of(server!());
     let less = setup.node(Retention::default().bytes(4000)).await;
     let more = setup.node(Retention::default().bytes(1 << 20)).await;
@@ -113,7 +113,7 @@ async fn of_two_nodes_the_one_that_keeps_more_bytes_decides() {
 }
 
 #[tokio::test]
-async fn of_two_nodes_the_one_that_keeps_them_longer_decides() {
+async fn the_node_that_keeps_entries_longer_decides() {
     let setup = Setup::of(server!());
     let brief = Duration::from_secs(10);
     let less = setup.node(Retention::default().age(brief).forget_after(brief).key_window(brief)).await;
@@ -121,7 +121,7 @@ async fn of_two_nodes_the_one_that_keeps_them_longer_decides() {
     let first = less.append(&channel("a"), keyed("k")).await.unwrap();
     for minutes in 1..=9 {
         setup.advance(MINUTE);
-        // Both are in use: what is read, followed and appended elsewhere.
+        // Both are in use: they read, follow and append elsewhere.
         less.append(&channel("less"), text("x")).await.unwrap();
         more.append(&channel("more"), text("x")).await.unwrap();
         for node in [&less, &more] {
@@ -134,7 +134,7 @@ async fn of_two_nodes_the_one_that_keeps_them_longer_decides() {
 }
 
 #[tokio::test]
-async fn of_two_nodes_the_one_that_forgets_later_decides() {
+async fn the_node_that_forgets_later_decides() {
     let setup = Setup::of(server!());
     let brief = Duration::from_secs(10);
     let less = setup.node(Retention::default().age(brief).forget_after(brief).key_window(brief)).await;
@@ -151,9 +151,9 @@ async fn of_two_nodes_the_one_that_forgets_later_decides() {
     }
 }
 
-/// Once the node that kept more is gone for a while, the others keep what they were told to.
+/// Some time after the node that kept more is gone, the others keep what they were configured to keep.
 #[tokio::test]
-async fn what_a_node_kept_that_is_gone_counts_no_more() {
+async fn the_setting_of_a_node_that_is_gone_no_longer_counts() {
     let setup = Setup::of(server!());
     let more = setup.node(Retention::default().events(1000)).await;
     let less = setup.node(Retention::default().events(10)).await;
@@ -167,7 +167,7 @@ async fn what_a_node_kept_that_is_gone_counts_no_more() {
     assert!((10..=20).contains(&left), "{left}");
 }
 
-/// Each setting lowered and raised again with a restart: what both keep is there throughout.
+/// Each setting is lowered and raised again with a restart: what both keep is available throughout.
 #[tokio::test]
 async fn a_restart_with_another_setting_loses_nothing_that_both_keep() {
     let small =
@@ -211,9 +211,9 @@ async fn a_restart_with_another_setting_loses_nothing_that_both_keep() {
     }
 }
 
-/// Of each setting the larger one counts, also where it is another node's than that of the other.
+/// The larger of each setting applies, even if the settings come from different nodes.
 #[tokio::test]
-async fn heads_of_a_channel_that_is_kept_need_no_script() {
+async fn heads_of_a_retained_channel_need_no_script() {
     let setup = Setup::of(server!());
     let brief = Duration::from_secs(10);
     let nodes = [(brief, HOUR), (HOUR, brief)]
@@ -232,15 +232,15 @@ async fn heads_of_a_channel_that_is_kept_need_no_script() {
         for _ in 0..20 {
             assert_eq!(node.heads(&[channel("a")]).await.unwrap(), [first.head]);
         }
-        // The janitor may come along.
+        // The janitor may run.
         let scripts = setup.calls("evalsha").await - before;
         assert!(scripts < 20, "{scripts}");
     }
 }
 
-/// Between two questions a neighbour's floor could rise above a channel that was made meanwhile.
+/// Between two requests, the floor of a shared bucket could rise above a channel that was created meanwhile.
 #[tokio::test]
-async fn heads_of_absent_channels_are_one_question() {
+async fn heads_of_absent_channels_are_one_request() {
     let setup = Setup::of(server!());
     let node = setup.node(Retention::default()).await;
     let there = node.append(&channel("a"), text("x")).await.unwrap().head;
@@ -250,15 +250,15 @@ async fn heads_of_absent_channels_are_one_question() {
     for _ in 0..20 {
         let heads = node.heads(&[channel("b"), channel("gone"), channel("a")]).await.unwrap();
         assert_eq!((heads[0].cursor.seq, heads[2]), (0, there));
-        assert!(heads[1].cursor.seq > 1, "its floor is above what it was");
+        assert!(heads[1].cursor.seq > 1, "its floor has risen");
     }
-    // The janitor's script asks too, now and then.
+    // The janitor's script sends a request now and then too.
     let questions = setup.calls("hmget").await - before;
     assert!((20..40).contains(&questions), "{questions}");
 }
 
 #[tokio::test]
-async fn a_channel_that_is_due_is_read_while_the_server_takes_no_writes() {
+async fn a_channel_that_is_due_is_read_while_the_server_accepts_no_writes() {
     let setup = Setup::of(server!());
     let node = setup.node(Retention::default().age(MINUTE).forget_after(MINUTE).key_window(MINUTE)).await;
     let head = node.append(&channel("due"), text("x")).await.unwrap().head;

@@ -1,4 +1,4 @@
-//! `rediss://`: a server with a certificate of an authority that nobody trusts but who is told to.
+//! `rediss://`: a server with a certificate from an authority that must be configured as trusted.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use super::{
     server::{Server, free_port},
 };
 
-/// A folder with certificates, and a server that shows one.
+/// A folder with certificates, and a server that presents one.
 struct Setup {
     folder: PathBuf,
     url: String,
@@ -58,9 +58,9 @@ impl Drop for Setup {
 }
 
 #[tokio::test]
-async fn a_server_with_a_trusted_certificate_is_spoken_to() {
+async fn a_server_with_a_trusted_certificate_is_accepted() {
     let Some(setup) = Setup::new("no").await else { return };
-    assert!(RedisStore::connect(&setup.url).await.is_err(), "nobody trusts it yet");
+    assert!(RedisStore::connect(&setup.url).await.is_err(), "the authority is not trusted yet");
     let options = RedisStore::options().root_certificates(setup.read("ca.pem"));
     let store = options.connect(&setup.url).await.expect("a store");
     let appended = store.append(&channel("a"), Append::new([Event::text("x")])).await.expect("an append");
@@ -69,10 +69,10 @@ async fn a_server_with_a_trusted_certificate_is_spoken_to() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_a_certificate_is_shown_one() {
+async fn a_client_certificate_is_presented_when_requested() {
     let Some(setup) = Setup::new("yes").await else { return };
     let options = RedisStore::options().root_certificates(setup.read("ca.pem"));
-    assert!(options.clone().connect(&setup.url).await.is_err(), "it has shown none");
+    assert!(options.clone().connect(&setup.url).await.is_err(), "no certificate was presented");
     let options = options.client_certificate(setup.read("leaf.pem"), setup.read("leaf.key"));
     assert!(!format!("{options:?}").contains("PRIVATE"), "a key is a secret");
     let store = options.connect(&setup.url).await.expect("a store");

@@ -1,4 +1,4 @@
-//! What Redis does differently from what one would think of a log: each trap that is known, and what the store makes of it.
+//! Behaviour of Redis that is unexpected for a log: each known trap, and how the store handles it.
 
 use std::{
     pin::pin,
@@ -12,13 +12,13 @@ use tower_events::{
 
 use super::{
     load::{channel, node, url},
-    watch::{hint_of, next, server, text},
+    support::{hint_of, next, server, text},
     wire::Wire,
 };
 
-/// The driver gives up on any answer after 500 ms by default; a connection that listens has to wait for ever.
+/// By default the driver gives up on any reply after 500 ms; a connection that listens has to wait for ever.
 #[tokio::test]
-async fn the_reader_outlives_the_drivers_patience() {
+async fn the_listener_outlives_the_drivers_default_timeout() {
     let server = server!();
     let wire = Wire::to(server.addr()).await;
     let store = node(&url(&wire)).await;
@@ -33,9 +33,9 @@ async fn the_reader_outlives_the_drivers_patience() {
     assert_eq!(wire.accepted(), before);
 }
 
-/// Channels come and go without reconnecting or asking the server for anything.
+/// Channels come and go without reconnecting or sending requests to the server.
 #[tokio::test]
-async fn a_new_channel_is_heard_at_once_on_the_one_connection() {
+async fn a_new_channel_is_received_at_once_on_the_one_connection() {
     let server = server!();
     let (store, other) = (node(&server.url()).await, node(&server.url()).await);
     let (mut changes, mut again) = (pin!(store.changes()), pin!(store.changes()));
@@ -54,9 +54,9 @@ async fn a_new_channel_is_heard_at_once_on_the_one_connection() {
     assert_eq!(id(&still), id(&listening));
 }
 
-/// `XTRIM` leaves `max-deleted-entry-id` unset, and a read from a trimmed id answers with the next survivor.
+/// `XTRIM` leaves `max-deleted-entry-id` unset, and a read from a trimmed id returns the next survivor.
 #[tokio::test]
-async fn trimming_is_told_though_redis_forgets_it() {
+async fn trimming_is_reported_though_redis_forgets_it() {
     let server = server!();
     let store = RedisStore::options().retention(Retention::default().events(10)).connect(&server.url()).await.unwrap();
     let first = store.append(&channel("a"), text("first")).await.unwrap().head.cursor;
@@ -70,9 +70,9 @@ async fn trimming_is_told_though_redis_forgets_it() {
     assert_eq!(page.entries[0].prev(), page.from);
 }
 
-/// A log that is deleted starts its ids anew in Redis; here `seq` goes on, and loss is told.
+/// In Redis, a deleted log starts its ids anew; here `seq` continues, and the loss is reported.
 #[tokio::test]
-async fn a_deleted_log_goes_on_above_and_is_told() {
+async fn a_deleted_log_continues_above_and_the_loss_is_reported() {
     let server = server!();
     let store = node(&server.url()).await;
     let entries = store.append(&channel("a"), Append::new((0..5).map(|n| Event::text(n.to_string())))).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_deleted_log_goes_on_above_and_is_told() {
     }
 }
 
-/// Somebody restored an older log under the newer record: what does not fit is not served.
+/// Somebody restored an older log under a newer record: entries that do not match it are not served.
 #[tokio::test]
 async fn another_log_under_the_record_is_not_served() {
     let server = server!();
@@ -110,7 +110,7 @@ async fn another_log_under_the_record_is_not_served() {
     assert_eq!((page.outcome, page.entries), (Outcome::Continued, third.entries));
 }
 
-/// The cursor of an absent channel does not come back when the place is lost, alone or with all.
+/// The cursor of an absent channel never becomes valid again after the place was lost, alone or with everything else.
 #[tokio::test]
 async fn a_lost_place_is_another_place() {
     let server = server!();
@@ -135,7 +135,7 @@ async fn a_lost_place_is_another_place() {
 
 /// Reading and following leave nothing behind but the place itself.
 #[tokio::test]
-async fn what_is_read_is_not_stored() {
+async fn reading_stores_nothing() {
     let server = server!();
     let store = node(&server.url()).await;
     for n in 0..50 {
@@ -150,9 +150,9 @@ async fn what_is_read_is_not_stored() {
     assert!(fields.starts_with("*3\r\n") && ["epoch", "format", "keep"].iter().all(|name| fields.contains(name)));
 }
 
-/// Channels that nobody uses go with the use of others, and give their memory back.
+/// The use of other channels causes unused ones to be removed, and their memory to be freed.
 #[tokio::test]
-async fn the_janitor_forgets_what_nobody_uses() {
+async fn the_janitor_forgets_unused_channels() {
     let server = server!();
     let short = Duration::from_millis(100);
     let keep = Retention::default().age(short).forget_after(short).key_window(short);
@@ -161,7 +161,7 @@ async fn the_janitor_forgets_what_nobody_uses() {
         let keyed = Event::text("x".repeat(1000)).keyed("k").unwrap();
         store.append(&channel(&format!("idle {n}")), Append::new([keyed])).await.unwrap();
     }
-    // Some turns were evicted, too.
+    // Some of its entries in the schedule were evicted, too.
     server.command(&["ZREMRANGEBYRANK", "{tower-events}:turns", "0", "20"]).await;
     let end = Instant::now() + Duration::from_secs(60);
     let is_idle = async || server.command(&["HKEYS", "{tower-events}:place"]).await.contains("c:idle");
@@ -188,7 +188,7 @@ async fn prefixes_keep_applications_apart() {
     assert!(RedisStore::connect("http://127.0.0.1/").await.is_err());
 }
 
-/// Keys of the version that remembered them without the fingerprint of their event.
+/// Keys of a version that remembered them without the fingerprint of their event.
 #[tokio::test]
 async fn a_key_of_an_older_version_matches_every_event() {
     let server = server!();
@@ -198,7 +198,7 @@ async fn a_key_of_an_older_version_matches_every_event() {
     let shortened = "for nth = 0, 1 do local hash = '{tower-events}:keys' .. nth .. ':a'
         local value = redis.call('HGET', hash, 'old')
         if value then return redis.call('HSET', hash, 'old', string.sub(value, 1, 20)) end end";
-    assert_eq!(server.command(&["EVAL", shortened, "0"]).await.trim(), ":0", "a field that was there");
+    assert_eq!(server.command(&["EVAL", shortened, "0"]).await.trim(), ":0", "an existing field");
 
     let again = store.append(&channel("a"), keyed("other", "old")).await.unwrap();
     assert_eq!((again.receipts[0].cursor, again.receipts[0].duplicate), (first.head.cursor, true));

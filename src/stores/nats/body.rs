@@ -1,8 +1,8 @@
-//! The entries and keys of a message, as bytes in its body. Pure: knows no server.
+//! The entries and keys in the body of a message. Pure: knows no server.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{fault, record::Record};
+use super::{error, record::Record};
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -10,24 +10,24 @@ use crate::{
     store::{Entry, Known, Receipt, StoreError, fingerprint_of},
 };
 
-/// A message as it is stored.
+/// A stored message.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
-    /// Its place in the stream: grows, but not by 1 within a channel.
+    /// Its stream sequence: increasing within a channel, but not by 1.
     pub(super) at: u64,
-    /// The place of the one before it in the channel, when that was written with it.
+    /// The stream sequence of its predecessor in the channel, if it was published on that condition.
     pub(super) after: Option<u64>,
     pub(super) record: Record,
     pub(super) body: Bytes,
 }
 
 impl Message {
-    /// Its entries, as many as fit and follow the position `seq`.
+    /// Its entries.
     pub(super) fn entries(&self, channel: &Channel) -> Result<Vec<Entry>, StoreError> {
         Ok(self.items()?.into_iter().map(|item| item.entry(channel, &self.record)).collect())
     }
 
-    /// Its keys, and what each was appended as.
+    /// Its keys, each with what it was appended as.
     pub(super) fn keys(&self) -> Result<Vec<(EventKey, Known)>, StoreError> {
         let epoch = self.record.epoch;
         let known = |item: Item| {
@@ -43,7 +43,7 @@ impl Message {
         let (mut body, mut prev_tag) = (self.body.clone(), self.record.base_tag);
         let mut items = Vec::new();
         for seq in self.record.base + 1..=self.record.end() {
-            let item = Item::take(&mut body, seq, prev_tag).ok_or_else(|| fault::corrupt("a message's body"))?;
+            let item = Item::take(&mut body, seq, prev_tag).ok_or_else(|| error::corrupt("a message's body"))?;
             prev_tag = item.tag;
             items.push(item);
         }
@@ -63,7 +63,7 @@ struct Item {
     data: Data,
 }
 
-/// Where the time of an event with a key came from; versions before fingerprints did not say.
+/// Where the time of an event with a key came from; versions before fingerprints did not store that.
 #[derive(Clone, Copy)]
 enum Dated {
     Itself,
@@ -80,14 +80,14 @@ impl Item {
             UNDATED => Some(Dated::ByAppend),
             _ => Some(Dated::Itself),
         };
-        let name = if flags & NAMED == 0 { None } else { Some(EventName::new(text(body)?).ok()?) };
-        let key = if flags & KEYED == 0 { None } else { Some(EventKey::new(text(body)?).ok()?) };
-        let bytes = chunk(body)?;
+        let name = if flags & NAMED == 0 { None } else { Some(EventName::new(take_text(body)?).ok()?) };
+        let key = if flags & KEYED == 0 { None } else { Some(EventKey::new(take_text(body)?).ok()?) };
+        let bytes = take_chunk(body)?;
         let data = if flags & JSON == 0 { Data::text_from_utf8(bytes).ok()? } else { Data::from_json(bytes).ok()? };
         Some(Self { seq, tag, prev_tag, time, dated, name, key, data })
     }
 
-    /// Of the event as it was given, which is all here: so the fingerprint takes no room in the stream.
+    /// The fingerprint of the original event. It is computed, because everything it covers is stored anyway.
     fn print(&self) -> Option<u64> {
         let time = match self.dated? {
             Dated::Itself => Some(self.time),
@@ -109,7 +109,7 @@ impl Item {
     }
 }
 
-/// Adds an entry to a body, with the key of the event that it was, if that is to be remembered.
+/// Adds an entry to a body, with the event's key if it is to be remembered.
 pub(super) fn put(body: &mut BytesMut, entry: &Entry, event: Option<&Event>) {
     let key = event.and_then(Event::key);
     let dated = if event.is_some_and(|event| event.time().is_some()) { DATED } else { UNDATED };
@@ -128,10 +128,10 @@ pub(super) fn put(body: &mut BytesMut, entry: &Entry, event: Option<&Event>) {
     put_chunk(body, entry.data.as_shown());
 }
 
-/// At most this many bytes of a body for one entry, besides its datum, name and key.
+/// The most bytes that an entry takes in a body besides its data, name and key.
 pub(super) const ITEM_BYTES: usize = 13 + 3 * 4;
 
-/// Keys that outlived their messages, as a body of their own.
+/// Adds a key that outlives its message to a body of such keys.
 pub(super) fn put_key(body: &mut BytesMut, key: &EventKey, known: &Known, stamp: u64) {
     let Known { receipt, print } = known;
     body.put_u64(receipt.cursor.epoch);
@@ -139,7 +139,7 @@ pub(super) fn put_key(body: &mut BytesMut, key: &EventKey, known: &Known, stamp:
     body.put_u32(receipt.cursor.tag);
     body.put_u64(receipt.time);
     body.put_u64(stamp);
-    // Keys are short, so the length has bits to spare.
+    // Keys are short, so the length has spare bits.
     let length = u32::try_from(key.as_str().len()).unwrap_or(u32::MAX);
     match print {
         Some(print) => {
@@ -151,7 +151,7 @@ pub(super) fn put_key(body: &mut BytesMut, key: &EventKey, known: &Known, stamp:
     body.put_slice(key.as_str().as_bytes());
 }
 
-/// What [`put_key`] wrote, with the stamp.
+/// Parses what [`put_key`] wrote: keys with what they were appended as, and the append's stamp.
 pub(super) fn take_keys(mut body: Bytes) -> Option<Vec<(EventKey, Known, u64)>> {
     let mut keys = Vec::new();
     while body.has_remaining() {
@@ -160,7 +160,7 @@ pub(super) fn take_keys(mut body: Bytes) -> Option<Vec<(EventKey, Known, u64)>> 
         let (time, stamp) = (body.try_get_u64().ok()?, body.try_get_u64().ok()?);
         let length = body.try_get_u32().ok()?;
         let print = if length & PRINTED == 0 { None } else { Some(body.try_get_u64().ok()?) };
-        let key = text_of(&mut body, length & !PRINTED)?;
+        let key = take_text_of(&mut body, length & !PRINTED)?;
         let receipt = Receipt { cursor, time, duplicate: true };
         keys.push((EventKey::new(key).ok()?, Known { receipt, print }, stamp));
     }
@@ -172,34 +172,34 @@ fn put_chunk(body: &mut BytesMut, text: &str) {
     body.put_slice(text.as_bytes());
 }
 
-fn chunk(body: &mut Bytes) -> Option<Bytes> {
+fn take_chunk(body: &mut Bytes) -> Option<Bytes> {
     let length = body.try_get_u32().ok()?;
-    taken(body, length)
+    take_bytes(body, length)
 }
 
-fn taken(body: &mut Bytes, length: u32) -> Option<Bytes> {
+fn take_bytes(body: &mut Bytes, length: u32) -> Option<Bytes> {
     let length = length as usize;
     (body.remaining() >= length).then(|| body.split_to(length))
 }
 
-fn text(body: &mut Bytes) -> Option<String> {
+fn take_text(body: &mut Bytes) -> Option<String> {
     let length = body.try_get_u32().ok()?;
-    text_of(body, length)
+    take_text_of(body, length)
 }
 
-fn text_of(body: &mut Bytes, length: u32) -> Option<String> {
-    String::from_utf8(taken(body, length)?.to_vec()).ok()
+fn take_text_of(body: &mut Bytes, length: u32) -> Option<String> {
+    String::from_utf8(take_bytes(body, length)?.to_vec()).ok()
 }
 
 const JSON: u8 = 1;
 const NAMED: u8 = 2;
 const KEYED: u8 = 4;
-/// The event had a key and a time of its own.
+/// The event has a key and its own time.
 const DATED: u8 = 8;
-/// The event had a key, and its time is the append's.
+/// The event has a key, and its time is the append's.
 const UNDATED: u8 = 16;
 
-/// In the length of a copied key: its fingerprint comes before it.
+/// Flag in the length of a copied key: a fingerprint precedes the key.
 const PRINTED: u32 = 1 << 31;
 
 #[cfg(test)]
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_reads_back_and_a_torn_one_is_corrupt() {
+    fn a_body_reads_back_and_a_truncated_one_is_corrupt() {
         let channel = Channel::new("a").unwrap();
         let event = Event::json(&[1, 2]).unwrap().named("n").unwrap();
         let mut body = BytesMut::new();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_back_with_the_fingerprint_of_its_event_unless_it_is_of_an_older_version() {
+    fn a_key_reads_back_with_its_fingerprint_unless_an_older_version_wrote_it() {
         let keyed = Event::text("x").keyed("k").unwrap();
         for event in [keyed.clone(), keyed.clone().at(1_000).unwrap(), keyed.at(7).unwrap().named("n").unwrap()] {
             let (entry, body) = item(&event);
@@ -265,7 +265,7 @@ mod tests {
             record.push(5, entry.time, 70, event.key());
             let print = |body: Bytes| Message { at: 1, after: Some(0), record, body }.keys().unwrap()[0].1.print;
             assert_eq!(print(body.clone()), Some(fingerprint(&event)));
-            // The flags as they were before.
+            // The flags as older versions wrote them.
             let mut older = body.to_vec();
             older[12] &= JSON | NAMED | KEYED;
             assert_eq!(print(older.into()), None);
@@ -273,12 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn copied_keys_read_back_those_of_an_older_version_too() {
+    fn copied_keys_read_back_including_those_of_older_versions() {
         let key = EventKey::new("é".repeat(100)).unwrap();
         let cursor = Cursor { epoch: u64::MAX, seq: 8, tag: 9 };
         let known = |print| Known { receipt: Receipt { cursor, time: 3, duplicate: true }, print };
         let mut body = BytesMut::new();
-        // As it was written before there were fingerprints.
+        // As written before there were fingerprints.
         body.put_u64(u64::MAX);
         body.put_u64(8);
         body.put_u32(9);

@@ -1,36 +1,45 @@
-//! Above which `seq` new channels begin, per bucket of names.
+//! The floors above which new channels start, one per bucket of names.
 
 use bytes::Bytes;
 
 use super::{
-    Inner,
-    asking::{self, Via, Which},
-    fault::{Fault, corrupt},
+    api::{self, ReadFrom, Selector},
+    error::{CallError, corrupt},
+    handle::Inner,
     place::Place,
 };
 use crate::store::{StoreError, floor};
 
 impl Inner {
-    /// The floor of a bucket, and where it is written.
-    pub(super) async fn floor(&self, place: &Place, bucket: u16, via: Via) -> Result<(u64, u64), StoreError> {
-        let raw = place.raw(&self.link, &place.floor(bucket), Which::Last, via, self.settings.patience).await;
-        let Some(raw) = raw.map_err(Fault::harmless)? else { return Ok((0, 0)) };
+    /// The floor of a bucket, and the stream sequence of its message.
+    pub(super) async fn floor(
+        &self,
+        place: &Place,
+        bucket: u16,
+        read_from: ReadFrom,
+    ) -> Result<(u64, u64), StoreError> {
+        let raw = place
+            .stream
+            .message(&self.connection, &place.floor(bucket), Selector::Last, read_from, self.settings.request_timeout)
+            .await;
+        let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok((0, 0)) };
         Ok((parse(&raw.body)?, raw.at))
     }
 
-    /// Raises the floor above this; says where it is then. It always rises: whoever was told of the old one while the
-    /// log that goes now was made, perhaps below it, must not find it again.
+    /// Raises the floor to above `seq`; returns the new floor. It always rises, even if it is above `seq` already: a
+    /// reader that was given the old floor must not meet it again after the log that is removed now, which may have
+    /// started below it.
     pub(super) async fn raise_floor(&self, place: &Place, bucket: u16, seq: u64) -> Result<u64, StoreError> {
         loop {
-            let (floor, at) = self.floor(place, bucket, Via::Leader).await?;
+            let (floor, at) = self.floor(place, bucket, ReadFrom::Leader).await?;
             let to = floor::raised(floor, seq);
-            let mut headers = asking::after(at);
+            let mut headers = api::expect_last(at);
             headers.insert("Nats-Rollup", "sub");
             let (subject, body) = (place.floor(bucket), Bytes::from(to.to_string()));
-            match asking::publish(&self.link, &subject, headers, body, self.settings.patience).await {
+            match api::publish(&self.connection, &subject, headers, body, self.settings.request_timeout).await {
                 Ok(_) => return Ok(to),
-                Err(Fault::Refused(refusal)) if refusal.is_conflict() => {}
-                Err(fault) => return Err(fault.harmless()),
+                Err(CallError::Refused(api_error)) if api_error.is_conflict() => {}
+                Err(error) => return Err(error.into_store_error()),
             }
         }
     }

@@ -1,21 +1,21 @@
-//! The heads of many channels at once. What was told stays known as long as the stream says that nothing came and nothing
-//! went, so that channels where nothing happens cost nothing.
+//! The heads of many channels at once. Known heads stay valid while the stream reports that nothing was added or
+//! deleted, so idle channels cost nothing.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use tokio::{sync::Mutex, task::JoinSet};
+use tokio::task::JoinSet;
 
 use super::{
-    Inner,
-    answer::Info,
-    asking::Via,
-    birth::Newest,
-    fault::{self, Fault},
+    api::ReadFrom,
+    error::{self, CallError},
+    handle::Inner,
+    head_table::{HeadTable, MAX_REMEMBERED, Newest, StreamVersion},
     place::Place,
     record::Kind,
+    response::StreamInfo,
     scan::Scan,
 };
 use crate::{
@@ -23,57 +23,24 @@ use crate::{
     store::{Head, StoreError, floor, resume},
 };
 
-/// What is known of the stream at one moment.
-#[derive(Default)]
-pub(super) struct Heads(Mutex<Option<Table>>);
-
-struct Table {
-    place: Arc<Place>,
-    moment: Moment,
-    newest: HashMap<Channel, Newest>,
-    /// When all was looked at: the channels that are to be looked at one by one. All others that are not among `newest` are
-    /// absent.
-    doubtful: Option<HashSet<Channel>>,
-    floors: HashMap<u16, u64>,
-}
-
-/// A stream that says the same again has the same messages: one that comes raises the last place, one that goes lowers the
-/// count. That is so as long as the same server leads it and is not started again, for then it may have lost the newest
-/// and got as many others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Moment {
-    changes: u64,
-    leader: Option<String>,
-    created: String,
-    last: u64,
-    count: u64,
-}
-
-impl Moment {
-    fn of(info: &Info, changes: u64) -> Self {
-        let (created, leader) = (info.created.clone(), info.leader().map(str::to_owned));
-        Self { changes, leader, created, last: info.state.last_seq, count: info.state.messages }
-    }
-}
-
 impl Inner {
     pub(super) async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let asked = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
-        self.note(asked.unwrap_or_else(|_| Err(fault::unavailable("no heads in time"))))
+        let result = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
+        self.note_result(result.unwrap_or_else(|_| Err(error::unavailable("the heads were not read in time"))))
     }
 
     async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let mut known = self.heads.0.lock().await;
-        let changes = self.link.changes();
+        let changes = self.connection.changes();
         let (place, info) = self.state().await?;
-        let moment = Moment::of(&info, changes);
-        let is_same = |table: &Table| table.moment == moment && Arc::ptr_eq(&table.place, &place);
+        let version = StreamVersion::of(&info, changes);
+        let is_same = |table: &HeadTable| table.version == version && Arc::ptr_eq(&table.place, &place);
         let mut table = match known.take().filter(is_same) {
             Some(table) => table,
             None => {
-                self.doubt();
+                self.invalidate_place();
                 let (newest, floors) = (HashMap::new(), HashMap::new());
-                Table { place: self.place().await?, moment, newest, doubtful: None, floors }
+                HeadTable { place: self.place().await?, version, newest, doubtful: None, floors }
             }
         };
         let missing: HashSet<_> = channels.iter().filter(|channel| !table.newest.contains_key(*channel)).collect();
@@ -90,44 +57,48 @@ impl Inner {
         Ok(heads)
     }
 
-    async fn state(&self) -> Result<(Arc<Place>, Info), StoreError> {
+    async fn state(&self) -> Result<(Arc<Place>, StreamInfo), StoreError> {
         let place = self.place().await?;
-        if let Ok(info) = place.info(&self.link, self.settings.patience).await {
+        if let Ok(info) = place.stream.info(&self.connection, self.settings.request_timeout).await {
             return Ok((place, info));
         }
-        // It may be gone, and made anew when it is looked for.
-        self.doubt();
+        // The stream may be gone; then the lookup creates it again.
+        self.invalidate_place();
         let place = self.place().await?;
-        let info = place.info(&self.link, self.settings.patience).await.map_err(Fault::harmless)?;
+        let info = place
+            .stream
+            .info(&self.connection, self.settings.request_timeout)
+            .await
+            .map_err(CallError::into_store_error)?;
         Ok((place, info))
     }
 
     async fn learn_newest(
         self: &Arc<Self>,
-        table: &mut Table,
+        table: &mut HeadTable,
         missing: Vec<Channel>,
-        info: &Info,
+        info: &StreamInfo,
     ) -> Result<(), StoreError> {
-        // Replicas may be behind without saying so, and what they told would stay known.
-        let can_scan = !info.config.is_replicated() && missing.len() >= MANY;
-        if table.doubtful.is_none() && can_scan && info.state.num_subjects <= missing.len() * SCANNED_FOR_ONE {
+        // A replica may be behind without saying so, and its answers would be remembered.
+        let can_scan = !info.config.is_replicated() && missing.len() >= SCAN_FROM;
+        if table.doubtful.is_none() && can_scan && info.state.num_subjects <= missing.len() * MAX_SCANNED_PER_CHANNEL {
             self.scan(table, &missing).await?;
         }
-        let (absent, asked) = table.look_up(&missing);
-        self.ask_each(table, asked.clone()).await?;
+        let (absent, unknown) = table.look_up(&missing);
+        self.ask_each(table, unknown.clone()).await?;
         table.newest.extend(absent.into_iter().map(|channel| (channel, Newest::Absent { least: 0 })));
-        // What is known of their floors may be from before a log of theirs was lost.
-        for channel in asked.iter().filter(|channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)))) {
+        // Their floors may have been read before a log of theirs was lost.
+        for channel in unknown.iter().filter(|channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)))) {
             table.floors.remove(&Place::floor_of(channel));
         }
         Ok(())
     }
 
-    async fn ask_each(self: &Arc<Self>, table: &mut Table, channels: Vec<Channel>) -> Result<(), StoreError> {
-        let mut asked = JoinSet::new();
-        for part in channels.chunks(channels.len().div_ceil(AT_ONCE).max(1)) {
+    async fn ask_each(self: &Arc<Self>, table: &mut HeadTable, channels: Vec<Channel>) -> Result<(), StoreError> {
+        let mut tasks = JoinSet::new();
+        for part in channels.chunks(channels.len().div_ceil(MAX_CONCURRENT).max(1)) {
             let (inner, place, part) = (Arc::clone(self), Arc::clone(&table.place), part.to_vec());
-            asked.spawn(async move {
+            tasks.spawn(async move {
                 let mut found = Vec::with_capacity(part.len());
                 for channel in part {
                     let newest = inner.newest(&place, &channel).await?;
@@ -136,46 +107,46 @@ impl Inner {
                 Ok::<_, StoreError>(found)
             });
         }
-        while let Some(part) = asked.join_next().await {
+        while let Some(part) = tasks.join_next().await {
             table.newest.extend(part.map_err(|error| StoreError::Unavailable(Box::new(error)))??);
         }
         Ok(())
     }
 
-    /// Learns all records, and, when many are absent, which channels are doubtful: those whose record cannot be read, or was
-    /// announced and is not there, and those for which there is no room.
-    async fn scan(&self, table: &mut Table, missing: &[Channel]) -> Result<(), StoreError> {
+    /// Reads all records and, if many of the requested channels are absent, finds the doubtful ones: those with an
+    /// unreadable record, those with an announcement but no record, and those that exceed the memory limit.
+    async fn scan(&self, table: &mut HeadTable, missing: &[Channel]) -> Result<(), StoreError> {
         let wanted: HashSet<_> = missing.iter().collect();
         let (mut gone, mut doubtful) = (HashMap::new(), HashSet::new());
         let mut scan = Scan::of_channels(self, Arc::clone(&table.place)).await?;
         loop {
-            let some = scan.next().await?;
-            if some.is_empty() {
+            let page = scan.next().await?;
+            if page.is_empty() {
                 break;
             }
-            for (subject, raw) in some {
+            for (subject, raw) in page {
                 let Some(channel) = table.place.channel(&subject) else { continue };
                 match raw.header() {
                     Ok((record, _)) if record.kind == Kind::Gone => drop(gone.insert(channel, raw.at)),
-                    // Whoever asks for the heads of many asks for others next.
-                    Ok((record, _)) if wanted.contains(&channel) || table.newest.len() < MOST_KNOWN => {
+                    // A caller that asks for many heads is likely to ask for the others next.
+                    Ok((record, _)) if wanted.contains(&channel) || table.newest.len() < MAX_REMEMBERED => {
                         table.newest.insert(channel, Newest::Record(record));
                     }
                     _ => drop(doubtful.insert(channel)),
                 }
             }
         }
-        if missing.iter().filter(|channel| !table.newest.contains_key(*channel)).count() < MANY {
+        if missing.iter().filter(|channel| !table.newest.contains_key(*channel)).count() < SCAN_FROM {
             return Ok(());
         }
         let mut scan = Scan::of_announced(self, Arc::clone(&table.place)).await?;
         loop {
-            let some = scan.next().await?;
-            if some.is_empty() {
+            let page = scan.next().await?;
+            if page.is_empty() {
                 break;
             }
-            for (subject, raw) in some {
-                let Some(channel) = table.place.announced(&subject) else { continue };
+            for (subject, raw) in page {
+                let Some(channel) = table.place.announced_channel(&subject) else { continue };
                 let is_over = gone.get(&channel).is_some_and(|gone| raw.at <= *gone);
                 if !is_over && !matches!(table.newest.get(&channel), Some(Newest::Record(_))) {
                     doubtful.insert(channel);
@@ -186,14 +157,19 @@ impl Inner {
         Ok(())
     }
 
-    /// The floors of those that are absent. After the channels: a floor is raised before a channel goes.
-    async fn learn_floors(&self, table: &mut Table, channels: &[Channel], info: &Info) -> Result<(), StoreError> {
+    /// Reads the floors of absent channels. After the channels, because a floor is raised before a channel is removed.
+    async fn learn_floors(
+        &self,
+        table: &mut HeadTable,
+        channels: &[Channel],
+        info: &StreamInfo,
+    ) -> Result<(), StoreError> {
         let is_absent = |channel: &&Channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)));
         let buckets = channels.iter().filter(is_absent).map(Place::floor_of);
         let missing: HashSet<_> = buckets.filter(|bucket| !table.floors.contains_key(bucket)).collect();
-        if missing.len() < MANY || info.config.is_replicated() {
+        if missing.len() < SCAN_FROM || info.config.is_replicated() {
             for bucket in missing {
-                let floor = self.floor(&table.place, bucket, Via::Leader).await?.0;
+                let floor = self.floor(&table.place, bucket, ReadFrom::Leader).await?.0;
                 table.floors.insert(bucket, floor);
             }
             return Ok(());
@@ -201,11 +177,11 @@ impl Inner {
         let mut scan = Scan::of_floors(self, Arc::clone(&table.place)).await?;
         let mut floors: HashMap<_, _> = (0..floor::BUCKETS).map(|bucket| (bucket, 0)).collect();
         loop {
-            let some = scan.next().await?;
-            if some.is_empty() {
+            let page = scan.next().await?;
+            if page.is_empty() {
                 break;
             }
-            for (subject, raw) in some {
+            for (subject, raw) in page {
                 if let Some(bucket) = table.place.bucket(&subject) {
                     floors.insert(bucket, super::floors::parse(&raw.body)?);
                 }
@@ -215,57 +191,33 @@ impl Inner {
         Ok(())
     }
 
-    async fn head(self: &Arc<Self>, table: &Table, channel: &Channel) -> Result<Head, StoreError> {
+    async fn head(self: &Arc<Self>, table: &HeadTable, channel: &Channel) -> Result<Head, StoreError> {
         let place = &table.place;
         let bucket = Place::floor_of(channel);
         let floor = match table.newest.get(channel).copied() {
             Some(Newest::Record(record)) => {
-                let now = self.time.since(record.stamp);
-                // Other nodes may keep more since a moment.
-                if !self.keep(place).await?.is_forgotten(&record, now)
-                    || !self.keep_now(place).await?.is_forgotten(&record, now)
+                let now = self.clock.since(record.stamp);
+                // Other nodes may have raised the retention a moment ago.
+                if !self.recent_keep(place).await?.is_forgotten(&record, now)
+                    || !self.current_keep(place).await?.is_forgotten(&record, now)
                 {
                     return Ok(record.head());
                 }
                 let least = self.forget_or_pass_over(channel, &record).await?.unwrap_or(0);
-                self.floor(place, bucket, Via::Leader).await?.0.max(least)
+                self.floor(place, bucket, ReadFrom::Leader).await?.0.max(least)
             }
             Some(Newest::Absent { least }) => table.floors.get(&bucket).copied().unwrap_or(0).max(least),
-            None => return Err(fault::unavailable("the channel was not looked at")),
+            None => return Err(error::unavailable("the channel was not looked up")),
         };
         Ok(resume::Record::absent(place.epoch, floor, channel).head)
     }
 }
 
-impl Table {
-    /// Which of those that are not known yet are absent for certain, and which have to be asked for.
-    fn look_up(&self, missing: &[Channel]) -> (Vec<Channel>, Vec<Channel>) {
-        let unknown = missing.iter().filter(|channel| !self.newest.contains_key(*channel)).cloned();
-        match &self.doubtful {
-            Some(doubtful) => unknown.partition(|channel| !doubtful.contains(channel)),
-            None => (Vec::new(), unknown.collect()),
-        }
-    }
+/// How many channels are looked up concurrently.
+const MAX_CONCURRENT: usize = 64;
 
-    /// Keeps what was asked for now, and as much of the rest as there is room for.
-    fn trim(&mut self, channels: &[Channel]) {
-        if self.newest.len() > MOST_KNOWN + channels.len() {
-            let asked: HashSet<_> = channels.iter().collect();
-            self.newest.retain(|channel, _| asked.contains(channel));
-            // What is not among these any more is not absent for that.
-            self.doubtful = None;
-        }
-    }
-}
+/// From this many channels on, a scan replaces individual lookups.
+const SCAN_FROM: usize = 32;
 
-/// So many channels are asked for at the same time.
-const AT_ONCE: usize = 64;
-
-/// From so many on, all are looked at in one go.
-const MANY: usize = 32;
-
-/// All are looked at, when that is not more than so many for one that was asked for.
-const SCANNED_FOR_ONE: usize = 32;
-
-/// Most channels that are known, besides those that were asked for last.
-const MOST_KNOWN: usize = 65_536;
+/// A scan may read this many channels for each requested one.
+const MAX_SCANNED_PER_CHANNEL: usize = 32;

@@ -1,26 +1,26 @@
-//! What makes a stream this place and no other, as one message of it: where the messages are lost, so is that one, and what
-//! comes after is another place. With it, who may use what is stored. Pure.
+//! The message that identifies a stream as a place: if the stream's messages are lost, so is this one, and what follows
+//! is another place. It also says which versions may use what is stored. Pure.
 
 use std::fmt;
 
 use crate::store::{Format, StoreError, resume};
 
-/// The newest format that this version knows, and writes. Format 1 had no such message.
+/// The format that this version writes. Format 1 had no such message.
 pub(super) const FORMAT: Format = Format::new(KNOWN);
 
 /// The newest format that this version knows.
 pub(super) const KNOWN: u32 = 2;
 
-/// What the message says: `<epoch> <format>`, such as `00f1e2d3c4b5a697 2 2 2`.
+/// The content of the message: `<epoch> <format>`, such as `00f1e2d3c4b5a697 2 2 2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// Drawn when the message is written.
+    /// Drawn at random when the message is written.
     pub(super) epoch: u64,
     pub(super) format: Format,
 }
 
 impl Identity {
-    /// Of a new place.
+    /// The identity of a new place.
     pub(super) fn fresh() -> Self {
         Self { epoch: resume::fresh_epoch(), format: FORMAT }
     }
@@ -30,7 +30,7 @@ impl Identity {
         Some(Self { epoch: u64::from_str_radix(epoch, 16).ok()?, format: format.parse().ok()? })
     }
 
-    /// What has to be written before this version writes anything else, if what is there is of an older one.
+    /// The identity that must be written before anything else, if the stored one has an older format.
     pub(super) fn raised(self) -> Result<Option<Self>, StoreError> {
         self.format.may_read(KNOWN)?;
         let is_older = self.format.version() < FORMAT.version();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_format_is_raised_and_a_newer_one_is_left_alone() {
+    fn an_older_format_is_upgraded_and_a_newer_one_is_left_alone() {
         let of = |text: &str| Identity { epoch: 1, format: text.parse().unwrap() };
         assert_eq!(of("1 1 1").raised().unwrap(), Some(of(&FORMAT.to_string())));
         assert_eq!(of(&FORMAT.to_string()).raised().unwrap(), None);

@@ -1,4 +1,5 @@
-//! What retention no longer holds is dropped from the server here: readers do not see it any more long before.
+//! The janitor: one node at a time looks through all channels, and has those maintained that are due. Readers have
+//! stopped seeing what is deleted long before.
 
 use std::{
     collections::HashMap,
@@ -6,187 +7,37 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{
     task::{JoinError, JoinSet},
     time::Instant,
 };
 
 use super::{
-    Inner,
-    answer::Raw,
-    asking::{self, Via, Which},
-    body::{self, Message},
-    fault::{Fault, denies_writing},
-    link::jittered,
-    loading::keys_between,
-    log::{Log, Order, Side},
-    place::Place,
-    queue::{Removal, Work},
-    record::{Kind, Record},
+    api::{self, ReadFrom, Selector},
+    error::CallError,
+    handle::Inner,
+    record::Kind,
+    response::RawMessage,
     scan::Scan,
-    state::Known,
-    view::View,
+    timing::jittered,
 };
 use crate::{channel::Channel, store::StoreError};
 
 impl Inner {
-    /// Drops a record that nobody needs any more.
-    pub(super) async fn forget(self: &Arc<Self>, channel: &Channel) -> Result<(), StoreError> {
-        self.write(channel, |answer| Work::Remove(Removal::WhenForgotten, answer)).await
-    }
-
-    /// Drops a record that nobody needs any more; or, when nothing can be written now, says what it is passed over for: the
-    /// channel is absent, and never had what comes after that.
-    pub(super) async fn forget_or_pass_over(
-        self: &Arc<Self>,
-        channel: &Channel,
-        record: &Record,
-    ) -> Result<Option<u64>, StoreError> {
-        match self.forget(channel).await {
-            Ok(()) => Ok(None),
-            // What comes next begins above a floor that is raised above this.
-            Err(error) if denies_writing(&error) => Ok(Some(record.end())),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Looks after a channel that was written to: trims it in the background when there is half as much again as is kept.
-    pub(super) fn note_written(self: &Arc<Self>, channel: &Channel, known: &mut Known) {
-        let Some(record) = known.record else { return };
-        let keep = self.kept();
-        let (seq, bytes) = known.trimmed;
-        let over = |most: u64, now: u64, then: u64| now.saturating_sub(then) > most.saturating_add(most / 2);
-        if !over(keep.events, record.end(), seq.max(record.start)) && !over(keep.bytes, record.total(), bytes) {
-            return;
-        }
-        known.trimmed = (record.end().saturating_sub(keep.events), record.total().saturating_sub(keep.bytes));
-        let (inner, channel) = (Arc::clone(self), channel.clone());
-        self.runtime.spawn(async move {
-            if let Err(error) = inner.look_after(&channel).await {
-                tracing::debug!(%error, ?channel, "cannot trim");
-            }
-        });
-    }
-
-    /// Forgets or trims one channel. Says until when there is nothing more to do, unless something comes.
-    async fn look_after(self: &Arc<Self>, channel: &Channel) -> Result<u64, StoreError> {
-        let place = self.place().await?;
-        place.may_write()?;
-        let log = Log::new(self, Arc::clone(&place), channel, Via::Leader);
-        let Some(last) = log.get(Which::Last).await? else { return Ok(0) };
-        let now = self.time.since(last.record.stamp);
-        if last.record.kind == Kind::Gone {
-            return self.drop_gone_mark(&log, &last, now).await.map(|()| 0);
-        }
-        let keep = self.keep(&place).await?;
-        if keep.is_forgotten(&last.record, now) {
-            match self.forget(channel).await {
-                Ok(()) => return Ok(0),
-                // What it needs no more can go all the same.
-                Err(error) if denies_writing(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let oldest = self.trim(&log, &last, now).await?;
-        let keys = if self.trim_keys(&log, now).await? { now.saturating_add(keep.key_window / 2) } else { u64::MAX };
-        Ok(keys.min(oldest.entered.saturating_add(keep.age)))
-    }
-
-    /// A mark that a channel is gone stays until every append that began before has ended, for which the channel must not
-    /// look as if it had never been.
-    async fn drop_gone_mark(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<(), StoreError> {
-        let rest = u64::try_from((self.settings.timeout * 10).as_millis()).unwrap_or(u64::MAX);
-        // Only what is over by time, for the keys may be those of the next log by now.
-        let has_keys = self.trim_keys(log, now).await?;
-        if has_keys || now < last.record.stamp.saturating_add(rest) {
-            return Ok(());
-        }
-        // What announced the log goes with it, unless it announces the next one already.
-        self.drop_birth(&log.place, log.channel, last.at).await?;
-        self.purge(&log.place, log.subject(), last.at + 1).await
-    }
-
-    /// Drops the messages that nobody sees any more, and copies the keys that must outlive them. The newest stays: it is
-    /// the channel's record. The oldest that is left.
-    async fn trim(&self, log: &Log<'_>, last: &Message, now: u64) -> Result<Record, StoreError> {
-        let keep = self.keep_now(&log.place).await?;
-        let view = View::new(last.record, keep, now);
-        let judge = |record: &Record| if view.reaches(record) { Order::Late } else { Order::Early };
-        let Some(oldest) = log.get(Which::From(1)).await? else { return Ok(last.record) };
-        let kept = log.first(last, Side::Oldest, judge).await?.unwrap_or_else(|| last.clone());
-        if oldest.at >= kept.at {
-            return Ok(kept.record);
-        }
-        if keep.holds_key(last.record.keyed, now) {
-            let since = keep.oldest_key(now);
-            let judge = |record: &Record| if record.stamp >= since { Order::Late } else { Order::Early };
-            if let Some(first) = log.first(last, Side::Oldest, judge).await?.filter(|first| first.at < kept.at) {
-                self.copy_keys(log, first, &kept).await?;
-            }
-        }
-        self.purge(&log.place, log.subject(), kept.at).await?;
-        Ok(kept.record)
-    }
-
-    /// Copies the keys of all messages before `kept`. Twice does no harm.
-    async fn copy_keys(&self, log: &Log<'_>, first: Message, kept: &Message) -> Result<(), StoreError> {
-        let most = self.link.most_bytes() / 2;
-        let mut body = BytesMut::new();
-        let keys = keys_between(log, &first, kept).await?;
-        let copied = keys.into_iter().filter(|(_, known, _)| known.receipt.cursor.seq <= kept.record.base);
-        for (key, known, stamp) in copied {
-            body::put_key(&mut body, &key, &known, stamp);
-            if body.len() > most {
-                self.publish_keys(log, body.split().freeze()).await?;
-            }
-        }
-        if body.is_empty() { Ok(()) } else { self.publish_keys(log, body.freeze()).await }
-    }
-
-    async fn publish_keys(&self, log: &Log<'_>, body: Bytes) -> Result<(), StoreError> {
-        let subject = log.place.keys(log.channel);
-        let headers = async_nats::HeaderMap::new();
-        let published = asking::publish(&self.link, &subject, headers, body, self.settings.patience).await;
-        published.map(drop).map_err(Fault::harmless)
-    }
-
-    /// Drops the copied keys whose time is over; says whether there are others.
-    async fn trim_keys(&self, log: &Log<'_>, now: u64) -> Result<bool, StoreError> {
-        let (subject, keep) = (log.place.keys(log.channel), self.keep(&log.place).await?);
-        let mut below = 0;
-        let are_left = loop {
-            let next = log.place.raw(&self.link, &subject, Which::From(below), Via::Any, self.settings.patience).await;
-            let Some(raw) = next.map_err(Fault::harmless)? else { break false };
-            let keys = body::take_keys(raw.body).unwrap_or_default();
-            if keys.iter().any(|(_, _, stamp)| keep.holds_key(*stamp, now)) {
-                break true;
-            }
-            below = raw.at + 1;
-        };
-        if below > 0 {
-            self.purge(&log.place, &subject, below).await?;
-        }
-        Ok(are_left)
-    }
-
-    async fn purge(&self, place: &Place, subject: &str, below: u64) -> Result<(), StoreError> {
-        place.purge(&self.link, subject, below, self.settings.patience).await.map_err(Fault::harmless)
-    }
-
-    /// Looks after all channels. What one fails by keeps no other waiting.
+    /// Maintains all channels that are due. A channel that fails does not hold up the others.
     async fn sweep(self: &Arc<Self>, notes: &mut Notes) -> Result<(), StoreError> {
         let place = self.place().await?;
-        self.keep(&place).await?;
+        self.recent_keep(&place).await?;
         let mut scan = Scan::of_channels(self, Arc::clone(&place)).await?;
         notes.begin();
         loop {
-            let some = scan.next().await?;
-            if some.is_empty() {
+            let page = scan.next().await?;
+            if page.is_empty() {
                 return Ok(());
             }
-            let now = self.time.now();
-            let named = some.into_iter().filter_map(|(subject, raw)| Some((place.channel(&subject)?, raw)));
+            let now = self.clock.now();
+            let named = page.into_iter().filter_map(|(subject, raw)| Some((place.channel(&subject)?, raw)));
             let due: Vec<_> = named.filter(|(channel, raw)| self.is_due(channel, raw, now, notes)).collect();
             let mut running = JoinSet::new();
             for (channel, raw) in due {
@@ -207,62 +58,65 @@ impl Inner {
         }
     }
 
-    /// Whether there may be something to do, as the newest message says. One that cannot be read is looked at.
-    fn is_due(&self, channel: &Channel, raw: &Raw, now: u64, notes: &Notes) -> bool {
+    /// Whether the channel may need maintenance, judging by its newest message. An unreadable one does.
+    fn is_due(&self, channel: &Channel, raw: &RawMessage, now: u64, notes: &Notes) -> bool {
         if notes.are_aside(channel) {
             return false;
         }
         let Ok((record, after)) = raw.header() else { return true };
-        let keep = self.kept();
+        let keep = self.last_keep();
         if record.kind == Kind::Gone || keep.is_forgotten(&record, now) {
             return true;
         }
-        // The only message is the record; keys are copied when their messages go.
+        // A single message is the record, so there is nothing to trim; keys are copied when their messages are deleted.
         let is_alone = record.kind != Kind::Append || record.base == record.start || after == Some(0);
         !is_alone && !notes.are_quiet(channel, raw.at, now)
     }
 
-    /// Whether this process is the one that looks after idle channels for the next while: who writes first is.
+    /// Whether this process maintains idle channels for the next period: the first node to write does.
     async fn takes_turn(&self, period: Duration) -> Result<bool, StoreError> {
         let place = self.place().await?;
-        let (subject, patience) = (place.subject("janitor"), self.settings.patience);
-        let last =
-            place.raw(&self.link, &subject, Which::Last, Via::Leader, patience).await.map_err(Fault::harmless)?;
-        let now = self.time.now();
+        let (subject, request_timeout) = (place.subject("janitor"), self.settings.request_timeout);
+        let last = place
+            .stream
+            .message(&self.connection, &subject, Selector::Last, ReadFrom::Leader, request_timeout)
+            .await
+            .map_err(CallError::into_store_error)?;
+        let now = self.clock.now();
         let stamp = |body: &[u8]| std::str::from_utf8(body).ok()?.parse::<u64>().ok();
         let since = last.as_ref().and_then(|last| stamp(&last.body)).unwrap_or(0);
         let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX) / 2;
-        // One that is in the future was written by a clock that is wrong.
+        // A time in the future was written by a wrong clock.
         if (since..since.saturating_add(period)).contains(&now) {
             return Ok(false);
         }
-        let mut headers = asking::after(last.map_or(0, |last| last.at));
+        let mut headers = api::expect_last(last.map_or(0, |last| last.at));
         headers.insert("Nats-Rollup", "sub");
-        match asking::publish(&self.link, &subject, headers, Bytes::from(now.to_string()), patience).await {
+        match api::publish(&self.connection, &subject, headers, Bytes::from(now.to_string()), request_timeout).await {
             Ok(_) => Ok(true),
-            Err(Fault::Refused(refusal)) if refusal.is_conflict() => Ok(false),
-            // What is dropped needs no room: each node makes some then, for none can say that it does.
-            Err(Fault::Refused(refusal)) if refusal.is_full() => Ok(true),
-            Err(fault) => Err(fault.harmless()),
+            Err(CallError::Refused(api_error)) if api_error.is_conflict() => Ok(false),
+            // Deleting needs no room: every node does it then, because none can claim the turn.
+            Err(CallError::Refused(api_error)) if api_error.is_full() => Ok(true),
+            Err(error) => Err(error.into_store_error()),
         }
     }
 }
 
-/// What was found at the last looks.
+/// What earlier sweeps found.
 #[derive(Default)]
 struct Notes {
-    /// Channels that could not be looked after, when each failed last, and how often: they are tried again later, and the
-    /// first time that is logged.
+    /// Channels that failed to be maintained: when last, and how often. They are retried later, and the first failure is
+    /// logged.
     failed: HashMap<Channel, (Instant, u32)>,
-    /// Channels with nothing to do as long as their newest message is at this place, and until then.
+    /// Channels without work while their newest message is at this sequence, and until this time.
     quiet: HashMap<Channel, (u64, u64)>,
 }
 
 impl Notes {
-    /// Forgets those whose time is over long ago.
+    /// Drops old notes at the start of a sweep.
     fn begin(&mut self) {
-        self.failed.retain(|_, (then, _)| then.elapsed() < LONGEST_ASIDE * 2);
-        if self.quiet.len() >= MOST_NOTES {
+        self.failed.retain(|_, (then, _)| then.elapsed() < MAX_ASIDE * 2);
+        if self.quiet.len() >= MAX_NOTES {
             self.quiet.clear();
         }
     }
@@ -280,7 +134,7 @@ impl Notes {
         match done {
             Ok(until) => {
                 self.failed.remove(&channel);
-                if until > 0 && self.quiet.len() < MOST_NOTES {
+                if until > 0 && self.quiet.len() < MAX_NOTES {
                     self.quiet.insert(channel, (at, until));
                 } else {
                     self.quiet.remove(&channel);
@@ -293,19 +147,19 @@ impl Notes {
     fn set_aside(&mut self, channel: Channel, error: &StoreError) {
         if let Some((then, times)) = self.failed.get_mut(&channel) {
             (*then, *times) = (Instant::now(), times.saturating_add(1));
-        } else if self.failed.len() < MOST_NOTES {
-            tracing::warn!(%error, source = ?error, ?channel, "cannot look after a channel; it is left aside for a while");
+        } else if self.failed.len() < MAX_NOTES {
+            tracing::warn!(%error, source = ?error, ?channel, "maintenance of a channel failed; it is skipped for a while");
             self.failed.insert(channel, (Instant::now(), 1));
         }
     }
 }
 
-/// How long a channel that failed so often is left alone: doubles from a second on.
+/// How long a channel is skipped after that many failures: doubles, starting at one second.
 fn aside(times: u32) -> Duration {
-    Duration::from_secs(1 << times.min(10)).min(LONGEST_ASIDE)
+    Duration::from_secs(1 << times.min(10)).min(MAX_ASIDE)
 }
 
-/// Runs as long as the store is there.
+/// Runs while the store exists.
 pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
     let mut notes = Notes::default();
     loop {
@@ -318,20 +172,20 @@ pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
-        inner.keep_time().await;
+        inner.refresh_time().await;
         if let Err(error) = swept {
-            tracing::debug!(%error, "cannot look after idle channels");
+            tracing::debug!(%error, "cannot maintain idle channels");
         }
     }
 }
 
-/// How long what is known of a channel is kept after the last append.
+/// How long the state of a channel is remembered after the last append.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// So many channels are looked after at the same time.
+/// How many channels are maintained concurrently.
 const AT_ONCE: usize = 32;
 
-/// Most channels of which something is noted; others are looked at each time.
-const MOST_NOTES: usize = 65_536;
+/// Most channels with a note; the others are checked by every sweep.
+const MAX_NOTES: usize = 65_536;
 
-const LONGEST_ASIDE: Duration = Duration::from_secs(600);
+const MAX_ASIDE: Duration = Duration::from_secs(600);

@@ -1,15 +1,15 @@
-//! The idempotency keys of one channel, as this process knows them. Knows no message.
+//! The idempotency keys of one channel, as known in this process. Knows no message.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::{event::EventKey, store::Known};
 
-/// Which keys were appended in the last while, and as what.
+/// The keys appended within the window, and what each was appended as.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
-    /// As what, and when that came.
+    /// What each key was appended as, and the append's stamp.
     known: HashMap<EventKey, (Known, u64)>,
-    /// When each came, oldest first.
+    /// The stamps of all keys, oldest first.
     order: VecDeque<(u64, EventKey)>,
 }
 
@@ -18,13 +18,14 @@ impl Keys {
         self.known.get(key).map(|(known, _)| *known)
     }
 
-    /// A key that is known here already was forgotten by the node that appended it again: from now on it is that append's.
+    /// A known key that was appended again had expired for the node that did so: from now on it stands for the later
+    /// append.
     pub(super) fn remember(&mut self, key: EventKey, known: Known, stamp: u64) {
         self.known.insert(key.clone(), (known, stamp));
         self.order.push_back((stamp, key));
     }
 
-    /// Forgets the keys that came before `since`.
+    /// Forgets the keys from before `since`.
     pub(super) fn expire(&mut self, since: u64) {
         while self.order.front().is_some_and(|(came, _)| *came < since) {
             let Some((came, key)) = self.order.pop_front() else { return };
@@ -41,7 +42,7 @@ mod tests {
     use crate::{cursor::Cursor, store::Receipt};
 
     #[test]
-    fn a_key_that_was_used_again_is_forgotten_after_its_last_use() {
+    fn a_key_that_is_used_again_expires_after_its_last_use() {
         let key = EventKey::new("k").unwrap();
         let known = |seq| {
             let cursor = Cursor { epoch: 1, seq, tag: 1 };

@@ -1,10 +1,14 @@
-//! What can be chosen when a store is opened. Knows how it is said to the server, never what is stored.
+//! The options of a store, and the checks of what they may be.
 
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::{Value, json};
-
-use super::{Inner, NatsStore, asking::nanos, fault::unavailable, link::Access, time::Time};
+use super::{
+    connection_settings::ConnectionSettings,
+    error::unavailable,
+    handle::{Inner, NatsStore},
+    server_clock::ServerClock,
+    settings::Settings,
+};
 use crate::store::{Clock, Keep, Retention, StoreError};
 
 /// How to open a [`NatsStore`]. See the [module docs](super).
@@ -18,11 +22,11 @@ pub struct NatsOptions {
     most_bytes: Option<u64>,
     timeout: Duration,
     clock: Option<Clock>,
-    access: Access,
+    connection: ConnectionSettings,
 }
 
 impl NatsOptions {
-    /// The defaults.
+    /// The default options.
     pub fn new() -> Self {
         Self {
             prefix: "tower-events".into(),
@@ -32,35 +36,35 @@ impl NatsOptions {
             most_bytes: None,
             timeout: Duration::from_secs(5),
             clock: None,
-            access: Access::default(),
+            connection: ConnectionSettings::default(),
         }
     }
 
-    /// Names the stream and begins all its subjects: one per application on a shared server. 1 to 32 of `A-Z a-z 0-9 _ -`.
-    /// Default `tower-events`.
+    /// Sets the name of the stream and the prefix of its subjects: one per application on a shared server, 1 to 32
+    /// characters of `A-Z a-z 0-9 _ -`. Default `tower-events`.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into(), ..self }
     }
 
-    /// Sets how much is kept per channel. Of nodes of one prefix that do not agree, the larger of each setting counts, from 5 s
-    /// after a node was opened until 5 minutes after it was closed.
+    /// Sets how much is kept per channel. Where the nodes of a prefix differ, the larger of each setting applies, from
+    /// 5 s after a node was opened until 5 minutes after it was closed.
     pub fn retention(self, retention: Retention) -> Self {
         Self { retention, ..self }
     }
 
-    /// Sets on how many servers each message is, when the stream is made: 1, 3 or 5. Default 1.
+    /// Sets on how many servers a newly created stream stores each message: 1, 3 or 5. Default 1.
     pub fn replicas(self, replicas: usize) -> Self {
         Self { replicas, ..self }
     }
 
-    /// Keeps the stream in the servers' memory, when it is made. Default: in files.
+    /// Keeps a newly created stream in the servers' memory. Default: in files.
     pub fn in_memory(self) -> Self {
         Self { memory: true, ..self }
     }
 
-    /// Sets the most bytes of the whole stream, when it is made; beyond it appends fail with [`StoreError::Full`].
-    /// Needs a server from 2.11 on: 2.9 drops the oldest message when the limit lies within a message's own overhead, and
-    /// with it what is promised; limit the storage of its account or of the server instead. Default: what those allow.
+    /// Sets the most bytes of a newly created stream; beyond that, appends fail with [`StoreError::Full`]. Needs server
+    /// 2.11 or newer: 2.9 deletes the oldest message when the limit falls within a message's overhead, which breaks the
+    /// retention; limit the storage of the account or of the server instead. Default: the limits of these.
     pub fn most_bytes(self, bytes: u64) -> Self {
         Self { most_bytes: Some(bytes), ..self }
     }
@@ -70,80 +74,84 @@ impl NatsOptions {
         Self { timeout, ..self }
     }
 
-    /// Takes the time from `clock`, in place of the server's: for tests. All nodes need the same one.
+    /// Takes the time from `clock` instead of the server, for tests. All nodes need the same clock.
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock: Some(clock), ..self }
     }
 
-    /// Authenticates with a name and a password. Those in a URL come first.
+    /// Authenticates with a name and a password. Those in a URL take precedence.
     pub fn user(self, name: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { access: Access { user: Some((name.into(), password.into())), ..self.access }, ..self }
+        Self {
+            connection: ConnectionSettings { user: Some((name.into(), password.into())), ..self.connection },
+            ..self
+        }
     }
 
-    /// Authenticates with a token. One in a URL comes first.
+    /// Authenticates with a token. One in a URL takes precedence.
     pub fn token(self, token: impl Into<String>) -> Self {
-        Self { access: Access { token: Some(token.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { token: Some(token.into()), ..self.connection }, ..self }
     }
 
     /// Authenticates with the nkey of this seed (`SU...`).
     #[cfg(feature = "nats-nkeys")]
     #[cfg_attr(docsrs, doc(cfg(feature = "nats-nkeys")))]
     pub fn nkey(self, seed: impl Into<String>) -> Self {
-        Self { access: Access { nkey: Some(seed.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { nkey: Some(seed.into()), ..self.connection }, ..self }
     }
 
-    /// Authenticates with a credentials file: a user's JWT and its nkey, as operators of accounts give it out.
+    /// Authenticates with a credentials file: a user's JWT and nkey, as an account's operator issues it.
     #[cfg(feature = "nats-nkeys")]
     #[cfg_attr(docsrs, doc(cfg(feature = "nats-nkeys")))]
     pub fn credentials(self, file: impl Into<PathBuf>) -> Self {
-        Self { access: Access { credentials: Some(file.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { credentials: Some(file.into()), ..self.connection }, ..self }
     }
 
-    /// Accepts no connection without TLS, also where the URL does not begin with `tls://`.
+    /// Requires TLS, even if the URL does not start with `tls://`.
     pub fn require_tls(self) -> Self {
-        Self { access: Access { tls: true, ..self.access }, ..self }
+        Self { connection: ConnectionSettings { tls: true, ..self.connection }, ..self }
     }
 
-    /// Trusts the certificates of this PEM file besides the system's.
+    /// Trusts the certificates in this PEM file in addition to the system's.
     pub fn root_certificates(mut self, pem: impl Into<PathBuf>) -> Self {
-        self.access.roots.push(pem.into());
+        self.connection.roots.push(pem.into());
         self
     }
 
-    /// Shows this certificate to servers that ask for one; both PEM files.
+    /// Presents this certificate to servers that ask for one; both are PEM files.
     pub fn client_certificate(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         let client_certificate = Some((certificate.into(), key.into()));
-        Self { access: Access { client_certificate, ..self.access }, ..self }
+        Self { connection: ConnectionSettings { client_certificate, ..self.connection }, ..self }
     }
 
-    /// Begins the subjects that answers come to, so that a user can be limited to its own answers: tokens
+    /// Sets the prefix of inbox subjects, so that a user's permissions can be limited to its own responses: tokens
     /// without white space, `*` and `>`, separated by `.`. Default `_INBOX`.
     pub fn inbox_prefix(self, prefix: impl Into<String>) -> Self {
-        Self { access: Access { inbox: Some(prefix.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { inbox: Some(prefix.into()), ..self.connection }, ..self }
     }
 
-    /// Keeps the stream in JetStream of this domain, in place of that of the server that it connects to: one token, as in the
-    /// server's `jetstream { domain }`.
+    /// Uses the JetStream domain of this name instead of that of the connected server: one token, as in the server's
+    /// `jetstream { domain }`.
     pub fn domain(self, name: impl Into<String>) -> Self {
-        Self { access: Access { domain: Some(name.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { domain: Some(name.into()), ..self.connection }, ..self }
     }
 
-    /// Connects to any of these servers, separated by commas, and finds the stream or makes it. The store works on the
-    /// runtime that this is called on.
+    /// Connects to any of these servers, separated by commas, and finds or creates the stream. The store's tasks run on
+    /// the current tokio runtime.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when no server answers, a file cannot be read, the prefix, that of the inbox or the domain
-    /// cannot be one, the user lacks a permission (the error names the subject), or somebody has set limits of the stream by which the server would drop what is promised; [`StoreError::Corrupt`] when the
-    /// stream was not made by this crate.
+    /// [`StoreError::Unavailable`] when no server responds; when a file cannot be read; when the prefix, the inbox
+    /// prefix or the domain is invalid; when the user lacks a permission (the error names the subject); or when the
+    /// stream has limits by which the server would delete what must be kept. [`StoreError::Corrupt`] when this crate
+    /// did not create the stream.
     pub async fn connect(self, servers: &str) -> Result<NatsStore, StoreError> {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if !(1..=32).contains(&self.prefix.len()) || !self.prefix.chars().all(good) {
-            return Err(unavailable("a prefix is 1 to 32 of A-Z a-z 0-9 _ -"));
+            return Err(unavailable("a prefix is 1 to 32 characters of A-Z a-z 0-9 _ -"));
         }
-        if !self.access.inbox.as_deref().is_none_or(|inbox| inbox.split('.').all(is_token)) {
+        if !self.connection.inbox.as_deref().is_none_or(|inbox| inbox.split('.').all(is_token)) {
             return Err(unavailable("an inbox prefix is tokens without white space, `*` and `>`"));
         }
-        if !self.access.domain.as_deref().is_none_or(|domain| is_token(domain) && !domain.contains('.')) {
+        if !self.connection.domain.as_deref().is_none_or(|domain| is_token(domain) && !domain.contains('.')) {
             return Err(unavailable("a domain is one token without white space, `*` and `>`"));
         }
         let settings = Settings {
@@ -154,13 +162,13 @@ impl NatsOptions {
             memory: self.memory,
             most_bytes: self.most_bytes,
             timeout: self.timeout,
-            patience: (self.timeout / 2).max(Duration::from_millis(50)),
+            request_timeout: (self.timeout / 2).max(Duration::from_millis(50)),
         };
-        Inner::open(servers, self.access, settings, Time::new(self.clock)).await.map(NatsStore)
+        Inner::open(servers, self.connection, settings, ServerClock::new(self.clock)).await.map(NatsStore)
     }
 }
 
-/// Whether this can be a part of a subject.
+/// Whether this can be part of a subject.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '>')
 }
@@ -168,48 +176,5 @@ fn is_token(text: &str) -> bool {
 impl Default for NatsOptions {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// The options that stay.
-#[derive(Debug)]
-pub(super) struct Settings {
-    pub(super) prefix: String,
-    pub(super) keep: Keep,
-    pub(super) retention: Retention,
-    replicas: usize,
-    memory: bool,
-    pub(super) most_bytes: Option<u64>,
-    /// How long an operation may take.
-    pub(super) timeout: Duration,
-    /// How long one answer may take: less, so that a second attempt fits.
-    pub(super) patience: Duration,
-}
-
-impl Settings {
-    /// The request that makes the stream with all subjects below `root`.
-    pub(super) fn stream(&self, root: &str) -> Value {
-        json!({
-            "name": self.prefix,
-            "description": "tower-events",
-            "subjects": [format!("{root}.>")],
-            "retention": "limits",
-            // Old messages hold what is promised: only this crate decides which may go.
-            "discard": "new",
-            "max_consumers": -1,
-            "max_msgs": -1,
-            "max_msgs_per_subject": -1,
-            "max_bytes": self.most_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-            "max_age": 0,
-            "max_msg_size": -1,
-            "storage": if self.memory { "memory" } else { "file" },
-            "num_replicas": self.replicas,
-            // Not used; the least keeps the server's table of ids empty.
-            "duplicate_window": nanos(Duration::from_secs(1)),
-            "allow_direct": true,
-            "allow_rollup_hdrs": true,
-            "deny_delete": false,
-            "deny_purge": false,
-        })
     }
 }

@@ -5,67 +5,77 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    answer::Info,
-    asking::{Via, Which, after, call, info, publish},
-    fault::{Fault, corrupt, unavailable},
+    api::{ReadFrom, Selector, Stream, call, expect_last, info, publish},
+    connection::Connection,
+    error::{CallError, corrupt, unavailable},
     identity::{Identity, KNOWN},
-    link::{Link, jittered},
-    options::Settings,
+    response::StreamInfo,
+    settings::Settings,
+    timing::jittered,
 };
 use crate::{
     channel::Channel,
     store::{Format, StoreError, floor::bucket_of},
 };
 
-/// One stream, as long as it is the same one.
+/// One stream, for as long as it keeps its identity.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) stream: String,
-    /// `<prefix>.<nonce>`: a stream that this crate makes anew has other subjects, so nothing meant for this one reaches it.
+    pub(super) stream: Stream,
+    /// `<prefix>.<nonce>`: a stream that is created anew has a new nonce, so no message meant for this one reaches it.
     root: String,
-    /// Of the message that makes this a place; that message's own place in the stream and its format.
+    /// From the message that identifies the place: the epoch, the message's stream sequence, and the format.
     pub(super) epoch: u64,
     at: u64,
     format: Format,
-    /// The limits of the stream that are not ours.
+    /// Limits of the stream that this crate does not set.
     pub(super) limits: Option<String>,
-    /// Whether one request can bring several messages.
-    pub(super) batches: bool,
 }
 
 impl Place {
-    /// Finds the stream, or makes it; waits `rest` before, if any: one that was there may still be being deleted.
-    pub(super) async fn open(link: &Link, settings: &Settings, mut rest: Option<Duration>) -> Result<Self, StoreError> {
-        // Another node may make it at the same moment, and it may be gone again when asked for.
+    /// Finds the stream or creates it. If it is missing, waits `delay` first, because a deletion may be in progress.
+    pub(super) async fn open(
+        connection: &Connection,
+        settings: &Settings,
+        mut delay: Option<Duration>,
+    ) -> Result<Self, StoreError> {
+        // Another node may create it at the same moment, and it may be deleted again before the next request.
         for _ in 0..5 {
-            match info(link, settings).await {
-                Err(Fault::Refused(refusal)) if refusal.is_no_stream() => {}
-                Err(fault) => return Err(fault.harmless()),
-                Ok(info) => return Self::of(link, settings, info).await,
+            match info(connection, settings).await {
+                Err(CallError::Refused(api_error)) if api_error.is_no_stream() => {}
+                Err(error) => return Err(error.into_store_error()),
+                Ok(info) => return Self::of(connection, settings, info).await,
             }
-            if let Some(rest) = rest.take() {
-                tokio::time::sleep(jittered(rest)).await;
+            if let Some(delay) = delay.take() {
+                tokio::time::sleep(jittered(delay)).await;
                 continue;
             }
-            if settings.most_bytes.is_some() && !link.is_at_least(2, 11) {
-                return Err(unavailable("most_bytes needs a server from 2.11 on"));
+            if settings.most_bytes.is_some() && !connection.is_at_least(2, 11) {
+                return Err(unavailable("most_bytes needs server 2.11 or newer"));
             }
             let nonce = format!("{:016x}", crate::store::resume::fresh_epoch());
             let request = settings.stream(&format!("{}.{nonce}", settings.prefix));
-            match call::<Info>(link, &format!("STREAM.CREATE.{}", settings.prefix), &request, settings.patience).await {
+            match call::<StreamInfo>(
+                connection,
+                &format!("STREAM.CREATE.{}", settings.prefix),
+                &request,
+                settings.request_timeout,
+            )
+            .await
+            {
                 Ok(info) => {
-                    tracing::info!(stream = settings.prefix, "made the JetStream stream");
-                    return Self::of(link, settings, info).await;
+                    tracing::info!(stream = settings.prefix, "created the JetStream stream");
+                    return Self::of(connection, settings, info).await;
                 }
-                // 10058: it is there by now.
-                Err(Fault::Refused(refusal)) if refusal.err_code == 10_058 => {}
-                Err(fault) => return Err(fault.harmless()),
+                // 10058: the stream name is in use, so another node created it.
+                Err(CallError::Refused(api_error)) if api_error.err_code == 10_058 => {}
+                Err(error) => return Err(error.into_store_error()),
             }
         }
-        Err(unavailable("the JetStream stream comes and goes"))
+        Err(unavailable("the JetStream stream keeps appearing and disappearing"))
     }
 
-    async fn of(link: &Link, settings: &Settings, info: Info) -> Result<Self, StoreError> {
+    async fn of(connection: &Connection, settings: &Settings, info: StreamInfo) -> Result<Self, StoreError> {
         let [subject] = info.config.subjects.as_slice() else { return Err(corrupt("the stream's subjects")) };
         let root = subject.strip_suffix(".>").ok_or_else(|| corrupt("the stream's subject"))?;
         let nonce = root.strip_prefix(&format!("{}.", settings.prefix)).filter(|nonce| !nonce.contains('.'));
@@ -75,62 +85,78 @@ impl Place {
             return Err(corrupt("a stream without direct get, rollup or purge"));
         }
         let mut place = Self {
-            stream: settings.prefix.clone(),
+            stream: Stream { name: settings.prefix.clone(), batches: connection.is_at_least(2, 11) },
             root: root.to_owned(),
             epoch: 0,
             at: 0,
             format: Format::new(KNOWN),
             limits: info.config.limits(),
-            batches: link.is_at_least(2, 11),
         };
-        let (at, identity) = place.identify(link, settings.patience).await?;
+        let (at, identity) = place.identify(connection, settings.request_timeout).await?;
         (place.at, place.epoch, place.format) = (at, identity.epoch, identity.format);
         Ok(place)
     }
 
-    /// Reads the message that makes this a place, or writes it: then whatever was here before is another place.
-    async fn identify(&self, link: &Link, patience: Duration) -> Result<(u64, Identity), StoreError> {
+    /// Reads the message that identifies the place. If it is missing, writes a new one: then this is another place than
+    /// before.
+    async fn identify(
+        &self,
+        connection: &Connection,
+        request_timeout: Duration,
+    ) -> Result<(u64, Identity), StoreError> {
         for _ in 0..5 {
-            let (at, wanted) = match self.identity(link, patience).await? {
+            let (at, wanted) = match self.identity(connection, request_timeout).await? {
                 None => (0, Identity::fresh()),
                 Some((at, stored)) => match stored.raised()? {
                     None => return Ok((at, stored)),
                     Some(raised) => (at, raised),
                 },
             };
-            let mut headers = after(at);
+            let mut headers = expect_last(at);
             headers.insert("Nats-Rollup", "sub");
-            match publish(link, &self.subject("place"), headers, wanted.to_string().into(), patience).await {
+            match publish(connection, &self.subject("place"), headers, wanted.to_string().into(), request_timeout).await
+            {
                 Ok(at) => return Ok((at, wanted)),
                 // Another node was faster.
-                Err(Fault::Refused(refusal)) if refusal.is_conflict() => {}
-                Err(fault) => return Err(fault.harmless()),
+                Err(CallError::Refused(api_error)) if api_error.is_conflict() => {}
+                Err(error) => return Err(error.into_store_error()),
             }
         }
-        Err(unavailable("the stream's identity comes and goes"))
+        Err(unavailable("the stream's identity keeps appearing and disappearing"))
     }
 
-    async fn identity(&self, link: &Link, patience: Duration) -> Result<Option<(u64, Identity)>, StoreError> {
-        let raw = self.raw(link, &self.subject("place"), Which::Last, Via::Leader, patience).await;
-        let Some(raw) = raw.map_err(Fault::harmless)? else { return Ok(None) };
+    async fn identity(
+        &self,
+        connection: &Connection,
+        request_timeout: Duration,
+    ) -> Result<Option<(u64, Identity)>, StoreError> {
+        let raw = self
+            .stream
+            .message(connection, &self.subject("place"), Selector::Last, ReadFrom::Leader, request_timeout)
+            .await;
+        let Some(raw) = raw.map_err(CallError::into_store_error)? else { return Ok(None) };
         let identity = std::str::from_utf8(&raw.body).ok().and_then(Identity::parse);
         Ok(Some((raw.at, identity.ok_or_else(|| corrupt("the stream's identity"))?)))
     }
 
-    /// Whether this is still the same place: then it was so all the time since. Its format may have been raised.
-    pub(super) async fn is_still_there(&self, link: &Link, patience: Duration) -> Result<bool, StoreError> {
-        Ok(self.is_that_of(self.identity(link, patience).await?))
+    /// Whether this is still the same place, and has been since it was found. Its format may have been upgraded.
+    pub(super) async fn is_same(&self, connection: &Connection, request_timeout: Duration) -> Result<bool, StoreError> {
+        Ok(self.has_identity(self.identity(connection, request_timeout).await?))
     }
 
-    fn is_that_of(&self, stored: Option<(u64, Identity)>) -> bool {
-        // What was read is below this place's root.
+    fn has_identity(&self, stored: Option<(u64, Identity)>) -> bool {
+        // The message was read below this place's root, so only its epoch can differ.
         stored.is_some_and(|(_, identity)| identity.epoch == self.epoch)
     }
 
     /// Whether this is still the same place with the same format.
-    pub(super) async fn is_as_it_was(&self, link: &Link, patience: Duration) -> Result<bool, StoreError> {
-        let stored = self.identity(link, patience).await?;
-        Ok(stored.is_some_and(|(at, _)| at == self.at) && self.is_that_of(stored))
+    pub(super) async fn is_same_and_unchanged(
+        &self,
+        connection: &Connection,
+        request_timeout: Duration,
+    ) -> Result<bool, StoreError> {
+        let stored = self.identity(connection, request_timeout).await?;
+        Ok(stored.is_some_and(|(at, _)| at == self.at) && self.has_identity(stored))
     }
 
     /// Fails when this version must not write here.
@@ -138,28 +164,28 @@ impl Place {
         self.format.may_write(KNOWN)
     }
 
-    /// Where a channel's entries are.
+    /// The subject of a channel's entries.
     pub(super) fn entries(&self, channel: &Channel) -> String {
         format!("{}.c.{}", self.root, token(channel))
     }
 
-    /// Where keys are that outlived their entries.
+    /// The subject of a channel's keys that outlived their entries.
     pub(super) fn keys(&self, channel: &Channel) -> String {
         format!("{}.k.{}", self.root, token(channel))
     }
 
-    /// Where it is said that a channel's entries were written, so that their loss is seen.
-    pub(super) fn birth(&self, channel: &Channel) -> String {
+    /// The subject of a channel's announcement, which reveals a lost log.
+    pub(super) fn announcement(&self, channel: &Channel) -> String {
         format!("{}.b.{}", self.root, token(channel))
     }
 
-    /// Where it is said that any channel's entries were written.
-    pub(super) fn births(&self) -> String {
+    /// The filter for all announcements.
+    pub(super) fn announcements(&self) -> String {
         format!("{}.b.*", self.root)
     }
 
-    /// The channel of a subject of [`Place::births`].
-    pub(super) fn announced(&self, subject: &str) -> Option<Channel> {
+    /// The channel of a subject that matches [`Place::announcements`].
+    pub(super) fn announced_channel(&self, subject: &str) -> Option<Channel> {
         channel_of(subject.strip_prefix(&self.root)?.strip_prefix(".b.")?)
     }
 
@@ -171,27 +197,27 @@ impl Place {
         format!("{}.f.*", self.root)
     }
 
-    /// The bucket of a subject of [`Place::floors`].
+    /// The bucket of a subject that matches [`Place::floors`].
     pub(super) fn bucket(&self, subject: &str) -> Option<u16> {
         subject.strip_prefix(&self.root)?.strip_prefix(".f.")?.parse().ok()
     }
 
-    /// The floor's bucket of a channel.
+    /// The bucket of a channel's floor.
     pub(super) fn floor_of(channel: &Channel) -> u16 {
         bucket_of(channel)
     }
 
-    /// Something that there is one of.
+    /// The subject of a message that exists once per place.
     pub(super) fn subject(&self, name: &str) -> String {
         format!("{}.{name}", self.root)
     }
 
-    /// All channels' entries.
+    /// The filter for all channels' entries.
     pub(super) fn all(&self) -> String {
         format!("{}.c.>", self.root)
     }
 
-    /// The channel of a subject of [`Place::all`].
+    /// The channel of a subject that matches [`Place::all`].
     pub(super) fn channel(&self, subject: &str) -> Option<Channel> {
         channel_of(subject.strip_prefix(&self.root)?.strip_prefix(".c.")?)
     }
@@ -200,18 +226,18 @@ impl Place {
         self.epoch == other.epoch && self.root == other.root
     }
 
-    /// Whether also its format and its limits are the same.
+    /// Whether the format and the limits are the same as well.
     pub(super) fn is_unchanged(&self, other: &Self) -> bool {
         self.is(other) && self.at == other.at && self.limits == other.limits
     }
 }
 
-/// Any name as one token of a subject, which holds neither `.`, `*`, `>` nor white space.
+/// Encodes a name as one token of a subject, which excludes `.`, `*`, `>` and white space.
 pub(super) fn token(channel: &Channel) -> String {
     URL_SAFE_NO_PAD.encode(channel.as_str())
 }
 
-/// What [`token`] wrote.
+/// Parses what [`token`] wrote.
 pub(super) fn channel_of(token: &str) -> Option<Channel> {
     let name = URL_SAFE_NO_PAD.decode(token).ok()?;
     Channel::new(std::str::from_utf8(&name).ok()?).ok()
@@ -222,19 +248,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_whose_format_was_raised_is_the_same_and_one_with_another_epoch_is_not() {
+    fn a_place_keeps_its_identity_when_its_format_is_upgraded_but_not_with_another_epoch() {
         let identity = Identity::fresh();
         let place = Place {
-            stream: "events".into(),
+            stream: Stream { name: "events".into(), batches: false },
             root: "events.1".into(),
             epoch: identity.epoch,
             at: 5,
             format: identity.format,
             limits: None,
-            batches: false,
         };
-        assert!(place.is_that_of(Some((5, identity))) && place.is_that_of(Some((9, identity))));
+        assert!(place.has_identity(Some((5, identity))) && place.has_identity(Some((9, identity))));
         let other = Identity { epoch: identity.epoch ^ 1, ..identity };
-        assert!(!place.is_that_of(Some((5, other))) && !place.is_that_of(None));
+        assert!(!place.has_identity(Some((5, other))) && !place.has_identity(None));
     }
 }

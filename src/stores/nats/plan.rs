@@ -1,4 +1,4 @@
-//! What a group of appends does to a channel: decided before anything is sent. Pure but for the tags it draws.
+//! What a group of appends does to a channel, decided before anything is sent. Pure, except that it draws tags.
 
 use std::collections::HashMap;
 
@@ -19,24 +19,24 @@ use crate::{
 };
 
 /// A channel before a group of appends.
-pub(super) struct Before<'a> {
+pub(super) struct ChannelBefore<'a> {
     pub(super) channel: &'a Channel,
-    /// Its newest record; none when it has no log.
+    /// Its newest record; `None` when it has no log.
     pub(super) record: Option<Record>,
-    /// Where its log begins when it has none.
+    /// Where its log starts while it has none.
     pub(super) absent: Cursor,
-    /// Its keys; when they are not known, no event may have one.
+    /// Its keys; while they are unknown, no event may have a key.
     pub(super) keys: Option<&'a Keys>,
     pub(super) now: u64,
     /// The most bytes of a body.
     pub(super) most: usize,
 }
 
-/// What a group does.
+/// The effect of a group.
 pub(super) struct Plan {
-    /// One per append that was looked at. Those after it did not fit into one message.
+    /// One answer per append that was considered. The appends after these did not fit into one message.
     pub(super) answers: Vec<Result<Appended, StoreError>>,
-    /// What has to be published for the answers to be true; without one they are true of the channel as it was.
+    /// The message to publish before the answers hold; without one they hold for the channel as it is.
     pub(super) message: Option<Planned>,
 }
 
@@ -45,12 +45,12 @@ pub(super) struct Plan {
 pub(super) struct Planned {
     pub(super) record: Record,
     pub(super) body: Bytes,
-    /// The keys that it brings.
+    /// The new keys.
     pub(super) keys: Vec<(EventKey, Known)>,
 }
 
-/// Decides the appends one after the other, each on what those before it leave.
-pub(super) fn appends<'a>(before: &Before<'_>, group: impl IntoIterator<Item = &'a Append>) -> Plan {
+/// Decides the appends in order, each on the result of those before it.
+pub(super) fn appends<'a>(before: &ChannelBefore<'_>, group: impl IntoIterator<Item = &'a Append>) -> Plan {
     let mut draft = Draft::new(before);
     let mut answers = Vec::new();
     for append in group {
@@ -62,7 +62,8 @@ pub(super) fn appends<'a>(before: &Before<'_>, group: impl IntoIterator<Item = &
     Plan { answers, message: draft.finish() }
 }
 
-/// The message of an init: a log of its own. What is not kept is only counted. Fails when the rest does not fit.
+/// The message of an init, which starts a log of its own. Events that retention would drop are only counted. Fails when
+/// the others do not fit.
 pub(super) fn init(
     channel: &Channel,
     start: Cursor,
@@ -91,7 +92,7 @@ pub(super) fn init(
     Ok(Planned { record, body: body.freeze(), keys: Vec::new() })
 }
 
-/// How many of the oldest events nobody would see. The newest stays, however large it is.
+/// How many of the oldest events would never be visible. The newest always stays.
 fn dropped(channel: &Channel, events: &[Event], keep: Keep) -> usize {
     let mut bytes = 0_u64;
     let fits = |event: &&Event| {
@@ -103,14 +104,14 @@ fn dropped(channel: &Channel, events: &[Event], keep: Keep) -> usize {
     events.len().saturating_sub(kept)
 }
 
-/// A message that grows.
+/// A message under construction.
 struct Draft<'a> {
-    before: &'a Before<'a>,
+    before: &'a ChannelBefore<'a>,
     record: Record,
     body: BytesMut,
-    /// The keys that it brings.
+    /// The new keys.
     keys: HashMap<EventKey, Known>,
-    /// Whether there is a log, by now.
+    /// Whether the log exists by now.
     exists: bool,
     /// Whether there is anything to publish.
     changes: bool,
@@ -118,12 +119,12 @@ struct Draft<'a> {
 
 enum Judged {
     Answer(Result<Appended, StoreError>),
-    /// There is no room for it in this message.
+    /// It does not fit into this message.
     Later,
 }
 
 impl<'a> Draft<'a> {
-    fn new(before: &'a Before<'a>) -> Self {
+    fn new(before: &'a ChannelBefore<'a>) -> Self {
         let record = match &before.record {
             Some(record) => record.following(before.now),
             None => Record::new(Kind::Append, before.absent, before.now),
@@ -139,7 +140,7 @@ impl<'a> Draft<'a> {
             Err(refused) => return Judged::Answer(Err(refused)),
         };
         let brings = known.iter().any(Option::is_none);
-        // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
+        // An append that changes nothing succeeds whatever it expects, so that repeating one gives the same result.
         let closes = append.close && !self.record.closed;
         if !brings && !closes {
             let receipts = known.into_iter().flatten().collect();
@@ -200,7 +201,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Fails when the channel is not as expected.
+/// Fails when the expectation does not hold.
 pub(super) fn check(expect: Expect, log: Option<&Record>, head: Head) -> Result<(), StoreError> {
     let holds = match expect {
         Expect::Any => true,
@@ -210,7 +211,7 @@ pub(super) fn check(expect: Expect, log: Option<&Record>, head: Head) -> Result<
     if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }
 }
 
-/// The entry that `event` becomes after what `record` holds so far.
+/// The entry that `event` becomes after the entries of `record`.
 fn entry(channel: &Channel, record: &Record, event: Event) -> Entry {
     let prev = record.cursor();
     let cursor = Cursor { seq: prev.seq + 1, tag: resume::fresh_tag(), ..prev };
@@ -219,7 +220,7 @@ fn entry(channel: &Channel, record: &Record, event: Event) -> Entry {
     Entry { channel: channel.clone(), cursor, prev_tag: prev.tag, appended: record.stamp, time, name, data }
 }
 
-/// At most so many bytes in a body.
+/// The most bytes of an event in a body.
 fn encoded_size(event: &Event) -> usize {
     let name = event.name().map_or(0, |name| name.as_str().len());
     let key = event.key().map_or(0, |key| key.as_str().len());

@@ -1,4 +1,4 @@
-//! What waits to be written, per channel, and who is at it. Knows no server.
+//! The queued writes of each channel, and the state of their task. Knows no server.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,49 +8,49 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{lock, room::Taken, state::Known};
+use super::{channel_state::ChannelState, sync::lock, write_budget::Reservation};
 use crate::{
     channel::Channel,
     event::Event,
     store::{Append, Appended, Expect, Head, StoreError},
 };
 
-pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// Something to write, to be answered by this time.
+/// A write, with its deadline.
 pub(super) struct Job {
     pub(super) work: Work,
-    pub(super) by: Instant,
-    /// What it takes of the room for all.
-    pub(super) room: Option<Taken>,
+    pub(super) deadline: Instant,
+    /// Its share of the write budget.
+    pub(super) reservation: Option<Reservation>,
 }
 
 pub(super) enum Work {
-    Append(Append, Answer<Appended>),
-    Init(Vec<Event>, Expect, Answer<Head>),
-    /// Deletes the channel; or only if nobody needs its record any more.
-    Remove(Removal, Answer<()>),
+    Append(Append, Reply<Appended>),
+    Init(Vec<Event>, Expect, Reply<Head>),
+    /// Deletes the channel, or does so only if its record is no longer needed.
+    Remove(Removal, Reply<()>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
-    Asked,
-    WhenForgotten,
+    Requested,
+    IfForgotten,
 }
 
 impl Work {
-    /// About how many bytes it holds; none when it holds nothing of a caller's.
+    /// About how many bytes it holds; `None` when it comes from no caller.
     pub(super) fn bytes(&self) -> Option<usize> {
         let size = |events: &[Event]| events.iter().map(|event| event.data().len() + EVENT_BYTES).sum();
         match self {
             Self::Append(append, _) => Some(size(&append.events)),
             Self::Init(events, ..) => Some(size(events)),
-            Self::Remove(Removal::Asked, _) => Some(0),
-            Self::Remove(Removal::WhenForgotten, _) => None,
+            Self::Remove(Removal::Requested, _) => Some(0),
+            Self::Remove(Removal::IfForgotten, _) => None,
         }
     }
 
-    /// Whether nobody waits for it any more.
+    /// Whether no caller waits for it any more.
     fn is_dropped(&self) -> bool {
         match self {
             Self::Append(_, answer) => answer.is_closed(),
@@ -60,18 +60,18 @@ impl Work {
     }
 }
 
-/// All channels that are written to, or were a while ago.
+/// All channels that are being written to, or were recently.
 #[derive(Default)]
 pub(super) struct Queues(Mutex<HashMap<Channel, Queue>>);
 
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Job>,
-    /// Whether a task is at it.
+    /// Whether a task is running.
     running: bool,
-    /// What the task knew when it ended.
-    known: Option<Known>,
-    /// The newest message that this process knows of.
+    /// The state of the last task.
+    state: Option<ChannelState>,
+    /// The stream sequence of the newest known message.
     seen: u64,
 }
 
@@ -88,7 +88,7 @@ impl Queue {
                 break;
             }
             group.push(job);
-            if alone || group.len() >= LARGEST_GROUP {
+            if alone || group.len() >= MAX_GROUP {
                 break;
             }
         }
@@ -97,7 +97,7 @@ impl Queue {
 }
 
 impl Queues {
-    /// Adds a job; says whether a task has to be started.
+    /// Adds a job; returns whether a task must be started.
     pub(super) fn add(&self, channel: &Channel, job: Job) -> bool {
         let mut queues = lock(&self.0);
         let queue = queues.entry(channel.clone()).or_default();
@@ -105,40 +105,40 @@ impl Queues {
         !std::mem::replace(&mut queue.running, true)
     }
 
-    /// What the last task knew.
-    pub(super) fn known(&self, channel: &Channel) -> Option<Known> {
-        lock(&self.0).get_mut(channel)?.known.take()
+    /// The state of the last task.
+    pub(super) fn take_state(&self, channel: &Channel) -> Option<ChannelState> {
+        lock(&self.0).get_mut(channel)?.state.take()
     }
 
-    /// What is to be done next: one job, or appends that can go together.
+    /// The next work: one job, or appends that can go together.
     pub(super) fn next(&self, channel: &Channel) -> Vec<Job> {
         lock(&self.0).get_mut(channel).map_or_else(Vec::new, Queue::take)
     }
 
-    /// As [`Queues::next`]; when there is nothing, the task is over, and what it knows is kept.
-    pub(super) fn next_or_end(&self, channel: &Channel, known: &mut Option<Known>) -> Vec<Job> {
+    /// As [`Queues::next`]; when there is nothing, the task has ended, and its state is kept.
+    pub(super) fn next_or_end(&self, channel: &Channel, state: &mut Option<ChannelState>) -> Vec<Job> {
         let mut queues = lock(&self.0);
         let Some(queue) = queues.get_mut(channel) else { return Vec::new() };
         let group = queue.take();
         if group.is_empty() {
-            (queue.running, queue.known) = (false, known.take());
+            (queue.running, queue.state) = (false, state.take());
         }
         group
     }
 
-    /// Takes note of a message that another process may have written. Channels that are not written to here are left out.
+    /// Records a message that another process may have written. Only channels that are written to here are tracked.
     pub(super) fn note_seen(&self, channel: &Channel, at: u64) {
         if let Some(queue) = lock(&self.0).get_mut(channel) {
             queue.seen = queue.seen.max(at);
         }
     }
 
-    /// The newest message that this process knows of.
+    /// The stream sequence of the newest known message.
     pub(super) fn seen(&self, channel: &Channel) -> u64 {
         lock(&self.0).get(channel).map_or(0, |queue| queue.seen)
     }
 
-    /// The leader says that the newest message is older than one that was seen: the log lost its tail.
+    /// The leader's newest message is older than one that was seen, so the log has lost its tail.
     pub(super) fn lower_seen(&self, channel: &Channel, seen: u64, at: u64) {
         if let Some(queue) = lock(&self.0).get_mut(channel) {
             if queue.seen == seen && at < seen {
@@ -147,23 +147,23 @@ impl Queues {
         }
     }
 
-    /// Forgets the channels that nobody has written to for so long.
+    /// Forgets the channels that were not written to for this long.
     pub(super) fn forget_idle(&self, idle: Duration) {
-        let is_idle = |known: &Option<Known>| known.as_ref().is_none_or(|known| known.checked.elapsed() > idle);
-        lock(&self.0).retain(|_, queue| queue.running || !is_idle(&queue.known));
+        let is_idle = |state: &Option<ChannelState>| state.as_ref().is_none_or(|state| state.checked.elapsed() > idle);
+        lock(&self.0).retain(|_, queue| queue.running || !is_idle(&queue.state));
     }
 
-    /// Nothing known holds for another stream.
+    /// The stream was replaced, so nothing known holds any more.
     pub(super) fn forget_all(&self) {
         lock(&self.0).retain(|_, queue| {
-            (queue.known, queue.seen) = (None, 0);
+            (queue.state, queue.seen) = (None, 0);
             queue.running
         });
     }
 }
 
-/// What an event takes besides its datum.
+/// What an event takes besides its data.
 const EVENT_BYTES: usize = 200;
 
-/// Most appends that go together.
-const LARGEST_GROUP: usize = 1024;
+/// Most appends in one group.
+const MAX_GROUP: usize = 1024;

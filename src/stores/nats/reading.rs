@@ -1,53 +1,27 @@
-//! A page of a channel. Asks any replica first; what would be a reset is asked of the leader.
+//! Reading a page of a channel. Asks any replica first; what would be a reset is decided by the leader.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use tokio::time::timeout;
 
 use super::{
-    Inner,
-    asking::{Most, Via, Which},
-    birth::Settled,
-    body::Message,
-    fault,
-    log::{Log, Order, Side},
+    absence::Absence,
+    api::{ReadFrom, Selector},
+    error,
+    handle::Inner,
+    log::Log,
+    page::Reader,
     place::Place,
-    record::{Kind, Record},
-    view::View,
+    record::Kind,
+    visibility::Visibility,
 };
 use crate::{
     channel::Channel,
-    cursor::Cursor,
     store::{
-        Entry, Head, Limit, Outcome, Page, Start, StoreError,
+        Limit, Outcome, Page, Start, StoreError,
         resume::{self, Record as Known},
     },
 };
-
-/// Where pages ended: most readers come back there.
-#[derive(Default)]
-pub(super) struct Ends(Mutex<HashMap<(Channel, u64), u64>>);
-
-impl Ends {
-    fn note(&self, channel: &Channel, seq: u64, at: u64) {
-        let mut ends = super::lock(&self.0);
-        if ends.len() >= MOST_ENDS {
-            ends.clear();
-        }
-        ends.insert((channel.clone(), seq), at);
-    }
-
-    fn get(&self, channel: &Channel, seq: u64) -> Option<u64> {
-        super::lock(&self.0).get(&(channel.clone(), seq)).copied()
-    }
-
-    pub(super) fn clear(&self) {
-        super::lock(&self.0).clear();
-    }
-}
 
 impl Inner {
     pub(super) async fn read(
@@ -57,7 +31,7 @@ impl Inner {
         limit: Limit,
     ) -> Result<Page, StoreError> {
         let read = timeout(self.settings.timeout, self.read_patiently(channel, start, limit)).await;
-        self.note(read.unwrap_or_else(|_| Err(fault::unavailable("no page in time"))))
+        self.note_result(read.unwrap_or_else(|_| Err(error::unavailable("the page was not read in time"))))
     }
 
     async fn read_patiently(
@@ -67,20 +41,20 @@ impl Inner {
         limit: Limit,
     ) -> Result<Page, StoreError> {
         let mut failed = None;
-        for attempt in 0..ATTEMPTS {
-            let via = if attempt == 0 { Via::Any } else { Via::Leader };
-            match self.read_once(channel, start, limit, via).await {
-                Ok(Look::Page(page)) => return Ok(page),
-                // Only the leader of the stream that there is now says that something is gone.
-                Ok(Look::Again) => self.doubt(),
+        for attempt in 0..MAX_ATTEMPTS {
+            let read_from = if attempt == 0 { ReadFrom::AnyReplica } else { ReadFrom::Leader };
+            match self.read_once(channel, start, limit, read_from).await {
+                Ok(Attempt::Page(page)) => return Ok(page),
+                // Only the leader of the current stream can tell that something is gone.
+                Ok(Attempt::Retry) => self.invalidate_place(),
                 Err(StoreError::Unavailable(source)) => {
-                    self.doubt();
+                    self.invalidate_place();
                     failed = Some(source);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Err(failed.map_or_else(|| fault::unavailable("the channel changed while it was read"), StoreError::Unavailable))
+        Err(failed.map_or_else(|| error::unavailable("the channel changed while it was read"), StoreError::Unavailable))
     }
 
     async fn read_once(
@@ -88,60 +62,62 @@ impl Inner {
         channel: &Channel,
         start: Start,
         limit: Limit,
-        via: Via,
-    ) -> Result<Look, StoreError> {
-        let log = Log::new(self, self.place().await?, channel, via);
+        read_from: ReadFrom,
+    ) -> Result<Attempt, StoreError> {
+        let log = self.log(self.place().await?, channel, read_from);
         let seen = self.queues.seen(channel);
-        let last = log.get(Which::Last).await?;
+        let last = log.get(Selector::Last).await?;
         let at = last.as_ref().map_or(0, |last| last.at);
-        match via {
-            Via::Any if at < seen => return Ok(Look::Again),
-            Via::Any => {}
-            Via::Leader => self.queues.lower_seen(channel, seen, at),
+        match read_from {
+            ReadFrom::AnyReplica if at < seen => return Ok(Attempt::Retry),
+            ReadFrom::AnyReplica => {}
+            ReadFrom::Leader => self.queues.lower_seen(channel, seen, at),
         }
         let Some(last) = last.filter(|last| last.record.kind != Kind::Gone) else {
             return self.read_absent(&log, start, at).await;
         };
-        let now = self.time.since(last.record.stamp);
-        let keep = self.keep(&log.place).await?;
+        let now = self.clock.since(last.record.stamp);
+        let keep = self.recent_keep(&log.place).await?;
         if keep.is_forgotten(&last.record, now) {
             return match self.forget_or_pass_over(channel, &last.record).await? {
-                Some(least) if via == Via::Leader => self.absent_page(&log, start, least).await,
-                _ => Ok(Look::Again),
+                Some(least) if read_from == ReadFrom::Leader => self.absent_page(&log, start, least).await,
+                _ => Ok(Attempt::Retry),
             };
         }
-        let reader = Reader { view: View::new(last.record, keep, now), last, log, limit };
+        let reader = Reader { ends: &self.ends, visibility: Visibility::new(last.record, keep, now), last, log, limit };
         let page = match start {
             Start::Latest => Some(reader.at(Outcome::Continued, reader.last.record.cursor())),
-            Start::Beginning | Start::Earliest => reader.oldest(Outcome::Continued).await?,
+            Start::Beginning | Start::Earliest => reader.page_from_oldest(Outcome::Continued).await?,
             Start::Last(n) => reader.last_entries(n).await?,
             Start::After(cursor) => reader.resume(cursor).await?,
             Start::Time(time) => reader.since(time).await?,
         };
         match page {
-            Some(page) if via == Via::Leader || page.outcome == Outcome::Continued => Ok(Look::Page(page)),
-            _ => Ok(Look::Again),
+            Some(page) if read_from == ReadFrom::Leader || page.outcome == Outcome::Continued => {
+                Ok(Attempt::Page(page))
+            }
+            _ => Ok(Attempt::Retry),
         }
     }
 
-    /// Nothing is there, or a replica does not know of it yet. `gone` is where it is said that a log went, or 0.
-    async fn read_absent(&self, log: &Log<'_>, start: Start, gone: u64) -> Result<Look, StoreError> {
-        if log.via == Via::Any {
-            return Ok(Look::Again);
+    /// There is no log, or a replica does not know it yet. `gone` is the sequence of the removal marker, or 0.
+    async fn read_absent(&self, log: &Log<'_>, start: Start, gone: u64) -> Result<Attempt, StoreError> {
+        if log.read_from == ReadFrom::AnyReplica {
+            return Ok(Attempt::Retry);
         }
-        match self.settle(log, gone).await? {
-            Settled::Absent { least } => self.absent_page(log, start, least).await,
-            Settled::Again => Ok(Look::Again),
+        match self.confirm_absence(log, gone).await? {
+            Absence::Absent { least } => self.absent_page(log, start, least).await,
+            Absence::Retry => Ok(Attempt::Retry),
         }
     }
 
-    /// The page of a channel that is absent, and had no more than the floor and `least`.
-    async fn absent_page(&self, log: &Log<'_>, start: Start, least: u64) -> Result<Look, StoreError> {
+    /// The page of an absent channel, which never had entries above the floor and above `least`.
+    async fn absent_page(&self, log: &Log<'_>, start: Start, least: u64) -> Result<Attempt, StoreError> {
         let (place, channel) = (&log.place, log.channel);
-        let floor = self.floor(place, Place::floor_of(channel), Via::Leader).await?.0.max(least);
-        // After all that was asked of it: else what was lost with another place is taken for nothing.
-        if !self.confirm().await? {
-            return Ok(Look::Again);
+        let floor = self.floor(place, Place::floor_of(channel), ReadFrom::Leader).await?.0.max(least);
+        // After all requests: otherwise a place that was lost meanwhile would look like an absent channel.
+        if !self.confirm_place().await? {
+            return Ok(Attempt::Retry);
         }
         let known = Known::absent(place.epoch, floor, channel);
         let outcome = match start {
@@ -149,242 +125,16 @@ impl Inner {
             _ => Outcome::Continued,
         };
         let at = known.head.cursor;
-        Ok(Look::Page(Page { outcome, from: at, entries: Vec::new(), next: at, head: known.head }))
+        Ok(Attempt::Page(Page { outcome, from: at, entries: Vec::new(), next: at, head: known.head }))
     }
 }
 
-/// What one attempt gives.
-enum Look {
+/// The result of one attempt.
+enum Attempt {
     Page(Page),
-    /// It decides nothing.
-    Again,
+    /// Inconclusive: try again.
+    Retry,
 }
 
-/// One attempt to read a channel that is there.
-struct Reader<'a> {
-    log: Log<'a>,
-    last: Message,
-    view: View,
-    limit: Limit,
-}
-
-/// The oldest position that is seen.
-struct Edge {
-    cursor: Cursor,
-    dropped_time: Option<u64>,
-    /// The message that holds the next entry; none when no entry is seen.
-    message: Option<Message>,
-}
-
-impl Reader<'_> {
-    fn head(&self) -> Head {
-        self.last.record.head()
-    }
-
-    /// An empty page.
-    fn at(&self, outcome: Outcome, at: Cursor) -> Page {
-        Page { outcome, from: at, entries: Vec::new(), next: at, head: self.head() }
-    }
-
-    async fn edge(&self) -> Result<Edge, StoreError> {
-        let judge = |record: &Record| if self.view.reaches(record) { Order::Late } else { Order::Early };
-        let (cursor, dropped_time, message) = match self.log.first(&self.last, Side::Oldest, judge).await? {
-            Some(message) => {
-                let (cursor, dropped) = self.view.edge(&message, self.log.channel)?;
-                (cursor, dropped, Some(message))
-            }
-            None => (self.head().cursor, self.last.record.dropped, None),
-        };
-        let message = message.filter(|_| cursor != self.head().cursor);
-        Ok(Edge { cursor, dropped_time, message })
-    }
-
-    /// The message that holds `seq`, or else the first after it.
-    async fn locate(&self, seq: u64) -> Result<Option<Message>, StoreError> {
-        let holds = |record: &Record| record.base < seq && seq <= record.end();
-        if let Some(at) = self.log.inner.ends.get(self.log.channel, seq - 1) {
-            let found = self.log.get(Which::From(at)).await?;
-            if let Some(found) =
-                found.filter(|found| holds(&found.record) && found.record.epoch == self.view.head.epoch)
-            {
-                return Ok(Some(found));
-            }
-        }
-        let judge = |record: &Record| match record {
-            record if record.end() < seq => Order::Early,
-            record if record.base < seq => Order::Here,
-            _ => Order::Late,
-        };
-        self.log.first(&self.last, Side::Newest, judge).await
-    }
-
-    async fn oldest(&self, outcome: Outcome) -> Result<Option<Page>, StoreError> {
-        let edge = self.edge().await?;
-        match edge.message {
-            Some(message) => self.page(outcome, edge.cursor, message).await,
-            None => Ok(Some(self.at(outcome, edge.cursor))),
-        }
-    }
-
-    async fn last_entries(&self, n: u64) -> Result<Option<Page>, StoreError> {
-        let head = self.head().cursor;
-        let seq = head.seq.saturating_sub(n);
-        if seq == head.seq {
-            return Ok(Some(self.at(Outcome::Continued, head)));
-        }
-        match self.seen_after(seq).await? {
-            Some((from, message)) => self.page(Outcome::Continued, from, message).await,
-            None => self.oldest(Outcome::Continued).await,
-        }
-    }
-
-    /// The true position `seq` and the message with the entry after it, when that entry is seen.
-    async fn seen_after(&self, seq: u64) -> Result<Option<(Cursor, Message)>, StoreError> {
-        let Some(message) = self.locate(seq + 1).await? else { return Ok(None) };
-        if message.record.base > seq || self.view.edge(&message, self.log.channel)?.0.seq > seq {
-            return Ok(None);
-        }
-        let entries = message.entries(self.log.channel)?;
-        let next = entries.iter().find(|entry| entry.cursor.seq == seq + 1);
-        Ok(next.map(Entry::prev).map(|true_position| (true_position, message)))
-    }
-
-    async fn resume(&self, cursor: Cursor) -> Result<Option<Page>, StoreError> {
-        let head = self.head();
-        let at_head = Known { head, earliest: head.cursor, dropped_time: None };
-        if cursor.epoch != head.cursor.epoch || cursor.seq >= head.cursor.seq {
-            return match resume::outcome(&at_head, cursor, |_| None) {
-                Outcome::Continued => Ok(Some(self.at(Outcome::Continued, cursor))),
-                reset => self.oldest(reset).await,
-            };
-        }
-        let Some((earliest, message)) = self.seen_after(cursor.seq).await? else {
-            return self.after_what_is_missing(cursor).await;
-        };
-        match resume::outcome(&Known { earliest, ..at_head }, cursor, |_| None) {
-            Outcome::Continued => self.page(Outcome::Continued, cursor, message).await,
-            reset => self.oldest(reset).await,
-        }
-    }
-
-    /// Retention dropped what follows the cursor, or somebody deleted it from the middle: the page must then begin behind
-    /// that, else the reader came here for ever.
-    async fn after_what_is_missing(&self, cursor: Cursor) -> Result<Option<Page>, StoreError> {
-        let edge = self.edge().await?;
-        let reset = Outcome::Reset(crate::store::Reason::Trimmed);
-        let next = self.locate(cursor.seq + 1).await?.filter(|next| next.record.base > edge.cursor.seq);
-        match next.or(edge.message) {
-            Some(message) => {
-                let from = self.view.edge(&message, self.log.channel)?.0;
-                self.page(reset, from, message).await
-            }
-            None => Ok(Some(self.at(reset, edge.cursor))),
-        }
-    }
-
-    async fn page(&self, outcome: Outcome, from: Cursor, message: Message) -> Result<Option<Page>, StoreError> {
-        let filled = self.fill(from, message, |_| true).await?;
-        if filled.entries.is_empty() && self.limit.events > 0 && !filled.whole {
-            return Ok(None);
-        }
-        let next = filled.entries.last().map_or(from, |last| last.cursor);
-        Ok(Some(Page { outcome, from, entries: filled.entries, next, head: self.head() }))
-    }
-
-    async fn since(&self, time: u64) -> Result<Option<Page>, StoreError> {
-        let (edge, head) = (self.edge().await?, self.head());
-        let known = Known { head, earliest: edge.cursor, dropped_time: edge.dropped_time };
-        let outcome = resume::outcome_of_time(&known, time);
-        let judge = |record: &Record| if record.time > Some(time) { Order::Late } else { Order::Early };
-        // The largest time so far tells where the first above `time` is, unless one above it was dropped; and then it is
-        // not before what is seen, though one that was dated ahead may say so.
-        let first = match edge.message {
-            Some(oldest) if outcome == Outcome::Continued => {
-                let first = self.log.first(&self.last, Side::Newest, judge).await?;
-                first.map(|first| if first.at < oldest.at { oldest } else { first })
-            }
-            oldest => oldest,
-        };
-        let Some(first) = first else { return Ok(Some(self.at(outcome, head.cursor))) };
-        let filled = self.fill(edge.cursor, first, |entry| entry.time > time).await?;
-        let Some(from) = filled.first else {
-            return Ok(filled.whole.then(|| self.at(outcome, head.cursor)));
-        };
-        let next = if filled.whole { head.cursor } else { filled.entries.last().map_or(from, |last| last.cursor) };
-        Ok(Some(Page { outcome, from, entries: filled.entries, next, head }))
-    }
-
-    /// Takes the wanted entries after `from`, message by message, as long as they fit and follow each other.
-    async fn fill(&self, from: Cursor, first: Message, wanted: impl Fn(&Entry) -> bool) -> Result<Filled, StoreError> {
-        let mut filled = Filled::default();
-        let mut waiting = VecDeque::from([first]);
-        while let Some(message) = waiting.pop_front() {
-            let entries = message.entries(self.log.channel)?.into_iter();
-            let due = entries.filter(|entry| entry.cursor.seq > from.seq && wanted(entry));
-            if filled.take(due, self.limit).is_none() {
-                self.note_end(&filled, message.at);
-                break;
-            }
-            if message.record.end() >= self.head().cursor.seq {
-                filled.whole = true;
-                break;
-            }
-            if waiting.is_empty() {
-                waiting = self.log.several(message.at + 1, filled.room(self.limit)).await?.into();
-            }
-            // A replica that is behind, or a message that somebody deleted, ends the page early.
-            if waiting.front().is_none_or(|next| !next.record.follows(&message.record)) {
-                self.note_end(&filled, message.at + 1);
-                break;
-            }
-        }
-        Ok(filled)
-    }
-
-    fn note_end(&self, filled: &Filled, at: u64) {
-        if let Some(last) = filled.entries.last() {
-            self.log.inner.ends.note(self.log.channel, last.cursor.seq, at);
-        }
-    }
-}
-
-/// What a page was filled with.
-#[derive(Default)]
-struct Filled {
-    entries: Vec<Entry>,
-    bytes: usize,
-    /// The position before the first wanted entry.
-    first: Option<Cursor>,
-    /// Whether everything up to the head was looked at.
-    whole: bool,
-}
-
-impl Filled {
-    /// Takes what fits; none when something does not.
-    fn take(&mut self, due: impl Iterator<Item = Entry>, limit: Limit) -> Option<()> {
-        for entry in due {
-            self.first = self.first.or(Some(entry.prev()));
-            self.bytes += entry.size();
-            if self.entries.len() >= limit.events || (self.bytes > limit.bytes && !self.entries.is_empty()) {
-                return None;
-            }
-            self.entries.push(entry);
-        }
-        Some(())
-    }
-
-    /// How many messages more there may be room for.
-    fn room(&self, limit: Limit) -> Most {
-        let messages = limit.events.saturating_sub(self.entries.len()).clamp(1, MOST_AT_ONCE);
-        Most { messages, bytes: limit.bytes.saturating_sub(self.bytes).clamp(64 << 10, 8 << 20) }
-    }
-}
-
-/// How often a page is tried; the first time with any replica, then with the leader.
-const ATTEMPTS: usize = 6;
-
-/// Most messages in one answer.
-const MOST_AT_ONCE: usize = 256;
-
-/// Most page ends that are remembered.
-const MOST_ENDS: usize = 16_384;
+/// How often to try: first with any replica, then with the leader.
+const MAX_ATTEMPTS: usize = 6;

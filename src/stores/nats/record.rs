@@ -1,29 +1,29 @@
-//! What the header of a message says of its channel, as text. Pure: knows no server and no entry.
+//! The header of a message, which is the record of its channel, as text. Pure: knows no server and no entry.
 //!
-//! Sums over the log so far travel with every message (bytes, largest time, newest key), so that any one message says what
-//! lies before it without reading that.
+//! Every message carries the running totals of the log (bytes, largest time, newest key), so that it tells what
+//! precedes it.
 
 use std::fmt::Write as _;
 
-use super::{fault, identity::KNOWN};
+use super::{error, identity::KNOWN};
 use crate::{
     cursor::Cursor,
     event::EventKey,
     store::{Head, StoreError, Use, resume},
 };
 
-/// What a message is to its channel.
+/// What a message means for its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It goes on where the one before ended.
+    /// It continues the log.
     Append,
-    /// It begins a new log and replaced all before it.
+    /// It starts a new log, and replaced everything before it.
     Init,
-    /// There is no log; `base` is the floor.
+    /// The removal marker: there is no log; `base` is the floor.
     Gone,
 }
 
-/// The header [`NAME`]. What it says of the log holds up to and including this message.
+/// The header [`NAME`]. It describes the log up to and including this message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) kind: Kind,
@@ -38,30 +38,30 @@ pub(super) struct Record {
     /// The tag of the newest position.
     pub(super) tag: u32,
     pub(super) closed: bool,
-    /// When the message was made, in Unix milliseconds; never less than that of the one before.
+    /// When the message was created, in Unix milliseconds; never less than that of its predecessor.
     pub(super) stamp: u64,
-    /// When the newest entry came, or the log was made.
+    /// When the newest entry was appended, or the log was created.
     pub(super) entered: u64,
-    /// When the newest key came; 0 when none did.
+    /// When the newest key was appended; 0 when none was.
     pub(super) keyed: u64,
-    /// What all entries before this message count, in bytes.
+    /// The size of all entries before this message, in bytes.
     pub(super) bytes_before: u64,
-    /// What the entries of this message count.
+    /// The size of this message's entries, in bytes.
     pub(super) bytes: u64,
     /// The largest time of the entries before this message.
     pub(super) time_before: Option<u64>,
     /// The largest time of all entries.
     pub(super) time: Option<u64>,
-    /// As `time_before`, each no more than the stamp of its message: what is told of once they are dropped.
+    /// As `time_before`, each limited by the stamp of its message: what counts once the entries are dropped.
     pub(super) dropped_before: Option<u64>,
-    /// The same of all entries.
+    /// The same for all entries.
     pub(super) dropped: Option<u64>,
-    /// Where in the stream it is said that the log was begun; 0 when that is not known.
-    pub(super) birth: u64,
+    /// The stream sequence of the log's announcement; 0 when unknown.
+    pub(super) announcement: u64,
 }
 
 impl Record {
-    /// The record of a log without entries that begins after `start`.
+    /// The record of an empty log that starts after `start`.
     pub(super) fn new(kind: Kind, start: Cursor, now: u64) -> Self {
         Self {
             kind,
@@ -81,11 +81,11 @@ impl Record {
             time: None,
             dropped_before: None,
             dropped: None,
-            birth: 0,
+            announcement: 0,
         }
     }
 
-    /// The record of the message that follows, still without entries.
+    /// The record of the next message, still without entries.
     pub(super) fn following(&self, now: u64) -> Self {
         Self {
             kind: Kind::Append,
@@ -101,7 +101,7 @@ impl Record {
         }
     }
 
-    /// Takes note of one entry more.
+    /// Adds one entry.
     pub(super) fn push(&mut self, tag: u32, time: u64, size: u64, key: Option<&EventKey>) {
         self.count += 1;
         self.tag = tag;
@@ -119,7 +119,7 @@ impl Record {
         self.base + self.count
     }
 
-    /// What all entries up to here count, in bytes.
+    /// The size of all entries so far, in bytes.
     pub(super) fn total(&self) -> u64 {
         self.bytes_before + self.bytes
     }
@@ -156,7 +156,7 @@ impl Record {
             .into_iter()
             .chain([closed, self.stamp, self.entered, self.keyed, self.bytes_before, self.bytes])
             .chain([self.time_before, self.time, self.dropped_before, self.dropped].map(optional))
-            .chain([self.birth]);
+            .chain([self.announcement]);
         for field in fields {
             // Writing to a String cannot fail.
             _ = write!(text, " {field:x}");
@@ -164,9 +164,9 @@ impl Record {
         text
     }
 
-    /// Fails with both versions when a newer one wrote it.
+    /// Fails with both format versions when a newer version wrote it.
     pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
-        let unreadable = || fault::corrupt("a message's header");
+        let unreadable = || error::corrupt("a message's header");
         let (version, rest) = text.split_once(' ').ok_or_else(unreadable)?;
         match version.parse().map_err(|_| unreadable())? {
             VERSION => Self::parse_fields(rest).ok_or_else(unreadable),
@@ -202,23 +202,22 @@ impl Record {
             time: optional(field()?),
             dropped_before: None,
             dropped: None,
-            birth: 0,
+            announcement: 0,
         };
-        // Older versions did not say: then it is no more than what may be.
+        // Older versions did not store these: then use the largest possible value.
         let at_most = |time: Option<u64>| time.map(|time| resume::dropped_time(time, record.stamp));
         let (before, all) = (at_most(record.time_before), at_most(record.time));
         record.dropped_before = field().map_or(before, optional);
         record.dropped = field().map_or(all, optional);
-        record.birth = field().unwrap_or(0);
+        record.announcement = field().unwrap_or(0);
         Some(record)
     }
 }
 
-/// The format from which on records are written as they are here. One that is written otherwise begins with the format that
-/// brings it.
+/// The format that introduced this encoding of records. A different encoding starts with the format that introduces it.
 const VERSION: u32 = 1;
 
-/// About how long the text of a record is.
+/// The approximate length of a record.
 const TEXT_BYTES: usize = 190;
 
 /// The header that holds the record.
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_reads_back_and_sums_up() {
+    fn a_record_reads_back_and_adds_up() {
         let first = record();
         assert_eq!(Record::parse(&first.to_text()).unwrap(), first);
         assert_eq!((first.end(), first.total(), first.time, first.time_before), (9, 150, Some(40), None));

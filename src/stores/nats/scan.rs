@@ -1,21 +1,15 @@
-//! The newest message of every channel, one after the other: its header says all that is asked of a channel, so that no
-//! channel costs a question of its own.
+//! Scanning the newest message of every subject. Its header tells all about a channel, so no channel costs a request of
+//! its own.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use super::{
-    Inner,
-    answer::Raw,
-    asking::{Most, nanos},
-    fault::Fault,
-    place::Place,
-};
+use super::{api::FetchLimit, error::CallError, handle::Inner, place::Place, response::RawMessage, timing::nanos};
 use crate::store::StoreError;
 
-/// A walk over many subjects.
+/// A scan over many subjects.
 pub(super) struct Scan<'a> {
     inner: &'a Inner,
     place: Arc<Place>,
@@ -29,9 +23,9 @@ impl<'a> Scan<'a> {
         Self::begin(inner, place, json!({"filter_subject": filter, "headers_only": true})).await
     }
 
-    /// What the newest log of every channel was announced with.
+    /// The announcement of every channel's newest log.
     pub(super) async fn of_announced(inner: &'a Inner, place: Arc<Place>) -> Result<Self, StoreError> {
-        let filter = place.births();
+        let filter = place.announcements();
         Self::begin(inner, place, json!({"filter_subject": filter, "headers_only": true})).await
     }
 
@@ -46,33 +40,42 @@ impl<'a> Scan<'a> {
             "deliver_policy": "last_per_subject",
             "ack_policy": "none",
             "replay_policy": "instant",
-            "inactive_threshold": nanos(inner.settings.patience * 2 + Duration::from_secs(5)),
+            "inactive_threshold": nanos(inner.settings.request_timeout * 2 + Duration::from_secs(5)),
             "mem_storage": true,
             "num_replicas": 1,
         });
         if let (Some(config), Value::Object(rest)) = (config.as_object_mut(), rest) {
             config.extend(rest);
         }
-        let consumer = place.consumer(&inner.link, &config, inner.settings.patience).await.map_err(Fault::harmless)?;
+        let consumer = place
+            .stream
+            .create_consumer(&inner.connection, &config, inner.settings.request_timeout)
+            .await
+            .map_err(CallError::into_store_error)?;
         Ok(Self { inner, place, consumer: Some(consumer) })
     }
 
-    /// Some more subjects with their newest messages. None is the end.
-    pub(super) async fn next(&mut self) -> Result<Vec<(String, Raw)>, StoreError> {
+    /// The next subjects with their newest messages; empty at the end.
+    pub(super) async fn next(&mut self) -> Result<Vec<(String, RawMessage)>, StoreError> {
         let Some(consumer) = &self.consumer else { return Ok(Vec::new()) };
-        let (link, patience) = (&self.inner.link, self.inner.settings.patience);
+        let (connection, request_timeout) = (&self.inner.connection, self.inner.settings.request_timeout);
         let read = |message: async_nats::Message| {
             let subject = message.subject.to_string();
-            Ok(Raw::pulled(message)?.map(|raw| (subject, raw)))
+            Ok(RawMessage::pulled(message)?.map(|raw| (subject, raw)))
         };
-        let some = self.place.more(link, consumer, BATCH, patience, read).await.map_err(Fault::harmless)?;
-        if some.len() < BATCH.messages {
-            self.place.done_with(link, consumer).await;
+        let messages = self
+            .place
+            .stream
+            .fetch(connection, consumer, MAX_FETCH, request_timeout, read)
+            .await
+            .map_err(CallError::into_store_error)?;
+        if messages.len() < MAX_FETCH.messages {
+            self.place.stream.delete_consumer(connection, consumer).await;
             self.consumer = None;
         }
-        Ok(some)
+        Ok(messages)
     }
 }
 
-/// As many as are asked for at once. Their headers are a few hundred bytes each.
-const BATCH: Most = Most { messages: 2_000, bytes: 8 << 20 };
+/// How much to fetch at once. Headers are a few hundred bytes each.
+const MAX_FETCH: FetchLimit = FetchLimit { messages: 2_000, bytes: 8 << 20 };

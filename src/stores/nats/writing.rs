@@ -1,49 +1,44 @@
-//! Appends, inits and deletes: one task per channel that has any, which puts what waits into one message. A future that is
-//! dropped leaves its work to that task, or takes it back before it was begun.
+//! Appends, inits and deletes: one task per channel with work, which combines waiting appends into one message.
+//! Dropping the future of a call leaves its work to that task, or withdraws it if it has not started.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Inner,
-    birth::Announced,
-    fault::{is_denied, unavailable},
-    link::jittered,
-    place::Place,
-    plan::{self, Before, Planned},
-    queue::{Answer, Job, Removal, Work},
-    record::{Kind, Record},
-    room::Taken,
-    sending::Sent,
-    state::Known,
+    error::unavailable,
+    handle::Inner,
+    plan::{self, ChannelBefore},
+    publishing::PublishOutcome,
+    queue::{Job, Reply, Work},
+    timing::in_time,
+    write_budget::Reservation,
+    writer::{GroupFailure, HEADER_BYTES, Writer},
 };
 use crate::{
     channel::Channel,
-    cursor::{Cursor, epoch_of},
-    event::Event,
-    store::{Append, Appended, Expect, Head, StoreError, resume},
+    store::{Append, Appended, StoreError},
 };
 
 impl Inner {
     pub(super) async fn write<T>(
         self: &Arc<Self>,
         channel: &Channel,
-        work: impl FnOnce(Answer<T>) -> Work,
+        work: impl FnOnce(Reply<T>) -> Work,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let work = work(answer);
-        let room = match work.bytes() {
-            Some(bytes) => Some(self.room.take(bytes)?),
+        let reservation = match work.bytes() {
+            Some(bytes) => Some(self.write_budget.reserve(bytes)?),
             None => None,
         };
-        let job = Job { work, by: Instant::now() + self.settings.timeout, room };
+        let job = Job { work, deadline: Instant::now() + self.settings.timeout, reservation };
         if self.queues.add(channel, job) {
             let writer = Writer {
                 inner: Arc::clone(self),
                 channel: channel.clone(),
-                known: None,
-                is_proven: false,
+                state: None,
+                is_confirmed: false,
                 own: None,
                 other: None,
                 asked: false,
@@ -51,50 +46,55 @@ impl Inner {
             self.runtime.spawn(writer.run());
         }
         let answer = answered.await;
-        self.note(answer.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store ended".into()))))
+        self.note_result(
+            answer.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store has shut down".into()))),
+        )
     }
 }
 
-/// The task of one channel. It is started for every append that comes alone, so it has to be small: what is rarely done is
-/// boxed.
-pub(super) struct Writer {
-    pub(super) inner: Arc<Inner>,
-    pub(super) channel: Channel,
-    pub(super) known: Option<Known>,
-    /// Whether the leader said what is known since the work at hand was begun.
-    is_proven: bool,
-    /// What this one announced, when it has to be decided anew what begins.
-    pub(super) own: Option<Announced>,
-    /// What another node announced, while nothing came of it.
-    pub(super) other: Option<Announced>,
-    /// Whether it asked others to wait, and did not tell them yet that they may go on.
-    pub(super) asked: bool,
+/// An append with a waiting caller.
+struct WaitingAppend {
+    append: Append,
+    answer: Reply<Appended>,
+    deadline: Instant,
+    _reservation: Option<Reservation>,
+}
+
+impl WaitingAppend {
+    fn of(job: Job) -> Option<Self> {
+        match job.work {
+            Work::Append(append, answer) => {
+                Some(Self { append, answer, deadline: job.deadline, _reservation: job.reservation })
+            }
+            Work::Init(..) | Work::Remove(..) => None,
+        }
+    }
 }
 
 impl Writer {
     async fn run(mut self) {
-        self.known = self.inner.queues.known(&self.channel);
+        self.state = self.inner.queues.take_state(&self.channel);
         loop {
             let inner = Arc::clone(&self.inner);
             let mut jobs = inner.queues.next(&self.channel);
             if jobs.is_empty() {
-                // Whoever got an answer may have more to append: then this task and what it knows are still at hand.
+                // Callers that were just answered may append again: then this task and its state are still at hand.
                 tokio::task::yield_now().await;
-                jobs = inner.queues.next_or_end(&self.channel, &mut self.known);
+                jobs = inner.queues.next_or_end(&self.channel, &mut self.state);
                 if jobs.is_empty() {
                     return;
                 }
             }
-            self.is_proven = false;
+            self.is_confirmed = false;
             match jobs.pop() {
-                Some(Job { work: Work::Init(events, expect, answer), by, room: _room }) => {
-                    let done = Box::pin(self.init(events, expect, by)).await;
-                    self.step_aside().await;
+                Some(Job { work: Work::Init(events, expect, answer), deadline, reservation: _reservation }) => {
+                    let done = Box::pin(self.init(events, expect, deadline)).await;
+                    self.end_turn().await;
                     _ = answer.send(done);
                 }
-                Some(Job { work: Work::Remove(removal, answer), by, room: _room }) => {
-                    let done = Box::pin(self.remove(removal, by)).await;
-                    self.step_aside().await;
+                Some(Job { work: Work::Remove(removal, answer), deadline, reservation: _reservation }) => {
+                    let done = Box::pin(self.remove(removal, deadline)).await;
+                    self.end_turn().await;
                     _ = answer.send(done);
                 }
                 Some(append) => {
@@ -107,11 +107,11 @@ impl Writer {
     }
 
     async fn append_all(&mut self, jobs: Vec<Job>) {
-        let mut group: VecDeque<Waiting> = jobs.into_iter().filter_map(Waiting::of).collect();
-        while let Some(by) = group.front().map(|first| first.by) {
+        let mut group: VecDeque<WaitingAppend> = jobs.into_iter().filter_map(WaitingAppend::of).collect();
+        while let Some(deadline) = group.front().map(|first| first.deadline) {
             let appends: Vec<_> = group.iter().map(|waiting| &waiting.append).collect();
-            let done = self.append_some(&appends, by).await;
-            self.step_aside().await;
+            let done = self.append_first(&appends, deadline).await;
+            self.end_turn().await;
             match done {
                 Ok(answers) => {
                     for answer in answers {
@@ -119,7 +119,7 @@ impl Writer {
                         _ = waiting.answer.send(answer);
                     }
                 }
-                Err(Failed { error, of }) => {
+                Err(GroupFailure { error, of }) => {
                     let error = Arc::new(error);
                     for waiting in group.drain(..of.min(group.len())) {
                         _ = waiting.answer.send(Err(StoreError::shared(Arc::clone(&error))));
@@ -129,20 +129,25 @@ impl Writer {
         }
     }
 
-    /// Appends the first of these, at least one.
-    async fn append_some(
+    /// Appends the first of these appends, at least one.
+    async fn append_first(
         &mut self,
         appends: &[&Append],
-        by: Instant,
-    ) -> Result<Vec<Result<Appended, StoreError>>, Failed> {
+        deadline: Instant,
+    ) -> Result<Vec<Result<Appended, StoreError>>, GroupFailure> {
         let mut overtaken = 0;
         loop {
-            self.line_up(overtaken, by).await;
-            match self.try_append(appends, by).await {
+            self.wait_for_turn(overtaken, deadline).await;
+            match self.try_append(appends, deadline).await {
                 Ok(Some(answers)) => return Ok(answers),
-                Ok(None) if Instant::now() < by => overtaken += 1,
-                Ok(None) => return Err(Failed { error: unavailable("others are always faster"), of: appends.len() }),
-                Err(failed) => self.pause_or_fail(failed, by).await?,
+                Ok(None) if Instant::now() < deadline => overtaken += 1,
+                Ok(None) => {
+                    return Err(GroupFailure {
+                        error: unavailable("other nodes always wrote first"),
+                        of: appends.len(),
+                    });
+                }
+                Err(failed) => self.pause_or_fail(failed, deadline).await?,
             }
         }
     }
@@ -150,211 +155,40 @@ impl Writer {
     async fn try_append(
         &mut self,
         appends: &[&Append],
-        by: Instant,
-    ) -> Result<Option<Vec<Result<Appended, StoreError>>>, Failed> {
-        let all = |error| Failed { error, of: appends.len() };
-        self.learn(by).await.map_err(all)?;
+        deadline: Instant,
+    ) -> Result<Option<Vec<Result<Appended, StoreError>>>, GroupFailure> {
+        let all = |error| GroupFailure { error, of: appends.len() };
+        self.prepare(deadline).await.map_err(all)?;
         let (inner, channel) = (Arc::clone(&self.inner), self.channel.clone());
-        let Some(known) = &mut self.known else { return Ok(None) };
+        let Some(state) = &mut self.state else { return Ok(None) };
         if appends.iter().any(|append| append.events.iter().any(|event| event.key().is_some())) {
-            if let Err(error) = in_time(by, Box::pin(known.load_keys(&inner, &channel))).await {
-                // What was known may just have been old.
-                let was_proven = std::mem::take(&mut self.is_proven);
-                self.ask_again();
-                return if was_proven { Err(all(error)) } else { Ok(None) };
+            if let Err(error) = in_time(deadline, Box::pin(state.load_keys(&inner, &channel))).await {
+                // The state may just have been outdated.
+                let was_confirmed = std::mem::take(&mut self.is_confirmed);
+                self.distrust_state();
+                return if was_confirmed { Err(all(error)) } else { Ok(None) };
             }
         }
-        let most = inner.link.most_bytes().saturating_sub(HEADER_BYTES);
-        let before = Before {
+        let most = inner.connection.max_payload().saturating_sub(HEADER_BYTES);
+        let before = ChannelBefore {
             channel: &channel,
-            record: known.record,
-            absent: known.absent,
-            keys: known.keys.as_ref(),
-            now: known.now(&inner),
+            record: state.record,
+            absent: state.absent,
+            keys: state.keys.as_ref(),
+            now: state.now(&inner.clock),
             most,
         };
         let plan = plan::appends(&before, appends.iter().copied());
         let Some(message) = plan.message else {
-            // What refuses or changes nothing is true only of what there is now.
-            let is_proven = self.is_proven;
-            self.ask_again();
-            return Ok(is_proven.then_some(plan.answers));
+            // A refusal, or an append that changes nothing, is valid only for a confirmed state.
+            let is_confirmed = self.is_confirmed;
+            self.distrust_state();
+            return Ok(is_confirmed.then_some(plan.answers));
         };
         let of = plan.answers.len();
-        match self.publish(message, by).await.map_err(|error| Failed { error, of })? {
-            Sent::Yes => Ok(Some(plan.answers)),
-            Sent::No => Ok(None),
-        }
-    }
-
-    async fn init(&mut self, events: Vec<Event>, expect: Expect, by: Instant) -> Result<Head, StoreError> {
-        let mut overtaken = 0;
-        loop {
-            self.line_up(overtaken, by).await;
-            let failed = match self.try_init(&events, expect, by).await {
-                Ok(Some(head)) => return Ok(head),
-                Ok(None) if Instant::now() < by => {
-                    overtaken += 1;
-                    continue;
-                }
-                Ok(None) => return Err(unavailable("others are always faster")),
-                Err(error) => Failed { error, of: 1 },
-            };
-            self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
-        }
-    }
-
-    async fn try_init(&mut self, events: &[Event], expect: Expect, by: Instant) -> Result<Option<Head>, StoreError> {
-        self.learn(by).await?;
-        let Some(known) = &self.known else { return Ok(None) };
-        let head = known.head();
-        if let Err(refused) = plan::check(expect, known.record.as_ref(), head) {
-            let is_proven = self.is_proven;
-            self.ask_again();
-            return if is_proven { Err(refused) } else { Ok(None) };
-        }
-        let epoch = epoch_of(resume::fresh_epoch(), &self.channel);
-        // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
-        let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
-        let most = self.inner.link.most_bytes().saturating_sub(HEADER_BYTES);
-        let now = known.now(&self.inner);
-        let keep = in_time(by, self.inner.keep_now(&known.place)).await?;
-        let message = plan::init(&self.channel, start, events.to_vec(), now, keep, most)?;
-        let head = message.record.head();
-        Ok((self.publish(message, by).await? == Sent::Yes).then_some(head))
-    }
-
-    async fn remove(&mut self, removal: Removal, by: Instant) -> Result<(), StoreError> {
-        let mut overtaken = 0;
-        loop {
-            self.line_up(overtaken, by).await;
-            let failed = match self.try_remove(removal, by).await {
-                Ok(Sent::Yes) => return Ok(()),
-                Ok(Sent::No) if Instant::now() < by => {
-                    overtaken += 1;
-                    continue;
-                }
-                Ok(Sent::No) => return Err(unavailable("others are always faster")),
-                Err(error) => Failed { error, of: 1 },
-            };
-            self.pause_or_fail(failed, by).await.map_err(|failed| failed.error)?;
-        }
-    }
-
-    /// First the floor, then the channel: whatever happens in between, the floor is high enough.
-    async fn try_remove(&mut self, removal: Removal, by: Instant) -> Result<Sent, StoreError> {
-        if !self.is_proven {
-            self.ask_again();
-        }
-        self.look(by).await?;
-        let Some(known) = &self.known else { return Ok(Sent::No) };
-        let Some(record) = known.record else { return Ok(Sent::Yes) };
-        let (now, seen) = (known.now(&self.inner), self.inner.time.since(record.stamp));
-        if removal == Removal::WhenForgotten
-            && !in_time(by, self.inner.keep_now(&known.place)).await?.is_forgotten(&record, seen)
-        {
-            return Ok(Sent::Yes);
-        }
-        let bucket = Place::floor_of(&self.channel);
-        let floor = in_time(by, self.inner.raise_floor(&known.place, bucket, record.end())).await?;
-        let birth = record.birth;
-        let start = Cursor { epoch: epoch_of(known.place.epoch, &self.channel), seq: floor, tag: 0 };
-        let record = Record { birth, ..Record::new(Kind::Gone, start, now) };
-        self.publish(Planned { record, body: bytes::Bytes::new(), keys: Vec::new() }, by).await
-    }
-
-    /// Looks at the channel, and forgets it when its time has come.
-    async fn learn(&mut self, by: Instant) -> Result<(), StoreError> {
-        self.look(by).await?;
-        let Some(known) = &self.known else { return Ok(()) };
-        let Some(record) = known.record else { return Ok(()) };
-        let keep = in_time(by, self.inner.keep(&known.place)).await?;
-        if keep.is_forgotten(&record, self.inner.time.since(record.stamp)) {
-            Box::pin(self.try_remove(Removal::WhenForgotten, by)).await?;
-            self.look(by).await?;
-        }
-        Ok(())
-    }
-
-    /// Brings up to date what is known, if it may have changed.
-    async fn look(&mut self, by: Instant) -> Result<(), StoreError> {
-        let inner = Arc::clone(&self.inner);
-        let place = match inner.recent_place() {
-            Some(place) => place,
-            None => in_time(by, Box::pin(inner.look_around())).await?,
-        };
-        place.may_write()?;
-        let is_fresh = self.known.as_ref().is_some_and(|known| {
-            // The floor may rise without a message of this channel.
-            known.record.is_some()
-                && Arc::ptr_eq(&known.place, &place)
-                && known.changes == inner.link.changes()
-                && known.checked.elapsed() < TRUSTED
-                && known.at >= inner.queues.seen(&self.channel)
-        });
-        if is_fresh {
-            return Ok(());
-        }
-        in_time(by, Box::pin(Known::learn(&inner, &self.channel, &mut self.known))).await?;
-        self.is_proven = true;
-        Ok(())
-    }
-
-    /// Trusts nothing that is known until the leader was asked.
-    pub(super) fn ask_again(&mut self) {
-        if let Some(known) = &mut self.known {
-            known.changes = u64::MAX;
-        }
-    }
-
-    /// Waits a little before the next attempt, or fails when there is no time left or no hope.
-    async fn pause_or_fail(&mut self, failed: Failed, by: Instant) -> Result<(), Failed> {
-        let has_hope = matches!(failed.error, StoreError::Unavailable(_)) && !is_denied(&failed.error);
-        if !has_hope || Instant::now() + LAST_PAUSE >= by {
-            return Err(failed);
-        }
-        tracing::debug!(error = %failed.error, "writing to NATS again");
-        // Whatever it was that nobody answered: the stream may be another one by now.
-        self.inner.doubt();
-        self.ask_again();
-        tokio::time::sleep(jittered(LAST_PAUSE)).await;
-        Ok(())
-    }
-}
-
-/// An append whose caller waits.
-struct Waiting {
-    append: Append,
-    answer: Answer<Appended>,
-    by: Instant,
-    _room: Option<Taken>,
-}
-
-impl Waiting {
-    fn of(job: Job) -> Option<Self> {
-        match job.work {
-            Work::Append(append, answer) => Some(Self { append, answer, by: job.by, _room: job.room }),
-            Work::Init(..) | Work::Remove(..) => None,
+        match self.publish(message, deadline).await.map_err(|error| GroupFailure { error, of })? {
+            PublishOutcome::Stored => Ok(Some(plan.answers)),
+            PublishOutcome::Overtaken => Ok(None),
         }
     }
 }
-
-/// A failure of the first so many appends of a group.
-struct Failed {
-    error: StoreError,
-    of: usize,
-}
-
-/// What changes nothing, given up when its time is over.
-pub(super) async fn in_time<T>(by: Instant, ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout_at(by, ask).await.unwrap_or_else(|_| Err(unavailable("no answer in time")))
-}
-
-/// Room for the headers in a message.
-const HEADER_BYTES: usize = 1024;
-
-/// How long what is known is taken for true without asking. The server checks it with every message; this bounds how long
-/// a stream that was restored to an older state could be mistaken for its later self.
-const TRUSTED: Duration = Duration::from_secs(5);
-
-pub(super) const LAST_PAUSE: Duration = Duration::from_millis(200);

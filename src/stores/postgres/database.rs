@@ -1,4 +1,4 @@
-//! Connections and calls: a pool, times that bound every wait, and one way to run a statement. Knows no event.
+//! Connections and calls: a pool, a timeout for every wait, and one way to run a statement. Knows no event.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -18,11 +18,11 @@ use tokio_postgres::{
 };
 
 use super::{
-    access::Access,
-    failure::{Failure, TooLong},
+    connector::Connector,
+    error::{CallError, TimedOut},
     format,
-    lanes::{Lane, Lanes},
-    schema::Sql,
+    shared_connections::{SharedConnection, SharedConnections},
+    sql::Sql,
     tls::Messages,
 };
 use crate::{
@@ -30,31 +30,31 @@ use crate::{
     stores::absent::Absent,
 };
 
-/// A parameter and its type: known beforehand, so that no round trip asks for it.
+/// A parameter and its type, which is given so that no round trip asks for it.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Whether statements are prepared once per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Statements {
     Prepared,
-    /// Sent whole each time, for poolers that give every transaction another connection.
+    /// Sent with their text each time, for poolers that give every transaction another connection.
     Unprepared,
 }
 
-/// One database with one schema of ours.
+/// A database with one schema of this crate.
 pub(super) struct Database {
     pool: Pool,
-    lanes: Lanes,
-    /// Where to listen: not always where to write, for a pooler forwards no notifications.
-    listener: Access,
+    shared: SharedConnections,
+    /// Where to listen: not always where to write, because a pooler forwards no notifications.
+    listener: Connector,
     statements: Statements,
-    /// The longest wait for a connection, and then for an answer.
-    pub(super) patience: Duration,
+    /// The longest wait for a connection, and then for a response.
+    pub(super) timeout: Duration,
     pub(super) sql: Sql,
     pub(super) absent: Absent,
-    /// Whether the last call found that it cannot be used.
-    away: AtomicBool,
-    /// Whether it was found that it only reads, and nothing was written since.
+    /// Whether the last call found the database unusable.
+    unavailable: AtomicBool,
+    /// Whether the database was found to be read-only, and nothing was written since.
     read_only: AtomicBool,
     /// Where the store's tasks run.
     pub(super) runtime: Handle,
@@ -62,54 +62,54 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) fn new(
-        (access, listener): (Access, Access),
-        (statements, patience, connections): (Statements, Duration, usize),
+        (connector, listener): (Connector, Connector),
+        (statements, timeout, connections): (Statements, Duration, usize),
         sql: Sql,
     ) -> Result<Self, Source> {
         let runtime = Handle::try_current()?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        // The manager shows its configuration, which is not what connects.
-        let manager = Manager::from_connect(Config::new(), access, recycling);
-        let wait = Some(patience);
+        // The manager shows its configuration in `Debug`, so it gets an empty one; the connector has the real one.
+        let manager = Manager::from_connect(Config::new(), connector, recycling);
+        let wait = Some(timeout);
         let pool = Pool::builder(manager)
             .max_size(connections)
-            // The one that was used last: its server process has the statements planned, and is the least cold.
+            // Most recently used first: its server process has the statements planned and its caches warm.
             .queue_mode(QueueMode::Lifo)
             .timeouts(Timeouts { wait, create: wait, recycle: wait })
             .runtime(Runtime::Tokio1)
             .build()?;
         Ok(Self {
             pool,
-            lanes: Lanes::default(),
+            shared: SharedConnections::default(),
             listener,
             statements,
-            patience,
+            timeout,
             sql,
             absent: Absent::default(),
-            away: AtomicBool::new(false),
+            unavailable: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             runtime,
         })
     }
 
-    /// Runs a statement. One that changes nothing is repeated on a fresh connection when its own was cut.
-    pub(super) async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+    /// Runs a statement that changes nothing. Repeats it on a fresh connection if its own was cut off.
+    pub(super) async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
         let mut answer = self.read_once(sql, params).await;
-        // After a wait that was too long there is no time left.
-        if answer.as_ref().is_err_and(Failure::is_of_cut) {
+        // After a timeout, no time is left.
+        if answer.as_ref().is_err_and(CallError::was_cut_off) {
             answer = self.read_once(sql, params).await;
         }
         self.note(answer.as_ref().err());
         answer
     }
 
-    async fn read_once(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        self.run(&Lane::new(self.client().await?), sql, params).await
+    async fn read_once(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
+        self.run(&SharedConnection::new(self.client().await?), sql, params).await
     }
 
-    /// Runs a statement that changes something; repeats it only where the server says that nothing was changed. When no row
-    /// comes back, it changed nothing, and says nothing of whether it could have.
-    pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+    /// Runs a statement that changes something; repeats it only when the server says that nothing was changed. If no
+    /// row comes back, it changed nothing, which says nothing about whether it could have.
+    pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
         let answer = self.write_until_it_is_certain(sql, params).await;
         if answer.as_ref().is_ok_and(Vec::is_empty) {
             return answer;
@@ -118,19 +118,20 @@ impl Database {
         answer
     }
 
-    /// Entries were written: what a call says that had something to write, for the success of others says nothing of that.
-    pub(super) fn has_written(&self) {
+    /// Records that something was written. Called explicitly, because a call may succeed without having had anything to
+    /// write.
+    pub(super) fn note_writable(&self) {
         if self.read_only.swap(false, Ordering::Relaxed) {
             tracing::info!("PostgreSQL can be written again");
         }
     }
 
-    async fn write_until_it_is_certain(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        let until = Instant::now() + self.patience;
+    async fn write_until_it_is_certain(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
+        let until = Instant::now() + self.timeout;
         loop {
-            let lane = in_time(self.patience, self.lanes.take(&self.pool)).await?;
-            match self.run(&lane, sql, params).await {
-                Err(failure) if failure.is_collision() && Instant::now() < until => {
+            let connection = in_time(self.timeout, self.shared.acquire(&self.pool)).await?;
+            match self.run(&connection, sql, params).await {
+                Err(error) if error.is_serialization_conflict() && Instant::now() < until => {
                     sleep(COLLISION_PAUSE.mul_f64(fastrand::f64())).await;
                 }
                 other => return other,
@@ -138,84 +139,84 @@ impl Database {
         }
     }
 
-    async fn run(&self, lane: &Lane, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
-        let Some(client) = lane.get() else { return Err(Failure::NotSent("the connection is gone".into())) };
-        let until = Instant::now() + self.patience;
+    async fn run(&self, connection: &SharedConnection, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, CallError> {
+        let Some(client) = connection.get() else { return Err(CallError::NotSent("the connection is gone".into())) };
+        let until = Instant::now() + self.timeout;
         let result = match self.statements {
             Statements::Prepared => run_prepared(client, sql, params, until).await,
             Statements::Unprepared => answer(client.query_typed(sql, params), until).await,
         };
-        if result.as_ref().is_err_and(Failure::spoils_connection) {
-            lane.spoil();
+        if result.as_ref().is_err_and(CallError::breaks_connection) {
+            connection.mark_broken();
         }
         match &result {
-            Err(failure) if failure.is_of_schema() => self.newer(client, until).await.map_or(result, Err),
+            Err(error) if error.is_missing_schema_object() => self.newer(client, until).await.map_or(result, Err),
             _ => result,
         }
     }
 
-    /// Says it when the schema lacks something for being of a newer version.
-    async fn newer(&self, client: &Object, until: Instant) -> Option<Failure> {
+    /// The error, if the schema lacks something because it has a newer version.
+    async fn newer(&self, client: &Object, until: Instant) -> Option<CallError> {
         let rows = answer(client.query_typed(&self.sql.format, &[]), until).await.ok()?;
         let (stored, denied) = format::denied(format::format(rows.first()?, 0).ok()?)?;
-        Some(Failure::Newer { stored, denied })
+        Some(CallError::NewerFormat { stored, denied })
     }
 
-    async fn client(&self) -> Result<Object, Failure> {
-        in_time(self.patience, self.pool.get()).await
+    async fn client(&self) -> Result<Object, CallError> {
+        in_time(self.timeout, self.pool.get()).await
     }
 
-    /// Runs a script as one transaction, without a bound in time of its own: unless all `done` hold, of which each is asked only
-    /// if those before it do.
-    pub(super) async fn migrate(&self, lock: &str, done: [&str; 2], script: &str) -> Result<(), Failure> {
+    /// Runs a script in one transaction and without a timeout, unless all conditions in `done` hold; each is checked
+    /// only if the previous ones hold.
+    pub(super) async fn migrate(&self, lock: &str, done: [&str; 2], script: &str) -> Result<(), CallError> {
         let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(Failure::of_sent)?;
-        transaction.batch_execute(lock).await.map_err(Failure::of_sent)?;
+        let transaction = client.transaction().await.map_err(CallError::after_send)?;
+        transaction.batch_execute(lock).await.map_err(CallError::after_send)?;
         let mut is_done = true;
         for condition in done {
             if is_done {
-                let rows = transaction.simple_query(condition).await.map_err(Failure::of_sent)?;
+                let rows = transaction.simple_query(condition).await.map_err(CallError::after_send)?;
                 is_done = rows.iter().any(|row| matches!(row, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")));
             }
         }
         if is_done {
             return Ok(());
         }
-        transaction.batch_execute(script).await.map_err(Failure::of_sent)?;
-        transaction.commit().await.map_err(Failure::of_sent)
+        transaction.batch_execute(script).await.map_err(CallError::after_send)?;
+        transaction.commit().await.map_err(CallError::after_send)
     }
 
-    /// A connection of its own, outside the pool, and what the server says on it unasked.
+    /// Opens a connection outside the pool, with the messages that the server sends on it.
     pub(super) async fn open(&self) -> Result<(Client, Messages), tokio_postgres::Error> {
         self.listener.connect().await
     }
 
-    /// What the last calls found.
+    /// The health that the last calls observed.
     pub(super) fn health(&self) -> Health {
-        match (self.away.load(Ordering::Relaxed), self.read_only.load(Ordering::Relaxed)) {
+        match (self.unavailable.load(Ordering::Relaxed), self.read_only.load(Ordering::Relaxed)) {
             (true, _) => Health::Unavailable,
             (false, true) => Health::ReadOnly,
             (false, false) => Health::Ready,
         }
     }
 
-    fn note(&self, failure: Option<&Failure>) {
-        // A connection that was cut says nothing of the next one.
-        if failure.is_some_and(Failure::is_of_cut) {
+    fn note(&self, error: Option<&CallError>) {
+        // A connection that was cut off says nothing about the next one.
+        if error.is_some_and(CallError::was_cut_off) {
             return;
         }
-        let found = failure.and_then(|failure| Some((failure.health()?, failure)));
+        let found = error.and_then(|error| Some((error.health()?, error)));
         if let Some((Health::ReadOnly, error)) = found {
             if !self.read_only.swap(true, Ordering::Relaxed) {
-                tracing::warn!(%error, "PostgreSQL cannot be written; trying again");
+                tracing::warn!(%error, "cannot write to PostgreSQL; trying again");
             }
-            // Whether it can be read, this does not say.
+            // This says nothing about whether it can be read.
             return;
         }
-        let away = found.filter(|(health, _)| *health == Health::Unavailable);
-        if self.away.swap(away.is_some(), Ordering::Relaxed) != away.is_some() {
-            match away {
-                Some((_, error)) => tracing::warn!(%error, "PostgreSQL cannot be used; trying again"),
+        let unavailable = found.filter(|(health, _)| *health == Health::Unavailable);
+        if self.unavailable.swap(unavailable.is_some(), Ordering::Relaxed) != unavailable.is_some() {
+            match unavailable {
+                Some((_, error)) => tracing::warn!(%error, "cannot use PostgreSQL; trying again"),
                 None => tracing::info!("PostgreSQL can be used again"),
             }
         }
@@ -228,20 +229,20 @@ impl Database {
     }
 }
 
-async fn in_time<T>(patience: Duration, got: impl Future<Output = Result<T, PoolError>>) -> Result<T, Failure> {
-    match timeout(patience, got).await {
-        Ok(got) => got.map_err(|error| Failure::NotSent(error.into())),
-        Err(_) => Err(Failure::NotSent(TooLong("take a connection").into())),
+async fn in_time<T>(limit: Duration, got: impl Future<Output = Result<T, PoolError>>) -> Result<T, CallError> {
+    match timeout(limit, got).await {
+        Ok(got) => got.map_err(|error| CallError::NotSent(error.into())),
+        Err(_) => Err(CallError::NotSent(TimedOut("take a connection").into())),
     }
 }
 
-async fn run_prepared(client: &Object, sql: &str, params: &[Param<'_>], until: Instant) -> Result<Vec<Row>, Failure> {
+async fn run_prepared(client: &Object, sql: &str, params: &[Param<'_>], until: Instant) -> Result<Vec<Row>, CallError> {
     let (values, types): (Vec<_>, Vec<_>) = params.iter().map(|(value, kind)| (*value, kind.clone())).unzip();
     let statement = match timeout_at(until, client.prepare_typed_cached(sql, &types)).await {
         Ok(Ok(statement)) => statement,
-        Ok(Err(error)) if error.as_db_error().is_some() => return Err(Failure::Refused(error)),
-        Ok(Err(error)) => return Err(Failure::NotSent(error.into())),
-        Err(_) => return Err(Failure::NotSent(TooLong("prepare a statement").into())),
+        Ok(Err(error)) if error.as_db_error().is_some() => return Err(CallError::Refused(error)),
+        Ok(Err(error)) => return Err(CallError::NotSent(error.into())),
+        Err(_) => return Err(CallError::NotSent(TimedOut("prepare a statement").into())),
     };
     answer(client.query(&statement, &values), until).await
 }
@@ -249,12 +250,12 @@ async fn run_prepared(client: &Object, sql: &str, params: &[Param<'_>], until: I
 async fn answer(
     query: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
     until: Instant,
-) -> Result<Vec<Row>, Failure> {
+) -> Result<Vec<Row>, CallError> {
     match timeout_at(until, query).await {
-        Ok(answer) => answer.map_err(Failure::of_sent),
-        Err(_) => Err(Failure::Lost(TooLong("answer").into())),
+        Ok(answer) => answer.map_err(CallError::after_send),
+        Err(_) => Err(CallError::NoResponse(TimedOut("answer").into())),
     }
 }
 
-/// The longest pause before a statement that collided is tried again.
+/// The longest pause before a conflicting statement is retried.
 const COLLISION_PAUSE: Duration = Duration::from_millis(10);

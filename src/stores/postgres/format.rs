@@ -1,21 +1,11 @@
-//! Which version of the schema there is, and what it leaves to this one. It stands in the place's row, and every statement that
-//! reads or writes looks at it: here is only what becomes of that.
+//! The version of the schema, and what it allows this version to do. It is stored in the place's row, which every
+//! statement checks; only the evaluation is here.
 
 use tokio_postgres::Row;
 
-use super::{database::Database, failure::Failure, schema::VERSION};
 use crate::store::{Format, Source, StoreError, Use};
 
-/// The stored format; none when there is no schema, one of a version that did not store it, or none that may be seen.
-pub(super) async fn stored(database: &Database) -> Result<Option<Format>, StoreError> {
-    match database.read(&database.sql.format, &[]).await {
-        Ok(rows) => rows.first().map(|row| format(row, 0)).transpose().map_err(StoreError::Corrupt),
-        Err(Failure::Refused(_)) => Ok(None),
-        Err(failure) => Err(failure.of_read()),
-    }
-}
-
-/// What keeps this version from using a schema, when that is its format.
+/// What this version may not do with a schema of that format, if anything.
 pub(super) fn denied(format: Format) -> Option<(u32, Use)> {
     match (format.may_read(VERSION), format.may_write(VERSION)) {
         (Err(StoreError::NewerFormat { stored, denied, .. }), _)
@@ -29,3 +19,6 @@ pub(super) fn format(row: &Row, at: usize) -> Result<Format, Source> {
     let (version, reader, writer) = (number(at)?, number(at + 1)?, number(at + 2)?);
     Ok(Format::new(version).writable_from(writer).readable_from(reader))
 }
+
+/// The version of the schema that this version of the crate creates: see [`Format`](crate::store::Format).
+pub(super) const VERSION: u32 = 3;

@@ -1,6 +1,6 @@
-//! The connection on which other processes are heard. It is no connection of the pool: it holds a session, which a pooler
-//! between would give to others. It proves every few seconds that it hears, by hearing this process itself; a connection
-//! that is half open, or a pooler that swallows notifications, is deaf without any error.
+//! The connection that receives the notifications of other processes. It is not from the pool: it holds a session,
+//! which a pooler in between would give to others. Every few seconds it checks that it receives this process's own
+//! notification, because a half-open connection, or a pooler that swallows notifications, causes no error.
 
 use std::{
     future::poll_fn,
@@ -16,10 +16,10 @@ use tokio_postgres::AsyncMessage;
 
 use super::{
     database::Database,
-    failure::{TooLong, Whole},
-    hints::{Heard, Notifier},
+    error::{ErrorChain, TimedOut},
+    notifier::{Notification, Notifier},
     tls::Messages,
-    watch::Watchers,
+    watchers::Watchers,
 };
 use crate::store::{Change, Source};
 
@@ -29,43 +29,43 @@ pub(super) struct Listener {
     pub(super) database: Arc<Database>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) watchers: Arc<Watchers>,
-    /// How often this process heard itself.
-    pub(super) heard: Arc<AtomicU64>,
+    /// How many of this process's own notifications were received.
+    pub(super) own_received: Arc<AtomicU64>,
     /// How often it had to connect again.
     pub(super) reconnects: Arc<AtomicU64>,
 }
 
 impl Listener {
-    /// Listens for ever; each time that it begins to hear, whatever happened before counts as missed.
+    /// Listens for ever. Whenever it starts to receive, everything before that counts as missed.
     pub(super) async fn run(self) {
         let mut delay = FIRST_DELAY;
         loop {
             let ended = self.session().await;
-            // Whoever heard something is not in a hurry to be refused again.
+            // A listener that had been receiving reconnects soon.
             delay = if self.watchers.is_armed() { FIRST_DELAY } else { (delay * 2).min(LONGEST_DELAY) };
             self.watchers.disarm();
             self.reconnects.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(error = %Whole(&*ended), "listening on PostgreSQL ended; other processes are heard of late until it is back");
+            tracing::warn!(error = %ErrorChain(&*ended), "listening on PostgreSQL ended; changes by other processes are noticed late until it is back");
             sleep(delay.mul_f64(0.5 + fastrand::f64())).await;
         }
     }
 
-    /// Connects and listens until something ends it, and returns what.
+    /// Connects and listens until something ends it; returns what did.
     async fn session(&self) -> Source {
-        match self.hear().await {
+        match self.listen().await {
             Ok(ended) => ended,
             Err(error) => error,
         }
     }
 
-    async fn hear(&self) -> Result<Source, Source> {
-        let patience = self.database.patience;
+    async fn listen(&self) -> Result<Source, Source> {
+        let call_timeout = self.database.timeout;
         let (client, messages) =
-            timeout(patience, self.database.open()).await.map_err(|_| TooLong("take a listener"))??;
-        // It ends when `client` is dropped, with this future.
+            timeout(call_timeout, self.database.open()).await.map_err(|_| TimedOut("take a listener"))??;
+        // The task ends when `client` is dropped, together with this future.
         let mut driver = self.database.runtime.spawn(self.clone().drive(messages));
         let listen = client.batch_execute(&self.database.sql.listen);
-        timeout(patience, listen).await.map_err(|_| TooLong("begin to listen"))??;
+        timeout(call_timeout, listen).await.map_err(|_| TimedOut("begin to listen"))??;
         self.watchers.arm();
         loop {
             if let Ok(ended) = timeout(CHECK_EVERY, &mut driver).await {
@@ -75,34 +75,37 @@ impl Listener {
         }
     }
 
-    /// Proves that what is said to the database is heard here.
+    /// Checks that a notification sent to the database is received here.
     async fn check(&self, client: &tokio_postgres::Client) -> Result<(), Source> {
-        let before = self.heard.load(Ordering::Relaxed);
+        let before = self.own_received.load(Ordering::Relaxed);
         if self.notifier.ping(&self.database).await.is_err() {
-            // Nothing can be said now, so nothing proves deafness; the connection itself can still be asked.
-            let asked = timeout(self.database.patience, client.simple_query(FULL)).await;
-            return asked.map_err(|_| TooLong("answer the listener"))?.map(drop).map_err(Into::into);
+            // Nothing can be sent now, so nothing can be concluded; the connection itself can still be checked.
+            let result = timeout(self.database.timeout, client.simple_query(FULL)).await;
+            return result.map_err(|_| TimedOut("answer the listener"))?.map(drop).map_err(Into::into);
         }
         let waits = PROOF_WITHIN.as_millis() / POLL.as_millis();
         for _ in 0..waits {
-            if self.heard.load(Ordering::Relaxed) != before {
+            if self.own_received.load(Ordering::Relaxed) != before {
                 return self.warn_if_full(client).await;
             }
             sleep(POLL).await;
         }
-        Err("the listener does not hear what is said; if a pooler is in between, give a listener URL that goes around it".into())
+        Err("the listener does not receive notifications; if there is a pooler in between, give a listener URL that bypasses it".into())
     }
 
-    /// A listener somewhere that is stuck in a transaction fills the server's queue, and then nobody can notify.
+    /// A listener elsewhere that is stuck in a transaction fills the server's queue, and then no process can notify.
     async fn warn_if_full(&self, client: &tokio_postgres::Client) -> Result<(), Source> {
-        let asked = timeout(self.database.patience, client.simple_query(FULL)).await;
-        let rows = asked.map_err(|_| TooLong("answer the listener"))??;
+        let result = timeout(self.database.timeout, client.simple_query(FULL)).await;
+        let rows = result.map_err(|_| TimedOut("answer the listener"))??;
         let full = rows.iter().find_map(|row| match row {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<f64>().ok(),
             _ => None,
         });
-        if full.is_some_and(|full| full > MOST_FULL) {
-            tracing::warn!(full, "PostgreSQL's queue of notifications fills up; a listener is stuck in a transaction");
+        if full.is_some_and(|full| full > MAX_FULL) {
+            tracing::warn!(
+                full,
+                "PostgreSQL's queue of notifications is filling up; a listener is stuck in a transaction"
+            );
         }
         Ok(())
     }
@@ -119,10 +122,10 @@ impl Listener {
     }
 
     fn take(&self, payload: &str) {
-        match self.notifier.understand(payload) {
-            Heard::Own => _ = self.heard.fetch_add(1, Ordering::Relaxed),
-            Heard::Resync => self.watchers.tell(|| Change::Resync),
-            Heard::Heads(heads) => {
+        match self.notifier.parse(payload) {
+            Notification::Own => _ = self.own_received.fetch_add(1, Ordering::Relaxed),
+            Notification::Resync => self.watchers.tell(|| Change::Resync),
+            Notification::Heads(heads) => {
                 for (channel, head) in heads {
                     self.watchers.tell(|| Change::Head(channel.clone(), head));
                 }
@@ -133,13 +136,13 @@ impl Listener {
 
 const FULL: &str = "select pg_notification_queue_usage()";
 
-/// Share of the queue that is worth a word.
-const MOST_FULL: f64 = 0.1;
+/// The share of the queue in use at which to warn.
+const MAX_FULL: f64 = 0.1;
 
-/// How often a listener proves that it hears.
+/// How often a listener is checked.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// How long what is said may take to be heard.
+/// How long a notification may take to arrive.
 const PROOF_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 

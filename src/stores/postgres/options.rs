@@ -1,19 +1,21 @@
-//! How to reach PostgreSQL and what to keep there. Reads the URL; connects nothing until asked.
+//! The options of a store. Reads the URL; connects only when asked to.
 
-use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio_postgres::{Config, config::TargetSessionAttrs};
 
 use super::{
-    Inner, PostgresStore,
-    access::{Access, Security},
+    connector::{Connector, Security},
     database::{Database, Statements},
-    format, janitor,
-    schema::{self, Sql},
+    error::ConnectError,
+    format::VERSION,
+    handle::{Inner, PostgresStore},
+    janitor, migration,
     settings::Settings,
+    sql::Sql,
     tls::Identity,
 };
-use crate::store::{Clock, Retention, Source, StoreError};
+use crate::store::{Clock, Retention, Source};
 
 /// How to open a [`PostgresStore`]. See the [module docs](super).
 #[derive(Clone)]
@@ -36,16 +38,16 @@ pub struct PostgresOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PostgresDurability {
-    /// What the server is set to, `synchronous_commit = on` unless somebody changed it: it is on the server's disk, and on
-    /// that of its synchronous standbys when it has some.
+    /// The server's setting, which is `synchronous_commit = on` unless it was changed: the append is on the server's
+    /// disk, and on those of its synchronous standbys, if any.
     Server,
-    /// It is in the server's memory: a crash of the server loses about the last second, consistently. Readers who saw
-    /// what was lost are reset.
+    /// The append is in the server's memory: a crash of the server loses about the last second, consistently. Readers
+    /// that saw what was lost are reset.
     Relaxed,
 }
 
 impl PostgresOptions {
-    /// The defaults.
+    /// The default options.
     pub fn new() -> Self {
         Self {
             listener_url: None,
@@ -73,17 +75,17 @@ impl PostgresOptions {
         Self { connections: most.max(1), ..self }
     }
 
-    /// Sets the longest wait for a connection, and then for an answer. Default 5 s.
+    /// Sets the longest wait for a connection, and then for a response. Default 5 s.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Sets what is kept per channel. All nodes on a schema should say the same.
+    /// Sets what is kept per channel. All nodes on a schema should have the same setting.
     pub fn retention(self, retention: Retention) -> Self {
         Self { retention, ..self }
     }
 
-    /// Sets how often this node looks for channels that nobody writes to and that keep too much. Default 10 s.
+    /// Sets how often this node looks for unused channels that keep too much. Default 10 s.
     pub fn tidy_every(self, period: Duration) -> Self {
         Self { tidy_every: period, ..self }
     }
@@ -93,29 +95,29 @@ impl PostgresOptions {
         Self { durability, ..self }
     }
 
-    /// The URL leads to a pooler that gives each transaction another connection (PgBouncer's `transaction` mode): nothing
-    /// is prepared and no session is configured, and listening goes to `listener_url`, which must lead around the pooler.
-    /// Each of the two URLs says for itself how it is encrypted.
+    /// For a URL that leads to a pooler that gives each transaction another connection (PgBouncer's `transaction`
+    /// mode): nothing is prepared, no session is configured, and listening uses `listener_url`, which must bypass the
+    /// pooler. Each URL states its own encryption.
     pub fn behind_pooler(self, listener_url: impl Into<String>) -> Self {
         Self { listener_url: Some(listener_url.into()), statements: Statements::Unprepared, ..self }
     }
 
-    /// Trusts the certificates in this PEM text instead of those of the system, where the URL names none in `sslrootcert`.
-    /// Encrypts, as `sslmode=verify-full` in the URL does, unless that says `sslmode=disable`.
+    /// Trusts the certificates in this PEM text instead of the system's, unless the URL names some in `sslrootcert`.
+    /// Encrypts as `sslmode=verify-full` in the URL does, unless the URL has `sslmode=disable`.
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.security.certificates = Some(pem.into());
         self
     }
 
-    /// Shows the server this certificate, with its key, both as PEM: what `sslcert` and `sslkey` in the URL are paths of.
-    /// Encrypts as [`root_certificates`](Self::root_certificates) does.
+    /// Presents this certificate, with its key, to the server; both are PEM texts, while `sslcert` and `sslkey` in the
+    /// URL are paths. Encrypts as [`root_certificates`](Self::root_certificates) does.
     pub fn client_certificate(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.security.identity = Some(Identity { chain: chain.into(), key: key.into() });
         self
     }
 
-    /// Asks for the password of each connection when it is made, so that passwords can change. Where none comes, the
-    /// connection is tried with the one in the URL.
+    /// Calls `ask` for the password of each new connection, so that passwords can change. If it fails, the connection
+    /// is tried with the password in the URL.
     ///
     /// ```
     /// use tower_events::stores::postgres::PostgresStore;
@@ -131,41 +133,44 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). Default 16 MiB, at most
-    /// 512 MiB: PostgreSQL takes no value above 1 GiB.
+    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). Default 16 MiB, at
+    /// most 512 MiB: PostgreSQL accepts no value above 1 GiB.
     pub fn largest_append(self, bytes: u64) -> Self {
         Self { largest_append: bytes.min(512 << 20), ..self }
     }
 
-    /// Stamps with this clock instead of the server's. For tests: nodes with clocks of their own disagree.
+    /// Takes the time from `clock` instead of the server, for tests: nodes with different clocks disagree.
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock: Some(clock), ..self }
     }
 
-    /// Connects to `url`, to see that the server is there. Needs a tokio runtime, on which the store's tasks then run.
+    /// Connects to `url`, and checks that the server is reachable. Needs a tokio runtime, on which the store's tasks
+    /// then run.
     ///
     /// # Errors
-    /// When the options cannot be used, or the server cannot be reached.
+    /// When the options are invalid, or the server cannot be reached.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, ConnectError> {
         let (settings, tidy_every) = (self.settings(), self.tidy_every);
         let database = self.database(url).map_err(ConnectError::Options)?;
-        database.read("select 1", &[]).await.map_err(|failure| ConnectError::Server(failure.of_read()))?;
-        if let Some(format) = format::stored(&database).await.map_err(ConnectError::Server)? {
-            format.may_read(schema::VERSION).map_err(ConnectError::Server)?;
-            if format.version() >= schema::VERSION && format.may_write(schema::VERSION).is_ok() {
-                janitor::ask(&database, &settings).await;
+        database.read("select 1", &[]).await.map_err(|error| ConnectError::Server(error.into_read_error()))?;
+        if let Some(format) = migration::stored(&database).await.map_err(ConnectError::Server)? {
+            format.may_read(VERSION).map_err(ConnectError::Server)?;
+            if format.version() >= VERSION && format.may_write(VERSION).is_ok() {
+                janitor::announce_settings(&database, &settings).await;
             }
         }
         Ok(PostgresStore(Arc::new(Inner::new(database, settings, tidy_every))))
     }
 
     fn database(self, url: &str) -> Result<Database, Source> {
-        let sql = Sql::new(&self.schema).ok_or("the schema's name may hold a-z, 0-9 and _, and at most 63 of them")?;
-        let mut ways = [url, self.listener_url.as_deref().unwrap_or(url)].map(|url| Access::new(url, &self.security));
-        ways.iter_mut().flatten().for_each(|access| self.configure(&mut access.config));
-        let [access, listener] = ways;
+        let sql = Sql::new(&self.schema)
+            .ok_or("the schema's name must be 1 to 63 characters of a-z, 0-9 and _, and not begin with a digit")?;
+        let mut ways =
+            [url, self.listener_url.as_deref().unwrap_or(url)].map(|url| Connector::new(url, &self.security));
+        ways.iter_mut().flatten().for_each(|connector| self.configure(&mut connector.config));
+        let [connector, listener] = ways;
         let limits = (self.statements, self.timeout, self.connections);
-        Database::new((access?, listener?), limits, sql)
+        Database::new((connector?, listener?), limits, sql)
     }
 
     fn configure(&self, config: &mut Config) {
@@ -181,12 +186,12 @@ impl PostgresOptions {
             .keepalives_retries(3);
         // A pooler refuses options, or gives the session to others.
         if self.statements == Statements::Prepared {
-            // In a stricter isolation that the database has by default, whoever waited for a row fails.
+            // In a stricter default isolation, a statement that waited for a row would fail.
             let isolation = r"-c default_transaction_isolation=read\ committed";
             let sync = self.sync().map_or(String::new(), |sync| format!("-c synchronous_commit={sync}"));
             let (statement, lock) = (self.timeout.as_millis(), self.lock_ms());
-            // A plan that was made while there were few channels must not read the whole table when there are many, or many
-            // versions of one row.
+            // Plans must use indexes: a plan that was made for few channels must not scan the table once there are
+            // many, or many versions of one row.
             let plans = "-c random_page_cost=0.1 -c jit=off";
             let own = format!("-c statement_timeout={statement} -c lock_timeout={lock} {sync} {isolation} {plans}");
             let options = config.get_options().map_or(own.clone(), |theirs| format!("{theirs} {own}"));
@@ -194,7 +199,7 @@ impl PostgresOptions {
         }
     }
 
-    /// A statement that waits for a row longer than its caller does would be made after the caller gave up.
+    /// A statement that waits for a row longer than its caller does would take effect after the caller gave up.
     fn lock_ms(&self) -> i32 {
         i32::try_from(self.timeout.as_millis() / 2).unwrap_or(i32::MAX).max(1)
     }
@@ -208,7 +213,7 @@ impl PostgresOptions {
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX).min(LONGEST);
         let retention = self.retention.clone();
         let Retention { events, age, bytes, forget_after, key_window } = retention;
-        // Where sessions are not configured, every statement brings what it needs.
+        // Without configured sessions, every statement carries its settings.
         let bare = self.statements == Statements::Unprepared;
         Settings {
             keep: [count(events), count(bytes), millis(age), millis(forget_after), millis(key_window)],
@@ -245,41 +250,5 @@ impl Default for PostgresOptions {
     }
 }
 
-/// Why there is no store.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The URL or the options cannot be used.
-    Options(Source),
-    /// The server cannot be reached, or refuses.
-    Server(StoreError),
-}
-
-impl ConnectError {
-    /// Whether connecting can succeed later without other action.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Server(error) if error.is_retryable())
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Options(_) => f.write_str("the PostgreSQL store's options cannot be used"),
-            Self::Server(_) => f.write_str("PostgreSQL cannot be reached"),
-        }
-    }
-}
-
-impl Error for ConnectError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Options(source) => Some(source.as_ref()),
-            Self::Server(error) => error.source().or(Some(error)),
-        }
-    }
-}
-
-/// The largest limit, so that sums of it and of its quarter, and of times, stay in range.
+/// The largest limit for which sums, sums with its quarter, and times stay in range.
 const LONGEST: i64 = i64::MAX / 16;

@@ -1,5 +1,5 @@
-//! A word about transactions that are open for long: while one has an old snapshot, nothing that was deleted or replaced since
-//! can be removed, and everything gets slower, in the whole database.
+//! Warns about transactions that stay open for long: while one holds an old snapshot, rows that were deleted or
+//! replaced since cannot be removed, and the whole database slows down.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use tokio::time::Instant;
 
 use super::database::Database;
 
-/// Looks at how old the oldest snapshot is.
+/// Checks the age of the oldest snapshot.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct OldSnapshotWarning {
     warned: Option<Instant>,
 }
 
-impl Watch {
+impl OldSnapshotWarning {
     /// Warns of a snapshot that is too old, every few minutes.
-    pub(super) async fn look(&mut self, database: &Database) {
+    pub(super) async fn check(&mut self, database: &Database) {
         // The server shows a role what other roles do only with `pg_read_all_stats`.
         let Ok(rows) = database.read(OLDEST, &[]).await else { return };
         let oldest = rows.first().and_then(|row| row.try_get::<_, Option<f64>>(0).ok()?);
         let age = oldest.map_or(Duration::ZERO, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
-        if age < OLD {
+        if age < WARN_AFTER {
             self.warned = None;
-        } else if self.warned.is_none_or(|warned| warned.elapsed() >= AGAIN) {
+        } else if self.warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
             self.warned = Some(Instant::now());
             tracing::warn!(
                 seconds = age.as_secs(),
-                "a transaction in PostgreSQL has had a snapshot for long (`backend_xmin` of `pg_stat_activity`); what is \
-                 deleted and replaced meanwhile cannot be removed"
+                "a transaction in PostgreSQL has held a snapshot for long (`backend_xmin` in `pg_stat_activity`); rows that are \
+                 deleted or replaced meanwhile cannot be removed"
             );
         }
     }
 }
 
-/// The age of the oldest snapshot in seconds. That of a prepared transaction is held by nobody.
+/// The age of the oldest snapshot in seconds. A prepared transaction holds its snapshot without a session.
 const OLDEST: &str = "
     select extract(epoch from max(age))::float8 from (
         select clock_timestamp() - xact_start as age from pg_stat_activity
@@ -42,8 +42,8 @@ const OLDEST: &str = "
         select clock_timestamp() - prepared from pg_prepared_xacts where database = current_database()
     ) snapshots";
 
-/// From when on a word is due.
-const OLD: Duration = Duration::from_secs(60);
+/// The age from which to warn.
+const WARN_AFTER: Duration = Duration::from_secs(60);
 
-/// How often it is repeated.
-const AGAIN: Duration = Duration::from_secs(600);
+/// How often to repeat the warning.
+const WARN_EVERY: Duration = Duration::from_secs(600);

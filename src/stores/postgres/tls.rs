@@ -1,4 +1,4 @@
-//! How connections are encrypted: not at all, or with the server's certificate verified. Nothing in between.
+//! The encryption of connections: none, or with the server's certificate verified. Nothing in between.
 
 use std::{
     sync::Arc,
@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::Source;
 
-/// What a server says unasked, polled; `None` is the end of the connection.
+/// Polls the messages that the server sends unasked; `None` is the end of the connection.
 pub(super) type Messages = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> + Send>;
 
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub(super) enum Tls {
     On(MakeRustlsConnect),
 }
 
-/// Who this process is to the server, as PEM.
+/// The certificate of this process, and its key, as PEM.
 #[derive(Clone)]
 pub(super) struct Identity {
     pub(super) chain: Vec<u8>,
@@ -31,7 +31,7 @@ pub(super) struct Identity {
 }
 
 impl Tls {
-    /// Trusts the certificates in `pem`, or those of the system when there are none.
+    /// Trusts the certificates in `pem`, or those of the system if there are none.
     pub(super) fn verified(pem: Option<&[u8]>, identity: Option<&Identity>) -> Result<Self, Source> {
         let mut roots = RootCertStore::empty();
         match pem {
@@ -45,9 +45,9 @@ impl Tls {
             }
         }
         if roots.is_empty() {
-            return Err("no certificate to trust was found".into());
+            return Err("no trusted certificate was found".into());
         }
-        // Named, for another crate in the application may have chosen a default of its own, or two.
+        // Named explicitly, because another crate in the application may have installed a default, or two.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let config = config.with_root_certificates(roots);

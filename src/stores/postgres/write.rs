@@ -1,18 +1,19 @@
-//! Appends and inits as one call each: the columns that are sent, and what the answer means. Groups of appends to one
-//! channel go together; this file takes them apart again. Never waits for anything but the call.
+//! Appends and inits as one call each: the columns that are sent, and the rows that come back. A group of appends to
+//! one channel is one call. Never waits for anything but the call.
 
 use tokio_postgres::{Row, types::Type};
 
 use super::{
     database::{Database, Param},
-    failure::Failure,
+    error::CallError,
     settings::Settings,
+    written::{self, Written},
 };
 use crate::{
     channel::Channel,
     cursor::Cursor,
     event::Event,
-    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, fingerprint, resume, size_of},
+    store::{Expect, Head, fingerprint, resume, size_of},
 };
 
 /// Events as columns, in the order of the function's parameters.
@@ -21,12 +22,12 @@ struct Columns<'a> {
     is_text: Vec<bool>,
     names: Vec<Option<&'a str>>,
     times: Vec<Option<i64>>,
-    /// None when no event has a key: the server has nothing to look up then.
+    /// `None` when no event has a key: then the server has nothing to look up.
     keys: Option<Vec<Option<&'a str>>>,
-    /// Of the events with keys; 0 for others.
+    /// The fingerprints of events with keys; 0 for others.
     prints: Option<Vec<i64>>,
     tags: Vec<i32>,
-    /// The same, one later; the server knows what comes before the first.
+    /// `tags` shifted by one; the server knows the tag before the first event.
     prev_tags: Vec<Option<i32>>,
     sizes: Vec<i32>,
     bytes: i64,
@@ -53,78 +54,53 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// What is asked of a channel beside the events.
+/// What is written besides the events.
 #[derive(Clone, Copy)]
-pub(super) struct Terms<'a> {
+pub(super) struct WriteOptions<'a> {
     pub(super) expect: Expect,
     pub(super) close: bool,
     /// The epoch of the history that replaces the channel's.
     pub(super) init: Option<u64>,
-    /// The node that tells the others in the same transaction.
-    pub(super) teller: Option<&'a str>,
-    /// A `seq` that the channel has reached, as far as is known here.
+    /// The id of this node, if the call notifies the others in its own transaction.
+    pub(super) notify_as: Option<&'a str>,
+    /// A `seq` that the channel has reached, as far as known.
     pub(super) reached: u64,
 }
 
-impl Terms<'_> {
+impl WriteOptions<'_> {
     fn is_plain(self) -> bool {
         self.expect == Expect::Any && !self.close && self.init.is_none()
     }
 }
 
-/// What the server did.
-pub(super) struct Written {
-    status: i32,
-    /// The first event whose key stands for another one: then nothing was done.
-    pub(super) reused: Option<usize>,
-    pub(super) head: Head,
-    /// The position before the first new entry.
-    base: Cursor,
-    stamp: u64,
-    tags: Vec<u32>,
-    /// None when no event had a key, and all are new.
-    verdicts: Option<Vec<Verdict>>,
-}
-
-/// What became of an event.
-#[derive(Clone, Copy)]
-enum Verdict {
-    /// Its key was known.
-    Known(Receipt),
-    /// It is the next new entry.
-    New,
-    /// It is the same as the `nth` new entry, which is another event of the same call.
-    Again(u64),
-}
-
-/// Writes events of one channel in one step.
+/// Writes events to one channel atomically.
 pub(super) async fn write(
     database: &Database,
     settings: &Settings,
     channel: &Channel,
     events: &[&Event],
-    terms: Terms<'_>,
-) -> Result<Written, Failure> {
-    if let ([event], true) = (events, terms.is_plain() && settings.lock_ms.is_none()) {
+    options: WriteOptions<'_>,
+) -> Result<Written, CallError> {
+    if let ([event], true) = (events, options.is_plain() && settings.lock_ms.is_none()) {
         if event.key().is_none() {
-            if let Some(written) = write_one(database, settings, channel, event, terms).await? {
+            if let Some(written) = write_one(database, settings, channel, event, options).await? {
                 return Ok(written);
             }
         }
     }
     let mut columns = Columns::new(channel, events);
-    if terms.init.is_some() {
+    if options.init.is_some() {
         (columns.keys, columns.prints) = (None, None);
     }
-    let (expect, at) = match terms.expect {
-        Expect::Any => (0, Cursor { epoch: 0, seq: terms.reached, tag: 0 }),
+    let (expect, at) = match options.expect {
+        Expect::Any => (0, Cursor { epoch: 0, seq: options.reached, tag: 0 }),
         Expect::NeverUsed => (1, Cursor { epoch: 0, seq: 0, tag: 0 }),
         Expect::At(cursor) => (2, cursor),
     };
     let (name, keep, now) = (channel.as_str(), settings.keep.as_slice(), settings.now());
-    let init = terms.init.map(|epoch| epoch as i64);
+    let init = options.init.map(|epoch| epoch as i64);
     let (epoch, tag) = (at.epoch as i64, at.tag as i32);
-    // No entry has a `seq` that large, and none has it less for being cut.
+    // No entry has a `seq` that large, so saturating matches nothing either.
     let seq = i64::try_from(at.seq).unwrap_or(i64::MAX);
     let rows = database
         .write(
@@ -140,7 +116,7 @@ pub(super) async fn write(
                 (&epoch, Type::INT8),
                 (&seq, Type::INT8),
                 (&tag, Type::INT4),
-                (&terms.close, Type::BOOL),
+                (&options.close, Type::BOOL),
                 (&columns.data, Type::BYTEA_ARRAY),
                 (&columns.is_text, Type::BOOL_ARRAY),
                 (&columns.names, Type::TEXT_ARRAY),
@@ -151,27 +127,27 @@ pub(super) async fn write(
                 (&columns.sizes, Type::INT4_ARRAY),
                 (&columns.bytes, Type::INT8),
                 (&columns.prints, Type::INT8_ARRAY),
-                (&terms.teller, Type::TEXT),
+                (&options.notify_as, Type::TEXT),
             ],
         )
         .await?;
-    let row = rows.first().ok_or_else(|| Failure::Strange("an append without an answer".into()))?;
+    let row = rows.first().ok_or_else(|| CallError::Malformed("the server answered an append with no row".into()))?;
     let tags = columns.tags.iter().map(|tag| *tag as u32).collect();
-    let written = written(row, tags).map_err(|error| Failure::Strange(error.into()))?;
+    let written = written::from_row(row, tags).map_err(|error| CallError::Malformed(error.into()))?;
     if written.status == 0 && written.head.cursor.seq > written.base.seq {
-        database.has_written();
+        database.note_writable();
     }
     Ok(written)
 }
 
-/// Appends one event where there is nothing to decide; none when there is.
+/// Appends one event where there is nothing to decide; `None` when there is.
 async fn write_one(
     database: &Database,
     settings: &Settings,
     channel: &Channel,
     event: &Event,
-    Terms { teller, reached, .. }: Terms<'_>,
-) -> Result<Option<Written>, Failure> {
+    WriteOptions { notify_as, reached, .. }: WriteOptions<'_>,
+) -> Result<Option<Written>, CallError> {
     let (name, now, gen_reached) = (channel.as_str(), settings.now(), generation(reached));
     let (tag, size) = (resume::fresh_tag(), size_of(channel, event) as i32);
     let (time, is_text) = (event.time().map(|time| time as i64), event.data().as_text().is_some());
@@ -186,190 +162,56 @@ async fn write_one(
         (&data, Type::BYTEA),
         (&now, Type::INT8),
         (&gen_reached, Type::INT8),
-        (&teller, Type::TEXT),
+        (&notify_as, Type::TEXT),
     ];
-    let [untold @ .., _] = &params;
-    let rows = match teller {
+    let [without_notify @ .., _] = &params;
+    let rows = match notify_as {
         Some(_) => database.write(&database.sql.write_one_and_tell, &params).await?,
-        None => database.write(&database.sql.write_one, untold).await?,
+        None => database.write(&database.sql.write_one, without_notify).await?,
     };
     let Some(row) = rows.first() else { return Ok(None) };
-    let (written, kept) = one_written(row, tag).map_err(|error| Failure::Strange(error.into()))?;
-    database.has_written();
-    if kept.is_too_much(&settings.keep) {
+    let (written, retained) = one_written(row, tag).map_err(|error| CallError::Malformed(error.into()))?;
+    database.note_writable();
+    if retained.is_too_much(&settings.keep) {
         let keep = settings.keep.as_slice();
         let params = [(&name as _, Type::TEXT), (&now as _, Type::INT8), (&keep as _, Type::INT8_ARRAY)];
-        // It is appended, whatever becomes of this; the next append finds that too much is kept.
-        if let Err(failure) = database.write(&database.sql.trim, &params).await {
-            tracing::debug!(error = %failure.of_read(), "could not trim a channel in PostgreSQL");
+        // The event is appended in any case; the next append trims the channel.
+        if let Err(error) = database.write(&database.sql.trim, &params).await {
+            tracing::debug!(error = %error.into_read_error(), "could not trim a channel in PostgreSQL");
         }
     }
     Ok(Some(written))
 }
 
-/// As the table `head` has it.
+/// The generation of a seq, as in the table `head`.
 fn generation(seq: u64) -> i64 {
     (seq >> 9) as i64
 }
 
-/// What a channel holds after an append.
-struct Kept {
+/// What a channel retains after an append.
+struct Retained {
     events: i64,
     bytes: i64,
-    /// Whether the append came after the time to look for what is too old.
+    /// Whether it is time to look for entries that are too old.
     is_due: bool,
 }
 
-impl Kept {
-    /// A quarter above the limits, so that many entries go at once and most appends delete nothing.
+impl Retained {
+    /// A quarter above the limits, so that many entries are deleted at once and most appends delete none.
     fn is_too_much(&self, [most_events, most_bytes, ..]: &[i64; 5]) -> bool {
         let above = |most: i64| most.saturating_add(most / 4);
         self.is_due || self.events > above(*most_events) || (self.events > 1 && self.bytes > above(*most_bytes))
     }
 }
 
-fn one_written(row: &Row, tag: u32) -> Result<(Written, Kept), tokio_postgres::Error> {
+fn one_written(row: &Row, tag: u32) -> Result<(Written, Retained), tokio_postgres::Error> {
     let (epoch, seq) = (row.try_get::<_, i64>(0)? as u64, row.try_get::<_, i64>(1)? as u64);
     let base = Cursor { epoch, seq: seq.saturating_sub(1), tag: row.try_get::<_, i32>(2)? as u32 };
     let (head, stamp) = (Head { cursor: Cursor { epoch, seq, tag }, closed: false }, row.try_get::<_, i64>(3)?);
     let events = (seq as i64).saturating_sub(row.try_get(4)?);
-    let kept = Kept { events, bytes: row.try_get(5)?, is_due: stamp > row.try_get(6)? };
-    Ok((Written { status: 0, reused: None, head, base, stamp: stamp as u64, tags: vec![tag], verdicts: None }, kept))
-}
-
-fn written(row: &Row, tags: Vec<u32>) -> Result<Written, tokio_postgres::Error> {
-    let epoch = row.try_get::<_, i64>("o_epoch")? as u64;
-    let cursor = |seq, tag| -> Result<Cursor, tokio_postgres::Error> {
-        Ok(Cursor { epoch, seq: row.try_get::<_, i64>(seq)? as u64, tag: row.try_get::<_, i32>(tag)? as u32 })
-    };
-    let head = Head { cursor: cursor("o_seq", "o_tag")?, closed: row.try_get("o_closed")? };
-    Ok(Written {
-        status: row.try_get("o_status")?,
-        reused: row.try_get::<_, Option<i64>>("o_reused")?.map(|nth| nth.saturating_sub(1) as usize),
-        head,
-        base: cursor("o_base_seq", "o_base_tag")?,
-        stamp: row.try_get::<_, i64>("o_stamp")? as u64,
-        tags,
-        verdicts: row
-            .try_get::<_, Option<Vec<bool>>>("o_fresh")?
-            .map(|fresh| verdicts(row, epoch, &fresh))
-            .transpose()?,
-    })
-}
-
-fn verdicts(row: &Row, epoch: u64, fresh: &[bool]) -> Result<Vec<Verdict>, tokio_postgres::Error> {
-    let seqs: Vec<Option<i64>> = row.try_get("o_seqs")?;
-    let tags: Vec<Option<i32>> = row.try_get("o_tags")?;
-    let times: Vec<Option<i64>> = row.try_get("o_times")?;
-    let nth: Vec<Option<i64>> = row.try_get("o_nth")?;
-    let known = seqs.into_iter().zip(tags).zip(times);
-    let all = fresh.iter().zip(nth).zip(known).map(|((fresh, nth), ((seq, tag), time))| match (seq, tag, time) {
-        (Some(seq), Some(tag), Some(time)) => Verdict::Known(Receipt {
-            cursor: Cursor { epoch, seq: seq as u64, tag: tag as u32 },
-            time: time as u64,
-            duplicate: true,
-        }),
-        _ if *fresh => Verdict::New,
-        _ => Verdict::Again(nth.unwrap_or(0) as u64),
-    });
-    Ok(all.collect())
-}
-
-/// What an init came to.
-pub(super) fn of_init(written: Written) -> Result<Head, StoreError> {
-    match written.status {
-        0 => Ok(written.head),
-        _ => Err(StoreError::Conflict { head: written.head }),
-    }
-}
-
-/// What each append of a group came to, in order: as if they had been made one after the other.
-pub(super) fn of_appends(channel: &Channel, written: Written, group: Vec<Append>) -> Vec<Result<Appended, StoreError>> {
-    let mut settling = Settling { channel, at: 0, newest: written.base, new: Vec::new(), written };
-    let mut answers: Vec<_> = group.into_iter().map(|append| settling.settle(append)).collect();
-    // A close is part of the last append of a call, and the head of a closed channel says so.
-    if let Some(Ok(last)) = answers.last_mut() {
-        last.head = settling.written.head;
-    }
-    answers
-}
-
-/// Takes the answer for a group apart.
-struct Settling<'a> {
-    channel: &'a Channel,
-    written: Written,
-    /// How many events were settled.
-    at: usize,
-    /// The position of the newest entry so far.
-    newest: Cursor,
-    /// The receipts of the new entries so far.
-    new: Vec<Receipt>,
-}
-
-impl Settling<'_> {
-    fn settle(&mut self, append: Append) -> Result<Appended, StoreError> {
-        let (from, count) = (self.at, append.events.len());
-        self.at += count;
-        match self.written.status {
-            0 => {}
-            // Of a group on a closed channel, those that bring nothing new succeed.
-            2 if self.all_known(from, count) => {}
-            2 => return Err(StoreError::Closed { head: self.written.head }),
-            _ => return Err(StoreError::Conflict { head: self.written.head }),
-        }
-        let mut appended = Appended { receipts: Vec::new(), entries: Vec::new(), head: self.written.head };
-        for (nth, event) in append.events.into_iter().enumerate() {
-            self.event(from + nth, event, &mut appended);
-        }
-        if self.written.status == 0 {
-            appended.head = Head { cursor: self.newest, closed: self.written.head.closed };
-        }
-        Ok(appended)
-    }
-
-    fn event(&mut self, at: usize, event: Event, appended: &mut Appended) {
-        let verdict = match &self.written.verdicts {
-            None => Some(Verdict::New),
-            Some(verdicts) => verdicts.get(at).copied(),
-        };
-        let receipt = match verdict {
-            Some(Verdict::Known(receipt)) => receipt,
-            Some(Verdict::Again(nth)) => {
-                let first = (nth as usize).checked_sub(1).and_then(|index| self.new.get(index));
-                // The first of a key comes before those that repeat it.
-                let none = Receipt { cursor: self.newest, time: self.written.stamp, duplicate: true };
-                Receipt { duplicate: true, ..first.copied().unwrap_or(none) }
-            }
-            Some(Verdict::New) | None => {
-                let entry = self.entry(at, event);
-                let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
-                self.new.push(receipt);
-                appended.entries.push(entry);
-                receipt
-            }
-        };
-        appended.receipts.push(receipt);
-    }
-
-    fn entry(&mut self, at: usize, event: Event) -> Entry {
-        let prev = self.newest;
-        let tag = self.written.tags.get(at).copied().unwrap_or_default();
-        self.newest = Cursor { seq: prev.seq + 1, tag, ..prev };
-        let time = event.time().unwrap_or(self.written.stamp);
-        let (data, name) = event.into_parts();
-        Entry {
-            channel: self.channel.clone(),
-            cursor: self.newest,
-            prev_tag: prev.tag,
-            appended: self.written.stamp,
-            time,
-            name,
-            data,
-        }
-    }
-
-    fn all_known(&self, from: usize, count: usize) -> bool {
-        let verdicts = self.written.verdicts.as_ref().and_then(|all| all.get(from..from + count));
-        verdicts.is_some_and(|verdicts| verdicts.iter().all(|verdict| matches!(verdict, Verdict::Known(_))))
-    }
+    let retained = Retained { events, bytes: row.try_get(5)?, is_due: stamp > row.try_get(6)? };
+    Ok((
+        Written { status: 0, reused: None, head, base, stamp: stamp as u64, tags: vec![tag], verdicts: None },
+        retained,
+    ))
 }

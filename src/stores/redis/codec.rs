@@ -1,17 +1,16 @@
-//! How events, records and hints are written down. Pure; the other half is in the scripts.
+//! The encoding of events, records and hints. Pure; the other half is in the scripts.
 
 use bytes::Bytes;
 
-use super::script::hex;
 use crate::{
     channel::Channel,
     cursor::Cursor,
     event::{Data, Event, EventName},
-    store::{Change, Entry, Head, resume::Record},
+    store::{Change, Entry, Expect, Head, resume::Record},
 };
 
-/// An event for the store, as scripts take and keep it: its tag, its time or -1 for the append's, how its datum is meant, its
-/// name, NUL, and its datum. Names hold no control characters.
+/// An event as scripts take and store it: its tag, its time (-1 for the append's), the kind of its data, its name, NUL,
+/// and its data. Names hold no control characters.
 pub(super) fn blob_of(event: &Event, tag: u32) -> Vec<u8> {
     let (kind, data) = match event.data().as_text() {
         Some(text) => (b't', text),
@@ -48,33 +47,33 @@ const TAG_AND_TIME: usize = 4 + 8;
 
 /// An entry from its header and event, both as stored.
 pub(super) fn entry_of(channel: &Channel, epoch: u64, seq: u64, header: &[u8], blob: &Bytes) -> Option<Entry> {
-    let mut header = Packed(header);
+    let mut header = Unpacker(header);
     let (_length, prev_tag) = (header.tag()?, header.tag()?);
     let (appended, time) = (header.number()?, header.number()?);
-    let tag = Packed(blob).tag()?;
+    let tag = Unpacker(blob).tag()?;
     let (data, name) = event_of((blob.len() >= TAG_AND_TIME).then(|| blob.slice(TAG_AND_TIME..))?)?;
     let cursor = Cursor { epoch, seq, tag };
     Some(Entry { channel: channel.clone(), cursor, prev_tag, appended, time, name, data })
 }
 
-/// What settings say of how long a record is kept, in milliseconds.
+/// The settings that determine how long a record is kept, in milliseconds.
 #[derive(Clone, Copy)]
-pub(super) struct Keeps {
+pub(super) struct RecordLifetime {
     pub(super) age: u64,
     pub(super) forget_after: u64,
     pub(super) window: u64,
 }
 
-/// For how long a record is kept after its last append, in milliseconds: of each setting the largest counts that a node in
-/// use has, which is this one or in the place's `keep`.
-pub(super) fn kept_for(own: Keeps, keep: &[u8], now: u64) -> u64 {
+/// How long a record is kept after its last append, in milliseconds. Each setting is the largest one among the nodes in
+/// use: this node, and those listed in the place's `keep`.
+pub(super) fn record_lifetime(own: RecordLifetime, keep: &[u8], now: u64) -> u64 {
     let line = |line: &[u8]| {
         let numbers: Option<Vec<u64>> =
             std::str::from_utf8(line).ok()?.split(' ').map(|number| number.parse().ok()).collect();
         let [_events, age, _bytes, forget_after, window, said, _ready] = numbers?.try_into().ok()?;
-        (said.saturating_add(LEASE) >= now).then_some(Keeps { age, forget_after, window })
+        (said.saturating_add(LEASE) >= now).then_some(RecordLifetime { age, forget_after, window })
     };
-    let largest = keep.split(|byte| *byte == b'\n').filter_map(line).fold(own, |one, other| Keeps {
+    let largest = keep.split(|byte| *byte == b'\n').filter_map(line).fold(own, |one, other| RecordLifetime {
         age: one.age.max(other.age),
         forget_after: one.forget_after.max(other.forget_after),
         window: one.window.max(other.window),
@@ -82,17 +81,17 @@ pub(super) fn kept_for(own: Keeps, keep: &[u8], now: u64) -> u64 {
     largest.age.saturating_add(largest.forget_after).max(largest.window)
 }
 
-/// How long a node is in use after it said so, as the scripts have it.
+/// How long a node counts as in use after it announced itself; the scripts have the same number.
 const LEASE: u64 = 300_000;
 
-/// A channel's record, and when it was last appended to.
+/// A channel's record, and the time of its last append.
 pub(super) fn record_of(text: &[u8]) -> Option<(Record, u64)> {
-    let mut fields = Packed((text.len() == RECORD_BYTES).then_some(text)?);
+    let mut fields = Unpacker((text.len() == RECORD_BYTES).then_some(text)?);
     let (epoch, tag, closed, earliest_tag) = (fields.epoch()?, fields.tag()?, fields.flag()?, fields.tag()?);
     let (seq, earliest_seq) = (fields.number()?, fields.number()?);
-    // -1 for none.
+    // -1 means none.
     let dropped_time = Some(fields.double()?).filter(|time| *time >= 0.0).map(|time| time as u64);
-    // The largest time, both sums and the oldest stamp are the scripts' own.
+    // Only scripts use the largest time, both byte sums and the oldest stamp.
     let (_max, _sum, _earliest_sum, _first) = (fields.double()?, fields.double()?, fields.double()?, fields.double()?);
     let last = fields.number()?;
     let head = Head { cursor: Cursor { epoch, seq, tag }, closed };
@@ -101,10 +100,10 @@ pub(super) fn record_of(text: &[u8]) -> Option<(Record, u64)> {
 
 const RECORD_BYTES: usize = 97;
 
-/// What a script packed: big-endian, numbers as doubles.
-pub(super) struct Packed<'a>(pub(super) &'a [u8]);
+/// Reads what a script packed: big-endian, numbers as doubles.
+pub(super) struct Unpacker<'a>(pub(super) &'a [u8]);
 
-impl<'a> Packed<'a> {
+impl<'a> Unpacker<'a> {
     fn take<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -148,11 +147,11 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// What is said of a batch before its events: which of the call's channels, how many events, what it is, and the epoch that
-/// the channel has while it is absent.
-pub(super) fn batch_of(channel: usize, events: usize, flags: u8, absent: u64) -> Vec<u8> {
+/// What precedes the events of a group: which of the call's channels, how many events, flags, and the epoch that the
+/// channel has while it is absent.
+pub(super) fn group_header(channel: usize, events: usize, flags: u8, absent: u64) -> Vec<u8> {
     let mut packed = Vec::with_capacity(2 + 4 + 1 + 16);
-    // A call has few channels, and the count of events is bounded by their bytes. Lua counts from 1.
+    // A call has few channels, and its size bounds the number of events. Lua counts from 1.
     packed.extend_from_slice(&u16::try_from(channel + 1).unwrap_or(u16::MAX).to_be_bytes());
     packed.extend_from_slice(&u32::try_from(events).unwrap_or(u32::MAX).to_be_bytes());
     packed.push(flags);
@@ -160,11 +159,25 @@ pub(super) fn batch_of(channel: usize, events: usize, flags: u8, absent: u64) ->
     packed
 }
 
+/// An epoch as scripts see it: Lua's numbers do not hold 64 bits.
+pub(super) fn hex(epoch: u64) -> String {
+    format!("{epoch:016x}")
+}
+
 pub(super) fn parse_epoch(hex: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
 }
 
-/// The condition that a head is this, as a script compares it: a packed head without its last byte.
+/// An expectation as the script compares it.
+pub(super) fn expectation(expect: Expect) -> Vec<u8> {
+    match expect {
+        Expect::Any => Vec::new(),
+        Expect::NeverUsed => b"new".to_vec(),
+        Expect::At(cursor) => condition_of(cursor),
+    }
+}
+
+/// The expectation that the head is at `cursor`, as the script compares it: a packed head without its last byte.
 pub(super) fn condition_of(cursor: Cursor) -> Vec<u8> {
     let mut packed = Vec::with_capacity(28);
     packed.extend_from_slice(hex(cursor.epoch).as_bytes());
@@ -173,9 +186,9 @@ pub(super) fn condition_of(cursor: Cursor) -> Vec<u8> {
     packed
 }
 
-/// The hints of one message; `None` when it is not one of ours.
+/// The hints in one message; `None` when this crate did not write it.
 pub(super) fn changes_of(message: Vec<u8>) -> Option<Vec<Change>> {
-    let (mut rest, mut changes) = (Packed(&message), Vec::new());
+    let (mut rest, mut changes) = (Unpacker(&message), Vec::new());
     while let Some(kind) = rest.kind() {
         let (head, count) = (rest.head()?, rest.tag()?);
         let length = u16::from_be_bytes(*rest.take()?);
@@ -189,12 +202,12 @@ pub(super) fn changes_of(message: Vec<u8>) -> Option<Vec<Change>> {
     Some(changes)
 }
 
-fn entries_of(rest: &mut Packed<'_>, channel: &Channel, after: Cursor, count: u32) -> Option<Vec<Entry>> {
+fn entries_of(rest: &mut Unpacker<'_>, channel: &Channel, after: Cursor, count: u32) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     for nth in 1..=u64::from(count) {
         let header = rest.take::<40>()?;
-        let length = Packed(header).tag()?;
-        // Copied, so that one event does not keep a message of many in memory.
+        let length = Unpacker(header).tag()?;
+        // Copied, so that one event does not keep the whole message in memory.
         let blob = Bytes::copy_from_slice(rest.slice(length as usize)?);
         entries.push(entry_of(channel, after.epoch, after.seq.checked_add(nth)?, header, &blob)?);
     }

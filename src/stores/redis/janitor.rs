@@ -1,4 +1,4 @@
-//! When the janitor goes round, and how far: trims and forgets what nobody uses, a few channels per call of a script.
+//! When the janitor runs. Asks the server nothing.
 
 use std::{
     sync::{
@@ -8,28 +8,19 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, Value};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::{sync::Mutex, time::Instant};
 
-use super::{
-    failure::{Failure, strange},
-    script::Op,
-    shared::Shared,
-};
-use crate::store::{Retention, StoreError};
+use crate::store::Retention;
 
-/// When the rounds are.
+/// The schedule of the janitor.
 pub(super) struct Janitor {
     started: Instant,
-    /// When the next round is due, in milliseconds since the start.
-    next: AtomicU64,
-    /// Held during a round.
-    round: Mutex<()>,
-    /// When all channels were last listed anew; held while they are.
-    listed: Arc<Mutex<Option<Instant>>>,
+    /// When the next run is due, in milliseconds since `started`.
+    pub(super) next: AtomicU64,
+    /// Locked during a run.
+    pub(super) round: Mutex<()>,
+    /// When the list of all channels was last rebuilt; locked while it is.
+    pub(super) listed: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Default for Janitor {
@@ -39,9 +30,9 @@ impl Default for Janitor {
 }
 
 impl Janitor {
-    /// Whether a round is due; only who is told so goes. Often enough to keep what is too old below twice its age, and rarely
+    /// Whether a run is due; true for one caller only. Often enough that nothing is kept for twice its age, and rarely
     /// enough to cost nothing.
-    fn is_due(&self, retention: &Retention) -> bool {
+    pub(super) fn is_due(&self, retention: &Retention) -> bool {
         let due = self.next.load(Ordering::Relaxed);
         let every = (retention.age / 16).clamp(Duration::from_secs(1), Duration::from_secs(30));
         let (now, next) = (self.after(Duration::ZERO), self.after(every));
@@ -52,117 +43,3 @@ impl Janitor {
         u64::try_from((self.started.elapsed() + pause).as_millis()).unwrap_or(u64::MAX)
     }
 }
-
-/// What one call came to.
-struct Swept {
-    looked_at: u64,
-    /// Whether all keys have the life that the retention asks for.
-    ready: bool,
-}
-
-impl Shared {
-    /// Starts the janitor's round, if it is due.
-    pub(super) fn sweep_soon(self: &Arc<Self>) {
-        if self.janitor.is_due(&self.settings.retention) {
-            let shared = Arc::clone(self);
-            tokio::spawn(async move { shared.sweep().await });
-        }
-    }
-
-    /// Goes on until nothing is due, but leaves the server most of its time to others, and ends after a while. What is left
-    /// is for the next round, which comes at once then.
-    async fn sweep(&self) {
-        let Ok(_round) = self.janitor.round.try_lock() else { return };
-        let (began, mut renewed) = (Instant::now(), false);
-        loop {
-            let call = Instant::now();
-            match self.sweep_some().await {
-                Ok(swept) if !swept.ready && !renewed => {
-                    if let Err(error) = self.renew_all().await {
-                        tracing::debug!(%error, "cannot renew what is kept; trying again");
-                    }
-                    renewed = true;
-                }
-                Ok(swept) if swept.looked_at < SWEPT => return,
-                Ok(_) if began.elapsed() > LONGEST => return self.janitor.next.store(0, Ordering::Relaxed),
-                Ok(_) => sleep(call.elapsed() * 3).await,
-                Err(error) => return tracing::debug!(%error, "the janitor's round failed"),
-            }
-        }
-    }
-
-    async fn sweep_some(&self) -> Result<Swept, StoreError> {
-        let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(SWEPT);
-        let (_, answer) = self.at(&self.writes, Op::Sweep, &[], self.deadline(), Failure::of_read, build).await?;
-        let mut texts = answer.into_iter().map(text_of);
-        let looked_at = texts.next().flatten().and_then(|count| count.parse().ok());
-        let ready = texts.next().flatten().map(|ready| ready == "1");
-        for channel in texts.flatten() {
-            tracing::warn!(
-                channel,
-                "a channel in the Redis server cannot be read; restore it from a backup, or delete it"
-            );
-        }
-        let (looked_at, ready) = looked_at.zip(ready).ok_or_else(|| strange("count"))?;
-        Ok(Swept { looked_at, ready })
-    }
-
-    /// Tells the other nodes what this one keeps, so that none drops it: before anything else is done.
-    pub(super) async fn introduce(self: &Arc<Self>) {
-        match self.sweep_some().await {
-            Ok(swept) if swept.ready => {}
-            Ok(_) => {
-                let shared = Arc::clone(self);
-                tokio::spawn(async move { shared.sweep().await });
-            }
-            Err(error) => tracing::debug!(%error, "cannot tell other nodes what is kept"),
-        }
-    }
-
-    /// Lists all channels by their names, unless that was done a moment ago. It goes on when nobody waits for it any more.
-    pub(super) async fn list_all(self: &Arc<Self>, deadline: Instant) -> Result<(), StoreError> {
-        let late = |_| StoreError::Unavailable("the list of all channels is being made".into());
-        let mut listed = timeout_at(deadline, Arc::clone(&self.janitor.listed).lock_owned()).await.map_err(late)?;
-        if listed.is_some_and(|at| at.elapsed() < LISTED) {
-            return Ok(());
-        }
-        let shared = Arc::clone(self);
-        let listing = tokio::spawn(async move {
-            shared.renew_all().await?;
-            *listed = Some(Instant::now());
-            Ok(())
-        });
-        let listed = timeout_at(deadline, listing).await.map_err(late)?;
-        listed.unwrap_or_else(|_| Err(StoreError::Unavailable("the runtime of the store's task is gone".into())))
-    }
-
-    /// Sees to it that no key expires as a shorter retention had it, before other calls rely on that, and that all channels
-    /// are listed.
-    async fn renew_all(&self) -> Result<(), StoreError> {
-        let mut cursor = "0".to_owned();
-        loop {
-            let build = |_, cmd: &mut Cmd| _ = cmd.arg(self.step()).arg(&cursor);
-            let (_, answer) = self.at(&self.writes, Op::Renew, &[], self.deadline(), Failure::of_read, build).await?;
-            match answer.into_iter().next().and_then(text_of) {
-                Some(next) if next != "0" => cursor = next,
-                _ => return Ok(()),
-            }
-        }
-    }
-}
-
-fn text_of(value: Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        _ => None,
-    }
-}
-
-/// Most channels that one call looks at: a script that takes longer makes everyone wait.
-const SWEPT: u64 = 64;
-
-/// For how long a list of all channels is taken for whole: turns without a channel would have it made again and again.
-const LISTED: Duration = Duration::from_secs(5);
-
-/// How long a round takes at most.
-const LONGEST: Duration = Duration::from_secs(5);

@@ -1,250 +1,137 @@
-//! How a Redis store is set up: what can be chosen, and what can be wrong with it. Connects nothing by itself.
+//! How a Redis store is configured. Connects nothing by itself.
 
-use std::{error::Error, fmt, future::Future, time::Duration};
-
-use redis::{Client, ConnectionInfo};
+use std::{future::Future, time::Duration};
 
 use super::{
-    RedisStore,
-    dial::{Dial, Password},
+    endpoint::{ConnectionSettings, Endpoint, Password},
+    error::ConnectError,
+    handle::RedisStore,
+    settings::Settings,
 };
-use crate::store::{Clock, Retention, Source, StoreError};
+use crate::store::{Clock, Retention, Source};
 
 /// How to open a [`RedisStore`]. See the [module docs](super).
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RedisOptions {
-    access: Access,
+    connection: ConnectionSettings,
     settings: Settings,
 }
 
-/// How to be let in.
-#[derive(Clone, Default)]
-pub(super) struct Access {
-    /// PEM; the system's when there is none.
-    #[cfg(feature = "redis-tls")]
-    root: Option<Vec<u8>>,
-    /// PEM: a certificate, and its key.
-    #[cfg(feature = "redis-tls")]
-    own: Option<(Vec<u8>, Vec<u8>)>,
-    /// The primary's name, and the URLs of those who know where it is.
-    pub(super) sentinels: Option<(String, Vec<String>)>,
-    pub(super) password: Option<Password>,
-}
-
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never a key nor a URL: that may hold a password.
-        let primary = self.sentinels.as_ref().map(|(name, _)| name);
-        f.debug_struct("Access").field("primary", &primary).finish_non_exhaustive()
-    }
-}
-
 impl RedisOptions {
-    /// The defaults.
+    /// The default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Keeps this much per channel. Of nodes of one prefix that do not agree, the larger of each setting counts. Default:
-    /// [`Retention::default`].
+    /// Sets how much is kept per channel. Where the nodes of a prefix differ, the larger of each setting applies.
+    /// Default: [`Retention::default`].
     pub fn retention(self, retention: Retention) -> Self {
         self.with(|settings| settings.retention = retention)
     }
 
-    /// Begins the names of all keys with `prefix`, which keeps several applications on one server apart: 1 to 64 of
-    /// `[A-Za-z0-9._:-]`. Default `tower-events`.
+    /// Starts the names of all keys with `prefix`, which keeps several applications on one server apart: 1 to 64
+    /// characters of `[A-Za-z0-9._:-]`. Default `tower-events`.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         self.with(|settings| settings.name = prefix.into())
     }
 
-    /// How long a call waits for a connection and its answer before it fails with a retryable error. Default 3 s.
+    /// Sets how long a call waits for a connection and its reply before it fails with a retryable error. Default 3 s.
     pub fn timeout(self, timeout: Duration) -> Self {
         self.with(|settings| settings.timeout = timeout)
     }
 
-    /// Trusts the certificates in this PEM text instead of those of the system, for a `rediss://` URL.
+    /// Trusts the certificates in this PEM text instead of the system's, for a `rediss://` URL.
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn root_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
-        Self { access: Access { root: Some(pem.into()), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { root: Some(pem.into()), ..self.connection }, ..self }
     }
 
-    /// Shows this certificate to a server that asks for one (`tls-auth-clients`), for a `rediss://` URL; both in PEM.
+    /// Presents this certificate to a server that asks for one (`tls-auth-clients`), for a `rediss://` URL. Both as
+    /// PEM.
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn client_certificate(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        Self { access: Access { own: Some((certificate.into(), key.into())), ..self.access }, ..self }
+        Self {
+            connection: ConnectionSettings { own: Some((certificate.into(), key.into())), ..self.connection },
+            ..self
+        }
     }
 
-    /// Asks these Sentinels (`redis://[user][:password@]host[:port]`, port 26379 by habit) which server is the primary of
-    /// this name, before each connection, one after the other until one answers; each may take a second, or its share of the
-    /// [timeout](Self::timeout) if that is less. The URL of [`connect`](Self::connect) then says all but host and port.
+    /// Asks these Sentinels (`redis://[user][:password@]host[:port]`, usually port 26379) which server is the primary
+    /// of this name, before each connection and one after the other until one answers. Each may take 1 s, or its share
+    /// of the [timeout](Self::timeout) if that is less. The URL of [`connect`](Self::connect) then gives everything but
+    /// the host and port.
     pub fn sentinels<U: Into<String>>(self, primary: impl Into<String>, urls: impl IntoIterator<Item = U>) -> Self {
         let sentinels = Some((primary.into(), urls.into_iter().map(Into::into).collect()));
-        Self { access: Access { sentinels, ..self.access }, ..self }
+        Self { connection: ConnectionSettings { sentinels, ..self.connection }, ..self }
     }
 
-    /// Asks for the password before each connection, where it changes from time to time; the URL says the user. A
-    /// connection that is open stays so for as long as the server lets it.
+    /// Calls `ask` for the password before each connection, for a password that changes; the URL gives the user. Open
+    /// connections stay open for as long as the server permits.
     pub fn password<F>(self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<String, Source>> + Send + 'static,
     {
-        Self { access: Access { password: Some(Password::new(ask)), ..self.access }, ..self }
+        Self { connection: ConnectionSettings { password: Some(Password::new(ask)), ..self.connection }, ..self }
     }
 
-    /// Acknowledges an append only when this many replicas have it too (`WAIT`), for at most `within` (and less than the
-    /// timeout); fewer is [`StoreError::Unknown`], for the primary has it. Default: none.
+    /// Acknowledges an append only once this many replicas have it too (`WAIT`). If they do not within `within`, which
+    /// must be less than the timeout, the append fails with [`StoreError::Unknown`](crate::store::StoreError::Unknown),
+    /// because the primary has it. Default: no replicas.
     pub fn replicas(self, replicas: u32, within: Duration) -> Self {
         self.with(|settings| settings.replicas = Some((replicas, within)))
     }
 
-    /// Most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size); more is
-    /// [`StoreError::TooLarge`], as is an append of more than half of what is kept. Default
-    /// 4 MiB: a script that takes longer makes everyone wait.
+    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). More is
+    /// [`StoreError::TooLarge`](crate::store::StoreError::TooLarge), as is an append of more than half of what is kept.
+    /// Default 4 MiB: larger ones would block the server for all clients.
     pub fn largest_append(self, bytes: u64) -> Self {
         self.with(|settings| settings.largest_append = bytes)
     }
 
-    /// Tells other nodes of appends up to this many bytes with the events themselves, and of larger ones by their heads
-    /// alone. Default 16 KiB.
+    /// Sends the events of appends up to this many bytes to other nodes; for larger ones only the new head is sent.
+    /// Default 16 KiB.
     pub fn inline(self, bytes: usize) -> Self {
         self.with(|settings| settings.inline = bytes)
     }
 
-    /// Takes the time from `clock`, for tests. Default: the server's, the same for all nodes.
+    /// Takes the time from `clock`, for tests. Default: the server's clock, which is the same for all nodes.
     pub fn clock(self, clock: Clock) -> Self {
         self.with(|settings| settings.clock = Some(clock))
     }
 
-    /// Connects to `redis://[user][:password@]host[:port][/database]`, and checks that the server can do what is needed.
+    /// Connects to `redis://[user][:password@]host[:port][/database]`, and checks that the server meets the
+    /// requirements.
     ///
     /// # Errors
-    /// When the URL or prefix is not valid, the server cannot be reached within the timeout, is a replica, is older than 7.0,
-    /// or belongs to a cluster where another server has the keys, or what it stores has a format that is too new.
+    /// When the URL or the prefix is invalid; when the server cannot be reached within the timeout, is a replica, is
+    /// older than 7.0, or belongs to a cluster in which another server has the keys; or when the stored format is too
+    /// new.
     pub async fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
         let store = self.open(url)?;
         store.check().await?;
         Ok(store)
     }
 
-    /// The store without connecting: for a process that has to start while the server may be away.
+    /// Opens the store without connecting: for a process that must start even when the server is unreachable.
     ///
     /// # Errors
-    /// When the URL, the prefix or a certificate is not valid.
+    /// When the URL, the prefix or a certificate is invalid.
     pub fn open(self, url: &str) -> Result<RedisStore, ConnectError> {
         let name = &self.settings.name;
-        let good = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(good) {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
             return Err(ConnectError::Prefix);
         }
-        let dial =
-            Dial::new(url, self.access, self.settings.timeout).map_err(|error| ConnectError::Url(error.into()))?;
-        Ok(RedisStore::new(dial, self.settings))
+        let endpoint = Endpoint::new(url, self.connection, self.settings.timeout)
+            .map_err(|error| ConnectError::Url(error.into()))?;
+        Ok(RedisStore::new(endpoint, self.settings))
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(&mut self.settings);
         self
-    }
-}
-
-impl Access {
-    /// A client that trusts what was chosen, and has parsed it.
-    pub(super) fn client(&self, info: ConnectionInfo) -> redis::RedisResult<Client> {
-        #[cfg(feature = "redis-tls")]
-        if self.root.is_some() || self.own.is_some() {
-            let own = self.own.clone();
-            let client_tls = own.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
-            return Client::build_with_tls(info, redis::TlsCertificates { client_tls, root_cert: self.root.clone() });
-        }
-        Client::open(info)
-    }
-}
-
-/// Everything that can be chosen.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    name: String,
-    pub(super) retention: Retention,
-    pub(super) timeout: Duration,
-    pub(super) replicas: Option<(u32, Duration)>,
-    pub(super) largest_append: u64,
-    pub(super) inline: usize,
-    pub(super) clock: Option<Clock>,
-}
-
-impl Settings {
-    /// What all keys begin with: a hash tag, so that they share a slot.
-    pub(super) fn prefix(&self) -> String {
-        format!("{{{}}}", self.name)
-    }
-
-    pub(super) fn key(&self, name: &str) -> String {
-        format!("{}:{name}", self.prefix())
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            name: "tower-events".to_owned(),
-            retention: Retention::default(),
-            timeout: Duration::from_secs(3),
-            replicas: None,
-            largest_append: 4 << 20,
-            inline: 16 << 10,
-            clock: None,
-        }
-    }
-}
-
-/// Why a [`RedisStore`] could not be set up.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The URL is not one of a Redis server, or needs a feature that is off (`rediss://`: `redis-tls`), or a certificate to
-    /// trust is none.
-    Url(Source),
-    /// The prefix is empty, too long, or has other characters than `[A-Za-z0-9._:-]`.
-    Prefix,
-    /// The server did not answer, or refused, or is a replica.
-    Unreachable(Source),
-    /// The server belongs to a cluster, and another one has the keys of this prefix: connect to that.
-    Moved {
-        /// Host and port, as the server says.
-        to: String,
-    },
-    /// The server is older than 7.0.
-    Version {
-        /// Its version, as it says.
-        found: String,
-    },
-    /// What is stored has a format that this version of the library may not read
-    /// ([`NewerFormat`](StoreError::NewerFormat)), or cannot make out.
-    Format(StoreError),
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(_) => f.write_str("not the URL of a Redis server"),
-            Self::Prefix => f.write_str("the prefix must have 1 to 64 characters of A-Z, a-z, 0-9 and ._:-"),
-            Self::Unreachable(_) => f.write_str("the Redis server cannot be reached"),
-            Self::Moved { to } => write!(f, "the keys of this prefix are on another server of the cluster: {to}"),
-            Self::Version { found } => write!(f, "the Redis server is {found}; 7.0 or newer is needed"),
-            Self::Format(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Error for ConnectError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Url(source) | Self::Unreachable(source) => Some(source.as_ref()),
-            Self::Format(error) => error.source(),
-            Self::Prefix | Self::Moved { .. } | Self::Version { .. } => None,
-        }
     }
 }

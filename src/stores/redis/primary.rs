@@ -1,64 +1,64 @@
-//! Whether the server that connections lead to is still the primary. A planned failover leaves them open: the server takes
-//! nothing any more, and what it answers gets old.
+//! Whether the connected server is still the primary. A planned failover leaves connections open: the old primary takes
+//! no writes any more, and its reads become stale.
 
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::sync::watch;
 
-/// The time of one primary: all connections of a term end with it.
-pub(super) struct Primary(watch::Sender<u64>);
+/// Counts primaries: all connections of a term end with it.
+pub(super) struct PrimaryTerm(watch::Sender<u64>);
 
-impl Default for Primary {
+impl Default for PrimaryTerm {
     fn default() -> Self {
         Self(watch::Sender::new(1))
     }
 }
 
-impl Primary {
-    pub(super) fn term(&self) -> u64 {
+impl PrimaryTerm {
+    pub(super) fn current(&self) -> u64 {
         *self.0.borrow()
     }
 
-    /// The server of that term was found to be a replica: its name may lead elsewhere now.
-    pub(super) fn is_over(&self, term: u64) {
+    /// The server of this term turned out to be a replica: its name may resolve to another server now.
+    pub(super) fn end(&self, term: u64) {
         let ended = self.0.send_if_modified(|current| {
             let ends = *current == term;
             *current += u64::from(ends);
             ends
         });
         if ended {
-            tracing::warn!("the Redis server is not the primary any more; looking for the one that is");
+            tracing::warn!("the Redis server is no longer the primary; looking for the new one");
         }
     }
 
-    /// Waits until a term is over.
-    pub(super) async fn over(&self, term: u64) {
+    /// Waits until this term has ended.
+    pub(super) async fn ended(&self, term: u64) {
         _ = self.0.subscribe().wait_for(|current| *current != term).await;
     }
 }
 
-/// A command that a primary answers at once with a number, and a replica with an error; it costs nothing, and any user that
-/// may wait for replicas may send it.
-pub(super) fn question() -> Cmd {
+/// A command that a primary answers at once with a number, and a replica with an error. It costs nothing, and any user
+/// with the permission to wait for replicas may send it.
+pub(super) fn probe() -> Cmd {
     let mut cmd = redis::cmd("WAIT");
     cmd.arg(0).arg(0);
     cmd
 }
 
-/// Ends what is asked with the question, so that the answers are those of a primary.
-pub(super) fn with_question(mut asked: Pipeline) -> Pipeline {
-    asked.add_command(question());
-    asked
+/// Appends the probe to commands, so that their replies are known to be a primary's.
+pub(super) fn with_probe(mut pipeline: Pipeline) -> Pipeline {
+    pipeline.add_command(probe());
+    pipeline
 }
 
-/// Takes the answer to the question off the answers.
-pub(super) fn without_answer(mut answers: Vec<Value>) -> redis::RedisResult<Vec<Value>> {
-    check(answers.pop().unwrap_or(Value::Nil))?;
-    Ok(answers)
+/// Checks the probe's reply, and returns the others.
+pub(super) fn without_probe_reply(mut replies: Vec<Value>) -> redis::RedisResult<Vec<Value>> {
+    check_probe_reply(replies.pop().unwrap_or(Value::Nil))?;
+    Ok(replies)
 }
 
-/// What the answer to the question says.
-pub(super) fn check(answer: Value) -> redis::RedisResult<()> {
-    match answer {
+/// Whether the probe was answered by a primary.
+pub(super) fn check_probe_reply(reply: Value) -> redis::RedisResult<()> {
+    match reply {
         Value::Int(_) => Ok(()),
         Value::ServerError(error) if error.details().is_some_and(|text| !text.contains("replica")) => {
             Err(RedisError::from(error))
@@ -67,8 +67,8 @@ pub(super) fn check(answer: Value) -> redis::RedisResult<()> {
     }
 }
 
-/// Whether a server that is no primary said this.
-pub(super) fn is_of_replica(error: &RedisError) -> bool {
+/// Whether the error comes from a server that is not the primary.
+pub(super) fn is_replica_error(error: &RedisError) -> bool {
     let kinds = [ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown];
     kinds.into_iter().any(|kind| error.kind() == kind.into())
 }

@@ -1,16 +1,19 @@
-//! The scripts that run in the server: one per operation, so that each is one atomic step. Knows no connection.
+//! The scripts that run in the server: one per operation, so that each operation is atomic. Knows no connection.
 
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Script, Value};
 
-use super::{codec::parse_epoch, options::Settings};
+use super::{
+    codec::{hex, parse_epoch},
+    settings::Settings,
+};
 use crate::{
     channel::Channel,
     store::{Format, floor::bucket_of},
 };
 
-/// Which script.
+/// The operations that have a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     Open,
@@ -24,16 +27,16 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// Whether a node that may not write may run it.
+    /// Whether a node without permission to write may run it.
     pub(super) fn only_reads(self) -> bool {
         matches!(self, Self::Read | Self::List)
     }
 }
 
-/// All scripts of a store: retention and key names are constants in them.
+/// All scripts of a store. Retention and key names are constants in them.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    scripts: [Code; 8],
+    scripts: [LuaScript; 8],
     place: String,
     turns: String,
 }
@@ -43,21 +46,21 @@ impl Scripts {
         let constants = constants(settings);
         let base = format!("{constants}{BASE}");
         let on_place = |flags: &str, writes: bool, body: &str| {
-            Code::new(format!("#!lua{flags}\n{base}local WRITES = {writes}\n{PLACE}{SETTINGS}{body}"))
+            LuaScript::new(format!("#!lua{flags}\n{base}local WRITES = {writes}\n{PLACE}{SETTINGS}{body}"))
         };
-        let writing = |flags: &str, body: &str| on_place(flags, true, &format!("{RECORDS}{SELDOM}{WRITE}{body}"));
-        // The same, made where it is needed.
+        let writing = |flags: &str, body: &str| on_place(flags, true, &format!("{RECORDS}{MAINTENANCE}{WRITE}{body}"));
+        // The same code as functions that are only created when needed.
         let rare = |what: &str| format!("local function rare(now, known)\n{base}{SETTINGS}{RECORDS}{what}end\n");
-        let rare_of_reads = rare(RARE_OF_READS);
-        let rare_of_appends = rare(&format!("{SELDOM}{WRITE}{RARE_OF_APPENDS}"));
+        let read_helpers = rare(READ_HELPERS);
+        let append_helpers = rare(&format!("{MAINTENANCE}{WRITE}{APPEND_HELPERS}"));
         let judge = format!("local function judge(PREFIX, WINDOW, RECEIPT, now, head_of, holds)\n{JUDGE}end\n");
         Self {
             scripts: [
-                Code::new(format!("#!lua\n{OPEN}")),
-                on_place("", true, &format!("{rare_of_appends}{judge}{APPEND}")),
+                LuaScript::new(format!("#!lua\n{OPEN}")),
+                on_place("", true, &format!("{append_helpers}{judge}{APPEND}")),
                 writing("", INIT),
-                on_place(" flags=no-writes", false, &format!("{rare_of_reads}{READ}")),
-                // What frees memory must go on when there is none.
+                on_place(" flags=no-writes", false, &format!("{read_helpers}{READ}")),
+                // These free memory, so they must work when there is none left.
                 writing(" flags=allow-oom", FORGET),
                 writing(" flags=allow-oom", SWEEP),
                 writing(" flags=allow-oom", RENEW),
@@ -68,7 +71,7 @@ impl Scripts {
         }
     }
 
-    /// The call of a script on the place with this epoch, about these channels. Without `now` the server's time counts.
+    /// A call of a script on the place with this epoch, for these channels. Without `now`, the server's time applies.
     pub(super) fn call(&self, op: Op, epoch: u64, now: Option<u64>, channels: &[Channel]) -> Cmd {
         let mut cmd = self.on_place(op);
         cmd.arg(epoch_text(epoch));
@@ -83,7 +86,7 @@ impl Scripts {
         cmd
     }
 
-    /// Makes the place with this epoch, unless it is there.
+    /// Creates the place with this epoch, unless it exists.
     pub(super) fn open(&self, epoch: u64) -> Cmd {
         let mut cmd = self.on_place(Op::Open);
         cmd.arg(epoch_text(epoch)).arg(EPOCH_MARK).arg(FORMAT.to_string());
@@ -103,8 +106,8 @@ impl Scripts {
         cmd
     }
 
-    /// The heads of channels need no script: a field each, and one for the floor that an absent channel has. Both in one
-    /// question, for a neighbour's floor may rise above a channel that is made between two.
+    /// The records of channels, and the floors of absent ones, need no script: each is a field. Both come from one
+    /// command, because the floor of a shared bucket may rise above a channel that is created between two commands.
     pub(super) fn records<'a>(&self, channels: &[Channel], floors: impl Iterator<Item = &'a Channel>) -> Cmd {
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(&self.place).arg("epoch").arg("format").arg("floor").arg("keep");
@@ -113,8 +116,8 @@ impl Scripts {
         cmd
     }
 
-    /// Asks which scripts the server knows; it forgets them when it restarts.
-    pub(super) fn are_known(&self) -> Cmd {
+    /// Asks which scripts the server has; it loses them when it restarts.
+    pub(super) fn exists(&self) -> Cmd {
         let mut cmd = redis::cmd("SCRIPT");
         cmd.arg("EXISTS");
         for script in &self.scripts {
@@ -123,7 +126,7 @@ impl Scripts {
         cmd
     }
 
-    /// Makes the server know those that it does not.
+    /// Loads the scripts that the server does not have.
     pub(super) fn load(&self, known: &Value) -> Pipeline {
         let known = known.as_sequence().unwrap_or_default();
         let mut pipeline = redis::pipe();
@@ -135,7 +138,7 @@ impl Scripts {
         pipeline
     }
 
-    fn script(&self, op: Op) -> &Code {
+    fn script(&self, op: Op) -> &LuaScript {
         let [open, append, init, read, forget, sweep, renew, list] = &self.scripts;
         match op {
             Op::Open => open,
@@ -151,40 +154,42 @@ impl Scripts {
 }
 
 #[derive(Debug)]
-struct Code {
+struct LuaScript {
     text: String,
     hash: String,
 }
 
-impl Code {
-    /// Without what the server has no use for: on a slow way the text is what connecting waits for.
+impl LuaScript {
+    /// Drops comments and indentation, which the server does not need: on a slow network, connecting waits for the
+    /// text.
     fn new(text: String) -> Self {
         let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with("--") && !line.is_empty());
-        let text = with_lists(&lines.collect::<Vec<_>>().join("\n"));
+        let text = with_indexed_fields(&lines.collect::<Vec<_>>().join("\n"));
         let hash = Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }
 }
 
-/// Replaces the fields of records, such as `r.seq`, by indexes of a list, such as `r[5]`: creating a Lua table with that many
-/// named fields costs the server as much as two commands.
-fn with_lists(text: &str) -> String {
+/// Replaces record fields such as `r.seq` by list indexes such as `r[5]`: creating a Lua table with that many named
+/// fields costs the server as much as two commands.
+fn with_indexed_fields(text: &str) -> String {
     let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let mut pieces = text.split("r.");
-    let mut made = pieces.next().unwrap_or_default().to_owned();
+    let mut rewritten = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let end = piece.bytes().position(|byte| !is_of_word(byte)).unwrap_or(piece.len());
         let (word, rest) = piece.split_at(end);
-        let is_record = !made.bytes().next_back().is_some_and(is_of_word);
+        let is_record = !rewritten.bytes().next_back().is_some_and(is_of_word);
         match FIELDS.iter().position(|field| is_record && *field == word) {
-            Some(nth) => made.extend(["r[", &(nth + 1).to_string(), "]", rest]),
-            None => made.extend(["r.", piece]),
+            Some(nth) => rewritten.extend(["r[", &(nth + 1).to_string(), "]", rest]),
+            None => rewritten.extend(["r.", piece]),
         }
     }
-    made
+    rewritten
 }
 
-/// What every record has in the scripts: what is stored, in that order, and what is planned.
+/// The fields of a record in the scripts: the stored ones, in stored order, and then those that describe planned
+/// changes.
 const FIELDS: [&str; 22] = [
     "epoch", "tag", "closed", "etag", "seq", "eseq", "dropped", "top", "sum", "esum", "first", "last", "ttl", "name",
     "log", "base", "nth", "acts", "added", "keys", "marks", "remember",
@@ -200,32 +205,28 @@ fn floor_field(channel: &Channel) -> String {
     format!("f:{}", bucket_of(channel))
 }
 
-/// What is written. Nodes of 0.1, whose format had no version yet, know one floor for all channels.
+/// The format that this version writes. Nodes of 0.1, before formats had versions, know a single floor for all
+/// channels.
 pub(super) const FORMAT: Format = Format::new(2);
 
-/// What stored epochs of places begin with, so that nodes that know no versions understand none.
+/// The prefix of stored epochs, so that nodes that do not know formats cannot parse them.
 const EPOCH_MARK: &str = "2.";
 
-/// The epoch of a place as it is stored.
+/// The epoch of a place in its stored form.
 pub(super) fn epoch_text(epoch: u64) -> String {
     format!("{EPOCH_MARK}{}", hex(epoch))
 }
 
-/// The epoch of a place from what is stored.
+/// Parses a stored epoch of a place.
 pub(super) fn parse_epoch_text(text: &[u8]) -> Option<u64> {
     parse_epoch(text.strip_prefix(EPOCH_MARK.as_bytes())?)
 }
 
-/// An epoch as scripts see it: Lua's numbers do not hold 64 bits.
-pub(super) fn hex(epoch: u64) -> String {
-    format!("{epoch:016x}")
-}
-
 fn constants(settings: &Settings) -> String {
     let keep = &settings.retention;
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(MOST);
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(MAX_SETTING);
     let (age, window) = (millis(keep.age), millis(keep.key_window).max(1));
-    let own = [keep.events.min(MOST), age, keep.bytes.min(MOST), millis(keep.forget_after), window];
+    let own = [keep.events.min(MAX_SETTING), age, keep.bytes.min(MAX_SETTING), millis(keep.forget_after), window];
     let [events, _, bytes, forget, _] = own;
     let text = own.map(|number| number.to_string()).join(" ");
     format!(
@@ -239,18 +240,18 @@ local EVENTS, AGE, BYTES, FORGET, WINDOW = {events}, {age}, {bytes}, {forget}, {
     )
 }
 
-/// What sums of a few such numbers still hold exactly as floating point.
-const MOST: u64 = 1 << 50;
+/// Sums of several such numbers are still exact as doubles.
+const MAX_SETTING: u64 = 1 << 50;
 
 const BASE: &str = include_str!("lua/base.lua");
 const PLACE: &str = include_str!("lua/place.lua");
 const SETTINGS: &str = include_str!("lua/settings.lua");
 const RECORDS: &str = include_str!("lua/records.lua");
-const SELDOM: &str = include_str!("lua/seldom.lua");
+const MAINTENANCE: &str = include_str!("lua/maintenance.lua");
 const WRITE: &str = include_str!("lua/write.lua");
 const OPEN: &str = include_str!("lua/open.lua");
-const RARE_OF_APPENDS: &str = include_str!("lua/rare_of_appends.lua");
-const RARE_OF_READS: &str = include_str!("lua/rare_of_reads.lua");
+const APPEND_HELPERS: &str = include_str!("lua/append_helpers.lua");
+const READ_HELPERS: &str = include_str!("lua/read_helpers.lua");
 const JUDGE: &str = include_str!("lua/judge.lua");
 const APPEND: &str = include_str!("lua/append.lua");
 const INIT: &str = include_str!("lua/init.lua");
@@ -262,12 +263,12 @@ const LIST: &str = include_str!("lua/list.lua");
 
 #[cfg(test)]
 mod tests {
-    use super::with_lists;
+    use super::with_indexed_fields;
 
     #[test]
-    fn fields_of_records_are_places_in_a_list() {
+    fn fields_of_records_become_list_indexes() {
         assert_eq!(
-            with_lists("r.seq = (r.eseq) after.top r.sums r.gone r.ttl"),
+            with_indexed_fields("r.seq = (r.eseq) after.top r.sums r.gone r.ttl"),
             "r[5] = (r[6]) after.top r.sums r.gone r[13]"
         );
     }

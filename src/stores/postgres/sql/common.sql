@@ -1,4 +1,4 @@
--- What the other functions use. `$S` stands for the quoted schema.
+-- Functions that the others use. `$S` stands for the quoted schema.
 
 create or replace function $S.now_ms() returns bigint language sql volatile as
 $$ select (date_part('epoch', clock_timestamp()) * 1000)::bigint $$;
@@ -16,7 +16,7 @@ begin
     return case when product > 9223372036854775807 then product - two64 else product end;
 end $$;
 
--- The finaliser of SplitMix64; `>>` keeps the sign, so the shifted-in bits are masked away.
+-- The finaliser of SplitMix64. `>>` keeps the sign, so the shifted-in bits are masked out.
 create or replace function $S.mix64(x bigint) returns bigint language plpgsql immutable strict as $$
 begin
     x := $S.mul64(x # ((x >> 30) & 17179869183), -4658895280553007687);
@@ -24,7 +24,7 @@ begin
     return x # ((x >> 31) & 8589934591);
 end $$;
 
--- FNV-1a, 64 bits, over 32-bit halves, for bigint overflows.
+-- FNV-1a, 64 bits, computed in 32-bit halves because bigint overflows.
 create or replace function $S.fnv(data bytea) returns bigint language plpgsql immutable strict as $$
 declare
     hi bigint := 3421674724; -- 0xcbf29ce4
@@ -40,18 +40,18 @@ begin
     return (hi << 32) | lo;
 end $$;
 
--- `epoch_of` of the crate: the epoch of a channel's log in a place.
+-- The crate's `epoch_of`: the epoch of a channel's log in a place.
 create or replace function $S.epoch_of(place bigint, channel text) returns bigint language sql immutable strict as
 $$ select $S.mix64($S.fnv(convert_to(channel, 'UTF8')) # $S.mix64(place)) $$;
 
--- `fingerprint` of the crate: what a key stands for.
+-- The crate's `fingerprint`: what a key stands for.
 create or replace function $S.fingerprint(data bytea, is_text boolean, name text, time_ms bigint) returns bigint
 language sql immutable as $$
     select $S.fnv(int8send(coalesce(time_ms, -1)) || convert_to(case when is_text then 't' else 'j' end || coalesce(name, ''), 'UTF8')
         || '\x00' || data)
 $$;
 
--- The bucket of the floor that a channel falls into, by the hash of its name.
+-- The bucket of a channel's floor, by the hash of its name.
 create or replace function $S.bucket_at(hash bigint) returns integer language sql immutable strict as
 $$ select ((hash # ((hash >> 32) & 4294967295)) & 1023)::integer $$;
 
@@ -76,7 +76,7 @@ begin
     end if;
 end $$;
 
--- Refuses callers of a version that may not even read; else true.
+-- Refuses callers of a version that may not even read; otherwise returns true.
 create or replace function $S.admit_reader(version integer, oldest integer, p_version integer) returns boolean
 language plpgsql immutable as $$
 begin
@@ -87,8 +87,8 @@ begin
     return true;
 end $$;
 
--- Fails with a serialization failure in a transaction whose snapshot is older than the floor. The lock that finds that out
--- ends at once, with the subtransaction: a deletion must not wait until the caller commits.
+-- Fails with a serialization failure in a transaction with a snapshot older than the floor. The lock that detects
+-- this is released at once, with the subtransaction: a deletion must not wait until the caller commits.
 create or replace function $S.check_snapshot(p_bucket integer) returns void language plpgsql volatile as $$
 begin
     perform from $S.floor f where f.bucket = p_bucket for share;
@@ -97,15 +97,16 @@ exception when sqlstate 'TE002' then
     null;
 end $$;
 
--- The channel's row, locked to the end of the transaction, where none was seen; made when there is none, which a `due` of -1
--- tells.
+-- The channel's row, locked until the end of the transaction, for a channel that was not found; created if there is
+-- none, which a `due` of -1 indicates.
 --
--- Nothing locks the floor: it may move while the channel is made and not committed. Whoever asks for the absent channel then is
--- told a position that is ahead of where it begins, and is reset when they come with it; nothing is lost by that, for no entry
--- has the mark of such a position. Nor is anything skipped, for a channel's end always moves the floor, so a position of the
--- absent channel is never one from before an earlier life of it. What must not be is a start at the floor from before such a
--- life. Hence the name is taken first, and the floor read after it: a deletion that made room for the name is counted in, and
--- from then on there is no other life. A snapshot from before is found out.
+-- Nothing locks the floor, so it may rise between the creation of the channel and its commit. A reader that asks for
+-- the absent channel in between gets a position ahead of the channel's start, and is reset when it comes back with it;
+-- nothing is lost, because no entry has the mark of such a position. Nothing is skipped either: the removal of a
+-- channel always raises the floor, so a position of the absent channel never dates from before an earlier life of it. A
+-- channel must not start at the floor from before such a life. Hence the name is inserted first, and the floor read
+-- after it: a deletion that freed the name is then included, and no other life can follow. A snapshot from before is
+-- detected.
 create or replace function $S.lock_head(p_channel text, p_now bigint) returns $S.head language plpgsql volatile as $$
 declare
     h $S.head;
@@ -139,7 +140,8 @@ begin
     return h;
 end $$;
 
--- Ends a channel whose row is locked, all but its floor; its entries go at once when they are few, else later.
+-- Removes a channel, except for its floor; its row is locked. Its entries are deleted at once if they are few,
+-- otherwise later.
 create or replace function $S.end_channel(h $S.head, p_most bigint) returns void language plpgsql volatile as $$
 begin
     delete from $S.head x where x.name = h.name and x.gen = h.gen;
@@ -148,11 +150,11 @@ begin
     perform $S.reap(h.log, p_most);
 end $$;
 
--- Whether a record cannot be: what is built on it would be lost.
+-- Whether a record is impossible: whatever is appended to it would be lost.
 create or replace function $S.is_damaged(earliest_seq bigint, seq bigint, bytes bigint) returns boolean
 language sql immutable as $$ select earliest_seq > seq or seq < 0 or bytes < 0 $$;
 
--- Refuses a record that cannot be.
+-- Refuses an impossible record.
 create or replace function $S.check_head(h $S.head) returns void language plpgsql immutable as $$
 begin
     if $S.is_damaged(h.earliest_seq, h.seq, h.bytes) then
@@ -160,7 +162,7 @@ begin
     end if;
 end $$;
 
--- Refuses what is no channel's name.
+-- Refuses an invalid channel name.
 create or replace function $S.check_channel(channel text) returns void language plpgsql immutable as $$
 begin
     if channel is null or octet_length(convert_to(channel, 'UTF8')) not between 1 and 255
@@ -169,7 +171,7 @@ begin
     end if;
 end $$;
 
--- Drops what retention no longer holds from the low end, at most `p_most` entries; returns the new record.
+-- Deletes what retention no longer holds, oldest first, at most `p_most` entries; returns the new record.
 create or replace function $S.trim(c $S.head, p_keep bigint[], p_now bigint, p_most bigint) returns $S.head
 language plpgsql volatile as $$
 declare
@@ -181,7 +183,7 @@ begin
         raise exception 'it is not known what is kept' using errcode = 'data_corrupted';
     end if;
     if c.bytes > p_keep[2] then
-        -- An entry goes when it and the newer ones together are over the limit; never the newest.
+        -- An entry is deleted when it and the newer ones together exceed the limit; the newest never is.
         select max(e.seq) into old from (
             select seq, sum(size) over (order by seq) - size as before from (
                 select seq, size from $S.entry where log = c.log and seq > c.earliest_seq and seq < c.seq
@@ -224,8 +226,9 @@ begin
     return c;
 end $$;
 
--- What is kept where a node asks for `p_keep`: of each limit the most that any node asked for in the last minute, so that
--- nodes with other settings, or older ones while they are upgraded, delete nothing of what this one has to keep.
+-- The retention that applies when a node asks for `p_keep`: of each limit the largest that any node announced in the
+-- last minute, so that nodes with other settings, or older versions during an upgrade, delete nothing that this node
+-- has to keep.
 create or replace function $S.agree(p_now bigint, p_keep bigint[]) returns bigint[] language plpgsql volatile as $$
 declare
     agreed bigint[];
@@ -236,7 +239,7 @@ begin
     if agreed = p_keep and p_now - (select min(m) from unnest(moments) m) between 0 and 5000 then
         return agreed;
     end if;
-    -- One after the other; what is kept is read when it is this one's turn.
+    -- One transaction at a time; the retention is read after the lock is acquired.
     select a.asked into moments from $S.asked a for update;
     select array_agg(case when m.wins then m.mine else m.kept end order by m.i),
         array_agg(case when m.wins then p_now else least(m.asked, p_now) end order by m.i), bool_or(m.wins and m.mine < m.kept)
@@ -253,13 +256,13 @@ begin
     return agreed;
 end $$;
 
--- The same without a word to the others.
+-- As `agree`, without announcing anything.
 create or replace function $S.agreed(p_keep bigint[]) returns bigint[] language sql stable as $$
     select array_agg(greatest(u.mine, u.kept) order by u.i)
     from $S.kept k, unnest(p_keep, k.keep) with ordinality u(mine, kept, i)
 $$;
 
--- The same for a channel by its name, which may be gone.
+-- As `trim`, for a channel by its name, which may be gone.
 create or replace function $S.trim_channel(p_channel text, p_now bigint, p_keep bigint[], p_version integer) returns void
 language plpgsql volatile as $$
 declare
@@ -272,7 +275,8 @@ begin
     end if;
 end $$;
 
--- Deletes at most `p_most` entries of a log that nobody reads any more; returns how many. Goes on where it was.
+-- Deletes at most `p_most` entries of a log that has no readers any more; returns how many. Continues where the last
+-- call stopped.
 create or replace function $S.reap(p_log bigint, p_most bigint) returns bigint language plpgsql volatile as $$
 declare
     already bigint;
@@ -292,12 +296,13 @@ begin
     return reaped;
 end $$;
 
--- When the janitor looks at a channel that has entries next.
+-- How long after an append the janitor visits a channel with entries.
 create or replace function $S.period(p_keep bigint[]) returns bigint language sql immutable as
 $$ select greatest(least(p_keep[3], p_keep[4]), 10) $$;
 
--- When a channel of a bucket may be forgotten, at `p_from` or later: each bucket has four turns in the time that records
--- are kept. What is forgotten in one turn moves the floor of the bucket once, and readers of absent channels are reset by it.
+-- When a channel of a bucket may be forgotten, at `p_from` or later: each bucket has four turns in the time that
+-- records are kept. All channels that are forgotten in one turn raise the bucket's floor once, which resets readers of
+-- absent channels.
 create or replace function $S.turn(p_bucket integer, p_keep bigint[], p_from bigint) returns bigint language plpgsql immutable as $$
 declare
     period bigint := greatest(p_keep[4] / 4, 1);

@@ -1,7 +1,7 @@
--- Rights on what is new. `$S` stands for the quoted schema. Roles that were given rights on the tables of an older version are
--- given the same on those of this one; members of these have them as members. `append` and `position`, which act with the
--- rights of the owner, are for those that could append before and those that are given them, for `usage` on a schema that
--- only nodes used was no right to append.
+-- Privileges on new objects. `$S` stands for the quoted schema. Roles with privileges on the tables of an older version
+-- get the same ones on the tables of this version; members of these roles have them as members. `append` and
+-- `position`, which run with the owner's privileges, are granted to those that could append before and to those that
+-- are granted them, because `usage` on a schema that only nodes used was no permission to append.
 do $do$ declare
     r record;
     calls constant text := '$S.append(text, jsonb, text, bigint, text, boolean), '

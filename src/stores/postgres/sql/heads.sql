@@ -1,5 +1,5 @@
--- The heads of the channels $1, whose buckets are $2; of those that do not exist, the floor. Looked up one by one: the newest
--- version of a row comes first, however many older ones an old snapshot keeps. `$S` stands for the quoted schema.
+-- The heads of the channels $1, in the buckets $2; for absent ones, the floor. Looked up one by one: the newest
+-- version of a row comes first, however many older ones an old snapshot retains. `$S` stands for the quoted schema.
 select n.place, n.nth, h.epoch,
     coalesce(h.seq, (select f.floor from $S.floor f where f.bucket = n.bucket)), h.tag, h.closed
 from (

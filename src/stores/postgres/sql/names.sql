@@ -1,5 +1,5 @@
--- At most $4 channels with names from $1 to $3, after $2, with their heads, in the order of the names' bytes; no head where the
--- record is missing. `$S` stands for the quoted schema.
+-- At most $4 channels with names from $1 to $3, after $2, with their heads, in the byte order of the names; no head
+-- where the record is missing. `$S` stands for the quoted schema.
 select n.name, h.epoch, h.seq, h.tag, h.closed
 from $S.place p
 cross join (

@@ -1,15 +1,15 @@
--- What an application calls itself, inside its own transaction: a message and its event commit together, or neither does.
--- `$S` stands for the quoted schema.
+-- Functions that an application calls in its own transaction: a message and its event are committed together, or
+-- neither is. `$S` stands for the quoted schema.
 --
--- The channel's row stays locked until the caller commits, and other appends to the channel wait for it: append last. With
--- `notify`, the hint goes out with the commit, which all notifying transactions of a database take one after the other;
+-- The channel's row stays locked until the caller commits, and other appends to the channel wait: append last. With
+-- `notify`, the hint is sent with the commit, and all notifying transactions of a database commit one after the other;
 -- without it, the nodes find the event when they compare heads, every few seconds.
 --
--- `append` and `append_text` act with the rights of the schema's owner, so that a role needs `execute` on them and `usage` on the
--- schema only. Hence no name in them, and in what they call, may mean what the caller's `search_path` makes of it.
+-- `append` and `append_text` run with the privileges of the schema's owner, so that a role needs only `execute` on them
+-- and `usage` on the schema. Hence the caller's `search_path` must not affect any name in them, or in what they call.
 
--- What both come to. It takes the data as they are, so it must not act with more rights than its caller has: data that are no
--- text or no JSON would keep all readers from the channel.
+-- The common part of both. It does not validate the data, so it must not run with more privileges than its caller has:
+-- data that is no text or no JSON would lock all readers out of the channel.
 
 create or replace function $S.append_data(
     p_channel text, p_data bytea, p_is_text boolean, p_name text, p_time bigint, p_key text, p_notify boolean
@@ -38,7 +38,7 @@ begin
         mark := (floor(random() * 4294967296) - 2147483648)::integer;
     end loop;
     if p_key is null then
-        -- The usual case, as the nodes have it (`write_one.sql`). A channel that is there has a name that was checked.
+        -- The common case, as in `write_one.sql`. The name of an existing channel was checked before.
         with c as (
             update $S.head ch set
                 seq = ch.seq + 1, tag = mark, before_tag = ch.tag, bytes = ch.bytes + size, stamp = greatest(ch.stamp, moment)
@@ -62,7 +62,7 @@ begin
         begin
             perform $S.trim_channel(p_channel, moment, a.keep, $V);
         exception when data_corrupted then
-            null; -- is the janitor's to tell; the append is not the worse for it
+            null; -- the janitor reports it; the append does not fail for it
         end;
     end if;
     cursor := $S.cursor_text(a.epoch, a.seq, mark);
@@ -72,7 +72,7 @@ begin
     return cursor;
 end $$;
 
--- The same where more has to be decided.
+-- The same for the cases that need more decisions.
 create or replace function $S.append_event(
     p_channel text, p_data bytea, p_is_text boolean, p_name text, p_time bigint, p_key text, p_mark integer, p_size integer,
     p_notify boolean
@@ -108,7 +108,7 @@ begin
     return cursor;
 end $$;
 
--- Says what is wrong where an event is not known to fit into what is kept.
+-- Reports why an event does not fit into what is kept, or why that is unknown.
 create or replace function $S.refuse_size(size integer, keep bigint[]) returns void language plpgsql immutable as $$
 begin
     if keep[2] is null then
@@ -117,7 +117,7 @@ begin
     raise exception 'the event has % bytes; at most half of what is kept is taken at once', size using errcode = '54000';
 end $$;
 
--- The text of a document without the blanks that `jsonb` puts after `:` and `,`; those in strings stay.
+-- The text of a document without the spaces that `jsonb` adds after `:` and `,`; those in strings stay.
 create or replace function $S.compact(data jsonb) returns text language sql immutable strict as
 $$ select regexp_replace(data::text, '("(?:[^"\\]|\\.)*")|([:,]) ', '\1\2', 'g') $$;
 

@@ -1,8 +1,9 @@
 -- Reading. `$S` stands for the quoted schema.
 
--- One consistent snapshot: STABLE, so every statement in it sees what the caller's sees.
+-- One consistent snapshot: STABLE, so every statement in it sees what the caller's statement sees.
 -- p_start: 0 earliest, 1 latest, 2 after (p_epoch, p_seq, p_tag), 3 time above p_seq, 4 the last p_seq.
--- Which entries to send for a resume is decided here as `resume::outcome` does; the outcome itself is the caller's.
+-- Which entries to send for a resume is decided here in the same way as `resume::outcome` decides; the outcome itself
+-- is decided by the caller.
 create or replace function $S.read_page(
     p_channel text, p_now bigint, p_age bigint, p_start integer, p_epoch bigint, p_seq bigint, p_tag integer,
     p_events bigint, p_bytes bigint, p_bucket integer, p_version integer,
@@ -32,7 +33,7 @@ begin
         raise exception 'the record of the channel % is damaged', p_channel using errcode = 'data_corrupted';
     end if;
     o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed; o_dropped_time := c.dropped_time;
-    -- What is too old for every node is not read, whether or not it was deleted yet.
+    -- What is too old for every node is not returned, whether or not it was deleted yet.
     young := coalesce(p_now, $S.now_ms()) - greatest(p_age, c.age);
     select e.seq - 1, e.prev_tag into o_earliest_seq, o_earliest_tag from $S.entry e
     where e.log = c.log and e.seq > c.earliest_seq and e.appended >= young order by e.seq limit 1;
@@ -84,8 +85,8 @@ begin
     end if;
 end $$;
 
--- The position after the newest event of a channel, as the text of a cursor: what a snapshot that is read in the same query,
--- or in the same `repeatable read` transaction, holds all of. Readers go on after it.
+-- The position after the newest event of a channel, as the text of a cursor. A state that is read in the same query, or
+-- in the same `repeatable read` transaction, includes everything up to it; readers continue after it.
 create or replace function $S.position(channel text) returns text language plpgsql stable
 security definer set search_path = pg_catalog, pg_temp as $$
 declare

@@ -1,7 +1,7 @@
 -- Forgetting and tidying up. `$S` stands for the quoted schema.
 
--- Forgets the channel; its entries go at once when they are few, else later. The floor moves by `p_step` more than it has
--- to. Returns the place's epoch and the floor, or nothing when there was no such channel.
+-- Forgets the channel. Its entries are deleted at once if they are few, otherwise later. The floor rises by `p_step`
+-- more than necessary. Returns the place's epoch and the floor, or nothing when there was no such channel.
 create or replace function $S.drop_channel(
     p_channel text, p_lock_ms integer, p_sync text, p_bucket integer, p_step bigint, p_version integer,
     out o_place bigint, out o_floor bigint
@@ -18,7 +18,7 @@ begin
     perform $S.admit_writer(p_version);
     select * into c from $S.head x where x.name = p_channel order by x.gen desc limit 1 for update;
     if not found then
-        -- What is left of a damaged one.
+        -- Left behind by a damaged channel.
         delete from $S.name n where n.name = p_channel and not exists (select from $S.head x where x.name = n.name);
         return;
     end if;
@@ -30,9 +30,9 @@ begin
     select epoch into o_place from $S.place;
 end $$;
 
--- A piece of the janitor's work, which takes about `p_ms`: expired keys, dead logs, channels that nobody writes to; of each
--- kind some, so that none waits for the others. Returns how much it did, or null when another node is at it. A channel that
--- cannot be tidied is told, put off, and holds nothing else up.
+-- A piece of the janitor's work, which takes about `p_ms`: expired keys, unused logs, idle channels; some of each kind,
+-- so that none waits for the others. Returns how much it did, or null when another node is working. A channel that
+-- cannot be tidied is reported, postponed, and delays nothing else.
 create or replace function $S.tidy(
     p_now bigint, p_keep bigint[], p_most bigint, p_ms integer, p_step bigint, p_version integer,
     out o_done bigint, out o_damaged text[], out o_why text[]
@@ -60,8 +60,8 @@ begin
     select a.sweep into at from $S.asked a where a.sweep is not null for update;
     if at is not null then
         names := array(select x.name from $S.name x where x.name > at order by x.name limit p_most);
-        -- One that somebody holds is left out: they write to it, and each append trims it by number and bytes. What is too old
-        -- goes when it was due before, and is shown to nobody until then.
+        -- A locked channel is skipped: it is being written to, and each append trims it by number and bytes. Entries that
+        -- are too old are deleted when the channel is due anyway, and are visible to no reader until then.
         update $S.head set due = moment where ctid = any (array(
             select x.ctid from $S.head x where x.name = any (names) and x.due > moment for update skip locked));
         update $S.asked a set sweep = names[cardinality(names)];
@@ -80,7 +80,7 @@ begin
                 n := c.earliest_seq;
                 c := $S.trim(c, p_keep, moment, p_most);
                 if c.earliest_seq - n >= p_most then
-                    null; -- there may be more; the next piece goes on
+                    null; -- there may be more; the next piece continues
                 elsif c.seq > c.earliest_seq then
                     update $S.head x set due = moment + $S.period(p_keep) where x.name = c.name and x.gen = c.gen;
                 else
@@ -111,8 +111,8 @@ begin
     where f.bucket = t.bucket::integer;
 end $$;
 
--- Fails while there is no room, or no leave to write. What it writes is gone with it, and is too much for what is left free
--- in the pages that there are.
+-- Fails while the disk is full or the server is read-only. What it writes is rolled back, and is too much for the free
+-- space in existing pages.
 create or replace function $S.probe(p_version integer) returns void language plpgsql volatile as $$
 begin
     perform $S.admit_writer(p_version);

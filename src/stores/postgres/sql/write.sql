@@ -1,11 +1,11 @@
 -- Appending and replacing. `$S` stands for the quoted schema.
 
--- Appends a batch, or with `p_init` replaces the history. The caller draws the tags; `p_prev_tags` are the same, one later.
--- p_expect: 0 any position, and p_seq is one that the channel has reached, as far as is known, so that older versions of its row
--- are not looked at; 1 none, the channel must be new; 2 the position (p_epoch, p_seq, p_tag).
--- o_status: 0 done, 1 the expectation does not hold, 2 closed, 3 the event o_reused (from 1) has a key that stands for another,
--- whose fingerprint is not the one in p_prints. o_seqs, o_tags and o_times are those of known keys,
--- o_nth is which of the new entries an event became, or repeats; all four are null when no event has a key.
+-- Appends events, or with `p_init` replaces the history. The caller draws the tags; `p_prev_tags` are the same, shifted
+-- by one. p_expect: 0 any position, where p_seq is one that the channel is known to have reached, so that older
+-- versions of its row are skipped; 1 the channel must be new; 2 the position (p_epoch, p_seq, p_tag). o_status: 0 done;
+-- 1 the expectation does not hold; 2 closed; 3 the key of event o_reused (counted from 1) stands for another event,
+-- with a fingerprint other than the one in p_prints. o_seqs, o_tags and o_times belong to known keys; o_nth is which of
+-- the new entries an event became, or repeats. All four are null when no event has a key.
 create or replace function $S.write_batch(
     p_channel text, p_now bigint, p_keep bigint[], p_lock_ms integer, p_sync text, p_init bigint,
     p_expect integer, p_epoch bigint, p_seq bigint, p_tag integer, p_close boolean,
@@ -32,7 +32,7 @@ begin
     end if;
     o_status := 0;
     if p_keys is null and p_expect = 0 and not p_close and p_init is null then
-        -- The usual case in one update: nothing to decide.
+        -- The common case in one update: nothing to decide.
         update $S.head ch set
             seq = ch.seq + n, tag = p_tags[n], before_tag = ch.tag, bytes = ch.bytes + p_bytes,
             stamp = greatest(ch.stamp, moment),
@@ -65,14 +65,14 @@ begin
                 min(f.i) filter (where f.key is not null and f.print <> f.stands_for)
             into o_seqs, o_tags, o_times, o_nth, o_fresh, brings, n, p_bytes, o_reused
             from (
-                -- Of one key, the first is the new one, and the others say what it became.
+                -- Of the events with the same key, the first is new, and the others refer to it.
                 select j.*, min(j.new_before) over (partition by coalesce(j.key, j.i::text), j.key is null) as nth
                 from (
                     select m.*, count(*) filter (where m.fresh) over (order by m.i) as new_before
                     from (
                         select u.i, u.key, u.size, u.print, k.seq, k.tag, k.time, u.key is null
                             or (k.seq is null and row_number() over (partition by u.key order by u.i) = 1) as fresh,
-                            -- What is stored without a fingerprint is any event.
+                            -- A key without a fingerprint matches any event.
                             case when k.seq is not null then coalesce(k.print, u.print)
                                 else first_value(u.print) over (partition by u.key order by u.i) end as stands_for
                         from unnest(p_keys, p_sizes, p_prints) with ordinality as u(key, size, print, i)
@@ -94,7 +94,7 @@ begin
                 o_status := 1;
             end if;
         else
-            o_status := -1; -- nothing to do, and nothing wrong
+            o_status := -1; -- nothing to do, and no error
         end if;
         if o_status <> 0 then
             o_status := greatest(o_status, 0);
@@ -161,14 +161,14 @@ begin
     end if;
 
     o_epoch := c.epoch; o_seq := c.seq; o_tag := c.tag; o_closed := c.closed; o_stamp := c.stamp;
-    -- A quarter above the limits, so that many entries go at once and most appends delete nothing.
+    -- A quarter above the limits, so that many entries are deleted at once and most appends delete none.
     if c.seq - c.earliest_seq > p_keep[1] + p_keep[1] / 4
         or (c.bytes > p_keep[2] + p_keep[2] / 4 and c.seq - c.earliest_seq > 1)
         or (moment > c.trim_at and c.seq > c.earliest_seq) then
         begin
             perform $S.trim(c, $S.agreed(p_keep), moment, 1000 + 2 * n);
         exception when data_corrupted then
-            null; -- is the janitor's to tell; the append is not the worse for it
+            null; -- the janitor reports it; the append does not fail for it
         end;
     end if;
     if old_log is not null then

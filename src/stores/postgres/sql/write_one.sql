@@ -1,7 +1,8 @@
--- One event without a key or a condition, in one statement: about a third less work for the server than the function, which
--- decides more. No row comes back, and nothing was done, when the channel is absent, closed or empty, or its generation is below
--- $9: one that it has reached, so that older versions of the row are not looked at. Every expression is set up anew each time,
--- so what the caller can compute is left to it. `$S` stands for the quoted schema, `$T` for a word to the other nodes.
+-- One event without a key or an expectation, in one statement: about a third less work for the server than the
+-- function, which decides more. Returns no row, and does nothing, when the channel is absent, closed or empty, or when
+-- its generation is below $9, one that it has reached, so that older versions of the row are skipped. Every expression
+-- is set up anew each time, so the caller computes what it can. `$S` stands for the quoted schema, `$T` for a
+-- notification of the other nodes.
 with c as (
     update $S.head ch set
         seq = ch.seq + 1, tag = $2, before_tag = ch.tag, bytes = ch.bytes + $3,

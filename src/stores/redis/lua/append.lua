@@ -1,17 +1,17 @@
--- Appends several batches, each to one channel, each whole or not at all. ARGV[REST]: the floor's step. Then the batches,
--- each of them packed: which of the channels, how many events, what it is (1 for one that closes, 2 when any event has a key,
--- 4 when there is a condition), the epoch when absent; then its condition if it has one; its events; and if any has a key
--- all their keys, '' for none, and the fingerprints of all, 8 bytes each, as one text.
+-- Appends several groups, each to one channel and each as a whole or not at all. ARGV[REST]: the floor's step. Then the
+-- groups, each packed: the index of the channel, the number of events, flags (1: closes the channel, 2: some event has
+-- a key, 4: has an expectation), the epoch while absent; then the expectation if there is one; the events; and if any
+-- has a key, all their keys ('' for none) and the fingerprints of all, 8 bytes each, as one text.
 --
--- Every batch is planned before anything of its channel is written. Planning does write what was due already: it makes a log
--- fit its record, and forgets a channel whose time has come. What is wrong with one channel fails its batches alone: 'X' and
--- why when nothing of them was done, 'U' and why when that is not known.
+-- A group is planned before anything of its channel is written. Planning does write what was due anyway: it makes a log
+-- match its record, and forgets a channel that is due. A problem with one channel fails its own groups only: 'X' and
+-- the reason if nothing of them was done, 'U' and the reason if that is unknown.
 
 local RECEIPT, ARGV = 20, ARGV
 local records, failed, acting, at, it, keyed = {}, {}, {}, REST + 1, nil, nil
--- The answers, and of which channels they are.
+-- The replies, and the channel of each.
 local replies, of, reply = { 'ok' }, { 0 }, 1
--- The parts of the hints, how many bytes of them are not yet in a message, and where messages end.
+-- The parts of the hints, how many bytes of them belong to no message yet, and where messages end.
 local bells, parts, weight, ends = {}, 0, 0, {}
 
 while ARGV[at] do
@@ -87,7 +87,7 @@ while ARGV[at] do
   of[reply], replies[reply] = nth, answer
 end
 
--- From here on it is written.
+-- Planning is over: from here on, everything is written.
 local writes, rest, most, most_bytes, lasting = {}, false, EVENTS * 1.125, BYTES * 1.125, AGE * 1.125
 for i = 1, #acting do
   local r, done = acting[i], 0
@@ -143,11 +143,11 @@ if #writes > 0 then
     end
   end
 elseif WAITS then
-  -- Who waits for replicas waits for what this connection wrote; what is told of here, another may have written.
+  -- WAIT only covers writes of this connection, but the duplicates acknowledged here may have been written by another.
   call('HSET', place, 'epoch', ARGV[1])
 end
 if next(failed) then
-  -- What is told of a batch that failed is taken back; the others are told of in short.
+  -- Replies of failed groups are replaced, and hints of the others shrink to their heads.
   for reply, nth in pairs(of) do replies[reply] = failed[nth] or replies[reply] end
   bells, parts, ends = {}, 0, {}
   for i = 1, #acting do

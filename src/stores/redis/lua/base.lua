@@ -1,33 +1,35 @@
--- What all scripts begin with. The lines before these set the constants PREFIX, INLINE, WAITS, WRITES, FORMAT (its number, and
--- OWN_FORMAT as it is stored), and this node's settings: EVENTS, AGE, BYTES, FORGET and WINDOW, and as they stay when other
--- nodes' settings raise these: OWN (all five as one text), OWN_AGE and OWN_WINDOW.
--- KEYS[1] is the place, KEYS[2] the turns of the janitor; ARGV[1] is the place's epoch as the caller knows it, ARGV[2] the
--- time or '' for the server's, ARGV[3] how many fields of the place it is about, and ARGV[4] and on these: first the records
--- of channels. Every other key begins with the same hash tag, so it is in the same slot.
+-- The start of every script. Lines before these set the constants PREFIX, INLINE, WAITS, WRITES, FORMAT (its number,
+-- and OWN_FORMAT as stored), and this node's settings: EVENTS, AGE, BYTES, FORGET and WINDOW; and also OWN (all five as
+-- one text), OWN_AGE and OWN_WINDOW, which stay as they are when other nodes' settings raise the former.
+-- KEYS[1] is the place, KEYS[2] the schedule of the janitor; ARGV[1] is the place's epoch as the caller knows it,
+-- ARGV[2] the time or '' for the server's, ARGV[3] how many fields of the place the call concerns, and ARGV[4] onwards
+-- are these fields: first the records of channels. Every other key starts with the same hash tag, so it is in the same
+-- slot.
 --
--- A script that fails is not undone, so each first finds out everything that can be wrong, and then writes in an order in
--- which every beginning of it is a healthy state: entries before the record that counts them, what a log loses after the
--- record that does without it, a longer life of a key before the record that relies on it, and keys of events after the
--- events. What a log has that its record does not count (a surplus) is not part of it, and goes at the next use.
+-- A failed script is not rolled back, so every script first finds all problems, and then writes in an order that leaves
+-- a valid state after each step: entries before the record that counts them, deletions from a log after the record that
+-- no longer needs the entries, a later expiry of a key before the record that relies on it, and keys of events after
+-- the events. Entries that a log's record does not count (a surplus) are not part of the log, and are removed at the
+-- next use.
 --
--- What makes a script slow is not the commands but Lua: every string that is made is hashed byte for byte, every command
--- costs about as much as making a string of 200 bytes, and so does every local that a function captures, each time the script
--- runs. So texts come packed as they are stored, and are handed on as they are; and what an append seldom needs is in
--- functions that are only made then, and capture nothing, for they have these lines once more.
+-- The cost of a script is not its commands but Lua: every string that is created is hashed byte by byte, every command
+-- costs about as much as creating a string of 200 bytes, and so does every local that a function captures, each time
+-- the script runs. So texts arrive packed as they are stored and are passed on unchanged; and what an append rarely
+-- needs is in functions that are only created then and capture nothing, because they contain these lines again.
 
 local call, attempt, try, pack, unpacked, max = redis.call, redis.pcall, pcall, struct.pack, struct.unpack, math.max
 local place = KEYS[1]
 
--- What follows the fields in ARGV.
+-- The index in ARGV after the fields.
 local REST = 4 + ARGV[3]
 
--- Numbers are doubles, which hold 53 bits; so an epoch, which has 64, stays a text. Packing is one call into C, where
--- formatting each number would be the most of an append. Tags are only compared, so they stay texts too.
+-- Numbers are doubles, which hold 53 bits, so a 64-bit epoch stays a text. Packing is one call into C; formatting each
+-- number would take most of the time of an append. Tags are only compared, so they stay texts too.
 local RECORD, HEADER = '>c16c4Bc4ddddddddd', '>I4c4dddd'
 local NO_TAG = '\0\0\0\0'
 
--- The record of a channel from its text; nil when that cannot be read. Whatever it holds, what is made of it is a number
--- that a log can have.
+-- Parses the record of a channel; nil when it is unreadable. Whatever the text holds, the numbers returned are valid
+-- for a log.
 local function parse(name, log, text)
   if #text ~= 97 then return nil end
   local most, huge = 2 ^ 53, 2 ^ 64
@@ -46,9 +48,10 @@ local function text_of(r)
     r.last, r.ttl)
 end
 
--- Plans to append the events ARGV[from] to ARGV[to], and adds what their entries will be to the parts of hints behind `part`,
--- if there are any. An event is packed: its tag, its time or -1 for the append's, and what it is. An entry's header says how
--- long the event is, its predecessor's tag, stamp, time, and what the log counted before it: bytes and largest time.
+-- Plans to append the events ARGV[from] to ARGV[to], and adds their future entries to the parts of hints after `part`,
+-- if `parts` is given. An event is packed: its tag, its time or -1 for the append's, and its content. An entry's header
+-- holds the event's length, the predecessor's tag, stamp, time, and the totals of the log before it: bytes and largest
+-- time.
 local function push(r, stamp, from, to, parts, part)
   local ARGV, added, seq, tag, sum, top, time = ARGV, r.added or { '', '' }, r.seq, r.tag, r.sum, r.top, nil
   local nth, more = 2 * (seq - r.base), #r.name + 50
@@ -70,17 +73,18 @@ local function push(r, stamp, from, to, parts, part)
   r.seq, r.tag, r.sum, r.top, r.last, r.added = seq + to - from + 1, tag, sum, top, stamp, added
 end
 
--- A head: epoch, seq, tag, and whether it is closed.
+-- A packed head: epoch, seq, tag, and whether the channel is closed.
 local function head_of(r) return pack('>c16dc4B', r.epoch, r.seq, r.tag, r.closed) end
 
--- What a hint begins with: 'H' and a head, or 'E' and the position before some entries; how many; the channel follows.
+-- The start of a hint: 'H' and a head, or 'E' and the position before some entries; how many; the channel follows.
 local function hint(kind, name, count, epoch, seq, tag, closed)
   return pack('>c1c16dc4BI4H', kind, epoch, seq, tag, closed, count, #name)
 end
 
 local function hint_of(r) return hint('H', r.name, 0, r.epoch, r.seq, r.tag, r.closed) end
 
--- Whether a channel is as somebody expects: 'new' is one that is not there, else it is a head without its last byte.
+-- Whether a channel matches the expectation: 'new' for one that does not exist, else a packed head without its last
+-- byte.
 local function holds(expect, r)
   if expect == 'new' then return r.new and not r.acts end
   return expect == '' or expect == string.sub(head_of(r), 1, 28)

@@ -1,11 +1,11 @@
--- Replaces a channel's history. ARGV[REST]: the floor's step; then the epoch when absent, the new epoch, the condition, and
--- the events. The new log begins as a surplus of the old one, and the old one is what the new one has too much: so whatever
--- comes in between, one of them is whole.
+-- Replaces a channel's history. ARGV[REST]: the floor's step; then the epoch while absent, the new epoch, the
+-- expectation, and the events. Until the record is written, the new log is a surplus of the old one; afterwards the old
+-- one is a surplus of the new one. So one of them is intact at every point.
 
 local name = name_of(ARGV[4])
 local r = open(name, known[5], ARGV[REST + 1])
 if not holds(ARGV[REST + 3], r) then return { 'ok', 'C' .. head_of(r) } end
--- Goes on above the head that it replaces, so that the floor covers that log too when this one is forgotten.
+-- Starts above the head that it replaces, so that the floor covers that log too once this one is forgotten.
 local stamp, gone = max(now, r.last), r.gone
 r = seldom().fresh(name, ARGV[REST + 2], r.seq, stamp)
 r.gone, r.cut = gone, true

@@ -1,9 +1,9 @@
--- What a batch needs that has keys, a condition or an end, or comes after the end. `RECEIPT` is how long a receipt is (seq,
--- tag and time, packed). A remembered key is a receipt and the fingerprint of its event; older versions stored the receipt
--- alone.
+-- What is needed for a group with keys, an expectation or a close, or for one on a closed channel. `RECEIPT` is the
+-- length of a receipt (seq, tag and time, packed). A remembered key is a receipt and the fingerprint of its event;
+-- older versions stored the receipt alone.
 --
--- The keys of a channel are in two hashes that take turns, one window each. A mark says of which log and window a hash is,
--- and how long the window is; what was remembered in it counts until a window after its end.
+-- The keys of a channel are in two hashes that alternate, one window each. A mark states which log and window a hash
+-- belongs to, and how long the window is; keys in it count until one window after its end.
 
 local call, attempt, ARGV, it = redis.call, redis.pcall, ARGV, {}
 
@@ -17,7 +17,7 @@ local function counts(r, mark, stamp)
   return epoch == r.epoch and stamp < (window + 1) * length + WINDOW
 end
 
--- What a hash holds of these; nothing when something of another type is stored there.
+-- The values of these keys in a hash; none when the hash is of another type.
 local function held(hash, asked, from, to)
   local got = attempt('HMGET', hash, '\0', unpack(asked, from, to))
   if not got.err then return got end
@@ -25,7 +25,7 @@ local function held(hash, asked, from, to)
   return {}
 end
 
--- The receipts of the batch's keys that are remembered.
+-- The receipts of those of the group's keys that are remembered.
 local function known(r, stamp, keys, count)
   local asked, found = {}, r.keys or {}
   r.keys, r.marks = found, r.marks or {}
@@ -41,7 +41,7 @@ local function known(r, stamp, keys, count)
       if not counts(r, got[1], stamp) then break end
       for i = from, to do
         local receipt = got[i - from + 2]
-        -- One that is above the head is of an append that the record does not know.
+        -- A seq above the head belongs to an append that the record does not count.
         if receipt and struct.unpack('>d', receipt) <= r.base then found[asked[i]] = receipt end
       end
     end
@@ -51,8 +51,8 @@ end
 
 local function print_of(prints, nth) return string.sub(prints, nth * 8 + 1, nth * 8 + 8) end
 
--- The first event that is not what its key stands for: stored, or earlier in the batch; whether any is new; and whether all
--- are.
+-- The first event that differs from what its key stands for (stored, or earlier in the group); whether any event is
+-- new; and whether all are.
 local function reused(keys, count, prints, receipts)
   local first, brings, all = {}, false, true
   for nth = 0, count - 1 do
@@ -73,8 +73,8 @@ local function reused(keys, count, prints, receipts)
   return nil, brings, all
 end
 
--- An answer when nothing is to be appended; else '', whether the batch changes anything, and the receipts that are known if
--- any event is.
+-- A reply when nothing is to be appended; else '', whether the group changes anything, and the known receipts if any
+-- event is known.
 function it.judge(r, stamp, expect, close, count, keys, prints)
   local closed, brings, all, receipts, other = r.closed == 1, count > 0, true, nil, nil
   if keys then
@@ -88,7 +88,7 @@ function it.judge(r, stamp, expect, close, count, keys, prints)
   return '', acts, not all and receipts
 end
 
--- Plans to remember the keys of events that were planned, those from the nth of the batch on.
+-- Plans to remember the keys of planned events, starting with the nth of the group.
 function it.note(r, stamp, seq, count, keys, prints, nth)
   local new, known, added = r.remember or {}, r.keys, r.added
   local at, event = #new, 2 * (seq - r.base)
@@ -105,14 +105,14 @@ function it.note(r, stamp, seq, count, keys, prints, nth)
   r.remember = new
 end
 
--- Remembers the keys of what was appended. The hash lives for a window after the end of its own: its stamps are not behind
--- the server's time, so nothing in it has to be known for longer.
+-- Remembers the keys of appended events. The hash expires one window after its own window ends: stamps are never behind
+-- the server's time, so no key in it is needed for longer.
 function it.remember(r)
   local new, window = r.remember, math.floor(r.last / WINDOW)
   local nth = window % 2
   local hash, mark, there = hash_of(r, nth), mark_of(r, window), r.marks[nth]
   if there ~= mark then
-    -- Of a window of another length it may still count.
+    -- A hash with another window length may still count.
     if not counts(r, there, r.last) then call('UNLINK', hash) end
     call('HSET', hash, '\0', mark)
   end

@@ -1,6 +1,7 @@
--- Some channels in the order of their names; writes nothing. ARGV[REST]: the lowest and the highest name, as ZRANGE takes
--- them; then how many. Answers whether all channels are listed, where to go on when none of those that it looked at has a
--- record, and their names and records. Fewer names than turns: the list was lost, or an older version made none.
+-- Some channels in the order of their names; writes nothing. ARGV[REST]: the lowest and the highest name in the syntax
+-- of ZRANGE BYLEX, and the maximum count. Returns whether all channels are listed, where to continue when none of the
+-- names seen has a record, and names and records. The list is incomplete when it has fewer names than the janitor's
+-- schedule: it was lost, or an older version did not create it.
 
 local from, to, most, turns, names = ARGV[REST], ARGV[REST + 1], ARGV[REST + 2], KEYS[2], PREFIX .. ':names'
 local some = of_type(attempt('ZRANGE', names, from, to, 'BYLEX', 'LIMIT', 0, most)) or {}

@@ -1,8 +1,8 @@
--- Makes the place, unless it is there, or brings it to the format of this version, and returns its epoch as it is stored and
--- its format. ARGV[1]: a new epoch, as it is stored; ARGV[2]: what that begins with; ARGV[3]: the format.
+-- Creates the place unless it exists, or upgrades it to the format of this version; returns its stored epoch and
+-- format. ARGV[1]: a new epoch, as stored; ARGV[2]: its prefix; ARGV[3]: the format.
 --
--- The first format had no version, and an epoch that began with nothing. Its nodes know one floor for all channels, and do not
--- understand an epoch that begins with something: so they fail from now on, instead of taking a lower floor for the true one.
+-- The first format had no version, and its epoch no prefix. Its nodes know one floor for all channels, and cannot parse
+-- an epoch with a prefix: so they fail from now on, instead of using a floor that is too low.
 
 local epoch, format = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'format'))
 if not epoch then

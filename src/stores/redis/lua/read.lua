@@ -1,5 +1,5 @@
--- One consistent page, and whether the channel's time to be forgotten has come; writes nothing. The fields are the channel's
--- record and the floor of its bucket. ARGV[REST]: most events; then most bytes, and how to start: 'earliest', 'latest',
+-- One consistent page, and whether the channel is due to be forgotten; writes nothing. The fields are the channel's
+-- record and the floor of its bucket. ARGV[REST]: most events; then most bytes, and the start: 'earliest', 'latest',
 -- 'last' n, 'time' ms, or 'after' epoch seq tag.
 
 local name, most, most_bytes, how = string.sub(ARGV[4], 3), tonumber(ARGV[REST]), tonumber(ARGV[REST + 1]), ARGV[REST + 2]
@@ -16,8 +16,8 @@ end
 
 local log, average = r.log, (r.sum - r.esum) / max(1, r.seq - r.eseq)
 local chunk = max(1, math.min(100, most, math.ceil(most_bytes / max(1, average)) + 1))
--- Where the page begins, the tag at the cursor, the time above which entries are asked for, entries that were found, and how
--- many of those are before the page.
+-- Where the page starts, the tag at the cursor, the time above which entries are wanted, the fetched entries, and how
+-- many of these precede the page.
 local from, from_tag, tag, above, got, before = r.eseq, r.etag, '', nil, nil, 0
 
 if how == 'after' then
@@ -57,7 +57,7 @@ while seq < r.seq and not full do
     if #head ~= 40 then error({ err = 'CORRUPT an entry cannot be read' }) end
     if not above or unpacked('>d', head, 17) > above then
       if not from_tag then from, from_tag = seq - 1, string.sub(head, 5, 8) end
-      -- The first always fits.
+      -- The first entry always fits.
       local size = #event + #name + 50
       full = count >= most or (count > 0 and bytes + size > most_bytes)
       if full then break end

@@ -1,6 +1,6 @@
--- What is made of records and entries.
+-- Functions on records and entries.
 
--- Lua's own tostring would round above 1e14.
+-- Lua's tostring rounds above 1e14.
 local function num(n) return string.format('%.0f', n) end
 
 local function name_of(field) return string.sub(field, 3) end
@@ -9,13 +9,14 @@ local function keys_of(name, nth) return PREFIX .. ':keys' .. nth .. ':' .. name
 
 local function corrupt(what) error({ err = 'CORRUPT ' .. what }) end
 
--- What a failure that was caught says: of a command with its code. One without is Lua's own, which only stored data can cause.
+-- The message of a caught failure, with its code. A failure without a code is Lua's own, and only stored data can cause
+-- that.
 local function reason(problem)
   local text = type(problem) == 'table' and problem.err or tostring(problem)
   return string.find(text, '^%u+ ') and text or 'CORRUPT ' .. text
 end
 
--- What a command answers; nil when something of another type is stored there.
+-- The reply to a command; nil when the key holds another type.
 local function of_type(answer)
   if type(answer) ~= 'table' or not answer.err then return answer end
   if string.sub(answer.err, 1, 9) ~= 'WRONGTYPE' then error(answer) end
@@ -30,7 +31,7 @@ end
 
 local function id_of(seq) return string.format('%d-0', seq) end
 
--- The header and the event of an entry: one that is stored, or one that will be, above `base`.
+-- The header and the event of an entry: a stored one, or a planned one above `base`.
 local function entry(r, seq)
   if seq > r.base then
     local nth = 2 * (seq - r.base)
@@ -41,8 +42,8 @@ local function entry(r, seq)
   if found then return header(found[2][2]), found[2][4] end
 end
 
--- The entries up to `seq` are gone; `after` is the header of the next one, or nil when none is left. The largest time that
--- was dropped counts no more than the last of their stamps: else a time far ahead would be told of for ever.
+-- Drops the entries up to `seq`; `after` is the header of the next one, or nil when none is left. The largest dropped
+-- time counts no more than the last dropped stamp: otherwise a time far in the future would be reported for ever.
 local function cut(r, seq, after)
   if after then
     local last = entry(r, seq) or after
@@ -56,14 +57,14 @@ local function cut(r, seq, after)
   r.cut = true
 end
 
--- Whether there is more than is kept. The slack of an eighth spreads the work over many appends.
+-- Whether more is stored than is kept. The slack of an eighth spreads the work over many appends.
 local function is_too_much(r, now)
   local count = r.seq - r.eseq
   return count > EVENTS * 1.125 or r.sum - r.esum > BYTES * 1.125 or (count > 0 and r.first < now - AGE * 1.125)
 end
 
--- Applies retention to the record alone. Running totals in the entries make it a search, not a walk: the work is bounded
--- however much has to go.
+-- Applies retention to the record alone. The running totals in the entries allow bisection instead of a walk, so the
+-- work is bounded however much is dropped.
 local function fit(r, now)
   local oldest = now - AGE
   if r.seq == r.eseq or not is_too_much(r, now) then return end
@@ -86,8 +87,8 @@ local function forgotten(r) return now - r.last > REMEMBERED end
 
 local function parsed(name, text) return parse(name, log_of(name), text) or corrupt('a record cannot be read') end
 
--- The record of a channel from its text, or nil. A log that has less than its record says was evicted or deleted: all of it
--- is gone. What it has more is a surplus.
+-- Loads the record of a channel, or nil. A log with fewer entries than its record counts was evicted or deleted: all of
+-- it is gone. Further entries are a surplus.
 local function load(name, text)
   if not text then return nil end
   local r = parsed(name, text)
@@ -103,8 +104,8 @@ local function load(name, text)
   return r
 end
 
--- The floor of an absent channel, and the field of its bucket, if that is higher than what was the one floor of the place in
--- an older format. The bucket is 64 bits of FNV-1a over the name in two halves, folded.
+-- The floor of an absent channel (no lower than the single floor that an older format had for the place), and the field
+-- of its bucket. The bucket is the 64-bit FNV-1a hash of the name, computed in two halves and folded.
 local function floor_of(name)
   local high, low = 0xcbf29ce4, 0x84222325
   for at = 1, #name do

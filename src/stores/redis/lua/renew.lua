@@ -1,5 +1,5 @@
--- Gives the keys of some channels the life that what is kept asks for, when that is longer than what they have, and lists
--- the channels. ARGV[REST]: the floor's step; then where to go on. Answers where that is next.
+-- Extends the expiry of the keys of some channels to what the retention needs, and lists the channels. ARGV[REST]: the
+-- floor's step; then where to continue. Returns where to continue next.
 
 local page = call('HSCAN', place, ARGV[REST + 1], 'COUNT', 128)
 for nth = 1, #page[2], 2 do

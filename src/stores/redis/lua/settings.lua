@@ -1,5 +1,6 @@
--- What is kept is the most of what the nodes in use were told to keep. Each kind of them has a line in the place's `keep`:
--- the five settings, when one of them last said that it is there, and 1 once all keys have the life that they ask for.
+-- The retention is the largest of each setting among the nodes in use. The place's `keep` has a line per distinct
+-- configuration: the five settings, when a node last announced them, and 1 once all keys expire as late as they
+-- require.
 
 local LEASE, LINE = 300000, '(%d+ %d+ %d+ %d+ %d+) (%d+) (%d)\n'
 local said, ready, others = nil, '0', ''
@@ -21,5 +22,5 @@ end
 -- How long a record outlives its last append.
 local REMEMBERED = max(AGE + FORGET, WINDOW)
 
--- Whether it is time to say again that there is a node with these settings.
+-- Whether it is time to announce this node's settings again.
 local confirms = not said or now - said > LEASE / 4

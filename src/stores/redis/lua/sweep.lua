@@ -1,5 +1,6 @@
--- The janitor's round: trims and forgets channels that nobody uses. ARGV[REST]: the floor's step; then most channels.
--- Answers how many it looked at, whether all keys have the life that these settings ask for, and which could not be read.
+-- A run of the janitor: trims and forgets unused channels. ARGV[REST]: the floor's step; then the maximum number of
+-- channels. Returns how many it looked at, whether all keys expire as late as these settings require, and which
+-- channels are unreadable.
 
 local most, bad, it = tonumber(ARGV[REST + 1]), {}, seldom()
 
@@ -25,12 +26,12 @@ local due = of_type(attempt('ZRANGEBYSCORE', turns, '-inf', num(now), 'LIMIT', 0
 for _, name in ipairs(due) do
   local fine, problem = try(look, name)
   if not fine then
-    -- It keeps no other from its turn.
+    -- A channel that fails does not hold up the others.
     bad[#bad + 1] = name .. ': ' .. reason(problem)
     it.set_turn(name, now + 600000)
   end
 end
--- Turns that were lost are found again, a few at a time; what lists the channels is made anew when it was lost.
+-- Lost schedule entries are restored, a few at a time; a lost list of channels is rebuilt by `renew`.
 for _, field in ipairs(call('HRANDFIELD', place, 16)) do
   if string.sub(field, 1, 2) == 'c:' and not of_type(attempt('ZSCORE', turns, string.sub(field, 3))) then
     it.set_turn(string.sub(field, 3), now)

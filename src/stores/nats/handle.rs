@@ -1,0 +1,53 @@
+//! The public handle of a store, and what its clones share.
+
+use std::{fmt, sync::Arc};
+
+use tokio::runtime::Handle;
+
+use super::{
+    api::ReadFrom, connection::Connection, current_place::CurrentPlace, head_table::HeadCache,
+    listing_cache::ListingCache, log::Log, node_settings::AgreedKeep, observed_health::ObservedHealth,
+    page_ends::PageEnds, place::Place, queue::Queues, server_clock::ServerClock, settings::Settings, turns::Turns,
+    watchers::Watchers, write_budget::WriteBudget,
+};
+use crate::channel::Channel;
+
+/// A [`Store`](crate::store::Store) on NATS JetStream. Clones share one connection. See the [module docs](super).
+#[derive(Clone)]
+pub struct NatsStore(pub(super) Arc<Inner>);
+
+impl fmt::Debug for NatsStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsStore").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the clones of a store share.
+pub(super) struct Inner {
+    pub(super) connection: Connection,
+    pub(super) settings: Settings,
+    /// Where the store's tasks run.
+    pub(super) runtime: Handle,
+    pub(super) current_place: CurrentPlace,
+    pub(super) clock: ServerClock,
+    pub(super) agreed_keep: AgreedKeep,
+    pub(super) observed_health: ObservedHealth,
+    pub(super) listed: ListingCache,
+    pub(super) heads: HeadCache,
+    pub(super) write_budget: Arc<WriteBudget>,
+    pub(super) turns: Turns,
+    pub(super) queues: Queues,
+    pub(super) ends: PageEnds,
+    pub(super) watchers: Arc<Watchers>,
+}
+
+impl Inner {
+    /// The messages of a channel in this place.
+    pub(super) fn log<'a>(&'a self, place: Arc<Place>, channel: &'a Channel, read_from: ReadFrom) -> Log<'a> {
+        Log::new((&self.connection, self.settings.request_timeout), place, channel, read_from)
+    }
+
+    pub(super) fn note_seen(&self, channel: &Channel, at: u64) {
+        self.queues.note_seen(channel, at);
+    }
+}

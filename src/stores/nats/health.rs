@@ -1,0 +1,73 @@
+//! The health of the store as its last calls found it. While there is a problem, a task probes the stream, so that
+//! recovery is noticed without calls.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{handle::Inner, observed_health::Condition, sync::lock, timing::jittered};
+use crate::store::{Health, StoreError};
+
+impl Inner {
+    pub(super) fn health(&self) -> Health {
+        match *lock(&self.observed_health.0) {
+            _ if !self.connection.is_connected() => Health::Unavailable,
+            Condition::Unavailable => Health::Unavailable,
+            Condition::ReadOnly => Health::ReadOnly,
+            Condition::Healthy if self.watchers.are_late() => Health::Late,
+            Condition::Healthy => Health::Ready,
+        }
+    }
+
+    /// Records the outcome of a call.
+    pub(super) fn note_result<T>(self: &Arc<Self>, found: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Some(state) = found.as_ref().err().and_then(Condition::of) {
+            self.set_condition(state);
+        }
+        found
+    }
+
+    fn set_condition(self: &Arc<Self>, state: Condition) {
+        let before = std::mem::replace(&mut *lock(&self.observed_health.0), state);
+        if before == Condition::Healthy && state != Condition::Healthy {
+            self.runtime.spawn(probe_until_healthy(Arc::downgrade(self)));
+        }
+    }
+
+    /// Whether the stream can be written to now. Writes to no channel.
+    async fn probe(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.invalidate_place();
+        let place = self.place().await?;
+        place.may_write()?;
+        let changes = self.connection.changes();
+        self.publish_time(&place, bytes::Bytes::from_static(PROBE_BODY))
+            .await
+            .map_err(super::error::CallError::into_store_error)?;
+        // While nothing could be written, the time could not be requested either.
+        self.read_time(&place, changes).await
+    }
+}
+
+/// Probes until the store is healthy again.
+async fn probe_until_healthy(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(jittered(PROBE_EVERY)).await;
+        let Some(inner) = inner.upgrade() else { return };
+        inner.connection.reconnect_if_inbox_denied().await;
+        let found = inner.probe().await;
+        let mut state = lock(&inner.observed_health.0);
+        match found.as_ref().err() {
+            None => {
+                *state = Condition::Healthy;
+                return;
+            }
+            Some(error) => *state = Condition::of(error).unwrap_or(Condition::Unavailable),
+        }
+    }
+}
+
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// As large as a small append, because a full stream may still accept an empty message.
+const PROBE_BODY: &[u8] = &[0; 256];

@@ -1,0 +1,46 @@
+//! Opening a store: connects, finds or creates the stream, and starts the store's tasks.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::{
+    agreed_retention, connection::Connection, connection_settings::ConnectionSettings, current_place::CurrentPlace,
+    fairness, handle::Inner, head_table::HeadCache, janitor, listing_cache::ListingCache, node_settings::AgreedKeep,
+    observed_health::ObservedHealth, page_ends::PageEnds, queue::Queues, server_clock::ServerClock, settings::Settings,
+    turns::Turns,
+};
+use crate::store::StoreError;
+
+impl Inner {
+    pub(super) async fn open(
+        servers: &str,
+        connection_settings: ConnectionSettings,
+        settings: Settings,
+        clock: ServerClock,
+    ) -> Result<Arc<Self>, StoreError> {
+        let connection = Connection::connect(servers, connection_settings, settings.timeout).await?;
+        let inner = Arc::new(Self {
+            connection,
+            runtime: Handle::current(),
+            current_place: CurrentPlace::default(),
+            clock,
+            agreed_keep: AgreedKeep::default(),
+            observed_health: ObservedHealth::default(),
+            listed: ListingCache::default(),
+            heads: HeadCache::default(),
+            write_budget: Arc::default(),
+            turns: Turns::new(),
+            queues: Queues::default(),
+            ends: PageEnds::default(),
+            watchers: Arc::default(),
+            settings,
+        });
+        inner.open_place().await?;
+        inner.runtime.spawn(fairness::listen(Arc::downgrade(&inner)));
+        inner.runtime.spawn(agreed_retention::run(Arc::downgrade(&inner)));
+        let period = inner.settings.keep.sweep_every();
+        inner.runtime.spawn(janitor::run(Arc::downgrade(&inner), period));
+        Ok(inner)
+    }
+}

@@ -1,0 +1,122 @@
+//! The watchers and their hints. Knows no server.
+//!
+//! Lock order: the watchers, then one backlog. Wakers are woken and dropped outside both, because they run foreign code
+//! that may call back.
+
+use std::{
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use futures_core::Stream;
+
+use super::sync::lock;
+use crate::{
+    store::Change,
+    stores::hints::{Backlog, Intake},
+};
+
+/// All watchers.
+#[derive(Default)]
+pub(super) struct Watchers(Mutex<Watching>);
+
+#[derive(Default)]
+struct Watching {
+    backlogs: Vec<Arc<Backlog>>,
+    /// Whether hints arrive now, so that new watchers can rely on them.
+    armed: bool,
+    /// Whether the task that delivers hints is running.
+    tailed: bool,
+}
+
+impl Watchers {
+    /// Adds a watcher. Returns whether the task that delivers hints must be started.
+    pub(super) fn watch(self: &Arc<Self>) -> (Changes, bool) {
+        let mut watching = lock(&self.0);
+        let backlog = Arc::new(if watching.armed { Backlog::new() } else { Backlog::unarmed() });
+        watching.backlogs.push(Arc::clone(&backlog));
+        let first = !mem::replace(&mut watching.tailed, true);
+        drop(watching);
+        (Changes { watchers: Arc::clone(self), intake: Intake::new(backlog) }, first)
+    }
+
+    /// Whether the task that delivers hints must continue.
+    pub(super) fn are_there(&self) -> bool {
+        let mut watching = lock(&self.0);
+        if watching.backlogs.is_empty() {
+            (watching.armed, watching.tailed) = (false, false);
+        }
+        watching.tailed
+    }
+
+    /// Whether there are watchers, but hints do not arrive.
+    pub(super) fn are_late(&self) -> bool {
+        let watching = lock(&self.0);
+        !watching.backlogs.is_empty() && !watching.armed
+    }
+
+    /// Hints arrive from now on; earlier ones may have been lost.
+    pub(super) fn arm(&self) {
+        lock(&self.0).armed = true;
+        self.tell(|| Change::Resync);
+    }
+
+    /// Hints no longer arrive until it is armed again.
+    pub(super) fn disarm(&self) {
+        lock(&self.0).armed = false;
+    }
+
+    /// Passes a change to all watchers.
+    pub(super) fn tell(&self, change: impl Fn() -> Change) {
+        let watching = lock(&self.0);
+        let woken: Vec<_> = watching.backlogs.iter().filter_map(|backlog| backlog.add(change())).collect();
+        drop(watching);
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The stream of one watcher. Dropping it deregisters the watcher.
+pub(super) struct Changes {
+    watchers: Arc<Watchers>,
+    intake: Intake,
+}
+
+impl Stream for Changes {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        self.intake.poll_next(cx)
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        lock(&self.watchers.0).backlogs.retain(|backlog| !Arc::ptr_eq(backlog, self.intake.backlog()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watchers_get_a_resync_when_armed_and_the_last_one_to_leave_ends_the_task() {
+        let watchers = Arc::new(Watchers::default());
+        let cx = Context::from_waker(Waker::noop());
+        let (mut early, start) = watchers.watch();
+        assert!(start && early.intake.poll_next(&cx).is_pending());
+        watchers.arm();
+        let (mut late, start) = watchers.watch();
+        assert!(!start);
+        for changes in [&mut early, &mut late] {
+            assert!(matches!(changes.intake.poll_next(&cx), Poll::Ready(Some(Change::Resync))));
+            assert!(changes.intake.poll_next(&cx).is_pending());
+        }
+        drop(early);
+        assert!(watchers.are_there());
+        drop(late);
+        assert!(!watchers.are_there());
+    }
+}

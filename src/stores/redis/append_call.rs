@@ -1,0 +1,236 @@
+//! One call to the server that carries many appends: how they are packed, and what the reply says about each. How the
+//! script decides is not known here.
+
+use std::{collections::HashMap, sync::Arc};
+
+use redis::Value;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    codec::{self, Unpacker},
+    error::{CallError, malformed},
+    script::Op,
+    shared::Shared,
+};
+use crate::{
+    channel::Channel,
+    cursor::{Cursor, epoch_of},
+    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, fingerprint},
+};
+
+/// One append that waits to be sent.
+pub(super) struct QueuedAppend {
+    pub(super) channel: Channel,
+    pub(super) append: Append,
+    /// The tags of the new entries.
+    pub(super) tags: Vec<u32>,
+    pub(super) deadline: Instant,
+    pub(super) done: oneshot::Sender<Result<Appended, StoreError>>,
+}
+
+impl QueuedAppend {
+    /// About how many bytes it takes up in a call.
+    fn size(&self) -> usize {
+        self.append.events.iter().map(|event| event.data().len() + 64).sum()
+    }
+
+    fn has_keys(&self) -> bool {
+        self.append.events.iter().any(|event| event.key().is_some())
+    }
+
+    /// Whether it can share a group: it adds events and depends on nothing, so the group succeeds or fails as a whole.
+    fn is_plain(&self) -> bool {
+        let Append { events, expect, close } = &self.append;
+        !events.is_empty() && matches!(expect, Expect::Any) && !close && !self.has_keys()
+    }
+}
+
+/// What goes to the server in one call: the appends of each channel, in the order in which they came. Consecutive plain
+/// ones form one group, which costs the server little more than its entries.
+#[derive(Default)]
+pub(super) struct Call {
+    channels: Vec<Channel>,
+    groups: Vec<AppendGroup>,
+    bytes: usize,
+}
+
+/// Appends to one channel that succeed or fail together.
+struct AppendGroup {
+    /// Index into the call's channels.
+    channel: usize,
+    jobs: Vec<QueuedAppend>,
+    bytes: usize,
+}
+
+/// Splits what is too large for one call. Appends without a waiting caller are dropped here, before anything is sent.
+pub(super) fn split(jobs: Vec<QueuedAppend>, most_together: usize) -> Vec<Call> {
+    let (mut calls, mut last) = (Vec::new(), Call::default());
+    // The last group of each channel in the last call.
+    let mut known: HashMap<Channel, usize> = HashMap::new();
+    for job in jobs.into_iter().filter(|job| !job.done.is_closed()) {
+        let bytes = job.size();
+        if last.bytes > 0 && last.bytes + bytes > MAX_BYTES {
+            calls.push(std::mem::take(&mut last));
+            known.clear();
+        }
+        last.add(job, bytes, &mut known, most_together);
+    }
+    calls.push(last);
+    calls.retain(|call| !call.groups.is_empty());
+    calls
+}
+
+impl Call {
+    fn add(&mut self, job: QueuedAppend, bytes: usize, known: &mut HashMap<Channel, usize>, most_together: usize) {
+        self.bytes += bytes;
+        let before = known.get(&job.channel).copied();
+        let fits = |group: &&mut AppendGroup| {
+            let is_plain = job.is_plain() && group.jobs.first().is_some_and(QueuedAppend::is_plain);
+            is_plain && group.bytes + bytes <= most_together
+        };
+        if let Some(group) = before.and_then(|nth| self.groups.get_mut(nth)).filter(fits) {
+            group.bytes += bytes;
+            return group.jobs.push(job);
+        }
+        let channel = match before.and_then(|nth| self.groups.get(nth)) {
+            Some(group) => group.channel,
+            None => {
+                self.channels.push(job.channel.clone());
+                self.channels.len() - 1
+            }
+        };
+        known.insert(job.channel.clone(), self.groups.len());
+        self.groups.push(AppendGroup { channel, jobs: vec![job], bytes });
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.groups.iter().flat_map(|group| &group.jobs).map(|job| job.deadline).min()
+    }
+
+    pub(super) async fn send(self, shared: &Shared) {
+        let Some(deadline) = self.deadline() else { return };
+        let build = |place: u64, cmd: &mut redis::Cmd| {
+            cmd.arg(shared.floor_step());
+            self.groups.iter().for_each(|group| group.arguments(place, cmd));
+        };
+        let answers =
+            shared.call(&shared.writes, Op::Append, &self.channels, deadline, CallError::into_write_error, build).await;
+        match answers {
+            Ok((_, answers)) => {
+                let mut answers = answers.into_iter();
+                self.groups.into_iter().for_each(|group| group.answer(answers.next()));
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for job in self.groups.into_iter().flat_map(|group| group.jobs) {
+                    _ = job.done.send(Err(StoreError::shared(Arc::clone(&error))));
+                }
+            }
+        }
+    }
+}
+
+impl AppendGroup {
+    /// The arguments, as the script reads them.
+    fn arguments(&self, place: u64, cmd: &mut redis::Cmd) {
+        let Some(first) = self.jobs.first() else { return };
+        let (expect, keyed) = (codec::expectation(first.append.expect), first.has_keys());
+        let events = || self.jobs.iter().flat_map(|job| job.append.events.iter().zip(&job.tags));
+        let flags = u8::from(first.append.close) + 2 * u8::from(keyed) + 4 * u8::from(!expect.is_empty());
+        let absent = epoch_of(place, &first.channel);
+        cmd.arg(codec::group_header(self.channel, events().count(), flags, absent));
+        if !expect.is_empty() {
+            cmd.arg(expect);
+        }
+        events().for_each(|(event, tag)| _ = cmd.arg(codec::blob_of(event, *tag)));
+        if keyed {
+            events().for_each(|(event, _)| _ = cmd.arg(event.key().map_or("", |key| key.as_str())));
+            cmd.arg(self.fingerprints());
+        }
+    }
+
+    /// The fingerprints of all events, concatenated. A group with keys holds a single append.
+    fn fingerprints(&self) -> Vec<u8> {
+        let events = self.jobs.iter().flat_map(|job| &job.append.events);
+        events.flat_map(|event| event.key().map_or(0, |_| fingerprint(event)).to_be_bytes()).collect()
+    }
+
+    /// Answers each append from the script's reply for the group.
+    fn answer(self, answer: Option<Value>) {
+        let Some(Value::BulkString(text)) = answer else { return self.fail(|| malformed("reply for each append")) };
+        let mut answer = Unpacker(&text);
+        let Some(kind) = answer.kind() else { return self.fail(|| malformed("kind")) };
+        if matches!(kind, b'X' | b'U') {
+            return self.fail(|| CallError::channel_error(kind, answer.0));
+        }
+        // For an applied group: the position before it, and whether the channel is closed after it.
+        let Some(head) = answer.head() else { return self.fail(|| malformed("head")) };
+        match kind {
+            b'C' => return self.fail(|| StoreError::Conflict { head }),
+            b'L' => return self.fail(|| StoreError::Closed { head }),
+            b'R' => {
+                let index = answer.tag().unwrap_or_default() as usize;
+                return self.fail(|| StoreError::KeyReused { index });
+            }
+            _ => {}
+        }
+        let Some(stamp) = answer.number() else { return self.fail(|| malformed("time")) };
+        let mut last = head.cursor;
+        for job in self.jobs {
+            let (done, mut appended) =
+                (job.done, appended(job.channel, job.append, &job.tags, last, stamp, &mut answer));
+            last = appended.head.cursor;
+            // A group of several appends closes nothing, and is refused when the channel is closed.
+            appended.head.closed = head.closed;
+            _ = done.send(Ok(appended));
+        }
+    }
+
+    fn fail(self, error: impl Fn() -> StoreError) {
+        self.jobs.into_iter().for_each(|job| _ = job.done.send(Err(error())));
+    }
+}
+
+/// The result of an append that was applied after position `last`. The rest of the reply says which of its keys were
+/// known.
+fn appended(
+    channel: Channel,
+    append: Append,
+    tags: &[u32],
+    mut last: Cursor,
+    stamp: u64,
+    answer: &mut Unpacker<'_>,
+) -> Appended {
+    let epoch = last.epoch;
+    let mut known = next_known(answer, epoch);
+    let (mut receipts, mut entries) = (Vec::with_capacity(append.events.len()), Vec::new());
+    for (nth, (event, tag)) in append.events.into_iter().zip(tags).enumerate() {
+        if let Some((_, receipt)) = known.filter(|(of, _)| *of as usize == nth) {
+            receipts.push(receipt);
+            known = next_known(answer, epoch);
+            continue;
+        }
+        let (prev_tag, time) = (last.tag, event.time().unwrap_or(stamp));
+        last = Cursor { seq: last.seq + 1, tag: *tag, ..last };
+        let (data, name) = event.into_parts();
+        receipts.push(Receipt { cursor: last, time, duplicate: false });
+        entries.push(Entry { channel: channel.clone(), cursor: last, prev_tag, appended: stamp, time, name, data });
+    }
+    Appended { receipts, entries, head: Head { cursor: last, closed: false } }
+}
+
+/// A position and a time.
+fn position(answer: &mut Unpacker<'_>, epoch: u64) -> Option<(Cursor, u64)> {
+    let cursor = Cursor { epoch, seq: answer.number()?, tag: answer.tag()? };
+    Some((cursor, answer.number()?))
+}
+
+/// The next event with a known key: its index and its receipt.
+fn next_known(answer: &mut Unpacker<'_>, epoch: u64) -> Option<(u32, Receipt)> {
+    let nth = answer.tag()?;
+    let (cursor, time) = position(answer, epoch)?;
+    Some((nth, Receipt { cursor, time, duplicate: true }))
+}
+
+/// Most bytes in one call, unless it is a single append.
+const MAX_BYTES: usize = 1 << 20;
