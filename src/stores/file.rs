@@ -179,7 +179,7 @@ mod queue;
 mod read;
 mod record;
 mod schema;
-mod sum;
+mod checksum;
 mod threads;
 mod trim;
 mod users;

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     ground::{Ground, identity_of},
-    sum::Sum,
+    checksum::Checksum,
 };
 
 /// What changed in one commit and one channel.
@@ -164,13 +164,13 @@ fn encode(n: u64, news: News) -> Vec<u8> {
         What::Anything => (0, 1, 0),
     };
     let words = [n, news.writer, channel as u64, first, last];
-    words.iter().chain([&sum(words)]).flat_map(|word| word.to_le_bytes()).collect()
+    words.iter().chain([&checksum(words)]).flat_map(|word| word.to_le_bytes()).collect()
 }
 
 fn decode(slot: &[u8]) -> Option<(u64, News)> {
     let words: Option<Vec<_>> = slot.chunks(8).map(|word| word.try_into().ok().map(u64::from_le_bytes)).collect();
     let [n, writer, channel, first, last, found] = words?.try_into().ok()?;
-    if found != sum([n, writer, channel, first, last]) {
+    if found != checksum([n, writer, channel, first, last]) {
         return None;
     }
     let channel = channel as i64;
@@ -182,8 +182,8 @@ fn decode(slot: &[u8]) -> Option<(u64, News)> {
     Some((n, News { writer, what }))
 }
 
-fn sum(words: [u64; 5]) -> u64 {
-    words.iter().fold(Sum::new(), |sum, word| sum.number(*word)).finish()
+fn checksum(words: [u64; 5]) -> u64 {
+    words.iter().fold(Checksum::new(), |checksum, word| checksum.number(*word)).finish()
 }
 
 #[cfg(unix)]

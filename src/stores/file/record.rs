@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
 use super::{
     error::{corrupt, from_sql},
-    sum::Sum,
+    checksum::Checksum,
     trim,
 };
 use crate::{
@@ -182,7 +182,7 @@ pub(super) fn insert_entry(connection: &Connection, id: i64, entry: &Entry) -> r
         kind,
         entry.name.as_ref().map(EventName::as_str),
         entry.data.as_shown().as_bytes(),
-        sum(id, entry, kind) as i64,
+        checksum(id, entry, kind) as i64,
     ))?;
     Ok(())
 }
@@ -203,7 +203,7 @@ pub(super) fn read_entry(row: &Row<'_>, channel: &Channel, id: i64, epoch: u64) 
         _ => return Err(damaged()),
     };
     let entry = Entry { channel: channel.clone(), cursor, prev_tag, appended, time, name, data };
-    if sum(id, &entry, kind) != expected || time > MAX_TIME.max(appended) {
+    if checksum(id, &entry, kind) != expected || time > MAX_TIME.max(appended) {
         return Err(damaged());
     }
     Ok(entry)
@@ -214,12 +214,12 @@ fn kind_of(data: &Data) -> i64 {
 }
 
 /// SQLite does not notice a flipped bit within a row; this does. Stored, so it never changes.
-fn sum(id: i64, entry: &Entry, kind: i64) -> u64 {
+fn checksum(id: i64, entry: &Entry, kind: i64) -> u64 {
     let Cursor { seq, tag, epoch } = entry.cursor;
     let numbers = [id as u64, epoch, seq, u64::from(tag), u64::from(entry.prev_tag), entry.appended, entry.time];
-    let sum = numbers.iter().fold(Sum::new(), |sum, number| sum.number(*number)).number(kind as u64);
+    let checksum = numbers.iter().fold(Checksum::new(), |checksum, number| checksum.number(*number)).number(kind as u64);
     let name = entry.name.as_ref().map_or("", EventName::as_str);
-    sum.bytes(name.as_bytes()).bytes(entry.data.as_shown().as_bytes()).finish()
+    checksum.bytes(name.as_bytes()).bytes(entry.data.as_shown().as_bytes()).finish()
 }
 
 const TEXT: i64 = 0;

@@ -1,10 +1,10 @@
-//! A check sum that finds damage, not malice. Stored, so it never changes.
+//! A checksum that finds damage, not malice. Stored, so it never changes.
 
 /// Sums up numbers and bytes, in an order that counts.
 #[derive(Clone, Copy)]
-pub(super) struct Sum(u64);
+pub(super) struct Checksum(u64);
 
-impl Sum {
+impl Checksum {
     pub(super) fn new() -> Self {
         Self(0x9e37_79b9_7f4a_7c15)
     }
@@ -35,19 +35,19 @@ mod tests {
     #[test]
     fn each_bit_counts() {
         let whole: Vec<u8> = (0..37).collect();
-        let sum = |bytes: &[u8]| Sum::new().bytes(bytes).finish();
+        let checksum = |bytes: &[u8]| Checksum::new().bytes(bytes).finish();
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_ne!(sum(&flipped), sum(&whole), "{bit}");
+            assert_ne!(checksum(&flipped), checksum(&whole), "{bit}");
         }
-        assert_ne!(sum(&whole[..36]), sum(&whole));
-        assert_ne!(Sum::new().bytes(b"a").bytes(b"").finish(), Sum::new().bytes(b"").bytes(b"a").finish());
+        assert_ne!(checksum(&whole[..36]), checksum(&whole));
+        assert_ne!(Checksum::new().bytes(b"a").bytes(b"").finish(), Checksum::new().bytes(b"").bytes(b"a").finish());
     }
 
     #[test]
     fn what_was_stored_is_found_sound_for_ever() {
-        assert_eq!(Sum::new().number(1).bytes(b"tower-events").finish(), PINNED);
+        assert_eq!(Checksum::new().number(1).bytes(b"tower-events").finish(), PINNED);
     }
 
     const PINNED: u64 = 3_726_505_847_073_888_584;
