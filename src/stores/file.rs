@@ -151,7 +151,7 @@
 //! reader is stopped in the middle of a read, the log grows to [`FileOptions::largest_log`].
 
 mod apply;
-mod bell;
+mod notify_file;
 mod condition;
 mod copier;
 mod core;
@@ -192,7 +192,7 @@ use futures_core::Stream;
 use rusqlite::Connection;
 
 use self::{
-    bell::Bell,
+    notify_file::NotifyFile,
     core::Core,
     ground::Ground,
     heads::Heads,
@@ -257,11 +257,11 @@ impl FileStore {
         if durability == Durability::Power {
             promise::secure_log(&db, &core.ground).map_err(failed)?;
         }
-        let bell = Bell::open(&core.ground.bell).map_err(failed)?;
+        let notify_file = NotifyFile::open(&core.ground.notify_file).map_err(failed)?;
         lock.release();
         let promises = Promise::all(durability, &core.ground).map_err(failed)?;
         // Ends the threads when it is dropped, also when one of them cannot be started.
-        let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), durability)));
+        let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
         threads::start(&core, &asking.0, promises).map_err(failed)?;
         Ok(Self { core, asking: Arc::new(asking), pool: Arc::new(Pool::new()) })
     }

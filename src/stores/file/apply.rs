@@ -6,7 +6,7 @@ use std::collections::{HashMap, hash_map};
 use rusqlite::Connection;
 
 use super::{
-    bell::What,
+    notify_file::Changed,
     error::from_sql,
     floors, format,
     push::{find_key, push, push_all},
@@ -38,7 +38,7 @@ pub(super) struct Desk {
     /// What `PRAGMA data_version` was when all of this was read.
     version: Option<i64>,
     /// What to tell others when the transaction is committed, and those in this process.
-    pub(super) news: Vec<What>,
+    pub(super) notifications: Vec<Changed>,
     pub(super) changes: Vec<Change>,
     /// Whether removed channels left something behind.
     pub(super) left_garbage: bool,
@@ -70,9 +70,9 @@ impl From<StoreError> for Failed {
 
 impl Desk {
     pub(super) fn new(own: Keep) -> Self {
-        let (floors, lines, changed, news, changes) = Default::default();
+        let (floors, lines, changed, notifications, changes) = Default::default();
         let users = Users::new(own);
-        Self { users, place: (0, 0), floors, lines, changed, version: None, news, changes, left_garbage: false }
+        Self { users, place: (0, 0), floors, lines, changed, version: None, notifications, changes, left_garbage: false }
     }
 
     /// Begins with a transaction: takes notice of what others have committed, also of a newer format.
@@ -108,7 +108,7 @@ impl Desk {
     /// Forgets what the transaction did: it was rolled back.
     pub(super) fn abandon(&mut self) {
         self.distrust();
-        self.news.clear();
+        self.notifications.clear();
         self.changes.clear();
     }
 
@@ -166,15 +166,15 @@ impl Desk {
     fn tell(&mut self, line: &Line, to: &Channel, entries: &[Entry], append: &Append) {
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
             let (begin, end) = (first.cursor.seq, last.cursor.seq);
-            match self.news.last_mut() {
+            match self.notifications.last_mut() {
                 // Appends of one transaction to one channel are one piece.
-                Some(What::Entries { channel, last, .. }) if *channel == line.id && *last + 1 == begin => *last = end,
-                _ => self.news.push(What::Entries { channel: line.id, first: begin, last: end }),
+                Some(Changed::Entries { channel, last, .. }) if *channel == line.id && *last + 1 == begin => *last = end,
+                _ => self.notifications.push(Changed::Entries { channel: line.id, first: begin, last: end }),
             }
             self.changes.push(Change::Entries(entries.to_vec()));
         }
         if append.close {
-            self.news.push(What::Head { channel: line.id });
+            self.notifications.push(Changed::Head { channel: line.id });
             self.changes.push(Change::Head(to.clone(), line.record.head));
         }
     }
@@ -214,7 +214,7 @@ impl Desk {
         }
         trim::trim(db, &mut line, &self.users.keep, now, events.len() as u64)?;
         let head = line.record.head;
-        self.news.push(What::Head { channel: line.id });
+        self.notifications.push(Changed::Head { channel: line.id });
         self.changes.push(Change::Head(of.clone(), head));
         self.put(of, line);
         Ok(head)
@@ -231,7 +231,7 @@ impl Desk {
             Err(error) => return Err(error),
         }
         // A removed channel has no id for others to ask for.
-        self.news.push(What::Anything);
+        self.notifications.push(Changed::Anything);
         let head = self.absent(db, channel)?;
         self.changes.push(Change::Head(channel.clone(), head));
         Ok(())

@@ -196,7 +196,7 @@ impl Ear {
         }
         let Some(eyes) = &self.eyes else { return };
         for post in self.posts.iter_mut().filter(|post| post.watch.is_none()) {
-            post.watch = post.core.upgrade().and_then(|core| eyes.watch(&core.ground.bell).ok());
+            post.watch = post.core.upgrade().and_then(|core| eyes.watch(&core.ground.notify_file).ok());
         }
     }
 }

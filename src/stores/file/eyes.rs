@@ -44,10 +44,10 @@ mod os {
             Ok(Self(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?))
         }
 
-        pub(in crate::stores::file) fn watch(&self, bell: &Path) -> io::Result<Watch> {
+        pub(in crate::stores::file) fn watch(&self, notify_file: &Path) -> io::Result<Watch> {
             // A file that is removed while it is open has its attributes changed: it has no name any more.
             let flags = WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
-            Ok(inotify::add_watch(&self.0, bell, flags)?)
+            Ok(inotify::add_watch(&self.0, notify_file, flags)?)
         }
 
         pub(in crate::stores::file) fn forget(&self, watch: Watch) {
@@ -197,7 +197,7 @@ mod tests {
 
         /// Equal events in a row are one, so the two take turns.
         fn ring(&self, times: usize) -> io::Result<()> {
-            self.bells.iter().cycle().take(times).try_for_each(|bell| bell.write_all_at(b"x", 0))
+            self.bells.iter().cycle().take(times).try_for_each(|notify_file| notify_file.write_all_at(b"x", 0))
         }
 
         fn first(&self) -> Seen {

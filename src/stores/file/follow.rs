@@ -9,7 +9,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::{
-    bell::{Bell, News, What},
+    notify_file::{NotifyFile, Notification, Changed},
     core::Core,
     error::from_sql,
     format,
@@ -25,37 +25,37 @@ use crate::{
 /// One store's ear at its bell.
 pub(super) struct Follower {
     core: Weak<Core>,
-    bell: Option<Bell>,
+    notify_file: Option<NotifyFile>,
     /// Opened when there is something to read.
     db: Option<Connection>,
     /// What `PRAGMA data_version` was last time.
     version: Option<i64>,
     /// Whether the bell was rung since then.
-    rung: bool,
+    notified: bool,
 }
 
 impl Follower {
     /// Listens from now on.
     pub(super) fn new(core: &Arc<Core>) -> Self {
-        let bell = Bell::open(&core.ground.bell).ok();
-        Self { core: Arc::downgrade(core), bell, db: None, version: None, rung: false }
+        let notify_file = NotifyFile::open(&core.ground.notify_file).ok();
+        Self { core: Arc::downgrade(core), notify_file, db: None, version: None, notified: false }
     }
 
     /// Looks for news, and tells the watchers.
     pub(super) fn look(&mut self) {
         let Some(core) = self.core.upgrade() else { return };
-        let heard = self.bell.as_mut().map(Bell::hear);
-        match heard {
-            Some(Ok(Some(news))) if news.is_empty() => {}
-            Some(Ok(Some(news))) => {
-                self.rung = true;
-                let foreign: Vec<_> = news.into_iter().filter(|news| news.writer != core.id).collect();
+        let read = self.notify_file.as_mut().map(NotifyFile::read_new);
+        match read {
+            Some(Ok(Some(notifications))) if notifications.is_empty() => {}
+            Some(Ok(Some(notifications))) => {
+                self.notified = true;
+                let foreign: Vec<_> = notifications.into_iter().filter(|notification| notification.writer != core.id).collect();
                 if !foreign.is_empty() {
                     core.tell(self.changes(&core, &foreign));
                 }
             }
             Some(Ok(None)) => {
-                self.rung = true;
+                self.notified = true;
                 core.tell([Change::Resync]);
             }
             Some(Err(_)) | None => {}
@@ -70,21 +70,21 @@ impl Follower {
         if core.check().is_err() {
             return false;
         }
-        let renewed = match &mut self.bell {
-            Some(bell) => bell.renew().unwrap_or(false),
+        let renewed = match &mut self.notify_file {
+            Some(notify_file) => notify_file.reopen_if_replaced().unwrap_or(false),
             none => {
-                *none = Bell::open(&core.ground.bell).ok();
+                *none = NotifyFile::open(&core.ground.notify_file).ok();
                 none.is_some()
             }
         };
         let version = self.data_version(&core);
-        let moved = version.is_none() || (self.version != version && !self.rung);
+        let moved = version.is_none() || (self.version != version && !self.notified);
         // The first time there is nothing to compare with; the watchers have begun with a resync.
         if renewed || (moved && self.version.is_some()) {
             core.tell([Change::Resync]);
         }
         self.version = version;
-        self.rung = false;
+        self.notified = false;
         renewed
     }
 
@@ -105,10 +105,10 @@ impl Follower {
         Ok(self.db.insert(db))
     }
 
-    fn changes(&mut self, core: &Core, news: &[News]) -> Vec<Change> {
-        let changes = self.db(core).map_err(from_sql).and_then(|db| read(core, db, news));
+    fn changes(&mut self, core: &Core, notifications: &[Notification]) -> Vec<Change> {
+        let changes = self.db(core).map_err(from_sql).and_then(|db| read(core, db, notifications));
         changes.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the news of an event file cannot be read");
+            tracing::debug!(%error, "the notifications of an event file cannot be read");
             self.db = None;
             vec![Change::Resync]
         })
@@ -116,13 +116,13 @@ impl Follower {
 }
 
 /// Reads what the news are of, in one snapshot.
-fn read(core: &Core, db: &mut Connection, news: &[News]) -> Result<Vec<Change>, StoreError> {
+fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Result<Vec<Change>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
     let mut changes = Vec::new();
     let mut bytes = 0;
-    for what in merged(news) {
-        let (What::Entries { channel, .. } | What::Head { channel }) = what else { return Ok(vec![Change::Resync]) };
+    for changed in merged(notifications) {
+        let (Changed::Entries { channel, .. } | Changed::Head { channel }) = changed else { return Ok(vec![Change::Resync]) };
         let Some((name, line)) = line(&transaction, channel)? else { return Ok(vec![Change::Resync]) };
         let name = match name {
             Ok(name) => name,
@@ -132,7 +132,7 @@ fn read(core: &Core, db: &mut Connection, news: &[News]) -> Result<Vec<Change>, 
                 continue;
             }
         };
-        let change = line.and_then(|line| change(&transaction, &name, &line, what, &mut bytes));
+        let change = line.and_then(|line| change(&transaction, &name, &line, changed, &mut bytes));
         changes.push(match change {
             Err(error @ StoreError::Corrupt(_)) => {
                 // It is nobody else's gap; whoever reads it is told.
@@ -146,9 +146,9 @@ fn read(core: &Core, db: &mut Connection, news: &[News]) -> Result<Vec<Change>, 
     Ok(changes)
 }
 
-fn change(db: &Connection, name: &Channel, line: &Line, what: What, bytes: &mut usize) -> Result<Change, StoreError> {
-    let entries = match what {
-        What::Entries { first, last, .. } if last - first < MOST_ENTRIES => {
+fn change(db: &Connection, name: &Channel, line: &Line, changed: Changed, bytes: &mut usize) -> Result<Change, StoreError> {
+    let entries = match changed {
+        Changed::Entries { first, last, .. } if last - first < MOST_ENTRIES => {
             entries(db, name, line, first, last, bytes)?
         }
         _ => Vec::new(),
@@ -157,21 +157,21 @@ fn change(db: &Connection, name: &Channel, line: &Line, what: What, bytes: &mut 
 }
 
 /// The news, with consecutive entries of one channel as one piece, and each head once.
-fn merged(news: &[News]) -> Vec<What> {
-    let mut merged: Vec<What> = Vec::new();
-    for News { what, .. } in news {
-        let same = match (merged.last_mut(), what) {
-            (Some(What::Entries { channel, last, .. }), What::Entries { channel: next, first, last: end })
+fn merged(notifications: &[Notification]) -> Vec<Changed> {
+    let mut merged: Vec<Changed> = Vec::new();
+    for Notification { changed, .. } in notifications {
+        let same = match (merged.last_mut(), changed) {
+            (Some(Changed::Entries { channel, last, .. }), Changed::Entries { channel: next, first, last: end })
                 if channel == next && *last + 1 == *first =>
             {
                 *last = *end;
                 true
             }
-            (Some(last), what) => last == what,
+            (Some(last), changed) => last == changed,
             (None, _) => false,
         };
         if !same {
-            merged.push(*what);
+            merged.push(*changed);
         }
     }
     merged
@@ -221,12 +221,12 @@ mod tests {
 
     #[test]
     fn news_of_one_channel_are_one_piece() {
-        let entries = |channel, first, last| What::Entries { channel, first, last };
-        let head = What::Head { channel: 1 };
-        let news =
+        let entries = |channel, first, last| Changed::Entries { channel, first, last };
+        let head = Changed::Head { channel: 1 };
+        let notifications =
             [entries(1, 1, 2), entries(1, 3, 3), entries(2, 4, 4), entries(1, 4, 4), entries(1, 6, 6), head, head];
-        let news = news.map(|what| News { writer: 0, what });
+        let notifications = notifications.map(|changed| Notification { writer: 0, changed });
         let expected = [entries(1, 1, 3), entries(2, 4, 4), entries(1, 4, 4), entries(1, 6, 6), head];
-        assert_eq!(merged(&news), expected);
+        assert_eq!(merged(&notifications), expected);
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Ground {
     /// Held while writing.
     pub(super) lock: PathBuf,
     /// Written after each commit.
-    pub(super) bell: PathBuf,
+    pub(super) notify_file: PathBuf,
     /// Who opened it: neither locks nor threads pass a fork.
     process: u32,
 }
@@ -47,7 +47,7 @@ impl Ground {
             path.push(suffix);
             PathBuf::from(path)
         };
-        Ok(Self { log: beside("-wal"), lock: beside("-lock"), bell: beside("-bell"), db, process })
+        Ok(Self { log: beside("-wal"), lock: beside("-lock"), notify_file: beside("-bell"), db, process })
     }
 
     /// Fails in a process that was forked from the one that opened the store.

@@ -17,7 +17,7 @@ use rusqlite::Connection;
 
 use super::{
     apply::{Desk, Failed},
-    bell::Bell,
+    notify_file::NotifyFile,
     condition::TRY_EVERY,
     core::Core,
     error::{from_commit, from_sql, is_failed_sync},
@@ -38,7 +38,7 @@ pub(super) struct Writer {
     lock: Lock,
     db: Connection,
     desk: Desk,
-    bell: Bell,
+    notify_file: NotifyFile,
     janitor: Janitor,
     log: Log,
     /// Whether the log waits for a thread to have it begin anew.
@@ -48,10 +48,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, bell: Bell) -> Self {
+    pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, notify_file: NotifyFile) -> Self {
         let desk = Desk::new(core.keep);
         let (janitor, log) = (Janitor::new(&core.keep), Log::new(Arc::clone(&core)));
-        Self { core, lock, db, desk, bell, janitor, log, full: false, tried: None }
+        Self { core, lock, db, desk, notify_file, janitor, log, full: false, tried: None }
     }
 
     /// Writes what is queued on the caller's thread, if that needs no waiting.
@@ -109,7 +109,7 @@ impl Writer {
                 self.janitor.put_off(&self.core, &fault.error);
             } else {
                 self.core.condition.writes.recover(&self.core.ground.db);
-                self.ring();
+                self.notify();
             }
         }
         if is_stuck {
@@ -226,7 +226,7 @@ impl Writer {
         match done {
             Ok(answers) => {
                 self.core.condition.writes.recover(&self.core.ground.db);
-                self.ring();
+                self.notify();
                 Replies::new(requests, answers)
             }
             Err(fault) if fault.is_one_requests() && requests.len() > 1 => {
@@ -264,7 +264,7 @@ impl Writer {
         }
         let now = self.core.now();
         if self.desk.begin(&self.db, now)? == Others::MayHaveWritten {
-            self.bell.fall_behind();
+            self.notify_file.expect_foreign_writes();
         }
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
@@ -333,11 +333,11 @@ impl Writer {
     }
 
     /// Tells of the commit, in this process and in others.
-    fn ring(&mut self) {
-        let news = std::mem::take(&mut self.desk.news);
-        if !news.is_empty() {
-            if let Err(error) = self.bell.ring_surely(self.core.id, &news) {
-                tracing::debug!(%error, "the bell cannot be rung; others will look by themselves");
+    fn notify(&mut self) {
+        let notifications = std::mem::take(&mut self.desk.notifications);
+        if !notifications.is_empty() {
+            if let Err(error) = self.notify_file.write_to_current(self.core.id, &notifications) {
+                tracing::debug!(%error, "the notify file cannot be written; other processes find out when they next look");
             }
         }
         self.core.tell(self.desk.changes.drain(..));

@@ -2,7 +2,7 @@
 //! are hints; a lost or damaged one costs time only. The log itself cannot be watched: it is written before it counts.
 //!
 //! # Format
-//! [`SLOTS`] slots of [`SLOT`] bytes. News number `n` (from 1) is in slot `n % SLOTS`: six little-endian words, which are
+//! [`SLOTS`] slots of [`SLOT_BYTES`] bytes. News number `n` (from 1) is in slot `n % SLOTS`: six little-endian words, which are
 //! `n`, who wrote it, the channel's id, the first and the last `seq`, and the sum of these five. Only the holder of the
 //! write lock writes; who reads takes a slot whose sum is wrong for one that is not written yet.
 
@@ -20,14 +20,14 @@ use super::{
 
 /// What changed in one commit and one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct News {
+pub(super) struct Notification {
     /// Which store wrote it.
     pub(super) writer: u64,
-    pub(super) what: What,
+    pub(super) changed: Changed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Changed {
     /// These entries came.
     Entries { channel: i64, first: u64, last: u64 },
     /// The head changed in another way.
@@ -37,60 +37,60 @@ pub(super) enum What {
 }
 
 /// One process's handle of the file, at one position.
-pub(super) struct Bell {
+pub(super) struct NotifyFile {
     path: PathBuf,
     file: File,
     /// The number of the first news that was not seen here, nor written.
     next: u64,
     /// Whether others may have written beyond that.
-    behind: bool,
+    may_be_behind: bool,
     /// When it was last made sure of that others listen to the same file.
-    looked: Instant,
+    path_checked: Instant,
 }
 
-impl Bell {
+impl NotifyFile {
     /// Opens the file, or makes it, at the end of its news.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        if file.metadata()?.len() < WHOLE {
+        if file.metadata()?.len() < FILE_BYTES {
             // Room that is taken now is there when the disk is full.
-            let missing = vec![0; (WHOLE - file.metadata()?.len()) as usize];
+            let missing = vec![0; (FILE_BYTES - file.metadata()?.len()) as usize];
             os::write_at(&file, &missing, file.metadata()?.len())?;
         }
-        let mut bell = Self { path: path.to_owned(), file, next: 1, behind: false, looked: Instant::now() };
-        bell.next = bell.newest()? + 1;
-        Ok(bell)
+        let mut notify_file = Self { path: path.to_owned(), file, next: 1, may_be_behind: false, path_checked: Instant::now() };
+        notify_file.next = notify_file.newest()? + 1;
+        Ok(notify_file)
     }
 
     /// Others may have rung.
-    pub(super) fn fall_behind(&mut self) {
-        self.behind = true;
+    pub(super) fn expect_foreign_writes(&mut self) {
+        self.may_be_behind = true;
     }
 
     /// Writes news to the file that the path leads to now: whoever removed the bell left those who listen to a file that
     /// nobody writes.
-    pub(super) fn ring_surely(&mut self, writer: u64, news: &[What]) -> io::Result<()> {
-        if self.looked.elapsed() > LOOK_AGAIN {
-            self.renew()?;
-            self.looked = Instant::now();
+    pub(super) fn write_to_current(&mut self, writer: u64, changes: &[Changed]) -> io::Result<()> {
+        if self.path_checked.elapsed() > PATH_CHECK_INTERVAL {
+            self.reopen_if_replaced()?;
+            self.path_checked = Instant::now();
         }
-        self.ring(writer, news)
+        self.write(writer, changes)
     }
 
     /// Writes news. The caller holds the write lock, and has said when others may have rung.
-    pub(super) fn ring(&mut self, writer: u64, news: &[What]) -> io::Result<()> {
-        if self.behind {
-            self.catch_up()?;
-            self.behind = false;
+    pub(super) fn write(&mut self, writer: u64, changes: &[Changed]) -> io::Result<()> {
+        if self.may_be_behind {
+            self.skip_foreign_writes()?;
+            self.may_be_behind = false;
         }
-        let shown = if news.len() > MOST_AT_ONCE { &[What::Anything] } else { news };
-        let mut rest = shown;
+        let written = if changes.len() > MAX_PER_WRITE { &[Changed::Anything] } else { changes };
+        let mut rest = written;
         while !rest.is_empty() {
             let at = self.next % SLOTS;
             let (now, later) = rest.split_at(rest.len().min((SLOTS - at) as usize));
             let numbered = (self.next..).zip(now);
-            let bytes: Vec<u8> = numbered.flat_map(|(n, what)| encode(n, News { writer, what: *what })).collect();
-            os::write_at(&self.file, &bytes, at * SLOT)?;
+            let bytes: Vec<u8> = numbered.flat_map(|(n, changed)| encode(n, Notification { writer, changed: *changed })).collect();
+            os::write_at(&self.file, &bytes, at * SLOT_BYTES)?;
             self.next += now.len() as u64;
             rest = later;
         }
@@ -98,9 +98,9 @@ impl Bell {
     }
 
     /// Passes over what others wrote.
-    fn catch_up(&mut self) -> io::Result<()> {
-        while let Some(heard) = self.hear()? {
-            if heard.is_empty() {
+    fn skip_foreign_writes(&mut self) -> io::Result<()> {
+        while let Some(found) = self.read_new()? {
+            if found.is_empty() {
                 return Ok(());
             }
         }
@@ -108,40 +108,40 @@ impl Bell {
     }
 
     /// The news since the last time; `None` when some were overwritten before they were heard.
-    pub(super) fn hear(&mut self) -> io::Result<Option<Vec<News>>> {
-        let mut heard = Vec::new();
+    pub(super) fn read_new(&mut self) -> io::Result<Option<Vec<Notification>>> {
+        let mut found = Vec::new();
         loop {
             let at = self.next % SLOTS;
-            let count = AT_ONCE.min(SLOTS - at);
-            let mut bytes = vec![0; (count * SLOT) as usize];
-            let read = os::read_at(&self.file, &mut bytes, at * SLOT)?;
-            for slot in bytes.get(..read).unwrap_or_default().chunks_exact(SLOT as usize) {
+            let count = SLOTS_PER_READ.min(SLOTS - at);
+            let mut bytes = vec![0; (count * SLOT_BYTES) as usize];
+            let read = os::read_at(&self.file, &mut bytes, at * SLOT_BYTES)?;
+            for slot in bytes.get(..read).unwrap_or_default().chunks_exact(SLOT_BYTES as usize) {
                 match decode(slot) {
-                    Some((n, news)) if n == self.next => {
-                        heard.push(news);
+                    Some((n, notification)) if n == self.next => {
+                        found.push(notification);
                         self.next += 1;
                     }
                     Some((n, _)) if n > self.next => {
                         self.next = self.newest()? + 1;
                         return Ok(None);
                     }
-                    _ => return Ok(Some(heard)),
+                    _ => return Ok(Some(found)),
                 }
             }
-            if read < SLOT as usize {
-                return Ok(Some(heard));
+            if read < SLOT_BYTES as usize {
+                return Ok(Some(found));
             }
         }
     }
 
     /// Goes on with the file that the path leads to now, made anew if need be; says whether it is another than before.
-    pub(super) fn renew(&mut self) -> io::Result<bool> {
+    pub(super) fn reopen_if_replaced(&mut self) -> io::Result<bool> {
         let is_same = match (Ground::identity(&self.path), identity_of(&self.file.metadata()?)) {
             (Ok(now), then) => now == then,
             (Err(_), _) => false,
         };
         // Someone may have cut it, too.
-        if is_same && self.file.metadata()?.len() >= WHOLE {
+        if is_same && self.file.metadata()?.len() >= FILE_BYTES {
             return Ok(false);
         }
         *self = Self::open(&self.path)?;
@@ -150,36 +150,36 @@ impl Bell {
 
     /// The highest number in the file.
     fn newest(&self) -> io::Result<u64> {
-        let mut bytes = vec![0; WHOLE as usize];
+        let mut bytes = vec![0; FILE_BYTES as usize];
         let read = os::read_at(&self.file, &mut bytes, 0)?;
-        let slots = bytes.get(..read).unwrap_or_default().chunks_exact(SLOT as usize);
+        let slots = bytes.get(..read).unwrap_or_default().chunks_exact(SLOT_BYTES as usize);
         Ok(slots.filter_map(decode).map(|(n, _)| n).max().unwrap_or(0))
     }
 }
 
-fn encode(n: u64, news: News) -> Vec<u8> {
-    let (channel, first, last) = match news.what {
-        What::Entries { channel, first, last } => (channel, first, last),
-        What::Head { channel } => (channel, 1, 0),
-        What::Anything => (0, 1, 0),
+fn encode(n: u64, notification: Notification) -> Vec<u8> {
+    let (channel, first, last) = match notification.changed {
+        Changed::Entries { channel, first, last } => (channel, first, last),
+        Changed::Head { channel } => (channel, 1, 0),
+        Changed::Anything => (0, 1, 0),
     };
-    let words = [n, news.writer, channel as u64, first, last];
+    let words = [n, notification.writer, channel as u64, first, last];
     words.iter().chain([&checksum(words)]).flat_map(|word| word.to_le_bytes()).collect()
 }
 
-fn decode(slot: &[u8]) -> Option<(u64, News)> {
+fn decode(slot: &[u8]) -> Option<(u64, Notification)> {
     let words: Option<Vec<_>> = slot.chunks(8).map(|word| word.try_into().ok().map(u64::from_le_bytes)).collect();
     let [n, writer, channel, first, last, found] = words?.try_into().ok()?;
     if found != checksum([n, writer, channel, first, last]) {
         return None;
     }
     let channel = channel as i64;
-    let what = match channel {
-        0 => What::Anything,
-        channel if first > last => What::Head { channel },
-        channel => What::Entries { channel, first, last },
+    let changed = match channel {
+        0 => Changed::Anything,
+        channel if first > last => Changed::Head { channel },
+        channel => Changed::Entries { channel, first, last },
     };
-    Some((n, News { writer, what }))
+    Some((n, Notification { writer, changed }))
 }
 
 fn checksum(words: [u64; 5]) -> u64 {
@@ -219,16 +219,16 @@ mod os {
 }
 
 const SLOTS: u64 = 1024;
-const SLOT: u64 = 48;
-const WHOLE: u64 = SLOTS * SLOT;
+const SLOT_BYTES: u64 = 48;
+const FILE_BYTES: u64 = SLOTS * SLOT_BYTES;
 
 /// So many slots are read at once.
-const AT_ONCE: u64 = 16;
+const SLOTS_PER_READ: u64 = 16;
 
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const PATH_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// More news of one commit than this are told as one: all of them would push others out unheard.
-const MOST_AT_ONCE: usize = 256;
+const MAX_PER_WRITE: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -238,26 +238,26 @@ mod tests {
         std::env::temp_dir().join(format!("tower-events-bell-{name}-{}", std::process::id()))
     }
 
-    fn entries(seq: u64) -> What {
-        What::Entries { channel: 7, first: seq, last: seq + 1 }
+    fn entries(seq: u64) -> Changed {
+        Changed::Entries { channel: 7, first: seq, last: seq + 1 }
     }
 
     #[test]
     fn what_is_rung_is_heard_once_in_order() {
         let path = temporary("order");
-        let (mut one, mut two) = (Bell::open(&path).unwrap(), Bell::open(&path).unwrap());
-        let mut ear = Bell::open(&path).unwrap();
-        assert_eq!(ear.hear().unwrap(), Some(vec![]));
+        let (mut one, mut two) = (NotifyFile::open(&path).unwrap(), NotifyFile::open(&path).unwrap());
+        let mut reader = NotifyFile::open(&path).unwrap();
+        assert_eq!(reader.read_new().unwrap(), Some(vec![]));
         for round in 0..2000 {
-            let bell = if round % 3 == 0 { &mut two } else { &mut one };
-            let news = [entries(round), What::Head { channel: -3 }, What::Anything];
-            bell.fall_behind();
-            bell.ring(round, &news).unwrap();
+            let notify_file = if round % 3 == 0 { &mut two } else { &mut one };
+            let notifications = [entries(round), Changed::Head { channel: -3 }, Changed::Anything];
+            notify_file.expect_foreign_writes();
+            notify_file.write(round, &notifications).unwrap();
             if round % 100 == 99 {
                 let expected: Vec<_> = (round - 99..=round)
-                    .flat_map(|n| [entries(n), news[1], news[2]].map(|what| News { writer: n, what }))
+                    .flat_map(|n| [entries(n), notifications[1], notifications[2]].map(|changed| Notification { writer: n, changed }))
                     .collect();
-                assert_eq!(ear.hear().unwrap(), Some(expected));
+                assert_eq!(reader.read_new().unwrap(), Some(expected));
             }
         }
         std::fs::remove_file(&path).unwrap();
@@ -266,34 +266,34 @@ mod tests {
     #[test]
     fn who_was_overtaken_learns_it_and_goes_on() {
         let path = temporary("overtaken");
-        let (mut bell, mut ear) = (Bell::open(&path).unwrap(), Bell::open(&path).unwrap());
+        let (mut notify_file, mut reader) = (NotifyFile::open(&path).unwrap(), NotifyFile::open(&path).unwrap());
         for n in 0..SLOTS + 5 {
-            bell.ring(1, &[entries(n)]).unwrap();
+            notify_file.write(1, &[entries(n)]).unwrap();
         }
-        assert_eq!(ear.hear().unwrap(), None);
-        assert_eq!(ear.hear().unwrap(), Some(vec![]));
-        bell.ring(1, &vec![entries(1); 5000]).unwrap();
-        assert_eq!(ear.hear().unwrap(), Some(vec![News { writer: 1, what: What::Anything }]));
+        assert_eq!(reader.read_new().unwrap(), None);
+        assert_eq!(reader.read_new().unwrap(), Some(vec![]));
+        notify_file.write(1, &vec![entries(1); 5000]).unwrap();
+        assert_eq!(reader.read_new().unwrap(), Some(vec![Notification { writer: 1, changed: Changed::Anything }]));
         std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
     fn damage_is_passed_over() {
         let path = temporary("damage");
-        let (mut bell, mut ear) = (Bell::open(&path).unwrap(), Bell::open(&path).unwrap());
-        bell.ring(1, &[entries(1), entries(2)]).unwrap();
-        os::write_at(&bell.file, b"x", 2 * SLOT + 5).unwrap();
-        assert_eq!(ear.hear().unwrap().unwrap().len(), 1);
+        let (mut notify_file, mut reader) = (NotifyFile::open(&path).unwrap(), NotifyFile::open(&path).unwrap());
+        notify_file.write(1, &[entries(1), entries(2)]).unwrap();
+        os::write_at(&notify_file.file, b"x", 2 * SLOT_BYTES + 5).unwrap();
+        assert_eq!(reader.read_new().unwrap().unwrap().len(), 1);
         // A writer that comes now takes the damaged slot.
-        Bell::open(&path).unwrap().ring(1, &[entries(3)]).unwrap();
-        assert_eq!(ear.hear().unwrap().unwrap()[0].what, entries(3));
-        bell.file.set_len(10).unwrap();
-        assert_eq!(ear.hear().unwrap(), Some(vec![]));
-        assert!(ear.renew().unwrap());
+        NotifyFile::open(&path).unwrap().write(1, &[entries(3)]).unwrap();
+        assert_eq!(reader.read_new().unwrap().unwrap()[0].changed, entries(3));
+        notify_file.file.set_len(10).unwrap();
+        assert_eq!(reader.read_new().unwrap(), Some(vec![]));
+        assert!(reader.reopen_if_replaced().unwrap());
         std::fs::remove_file(&path).unwrap();
-        assert!(ear.renew().unwrap() && bell.renew().unwrap());
-        bell.ring(1, &[entries(4)]).unwrap();
-        assert_eq!(ear.hear().unwrap().unwrap().len(), 1);
+        assert!(reader.reopen_if_replaced().unwrap() && notify_file.reopen_if_replaced().unwrap());
+        notify_file.write(1, &[entries(4)]).unwrap();
+        assert_eq!(reader.read_new().unwrap().unwrap().len(), 1);
         std::fs::remove_file(&path).unwrap();
     }
 }
