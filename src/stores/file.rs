@@ -157,7 +157,7 @@ mod copier;
 mod core;
 mod ear;
 mod error;
-mod eyes;
+mod inotify;
 mod fault;
 mod floors;
 mod follow;

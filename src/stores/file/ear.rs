@@ -1,7 +1,7 @@
 //! Who listens for the bells of all file stores of this process: there is one inotify instance for all of them, for a user
 //! may have few.
 //!
-//! A watcher on a tokio runtime waits for it by itself ([`Lookout`]), and whoever is woken first tells the watchers of all
+//! A watcher on a tokio runtime waits for it by itself ([`EventWaiter`]), and whoever is woken first tells the watchers of all
 //! stores. A thread for it would be a change of threads more for each event, which takes longer than all the rest. There is
 //! one in any case, from the first watcher to the last, for what inotify cannot do: the bells are looked at every
 //! [`AROUND`], and every [`BLIND`] while some bell cannot be watched, because no instance is left or the platform has none.
@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     core::Core,
-    eyes::{Eyes, Lookout, Seen, Watch},
+    inotify::{Inotify, EventWaiter, FileEvents, WatchId},
     follow::Follower,
 };
 
@@ -24,21 +24,21 @@ use super::{
 pub(super) fn attend(core: &Arc<Core>) -> Listener {
     let mut ear = ear();
     ear.add(core);
-    let lookout = ear.eyes.as_ref().and_then(|eyes| eyes.lookout());
-    ear.lookouts += usize::from(lookout.is_some());
-    Listener(lookout)
+    let event_waiter = ear.inotify.as_ref().and_then(|inotify| inotify.event_waiter());
+    ear.event_waiters += usize::from(event_waiter.is_some());
+    Listener(event_waiter)
 }
 
 /// One watcher's way to hear of rings by itself, if it has one.
-pub(super) struct Listener(Option<Lookout>);
+pub(super) struct Listener(Option<EventWaiter>);
 
 impl Listener {
     /// Tells all watchers of what was rung; ready when there was something, else `cx` is woken by the next ring.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(lookout) = &mut self.0 else { return Poll::Pending };
-        match lookout.poll(cx) {
-            Poll::Ready(Ok(seen)) => {
-                look(&seen);
+        let Some(event_waiter) = &mut self.0 else { return Poll::Pending };
+        match event_waiter.poll(cx) {
+            Poll::Ready(Ok(events)) => {
+                look(&events);
                 return Poll::Ready(());
             }
             // Its runtime is gone: the thread goes on alone.
@@ -50,7 +50,7 @@ impl Listener {
 
     fn close(&mut self) {
         if self.0.take().is_some() {
-            ear().lookouts -= 1;
+            ear().event_waiters -= 1;
         }
     }
 }
@@ -61,17 +61,17 @@ impl Drop for Listener {
     }
 }
 
-static EAR: Mutex<Ear> = Mutex::new(Ear { posts: Vec::new(), eyes: None, tried: None, runs: false, lookouts: 0 });
+static EAR: Mutex<Ear> = Mutex::new(Ear { posts: Vec::new(), inotify: None, tried: None, runs: false, event_waiters: 0 });
 
 struct Ear {
     posts: Vec<Post>,
-    eyes: Option<Arc<Eyes>>,
+    inotify: Option<Arc<Inotify>>,
     /// When an instance was asked for last, and refused.
     tried: Option<Instant>,
     /// Whether the thread runs.
     runs: bool,
     /// How many watchers wait for the instance by themselves.
-    lookouts: usize,
+    event_waiters: usize,
 }
 
 /// One store that is listened for.
@@ -79,7 +79,7 @@ struct Post {
     core: Weak<Core>,
     follower: Arc<Mutex<Follower>>,
     /// Absent while its bell cannot be watched.
-    watch: Option<Watch>,
+    watch: Option<WatchId>,
 }
 
 fn ear() -> MutexGuard<'static, Ear> {
@@ -89,28 +89,28 @@ fn ear() -> MutexGuard<'static, Ear> {
 fn run() {
     let mut around = Instant::now();
     loop {
-        let Some((eyes, most)) = prepare() else { return };
+        let Some((inotify, most)) = prepare() else { return };
         let most = most.min(AROUND.saturating_sub(around.elapsed()));
-        let mut seen = match &eyes {
-            Some(eyes) => {
-                eyes.wait(most);
-                eyes.see()
+        let mut events = match &inotify {
+            Some(inotify) => {
+                inotify.wait(most);
+                inotify.read_events()
             }
             None => {
                 thread::sleep(most);
-                Seen::default()
+                FileEvents::default()
             }
         };
         if around.elapsed() >= AROUND {
             around = Instant::now();
-            seen.all = true;
+            events.check_all = true;
         }
-        look(&seen);
+        look(&events);
     }
 }
 
 /// Drops the posts that nobody needs. Says what to wait for, if not only for the time, and how long; `None` ends the thread.
-fn prepare() -> Option<(Option<Arc<Eyes>>, Duration)> {
+fn prepare() -> Option<(Option<Arc<Inotify>>, Duration)> {
     let mut ear = ear();
     let (kept, left): (Vec<_>, Vec<_>) = std::mem::take(&mut ear.posts)
         .into_iter()
@@ -118,23 +118,23 @@ fn prepare() -> Option<(Option<Arc<Eyes>>, Duration)> {
     ear.posts = kept;
     for watch in left.iter().filter_map(|post| post.watch) {
         // Stores on one file share a watch.
-        if let Some(eyes) = ear.eyes.as_ref().filter(|_| ear.posts.iter().all(|post| post.watch != Some(watch))) {
-            eyes.forget(watch);
+        if let Some(inotify) = ear.inotify.as_ref().filter(|_| ear.posts.iter().all(|post| post.watch != Some(watch))) {
+            inotify.unwatch(watch);
         }
     }
     if ear.posts.is_empty() {
-        ear.eyes = None;
+        ear.inotify = None;
         ear.runs = false;
         return None;
     }
     let sees_all = ear.posts.iter().all(|post| post.watch.is_some());
-    let eyes = ear.eyes.clone().filter(|_| ear.lookouts == 0);
-    Some((eyes, if sees_all { AROUND } else { BLIND }))
+    let inotify = ear.inotify.clone().filter(|_| ear.event_waiters == 0);
+    Some((inotify, if sees_all { AROUND } else { BLIND }))
 }
 
-fn look(seen: &Seen) {
-    let concerned = |watch: &Option<Watch>| match watch {
-        Some(watch) => seen.all || seen.rung.contains(watch) || seen.changed.contains(watch),
+fn look(events: &FileEvents) {
+    let concerned = |watch: &Option<WatchId>| match watch {
+        Some(watch) => events.check_all || events.modified.contains(watch) || events.replaced.contains(watch),
         None => true,
     };
     let posts: Vec<_> = {
@@ -146,14 +146,14 @@ fn look(seen: &Seen) {
     for (follower, watch) in posts {
         let mut locked = follower.lock().unwrap_or_else(PoisonError::into_inner);
         locked.look();
-        let is_changed = watch.is_some_and(|watch| seen.changed.contains(&watch));
-        let is_other = (seen.all || is_changed) && locked.look_around();
+        let is_changed = watch.is_some_and(|watch| events.replaced.contains(&watch));
+        let is_other = (events.check_all || is_changed) && locked.look_around();
         drop(locked);
         if is_other || is_changed {
             renewed.push(follower);
         }
     }
-    if renewed.is_empty() && !seen.all {
+    if renewed.is_empty() && !events.check_all {
         return;
     }
     let mut ear = ear();
@@ -185,18 +185,18 @@ impl Ear {
 
     /// Watches the bells that are not watched yet.
     fn arm(&mut self) {
-        if self.eyes.is_none() && self.tried.is_none_or(|tried| tried.elapsed() > AGAIN) {
-            match Eyes::open() {
-                Ok(eyes) => self.eyes = Some(Arc::new(eyes)),
+        if self.inotify.is_none() && self.tried.is_none_or(|tried| tried.elapsed() > AGAIN) {
+            match Inotify::open() {
+                Ok(inotify) => self.inotify = Some(Arc::new(inotify)),
                 Err(error) => {
                     tracing::info!(%error, "bells cannot be watched; looking at them every {BLIND:?}");
                     self.tried = Some(Instant::now());
                 }
             }
         }
-        let Some(eyes) = &self.eyes else { return };
+        let Some(inotify) = &self.inotify else { return };
         for post in self.posts.iter_mut().filter(|post| post.watch.is_none()) {
-            post.watch = post.core.upgrade().and_then(|core| eyes.watch(&core.ground.notify_file).ok());
+            post.watch = post.core.upgrade().and_then(|core| inotify.watch(&core.ground.notify_file).ok());
         }
     }
 }

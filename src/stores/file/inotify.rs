@@ -1,15 +1,15 @@
 //! What sees that bells were rung: inotify, where there is one.
 
-pub(super) use self::os::{Eyes, Lookout, Watch};
+pub(super) use self::os::{Inotify, EventWaiter, WatchId};
 
 /// What has happened to which bells.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) rung: Vec<Watch>,
+pub(super) struct FileEvents {
+    pub(super) modified: Vec<WatchId>,
     /// Removed, moved or replaced.
-    pub(super) changed: Vec<Watch>,
+    pub(super) replaced: Vec<WatchId>,
     /// Everything has to be looked at.
-    pub(super) all: bool,
+    pub(super) check_all: bool,
 }
 
 #[cfg(target_os = "linux")]
@@ -24,7 +24,7 @@ mod os {
         time::Duration,
     };
 
-    use ::inotify::{EventStream, Inotify};
+    use ::inotify::{EventStream, Inotify as Instance};
     use futures_core::Stream as _;
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
@@ -32,25 +32,25 @@ mod os {
     };
     use tokio::runtime::Handle;
 
-    use super::Seen;
+    use super::FileEvents;
 
-    pub(in crate::stores::file) type Watch = i32;
+    pub(in crate::stores::file) type WatchId = i32;
 
     /// An inotify instance.
-    pub(in crate::stores::file) struct Eyes(OwnedFd);
+    pub(in crate::stores::file) struct Inotify(OwnedFd);
 
-    impl Eyes {
+    impl Inotify {
         pub(in crate::stores::file) fn open() -> io::Result<Self> {
             Ok(Self(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?))
         }
 
-        pub(in crate::stores::file) fn watch(&self, notify_file: &Path) -> io::Result<Watch> {
+        pub(in crate::stores::file) fn watch(&self, path: &Path) -> io::Result<WatchId> {
             // A file that is removed while it is open has its attributes changed: it has no name any more.
             let flags = WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
-            Ok(inotify::add_watch(&self.0, notify_file, flags)?)
+            Ok(inotify::add_watch(&self.0, path, flags)?)
         }
 
-        pub(in crate::stores::file) fn forget(&self, watch: Watch) {
+        pub(in crate::stores::file) fn unwatch(&self, watch: WatchId) {
             // It may be gone with its file.
             _ = inotify::remove_watch(&self.0, watch);
         }
@@ -63,51 +63,51 @@ mod os {
         }
 
         /// What was not seen yet. Of several who ask, one gets it.
-        pub(in crate::stores::file) fn see(&self) -> Seen {
-            let mut seen = Seen::default();
+        pub(in crate::stores::file) fn read_events(&self) -> FileEvents {
+            let mut events = FileEvents::default();
             let mut buffer = [MaybeUninit::uninit(); 4096];
             let mut reader = Reader::new(&self.0, &mut buffer);
             while let Ok(event) = reader.next() {
-                seen.note(event.wd(), event.events());
+                events.record(event.wd(), event.events());
             }
-            seen
+            events
         }
 
         /// For a task that waits by itself; none when this is no thread of a runtime.
-        pub(in crate::stores::file) fn lookout(&self) -> Option<Lookout> {
+        pub(in crate::stores::file) fn event_waiter(&self) -> Option<EventWaiter> {
             Handle::try_current().ok()?;
             // The same instance once more: each runtime registers a descriptor of its own.
-            let shared = Inotify::from(self.0.try_clone().ok()?);
-            shared.into_event_stream([0; 1024]).ok().map(Lookout)
+            let shared = Instance::from(self.0.try_clone().ok()?);
+            shared.into_event_stream([0; 1024]).ok().map(EventWaiter)
         }
     }
 
-    impl Seen {
-        fn note(&mut self, watch: Watch, flags: ReadFlags) {
+    impl FileEvents {
+        fn record(&mut self, watch: WatchId, flags: ReadFlags) {
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-                self.all = true;
+                self.check_all = true;
             } else if flags == ReadFlags::MODIFY {
-                self.rung.push(watch);
+                self.modified.push(watch);
             } else {
-                self.changed.push(watch);
+                self.replaced.push(watch);
             }
         }
     }
 
     /// One task's view of an instance.
-    pub(in crate::stores::file) struct Lookout(EventStream<[u8; 1024]>);
+    pub(in crate::stores::file) struct EventWaiter(EventStream<[u8; 1024]>);
 
-    impl Lookout {
+    impl EventWaiter {
         /// What was not seen yet; when that is nothing, `cx` is woken once there is something. Of several who ask, one gets
         /// it. Fails when the runtime is gone.
-        pub(in crate::stores::file) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Seen>> {
-            let mut seen = Seen::default();
+        pub(in crate::stores::file) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<FileEvents>> {
+            let mut events = FileEvents::default();
             while let Poll::Ready(event) = Pin::new(&mut self.0).poll_next(cx) {
                 let event = event.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
                 let flags = ReadFlags::from_bits_retain(event.mask.bits());
-                seen.note(event.wd.get_watch_descriptor_id(), flags);
+                events.record(event.wd.get_watch_descriptor_id(), flags);
             }
-            if seen == Seen::default() { Poll::Pending } else { Poll::Ready(Ok(seen)) }
+            if events == FileEvents::default() { Poll::Pending } else { Poll::Ready(Ok(events)) }
         }
     }
 }
@@ -121,23 +121,23 @@ mod os {
         time::Duration,
     };
 
-    use super::Seen;
+    use super::FileEvents;
 
-    pub(in crate::stores::file) type Watch = i32;
+    pub(in crate::stores::file) type WatchId = i32;
 
     /// Nothing watches files here.
-    pub(in crate::stores::file) enum Eyes {}
+    pub(in crate::stores::file) enum Inotify {}
 
-    impl Eyes {
+    impl Inotify {
         pub(in crate::stores::file) fn open() -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
-        pub(in crate::stores::file) fn watch(&self, _: &Path) -> io::Result<Watch> {
+        pub(in crate::stores::file) fn watch(&self, _: &Path) -> io::Result<WatchId> {
             match *self {}
         }
 
-        pub(in crate::stores::file) fn forget(&self, _: Watch) {
+        pub(in crate::stores::file) fn unwatch(&self, _: WatchId) {
             match *self {}
         }
 
@@ -145,19 +145,19 @@ mod os {
             match *self {}
         }
 
-        pub(in crate::stores::file) fn see(&self) -> Seen {
+        pub(in crate::stores::file) fn read_events(&self) -> FileEvents {
             match *self {}
         }
 
-        pub(in crate::stores::file) fn lookout(&self) -> Option<Lookout> {
+        pub(in crate::stores::file) fn event_waiter(&self) -> Option<EventWaiter> {
             match *self {}
         }
     }
 
-    pub(in crate::stores::file) enum Lookout {}
+    pub(in crate::stores::file) enum EventWaiter {}
 
-    impl Lookout {
-        pub(in crate::stores::file) fn poll(&mut self, _: &mut Context<'_>) -> Poll<io::Result<Seen>> {
+    impl EventWaiter {
+        pub(in crate::stores::file) fn poll(&mut self, _: &mut Context<'_>) -> Poll<io::Result<FileEvents>> {
             match *self {}
         }
     }
@@ -178,34 +178,34 @@ mod tests {
     use super::*;
 
     /// Two bells that are watched, in a directory.
-    struct Tower {
+    struct WatchedFiles {
         dir: PathBuf,
-        bells: [File; 2],
-        eyes: Eyes,
-        watches: [Watch; 2],
+        files: [File; 2],
+        inotify: Inotify,
+        watches: [WatchId; 2],
     }
 
-    impl Tower {
+    impl WatchedFiles {
         fn new(name: &str) -> io::Result<Self> {
-            let dir = std::env::temp_dir().join(format!("tower-events-eyes-{name}-{}", std::process::id()));
+            let dir = std::env::temp_dir().join(format!("tower-events-inotify-{name}-{}", std::process::id()));
             std::fs::create_dir_all(&dir)?;
             let (a, b) = (dir.join("a"), dir.join("b"));
-            let (bells, eyes) = ([File::create(&a)?, File::create(&b)?], Eyes::open()?);
-            let watches = [eyes.watch(&a)?, eyes.watch(&b)?];
-            Ok(Self { dir, bells, eyes, watches })
+            let (files, inotify) = ([File::create(&a)?, File::create(&b)?], Inotify::open()?);
+            let watches = [inotify.watch(&a)?, inotify.watch(&b)?];
+            Ok(Self { dir, files, inotify, watches })
         }
 
         /// Equal events in a row are one, so the two take turns.
-        fn ring(&self, times: usize) -> io::Result<()> {
-            self.bells.iter().cycle().take(times).try_for_each(|notify_file| notify_file.write_all_at(b"x", 0))
+        fn modify(&self, times: usize) -> io::Result<()> {
+            self.files.iter().cycle().take(times).try_for_each(|file| file.write_all_at(b"x", 0))
         }
 
-        fn first(&self) -> Seen {
-            Seen { rung: vec![self.watches[0]], ..Seen::default() }
+        fn first(&self) -> FileEvents {
+            FileEvents { modified: vec![self.watches[0]], ..FileEvents::default() }
         }
     }
 
-    impl Drop for Tower {
+    impl Drop for WatchedFiles {
         fn drop(&mut self) {
             _ = std::fs::remove_dir_all(&self.dir);
         }
@@ -215,38 +215,38 @@ mod tests {
     fn events_that_the_system_dropped_have_everything_looked_at() {
         let most: usize =
             std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
-        let tower = Tower::new("overflow").unwrap();
-        tower.ring(4).unwrap();
-        assert_eq!(tower.eyes.see(), Seen { rung: [tower.watches, tower.watches].concat(), ..Seen::default() });
-        tower.ring(most + 10).unwrap();
-        assert!(tower.eyes.see().all);
-        tower.ring(1).unwrap();
-        assert_eq!(tower.eyes.see(), tower.first());
+        let watched = WatchedFiles::new("overflow").unwrap();
+        watched.modify(4).unwrap();
+        assert_eq!(watched.inotify.read_events(), FileEvents { modified: [watched.watches, watched.watches].concat(), ..FileEvents::default() });
+        watched.modify(most + 10).unwrap();
+        assert!(watched.inotify.read_events().check_all);
+        watched.modify(1).unwrap();
+        assert_eq!(watched.inotify.read_events(), watched.first());
     }
 
     #[tokio::test]
     async fn a_task_is_woken_by_each_ring_and_each_is_seen_once() {
-        let tower = Tower::new("task").unwrap();
-        let mut lookouts = [tower.eyes.lookout().unwrap(), tower.eyes.lookout().unwrap()];
+        let watched = WatchedFiles::new("task").unwrap();
+        let mut event_waiters = [watched.inotify.event_waiter().unwrap(), watched.inotify.event_waiter().unwrap()];
         for _ in 0..3 {
             // Waits before it is rung for.
-            let mut seen = pin!(poll_fn(|cx| lookouts[0].poll(cx)));
-            assert!(seen.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-            tower.ring(1).unwrap();
-            assert_eq!(seen.await.unwrap(), tower.first());
-            assert!(poll_fn(|cx| Poll::Ready(lookouts[1].poll(cx))).await.is_pending());
-            assert_eq!(tower.eyes.see(), Seen::default());
+            let mut events = pin!(poll_fn(|cx| event_waiters[0].poll(cx)));
+            assert!(events.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            watched.modify(1).unwrap();
+            assert_eq!(events.await.unwrap(), watched.first());
+            assert!(poll_fn(|cx| Poll::Ready(event_waiters[1].poll(cx))).await.is_pending());
+            assert_eq!(watched.inotify.read_events(), FileEvents::default());
         }
     }
 
     #[test]
     fn who_is_not_on_a_runtime_or_outlives_it_has_no_lookout() {
-        let tower = Tower::new("runtime").unwrap();
-        assert!(tower.eyes.lookout().is_none());
+        let watched = WatchedFiles::new("runtime").unwrap();
+        assert!(watched.inotify.event_waiter().is_none());
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut lookout = runtime.block_on(async { tower.eyes.lookout().unwrap() });
+        let mut event_waiter = runtime.block_on(async { watched.inotify.event_waiter().unwrap() });
         drop(runtime);
-        let polled = lookout.poll(&mut Context::from_waker(Waker::noop()));
+        let polled = event_waiter.poll(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(polled, Poll::Ready(Err(_))), "{polled:?}");
     }
 }
