@@ -10,7 +10,7 @@ use futures_core::Stream;
 
 use super::{
     core::Core,
-    ear::{self, Listener},
+    listener::{self, Registration},
 };
 use crate::{store::Change, stores::hints::Intake};
 
@@ -18,15 +18,15 @@ use crate::{store::Change, stores::hints::Intake};
 pub(super) struct Changes {
     core: Arc<Core>,
     intake: Intake,
-    listener: Listener,
+    registration: Registration,
 }
 
 impl Changes {
     pub(super) fn new(core: Arc<Core>) -> Self {
         let backlog = core.watch();
         // When this returns the bell is watched, so that the resync that the backlog begins with comes after it.
-        let listener = ear::attend(&core);
-        Self { core, intake: Intake::new(backlog), listener }
+        let registration = listener::register(&core);
+        Self { core, intake: Intake::new(backlog), registration }
     }
 }
 
@@ -36,7 +36,7 @@ impl Stream for Changes {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
         loop {
             let next = self.intake.poll_next(cx);
-            if next.is_ready() || self.listener.poll(cx).is_pending() {
+            if next.is_ready() || self.registration.poll(cx).is_pending() {
                 return next;
             }
         }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// One store's ear at its bell.
-pub(super) struct Follower {
+pub(super) struct NotifyReader {
     core: Weak<Core>,
     notify_file: Option<NotifyFile>,
     /// Opened when there is something to read.
@@ -34,7 +34,7 @@ pub(super) struct Follower {
     notified: bool,
 }
 
-impl Follower {
+impl NotifyReader {
     /// Listens from now on.
     pub(super) fn new(core: &Arc<Core>) -> Self {
         let notify_file = NotifyFile::open(&core.ground.notify_file).ok();
@@ -42,7 +42,7 @@ impl Follower {
     }
 
     /// Looks for news, and tells the watchers.
-    pub(super) fn look(&mut self) {
+    pub(super) fn read_new(&mut self) {
         let Some(core) = self.core.upgrade() else { return };
         let read = self.notify_file.as_mut().map(NotifyFile::read_new);
         match read {
@@ -51,7 +51,7 @@ impl Follower {
                 self.notified = true;
                 let foreign: Vec<_> = notifications.into_iter().filter(|notification| notification.writer != core.id).collect();
                 if !foreign.is_empty() {
-                    core.tell(self.changes(&core, &foreign));
+                    core.tell(self.changes_of(&core, &foreign));
                 }
             }
             Some(Ok(None)) => {
@@ -64,13 +64,13 @@ impl Follower {
 
     /// Looks whether something went by unheard: a bell that was removed, or a commit whose process was killed before it
     /// rang. Says whether the bell is another than before.
-    pub(super) fn look_around(&mut self) -> bool {
+    pub(super) fn check_missed(&mut self) -> bool {
         let Some(core) = self.core.upgrade() else { return false };
         // The files were removed: nothing is to be made where they were.
         if core.check().is_err() {
             return false;
         }
-        let renewed = match &mut self.notify_file {
+        let replaced = match &mut self.notify_file {
             Some(notify_file) => notify_file.reopen_if_replaced().unwrap_or(false),
             none => {
                 *none = NotifyFile::open(&core.ground.notify_file).ok();
@@ -78,14 +78,14 @@ impl Follower {
             }
         };
         let version = self.data_version(&core);
-        let moved = version.is_none() || (self.version != version && !self.notified);
+        let has_unread_commits = version.is_none() || (self.version != version && !self.notified);
         // The first time there is nothing to compare with; the watchers have begun with a resync.
-        if renewed || (moved && self.version.is_some()) {
+        if replaced || (has_unread_commits && self.version.is_some()) {
             core.tell([Change::Resync]);
         }
         self.version = version;
         self.notified = false;
-        renewed
+        replaced
     }
 
     fn data_version(&mut self, core: &Core) -> Option<i64> {
@@ -105,7 +105,7 @@ impl Follower {
         Ok(self.db.insert(db))
     }
 
-    fn changes(&mut self, core: &Core, notifications: &[Notification]) -> Vec<Change> {
+    fn changes_of(&mut self, core: &Core, notifications: &[Notification]) -> Vec<Change> {
         let changes = self.db(core).map_err(from_sql).and_then(|db| read(core, db, notifications));
         changes.unwrap_or_else(|error| {
             tracing::debug!(%error, "the notifications of an event file cannot be read");
@@ -121,7 +121,7 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
     format::check_read(&transaction)?;
     let mut changes = Vec::new();
     let mut bytes = 0;
-    for changed in merged(notifications) {
+    for changed in merge(notifications) {
         let (Changed::Entries { channel, .. } | Changed::Head { channel }) = changed else { return Ok(vec![Change::Resync]) };
         let Some((name, line)) = line(&transaction, channel)? else { return Ok(vec![Change::Resync]) };
         let name = match name {
@@ -148,7 +148,7 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
 
 fn change(db: &Connection, name: &Channel, line: &Line, changed: Changed, bytes: &mut usize) -> Result<Change, StoreError> {
     let entries = match changed {
-        Changed::Entries { first, last, .. } if last - first < MOST_ENTRIES => {
+        Changed::Entries { first, last, .. } if last - first < MAX_ENTRIES => {
             entries(db, name, line, first, last, bytes)?
         }
         _ => Vec::new(),
@@ -157,7 +157,7 @@ fn change(db: &Connection, name: &Channel, line: &Line, changed: Changed, bytes:
 }
 
 /// The news, with consecutive entries of one channel as one piece, and each head once.
-fn merged(notifications: &[Notification]) -> Vec<Changed> {
+fn merge(notifications: &[Notification]) -> Vec<Changed> {
     let mut merged: Vec<Changed> = Vec::new();
     for Notification { changed, .. } in notifications {
         let same = match (merged.last_mut(), changed) {
@@ -178,9 +178,9 @@ fn merged(notifications: &[Notification]) -> Vec<Changed> {
 }
 
 /// The channel's name and its line, if they can be read.
-type Named = (Result<Channel, StoreError>, Result<Line, StoreError>);
+type NameAndRow = (Result<Channel, StoreError>, Result<Line, StoreError>);
 
-fn line(db: &Connection, id: i64) -> Result<Option<Named>, StoreError> {
+fn line(db: &Connection, id: i64) -> Result<Option<NameAndRow>, StoreError> {
     let sql = format!("SELECT {COLUMNS}, name FROM channels WHERE id = ?1");
     let mut statement = db.prepare_cached(&sql).map_err(from_sql)?;
     let row = statement.query_row([id], |row| Ok((read_name(row, 13), Line::from_row(row))));
@@ -201,7 +201,7 @@ fn entries(
     let mut statement = db.prepare_cached(&sql).map_err(from_sql)?;
     let mut rows = statement.query((line.id, first as i64, last as i64)).map_err(from_sql)?;
     let mut entries = Vec::new();
-    while *bytes < MOST_BYTES {
+    while *bytes < MAX_BYTES {
         let Some(row) = rows.next().map_err(from_sql)? else { break };
         let entry = read_entry(row, name, line.id, line.record.head.cursor.epoch)?;
         *bytes += entry.size();
@@ -212,8 +212,8 @@ fn entries(
 
 /// More entries at once than these are told as a head: who wants them reads them in pages. So many take less than a
 /// millisecond, which a runtime's own threads can spare.
-const MOST_ENTRIES: u64 = 256;
-const MOST_BYTES: usize = 256 << 10;
+const MAX_ENTRIES: u64 = 256;
+const MAX_BYTES: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -227,6 +227,6 @@ mod tests {
             [entries(1, 1, 2), entries(1, 3, 3), entries(2, 4, 4), entries(1, 4, 4), entries(1, 6, 6), head, head];
         let notifications = notifications.map(|changed| Notification { writer: 0, changed });
         let expected = [entries(1, 1, 3), entries(2, 4, 4), entries(1, 4, 4), entries(1, 6, 6), head];
-        assert_eq!(merged(&notifications), expected);
+        assert_eq!(merge(&notifications), expected);
     }
 }
