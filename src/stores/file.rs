@@ -162,7 +162,7 @@ mod fault;
 mod floors;
 mod notify_reader;
 mod format;
-mod ground;
+mod paths;
 mod guard;
 mod heads;
 mod janitor;
@@ -194,7 +194,7 @@ use rusqlite::Connection;
 use self::{
     notify_file::NotifyFile,
     core::Core,
-    ground::Ground,
+    paths::Paths,
     heads::Heads,
     lock::Lock,
     pool::Pool,
@@ -241,25 +241,25 @@ impl FileStore {
 
     fn open_with(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
-        let ground = Ground::prepare(path, options.file_systems)?;
-        let mut lock = Lock::open(&ground.lock).map_err(failed)?;
+        let paths = Paths::prepare(path, options.file_systems)?;
+        let mut lock = Lock::open(&paths.lock).map_err(failed)?;
         if !lock.acquire(options.timeout).map_err(failed)? {
-            let holder = lock::holder(&[&ground.lock, &ground.db]);
+            let holder = lock::holder(&[&paths.lock, &paths.db]);
             return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
         }
-        let db = schema::open_writer(&ground, options.durability, options.timeout)?;
-        let core = Arc::new(Core::new(ground, options).map_err(failed)?);
+        let db = schema::open_writer(&paths, options.durability, options.timeout)?;
+        let core = Arc::new(Core::new(paths, options).map_err(failed)?);
         if let Err(error) = users::enter(&db, &core.keep, core.now()) {
             // The first transaction says it.
-            tracing::debug!(%error, file = %core.ground.db.display(), "others were not told what this process keeps");
+            tracing::debug!(%error, file = %core.paths.db.display(), "others were not told what this process keeps");
         }
         let durability = core.options.durability;
         if durability == Durability::Power {
-            promise::secure_log(&db, &core.ground).map_err(failed)?;
+            promise::secure_log(&db, &core.paths).map_err(failed)?;
         }
-        let notify_file = NotifyFile::open(&core.ground.notify_file).map_err(failed)?;
+        let notify_file = NotifyFile::open(&core.paths.notify_file).map_err(failed)?;
         lock.release();
-        let promises = Promise::all(durability, &core.ground).map_err(failed)?;
+        let promises = Promise::all(durability, &core.paths).map_err(failed)?;
         // Ends the threads when it is dropped, also when one of them cannot be started.
         let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
         threads::start(&core, &asking.0, promises).map_err(failed)?;
@@ -282,7 +282,7 @@ impl FileStore {
 
     async fn ask(&self, action: Action) -> Result<Answer, StoreError> {
         // A forked child has no writer.
-        self.core.ground.check_process()?;
+        self.core.paths.check_process()?;
         let done = self.asking.ask(action).await;
         self.see_to(done)
     }
@@ -298,7 +298,7 @@ impl FileStore {
         let look = move |core: &Core, db: &mut Connection| {
             let page = read::page(db, (&core.keep, now, stale), &channel, start, limit);
             if let Err(error @ StoreError::Corrupt(_)) = &page {
-                core.quarantine.say(&core.ground.db, channel.as_str(), error);
+                core.quarantine.say(&core.paths.db, channel.as_str(), error);
             }
             page
         };
@@ -321,8 +321,8 @@ impl FileStore {
     /// Takes notice of how a read went.
     fn saw<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         match &done {
-            Ok(_) => self.core.condition.reads.recover(&self.core.ground.db),
-            Err(error) => self.core.condition.reads.note(&self.core.ground.db, error),
+            Ok(_) => self.core.condition.reads.recover(&self.core.paths.db),
+            Err(error) => self.core.condition.reads.note(&self.core.paths.db, error),
         }
         self.see_to(done)
     }
@@ -338,7 +338,7 @@ impl FileStore {
 
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileStore").field("file", &self.core.ground.db).finish_non_exhaustive()
+        f.debug_struct("FileStore").field("file", &self.core.paths.db).finish_non_exhaustive()
     }
 }
 

@@ -40,7 +40,7 @@ fn run(core: &Core, asked: &Receiver<()>) {
     let mut db = None;
     for () in asked {
         let Err(error) = copy(core, &mut db) else { continue };
-        tracing::warn!(%error, file = %core.ground.db.display(), "a checkpoint of an event file failed");
+        tracing::warn!(%error, file = %core.paths.db.display(), "a checkpoint of an event file failed");
         db = None;
         if is_failed_sync(&error) {
             core.stop(error);
@@ -51,7 +51,7 @@ fn run(core: &Core, asked: &Receiver<()>) {
 fn copy(core: &Core, db: &mut Option<Connection>) -> rusqlite::Result<()> {
     let db = match db {
         Some(db) => db,
-        none => none.insert(schema::open_copier(&core.ground, core.options.durability)?),
+        none => none.insert(schema::open_copier(&core.paths, core.options.durability)?),
     };
     frames(db, Mode::Passive).map(|_| ())
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{
     condition::Condition,
     error::SyncFailed,
-    ground::{Ground, Identity},
+    paths::{Paths, Identity},
     options::FileOptions,
     quarantine::Quarantine,
 };
@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(super) struct Core {
-    pub(super) ground: Ground,
+    pub(super) paths: Paths,
     pub(super) options: FileOptions,
     pub(super) keep: Keep,
     /// Tells this store's own news from those of others.
@@ -43,13 +43,13 @@ pub(super) struct Core {
 
 impl Core {
     /// The database has to exist.
-    pub(super) fn new(ground: Ground, options: FileOptions) -> std::io::Result<Self> {
+    pub(super) fn new(paths: Paths, options: FileOptions) -> std::io::Result<Self> {
         let keep = Keep::new(&options.retention);
-        let identity = Ground::identity(&ground.db)?;
+        let identity = Paths::identity(&paths.db)?;
         let (latest, watchers, attempts, commits, failed_sync) = Default::default();
         let (id, quarantine, condition) = (resume::fresh_epoch(), Quarantine::default(), Condition::default());
         Ok(Self {
-            ground,
+            paths,
             options,
             keep,
             id,
@@ -71,14 +71,14 @@ impl Core {
 
     /// Fails in a forked process, and when the files are no longer the ones that were opened.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.ground.check_process()?;
+        self.paths.check_process()?;
         self.check_file()
     }
 
     /// Fails when the files are no longer the ones that were opened: who goes on with a file that was removed or replaced
     /// would talk to nobody.
     pub(super) fn check_file(&self) -> Result<(), StoreError> {
-        match Ground::identity(&self.ground.db) {
+        match Paths::identity(&self.paths.db) {
             Ok(now) if now == self.identity => Ok(()),
             Ok(_) => Err(self.gone("was replaced")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.gone("was removed")),
@@ -97,13 +97,13 @@ impl Core {
     }
 
     fn gone(&self, how: &str) -> StoreError {
-        let path = self.ground.db.display();
+        let path = self.paths.db.display();
         StoreError::Unavailable(format!("the event file {path} {how} while it was open; open it anew").into())
     }
 
     /// Writes no more: the disk could not sync.
     pub(super) fn stop(&self, why: impl Error + Send + Sync + 'static) -> SyncFailed {
-        tracing::error!(%why, file = %self.ground.db.display(), "a sync failed; nothing is written any more");
+        tracing::error!(%why, file = %self.paths.db.display(), "a sync failed; nothing is written any more");
         self.failed_sync.get_or_init(|| SyncFailed::new(why)).clone()
     }
 

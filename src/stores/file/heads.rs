@@ -67,7 +67,7 @@ impl Heads {
                     unreadable()
                 }
                 Err(error @ StoreError::Corrupt(_)) => {
-                    core.quarantine.say(&core.ground.db, channel.as_str(), &error);
+                    core.quarantine.say(&core.paths.db, channel.as_str(), &error);
                     damage.push(error);
                     unreadable()
                 }

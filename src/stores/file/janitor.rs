@@ -57,7 +57,7 @@ impl Janitor {
     pub(super) fn put_off(&mut self, core: &Core, error: &StoreError) {
         self.put_off = Some(Instant::now() + PUT_OFF);
         if !std::mem::replace(&mut self.said, true) {
-            let (file, why) = (core.ground.db.display(), std::error::Error::source(error).map(ToString::to_string));
+            let (file, why) = (core.paths.db.display(), std::error::Error::source(error).map(ToString::to_string));
             tracing::warn!(%file, why, "an event file cannot be tidied; it is tried again every {PUT_OFF:?}");
         }
     }
@@ -174,7 +174,7 @@ impl Chores<'_> {
             })?;
             if let Err(error) = looked {
                 let name = name.map_or_else(|| unnamed(*id), |name| name.as_str().to_owned());
-                self.core.quarantine.say(&self.core.ground.db, &name, &error);
+                self.core.quarantine.say(&self.core.paths.db, &name, &error);
                 // Out of the way of those that are due later, and of other processes' janitors.
                 let later = now.saturating_add(QUARANTINE);
                 self.guarded(desk, |_| Ok(update_due(db, *id, later)?))?;

@@ -196,7 +196,7 @@ impl Listener {
         }
         let Some(inotify) = &self.inotify else { return };
         for store in self.stores.iter_mut().filter(|store| store.watch.is_none()) {
-            store.watch = store.core.upgrade().and_then(|core| inotify.watch(&core.ground.notify_file).ok());
+            store.watch = store.core.upgrade().and_then(|core| inotify.watch(&core.paths.notify_file).ok());
         }
     }
 }

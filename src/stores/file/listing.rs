@@ -49,7 +49,7 @@ pub(super) fn channels(
                     listed.push((channel, line.record.head));
                 }
             }
-            Err(error) => core.quarantine.say(&core.ground.db, &String::from_utf8_lossy(name), &error),
+            Err(error) => core.quarantine.say(&core.paths.db, &String::from_utf8_lossy(name), &error),
         }
     }
     Ok(listed)

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ground::Ground;
+use super::paths::Paths;
 
 /// The lock file of one store.
 pub(super) struct Lock {
@@ -208,8 +208,8 @@ pub(super) fn holder(paths: &[&Path]) -> String {
 
 /// Who is in the middle of a read, for people to read.
 #[cfg(target_os = "linux")]
-pub(super) fn reader(ground: &Ground) -> String {
-    let mut shared = ground.db.clone().into_os_string();
+pub(super) fn reader(paths: &Paths) -> String {
+    let mut shared = paths.db.clone().into_os_string();
     shared.push("-shm");
     let all = holders(&[Path::new(&shared)], "READ").into_iter().map(describe);
     // One that runs on will be done soon.
@@ -260,7 +260,7 @@ fn describe(process: u32) -> String {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn reader(_: &Ground) -> String {
+pub(super) fn reader(_: &Paths) -> String {
     "a reader".to_owned()
 }
 

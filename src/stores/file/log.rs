@@ -97,8 +97,8 @@ impl Log {
         // A reader who is at it keeps the log from beginning anew; mostly it is done before the next time.
         self.long = if self.stuck == 0 { LONG } else { now.all + LONG };
         if self.stuck > WORRYING {
-            let reader = lock::reader(&self.core.ground);
-            let file = self.core.ground.db.display();
+            let reader = lock::reader(&self.core.paths);
+            let file = self.core.paths.db.display();
             tracing::warn!(%file, frames = self.stuck, "{reader} keeps the log from being reused");
         }
         Ok(())
@@ -118,7 +118,7 @@ impl Log {
         if self.has_room() {
             return Ok(());
         }
-        let (reader, file) = (lock::reader(&self.core.ground), self.core.ground.db.display());
+        let (reader, file) = (lock::reader(&self.core.paths), self.core.paths.db.display());
         let why = format!("{reader} keeps the log of {file} from being reused: {} pages", self.stuck);
         Err(StoreError::Full(why.into()))
     }

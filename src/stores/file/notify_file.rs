@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    ground::{Ground, identity_of},
+    paths::{Paths, identity_of},
     checksum::Checksum,
 };
 
@@ -136,7 +136,7 @@ impl NotifyFile {
 
     /// Goes on with the file that the path leads to now, made anew if need be; says whether it is another than before.
     pub(super) fn reopen_if_replaced(&mut self) -> io::Result<bool> {
-        let is_same = match (Ground::identity(&self.path), identity_of(&self.file.metadata()?)) {
+        let is_same = match (Paths::identity(&self.path), identity_of(&self.file.metadata()?)) {
             (Ok(now), then) => now == then,
             (Err(_), _) => false,
         };

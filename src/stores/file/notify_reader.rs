@@ -37,7 +37,7 @@ pub(super) struct NotifyReader {
 impl NotifyReader {
     /// Listens from now on.
     pub(super) fn new(core: &Arc<Core>) -> Self {
-        let notify_file = NotifyFile::open(&core.ground.notify_file).ok();
+        let notify_file = NotifyFile::open(&core.paths.notify_file).ok();
         Self { core: Arc::downgrade(core), notify_file, db: None, version: None, notified: false }
     }
 
@@ -73,7 +73,7 @@ impl NotifyReader {
         let replaced = match &mut self.notify_file {
             Some(notify_file) => notify_file.reopen_if_replaced().unwrap_or(false),
             none => {
-                *none = NotifyFile::open(&core.ground.notify_file).ok();
+                *none = NotifyFile::open(&core.paths.notify_file).ok();
                 none.is_some()
             }
         };
@@ -100,7 +100,7 @@ impl NotifyReader {
         let db = match self.db.take() {
             Some(db) => db,
             // Nobody waits here: what is busy now is told as a coarser hint.
-            None => schema::open_reader(&core.ground, Duration::ZERO)?,
+            None => schema::open_reader(&core.paths, Duration::ZERO)?,
         };
         Ok(self.db.insert(db))
     }
@@ -128,7 +128,7 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
             Ok(name) => name,
             Err(error) => {
                 // Nobody knows whom to tell; a resync with each of its appends would cost all others.
-                core.quarantine.say(&core.ground.db, &unnamed(channel), &error);
+                core.quarantine.say(&core.paths.db, &unnamed(channel), &error);
                 continue;
             }
         };
@@ -136,7 +136,7 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
         changes.push(match change {
             Err(error @ StoreError::Corrupt(_)) => {
                 // It is nobody else's gap; whoever reads it is told.
-                core.quarantine.say(&core.ground.db, name.as_str(), &error);
+                core.quarantine.say(&core.paths.db, name.as_str(), &error);
                 Change::Head(name, unreadable())
             }
             change => change?,

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{FileStore, error::OpenError, ground::FileSystems};
+use super::{FileStore, error::OpenError, paths::FileSystems};
 use crate::store::{Clock, Retention};
 
 /// What an acknowledged append survives.

@@ -57,7 +57,7 @@ impl Pool {
             let pooled = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut connection = match pooled {
                 Some(connection) => connection,
-                None => new(schema::open_reader(&core.ground, core.options.timeout).map_err(from_sql)?),
+                None => new(schema::open_reader(&core.paths, core.options.timeout).map_err(from_sql)?),
             };
             let done = read(&core, &mut connection);
             // One that failed may hold a broken state.

@@ -10,7 +10,7 @@ use crate::store::StoreError;
 /// Reads a little, over a connection that remembers nothing.
 pub(super) fn read(core: &Core) -> Result<(), StoreError> {
     core.check()?;
-    let db = schema::open_reader(&core.ground, Duration::ZERO).map_err(from_sql)?;
+    let db = schema::open_reader(&core.paths, Duration::ZERO).map_err(from_sql)?;
     format::check_read(&db)?;
     for sql in ["SELECT count(*) FROM origin", "SELECT count(*) FROM (SELECT 1 FROM channels LIMIT 1)"] {
         db.query_row(sql, [], |_| Ok(())).map_err(from_sql)?;
@@ -20,7 +20,7 @@ pub(super) fn read(core: &Core) -> Result<(), StoreError> {
 
 /// Commits a little that changes nothing, if there is room for more than that. The caller holds the lock.
 pub(super) fn write(core: &Core, db: &Connection) -> Result<(), StoreError> {
-    check_room(&core.ground.db)?;
+    check_room(&core.paths.db)?;
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate).map_err(from_sql)?;
     format::check_write(db)?;
     transaction.execute("UPDATE origin SET floor = floor", []).map_err(from_sql)?;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{
     core::Core,
-    ground::Ground,
+    paths::Paths,
     options::Durability,
     queue::{Answer, Request},
 };
@@ -43,12 +43,12 @@ pub(super) type Reply = oneshot::Sender<Result<Answer, StoreError>>;
 
 impl Promise {
     /// One for each thread that a store needs: two that wait for the disk in turns keep it busy.
-    pub(super) fn all(durability: Durability, ground: &Ground) -> io::Result<Vec<Self>> {
+    pub(super) fn all(durability: Durability, paths: &Paths) -> io::Result<Vec<Self>> {
         match durability {
             Durability::Process => Ok(vec![Self::Committed]),
             Durability::Power => {
-                sync_names(ground)?;
-                (0..SYNCING).map(|_| open_log(ground).map(Self::Synced)).collect()
+                sync_names(paths)?;
+                (0..SYNCING).map(|_| open_log(paths).map(Self::Synced)).collect()
             }
         }
     }
@@ -101,10 +101,10 @@ pub(super) fn fail(waiting: impl Iterator<Item = Reply>, error: StoreError) {
 /// Has the disk get all that the log holds, whoever wrote it. Of what an earlier process could not sync, the system may say
 /// that it is written although it is not: what was acknowledged after it would be lost with it. So all of it is written
 /// once more, and synced by a handle that is told of every failure from now on. The caller holds the lock.
-pub(super) fn secure_log(db: &Connection, ground: &Ground) -> io::Result<()> {
+pub(super) fn secure_log(db: &Connection, paths: &Paths) -> io::Result<()> {
     // Keeps programs away that write without our lock. Nothing is changed for those who read.
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate).map_err(io::Error::other)?;
-    let mut log = open_log(ground)?;
+    let mut log = open_log(paths)?;
     let mut piece = vec![0; PIECE];
     let mut at = 0;
     loop {
@@ -119,17 +119,17 @@ pub(super) fn secure_log(db: &Connection, ground: &Ground) -> io::Result<()> {
     transaction.rollback().map_err(io::Error::other)
 }
 
-fn open_log(ground: &Ground) -> io::Result<File> {
+fn open_log(paths: &Paths) -> io::Result<File> {
     // SQLite has made it, and locks the other files only: this one may be closed here without dropping locks of its.
-    OpenOptions::new().read(true).write(true).open(&ground.log)
+    OpenOptions::new().read(true).write(true).open(&paths.log)
 }
 
 /// Has the disk remember the names of new files, and of the directories that were made for them.
-fn sync_names(ground: &Ground) -> io::Result<()> {
+fn sync_names(paths: &Paths) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }
-    for directory in ground.db.ancestors().skip(1) {
+    for directory in paths.db.ancestors().skip(1) {
         match File::open(directory).and_then(|directory| directory.sync_all()) {
             // It was not made here, or its file system syncs no directories.
             Err(error) if matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported) => {}
@@ -149,16 +149,16 @@ const SYNCING: usize = 2;
 #[cfg(unix)]
 mod tests {
     use super::*;
-    use crate::stores::file::{FileOptions, ground::FileSystems};
+    use crate::stores::file::{FileOptions, paths::FileSystems};
 
     fn files(name: &str) -> (std::path::PathBuf, Core) {
         let dir = std::env::temp_dir().join(format!("tower-events-promise-{name}-{}", std::process::id()));
-        let ground = Ground::prepare(&dir.join("events.db"), FileSystems::Local).unwrap();
+        let paths = Paths::prepare(&dir.join("events.db"), FileSystems::Local).unwrap();
         // No store is opened: its threads end some time after it was dropped, and the last of them removes the log.
-        for file in [&ground.db, &ground.log] {
+        for file in [&paths.db, &paths.log] {
             std::fs::write(file, "").unwrap();
         }
-        (dir, Core::new(ground, FileOptions::default()).unwrap())
+        (dir, Core::new(paths, FileOptions::default()).unwrap())
     }
 
     fn answer(promise: &Promise, core: &Core) -> Result<Answer, StoreError> {
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn after_one_failed_sync_nobody_knows_what_the_disk_has() {
         let (dir, core) = files("failed");
-        let sound = Promise::all(Durability::Power, &core.ground).unwrap().pop().unwrap();
+        let sound = Promise::all(Durability::Power, &core.paths).unwrap().pop().unwrap();
         // Not even a pipe can be asked to sync.
         let (_, pipe) = io::pipe().unwrap();
         let broken = Promise::Synced(File::from(std::os::fd::OwnedFd::from(pipe)));

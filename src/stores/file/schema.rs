@@ -14,30 +14,30 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use super::{
     error::{OpenError, OpenErrorKind},
     format::{self, FORMAT, SUPPORTED},
-    ground::Ground,
+    paths::Paths,
     options::Durability,
 };
 use crate::store::resume;
 
 /// Opens the database for the writer; makes or upgrades it. The caller holds the write lock.
 pub(super) fn open_writer(
-    ground: &Ground,
+    paths: &Paths,
     durability: Durability,
     patience: Duration,
 ) -> Result<Connection, OpenError> {
-    let failed = |error| OpenError::sql(&ground.db, error);
+    let failed = |error| OpenError::sql(&paths.db, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(&ground.db, flags).map_err(failed)?;
+    let mut connection = Connection::open_with_flags(&paths.db, flags).map_err(failed)?;
     connection.busy_timeout(patience).map_err(failed)?;
     // Looked at before anything is written: it may be somebody else's.
-    let version = version(&connection, ground)?;
+    let version = version(&connection, paths)?;
     if version == 0 {
         prepare(&connection).map_err(failed)?;
     }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
     if !mode.eq_ignore_ascii_case("wal") {
         let why = format!("its journal mode stays {mode}; the log needs shared memory");
-        return Err(OpenError::new(&ground.db, OpenErrorKind::Io, why));
+        return Err(OpenError::new(&paths.db, OpenErrorKind::Io, why));
     }
     set_up_writer(&connection, durability).map_err(failed)?;
     upgrade(&mut connection, version, MIGRATIONS).map_err(failed)?;
@@ -45,10 +45,10 @@ pub(super) fn open_writer(
 }
 
 /// Opens the database for reads.
-pub(super) fn open_reader(ground: &Ground, patience: Duration) -> rusqlite::Result<Connection> {
+pub(super) fn open_reader(paths: &Paths, patience: Duration) -> rusqlite::Result<Connection> {
     // A reader of a log writes to the shared memory, so it cannot be opened read-only.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&ground.db, flags)?;
+    let connection = Connection::open_with_flags(&paths.db, flags)?;
     connection.busy_timeout(patience)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 0;")?;
@@ -57,29 +57,29 @@ pub(super) fn open_reader(ground: &Ground, patience: Duration) -> rusqlite::Resu
 
 /// Opens the database for the writer once more, for what the first connection remembers of the file may be wrong.
 pub(super) fn reopen_writer(
-    ground: &Ground,
+    paths: &Paths,
     durability: Durability,
     patience: Duration,
 ) -> rusqlite::Result<Connection> {
-    let connection = open_copier(ground, durability)?;
+    let connection = open_copier(paths, durability)?;
     connection.busy_timeout(patience)?;
     Ok(connection)
 }
 
 /// Opens the database for checkpoints beside the writer.
-pub(super) fn open_copier(ground: &Ground, durability: Durability) -> rusqlite::Result<Connection> {
+pub(super) fn open_copier(paths: &Paths, durability: Durability) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&ground.db, flags)?;
+    let connection = Connection::open_with_flags(&paths.db, flags)?;
     set_up_writer(&connection, durability)?;
     Ok(connection)
 }
 
 /// The version of our tables in the file, or 0 when it holds nothing at all.
-fn version(connection: &Connection, ground: &Ground) -> Result<usize, OpenError> {
-    let failed = |error| OpenError::sql(&ground.db, error);
+fn version(connection: &Connection, paths: &Paths) -> Result<usize, OpenError> {
+    let failed = |error| OpenError::sql(&paths.db, error);
     let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(failed);
     let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
-    let refused = |kind, why: String| Err(OpenError::new(&ground.db, kind, why));
+    let refused = |kind, why: String| Err(OpenError::new(&paths.db, kind, why));
     if application != APPLICATION {
         let table = connection.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |row| row.get::<_, String>(0));
         return match table.optional().map_err(failed)? {

@@ -77,7 +77,7 @@ impl Writer {
     /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
     pub(super) fn serve(&mut self, queue: &Queue) -> Replies {
         if let Err(error) = self.enter(self.core.options.timeout) {
-            self.core.condition.writes.note(&self.core.ground.db, &error);
+            self.core.condition.writes.note(&self.core.paths.db, &error);
             fail_all(queue.take(), error);
             // Else the thread would call itself again and again. The next commit finds out anew.
             self.full = false;
@@ -105,10 +105,10 @@ impl Writer {
         if is_due {
             if let Err(fault) = self.commit(&[], Begun::No) {
                 // Whatever it was, it fails again, and each attempt keeps others from writing.
-                self.core.condition.writes.note(&self.core.ground.db, &fault.error);
+                self.core.condition.writes.note(&self.core.paths.db, &fault.error);
                 self.janitor.put_off(&self.core, &fault.error);
             } else {
-                self.core.condition.writes.recover(&self.core.ground.db);
+                self.core.condition.writes.recover(&self.core.paths.db);
                 self.notify();
             }
         }
@@ -160,7 +160,7 @@ impl Writer {
             return;
         }
         self.tried = Some(Instant::now());
-        let file = &self.core.ground.db;
+        let file = &self.core.paths.db;
         if condition.reads.is_in_doubt() {
             match probe::read(&self.core) {
                 Ok(()) => condition.reads.recover(file),
@@ -171,9 +171,9 @@ impl Writer {
             match self.try_to_write() {
                 Ok(()) => {
                     self.core.quarantine.open_all();
-                    self.core.condition.writes.recover(&self.core.ground.db);
+                    self.core.condition.writes.recover(&self.core.paths.db);
                 }
-                Err(error) => self.core.condition.writes.fail(&self.core.ground.db, &error),
+                Err(error) => self.core.condition.writes.fail(&self.core.paths.db, &error),
             }
         }
     }
@@ -185,7 +185,7 @@ impl Writer {
         if wrote.is_err() {
             // What this connection remembers of the file may be what is wrong.
             let options = &self.core.options;
-            if let Ok(db) = schema::reopen_writer(&self.core.ground, options.durability, options.timeout) {
+            if let Ok(db) = schema::reopen_writer(&self.core.paths, options.durability, options.timeout) {
                 self.db = db;
             }
         }
@@ -209,10 +209,10 @@ impl Writer {
     }
 
     fn locked(&self) -> StoreError {
-        let ground = &self.core.ground;
-        let holder = lock::holder(&[&ground.lock, &ground.db]);
-        tracing::warn!(file = %ground.db.display(), %holder, "waiting for the lock of an event file");
-        StoreError::Unavailable(format!("nothing was written: {holder} of {}", ground.db.display()).into())
+        let paths = &self.core.paths;
+        let holder = lock::holder(&[&paths.lock, &paths.db]);
+        tracing::warn!(file = %paths.db.display(), %holder, "waiting for the lock of an event file");
+        StoreError::Unavailable(format!("nothing was written: {holder} of {}", paths.db.display()).into())
     }
 
     /// Commits the requests as one transaction. When that fails, it tries each alone, so that one that does not fit or meets
@@ -225,7 +225,7 @@ impl Writer {
         }
         match done {
             Ok(answers) => {
-                self.core.condition.writes.recover(&self.core.ground.db);
+                self.core.condition.writes.recover(&self.core.paths.db);
                 self.notify();
                 Replies::new(requests, answers)
             }
@@ -234,10 +234,10 @@ impl Writer {
                 each.reduce(Replies::and).unwrap_or_default()
             }
             Err(Fault { origin, error }) => {
-                self.core.condition.writes.note(&self.core.ground.db, &error);
+                self.core.condition.writes.note(&self.core.paths.db, &error);
                 let channel = requests.first().and_then(|request| request.action.channel());
                 if let (Origin::Request, StoreError::Corrupt(_), Some(channel)) = (origin, &error, channel) {
-                    self.core.quarantine.shut(&self.core.ground.db, channel.as_str(), &error);
+                    self.core.quarantine.shut(&self.core.paths.db, channel.as_str(), &error);
                 }
                 fail_all(requests, error);
                 Replies::default()

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 
 /// Where the files are, and what was true of them when they were opened.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct Paths {
     /// The database, as SQLite is told.
     pub(super) db: PathBuf,
     /// The write-ahead log, as SQLite names it.
@@ -25,12 +25,12 @@ pub(super) struct Ground {
     process: u32,
 }
 
-impl Ground {
+impl Paths {
     /// Makes the parent directories, and looks where the path leads.
-    pub(super) fn prepare(path: &Path, permitted: FileSystems) -> Result<Self, OpenError> {
+    pub(super) fn prepare(path: &Path, allowed: FileSystems) -> Result<Self, OpenError> {
         check_sqlite(path, rusqlite::version_number())?;
         let process = std::process::id();
-        check_first(path, *FIRST.get_or_init(|| process), process)?;
+        check_not_forked(path, *FIRST_PROCESS.get_or_init(|| process), process)?;
         let failed = |error| OpenError::io(path, error);
         let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -41,13 +41,13 @@ impl Ground {
         if db.is_dir() {
             return Err(OpenError::new(path, OpenErrorKind::Foreign, "it is a directory"));
         }
-        check_file_system(&db, permitted)?;
-        let beside = |suffix| {
+        check_file_system(&db, allowed)?;
+        let with_suffix = |suffix| {
             let mut path = OsString::from(&db);
             path.push(suffix);
             PathBuf::from(path)
         };
-        Ok(Self { log: beside("-wal"), lock: beside("-lock"), notify_file: beside("-bell"), db, process })
+        Ok(Self { log: with_suffix("-wal"), lock: with_suffix("-lock"), notify_file: with_suffix("-bell"), db, process })
     }
 
     /// Fails in a process that was forked from the one that opened the store.
@@ -67,11 +67,11 @@ impl Ground {
 }
 
 /// Who opened the first store.
-static FIRST: OnceLock<u32> = OnceLock::new();
+static FIRST_PROCESS: OnceLock<u32> = OnceLock::new();
 
 /// SQLite keeps, for a whole process, which files are open and locked. A forked child inherits that, but not the locks: what
 /// it opened would be cut and removed under its hands.
-fn check_first(path: &Path, first: u32, now: u32) -> Result<(), OpenError> {
+fn check_not_forked(path: &Path, first: u32, now: u32) -> Result<(), OpenError> {
     if first == now {
         return Ok(());
     }
@@ -115,15 +115,15 @@ pub(super) enum FileSystems {
 
 /// The log's index is memory that processes share, so they have to be on one machine.
 #[cfg(target_os = "linux")]
-fn check_file_system(db: &Path, permitted: FileSystems) -> Result<(), OpenError> {
+fn check_file_system(db: &Path, allowed: FileSystems) -> Result<(), OpenError> {
     let at = if db.exists() { db } else { db.parent().unwrap_or(db) };
     let found = rustix::fs::statfs(at).map_err(|error| OpenError::io(db, error.into()))?;
-    judge(db, found.f_type as u32, permitted)
+    check_magic(db, found.f_type as u32, allowed)
 }
 
 #[cfg(target_os = "linux")]
-fn judge(db: &Path, magic: u32, permitted: FileSystems) -> Result<(), OpenError> {
-    match (network_file_system(magic), permitted) {
+fn check_magic(db: &Path, magic: u32, allowed: FileSystems) -> Result<(), OpenError> {
+    match (network_file_system(magic), allowed) {
         (None, _) => Ok(()),
         (Some(name), FileSystems::Local) => {
             Err(OpenError::new(db, OpenErrorKind::NetworkFileSystem, format!("this is {name}")))
@@ -201,9 +201,9 @@ mod tests {
             assert_eq!(network_file_system(magic), Some(name));
         }
         for (magic, _) in networks {
-            let refused = judge(Path::new("x"), magic, FileSystems::Local).unwrap_err();
+            let refused = check_magic(Path::new("x"), magic, FileSystems::Local).unwrap_err();
             assert_eq!(refused.kind(), OpenErrorKind::NetworkFileSystem);
-            assert!(judge(Path::new("x"), magic, FileSystems::All).is_ok());
+            assert!(check_magic(Path::new("x"), magic, FileSystems::All).is_ok());
         }
         for local in [0xef53, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630, 0x2fc1_2fc1, 0xf2f5_2010] {
             assert_eq!(network_file_system(local), None); // ext4, tmpfs, btrfs, xfs, overlay, zfs, f2fs
