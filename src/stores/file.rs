@@ -172,7 +172,7 @@ mod log;
 mod options;
 mod pool;
 mod probe;
-mod promise;
+mod durability;
 mod push;
 mod quarantine;
 mod queue;
@@ -198,7 +198,7 @@ use self::{
     heads::Heads,
     lock::Lock,
     pool::Pool,
-    promise::Promise,
+    durability::Acknowledger,
     queue::{Action, Answer, Asking, Office},
     read::Stale,
     watch::Changes,
@@ -255,14 +255,14 @@ impl FileStore {
         }
         let durability = core.options.durability;
         if durability == Durability::Power {
-            promise::secure_log(&db, &core.paths).map_err(failed)?;
+            durability::rewrite_wal(&db, &core.paths).map_err(failed)?;
         }
         let notify_file = NotifyFile::open(&core.paths.notify_file).map_err(failed)?;
         lock.release();
-        let promises = Promise::all(durability, &core.paths).map_err(failed)?;
+        let acknowledgers = Acknowledger::for_threads(durability, &core.paths).map_err(failed)?;
         // Ends the threads when it is dropped, also when one of them cannot be started.
         let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
-        threads::start(&core, &asking.0, promises).map_err(failed)?;
+        threads::start(&core, &asking.0, acknowledgers).map_err(failed)?;
         Ok(Self { core, asking: Arc::new(asking), pool: Arc::new(Pool::new()) })
     }
 

@@ -16,7 +16,7 @@ pub(super) struct Paths {
     /// The database, as SQLite is told.
     pub(super) db: PathBuf,
     /// The write-ahead log, as SQLite names it.
-    pub(super) log: PathBuf,
+    pub(super) wal: PathBuf,
     /// Held while writing.
     pub(super) lock: PathBuf,
     /// Written after each commit.
@@ -47,7 +47,7 @@ impl Paths {
             path.push(suffix);
             PathBuf::from(path)
         };
-        Ok(Self { log: with_suffix("-wal"), lock: with_suffix("-lock"), notify_file: with_suffix("-bell"), db, process })
+        Ok(Self { wal: with_suffix("-wal"), lock: with_suffix("-lock"), notify_file: with_suffix("-bell"), db, process })
     }
 
     /// Fails in a process that was forked from the one that opened the store.

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{
     options::Durability,
-    promise::{self, Reply},
+    durability::{self, ReplySender},
     writer::{AtOnce, Writer},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 
 pub(super) struct Request {
     pub(super) action: Action,
-    pub(super) reply: Reply,
+    pub(super) reply: ReplySender,
 }
 
 pub(super) enum Action {
@@ -226,7 +226,7 @@ impl Queue {
         let left = std::mem::take(&mut state.waiting);
         drop(state);
         let waiting = left.into_iter().map(|request| request.reply);
-        promise::fail(waiting, StoreError::Unavailable("the writer ended; open the store anew".into()));
+        durability::fail_all(waiting, StoreError::Unavailable("the writer ended; open the store anew".into()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -4,21 +4,21 @@ use std::{sync::Arc, thread, time::Duration};
 
 use super::{
     core::Core,
-    promise::{Promise, Replies},
+    durability::{Acknowledger, PendingReplies},
     queue::{Office, Turn},
 };
 
 /// Starts a thread for each promise. They end when nobody can ask any more.
-pub(super) fn start(core: &Arc<Core>, office: &Arc<Office>, promises: Vec<Promise>) -> std::io::Result<()> {
-    for promise in promises {
+pub(super) fn start(core: &Arc<Core>, office: &Arc<Office>, acknowledgers: Vec<Acknowledger>) -> std::io::Result<()> {
+    for acknowledger in acknowledgers {
         // Dropped also when a turn panics, or a thread cannot be started: nobody must wait for an answer that never comes.
         let (core, end) = (Arc::clone(core), EndOnDrop(Arc::clone(office)));
-        thread::Builder::new().name("events-writer".into()).spawn(move || run(&core, &end.0, promise))?;
+        thread::Builder::new().name("events-writer".into()).spawn(move || run(&core, &end.0, acknowledger))?;
     }
     Ok(())
 }
 
-fn run(core: &Core, office: &Office, promise: Promise) {
+fn run(core: &Core, office: &Office, acknowledger: Acknowledger) {
     let mut pause = Duration::ZERO;
     loop {
         let turn = office.queue.wait(office.awake(), pause);
@@ -27,7 +27,7 @@ fn run(core: &Core, office: &Office, promise: Promise) {
             Turn::Called => writer.serve(&office.queue),
             Turn::Time => {
                 writer.tidy();
-                Replies::default()
+                PendingReplies::default()
             }
             Turn::Closed => return,
         };
@@ -39,7 +39,7 @@ fn run(core: &Core, office: &Office, promise: Promise) {
         if is_left || !office.queue.is_empty() {
             office.queue.call();
         }
-        promise.keep(core, replies);
+        acknowledger.acknowledge(core, replies);
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     lock::{self, Lock},
     log::Log,
     probe,
-    promise::{self, Replies},
+    durability::{self, PendingReplies},
     queue::{Action, Answer, Queue, Request},
     schema,
     users::Others,
@@ -75,19 +75,19 @@ impl Writer {
     }
 
     /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
-    pub(super) fn serve(&mut self, queue: &Queue) -> Replies {
+    pub(super) fn serve(&mut self, queue: &Queue) -> PendingReplies {
         if let Err(error) = self.enter(self.core.options.timeout) {
             self.core.condition.writes.note(&self.core.paths.db, &error);
             fail_all(queue.take(), error);
             // Else the thread would call itself again and again. The next commit finds out anew.
             self.full = false;
-            return Replies::default();
+            return PendingReplies::default();
         }
         if std::mem::take(&mut self.full) {
             self.begin_log_anew();
         }
         let requests = queue.take();
-        let replies = if requests.is_empty() { Replies::default() } else { self.transact(requests, Begun::No) };
+        let replies = if requests.is_empty() { PendingReplies::default() } else { self.transact(requests, Begun::No) };
         self.leave();
         replies
     }
@@ -217,7 +217,7 @@ impl Writer {
 
     /// Commits the requests as one transaction. When that fails, it tries each alone, so that one that does not fit or meets
     /// damage takes no others with it.
-    fn transact(&mut self, requests: Vec<Request>, begun: Begun) -> Replies {
+    fn transact(&mut self, requests: Vec<Request>, begun: Begun) -> PendingReplies {
         let mut done = self.commit(&requests, begun);
         if let Err(Fault { origin: Origin::Janitor, error }) = &done {
             self.janitor.put_off(&self.core, error);
@@ -227,11 +227,11 @@ impl Writer {
             Ok(answers) => {
                 self.core.condition.writes.recover(&self.core.paths.db);
                 self.notify();
-                Replies::new(requests, answers)
+                PendingReplies::new(requests, answers)
             }
             Err(fault) if fault.is_one_requests() && requests.len() > 1 => {
                 let each = requests.into_iter().map(|request| self.transact(vec![request], Begun::No));
-                each.reduce(Replies::and).unwrap_or_default()
+                each.reduce(PendingReplies::merge).unwrap_or_default()
             }
             Err(Fault { origin, error }) => {
                 self.core.condition.writes.note(&self.core.paths.db, &error);
@@ -240,7 +240,7 @@ impl Writer {
                     self.core.quarantine.shut(&self.core.paths.db, channel.as_str(), &error);
                 }
                 fail_all(requests, error);
-                Replies::default()
+                PendingReplies::default()
             }
         }
     }
@@ -359,7 +359,7 @@ pub(super) enum AtOnce {
 }
 
 fn fail_all(requests: Vec<Request>, error: StoreError) {
-    promise::fail(requests.into_iter().map(|request| request.reply), error);
+    durability::fail_all(requests.into_iter().map(|request| request.reply), error);
 }
 
 /// How long a trial waits for the lock: who holds it longer is what is wrong.

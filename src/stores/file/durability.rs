@@ -27,57 +27,57 @@ use super::{
 use crate::store::StoreError;
 
 /// One writing thread's way to keep promises.
-pub(super) enum Promise {
+pub(super) enum Acknowledger {
     /// Holds as soon as it is committed.
-    Committed,
+    OnCommit,
     /// Holds when the disk has the log. No two threads share a handle of it: the system tells each handle once that what
     /// was written is lost, whoever asks.
-    Synced(File),
+    AfterSync(File),
 }
 
 /// What came of one turn's requests, and who waits for it.
 #[derive(Default)]
-pub(super) struct Replies(Vec<(Reply, Result<Answer, StoreError>)>);
+pub(super) struct PendingReplies(Vec<(ReplySender, Result<Answer, StoreError>)>);
 
-pub(super) type Reply = oneshot::Sender<Result<Answer, StoreError>>;
+pub(super) type ReplySender = oneshot::Sender<Result<Answer, StoreError>>;
 
-impl Promise {
+impl Acknowledger {
     /// One for each thread that a store needs: two that wait for the disk in turns keep it busy.
-    pub(super) fn all(durability: Durability, paths: &Paths) -> io::Result<Vec<Self>> {
+    pub(super) fn for_threads(durability: Durability, paths: &Paths) -> io::Result<Vec<Self>> {
         match durability {
-            Durability::Process => Ok(vec![Self::Committed]),
+            Durability::Process => Ok(vec![Self::OnCommit]),
             Durability::Power => {
-                sync_names(paths)?;
-                (0..SYNCING).map(|_| open_log(paths).map(Self::Synced)).collect()
+                sync_directories(paths)?;
+                (0..SYNC_THREADS).map(|_| open_wal(paths).map(Self::AfterSync)).collect()
             }
         }
     }
 
     /// Gives the answers to what was committed, once they hold. When the disk fails, nobody knows what it has.
-    pub(super) fn keep(&self, core: &Core, replies: Replies) {
+    pub(super) fn acknowledge(&self, core: &Core, replies: PendingReplies) {
         if replies.0.is_empty() {
             return;
         }
-        if let Self::Synced(log) = self {
-            if let Err(error) = log.sync_data() {
+        if let Self::AfterSync(wal) = self {
+            if let Err(error) = wal.sync_data() {
                 core.stop(error);
             }
             // Also when it was another thread's sync that failed: this log follows on what is lost.
             if let Some(failed) = core.failed_sync() {
                 let waiting = replies.0.into_iter().map(|(reply, _)| reply);
-                return fail(waiting, StoreError::Unknown(Box::new(failed)));
+                return fail_all(waiting, StoreError::Unknown(Box::new(failed)));
             }
         }
         replies.send();
     }
 }
 
-impl Replies {
+impl PendingReplies {
     pub(super) fn new(requests: Vec<Request>, answers: Vec<Result<Answer, StoreError>>) -> Self {
         Self(requests.into_iter().map(|request| request.reply).zip(answers).collect())
     }
 
-    pub(super) fn and(mut self, others: Self) -> Self {
+    pub(super) fn merge(mut self, others: Self) -> Self {
         self.0.extend(others.0);
         self
     }
@@ -91,7 +91,7 @@ impl Replies {
 }
 
 /// Gives all who wait the same error.
-pub(super) fn fail(waiting: impl Iterator<Item = Reply>, error: StoreError) {
+pub(super) fn fail_all(waiting: impl Iterator<Item = ReplySender>, error: StoreError) {
     let error = Arc::new(error);
     for reply in waiting {
         _ = reply.send(Err(StoreError::shared(Arc::clone(&error))));
@@ -101,31 +101,31 @@ pub(super) fn fail(waiting: impl Iterator<Item = Reply>, error: StoreError) {
 /// Has the disk get all that the log holds, whoever wrote it. Of what an earlier process could not sync, the system may say
 /// that it is written although it is not: what was acknowledged after it would be lost with it. So all of it is written
 /// once more, and synced by a handle that is told of every failure from now on. The caller holds the lock.
-pub(super) fn secure_log(db: &Connection, paths: &Paths) -> io::Result<()> {
+pub(super) fn rewrite_wal(db: &Connection, paths: &Paths) -> io::Result<()> {
     // Keeps programs away that write without our lock. Nothing is changed for those who read.
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate).map_err(io::Error::other)?;
-    let mut log = open_log(paths)?;
-    let mut piece = vec![0; PIECE];
+    let mut wal = open_wal(paths)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
     let mut at = 0;
     loop {
-        log.seek(SeekFrom::Start(at))?;
-        let read = log.read(&mut piece)?;
-        let Some(read) = piece.get(..read).filter(|read| !read.is_empty()) else { break };
-        log.seek(SeekFrom::Start(at))?;
-        log.write_all(read)?;
+        wal.seek(SeekFrom::Start(at))?;
+        let read = wal.read(&mut chunk)?;
+        let Some(read) = chunk.get(..read).filter(|read| !read.is_empty()) else { break };
+        wal.seek(SeekFrom::Start(at))?;
+        wal.write_all(read)?;
         at += read.len() as u64;
     }
-    log.sync_data()?;
+    wal.sync_data()?;
     transaction.rollback().map_err(io::Error::other)
 }
 
-fn open_log(paths: &Paths) -> io::Result<File> {
+fn open_wal(paths: &Paths) -> io::Result<File> {
     // SQLite has made it, and locks the other files only: this one may be closed here without dropping locks of its.
-    OpenOptions::new().read(true).write(true).open(&paths.log)
+    OpenOptions::new().read(true).write(true).open(&paths.wal)
 }
 
 /// Has the disk remember the names of new files, and of the directories that were made for them.
-fn sync_names(paths: &Paths) -> io::Result<()> {
+fn sync_directories(paths: &Paths) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }
@@ -140,10 +140,10 @@ fn sync_names(paths: &Paths) -> io::Result<()> {
 }
 
 /// So many bytes of the log are read and written again at once.
-const PIECE: usize = 256 << 10;
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// So many threads wait for the disk in turns.
-const SYNCING: usize = 2;
+const SYNC_THREADS: usize = 2;
 
 #[cfg(test)]
 #[cfg(unix)]
@@ -151,33 +151,33 @@ mod tests {
     use super::*;
     use crate::stores::file::{FileOptions, paths::FileSystems};
 
-    fn files(name: &str) -> (std::path::PathBuf, Core) {
-        let dir = std::env::temp_dir().join(format!("tower-events-promise-{name}-{}", std::process::id()));
+    fn core_on_files(name: &str) -> (std::path::PathBuf, Core) {
+        let dir = std::env::temp_dir().join(format!("tower-events-durability-{name}-{}", std::process::id()));
         let paths = Paths::prepare(&dir.join("events.db"), FileSystems::Local).unwrap();
         // No store is opened: its threads end some time after it was dropped, and the last of them removes the log.
-        for file in [&paths.db, &paths.log] {
+        for file in [&paths.db, &paths.wal] {
             std::fs::write(file, "").unwrap();
         }
         (dir, Core::new(paths, FileOptions::default()).unwrap())
     }
 
-    fn answer(promise: &Promise, core: &Core) -> Result<Answer, StoreError> {
+    fn acknowledged(acknowledger: &Acknowledger, core: &Core) -> Result<Answer, StoreError> {
         let (reply, mut answer) = oneshot::channel();
-        promise.keep(core, Replies(vec![(reply, Ok(Answer::Deleted))]));
+        acknowledger.acknowledge(core, PendingReplies(vec![(reply, Ok(Answer::Deleted))]));
         answer.try_recv().unwrap()
     }
 
     #[test]
     fn after_one_failed_sync_nobody_knows_what_the_disk_has() {
-        let (dir, core) = files("failed");
-        let sound = Promise::all(Durability::Power, &core.paths).unwrap().pop().unwrap();
+        let (dir, core) = core_on_files("failed");
+        let working = Acknowledger::for_threads(Durability::Power, &core.paths).unwrap().pop().unwrap();
         // Not even a pipe can be asked to sync.
         let (_, pipe) = io::pipe().unwrap();
-        let broken = Promise::Synced(File::from(std::os::fd::OwnedFd::from(pipe)));
-        assert!(answer(&sound, &core).is_ok());
-        assert!(matches!(answer(&broken, &core), Err(StoreError::Unknown(_))));
-        assert!(matches!(answer(&sound, &core), Err(StoreError::Unknown(_))), "another thread's sync failed");
-        assert!(answer(&Promise::Committed, &core).is_ok(), "of those who need no sync, none failed");
+        let broken = Acknowledger::AfterSync(File::from(std::os::fd::OwnedFd::from(pipe)));
+        assert!(acknowledged(&working, &core).is_ok());
+        assert!(matches!(acknowledged(&broken, &core), Err(StoreError::Unknown(_))));
+        assert!(matches!(acknowledged(&working, &core), Err(StoreError::Unknown(_))), "another thread's sync failed");
+        assert!(acknowledged(&Acknowledger::OnCommit, &core).is_ok(), "of those who need no sync, none failed");
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
