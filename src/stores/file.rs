@@ -153,7 +153,7 @@
 mod apply;
 mod notify_file;
 mod condition;
-mod copier;
+mod checkpointer;
 mod core;
 mod listener;
 mod error;
@@ -168,7 +168,7 @@ mod heads;
 mod janitor;
 mod listing;
 mod lock;
-mod log;
+mod wal;
 mod options;
 mod pool;
 mod probe;

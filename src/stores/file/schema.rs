@@ -61,13 +61,13 @@ pub(super) fn reopen_writer(
     durability: Durability,
     patience: Duration,
 ) -> rusqlite::Result<Connection> {
-    let connection = open_copier(paths, durability)?;
+    let connection = open_checkpointer(paths, durability)?;
     connection.busy_timeout(patience)?;
     Ok(connection)
 }
 
 /// Opens the database for checkpoints beside the writer.
-pub(super) fn open_copier(paths: &Paths, durability: Durability) -> rusqlite::Result<Connection> {
+pub(super) fn open_checkpointer(paths: &Paths, durability: Durability) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&paths.db, flags)?;
     set_up_writer(&connection, durability)?;

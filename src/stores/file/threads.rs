@@ -33,7 +33,7 @@ fn run(core: &Core, office: &Office, acknowledger: Acknowledger) {
         };
         writer.try_again();
         pause = writer.pause();
-        let is_left = writer.full;
+        let is_left = writer.wal_should_restart;
         drop(writer);
         // Those who asked meanwhile found the writer at work.
         if is_left || !office.queue.is_empty() {

@@ -24,7 +24,7 @@ use super::{
     fault::{Answers, Fault, Origin},
     janitor::Janitor,
     lock::{self, Lock},
-    log::Log,
+    wal::Wal,
     probe,
     durability::{self, PendingReplies},
     queue::{Action, Answer, Queue, Request},
@@ -40,9 +40,9 @@ pub(super) struct Writer {
     desk: Desk,
     notify_file: NotifyFile,
     janitor: Janitor,
-    log: Log,
+    wal: Wal,
     /// Whether the log waits for a thread to have it begin anew.
-    pub(super) full: bool,
+    pub(super) wal_should_restart: bool,
     /// When what has failed was last tried again.
     tried: Option<Instant>,
 }
@@ -50,13 +50,13 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, notify_file: NotifyFile) -> Self {
         let desk = Desk::new(core.keep);
-        let (janitor, log) = (Janitor::new(&core.keep), Log::new(Arc::clone(&core)));
-        Self { core, lock, db, desk, notify_file, janitor, log, full: false, tried: None }
+        let (janitor, wal) = (Janitor::new(&core.keep), Wal::new(Arc::clone(&core)));
+        Self { core, lock, db, desk, notify_file, janitor, wal, wal_should_restart: false, tried: None }
     }
 
     /// Writes what is queued on the caller's thread, if that needs no waiting.
     pub(super) fn serve_at_once(&mut self, queue: &Queue) -> AtOnce {
-        if self.full || !self.log.has_room() || self.check().is_err() {
+        if self.wal_should_restart || !self.wal.has_room() || self.check().is_err() {
             return AtOnce::NotNow;
         }
         if !self.lock.try_acquire().unwrap_or(false) {
@@ -68,10 +68,10 @@ impl Writer {
         _ = self.db.busy_timeout(self.core.options.timeout);
         if begun {
             self.transact(queue.take(), Begun::Yes).send();
-            self.full = self.log.look(&self.db).unwrap_or(true);
+            self.wal_should_restart = self.wal.after_commit(&self.db).unwrap_or(true);
         }
         self.lock.release();
-        if begun && !self.full { AtOnce::Done } else { AtOnce::NotNow }
+        if begun && !self.wal_should_restart { AtOnce::Done } else { AtOnce::NotNow }
     }
 
     /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
@@ -80,11 +80,11 @@ impl Writer {
             self.core.condition.writes.note(&self.core.paths.db, &error);
             fail_all(queue.take(), error);
             // Else the thread would call itself again and again. The next commit finds out anew.
-            self.full = false;
+            self.wal_should_restart = false;
             return PendingReplies::default();
         }
-        if std::mem::take(&mut self.full) {
-            self.begin_log_anew();
+        if std::mem::take(&mut self.wal_should_restart) {
+            self.restart_wal();
         }
         let requests = queue.take();
         let replies = if requests.is_empty() { PendingReplies::default() } else { self.transact(requests, Begun::No) };
@@ -95,8 +95,8 @@ impl Writer {
     /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
     pub(super) fn tidy(&mut self) {
         let is_due = self.janitor.is_due(&self.db, &self.desk.users, self.core.now());
-        let is_stuck = self.log.is_stuck();
-        if !is_due && !is_stuck {
+        let is_pinned = self.wal.is_pinned();
+        if !is_due && !is_pinned {
             return;
         }
         if let Err(error) = self.enter(self.core.options.timeout) {
@@ -112,8 +112,8 @@ impl Writer {
                 self.notify();
             }
         }
-        if is_stuck {
-            self.begin_log_anew();
+        if is_pinned {
+            self.restart_wal();
         }
         self.leave();
     }
@@ -125,15 +125,15 @@ impl Writer {
     }
 
     fn leave(&mut self) {
-        match self.log.look(&self.db) {
-            Ok(full) => self.full |= full,
+        match self.wal.after_commit(&self.db) {
+            Ok(should_restart) => self.wal_should_restart |= should_restart,
             Err(error) => self.checkpoint_failed(error),
         }
         self.lock.release();
     }
 
-    fn begin_log_anew(&mut self) {
-        if let Err(error) = self.log.begin_anew(&self.db) {
+    fn restart_wal(&mut self) {
+        if let Err(error) = self.wal.restart(&self.db) {
             self.checkpoint_failed(error);
         }
     }
@@ -201,7 +201,7 @@ impl Writer {
             Ok(false) => return Err(self.locked()),
             Err(error) => return Err(StoreError::Unavailable(error.into())),
         }
-        let room = self.log.check_room(&self.db);
+        let room = self.wal.check_room(&self.db);
         if room.is_err() {
             self.lock.release();
         }
@@ -406,10 +406,10 @@ mod tests {
         for (name, forbid) in FORBIDDEN {
             let (dir, store) = store(&format!("full-{name}"));
             let mut writer = store.asking.0.writer.lock().unwrap();
-            writer.full = true;
+            writer.wal_should_restart = true;
             forbid(&store, &dir);
             drop(writer.serve(&Queue::default()));
-            assert!(!writer.full, "{name}: the thread calls itself again");
+            assert!(!writer.wal_should_restart, "{name}: the thread calls itself again");
             drop(writer);
             _ = std::fs::remove_dir_all(dir);
         }

@@ -14,32 +14,32 @@ use rusqlite::Connection;
 use super::{
     core::Core,
     error::is_failed_sync,
-    log::{Mode, frames},
+    wal::{CheckpointMode, checkpoint},
     schema,
 };
 
 /// The end that asks for copies; when it is dropped, the thread ends.
-pub(super) struct Copier {
-    ask: SyncSender<()>,
+pub(super) struct Checkpointer {
+    request: SyncSender<()>,
 }
 
-impl Copier {
+impl Checkpointer {
     pub(super) fn start(core: Arc<Core>) -> std::io::Result<Self> {
-        let (ask, asked) = sync_channel(1);
-        thread::Builder::new().name("events-copier".into()).spawn(move || run(&core, &asked))?;
-        Ok(Self { ask })
+        let (request, requests) = sync_channel(1);
+        thread::Builder::new().name("events-ckpt".into()).spawn(move || run(&core, &requests))?;
+        Ok(Self { request })
     }
 
     /// Asks for a copy, unless one is asked for already.
-    pub(super) fn ask(&self) {
-        _ = self.ask.try_send(());
+    pub(super) fn request(&self) {
+        _ = self.request.try_send(());
     }
 }
 
-fn run(core: &Core, asked: &Receiver<()>) {
+fn run(core: &Core, requests: &Receiver<()>) {
     let mut db = None;
-    for () in asked {
-        let Err(error) = copy(core, &mut db) else { continue };
+    for () in requests {
+        let Err(error) = run_checkpoint(core, &mut db) else { continue };
         tracing::warn!(%error, file = %core.paths.db.display(), "a checkpoint of an event file failed");
         db = None;
         if is_failed_sync(&error) {
@@ -48,10 +48,10 @@ fn run(core: &Core, asked: &Receiver<()>) {
     }
 }
 
-fn copy(core: &Core, db: &mut Option<Connection>) -> rusqlite::Result<()> {
+fn run_checkpoint(core: &Core, db: &mut Option<Connection>) -> rusqlite::Result<()> {
     let db = match db {
         Some(db) => db,
-        none => none.insert(schema::open_copier(&core.paths, core.options.durability)?),
+        none => none.insert(schema::open_checkpointer(&core.paths, core.options.durability)?),
     };
-    frames(db, Mode::Passive).map(|_| ())
+    checkpoint(db, CheckpointMode::Passive).map(|_| ())
 }
