@@ -150,7 +150,7 @@
 //! within 5 ms. A million events through a retention of 10 000: the file stays at 2.7 MiB, and the log below 14 MiB; while a
 //! reader is stopped in the middle of a read, the log grows to [`FileOptions::largest_log`].
 
-mod apply;
+mod transaction;
 mod notify_file;
 mod condition;
 mod checkpointer;
@@ -173,11 +173,11 @@ mod options;
 mod pool;
 mod probe;
 mod durability;
-mod push;
+mod entries;
 mod quarantine;
 mod queue;
 mod read;
-mod record;
+mod channel_row;
 mod schema;
 mod checksum;
 mod threads;
@@ -251,7 +251,7 @@ impl FileStore {
         let core = Arc::new(Core::new(paths, options).map_err(failed)?);
         if let Err(error) = users::enter(&db, &core.keep, core.now()) {
             // The first transaction says it.
-            tracing::debug!(%error, file = %core.paths.db.display(), "others were not told what this process keeps");
+            tracing::debug!(%error, file = %core.paths.db.display(), "other_commits were not told what this process keeps");
         }
         let durability = core.options.durability;
         if durability == Durability::Power {

@@ -24,8 +24,8 @@ pub(super) struct Side {
 
 impl Default for Condition {
     fn default() -> Self {
-        let sound = |what| Side { what, state: AtomicU8::new(SOUND) };
-        Self { reads: sound("reads"), writes: sound("writes") }
+        let validated = |what| Side { what, state: AtomicU8::new(SOUND) };
+        Self { reads: validated("reads"), writes: validated("writes") }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::record::number;
+use super::channel_row::number;
 use crate::{channel::Channel, store::floor};
 
 /// The place's epoch, and the floor that all names have at least: older versions knew one floor.

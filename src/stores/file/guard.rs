@@ -2,18 +2,18 @@
 
 use rusqlite::Connection;
 
-use super::apply::Failed;
+use super::transaction::OperationError;
 
 /// What became of guarded work that failed.
 pub(super) enum Undone {
     /// It alone is undone, and the transaction goes on.
-    Alone(Failed),
+    Alone(OperationError),
     /// The database has rolled the whole transaction back.
-    All(Failed),
+    All(OperationError),
 }
 
 /// Does `work` whole or not at all.
-pub(super) fn guarded<T>(db: &Connection, work: impl FnOnce() -> Result<T, Failed>) -> Result<T, Undone> {
+pub(super) fn guarded<T>(db: &Connection, work: impl FnOnce() -> Result<T, OperationError>) -> Result<T, Undone> {
     let execute = |sql| db.prepare_cached(sql)?.execute([]);
     execute("SAVEPOINT guarded").map_err(|error| undone(db, error.into()))?;
     match work() {
@@ -25,7 +25,7 @@ pub(super) fn guarded<T>(db: &Connection, work: impl FnOnce() -> Result<T, Faile
     }
 }
 
-fn undone(db: &Connection, error: Failed) -> Undone {
+fn undone(db: &Connection, error: OperationError) -> Undone {
     // Without a transaction there is nothing left to undo; a savepoint that cannot be undone takes all with it.
     let is_lost = db.is_autocommit() || db.execute_batch("ROLLBACK TO guarded; RELEASE guarded;").is_err();
     if is_lost { Undone::All(error) } else { Undone::Alone(error) }

@@ -10,7 +10,7 @@ use super::{
     error::from_sql,
     format,
     read::{self, Stale},
-    record::Line,
+    channel_row::ChannelRow,
     users::Kept,
 };
 use crate::{
@@ -23,12 +23,12 @@ use crate::{
 pub(super) struct Heads {
     db: Connection,
     version: Option<i64>,
-    lines: HashMap<Channel, Line>,
+    rows: HashMap<Channel, ChannelRow>,
 }
 
 impl Heads {
     pub(super) fn new(db: Connection) -> Self {
-        Self { db, version: None, lines: HashMap::new() }
+        Self { db, version: None, rows: HashMap::new() }
     }
 
     /// The heads, from one snapshot, and the channels whose records are stale. A channel whose record is damaged costs no
@@ -44,22 +44,22 @@ impl Heads {
         format::check_read(&transaction)?;
         let kept = Kept::new(&transaction, &core.keep, now);
         let version = data_version(&transaction).map_err(from_sql)?;
-        if self.version != Some(version) || self.lines.len() > MOST_LINES {
-            self.lines.clear();
+        if self.version != Some(version) || self.rows.len() > MOST_LINES {
+            self.rows.clear();
             self.version = Some(version);
         }
         let (mut heads, mut stales, mut damage) = (Vec::with_capacity(channels.len()), Vec::new(), Vec::new());
         for channel in channels {
-            if let Some(line) = self.lines.get(channel) {
-                if !kept.is_gone(|keep| Ok(!may_be_kept(keep, line, now)))? {
-                    heads.push(line.record.head);
+            if let Some(row) = self.rows.get(channel) {
+                if !kept.is_gone(|keep| Ok(!may_be_kept(keep, row, now)))? {
+                    heads.push(row.record.head);
                     continue;
                 }
             }
             heads.push(match read::find(&kept, stale, channel) {
-                Ok(Some(line)) => {
-                    let head = line.record.head;
-                    self.lines.insert(channel.clone(), line);
+                Ok(Some(row)) => {
+                    let head = row.record.head;
+                    self.rows.insert(channel.clone(), row);
                     head
                 }
                 Ok(None) => {
@@ -88,8 +88,8 @@ fn data_version(db: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Whether nothing but time could have changed what is known, and that has not.
-fn may_be_kept(keep: &Keep, line: &Line, now: u64) -> bool {
-    line.id == 0 || line.count() > 0 || line.empty_since >= keep.oldest_record(now)
+fn may_be_kept(keep: &Keep, row: &ChannelRow, now: u64) -> bool {
+    row.id == 0 || row.count() > 0 || row.empty_since >= keep.oldest_record(now)
 }
 
 /// The head that a damaged channel is given: no cursor is in its epoch.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::{
-    apply::{Desk, Failed},
+    transaction::{TxState, OperationError},
     core::Core,
     error::corrupt,
     guard::{Undone, guarded},
-    record::{COLUMNS, Line, read_name, unnamed},
+    channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name, placeholder_name},
     trim,
     users::Users,
     writer::LONGEST_PAUSE,
@@ -84,8 +84,8 @@ impl Janitor {
 
     /// Does a step of it, if it is time. Fails when the database has rolled back the transaction that it is part of, which
     /// then has to be done again.
-    pub(super) fn work(&mut self, db: &Connection, desk: &mut Desk, core: &Core, now: u64) -> Result<(), Failed> {
-        let keep = desk.users.keep;
+    pub(super) fn work(&mut self, db: &Connection, state: &mut TxState, core: &Core, now: u64) -> Result<(), OperationError> {
+        let keep = state.users.keep;
         // Who kept more is gone.
         if keep.largest(&std::mem::replace(&mut self.keep, keep)) != keep {
             (self.next, self.compared) = (None, Some(0));
@@ -94,16 +94,16 @@ impl Janitor {
             return Ok(());
         }
         let mut chores = Chores { db, core, now, failed: None };
-        chores.guarded(desk, |desk| Ok(desk.users.say(db, now)?))?;
-        let mut done = chores.look_after(desk)?;
+        chores.guarded(state, |state| Ok(state.users.say(db, now)?))?;
+        let mut done = chores.maintain(state)?;
         if let Some(after) = self.compared {
-            let (found, compared) = chores.guarded(desk, |_| compare(db, &keep, now, after))?.unwrap_or_default();
+            let (found, compared) = chores.guarded(state, |_| compare(db, &keep, now, after))?.unwrap_or_default();
             (done, self.compared) = (done + found, compared);
         }
-        done += chores.guarded(desk, |_| Ok(trim::expire_keys(db, &keep, now)?))?.unwrap_or(0);
-        done += chores.guarded(desk, |_| Ok(trim::collect_garbage(db)?))?.unwrap_or(0);
-        done += chores.guarded(desk, |_| Ok(trim::shrink(db)?))?.unwrap_or(0);
-        let next = chores.guarded(desk, |desk| Ok(next_due(db, now, keep.period())?.min(desk.users.due())))?;
+        done += chores.guarded(state, |_| Ok(trim::expire_keys(db, &keep, now)?))?.unwrap_or(0);
+        done += chores.guarded(state, |_| Ok(trim::collect_garbage(db)?))?.unwrap_or(0);
+        done += chores.guarded(state, |_| Ok(trim::shrink(db)?))?.unwrap_or(0);
+        let next = chores.guarded(state, |state| Ok(next_due(db, now, keep.period())?.min(state.users.due())))?;
         if let Some(error) = chores.failed {
             self.put_off(core, &error);
         }
@@ -125,10 +125,10 @@ impl Chores<'_> {
     /// Does a chore whole or not at all. `None` when it failed alone.
     fn guarded<T>(
         &mut self,
-        desk: &mut Desk,
-        chore: impl FnOnce(&mut Desk) -> Result<T, Failed>,
-    ) -> Result<Option<T>, Failed> {
-        match self.try_guarded(desk, chore)? {
+        state: &mut TxState,
+        chore: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
+    ) -> Result<Option<T>, OperationError> {
+        match self.try_guarded(state, chore)? {
             Ok(done) => Ok(Some(done)),
             Err(error) => {
                 self.failed.get_or_insert(error);
@@ -139,45 +139,45 @@ impl Chores<'_> {
 
     fn try_guarded<T>(
         &mut self,
-        desk: &mut Desk,
-        chore: impl FnOnce(&mut Desk) -> Result<T, Failed>,
-    ) -> Result<Result<T, StoreError>, Failed> {
+        state: &mut TxState,
+        chore: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
+    ) -> Result<Result<T, StoreError>, OperationError> {
         let db = self.db;
         let done = guarded(db, || {
-            let done = chore(desk)?;
-            desk.flush(db)?;
+            let done = chore(state)?;
+            state.flush(db)?;
             Ok(done)
         });
         match done {
             Ok(done) => Ok(Ok(done)),
             Err(Undone::All(error)) => Err(error),
-            Err(Undone::Alone(Failed::Sql(error) | Failed::Refused(error))) => {
-                desk.distrust();
+            Err(Undone::Alone(OperationError::Aborted(error) | OperationError::Refused(error))) => {
+                state.clear_cache();
                 Ok(Err(error))
             }
         }
     }
 
     /// Looks after some channels that are due; says how many.
-    fn look_after(&mut self, desk: &mut Desk) -> Result<usize, Failed> {
+    fn maintain(&mut self, state: &mut TxState) -> Result<usize, OperationError> {
         let (db, now) = (self.db, self.now);
-        let due = self.guarded(desk, |_| Ok(due(db, now)?))?.unwrap_or_default();
+        let due = self.guarded(state, |_| Ok(due(db, now)?))?.unwrap_or_default();
         for id in &due {
             let mut name = None;
-            let looked = self.try_guarded(desk, |desk| {
+            let looked = self.try_guarded(state, |state| {
                 let channel = name.insert(name_of(db, *id)?);
                 // The index of names may know nothing of what a row's name became, and then nothing was looked after.
-                match desk.look_after(db, now, channel)? {
+                match state.maintain(db, now, channel)? {
                     Some(found) if found == *id => Ok(()),
                     _ => Err(corrupt(format!("channel {id} is not found by its name")).into()),
                 }
             })?;
             if let Err(error) = looked {
-                let name = name.map_or_else(|| unnamed(*id), |name| name.as_str().to_owned());
+                let name = name.map_or_else(|| placeholder_name(*id), |name| name.as_str().to_owned());
                 self.core.quarantine.say(&self.core.paths.db, &name, &error);
                 // Out of the way of those that are due later, and of other processes' janitors.
                 let later = now.saturating_add(QUARANTINE);
-                self.guarded(desk, |_| Ok(update_due(db, *id, later)?))?;
+                self.guarded(state, |_| Ok(update_due(db, *id, later)?))?;
             }
         }
         Ok(due.len())
@@ -192,22 +192,22 @@ fn due(db: &Connection, now: u64) -> rusqlite::Result<Vec<i64>> {
     rows.collect()
 }
 
-fn name_of(db: &Connection, id: i64) -> Result<Channel, Failed> {
+fn name_of(db: &Connection, id: i64) -> Result<Channel, OperationError> {
     let mut statement = db.prepare_cached("SELECT name FROM channels WHERE id = ?1")?;
     Ok(statement.query_row([id], |row| Ok(read_name(row, 0)))??)
 }
 
 /// Has channels be looked at sooner whose time was set by who keeps more. Returns how many, and the last that it compared;
 /// `None` when all are.
-fn compare(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), Failed> {
-    let sql = format!("SELECT {COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
+fn compare(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), OperationError> {
+    let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query((after, COMPARED_AT_ONCE as i64))?;
     let (mut count, mut last, mut sooner) = (0, after, Vec::new());
     while let Some(row) = rows.next()? {
         (count, last) = (count + 1, row.get(0)?);
-        let is_late = match Line::from_row(row) {
-            Ok(line) => trim::is_exceeded(keep, &line, now) || line.next_look(keep, now) < line.due,
+        let is_late = match ChannelRow::from_row(row) {
+            Ok(channel_row) => trim::is_exceeded(keep, &channel_row, now) || channel_row.next_look(keep, now) < channel_row.due,
             // The look finds out what is wrong with it.
             Err(_) => true,
         };

@@ -6,7 +6,7 @@ use super::{
     core::Core,
     error::from_sql,
     format,
-    record::{COLUMNS, Line, read_name},
+    channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name},
     trim,
     users::Kept,
 };
@@ -30,7 +30,7 @@ pub(super) fn channels(
     // The index of names compares bytes.
     let after = after.map(Channel::as_str).filter(|after| *after >= prefix);
     let relation = if after.is_some() { ">" } else { ">=" };
-    let sql = format!("SELECT {COLUMNS}, name FROM channels WHERE name {relation} ?1 ORDER BY name");
+    let sql = format!("SELECT {CHANNEL_COLUMNS}, name FROM channels WHERE name {relation} ?1 ORDER BY name");
     let mut statement = transaction.prepare_cached(&sql).map_err(from_sql)?;
     let mut rows = statement.query([after.unwrap_or(prefix)]).map_err(from_sql)?;
     let (limit, mut listed) = (limit.min(MOST), Vec::new());
@@ -40,13 +40,13 @@ pub(super) fn channels(
         if !name.starts_with(prefix.as_bytes()) {
             break;
         }
-        let line = Line::from_row(row).map_err(from_sql).and_then(Line::sound);
+        let channel_row = ChannelRow::from_row(row).map_err(from_sql).and_then(ChannelRow::validated);
         // Never lossily: what is made up has no place in the order of the names, and who goes on behind it goes in a circle.
-        let named = line.and_then(|line| Ok((read_name(row, 13)?, line)));
+        let named = channel_row.and_then(|channel_row| Ok((read_name(row, 13)?, channel_row)));
         match named {
-            Ok((channel, line)) => {
-                if !kept.is_gone(|keep| trim::is_forgotten(&transaction, &line, keep, now))? {
-                    listed.push((channel, line.record.head));
+            Ok((channel, channel_row)) => {
+                if !kept.is_gone(|keep| trim::is_forgotten(&transaction, &channel_row, keep, now))? {
+                    listed.push((channel, channel_row.record.head));
                 }
             }
             Err(error) => core.quarantine.say(&core.paths.db, &String::from_utf8_lossy(name), &error),

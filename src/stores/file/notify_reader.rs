@@ -14,7 +14,7 @@ use super::{
     error::from_sql,
     format,
     heads::unreadable,
-    record::{COLUMNS, ENTRY, Line, read_entry, read_name, unnamed},
+    channel_row::{CHANNEL_COLUMNS, ENTRY_COLUMNS, ChannelRow, read_entry, read_name, placeholder_name},
     schema,
 };
 use crate::{
@@ -123,16 +123,16 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
     let mut bytes = 0;
     for changed in merge(notifications) {
         let (Changed::Entries { channel, .. } | Changed::Head { channel }) = changed else { return Ok(vec![Change::Resync]) };
-        let Some((name, line)) = line(&transaction, channel)? else { return Ok(vec![Change::Resync]) };
+        let Some((name, channel_row)) = load_row(&transaction, channel)? else { return Ok(vec![Change::Resync]) };
         let name = match name {
             Ok(name) => name,
             Err(error) => {
                 // Nobody knows whom to tell; a resync with each of its appends would cost all others.
-                core.quarantine.say(&core.paths.db, &unnamed(channel), &error);
+                core.quarantine.say(&core.paths.db, &placeholder_name(channel), &error);
                 continue;
             }
         };
-        let change = line.and_then(|line| change(&transaction, &name, &line, changed, &mut bytes));
+        let change = channel_row.and_then(|channel_row| change(&transaction, &name, &channel_row, changed, &mut bytes));
         changes.push(match change {
             Err(error @ StoreError::Corrupt(_)) => {
                 // It is nobody else's gap; whoever reads it is told.
@@ -146,14 +146,14 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
     Ok(changes)
 }
 
-fn change(db: &Connection, name: &Channel, line: &Line, changed: Changed, bytes: &mut usize) -> Result<Change, StoreError> {
+fn change(db: &Connection, name: &Channel, channel_row: &ChannelRow, changed: Changed, bytes: &mut usize) -> Result<Change, StoreError> {
     let entries = match changed {
         Changed::Entries { first, last, .. } if last - first < MAX_ENTRIES => {
-            entries(db, name, line, first, last, bytes)?
+            entries(db, name, channel_row, first, last, bytes)?
         }
         _ => Vec::new(),
     };
-    Ok(if entries.is_empty() { Change::Head(name.clone(), line.record.head) } else { Change::Entries(entries) })
+    Ok(if entries.is_empty() { Change::Head(name.clone(), channel_row.record.head) } else { Change::Entries(entries) })
 }
 
 /// The news, with consecutive entries of one channel as one piece, and each head once.
@@ -178,32 +178,32 @@ fn merge(notifications: &[Notification]) -> Vec<Changed> {
 }
 
 /// The channel's name and its line, if they can be read.
-type NameAndRow = (Result<Channel, StoreError>, Result<Line, StoreError>);
+type NameAndRow = (Result<Channel, StoreError>, Result<ChannelRow, StoreError>);
 
-fn line(db: &Connection, id: i64) -> Result<Option<NameAndRow>, StoreError> {
-    let sql = format!("SELECT {COLUMNS}, name FROM channels WHERE id = ?1");
+fn load_row(db: &Connection, id: i64) -> Result<Option<NameAndRow>, StoreError> {
+    let sql = format!("SELECT {CHANNEL_COLUMNS}, name FROM channels WHERE id = ?1");
     let mut statement = db.prepare_cached(&sql).map_err(from_sql)?;
-    let row = statement.query_row([id], |row| Ok((read_name(row, 13), Line::from_row(row))));
-    let Some((name, line)) = row.optional().map_err(from_sql)? else { return Ok(None) };
-    Ok(Some((name, line.map_err(from_sql).and_then(Line::sound))))
+    let row = statement.query_row([id], |row| Ok((read_name(row, 13), ChannelRow::from_row(row))));
+    let Some((name, channel_row)) = row.optional().map_err(from_sql)? else { return Ok(None) };
+    Ok(Some((name, channel_row.map_err(from_sql).and_then(ChannelRow::validated))))
 }
 
 /// These entries, or none when they are no longer all there, or are more than fit.
 fn entries(
     db: &Connection,
     name: &Channel,
-    line: &Line,
+    channel_row: &ChannelRow,
     first: u64,
     last: u64,
     bytes: &mut usize,
 ) -> Result<Vec<Entry>, StoreError> {
-    let sql = format!("SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
+    let sql = format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql).map_err(from_sql)?;
-    let mut rows = statement.query((line.id, first as i64, last as i64)).map_err(from_sql)?;
+    let mut rows = statement.query((channel_row.id, first as i64, last as i64)).map_err(from_sql)?;
     let mut entries = Vec::new();
     while *bytes < MAX_BYTES {
         let Some(row) = rows.next().map_err(from_sql)? else { break };
-        let entry = read_entry(row, name, line.id, line.record.head.cursor.epoch)?;
+        let entry = read_entry(row, name, channel_row.id, channel_row.record.head.cursor.epoch)?;
         *bytes += entry.size();
         entries.push(entry);
     }

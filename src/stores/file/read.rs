@@ -6,7 +6,7 @@ use rusqlite::{Connection, Params, TransactionBehavior};
 use super::{
     error::{corrupt, from_sql},
     floors, format,
-    record::{ENTRY, Line, read_entry},
+    channel_row::{ENTRY_COLUMNS, ChannelRow, read_entry},
     trim,
     users::Kept,
 };
@@ -39,27 +39,27 @@ pub(super) fn page(
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
     let kept = Kept::new(&transaction, own, now);
-    let Some(line) = find(&kept, stale, channel)? else { return Ok(None) };
-    let page = Log::new(&kept, channel, &line)?.page(start, limit)?;
+    let Some(row) = find(&kept, stale, channel)? else { return Ok(None) };
+    let page = Log::new(&kept, channel, &row)?.page(start, limit)?;
     // Nothing was written, so this only ends the snapshot.
     transaction.commit().map_err(from_sql)?;
     Ok(Some(page))
 }
 
 /// The channel's line; one that says what an absent channel is when there is none. `None` when it is stale.
-pub(super) fn find(kept: &Kept<'_>, stale: Stale, channel: &Channel) -> Result<Option<Line>, StoreError> {
+pub(super) fn find(kept: &Kept<'_>, stale: Stale, channel: &Channel) -> Result<Option<ChannelRow>, StoreError> {
     let (db, mut passed) = (kept.db, 0);
-    if let Some(line) = Line::load(db, channel)? {
-        if !kept.is_gone(|keep| trim::is_forgotten(db, &line, keep, kept.now))? {
-            return Ok(Some(line));
+    if let Some(row) = ChannelRow::load(db, channel)? {
+        if !kept.is_gone(|keep| trim::is_forgotten(db, &row, keep, kept.now))? {
+            return Ok(Some(row));
         }
         if stale == Stale::Told {
             return Ok(None);
         }
-        passed = line.record.head.cursor.seq;
+        passed = row.record.head.cursor.seq;
     }
     let (epoch, floor) = floors::of_channel(db, channel).map_err(from_sql)?;
-    Ok(Some(Line::new(Record::absent(epoch, floor.max(passed), channel).head.cursor, 0, 0)))
+    Ok(Some(ChannelRow::new(Record::absent(epoch, floor.max(passed), channel).head.cursor, 0, 0)))
 }
 
 /// One channel in one snapshot.
@@ -71,9 +71,9 @@ struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    fn new(kept: &Kept<'a>, channel: &'a Channel, line: &Line) -> Result<Self, StoreError> {
-        let mut log = Self { db: kept.db, channel, id: line.id, record: line.record };
-        if kept.is_gone(|keep| Ok(line.count() > 0 && line.oldest < keep.oldest(kept.now)))? {
+    fn new(kept: &Kept<'a>, channel: &'a Channel, row: &ChannelRow) -> Result<Self, StoreError> {
+        let mut log = Self { db: kept.db, channel, id: row.id, record: row.record };
+        if kept.is_gone(|keep| Ok(row.count() > 0 && row.oldest < keep.oldest(kept.now)))? {
             log.pass_over(kept.by_all()?.oldest(kept.now))?;
         }
         Ok(log)
@@ -133,7 +133,7 @@ impl<'a> Log<'a> {
     fn page_of_time(&self, time: u64, limit: Limit) -> Result<Page, StoreError> {
         let Record { head, earliest, .. } = self.record;
         let sql =
-            format!("SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4");
+            format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4");
         // One more than is asked for tells where the page starts, and whether there is more.
         let asked = (limit.events.saturating_add(1)).min(i64::MAX as usize) as i64;
         let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
@@ -164,7 +164,7 @@ impl<'a> Log<'a> {
         if due == 0 {
             return Ok(entries);
         }
-        let sql = format!("SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
         let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
         let mut rows = statement.query((self.id, from.seq as i64, due as i64)).map_err(from_sql)?;
         let (mut at, mut bytes) = (from, 0);

@@ -2,16 +2,16 @@
 
 use rusqlite::Connection;
 
-use super::record::{Line, number};
+use super::channel_row::{ChannelRow, number};
 use crate::store::{Keep, resume};
 
 /// Whether there is enough to drop. Some more than is kept may gather, so that not every append touches the log's other end
 /// too.
-pub(super) fn is_exceeded(keep: &Keep, line: &Line, now: u64) -> bool {
-    let count = line.count();
+pub(super) fn is_exceeded(keep: &Keep, channel_row: &ChannelRow, now: u64) -> bool {
+    let count = channel_row.count();
     let events = keep.events.saturating_add((keep.events / 4).min(MOST_SLACK));
     let bytes = keep.bytes.saturating_add((keep.bytes / 4).min(MOST_SLACK * 1024));
-    count > events || (count > 1 && line.bytes > bytes) || (count > 0 && too_old_at(keep, line.oldest) <= now)
+    count > events || (count > 1 && channel_row.bytes > bytes) || (count > 0 && too_old_at(keep, channel_row.oldest) <= now)
 }
 
 /// When an entry that was appended at `stamp` has to go, were it the oldest.
@@ -21,8 +21,8 @@ pub(super) fn too_old_at(keep: &Keep, stamp: u64) -> u64 {
 }
 
 /// Drops what is no longer kept, up to a bound that grows with what was `added`; says whether it dropped anything.
-pub(super) fn trim(db: &Connection, line: &mut Line, keep: &Keep, now: u64, added: u64) -> rusqlite::Result<bool> {
-    if !is_exceeded(keep, line, now) {
+pub(super) fn trim(db: &Connection, channel_row: &mut ChannelRow, keep: &Keep, now: u64, added: u64) -> rusqlite::Result<bool> {
+    if !is_exceeded(keep, channel_row, now) {
         return Ok(false);
     }
     let most = MOST_DROPPED + 4 * added;
@@ -30,41 +30,41 @@ pub(super) fn trim(db: &Connection, line: &mut Line, keep: &Keep, now: u64, adde
                  + octet_length(channels.name)
                FROM entries JOIN channels ON channels.id = entries.channel
                WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
-    let before = line.record.earliest;
+    let before = channel_row.record.earliest;
     let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query((line.id, before.seq as i64, (most + 1) as i64))?;
+    let mut rows = statement.query((channel_row.id, before.seq as i64, (most + 1) as i64))?;
     let mut dropped = 0;
     while let Some(row) = rows.next()? {
-        line.oldest = number(row, 2)?;
-        let count = line.count();
+        channel_row.oldest = number(row, 2)?;
+        let count = channel_row.count();
         let is_kept =
-            count <= keep.events && (line.bytes <= keep.bytes || count == 1) && line.oldest >= keep.oldest(now);
+            count <= keep.events && (channel_row.bytes <= keep.bytes || count == 1) && channel_row.oldest >= keep.oldest(now);
         if is_kept || dropped == most {
             break;
         }
         dropped += 1;
-        line.record.earliest.seq = number(row, 0)?;
-        line.record.earliest.tag = row.get(1)?;
-        line.record.dropped_time =
-            line.record.dropped_time.max(Some(resume::dropped_time(number(row, 3)?, line.oldest)));
-        line.bytes = line.bytes.saturating_sub(number(row, 4)?);
+        channel_row.record.earliest.seq = number(row, 0)?;
+        channel_row.record.earliest.tag = row.get(1)?;
+        channel_row.record.dropped_time =
+            channel_row.record.dropped_time.max(Some(resume::dropped_time(number(row, 3)?, channel_row.oldest)));
+        channel_row.bytes = channel_row.bytes.saturating_sub(number(row, 4)?);
     }
-    if line.count() == 0 {
-        line.empty_since = now;
+    if channel_row.count() == 0 {
+        channel_row.empty_since = now;
     }
     let sql = "DELETE FROM entries WHERE channel = ?1 AND seq <= ?2";
-    db.prepare_cached(sql)?.execute((line.id, line.record.earliest.seq as i64))?;
+    db.prepare_cached(sql)?.execute((channel_row.id, channel_row.record.earliest.seq as i64))?;
     Ok(dropped > 0)
 }
 
 /// Whether the record has been without entries and keys for long enough.
-pub(super) fn is_forgotten(db: &Connection, line: &Line, keep: &Keep, now: u64) -> rusqlite::Result<bool> {
-    if line.count() > 0 || now.saturating_sub(line.empty_since) <= keep.forget_after {
+pub(super) fn is_forgotten(db: &Connection, channel_row: &ChannelRow, keep: &Keep, now: u64) -> rusqlite::Result<bool> {
+    if channel_row.count() > 0 || now.saturating_sub(channel_row.empty_since) <= keep.forget_after {
         return Ok(false);
     }
     let since = keep.oldest_key(now);
     let sql = "SELECT EXISTS (SELECT 1 FROM keys WHERE channel = ?1 AND came >= ?2)";
-    let has_keys: bool = db.prepare_cached(sql)?.query_row((line.id, since as i64), |row| row.get(0))?;
+    let has_keys: bool = db.prepare_cached(sql)?.query_row((channel_row.id, since as i64), |row| row.get(0))?;
     Ok(!has_keys)
 }
 

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use super::{error::from_sql, format, record::number};
+use super::{error::from_sql, format, channel_row::number};
 use crate::store::{Keep, StoreError};
 
 /// What is kept, as of one look at the rows.
@@ -41,8 +41,8 @@ impl Users {
     }
 
     /// Looks again when that may change something.
-    pub(super) fn look_again(&mut self, db: &Connection, now: u64, others: Others) -> Result<(), StoreError> {
-        if others == Others::MayHaveWritten || now >= self.until {
+    pub(super) fn refresh(&mut self, db: &Connection, now: u64, other_commits: OtherCommits) -> Result<(), StoreError> {
+        if other_commits == OtherCommits::Possible || now >= self.until {
             *self = Self::seen(db, &self.own, now)?;
         }
         Ok(())
@@ -132,9 +132,9 @@ pub(super) fn enter(db: &Connection, own: &Keep, now: u64) -> Result<(), StoreEr
 
 /// Whether other connections have committed since the last transaction here.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Others {
-    MayHaveWritten,
-    WroteNothing,
+pub(super) enum OtherCommits {
+    Possible,
+    None,
 }
 
 /// Not among the migrations, so that it is made in every file that has the newest version: without it, nothing is kept for

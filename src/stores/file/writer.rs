@@ -16,7 +16,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    apply::{Desk, Failed},
+    transaction::{TxState, OperationError},
     notify_file::NotifyFile,
     condition::TRY_EVERY,
     core::Core,
@@ -29,7 +29,7 @@ use super::{
     durability::{self, PendingReplies},
     queue::{Action, Answer, Queue, Request},
     schema,
-    users::Others,
+    users::OtherCommits,
 };
 use crate::store::StoreError;
 
@@ -37,7 +37,7 @@ pub(super) struct Writer {
     core: Arc<Core>,
     lock: Lock,
     db: Connection,
-    desk: Desk,
+    state: TxState,
     notify_file: NotifyFile,
     janitor: Janitor,
     wal: Wal,
@@ -49,9 +49,9 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, notify_file: NotifyFile) -> Self {
-        let desk = Desk::new(core.keep);
+        let state = TxState::new(core.keep);
         let (janitor, wal) = (Janitor::new(&core.keep), Wal::new(Arc::clone(&core)));
-        Self { core, lock, db, desk, notify_file, janitor, wal, wal_should_restart: false, tried: None }
+        Self { core, lock, db, state, notify_file, janitor, wal, wal_should_restart: false, tried: None }
     }
 
     /// Writes what is queued on the caller's thread, if that needs no waiting.
@@ -94,7 +94,7 @@ impl Writer {
 
     /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
     pub(super) fn tidy(&mut self) {
-        let is_due = self.janitor.is_due(&self.db, &self.desk.users, self.core.now());
+        let is_due = self.janitor.is_due(&self.db, &self.state.users, self.core.now());
         let is_pinned = self.wal.is_pinned();
         if !is_due && !is_pinned {
             return;
@@ -181,7 +181,7 @@ impl Writer {
     fn try_to_write(&mut self) -> Result<(), StoreError> {
         self.enter(PATIENCE)?;
         let wrote = probe::write(&self.core, &self.db);
-        self.desk.abandon();
+        self.state.discard();
         if wrote.is_err() {
             // What this connection remembers of the file may be what is wrong.
             let options = &self.core.options;
@@ -249,7 +249,7 @@ impl Writer {
         self.core.attempts.fetch_add(1, Ordering::Relaxed);
         let done = self.try_commit(requests, begun);
         if done.is_err() {
-            self.desk.abandon();
+            self.state.discard();
             if !self.db.is_autocommit() {
                 // Fails only when SQLite has rolled back by itself.
                 _ = self.db.execute_batch("ROLLBACK");
@@ -263,50 +263,50 @@ impl Writer {
             self.execute("BEGIN IMMEDIATE").map_err(|error| self.name_holder(error))?;
         }
         let now = self.core.now();
-        if self.desk.begin(&self.db, now)? == Others::MayHaveWritten {
+        if self.state.begin(&self.db, now)? == OtherCommits::Possible {
             self.notify_file.expect_foreign_writes();
         }
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
             answers.push(match self.act(now, &request.action) {
                 Ok(answer) => Ok(answer),
-                Err(Failed::Refused(error)) => Err(error),
-                Err(Failed::Sql(error)) => return Err(Fault { origin: Origin::Request, error }),
+                Err(OperationError::Refused(error)) => Err(error),
+                Err(OperationError::Aborted(error)) => return Err(Fault { origin: Origin::Request, error }),
             });
         }
         // What the janitor undoes must not be theirs.
-        self.desk.flush(&self.db).map_err(from_sql)?;
-        match self.janitor.work(&self.db, &mut self.desk, &self.core, now) {
+        self.state.flush(&self.db).map_err(from_sql)?;
+        match self.janitor.work(&self.db, &mut self.state, &self.core, now) {
             Ok(()) => {}
-            Err(Failed::Sql(error) | Failed::Refused(error)) => return Err(Fault { origin: Origin::Janitor, error }),
+            Err(OperationError::Aborted(error) | OperationError::Refused(error)) => return Err(Fault { origin: Origin::Janitor, error }),
         }
         self.execute("COMMIT").map_err(|error| self.commit_failed(error))?;
         self.core.commits.fetch_add(1, Ordering::Relaxed);
-        if std::mem::take(&mut self.desk.left_garbage) {
+        if std::mem::take(&mut self.state.left_garbage) {
             self.janitor.call();
         }
         Ok(answers)
     }
 
-    fn act(&mut self, now: u64, action: &Action) -> Result<Answer, Failed> {
-        let (db, desk, quarantine) = (&self.db, &mut self.desk, &self.core.quarantine);
+    fn act(&mut self, now: u64, action: &Action) -> Result<Answer, OperationError> {
+        let (db, state, quarantine) = (&self.db, &mut self.state, &self.core.quarantine);
         match action {
             Action::Append(channel, append) => {
-                quarantine.check(channel.as_str()).map_err(Failed::Refused)?;
-                desk.append(db, now, channel, append).map(Answer::Appended)
+                quarantine.check(channel.as_str()).map_err(OperationError::Refused)?;
+                state.append(db, now, channel, append).map(Answer::Appended)
             }
             Action::Init(channel, events, expect) => {
-                let head = desk.init(db, now, channel, events, *expect)?;
+                let head = state.init(db, now, channel, events, *expect)?;
                 quarantine.lift(channel.as_str());
                 Ok(Answer::Head(head))
             }
             Action::Delete(channel) => {
-                desk.delete(db, now, channel)?;
+                state.delete(db, now, channel)?;
                 quarantine.lift(channel.as_str());
                 Ok(Answer::Deleted)
             }
             Action::LookAfter(channels) => {
-                channels.iter().try_for_each(|channel| desk.look_after(db, now, channel).map(drop))?;
+                channels.iter().try_for_each(|channel| state.maintain(db, now, channel).map(drop))?;
                 Ok(Answer::LookedAfter)
             }
         }
@@ -334,13 +334,13 @@ impl Writer {
 
     /// Tells of the commit, in this process and in others.
     fn notify(&mut self) {
-        let notifications = std::mem::take(&mut self.desk.notifications);
+        let notifications = std::mem::take(&mut self.state.notifications);
         if !notifications.is_empty() {
             if let Err(error) = self.notify_file.write_to_current(self.core.id, &notifications) {
                 tracing::debug!(%error, "the notify file cannot be written; other processes find out when they next look");
             }
         }
-        self.core.tell(self.desk.changes.drain(..));
+        self.core.tell(self.state.changes.drain(..));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 
 /// A channel's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct ChannelRow {
     /// 0 until it is inserted.
     pub(super) id: i64,
     pub(super) record: Record,
@@ -32,7 +32,7 @@ pub(super) struct Line {
     pub(super) due: u64,
 }
 
-impl Line {
+impl ChannelRow {
     /// An empty, open log that goes on above `start`.
     pub(super) fn new(start: Cursor, now: u64, due: u64) -> Self {
         let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
@@ -58,13 +58,13 @@ impl Line {
     }
 
     pub(super) fn load(connection: &Connection, channel: &Channel) -> Result<Option<Self>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM channels WHERE name = ?1");
+        let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE name = ?1");
         let mut statement = connection.prepare_cached(&sql).map_err(from_sql)?;
         statement
             .query_row([channel.as_str()], Self::from_row)
             .optional()
             .map_err(from_sql)?
-            .map(Self::sound)
+            .map(Self::validated)
             .transpose()
     }
 
@@ -84,9 +84,9 @@ impl Line {
         })
     }
 
-    pub(super) fn sound(self) -> Result<Self, StoreError> {
+    pub(super) fn validated(self) -> Result<Self, StoreError> {
         let (head, earliest) = (self.record.head.cursor, self.record.earliest);
-        let is_beyond = head.seq > MOST_SEQ;
+        let is_beyond = head.seq > MAX_SEQ;
         if is_beyond || earliest.seq > head.seq || (earliest.seq == head.seq && earliest.tag != head.tag) {
             return Err(corrupt(format!("the record of channel {} contradicts itself", self.id)));
         }
@@ -148,7 +148,7 @@ pub(super) fn read_name(row: &Row<'_>, column: usize) -> Result<Channel, StoreEr
 }
 
 /// What a channel is called of which nobody can read the name.
-pub(super) fn unnamed(id: i64) -> String {
+pub(super) fn placeholder_name(id: i64) -> String {
     format!("number {id} (its name cannot be read)")
 }
 
@@ -158,15 +158,15 @@ pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 }
 
 /// The columns that [`Line::from_row`] reads, in its order.
-pub(super) const COLUMNS: &str =
+pub(super) const CHANNEL_COLUMNS: &str =
     "id, epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes,
     newest, oldest, empty_since, due";
 
 /// No channel comes to a greater `seq`: it is damaged.
-pub(super) const MOST_SEQ: u64 = 1 << 62;
+pub(super) const MAX_SEQ: u64 = 1 << 62;
 
 /// The columns that [`read_entry`] reads, in its order.
-pub(super) const ENTRY: &str = "seq, tag, prev_tag, appended, time, kind, name, data, sum";
+pub(super) const ENTRY_COLUMNS: &str = "seq, tag, prev_tag, appended, time, kind, name, data, sum";
 
 pub(super) fn insert_entry(connection: &Connection, id: i64, entry: &Entry) -> rusqlite::Result<()> {
     let sql = "INSERT INTO entries (channel, seq, tag, prev_tag, appended, time, kind, name, data, sum)
