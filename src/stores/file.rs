@@ -158,12 +158,12 @@ mod core;
 mod listener;
 mod error;
 mod inotify;
-mod fault;
+mod commit_error;
 mod floors;
 mod notify_reader;
 mod format;
 mod paths;
-mod guard;
+mod savepoint;
 mod heads;
 mod janitor;
 mod listing;
@@ -199,7 +199,7 @@ use self::{
     lock::Lock,
     pool::Pool,
     durability::Acknowledger,
-    queue::{Action, Answer, Asking, Office},
+    queue::{Operation, Reply, WriteHandle, WriteQueue},
     read::Stale,
     watch::Changes,
     writer::Writer,
@@ -221,7 +221,7 @@ use crate::{
 #[derive(Clone)]
 pub struct FileStore {
     core: Arc<Core>,
-    asking: Arc<Asking>,
+    write_handle: Arc<WriteHandle>,
     pool: Arc<Pool>,
 }
 
@@ -261,9 +261,9 @@ impl FileStore {
         lock.release();
         let acknowledgers = Acknowledger::for_threads(durability, &core.paths).map_err(failed)?;
         // Ends the threads when it is dropped, also when one of them cannot be started.
-        let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
-        threads::start(&core, &asking.0, acknowledgers).map_err(failed)?;
-        Ok(Self { core, asking: Arc::new(asking), pool: Arc::new(Pool::new()) })
+        let write_handle = WriteHandle(Arc::new(WriteQueue::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
+        threads::start(&core, &write_handle.0, acknowledgers).map_err(failed)?;
+        Ok(Self { core, write_handle: Arc::new(write_handle), pool: Arc::new(Pool::new()) })
     }
 
     /// How many transactions this store has begun: for measurements.
@@ -280,10 +280,10 @@ impl FileStore {
         self.core.commits.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    async fn ask(&self, action: Action) -> Result<Answer, StoreError> {
+    async fn submit(&self, operation: Operation) -> Result<Reply, StoreError> {
         // A forked child has no writer.
         self.core.paths.check_process()?;
-        let done = self.asking.ask(action).await;
+        let done = self.write_handle.submit(operation).await;
         self.see_to(done)
     }
 
@@ -314,7 +314,7 @@ impl FileStore {
     /// Has the writer forget records that are stale, if it can: a reader of a file that cannot be written does without.
     async fn forget(&self, channels: Vec<Channel>) {
         if !self.core.condition.writes.fails() {
-            _ = self.ask(Action::LookAfter(channels)).await;
+            _ = self.submit(Operation::Maintain(channels)).await;
         }
     }
 
@@ -330,7 +330,7 @@ impl FileStore {
     /// Has the writer's thread look when what has failed will end.
     fn see_to<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         if done.is_err() && self.core.condition.is_in_doubt() {
-            self.asking.0.queue.call();
+            self.write_handle.0.queue.wake_thread();
         }
         done
     }
@@ -346,8 +346,8 @@ impl Store for FileStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let options = &self.core.options;
         fits_append(&options.retention, channel, &append.events, options.largest_append)?;
-        match self.ask(Action::Append(channel.clone(), append)).await? {
-            Answer::Appended(appended) => Ok(appended),
+        match self.submit(Operation::Append(channel.clone(), append)).await? {
+            Reply::Appended(appended) => Ok(appended),
             _ => Err(mixed_up()),
         }
     }
@@ -371,14 +371,14 @@ impl Store for FileStore {
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         fits_init(channel, &events, self.core.options.largest_append)?;
-        match self.ask(Action::Init(channel.clone(), events, expect)).await? {
-            Answer::Head(head) => Ok(head),
+        match self.submit(Operation::Init(channel.clone(), events, expect)).await? {
+            Reply::Head(head) => Ok(head),
             _ => Err(mixed_up()),
         }
     }
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.ask(Action::Delete(channel.clone())).await.map(|_| ())
+        self.submit(Operation::Delete(channel.clone())).await.map(|_| ())
     }
 
     async fn channels(
@@ -406,5 +406,5 @@ impl Store for FileStore {
 }
 
 fn mixed_up() -> StoreError {
-    StoreError::Unknown("the writer gave another request's answer".into())
+    StoreError::Unknown("the writer gave another request's reply".into())
 }

@@ -22,7 +22,7 @@ use super::{
     core::Core,
     paths::Paths,
     options::Durability,
-    queue::{Answer, Request},
+    queue::{Reply, Request},
 };
 use crate::store::StoreError;
 
@@ -37,9 +37,9 @@ pub(super) enum Acknowledger {
 
 /// What came of one turn's requests, and who waits for it.
 #[derive(Default)]
-pub(super) struct PendingReplies(Vec<(ReplySender, Result<Answer, StoreError>)>);
+pub(super) struct PendingReplies(Vec<(ReplySender, Result<Reply, StoreError>)>);
 
-pub(super) type ReplySender = oneshot::Sender<Result<Answer, StoreError>>;
+pub(super) type ReplySender = oneshot::Sender<Result<Reply, StoreError>>;
 
 impl Acknowledger {
     /// One for each thread that a store needs: two that wait for the disk in turns keep it busy.
@@ -64,7 +64,7 @@ impl Acknowledger {
             }
             // Also when it was another thread's sync that failed: this log follows on what is lost.
             if let Some(failed) = core.failed_sync() {
-                let waiting = replies.0.into_iter().map(|(reply, _)| reply);
+                let waiting = replies.0.into_iter().map(|(reply_sender, _)| reply_sender);
                 return fail_all(waiting, StoreError::Unknown(Box::new(failed)));
             }
         }
@@ -73,8 +73,8 @@ impl Acknowledger {
 }
 
 impl PendingReplies {
-    pub(super) fn new(requests: Vec<Request>, answers: Vec<Result<Answer, StoreError>>) -> Self {
-        Self(requests.into_iter().map(|request| request.reply).zip(answers).collect())
+    pub(super) fn new(requests: Vec<Request>, results: Vec<Result<Reply, StoreError>>) -> Self {
+        Self(requests.into_iter().map(|request| request.reply_sender).zip(results).collect())
     }
 
     pub(super) fn merge(mut self, other_commits: Self) -> Self {
@@ -83,9 +83,9 @@ impl PendingReplies {
     }
 
     pub(super) fn send(self) {
-        for (reply, answer) in self.0 {
+        for (reply_sender, reply) in self.0 {
             // Who asked may be gone.
-            _ = reply.send(answer);
+            _ = reply_sender.send(reply);
         }
     }
 }
@@ -93,8 +93,8 @@ impl PendingReplies {
 /// Gives all who wait the same error.
 pub(super) fn fail_all(waiting: impl Iterator<Item = ReplySender>, error: StoreError) {
     let error = Arc::new(error);
-    for reply in waiting {
-        _ = reply.send(Err(StoreError::shared(Arc::clone(&error))));
+    for reply_sender in waiting {
+        _ = reply_sender.send(Err(StoreError::shared(Arc::clone(&error))));
     }
 }
 
@@ -161,10 +161,10 @@ mod tests {
         (dir, Core::new(paths, FileOptions::default()).unwrap())
     }
 
-    fn acknowledged(acknowledger: &Acknowledger, core: &Core) -> Result<Answer, StoreError> {
-        let (reply, mut answer) = oneshot::channel();
-        acknowledger.acknowledge(core, PendingReplies(vec![(reply, Ok(Answer::Deleted))]));
-        answer.try_recv().unwrap()
+    fn acknowledged(acknowledger: &Acknowledger, core: &Core) -> Result<Reply, StoreError> {
+        let (reply_sender, mut reply) = oneshot::channel();
+        acknowledger.acknowledge(core, PendingReplies(vec![(reply_sender, Ok(Reply::Deleted))]));
+        reply.try_recv().unwrap()
     }
 
     #[test]

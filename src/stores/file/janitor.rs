@@ -10,11 +10,11 @@ use super::{
     transaction::{TxState, OperationError},
     core::Core,
     error::corrupt,
-    guard::{Undone, guarded},
+    savepoint::{SavepointError, in_savepoint},
     channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name, placeholder_name},
     trim,
     users::Users,
-    writer::LONGEST_PAUSE,
+    writer::MAX_PAUSE,
 };
 use crate::{
     channel::Channel,
@@ -39,7 +39,7 @@ pub(super) struct Janitor {
 
 impl Janitor {
     pub(super) fn new(keep: &Keep) -> Self {
-        let pause = Duration::from_millis(keep.period() / 4).clamp(Duration::from_millis(100), LONGEST_PAUSE);
+        let pause = Duration::from_millis(keep.period() / 4).clamp(Duration::from_millis(100), MAX_PAUSE);
         Self { next: None, pause, put_off: None, keep: *keep, compared: Some(0), said: false }
     }
 
@@ -94,16 +94,16 @@ impl Janitor {
             return Ok(());
         }
         let mut chores = Chores { db, core, now, failed: None };
-        chores.guarded(state, |state| Ok(state.users.say(db, now)?))?;
+        chores.in_savepoint(state, |state| Ok(state.users.say(db, now)?))?;
         let mut done = chores.maintain(state)?;
         if let Some(after) = self.compared {
-            let (found, compared) = chores.guarded(state, |_| compare(db, &keep, now, after))?.unwrap_or_default();
+            let (found, compared) = chores.in_savepoint(state, |_| compare(db, &keep, now, after))?.unwrap_or_default();
             (done, self.compared) = (done + found, compared);
         }
-        done += chores.guarded(state, |_| Ok(trim::expire_keys(db, &keep, now)?))?.unwrap_or(0);
-        done += chores.guarded(state, |_| Ok(trim::collect_garbage(db)?))?.unwrap_or(0);
-        done += chores.guarded(state, |_| Ok(trim::shrink(db)?))?.unwrap_or(0);
-        let next = chores.guarded(state, |state| Ok(next_due(db, now, keep.period())?.min(state.users.due())))?;
+        done += chores.in_savepoint(state, |_| Ok(trim::expire_keys(db, &keep, now)?))?.unwrap_or(0);
+        done += chores.in_savepoint(state, |_| Ok(trim::collect_garbage(db)?))?.unwrap_or(0);
+        done += chores.in_savepoint(state, |_| Ok(trim::shrink(db)?))?.unwrap_or(0);
+        let next = chores.in_savepoint(state, |state| Ok(next_due(db, now, keep.period())?.min(state.users.due())))?;
         if let Some(error) = chores.failed {
             self.put_off(core, &error);
         }
@@ -123,12 +123,12 @@ struct Chores<'a> {
 
 impl Chores<'_> {
     /// Does a chore whole or not at all. `None` when it failed alone.
-    fn guarded<T>(
+    fn in_savepoint<T>(
         &mut self,
         state: &mut TxState,
         chore: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
     ) -> Result<Option<T>, OperationError> {
-        match self.try_guarded(state, chore)? {
+        match self.try_in_savepoint(state, chore)? {
             Ok(done) => Ok(Some(done)),
             Err(error) => {
                 self.failed.get_or_insert(error);
@@ -137,21 +137,21 @@ impl Chores<'_> {
         }
     }
 
-    fn try_guarded<T>(
+    fn try_in_savepoint<T>(
         &mut self,
         state: &mut TxState,
         chore: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
     ) -> Result<Result<T, StoreError>, OperationError> {
         let db = self.db;
-        let done = guarded(db, || {
+        let done = in_savepoint(db, || {
             let done = chore(state)?;
             state.flush(db)?;
             Ok(done)
         });
         match done {
             Ok(done) => Ok(Ok(done)),
-            Err(Undone::All(error)) => Err(error),
-            Err(Undone::Alone(OperationError::Aborted(error) | OperationError::Refused(error))) => {
+            Err(SavepointError::TransactionLost(error)) => Err(error),
+            Err(SavepointError::RolledBack(OperationError::Aborted(error) | OperationError::Refused(error))) => {
                 state.clear_cache();
                 Ok(Err(error))
             }
@@ -161,10 +161,10 @@ impl Chores<'_> {
     /// Looks after some channels that are due; says how many.
     fn maintain(&mut self, state: &mut TxState) -> Result<usize, OperationError> {
         let (db, now) = (self.db, self.now);
-        let due = self.guarded(state, |_| Ok(due(db, now)?))?.unwrap_or_default();
+        let due = self.in_savepoint(state, |_| Ok(due(db, now)?))?.unwrap_or_default();
         for id in &due {
             let mut name = None;
-            let looked = self.try_guarded(state, |state| {
+            let looked = self.try_in_savepoint(state, |state| {
                 let channel = name.insert(name_of(db, *id)?);
                 // The index of names may know nothing of what a row's name became, and then nothing was looked after.
                 match state.maintain(db, now, channel)? {
@@ -177,7 +177,7 @@ impl Chores<'_> {
                 self.core.quarantine.say(&self.core.paths.db, &name, &error);
                 // Out of the way of those that are due later, and of other processes' janitors.
                 let later = now.saturating_add(QUARANTINE);
-                self.guarded(state, |_| Ok(update_due(db, *id, later)?))?;
+                self.in_savepoint(state, |_| Ok(update_due(db, *id, later)?))?;
             }
         }
         Ok(due.len())

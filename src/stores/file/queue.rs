@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{
     options::Durability,
     durability::{self, ReplySender},
-    writer::{AtOnce, Writer},
+    writer::{Served, Writer},
 };
 use crate::{
     channel::Channel,
@@ -24,40 +24,40 @@ use crate::{
 };
 
 pub(super) struct Request {
-    pub(super) action: Action,
-    pub(super) reply: ReplySender,
+    pub(super) operation: Operation,
+    pub(super) reply_sender: ReplySender,
 }
 
-pub(super) enum Action {
+pub(super) enum Operation {
     Append(Channel, Append),
     Init(Channel, Vec<Event>, Expect),
     Delete(Channel),
     /// Has the janitor look at these channels now.
-    LookAfter(Vec<Channel>),
+    Maintain(Vec<Channel>),
 }
 
-pub(super) enum Answer {
+pub(super) enum Reply {
     Appended(Appended),
     Head(Head),
     Deleted,
-    LookedAfter,
+    Maintained,
 }
 
 /// The writer and what waits for it.
-pub(super) struct Office {
-    pub(super) queue: Queue,
+pub(super) struct WriteQueue {
+    pub(super) queue: RequestQueue,
     pub(super) writer: Mutex<Writer>,
     /// Whether those who ask may write themselves: when it does not take longer than memory does. What waits for a disk is
     /// a thread's. `block_in_place` is no way around it: it panics in a `LocalSet`, stops the other futures of its task,
     /// a timeout included, and has another thread take over the runtime's worker.
-    may_lead: bool,
+    may_combine: bool,
 }
 
 /// The end that asks; when the last clone of a store is dropped, so is this, and the writer's threads end.
-pub(super) struct Asking(pub(super) Arc<Office>);
+pub(super) struct WriteHandle(pub(super) Arc<WriteQueue>);
 
 #[derive(Default)]
-pub(super) struct Queue {
+pub(super) struct RequestQueue {
     state: Mutex<State>,
     ready: Condvar,
 }
@@ -67,103 +67,103 @@ struct State {
     /// Nobody asks any more.
     closed: bool,
     /// The writer is gone.
-    ended: bool,
+    writer_ended: bool,
     /// A thread was called.
-    called: bool,
+    wake_requested: bool,
     /// So many threads wait to be called,
-    asleep: usize,
+    sleeping: usize,
     /// and so many see it by themselves.
-    awake: usize,
+    spinning: usize,
     /// So many transactions in a row held one request only.
-    alone: u32,
+    single_txs: u32,
 }
 
 /// Whether others are about to ask too.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Company {
+enum Contention {
     Likely,
     Unlikely,
 }
 
 /// Why a thread goes on.
-pub(super) enum Turn {
-    Called,
-    Time,
+pub(super) enum Wake {
+    Requested,
+    Timeout,
     Closed,
 }
 
-impl Asking {
+impl WriteHandle {
     /// Asks, and waits for the answer. Dropping the future before the request was taken withdraws it.
-    pub(super) async fn ask(&self, action: Action) -> Result<Answer, StoreError> {
-        let Office { queue, may_lead, .. } = &*self.0;
-        let leads = *may_lead && action.weight() <= MOST_LEAD;
-        let (reply, answer) = oneshot::channel();
-        let company = queue.push(Request { action, reply })?;
-        if !leads {
+    pub(super) async fn submit(&self, operation: Operation) -> Result<Reply, StoreError> {
+        let WriteQueue { queue, may_combine, .. } = &*self.0;
+        let combines = *may_combine && operation.size() <= MAX_COMBINED_BYTES;
+        let (reply_sender, reply) = oneshot::channel();
+        let contention = queue.push(Request { operation, reply_sender })?;
+        if !combines {
             queue.call();
         } else {
-            if company == Company::Likely {
+            if contention == Contention::Likely {
                 // They are in the same transaction then.
                 tokio::task::yield_now().await;
             }
-            self.0.lead();
+            self.0.combine();
         }
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it answered".into())))
+        reply.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it answered".into())))
     }
 }
 
-impl Office {
+impl WriteQueue {
     pub(super) fn new(writer: Writer, durability: Durability) -> Self {
-        let may_lead = durability == Durability::Process;
-        Self { queue: Queue::default(), writer: Mutex::new(writer), may_lead }
+        let may_combine = durability == Durability::Process;
+        Self { queue: RequestQueue::default(), writer: Mutex::new(writer), may_combine }
     }
 
     /// How long the thread stays awake after its work: who was just answered often asks again sooner than a thread that
     /// sleeps could be woken. Where those who ask write themselves, it would only be in their way.
-    pub(super) fn awake(&self) -> Duration {
-        if self.may_lead { Duration::ZERO } else { AWAKE }
+    pub(super) fn spin_time(&self) -> Duration {
+        if self.may_combine { Duration::ZERO } else { SPIN_TIME }
     }
 
     /// Writes what is queued, unless someone is at it, or it would take long: then it is the thread's.
-    fn lead(&self) {
-        for _ in 0..MOST_ROUNDS {
-            let done = match self.writer.try_lock() {
-                Ok(mut writer) => writer.serve_at_once(&self.queue),
+    fn combine(&self) {
+        for _ in 0..MAX_COMBINE_ROUNDS {
+            let served = match self.writer.try_lock() {
+                Ok(mut writer) => writer.try_serve(&self.queue),
                 Err(TryLockError::WouldBlock) => return,
                 Err(TryLockError::Poisoned(_)) => return self.queue.end(),
             };
-            match done {
-                AtOnce::Done if self.queue.is_empty() => return,
-                AtOnce::Done => {}
-                AtOnce::NotNow => break,
+            match served {
+                Served::Done if self.queue.is_empty() => return,
+                Served::Done => {}
+                Served::WouldBlock => break,
             }
         }
-        self.queue.call();
+        self.queue.wake_thread();
     }
 }
 
-impl Drop for Asking {
+impl Drop for WriteHandle {
     fn drop(&mut self) {
         self.0.queue.lock().closed = true;
         self.0.queue.ready.notify_all();
     }
 }
 
-impl Queue {
-    fn push(&self, request: Request) -> Result<Company, StoreError> {
+impl RequestQueue {
+    fn push(&self, request: Request) -> Result<Contention, StoreError> {
         let mut state = self.lock();
-        if state.ended {
+        if state.writer_ended {
             return Err(StoreError::Unavailable("the writer ended; open the store anew".into()));
         }
         state.waiting.push_back(request);
-        Ok(state.company())
+        Ok(state.contention())
     }
 
     /// Has a thread look at the queue.
-    pub(super) fn call(&self) {
+    pub(super) fn wake_thread(&self) {
         let mut state = self.lock();
-        state.called = true;
-        let wakes = state.asleep > 0 && state.awake == 0;
+        state.wake_requested = true;
+        let wakes = state.sleeping > 0 && state.spinning == 0;
         drop(state);
         if wakes {
             self.ready.notify_one();
@@ -175,57 +175,57 @@ impl Queue {
     }
 
     /// Waits until there is something to do, at most for so long, and of that at first `awake`.
-    pub(super) fn wait(&self, awake: Duration, most: Duration) -> Turn {
-        let begun = Instant::now();
-        self.lock().awake += 1;
-        while begun.elapsed() < awake.min(most) && !self.lock().called {
+    pub(super) fn wait(&self, spin: Duration, timeout: Duration) -> Wake {
+        let started = Instant::now();
+        self.lock().spinning += 1;
+        while started.elapsed() < spin.min(timeout) && !self.lock().wake_requested {
             thread::yield_now();
         }
-        self.sleep(begun + most)
+        self.sleep(started + timeout)
     }
 
-    fn sleep(&self, until: Instant) -> Turn {
+    fn sleep(&self, until: Instant) -> Wake {
         let mut state = self.lock();
-        state.awake -= 1;
+        state.spinning -= 1;
         loop {
-            if std::mem::take(&mut state.called) {
-                return Turn::Called;
+            if std::mem::take(&mut state.wake_requested) {
+                return Wake::Requested;
             }
             let left = until.saturating_duration_since(Instant::now());
             if state.closed || left.is_zero() {
-                return if state.closed { Turn::Closed } else { Turn::Time };
+                return if state.closed { Wake::Closed } else { Wake::Timeout };
             }
-            state.asleep += 1;
+            state.sleeping += 1;
             state = self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            state.asleep -= 1;
+            state.sleeping -= 1;
         }
     }
 
     /// Takes as many requests as one transaction should hold.
     pub(super) fn take(&self) -> Vec<Request> {
         let mut state = self.lock();
-        let (mut taken, mut weight) = (Vec::new(), 0);
+        let (mut taken, mut size) = (Vec::new(), 0);
         while let Some(request) = state.waiting.pop_front() {
-            if request.reply.is_closed() {
+            if request.reply_sender.is_closed() {
                 continue;
             }
-            weight += request.action.weight();
+            size += request.operation.size();
             taken.push(request);
-            if weight >= MOST_WEIGHT {
+            if size >= MAX_TX_BYTES {
                 break;
             }
         }
-        state.alone = if taken.len() > 1 { 0 } else { state.alone.saturating_add(1) };
+        state.single_txs = if taken.len() > 1 { 0 } else { state.single_txs.saturating_add(1) };
         taken
     }
 
     /// No request is taken from now on.
     pub(super) fn end(&self) {
         let mut state = self.lock();
-        state.ended = true;
+        state.writer_ended = true;
         let left = std::mem::take(&mut state.waiting);
         drop(state);
-        let waiting = left.into_iter().map(|request| request.reply);
+        let waiting = left.into_iter().map(|request| request.reply_sender);
         durability::fail_all(waiting, StoreError::Unavailable("the writer ended; open the store anew".into()));
     }
 
@@ -236,54 +236,54 @@ impl Queue {
 
 impl Default for State {
     fn default() -> Self {
-        let (waiting, closed, ended, called, asleep, awake) = Default::default();
-        Self { waiting, closed, ended, called, asleep, awake, alone: LATELY }
+        let (waiting, closed, writer_ended, wake_requested, sleeping, spinning) = Default::default();
+        Self { waiting, closed, writer_ended, wake_requested, sleeping, spinning, single_txs: RECENT_TXS }
     }
 }
 
 impl State {
     /// Others are likely when there were some lately. Now and then it is worth a look although there were none: on a runtime
     /// of one thread nobody can ask before who asks now is done.
-    fn company(&self) -> Company {
-        let likely = self.alone < LATELY || self.alone % LOOK_EVERY == 0;
-        if likely { Company::Likely } else { Company::Unlikely }
+    fn contention(&self) -> Contention {
+        let likely = self.single_txs < RECENT_TXS || self.single_txs % PROBE_EVERY == 0;
+        if likely { Contention::Likely } else { Contention::Unlikely }
     }
 }
 
-impl Action {
+impl Operation {
     /// The one channel that it is about.
     pub(super) fn channel(&self) -> Option<&Channel> {
         match self {
             Self::Append(channel, _) | Self::Init(channel, ..) | Self::Delete(channel) => Some(channel),
-            Self::LookAfter(_) => None,
+            Self::Maintain(_) => None,
         }
     }
 
     /// About how many bytes it writes.
-    fn weight(&self) -> usize {
+    fn size(&self) -> usize {
         let events = match self {
             Self::Append(_, append) => append.events.as_slice(),
             Self::Init(_, events, _) => events,
             Self::Delete(_) => &[],
-            Self::LookAfter(channels) => return 512 * channels.len(),
+            Self::Maintain(channels) => return 512 * channels.len(),
         };
         256 + events.iter().map(|event| event.data().len() + 256).sum::<usize>()
     }
 }
 
 /// Requests of about so many bytes are one transaction, so that none is long.
-const MOST_WEIGHT: usize = 1 << 20;
+const MAX_TX_BYTES: usize = 1 << 20;
 
 /// Requests of more bytes than this are the thread's.
-const MOST_LEAD: usize = 32 << 10;
+const MAX_COMBINED_BYTES: usize = 32 << 10;
 
 /// So many transactions ago is lately.
-const LATELY: u32 = 4;
+const RECENT_TXS: u32 = 4;
 
 /// In so many transactions of one request once to look whether others are about to ask.
-const LOOK_EVERY: u32 = 16;
+const PROBE_EVERY: u32 = 16;
 
-const AWAKE: Duration = Duration::from_micros(50);
+const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// So many transactions one of those who ask does in a row.
-const MOST_ROUNDS: usize = 4;
+const MAX_COMBINE_ROUNDS: usize = 4;

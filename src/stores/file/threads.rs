@@ -5,47 +5,47 @@ use std::{sync::Arc, thread, time::Duration};
 use super::{
     core::Core,
     durability::{Acknowledger, PendingReplies},
-    queue::{Office, Turn},
+    queue::{WriteQueue, Wake},
 };
 
 /// Starts a thread for each promise. They end when nobody can ask any more.
-pub(super) fn start(core: &Arc<Core>, office: &Arc<Office>, acknowledgers: Vec<Acknowledger>) -> std::io::Result<()> {
+pub(super) fn start(core: &Arc<Core>, write_queue: &Arc<WriteQueue>, acknowledgers: Vec<Acknowledger>) -> std::io::Result<()> {
     for acknowledger in acknowledgers {
         // Dropped also when a turn panics, or a thread cannot be started: nobody must wait for an answer that never comes.
-        let (core, end) = (Arc::clone(core), EndOnDrop(Arc::clone(office)));
+        let (core, end) = (Arc::clone(core), EndQueueOnDrop(Arc::clone(write_queue)));
         thread::Builder::new().name("events-writer".into()).spawn(move || run(&core, &end.0, acknowledger))?;
     }
     Ok(())
 }
 
-fn run(core: &Core, office: &Office, acknowledger: Acknowledger) {
+fn run(core: &Core, write_queue: &WriteQueue, acknowledger: Acknowledger) {
     let mut pause = Duration::ZERO;
     loop {
-        let turn = office.queue.wait(office.awake(), pause);
-        let Ok(mut writer) = office.writer.lock() else { return };
-        let replies = match turn {
-            Turn::Called => writer.serve(&office.queue),
-            Turn::Time => {
+        let wake = write_queue.queue.wait(write_queue.spin_time(), pause);
+        let Ok(mut writer) = write_queue.writer.lock() else { return };
+        let replies = match wake {
+            Wake::Requested => writer.serve(&write_queue.queue),
+            Wake::Timeout => {
                 writer.tidy();
                 PendingReplies::default()
             }
-            Turn::Closed => return,
+            Wake::Closed => return,
         };
-        writer.try_again();
+        writer.retry();
         pause = writer.pause();
-        let is_left = writer.wal_should_restart;
+        let has_more = writer.wal_should_restart;
         drop(writer);
         // Those who asked meanwhile found the writer at work.
-        if is_left || !office.queue.is_empty() {
-            office.queue.call();
+        if has_more || !write_queue.queue.is_empty() {
+            write_queue.queue.wake_thread();
         }
         acknowledger.acknowledge(core, replies);
     }
 }
 
-struct EndOnDrop(Arc<Office>);
+struct EndQueueOnDrop(Arc<WriteQueue>);
 
-impl Drop for EndOnDrop {
+impl Drop for EndQueueOnDrop {
     fn drop(&mut self) {
         self.0.queue.end();
     }

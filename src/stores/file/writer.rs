@@ -21,13 +21,13 @@ use super::{
     condition::TRY_EVERY,
     core::Core,
     error::{from_commit, from_sql, is_failed_sync},
-    fault::{Answers, Fault, Origin},
+    commit_error::{RequestResults, CommitError, ErrorOrigin},
     janitor::Janitor,
     lock::{self, Lock},
     wal::Wal,
     probe,
     durability::{self, PendingReplies},
-    queue::{Action, Answer, Queue, Request},
+    queue::{Operation, Reply, RequestQueue, Request},
     schema,
     users::OtherCommits,
 };
@@ -44,41 +44,41 @@ pub(super) struct Writer {
     /// Whether the log waits for a thread to have it begin anew.
     pub(super) wal_should_restart: bool,
     /// When what has failed was last tried again.
-    tried: Option<Instant>,
+    last_retry: Option<Instant>,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, notify_file: NotifyFile) -> Self {
         let state = TxState::new(core.keep);
         let (janitor, wal) = (Janitor::new(&core.keep), Wal::new(Arc::clone(&core)));
-        Self { core, lock, db, state, notify_file, janitor, wal, wal_should_restart: false, tried: None }
+        Self { core, lock, db, state, notify_file, janitor, wal, wal_should_restart: false, last_retry: None }
     }
 
     /// Writes what is queued on the caller's thread, if that needs no waiting.
-    pub(super) fn serve_at_once(&mut self, queue: &Queue) -> AtOnce {
+    pub(super) fn try_serve(&mut self, requests: &RequestQueue) -> Served {
         if self.wal_should_restart || !self.wal.has_room() || self.check().is_err() {
-            return AtOnce::NotNow;
+            return Served::WouldBlock;
         }
         if !self.lock.try_acquire().unwrap_or(false) {
-            return AtOnce::NotNow;
+            return Served::WouldBlock;
         }
         // Somebody else's program may write to the file without our lock.
         _ = self.db.busy_timeout(Duration::ZERO);
-        let begun = self.execute("BEGIN IMMEDIATE").is_ok();
+        let begun = self.execute_sql("BEGIN IMMEDIATE").is_ok();
         _ = self.db.busy_timeout(self.core.options.timeout);
         if begun {
-            self.transact(queue.take(), Begun::Yes).send();
+            self.transact(requests.take(), TxStart::AlreadyBegun).send();
             self.wal_should_restart = self.wal.after_commit(&self.db).unwrap_or(true);
         }
         self.lock.release();
-        if begun && !self.wal_should_restart { AtOnce::Done } else { AtOnce::NotNow }
+        if begun && !self.wal_should_restart { Served::Done } else { Served::WouldBlock }
     }
 
     /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
-    pub(super) fn serve(&mut self, queue: &Queue) -> PendingReplies {
+    pub(super) fn serve(&mut self, requests: &RequestQueue) -> PendingReplies {
         if let Err(error) = self.enter(self.core.options.timeout) {
             self.core.condition.writes.note(&self.core.paths.db, &error);
-            fail_all(queue.take(), error);
+            fail_all(requests.take(), error);
             // Else the thread would call itself again and again. The next commit finds out anew.
             self.wal_should_restart = false;
             return PendingReplies::default();
@@ -86,27 +86,27 @@ impl Writer {
         if std::mem::take(&mut self.wal_should_restart) {
             self.restart_wal();
         }
-        let requests = queue.take();
-        let replies = if requests.is_empty() { PendingReplies::default() } else { self.transact(requests, Begun::No) };
+        let requests = requests.take();
+        let replies = if requests.is_empty() { PendingReplies::default() } else { self.transact(requests, TxStart::Begin) };
         self.leave();
         replies
     }
 
     /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
     pub(super) fn tidy(&mut self) {
-        let is_due = self.janitor.is_due(&self.db, &self.state.users, self.core.now());
+        let janitor_is_due = self.janitor.is_due(&self.db, &self.state.users, self.core.now());
         let is_pinned = self.wal.is_pinned();
-        if !is_due && !is_pinned {
+        if !janitor_is_due && !is_pinned {
             return;
         }
         if let Err(error) = self.enter(self.core.options.timeout) {
             return self.janitor.put_off(&self.core, &error);
         }
-        if is_due {
-            if let Err(fault) = self.commit(&[], Begun::No) {
+        if janitor_is_due {
+            if let Err(error) = self.commit(&[], TxStart::Begin) {
                 // Whatever it was, it fails again, and each attempt keeps others from writing.
-                self.core.condition.writes.note(&self.core.paths.db, &fault.error);
-                self.janitor.put_off(&self.core, &fault.error);
+                self.core.condition.writes.note(&self.core.paths.db, &error.error);
+                self.janitor.put_off(&self.core, &error.error);
             } else {
                 self.core.condition.writes.recover(&self.core.paths.db);
                 self.notify();
@@ -154,12 +154,12 @@ impl Writer {
     }
 
     /// Tries what has failed, if that is some time ago.
-    pub(super) fn try_again(&mut self) {
+    pub(super) fn retry(&mut self) {
         let condition = &self.core.condition;
-        if !condition.is_in_doubt() || self.tried.is_some_and(|tried| tried.elapsed() < TRY_EVERY) {
+        if !condition.is_in_doubt() || self.last_retry.is_some_and(|last_retry| last_retry.elapsed() < TRY_EVERY) {
             return;
         }
-        self.tried = Some(Instant::now());
+        self.last_retry = Some(Instant::now());
         let file = &self.core.paths.db;
         if condition.reads.is_in_doubt() {
             match probe::read(&self.core) {
@@ -168,7 +168,7 @@ impl Writer {
             }
         }
         if condition.writes.is_in_doubt() {
-            match self.try_to_write() {
+            match self.retry_writes() {
                 Ok(()) => {
                     self.core.quarantine.open_all();
                     self.core.condition.writes.recover(&self.core.paths.db);
@@ -178,8 +178,8 @@ impl Writer {
         }
     }
 
-    fn try_to_write(&mut self) -> Result<(), StoreError> {
-        self.enter(PATIENCE)?;
+    fn retry_writes(&mut self) -> Result<(), StoreError> {
+        self.enter(RETRY_LOCK_TIMEOUT)?;
         let wrote = probe::write(&self.core, &self.db);
         self.state.discard();
         if wrote.is_err() {
@@ -194,11 +194,11 @@ impl Writer {
     }
 
     /// Takes the lock, unless something forbids to write.
-    fn enter(&mut self, patience: Duration) -> Result<(), StoreError> {
+    fn enter(&mut self, timeout: Duration) -> Result<(), StoreError> {
         self.check()?;
-        match self.lock.acquire(patience) {
+        match self.lock.acquire(timeout) {
             Ok(true) => {}
-            Ok(false) => return Err(self.locked()),
+            Ok(false) => return Err(self.lock_error()),
             Err(error) => return Err(StoreError::Unavailable(error.into())),
         }
         let room = self.wal.check_room(&self.db);
@@ -208,7 +208,7 @@ impl Writer {
         room
     }
 
-    fn locked(&self) -> StoreError {
+    fn lock_error(&self) -> StoreError {
         let paths = &self.core.paths;
         let holder = lock::holder(&[&paths.lock, &paths.db]);
         tracing::warn!(file = %paths.db.display(), %holder, "waiting for the lock of an event file");
@@ -217,26 +217,26 @@ impl Writer {
 
     /// Commits the requests as one transaction. When that fails, it tries each alone, so that one that does not fit or meets
     /// damage takes no others with it.
-    fn transact(&mut self, requests: Vec<Request>, begun: Begun) -> PendingReplies {
-        let mut done = self.commit(&requests, begun);
-        if let Err(Fault { origin: Origin::Janitor, error }) = &done {
+    fn transact(&mut self, requests: Vec<Request>, start: TxStart) -> PendingReplies {
+        let mut done = self.commit(&requests, start);
+        if let Err(CommitError { origin: ErrorOrigin::Janitor, error }) = &done {
             self.janitor.put_off(&self.core, error);
-            done = if requests.is_empty() { Ok(Vec::new()) } else { self.commit(&requests, Begun::No) };
+            done = if requests.is_empty() { Ok(Vec::new()) } else { self.commit(&requests, TxStart::Begin) };
         }
         match done {
-            Ok(answers) => {
+            Ok(results) => {
                 self.core.condition.writes.recover(&self.core.paths.db);
                 self.notify();
-                PendingReplies::new(requests, answers)
+                PendingReplies::new(requests, results)
             }
-            Err(fault) if fault.is_one_requests() && requests.len() > 1 => {
-                let each = requests.into_iter().map(|request| self.transact(vec![request], Begun::No));
+            Err(error) if error.may_be_one_request() && requests.len() > 1 => {
+                let each = requests.into_iter().map(|request| self.transact(vec![request], TxStart::Begin));
                 each.reduce(PendingReplies::merge).unwrap_or_default()
             }
-            Err(Fault { origin, error }) => {
+            Err(CommitError { origin, error }) => {
                 self.core.condition.writes.note(&self.core.paths.db, &error);
-                let channel = requests.first().and_then(|request| request.action.channel());
-                if let (Origin::Request, StoreError::Corrupt(_), Some(channel)) = (origin, &error, channel) {
+                let channel = requests.first().and_then(|request| request.operation.channel());
+                if let (ErrorOrigin::Request, StoreError::Corrupt(_), Some(channel)) = (origin, &error, channel) {
                     self.core.quarantine.shut(&self.core.paths.db, channel.as_str(), &error);
                 }
                 fail_all(requests, error);
@@ -245,9 +245,9 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, Fault> {
+    fn commit(&mut self, requests: &[Request], start: TxStart) -> Result<RequestResults, CommitError> {
         self.core.attempts.fetch_add(1, Ordering::Relaxed);
-        let done = self.try_commit(requests, begun);
+        let done = self.try_commit(requests, start);
         if done.is_err() {
             self.state.discard();
             if !self.db.is_autocommit() {
@@ -258,74 +258,74 @@ impl Writer {
         done
     }
 
-    fn try_commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, Fault> {
-        if begun == Begun::No {
-            self.execute("BEGIN IMMEDIATE").map_err(|error| self.name_holder(error))?;
+    fn try_commit(&mut self, requests: &[Request], start: TxStart) -> Result<RequestResults, CommitError> {
+        if start == TxStart::Begin {
+            self.execute_sql("BEGIN IMMEDIATE").map_err(|error| self.failed_begin(error))?;
         }
         let now = self.core.now();
         if self.state.begin(&self.db, now)? == OtherCommits::Possible {
             self.notify_file.expect_foreign_writes();
         }
-        let mut answers = Vec::with_capacity(requests.len());
+        let mut results = Vec::with_capacity(requests.len());
         for request in requests {
-            answers.push(match self.act(now, &request.action) {
-                Ok(answer) => Ok(answer),
+            results.push(match self.execute_operation(now, &request.operation) {
+                Ok(reply) => Ok(reply),
                 Err(OperationError::Refused(error)) => Err(error),
-                Err(OperationError::Aborted(error)) => return Err(Fault { origin: Origin::Request, error }),
+                Err(OperationError::Aborted(error)) => return Err(CommitError { origin: ErrorOrigin::Request, error }),
             });
         }
         // What the janitor undoes must not be theirs.
         self.state.flush(&self.db).map_err(from_sql)?;
         match self.janitor.work(&self.db, &mut self.state, &self.core, now) {
             Ok(()) => {}
-            Err(OperationError::Aborted(error) | OperationError::Refused(error)) => return Err(Fault { origin: Origin::Janitor, error }),
+            Err(OperationError::Aborted(error) | OperationError::Refused(error)) => return Err(CommitError { origin: ErrorOrigin::Janitor, error }),
         }
-        self.execute("COMMIT").map_err(|error| self.commit_failed(error))?;
+        self.execute_sql("COMMIT").map_err(|error| self.failed_commit(error))?;
         self.core.commits.fetch_add(1, Ordering::Relaxed);
         if std::mem::take(&mut self.state.left_garbage) {
             self.janitor.call();
         }
-        Ok(answers)
+        Ok(results)
     }
 
-    fn act(&mut self, now: u64, action: &Action) -> Result<Answer, OperationError> {
+    fn execute_operation(&mut self, now: u64, operation: &Operation) -> Result<Reply, OperationError> {
         let (db, state, quarantine) = (&self.db, &mut self.state, &self.core.quarantine);
-        match action {
-            Action::Append(channel, append) => {
+        match operation {
+            Operation::Append(channel, append) => {
                 quarantine.check(channel.as_str()).map_err(OperationError::Refused)?;
-                state.append(db, now, channel, append).map(Answer::Appended)
+                state.append(db, now, channel, append).map(Reply::Appended)
             }
-            Action::Init(channel, events, expect) => {
+            Operation::Init(channel, events, expect) => {
                 let head = state.init(db, now, channel, events, *expect)?;
                 quarantine.lift(channel.as_str());
-                Ok(Answer::Head(head))
+                Ok(Reply::Head(head))
             }
-            Action::Delete(channel) => {
+            Operation::Delete(channel) => {
                 state.delete(db, now, channel)?;
                 quarantine.lift(channel.as_str());
-                Ok(Answer::Deleted)
+                Ok(Reply::Deleted)
             }
-            Action::LookAfter(channels) => {
+            Operation::Maintain(channels) => {
                 channels.iter().try_for_each(|channel| state.maintain(db, now, channel).map(drop))?;
-                Ok(Answer::LookedAfter)
+                Ok(Reply::Maintained)
             }
         }
     }
 
-    fn execute(&self, sql: &str) -> rusqlite::Result<usize> {
+    fn execute_sql(&self, sql: &str) -> rusqlite::Result<usize> {
         self.db.prepare_cached(sql)?.execute([])
     }
 
     /// Somebody else's program may write to the file without our lock.
-    fn name_holder(&self, error: rusqlite::Error) -> StoreError {
+    fn failed_begin(&self, error: rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DatabaseBusy) => self.locked(),
+            Some(rusqlite::ErrorCode::DatabaseBusy) => self.lock_error(),
             _ => from_sql(error),
         }
     }
 
     /// A log that begins anew is synced within the commit.
-    fn commit_failed(&self, error: rusqlite::Error) -> StoreError {
+    fn failed_commit(&self, error: rusqlite::Error) -> StoreError {
         if !is_failed_sync(&error) {
             return from_commit(error);
         }
@@ -346,27 +346,27 @@ impl Writer {
 
 /// Whether a transaction has begun.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Begun {
-    Yes,
-    No,
+enum TxStart {
+    AlreadyBegun,
+    Begin,
 }
 
 /// What became of writing without waiting.
-pub(super) enum AtOnce {
+pub(super) enum Served {
     Done,
     /// It is the thread's turn.
-    NotNow,
+    WouldBlock,
 }
 
 fn fail_all(requests: Vec<Request>, error: StoreError) {
-    durability::fail_all(requests.into_iter().map(|request| request.reply), error);
+    durability::fail_all(requests.into_iter().map(|request| request.reply_sender), error);
 }
 
 /// How long a trial waits for the lock: who holds it longer is what is wrong.
-const PATIENCE: Duration = Duration::from_millis(100);
+const RETRY_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long the writer waits at most before it looks whether something is due.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -391,7 +391,7 @@ mod tests {
     fn what_cannot_be_tidied_is_left_alone_for_a_while() {
         for (name, forbid) in FORBIDDEN {
             let (dir, store) = store(&format!("tidy-{name}"));
-            let mut writer = store.asking.0.writer.lock().unwrap();
+            let mut writer = store.write_handle.0.writer.lock().unwrap();
             writer.janitor.call();
             forbid(&store, &dir);
             writer.tidy();
@@ -405,10 +405,10 @@ mod tests {
     fn a_log_that_may_not_begin_anew_keeps_no_thread_busy() {
         for (name, forbid) in FORBIDDEN {
             let (dir, store) = store(&format!("full-{name}"));
-            let mut writer = store.asking.0.writer.lock().unwrap();
+            let mut writer = store.write_handle.0.writer.lock().unwrap();
             writer.wal_should_restart = true;
             forbid(&store, &dir);
-            drop(writer.serve(&Queue::default()));
+            drop(writer.serve(&RequestQueue::default()));
             assert!(!writer.wal_should_restart, "{name}: the thread calls itself again");
             drop(writer);
             _ = std::fs::remove_dir_all(dir);

@@ -5,28 +5,28 @@ use rusqlite::Connection;
 use super::transaction::OperationError;
 
 /// What became of guarded work that failed.
-pub(super) enum Undone {
+pub(super) enum SavepointError {
     /// It alone is undone, and the transaction goes on.
-    Alone(OperationError),
+    RolledBack(OperationError),
     /// The database has rolled the whole transaction back.
-    All(OperationError),
+    TransactionLost(OperationError),
 }
 
 /// Does `work` whole or not at all.
-pub(super) fn guarded<T>(db: &Connection, work: impl FnOnce() -> Result<T, OperationError>) -> Result<T, Undone> {
+pub(super) fn in_savepoint<T>(db: &Connection, work: impl FnOnce() -> Result<T, OperationError>) -> Result<T, SavepointError> {
     let execute = |sql| db.prepare_cached(sql)?.execute([]);
-    execute("SAVEPOINT guarded").map_err(|error| undone(db, error.into()))?;
+    execute("SAVEPOINT guarded").map_err(|error| roll_back(db, error.into()))?;
     match work() {
         Ok(done) => match execute("RELEASE guarded") {
             Ok(_) => Ok(done),
-            Err(error) => Err(undone(db, error.into())),
+            Err(error) => Err(roll_back(db, error.into())),
         },
-        Err(error) => Err(undone(db, error)),
+        Err(error) => Err(roll_back(db, error)),
     }
 }
 
-fn undone(db: &Connection, error: OperationError) -> Undone {
+fn roll_back(db: &Connection, error: OperationError) -> SavepointError {
     // Without a transaction there is nothing left to undo; a savepoint that cannot be undone takes all with it.
     let is_lost = db.is_autocommit() || db.execute_batch("ROLLBACK TO guarded; RELEASE guarded;").is_err();
-    if is_lost { Undone::All(error) } else { Undone::Alone(error) }
+    if is_lost { SavepointError::TransactionLost(error) } else { SavepointError::RolledBack(error) }
 }
