@@ -181,8 +181,8 @@ mod channel_row;
 mod schema;
 mod checksum;
 mod threads;
-mod trim;
-mod users;
+mod retention;
+mod shared_retention;
 mod watch;
 mod writer;
 
@@ -249,7 +249,7 @@ impl FileStore {
         }
         let db = schema::open_writer(&paths, options.durability, options.timeout)?;
         let core = Arc::new(Core::new(paths, options).map_err(failed)?);
-        if let Err(error) = users::enter(&db, &core.keep, core.now()) {
+        if let Err(error) = shared_retention::announce_on_open(&db, &core.keep, core.now()) {
             // The first transaction says it.
             tracing::debug!(%error, file = %core.paths.db.display(), "other_commits were not told what this process keeps");
         }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 use super::{
     error::{corrupt, from_sql},
     checksum::Checksum,
-    trim,
+    retention,
 };
 use crate::{
     channel::Channel,
@@ -53,7 +53,7 @@ impl ChannelRow {
                 // A key that is remembered holds it.
                 if forgotten > now { forgotten } else { now.saturating_add(keep.key_window).saturating_add(1) }
             }
-            _ => trim::too_old_at(keep, self.oldest),
+            _ => retention::too_old_at(keep, self.oldest),
         }
     }
 

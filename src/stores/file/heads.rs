@@ -11,7 +11,7 @@ use super::{
     format,
     read::{self, Stale},
     channel_row::ChannelRow,
-    users::Kept,
+    shared_retention::SnapshotRetention,
 };
 use crate::{
     channel::Channel,
@@ -42,7 +42,7 @@ impl Heads {
     ) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
         format::check_read(&transaction)?;
-        let kept = Kept::new(&transaction, &core.keep, now);
+        let limits = SnapshotRetention::new(&transaction, &core.keep, now);
         let version = data_version(&transaction).map_err(from_sql)?;
         if self.version != Some(version) || self.rows.len() > MOST_LINES {
             self.rows.clear();
@@ -51,12 +51,12 @@ impl Heads {
         let (mut heads, mut stales, mut damage) = (Vec::with_capacity(channels.len()), Vec::new(), Vec::new());
         for channel in channels {
             if let Some(row) = self.rows.get(channel) {
-                if !kept.is_gone(|keep| Ok(!may_be_kept(keep, row, now)))? {
+                if !limits.is_expired(|keep| Ok(!may_be_kept(keep, row, now)))? {
                     heads.push(row.record.head);
                     continue;
                 }
             }
-            heads.push(match read::find(&kept, stale, channel) {
+            heads.push(match read::find(&limits, stale, channel) {
                 Ok(Some(row)) => {
                     let head = row.record.head;
                     self.rows.insert(channel.clone(), row);

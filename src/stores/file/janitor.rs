@@ -12,8 +12,8 @@ use super::{
     error::corrupt,
     savepoint::{SavepointError, in_savepoint},
     channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name, placeholder_name},
-    trim,
-    users::Users,
+    retention,
+    shared_retention::SharedRetention,
     writer::MAX_PAUSE,
 };
 use crate::{
@@ -67,15 +67,15 @@ impl Janitor {
     }
 
     /// Whether a transaction of its own is worth it. Reads only.
-    pub(super) fn is_due(&mut self, db: &Connection, users: &Users, now: u64) -> bool {
+    pub(super) fn is_due(&mut self, db: &Connection, retention: &SharedRetention, now: u64) -> bool {
         if self.is_put_off() {
             return false;
         }
         let sql = "SELECT EXISTS (SELECT 1 FROM channels WHERE due <= ?1) OR EXISTS (SELECT 1 FROM garbage)
                      OR EXISTS (SELECT 1 FROM keys WHERE came < ?2)";
-        let bounds = (now as i64, users.keep.oldest_key(now) as i64);
+        let bounds = (now as i64, retention.keep.oldest_key(now) as i64);
         let due = db.prepare_cached(sql).and_then(|mut statement| statement.query_row(bounds, |row| row.get(0)));
-        let due = self.next.is_none() || users.due() <= now || due.unwrap_or(false);
+        let due = self.next.is_none() || retention.due() <= now || due.unwrap_or(false);
         if due {
             self.next = None;
         }
@@ -85,7 +85,7 @@ impl Janitor {
     /// Does a step of it, if it is time. Fails when the database has rolled back the transaction that it is part of, which
     /// then has to be done again.
     pub(super) fn work(&mut self, db: &Connection, state: &mut TxState, core: &Core, now: u64) -> Result<(), OperationError> {
-        let keep = state.users.keep;
+        let keep = state.retention.keep;
         // Who kept more is gone.
         if keep.largest(&std::mem::replace(&mut self.keep, keep)) != keep {
             (self.next, self.compared) = (None, Some(0));
@@ -94,16 +94,16 @@ impl Janitor {
             return Ok(());
         }
         let mut chores = Chores { db, core, now, failed: None };
-        chores.in_savepoint(state, |state| Ok(state.users.say(db, now)?))?;
+        chores.in_savepoint(state, |state| Ok(state.retention.announce(db, now)?))?;
         let mut done = chores.maintain(state)?;
         if let Some(after) = self.compared {
             let (found, compared) = chores.in_savepoint(state, |_| compare(db, &keep, now, after))?.unwrap_or_default();
             (done, self.compared) = (done + found, compared);
         }
-        done += chores.in_savepoint(state, |_| Ok(trim::expire_keys(db, &keep, now)?))?.unwrap_or(0);
-        done += chores.in_savepoint(state, |_| Ok(trim::collect_garbage(db)?))?.unwrap_or(0);
-        done += chores.in_savepoint(state, |_| Ok(trim::shrink(db)?))?.unwrap_or(0);
-        let next = chores.in_savepoint(state, |state| Ok(next_due(db, now, keep.period())?.min(state.users.due())))?;
+        done += chores.in_savepoint(state, |_| Ok(retention::expire_keys(db, &keep, now)?))?.unwrap_or(0);
+        done += chores.in_savepoint(state, |_| Ok(retention::collect_garbage(db)?))?.unwrap_or(0);
+        done += chores.in_savepoint(state, |_| Ok(retention::shrink(db)?))?.unwrap_or(0);
+        let next = chores.in_savepoint(state, |state| Ok(next_due(db, now, keep.period())?.min(state.retention.due())))?;
         if let Some(error) = chores.failed {
             self.put_off(core, &error);
         }
@@ -207,7 +207,7 @@ fn compare(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize,
     while let Some(row) = rows.next()? {
         (count, last) = (count + 1, row.get(0)?);
         let is_late = match ChannelRow::from_row(row) {
-            Ok(channel_row) => trim::is_exceeded(keep, &channel_row, now) || channel_row.next_look(keep, now) < channel_row.due,
+            Ok(channel_row) => retention::is_exceeded(keep, &channel_row, now) || channel_row.next_look(keep, now) < channel_row.due,
             // The look finds out what is wrong with it.
             Err(_) => true,
         };

@@ -7,8 +7,8 @@ use super::{
     error::from_sql,
     format,
     channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name},
-    trim,
-    users::Kept,
+    retention,
+    shared_retention::SnapshotRetention,
 };
 use crate::{
     channel::Channel,
@@ -26,7 +26,7 @@ pub(super) fn channels(
 ) -> Result<Vec<(Channel, Head)>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
-    let kept = Kept::new(&transaction, &core.keep, now);
+    let limits = SnapshotRetention::new(&transaction, &core.keep, now);
     // The index of names compares bytes.
     let after = after.map(Channel::as_str).filter(|after| *after >= prefix);
     let relation = if after.is_some() { ">" } else { ">=" };
@@ -45,7 +45,7 @@ pub(super) fn channels(
         let named = channel_row.and_then(|channel_row| Ok((read_name(row, 13)?, channel_row)));
         match named {
             Ok((channel, channel_row)) => {
-                if !kept.is_gone(|keep| trim::is_forgotten(&transaction, &channel_row, keep, now))? {
+                if !limits.is_expired(|keep| retention::is_forgotten(&transaction, &channel_row, keep, now))? {
                     listed.push((channel, channel_row.record.head));
                 }
             }

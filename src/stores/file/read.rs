@@ -7,8 +7,8 @@ use super::{
     error::{corrupt, from_sql},
     floors, format,
     channel_row::{ENTRY_COLUMNS, ChannelRow, read_entry},
-    trim,
-    users::Kept,
+    retention,
+    shared_retention::SnapshotRetention,
 };
 use crate::{
     channel::Channel,
@@ -38,19 +38,19 @@ pub(super) fn page(
 ) -> Result<Option<Page>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
-    let kept = Kept::new(&transaction, own, now);
-    let Some(row) = find(&kept, stale, channel)? else { return Ok(None) };
-    let page = Log::new(&kept, channel, &row)?.page(start, limit)?;
+    let limits = SnapshotRetention::new(&transaction, own, now);
+    let Some(row) = find(&limits, stale, channel)? else { return Ok(None) };
+    let page = Log::new(&limits, channel, &row)?.page(start, limit)?;
     // Nothing was written, so this only ends the snapshot.
     transaction.commit().map_err(from_sql)?;
     Ok(Some(page))
 }
 
 /// The channel's line; one that says what an absent channel is when there is none. `None` when it is stale.
-pub(super) fn find(kept: &Kept<'_>, stale: Stale, channel: &Channel) -> Result<Option<ChannelRow>, StoreError> {
-    let (db, mut passed) = (kept.db, 0);
+pub(super) fn find(limits: &SnapshotRetention<'_>, stale: Stale, channel: &Channel) -> Result<Option<ChannelRow>, StoreError> {
+    let (db, mut passed) = (limits.db, 0);
     if let Some(row) = ChannelRow::load(db, channel)? {
-        if !kept.is_gone(|keep| trim::is_forgotten(db, &row, keep, kept.now))? {
+        if !limits.is_expired(|keep| retention::is_forgotten(db, &row, keep, limits.now))? {
             return Ok(Some(row));
         }
         if stale == Stale::Told {
@@ -71,10 +71,10 @@ struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    fn new(kept: &Kept<'a>, channel: &'a Channel, row: &ChannelRow) -> Result<Self, StoreError> {
-        let mut log = Self { db: kept.db, channel, id: row.id, record: row.record };
-        if kept.is_gone(|keep| Ok(row.count() > 0 && row.oldest < keep.oldest(kept.now)))? {
-            log.pass_over(kept.by_all()?.oldest(kept.now))?;
+    fn new(limits: &SnapshotRetention<'a>, channel: &'a Channel, row: &ChannelRow) -> Result<Self, StoreError> {
+        let mut log = Self { db: limits.db, channel, id: row.id, record: row.record };
+        if limits.is_expired(|keep| Ok(row.count() > 0 && row.oldest < keep.oldest(limits.now)))? {
+            log.pass_over(limits.largest()?.oldest(limits.now))?;
         }
         Ok(log)
     }

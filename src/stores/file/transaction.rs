@@ -11,8 +11,8 @@ use super::{
     floors, format,
     entries::{find_key, insert_event, insert_unknown},
     channel_row::{ChannelRow, MAX_SEQ},
-    trim,
-    users::{OtherCommits, Users},
+    retention,
+    shared_retention::{OtherCommits, SharedRetention},
 };
 use crate::{
     channel::Channel,
@@ -26,7 +26,7 @@ use crate::{
 
 /// The writer's view of the database: as it is within the current transaction.
 pub(super) struct TxState {
-    pub(super) users: Users,
+    pub(super) retention: SharedRetention,
     /// The place's epoch, and the floor that all names have at least.
     origin: (u64, u64),
     /// Floors of buckets of names; as the lines.
@@ -71,8 +71,8 @@ impl From<StoreError> for OperationError {
 impl TxState {
     pub(super) fn new(own: Keep) -> Self {
         let (floors, rows, changed, notifications, changes) = Default::default();
-        let users = Users::new(own);
-        Self { users, origin: (0, 0), floors, rows, changed, data_version: None, notifications, changes, left_garbage: false }
+        let retention = SharedRetention::new(own);
+        Self { retention, origin: (0, 0), floors, rows, changed, data_version: None, notifications, changes, left_garbage: false }
     }
 
     /// Begins with a transaction: takes notice of what others have committed, also of a newer format.
@@ -87,7 +87,7 @@ impl TxState {
             self.data_version = Some(data_version);
         }
         let other_commits = if same { OtherCommits::None } else { OtherCommits::Possible };
-        self.users.refresh(db, now, other_commits)?;
+        self.retention.refresh(db, now, other_commits)?;
         Ok(other_commits)
     }
 
@@ -151,9 +151,9 @@ impl TxState {
         let (receipts, entries) = insert_unknown(db, &mut row, to, &append.events, (&prints, known), stamp)?;
         row.record.head.closed |= append.close;
         let head = row.record.head;
-        trim::trim(db, &mut row, &self.users.keep, now, entries.len() as u64)?;
+        retention::trim(db, &mut row, &self.retention.keep, now, entries.len() as u64)?;
         // It was empty, and was to be forgotten later than its entries are to go.
-        let next = row.next_look(&self.users.keep, now);
+        let next = row.next_look(&self.retention.keep, now);
         if next < row.due {
             row.due = next;
             row.update_due(db)?;
@@ -212,7 +212,7 @@ impl TxState {
         for event in events {
             insert_event(db, &mut row, of, event, stamp)?;
         }
-        trim::trim(db, &mut row, &self.users.keep, now, events.len() as u64)?;
+        retention::trim(db, &mut row, &self.retention.keep, now, events.len() as u64)?;
         let head = row.record.head;
         self.notifications.push(Changed::Head { channel: row.id });
         self.changes.push(Change::Head(of.clone(), head));
@@ -241,7 +241,7 @@ impl TxState {
     pub(super) fn maintain(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<Option<i64>, OperationError> {
         let found = self.row(db, channel)?.map(|row| row.id);
         if let Some(mut row) = self.retained_row(db, now, channel)? {
-            row.due = row.next_look(&self.users.keep, now);
+            row.due = row.next_look(&self.retention.keep, now);
             row.update_due(db)?;
             self.store_row(channel, row);
         }
@@ -276,10 +276,10 @@ impl TxState {
         let Some(mut row) = self.row(db, channel)? else { return Ok(None) };
         // Judged by the clock of who asks, not by the stamps of others: one whose clock is ahead would have all others drop
         // what is young.
-        if trim::trim(db, &mut row, &self.users.keep, now, 0)? {
+        if retention::trim(db, &mut row, &self.retention.keep, now, 0)? {
             self.store_row(channel, row.clone());
         }
-        if trim::is_forgotten(db, &row, &self.users.keep, now)? {
+        if retention::is_forgotten(db, &row, &self.retention.keep, now)? {
             self.forget(db, channel, &row)?;
             return Ok(None);
         }
@@ -296,7 +296,7 @@ impl TxState {
     fn insert(&mut self, db: &Connection, now: u64, channel: &Channel, start: Cursor) -> Result<ChannelRow, OperationError> {
         let mut row = ChannelRow::new(start, now, 0);
         // Entries are to come; if none do, the first look is for nothing.
-        row.due = row.next_look(&self.users.keep, now).min(trim::too_old_at(&self.users.keep, now));
+        row.due = row.next_look(&self.retention.keep, now).min(retention::too_old_at(&self.retention.keep, now));
         row.insert(db, channel)?;
         Ok(row)
     }
@@ -348,7 +348,7 @@ impl TxState {
         events: &[Event],
         prints: &Prints,
     ) -> Result<Vec<Option<Receipt>>, OperationError> {
-        let since = self.users.keep.oldest_key(now);
+        let since = self.retention.keep.oldest_key(now);
         judge(events, prints, |key| match row {
             Some(row) => find_key(db, row, key, since),
             None => Ok(None),

@@ -29,7 +29,7 @@ use super::{
     durability::{self, PendingReplies},
     queue::{Operation, Reply, RequestQueue, Request},
     schema,
-    users::OtherCommits,
+    shared_retention::OtherCommits,
 };
 use crate::store::StoreError;
 
@@ -94,7 +94,7 @@ impl Writer {
 
     /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
     pub(super) fn tidy(&mut self) {
-        let janitor_is_due = self.janitor.is_due(&self.db, &self.state.users, self.core.now());
+        let janitor_is_due = self.janitor.is_due(&self.db, &self.state.retention, self.core.now());
         let is_pinned = self.wal.is_pinned();
         if !janitor_is_due && !is_pinned {
             return;

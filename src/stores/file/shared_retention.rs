@@ -9,46 +9,46 @@ use super::{error::from_sql, format, channel_row::number};
 use crate::store::{Keep, StoreError};
 
 /// What is kept, as of one look at the rows.
-pub(super) struct Users {
+pub(super) struct SharedRetention {
     own: Keep,
     /// The largest of each setting.
     pub(super) keep: Keep,
     /// When a process with this one's settings last said that it is there.
-    said: Option<u64>,
+    announced: Option<u64>,
     /// When the first of the others counts no more, unless it is heard again.
-    until: u64,
+    next_expiry: u64,
 }
 
-impl Users {
+impl SharedRetention {
     /// Nothing is known of others.
     pub(super) fn new(own: Keep) -> Self {
-        Self { own, keep: own, said: None, until: u64::MAX }
+        Self { own, keep: own, announced: None, next_expiry: u64::MAX }
     }
 
     /// What is kept as the transaction sees it. Damaged rows stop no reads and no writes: then only this process's
     /// own settings count.
-    pub(super) fn seen(db: &Connection, own: &Keep, now: u64) -> Result<Self, StoreError> {
-        let mut users = Self::new(*own);
-        let Err(error) = users.look(db, now) else { return Ok(users) };
+    pub(super) fn load(db: &Connection, own: &Keep, now: u64) -> Result<Self, StoreError> {
+        let mut shared = Self::new(*own);
+        let Err(error) = shared.read_rows(db, now) else { return Ok(shared) };
         // Before anybody has made the table, there is none.
         if error.sqlite_error_code() == Some(ErrorCode::Unknown) {
-            return Ok(users);
+            return Ok(shared);
         }
         match from_sql(error) {
-            StoreError::Corrupt(_) => Ok(users),
+            StoreError::Corrupt(_) => Ok(shared),
             error => Err(error),
         }
     }
 
     /// Looks again when that may change something.
     pub(super) fn refresh(&mut self, db: &Connection, now: u64, other_commits: OtherCommits) -> Result<(), StoreError> {
-        if other_commits == OtherCommits::Possible || now >= self.until {
-            *self = Self::seen(db, &self.own, now)?;
+        if other_commits == OtherCommits::Possible || now >= self.next_expiry {
+            *self = Self::load(db, &self.own, now)?;
         }
         Ok(())
     }
 
-    fn look(&mut self, db: &Connection, now: u64) -> rusqlite::Result<()> {
+    fn read_rows(&mut self, db: &Connection, now: u64) -> rusqlite::Result<()> {
         let sql = "SELECT events, bytes, age, forget_after, key_window, said FROM users";
         let mut statement = db.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
@@ -57,10 +57,10 @@ impl Users {
             let keep = Keep { events, bytes, age, forget_after: number(row, 3)?, key_window: number(row, 4)? };
             let said = number(row, 5)?;
             if keep == self.own {
-                self.said = Some(said);
-            } else if now.saturating_sub(said) <= COUNTS {
+                self.announced = Some(said);
+            } else if now.saturating_sub(said) <= VALID_FOR {
                 self.keep = self.keep.largest(&keep);
-                self.until = self.until.min(said.saturating_add(COUNTS + 1));
+                self.next_expiry = self.next_expiry.min(said.saturating_add(VALID_FOR + 1));
             }
         }
         Ok(())
@@ -68,65 +68,65 @@ impl Users {
 
     /// When there is something to say, or to look at.
     pub(super) fn due(&self) -> u64 {
-        self.due_to_say().min(self.until)
+        self.announce_due().min(self.next_expiry)
     }
 
-    fn due_to_say(&self) -> u64 {
-        self.said.map_or(0, |said| said.saturating_add(SAID_EVERY))
+    fn announce_due(&self) -> u64 {
+        self.announced.map_or(0, |said| said.saturating_add(ANNOUNCE_EVERY))
     }
 
     /// Says that this process is there, if that is not known.
-    pub(super) fn say(&mut self, db: &Connection, now: u64) -> rusqlite::Result<()> {
-        if now < self.due_to_say() {
+    pub(super) fn announce(&mut self, db: &Connection, now: u64) -> rusqlite::Result<()> {
+        if now < self.announce_due() {
             return Ok(());
         }
         db.execute_batch(TABLE)?;
-        db.execute("DELETE FROM users WHERE said < ?1", [now.saturating_sub(FORGOTTEN) as i64])?;
+        db.execute("DELETE FROM users WHERE said < ?1", [now.saturating_sub(DELETE_AFTER) as i64])?;
         let Keep { events, bytes, age, forget_after, key_window } = self.own;
         let row = [events, bytes, age, forget_after, key_window, now].map(|number| number as i64);
         db.execute("INSERT OR REPLACE INTO users VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
-        self.said = Some(now);
+        self.announced = Some(now);
         Ok(())
     }
 }
 
 /// What is kept, as a transaction that reads sees it. Others' settings are looked up only where this process's own do not
 /// keep what they are asked of.
-pub(super) struct Kept<'a> {
+pub(super) struct SnapshotRetention<'a> {
     pub(super) db: &'a Connection,
     own: &'a Keep,
     pub(super) now: u64,
-    all: OnceCell<Keep>,
+    largest: OnceCell<Keep>,
 }
 
-impl<'a> Kept<'a> {
+impl<'a> SnapshotRetention<'a> {
     pub(super) fn new(db: &'a Connection, own: &'a Keep, now: u64) -> Self {
-        Self { db, own, now, all: OnceCell::new() }
+        Self { db, own, now, largest: OnceCell::new() }
     }
 
     /// Whether something is gone by everybody's settings.
-    pub(super) fn is_gone(&self, by: impl Fn(&Keep) -> rusqlite::Result<bool>) -> Result<bool, StoreError> {
-        Ok(by(self.own).map_err(from_sql)? && by(self.by_all()?).map_err(from_sql)?)
+    pub(super) fn is_expired(&self, by: impl Fn(&Keep) -> rusqlite::Result<bool>) -> Result<bool, StoreError> {
+        Ok(by(self.own).map_err(from_sql)? && by(self.largest()?).map_err(from_sql)?)
     }
 
     /// The largest of each setting.
-    pub(super) fn by_all(&self) -> Result<&Keep, StoreError> {
-        if let Some(all) = self.all.get() {
-            return Ok(all);
+    pub(super) fn largest(&self) -> Result<&Keep, StoreError> {
+        if let Some(largest) = self.largest.get() {
+            return Ok(largest);
         }
-        let all = Users::seen(self.db, self.own, self.now)?.keep;
-        Ok(self.all.get_or_init(|| all))
+        let largest = SharedRetention::load(self.db, self.own, self.now)?.keep;
+        Ok(self.largest.get_or_init(|| largest))
     }
 }
 
 /// Has those that use the file know of one that opens it, before it reads or writes anything. The caller holds the lock.
-pub(super) fn enter(db: &Connection, own: &Keep, now: u64) -> Result<(), StoreError> {
-    if now < Users::seen(db, own, now)?.due() {
+pub(super) fn announce_on_open(db: &Connection, own: &Keep, now: u64) -> Result<(), StoreError> {
+    if now < SharedRetention::load(db, own, now)?.due() {
         return Ok(());
     }
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate).map_err(from_sql)?;
     format::check_write(db)?;
-    Users::seen(db, own, now)?.say(db, now).map_err(from_sql)?;
+    SharedRetention::load(db, own, now)?.announce(db, now).map_err(from_sql)?;
     transaction.commit().map_err(from_sql)
 }
 
@@ -152,10 +152,10 @@ const TABLE: &str = "
 ";
 
 /// How long the settings of a process count after its last message, in milliseconds.
-const COUNTS: u64 = 5 * 60 * 1000;
+const VALID_FOR: u64 = 5 * 60 * 1000;
 
 /// How often a process repeats its settings, in milliseconds.
-const SAID_EVERY: u64 = COUNTS / 4;
+const ANNOUNCE_EVERY: u64 = VALID_FOR / 4;
 
 /// How long a row is kept, in milliseconds: much longer than it counts, because the clocks of two processes may differ.
-const FORGOTTEN: u64 = 24 * 60 * 60 * 1000;
+const DELETE_AFTER: u64 = 24 * 60 * 60 * 1000;
