@@ -152,7 +152,7 @@
 
 mod transaction;
 mod notify_file;
-mod condition;
+mod health;
 mod checkpointer;
 mod core;
 mod listener;
@@ -164,13 +164,13 @@ mod notify_reader;
 mod format;
 mod paths;
 mod savepoint;
-mod heads;
+mod head_cache;
 mod janitor;
 mod listing;
 mod lock;
 mod wal;
 mod options;
-mod pool;
+mod read_pool;
 mod probe;
 mod durability;
 mod entries;
@@ -180,10 +180,10 @@ mod read;
 mod channel_row;
 mod schema;
 mod checksum;
-mod threads;
+mod writer_threads;
 mod retention;
 mod shared_retention;
-mod watch;
+mod changes;
 mod writer;
 
 use std::{fmt, path::Path, sync::Arc};
@@ -195,13 +195,13 @@ use self::{
     notify_file::NotifyFile,
     core::Core,
     paths::Paths,
-    heads::Heads,
+    head_cache::HeadCache,
     lock::Lock,
-    pool::Pool,
+    read_pool::ReadPool,
     durability::Acknowledger,
     queue::{Operation, Reply, WriteHandle, WriteQueue},
-    read::Stale,
-    watch::Changes,
+    read::StaleRecord,
+    changes::Changes,
     writer::Writer,
 };
 pub use self::{
@@ -222,7 +222,7 @@ use crate::{
 pub struct FileStore {
     core: Arc<Core>,
     write_handle: Arc<WriteHandle>,
-    pool: Arc<Pool>,
+    read_pool: Arc<ReadPool>,
 }
 
 impl FileStore {
@@ -262,8 +262,8 @@ impl FileStore {
         let acknowledgers = Acknowledger::for_threads(durability, &core.paths).map_err(failed)?;
         // Ends the threads when it is dropped, also when one of them cannot be started.
         let write_handle = WriteHandle(Arc::new(WriteQueue::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
-        threads::start(&core, &write_handle.0, acknowledgers).map_err(failed)?;
-        Ok(Self { core, write_handle: Arc::new(write_handle), pool: Arc::new(Pool::new()) })
+        writer_threads::start(&core, &write_handle.0, acknowledgers).map_err(failed)?;
+        Ok(Self { core, write_handle: Arc::new(write_handle), read_pool: Arc::new(ReadPool::new()) })
     }
 
     /// How many transactions this store has begun: for measurements.
@@ -284,7 +284,7 @@ impl FileStore {
         // A forked child has no writer.
         self.core.paths.check_process()?;
         let done = self.write_handle.submit(operation).await;
-        self.see_to(done)
+        self.wake_retry(done)
     }
 
     async fn page(
@@ -292,44 +292,44 @@ impl FileStore {
         channel: &Channel,
         start: Start,
         limit: Limit,
-        stale: Stale,
+        stale: StaleRecord,
     ) -> Result<Option<Page>, StoreError> {
         let (now, channel) = (self.core.now(), channel.clone());
-        let look = move |core: &Core, db: &mut Connection| {
+        let read = move |core: &Core, db: &mut Connection| {
             let page = read::page(db, (&core.keep, now, stale), &channel, start, limit);
             if let Err(error @ StoreError::Corrupt(_)) = &page {
-                core.quarantine.say(&core.paths.db, channel.as_str(), error);
+                core.quarantine.report(&core.paths.db, channel.as_str(), error);
             }
             page
         };
-        self.saw(self.pool.read(&self.core, look).await)
+        self.record_read(self.read_pool.read(&self.core, read).await)
     }
 
-    async fn known_heads(&self, channels: &[Channel], stale: Stale) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
+    async fn read_heads(&self, channels: &[Channel], stale: StaleRecord) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
         let (now, channels) = (self.core.now(), channels.to_vec());
-        let look = move |core: &Core, known: &mut Heads| known.of(core, (now, stale), &channels);
-        self.saw(self.pool.heads(&self.core, look).await)
+        let read = move |core: &Core, cache: &mut HeadCache| cache.read(core, (now, stale), &channels);
+        self.record_read(self.read_pool.read_heads(&self.core, read).await)
     }
 
     /// Has the writer forget records that are stale, if it can: a reader of a file that cannot be written does without.
     async fn forget(&self, channels: Vec<Channel>) {
-        if !self.core.condition.writes.fails() {
+        if !self.core.health.writes.is_failing() {
             _ = self.submit(Operation::Maintain(channels)).await;
         }
     }
 
     /// Takes notice of how a read went.
-    fn saw<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn record_read<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         match &done {
-            Ok(_) => self.core.condition.reads.recover(&self.core.paths.db),
-            Err(error) => self.core.condition.reads.note(&self.core.paths.db, error),
+            Ok(_) => self.core.health.reads.recover(&self.core.paths.db),
+            Err(error) => self.core.health.reads.record_failure(&self.core.paths.db, error),
         }
-        self.see_to(done)
+        self.wake_retry(done)
     }
 
     /// Has the writer's thread look when what has failed will end.
-    fn see_to<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
-        if done.is_err() && self.core.condition.is_in_doubt() {
+    fn wake_retry<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        if done.is_err() && self.core.health.needs_retry() {
             self.write_handle.0.queue.wake_thread();
         }
         done
@@ -348,32 +348,32 @@ impl Store for FileStore {
         fits_append(&options.retention, channel, &append.events, options.largest_append)?;
         match self.submit(Operation::Append(channel.clone(), append)).await? {
             Reply::Appended(appended) => Ok(appended),
-            _ => Err(mixed_up()),
+            _ => Err(wrong_reply()),
         }
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        if let Some(page) = self.page(channel, start, limit, Stale::Told).await? {
+        if let Some(page) = self.page(channel, start, limit, StaleRecord::Report).await? {
             return Ok(page);
         }
         self.forget(vec![channel.clone()]).await;
-        self.page(channel, start, limit, Stale::PassedOver).await?.ok_or_else(mixed_up)
+        self.page(channel, start, limit, StaleRecord::TreatAsForgotten).await?.ok_or_else(wrong_reply)
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let (heads, stale) = self.known_heads(channels, Stale::Told).await?;
+        let (heads, stale) = self.read_heads(channels, StaleRecord::Report).await?;
         if stale.is_empty() {
             return Ok(heads);
         }
         self.forget(stale).await;
-        self.known_heads(channels, Stale::PassedOver).await.map(|(heads, _)| heads)
+        self.read_heads(channels, StaleRecord::TreatAsForgotten).await.map(|(heads, _)| heads)
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         fits_init(channel, &events, self.core.options.largest_append)?;
         match self.submit(Operation::Init(channel.clone(), events, expect)).await? {
             Reply::Head(head) => Ok(head),
-            _ => Err(mixed_up()),
+            _ => Err(wrong_reply()),
         }
     }
 
@@ -388,8 +388,8 @@ impl Store for FileStore {
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
         let (now, prefix, after) = (self.core.now(), prefix.to_owned(), after.cloned());
-        let look = move |core: &Core, db: &mut _| listing::channels(core, db, now, &prefix, after.as_ref(), limit);
-        self.saw(self.pool.read(&self.core, look).await)
+        let read = move |core: &Core, db: &mut _| listing::channels(core, db, now, &prefix, after.as_ref(), limit);
+        self.record_read(self.read_pool.read(&self.core, read).await)
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
@@ -405,6 +405,6 @@ impl Store for FileStore {
     }
 }
 
-fn mixed_up() -> StoreError {
+fn wrong_reply() -> StoreError {
     StoreError::Unknown("the writer gave another request's reply".into())
 }

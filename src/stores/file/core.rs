@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    condition::Condition,
+    health::FileHealth,
     error::SyncFailed,
     paths::{Paths, Identity},
     options::FileOptions,
@@ -38,7 +38,7 @@ pub(super) struct Core {
     /// Why nothing is written any more.
     failed_sync: OnceLock<SyncFailed>,
     pub(super) quarantine: Quarantine,
-    pub(super) condition: Condition,
+    pub(super) health: FileHealth,
 }
 
 impl Core {
@@ -47,7 +47,7 @@ impl Core {
         let keep = Keep::new(&options.retention);
         let identity = Paths::identity(&paths.db)?;
         let (latest, watchers, attempts, commits, failed_sync) = Default::default();
-        let (id, quarantine, condition) = (resume::fresh_epoch(), Quarantine::default(), Condition::default());
+        let (id, quarantine, health) = (resume::fresh_epoch(), Quarantine::default(), FileHealth::default());
         Ok(Self {
             paths,
             options,
@@ -60,7 +60,7 @@ impl Core {
             commits,
             failed_sync,
             quarantine,
-            condition,
+            health,
         })
     }
 
@@ -87,9 +87,9 @@ impl Core {
     }
 
     pub(super) fn health(&self) -> Health {
-        if self.check().is_err() || self.condition.reads.fails() {
+        if self.check().is_err() || self.health.reads.is_failing() {
             Health::Unavailable
-        } else if self.failed_sync.get().is_some() || self.condition.writes.fails() {
+        } else if self.failed_sync.get().is_some() || self.health.writes.is_failing() {
             Health::ReadOnly
         } else {
             Health::Ready

@@ -174,7 +174,7 @@ impl Chores<'_> {
             })?;
             if let Err(error) = looked {
                 let name = name.map_or_else(|| placeholder_name(*id), |name| name.as_str().to_owned());
-                self.core.quarantine.say(&self.core.paths.db, &name, &error);
+                self.core.quarantine.report(&self.core.paths.db, &name, &error);
                 // Out of the way of those that are due later, and of other processes' janitors.
                 let later = now.saturating_add(QUARANTINE);
                 self.in_savepoint(state, |_| Ok(update_due(db, *id, later)?))?;

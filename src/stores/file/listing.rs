@@ -49,7 +49,7 @@ pub(super) fn channels(
                     listed.push((channel, channel_row.record.head));
                 }
             }
-            Err(error) => core.quarantine.say(&core.paths.db, &String::from_utf8_lossy(name), &error),
+            Err(error) => core.quarantine.report(&core.paths.db, &String::from_utf8_lossy(name), &error),
         }
     }
     Ok(listed)

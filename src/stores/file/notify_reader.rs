@@ -13,7 +13,7 @@ use super::{
     core::Core,
     error::from_sql,
     format,
-    heads::unreadable,
+    head_cache::unreadable_head,
     channel_row::{CHANNEL_COLUMNS, ENTRY_COLUMNS, ChannelRow, read_entry, read_name, placeholder_name},
     schema,
 };
@@ -128,7 +128,7 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
             Ok(name) => name,
             Err(error) => {
                 // Nobody knows whom to tell; a resync with each of its appends would cost all others.
-                core.quarantine.say(&core.paths.db, &placeholder_name(channel), &error);
+                core.quarantine.report(&core.paths.db, &placeholder_name(channel), &error);
                 continue;
             }
         };
@@ -136,8 +136,8 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
         changes.push(match change {
             Err(error @ StoreError::Corrupt(_)) => {
                 // It is nobody else's gap; whoever reads it is told.
-                core.quarantine.say(&core.paths.db, name.as_str(), &error);
-                Change::Head(name, unreadable())
+                core.quarantine.report(&core.paths.db, name.as_str(), &error);
+                Change::Head(name, unreadable_head())
             }
             change => change?,
         });

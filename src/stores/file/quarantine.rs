@@ -17,26 +17,26 @@ pub(super) struct Quarantine(Mutex<HashMap<String, Option<Instant>>>);
 
 impl Quarantine {
     /// Says that a channel of this file is damaged, if it was not said before.
-    pub(super) fn say(&self, file: &Path, channel: &str, error: &StoreError) {
+    pub(super) fn report(&self, file: &Path, channel: &str, error: &StoreError) {
         self.note(file, channel, error, None);
     }
 
     /// The same, of a write that failed: the next are refused at once for a while.
-    pub(super) fn shut(&self, file: &Path, channel: &str, error: &StoreError) {
+    pub(super) fn block_writes(&self, file: &Path, channel: &str, error: &StoreError) {
         self.note(file, channel, error, Some(Instant::now()));
     }
 
-    fn note(&self, file: &Path, channel: &str, error: &StoreError, shut: Option<Instant>) {
+    fn note(&self, file: &Path, channel: &str, error: &StoreError, blocked_at: Option<Instant>) {
         let mut damaged = self.lock();
-        if damaged.len() >= MOST {
+        if damaged.len() >= MAX_REMEMBERED {
             // They are said once more when they are met again.
             damaged.clear();
         }
         let known = damaged.get(channel).copied();
-        damaged.insert(channel.to_owned(), shut.or(known.flatten()));
-        let is_news = known.is_none();
+        damaged.insert(channel.to_owned(), blocked_at.or(known.flatten()));
+        let is_new = known.is_none();
         drop(damaged);
-        if is_news {
+        if is_new {
             let (file, why) = (file.display(), error.source().map(ToString::to_string));
             tracing::error!(%file, channel, why, "a channel of an event file is damaged; init or delete it to begin anew");
         }
@@ -46,7 +46,7 @@ impl Quarantine {
     /// others append at the same time.
     pub(super) fn check(&self, channel: &str) -> Result<(), StoreError> {
         match self.lock().get(channel) {
-            Some(Some(shut)) if shut.elapsed() < LOOK_AGAIN => Err(corrupt(format!("channel {channel} is damaged"))),
+            Some(Some(blocked_at)) if blocked_at.elapsed() < BLOCK_FOR => Err(corrupt(format!("channel {channel} is damaged"))),
             _ => Ok(()),
         }
     }
@@ -57,8 +57,8 @@ impl Quarantine {
     }
 
     /// Writes are tried again: the file was mended.
-    pub(super) fn open_all(&self) {
-        self.lock().values_mut().for_each(|shut| *shut = None);
+    pub(super) fn unblock_all(&self) {
+        self.lock().values_mut().for_each(|blocked_at| *blocked_at = None);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Option<Instant>>> {
@@ -67,7 +67,7 @@ impl Quarantine {
 }
 
 /// So many are remembered.
-const MOST: usize = 1024;
+const MAX_REMEMBERED: usize = 1024;
 
 /// So long after it failed a write is tried again: somebody may have mended the file.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const BLOCK_FOR: Duration = Duration::from_secs(5);

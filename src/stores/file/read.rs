@@ -21,17 +21,17 @@ use crate::{
 
 /// What is done about a record that is to be forgotten, and is still there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stale {
+pub(super) enum StaleRecord {
     /// It is told of: the writer has to forget it first, for nobody knows how far that raises the floor.
-    Told,
+    Report,
     /// It is taken for forgotten: the writer cannot do it now. The position that is given is good until it does.
-    PassedOver,
+    TreatAsForgotten,
 }
 
 /// A page of one channel; `None` when its record is stale.
 pub(super) fn page(
     db: &mut Connection,
-    (own, now, stale): (&Keep, u64, Stale),
+    (own, now, stale): (&Keep, u64, StaleRecord),
     channel: &Channel,
     start: Start,
     limit: Limit,
@@ -39,62 +39,62 @@ pub(super) fn page(
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
     let limits = SnapshotRetention::new(&transaction, own, now);
-    let Some(row) = find(&limits, stale, channel)? else { return Ok(None) };
-    let page = Log::new(&limits, channel, &row)?.page(start, limit)?;
+    let Some(row) = find_row(&limits, stale, channel)? else { return Ok(None) };
+    let page = ChannelSnapshot::new(&limits, channel, &row)?.page(start, limit)?;
     // Nothing was written, so this only ends the snapshot.
     transaction.commit().map_err(from_sql)?;
     Ok(Some(page))
 }
 
 /// The channel's line; one that says what an absent channel is when there is none. `None` when it is stale.
-pub(super) fn find(limits: &SnapshotRetention<'_>, stale: Stale, channel: &Channel) -> Result<Option<ChannelRow>, StoreError> {
-    let (db, mut passed) = (limits.db, 0);
+pub(super) fn find_row(limits: &SnapshotRetention<'_>, stale: StaleRecord, channel: &Channel) -> Result<Option<ChannelRow>, StoreError> {
+    let (db, mut forgotten_seq) = (limits.db, 0);
     if let Some(row) = ChannelRow::load(db, channel)? {
         if !limits.is_expired(|keep| retention::is_forgotten(db, &row, keep, limits.now))? {
             return Ok(Some(row));
         }
-        if stale == Stale::Told {
+        if stale == StaleRecord::Report {
             return Ok(None);
         }
-        passed = row.record.head.cursor.seq;
+        forgotten_seq = row.record.head.cursor.seq;
     }
     let (epoch, floor) = floors::of_channel(db, channel).map_err(from_sql)?;
-    Ok(Some(ChannelRow::new(Record::absent(epoch, floor.max(passed), channel).head.cursor, 0, 0)))
+    Ok(Some(ChannelRow::new(Record::absent(epoch, floor.max(forgotten_seq), channel).head.cursor, 0, 0)))
 }
 
 /// One channel in one snapshot.
-struct Log<'a> {
+struct ChannelSnapshot<'a> {
     db: &'a Connection,
     channel: &'a Channel,
     id: i64,
     record: Record,
 }
 
-impl<'a> Log<'a> {
+impl<'a> ChannelSnapshot<'a> {
     fn new(limits: &SnapshotRetention<'a>, channel: &'a Channel, row: &ChannelRow) -> Result<Self, StoreError> {
-        let mut log = Self { db: limits.db, channel, id: row.id, record: row.record };
+        let mut snapshot = Self { db: limits.db, channel, id: row.id, record: row.record };
         if limits.is_expired(|keep| Ok(row.count() > 0 && row.oldest < keep.oldest(limits.now)))? {
-            log.pass_over(limits.largest()?.oldest(limits.now))?;
+            snapshot.skip_older(limits.largest()?.oldest(limits.now))?;
         }
-        Ok(log)
+        Ok(snapshot)
     }
 
     /// Moves the earliest position over entries with a stamp below `oldest`.
-    fn pass_over(&mut self, oldest: u64) -> Result<(), StoreError> {
+    fn skip_older(&mut self, oldest: u64) -> Result<(), StoreError> {
         let head = self.record.head.cursor;
-        let (mut old, mut young) = (self.record.earliest.seq, head.seq + 1);
+        let (mut too_old, mut retained) = (self.record.earliest.seq, head.seq + 1);
         // Stamps never decrease, and entries are dense: a search in halves.
-        while young - old > 1 {
-            let middle = old + (young - old) / 2;
-            let stamp = self.at(middle, "appended")?.ok_or_else(|| self.hole(middle))?;
-            if stamp < oldest { old = middle } else { young = middle }
+        while retained - too_old > 1 {
+            let middle = too_old + (retained - too_old) / 2;
+            let stamp = self.column_at(middle, "appended")?.ok_or_else(|| self.missing_entry(middle))?;
+            if stamp < oldest { too_old = middle } else { retained = middle }
         }
-        if old > self.record.earliest.seq {
+        if too_old > self.record.earliest.seq {
             let sql = "SELECT max(min(time, appended)) FROM entries WHERE channel = ?1 AND seq > ?2 AND seq <= ?3";
             let earliest = self.record.earliest.seq;
-            let dropped = self.number(sql, (self.id, earliest as i64, old as i64))?;
+            let dropped = self.query_number(sql, (self.id, earliest as i64, too_old as i64))?;
             self.record.dropped_time = self.record.dropped_time.max(dropped);
-            self.record.earliest = self.position(old)?;
+            self.record.earliest = self.position(too_old)?;
         }
         Ok(())
     }
@@ -171,7 +171,7 @@ impl<'a> Log<'a> {
         while let Some(row) = rows.next().map_err(from_sql)? {
             let entry = read_entry(row, self.channel, self.id, head.epoch)?;
             if entry.prev() != at || (entry.cursor.seq == head.seq && entry.cursor != head) {
-                return Err(self.hole(at.seq + 1));
+                return Err(self.missing_entry(at.seq + 1));
             }
             bytes += entry.size();
             if !entries.is_empty() && bytes > limit.bytes {
@@ -180,7 +180,7 @@ impl<'a> Log<'a> {
             at = entry.cursor;
             entries.push(entry);
         }
-        if entries.len() as u64 == due { Ok(entries) } else { Err(self.hole(at.seq + 1)) }
+        if entries.len() as u64 == due { Ok(entries) } else { Err(self.missing_entry(at.seq + 1)) }
     }
 
     /// The position at `seq`, or at the earliest when that is newer.
@@ -192,23 +192,23 @@ impl<'a> Log<'a> {
         if seq <= earliest.seq {
             return Ok(earliest);
         }
-        let tag = self.at(seq, "tag")?.and_then(|tag| u32::try_from(tag).ok()).ok_or_else(|| self.hole(seq))?;
+        let tag = self.column_at(seq, "tag")?.and_then(|tag| u32::try_from(tag).ok()).ok_or_else(|| self.missing_entry(seq))?;
         Ok(Cursor { seq, tag, ..head.cursor })
     }
 
     /// A column of the entry at `seq`.
-    fn at(&self, seq: u64, column: &str) -> Result<Option<u64>, StoreError> {
-        self.number(&format!("SELECT {column} FROM entries WHERE channel = ?1 AND seq = ?2"), (self.id, seq as i64))
+    fn column_at(&self, seq: u64, column: &str) -> Result<Option<u64>, StoreError> {
+        self.query_number(&format!("SELECT {column} FROM entries WHERE channel = ?1 AND seq = ?2"), (self.id, seq as i64))
     }
 
-    fn number(&self, sql: &str, params: impl Params) -> Result<Option<u64>, StoreError> {
+    fn query_number(&self, sql: &str, params: impl Params) -> Result<Option<u64>, StoreError> {
         let mut statement = self.db.prepare_cached(sql).map_err(from_sql)?;
         let mut rows = statement.query(params).map_err(from_sql)?;
         let Some(row) = rows.next().map_err(from_sql)? else { return Ok(None) };
         row.get::<_, Option<i64>>(0).map(|number| number.map(|number| number as u64)).map_err(from_sql)
     }
 
-    fn hole(&self, seq: u64) -> StoreError {
+    fn missing_entry(&self, seq: u64) -> StoreError {
         corrupt(format!("entry {seq} of channel {} ({}) is missing or out of place", self.id, self.channel.as_str()))
     }
 }

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use super::{
     transaction::{TxState, OperationError},
     notify_file::NotifyFile,
-    condition::TRY_EVERY,
+    health::RETRY_EVERY,
     core::Core,
     error::{from_commit, from_sql, is_failed_sync},
     commit_error::{RequestResults, CommitError, ErrorOrigin},
@@ -77,7 +77,7 @@ impl Writer {
     /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
     pub(super) fn serve(&mut self, requests: &RequestQueue) -> PendingReplies {
         if let Err(error) = self.enter(self.core.options.timeout) {
-            self.core.condition.writes.note(&self.core.paths.db, &error);
+            self.core.health.writes.record_failure(&self.core.paths.db, &error);
             fail_all(requests.take(), error);
             // Else the thread would call itself again and again. The next commit finds out anew.
             self.wal_should_restart = false;
@@ -105,10 +105,10 @@ impl Writer {
         if janitor_is_due {
             if let Err(error) = self.commit(&[], TxStart::Begin) {
                 // Whatever it was, it fails again, and each attempt keeps others from writing.
-                self.core.condition.writes.note(&self.core.paths.db, &error.error);
+                self.core.health.writes.record_failure(&self.core.paths.db, &error.error);
                 self.janitor.put_off(&self.core, &error.error);
             } else {
-                self.core.condition.writes.recover(&self.core.paths.db);
+                self.core.health.writes.recover(&self.core.paths.db);
                 self.notify();
             }
         }
@@ -121,7 +121,7 @@ impl Writer {
     /// How long a thread may wait before it looks.
     pub(super) fn pause(&self) -> Duration {
         let pause = self.janitor.pause();
-        if self.core.condition.is_in_doubt() { pause.min(TRY_EVERY) } else { pause }
+        if self.core.health.needs_retry() { pause.min(RETRY_EVERY) } else { pause }
     }
 
     fn leave(&mut self) {
@@ -155,25 +155,25 @@ impl Writer {
 
     /// Tries what has failed, if that is some time ago.
     pub(super) fn retry(&mut self) {
-        let condition = &self.core.condition;
-        if !condition.is_in_doubt() || self.last_retry.is_some_and(|last_retry| last_retry.elapsed() < TRY_EVERY) {
+        let health = &self.core.health;
+        if !health.needs_retry() || self.last_retry.is_some_and(|last_retry| last_retry.elapsed() < RETRY_EVERY) {
             return;
         }
         self.last_retry = Some(Instant::now());
         let file = &self.core.paths.db;
-        if condition.reads.is_in_doubt() {
+        if health.reads.needs_retry() {
             match probe::read(&self.core) {
-                Ok(()) => condition.reads.recover(file),
-                Err(error) => condition.reads.fail(file, &error),
+                Ok(()) => health.reads.recover(file),
+                Err(error) => health.reads.set_failing(file, &error),
             }
         }
-        if condition.writes.is_in_doubt() {
+        if health.writes.needs_retry() {
             match self.retry_writes() {
                 Ok(()) => {
-                    self.core.quarantine.open_all();
-                    self.core.condition.writes.recover(&self.core.paths.db);
+                    self.core.quarantine.unblock_all();
+                    self.core.health.writes.recover(&self.core.paths.db);
                 }
-                Err(error) => self.core.condition.writes.fail(&self.core.paths.db, &error),
+                Err(error) => self.core.health.writes.set_failing(&self.core.paths.db, &error),
             }
         }
     }
@@ -225,7 +225,7 @@ impl Writer {
         }
         match done {
             Ok(results) => {
-                self.core.condition.writes.recover(&self.core.paths.db);
+                self.core.health.writes.recover(&self.core.paths.db);
                 self.notify();
                 PendingReplies::new(requests, results)
             }
@@ -234,10 +234,10 @@ impl Writer {
                 each.reduce(PendingReplies::merge).unwrap_or_default()
             }
             Err(CommitError { origin, error }) => {
-                self.core.condition.writes.note(&self.core.paths.db, &error);
+                self.core.health.writes.record_failure(&self.core.paths.db, &error);
                 let channel = requests.first().and_then(|request| request.operation.channel());
                 if let (ErrorOrigin::Request, StoreError::Corrupt(_), Some(channel)) = (origin, &error, channel) {
-                    self.core.quarantine.shut(&self.core.paths.db, channel.as_str(), &error);
+                    self.core.quarantine.block_writes(&self.core.paths.db, channel.as_str(), &error);
                 }
                 fail_all(requests, error);
                 PendingReplies::default()

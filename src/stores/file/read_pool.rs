@@ -5,22 +5,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::{core::Core, error::from_sql, heads::Heads, schema};
+use super::{core::Core, error::from_sql, head_cache::HeadCache, schema};
 use crate::store::StoreError;
 
 /// Connections that nobody uses right now, and the right to use one.
-pub(super) struct Pool {
+pub(super) struct ReadPool {
     idle: Idle<Connection>,
     /// Those that remember heads.
-    heads: Idle<Heads>,
-    turns: Semaphore,
+    heads: Idle<HeadCache>,
+    permits: Semaphore,
 }
 
 type Idle<T> = Arc<Mutex<Vec<T>>>;
 
-impl Pool {
+impl ReadPool {
     pub(super) fn new() -> Self {
-        Self { idle: Arc::default(), heads: Arc::default(), turns: Semaphore::new(MOST_CONNECTIONS) }
+        Self { idle: Arc::default(), heads: Arc::default(), permits: Semaphore::new(MAX_CONNECTIONS) }
     }
 
     /// Runs `read` with a connection, on a thread of the runtime that may block. It runs to its end although the future is
@@ -34,12 +34,12 @@ impl Pool {
     }
 
     /// The same, with a connection that remembers the heads that it was asked for last.
-    pub(super) async fn heads<T: Send + 'static>(
+    pub(super) async fn read_heads<T: Send + 'static>(
         &self,
         core: &Arc<Core>,
-        read: impl FnOnce(&Core, &mut Heads) -> Result<T, StoreError> + Send + 'static,
+        read: impl FnOnce(&Core, &mut HeadCache) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.run(core, &self.heads, Heads::new, read).await
+        self.run(core, &self.heads, HeadCache::new, read).await
     }
 
     async fn run<C: Send + 'static, T: Send + 'static>(
@@ -51,7 +51,7 @@ impl Pool {
     ) -> Result<T, StoreError> {
         core.check()?;
         let runtime = Handle::try_current().map_err(|error| StoreError::Unavailable(error.into()))?;
-        let turn = self.turns.acquire().await.map_err(|error| StoreError::Unavailable(error.into()))?;
+        let permit = self.permits.acquire().await.map_err(|error| StoreError::Unavailable(error.into()))?;
         let (idle, core) = (Arc::clone(idle), Arc::clone(core));
         let read = runtime.spawn_blocking(move || {
             let pooled = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -67,10 +67,10 @@ impl Pool {
             done
         });
         let done = read.await;
-        drop(turn);
+        drop(permit);
         done.unwrap_or_else(|error| Err(StoreError::Unavailable(error.into())))
     }
 }
 
 /// Reads at once. SQLite's reads do not disturb each other, but the disk has so many heads only.
-const MOST_CONNECTIONS: usize = 8;
+const MAX_CONNECTIONS: usize = 8;

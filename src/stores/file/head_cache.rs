@@ -9,7 +9,7 @@ use super::{
     core::Core,
     error::from_sql,
     format,
-    read::{self, Stale},
+    read::{self, StaleRecord},
     channel_row::ChannelRow,
     shared_retention::SnapshotRetention,
 };
@@ -20,35 +20,35 @@ use crate::{
 };
 
 /// A connection, and the lines that it has read: valid while no other has committed.
-pub(super) struct Heads {
+pub(super) struct HeadCache {
     db: Connection,
-    version: Option<i64>,
+    data_version: Option<i64>,
     rows: HashMap<Channel, ChannelRow>,
 }
 
-impl Heads {
+impl HeadCache {
     pub(super) fn new(db: Connection) -> Self {
-        Self { db, version: None, rows: HashMap::new() }
+        Self { db, data_version: None, rows: HashMap::new() }
     }
 
     /// The heads, from one snapshot, and the channels whose records are stale. A channel whose record is damaged costs no
     /// other its head: among others it is given one that nothing continues from, so that whoever reads it is told; alone, it
     /// fails.
-    pub(super) fn of(
+    pub(super) fn read(
         &mut self,
         core: &Core,
-        (now, stale): (u64, Stale),
+        (now, stale): (u64, StaleRecord),
         channels: &[Channel],
     ) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
         format::check_read(&transaction)?;
         let limits = SnapshotRetention::new(&transaction, &core.keep, now);
-        let version = data_version(&transaction).map_err(from_sql)?;
-        if self.version != Some(version) || self.rows.len() > MOST_LINES {
+        let data_version = read_data_version(&transaction).map_err(from_sql)?;
+        if self.data_version != Some(data_version) || self.rows.len() > MAX_CACHED_ROWS {
             self.rows.clear();
-            self.version = Some(version);
+            self.data_version = Some(data_version);
         }
-        let (mut heads, mut stales, mut damage) = (Vec::with_capacity(channels.len()), Vec::new(), Vec::new());
+        let (mut heads, mut stale_channels, mut errors) = (Vec::with_capacity(channels.len()), Vec::new(), Vec::new());
         for channel in channels {
             if let Some(row) = self.rows.get(channel) {
                 if !limits.is_expired(|keep| Ok(!may_be_kept(keep, row, now)))? {
@@ -56,34 +56,34 @@ impl Heads {
                     continue;
                 }
             }
-            heads.push(match read::find(&limits, stale, channel) {
+            heads.push(match read::find_row(&limits, stale, channel) {
                 Ok(Some(row)) => {
                     let head = row.record.head;
                     self.rows.insert(channel.clone(), row);
                     head
                 }
                 Ok(None) => {
-                    stales.push(channel.clone());
-                    unreadable()
+                    stale_channels.push(channel.clone());
+                    unreadable_head()
                 }
                 Err(error @ StoreError::Corrupt(_)) => {
-                    core.quarantine.say(&core.paths.db, channel.as_str(), &error);
-                    damage.push(error);
-                    unreadable()
+                    core.quarantine.report(&core.paths.db, channel.as_str(), &error);
+                    errors.push(error);
+                    unreadable_head()
                 }
                 Err(error) => return Err(error),
             });
         }
         transaction.commit().map_err(from_sql)?;
-        match damage.pop() {
+        match errors.pop() {
             // Then it may be the file.
-            Some(error) if damage.len() + 1 == channels.len() => Err(error),
-            _ => Ok((heads, stales)),
+            Some(error) if errors.len() + 1 == channels.len() => Err(error),
+            _ => Ok((heads, stale_channels)),
         }
     }
 }
 
-fn data_version(db: &Connection) -> rusqlite::Result<i64> {
+fn read_data_version(db: &Connection) -> rusqlite::Result<i64> {
     db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
@@ -93,9 +93,9 @@ fn may_be_kept(keep: &Keep, row: &ChannelRow, now: u64) -> bool {
 }
 
 /// The head that a damaged channel is given: no cursor is in its epoch.
-pub(super) fn unreadable() -> Head {
+pub(super) fn unreadable_head() -> Head {
     Head { cursor: Cursor { epoch: resume::fresh_epoch(), seq: 0, tag: 0 }, closed: false }
 }
 
 /// So many lines are remembered.
-const MOST_LINES: usize = 64 << 10;
+const MAX_CACHED_ROWS: usize = 64 << 10;
