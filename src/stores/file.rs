@@ -244,7 +244,7 @@ impl FileStore {
         let paths = Paths::prepare(path, options.file_systems)?;
         let mut lock = Lock::open(&paths.lock).map_err(failed)?;
         if !lock.acquire(options.timeout).map_err(failed)? {
-            let holder = lock::holder(&[&paths.lock, &paths.db]);
+            let holder = lock::describe_holder(&[&paths.lock, &paths.db]);
             return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
         }
         let db = schema::open_writer(&paths, options.durability, options.timeout)?;

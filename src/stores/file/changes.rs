@@ -23,7 +23,7 @@ pub(super) struct Changes {
 
 impl Changes {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        let backlog = core.watch();
+        let backlog = core.add_watcher();
         // When this returns the bell is watched, so that the resync that the backlog begins with comes after it.
         let registration = listener::register(&core);
         Self { core, intake: Intake::new(backlog), registration }
@@ -45,6 +45,6 @@ impl Stream for Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.core.unwatch(self.intake.backlog());
+        self.core.remove_watcher(self.intake.backlog());
     }
 }

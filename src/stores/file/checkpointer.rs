@@ -43,7 +43,7 @@ fn run(core: &Core, requests: &Receiver<()>) {
         tracing::warn!(%error, file = %core.paths.db.display(), "a checkpoint of an event file failed");
         db = None;
         if is_failed_sync(&error) {
-            core.stop(error);
+            core.stop_writing(error);
         }
     }
 }

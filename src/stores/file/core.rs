@@ -29,7 +29,7 @@ pub(super) struct Core {
     /// Which file was opened, where the system can say.
     identity: Option<Identity>,
     /// The latest time ever seen here, in Unix milliseconds; never goes back.
-    latest: AtomicU64,
+    latest_time: AtomicU64,
     watchers: Mutex<Vec<Arc<Backlog>>>,
     /// How many transactions were begun here.
     pub(super) attempts: AtomicU64,
@@ -46,7 +46,7 @@ impl Core {
     pub(super) fn new(paths: Paths, options: FileOptions) -> std::io::Result<Self> {
         let keep = Keep::new(&options.retention);
         let identity = Paths::identity(&paths.db)?;
-        let (latest, watchers, attempts, commits, failed_sync) = Default::default();
+        let (latest_time, watchers, attempts, commits, failed_sync) = Default::default();
         let (id, quarantine, health) = (resume::fresh_epoch(), Quarantine::default(), FileHealth::default());
         Ok(Self {
             paths,
@@ -54,7 +54,7 @@ impl Core {
             keep,
             id,
             identity,
-            latest,
+            latest_time,
             watchers,
             attempts,
             commits,
@@ -66,7 +66,7 @@ impl Core {
 
     pub(super) fn now(&self) -> u64 {
         let now = self.options.clock.now().min(i64::MAX as u64);
-        self.latest.fetch_max(now, Ordering::Relaxed).max(now)
+        self.latest_time.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
     /// Fails in a forked process, and when the files are no longer the ones that were opened.
@@ -80,8 +80,8 @@ impl Core {
     pub(super) fn check_file(&self) -> Result<(), StoreError> {
         match Paths::identity(&self.paths.db) {
             Ok(now) if now == self.identity => Ok(()),
-            Ok(_) => Err(self.gone("was replaced")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.gone("was removed")),
+            Ok(_) => Err(self.file_gone("was replaced")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.file_gone("was removed")),
             Err(error) => Err(StoreError::Unavailable(error.into())),
         }
     }
@@ -96,13 +96,13 @@ impl Core {
         }
     }
 
-    fn gone(&self, how: &str) -> StoreError {
+    fn file_gone(&self, how: &str) -> StoreError {
         let path = self.paths.db.display();
         StoreError::Unavailable(format!("the event file {path} {how} while it was open; open it anew").into())
     }
 
     /// Writes no more: the disk could not sync.
-    pub(super) fn stop(&self, why: impl Error + Send + Sync + 'static) -> SyncFailed {
+    pub(super) fn stop_writing(&self, why: impl Error + Send + Sync + 'static) -> SyncFailed {
         tracing::error!(%why, file = %self.paths.db.display(), "a sync failed; nothing is written any more");
         self.failed_sync.get_or_init(|| SyncFailed::new(why)).clone()
     }
@@ -113,7 +113,7 @@ impl Core {
     }
 
     /// Tells all watchers of this process.
-    pub(super) fn tell(&self, changes: impl IntoIterator<Item = Change>) {
+    pub(super) fn notify_watchers(&self, changes: impl IntoIterator<Item = Change>) {
         let watchers = self.watchers().clone();
         if watchers.is_empty() {
             return;
@@ -124,13 +124,13 @@ impl Core {
         }
     }
 
-    pub(super) fn watch(&self) -> Arc<Backlog> {
+    pub(super) fn add_watcher(&self) -> Arc<Backlog> {
         let backlog = Arc::new(Backlog::new());
         self.watchers().push(Arc::clone(&backlog));
         backlog
     }
 
-    pub(super) fn unwatch(&self, backlog: &Arc<Backlog>) {
+    pub(super) fn remove_watcher(&self, backlog: &Arc<Backlog>) {
         self.watchers().retain(|other| !Arc::ptr_eq(other, backlog));
     }
 

@@ -60,7 +60,7 @@ impl Acknowledger {
         }
         if let Self::AfterSync(wal) = self {
             if let Err(error) = wal.sync_data() {
-                core.stop(error);
+                core.stop_writing(error);
             }
             // Also when it was another thread's sync that failed: this log follows on what is lost.
             if let Some(failed) = core.failed_sync() {

@@ -23,97 +23,97 @@ use crate::{
 
 pub(super) struct Janitor {
     /// In Unix milliseconds; `None` when the last look has left something to do.
-    next: Option<u64>,
+    next_run: Option<u64>,
     /// How long to wait for the next look when nobody appends.
     pause: Duration,
     /// Nothing is done until then: something failed.
-    put_off: Option<Instant>,
+    postponed_until: Option<Instant>,
     /// What was kept at the last look.
-    keep: Keep,
+    last_keep: Keep,
     /// Which channels were compared with what is kept: those up to this id. Others may have kept more, and said later when to
     /// look.
-    compared: Option<i64>,
+    compared_up_to: Option<i64>,
     /// Whether it was said that something failed.
-    said: bool,
+    failure_logged: bool,
 }
 
 impl Janitor {
     pub(super) fn new(keep: &Keep) -> Self {
         let pause = Duration::from_millis(keep.period() / 4).clamp(Duration::from_millis(100), MAX_PAUSE);
-        Self { next: None, pause, put_off: None, keep: *keep, compared: Some(0), said: false }
+        Self { next_run: None, pause, postponed_until: None, last_keep: *keep, compared_up_to: Some(0), failure_logged: false }
     }
 
     /// There is something to do.
-    pub(super) fn call(&mut self) {
-        self.next = None;
+    pub(super) fn wake(&mut self) {
+        self.next_run = None;
     }
 
     /// How long the writer may wait before it looks.
     pub(super) fn pause(&self) -> Duration {
-        if self.next.is_none() && !self.is_put_off() { BETWEEN_STEPS } else { self.pause }
+        if self.next_run.is_none() && !self.is_postponed() { BETWEEN_STEPS } else { self.pause }
     }
 
     /// Does nothing for a while: something failed, which would fail again.
-    pub(super) fn put_off(&mut self, core: &Core, error: &StoreError) {
-        self.put_off = Some(Instant::now() + PUT_OFF);
-        if !std::mem::replace(&mut self.said, true) {
+    pub(super) fn postpone(&mut self, core: &Core, error: &StoreError) {
+        self.postponed_until = Some(Instant::now() + POSTPONE_FOR);
+        if !std::mem::replace(&mut self.failure_logged, true) {
             let (file, why) = (core.paths.db.display(), std::error::Error::source(error).map(ToString::to_string));
-            tracing::warn!(%file, why, "an event file cannot be tidied; it is tried again every {PUT_OFF:?}");
+            tracing::warn!(%file, why, "an event file cannot be tidied; it is tried again every {POSTPONE_FOR:?}");
         }
     }
 
-    fn is_put_off(&self) -> bool {
-        self.put_off.is_some_and(|until| Instant::now() < until)
+    fn is_postponed(&self) -> bool {
+        self.postponed_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Whether a transaction of its own is worth it. Reads only.
     pub(super) fn is_due(&mut self, db: &Connection, retention: &SharedRetention, now: u64) -> bool {
-        if self.is_put_off() {
+        if self.is_postponed() {
             return false;
         }
         let sql = "SELECT EXISTS (SELECT 1 FROM channels WHERE due <= ?1) OR EXISTS (SELECT 1 FROM garbage)
                      OR EXISTS (SELECT 1 FROM keys WHERE came < ?2)";
         let bounds = (now as i64, retention.keep.oldest_key(now) as i64);
         let due = db.prepare_cached(sql).and_then(|mut statement| statement.query_row(bounds, |row| row.get(0)));
-        let due = self.next.is_none() || retention.due() <= now || due.unwrap_or(false);
+        let due = self.next_run.is_none() || retention.due() <= now || due.unwrap_or(false);
         if due {
-            self.next = None;
+            self.next_run = None;
         }
         due
     }
 
     /// Does a step of it, if it is time. Fails when the database has rolled back the transaction that it is part of, which
     /// then has to be done again.
-    pub(super) fn work(&mut self, db: &Connection, state: &mut TxState, core: &Core, now: u64) -> Result<(), OperationError> {
+    pub(super) fn run_step(&mut self, db: &Connection, state: &mut TxState, core: &Core, now: u64) -> Result<(), OperationError> {
         let keep = state.retention.keep;
         // Who kept more is gone.
-        if keep.largest(&std::mem::replace(&mut self.keep, keep)) != keep {
-            (self.next, self.compared) = (None, Some(0));
+        if keep.largest(&std::mem::replace(&mut self.last_keep, keep)) != keep {
+            (self.next_run, self.compared_up_to) = (None, Some(0));
         }
-        if self.is_put_off() || self.next.is_some_and(|next| now < next) {
+        if self.is_postponed() || self.next_run.is_some_and(|next| now < next) {
             return Ok(());
         }
-        let mut chores = Chores { db, core, now, failed: None };
-        chores.in_savepoint(state, |state| Ok(state.retention.announce(db, now)?))?;
-        let mut done = chores.maintain(state)?;
-        if let Some(after) = self.compared {
-            let (found, compared) = chores.in_savepoint(state, |_| compare(db, &keep, now, after))?.unwrap_or_default();
-            (done, self.compared) = (done + found, compared);
+        let mut step = Step { db, core, now, failed: None };
+        step.in_savepoint(state, |state| Ok(state.retention.announce(db, now)?))?;
+        let mut done = step.maintain_due(state)?;
+        if let Some(after) = self.compared_up_to {
+            let (found, compared_up_to) = step.in_savepoint(state, |_| bring_forward(db, &keep, now, after))?.unwrap_or_default();
+            (done, self.compared_up_to) = (done + found, compared_up_to);
         }
-        done += chores.in_savepoint(state, |_| Ok(retention::expire_keys(db, &keep, now)?))?.unwrap_or(0);
-        done += chores.in_savepoint(state, |_| Ok(retention::collect_garbage(db)?))?.unwrap_or(0);
-        done += chores.in_savepoint(state, |_| Ok(retention::shrink(db)?))?.unwrap_or(0);
-        let next = chores.in_savepoint(state, |state| Ok(next_due(db, now, keep.period())?.min(state.retention.due())))?;
-        if let Some(error) = chores.failed {
-            self.put_off(core, &error);
+        done += step.in_savepoint(state, |_| Ok(retention::expire_keys(db, &keep, now)?))?.unwrap_or(0);
+        done += step.in_savepoint(state, |_| Ok(retention::collect_garbage(db)?))?.unwrap_or(0);
+        done += step.in_savepoint(state, |_| Ok(retention::shrink(db)?))?.unwrap_or(0);
+        let next = step.in_savepoint(state, |state| Ok(next_due(db, now, keep.period())?.min(state.retention.due())))?;
+        if let Some(error) = step.failed {
+            self.postpone(core, &error);
         }
-        self.next = if done > 0 || self.compared.is_some() { None } else { next };
+        self.next_run = if done > 0 || self.compared_up_to.is_some() { None } else { next };
         Ok(())
     }
 }
 
 /// One step of the janitor's.
-struct Chores<'a> {
+struct Step<'a> {
     db: &'a Connection,
     core: &'a Core,
     now: u64,
@@ -121,14 +121,14 @@ struct Chores<'a> {
     failed: Option<StoreError>,
 }
 
-impl Chores<'_> {
+impl Step<'_> {
     /// Does a chore whole or not at all. `None` when it failed alone.
     fn in_savepoint<T>(
         &mut self,
         state: &mut TxState,
-        chore: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
+        task: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
     ) -> Result<Option<T>, OperationError> {
-        match self.try_in_savepoint(state, chore)? {
+        match self.try_in_savepoint(state, task)? {
             Ok(done) => Ok(Some(done)),
             Err(error) => {
                 self.failed.get_or_insert(error);
@@ -140,11 +140,11 @@ impl Chores<'_> {
     fn try_in_savepoint<T>(
         &mut self,
         state: &mut TxState,
-        chore: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
+        task: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
     ) -> Result<Result<T, StoreError>, OperationError> {
         let db = self.db;
         let done = in_savepoint(db, || {
-            let done = chore(state)?;
+            let done = task(state)?;
             state.flush(db)?;
             Ok(done)
         });
@@ -159,12 +159,12 @@ impl Chores<'_> {
     }
 
     /// Looks after some channels that are due; says how many.
-    fn maintain(&mut self, state: &mut TxState) -> Result<usize, OperationError> {
+    fn maintain_due(&mut self, state: &mut TxState) -> Result<usize, OperationError> {
         let (db, now) = (self.db, self.now);
-        let due = self.in_savepoint(state, |_| Ok(due(db, now)?))?.unwrap_or_default();
+        let due = self.in_savepoint(state, |_| Ok(due_channels(db, now)?))?.unwrap_or_default();
         for id in &due {
             let mut name = None;
-            let looked = self.try_in_savepoint(state, |state| {
+            let result = self.try_in_savepoint(state, |state| {
                 let channel = name.insert(name_of(db, *id)?);
                 // The index of names may know nothing of what a row's name became, and then nothing was looked after.
                 match state.maintain(db, now, channel)? {
@@ -172,11 +172,11 @@ impl Chores<'_> {
                     _ => Err(corrupt(format!("channel {id} is not found by its name")).into()),
                 }
             })?;
-            if let Err(error) = looked {
+            if let Err(error) = result {
                 let name = name.map_or_else(|| placeholder_name(*id), |name| name.as_str().to_owned());
                 self.core.quarantine.report(&self.core.paths.db, &name, &error);
                 // Out of the way of those that are due later, and of other processes' janitors.
-                let later = now.saturating_add(QUARANTINE);
+                let later = now.saturating_add(DAMAGED_DELAY_MS);
                 self.in_savepoint(state, |_| Ok(update_due(db, *id, later)?))?;
             }
         }
@@ -185,10 +185,10 @@ impl Chores<'_> {
 }
 
 /// The channels that are due first. Read from the index alone, so that damage to the row of one costs the others nothing.
-fn due(db: &Connection, now: u64) -> rusqlite::Result<Vec<i64>> {
+fn due_channels(db: &Connection, now: u64) -> rusqlite::Result<Vec<i64>> {
     let sql = "SELECT id FROM channels WHERE due <= ?1 ORDER BY due LIMIT ?2";
     let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map((now as i64, AT_ONCE as i64), |row| row.get(0))?;
+    let rows = statement.query_map((now as i64, MAINTAINED_PER_STEP as i64), |row| row.get(0))?;
     rows.collect()
 }
 
@@ -199,11 +199,11 @@ fn name_of(db: &Connection, id: i64) -> Result<Channel, OperationError> {
 
 /// Has channels be looked at sooner whose time was set by who keeps more. Returns how many, and the last that it compared;
 /// `None` when all are.
-fn compare(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), OperationError> {
+fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), OperationError> {
     let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query((after, COMPARED_AT_ONCE as i64))?;
-    let (mut count, mut last, mut sooner) = (0, after, Vec::new());
+    let mut rows = statement.query((after, COMPARED_PER_STEP as i64))?;
+    let (mut count, mut last, mut early) = (0, after, Vec::new());
     while let Some(row) = rows.next()? {
         (count, last) = (count + 1, row.get(0)?);
         let is_late = match ChannelRow::from_row(row) {
@@ -212,13 +212,13 @@ fn compare(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize,
             Err(_) => true,
         };
         if is_late {
-            sooner.push(last);
+            early.push(last);
         }
     }
-    for id in &sooner {
+    for id in &early {
         update_due(db, *id, now)?;
     }
-    Ok((sooner.len(), (count == COMPARED_AT_ONCE).then_some(last)))
+    Ok((early.len(), (count == COMPARED_PER_STEP).then_some(last)))
 }
 
 fn update_due(db: &Connection, id: i64, due: u64) -> rusqlite::Result<()> {
@@ -233,16 +233,16 @@ fn next_due(db: &Connection, now: u64, period: u64) -> rusqlite::Result<u64> {
 }
 
 /// So many channels are looked at in one step.
-const AT_ONCE: usize = 4;
+const MAINTAINED_PER_STEP: usize = 4;
 
 /// So many are compared in one step: they are only read.
-const COMPARED_AT_ONCE: usize = 64;
+const COMPARED_PER_STEP: usize = 64;
 
 /// Between two steps of work that is left, so that others can write.
 const BETWEEN_STEPS: Duration = Duration::from_millis(5);
 
 /// So long nothing is tried after something failed.
-const PUT_OFF: Duration = Duration::from_secs(10);
+const POSTPONE_FOR: Duration = Duration::from_secs(10);
 
 /// So many milliseconds later a damaged channel is looked at again.
-const QUARANTINE: u64 = 60 * 60 * 1000;
+const DAMAGED_DELAY_MS: u64 = 60 * 60 * 1000;

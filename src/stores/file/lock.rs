@@ -20,19 +20,19 @@ pub(super) struct Lock {
 }
 
 struct Waiter {
-    ask: mpsc::Sender<()>,
-    told: mpsc::Receiver<io::Result<Got>>,
+    requests: mpsc::Sender<()>,
+    outcomes: mpsc::Receiver<io::Result<WaitOutcome>>,
     /// Whether it was asked and has not told yet.
-    asked: bool,
+    is_waiting: bool,
     /// Whether someone waits for what it was asked for.
     wanted: Arc<Mutex<bool>>,
 }
 
 /// What became of a lock that was waited for.
-enum Got {
+enum WaitOutcome {
     Held,
     /// Nobody wanted it any more: who keeps it would keep all others from writing.
-    GivenBack,
+    Released,
 }
 
 impl Lock {
@@ -48,27 +48,27 @@ impl Lock {
     }
 
     /// Locks; `false` when the lock was not to be had within `patience`.
-    pub(super) fn acquire(&mut self, patience: Duration) -> io::Result<bool> {
-        if self.try_for_a_moment()? {
+    pub(super) fn acquire(&mut self, timeout: Duration) -> io::Result<bool> {
+        if self.try_briefly()? {
             return Ok(true);
         }
         let waiter = match &mut self.waiter {
             Some(waiter) => waiter,
             none => none.insert(Waiter::start(self.file.try_clone()?)?),
         };
-        waiter.wait(patience)
+        waiter.wait(timeout)
     }
 
     /// Most who hold the lock give it back sooner than another thread could be asked to wait for it. Who naps longer and
     /// longer leaves the processors to them, and lets each do several commits in a row.
-    fn try_for_a_moment(&mut self) -> io::Result<bool> {
-        let mut nap = SHORTEST_NAP;
-        for _ in 0..NAPS {
+    fn try_briefly(&mut self) -> io::Result<bool> {
+        let mut pause = SHORTEST_PAUSE;
+        for _ in 0..BRIEF_TRIES {
             if self.try_acquire()? {
                 return Ok(true);
             }
-            thread::sleep(nap);
-            nap = (2 * nap).min(LONGEST_NAP);
+            thread::sleep(pause);
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
         self.try_acquire()
     }
@@ -82,59 +82,59 @@ impl Lock {
 impl Waiter {
     /// The clone shares the lock with its original.
     fn start(file: File) -> io::Result<Self> {
-        let (ask, asked) = mpsc::channel();
-        let (tell, told) = mpsc::channel();
+        let (requests, incoming) = mpsc::channel();
+        let (send_outcome, outcomes) = mpsc::channel();
         let wanted = Arc::new(Mutex::new(true));
         let is_wanted = Arc::clone(&wanted);
         let wait = move || {
-            for () in asked {
+            for () in incoming {
                 let locked = os::lock(&file);
                 // Held until it is told, so that who stops waiting learns of it, or it is given back.
                 let wanted = is_wanted.lock().unwrap_or_else(PoisonError::into_inner);
-                let got = if *wanted { Got::Held } else { Got::GivenBack };
+                let outcome = if *wanted { WaitOutcome::Held } else { WaitOutcome::Released };
                 if !*wanted {
                     _ = os::unlock(&file);
                 }
-                if tell.send(locked.map(|()| got)).is_err() {
+                if send_outcome.send(locked.map(|()| outcome)).is_err() {
                     return;
                 }
             }
         };
         thread::Builder::new().name("events-lock".into()).spawn(wait)?;
-        Ok(Self { ask, told, asked: false, wanted })
+        Ok(Self { requests, outcomes, is_waiting: false, wanted })
     }
 
     /// Whether it waits, though nobody wants what it waits for.
     fn is_pending(&mut self) -> bool {
-        if self.asked && self.told.try_recv().is_ok() {
-            self.asked = false;
+        if self.is_waiting && self.outcomes.try_recv().is_ok() {
+            self.is_waiting = false;
         }
-        self.asked
+        self.is_waiting
     }
 
-    fn wait(&mut self, patience: Duration) -> io::Result<bool> {
-        let ended = || io::Error::other("the thread that waits for the lock ended");
-        let until = Instant::now() + patience;
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        let thread_ended = || io::Error::other("the thread that waits for the lock ended");
+        let deadline = Instant::now() + timeout;
         *self.wanted() = true;
         loop {
-            if !self.asked {
-                self.ask.send(()).map_err(|_| ended())?;
-                self.asked = true;
+            if !self.is_waiting {
+                self.requests.send(()).map_err(|_| thread_ended())?;
+                self.is_waiting = true;
             }
-            let told = match self.told.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(told) => told,
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(ended()),
+            let outcome = match self.outcomes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(outcome) => outcome,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(thread_ended()),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     *self.wanted() = false;
                     // It may have told just before.
-                    match self.told.try_recv() {
-                        Ok(told) => told,
+                    match self.outcomes.try_recv() {
+                        Ok(outcome) => outcome,
                         Err(_) => return Ok(false),
                     }
                 }
             };
-            self.asked = false;
-            if let Got::Held = told? {
+            self.is_waiting = false;
+            if let WaitOutcome::Held = outcome? {
                 return Ok(true);
             }
         }
@@ -196,22 +196,22 @@ mod os {
 
 /// Who holds a lock on one of these files, for people to read.
 #[cfg(target_os = "linux")]
-pub(super) fn holder(paths: &[&Path]) -> String {
-    let processes = holders(paths, "WRITE");
+pub(super) fn describe_holder(paths: &[&Path]) -> String {
+    let processes = holding_processes(paths, "WRITE");
     match processes.as_slice() {
         [] => "another process holds the lock".to_owned(),
         processes => {
-            processes.iter().map(|process| describe(*process)).collect::<Vec<_>>().join(", ") + " holds the lock"
+            processes.iter().map(|process| describe_process(*process)).collect::<Vec<_>>().join(", ") + " holds the lock"
         }
     }
 }
 
 /// Who is in the middle of a read, for people to read.
 #[cfg(target_os = "linux")]
-pub(super) fn reader(paths: &Paths) -> String {
+pub(super) fn describe_reader(paths: &Paths) -> String {
     let mut shared = paths.db.clone().into_os_string();
     shared.push("-shm");
-    let all = holders(&[Path::new(&shared)], "READ").into_iter().map(describe);
+    let all = holding_processes(&[Path::new(&shared)], "READ").into_iter().map(describe_process);
     // One that runs on will be done soon.
     let (stopped, other_commits): (Vec<_>, Vec<_>) = all.partition(|process| process.ends_with("stopped)"));
     match if stopped.is_empty() { other_commits } else { stopped }.as_slice() {
@@ -223,12 +223,12 @@ pub(super) fn reader(paths: &Paths) -> String {
 /// The other processes that hold a lock of this kind on one of these files. The system's list is read in pieces while locks
 /// come and go, so one that is held all the time may be missing in it once.
 #[cfg(target_os = "linux")]
-fn holders(paths: &[&Path], kind: &str) -> Vec<u32> {
-    (0..LOOKS).map(|_| listed(paths, kind)).find(|holders| !holders.is_empty()).unwrap_or_default()
+fn holding_processes(paths: &[&Path], kind: &str) -> Vec<u32> {
+    (0..MAX_READS).map(|_| read_proc_locks(paths, kind)).find(|processes| !processes.is_empty()).unwrap_or_default()
 }
 
 #[cfg(target_os = "linux")]
-fn listed(paths: &[&Path], kind: &str) -> Vec<u32> {
+fn read_proc_locks(paths: &[&Path], kind: &str) -> Vec<u32> {
     use std::{fs, os::unix::fs::MetadataExt as _};
 
     let inodes: Vec<_> = paths.iter().filter_map(|path| Some(format!(":{}", fs::metadata(path).ok()?.ino()))).collect();
@@ -248,7 +248,7 @@ fn listed(paths: &[&Path], kind: &str) -> Vec<u32> {
 }
 
 #[cfg(target_os = "linux")]
-fn describe(process: u32) -> String {
+fn describe_process(process: u32) -> String {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // `1234 (name) S ...`; the name may hold anything.
     let parts = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
@@ -260,23 +260,23 @@ fn describe(process: u32) -> String {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn reader(_: &Paths) -> String {
+pub(super) fn describe_reader(_: &Paths) -> String {
     "a reader".to_owned()
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn holder(_: &[&Path]) -> String {
+pub(super) fn describe_holder(_: &[&Path]) -> String {
     "another process holds the lock".to_owned()
 }
 
 /// How often to try for the lock before it is waited for: for some 20 ms in all.
-const NAPS: u32 = 12;
-const SHORTEST_NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(3);
+const BRIEF_TRIES: u32 = 12;
+const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(3);
 
 /// How often to look for a holder.
 #[cfg(target_os = "linux")]
-const LOOKS: u32 = 5;
+const MAX_READS: u32 = 5;
 
 #[cfg(test)]
 mod tests {

@@ -51,12 +51,12 @@ impl NotifyReader {
                 self.notified = true;
                 let foreign: Vec<_> = notifications.into_iter().filter(|notification| notification.writer != core.id).collect();
                 if !foreign.is_empty() {
-                    core.tell(self.changes_of(&core, &foreign));
+                    core.notify_watchers(self.changes_of(&core, &foreign));
                 }
             }
             Some(Ok(None)) => {
                 self.notified = true;
-                core.tell([Change::Resync]);
+                core.notify_watchers([Change::Resync]);
             }
             Some(Err(_)) | None => {}
         }
@@ -81,7 +81,7 @@ impl NotifyReader {
         let has_unread_commits = version.is_none() || (self.version != version && !self.notified);
         // The first time there is nothing to compare with; the watchers have begun with a resync.
         if replaced || (has_unread_commits && self.version.is_some()) {
-            core.tell([Change::Resync]);
+            core.notify_watchers([Change::Resync]);
         }
         self.version = version;
         self.notified = false;

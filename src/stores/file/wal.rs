@@ -97,7 +97,7 @@ impl Wal {
         // A reader who is at it keeps the log from beginning anew; mostly it is done before the next time.
         self.restart_at = if self.pinned == 0 { RESTART_FRAMES } else { now.total + RESTART_FRAMES };
         if self.pinned > WARN_PINNED_FRAMES {
-            let reader = lock::reader(&self.core.paths);
+            let reader = lock::describe_reader(&self.core.paths);
             let file = self.core.paths.db.display();
             tracing::warn!(%file, frames = self.pinned, "{reader} keeps the log from being reused");
         }
@@ -118,7 +118,7 @@ impl Wal {
         if self.has_room() {
             return Ok(());
         }
-        let (reader, file) = (lock::reader(&self.core.paths), self.core.paths.db.display());
+        let (reader, file) = (lock::describe_reader(&self.core.paths), self.core.paths.db.display());
         let why = format!("{reader} keeps the log of {file} from being reused: {} pages", self.pinned);
         Err(StoreError::Full(why.into()))
     }

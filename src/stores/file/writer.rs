@@ -100,13 +100,13 @@ impl Writer {
             return;
         }
         if let Err(error) = self.enter(self.core.options.timeout) {
-            return self.janitor.put_off(&self.core, &error);
+            return self.janitor.postpone(&self.core, &error);
         }
         if janitor_is_due {
             if let Err(error) = self.commit(&[], TxStart::Begin) {
                 // Whatever it was, it fails again, and each attempt keeps others from writing.
                 self.core.health.writes.record_failure(&self.core.paths.db, &error.error);
-                self.janitor.put_off(&self.core, &error.error);
+                self.janitor.postpone(&self.core, &error.error);
             } else {
                 self.core.health.writes.recover(&self.core.paths.db);
                 self.notify();
@@ -141,7 +141,7 @@ impl Writer {
     fn checkpoint_failed(&self, error: rusqlite::Error) {
         tracing::warn!(%error, "a checkpoint of an event file failed");
         if is_failed_sync(&error) {
-            self.core.stop(error);
+            self.core.stop_writing(error);
         }
     }
 
@@ -210,7 +210,7 @@ impl Writer {
 
     fn lock_error(&self) -> StoreError {
         let paths = &self.core.paths;
-        let holder = lock::holder(&[&paths.lock, &paths.db]);
+        let holder = lock::describe_holder(&[&paths.lock, &paths.db]);
         tracing::warn!(file = %paths.db.display(), %holder, "waiting for the lock of an event file");
         StoreError::Unavailable(format!("nothing was written: {holder} of {}", paths.db.display()).into())
     }
@@ -220,7 +220,7 @@ impl Writer {
     fn transact(&mut self, requests: Vec<Request>, start: TxStart) -> PendingReplies {
         let mut done = self.commit(&requests, start);
         if let Err(CommitError { origin: ErrorOrigin::Janitor, error }) = &done {
-            self.janitor.put_off(&self.core, error);
+            self.janitor.postpone(&self.core, error);
             done = if requests.is_empty() { Ok(Vec::new()) } else { self.commit(&requests, TxStart::Begin) };
         }
         match done {
@@ -276,14 +276,14 @@ impl Writer {
         }
         // What the janitor undoes must not be theirs.
         self.state.flush(&self.db).map_err(from_sql)?;
-        match self.janitor.work(&self.db, &mut self.state, &self.core, now) {
+        match self.janitor.run_step(&self.db, &mut self.state, &self.core, now) {
             Ok(()) => {}
             Err(OperationError::Aborted(error) | OperationError::Refused(error)) => return Err(CommitError { origin: ErrorOrigin::Janitor, error }),
         }
         self.execute_sql("COMMIT").map_err(|error| self.failed_commit(error))?;
         self.core.commits.fetch_add(1, Ordering::Relaxed);
         if std::mem::take(&mut self.state.left_garbage) {
-            self.janitor.call();
+            self.janitor.wake();
         }
         Ok(results)
     }
@@ -329,7 +329,7 @@ impl Writer {
         if !is_failed_sync(&error) {
             return from_commit(error);
         }
-        StoreError::Unknown(Box::new(self.core.stop(error)))
+        StoreError::Unknown(Box::new(self.core.stop_writing(error)))
     }
 
     /// Tells of the commit, in this process and in others.
@@ -340,7 +340,7 @@ impl Writer {
                 tracing::debug!(%error, "the notify file cannot be written; other processes find out when they next look");
             }
         }
-        self.core.tell(self.state.changes.drain(..));
+        self.core.notify_watchers(self.state.changes.drain(..));
     }
 }
 
@@ -383,7 +383,7 @@ mod tests {
 
     /// What forbids to write for as long as the process runs.
     const FORBIDDEN: [(&str, Forbid); 2] = [
-        ("sync", |store, _| drop(store.core.stop(std::io::Error::other("no disk")))),
+        ("sync", |store, _| drop(store.core.stop_writing(std::io::Error::other("no disk")))),
         ("removed", |_, dir| std::fs::remove_dir_all(dir).unwrap()),
     ];
 
@@ -392,7 +392,7 @@ mod tests {
         for (name, forbid) in FORBIDDEN {
             let (dir, store) = store(&format!("tidy-{name}"));
             let mut writer = store.write_handle.0.writer.lock().unwrap();
-            writer.janitor.call();
+            writer.janitor.wake();
             forbid(&store, &dir);
             writer.tidy();
             assert!(writer.pause() >= Duration::from_millis(100), "{name}: {:?}", writer.pause());
