@@ -103,7 +103,7 @@
 //! Up to a quarter more than [`Retention`] says may gather (at most 64 events, 64 KiB), and goes with the
 //! next appends; too old events are gone for readers at once and go from the file within twice the age. The pages of what
 //! went are used again, and given back to the system when they are more than half of the file. A process that is stopped in
-//! the middle of a read makes the log grow, up to [`FileOptions::largest_log`]; once it goes on or ends, the log is cut again.
+//! the middle of a read makes the log grow, up to [`FileOptions::largest_wal`]; once it goes on or ends, the log is cut again.
 //!
 //! # Cancel safety
 //! Dropping an append before the writer took it withdraws it; afterwards it is applied whole.
@@ -148,7 +148,7 @@
 //! on the Xeon 0.13 ms and 0.08 ms by hand. Reading 100 000 events of 200 bytes: 330 000 events/s (67 MB/s) in pages of 100,
 //! 590 000 (118 MB/s) in pages of 1 000, in the memory of a page. Opening a file of 1.1 GB: 0.6 ms, and its last 100 events
 //! within 5 ms. A million events through a retention of 10 000: the file stays at 2.7 MiB, and the log below 14 MiB; while a
-//! reader is stopped in the middle of a read, the log grows to [`FileOptions::largest_log`].
+//! reader is stopped in the middle of a read, the log grows to [`FileOptions::largest_wal`].
 
 mod transaction;
 mod notify_file;

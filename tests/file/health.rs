@@ -94,7 +94,7 @@ async fn a_lock_that_another_process_keeps_leaves_it_read_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_may_not_grow_leaves_it_read_only() {
     let dir = Temporary::new();
-    let store = keeping_all().largest_log(8 << 20).open(dir.file()).unwrap();
+    let store = keeping_all().largest_wal(8 << 20).open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
     let mut child = Child::start("read", &dir.file());
     assert_eq!(child.hear().as_deref(), Some("ready"));

@@ -81,7 +81,7 @@ pub(crate) fn mount(arguments: &[&str], dir: &Temporary) -> bool {
 async fn a_stopped_reader_bounds_the_log_and_is_named() {
     let dir = Temporary::new();
     let largest = 24 << 20;
-    let options = FileStore::options().retention(Retention::default().events(100)).largest_log(largest);
+    let options = FileStore::options().retention(Retention::default().events(100)).largest_wal(largest);
     let store = options.open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
     let mut child = Child::start("read", &dir.file());

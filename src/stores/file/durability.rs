@@ -77,8 +77,8 @@ impl PendingReplies {
         Self(requests.into_iter().map(|request| request.reply_sender).zip(results).collect())
     }
 
-    pub(super) fn merge(mut self, other_commits: Self) -> Self {
-        self.0.extend(other_commits.0);
+    pub(super) fn merge(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
         self
     }
 

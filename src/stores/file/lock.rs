@@ -213,8 +213,8 @@ pub(super) fn describe_reader(paths: &Paths) -> String {
     shared.push("-shm");
     let all = holding_processes(&[Path::new(&shared)], "READ").into_iter().map(describe_process);
     // One that runs on will be done soon.
-    let (stopped, other_commits): (Vec<_>, Vec<_>) = all.partition(|process| process.ends_with("stopped)"));
-    match if stopped.is_empty() { other_commits } else { stopped }.as_slice() {
+    let (stopped, others): (Vec<_>, Vec<_>) = all.partition(|process| process.ends_with("stopped)"));
+    match if stopped.is_empty() { others } else { stopped }.as_slice() {
         [] => "a reader".to_owned(),
         processes => processes.join(", "),
     }

@@ -27,7 +27,7 @@ pub struct FileOptions {
     pub(super) durability: Durability,
     pub(super) clock: Clock,
     pub(super) largest_append: u64,
-    pub(super) largest_log: u64,
+    pub(super) largest_wal: u64,
     pub(super) timeout: Duration,
     pub(super) file_systems: FileSystems,
 }
@@ -58,8 +58,8 @@ impl FileOptions {
     /// Sets the most bytes that the write-ahead log may grow to while a process that was stopped in the middle of a read
     /// keeps it from being reused; beyond, appends are [`StoreError::Full`](crate::StoreError::Full) until that process
     /// goes on or ends. Default 1 GiB.
-    pub fn largest_log(self, bytes: u64) -> Self {
-        Self { largest_log: bytes, ..self }
+    pub fn largest_wal(self, bytes: u64) -> Self {
+        Self { largest_wal: bytes, ..self }
     }
 
     /// Sets how long to wait for a lock that another process holds, in opening and in writing. After that,
@@ -94,7 +94,7 @@ impl Default for FileOptions {
             durability: Durability::default(),
             clock: Clock::system(),
             largest_append: 16 << 20,
-            largest_log: 1 << 30,
+            largest_wal: 1 << 30,
             timeout: Duration::from_secs(5),
             file_systems: FileSystems::Local,
         }

@@ -47,7 +47,7 @@ impl Frames {
 
 impl Wal {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        let max_frames = core.options.largest_log / FRAME_BYTES;
+        let max_frames = core.options.largest_wal / FRAME_BYTES;
         Self { core, checkpointer: None, commits_since_check: 0, restart_at: RESTART_FRAMES, pinned: 0, max_frames }
     }
 
