@@ -12,21 +12,21 @@ use super::{
     core::Core,
     listener::{self, Registration},
 };
-use crate::{store::Change, stores::hints::Intake};
+use crate::{store::Change, stores::change_queue::ChangeReceiver};
 
 /// Hints of this process's appends and of others'. Dropping it ends the watch.
 pub(super) struct Changes {
     core: Arc<Core>,
-    intake: Intake,
+    receiver: ChangeReceiver,
     registration: Registration,
 }
 
 impl Changes {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        let backlog = core.add_watcher();
+        let queue = core.add_watcher();
         // When this returns the bell is watched, so that the resync that the backlog begins with comes after it.
         let registration = listener::register(&core);
-        Self { core, intake: Intake::new(backlog), registration }
+        Self { core, receiver: ChangeReceiver::new(queue), registration }
     }
 }
 
@@ -35,7 +35,7 @@ impl Stream for Changes {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
         loop {
-            let next = self.intake.poll_next(cx);
+            let next = self.receiver.poll_next(cx);
             if next.is_ready() || self.registration.poll(cx).is_pending() {
                 return next;
             }
@@ -45,6 +45,6 @@ impl Stream for Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.core.remove_watcher(self.intake.backlog());
+        self.core.remove_watcher(self.receiver.queue());
     }
 }

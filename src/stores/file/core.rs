@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     store::{Change, Health, Keep, StoreError, resume},
-    stores::hints::Backlog,
+    stores::change_queue::ChangeQueue,
 };
 
 pub(super) struct Core {
@@ -30,7 +30,7 @@ pub(super) struct Core {
     identity: Option<Identity>,
     /// The latest time ever seen here, in Unix milliseconds; never goes back.
     latest_time: AtomicU64,
-    watchers: Mutex<Vec<Arc<Backlog>>>,
+    watchers: Mutex<Vec<Arc<ChangeQueue>>>,
     /// How many transactions were begun here.
     pub(super) attempts: AtomicU64,
     /// How many of them were committed.
@@ -119,26 +119,26 @@ impl Core {
             return;
         }
         for change in changes {
-            let wakers: Vec<_> = watchers.iter().filter_map(|backlog| backlog.add(change.clone())).collect();
+            let wakers: Vec<_> = watchers.iter().filter_map(|queue| queue.push(change.clone())).collect();
             wakers.into_iter().for_each(std::task::Waker::wake);
         }
     }
 
-    pub(super) fn add_watcher(&self) -> Arc<Backlog> {
-        let backlog = Arc::new(Backlog::new());
-        self.watchers().push(Arc::clone(&backlog));
-        backlog
+    pub(super) fn add_watcher(&self) -> Arc<ChangeQueue> {
+        let queue = Arc::new(ChangeQueue::new());
+        self.watchers().push(Arc::clone(&queue));
+        queue
     }
 
-    pub(super) fn remove_watcher(&self, backlog: &Arc<Backlog>) {
-        self.watchers().retain(|other| !Arc::ptr_eq(other, backlog));
+    pub(super) fn remove_watcher(&self, queue: &Arc<ChangeQueue>) {
+        self.watchers().retain(|other| !Arc::ptr_eq(other, queue));
     }
 
     pub(super) fn is_watched(&self) -> bool {
         !self.watchers().is_empty()
     }
 
-    fn watchers(&self) -> MutexGuard<'_, Vec<Arc<Backlog>>> {
+    fn watchers(&self) -> MutexGuard<'_, Vec<Arc<ChangeQueue>>> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

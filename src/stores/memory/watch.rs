@@ -15,13 +15,13 @@ use futures_core::Stream;
 use super::place::Place;
 use crate::{
     store::Change,
-    stores::hints::{Backlog, Intake},
+    stores::change_queue::{ChangeQueue, ChangeReceiver},
 };
 
 /// Everyone who watches.
 #[derive(Default)]
 pub(super) struct Watchers {
-    backlogs: Vec<Arc<Backlog>>,
+    queues: Vec<Arc<ChangeQueue>>,
     /// Whom to wake once the locks are gone.
     woken: Vec<Waker>,
 }
@@ -29,14 +29,14 @@ pub(super) struct Watchers {
 impl Watchers {
     /// Tells everyone; `change` is made only when someone listens.
     pub(super) fn tell(&mut self, change: impl Fn() -> Change) {
-        for backlog in &self.backlogs {
-            self.woken.extend(backlog.add(change()));
+        for queue in &self.queues {
+            self.woken.extend(queue.push(change()));
         }
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.backlogs.len()
+        self.queues.len()
     }
 
     pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
@@ -47,14 +47,14 @@ impl Watchers {
 /// The stream of one watcher. Dropping it deregisters.
 pub(super) struct Changes {
     place: Arc<Mutex<Place>>,
-    intake: Intake,
+    receiver: ChangeReceiver,
 }
 
 impl Changes {
     pub(super) fn new(place: Arc<Mutex<Place>>) -> Self {
-        let backlog = Arc::new(Backlog::new());
-        lock(&place).watchers.backlogs.push(Arc::clone(&backlog));
-        Self { place, intake: Intake::new(backlog) }
+        let queue = Arc::new(ChangeQueue::new());
+        lock(&place).watchers.queues.push(Arc::clone(&queue));
+        Self { place, receiver: ChangeReceiver::new(queue) }
     }
 }
 
@@ -62,13 +62,13 @@ impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        self.intake.poll_next(cx)
+        self.receiver.poll_next(cx)
     }
 }
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        lock(&self.place).watchers.backlogs.retain(|backlog| !Arc::ptr_eq(backlog, self.intake.backlog()));
+        lock(&self.place).watchers.queues.retain(|queue| !Arc::ptr_eq(queue, self.receiver.queue()));
     }
 }
 

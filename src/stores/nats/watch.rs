@@ -15,7 +15,7 @@ use futures_core::Stream;
 use super::lock;
 use crate::{
     store::Change,
-    stores::hints::{Backlog, Intake},
+    stores::change_queue::{ChangeQueue, ChangeReceiver},
 };
 
 /// Everyone who watches.
@@ -24,7 +24,7 @@ pub(super) struct Watchers(Mutex<Watching>);
 
 #[derive(Default)]
 struct Watching {
-    backlogs: Vec<Arc<Backlog>>,
+    backlogs: Vec<Arc<ChangeQueue>>,
     /// Whether hints come now: those who begin to watch may rely on them.
     armed: bool,
     /// Whether a task looks after the hints.
@@ -35,11 +35,11 @@ impl Watchers {
     /// Begins to watch. Says whether a task has to be started that looks after the hints.
     pub(super) fn watch(self: &Arc<Self>) -> (Changes, bool) {
         let mut watching = lock(&self.0);
-        let backlog = Arc::new(if watching.armed { Backlog::new() } else { Backlog::unarmed() });
+        let backlog = Arc::new(if watching.armed { ChangeQueue::new() } else { ChangeQueue::empty() });
         watching.backlogs.push(Arc::clone(&backlog));
         let first = !mem::replace(&mut watching.tailed, true);
         drop(watching);
-        (Changes { watchers: Arc::clone(self), intake: Intake::new(backlog) }, first)
+        (Changes { watchers: Arc::clone(self), intake: ChangeReceiver::new(backlog) }, first)
     }
 
     /// Whether the task that looks after the hints has to go on.
@@ -71,7 +71,7 @@ impl Watchers {
     /// Tells everyone.
     pub(super) fn tell(&self, change: impl Fn() -> Change) {
         let watching = lock(&self.0);
-        let woken: Vec<_> = watching.backlogs.iter().filter_map(|backlog| backlog.add(change())).collect();
+        let woken: Vec<_> = watching.backlogs.iter().filter_map(|backlog| backlog.push(change())).collect();
         drop(watching);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -80,7 +80,7 @@ impl Watchers {
 /// The stream of one watcher. Dropping it deregisters.
 pub(super) struct Changes {
     watchers: Arc<Watchers>,
-    intake: Intake,
+    intake: ChangeReceiver,
 }
 
 impl Stream for Changes {
@@ -93,7 +93,7 @@ impl Stream for Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        lock(&self.watchers.0).backlogs.retain(|backlog| !Arc::ptr_eq(backlog, self.intake.backlog()));
+        lock(&self.watchers.0).backlogs.retain(|backlog| !Arc::ptr_eq(backlog, self.intake.queue()));
     }
 }
 

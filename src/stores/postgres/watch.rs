@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     store::Change,
-    stores::hints::{Backlog, Intake},
+    stores::change_queue::{ChangeQueue, ChangeReceiver},
 };
 
 /// Everyone who watches, and the task that listens for them.
@@ -22,7 +22,7 @@ pub(super) struct Watchers(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    backlogs: Vec<Arc<Backlog>>,
+    backlogs: Vec<Arc<ChangeQueue>>,
     /// Listens while anyone watches.
     listener: Option<AbortHandle>,
     /// Whether the listener hears what other processes say.
@@ -33,12 +33,12 @@ impl Watchers {
     /// Watches from now on; `listen` starts the listener for the first.
     pub(super) fn watch(self: &Arc<Self>, listen: impl FnOnce() -> AbortHandle) -> Changes {
         let mut state = self.lock();
-        let backlog = Arc::new(if state.armed { Backlog::new() } else { Backlog::unarmed() });
+        let backlog = Arc::new(if state.armed { ChangeQueue::new() } else { ChangeQueue::empty() });
         state.backlogs.push(Arc::clone(&backlog));
         if state.listener.is_none() {
             state.listener = Some(listen());
         }
-        Changes { watchers: Arc::clone(self), intake: Intake::new(backlog) }
+        Changes { watchers: Arc::clone(self), intake: ChangeReceiver::new(backlog) }
     }
 
     /// The listener hears from now on: whatever was said before was missed.
@@ -65,7 +65,7 @@ impl Watchers {
     /// Tells everyone; `change` is made only when someone watches.
     pub(super) fn tell(&self, change: impl Fn() -> Change) {
         let state = self.lock();
-        let woken: Vec<_> = state.backlogs.iter().filter_map(|backlog| backlog.add(change())).collect();
+        let woken: Vec<_> = state.backlogs.iter().filter_map(|backlog| backlog.push(change())).collect();
         drop(state);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -78,7 +78,7 @@ impl Watchers {
 /// The stream of one watcher. Dropping it deregisters.
 pub(super) struct Changes {
     watchers: Arc<Watchers>,
-    intake: Intake,
+    intake: ChangeReceiver,
 }
 
 impl Stream for Changes {
@@ -92,7 +92,7 @@ impl Stream for Changes {
 impl Drop for Changes {
     fn drop(&mut self) {
         let mut state = self.watchers.lock();
-        state.backlogs.retain(|backlog| !Arc::ptr_eq(backlog, self.intake.backlog()));
+        state.backlogs.retain(|backlog| !Arc::ptr_eq(backlog, self.intake.queue()));
         if state.backlogs.is_empty() {
             state.armed = false;
             if let Some(listener) = state.listener.take() {

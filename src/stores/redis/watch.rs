@@ -22,7 +22,7 @@ use tokio::{
 use super::{codec, link, primary, shared::Shared};
 use crate::{
     store::Change,
-    stores::hints::{Backlog, Intake},
+    stores::change_queue::{ChangeQueue, ChangeReceiver},
 };
 
 /// Where a store keeps its reader while anyone watches.
@@ -39,7 +39,7 @@ impl Watch {
             new
         });
         drop(reader);
-        let intake = Intake::new(current.bells.register());
+        let intake = ChangeReceiver::new(current.bells.register());
         Changes { reader: current, intake }
     }
 
@@ -82,7 +82,7 @@ struct Bells(Mutex<Told>);
 struct Told {
     /// Whether hints come now.
     armed: bool,
-    backlogs: Vec<Arc<Backlog>>,
+    backlogs: Vec<Arc<ChangeQueue>>,
 }
 
 impl Bells {
@@ -90,18 +90,18 @@ impl Bells {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self) -> Arc<Backlog> {
-        let backlog = Arc::new(Backlog::unarmed());
+    fn register(&self) -> Arc<ChangeQueue> {
+        let backlog = Arc::new(ChangeQueue::empty());
         let mut told = self.lock();
         told.backlogs.push(Arc::clone(&backlog));
         if told.armed {
             // Nobody waits for it yet.
-            _ = backlog.add(Change::Resync);
+            _ = backlog.push(Change::Resync);
         }
         backlog
     }
 
-    fn deregister(&self, backlog: &Arc<Backlog>) {
+    fn deregister(&self, backlog: &Arc<ChangeQueue>) {
         self.lock().backlogs.retain(|other| !Arc::ptr_eq(other, backlog));
     }
 
@@ -109,7 +109,7 @@ impl Bells {
     fn tell(&self, changes: Vec<Change>) {
         let backlogs = self.lock().backlogs.clone();
         for backlog in backlogs {
-            let wakers = changes.iter().filter_map(|change| backlog.add(change.clone()));
+            let wakers = changes.iter().filter_map(|change| backlog.push(change.clone()));
             wakers.for_each(Waker::wake);
         }
     }
@@ -200,7 +200,7 @@ fn late(_: tokio::time::error::Elapsed) -> redis::RedisError {
 /// The stream of one watcher. Dropping it deregisters, and dropping the last ends the reader.
 pub(super) struct Changes {
     reader: Arc<Reader>,
-    intake: Intake,
+    intake: ChangeReceiver,
 }
 
 impl Stream for Changes {
@@ -217,7 +217,7 @@ impl Stream for Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.reader.bells.deregister(self.intake.backlog());
+        self.reader.bells.deregister(self.intake.queue());
     }
 }
 

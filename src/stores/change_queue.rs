@@ -15,41 +15,41 @@ use crate::{
 };
 
 /// What one watcher takes from its backlog, change by change.
-pub(super) struct Intake {
-    backlog: Arc<Backlog>,
+pub(super) struct ChangeReceiver {
+    queue: Arc<ChangeQueue>,
     /// What was taken from the backlog and not yielded yet.
     taken: VecDeque<Change>,
 }
 
-impl Intake {
-    pub(super) fn new(backlog: Arc<Backlog>) -> Self {
-        Self { backlog, taken: VecDeque::new() }
+impl ChangeReceiver {
+    pub(super) fn new(queue: Arc<ChangeQueue>) -> Self {
+        Self { queue, taken: VecDeque::new() }
     }
 
-    pub(super) fn backlog(&self) -> &Arc<Backlog> {
-        &self.backlog
+    pub(super) fn queue(&self) -> &Arc<ChangeQueue> {
+        &self.queue
     }
 
     /// The next change. A stream of changes never ends.
     pub(super) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<Change>> {
         if self.taken.is_empty() {
-            self.taken = self.backlog.take(cx);
+            self.taken = self.queue.take_all(cx);
         }
         self.taken.pop_front().map_or(Poll::Pending, |change| Poll::Ready(Some(change)))
     }
 }
 
 /// What one watcher has not taken yet.
-pub(super) struct Backlog(Mutex<Pending>);
+pub(super) struct ChangeQueue(Mutex<State>);
 
-struct Pending {
-    hints: Hints,
+struct State {
+    queued: Queued,
     /// Whom to wake when there is something.
     waker: Option<Waker>,
 }
 
 /// From precise to coarse; each is bounded, and the next takes over when the bound is passed.
-enum Hints {
+enum Queued {
     /// Each change, and about how many bytes they hold.
     Each(VecDeque<Change>, usize),
     /// The last head of each channel.
@@ -58,76 +58,76 @@ enum Hints {
     Resync,
 }
 
-impl Backlog {
+impl ChangeQueue {
     /// Begins with a [`Change::Resync`].
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Pending { hints: Hints::Resync, waker: None }))
+        Self(Mutex::new(State { queued: Queued::Resync, waker: None }))
     }
 
     /// Begins empty: the store adds the first [`Change::Resync`] once it hears of changes.
     #[cfg(any(feature = "redis", feature = "nats", feature = "postgres"))]
-    pub(super) fn unarmed() -> Self {
-        Self(Mutex::new(Pending { hints: Hints::Each(VecDeque::new(), 0), waker: None }))
+    pub(super) fn empty() -> Self {
+        Self(Mutex::new(State { queued: Queued::Each(VecDeque::new(), 0), waker: None }))
     }
 
     /// Adds a change; the caller wakes whom it is given once its own locks are gone.
     #[must_use]
-    pub(super) fn add(&self, change: Change) -> Option<Waker> {
-        let mut pending = self.lock();
-        pending.add(change);
-        pending.waker.take()
+    pub(super) fn push(&self, change: Change) -> Option<Waker> {
+        let mut state = self.lock();
+        state.push(change);
+        state.waker.take()
     }
 
     /// Takes all there is; when that is nothing, `cx` is woken once there is something.
-    fn take(&self, cx: &Context<'_>) -> VecDeque<Change> {
+    fn take_all(&self, cx: &Context<'_>) -> VecDeque<Change> {
         let waker = cx.waker().clone();
-        let mut pending = self.lock();
-        let taken = pending.take();
-        let old = if taken.is_empty() { pending.waker.replace(waker) } else { None };
-        drop(pending);
+        let mut state = self.lock();
+        let taken = state.take_all();
+        let old = if taken.is_empty() { state.waker.replace(waker) } else { None };
+        drop(state);
         drop(old);
         taken
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pending> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pending {
-    fn add(&mut self, change: Change) {
-        match &mut self.hints {
+impl State {
+    fn push(&mut self, change: Change) {
+        match &mut self.queued {
             // A gap says all that came before it, and must not be lost among heads.
-            hints if matches!(change, Change::Resync) => *hints = Hints::Resync,
-            Hints::Each(changes, bytes) => {
-                *bytes += weight(&change);
+            queued if matches!(change, Change::Resync) => *queued = Queued::Resync,
+            Queued::Each(changes, bytes) => {
+                *bytes += size(&change);
                 changes.push_back(change);
-                if *bytes > MOST_BYTES {
+                if *bytes > MAX_BYTES {
                     let heads = mem::take(changes).iter().filter_map(head_of).collect();
-                    self.hints = Hints::Heads(heads);
+                    self.queued = Queued::Heads(heads);
                 }
             }
-            Hints::Heads(heads) => {
+            Queued::Heads(heads) => {
                 heads.extend(head_of(&change));
-                if heads.len() > MOST_HEADS {
-                    self.hints = Hints::Resync;
+                if heads.len() > MAX_HEADS {
+                    self.queued = Queued::Resync;
                 }
             }
-            Hints::Resync => {}
+            Queued::Resync => {}
         }
     }
 
     /// Takes all there is.
-    fn take(&mut self) -> VecDeque<Change> {
-        match mem::replace(&mut self.hints, Hints::Each(VecDeque::new(), 0)) {
-            Hints::Each(changes, _) => changes,
-            Hints::Heads(heads) => heads.into_iter().map(|(channel, head)| Change::Head(channel, head)).collect(),
-            Hints::Resync => VecDeque::from([Change::Resync]),
+    fn take_all(&mut self) -> VecDeque<Change> {
+        match mem::replace(&mut self.queued, Queued::Each(VecDeque::new(), 0)) {
+            Queued::Each(changes, _) => changes,
+            Queued::Heads(heads) => heads.into_iter().map(|(channel, head)| Change::Head(channel, head)).collect(),
+            Queued::Resync => VecDeque::from([Change::Resync]),
         }
     }
 }
 
-fn weight(change: &Change) -> usize {
+fn size(change: &Change) -> usize {
     match change {
         Change::Entries(entries) => entries.iter().map(Entry::size).sum(),
         _ => 64,
@@ -147,18 +147,18 @@ fn head_of(change: &Change) -> Option<(Channel, Head)> {
 }
 
 /// Most bytes that wait for a watcher before only heads do.
-const MOST_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// Most heads that wait before only a [`Change::Resync`] does.
-const MOST_HEADS: usize = 4096;
+const MAX_HEADS: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{cursor::Cursor, event::Data};
 
-    fn pending() -> Pending {
-        Pending { hints: Hints::Each(VecDeque::new(), 0), waker: None }
+    fn state() -> State {
+        State { queued: Queued::Each(VecDeque::new(), 0), waker: None }
     }
 
     fn entries(channel: &str, seq: u64, text: &str) -> Change {
@@ -174,26 +174,26 @@ mod tests {
     }
 
     #[test]
-    fn hints_that_nobody_takes_become_heads_and_then_a_resync() {
-        let mut pending = pending();
+    fn changes_not_taken_become_heads_and_then_a_resync() {
+        let mut state = state();
         let large = "x".repeat(1 << 20);
-        (1..=5).for_each(|seq| pending.add(entries(["a", "b"][seq as usize % 2], seq, &large)));
-        assert_eq!(pending.take().len(), 2);
-        assert!(pending.take().is_empty());
+        (1..=5).for_each(|seq| state.push(entries(["a", "b"][seq as usize % 2], seq, &large)));
+        assert_eq!(state.take_all().len(), 2);
+        assert!(state.take_all().is_empty());
 
-        (1..=5).for_each(|seq| pending.add(entries("a", seq, &large)));
-        (1..=5000).for_each(|n| pending.add(entries(&n.to_string(), 1, "")));
-        let taken = pending.take();
+        (1..=5).for_each(|seq| state.push(entries("a", seq, &large)));
+        (1..=5000).for_each(|n| state.push(entries(&n.to_string(), 1, "")));
+        let taken = state.take_all();
         assert!(matches!(taken.iter().collect::<Vec<_>>()[..], [Change::Resync]));
     }
 
     #[test]
     fn a_gap_is_never_lost() {
-        let mut pending = pending();
+        let mut state = state();
         let large = "x".repeat(1 << 20);
-        (1..=5).for_each(|seq| pending.add(entries("a", seq, &large)));
-        pending.add(Change::Resync);
-        pending.add(entries("a", 6, ""));
-        assert!(matches!(pending.take().make_contiguous(), [Change::Resync]));
+        (1..=5).for_each(|seq| state.push(entries("a", seq, &large)));
+        state.push(Change::Resync);
+        state.push(entries("a", 6, ""));
+        assert!(matches!(state.take_all().make_contiguous(), [Change::Resync]));
     }
 }
