@@ -1,7 +1,7 @@
 //! The stores that come with the crate. They never see the hub or HTTP.
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
-mod absent;
+mod absent_channels;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub mod file;

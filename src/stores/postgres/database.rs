@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     store::{Health, Source},
-    stores::absent::Absent,
+    stores::absent_channels::AbsentChannels,
 };
 
 /// A parameter and its type: known beforehand, so that no round trip asks for it.
@@ -51,7 +51,7 @@ pub(super) struct Database {
     /// The longest wait for a connection, and then for an answer.
     pub(super) patience: Duration,
     pub(super) sql: Sql,
-    pub(super) absent: Absent,
+    pub(super) absent: AbsentChannels,
     /// Whether the last call found that it cannot be used.
     away: AtomicBool,
     /// Whether it was found that it only reads, and nothing was written since.
@@ -85,7 +85,7 @@ impl Database {
             statements,
             patience,
             sql,
-            absent: Absent::default(),
+            absent: AbsentChannels::default(),
             away: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             runtime,

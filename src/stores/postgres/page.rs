@@ -211,14 +211,14 @@ fn saturated(number: u64) -> i64 {
 
 /// The heads of many channels, in the order asked.
 pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-    let likely = database.absent.of(channels);
+    let likely = database.absent.were_absent(channels);
     let heads = if channels.len() > FEW || likely.contains(&true) {
         whole_heads(database, channels).await?
     } else {
         heads_there(database, channels).await?
     };
     // An empty channel may well be forgotten next.
-    database.absent.note(channels.iter().zip(&heads).map(|(channel, head)| (channel, head.cursor.tag == 0)));
+    database.absent.record(channels.iter().zip(&heads).map(|(channel, head)| (channel, head.cursor.tag == 0)));
     Ok(heads)
 }
 

@@ -22,11 +22,11 @@ pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<H
     let deadline = shared.deadline();
     let mut found = Vec::with_capacity(channels.len());
     for some in channels.chunks(MOST_HEADS) {
-        found.extend(some_heads(shared, some, &shared.absent.of(some), deadline).await?);
+        found.extend(some_heads(shared, some, &shared.absent.were_absent(some), deadline).await?);
     }
     shared
         .absent
-        .note(channels.iter().zip(&found).map(|(channel, found)| (channel, matches!(found, Found::Absent(_)))));
+        .record(channels.iter().zip(&found).map(|(channel, found)| (channel, matches!(found, Found::Absent(_)))));
     let without = channels.iter().zip(&found).filter(|(_, found)| matches!(found, Found::Absent(None)));
     let without: Vec<_> = without.map(|(channel, _)| channel.clone()).collect();
     let mut again = Vec::with_capacity(without.len());

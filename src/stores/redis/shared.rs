@@ -28,7 +28,7 @@ use crate::{
     cursor::epoch_of,
     event::Event,
     store::{Expect, Format, Head, StoreError, floor, resume},
-    stores::absent::Absent,
+    stores::absent_channels::AbsentChannels,
 };
 
 /// What all operations of a store share.
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     pub(super) reads: Link,
     /// The place's epoch as it was last seen; 0 when it is not known.
     place: AtomicU64,
-    pub(super) absent: Absent,
+    pub(super) absent: AbsentChannels,
     pub(super) janitor: Janitor,
     pub(super) trouble: Trouble,
 }
@@ -54,7 +54,7 @@ impl Shared {
         let link = || Link::new(Arc::clone(&dial), Arc::clone(&scripts), Arc::clone(&primary), settings.timeout);
         let (writes, reads) = (link(), link());
         let (place, janitor, trouble) = (AtomicU64::new(0), Janitor::default(), Trouble::default());
-        Self { dial, settings, scripts, primary, writes, reads, place, absent: Absent::default(), janitor, trouble }
+        Self { dial, settings, scripts, primary, writes, reads, place, absent: AbsentChannels::default(), janitor, trouble }
     }
 
     pub(super) fn deadline(&self) -> Instant {

@@ -9,19 +9,19 @@ use crate::channel::Channel;
 
 /// The channels that were absent when their heads were last asked for: a guess.
 #[derive(Default)]
-pub(super) struct Absent(Mutex<HashSet<Channel>>);
+pub(super) struct AbsentChannels(Mutex<HashSet<Channel>>);
 
-impl Absent {
+impl AbsentChannels {
     /// Which of these were absent.
-    pub(super) fn of(&self, channels: &[Channel]) -> Vec<bool> {
+    pub(super) fn were_absent(&self, channels: &[Channel]) -> Vec<bool> {
         let absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         channels.iter().map(|channel| absent.contains(channel)).collect()
     }
 
     /// Takes note of which are absent now.
-    pub(super) fn note<'a>(&self, channels: impl Iterator<Item = (&'a Channel, bool)>) {
+    pub(super) fn record<'a>(&self, channels: impl Iterator<Item = (&'a Channel, bool)>) {
         let mut absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if absent.len() > MOST_ABSENT {
+        if absent.len() > MAX_REMEMBERED {
             absent.clear();
         }
         for (channel, is_absent) in channels {
@@ -35,4 +35,4 @@ impl Absent {
 }
 
 /// About how many absent channels are remembered.
-const MOST_ABSENT: usize = 100_000;
+const MAX_REMEMBERED: usize = 100_000;
