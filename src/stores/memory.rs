@@ -59,7 +59,7 @@
 mod keys;
 mod log;
 mod place;
-mod room;
+mod heap_size;
 mod watch;
 
 use std::{
@@ -119,14 +119,14 @@ impl MemoryStore {
     /// Default 512 MiB.
     #[must_use]
     pub fn max_bytes(self, bytes: u64) -> Self {
-        self.at_place(|place| place.most = bytes);
+        self.at_place(|place| place.max_bytes = bytes);
         self
     }
 
     /// How many bytes the store takes now, by the count that [`max_bytes`](Self::max_bytes) limits.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.at_place(|place| place.room())
+        self.at_place(|place| place.heap_bytes())
     }
 
     /// Cuts the last `n` entries off, as a power loss does on a disk that lied: for tests of what follows.

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use super::room::{self, Table};
+use super::heap_size::{self, CountedMap};
 use crate::{event::EventKey, store::Known};
 
 /// Which keys were appended in the last while, and as what.
 #[derive(Default)]
 pub(super) struct Keys {
     /// What each remembered key was appended as.
-    known: Table<EventKey, Known>,
+    known: CountedMap<EventKey, Known>,
     /// When each of them came, oldest first.
     order: VecDeque<(u64, EventKey)>,
     /// What their texts take, in bytes.
@@ -22,7 +22,7 @@ impl Keys {
     }
 
     pub(super) fn remember(&mut self, key: EventKey, known: Known, now: u64) {
-        self.texts += room::shared_text(key.as_str());
+        self.texts += heap_size::shared_text(key.as_str());
         self.known.insert(key.clone(), known);
         self.order.push_back((now, key));
     }
@@ -31,22 +31,22 @@ impl Keys {
     pub(super) fn expire(&mut self, since: u64) {
         while self.order.front().is_some_and(|(came, _)| *came < since) {
             let Some((_, key)) = self.order.pop_front() else { break };
-            self.texts -= room::shared_text(key.as_str());
+            self.texts -= heap_size::shared_text(key.as_str());
             self.known.remove(&key);
         }
-        room::shrink_deque(&mut self.order);
+        heap_size::shrink_deque(&mut self.order);
     }
 
     /// What they take in memory, in bytes.
-    pub(super) fn room(&self) -> u64 {
-        self.texts + self.known.room() + room::deque(&self.order)
+    pub(super) fn heap_bytes(&self) -> u64 {
+        self.texts + self.known.heap_bytes() + heap_size::deque(&self.order)
     }
 
     /// What `new` ones would take more.
     pub(super) fn growth<'a>(&self, new: impl Iterator<Item = &'a EventKey> + Clone) -> u64 {
         let count = new.clone().count();
-        let texts: u64 = new.map(|key| room::shared_text(key.as_str())).sum();
-        texts + self.known.growth(count) + room::deque_growth(&self.order, count)
+        let texts: u64 = new.map(|key| heap_size::shared_text(key.as_str())).sum();
+        texts + self.known.growth(count) + heap_size::deque_growth(&self.order, count)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -63,6 +63,6 @@ impl Keys {
             }
             stays
         });
-        self.texts = self.order.iter().map(|(_, key)| room::shared_text(key.as_str())).sum();
+        self.texts = self.order.iter().map(|(_, key)| heap_size::shared_text(key.as_str())).sum();
     }
 }

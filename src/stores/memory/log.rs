@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{keys::Keys, room};
+use super::{keys::Keys, heap_size};
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -31,23 +31,23 @@ pub(super) struct Log {
     /// When the last entry went, or the record was made; meaningless while there are entries.
     empty_since: u64,
     /// When the janitor looks at the channel next: tells the record's own turn from that of a deleted namesake.
-    pub(super) turn: u64,
+    pub(super) janitor_due: u64,
     /// What the store counted for this log last, in bytes.
-    pub(super) counted: u64,
+    pub(super) counted_bytes: u64,
 }
 
 impl Log {
     /// An empty, open log that goes on above `start`.
     pub(super) fn new(channel: Channel, start: Cursor, now: u64) -> Self {
         let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
-        let (entries, bytes, content, keys, tags, turn, counted) = Default::default();
-        Self { channel, record, entries, bytes, content, keys, tags, empty_since: now, turn, counted }
+        let (entries, bytes, content, keys, tags, janitor_due, counted_bytes) = Default::default();
+        Self { channel, record, entries, bytes, content, keys, tags, empty_since: now, janitor_due, counted_bytes }
     }
 
     /// Drops all that there is, and goes on above `start`.
     pub(super) fn restart(&mut self, start: Cursor, now: u64) {
         let new = Self::new(self.channel.clone(), start, now);
-        *self = Self { turn: self.turn, counted: self.counted, ..new };
+        *self = Self { janitor_due: self.janitor_due, counted_bytes: self.counted_bytes, ..new };
     }
 
     /// What is remembered of a key.
@@ -75,7 +75,7 @@ impl Log {
         let entry =
             Entry { channel: self.channel.clone(), cursor, prev_tag: prev.tag, appended: now, time, name, data };
         self.bytes += entry.size() as u64;
-        self.content += room::entry(&entry);
+        self.content += heap_size::entry(&entry);
         self.entries.push_back(entry);
         self.record.head.cursor = cursor;
         Receipt { cursor, time, duplicate: false }
@@ -138,26 +138,26 @@ impl Log {
             }
             self.drop_first(now);
         }
-        room::shrink_deque(&mut self.entries);
+        heap_size::shrink_deque(&mut self.entries);
     }
 
     /// Counts what the log takes in memory beside its own place, in bytes: as it was counted last, and as it is now.
     pub(super) fn recount(&mut self) -> (u64, u64) {
-        let now = self.room();
-        (std::mem::replace(&mut self.counted, now), now)
+        let now = self.heap_bytes();
+        (std::mem::replace(&mut self.counted_bytes, now), now)
     }
 
-    fn room(&self) -> u64 {
-        self.content + room::deque(&self.entries) + self.keys.room()
+    fn heap_bytes(&self) -> u64 {
+        self.content + heap_size::deque(&self.entries) + self.keys.heap_bytes()
     }
 
     /// What the keys take of that.
-    pub(super) fn room_of_keys(&self) -> u64 {
-        self.keys.room()
+    pub(super) fn key_bytes(&self) -> u64 {
+        self.keys.heap_bytes()
     }
 
     /// What the new keys of an append would take more.
-    pub(super) fn growth_of_keys<'a>(&self, new: impl Iterator<Item = &'a EventKey> + Clone) -> u64 {
+    pub(super) fn key_growth<'a>(&self, new: impl Iterator<Item = &'a EventKey> + Clone) -> u64 {
         self.keys.growth(new)
     }
 
@@ -166,14 +166,14 @@ impl Log {
         let more = new.clone().count();
         let mut count = (self.entries.len() + more) as u64;
         let mut bytes = self.bytes + new.clone().map(|event| size_of(&self.channel, event)).sum::<u64>();
-        let grown = room::deque_growth(&self.entries, more) + new.map(room::event).sum::<u64>();
+        let grown = heap_size::deque_growth(&self.entries, more) + new.map(heap_size::event).sum::<u64>();
         let goes = self.entries.iter().take_while(|first| {
             let goes = count > keep.events || bytes > keep.bytes;
             count -= 1;
             bytes -= first.size() as u64;
             goes
         });
-        grown.saturating_sub(goes.map(room::entry).sum())
+        grown.saturating_sub(goes.map(heap_size::entry).sum())
     }
 
     fn drop_first(&mut self, now: u64) {
@@ -181,7 +181,7 @@ impl Log {
         self.record.earliest = first.cursor;
         self.record.dropped_time = self.record.dropped_time.max(Some(resume::dropped_time(first.time, first.appended)));
         self.bytes -= first.size() as u64;
-        self.content -= room::entry(&first);
+        self.content -= heap_size::entry(&first);
         if self.entries.is_empty() {
             self.empty_since = now;
         }
@@ -197,7 +197,7 @@ impl Log {
         for _ in 0..n {
             let Some(last) = self.entries.pop_back() else { break };
             self.bytes -= last.size() as u64;
-            self.content -= room::entry(&last);
+            self.content -= heap_size::entry(&last);
             self.record.head.cursor = last.prev();
         }
         self.keys.lose_above(self.record.head.cursor.seq);

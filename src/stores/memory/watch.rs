@@ -23,14 +23,14 @@ use crate::{
 pub(super) struct Watchers {
     queues: Vec<Arc<ChangeQueue>>,
     /// Whom to wake once the locks are gone.
-    woken: Vec<Waker>,
+    wakers: Vec<Waker>,
 }
 
 impl Watchers {
     /// Tells everyone; `change` is made only when someone listens.
-    pub(super) fn tell(&mut self, change: impl Fn() -> Change) {
+    pub(super) fn notify(&mut self, change: impl Fn() -> Change) {
         for queue in &self.queues {
-            self.woken.extend(queue.push(change()));
+            self.wakers.extend(queue.push(change()));
         }
     }
 
@@ -40,7 +40,7 @@ impl Watchers {
     }
 
     pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
-        mem::take(&mut self.woken)
+        mem::take(&mut self.wakers)
     }
 }
 

@@ -11,13 +11,13 @@ use std::{
 use crate::{event::Event, store};
 
 /// An allocation of so many bytes.
-pub(super) fn block(bytes: usize) -> u64 {
-    if bytes == 0 { 0 } else { (bytes + ALLOCATOR).next_multiple_of(16).max(32) as u64 }
+pub(super) fn allocation(bytes: usize) -> u64 {
+    if bytes == 0 { 0 } else { (bytes + ALLOCATOR_HEADER).next_multiple_of(16).max(32) as u64 }
 }
 
 /// A shared text, such as a name or a key.
 pub(super) fn shared_text(text: &str) -> u64 {
-    block(COUNTS + text.len())
+    allocation(ARC_COUNTERS + text.len())
 }
 
 /// What an entry holds beside its own place.
@@ -31,12 +31,12 @@ pub(super) fn event(event: &Event) -> u64 {
 }
 
 fn content(data: usize, name: Option<&str>) -> u64 {
-    let shared = if data == 0 { 0 } else { SHARED };
-    block(data) + shared + name.map_or(0, shared_text)
+    let shared = if data == 0 { 0 } else { SHARED_BYTES_HEADER };
+    allocation(data) + shared + name.map_or(0, shared_text)
 }
 
 pub(super) fn deque<T>(deque: &VecDeque<T>) -> u64 {
-    block(deque.capacity() * size_of::<T>())
+    allocation(deque.capacity() * size_of::<T>())
 }
 
 /// The bytes that `more` items, pushed one by one, add to the allocation of a deque, which doubles when it is full.
@@ -45,30 +45,30 @@ pub(super) fn deque_growth<T>(full: &VecDeque<T>, more: usize) -> u64 {
     while places < needed {
         places = (2 * places).max(LEAST_CAPACITY);
     }
-    block(places * size_of::<T>()) - deque(full)
+    allocation(places * size_of::<T>()) - deque(full)
 }
 
 /// The bytes of the nodes of a sorted set of `names` names, if every node holds as few as it may.
-pub(super) fn set(names: usize) -> u64 {
-    (names + FIRST_NAMES) as u64 * NAME
+pub(super) fn btree_set(names: usize) -> u64 {
+    (names + ROOT_SLACK) as u64 * NAME_BYTES
 }
 
 /// Gives back what a deque no longer needs; costs little per item, for most of them have gone before it does anything.
 pub(super) fn shrink_deque<T>(deque: &mut VecDeque<T>) {
-    if deque.len() * SPARSE < deque.capacity() {
+    if deque.len() * MAX_PLACES_PER_ITEM < deque.capacity() {
         deque.shrink_to(deque.len() * 2);
     }
 }
 
 /// A map whose places are all counted, and which gives back those that it no longer needs.
-pub(super) struct Table<K, V> {
+pub(super) struct CountedMap<K, V> {
     items: HashMap<K, V>,
     /// How many places there were when an item was removed last: [`HashMap::capacity`] leaves out some of those that removed
     /// items had, until the map is made anew.
     places: usize,
 }
 
-impl<K: Eq + Hash, V> Table<K, V> {
+impl<K: Eq + Hash, V> CountedMap<K, V> {
     pub(super) fn insert(&mut self, key: K, item: V) {
         self.items.insert(key, item);
     }
@@ -87,15 +87,15 @@ impl<K: Eq + Hash, V> Table<K, V> {
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         self.places = self.places();
         let removed = self.items.remove(key);
-        if self.items.len() * SPARSE < self.places {
+        if self.items.len() * MAX_PLACES_PER_ITEM < self.places {
             self.items.shrink_to(self.items.len() * 2);
             self.places = self.items.capacity();
         }
         removed
     }
 
-    pub(super) fn room(&self) -> u64 {
-        self.room_of(self.places())
+    pub(super) fn heap_bytes(&self) -> u64 {
+        self.bytes_for(self.places())
     }
 
     /// The bytes that `more` items add to the allocation of the map.
@@ -105,7 +105,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         if needed <= self.items.capacity() || needed <= places / 2 {
             return 0;
         }
-        self.room_of(needed.max(places + 1)) - self.room()
+        self.bytes_for(needed.max(places + 1)) - self.heap_bytes()
     }
 
     fn places(&self) -> usize {
@@ -113,22 +113,22 @@ impl<K: Eq + Hash, V> Table<K, V> {
     }
 
     /// Seven of eight buckets are used at most; each has a byte of its own.
-    fn room_of(&self, places: usize) -> u64 {
+    fn bytes_for(&self, places: usize) -> u64 {
         if places == 0 {
             return 0;
         }
         let buckets = (places * 8).div_ceil(7).next_power_of_two().max(LEAST_BUCKETS);
-        block(buckets * (size_of::<(K, V)>() + 1) + GROUP)
+        allocation(buckets * (size_of::<(K, V)>() + 1) + CONTROL_GROUP)
     }
 }
 
-impl<K, V> Default for Table<K, V> {
+impl<K, V> Default for CountedMap<K, V> {
     fn default() -> Self {
         Self { items: HashMap::new(), places: 0 }
     }
 }
 
-impl<K, V> Deref for Table<K, V> {
+impl<K, V> Deref for CountedMap<K, V> {
     type Target = HashMap<K, V>;
 
     fn deref(&self) -> &Self::Target {
@@ -137,29 +137,29 @@ impl<K, V> Deref for Table<K, V> {
 }
 
 /// What an allocator keeps of each allocation for itself.
-const ALLOCATOR: usize = 8;
+const ALLOCATOR_HEADER: usize = 8;
 
 /// The two counts of an `Arc`.
-const COUNTS: usize = 16;
+const ARC_COUNTERS: usize = 16;
 
 /// The block that `Bytes` adds once it is cloned.
-const SHARED: u64 = 32;
+const SHARED_BYTES_HEADER: u64 = 32;
 
 /// What a map keeps behind its buckets.
-const GROUP: usize = 16;
+const CONTROL_GROUP: usize = 16;
 
 /// The least that a map and a deque have.
 const LEAST_BUCKETS: usize = 4;
 const LEAST_CAPACITY: usize = 4;
 
 /// The part of a name in the nodes of a set, of which each holds 5 to 11, and one of 6 or more has nodes below it.
-pub(super) const NAME: u64 = 48;
+pub(super) const NAME_BYTES: u64 = 48;
 
 /// The root may hold fewer names than other nodes: it counts as the parts of this many.
-const FIRST_NAMES: usize = 5;
+const ROOT_SLACK: usize = 5;
 
 /// A collection with more than this many places per item is made smaller.
-const SPARSE: usize = 4;
+const MAX_PLACES_PER_ITEM: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_block_is_as_large_as_malloc_makes_it() {
         for (bytes, taken) in [(0, 0), (1, 32), (24, 32), (25, 48), (40, 48), (41, 64), (1000, 1008), (1001, 1024)] {
-            assert_eq!(block(bytes), taken, "{bytes}");
+            assert_eq!(allocation(bytes), taken, "{bytes}");
         }
     }
 
@@ -191,8 +191,8 @@ mod tests {
                 0 => 0,
                 _ => taken(|| kept = shared.take().unwrap().named("n".repeat(name)).unwrap()),
             };
-            let blocks = [data, clone as usize, named as usize].map(block);
-            assert_eq!(event(&kept), blocks.iter().sum::<u64>(), "{data}, {name}: {blocks:?}");
+            let allocations = [data, clone as usize, named as usize].map(allocation);
+            assert_eq!(event(&kept), allocations.iter().sum::<u64>(), "{data}, {name}: {allocations:?}");
         }
     }
 
@@ -203,7 +203,7 @@ mod tests {
             let mut bytes = taken(|| items.extend((0..few).map(|n| [n; 3])));
             let (before, growth) = (deque(&items), deque_growth(&items, more));
             bytes += taken(|| (0..more).for_each(|n| items.push_back([n; 3])));
-            assert_eq!((deque(&items), before + growth), (block(bytes as usize), deque(&items)), "{few} and {more}");
+            assert_eq!((deque(&items), before + growth), (allocation(bytes as usize), deque(&items)), "{few} and {more}");
         }
     }
 
@@ -222,60 +222,60 @@ mod tests {
         for (few, more) in
             [0, 1, 3, 4, 7, 8, 14, 15, 28].into_iter().flat_map(|few| (0..70).map(move |more| (few, more)))
         {
-            let mut table = Table::default();
-            (0..few).for_each(|n| table.insert(n, [n; 3]));
-            let foreseen = table.room() + table.growth(more);
-            (few..few + more).for_each(|n| table.insert(n, [n; 3]));
-            assert_eq!(table.room(), foreseen, "{few} and {more}");
+            let mut map = CountedMap::default();
+            (0..few).for_each(|n| map.insert(n, [n; 3]));
+            let foreseen = map.heap_bytes() + map.growth(more);
+            (few..few + more).for_each(|n| map.insert(n, [n; 3]));
+            assert_eq!(map.heap_bytes(), foreseen, "{few} and {more}");
         }
     }
 
     #[test]
     fn a_table_counts_what_it_takes_however_often_its_items_change() {
         for (stays, rounds) in [(0, 10), (1, 10), (7, 100), (28, 1_000), (447, 30_000), (500, 10_000), (896, 5_000)] {
-            let (mut table, mut bytes) = (Table::default(), 0);
+            let (mut map, mut bytes) = (CountedMap::default(), 0);
             for n in 0..rounds {
-                let (before, growth) = (table.room(), table.growth(1));
-                bytes += taken(|| table.insert(n, n));
-                assert!(table.room() <= before + growth, "{stays}, {n}: {before} and {growth}");
+                let (before, growth) = (map.heap_bytes(), map.growth(1));
+                bytes += taken(|| map.insert(n, n));
+                assert!(map.heap_bytes() <= before + growth, "{stays}, {n}: {before} and {growth}");
                 assert!(n < 896 || stays != 447 || growth == 0, "half full, and to grow by {growth}");
                 if n >= stays {
-                    bytes += taken(|| assert_eq!(table.remove(&(n - stays)), Some(n - stays)));
+                    bytes += taken(|| assert_eq!(map.remove(&(n - stays)), Some(n - stays)));
                 }
-                assert_eq!(table.room(), block(bytes as usize), "{stays}, {n}");
+                assert_eq!(map.heap_bytes(), allocation(bytes as usize), "{stays}, {n}");
             }
         }
     }
 
     #[test]
     fn a_table_has_at_most_four_places_for_each_item() {
-        let mut table = Table::default();
-        (0..896).for_each(|n| table.insert(n, n));
-        let mut rooms = vec![(896, table.room())];
+        let mut map = CountedMap::default();
+        (0..896).for_each(|n| map.insert(n, n));
+        let mut sizes = vec![(896, map.heap_bytes())];
         for n in 0..896 {
-            table.remove(&n);
-            if rooms.last().unwrap().1 != table.room() {
-                rooms.push((table.len(), table.room()));
+            map.remove(&n);
+            if sizes.last().unwrap().1 != map.heap_bytes() {
+                sizes.push((map.len(), map.heap_bytes()));
             }
         }
-        let places = |places: usize| block(places * 8 / 7 * 9 + GROUP);
-        assert_eq!(rooms[..3], [(896, places(896)), (223, places(448)), (111, places(224))]);
-        assert_eq!(rooms.last(), Some(&(0, 0)));
+        let places = |places: usize| allocation(places * 8 / 7 * 9 + CONTROL_GROUP);
+        assert_eq!(sizes[..3], [(896, places(896)), (223, places(448)), (111, places(224))]);
+        assert_eq!(sizes.last(), Some(&(0, 0)));
     }
 
     #[test]
     fn the_names_of_a_set_count_what_their_nodes_take() {
         for count in (0..100).chain([500, 1_000, 5_000]) {
             let names: Vec<_> = (0..count).map(|n| Channel::new(format!("{n:06}")).unwrap()).collect();
-            let mut set_of = BTreeSet::new();
+            let mut names_set = BTreeSet::new();
             let real = measure(|| {
-                set_of.extend(names.iter().cloned());
+                names_set.extend(names.iter().cloned());
                 // Added in a row, nodes hold six; now they hold five.
-                names.iter().step_by(7).for_each(|name| _ = set_of.remove(name));
+                names.iter().step_by(7).for_each(|name| _ = names_set.remove(name));
             });
             let real = real.bytes_current as u64 + real.count_current as u64 * 16;
-            let counted = set(set_of.len());
-            assert!((real..=real * 4 / 3 + 500).contains(&counted), "{count}: {real}, and {counted} counted");
+            let counted_bytes = btree_set(names_set.len());
+            assert!((real..=real * 4 / 3 + 500).contains(&counted_bytes), "{count}: {real}, and {counted_bytes} counted");
         }
     }
 }

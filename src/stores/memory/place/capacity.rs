@@ -1,6 +1,6 @@
 //! What a place takes in memory, and what it refuses.
 
-use super::{Place, room};
+use super::{Place, heap_size};
 use crate::{
     channel::Channel,
     event::Event,
@@ -10,65 +10,65 @@ use crate::{
 
 impl Place {
     /// What everything takes in memory, in bytes.
-    pub(in crate::stores::memory) fn room(&self) -> u64 {
-        self.counted + self.logs.room() + room::set(self.names.len()) + room::deque(&self.turns)
+    pub(in crate::stores::memory) fn heap_bytes(&self) -> u64 {
+        self.counted_bytes + self.logs.heap_bytes() + heap_size::btree_set(self.names.len()) + heap_size::deque(&self.janitor_queue)
     }
 
     /// Fails when there is no room for the events of an append that are not known.
-    pub(super) fn check_room(
+    pub(super) fn check_append(
         &self,
         to: &Channel,
         events: &[Event],
         known: &[Option<Receipt>],
     ) -> Result<(), StoreError> {
         let new = events.iter().zip(known).filter(|(_, known)| known.is_none()).map(|(event, _)| event);
-        let own = self.growth_of_channels(to);
+        let own = self.channel_growth(to);
         match self.logs.get(to) {
-            Some(log) => self.has_room_in(log, own, new),
-            None => self.has_room_in(&Log::new(to.clone(), self.absent(to).cursor, self.now), own, new),
+            Some(log) => self.check_log_growth(log, own, new),
+            None => self.check_log_growth(&Log::new(to.clone(), self.absent_head(to).cursor, self.now), own, new),
         }
     }
 
-    fn has_room_in<'a>(
+    fn check_log_growth<'a>(
         &self,
         log: &Log,
         own: u64,
         new: impl Iterator<Item = &'a Event> + Clone,
     ) -> Result<(), StoreError> {
-        let keys = log.growth_of_keys(new.clone().filter_map(Event::key));
-        if keys != 0 && log.room_of_keys() + keys > self.most / SHARE_OF_KEYS {
+        let keys = log.key_growth(new.clone().filter_map(Event::key));
+        if keys != 0 && log.key_bytes() + keys > self.max_bytes / KEY_SHARE {
             return Err(StoreError::Full("the keys of one channel take as much as they may".into()));
         }
-        self.has_room_for(own + keys + log.growth(&self.keep, new))
+        self.check_growth(own + keys + log.growth(&self.keep, new))
     }
 
     /// Fails when there is no room for these events in place of what the channel has.
-    pub(super) fn check_room_of_init(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
-        let replaced = self.logs.get(channel).map(|log| log.counted).unwrap_or_default();
-        let none = Log::new(channel.clone(), self.absent(channel).cursor, self.now);
+    pub(super) fn check_init(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
+        let replaced = self.logs.get(channel).map(|log| log.counted_bytes).unwrap_or_default();
+        let none = Log::new(channel.clone(), self.absent_head(channel).cursor, self.now);
         let growth = none.growth(&self.keep, events.iter()).saturating_sub(replaced);
-        self.has_room_for(self.growth_of_channels(channel) + growth)
+        self.check_growth(self.channel_growth(channel) + growth)
     }
 
     /// By how much the records of all channels grow by that of this one.
-    fn growth_of_channels(&self, channel: &Channel) -> u64 {
+    fn channel_growth(&self, channel: &Channel) -> u64 {
         if self.logs.contains_key(channel) {
             return 0;
         }
-        room::shared_text(channel.as_str()) + self.logs.growth(1) + room::NAME + room::deque_growth(&self.turns, 1)
+        heap_size::shared_text(channel.as_str()) + self.logs.growth(1) + heap_size::NAME_BYTES + heap_size::deque_growth(&self.janitor_queue, 1)
     }
 
-    fn has_room_for(&self, growth: u64) -> Result<(), StoreError> {
-        let (room, most) = (self.room(), self.most);
-        if growth == 0 || room + growth <= most {
+    fn check_growth(&self, growth: u64) -> Result<(), StoreError> {
+        let (used, max_bytes) = (self.heap_bytes(), self.max_bytes);
+        if growth == 0 || used + growth <= max_bytes {
             return Ok(());
         }
-        Err(StoreError::Full(format!("{room} of {most} bytes are taken, and {growth} more are needed").into()))
+        Err(StoreError::Full(format!("{used} of {max_bytes} bytes are taken, and {growth} more are needed").into()))
     }
 }
 
 /// The keys of one channel take at most this part of all, so that they leave room to others.
-const SHARE_OF_KEYS: u64 = 4;
+const KEY_SHARE: u64 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -107,18 +107,18 @@ mod tests {
     fn at_the_edge(retention: &Retention, steps: &[(String, Vec<Event>)]) {
         let (mut free, mut full) = (Place::new(retention), Place::new(retention));
         for (nth, (to, events)) in steps.iter().enumerate() {
-            let before = free.room();
+            let before = free.heap_bytes();
             append(&mut free, to, events.clone()).unwrap();
-            let after = free.room();
+            let after = free.heap_bytes();
             if after > before {
-                full.most = after - 1;
+                full.max_bytes = after - 1;
                 let refused = append(&mut full, to, events.clone());
                 assert!(matches!(refused, Err(StoreError::Full(_))), "step {nth}, from {before} to {after}");
-                assert_eq!(full.room(), before);
+                assert_eq!(full.heap_bytes(), before);
             }
-            full.most = if after > before { after } else { u64::MAX };
+            full.max_bytes = if after > before { after } else { u64::MAX };
             append(&mut full, to, events.clone()).unwrap();
-            assert_eq!(full.room(), after, "step {nth}");
+            assert_eq!(full.heap_bytes(), after, "step {nth}");
         }
     }
 
@@ -162,16 +162,16 @@ mod tests {
             };
             let init = |place: &mut Place| place.init(&channel("a"), texts(new, 10), Expect::Any);
             let (mut free, mut full) = (filled(), filled());
-            let before = free.room();
+            let before = free.heap_bytes();
             init(&mut free).unwrap();
-            let after = free.room();
+            let after = free.heap_bytes();
             if after > before {
-                full.most = after - 1;
+                full.max_bytes = after - 1;
                 assert!(matches!(init(&mut full), Err(StoreError::Full(_))), "{others}, {had}, {new}");
             }
-            full.most = after;
+            full.max_bytes = after;
             init(&mut full).unwrap();
-            assert_eq!((full.room(), full.turns.len()), (after, full.logs.len()));
+            assert_eq!((full.heap_bytes(), full.janitor_queue.len()), (after, full.logs.len()));
         }
     }
 
@@ -185,15 +185,15 @@ mod tests {
             };
             let (mut free, mut full) = (filled(), filled());
             append(&mut free, "a", keyed(had, 30)).unwrap();
-            let most = free.logs.get("a").unwrap().room_of_keys() * 4;
-            assert!(most > free.room());
-            full.most = most - 1;
+            let max_bytes = free.logs.get("a").unwrap().key_bytes() * 4;
+            assert!(max_bytes > free.heap_bytes());
+            full.max_bytes = max_bytes - 1;
             let refused = append(&mut full, "a", keyed(had, 30));
             assert!(matches!(refused, Err(StoreError::Full(_))), "{had}");
-            full.most = most;
+            full.max_bytes = max_bytes;
             append(&mut full, "a", keyed(had, 30)).unwrap();
             // They take too much now, but others do not.
-            full.most = most - 1;
+            full.max_bytes = max_bytes - 1;
             append(&mut full, "a", texts(1, 1)).unwrap();
             append(&mut full, "b", keyed(0, 1)).unwrap();
             append(&mut full, "a", keyed(0, 30)).unwrap();
@@ -206,7 +206,7 @@ mod tests {
         append(&mut place, "a", texts(5, 10)).unwrap();
         append(&mut place, "a", texts(5, 10)).unwrap();
         append(&mut place, "a", keyed(0, 1)).unwrap();
-        place.most = 1;
+        place.max_bytes = 1;
         append(&mut place, "a", texts(5, 10)).unwrap();
         append(&mut place, "a", keyed(0, 1)).unwrap();
         append(&mut place, "a", Vec::new()).unwrap();
@@ -219,11 +219,11 @@ mod tests {
     fn compared(place: &mut Place, bytes: &mut (i64, i64), what: &str, act: impl FnOnce(&mut Place)) {
         let real = measure(|| act(place));
         *bytes = (bytes.0 + real.bytes_current, bytes.1 + real.count_current);
-        let (taken, blocks) = (bytes.0 as u64, bytes.1 as u64);
-        let counted = place.room() - room::set(place.names.len()) + 200;
-        assert!((taken..=taken + blocks * 24 + 400).contains(&counted), "{what}: {taken} bytes, {counted} counted");
-        let parts = place.logs.iter().map(|(name, log)| room::shared_text(name.as_str()) + log.counted);
-        assert_eq!(place.counted, parts.sum::<u64>(), "{what}");
+        let (taken, allocations) = (bytes.0 as u64, bytes.1 as u64);
+        let counted_bytes = place.heap_bytes() - heap_size::btree_set(place.names.len()) + 200;
+        assert!((taken..=taken + allocations * 24 + 400).contains(&counted_bytes), "{what}: {taken} bytes, {counted_bytes} counted");
+        let parts = place.logs.iter().map(|(name, log)| heap_size::shared_text(name.as_str()) + log.counted_bytes);
+        assert_eq!(place.counted_bytes, parts.sum::<u64>(), "{what}");
     }
 
     #[test]
@@ -270,12 +270,12 @@ mod tests {
         (0..2_000).for_each(|n| drop(append(&mut place, &format!("{n}"), texts(1, 1)).unwrap()));
         place.begin(3_600_000);
         append(&mut place, "a", keyed(2_000, 1)).unwrap();
-        let full = place.room();
+        let full = place.heap_bytes();
         assert!(full > 1_000_000, "{full}");
         place.begin(3_600_001);
         (0..2_000).for_each(|n| place.delete(&channel(&format!("{n}"))));
         place.head(&channel("a"));
         assert_eq!((place.logs.len(), place.logs.get("a").unwrap().after(0).count()), (1, 1));
-        assert!(place.room() < 3_000, "{} of {full}", place.room());
+        assert!(place.heap_bytes() < 3_000, "{} of {full}", place.heap_bytes());
     }
 }
