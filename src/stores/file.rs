@@ -150,261 +150,46 @@
 //! within 5 ms. A million events through a retention of 10 000: the file stays at 2.7 MiB, and the log below 14 MiB; while a
 //! reader is stopped in the middle of a read, the log grows to [`FileOptions::largest_wal`].
 
-mod transaction;
-mod notify_file;
-mod health;
+mod changes;
+mod channel_row;
 mod checkpointer;
-mod core;
-mod listener;
-mod error;
-mod inotify;
+mod checksum;
 mod commit_error;
-mod floors;
-mod notify_reader;
-mod format;
-mod paths;
-mod savepoint;
-mod head_cache;
-mod janitor;
-mod listing;
-mod lock;
-mod wal;
-mod options;
-mod read_pool;
-mod probe;
+mod core;
 mod durability;
 mod entries;
+mod error;
+mod file_store;
+mod floors;
+mod format;
+mod head_cache;
+mod health;
+mod inotify;
+mod janitor;
+mod listener;
+mod listing;
+mod lock;
+mod notify_file;
+mod notify_reader;
+mod open;
+mod options;
+mod paths;
+mod probe;
 mod quarantine;
 mod queue;
 mod read;
-mod channel_row;
-mod schema;
-mod checksum;
-mod writer_threads;
+mod read_pool;
 mod retention;
+mod savepoint;
+mod schema;
 mod shared_retention;
-mod changes;
+mod transaction;
+mod wal;
 mod writer;
+mod writer_threads;
 
-use std::{fmt, path::Path, sync::Arc};
-
-use futures_core::Stream;
-use rusqlite::Connection;
-
-use self::{
-    notify_file::NotifyFile,
-    core::Core,
-    paths::Paths,
-    head_cache::HeadCache,
-    lock::Lock,
-    read_pool::ReadPool,
-    durability::Acknowledger,
-    queue::{Operation, Reply, WriteHandle, WriteQueue},
-    read::StaleRecord,
-    changes::Changes,
-    writer::Writer,
-};
 pub use self::{
     error::{OpenError, OpenErrorKind},
+    file_store::FileStore,
     options::{Durability, FileOptions},
 };
-use crate::{
-    channel::Channel,
-    event::Event,
-    store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        fits_init,
-    },
-};
-
-/// A [`Store`] in a file that several processes share. Clones are cheap and share everything. See the [module docs](self).
-#[derive(Clone)]
-pub struct FileStore {
-    core: Arc<Core>,
-    write_handle: Arc<WriteHandle>,
-    read_pool: Arc<ReadPool>,
-}
-
-impl FileStore {
-    /// Opens the file with default options, or makes it, with its parent directories.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        FileOptions::default().open(path)
-    }
-
-    /// How else to open a file.
-    pub fn options() -> FileOptions {
-        FileOptions::default()
-    }
-
-    fn open_with(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
-        let failed = |error| OpenError::io(path, error);
-        let paths = Paths::prepare(path, options.file_systems)?;
-        let mut lock = Lock::open(&paths.lock).map_err(failed)?;
-        if !lock.acquire(options.timeout).map_err(failed)? {
-            let holder = lock::describe_holder(&[&paths.lock, &paths.db]);
-            return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
-        }
-        let db = schema::open_writer(&paths, options.durability, options.timeout)?;
-        let core = Arc::new(Core::new(paths, options).map_err(failed)?);
-        if let Err(error) = shared_retention::announce_on_open(&db, &core.keep, core.now()) {
-            // The first transaction says it.
-            tracing::debug!(%error, file = %core.paths.db.display(), "other_commits were not told what this process keeps");
-        }
-        let durability = core.options.durability;
-        if durability == Durability::Power {
-            durability::rewrite_wal(&db, &core.paths).map_err(failed)?;
-        }
-        let notify_file = NotifyFile::open(&core.paths.notify_file).map_err(failed)?;
-        lock.release();
-        let acknowledgers = Acknowledger::for_threads(durability, &core.paths).map_err(failed)?;
-        // Ends the threads when it is dropped, also when one of them cannot be started.
-        let write_handle = WriteHandle(Arc::new(WriteQueue::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
-        writer_threads::start(&core, &write_handle.0, acknowledgers).map_err(failed)?;
-        Ok(Self { core, write_handle: Arc::new(write_handle), read_pool: Arc::new(ReadPool::new()) })
-    }
-
-    /// How many transactions this store has begun: for measurements.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn attempts(&self) -> u64 {
-        self.core.attempts.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// How many transactions this store has committed: for measurements.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn commits(&self) -> u64 {
-        self.core.commits.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    async fn submit(&self, operation: Operation) -> Result<Reply, StoreError> {
-        // A forked child has no writer.
-        self.core.paths.check_process()?;
-        let done = self.write_handle.submit(operation).await;
-        self.wake_retry(done)
-    }
-
-    async fn page(
-        &self,
-        channel: &Channel,
-        start: Start,
-        limit: Limit,
-        stale: StaleRecord,
-    ) -> Result<Option<Page>, StoreError> {
-        let (now, channel) = (self.core.now(), channel.clone());
-        let read = move |core: &Core, db: &mut Connection| {
-            let page = read::page(db, (&core.keep, now, stale), &channel, start, limit);
-            if let Err(error @ StoreError::Corrupt(_)) = &page {
-                core.quarantine.report(&core.paths.db, channel.as_str(), error);
-            }
-            page
-        };
-        self.record_read(self.read_pool.read(&self.core, read).await)
-    }
-
-    async fn read_heads(&self, channels: &[Channel], stale: StaleRecord) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
-        let (now, channels) = (self.core.now(), channels.to_vec());
-        let read = move |core: &Core, cache: &mut HeadCache| cache.read(core, (now, stale), &channels);
-        self.record_read(self.read_pool.read_heads(&self.core, read).await)
-    }
-
-    /// Has the writer forget records that are stale, if it can: a reader of a file that cannot be written does without.
-    async fn forget(&self, channels: Vec<Channel>) {
-        if !self.core.health.writes.is_failing() {
-            _ = self.submit(Operation::Maintain(channels)).await;
-        }
-    }
-
-    /// Takes notice of how a read went.
-    fn record_read<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
-        match &done {
-            Ok(_) => self.core.health.reads.recover(&self.core.paths.db),
-            Err(error) => self.core.health.reads.record_failure(&self.core.paths.db, error),
-        }
-        self.wake_retry(done)
-    }
-
-    /// Has the writer's thread look when what has failed will end.
-    fn wake_retry<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
-        if done.is_err() && self.core.health.needs_retry() {
-            self.write_handle.0.queue.wake_thread();
-        }
-        done
-    }
-}
-
-impl fmt::Debug for FileStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileStore").field("file", &self.core.paths.db).finish_non_exhaustive()
-    }
-}
-
-impl Store for FileStore {
-    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        let options = &self.core.options;
-        fits_append(&options.retention, channel, &append.events, options.largest_append)?;
-        match self.submit(Operation::Append(channel.clone(), append)).await? {
-            Reply::Appended(appended) => Ok(appended),
-            _ => Err(wrong_reply()),
-        }
-    }
-
-    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        if let Some(page) = self.page(channel, start, limit, StaleRecord::Report).await? {
-            return Ok(page);
-        }
-        self.forget(vec![channel.clone()]).await;
-        self.page(channel, start, limit, StaleRecord::TreatAsForgotten).await?.ok_or_else(wrong_reply)
-    }
-
-    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let (heads, stale) = self.read_heads(channels, StaleRecord::Report).await?;
-        if stale.is_empty() {
-            return Ok(heads);
-        }
-        self.forget(stale).await;
-        self.read_heads(channels, StaleRecord::TreatAsForgotten).await.map(|(heads, _)| heads)
-    }
-
-    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.core.options.largest_append)?;
-        match self.submit(Operation::Init(channel.clone(), events, expect)).await? {
-            Reply::Head(head) => Ok(head),
-            _ => Err(wrong_reply()),
-        }
-    }
-
-    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.submit(Operation::Delete(channel.clone())).await.map(|_| ())
-    }
-
-    async fn channels(
-        &self,
-        prefix: &str,
-        after: Option<&Channel>,
-        limit: usize,
-    ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        let (now, prefix, after) = (self.core.now(), prefix.to_owned(), after.cloned());
-        let read = move |core: &Core, db: &mut _| listing::channels(core, db, now, &prefix, after.as_ref(), limit);
-        self.record_read(self.read_pool.read(&self.core, read).await)
-    }
-
-    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        Changes::new(Arc::clone(&self.core))
-    }
-
-    fn retention(&self) -> Retention {
-        self.core.options.retention.clone()
-    }
-
-    fn health(&self) -> Health {
-        self.core.health()
-    }
-}
-
-fn wrong_reply() -> StoreError {
-    StoreError::Unknown("the writer gave another request's reply".into())
-}

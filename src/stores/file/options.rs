@@ -1,8 +1,8 @@
 //! How a file store is opened, and what may be chosen.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use super::{FileStore, error::OpenError, paths::FileSystems};
+use super::paths::FileSystems;
 use crate::store::{Clock, Retention};
 
 /// What an acknowledged append survives.
@@ -18,7 +18,7 @@ pub enum Durability {
     Power,
 }
 
-/// How to open a [`FileStore`]. Processes that share a file may choose differently: of their retention, the largest of each
+/// How to open a [`FileStore`](super::FileStore). Processes that share a file may choose differently: of their retention, the largest of each
 /// setting counts.
 #[derive(Clone, Debug)]
 #[must_use = "opens nothing until `open` is called"]
@@ -75,15 +75,6 @@ impl FileOptions {
     /// [`OpenErrorKind::NetworkFileSystem`](super::OpenErrorKind::NetworkFileSystem).
     pub fn any_file_system(self) -> Self {
         Self { file_systems: FileSystems::All, ..self }
-    }
-
-    /// Opens the file, or makes it, with its parent directories. Blocks while it does: some milliseconds, however large the
-    /// file is, or up to the timeout while another process holds the lock.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn open(self, path: impl AsRef<Path>) -> Result<FileStore, OpenError> {
-        FileStore::open_with(path.as_ref(), self)
     }
 }
 
