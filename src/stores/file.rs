@@ -176,15 +176,17 @@ mod options;
 mod paths;
 mod probe;
 mod quarantine;
-mod queue;
 mod read;
 mod read_pool;
+mod request;
+mod request_queue;
 mod retention;
 mod savepoint;
 mod schema;
 mod shared_retention;
 mod transaction;
 mod wal;
+mod write_queue;
 mod writer;
 mod writer_threads;
 

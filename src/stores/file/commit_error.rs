@@ -1,10 +1,7 @@
-//! Why a transaction was not committed, and whose work it was that failed.
+//! Why an operation was not done, or a transaction not committed.
 
-use super::queue::Reply;
+use super::error::from_sql;
 use crate::store::StoreError;
-
-/// What became of each request of a transaction.
-pub(super) type RequestResults = Vec<Result<Reply, StoreError>>;
 
 /// Why a transaction was not committed.
 pub(super) struct CommitError {
@@ -30,5 +27,29 @@ impl CommitError {
     /// Whether it may be one request only that cannot be done.
     pub(super) fn may_be_one_request(&self) -> bool {
         matches!((self.origin, &self.error), (_, StoreError::Full(_)) | (ErrorOrigin::Request, StoreError::Corrupt(_)))
+    }
+}
+
+/// Why an operation was not done.
+#[derive(Debug)]
+pub(super) enum OperationError {
+    /// By the contract; it has changed nothing, and others of the transaction may go on.
+    Refused(StoreError),
+    /// By the database; the transaction is lost.
+    Aborted(StoreError),
+}
+
+impl From<rusqlite::Error> for OperationError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Aborted(from_sql(error))
+    }
+}
+
+impl From<StoreError> for OperationError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            reused @ StoreError::KeyReused { .. } => Self::Refused(reused),
+            other => Self::Aborted(other),
+        }
     }
 }

@@ -12,18 +12,11 @@ use std::{
         ErrorKind::{InvalidInput, PermissionDenied, Unsupported},
         Read as _, Seek as _, SeekFrom, Write as _,
     },
-    sync::Arc,
 };
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::oneshot;
 
-use super::{
-    core::Core,
-    paths::Paths,
-    options::Durability,
-    queue::{Reply, Request},
-};
+use super::{core::Core, options::Durability, paths::Paths, request::PendingReplies};
 use crate::store::StoreError;
 
 /// One writing thread's way to keep promises.
@@ -34,12 +27,6 @@ pub(super) enum Acknowledger {
     /// was written is lost, whoever asks.
     AfterSync(File),
 }
-
-/// What came of one turn's requests, and who waits for it.
-#[derive(Default)]
-pub(super) struct PendingReplies(Vec<(ReplySender, Result<Reply, StoreError>)>);
-
-pub(super) type ReplySender = oneshot::Sender<Result<Reply, StoreError>>;
 
 impl Acknowledger {
     /// One for each thread that a store needs: two that wait for the disk in turns keep it busy.
@@ -55,7 +42,7 @@ impl Acknowledger {
 
     /// Gives the answers to what was committed, once they hold. When the disk fails, nobody knows what it has.
     pub(super) fn acknowledge(&self, core: &Core, replies: PendingReplies) {
-        if replies.0.is_empty() {
+        if replies.is_empty() {
             return;
         }
         if let Self::AfterSync(wal) = self {
@@ -64,37 +51,10 @@ impl Acknowledger {
             }
             // Also when it was another thread's sync that failed: this log follows on what is lost.
             if let Some(failed) = core.failed_sync() {
-                let waiting = replies.0.into_iter().map(|(reply_sender, _)| reply_sender);
-                return fail_all(waiting, StoreError::Unknown(Box::new(failed)));
+                return replies.fail(StoreError::Unknown(Box::new(failed)));
             }
         }
         replies.send();
-    }
-}
-
-impl PendingReplies {
-    pub(super) fn new(requests: Vec<Request>, results: Vec<Result<Reply, StoreError>>) -> Self {
-        Self(requests.into_iter().map(|request| request.reply_sender).zip(results).collect())
-    }
-
-    pub(super) fn merge(mut self, others: Self) -> Self {
-        self.0.extend(others.0);
-        self
-    }
-
-    pub(super) fn send(self) {
-        for (reply_sender, reply) in self.0 {
-            // Who asked may be gone.
-            _ = reply_sender.send(reply);
-        }
-    }
-}
-
-/// Gives all who wait the same error.
-pub(super) fn fail_all(waiting: impl Iterator<Item = ReplySender>, error: StoreError) {
-    let error = Arc::new(error);
-    for reply_sender in waiting {
-        _ = reply_sender.send(Err(StoreError::shared(Arc::clone(&error))));
     }
 }
 
@@ -148,8 +108,14 @@ const SYNC_THREADS: usize = 2;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
-    use crate::stores::file::{FileOptions, paths::FileSystems};
+    use crate::stores::file::{
+        options::FileOptions,
+        paths::FileSystems,
+        request::{Operation, Reply, Request},
+    };
 
     fn core_on_files(name: &str) -> (std::path::PathBuf, Core) {
         let dir = std::env::temp_dir().join(format!("tower-events-durability-{name}-{}", std::process::id()));
@@ -163,7 +129,8 @@ mod tests {
 
     fn acknowledged(acknowledger: &Acknowledger, core: &Core) -> Result<Reply, StoreError> {
         let (reply_sender, mut reply) = oneshot::channel();
-        acknowledger.acknowledge(core, PendingReplies(vec![(reply_sender, Ok(Reply::Deleted))]));
+        let request = Request { operation: Operation::Maintain(Vec::new()), reply_sender };
+        acknowledger.acknowledge(core, PendingReplies::new(vec![request], vec![Ok(Reply::Maintained)]));
         reply.try_recv().unwrap()
     }
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
-    transaction::OperationError,
     channel_row::{self, ChannelRow, number},
+    commit_error::OperationError,
 };
 use crate::{
     channel::Channel,

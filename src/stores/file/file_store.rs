@@ -10,9 +10,10 @@ use super::{
     core::Core,
     head_cache::HeadCache,
     listing,
-    queue::{Operation, Reply, WriteHandle},
     read::{self, StaleRecord},
     read_pool::ReadPool,
+    request::{Operation, Reply},
+    write_queue::WriteHandle,
 };
 use crate::{
     channel::Channel,

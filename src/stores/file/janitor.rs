@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::{
-    transaction::{TxState, OperationError},
+    commit_error::OperationError,
     core::Core,
     error::corrupt,
     savepoint::{SavepointError, in_savepoint},
     channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name, placeholder_name},
     retention,
     shared_retention::SharedRetention,
-    writer::MAX_PAUSE,
+    transaction::TxState,
 };
 use crate::{
     channel::Channel,
@@ -237,6 +237,9 @@ const MAINTAINED_PER_STEP: usize = 4;
 
 /// So many are compared in one step: they are only read.
 const COMPARED_PER_STEP: usize = 64;
+
+/// How long the writer waits at most before it looks whether something is due.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// Between two steps of work that is left, so that others can write.
 const BETWEEN_STEPS: Duration = Duration::from_millis(5);

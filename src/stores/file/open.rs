@@ -11,9 +11,9 @@ use super::{
     notify_file::NotifyFile,
     options::{Durability, FileOptions},
     paths::Paths,
-    queue::{WriteHandle, WriteQueue},
     read_pool::ReadPool,
     schema, shared_retention,
+    write_queue::{WriteHandle, WriteQueue},
     writer::Writer,
     writer_threads,
 };

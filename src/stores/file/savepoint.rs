@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::transaction::OperationError;
+use super::commit_error::OperationError;
 
 /// What became of guarded work that failed.
 pub(super) enum SavepointError {

@@ -6,6 +6,7 @@ use std::collections::{HashMap, hash_map};
 use rusqlite::Connection;
 
 use super::{
+    commit_error::OperationError,
     notify_file::Changed,
     error::from_sql,
     floors, format,
@@ -42,30 +43,6 @@ pub(super) struct TxState {
     pub(super) changes: Vec<Change>,
     /// Whether removed channels left something behind.
     pub(super) left_garbage: bool,
-}
-
-/// Why an operation was not done.
-#[derive(Debug)]
-pub(super) enum OperationError {
-    /// By the contract; it has changed nothing, and others of the transaction may go on.
-    Refused(StoreError),
-    /// By the database; the transaction is lost.
-    Aborted(StoreError),
-}
-
-impl From<rusqlite::Error> for OperationError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Aborted(from_sql(error))
-    }
-}
-
-impl From<StoreError> for OperationError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            reused @ StoreError::KeyReused { .. } => Self::Refused(reused),
-            other => Self::Aborted(other),
-        }
-    }
 }
 
 impl TxState {

@@ -16,20 +16,20 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    transaction::{TxState, OperationError},
     notify_file::NotifyFile,
     health::RETRY_EVERY,
     core::Core,
     error::{from_commit, from_sql, is_failed_sync},
-    commit_error::{RequestResults, CommitError, ErrorOrigin},
+    commit_error::{CommitError, ErrorOrigin, OperationError},
     janitor::Janitor,
     lock::{self, Lock},
     wal::Wal,
     probe,
-    durability::{self, PendingReplies},
-    queue::{Operation, Reply, RequestQueue, Request},
+    request::{Operation, PendingReplies, Reply, Request, RequestResults, fail_all},
+    request_queue::RequestQueue,
     schema,
     shared_retention::OtherCommits,
+    transaction::TxState,
 };
 use crate::store::StoreError;
 
@@ -358,15 +358,8 @@ pub(super) enum Served {
     WouldBlock,
 }
 
-fn fail_all(requests: Vec<Request>, error: StoreError) {
-    durability::fail_all(requests.into_iter().map(|request| request.reply_sender), error);
-}
-
 /// How long a trial waits for the lock: who holds it longer is what is wrong.
 const RETRY_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// How long the writer waits at most before it looks whether something is due.
-pub(super) const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

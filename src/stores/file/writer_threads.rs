@@ -4,8 +4,10 @@ use std::{sync::Arc, thread, time::Duration};
 
 use super::{
     core::Core,
-    durability::{Acknowledger, PendingReplies},
-    queue::{WriteQueue, Wake},
+    durability::Acknowledger,
+    request::PendingReplies,
+    request_queue::Wake,
+    write_queue::WriteQueue,
 };
 
 /// Starts a thread for each promise. They end when nobody can ask any more.
