@@ -152,6 +152,7 @@
 
 mod changes;
 mod channel_row;
+mod checkpoint;
 mod checkpointer;
 mod checksum;
 mod commit_error;

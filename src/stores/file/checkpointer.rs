@@ -12,9 +12,9 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
+    checkpoint::{self, CheckpointMode},
     core::Core,
     error::is_failed_sync,
-    wal::{CheckpointMode, checkpoint},
     schema,
 };
 
@@ -53,5 +53,5 @@ fn run_checkpoint(core: &Core, db: &mut Option<Connection>) -> rusqlite::Result<
         Some(db) => db,
         none => none.insert(schema::open_checkpointer(&core.paths, core.options.durability)?),
     };
-    checkpoint(db, CheckpointMode::Passive).map(|_| ())
+    checkpoint::run(db, CheckpointMode::Passive).map(|_| ())
 }

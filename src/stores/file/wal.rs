@@ -7,7 +7,13 @@ use std::{sync::Arc, time::Duration};
 
 use rusqlite::Connection;
 
-use super::{checkpointer::Checkpointer, core::Core, error::from_sql, lock};
+use super::{
+    checkpoint::{self, CheckpointMode},
+    checkpointer::Checkpointer,
+    core::Core,
+    error::from_sql,
+    lock,
+};
 use crate::store::StoreError;
 
 /// The writer's view of the log.
@@ -24,27 +30,6 @@ pub(super) struct Wal {
     max_frames: u64,
 }
 
-/// What a checkpoint may do, from nothing to cutting the log to no length.
-#[derive(Clone, Copy)]
-pub(super) enum CheckpointMode {
-    Inspect,
-    Passive,
-    Truncate,
-}
-
-/// How many frames the log has, and how many of them are in the file.
-#[derive(Clone, Copy)]
-pub(super) struct Frames {
-    total: u64,
-    checkpointed: u64,
-}
-
-impl Frames {
-    fn pending(self) -> u64 {
-        self.total.saturating_sub(self.checkpointed)
-    }
-}
-
 impl Wal {
     pub(super) fn new(core: Arc<Core>) -> Self {
         let max_frames = core.options.largest_wal / FRAME_BYTES;
@@ -57,7 +42,7 @@ impl Wal {
         if self.commits_since_check < COMMITS_BETWEEN_CHECKS {
             return Ok(false);
         }
-        let frames = checkpoint(db, CheckpointMode::Inspect)?;
+        let frames = checkpoint::run(db, CheckpointMode::Inspect)?;
         let should_restart = frames.total >= self.restart_at && (frames.pending() < CHECKPOINT_FRAMES / 2 || frames.total >= self.restart_at + RESTART_FRAMES);
         // When it is, whoever comes next sees it at once.
         self.commits_since_check = if should_restart { COMMITS_BETWEEN_CHECKS } else { 0 };
@@ -85,11 +70,11 @@ impl Wal {
     /// Copies what is left, with the lock held: nobody else writes meanwhile, so that it can be the whole.
     pub(super) fn restart(&mut self, db: &Connection) -> rusqlite::Result<()> {
         self.commits_since_check = 0;
-        let mut now = checkpoint(db, CheckpointMode::Passive)?;
+        let mut now = checkpoint::run(db, CheckpointMode::Passive)?;
         if now.pending() == 0 && now.total > 2 * RESTART_FRAMES {
             // It was as long because someone held it back; room on the disk is others' too.
             db.busy_timeout(Duration::ZERO)?;
-            let truncated = checkpoint(db, CheckpointMode::Truncate);
+            let truncated = checkpoint::run(db, CheckpointMode::Truncate);
             db.busy_timeout(self.core.options.timeout)?;
             now = truncated?;
         }
@@ -122,19 +107,6 @@ impl Wal {
         let why = format!("{reader} keeps the log of {file} from being reused: {} pages", self.pinned);
         Err(StoreError::Full(why.into()))
     }
-}
-
-/// Runs a checkpoint, or only looks.
-pub(super) fn checkpoint(db: &Connection, mode: CheckpointMode) -> rusqlite::Result<Frames> {
-    let sql = match mode {
-        CheckpointMode::Inspect => "PRAGMA wal_checkpoint(NOOP)",
-        CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
-        CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
-    };
-    let mut statement = db.prepare_cached(sql)?;
-    // Both are -1 when there is nothing to say.
-    let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|number| number.max(0) as u64);
-    statement.query_row([], |row| Ok(Frames { total: number(row, 1)?, checkpointed: number(row, 2)? }))
 }
 
 /// So many frames are copied at once: about 4 MiB.

@@ -1,0 +1,37 @@
+//! Checkpoints of the write-ahead log, as SQLite runs them.
+
+use rusqlite::Connection;
+
+/// What a checkpoint may do, from nothing to cutting the log to no length.
+#[derive(Clone, Copy)]
+pub(super) enum CheckpointMode {
+    Inspect,
+    Passive,
+    Truncate,
+}
+
+/// How many frames the log has, and how many of them are in the file.
+#[derive(Clone, Copy)]
+pub(super) struct Frames {
+    pub(super) total: u64,
+    checkpointed: u64,
+}
+
+impl Frames {
+    pub(super) fn pending(self) -> u64 {
+        self.total.saturating_sub(self.checkpointed)
+    }
+}
+
+/// Runs a checkpoint, or only looks.
+pub(super) fn run(db: &Connection, mode: CheckpointMode) -> rusqlite::Result<Frames> {
+    let sql = match mode {
+        CheckpointMode::Inspect => "PRAGMA wal_checkpoint(NOOP)",
+        CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+    };
+    let mut statement = db.prepare_cached(sql)?;
+    // Both are -1 when there is nothing to say.
+    let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|number| number.max(0) as u64);
+    statement.query_row([], |row| Ok(Frames { total: number(row, 1)?, checkpointed: number(row, 2)? }))
+}
