@@ -1,17 +1,15 @@
-//! A channel's row, and an entry's: how they are written and read back. Knows no rule but what damage looks like.
+//! A channel's row: how it is written and read back. Knows no rule but what damage looks like.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
 use super::{
+    columns::read_u64,
     error::{corrupt, from_sql},
-    checksum::Checksum,
-    retention,
 };
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    event::{Data, EventName, MAX_TIME},
-    store::{Entry, Head, Keep, StoreError, resume::Record},
+    store::{Head, StoreError, resume::Record},
 };
 
 /// A channel's row.
@@ -44,19 +42,6 @@ impl ChannelRow {
         self.record.head.cursor.seq.saturating_sub(self.record.earliest.seq)
     }
 
-    /// When the janitor should look at the channel: when its oldest entry is too old, or its record has been without entries
-    /// for long enough. No sooner, for each look is written down.
-    pub(super) fn next_look(&self, keep: &Keep, now: u64) -> u64 {
-        match self.count() {
-            0 => {
-                let forgotten = self.empty_since.saturating_add(keep.forget_after).saturating_add(1);
-                // A key that is remembered holds it.
-                if forgotten > now { forgotten } else { now.saturating_add(keep.key_window).saturating_add(1) }
-            }
-            _ => retention::too_old_at(keep, self.oldest),
-        }
-    }
-
     pub(super) fn load(connection: &Connection, channel: &Channel) -> Result<Option<Self>, StoreError> {
         let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE name = ?1");
         let mut statement = connection.prepare_cached(&sql).map_err(from_sql)?;
@@ -69,18 +54,18 @@ impl ChannelRow {
     }
 
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let epoch = number(row, 1)?;
-        let at = |seq, tag| -> rusqlite::Result<_> { Ok(Cursor { epoch, seq: number(row, seq)?, tag: row.get(tag)? }) };
+        let epoch = read_u64(row, 1)?;
+        let at = |seq, tag| -> rusqlite::Result<_> { Ok(Cursor { epoch, seq: read_u64(row, seq)?, tag: row.get(tag)? }) };
         let head = Head { cursor: at(2, 3)?, closed: row.get(4)? };
         let dropped_time = row.get::<_, Option<i64>>(7)?.map(|time| time as u64);
         Ok(Self {
             id: row.get(0)?,
             record: Record { head, earliest: at(5, 6)?, dropped_time },
-            bytes: number(row, 8)?,
-            newest: number(row, 9)?,
-            oldest: number(row, 10)?,
-            empty_since: number(row, 11)?,
-            due: number(row, 12)?,
+            bytes: read_u64(row, 8)?,
+            newest: read_u64(row, 9)?,
+            oldest: read_u64(row, 10)?,
+            empty_since: read_u64(row, 11)?,
+            due: read_u64(row, 12)?,
         })
     }
 
@@ -152,11 +137,6 @@ pub(super) fn placeholder_name(id: i64) -> String {
     format!("number {id} (its name cannot be read)")
 }
 
-/// A number of ours, from the column with its bits.
-pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(column).map(|number| number as u64)
-}
-
 /// The columns that [`Line::from_row`] reads, in its order.
 pub(super) const CHANNEL_COLUMNS: &str =
     "id, epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes,
@@ -164,63 +144,3 @@ pub(super) const CHANNEL_COLUMNS: &str =
 
 /// No channel comes to a greater `seq`: it is damaged.
 pub(super) const MAX_SEQ: u64 = 1 << 62;
-
-/// The columns that [`read_entry`] reads, in its order.
-pub(super) const ENTRY_COLUMNS: &str = "seq, tag, prev_tag, appended, time, kind, name, data, sum";
-
-pub(super) fn insert_entry(connection: &Connection, id: i64, entry: &Entry) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO entries (channel, seq, tag, prev_tag, appended, time, kind, name, data, sum)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-    let kind = kind_of(&entry.data);
-    connection.prepare_cached(sql)?.execute((
-        id,
-        entry.cursor.seq as i64,
-        entry.cursor.tag,
-        entry.prev_tag,
-        entry.appended as i64,
-        entry.time as i64,
-        kind,
-        entry.name.as_ref().map(EventName::as_str),
-        entry.data.as_shown().as_bytes(),
-        checksum(id, entry, kind) as i64,
-    ))?;
-    Ok(())
-}
-
-/// Reads an entry back; fails when it is not what was written.
-pub(super) fn read_entry(row: &Row<'_>, channel: &Channel, id: i64, epoch: u64) -> Result<Entry, StoreError> {
-    let read = || -> rusqlite::Result<_> {
-        let cursor = Cursor { epoch, seq: number(row, 0)?, tag: row.get(1)? };
-        let (name, data) = (row.get::<_, Option<String>>(6)?, row.get_ref(7)?.as_blob()?);
-        Ok((cursor, row.get(2)?, number(row, 3)?, number(row, 4)?, row.get(5)?, name, data, number(row, 8)?))
-    };
-    let (cursor, prev_tag, appended, time, kind, name, data, expected) = read().map_err(from_sql)?;
-    let damaged = || corrupt(format!("entry {} of channel {id} is not what was stored", cursor.seq));
-    let name = name.map(EventName::new).transpose().map_err(|_| damaged())?;
-    let data = match kind {
-        TEXT => Data::text_from_utf8(data).map_err(|_| damaged())?,
-        JSON => Data::from_json(data).map_err(|_| damaged())?,
-        _ => return Err(damaged()),
-    };
-    let entry = Entry { channel: channel.clone(), cursor, prev_tag, appended, time, name, data };
-    if checksum(id, &entry, kind) != expected || time > MAX_TIME.max(appended) {
-        return Err(damaged());
-    }
-    Ok(entry)
-}
-
-fn kind_of(data: &Data) -> i64 {
-    if data.as_text().is_some() { TEXT } else { JSON }
-}
-
-/// SQLite does not notice a flipped bit within a row; this does. Stored, so it never changes.
-fn checksum(id: i64, entry: &Entry, kind: i64) -> u64 {
-    let Cursor { seq, tag, epoch } = entry.cursor;
-    let numbers = [id as u64, epoch, seq, u64::from(tag), u64::from(entry.prev_tag), entry.appended, entry.time];
-    let checksum = numbers.iter().fold(Checksum::new(), |checksum, number| checksum.number(*number)).number(kind as u64);
-    let name = entry.name.as_ref().map_or("", EventName::as_str);
-    checksum.bytes(name.as_bytes()).bytes(entry.data.as_shown().as_bytes()).finish()
-}
-
-const TEXT: i64 = 0;
-const JSON: i64 = 1;

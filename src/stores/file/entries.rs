@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
-    channel_row::{self, ChannelRow, number},
+    channel_row::ChannelRow,
+    columns::read_u64,
     commit_error::OperationError,
+    entry_row,
 };
 use crate::{
     channel::Channel,
@@ -20,8 +22,8 @@ pub(super) fn find_key(db: &Connection, channel_row: &ChannelRow, key: &EventKey
     let sql = "SELECT seq, tag, time, print FROM keys WHERE channel = ?1 AND key = ?2 AND came >= ?3";
     let epoch = channel_row.record.head.cursor.epoch;
     let found = db.prepare_cached(sql)?.query_row((channel_row.id, key.as_str(), since as i64), |row| {
-        let cursor = Cursor { epoch, seq: number(row, 0)?, tag: row.get(1)? };
-        let receipt = Receipt { cursor, time: number(row, 2)?, duplicate: true };
+        let cursor = Cursor { epoch, seq: read_u64(row, 0)?, tag: row.get(1)? };
+        let receipt = Receipt { cursor, time: read_u64(row, 2)?, duplicate: true };
         Ok(Known { receipt, print: row.get::<_, Option<i64>>(3)?.map(|print| print as u64) })
     });
     Ok(found.optional()?)
@@ -70,7 +72,7 @@ pub(super) fn insert_event(
     let time = event.time().unwrap_or(now);
     let (data, name) = event.clone().into_parts();
     let entry = Entry { channel: channel.clone(), cursor, prev_tag: prev.tag, appended: now, time, name, data };
-    channel_row::insert_entry(db, channel_row.id, &entry)?;
+    entry_row::insert(db, channel_row.id, &entry)?;
     if channel_row.count() == 0 {
         channel_row.oldest = now;
     }

@@ -207,7 +207,7 @@ fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(
     while let Some(row) = rows.next()? {
         (count, last) = (count + 1, row.get(0)?);
         let is_late = match ChannelRow::from_row(row) {
-            Ok(channel_row) => retention::is_exceeded(keep, &channel_row, now) || channel_row.next_look(keep, now) < channel_row.due,
+            Ok(channel_row) => retention::is_exceeded(keep, &channel_row, now) || retention::next_maintenance(&channel_row, keep, now) < channel_row.due,
             // The look finds out what is wrong with it.
             Err(_) => true,
         };

@@ -14,7 +14,8 @@ use super::{
     error::from_sql,
     format,
     head_cache::unreadable_head,
-    channel_row::{CHANNEL_COLUMNS, ENTRY_COLUMNS, ChannelRow, read_entry, read_name, placeholder_name},
+    channel_row::{CHANNEL_COLUMNS, ChannelRow, placeholder_name, read_name},
+    entry_row::{self, ENTRY_COLUMNS},
     schema,
 };
 use crate::{
@@ -203,7 +204,7 @@ fn entries(
     let mut entries = Vec::new();
     while *bytes < MAX_BYTES {
         let Some(row) = rows.next().map_err(from_sql)? else { break };
-        let entry = read_entry(row, name, channel_row.id, channel_row.record.head.cursor.epoch)?;
+        let entry = entry_row::read(row, name, channel_row.id, channel_row.record.head.cursor.epoch)?;
         *bytes += entry.size();
         entries.push(entry);
     }

@@ -6,7 +6,8 @@ use rusqlite::{Connection, Params, TransactionBehavior};
 use super::{
     error::{corrupt, from_sql},
     floors, format,
-    channel_row::{ENTRY_COLUMNS, ChannelRow, read_entry},
+    channel_row::ChannelRow,
+    entry_row::{self, ENTRY_COLUMNS},
     retention,
     shared_retention::SnapshotRetention,
 };
@@ -141,7 +142,7 @@ impl<'a> ChannelSnapshot<'a> {
         let mut rows = statement.query((self.id, earliest.seq as i64, time as i64, asked)).map_err(from_sql)?;
         let (mut entries, mut bytes, mut from, mut more) = (Vec::new(), 0, None, false);
         while let Some(row) = rows.next().map_err(from_sql)? {
-            let entry = read_entry(row, self.channel, self.id, head.cursor.epoch)?;
+            let entry = entry_row::read(row, self.channel, self.id, head.cursor.epoch)?;
             from = from.or(Some(entry.prev()));
             bytes += entry.size();
             if entries.len() == limit.events || (!entries.is_empty() && bytes > limit.bytes) {
@@ -169,7 +170,7 @@ impl<'a> ChannelSnapshot<'a> {
         let mut rows = statement.query((self.id, from.seq as i64, due as i64)).map_err(from_sql)?;
         let (mut at, mut bytes) = (from, 0);
         while let Some(row) = rows.next().map_err(from_sql)? {
-            let entry = read_entry(row, self.channel, self.id, head.epoch)?;
+            let entry = entry_row::read(row, self.channel, self.id, head.epoch)?;
             if entry.prev() != at || (entry.cursor.seq == head.seq && entry.cursor != head) {
                 return Err(self.missing_entry(at.seq + 1));
             }

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::channel_row::{ChannelRow, number};
+use super::{channel_row::ChannelRow, columns::read_u64};
 use crate::store::{Keep, resume};
 
 /// Whether there is enough to drop. Some more than is kept may gather, so that not every append touches the log's other end
@@ -12,6 +12,19 @@ pub(super) fn is_exceeded(keep: &Keep, channel_row: &ChannelRow, now: u64) -> bo
     let events = keep.events.saturating_add((keep.events / 4).min(MOST_SLACK));
     let bytes = keep.bytes.saturating_add((keep.bytes / 4).min(MOST_SLACK * 1024));
     count > events || (count > 1 && channel_row.bytes > bytes) || (count > 0 && too_old_at(keep, channel_row.oldest) <= now)
+}
+
+/// When the janitor should look at the channel: when its oldest entry is too old, or its record has been without entries
+/// for long enough. No sooner, for each look is written down.
+pub(super) fn next_maintenance(channel_row: &ChannelRow, keep: &Keep, now: u64) -> u64 {
+    match channel_row.count() {
+        0 => {
+            let forgotten = channel_row.empty_since.saturating_add(keep.forget_after).saturating_add(1);
+            // A key that is remembered holds it.
+            if forgotten > now { forgotten } else { now.saturating_add(keep.key_window).saturating_add(1) }
+        }
+        _ => too_old_at(keep, channel_row.oldest),
+    }
 }
 
 /// When an entry that was appended at `stamp` has to go, were it the oldest.
@@ -35,7 +48,7 @@ pub(super) fn trim(db: &Connection, channel_row: &mut ChannelRow, keep: &Keep, n
     let mut rows = statement.query((channel_row.id, before.seq as i64, (most + 1) as i64))?;
     let mut dropped = 0;
     while let Some(row) = rows.next()? {
-        channel_row.oldest = number(row, 2)?;
+        channel_row.oldest = read_u64(row, 2)?;
         let count = channel_row.count();
         let is_kept =
             count <= keep.events && (channel_row.bytes <= keep.bytes || count == 1) && channel_row.oldest >= keep.oldest(now);
@@ -43,11 +56,11 @@ pub(super) fn trim(db: &Connection, channel_row: &mut ChannelRow, keep: &Keep, n
             break;
         }
         dropped += 1;
-        channel_row.record.earliest.seq = number(row, 0)?;
+        channel_row.record.earliest.seq = read_u64(row, 0)?;
         channel_row.record.earliest.tag = row.get(1)?;
         channel_row.record.dropped_time =
-            channel_row.record.dropped_time.max(Some(resume::dropped_time(number(row, 3)?, channel_row.oldest)));
-        channel_row.bytes = channel_row.bytes.saturating_sub(number(row, 4)?);
+            channel_row.record.dropped_time.max(Some(resume::dropped_time(read_u64(row, 3)?, channel_row.oldest)));
+        channel_row.bytes = channel_row.bytes.saturating_sub(read_u64(row, 4)?);
     }
     if channel_row.count() == 0 {
         channel_row.empty_since = now;

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use super::{error::from_sql, format, channel_row::number};
+use super::{columns::read_u64, error::from_sql, format};
 use crate::store::{Keep, StoreError};
 
 /// What is kept, as of one look at the rows.
@@ -53,9 +53,9 @@ impl SharedRetention {
         let mut statement = db.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let [events, bytes, age] = [number(row, 0)?, number(row, 1)?, number(row, 2)?];
-            let keep = Keep { events, bytes, age, forget_after: number(row, 3)?, key_window: number(row, 4)? };
-            let said = number(row, 5)?;
+            let [events, bytes, age] = [read_u64(row, 0)?, read_u64(row, 1)?, read_u64(row, 2)?];
+            let keep = Keep { events, bytes, age, forget_after: read_u64(row, 3)?, key_window: read_u64(row, 4)? };
+            let said = read_u64(row, 5)?;
             if keep == self.own {
                 self.announced = Some(said);
             } else if now.saturating_sub(said) <= VALID_FOR {

@@ -130,7 +130,7 @@ impl TxState {
         let head = row.record.head;
         retention::trim(db, &mut row, &self.retention.keep, now, entries.len() as u64)?;
         // It was empty, and was to be forgotten later than its entries are to go.
-        let next = row.next_look(&self.retention.keep, now);
+        let next = retention::next_maintenance(&row, &self.retention.keep, now);
         if next < row.due {
             row.due = next;
             row.update_due(db)?;
@@ -218,7 +218,7 @@ impl TxState {
     pub(super) fn maintain(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<Option<i64>, OperationError> {
         let found = self.row(db, channel)?.map(|row| row.id);
         if let Some(mut row) = self.retained_row(db, now, channel)? {
-            row.due = row.next_look(&self.retention.keep, now);
+            row.due = retention::next_maintenance(&row, &self.retention.keep, now);
             row.update_due(db)?;
             self.store_row(channel, row);
         }
@@ -273,7 +273,7 @@ impl TxState {
     fn insert(&mut self, db: &Connection, now: u64, channel: &Channel, start: Cursor) -> Result<ChannelRow, OperationError> {
         let mut row = ChannelRow::new(start, now, 0);
         // Entries are to come; if none do, the first look is for nothing.
-        row.due = row.next_look(&self.retention.keep, now).min(retention::too_old_at(&self.retention.keep, now));
+        row.due = retention::next_maintenance(&row, &self.retention.keep, now).min(retention::too_old_at(&self.retention.keep, now));
         row.insert(db, channel)?;
         Ok(row)
     }
