@@ -12,10 +12,10 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
+    connection,
     checkpoint::{self, CheckpointMode},
     core::Core,
     error::is_failed_sync,
-    schema,
 };
 
 /// The end that asks for copies; when it is dropped, the thread ends.
@@ -51,7 +51,7 @@ fn run(core: &Core, requests: &Receiver<()>) {
 fn run_checkpoint(core: &Core, db: &mut Option<Connection>) -> rusqlite::Result<()> {
     let db = match db {
         Some(db) => db,
-        none => none.insert(schema::open_checkpointer(&core.paths, core.options.durability)?),
+        none => none.insert(connection::open_checkpointer(&core.paths, core.options.durability)?),
     };
     checkpoint::run(db, CheckpointMode::Passive).map(|_| ())
 }

@@ -112,8 +112,8 @@ mod tests {
 
     use super::*;
     use crate::stores::file::{
+        file_system::FileSystems,
         options::FileOptions,
-        paths::FileSystems,
         request::{Operation, Reply, Request},
     };
 

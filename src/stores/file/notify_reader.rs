@@ -9,6 +9,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::{
+    connection,
     notify_file::{NotifyFile, Notification, Changed},
     core::Core,
     error::from_sql,
@@ -16,7 +17,6 @@ use super::{
     head_cache::unreadable_head,
     channel_row::{CHANNEL_COLUMNS, ChannelRow, placeholder_name, read_name},
     entry_row::{self, ENTRY_COLUMNS},
-    schema,
 };
 use crate::{
     channel::Channel,
@@ -101,7 +101,7 @@ impl NotifyReader {
         let db = match self.db.take() {
             Some(db) => db,
             // Nobody waits here: what is busy now is told as a coarser hint.
-            None => schema::open_reader(&core.paths, Duration::ZERO)?,
+            None => connection::open_reader(&core.paths, Duration::ZERO)?,
         };
         Ok(self.db.insert(db))
     }

@@ -3,16 +3,18 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
+    connection,
     core::Core,
     durability::{self, Acknowledger},
     error::{OpenError, OpenErrorKind},
     file_store::FileStore,
-    lock::{self, Lock},
+    lock::Lock,
+    lock_holders,
     notify_file::NotifyFile,
     options::{Durability, FileOptions},
     paths::Paths,
     read_pool::ReadPool,
-    schema, shared_retention,
+    shared_retention,
     write_queue::{WriteHandle, WriteQueue},
     writer::Writer,
     writer_threads,
@@ -49,10 +51,10 @@ fn open(path: &Path, options: FileOptions) -> Result<FileStore, OpenError> {
     let paths = Paths::prepare(path, options.file_systems)?;
     let mut lock = Lock::open(&paths.lock).map_err(failed)?;
     if !lock.acquire(options.timeout).map_err(failed)? {
-        let holder = lock::describe_holder(&[&paths.lock, &paths.db]);
+        let holder = lock_holders::writers(&[&paths.lock, &paths.db]);
         return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
     }
-    let db = schema::open_writer(&paths, options.durability, options.timeout)?;
+    let db = connection::open_writer(&paths, options.durability, options.timeout)?;
     let core = Arc::new(Core::new(paths, options).map_err(failed)?);
     if let Err(error) = shared_retention::announce_on_open(&db, &core.keep, core.now()) {
         // The first transaction says it.

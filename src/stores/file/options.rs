@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::paths::FileSystems;
+use super::file_system::FileSystems;
 use crate::store::{Clock, Retention};
 
 /// What an acknowledged append survives.

@@ -7,7 +7,10 @@ use std::{
     sync::OnceLock,
 };
 
-use super::error::{OpenError, OpenErrorKind};
+use super::{
+    error::{OpenError, OpenErrorKind},
+    file_system::{self, FileSystems},
+};
 use crate::store::StoreError;
 
 /// Where the files are, and what was true of them when they were opened.
@@ -41,7 +44,7 @@ impl Paths {
         if db.is_dir() {
             return Err(OpenError::new(path, OpenErrorKind::Foreign, "it is a directory"));
         }
-        check_file_system(&db, allowed)?;
+        file_system::check(&db, allowed)?;
         let with_suffix = |suffix| {
             let mut path = OsString::from(&db);
             path.push(suffix);
@@ -104,72 +107,6 @@ fn check_sqlite(path: &Path, version: i32) -> Result<(), OpenError> {
     Err(OpenError::new(path, OpenErrorKind::UnsafeSqlite, why))
 }
 
-/// On which file systems a file is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileSystems {
-    /// On those that are on this machine.
-    Local,
-    /// On all; the caller knows that no other machine opens the file.
-    All,
-}
-
-/// The log's index is memory that processes share, so they have to be on one machine.
-#[cfg(target_os = "linux")]
-fn check_file_system(db: &Path, allowed: FileSystems) -> Result<(), OpenError> {
-    let at = if db.exists() { db } else { db.parent().unwrap_or(db) };
-    let found = rustix::fs::statfs(at).map_err(|error| OpenError::io(db, error.into()))?;
-    check_magic(db, found.f_type as u32, allowed)
-}
-
-#[cfg(target_os = "linux")]
-fn check_magic(db: &Path, magic: u32, allowed: FileSystems) -> Result<(), OpenError> {
-    match (network_file_system(magic), allowed) {
-        (None, _) => Ok(()),
-        (Some(name), FileSystems::Local) => {
-            Err(OpenError::new(db, OpenErrorKind::NetworkFileSystem, format!("this is {name}")))
-        }
-        (Some(name), FileSystems::All) => {
-            tracing::warn!(file = %db.display(), "an event file on {name}: opened by two machines, it will be damaged");
-            Ok(())
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn check_file_system(_: &Path, _: FileSystems) -> Result<(), OpenError> {
-    Ok(())
-}
-
-/// File systems that several machines may share, by the magic numbers of `statfs(2)`.
-#[cfg(target_os = "linux")]
-fn network_file_system(magic: u32) -> Option<&'static str> {
-    Some(match magic {
-        0x6969 => "NFS",
-        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
-        0x0102_1997 => "9P",
-        0x7375_7245 => "Coda",
-        0x5346_414f | 0x6b41_4653 => "AFS",
-        0x00c3_6400 => "Ceph",
-        0x0bd0_0bd0 => "Lustre",
-        0x0116_1970 => "GFS2",
-        0x7461_636f => "OCFS2",
-        0x4750_4653 => "GPFS",
-        0x1983_0326 => "BeeGFS",
-        0xaad7_aaea => "PanFS",
-        0x2003_0528 => "OrangeFS",
-        0xbeef_dead => "StorNext",
-        0xa501_fcf5 => "VxFS",
-        0x564c => "NCP",
-        // A machine and its guests.
-        0x786f_4256 => "a shared folder of VirtualBox",
-        0xbacb_acbc => "a shared folder of VMware",
-        0x7c7c_6673 => "a shared folder of Parallels",
-        // Anybody's program: JuiceFS, Gluster, gcsfuse, s3fs and sshfs are networks, as is virtiofs.
-        0x6573_5546 => "FUSE",
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,31 +119,6 @@ mod tests {
         }
         for good in [3_044_006, 3_050_007, 3_051_003, 3_053_002, rusqlite::version_number()] {
             assert!(check_sqlite(Path::new("x"), good).is_ok(), "{good}");
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn network_file_systems_are_known() {
-        let networks = [
-            (0x6969, "NFS"),
-            (0xff53_4d42, "SMB"),
-            (0xfe53_4d42, "SMB"),
-            (0x0102_1997, "9P"),
-            (0x6573_5546, "FUSE"),
-            (0x4750_4653, "GPFS"),
-            (0x1983_0326, "BeeGFS"),
-        ];
-        for (magic, name) in networks {
-            assert_eq!(network_file_system(magic), Some(name));
-        }
-        for (magic, _) in networks {
-            let refused = check_magic(Path::new("x"), magic, FileSystems::Local).unwrap_err();
-            assert_eq!(refused.kind(), OpenErrorKind::NetworkFileSystem);
-            assert!(check_magic(Path::new("x"), magic, FileSystems::All).is_ok());
-        }
-        for local in [0xef53, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630, 0x2fc1_2fc1, 0xf2f5_2010] {
-            assert_eq!(network_file_system(local), None); // ext4, tmpfs, btrfs, xfs, overlay, zfs, f2fs
         }
     }
 }

@@ -4,13 +4,13 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::{core::Core, error::from_sql, format, schema};
+use super::{connection, core::Core, error::from_sql, format};
 use crate::store::StoreError;
 
 /// Reads a little, over a connection that remembers nothing.
 pub(super) fn read(core: &Core) -> Result<(), StoreError> {
     core.check()?;
-    let db = schema::open_reader(&core.paths, Duration::ZERO).map_err(from_sql)?;
+    let db = connection::open_reader(&core.paths, Duration::ZERO).map_err(from_sql)?;
     format::check_read(&db)?;
     for sql in ["SELECT count(*) FROM origin", "SELECT count(*) FROM (SELECT 1 FROM channels LIMIT 1)"] {
         db.query_row(sql, [], |_| Ok(())).map_err(from_sql)?;

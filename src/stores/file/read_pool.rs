@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::{core::Core, error::from_sql, head_cache::HeadCache, schema};
+use super::{connection, core::Core, error::from_sql, head_cache::HeadCache};
 use crate::store::StoreError;
 
 /// Connections that nobody uses right now, and the right to use one.
@@ -57,7 +57,7 @@ impl ReadPool {
             let pooled = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut connection = match pooled {
                 Some(connection) => connection,
-                None => new(schema::open_reader(&core.paths, core.options.timeout).map_err(from_sql)?),
+                None => new(connection::open_reader(&core.paths, core.options.timeout).map_err(from_sql)?),
             };
             let done = read(&core, &mut connection);
             // One that failed may hold a broken state.

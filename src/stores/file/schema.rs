@@ -1,4 +1,4 @@
-//! The database: its tables, their versions, and how a connection to it is set up.
+//! The database: its tables and their versions.
 //!
 //! # Tables
 //! `origin` has one row: the place's epoch, and the floor that channels of all names begin above; `floors` has those of the
@@ -7,75 +7,17 @@
 //! removed channel left behind can go later (`garbage`). `entries` are in the order that pages are read in. Unsigned
 //! numbers of 64 bits are stored as the signed ones with the same bits.
 
-use std::time::Duration;
-
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
     error::{OpenError, OpenErrorKind},
     format::{self, FORMAT, SUPPORTED},
     paths::Paths,
-    options::Durability,
 };
 use crate::store::resume;
 
-/// Opens the database for the writer; makes or upgrades it. The caller holds the write lock.
-pub(super) fn open_writer(
-    paths: &Paths,
-    durability: Durability,
-    patience: Duration,
-) -> Result<Connection, OpenError> {
-    let failed = |error| OpenError::sql(&paths.db, error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(&paths.db, flags).map_err(failed)?;
-    connection.busy_timeout(patience).map_err(failed)?;
-    // Looked at before anything is written: it may be somebody else's.
-    let version = version(&connection, paths)?;
-    if version == 0 {
-        prepare(&connection).map_err(failed)?;
-    }
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
-    if !mode.eq_ignore_ascii_case("wal") {
-        let why = format!("its journal mode stays {mode}; the log needs shared memory");
-        return Err(OpenError::new(&paths.db, OpenErrorKind::Io, why));
-    }
-    set_up_writer(&connection, durability).map_err(failed)?;
-    upgrade(&mut connection, version, MIGRATIONS).map_err(failed)?;
-    Ok(connection)
-}
-
-/// Opens the database for reads.
-pub(super) fn open_reader(paths: &Paths, patience: Duration) -> rusqlite::Result<Connection> {
-    // A reader of a log writes to the shared memory, so it cannot be opened read-only.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&paths.db, flags)?;
-    connection.busy_timeout(patience)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 0;")?;
-    Ok(connection)
-}
-
-/// Opens the database for the writer once more, for what the first connection remembers of the file may be wrong.
-pub(super) fn reopen_writer(
-    paths: &Paths,
-    durability: Durability,
-    patience: Duration,
-) -> rusqlite::Result<Connection> {
-    let connection = open_checkpointer(paths, durability)?;
-    connection.busy_timeout(patience)?;
-    Ok(connection)
-}
-
-/// Opens the database for checkpoints beside the writer.
-pub(super) fn open_checkpointer(paths: &Paths, durability: Durability) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&paths.db, flags)?;
-    set_up_writer(&connection, durability)?;
-    Ok(connection)
-}
-
 /// The version of our tables in the file, or 0 when it holds nothing at all.
-fn version(connection: &Connection, paths: &Paths) -> Result<usize, OpenError> {
+pub(super) fn version(connection: &Connection, paths: &Paths) -> Result<usize, OpenError> {
     let failed = |error| OpenError::sql(&paths.db, error);
     let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(failed);
     let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
@@ -104,27 +46,17 @@ fn version(connection: &Connection, paths: &Paths) -> Result<usize, OpenError> {
 }
 
 /// What has to be chosen before the first page is written.
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;")
-}
-
-fn set_up_writer(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // The log is synced outside the commits (see `promise`), here only before a checkpoint copies it. Checkpoints are our own business (see `log`): beside the commits, not within them. Mapped memory would turn a disk
-    // error into the end of the process.
-    connection.execute_batch(&format!(
-        "PRAGMA synchronous = NORMAL;
-         PRAGMA fullfsync = {};
-         PRAGMA mmap_size = 0;
-         PRAGMA journal_size_limit = {LARGEST_IDLE_LOG};
-         PRAGMA wal_autocheckpoint = 0;",
-        u8::from(durability == Durability::Power),
-    ))
 }
 
 /// Brings the tables from `version` to the newest, in one transaction: a process that ends within it leaves them as they
 /// were.
-fn upgrade(connection: &mut Connection, version: usize, migrations: &[&str]) -> rusqlite::Result<()> {
+pub(super) fn upgrade(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+    migrate(connection, version, MIGRATIONS)
+}
+
+fn migrate(connection: &mut Connection, version: usize, migrations: &[&str]) -> rusqlite::Result<()> {
     if version >= migrations.len() {
         return Ok(());
     }
@@ -223,11 +155,6 @@ const MIGRATIONS: &[&str] = &[
 /// `TwEv`, in the header of the file: what `file(1)` and we know it by.
 const APPLICATION: i32 = 0x5477_4576;
 
-/// To so many bytes the log is cut when it begins anew.
-const LARGEST_IDLE_LOG: u64 = 8 << 20;
-
-const STATEMENTS: usize = 64;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,13 +162,13 @@ mod tests {
     #[test]
     fn older_tables_are_upgraded_step_by_step() {
         let mut connection = Connection::open_in_memory().unwrap();
-        upgrade(&mut connection, 0, MIGRATIONS).unwrap();
+        migrate(&mut connection, 0, MIGRATIONS).unwrap();
         connection.execute("UPDATE origin SET epoch = 42", []).unwrap();
         let more = ["ALTER TABLE origin ADD b INTEGER; UPDATE origin SET b = 1;", "UPDATE origin SET b = b + 1;"];
         let newer = [MIGRATIONS, &more].concat();
         let (from, to) = (MIGRATIONS.len(), newer.len());
         for version in from..=to {
-            upgrade(&mut connection, version, &newer[..(version + 1).min(to)]).unwrap();
+            migrate(&mut connection, version, &newer[..(version + 1).min(to)]).unwrap();
         }
         let row = connection.query_row("SELECT epoch, b FROM origin", [], |row| Ok((row.get(0)?, row.get(1)?)));
         assert_eq!(row.unwrap(), (42_i64, 2_i64));
@@ -252,9 +179,9 @@ mod tests {
     #[test]
     fn an_upgrade_that_fails_leaves_what_was_there() {
         let mut connection = Connection::open_in_memory().unwrap();
-        upgrade(&mut connection, 0, MIGRATIONS).unwrap();
+        migrate(&mut connection, 0, MIGRATIONS).unwrap();
         let broken = [MIGRATIONS, &["ALTER TABLE origin ADD b INTEGER;", "nonsense;"]].concat();
-        assert!(upgrade(&mut connection, MIGRATIONS.len(), &broken).is_err());
+        assert!(migrate(&mut connection, MIGRATIONS.len(), &broken).is_err());
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version as usize, MIGRATIONS.len());
         assert!(connection.prepare("SELECT b FROM origin").is_err());

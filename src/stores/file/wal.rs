@@ -12,7 +12,7 @@ use super::{
     checkpointer::Checkpointer,
     core::Core,
     error::from_sql,
-    lock,
+    lock_holders,
 };
 use crate::store::StoreError;
 
@@ -82,7 +82,7 @@ impl Wal {
         // A reader who is at it keeps the log from beginning anew; mostly it is done before the next time.
         self.restart_at = if self.pinned == 0 { RESTART_FRAMES } else { now.total + RESTART_FRAMES };
         if self.pinned > WARN_PINNED_FRAMES {
-            let reader = lock::describe_reader(&self.core.paths);
+            let reader = lock_holders::readers(&self.core.paths);
             let file = self.core.paths.db.display();
             tracing::warn!(%file, frames = self.pinned, "{reader} keeps the log from being reused");
         }
@@ -103,7 +103,7 @@ impl Wal {
         if self.has_room() {
             return Ok(());
         }
-        let (reader, file) = (lock::describe_reader(&self.core.paths), self.core.paths.db.display());
+        let (reader, file) = (lock_holders::readers(&self.core.paths), self.core.paths.db.display());
         let why = format!("{reader} keeps the log of {file} from being reused: {} pages", self.pinned);
         Err(StoreError::Full(why.into()))
     }

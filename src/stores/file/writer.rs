@@ -16,18 +16,19 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
+    connection,
     notify_file::NotifyFile,
     health::RETRY_EVERY,
     core::Core,
     error::{from_commit, from_sql, is_failed_sync},
     commit_error::{CommitError, ErrorOrigin, OperationError},
     janitor::Janitor,
-    lock::{self, Lock},
+    lock::Lock,
+    lock_holders,
     wal::Wal,
     probe,
     request::{Operation, PendingReplies, Reply, Request, RequestResults, fail_all},
     request_queue::RequestQueue,
-    schema,
     shared_retention::OtherCommits,
     transaction::TxState,
 };
@@ -185,7 +186,7 @@ impl Writer {
         if wrote.is_err() {
             // What this connection remembers of the file may be what is wrong.
             let options = &self.core.options;
-            if let Ok(db) = schema::reopen_writer(&self.core.paths, options.durability, options.timeout) {
+            if let Ok(db) = connection::reopen_writer(&self.core.paths, options.durability, options.timeout) {
                 self.db = db;
             }
         }
@@ -210,7 +211,7 @@ impl Writer {
 
     fn lock_error(&self) -> StoreError {
         let paths = &self.core.paths;
-        let holder = lock::describe_holder(&[&paths.lock, &paths.db]);
+        let holder = lock_holders::writers(&[&paths.lock, &paths.db]);
         tracing::warn!(file = %paths.db.display(), %holder, "waiting for the lock of an event file");
         StoreError::Unavailable(format!("nothing was written: {holder} of {}", paths.db.display()).into())
     }
