@@ -3,6 +3,14 @@
 use std::path::Path;
 
 use super::paths::Paths;
+use crate::store::StoreError;
+
+/// The error of a write that did not get the lock.
+pub(super) fn lock_error(paths: &Paths) -> StoreError {
+    let holder = writers(&[&paths.lock, &paths.db]);
+    tracing::warn!(file = %paths.db.display(), %holder, "waiting for the lock of an event file");
+    StoreError::Unavailable(format!("nothing was written: {holder} of {}", paths.db.display()).into())
+}
 
 /// Who holds a lock on one of these files, for people to read.
 #[cfg(target_os = "linux")]
