@@ -56,11 +56,13 @@
 //! # Cancel safety
 //! No method waits for anything: a future is done when it is first polled, and one that never was polled did nothing.
 
+mod changes;
+mod counted_map;
+mod heap_size;
 mod keys;
 mod log;
 mod place;
-mod heap_size;
-mod watch;
+mod watchers;
 
 use std::{
     fmt,
@@ -69,7 +71,7 @@ use std::{
 
 use futures_core::Stream;
 
-use self::{place::Place, watch::Changes};
+use self::{changes::Changes, place::Place};
 use crate::{
     channel::Channel,
     event::Event,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::heap_size::{self, CountedMap};
+use super::{counted_map::CountedMap, heap_size};
 use crate::{event::EventKey, store::Known};
 
 /// Which keys were appended in the last while, and as what.

@@ -10,8 +10,9 @@ use std::{
 
 use super::{
     log::Log,
-    heap_size::{self, CountedMap},
-    watch::Watchers,
+    counted_map::CountedMap,
+    heap_size,
+    watchers::Watchers,
 };
 use crate::{
     channel::Channel,

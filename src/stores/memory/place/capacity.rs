@@ -1,11 +1,11 @@
 //! What a place takes in memory, and what it refuses.
 
-use super::{Place, heap_size};
+use super::Place;
 use crate::{
     channel::Channel,
     event::Event,
     store::{Receipt, StoreError},
-    stores::memory::log::Log,
+    stores::memory::{heap_size, log::Log},
 };
 
 impl Place {
