@@ -1,4 +1,4 @@
-//! What the memory store promises beyond the contract.
+//! What the memory store guarantees beyond the contract.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -22,7 +22,7 @@ fn channel() -> Channel {
     Channel::new("a").unwrap()
 }
 
-/// A store whose clock is at 0 and moves when it is told to.
+/// A store whose clock starts at 0 and is set by the test.
 fn clocked(retention: Retention) -> (MemoryStore, Arc<AtomicU64>) {
     let now = Arc::new(AtomicU64::new(0));
     let clock = now.clone();
@@ -35,14 +35,14 @@ async fn append(store: &MemoryStore, text: &str) {
     store.append(&channel(), Append::new([Event::text(text)])).await.unwrap();
 }
 
-/// What is retained.
+/// The texts of the retained entries.
 async fn texts(store: &MemoryStore) -> Vec<String> {
     let page = store.read(&channel(), Start::Earliest, Limit::default()).await.unwrap();
     page.entries.iter().map(|entry| entry.data.as_text().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn what_is_too_large_changes_nothing() {
+async fn an_operation_that_is_too_large_changes_nothing() {
     let store = MemoryStore::default().largest_append(1_000);
     let events = vec![Event::text("x".repeat(400)); 3];
     let too_large = |error| matches!(error, Err(StoreError::TooLarge { size: 1395, most: 1000, unit: Unit::Bytes }));
@@ -53,7 +53,7 @@ async fn what_is_too_large_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_newest_entry_stays_however_large() {
+async fn the_newest_entry_is_kept_however_large() {
     let store = MemoryStore::new(Retention::default().bytes(100));
     for text in ["a", "b"] {
         store.init(&channel(), vec![Event::text(text.repeat(1000))], Expect::Any).await.unwrap();
@@ -72,9 +72,9 @@ async fn another_store_is_another_place() {
     assert_eq!(page.outcome, Outcome::Reset(Reason::EpochChanged));
 }
 
-/// A watcher's task may do anything when it is woken: here it uses the store, and drops streams of it.
+/// A waker may do anything: this one opens and drops a stream of changes.
 #[tokio::test]
-async fn waking_a_watcher_holds_no_lock() {
+async fn watchers_are_woken_without_a_lock() {
     struct Reenters(MemoryStore);
     impl Wake for Reenters {
         fn wake(self: Arc<Self>) {
@@ -93,23 +93,23 @@ async fn waking_a_watcher_holds_no_lock() {
 }
 
 #[test]
-fn the_clock_of_the_system_tells_unix_milliseconds() {
+fn the_system_clock_returns_unix_milliseconds() {
     let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let (before, seen, after) = (unix(), Clock::default().now(), unix());
     assert!((before..=after).contains(&seen), "{before}, {seen}, {after}");
 }
 
 #[tokio::test]
-async fn an_append_that_was_never_polled_did_nothing() {
+async fn an_append_that_is_never_polled_does_nothing() {
     let store = MemoryStore::default();
     drop(store.append(&channel(), Append::new([Event::text("x")])));
     let page = store.read(&channel(), Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(page.entries, []);
 }
 
-/// Whatever the janitor does: it has looked just before, and found nothing to do.
+/// Independent of the janitor, which has checked just before and found nothing to do.
 #[tokio::test]
-async fn an_entry_goes_when_it_is_older_than_its_age() {
+async fn an_entry_expires_when_it_is_older_than_its_age() {
     let (store, now) = clocked(Retention::default().age(MOMENT));
     append(&store, "x").await;
     now.store(100, Relaxed);
@@ -119,7 +119,7 @@ async fn an_entry_goes_when_it_is_older_than_its_age() {
 }
 
 #[tokio::test]
-async fn a_key_is_known_for_its_window() {
+async fn a_key_is_remembered_for_its_window() {
     let (store, now) = clocked(Retention::default().key_window(MOMENT));
     let mut duplicates = Vec::new();
     for at in [0, 100, 101] {
@@ -131,7 +131,7 @@ async fn a_key_is_known_for_its_window() {
 }
 
 #[tokio::test]
-async fn a_record_is_forgotten_when_it_was_empty_for_longer_than_it_may() {
+async fn a_record_is_forgotten_when_it_has_been_empty_for_too_long() {
     for look in ["list", "heads", "init", "append"] {
         let (store, now) = clocked(Retention::default().forget_after(MOMENT));
         store.append(&channel(), Append::new([]).closing()).await.unwrap();
@@ -161,7 +161,7 @@ async fn retention_in_bytes_is_exact() {
 }
 
 #[tokio::test]
-async fn a_page_takes_what_fits_exactly() {
+async fn a_page_holds_what_fits_exactly() {
     let store = MemoryStore::default();
     for _ in 0..3 {
         append(&store, "x").await;
@@ -184,7 +184,7 @@ async fn a_read_from_a_time_ends_at_the_head_when_nothing_newer_follows() {
 }
 
 #[tokio::test]
-async fn an_init_begins_a_log() {
+async fn the_first_entry_of_an_init_has_no_predecessor() {
     let store = MemoryStore::default();
     append(&store, "x").await;
     store.init(&channel(), vec![Event::text("y")], Expect::Any).await.unwrap();
@@ -193,7 +193,7 @@ async fn an_init_begins_a_log() {
 }
 
 #[tokio::test]
-async fn channels_are_listed_a_thousand_at_a_time() {
+async fn channels_are_listed_in_pages_of_a_thousand() {
     let store = MemoryStore::default();
     for n in 0..2_100 {
         let channel = Channel::new(format!("{n:04}")).unwrap();
@@ -210,7 +210,7 @@ async fn channels_are_listed_a_thousand_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_list_goes_on_after_the_channel_that_is_named_as_the_prefix() {
+async fn a_list_continues_after_the_channel_whose_name_is_the_prefix() {
     let store = MemoryStore::default();
     for name in ["a", "ab"] {
         store.init(&Channel::new(name).unwrap(), Vec::new(), Expect::Any).await.unwrap();
@@ -220,7 +220,7 @@ async fn a_list_goes_on_after_the_channel_that_is_named_as_the_prefix() {
 }
 
 #[tokio::test]
-async fn an_entry_counts_its_datum_its_names_and_64_bytes() {
+async fn the_size_of_an_entry_is_its_data_its_names_and_64_bytes() {
     let of = [(Event::text("text"), 69), (Event::text("").named("name").unwrap(), 69), (Event::text("été"), 70)];
     for (event, size) in of {
         let store = MemoryStore::default();
@@ -283,13 +283,13 @@ async fn a_store_keeps_events_an_hour_keys_10_minutes_and_records_24_hours_by_de
 }
 
 #[tokio::test]
-async fn a_store_behind_a_pointer_or_erased_says_what_it_keeps_and_how_it_is() {
+async fn a_store_behind_a_pointer_or_erased_returns_its_retention_and_health() {
     let erased = AnyStore::new(Arc::new(MemoryStore::new(Retention::default().events(7))));
     assert_eq!((erased.retention().events, erased.health()), (7, Health::Ready));
 }
 
 #[tokio::test]
-async fn a_store_takes_what_the_docs_say() {
+async fn a_store_holds_what_the_docs_say() {
     const MIB: usize = 1 << 20;
     let store = MemoryStore::default();
     let event = |bytes: usize| vec![Event::text("x".repeat(bytes))];
@@ -298,7 +298,7 @@ async fn a_store_takes_what_the_docs_say() {
     assert!(matches!(too_large, Err(StoreError::TooLarge { .. })), "{too_large:?}");
     store.init(&channel(), event(largest), Expect::Any).await.unwrap();
     store.delete(&channel()).await.unwrap();
-    // One datum for all.
+    // All entries share one allocation.
     let event = event(10 * MIB);
     let mut full = 0;
     while store.init(&Channel::new(format!("{full}")).unwrap(), event.clone(), Expect::Any).await.is_ok() {

@@ -1,4 +1,4 @@
-//! A guess at which channels are absent. Makes no request.
+//! Guesses which channels are absent, without a request to the store.
 
 use std::{
     collections::HashSet,
@@ -7,18 +7,18 @@ use std::{
 
 use crate::channel::Channel;
 
-/// The channels that were absent when their heads were last asked for: a guess.
+/// The channels that were absent when their heads were last read: a guess at which are absent now.
 #[derive(Default)]
 pub(super) struct AbsentChannels(Mutex<HashSet<Channel>>);
 
 impl AbsentChannels {
-    /// Which of these were absent.
+    /// For each channel whether it was absent.
     pub(super) fn were_absent(&self, channels: &[Channel]) -> Vec<bool> {
         let absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         channels.iter().map(|channel| absent.contains(channel)).collect()
     }
 
-    /// Takes note of which are absent now.
+    /// Records for each channel whether it is absent now.
     pub(super) fn record<'a>(&self, channels: impl Iterator<Item = (&'a Channel, bool)>) {
         let mut absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if absent.len() > MAX_REMEMBERED {
@@ -34,5 +34,5 @@ impl AbsentChannels {
     }
 }
 
-/// About how many absent channels are remembered.
+/// Roughly how many absent channels are remembered.
 const MAX_REMEMBERED: usize = 100_000;

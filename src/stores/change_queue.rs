@@ -1,6 +1,6 @@
-//! What a watcher of a store has not taken yet, bounded. Knows no store.
+//! The changes that a watcher of a store has not taken yet: bounded, and independent of the store.
 //!
-//! Wakers are cloned, woken and dropped outside the lock, for they run foreign code.
+//! Wakers are cloned, woken and dropped outside the lock, since they run foreign code.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,10 +14,10 @@ use crate::{
     store::{Change, Entry, Head},
 };
 
-/// What one watcher takes from its backlog, change by change.
+/// A watcher's end of its queue.
 pub(super) struct ChangeReceiver {
     queue: Arc<ChangeQueue>,
-    /// What was taken from the backlog and not yielded yet.
+    /// Taken from the queue, but not yielded yet.
     taken: VecDeque<Change>,
 }
 
@@ -39,38 +39,38 @@ impl ChangeReceiver {
     }
 }
 
-/// What one watcher has not taken yet.
+/// The changes that one watcher has not taken yet.
 pub(super) struct ChangeQueue(Mutex<State>);
 
 struct State {
     queued: Queued,
-    /// Whom to wake when there is something.
+    /// Woken when a change is pushed.
     waker: Option<Waker>,
 }
 
-/// From precise to coarse; each is bounded, and the next takes over when the bound is passed.
+/// From precise to coarse: when one exceeds its bound, the next replaces it.
 enum Queued {
-    /// Each change, and about how many bytes they hold.
+    /// Every change, and roughly how many bytes they hold.
     Each(VecDeque<Change>, usize),
     /// The last head of each channel.
     Heads(HashMap<Channel, Head>),
-    /// Nothing in particular.
+    /// Anything may have changed.
     Resync,
 }
 
 impl ChangeQueue {
-    /// Begins with a [`Change::Resync`].
+    /// Starts with a [`Change::Resync`].
     pub(super) fn new() -> Self {
         Self(Mutex::new(State { queued: Queued::Resync, waker: None }))
     }
 
-    /// Begins empty: the store adds the first [`Change::Resync`] once it hears of changes.
+    /// Starts empty: the store pushes the first [`Change::Resync`] once it is notified of changes.
     #[cfg(any(feature = "redis", feature = "nats", feature = "postgres"))]
     pub(super) fn empty() -> Self {
         Self(Mutex::new(State { queued: Queued::Each(VecDeque::new(), 0), waker: None }))
     }
 
-    /// Adds a change; the caller wakes whom it is given once its own locks are gone.
+    /// Adds a change. The caller wakes the returned waker once it has released its own locks.
     #[must_use]
     pub(super) fn push(&self, change: Change) -> Option<Waker> {
         let mut state = self.lock();
@@ -78,7 +78,7 @@ impl ChangeQueue {
         state.waker.take()
     }
 
-    /// Takes all there is; when that is nothing, `cx` is woken once there is something.
+    /// Takes all changes. If there are none, `cx` is woken when one is pushed.
     fn take_all(&self, cx: &Context<'_>) -> VecDeque<Change> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
@@ -97,7 +97,7 @@ impl ChangeQueue {
 impl State {
     fn push(&mut self, change: Change) {
         match &mut self.queued {
-            // A gap says all that came before it, and must not be lost among heads.
+            // A resync covers all changes before it, and must not be replaced by heads.
             queued if matches!(change, Change::Resync) => *queued = Queued::Resync,
             Queued::Each(changes, bytes) => {
                 *bytes += size(&change);
@@ -117,7 +117,6 @@ impl State {
         }
     }
 
-    /// Takes all there is.
     fn take_all(&mut self) -> VecDeque<Change> {
         match mem::replace(&mut self.queued, Queued::Each(VecDeque::new(), 0)) {
             Queued::Each(changes, _) => changes,
@@ -134,7 +133,7 @@ fn size(change: &Change) -> usize {
     }
 }
 
-/// The head that a change leads to. Entries come from an open channel, or are followed by the closed head.
+/// The head after a change. A channel whose entries arrive is open, or its closed head follows.
 fn head_of(change: &Change) -> Option<(Channel, Head)> {
     match change {
         Change::Entries(entries) => {
@@ -146,10 +145,10 @@ fn head_of(change: &Change) -> Option<(Channel, Head)> {
     }
 }
 
-/// Most bytes that wait for a watcher before only heads do.
+/// The most bytes queued as whole changes.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Most heads that wait before only a [`Change::Resync`] does.
+/// The most heads queued.
 const MAX_HEADS: usize = 4096;
 
 #[cfg(test)]
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_never_lost() {
+    fn a_resync_is_never_lost() {
         let mut state = state();
         let large = "x".repeat(1 << 20);
         (1..=5).for_each(|seq| state.push(entries("a", seq, &large)));

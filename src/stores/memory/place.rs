@@ -1,5 +1,5 @@
-//! All channels of one memory store: what needs the map, the floor or the watchers. Runs under the store's lock, so nothing
-//! here calls foreign code.
+//! All channels of one memory store: whatever needs the map, the floors or the watchers. Runs under the store's lock, so
+//! nothing here calls foreign code.
 
 mod capacity;
 
@@ -24,23 +24,21 @@ use crate::{
     },
 };
 
-/// The state of a store.
 pub(super) struct Place {
-    /// Drawn once: a restart is another place.
+    /// Drawn once: after a restart it is another place.
     epoch: u64,
-    /// Per bucket of names: nothing forgotten or deleted had a higher `seq`.
+    /// Per bucket of names: no forgotten or deleted channel had a higher `seq`.
     floors: Box<[u64]>,
-    /// The latest time ever seen, in Unix milliseconds; never goes back.
+    /// The latest time that the clock has shown, in Unix milliseconds.
     now: u64,
     pub(super) keep: Keep,
     logs: CountedMap<Channel, Log>,
-    /// The channels that have a log, in the order in which they are listed.
+    /// The channels that have a log, in listing order.
     names: BTreeSet<Channel>,
-    /// When the janitor looks at which channel next. Everyone waits for the same period, so the front is always first.
+    /// When the janitor checks each channel next. All wait for the same period, so the front is always due first.
     janitor_queue: VecDeque<(u64, Channel)>,
-    /// What all logs and the names of their channels were last counted as, in bytes.
+    /// The heap bytes of all logs and their names, as last counted.
     counted_bytes: u64,
-    /// The most that everything may take, in bytes.
     pub(super) max_bytes: u64,
     pub(super) watchers: Watchers,
 }
@@ -61,10 +59,10 @@ impl Place {
         }
     }
 
-    /// Takes the time, and does a little of the janitor's work.
+    /// Advances the time, and checks a few channels that are due.
     pub(super) fn begin(&mut self, now: u64) {
         self.now = self.now.max(now);
-        // A store that is nearly full looks harder for what may go.
+        // A store that is nearly full searches harder for what has expired.
         let checks = if self.heap_bytes() > self.max_bytes - self.max_bytes / 8 { CHECKS_WHEN_FULL } else { CHECKS_PER_OPERATION };
         for _ in 0..checks {
             if self.janitor_queue.front().is_none_or(|(due, _)| *due > self.now) {
@@ -95,7 +93,7 @@ impl Place {
         let head = log.map_or_else(|| self.absent_head(channel), |log| log.record.head);
         let known = judge(&append.events, prints, |key| Ok::<_, StoreError>(log.and_then(|log| log.key(key))))?;
         let has_new = known.iter().any(Option::is_none);
-        // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
+        // An append that changes nothing succeeds whatever it expects, so that a repeated append succeeds as the first did.
         if has_new || (append.close && !head.closed) {
             if head.closed {
                 return Err(StoreError::Closed { head });
@@ -115,7 +113,7 @@ impl Place {
         let receipts = events.map(|(nth, event)| log.push(event, prints.at(nth), now)).collect();
         log.record.head.closed |= append.close;
         let head = log.record.head;
-        // Taken before trimming: a batch may be larger than what is retained.
+        // Before trimming: a batch may be larger than what is retained.
         let entries: Vec<_> = log.after(before.cursor.seq).cloned().collect();
         log.trim(&keep, now);
         let (was, is) = log.recount();
@@ -133,7 +131,7 @@ impl Place {
         self.apply_retention(channel);
         match self.logs.get(channel) {
             Some(log) => log.read(start, limit),
-            // An absent channel reads as an empty one; nothing is stored.
+            // An absent channel reads as an empty one, and stays absent.
             None => Log::new(channel.clone(), self.head_of(channel).cursor, self.now).read(start, limit),
         }
     }
@@ -148,7 +146,7 @@ impl Place {
         let before = self.head_of(channel);
         check(expect, self.logs.get(channel), before)?;
         self.check_init(channel, &events)?;
-        // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
+        // Continues above the old head, so that forgetting the new log raises the floor above the old one too.
         let seq = before.cursor.seq;
         let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), channel), seq, tag: 0 };
         let now = self.now;
@@ -177,7 +175,7 @@ impl Place {
             if names.is_empty() {
                 return Vec::new();
             }
-            // What is due to be forgotten goes now, and leaves an empty page only when nothing follows.
+            // Expired records are forgotten first; a page that this empties is skipped, for an empty page ends the list.
             names.iter().for_each(|channel| self.apply_retention(channel));
             let heads = names.into_iter().filter_map(|channel| {
                 let head = self.logs.get(&channel)?.record.head;
@@ -219,7 +217,7 @@ impl Place {
         Record::absent(self.epoch, floor, channel).head
     }
 
-    /// The channel's log, made when there is none.
+    /// The channel's log, created if there is none.
     fn open(&mut self, channel: &Channel, start: Cursor) -> &mut Log {
         match self.logs.entry(channel.clone()) {
             Entry::Occupied(log) => log.into_mut(),
@@ -235,7 +233,7 @@ impl Place {
         }
     }
 
-    /// Applies retention to one channel.
+    /// Drops what has expired of one channel, and the channel itself if it is to be forgotten.
     fn apply_retention(&mut self, channel: &Channel) {
         let Some(log) = self.logs.get_mut(channel) else { return };
         log.trim(&self.keep, self.now);
@@ -260,7 +258,7 @@ impl Place {
         if let Some(log) = &log {
             self.counted_bytes -= log.counted_bytes + heap_size::shared_text(channel.as_str());
         }
-        // The turns of removed channels go when they are the most: amortised over the removals.
+        // The entries of removed channels are purged once they are the majority, which amortises over the removals.
         if self.janitor_queue.len() > 2 * self.logs.len() {
             self.janitor_queue.retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.janitor_due == *due));
             heap_size::shrink_deque(&mut self.janitor_queue);
@@ -278,16 +276,16 @@ fn check(expect: Expect, log: Option<&Log>, head: Head) -> Result<(), StoreError
     if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }
 }
 
-/// So many channels are looked at by each operation, at most. More than one, so that the janitor catches up.
+/// The most channels that the janitor checks per operation. More than one, so that it catches up.
 const CHECKS_PER_OPERATION: usize = 4;
 
-/// The same when the store is nearly full.
+/// The same for a store that is nearly full.
 const CHECKS_WHEN_FULL: usize = 256;
 
 /// Default of [`MemoryStore::max_bytes`](super::MemoryStore::max_bytes).
 const MAX_BYTES: u64 = 512 << 20;
 
-/// So many channels are listed at once, at most, for the lock is held meanwhile.
+/// The most channels listed at once, since the lock is held meanwhile.
 const MAX_LISTED: usize = 1000;
 
 #[cfg(test)]
@@ -304,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_nobody_uses_goes_with_the_use_of_others() {
+    fn an_idle_channel_is_forgotten_while_others_are_used() {
         let hour = Duration::from_secs(3600);
         let mut place = Place::new(&Retention::default().forget_after(hour));
         append(&mut place, "idle", &["a", "b"]);
@@ -319,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_of_deleted_channels_go_when_they_are_the_most() {
+    fn queue_entries_of_deleted_channels_are_purged_when_they_are_the_majority() {
         let mut place = Place::new(&Retention::default());
         (0..10).for_each(|n| append(&mut place, &format!("{n}"), &["x"]));
         let queued = (0..1000).map(|_| {
@@ -333,15 +331,15 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_looks_after_few_channels_that_are_due_and_after_many_in_a_store_that_is_nearly_full() {
+    fn an_operation_checks_few_due_channels_and_many_in_a_nearly_full_store() {
         let mut place = Place::new(&Retention::default());
         let period = place.keep.period();
         (0..1000).for_each(|n| append(&mut place, &format!("{n}"), &["x"]));
         let begin = |place: &mut Place, now: u64| {
             let before: Vec<_> = place.janitor_queue.iter().take(CHECKS_WHEN_FULL + 1).cloned().collect();
             place.begin(now);
-            let looked = before.into_iter().filter(|(due, channel)| place.logs.get(channel).unwrap().janitor_due > *due);
-            looked.count()
+            let checked = before.into_iter().filter(|(due, channel)| place.logs.get(channel).unwrap().janitor_due > *due);
+            checked.count()
         };
         assert_eq!(begin(&mut place, period - 1), 0);
         assert_eq!(begin(&mut place, period), CHECKS_PER_OPERATION);
@@ -351,14 +349,14 @@ mod tests {
         assert_eq!(begin(&mut place, period), CHECKS_PER_OPERATION);
         place.max_bytes -= 1;
         assert_eq!(begin(&mut place, period), CHECKS_WHEN_FULL);
-        // Those who were looked at wait for the next period, behind all others.
+        // Checked channels wait for the next period, behind all others.
         let dues: Vec<_> = place.janitor_queue.iter().map(|(due, _)| *due).collect();
-        let looked = 3 * CHECKS_PER_OPERATION + CHECKS_WHEN_FULL;
-        assert_eq!(dues, [vec![period; 1000 - looked], vec![2 * period; looked]].concat());
+        let checked = 3 * CHECKS_PER_OPERATION + CHECKS_WHEN_FULL;
+        assert_eq!(dues, [vec![period; 1000 - checked], vec![2 * period; checked]].concat());
     }
 
     #[test]
-    fn what_does_not_exist_is_not_stored() {
+    fn an_absent_channel_is_not_stored() {
         let mut place = Place::new(&Retention::default());
         let channel = Channel::new("a").unwrap();
         place.read(&channel, Start::Earliest, Limit::default());

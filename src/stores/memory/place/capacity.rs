@@ -1,4 +1,4 @@
-//! What a place takes in memory, and what it refuses.
+//! How many bytes a place takes on the heap, and which operations would exceed its limit.
 
 use super::Place;
 use crate::{
@@ -9,12 +9,11 @@ use crate::{
 };
 
 impl Place {
-    /// What everything takes in memory, in bytes.
     pub(in crate::stores::memory) fn heap_bytes(&self) -> u64 {
         self.counted_bytes + self.logs.heap_bytes() + heap_size::btree_set(self.names.len()) + heap_size::deque(&self.janitor_queue)
     }
 
-    /// Fails when there is no room for the events of an append that are not known.
+    /// Fails if the events of an append that are not `known` would exceed the limit.
     pub(super) fn check_append(
         &self,
         to: &Channel,
@@ -37,12 +36,12 @@ impl Place {
     ) -> Result<(), StoreError> {
         let keys = log.key_growth(new.clone().filter_map(Event::key));
         if keys != 0 && log.key_bytes() + keys > self.max_bytes / KEY_SHARE {
-            return Err(StoreError::Full("the keys of one channel take as much as they may".into()));
+            return Err(StoreError::Full("the keys of one channel have reached their limit".into()));
         }
         self.check_growth(own + keys + log.growth(&self.keep, new))
     }
 
-    /// Fails when there is no room for these events in place of what the channel has.
+    /// Fails if these events, in place of what the channel holds, would exceed the limit.
     pub(super) fn check_init(&self, channel: &Channel, events: &[Event]) -> Result<(), StoreError> {
         let replaced = self.logs.get(channel).map(|log| log.counted_bytes).unwrap_or_default();
         let none = Log::new(channel.clone(), self.absent_head(channel).cursor, self.now);
@@ -50,7 +49,7 @@ impl Place {
         self.check_growth(self.channel_growth(channel) + growth)
     }
 
-    /// By how much the records of all channels grow by that of this one.
+    /// By how many bytes a record of this channel would grow the maps and queues, if it has none.
     fn channel_growth(&self, channel: &Channel) -> u64 {
         if self.logs.contains_key(channel) {
             return 0;
@@ -63,11 +62,11 @@ impl Place {
         if growth == 0 || used + growth <= max_bytes {
             return Ok(());
         }
-        Err(StoreError::Full(format!("{used} of {max_bytes} bytes are taken, and {growth} more are needed").into()))
+        Err(StoreError::Full(format!("{used} of {max_bytes} bytes are used, and {growth} more are needed").into()))
     }
 }
 
-/// The keys of one channel take at most this part of all, so that they leave room to others.
+/// The keys of one channel may take one part in this many, which leaves room for other channels.
 const KEY_SHARE: u64 = 4;
 
 #[cfg(test)]
@@ -93,7 +92,7 @@ mod tests {
         (0..count).map(|_| Event::text("x".repeat(bytes))).collect()
     }
 
-    /// With keys from `first` on.
+    /// Events with keys from `first` on.
     fn keyed(first: usize, count: usize) -> Vec<Event> {
         (first..first + count).map(|n| Event::text("x").keyed(format!("key-{n:05}")).unwrap()).collect()
     }
@@ -102,9 +101,9 @@ mod tests {
         Retention::default().events(1 << 40).bytes(1 << 40)
     }
 
-    /// Takes the steps in a place that has room for exactly what it takes after each; before, it has a byte less, and what
-    /// makes the place grow is refused then and changes nothing.
-    fn at_the_edge(retention: &Retention, steps: &[(String, Vec<Event>)]) {
+    /// Does the steps in a place whose limit is exactly what it takes after each step. With a byte less, a step that makes the
+    /// place grow is refused and changes nothing.
+    fn check_exact_limit(retention: &Retention, steps: &[(String, Vec<Event>)]) {
         let (mut free, mut full) = (Place::new(retention), Place::new(retention));
         for (nth, (to, events)) in steps.iter().enumerate() {
             let before = free.heap_bytes();
@@ -123,34 +122,34 @@ mod tests {
     }
 
     #[test]
-    fn an_append_is_refused_when_a_byte_is_missing() {
+    fn an_append_is_refused_when_one_byte_is_missing() {
         let in_a = |events: Vec<Event>| ("a".to_owned(), events);
-        // Much beside the keys, so that they are not refused for their share.
+        // Large entries first, so that the keys do not reach their share.
         let mut steps = vec![in_a(texts(1, 1 << 20)), in_a(texts(1, 0))];
         steps.extend((0..20).map(|n| in_a(vec![Event::text("x".repeat(n)).named("n".repeat(n + 1)).unwrap()])));
         steps.extend([2, 3, 5, 9, 17, 60].map(|count| in_a(texts(count, 10))));
         steps.extend((0..20).map(|n| in_a(keyed(n, 1))));
         steps.extend([2, 3, 5, 9, 17, 60].map(|count| in_a(keyed(count * 100, count))));
         steps.extend((0..40).map(|n| (format!("new-{n}"), [texts(n % 3, n), keyed(0, n % 2)].concat())));
-        // Of these, some are there.
+        // Some of these keys are known.
         steps.push(in_a(keyed(0, 30)));
-        at_the_edge(&plenty(), &steps);
+        check_exact_limit(&plenty(), &steps);
     }
 
     #[test]
-    fn what_an_append_drops_makes_room_for_it() {
+    fn an_append_may_use_the_room_of_what_it_drops() {
         let in_a = |(count, bytes)| ("a".to_owned(), texts(count, bytes));
         let steps = [(5, 10), (5, 10), (1, 500), (3, 500), (2, 600), (5, 2_000), (5, 2_000), (1, 10), (4, 3_000)];
-        at_the_edge(&plenty().events(10), &steps.map(in_a));
-        // At first exactly as much as is kept.
+        check_exact_limit(&plenty().events(10), &steps.map(in_a));
+        // First fill retention exactly.
         let mut steps = vec![(1, 35); 101];
         steps.extend([(1, 10); 133]);
         steps.extend([(1, 3_000), (1, 10), (2, 2_000), (1, 4_000), (1, 4_900)]);
-        at_the_edge(&plenty().bytes(10_000), &steps.into_iter().map(in_a).collect::<Vec<_>>());
+        check_exact_limit(&plenty().bytes(10_000), &steps.into_iter().map(in_a).collect::<Vec<_>>());
     }
 
     #[test]
-    fn an_init_is_refused_when_a_byte_is_missing() {
+    fn an_init_is_refused_when_one_byte_is_missing() {
         let others =
             [0, 1, 2, 3, 4, 6, 7, 8, 14, 15, 16, 28].into_iter().flat_map(|others| [0, 1, 40].map(|had| (others, had)));
         for (others, had, new) in others.flat_map(|(others, had)| [0, 1, 5, 50].map(|new| (others, had, new))) {
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_a_channel_take_a_quarter_at_most() {
+    fn the_keys_of_a_channel_take_at_most_a_quarter() {
         for had in [0, 1, 20] {
             let filled = || {
                 let mut place = Place::new(&plenty());
@@ -192,7 +191,7 @@ mod tests {
             assert!(matches!(refused, Err(StoreError::Full(_))), "{had}");
             full.max_bytes = max_bytes;
             append(&mut full, "a", keyed(had, 30)).unwrap();
-            // They take too much now, but others do not.
+            // Its keys now exceed their share; other entries and channels do not.
             full.max_bytes = max_bytes - 1;
             append(&mut full, "a", texts(1, 1)).unwrap();
             append(&mut full, "b", keyed(0, 1)).unwrap();
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_grow_goes_on_in_a_place_that_is_too_full() {
+    fn operations_that_do_not_grow_a_full_place_succeed() {
         let mut place = Place::new(&plenty().events(10));
         append(&mut place, "a", texts(5, 10)).unwrap();
         append(&mut place, "a", texts(5, 10)).unwrap();
@@ -215,8 +214,8 @@ mod tests {
         assert!(place.init(&channel("b"), Vec::new(), Expect::Any).is_err());
     }
 
-    /// Does something to a place, and compares what it counts with what is taken since it was new.
-    fn compared(place: &mut Place, bytes: &mut (i64, i64), what: &str, act: impl FnOnce(&mut Place)) {
+    /// Runs `act` on a place, and compares its count with what has been allocated since it was new.
+    fn compare_with_allocator(place: &mut Place, bytes: &mut (i64, i64), what: &str, act: impl FnOnce(&mut Place)) {
         let real = measure(|| act(place));
         *bytes = (bytes.0 + real.bytes_current, bytes.1 + real.count_current);
         let (taken, allocations) = (bytes.0 as u64, bytes.1 as u64);
@@ -227,43 +226,43 @@ mod tests {
     }
 
     #[test]
-    fn a_place_counts_what_it_takes() {
+    fn a_place_counts_what_it_allocates() {
         let (age, window) = (Duration::from_millis(100), Duration::from_millis(50));
         let mut place = Place::new(&plenty().events(200).age(age).key_window(window).forget_after(age));
         let mut bytes = (0, 0);
-        let mut then = |what, act: &dyn Fn(&mut Place)| compared(&mut place, &mut bytes, what, act);
+        let mut then = |what, act: &dyn Fn(&mut Place)| compare_with_allocator(&mut place, &mut bytes, what, act);
         then("events", &|place| drop(append(place, "a", texts(100, 100)).unwrap()));
         then("keys", &|place| drop(append(place, "a", keyed(0, 90)).unwrap()));
         then("more than is kept", &|place| drop(append(place, "a", texts(100, 10)).unwrap()));
         then("an init of more than is kept", &|place| {
             place.init(&channel("b"), texts(1_000, 10), Expect::Any).unwrap();
-            // A read shares the data with the log.
+            // Entries that were read share their data with the log.
             place.read(&channel("b"), Start::Earliest, Limit::default());
         });
-        then("keys later", &|place| {
+        then("later keys", &|place| {
             place.begin(30);
             append(place, "a", keyed(1_000, 5)).unwrap();
         });
-        then("keys that have gone", &|place| {
+        then("expired keys", &|place| {
             place.begin(51);
             place.head(&channel("a"));
         });
-        then("entries that have gone", &|place| {
+        then("expired entries", &|place| {
             place.begin(101);
             place.head(&channel("a"));
             place.head(&channel("b"));
         });
-        then("an init of what there was", &|place| {
+        then("an init of an existing channel", &|place| {
             place.init(&channel("a"), texts(1, 10), Expect::Any).unwrap();
         });
-        then("a loss", &|place| place.lose_tail(&channel("a"), 1));
+        then("a lost tail", &|place| place.lose_tail(&channel("a"), 1));
         then("a delete", &|place| place.delete(&channel("a")));
-        then("records that have gone", &|place| place.begin(1_000));
+        then("forgotten records", &|place| place.begin(1_000));
         assert_eq!(place.logs.len(), 0);
     }
 
     #[test]
-    fn a_place_gives_back_what_it_no_longer_needs() {
+    fn a_place_frees_what_it_no_longer_needs() {
         let hour = Duration::from_secs(3600);
         let mut place = Place::new(&plenty().age(hour).key_window(hour).forget_after(hour));
         append(&mut place, "a", [texts(2_000, 1), keyed(0, 2_000)].concat()).unwrap();
