@@ -1,4 +1,4 @@
-//! The stream of one watcher.
+//! The stream of changes that one watcher polls.
 
 use std::{
     pin::Pin,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{store::Change, stores::change_queue::ChangeReceiver};
 
-/// Hints of this process's appends and of others'. Dropping it ends the watch.
+/// Changes by this process and by others. Dropping it deregisters the watcher.
 pub(super) struct Changes {
     core: Arc<Core>,
     receiver: ChangeReceiver,
@@ -24,7 +24,7 @@ pub(super) struct Changes {
 impl Changes {
     pub(super) fn new(core: Arc<Core>) -> Self {
         let queue = core.add_watcher();
-        // When this returns the bell is watched, so that the resync that the backlog begins with comes after it.
+        // Watches the notify file before the first poll, so that the resync that the queue starts with covers what came before.
         let registration = listener::register(&core);
         Self { core, receiver: ChangeReceiver::new(queue), registration }
     }

@@ -1,4 +1,4 @@
-//! A channel's row: how it is written and read back. Knows no rule but what damage looks like.
+//! How a channel's row is written and read back. Applies no rules, except to detect damage.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
@@ -12,32 +12,31 @@ use crate::{
     store::{Head, StoreError, resume::Record},
 };
 
-/// A channel's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ChannelRow {
     /// 0 until it is inserted.
     pub(super) id: i64,
     pub(super) record: Record,
-    /// What the retained entries count, in bytes.
+    /// The size of the retained entries, in bytes.
     pub(super) bytes: u64,
-    /// The append stamp of the newest entry ever: the next one's is no less.
+    /// The append stamp of the newest entry ever; that of the next is not lower.
     pub(super) newest: u64,
     /// The append stamp of the oldest retained entry; meaningless when there is none.
     pub(super) oldest: u64,
-    /// When the last entry went, or the record was made; meaningless while there are entries.
+    /// When the last entry was dropped, or the record was created; meaningless while there are entries.
     pub(super) empty_since: u64,
-    /// When the janitor looks at the channel next.
+    /// When the janitor maintains the channel next.
     pub(super) due: u64,
 }
 
 impl ChannelRow {
-    /// An empty, open log that goes on above `start`.
+    /// An empty, open log that continues above `start`.
     pub(super) fn new(start: Cursor, now: u64, due: u64) -> Self {
         let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
         Self { id: 0, record, bytes: 0, newest: now, oldest: now, empty_since: now, due }
     }
 
-    /// How many entries are retained: they are dense.
+    /// How many entries are retained; they are dense.
     pub(super) fn count(&self) -> u64 {
         self.record.head.cursor.seq.saturating_sub(self.record.earliest.seq)
     }
@@ -73,7 +72,7 @@ impl ChannelRow {
         let (head, earliest) = (self.record.head.cursor, self.record.earliest);
         let is_beyond = head.seq > MAX_SEQ;
         if is_beyond || earliest.seq > head.seq || (earliest.seq == head.seq && earliest.tag != head.tag) {
-            return Err(corrupt(format!("the record of channel {} contradicts itself", self.id)));
+            return Err(corrupt(format!("the record of channel {} is inconsistent", self.id)));
         }
         Ok(self)
     }
@@ -92,8 +91,8 @@ impl ChannelRow {
         Ok(())
     }
 
-    /// Writes what an append changes. The rest has statements of its own: a column that is named here is written to its
-    /// index too, which is a page more to be logged with each commit.
+    /// Writes the columns that an append changes. Other columns have statements of their own: SQLite also updates the index
+    /// of each column named here, which would add a page to each commit.
     pub(super) fn update(&self, connection: &Connection) -> rusqlite::Result<()> {
         let sql = "UPDATE channels SET head_seq = ?1, head_tag = ?2, closed = ?3, earliest_seq = ?4, earliest_tag = ?5,
                    dropped_time = ?6, bytes = ?7, newest = ?8, oldest = ?9, empty_since = ?10 WHERE id = ?11";
@@ -103,7 +102,7 @@ impl ChannelRow {
         statement.raw_execute().map(|_| ())
     }
 
-    /// Writes when the janitor looks next.
+    /// Writes when the janitor maintains the channel next.
     pub(super) fn update_due(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut statement = connection.prepare_cached("UPDATE channels SET due = ?1 WHERE id = ?2")?;
         statement.execute((self.due as i64, self.id)).map(|_| ())
@@ -124,23 +123,23 @@ impl ChannelRow {
     }
 }
 
-/// A channel's name, from a column; fails when it cannot be one. A row's name is damaged as easily as all else of it, so it is
-/// never read with others that must not fail.
+/// The channel's name in a column; fails if it is not a valid name. A name can be damaged like the rest of a row, so it is
+/// never read together with columns that must be read.
 pub(super) fn read_name(row: &Row<'_>, column: usize) -> Result<Channel, StoreError> {
     let name = row.get_ref(column).map_err(from_sql)?;
     let name = name.as_str().map_err(|error| corrupt(format!("a channel's name: {error}")))?;
     Channel::new(name).map_err(|error| corrupt(format!("a channel's name: {error}")))
 }
 
-/// What a channel is called of which nobody can read the name.
+/// Names a channel whose name cannot be read.
 pub(super) fn placeholder_name(id: i64) -> String {
     format!("number {id} (its name cannot be read)")
 }
 
-/// The columns that [`Line::from_row`] reads, in its order.
+/// The columns that [`ChannelRow::from_row`] reads, in order.
 pub(super) const CHANNEL_COLUMNS: &str =
     "id, epoch, head_seq, head_tag, closed, earliest_seq, earliest_tag, dropped_time, bytes,
     newest, oldest, empty_since, due";
 
-/// No channel comes to a greater `seq`: it is damaged.
+/// No channel reaches a greater `seq`: a row with one is damaged.
 pub(super) const MAX_SEQ: u64 = 1 << 62;

@@ -1,5 +1,5 @@
-//! Copies the log into the file on a thread of its own, while others go on writing: a checkpoint waits for the disk, and who
-//! writes should not. It never begins the log anew, which needs a moment without writers (see `log`).
+//! Checkpoints the WAL on a thread of its own while others write: a checkpoint waits for the disk, and writers should not.
+//! It never restarts the WAL, which needs a moment without writers (see `wal`).
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use super::{
     error::is_failed_sync,
 };
 
-/// The end that asks for copies; when it is dropped, the thread ends.
+/// Requests checkpoints from the thread, which ends when this is dropped.
 pub(super) struct Checkpointer {
     request: SyncSender<()>,
 }
@@ -30,7 +30,7 @@ impl Checkpointer {
         Ok(Self { request })
     }
 
-    /// Asks for a copy, unless one is asked for already.
+    /// Requests a checkpoint, unless one is already requested.
     pub(super) fn request(&self) {
         _ = self.request.try_send(());
     }

@@ -1,6 +1,6 @@
-//! A checksum that finds damage, not malice. Stored, so it never changes.
+//! A checksum that detects damage, not tampering. It is stored, so it never changes.
 
-/// Sums up numbers and bytes, in an order that counts.
+/// Depends on the order of the numbers and bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Checksum(u64);
 
@@ -10,7 +10,7 @@ impl Checksum {
     }
 
     pub(super) fn number(self, number: u64) -> Self {
-        // As in FxHash and wyhash: an odd multiplier spreads each bit upwards, the rotation brings the upper ones down.
+        // As in FxHash and wyhash: an odd multiplier spreads each bit upwards, and the rotation brings the upper ones down.
         Self((self.0.rotate_left(26) ^ number).wrapping_mul(0xd6e8_feb8_6659_fd93))
     }
 
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_bit_counts() {
+    fn every_bit_changes_the_checksum() {
         let whole: Vec<u8> = (0..37).collect();
         let checksum = |bytes: &[u8]| Checksum::new().bytes(bytes).finish();
         for bit in 0..whole.len() * 8 {
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_is_found_sound_for_ever() {
+    fn stored_checksums_stay_valid() {
         assert_eq!(Checksum::new().number(1).bytes(b"tower-events").finish(), PINNED);
     }
 

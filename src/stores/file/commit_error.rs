@@ -1,15 +1,14 @@
-//! Why an operation was not done, or a transaction not committed.
+//! Why an operation failed, or a transaction was not committed.
 
 use super::error::from_sql;
 use crate::store::StoreError;
 
-/// Why a transaction was not committed.
 pub(super) struct CommitError {
     pub(super) origin: ErrorOrigin,
     pub(super) error: StoreError,
 }
 
-/// Whose work failed.
+/// What failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ErrorOrigin {
     Request,
@@ -24,18 +23,17 @@ impl From<StoreError> for CommitError {
 }
 
 impl CommitError {
-    /// Whether it may be one request only that cannot be done.
+    /// Whether the transaction might succeed without one of its requests.
     pub(super) fn may_be_one_request(&self) -> bool {
         matches!((self.origin, &self.error), (_, StoreError::Full(_)) | (ErrorOrigin::Request, StoreError::Corrupt(_)))
     }
 }
 
-/// Why an operation was not done.
 #[derive(Debug)]
 pub(super) enum OperationError {
-    /// By the contract; it has changed nothing, and others of the transaction may go on.
+    /// By the contract: nothing was changed, and the transaction continues.
     Refused(StoreError),
-    /// By the database; the transaction is lost.
+    /// By the database: the transaction has to be rolled back.
     Aborted(StoreError),
 }
 

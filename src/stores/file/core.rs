@@ -1,4 +1,4 @@
-//! What the handles of one store, its writer and its watchers share.
+//! State that the handles of one store, its writer and its watchers share.
 
 use std::{
     error::Error,
@@ -24,18 +24,18 @@ pub(super) struct Core {
     pub(super) paths: Paths,
     pub(super) options: FileOptions,
     pub(super) keep: Keep,
-    /// Tells this store's own news from those of others.
+    /// Distinguishes this store's own notifications from those of others.
     pub(super) id: u64,
-    /// Which file was opened, where the system can say.
+    /// The file that was opened, on systems that identify files.
     identity: Option<Identity>,
-    /// The latest time ever seen here, in Unix milliseconds; never goes back.
+    /// The latest time that the clock has shown, in Unix milliseconds.
     latest_time: AtomicU64,
     watchers: Mutex<Vec<Arc<ChangeQueue>>>,
-    /// How many transactions were begun here.
+    /// How many transactions this store has begun.
     pub(super) attempts: AtomicU64,
-    /// How many of them were committed.
+    /// How many of them it has committed.
     pub(super) commits: AtomicU64,
-    /// Why nothing is written any more.
+    /// Set once: from then on nothing is written.
     failed_sync: OnceLock<SyncFailed>,
     pub(super) quarantine: Quarantine,
     pub(super) health: FileHealth,
@@ -69,14 +69,14 @@ impl Core {
         self.latest_time.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
-    /// Fails in a forked process, and when the files are no longer the ones that were opened.
+    /// Fails in a forked process, or if the file is no longer the one that was opened.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.paths.check_process()?;
         self.check_file()
     }
 
-    /// Fails when the files are no longer the ones that were opened: who goes on with a file that was removed or replaced
-    /// would talk to nobody.
+    /// Fails if the file is no longer the one that was opened: no other process would see what is written to a file that was
+    /// removed or replaced.
     pub(super) fn check_file(&self) -> Result<(), StoreError> {
         match Paths::identity(&self.paths.db) {
             Ok(now) if now == self.identity => Ok(()),
@@ -98,21 +98,20 @@ impl Core {
 
     fn file_gone(&self, how: &str) -> StoreError {
         let path = self.paths.db.display();
-        StoreError::Unavailable(format!("the event file {path} {how} while it was open; open it anew").into())
+        StoreError::Unavailable(format!("the event file {path} {how} while it was open; open it again").into())
     }
 
-    /// Writes no more: the disk could not sync.
+    /// Stops writing for good: the disk could not sync.
     pub(super) fn stop_writing(&self, why: impl Error + Send + Sync + 'static) -> SyncFailed {
-        tracing::error!(%why, file = %self.paths.db.display(), "a sync failed; nothing is written any more");
+        tracing::error!(%why, file = %self.paths.db.display(), "a sync failed; the store writes nothing until it is opened again");
         self.failed_sync.get_or_init(|| SyncFailed::new(why)).clone()
     }
 
-    /// Why nothing is written any more.
     pub(super) fn failed_sync(&self) -> Option<SyncFailed> {
         self.failed_sync.get().cloned()
     }
 
-    /// Tells all watchers of this process.
+    /// Queues the changes for all watchers in this process.
     pub(super) fn notify_watchers(&self, changes: impl IntoIterator<Item = Change>) {
         let watchers = self.watchers().clone();
         if watchers.is_empty() {

@@ -1,9 +1,9 @@
-//! When an answer may be given: what an acknowledgement promises holds by then.
+//! When a reply may be sent: not before its commit is as durable as an acknowledgement promises.
 //!
-//! A commit is in the system's memory, seen by all and safe from the end of any process: with
-//! [`Durability::Process`] that is enough. With [`Durability::Power`] the log is synced first; without any lock, so that
-//! others commit meanwhile, and one sync covers all commits before it, those of other processes too. SQLite's own syncs
-//! (`synchronous = FULL`) are part of the commit, and have all wait their turn.
+//! A commit is in the system's memory: all processes see it, and it survives the end of any of them. For
+//! [`Durability::Process`] that is enough. With [`Durability::Power`] the WAL is synced first, without holding a lock:
+//! others commit meanwhile, and one sync covers all earlier commits, including those of other processes. SQLite's own syncs
+//! (`synchronous = FULL`) are part of the commit, so they would run one after the other.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,17 +19,17 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::{core::Core, options::Durability, paths::Paths, request::PendingReplies};
 use crate::store::StoreError;
 
-/// One writing thread's way to keep promises.
+/// When one of the writer's threads sends replies.
 pub(super) enum Acknowledger {
-    /// Holds as soon as it is committed.
+    /// After the commit.
     OnCommit,
-    /// Holds when the disk has the log. No two threads share a handle of it: the system tells each handle once that what
-    /// was written is lost, whoever asks.
+    /// After the WAL is synced. Threads must not share a file handle: the system reports a lost write once per handle, to
+    /// whichever thread syncs next.
     AfterSync(File),
 }
 
 impl Acknowledger {
-    /// One for each thread that a store needs: two that wait for the disk in turns keep it busy.
+    /// One per writer thread: with `Power` there are two, so that one commits while the other syncs.
     pub(super) fn for_threads(durability: Durability, paths: &Paths) -> io::Result<Vec<Self>> {
         match durability {
             Durability::Process => Ok(vec![Self::OnCommit]),
@@ -40,7 +40,7 @@ impl Acknowledger {
         }
     }
 
-    /// Gives the answers to what was committed, once they hold. When the disk fails, nobody knows what it has.
+    /// Sends the replies once their commits are durable. After a failed sync it is unknown what the disk has.
     pub(super) fn acknowledge(&self, core: &Core, replies: PendingReplies) {
         if replies.is_empty() {
             return;
@@ -49,7 +49,7 @@ impl Acknowledger {
             if let Err(error) = wal.sync_data() {
                 core.stop_writing(error);
             }
-            // Also when it was another thread's sync that failed: this log follows on what is lost.
+            // Also if another thread's sync failed: the commits of this one follow those that may be lost.
             if let Some(failed) = core.failed_sync() {
                 return replies.fail(StoreError::Unknown(Box::new(failed)));
             }
@@ -58,11 +58,11 @@ impl Acknowledger {
     }
 }
 
-/// Has the disk get all that the log holds, whoever wrote it. Of what an earlier process could not sync, the system may say
-/// that it is written although it is not: what was acknowledged after it would be lost with it. So all of it is written
-/// once more, and synced by a handle that is told of every failure from now on. The caller holds the lock.
+/// Rewrites and syncs the whole WAL. After an earlier process failed to sync, the system may show data that the disk does not
+/// have, and consider it written: new commits would follow a hole, and be lost with it. Rewriting makes the data dirty again,
+/// and this handle receives every write error from now on. The caller holds the lock file.
 pub(super) fn rewrite_wal(db: &Connection, paths: &Paths) -> io::Result<()> {
-    // Keeps programs away that write without our lock. Nothing is changed for those who read.
+    // Excludes programs that write without the lock file. Readers are not affected.
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate).map_err(io::Error::other)?;
     let mut wal = open_wal(paths)?;
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -80,18 +80,18 @@ pub(super) fn rewrite_wal(db: &Connection, paths: &Paths) -> io::Result<()> {
 }
 
 fn open_wal(paths: &Paths) -> io::Result<File> {
-    // SQLite has made it, and locks the other files only: this one may be closed here without dropping locks of its.
+    // SQLite has created it, and holds no POSIX locks on it: closing this handle releases none of SQLite's locks.
     OpenOptions::new().read(true).write(true).open(&paths.wal)
 }
 
-/// Has the disk remember the names of new files, and of the directories that were made for them.
+/// Syncs the directory entries of new files, and of directories that were created for them.
 fn sync_directories(paths: &Paths) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }
     for directory in paths.db.ancestors().skip(1) {
         match File::open(directory).and_then(|directory| directory.sync_all()) {
-            // It was not made here, or its file system syncs no directories.
+            // The directory is not ours, or its file system cannot sync directories.
             Err(error) if matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported) => {}
             synced => synced?,
         }
@@ -99,10 +99,10 @@ fn sync_directories(paths: &Paths) -> io::Result<()> {
     Ok(())
 }
 
-/// So many bytes of the log are read and written again at once.
+/// How much of the WAL is rewritten at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// So many threads wait for the disk in turns.
+/// The writer's threads with [`Durability::Power`].
 const SYNC_THREADS: usize = 2;
 
 #[cfg(test)]
@@ -120,7 +120,7 @@ mod tests {
     fn core_on_files(name: &str) -> (std::path::PathBuf, Core) {
         let dir = std::env::temp_dir().join(format!("tower-events-durability-{name}-{}", std::process::id()));
         let paths = Paths::prepare(&dir.join("events.db"), FileSystems::Local).unwrap();
-        // No store is opened: its threads end some time after it was dropped, and the last of them removes the log.
+        // Without opening a store: its threads end some time after it is dropped, and then the WAL is removed.
         for file in [&paths.db, &paths.wal] {
             std::fs::write(file, "").unwrap();
         }
@@ -135,16 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn after_one_failed_sync_nobody_knows_what_the_disk_has() {
+    fn after_one_failed_sync_every_reply_is_unknown() {
         let (dir, core) = core_on_files("failed");
         let working = Acknowledger::for_threads(Durability::Power, &core.paths).unwrap().pop().unwrap();
-        // Not even a pipe can be asked to sync.
+        // A pipe cannot be synced.
         let (_, pipe) = io::pipe().unwrap();
         let broken = Acknowledger::AfterSync(File::from(std::os::fd::OwnedFd::from(pipe)));
         assert!(acknowledged(&working, &core).is_ok());
         assert!(matches!(acknowledged(&broken, &core), Err(StoreError::Unknown(_))));
         assert!(matches!(acknowledged(&working, &core), Err(StoreError::Unknown(_))), "another thread's sync failed");
-        assert!(acknowledged(&Acknowledger::OnCommit, &core).is_ok(), "of those who need no sync, none failed");
+        assert!(acknowledged(&Acknowledger::OnCommit, &core).is_ok(), "no sync is needed");
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! New entries and their keys, as rows.
+//! Inserts new entries and their keys.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::{
     store::{Entry, Known, Prints, Receipt, resume},
 };
 
-/// What is remembered of a key, if it came no earlier than `since`.
+/// The append of a key, if it happened at `since` or later.
 pub(super) fn find_key(db: &Connection, channel_row: &ChannelRow, key: &EventKey, since: u64) -> Result<Option<Known>, OperationError> {
     let sql = "SELECT seq, tag, time, print FROM keys WHERE channel = ?1 AND key = ?2 AND came >= ?3";
     let epoch = channel_row.record.head.cursor.epoch;
@@ -29,7 +29,7 @@ pub(super) fn find_key(db: &Connection, channel_row: &ChannelRow, key: &EventKey
     Ok(found.optional()?)
 }
 
-/// Appends the events that are not known.
+/// Appends the events that are not `known`.
 pub(super) fn insert_unknown(
     db: &Connection,
     channel_row: &mut ChannelRow,
@@ -59,7 +59,7 @@ pub(super) fn insert_unknown(
     Ok((receipts, entries))
 }
 
-/// Appends an event, and counts it in the line.
+/// Appends an event, and counts it in the channel's row.
 pub(super) fn insert_event(
     db: &Connection,
     channel_row: &mut ChannelRow,
@@ -83,7 +83,7 @@ pub(super) fn insert_event(
 }
 
 fn remember_key(db: &Connection, id: i64, key: &EventKey, known: Known, now: u64) -> Result<(), OperationError> {
-    // A key whose window is over may still be there.
+    // Replaces a key that has expired but is still stored.
     let sql =
         "INSERT OR REPLACE INTO keys (channel, key, seq, tag, time, came, print) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let Receipt { cursor: Cursor { seq, tag, .. }, time, .. } = known.receipt;

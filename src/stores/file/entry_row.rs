@@ -1,4 +1,4 @@
-//! An entry's row: how it is written and read back. Knows no rule but what damage looks like.
+//! How an entry's row is written and read back. Applies no rules, except to detect damage.
 
 use rusqlite::{Connection, Row};
 
@@ -14,7 +14,7 @@ use crate::{
     store::{Entry, StoreError},
 };
 
-/// The columns that [`read`] reads, in its order.
+/// The columns that [`read`] reads, in order.
 pub(super) const ENTRY_COLUMNS: &str = "seq, tag, prev_tag, appended, time, kind, name, data, sum";
 
 pub(super) fn insert(connection: &Connection, id: i64, entry: &Entry) -> rusqlite::Result<()> {
@@ -36,7 +36,7 @@ pub(super) fn insert(connection: &Connection, id: i64, entry: &Entry) -> rusqlit
     Ok(())
 }
 
-/// Reads an entry back; fails when it is not what was written.
+/// Fails if the entry is not what was written.
 pub(super) fn read(row: &Row<'_>, channel: &Channel, id: i64, epoch: u64) -> Result<Entry, StoreError> {
     let columns = || -> rusqlite::Result<_> {
         let cursor = Cursor { epoch, seq: read_u64(row, 0)?, tag: row.get(1)? };
@@ -62,7 +62,7 @@ fn kind_of(data: &Data) -> i64 {
     if data.as_text().is_some() { TEXT } else { JSON }
 }
 
-/// SQLite does not notice a flipped bit within a row; this does. Stored, so it never changes.
+/// Detects flipped bits within a row, which SQLite does not. Stored, so it never changes.
 fn checksum(id: i64, entry: &Entry, kind: i64) -> u64 {
     let Cursor { seq, tag, epoch } = entry.cursor;
     let numbers = [id as u64, epoch, seq, u64::from(tag), u64::from(entry.prev_tag), entry.appended, entry.time];

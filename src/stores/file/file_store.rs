@@ -1,4 +1,4 @@
-//! The handle of a store: writes go to the writer's queue, reads to the pool of connections.
+//! The handle of a store: writes go to the writer's queue, reads to the read pool.
 
 use std::{fmt, sync::Arc};
 
@@ -34,14 +34,14 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// How many transactions this store has begun: for measurements.
+    /// How many transactions this store has begun. For measurements.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn attempts(&self) -> u64 {
         self.core.attempts.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// How many transactions this store has committed: for measurements.
+    /// How many transactions this store has committed. For measurements.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn commits(&self) -> u64 {
@@ -49,7 +49,7 @@ impl FileStore {
     }
 
     async fn submit(&self, operation: Operation) -> Result<Reply, StoreError> {
-        // A forked child has no writer.
+        // A forked child has none of the writer's threads.
         self.core.paths.check_process()?;
         let done = self.write_handle.submit(operation).await;
         self.wake_retry(done)
@@ -79,14 +79,14 @@ impl FileStore {
         self.record_read(self.read_pool.read_heads(&self.core, read).await)
     }
 
-    /// Has the writer forget records that are stale, if it can: a reader of a file that cannot be written does without.
+    /// Has the writer forget stale records, unless writes are failing.
     async fn forget(&self, channels: Vec<Channel>) {
         if !self.core.health.writes.is_failing() {
             _ = self.submit(Operation::Maintain(channels)).await;
         }
     }
 
-    /// Takes notice of how a read went.
+    /// Records in the store's health how a read ended.
     fn record_read<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         match &done {
             Ok(_) => self.core.health.reads.recover(&self.core.paths.db),
@@ -95,7 +95,7 @@ impl FileStore {
         self.wake_retry(done)
     }
 
-    /// Has the writer's thread look when what has failed will end.
+    /// After a failure, wakes the writer's thread to retry until the store has recovered.
     fn wake_retry<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         if done.is_err() && self.core.health.needs_retry() {
             self.write_handle.0.queue.wake_thread();
@@ -174,5 +174,5 @@ impl Store for FileStore {
 }
 
 fn wrong_reply() -> StoreError {
-    StoreError::Unknown("the writer gave another request's reply".into())
+    StoreError::Unknown("the writer sent the reply of another request".into())
 }

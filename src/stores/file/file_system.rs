@@ -1,19 +1,19 @@
-//! Whether a file is on this machine: the memory that processes share through it is.
+//! Detects file systems that several machines may share. The WAL's index is shared memory, so all processes that open the file
+//! must be on one machine.
 
 use std::path::Path;
 
 use super::error::{OpenError, OpenErrorKind};
 
-/// On which file systems a file is opened.
+/// Which file systems are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileSystems {
-    /// On those that are on this machine.
+    /// Those of this machine.
     Local,
-    /// On all; the caller knows that no other machine opens the file.
+    /// All; the caller ensures that no other machine opens the file.
     All,
 }
 
-/// The log's index is memory that processes share, so they have to be on one machine.
 #[cfg(target_os = "linux")]
 pub(super) fn check(db: &Path, allowed: FileSystems) -> Result<(), OpenError> {
     let at = if db.exists() { db } else { db.parent().unwrap_or(db) };
@@ -26,10 +26,10 @@ fn check_magic(db: &Path, magic: u32, allowed: FileSystems) -> Result<(), OpenEr
     match (network_file_system(magic), allowed) {
         (None, _) => Ok(()),
         (Some(name), FileSystems::Local) => {
-            Err(OpenError::new(db, OpenErrorKind::NetworkFileSystem, format!("this is {name}")))
+            Err(OpenError::new(db, OpenErrorKind::NetworkFileSystem, format!("the file system is {name}")))
         }
         (Some(name), FileSystems::All) => {
-            tracing::warn!(file = %db.display(), "an event file on {name}: opened by two machines, it will be damaged");
+            tracing::warn!(file = %db.display(), "an event file on {name} will be damaged if two machines open it");
             Ok(())
         }
     }
@@ -60,11 +60,11 @@ fn network_file_system(magic: u32) -> Option<&'static str> {
         0xbeef_dead => "StorNext",
         0xa501_fcf5 => "VxFS",
         0x564c => "NCP",
-        // A machine and its guests.
+        // Shared by a host and its virtual machines.
         0x786f_4256 => "a shared folder of VirtualBox",
         0xbacb_acbc => "a shared folder of VMware",
         0x7c7c_6673 => "a shared folder of Parallels",
-        // Anybody's program: JuiceFS, Gluster, gcsfuse, s3fs and sshfs are networks, as is virtiofs.
+        // May be any program: JuiceFS, Gluster, gcsfuse, s3fs, sshfs and virtiofs are shared.
         0x6573_5546 => "FUSE",
         _ => return None,
     })

@@ -1,5 +1,5 @@
-//! The heads of many channels, which followers ask for every few seconds: what nobody has changed since the last time is
-//! not read again.
+//! The heads of many channels, which followers read every few seconds. Rows are read again only if another connection has
+//! committed since.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use crate::{
     store::{Head, Keep, StoreError, resume},
 };
 
-/// A connection, and the lines that it has read: valid while no other has committed.
+/// A connection, and the rows that it has read; valid while no other connection commits.
 pub(super) struct HeadCache {
     db: Connection,
     data_version: Option<i64>,
@@ -31,9 +31,9 @@ impl HeadCache {
         Self { db, data_version: None, rows: HashMap::new() }
     }
 
-    /// The heads, from one snapshot, and the channels whose records are stale. A channel whose record is damaged costs no
-    /// other its head: among others it is given one that nothing continues from, so that whoever reads it is told; alone, it
-    /// fails.
+    /// The heads in one snapshot, and the channels whose records are stale. A damaged record does not fail the others: its
+    /// channel gets a head that no cursor continues from, so that its readers read it and find the damage. If all are
+    /// damaged, it fails.
     pub(super) fn read(
         &mut self,
         core: &Core,
@@ -76,7 +76,7 @@ impl HeadCache {
         }
         transaction.commit().map_err(from_sql)?;
         match errors.pop() {
-            // Then it may be the file.
+            // If all are damaged, it may be the file.
             Some(error) if errors.len() + 1 == channels.len() => Err(error),
             _ => Ok((heads, stale_channels)),
         }
@@ -87,15 +87,15 @@ fn read_data_version(db: &Connection) -> rusqlite::Result<i64> {
     db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
-/// Whether nothing but time could have changed what is known, and that has not.
+/// Whether the cached head is still valid: only time can have changed it, by expiring the record.
 fn may_be_kept(keep: &Keep, row: &ChannelRow, now: u64) -> bool {
     row.id == 0 || row.count() > 0 || row.empty_since >= keep.oldest_record(now)
 }
 
-/// The head that a damaged channel is given: no cursor is in its epoch.
+/// The head of a damaged channel: no cursor is in its epoch.
 pub(super) fn unreadable_head() -> Head {
     Head { cursor: Cursor { epoch: resume::fresh_epoch(), seq: 0, tag: 0 }, closed: false }
 }
 
-/// So many lines are remembered.
+/// The number of rows cached per connection.
 const MAX_CACHED_ROWS: usize = 64 << 10;

@@ -1,5 +1,5 @@
-//! What is wrong with the file, as far as calls have found, and whether it has ended: the writer's thread tries again every
-//! second while something is.
+//! Whether reads and writes of the file succeed, as far as calls have shown. While they do not, the writer's thread retries
+//! every second.
 
 use std::{
     error::Error as _,
@@ -10,13 +10,12 @@ use std::{
 use super::error::is_sqlite;
 use crate::store::StoreError;
 
-/// How reads go, and how writes do.
 pub(super) struct FileHealth {
     pub(super) reads: CallHealth,
     pub(super) writes: CallHealth,
 }
 
-/// Reads or writes.
+/// The health of reads, or of writes.
 pub(super) struct CallHealth {
     calls: &'static str,
     state: AtomicU8,
@@ -30,14 +29,14 @@ impl Default for FileHealth {
 }
 
 impl FileHealth {
-    /// Whether something has to be tried again.
+    /// Whether reads or writes have to be retried.
     pub(super) fn needs_retry(&self) -> bool {
         self.reads.needs_retry() || self.writes.needs_retry()
     }
 }
 
 impl CallHealth {
-    /// Takes notice of a call that failed. Of damage nobody knows yet how far it goes.
+    /// Records a failed call. Damage may be limited to one channel, so it only raises suspicion.
     pub(super) fn record_failure(&self, file: &std::path::Path, error: &StoreError) {
         let is_failure = match error {
             StoreError::Unavailable(_)
@@ -54,15 +53,15 @@ impl CallHealth {
         }
     }
 
-    /// Takes notice of a trial that failed.
+    /// Records a failed retry.
     pub(super) fn set_failing(&self, file: &std::path::Path, error: &StoreError) {
         if self.state.swap(FAILING, Relaxed) != FAILING {
             let (file, why) = (file.display(), error.source().map(ToString::to_string));
-            tracing::warn!(%file, %error, why, "{} of an event file fail; tried again every {RETRY_EVERY:?}", self.calls);
+            tracing::warn!(%file, %error, why, "{} of an event file fail; retrying every {RETRY_EVERY:?}", self.calls);
         }
     }
 
-    /// Takes notice of a call that succeeded.
+    /// Records a call that succeeded.
     pub(super) fn recover(&self, file: &std::path::Path) {
         if self.needs_retry() && self.state.swap(OK, Relaxed) == FAILING {
             tracing::info!(file = %file.display(), "{} of an event file succeed again", self.calls);
@@ -79,9 +78,9 @@ impl CallHealth {
 }
 
 const OK: u8 = 0;
-/// What failed may be one channel's.
+/// A call has failed, perhaps because of one damaged channel.
 const SUSPECT: u8 = 1;
 const FAILING: u8 = 2;
 
-/// So often what fails is tried.
+/// How often reads or writes that fail are retried.
 pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);

@@ -1,14 +1,14 @@
-//! What sees that bells were rung: inotify, where there is one.
+//! Watches notify files with inotify, where the platform has it.
 
 pub(super) use self::os::{Inotify, EventWaiter, WatchId};
 
-/// What has happened to which bells.
+/// Which watched files have changed, and how.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct FileEvents {
     pub(super) modified: Vec<WatchId>,
     /// Removed, moved or replaced.
     pub(super) replaced: Vec<WatchId>,
-    /// Everything has to be looked at.
+    /// Any of the files may have changed: events were dropped.
     pub(super) check_all: bool,
 }
 
@@ -36,7 +36,6 @@ mod os {
 
     pub(in crate::stores::file) type WatchId = i32;
 
-    /// An inotify instance.
     pub(in crate::stores::file) struct Inotify(OwnedFd);
 
     impl Inotify {
@@ -45,24 +44,24 @@ mod os {
         }
 
         pub(in crate::stores::file) fn watch(&self, path: &Path) -> io::Result<WatchId> {
-            // A file that is removed while it is open has its attributes changed: it has no name any more.
+            // A file that is removed while it is open only reports changed attributes: those of its link count.
             let flags = WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
             Ok(inotify::add_watch(&self.0, path, flags)?)
         }
 
         pub(in crate::stores::file) fn unwatch(&self, watch: WatchId) {
-            // It may be gone with its file.
+            // Fails if the watch has ended with its file.
             _ = inotify::remove_watch(&self.0, watch);
         }
 
-        /// Waits until something is to be seen, at most for so long.
-        pub(in crate::stores::file) fn wait(&self, most: Duration) {
-            let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: i64::from(most.subsec_nanos()) };
-            // An interrupted wait is a short one.
-            _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&most));
+        /// Waits for events until the timeout.
+        pub(in crate::stores::file) fn wait(&self, timeout: Duration) {
+            let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+            // May be interrupted, which only shortens it.
+            _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout));
         }
 
-        /// What was not seen yet. Of several who ask, one gets it.
+        /// Reads new events. Each event is read by one caller only.
         pub(in crate::stores::file) fn read_events(&self) -> FileEvents {
             let mut events = FileEvents::default();
             let mut buffer = [MaybeUninit::uninit(); 4096];
@@ -73,10 +72,10 @@ mod os {
             events
         }
 
-        /// For a task that waits by itself; none when this is no thread of a runtime.
+        /// Lets a task wait for events itself. `None` outside a runtime.
         pub(in crate::stores::file) fn event_waiter(&self) -> Option<EventWaiter> {
             Handle::try_current().ok()?;
-            // The same instance once more: each runtime registers a descriptor of its own.
+            // Duplicates the descriptor of the instance, since each runtime registers its own.
             let shared = Instance::from(self.0.try_clone().ok()?);
             shared.into_event_stream([0; 1024]).ok().map(EventWaiter)
         }
@@ -94,12 +93,11 @@ mod os {
         }
     }
 
-    /// One task's view of an instance.
     pub(in crate::stores::file) struct EventWaiter(EventStream<[u8; 1024]>);
 
     impl EventWaiter {
-        /// What was not seen yet; when that is nothing, `cx` is woken once there is something. Of several who ask, one gets
-        /// it. Fails when the runtime is gone.
+        /// Reads new events; if there are none, `cx` is woken when there are. Each event is read by one caller only. Fails if
+        /// the runtime has been dropped.
         pub(in crate::stores::file) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<FileEvents>> {
             let mut events = FileEvents::default();
             while let Poll::Ready(event) = Pin::new(&mut self.0).poll_next(cx) {
@@ -125,7 +123,7 @@ mod os {
 
     pub(in crate::stores::file) type WatchId = i32;
 
-    /// Nothing watches files here.
+    /// Does not exist on this platform.
     pub(in crate::stores::file) enum Inotify {}
 
     impl Inotify {
@@ -177,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// Two bells that are watched, in a directory.
+    /// Two watched files in a directory.
     struct WatchedFiles {
         dir: PathBuf,
         files: [File; 2],
@@ -195,7 +193,7 @@ mod tests {
             Ok(Self { dir, files, inotify, watches })
         }
 
-        /// Equal events in a row are one, so the two take turns.
+        /// Alternates between the files, since inotify merges equal consecutive events.
         fn modify(&self, times: usize) -> io::Result<()> {
             self.files.iter().cycle().take(times).try_for_each(|file| file.write_all_at(b"x", 0))
         }
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_the_system_dropped_have_everything_looked_at() {
+    fn after_an_overflow_all_files_are_checked() {
         let most: usize =
             std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
         let watched = WatchedFiles::new("overflow").unwrap();
@@ -225,11 +223,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_is_woken_by_each_ring_and_each_is_seen_once() {
+    async fn a_task_is_woken_by_each_write_and_each_is_read_once() {
         let watched = WatchedFiles::new("task").unwrap();
         let mut event_waiters = [watched.inotify.event_waiter().unwrap(), watched.inotify.event_waiter().unwrap()];
         for _ in 0..3 {
-            // Waits before it is rung for.
+            // Waits before the write.
             let mut events = pin!(poll_fn(|cx| event_waiters[0].poll(cx)));
             assert!(events.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             watched.modify(1).unwrap();
@@ -240,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_on_a_runtime_or_outlives_it_has_no_lookout() {
+    fn a_task_needs_a_runtime_to_wait() {
         let watched = WatchedFiles::new("runtime").unwrap();
         assert!(watched.inotify.event_waiter().is_none());
         let runtime = tokio::runtime::Runtime::new().unwrap();

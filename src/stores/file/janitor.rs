@@ -1,6 +1,6 @@
-//! What has to be done some time: channels that nobody appends to, keys, what removed channels left behind. A little with
-//! each transaction, the rest when the writer is idle. Each piece is undone alone when it fails: the transaction that it
-//! rides on is somebody else's.
+//! Background work: retention of idle channels, expired keys, rows that removed channels left behind. One step is part of each
+//! transaction; further steps run while the writer is idle. Each task of a step has a savepoint, so that one that fails does
+//! not fail the requests in the same transaction.
 
 use std::time::{Duration, Instant};
 
@@ -22,18 +22,18 @@ use crate::{
 };
 
 pub(super) struct Janitor {
-    /// In Unix milliseconds; `None` when the last look has left something to do.
+    /// In Unix milliseconds; `None` if there is work left.
     next_run: Option<u64>,
-    /// How long to wait for the next look when nobody appends.
+    /// How long the writer waits between checks for work while no requests come.
     pause: Duration,
-    /// Nothing is done until then: something failed.
+    /// No work is done until then, since some has failed.
     postponed_until: Option<Instant>,
-    /// What was kept at the last look.
+    /// The shared retention at the last step.
     last_keep: Keep,
-    /// Which channels were compared with what is kept: those up to this id. Others may have kept more, and said later when to
-    /// look.
+    /// The last channel id whose `due` was checked against the shared retention, which may have become shorter since `due` was
+    /// written. `None` once all are checked.
     compared_up_to: Option<i64>,
-    /// Whether it was said that something failed.
+    /// Whether a failure has been logged.
     failure_logged: bool,
 }
 
@@ -43,22 +43,22 @@ impl Janitor {
         Self { next_run: None, pause, postponed_until: None, last_keep: *keep, compared_up_to: Some(0), failure_logged: false }
     }
 
-    /// There is something to do.
+    /// There is work to do.
     pub(super) fn wake(&mut self) {
         self.next_run = None;
     }
 
-    /// How long the writer may wait before it looks.
+    /// How long the writer may wait before it checks for work.
     pub(super) fn pause(&self) -> Duration {
         if self.next_run.is_none() && !self.is_postponed() { BETWEEN_STEPS } else { self.pause }
     }
 
-    /// Does nothing for a while: something failed, which would fail again.
+    /// Does no work for [`POSTPONE_FOR`], since it would fail again.
     pub(super) fn postpone(&mut self, core: &Core, error: &StoreError) {
         self.postponed_until = Some(Instant::now() + POSTPONE_FOR);
         if !std::mem::replace(&mut self.failure_logged, true) {
             let (file, why) = (core.paths.db.display(), std::error::Error::source(error).map(ToString::to_string));
-            tracing::warn!(%file, why, "an event file cannot be tidied; it is tried again every {POSTPONE_FOR:?}");
+            tracing::warn!(%file, why, "retention of an event file fails; retrying every {POSTPONE_FOR:?}");
         }
     }
 
@@ -66,7 +66,7 @@ impl Janitor {
         self.postponed_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Whether a transaction of its own is worth it. Reads only.
+    /// Whether there is enough work for a transaction of its own. Reads only.
     pub(super) fn is_due(&mut self, db: &Connection, retention: &SharedRetention, now: u64) -> bool {
         if self.is_postponed() {
             return false;
@@ -82,11 +82,11 @@ impl Janitor {
         due
     }
 
-    /// Does a step of it, if it is time. Fails when the database has rolled back the transaction that it is part of, which
-    /// then has to be done again.
+    /// Does a step of the work, if it is time. Fails if the database has rolled back the whole transaction, which then has to be
+    /// repeated.
     pub(super) fn run_step(&mut self, db: &Connection, state: &mut TxState, core: &Core, now: u64) -> Result<(), OperationError> {
         let keep = state.retention.keep;
-        // Who kept more is gone.
+        // A process that kept more is gone.
         if keep.largest(&std::mem::replace(&mut self.last_keep, keep)) != keep {
             (self.next_run, self.compared_up_to) = (None, Some(0));
         }
@@ -112,17 +112,16 @@ impl Janitor {
     }
 }
 
-/// One step of the janitor's.
 struct Step<'a> {
     db: &'a Connection,
     core: &'a Core,
     now: u64,
-    /// The first that failed, other than for one channel.
+    /// The first failure that does not concern one channel only.
     failed: Option<StoreError>,
 }
 
 impl Step<'_> {
-    /// Does a chore whole or not at all. `None` when it failed alone.
+    /// Does all of a task, or none of it. `None` if it failed, and only it was rolled back.
     fn in_savepoint<T>(
         &mut self,
         state: &mut TxState,
@@ -158,7 +157,7 @@ impl Step<'_> {
         }
     }
 
-    /// Looks after some channels that are due; says how many.
+    /// Maintains some channels that are due; returns how many.
     fn maintain_due(&mut self, state: &mut TxState) -> Result<usize, OperationError> {
         let (db, now) = (self.db, self.now);
         let due = self.in_savepoint(state, |_| Ok(due_channels(db, now)?))?.unwrap_or_default();
@@ -166,16 +165,16 @@ impl Step<'_> {
             let mut name = None;
             let result = self.try_in_savepoint(state, |state| {
                 let channel = name.insert(name_of(db, *id)?);
-                // The index of names may know nothing of what a row's name became, and then nothing was looked after.
+                // If the name in the row is damaged, the index does not find this row by it, but none or another.
                 match state.maintain(db, now, channel)? {
                     Some(found) if found == *id => Ok(()),
-                    _ => Err(corrupt(format!("channel {id} is not found by its name")).into()),
+                    _ => Err(corrupt(format!("looking up the name of channel {id} does not find it")).into()),
                 }
             })?;
             if let Err(error) = result {
                 let name = name.map_or_else(|| placeholder_name(*id), |name| name.as_str().to_owned());
                 self.core.quarantine.report(&self.core.paths.db, &name, &error);
-                // Out of the way of those that are due later, and of other processes' janitors.
+                // Postponed, so that it does not delay other channels, here and in other processes.
                 let later = now.saturating_add(DAMAGED_DELAY_MS);
                 self.in_savepoint(state, |_| Ok(update_due(db, *id, later)?))?;
             }
@@ -184,7 +183,7 @@ impl Step<'_> {
     }
 }
 
-/// The channels that are due first. Read from the index alone, so that damage to the row of one costs the others nothing.
+/// The channels that are due first. Read from the index alone, so that a damaged row does not affect the others.
 fn due_channels(db: &Connection, now: u64) -> rusqlite::Result<Vec<i64>> {
     let sql = "SELECT id FROM channels WHERE due <= ?1 ORDER BY due LIMIT ?2";
     let mut statement = db.prepare_cached(sql)?;
@@ -197,8 +196,8 @@ fn name_of(db: &Connection, id: i64) -> Result<Channel, OperationError> {
     Ok(statement.query_row([id], |row| Ok(read_name(row, 0)))??)
 }
 
-/// Has channels be looked at sooner whose time was set by who keeps more. Returns how many, and the last that it compared;
-/// `None` when all are.
+/// Makes channels due whose `due` is too late for the current retention. Returns how many, and the last id that it checked;
+/// `None` if no more follow.
 fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), OperationError> {
     let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = db.prepare_cached(&sql)?;
@@ -208,7 +207,7 @@ fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(
         (count, last) = (count + 1, row.get(0)?);
         let is_late = match ChannelRow::from_row(row) {
             Ok(channel_row) => retention::is_exceeded(keep, &channel_row, now) || retention::next_maintenance(&channel_row, keep, now) < channel_row.due,
-            // The look finds out what is wrong with it.
+            // Maintaining it reports the damage.
             Err(_) => true,
         };
         if is_late {
@@ -225,27 +224,27 @@ fn update_due(db: &Connection, id: i64, due: u64) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE channels SET due = ?1 WHERE id = ?2")?.execute((due as i64, id)).map(|_| ())
 }
 
-/// When the first channel is due, or a key may be.
+/// When the first channel is due, at most `period` from now, since keys may expire by then.
 fn next_due(db: &Connection, now: u64, period: u64) -> rusqlite::Result<u64> {
     let first: Option<i64> = db.prepare_cached("SELECT min(due) FROM channels")?.query_row([], |row| row.get(0))?;
     let latest = now.saturating_add(period);
     Ok(first.map_or(latest, |first| (first as u64).clamp(now + 1, latest)))
 }
 
-/// So many channels are looked at in one step.
+/// Channels maintained per step.
 const MAINTAINED_PER_STEP: usize = 4;
 
-/// So many are compared in one step: they are only read.
+/// Channels checked per step, which are only read.
 const COMPARED_PER_STEP: usize = 64;
 
-/// How long the writer waits at most before it looks whether something is due.
+/// The longest that the writer waits between checks for work.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// Between two steps of work that is left, so that others can write.
+/// The pause between steps while work is left, so that other processes can write.
 const BETWEEN_STEPS: Duration = Duration::from_millis(5);
 
-/// So long nothing is tried after something failed.
+/// How long no work is done after a failure.
 const POSTPONE_FOR: Duration = Duration::from_secs(10);
 
-/// So many milliseconds later a damaged channel is looked at again.
+/// When a damaged channel is due again, in milliseconds.
 const DAMAGED_DELAY_MS: u64 = 60 * 60 * 1000;

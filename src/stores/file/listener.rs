@@ -1,11 +1,10 @@
-//! Who listens for the bells of all file stores of this process: there is one inotify instance for all of them, for a user
-//! may have few.
+//! Listens to the notify files of all file stores in this process, with one inotify instance: their number per user is limited.
 //!
-//! A watcher on a tokio runtime waits for it by itself ([`EventWaiter`]), and whoever is woken first tells the watchers of all
-//! stores. A thread for it would be a change of threads more for each event, which takes longer than all the rest. There is
-//! one in any case, from the first watcher to the last, for what inotify cannot do: the bells are looked at every
-//! [`SCAN_EVERY`], and every [`POLL_EVERY`] while some bell cannot be watched, because no instance is left or the platform has none.
-//! While no watcher is on a runtime, it waits for the instance too.
+//! Watchers on a tokio runtime wait for the instance themselves ([`EventWaiter`]); whichever is woken first notifies the watchers
+//! of all stores. Waiting on a separate thread would add a thread switch to each event, which would take longer than
+//! everything else. A thread still runs while there are watchers, for what inotify cannot do: it reads all notify files every
+//! [`SCAN_EVERY`], and those that cannot be watched (no instance is left, or the platform has no inotify) every
+//! [`POLL_EVERY`]. While no watcher is on a runtime, this thread waits for the instance.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -20,7 +19,7 @@ use super::{
     notify_reader::NotifyReader,
 };
 
-/// Has the store's watchers told of what others do, from now on, for as long as there are any.
+/// From now on notifies the store's watchers of changes by others, as long as it has any.
 pub(super) fn register(core: &Arc<Core>) -> Registration {
     let mut listener = lock();
     listener.add(core);
@@ -29,11 +28,11 @@ pub(super) fn register(core: &Arc<Core>) -> Registration {
     Registration(event_waiter)
 }
 
-/// One watcher's way to hear of rings by itself, if it has one.
+/// A watcher's registration. On a runtime, it lets the watcher wait for notifications itself.
 pub(super) struct Registration(Option<EventWaiter>);
 
 impl Registration {
-    /// Tells all watchers of what was rung; ready when there was something, else `cx` is woken by the next ring.
+    /// Notifies all watchers of new notifications. Ready if there were any; else the next one wakes `cx`.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(event_waiter) = &mut self.0 else { return Poll::Pending };
         match event_waiter.poll(cx) {
@@ -41,7 +40,7 @@ impl Registration {
                 dispatch(&events);
                 return Poll::Ready(());
             }
-            // Its runtime is gone: the thread goes on alone.
+            // Its runtime was dropped: from now on the thread waits.
             Poll::Ready(Err(_)) => self.close(),
             Poll::Pending => {}
         }
@@ -66,19 +65,18 @@ static LISTENER: Mutex<Listener> = Mutex::new(Listener { stores: Vec::new(), ino
 struct Listener {
     stores: Vec<ListenedStore>,
     inotify: Option<Arc<Inotify>>,
-    /// When an instance was asked for last, and refused.
+    /// When the system last refused an instance.
     refused_at: Option<Instant>,
-    /// Whether the thread runs.
     thread_runs: bool,
-    /// How many watchers wait for the instance by themselves.
+    /// How many watchers wait for the instance themselves.
     event_waiters: usize,
 }
 
-/// One store that is listened for.
+/// A store with watchers.
 struct ListenedStore {
     core: Weak<Core>,
     reader: Arc<Mutex<NotifyReader>>,
-    /// Absent while its bell cannot be watched.
+    /// `None` while its notify file is not watched.
     watch: Option<WatchId>,
 }
 
@@ -109,7 +107,8 @@ fn run() {
     }
 }
 
-/// Drops the posts that nobody needs. Says what to wait for, if not only for the time, and how long; `None` ends the thread.
+/// Removes stores without watchers. Returns the instance to wait for, if watchers do not, and the timeout; `None` ends the
+/// thread.
 fn next_wait() -> Option<(Option<Arc<Inotify>>, Duration)> {
     let mut listener = lock();
     let (watched, unused): (Vec<_>, Vec<_>) = std::mem::take(&mut listener.stores)
@@ -117,7 +116,7 @@ fn next_wait() -> Option<(Option<Arc<Inotify>>, Duration)> {
         .partition(|store| store.core.upgrade().is_some_and(|core| core.is_watched()));
     listener.stores = watched;
     for watch in unused.iter().filter_map(|store| store.watch) {
-        // Stores on one file share a watch.
+        // Stores on the same file share a watch.
         if let Some(inotify) = listener.inotify.as_ref().filter(|_| listener.stores.iter().all(|store| store.watch != Some(watch))) {
             inotify.unwatch(watch);
         }
@@ -132,6 +131,7 @@ fn next_wait() -> Option<(Option<Arc<Inotify>>, Duration)> {
     Some((inotify, if all_watched { SCAN_EVERY } else { POLL_EVERY }))
 }
 
+/// Reads the notify files that may have changed, and watches those that are new.
 fn dispatch(events: &FileEvents) {
     let is_affected = |watch: &Option<WatchId>| match watch {
         Some(watch) => events.check_all || events.modified.contains(watch) || events.replaced.contains(watch),
@@ -166,7 +166,6 @@ fn dispatch(events: &FileEvents) {
 }
 
 impl Listener {
-    /// Listens for this store from now on.
     fn add(&mut self, core: &Arc<Core>) {
         if self.stores.iter().any(|store| Weak::ptr_eq(&store.core, &Arc::downgrade(core))) {
             return;
@@ -178,12 +177,12 @@ impl Listener {
             let started = thread::Builder::new().name("events-listener".into()).spawn(run);
             self.thread_runs = started.is_ok();
             if let Err(error) = started {
-                tracing::error!(%error, "cannot listen for the events of other processes");
+                tracing::error!(%error, "cannot start the thread that listens for events of other processes");
             }
         }
     }
 
-    /// Watches the bells that are not watched yet.
+    /// Watches the notify files that are not watched yet.
     fn watch_files(&mut self) {
         if self.inotify.is_none() && self.refused_at.is_none_or(|at| at.elapsed() > RETRY_AFTER) {
             match Inotify::open() {
@@ -201,11 +200,11 @@ impl Listener {
     }
 }
 
-/// So often everything is looked at, whatever was seen: inotify does not see everything on every file system.
+/// How often all notify files are read: inotify does not report all changes on all file systems.
 const SCAN_EVERY: Duration = Duration::from_millis(250);
 
-/// So often a bell that cannot be watched is looked at.
+/// How often a notify file that cannot be watched is read.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
-/// So long after a refusal another instance is asked for.
+/// How long after a refusal another instance is requested.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

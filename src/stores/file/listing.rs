@@ -1,4 +1,4 @@
-//! Which channels there are.
+//! Lists channels.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -15,7 +15,7 @@ use crate::{
     store::{Head, StoreError},
 };
 
-/// A page of the channels whose names begin with `prefix` and come after `after`.
+/// A page of the channels whose names start with `prefix` and follow `after`.
 pub(super) fn channels(
     core: &Core,
     db: &mut Connection,
@@ -33,7 +33,7 @@ pub(super) fn channels(
     let sql = format!("SELECT {CHANNEL_COLUMNS}, name FROM channels WHERE name {relation} ?1 ORDER BY name");
     let mut statement = transaction.prepare_cached(&sql).map_err(from_sql)?;
     let mut rows = statement.query([after.unwrap_or(prefix)]).map_err(from_sql)?;
-    let (limit, mut listed) = (limit.min(MOST), Vec::new());
+    let (limit, mut listed) = (limit.min(MAX_LISTED), Vec::new());
     while listed.len() < limit {
         let Some(row) = rows.next().map_err(from_sql)? else { break };
         let name = row.get_ref(13).map_err(from_sql)?.as_bytes().unwrap_or_default();
@@ -41,7 +41,8 @@ pub(super) fn channels(
             break;
         }
         let channel_row = ChannelRow::from_row(row).map_err(from_sql).and_then(ChannelRow::validated);
-        // Never lossily: what is made up has no place in the order of the names, and who goes on behind it goes in a circle.
+        // An unreadable name is skipped, not replaced: a replacement may sort elsewhere, and a listing that continued after it
+        // could loop.
         let named = channel_row.and_then(|channel_row| Ok((read_name(row, 13)?, channel_row)));
         match named {
             Ok((channel, channel_row)) => {
@@ -55,5 +56,5 @@ pub(super) fn channels(
     Ok(listed)
 }
 
-/// So many are listed at once.
-const MOST: usize = 1000;
+/// The most channels listed at once.
+const MAX_LISTED: usize = 1000;

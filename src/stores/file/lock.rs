@@ -1,5 +1,5 @@
-//! The lock of those who write: an own file, locked as a whole, which the system unlocks when its holder dies. SQLite's
-//! busy handler polls, so that with it alone some writers starve; this one makes them queue.
+//! The lock that writers hold: a separate file, which the system unlocks when its holder dies. SQLite's own busy handler polls,
+//! so with that alone some writers starve; with this lock they queue.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,26 +10,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The lock file of one store.
 pub(super) struct Lock {
     file: File,
-    /// Waits on behalf of this lock, so that waiting can have an end: started when it is first needed.
+    /// A thread that waits for the lock, since `flock` has no timeout. Started when first needed.
     waiter: Option<Waiter>,
 }
 
 struct Waiter {
     requests: mpsc::Sender<()>,
     outcomes: mpsc::Receiver<io::Result<WaitOutcome>>,
-    /// Whether it was asked and has not told yet.
+    /// Whether a request has no outcome yet.
     is_waiting: bool,
-    /// Whether someone waits for what it was asked for.
+    /// Whether a caller waits for the outcome.
     wanted: Arc<Mutex<bool>>,
 }
 
-/// What became of a lock that was waited for.
 enum WaitOutcome {
     Held,
-    /// Nobody wanted it any more: who keeps it would keep all others from writing.
+    /// The caller had given up: keeping the lock would block all other writers.
     Released,
 }
 
@@ -39,13 +37,13 @@ impl Lock {
         Ok(Self { file, waiter: None })
     }
 
-    /// Locks, if it needs no waiting.
+    /// Takes the lock if that needs no waiting.
     pub(super) fn try_acquire(&mut self) -> io::Result<bool> {
         let pending = self.waiter.as_mut().is_some_and(Waiter::is_pending);
         if pending { Ok(false) } else { os::try_lock(&self.file) }
     }
 
-    /// Locks; `false` when the lock was not to be had within `patience`.
+    /// Takes the lock; `false` if it was not free within `timeout`.
     pub(super) fn acquire(&mut self, timeout: Duration) -> io::Result<bool> {
         if self.try_briefly()? {
             return Ok(true);
@@ -57,8 +55,8 @@ impl Lock {
         waiter.wait(timeout)
     }
 
-    /// Most who hold the lock give it back sooner than another thread could be asked to wait for it. Who naps longer and
-    /// longer leaves the processors to them, and lets each do several commits in a row.
+    /// Most holders release the lock before the waiting thread could start. Growing pauses leave the processor to them, and let
+    /// each do several commits in a row.
     fn try_briefly(&mut self) -> io::Result<bool> {
         let mut pause = SHORTEST_PAUSE;
         for _ in 0..BRIEF_TRIES {
@@ -72,13 +70,13 @@ impl Lock {
     }
 
     pub(super) fn release(&self) {
-        // Cannot fail for a file that is open; and if it did, the next to close it would unlock it.
+        // Cannot fail for an open file; if it did, closing the file would unlock it.
         _ = os::unlock(&self.file);
     }
 }
 
 impl Waiter {
-    /// The clone shares the lock with its original.
+    /// `file` is a clone, which shares the lock with the original.
     fn start(file: File) -> io::Result<Self> {
         let (requests, incoming) = mpsc::channel();
         let (send_outcome, outcomes) = mpsc::channel();
@@ -87,7 +85,7 @@ impl Waiter {
         let wait = move || {
             for () in incoming {
                 let locked = os::lock(&file);
-                // Held until it is told, so that who stops waiting learns of it, or it is given back.
+                // Held while sending, so that a caller that gives up either gets the outcome or has the lock released.
                 let wanted = is_wanted.lock().unwrap_or_else(PoisonError::into_inner);
                 let outcome = if *wanted { WaitOutcome::Held } else { WaitOutcome::Released };
                 if !*wanted {
@@ -102,7 +100,7 @@ impl Waiter {
         Ok(Self { requests, outcomes, is_waiting: false, wanted })
     }
 
-    /// Whether it waits, though nobody wants what it waits for.
+    /// Whether the thread still waits for a caller that has given up.
     fn is_pending(&mut self) -> bool {
         if self.is_waiting && self.outcomes.try_recv().is_ok() {
             self.is_waiting = false;
@@ -124,7 +122,7 @@ impl Waiter {
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err(thread_ended()),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     *self.wanted() = false;
-                    // It may have told just before.
+                    // The outcome may have been sent just before.
                     match self.outcomes.try_recv() {
                         Ok(outcome) => outcome,
                         Err(_) => return Ok(false),
@@ -192,7 +190,7 @@ mod os {
     }
 }
 
-/// How often to try for the lock before it is waited for: for some 20 ms in all.
+/// How often the lock is tried before the thread waits for it: about 20 ms in total.
 const BRIEF_TRIES: u32 = 12;
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(3);
@@ -202,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_ends_and_goes_on() {
+    fn a_wait_can_time_out_and_be_repeated() {
         let path = std::env::temp_dir().join(format!("tower-events-lock-{}", std::process::id()));
         let [mut one, mut two, mut three] = [(); 3].map(|()| Lock::open(&path).unwrap());
         let long = Duration::from_secs(10);
@@ -211,7 +209,7 @@ mod tests {
             assert!(!two.acquire(Duration::from_millis(1)).unwrap());
         }
         one.release();
-        // Who waited in vain and does not come back is in nobody's way.
+        // A caller that gave up does not block others.
         assert!(three.acquire(long).unwrap());
         assert!(!two.acquire(Duration::ZERO).unwrap());
         three.release();

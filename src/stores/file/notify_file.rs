@@ -1,10 +1,11 @@
-//! The doorbell: a small file that is written after each commit, so that other processes hear of it at once. What it says
-//! are hints; a lost or damaged one costs time only. The log itself cannot be watched: it is written before it counts.
+//! The notify file: a small file that is written after each commit, so that other processes notice the commit at once. Its
+//! notifications are hints: a lost or damaged one costs only time. The WAL cannot be watched instead, since it is written
+//! before the commit is visible.
 //!
 //! # Format
-//! [`SLOTS`] slots of [`SLOT_BYTES`] bytes. News number `n` (from 1) is in slot `n % SLOTS`: six little-endian words, which are
-//! `n`, who wrote it, the channel's id, the first and the last `seq`, and the sum of these five. Only the holder of the
-//! write lock writes; who reads takes a slot whose sum is wrong for one that is not written yet.
+//! [`SLOTS`] slots of [`SLOT_BYTES`] bytes. Notification `n` (from 1) is in slot `n % SLOTS`: six little-endian words, which
+//! are `n`, the id of the writing store, the channel's id, the first and the last `seq`, and the checksum of these five. Only
+//! the holder of the lock file writes. Readers take a slot with a wrong checksum for one that is not written yet.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,42 +19,42 @@ use super::{
     checksum::Checksum,
 };
 
-/// What changed in one commit and one channel.
+/// What one store has changed in one channel by one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Notification {
-    /// Which store wrote it.
+    /// The store that wrote it.
     pub(super) writer: u64,
     pub(super) changed: Changed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Changed {
-    /// These entries came.
+    /// These entries were appended.
     Entries { channel: i64, first: u64, last: u64 },
-    /// The head changed in another way.
+    /// The head changed otherwise.
     Head { channel: i64 },
-    /// Anything.
+    /// Anything may have changed.
     Anything,
 }
 
-/// One process's handle of the file, at one position.
+/// A handle of the file, at one position.
 pub(super) struct NotifyFile {
     path: PathBuf,
     file: File,
-    /// The number of the first news that was not seen here, nor written.
+    /// The number of the first notification that was neither read nor written here.
     next: u64,
-    /// Whether others may have written beyond that.
+    /// Whether others may have written since.
     may_be_behind: bool,
-    /// When it was last made sure of that others listen to the same file.
+    /// When the file was last known to be the one at the path.
     path_checked: Instant,
 }
 
 impl NotifyFile {
-    /// Opens the file, or makes it, at the end of its news.
+    /// Opens or creates the file, after its last notification.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         if file.metadata()?.len() < FILE_BYTES {
-            // Room that is taken now is there when the disk is full.
+            // Allocates the whole file now, so that notifying still works when the disk is full.
             let missing = vec![0; (FILE_BYTES - file.metadata()?.len()) as usize];
             os::write_at(&file, &missing, file.metadata()?.len())?;
         }
@@ -62,13 +63,12 @@ impl NotifyFile {
         Ok(notify_file)
     }
 
-    /// Others may have rung.
+    /// Others may have written.
     pub(super) fn expect_foreign_writes(&mut self) {
         self.may_be_behind = true;
     }
 
-    /// Writes news to the file that the path leads to now: whoever removed the bell left those who listen to a file that
-    /// nobody writes.
+    /// Writes to the file that is at the path now: if the file was removed, listeners in other processes watch a new one.
     pub(super) fn write_to_current(&mut self, writer: u64, changes: &[Changed]) -> io::Result<()> {
         if self.path_checked.elapsed() > PATH_CHECK_INTERVAL {
             self.reopen_if_replaced()?;
@@ -77,7 +77,8 @@ impl NotifyFile {
         self.write(writer, changes)
     }
 
-    /// Writes news. The caller holds the write lock, and has said when others may have rung.
+    /// The caller holds the lock file, and has called [`expect_foreign_writes`](Self::expect_foreign_writes) if others may have
+    /// written.
     pub(super) fn write(&mut self, writer: u64, changes: &[Changed]) -> io::Result<()> {
         if self.may_be_behind {
             self.skip_foreign_writes()?;
@@ -97,7 +98,7 @@ impl NotifyFile {
         Ok(())
     }
 
-    /// Passes over what others wrote.
+    /// Skips notifications of others.
     fn skip_foreign_writes(&mut self) -> io::Result<()> {
         while let Some(found) = self.read_new()? {
             if found.is_empty() {
@@ -107,7 +108,7 @@ impl NotifyFile {
         Ok(())
     }
 
-    /// The news since the last time; `None` when some were overwritten before they were heard.
+    /// The notifications since the last call; `None` if some were overwritten before they were read.
     pub(super) fn read_new(&mut self) -> io::Result<Option<Vec<Notification>>> {
         let mut found = Vec::new();
         loop {
@@ -134,13 +135,13 @@ impl NotifyFile {
         }
     }
 
-    /// Goes on with the file that the path leads to now, made anew if need be; says whether it is another than before.
+    /// Reopens the file if another one, or none, is at the path now. Returns whether it did.
     pub(super) fn reopen_if_replaced(&mut self) -> io::Result<bool> {
         let is_same = match (Paths::identity(&self.path), identity_of(&self.file.metadata()?)) {
             (Ok(now), then) => now == then,
             (Err(_), _) => false,
         };
-        // Someone may have cut it, too.
+        // It may also have been truncated.
         if is_same && self.file.metadata()?.len() >= FILE_BYTES {
             return Ok(false);
         }
@@ -206,7 +207,7 @@ mod os {
         io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     };
 
-    // Each handle has one user at a time, so that its position is nobody else's.
+    // Each handle has one user at a time, so its position is not shared.
     pub(super) fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         file.seek(SeekFrom::Start(at))?;
         file.read(bytes)
@@ -222,12 +223,14 @@ const SLOTS: u64 = 1024;
 const SLOT_BYTES: u64 = 48;
 const FILE_BYTES: u64 = SLOTS * SLOT_BYTES;
 
-/// So many slots are read at once.
+/// Slots read at once.
 const SLOTS_PER_READ: u64 = 16;
 
+/// How often the writer checks that the file is still at the path.
 const PATH_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// More news of one commit than this are told as one: all of them would push others out unheard.
+/// If one commit has more notifications than this, one [`Changed::Anything`] replaces them, so that they do not overwrite
+/// unread ones.
 const MAX_PER_WRITE: usize = 256;
 
 #[cfg(test)]
@@ -235,7 +238,7 @@ mod tests {
     use super::*;
 
     fn temporary(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("tower-events-bell-{name}-{}", std::process::id()))
+        std::env::temp_dir().join(format!("tower-events-notify-{name}-{}", std::process::id()))
     }
 
     fn entries(seq: u64) -> Changed {
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_rung_is_heard_once_in_order() {
+    fn notifications_are_read_once_in_order() {
         let path = temporary("order");
         let (mut one, mut two) = (NotifyFile::open(&path).unwrap(), NotifyFile::open(&path).unwrap());
         let mut reader = NotifyFile::open(&path).unwrap();
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_overtaken_learns_it_and_goes_on() {
+    fn a_reader_that_was_overtaken_learns_it_and_continues() {
         let path = temporary("overtaken");
         let (mut notify_file, mut reader) = (NotifyFile::open(&path).unwrap(), NotifyFile::open(&path).unwrap());
         for n in 0..SLOTS + 5 {
@@ -278,13 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_passed_over() {
+    fn damage_is_skipped() {
         let path = temporary("damage");
         let (mut notify_file, mut reader) = (NotifyFile::open(&path).unwrap(), NotifyFile::open(&path).unwrap());
         notify_file.write(1, &[entries(1), entries(2)]).unwrap();
         os::write_at(&notify_file.file, b"x", 2 * SLOT_BYTES + 5).unwrap();
         assert_eq!(reader.read_new().unwrap().unwrap().len(), 1);
-        // A writer that comes now takes the damaged slot.
+        // A writer that opens the file now overwrites the damaged slot.
         NotifyFile::open(&path).unwrap().write(1, &[entries(3)]).unwrap();
         assert_eq!(reader.read_new().unwrap().unwrap()[0].changed, entries(3));
         notify_file.file.set_len(10).unwrap();

@@ -1,5 +1,5 @@
-//! Turns the bell's news of other stores into hints for this one's watchers. What it cannot tell exactly becomes a coarser
-//! hint.
+//! Turns other stores' notifications into changes for this one's watchers. If details are missing, the change is a coarser
+//! one.
 
 use std::{
     sync::{Arc, Weak},
@@ -23,26 +23,26 @@ use crate::{
     store::{Change, Entry, StoreError},
 };
 
-/// One store's ear at its bell.
+/// Reads the notify file of one store.
 pub(super) struct NotifyReader {
     core: Weak<Core>,
     notify_file: Option<NotifyFile>,
-    /// Opened when there is something to read.
+    /// Opened when first needed.
     db: Option<Connection>,
-    /// What `PRAGMA data_version` was last time.
+    /// `PRAGMA data_version` at the last check.
     version: Option<i64>,
-    /// Whether the bell was rung since then.
+    /// Whether there were notifications since then.
     notified: bool,
 }
 
 impl NotifyReader {
-    /// Listens from now on.
+    /// Reads notifications that are written from now on.
     pub(super) fn new(core: &Arc<Core>) -> Self {
         let notify_file = NotifyFile::open(&core.paths.notify_file).ok();
         Self { core: Arc::downgrade(core), notify_file, db: None, version: None, notified: false }
     }
 
-    /// Looks for news, and tells the watchers.
+    /// Reads new notifications, and notifies the watchers.
     pub(super) fn read_new(&mut self) {
         let Some(core) = self.core.upgrade() else { return };
         let read = self.notify_file.as_mut().map(NotifyFile::read_new);
@@ -63,11 +63,11 @@ impl NotifyReader {
         }
     }
 
-    /// Looks whether something went by unheard: a bell that was removed, or a commit whose process was killed before it
-    /// rang. Says whether the bell is another than before.
+    /// Checks for missed commits: the notify file was replaced, or a process was killed between its commit and its notification.
+    /// Returns whether the notify file is another one now.
     pub(super) fn check_missed(&mut self) -> bool {
         let Some(core) = self.core.upgrade() else { return false };
-        // The files were removed: nothing is to be made where they were.
+        // If the file was removed, no notify file may be created in its place.
         if core.check().is_err() {
             return false;
         }
@@ -80,7 +80,7 @@ impl NotifyReader {
         };
         let version = self.data_version(&core);
         let has_unread_commits = version.is_none() || (self.version != version && !self.notified);
-        // The first time there is nothing to compare with; the watchers have begun with a resync.
+        // The first check has nothing to compare with; but the watchers have started with a resync.
         if replaced || (has_unread_commits && self.version.is_some()) {
             core.notify_watchers([Change::Resync]);
         }
@@ -100,7 +100,7 @@ impl NotifyReader {
     fn db(&mut self, core: &Core) -> rusqlite::Result<&mut Connection> {
         let db = match self.db.take() {
             Some(db) => db,
-            // Nobody waits here: what is busy now is told as a coarser hint.
+            // Without waiting: if the database is busy, the change is a resync.
             None => connection::open_reader(&core.paths, Duration::ZERO)?,
         };
         Ok(self.db.insert(db))
@@ -109,14 +109,14 @@ impl NotifyReader {
     fn changes_of(&mut self, core: &Core, notifications: &[Notification]) -> Vec<Change> {
         let changes = self.db(core).map_err(from_sql).and_then(|db| read(core, db, notifications));
         changes.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the notifications of an event file cannot be read");
+            tracing::debug!(%error, "cannot read the changes that notifications of an event file are about");
             self.db = None;
             vec![Change::Resync]
         })
     }
 }
 
-/// Reads what the news are of, in one snapshot.
+/// Reads what the notifications are about, in one snapshot.
 fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Result<Vec<Change>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
@@ -128,7 +128,7 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
         let name = match name {
             Ok(name) => name,
             Err(error) => {
-                // Nobody knows whom to tell; a resync with each of its appends would cost all others.
+                // Its watchers cannot be notified, and a resync for each of its appends would disturb those of all channels.
                 core.quarantine.report(&core.paths.db, &placeholder_name(channel), &error);
                 continue;
             }
@@ -136,7 +136,7 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
         let change = channel_row.and_then(|channel_row| change(&transaction, &name, &channel_row, changed, &mut bytes));
         changes.push(match change {
             Err(error @ StoreError::Corrupt(_)) => {
-                // It is nobody else's gap; whoever reads it is told.
+                // No resync, since other channels are not affected. The new head makes readers of this one find the damage.
                 core.quarantine.report(&core.paths.db, name.as_str(), &error);
                 Change::Head(name, unreadable_head())
             }
@@ -157,7 +157,7 @@ fn change(db: &Connection, name: &Channel, channel_row: &ChannelRow, changed: Ch
     Ok(if entries.is_empty() { Change::Head(name.clone(), channel_row.record.head) } else { Change::Entries(entries) })
 }
 
-/// The news, with consecutive entries of one channel as one piece, and each head once.
+/// Merges consecutive entries of one channel, and repeated heads.
 fn merge(notifications: &[Notification]) -> Vec<Changed> {
     let mut merged: Vec<Changed> = Vec::new();
     for Notification { changed, .. } in notifications {
@@ -178,7 +178,7 @@ fn merge(notifications: &[Notification]) -> Vec<Changed> {
     merged
 }
 
-/// The channel's name and its line, if they can be read.
+/// The channel's name and row, as far as they can be read.
 type NameAndRow = (Result<Channel, StoreError>, Result<ChannelRow, StoreError>);
 
 fn load_row(db: &Connection, id: i64) -> Result<Option<NameAndRow>, StoreError> {
@@ -189,7 +189,7 @@ fn load_row(db: &Connection, id: i64) -> Result<Option<NameAndRow>, StoreError> 
     Ok(Some((name, channel_row.map_err(from_sql).and_then(ChannelRow::validated))))
 }
 
-/// These entries, or none when they are no longer all there, or are more than fit.
+/// These entries; or none if some are gone, or too many bytes have been read.
 fn entries(
     db: &Connection,
     name: &Channel,
@@ -211,8 +211,8 @@ fn entries(
     Ok(if entries.len() as u64 == last - first + 1 { entries } else { Vec::new() })
 }
 
-/// More entries at once than these are told as a head: who wants them reads them in pages. So many take less than a
-/// millisecond, which a runtime's own threads can spare.
+/// For more entries than this, the change is the head, and readers read pages. Reading this many takes less than a millisecond,
+/// which is short enough for an async worker thread.
 const MAX_ENTRIES: u64 = 256;
 const MAX_BYTES: usize = 256 << 10;
 
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn news_of_one_channel_are_one_piece() {
+    fn consecutive_notifications_of_one_channel_are_merged() {
         let entries = |channel, first, last| Changed::Entries { channel, first, last };
         let head = Changed::Head { channel: 1 };
         let notifications =

@@ -21,7 +21,8 @@ use super::{
 };
 
 impl FileStore {
-    /// Opens the file with default options, or makes it, with its parent directories.
+    /// Opens the file with default options. Creates it, and its parent directories, if missing. Blocks; see
+    /// [`FileOptions::open`].
     ///
     /// # Errors
     /// [`OpenError`].
@@ -29,15 +30,15 @@ impl FileStore {
         FileOptions::default().open(path)
     }
 
-    /// How else to open a file.
+    /// Options other than the defaults.
     pub fn options() -> FileOptions {
         FileOptions::default()
     }
 }
 
 impl FileOptions {
-    /// Opens the file, or makes it, with its parent directories. Blocks while it does: some milliseconds, however large the
-    /// file is, or up to the timeout while another process holds the lock.
+    /// Opens the file. Creates it, and its parent directories, if missing. Blocks for some milliseconds, however large the
+    /// file is, and up to the timeout while another process holds the lock.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -57,8 +58,8 @@ fn open(path: &Path, options: FileOptions) -> Result<FileStore, OpenError> {
     let db = connection::open_writer(&paths, options.durability, options.timeout)?;
     let core = Arc::new(Core::new(paths, options).map_err(failed)?);
     if let Err(error) = shared_retention::announce_on_open(&db, &core.keep, core.now()) {
-        // The first transaction says it.
-        tracing::debug!(%error, file = %core.paths.db.display(), "others were not told what this process keeps");
+        // The first transaction does it.
+        tracing::debug!(%error, file = %core.paths.db.display(), "cannot announce the retention of this process on opening");
     }
     let durability = core.options.durability;
     if durability == Durability::Power {
@@ -67,7 +68,7 @@ fn open(path: &Path, options: FileOptions) -> Result<FileStore, OpenError> {
     let notify_file = NotifyFile::open(&core.paths.notify_file).map_err(failed)?;
     lock.release();
     let acknowledgers = Acknowledger::for_threads(durability, &core.paths).map_err(failed)?;
-    // Ends the threads when it is dropped, also when one of them cannot be started.
+    // Dropping it ends the threads, also if one of them fails to start.
     let write_handle = WriteHandle(Arc::new(WriteQueue::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
     writer_threads::start(&core, &write_handle.0, acknowledgers).map_err(failed)?;
     Ok(FileStore { core, write_handle: Arc::new(write_handle), read_pool: Arc::new(ReadPool::new()) })

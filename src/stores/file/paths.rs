@@ -1,4 +1,4 @@
-//! The ground that a store stands on: the paths, the file system, the process. Never opens the database.
+//! The files of a store, and checks before they are opened. Never opens the database.
 
 use std::{
     ffi::OsString,
@@ -13,23 +13,23 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// Where the files are, and what was true of them when they were opened.
+/// The paths of a store's files, and the process that opened them.
 #[derive(Debug)]
 pub(super) struct Paths {
-    /// The database, as SQLite is told.
+    /// The database.
     pub(super) db: PathBuf,
-    /// The write-ahead log, as SQLite names it.
+    /// The write-ahead log, as named by SQLite.
     pub(super) wal: PathBuf,
     /// Held while writing.
     pub(super) lock: PathBuf,
     /// Written after each commit.
     pub(super) notify_file: PathBuf,
-    /// Who opened it: neither locks nor threads pass a fork.
+    /// The process that opened it: a forked child inherits neither its locks nor its threads.
     process: u32,
 }
 
 impl Paths {
-    /// Makes the parent directories, and looks where the path leads.
+    /// Creates the parent directories, and resolves links.
     pub(super) fn prepare(path: &Path, allowed: FileSystems) -> Result<Self, OpenError> {
         check_sqlite(path, rusqlite::version_number())?;
         let process = std::process::id();
@@ -39,7 +39,7 @@ impl Paths {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(failed)?;
         let parent = parent.canonicalize().map_err(failed)?;
-        // The files next to a linked file belong next to the file itself, for all who come over other links.
+        // The other files are placed next to the file that links lead to, so that all links share them.
         let db = path.canonicalize().unwrap_or_else(|_| parent.join(name));
         if db.is_dir() {
             return Err(OpenError::new(path, OpenErrorKind::Foreign, "it is a directory"));
@@ -63,17 +63,17 @@ impl Paths {
         Err(StoreError::Unavailable(why.into()))
     }
 
-    /// Which file the path leads to now, where the system can say.
+    /// Identifies the file that the path leads to now, on systems that identify files.
     pub(super) fn identity(path: &Path) -> io::Result<Option<Identity>> {
         fs::metadata(path).map(|metadata| identity_of(&metadata))
     }
 }
 
-/// Who opened the first store.
+/// The process that opened the first store.
 static FIRST_PROCESS: OnceLock<u32> = OnceLock::new();
 
-/// SQLite keeps, for a whole process, which files are open and locked. A forked child inherits that, but not the locks: what
-/// it opened would be cut and removed under its hands.
+/// SQLite tracks open and locked files per process. A forked child inherits that state, but not the locks: files that it opens
+/// could be truncated and removed while it uses them.
 fn check_not_forked(path: &Path, first: u32, now: u32) -> Result<(), OpenError> {
     if first == now {
         return Ok(());
@@ -95,15 +95,15 @@ pub(super) fn identity_of(_: &fs::Metadata) -> Option<Identity> {
     None
 }
 
-/// SQLite before 3.51.3 can lose or damage data when two processes write and checkpoint at the same moment, which is what
-/// a file store does all day. <https://sqlite.org/wal.html#walresetbug>
+/// SQLite before 3.51.3 can lose or damage data if two processes write and checkpoint at the same moment, as processes that
+/// share a file store do. <https://sqlite.org/wal.html#walresetbug>
 fn check_sqlite(path: &Path, version: i32) -> Result<(), OpenError> {
-    // The fix was also put into these.
+    // The fix was backported to these.
     let fixed = version >= 3_051_003 || (3_050_007..3_051_000).contains(&version);
     if fixed || (3_044_006..3_045_000).contains(&version) {
         return Ok(());
     }
-    let why = format!("it has version number {version}; 3051003 is needed");
+    let why = format!("its version number is {version}; 3051003 is needed");
     Err(OpenError::new(path, OpenErrorKind::UnsafeSqlite, why))
 }
 
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sqlite_that_damages_shared_files_is_refused() {
+    fn versions_of_sqlite_that_damage_shared_files_are_refused() {
         for bad in [3_040_001, 3_044_005, 3_045_000, 3_050_006, 3_051_000, 3_051_002] {
             let error = check_sqlite(Path::new("x"), bad).unwrap_err();
             assert_eq!(error.kind(), OpenErrorKind::UnsafeSqlite, "{bad}");

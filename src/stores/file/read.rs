@@ -1,5 +1,5 @@
-//! Reads: one snapshot each, no longer than a page. Age is judged here too, so that what is too old is gone although
-//! nobody has dropped it yet.
+//! Reads of a page, each in one short snapshot. Expired entries are skipped here too, since no writer may have dropped them
+//! yet.
 
 use rusqlite::{Connection, Params, TransactionBehavior};
 
@@ -20,16 +20,16 @@ use crate::{
     },
 };
 
-/// What is done about a record that is to be forgotten, and is still there.
+/// What to do about a record that has expired, but is still stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StaleRecord {
-    /// It is told of: the writer has to forget it first, for nobody knows how far that raises the floor.
+    /// Report it: the writer has to forget it first, since that raises the floor by an unpredictable step.
     Report,
-    /// It is taken for forgotten: the writer cannot do it now. The position that is given is good until it does.
+    /// Read as if it were forgotten: the writer could not do it. The position read is valid until it does.
     TreatAsForgotten,
 }
 
-/// A page of one channel; `None` when its record is stale.
+/// A page of one channel; `None` if its record is stale.
 pub(super) fn page(
     db: &mut Connection,
     (own, now, stale): (&Keep, u64, StaleRecord),
@@ -42,12 +42,12 @@ pub(super) fn page(
     let limits = SnapshotRetention::new(&transaction, own, now);
     let Some(row) = find_row(&limits, stale, channel)? else { return Ok(None) };
     let page = ChannelSnapshot::new(&limits, channel, &row)?.page(start, limit)?;
-    // Nothing was written, so this only ends the snapshot.
+    // Only ends the snapshot: nothing was written.
     transaction.commit().map_err(from_sql)?;
     Ok(Some(page))
 }
 
-/// The channel's line; one that says what an absent channel is when there is none. `None` when it is stale.
+/// The channel's row, or one that stands for an absent channel. `None` if it is stale.
 pub(super) fn find_row(limits: &SnapshotRetention<'_>, stale: StaleRecord, channel: &Channel) -> Result<Option<ChannelRow>, StoreError> {
     let (db, mut forgotten_seq) = (limits.db, 0);
     if let Some(row) = ChannelRow::load(db, channel)? {
@@ -63,7 +63,7 @@ pub(super) fn find_row(limits: &SnapshotRetention<'_>, stale: StaleRecord, chann
     Ok(Some(ChannelRow::new(Record::absent(epoch, floor.max(forgotten_seq), channel).head.cursor, 0, 0)))
 }
 
-/// One channel in one snapshot.
+/// A channel in one snapshot.
 struct ChannelSnapshot<'a> {
     db: &'a Connection,
     channel: &'a Channel,
@@ -80,11 +80,11 @@ impl<'a> ChannelSnapshot<'a> {
         Ok(snapshot)
     }
 
-    /// Moves the earliest position over entries with a stamp below `oldest`.
+    /// Moves the earliest position past entries that were appended before `oldest`.
     fn skip_older(&mut self, oldest: u64) -> Result<(), StoreError> {
         let head = self.record.head.cursor;
         let (mut too_old, mut retained) = (self.record.earliest.seq, head.seq + 1);
-        // Stamps never decrease, and entries are dense: a search in halves.
+        // A binary search: stamps never decrease, and entries are dense.
         while retained - too_old > 1 {
             let middle = too_old + (retained - too_old) / 2;
             let stamp = self.column_at(middle, "appended")?.ok_or_else(|| self.missing_entry(middle))?;
@@ -130,12 +130,12 @@ impl<'a> ChannelSnapshot<'a> {
         failed.map_or(Ok(outcome), Err)
     }
 
-    /// The filter makes the page's end differ from other reads: what was filtered out behind the last entry was looked at.
+    /// Differs from other reads in where the page ends: entries filtered out after the last one have been read too.
     fn page_of_time(&self, time: u64, limit: Limit) -> Result<Page, StoreError> {
         let Record { head, earliest, .. } = self.record;
         let sql =
             format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4");
-        // One more than is asked for tells where the page starts, and whether there is more.
+        // One more than the limit, to learn where the page starts and whether more entries follow.
         let asked = (limit.events.saturating_add(1)).min(i64::MAX as usize) as i64;
         let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
         let time = time.min(i64::MAX as u64);
@@ -157,7 +157,7 @@ impl<'a> ChannelSnapshot<'a> {
         Ok(Page { outcome: resume::outcome_of_time(&self.record, time), from, entries, next, head })
     }
 
-    /// As many entries as fit. Each has to follow the one before it: what is missing is damage, and said.
+    /// As many entries as fit. Fails if an entry does not follow the one before it: then entries are missing.
     fn entries_after(&self, from: Cursor, limit: Limit) -> Result<Vec<Entry>, StoreError> {
         let head = self.record.head.cursor;
         let due = head.seq.saturating_sub(from.seq).min(limit.events as u64);
@@ -184,7 +184,7 @@ impl<'a> ChannelSnapshot<'a> {
         if entries.len() as u64 == due { Ok(entries) } else { Err(self.missing_entry(at.seq + 1)) }
     }
 
-    /// The position at `seq`, or at the earliest when that is newer.
+    /// The position at `seq`, or the earliest one if that is newer.
     fn position(&self, seq: u64) -> Result<Cursor, StoreError> {
         let Record { head, earliest, .. } = self.record;
         if seq >= head.cursor.seq {

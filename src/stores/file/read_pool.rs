@@ -1,4 +1,4 @@
-//! Connections for reads, a few, used on threads that may block.
+//! A few connections for reads, used on threads that may block.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,10 +8,9 @@ use tokio::{runtime::Handle, sync::Semaphore};
 use super::{connection, core::Core, error::from_sql, head_cache::HeadCache};
 use crate::store::StoreError;
 
-/// Connections that nobody uses right now, and the right to use one.
 pub(super) struct ReadPool {
     idle: Idle<Connection>,
-    /// Those that remember heads.
+    /// Connections that cache heads.
     heads: Idle<HeadCache>,
     permits: Semaphore,
 }
@@ -23,8 +22,10 @@ impl ReadPool {
         Self { idle: Arc::default(), heads: Arc::default(), permits: Semaphore::new(MAX_CONNECTIONS) }
     }
 
-    /// Runs `read` with a connection, on a thread of the runtime that may block. It runs to its end although the future is
-    /// dropped.
+    /// Runs `read` with a connection on a blocking thread of the runtime.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, a `read` that has started runs to its end.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         core: &Arc<Core>,
@@ -33,7 +34,7 @@ impl ReadPool {
         self.run(core, &self.idle, |connection| connection, read).await
     }
 
-    /// The same, with a connection that remembers the heads that it was asked for last.
+    /// The same, with a connection that caches heads.
     pub(super) async fn read_heads<T: Send + 'static>(
         &self,
         core: &Arc<Core>,
@@ -60,7 +61,7 @@ impl ReadPool {
                 None => new(connection::open_reader(&core.paths, core.options.timeout).map_err(from_sql)?),
             };
             let done = read(&core, &mut connection);
-            // One that failed may hold a broken state.
+            // A connection that failed is not reused: its state may be broken.
             if done.is_ok() {
                 idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             }
@@ -72,5 +73,5 @@ impl ReadPool {
     }
 }
 
-/// Reads at once. SQLite's reads do not disturb each other, but the disk has so many heads only.
+/// Concurrent reads. They do not block each other in SQLite, but share one disk.
 const MAX_CONNECTIONS: usize = 8;

@@ -1,4 +1,4 @@
-//! What is asked of the writer, and how it is answered.
+//! Requests to the writer, and its replies.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) enum Operation {
     Append(Channel, Append),
     Init(Channel, Vec<Event>, Expect),
     Delete(Channel),
-    /// Has the janitor look at these channels now.
+    /// Applies retention to these channels now.
     Maintain(Vec<Channel>),
 }
 
@@ -30,17 +30,17 @@ pub(super) enum Reply {
     Maintained,
 }
 
-/// What became of each request of a transaction.
+/// The result of each request of a transaction.
 pub(super) type RequestResults = Vec<Result<Reply, StoreError>>;
 
-/// What came of one turn's requests, and who waits for it.
+/// The results of a transaction that have not been sent yet.
 #[derive(Default)]
 pub(super) struct PendingReplies(Vec<(ReplySender, Result<Reply, StoreError>)>);
 
 pub(super) type ReplySender = oneshot::Sender<Result<Reply, StoreError>>;
 
 impl Operation {
-    /// The one channel that it is about.
+    /// The channel, if the operation concerns one only.
     pub(super) fn channel(&self) -> Option<&Channel> {
         match self {
             Self::Append(channel, _) | Self::Init(channel, ..) | Self::Delete(channel) => Some(channel),
@@ -48,7 +48,7 @@ impl Operation {
         }
     }
 
-    /// About how many bytes it writes.
+    /// Roughly how many bytes it writes.
     pub(super) fn size(&self) -> usize {
         let events = match self {
             Self::Append(_, append) => append.events.as_slice(),
@@ -72,7 +72,7 @@ impl PendingReplies {
 
     pub(super) fn send(self) {
         for (reply_sender, reply) in self.0 {
-            // Who asked may be gone.
+            // The caller may have gone.
             _ = reply_sender.send(reply);
         }
     }
@@ -81,13 +81,13 @@ impl PendingReplies {
         self.0.is_empty()
     }
 
-    /// Gives all who wait the same error.
+    /// Sends all of them the same error instead.
     pub(super) fn fail(self, error: StoreError) {
         fail(self.0.into_iter().map(|(reply_sender, _)| reply_sender), error);
     }
 }
 
-/// Gives all who asked for these the same error.
+/// Sends all of them the same error.
 pub(super) fn fail_all(requests: impl IntoIterator<Item = Request>, error: StoreError) {
     fail(requests.into_iter().map(|request| request.reply_sender), error);
 }

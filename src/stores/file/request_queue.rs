@@ -1,4 +1,4 @@
-//! What waits to be written, and how the threads of the writer wait for it.
+//! The requests that wait for the writer, and how its threads wait for them.
 
 use std::{
     collections::VecDeque,
@@ -18,28 +18,28 @@ pub(super) struct RequestQueue {
 
 struct State {
     waiting: VecDeque<Request>,
-    /// Nobody asks any more.
+    /// The last handle of the store was dropped.
     closed: bool,
-    /// The writer is gone.
+    /// A thread has ended or panicked: no request is served any more.
     writer_ended: bool,
-    /// A thread was called.
+    /// A thread is to look at the queue.
     wake_requested: bool,
-    /// So many threads wait to be called,
+    /// Threads that have to be notified.
     sleeping: usize,
-    /// and so many see it by themselves.
+    /// Threads that poll `wake_requested` and need no notification.
     spinning: usize,
-    /// So many transactions in a row held one request only.
+    /// How many transactions in a row had one request only.
     single_txs: u32,
 }
 
-/// Whether others are about to ask too.
+/// Whether other tasks are about to submit requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contention {
     Likely,
     Unlikely,
 }
 
-/// Why a thread goes on.
+/// Why a thread stopped waiting.
 pub(super) enum Wake {
     Requested,
     Timeout,
@@ -50,13 +50,13 @@ impl RequestQueue {
     pub(super) fn push(&self, request: Request) -> Result<Contention, StoreError> {
         let mut state = self.lock();
         if state.writer_ended {
-            return Err(StoreError::Unavailable("the writer ended; open the store anew".into()));
+            return Err(StoreError::Unavailable("the writer ended; open the store again".into()));
         }
         state.waiting.push_back(request);
         Ok(state.contention())
     }
 
-    /// Has a thread look at the queue.
+    /// Wakes a thread to look at the queue.
     pub(super) fn wake_thread(&self) {
         let mut state = self.lock();
         state.wake_requested = true;
@@ -71,7 +71,7 @@ impl RequestQueue {
         self.lock().waiting.is_empty()
     }
 
-    /// Waits until there is something to do, at most for so long, and of that at first `awake`.
+    /// Waits until a thread is to look at the queue, for at most `timeout`; spins for the first part of it.
     pub(super) fn wait(&self, spin: Duration, timeout: Duration) -> Wake {
         let started = Instant::now();
         self.lock().spinning += 1;
@@ -98,7 +98,7 @@ impl RequestQueue {
         }
     }
 
-    /// Takes as many requests as one transaction should hold.
+    /// Takes as many requests as one transaction should have, without those that were cancelled.
     pub(super) fn take(&self) -> Vec<Request> {
         let mut state = self.lock();
         let (mut taken, mut size) = (Vec::new(), 0);
@@ -116,19 +116,19 @@ impl RequestQueue {
         taken
     }
 
-    /// Nobody asks any more: the threads end.
+    /// Ends the threads.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_all();
     }
 
-    /// No request is taken from now on.
+    /// Fails all requests, now and later.
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.writer_ended = true;
         let left = std::mem::take(&mut state.waiting);
         drop(state);
-        request::fail_all(left, StoreError::Unavailable("the writer ended; open the store anew".into()));
+        request::fail_all(left, StoreError::Unavailable("the writer ended; open the store again".into()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,19 +144,19 @@ impl Default for State {
 }
 
 impl State {
-    /// Others are likely when there were some lately. Now and then it is worth a look although there were none: on a runtime
-    /// of one thread nobody can ask before who asks now is done.
+    /// Contention is likely if there was some recently. Otherwise it is assumed now and then, to find out: on a
+    /// single-threaded runtime no other task can submit before the current one yields.
     fn contention(&self) -> Contention {
         let likely = self.single_txs < RECENT_TXS || self.single_txs % PROBE_EVERY == 0;
         if likely { Contention::Likely } else { Contention::Unlikely }
     }
 }
 
-/// Requests of about so many bytes are one transaction, so that none is long.
+/// The bytes of requests that one transaction takes, roughly, so that none takes long.
 const MAX_TX_BYTES: usize = 1 << 20;
 
-/// So many transactions ago is lately.
+/// After this many transactions with one request, contention is no longer likely.
 const RECENT_TXS: u32 = 4;
 
-/// In so many transactions of one request once to look whether others are about to ask.
+/// Of this many transactions with one request, one assumes contention.
 const PROBE_EVERY: u32 = 16;

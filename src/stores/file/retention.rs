@@ -1,12 +1,12 @@
-//! Retention: what goes, and when. Each step is bounded, so that no transaction is long.
+//! Retention: what is dropped, and when. Each step is bounded, so that no transaction takes long.
 
 use rusqlite::Connection;
 
 use super::{channel_row::ChannelRow, columns::read_u64};
 use crate::store::{Keep, resume};
 
-/// Whether there is enough to drop. Some more than is kept may gather, so that not every append touches the log's other end
-/// too.
+/// Whether there is enough to drop. A channel may exceed its limits a little, so that not every append also writes to the
+/// other end of the log.
 pub(super) fn is_exceeded(keep: &Keep, channel_row: &ChannelRow, now: u64) -> bool {
     let count = channel_row.count();
     let events = keep.events.saturating_add((keep.events / 4).min(MOST_SLACK));
@@ -14,26 +14,26 @@ pub(super) fn is_exceeded(keep: &Keep, channel_row: &ChannelRow, now: u64) -> bo
     count > events || (count > 1 && channel_row.bytes > bytes) || (count > 0 && too_old_at(keep, channel_row.oldest) <= now)
 }
 
-/// When the janitor should look at the channel: when its oldest entry is too old, or its record has been without entries
-/// for long enough. No sooner, for each look is written down.
+/// When the janitor should maintain the channel: when its oldest entry, or its record, expires. Not earlier, since each
+/// maintenance is a write.
 pub(super) fn next_maintenance(channel_row: &ChannelRow, keep: &Keep, now: u64) -> u64 {
     match channel_row.count() {
         0 => {
             let forgotten = channel_row.empty_since.saturating_add(keep.forget_after).saturating_add(1);
-            // A key that is remembered holds it.
+            // If that is past, a key keeps the record.
             if forgotten > now { forgotten } else { now.saturating_add(keep.key_window).saturating_add(1) }
         }
         _ => too_old_at(keep, channel_row.oldest),
     }
 }
 
-/// When an entry that was appended at `stamp` has to go, were it the oldest.
+/// When an entry that was appended at `stamp` has to be dropped, if it is the oldest.
 pub(super) fn too_old_at(keep: &Keep, stamp: u64) -> u64 {
     let slack = (keep.age / 4).min(MOST_SLACK * 1000);
     stamp.saturating_add(keep.age).saturating_add(slack).saturating_add(1)
 }
 
-/// Drops what is no longer kept, up to a bound that grows with what was `added`; says whether it dropped anything.
+/// Drops entries that exceed retention, up to a bound that grows with the number `added`. Returns whether it dropped any.
 pub(super) fn trim(db: &Connection, channel_row: &mut ChannelRow, keep: &Keep, now: u64, added: u64) -> rusqlite::Result<bool> {
     if !is_exceeded(keep, channel_row, now) {
         return Ok(false);
@@ -70,7 +70,7 @@ pub(super) fn trim(db: &Connection, channel_row: &mut ChannelRow, keep: &Keep, n
     Ok(dropped > 0)
 }
 
-/// Whether the record has been without entries and keys for long enough.
+/// Whether the record has been without entries and keys for longer than `forget_after`.
 pub(super) fn is_forgotten(db: &Connection, channel_row: &ChannelRow, keep: &Keep, now: u64) -> rusqlite::Result<bool> {
     if channel_row.count() > 0 || now.saturating_sub(channel_row.empty_since) <= keep.forget_after {
         return Ok(false);
@@ -81,14 +81,14 @@ pub(super) fn is_forgotten(db: &Connection, channel_row: &ChannelRow, keep: &Kee
     Ok(!has_keys)
 }
 
-/// Drops keys whose window is over, of any channel; returns how many.
+/// Drops some expired keys of any channel; returns how many.
 pub(super) fn expire_keys(db: &Connection, keep: &Keep, now: u64) -> rusqlite::Result<usize> {
     let sql = "DELETE FROM keys WHERE (channel, key) IN (SELECT channel, key FROM keys WHERE came < ?1 LIMIT ?2)";
     let since = keep.oldest_key(now);
     db.prepare_cached(sql)?.execute((since as i64, MOST_DROPPED as i64))
 }
 
-/// Drops some of what removed channels left behind; returns how much.
+/// Drops some of the rows that removed channels left behind; returns how many.
 pub(super) fn collect_garbage(db: &Connection) -> rusqlite::Result<usize> {
     let mut removed = db.prepare_cached("SELECT channel FROM garbage ORDER BY channel LIMIT ?1")?;
     let removed = removed.query_map([REMOVED_AT_ONCE as i64], |row| row.get::<_, i64>(0))?;
@@ -114,8 +114,8 @@ pub(super) fn collect_garbage(db: &Connection) -> rusqlite::Result<usize> {
     Ok(dropped)
 }
 
-/// Gives some pages back to the system when most of the file is free: after a burst, or when much was deleted. A steady
-/// stream of events uses its own free pages again. Returns how many.
+/// Returns some pages to the system if most of the file is free: after a burst, or when much was deleted. A steady stream
+/// of events reuses its free pages. Returns how many pages.
 pub(super) fn shrink(db: &Connection) -> rusqlite::Result<usize> {
     let number = |pragma| db.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
     let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
@@ -125,34 +125,34 @@ pub(super) fn shrink(db: &Connection) -> rusqlite::Result<usize> {
     let mut statement = db.prepare_cached("PRAGMA incremental_vacuum(256)")?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
-    // None when the file was made by somebody else, from a dump: it cannot shrink.
+    // A file that another program created, as from a dump, cannot shrink.
     Ok((free - number("PRAGMA freelist_count")?).max(0) as usize)
 }
 
-/// So many entries, keys and pages go in one step, at most.
+/// The most entries, keys or rows of garbage dropped in one step.
 const MOST_DROPPED: u64 = 256;
 
-/// Of so many removed channels something goes in one step, at most: of more than are removed in one.
+/// The most removed channels whose garbage is dropped in one step: more than are removed in one.
 const REMOVED_AT_ONCE: usize = 8;
 
-/// So many entries more than are kept may gather; as many KiB, and as many seconds.
+/// By how many entries a channel may exceed its limits, at most; also by how many KiB and seconds.
 const MOST_SLACK: u64 = 64;
 
-/// A file with fewer free pages is left as it is.
+/// A file with fewer free pages is not shrunk.
 const LEAST_FREE: i64 = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Made from a dump, a file knows nothing of giving pages back.
+    /// A file that was created from a dump has no `auto_vacuum`.
     #[test]
-    fn a_file_that_cannot_shrink_leaves_nothing_to_do() {
-        for (mode, gives) in [("NONE", 0), ("INCREMENTAL", 256)] {
+    fn a_file_that_cannot_shrink_is_left_as_it_is() {
+        for (mode, returned) in [("NONE", 0), ("INCREMENTAL", 256)] {
             let db = Connection::open_in_memory().unwrap();
             let sql = "CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(8 << 20)); DROP TABLE t;";
             db.execute_batch(&format!("PRAGMA auto_vacuum = {mode}; {sql}")).unwrap();
-            assert_eq!(shrink(&db).unwrap(), gives, "{mode}");
+            assert_eq!(shrink(&db).unwrap(), returned, "{mode}");
         }
     }
 }

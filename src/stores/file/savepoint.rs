@@ -1,18 +1,18 @@
-//! Savepoints: work within a transaction whose failure costs nobody else of it anything.
+//! Savepoints: work that can fail without failing the rest of its transaction.
 
 use rusqlite::Connection;
 
 use super::commit_error::OperationError;
 
-/// What became of guarded work that failed.
+/// What was rolled back after work has failed.
 pub(super) enum SavepointError {
-    /// It alone is undone, and the transaction goes on.
+    /// That work alone; the transaction continues.
     RolledBack(OperationError),
-    /// The database has rolled the whole transaction back.
+    /// The whole transaction.
     TransactionLost(OperationError),
 }
 
-/// Does `work` whole or not at all.
+/// Does all of `work`, or none of it.
 pub(super) fn in_savepoint<T>(db: &Connection, work: impl FnOnce() -> Result<T, OperationError>) -> Result<T, SavepointError> {
     let execute = |sql| db.prepare_cached(sql)?.execute([]);
     execute("SAVEPOINT guarded").map_err(|error| roll_back(db, error.into()))?;
@@ -26,7 +26,7 @@ pub(super) fn in_savepoint<T>(db: &Connection, work: impl FnOnce() -> Result<T, 
 }
 
 fn roll_back(db: &Connection, error: OperationError) -> SavepointError {
-    // Without a transaction there is nothing left to undo; a savepoint that cannot be undone takes all with it.
+    // In autocommit mode SQLite has rolled back the transaction; if the savepoint cannot be rolled back, the transaction must be.
     let is_lost = db.is_autocommit() || db.execute_batch("ROLLBACK TO guarded; RELEASE guarded;").is_err();
     if is_lost { SavepointError::TransactionLost(error) } else { SavepointError::RolledBack(error) }
 }

@@ -1,11 +1,11 @@
 //! The database: its tables and their versions.
 //!
 //! # Tables
-//! `origin` has one row: the place's epoch, and the floor that channels of all names begin above; `floors` has those of the
-//! buckets of names that rose since there are such. `format` says who may use the file, and `users` what those keep that do.
-//! `channels` has a row per record, and is the only one that an append updates; its ids are never used again, so that what a
-//! removed channel left behind can go later (`garbage`). `entries` are in the order that pages are read in. Unsigned
-//! numbers of 64 bits are stored as the signed ones with the same bits.
+//! `origin` has one row: the place's epoch, and the least floor of any name; `floors` has the floors of buckets of names that
+//! have risen above it. `format` says which versions may use the file, and `users` the retention of the processes that do.
+//! `channels` has a row per record, the only row that an append updates. Its ids are never reused, so that rows which a removed
+//! channel left behind can be deleted later (`garbage`). `entries` are in the order in which pages read them. Unsigned
+//! 64-bit numbers are stored as the signed numbers with the same bits.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::resume;
 
-/// The version of our tables in the file, or 0 when it holds nothing at all.
+/// The version of the file's tables, or 0 if the file is empty.
 pub(super) fn version(connection: &Connection, paths: &Paths) -> Result<usize, OpenError> {
     let failed = |error| OpenError::sql(&paths.db, error);
     let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(failed);
@@ -25,7 +25,7 @@ pub(super) fn version(connection: &Connection, paths: &Paths) -> Result<usize, O
     if application != APPLICATION {
         let table = connection.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |row| row.get::<_, String>(0));
         return match table.optional().map_err(failed)? {
-            // Made by a process that was ended before it made the tables, or by `touch`.
+            // Created by a process that ended before it created the tables, or by `touch`.
             None if application == 0 && version == 0 => Ok(0),
             None => refused(OpenErrorKind::Foreign, format!("its application id is {application:#x}")),
             Some(table) => refused(OpenErrorKind::Foreign, format!("it is a database with a table `{table}`")),
@@ -35,7 +35,7 @@ pub(super) fn version(connection: &Connection, paths: &Paths) -> Result<usize, O
         Ok(version) if (1..=MIGRATIONS.len()).contains(&version) => Ok(version),
         Ok(newer) if newer > MIGRATIONS.len() => {
             let stored = format::stored(connection, newer as u32);
-            // One that may only read it opens it too: its writes are refused as they come.
+            // A version that may only read opens it too; its writes are refused later.
             match stored.and_then(|format| format.may_read(SUPPORTED)) {
                 Ok(()) => Ok(newer),
                 Err(error) => refused(OpenErrorKind::Newer, error.to_string()),
@@ -45,12 +45,12 @@ pub(super) fn version(connection: &Connection, paths: &Paths) -> Result<usize, O
     }
 }
 
-/// What has to be chosen before the first page is written.
+/// Sets what cannot be changed once the first page is written.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;")
 }
 
-/// Brings the tables from `version` to the newest, in one transaction: a process that ends within it leaves them as they
+/// Upgrades the tables from `version` to the newest, in one transaction: a process that ends within it leaves them as they
 /// were.
 pub(super) fn upgrade(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
     migrate(connection, version, MIGRATIONS)
@@ -82,7 +82,7 @@ fn write_format(db: &Connection) -> rusqlite::Result<()> {
     db.execute(sql, (version, reader, writer)).map(|_| ())
 }
 
-/// What leads from each version to the next. What was published never changes.
+/// The step from each version to the next. Published steps never change.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE place (
@@ -135,8 +135,8 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE keys ADD print INTEGER;
 ",
-    // Renamed, so that a process of an older version that still runs neither writes nor reads any more: it raised the floor
-    // of all.
+    // The table is renamed so that running processes of older versions can no longer read or write: they would raise one floor
+    // for all names.
     "
     ALTER TABLE place RENAME TO origin;
     CREATE TABLE floors (
@@ -152,7 +152,7 @@ const MIGRATIONS: &[&str] = &[
 ",
 ];
 
-/// `TwEv`, in the header of the file: what `file(1)` and we know it by.
+/// `TwEv`, in the header of the file: identifies it to `file(1)` and to this crate.
 const APPLICATION: i32 = 0x5477_4576;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Who uses the file, and what they keep: of each setting the largest counts. Each kind of settings has a row, in which a
-//! process that has them says now and then that it is there.
+//! The retention that all processes with the file open share: of each setting, the largest applies. Each distinct retention has
+//! a row, whose time a process with that retention updates regularly.
 
 use std::cell::OnceCell;
 
@@ -8,29 +8,29 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use super::{columns::read_u64, error::from_sql, format};
 use crate::store::{Keep, StoreError};
 
-/// What is kept, as of one look at the rows.
+/// The shared retention, as last read.
 pub(super) struct SharedRetention {
     own: Keep,
     /// The largest of each setting.
     pub(super) keep: Keep,
-    /// When a process with this one's settings last said that it is there.
+    /// When a process with the same retention as this one last announced it.
     announced: Option<u64>,
-    /// When the first of the others counts no more, unless it is heard again.
+    /// When the first row of another retention expires, unless it is renewed.
     next_expiry: u64,
 }
 
 impl SharedRetention {
-    /// Nothing is known of others.
+    /// Before anything is read: only this process's retention applies.
     pub(super) fn new(own: Keep) -> Self {
         Self { own, keep: own, announced: None, next_expiry: u64::MAX }
     }
 
-    /// What is kept as the transaction sees it. Damaged rows stop no reads and no writes: then only this process's
-    /// own settings count.
+    /// Reads the rows within a transaction. If they are damaged, only this process's own retention applies, and reads and writes
+    /// continue.
     pub(super) fn load(db: &Connection, own: &Keep, now: u64) -> Result<Self, StoreError> {
         let mut shared = Self::new(*own);
         let Err(error) = shared.read_rows(db, now) else { return Ok(shared) };
-        // Before anybody has made the table, there is none.
+        // The table does not exist yet.
         if error.sqlite_error_code() == Some(ErrorCode::Unknown) {
             return Ok(shared);
         }
@@ -40,7 +40,7 @@ impl SharedRetention {
         }
     }
 
-    /// Looks again when that may change something.
+    /// Reads the rows again, if they may have changed or expired.
     pub(super) fn refresh(&mut self, db: &Connection, now: u64, other_commits: OtherCommits) -> Result<(), StoreError> {
         if other_commits == OtherCommits::Possible || now >= self.next_expiry {
             *self = Self::load(db, &self.own, now)?;
@@ -66,7 +66,7 @@ impl SharedRetention {
         Ok(())
     }
 
-    /// When there is something to say, or to look at.
+    /// When this process has to announce its retention, or a row expires.
     pub(super) fn due(&self) -> u64 {
         self.announce_due().min(self.next_expiry)
     }
@@ -75,7 +75,7 @@ impl SharedRetention {
         self.announced.map_or(0, |said| said.saturating_add(ANNOUNCE_EVERY))
     }
 
-    /// Says that this process is there, if that is not known.
+    /// Announces this process's retention, unless that was done recently.
     pub(super) fn announce(&mut self, db: &Connection, now: u64) -> rusqlite::Result<()> {
         if now < self.announce_due() {
             return Ok(());
@@ -90,8 +90,7 @@ impl SharedRetention {
     }
 }
 
-/// What is kept, as a transaction that reads sees it. Others' settings are looked up only where this process's own do not
-/// keep what they are asked of.
+/// The shared retention in the snapshot of a read. It is read only if something has expired by this process's own retention.
 pub(super) struct SnapshotRetention<'a> {
     pub(super) db: &'a Connection,
     own: &'a Keep,
@@ -104,7 +103,7 @@ impl<'a> SnapshotRetention<'a> {
         Self { db, own, now, largest: OnceCell::new() }
     }
 
-    /// Whether something is gone by everybody's settings.
+    /// Whether something has expired by the retention of all processes.
     pub(super) fn is_expired(&self, by: impl Fn(&Keep) -> rusqlite::Result<bool>) -> Result<bool, StoreError> {
         Ok(by(self.own).map_err(from_sql)? && by(self.largest()?).map_err(from_sql)?)
     }
@@ -119,7 +118,7 @@ impl<'a> SnapshotRetention<'a> {
     }
 }
 
-/// Has those that use the file know of one that opens it, before it reads or writes anything. The caller holds the lock.
+/// Announces the retention of a process that opens the file, before it reads or writes. The caller holds the lock file.
 pub(super) fn announce_on_open(db: &Connection, own: &Keep, now: u64) -> Result<(), StoreError> {
     if now < SharedRetention::load(db, own, now)?.due() {
         return Ok(());
@@ -137,8 +136,7 @@ pub(super) enum OtherCommits {
     None,
 }
 
-/// Not among the migrations, so that it is made in every file that has the newest version: without it, nothing is kept for
-/// others.
+/// Not one of the migrations, so that it is also created in files that already have the newest version.
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS users (
         events INTEGER NOT NULL,
@@ -151,11 +149,11 @@ const TABLE: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// How long the settings of a process count after its last message, in milliseconds.
+/// How long a process's retention applies after it was last announced, in milliseconds.
 const VALID_FOR: u64 = 5 * 60 * 1000;
 
-/// How often a process repeats its settings, in milliseconds.
+/// How often a process announces its retention, in milliseconds.
 const ANNOUNCE_EVERY: u64 = VALID_FOR / 4;
 
-/// How long a row is kept, in milliseconds: much longer than it counts, because the clocks of two processes may differ.
+/// After how long a row is deleted, in milliseconds: much later than it expires, since the clocks of processes may differ.
 const DELETE_AFTER: u64 = 24 * 60 * 60 * 1000;

@@ -1,7 +1,7 @@
-//! The write-ahead log: when it goes into the file, when it begins anew, and how large it may get.
+//! The write-ahead log: when it is checkpointed, when it restarts, and how large it may get.
 //!
-//! The copier copies it piece by piece while others write. It begins anew with the first commit after all of it was copied,
-//! so now and then the rest, which is short, is copied with the lock held.
+//! The checkpointer copies its frames into the database file while others write. SQLite restarts the WAL with the first commit
+//! after all frames were copied; so now and then the rest, which is short, is copied with the lock held.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,16 +16,15 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// The writer's view of the log.
 pub(super) struct Wal {
     core: Arc<Core>,
-    /// Started when it is first needed.
+    /// Started when first needed.
     checkpointer: Option<Checkpointer>,
-    /// Commits since the log's size was asked for.
+    /// Commits since the size of the WAL was last read.
     commits_since_check: u32,
-    /// From so many frames on it should begin anew.
+    /// The number of frames from which on the WAL should restart.
     restart_at: u64,
-    /// Frames that could not be reused after the last checkpoint.
+    /// Frames that readers prevented from being reused at the last restart.
     pinned: u64,
     max_frames: u64,
 }
@@ -36,7 +35,7 @@ impl Wal {
         Self { core, checkpointer: None, commits_since_check: 0, restart_at: RESTART_FRAMES, pinned: 0, max_frames }
     }
 
-    /// After a commit: has the log copied when it is time. Says whether it should begin anew.
+    /// Requests a checkpoint if it is time. Returns whether the WAL should restart.
     pub(super) fn after_commit(&mut self, db: &Connection) -> rusqlite::Result<bool> {
         self.commits_since_check += 1;
         if self.commits_since_check < COMMITS_BETWEEN_CHECKS {
@@ -44,7 +43,7 @@ impl Wal {
         }
         let frames = checkpoint::run(db, CheckpointMode::Inspect)?;
         let should_restart = frames.total >= self.restart_at && (frames.pending() < CHECKPOINT_FRAMES / 2 || frames.total >= self.restart_at + RESTART_FRAMES);
-        // When it is, whoever comes next sees it at once.
+        // If it should, the next call checks at once.
         self.commits_since_check = if should_restart { COMMITS_BETWEEN_CHECKS } else { 0 };
         if !should_restart && frames.pending() >= CHECKPOINT_FRAMES {
             self.request_checkpoint();
@@ -54,7 +53,7 @@ impl Wal {
 
     fn request_checkpoint(&mut self) {
         if self.checkpointer.is_none() {
-            // Without it, the log grows until it is copied with the lock held.
+            // Without the thread, the WAL grows until it is copied with the lock held.
             self.checkpointer = Checkpointer::start(Arc::clone(&self.core)).ok();
         }
         if let Some(checkpointer) = &self.checkpointer {
@@ -62,39 +61,39 @@ impl Wal {
         }
     }
 
-    /// When nobody writes, with the lock held: whether someone kept the log from being reused, and may be gone now.
+    /// Whether a reader prevented reuse at the last restart, and may have finished since.
     pub(super) fn is_pinned(&self) -> bool {
         self.pinned > 0
     }
 
-    /// Copies what is left, with the lock held: nobody else writes meanwhile, so that it can be the whole.
+    /// Copies the remaining frames. The caller holds the lock file, so that no new ones are written meanwhile.
     pub(super) fn restart(&mut self, db: &Connection) -> rusqlite::Result<()> {
         self.commits_since_check = 0;
         let mut now = checkpoint::run(db, CheckpointMode::Passive)?;
         if now.pending() == 0 && now.total > 2 * RESTART_FRAMES {
-            // It was as long because someone held it back; room on the disk is others' too.
+            // It has grown because of a reader that has finished: frees the disk space.
             db.busy_timeout(Duration::ZERO)?;
             let truncated = checkpoint::run(db, CheckpointMode::Truncate);
             db.busy_timeout(self.core.options.timeout)?;
             now = truncated?;
         }
         self.pinned = now.pending();
-        // A reader who is at it keeps the log from beginning anew; mostly it is done before the next time.
+        // If a reader prevents the restart, it usually finishes before the next attempt.
         self.restart_at = if self.pinned == 0 { RESTART_FRAMES } else { now.total + RESTART_FRAMES };
         if self.pinned > WARN_PINNED_FRAMES {
             let reader = lock_holders::readers(&self.core.paths);
             let file = self.core.paths.db.display();
-            tracing::warn!(%file, frames = self.pinned, "{reader} keeps the log from being reused");
+            tracing::warn!(%file, frames = self.pinned, "{reader} prevents the WAL from being reused");
         }
         Ok(())
     }
 
-    /// Whether the log may grow.
+    /// Whether the WAL may grow.
     pub(super) fn has_room(&self) -> bool {
         self.pinned < self.max_frames
     }
 
-    /// Before a transaction, with the lock held: fails when the log is as large as it may get and cannot begin anew.
+    /// Before a transaction, with the lock held: fails if the WAL has reached its limit and cannot restart.
     pub(super) fn check_room(&mut self, db: &Connection) -> Result<(), StoreError> {
         if self.has_room() {
             return Ok(());
@@ -104,21 +103,21 @@ impl Wal {
             return Ok(());
         }
         let (reader, file) = (lock_holders::readers(&self.core.paths), self.core.paths.db.display());
-        let why = format!("{reader} keeps the log of {file} from being reused: {} pages", self.pinned);
+        let why = format!("{reader} prevents the WAL of {file} from being reused: {} frames", self.pinned);
         Err(StoreError::Full(why.into()))
     }
 }
 
-/// So many frames are copied at once: about 4 MiB.
+/// Frames per checkpoint: about 4 MiB.
 const CHECKPOINT_FRAMES: u64 = 1000;
 
-/// A log of so many frames should begin anew.
+/// A WAL of this many frames should restart.
 const RESTART_FRAMES: u64 = 1800;
 
-/// Frames that a reader keeps from being reused, from which on it is said.
+/// When readers prevent the reuse of more frames than this, it is logged.
 const WARN_PINNED_FRAMES: u64 = 16 * CHECKPOINT_FRAMES;
 
 const COMMITS_BETWEEN_CHECKS: u32 = 16;
 
-/// A page and its header.
+/// A page and the frame's header.
 const FRAME_BYTES: u64 = 4096 + 24;

@@ -1,7 +1,9 @@
-//! What waits to be written, and who does it: a writer's thread, or one of those who ask.
+//! The queue of the writer, and which thread serves it: one of the writer's, or that of a task that submits a request and
+//! combines it with all that are queued (as in flat combining).
 //!
-//! A request that is taken is answered, or its asker learns that it may have happened. None is forgotten: whoever finds the
-//! writer at work leaves it to them, and they look at the queue again *after* they have let go of it.
+//! Every request that is taken is answered; if the writer panics, the caller learns that its outcome is unknown. No request is
+//! stranded: a task that finds the writer locked leaves its request to the lock's holder, which checks the queue again *after*
+//! it has unlocked the writer.
 
 use std::{
     sync::{Arc, Mutex, TryLockError},
@@ -18,21 +20,23 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// The writer and what waits for it.
 pub(super) struct WriteQueue {
     pub(super) queue: RequestQueue,
     pub(super) writer: Mutex<Writer>,
-    /// Whether those who ask may write themselves: when it does not take longer than memory does. What waits for a disk is
-    /// a thread's. `block_in_place` is no way around it: it panics in a `LocalSet`, stops the other futures of its task,
-    /// a timeout included, and has another thread take over the runtime's worker.
+    /// Whether tasks may write themselves: only if commits do not wait for a disk. Else the writer's threads do it.
+    /// `block_in_place` is no alternative: it panics in a `LocalSet`, stops the other futures of its task, such as a timeout,
+    /// and moves the worker to another thread.
     may_combine: bool,
 }
 
-/// The end that asks; when the last clone of a store is dropped, so is this, and the writer's threads end.
+/// Submits requests. Dropped with the last clone of the store, which ends the writer's threads.
 pub(super) struct WriteHandle(pub(super) Arc<WriteQueue>);
 
 impl WriteHandle {
-    /// Asks, and waits for the answer. Dropping the future before the request was taken withdraws it.
+    /// Submits a request, and waits for the reply.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the request, unless the writer has already taken it.
     pub(super) async fn submit(&self, operation: Operation) -> Result<Reply, StoreError> {
         let WriteQueue { queue, may_combine, .. } = &*self.0;
         let combines = *may_combine && operation.size() <= MAX_COMBINED_BYTES;
@@ -42,12 +46,12 @@ impl WriteHandle {
             queue.wake_thread();
         } else {
             if contention == Contention::Likely {
-                // They are in the same transaction then.
+                // Lets others submit requests, which then share the transaction.
                 tokio::task::yield_now().await;
             }
             self.0.combine();
         }
-        reply.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it answered".into())))
+        reply.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it replied".into())))
     }
 }
 
@@ -57,13 +61,14 @@ impl WriteQueue {
         Self { queue: RequestQueue::default(), writer: Mutex::new(writer), may_combine }
     }
 
-    /// How long the thread stays awake after its work: who was just answered often asks again sooner than a thread that
-    /// sleeps could be woken. Where those who ask write themselves, it would only be in their way.
+    /// How long a thread spins before it sleeps: a caller that got its reply often submits another request sooner than a sleeping
+    /// thread could be woken. If tasks write themselves, a spinning thread would only compete with them.
     pub(super) fn spin_time(&self) -> Duration {
         if self.may_combine { Duration::ZERO } else { SPIN_TIME }
     }
 
-    /// Writes what is queued, unless someone is at it, or it would take long: then it is the thread's.
+    /// Writes what is queued on the calling task's thread, unless another thread is writing. Leaves the rest to the writer's
+    /// thread if it would have to wait.
     fn combine(&self) {
         for _ in 0..MAX_COMBINE_ROUNDS {
             let served = match self.writer.try_lock() {
@@ -87,10 +92,11 @@ impl Drop for WriteHandle {
     }
 }
 
-/// Requests of more bytes than this are the thread's.
+/// Larger requests are left to the writer's thread.
 const MAX_COMBINED_BYTES: usize = 32 << 10;
 
+/// How long a thread spins before it sleeps.
 const SPIN_TIME: Duration = Duration::from_micros(50);
 
-/// So many transactions one of those who ask does in a row.
+/// The most transactions that a task does in a row.
 const MAX_COMBINE_ROUNDS: usize = 4;

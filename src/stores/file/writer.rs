@@ -87,9 +87,10 @@ impl Writer {
             self.restart_wal();
         }
         let requests = requests.take();
-        let replies = match requests.is_empty() {
-            true => PendingReplies::default(),
-            false => self.committer.transact(requests, TxStart::Begin),
+        let replies = if requests.is_empty() {
+            PendingReplies::default()
+        } else {
+            self.committer.transact(requests, TxStart::Begin)
         };
         self.leave();
         replies
@@ -211,21 +212,21 @@ mod tests {
         (dir, store)
     }
 
-    type Forbid = fn(&FileStore, &std::path::Path);
+    type Prevent = fn(&FileStore, &std::path::Path);
 
-    /// What forbids to write for as long as the process runs.
-    const FORBIDDEN: [(&str, Forbid); 2] = [
+    /// Conditions that prevent writing for as long as the process runs.
+    const CONDITIONS: [(&str, Prevent); 2] = [
         ("sync", |store, _| drop(store.core.stop_writing(std::io::Error::other("no disk")))),
         ("removed", |_, dir| std::fs::remove_dir_all(dir).unwrap()),
     ];
 
     #[test]
-    fn what_cannot_be_tidied_is_left_alone_for_a_while() {
-        for (name, forbid) in FORBIDDEN {
+    fn failed_maintenance_is_postponed() {
+        for (name, prevent) in CONDITIONS {
             let (dir, store) = store(&format!("tidy-{name}"));
             let mut writer = store.write_handle.0.writer.lock().unwrap();
             writer.committer.janitor.wake();
-            forbid(&store, &dir);
+            prevent(&store, &dir);
             writer.tidy();
             assert!(writer.pause() >= Duration::from_millis(100), "{name}: {:?}", writer.pause());
             drop(writer);
@@ -234,14 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_may_not_begin_anew_keeps_no_thread_busy() {
-        for (name, forbid) in FORBIDDEN {
-            let (dir, store) = store(&format!("full-{name}"));
+    fn a_wal_that_cannot_restart_keeps_no_thread_busy() {
+        for (name, prevent) in CONDITIONS {
+            let (dir, store) = store(&format!("restart-{name}"));
             let mut writer = store.write_handle.0.writer.lock().unwrap();
             writer.wal_should_restart = true;
-            forbid(&store, &dir);
+            prevent(&store, &dir);
             drop(writer.serve(&RequestQueue::default()));
-            assert!(!writer.wal_should_restart, "{name}: the thread calls itself again");
+            assert!(!writer.wal_should_restart, "{name}: the thread would wake itself again");
             drop(writer);
             _ = std::fs::remove_dir_all(dir);
         }

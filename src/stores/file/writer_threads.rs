@@ -1,4 +1,4 @@
-//! The writer's threads: what they wait for, and what they do then.
+//! The writer's threads: they wait for requests, serve them and do background work.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -10,10 +10,10 @@ use super::{
     write_queue::WriteQueue,
 };
 
-/// Starts a thread for each promise. They end when nobody can ask any more.
+/// Starts a thread per acknowledger. They end when the store's handles are dropped.
 pub(super) fn start(core: &Arc<Core>, write_queue: &Arc<WriteQueue>, acknowledgers: Vec<Acknowledger>) -> std::io::Result<()> {
     for acknowledger in acknowledgers {
-        // Dropped also when a turn panics, or a thread cannot be started: nobody must wait for an answer that never comes.
+        // Also dropped if the thread panics or fails to start: no caller may wait for a reply that never comes.
         let (core, end) = (Arc::clone(core), EndQueueOnDrop(Arc::clone(write_queue)));
         thread::Builder::new().name("events-writer".into()).spawn(move || run(&core, &end.0, acknowledger))?;
     }
@@ -37,7 +37,7 @@ fn run(core: &Core, write_queue: &WriteQueue, acknowledger: Acknowledger) {
         pause = writer.pause();
         let has_more = writer.wal_should_restart;
         drop(writer);
-        // Those who asked meanwhile found the writer at work.
+        // Tasks that submitted requests meanwhile have found the writer locked.
         if has_more || !write_queue.queue.is_empty() {
             write_queue.queue.wake_thread();
         }
