@@ -1,5 +1,5 @@
-//! A store in this process's memory: nothing to set up, and nothing left when the process ends. It is not shared between
-//! processes.
+//! A store in this process's memory: nothing to set up, and nothing left when the process ends. It is not shared
+//! between processes.
 //!
 //! By default it keeps 1 000 events, 1 hour and 8 MiB per channel ([`Retention::default`]):
 //!
@@ -110,17 +110,17 @@ impl MemoryStore {
     }
 
     /// Sets the largest append or init in bytes, by [`Entry::size`](crate::store::Entry::size), for this handle and its
-    /// later clones. A larger one fails with [`StoreError::TooLarge`], as does an append of more than half of the retention.
-    /// Default: 16 MiB.
+    /// later clones. A larger one fails with [`StoreError::TooLarge`], as does an append of more than half of the
+    /// retention. Default: 16 MiB.
     #[must_use]
     pub fn largest_append(self, bytes: u64) -> Self {
         Self { largest_append: bytes, ..self }
     }
 
-    /// Sets how many bytes the store may take on the heap, over all handles: entries, keys and records, including what the
-    /// allocator adds. Operations that would exceed it fail with [`StoreError::Full`] until something expires; earlier
-    /// events can still be read, and repeating them is still a duplicate. The keys of one channel may take at most a
-    /// quarter of it. Default: 512 MiB.
+    /// Sets how many bytes the store may take on the heap, over all handles: entries, keys and records, including what
+    /// the allocator adds. Operations that would exceed it fail with [`StoreError::Full`] until something expires;
+    /// earlier events can still be read, and repeating them is still a duplicate. The keys of one channel may take at
+    /// most a quarter of it. Default: 512 MiB.
     #[must_use]
     pub fn max_bytes(self, bytes: u64) -> Self {
         self.with_place(|place| place.max_bytes = bytes);
@@ -140,8 +140,8 @@ impl MemoryStore {
         self.with_place(|place| place.lose_tail(channel, n));
     }
 
-    /// Another handle, with the retention `own`, while the place keeps `all` from now on: stands for a store that is opened
-    /// again with other settings. For tests of tests.
+    /// Another handle, with the retention `own`, while the place keeps `all` from now on: stands for a store that is
+    /// opened again with other settings. For tests of tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     #[must_use]
@@ -150,7 +150,8 @@ impl MemoryStore {
         Self { retention: own, ..self.clone() }
     }
 
-    /// The only access to the state. Reads the clock before it locks, and wakes after it has unlocked: both run foreign code.
+    /// The only access to the state. Reads the clock before it locks, and wakes after it has unlocked: both run foreign
+    /// code.
     fn with_place<T>(&self, act: impl FnOnce(&mut Place) -> T) -> T {
         let now = self.clock.now();
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,7 +24,8 @@ pub(super) struct Changes {
 impl Changes {
     pub(super) fn new(core: Arc<Core>) -> Self {
         let queue = core.add_watcher();
-        // Watches the notify file before the first poll, so that the resync that the queue starts with covers what came before.
+        // Watches the notify file before the first poll, so that the resync that the queue starts with covers what came
+        // before.
         let registration = listener::register(&core);
         Self { core, receiver: ChangeReceiver::new(queue), registration }
     }

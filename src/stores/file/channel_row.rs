@@ -91,8 +91,8 @@ impl ChannelRow {
         Ok(())
     }
 
-    /// Writes the columns that an append changes. Other columns have statements of their own: SQLite also updates the index
-    /// of each column named here, which would add a page to each commit.
+    /// Writes the columns that an append changes. Other columns have statements of their own: SQLite also updates the
+    /// index of each column named here, which would add a page to each commit.
     pub(super) fn update(&self, connection: &Connection) -> rusqlite::Result<()> {
         let sql = "UPDATE channels SET head_seq = ?1, head_tag = ?2, closed = ?3, earliest_seq = ?4, earliest_tag = ?5,
                    dropped_time = ?6, bytes = ?7, newest = ?8, oldest = ?9, empty_since = ?10 WHERE id = ?11";
@@ -123,8 +123,8 @@ impl ChannelRow {
     }
 }
 
-/// The channel's name in a column; fails if it is not a valid name. A name can be damaged like the rest of a row, so it is
-/// never read together with columns that must be read.
+/// The channel's name in a column; fails if it is not a valid name. A name can be damaged like the rest of a row, so it
+/// is never read together with columns that must be read.
 pub(super) fn read_name(row: &Row<'_>, column: usize) -> Result<Channel, StoreError> {
     let name = row.get_ref(column).map_err(from_sql)?;
     let name = name.as_str().map_err(|error| corrupt(format!("a channel's name: {error}")))?;

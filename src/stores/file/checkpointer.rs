@@ -1,5 +1,5 @@
-//! Checkpoints the WAL on a thread of its own while others write: a checkpoint waits for the disk, and writers should not.
-//! It never restarts the WAL, which needs a moment without writers (see `wal`).
+//! Checkpoints the WAL on a thread of its own while others write: a checkpoint waits for the disk, and writers should
+//! not. It never restarts the WAL, which needs a moment without writers (see `wal`).
 
 use std::{
     sync::{

@@ -10,7 +10,8 @@ impl Checksum {
     }
 
     pub(super) fn number(self, number: u64) -> Self {
-        // As in FxHash and wyhash: an odd multiplier spreads each bit upwards, and the rotation brings the upper ones down.
+        // As in FxHash and wyhash: an odd multiplier spreads each bit upwards, and the rotation brings the upper ones
+        // down.
         Self((self.0.rotate_left(26) ^ number).wrapping_mul(0xd6e8_feb8_6659_fd93))
     }
 

@@ -1,5 +1,5 @@
-//! Transactions: commits requests as one, with a step of the janitor's work, and then notifies watchers. Its caller holds the
-//! lock file.
+//! Transactions: commits requests as one, with a step of the janitor's work, and then notifies watchers. Its caller
+//! holds the lock file.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -52,8 +52,8 @@ impl Committer {
         begun
     }
 
-    /// Commits the requests as one transaction. When that fails, commits each alone, so that one that does not fit or meets
-    /// damage does not fail the others.
+    /// Commits the requests as one transaction. When that fails, commits each alone, so that one that does not fit or
+    /// meets damage does not fail the others.
     pub(super) fn transact(&mut self, requests: Vec<Request>, start: TxStart) -> PendingReplies {
         let mut done = self.commit(&requests, start);
         if let Err(CommitError { origin: ErrorOrigin::Janitor, error }) = &done {

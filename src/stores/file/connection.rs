@@ -68,8 +68,8 @@ pub(super) fn open_checkpointer(paths: &Paths, durability: Durability) -> rusqli
 
 fn set_up_writer(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // SQLite syncs the WAL only before a checkpoint: `durability` syncs it after commits, without a lock. Checkpoints run
-    // between commits, not within them (see `wal`). With mapped memory a disk error would kill the process.
+    // SQLite syncs the WAL only before a checkpoint: `durability` syncs it after commits, without a lock. Checkpoints
+    // run between commits, not within them (see `wal`). With mapped memory a disk error would kill the process.
     connection.execute_batch(&format!(
         "PRAGMA synchronous = NORMAL;
          PRAGMA fullfsync = {};

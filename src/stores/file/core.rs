@@ -75,8 +75,8 @@ impl Core {
         self.check_file()
     }
 
-    /// Fails if the file is no longer the one that was opened: no other process would see what is written to a file that was
-    /// removed or replaced.
+    /// Fails if the file is no longer the one that was opened: no other process would see what is written to a file
+    /// that was removed or replaced.
     pub(super) fn check_file(&self) -> Result<(), StoreError> {
         match Paths::identity(&self.paths.db) {
             Ok(now) if now == self.identity => Ok(()),

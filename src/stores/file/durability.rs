@@ -2,8 +2,8 @@
 //!
 //! A commit is in the system's memory: all processes see it, and it survives the end of any of them. For
 //! [`Durability::Process`] that is enough. With [`Durability::Power`] the WAL is synced first, without holding a lock:
-//! others commit meanwhile, and one sync covers all earlier commits, including those of other processes. SQLite's own syncs
-//! (`synchronous = FULL`) are part of the commit, so they would run one after the other.
+//! others commit meanwhile, and one sync covers all earlier commits, including those of other processes. SQLite's own
+//! syncs (`synchronous = FULL`) are part of the commit, so they would run one after the other.
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,8 +23,8 @@ use crate::store::StoreError;
 pub(super) enum Acknowledger {
     /// After the commit.
     OnCommit,
-    /// After the WAL is synced. Threads must not share a file handle: the system reports a lost write once per handle, to
-    /// whichever thread syncs next.
+    /// After the WAL is synced. Threads must not share a file handle: the system reports a lost write once per handle,
+    /// to whichever thread syncs next.
     AfterSync(File),
 }
 
@@ -58,9 +58,9 @@ impl Acknowledger {
     }
 }
 
-/// Rewrites and syncs the whole WAL. After an earlier process failed to sync, the system may show data that the disk does not
-/// have, and consider it written: new commits would follow a hole, and be lost with it. Rewriting makes the data dirty again,
-/// and this handle receives every write error from now on. The caller holds the lock file.
+/// Rewrites and syncs the whole WAL. After an earlier process failed to sync, the system may show data that the disk
+/// does not have, and consider it written: new commits would follow a hole, and be lost with it. Rewriting makes the
+/// data dirty again, and this handle receives every write error from now on. The caller holds the lock file.
 pub(super) fn rewrite_wal(db: &Connection, paths: &Paths) -> io::Result<()> {
     // Excludes programs that write without the lock file. Readers are not affected.
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate).map_err(io::Error::other)?;

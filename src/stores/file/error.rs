@@ -24,8 +24,8 @@ pub enum OpenErrorKind {
     Newer,
     /// The file is damaged.
     Damaged,
-    /// The file is on a file system that several machines may share, but processes on different machines cannot share the
-    /// memory that a store needs. If all are on one machine, use
+    /// The file is on a file system that several machines may share, but processes on different machines cannot share
+    /// the memory that a store needs. If all are on one machine, use
     /// [`FileOptions::any_file_system`](super::FileOptions::any_file_system).
     NetworkFileSystem,
     /// The linked version of SQLite can corrupt files that several processes write.

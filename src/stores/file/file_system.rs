@@ -1,5 +1,5 @@
-//! Detects file systems that several machines may share. The WAL's index is shared memory, so all processes that open the file
-//! must be on one machine.
+//! Detects file systems that several machines may share. The WAL's index is shared memory, so all processes that open
+//! the file must be on one machine.
 
 use std::path::Path;
 

@@ -1,10 +1,10 @@
-//! The version of the file's tables, and which versions of this crate may use them. Checked in each transaction, since another
-//! process may upgrade the file while this one runs.
+//! The version of the file's tables, and which versions of this crate may use them. Checked in each transaction, since
+//! another process may upgrade the file while this one runs.
 //!
 //! # Upgrades
-//! A process that opens an older file upgrades it in one transaction, which also stores the new [`Format`]. From that commit
-//! on, processes of older versions fail: with [`StoreError::NewerFormat`] if they know formats, otherwise because a table
-//! that they need was renamed. So none of them writes to the new tables, and none misreads them.
+//! A process that opens an older file upgrades it in one transaction, which also stores the new [`Format`]. From that
+//! commit on, processes of older versions fail: with [`StoreError::NewerFormat`] if they know formats, otherwise
+//! because a table that they need was renamed. So none of them writes to the new tables, and none misreads them.
 
 use rusqlite::Connection;
 

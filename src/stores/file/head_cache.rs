@@ -1,5 +1,5 @@
-//! The heads of many channels, which followers read every few seconds. Rows are read again only if another connection has
-//! committed since.
+//! The heads of many channels, which followers read every few seconds. Rows are read again only if another connection
+//! has committed since.
 
 use std::collections::HashMap;
 
@@ -31,9 +31,9 @@ impl HeadCache {
         Self { db, data_version: None, rows: HashMap::new() }
     }
 
-    /// The heads in one snapshot, and the channels whose records are stale. A damaged record does not fail the others: its
-    /// channel gets a head that no cursor continues from, so that its readers read it and find the damage. If all are
-    /// damaged, it fails.
+    /// The heads in one snapshot, and the channels whose records are stale. A damaged record does not fail the others:
+    /// its channel gets a head that no cursor continues from, so that its readers read it and find the damage. If all
+    /// are damaged, it fails.
     pub(super) fn read(
         &mut self,
         core: &Core,

@@ -1,5 +1,5 @@
-//! Whether reads and writes of the file succeed, as far as calls have shown. While they do not, the writer's thread retries
-//! every second.
+//! Whether reads and writes of the file succeed, as far as calls have shown. While they do not, the writer's thread
+//! retries every second.
 
 use std::{
     error::Error as _,

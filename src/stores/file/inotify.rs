@@ -96,8 +96,8 @@ mod os {
     pub(in crate::stores::file) struct EventWaiter(EventStream<[u8; 1024]>);
 
     impl EventWaiter {
-        /// Reads new events; if there are none, `cx` is woken when there are. Each event is read by one caller only. Fails if
-        /// the runtime has been dropped.
+        /// Reads new events; if there are none, `cx` is woken when there are. Each event is read by one caller only.
+        /// Fails if the runtime has been dropped.
         pub(in crate::stores::file) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<FileEvents>> {
             let mut events = FileEvents::default();
             while let Poll::Ready(event) = Pin::new(&mut self.0).poll_next(cx) {

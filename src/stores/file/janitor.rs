@@ -1,6 +1,6 @@
-//! Background work: retention of idle channels, expired keys, rows that removed channels left behind. One step is part of each
-//! transaction; further steps run while the writer is idle. Each task of a step has a savepoint, so that one that fails does
-//! not fail the requests in the same transaction.
+//! Background work: retention of idle channels, expired keys, rows that removed channels left behind. One step is part
+//! of each transaction; further steps run while the writer is idle. Each task of a step has a savepoint, so that one
+//! that fails does not fail the requests in the same transaction.
 
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,8 @@ pub(super) struct Janitor {
     postponed_until: Option<Instant>,
     /// The shared retention at the last step.
     last_keep: Keep,
-    /// The last channel id whose `due` was checked against the shared retention, which may have become shorter since `due` was
-    /// written. `None` once all are checked.
+    /// The last channel id whose `due` was checked against the shared retention, which may have become shorter since
+    /// `due` was written. `None` once all are checked.
     compared_up_to: Option<i64>,
     /// Whether a failure has been logged.
     failure_logged: bool,
@@ -82,8 +82,8 @@ impl Janitor {
         due
     }
 
-    /// Does a step of the work, if it is time. Fails if the database has rolled back the whole transaction, which then has to be
-    /// repeated.
+    /// Does a step of the work, if it is time. Fails if the database has rolled back the whole transaction, which then
+    /// has to be repeated.
     pub(super) fn run_step(&mut self, db: &Connection, state: &mut TxState, core: &Core, now: u64) -> Result<(), OperationError> {
         let keep = state.retention.keep;
         // A process that kept more is gone.
@@ -196,8 +196,8 @@ fn name_of(db: &Connection, id: i64) -> Result<Channel, OperationError> {
     Ok(statement.query_row([id], |row| Ok(read_name(row, 0)))??)
 }
 
-/// Makes channels due whose `due` is too late for the current retention. Returns how many, and the last id that it checked;
-/// `None` if no more follow.
+/// Makes channels due whose `due` is too late for the current retention. Returns how many, and the last id that it
+/// checked; `None` if no more follow.
 fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), OperationError> {
     let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = db.prepare_cached(&sql)?;

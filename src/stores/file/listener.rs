@@ -1,10 +1,11 @@
-//! Listens to the notify files of all file stores in this process, with one inotify instance: their number per user is limited.
+//! Listens to the notify files of all file stores in this process, with one inotify instance: their number per user is
+//! limited.
 //!
-//! Watchers on a tokio runtime wait for the instance themselves ([`EventWaiter`]); whichever is woken first notifies the watchers
-//! of all stores. Waiting on a separate thread would add a thread switch to each event, which would take longer than
-//! everything else. A thread still runs while there are watchers, for what inotify cannot do: it reads all notify files every
-//! [`SCAN_EVERY`], and those that cannot be watched (no instance is left, or the platform has no inotify) every
-//! [`POLL_EVERY`]. While no watcher is on a runtime, this thread waits for the instance.
+//! Watchers on a tokio runtime wait for the instance themselves ([`EventWaiter`]); whichever is woken first notifies
+//! the watchers of all stores. Waiting on a separate thread would add a thread switch to each event, which would take
+//! longer than everything else. A thread still runs while there are watchers, for what inotify cannot do: it reads all
+//! notify files every [`SCAN_EVERY`], and those that cannot be watched (no instance is left, or the platform has no
+//! inotify) every [`POLL_EVERY`]. While no watcher is on a runtime, this thread waits for the instance.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -107,8 +108,8 @@ fn run() {
     }
 }
 
-/// Removes stores without watchers. Returns the instance to wait for, if watchers do not, and the timeout; `None` ends the
-/// thread.
+/// Removes stores without watchers. Returns the instance to wait for, if watchers do not, and the timeout; `None` ends
+/// the thread.
 fn next_wait() -> Option<(Option<Arc<Inotify>>, Duration)> {
     let mut listener = lock();
     let (watched, unused): (Vec<_>, Vec<_>) = std::mem::take(&mut listener.stores)

@@ -41,8 +41,8 @@ pub(super) fn channels(
             break;
         }
         let channel_row = ChannelRow::from_row(row).map_err(from_sql).and_then(ChannelRow::validated);
-        // An unreadable name is skipped, not replaced: a replacement may sort elsewhere, and a listing that continued after it
-        // could loop.
+        // An unreadable name is skipped, not replaced: a replacement may sort elsewhere, and a listing that continued
+        // after it could loop.
         let named = channel_row.and_then(|channel_row| Ok((read_name(row, 13)?, channel_row)));
         match named {
             Ok((channel, channel_row)) => {

@@ -1,5 +1,5 @@
-//! The lock that writers hold: a separate file, which the system unlocks when its holder dies. SQLite's own busy handler polls,
-//! so with that alone some writers starve; with this lock they queue.
+//! The lock that writers hold: a separate file, which the system unlocks when its holder dies. SQLite's own busy
+//! handler polls, so with that alone some writers starve; with this lock they queue.
 
 use std::{
     fs::{File, OpenOptions},
@@ -55,8 +55,8 @@ impl Lock {
         waiter.wait(timeout)
     }
 
-    /// Most holders release the lock before the waiting thread could start. Growing pauses leave the processor to them, and let
-    /// each do several commits in a row.
+    /// Most holders release the lock before the waiting thread could start. Growing pauses leave the processor to them,
+    /// and let each do several commits in a row.
     fn try_briefly(&mut self) -> io::Result<bool> {
         let mut pause = SHORTEST_PAUSE;
         for _ in 0..BRIEF_TRIES {

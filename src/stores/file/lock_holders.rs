@@ -38,8 +38,8 @@ pub(super) fn readers(paths: &Paths) -> String {
     }
 }
 
-/// Other processes that hold a lock of this kind on one of these files. `/proc/locks` is read in pieces while locks change, so
-/// even a lock that is held all the time can be missing once.
+/// Other processes that hold a lock of this kind on one of these files. `/proc/locks` is read in pieces while locks
+/// change, so even a lock that is held all the time can be missing once.
 #[cfg(target_os = "linux")]
 fn holding_processes(paths: &[&Path], kind: &str) -> Vec<u32> {
     (0..MAX_READS).map(|_| read_proc_locks(paths, kind)).find(|processes| !processes.is_empty()).unwrap_or_default()

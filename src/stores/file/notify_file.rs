@@ -1,11 +1,12 @@
-//! The notify file: a small file that is written after each commit, so that other processes notice the commit at once. Its
-//! notifications are hints: a lost or damaged one costs only time. The WAL cannot be watched instead, since it is written
-//! before the commit is visible.
+//! The notify file: a small file that is written after each commit, so that other processes notice the commit at once.
+//! Its notifications are hints: a lost or damaged one costs only time. The WAL cannot be watched instead, since it is
+//! written before the commit is visible.
 //!
 //! # Format
-//! [`SLOTS`] slots of [`SLOT_BYTES`] bytes. Notification `n` (from 1) is in slot `n % SLOTS`: six little-endian words, which
-//! are `n`, the id of the writing store, the channel's id, the first and the last `seq`, and the checksum of these five. Only
-//! the holder of the lock file writes. Readers take a slot with a wrong checksum for one that is not written yet.
+//! [`SLOTS`] slots of [`SLOT_BYTES`] bytes. Notification `n` (from 1) is in slot `n % SLOTS`: six little-endian words,
+//! which are `n`, the id of the writing store, the channel's id, the first and the last `seq`, and the checksum of
+//! these five. Only the holder of the lock file writes. Readers take a slot with a wrong checksum for one that is not
+//! written yet.
 
 use std::{
     fs::{File, OpenOptions},
@@ -68,7 +69,8 @@ impl NotifyFile {
         self.may_be_behind = true;
     }
 
-    /// Writes to the file that is at the path now: if the file was removed, listeners in other processes watch a new one.
+    /// Writes to the file that is at the path now: if the file was removed, listeners in other processes watch a new
+    /// one.
     pub(super) fn write_to_current(&mut self, writer: u64, changes: &[Changed]) -> io::Result<()> {
         if self.path_checked.elapsed() > PATH_CHECK_INTERVAL {
             self.reopen_if_replaced()?;
@@ -77,8 +79,8 @@ impl NotifyFile {
         self.write(writer, changes)
     }
 
-    /// The caller holds the lock file, and has called [`expect_foreign_writes`](Self::expect_foreign_writes) if others may have
-    /// written.
+    /// The caller holds the lock file, and has called [`expect_foreign_writes`](Self::expect_foreign_writes) if others
+    /// may have written.
     pub(super) fn write(&mut self, writer: u64, changes: &[Changed]) -> io::Result<()> {
         if self.may_be_behind {
             self.skip_foreign_writes()?;
@@ -229,8 +231,8 @@ const SLOTS_PER_READ: u64 = 16;
 /// How often the writer checks that the file is still at the path.
 const PATH_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// If one commit has more notifications than this, one [`Changed::Anything`] replaces them, so that they do not overwrite
-/// unread ones.
+/// If one commit has more notifications than this, one [`Changed::Anything`] replaces them, so that they do not
+/// overwrite unread ones.
 const MAX_PER_WRITE: usize = 256;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Turns other stores' notifications into changes for this one's watchers. If details are missing, the change is a coarser
-//! one.
+//! Turns other stores' notifications into changes for this one's watchers. If details are missing, the change is a
+//! coarser one.
 
 use std::{
     sync::{Arc, Weak},
@@ -63,8 +63,8 @@ impl NotifyReader {
         }
     }
 
-    /// Checks for missed commits: the notify file was replaced, or a process was killed between its commit and its notification.
-    /// Returns whether the notify file is another one now.
+    /// Checks for missed commits: the notify file was replaced, or a process was killed between its commit and its
+    /// notification. Returns whether the notify file is another one now.
     pub(super) fn check_missed(&mut self) -> bool {
         let Some(core) = self.core.upgrade() else { return false };
         // If the file was removed, no notify file may be created in its place.
@@ -128,7 +128,8 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
         let name = match name {
             Ok(name) => name,
             Err(error) => {
-                // Its watchers cannot be notified, and a resync for each of its appends would disturb those of all channels.
+                // Its watchers cannot be notified, and a resync for each of its appends would disturb those of all
+                // channels.
                 core.quarantine.report(&core.paths.db, &placeholder_name(channel), &error);
                 continue;
             }
@@ -136,7 +137,8 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
         let change = channel_row.and_then(|channel_row| change(&transaction, &name, &channel_row, changed, &mut bytes));
         changes.push(match change {
             Err(error @ StoreError::Corrupt(_)) => {
-                // No resync, since other channels are not affected. The new head makes readers of this one find the damage.
+                // No resync, since other channels are not affected. The new head makes readers of this one find the
+                // damage.
                 core.quarantine.report(&core.paths.db, name.as_str(), &error);
                 Change::Head(name, unreadable_head())
             }
@@ -211,8 +213,8 @@ fn entries(
     Ok(if entries.len() as u64 == last - first + 1 { entries } else { Vec::new() })
 }
 
-/// For more entries than this, the change is the head, and readers read pages. Reading this many takes less than a millisecond,
-/// which is short enough for an async worker thread.
+/// For more entries than this, the change is the head, and readers read pages. Reading this many takes less than a
+/// millisecond, which is short enough for an async worker thread.
 const MAX_ENTRIES: u64 = 256;
 const MAX_BYTES: usize = 256 << 10;
 

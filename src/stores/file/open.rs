@@ -37,8 +37,8 @@ impl FileStore {
 }
 
 impl FileOptions {
-    /// Opens the file. Creates it, and its parent directories, if missing. Blocks for some milliseconds, however large the
-    /// file is, and up to the timeout while another process holds the lock.
+    /// Opens the file. Creates it, and its parent directories, if missing. Blocks for some milliseconds, however large
+    /// the file is, and up to the timeout while another process holds the lock.
     ///
     /// # Errors
     /// [`OpenError`].

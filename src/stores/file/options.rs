@@ -9,8 +9,8 @@ use crate::store::{Clock, Retention};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The end of any process, `kill -9` included. If the machine loses power or crashes, the last appends may be lost; the
-    /// file stays intact, and a reader that has read lost events gets a reset.
+    /// The end of any process, `kill -9` included. If the machine loses power or crashes, the last appends may be lost;
+    /// the file stays intact, and a reader that has read lost events gets a reset.
     #[default]
     Process,
     /// Loss of power too: an append is acknowledged once it is synced to the disk. Readers may get the event slightly
@@ -18,8 +18,8 @@ pub enum Durability {
     Power,
 }
 
-/// How to open a [`FileStore`](super::FileStore). Processes that share a file may use different options; of each retention
-/// setting, the largest of all processes applies.
+/// How to open a [`FileStore`](super::FileStore). Processes that share a file may use different options; of each
+/// retention setting, the largest of all processes applies.
 #[derive(Clone, Debug)]
 #[must_use = "opens nothing until `open` is called"]
 pub struct FileOptions {
@@ -49,15 +49,15 @@ impl FileOptions {
     }
 
     /// Sets the largest append or init in bytes, by [`Entry::size`](crate::store::Entry::size). A larger one fails with
-    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge), as does an append of more than half of the retention. Default:
-    /// 16 MiB.
+    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge), as does an append of more than half of the retention.
+    /// Default: 16 MiB.
     pub fn largest_append(self, bytes: u64) -> Self {
         Self { largest_append: bytes, ..self }
     }
 
-    /// Sets the bytes that the write-ahead log (WAL) may grow to while a process that was stopped in the middle of a read
-    /// prevents its reuse. Beyond that, appends fail with [`StoreError::Full`](crate::StoreError::Full) until that process
-    /// continues or ends. Default: 1 GiB.
+    /// Sets the bytes that the write-ahead log (WAL) may grow to while a process that was stopped in the middle of a
+    /// read prevents its reuse. Beyond that, appends fail with [`StoreError::Full`](crate::StoreError::Full) until that
+    /// process continues or ends. Default: 1 GiB.
     pub fn largest_wal(self, bytes: u64) -> Self {
         Self { largest_wal: bytes, ..self }
     }
@@ -69,9 +69,9 @@ impl FileOptions {
         Self { timeout, ..self }
     }
 
-    /// Allows file systems that several machines may share: network file systems, shared folders of virtual machines, and
-    /// all of FUSE. All processes that open the file **must be on one machine**, else it will be damaged; and the file
-    /// system must support locks and shared memory (`flock`, `mmap`). Default: such a file fails with
+    /// Allows file systems that several machines may share: network file systems, shared folders of virtual machines,
+    /// and all of FUSE. All processes that open the file **must be on one machine**, else it will be damaged; and the
+    /// file system must support locks and shared memory (`flock`, `mmap`). Default: such a file fails with
     /// [`OpenErrorKind::NetworkFileSystem`](super::OpenErrorKind::NetworkFileSystem).
     pub fn any_file_system(self) -> Self {
         Self { file_systems: FileSystems::All, ..self }

@@ -72,8 +72,8 @@ impl Paths {
 /// The process that opened the first store.
 static FIRST_PROCESS: OnceLock<u32> = OnceLock::new();
 
-/// SQLite tracks open and locked files per process. A forked child inherits that state, but not the locks: files that it opens
-/// could be truncated and removed while it uses them.
+/// SQLite tracks open and locked files per process. A forked child inherits that state, but not the locks: files that
+/// it opens could be truncated and removed while it uses them.
 fn check_not_forked(path: &Path, first: u32, now: u32) -> Result<(), OpenError> {
     if first == now {
         return Ok(());
@@ -95,8 +95,8 @@ pub(super) fn identity_of(_: &fs::Metadata) -> Option<Identity> {
     None
 }
 
-/// SQLite before 3.51.3 can lose or damage data if two processes write and checkpoint at the same moment, as processes that
-/// share a file store do. <https://sqlite.org/wal.html#walresetbug>
+/// SQLite before 3.51.3 can lose or damage data if two processes write and checkpoint at the same moment, as processes
+/// that share a file store do. <https://sqlite.org/wal.html#walresetbug>
 fn check_sqlite(path: &Path, version: i32) -> Result<(), OpenError> {
     // The fix was backported to these.
     let fixed = version >= 3_051_003 || (3_050_007..3_051_000).contains(&version);

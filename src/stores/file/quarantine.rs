@@ -42,8 +42,8 @@ impl Quarantine {
         }
     }
 
-    /// Fails for a channel to which a write has just failed: another attempt would fail too, and roll back the appends of others
-    /// in the same transaction.
+    /// Fails for a channel to which a write has just failed: another attempt would fail too, and roll back the appends
+    /// of others in the same transaction.
     pub(super) fn check(&self, channel: &str) -> Result<(), StoreError> {
         match self.lock().get(channel) {
             Some(Some(blocked_at)) if blocked_at.elapsed() < BLOCK_FOR => Err(corrupt(format!("channel {channel} is damaged"))),

@@ -1,5 +1,5 @@
-//! Reads of a page, each in one short snapshot. Expired entries are skipped here too, since no writer may have dropped them
-//! yet.
+//! Reads of a page, each in one short snapshot. Expired entries are skipped here too, since no writer may have dropped
+//! them yet.
 
 use rusqlite::{Connection, Params, TransactionBehavior};
 

@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use super::{channel_row::ChannelRow, columns::read_u64};
 use crate::store::{Keep, resume};
 
-/// Whether there is enough to drop. A channel may exceed its limits a little, so that not every append also writes to the
-/// other end of the log.
+/// Whether there is enough to drop. A channel may exceed its limits a little, so that not every append also writes to
+/// the other end of the log.
 pub(super) fn is_exceeded(keep: &Keep, channel_row: &ChannelRow, now: u64) -> bool {
     let count = channel_row.count();
     let events = keep.events.saturating_add((keep.events / 4).min(MOST_SLACK));
@@ -33,7 +33,8 @@ pub(super) fn too_old_at(keep: &Keep, stamp: u64) -> u64 {
     stamp.saturating_add(keep.age).saturating_add(slack).saturating_add(1)
 }
 
-/// Drops entries that exceed retention, up to a bound that grows with the number `added`. Returns whether it dropped any.
+/// Drops entries that exceed retention, up to a bound that grows with the number `added`. Returns whether it dropped
+/// any.
 pub(super) fn trim(db: &Connection, channel_row: &mut ChannelRow, keep: &Keep, now: u64, added: u64) -> rusqlite::Result<bool> {
     if !is_exceeded(keep, channel_row, now) {
         return Ok(false);
@@ -114,8 +115,8 @@ pub(super) fn collect_garbage(db: &Connection) -> rusqlite::Result<usize> {
     Ok(dropped)
 }
 
-/// Returns some pages to the system if most of the file is free: after a burst, or when much was deleted. A steady stream
-/// of events reuses its free pages. Returns how many pages.
+/// Returns some pages to the system if most of the file is free: after a burst, or when much was deleted. A steady
+/// stream of events reuses its free pages. Returns how many pages.
 pub(super) fn shrink(db: &Connection) -> rusqlite::Result<usize> {
     let number = |pragma| db.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
     let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);

@@ -26,7 +26,8 @@ pub(super) fn in_savepoint<T>(db: &Connection, work: impl FnOnce() -> Result<T, 
 }
 
 fn roll_back(db: &Connection, error: OperationError) -> SavepointError {
-    // In autocommit mode SQLite has rolled back the transaction; if the savepoint cannot be rolled back, the transaction must be.
+    // In autocommit mode SQLite has rolled back the transaction; if the savepoint cannot be rolled back, the
+    // transaction must be.
     let is_lost = db.is_autocommit() || db.execute_batch("ROLLBACK TO guarded; RELEASE guarded;").is_err();
     if is_lost { SavepointError::TransactionLost(error) } else { SavepointError::RolledBack(error) }
 }

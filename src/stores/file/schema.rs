@@ -1,11 +1,11 @@
 //! The database: its tables and their versions.
 //!
 //! # Tables
-//! `origin` has one row: the place's epoch, and the least floor of any name; `floors` has the floors of buckets of names that
-//! have risen above it. `format` says which versions may use the file, and `users` the retention of the processes that do.
-//! `channels` has a row per record, the only row that an append updates. Its ids are never reused, so that rows which a removed
-//! channel left behind can be deleted later (`garbage`). `entries` are in the order in which pages read them. Unsigned
-//! 64-bit numbers are stored as the signed numbers with the same bits.
+//! `origin` has one row: the place's epoch, and the least floor of any name; `floors` has the floors of buckets of
+//! names that have risen above it. `format` says which versions may use the file, and `users` the retention of the
+//! processes that do. `channels` has a row per record, the only row that an append updates. Its ids are never reused,
+//! so that rows which a removed channel left behind can be deleted later (`garbage`). `entries` are in the order in
+//! which pages read them. Unsigned 64-bit numbers are stored as the signed numbers with the same bits.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -50,8 +50,8 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;")
 }
 
-/// Upgrades the tables from `version` to the newest, in one transaction: a process that ends within it leaves them as they
-/// were.
+/// Upgrades the tables from `version` to the newest, in one transaction: a process that ends within it leaves them as
+/// they were.
 pub(super) fn upgrade(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
     migrate(connection, version, MIGRATIONS)
 }
@@ -135,8 +135,8 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE keys ADD print INTEGER;
 ",
-    // The table is renamed so that running processes of older versions can no longer read or write: they would raise one floor
-    // for all names.
+    // The table is renamed so that running processes of older versions can no longer read or write: they would raise
+    // one floor for all names.
     "
     ALTER TABLE place RENAME TO origin;
     CREATE TABLE floors (

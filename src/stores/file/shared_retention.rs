@@ -1,5 +1,5 @@
-//! The retention that all processes with the file open share: of each setting, the largest applies. Each distinct retention has
-//! a row, whose time a process with that retention updates regularly.
+//! The retention that all processes with the file open share: of each setting, the largest applies. Each distinct
+//! retention has a row, whose time a process with that retention updates regularly.
 
 use std::cell::OnceCell;
 
@@ -25,8 +25,8 @@ impl SharedRetention {
         Self { own, keep: own, announced: None, next_expiry: u64::MAX }
     }
 
-    /// Reads the rows within a transaction. If they are damaged, only this process's own retention applies, and reads and writes
-    /// continue.
+    /// Reads the rows within a transaction. If they are damaged, only this process's own retention applies, and reads
+    /// and writes continue.
     pub(super) fn load(db: &Connection, own: &Keep, now: u64) -> Result<Self, StoreError> {
         let mut shared = Self::new(*own);
         let Err(error) = shared.read_rows(db, now) else { return Ok(shared) };
@@ -90,7 +90,8 @@ impl SharedRetention {
     }
 }
 
-/// The shared retention in the snapshot of a read. It is read only if something has expired by this process's own retention.
+/// The shared retention in the snapshot of a read. It is read only if something has expired by this process's own
+/// retention.
 pub(super) struct SnapshotRetention<'a> {
     pub(super) db: &'a Connection,
     own: &'a Keep,
@@ -155,5 +156,6 @@ const VALID_FOR: u64 = 5 * 60 * 1000;
 /// How often a process announces its retention, in milliseconds.
 const ANNOUNCE_EVERY: u64 = VALID_FOR / 4;
 
-/// After how long a row is deleted, in milliseconds: much later than it expires, since the clocks of processes may differ.
+/// After how long a row is deleted, in milliseconds: much later than it expires, since the clocks of processes may
+/// differ.
 const DELETE_AFTER: u64 = 24 * 60 * 60 * 1000;

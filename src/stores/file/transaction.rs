@@ -79,7 +79,8 @@ impl TxState {
         let prints = Prints::of(&append.events);
         let known = self.judge(db, now, row.as_ref(), &append.events, &prints)?;
         let has_new = known.iter().any(Option::is_none);
-        // An append that changes nothing succeeds whatever it expects, so that a repeated append succeeds as the first did.
+        // An append that changes nothing succeeds whatever it expects, so that a repeated append succeeds as the first
+        // did.
         if !has_new && (!append.close || head.closed) {
             return Ok(Appended { receipts: known.into_iter().flatten().collect(), entries: Vec::new(), head });
         }
@@ -95,7 +96,8 @@ impl TxState {
         row.record.head.closed |= append.close;
         let head = row.record.head;
         retention::trim(db, &mut row, &self.retention.keep, now, entries.len() as u64)?;
-        // A channel that was empty was to be maintained when its record expires, which may be later than its entries do.
+        // A channel that was empty was to be maintained when its record expires, which may be later than its entries
+        // do.
         let next = retention::next_maintenance(&row, &self.retention.keep, now);
         if next < row.due {
             row.due = next;
@@ -207,8 +209,8 @@ impl TxState {
         channel: &Channel,
     ) -> Result<Option<ChannelRow>, OperationError> {
         let Some(mut row) = self.rows.row(db, channel)? else { return Ok(None) };
-        // Age is judged by this process's clock, not by stamps: else a process whose clock is ahead would make all others
-        // drop young entries.
+        // Age is judged by this process's clock, not by stamps: else a process whose clock is ahead would make all
+        // others drop young entries.
         if retention::trim(db, &mut row, &self.retention.keep, now, 0)? {
             self.rows.store_row(channel, row.clone());
         }
@@ -234,8 +236,8 @@ impl TxState {
         Ok(row)
     }
 
-    /// For each event the receipt of the append that first had its key, if there was one. For a key that the batch itself
-    /// repeats, [`insert_unknown`] finds the receipt.
+    /// For each event the receipt of the append that first had its key, if there was one. For a key that the batch
+    /// itself repeats, [`insert_unknown`] finds the receipt.
     fn judge(
         &self,
         db: &Connection,

@@ -1,7 +1,7 @@
 //! The write-ahead log: when it is checkpointed, when it restarts, and how large it may get.
 //!
-//! The checkpointer copies its frames into the database file while others write. SQLite restarts the WAL with the first commit
-//! after all frames were copied; so now and then the rest, which is short, is copied with the lock held.
+//! The checkpointer copies its frames into the database file while others write. SQLite restarts the WAL with the first
+//! commit after all frames were copied; so now and then the rest, which is short, is copied with the lock held.
 
 use std::{sync::Arc, time::Duration};
 

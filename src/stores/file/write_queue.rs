@@ -1,9 +1,9 @@
-//! The queue of the writer, and which thread serves it: one of the writer's, or that of a task that submits a request and
-//! combines it with all that are queued (as in flat combining).
+//! The queue of the writer, and which thread serves it: one of the writer's, or that of a task that submits a request
+//! and combines it with all that are queued (as in flat combining).
 //!
-//! Every request that is taken is answered; if the writer panics, the caller learns that its outcome is unknown. No request is
-//! stranded: a task that finds the writer locked leaves its request to the lock's holder, which checks the queue again *after*
-//! it has unlocked the writer.
+//! Every request that is taken is answered; if the writer panics, the caller learns that its outcome is unknown. No
+//! request is stranded: a task that finds the writer locked leaves its request to the lock's holder, which checks the
+//! queue again *after* it has unlocked the writer.
 
 use std::{
     sync::{Arc, Mutex, TryLockError},
@@ -24,8 +24,8 @@ pub(super) struct WriteQueue {
     pub(super) queue: RequestQueue,
     pub(super) writer: Mutex<Writer>,
     /// Whether tasks may write themselves: only if commits do not wait for a disk. Else the writer's threads do it.
-    /// `block_in_place` is no alternative: it panics in a `LocalSet`, stops the other futures of its task, such as a timeout,
-    /// and moves the worker to another thread.
+    /// `block_in_place` is no alternative: it panics in a `LocalSet`, stops the other futures of its task, such as a
+    /// timeout, and moves the worker to another thread.
     may_combine: bool,
 }
 
@@ -61,14 +61,14 @@ impl WriteQueue {
         Self { queue: RequestQueue::default(), writer: Mutex::new(writer), may_combine }
     }
 
-    /// How long a thread spins before it sleeps: a caller that got its reply often submits another request sooner than a sleeping
-    /// thread could be woken. If tasks write themselves, a spinning thread would only compete with them.
+    /// How long a thread spins before it sleeps: a caller that got its reply often submits another request sooner than
+    /// a sleeping thread could be woken. If tasks write themselves, a spinning thread would only compete with them.
     pub(super) fn spin_time(&self) -> Duration {
         if self.may_combine { Duration::ZERO } else { SPIN_TIME }
     }
 
-    /// Writes what is queued on the calling task's thread, unless another thread is writing. Leaves the rest to the writer's
-    /// thread if it would have to wait.
+    /// Writes what is queued on the calling task's thread, unless another thread is writing. Leaves the rest to the
+    /// writer's thread if it would have to wait.
     fn combine(&self) {
         for _ in 0..MAX_COMBINE_ROUNDS {
             let served = match self.writer.try_lock() {

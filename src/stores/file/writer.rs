@@ -1,13 +1,13 @@
 //! Writing: whatever is queued becomes one transaction, watchers are notified, and only then are the requests answered.
 //!
-//! Order: take the lock file, `BEGIN IMMEDIATE`, the requests and a step of the janitor's work, `COMMIT`, write the notify
-//! file, release the lock. Replies follow once they are durable (see `durability`). A process that is killed at any point
-//! leaves a lock that the system releases and a transaction that does not count.
+//! Order: take the lock file, `BEGIN IMMEDIATE`, the requests and a step of the janitor's work, `COMMIT`, write the
+//! notify file, release the lock. Replies follow once they are durable (see `durability`). A process that is killed at
+//! any point leaves a lock that the system releases and a transaction that does not count.
 //!
-//! One thread writes at a time: one of the writer's, or, with [`Durability::Process`](super::Durability), that of a task that
-//! submits a request while nothing else is written. A commit that does not wait for a disk takes less time than waking a
-//! thread. Whatever may wait is left to the writer's threads: another process's lock, syncs, restarting a long WAL, large
-//! requests.
+//! One thread writes at a time: one of the writer's, or, with [`Durability::Process`](super::Durability), that of a
+//! task that submits a request while nothing else is written. A commit that does not wait for a disk takes less time
+//! than waking a thread. Whatever may wait is left to the writer's threads: another process's lock, syncs, restarting a
+//! long WAL, large requests.
 
 use std::{
     sync::Arc,
@@ -73,8 +73,8 @@ impl Writer {
         if begun && !self.wal_should_restart { Served::Done } else { Served::WouldBlock }
     }
 
-    /// Writes what is queued, on a writer's thread. Restarts the WAL first when that is due, so that no request that was
-    /// answered before waits for it.
+    /// Writes what is queued, on a writer's thread. Restarts the WAL first when that is due, so that no request that
+    /// was answered before waits for it.
     pub(super) fn serve(&mut self, requests: &RequestQueue) -> PendingReplies {
         if let Err(error) = self.enter(self.core.options.timeout) {
             self.core.health.writes.record_failure(&self.core.paths.db, &error);

@@ -1,5 +1,5 @@
-//! What values take on the heap, as an allocator counts it: their contents, the spare capacity of collections, and roughly
-//! what the allocator adds. Also shrinks collections that are mostly empty.
+//! What values take on the heap, as an allocator counts it: their contents, the spare capacity of collections, and
+//! roughly what the allocator adds. Also shrinks collections that are mostly empty.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! One channel: its record and its retained entries. Takes the time as an argument; deterministic except for the tags it
-//! draws.
+//! One channel: its record and its retained entries. Takes the time as an argument; deterministic except for the tags
+//! it draws.
 
 use std::collections::VecDeque;
 
@@ -30,8 +30,8 @@ pub(super) struct Log {
     tags: Tags,
     /// When the last entry was dropped, or the record was created; meaningless while there are entries.
     empty_since: u64,
-    /// When the janitor checks the channel next. Distinguishes the record's place in the queue from that of a deleted one of
-    /// the same name.
+    /// When the janitor checks the channel next. Distinguishes the record's place in the queue from that of a deleted
+    /// one of the same name.
     pub(super) janitor_due: u64,
     /// The heap bytes that the store last counted for this log.
     pub(super) counted_bytes: u64,

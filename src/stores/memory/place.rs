@@ -1,5 +1,5 @@
-//! All channels of one memory store: whatever needs the map, the floors or the watchers. Runs under the store's lock, so
-//! nothing here calls foreign code.
+//! All channels of one memory store: whatever needs the map, the floors or the watchers. Runs under the store's lock,
+//! so nothing here calls foreign code.
 
 mod capacity;
 
@@ -93,7 +93,8 @@ impl Place {
         let head = log.map_or_else(|| self.absent_head(channel), |log| log.record.head);
         let known = judge(&append.events, prints, |key| Ok::<_, StoreError>(log.and_then(|log| log.key(key))))?;
         let has_new = known.iter().any(Option::is_none);
-        // An append that changes nothing succeeds whatever it expects, so that a repeated append succeeds as the first did.
+        // An append that changes nothing succeeds whatever it expects, so that a repeated append succeeds as the first
+        // did.
         if has_new || (append.close && !head.closed) {
             if head.closed {
                 return Err(StoreError::Closed { head });
@@ -175,7 +176,8 @@ impl Place {
             if names.is_empty() {
                 return Vec::new();
             }
-            // Expired records are forgotten first; a page that this empties is skipped, for an empty page ends the list.
+            // Expired records are forgotten first; a page that this empties is skipped, for an empty page ends the
+            // list.
             names.iter().for_each(|channel| self.apply_retention(channel));
             let heads = names.into_iter().filter_map(|channel| {
                 let head = self.logs.get(&channel)?.record.head;

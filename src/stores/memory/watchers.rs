@@ -1,7 +1,7 @@
 //! The watchers of a memory store. Knows nothing of logs: it is told what changed.
 //!
-//! Lock order: the place, then one queue. Wakers are cloned, woken and dropped outside both, since they run foreign code that
-//! may call the store.
+//! Lock order: the place, then one queue. Wakers are cloned, woken and dropped outside both, since they run foreign
+//! code that may call the store.
 
 use std::{mem, sync::Arc, task::Waker};
 

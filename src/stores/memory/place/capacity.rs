@@ -101,8 +101,8 @@ mod tests {
         Retention::default().events(1 << 40).bytes(1 << 40)
     }
 
-    /// Does the steps in a place whose limit is exactly what it takes after each step. With a byte less, a step that makes the
-    /// place grow is refused and changes nothing.
+    /// Does the steps in a place whose limit is exactly what it takes after each step. With a byte less, a step that
+    /// makes the place grow is refused and changes nothing.
     fn check_exact_limit(retention: &Retention, steps: &[(String, Vec<Event>)]) {
         let (mut free, mut full) = (Place::new(retention), Place::new(retention));
         for (nth, (to, events)) in steps.iter().enumerate() {
