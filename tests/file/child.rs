@@ -21,7 +21,7 @@ use tower_events::{
     stores::file::Durability,
 };
 
-use super::support::{append, beside, keeping_all, room, whole};
+use super::support::{append, with_suffix, keeping_all, room, error_chain};
 
 /// Ends with the test.
 pub(crate) struct Child {
@@ -50,7 +50,7 @@ impl Child {
     }
 
     /// The next that it says; `None` when it has ended.
-    pub(crate) fn hear(&mut self) -> Option<String> {
+    pub(crate) fn next_line(&mut self) -> Option<String> {
         loop {
             let line = self.lines.next()?.ok()?;
             if let Some((_, said)) = line.split_once("> ") {
@@ -67,7 +67,7 @@ impl Child {
     pub(crate) fn kill(mut self) -> Vec<String> {
         self.signal(Signal::KILL);
         self.process.wait().unwrap();
-        std::iter::from_fn(|| self.hear()).collect()
+        std::iter::from_fn(|| self.next_line()).collect()
     }
 }
 
@@ -115,7 +115,7 @@ async fn publish(path: &Path, prefix: &str, durability: Durability, times: u64) 
         match append(&store, &text).await {
             Ok(_) => println!("\n> {text}"),
             Err(error) => {
-                println!("\n> failed {error:?} {}", whole(&error));
+                println!("\n> failed {error:?} {}", error_chain(&error));
                 if n > 10_000 {
                     return;
                 }
@@ -141,7 +141,7 @@ async fn listen(path: &Path) {
 
 /// Stays in the middle of a write, with the lock.
 fn hold(path: &Path) {
-    let lock = std::fs::OpenOptions::new().write(true).open(beside(path, "-lock")).unwrap();
+    let lock = std::fs::OpenOptions::new().write(true).open(with_suffix(path, "-lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let db = Connection::open(path).unwrap();
     db.execute_batch("BEGIN IMMEDIATE; UPDATE origin SET floor = 1000000; DELETE FROM entries;").unwrap();

@@ -10,7 +10,7 @@ use tower_events::{
     stores::file::OpenErrorKind,
 };
 
-use super::support::{Temporary, append, integrity, keeping_all, read_all, room, texts, whole};
+use super::support::{Temporary, append, integrity, keeping_all, read_all, room, texts, error_chain};
 
 /// What leads from the newest version back to each older one.
 const BACK: [&str; 2] = [
@@ -99,7 +99,7 @@ async fn a_format_that_is_raised_while_a_store_is_open_is_refused_by_name() {
     raise(4, 3, 4);
     let refused = append(&store, "z").await.unwrap_err();
     assert!(matches!(refused, StoreError::NewerFormat { stored: 4, supported: 3, denied: Use::Write }), "{refused:?}");
-    assert!(whole(&refused).contains("format 4") && whole(&refused).contains("format 3"), "{}", whole(&refused));
+    assert!(error_chain(&refused).contains("format 4") && error_chain(&refused).contains("format 3"), "{}", error_chain(&refused));
     assert_eq!((store.health(), read_all(&store).await.len()), (Health::ReadOnly, 2));
     // Opened now, it reads too.
     let reader = keeping_all().open(dir.file()).unwrap();
@@ -114,10 +114,10 @@ async fn a_format_that_is_raised_while_a_store_is_open_is_refused_by_name() {
     assert_eq!(store.health(), Health::Unavailable);
     let refused = FileStore::open(dir.file()).unwrap_err();
     assert_eq!(refused.kind(), OpenErrorKind::Newer);
-    assert!(whole(&refused).contains("format 5") && whole(&refused).contains("format 3"), "{}", whole(&refused));
+    assert!(error_chain(&refused).contains("format 5") && error_chain(&refused).contains("format 3"), "{}", error_chain(&refused));
 
     raise(3, 3, 3);
-    super::health::comes_to(&store, Health::Ready, 5).await;
+    super::health::wait_for_health(&store, Health::Ready, 5).await;
     append(&store, "z").await.unwrap();
     assert_eq!(texts(&read_all(&store).await), ["x", "y", "z"]);
 }
@@ -131,6 +131,6 @@ async fn a_process_that_may_not_write_leaves_the_lock_to_those_that_may() {
     let store = FileStore::options().retention(often).open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();
     raise(&dir, 4, 3, 4);
-    super::support::comes_to_try_no_more(&store).await;
+    super::support::wait_until_retries_pause(&store).await;
     assert!(matches!(append(&store, "y").await, Err(StoreError::NewerFormat { .. })));
 }

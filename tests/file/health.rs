@@ -12,12 +12,12 @@ use tower_events::{
 
 use super::{
     child::Child,
-    room::{Mounted, mount},
-    support::{Temporary, append, beside, keeping_all, read_all, room},
+    disk_space::{Mounted, mount},
+    support::{Temporary, append, with_suffix, keeping_all, read_all, room},
 };
 
 /// Waits until the store says this of itself, for at most so many seconds.
-pub(crate) async fn comes_to(store: &FileStore, health: Health, seconds: u64) {
+pub(crate) async fn wait_for_health(store: &FileStore, health: Health, seconds: u64) {
     let begun = Instant::now();
     while store.health() != health {
         assert!(begun.elapsed() < Duration::from_secs(seconds), "{:?}, not {health:?}", store.health());
@@ -38,19 +38,19 @@ async fn a_file_that_is_moved_away_is_missed_until_it_is_back() {
     let ends = ["", "-wal", "-shm"];
     for _ in 0..2 {
         for end in ends {
-            fs::rename(beside(&dir.file(), end), beside(&dir.file(), &format!("-moved{end}"))).unwrap();
+            fs::rename(with_suffix(&dir.file(), end), with_suffix(&dir.file(), &format!("-moved{end}"))).unwrap();
         }
         // Nobody has called it since.
         assert_eq!(store.health(), Health::Unavailable);
         assert!(append(&store, "y").await.is_err() && !can_read(&store).await);
         for end in ends {
-            fs::rename(beside(&dir.file(), &format!("-moved{end}")), beside(&dir.file(), end)).unwrap();
+            fs::rename(with_suffix(&dir.file(), &format!("-moved{end}")), with_suffix(&dir.file(), end)).unwrap();
         }
-        comes_to(&store, Health::Ready, 3).await;
+        wait_for_health(&store, Health::Ready, 3).await;
         append(&store, "z").await.unwrap();
     }
     // Another file is in its place, and then none.
-    fs::rename(dir.file(), beside(&dir.file(), "-moved")).unwrap();
+    fs::rename(dir.file(), with_suffix(&dir.file(), "-moved")).unwrap();
     fs::write(dir.file(), "").unwrap();
     assert_eq!(store.health(), Health::Unavailable);
     fs::remove_file(dir.file()).unwrap();
@@ -71,7 +71,7 @@ async fn a_full_disk_leaves_it_read_only_until_there_is_room() {
         assert_eq!(store.health(), Health::ReadOnly);
     }
     assert!(mount(&["-o", "remount,size=8m"], &dir));
-    comes_to(&store, Health::Ready, 5).await;
+    wait_for_health(&store, Health::Ready, 5).await;
     append(&store, "room again").await.unwrap();
 }
 
@@ -81,13 +81,13 @@ async fn a_lock_that_another_process_keeps_leaves_it_read_only() {
     let store = keeping_all().timeout(Duration::from_millis(200)).open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
     let mut child = Child::start("hold", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
     assert!(append(&store, "never").await.is_err());
     assert_eq!(store.health(), Health::ReadOnly);
     assert!(can_read(&store).await);
     child.kill();
-    comes_to(&store, Health::Ready, 5).await;
+    wait_for_health(&store, Health::Ready, 5).await;
     append(&store, "after").await.unwrap();
 }
 
@@ -97,13 +97,13 @@ async fn a_log_that_may_not_grow_leaves_it_read_only() {
     let store = keeping_all().largest_wal(8 << 20).open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
     let mut child = Child::start("read", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
     while append(&store, "x".repeat(100_000)).await.is_ok() {}
     assert_eq!(store.health(), Health::ReadOnly);
     assert!(can_read(&store).await);
     child.kill();
-    comes_to(&store, Health::Ready, 5).await;
+    wait_for_health(&store, Health::Ready, 5).await;
     append(&store, "last").await.unwrap();
 }
 
@@ -124,9 +124,9 @@ async fn a_corrupt_file_is_unavailable_until_it_is_mended() {
         _ = can_read(&store).await;
         sleep(Duration::from_millis(20)).await;
     }
-    comes_to(&store, Health::Unavailable, 5).await;
+    wait_for_health(&store, Health::Unavailable, 5).await;
     file.write_all_at(&whole, 0).unwrap();
-    comes_to(&store, Health::Ready, 5).await;
+    wait_for_health(&store, Health::Ready, 5).await;
     append(&store, "after").await.unwrap();
     assert_eq!(read_all(&store).await.len(), 51);
 }

@@ -11,7 +11,7 @@ use tower_events::{
 
 use super::{
     child::Child,
-    support::{Temporary, append, integrity, keeping_all, read_all, room, texts, times, whole},
+    support::{Temporary, append, integrity, keeping_all, read_all, room, texts, repetitions, error_chain},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,11 +21,11 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
     let hub = Hub::new(store.clone());
     let mut subscriber = hub.subscribe(Subscription::new(room()).start(Start::Earliest)).await.unwrap();
     let mut acknowledged: Vec<Vec<String>> = Vec::new();
-    let (mut longest, kills) = (Duration::ZERO, times("TOWER_EVENTS_KILLS", 20));
+    let (mut longest, kills) = (Duration::ZERO, repetitions("TOWER_EVENTS_KILLS", 20));
     for round in 0..kills {
         let roles = [format!("publish {round}.0"), format!("publish-surely {round}.1")];
         let mut children = roles.map(|role| Child::start(&role, &dir.file()));
-        let mut said = [0, 1].map(|n| children[n].hear().into_iter().collect::<Vec<_>>());
+        let mut said = [0, 1].map(|n| children[n].next_line().into_iter().collect::<Vec<_>>());
         // Any instant is as good as another: this is one that nobody chose.
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..20_000)));
         for (n, child) in children.into_iter().enumerate() {
@@ -69,9 +69,9 @@ async fn a_process_that_is_killed_with_the_lock_gives_it_back() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
-    for round in 0..times("TOWER_EVENTS_KILLS", 20) / 5 {
+    for round in 0..repetitions("TOWER_EVENTS_KILLS", 20) / 5 {
         let mut child = Child::start("hold", &dir.file());
-        assert_eq!(child.hear().as_deref(), Some("ready"));
+        assert_eq!(child.next_line().as_deref(), Some("ready"));
         let (waiting, text) = (store.clone(), format!("after {round}"));
         let waiting = tokio::spawn(async move { append(&waiting, text).await });
         assert_eq!(texts(&read_all(&store).await).len() as u64, 1 + round, "reads go on");
@@ -92,16 +92,16 @@ async fn a_stopped_writer_is_named_and_nothing_is_half_done() {
     let impatient = keeping_all().timeout(patience).open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
     let mut child = Child::start("hold", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
 
     let error = append(&impatient, "never").await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
-    let said = whole(&error);
+    let said = error_chain(&error);
     assert!(said.contains(&format!("process {}", child.id())) && said.contains("stopped"), "{said}");
     let error = keeping_all().timeout(patience).open(dir.file()).unwrap_err();
     assert_eq!(error.kind(), OpenErrorKind::Locked);
-    assert!(whole(&error).contains(&format!("process {}", child.id())), "{}", whole(&error));
+    assert!(error_chain(&error).contains(&format!("process {}", child.id())), "{}", error_chain(&error));
     let page = store.read(&room(), Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(texts(&page.entries), ["before"], "reads go on");
 

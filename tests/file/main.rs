@@ -4,17 +4,17 @@
 
 mod child;
 mod conformance;
-mod damage;
-mod faults;
+mod damaged_files;
+mod sync_failures;
 mod formats;
 mod health;
 mod kills;
-mod load;
+mod idle_and_churn;
 mod opening;
-mod power;
+mod power_loss;
 mod processes;
-mod quarantine;
-mod room;
-mod settings;
+mod damaged_channels;
+mod disk_space;
+mod retention_changes;
 mod support;
-mod users;
+mod shared_retention;

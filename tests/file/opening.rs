@@ -5,7 +5,7 @@ use tower_events::{Event, FileStore, Store, StoreError, store::Append, stores::f
 
 use super::{
     child::Child,
-    support::{Temporary, append, beside, integrity, read_all, room, texts, whole},
+    support::{Temporary, append, with_suffix, integrity, read_all, room, texts, error_chain},
 };
 
 #[tokio::test]
@@ -22,9 +22,9 @@ fn what_is_not_its_file_is_refused_and_left_alone() {
     let path = dir.file();
     let refused = |kind, said: &str| {
         let error = FileStore::open(&path).unwrap_err();
-        assert_eq!(error.kind(), kind, "{}", whole(&error));
-        assert!(whole(&error).contains(said), "{}", whole(&error));
-        assert!(whole(&error).contains("events.db"), "{}", whole(&error));
+        assert_eq!(error.kind(), kind, "{}", error_chain(&error));
+        assert!(error_chain(&error).contains(said), "{}", error_chain(&error));
+        assert!(error_chain(&error).contains("events.db"), "{}", error_chain(&error));
     };
     std::fs::write(&path, "a text that is longer than the header of a database, so that it cannot be one".repeat(20))
         .unwrap();
@@ -62,13 +62,13 @@ async fn a_file_that_is_removed_or_replaced_is_missed() {
     let store = FileStore::open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();
     for end in ["", "-wal", "-shm"] {
-        std::fs::rename(beside(&dir.file(), end), beside(&dir.file(), &format!("-moved{end}"))).unwrap();
+        std::fs::rename(with_suffix(&dir.file(), end), with_suffix(&dir.file(), &format!("-moved{end}"))).unwrap();
     }
     assert!(matches!(append(&store, "y").await, Err(StoreError::Unavailable(_))));
     let other = FileStore::open(dir.file()).unwrap();
     append(&other, "z").await.unwrap();
     let error = append(&store, "y").await.unwrap_err();
-    assert!(whole(&error).contains("replaced"), "{}", whole(&error));
+    assert!(error_chain(&error).contains("replaced"), "{}", error_chain(&error));
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn links_lead_to_one_store() {
     std::os::unix::fs::symlink(dir.file(), &link).unwrap();
     append(&FileStore::open(&link).unwrap(), "x").await.unwrap();
     assert_eq!(texts(&read_all(&store).await), ["x"]);
-    assert!(!beside(&link, "-lock").exists());
+    assert!(!with_suffix(&link, "-lock").exists());
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_store_that_has_no_runtime_says_so() {
 async fn a_forked_child_is_refused_and_does_no_harm() {
     let dir = Temporary::new();
     let mut child = Child::start("fork", &dir.file());
-    let mut said = || child.hear().unwrap();
+    let mut said = || child.next_line().unwrap();
     let (append, read, open) = (said(), said(), said());
     for refused in [append, read] {
         assert!(refused.contains("Unavailable") && refused.contains("forked"), "{refused}");
@@ -116,7 +116,7 @@ fn forked_processes_draw_different_tags_and_epochs() {
     let words = |said: String| {
         said.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
-    let (one, other) = (words(child.hear().unwrap()), words(child.hear().unwrap()));
+    let (one, other) = (words(child.next_line().unwrap()), words(child.next_line().unwrap()));
     assert_eq!((one.len(), other.len()), (6, 6));
     for (one, other) in one.iter().zip(&other).take(5) {
         assert_ne!(one, other, "{one} {other}");

@@ -15,7 +15,7 @@ use tower_events::{
 
 use super::{
     child::Child,
-    support::{Temporary, append, beside, keeping_all, read_all, room, texts},
+    support::{Temporary, append, with_suffix, keeping_all, read_all, room, texts},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,12 +25,12 @@ async fn publishers_and_listeners_come_and_go() {
     let mut first = Child::start("listen", &dir.file());
     let mut publishers: Vec<_> =
         ["a", "b", "c"].map(|name| Child::start(&format!("publish {name}"), &dir.file())).into();
-    let mut acknowledged: Vec<_> = publishers.iter_mut().map(|child| hear(child, 50)).collect();
+    let mut acknowledged: Vec<_> = publishers.iter_mut().map(|child| next_line(child, 50)).collect();
     let mut second = Child::start("listen", &dir.file());
     acknowledged.push(publishers.remove(0).kill());
     publishers.push(Child::start("publish d", &dir.file()));
     for child in &mut publishers {
-        acknowledged.push(hear(child, 50));
+        acknowledged.push(next_line(child, 50));
     }
     acknowledged.extend(publishers.into_iter().map(Child::kill));
 
@@ -40,16 +40,16 @@ async fn publishers_and_listeners_come_and_go() {
         assert_eq!(kept.iter().filter(|kept| *kept == text).count(), 1, "{text}");
     }
     for listener in [&mut first, &mut second] {
-        assert_eq!(listener.hear().as_deref(), Some("ready"));
-        assert_eq!(hear(listener, kept.len()), kept);
+        assert_eq!(listener.next_line().as_deref(), Some("ready"));
+        assert_eq!(next_line(listener, kept.len()), kept);
     }
     let mut third = Child::start("listen", &dir.file());
-    assert_eq!(third.hear().as_deref(), Some("ready"));
-    assert_eq!(hear(&mut third, kept.len()), kept);
+    assert_eq!(third.next_line().as_deref(), Some("ready"));
+    assert_eq!(next_line(&mut third, kept.len()), kept);
 }
 
-fn hear(child: &mut Child, lines: usize) -> Vec<String> {
-    (0..lines).map(|_| child.hear().unwrap()).collect()
+fn next_line(child: &mut Child, lines: usize) -> Vec<String> {
+    (0..lines).map(|_| child.next_line().unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,19 +57,19 @@ async fn a_listener_hears_of_closes_inits_and_deletes_elsewhere() {
     let dir = Temporary::new();
     let (here, there) = (keeping_all().open(dir.file()).unwrap(), keeping_all().open(dir.file()).unwrap());
     let mut child = Child::start("listen", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     append(&here, "1").await.unwrap();
-    assert_eq!(child.hear().as_deref(), Some("1"));
+    assert_eq!(child.next_line().as_deref(), Some("1"));
     let event = tower_events::Event::text("2");
     there.init(&room(), vec![event], Expect::Any).await.unwrap();
-    assert!(child.hear().unwrap().contains("EpochChanged"));
-    assert_eq!(child.hear().as_deref(), Some("2"));
+    assert!(child.next_line().unwrap().contains("EpochChanged"));
+    assert_eq!(child.next_line().as_deref(), Some("2"));
     here.delete(&room()).await.unwrap();
-    assert!(child.hear().unwrap().contains("Reset"));
+    assert!(child.next_line().unwrap().contains("Reset"));
     append(&there, "3").await.unwrap();
-    assert_eq!(child.hear().as_deref(), Some("3"));
+    assert_eq!(child.next_line().as_deref(), Some("3"));
     there.append(&room(), tower_events::store::Append::new([]).closing()).await.unwrap();
-    assert!(child.hear().unwrap().contains("Closed"));
+    assert!(child.next_line().unwrap().contains("Closed"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,11 +77,11 @@ async fn without_inotify_only_time_is_lost() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     let mut child = Child::start("listen-blindly", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     for n in 0..20 {
         let sent = Instant::now();
         append(&store, n.to_string()).await.unwrap();
-        assert_eq!(child.hear(), Some(n.to_string()));
+        assert_eq!(child.next_line(), Some(n.to_string()));
         assert!(sent.elapsed() < Duration::from_secs(1), "{:?}", sent.elapsed());
     }
 }
@@ -92,7 +92,7 @@ async fn without_its_bell_only_time_is_lost() {
     let hub = Hub::new(keeping_all().open(dir.file()).unwrap());
     let mut subscriber = hub.subscribe(Subscription::new(room())).await.unwrap();
     let other = keeping_all().open(dir.file()).unwrap();
-    let bell = beside(&dir.file(), "-bell");
+    let bell = with_suffix(&dir.file(), "-bell");
     for n in 0..8 {
         match n % 4 {
             1 => std::fs::remove_file(&bell).unwrap(),

@@ -79,7 +79,7 @@ pub(crate) fn integrity(path: &Path) -> String {
 }
 
 /// Waits until the store tries a transaction that nobody asked for and that fails, and sees that it is not tried again soon.
-pub(crate) async fn comes_to_try_no_more(store: &FileStore) {
+pub(crate) async fn wait_until_retries_pause(store: &FileStore) {
     let (begun, commits, attempts) = (Instant::now(), store.commits(), store.attempts());
     while store.attempts() - attempts <= store.commits() - commits {
         assert!(begun.elapsed() < Duration::from_secs(10), "nothing was tried");
@@ -92,7 +92,7 @@ pub(crate) async fn comes_to_try_no_more(store: &FileStore) {
 }
 
 /// Waits until this process has no file in the folder open: the threads of a store end a moment after it was dropped.
-pub(crate) async fn comes_to_be_closed(folder: &Path) {
+pub(crate) async fn wait_until_closed(folder: &Path) {
     let begun = Instant::now();
     let is_open = || {
         let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -105,12 +105,12 @@ pub(crate) async fn comes_to_be_closed(folder: &Path) {
 }
 
 /// An error with all that is behind it.
-pub(crate) fn whole(error: &dyn Error) -> String {
-    let source = error.source().map(whole);
+pub(crate) fn error_chain(error: &dyn Error) -> String {
+    let source = error.source().map(error_chain);
     source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
-pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, end: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(end);
     path.into()
@@ -123,6 +123,6 @@ pub(crate) fn skip(test: &str, why: &str) {
 }
 
 /// How often a test that is worth repeating is: `small` unless the variable says.
-pub(crate) fn times(variable: &str, small: u64) -> u64 {
+pub(crate) fn repetitions(variable: &str, small: u64) -> u64 {
     std::env::var(variable).ok().and_then(|times| times.parse().ok()).unwrap_or(small)
 }

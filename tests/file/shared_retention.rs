@@ -12,7 +12,7 @@ use tower_events::{
 };
 
 use super::{
-    settings::{Place, kept, some_turns},
+    retention_changes::{Place, kept, run_janitor},
     support::{append, room},
 };
 
@@ -45,7 +45,7 @@ async fn of_two_processes_the_one_that_keeps_more_entries_decides() {
     for n in 0..200 {
         append(&less, n.to_string()).await.unwrap();
     }
-    some_turns(&less).await;
+    run_janitor(&less).await;
     assert_eq!((kept(&less).await.len(), kept(&more).await.len()), (201, 201));
     less.init(&room(), (0..300).map(|n| Event::text(n.to_string())).collect(), Expect::Any).await.unwrap();
     assert_eq!(kept(&more).await.len(), 300);
@@ -59,7 +59,7 @@ async fn of_two_processes_the_one_that_keeps_more_bytes_decides() {
     for _ in 0..100 {
         append(&less, "x".repeat(1000)).await.unwrap();
     }
-    some_turns(&less).await;
+    run_janitor(&less).await;
     assert_eq!((kept(&less).await.len(), kept(&more).await.len()), (100, 100));
 }
 
@@ -74,7 +74,7 @@ async fn of_two_processes_the_one_that_keeps_longer_decides() {
     for minutes in 1..=9 {
         place.pass(60);
         for store in [&less, &more] {
-            some_turns(store).await;
+            run_janitor(store).await;
             let page = store.read(&room(), Start::After(first.entries[0].prev()), Limit::default()).await.unwrap();
             assert_eq!((page.outcome, page.entries), (Outcome::Continued, first.entries.clone()), "{minutes} minutes");
             assert_eq!(store.heads(&[room()]).await.unwrap(), [first.head], "{minutes} minutes");
@@ -94,7 +94,7 @@ async fn of_two_processes_the_one_that_forgets_later_decides() {
     for minutes in (2..=30).step_by(2) {
         place.pass(120);
         for store in [&less, &more] {
-            some_turns(store).await;
+            run_janitor(store).await;
             assert_eq!(store.heads(&[room()]).await.unwrap(), [first.head], "{minutes} minutes");
             let page = store.read(&room(), Start::After(first.head.cursor), Limit::default()).await.unwrap();
             assert_eq!((page.outcome, page.head), (Outcome::Continued, first.head), "{minutes} minutes");

@@ -7,7 +7,7 @@ use tower_events::{
     store::{Limit, Outcome, Reason, Start},
 };
 
-use super::support::{Temporary, append, beside, integrity, keeping_all, read_all, room, times};
+use super::support::{Temporary, append, with_suffix, integrity, keeping_all, read_all, room, repetitions};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_lost_its_tail_is_another_history() {
@@ -17,9 +17,9 @@ async fn a_log_that_lost_its_tail_is_another_history() {
         append(&store, n.to_string()).await.unwrap();
     }
     let all = read_all(&store).await;
-    let log = std::fs::read(beside(&dir.file(), "-wal")).unwrap();
+    let log = std::fs::read(with_suffix(&dir.file(), "-wal")).unwrap();
     let (mut lost, mut reasons) = (0, Vec::new());
-    for _ in 0..times("TOWER_EVENTS_CUTS", 30) {
+    for _ in 0..repetitions("TOWER_EVENTS_CUTS", 30) {
         let cut = Temporary::new();
         std::fs::copy(dir.file(), cut.file()).unwrap();
         // What the disk has not got, and one sector of what it has got in part.
@@ -27,7 +27,7 @@ async fn a_log_that_lost_its_tail_is_another_history() {
         let mut kept = log[..length].to_vec();
         let from = length.saturating_sub(torn);
         kept[from..].fill(0);
-        std::fs::write(beside(&cut.file(), "-wal"), kept).unwrap();
+        std::fs::write(with_suffix(&cut.file(), "-wal"), kept).unwrap();
         let Some(found) = cut_off(&cut.file(), &all).await else { continue };
         lost += 1;
         reasons.extend(found);

@@ -15,7 +15,7 @@ use tower_events::{
 use super::{
     child::Child,
     support::{
-        Temporary, append, beside, comes_to_try_no_more, integrity, keeping_all, read_all, room, skip, texts, whole,
+        Temporary, append, with_suffix, wait_until_retries_pause, integrity, keeping_all, read_all, room, skip, texts, error_chain,
     },
 };
 
@@ -51,7 +51,7 @@ async fn a_full_disk_keeps_no_janitor_busy() {
     let mut rest = std::fs::File::create(dir.path().join("rest")).unwrap();
     while rest.write_all(&[0; 4096]).is_ok() {}
     // By then the event is too old, and its removal has to be written down.
-    comes_to_try_no_more(&store).await;
+    wait_until_retries_pause(&store).await;
 }
 
 /// A small file system.
@@ -85,7 +85,7 @@ async fn a_stopped_reader_bounds_the_log_and_is_named() {
     let store = options.open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
     let mut child = Child::start("read", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
     let error = loop {
         if let Err(error) = append(&store, "x".repeat(3000)).await {
@@ -93,9 +93,9 @@ async fn a_stopped_reader_bounds_the_log_and_is_named() {
         }
     };
     assert!(matches!(error, StoreError::Full(_)), "{error:?}");
-    let said = whole(&error);
+    let said = error_chain(&error);
     assert!(said.contains(&format!("process {}", child.id())) && said.contains("stopped"), "{said}");
-    let log = std::fs::metadata(beside(&dir.file(), "-wal")).unwrap().len();
+    let log = std::fs::metadata(with_suffix(&dir.file(), "-wal")).unwrap().len();
     assert!(log < largest + (16 << 20), "{log}");
     store.read(&room(), Start::Earliest, Limit::default()).await.unwrap();
     child.kill();
@@ -120,7 +120,7 @@ async fn a_log_that_a_reader_made_long_is_cut_when_nobody_appends() {
     let options = FileStore::options().retention(Retention::default().events(100).key_window(often));
     let _store = made_long(&dir, options).await;
     let eyes = inotify::init(CreateFlags::CLOEXEC).unwrap();
-    inotify::add_watch(&eyes, beside(&dir.file(), "-wal"), WatchFlags::MODIFY).unwrap();
+    inotify::add_watch(&eyes, with_suffix(&dir.file(), "-wal"), WatchFlags::MODIFY).unwrap();
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut cuts = inotify::Reader::new(&eyes, &mut buffer);
     while log(&dir) > 0 {
@@ -134,7 +134,7 @@ async fn made_long(dir: &Temporary, options: FileOptions) -> FileStore {
     let store = options.open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
     let mut child = Child::start("read", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
     while log(dir) < 40 << 20 {
         append(&store, "x".repeat(3000)).await.unwrap();
@@ -144,14 +144,14 @@ async fn made_long(dir: &Temporary, options: FileOptions) -> FileStore {
 }
 
 fn log(dir: &Temporary) -> u64 {
-    std::fs::metadata(beside(&dir.file(), "-wal")).unwrap().len()
+    std::fs::metadata(with_suffix(&dir.file(), "-wal")).unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn churn_uses_its_own_room_again() {
     let dir = Temporary::new();
     let store = FileStore::options().retention(Retention::default().events(500)).open(dir.file()).unwrap();
-    let size = |end| std::fs::metadata(beside(&dir.file(), end)).map_or(0, |metadata| metadata.len());
+    let size = |end| std::fs::metadata(with_suffix(&dir.file(), end)).map_or(0, |metadata| metadata.len());
     let mut most = (0, 0);
     for n in 0..300 {
         let batch = vec![tower_events::Event::text("x".repeat(200)); 100];

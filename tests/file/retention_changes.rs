@@ -54,7 +54,7 @@ fn newest(all: usize, most: usize) -> Vec<String> {
 }
 
 /// Gives the janitor its turns: some appends to another channel.
-pub(crate) async fn some_turns(store: &FileStore) {
+pub(crate) async fn run_janitor(store: &FileStore) {
     let other = tower_events::Channel::new("other").unwrap();
     for _ in 0..20 {
         store.append(&other, Append::new([Event::text("x")])).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_limit_that_is_raised_or_lowered_loses_nothing_that_either_keeps() {
                     assert!(kept.starts_with(&before), "{round}: {n}: what the lesser setting left");
                 }
             }
-            some_turns(&store).await;
+            run_janitor(&store).await;
             assert!(kept(&store).await.ends_with(&newest(all, least)));
         }
     }
@@ -100,14 +100,14 @@ async fn an_age_that_is_raised_keeps_what_is_there() {
     let place = Place::new();
     let store = place.open(&short);
     append(&store, "old").await.unwrap();
-    some_turns(&store).await;
+    run_janitor(&store).await;
     drop(store);
     place.pass(5);
     let store = place.open(&long);
     append(&store, "young").await.unwrap();
     for _ in 0..20 {
         place.pass(100);
-        some_turns(&store).await;
+        run_janitor(&store).await;
         assert_eq!(kept(&store).await, ["old", "young"]);
     }
     // Lowered again, what is young enough is kept, and the rest goes.
@@ -115,7 +115,7 @@ async fn an_age_that_is_raised_keeps_what_is_there() {
     let store = place.open(&short);
     place.pass(400);
     append(&store, "youngest").await.unwrap();
-    some_turns(&store).await;
+    run_janitor(&store).await;
     assert_eq!(kept(&store).await, ["youngest"]);
 }
 
@@ -130,7 +130,7 @@ async fn a_key_is_remembered_as_long_as_the_lesser_window_and_the_greater_if_it_
     let store = place.open(&long);
     for _ in 0..10 {
         place.pass(60);
-        some_turns(&store).await;
+        run_janitor(&store).await;
         assert!(store.append(&room(), keyed()).await.unwrap().receipts[0].duplicate);
     }
     let lesser = place.open(&short);
@@ -138,7 +138,7 @@ async fn a_key_is_remembered_as_long_as_the_lesser_window_and_the_greater_if_it_
     lesser.append(&room(), other.clone()).await.unwrap();
     for store in [&store, &lesser] {
         place.pass(4);
-        some_turns(store).await;
+        run_janitor(store).await;
         assert!(store.append(&room(), other.clone()).await.unwrap().receipts[0].duplicate);
     }
 }
@@ -152,7 +152,7 @@ async fn a_record_is_kept_as_long_as_the_lesser_setting_and_the_greater_if_it_is
     let (short, long) = (keeping(10), keeping(3600));
     let place = Place::new();
     let is_kept = async |store: &FileStore| {
-        some_turns(store).await;
+        run_janitor(store).await;
         let refused = store.append(&room(), Append::new([Event::text("x")]).expecting(Expect::NeverUsed)).await;
         matches!(refused, Err(StoreError::Conflict { .. }))
     };
@@ -170,7 +170,7 @@ async fn a_record_is_kept_as_long_as_the_lesser_setting_and_the_greater_if_it_is
     drop(store);
     let store = place.open(&short);
     place.pass(400);
-    some_turns(&store).await;
+    run_janitor(&store).await;
     assert_eq!(store.channels("room", None, 10).await.unwrap(), []);
     let rows = rusqlite::Connection::open(place.dir.file()).unwrap();
     let count = "SELECT count(*) FROM channels WHERE name = 'room'";
@@ -190,7 +190,7 @@ async fn stamps_of_a_clock_that_is_ahead_make_nothing_old_for_others() {
     let all = ["0", "1", "from ahead"];
     assert_eq!(kept(&right).await, all, "to who is right, nothing is old");
     append(&right, "2").await.unwrap();
-    some_turns(&right).await;
+    run_janitor(&right).await;
     assert_eq!(kept(&right).await, ["0", "1", "from ahead", "2"]);
     // Who is ahead drops what is old by its clock, and whoever had not read it is told.
     drop(ahead);

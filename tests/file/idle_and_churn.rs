@@ -15,7 +15,7 @@ use tower_events::{
     store::{Append, Clock, Expect},
 };
 
-use super::support::{Temporary, beside};
+use super::support::{Temporary, with_suffix};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_written_while_nothing_happens() {
@@ -29,7 +29,7 @@ async fn nothing_is_written_while_nothing_happens() {
         let channel = Channel::new(format!("filled {n}")).unwrap();
         store.append(&channel, Append::new([Event::text("x")])).await.unwrap();
     }
-    let state = || (store.attempts(), std::fs::metadata(beside(&dir.file(), "-wal")).unwrap().modified().unwrap());
+    let state = || (store.attempts(), std::fs::metadata(with_suffix(&dir.file(), "-wal")).unwrap().modified().unwrap());
     // What was begun is finished.
     let mut before = state();
     for quiet in 0.. {

@@ -6,7 +6,7 @@ use tower_events::{
     store::{Append, Entry, Limit, Outcome, Start},
 };
 
-use super::support::{Temporary, keeping_all, read_all, room, times};
+use super::support::{Temporary, keeping_all, read_all, room, repetitions};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_is_never_silent() {
@@ -14,7 +14,7 @@ async fn damage_is_never_silent() {
     let all = fill(&whole).await;
     let bytes = std::fs::read(whole.file()).unwrap();
     let (mut refused, mut harmless) = (0, 0);
-    for seed in 0..times("TOWER_EVENTS_DAMAGES", 150) {
+    for seed in 0..repetitions("TOWER_EVENTS_DAMAGES", 150) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut damaged = bytes.clone();
         match random.u8(..4) {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, ops::Range, path::Path, process::Command};
 
 use super::{
     child::Child,
-    support::{Temporary, append, beside, integrity, keeping_all, read_all, skip, texts},
+    support::{Temporary, append, with_suffix, integrity, keeping_all, read_all, skip, texts},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -14,7 +14,7 @@ async fn what_is_acknowledged_was_synced_after_it_was_written() {
     let Some(mut strace) = strace("what_is_acknowledged_was_synced_after_it_was_written", &calls) else { return };
     strace.args(["-y", "-e", "trace=pwrite64,fdatasync,write"]).arg(std::env::current_exe().unwrap());
     let mut child = Child::start_by(strace, "publish-surely a", &dir.file());
-    let acknowledged: Vec<_> = (0..50).map(|_| child.hear().unwrap()).collect();
+    let acknowledged: Vec<_> = (0..50).map(|_| child.next_line().unwrap()).collect();
     drop(child);
     let calls = std::fs::read_to_string(calls).unwrap();
     let seen = Seen::of(&calls);
@@ -35,7 +35,7 @@ async fn what_could_not_be_synced_is_not_acknowledged() {
     let mut child = Child::start_by(strace, "publish-surely a", &dir.file());
     let (mut acknowledged, mut failed) = (Vec::new(), Vec::new());
     while failed.len() < 5 {
-        let said = child.hear().unwrap();
+        let said = child.next_line().unwrap();
         match said.strip_prefix("failed ") {
             Some(why) => failed.push(why.to_owned()),
             None if failed.is_empty() => acknowledged.push(said),
@@ -74,7 +74,7 @@ async fn what_is_acknowledged_after_a_failed_sync_does_not_rest_on_a_hole() {
         strace.arg(std::env::current_exe().unwrap());
         Some(Child::start_by(strace, &format!("publish-surely {n} {times}"), &dir.file()))
     };
-    let all = |mut child: Child| std::iter::from_fn(|| child.hear()).collect::<Vec<_>>();
+    let all = |mut child: Child| std::iter::from_fn(|| child.next_line()).collect::<Vec<_>>();
     let Some(first) = run(1, 40, &["-e", "inject=fdatasync:error=EIO:when=12+"]) else { return };
     assert!(all(first).iter().any(|said| said.starts_with("failed")));
     let hole = Log::of(&std::fs::read_to_string(&calls[0]).unwrap()).unsynced;
@@ -85,14 +85,14 @@ async fn what_is_acknowledged_after_a_failed_sync_does_not_rest_on_a_hole() {
     // What the disk has: all of the log but what could not be synced and nobody has written since.
     let lost = Temporary::new();
     std::fs::copy(dir.file(), lost.file()).unwrap();
-    let mut log = std::fs::read(beside(&dir.file(), "-wal")).unwrap();
+    let mut log = std::fs::read(with_suffix(&dir.file(), "-wal")).unwrap();
     let again = Log::of(&std::fs::read_to_string(&calls[1]).unwrap());
     for byte in hole.into_iter().flatten() {
         if !again.written.iter().any(|written| written.contains(&byte)) && (byte as usize) < log.len() {
             log[byte as usize] = 0;
         }
     }
-    std::fs::write(beside(&lost.file(), "-wal"), log).unwrap();
+    std::fs::write(with_suffix(&lost.file(), "-wal"), log).unwrap();
     let entries = read_all(&keeping_all().open(lost.file()).unwrap()).await;
     let kept = texts(&entries);
     let missing: Vec<_> =

@@ -112,7 +112,7 @@ async fn flipped(dir: &Temporary, name: [u8; 3]) {
 }
 
 /// Waits until no transaction is tried any more.
-async fn comes_to_rest(store: &FileStore, damage: &str) {
+async fn wait_until_idle(store: &FileStore, damage: &str) {
     let (begun, mut quiet, mut before) = (Instant::now(), 0, store.attempts());
     while quiet < 3 {
         assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: it never comes to rest");
@@ -137,7 +137,7 @@ async fn looks_after_good(dir: &Temporary, damage: &str) {
         assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: `good` is not looked after");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    comes_to_rest(&store, damage).await;
+    wait_until_idle(&store, damage).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -310,6 +310,6 @@ async fn a_damaged_channel_keeps_no_janitor_busy() {
         // Looked around for ten times a second.
         let retention = Retention::default().events(8).key_window(Duration::from_millis(400));
         let store = damaged_with(FileStore::options().retention(retention), &dir, damage).await;
-        comes_to_rest(&store, damage).await;
+        wait_until_idle(&store, damage).await;
     }
 }
