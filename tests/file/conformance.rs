@@ -1,4 +1,4 @@
-//! The conformance suite: each store that a clause asks for opens the file anew.
+//! The conformance suite. Each store that a clause opens is a separate `FileStore` on the file.
 
 use std::{
     sync::{
@@ -22,12 +22,12 @@ use super::{
     support::{Temporary, with_suffix, wait_until_closed},
 };
 
-/// A file store of this durability.
+/// File stores of this durability.
 struct FileHarness(Durability);
 
 const SINGLE_PROCESS: FileHarness = FileHarness(Durability::Process);
 
-/// The same while another process appends to the file all the time.
+/// The same while another process keeps appending to the file.
 struct WithOtherProcess;
 
 struct Place {
@@ -64,7 +64,7 @@ impl Harness for FileHarness {
         Ok(())
     }
 
-    /// Does in tables what a cut log does; `tests/file/power.rs` cuts a log.
+    /// Changes the rows as a truncated WAL would; `power_loss` truncates a WAL.
     async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
         let mut db = Connection::open(place.dir.file()).unwrap();
         db.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -88,7 +88,7 @@ impl Harness for FileHarness {
         Ok(Place { retention, ..place })
     }
 
-    /// Removes the file and what is beside it.
+    /// Removes the file and those next to it.
     async fn wipe(&self, place: Place, retention: Retention) -> Place {
         wait_until_closed(place.dir.path()).await;
         for file in std::fs::read_dir(place.dir.path()).unwrap() {
@@ -108,7 +108,7 @@ impl Harness for FileHarness {
     }
 }
 
-/// A store in which the other process's channel is not listed.
+/// A store that does not list the other process's channel.
 #[derive(Clone)]
 struct WithoutBystander(FileStore);
 
@@ -209,7 +209,7 @@ impl Harness for WithOtherProcess {
 }
 
 fn with_other_process(place: Place) -> (Place, Child) {
-    let mut child = Child::start("bystand", &place.dir.file());
+    let mut child = Child::start("bystander", &place.dir.file());
     assert_eq!(child.next_line().as_deref(), Some("ready"));
     (place, child)
 }

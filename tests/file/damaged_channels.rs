@@ -1,4 +1,4 @@
-//! Damage to one channel's rows, of every kind: the others are written, read and heard of as if nothing were.
+//! Every kind of damage to one channel's rows: the other channels are written, read and watched as before.
 
 use std::{os::unix::fs::FileExt as _, pin::pin, time::Duration};
 
@@ -13,7 +13,7 @@ use tower_events::{
 
 use super::support::{Temporary, integrity, texts};
 
-/// What may have become of the rows of the channel `bad`.
+/// Damages to the rows of the channel `bad`.
 const DAMAGES: &[&str] = &[
     "UPDATE channels SET earliest_seq = head_seq + 1",
     "UPDATE channels SET earliest_seq = head_seq",
@@ -50,8 +50,8 @@ const DAMAGES: &[&str] = &[
     "UPDATE keys SET came = -1",
 ];
 
-/// What one flipped bit may make of the name `bad` in its row, which the index of names knows nothing of: no text, another
-/// name, and the name of another channel's.
+/// What a flipped bit can make of the name `bad` in its row, while the index of names keeps `bad`: invalid text, an
+/// unused name, and the name of another channel.
 const FLIPPED: &[[u8; 3]] = &[[b'b', b'a', b'd' | 0x80], *b"baf", *b"bat"];
 
 fn channel(name: &str) -> Channel {
@@ -67,7 +67,7 @@ async fn append(store: &FileStore, name: &str, text: String) -> Result<(), Store
     store.append(&channel(name), Append::new([event])).await.map(drop)
 }
 
-/// A file with three channels, of which `bad` has this damage, and is due to be looked after.
+/// A file with three channels, of which `bad` has this damage and is due for maintenance.
 async fn damaged(dir: &Temporary, damage: &str) -> FileStore {
     damaged_with(options(), dir, damage).await
 }
@@ -91,7 +91,7 @@ async fn damaged_with(options: FileOptions, dir: &Temporary, damage: &str) -> Fi
     store
 }
 
-/// A file with the channels `bad`, `bat` and `good`, where the name of `bad` is another one in its row. Nobody has it open.
+/// A file with the channels `bad`, `bat` and `good`, in which the row of `bad` has another name. No store has it open.
 async fn flipped(dir: &Temporary, name: [u8; 3]) {
     let store = options().open(dir.file()).unwrap();
     for name in ["bad", "bat", "good"] {
@@ -104,18 +104,18 @@ async fn flipped(dir: &Temporary, name: [u8; 3]) {
     let file = std::fs::OpenOptions::new().read(true).write(true).open(dir.file()).unwrap();
     let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
     file.read_exact_at(&mut bytes, 0).unwrap();
-    // Rows are in pages that begin with 13, entries of the index in others.
+    // Pages of rows start with 13, pages of the index do not.
     let at = |at: &usize| bytes[*at..].starts_with(b"bad") && bytes[at / 4096 * 4096] == 13;
     let rows: Vec<_> = (4096..bytes.len()).filter(at).collect();
     assert_eq!(rows.len(), 1, "{rows:?}");
     file.write_all_at(&name, rows[0] as u64).unwrap();
 }
 
-/// Waits until no transaction is tried any more.
+/// Waits until the store attempts no more transactions.
 async fn wait_until_idle(store: &FileStore, damage: &str) {
     let (begun, mut quiet, mut before) = (Instant::now(), 0, store.attempts());
     while quiet < 3 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: it never comes to rest");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: the store never becomes idle");
         tokio::time::sleep(Duration::from_millis(150)).await;
         let now = store.attempts();
         quiet = if now == before { quiet + 1 } else { 0 };
@@ -123,10 +123,10 @@ async fn wait_until_idle(store: &FileStore, damage: &str) {
     }
 }
 
-/// Waits until the entries of `good`, which are too old, are gone although nobody appends.
-async fn looks_after_good(dir: &Temporary, damage: &str) {
+/// Waits until the expired entries of `good` are removed without any append.
+async fn check_good_is_maintained(dir: &Temporary, damage: &str) {
     let db = Connection::open(dir.file()).unwrap();
-    // The stores that kept more are gone for longer than they count.
+    // Expires the announcements of stores that kept more.
     db.execute("UPDATE users SET said = 0", []).unwrap();
     let short = Duration::from_millis(200);
     let store = FileStore::options().retention(Retention::default().age(short).key_window(short));
@@ -134,32 +134,32 @@ async fn looks_after_good(dir: &Temporary, damage: &str) {
     let sql = "SELECT count(*) FROM entries WHERE channel = (SELECT id FROM channels WHERE name = 'good')";
     let begun = Instant::now();
     while db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: `good` is not looked after");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: `good` is not maintained");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     wait_until_idle(&store, damage).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idle_channels_are_looked_after_beside_a_damaged_one() {
+async fn idle_channels_are_maintained_next_to_a_damaged_one() {
     for damage in DAMAGES.iter().filter(|damage| damage.contains("UPDATE channels")) {
         let dir = Temporary::new();
         drop(damaged(&dir, damage).await);
-        looks_after_good(&dir, damage).await;
+        check_good_is_maintained(&dir, damage).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idle_channels_are_looked_after_beside_one_whose_name_is_another_in_its_row() {
+async fn idle_channels_are_maintained_next_to_one_with_a_damaged_name() {
     for name in FLIPPED {
         let dir = Temporary::new();
         flipped(&dir, *name).await;
-        looks_after_good(&dir, &format!("{name:?}")).await;
+        check_good_is_maintained(&dir, &format!("{name:?}")).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_cannot_be_read_is_no_gap_for_other_channels() {
+async fn an_unreadable_name_causes_no_resync() {
     let dir = Temporary::new();
     flipped(&dir, FLIPPED[0]).await;
     let (store, watching) = (options().open(dir.file()).unwrap(), options().open(dir.file()).unwrap());
@@ -178,12 +178,12 @@ async fn a_name_that_cannot_be_read_is_no_gap_for_other_channels() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listing_passes_over_names_that_cannot_be_read() {
+async fn a_listing_skips_unreadable_names() {
     for damage in DAMAGES.iter().filter(|damage| damage.contains("channels SET name")) {
         let dir = Temporary::new();
         let store = damaged(&dir, damage).await;
         let (mut after, mut listed) = (None, Vec::new());
-        // Page by page, as who wants all does.
+        // In pages of one.
         while let Some((channel, _)) = store.channels("", after.as_ref(), 1).await.unwrap().pop() {
             listed.push(channel.as_str().to_owned());
             assert!(listed.len() <= 2, "{damage}: {listed:?}");
@@ -194,11 +194,11 @@ async fn a_listing_passes_over_names_that_cannot_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_channel_stops_no_other() {
+async fn a_damaged_channel_does_not_block_others() {
     for damage in DAMAGES {
         let dir = Temporary::new();
         let store = damaged(&dir, damage).await;
-        // One has rows in memory, the other has not.
+        // With and without cached rows.
         for store in [&store, &options().open(dir.file()).unwrap()] {
             let begun = Instant::now();
             let mut tasks = Vec::new();
@@ -228,20 +228,20 @@ async fn a_damaged_channel_stops_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_channel_is_begun_anew_by_an_init_or_a_delete() {
+async fn an_init_or_a_delete_repairs_a_damaged_channel() {
     for damage in DAMAGES {
         if damage.contains("SET name = ") && damage.contains("channels") {
-            continue; // There is no such channel any more.
+            continue; // There is no channel `bad` then.
         }
         let dir = Temporary::new();
         let store = damaged(&dir, damage).await;
         let bad = channel("bad");
         _ = append(&store, "bad", "x".into()).await;
-        let head = store.init(&bad, vec![Event::text("anew")], Expect::Any).await;
+        let head = store.init(&bad, vec![Event::text("new")], Expect::Any).await;
         let head = head.unwrap_or_else(|error| panic!("{damage}: {error:?}"));
         append(&store, "bad", "y".into()).await.unwrap();
         let page = store.read(&bad, Start::Earliest, Limit::default()).await.unwrap();
-        assert_eq!((texts(&page.entries), head.cursor.seq >= 10), (vec!["anew", "y"], true), "{damage}");
+        assert_eq!((texts(&page.entries), head.cursor.seq >= 10), (vec!["new", "y"], true), "{damage}");
 
         let dir = Temporary::new();
         let store = damaged(&dir, damage).await;
@@ -254,7 +254,7 @@ async fn a_damaged_channel_is_begun_anew_by_an_init_or_a_delete() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn damage_to_one_channel_is_no_gap_for_the_others() {
+async fn damage_to_one_channel_causes_no_resync() {
     for damage in DAMAGES {
         let dir = Temporary::new();
         let store = damaged(&dir, damage).await;
@@ -272,7 +272,7 @@ async fn damage_to_one_channel_is_no_gap_for_the_others() {
                         assert_eq!(texts(&entries), [n.to_string()], "{damage}");
                         break;
                     }
-                    Change::Resync => panic!("{damage}: a gap"),
+                    Change::Resync => panic!("{damage}: a resync"),
                     _ => {}
                 }
             }
@@ -281,7 +281,7 @@ async fn damage_to_one_channel_is_no_gap_for_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_of_a_damaged_channel_are_told_and_those_of_others_are_not() {
+async fn only_readers_of_a_damaged_channel_get_an_error() {
     let dir = Temporary::new();
     let store = damaged(&dir, DAMAGES[0]).await;
     let hub = Hub::with_options(store.clone(), HubOptions::default().check_every(Duration::from_millis(50)));
@@ -302,12 +302,12 @@ async fn readers_of_a_damaged_channel_are_told_and_those_of_others_are_not() {
     }
 }
 
-/// How many transactions are tried while a damaged channel is due and nobody asks for anything.
+/// Without requests, a damaged channel that is due causes no repeated transactions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_channel_keeps_no_janitor_busy() {
+async fn a_damaged_channel_does_not_keep_the_janitor_busy() {
     for damage in DAMAGES {
         let dir = Temporary::new();
-        // Looked around for ten times a second.
+        // The janitor checks for work ten times a second.
         let retention = Retention::default().events(8).key_window(Duration::from_millis(400));
         let store = damaged_with(FileStore::options().retention(retention), &dir, damage).await;
         wait_until_idle(&store, damage).await;

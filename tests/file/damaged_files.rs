@@ -1,5 +1,5 @@
-//! A file that is cut or has bits flipped: an error, never a panic, never an entry that was not stored, never silence about
-//! one that was. `TOWER_EVENTS_DAMAGES` says how often (150).
+//! Files that are truncated or have flipped bits cause errors, but never panics, never an entry that was not stored,
+//! and never the silent loss of one that was. `TOWER_EVENTS_DAMAGES` sets the number of files (150).
 
 use tower_events::{
     Event, FileStore, Store as _, StoreError,
@@ -35,7 +35,7 @@ async fn damage_is_never_silent() {
         }
         let dir = Temporary::new();
         std::fs::write(dir.file(), &damaged).unwrap();
-        match look(&dir, &all).await {
+        match check(&dir, &all).await {
             Ok(()) => harmless += 1,
             Err(()) => refused += 1,
         }
@@ -44,7 +44,7 @@ async fn damage_is_never_silent() {
     println!("{refused} refused, {harmless} harmless");
 }
 
-/// A file of some pages, closed, and what is in it.
+/// Fills a file of some pages, closes it, and returns its entries.
 async fn fill(dir: &Temporary) -> Vec<Entry> {
     let store = keeping_all().open(dir.file()).unwrap();
     for n in 0..40 {
@@ -53,14 +53,14 @@ async fn fill(dir: &Temporary) -> Vec<Entry> {
     }
     let all = read_all(&store).await;
     drop(store);
-    // The writer closes it when it notices.
+    // The writer's thread closes it shortly afterwards.
     let db = rusqlite::Connection::open(dir.file()).unwrap();
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     all
 }
 
-/// `Ok` when everything is as it was, or a reset says that it is not.
-async fn look(dir: &Temporary, all: &[Entry]) -> Result<(), ()> {
+/// `Ok` if everything is as before, or a reset reports that it is not.
+async fn check(dir: &Temporary, all: &[Entry]) -> Result<(), ()> {
     let store: FileStore = keeping_all().open(dir.file()).map_err(drop)?;
     let refused = |error| match error {
         StoreError::Corrupt(_) | StoreError::Unavailable(_) | StoreError::Unknown(_) => (),
@@ -70,7 +70,7 @@ async fn look(dir: &Temporary, all: &[Entry]) -> Result<(), ()> {
         let limit = Limit { events: 1000, bytes: 1 << 30 };
         let page = store.read(&room(), Start::After(all[from].cursor), limit).await.map_err(refused)?;
         if page.outcome == Outcome::Continued {
-            assert_eq!(page.entries, all[from + 1..], "all that followed, as it was");
+            assert_eq!(page.entries, all[from + 1..], "all entries that followed");
         }
         for entry in &page.entries {
             assert!(all.contains(entry), "{entry:?} was never stored");

@@ -1,4 +1,4 @@
-//! Room on the disk: none left, a reader who keeps the log from being reused, and what churn takes.
+//! Disk space: a full disk, a reader that prevents the WAL from being reused, and churn.
 
 use std::{io::Write as _, mem::MaybeUninit, process::Command, time::Duration};
 
@@ -20,9 +20,9 @@ use super::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_said_and_left_behind() {
+async fn a_full_disk_is_reported_and_recovered_from() {
     let dir = Temporary::new();
-    let Some(_mounted) = Mounted::new("a_full_disk_is_said_and_left_behind", &dir) else { return };
+    let Some(_mounted) = Mounted::new("a_full_disk_is_reported_and_recovered_from", &dir) else { return };
     let store = keeping_all().open(dir.file()).unwrap();
     let large = |n: usize| format!("{n}:{}", "x".repeat(20_000));
     let mut kept = Vec::new();
@@ -36,25 +36,25 @@ async fn a_full_disk_is_said_and_left_behind() {
     assert_eq!(texts(&read_all(&store).await), kept, "reads go on");
     assert!(matches!(append(&store, large(0)).await, Err(StoreError::Full(_))));
     mount(&["-o", "remount,size=8m"], &dir);
-    append(&store, "room again").await.unwrap();
+    append(&store, "space again").await.unwrap();
     assert_eq!(read_all(&store).await.len(), kept.len() + 1);
     assert_eq!(integrity(&dir.file()), "ok");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_keeps_no_janitor_busy() {
+async fn a_full_disk_does_not_keep_the_janitor_busy() {
     let dir = Temporary::new();
-    let Some(_mounted) = Mounted::new("a_full_disk_keeps_no_janitor_busy", &dir) else { return };
+    let Some(_mounted) = Mounted::new("a_full_disk_does_not_keep_the_janitor_busy", &dir) else { return };
     let retention = Retention::default().age(Duration::from_millis(1500)).key_window(Duration::from_millis(400));
     let store = FileStore::options().retention(retention).open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();
     let mut rest = std::fs::File::create(dir.path().join("rest")).unwrap();
     while rest.write_all(&[0; 4096]).is_ok() {}
-    // By then the event is too old, and its removal has to be written down.
+    // The event has expired by then, and removing it is a write.
     wait_until_retries_pause(&store).await;
 }
 
-/// A small file system.
+/// A small file system, mounted on a directory.
 pub(crate) struct Mounted<'a>(&'a Temporary);
 
 impl<'a> Mounted<'a> {
@@ -78,13 +78,13 @@ pub(crate) fn mount(arguments: &[&str], dir: &Temporary) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_reader_bounds_the_log_and_is_named() {
+async fn a_wal_that_a_stopped_reader_keeps_is_bounded_and_the_reader_is_named() {
     let dir = Temporary::new();
     let largest = 24 << 20;
     let options = FileStore::options().retention(Retention::default().events(100)).largest_wal(largest);
     let store = options.open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
-    let mut child = Child::start("read", &dir.file());
+    let mut child = Child::start("hold-snapshot", &dir.file());
     assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
     let error = loop {
@@ -95,60 +95,60 @@ async fn a_stopped_reader_bounds_the_log_and_is_named() {
     assert!(matches!(error, StoreError::Full(_)), "{error:?}");
     let said = error_chain(&error);
     assert!(said.contains(&format!("process {}", child.id())) && said.contains("stopped"), "{said}");
-    let log = std::fs::metadata(with_suffix(&dir.file(), "-wal")).unwrap().len();
-    assert!(log < largest + (16 << 20), "{log}");
+    let wal = std::fs::metadata(with_suffix(&dir.file(), "-wal")).unwrap().len();
+    assert!(wal < largest + (16 << 20), "{wal}");
     store.read(&room(), Start::Earliest, Limit::default()).await.unwrap();
     child.kill();
     append(&store, "last").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_a_reader_made_long_is_cut_with_the_next_appends() {
+async fn a_long_wal_is_truncated_by_later_appends() {
     let dir = Temporary::new();
-    let store = made_long(&dir, FileStore::options()).await;
-    // The next look at its length is some appends away.
+    let store = store_with_long_wal(&dir, FileStore::options()).await;
+    // Its length is checked only once per some appends.
     for _ in 0..2000 {
         append(&store, "x".repeat(3000)).await.unwrap();
     }
-    assert!(log(&dir) < 16 << 20, "{}", log(&dir));
+    assert!(wal_size(&dir) < 16 << 20, "{}", wal_size(&dir));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_a_reader_made_long_is_cut_when_nobody_appends() {
+async fn a_long_wal_is_truncated_without_appends() {
     let dir = Temporary::new();
     let often = Duration::from_millis(400);
     let options = FileStore::options().retention(Retention::default().events(100).key_window(often));
-    let _store = made_long(&dir, options).await;
-    let eyes = inotify::init(CreateFlags::CLOEXEC).unwrap();
-    inotify::add_watch(&eyes, with_suffix(&dir.file(), "-wal"), WatchFlags::MODIFY).unwrap();
+    let _store = store_with_long_wal(&dir, options).await;
+    let inotify_fd = inotify::init(CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&inotify_fd, with_suffix(&dir.file(), "-wal"), WatchFlags::MODIFY).unwrap();
     let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut cuts = inotify::Reader::new(&eyes, &mut buffer);
-    while log(&dir) > 0 {
+    let mut cuts = inotify::Reader::new(&inotify_fd, &mut buffer);
+    while wal_size(&dir) > 0 {
         cuts.next().unwrap();
     }
     assert_eq!(integrity(&dir.file()), "ok");
 }
 
-/// A store with a long log, of which a stopped reader kept the beginning until it was killed.
-async fn made_long(dir: &Temporary, options: FileOptions) -> FileStore {
+/// A store with a long WAL, which a stopped reader kept from being reused until it was killed.
+async fn store_with_long_wal(dir: &Temporary, options: FileOptions) -> FileStore {
     let store = options.open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
-    let mut child = Child::start("read", &dir.file());
+    let mut child = Child::start("hold-snapshot", &dir.file());
     assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
-    while log(dir) < 40 << 20 {
+    while wal_size(dir) < 40 << 20 {
         append(&store, "x".repeat(3000)).await.unwrap();
     }
     child.kill();
     store
 }
 
-fn log(dir: &Temporary) -> u64 {
+fn wal_size(dir: &Temporary) -> u64 {
     std::fs::metadata(with_suffix(&dir.file(), "-wal")).unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn churn_uses_its_own_room_again() {
+async fn churn_reuses_space() {
     let dir = Temporary::new();
     let store = FileStore::options().retention(Retention::default().events(500)).open(dir.file()).unwrap();
     let size = |end| std::fs::metadata(with_suffix(&dir.file(), end)).map_or(0, |metadata| metadata.len());
@@ -165,7 +165,7 @@ async fn churn_uses_its_own_room_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn room_that_is_free_goes_back_to_the_system() {
+async fn free_space_is_returned_to_the_system() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     for _ in 0..40 {
@@ -178,7 +178,7 @@ async fn room_that_is_free_goes_back_to_the_system() {
         db.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)).unwrap()
     };
     let before = pages();
-    // A little with each append.
+    // Some pages with each append.
     while pages() > before / 4 {
         store.append(&other, Append::new([tower_events::Event::text("x")])).await.unwrap();
     }

@@ -1,5 +1,5 @@
-//! What is done when little or nothing happens, and when channels come and go all the time. Longer, with figures:
-//! `cargo bench --bench file -- idle short-lived`.
+//! What an idle store does, and one whose channels are short-lived. `cargo bench --bench file -- idle short-lived`
+//! measures the same for longer.
 
 use std::{
     sync::{
@@ -18,9 +18,9 @@ use tower_events::{
 use super::support::{Temporary, with_suffix};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_written_while_nothing_happens() {
+async fn an_idle_store_writes_nothing() {
     let dir = Temporary::new();
-    // Looked around for ten times a second.
+    // The janitor checks for work ten times a second.
     let retention = Retention::default().key_window(Duration::from_millis(400));
     let store = FileStore::options().retention(retention).open(dir.file()).unwrap();
     for n in 0..300 {
@@ -30,7 +30,7 @@ async fn nothing_is_written_while_nothing_happens() {
         store.append(&channel, Append::new([Event::text("x")])).await.unwrap();
     }
     let state = || (store.attempts(), std::fs::metadata(with_suffix(&dir.file(), "-wal")).unwrap().modified().unwrap());
-    // What was begun is finished.
+    // Lets pending work finish.
     let mut before = state();
     for quiet in 0.. {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -39,7 +39,7 @@ async fn nothing_is_written_while_nothing_happens() {
             break;
         }
         before = after;
-        assert!(quiet < 20, "it never comes to rest");
+        assert!(quiet < 20, "the store never becomes idle");
     }
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -47,7 +47,7 @@ async fn nothing_is_written_while_nothing_happens() {
     }
 }
 
-/// A hundred new channels a second, each with an event, a key and a short life: the file stays as it is.
+/// A hundred new channels a second, each with an event and a key, and short retention: the file does not grow.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn short_lived_channels_leave_nothing_behind() {
     let dir = Temporary::new();

@@ -1,4 +1,4 @@
-//! `kill -9` at any instant. `TOWER_EVENTS_KILLS` says how often (20).
+//! `kill -9` at any instant. `TOWER_EVENTS_KILLS` sets how often (20).
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,10 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
     let mut acknowledged: Vec<Vec<String>> = Vec::new();
     let (mut longest, kills) = (Duration::ZERO, repetitions("TOWER_EVENTS_KILLS", 20));
     for round in 0..kills {
-        let roles = [format!("publish {round}.0"), format!("publish-surely {round}.1")];
+        let roles = [format!("publish {round}.0"), format!("publish-synced {round}.1")];
         let mut children = roles.map(|role| Child::start(&role, &dir.file()));
         let mut said = [0, 1].map(|n| children[n].next_line().into_iter().collect::<Vec<_>>());
-        // Any instant is as good as another: this is one that nobody chose.
+        // A random instant.
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..20_000)));
         for (n, child) in children.into_iter().enumerate() {
             said[n].extend(child.kill());
@@ -49,7 +49,7 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
         assert!(at.is_sorted(), "in the order of their publisher: {said:?}");
         events += at.len();
     }
-    // Who followed all the time has seen the same.
+    // A subscriber that followed from the start has seen the same.
     let mut followed = Vec::new();
     while followed.len() < entries.len() {
         match subscriber.next().await.unwrap().unwrap() {
@@ -65,12 +65,12 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_is_killed_with_the_lock_gives_it_back() {
+async fn killing_a_process_releases_its_lock() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
     for round in 0..repetitions("TOWER_EVENTS_KILLS", 20) / 5 {
-        let mut child = Child::start("hold", &dir.file());
+        let mut child = Child::start("hold-lock", &dir.file());
         assert_eq!(child.next_line().as_deref(), Some("ready"));
         let (waiting, text) = (store.clone(), format!("after {round}"));
         let waiting = tokio::spawn(async move { append(&waiting, text).await });
@@ -85,13 +85,13 @@ async fn a_process_that_is_killed_with_the_lock_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_writer_is_named_and_nothing_is_half_done() {
+async fn a_stopped_writer_is_named_and_its_transaction_does_not_count() {
     let dir = Temporary::new();
     let patience = Duration::from_millis(200);
     let store = keeping_all().open(dir.file()).unwrap();
     let impatient = keeping_all().timeout(patience).open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
-    let mut child = Child::start("hold", &dir.file());
+    let mut child = Child::start("hold-lock", &dir.file());
     assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
 

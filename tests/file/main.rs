@@ -1,6 +1,6 @@
-//! The file store: the conformance suite, several processes, and what can go wrong. Feature `file`.
+//! The file store: the conformance suite, several processes, and failures. Feature `file`.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 mod child;
 mod conformance;

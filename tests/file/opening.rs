@@ -1,4 +1,4 @@
-//! What may be opened, and what is said of what may not.
+//! Which files can be opened, and the errors of others.
 
 use rusqlite::Connection;
 use tower_events::{Event, FileStore, Store, StoreError, store::Append, stores::file::OpenErrorKind};
@@ -9,7 +9,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn parents_are_made() {
+async fn parent_directories_are_created() {
     let dir = Temporary::new();
     let path = dir.path().join("a/b/c/events.db");
     append(&FileStore::open(&path).unwrap(), "x").await.unwrap();
@@ -17,7 +17,7 @@ async fn parents_are_made() {
 }
 
 #[test]
-fn what_is_not_its_file_is_refused_and_left_alone() {
+fn foreign_files_are_refused_and_not_changed() {
     let dir = Temporary::new();
     let path = dir.file();
     let refused = |kind, said: &str| {
@@ -50,14 +50,14 @@ fn what_is_not_its_file_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn an_empty_file_is_a_new_one() {
+async fn an_empty_file_becomes_a_store() {
     let dir = Temporary::new();
     std::fs::write(dir.file(), "").unwrap();
     append(&FileStore::open(dir.file()).unwrap(), "x").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_file_that_is_removed_or_replaced_is_missed() {
+async fn removing_or_replacing_an_open_file_is_noticed() {
     let dir = Temporary::new();
     let store = FileStore::open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();
@@ -72,7 +72,7 @@ async fn a_file_that_is_removed_or_replaced_is_missed() {
 }
 
 #[tokio::test]
-async fn links_lead_to_one_store() {
+async fn a_link_opens_the_same_store() {
     let dir = Temporary::new();
     let store = FileStore::open(dir.file()).unwrap();
     let link = dir.path().join("link.db");
@@ -83,7 +83,7 @@ async fn links_lead_to_one_store() {
 }
 
 #[test]
-fn a_store_that_has_no_runtime_says_so() {
+fn reads_outside_a_runtime_fail() {
     let dir = Temporary::new();
     let store = FileStore::open(dir.file()).unwrap();
     let channel = super::support::room();
@@ -123,7 +123,7 @@ fn forked_processes_draw_different_tags_and_epochs() {
     }
 }
 
-/// A file of the version that remembered keys without the fingerprint of their event.
+/// Version 1 stored keys without the fingerprint of their event.
 #[tokio::test]
 async fn a_key_of_an_older_file_matches_every_event() {
     let dir = Temporary::new();

@@ -1,5 +1,5 @@
-//! Retention that is changed: raised or lowered, from one opening to the next. What the lesser setting keeps is kept. Of
-//! several processes at once: `users`.
+//! Retention that is raised or lowered between two openings: what the lesser setting keeps is kept. `shared_retention`
+//! tests several processes at once.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use tower_events::{
 
 use super::support::{Temporary, append, room, texts};
 
-/// A file whose stores have a clock that is put forward by hand.
+/// A file whose stores have a clock that the test advances.
 pub(crate) struct Place {
     pub(crate) dir: Temporary,
     pub(crate) now: Arc<AtomicU64>,
@@ -31,7 +31,7 @@ impl Place {
         self.open_ahead(retention, 0)
     }
 
-    /// A process whose clock is ahead by so many seconds.
+    /// A process whose clock is ahead by this many seconds.
     fn open_ahead(&self, retention: &Retention, seconds: u64) -> FileStore {
         let now = Arc::clone(&self.now);
         let clock = Clock::new(move || now.load(Ordering::SeqCst) + seconds * 1000);
@@ -53,7 +53,7 @@ fn newest(all: usize, most: usize) -> Vec<String> {
     (all.saturating_sub(most)..all).map(|n| format!("{n:04}")).collect()
 }
 
-/// Gives the janitor its turns: some appends to another channel.
+/// Runs steps of the janitor: one with each append to another channel.
 pub(crate) async fn run_janitor(store: &FileStore) {
     let other = tower_events::Channel::new("other").unwrap();
     for _ in 0..20 {
@@ -61,7 +61,7 @@ pub(crate) async fn run_janitor(store: &FileStore) {
     }
 }
 
-/// Few and many, by count or by bytes (an event here has 72).
+/// Few and many entries, by count or by bytes (each entry has 72).
 fn limits() -> [(Retention, Retention, usize, usize); 2] {
     let all = Retention::default();
     [
@@ -71,7 +71,7 @@ fn limits() -> [(Retention, Retention, usize, usize); 2] {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_raised_or_lowered_loses_nothing_that_either_keeps() {
+async fn changing_a_limit_loses_nothing_that_both_settings_keep() {
     for (few, many, least, most) in limits() {
         let place = Place::new();
         let mut all = 0;
@@ -85,7 +85,7 @@ async fn a_limit_that_is_raised_or_lowered_loses_nothing_that_either_keeps() {
                 let kept = kept(&store).await;
                 assert!(kept.ends_with(&newest(all, least)), "{round}: {n}");
                 if keeps == most {
-                    assert!(kept.starts_with(&before), "{round}: {n}: what the lesser setting left");
+                    assert!(kept.starts_with(&before), "{round}: {n}: what the lesser setting has left");
                 }
             }
             run_janitor(&store).await;
@@ -95,7 +95,7 @@ async fn a_limit_that_is_raised_or_lowered_loses_nothing_that_either_keeps() {
 }
 
 #[tokio::test]
-async fn an_age_that_is_raised_keeps_what_is_there() {
+async fn raising_the_age_keeps_all_entries() {
     let [short, long] = [10, 3600].map(|age| Retention::default().age(Duration::from_secs(age)));
     let place = Place::new();
     let store = place.open(&short);
@@ -110,7 +110,7 @@ async fn an_age_that_is_raised_keeps_what_is_there() {
         run_janitor(&store).await;
         assert_eq!(kept(&store).await, ["old", "young"]);
     }
-    // Lowered again, what is young enough is kept, and the rest goes.
+    // Lowered again, entries that are young enough are kept, and the others dropped.
     drop(store);
     let store = place.open(&short);
     place.pass(400);
@@ -120,7 +120,7 @@ async fn an_age_that_is_raised_keeps_what_is_there() {
 }
 
 #[tokio::test]
-async fn a_key_is_remembered_as_long_as_the_lesser_window_and_the_greater_if_it_is_alone() {
+async fn a_key_is_remembered_for_the_lesser_window_at_least() {
     let [short, long] = [10, 3600].map(|window| Retention::default().key_window(Duration::from_secs(window)));
     let place = Place::new();
     let keyed = || Append::new([Event::text("x").keyed("k").unwrap()]);
@@ -144,7 +144,7 @@ async fn a_key_is_remembered_as_long_as_the_lesser_window_and_the_greater_if_it_
 }
 
 #[tokio::test]
-async fn a_record_is_kept_as_long_as_the_lesser_setting_and_the_greater_if_it_is_alone() {
+async fn a_record_is_kept_for_the_lesser_setting_at_least() {
     let keeping = |seconds| {
         let retention = Retention::default().age(Duration::from_secs(1)).key_window(Duration::from_secs(1));
         retention.forget_after(Duration::from_secs(seconds))
@@ -166,7 +166,7 @@ async fn a_record_is_kept_as_long_as_the_lesser_setting_and_the_greater_if_it_is
         place.pass(300);
         assert!(is_kept(&store).await);
     }
-    // Lowered, it goes, although it was to be looked at later.
+    // Lowered, the record is forgotten, although it was to be maintained later.
     drop(store);
     let store = place.open(&short);
     place.pass(400);
@@ -177,10 +177,10 @@ async fn a_record_is_kept_as_long_as_the_lesser_setting_and_the_greater_if_it_is
     assert_eq!(rows.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
 
-/// Of two processes on one machine, one has a clock of its own that is wrong, and keeps more. Each judges age by its own
-/// clock, whatever the stamps of others say.
+/// One of two processes has a clock that is ahead, and keeps more. Each judges age by its own clock, not by the stamps
+/// of the other.
 #[tokio::test]
-async fn stamps_of_a_clock_that_is_ahead_make_nothing_old_for_others() {
+async fn stamps_of_a_clock_that_is_ahead_expire_nothing_for_others() {
     let hours = |hours: u64| Retention::default().age(Duration::from_secs(hours * 3600));
     let place = Place::new();
     let (right, ahead) = (place.open(&hours(1)), place.open_ahead(&hours(3), 2 * 3600));
@@ -188,11 +188,11 @@ async fn stamps_of_a_clock_that_is_ahead_make_nothing_old_for_others() {
     append(&right, "1").await.unwrap();
     append(&ahead, "from ahead").await.unwrap();
     let all = ["0", "1", "from ahead"];
-    assert_eq!(kept(&right).await, all, "to who is right, nothing is old");
+    assert_eq!(kept(&right).await, all, "nothing has expired by the right clock");
     append(&right, "2").await.unwrap();
     run_janitor(&right).await;
     assert_eq!(kept(&right).await, ["0", "1", "from ahead", "2"]);
-    // Who is ahead drops what is old by its clock, and whoever had not read it is told.
+    // The process that is ahead drops what has expired by its clock, and readers of that get a reset.
     drop(ahead);
     place.pass(400);
     let shorter = place.open_ahead(&hours(1), 2 * 3600);

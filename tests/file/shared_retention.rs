@@ -1,4 +1,4 @@
-//! Processes that keep differently: of each setting the largest counts, for as long as who has it is there.
+//! Processes with different retention: of each setting the largest applies, as long as a process with it runs.
 
 use std::{
     sync::atomic::Ordering,
@@ -28,16 +28,16 @@ async fn entries(store: &FileStore) -> Vec<Entry> {
     store.read(&room(), Start::Earliest, limit).await.unwrap().entries
 }
 
-/// The file, as another program sees it.
+/// A plain connection to the file.
 fn by_hand(place: &Place) -> Connection {
     let db = Connection::open(place.dir.file()).unwrap();
     db.busy_timeout(Duration::from_secs(10)).unwrap();
     db
 }
 
-/// The process that keeps more only reads, and has done nothing yet when the other one writes.
+/// The process that keeps more only reads, and has not done so yet when the other one writes.
 #[tokio::test]
-async fn of_two_processes_the_one_that_keeps_more_entries_decides() {
+async fn the_greater_count_of_two_processes_applies() {
     let place = Place::new();
     let less = place.open(&Retention::default().events(10));
     append(&less, "x").await.unwrap();
@@ -52,7 +52,7 @@ async fn of_two_processes_the_one_that_keeps_more_entries_decides() {
 }
 
 #[tokio::test]
-async fn of_two_processes_the_one_that_keeps_more_bytes_decides() {
+async fn the_greater_size_of_two_processes_applies() {
     let place = Place::new();
     let more = place.open(&Retention::default().bytes(1 << 20));
     let less = place.open(&Retention::default().bytes(4000));
@@ -63,9 +63,9 @@ async fn of_two_processes_the_one_that_keeps_more_bytes_decides() {
     assert_eq!((kept(&less).await.len(), kept(&more).await.len()), (100, 100));
 }
 
-/// What is too old for one of them is read by it all the same, and its keys are known to it.
+/// The process with the lesser age still reads older entries, and knows older keys.
 #[tokio::test]
-async fn of_two_processes_the_one_that_keeps_longer_decides() {
+async fn the_greater_age_of_two_processes_applies() {
     let place = Place::new();
     let brief = Duration::from_secs(10);
     let less = place.open(&Retention::default().age(brief).forget_after(brief).key_window(brief));
@@ -85,7 +85,7 @@ async fn of_two_processes_the_one_that_keeps_longer_decides() {
 }
 
 #[tokio::test]
-async fn of_two_processes_the_one_that_forgets_later_decides() {
+async fn the_later_forgetting_of_two_processes_applies() {
     let place = Place::new();
     let brief = Duration::from_secs(10);
     let less = Retention::default().age(brief).forget_after(brief).key_window(brief);
@@ -106,10 +106,10 @@ async fn of_two_processes_the_one_that_forgets_later_decides() {
     }
 }
 
-/// Once the process that kept more is gone for a while, the others keep what they were told to; also of channels that were to
-/// be looked at much later.
+/// Some time after the process that kept more has ended, the retention of the others applies, also to channels that
+/// were to be maintained much later.
 #[tokio::test]
-async fn what_a_process_kept_that_is_gone_counts_no_more() {
+async fn the_retention_of_a_process_that_has_ended_expires() {
     let place = Place::new();
     let more = place.open(&Retention::default().age(24 * HOUR));
     let less = place.open(&Retention::default().age(MINUTE).events(10).key_window(Duration::from_millis(400)));
@@ -123,7 +123,7 @@ async fn what_a_process_kept_that_is_gone_counts_no_more() {
     append(&less, "100").await.unwrap();
     assert_eq!(kept(&less).await.len(), 101);
     place.pass(2 * 60);
-    // The janitor comes along by itself.
+    // The janitor runs without any call.
     let db = by_hand(&place);
     let begun = Instant::now();
     while db.query_row("SELECT count(*) FROM entries", [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
@@ -133,11 +133,10 @@ async fn what_a_process_kept_that_is_gone_counts_no_more() {
     assert_eq!(less.read(&idle, Start::Earliest, Limit::default()).await.unwrap().entries, []);
 }
 
-/// Nobody asks it for anything, and it is counted all the same.
 #[tokio::test]
-async fn a_process_that_does_nothing_goes_on_saying_that_it_is_there() {
+async fn an_idle_process_keeps_announcing_its_retention() {
     let place = Place::new();
-    // It looks ten times a second whether something is due.
+    // The janitor checks for work ten times a second.
     let more = place.open(&Retention::default().key_window(Duration::from_millis(400)));
     let less = place.open(&Retention::default().events(10));
     let db = by_hand(&place);
@@ -147,7 +146,7 @@ async fn a_process_that_does_nothing_goes_on_saying_that_it_is_there() {
         let begun = Instant::now();
         let said = || db.query_row("SELECT max(said) FROM users WHERE events = 1000", [], |row| row.get::<_, i64>(0));
         while said().unwrap() < now {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it says nothing");
+            assert!(begun.elapsed() < Duration::from_secs(20), "it announces nothing");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -157,7 +156,7 @@ async fn a_process_that_does_nothing_goes_on_saying_that_it_is_there() {
     assert_eq!((kept(&less).await.len(), kept(&more).await.len()), (100, 100));
 }
 
-/// Each setting lowered and raised again with a restart: what both keep is there throughout.
+/// Each setting is lowered and raised again with restarts: what both keep is kept throughout.
 #[tokio::test]
 async fn a_restart_with_another_setting_loses_nothing_that_both_keep() {
     let small =
@@ -194,9 +193,9 @@ async fn a_restart_with_another_setting_loses_nothing_that_both_keep() {
     }
 }
 
-/// A file in which no process has ever said what it keeps; one that is open then finds out with its next transaction.
+/// In a file without the table, an open process finds the settings of others with its next transaction.
 #[tokio::test]
-async fn a_file_without_the_table_of_users_is_given_it() {
+async fn the_table_of_users_is_created_if_missing() {
     let place = Place::new();
     append(&place.open(&Retention::default().events(10)), "kept").await.unwrap();
     by_hand(&place).execute_batch("DROP TABLE users").unwrap();
@@ -211,9 +210,9 @@ async fn a_file_without_the_table_of_users_is_given_it() {
     assert_eq!(super::support::integrity(&place.dir.file()), "ok");
 }
 
-/// It costs what others wanted kept, and nothing else.
+/// Only what other processes wanted to keep is lost.
 #[tokio::test]
-async fn damaged_rows_of_users_keep_nobody_from_reading_and_writing() {
+async fn damaged_rows_of_users_do_not_prevent_reads_and_writes() {
     let place = Place::new();
     let store = place.open(&Retention::default());
     append(&store, "1").await.unwrap();
