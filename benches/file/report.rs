@@ -1,8 +1,8 @@
-//! Medians and spreads, and a directory for each measurement.
+//! Medians and spreads, and a temporary directory per measurement.
 
 use std::path::{Path, PathBuf};
 
-/// What was measured over some rounds.
+/// The median and range of some rounds.
 pub(crate) struct Spread {
     pub(crate) median: f64,
     least: f64,
@@ -31,7 +31,7 @@ pub(crate) fn row(what: &str, shown: impl std::fmt::Display) {
     println!("  {what:<54} {shown}");
 }
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed when dropped.
 pub(crate) struct Dir(PathBuf);
 
 impl Dir {
@@ -53,11 +53,12 @@ impl Drop for Dir {
     }
 }
 
+/// The size of a file, in MiB.
 pub(crate) fn size(path: &Path) -> f64 {
     std::fs::metadata(path).map_or(0.0, |metadata| metadata.len() as f64 / f64::from(1 << 20))
 }
 
-pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, end: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(end);
     path.into()
