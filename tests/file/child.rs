@@ -53,8 +53,8 @@ impl Child {
     pub(crate) fn next_line(&mut self) -> Option<String> {
         loop {
             let line = self.lines.next()?.ok()?;
-            if let Some((_, said)) = line.split_once("> ") {
-                return Some(said.to_owned());
+            if let Some((_, text)) = line.split_once("> ") {
+                return Some(text.to_owned());
             }
         }
     }

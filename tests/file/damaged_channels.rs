@@ -287,8 +287,8 @@ async fn only_readers_of_a_damaged_channel_get_an_error() {
     let hub = Hub::with_options(store.clone(), HubOptions::default().check_every(Duration::from_millis(50)));
     let bad = hub.subscribe(Subscription::new(channel("bad")).start(Start::Earliest)).await;
     if let Ok(mut bad) = bad {
-        let told = timeout(Duration::from_secs(5), bad.next()).await.unwrap();
-        assert!(!matches!(told, Some(Ok(Delivery::Events(_)))), "{told:?}");
+        let delivery = timeout(Duration::from_secs(5), bad.next()).await.unwrap();
+        assert!(!matches!(delivery, Some(Ok(Delivery::Events(_)))), "{delivery:?}");
     }
     let mut good = hub.subscribe(Subscription::new(channel("good"))).await.unwrap();
     for n in 11..=15 {

@@ -93,8 +93,8 @@ async fn a_wal_that_a_stopped_reader_keeps_is_bounded_and_the_reader_is_named() 
         }
     };
     assert!(matches!(error, StoreError::Full(_)), "{error:?}");
-    let said = error_chain(&error);
-    assert!(said.contains(&format!("process {}", child.id())) && said.contains("stopped"), "{said}");
+    let text = error_chain(&error);
+    assert!(text.contains(&format!("process {}", child.id())) && text.contains("stopped"), "{text}");
     let wal = std::fs::metadata(with_suffix(&dir.file(), "-wal")).unwrap().len();
     assert!(wal < largest + (16 << 20), "{wal}");
     store.read(&room(), Start::Earliest, Limit::default()).await.unwrap();

@@ -25,16 +25,16 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
     for round in 0..kills {
         let roles = [format!("publish {round}.0"), format!("publish-synced {round}.1")];
         let mut children = roles.map(|role| Child::start(&role, &dir.file()));
-        let mut said = [0, 1].map(|n| children[n].next_line().into_iter().collect::<Vec<_>>());
+        let mut lines = [0, 1].map(|n| children[n].next_line().into_iter().collect::<Vec<_>>());
         // A random instant.
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..20_000)));
         for (n, child) in children.into_iter().enumerate() {
-            said[n].extend(child.kill());
+            lines[n].extend(child.kill());
         }
         let killed = Instant::now();
         append(&store, format!("survivor:{round}")).await.unwrap();
         longest = longest.max(killed.elapsed());
-        acknowledged.extend(said);
+        acknowledged.extend(lines);
         acknowledged.push(vec![format!("survivor:{round}")]);
     }
     assert!(longest < Duration::from_secs(1), "others went on after {longest:?}");
@@ -44,9 +44,9 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
     let positions: std::collections::HashMap<_, _> = kept.iter().enumerate().map(|(at, text)| (*text, at)).collect();
     assert_eq!(positions.len(), kept.len(), "each is there once");
     let mut events = 0;
-    for said in &acknowledged {
-        let at: Vec<_> = said.iter().map(|text| positions[text.as_str()]).collect();
-        assert!(at.is_sorted(), "in the order of their publisher: {said:?}");
+    for lines in &acknowledged {
+        let at: Vec<_> = lines.iter().map(|text| positions[text.as_str()]).collect();
+        assert!(at.is_sorted(), "in the order of their publisher: {lines:?}");
         events += at.len();
     }
     // A subscriber that followed from the start has seen the same.
@@ -97,8 +97,8 @@ async fn a_stopped_writer_is_named_and_its_transaction_does_not_count() {
 
     let error = append(&impatient, "never").await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
-    let said = error_chain(&error);
-    assert!(said.contains(&format!("process {}", child.id())) && said.contains("stopped"), "{said}");
+    let text = error_chain(&error);
+    assert!(text.contains(&format!("process {}", child.id())) && text.contains("stopped"), "{text}");
     let error = keeping_all().timeout(patience).open(dir.file()).unwrap_err();
     assert_eq!(error.kind(), OpenErrorKind::Locked);
     assert!(error_chain(&error).contains(&format!("process {}", child.id())), "{}", error_chain(&error));

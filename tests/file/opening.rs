@@ -20,10 +20,10 @@ async fn parent_directories_are_created() {
 fn foreign_files_are_refused_and_not_changed() {
     let dir = Temporary::new();
     let path = dir.file();
-    let refused = |kind, said: &str| {
+    let refused = |kind, text: &str| {
         let error = FileStore::open(&path).unwrap_err();
         assert_eq!(error.kind(), kind, "{}", error_chain(&error));
-        assert!(error_chain(&error).contains(said), "{}", error_chain(&error));
+        assert!(error_chain(&error).contains(text), "{}", error_chain(&error));
         assert!(error_chain(&error).contains("events.db"), "{}", error_chain(&error));
     };
     std::fs::write(&path, "a text that is longer than the header of a database, so that it cannot be one".repeat(20))
@@ -97,13 +97,13 @@ fn reads_outside_a_runtime_fail() {
 async fn a_forked_child_is_refused_and_does_no_harm() {
     let dir = Temporary::new();
     let mut child = Child::start("fork", &dir.file());
-    let mut said = || child.next_line().unwrap();
-    let (append, read, open) = (said(), said(), said());
+    let mut line = || child.next_line().unwrap();
+    let (append, read, open) = (line(), line(), line());
     for refused in [append, read] {
         assert!(refused.contains("Unavailable") && refused.contains("forked"), "{refused}");
     }
     assert_eq!(open, "open Err(Forked)");
-    assert_eq!(said(), "done");
+    assert_eq!(line(), "done");
     let entries = read_all(&FileStore::open(dir.file()).unwrap()).await;
     assert_eq!(texts(&entries)[1..], ["parent"]);
     assert_eq!(integrity(&dir.file()), "ok");
@@ -113,8 +113,8 @@ async fn a_forked_child_is_refused_and_does_no_harm() {
 fn forked_processes_draw_different_tags_and_epochs() {
     let dir = Temporary::new();
     let mut child = Child::start("draw", &dir.file());
-    let words = |said: String| {
-        said.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    let words = |line: String| {
+        line.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
     let (one, other) = (words(child.next_line().unwrap()), words(child.next_line().unwrap()));
     assert_eq!((one.len(), other.len()), (6, 6));

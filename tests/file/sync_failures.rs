@@ -35,11 +35,11 @@ async fn an_append_that_could_not_be_synced_is_not_acknowledged() {
     let mut child = Child::start_by(strace, "publish-synced a", &dir.file());
     let (mut acknowledged, mut failed) = (Vec::new(), Vec::new());
     while failed.len() < 5 {
-        let said = child.next_line().unwrap();
-        match said.strip_prefix("failed ") {
+        let line = child.next_line().unwrap();
+        match line.strip_prefix("failed ") {
             Some(why) => failed.push(why.to_owned()),
-            None if failed.is_empty() => acknowledged.push(said),
-            None => panic!("{said} was acknowledged after {failed:?}"),
+            None if failed.is_empty() => acknowledged.push(line),
+            None => panic!("{line} was acknowledged after {failed:?}"),
         }
     }
     drop(child);
@@ -52,7 +52,7 @@ async fn an_append_that_could_not_be_synced_is_not_acknowledged() {
     let entries = read_all(&store).await;
     let kept = texts(&entries);
     assert!(kept.len() - acknowledged.len() <= 2, "at most the append whose outcome is unknown, and the last one");
-    assert!(acknowledged.iter().zip(&kept).all(|(said, kept)| said == kept));
+    assert!(acknowledged.iter().zip(&kept).all(|(line, kept)| line == kept));
     assert_eq!(integrity(&dir.file()), "ok");
 }
 
@@ -76,11 +76,11 @@ async fn an_append_acknowledged_after_a_failed_sync_survives_a_loss_of_power() {
     };
     let all = |mut child: Child| std::iter::from_fn(|| child.next_line()).collect::<Vec<_>>();
     let Some(first) = run(1, 40, &["-e", "inject=fdatasync:error=EIO:when=12+"]) else { return };
-    assert!(all(first).iter().any(|said| said.starts_with("failed")));
+    assert!(all(first).iter().any(|line| line.starts_with("failed")));
     let hole = WalWrites::of(&std::fs::read_to_string(&calls[0]).unwrap()).unsynced;
     assert!(!hole.is_empty(), "all writes were synced");
     let acknowledged = all(run(2, 20, &[]).unwrap());
-    assert_eq!(acknowledged.iter().filter(|said| said.starts_with("2:")).count(), 20, "{acknowledged:?}");
+    assert_eq!(acknowledged.iter().filter(|line| line.starts_with("2:")).count(), 20, "{acknowledged:?}");
 
     // The disk has all of the WAL, except what failed to sync and was not rewritten since.
     let lost = Temporary::new();
@@ -96,7 +96,7 @@ async fn an_append_acknowledged_after_a_failed_sync_survives_a_loss_of_power() {
     let entries = read_all(&keeping_all().open(lost.file()).unwrap()).await;
     let kept = texts(&entries);
     let missing: Vec<_> =
-        acknowledged.iter().filter(|said| said.starts_with("2:") && !kept.contains(&said.as_str())).collect();
+        acknowledged.iter().filter(|line| line.starts_with("2:") && !kept.contains(&line.as_str())).collect();
     assert!(missing.is_empty(), "{missing:?} of {} are lost", acknowledged.len());
 }
 

@@ -58,7 +58,7 @@ impl Janitor {
         self.postponed_until = Some(Instant::now() + POSTPONE_FOR);
         if !std::mem::replace(&mut self.failure_logged, true) {
             let (file, why) = (core.paths.db.display(), std::error::Error::source(error).map(ToString::to_string));
-            tracing::warn!(%file, why, "retention of an event file fails; retrying every {POSTPONE_FOR:?}");
+            tracing::warn!(%file, why, "maintenance of an event file fails; retrying every {POSTPONE_FOR:?}");
         }
     }
 

@@ -55,12 +55,12 @@ impl SharedRetention {
         while let Some(row) = rows.next()? {
             let [events, bytes, age] = [read_u64(row, 0)?, read_u64(row, 1)?, read_u64(row, 2)?];
             let keep = Keep { events, bytes, age, forget_after: read_u64(row, 3)?, key_window: read_u64(row, 4)? };
-            let said = read_u64(row, 5)?;
+            let announced = read_u64(row, 5)?;
             if keep == self.own {
-                self.announced = Some(said);
-            } else if now.saturating_sub(said) <= VALID_FOR {
+                self.announced = Some(announced);
+            } else if now.saturating_sub(announced) <= VALID_FOR {
                 self.keep = self.keep.largest(&keep);
-                self.next_expiry = self.next_expiry.min(said.saturating_add(VALID_FOR + 1));
+                self.next_expiry = self.next_expiry.min(announced.saturating_add(VALID_FOR + 1));
             }
         }
         Ok(())
@@ -72,7 +72,7 @@ impl SharedRetention {
     }
 
     fn announce_due(&self) -> u64 {
-        self.announced.map_or(0, |said| said.saturating_add(ANNOUNCE_EVERY))
+        self.announced.map_or(0, |announced| announced.saturating_add(ANNOUNCE_EVERY))
     }
 
     /// Announces this process's retention, unless that was done recently.
