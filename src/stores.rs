@@ -2,10 +2,10 @@
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod absent_channels;
+mod change_queue;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub mod file;
-mod change_queue;
 pub mod memory;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]

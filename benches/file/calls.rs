@@ -13,8 +13,8 @@ use tower_events::{
 };
 
 use super::{
-    runtime,
     report::Dir,
+    runtime,
     throughput::{TIME, appends, open, run_four},
 };
 

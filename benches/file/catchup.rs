@@ -9,8 +9,8 @@ use tower_events::{
 };
 
 use super::{
-    rounds, runtime,
     report::{Dir, Spread, row, size},
+    rounds, runtime,
     throughput::open,
 };
 

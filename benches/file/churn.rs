@@ -13,8 +13,8 @@ use tower_events::{
 };
 
 use super::{
+    report::{Dir, row, size, with_suffix},
     runtime,
-    report::{Dir, with_suffix, row, size},
     throughput::spawn,
 };
 

@@ -19,8 +19,8 @@ use tower_events::{Channel, Delivery, Event, FileStore, Hub, Subscription, store
 
 use super::{
     direct::Direct,
+    report::{Dir, Spread, row, with_suffix},
     rounds, runtime,
-    report::{Dir, Spread, with_suffix, row},
     throughput::spawn,
 };
 

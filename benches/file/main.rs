@@ -1,12 +1,7 @@
 //! Benchmarks of the file store, next to SQLite used directly in the same run: `cargo bench --bench file`, or only some
 //! parts (`-- throughput processes delivery catchup start churn idle short-lived calls`). Rounds are interleaved, since
 //! machines are noisy: trust ratios and medians. `TOWER_EVENTS_BENCH_ROUNDS` (default 5) and `TMPDIR` may be set.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "benchmarks may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "benchmarks may panic")]
 
 mod calls;
 mod catchup;

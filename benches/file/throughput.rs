@@ -13,8 +13,8 @@ use tower_events::{Channel, Event, FileStore, Retention, Store, store::Append, s
 
 use super::{
     direct::Direct,
-    rounds, runtime,
     report::{Dir, Spread, row},
+    rounds, runtime,
 };
 
 pub(crate) fn in_one_process() {

@@ -21,7 +21,7 @@ use tower_events::{
     stores::file::Durability,
 };
 
-use super::support::{append, with_suffix, keeping_all, room, error_chain};
+use super::support::{append, error_chain, keeping_all, room, with_suffix};
 
 /// A child process, killed when dropped.
 pub(crate) struct Child {

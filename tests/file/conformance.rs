@@ -19,7 +19,7 @@ use tower_events::{
 
 use super::{
     child::Child,
-    support::{Temporary, with_suffix, wait_until_closed},
+    support::{Temporary, wait_until_closed, with_suffix},
 };
 
 /// File stores of this durability.

@@ -6,7 +6,7 @@ use tower_events::{
     store::{Append, Entry, Limit, Outcome, Start},
 };
 
-use super::support::{Temporary, keeping_all, read_all, room, repetitions};
+use super::support::{Temporary, keeping_all, read_all, repetitions, room};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_is_never_silent() {

@@ -15,7 +15,8 @@ use tower_events::{
 use super::{
     child::Child,
     support::{
-        Temporary, append, with_suffix, wait_until_retries_pause, integrity, keeping_all, read_all, room, skip, texts, error_chain,
+        Temporary, append, error_chain, integrity, keeping_all, read_all, room, skip, texts, wait_until_retries_pause,
+        with_suffix,
     },
 };
 

@@ -10,7 +10,7 @@ use tower_events::{
     stores::file::OpenErrorKind,
 };
 
-use super::support::{Temporary, append, integrity, keeping_all, read_all, room, texts, error_chain};
+use super::support::{Temporary, append, error_chain, integrity, keeping_all, read_all, room, texts};
 
 /// The steps from the newest version back to each older one.
 const DOWNGRADES: [&str; 2] = [
@@ -99,7 +99,11 @@ async fn a_format_that_is_upgraded_while_a_store_is_open_is_refused_with_its_ver
     set_format(4, 3, 4);
     let refused = append(&store, "z").await.unwrap_err();
     assert!(matches!(refused, StoreError::NewerFormat { stored: 4, supported: 3, denied: Use::Write }), "{refused:?}");
-    assert!(error_chain(&refused).contains("format 4") && error_chain(&refused).contains("format 3"), "{}", error_chain(&refused));
+    assert!(
+        error_chain(&refused).contains("format 4") && error_chain(&refused).contains("format 3"),
+        "{}",
+        error_chain(&refused)
+    );
     assert_eq!((store.health(), read_all(&store).await.len()), (Health::ReadOnly, 2));
     // A store that is opened now can read too.
     let reader = keeping_all().open(dir.file()).unwrap();
@@ -114,7 +118,11 @@ async fn a_format_that_is_upgraded_while_a_store_is_open_is_refused_with_its_ver
     assert_eq!(store.health(), Health::Unavailable);
     let refused = FileStore::open(dir.file()).unwrap_err();
     assert_eq!(refused.kind(), OpenErrorKind::Newer);
-    assert!(error_chain(&refused).contains("format 5") && error_chain(&refused).contains("format 3"), "{}", error_chain(&refused));
+    assert!(
+        error_chain(&refused).contains("format 5") && error_chain(&refused).contains("format 3"),
+        "{}",
+        error_chain(&refused)
+    );
 
     set_format(3, 3, 3);
     super::health::wait_for_health(&store, Health::Ready, 5).await;

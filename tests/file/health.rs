@@ -13,7 +13,7 @@ use tower_events::{
 use super::{
     child::Child,
     disk_space::{Mounted, mount},
-    support::{Temporary, append, with_suffix, keeping_all, read_all, room},
+    support::{Temporary, append, keeping_all, read_all, room, with_suffix},
 };
 
 /// Waits until the store has this health, for at most this many seconds.

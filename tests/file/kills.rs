@@ -11,7 +11,7 @@ use tower_events::{
 
 use super::{
     child::Child,
-    support::{Temporary, append, integrity, keeping_all, read_all, room, texts, repetitions, error_chain},
+    support::{Temporary, append, error_chain, integrity, keeping_all, read_all, repetitions, room, texts},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,17 +4,17 @@
 
 mod child;
 mod conformance;
+mod damaged_channels;
 mod damaged_files;
-mod sync_failures;
+mod disk_space;
 mod formats;
 mod health;
-mod kills;
 mod idle_and_churn;
+mod kills;
 mod opening;
 mod power_loss;
 mod processes;
-mod damaged_channels;
-mod disk_space;
 mod retention_changes;
-mod support;
 mod shared_retention;
+mod support;
+mod sync_failures;

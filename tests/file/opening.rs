@@ -5,7 +5,7 @@ use tower_events::{Event, FileStore, Store, StoreError, store::Append, stores::f
 
 use super::{
     child::Child,
-    support::{Temporary, append, with_suffix, integrity, read_all, room, texts, error_chain},
+    support::{Temporary, append, error_chain, integrity, read_all, room, texts, with_suffix},
 };
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tower_events::{
     store::{Limit, Outcome, Reason, Start},
 };
 
-use super::support::{Temporary, append, with_suffix, integrity, keeping_all, read_all, room, repetitions};
+use super::support::{Temporary, append, integrity, keeping_all, read_all, repetitions, room, with_suffix};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cursors_of_a_lost_tail_are_reset() {

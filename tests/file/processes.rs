@@ -15,7 +15,7 @@ use tower_events::{
 
 use super::{
     child::Child,
-    support::{Temporary, append, with_suffix, keeping_all, read_all, room, texts},
+    support::{Temporary, append, keeping_all, read_all, room, texts, with_suffix},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,7 +144,8 @@ async fn an_idle_process_keeps_announcing_its_retention() {
         place.pass(100);
         let now = place.now.load(Ordering::SeqCst) as i64;
         let begun = Instant::now();
-        let announced = || db.query_row("SELECT max(said) FROM users WHERE events = 1000", [], |row| row.get::<_, i64>(0));
+        let announced =
+            || db.query_row("SELECT max(said) FROM users WHERE events = 1000", [], |row| row.get::<_, i64>(0));
         while announced().unwrap() < now {
             assert!(begun.elapsed() < Duration::from_secs(20), "it announces nothing");
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, ops::Range, path::Path, process::Command};
 
 use super::{
     child::Child,
-    support::{Temporary, append, with_suffix, integrity, keeping_all, read_all, skip, texts},
+    support::{Temporary, append, integrity, keeping_all, read_all, skip, texts, with_suffix},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +24,8 @@ async fn an_acknowledged_append_was_written_and_then_synced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_that_could_not_be_synced_is_not_acknowledged() {
-    let Some(mut strace) = strace("an_append_that_could_not_be_synced_is_not_acknowledged", Path::new("/dev/null")) else {
+    let Some(mut strace) = strace("an_append_that_could_not_be_synced_is_not_acknowledged", Path::new("/dev/null"))
+    else {
         return;
     };
     let dir = Temporary::new();

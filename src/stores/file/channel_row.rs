@@ -54,7 +54,8 @@ impl ChannelRow {
 
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let epoch = read_u64(row, 1)?;
-        let at = |seq, tag| -> rusqlite::Result<_> { Ok(Cursor { epoch, seq: read_u64(row, seq)?, tag: row.get(tag)? }) };
+        let at =
+            |seq, tag| -> rusqlite::Result<_> { Ok(Cursor { epoch, seq: read_u64(row, seq)?, tag: row.get(tag)? }) };
         let head = Head { cursor: at(2, 3)?, closed: row.get(4)? };
         let dropped_time = row.get::<_, Option<i64>>(7)?.map(|time| time as u64);
         Ok(Self {

@@ -12,8 +12,8 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    connection,
     checkpoint::{self, CheckpointMode},
+    connection,
     core::Core,
     error::is_failed_sync,
 };

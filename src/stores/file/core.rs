@@ -9,10 +9,10 @@ use std::{
 };
 
 use super::{
-    health::FileHealth,
     error::SyncFailed,
-    paths::{Paths, Identity},
+    health::FileHealth,
     options::FileOptions,
+    paths::{Identity, Paths},
     quarantine::Quarantine,
 };
 use crate::{

@@ -4,12 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::{
-    channel_row::ChannelRow,
-    columns::read_u64,
-    commit_error::OperationError,
-    entry_row,
-};
+use super::{channel_row::ChannelRow, columns::read_u64, commit_error::OperationError, entry_row};
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -18,7 +13,12 @@ use crate::{
 };
 
 /// The append of a key, if it happened at `since` or later.
-pub(super) fn find_key(db: &Connection, channel_row: &ChannelRow, key: &EventKey, since: u64) -> Result<Option<Known>, OperationError> {
+pub(super) fn find_key(
+    db: &Connection,
+    channel_row: &ChannelRow,
+    key: &EventKey,
+    since: u64,
+) -> Result<Option<Known>, OperationError> {
     let sql = "SELECT seq, tag, time, print FROM keys WHERE channel = ?1 AND key = ?2 AND came >= ?3";
     let epoch = channel_row.record.head.cursor.epoch;
     let found = db.prepare_cached(sql)?.query_row((channel_row.id, key.as_str(), since as i64), |row| {

@@ -66,7 +66,8 @@ fn kind_of(data: &Data) -> i64 {
 fn checksum(id: i64, entry: &Entry, kind: i64) -> u64 {
     let Cursor { seq, tag, epoch } = entry.cursor;
     let numbers = [id as u64, epoch, seq, u64::from(tag), u64::from(entry.prev_tag), entry.appended, entry.time];
-    let checksum = numbers.iter().fold(Checksum::new(), |checksum, number| checksum.number(*number)).number(kind as u64);
+    let checksum =
+        numbers.iter().fold(Checksum::new(), |checksum, number| checksum.number(*number)).number(kind as u64);
     let name = entry.name.as_ref().map_or("", EventName::as_str);
     checksum.bytes(name.as_bytes()).bytes(entry.data.as_shown().as_bytes()).finish()
 }

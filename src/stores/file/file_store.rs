@@ -73,7 +73,11 @@ impl FileStore {
         self.record_read(self.read_pool.read(&self.core, read).await)
     }
 
-    async fn read_heads(&self, channels: &[Channel], stale: StaleRecord) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
+    async fn read_heads(
+        &self,
+        channels: &[Channel],
+        stale: StaleRecord,
+    ) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
         let (now, channels) = (self.core.now(), channels.to_vec());
         let read = move |core: &Core, cache: &mut HeadCache| cache.read(core, (now, stale), &channels);
         self.record_read(self.read_pool.read_heads(&self.core, read).await)

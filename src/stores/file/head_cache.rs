@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
+    channel_row::ChannelRow,
     core::Core,
     error::from_sql,
     format,
     read::{self, StaleRecord},
-    channel_row::ChannelRow,
     shared_retention::SnapshotRetention,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! Watches notify files with inotify, where the platform has it.
 
-pub(super) use self::os::{Inotify, EventWaiter, WatchId};
+pub(super) use self::os::{EventWaiter, Inotify, WatchId};
 
 /// Which watched files have changed, and how.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -215,7 +215,10 @@ mod tests {
             std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
         let watched = WatchedFiles::new("overflow").unwrap();
         watched.modify(4).unwrap();
-        assert_eq!(watched.inotify.read_events(), FileEvents { modified: [watched.watches, watched.watches].concat(), ..FileEvents::default() });
+        assert_eq!(
+            watched.inotify.read_events(),
+            FileEvents { modified: [watched.watches, watched.watches].concat(), ..FileEvents::default() }
+        );
         watched.modify(most + 10).unwrap();
         assert!(watched.inotify.read_events().check_all);
         watched.modify(1).unwrap();

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::{
+    channel_row::{CHANNEL_COLUMNS, ChannelRow, placeholder_name, read_name},
     commit_error::OperationError,
     core::Core,
     error::corrupt,
-    savepoint::{SavepointError, in_savepoint},
-    channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name, placeholder_name},
     retention,
+    savepoint::{SavepointError, in_savepoint},
     shared_retention::SharedRetention,
     transaction::TxState,
 };
@@ -40,7 +40,14 @@ pub(super) struct Janitor {
 impl Janitor {
     pub(super) fn new(keep: &Keep) -> Self {
         let pause = Duration::from_millis(keep.period() / 4).clamp(Duration::from_millis(100), MAX_PAUSE);
-        Self { next_run: None, pause, postponed_until: None, last_keep: *keep, compared_up_to: Some(0), failure_logged: false }
+        Self {
+            next_run: None,
+            pause,
+            postponed_until: None,
+            last_keep: *keep,
+            compared_up_to: Some(0),
+            failure_logged: false,
+        }
     }
 
     /// There is work to do.
@@ -84,7 +91,13 @@ impl Janitor {
 
     /// Does a step of the work, if it is time. Fails if the database has rolled back the whole transaction, which then
     /// has to be repeated.
-    pub(super) fn run_step(&mut self, db: &Connection, state: &mut TxState, core: &Core, now: u64) -> Result<(), OperationError> {
+    pub(super) fn run_step(
+        &mut self,
+        db: &Connection,
+        state: &mut TxState,
+        core: &Core,
+        now: u64,
+    ) -> Result<(), OperationError> {
         let keep = state.retention.keep;
         // A process that kept more is gone.
         if keep.largest(&std::mem::replace(&mut self.last_keep, keep)) != keep {
@@ -97,13 +110,15 @@ impl Janitor {
         step.in_savepoint(state, |state| Ok(state.retention.announce(db, now)?))?;
         let mut done = step.maintain_due(state)?;
         if let Some(after) = self.compared_up_to {
-            let (found, compared_up_to) = step.in_savepoint(state, |_| bring_forward(db, &keep, now, after))?.unwrap_or_default();
+            let (found, compared_up_to) =
+                step.in_savepoint(state, |_| bring_forward(db, &keep, now, after))?.unwrap_or_default();
             (done, self.compared_up_to) = (done + found, compared_up_to);
         }
         done += step.in_savepoint(state, |_| Ok(retention::expire_keys(db, &keep, now)?))?.unwrap_or(0);
         done += step.in_savepoint(state, |_| Ok(retention::collect_garbage(db)?))?.unwrap_or(0);
         done += step.in_savepoint(state, |_| Ok(retention::shrink(db)?))?.unwrap_or(0);
-        let next = step.in_savepoint(state, |state| Ok(next_due(db, now, keep.period())?.min(state.retention.due())))?;
+        let next =
+            step.in_savepoint(state, |state| Ok(next_due(db, now, keep.period())?.min(state.retention.due())))?;
         if let Some(error) = step.failed {
             self.postpone(core, &error);
         }
@@ -206,7 +221,10 @@ fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(
     while let Some(row) = rows.next()? {
         (count, last) = (count + 1, row.get(0)?);
         let is_late = match ChannelRow::from_row(row) {
-            Ok(channel_row) => retention::is_exceeded(keep, &channel_row, now) || retention::next_maintenance(&channel_row, keep, now) < channel_row.due,
+            Ok(channel_row) => {
+                retention::is_exceeded(keep, &channel_row, now)
+                    || retention::next_maintenance(&channel_row, keep, now) < channel_row.due
+            }
             // Maintaining it reports the damage.
             Err(_) => true,
         };

@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     core::Core,
-    inotify::{Inotify, EventWaiter, FileEvents, WatchId},
+    inotify::{EventWaiter, FileEvents, Inotify, WatchId},
     notify_reader::NotifyReader,
 };
 
@@ -61,7 +61,8 @@ impl Drop for Registration {
     }
 }
 
-static LISTENER: Mutex<Listener> = Mutex::new(Listener { stores: Vec::new(), inotify: None, refused_at: None, thread_runs: false, event_waiters: 0 });
+static LISTENER: Mutex<Listener> =
+    Mutex::new(Listener { stores: Vec::new(), inotify: None, refused_at: None, thread_runs: false, event_waiters: 0 });
 
 struct Listener {
     stores: Vec<ListenedStore>,
@@ -118,7 +119,9 @@ fn next_wait() -> Option<(Option<Arc<Inotify>>, Duration)> {
     listener.stores = watched;
     for watch in unused.iter().filter_map(|store| store.watch) {
         // Stores on the same file share a watch.
-        if let Some(inotify) = listener.inotify.as_ref().filter(|_| listener.stores.iter().all(|store| store.watch != Some(watch))) {
+        if let Some(inotify) =
+            listener.inotify.as_ref().filter(|_| listener.stores.iter().all(|store| store.watch != Some(watch)))
+        {
             inotify.unwatch(watch);
         }
     }

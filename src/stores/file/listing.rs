@@ -3,11 +3,10 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
+    channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name},
     core::Core,
     error::from_sql,
-    format,
-    channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name},
-    retention,
+    format, retention,
     shared_retention::SnapshotRetention,
 };
 use crate::{

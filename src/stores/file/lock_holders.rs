@@ -19,7 +19,8 @@ pub(super) fn writers(paths: &[&Path]) -> String {
     match processes.as_slice() {
         [] => "another process holds the lock".to_owned(),
         processes => {
-            processes.iter().map(|process| describe_process(*process)).collect::<Vec<_>>().join(", ") + " holds the lock"
+            processes.iter().map(|process| describe_process(*process)).collect::<Vec<_>>().join(", ")
+                + " holds the lock"
         }
     }
 }

@@ -16,8 +16,8 @@ use std::{
 };
 
 use super::{
-    paths::{Paths, identity_of},
     checksum::Checksum,
+    paths::{Paths, identity_of},
 };
 
 /// What one store has changed in one channel by one commit.
@@ -59,7 +59,8 @@ impl NotifyFile {
             let missing = vec![0; (FILE_BYTES - file.metadata()?.len()) as usize];
             os::write_at(&file, &missing, file.metadata()?.len())?;
         }
-        let mut notify_file = Self { path: path.to_owned(), file, next: 1, may_be_behind: false, path_checked: Instant::now() };
+        let mut notify_file =
+            Self { path: path.to_owned(), file, next: 1, may_be_behind: false, path_checked: Instant::now() };
         notify_file.next = notify_file.newest()? + 1;
         Ok(notify_file)
     }
@@ -92,7 +93,8 @@ impl NotifyFile {
             let at = self.next % SLOTS;
             let (now, later) = rest.split_at(rest.len().min((SLOTS - at) as usize));
             let numbered = (self.next..).zip(now);
-            let bytes: Vec<u8> = numbered.flat_map(|(n, changed)| encode(n, Notification { writer, changed: *changed })).collect();
+            let bytes: Vec<u8> =
+                numbered.flat_map(|(n, changed)| encode(n, Notification { writer, changed: *changed })).collect();
             os::write_at(&self.file, &bytes, at * SLOT_BYTES)?;
             self.next += now.len() as u64;
             rest = later;
@@ -260,7 +262,10 @@ mod tests {
             notify_file.write(round, &notifications).unwrap();
             if round % 100 == 99 {
                 let expected: Vec<_> = (round - 99..=round)
-                    .flat_map(|n| [entries(n), notifications[1], notifications[2]].map(|changed| Notification { writer: n, changed }))
+                    .flat_map(|n| {
+                        [entries(n), notifications[1], notifications[2]]
+                            .map(|changed| Notification { writer: n, changed })
+                    })
                     .collect();
                 assert_eq!(reader.read_new().unwrap(), Some(expected));
             }

@@ -9,14 +9,14 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::{
+    channel_row::{CHANNEL_COLUMNS, ChannelRow, placeholder_name, read_name},
     connection,
-    notify_file::{NotifyFile, Notification, Changed},
     core::Core,
+    entry_row::{self, ENTRY_COLUMNS},
     error::from_sql,
     format,
     head_cache::unreadable_head,
-    channel_row::{CHANNEL_COLUMNS, ChannelRow, placeholder_name, read_name},
-    entry_row::{self, ENTRY_COLUMNS},
+    notify_file::{Changed, Notification, NotifyFile},
 };
 use crate::{
     channel::Channel,
@@ -50,7 +50,8 @@ impl NotifyReader {
             Some(Ok(Some(notifications))) if notifications.is_empty() => {}
             Some(Ok(Some(notifications))) => {
                 self.notified = true;
-                let foreign: Vec<_> = notifications.into_iter().filter(|notification| notification.writer != core.id).collect();
+                let foreign: Vec<_> =
+                    notifications.into_iter().filter(|notification| notification.writer != core.id).collect();
                 if !foreign.is_empty() {
                     core.notify_watchers(self.changes_of(&core, &foreign));
                 }
@@ -123,7 +124,9 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
     let mut changes = Vec::new();
     let mut bytes = 0;
     for changed in merge(notifications) {
-        let (Changed::Entries { channel, .. } | Changed::Head { channel }) = changed else { return Ok(vec![Change::Resync]) };
+        let (Changed::Entries { channel, .. } | Changed::Head { channel }) = changed else {
+            return Ok(vec![Change::Resync]);
+        };
         let Some((name, channel_row)) = load_row(&transaction, channel)? else { return Ok(vec![Change::Resync]) };
         let name = match name {
             Ok(name) => name,
@@ -149,7 +152,13 @@ fn read(core: &Core, db: &mut Connection, notifications: &[Notification]) -> Res
     Ok(changes)
 }
 
-fn change(db: &Connection, name: &Channel, channel_row: &ChannelRow, changed: Changed, bytes: &mut usize) -> Result<Change, StoreError> {
+fn change(
+    db: &Connection,
+    name: &Channel,
+    channel_row: &ChannelRow,
+    changed: Changed,
+    bytes: &mut usize,
+) -> Result<Change, StoreError> {
     let entries = match changed {
         Changed::Entries { first, last, .. } if last - first < MAX_ENTRIES => {
             entries(db, name, channel_row, first, last, bytes)?

@@ -69,7 +69,8 @@ fn open(path: &Path, options: FileOptions) -> Result<FileStore, OpenError> {
     lock.release();
     let acknowledgers = Acknowledger::for_threads(durability, &core.paths).map_err(failed)?;
     // Dropping it ends the threads, also if one of them fails to start.
-    let write_handle = WriteHandle(Arc::new(WriteQueue::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
+    let write_handle =
+        WriteHandle(Arc::new(WriteQueue::new(Writer::new(Arc::clone(&core), lock, db, notify_file), durability)));
     writer_threads::start(&core, &write_handle.0, acknowledgers).map_err(failed)?;
     Ok(FileStore { core, write_handle: Arc::new(write_handle), read_pool: Arc::new(ReadPool::new()) })
 }

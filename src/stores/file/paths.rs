@@ -50,7 +50,13 @@ impl Paths {
             path.push(suffix);
             PathBuf::from(path)
         };
-        Ok(Self { wal: with_suffix("-wal"), lock: with_suffix("-lock"), notify_file: with_suffix("-bell"), db, process })
+        Ok(Self {
+            wal: with_suffix("-wal"),
+            lock: with_suffix("-lock"),
+            notify_file: with_suffix("-bell"),
+            db,
+            process,
+        })
     }
 
     /// Fails in a process that was forked from the one that opened the store.

@@ -32,7 +32,11 @@ pub(super) fn write(core: &Core, db: &Connection) -> Result<(), StoreError> {
 fn check_disk_space(file: &Path) -> Result<(), StoreError> {
     let Ok(disk) = rustix::fs::statvfs(file) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if free < LEAST_FREE_BYTES { Err(StoreError::Full(format!("the disk has {free} bytes left").into())) } else { Ok(()) }
+    if free < LEAST_FREE_BYTES {
+        Err(StoreError::Full(format!("the disk has {free} bytes left").into()))
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(not(unix))]

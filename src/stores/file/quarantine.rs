@@ -46,7 +46,9 @@ impl Quarantine {
     /// of others in the same transaction.
     pub(super) fn check(&self, channel: &str) -> Result<(), StoreError> {
         match self.lock().get(channel) {
-            Some(Some(blocked_at)) if blocked_at.elapsed() < BLOCK_FOR => Err(corrupt(format!("channel {channel} is damaged"))),
+            Some(Some(blocked_at)) if blocked_at.elapsed() < BLOCK_FOR => {
+                Err(corrupt(format!("channel {channel} is damaged")))
+            }
             _ => Ok(()),
         }
     }

@@ -4,11 +4,10 @@
 use rusqlite::{Connection, Params, TransactionBehavior};
 
 use super::{
-    error::{corrupt, from_sql},
-    floors, format,
     channel_row::ChannelRow,
     entry_row::{self, ENTRY_COLUMNS},
-    retention,
+    error::{corrupt, from_sql},
+    floors, format, retention,
     shared_retention::SnapshotRetention,
 };
 use crate::{
@@ -48,7 +47,11 @@ pub(super) fn page(
 }
 
 /// The channel's row, or one that stands for an absent channel. `None` if it is stale.
-pub(super) fn find_row(limits: &SnapshotRetention<'_>, stale: StaleRecord, channel: &Channel) -> Result<Option<ChannelRow>, StoreError> {
+pub(super) fn find_row(
+    limits: &SnapshotRetention<'_>,
+    stale: StaleRecord,
+    channel: &Channel,
+) -> Result<Option<ChannelRow>, StoreError> {
     let (db, mut forgotten_seq) = (limits.db, 0);
     if let Some(row) = ChannelRow::load(db, channel)? {
         if !limits.is_expired(|keep| retention::is_forgotten(db, &row, keep, limits.now))? {
@@ -133,8 +136,9 @@ impl<'a> ChannelSnapshot<'a> {
     /// Differs from other reads in where the page ends: entries filtered out after the last one have been read too.
     fn page_of_time(&self, time: u64, limit: Limit) -> Result<Page, StoreError> {
         let Record { head, earliest, .. } = self.record;
-        let sql =
-            format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4");
+        let sql = format!(
+            "SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4"
+        );
         // One more than the limit, to learn where the page starts and whether more entries follow.
         let asked = (limit.events.saturating_add(1)).min(i64::MAX as usize) as i64;
         let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
@@ -193,13 +197,19 @@ impl<'a> ChannelSnapshot<'a> {
         if seq <= earliest.seq {
             return Ok(earliest);
         }
-        let tag = self.column_at(seq, "tag")?.and_then(|tag| u32::try_from(tag).ok()).ok_or_else(|| self.missing_entry(seq))?;
+        let tag = self
+            .column_at(seq, "tag")?
+            .and_then(|tag| u32::try_from(tag).ok())
+            .ok_or_else(|| self.missing_entry(seq))?;
         Ok(Cursor { seq, tag, ..head.cursor })
     }
 
     /// A column of the entry at `seq`.
     fn column_at(&self, seq: u64, column: &str) -> Result<Option<u64>, StoreError> {
-        self.query_number(&format!("SELECT {column} FROM entries WHERE channel = ?1 AND seq = ?2"), (self.id, seq as i64))
+        self.query_number(
+            &format!("SELECT {column} FROM entries WHERE channel = ?1 AND seq = ?2"),
+            (self.id, seq as i64),
+        )
     }
 
     fn query_number(&self, sql: &str, params: impl Params) -> Result<Option<u64>, StoreError> {

@@ -11,7 +11,9 @@ pub(super) fn is_exceeded(keep: &Keep, channel_row: &ChannelRow, now: u64) -> bo
     let count = channel_row.count();
     let events = keep.events.saturating_add((keep.events / 4).min(MOST_SLACK));
     let bytes = keep.bytes.saturating_add((keep.bytes / 4).min(MOST_SLACK * 1024));
-    count > events || (count > 1 && channel_row.bytes > bytes) || (count > 0 && too_old_at(keep, channel_row.oldest) <= now)
+    count > events
+        || (count > 1 && channel_row.bytes > bytes)
+        || (count > 0 && too_old_at(keep, channel_row.oldest) <= now)
 }
 
 /// When the janitor should maintain the channel: when its oldest entry, or its record, expires. Not earlier, since each
@@ -35,7 +37,13 @@ pub(super) fn too_old_at(keep: &Keep, stamp: u64) -> u64 {
 
 /// Drops entries that exceed retention, up to a bound that grows with the number `added`. Returns whether it dropped
 /// any.
-pub(super) fn trim(db: &Connection, channel_row: &mut ChannelRow, keep: &Keep, now: u64, added: u64) -> rusqlite::Result<bool> {
+pub(super) fn trim(
+    db: &Connection,
+    channel_row: &mut ChannelRow,
+    keep: &Keep,
+    now: u64,
+    added: u64,
+) -> rusqlite::Result<bool> {
     if !is_exceeded(keep, channel_row, now) {
         return Ok(false);
     }
@@ -51,8 +59,9 @@ pub(super) fn trim(db: &Connection, channel_row: &mut ChannelRow, keep: &Keep, n
     while let Some(row) = rows.next()? {
         channel_row.oldest = read_u64(row, 2)?;
         let count = channel_row.count();
-        let is_kept =
-            count <= keep.events && (channel_row.bytes <= keep.bytes || count == 1) && channel_row.oldest >= keep.oldest(now);
+        let is_kept = count <= keep.events
+            && (channel_row.bytes <= keep.bytes || count == 1)
+            && channel_row.oldest >= keep.oldest(now);
         if is_kept || dropped == most {
             break;
         }

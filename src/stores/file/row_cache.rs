@@ -104,7 +104,12 @@ impl RowCache {
     }
 
     /// Removes the record and raises the floor above it.
-    pub(super) fn forget(&mut self, db: &Connection, channel: &Channel, row: &ChannelRow) -> Result<(), OperationError> {
+    pub(super) fn forget(
+        &mut self,
+        db: &Connection,
+        channel: &Channel,
+        row: &ChannelRow,
+    ) -> Result<(), OperationError> {
         self.raise_floor(db, channel, row.record.head.cursor.seq)?;
         self.remove(db, channel, row.id)
     }

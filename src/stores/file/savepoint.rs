@@ -13,7 +13,10 @@ pub(super) enum SavepointError {
 }
 
 /// Does all of `work`, or none of it.
-pub(super) fn in_savepoint<T>(db: &Connection, work: impl FnOnce() -> Result<T, OperationError>) -> Result<T, SavepointError> {
+pub(super) fn in_savepoint<T>(
+    db: &Connection,
+    work: impl FnOnce() -> Result<T, OperationError>,
+) -> Result<T, SavepointError> {
     let execute = |sql| db.prepare_cached(sql)?.execute([]);
     execute("SAVEPOINT guarded").map_err(|error| roll_back(db, error.into()))?;
     match work() {

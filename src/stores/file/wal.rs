@@ -42,7 +42,8 @@ impl Wal {
             return Ok(false);
         }
         let frames = checkpoint::run(db, CheckpointMode::Inspect)?;
-        let should_restart = frames.total >= self.restart_at && (frames.pending() < CHECKPOINT_FRAMES / 2 || frames.total >= self.restart_at + RESTART_FRAMES);
+        let should_restart = frames.total >= self.restart_at
+            && (frames.pending() < CHECKPOINT_FRAMES / 2 || frames.total >= self.restart_at + RESTART_FRAMES);
         // If it should, the next call checks at once.
         self.commits_since_check = if should_restart { COMMITS_BETWEEN_CHECKS } else { 0 };
         if !should_restart && frames.pending() >= CHECKPOINT_FRAMES {

@@ -3,15 +3,15 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use super::{
-    core::Core,
-    durability::Acknowledger,
-    request::PendingReplies,
-    request_queue::Wake,
-    write_queue::WriteQueue,
+    core::Core, durability::Acknowledger, request::PendingReplies, request_queue::Wake, write_queue::WriteQueue,
 };
 
 /// Starts a thread per acknowledger. They end when the store's handles are dropped.
-pub(super) fn start(core: &Arc<Core>, write_queue: &Arc<WriteQueue>, acknowledgers: Vec<Acknowledger>) -> std::io::Result<()> {
+pub(super) fn start(
+    core: &Arc<Core>,
+    write_queue: &Arc<WriteQueue>,
+    acknowledgers: Vec<Acknowledger>,
+) -> std::io::Result<()> {
     for acknowledger in acknowledgers {
         // Also dropped if the thread panics or fails to start: no caller may wait for a reply that never comes.
         let (core, end) = (Arc::clone(core), EndQueueOnDrop(Arc::clone(write_queue)));

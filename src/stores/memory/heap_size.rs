@@ -118,7 +118,11 @@ mod tests {
             let mut bytes = allocated(|| items.extend((0..few).map(|n| [n; 3])));
             let (before, growth) = (deque(&items), deque_growth(&items, more));
             bytes += allocated(|| (0..more).for_each(|n| items.push_back([n; 3])));
-            assert_eq!((deque(&items), before + growth), (allocation(bytes as usize), deque(&items)), "{few} and {more}");
+            assert_eq!(
+                (deque(&items), before + growth),
+                (allocation(bytes as usize), deque(&items)),
+                "{few} and {more}"
+            );
         }
     }
 

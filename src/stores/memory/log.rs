@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{keys::Keys, heap_size};
+use super::{heap_size, keys::Keys};
 use crate::{
     channel::Channel,
     cursor::Cursor,

@@ -8,12 +8,7 @@ use std::{
     ops::Bound,
 };
 
-use super::{
-    log::Log,
-    counted_map::CountedMap,
-    heap_size,
-    watchers::Watchers,
-};
+use super::{counted_map::CountedMap, heap_size, log::Log, watchers::Watchers};
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
@@ -63,7 +58,11 @@ impl Place {
     pub(super) fn begin(&mut self, now: u64) {
         self.now = self.now.max(now);
         // A store that is nearly full searches harder for what has expired.
-        let checks = if self.heap_bytes() > self.max_bytes - self.max_bytes / 8 { CHECKS_WHEN_FULL } else { CHECKS_PER_OPERATION };
+        let checks = if self.heap_bytes() > self.max_bytes - self.max_bytes / 8 {
+            CHECKS_WHEN_FULL
+        } else {
+            CHECKS_PER_OPERATION
+        };
         for _ in 0..checks {
             if self.janitor_queue.front().is_none_or(|(due, _)| *due > self.now) {
                 return;
@@ -262,7 +261,8 @@ impl Place {
         }
         // The entries of removed channels are purged once they are the majority, which amortises over the removals.
         if self.janitor_queue.len() > 2 * self.logs.len() {
-            self.janitor_queue.retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.janitor_due == *due));
+            self.janitor_queue
+                .retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.janitor_due == *due));
             heap_size::shrink_deque(&mut self.janitor_queue);
         }
         log
@@ -328,7 +328,10 @@ mod tests {
             place.janitor_queue.len()
         });
         assert_eq!(queued.max(), Some(20));
-        let live = place.janitor_queue.iter().filter(|(due, channel)| place.logs.get(channel).is_some_and(|l| l.janitor_due == *due));
+        let live = place
+            .janitor_queue
+            .iter()
+            .filter(|(due, channel)| place.logs.get(channel).is_some_and(|l| l.janitor_due == *due));
         assert_eq!(live.count(), 10);
     }
 
@@ -340,7 +343,8 @@ mod tests {
         let begin = |place: &mut Place, now: u64| {
             let before: Vec<_> = place.janitor_queue.iter().take(CHECKS_WHEN_FULL + 1).cloned().collect();
             place.begin(now);
-            let checked = before.into_iter().filter(|(due, channel)| place.logs.get(channel).unwrap().janitor_due > *due);
+            let checked =
+                before.into_iter().filter(|(due, channel)| place.logs.get(channel).unwrap().janitor_due > *due);
             checked.count()
         };
         assert_eq!(begin(&mut place, period - 1), 0);

@@ -54,7 +54,18 @@ impl Shared {
         let link = || Link::new(Arc::clone(&dial), Arc::clone(&scripts), Arc::clone(&primary), settings.timeout);
         let (writes, reads) = (link(), link());
         let (place, janitor, trouble) = (AtomicU64::new(0), Janitor::default(), Trouble::default());
-        Self { dial, settings, scripts, primary, writes, reads, place, absent: AbsentChannels::default(), janitor, trouble }
+        Self {
+            dial,
+            settings,
+            scripts,
+            primary,
+            writes,
+            reads,
+            place,
+            absent: AbsentChannels::default(),
+            janitor,
+            trouble,
+        }
     }
 
     pub(super) fn deadline(&self) -> Instant {

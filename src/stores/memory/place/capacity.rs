@@ -10,7 +10,10 @@ use crate::{
 
 impl Place {
     pub(in crate::stores::memory) fn heap_bytes(&self) -> u64 {
-        self.counted_bytes + self.logs.heap_bytes() + heap_size::btree_set(self.names.len()) + heap_size::deque(&self.janitor_queue)
+        self.counted_bytes
+            + self.logs.heap_bytes()
+            + heap_size::btree_set(self.names.len())
+            + heap_size::deque(&self.janitor_queue)
     }
 
     /// Fails if the events of an append that are not `known` would exceed the limit.
@@ -54,7 +57,10 @@ impl Place {
         if self.logs.contains_key(channel) {
             return 0;
         }
-        heap_size::shared_text(channel.as_str()) + self.logs.growth(1) + heap_size::NAME_BYTES + heap_size::deque_growth(&self.janitor_queue, 1)
+        heap_size::shared_text(channel.as_str())
+            + self.logs.growth(1)
+            + heap_size::NAME_BYTES
+            + heap_size::deque_growth(&self.janitor_queue, 1)
     }
 
     fn check_growth(&self, growth: u64) -> Result<(), StoreError> {
@@ -220,7 +226,10 @@ mod tests {
         *bytes = (bytes.0 + real.bytes_current, bytes.1 + real.count_current);
         let (taken, allocations) = (bytes.0 as u64, bytes.1 as u64);
         let counted_bytes = place.heap_bytes() - heap_size::btree_set(place.names.len()) + 200;
-        assert!((taken..=taken + allocations * 24 + 400).contains(&counted_bytes), "{what}: {taken} bytes, {counted_bytes} counted");
+        assert!(
+            (taken..=taken + allocations * 24 + 400).contains(&counted_bytes),
+            "{what}: {taken} bytes, {counted_bytes} counted"
+        );
         let parts = place.logs.iter().map(|(name, log)| heap_size::shared_text(name.as_str()) + log.counted_bytes);
         assert_eq!(place.counted_bytes, parts.sum::<u64>(), "{what}");
     }
