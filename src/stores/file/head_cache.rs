@@ -51,7 +51,7 @@ impl HeadCache {
         let (mut heads, mut stale_channels, mut errors) = (Vec::with_capacity(channels.len()), Vec::new(), Vec::new());
         for channel in channels {
             if let Some(row) = self.rows.get(channel) {
-                if !limits.is_expired(|keep| Ok(!may_be_kept(keep, row, now)))? {
+                if !limits.is_expired(|keep| Ok(!is_still_valid(keep, row, now)))? {
                     heads.push(row.record.head);
                     continue;
                 }
@@ -88,7 +88,7 @@ fn read_data_version(db: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Whether the cached head is still valid: only time can have changed it, by expiring the record.
-fn may_be_kept(keep: &Keep, row: &ChannelRow, now: u64) -> bool {
+fn is_still_valid(keep: &Keep, row: &ChannelRow, now: u64) -> bool {
     row.id == 0 || row.count() > 0 || row.empty_since >= keep.oldest_record(now)
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Janitor {
     last_keep: Keep,
     /// The last channel id whose `due` was checked against the shared retention, which may have become shorter since
     /// `due` was written. `None` once all are checked.
-    compared_up_to: Option<i64>,
+    checked_up_to: Option<i64>,
     /// Whether a failure has been logged.
     failure_logged: bool,
 }
@@ -45,7 +45,7 @@ impl Janitor {
             pause,
             postponed_until: None,
             last_keep: *keep,
-            compared_up_to: Some(0),
+            checked_up_to: Some(0),
             failure_logged: false,
         }
     }
@@ -101,7 +101,7 @@ impl Janitor {
         let keep = state.retention.keep;
         // A process that kept more is gone.
         if keep.largest(&std::mem::replace(&mut self.last_keep, keep)) != keep {
-            (self.next_run, self.compared_up_to) = (None, Some(0));
+            (self.next_run, self.checked_up_to) = (None, Some(0));
         }
         if self.is_postponed() || self.next_run.is_some_and(|next| now < next) {
             return Ok(());
@@ -109,10 +109,10 @@ impl Janitor {
         let mut step = Step { db, core, now, failed: None };
         step.in_savepoint(state, |state| Ok(state.retention.announce(db, now)?))?;
         let mut done = step.maintain_due(state)?;
-        if let Some(after) = self.compared_up_to {
-            let (found, compared_up_to) =
+        if let Some(after) = self.checked_up_to {
+            let (found, checked_up_to) =
                 step.in_savepoint(state, |_| bring_forward(db, &keep, now, after))?.unwrap_or_default();
-            (done, self.compared_up_to) = (done + found, compared_up_to);
+            (done, self.checked_up_to) = (done + found, checked_up_to);
         }
         done += step.in_savepoint(state, |_| Ok(retention::expire_keys(db, &keep, now)?))?.unwrap_or(0);
         done += step.in_savepoint(state, |_| Ok(retention::collect_garbage(db)?))?.unwrap_or(0);
@@ -122,7 +122,7 @@ impl Janitor {
         if let Some(error) = step.failed {
             self.postpone(core, &error);
         }
-        self.next_run = if done > 0 || self.compared_up_to.is_some() { None } else { next };
+        self.next_run = if done > 0 || self.checked_up_to.is_some() { None } else { next };
         Ok(())
     }
 }
@@ -216,8 +216,8 @@ fn name_of(db: &Connection, id: i64) -> Result<Channel, OperationError> {
 fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), OperationError> {
     let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query((after, COMPARED_PER_STEP as i64))?;
-    let (mut count, mut last, mut early) = (0, after, Vec::new());
+    let mut rows = statement.query((after, CHECKED_PER_STEP as i64))?;
+    let (mut count, mut last, mut late) = (0, after, Vec::new());
     while let Some(row) = rows.next()? {
         (count, last) = (count + 1, row.get(0)?);
         let is_late = match ChannelRow::from_row(row) {
@@ -229,13 +229,13 @@ fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(
             Err(_) => true,
         };
         if is_late {
-            early.push(last);
+            late.push(last);
         }
     }
-    for id in &early {
+    for id in &late {
         update_due(db, *id, now)?;
     }
-    Ok((early.len(), (count == COMPARED_PER_STEP).then_some(last)))
+    Ok((late.len(), (count == CHECKED_PER_STEP).then_some(last)))
 }
 
 fn update_due(db: &Connection, id: i64, due: u64) -> rusqlite::Result<()> {
@@ -253,7 +253,7 @@ fn next_due(db: &Connection, now: u64, period: u64) -> rusqlite::Result<u64> {
 const MAINTAINED_PER_STEP: usize = 4;
 
 /// Channels checked per step, which are only read.
-const COMPARED_PER_STEP: usize = 64;
+const CHECKED_PER_STEP: usize = 64;
 
 /// The longest that the writer waits between checks for work.
 const MAX_PAUSE: Duration = Duration::from_secs(10);

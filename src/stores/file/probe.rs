@@ -32,11 +32,7 @@ pub(super) fn write(core: &Core, db: &Connection) -> Result<(), StoreError> {
 fn check_disk_space(file: &Path) -> Result<(), StoreError> {
     let Ok(disk) = rustix::fs::statvfs(file) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if free < LEAST_FREE_BYTES {
-        Err(StoreError::Full(format!("the disk has {free} bytes left").into()))
-    } else {
-        Ok(())
-    }
+    if free < MIN_FREE_BYTES { Err(StoreError::Full(format!("the disk has {free} bytes left").into())) } else { Ok(()) }
 }
 
 #[cfg(not(unix))]
@@ -45,4 +41,4 @@ fn check_disk_space(_: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(unix)]
-const LEAST_FREE_BYTES: u64 = 256 << 10;
+const MIN_FREE_BYTES: u64 = 256 << 10;

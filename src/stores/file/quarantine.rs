@@ -18,15 +18,15 @@ pub(super) struct Quarantine(Mutex<HashMap<String, Option<Instant>>>);
 impl Quarantine {
     /// Logs that a channel of this file is damaged, the first time.
     pub(super) fn report(&self, file: &Path, channel: &str, error: &StoreError) {
-        self.note(file, channel, error, None);
+        self.record(file, channel, error, None);
     }
 
     /// The same after a write has failed; refuses further writes for [`BLOCK_FOR`].
     pub(super) fn block_writes(&self, file: &Path, channel: &str, error: &StoreError) {
-        self.note(file, channel, error, Some(Instant::now()));
+        self.record(file, channel, error, Some(Instant::now()));
     }
 
-    fn note(&self, file: &Path, channel: &str, error: &StoreError, blocked_at: Option<Instant>) {
+    fn record(&self, file: &Path, channel: &str, error: &StoreError, blocked_at: Option<Instant>) {
         let mut damaged = self.lock();
         if damaged.len() >= MAX_REMEMBERED {
             // Those that are still damaged are logged again.

@@ -9,8 +9,8 @@ use crate::store::{Keep, resume};
 /// the other end of the log.
 pub(super) fn is_exceeded(keep: &Keep, channel_row: &ChannelRow, now: u64) -> bool {
     let count = channel_row.count();
-    let events = keep.events.saturating_add((keep.events / 4).min(MOST_SLACK));
-    let bytes = keep.bytes.saturating_add((keep.bytes / 4).min(MOST_SLACK * 1024));
+    let events = keep.events.saturating_add((keep.events / 4).min(MAX_SLACK));
+    let bytes = keep.bytes.saturating_add((keep.bytes / 4).min(MAX_SLACK * 1024));
     count > events
         || (count > 1 && channel_row.bytes > bytes)
         || (count > 0 && too_old_at(keep, channel_row.oldest) <= now)
@@ -31,7 +31,7 @@ pub(super) fn next_maintenance(channel_row: &ChannelRow, keep: &Keep, now: u64) 
 
 /// When an entry that was appended at `stamp` has to be dropped, if it is the oldest.
 pub(super) fn too_old_at(keep: &Keep, stamp: u64) -> u64 {
-    let slack = (keep.age / 4).min(MOST_SLACK * 1000);
+    let slack = (keep.age / 4).min(MAX_SLACK * 1000);
     stamp.saturating_add(keep.age).saturating_add(slack).saturating_add(1)
 }
 
@@ -47,7 +47,7 @@ pub(super) fn trim(
     if !is_exceeded(keep, channel_row, now) {
         return Ok(false);
     }
-    let most = MOST_DROPPED + 4 * added;
+    let most = MAX_DROPPED + 4 * added;
     let sql = "SELECT seq, tag, appended, time, octet_length(data) + ifnull(octet_length(entries.name), 0) + 64
                  + octet_length(channels.name)
                FROM entries JOIN channels ON channels.id = entries.channel
@@ -95,15 +95,15 @@ pub(super) fn is_forgotten(db: &Connection, channel_row: &ChannelRow, keep: &Kee
 pub(super) fn expire_keys(db: &Connection, keep: &Keep, now: u64) -> rusqlite::Result<usize> {
     let sql = "DELETE FROM keys WHERE (channel, key) IN (SELECT channel, key FROM keys WHERE came < ?1 LIMIT ?2)";
     let since = keep.oldest_key(now);
-    db.prepare_cached(sql)?.execute((since as i64, MOST_DROPPED as i64))
+    db.prepare_cached(sql)?.execute((since as i64, MAX_DROPPED as i64))
 }
 
 /// Drops some of the rows that removed channels left behind; returns how many.
 pub(super) fn collect_garbage(db: &Connection) -> rusqlite::Result<usize> {
     let mut removed = db.prepare_cached("SELECT channel FROM garbage ORDER BY channel LIMIT ?1")?;
-    let removed = removed.query_map([REMOVED_AT_ONCE as i64], |row| row.get::<_, i64>(0))?;
+    let removed = removed.query_map([CHANNELS_PER_COLLECTION as i64], |row| row.get::<_, i64>(0))?;
     let removed: Vec<_> = removed.collect::<Result<_, _>>()?;
-    let (mut dropped, most) = (0, MOST_DROPPED as usize);
+    let (mut dropped, most) = (0, MAX_DROPPED as usize);
     for id in removed {
         for sql in [
             "DELETE FROM entries WHERE channel = ?1 AND seq IN
@@ -129,7 +129,7 @@ pub(super) fn collect_garbage(db: &Connection) -> rusqlite::Result<usize> {
 pub(super) fn shrink(db: &Connection) -> rusqlite::Result<usize> {
     let number = |pragma| db.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
     let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
-    if free < LEAST_FREE || free < all / 2 {
+    if free < MIN_FREE_PAGES || free < all / 2 {
         return Ok(0);
     }
     let mut statement = db.prepare_cached("PRAGMA incremental_vacuum(256)")?;
@@ -140,16 +140,16 @@ pub(super) fn shrink(db: &Connection) -> rusqlite::Result<usize> {
 }
 
 /// The most entries, keys or rows of garbage dropped in one step.
-const MOST_DROPPED: u64 = 256;
+const MAX_DROPPED: u64 = 256;
 
 /// The most removed channels whose garbage is dropped in one step: more than are removed in one.
-const REMOVED_AT_ONCE: usize = 8;
+const CHANNELS_PER_COLLECTION: usize = 8;
 
 /// By how many entries a channel may exceed its limits, at most; also by how many KiB and seconds.
-const MOST_SLACK: u64 = 64;
+const MAX_SLACK: u64 = 64;
 
 /// A file with fewer free pages is not shrunk.
-const LEAST_FREE: i64 = 1024;
+const MIN_FREE_PAGES: i64 = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -66,7 +66,7 @@ impl<K: Eq + Hash, V> CountedMap<K, V> {
         if slots == 0 {
             return 0;
         }
-        let buckets = (slots * 8).div_ceil(7).next_power_of_two().max(LEAST_BUCKETS);
+        let buckets = (slots * 8).div_ceil(7).next_power_of_two().max(MIN_BUCKETS);
         allocation(buckets * (size_of::<(K, V)>() + 1) + CONTROL_GROUP)
     }
 }
@@ -89,7 +89,7 @@ impl<K, V> Deref for CountedMap<K, V> {
 const CONTROL_GROUP: usize = 16;
 
 /// The least that a map allocates.
-const LEAST_BUCKETS: usize = 4;
+const MIN_BUCKETS: usize = 4;
 
 #[cfg(test)]
 mod tests {

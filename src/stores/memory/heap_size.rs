@@ -38,7 +38,7 @@ pub(super) fn deque<T>(deque: &VecDeque<T>) -> u64 {
 pub(super) fn deque_growth<T>(full: &VecDeque<T>, more: usize) -> u64 {
     let (mut slots, needed) = (full.capacity(), full.len() + more);
     while slots < needed {
-        slots = (2 * slots).max(LEAST_CAPACITY);
+        slots = (2 * slots).max(MIN_CAPACITY);
     }
     allocation(slots * size_of::<T>()) - deque(full)
 }
@@ -65,7 +65,7 @@ const ARC_COUNTERS: usize = 16;
 const SHARED_BYTES_HEADER: u64 = 32;
 
 /// The least that a deque allocates.
-const LEAST_CAPACITY: usize = 4;
+const MIN_CAPACITY: usize = 4;
 
 /// The share of a name in the nodes of a set: each node holds 5 to 11, and one of 6 or more has nodes below it.
 pub(super) const NAME_BYTES: u64 = 48;
