@@ -1,11 +1,11 @@
 //! The stores that come with the crate. They never see the hub or HTTP.
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
-mod absent;
+mod absent_channels;
+mod change_queue;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub mod file;
-mod hints;
 pub mod memory;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]

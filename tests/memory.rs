@@ -193,7 +193,7 @@ async fn an_init_starts_a_new_log() {
 }
 
 #[tokio::test]
-async fn channels_are_listed_a_thousand_at_a_time() {
+async fn channels_are_listed_in_pages_of_a_thousand() {
     let store = MemoryStore::default();
     for n in 0..2_100 {
         let channel = Channel::new(format!("{n:04}")).unwrap();

@@ -1,5 +1,5 @@
-//! Calls per second of each kind, and the processor time of each, one line each, to be compared with those of another version
-//! of this crate: run both in turns, several times. On a machine that does other things too, trust the processor time.
+//! Calls per second of each kind, and the processor time per call, for comparison with another version of this crate:
+//! run both alternately, several times. On a machine with other load, trust the processor time.
 
 use std::{
     future::Future,
@@ -13,8 +13,8 @@ use tower_events::{
 };
 
 use super::{
+    report::Dir,
     runtime,
-    table::Dir,
     throughput::{TIME, appends, open, run_four},
 };
 
@@ -26,13 +26,13 @@ pub(crate) fn calls() {
             let before = processor_time();
             let (rate, events) = runtime().block_on(appends(&store, publishers, TIME));
             let each = (processor_time() - before) / events as f64;
-            say(&format!("{durability:?}, {publishers} publishers"), rate, Some(each));
+            report(&format!("{durability:?}, {publishers} publishers"), rate, Some(each));
         }
     }
     for publishers in ["1", "4"] {
         let dir = Dir::new();
         let (rate, _) = run_four("append", &dir.file(), &["Process", publishers]);
-        say(&format!("Process, 4 processes with {publishers}"), rate, None);
+        report(&format!("Process, 4 processes with {publishers}"), rate, None);
     }
     runtime().block_on(async {
         tokio::spawn(writes()).await.expect("a task");
@@ -48,7 +48,7 @@ async fn writes() {
     rate("append that trims", async |_| drop(store.append(&one, Append::new(texts(1))).await.expect("done"))).await;
     rate("append of 100 events", async |_| drop(store.append(&one, Append::new(texts(100))).await.expect("done")))
         .await;
-    rate("append to 1 000 channels in turns", async |n| {
+    rate("append to 1 000 channels in rotation", async |n| {
         store.append(&many[n % 1000], Append::new(texts(1))).await.expect("done");
     })
     .await;
@@ -57,7 +57,7 @@ async fn writes() {
         store.append(&one, Append::new([event])).await.expect("done");
     })
     .await;
-    rate("append of a key that is known", async |_| {
+    rate("append of a known key", async |_| {
         let event = Event::text("x").keyed("0").expect("a key");
         store.append(&one, Append::new([event])).await.expect("done");
     })
@@ -112,15 +112,15 @@ async fn rate<F: Future<Output = ()>>(what: &str, call: impl Fn(usize) -> F) {
         calls += 1;
     }
     let each = (processor_time() - before) / calls as f64;
-    say(what, calls as f64 / started.elapsed().as_secs_f64(), Some(each));
+    report(what, calls as f64 / started.elapsed().as_secs_f64(), Some(each));
 }
 
-fn say(what: &str, rate: f64, each: Option<f64>) {
+fn report(what: &str, rate: f64, each: Option<f64>) {
     let each = each.map_or(String::new(), |each| format!(", {each:.2} µs of a processor"));
     println!("{what}: {rate:.0}/s{each}");
 }
 
-/// Of this process, in microseconds.
+/// The processor time of this process, in microseconds.
 fn processor_time() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3

@@ -1,4 +1,4 @@
-//! Reading a long log, and starting on a large file.
+//! Reading a long log, and opening a large file.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use tower_events::{
 };
 
 use super::{
+    report::{Dir, Spread, row, size},
     rounds, runtime,
-    table::{Dir, Spread, row, size},
     throughput::open,
 };
 
@@ -50,7 +50,7 @@ async fn read_all(store: &FileStore, channel: &Channel, limit: Limit) {
     }
 }
 
-/// What this process has in memory, in MiB.
+/// The resident memory of this process, in MiB.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -58,7 +58,7 @@ fn resident() -> f64 {
 }
 
 pub(crate) fn start() {
-    println!("\nstarting on a file of 1 GB, ms: median (least - most)");
+    println!("\nopening a file of 1 GB, ms: median (least - most)");
     let dir = Dir::new();
     let channel = Channel::new("bench").expect("a name");
     runtime().block_on(async {

@@ -1,4 +1,4 @@
-//! What the other processes of a measurement do.
+//! The child processes of benchmarks.
 
 use std::path::Path;
 
@@ -28,14 +28,14 @@ pub(crate) fn run(arguments: &[String]) {
             println!("{} {batch}", direct.appends(batch.max(1.0), &[b'x'; 200], 2 * TIME).1);
         }
         ["listen", path] => delivery::listen(Path::new(path)),
-        ["hear", path] => delivery::hear(Path::new(path)),
-        ["bell", path] => delivery::wake(Path::new(path)),
-        ["read", path] => churn::read_for_ever(Path::new(path)),
+        ["select", path] => delivery::select(Path::new(path)),
+        ["wake", path] => delivery::wake(Path::new(path)),
+        ["read", path] => churn::read_forever(Path::new(path)),
         other => panic!("no such child: {other:?}"),
     }
 }
 
-/// All begin at once: of processes that poll for the lock, one can keep another from even opening the file.
+/// Lets all children start at once: else one that polls for the lock can keep another from opening the file.
 fn wait_for_the_start() {
     println!("ready");
     std::io::stdin().read_line(&mut String::new()).expect("a start");

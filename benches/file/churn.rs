@@ -1,4 +1,4 @@
-//! How large the file gets when a million events go through a retention of ten thousand.
+//! How large the file and the WAL grow when a million events pass through a retention of ten thousand.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -13,8 +13,8 @@ use tower_events::{
 };
 
 use super::{
+    report::{Dir, row, size, with_suffix},
     runtime,
-    table::{Dir, beside, row, size},
     throughput::spawn,
 };
 
@@ -25,9 +25,9 @@ pub(crate) fn churn() {
         let store = open(&dir.file());
         runtime().block_on(append(&store, 20_000)).expect("an append");
         let settled = size(&dir.file());
-        let reader = stopped.then(|| stop_in_the_middle(&dir.file()));
+        let reader = stopped.then(|| start_and_stop_reader(&dir.file()));
         let started = Instant::now();
-        let (mut file, mut log) = (0.0_f64, 0.0_f64);
+        let (mut file, mut wal) = (0.0_f64, 0.0_f64);
         let (mut done, mut end) = (0, String::new());
         while done < 1_000_000 && end.is_empty() {
             match runtime().block_on(append(&store, 10_000)) {
@@ -35,19 +35,19 @@ pub(crate) fn churn() {
                 Err(error) => end = format!("; then, after {done} events, {error}"),
             }
             file = file.max(size(&dir.file()));
-            log = log.max(size(&beside(&dir.file(), "-wal")));
+            wal = wal.max(size(&with_suffix(&dir.file(), "-wal")));
         }
         let rate = f64::from(done) / started.elapsed().as_secs_f64();
-        let name = if stopped { "with a reader stopped in the middle" } else { "with nobody reading" };
+        let name = if stopped { "with a reader stopped in the middle of a read" } else { "without readers" };
         row(
             name,
-            format!("file {settled:.1} MiB at first, {file:.1} at most; log {log:.1} at most; {rate:.0} events/s{end}"),
+            format!("file {settled:.1} MiB at first, {file:.1} at most; WAL {wal:.1} at most; {rate:.0} events/s{end}"),
         );
         if let Some(mut reader) = reader {
             kill_process(Pid::from_child(&reader), Signal::KILL).expect("a signal");
             reader.wait().expect("a child");
             runtime().block_on(append(&store, 20_000)).expect("an append");
-            row("  after it ended", format!("log {:.1} MiB", size(&beside(&dir.file(), "-wal"))));
+            row("  after it ended", format!("WAL {:.1} MiB", size(&with_suffix(&dir.file(), "-wal"))));
         }
     }
 }
@@ -64,8 +64,8 @@ async fn append(store: &FileStore, events: usize) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Reads all of the time, so that it is stopped within a read.
-pub(crate) fn read_for_ever(path: &Path) {
+/// Holds a snapshot and keeps reading, so that it is stopped within a read.
+pub(crate) fn read_forever(path: &Path) {
     let db = rusqlite::Connection::open(path).expect("a connection");
     db.execute_batch("BEGIN; SELECT * FROM origin;").expect("a snapshot");
     println!("ready");
@@ -77,7 +77,7 @@ pub(crate) fn read_for_ever(path: &Path) {
     });
 }
 
-fn stop_in_the_middle(path: &Path) -> std::process::Child {
+fn start_and_stop_reader(path: &Path) -> std::process::Child {
     let mut child = spawn("read", path, &[]);
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("ready");

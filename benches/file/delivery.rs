@@ -1,5 +1,5 @@
-//! From one process to another: how long an event takes, through two hubs, by hand with the same parts, and how long the
-//! doorbell alone does.
+//! The latency of an event from one process to another: through two hubs, with the same system calls without the store,
+//! and of a write that inotify reports alone.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,52 +19,52 @@ use tower_events::{Channel, Delivery, Event, FileStore, Hub, Subscription, store
 
 use super::{
     direct::Direct,
+    report::{Dir, Spread, row, with_suffix},
     rounds, runtime,
-    table::{Dir, Spread, beside, row},
     throughput::spawn,
 };
 
 pub(crate) fn between_processes() {
     println!("\npublish in one process to delivery in another, ms: median (least - most) of the rounds' medians");
-    for place in [Place::Apart, Place::Anywhere] {
-        println!("  {}", place.said());
-        let (mut hubs, mut hand, mut bell, mut ratios) = (vec![], vec![], vec![], vec![]);
+    for placement in [Placement::Apart, Placement::Anywhere] {
+        println!("  {}", placement.label());
+        let (mut hubs, mut direct, mut wakes, mut ratios) = (vec![], vec![], vec![], vec![]);
         for _ in 0..rounds() {
-            let by_hubs = measure("listen", publish, place);
-            let by_hand = measure("hear", append, place);
-            let by_bell = measure("bell", ring, place);
+            let by_hubs = measure("listen", publish, placement);
+            let by_direct = measure("select", append, placement);
+            let by_wake = measure("wake", touch, placement);
             hubs.push(by_hubs);
-            hand.push(by_hand);
-            bell.push(by_bell);
-            ratios.push(by_hubs / by_hand);
+            direct.push(by_direct);
+            wakes.push(by_wake);
+            ratios.push(by_hubs / by_direct);
         }
         row("hub to hub, Process (0.3)", Spread::of(hubs));
-        row("by hand: SQLite's commit, a bell, inotify, a select", Spread::of(hand));
-        row("a write and inotify only", Spread::of(bell));
-        row("  hub to hub to by hand (2)", Spread::of(ratios));
+        row("direct: SQLite's commit, a notify file, inotify, a select", Spread::of(direct));
+        row("a write and inotify only", Spread::of(wakes));
+        row("  ratio of hub to hub to direct (2)", Spread::of(ratios));
     }
 }
 
-/// Where the two processes run.
+/// Which processors the two processes run on.
 #[derive(Clone, Copy)]
-enum Place {
-    /// Where the system puts them: who does nothing after its ring often makes room on its own processor, which is awake,
-    /// for the one process that it woke; of several threads that wake each other, some are put on another one, which has
-    /// to wake up first.
+enum Placement {
+    /// As the system schedules them. A process that sleeps after its write often frees its own processor, which is
+    /// awake, for the process that it woke; if several threads wake each other, some run on another processor, which
+    /// has to wake up.
     Anywhere,
-    /// Each on a processor of its own, which sleeps until it is rung for.
+    /// Each on a processor of its own, which sleeps until the write.
     Apart,
 }
 
-impl Place {
-    fn said(self) -> &'static str {
+impl Placement {
+    fn label(self) -> &'static str {
         match self {
-            Self::Anywhere => "the processes where the system puts them:",
+            Self::Anywhere => "processes as the system schedules them:",
             Self::Apart => "each process on a processor of its own, which sleeps in between:",
         }
     }
 
-    /// Starts the child in its place, and goes to this process's own.
+    /// Starts the child on its processor, and moves this process to its own.
     fn spawn(self, what: &str, path: &Path) -> Child {
         let all = sched_getaffinity(None).expect("processors");
         let mut processors = (0..CpuSet::MAX_CPU).filter(|n| all.is_set(*n));
@@ -74,7 +74,7 @@ impl Place {
         };
         match (self, next(), next()) {
             (Self::Apart, Some(here), Some(there)) => {
-                // Inherited.
+                // The child inherits it.
                 sched_setaffinity(None, &there).expect("a processor");
                 let child = spawn(what, path, &[]);
                 sched_setaffinity(None, &here).expect("a processor");
@@ -85,13 +85,13 @@ impl Place {
     }
 }
 
-/// The median in milliseconds of what the child prints.
-fn measure(what: &str, send: fn(&Path), place: Place) -> f64 {
+/// The median of the latencies that the child prints, in milliseconds.
+fn measure(what: &str, send: fn(&Path), placement: Placement) -> f64 {
     let dir = Dir::new();
     drop(FileStore::open(dir.file()).expect("a store"));
-    _ = File::create(beside(&dir.file(), "-hand")).and_then(|mut file| file.write_all(&[0; 8]));
+    _ = File::create(with_suffix(&dir.file(), "-notify")).and_then(|mut file| file.write_all(&[0; 8]));
     let before = sched_getaffinity(None).expect("processors");
-    let mut child = place.spawn(what, &dir.file());
+    let mut child = placement.spawn(what, &dir.file());
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines().map_while(Result::ok);
     assert_eq!(lines.next().as_deref(), Some("ready"));
     send(&dir.file());
@@ -101,7 +101,7 @@ fn measure(what: &str, send: fn(&Path), place: Place) -> f64 {
     Spread::of(taken).median
 }
 
-/// Runs a task on one of the threads of a runtime, as a server's are.
+/// Runs a task on a worker thread of a runtime, like the tasks of a server.
 fn run(task: impl Future<Output = ()> + Send + 'static) {
     runtime().block_on(async { tokio::spawn(task).await.expect("a task") });
 }
@@ -129,7 +129,7 @@ pub(crate) fn listen(path: &Path) {
             let delivery = subscriber.next().await;
             let Some(Ok(Delivery::Events(events))) = delivery else { continue };
             for entry in events.entries() {
-                taken(entry.data.as_shown());
+                print_latency(entry.data.as_shown());
                 left -= 1;
             }
         }
@@ -138,15 +138,15 @@ pub(crate) fn listen(path: &Path) {
 
 fn append(path: &Path) {
     let mut direct = Direct::open(path, Durability::Process, 1);
-    let bell = OpenOptions::new().write(true).open(beside(path, "-hand")).expect("a bell");
+    let notify_file = OpenOptions::new().write(true).open(with_suffix(path, "-notify")).expect("the notify file");
     for n in 0..EVENTS {
         std::thread::sleep(GAP);
         direct.append(1, format!("{:0>200}", now()).as_bytes());
-        bell.write_all_at(&n.to_le_bytes(), 0).expect("a ring");
+        notify_file.write_all_at(&n.to_le_bytes(), 0).expect("a write");
     }
 }
 
-pub(crate) fn hear(path: &Path) {
+pub(crate) fn select(path: &Path) {
     let db = Connection::open(path).expect("a connection");
     let mut seq = 0_i64;
     let mut left = EVENTS;
@@ -156,44 +156,44 @@ pub(crate) fn hear(path: &Path) {
         let mut rows = select.query([seq]).expect("rows");
         while let Some(row) = rows.next().expect("a row") {
             seq = row.get(0).expect("a seq");
-            taken(&String::from_utf8(row.get(1).expect("data")).expect("text"));
+            print_latency(&String::from_utf8(row.get(1).expect("data")).expect("text"));
             left -= 1;
         }
         left > 0
     });
 }
 
-fn ring(path: &Path) {
-    let bell = OpenOptions::new().write(true).open(beside(path, "-hand")).expect("a bell");
+fn touch(path: &Path) {
+    let notify_file = OpenOptions::new().write(true).open(with_suffix(path, "-notify")).expect("the notify file");
     for _ in 0..EVENTS {
         std::thread::sleep(GAP);
-        bell.write_all_at(&now().to_le_bytes(), 0).expect("a ring");
+        notify_file.write_all_at(&now().to_le_bytes(), 0).expect("a write");
     }
 }
 
 pub(crate) fn wake(path: &Path) {
-    let bell = File::open(beside(path, "-hand")).expect("a bell");
+    let notify_file = File::open(with_suffix(path, "-notify")).expect("the notify file");
     let mut left = EVENTS;
     watch(path, || {
         let mut bytes = [0; 16];
-        bell.read_exact_at(&mut bytes, 0).expect("a ring");
-        taken(&u128::from_le_bytes(bytes).to_string());
+        notify_file.read_exact_at(&mut bytes, 0).expect("a write");
+        print_latency(&u128::from_le_bytes(bytes).to_string());
         left -= 1;
         left > 0
     });
 }
 
-/// Calls `act` for each ring until it says that it was the last.
+/// Calls `act` for each write until it returns `false`.
 fn watch(path: &Path, mut act: impl FnMut() -> bool) {
-    let eyes = inotify::init(CreateFlags::CLOEXEC).expect("inotify");
-    inotify::add_watch(&eyes, beside(path, "-hand"), WatchFlags::MODIFY).expect("a watch");
+    let inotify_fd = inotify::init(CreateFlags::CLOEXEC).expect("inotify");
+    inotify::add_watch(&inotify_fd, with_suffix(path, "-notify"), WatchFlags::MODIFY).expect("a watch");
     println!("ready");
     let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-    let mut reader = Reader::new(&eyes, &mut buffer);
+    let mut reader = Reader::new(&inotify_fd, &mut buffer);
     while reader.next().is_ok() && act() {}
 }
 
-fn taken(sent: &str) {
+fn print_latency(sent: &str) {
     println!("{}", now() - sent.parse::<u128>().expect("a time"));
 }
 

@@ -1,6 +1,7 @@
-//! SQLite used directly: the same tables, rows and settings, batches of the mean size that the store's had, one statement for
-//! each entry and one for the channel's row. Nothing around it: one connection on one thread that waits for nobody, copies the
-//! log within every five hundredth commit or so (SQLite's default), and takes SQLite's own lock only, for which it polls.
+//! SQLite used directly: the same tables, rows and settings, batches of the same mean size as the store's, one
+//! statement per entry and one for the channel's row. There is one connection on one thread, which waits for no other
+//! thread, checkpoints within about every five hundredth commit (SQLite's default), and takes only SQLite's own lock,
+//! for which it polls.
 
 use std::{
     path::Path,
@@ -22,7 +23,7 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// The store makes the tables.
+    /// A store creates the tables.
     pub(crate) fn open(path: &Path, durability: Durability, channel: i64) -> Self {
         drop(FileStore::open(path).expect("a file"));
         let db = Connection::open(path).expect("a connection");
@@ -36,7 +37,7 @@ impl Direct {
         Self { db, channel, seq: 0 }
     }
 
-    /// One transaction of so many events.
+    /// Commits this many events in one transaction.
     pub(crate) fn append(&mut self, events: usize, data: &[u8]) {
         let run = |sql: &str| self.db.prepare_cached(sql).and_then(|mut run| run.execute([])).expect("a step");
         run("BEGIN IMMEDIATE");
@@ -48,7 +49,7 @@ impl Direct {
             let sum = fastrand::i64(..);
             insert.execute((self.channel, self.seq, tag, 1_732_094_400_000_i64, data, sum)).expect("an entry");
         }
-        // What the store's statement sets.
+        // The columns that the store's statement sets.
         let sql = "UPDATE channels SET head_seq = ?2, head_tag = ?2, closed = 0, earliest_seq = 0, earliest_tag = 0,
                    dropped_time = NULL, bytes = ?2, newest = ?2, oldest = 0, empty_since = 0 WHERE id = ?1";
         let mut update = self.db.prepare_cached(sql).expect("a statement");
@@ -56,7 +57,7 @@ impl Direct {
         run("COMMIT");
     }
 
-    /// Events per second, and how many they were, on the caller's thread.
+    /// Appends on the caller's thread. Returns events per second, and their number.
     pub(crate) fn appends(&mut self, batch: f64, data: &[u8], time: Duration) -> (f64, usize) {
         let (started, mut events, mut sizes) = (Instant::now(), 0, sizes(batch));
         while started.elapsed() < time {
@@ -68,25 +69,25 @@ impl Direct {
         (events as f64 / started.elapsed().as_secs_f64(), events)
     }
 
-    /// Events per second of a task that hands each transaction to a thread and awaits its end: what waits for a disk has no
-    /// place on a runtime's own threads.
+    /// Events per second of a task that hands each transaction to a thread and awaits its end, since async workers must
+    /// not wait for a disk.
     pub(crate) fn handed_over(&mut self, batch: f64, data: &[u8], time: Duration) -> f64 {
-        let (ask, asked) = mpsc::channel::<(usize, oneshot::Sender<()>)>();
+        let (requests, incoming) = mpsc::channel::<(usize, oneshot::Sender<()>)>();
         let task = async move {
             let (started, mut events) = (Instant::now(), 0);
             for size in sizes(batch).take_while(|_| started.elapsed() < time) {
-                let (reply, answer) = oneshot::channel();
-                ask.send((size, reply)).expect("a thread");
-                answer.await.expect("an answer");
+                let (reply_sender, reply) = oneshot::channel();
+                requests.send((size, reply_sender)).expect("a thread");
+                reply.await.expect("a reply");
                 events += size;
             }
             events as f64 / started.elapsed().as_secs_f64()
         };
         thread::scope(|scope| {
             scope.spawn(move || {
-                for (size, reply) in asked {
+                for (size, reply_sender) in incoming {
                     self.append(size, data);
-                    _ = reply.send(());
+                    _ = reply_sender.send(());
                 }
             });
             runtime().block_on(async { tokio::spawn(task).await.expect("a task") })
@@ -94,7 +95,7 @@ impl Direct {
     }
 }
 
-/// Whole numbers, at least 1, with this mean.
+/// Whole numbers of at least 1 with this mean.
 fn sizes(mean: f64) -> impl Iterator<Item = usize> {
     let mut due = 0.0;
     std::iter::repeat_with(move || {

@@ -1,5 +1,5 @@
-//! What a store costs while nothing happens, and what channels that come and go leave behind. Processor time and bytes
-//! written are the whole process's, as the system counts them. `TOWER_EVENTS_BENCH_SECONDS` (default 60) says how long.
+//! The cost of an idle store, and what short-lived channels leave behind. Processor time and bytes written are those of
+//! the whole process, as the system counts them. `TOWER_EVENTS_BENCH_SECONDS` sets the duration (default 60).
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ fn seconds() -> u64 {
 }
 
 /// Processor time in milliseconds, and bytes written.
-fn spent() -> (u64, u64) {
+fn usage() -> (u64, u64) {
     let stat = fs::read_to_string("/proc/self/stat").expect("linux");
     let fields: Vec<_> = stat.rsplit_once(") ").expect("a name").1.split(' ').collect();
     let ticks = |at: usize| fields[at].parse::<u64>().expect("a number");
@@ -63,9 +63,9 @@ pub(crate) fn idle() {
 }
 
 async fn measure() -> (u64, u64) {
-    let before = spent();
+    let before = usage();
     tokio::time::sleep(Duration::from_secs(seconds())).await;
-    let after = spent();
+    let after = usage();
     (after.0 - before.0, after.1 - before.1)
 }
 
@@ -78,7 +78,7 @@ fn report(what: &str, (millis, bytes): (u64, u64)) {
     );
 }
 
-/// A hundred new channels a second, each with an event and a key, and 10 s to live.
+/// A hundred new channels a second, each with an event and a key, and a retention of 10 s.
 pub(crate) fn short_lived() {
     super::runtime().block_on(async {
         let dir = directory("short-lived");
@@ -88,7 +88,7 @@ pub(crate) fn short_lived() {
         let store = FileStore::options().retention(retention).open(&path).expect("a store");
         let db = rusqlite::Connection::open(&path).expect("the file");
         let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a count");
-        let (begun, before) = (Instant::now(), spent());
+        let (begun, before) = (Instant::now(), usage());
         let mut tick = tokio::time::interval(Duration::from_millis(10));
         for n in 0..seconds() * 100 {
             tick.tick().await;
@@ -99,16 +99,16 @@ pub(crate) fn short_lived() {
                 let [channels, entries, keys, garbage] = ["channels", "entries", "keys", "garbage"]
                     .map(|table| count(&format!("SELECT count(*) FROM {table}")));
                 let pages = count("PRAGMA page_count");
-                let log = fs::metadata(dir.join("events.db-wal")).map_or(0, |log| log.len() >> 10);
+                let wal = fs::metadata(dir.join("events.db-wal")).map_or(0, |wal| wal.len() >> 10);
                 println!(
                     "short-lived, after {:>4} s: {channels} channels, {entries} entries, {keys} keys, {garbage} removed, \
-                     {} KiB, log {log} KiB",
+                     {} KiB, WAL {wal} KiB",
                     begun.elapsed().as_secs(),
                     pages * 4
                 );
             }
         }
-        let after = spent();
+        let after = usage();
         report("short-lived, 100 new channels a second", (after.0 - before.0, after.1 - before.1));
         _ = fs::remove_dir_all(dir);
     });

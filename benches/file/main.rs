@@ -1,12 +1,7 @@
-//! What the file store costs, next to SQLite used directly in the same run: `cargo bench --bench file`, or with names of
-//! parts (`-- throughput processes delivery catchup start churn idle short-lived calls`). Rounds are interleaved, for machines are noisy: trust
-//! ratios and medians. `TOWER_EVENTS_BENCH_ROUNDS` (default 5) and `TMPDIR` may be set.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a measurement that cannot go on has to stop"
-)]
+//! Benchmarks of the file store, next to SQLite used directly in the same run: `cargo bench --bench file`, or only some
+//! parts (`-- throughput processes delivery catchup start churn idle short-lived calls`). Rounds are interleaved, since
+//! machines are noisy: trust ratios and medians. `TOWER_EVENTS_BENCH_ROUNDS` (default 5) and `TMPDIR` may be set.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "benchmarks may panic")]
 
 mod calls;
 mod catchup;
@@ -15,7 +10,7 @@ mod churn;
 mod delivery;
 mod direct;
 mod idle;
-mod table;
+mod report;
 mod throughput;
 
 fn main() {

@@ -13,13 +13,13 @@ use tower_events::{Channel, Event, FileStore, Retention, Store, store::Append, s
 
 use super::{
     direct::Direct,
+    report::{Dir, Spread, row},
     rounds, runtime,
-    table::{Dir, Spread, row},
 };
 
 pub(crate) fn in_one_process() {
     println!("\nacknowledged appends of 200-byte events, one process, events/s: median (least - most)");
-    println!("  directly: the store's statements in a loop on one thread, with batches of the same mean size");
+    println!("  direct: the store's statements in a loop on one thread, with batches of the same mean size");
     for durability in [Durability::Process, Durability::Power] {
         for publishers in [1, 4, 16] {
             compare(durability, publishers);
@@ -48,10 +48,10 @@ fn compare(durability: Durability, publishers: usize) {
     }
     let name = format!("{durability:?}, {publishers} publishers");
     row(&name, Spread::of(rates));
-    row("  events in a commit", Spread::of(batches));
-    row("  to the same batches directly (0.8)", Spread::of(ratios));
-    row("  to the same, each handed to a thread and back", Spread::of(handed));
-    row("  to one direct commit per event (16 with Power: 5)", Spread::of(gains));
+    row("  events per commit", Spread::of(batches));
+    row("  ratio to the same batches, direct (0.8)", Spread::of(ratios));
+    row("  ratio to the same, each handed to a thread and back", Spread::of(handed));
+    row("  ratio to one direct commit per event (16 with Power: 5)", Spread::of(gains));
 }
 
 pub(crate) fn open(path: &Path, durability: Durability) -> FileStore {
@@ -59,7 +59,7 @@ pub(crate) fn open(path: &Path, durability: Durability) -> FileStore {
     FileStore::options().retention(retention).durability(durability).open(path).expect("a store")
 }
 
-/// Rate and number of what so many publishers append one by one.
+/// The rate and number of events that this many publishers append one by one.
 pub(crate) async fn appends(store: &FileStore, publishers: usize, time: Duration) -> (f64, u64) {
     let (started, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     let tasks: Vec<_> = (0..publishers)
@@ -84,7 +84,7 @@ pub(crate) async fn appends(store: &FileStore, publishers: usize, time: Duration
 
 pub(crate) fn in_four_processes() {
     println!("\nacknowledged appends of 200-byte events, 4 processes on one file, events/s: median (least - most)");
-    println!("  directly: four such loops, begun at once, that wait for the lock as SQLite does");
+    println!("  direct: four such loops, started at once, that wait for the lock as SQLite does");
     for durability in ["Process", "Power"] {
         for publishers in ["1", "4"] {
             let (mut rates, mut ratios) = (vec![], vec![]);
@@ -97,12 +97,13 @@ pub(crate) fn in_four_processes() {
                 ratios.push(ours / direct);
             }
             row(&format!("{durability}, 4 x {publishers} publishers"), Spread::of(rates));
-            row("  to the same batches directly (0.8)", Spread::of(ratios));
+            row("  ratio to the same batches, direct (0.8)", Spread::of(ratios));
         }
     }
 }
 
-/// What four children did at the same time: events per second of all, and the sum of the second numbers that they print.
+/// Runs four children at the same time. Returns the events per second of all, and the sum of the second numbers that
+/// they print.
 pub(crate) fn run_four(what: &str, path: &Path, arguments: &[&str]) -> (f64, f64) {
     drop(FileStore::open(path).expect("a store"));
     let children: Vec<_> = (1..=4).map(|n: u32| spawn(what, path, &[arguments, &[&n.to_string()]].concat())).collect();

@@ -1,7 +1,7 @@
-//! A store in one file that several processes share: one publishes, others listen, in any order of starting and ending.
-//! Feature `file`. The file is an SQLite database in WAL mode.
+//! A store in one file that several processes share: some publish, others listen, and each may start and end at any
+//! time. Feature `file`. The file is an SQLite database in WAL mode.
 //!
-//! The default keeps, per channel, 1 000 events, 1 hour and 8 MiB ([`Retention::default`](crate::Retention)):
+//! By default it keeps 1 000 events, 1 hour and 8 MiB per channel ([`Retention::default`](crate::Retention)):
 //!
 //! ```
 //! use tower_events::{Channel, Event, FileStore, Store, store::{Append, Limit, Start}};
@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! Customised, for events that must not be lost with the power:
+//! With options, for events that must survive a loss of power:
 //!
 //! ```
 //! use std::time::Duration;
@@ -43,89 +43,94 @@
 //! ```
 //!
 //! # What an acknowledgement means
-//! An append that succeeded is in the file, whole, and every process reads it from then on. With [`Durability::Process`] it
-//! survives the end of any process, `kill -9` included. With [`Durability::Power`] the disk has said that it has it; readers
-//! may be given it a little sooner, while the disk is at it.
-//! An append that failed with `Unknown` may be in the file; all other errors say that it is not.
+//! An append that succeeded is in the file, whole, and every process reads it from then on. With
+//! [`Durability::Process`] it survives the end of any process, `kill -9` included. With [`Durability::Power`] it is
+//! also synced to the disk; readers may get the event slightly earlier, while the sync is in progress. If an append
+//! fails with `Unknown`, it may be in the file; all other errors mean that it is not.
 //!
 //! # Loss of power
-//! The file stays sound in either case. With `Process` the last appends before the loss may be gone, some hundreds of
-//! milliseconds up to half a minute of them; with `Power` only such as nobody was told had succeeded. Who has read them has
-//! cursors that nothing proves any more: whatever is appended instead, they are answered with a reset, never with silence.
-//! When the disk reports that it could not sync, this store writes no more until it is opened anew; reads go on. Opening with
-//! `Power` writes once more all that the log holds, and syncs it, before anything is acknowledged on top of it: what an earlier
-//! process could not sync, the system may show although the disk does not have it.
+//! The file stays intact in either case. With `Process` the appends of the last moments before the loss may be gone,
+//! from some hundreds of milliseconds up to half a minute; with `Power` only appends that were not acknowledged. A
+//! reader that has read lost events has a cursor that nothing confirms: whatever is appended instead, it gets a reset,
+//! never silence. If the disk reports a failed sync, the store writes nothing until it is opened again; reads continue.
+//! Opening with `Power` rewrites and syncs the whole WAL before anything is acknowledged: after a failed sync in an
+//! earlier process, the system may show data that the disk does not have.
 //!
 //! # Several processes
-//! Any number may append, read and watch. One writes at a time, under the lock of `<file>-lock`; a process that dies gives
-//! it back, and one that is stopped makes appends of others fail with `Unavailable` after the
-//! [timeout](FileOptions::timeout), naming it; reads go on. Others hear of an append through `<file>-bell`, watched with
-//! inotify, within a fraction of a millisecond; where that does not work, within 10 ms, and after damage to it within 250 ms.
-//! Remove none of the files `<file>`, `-wal`, `-shm`, `-lock` and `-bell` while any process has the store open: `-bell`
-//! is made anew, but the removal of `<file>` ends the store in each process with `Unavailable`. A store is open until its
-//! threads have ended, a moment after its last clone was dropped. To copy the file, use `VACUUM INTO` or SQLite's backup.
+//! Any number may append, read and watch. One writes at a time, under the lock of `<file>-lock`. A process that dies
+//! releases it; if one that holds it is stopped, appends of others fail with `Unavailable` after the
+//! [timeout](FileOptions::timeout), with an error that names it, while reads continue. Each commit is written to
+//! `<file>-bell`, which the others watch with inotify: they notice it within a fraction of a millisecond; where inotify
+//! does not work, within 10 ms, and after damage to that file within 250 ms. Do not remove the files `<file>`, `-wal`,
+//! `-shm`, `-lock` and `-bell` while any process has the store open: `-bell` is created again, but without `<file>` the
+//! store fails in each process with `Unavailable`. A store stays open until its threads have ended, shortly after its
+//! last clone was dropped. To copy the file, use `VACUUM INTO` or SQLite's backup.
 //!
-//! All of them have to be on one machine. **Network file systems** cannot be used, for the processes share memory through
-//! the file: opening fails on those that are known, and on FUSE and shared folders of virtual machines, behind which there may
-//! be one, unless [`any_file_system`](FileOptions::any_file_system) is asked for. **After a fork** what the child inherited fails with `Unavailable`, and
-//! it can open no event file unless it executes a program: fork first, then open. Stores on one file within a process are as
-//! good as several processes, but clones are cheaper.
+//! All processes must be on one machine, since they share memory through the file. **Network file systems** are not
+//! supported: opening fails on those that are known, and on FUSE and shared folders of virtual machines, which may be
+//! one, unless [`any_file_system`](FileOptions::any_file_system) is set. **After a fork**, calls on stores that the
+//! child inherited fail with `Unavailable`, and the child cannot open event files unless it executes a program: fork
+//! first, then open. Several stores on one file may be open in one process, but clones are cheaper.
 //!
 //! # Health and damage
-//! [`health`](Store::health) is `Unavailable` while the file is not where it was opened, another is in its place, or it cannot be
-//! read; `ReadOnly` while appends fail: the disk is full, another process keeps the lock, a reader keeps the log from being
-//! reused, a newer version raised the format, or a sync failed (this one until the store is opened anew). While something is
-//! wrong it is tried again every second, so that its end is noticed without any call. The store is never `Late`.
+//! [`health`](crate::store::Store::health) is `Unavailable` while the file is not where it was opened, another is in
+//! its place, or it cannot be read. It is `ReadOnly` while appends fail: the disk is full, another process keeps the
+//! lock, a reader prevents the WAL from being reused, a newer version has upgraded the format, or a sync failed (in
+//! which case until the store is opened again). While reads or writes fail, the store retries them every second, so it
+//! recovers without being called. It is never `Late`.
 //!
-//! A channel whose rows are damaged is said once in the log (`tracing`, with its name), its reads and appends fail with
-//! `Corrupt`, and all others go on; [`heads`](Store::heads) of many channels gives it a head in an epoch of its own, that no
-//! cursor continues from. [`init`](Store::init) with [`Expect::Any`](crate::store::Expect) or [`delete`](Store::delete) begins
-//! it anew.
+//! If a channel's rows are damaged, this is logged once (`tracing`, with its name) and its reads and appends fail with
+//! `Corrupt`; all other channels continue. When [`heads`](crate::store::Store::heads) reads several channels, a damaged
+//! one gets a head in an epoch that no cursor is in. [`init`](crate::store::Store::init) with
+//! [`Expect::Any`](crate::store::Expect) or [`delete`](crate::store::Store::delete) starts a new log.
 //!
 //! # Clocks
-//! The process that appends, reads or tidies judges age by the system's clock, which all of them share, or by its own
-//! [`clock`](FileOptions::clock); the stamps of others make nothing older. One that is ahead drops what is too old by it, for all,
-//! and, ahead by more than 5 minutes, what others keep longer than it does; readers that had not read it are told
-//! (`Trimmed`). A clock that steps back does no harm.
+//! Age is judged by the process that appends, reads or maintains a channel, with the system clock, which all of them
+//! share, or its own [`clock`](FileOptions::clock); stamps written by other processes do not make entries older. A
+//! process whose clock is ahead drops what is too old by that clock, for all processes; if it is ahead by more than 5
+//! minutes, it also drops what others would keep longer. Readers that had not read it get `Trimmed`. A clock that steps
+//! back does no harm.
 //!
 //! # Upgrades
-//! The format of the file is version 3; versions 1 and 2 are brought up when they are opened, in one transaction that also writes
-//! who may read and write the new version ([`Format`](crate::store::Format)). Each transaction looks at that: a process of an older version
-//! that still runs fails with [`StoreError::NewerFormat`] from then on (those before format 3: with
-//! `Unavailable`), and none writes what the other would misread. So upgrade by starting new processes beside the old ones, and
-//! expect the old ones to refuse to publish until they end. There is no way back but a copy.
+//! The format of the file is version 3; files of versions 1 and 2 are upgraded when they are opened, in one transaction
+//! that also stores which versions may read and write the new [`Format`](crate::store::Format). Each transaction checks
+//! that: from then on, running processes of older versions fail with
+//! [`StoreError::NewerFormat`](crate::StoreError::NewerFormat) (those before format 3: with `Unavailable`), and no
+//! process misreads what another writes. So upgrade by starting new processes next to the old ones, and expect the old
+//! ones to refuse to publish until they end. The only way back is a copy of the file.
 //!
 //! # Retention
-//! Of processes with different settings the largest of each setting counts: each says what it keeps when it opens the file and
-//! every 75 s from then on, and counts for 5 minutes after that. A setting that is raised concerns what is still there; one
-//! that is lowered is applied, also to channels without appends, once no process keeps more.
+//! If processes have different settings, the largest of each applies. A process announces its settings when it opens
+//! the file and every 75 s from then on; each announcement is valid for 5 minutes. A setting that is raised applies to
+//! what is still stored; one that is lowered is applied, also to idle channels, once no process keeps more.
 //!
-//! Up to a quarter more than [`Retention`] says may gather (at most 64 events, 64 KiB), and goes with the
-//! next appends; too old events are gone for readers at once and go from the file within twice the age. The pages of what
-//! went are used again, and given back to the system when they are more than half of the file. A process that is stopped in
-//! the middle of a read makes the log grow, up to [`FileOptions::largest_log`]; once it goes on or ends, the log is cut again.
+//! A channel may exceed its [`Retention`](crate::Retention) by up to a quarter (at most 64 events, 64 KiB), which the
+//! next appends drop. Expired events are hidden from readers at once, and are removed from the file within twice their
+//! age. Free pages are reused, and returned to the system when they are more than half of the file. A process that is
+//! stopped in the middle of a read makes the WAL grow, up to [`FileOptions::largest_wal`]; once it continues or ends,
+//! the WAL is truncated.
 //!
 //! # Cancel safety
-//! Dropping an append before the writer took it withdraws it; afterwards it is applied whole.
+//! Dropping the future of an append cancels it, unless the writer has already taken it: then it is applied whole.
 //!
 //! # Threads
-//! Each open store has a thread that writes (clones share it), with [`Durability::Power`] two, so that one commits while the
-//! other waits for the disk; one that copies the log into the file once there is a log to copy, and one that waits for
-//! another process once it had to.
-//! With [`Durability::Process`], an append that nothing hinders is written by the task that asks, for some tens of
-//! microseconds: the log is in the system's memory then, and a change of threads would take longer.
-//! Reads need a tokio runtime: they run on its blocking threads. A watcher on a tokio runtime, which needs its IO driver
-//! then (`enable_all`), is woken by inotify itself, and reads what is new in place; one thread per process looks around four
-//! times a second while there are watchers, and listens for those that are on no runtime.
+//! Each open store has a writer thread, which clones share; with [`Durability::Power`] it has two, so that one commits
+//! while the other syncs. Further threads start when they are first needed: one checkpoints the WAL, and one waits for
+//! the lock while another process holds it. With [`Durability::Process`], an append that does not have to wait is
+//! written by the task that calls it, within some tens of microseconds: the WAL is in the system's memory, and a thread
+//! switch would take longer. Reads need a tokio runtime: they run on its blocking threads. A watcher on a tokio
+//! runtime, which then needs its IO driver (`enable_all`), is woken by inotify itself, and reads new entries in place.
+//! While there are watchers, one thread per process checks all files four times a second, and listens for watchers that
+//! are not on a runtime.
 //!
 //! # Speed
-//! Acknowledged appends of 200-byte events, one at a time by each publisher, as `cargo bench --bench file` measured them on 21
-//! November 2026 on a virtual machine with two processors (AMD EPYC, Linux 6.18, ext4; a sync takes 0.25 ms, waking a thread
-//! on the other processor 50 to 200 µs, depending on the minute): medians of eleven rounds. *Directly* is a loop on one
-//! thread that writes the same batches with the same statements, and with `synchronous = FULL` for `Power`; *handed over* is
-//! that loop on a thread, with a task that awaits each batch.
+//! Acknowledged appends of 200-byte events, one at a time per publisher, as measured by `cargo bench --bench file` on
+//! 21 November 2026 on a virtual machine with two processors (AMD EPYC, Linux 6.18, ext4; a sync takes 0.25 ms, waking
+//! a thread on the other processor 50 to 200 µs, depending on the minute): medians of eleven rounds. *Direct* is a loop
+//! on one thread that writes the same batches with the same statements (with `synchronous = FULL` for `Power`); *handed
+//! over* is that loop on a thread, with a task that awaits each batch.
 //!
-//! | | events/s | in a commit | to directly | to handed over |
+//! | | events/s | events per commit | ratio to direct | ratio to handed over |
 //! |---|---|---|---|---|
 //! | `Process`, 1 publisher | 18 077 | 1.00 | 1.06 | 3.79 |
 //! | 4 publishers | 28 801 | 2.60 | 1.00 | 2.87 |
@@ -138,273 +143,69 @@
 //! | 4 processes with 1 | 1 893 | | 0.93 | |
 //! | 4 processes with 4 | 9 099 | | 0.91 | |
 //!
-//! With `Power` and few publishers it is the change of threads that shows, and how long it takes: a runtime's own threads
-//! must not wait for a disk. With one publisher two other runs gave 0.62 and 0.77, with four 0.72 and 1.06; 16 publishers were
-//! 6.1 times as fast as one direct commit for each event. On a machine that wakes a thread in 25 µs (Intel Xeon), one
-//! publisher with `Process` reached 51 444 events/s, and 16 reached 94 989.
+//! With `Power` and few publishers the thread switches show, since an async worker must not wait for a disk. With one
+//! publisher two other runs gave 0.62 and 0.77, with four 0.72 and 1.06; 16 publishers were 6.1 times as fast as one
+//! direct commit per event. On a machine that wakes a thread in 25 µs (Intel Xeon), one publisher with `Process`
+//! reached 51 444 events/s, and 16 reached 94 989.
 //!
-//! From publishing in one process to delivery in another, hub to hub, with `Process`: 0.37 ms (median) with each process on a
-//! processor of its own, where SQLite, inotify and a select by hand take 0.24 ms, and a write that inotify tells of 0.11 ms;
-//! on the Xeon 0.13 ms and 0.08 ms by hand. Reading 100 000 events of 200 bytes: 330 000 events/s (67 MB/s) in pages of 100,
-//! 590 000 (118 MB/s) in pages of 1 000, in the memory of a page. Opening a file of 1.1 GB: 0.6 ms, and its last 100 events
-//! within 5 ms. A million events through a retention of 10 000: the file stays at 2.7 MiB, and the log below 14 MiB; while a
-//! reader is stopped in the middle of a read, the log grows to [`FileOptions::largest_log`].
+//! From publishing in one process to delivery in another, hub to hub, with `Process`: 0.37 ms (median) with each
+//! process on its own processor, where SQLite, inotify and a select without the store take 0.24 ms, and a write with an
+//! inotify event alone 0.11 ms; on the Xeon 0.13 ms, and 0.08 ms without the store. Reading 100 000 events of 200
+//! bytes: 330 000 events/s (67 MB/s) in pages of 100, 590 000 (118 MB/s) in pages of 1 000, in the memory of one page.
+//! Opening a file of 1.1 GB: 0.6 ms, and its last 100 events within 5 ms. A million events through a retention of 10
+//! 000: the file stays at 2.7 MiB, and the WAL below 14 MiB; while a reader is stopped in the middle of a read, the WAL
+//! grows to [`FileOptions::largest_wal`].
 
-mod apply;
-mod bell;
-mod condition;
-mod copier;
+mod changes;
+mod channel_row;
+mod checkpoint;
+mod checkpointer;
+mod checksum;
+mod columns;
+mod commit_error;
+mod committer;
+mod connection;
 mod core;
-mod ear;
+mod durability;
+mod entries;
+mod entry_row;
 mod error;
-mod eyes;
-mod fault;
+mod file_store;
+mod file_system;
 mod floors;
-mod follow;
 mod format;
-mod ground;
-mod guard;
-mod heads;
+mod head_cache;
+mod health;
+mod inotify;
 mod janitor;
+mod listener;
 mod listing;
 mod lock;
-mod log;
+mod lock_holders;
+mod notify_file;
+mod notify_reader;
+mod open;
 mod options;
-mod pool;
+mod paths;
 mod probe;
-mod promise;
-mod push;
 mod quarantine;
-mod queue;
 mod read;
-mod record;
+mod read_pool;
+mod request;
+mod request_queue;
+mod retention;
+mod row_cache;
+mod savepoint;
 mod schema;
-mod sum;
-mod threads;
-mod trim;
-mod users;
-mod watch;
+mod shared_retention;
+mod transaction;
+mod wal;
+mod write_queue;
 mod writer;
+mod writer_threads;
 
-use std::{fmt, path::Path, sync::Arc};
-
-use futures_core::Stream;
-use rusqlite::Connection;
-
-use self::{
-    bell::Bell,
-    core::Core,
-    ground::Ground,
-    heads::Heads,
-    lock::Lock,
-    pool::Pool,
-    promise::Promise,
-    queue::{Action, Answer, Asking, Office},
-    read::Stale,
-    watch::Changes,
-    writer::Writer,
-};
 pub use self::{
     error::{OpenError, OpenErrorKind},
+    file_store::FileStore,
     options::{Durability, FileOptions},
 };
-use crate::{
-    channel::Channel,
-    event::Event,
-    store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        fits_init,
-    },
-};
-
-/// A [`Store`] in a file that several processes share. Clones are cheap and share everything. See the [module docs](self).
-#[derive(Clone)]
-pub struct FileStore {
-    core: Arc<Core>,
-    asking: Arc<Asking>,
-    pool: Arc<Pool>,
-}
-
-impl FileStore {
-    /// Opens the file with default options, or makes it, with its parent directories.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        FileOptions::default().open(path)
-    }
-
-    /// How else to open a file.
-    pub fn options() -> FileOptions {
-        FileOptions::default()
-    }
-
-    fn open_with(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
-        let failed = |error| OpenError::io(path, error);
-        let ground = Ground::prepare(path, options.file_systems)?;
-        let mut lock = Lock::open(&ground.lock).map_err(failed)?;
-        if !lock.acquire(options.timeout).map_err(failed)? {
-            let holder = lock::holder(&[&ground.lock, &ground.db]);
-            return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
-        }
-        let db = schema::open_writer(&ground, options.durability, options.timeout)?;
-        let core = Arc::new(Core::new(ground, options).map_err(failed)?);
-        if let Err(error) = users::enter(&db, &core.keep, core.now()) {
-            // The first transaction says it.
-            tracing::debug!(%error, file = %core.ground.db.display(), "others were not told what this process keeps");
-        }
-        let durability = core.options.durability;
-        if durability == Durability::Power {
-            promise::secure_log(&db, &core.ground).map_err(failed)?;
-        }
-        let bell = Bell::open(&core.ground.bell).map_err(failed)?;
-        lock.release();
-        let promises = Promise::all(durability, &core.ground).map_err(failed)?;
-        // Ends the threads when it is dropped, also when one of them cannot be started.
-        let asking = Asking(Arc::new(Office::new(Writer::new(Arc::clone(&core), lock, db, bell), durability)));
-        threads::start(&core, &asking.0, promises).map_err(failed)?;
-        Ok(Self { core, asking: Arc::new(asking), pool: Arc::new(Pool::new()) })
-    }
-
-    /// How many transactions this store has begun: for measurements.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn attempts(&self) -> u64 {
-        self.core.attempts.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// How many transactions this store has committed: for measurements.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn commits(&self) -> u64 {
-        self.core.commits.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    async fn ask(&self, action: Action) -> Result<Answer, StoreError> {
-        // A forked child has no writer.
-        self.core.ground.check_process()?;
-        let done = self.asking.ask(action).await;
-        self.see_to(done)
-    }
-
-    async fn page(
-        &self,
-        channel: &Channel,
-        start: Start,
-        limit: Limit,
-        stale: Stale,
-    ) -> Result<Option<Page>, StoreError> {
-        let (now, channel) = (self.core.now(), channel.clone());
-        let look = move |core: &Core, db: &mut Connection| {
-            let page = read::page(db, (&core.keep, now, stale), &channel, start, limit);
-            if let Err(error @ StoreError::Corrupt(_)) = &page {
-                core.quarantine.say(&core.ground.db, channel.as_str(), error);
-            }
-            page
-        };
-        self.saw(self.pool.read(&self.core, look).await)
-    }
-
-    async fn known_heads(&self, channels: &[Channel], stale: Stale) -> Result<(Vec<Head>, Vec<Channel>), StoreError> {
-        let (now, channels) = (self.core.now(), channels.to_vec());
-        let look = move |core: &Core, known: &mut Heads| known.of(core, (now, stale), &channels);
-        self.saw(self.pool.heads(&self.core, look).await)
-    }
-
-    /// Has the writer forget records that are stale, if it can: a reader of a file that cannot be written does without.
-    async fn forget(&self, channels: Vec<Channel>) {
-        if !self.core.condition.writes.fails() {
-            _ = self.ask(Action::LookAfter(channels)).await;
-        }
-    }
-
-    /// Takes notice of how a read went.
-    fn saw<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
-        match &done {
-            Ok(_) => self.core.condition.reads.recover(&self.core.ground.db),
-            Err(error) => self.core.condition.reads.note(&self.core.ground.db, error),
-        }
-        self.see_to(done)
-    }
-
-    /// Has the writer's thread look when what has failed will end.
-    fn see_to<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
-        if done.is_err() && self.core.condition.is_in_doubt() {
-            self.asking.0.queue.call();
-        }
-        done
-    }
-}
-
-impl fmt::Debug for FileStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileStore").field("file", &self.core.ground.db).finish_non_exhaustive()
-    }
-}
-
-impl Store for FileStore {
-    async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        let options = &self.core.options;
-        fits_append(&options.retention, channel, &append.events, options.largest_append)?;
-        match self.ask(Action::Append(channel.clone(), append)).await? {
-            Answer::Appended(appended) => Ok(appended),
-            _ => Err(mixed_up()),
-        }
-    }
-
-    async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        if let Some(page) = self.page(channel, start, limit, Stale::Told).await? {
-            return Ok(page);
-        }
-        self.forget(vec![channel.clone()]).await;
-        self.page(channel, start, limit, Stale::PassedOver).await?.ok_or_else(mixed_up)
-    }
-
-    async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let (heads, stale) = self.known_heads(channels, Stale::Told).await?;
-        if stale.is_empty() {
-            return Ok(heads);
-        }
-        self.forget(stale).await;
-        self.known_heads(channels, Stale::PassedOver).await.map(|(heads, _)| heads)
-    }
-
-    async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.core.options.largest_append)?;
-        match self.ask(Action::Init(channel.clone(), events, expect)).await? {
-            Answer::Head(head) => Ok(head),
-            _ => Err(mixed_up()),
-        }
-    }
-
-    async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.ask(Action::Delete(channel.clone())).await.map(|_| ())
-    }
-
-    async fn channels(
-        &self,
-        prefix: &str,
-        after: Option<&Channel>,
-        limit: usize,
-    ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        let (now, prefix, after) = (self.core.now(), prefix.to_owned(), after.cloned());
-        let look = move |core: &Core, db: &mut _| listing::channels(core, db, now, &prefix, after.as_ref(), limit);
-        self.saw(self.pool.read(&self.core, look).await)
-    }
-
-    fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        Changes::new(Arc::clone(&self.core))
-    }
-
-    fn retention(&self) -> Retention {
-        self.core.options.retention.clone()
-    }
-
-    fn health(&self) -> Health {
-        self.core.health()
-    }
-}
-
-fn mixed_up() -> StoreError {
-    StoreError::Unknown("the writer gave another request's answer".into())
-}

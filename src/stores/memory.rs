@@ -1,6 +1,7 @@
-//! A store in this process's memory: nothing to set up, nothing left when the process ends. Knows no other process.
+//! A store in this process's memory: nothing to set up, and nothing left when the process ends. It is not shared
+//! between processes.
 //!
-//! The default keeps, per channel, 1 000 events, 1 hour and 8 MiB ([`Retention::default`]):
+//! By default it keeps 1 000 events, 1 hour and 8 MiB per channel ([`Retention::default`]):
 //!
 //! ```
 //! use tower_events::{Channel, Event, MemoryStore, Store, store::{Append, Limit, Start}};
@@ -19,7 +20,7 @@
 //! # }
 //! ```
 //!
-//! Customised, with a clock that a test moves:
+//! With other limits, and a clock that a test advances:
 //!
 //! ```
 //! use std::{sync::{Arc, atomic::{AtomicU64, Ordering}}, time::Duration};
@@ -33,34 +34,36 @@
 //! let store = MemoryStore::new(Retention::default().events(100).age(Duration::from_secs(60)))
 //!     .with_clock(clock)
 //!     .largest_append(64 << 10);
-//! now.fetch_add(61_000, Ordering::Relaxed); // whatever it held is too old now
+//! now.fetch_add(61_000, Ordering::Relaxed); // everything it held has expired
 //! # drop(store);
 //! ```
 //!
 //! # The end of the process
-//! Everything is gone, and every store has an epoch of its own: after a restart each cursor of before is answered with
-//! [`Reason::EpochChanged`](crate::store::Reason::EpochChanged), never with silence. Several processes that must share
-//! events need another store; so do those that a process forks, which would draw the same tags for different events.
+//! Everything is lost, and each store has its own epoch: after a restart, every earlier cursor is answered with
+//! [`Reason::EpochChanged`](crate::store::Reason::EpochChanged), never with silence. Processes that share events need
+//! another store, and so do forked processes, which would draw the same tags for different events.
 //!
 //! # Retention
-//! Count and bytes are exact after each append; the newest entry of an init stays even if it alone is larger than
-//! [`Retention::bytes`]. Age is judged whenever a channel is used, and for channels that nobody uses by the operations on
-//! others: each looks after a few channels that are due. No thread and no timer runs, so a store that nobody calls keeps
-//! what it has. Time never goes back here: while the clock is behind where it was, nothing ages.
+//! Count and bytes are exact after each append; the newest entry of an init is kept even if it alone exceeds
+//! [`Retention::bytes`]. Age is checked whenever a channel is used; each operation also checks a few other channels that are
+//! due, so idle channels expire too. There is no thread and no timer: a store that is not called keeps what it has. Time
+//! never goes back: after the clock stepped back, nothing ages until it has caught up.
 //!
 //! # Memory
-//! What all channels take together is counted in real bytes, and bounded by [`MemoryStore::max_bytes`]. Above it, appends
-//! that would make the store grow are [`StoreError::Full`], on channels that hold less than they may keep and on new ones;
-//! those that drop as much as they bring go on, as do reads.
+//! The heap bytes of all channels together are counted and bounded by [`MemoryStore::max_bytes`]. At the bound, an append
+//! that would make the store grow (to a new channel, or to one that is below its own limits) fails with
+//! [`StoreError::Full`]; appends that drop as much as they add still succeed, as do reads.
 //!
 //! # Cancel safety
-//! No method waits for anything: a future is done when it is first polled, and one that never was polled did nothing.
+//! No method waits: each future completes when it is first polled. One that is never polled does nothing.
 
+mod changes;
+mod counted_map;
+mod heap_size;
 mod keys;
 mod log;
 mod place;
-mod room;
-mod watch;
+mod watchers;
 
 use std::{
     fmt,
@@ -69,7 +72,7 @@ use std::{
 
 use futures_core::Stream;
 
-use self::{place::Place, watch::Changes};
+use self::{changes::Changes, place::Place};
 use crate::{
     channel::Channel,
     event::Event,
@@ -79,7 +82,7 @@ use crate::{
     },
 };
 
-/// A [`Store`] in memory. Clones share what it holds. See the [module docs](self).
+/// A [`Store`] in memory. Clones share its contents. See the [module docs](self).
 #[derive(Clone)]
 pub struct MemoryStore {
     place: Arc<Mutex<Place>>,
@@ -89,7 +92,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store that keeps this much per channel.
+    /// An empty store with this retention per channel.
     #[must_use]
     pub fn new(retention: Retention) -> Self {
         Self {
@@ -100,54 +103,56 @@ impl MemoryStore {
         }
     }
 
-    /// Takes the time from `clock`, in this handle and its later clones. Default: the system's.
+    /// Takes the time from `clock`, in this handle and its later clones. Default: the system clock.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size), in this handle and its
-    /// later clones; more is [`StoreError::TooLarge`], as is an append of more than half of what is kept. Default 16 MiB.
+    /// Sets the largest append or init in bytes, by [`Entry::size`](crate::store::Entry::size), for this handle and its
+    /// later clones. A larger one fails with [`StoreError::TooLarge`], as does an append of more than half of the
+    /// retention. Default: 16 MiB.
     #[must_use]
     pub fn largest_append(self, bytes: u64) -> Self {
         Self { largest_append: bytes, ..self }
     }
 
-    /// Sets the most bytes that the store takes in all, of all handles: entries, keys and records of channels, with what the
-    /// allocator adds. What would make it grow beyond that is [`StoreError::Full`] until something has gone; what was
-    /// appended before is still read, and still a duplicate. A quarter of it is the most that the keys of one channel take.
-    /// Default 512 MiB.
+    /// Sets how many bytes the store may take on the heap, over all handles: entries, keys and records, including what
+    /// the allocator adds. Operations that would exceed it fail with [`StoreError::Full`] until something expires;
+    /// earlier events can still be read, and repeating them is still a duplicate. The keys of one channel may take at
+    /// most a quarter of it. Default: 512 MiB.
     #[must_use]
     pub fn max_bytes(self, bytes: u64) -> Self {
-        self.at_place(|place| place.most = bytes);
+        self.with_place(|place| place.max_bytes = bytes);
         self
     }
 
-    /// How many bytes the store takes now, by the count that [`max_bytes`](Self::max_bytes) limits.
+    /// How many bytes the store takes now, as [`max_bytes`](Self::max_bytes) counts them.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.at_place(|place| place.room())
+        self.with_place(|place| place.heap_bytes())
     }
 
-    /// Cuts the last `n` entries off, as a power loss does on a disk that lied: for tests of what follows.
+    /// Drops the last `n` entries, as a power loss does on a disk that acknowledged too early. For tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn lose_tail(&self, channel: &Channel, n: u64) {
-        self.at_place(|place| place.lose_tail(channel, n));
+        self.with_place(|place| place.lose_tail(channel, n));
     }
 
-    /// Another handle, which keeps `own`, while the place keeps `all` from now on: what other stores are that are opened again
-    /// with other settings, for tests of tests.
+    /// Another handle, with the retention `own`, while the place keeps `all` from now on: stands for a store that is
+    /// opened again with other settings. For tests of tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     #[must_use]
     pub fn reopened(&self, own: Retention, all: &Retention) -> Self {
-        self.at_place(|place| place.keep = crate::store::Keep::new(all));
+        self.with_place(|place| place.keep = crate::store::Keep::new(all));
         Self { retention: own, ..self.clone() }
     }
 
-    /// The only way to the state: takes the time before the lock, and wakes after it, for both run foreign code.
-    fn at_place<T>(&self, act: impl FnOnce(&mut Place) -> T) -> T {
+    /// The only access to the state. Reads the clock before it locks, and wakes after it has unlocked: both run foreign
+    /// code.
+    fn with_place<T>(&self, act: impl FnOnce(&mut Place) -> T) -> T {
         let now = self.clock.now();
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         place.begin(now);
@@ -175,26 +180,26 @@ impl fmt::Debug for MemoryStore {
 impl Store for MemoryStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         fits_append(&self.retention, channel, &append.events, self.largest_append)?;
-        // Before the lock: it reads all of the data.
+        // Before locking, since it hashes all of the data.
         let prints = Prints::of(&append.events);
-        self.at_place(|place| place.append(channel, append, &prints))
+        self.with_place(|place| place.append(channel, append, &prints))
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        Ok(self.at_place(|place| place.read(channel, start, limit)))
+        Ok(self.with_place(|place| place.read(channel, start, limit)))
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        Ok(self.at_place(|place| channels.iter().map(|channel| place.head(channel)).collect()))
+        Ok(self.with_place(|place| channels.iter().map(|channel| place.head(channel)).collect()))
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         fits_init(channel, &events, self.largest_append)?;
-        self.at_place(|place| place.init(channel, events, expect))
+        self.with_place(|place| place.init(channel, events, expect))
     }
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.at_place(|place| place.delete(channel));
+        self.with_place(|place| place.delete(channel));
         Ok(())
     }
 
@@ -204,7 +209,7 @@ impl Store for MemoryStore {
         after: Option<&Channel>,
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
-        Ok(self.at_place(|place| place.channels(prefix, after, limit)))
+        Ok(self.with_place(|place| place.channels(prefix, after, limit)))
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
@@ -224,13 +229,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_watcher_is_no_longer_told() {
+    fn a_dropped_watcher_is_no_longer_notified() {
         let store = MemoryStore::default();
         let (one, two) = (store.changes(), store.changes());
-        assert_eq!(store.at_place(|place| place.watchers.len()), 2);
+        assert_eq!(store.with_place(|place| place.watchers.len()), 2);
         drop(one);
-        assert_eq!(store.at_place(|place| place.watchers.len()), 1);
+        assert_eq!(store.with_place(|place| place.watchers.len()), 1);
         drop(two);
-        assert_eq!(store.at_place(|place| place.watchers.len()), 0);
+        assert_eq!(store.with_place(|place| place.watchers.len()), 0);
     }
 }

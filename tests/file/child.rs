@@ -1,4 +1,4 @@
-//! Other processes: this program again, in a role. What a child says begins with `> `.
+//! Child processes: this program again, in a role. Lines that a child prints for the test start with `> `.
 
 use std::{
     io::{BufRead as _, BufReader, Lines},
@@ -21,9 +21,9 @@ use tower_events::{
     stores::file::Durability,
 };
 
-use super::support::{append, beside, keeping_all, room, whole};
+use super::support::{append, error_chain, keeping_all, room, with_suffix};
 
-/// Ends with the test.
+/// A child process, killed when dropped.
 pub(crate) struct Child {
     process: std::process::Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -34,11 +34,11 @@ impl Child {
         Self::start_by(Command::new(std::env::current_exe().unwrap()), role, path)
     }
 
-    /// Starts it by another command, which gets this program's as its last arguments.
+    /// Starts it through another command, such as strace, which is given this program and its arguments last.
     pub(crate) fn start_by(mut command: Command, role: &str, path: &Path) -> Self {
-        command.args(["--exact", "child::plays_its_role", "--nocapture", "--test-threads=1"]);
+        command.args(["--exact", "child::plays_child_role", "--nocapture", "--test-threads=1"]);
         command.env("TOWER_EVENTS_ROLE", role).env("TOWER_EVENTS_FILE", path);
-        // What a child complains of when nobody listens any more is nobody's business.
+        // Panics of a child whose output is no longer read do not matter.
         command.stderr(if std::env::var_os("TOWER_EVENTS_LOUD").is_some() { Stdio::inherit() } else { Stdio::null() });
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -49,12 +49,12 @@ impl Child {
         self.process.id()
     }
 
-    /// The next that it says; `None` when it has ended.
-    pub(crate) fn hear(&mut self) -> Option<String> {
+    /// The next line that it prints; `None` once it has ended.
+    pub(crate) fn next_line(&mut self) -> Option<String> {
         loop {
             let line = self.lines.next()?.ok()?;
-            if let Some((_, said)) = line.split_once("> ") {
-                return Some(said.to_owned());
+            if let Some((_, text)) = line.split_once("> ") {
+                return Some(text.to_owned());
             }
         }
     }
@@ -63,11 +63,11 @@ impl Child {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
-    /// Kills it, and returns what it had said and nobody had heard.
+    /// Kills it, and returns the lines that have not been read.
     pub(crate) fn kill(mut self) -> Vec<String> {
         self.signal(Signal::KILL);
         self.process.wait().unwrap();
-        std::iter::from_fn(|| self.hear()).collect()
+        std::iter::from_fn(|| self.next_line()).collect()
     }
 }
 
@@ -78,9 +78,9 @@ impl Drop for Child {
     }
 }
 
-/// Not a test of its own: it does nothing unless it is a child.
+/// Not a test itself: does nothing unless this process is a child.
 #[test]
-fn plays_its_role() {
+fn plays_child_role() {
     let Ok(role) = std::env::var("TOWER_EVENTS_ROLE") else { return };
     let path = std::env::var_os("TOWER_EVENTS_FILE").unwrap();
     let path = Path::new(&path);
@@ -90,24 +90,24 @@ fn plays_its_role() {
     let times = words.next().and_then(|times| times.parse().ok()).unwrap_or(u64::MAX);
     match (role, of) {
         ("publish", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Process, times)),
-        ("publish-surely", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Power, times)),
+        ("publish-synced", Some(prefix)) => runtime.block_on(publish(path, prefix, Durability::Power, times)),
         ("listen", _) => runtime.block_on(listen(path)),
-        ("listen-blindly", _) => {
-            // No instance is left to this user; others get along without, too.
+        ("listen-without-inotify", _) => {
+            // Takes all inotify instances of this user; other processes then have none either.
             let taken: Vec<_> = std::iter::from_fn(|| inotify::init(inotify::CreateFlags::CLOEXEC).ok()).collect();
             runtime.block_on(listen(path));
             drop(taken);
         }
-        ("hold", _) => hold(path),
-        ("read", _) => read(path),
-        ("bystand", _) => runtime.block_on(bystand(path)),
-        ("fork", _) => fork_off(&runtime, path),
-        ("draw", _) => draw_in_two(),
+        ("hold-lock", _) => hold_lock(path),
+        ("hold-snapshot", _) => hold_snapshot(path),
+        ("bystander", _) => runtime.block_on(bystander(path)),
+        ("fork", _) => fork_with_store(&runtime, path),
+        ("draw", _) => draw_in_both_processes(),
         other => panic!("no such role: {other:?}"),
     }
 }
 
-/// Appends so many times, or until it is killed, and says what was acknowledged, or why something was not.
+/// Appends this many times, or until it is killed, and prints what was acknowledged or why an append failed.
 async fn publish(path: &Path, prefix: &str, durability: Durability, times: u64) {
     let store = keeping_all().durability(durability).open(path).unwrap();
     for n in 0..times {
@@ -115,7 +115,7 @@ async fn publish(path: &Path, prefix: &str, durability: Durability, times: u64) 
         match append(&store, &text).await {
             Ok(_) => println!("\n> {text}"),
             Err(error) => {
-                println!("\n> failed {error:?} {}", whole(&error));
+                println!("\n> failed {error:?} {}", error_chain(&error));
                 if n > 10_000 {
                     return;
                 }
@@ -124,7 +124,7 @@ async fn publish(path: &Path, prefix: &str, durability: Durability, times: u64) 
     }
 }
 
-/// Says every event from the first on.
+/// Prints every event, from the first one on.
 async fn listen(path: &Path) {
     let hub = Hub::new(keeping_all().open(path).unwrap());
     let mut subscriber = hub.subscribe(Subscription::new(room()).start(Start::Earliest)).await.unwrap();
@@ -139,9 +139,9 @@ async fn listen(path: &Path) {
     }
 }
 
-/// Stays in the middle of a write, with the lock.
-fn hold(path: &Path) {
-    let lock = std::fs::OpenOptions::new().write(true).open(beside(path, "-lock")).unwrap();
+/// Holds the lock in the middle of a write.
+fn hold_lock(path: &Path) {
+    let lock = std::fs::OpenOptions::new().write(true).open(with_suffix(path, "-lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let db = Connection::open(path).unwrap();
     db.execute_batch("BEGIN IMMEDIATE; UPDATE origin SET floor = 1000000; DELETE FROM entries;").unwrap();
@@ -149,16 +149,16 @@ fn hold(path: &Path) {
     std::thread::park();
 }
 
-/// Stays in the middle of a read.
-fn read(path: &Path) {
+/// Holds a snapshot in the middle of a read.
+fn hold_snapshot(path: &Path) {
     let db = Connection::open(path).unwrap();
     db.execute_batch("BEGIN; SELECT count(*) FROM entries;").unwrap();
     println!("\n> ready");
     std::thread::park();
 }
 
-/// Appends to a channel of its own, now and then; and keeps next to nothing, if that were for it to say.
-async fn bystand(path: &Path) {
+/// Appends to a channel of its own now and then, with a retention that is less than that of any test.
+async fn bystander(path: &Path) {
     let brief = Duration::from_millis(400);
     let least = Retention::default().events(1).bytes(200).age(brief).forget_after(brief).key_window(brief);
     let options = FileStore::options().retention(least).clock(Clock::new(|| 1_732_094_400_000));
@@ -172,10 +172,11 @@ async fn bystand(path: &Path) {
     }
 }
 
-/// Forks, and says what a child can still do. The child makes no use of the runtime, whose threads it has not got.
-fn fork_off(runtime: &Runtime, path: &Path) {
+/// Forks, and prints what the child can still do. The child cannot use the runtime, whose threads it has not inherited.
+fn fork_with_store(runtime: &Runtime, path: &Path) {
     let store = keeping_all().open(path).unwrap();
-    // Written by the store's thread, which sleeps from then on and holds nothing that the child would wait for.
+    // Large enough to be written by the writer's thread, which then sleeps and holds no lock that the child would wait
+    // for.
     runtime.block_on(append(&store, "x".repeat(100_000))).unwrap();
     match fork::fork().unwrap() {
         fork::Fork::Parent(child) => {
@@ -184,18 +185,18 @@ fn fork_off(runtime: &Runtime, path: &Path) {
             println!("\n> done");
         }
         fork::Fork::Child => {
-            println!("\n> append {:?}", at_once(append(&store, "child")));
-            println!("\n> read {:?}", at_once(store.heads(&[room()])));
+            println!("\n> append {:?}", poll_once(append(&store, "child")));
+            println!("\n> read {:?}", poll_once(store.heads(&[room()])));
             println!("\n> open {:?}", keeping_all().open(path).map_err(|error| error.kind()));
             std::process::exit(0);
         }
     }
 }
 
-/// Forks, and says what each of the two draws.
-fn draw_in_two() {
+/// Forks, and prints what parent and child draw.
+fn draw_in_both_processes() {
     let draw = || (std::array::from_fn::<_, 4, _>(|_| resume::fresh_tag()), resume::fresh_epoch(), floor::raised(0, 0));
-    // What the child inherits has been used before.
+    // Initialises the state that the child inherits.
     draw();
     match fork::fork().unwrap() {
         fork::Fork::Parent(child) => {
@@ -209,8 +210,8 @@ fn draw_in_two() {
     }
 }
 
-/// What a future gives without waiting.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
+/// The output of a future that does not wait.
+fn poll_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,
         Poll::Pending => panic!("it waits"),

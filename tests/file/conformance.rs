@@ -1,4 +1,4 @@
-//! The conformance suite: each store that a clause asks for opens the file anew.
+//! The conformance suite. Each store that a clause opens is a separate `FileStore` on the file.
 
 use std::{
     sync::{
@@ -19,16 +19,16 @@ use tower_events::{
 
 use super::{
     child::Child,
-    support::{Temporary, beside, comes_to_be_closed},
+    support::{Temporary, wait_until_closed, with_suffix},
 };
 
-/// A file store of this durability.
+/// File stores of this durability.
 struct FileHarness(Durability);
 
-const ALONE: FileHarness = FileHarness(Durability::Process);
+const SINGLE_PROCESS: FileHarness = FileHarness(Durability::Process);
 
-/// The same while another process appends to the file all the time.
-struct BesideAnother;
+/// The same while another process keeps appending to the file.
+struct WithOtherProcess;
 
 struct Place {
     dir: Temporary,
@@ -64,7 +64,7 @@ impl Harness for FileHarness {
         Ok(())
     }
 
-    /// Does in tables what a cut log does; `tests/file/power.rs` cuts a log.
+    /// Changes the rows as a truncated WAL would; `power_loss` truncates a WAL.
     async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
         let mut db = Connection::open(place.dir.file()).unwrap();
         db.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -88,9 +88,9 @@ impl Harness for FileHarness {
         Ok(Place { retention, ..place })
     }
 
-    /// Removes the file and what is beside it.
+    /// Removes the file and those next to it.
     async fn wipe(&self, place: Place, retention: Retention) -> Place {
-        comes_to_be_closed(place.dir.path()).await;
+        wait_until_closed(place.dir.path()).await;
         for file in std::fs::read_dir(place.dir.path()).unwrap() {
             std::fs::remove_file(file.unwrap().path()).unwrap();
         }
@@ -99,20 +99,20 @@ impl Harness for FileHarness {
 
     /// Moves the file away.
     async fn begin_trouble(&self, place: &Place) -> Result<(), Unable> {
-        std::fs::rename(place.dir.file(), beside(&place.dir.file(), "-away")).unwrap();
+        std::fs::rename(place.dir.file(), with_suffix(&place.dir.file(), "-away")).unwrap();
         Ok(())
     }
 
     async fn end_trouble(&self, place: &Place) {
-        std::fs::rename(beside(&place.dir.file(), "-away"), place.dir.file()).unwrap();
+        std::fs::rename(with_suffix(&place.dir.file(), "-away"), place.dir.file()).unwrap();
     }
 }
 
-/// A store in which the other process's channel is not listed.
+/// A store that does not list the other process's channel.
 #[derive(Clone)]
-struct Apart(FileStore);
+struct WithoutBystander(FileStore);
 
-impl Store for Apart {
+impl Store for WithoutBystander {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         self.0.append(channel, append).await
     }
@@ -162,16 +162,16 @@ impl Store for Apart {
     }
 }
 
-impl Harness for BesideAnother {
-    type Store = Apart;
+impl Harness for WithOtherProcess {
+    type Store = WithoutBystander;
     type Place = (Place, Child);
 
     async fn place(&self, retention: Retention) -> Self::Place {
-        beside_another(ALONE.place(retention).await)
+        with_other_process(SINGLE_PROCESS.place(retention).await)
     }
 
-    async fn open(&self, (place, _): &Self::Place) -> Apart {
-        Apart(ALONE.open(place).await)
+    async fn open(&self, (place, _): &Self::Place) -> WithoutBystander {
+        WithoutBystander(SINGLE_PROCESS.open(place).await)
     }
 
     fn time(&self) -> Time {
@@ -179,51 +179,51 @@ impl Harness for BesideAnother {
     }
 
     async fn advance(&self, (place, _): &Self::Place, by: Duration) {
-        ALONE.advance(place, by).await;
+        SINGLE_PROCESS.advance(place, by).await;
     }
 
     async fn step_back(&self, (place, _): &Self::Place, by: Duration) -> Result<(), Unable> {
-        ALONE.step_back(place, by).await
+        SINGLE_PROCESS.step_back(place, by).await
     }
 
     async fn lose_tail(&self, (place, _): &Self::Place, channel: &Channel, n: u64) -> Result<(), Unable> {
-        ALONE.lose_tail(place, channel, n).await
+        SINGLE_PROCESS.lose_tail(place, channel, n).await
     }
 
     async fn reopen(&self, (place, child): Self::Place, retention: Retention) -> Result<Self::Place, Unable> {
-        Ok((ALONE.reopen(place, retention).await?, child))
+        Ok((SINGLE_PROCESS.reopen(place, retention).await?, child))
     }
 
     async fn wipe(&self, (place, child): Self::Place, retention: Retention) -> Self::Place {
         drop(child);
-        beside_another(ALONE.wipe(place, retention).await)
+        with_other_process(SINGLE_PROCESS.wipe(place, retention).await)
     }
 
     async fn begin_trouble(&self, (place, _): &Self::Place) -> Result<(), Unable> {
-        ALONE.begin_trouble(place).await
+        SINGLE_PROCESS.begin_trouble(place).await
     }
 
     async fn end_trouble(&self, (place, _): &Self::Place) {
-        ALONE.end_trouble(place).await;
+        SINGLE_PROCESS.end_trouble(place).await;
     }
 }
 
-fn beside_another(place: Place) -> (Place, Child) {
-    let mut child = Child::start("bystand", &place.dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+fn with_other_process(place: Place) -> (Place, Child) {
+    let mut child = Child::start("bystander", &place.dir.file());
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     (place, child)
 }
 
 conformance_tests! {
-    mod file in [ALONE];
+    mod file in [SINGLE_PROCESS];
     mod synced in [FileHarness(Durability::Power)];
-    mod erased in [Wrapped::new(ALONE, AnyStore::new)];
-    mod beside_another_process in [BesideAnother];
+    mod erased in [Wrapped::new(SINGLE_PROCESS, AnyStore::new)];
+    mod with_other_process in [WithOtherProcess];
 }
 
 #[tokio::test]
 async fn many_seeds_agree_with_the_model() {
     for seed in 0..40 {
-        clauses::agrees_with_a_model_from(&ALONE, seed).await;
+        clauses::agrees_with_a_model_from(&SINGLE_PROCESS, seed).await;
     }
 }

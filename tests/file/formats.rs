@@ -1,5 +1,5 @@
-//! Files of other versions: older ones are brought up, and newer ones are refused by name, when they are opened and while they
-//! are in use.
+//! Files of other versions: older ones are upgraded, and newer ones are refused with their version, when they are
+//! opened and while they are in use.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tower_events::{
     stores::file::OpenErrorKind,
 };
 
-use super::support::{Temporary, append, integrity, keeping_all, read_all, room, texts, whole};
+use super::support::{Temporary, append, error_chain, integrity, keeping_all, read_all, room, texts};
 
-/// What leads from the newest version back to each older one.
-const BACK: [&str; 2] = [
+/// The steps from the newest version back to each older one.
+const DOWNGRADES: [&str; 2] = [
     "ALTER TABLE keys DROP COLUMN print; PRAGMA user_version = 1;",
     "ALTER TABLE origin RENAME TO place; DROP TABLE floors; DROP TABLE format; PRAGMA user_version = 2;",
 ];
@@ -24,14 +24,14 @@ fn by_hand(dir: &Temporary) -> Connection {
     db
 }
 
-/// Makes the file one of this version.
-fn bring_back(dir: &Temporary, version: usize) {
+/// Downgrades the file to this version.
+fn downgrade(dir: &Temporary, version: usize) {
     let db = by_hand(dir);
-    BACK.iter().skip(version - 1).rev().for_each(|sql| db.execute_batch(sql).unwrap());
+    DOWNGRADES.iter().skip(version - 1).rev().for_each(|sql| db.execute_batch(sql).unwrap());
 }
 
-/// Makes the file one of a newer version, which says who may read it and who may write it.
-fn raise(dir: &Temporary, version: u32, reader: u32, writer: u32) {
+/// Makes the file one of a newer version, with the oldest versions that may read and write it.
+fn set_format(dir: &Temporary, version: u32, reader: u32, writer: u32) {
     let sql = format!(
         "BEGIN IMMEDIATE; PRAGMA user_version = {version};
          UPDATE format SET version = {version}, oldest_reader = {reader}, oldest_writer = {writer};
@@ -45,11 +45,11 @@ fn channel(name: &str) -> Channel {
 }
 
 #[tokio::test]
-async fn an_older_file_is_brought_up_with_its_floor() {
+async fn an_older_file_is_upgraded_with_its_floor() {
     for version in [1, 2] {
         let dir = Temporary::new();
         append(&FileStore::open(dir.file()).unwrap(), "kept").await.unwrap();
-        bring_back(&dir, version);
+        downgrade(&dir, version);
         by_hand(&dir).execute("UPDATE place SET floor = 7", []).unwrap();
 
         let store = FileStore::open(dir.file()).unwrap();
@@ -57,7 +57,7 @@ async fn an_older_file_is_brought_up_with_its_floor() {
         let absent: Vec<_> = (0..20).map(|n| channel(&format!("absent {n}"))).collect();
         let heads = store.heads(&absent).await.unwrap();
         assert!(heads.iter().all(|head| head.cursor.seq == 7), "{heads:?}");
-        // What rises now rises for a few only, and what an absent one is told goes on.
+        // Floors now rise for a few names only, and the positions of other absent channels stay valid.
         store.append(&channel("goes"), Append::new([Event::text("x")])).await.unwrap();
         store.delete(&channel("goes")).await.unwrap();
         let page = store.read(&absent[0], Start::After(heads[0].cursor), Limit::default()).await.unwrap();
@@ -68,12 +68,12 @@ async fn an_older_file_is_brought_up_with_its_floor() {
     }
 }
 
-/// A process that ran all the while, of the version before formats said who may use them.
+/// A running process of the version before formats were stored.
 #[tokio::test]
-async fn an_older_process_writes_no_more_once_a_newer_one_has_opened_the_file() {
+async fn a_process_of_an_older_version_cannot_write_after_an_upgrade() {
     let dir = Temporary::new();
     append(&FileStore::open(dir.file()).unwrap(), "x").await.unwrap();
-    bring_back(&dir, 2);
+    downgrade(&dir, 2);
     let older = by_hand(&dir);
     let (mut begin, mut raise) = (
         older.prepare("SELECT epoch, floor FROM place").unwrap(),
@@ -87,26 +87,30 @@ async fn an_older_process_writes_no_more_once_a_newer_one_has_opened_the_file() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_format_that_is_raised_while_a_store_is_open_is_refused_by_name() {
+async fn a_format_that_is_upgraded_while_a_store_is_open_is_refused_with_its_version() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();
-    let raise = |version, reader, writer| raise(&dir, version, reader, writer);
-    raise(4, 3, 3);
+    let set_format = |version, reader, writer| set_format(&dir, version, reader, writer);
+    set_format(4, 3, 3);
     append(&store, "y").await.unwrap();
     assert_eq!(read_all(&FileStore::open(dir.file()).unwrap()).await.len(), 2);
 
-    raise(4, 3, 4);
+    set_format(4, 3, 4);
     let refused = append(&store, "z").await.unwrap_err();
     assert!(matches!(refused, StoreError::NewerFormat { stored: 4, supported: 3, denied: Use::Write }), "{refused:?}");
-    assert!(whole(&refused).contains("format 4") && whole(&refused).contains("format 3"), "{}", whole(&refused));
+    assert!(
+        error_chain(&refused).contains("format 4") && error_chain(&refused).contains("format 3"),
+        "{}",
+        error_chain(&refused)
+    );
     assert_eq!((store.health(), read_all(&store).await.len()), (Health::ReadOnly, 2));
-    // Opened now, it reads too.
+    // A store that is opened now can read too.
     let reader = keeping_all().open(dir.file()).unwrap();
     assert_eq!(read_all(&reader).await.len(), 2);
     assert!(matches!(append(&reader, "z").await, Err(StoreError::NewerFormat { .. })));
 
-    raise(5, 5, 5);
+    set_format(5, 5, 5);
     let refused = store.heads(&[room()]).await.unwrap_err();
     assert!(matches!(refused, StoreError::NewerFormat { stored: 5, supported: 3, denied: Use::Read }), "{refused:?}");
     assert!(matches!(store.channels("", None, 9).await, Err(StoreError::NewerFormat { .. })));
@@ -114,23 +118,27 @@ async fn a_format_that_is_raised_while_a_store_is_open_is_refused_by_name() {
     assert_eq!(store.health(), Health::Unavailable);
     let refused = FileStore::open(dir.file()).unwrap_err();
     assert_eq!(refused.kind(), OpenErrorKind::Newer);
-    assert!(whole(&refused).contains("format 5") && whole(&refused).contains("format 3"), "{}", whole(&refused));
+    assert!(
+        error_chain(&refused).contains("format 5") && error_chain(&refused).contains("format 3"),
+        "{}",
+        error_chain(&refused)
+    );
 
-    raise(3, 3, 3);
-    super::health::comes_to(&store, Health::Ready, 5).await;
+    set_format(3, 3, 3);
+    super::health::wait_for_health(&store, Health::Ready, 5).await;
     append(&store, "z").await.unwrap();
     assert_eq!(texts(&read_all(&store).await), ["x", "y", "z"]);
 }
 
-/// The upgrade that is recommended: newer processes are started beside older ones, which may take as long as they like to end.
+/// In a recommended upgrade, newer processes are started next to older ones, which may end much later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_may_not_write_leaves_the_lock_to_those_that_may() {
+async fn a_process_that_may_not_write_does_not_keep_taking_the_lock() {
     let dir = Temporary::new();
-    // Looks ten times a second whether something is due.
+    // The janitor checks for work ten times a second.
     let often = Retention::default().key_window(Duration::from_millis(400));
     let store = FileStore::options().retention(often).open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();
-    raise(&dir, 4, 3, 4);
-    super::support::comes_to_try_no_more(&store).await;
+    set_format(&dir, 4, 3, 4);
+    super::support::wait_until_retries_pause(&store).await;
     assert!(matches!(append(&store, "y").await, Err(StoreError::NewerFormat { .. })));
 }

@@ -1,5 +1,5 @@
-//! What the store says of itself: each thing that can be wrong is told, and so is its end, within seconds and also when
-//! nobody does anything but ask.
+//! The store's health: each kind of trouble is reported, and so is its end, within seconds and even if nothing but
+//! health is called.
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path, time::Duration};
 
@@ -12,12 +12,12 @@ use tower_events::{
 
 use super::{
     child::Child,
-    room::{Mounted, mount},
-    support::{Temporary, append, beside, keeping_all, read_all, room},
+    disk_space::{Mounted, mount},
+    support::{Temporary, append, keeping_all, read_all, room, with_suffix},
 };
 
-/// Waits until the store says this of itself, for at most so many seconds.
-pub(crate) async fn comes_to(store: &FileStore, health: Health, seconds: u64) {
+/// Waits until the store has this health, for at most this many seconds.
+pub(crate) async fn wait_for_health(store: &FileStore, health: Health, seconds: u64) {
     let begun = Instant::now();
     while store.health() != health {
         assert!(begun.elapsed() < Duration::from_secs(seconds), "{:?}, not {health:?}", store.health());
@@ -30,7 +30,7 @@ async fn can_read(store: &FileStore) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_moved_away_is_missed_until_it_is_back() {
+async fn a_store_is_unavailable_while_its_file_is_moved_away() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();
@@ -38,19 +38,19 @@ async fn a_file_that_is_moved_away_is_missed_until_it_is_back() {
     let ends = ["", "-wal", "-shm"];
     for _ in 0..2 {
         for end in ends {
-            fs::rename(beside(&dir.file(), end), beside(&dir.file(), &format!("-moved{end}"))).unwrap();
+            fs::rename(with_suffix(&dir.file(), end), with_suffix(&dir.file(), &format!("-moved{end}"))).unwrap();
         }
-        // Nobody has called it since.
+        // Without any other call since.
         assert_eq!(store.health(), Health::Unavailable);
         assert!(append(&store, "y").await.is_err() && !can_read(&store).await);
         for end in ends {
-            fs::rename(beside(&dir.file(), &format!("-moved{end}")), beside(&dir.file(), end)).unwrap();
+            fs::rename(with_suffix(&dir.file(), &format!("-moved{end}")), with_suffix(&dir.file(), end)).unwrap();
         }
-        comes_to(&store, Health::Ready, 3).await;
+        wait_for_health(&store, Health::Ready, 3).await;
         append(&store, "z").await.unwrap();
     }
-    // Another file is in its place, and then none.
-    fs::rename(dir.file(), beside(&dir.file(), "-moved")).unwrap();
+    // First another file is in its place, then none.
+    fs::rename(dir.file(), with_suffix(&dir.file(), "-moved")).unwrap();
     fs::write(dir.file(), "").unwrap();
     assert_eq!(store.health(), Health::Unavailable);
     fs::remove_file(dir.file()).unwrap();
@@ -58,58 +58,58 @@ async fn a_file_that_is_moved_away_is_missed_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_leaves_it_read_only_until_there_is_room() {
+async fn a_store_on_a_full_disk_is_read_only_until_there_is_space() {
     let dir = Temporary::new();
-    let Some(_mounted) = Mounted::new("a_full_disk_leaves_it_read_only_until_there_is_room", &dir) else { return };
+    let Some(_mounted) = Mounted::new("a_store_on_a_full_disk_is_read_only_until_there_is_space", &dir) else { return };
     let store = keeping_all().open(dir.file()).unwrap();
     while append(&store, "x".repeat(20_000)).await.is_ok() {}
     assert_eq!(store.health(), Health::ReadOnly);
     assert!(can_read(&store).await);
-    // Trials come and go: a full disk is not taken for one with room.
+    // Retries must not take a full disk for one with space.
     for _ in 0..60 {
         sleep(Duration::from_millis(50)).await;
         assert_eq!(store.health(), Health::ReadOnly);
     }
     assert!(mount(&["-o", "remount,size=8m"], &dir));
-    comes_to(&store, Health::Ready, 5).await;
-    append(&store, "room again").await.unwrap();
+    wait_for_health(&store, Health::Ready, 5).await;
+    append(&store, "space again").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_another_process_keeps_leaves_it_read_only() {
+async fn a_store_is_read_only_while_another_process_keeps_the_lock() {
     let dir = Temporary::new();
     let store = keeping_all().timeout(Duration::from_millis(200)).open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
-    let mut child = Child::start("hold", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    let mut child = Child::start("hold-lock", &dir.file());
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
     assert!(append(&store, "never").await.is_err());
     assert_eq!(store.health(), Health::ReadOnly);
     assert!(can_read(&store).await);
     child.kill();
-    comes_to(&store, Health::Ready, 5).await;
+    wait_for_health(&store, Health::Ready, 5).await;
     append(&store, "after").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_may_not_grow_leaves_it_read_only() {
+async fn a_store_is_read_only_while_its_wal_may_not_grow() {
     let dir = Temporary::new();
-    let store = keeping_all().largest_log(8 << 20).open(dir.file()).unwrap();
+    let store = keeping_all().largest_wal(8 << 20).open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
-    let mut child = Child::start("read", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    let mut child = Child::start("hold-snapshot", &dir.file());
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
     while append(&store, "x".repeat(100_000)).await.is_ok() {}
     assert_eq!(store.health(), Health::ReadOnly);
     assert!(can_read(&store).await);
     child.kill();
-    comes_to(&store, Health::Ready, 5).await;
+    wait_for_health(&store, Health::Ready, 5).await;
     append(&store, "last").await.unwrap();
 }
 
-/// Damage to the file as a whole, not to one channel's rows (of those, `quarantine` has tests).
+/// Damage to the whole file; `damaged_channels` tests damage to one channel's rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_corrupt_file_is_unavailable_until_it_is_mended() {
+async fn a_store_is_unavailable_while_its_file_is_corrupt() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     for _ in 0..50 {
@@ -120,18 +120,18 @@ async fn a_corrupt_file_is_unavailable_until_it_is_mended() {
     file.write_all_at(&vec![0xff; whole.len()], 0).unwrap();
     let begun = Instant::now();
     while store.health() == Health::Ready {
-        assert!(begun.elapsed() < Duration::from_secs(5), "nothing is wrong?");
+        assert!(begun.elapsed() < Duration::from_secs(5), "the damage is not noticed");
         _ = can_read(&store).await;
         sleep(Duration::from_millis(20)).await;
     }
-    comes_to(&store, Health::Unavailable, 5).await;
+    wait_for_health(&store, Health::Unavailable, 5).await;
     file.write_all_at(&whole, 0).unwrap();
-    comes_to(&store, Health::Ready, 5).await;
+    wait_for_health(&store, Health::Ready, 5).await;
     append(&store, "after").await.unwrap();
     assert_eq!(read_all(&store).await.len(), 51);
 }
 
-/// The bytes of the database, all of it in the file and nothing in the log.
+/// The bytes of the database file, after everything in the WAL was copied into it.
 async fn all_of(path: &Path, store: &FileStore) -> Vec<u8> {
     let db = rusqlite::Connection::open(path).unwrap();
     db.busy_timeout(Duration::from_secs(5)).unwrap();
@@ -141,7 +141,7 @@ async fn all_of(path: &Path, store: &FileStore) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_bad_channel_is_no_bad_file() {
+async fn a_damaged_channel_does_not_affect_health() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();

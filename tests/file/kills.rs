@@ -1,4 +1,4 @@
-//! `kill -9` at any instant. `TOWER_EVENTS_KILLS` says how often (20).
+//! `kill -9` at any instant. `TOWER_EVENTS_KILLS` sets how often (20).
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tower_events::{
 
 use super::{
     child::Child,
-    support::{Temporary, append, integrity, keeping_all, read_all, room, texts, times, whole},
+    support::{Temporary, append, error_chain, integrity, keeping_all, read_all, repetitions, room, texts},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,20 +21,20 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
     let hub = Hub::new(store.clone());
     let mut subscriber = hub.subscribe(Subscription::new(room()).start(Start::Earliest)).await.unwrap();
     let mut acknowledged: Vec<Vec<String>> = Vec::new();
-    let (mut longest, kills) = (Duration::ZERO, times("TOWER_EVENTS_KILLS", 20));
+    let (mut longest, kills) = (Duration::ZERO, repetitions("TOWER_EVENTS_KILLS", 20));
     for round in 0..kills {
-        let roles = [format!("publish {round}.0"), format!("publish-surely {round}.1")];
+        let roles = [format!("publish {round}.0"), format!("publish-synced {round}.1")];
         let mut children = roles.map(|role| Child::start(&role, &dir.file()));
-        let mut said = [0, 1].map(|n| children[n].hear().into_iter().collect::<Vec<_>>());
-        // Any instant is as good as another: this is one that nobody chose.
+        let mut lines = [0, 1].map(|n| children[n].next_line().into_iter().collect::<Vec<_>>());
+        // A random instant.
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..20_000)));
         for (n, child) in children.into_iter().enumerate() {
-            said[n].extend(child.kill());
+            lines[n].extend(child.kill());
         }
         let killed = Instant::now();
         append(&store, format!("survivor:{round}")).await.unwrap();
         longest = longest.max(killed.elapsed());
-        acknowledged.extend(said);
+        acknowledged.extend(lines);
         acknowledged.push(vec![format!("survivor:{round}")]);
     }
     assert!(longest < Duration::from_secs(1), "others went on after {longest:?}");
@@ -44,12 +44,12 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
     let positions: std::collections::HashMap<_, _> = kept.iter().enumerate().map(|(at, text)| (*text, at)).collect();
     assert_eq!(positions.len(), kept.len(), "each is there once");
     let mut events = 0;
-    for said in &acknowledged {
-        let at: Vec<_> = said.iter().map(|text| positions[text.as_str()]).collect();
-        assert!(at.is_sorted(), "in the order of their publisher: {said:?}");
+    for lines in &acknowledged {
+        let at: Vec<_> = lines.iter().map(|text| positions[text.as_str()]).collect();
+        assert!(at.is_sorted(), "in the order of their publisher: {lines:?}");
         events += at.len();
     }
-    // Who followed all the time has seen the same.
+    // A subscriber that followed from the start has seen the same.
     let mut followed = Vec::new();
     while followed.len() < entries.len() {
         match subscriber.next().await.unwrap().unwrap() {
@@ -65,13 +65,13 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_is_killed_with_the_lock_gives_it_back() {
+async fn killing_a_process_releases_its_lock() {
     let dir = Temporary::new();
     let store = keeping_all().open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
-    for round in 0..times("TOWER_EVENTS_KILLS", 20) / 5 {
-        let mut child = Child::start("hold", &dir.file());
-        assert_eq!(child.hear().as_deref(), Some("ready"));
+    for round in 0..repetitions("TOWER_EVENTS_KILLS", 20) / 5 {
+        let mut child = Child::start("hold-lock", &dir.file());
+        assert_eq!(child.next_line().as_deref(), Some("ready"));
         let (waiting, text) = (store.clone(), format!("after {round}"));
         let waiting = tokio::spawn(async move { append(&waiting, text).await });
         assert_eq!(texts(&read_all(&store).await).len() as u64, 1 + round, "reads go on");
@@ -85,23 +85,23 @@ async fn a_process_that_is_killed_with_the_lock_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_writer_is_named_and_nothing_is_half_done() {
+async fn a_stopped_writer_is_named_and_its_transaction_does_not_count() {
     let dir = Temporary::new();
     let patience = Duration::from_millis(200);
     let store = keeping_all().open(dir.file()).unwrap();
     let impatient = keeping_all().timeout(patience).open(dir.file()).unwrap();
     append(&store, "before").await.unwrap();
-    let mut child = Child::start("hold", &dir.file());
-    assert_eq!(child.hear().as_deref(), Some("ready"));
+    let mut child = Child::start("hold-lock", &dir.file());
+    assert_eq!(child.next_line().as_deref(), Some("ready"));
     child.signal(Signal::STOP);
 
     let error = append(&impatient, "never").await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
-    let said = whole(&error);
-    assert!(said.contains(&format!("process {}", child.id())) && said.contains("stopped"), "{said}");
+    let text = error_chain(&error);
+    assert!(text.contains(&format!("process {}", child.id())) && text.contains("stopped"), "{text}");
     let error = keeping_all().timeout(patience).open(dir.file()).unwrap_err();
     assert_eq!(error.kind(), OpenErrorKind::Locked);
-    assert!(whole(&error).contains(&format!("process {}", child.id())), "{}", whole(&error));
+    assert!(error_chain(&error).contains(&format!("process {}", child.id())), "{}", error_chain(&error));
     let page = store.read(&room(), Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(texts(&page.entries), ["before"], "reads go on");
 

@@ -1,20 +1,20 @@
-//! The file store: the conformance suite, several processes, and what can go wrong. Feature `file`.
+//! The file store: the conformance suite, several processes, and failures. Feature `file`.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 mod child;
 mod conformance;
-mod damage;
-mod faults;
+mod damaged_channels;
+mod damaged_files;
+mod disk_space;
 mod formats;
 mod health;
+mod idle_and_churn;
 mod kills;
-mod load;
 mod opening;
-mod power;
+mod power_loss;
 mod processes;
-mod quarantine;
-mod room;
-mod settings;
+mod retention_changes;
+mod shared_retention;
 mod support;
-mod users;
+mod sync_failures;

@@ -1,15 +1,15 @@
-//! What may be opened, and what is said of what may not.
+//! Which files can be opened, and the errors of others.
 
 use rusqlite::Connection;
 use tower_events::{Event, FileStore, Store, StoreError, store::Append, stores::file::OpenErrorKind};
 
 use super::{
     child::Child,
-    support::{Temporary, append, beside, integrity, read_all, room, texts, whole},
+    support::{Temporary, append, error_chain, integrity, read_all, room, texts, with_suffix},
 };
 
 #[tokio::test]
-async fn parents_are_made() {
+async fn parent_directories_are_created() {
     let dir = Temporary::new();
     let path = dir.path().join("a/b/c/events.db");
     append(&FileStore::open(&path).unwrap(), "x").await.unwrap();
@@ -17,14 +17,14 @@ async fn parents_are_made() {
 }
 
 #[test]
-fn what_is_not_its_file_is_refused_and_left_alone() {
+fn foreign_files_are_refused_and_not_changed() {
     let dir = Temporary::new();
     let path = dir.file();
-    let refused = |kind, said: &str| {
+    let refused = |kind, text: &str| {
         let error = FileStore::open(&path).unwrap_err();
-        assert_eq!(error.kind(), kind, "{}", whole(&error));
-        assert!(whole(&error).contains(said), "{}", whole(&error));
-        assert!(whole(&error).contains("events.db"), "{}", whole(&error));
+        assert_eq!(error.kind(), kind, "{}", error_chain(&error));
+        assert!(error_chain(&error).contains(text), "{}", error_chain(&error));
+        assert!(error_chain(&error).contains("events.db"), "{}", error_chain(&error));
     };
     std::fs::write(&path, "a text that is longer than the header of a database, so that it cannot be one".repeat(20))
         .unwrap();
@@ -50,40 +50,40 @@ fn what_is_not_its_file_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn an_empty_file_is_a_new_one() {
+async fn an_empty_file_becomes_a_store() {
     let dir = Temporary::new();
     std::fs::write(dir.file(), "").unwrap();
     append(&FileStore::open(dir.file()).unwrap(), "x").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_file_that_is_removed_or_replaced_is_missed() {
+async fn removing_or_replacing_an_open_file_is_noticed() {
     let dir = Temporary::new();
     let store = FileStore::open(dir.file()).unwrap();
     append(&store, "x").await.unwrap();
     for end in ["", "-wal", "-shm"] {
-        std::fs::rename(beside(&dir.file(), end), beside(&dir.file(), &format!("-moved{end}"))).unwrap();
+        std::fs::rename(with_suffix(&dir.file(), end), with_suffix(&dir.file(), &format!("-moved{end}"))).unwrap();
     }
     assert!(matches!(append(&store, "y").await, Err(StoreError::Unavailable(_))));
     let other = FileStore::open(dir.file()).unwrap();
     append(&other, "z").await.unwrap();
     let error = append(&store, "y").await.unwrap_err();
-    assert!(whole(&error).contains("replaced"), "{}", whole(&error));
+    assert!(error_chain(&error).contains("replaced"), "{}", error_chain(&error));
 }
 
 #[tokio::test]
-async fn links_lead_to_one_store() {
+async fn a_link_opens_the_same_store() {
     let dir = Temporary::new();
     let store = FileStore::open(dir.file()).unwrap();
     let link = dir.path().join("link.db");
     std::os::unix::fs::symlink(dir.file(), &link).unwrap();
     append(&FileStore::open(&link).unwrap(), "x").await.unwrap();
     assert_eq!(texts(&read_all(&store).await), ["x"]);
-    assert!(!beside(&link, "-lock").exists());
+    assert!(!with_suffix(&link, "-lock").exists());
 }
 
 #[test]
-fn a_store_that_has_no_runtime_says_so() {
+fn reads_outside_a_runtime_fail() {
     let dir = Temporary::new();
     let store = FileStore::open(dir.file()).unwrap();
     let channel = super::support::room();
@@ -97,13 +97,13 @@ fn a_store_that_has_no_runtime_says_so() {
 async fn a_forked_child_is_refused_and_does_no_harm() {
     let dir = Temporary::new();
     let mut child = Child::start("fork", &dir.file());
-    let mut said = || child.hear().unwrap();
-    let (append, read, open) = (said(), said(), said());
+    let mut line = || child.next_line().unwrap();
+    let (append, read, open) = (line(), line(), line());
     for refused in [append, read] {
         assert!(refused.contains("Unavailable") && refused.contains("forked"), "{refused}");
     }
     assert_eq!(open, "open Err(Forked)");
-    assert_eq!(said(), "done");
+    assert_eq!(line(), "done");
     let entries = read_all(&FileStore::open(dir.file()).unwrap()).await;
     assert_eq!(texts(&entries)[1..], ["parent"]);
     assert_eq!(integrity(&dir.file()), "ok");
@@ -113,17 +113,17 @@ async fn a_forked_child_is_refused_and_does_no_harm() {
 fn forked_processes_draw_different_tags_and_epochs() {
     let dir = Temporary::new();
     let mut child = Child::start("draw", &dir.file());
-    let words = |said: String| {
-        said.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    let words = |line: String| {
+        line.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
-    let (one, other) = (words(child.hear().unwrap()), words(child.hear().unwrap()));
+    let (one, other) = (words(child.next_line().unwrap()), words(child.next_line().unwrap()));
     assert_eq!((one.len(), other.len()), (6, 6));
     for (one, other) in one.iter().zip(&other).take(5) {
         assert_ne!(one, other, "{one} {other}");
     }
 }
 
-/// A file of the version that remembered keys without the fingerprint of their event.
+/// Version 1 stored keys without the fingerprint of their event.
 #[tokio::test]
 async fn a_key_of_an_older_file_matches_every_event() {
     let dir = Temporary::new();

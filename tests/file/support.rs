@@ -1,4 +1,4 @@
-//! A temporary directory that goes with the test, and short words for what tests do with a store.
+//! A temporary directory per test, and helpers.
 
 use std::{
     error::Error,
@@ -29,7 +29,7 @@ impl Temporary {
         &self.0
     }
 
-    /// Where the event file is.
+    /// The path of the event file.
     pub(crate) fn file(&self) -> PathBuf {
         self.0.join("events.db")
     }
@@ -41,7 +41,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Keeps everything.
+/// With unlimited retention.
 pub(crate) fn keeping_all() -> FileOptions {
     FileStore::options().retention(Retention::default().events(1 << 40).bytes(1 << 40))
 }
@@ -54,7 +54,7 @@ pub(crate) async fn append(store: &FileStore, text: impl Into<String>) -> Result
     store.append(&room(), Append::new([Event::text(text)])).await
 }
 
-/// Everything that the room holds, read in pages.
+/// All entries of the room, read in pages.
 pub(crate) async fn read_all(store: &FileStore) -> Vec<Entry> {
     let (mut start, mut all) = (Start::Earliest, Vec::new());
     loop {
@@ -71,28 +71,28 @@ pub(crate) fn texts(entries: &[Entry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.data.as_shown()).collect()
 }
 
-/// What SQLite says of the whole file.
+/// The result of SQLite's integrity check.
 pub(crate) fn integrity(path: &Path) -> String {
     let db = Connection::open(path).unwrap();
     db.busy_timeout(Duration::from_secs(10)).unwrap();
     db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
 }
 
-/// Waits until the store tries a transaction that nobody asked for and that fails, and sees that it is not tried again soon.
-pub(crate) async fn comes_to_try_no_more(store: &FileStore) {
+/// Waits until a transaction fails that the store attempted without a request, and checks that it is not retried soon.
+pub(crate) async fn wait_until_retries_pause(store: &FileStore) {
     let (begun, commits, attempts) = (Instant::now(), store.commits(), store.attempts());
     while store.attempts() - attempts <= store.commits() - commits {
-        assert!(begun.elapsed() < Duration::from_secs(10), "nothing was tried");
+        assert!(begun.elapsed() < Duration::from_secs(10), "no transaction was attempted");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let before = store.attempts();
     tokio::time::sleep(Duration::from_millis(700)).await;
     let tried = store.attempts() - before;
-    assert!(tried <= 2, "{tried} times within 0.7 s");
+    assert!(tried <= 2, "{tried} attempts within 0.7 s");
 }
 
-/// Waits until this process has no file in the folder open: the threads of a store end a moment after it was dropped.
-pub(crate) async fn comes_to_be_closed(folder: &Path) {
+/// Waits until this process has no file in the folder open: the threads of a store end shortly after it is dropped.
+pub(crate) async fn wait_until_closed(folder: &Path) {
     let begun = Instant::now();
     let is_open = || {
         let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -104,25 +104,25 @@ pub(crate) async fn comes_to_be_closed(folder: &Path) {
     }
 }
 
-/// An error with all that is behind it.
-pub(crate) fn whole(error: &dyn Error) -> String {
-    let source = error.source().map(whole);
+/// The texts of an error and its sources.
+pub(crate) fn error_chain(error: &dyn Error) -> String {
+    let source = error.source().map(error_chain);
     source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
-pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, end: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(end);
     path.into()
 }
 
-/// What cannot be tried on this machine: a failure where the project's own checks run.
+/// Skips a test that this machine cannot run; fails in CI.
 pub(crate) fn skip(test: &str, why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{why}");
     eprintln!("=== SKIPPED {test}: {why} ===");
 }
 
-/// How often a test that is worth repeating is: `small` unless the variable says.
-pub(crate) fn times(variable: &str, small: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|times| times.parse().ok()).unwrap_or(small)
+/// How often a test is repeated: `default`, unless the variable sets another number.
+pub(crate) fn repetitions(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|times| times.parse().ok()).unwrap_or(default)
 }

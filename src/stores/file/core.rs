@@ -1,4 +1,4 @@
-//! What the handles of one store, its writer and its watchers share.
+//! State that the handles of one store, its writer and its watchers share.
 
 use std::{
     error::Error,
@@ -9,136 +9,135 @@ use std::{
 };
 
 use super::{
-    condition::Condition,
     error::SyncFailed,
-    ground::{Ground, Identity},
+    health::FileHealth,
     options::FileOptions,
+    paths::{Identity, Paths},
     quarantine::Quarantine,
 };
 use crate::{
     store::{Change, Health, Keep, StoreError, resume},
-    stores::hints::Backlog,
+    stores::change_queue::ChangeQueue,
 };
 
 pub(super) struct Core {
-    pub(super) ground: Ground,
+    pub(super) paths: Paths,
     pub(super) options: FileOptions,
     pub(super) keep: Keep,
-    /// Tells this store's own news from those of others.
+    /// Distinguishes this store's own notifications from those of others.
     pub(super) id: u64,
-    /// Which file was opened, where the system can say.
+    /// The file that was opened, on systems that identify files.
     identity: Option<Identity>,
-    /// The latest time ever seen here, in Unix milliseconds; never goes back.
-    latest: AtomicU64,
-    watchers: Mutex<Vec<Arc<Backlog>>>,
-    /// How many transactions were begun here.
+    /// The latest time that the clock has shown, in Unix milliseconds.
+    latest_time: AtomicU64,
+    watchers: Mutex<Vec<Arc<ChangeQueue>>>,
+    /// How many transactions this store has begun.
     pub(super) attempts: AtomicU64,
-    /// How many of them were committed.
+    /// How many of them it has committed.
     pub(super) commits: AtomicU64,
-    /// Why nothing is written any more.
+    /// Set once: from then on nothing is written.
     failed_sync: OnceLock<SyncFailed>,
     pub(super) quarantine: Quarantine,
-    pub(super) condition: Condition,
+    pub(super) health: FileHealth,
 }
 
 impl Core {
     /// The database has to exist.
-    pub(super) fn new(ground: Ground, options: FileOptions) -> std::io::Result<Self> {
+    pub(super) fn new(paths: Paths, options: FileOptions) -> std::io::Result<Self> {
         let keep = Keep::new(&options.retention);
-        let identity = Ground::identity(&ground.db)?;
-        let (latest, watchers, attempts, commits, failed_sync) = Default::default();
-        let (id, quarantine, condition) = (resume::fresh_epoch(), Quarantine::default(), Condition::default());
+        let identity = Paths::identity(&paths.db)?;
+        let (latest_time, watchers, attempts, commits, failed_sync) = Default::default();
+        let (id, quarantine, health) = (resume::fresh_epoch(), Quarantine::default(), FileHealth::default());
         Ok(Self {
-            ground,
+            paths,
             options,
             keep,
             id,
             identity,
-            latest,
+            latest_time,
             watchers,
             attempts,
             commits,
             failed_sync,
             quarantine,
-            condition,
+            health,
         })
     }
 
     pub(super) fn now(&self) -> u64 {
         let now = self.options.clock.now().min(i64::MAX as u64);
-        self.latest.fetch_max(now, Ordering::Relaxed).max(now)
+        self.latest_time.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
-    /// Fails in a forked process, and when the files are no longer the ones that were opened.
+    /// Fails in a forked process, or if the file is no longer the one that was opened.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.ground.check_process()?;
+        self.paths.check_process()?;
         self.check_file()
     }
 
-    /// Fails when the files are no longer the ones that were opened: who goes on with a file that was removed or replaced
-    /// would talk to nobody.
+    /// Fails if the file is no longer the one that was opened: no other process would see what is written to a file
+    /// that was removed or replaced.
     pub(super) fn check_file(&self) -> Result<(), StoreError> {
-        match Ground::identity(&self.ground.db) {
+        match Paths::identity(&self.paths.db) {
             Ok(now) if now == self.identity => Ok(()),
-            Ok(_) => Err(self.gone("was replaced")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.gone("was removed")),
+            Ok(_) => Err(self.file_gone("was replaced")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.file_gone("was removed")),
             Err(error) => Err(StoreError::Unavailable(error.into())),
         }
     }
 
     pub(super) fn health(&self) -> Health {
-        if self.check().is_err() || self.condition.reads.fails() {
+        if self.check().is_err() || self.health.reads.is_failing() {
             Health::Unavailable
-        } else if self.failed_sync.get().is_some() || self.condition.writes.fails() {
+        } else if self.failed_sync.get().is_some() || self.health.writes.is_failing() {
             Health::ReadOnly
         } else {
             Health::Ready
         }
     }
 
-    fn gone(&self, how: &str) -> StoreError {
-        let path = self.ground.db.display();
-        StoreError::Unavailable(format!("the event file {path} {how} while it was open; open it anew").into())
+    fn file_gone(&self, how: &str) -> StoreError {
+        let path = self.paths.db.display();
+        StoreError::Unavailable(format!("the event file {path} {how} while it was open; open it again").into())
     }
 
-    /// Writes no more: the disk could not sync.
-    pub(super) fn stop(&self, why: impl Error + Send + Sync + 'static) -> SyncFailed {
-        tracing::error!(%why, file = %self.ground.db.display(), "a sync failed; nothing is written any more");
+    /// Stops writing for good: the disk could not sync.
+    pub(super) fn stop_writing(&self, why: impl Error + Send + Sync + 'static) -> SyncFailed {
+        tracing::error!(%why, file = %self.paths.db.display(), "a sync failed; the store writes nothing until it is opened again");
         self.failed_sync.get_or_init(|| SyncFailed::new(why)).clone()
     }
 
-    /// Why nothing is written any more.
     pub(super) fn failed_sync(&self) -> Option<SyncFailed> {
         self.failed_sync.get().cloned()
     }
 
-    /// Tells all watchers of this process.
-    pub(super) fn tell(&self, changes: impl IntoIterator<Item = Change>) {
+    /// Queues the changes for all watchers in this process.
+    pub(super) fn notify_watchers(&self, changes: impl IntoIterator<Item = Change>) {
         let watchers = self.watchers().clone();
         if watchers.is_empty() {
             return;
         }
         for change in changes {
-            let wakers: Vec<_> = watchers.iter().filter_map(|backlog| backlog.add(change.clone())).collect();
+            let wakers: Vec<_> = watchers.iter().filter_map(|queue| queue.push(change.clone())).collect();
             wakers.into_iter().for_each(std::task::Waker::wake);
         }
     }
 
-    pub(super) fn watch(&self) -> Arc<Backlog> {
-        let backlog = Arc::new(Backlog::new());
-        self.watchers().push(Arc::clone(&backlog));
-        backlog
+    pub(super) fn add_watcher(&self) -> Arc<ChangeQueue> {
+        let queue = Arc::new(ChangeQueue::new());
+        self.watchers().push(Arc::clone(&queue));
+        queue
     }
 
-    pub(super) fn unwatch(&self, backlog: &Arc<Backlog>) {
-        self.watchers().retain(|other| !Arc::ptr_eq(other, backlog));
+    pub(super) fn remove_watcher(&self, queue: &Arc<ChangeQueue>) {
+        self.watchers().retain(|other| !Arc::ptr_eq(other, queue));
     }
 
     pub(super) fn is_watched(&self) -> bool {
         !self.watchers().is_empty()
     }
 
-    fn watchers(&self) -> MutexGuard<'_, Vec<Arc<Backlog>>> {
+    fn watchers(&self) -> MutexGuard<'_, Vec<Arc<ChangeQueue>>> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

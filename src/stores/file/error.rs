@@ -1,4 +1,4 @@
-//! How the file store fails, to open and later. The driver's errors end here: outside they are sources only.
+//! The file store's errors. Driver errors are converted here, and appear outside only as sources.
 
 use std::{error::Error, fmt, io, path::PathBuf, sync::Arc};
 
@@ -6,7 +6,7 @@ use rusqlite::{ErrorCode, ffi};
 
 use crate::store::{Source, StoreError};
 
-/// Why a file could not be opened as a store. Its display names the file and says what to do about it.
+/// Why a file could not be opened as a store. `Display` names the file and what to do.
 #[derive(Debug)]
 pub struct OpenError {
     path: PathBuf,
@@ -14,26 +14,27 @@ pub struct OpenError {
     why: Source,
 }
 
-/// What kind of thing stands in the way of opening a file.
+/// The kind of an [`OpenError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenErrorKind {
-    /// It is something else's file.
+    /// The file belongs to something else.
     Foreign,
     /// A newer version of this crate wrote it.
     Newer,
-    /// It is damaged.
+    /// The file is damaged.
     Damaged,
-    /// It is on a file system that several machines may share, where their processes cannot share memory. When all are on
-    /// one machine: [`FileOptions::any_file_system`](super::FileOptions::any_file_system).
+    /// The file is on a file system that several machines may share, but processes on different machines cannot share
+    /// the memory that a store needs. If all are on one machine, use
+    /// [`FileOptions::any_file_system`](super::FileOptions::any_file_system).
     NetworkFileSystem,
-    /// The SQLite that the program is linked with can corrupt files that several processes write.
+    /// The linked version of SQLite can corrupt files that several processes write.
     UnsafeSqlite,
-    /// Another process holds the lock for too long.
+    /// Another process held the lock until the timeout.
     Locked,
-    /// This process was forked from one that had opened event files.
+    /// This process was forked from one that had opened an event file.
     Forked,
-    /// The system refused something.
+    /// An I/O error.
     Io,
 }
 
@@ -58,7 +59,7 @@ impl OpenError {
         Self::new(path, kind, error)
     }
 
-    /// What kind of thing stands in the way.
+    /// The kind of error.
     #[must_use]
     pub fn kind(&self) -> OpenErrorKind {
         self.kind
@@ -70,13 +71,13 @@ impl fmt::Display for OpenError {
         let what = match self.kind {
             OpenErrorKind::Foreign => "is not an event file",
             OpenErrorKind::Newer => "was written by a newer version; update this program",
-            OpenErrorKind::Damaged => "is damaged; restore it from a backup, or move it away to begin anew",
+            OpenErrorKind::Damaged => "is damaged; restore it from a backup, or move it away to start empty",
             OpenErrorKind::NetworkFileSystem => {
-                "is on a file system that other machines may share; put it on a local disk, or ask for `any_file_system`"
+                "is on a file system that other machines may share; put it on a local disk, or set `any_file_system`"
             }
-            OpenErrorKind::UnsafeSqlite => "cannot be shared safely with this SQLite; link a newer one",
+            OpenErrorKind::UnsafeSqlite => "cannot be shared safely with this version of SQLite; link a newer one",
             OpenErrorKind::Locked => "is locked",
-            OpenErrorKind::Forked => "cannot be opened after a fork; open it in the child only, or execute a program",
+            OpenErrorKind::Forked => "cannot be opened after a fork; open it only after forking, or exec a program",
             OpenErrorKind::Io => "cannot be opened",
         };
         write!(f, "{} {what}", self.path.display())
@@ -89,7 +90,7 @@ impl Error for OpenError {
     }
 }
 
-/// So that `?` works in a `main` that returns `std::io::Result`; the text holds the source then.
+/// Lets `?` work in a `main` that returns `std::io::Result`. The text includes the source.
 impl From<OpenError> for io::Error {
     fn from(error: OpenError) -> Self {
         let kind = match error.kind {
@@ -102,7 +103,7 @@ impl From<OpenError> for io::Error {
     }
 }
 
-/// A disk that once failed to sync may have dropped what it was given. Each who is told has the same source.
+/// A disk that failed to sync once may have dropped what it was given. All clones share the source.
 #[derive(Clone, Debug)]
 pub(super) struct SyncFailed(Arc<dyn Error + Send + Sync>);
 
@@ -114,7 +115,7 @@ impl SyncFailed {
 
 impl fmt::Display for SyncFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a sync of the event file failed; nothing is written until it is opened anew")
+        f.write_str("a sync of the event file failed; nothing is written until it is opened again")
     }
 }
 
@@ -124,44 +125,44 @@ impl Error for SyncFailed {
     }
 }
 
-/// The store's error for one of the driver's, from before the commit: nothing was changed.
+/// Converts a driver error from before the commit: nothing was changed.
 pub(super) fn from_sql(error: rusqlite::Error) -> StoreError {
     let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full(error.into()),
-        // Room for the shared memory next to the file is taken from the same disk.
+        // The shared memory file needs space on the same disk.
         _ if extended == ffi::SQLITE_IOERR_SHMSIZE => StoreError::Full(error.into()),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation) => {
             StoreError::Corrupt(error.into())
         }
         _ if extended == ffi::SQLITE_IOERR_CORRUPTFS => StoreError::Corrupt(error.into()),
-        // What is stored is not what this crate stores there.
+        // The stored value is not one that this crate writes.
         None if !matches!(error, rusqlite::Error::InvalidPath(_)) => StoreError::Corrupt(error.into()),
         _ => StoreError::Unavailable(error.into()),
     }
 }
 
-/// The store's error for a commit that failed.
+/// Converts the driver error of a failed commit.
 pub(super) fn from_commit(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        // Its frames may be in the log, and a crash right now may make them count.
+        // Its frames may be in the WAL, and recovery after a crash may apply them.
         Some(ErrorCode::SystemIoFailure) => StoreError::Unknown(error.into()),
         _ => from_sql(error),
     }
 }
 
-/// Whether the disk did not say that it has what it was given.
+/// Whether a sync failed.
 pub(super) fn is_failed_sync(error: &rusqlite::Error) -> bool {
     let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC].contains(&extended)
 }
 
-/// Whether SQLite has found this: then it may concern the whole file, not a row of ours.
+/// Whether SQLite reported this error: then it may concern the whole file, not one of the store's rows.
 pub(super) fn is_sqlite(source: &(dyn Error + 'static)) -> bool {
     source.downcast_ref().is_some_and(|error: &rusqlite::Error| error.sqlite_error_code().is_some())
 }
 
-/// The error for data that cannot be what was stored.
+/// The error for data that is not what was stored.
 pub(super) fn corrupt(what: impl Into<String>) -> StoreError {
     StoreError::Corrupt(what.into().into())
 }

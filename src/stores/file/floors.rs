@@ -1,20 +1,20 @@
-//! The rows of floors: how they are read and written.
+//! How floors are read and written.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::record::number;
+use super::columns::read_u64;
 use crate::{channel::Channel, store::floor};
 
-/// The place's epoch, and the floor that all names have at least: older versions knew one floor.
+/// The place's epoch, and the least floor of any name: versions before 3 had one floor for all.
 pub(super) fn origin(db: &Connection) -> rusqlite::Result<(u64, u64)> {
     let mut origin = db.prepare_cached("SELECT epoch, floor FROM origin")?;
-    origin.query_row([], |row| Ok((number(row, 0)?, number(row, 1)?)))
+    origin.query_row([], |row| Ok((read_u64(row, 0)?, read_u64(row, 1)?)))
 }
 
-/// The floor of a bucket of names, beside that of all; 0 when it has not risen.
+/// The floor of a bucket of names, without the least floor; 0 if it has not risen.
 pub(super) fn of_bucket(db: &Connection, bucket: u16) -> rusqlite::Result<u64> {
     let mut floor = db.prepare_cached("SELECT floor FROM floors WHERE bucket = ?1")?;
-    Ok(floor.query_row([bucket], |row| number(row, 0)).optional()?.unwrap_or(0))
+    Ok(floor.query_row([bucket], |row| read_u64(row, 0)).optional()?.unwrap_or(0))
 }
 
 /// The place's epoch, and the floor of a channel.

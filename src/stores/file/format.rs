@@ -1,36 +1,35 @@
-//! The version of the file's tables, and who may use them: looked at in each transaction, for another process may raise it
-//! while this one runs.
+//! The version of the file's tables, and which versions of this crate may use them. Checked in each transaction, since
+//! another process may upgrade the file while this one runs.
 //!
 //! # Upgrades
-//! A process that opens an older file brings it up in one transaction, in which it also writes the new version and who may
-//! read and write that. From that commit on, processes of older versions refuse: those that know a [`Format`] with
-//! [`StoreError::NewerFormat`], the older ones because a table that they need has another name. None has written in between,
-//! and none reads what it would misread.
+//! A process that opens an older file upgrades it in one transaction, which also stores the new [`Format`]. From that
+//! commit on, processes of older versions fail: with [`StoreError::NewerFormat`] if they know formats, otherwise
+//! because a table that they need was renamed. So none of them writes to the new tables, and none misreads them.
 
 use rusqlite::Connection;
 
 use super::error::from_sql;
 use crate::store::{Format, StoreError};
 
-/// What this version of the crate writes.
+/// The format that this version of the crate writes.
 pub(super) const FORMAT: Format = Format::new(SUPPORTED);
 
-/// The newest version that it knows.
+/// The newest version that this version of the crate knows.
 pub(super) const SUPPORTED: u32 = 3;
 
-/// Fails when the file may not be read by this version. Within the transaction that reads.
+/// Fails if this version may not read the file. Called within the transaction that reads.
 pub(super) fn check_read(db: &Connection) -> Result<(), StoreError> {
     newer(db)?.map_or(Ok(()), |format| format.may_read(SUPPORTED))
 }
 
-/// Fails when the file may not be written by this version. Within the transaction that writes.
+/// Fails if this version may not write the file. Called within the transaction that writes.
 pub(super) fn check_write(db: &Connection) -> Result<(), StoreError> {
     newer(db)?.map_or(Ok(()), |format| format.may_write(SUPPORTED))
 }
 
-/// The file's format, when it is newer than what is known.
+/// The file's format, if it is newer than [`SUPPORTED`].
 fn newer(db: &Connection) -> Result<Option<Format>, StoreError> {
-    // In the header of the file, so that it costs no page.
+    // Stored in the header of the file, so this reads no page.
     let mut version = db.prepare_cached("PRAGMA user_version").map_err(from_sql)?;
     let version: i64 = version.query_row([], |row| row.get(0)).map_err(from_sql)?;
     if version <= i64::from(SUPPORTED) {
@@ -39,7 +38,7 @@ fn newer(db: &Connection) -> Result<Option<Format>, StoreError> {
     stored(db, version as u32).map(Some)
 }
 
-/// The format of a newer file; one that says nothing of who may use it is its own version's.
+/// The format of a newer file. If it does not say which versions may use it, only its own may.
 pub(super) fn stored(db: &Connection, version: u32) -> Result<Format, StoreError> {
     let sql = "SELECT version || ' ' || oldest_reader || ' ' || oldest_writer FROM format";
     let text: rusqlite::Result<String> = db.query_row(sql, [], |row| row.get(0));
@@ -48,7 +47,7 @@ pub(super) fn stored(db: &Connection, version: u32) -> Result<Format, StoreError
             let format = text.parse().unwrap_or(Format::new(version));
             Ok(if format.version() == version { format } else { Format::new(version) })
         }
-        // It has no such table, or it is not as we know it.
+        // There is no such table, or it has other columns.
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => Ok(Format::new(version)),
         Err(error) => Err(from_sql(error)),
     }

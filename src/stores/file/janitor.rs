@@ -1,20 +1,20 @@
-//! What has to be done some time: channels that nobody appends to, keys, what removed channels left behind. A little with
-//! each transaction, the rest when the writer is idle. Each piece is undone alone when it fails: the transaction that it
-//! rides on is somebody else's.
+//! Background work: retention of idle channels, expired keys, rows that removed channels left behind. One step is part
+//! of each transaction; further steps run while the writer is idle. Each task of a step has a savepoint, so that one
+//! that fails does not fail the requests in the same transaction.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use super::{
-    apply::{Desk, Failed},
+    channel_row::{CHANNEL_COLUMNS, ChannelRow, placeholder_name, read_name},
+    commit_error::OperationError,
     core::Core,
     error::corrupt,
-    guard::{Undone, guarded},
-    record::{COLUMNS, Line, read_name, unnamed},
-    trim,
-    users::Users,
-    writer::LONGEST_PAUSE,
+    retention,
+    savepoint::{SavepointError, in_savepoint},
+    shared_retention::SharedRetention,
+    transaction::TxState,
 };
 use crate::{
     channel::Channel,
@@ -22,113 +22,127 @@ use crate::{
 };
 
 pub(super) struct Janitor {
-    /// In Unix milliseconds; `None` when the last look has left something to do.
-    next: Option<u64>,
-    /// How long to wait for the next look when nobody appends.
+    /// In Unix milliseconds; `None` if there is work left.
+    next_run: Option<u64>,
+    /// How long the writer waits between checks for work while no requests come.
     pause: Duration,
-    /// Nothing is done until then: something failed.
-    put_off: Option<Instant>,
-    /// What was kept at the last look.
-    keep: Keep,
-    /// Which channels were compared with what is kept: those up to this id. Others may have kept more, and said later when to
-    /// look.
-    compared: Option<i64>,
-    /// Whether it was said that something failed.
-    said: bool,
+    /// No work is done until then, since some has failed.
+    postponed_until: Option<Instant>,
+    /// The shared retention at the last step.
+    last_keep: Keep,
+    /// The last channel id whose `due` was checked against the shared retention, which may have become shorter since
+    /// `due` was written. `None` once all are checked.
+    checked_up_to: Option<i64>,
+    /// Whether a failure has been logged.
+    failure_logged: bool,
 }
 
 impl Janitor {
     pub(super) fn new(keep: &Keep) -> Self {
-        let pause = Duration::from_millis(keep.period() / 4).clamp(Duration::from_millis(100), LONGEST_PAUSE);
-        Self { next: None, pause, put_off: None, keep: *keep, compared: Some(0), said: false }
-    }
-
-    /// There is something to do.
-    pub(super) fn call(&mut self) {
-        self.next = None;
-    }
-
-    /// How long the writer may wait before it looks.
-    pub(super) fn pause(&self) -> Duration {
-        if self.next.is_none() && !self.is_put_off() { BETWEEN_STEPS } else { self.pause }
-    }
-
-    /// Does nothing for a while: something failed, which would fail again.
-    pub(super) fn put_off(&mut self, core: &Core, error: &StoreError) {
-        self.put_off = Some(Instant::now() + PUT_OFF);
-        if !std::mem::replace(&mut self.said, true) {
-            let (file, why) = (core.ground.db.display(), std::error::Error::source(error).map(ToString::to_string));
-            tracing::warn!(%file, why, "an event file cannot be tidied; it is tried again every {PUT_OFF:?}");
+        let pause = Duration::from_millis(keep.period() / 4).clamp(Duration::from_millis(100), MAX_PAUSE);
+        Self {
+            next_run: None,
+            pause,
+            postponed_until: None,
+            last_keep: *keep,
+            checked_up_to: Some(0),
+            failure_logged: false,
         }
     }
 
-    fn is_put_off(&self) -> bool {
-        self.put_off.is_some_and(|until| Instant::now() < until)
+    /// There is work to do.
+    pub(super) fn wake(&mut self) {
+        self.next_run = None;
     }
 
-    /// Whether a transaction of its own is worth it. Reads only.
-    pub(super) fn is_due(&mut self, db: &Connection, users: &Users, now: u64) -> bool {
-        if self.is_put_off() {
+    /// How long the writer may wait before it checks for work.
+    pub(super) fn pause(&self) -> Duration {
+        if self.next_run.is_none() && !self.is_postponed() { BETWEEN_STEPS } else { self.pause }
+    }
+
+    /// Does no work for [`POSTPONE_FOR`], since it would fail again.
+    pub(super) fn postpone(&mut self, core: &Core, error: &StoreError) {
+        self.postponed_until = Some(Instant::now() + POSTPONE_FOR);
+        if !std::mem::replace(&mut self.failure_logged, true) {
+            let (file, why) = (core.paths.db.display(), std::error::Error::source(error).map(ToString::to_string));
+            tracing::warn!(%file, why, "maintenance of an event file fails; retrying every {POSTPONE_FOR:?}");
+        }
+    }
+
+    fn is_postponed(&self) -> bool {
+        self.postponed_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether there is enough work for a transaction of its own. Reads only.
+    pub(super) fn is_due(&mut self, db: &Connection, retention: &SharedRetention, now: u64) -> bool {
+        if self.is_postponed() {
             return false;
         }
         let sql = "SELECT EXISTS (SELECT 1 FROM channels WHERE due <= ?1) OR EXISTS (SELECT 1 FROM garbage)
                      OR EXISTS (SELECT 1 FROM keys WHERE came < ?2)";
-        let bounds = (now as i64, users.keep.oldest_key(now) as i64);
+        let bounds = (now as i64, retention.keep.oldest_key(now) as i64);
         let due = db.prepare_cached(sql).and_then(|mut statement| statement.query_row(bounds, |row| row.get(0)));
-        let due = self.next.is_none() || users.due() <= now || due.unwrap_or(false);
+        let due = self.next_run.is_none() || retention.due() <= now || due.unwrap_or(false);
         if due {
-            self.next = None;
+            self.next_run = None;
         }
         due
     }
 
-    /// Does a step of it, if it is time. Fails when the database has rolled back the transaction that it is part of, which
-    /// then has to be done again.
-    pub(super) fn work(&mut self, db: &Connection, desk: &mut Desk, core: &Core, now: u64) -> Result<(), Failed> {
-        let keep = desk.users.keep;
-        // Who kept more is gone.
-        if keep.largest(&std::mem::replace(&mut self.keep, keep)) != keep {
-            (self.next, self.compared) = (None, Some(0));
+    /// Does a step of the work, if it is time. Fails if the database has rolled back the whole transaction, which then
+    /// has to be repeated.
+    pub(super) fn run_step(
+        &mut self,
+        db: &Connection,
+        state: &mut TxState,
+        core: &Core,
+        now: u64,
+    ) -> Result<(), OperationError> {
+        let keep = state.retention.keep;
+        // A process that kept more is gone.
+        if keep.largest(&std::mem::replace(&mut self.last_keep, keep)) != keep {
+            (self.next_run, self.checked_up_to) = (None, Some(0));
         }
-        if self.is_put_off() || self.next.is_some_and(|next| now < next) {
+        if self.is_postponed() || self.next_run.is_some_and(|next| now < next) {
             return Ok(());
         }
-        let mut chores = Chores { db, core, now, failed: None };
-        chores.guarded(desk, |desk| Ok(desk.users.say(db, now)?))?;
-        let mut done = chores.look_after(desk)?;
-        if let Some(after) = self.compared {
-            let (found, compared) = chores.guarded(desk, |_| compare(db, &keep, now, after))?.unwrap_or_default();
-            (done, self.compared) = (done + found, compared);
+        let mut step = Step { db, core, now, failed: None };
+        step.in_savepoint(state, |state| Ok(state.retention.announce(db, now)?))?;
+        let mut done = step.maintain_due(state)?;
+        if let Some(after) = self.checked_up_to {
+            let (found, checked_up_to) =
+                step.in_savepoint(state, |_| bring_forward(db, &keep, now, after))?.unwrap_or_default();
+            (done, self.checked_up_to) = (done + found, checked_up_to);
         }
-        done += chores.guarded(desk, |_| Ok(trim::expire_keys(db, &keep, now)?))?.unwrap_or(0);
-        done += chores.guarded(desk, |_| Ok(trim::collect_garbage(db)?))?.unwrap_or(0);
-        done += chores.guarded(desk, |_| Ok(trim::shrink(db)?))?.unwrap_or(0);
-        let next = chores.guarded(desk, |desk| Ok(next_due(db, now, keep.period())?.min(desk.users.due())))?;
-        if let Some(error) = chores.failed {
-            self.put_off(core, &error);
+        done += step.in_savepoint(state, |_| Ok(retention::expire_keys(db, &keep, now)?))?.unwrap_or(0);
+        done += step.in_savepoint(state, |_| Ok(retention::collect_garbage(db)?))?.unwrap_or(0);
+        done += step.in_savepoint(state, |_| Ok(retention::shrink(db)?))?.unwrap_or(0);
+        let next =
+            step.in_savepoint(state, |state| Ok(next_due(db, now, keep.period())?.min(state.retention.due())))?;
+        if let Some(error) = step.failed {
+            self.postpone(core, &error);
         }
-        self.next = if done > 0 || self.compared.is_some() { None } else { next };
+        self.next_run = if done > 0 || self.checked_up_to.is_some() { None } else { next };
         Ok(())
     }
 }
 
-/// One step of the janitor's.
-struct Chores<'a> {
+struct Step<'a> {
     db: &'a Connection,
     core: &'a Core,
     now: u64,
-    /// The first that failed, other than for one channel.
+    /// The first failure that does not concern one channel only.
     failed: Option<StoreError>,
 }
 
-impl Chores<'_> {
-    /// Does a chore whole or not at all. `None` when it failed alone.
-    fn guarded<T>(
+impl Step<'_> {
+    /// Does all of a task, or none of it. `None` if it failed, and only it was rolled back.
+    fn in_savepoint<T>(
         &mut self,
-        desk: &mut Desk,
-        chore: impl FnOnce(&mut Desk) -> Result<T, Failed>,
-    ) -> Result<Option<T>, Failed> {
-        match self.try_guarded(desk, chore)? {
+        state: &mut TxState,
+        task: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
+    ) -> Result<Option<T>, OperationError> {
+        match self.try_in_savepoint(state, task)? {
             Ok(done) => Ok(Some(done)),
             Err(error) => {
                 self.failed.get_or_insert(error);
@@ -137,112 +151,118 @@ impl Chores<'_> {
         }
     }
 
-    fn try_guarded<T>(
+    fn try_in_savepoint<T>(
         &mut self,
-        desk: &mut Desk,
-        chore: impl FnOnce(&mut Desk) -> Result<T, Failed>,
-    ) -> Result<Result<T, StoreError>, Failed> {
+        state: &mut TxState,
+        task: impl FnOnce(&mut TxState) -> Result<T, OperationError>,
+    ) -> Result<Result<T, StoreError>, OperationError> {
         let db = self.db;
-        let done = guarded(db, || {
-            let done = chore(desk)?;
-            desk.flush(db)?;
+        let done = in_savepoint(db, || {
+            let done = task(state)?;
+            state.flush(db)?;
             Ok(done)
         });
         match done {
             Ok(done) => Ok(Ok(done)),
-            Err(Undone::All(error)) => Err(error),
-            Err(Undone::Alone(Failed::Sql(error) | Failed::Refused(error))) => {
-                desk.distrust();
+            Err(SavepointError::TransactionLost(error)) => Err(error),
+            Err(SavepointError::RolledBack(OperationError::Aborted(error) | OperationError::Refused(error))) => {
+                state.clear_cache();
                 Ok(Err(error))
             }
         }
     }
 
-    /// Looks after some channels that are due; says how many.
-    fn look_after(&mut self, desk: &mut Desk) -> Result<usize, Failed> {
+    /// Maintains some channels that are due; returns how many.
+    fn maintain_due(&mut self, state: &mut TxState) -> Result<usize, OperationError> {
         let (db, now) = (self.db, self.now);
-        let due = self.guarded(desk, |_| Ok(due(db, now)?))?.unwrap_or_default();
+        let due = self.in_savepoint(state, |_| Ok(due_channels(db, now)?))?.unwrap_or_default();
         for id in &due {
             let mut name = None;
-            let looked = self.try_guarded(desk, |desk| {
+            let result = self.try_in_savepoint(state, |state| {
                 let channel = name.insert(name_of(db, *id)?);
-                // The index of names may know nothing of what a row's name became, and then nothing was looked after.
-                match desk.look_after(db, now, channel)? {
+                // If the name in the row is damaged, the index does not find this row by it, but none or another.
+                match state.maintain(db, now, channel)? {
                     Some(found) if found == *id => Ok(()),
-                    _ => Err(corrupt(format!("channel {id} is not found by its name")).into()),
+                    _ => Err(corrupt(format!("looking up the name of channel {id} does not find it")).into()),
                 }
             })?;
-            if let Err(error) = looked {
-                let name = name.map_or_else(|| unnamed(*id), |name| name.as_str().to_owned());
-                self.core.quarantine.say(&self.core.ground.db, &name, &error);
-                // Out of the way of those that are due later, and of other processes' janitors.
-                let later = now.saturating_add(QUARANTINE);
-                self.guarded(desk, |_| Ok(update_due(db, *id, later)?))?;
+            if let Err(error) = result {
+                let name = name.map_or_else(|| placeholder_name(*id), |name| name.as_str().to_owned());
+                self.core.quarantine.report(&self.core.paths.db, &name, &error);
+                // Postponed, so that it does not delay other channels, here and in other processes.
+                let later = now.saturating_add(DAMAGED_DELAY_MS);
+                self.in_savepoint(state, |_| Ok(update_due(db, *id, later)?))?;
             }
         }
         Ok(due.len())
     }
 }
 
-/// The channels that are due first. Read from the index alone, so that damage to the row of one costs the others nothing.
-fn due(db: &Connection, now: u64) -> rusqlite::Result<Vec<i64>> {
+/// The channels that are due first. Read from the index alone, so that a damaged row does not affect the others.
+fn due_channels(db: &Connection, now: u64) -> rusqlite::Result<Vec<i64>> {
     let sql = "SELECT id FROM channels WHERE due <= ?1 ORDER BY due LIMIT ?2";
     let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map((now as i64, AT_ONCE as i64), |row| row.get(0))?;
+    let rows = statement.query_map((now as i64, MAINTAINED_PER_STEP as i64), |row| row.get(0))?;
     rows.collect()
 }
 
-fn name_of(db: &Connection, id: i64) -> Result<Channel, Failed> {
+fn name_of(db: &Connection, id: i64) -> Result<Channel, OperationError> {
     let mut statement = db.prepare_cached("SELECT name FROM channels WHERE id = ?1")?;
     Ok(statement.query_row([id], |row| Ok(read_name(row, 0)))??)
 }
 
-/// Has channels be looked at sooner whose time was set by who keeps more. Returns how many, and the last that it compared;
-/// `None` when all are.
-fn compare(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), Failed> {
-    let sql = format!("SELECT {COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
+/// Makes channels due whose `due` is too late for the current retention. Returns how many, and the last id that it
+/// checked; `None` if no more follow.
+fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(usize, Option<i64>), OperationError> {
+    let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE id > ?1 ORDER BY id LIMIT ?2");
     let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query((after, COMPARED_AT_ONCE as i64))?;
-    let (mut count, mut last, mut sooner) = (0, after, Vec::new());
+    let mut rows = statement.query((after, CHECKED_PER_STEP as i64))?;
+    let (mut count, mut last, mut late) = (0, after, Vec::new());
     while let Some(row) = rows.next()? {
         (count, last) = (count + 1, row.get(0)?);
-        let is_late = match Line::from_row(row) {
-            Ok(line) => trim::is_exceeded(keep, &line, now) || line.next_look(keep, now) < line.due,
-            // The look finds out what is wrong with it.
+        let is_late = match ChannelRow::from_row(row) {
+            Ok(channel_row) => {
+                retention::is_exceeded(keep, &channel_row, now)
+                    || retention::next_maintenance(&channel_row, keep, now) < channel_row.due
+            }
+            // Maintaining it reports the damage.
             Err(_) => true,
         };
         if is_late {
-            sooner.push(last);
+            late.push(last);
         }
     }
-    for id in &sooner {
+    for id in &late {
         update_due(db, *id, now)?;
     }
-    Ok((sooner.len(), (count == COMPARED_AT_ONCE).then_some(last)))
+    Ok((late.len(), (count == CHECKED_PER_STEP).then_some(last)))
 }
 
 fn update_due(db: &Connection, id: i64, due: u64) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE channels SET due = ?1 WHERE id = ?2")?.execute((due as i64, id)).map(|_| ())
 }
 
-/// When the first channel is due, or a key may be.
+/// When the first channel is due, at most `period` from now, since keys may expire by then.
 fn next_due(db: &Connection, now: u64, period: u64) -> rusqlite::Result<u64> {
     let first: Option<i64> = db.prepare_cached("SELECT min(due) FROM channels")?.query_row([], |row| row.get(0))?;
     let latest = now.saturating_add(period);
     Ok(first.map_or(latest, |first| (first as u64).clamp(now + 1, latest)))
 }
 
-/// So many channels are looked at in one step.
-const AT_ONCE: usize = 4;
+/// Channels maintained per step.
+const MAINTAINED_PER_STEP: usize = 4;
 
-/// So many are compared in one step: they are only read.
-const COMPARED_AT_ONCE: usize = 64;
+/// Channels checked per step, which are only read.
+const CHECKED_PER_STEP: usize = 64;
 
-/// Between two steps of work that is left, so that others can write.
+/// The longest that the writer waits between checks for work.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// The pause between steps while work is left, so that other processes can write.
 const BETWEEN_STEPS: Duration = Duration::from_millis(5);
 
-/// So long nothing is tried after something failed.
-const PUT_OFF: Duration = Duration::from_secs(10);
+/// How long no work is done after a failure.
+const POSTPONE_FOR: Duration = Duration::from_secs(10);
 
-/// So many milliseconds later a damaged channel is looked at again.
-const QUARANTINE: u64 = 60 * 60 * 1000;
+/// When a damaged channel is due again, in milliseconds.
+const DAMAGED_DELAY_MS: u64 = 60 * 60 * 1000;

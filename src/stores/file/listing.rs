@@ -1,21 +1,20 @@
-//! Which channels there are.
+//! Lists channels.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
+    channel_row::{CHANNEL_COLUMNS, ChannelRow, read_name},
     core::Core,
     error::from_sql,
-    format,
-    record::{COLUMNS, Line, read_name},
-    trim,
-    users::Kept,
+    format, retention,
+    shared_retention::SnapshotRetention,
 };
 use crate::{
     channel::Channel,
     store::{Head, StoreError},
 };
 
-/// A page of the channels whose names begin with `prefix` and come after `after`.
+/// A page of the channels whose names start with `prefix` and follow `after`.
 pub(super) fn channels(
     core: &Core,
     db: &mut Connection,
@@ -26,34 +25,35 @@ pub(super) fn channels(
 ) -> Result<Vec<(Channel, Head)>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
-    let kept = Kept::new(&transaction, &core.keep, now);
+    let limits = SnapshotRetention::new(&transaction, &core.keep, now);
     // The index of names compares bytes.
     let after = after.map(Channel::as_str).filter(|after| *after >= prefix);
     let relation = if after.is_some() { ">" } else { ">=" };
-    let sql = format!("SELECT {COLUMNS}, name FROM channels WHERE name {relation} ?1 ORDER BY name");
+    let sql = format!("SELECT {CHANNEL_COLUMNS}, name FROM channels WHERE name {relation} ?1 ORDER BY name");
     let mut statement = transaction.prepare_cached(&sql).map_err(from_sql)?;
     let mut rows = statement.query([after.unwrap_or(prefix)]).map_err(from_sql)?;
-    let (limit, mut listed) = (limit.min(MOST), Vec::new());
+    let (limit, mut listed) = (limit.min(MAX_LISTED), Vec::new());
     while listed.len() < limit {
         let Some(row) = rows.next().map_err(from_sql)? else { break };
         let name = row.get_ref(13).map_err(from_sql)?.as_bytes().unwrap_or_default();
         if !name.starts_with(prefix.as_bytes()) {
             break;
         }
-        let line = Line::from_row(row).map_err(from_sql).and_then(Line::sound);
-        // Never lossily: what is made up has no place in the order of the names, and who goes on behind it goes in a circle.
-        let named = line.and_then(|line| Ok((read_name(row, 13)?, line)));
+        let channel_row = ChannelRow::from_row(row).map_err(from_sql).and_then(ChannelRow::validated);
+        // An unreadable name is skipped, not replaced: a replacement may sort elsewhere, and a listing that continued
+        // after it could loop.
+        let named = channel_row.and_then(|channel_row| Ok((read_name(row, 13)?, channel_row)));
         match named {
-            Ok((channel, line)) => {
-                if !kept.is_gone(|keep| trim::is_forgotten(&transaction, &line, keep, now))? {
-                    listed.push((channel, line.record.head));
+            Ok((channel, channel_row)) => {
+                if !limits.is_expired(|keep| retention::is_forgotten(&transaction, &channel_row, keep, now))? {
+                    listed.push((channel, channel_row.record.head));
                 }
             }
-            Err(error) => core.quarantine.say(&core.ground.db, &String::from_utf8_lossy(name), &error),
+            Err(error) => core.quarantine.report(&core.paths.db, &String::from_utf8_lossy(name), &error),
         }
     }
     Ok(listed)
 }
 
-/// So many are listed at once.
-const MOST: usize = 1000;
+/// The most channels listed at once.
+const MAX_LISTED: usize = 1000;

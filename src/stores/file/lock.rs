@@ -1,5 +1,5 @@
-//! The lock of those who write: an own file, locked as a whole, which the system unlocks when its holder dies. SQLite's
-//! busy handler polls, so that with it alone some writers starve; this one makes them queue.
+//! The lock that writers hold: a separate file, which the system unlocks when its holder dies. SQLite's own busy
+//! handler polls, so with that alone some writers starve; with this lock they queue.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,29 +10,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ground::Ground;
-
-/// The lock file of one store.
 pub(super) struct Lock {
     file: File,
-    /// Waits on behalf of this lock, so that waiting can have an end: started when it is first needed.
+    /// A thread that waits for the lock, since `flock` has no timeout. Started when first needed.
     waiter: Option<Waiter>,
 }
 
 struct Waiter {
-    ask: mpsc::Sender<()>,
-    told: mpsc::Receiver<io::Result<Got>>,
-    /// Whether it was asked and has not told yet.
-    asked: bool,
-    /// Whether someone waits for what it was asked for.
+    requests: mpsc::Sender<()>,
+    outcomes: mpsc::Receiver<io::Result<WaitOutcome>>,
+    /// Whether a request has no outcome yet.
+    is_waiting: bool,
+    /// Whether a caller waits for the outcome.
     wanted: Arc<Mutex<bool>>,
 }
 
-/// What became of a lock that was waited for.
-enum Got {
+enum WaitOutcome {
     Held,
-    /// Nobody wanted it any more: who keeps it would keep all others from writing.
-    GivenBack,
+    /// The caller had given up: keeping the lock would block all other writers.
+    Released,
 }
 
 impl Lock {
@@ -41,100 +37,100 @@ impl Lock {
         Ok(Self { file, waiter: None })
     }
 
-    /// Locks, if it needs no waiting.
+    /// Takes the lock if that needs no waiting.
     pub(super) fn try_acquire(&mut self) -> io::Result<bool> {
         let pending = self.waiter.as_mut().is_some_and(Waiter::is_pending);
         if pending { Ok(false) } else { os::try_lock(&self.file) }
     }
 
-    /// Locks; `false` when the lock was not to be had within `patience`.
-    pub(super) fn acquire(&mut self, patience: Duration) -> io::Result<bool> {
-        if self.try_for_a_moment()? {
+    /// Takes the lock; `false` if it was not free within `timeout`.
+    pub(super) fn acquire(&mut self, timeout: Duration) -> io::Result<bool> {
+        if self.try_briefly()? {
             return Ok(true);
         }
         let waiter = match &mut self.waiter {
             Some(waiter) => waiter,
             none => none.insert(Waiter::start(self.file.try_clone()?)?),
         };
-        waiter.wait(patience)
+        waiter.wait(timeout)
     }
 
-    /// Most who hold the lock give it back sooner than another thread could be asked to wait for it. Who naps longer and
-    /// longer leaves the processors to them, and lets each do several commits in a row.
-    fn try_for_a_moment(&mut self) -> io::Result<bool> {
-        let mut nap = SHORTEST_NAP;
-        for _ in 0..NAPS {
+    /// Most holders release the lock before the waiting thread could start. Growing pauses leave the processor to them,
+    /// and let each do several commits in a row.
+    fn try_briefly(&mut self) -> io::Result<bool> {
+        let mut pause = SHORTEST_PAUSE;
+        for _ in 0..BRIEF_TRIES {
             if self.try_acquire()? {
                 return Ok(true);
             }
-            thread::sleep(nap);
-            nap = (2 * nap).min(LONGEST_NAP);
+            thread::sleep(pause);
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
         self.try_acquire()
     }
 
     pub(super) fn release(&self) {
-        // Cannot fail for a file that is open; and if it did, the next to close it would unlock it.
+        // Cannot fail for an open file; if it did, closing the file would unlock it.
         _ = os::unlock(&self.file);
     }
 }
 
 impl Waiter {
-    /// The clone shares the lock with its original.
+    /// `file` is a clone, which shares the lock with the original.
     fn start(file: File) -> io::Result<Self> {
-        let (ask, asked) = mpsc::channel();
-        let (tell, told) = mpsc::channel();
+        let (requests, incoming) = mpsc::channel();
+        let (send_outcome, outcomes) = mpsc::channel();
         let wanted = Arc::new(Mutex::new(true));
         let is_wanted = Arc::clone(&wanted);
         let wait = move || {
-            for () in asked {
+            for () in incoming {
                 let locked = os::lock(&file);
-                // Held until it is told, so that who stops waiting learns of it, or it is given back.
+                // Held while sending, so that a caller that gives up either gets the outcome or has the lock released.
                 let wanted = is_wanted.lock().unwrap_or_else(PoisonError::into_inner);
-                let got = if *wanted { Got::Held } else { Got::GivenBack };
+                let outcome = if *wanted { WaitOutcome::Held } else { WaitOutcome::Released };
                 if !*wanted {
                     _ = os::unlock(&file);
                 }
-                if tell.send(locked.map(|()| got)).is_err() {
+                if send_outcome.send(locked.map(|()| outcome)).is_err() {
                     return;
                 }
             }
         };
         thread::Builder::new().name("events-lock".into()).spawn(wait)?;
-        Ok(Self { ask, told, asked: false, wanted })
+        Ok(Self { requests, outcomes, is_waiting: false, wanted })
     }
 
-    /// Whether it waits, though nobody wants what it waits for.
+    /// Whether the thread still waits for a caller that has given up.
     fn is_pending(&mut self) -> bool {
-        if self.asked && self.told.try_recv().is_ok() {
-            self.asked = false;
+        if self.is_waiting && self.outcomes.try_recv().is_ok() {
+            self.is_waiting = false;
         }
-        self.asked
+        self.is_waiting
     }
 
-    fn wait(&mut self, patience: Duration) -> io::Result<bool> {
-        let ended = || io::Error::other("the thread that waits for the lock ended");
-        let until = Instant::now() + patience;
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        let thread_ended = || io::Error::other("the thread that waits for the lock ended");
+        let deadline = Instant::now() + timeout;
         *self.wanted() = true;
         loop {
-            if !self.asked {
-                self.ask.send(()).map_err(|_| ended())?;
-                self.asked = true;
+            if !self.is_waiting {
+                self.requests.send(()).map_err(|_| thread_ended())?;
+                self.is_waiting = true;
             }
-            let told = match self.told.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(told) => told,
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(ended()),
+            let outcome = match self.outcomes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(outcome) => outcome,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(thread_ended()),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     *self.wanted() = false;
-                    // It may have told just before.
-                    match self.told.try_recv() {
-                        Ok(told) => told,
+                    // The outcome may have been sent just before.
+                    match self.outcomes.try_recv() {
+                        Ok(outcome) => outcome,
                         Err(_) => return Ok(false),
                     }
                 }
             };
-            self.asked = false;
-            if let Got::Held = told? {
+            self.is_waiting = false;
+            if let WaitOutcome::Held = outcome? {
                 return Ok(true);
             }
         }
@@ -194,96 +190,17 @@ mod os {
     }
 }
 
-/// Who holds a lock on one of these files, for people to read.
-#[cfg(target_os = "linux")]
-pub(super) fn holder(paths: &[&Path]) -> String {
-    let processes = holders(paths, "WRITE");
-    match processes.as_slice() {
-        [] => "another process holds the lock".to_owned(),
-        processes => {
-            processes.iter().map(|process| describe(*process)).collect::<Vec<_>>().join(", ") + " holds the lock"
-        }
-    }
-}
-
-/// Who is in the middle of a read, for people to read.
-#[cfg(target_os = "linux")]
-pub(super) fn reader(ground: &Ground) -> String {
-    let mut shared = ground.db.clone().into_os_string();
-    shared.push("-shm");
-    let all = holders(&[Path::new(&shared)], "READ").into_iter().map(describe);
-    // One that runs on will be done soon.
-    let (stopped, others): (Vec<_>, Vec<_>) = all.partition(|process| process.ends_with("stopped)"));
-    match if stopped.is_empty() { others } else { stopped }.as_slice() {
-        [] => "a reader".to_owned(),
-        processes => processes.join(", "),
-    }
-}
-
-/// The other processes that hold a lock of this kind on one of these files. The system's list is read in pieces while locks
-/// come and go, so one that is held all the time may be missing in it once.
-#[cfg(target_os = "linux")]
-fn holders(paths: &[&Path], kind: &str) -> Vec<u32> {
-    (0..LOOKS).map(|_| listed(paths, kind)).find(|holders| !holders.is_empty()).unwrap_or_default()
-}
-
-#[cfg(target_os = "linux")]
-fn listed(paths: &[&Path], kind: &str) -> Vec<u32> {
-    use std::{fs, os::unix::fs::MetadataExt as _};
-
-    let inodes: Vec<_> = paths.iter().filter_map(|path| Some(format!(":{}", fs::metadata(path).ok()?.ino()))).collect();
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let own = std::process::id();
-    // `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`; who waits has an arrow in the second field.
-    let holds = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let [_, _, _, held, process, file, ..] = fields.as_slice() else { return None };
-        let concerns = *held == kind && inodes.iter().any(|inode| file.ends_with(inode));
-        concerns.then(|| process.parse::<u32>().ok())?
-    };
-    let mut processes: Vec<_> = locks.lines().filter_map(holds).filter(|process| *process != own).collect();
-    processes.sort_unstable();
-    processes.dedup();
-    processes
-}
-
-#[cfg(target_os = "linux")]
-fn describe(process: u32) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // `1234 (name) S ...`; the name may hold anything.
-    let parts = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
-    match parts {
-        Some((name, rest)) if rest.starts_with(['T', 't']) => format!("process {process} ({name}, stopped)"),
-        Some((name, _)) => format!("process {process} ({name})"),
-        None => format!("process {process}"),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn reader(_: &Ground) -> String {
-    "a reader".to_owned()
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn holder(_: &[&Path]) -> String {
-    "another process holds the lock".to_owned()
-}
-
-/// How often to try for the lock before it is waited for: for some 20 ms in all.
-const NAPS: u32 = 12;
-const SHORTEST_NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(3);
-
-/// How often to look for a holder.
-#[cfg(target_os = "linux")]
-const LOOKS: u32 = 5;
+/// How often the lock is tried before the thread waits for it: about 20 ms in total.
+const BRIEF_TRIES: u32 = 12;
+const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(3);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn waiting_ends_and_goes_on() {
+    fn a_wait_can_time_out_and_be_repeated() {
         let path = std::env::temp_dir().join(format!("tower-events-lock-{}", std::process::id()));
         let [mut one, mut two, mut three] = [(); 3].map(|()| Lock::open(&path).unwrap());
         let long = Duration::from_secs(10);
@@ -292,7 +209,7 @@ mod tests {
             assert!(!two.acquire(Duration::from_millis(1)).unwrap());
         }
         one.release();
-        // Who waited in vain and does not come back is in nobody's way.
+        // A caller that gave up does not block others.
         assert!(three.acquire(long).unwrap());
         assert!(!two.acquire(Duration::ZERO).unwrap());
         three.release();

@@ -1,25 +1,25 @@
-//! How a file store is opened, and what may be chosen.
+//! The options of a file store.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use super::{FileStore, error::OpenError, ground::FileSystems};
+use super::file_system::FileSystems;
 use crate::store::{Clock, Retention};
 
 /// What an acknowledged append survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The end of any process, also by `kill -9`. When the machine loses power or crashes, the last appends may be gone;
-    /// the file stays sound, and who has read what is gone gets a reset.
+    /// The end of any process, `kill -9` included. If the machine loses power or crashes, the last appends may be lost;
+    /// the file stays intact, and a reader that has read lost events gets a reset.
     #[default]
     Process,
-    /// Loss of power too: an append is acknowledged when the disk says that it has it. Readers may be given the event a
-    /// little sooner, as soon as it is committed; should the power fail in between, they get a reset.
+    /// Loss of power too: an append is acknowledged once it is synced to the disk. Readers may get the event slightly
+    /// earlier, as soon as it is committed; if the power fails in between, they get a reset.
     Power,
 }
 
-/// How to open a [`FileStore`]. Processes that share a file may choose differently: of their retention, the largest of each
-/// setting counts.
+/// How to open a [`FileStore`](super::FileStore). Processes that share a file may use different options; of each
+/// retention setting, the largest of all processes applies.
 #[derive(Clone, Debug)]
 #[must_use = "opens nothing until `open` is called"]
 pub struct FileOptions {
@@ -27,13 +27,13 @@ pub struct FileOptions {
     pub(super) durability: Durability,
     pub(super) clock: Clock,
     pub(super) largest_append: u64,
-    pub(super) largest_log: u64,
+    pub(super) largest_wal: u64,
     pub(super) timeout: Duration,
     pub(super) file_systems: FileSystems,
 }
 
 impl FileOptions {
-    /// Sets how much is kept per channel, unless another process keeps more. Default: [`Retention::default`].
+    /// Sets the retention per channel, unless another process keeps more. Default: [`Retention::default`].
     pub fn retention(self, retention: Retention) -> Self {
         Self { retention, ..self }
     }
@@ -43,47 +43,38 @@ impl FileOptions {
         Self { durability, ..self }
     }
 
-    /// Takes the time from `clock`. Default: the system's.
+    /// Takes the time from `clock`. Default: the system clock.
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size); more is
-    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge), as is an append of more than half of what is kept. Default
-    /// 16 MiB.
+    /// Sets the largest append or init in bytes, by [`Entry::size`](crate::store::Entry::size). A larger one fails with
+    /// [`StoreError::TooLarge`](crate::StoreError::TooLarge), as does an append of more than half of the retention.
+    /// Default: 16 MiB.
     pub fn largest_append(self, bytes: u64) -> Self {
         Self { largest_append: bytes, ..self }
     }
 
-    /// Sets the most bytes that the write-ahead log may grow to while a process that was stopped in the middle of a read
-    /// keeps it from being reused; beyond, appends are [`StoreError::Full`](crate::StoreError::Full) until that process
-    /// goes on or ends. Default 1 GiB.
-    pub fn largest_log(self, bytes: u64) -> Self {
-        Self { largest_log: bytes, ..self }
+    /// Sets the bytes that the write-ahead log (WAL) may grow to while a process that was stopped in the middle of a
+    /// read prevents its reuse. Beyond that, appends fail with [`StoreError::Full`](crate::StoreError::Full) until that
+    /// process continues or ends. Default: 1 GiB.
+    pub fn largest_wal(self, bytes: u64) -> Self {
+        Self { largest_wal: bytes, ..self }
     }
 
-    /// Sets how long to wait for a lock that another process holds, in opening and in writing. After that,
+    /// Sets how long opening and writing wait for a lock that another process holds. After that they fail with
     /// [`OpenErrorKind::Locked`](super::OpenErrorKind::Locked) or
-    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable) name that process. Default 5 s.
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), which name that process. Default: 5 s.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Opens the file on any file system, also on those that several machines may share: network file systems, shared
-    /// folders of virtual machines, and all of FUSE. All processes that open it **have to be on one machine**, else the file
-    /// is damaged; and the file system has to have locks and shared memory (`flock`, `mmap`). Default: such a file is
+    /// Allows file systems that several machines may share: network file systems, shared folders of virtual machines,
+    /// and all of FUSE. All processes that open the file **must be on one machine**, else it will be damaged; and the
+    /// file system must support locks and shared memory (`flock`, `mmap`). Default: such a file fails with
     /// [`OpenErrorKind::NetworkFileSystem`](super::OpenErrorKind::NetworkFileSystem).
     pub fn any_file_system(self) -> Self {
         Self { file_systems: FileSystems::All, ..self }
-    }
-
-    /// Opens the file, or makes it, with its parent directories. Blocks while it does: some milliseconds, however large the
-    /// file is, or up to the timeout while another process holds the lock.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn open(self, path: impl AsRef<Path>) -> Result<FileStore, OpenError> {
-        FileStore::open_with(path.as_ref(), self)
     }
 }
 
@@ -94,7 +85,7 @@ impl Default for FileOptions {
             durability: Durability::default(),
             clock: Clock::system(),
             largest_append: 16 << 20,
-            largest_log: 1 << 30,
+            largest_wal: 1 << 30,
             timeout: Duration::from_secs(5),
             file_systems: FileSystems::Local,
         }

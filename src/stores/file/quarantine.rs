@@ -1,4 +1,4 @@
-//! Channels whose rows are damaged. Each is said once, and is kept out of the way of the others.
+//! Channels whose rows are damaged. Each is logged once, and does not disturb the others.
 
 use std::{
     collections::HashMap,
@@ -11,54 +11,56 @@ use std::{
 use super::error::corrupt;
 use crate::store::StoreError;
 
-/// The channels that were found damaged, by name, and when a write to them last was.
+/// The channels that were found damaged, by name, and when a write to each last failed.
 #[derive(Default)]
 pub(super) struct Quarantine(Mutex<HashMap<String, Option<Instant>>>);
 
 impl Quarantine {
-    /// Says that a channel of this file is damaged, if it was not said before.
-    pub(super) fn say(&self, file: &Path, channel: &str, error: &StoreError) {
-        self.note(file, channel, error, None);
+    /// Logs that a channel of this file is damaged, the first time.
+    pub(super) fn report(&self, file: &Path, channel: &str, error: &StoreError) {
+        self.record(file, channel, error, None);
     }
 
-    /// The same, of a write that failed: the next are refused at once for a while.
-    pub(super) fn shut(&self, file: &Path, channel: &str, error: &StoreError) {
-        self.note(file, channel, error, Some(Instant::now()));
+    /// The same after a write has failed; refuses further writes for [`BLOCK_FOR`].
+    pub(super) fn block_writes(&self, file: &Path, channel: &str, error: &StoreError) {
+        self.record(file, channel, error, Some(Instant::now()));
     }
 
-    fn note(&self, file: &Path, channel: &str, error: &StoreError, shut: Option<Instant>) {
+    fn record(&self, file: &Path, channel: &str, error: &StoreError, blocked_at: Option<Instant>) {
         let mut damaged = self.lock();
-        if damaged.len() >= MOST {
-            // They are said once more when they are met again.
+        if damaged.len() >= MAX_REMEMBERED {
+            // Those that are still damaged are logged again.
             damaged.clear();
         }
         let known = damaged.get(channel).copied();
-        damaged.insert(channel.to_owned(), shut.or(known.flatten()));
-        let is_news = known.is_none();
+        damaged.insert(channel.to_owned(), blocked_at.or(known.flatten()));
+        let is_new = known.is_none();
         drop(damaged);
-        if is_news {
+        if is_new {
             let (file, why) = (file.display(), error.source().map(ToString::to_string));
-            tracing::error!(%file, channel, why, "a channel of an event file is damaged; init or delete it to begin anew");
+            tracing::error!(%file, channel, why, "a channel of an event file is damaged; init or delete it to start a new log");
         }
     }
 
-    /// Fails for a channel that was found damaged a moment ago: another attempt would fail too, and be rolled back with what
-    /// others append at the same time.
+    /// Fails for a channel to which a write has just failed: another attempt would fail too, and roll back the appends
+    /// of others in the same transaction.
     pub(super) fn check(&self, channel: &str) -> Result<(), StoreError> {
         match self.lock().get(channel) {
-            Some(Some(shut)) if shut.elapsed() < LOOK_AGAIN => Err(corrupt(format!("channel {channel} is damaged"))),
+            Some(Some(blocked_at)) if blocked_at.elapsed() < BLOCK_FOR => {
+                Err(corrupt(format!("channel {channel} is damaged")))
+            }
             _ => Ok(()),
         }
     }
 
-    /// The channel was begun anew.
+    /// The channel has a new log, or none.
     pub(super) fn lift(&self, channel: &str) {
         self.lock().remove(channel);
     }
 
-    /// Writes are tried again: the file was mended.
-    pub(super) fn open_all(&self) {
-        self.lock().values_mut().for_each(|shut| *shut = None);
+    /// Allows writes again: the file was repaired.
+    pub(super) fn unblock_all(&self) {
+        self.lock().values_mut().for_each(|blocked_at| *blocked_at = None);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Option<Instant>>> {
@@ -66,8 +68,8 @@ impl Quarantine {
     }
 }
 
-/// So many are remembered.
-const MOST: usize = 1024;
+/// The number of channels remembered.
+const MAX_REMEMBERED: usize = 1024;
 
-/// So long after it failed a write is tried again: somebody may have mended the file.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long writes are refused after one failed. Then they are tried again, since the file may have been repaired.
+const BLOCK_FOR: Duration = Duration::from_secs(5);

@@ -1,14 +1,14 @@
-//! Reads: one snapshot each, no longer than a page. Age is judged here too, so that what is too old is gone although
-//! nobody has dropped it yet.
+//! Reads of a page, each in one short snapshot. Expired entries are skipped here too, since no writer may have dropped
+//! them yet.
 
 use rusqlite::{Connection, Params, TransactionBehavior};
 
 use super::{
+    channel_row::ChannelRow,
+    entry_row::{self, ENTRY_COLUMNS},
     error::{corrupt, from_sql},
-    floors, format,
-    record::{ENTRY, Line, read_entry},
-    trim,
-    users::Kept,
+    floors, format, retention,
+    shared_retention::SnapshotRetention,
 };
 use crate::{
     channel::Channel,
@@ -19,82 +19,86 @@ use crate::{
     },
 };
 
-/// What is done about a record that is to be forgotten, and is still there.
+/// What to do about a record that has expired, but is still stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stale {
-    /// It is told of: the writer has to forget it first, for nobody knows how far that raises the floor.
-    Told,
-    /// It is taken for forgotten: the writer cannot do it now. The position that is given is good until it does.
-    PassedOver,
+pub(super) enum StaleRecord {
+    /// Report it: the writer has to forget it first, since that raises the floor by an unpredictable step.
+    Report,
+    /// Read as if it were forgotten: the writer could not do it. The position read is valid until it does.
+    TreatAsForgotten,
 }
 
-/// A page of one channel; `None` when its record is stale.
+/// A page of one channel; `None` if its record is stale.
 pub(super) fn page(
     db: &mut Connection,
-    (own, now, stale): (&Keep, u64, Stale),
+    (own, now, stale): (&Keep, u64, StaleRecord),
     channel: &Channel,
     start: Start,
     limit: Limit,
 ) -> Result<Option<Page>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(from_sql)?;
     format::check_read(&transaction)?;
-    let kept = Kept::new(&transaction, own, now);
-    let Some(line) = find(&kept, stale, channel)? else { return Ok(None) };
-    let page = Log::new(&kept, channel, &line)?.page(start, limit)?;
-    // Nothing was written, so this only ends the snapshot.
+    let limits = SnapshotRetention::new(&transaction, own, now);
+    let Some(row) = find_row(&limits, stale, channel)? else { return Ok(None) };
+    let page = ChannelSnapshot::new(&limits, channel, &row)?.page(start, limit)?;
+    // Only ends the snapshot: nothing was written.
     transaction.commit().map_err(from_sql)?;
     Ok(Some(page))
 }
 
-/// The channel's line; one that says what an absent channel is when there is none. `None` when it is stale.
-pub(super) fn find(kept: &Kept<'_>, stale: Stale, channel: &Channel) -> Result<Option<Line>, StoreError> {
-    let (db, mut passed) = (kept.db, 0);
-    if let Some(line) = Line::load(db, channel)? {
-        if !kept.is_gone(|keep| trim::is_forgotten(db, &line, keep, kept.now))? {
-            return Ok(Some(line));
+/// The channel's row, or one that stands for an absent channel. `None` if it is stale.
+pub(super) fn find_row(
+    limits: &SnapshotRetention<'_>,
+    stale: StaleRecord,
+    channel: &Channel,
+) -> Result<Option<ChannelRow>, StoreError> {
+    let (db, mut forgotten_seq) = (limits.db, 0);
+    if let Some(row) = ChannelRow::load(db, channel)? {
+        if !limits.is_expired(|keep| retention::is_forgotten(db, &row, keep, limits.now))? {
+            return Ok(Some(row));
         }
-        if stale == Stale::Told {
+        if stale == StaleRecord::Report {
             return Ok(None);
         }
-        passed = line.record.head.cursor.seq;
+        forgotten_seq = row.record.head.cursor.seq;
     }
     let (epoch, floor) = floors::of_channel(db, channel).map_err(from_sql)?;
-    Ok(Some(Line::new(Record::absent(epoch, floor.max(passed), channel).head.cursor, 0, 0)))
+    Ok(Some(ChannelRow::new(Record::absent(epoch, floor.max(forgotten_seq), channel).head.cursor, 0, 0)))
 }
 
-/// One channel in one snapshot.
-struct Log<'a> {
+/// A channel in one snapshot.
+struct ChannelSnapshot<'a> {
     db: &'a Connection,
     channel: &'a Channel,
     id: i64,
     record: Record,
 }
 
-impl<'a> Log<'a> {
-    fn new(kept: &Kept<'a>, channel: &'a Channel, line: &Line) -> Result<Self, StoreError> {
-        let mut log = Self { db: kept.db, channel, id: line.id, record: line.record };
-        if kept.is_gone(|keep| Ok(line.count() > 0 && line.oldest < keep.oldest(kept.now)))? {
-            log.pass_over(kept.by_all()?.oldest(kept.now))?;
+impl<'a> ChannelSnapshot<'a> {
+    fn new(limits: &SnapshotRetention<'a>, channel: &'a Channel, row: &ChannelRow) -> Result<Self, StoreError> {
+        let mut snapshot = Self { db: limits.db, channel, id: row.id, record: row.record };
+        if limits.is_expired(|keep| Ok(row.count() > 0 && row.oldest < keep.oldest(limits.now)))? {
+            snapshot.skip_older(limits.largest()?.oldest(limits.now))?;
         }
-        Ok(log)
+        Ok(snapshot)
     }
 
-    /// Moves the earliest position over entries with a stamp below `oldest`.
-    fn pass_over(&mut self, oldest: u64) -> Result<(), StoreError> {
+    /// Moves the earliest position past entries that were appended before `oldest`.
+    fn skip_older(&mut self, oldest: u64) -> Result<(), StoreError> {
         let head = self.record.head.cursor;
-        let (mut old, mut young) = (self.record.earliest.seq, head.seq + 1);
-        // Stamps never decrease, and entries are dense: a search in halves.
-        while young - old > 1 {
-            let middle = old + (young - old) / 2;
-            let stamp = self.at(middle, "appended")?.ok_or_else(|| self.hole(middle))?;
-            if stamp < oldest { old = middle } else { young = middle }
+        let (mut too_old, mut retained) = (self.record.earliest.seq, head.seq + 1);
+        // A binary search: stamps never decrease, and entries are dense.
+        while retained - too_old > 1 {
+            let middle = too_old + (retained - too_old) / 2;
+            let stamp = self.column_at(middle, "appended")?.ok_or_else(|| self.missing_entry(middle))?;
+            if stamp < oldest { too_old = middle } else { retained = middle }
         }
-        if old > self.record.earliest.seq {
+        if too_old > self.record.earliest.seq {
             let sql = "SELECT max(min(time, appended)) FROM entries WHERE channel = ?1 AND seq > ?2 AND seq <= ?3";
             let earliest = self.record.earliest.seq;
-            let dropped = self.number(sql, (self.id, earliest as i64, old as i64))?;
+            let dropped = self.query_number(sql, (self.id, earliest as i64, too_old as i64))?;
             self.record.dropped_time = self.record.dropped_time.max(dropped);
-            self.record.earliest = self.position(old)?;
+            self.record.earliest = self.position(too_old)?;
         }
         Ok(())
     }
@@ -129,19 +133,20 @@ impl<'a> Log<'a> {
         failed.map_or(Ok(outcome), Err)
     }
 
-    /// The filter makes the page's end differ from other reads: what was filtered out behind the last entry was looked at.
+    /// Differs from other reads in where the page ends: entries filtered out after the last one have been read too.
     fn page_of_time(&self, time: u64, limit: Limit) -> Result<Page, StoreError> {
         let Record { head, earliest, .. } = self.record;
-        let sql =
-            format!("SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4");
-        // One more than is asked for tells where the page starts, and whether there is more.
+        let sql = format!(
+            "SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4"
+        );
+        // One more than the limit, to learn where the page starts and whether more entries follow.
         let asked = (limit.events.saturating_add(1)).min(i64::MAX as usize) as i64;
         let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
         let time = time.min(i64::MAX as u64);
         let mut rows = statement.query((self.id, earliest.seq as i64, time as i64, asked)).map_err(from_sql)?;
         let (mut entries, mut bytes, mut from, mut more) = (Vec::new(), 0, None, false);
         while let Some(row) = rows.next().map_err(from_sql)? {
-            let entry = read_entry(row, self.channel, self.id, head.cursor.epoch)?;
+            let entry = entry_row::read(row, self.channel, self.id, head.cursor.epoch)?;
             from = from.or(Some(entry.prev()));
             bytes += entry.size();
             if entries.len() == limit.events || (!entries.is_empty() && bytes > limit.bytes) {
@@ -156,7 +161,7 @@ impl<'a> Log<'a> {
         Ok(Page { outcome: resume::outcome_of_time(&self.record, time), from, entries, next, head })
     }
 
-    /// As many entries as fit. Each has to follow the one before it: what is missing is damage, and said.
+    /// As many entries as fit. Fails if an entry does not follow the one before it: then entries are missing.
     fn entries_after(&self, from: Cursor, limit: Limit) -> Result<Vec<Entry>, StoreError> {
         let head = self.record.head.cursor;
         let due = head.seq.saturating_sub(from.seq).min(limit.events as u64);
@@ -164,14 +169,14 @@ impl<'a> Log<'a> {
         if due == 0 {
             return Ok(entries);
         }
-        let sql = format!("SELECT {ENTRY} FROM entries WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
         let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
         let mut rows = statement.query((self.id, from.seq as i64, due as i64)).map_err(from_sql)?;
         let (mut at, mut bytes) = (from, 0);
         while let Some(row) = rows.next().map_err(from_sql)? {
-            let entry = read_entry(row, self.channel, self.id, head.epoch)?;
+            let entry = entry_row::read(row, self.channel, self.id, head.epoch)?;
             if entry.prev() != at || (entry.cursor.seq == head.seq && entry.cursor != head) {
-                return Err(self.hole(at.seq + 1));
+                return Err(self.missing_entry(at.seq + 1));
             }
             bytes += entry.size();
             if !entries.is_empty() && bytes > limit.bytes {
@@ -180,10 +185,10 @@ impl<'a> Log<'a> {
             at = entry.cursor;
             entries.push(entry);
         }
-        if entries.len() as u64 == due { Ok(entries) } else { Err(self.hole(at.seq + 1)) }
+        if entries.len() as u64 == due { Ok(entries) } else { Err(self.missing_entry(at.seq + 1)) }
     }
 
-    /// The position at `seq`, or at the earliest when that is newer.
+    /// The position at `seq`, or the earliest one if that is newer.
     fn position(&self, seq: u64) -> Result<Cursor, StoreError> {
         let Record { head, earliest, .. } = self.record;
         if seq >= head.cursor.seq {
@@ -192,23 +197,29 @@ impl<'a> Log<'a> {
         if seq <= earliest.seq {
             return Ok(earliest);
         }
-        let tag = self.at(seq, "tag")?.and_then(|tag| u32::try_from(tag).ok()).ok_or_else(|| self.hole(seq))?;
+        let tag = self
+            .column_at(seq, "tag")?
+            .and_then(|tag| u32::try_from(tag).ok())
+            .ok_or_else(|| self.missing_entry(seq))?;
         Ok(Cursor { seq, tag, ..head.cursor })
     }
 
     /// A column of the entry at `seq`.
-    fn at(&self, seq: u64, column: &str) -> Result<Option<u64>, StoreError> {
-        self.number(&format!("SELECT {column} FROM entries WHERE channel = ?1 AND seq = ?2"), (self.id, seq as i64))
+    fn column_at(&self, seq: u64, column: &str) -> Result<Option<u64>, StoreError> {
+        self.query_number(
+            &format!("SELECT {column} FROM entries WHERE channel = ?1 AND seq = ?2"),
+            (self.id, seq as i64),
+        )
     }
 
-    fn number(&self, sql: &str, params: impl Params) -> Result<Option<u64>, StoreError> {
+    fn query_number(&self, sql: &str, params: impl Params) -> Result<Option<u64>, StoreError> {
         let mut statement = self.db.prepare_cached(sql).map_err(from_sql)?;
         let mut rows = statement.query(params).map_err(from_sql)?;
         let Some(row) = rows.next().map_err(from_sql)? else { return Ok(None) };
         row.get::<_, Option<i64>>(0).map(|number| number.map(|number| number as u64)).map_err(from_sql)
     }
 
-    fn hole(&self, seq: u64) -> StoreError {
+    fn missing_entry(&self, seq: u64) -> StoreError {
         corrupt(format!("entry {seq} of channel {} ({}) is missing or out of place", self.id, self.channel.as_str()))
     }
 }

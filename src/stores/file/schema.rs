@@ -1,89 +1,31 @@
-//! The database: its tables, their versions, and how a connection to it is set up.
+//! The database: its tables and their versions.
 //!
 //! # Tables
-//! `origin` has one row: the place's epoch, and the floor that channels of all names begin above; `floors` has those of the
-//! buckets of names that rose since there are such. `format` says who may use the file, and `users` what those keep that do.
-//! `channels` has a row per record, and is the only one that an append updates; its ids are never used again, so that what a
-//! removed channel left behind can go later (`garbage`). `entries` are in the order that pages are read in. Unsigned
-//! numbers of 64 bits are stored as the signed ones with the same bits.
+//! `origin` has one row: the place's epoch, and the least floor of any name; `floors` has the floors of buckets of
+//! names that have risen above it. `format` says which versions may use the file, and `users` the retention of the
+//! processes that do. `channels` has a row per record, the only row that an append updates. Its ids are never reused,
+//! so that rows which a removed channel left behind can be deleted later (`garbage`). `entries` are in the order in
+//! which pages read them. Unsigned 64-bit numbers are stored as the signed numbers with the same bits.
 
-use std::time::Duration;
-
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
     error::{OpenError, OpenErrorKind},
     format::{self, FORMAT, SUPPORTED},
-    ground::Ground,
-    options::Durability,
+    paths::Paths,
 };
 use crate::store::resume;
 
-/// Opens the database for the writer; makes or upgrades it. The caller holds the write lock.
-pub(super) fn open_writer(
-    ground: &Ground,
-    durability: Durability,
-    patience: Duration,
-) -> Result<Connection, OpenError> {
-    let failed = |error| OpenError::sql(&ground.db, error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(&ground.db, flags).map_err(failed)?;
-    connection.busy_timeout(patience).map_err(failed)?;
-    // Looked at before anything is written: it may be somebody else's.
-    let version = version(&connection, ground)?;
-    if version == 0 {
-        prepare(&connection).map_err(failed)?;
-    }
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
-    if !mode.eq_ignore_ascii_case("wal") {
-        let why = format!("its journal mode stays {mode}; the log needs shared memory");
-        return Err(OpenError::new(&ground.db, OpenErrorKind::Io, why));
-    }
-    set_up_writer(&connection, durability).map_err(failed)?;
-    upgrade(&mut connection, version, MIGRATIONS).map_err(failed)?;
-    Ok(connection)
-}
-
-/// Opens the database for reads.
-pub(super) fn open_reader(ground: &Ground, patience: Duration) -> rusqlite::Result<Connection> {
-    // A reader of a log writes to the shared memory, so it cannot be opened read-only.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&ground.db, flags)?;
-    connection.busy_timeout(patience)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 0;")?;
-    Ok(connection)
-}
-
-/// Opens the database for the writer once more, for what the first connection remembers of the file may be wrong.
-pub(super) fn reopen_writer(
-    ground: &Ground,
-    durability: Durability,
-    patience: Duration,
-) -> rusqlite::Result<Connection> {
-    let connection = open_copier(ground, durability)?;
-    connection.busy_timeout(patience)?;
-    Ok(connection)
-}
-
-/// Opens the database for checkpoints beside the writer.
-pub(super) fn open_copier(ground: &Ground, durability: Durability) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&ground.db, flags)?;
-    set_up_writer(&connection, durability)?;
-    Ok(connection)
-}
-
-/// The version of our tables in the file, or 0 when it holds nothing at all.
-fn version(connection: &Connection, ground: &Ground) -> Result<usize, OpenError> {
-    let failed = |error| OpenError::sql(&ground.db, error);
+/// The version of the file's tables, or 0 if the file is empty.
+pub(super) fn version(connection: &Connection, paths: &Paths) -> Result<usize, OpenError> {
+    let failed = |error| OpenError::sql(&paths.db, error);
     let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(failed);
     let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
-    let refused = |kind, why: String| Err(OpenError::new(&ground.db, kind, why));
+    let refused = |kind, why: String| Err(OpenError::new(&paths.db, kind, why));
     if application != APPLICATION {
         let table = connection.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |row| row.get::<_, String>(0));
         return match table.optional().map_err(failed)? {
-            // Made by a process that was ended before it made the tables, or by `touch`.
+            // Created by a process that ended before it created the tables, or by `touch`.
             None if application == 0 && version == 0 => Ok(0),
             None => refused(OpenErrorKind::Foreign, format!("its application id is {application:#x}")),
             Some(table) => refused(OpenErrorKind::Foreign, format!("it is a database with a table `{table}`")),
@@ -93,7 +35,7 @@ fn version(connection: &Connection, ground: &Ground) -> Result<usize, OpenError>
         Ok(version) if (1..=MIGRATIONS.len()).contains(&version) => Ok(version),
         Ok(newer) if newer > MIGRATIONS.len() => {
             let stored = format::stored(connection, newer as u32);
-            // One that may only read it opens it too: its writes are refused as they come.
+            // A version that may only read opens it too; its writes are refused later.
             match stored.and_then(|format| format.may_read(SUPPORTED)) {
                 Ok(()) => Ok(newer),
                 Err(error) => refused(OpenErrorKind::Newer, error.to_string()),
@@ -103,28 +45,18 @@ fn version(connection: &Connection, ground: &Ground) -> Result<usize, OpenError>
     }
 }
 
-/// What has to be chosen before the first page is written.
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+/// Sets what cannot be changed once the first page is written.
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;")
 }
 
-fn set_up_writer(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // The log is synced outside the commits (see `promise`), here only before a checkpoint copies it. Checkpoints are our own business (see `log`): beside the commits, not within them. Mapped memory would turn a disk
-    // error into the end of the process.
-    connection.execute_batch(&format!(
-        "PRAGMA synchronous = NORMAL;
-         PRAGMA fullfsync = {};
-         PRAGMA mmap_size = 0;
-         PRAGMA journal_size_limit = {LARGEST_IDLE_LOG};
-         PRAGMA wal_autocheckpoint = 0;",
-        u8::from(durability == Durability::Power),
-    ))
+/// Upgrades the tables from `version` to the newest, in one transaction: a process that ends within it leaves them as
+/// they were.
+pub(super) fn upgrade(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+    migrate(connection, version, MIGRATIONS)
 }
 
-/// Brings the tables from `version` to the newest, in one transaction: a process that ends within it leaves them as they
-/// were.
-fn upgrade(connection: &mut Connection, version: usize, migrations: &[&str]) -> rusqlite::Result<()> {
+fn migrate(connection: &mut Connection, version: usize, migrations: &[&str]) -> rusqlite::Result<()> {
     if version >= migrations.len() {
         return Ok(());
     }
@@ -150,7 +82,7 @@ fn write_format(db: &Connection) -> rusqlite::Result<()> {
     db.execute(sql, (version, reader, writer)).map(|_| ())
 }
 
-/// What leads from each version to the next. What was published never changes.
+/// The step from each version to the next. Published steps never change.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE place (
@@ -203,8 +135,8 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE keys ADD print INTEGER;
 ",
-    // Renamed, so that a process of an older version that still runs neither writes nor reads any more: it raised the floor
-    // of all.
+    // The table is renamed so that running processes of older versions can no longer read or write: they would raise
+    // one floor for all names.
     "
     ALTER TABLE place RENAME TO origin;
     CREATE TABLE floors (
@@ -220,13 +152,8 @@ const MIGRATIONS: &[&str] = &[
 ",
 ];
 
-/// `TwEv`, in the header of the file: what `file(1)` and we know it by.
+/// `TwEv`, in the header of the file: identifies it to `file(1)` and to this crate.
 const APPLICATION: i32 = 0x5477_4576;
-
-/// To so many bytes the log is cut when it begins anew.
-const LARGEST_IDLE_LOG: u64 = 8 << 20;
-
-const STATEMENTS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -235,13 +162,13 @@ mod tests {
     #[test]
     fn older_tables_are_upgraded_step_by_step() {
         let mut connection = Connection::open_in_memory().unwrap();
-        upgrade(&mut connection, 0, MIGRATIONS).unwrap();
+        migrate(&mut connection, 0, MIGRATIONS).unwrap();
         connection.execute("UPDATE origin SET epoch = 42", []).unwrap();
         let more = ["ALTER TABLE origin ADD b INTEGER; UPDATE origin SET b = 1;", "UPDATE origin SET b = b + 1;"];
         let newer = [MIGRATIONS, &more].concat();
         let (from, to) = (MIGRATIONS.len(), newer.len());
         for version in from..=to {
-            upgrade(&mut connection, version, &newer[..(version + 1).min(to)]).unwrap();
+            migrate(&mut connection, version, &newer[..(version + 1).min(to)]).unwrap();
         }
         let row = connection.query_row("SELECT epoch, b FROM origin", [], |row| Ok((row.get(0)?, row.get(1)?)));
         assert_eq!(row.unwrap(), (42_i64, 2_i64));
@@ -252,9 +179,9 @@ mod tests {
     #[test]
     fn an_upgrade_that_fails_leaves_what_was_there() {
         let mut connection = Connection::open_in_memory().unwrap();
-        upgrade(&mut connection, 0, MIGRATIONS).unwrap();
+        migrate(&mut connection, 0, MIGRATIONS).unwrap();
         let broken = [MIGRATIONS, &["ALTER TABLE origin ADD b INTEGER;", "nonsense;"]].concat();
-        assert!(upgrade(&mut connection, MIGRATIONS.len(), &broken).is_err());
+        assert!(migrate(&mut connection, MIGRATIONS.len(), &broken).is_err());
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version as usize, MIGRATIONS.len());
         assert!(connection.prepare("SELECT b FROM origin").is_err());

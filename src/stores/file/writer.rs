@@ -1,151 +1,182 @@
-//! Writing: whatever is queued becomes one transaction; it is told of, and only then answered.
+//! Writing: whatever is queued becomes one transaction, watchers are notified, and only then are the requests answered.
 //!
-//! Order of a turn: the lock file, `BEGIN IMMEDIATE`, the requests and a little of the janitor's work, `COMMIT`, the bell,
-//! and the lock is released. The answers follow when they hold (see `promise`). Whoever is killed within a turn leaves a lock
-//! that the system releases and a transaction that does not count.
+//! Order: take the lock file, `BEGIN IMMEDIATE`, the requests and a step of the janitor's work, `COMMIT`, write the
+//! notify file, release the lock. Replies follow once they are durable (see `durability`). A process that is killed at
+//! any point leaves a lock that the system releases and a transaction that does not count.
 //!
-//! One at a time has a turn: one of the writer's threads, or, with [`Durability::Process`](super::Durability), one of those
-//! who ask, when nobody else writes. A commit that waits for no disk takes less time than waking a thread does. Whatever may
-//! wait is a thread's: another process's lock, syncs, the end of a long log, large requests.
+//! One thread writes at a time: one of the writer's, or, with [`Durability::Process`](super::Durability), that of a
+//! task that submits a request while nothing else is written. A commit that does not wait for a disk takes less time
+//! than waking a thread. Whatever may wait is left to the writer's threads: another process's lock, syncs, restarting a
+//! long WAL, large requests.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
 
 use super::{
-    apply::{Desk, Failed},
-    bell::Bell,
-    condition::TRY_EVERY,
+    committer::{Committer, TxStart},
     core::Core,
-    error::{from_commit, from_sql, is_failed_sync},
-    fault::{Answers, Fault, Origin},
-    janitor::Janitor,
-    lock::{self, Lock},
-    log::Log,
+    error::is_failed_sync,
+    health::RETRY_EVERY,
+    lock::Lock,
+    lock_holders,
+    notify_file::NotifyFile,
     probe,
-    promise::{self, Replies},
-    queue::{Action, Answer, Queue, Request},
-    schema,
-    users::Others,
+    request::{PendingReplies, fail_all},
+    request_queue::RequestQueue,
+    wal::Wal,
 };
 use crate::store::StoreError;
 
 pub(super) struct Writer {
     core: Arc<Core>,
     lock: Lock,
-    db: Connection,
-    desk: Desk,
-    bell: Bell,
-    janitor: Janitor,
-    log: Log,
-    /// Whether the log waits for a thread to have it begin anew.
-    pub(super) full: bool,
-    /// When what has failed was last tried again.
-    tried: Option<Instant>,
+    committer: Committer,
+    wal: Wal,
+    /// Whether the WAL waits for a thread to restart it.
+    pub(super) wal_should_restart: bool,
+    /// When failed reads or writes were last retried.
+    last_retry: Option<Instant>,
+}
+
+/// How an attempt to write without waiting ended.
+pub(super) enum Served {
+    Done,
+    /// A thread has to do it.
+    WouldBlock,
 }
 
 impl Writer {
-    pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, bell: Bell) -> Self {
-        let desk = Desk::new(core.keep);
-        let (janitor, log) = (Janitor::new(&core.keep), Log::new(Arc::clone(&core)));
-        Self { core, lock, db, desk, bell, janitor, log, full: false, tried: None }
+    pub(super) fn new(core: Arc<Core>, lock: Lock, db: Connection, notify_file: NotifyFile) -> Self {
+        let committer = Committer::new(Arc::clone(&core), db, notify_file);
+        let wal = Wal::new(Arc::clone(&core));
+        Self { core, lock, committer, wal, wal_should_restart: false, last_retry: None }
     }
 
     /// Writes what is queued on the caller's thread, if that needs no waiting.
-    pub(super) fn serve_at_once(&mut self, queue: &Queue) -> AtOnce {
-        if self.full || !self.log.has_room() || self.check().is_err() {
-            return AtOnce::NotNow;
+    pub(super) fn try_serve(&mut self, requests: &RequestQueue) -> Served {
+        if self.wal_should_restart || !self.wal.has_room() || self.check().is_err() {
+            return Served::WouldBlock;
         }
         if !self.lock.try_acquire().unwrap_or(false) {
-            return AtOnce::NotNow;
+            return Served::WouldBlock;
         }
-        // Somebody else's program may write to the file without our lock.
-        _ = self.db.busy_timeout(Duration::ZERO);
-        let begun = self.execute("BEGIN IMMEDIATE").is_ok();
-        _ = self.db.busy_timeout(self.core.options.timeout);
+        let begun = self.committer.try_begin();
         if begun {
-            self.transact(queue.take(), Begun::Yes).send();
-            self.full = self.log.look(&self.db).unwrap_or(true);
+            self.committer.transact(requests.take(), TxStart::AlreadyBegun).send();
+            self.wal_should_restart = self.wal.after_commit(&self.committer.db).unwrap_or(true);
         }
         self.lock.release();
-        if begun && !self.full { AtOnce::Done } else { AtOnce::NotNow }
+        if begun && !self.wal_should_restart { Served::Done } else { Served::WouldBlock }
     }
 
-    /// Writes what is queued, on a thread. A log that is full begins anew first: who was answered does not wait for it.
-    pub(super) fn serve(&mut self, queue: &Queue) -> Replies {
+    /// Writes what is queued, on a writer's thread. Restarts the WAL first when that is due, so that no request that
+    /// was answered before waits for it.
+    pub(super) fn serve(&mut self, requests: &RequestQueue) -> PendingReplies {
         if let Err(error) = self.enter(self.core.options.timeout) {
-            self.core.condition.writes.note(&self.core.ground.db, &error);
-            fail_all(queue.take(), error);
-            // Else the thread would call itself again and again. The next commit finds out anew.
-            self.full = false;
-            return Replies::default();
+            self.core.health.writes.record_failure(&self.core.paths.db, &error);
+            fail_all(requests.take(), error);
+            // Otherwise the thread would wake itself in a loop. The next commit sets it again.
+            self.wal_should_restart = false;
+            return PendingReplies::default();
         }
-        if std::mem::take(&mut self.full) {
-            self.begin_log_anew();
+        if std::mem::take(&mut self.wal_should_restart) {
+            self.restart_wal();
         }
-        let requests = queue.take();
-        let replies = if requests.is_empty() { Replies::default() } else { self.transact(requests, Begun::No) };
+        let requests = requests.take();
+        let replies = if requests.is_empty() {
+            PendingReplies::default()
+        } else {
+            self.committer.transact(requests, TxStart::Begin)
+        };
         self.leave();
         replies
     }
 
-    /// Does the janitor's work when nobody asks for anything, and cuts a log that a reader made long.
+    /// Does the janitor's work while no requests come, and truncates a WAL that a reader made long.
     pub(super) fn tidy(&mut self) {
-        let is_due = self.janitor.is_due(&self.db, &self.desk.users, self.core.now());
-        let is_stuck = self.log.is_stuck();
-        if !is_due && !is_stuck {
+        let janitor_is_due = self.committer.janitor_is_due();
+        let is_pinned = self.wal.is_pinned();
+        if !janitor_is_due && !is_pinned {
             return;
         }
         if let Err(error) = self.enter(self.core.options.timeout) {
-            return self.janitor.put_off(&self.core, &error);
+            return self.committer.janitor.postpone(&self.core, &error);
         }
-        if is_due {
-            if let Err(fault) = self.commit(&[], Begun::No) {
-                // Whatever it was, it fails again, and each attempt keeps others from writing.
-                self.core.condition.writes.note(&self.core.ground.db, &fault.error);
-                self.janitor.put_off(&self.core, &fault.error);
-            } else {
-                self.core.condition.writes.recover(&self.core.ground.db);
-                self.ring();
-            }
+        if janitor_is_due {
+            self.committer.run_janitor();
         }
-        if is_stuck {
-            self.begin_log_anew();
+        if is_pinned {
+            self.restart_wal();
         }
         self.leave();
     }
 
-    /// How long a thread may wait before it looks.
+    /// How long a thread may wait before it calls [`tidy`](Self::tidy) and [`retry`](Self::retry) again.
     pub(super) fn pause(&self) -> Duration {
-        let pause = self.janitor.pause();
-        if self.core.condition.is_in_doubt() { pause.min(TRY_EVERY) } else { pause }
+        let pause = self.committer.janitor.pause();
+        if self.core.health.needs_retry() { pause.min(RETRY_EVERY) } else { pause }
+    }
+
+    /// Retries what has failed, at most once per [`RETRY_EVERY`].
+    pub(super) fn retry(&mut self) {
+        let health = &self.core.health;
+        if !health.needs_retry() || self.last_retry.is_some_and(|last_retry| last_retry.elapsed() < RETRY_EVERY) {
+            return;
+        }
+        self.last_retry = Some(Instant::now());
+        let file = &self.core.paths.db;
+        if health.reads.needs_retry() {
+            match probe::read(&self.core) {
+                Ok(()) => health.reads.recover(file),
+                Err(error) => health.reads.set_failing(file, &error),
+            }
+        }
+        if health.writes.needs_retry() {
+            match self.retry_writes() {
+                Ok(()) => {
+                    self.core.quarantine.unblock_all();
+                    self.core.health.writes.recover(&self.core.paths.db);
+                }
+                Err(error) => self.core.health.writes.set_failing(&self.core.paths.db, &error),
+            }
+        }
+    }
+
+    fn retry_writes(&mut self) -> Result<(), StoreError> {
+        self.enter(RETRY_LOCK_TIMEOUT)?;
+        let wrote = self.committer.probe();
+        self.lock.release();
+        wrote
+    }
+
+    /// Takes the lock. Fails when writing is not allowed, or the WAL may not grow.
+    fn enter(&mut self, timeout: Duration) -> Result<(), StoreError> {
+        self.check()?;
+        match self.lock.acquire(timeout) {
+            Ok(true) => {}
+            Ok(false) => return Err(lock_holders::lock_error(&self.core.paths)),
+            Err(error) => return Err(StoreError::Unavailable(error.into())),
+        }
+        let room = self.wal.check_room(&self.committer.db);
+        if room.is_err() {
+            self.lock.release();
+        }
+        room
     }
 
     fn leave(&mut self) {
-        match self.log.look(&self.db) {
-            Ok(full) => self.full |= full,
+        match self.wal.after_commit(&self.committer.db) {
+            Ok(should_restart) => self.wal_should_restart |= should_restart,
             Err(error) => self.checkpoint_failed(error),
         }
         self.lock.release();
     }
 
-    fn begin_log_anew(&mut self) {
-        if let Err(error) = self.log.begin_anew(&self.db) {
-            self.checkpoint_failed(error);
-        }
-    }
-
-    fn checkpoint_failed(&self, error: rusqlite::Error) {
-        tracing::warn!(%error, "a checkpoint of an event file failed");
-        if is_failed_sync(&error) {
-            self.core.stop(error);
-        }
-    }
-
-    /// Fails when something forbids to write.
+    /// Fails when a sync has failed, or the file is not the one that was opened.
     fn check(&self) -> Result<(), StoreError> {
         match self.core.failed_sync() {
             Some(failed) => Err(StoreError::Unavailable(Box::new(failed))),
@@ -153,220 +184,22 @@ impl Writer {
         }
     }
 
-    /// Tries what has failed, if that is some time ago.
-    pub(super) fn try_again(&mut self) {
-        let condition = &self.core.condition;
-        if !condition.is_in_doubt() || self.tried.is_some_and(|tried| tried.elapsed() < TRY_EVERY) {
-            return;
-        }
-        self.tried = Some(Instant::now());
-        let file = &self.core.ground.db;
-        if condition.reads.is_in_doubt() {
-            match probe::read(&self.core) {
-                Ok(()) => condition.reads.recover(file),
-                Err(error) => condition.reads.fail(file, &error),
-            }
-        }
-        if condition.writes.is_in_doubt() {
-            match self.try_to_write() {
-                Ok(()) => {
-                    self.core.quarantine.open_all();
-                    self.core.condition.writes.recover(&self.core.ground.db);
-                }
-                Err(error) => self.core.condition.writes.fail(&self.core.ground.db, &error),
-            }
+    fn restart_wal(&mut self) {
+        if let Err(error) = self.wal.restart(&self.committer.db) {
+            self.checkpoint_failed(error);
         }
     }
 
-    fn try_to_write(&mut self) -> Result<(), StoreError> {
-        self.enter(PATIENCE)?;
-        let wrote = probe::write(&self.core, &self.db);
-        self.desk.abandon();
-        if wrote.is_err() {
-            // What this connection remembers of the file may be what is wrong.
-            let options = &self.core.options;
-            if let Ok(db) = schema::reopen_writer(&self.core.ground, options.durability, options.timeout) {
-                self.db = db;
-            }
+    fn checkpoint_failed(&self, error: rusqlite::Error) {
+        tracing::warn!(%error, "a checkpoint of an event file failed");
+        if is_failed_sync(&error) {
+            self.core.stop_writing(error);
         }
-        self.lock.release();
-        wrote
-    }
-
-    /// Takes the lock, unless something forbids to write.
-    fn enter(&mut self, patience: Duration) -> Result<(), StoreError> {
-        self.check()?;
-        match self.lock.acquire(patience) {
-            Ok(true) => {}
-            Ok(false) => return Err(self.locked()),
-            Err(error) => return Err(StoreError::Unavailable(error.into())),
-        }
-        let room = self.log.check_room(&self.db);
-        if room.is_err() {
-            self.lock.release();
-        }
-        room
-    }
-
-    fn locked(&self) -> StoreError {
-        let ground = &self.core.ground;
-        let holder = lock::holder(&[&ground.lock, &ground.db]);
-        tracing::warn!(file = %ground.db.display(), %holder, "waiting for the lock of an event file");
-        StoreError::Unavailable(format!("nothing was written: {holder} of {}", ground.db.display()).into())
-    }
-
-    /// Commits the requests as one transaction. When that fails, it tries each alone, so that one that does not fit or meets
-    /// damage takes no others with it.
-    fn transact(&mut self, requests: Vec<Request>, begun: Begun) -> Replies {
-        let mut done = self.commit(&requests, begun);
-        if let Err(Fault { origin: Origin::Janitor, error }) = &done {
-            self.janitor.put_off(&self.core, error);
-            done = if requests.is_empty() { Ok(Vec::new()) } else { self.commit(&requests, Begun::No) };
-        }
-        match done {
-            Ok(answers) => {
-                self.core.condition.writes.recover(&self.core.ground.db);
-                self.ring();
-                Replies::new(requests, answers)
-            }
-            Err(fault) if fault.is_one_requests() && requests.len() > 1 => {
-                let each = requests.into_iter().map(|request| self.transact(vec![request], Begun::No));
-                each.reduce(Replies::and).unwrap_or_default()
-            }
-            Err(Fault { origin, error }) => {
-                self.core.condition.writes.note(&self.core.ground.db, &error);
-                let channel = requests.first().and_then(|request| request.action.channel());
-                if let (Origin::Request, StoreError::Corrupt(_), Some(channel)) = (origin, &error, channel) {
-                    self.core.quarantine.shut(&self.core.ground.db, channel.as_str(), &error);
-                }
-                fail_all(requests, error);
-                Replies::default()
-            }
-        }
-    }
-
-    fn commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, Fault> {
-        self.core.attempts.fetch_add(1, Ordering::Relaxed);
-        let done = self.try_commit(requests, begun);
-        if done.is_err() {
-            self.desk.abandon();
-            if !self.db.is_autocommit() {
-                // Fails only when SQLite has rolled back by itself.
-                _ = self.db.execute_batch("ROLLBACK");
-            }
-        }
-        done
-    }
-
-    fn try_commit(&mut self, requests: &[Request], begun: Begun) -> Result<Answers, Fault> {
-        if begun == Begun::No {
-            self.execute("BEGIN IMMEDIATE").map_err(|error| self.name_holder(error))?;
-        }
-        let now = self.core.now();
-        if self.desk.begin(&self.db, now)? == Others::MayHaveWritten {
-            self.bell.fall_behind();
-        }
-        let mut answers = Vec::with_capacity(requests.len());
-        for request in requests {
-            answers.push(match self.act(now, &request.action) {
-                Ok(answer) => Ok(answer),
-                Err(Failed::Refused(error)) => Err(error),
-                Err(Failed::Sql(error)) => return Err(Fault { origin: Origin::Request, error }),
-            });
-        }
-        // What the janitor undoes must not be theirs.
-        self.desk.flush(&self.db).map_err(from_sql)?;
-        match self.janitor.work(&self.db, &mut self.desk, &self.core, now) {
-            Ok(()) => {}
-            Err(Failed::Sql(error) | Failed::Refused(error)) => return Err(Fault { origin: Origin::Janitor, error }),
-        }
-        self.execute("COMMIT").map_err(|error| self.commit_failed(error))?;
-        self.core.commits.fetch_add(1, Ordering::Relaxed);
-        if std::mem::take(&mut self.desk.left_garbage) {
-            self.janitor.call();
-        }
-        Ok(answers)
-    }
-
-    fn act(&mut self, now: u64, action: &Action) -> Result<Answer, Failed> {
-        let (db, desk, quarantine) = (&self.db, &mut self.desk, &self.core.quarantine);
-        match action {
-            Action::Append(channel, append) => {
-                quarantine.check(channel.as_str()).map_err(Failed::Refused)?;
-                desk.append(db, now, channel, append).map(Answer::Appended)
-            }
-            Action::Init(channel, events, expect) => {
-                let head = desk.init(db, now, channel, events, *expect)?;
-                quarantine.lift(channel.as_str());
-                Ok(Answer::Head(head))
-            }
-            Action::Delete(channel) => {
-                desk.delete(db, now, channel)?;
-                quarantine.lift(channel.as_str());
-                Ok(Answer::Deleted)
-            }
-            Action::LookAfter(channels) => {
-                channels.iter().try_for_each(|channel| desk.look_after(db, now, channel).map(drop))?;
-                Ok(Answer::LookedAfter)
-            }
-        }
-    }
-
-    fn execute(&self, sql: &str) -> rusqlite::Result<usize> {
-        self.db.prepare_cached(sql)?.execute([])
-    }
-
-    /// Somebody else's program may write to the file without our lock.
-    fn name_holder(&self, error: rusqlite::Error) -> StoreError {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DatabaseBusy) => self.locked(),
-            _ => from_sql(error),
-        }
-    }
-
-    /// A log that begins anew is synced within the commit.
-    fn commit_failed(&self, error: rusqlite::Error) -> StoreError {
-        if !is_failed_sync(&error) {
-            return from_commit(error);
-        }
-        StoreError::Unknown(Box::new(self.core.stop(error)))
-    }
-
-    /// Tells of the commit, in this process and in others.
-    fn ring(&mut self) {
-        let news = std::mem::take(&mut self.desk.news);
-        if !news.is_empty() {
-            if let Err(error) = self.bell.ring_surely(self.core.id, &news) {
-                tracing::debug!(%error, "the bell cannot be rung; others will look by themselves");
-            }
-        }
-        self.core.tell(self.desk.changes.drain(..));
     }
 }
 
-/// Whether a transaction has begun.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Begun {
-    Yes,
-    No,
-}
-
-/// What became of writing without waiting.
-pub(super) enum AtOnce {
-    Done,
-    /// It is the thread's turn.
-    NotNow,
-}
-
-fn fail_all(requests: Vec<Request>, error: StoreError) {
-    promise::fail(requests.into_iter().map(|request| request.reply), error);
-}
-
-/// How long a trial waits for the lock: who holds it longer is what is wrong.
-const PATIENCE: Duration = Duration::from_millis(100);
-
-/// How long the writer waits at most before it looks whether something is due.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a retry waits for the lock: if it is held longer than that, the lock is what fails.
+const RETRY_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -379,21 +212,21 @@ mod tests {
         (dir, store)
     }
 
-    type Forbid = fn(&FileStore, &std::path::Path);
+    type Prevent = fn(&FileStore, &std::path::Path);
 
-    /// What forbids to write for as long as the process runs.
-    const FORBIDDEN: [(&str, Forbid); 2] = [
-        ("sync", |store, _| drop(store.core.stop(std::io::Error::other("no disk")))),
+    /// Conditions that prevent writing for as long as the process runs.
+    const CONDITIONS: [(&str, Prevent); 2] = [
+        ("sync", |store, _| drop(store.core.stop_writing(std::io::Error::other("no disk")))),
         ("removed", |_, dir| std::fs::remove_dir_all(dir).unwrap()),
     ];
 
     #[test]
-    fn what_cannot_be_tidied_is_left_alone_for_a_while() {
-        for (name, forbid) in FORBIDDEN {
+    fn failed_maintenance_is_postponed() {
+        for (name, prevent) in CONDITIONS {
             let (dir, store) = store(&format!("tidy-{name}"));
-            let mut writer = store.asking.0.writer.lock().unwrap();
-            writer.janitor.call();
-            forbid(&store, &dir);
+            let mut writer = store.write_handle.0.writer.lock().unwrap();
+            writer.committer.janitor.wake();
+            prevent(&store, &dir);
             writer.tidy();
             assert!(writer.pause() >= Duration::from_millis(100), "{name}: {:?}", writer.pause());
             drop(writer);
@@ -402,14 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_may_not_begin_anew_keeps_no_thread_busy() {
-        for (name, forbid) in FORBIDDEN {
-            let (dir, store) = store(&format!("full-{name}"));
-            let mut writer = store.asking.0.writer.lock().unwrap();
-            writer.full = true;
-            forbid(&store, &dir);
-            drop(writer.serve(&Queue::default()));
-            assert!(!writer.full, "{name}: the thread calls itself again");
+    fn a_wal_that_cannot_restart_keeps_no_thread_busy() {
+        for (name, prevent) in CONDITIONS {
+            let (dir, store) = store(&format!("restart-{name}"));
+            let mut writer = store.write_handle.0.writer.lock().unwrap();
+            writer.wal_should_restart = true;
+            prevent(&store, &dir);
+            drop(writer.serve(&RequestQueue::default()));
+            assert!(!writer.wal_should_restart, "{name}: the thread would wake itself again");
             drop(writer);
             _ = std::fs::remove_dir_all(dir);
         }

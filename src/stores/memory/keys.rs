@@ -1,18 +1,17 @@
-//! The idempotency keys of one channel. Knows nothing of its entries, which may be gone long before.
+//! The idempotency keys of one channel, which may outlive its entries.
 
 use std::collections::VecDeque;
 
-use super::room::{self, Table};
+use super::{counted_map::CountedMap, heap_size};
 use crate::{event::EventKey, store::Known};
 
-/// Which keys were appended in the last while, and as what.
 #[derive(Default)]
 pub(super) struct Keys {
-    /// What each remembered key was appended as.
-    known: Table<EventKey, Known>,
-    /// When each of them came, oldest first.
+    /// The receipt of each key's append.
+    known: CountedMap<EventKey, Known>,
+    /// When each key was appended, oldest first.
     order: VecDeque<(u64, EventKey)>,
-    /// What their texts take, in bytes.
+    /// The heap bytes of their texts.
     texts: u64,
 }
 
@@ -22,31 +21,30 @@ impl Keys {
     }
 
     pub(super) fn remember(&mut self, key: EventKey, known: Known, now: u64) {
-        self.texts += room::shared_text(key.as_str());
+        self.texts += heap_size::shared_text(key.as_str());
         self.known.insert(key.clone(), known);
         self.order.push_back((now, key));
     }
 
-    /// Forgets the keys that came before `since`.
+    /// Forgets keys that were appended before `since`.
     pub(super) fn expire(&mut self, since: u64) {
-        while self.order.front().is_some_and(|(came, _)| *came < since) {
+        while self.order.front().is_some_and(|(appended, _)| *appended < since) {
             let Some((_, key)) = self.order.pop_front() else { break };
-            self.texts -= room::shared_text(key.as_str());
+            self.texts -= heap_size::shared_text(key.as_str());
             self.known.remove(&key);
         }
-        room::shrink_deque(&mut self.order);
+        heap_size::shrink_deque(&mut self.order);
     }
 
-    /// What they take in memory, in bytes.
-    pub(super) fn room(&self) -> u64 {
-        self.texts + self.known.room() + room::deque(&self.order)
+    pub(super) fn heap_bytes(&self) -> u64 {
+        self.texts + self.known.heap_bytes() + heap_size::deque(&self.order)
     }
 
-    /// What `new` ones would take more.
+    /// By how many bytes `new` keys would grow it.
     pub(super) fn growth<'a>(&self, new: impl Iterator<Item = &'a EventKey> + Clone) -> u64 {
         let count = new.clone().count();
-        let texts: u64 = new.map(|key| room::shared_text(key.as_str())).sum();
-        texts + self.known.growth(count) + room::deque_growth(&self.order, count)
+        let texts: u64 = new.map(|key| heap_size::shared_text(key.as_str())).sum();
+        texts + self.known.growth(count) + heap_size::deque_growth(&self.order, count)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -63,6 +61,6 @@ impl Keys {
             }
             stays
         });
-        self.texts = self.order.iter().map(|(_, key)| room::shared_text(key.as_str())).sum();
+        self.texts = self.order.iter().map(|(_, key)| heap_size::shared_text(key.as_str())).sum();
     }
 }

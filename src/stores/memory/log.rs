@@ -1,8 +1,9 @@
-//! One channel: its record and its retained entries. Pure but for the tags it draws; time comes as an argument.
+//! One channel: its record and its retained entries. Takes the time as an argument; deterministic except for the tags
+//! it draws.
 
 use std::collections::VecDeque;
 
-use super::{keys::Keys, room};
+use super::{heap_size, keys::Keys};
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -14,48 +15,48 @@ use crate::{
     },
 };
 
-/// A channel's record and entries.
 pub(super) struct Log {
-    /// The one that all entries share, whatever handle of it an append brings.
+    /// Shared by all entries, whichever equal `Channel` an append brings.
     channel: Channel,
-    /// Head, earliest and dropped time. `earliest` is always just before `entries`, and `head` always at their end.
+    /// `earliest` is always just before `entries`, and `head` always at their end.
     pub(super) record: Record,
-    /// What is retained; dense, so that a `seq` gives the index.
+    /// The retained entries; dense, so a `seq` determines the index.
     entries: VecDeque<Entry>,
-    /// What `entries` count, in bytes.
+    /// The bytes of `entries` that count towards retention.
     bytes: u64,
-    /// What `entries` hold in memory beside their own places, in bytes.
+    /// The heap bytes of the contents of `entries`, without the deque itself.
     content: u64,
     keys: Keys,
     tags: Tags,
-    /// When the last entry went, or the record was made; meaningless while there are entries.
+    /// When the last entry was dropped, or the record was created; meaningless while there are entries.
     empty_since: u64,
-    /// When the janitor looks at the channel next: tells the record's own turn from that of a deleted namesake.
-    pub(super) turn: u64,
-    /// What the store counted for this log last, in bytes.
-    pub(super) counted: u64,
+    /// When the janitor checks the channel next. Distinguishes the record's place in the queue from that of a deleted
+    /// one of the same name.
+    pub(super) janitor_due: u64,
+    /// The heap bytes that the store last counted for this log.
+    pub(super) counted_bytes: u64,
 }
 
 impl Log {
-    /// An empty, open log that goes on above `start`.
+    /// An empty, open log that continues above `start`.
     pub(super) fn new(channel: Channel, start: Cursor, now: u64) -> Self {
         let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
-        let (entries, bytes, content, keys, tags, turn, counted) = Default::default();
-        Self { channel, record, entries, bytes, content, keys, tags, empty_since: now, turn, counted }
+        let (entries, bytes, content, keys, tags, janitor_due, counted_bytes) = Default::default();
+        Self { channel, record, entries, bytes, content, keys, tags, empty_since: now, janitor_due, counted_bytes }
     }
 
-    /// Drops all that there is, and goes on above `start`.
+    /// Drops everything, and continues above `start`.
     pub(super) fn restart(&mut self, start: Cursor, now: u64) {
         let new = Self::new(self.channel.clone(), start, now);
-        *self = Self { turn: self.turn, counted: self.counted, ..new };
+        *self = Self { janitor_due: self.janitor_due, counted_bytes: self.counted_bytes, ..new };
     }
 
-    /// What is remembered of a key.
+    /// The append of this key, if it is remembered.
     pub(super) fn key(&self, key: &EventKey) -> Option<Known> {
         self.keys.get(key)
     }
 
-    /// Appends `event` unless its key is remembered; the entry is last then.
+    /// Appends `event` unless its key is remembered.
     pub(super) fn push(&mut self, event: Event, print: u64, now: u64) -> Receipt {
         let Some(key) = event.key().cloned() else { return self.push_unkeyed(event, now) };
         if let Some(first) = self.keys.get(&key) {
@@ -66,7 +67,7 @@ impl Log {
         receipt
     }
 
-    /// Appends `event` and forgets its key.
+    /// Appends `event` and ignores its key.
     pub(super) fn push_unkeyed(&mut self, event: Event, now: u64) -> Receipt {
         let prev = self.record.head.cursor;
         let cursor = Cursor { seq: prev.seq + 1, tag: self.tags.draw(), ..prev };
@@ -75,7 +76,7 @@ impl Log {
         let entry =
             Entry { channel: self.channel.clone(), cursor, prev_tag: prev.tag, appended: now, time, name, data };
         self.bytes += entry.size() as u64;
-        self.content += room::entry(&entry);
+        self.content += heap_size::entry(&entry);
         self.entries.push_back(entry);
         self.record.head.cursor = cursor;
         Receipt { cursor, time, duplicate: false }
@@ -106,7 +107,7 @@ impl Log {
         Page { outcome, from, entries, next, head }
     }
 
-    /// The filter makes the page's end differ from other reads: what was filtered out behind the last entry was looked at.
+    /// Differs from other reads in where the page ends: entries filtered out after the last one have been read too.
     fn read_time(&self, time: u64, limit: Limit) -> Page {
         let head = self.record.head;
         let wanted = || self.entries.iter().filter(|entry| entry.time > time);
@@ -127,7 +128,7 @@ impl Log {
         self.entries.get(usize::try_from(index).ok()?)
     }
 
-    /// Drops the entries and keys that retention no longer holds.
+    /// Drops the entries and keys that have expired.
     pub(super) fn trim(&mut self, keep: &Keep, now: u64) {
         self.keys.expire(keep.oldest_key(now));
         let oldest = keep.oldest(now);
@@ -138,42 +139,42 @@ impl Log {
             }
             self.drop_first(now);
         }
-        room::shrink_deque(&mut self.entries);
+        heap_size::shrink_deque(&mut self.entries);
     }
 
-    /// Counts what the log takes in memory beside its own place, in bytes: as it was counted last, and as it is now.
+    /// Counts the heap bytes of the log again; returns the previous and the new count.
     pub(super) fn recount(&mut self) -> (u64, u64) {
-        let now = self.room();
-        (std::mem::replace(&mut self.counted, now), now)
+        let now = self.heap_bytes();
+        (std::mem::replace(&mut self.counted_bytes, now), now)
     }
 
-    fn room(&self) -> u64 {
-        self.content + room::deque(&self.entries) + self.keys.room()
+    fn heap_bytes(&self) -> u64 {
+        self.content + heap_size::deque(&self.entries) + self.keys.heap_bytes()
     }
 
-    /// What the keys take of that.
-    pub(super) fn room_of_keys(&self) -> u64 {
-        self.keys.room()
+    /// The heap bytes of the keys.
+    pub(super) fn key_bytes(&self) -> u64 {
+        self.keys.heap_bytes()
     }
 
-    /// What the new keys of an append would take more.
-    pub(super) fn growth_of_keys<'a>(&self, new: impl Iterator<Item = &'a EventKey> + Clone) -> u64 {
+    /// By how many bytes the new keys of an append would grow the log.
+    pub(super) fn key_growth<'a>(&self, new: impl Iterator<Item = &'a EventKey> + Clone) -> u64 {
         self.keys.growth(new)
     }
 
-    /// By how much the entries of `new` events would make the log grow, less what goes in turn.
+    /// By how many bytes the entries of `new` events would grow the log, less what they make retention drop.
     pub(super) fn growth<'a>(&self, keep: &Keep, new: impl Iterator<Item = &'a Event> + Clone) -> u64 {
         let more = new.clone().count();
         let mut count = (self.entries.len() + more) as u64;
         let mut bytes = self.bytes + new.clone().map(|event| size_of(&self.channel, event)).sum::<u64>();
-        let grown = room::deque_growth(&self.entries, more) + new.map(room::event).sum::<u64>();
-        let goes = self.entries.iter().take_while(|first| {
-            let goes = count > keep.events || bytes > keep.bytes;
+        let grown = heap_size::deque_growth(&self.entries, more) + new.map(heap_size::event).sum::<u64>();
+        let dropped = self.entries.iter().take_while(|first| {
+            let is_dropped = count > keep.events || bytes > keep.bytes;
             count -= 1;
             bytes -= first.size() as u64;
-            goes
+            is_dropped
         });
-        grown.saturating_sub(goes.map(room::entry).sum())
+        grown.saturating_sub(dropped.map(heap_size::entry).sum())
     }
 
     fn drop_first(&mut self, now: u64) {
@@ -181,13 +182,13 @@ impl Log {
         self.record.earliest = first.cursor;
         self.record.dropped_time = self.record.dropped_time.max(Some(resume::dropped_time(first.time, first.appended)));
         self.bytes -= first.size() as u64;
-        self.content -= room::entry(&first);
+        self.content -= heap_size::entry(&first);
         if self.entries.is_empty() {
             self.empty_since = now;
         }
     }
 
-    /// Whether the record has been without entries and keys for long enough.
+    /// Whether the record has been without entries and keys for longer than `forget_after`.
     pub(super) fn is_forgotten(&self, keep: &Keep, now: u64) -> bool {
         self.entries.is_empty() && self.keys.is_empty() && now.saturating_sub(self.empty_since) > keep.forget_after
     }
@@ -197,7 +198,7 @@ impl Log {
         for _ in 0..n {
             let Some(last) = self.entries.pop_back() else { break };
             self.bytes -= last.size() as u64;
-            self.content -= room::entry(&last);
+            self.content -= heap_size::entry(&last);
             self.record.head.cursor = last.prev();
         }
         self.keys.lose_above(self.record.head.cursor.seq);
@@ -205,7 +206,7 @@ impl Log {
     }
 }
 
-/// As many of `entries` as fit.
+/// As many of `entries` as fit, and at least one.
 fn bounded<'a>(entries: impl Iterator<Item = &'a Entry>, limit: Limit) -> Vec<Entry> {
     let mut bytes = 0;
     let fits = |entry: &&Entry| {

@@ -1,18 +1,14 @@
-//! All channels of one memory store: what needs the map, the floor or the watchers. Runs under the store's lock, so nothing
-//! here calls foreign code.
+//! All channels of one memory store: whatever needs the map, the floors or the watchers. Runs under the store's lock,
+//! so nothing here calls foreign code.
 
-mod bounds;
+mod capacity;
 
 use std::{
     collections::{BTreeSet, VecDeque, hash_map::Entry},
     ops::Bound,
 };
 
-use super::{
-    log::Log,
-    room::{self, Table},
-    watch::Watchers,
-};
+use super::{counted_map::CountedMap, heap_size, log::Log, watchers::Watchers};
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
@@ -23,24 +19,22 @@ use crate::{
     },
 };
 
-/// The state of a store.
 pub(super) struct Place {
-    /// Drawn once: a restart is another place.
+    /// Drawn once: after a restart it is another place.
     epoch: u64,
-    /// Per bucket of names: nothing forgotten or deleted had a higher `seq`.
+    /// Per bucket of names: no forgotten or deleted channel had a higher `seq`.
     floors: Box<[u64]>,
-    /// The latest time ever seen, in Unix milliseconds; never goes back.
+    /// The latest time that the clock has shown, in Unix milliseconds.
     now: u64,
     pub(super) keep: Keep,
-    logs: Table<Channel, Log>,
-    /// The channels that have a log, in the order in which they are listed.
+    logs: CountedMap<Channel, Log>,
+    /// The channels that have a log, in listing order.
     names: BTreeSet<Channel>,
-    /// When the janitor looks at which channel next. Everyone waits for the same period, so the front is always first.
-    turns: VecDeque<(u64, Channel)>,
-    /// What all logs and the names of their channels were last counted as, in bytes.
-    counted: u64,
-    /// The most that everything may take, in bytes.
-    pub(super) most: u64,
+    /// When the janitor checks each channel next. All wait for the same period, so the front is always due first.
+    janitor_queue: VecDeque<(u64, Channel)>,
+    /// The heap bytes of all logs and their names, as last counted.
+    counted_bytes: u64,
+    pub(super) max_bytes: u64,
     pub(super) watchers: Watchers,
 }
 
@@ -51,36 +45,40 @@ impl Place {
             floors: vec![0; usize::from(floor::BUCKETS)].into(),
             now: 0,
             keep: Keep::new(retention),
-            logs: Table::default(),
+            logs: CountedMap::default(),
             names: BTreeSet::new(),
-            turns: VecDeque::new(),
-            counted: 0,
-            most: MOST_BYTES,
+            janitor_queue: VecDeque::new(),
+            counted_bytes: 0,
+            max_bytes: MAX_BYTES,
             watchers: Watchers::default(),
         }
     }
 
-    /// Takes the time, and does a little of the janitor's work.
+    /// Advances the time, and checks a few channels that are due.
     pub(super) fn begin(&mut self, now: u64) {
         self.now = self.now.max(now);
-        // A store that is nearly full looks harder for what may go.
-        let turns = if self.room() > self.most - self.most / 8 { TURNS_WHEN_FULL } else { TURNS_PER_OPERATION };
-        for _ in 0..turns {
-            if self.turns.front().is_none_or(|(due, _)| *due > self.now) {
+        // A store that is nearly full searches harder for what has expired.
+        let checks = if self.heap_bytes() > self.max_bytes - self.max_bytes / 8 {
+            CHECKS_WHEN_FULL
+        } else {
+            CHECKS_PER_OPERATION
+        };
+        for _ in 0..checks {
+            if self.janitor_queue.front().is_none_or(|(due, _)| *due > self.now) {
                 return;
             }
-            let Some((due, channel)) = self.turns.pop_front() else { return };
-            if self.logs.get(&channel).is_some_and(|log| log.turn == due) {
-                self.take_turn(channel);
+            let Some((due, channel)) = self.janitor_queue.pop_front() else { return };
+            if self.logs.get(&channel).is_some_and(|log| log.janitor_due == due) {
+                self.run_janitor(channel);
             }
         }
     }
 
-    fn take_turn(&mut self, channel: Channel) {
-        self.refresh(&channel);
+    fn run_janitor(&mut self, channel: Channel) {
+        self.apply_retention(&channel);
         let Some(log) = self.logs.get_mut(&channel) else { return };
-        log.turn = self.now.saturating_add(self.keep.period());
-        self.turns.push_back((log.turn, channel));
+        log.janitor_due = self.now.saturating_add(self.keep.period());
+        self.janitor_queue.push_back((log.janitor_due, channel));
     }
 
     pub(super) fn append(
@@ -89,18 +87,19 @@ impl Place {
         append: Append,
         prints: &Prints,
     ) -> Result<Appended, StoreError> {
-        self.refresh(channel);
+        self.apply_retention(channel);
         let log = self.logs.get(channel);
-        let head = log.map_or_else(|| self.absent(channel), |log| log.record.head);
+        let head = log.map_or_else(|| self.absent_head(channel), |log| log.record.head);
         let known = judge(&append.events, prints, |key| Ok::<_, StoreError>(log.and_then(|log| log.key(key))))?;
-        let brings = known.iter().any(Option::is_none);
-        // What changes nothing succeeds whatever was expected, so that a repeated append succeeds as the first did.
-        if brings || (append.close && !head.closed) {
+        let has_new = known.iter().any(Option::is_none);
+        // An append that changes nothing succeeds whatever it expects, so that a repeated append succeeds as the first
+        // did.
+        if has_new || (append.close && !head.closed) {
             if head.closed {
                 return Err(StoreError::Closed { head });
             }
             check(append.expect, log, head)?;
-            self.check_room(channel, &append.events, &known)?;
+            self.check_append(channel, &append.events, &known)?;
         } else if log.is_none() {
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
         }
@@ -114,40 +113,40 @@ impl Place {
         let receipts = events.map(|(nth, event)| log.push(event, prints.at(nth), now)).collect();
         log.record.head.closed |= append.close;
         let head = log.record.head;
-        // Taken before trimming: a batch may be larger than what is retained.
+        // Before trimming: a batch may be larger than what is retained.
         let entries: Vec<_> = log.after(before.cursor.seq).cloned().collect();
         log.trim(&keep, now);
         let (was, is) = log.recount();
-        self.counted = self.counted - was + is;
+        self.counted_bytes = self.counted_bytes - was + is;
         if !entries.is_empty() {
-            self.watchers.tell(|| Change::Entries(entries.clone()));
+            self.watchers.notify(|| Change::Entries(entries.clone()));
         }
         if head.closed != before.closed {
-            self.watchers.tell(|| Change::Head(channel.clone(), head));
+            self.watchers.notify(|| Change::Head(channel.clone(), head));
         }
         Appended { receipts, entries, head }
     }
 
     pub(super) fn read(&mut self, channel: &Channel, start: Start, limit: Limit) -> Page {
-        self.refresh(channel);
+        self.apply_retention(channel);
         match self.logs.get(channel) {
             Some(log) => log.read(start, limit),
-            // An absent channel reads as an empty one; nothing is stored.
-            None => Log::new(channel.clone(), self.peek(channel).cursor, self.now).read(start, limit),
+            // An absent channel reads as an empty one, and stays absent.
+            None => Log::new(channel.clone(), self.head_of(channel).cursor, self.now).read(start, limit),
         }
     }
 
     pub(super) fn head(&mut self, channel: &Channel) -> Head {
-        self.refresh(channel);
-        self.peek(channel)
+        self.apply_retention(channel);
+        self.head_of(channel)
     }
 
     pub(super) fn init(&mut self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.refresh(channel);
-        let before = self.peek(channel);
+        self.apply_retention(channel);
+        let before = self.head_of(channel);
         check(expect, self.logs.get(channel), before)?;
-        self.check_room_of_init(channel, &events)?;
-        // Goes on above the old head, so that the floor covers the replaced log too when this one is forgotten.
+        self.check_init(channel, &events)?;
+        // Continues above the old head, so that forgetting the new log raises the floor above the old one too.
         let seq = before.cursor.seq;
         let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), channel), seq, tag: 0 };
         let now = self.now;
@@ -157,27 +156,28 @@ impl Place {
             log.push_unkeyed(event, now);
         }
         let head = log.record.head;
-        self.refresh(channel);
-        self.watchers.tell(|| Change::Head(channel.clone(), head));
+        self.apply_retention(channel);
+        self.watchers.notify(|| Change::Head(channel.clone(), head));
         Ok(head)
     }
 
     pub(super) fn delete(&mut self, channel: &Channel) {
         if self.logs.contains_key(channel) {
             self.forget(channel);
-            let head = self.peek(channel);
-            self.watchers.tell(|| Change::Head(channel.clone(), head));
+            let head = self.head_of(channel);
+            self.watchers.notify(|| Change::Head(channel.clone(), head));
         }
     }
 
     pub(super) fn channels(&mut self, prefix: &str, after: Option<&Channel>, limit: usize) -> Vec<(Channel, Head)> {
         loop {
-            let names = self.names_after(prefix, after, limit.min(MOST_LISTED));
+            let names = self.names_after(prefix, after, limit.min(MAX_LISTED));
             if names.is_empty() {
                 return Vec::new();
             }
-            // What is due to be forgotten goes now, and leaves an empty page only when nothing follows.
-            names.iter().for_each(|channel| self.refresh(channel));
+            // Expired records are forgotten first; a page that this empties is skipped, for an empty page ends the
+            // list.
+            names.iter().for_each(|channel| self.apply_retention(channel));
             let heads = names.into_iter().filter_map(|channel| {
                 let head = self.logs.get(&channel)?.record.head;
                 Some((channel, head))
@@ -204,42 +204,42 @@ impl Place {
         if let Some(log) = self.logs.get_mut(channel) {
             log.lose_tail(n, now);
             let (was, is) = log.recount();
-            self.counted = self.counted - was + is;
+            self.counted_bytes = self.counted_bytes - was + is;
         }
     }
 
-    fn peek(&self, channel: &Channel) -> Head {
-        self.logs.get(channel).map_or_else(|| self.absent(channel), |log| log.record.head)
+    fn head_of(&self, channel: &Channel) -> Head {
+        self.logs.get(channel).map_or_else(|| self.absent_head(channel), |log| log.record.head)
     }
 
     /// The head of a channel that has no log.
-    fn absent(&self, channel: &Channel) -> Head {
+    fn absent_head(&self, channel: &Channel) -> Head {
         let floor = self.floors.get(usize::from(floor::bucket_of(channel))).copied().unwrap_or_default();
         Record::absent(self.epoch, floor, channel).head
     }
 
-    /// The channel's log, made when there is none.
+    /// The channel's log, created if there is none.
     fn open(&mut self, channel: &Channel, start: Cursor) -> &mut Log {
         match self.logs.entry(channel.clone()) {
             Entry::Occupied(log) => log.into_mut(),
             Entry::Vacant(none) => {
-                let turn = self.now.saturating_add(self.keep.period());
-                self.turns.push_back((turn, channel.clone()));
+                let janitor_due = self.now.saturating_add(self.keep.period());
+                self.janitor_queue.push_back((janitor_due, channel.clone()));
                 self.names.insert(channel.clone());
-                self.counted += room::shared_text(channel.as_str());
+                self.counted_bytes += heap_size::shared_text(channel.as_str());
                 let log = none.insert(Log::new(channel.clone(), start, self.now));
-                log.turn = turn;
+                log.janitor_due = janitor_due;
                 log
             }
         }
     }
 
-    /// Applies retention to one channel.
-    fn refresh(&mut self, channel: &Channel) {
+    /// Drops what has expired of one channel, and the channel itself if it is to be forgotten.
+    fn apply_retention(&mut self, channel: &Channel) {
         let Some(log) = self.logs.get_mut(channel) else { return };
         log.trim(&self.keep, self.now);
         let (was, is) = log.recount();
-        self.counted = self.counted - was + is;
+        self.counted_bytes = self.counted_bytes - was + is;
         if log.is_forgotten(&self.keep, self.now) {
             self.forget(channel);
         }
@@ -257,12 +257,13 @@ impl Place {
         let log = self.logs.remove(channel);
         self.names.remove(channel);
         if let Some(log) = &log {
-            self.counted -= log.counted + room::shared_text(channel.as_str());
+            self.counted_bytes -= log.counted_bytes + heap_size::shared_text(channel.as_str());
         }
-        // The turns of removed channels go when they are the most: amortised over the removals.
-        if self.turns.len() > 2 * self.logs.len() {
-            self.turns.retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.turn == *due));
-            room::shrink_deque(&mut self.turns);
+        // The entries of removed channels are purged once they are the majority, which amortises over the removals.
+        if self.janitor_queue.len() > 2 * self.logs.len() {
+            self.janitor_queue
+                .retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.janitor_due == *due));
+            heap_size::shrink_deque(&mut self.janitor_queue);
         }
         log
     }
@@ -277,17 +278,17 @@ fn check(expect: Expect, log: Option<&Log>, head: Head) -> Result<(), StoreError
     if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }
 }
 
-/// So many channels are looked at by each operation, at most. More than one, so that the janitor catches up.
-const TURNS_PER_OPERATION: usize = 4;
+/// The most channels that the janitor checks per operation. More than one, so that it catches up.
+const CHECKS_PER_OPERATION: usize = 4;
 
-/// The same when the store is nearly full.
-const TURNS_WHEN_FULL: usize = 256;
+/// The same for a store that is nearly full.
+const CHECKS_WHEN_FULL: usize = 256;
 
 /// Default of [`MemoryStore::max_bytes`](super::MemoryStore::max_bytes).
-const MOST_BYTES: u64 = 512 << 20;
+const MAX_BYTES: u64 = 512 << 20;
 
-/// So many channels are listed at once, at most, for the lock is held meanwhile.
-const MOST_LISTED: usize = 1000;
+/// The most channels listed at once, since the lock is held meanwhile.
+const MAX_LISTED: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_nobody_uses_goes_with_the_use_of_others() {
+    fn an_idle_channel_is_forgotten_while_others_are_used() {
         let hour = Duration::from_secs(3600);
         let mut place = Place::new(&Retention::default().forget_after(hour));
         append(&mut place, "idle", &["a", "b"]);
@@ -314,56 +315,60 @@ mod tests {
         assert!(!place.logs.contains_key("idle"));
         let raised: Vec<_> = place.floors.iter().filter(|floor| **floor > 0).collect();
         assert!(matches!(raised.as_slice(), [floor] if **floor > 2), "{raised:?}");
-        assert_eq!((place.logs.len(), place.turns.len(), place.names.len()), (1, 1, 1));
+        assert_eq!((place.logs.len(), place.janitor_queue.len(), place.names.len()), (1, 1, 1));
     }
 
     #[test]
-    fn turns_of_deleted_channels_go_when_they_are_the_most() {
+    fn queue_entries_of_deleted_channels_are_purged_when_they_are_the_majority() {
         let mut place = Place::new(&Retention::default());
         (0..10).for_each(|n| append(&mut place, &format!("{n}"), &["x"]));
-        let turns = (0..1000).map(|_| {
+        let queued = (0..1000).map(|_| {
             append(&mut place, "a", &["x"]);
             place.delete(&Channel::new("a").unwrap());
-            place.turns.len()
+            place.janitor_queue.len()
         });
-        assert_eq!(turns.max(), Some(20));
-        let live = place.turns.iter().filter(|(due, channel)| place.logs.get(channel).is_some_and(|l| l.turn == *due));
+        assert_eq!(queued.max(), Some(20));
+        let live = place
+            .janitor_queue
+            .iter()
+            .filter(|(due, channel)| place.logs.get(channel).is_some_and(|l| l.janitor_due == *due));
         assert_eq!(live.count(), 10);
     }
 
     #[test]
-    fn an_operation_looks_after_few_channels_that_are_due_and_after_many_in_a_store_that_is_nearly_full() {
+    fn an_operation_checks_few_due_channels_and_many_in_a_nearly_full_store() {
         let mut place = Place::new(&Retention::default());
         let period = place.keep.period();
         (0..1000).for_each(|n| append(&mut place, &format!("{n}"), &["x"]));
         let begin = |place: &mut Place, now: u64| {
-            let before: Vec<_> = place.turns.iter().take(TURNS_WHEN_FULL + 1).cloned().collect();
+            let before: Vec<_> = place.janitor_queue.iter().take(CHECKS_WHEN_FULL + 1).cloned().collect();
             place.begin(now);
-            let looked = before.into_iter().filter(|(due, channel)| place.logs.get(channel).unwrap().turn > *due);
-            looked.count()
+            let checked =
+                before.into_iter().filter(|(due, channel)| place.logs.get(channel).unwrap().janitor_due > *due);
+            checked.count()
         };
         assert_eq!(begin(&mut place, period - 1), 0);
-        assert_eq!(begin(&mut place, period), TURNS_PER_OPERATION);
-        assert_eq!(begin(&mut place, period), TURNS_PER_OPERATION);
-        let room = place.room();
-        place.most = (room..).find(|most| most - most / 8 == room).unwrap();
-        assert_eq!(begin(&mut place, period), TURNS_PER_OPERATION);
-        place.most -= 1;
-        assert_eq!(begin(&mut place, period), TURNS_WHEN_FULL);
-        // Those who were looked at wait for the next period, behind all others.
-        let dues: Vec<_> = place.turns.iter().map(|(due, _)| *due).collect();
-        let looked = 3 * TURNS_PER_OPERATION + TURNS_WHEN_FULL;
-        assert_eq!(dues, [vec![period; 1000 - looked], vec![2 * period; looked]].concat());
+        assert_eq!(begin(&mut place, period), CHECKS_PER_OPERATION);
+        assert_eq!(begin(&mut place, period), CHECKS_PER_OPERATION);
+        let used = place.heap_bytes();
+        place.max_bytes = (used..).find(|max_bytes| max_bytes - max_bytes / 8 == used).unwrap();
+        assert_eq!(begin(&mut place, period), CHECKS_PER_OPERATION);
+        place.max_bytes -= 1;
+        assert_eq!(begin(&mut place, period), CHECKS_WHEN_FULL);
+        // Checked channels wait for the next period, behind all others.
+        let dues: Vec<_> = place.janitor_queue.iter().map(|(due, _)| *due).collect();
+        let checked = 3 * CHECKS_PER_OPERATION + CHECKS_WHEN_FULL;
+        assert_eq!(dues, [vec![period; 1000 - checked], vec![2 * period; checked]].concat());
     }
 
     #[test]
-    fn what_does_not_exist_is_not_stored() {
+    fn an_absent_channel_is_not_stored() {
         let mut place = Place::new(&Retention::default());
         let channel = Channel::new("a").unwrap();
         place.read(&channel, Start::Earliest, Limit::default());
         place.head(&channel);
         place.append(&channel, Append::new([]), &Prints::of(&[])).unwrap();
         place.delete(&channel);
-        assert!(place.logs.is_empty() && place.turns.is_empty());
+        assert!(place.logs.is_empty() && place.janitor_queue.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! The watchers and their hints. Knows no server.
 //!
-//! Lock order: the watchers, then one backlog. Wakers are woken and dropped outside both, because they run foreign code
+//! Lock order: the watchers, then one queue. Wakers are woken and dropped outside both, because they run foreign code
 //! that may call back.
 
 use std::{
@@ -15,7 +15,7 @@ use futures_core::Stream;
 use super::sync::lock;
 use crate::{
     store::Change,
-    stores::hints::{Backlog, Intake},
+    stores::change_queue::{ChangeQueue, ChangeReceiver},
 };
 
 /// All watchers.
@@ -24,7 +24,7 @@ pub(super) struct Watchers(Mutex<Watching>);
 
 #[derive(Default)]
 struct Watching {
-    backlogs: Vec<Arc<Backlog>>,
+    queues: Vec<Arc<ChangeQueue>>,
     /// Whether hints arrive now, so that new watchers can rely on them.
     armed: bool,
     /// Whether the task that delivers hints is running.
@@ -35,17 +35,17 @@ impl Watchers {
     /// Adds a watcher. Returns whether the task that delivers hints must be started.
     pub(super) fn watch(self: &Arc<Self>) -> (Changes, bool) {
         let mut watching = lock(&self.0);
-        let backlog = Arc::new(if watching.armed { Backlog::new() } else { Backlog::unarmed() });
-        watching.backlogs.push(Arc::clone(&backlog));
+        let queue = Arc::new(if watching.armed { ChangeQueue::new() } else { ChangeQueue::empty() });
+        watching.queues.push(Arc::clone(&queue));
         let first = !mem::replace(&mut watching.tailed, true);
         drop(watching);
-        (Changes { watchers: Arc::clone(self), intake: Intake::new(backlog) }, first)
+        (Changes { watchers: Arc::clone(self), receiver: ChangeReceiver::new(queue) }, first)
     }
 
     /// Whether the task that delivers hints must continue.
     pub(super) fn are_there(&self) -> bool {
         let mut watching = lock(&self.0);
-        if watching.backlogs.is_empty() {
+        if watching.queues.is_empty() {
             (watching.armed, watching.tailed) = (false, false);
         }
         watching.tailed
@@ -54,7 +54,7 @@ impl Watchers {
     /// Whether there are watchers, but hints do not arrive.
     pub(super) fn are_late(&self) -> bool {
         let watching = lock(&self.0);
-        !watching.backlogs.is_empty() && !watching.armed
+        !watching.queues.is_empty() && !watching.armed
     }
 
     /// Hints arrive from now on; earlier ones may have been lost.
@@ -71,7 +71,7 @@ impl Watchers {
     /// Passes a change to all watchers.
     pub(super) fn tell(&self, change: impl Fn() -> Change) {
         let watching = lock(&self.0);
-        let woken: Vec<_> = watching.backlogs.iter().filter_map(|backlog| backlog.add(change())).collect();
+        let woken: Vec<_> = watching.queues.iter().filter_map(|queue| queue.push(change())).collect();
         drop(watching);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -80,20 +80,20 @@ impl Watchers {
 /// The stream of one watcher. Dropping it deregisters the watcher.
 pub(super) struct Changes {
     watchers: Arc<Watchers>,
-    intake: Intake,
+    receiver: ChangeReceiver,
 }
 
 impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        self.intake.poll_next(cx)
+        self.receiver.poll_next(cx)
     }
 }
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        lock(&self.watchers.0).backlogs.retain(|backlog| !Arc::ptr_eq(backlog, self.intake.backlog()));
+        lock(&self.watchers.0).queues.retain(|queue| !Arc::ptr_eq(queue, self.receiver.queue()));
     }
 }
 
@@ -106,13 +106,13 @@ mod tests {
         let watchers = Arc::new(Watchers::default());
         let cx = Context::from_waker(Waker::noop());
         let (mut early, start) = watchers.watch();
-        assert!(start && early.intake.poll_next(&cx).is_pending());
+        assert!(start && early.receiver.poll_next(&cx).is_pending());
         watchers.arm();
         let (mut late, start) = watchers.watch();
         assert!(!start);
         for changes in [&mut early, &mut late] {
-            assert!(matches!(changes.intake.poll_next(&cx), Poll::Ready(Some(Change::Resync))));
-            assert!(changes.intake.poll_next(&cx).is_pending());
+            assert!(matches!(changes.receiver.poll_next(&cx), Poll::Ready(Some(Change::Resync))));
+            assert!(changes.receiver.poll_next(&cx).is_pending());
         }
         drop(early);
         assert!(watchers.are_there());

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     store::{Health, Source},
-    stores::absent::Absent,
+    stores::absent_channels::AbsentChannels,
 };
 
 /// A parameter and its type, which is given so that no round trip asks for it.
@@ -51,7 +51,7 @@ pub(super) struct Database {
     /// The longest wait for a connection, and then for a response.
     pub(super) timeout: Duration,
     pub(super) sql: Sql,
-    pub(super) absent: Absent,
+    pub(super) absent: AbsentChannels,
     /// Whether the last call found the database unusable.
     unavailable: AtomicBool,
     /// Whether the database was found to be read-only, and nothing was written since.
@@ -85,7 +85,7 @@ impl Database {
             statements,
             timeout,
             sql,
-            absent: Absent::default(),
+            absent: AbsentChannels::default(),
             unavailable: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             runtime,

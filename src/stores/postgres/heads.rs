@@ -17,14 +17,14 @@ use crate::{
 
 /// The heads of many channels, in the requested order.
 pub(super) async fn heads(database: &Database, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-    let likely = database.absent.of(channels);
+    let likely = database.absent.were_absent(channels);
     let heads = if channels.len() > MAX_PROBABLY_EXISTING || likely.contains(&true) {
         heads_of_any(database, channels).await?
     } else {
         heads_of_existing(database, channels).await?
     };
     // An empty channel is likely to be forgotten next.
-    database.absent.note(channels.iter().zip(&heads).map(|(channel, head)| (channel, head.cursor.tag == 0)));
+    database.absent.record(channels.iter().zip(&heads).map(|(channel, head)| (channel, head.cursor.tag == 0)));
     Ok(heads)
 }
 

@@ -1,6 +1,6 @@
 //! The watchers in this process and their hints. Knows neither the database nor where a hint comes from.
 //!
-//! Lock order: the watchers, then one backlog. Wakers are woken and dropped outside both, because they run foreign
+//! Lock order: the watchers, then one queue. Wakers are woken and dropped outside both, because they run foreign
 //! code.
 
 use std::{
@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     store::Change,
-    stores::hints::{Backlog, Intake},
+    stores::change_queue::{ChangeQueue, ChangeReceiver},
 };
 
 /// All watchers, and the task that listens for them.
@@ -23,7 +23,7 @@ pub(super) struct Watchers(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    backlogs: Vec<Arc<Backlog>>,
+    queues: Vec<Arc<ChangeQueue>>,
     /// Listens while anyone watches.
     listener: Option<AbortHandle>,
     /// Whether the listener receives notifications.
@@ -34,12 +34,12 @@ impl Watchers {
     /// Adds a watcher; `listen` starts the listener for the first one.
     pub(super) fn watch(self: &Arc<Self>, listen: impl FnOnce() -> AbortHandle) -> Changes {
         let mut state = self.lock();
-        let backlog = Arc::new(if state.armed { Backlog::new() } else { Backlog::unarmed() });
-        state.backlogs.push(Arc::clone(&backlog));
+        let queue = Arc::new(if state.armed { ChangeQueue::new() } else { ChangeQueue::empty() });
+        state.queues.push(Arc::clone(&queue));
         if state.listener.is_none() {
             state.listener = Some(listen());
         }
-        Changes { watchers: Arc::clone(self), intake: Intake::new(backlog) }
+        Changes { watchers: Arc::clone(self), receiver: ChangeReceiver::new(queue) }
     }
 
     /// The listener receives from now on: earlier notifications were missed.
@@ -66,7 +66,7 @@ impl Watchers {
     /// Passes a change to all watchers; `change` is called only if there are any.
     pub(super) fn tell(&self, change: impl Fn() -> Change) {
         let state = self.lock();
-        let woken: Vec<_> = state.backlogs.iter().filter_map(|backlog| backlog.add(change())).collect();
+        let woken: Vec<_> = state.queues.iter().filter_map(|queue| queue.push(change())).collect();
         drop(state);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -79,22 +79,22 @@ impl Watchers {
 /// The stream of one watcher. Dropping it deregisters the watcher.
 pub(super) struct Changes {
     watchers: Arc<Watchers>,
-    intake: Intake,
+    receiver: ChangeReceiver,
 }
 
 impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        self.intake.poll_next(cx)
+        self.receiver.poll_next(cx)
     }
 }
 
 impl Drop for Changes {
     fn drop(&mut self) {
         let mut state = self.watchers.lock();
-        state.backlogs.retain(|backlog| !Arc::ptr_eq(backlog, self.intake.backlog()));
-        if state.backlogs.is_empty() {
+        state.queues.retain(|queue| !Arc::ptr_eq(queue, self.receiver.queue()));
+        if state.queues.is_empty() {
             state.armed = false;
             if let Some(listener) = state.listener.take() {
                 listener.abort();

@@ -23,11 +23,11 @@ pub(super) async fn heads(shared: &Shared, channels: &[Channel]) -> Result<Vec<H
     let deadline = shared.deadline();
     let mut found = Vec::with_capacity(channels.len());
     for chunk in channels.chunks(MAX_HEADS) {
-        found.extend(heads_of_chunk(shared, chunk, &shared.absent.of(chunk), deadline).await?);
+        found.extend(heads_of_chunk(shared, chunk, &shared.absent.were_absent(chunk), deadline).await?);
     }
     shared
         .absent
-        .note(channels.iter().zip(&found).map(|(channel, found)| (channel, matches!(found, Lookup::Absent(_)))));
+        .record(channels.iter().zip(&found).map(|(channel, found)| (channel, matches!(found, Lookup::Absent(_)))));
     let unknown = channels.iter().zip(&found).filter(|(_, found)| matches!(found, Lookup::Absent(None)));
     let unknown: Vec<_> = unknown.map(|(channel, _)| channel.clone()).collect();
     let mut second = Vec::with_capacity(unknown.len());

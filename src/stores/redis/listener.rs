@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{codec, connection, primary, shared::Shared, watchers::Watchers};
-use crate::{store::Change, stores::hints::Intake};
+use crate::{store::Change, stores::change_queue::ChangeReceiver};
 
 /// Holds the listener while anyone watches.
 #[derive(Default)]
@@ -37,8 +37,8 @@ impl ListenerSlot {
             new
         });
         drop(slot);
-        let intake = Intake::new(current.watchers.register());
-        Changes { listener: current, intake }
+        let receiver = ChangeReceiver::new(current.watchers.register());
+        Changes { listener: current, receiver }
     }
 
     /// Whether hints arrive; `None` without watchers.
@@ -159,14 +159,14 @@ fn timed_out(_: tokio::time::error::Elapsed) -> redis::RedisError {
 /// The stream of one watcher. Dropping it deregisters the watcher, and dropping the last one ends the listener.
 pub(super) struct Changes {
     listener: Arc<Listener>,
-    intake: Intake,
+    receiver: ChangeReceiver,
 }
 
 impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        let next = self.intake.poll_next(cx);
+        let next = self.receiver.poll_next(cx);
         if next.is_pending() {
             self.listener.ensure_running();
         }
@@ -176,7 +176,7 @@ impl Stream for Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.listener.watchers.deregister(self.intake.backlog());
+        self.listener.watchers.deregister(self.receiver.queue());
     }
 }
 

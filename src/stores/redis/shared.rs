@@ -22,7 +22,7 @@ use super::{
 use crate::{
     channel::Channel,
     store::{StoreError, floor},
-    stores::absent::Absent,
+    stores::absent_channels::AbsentChannels,
 };
 
 /// What all operations of a store share.
@@ -36,7 +36,7 @@ pub(super) struct Shared {
     pub(super) reads: Connection,
     /// The place's epoch when last seen; 0 when unknown.
     pub(super) place: AtomicU64,
-    pub(super) absent: Absent,
+    pub(super) absent: AbsentChannels,
     pub(super) janitor: Janitor,
     pub(super) observed_health: ObservedHealth,
 }
@@ -57,7 +57,7 @@ impl Shared {
             writes,
             reads,
             place,
-            absent: Absent::default(),
+            absent: AbsentChannels::default(),
             janitor,
             observed_health,
         }

@@ -6,7 +6,7 @@ use std::{
     task::Waker,
 };
 
-use crate::{store::Change, stores::hints::Backlog};
+use crate::{store::Change, stores::change_queue::ChangeQueue};
 
 /// All watchers.
 #[derive(Default)]
@@ -16,7 +16,7 @@ pub(super) struct Watchers(Mutex<WatcherState>);
 struct WatcherState {
     /// Whether hints arrive now.
     armed: bool,
-    backlogs: Vec<Arc<Backlog>>,
+    queues: Vec<Arc<ChangeQueue>>,
 }
 
 impl Watchers {
@@ -24,26 +24,26 @@ impl Watchers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn register(&self) -> Arc<Backlog> {
-        let backlog = Arc::new(Backlog::unarmed());
+    pub(super) fn register(&self) -> Arc<ChangeQueue> {
+        let queue = Arc::new(ChangeQueue::empty());
         let mut state = self.lock();
-        state.backlogs.push(Arc::clone(&backlog));
+        state.queues.push(Arc::clone(&queue));
         if state.armed {
-            // No task can be waiting on a new backlog.
-            _ = backlog.add(Change::Resync);
+            // No task can be waiting on a new queue.
+            _ = queue.push(Change::Resync);
         }
-        backlog
+        queue
     }
 
-    pub(super) fn deregister(&self, backlog: &Arc<Backlog>) {
-        self.lock().backlogs.retain(|other| !Arc::ptr_eq(other, backlog));
+    pub(super) fn deregister(&self, queue: &Arc<ChangeQueue>) {
+        self.lock().queues.retain(|other| !Arc::ptr_eq(other, queue));
     }
 
     /// Passes changes to all watchers. Wakes them outside the lock, because wakers run foreign code.
     pub(super) fn tell(&self, changes: Vec<Change>) {
-        let backlogs = self.lock().backlogs.clone();
-        for backlog in backlogs {
-            let wakers = changes.iter().filter_map(|change| backlog.add(change.clone()));
+        let queues = self.lock().queues.clone();
+        for queue in queues {
+            let wakers = changes.iter().filter_map(|change| queue.push(change.clone()));
             wakers.for_each(Waker::wake);
         }
     }
