@@ -36,6 +36,7 @@
 //! ```
 
 mod admission;
+mod channel_reader;
 mod delivery;
 mod drain;
 mod error;
@@ -45,7 +46,6 @@ mod follower;
 mod frame;
 mod heads;
 mod lease;
-mod leg;
 mod listen;
 mod options;
 mod outage;

@@ -12,10 +12,10 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
+    channel_reader::{ChannelReader, PageRoom, Ready},
     delivery::{Events, Failed, Reset},
     error::{ReadError, SubscribeError},
     frame::{Batch, Frame},
-    leg::{Leg, PageRoom, Ready},
     subscriber::{Subscriber, Visit},
     subscription::Subscription,
 };
@@ -273,8 +273,8 @@ impl Gathered {
         let mut looked = Looked::AtAll;
         let mut readable = false;
         self.live = true;
-        subscriber.visit(|leg, room| -> Visit<()> {
-            let left = self.gather_from(leg, room, cx);
+        subscriber.visit(|channel_reader, room| -> Visit<()> {
+            let left = self.gather_from(channel_reader, room, cx);
             // What waits is visited again, or waits for one that reads.
             self.live &= matches!(left, Left::Nothing | Left::Waiting);
             if !matches!(left, Left::Unreadable(_)) {
@@ -285,7 +285,7 @@ impl Gathered {
                 Left::Reading => looked = Looked::Reading,
                 Left::Waiting => return Visit::Waits,
                 Left::Unreadable(error) => match error.corrupt() {
-                    Some(corrupt) => self.note_failed(leg.failed(corrupt.clone())),
+                    Some(corrupt) => self.note_failed(channel_reader.failed(corrupt.clone())),
                     None => self.failure = Some(error),
                 },
             }
@@ -298,15 +298,15 @@ impl Gathered {
         looked
     }
 
-    fn gather_from(&mut self, leg: &mut Leg, room: PageRoom, cx: &mut Context<'_>) -> Left {
+    fn gather_from(&mut self, channel_reader: &mut ChannelReader, room: PageRoom, cx: &mut Context<'_>) -> Left {
         while !self.is_full() {
-            match leg.look(room, cx) {
-                Ready::Batch(batch) => self.take(leg, batch),
+            match channel_reader.look(room, cx) {
+                Ready::Batch(batch) => self.take(channel_reader, batch),
                 Ready::Reset(reset) => {
-                    leg.take_reset();
+                    channel_reader.take_reset();
                     self.resets.push(reset);
                 }
-                Ready::Closed(_) => leg.take_close(),
+                Ready::Closed(_) => channel_reader.take_close(),
                 Ready::Failed(error) => return Left::Unreadable(error),
                 Ready::Reading => return Left::Reading,
                 Ready::Waiting => return Left::Waiting,
@@ -316,8 +316,8 @@ impl Gathered {
         Left::Something
     }
 
-    fn take(&mut self, leg: &mut Leg, batch: Arc<Batch>) {
-        let events = leg.take(batch, self.events_left);
+    fn take(&mut self, channel_reader: &mut ChannelReader, batch: Arc<Batch>) {
+        let events = channel_reader.take(batch, self.events_left);
         let bytes: usize = events.entries().map(Entry::size).sum();
         self.events_left -= events.len().min(self.events_left);
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
@@ -328,7 +328,7 @@ impl Gathered {
         }
     }
 
-    /// A leg may be visited several times.
+    /// A channel reader may be visited several times.
     fn note_failed(&mut self, failed: Failed) {
         if self.failed.iter().all(|known| known.channel != failed.channel) {
             self.failed.push(failed);

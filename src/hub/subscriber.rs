@@ -12,9 +12,9 @@ use std::{
 use futures_core::Stream;
 
 use super::{
+    channel_reader::{ChannelReader, PageRoom, Ready},
     delivery::Delivery,
     error::SubscribeError,
-    leg::{Leg, PageRoom, Ready},
     shared::{Reader, Shared},
     subscription::Subscription,
     turns::Turn,
@@ -46,11 +46,11 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Subscriber {
-    legs: Legs,
+    channel_readers: ChannelReaders,
     channels: Channels,
     /// Most events of one read. Of all channels one at a time has a page, in turn.
     page_events: u32,
-    /// The leg that is looked at first, so that a busy channel does not starve the others. They are at most
+    /// The channel reader that is looked at first, so that a busy channel does not starve the others. They are at most
     /// [`Channels::MAX`].
     turn: u8,
     ended: bool,
@@ -66,22 +66,22 @@ impl Subscriber {
         page_events: usize,
     ) -> Result<Self, StoreError> {
         let start = |channel| subscription.from.of(channel);
-        let (legs, channels) = match subscription.channels.as_slice() {
+        let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
-                let leg = Leg::only(shared.seat(channel)?, start(channel));
+                let channel_reader = ChannelReader::only(shared.seat(channel)?, start(channel));
                 // The name that all its readers share, so that the request's own can go.
-                let channels = leg.channel().into();
-                (Legs::One(leg), channels)
+                let channels = channel_reader.channel().into();
+                (ChannelReaders::One(channel_reader), channels)
             }
             several => {
-                let leg = |channel| Ok(Leg::one_of_several(shared.seat(channel)?, start(channel)));
-                let legs = several.iter().map(leg).collect::<Result<_, StoreError>>()?;
-                (Legs::Several(legs), subscription.channels.clone())
+                let channel_reader = |channel| Ok(ChannelReader::one_of_several(shared.seat(channel)?, start(channel)));
+                let channel_readers = several.iter().map(channel_reader).collect::<Result<_, StoreError>>()?;
+                (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
         };
         let turn = u8::try_from(fastrand::usize(..channels.len().max(1))).unwrap_or(0);
         let page_events = u32::try_from(page_events).unwrap_or(u32::MAX);
-        Ok(Self { legs, channels, page_events, turn, ended: false, reader })
+        Ok(Self { channel_readers, channels, page_events, turn, ended: false, reader })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -98,9 +98,9 @@ impl Subscriber {
     /// The resume position after what was handed out so far.
     #[must_use]
     pub fn cursors(&self) -> Cursors {
-        let positions = || self.channels.iter().zip(self.legs.iter().map(Leg::position));
-        match (&self.legs, self.legs.first().and_then(Leg::position)) {
-            (Legs::One(_), Some(cursor)) => Cursors::from(cursor),
+        let positions = || self.channels.iter().zip(self.channel_readers.iter().map(ChannelReader::position));
+        match (&self.channel_readers, self.channel_readers.first().and_then(ChannelReader::position)) {
+            (ChannelReaders::One(_), Some(cursor)) => Cursors::from(cursor),
             _ => Cursors::of(positions().filter_map(|(channel, cursor)| Some((channel, cursor?)))),
         }
     }
@@ -114,7 +114,7 @@ impl Subscriber {
     /// Whether every channel is closed and nothing is left to hand out but the closes.
     #[must_use]
     pub fn at_end(&self) -> bool {
-        self.legs.iter().all(Leg::is_at_end)
+        self.channel_readers.iter().all(ChannelReader::is_at_end)
     }
 
     /// Whether all that there was when the channels' starts and resets were decided is handed out: what comes now was
@@ -122,18 +122,18 @@ impl Subscriber {
     /// for.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.legs.iter().all(Leg::is_live)
+        self.channel_readers.iter().all(ChannelReader::is_live)
     }
 
     /// Waits until it is decided how every channel starts. Fails when one cannot be read now, or none ever.
     pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
         let mut started = Poll::Ready(Ok(()));
         let (mut readable, mut corrupt) = (false, None);
-        let failed = self.visit(|leg, room| {
-            match leg.look(room, cx) {
+        let failed = self.visit(|channel_reader, room| {
+            match channel_reader.look(room, cx) {
                 Ready::Failed(error) if error.corrupt().is_some() => corrupt = Some(error),
                 Ready::Failed(error) => return Visit::Enough(error),
-                Ready::Reading if !leg.has_started() => started = Poll::Pending,
+                Ready::Reading if !channel_reader.has_started() => started = Poll::Pending,
                 _ => readable = true,
             }
             Visit::GoOn
@@ -153,27 +153,29 @@ impl Subscriber {
 
     /// Whether it is known of every channel that can be read from where a client would go on.
     pub(super) fn has_positions(&self) -> bool {
-        self.legs.iter().all(|leg| leg.position().is_some() || leg.has_failed())
+        self.channel_readers
+            .iter()
+            .all(|channel_reader| channel_reader.position().is_some() || channel_reader.has_failed())
     }
 
-    /// Visits the legs, from the one whose turn it is, until a visit is enough. What waits for room for its page is visited
+    /// Visits the channel readers, from the one whose turn it is, until a visit is enough. What waits for room for its page is visited
     /// again when another gave its room up.
-    pub(super) fn visit<T>(&mut self, mut visit: impl FnMut(&mut Leg, PageRoom) -> Visit<T>) -> Option<T> {
-        let count = self.legs.len();
+    pub(super) fn visit<T>(&mut self, mut visit: impl FnMut(&mut ChannelReader, PageRoom) -> Visit<T>) -> Option<T> {
+        let count = self.channel_readers.len();
         let page = self.reader.shared.options.page;
         let page = Limit { events: page.events.min(self.page_events as usize), ..page };
-        let mut has_page = self.legs.iter().position(Leg::has_page);
+        let mut has_page = self.channel_readers.iter().position(ChannelReader::has_page);
         loop {
             let mut waiting = false;
             for n in 0..count {
                 let at = (usize::from(self.turn) + n) % count;
-                let Some(leg) = self.legs.get_mut(at) else { continue };
+                let Some(channel_reader) = self.channel_readers.get_mut(at) else { continue };
                 let room = match has_page {
                     Some(other) if other != at => PageRoom::Taken,
                     _ => PageRoom::Free(page),
                 };
-                let visited = visit(leg, room);
-                match (leg.has_page(), has_page) {
+                let visited = visit(channel_reader, room);
+                match (channel_reader.has_page(), has_page) {
                     (true, _) => has_page = Some(at),
                     (false, Some(same)) if same == at => has_page = None,
                     (false, _) => {}
@@ -204,17 +206,21 @@ impl Subscriber {
 
     /// Whether every channel was read to its close.
     pub(super) fn has_ended(&self) -> bool {
-        self.legs.iter().all(Leg::is_ended)
+        self.channel_readers.iter().all(ChannelReader::is_ended)
     }
 
     /// The channels that were read to their close.
     pub(crate) fn ended_channels(&self) -> Vec<Channel> {
-        self.legs.iter().filter(|leg| leg.is_ended()).map(|leg| leg.channel().clone()).collect()
+        self.channel_readers
+            .iter()
+            .filter(|channel_reader| channel_reader.is_ended())
+            .map(|channel_reader| channel_reader.channel().clone())
+            .collect()
     }
 
     /// Whether the last [`Subscriber::poll_delivery`] gave all that there was, and `cx` will be woken when there is more.
     pub(crate) fn is_parked(&self, cx: &Context<'_>) -> bool {
-        !self.ended && self.legs.iter().all(|leg| leg.is_parked(cx))
+        !self.ended && self.channel_readers.iter().all(|channel_reader| channel_reader.is_parked(cx))
     }
 
     /// Joins those who wait for a turn to hand out what they catch up.
@@ -242,9 +248,13 @@ impl Subscriber {
                 self.ended |= delivery.is_err();
                 Poll::Ready(Some(delivery))
             }
-            None if self.legs.iter().all(|leg| leg.is_ended() || leg.has_failed()) => {
+            None if self
+                .channel_readers
+                .iter()
+                .all(|channel_reader| channel_reader.is_ended() || channel_reader.has_failed()) =>
+            {
                 self.ended = true;
-                let broken = self.legs.iter().find_map(Leg::broken);
+                let broken = self.channel_readers.iter().find_map(ChannelReader::broken);
                 Poll::Ready(broken.map(|error| Err(StoreError::shared(error.clone()).into())))
             }
             None => Poll::Pending,
@@ -255,21 +265,21 @@ impl Subscriber {
     /// after all that the others have.
     fn look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, SubscribeError>>> {
         let mut failure = None;
-        let delivery = self.visit(|leg, room| {
-            Visit::Enough(match leg.look(room, cx) {
-                Ready::Batch(batch) => Delivery::Events(leg.take(batch, usize::MAX)),
+        let delivery = self.visit(|channel_reader, room| {
+            Visit::Enough(match channel_reader.look(room, cx) {
+                Ready::Batch(batch) => Delivery::Events(channel_reader.take(batch, usize::MAX)),
                 Ready::Reset(reset) => {
-                    leg.take_reset();
+                    channel_reader.take_reset();
                     Delivery::Reset(reset)
                 }
                 Ready::Closed(closed) => {
-                    leg.take_close();
+                    channel_reader.take_close();
                     Delivery::Closed(closed)
                 }
                 Ready::Failed(error) => match error.corrupt() {
                     Some(corrupt) => {
-                        leg.take_failure(corrupt);
-                        Delivery::Failed(leg.failed(corrupt.clone()))
+                        channel_reader.take_failure(corrupt);
+                        Delivery::Failed(channel_reader.failed(corrupt.clone()))
                     }
                     None => {
                         failure = Some(error);
@@ -302,7 +312,7 @@ impl Stream for Subscriber {
     }
 }
 
-/// What a visit of a leg says.
+/// What a visit of a channel reader says.
 pub(super) enum Visit<T> {
     Enough(T),
     GoOn,
@@ -312,27 +322,27 @@ pub(super) enum Visit<T> {
 
 /// One channel is what most subscribers read, and needs no list.
 #[derive(Debug)]
-enum Legs {
-    One(Leg),
-    Several(Box<[Leg]>),
+enum ChannelReaders {
+    One(ChannelReader),
+    Several(Box<[ChannelReader]>),
 }
 
-impl Deref for Legs {
-    type Target = [Leg];
+impl Deref for ChannelReaders {
+    type Target = [ChannelReader];
 
-    fn deref(&self) -> &[Leg] {
+    fn deref(&self) -> &[ChannelReader] {
         match self {
-            Self::One(leg) => std::slice::from_ref(leg),
-            Self::Several(legs) => legs,
+            Self::One(channel_reader) => std::slice::from_ref(channel_reader),
+            Self::Several(channel_readers) => channel_readers,
         }
     }
 }
 
-impl DerefMut for Legs {
-    fn deref_mut(&mut self) -> &mut [Leg] {
+impl DerefMut for ChannelReaders {
+    fn deref_mut(&mut self) -> &mut [ChannelReader] {
         match self {
-            Self::One(leg) => std::slice::from_mut(leg),
-            Self::Several(legs) => legs,
+            Self::One(channel_reader) => std::slice::from_mut(channel_reader),
+            Self::Several(channel_readers) => channel_readers,
         }
     }
 }

@@ -127,7 +127,7 @@ fn advance_if(advance: Advance, topic: &Topic, log: &Log) {
     }
 }
 
-/// What a leg does: the ring where it holds the position, else the store, and wait only where nothing follows.
+/// What a channel reader does: the ring where it holds the position, else the store, and wait only where nothing follows.
 fn read_to_the_end(topic: &Topic, log: &Log) {
     let mut place = topic.join();
     let (mut position, mut verified) = (at(0), None);

@@ -25,7 +25,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(super) struct Leg {
+pub(super) struct ChannelReader {
     seat: Seat,
     /// Where a client goes on that has received what was handed out so far. A reset moves it only when it is handed out,
     /// or a client that drops in between would resume behind it and never hear of it.
@@ -78,7 +78,7 @@ pub(super) enum PageRoom {
     Taken,
 }
 
-/// What a leg has to hand out.
+/// What a channel reader has to hand out.
 #[derive(Debug)]
 pub(super) enum Ready {
     Batch(Arc<Batch>),
@@ -97,16 +97,16 @@ pub(super) enum Ready {
     Ended,
 }
 
-impl Leg {
+impl ChannelReader {
     /// The only channel of a subscription: its first page decides its start.
     pub(super) fn only(seat: Seat, start: ChannelStart) -> Self {
-        let leg = Self::one_of_several(seat, start);
-        match (&leg.next, start) {
-            (_, (Start::Latest, None)) | (Next::At { .. }, _) => leg,
+        let channel_reader = Self::one_of_several(seat, start);
+        match (&channel_reader.next, start) {
+            (_, (Start::Latest, None)) | (Next::At { .. }, _) => channel_reader,
             (_, start) => {
                 let (start, verdict) = Verdict::of(start);
                 let behind = Step::Behind { start, verdict, sharing: Sharing::Near };
-                Self { next: Next::Store(Box::new(behind)), ..leg }
+                Self { next: Next::Store(Box::new(behind)), ..channel_reader }
             }
         }
     }

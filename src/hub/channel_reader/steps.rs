@@ -1,9 +1,9 @@
-//! The steps of [`Leg::look`]: each gives what is ready, or moves on and gives nothing.
+//! The steps of [`ChannelReader::look`]: each gives what is ready, or moves on and gives nothing.
 
 use std::{sync::Arc, task::Context};
 
 use super::{
-    Holds, Leg, Next, PageRoom, Ready, Step,
+    ChannelReader, Holds, Next, PageRoom, Ready, Step,
     start::{Latch, Verdict},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     store::{Limit, Reason, Start},
 };
 
-impl Leg {
+impl ChannelReader {
     pub(super) fn begin(&mut self, start: ChannelStart) -> Option<Ready> {
         if let (Start::Latest, None) = start {
             return self.ask(None);
