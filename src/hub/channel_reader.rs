@@ -1,4 +1,4 @@
-//! One channel of a subscription: a position and a seat. Pulls; owns no queue and no task.
+//! One channel of a subscription: a position and a membership. Pulls; owns no queue and no task.
 
 mod start;
 mod steps;
@@ -14,7 +14,7 @@ use super::{
     heads::Ask,
     lease::{Lease, Page},
     reads::Wanted,
-    shared::Seat,
+    shared::Membership,
     subscription::ChannelStart,
     topic::Seen,
 };
@@ -26,7 +26,7 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct ChannelReader {
-    seat: Seat,
+    membership: Membership,
     /// Where a client goes on that has received what was handed out so far. A reset moves it only when it is handed out,
     /// or a client that drops in between would resume behind it and never hear of it.
     position: Option<Cursor>,
@@ -99,8 +99,8 @@ pub(super) enum Ready {
 
 impl ChannelReader {
     /// The only channel of a subscription: its first page decides its start.
-    pub(super) fn only(seat: Seat, start: ChannelStart) -> Self {
-        let channel_reader = Self::one_of_several(seat, start);
+    pub(super) fn only(membership: Membership, start: ChannelStart) -> Self {
+        let channel_reader = Self::one_of_several(membership, start);
         match (&channel_reader.next, start) {
             (_, (Start::Latest, None)) | (Next::At { .. }, _) => channel_reader,
             (_, start) => {
@@ -111,16 +111,16 @@ impl ChannelReader {
         }
     }
 
-    pub(super) fn one_of_several(seat: Seat, start: ChannelStart) -> Self {
+    pub(super) fn one_of_several(membership: Membership, start: ChannelStart) -> Self {
         let (position, next) = match start {
             (Start::After(cursor), None) => (Some(cursor), Next::At { cursor, verified: None }),
             start => (None, Next::Store(Box::new(Step::Begin(start)))),
         };
-        Self { seat, position, latch: Latch::Undecided, next }
+        Self { membership, position, latch: Latch::Undecided, next }
     }
 
     pub(super) fn channel(&self) -> &Channel {
-        self.seat.topic.channel()
+        self.membership.topic.channel()
     }
 
     pub(super) fn position(&self) -> Option<Cursor> {
@@ -154,14 +154,14 @@ impl ChannelReader {
     /// Whether the channel is closed and nothing of it is left to hand out.
     pub(super) fn is_at_end(&self) -> bool {
         match self.next {
-            Next::At { cursor, .. } => matches!(self.seat.topic.peek(cursor), Seen::CaughtUp { closed: true }),
+            Next::At { cursor, .. } => matches!(self.membership.topic.peek(cursor), Seen::CaughtUp { closed: true }),
             ref next => matches!(next, Next::Ended),
         }
     }
 
     /// Whether nothing can have come since this was last looked at, and `cx` will be woken when something does.
     pub(super) fn is_parked(&self, cx: &Context<'_>) -> bool {
-        self.seat.topic.is_parked(&self.seat.place, cx)
+        self.membership.topic.is_parked(&self.membership.slot, cx)
     }
 
     /// Whether it holds the subscriber's page, or reads it.
@@ -203,8 +203,8 @@ impl ChannelReader {
     pub(super) fn take(&mut self, batch: Arc<Batch>, most: usize) -> Events {
         let events = Events::first(batch, most);
         match events.is_whole() {
-            true => self.seat.place.took_all(),
-            false => self.seat.place.took_part(),
+            true => self.membership.slot.took_all(),
+            false => self.membership.slot.took_part(),
         }
         self.position = Some(events.next());
         self.pass_latch(events.next());
@@ -249,7 +249,8 @@ impl ChannelReader {
     /// The ring decided the start.
     fn latch_ring(&mut self) {
         if self.latch == Latch::Undecided {
-            self.latch = self.seat.topic.head().map_or(Latch::Undecided, |head| Latch::Head(Box::new(head.cursor)));
+            self.latch =
+                self.membership.topic.head().map_or(Latch::Undecided, |head| Latch::Head(Box::new(head.cursor)));
         }
     }
 

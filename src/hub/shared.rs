@@ -21,7 +21,7 @@ use super::{
     outage::Outage,
     reads::Reads,
     stats::Stats,
-    topic::{Left, Place, Topic},
+    topic::{Left, Topic, WaiterSlot},
     topics::Topics,
     turns::Turns,
 };
@@ -141,8 +141,8 @@ impl Shared {
         self.readers.fetch_update(SeqCst, SeqCst, more).is_ok().then(|| Reader { shared: self.clone() })
     }
 
-    /// Takes a seat in a channel, which is followed from now on.
-    pub(super) fn seat(self: &Arc<Self>, channel: &Channel) -> Result<Seat, StoreError> {
+    /// Joins a channel, which is followed from now on.
+    pub(super) fn join(self: &Arc<Self>, channel: &Channel) -> Result<Membership, StoreError> {
         let runtime = Handle::try_current().map_err(|source| StoreError::Unavailable(source.into()))?;
         let mut following = self.following();
         if following.follower.as_ref().is_none_or(Follower::is_finished) {
@@ -151,7 +151,7 @@ impl Shared {
         let make = || Topic::new(channel.clone(), self.options.ring_bytes, self.ring_bytes.clone());
         let topic = following.topics.join(channel, make).clone();
         // Joined under the lock, so that it cannot be taken for one without readers.
-        Ok(Seat { place: topic.join(), topic, shared: self.clone() })
+        Ok(Membership { slot: topic.join(), topic, shared: self.clone() })
     }
 
     fn left(&self, channel: &Channel) {
@@ -190,17 +190,17 @@ impl Drop for Reader {
     }
 }
 
-/// A reader's place in a channel; dropping it leaves.
+/// A reader's membership of a channel; dropping it leaves.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Membership {
     pub(super) topic: Arc<Topic>,
-    pub(super) place: Place,
+    pub(super) slot: WaiterSlot,
     pub(super) shared: Arc<Shared>,
 }
 
-impl Drop for Seat {
+impl Drop for Membership {
     fn drop(&mut self) {
-        if self.topic.leave(&self.place) == Left::Empty {
+        if self.topic.leave(&self.slot) == Left::Empty {
             self.shared.left(self.topic.channel());
         }
     }

@@ -68,13 +68,13 @@ impl Subscriber {
         let start = |channel| subscription.from.of(channel);
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
-                let channel_reader = ChannelReader::only(shared.seat(channel)?, start(channel));
+                let channel_reader = ChannelReader::only(shared.join(channel)?, start(channel));
                 // The name that all its readers share, so that the request's own can go.
                 let channels = channel_reader.channel().into();
                 (ChannelReaders::One(channel_reader), channels)
             }
             several => {
-                let channel_reader = |channel| Ok(ChannelReader::one_of_several(shared.seat(channel)?, start(channel)));
+                let channel_reader = |channel| Ok(ChannelReader::one_of_several(shared.join(channel)?, start(channel)));
                 let channel_readers = several.iter().map(channel_reader).collect::<Result<_, StoreError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }

@@ -24,7 +24,7 @@ use std::{
     task::{Context, Waker},
 };
 
-pub(super) use self::waiters::Place;
+pub(super) use self::waiters::WaiterSlot;
 use self::waiters::{Ahead, Waiters};
 use super::{
     error::ReadError,
@@ -121,14 +121,14 @@ impl Topic {
         self.history.load(Acquire)
     }
 
-    /// A place for a waker.
-    pub(super) fn join(&self) -> Place {
+    /// A slot for a waker.
+    pub(super) fn join(&self) -> WaiterSlot {
         lock(&self.state).waiters.join()
     }
 
-    pub(super) fn leave(&self, place: &Place) -> Left {
+    pub(super) fn leave(&self, slot: &WaiterSlot) -> Left {
         let mut state = lock(&self.state);
-        let waker = state.waiters.leave(place, self.version());
+        let waker = state.waiters.leave(slot, self.version());
         let left = if state.waiters.count() == 0 { Left::Empty } else { Left::Others };
         drop(state);
         drop(waker);
@@ -144,12 +144,12 @@ impl Topic {
     }
 
     /// Whether nothing follows what was taken since the last [`Topic::poll`], and `cx` will be woken when that changes.
-    pub(super) fn is_parked(&self, place: &Place, cx: &Context<'_>) -> bool {
-        place.is_parked(self.version(), cx.waker())
+    pub(super) fn is_parked(&self, slot: &WaiterSlot, cx: &Context<'_>) -> bool {
+        slot.is_parked(self.version(), cx.waker())
     }
 
     /// Looks up `position`; unless more than one batch follows it, `cx` is woken at the next change.
-    pub(super) fn poll(&self, place: &mut Place, position: Cursor, cx: &Context<'_>) -> Seen {
+    pub(super) fn poll(&self, slot: &mut WaiterSlot, position: Cursor, cx: &Context<'_>) -> Seen {
         let mut state = lock(&self.state);
         let seen = self.look(&mut state, position);
         let ahead = match &seen {
@@ -159,11 +159,11 @@ impl Topic {
         };
         let replaced = match seen {
             Seen::Batch(_) if ahead == Ahead::Unknown => [None, None],
-            _ => state.waiters.register(place, self.version(), cx.waker()),
+            _ => state.waiters.register(slot, self.version(), cx.waker()),
         };
         drop(state);
         drop(replaced);
-        place.ahead = ahead;
+        slot.ahead = ahead;
         seen
     }
 
@@ -192,10 +192,10 @@ impl Topic {
     }
 
     /// Has `cx` woken at the next change, whatever it is.
-    pub(super) fn register(&self, place: &mut Place, cx: &Context<'_>) {
-        let replaced = lock(&self.state).waiters.register(place, self.version(), cx.waker());
+    pub(super) fn register(&self, slot: &mut WaiterSlot, cx: &Context<'_>) {
+        let replaced = lock(&self.state).waiters.register(slot, self.version(), cx.waker());
         drop(replaced);
-        place.ahead = Ahead::Unknown;
+        slot.ahead = Ahead::Unknown;
     }
 
     /// Notes that a subscriber at `position`, which the ring does not hold, waits on the word of a read. If the ring is further
@@ -424,14 +424,14 @@ mod tests {
     fn a_read_wakes_readers_only_when_it_changes_the_ring() {
         let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
         assert_eq!(topic.anchor(head(1)), Advance::No);
-        let (mut place, count) = (topic.join(), Arc::new(Count::default()));
-        let mut park = || topic.poll(&mut place, head(1).cursor, &Context::from_waker(&count.clone().into()));
+        let (mut slot, count) = (topic.join(), Arc::new(Count::default()));
+        let mut park = || topic.poll(&mut slot, head(1).cursor, &Context::from_waker(&count.clone().into()));
         for (read, woken) in [(page(1, 1), 0), (page(0, 0), 0), (page(1, 3), 1)] {
             assert!(matches!(park(), Seen::CaughtUp { closed: false }));
             topic.advance(&read);
             assert_eq!(count.0.load(Relaxed), woken, "{read:?}");
         }
-        assert_eq!((topic.has_readers(), topic.leave(&place)), (true, Left::Empty));
+        assert_eq!((topic.has_readers(), topic.leave(&slot)), (true, Left::Empty));
     }
 
     #[test]
@@ -449,15 +449,15 @@ mod tests {
         let _ = topic.anchor(head(0));
         let [one, other] = [(); 2].map(|()| Waker::from(Arc::new(Count::default())));
         let (one, other) = (&Context::from_waker(&one), &Context::from_waker(&other));
-        let mut place = topic.join();
+        let mut slot = topic.join();
         let _ = topic.feed(&[entry(1), entry(2)], None);
         let mut look = |seq, cx: &Context<'_>, change: &dyn Fn()| {
-            if let Seen::Batch(_) = topic.poll(&mut place, head(seq).cursor, cx) {
-                assert!(!topic.is_parked(&place, cx), "it was not taken yet");
-                place.took_all();
+            if let Seen::Batch(_) = topic.poll(&mut slot, head(seq).cursor, cx) {
+                assert!(!topic.is_parked(&slot, cx), "it was not taken yet");
+                slot.took_all();
             }
             change();
-            (topic.is_parked(&place, one), topic.is_parked(&place, other))
+            (topic.is_parked(&slot, one), topic.is_parked(&slot, other))
         };
         assert_eq!(look(0, one, &|| ()), (false, false), "the second entry follows");
         assert_eq!(look(1, one, &|| ()), (true, false), "it took the last");

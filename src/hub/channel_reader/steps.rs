@@ -13,7 +13,7 @@ use crate::{
         fetch::{Fetch, Fetched, Sharing, Within},
         lease::Page,
         reads::Wanted,
-        shared::Seat,
+        shared::Membership,
         subscription::ChannelStart,
         topic::Seen,
     },
@@ -30,7 +30,7 @@ impl ChannelReader {
     }
 
     pub(super) fn look_in_ring(&mut self, cursor: Cursor, verified: Option<u64>, cx: &Context<'_>) -> Option<Ready> {
-        match self.seat.topic.poll(&mut self.seat.place, cursor, cx) {
+        match self.membership.topic.poll(&mut self.membership.slot, cursor, cx) {
             Seen::Batch(batch) => {
                 self.latch_ring();
                 Some(Ready::Batch(batch))
@@ -40,7 +40,7 @@ impl ChannelReader {
                 Some(if closed { Ready::Closed(self.closed(cursor)) } else { Ready::Parked })
             }
             Seen::Elsewhere { version } | Seen::Behind { version } if verified == Some(version) => {
-                self.seat.topic.doubt(cursor);
+                self.membership.topic.doubt(cursor);
                 Some(Ready::Parked)
             }
             // Most who come back are at the head, which one call tells all of them.
@@ -51,11 +51,11 @@ impl ChannelReader {
 
     pub(super) fn look_at_head(&mut self, cx: &Context<'_>) -> Option<Ready> {
         // Registered here too, so that whatever wakes all readers wakes this one.
-        self.seat.topic.register(&mut self.seat.place, cx);
+        self.membership.topic.register(&mut self.membership.slot, cx);
         let Next::Store(step) = &mut self.next else { return None };
         let Step::Asking { ask, slot, version, cursor } = &mut **step else { return None };
         let (version, cursor) = (*version, *cursor);
-        if let Some(held) = cursor.filter(|cursor| self.seat.topic.holds(*cursor)) {
+        if let Some(held) = cursor.filter(|cursor| self.membership.topic.holds(*cursor)) {
             return self.go_on(held);
         }
         let head = match ask.poll(slot, cx) {
@@ -107,13 +107,13 @@ impl ChannelReader {
 
     pub(super) fn look_at_read(&mut self, cx: &Context<'_>) -> Option<Ready> {
         // Registered here too, so that whatever wakes all readers wakes this one.
-        self.seat.topic.register(&mut self.seat.place, cx);
+        self.membership.topic.register(&mut self.membership.slot, cx);
         let Next::Store(step) = &mut self.next else { return None };
         let Step::Reading { fetch, slot, wanted, verdict } = &mut **step else { return None };
         let (start, verdict) = (wanted.start, *verdict);
         if let Start::After(cursor) = start {
             // Another reader's page may have filled the ring meanwhile.
-            if self.seat.topic.holds(cursor) {
+            if self.membership.topic.holds(cursor) {
                 return self.go_on(cursor);
             }
         }
@@ -177,7 +177,7 @@ impl ChannelReader {
         let holds = if fetched.is_position() { Holds::Position } else { Holds::Entries };
         let Within { batch, part } = within;
         let page = Page { fetched, first: batch, part };
-        let lease = self.seat.shared.reads.leases.lease(fetch, page);
+        let lease = self.membership.shared.reads.leases.lease(fetch, page);
         self.go(Step::Page { lease, holds, reset, batch });
         None
     }
@@ -226,7 +226,7 @@ impl ChannelReader {
     }
 
     fn ask(&mut self, cursor: Option<Cursor>) -> Option<Ready> {
-        let Seat { topic, shared, .. } = &self.seat;
+        let Membership { topic, shared, .. } = &self.membership;
         // The version comes first: a change while it is asked makes it one of which the answer says nothing.
         let version = topic.version();
         self.go(Step::Asking { ask: shared.ask_head(topic.channel()), slot: None, version, cursor });
@@ -234,7 +234,7 @@ impl ChannelReader {
     }
 
     fn read(&mut self, wanted: Wanted, verdict: Verdict) -> Option<Ready> {
-        let fetch = self.seat.shared.fetch(&self.seat.topic, wanted);
+        let fetch = self.membership.shared.fetch(&self.membership.topic, wanted);
         self.go(Step::Reading { fetch, slot: None, wanted, verdict });
         None
     }

@@ -46,8 +46,8 @@ fn a_reader_that_parks_is_woken_by_what_is_fed_meanwhile() {
             let topic = topic.clone();
             move || assert_eq!(topic.feed(&[entry(1)], None), Advance::No)
         });
-        let mut place = topic.join();
-        let seen = block_on(std::future::poll_fn(|cx| match topic.poll(&mut place, at(0), cx) {
+        let mut slot = topic.join();
+        let seen = block_on(std::future::poll_fn(|cx| match topic.poll(&mut slot, at(0), cx) {
             Seen::Batch(batch) => Poll::Ready(batch.next()),
             _ => Poll::Pending,
         }));
@@ -67,20 +67,20 @@ fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
             let topic = topic.clone();
             move || (1..=LAST).for_each(|seq| assert_eq!(topic.feed(&[entry(seq)], None), Advance::No))
         });
-        let (mut place, mut position, mut waker) = (topic.join(), at(0), None);
+        let (mut slot, mut position, mut waker) = (topic.join(), at(0), None);
         block_on(std::future::poll_fn(|cx| {
             // Clones of the model's own waker are not known as the same.
             let waker = waker.get_or_insert_with(|| Waker::from(std::sync::Arc::new(Forward(cx.waker().clone()))));
             let cx = &Context::from_waker(waker);
             while position != at(LAST) {
-                if topic.is_parked(&place, cx) {
+                if topic.is_parked(&slot, cx) {
                     parked.store(true, Ordering::SeqCst);
                     return Poll::Pending;
                 }
-                match topic.poll(&mut place, position, cx) {
+                match topic.poll(&mut slot, position, cx) {
                     Seen::Batch(batch) => {
                         position = batch.next();
-                        place.took_all();
+                        slot.took_all();
                     }
                     _ => return Poll::Pending,
                 }
@@ -129,11 +129,11 @@ fn advance_if(advance: Advance, topic: &Topic, log: &Log) {
 
 /// What a channel reader does: the ring where it holds the position, else the store, and wait only where nothing follows.
 fn read_to_the_end(topic: &Topic, log: &Log) {
-    let mut place = topic.join();
+    let mut slot = topic.join();
     let (mut position, mut verified) = (at(0), None);
     let read = |cx: &mut Context<'_>| {
         while position != at(LAST) {
-            match topic.poll(&mut place, position, cx) {
+            match topic.poll(&mut slot, position, cx) {
                 Seen::Batch(batch) => {
                     assert_eq!(batch.frames()[0].entry().prev(), position, "nothing is skipped, nothing comes twice");
                     position = batch.next();
@@ -155,7 +155,7 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
     };
     let mut read = read;
     block_on(std::future::poll_fn(move |cx| read(cx)));
-    topic.leave(&place);
+    topic.leave(&slot);
 }
 
 #[test]
@@ -236,8 +236,8 @@ fn a_reader_that_leaves_takes_no_one_elses_wake() {
         let stayer = thread::spawn({
             let topic = topic.clone();
             move || {
-                let mut place = topic.join();
-                block_on(std::future::poll_fn(|cx| match topic.poll(&mut place, at(0), cx) {
+                let mut slot = topic.join();
+                block_on(std::future::poll_fn(|cx| match topic.poll(&mut slot, at(0), cx) {
                     Seen::Batch(_) => Poll::Ready(()),
                     _ => Poll::Pending,
                 }));
@@ -261,9 +261,9 @@ fn a_drain_reaches_a_reader_that_parks() {
                 topic.wake_all();
             }
         });
-        let mut place = topic.join();
+        let mut slot = topic.join();
         block_on(std::future::poll_fn(|cx| {
-            let _ = topic.poll(&mut place, at(0), cx);
+            let _ = topic.poll(&mut slot, at(0), cx);
             if draining.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
         }));
         drainer.join().unwrap();

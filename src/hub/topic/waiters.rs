@@ -2,20 +2,20 @@
 
 use std::{mem, task::Waker};
 
-/// The wakers of those who wait since the last change. A change takes them all, so that a place is held from one to the next
+/// The wakers of those who wait since the last change. A change takes them all, so that a slot is held from one to the next
 /// only, and who does not wait any more leaves nothing behind.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    /// Readers that have a seat, whether they wait or not.
+    /// Readers that have joined, whether they wait or not.
     readers: usize,
     wakers: Vec<Option<Waker>>,
     /// Indices of `wakers` whose readers left.
     free: Vec<usize>,
 }
 
-/// A reader's place among those who wait.
+/// A reader's slot among those who wait.
 #[derive(Debug, Default)]
-pub(in crate::hub) struct Place {
+pub(in crate::hub) struct WaiterSlot {
     /// The version at which it was taken: void at any other.
     version: u64,
     index: usize,
@@ -23,7 +23,7 @@ pub(in crate::hub) struct Place {
     pub(super) ahead: Ahead,
 }
 
-/// What follows the position of a reader who has a place.
+/// What follows the position of a reader that has a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Ahead {
     #[default]
@@ -33,7 +33,7 @@ pub(super) enum Ahead {
     Nothing,
 }
 
-impl Place {
+impl WaiterSlot {
     pub(super) fn is_parked(&self, version: u64, waker: &Waker) -> bool {
         self.ahead == Ahead::Nothing && self.is_registered(version, waker)
     }
@@ -54,50 +54,50 @@ impl Place {
 }
 
 impl Waiters {
-    pub(super) fn join(&mut self) -> Place {
+    pub(super) fn join(&mut self) -> WaiterSlot {
         self.readers += 1;
-        Place::default()
+        WaiterSlot::default()
     }
 
     /// Returns the waker that was there, to be dropped after the lock.
-    pub(super) fn leave(&mut self, place: &Place, version: u64) -> Option<Waker> {
+    pub(super) fn leave(&mut self, slot: &WaiterSlot, version: u64) -> Option<Waker> {
         self.readers -= 1;
-        if place.version != version {
+        if slot.version != version {
             return None;
         }
-        self.free.push(place.index);
-        let waker = self.wakers.get_mut(place.index).and_then(Option::take);
+        self.free.push(slot.index);
+        let waker = self.wakers.get_mut(slot.index).and_then(Option::take);
         if self.free.len() == self.wakers.len() {
             (self.wakers, self.free) = Default::default();
         }
         waker
     }
 
-    /// How many have a seat.
+    /// How many have joined.
     pub(super) fn count(&self) -> usize {
         self.readers
     }
 
     /// Returns the wakers that were there, to be dropped after the lock: they run foreign code.
-    pub(super) fn register(&mut self, place: &mut Place, version: u64, waker: &Waker) -> [Option<Waker>; 2] {
-        if place.is_registered(version, waker) {
+    pub(super) fn register(&mut self, slot: &mut WaiterSlot, version: u64, waker: &Waker) -> [Option<Waker>; 2] {
+        if slot.is_registered(version, waker) {
             return [None, None];
         }
-        if place.version != version {
-            place.version = version;
-            place.index = self.free.pop().unwrap_or_else(|| {
+        if slot.version != version {
+            slot.version = version;
+            slot.index = self.free.pop().unwrap_or_else(|| {
                 self.wakers.push(None);
                 self.wakers.len() - 1
             });
         }
-        let own = match &place.waker {
+        let own = match &slot.waker {
             Some(same) if same.will_wake(waker) => None,
-            _ => place.waker.replace(waker.clone()),
+            _ => slot.waker.replace(waker.clone()),
         };
-        [own, self.wakers.get_mut(place.index).and_then(|slot| slot.replace(waker.clone()))]
+        [own, self.wakers.get_mut(slot.index).and_then(|slot| slot.replace(waker.clone()))]
     }
 
-    /// Whoever waits. Their places are void from now on.
+    /// Whoever waits. Their slots are void from now on.
     pub(super) fn take(&mut self) -> Vec<Option<Waker>> {
         self.free = Vec::new();
         let waited = self.wakers.len();
@@ -109,18 +109,18 @@ impl Waiters {
 mod tests {
     use super::*;
 
-    fn wait(waiters: &mut Waiters, version: u64) -> Place {
-        let mut place = waiters.join();
-        assert!(waiters.register(&mut place, version, Waker::noop()).iter().all(Option::is_none));
-        place
+    fn wait(waiters: &mut Waiters, version: u64) -> WaiterSlot {
+        let mut slot = waiters.join();
+        assert!(waiters.register(&mut slot, version, Waker::noop()).iter().all(Option::is_none));
+        slot
     }
 
     #[test]
     fn who_left_is_not_looked_at_after_the_next_wake() {
         let mut waiters = Waiters::default();
-        let mut places: Vec<_> = (0..1000).map(|_| wait(&mut waiters, 1)).collect();
-        let mut stays = places.remove(500);
-        places.iter().for_each(|place| drop(waiters.leave(place, 1)));
+        let mut slots: Vec<_> = (0..1000).map(|_| wait(&mut waiters, 1)).collect();
+        let mut stays = slots.remove(500);
+        slots.iter().for_each(|slot| drop(waiters.leave(slot, 1)));
         assert_eq!((waiters.count(), waiters.take().into_iter().flatten().count()), (1, 1));
         waiters.register(&mut stays, 2, Waker::noop());
         assert_eq!(waiters.take().len(), 1);
@@ -129,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn places_are_used_again_while_nothing_wakes() {
+    fn slots_are_used_again_while_nothing_wakes() {
         let mut waiters = Waiters::default();
         let stays = wait(&mut waiters, 1);
         for _ in 0..1000 {
-            let place = wait(&mut waiters, 1);
-            assert!(waiters.leave(&place, 1).is_some());
+            let slot = wait(&mut waiters, 1);
+            assert!(waiters.leave(&slot, 1).is_some());
         }
         assert_eq!(waiters.wakers.len(), 2);
         assert!(waiters.leave(&stays, 1).is_some());
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_from_before_a_wake_is_nobody_elses() {
+    fn a_slot_from_before_a_wake_is_nobody_elses() {
         let mut waiters = Waiters::default();
         let old = wait(&mut waiters, 1);
         waiters.take();
