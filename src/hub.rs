@@ -40,8 +40,6 @@ mod channel_reader;
 mod delivery;
 mod drain;
 mod error;
-mod fetch;
-mod flight;
 mod follower;
 mod frame;
 mod heads;
@@ -53,6 +51,8 @@ mod reads;
 mod recent;
 mod ring;
 mod shared;
+mod shared_call;
+mod shared_read;
 mod stats;
 mod subscriber;
 mod subscription;
@@ -376,7 +376,7 @@ impl<S: Store> Hub<S> {
     }
 
     /// Ends every parked poll and open stream at an event boundary, at once and for good, and tells each to come back at a
-    /// moment of its own within `window`, but not before [`HubOptions::drain_floor`]. Publishing goes on. The drain starts with the call; what is returned only tells
+    /// moment of its own page_position `window`, but not before [`HubOptions::drain_floor`]. Publishing goes on. The drain starts with the call; what is returned only tells
     /// when the last reader is gone.
     pub fn drain(&self, window: Duration) -> Drained {
         self.shared.drain(window);

@@ -9,12 +9,12 @@ use self::start::{Latch, Verdict};
 use super::{
     delivery::{Closed, Events, Failed, Reset},
     error::ReadError,
-    fetch::{Fetch, Fetched, Sharing},
     frame::Batch,
     heads::Ask,
-    lease::{Lease, Page},
-    reads::Wanted,
+    lease::{Lease, LeasedPage},
+    reads::PageRequest,
     shared::Membership,
+    shared_read::{SharedPage, SharedRead, Sharing},
     subscription::ChannelStart,
     topic::Seen,
 };
@@ -58,7 +58,7 @@ enum Step {
     /// Has to read a page, when it may.
     Behind { start: Start, verdict: Verdict, sharing: Sharing },
     /// A read is under way.
-    Reading { fetch: Arc<Fetch>, slot: Option<usize>, wanted: Wanted, verdict: Verdict },
+    Reading { read: Arc<SharedRead>, slot: Option<usize>, request: PageRequest, verdict: Verdict },
     /// A page that is being handed out: the reset first, then its batches from `batch` on.
     Page { lease: Arc<Lease>, holds: Holds, reset: Option<Reason>, batch: usize },
 }
@@ -105,7 +105,7 @@ impl ChannelReader {
             (_, (Start::Latest, None)) | (Next::At { .. }, _) => channel_reader,
             (_, start) => {
                 let (start, verdict) = Verdict::of(start);
-                let behind = Step::Behind { start, verdict, sharing: Sharing::Near };
+                let behind = Step::Behind { start, verdict, sharing: Sharing::Overlapping };
                 Self { next: Next::Store(Box::new(behind)), ..channel_reader }
             }
         }
@@ -168,7 +168,7 @@ impl ChannelReader {
     pub(super) fn has_page(&self) -> bool {
         let Next::Store(step) = &self.next else { return false };
         match &**step {
-            Step::Reading { wanted, .. } => wanted.limit != Limit::POSITION,
+            Step::Reading { request, .. } => request.limit != Limit::POSITION,
             Step::Page { holds, .. } => *holds == Holds::Entries,
             _ => false,
         }
@@ -219,8 +219,8 @@ impl ChannelReader {
     pub(super) fn take_reset(&mut self) {
         let Some(Step::Page { lease, reset, .. }) = self.step() else { return };
         // Given back since it was seen: the reset is told by the failure that comes instead.
-        let Some(Page { fetched, .. }) = lease.page() else { return };
-        let (from, head) = (fetched.from, fetched.head.cursor);
+        let Some(LeasedPage { page, .. }) = lease.page() else { return };
+        let (from, head) = (page.from, page.head.cursor);
         *reset = None;
         self.position = Some(from);
         self.latch = Latch::Head(Box::new(head));
@@ -262,9 +262,9 @@ impl ChannelReader {
         }
     }
 
-    fn reset(&self, fetched: &Fetched, reason: Reason) -> Reset {
+    fn reset(&self, page: &SharedPage, reason: Reason) -> Reset {
         let channel = self.channel().clone();
-        Reset { channel, reason, earliest: fetched.from, latest: fetched.head.cursor }
+        Reset { channel, reason, earliest: page.from, latest: page.head.cursor }
     }
 
     fn closed(&self, cursor: Cursor) -> Closed {

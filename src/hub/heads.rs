@@ -19,8 +19,8 @@ use tokio::{
 
 use super::{
     error::ReadError,
-    flight::{Completion, Flight},
     shared::Shared,
+    shared_call::{Completion, SharedCall},
 };
 use crate::{
     channel::Channel,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A question for one head.
-pub(super) type Ask = Flight<Head>;
+pub(super) type Ask = SharedCall<Head>;
 
 /// The questions that wait for the next call, and how many calls are under way.
 #[derive(Debug, Default)]

@@ -9,9 +9,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    fetch::{Fetch, Fetched},
     frame::Batch,
-    sweep::SweepAbove,
+    shared_read::{SharedPage, SharedRead},
+    sweep::SweepThreshold,
 };
 
 /// A page that a reader hands out.
@@ -19,8 +19,8 @@ use super::{
 pub(super) struct Lease(Mutex<Option<Held>>);
 
 #[derive(Clone, Debug)]
-pub(super) struct Page {
-    pub(super) fetched: Arc<Fetched>,
+pub(super) struct LeasedPage {
+    pub(super) page: Arc<SharedPage>,
     /// The first of its batches that its reader needs, and what of that one, when it is not all.
     pub(super) first: usize,
     pub(super) part: Option<Arc<Batch>>,
@@ -28,16 +28,16 @@ pub(super) struct Page {
 
 #[derive(Debug)]
 struct Held {
-    page: Page,
+    page: LeasedPage,
     /// Kept so that others at positions within the page share it.
-    _fetch: Arc<Fetch>,
+    _read: Arc<SharedRead>,
     /// When its reader was last seen to want it.
     used: Instant,
 }
 
 impl Lease {
     /// The page, unless it was given back.
-    pub(super) fn page(&self) -> Option<Page> {
+    pub(super) fn page(&self) -> Option<LeasedPage> {
         let mut held = self.held();
         let held = held.as_mut()?;
         held.used = Instant::now();
@@ -60,15 +60,15 @@ pub(super) struct Leases(Mutex<List>);
 #[derive(Debug, Default)]
 struct List {
     leases: Vec<Weak<Lease>>,
-    sweep_above: SweepAbove,
+    sweep_threshold: SweepThreshold,
 }
 
 impl Leases {
-    pub(super) fn lease(&self, fetch: Arc<Fetch>, page: Page) -> Arc<Lease> {
-        let lease = Arc::new(Lease(Mutex::new(Some(Held { page, _fetch: fetch, used: Instant::now() }))));
+    pub(super) fn lease(&self, read: Arc<SharedRead>, page: LeasedPage) -> Arc<Lease> {
+        let lease = Arc::new(Lease(Mutex::new(Some(Held { page, _read: read, used: Instant::now() }))));
         let mut list = self.list();
-        let List { leases, sweep_above } = &mut *list;
-        sweep_above.before_adding(leases, Vec::len, |leases| leases.retain(|lease| lease.strong_count() > 0));
+        let List { leases, sweep_threshold } = &mut *list;
+        sweep_threshold.before_adding(leases, Vec::len, |leases| leases.retain(|lease| lease.strong_count() > 0));
         leases.push(Arc::downgrade(&lease));
         lease
     }
@@ -94,31 +94,31 @@ mod tests {
     use super::*;
     use crate::{
         cursor::Cursor,
-        hub::fetch::Asked,
+        hub::shared_read::ReadContext,
         store::{Head, Limit, Outcome, Start},
     };
 
-    fn page() -> Page {
+    fn page() -> LeasedPage {
         let at = Cursor { epoch: 1, seq: 1, tag: 1 };
         let head = Head { cursor: at, closed: false };
         let page = crate::store::Page { outcome: Outcome::Continued, from: at, entries: Vec::new(), next: at, head };
-        let asked = Asked { start: Start::Earliest, limit: Limit::default(), version: 0, history: 0 };
-        Page { fetched: Arc::new(Fetched::new(page, asked)), first: 0, part: None }
+        let context = ReadContext { start: Start::Earliest, limit: Limit::default(), version: 0, generation: 0 };
+        LeasedPage { page: Arc::new(SharedPage::new(page, context)), first: 0, part: None }
     }
 
     #[tokio::test(start_paused = true)]
     async fn pages_go_whose_readers_went_or_did_not_look_for_long() {
         let leases = Leases::default();
         for _ in 0..1_000 {
-            drop(leases.lease(Arc::new(Fetch::new()), page()));
+            drop(leases.lease(Arc::new(SharedRead::new()), page()));
         }
         assert!(leases.list().leases.len() <= 130);
         let longest = Duration::from_secs(10);
-        let held = leases.lease(Arc::new(Fetch::new()), page());
+        let held = leases.lease(Arc::new(SharedRead::new()), page());
         for _ in 0..1_000 {
-            drop(leases.lease(Arc::new(Fetch::new()), page()));
+            drop(leases.lease(Arc::new(SharedRead::new()), page()));
         }
-        let [idle, seen] = [(); 2].map(|()| leases.lease(Arc::new(Fetch::new()), page()));
+        let [idle, seen] = [(); 2].map(|()| leases.lease(Arc::new(SharedRead::new()), page()));
         tokio::time::advance(longest / 2).await;
         assert!(seen.page().is_some());
         tokio::time::advance(longest / 2).await;

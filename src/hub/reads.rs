@@ -8,12 +8,12 @@ use tokio::{runtime::Handle, sync::Semaphore, task::yield_now, time::timeout};
 use super::{
     admission::{Admission, Refused},
     error::ReadError,
-    fetch::{Asked, Fetch, Fetched, Made, Sharing},
-    flight::Completion,
     lease::Leases,
     options::HubOptions,
     recent::RecentPages,
     shared::Shared,
+    shared_call::Completion,
+    shared_read::{ReadContext, ReadOrigin, SharedPage, SharedRead, Sharing},
     topic::{Advance, Topic},
 };
 use crate::{
@@ -46,7 +46,7 @@ impl Reads {
 
 /// What a reader has to read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct PageRequest {
     pub(super) start: Start,
     pub(super) limit: Limit,
     pub(super) sharing: Sharing,
@@ -55,55 +55,55 @@ pub(super) struct Wanted {
 impl Shared {
     /// Reads on a subscriber's behalf. Resuming readers share their reads; the other starts are pinned to their own moment and
     /// never shared.
-    pub(super) fn fetch(self: &Arc<Self>, topic: &Arc<Topic>, wanted: Wanted) -> Arc<Fetch> {
-        let Wanted { start, limit, sharing } = wanted;
-        let (fetch, made) = match start {
-            Start::After(cursor) => topic.fetches.share(cursor, limit, sharing, topic.history()),
-            _ => (Arc::new(Fetch::new()), Made::Now),
+    pub(super) fn share_read(self: &Arc<Self>, topic: &Arc<Topic>, request: PageRequest) -> Arc<SharedRead> {
+        let PageRequest { start, limit, sharing } = request;
+        let (read, origin) = match start {
+            Start::After(cursor) => topic.shared_reads.share(cursor, limit, sharing, topic.generation()),
+            _ => (Arc::new(SharedRead::new()), ReadOrigin::New),
         };
-        if made == Made::Now {
+        if origin == ReadOrigin::New {
             // The version comes first: a change during the read makes it one of which the read says nothing.
-            let asked = Asked { start, limit, version: topic.version(), history: topic.history() };
-            self.drive(topic, asked, &fetch);
+            let context = ReadContext { start, limit, version: topic.version(), generation: topic.generation() };
+            self.spawn_read(topic, context, &read);
         }
-        fetch
+        read
     }
 
-    fn drive(self: &Arc<Self>, topic: &Arc<Topic>, asked: Asked, fetch: &Arc<Fetch>) {
-        let completion = Completion::new(Arc::downgrade(fetch));
+    fn spawn_read(self: &Arc<Self>, topic: &Arc<Topic>, context: ReadContext, read: &Arc<SharedRead>) {
+        let completion = Completion::new(Arc::downgrade(read));
         // Without a runtime the completion is dropped, which answers.
         let Ok(runtime) = Handle::try_current() else { return };
         let (shared, topic) = (self.clone(), topic.clone());
         let task = runtime.spawn(async move {
-            let answer = shared.read(&topic, asked).await;
+            let answer = shared.read(&topic, context).await;
             // A store that never waits answers as fast as it is asked: readers that keep up would have their turn only after
             // all that catch up.
             let turn = shared.reads.pages_in_turn.acquire().await;
-            if matches!(asked.start, Start::After(_)) && topic.has_several_readers() {
-                shared.reads.recent.keep(completion.flight(), &answer);
+            if matches!(context.start, Start::After(_)) && topic.has_several_readers() {
+                shared.reads.recent.keep(completion.call(), &answer);
             }
             completion.complete(answer);
             yield_now().await;
             drop(turn);
         });
-        fetch.driven_by(task.abort_handle());
+        read.set_task(task.abort_handle());
     }
 
-    async fn read(self: &Arc<Self>, topic: &Arc<Topic>, asked: Asked) -> Result<Arc<Fetched>, ReadError> {
+    async fn read(self: &Arc<Self>, topic: &Arc<Topic>, context: ReadContext) -> Result<Arc<SharedPage>, ReadError> {
         let turn = self.reads.catching_up.enter().await;
         let turn = turn.map_err(|Refused { retry }| ReadError::Overloaded { retry })?;
-        let page = self.read_page(topic.channel(), asked.start, asked.limit).await;
+        let page = self.read_page(topic.channel(), context.start, context.limit).await;
         drop(turn);
         let page = page?;
         let advance = topic.anchor(page.head);
         self.advance_if(advance, topic);
-        let fetched = Fetched::new(page, asked);
+        let shared_page = SharedPage::new(page, context);
         // What a time was asked for may have gaps.
-        if !matches!(asked.start, Start::Time(_)) {
-            topic.fetches.note(&fetched);
-            topic.backfill(&fetched);
+        if !matches!(context.start, Start::Time(_)) {
+            topic.shared_reads.note(&shared_page);
+            topic.backfill(&shared_page);
         }
-        Ok(Arc::new(fetched))
+        Ok(Arc::new(shared_page))
     }
 
     async fn read_page(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {

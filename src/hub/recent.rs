@@ -9,62 +9,62 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{error::ReadError, fetch::Fetch, fetch::Fetched};
+use super::{error::ReadError, shared_read::SharedPage, shared_read::SharedRead};
 
 #[derive(Debug)]
 pub(super) struct RecentPages {
     max_bytes: usize,
-    pages: Mutex<Pages>,
+    queue: Mutex<Queue>,
 }
 
 /// Oldest first.
 #[derive(Debug, Default)]
-struct Pages {
-    kept: VecDeque<Page>,
+struct Queue {
+    kept: VecDeque<RecentPage>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Page {
+struct RecentPage {
     bytes: usize,
     until: Instant,
-    _fetch: Arc<Fetch>,
+    _read: Arc<SharedRead>,
 }
 
 impl RecentPages {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, pages: Mutex::default() }
+        Self { max_bytes, queue: Mutex::default() }
     }
 
     /// Keeps a page that was read, unless nothing is in it.
-    pub(super) fn keep(&self, fetch: Option<Arc<Fetch>>, answer: &Result<Arc<Fetched>, ReadError>) {
-        let (Some(fetch), Ok(fetched)) = (fetch, answer) else { return };
-        let bytes = fetched.kept_bytes();
+    pub(super) fn keep(&self, read: Option<Arc<SharedRead>>, answer: &Result<Arc<SharedPage>, ReadError>) {
+        let (Some(read), Ok(page)) = (read, answer) else { return };
+        let bytes = page.kept_bytes();
         if bytes == 0 || bytes > self.max_bytes {
             return;
         }
-        let mut pages = self.pages();
-        pages.bytes += bytes;
-        pages.kept.push_back(Page { bytes, until: Instant::now() + KEPT, _fetch: fetch });
-        let over = pages.drop_while(|pages| pages.bytes > self.max_bytes);
-        drop(pages);
+        let mut queue = self.queue();
+        queue.bytes += bytes;
+        queue.kept.push_back(RecentPage { bytes, until: Instant::now() + KEPT, _read: read });
+        let over = queue.drop_while(|queue| queue.bytes > self.max_bytes);
+        drop(queue);
         drop(over);
     }
 
     /// Lets those go whose time is over.
     pub(super) fn expire(&self, now: Instant) {
-        let over = self.pages().drop_while(|pages| pages.kept.front().is_some_and(|page| page.until <= now));
+        let over = self.queue().drop_while(|queue| queue.kept.front().is_some_and(|page| page.until <= now));
         drop(over);
     }
 
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pages {
+impl Queue {
     /// What goes, to be dropped after the lock.
-    fn drop_while(&mut self, goes: impl Fn(&Self) -> bool) -> Vec<Page> {
+    fn drop_while(&mut self, goes: impl Fn(&Self) -> bool) -> Vec<RecentPage> {
         let mut over = Vec::new();
         while goes(self) {
             let Some(page) = self.kept.pop_front() else { break };
@@ -86,39 +86,42 @@ mod tests {
         channel::Channel,
         cursor::Cursor,
         event::Data,
-        hub::fetch::Asked,
+        hub::shared_read::ReadContext,
         store::{Entry, Head, Limit, Outcome, Page, Start},
     };
 
-    fn page() -> Arc<Fetched> {
+    fn page() -> Arc<SharedPage> {
         let at = |seq| Cursor { epoch: 1, seq, tag: 1 };
         let (channel, data) = (Channel::new("a").unwrap(), Data::text("x".repeat(1_000)));
         let entry = Entry { channel, cursor: at(1), prev_tag: 0, appended: 0, time: 0, name: None, data };
         let head = Head { cursor: at(1), closed: false };
         let page = Page { outcome: Outcome::Continued, from: at(0), entries: vec![entry], next: at(1), head };
-        Arc::new(Fetched::new(page, Asked { start: Start::Earliest, limit: Limit::default(), version: 0, history: 0 }))
+        Arc::new(SharedPage::new(
+            page,
+            ReadContext { start: Start::Earliest, limit: Limit::default(), version: 0, generation: 0 },
+        ))
     }
 
     #[tokio::test(start_paused = true)]
     async fn pages_are_kept_for_a_moment_and_up_to_a_bound() {
         let recent = RecentPages::new(page().kept_bytes() * 3);
         for _ in 0..10 {
-            recent.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
+            recent.keep(Some(Arc::new(SharedRead::new())), &Ok(page()));
         }
-        assert_eq!(recent.pages().kept.len(), 3);
+        assert_eq!(recent.queue().kept.len(), 3);
         tokio::time::advance(KEPT / 2).await;
-        recent.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
+        recent.keep(Some(Arc::new(SharedRead::new())), &Ok(page()));
         tokio::time::advance(KEPT / 2).await;
         recent.expire(Instant::now());
-        let bytes = recent.pages().bytes;
-        assert_eq!((recent.pages().kept.len(), bytes), (1, page().kept_bytes()));
+        let bytes = recent.queue().bytes;
+        assert_eq!((recent.queue().kept.len(), bytes), (1, page().kept_bytes()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn neither_an_empty_page_nor_one_that_is_too_large_is_kept_or_costs_another_its_place() {
-        let keep = |recent: &RecentPages, fetched: Arc<Fetched>| {
-            recent.keep(Some(Arc::new(Fetch::new())), &Ok(fetched));
-            recent.pages().kept.len()
+        let keep = |recent: &RecentPages, page: Arc<SharedPage>| {
+            recent.keep(Some(Arc::new(SharedRead::new())), &Ok(page));
+            recent.queue().kept.len()
         };
         let recent = RecentPages::new(page().kept_bytes());
         assert_eq!(keep(&recent, page()), 1, "one that just fits");
@@ -126,7 +129,7 @@ mod tests {
         assert_eq!(keep(&recent, Arc::new(page().until(Cursor { seq: 0, ..head.cursor }))), 1, "an empty one");
         let twice = page();
         let batches = [twice.batches.clone(), twice.batches.clone()].concat();
-        assert_eq!(keep(&recent, Arc::new(Fetched { batches, ..Arc::into_inner(twice).unwrap() })), 1);
-        assert_eq!(recent.pages().bytes, page().kept_bytes());
+        assert_eq!(keep(&recent, Arc::new(SharedPage { batches, ..Arc::into_inner(twice).unwrap() })), 1);
+        assert_eq!(recent.queue().bytes, page().kept_bytes());
     }
 }

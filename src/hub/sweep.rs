@@ -2,9 +2,9 @@
 
 /// How long such a list may become before it is looked through.
 #[derive(Debug, Default)]
-pub(super) struct SweepAbove(usize);
+pub(super) struct SweepThreshold(usize);
 
-impl SweepAbove {
+impl SweepThreshold {
     /// Before one is added to `list`: looks it through by `retain` when it is long. The next time is when it is twice as long as
     /// what is left, so that adding one stays O(1) on average and the void ones are never the most.
     pub(super) fn before_adding<L>(&mut self, list: &mut L, length: impl Fn(&L) -> usize, retain: impl FnOnce(&mut L)) {
@@ -24,7 +24,7 @@ mod tests {
 
     /// How many were looked at while `count` were added of which `void` of 100 are void at once, and the longest list.
     fn add(count: usize, void: usize) -> (usize, usize) {
-        let (mut above, mut list, mut looked, mut longest) = (SweepAbove::default(), Vec::new(), 0, 0);
+        let (mut above, mut list, mut looked, mut longest) = (SweepThreshold::default(), Vec::new(), 0, 0);
         for n in 0..count {
             above.before_adding(&mut list, Vec::len, |list| {
                 looked += list.len();

@@ -28,9 +28,9 @@ pub(super) use self::waiters::WaiterSlot;
 use self::waiters::{Ahead, Waiters};
 use super::{
     error::ReadError,
-    fetch::{Fetched, Fetches},
     frame::Batch,
     ring::{Feed, Lookup, Ring},
+    shared_read::{SharedPage, SharedReads},
     sync::{AtomicU64, Mutex, lock},
 };
 use crate::{
@@ -44,11 +44,11 @@ pub(super) struct Topic {
     channel: Channel,
     ring_bytes: usize,
     /// Reads of subscribers that others can share.
-    pub(super) fetches: Fetches,
+    pub(super) shared_reads: SharedReads,
     /// Changes under the lock of `state`, and is read without it.
     version: AtomicU64,
     /// Changes when the store was seen to have another history than the ring's: what was read before is then of no use.
-    history: std::sync::atomic::AtomicU64,
+    generation: std::sync::atomic::AtomicU64,
     /// What the rings of all topics hold.
     ring_bytes_of_all: Arc<AtomicUsize>,
     state: Mutex<State>,
@@ -105,8 +105,16 @@ pub(super) enum Advance {
 impl Topic {
     pub(super) fn new(channel: Channel, ring_bytes: usize, ring_bytes_of_all: Arc<AtomicUsize>) -> Self {
         let state = Mutex::new(State::default());
-        let (version, history) = (AtomicU64::new(1), Default::default());
-        Self { channel, ring_bytes, fetches: Fetches::default(), version, history, ring_bytes_of_all, state }
+        let (version, generation) = (AtomicU64::new(1), Default::default());
+        Self {
+            channel,
+            ring_bytes,
+            shared_reads: SharedReads::default(),
+            version,
+            generation,
+            ring_bytes_of_all,
+            state,
+        }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -117,8 +125,8 @@ impl Topic {
         self.version.load(Acquire)
     }
 
-    pub(super) fn history(&self) -> u64 {
-        self.history.load(Acquire)
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
     }
 
     /// A slot for a waker.
@@ -264,11 +272,11 @@ impl Topic {
 
     /// Keeps what a reader had to read for the others who come back to the same place. One that is alone would be the only
     /// one to use it, and with a channel for each user that would be the history of all of them.
-    pub(super) fn backfill(&self, fetched: &Fetched) {
+    pub(super) fn backfill(&self, page: &SharedPage) {
         let mut state = lock(&self.state);
         if state.waiters.count() > 1 {
             if let Some(ring) = &mut state.ring {
-                ring.backfill(fetched.newest_first());
+                ring.backfill(page.newest_first());
             }
         }
         self.count(&mut state);
@@ -284,7 +292,7 @@ impl Topic {
     pub(super) fn advance(&self, page: &Page) {
         let _ = self.change(|state| {
             if page.outcome != Outcome::Continued {
-                self.history.fetch_add(1, Release);
+                self.generation.fetch_add(1, Release);
             }
             state.unreadable = false;
             let ring = state.ring.get_or_insert_with(|| Ring::new(page.head, self.ring_bytes));

@@ -2,7 +2,7 @@
 
 use crate::{
     cursor::Cursor,
-    hub::{fetch::Fetched, subscription::ChannelStart},
+    hub::{shared_read::SharedPage, subscription::ChannelStart},
     store::{Outcome, Reason, Start},
 };
 
@@ -46,10 +46,10 @@ impl Verdict {
         }
     }
 
-    pub(super) fn on(self, fetched: &Fetched) -> Option<Reason> {
-        match (self, fetched.outcome) {
+    pub(super) fn on(self, page: &SharedPage) -> Option<Reason> {
+        match (self, page.outcome) {
             (Self::Reset(reason), _) | (Self::Page, Outcome::Reset(reason)) => Some(reason),
-            (Self::Beginning, _) if fetched.from.tag != 0 => Some(Reason::Trimmed),
+            (Self::Beginning, _) if page.from.tag != 0 => Some(Reason::Trimmed),
             (Self::Page | Self::Beginning, _) => None,
         }
     }

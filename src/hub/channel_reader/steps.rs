@@ -10,10 +10,10 @@ use crate::{
     cursor::Cursor,
     hub::{
         error::ReadError,
-        fetch::{Fetch, Fetched, Sharing, Within},
-        lease::Page,
-        reads::Wanted,
+        lease::LeasedPage,
+        reads::PageRequest,
         shared::Membership,
+        shared_read::{PagePosition, SharedPage, SharedRead, Sharing},
         subscription::ChannelStart,
         topic::Seen,
     },
@@ -26,7 +26,7 @@ impl ChannelReader {
             return self.ask(None);
         }
         let (start, verdict) = Verdict::of(start);
-        self.read(Wanted { start, limit: Limit::POSITION, sharing: Sharing::Exact }, verdict)
+        self.read(PageRequest { start, limit: Limit::POSITION, sharing: Sharing::SameStart }, verdict)
     }
 
     pub(super) fn look_in_ring(&mut self, cursor: Cursor, verified: Option<u64>, cx: &Context<'_>) -> Option<Ready> {
@@ -45,7 +45,7 @@ impl ChannelReader {
             }
             // Most who come back are at the head, which one call tells all of them.
             Seen::Elsewhere { .. } => self.ask(Some(cursor)),
-            Seen::Behind { .. } => self.fall_behind(Start::After(cursor), Sharing::Near),
+            Seen::Behind { .. } => self.fall_behind(Start::After(cursor), Sharing::Overlapping),
         }
     }
 
@@ -64,7 +64,7 @@ impl ChannelReader {
             Some(Ok(head)) => head.cursor,
         };
         match cursor {
-            Some(cursor) if cursor != head => self.fall_behind(Start::After(cursor), Sharing::Near),
+            Some(cursor) if cursor != head => self.fall_behind(Start::After(cursor), Sharing::Overlapping),
             _ => {
                 self.position = Some(head);
                 self.latch = Latch::Passed;
@@ -76,20 +76,20 @@ impl ChannelReader {
 
     pub(super) fn look_in_page(&mut self, room: &mut PageRoom) -> Option<Ready> {
         let Some(Step::Page { lease, reset, batch, .. }) = self.step() else { return None };
-        let Some(Page { fetched, first, part }) = lease.page() else { return self.fail(ReadError::Stalled) };
+        let Some(LeasedPage { page, first, part }) = lease.page() else { return self.fail(ReadError::Stalled) };
         if let Some(reason) = *reset {
-            return Some(Ready::Reset(self.reset(&fetched, reason)));
+            return Some(Ready::Reset(self.reset(&page, reason)));
         }
         let part = part.filter(|_| *batch == first);
-        if let Some(batch) = part.as_ref().or_else(|| fetched.batches.get(*batch)) {
+        if let Some(batch) = part.as_ref().or_else(|| page.batches.get(*batch)) {
             return Some(Ready::Batch(batch.clone()));
         }
         // Another of several channels may be waiting for the room.
         *room = PageRoom::Taken;
-        if fetched.next == fetched.head.cursor {
+        if page.next == page.head.cursor {
             self.latch = Latch::Passed;
         }
-        self.go_on(fetched.next)
+        self.go_on(page.next)
     }
 
     pub(super) fn look_for_room(
@@ -100,7 +100,7 @@ impl ChannelReader {
         room: PageRoom,
     ) -> Option<Ready> {
         match room {
-            PageRoom::Free(limit) => self.read(Wanted { start, limit, sharing }, verdict),
+            PageRoom::Free(limit) => self.read(PageRequest { start, limit, sharing }, verdict),
             PageRoom::Taken => Some(Ready::Waiting),
         }
     }
@@ -109,75 +109,81 @@ impl ChannelReader {
         // Registered here too, so that whatever wakes all readers wakes this one.
         self.membership.topic.register(&mut self.membership.slot, cx);
         let Next::Store(step) = &mut self.next else { return None };
-        let Step::Reading { fetch, slot, wanted, verdict } = &mut **step else { return None };
-        let (start, verdict) = (wanted.start, *verdict);
+        let Step::Reading { read, slot, request, verdict } = &mut **step else { return None };
+        let (start, verdict) = (request.start, *verdict);
         if let Start::After(cursor) = start {
             // Another reader's page may have filled the ring meanwhile.
             if self.membership.topic.holds(cursor) {
                 return self.go_on(cursor);
             }
         }
-        match fetch.poll(slot, cx) {
+        match read.poll(slot, cx) {
             None => Some(Ready::Reading),
             Some(Err(error)) => self.fail(error),
-            Some(Ok(fetched)) => {
-                let fetch = fetch.clone();
-                self.turn_to(fetch, fetched, start, verdict)
+            Some(Ok(page)) => {
+                let read = read.clone();
+                self.turn_to(read, page, start, verdict)
             }
         }
     }
 
     /// Takes the page that was read, or what of another's page follows its own position.
-    fn turn_to(&mut self, fetch: Arc<Fetch>, fetched: Arc<Fetched>, start: Start, verdict: Verdict) -> Option<Ready> {
-        let Some(within) = fetched.for_start(start) else {
+    fn turn_to(
+        &mut self,
+        read: Arc<SharedRead>,
+        page: Arc<SharedPage>,
+        start: Start,
+        verdict: Verdict,
+    ) -> Option<Ready> {
+        let Some(page_position) = page.for_start(start) else {
             // It ended before it got here.
-            return self.fall_behind(start, Sharing::Exact);
+            return self.fall_behind(start, Sharing::SameStart);
         };
-        let reset = verdict.on(&fetched).filter(|_| fetched.asked.start == start);
-        if fetched.is_position() {
-            return self.begin_at(fetch, fetched, start, reset);
+        let reset = verdict.on(&page).filter(|_| page.context.start == start);
+        if page.is_position() {
+            return self.begin_at(read, page, start, reset);
         }
-        let fetched = match self.until_latch(start, &fetched) {
-            Cut::Whole => fetched,
+        let page = match self.until_latch(start, &page) {
+            Cut::Whole => page,
             Cut::At(cut) => cut,
             // By time nobody is told that the history is another one.
-            Cut::OtherHistory(position) => return self.fall_behind(Start::After(position), Sharing::Exact),
+            Cut::OtherHistory(position) => return self.fall_behind(Start::After(position), Sharing::SameStart),
         };
         if reset.is_none() {
-            self.decide(&fetched);
-            if within.batch == fetched.batches.len() {
-                return self.catch_up(&fetched);
+            self.decide(&page);
+            if page_position.batch == page.batches.len() {
+                return self.catch_up(&page);
             }
         }
-        self.hand_out(fetch, fetched, within, reset)
+        self.hand_out(read, page, page_position, reset)
     }
 
     /// One of several channels that starts by time was decided before its page could be read: the filter is for what there was
     /// then.
-    fn until_latch(&self, start: Start, fetched: &Arc<Fetched>) -> Cut {
+    fn until_latch(&self, start: Start, page: &Arc<SharedPage>) -> Cut {
         let (Start::Time(_), Latch::Head(head), Some(position)) = (start, &self.latch, self.position) else {
             return Cut::Whole;
         };
         // Otherwise the log has lost its end, and perhaps grown again.
-        let is_there = fetched.from == position || fetched.from.seq > position.seq;
-        match fetched.head.cursor.epoch == head.epoch && is_there {
+        let is_there = page.from == position || page.from.seq > position.seq;
+        match page.head.cursor.epoch == head.epoch && is_there {
             false => Cut::OtherHistory(position),
-            true if fetched.next.seq <= head.seq => Cut::Whole,
-            true => Cut::At(Arc::new(fetched.until(**head))),
+            true if page.next.seq <= head.seq => Cut::Whole,
+            true => Cut::At(Arc::new(page.until(**head))),
         }
     }
 
     fn hand_out(
         &mut self,
-        fetch: Arc<Fetch>,
-        fetched: Arc<Fetched>,
-        within: Within,
+        read: Arc<SharedRead>,
+        page: Arc<SharedPage>,
+        page_position: PagePosition,
         reset: Option<Reason>,
     ) -> Option<Ready> {
-        let holds = if fetched.is_position() { Holds::Position } else { Holds::Entries };
-        let Within { batch, part } = within;
-        let page = Page { fetched, first: batch, part };
-        let lease = self.membership.shared.reads.leases.lease(fetch, page);
+        let holds = if page.is_position() { Holds::Position } else { Holds::Entries };
+        let PagePosition { batch, part } = page_position;
+        let page = LeasedPage { page, first: batch, part };
+        let lease = self.membership.shared.reads.leases.lease(read, page);
         self.go(Step::Page { lease, holds, reset, batch });
         None
     }
@@ -185,43 +191,43 @@ impl ChannelReader {
     /// The position that one of several channels starts from is decided; what follows is read in its turn.
     fn begin_at(
         &mut self,
-        fetch: Arc<Fetch>,
-        fetched: Arc<Fetched>,
+        read: Arc<SharedRead>,
+        page: Arc<SharedPage>,
         start: Start,
         reset: Option<Reason>,
     ) -> Option<Ready> {
         match (start, reset) {
             // Only the first page is filtered by time, and judged by what was dropped.
             (Start::Time(_), _) => {
-                self.decide(&fetched);
-                self.go(Step::Behind { start, verdict: Verdict::Page, sharing: Sharing::Exact });
+                self.decide(&page);
+                self.go(Step::Behind { start, verdict: Verdict::Page, sharing: Sharing::SameStart });
                 None
             }
-            (_, Some(_)) => self.hand_out(fetch, fetched, Within::default(), reset),
+            (_, Some(_)) => self.hand_out(read, page, PagePosition::default(), reset),
             (_, None) => {
-                self.decide(&fetched);
-                self.catch_up(&fetched)
+                self.decide(&page);
+                self.catch_up(&page)
             }
         }
     }
 
-    fn decide(&mut self, fetched: &Fetched) {
-        self.position.get_or_insert(fetched.from);
+    fn decide(&mut self, page: &SharedPage) {
+        self.position.get_or_insert(page.from);
         if self.latch == Latch::Undecided {
-            self.latch = Latch::Head(Box::new(fetched.head.cursor));
+            self.latch = Latch::Head(Box::new(page.head.cursor));
         }
     }
 
     /// Nothing of the page is left.
-    fn catch_up(&mut self, fetched: &Fetched) -> Option<Ready> {
-        let (cursor, head) = (fetched.next, fetched.head.cursor);
+    fn catch_up(&mut self, page: &SharedPage) -> Option<Ready> {
+        let (cursor, head) = (page.next, page.head.cursor);
         self.position = Some(cursor);
         self.pass_latch(cursor);
         // Also when the log has lost what was to come up to the latch.
         if cursor == head {
             self.latch = Latch::Passed;
         }
-        self.next = Next::At { cursor, verified: (cursor == head).then_some(fetched.asked.version) };
+        self.next = Next::At { cursor, verified: (cursor == head).then_some(page.context.version) };
         None
     }
 
@@ -233,9 +239,9 @@ impl ChannelReader {
         None
     }
 
-    fn read(&mut self, wanted: Wanted, verdict: Verdict) -> Option<Ready> {
-        let fetch = self.membership.shared.fetch(&self.membership.topic, wanted);
-        self.go(Step::Reading { fetch, slot: None, wanted, verdict });
+    fn read(&mut self, request: PageRequest, verdict: Verdict) -> Option<Ready> {
+        let read = self.membership.shared.share_read(&self.membership.topic, request);
+        self.go(Step::Reading { read, slot: None, request, verdict });
         None
     }
 
@@ -269,7 +275,7 @@ impl ChannelReader {
 /// What of a page is for its reader.
 enum Cut {
     Whole,
-    At(Arc<Fetched>),
+    At(Arc<SharedPage>),
     /// Nothing: it goes on from here, and is told of the reset.
     OtherHistory(Cursor),
 }

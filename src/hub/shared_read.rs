@@ -1,4 +1,4 @@
-//! Pages of the store, and who shares one. Readers that come back after a restart stand at many positions of one history:
+//! ReadsByStart of the store, and who shares one. Readers that come back after a restart stand at many positions of one history:
 //! a page that is read from a lower position, or was read and is still being handed out, serves those within it too.
 
 use std::{
@@ -9,10 +9,10 @@ use std::{
 };
 
 use super::{
-    flight::{Flight, Peek},
     frame::{Batch, Frame},
     ring::chunk,
-    sweep::SweepAbove,
+    shared_call::{CallStatus, SharedCall},
+    sweep::SweepThreshold,
     sync::{Mutex, lock},
 };
 use crate::{
@@ -21,24 +21,24 @@ use crate::{
 };
 
 /// One read of a page.
-pub(super) type Fetch = Flight<Arc<Fetched>>;
+pub(super) type SharedRead = SharedCall<Arc<SharedPage>>;
 
 /// What a read is for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct ReadContext {
     pub(super) start: Start,
     pub(super) limit: Limit,
     /// The topic's version when the read began. That nothing follows is true of this version only: a reader that joins later
     /// must not wait on the word of a read that began before what it knows of.
     pub(super) version: u64,
     /// The topic's history when the read began.
-    pub(super) history: u64,
+    pub(super) generation: u64,
 }
 
 /// A page that was read, cut into batches.
 #[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) asked: Asked,
+pub(super) struct SharedPage {
+    pub(super) context: ReadContext,
     pub(super) outcome: Outcome,
     pub(super) from: Cursor,
     pub(super) batches: Vec<Arc<Batch>>,
@@ -48,19 +48,19 @@ pub(super) struct Fetched {
 
 /// A position within a page: its beginning, by default.
 #[derive(Debug, Default)]
-pub(super) struct Within {
+pub(super) struct PagePosition {
     /// The first batch to hand out.
     pub(super) batch: usize,
     /// What of that batch follows the position, when it is not all.
     pub(super) part: Option<Arc<Batch>>,
 }
 
-impl Fetched {
-    pub(super) fn new(page: Page, asked: Asked) -> Self {
+impl SharedPage {
+    pub(super) fn new(page: Page, context: ReadContext) -> Self {
         let Page { outcome, from, entries, next, head } = page;
         let frames: Vec<_> = entries.into_iter().map(Frame::new).collect();
         let batches = batches(&frames, next);
-        Self { asked, outcome, from, batches, next, head }
+        Self { context, outcome, from, batches, next, head }
     }
 
     /// What of it lies up to `last`, which is the position after it. A page that starts behind that starts there: what follows
@@ -84,29 +84,29 @@ impl Fetched {
 
     /// Whether only a position was asked for.
     pub(super) fn is_position(&self) -> bool {
-        self.asked.limit.events == 0
+        self.context.limit.events == 0
     }
 
     /// What of it is for a reader that has to read from `start`.
-    pub(super) fn for_start(&self, start: Start) -> Option<Within> {
+    pub(super) fn for_start(&self, start: Start) -> Option<PagePosition> {
         match start {
-            Start::After(cursor) if start != self.asked.start => self.after(cursor),
-            _ => Some(Within::default()),
+            Start::After(cursor) if start != self.context.start => self.after(cursor),
+            _ => Some(PagePosition::default()),
         }
     }
 
     /// What follows `position`, when the page proves it: it starts there, or holds the entry with its tag.
-    pub(super) fn after(&self, position: Cursor) -> Option<Within> {
+    pub(super) fn after(&self, position: Cursor) -> Option<PagePosition> {
         if position == self.from && self.outcome == Outcome::Continued {
-            return Some(Within::default());
+            return Some(PagePosition::default());
         }
         let batch = self.batches.partition_point(|batch| batch.next().seq < position.seq);
         let found = self.batches.get(batch)?;
         let at = found.frames().binary_search_by_key(&position.seq, |frame| frame.entry().cursor.seq).ok()?;
         let frame = found.frames().get(at).filter(|frame| frame.entry().cursor == position)?;
         match found.frames().get(at + 1..) {
-            Some(rest @ [_, ..]) => Some(Within { batch, part: Some(Batch::new(rest.into(), found.next())) }),
-            _ if frame.entry().cursor == found.next() => Some(Within { batch: batch + 1, part: None }),
+            Some(rest @ [_, ..]) => Some(PagePosition { batch, part: Some(Batch::new(rest.into(), found.next())) }),
+            _ if frame.entry().cursor == found.next() => Some(PagePosition { batch: batch + 1, part: None }),
             // The page looked at more than it holds.
             _ => None,
         }
@@ -114,7 +114,7 @@ impl Fetched {
 
     /// Whether anything follows `position` in it.
     fn serves(&self, position: Cursor) -> bool {
-        self.after(position).is_some_and(|within| within.batch < self.batches.len())
+        self.after(position).is_some_and(|page_position| page_position.batch < self.batches.len())
     }
 }
 
@@ -139,49 +139,55 @@ fn batches(frames: &[Arc<Frame>], next: Cursor) -> Vec<Arc<Batch>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sharing {
     /// Also those from a lower position, that may reach this one.
-    Near,
+    Overlapping,
     /// Those from just this position.
-    Exact,
+    SameStart,
 }
 
 /// The pages of one topic that are being read or handed out, by the positions that they start from.
 #[derive(Default)]
-pub(super) struct Fetches(Mutex<Pages>);
+pub(super) struct SharedReads(Mutex<ReadsByStart>);
 
 #[derive(Default)]
-struct Pages {
-    by_start: BTreeMap<Key, Shareable>,
+struct ReadsByStart {
+    by_start: BTreeMap<Key, ShareableRead>,
     /// How many entries the last page held that was full: by bytes, as a rule, so that its limit does not tell.
     full_page: Option<u64>,
-    sweep_above: SweepAbove,
+    sweep_threshold: SweepThreshold,
 }
 
 /// Epoch, seq and tag: positions in order.
 type Key = (u64, u64, u32);
 
-struct Shareable {
+struct ShareableRead {
     /// Most entries that it may hold.
     events: u64,
-    fetch: Weak<Fetch>,
+    read: Weak<SharedRead>,
 }
 
-impl Fetches {
+impl SharedReads {
     /// A read that `cursor` can share, or a new one that the caller has to make. A page may be handed out for long, so that
-    /// one of another `history` than today's is shared no more: its readers would be reset at its end, and led back to it.
-    pub(super) fn share(&self, cursor: Cursor, limit: Limit, sharing: Sharing, history: u64) -> (Arc<Fetch>, Made) {
-        let mut pages = lock(&self.0);
-        if let Some(fetch) = pages.find(cursor, sharing, history) {
-            return (fetch, Made::Before);
+    /// one of another `generation` than today's is shared no more: its readers would be reset at its end, and led back to it.
+    pub(super) fn share(
+        &self,
+        cursor: Cursor,
+        limit: Limit,
+        sharing: Sharing,
+        generation: u64,
+    ) -> (Arc<SharedRead>, ReadOrigin) {
+        let mut reads = lock(&self.0);
+        if let Some(read) = reads.find(cursor, sharing, generation) {
+            return (read, ReadOrigin::Existing);
         }
-        let fetch = Arc::new(Fetch::new());
-        pages.insert(cursor, Shareable { events: limit.events as u64, fetch: Arc::downgrade(&fetch) });
-        (fetch, Made::Now)
+        let read = Arc::new(SharedRead::new());
+        reads.insert(cursor, ShareableRead { events: limit.events as u64, read: Arc::downgrade(&read) });
+        (read, ReadOrigin::New)
     }
 }
 
-impl Fetches {
+impl SharedReads {
     /// Takes notice of a page that was read.
-    pub(super) fn note(&self, page: &Fetched) {
+    pub(super) fn note(&self, page: &SharedPage) {
         if page.next != page.head.cursor && !page.is_position() {
             lock(&self.0).full_page = Some(page.newest_first().count() as u64);
         }
@@ -190,45 +196,45 @@ impl Fetches {
 
 /// Whether a call was there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Made {
-    Before,
-    Now,
+pub(super) enum ReadOrigin {
+    Existing,
+    New,
 }
 
-impl Pages {
-    fn find(&self, cursor: Cursor, sharing: Sharing, history: u64) -> Option<Arc<Fetch>> {
-        let below = self.by_start.range(..=key(cursor)).rev().take(LOOKED_AT);
-        below.filter_map(|(start, page)| Some((*start, page.events, page.fetch.upgrade()?))).find_map(
-            |(start, events, fetch)| {
+impl ReadsByStart {
+    fn find(&self, cursor: Cursor, sharing: Sharing, generation: u64) -> Option<Arc<SharedRead>> {
+        let below = self.by_start.range(..=key(cursor)).rev().take(MAX_STARTS_CHECKED);
+        below.filter_map(|(start, page)| Some((*start, page.events, page.read.upgrade()?))).find_map(
+            |(start, events, read)| {
                 let reach = events.min(self.full_page.unwrap_or(u64::MAX));
-                let near = sharing == Sharing::Near && start.0 == cursor.epoch && cursor.seq - start.1 < reach;
-                let joins = match fetch.peek() {
-                    Peek::UnderWay => near || start == key(cursor),
-                    Peek::Answered(fetched) => near && fetched.asked.history == history && fetched.serves(cursor),
-                    Peek::Failed => false,
+                let near = sharing == Sharing::Overlapping && start.0 == cursor.epoch && cursor.seq - start.1 < reach;
+                let joins = match read.status() {
+                    CallStatus::Pending => near || start == key(cursor),
+                    CallStatus::Succeeded(page) => near && page.context.generation == generation && page.serves(cursor),
+                    CallStatus::Failed => false,
                 };
-                joins.then_some(fetch)
+                joins.then_some(read)
             },
         )
     }
 
-    fn insert(&mut self, cursor: Cursor, page: Shareable) {
-        let retain = |pages: &mut BTreeMap<_, Shareable>| pages.retain(|_, page| page.fetch.strong_count() > 0);
-        self.sweep_above.before_adding(&mut self.by_start, BTreeMap::len, retain);
+    fn insert(&mut self, cursor: Cursor, page: ShareableRead) {
+        let retain = |reads: &mut BTreeMap<_, ShareableRead>| reads.retain(|_, page| page.read.strong_count() > 0);
+        self.sweep_threshold.before_adding(&mut self.by_start, BTreeMap::len, retain);
         self.by_start.insert(key(cursor), page);
     }
 }
 
 /// How many starts below a position are looked at, so that looking costs the same however many there are.
-const LOOKED_AT: usize = 16;
+const MAX_STARTS_CHECKED: usize = 16;
 
 fn key(cursor: Cursor) -> Key {
     (cursor.epoch, cursor.seq, cursor.tag)
 }
 
-impl fmt::Debug for Fetches {
+impl fmt::Debug for SharedReads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fetches").finish_non_exhaustive()
+        f.debug_struct("SharedReads").finish_non_exhaustive()
     }
 }
 
@@ -239,7 +245,7 @@ mod tests {
     use crate::{
         channel::Channel,
         event::Data,
-        hub::flight::Completion,
+        hub::shared_call::Completion,
         store::{Entry, Reason},
     };
 
@@ -248,7 +254,7 @@ mod tests {
     }
 
     /// A page of the entries `from + 1` to `to`.
-    fn page(from: u64, to: u64) -> Arc<Fetched> {
+    fn page(from: u64, to: u64) -> Arc<SharedPage> {
         let entry = |seq| Entry {
             channel: Channel::new("a").unwrap(),
             cursor: at(seq),
@@ -261,8 +267,8 @@ mod tests {
         let head = Head { cursor: at(100), closed: false };
         let entries = (from + 1..=to).map(entry).collect();
         let page = Page { outcome: Outcome::Continued, from: at(from), entries, next: at(to), head };
-        let asked = Asked { start: Start::After(at(from)), limit: limit(10), version: 1, history: 1 };
-        Arc::new(Fetched::new(page, asked))
+        let context = ReadContext { start: Start::After(at(from)), limit: limit(10), version: 1, generation: 1 };
+        Arc::new(SharedPage::new(page, context))
     }
 
     fn limit(events: usize) -> Limit {
@@ -273,9 +279,9 @@ mod tests {
     fn a_page_serves_the_positions_that_it_proves() {
         let page = page(10, 20);
         for seq in 10..20 {
-            let within = page.after(at(seq)).unwrap();
-            let part = within.part.iter().flat_map(|part| part.frames());
-            let rest = page.batches.iter().skip(within.batch + usize::from(within.part.is_some()));
+            let page_position = page.after(at(seq)).unwrap();
+            let part = page_position.part.iter().flat_map(|part| part.frames());
+            let rest = page.batches.iter().skip(page_position.batch + usize::from(page_position.part.is_some()));
             let seqs: Vec<_> =
                 part.chain(rest.flat_map(|batch| batch.frames())).map(|frame| frame.entry().cursor.seq).collect();
             assert_eq!(seqs, (seq + 1..=20).collect::<Vec<_>>());
@@ -290,71 +296,75 @@ mod tests {
     #[test]
     fn a_page_proves_nothing_before_a_reset_nor_behind_its_last_entry() {
         let page = Arc::into_inner(page(10, 20)).unwrap();
-        let reset = Fetched { outcome: Outcome::Reset(Reason::Trimmed), ..page };
+        let reset = SharedPage { outcome: Outcome::Reset(Reason::Trimmed), ..page };
         assert!(reset.after(at(10)).is_none() && reset.after(at(11)).is_some());
         // It looked at more than it holds.
         let frames: Vec<_> = reset.batches.iter().flat_map(|batch| batch.frames()).cloned().collect();
-        let filtered = Fetched { batches: batches(&frames, at(30)), next: at(30), ..reset };
+        let filtered = SharedPage { batches: batches(&frames, at(30)), next: at(30), ..reset };
         assert!(filtered.after(at(19)).is_some() && filtered.after(at(20)).is_none());
     }
 
     #[test]
     fn readers_join_the_read_that_may_reach_them() {
-        let fetches = Fetches::default();
-        let (first, made) = fetches.share(at(10), limit(10), Sharing::Near, 1);
-        assert_eq!(made, Made::Now);
+        let reads = SharedReads::default();
+        let (first, origin) = reads.share(at(10), limit(10), Sharing::Overlapping, 1);
+        assert_eq!(origin, ReadOrigin::New);
         let joins = |seq, sharing| {
-            let (fetch, made) = fetches.share(at(seq), limit(10), sharing, 1);
-            (Arc::ptr_eq(&fetch, &first), made == Made::Before)
+            let (read, origin) = reads.share(at(seq), limit(10), sharing, 1);
+            (Arc::ptr_eq(&read, &first), origin == ReadOrigin::Existing)
         };
         let table = [
-            (10, Sharing::Exact, (true, true)),
-            (10, Sharing::Near, (true, true)),
-            (19, Sharing::Near, (true, true)),
-            (20, Sharing::Near, (false, false)),
-            (9, Sharing::Near, (false, false)),
-            (19, Sharing::Exact, (false, false)),
+            (10, Sharing::SameStart, (true, true)),
+            (10, Sharing::Overlapping, (true, true)),
+            (19, Sharing::Overlapping, (true, true)),
+            (20, Sharing::Overlapping, (false, false)),
+            (9, Sharing::Overlapping, (false, false)),
+            (19, Sharing::SameStart, (false, false)),
         ];
         for (seq, sharing, expected) in table {
             assert_eq!(joins(seq, sharing), expected, "{seq} {sharing:?}");
         }
         Completion::new(Arc::downgrade(&first)).complete(Ok(page(10, 15)));
         for (seq, expected) in [(10, true), (14, true), (15, false), (16, false)] {
-            assert_eq!(joins(seq, Sharing::Near).0, expected, "{seq} of a page that was read");
+            assert_eq!(joins(seq, Sharing::Overlapping).0, expected, "{seq} of a page that was read");
         }
-        assert!(!joins(14, Sharing::Exact).0);
-        assert_eq!(fetches.share(at(14), limit(10), Sharing::Near, 2).1, Made::Now, "another history");
+        assert!(!joins(14, Sharing::SameStart).0);
+        assert_eq!(reads.share(at(14), limit(10), Sharing::Overlapping, 2).1, ReadOrigin::New, "another history");
         drop(first);
-        assert_eq!(fetches.share(at(14), limit(10), Sharing::Near, 1).1, Made::Now);
+        assert_eq!(reads.share(at(14), limit(10), Sharing::Overlapping, 1).1, ReadOrigin::New);
     }
 
     #[test]
     fn a_read_that_will_hold_fewer_entries_than_it_may_is_not_joined_beyond_them() {
         let position = Arc::into_inner(page(10, 14)).unwrap();
-        let position = Fetched { asked: Asked { limit: Limit::POSITION, ..position.asked }, ..position };
+        let position = SharedPage { context: ReadContext { limit: Limit::POSITION, ..position.context }, ..position };
         let last = Arc::into_inner(page(97, 100)).unwrap();
         let full = Arc::into_inner(page(10, 14)).unwrap();
         for (noted, farthest) in [(position, 19), (last, 19), (full, 13)] {
-            let fetches = Fetches::default();
-            fetches.note(&noted);
-            let (first, _) = fetches.share(at(10), limit(10), Sharing::Near, 1);
-            let joins = |seq| Arc::ptr_eq(&fetches.share(at(seq), limit(10), Sharing::Near, 1).0, &first);
+            let reads = SharedReads::default();
+            reads.note(&noted);
+            let (first, _) = reads.share(at(10), limit(10), Sharing::Overlapping, 1);
+            let joins = |seq| Arc::ptr_eq(&reads.share(at(seq), limit(10), Sharing::Overlapping, 1).0, &first);
             assert_eq!((11..25).rev().find(|seq| joins(*seq)), Some(farthest), "{:?}", noted.next);
         }
     }
 
     #[test]
     fn reads_that_are_over_are_forgotten() {
-        let fetches = Fetches::default();
+        let reads = SharedReads::default();
         for seq in 0..1000 {
-            drop(fetches.share(at(seq * 100), limit(10), Sharing::Near, 1));
+            drop(reads.share(at(seq * 100), limit(10), Sharing::Overlapping, 1));
         }
-        assert!(lock(&fetches.0).by_start.len() <= 100);
-        let (_under_way, made) = fetches.share(at(7), limit(10), Sharing::Near, 1);
-        assert_eq!(made, Made::Now);
+        assert!(lock(&reads.0).by_start.len() <= 100);
+        let (_under_way, origin) = reads.share(at(7), limit(10), Sharing::Overlapping, 1);
+        assert_eq!(origin, ReadOrigin::New);
         for seq in 0..1000 {
-            drop(fetches.share(at(1000 + seq * 100), limit(10), Sharing::Near, 1));
+            drop(reads.share(at(1000 + seq * 100), limit(10), Sharing::Overlapping, 1));
         }
-        assert_eq!(fetches.share(at(7), limit(10), Sharing::Near, 1).1, Made::Before, "one that is not over stays");
+        assert_eq!(
+            reads.share(at(7), limit(10), Sharing::Overlapping, 1).1,
+            ReadOrigin::Existing,
+            "one that is not over stays"
+        );
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::store::StoreError;
 
 /// A call under way, and its answer once it is there. When nothing holds it any more, the call is aborted.
-pub(super) struct Flight<T>(Mutex<State<T>>);
+pub(super) struct SharedCall<T>(Mutex<State<T>>);
 
 struct State<T> {
     answer: Option<Result<T, ReadError>>,
@@ -25,13 +25,13 @@ struct State<T> {
 }
 
 /// What the call gave, without waiting.
-pub(super) enum Peek<T> {
-    UnderWay,
-    Answered(T),
+pub(super) enum CallStatus<T> {
+    Pending,
+    Succeeded(T),
     Failed,
 }
 
-impl<T: Clone> Flight<T> {
+impl<T: Clone> SharedCall<T> {
     pub(super) fn new() -> Self {
         Self(Mutex::new(State { answer: None, wakers: Vec::new(), task: None }))
     }
@@ -57,15 +57,15 @@ impl<T: Clone> Flight<T> {
         None
     }
 
-    pub(super) fn peek(&self) -> Peek<T> {
+    pub(super) fn status(&self) -> CallStatus<T> {
         match &lock(&self.0).answer {
-            None => Peek::UnderWay,
-            Some(Ok(answer)) => Peek::Answered(answer.clone()),
-            Some(Err(_)) => Peek::Failed,
+            None => CallStatus::Pending,
+            Some(Ok(answer)) => CallStatus::Succeeded(answer.clone()),
+            Some(Err(_)) => CallStatus::Failed,
         }
     }
 
-    pub(super) fn driven_by(&self, task: AbortHandle) {
+    pub(super) fn set_task(&self, task: AbortHandle) {
         lock(&self.0).task = Some(task);
     }
 
@@ -80,7 +80,7 @@ impl<T: Clone> Flight<T> {
     }
 }
 
-impl<T> Drop for Flight<T> {
+impl<T> Drop for SharedCall<T> {
     fn drop(&mut self) {
         if let Some(task) = lock(&self.0).task.take() {
             task.abort();
@@ -89,36 +89,36 @@ impl<T> Drop for Flight<T> {
 }
 
 /// The caller's end of a flight. Dropped without an answer (the store panicked, the runtime ended), it still answers.
-pub(super) struct Completion<T: Clone>(Weak<Flight<T>>);
+pub(super) struct Completion<T: Clone>(Weak<SharedCall<T>>);
 
 impl<T: Clone> Completion<T> {
-    pub(super) fn new(flight: Weak<Flight<T>>) -> Self {
-        Self(flight)
+    pub(super) fn new(call: Weak<SharedCall<T>>) -> Self {
+        Self(call)
     }
 
     /// The flight, if its answer is still waited for.
-    pub(super) fn flight(&self) -> Option<Arc<Flight<T>>> {
+    pub(super) fn call(&self) -> Option<Arc<SharedCall<T>>> {
         self.0.upgrade()
     }
 
     pub(super) fn complete(self, answer: Result<T, ReadError>) {
-        if let Some(flight) = self.0.upgrade() {
-            flight.complete(answer);
+        if let Some(call) = self.0.upgrade() {
+            call.complete(answer);
         }
     }
 }
 
 impl<T: Clone> Drop for Completion<T> {
     fn drop(&mut self) {
-        if let Some(flight) = self.0.upgrade() {
-            flight.complete(Err(StoreError::Unavailable("the call was cut off".into()).into()));
+        if let Some(call) = self.0.upgrade() {
+            call.complete(Err(StoreError::Unavailable("the call was cut off".into()).into()));
         }
     }
 }
 
-impl<T> fmt::Debug for Flight<T> {
+impl<T> fmt::Debug for SharedCall<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flight").finish_non_exhaustive()
+        f.debug_struct("SharedCall").finish_non_exhaustive()
     }
 }
 
@@ -142,18 +142,18 @@ mod tests {
 
     #[test]
     fn each_waiter_has_one_slot_and_is_woken_as_it_last_asked() {
-        let flight = Flight::<()>::new();
+        let call = SharedCall::<()>::new();
         let [first, second, other] = [(); 3].map(|()| Arc::new(Count::default()));
         let (mut one, mut two) = (None, None);
         for (slot, waker) in [(&mut one, &first), (&mut two, &other)] {
-            assert!(flight.poll(slot, &Context::from_waker(&waker.clone().into())).is_none());
+            assert!(call.poll(slot, &Context::from_waker(&waker.clone().into())).is_none());
         }
         for waker in [&first, &second, &second] {
-            assert!(flight.poll(&mut one, &Context::from_waker(&waker.clone().into())).is_none());
+            assert!(call.poll(&mut one, &Context::from_waker(&waker.clone().into())).is_none());
         }
-        assert_eq!(lock(&flight.0).wakers.len(), 2);
-        flight.complete(Err(StoreError::Unavailable("a test".into()).into()));
+        assert_eq!(lock(&call.0).wakers.len(), 2);
+        call.complete(Err(StoreError::Unavailable("a test".into()).into()));
         assert_eq!([first, second, other].map(|count| count.0.load(Relaxed)), [0, 1, 1]);
-        assert!(flight.poll(&mut one, &Context::from_waker(Waker::noop())).is_some());
+        assert!(call.poll(&mut one, &Context::from_waker(Waker::noop())).is_some());
     }
 }
