@@ -39,9 +39,9 @@ mod admission;
 mod channel_reader;
 mod delivery;
 mod drain;
+mod encoding;
 mod error;
 mod follower;
-mod frame;
 mod heads;
 mod lease;
 mod listen;
@@ -83,7 +83,7 @@ pub use self::{
     subscription::Subscription,
 };
 pub(crate) use self::{
-    frame::{Around, Form, join},
+    encoding::{Delimiters, Encoding, encode_joined},
     listen::Listening,
     turns::Turn,
 };

@@ -8,8 +8,8 @@ use std::{sync::Arc, task::Context};
 use self::start::{Latch, Verdict};
 use super::{
     delivery::{Closed, Events, Failed, Reset},
+    encoding::EntryRun,
     error::ReadError,
-    frame::Batch,
     heads::Ask,
     lease::{Lease, LeasedPage},
     reads::PageRequest,
@@ -59,8 +59,8 @@ enum Step {
     Behind { start: Start, verdict: Verdict, sharing: Sharing },
     /// A read is under way.
     Reading { read: Arc<SharedRead>, slot: Option<usize>, request: PageRequest, verdict: Verdict },
-    /// A page that is being handed out: the reset first, then its batches from `batch` on.
-    Page { lease: Arc<Lease>, holds: Holds, reset: Option<Reason>, batch: usize },
+    /// A page that is being handed out: the reset first, then its runs from `run` on.
+    Page { lease: Arc<Lease>, holds: Holds, reset: Option<Reason>, run: usize },
 }
 
 /// What is in a page.
@@ -81,7 +81,7 @@ pub(super) enum PageRoom {
 /// What a channel reader has to hand out.
 #[derive(Debug)]
 pub(super) enum Ready {
-    Batch(Arc<Batch>),
+    Run(Arc<EntryRun>),
     Reset(Reset),
     Closed(Closed),
     Failed(ReadError),
@@ -199,9 +199,9 @@ impl ChannelReader {
         }
     }
 
-    /// Takes at most `most` events of the batch that was seen.
-    pub(super) fn take(&mut self, batch: Arc<Batch>, most: usize) -> Events {
-        let events = Events::first(batch, most);
+    /// Takes at most `most` events of the run that was seen.
+    pub(super) fn take(&mut self, run: Arc<EntryRun>, most: usize) -> Events {
+        let events = Events::first(run, most);
         match events.is_whole() {
             true => self.membership.slot.took_all(),
             false => self.membership.slot.took_part(),
@@ -209,7 +209,7 @@ impl ChannelReader {
         self.position = Some(events.next());
         self.pass_latch(events.next());
         match self.step() {
-            Some(Step::Page { batch, .. }) if events.is_whole() => *batch += 1,
+            Some(Step::Page { run, .. }) if events.is_whole() => *run += 1,
             _ => self.next = Next::At { cursor: events.next(), verified: None },
         }
         events

@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::frame::{Batch, Form, Frame, join};
+use super::encoding::{EncodedEntry, Encoding, EntryRun, encode_joined};
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -33,58 +33,58 @@ pub enum Delivery {
 /// Events of one channel that follow each other; never empty.
 #[derive(Clone, Debug)]
 pub struct Events {
-    batch: Arc<Batch>,
-    /// How many of the batch's frames, from the front.
+    run: Arc<EntryRun>,
+    /// How many of the run's entries, from the front.
     taken: usize,
 }
 
 impl Events {
-    /// The first events of `batch`, at most `most` and at least one.
-    pub(super) fn first(batch: Arc<Batch>, most: usize) -> Self {
-        let taken = most.min(batch.frames().len()).max(1);
-        Self { batch, taken }
+    /// The first events of `run`, at most `most` and at least one.
+    pub(super) fn first(run: Arc<EntryRun>, most: usize) -> Self {
+        let taken = most.min(run.encoded_entries().len()).max(1);
+        Self { run, taken }
     }
 
     /// The entries, in order.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
-        self.frames().iter().map(|frame| frame.entry())
+        self.encoded_entries().iter().map(|encoded| encoded.entry())
     }
 
     /// How many there are; never 0.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
-        self.frames().len()
+        self.encoded_entries().len()
     }
 
     /// The position after them.
     #[must_use]
     pub fn next(&self) -> Cursor {
-        match self.frames().last() {
+        match self.encoded_entries().last() {
             Some(last) if !self.is_whole() => last.entry().cursor,
-            _ => self.batch.next(),
+            _ => self.run.next(),
         }
     }
 
-    /// Whether they are all that their batch has.
+    /// Whether they are all that their run has.
     pub(super) fn is_whole(&self) -> bool {
-        self.taken == self.batch.frames().len()
+        self.taken == self.run.encoded_entries().len()
     }
 
     /// What is kept for everybody who gets the same run; nothing when this is a part of it.
-    pub(crate) fn beside<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.is_whole().then(|| self.batch.beside(make)).flatten()
+    pub(crate) fn cached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.is_whole().then(|| self.run.cached(make)).flatten()
     }
 
-    pub(crate) fn frames(&self) -> &[Arc<Frame>] {
-        self.batch.frames().get(..self.taken).unwrap_or_default()
+    pub(crate) fn encoded_entries(&self) -> &[Arc<EncodedEntry>] {
+        self.run.encoded_entries().get(..self.taken).unwrap_or_default()
     }
 
     /// All of them in one piece, shared by everybody who gets the same run.
-    pub(crate) fn joined(&self, form: &Form) -> Bytes {
+    pub(crate) fn joined(&self, encoding: &Encoding) -> Bytes {
         match self.is_whole() {
-            true => self.batch.joined(form),
-            false => join(self.frames(), form).into(),
+            true => self.run.joined(encoding),
+            false => encode_joined(self.encoded_entries(), encoding).into(),
         }
     }
 }
@@ -129,16 +129,16 @@ mod tests {
     #[test]
     fn only_whole_runs_share_what_is_kept_with_them() {
         let at = |seq| Cursor { epoch: 1, seq, tag: 1 };
-        let frame = |seq| {
+        let encoded = |seq| {
             let channel = Channel::new("a").unwrap();
             let data = Data::text("x");
-            Frame::new(Entry { channel, cursor: at(seq), prev_tag: 1, appended: 0, time: 0, name: None, data })
+            EncodedEntry::new(Entry { channel, cursor: at(seq), prev_tag: 1, appended: 0, time: 0, name: None, data })
         };
-        let batch = Batch::new([frame(1), frame(2)].into(), at(2));
-        let events = |most| Events::first(batch.clone(), most);
-        assert_eq!(events(2).beside(|| "first"), Some(&"first"));
-        assert_eq!(events(3).beside(|| "second"), Some(&"first"));
-        assert_eq!(events(1).beside(|| "part"), None);
+        let run = EntryRun::new([encoded(1), encoded(2)].into(), at(2));
+        let events = |most| Events::first(run.clone(), most);
+        assert_eq!(events(2).cached(|| "first"), Some(&"first"));
+        assert_eq!(events(3).cached(|| "second"), Some(&"first"));
+        assert_eq!(events(1).cached(|| "part"), None);
         assert_eq!([0, 1, 2, 3].map(|most| events(most).len()), [1, 1, 2, 2], "never none");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    frame::Batch,
+    encoding::EntryRun,
     shared_read::{SharedPage, SharedRead},
     sweep::SweepThreshold,
 };
@@ -21,9 +21,9 @@ pub(super) struct Lease(Mutex<Option<Held>>);
 #[derive(Clone, Debug)]
 pub(super) struct LeasedPage {
     pub(super) page: Arc<SharedPage>,
-    /// The first of its batches that its reader needs, and what of that one, when it is not all.
+    /// The first of its runs that its reader needs, and what of that one, when it is not all.
     pub(super) first: usize,
-    pub(super) part: Option<Arc<Batch>>,
+    pub(super) part: Option<Arc<EntryRun>>,
 }
 
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::{
     channel_reader::{ChannelReader, PageRoom, Ready},
     delivery::{Events, Failed, Reset},
+    encoding::{EncodedEntry, EntryRun},
     error::{ReadError, SubscribeError},
-    frame::{Batch, Frame},
     subscriber::{Subscriber, Visit},
     subscription::Subscription,
 };
@@ -52,7 +52,7 @@ impl Listened {
     /// The entries: channel by channel in `seq` order, or all of them sorted by time when the subscription started by time.
     #[must_use]
     pub fn entries(&self) -> Vec<&Entry> {
-        self.frames().into_iter().map(|frame| frame.entry()).collect()
+        self.encoded_entries().into_iter().map(|encoded| encoded.entry()).collect()
     }
 
     /// The events, when they are of one channel and follow each other.
@@ -63,12 +63,12 @@ impl Listened {
         }
     }
 
-    pub(crate) fn frames(&self) -> Vec<&Arc<Frame>> {
-        let mut frames: Vec<_> = self.events.iter().flat_map(Events::frames).collect();
+    pub(crate) fn encoded_entries(&self) -> Vec<&Arc<EncodedEntry>> {
+        let mut entries: Vec<_> = self.events.iter().flat_map(Events::encoded_entries).collect();
         if self.by_time {
-            frames.sort_by_key(|frame| frame.entry().time);
+            entries.sort_by_key(|encoded| encoded.entry().time);
         }
-        frames
+        entries
     }
 }
 
@@ -301,7 +301,7 @@ impl Gathered {
     fn gather_from(&mut self, channel_reader: &mut ChannelReader, room: PageRoom, cx: &mut Context<'_>) -> Left {
         while !self.is_full() {
             match channel_reader.look(room, cx) {
-                Ready::Batch(batch) => self.take(channel_reader, batch),
+                Ready::Run(run) => self.take(channel_reader, run),
                 Ready::Reset(reset) => {
                     channel_reader.take_reset();
                     self.resets.push(reset);
@@ -316,8 +316,8 @@ impl Gathered {
         Left::Something
     }
 
-    fn take(&mut self, channel_reader: &mut ChannelReader, batch: Arc<Batch>) {
-        let events = channel_reader.take(batch, self.events_left);
+    fn take(&mut self, channel_reader: &mut ChannelReader, run: Arc<EntryRun>) {
+        let events = channel_reader.take(run, self.events_left);
         let bytes: usize = events.entries().map(Entry::size).sum();
         self.events_left -= events.len().min(self.events_left);
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
@@ -340,7 +340,7 @@ impl Gathered {
     }
 }
 
-/// Most bytes of one answer; a batch that crosses it is the last.
+/// Most bytes of one answer; a run that crosses it is the last.
 const BYTES: usize = 1 << 20;
 
 /// How long a listener that only catches up waits for other channels once it has something.

@@ -128,8 +128,8 @@ mod tests {
         let head = page().head;
         assert_eq!(keep(&recent, Arc::new(page().until(Cursor { seq: 0, ..head.cursor }))), 1, "an empty one");
         let twice = page();
-        let batches = [twice.batches.clone(), twice.batches.clone()].concat();
-        assert_eq!(keep(&recent, Arc::new(SharedPage { batches, ..Arc::into_inner(twice).unwrap() })), 1);
+        let runs = [twice.runs.clone(), twice.runs.clone()].concat();
+        assert_eq!(keep(&recent, Arc::new(SharedPage { runs, ..Arc::into_inner(twice).unwrap() })), 1);
         assert_eq!(recent.queue().bytes, page().kept_bytes());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::frame::{Batch, Frame};
+use super::encoding::{EncodedEntry, EntryRun};
 use crate::{
     cursor::Cursor,
     store::{Entry, Head},
@@ -16,19 +16,19 @@ use crate::{
 pub(super) struct Ring {
     /// The position just before the oldest entry here.
     base: Cursor,
-    frames: VecDeque<Arc<Frame>>,
+    entries: VecDeque<Arc<EncodedEntry>>,
     head: Head,
     bytes: usize,
     most_bytes: usize,
     /// Batches for those who are at the same position: none that more could be added to.
-    recent: Vec<Arc<Batch>>,
+    recent: Vec<Arc<EntryRun>>,
 }
 
 /// What the ring knows of a position.
 #[derive(Debug)]
 pub(super) enum Lookup {
     /// These entries follow.
-    Batch(Arc<Batch>),
+    Run(Arc<EntryRun>),
     /// It is the head.
     CaughtUp { closed: bool },
     /// It lies before the oldest entry here, in the same epoch.
@@ -51,7 +51,7 @@ pub(super) enum Feed {
 impl Ring {
     /// An empty ring at a head that a store read gave.
     pub(super) fn new(head: Head, most_bytes: usize) -> Self {
-        Self { base: head.cursor, frames: VecDeque::new(), head, bytes: 0, most_bytes, recent: Vec::new() }
+        Self { base: head.cursor, entries: VecDeque::new(), head, bytes: 0, most_bytes, recent: Vec::new() }
     }
 
     pub(super) fn head(&self) -> Head {
@@ -67,7 +67,7 @@ impl Ring {
             return Lookup::CaughtUp { closed: self.head.closed };
         }
         match self.index_after(position) {
-            Some(from) => Lookup::Batch(self.batch(from)),
+            Some(from) => Lookup::Run(self.run(from)),
             None if position.epoch == self.base.epoch && position.seq < self.base.seq => Lookup::Behind,
             None => Lookup::Elsewhere,
         }
@@ -105,40 +105,40 @@ impl Ring {
     }
 
     /// Offers older entries, newest first: those that lead up to its oldest are taken while there is room.
-    pub(super) fn backfill<'a>(&mut self, newest_first: impl Iterator<Item = &'a Arc<Frame>>) {
+    pub(super) fn backfill<'a>(&mut self, newest_first: impl Iterator<Item = &'a Arc<EncodedEntry>>) {
         let base = self.base;
-        let held = |frame: &&Arc<Frame>| {
-            let cursor = frame.entry().cursor;
+        let held = |encoded: &&Arc<EncodedEntry>| {
+            let cursor = encoded.entry().cursor;
             cursor.epoch == base.epoch && cursor.seq > base.seq
         };
-        for frame in newest_first.skip_while(held) {
-            let entry = frame.entry();
-            if entry.cursor != self.base || self.bytes + frame.kept_bytes() > self.most_bytes {
+        for encoded in newest_first.skip_while(held) {
+            let entry = encoded.entry();
+            if entry.cursor != self.base || self.bytes + encoded.kept_bytes() > self.most_bytes {
                 return;
             }
             self.base = entry.prev();
-            self.bytes += frame.kept_bytes();
-            self.frames.push_front(frame.clone());
+            self.bytes += encoded.kept_bytes();
+            self.entries.push_front(encoded.clone());
         }
     }
 
     fn push(&mut self, entry: Entry) {
         // Whoever is behind gets what comes now together with what was the newest; what is further back stays as it is.
         let newest = self.head.cursor;
-        self.recent.retain(|batch| batch.next() != newest);
+        self.recent.retain(|run| run.next() != newest);
         self.head.cursor = entry.cursor;
-        let frame = Frame::new(entry);
-        self.bytes += frame.kept_bytes();
-        self.frames.push_back(frame);
-        while self.bytes > self.most_bytes && self.frames.len() > 1 {
+        let encoded = EncodedEntry::new(entry);
+        self.bytes += encoded.kept_bytes();
+        self.entries.push_back(encoded);
+        while self.bytes > self.most_bytes && self.entries.len() > 1 {
             self.evict();
         }
     }
 
     fn evict(&mut self) {
-        if let Some(frame) = self.frames.pop_front() {
-            self.base = frame.entry().cursor;
-            self.bytes -= frame.kept_bytes();
+        if let Some(encoded) = self.entries.pop_front() {
+            self.base = encoded.entry().cursor;
+            self.bytes -= encoded.kept_bytes();
         }
     }
 
@@ -148,37 +148,37 @@ impl Ring {
             return Some(0);
         }
         let index = usize::try_from(position.seq.checked_sub(self.base.seq)?.checked_sub(1)?).ok()?;
-        let held = self.frames.get(index)?.entry().cursor;
+        let held = self.entries.get(index)?.entry().cursor;
         (held == position).then_some(index + 1)
     }
 
-    fn batch(&mut self, from: usize) -> Arc<Batch> {
-        let first = self.frames.get(from);
-        let same = |batch: &&Arc<Batch>| match (batch.frames().first(), first) {
+    fn run(&mut self, from: usize) -> Arc<EntryRun> {
+        let first = self.entries.get(from);
+        let same = |run: &&Arc<EntryRun>| match (run.encoded_entries().first(), first) {
             (Some(have), Some(want)) => Arc::ptr_eq(have, want),
             _ => false,
         };
-        if let Some(batch) = self.recent.iter().find(same) {
-            return batch.clone();
+        if let Some(run) = self.recent.iter().find(same) {
+            return run.clone();
         }
-        let frames = chunk(self.frames.iter().skip(from));
-        let next = frames.last().map_or(self.head.cursor, |frame| frame.entry().cursor);
-        let batch = Batch::new(frames, next);
+        let entries = chunk(self.entries.iter().skip(from));
+        let next = entries.last().map_or(self.head.cursor, |encoded| encoded.entry().cursor);
+        let run = EntryRun::new(entries, next);
         if self.recent.len() == RECENT {
             self.recent.remove(0);
         }
-        self.recent.push(batch.clone());
-        batch
+        self.recent.push(run.clone());
+        run
     }
 }
 
-/// The first frames that together stay below [`CHUNK`], at least one.
-pub(super) fn chunk<'a>(frames: impl Iterator<Item = &'a Arc<Frame>>) -> Box<[Arc<Frame>]> {
+/// The first entries that together stay below [`CHUNK`], at least one.
+pub(super) fn chunk<'a>(entries: impl Iterator<Item = &'a Arc<EncodedEntry>>) -> Box<[Arc<EncodedEntry>]> {
     let mut bytes = 0;
-    frames
-        .take_while(|frame| {
+    entries
+        .take_while(|encoded| {
             let first = bytes == 0;
-            bytes += frame.entry().size();
+            bytes += encoded.entry().size();
             first || bytes <= CHUNK
         })
         .cloned()
@@ -188,7 +188,7 @@ pub(super) fn chunk<'a>(frames: impl Iterator<Item = &'a Arc<Frame>>) -> Box<[Ar
 /// Most bytes that are handed out in one piece, unless one entry alone is larger.
 pub(super) const CHUNK: usize = 64 << 10;
 
-/// Most batches that are kept for others at the same position.
+/// Most runs that are kept for others at the same position.
 const RECENT: usize = 8;
 
 #[cfg(test)]
@@ -220,7 +220,7 @@ mod tests {
 
     fn seqs(lookup: Lookup) -> Vec<u64> {
         match lookup {
-            Lookup::Batch(batch) => batch.frames().iter().map(|frame| frame.entry().cursor.seq).collect(),
+            Lookup::Run(run) => run.encoded_entries().iter().map(|encoded| encoded.entry().cursor.seq).collect(),
             Lookup::CaughtUp { .. } => vec![],
             Lookup::Behind | Lookup::Elsewhere => vec![u64::MAX],
         }
@@ -275,23 +275,23 @@ mod tests {
 
     #[test]
     fn drops_the_oldest_above_its_bytes() {
-        let mut ring = Ring::new(Head { cursor: at(0), closed: false }, 3 * Frame::new(entry(1)).kept_bytes());
+        let mut ring = Ring::new(Head { cursor: at(0), closed: false }, 3 * EncodedEntry::new(entry(1)).kept_bytes());
         ring.feed(&(1..=9).map(entry).collect::<Vec<_>>());
         assert_eq!(seqs(ring.lookup(at(6))), [7, 8, 9]);
         assert_eq!(seqs(ring.lookup(at(5))), [u64::MAX]);
-        assert!(ring.bytes() <= 3 * Frame::new(entry(1)).kept_bytes());
+        assert!(ring.bytes() <= 3 * EncodedEntry::new(entry(1)).kept_bytes());
     }
 
     #[test]
     fn takes_older_entries_that_lead_up_to_its_own() {
-        let frames: Vec<_> = (1..=6).map(|seq| Frame::new(entry(seq))).collect();
-        let foreign = Frame::new(Entry { cursor: Cursor { tag: 1, ..at(3) }, ..entry(3) });
-        let other_epoch = Frame::new(Entry { cursor: Cursor { epoch: 2, ..at(3) }, ..entry(3) });
+        let entries: Vec<_> = (1..=6).map(|seq| EncodedEntry::new(entry(seq))).collect();
+        let foreign = EncodedEntry::new(Entry { cursor: Cursor { tag: 1, ..at(3) }, ..entry(3) });
+        let other_epoch = EncodedEntry::new(Entry { cursor: Cursor { epoch: 2, ..at(3) }, ..entry(3) });
         let table = [
-            (frames.clone(), at(0), vec![1, 2, 3, 4, 5, 6]),
-            (frames[1..4].to_vec(), at(1), vec![2, 3, 4, 5, 6]),
-            (frames[..2].to_vec(), at(3), vec![4, 5, 6]),
-            (vec![frames[1].clone(), foreign], at(3), vec![4, 5, 6]),
+            (entries.clone(), at(0), vec![1, 2, 3, 4, 5, 6]),
+            (entries[1..4].to_vec(), at(1), vec![2, 3, 4, 5, 6]),
+            (entries[..2].to_vec(), at(3), vec![4, 5, 6]),
+            (vec![entries[1].clone(), foreign], at(3), vec![4, 5, 6]),
             (vec![other_epoch], at(3), vec![4, 5, 6]),
         ];
         for (older, oldest, expected) in table {
@@ -301,33 +301,33 @@ mod tests {
             assert_eq!(seqs(ring.lookup(oldest)), expected);
         }
         let mut full = ring(4..=6);
-        full.most_bytes = 5 * Frame::new(entry(1)).kept_bytes();
-        full.backfill(frames.iter().rev());
-        assert_eq!((full.base, full.bytes()), (at(1), 5 * Frame::new(entry(1)).kept_bytes()));
+        full.most_bytes = 5 * EncodedEntry::new(entry(1)).kept_bytes();
+        full.backfill(entries.iter().rev());
+        assert_eq!((full.base, full.bytes()), (at(1), 5 * EncodedEntry::new(entry(1)).kept_bytes()));
         full.feed(&[entry(7)]);
-        assert_eq!((full.base, full.bytes()), (at(2), 5 * Frame::new(entry(1)).kept_bytes()));
+        assert_eq!((full.base, full.bytes()), (at(2), 5 * EncodedEntry::new(entry(1)).kept_bytes()));
     }
 
     #[test]
     fn a_batch_that_cannot_grow_stays_when_more_comes() {
         let mut ring = ring(1..=2000);
-        let batch = |ring: &mut Ring, position| match ring.lookup(position) {
-            Lookup::Batch(batch) => batch,
+        let run = |ring: &mut Ring, position| match ring.lookup(position) {
+            Lookup::Run(run) => run,
             _ => panic!("nothing follows {position:?}"),
         };
-        let (full, last) = (batch(&mut ring, at(0)), batch(&mut ring, at(1999)));
+        let (full, last) = (run(&mut ring, at(0)), run(&mut ring, at(1999)));
         ring.feed(&[entry(2001)]);
-        assert!(Arc::ptr_eq(&full, &batch(&mut ring, at(0))));
-        assert_eq!((last.next(), batch(&mut ring, at(1999)).next()), (at(2000), at(2001)));
+        assert!(Arc::ptr_eq(&full, &run(&mut ring, at(0))));
+        assert_eq!((last.next(), run(&mut ring, at(1999)).next()), (at(2000), at(2001)));
     }
 
     #[test]
     fn a_batch_is_shared_and_bounded() {
         let mut ring = ring(1..=2000);
-        let (Lookup::Batch(one), Lookup::Batch(two)) = (ring.lookup(at(0)), ring.lookup(at(0))) else { panic!() };
+        let (Lookup::Run(one), Lookup::Run(two)) = (ring.lookup(at(0)), ring.lookup(at(0))) else { panic!() };
         assert!(Arc::ptr_eq(&one, &two));
-        let bytes: usize = one.frames().iter().map(|frame| frame.entry().size()).sum();
-        assert!(bytes <= CHUNK && bytes + one.frames()[0].entry().size() > CHUNK);
-        assert_eq!(one.next(), one.frames().last().unwrap().entry().cursor);
+        let bytes: usize = one.encoded_entries().iter().map(|encoded| encoded.entry().size()).sum();
+        assert!(bytes <= CHUNK && bytes + one.encoded_entries()[0].entry().size() > CHUNK);
+        assert_eq!(one.next(), one.encoded_entries().last().unwrap().entry().cursor);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    frame::{Batch, Frame},
+    encoding::{EncodedEntry, EntryRun},
     ring::chunk,
     shared_call::{CallStatus, SharedCall},
     sweep::SweepThreshold,
@@ -35,13 +35,13 @@ pub(super) struct ReadContext {
     pub(super) generation: u64,
 }
 
-/// A page that was read, cut into batches.
+/// A page that was read, cut into runs.
 #[derive(Debug)]
 pub(super) struct SharedPage {
     pub(super) context: ReadContext,
     pub(super) outcome: Outcome,
     pub(super) from: Cursor,
-    pub(super) batches: Vec<Arc<Batch>>,
+    pub(super) runs: Vec<Arc<EntryRun>>,
     pub(super) next: Cursor,
     pub(super) head: Head,
 }
@@ -49,37 +49,37 @@ pub(super) struct SharedPage {
 /// A position within a page: its beginning, by default.
 #[derive(Debug, Default)]
 pub(super) struct PagePosition {
-    /// The first batch to hand out.
-    pub(super) batch: usize,
-    /// What of that batch follows the position, when it is not all.
-    pub(super) part: Option<Arc<Batch>>,
+    /// The first run to hand out.
+    pub(super) run: usize,
+    /// What of that run follows the position, when it is not all.
+    pub(super) part: Option<Arc<EntryRun>>,
 }
 
 impl SharedPage {
     pub(super) fn new(page: Page, context: ReadContext) -> Self {
         let Page { outcome, from, entries, next, head } = page;
-        let frames: Vec<_> = entries.into_iter().map(Frame::new).collect();
-        let batches = batches(&frames, next);
-        Self { context, outcome, from, batches, next, head }
+        let entries: Vec<_> = entries.into_iter().map(EncodedEntry::new).collect();
+        let runs = runs(&entries, next);
+        Self { context, outcome, from, runs, next, head }
     }
 
     /// What of it lies up to `last`, which is the position after it. A page that starts behind that starts there: what follows
     /// is for the reader, and a reset must not name a position beyond it.
     pub(super) fn until(&self, last: Cursor) -> Self {
         let from = cmp::min_by_key(self.from, last, |position| position.seq);
-        let frames = self.batches.iter().flat_map(|batch| batch.frames());
-        let frames: Vec<_> = frames.filter(|frame| frame.entry().cursor.seq <= last.seq).cloned().collect();
-        let batches = batches(&frames, last);
-        Self { from, batches, next: last, ..*self }
+        let entries = self.runs.iter().flat_map(|run| run.encoded_entries());
+        let entries: Vec<_> = entries.filter(|encoded| encoded.entry().cursor.seq <= last.seq).cloned().collect();
+        let runs = runs(&entries, last);
+        Self { from, runs, next: last, ..*self }
     }
 
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Frame>> {
-        self.batches.iter().rev().flat_map(|batch| batch.frames().iter().rev())
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<EncodedEntry>> {
+        self.runs.iter().rev().flat_map(|run| run.encoded_entries().iter().rev())
     }
 
     /// The bytes that it takes while it is kept.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.newest_first().map(|frame| frame.kept_bytes()).sum()
+        self.newest_first().map(|encoded| encoded.kept_bytes()).sum()
     }
 
     /// Whether only a position was asked for.
@@ -100,13 +100,14 @@ impl SharedPage {
         if position == self.from && self.outcome == Outcome::Continued {
             return Some(PagePosition::default());
         }
-        let batch = self.batches.partition_point(|batch| batch.next().seq < position.seq);
-        let found = self.batches.get(batch)?;
-        let at = found.frames().binary_search_by_key(&position.seq, |frame| frame.entry().cursor.seq).ok()?;
-        let frame = found.frames().get(at).filter(|frame| frame.entry().cursor == position)?;
-        match found.frames().get(at + 1..) {
-            Some(rest @ [_, ..]) => Some(PagePosition { batch, part: Some(Batch::new(rest.into(), found.next())) }),
-            _ if frame.entry().cursor == found.next() => Some(PagePosition { batch: batch + 1, part: None }),
+        let run = self.runs.partition_point(|run| run.next().seq < position.seq);
+        let found = self.runs.get(run)?;
+        let at =
+            found.encoded_entries().binary_search_by_key(&position.seq, |encoded| encoded.entry().cursor.seq).ok()?;
+        let encoded = found.encoded_entries().get(at).filter(|encoded| encoded.entry().cursor == position)?;
+        match found.encoded_entries().get(at + 1..) {
+            Some(rest @ [_, ..]) => Some(PagePosition { run, part: Some(EntryRun::new(rest.into(), found.next())) }),
+            _ if encoded.entry().cursor == found.next() => Some(PagePosition { run: run + 1, part: None }),
             // The page looked at more than it holds.
             _ => None,
         }
@@ -114,14 +115,14 @@ impl SharedPage {
 
     /// Whether anything follows `position` in it.
     fn serves(&self, position: Cursor) -> bool {
-        self.after(position).is_some_and(|page_position| page_position.batch < self.batches.len())
+        self.after(position).is_some_and(|page_position| page_position.run < self.runs.len())
     }
 }
 
 /// Frames in pieces that are handed out as one; `next` is the position after them all.
-fn batches(frames: &[Arc<Frame>], next: Cursor) -> Vec<Arc<Batch>> {
-    let mut batches = Vec::new();
-    let mut rest = frames;
+fn runs(entries: &[Arc<EncodedEntry>], next: Cursor) -> Vec<Arc<EntryRun>> {
+    let mut runs = Vec::new();
+    let mut rest = entries;
     while let [_, ..] = rest {
         let chunk = chunk(rest.iter());
         rest = rest.get(chunk.len()..).unwrap_or_default();
@@ -130,9 +131,9 @@ fn batches(frames: &[Arc<Frame>], next: Cursor) -> Vec<Arc<Batch>> {
             ([_, ..], Some(last)) => last.entry().cursor,
             _ => next,
         };
-        batches.push(Batch::new(chunk, after));
+        runs.push(EntryRun::new(chunk, after));
     }
-    batches
+    runs
 }
 
 /// Which reads of a topic a reader may join.
@@ -280,10 +281,12 @@ mod tests {
         let page = page(10, 20);
         for seq in 10..20 {
             let page_position = page.after(at(seq)).unwrap();
-            let part = page_position.part.iter().flat_map(|part| part.frames());
-            let rest = page.batches.iter().skip(page_position.batch + usize::from(page_position.part.is_some()));
-            let seqs: Vec<_> =
-                part.chain(rest.flat_map(|batch| batch.frames())).map(|frame| frame.entry().cursor.seq).collect();
+            let part = page_position.part.iter().flat_map(|part| part.encoded_entries());
+            let rest = page.runs.iter().skip(page_position.run + usize::from(page_position.part.is_some()));
+            let seqs: Vec<_> = part
+                .chain(rest.flat_map(|run| run.encoded_entries()))
+                .map(|encoded| encoded.entry().cursor.seq)
+                .collect();
             assert_eq!(seqs, (seq + 1..=20).collect::<Vec<_>>());
             assert!(page.serves(at(seq)));
         }
@@ -299,8 +302,8 @@ mod tests {
         let reset = SharedPage { outcome: Outcome::Reset(Reason::Trimmed), ..page };
         assert!(reset.after(at(10)).is_none() && reset.after(at(11)).is_some());
         // It looked at more than it holds.
-        let frames: Vec<_> = reset.batches.iter().flat_map(|batch| batch.frames()).cloned().collect();
-        let filtered = SharedPage { batches: batches(&frames, at(30)), next: at(30), ..reset };
+        let entries: Vec<_> = reset.runs.iter().flat_map(|run| run.encoded_entries()).cloned().collect();
+        let filtered = SharedPage { runs: runs(&entries, at(30)), next: at(30), ..reset };
         assert!(filtered.after(at(19)).is_some() && filtered.after(at(20)).is_none());
     }
 

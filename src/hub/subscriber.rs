@@ -267,7 +267,7 @@ impl Subscriber {
         let mut failure = None;
         let delivery = self.visit(|channel_reader, room| {
             Visit::Enough(match channel_reader.look(room, cx) {
-                Ready::Batch(batch) => Delivery::Events(channel_reader.take(batch, usize::MAX)),
+                Ready::Run(run) => Delivery::Events(channel_reader.take(run, usize::MAX)),
                 Ready::Reset(reset) => {
                     channel_reader.take_reset();
                     Delivery::Reset(reset)

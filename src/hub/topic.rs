@@ -27,8 +27,8 @@ use std::{
 pub(super) use self::waiters::WaiterSlot;
 use self::waiters::{Ahead, Waiters};
 use super::{
+    encoding::EntryRun,
     error::ReadError,
-    frame::Batch,
     ring::{Feed, Lookup, Ring},
     shared_read::{SharedPage, SharedReads},
     sync::{AtomicU64, Mutex, lock},
@@ -74,7 +74,7 @@ struct State {
 /// What a poll saw.
 #[derive(Debug)]
 pub(super) enum Seen {
-    Batch(Arc<Batch>),
+    Run(Arc<EntryRun>),
     CaughtUp {
         closed: bool,
     },
@@ -156,17 +156,17 @@ impl Topic {
         slot.is_parked(self.version(), cx.waker())
     }
 
-    /// Looks up `position`; unless more than one batch follows it, `cx` is woken at the next change.
+    /// Looks up `position`; unless more than one run follows it, `cx` is woken at the next change.
     pub(super) fn poll(&self, slot: &mut WaiterSlot, position: Cursor, cx: &Context<'_>) -> Seen {
         let mut state = lock(&self.state);
         let seen = self.look(&mut state, position);
         let ahead = match &seen {
-            Seen::Batch(batch) if state.is_open_at(batch.next()) => Ahead::Batch,
+            Seen::Run(run) if state.is_open_at(run.next()) => Ahead::Run,
             Seen::CaughtUp { closed: false } => Ahead::Nothing,
             _ => Ahead::Unknown,
         };
         let replaced = match seen {
-            Seen::Batch(_) if ahead == Ahead::Unknown => [None, None],
+            Seen::Run(_) if ahead == Ahead::Unknown => [None, None],
             _ => state.waiters.register(slot, self.version(), cx.waker()),
         };
         drop(state);
@@ -192,7 +192,7 @@ impl Topic {
 
     fn look(&self, state: &mut State, position: Cursor) -> Seen {
         match state.ring.as_mut().map_or(Lookup::Elsewhere, |ring| ring.lookup(position)) {
-            Lookup::Batch(batch) => Seen::Batch(batch),
+            Lookup::Run(run) => Seen::Run(run),
             Lookup::CaughtUp { closed } => Seen::CaughtUp { closed },
             Lookup::Elsewhere => Seen::Elsewhere { version: self.version() },
             Lookup::Behind => Seen::Behind { version: self.version() },
@@ -460,7 +460,7 @@ mod tests {
         let mut slot = topic.join();
         let _ = topic.feed(&[entry(1), entry(2)], None);
         let mut look = |seq, cx: &Context<'_>, change: &dyn Fn()| {
-            if let Seen::Batch(_) = topic.poll(&mut slot, head(seq).cursor, cx) {
+            if let Seen::Run(_) = topic.poll(&mut slot, head(seq).cursor, cx) {
                 assert!(!topic.is_parked(&slot, cx), "it was not taken yet");
                 slot.took_all();
             }

@@ -31,9 +31,9 @@ impl ChannelReader {
 
     pub(super) fn look_in_ring(&mut self, cursor: Cursor, verified: Option<u64>, cx: &Context<'_>) -> Option<Ready> {
         match self.membership.topic.poll(&mut self.membership.slot, cursor, cx) {
-            Seen::Batch(batch) => {
+            Seen::Run(run) => {
                 self.latch_ring();
-                Some(Ready::Batch(batch))
+                Some(Ready::Run(run))
             }
             Seen::CaughtUp { closed } => {
                 self.pass_latch(cursor);
@@ -75,14 +75,14 @@ impl ChannelReader {
     }
 
     pub(super) fn look_in_page(&mut self, room: &mut PageRoom) -> Option<Ready> {
-        let Some(Step::Page { lease, reset, batch, .. }) = self.step() else { return None };
+        let Some(Step::Page { lease, reset, run, .. }) = self.step() else { return None };
         let Some(LeasedPage { page, first, part }) = lease.page() else { return self.fail(ReadError::Stalled) };
         if let Some(reason) = *reset {
             return Some(Ready::Reset(self.reset(&page, reason)));
         }
-        let part = part.filter(|_| *batch == first);
-        if let Some(batch) = part.as_ref().or_else(|| page.batches.get(*batch)) {
-            return Some(Ready::Batch(batch.clone()));
+        let part = part.filter(|_| *run == first);
+        if let Some(run) = part.as_ref().or_else(|| page.runs.get(*run)) {
+            return Some(Ready::Run(run.clone()));
         }
         // Another of several channels may be waiting for the room.
         *room = PageRoom::Taken;
@@ -151,7 +151,7 @@ impl ChannelReader {
         };
         if reset.is_none() {
             self.decide(&page);
-            if page_position.batch == page.batches.len() {
+            if page_position.run == page.runs.len() {
                 return self.catch_up(&page);
             }
         }
@@ -181,10 +181,10 @@ impl ChannelReader {
         reset: Option<Reason>,
     ) -> Option<Ready> {
         let holds = if page.is_position() { Holds::Position } else { Holds::Entries };
-        let PagePosition { batch, part } = page_position;
-        let page = LeasedPage { page, first: batch, part };
+        let PagePosition { run, part } = page_position;
+        let page = LeasedPage { page, first: run, part };
         let lease = self.membership.shared.reads.leases.lease(read, page);
-        self.go(Step::Page { lease, holds, reset, batch });
+        self.go(Step::Page { lease, holds, reset, run });
         None
     }
 

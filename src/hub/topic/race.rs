@@ -48,7 +48,7 @@ fn a_reader_that_parks_is_woken_by_what_is_fed_meanwhile() {
         });
         let mut slot = topic.join();
         let seen = block_on(std::future::poll_fn(|cx| match topic.poll(&mut slot, at(0), cx) {
-            Seen::Batch(batch) => Poll::Ready(batch.next()),
+            Seen::Run(run) => Poll::Ready(run.next()),
             _ => Poll::Pending,
         }));
         assert_eq!(seen, at(1));
@@ -78,8 +78,8 @@ fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
                     return Poll::Pending;
                 }
                 match topic.poll(&mut slot, position, cx) {
-                    Seen::Batch(batch) => {
-                        position = batch.next();
+                    Seen::Run(run) => {
+                        position = run.next();
                         slot.took_all();
                     }
                     _ => return Poll::Pending,
@@ -134,9 +134,13 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
     let read = |cx: &mut Context<'_>| {
         while position != at(LAST) {
             match topic.poll(&mut slot, position, cx) {
-                Seen::Batch(batch) => {
-                    assert_eq!(batch.frames()[0].entry().prev(), position, "nothing is skipped, nothing comes twice");
-                    position = batch.next();
+                Seen::Run(run) => {
+                    assert_eq!(
+                        run.encoded_entries()[0].entry().prev(),
+                        position,
+                        "nothing is skipped, nothing comes twice"
+                    );
+                    position = run.next();
                 }
                 Seen::CaughtUp { .. } => return Poll::Pending,
                 Seen::Elsewhere { version } | Seen::Behind { version } if verified == Some(version) => {
@@ -238,7 +242,7 @@ fn a_reader_that_leaves_takes_no_one_elses_wake() {
             move || {
                 let mut slot = topic.join();
                 block_on(std::future::poll_fn(|cx| match topic.poll(&mut slot, at(0), cx) {
-                    Seen::Batch(_) => Poll::Ready(()),
+                    Seen::Run(_) => Poll::Ready(()),
                     _ => Poll::Pending,
                 }));
             }

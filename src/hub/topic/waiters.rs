@@ -28,8 +28,8 @@ pub(in crate::hub) struct WaiterSlot {
 pub(super) enum Ahead {
     #[default]
     Unknown,
-    /// The batch that it was shown, and nothing after it.
-    Batch,
+    /// The run that it was shown, and nothing after it.
+    Run,
     Nothing,
 }
 
@@ -42,12 +42,12 @@ impl WaiterSlot {
         self.version == version && self.waker.as_ref().is_some_and(|same| same.will_wake(waker))
     }
 
-    /// The batch that was shown is taken.
+    /// The run that was shown is taken.
     pub(in crate::hub) fn took_all(&mut self) {
-        self.ahead = if self.ahead == Ahead::Batch { Ahead::Nothing } else { Ahead::Unknown };
+        self.ahead = if self.ahead == Ahead::Run { Ahead::Nothing } else { Ahead::Unknown };
     }
 
-    /// A part of the batch that was shown is taken.
+    /// A part of the run that was shown is taken.
     pub(in crate::hub) fn took_part(&mut self) {
         self.ahead = Ahead::Unknown;
     }
