@@ -16,7 +16,7 @@ use super::{
     shared::Membership,
     shared_read::{SharedPage, SharedRead, Sharing},
     subscription::ChannelStart,
-    topic::Seen,
+    topic::TopicLookup,
 };
 use crate::{
     channel::Channel,
@@ -154,7 +154,9 @@ impl ChannelReader {
     /// Whether the channel is closed and nothing of it is left to hand out.
     pub(super) fn is_at_end(&self) -> bool {
         match self.next {
-            Next::At { cursor, .. } => matches!(self.membership.topic.peek(cursor), Seen::CaughtUp { closed: true }),
+            Next::At { cursor, .. } => {
+                matches!(self.membership.topic.peek(cursor), TopicLookup::CaughtUp { closed: true })
+            }
             ref next => matches!(next, Next::Ended),
         }
     }
@@ -203,8 +205,8 @@ impl ChannelReader {
     pub(super) fn take(&mut self, run: Arc<EntryRun>, most: usize) -> Events {
         let events = Events::first(run, most);
         match events.is_whole() {
-            true => self.membership.slot.took_all(),
-            false => self.membership.slot.took_part(),
+            true => self.membership.slot.take_run(),
+            false => self.membership.slot.take_part_of_run(),
         }
         self.position = Some(events.next());
         self.pass_latch(events.next());

@@ -83,7 +83,7 @@ fn take(shared: &Arc<Shared>, change: Change) {
         Change::Resync => shared.recheck.notify_one(),
         Change::Head(channel, head) => {
             if let Some(topic) = shared.topic(&channel) {
-                shared.advance_if(topic.hint(head), &topic);
+                shared.advance_if(topic.hint_head(head), &topic);
             }
         }
         Change::Entries(entries) => {
@@ -115,7 +115,7 @@ async fn compare(shared: &Arc<Shared>) {
     let channels: Vec<_> = topics.iter().map(|topic| topic.channel().clone()).collect();
     for (topic, head) in topics.iter().zip(shared.each_head(&channels).await) {
         match head {
-            Ok(head) => shared.advance_if(topic.check(head), topic),
+            Ok(head) => shared.advance_if(topic.confirm_head(head), topic),
             Err(error) => topic.note_unreadable(&error),
         }
     }

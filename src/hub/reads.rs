@@ -124,7 +124,7 @@ impl Shared {
     }
 
     pub(super) fn advance_if(self: &Arc<Self>, advance: Advance, topic: &Arc<Topic>) {
-        if advance == Advance::No {
+        if advance == Advance::NotNeeded {
             return;
         }
         // Without a runtime the topic stays stale, and the next comparison of heads brings it on: the right to read is
@@ -145,10 +145,10 @@ async fn advance_topic(shared: Arc<Shared>, mut advancing: Advancing, mut from: 
         let page = shared.read_page(topic.channel(), Start::After(from), shared.options.page).await;
         drop(turn);
         match page {
-            Ok(page) => topic.advance(&page),
+            Ok(page) => topic.apply_read(&page),
             Err(error) => return topic.note_unreadable(&error.into()),
         }
-        match topic.go_on_advancing() {
+        match topic.continue_advance() {
             Some(next) => from = next,
             None => return advancing.is_done = true,
         }

@@ -19,39 +19,39 @@ pub(super) struct Ring {
     entries: VecDeque<Arc<EncodedEntry>>,
     head: Head,
     bytes: usize,
-    most_bytes: usize,
+    max_bytes: usize,
     /// Batches for those who are at the same position: none that more could be added to.
-    recent: Vec<Arc<EntryRun>>,
+    recent_runs: Vec<Arc<EntryRun>>,
 }
 
 /// What the ring knows of a position.
 #[derive(Debug)]
-pub(super) enum Lookup {
+pub(super) enum RingLookup {
     /// These entries follow.
     Run(Arc<EntryRun>),
     /// It is the head.
     CaughtUp { closed: bool },
     /// It lies before the oldest entry here, in the same epoch.
-    Behind,
+    BeforeRing,
     /// The ring does not hold it: only the store can tell.
-    Elsewhere,
+    NotInRing,
 }
 
 /// What became of entries that were offered to the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Feed {
+pub(super) enum RingChange {
     /// The ring took at least one.
-    Taken,
+    Changed,
     /// It had them all.
-    Known,
+    Unchanged,
     /// They do not follow its head: only the store can tell what lies between.
     Gap,
 }
 
 impl Ring {
     /// An empty ring at a head that a store read gave.
-    pub(super) fn new(head: Head, most_bytes: usize) -> Self {
-        Self { base: head.cursor, entries: VecDeque::new(), head, bytes: 0, most_bytes, recent: Vec::new() }
+    pub(super) fn new(head: Head, max_bytes: usize) -> Self {
+        Self { base: head.cursor, entries: VecDeque::new(), head, bytes: 0, max_bytes, recent_runs: Vec::new() }
     }
 
     pub(super) fn head(&self) -> Head {
@@ -62,14 +62,14 @@ impl Ring {
         self.bytes
     }
 
-    pub(super) fn lookup(&mut self, position: Cursor) -> Lookup {
+    pub(super) fn lookup(&mut self, position: Cursor) -> RingLookup {
         if position == self.head.cursor {
-            return Lookup::CaughtUp { closed: self.head.closed };
+            return RingLookup::CaughtUp { closed: self.head.closed };
         }
         match self.index_after(position) {
-            Some(from) => Lookup::Run(self.run(from)),
-            None if position.epoch == self.base.epoch && position.seq < self.base.seq => Lookup::Behind,
-            None => Lookup::Elsewhere,
+            Some(from) => RingLookup::Run(self.run_from(from)),
+            None if position.epoch == self.base.epoch && position.seq < self.base.seq => RingLookup::BeforeRing,
+            None => RingLookup::NotInRing,
         }
     }
 
@@ -78,29 +78,29 @@ impl Ring {
     }
 
     /// Offers entries that the store assigned, contiguous and in order.
-    pub(super) fn feed(&mut self, entries: &[Entry]) -> Feed {
+    pub(super) fn feed(&mut self, entries: &[Entry]) -> RingChange {
         let head = self.head.cursor;
         let known = |entry: &&Entry| entry.cursor.epoch == head.epoch && entry.cursor.seq <= head.seq;
         let fresh = entries.get(entries.iter().take_while(known).count()..).unwrap_or_default();
         match fresh.first() {
-            None => Feed::Known,
-            Some(first) if first.prev() != head => Feed::Gap,
+            None => RingChange::Unchanged,
+            Some(first) if first.prev() != head => RingChange::Gap,
             Some(_) => {
                 fresh.iter().cloned().for_each(|entry| self.push(entry));
-                Feed::Taken
+                RingChange::Changed
             }
         }
     }
 
     /// Notes that the channel is closed, if `head` is this ring's. A close lasts as long as its epoch.
-    pub(super) fn close(&mut self, head: Head) -> Feed {
+    pub(super) fn close(&mut self, head: Head) -> RingChange {
         match head.cursor == self.head.cursor {
             true if head.closed && !self.head.closed => {
                 self.head.closed = true;
-                Feed::Taken
+                RingChange::Changed
             }
-            true => Feed::Known,
-            false => Feed::Gap,
+            true => RingChange::Unchanged,
+            false => RingChange::Gap,
         }
     }
 
@@ -113,7 +113,7 @@ impl Ring {
         };
         for encoded in newest_first.skip_while(held) {
             let entry = encoded.entry();
-            if entry.cursor != self.base || self.bytes + encoded.kept_bytes() > self.most_bytes {
+            if entry.cursor != self.base || self.bytes + encoded.kept_bytes() > self.max_bytes {
                 return;
             }
             self.base = entry.prev();
@@ -125,12 +125,12 @@ impl Ring {
     fn push(&mut self, entry: Entry) {
         // Whoever is behind gets what comes now together with what was the newest; what is further back stays as it is.
         let newest = self.head.cursor;
-        self.recent.retain(|run| run.next() != newest);
+        self.recent_runs.retain(|run| run.next() != newest);
         self.head.cursor = entry.cursor;
         let encoded = EncodedEntry::new(entry);
         self.bytes += encoded.kept_bytes();
         self.entries.push_back(encoded);
-        while self.bytes > self.most_bytes && self.entries.len() > 1 {
+        while self.bytes > self.max_bytes && self.entries.len() > 1 {
             self.evict();
         }
     }
@@ -152,44 +152,44 @@ impl Ring {
         (held == position).then_some(index + 1)
     }
 
-    fn run(&mut self, from: usize) -> Arc<EntryRun> {
+    fn run_from(&mut self, from: usize) -> Arc<EntryRun> {
         let first = self.entries.get(from);
         let same = |run: &&Arc<EntryRun>| match (run.encoded_entries().first(), first) {
             (Some(have), Some(want)) => Arc::ptr_eq(have, want),
             _ => false,
         };
-        if let Some(run) = self.recent.iter().find(same) {
+        if let Some(run) = self.recent_runs.iter().find(same) {
             return run.clone();
         }
-        let entries = chunk(self.entries.iter().skip(from));
+        let entries = first_chunk(self.entries.iter().skip(from));
         let next = entries.last().map_or(self.head.cursor, |encoded| encoded.entry().cursor);
         let run = EntryRun::new(entries, next);
-        if self.recent.len() == RECENT {
-            self.recent.remove(0);
+        if self.recent_runs.len() == MAX_RECENT_RUNS {
+            self.recent_runs.remove(0);
         }
-        self.recent.push(run.clone());
+        self.recent_runs.push(run.clone());
         run
     }
 }
 
-/// The first entries that together stay below [`CHUNK`], at least one.
-pub(super) fn chunk<'a>(entries: impl Iterator<Item = &'a Arc<EncodedEntry>>) -> Box<[Arc<EncodedEntry>]> {
+/// The first entries that together stay below [`MAX_CHUNK_BYTES`], at least one.
+pub(super) fn first_chunk<'a>(entries: impl Iterator<Item = &'a Arc<EncodedEntry>>) -> Box<[Arc<EncodedEntry>]> {
     let mut bytes = 0;
     entries
         .take_while(|encoded| {
             let first = bytes == 0;
             bytes += encoded.entry().size();
-            first || bytes <= CHUNK
+            first || bytes <= MAX_CHUNK_BYTES
         })
         .cloned()
         .collect()
 }
 
 /// Most bytes that are handed out in one piece, unless one entry alone is larger.
-pub(super) const CHUNK: usize = 64 << 10;
+pub(super) const MAX_CHUNK_BYTES: usize = 64 << 10;
 
 /// Most runs that are kept for others at the same position.
-const RECENT: usize = 8;
+const MAX_RECENT_RUNS: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -214,15 +214,15 @@ mod tests {
 
     fn ring(seqs: std::ops::RangeInclusive<u64>) -> Ring {
         let mut ring = Ring::new(Head { cursor: at(seqs.start() - 1), closed: false }, 1 << 20);
-        assert_eq!(ring.feed(&seqs.map(entry).collect::<Vec<_>>()), Feed::Taken);
+        assert_eq!(ring.feed(&seqs.map(entry).collect::<Vec<_>>()), RingChange::Changed);
         ring
     }
 
-    fn seqs(lookup: Lookup) -> Vec<u64> {
+    fn seqs(lookup: RingLookup) -> Vec<u64> {
         match lookup {
-            Lookup::Run(run) => run.encoded_entries().iter().map(|encoded| encoded.entry().cursor.seq).collect(),
-            Lookup::CaughtUp { .. } => vec![],
-            Lookup::Behind | Lookup::Elsewhere => vec![u64::MAX],
+            RingLookup::Run(run) => run.encoded_entries().iter().map(|encoded| encoded.entry().cursor.seq).collect(),
+            RingLookup::CaughtUp { .. } => vec![],
+            RingLookup::BeforeRing | RingLookup::NotInRing => vec![u64::MAX],
         }
     }
 
@@ -249,13 +249,13 @@ mod tests {
     #[test]
     fn takes_only_what_follows_its_head() {
         let mut ring = ring(1..=3);
-        assert_eq!(ring.feed(&[entry(2), entry(3)]), Feed::Known);
-        assert_eq!(ring.feed(&[entry(5)]), Feed::Gap);
-        assert_eq!(ring.feed(&[Entry { prev_tag: 1, ..entry(4) }]), Feed::Gap);
-        assert_eq!(ring.feed(&[entry(3), entry(4), entry(5)]), Feed::Taken);
+        assert_eq!(ring.feed(&[entry(2), entry(3)]), RingChange::Unchanged);
+        assert_eq!(ring.feed(&[entry(5)]), RingChange::Gap);
+        assert_eq!(ring.feed(&[Entry { prev_tag: 1, ..entry(4) }]), RingChange::Gap);
+        assert_eq!(ring.feed(&[entry(3), entry(4), entry(5)]), RingChange::Changed);
         assert_eq!(seqs(ring.lookup(at(3))), [4, 5]);
         let foreign = Entry { cursor: Cursor { epoch: 2, ..at(1) }, ..entry(1) };
-        assert_eq!(ring.feed(&[foreign]), Feed::Gap);
+        assert_eq!(ring.feed(&[foreign]), RingChange::Gap);
     }
 
     #[test]
@@ -264,10 +264,10 @@ mod tests {
         let foreign = |seq| Cursor { tag: 1, ..at(seq) };
         let other_epoch = |seq| Cursor { epoch: 2, ..at(seq) };
         for position in [at(2), at(0), foreign(2)] {
-            assert!(matches!(ring.lookup(position), Lookup::Behind), "{position:?}");
+            assert!(matches!(ring.lookup(position), RingLookup::BeforeRing), "{position:?}");
         }
         for position in [foreign(3), foreign(4), foreign(6), at(7), other_epoch(2), other_epoch(5)] {
-            assert!(matches!(ring.lookup(position), Lookup::Elsewhere), "{position:?}");
+            assert!(matches!(ring.lookup(position), RingLookup::NotInRing), "{position:?}");
         }
         assert!([3, 4, 5, 6].into_iter().all(|seq| ring.holds(at(seq))));
         assert!(![at(2), foreign(5), at(7), other_epoch(5)].into_iter().any(|position| ring.holds(position)));
@@ -301,7 +301,7 @@ mod tests {
             assert_eq!(seqs(ring.lookup(oldest)), expected);
         }
         let mut full = ring(4..=6);
-        full.most_bytes = 5 * EncodedEntry::new(entry(1)).kept_bytes();
+        full.max_bytes = 5 * EncodedEntry::new(entry(1)).kept_bytes();
         full.backfill(entries.iter().rev());
         assert_eq!((full.base, full.bytes()), (at(1), 5 * EncodedEntry::new(entry(1)).kept_bytes()));
         full.feed(&[entry(7)]);
@@ -312,7 +312,7 @@ mod tests {
     fn a_batch_that_cannot_grow_stays_when_more_comes() {
         let mut ring = ring(1..=2000);
         let run = |ring: &mut Ring, position| match ring.lookup(position) {
-            Lookup::Run(run) => run,
+            RingLookup::Run(run) => run,
             _ => panic!("nothing follows {position:?}"),
         };
         let (full, last) = (run(&mut ring, at(0)), run(&mut ring, at(1999)));
@@ -324,10 +324,10 @@ mod tests {
     #[test]
     fn a_batch_is_shared_and_bounded() {
         let mut ring = ring(1..=2000);
-        let (Lookup::Run(one), Lookup::Run(two)) = (ring.lookup(at(0)), ring.lookup(at(0))) else { panic!() };
+        let (RingLookup::Run(one), RingLookup::Run(two)) = (ring.lookup(at(0)), ring.lookup(at(0))) else { panic!() };
         assert!(Arc::ptr_eq(&one, &two));
         let bytes: usize = one.encoded_entries().iter().map(|encoded| encoded.entry().size()).sum();
-        assert!(bytes <= CHUNK && bytes + one.encoded_entries()[0].entry().size() > CHUNK);
+        assert!(bytes <= MAX_CHUNK_BYTES && bytes + one.encoded_entries()[0].entry().size() > MAX_CHUNK_BYTES);
         assert_eq!(one.next(), one.encoded_entries().last().unwrap().entry().cursor);
     }
 }

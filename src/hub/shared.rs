@@ -21,7 +21,7 @@ use super::{
     outage::Outage,
     reads::Reads,
     stats::Stats,
-    topic::{Left, Topic, WaiterSlot},
+    topic::{Occupancy, Topic, WaiterSlot},
     topics::Topics,
     turns::Turns,
 };
@@ -122,7 +122,7 @@ impl Shared {
     /// Takes notice of a channel's new head, or that its old one is gone.
     pub(super) fn replaced(self: &Arc<Self>, channel: &Channel, head: Option<Head>) {
         if let Some(topic) = self.topic(channel) {
-            let advance = head.map_or_else(|| topic.distrust(), |head| topic.check(head));
+            let advance = head.map_or_else(|| topic.invalidate(), |head| topic.confirm_head(head));
             self.advance_if(advance, &topic);
         }
     }
@@ -200,7 +200,7 @@ pub(super) struct Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        if self.topic.leave(&self.slot) == Left::Empty {
+        if self.topic.leave(&self.slot) == Occupancy::Empty {
             self.shared.left(self.topic.channel());
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     encoding::{EncodedEntry, EntryRun},
-    ring::chunk,
+    ring::first_chunk,
     shared_call::{CallStatus, SharedCall},
     sweep::SweepThreshold,
     sync::{Mutex, lock},
@@ -124,7 +124,7 @@ fn runs(entries: &[Arc<EncodedEntry>], next: Cursor) -> Vec<Arc<EntryRun>> {
     let mut runs = Vec::new();
     let mut rest = entries;
     while let [_, ..] = rest {
-        let chunk = chunk(rest.iter());
+        let chunk = first_chunk(rest.iter());
         rest = rest.get(chunk.len()..).unwrap_or_default();
         // A page by time may have looked at more than it holds, so its end is the page's own.
         let after = match (rest, chunk.last()) {

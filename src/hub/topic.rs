@@ -7,7 +7,7 @@
 //! 2. Wakers are called after the lock is released, and taken only with a new `version`: whoever registered at this one
 //!    will be woken, and need not look again ([`Topic::is_parked`]).
 //! 3. Only a store read decides a reset. The ring answers for positions that it holds; everything else is
-//!    [`Seen::Elsewhere`] with the topic's `version`, and a subscriber whom the store confirmed *at that version* may wait:
+//!    [`TopicLookup::NotInRing`] with the topic's `version`, and a subscriber whom the store confirmed *at that version* may wait:
 //!    each change of the ring is a new version and wakes everybody.
 
 mod waiters;
@@ -25,11 +25,11 @@ use std::{
 };
 
 pub(super) use self::waiters::WaiterSlot;
-use self::waiters::{Ahead, Waiters};
+use self::waiters::{Upcoming, Waiters};
 use super::{
     encoding::EntryRun,
     error::ReadError,
-    ring::{Feed, Lookup, Ring},
+    ring::{Ring, RingChange, RingLookup},
     shared_read::{SharedPage, SharedReads},
     sync::{AtomicU64, Mutex, lock},
 };
@@ -50,7 +50,7 @@ pub(super) struct Topic {
     /// Changes when the store was seen to have another history than the ring's: what was read before is then of no use.
     generation: std::sync::atomic::AtomicU64,
     /// What the rings of all topics hold.
-    ring_bytes_of_all: Arc<AtomicUsize>,
+    total_ring_bytes: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
@@ -59,7 +59,7 @@ struct State {
     /// `None` until a store read anchors it.
     ring: Option<Ring>,
     /// What of it is counted in the sum of all rings.
-    counted: usize,
+    accounted_bytes: usize,
     waiters: Waiters,
     /// Something was seen that the ring could not take: the store knows more.
     stale: bool,
@@ -68,29 +68,29 @@ struct State {
     /// Reading it failed for a reason of its own, which was logged.
     unreadable: bool,
     /// Somebody waits although the ring is further on: a read told it that nothing follows, and must have been behind.
-    doubted: bool,
+    parked_behind: bool,
 }
 
 /// What a poll saw.
 #[derive(Debug)]
-pub(super) enum Seen {
+pub(super) enum TopicLookup {
     Run(Arc<EntryRun>),
     CaughtUp {
         closed: bool,
     },
-    Elsewhere {
+    NotInRing {
         version: u64,
     },
     /// It lies before all that the ring holds.
-    Behind {
+    BeforeRing {
         version: u64,
     },
 }
 
 /// Whether anybody is left when a reader leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
-    Others,
+pub(super) enum Occupancy {
+    Occupied,
     Empty,
 }
 
@@ -99,22 +99,14 @@ pub(super) enum Left {
 #[must_use]
 pub(super) enum Advance {
     Needed,
-    No,
+    NotNeeded,
 }
 
 impl Topic {
-    pub(super) fn new(channel: Channel, ring_bytes: usize, ring_bytes_of_all: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(channel: Channel, ring_bytes: usize, total_ring_bytes: Arc<AtomicUsize>) -> Self {
         let state = Mutex::new(State::default());
         let (version, generation) = (AtomicU64::new(1), Default::default());
-        Self {
-            channel,
-            ring_bytes,
-            shared_reads: SharedReads::default(),
-            version,
-            generation,
-            ring_bytes_of_all,
-            state,
-        }
+        Self { channel, ring_bytes, shared_reads: SharedReads::default(), version, generation, total_ring_bytes, state }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -134,13 +126,13 @@ impl Topic {
         lock(&self.state).waiters.join()
     }
 
-    pub(super) fn leave(&self, slot: &WaiterSlot) -> Left {
+    pub(super) fn leave(&self, slot: &WaiterSlot) -> Occupancy {
         let mut state = lock(&self.state);
         let waker = state.waiters.leave(slot, self.version());
-        let left = if state.waiters.count() == 0 { Left::Empty } else { Left::Others };
+        let occupancy = if state.waiters.count() == 0 { Occupancy::Empty } else { Occupancy::Occupied };
         drop(state);
         drop(waker);
-        left
+        occupancy
     }
 
     pub(super) fn has_readers(&self) -> bool {
@@ -157,22 +149,22 @@ impl Topic {
     }
 
     /// Looks up `position`; unless more than one run follows it, `cx` is woken at the next change.
-    pub(super) fn poll(&self, slot: &mut WaiterSlot, position: Cursor, cx: &Context<'_>) -> Seen {
+    pub(super) fn poll(&self, slot: &mut WaiterSlot, position: Cursor, cx: &Context<'_>) -> TopicLookup {
         let mut state = lock(&self.state);
-        let seen = self.look(&mut state, position);
-        let ahead = match &seen {
-            Seen::Run(run) if state.is_open_at(run.next()) => Ahead::Run,
-            Seen::CaughtUp { closed: false } => Ahead::Nothing,
-            _ => Ahead::Unknown,
+        let found = self.lookup(&mut state, position);
+        let upcoming = match &found {
+            TopicLookup::Run(run) if state.is_at_open_head(run.next()) => Upcoming::OneRun,
+            TopicLookup::CaughtUp { closed: false } => Upcoming::Nothing,
+            _ => Upcoming::Unknown,
         };
-        let replaced = match seen {
-            Seen::Run(_) if ahead == Ahead::Unknown => [None, None],
+        let replaced = match found {
+            TopicLookup::Run(_) if upcoming == Upcoming::Unknown => [None, None],
             _ => state.waiters.register(slot, self.version(), cx.waker()),
         };
         drop(state);
         drop(replaced);
-        slot.ahead = ahead;
-        seen
+        slot.upcoming = upcoming;
+        found
     }
 
     /// Whether the ring holds `position`.
@@ -186,16 +178,16 @@ impl Topic {
     }
 
     /// Looks up `position` without waiting.
-    pub(super) fn peek(&self, position: Cursor) -> Seen {
-        self.look(&mut lock(&self.state), position)
+    pub(super) fn peek(&self, position: Cursor) -> TopicLookup {
+        self.lookup(&mut lock(&self.state), position)
     }
 
-    fn look(&self, state: &mut State, position: Cursor) -> Seen {
-        match state.ring.as_mut().map_or(Lookup::Elsewhere, |ring| ring.lookup(position)) {
-            Lookup::Run(run) => Seen::Run(run),
-            Lookup::CaughtUp { closed } => Seen::CaughtUp { closed },
-            Lookup::Elsewhere => Seen::Elsewhere { version: self.version() },
-            Lookup::Behind => Seen::Behind { version: self.version() },
+    fn lookup(&self, state: &mut State, position: Cursor) -> TopicLookup {
+        match state.ring.as_mut().map_or(RingLookup::NotInRing, |ring| ring.lookup(position)) {
+            RingLookup::Run(run) => TopicLookup::Run(run),
+            RingLookup::CaughtUp { closed } => TopicLookup::CaughtUp { closed },
+            RingLookup::NotInRing => TopicLookup::NotInRing { version: self.version() },
+            RingLookup::BeforeRing => TopicLookup::BeforeRing { version: self.version() },
         }
     }
 
@@ -203,27 +195,27 @@ impl Topic {
     pub(super) fn register(&self, slot: &mut WaiterSlot, cx: &Context<'_>) {
         let replaced = lock(&self.state).waiters.register(slot, self.version(), cx.waker());
         drop(replaced);
-        slot.ahead = Ahead::Unknown;
+        slot.upcoming = Upcoming::Unknown;
     }
 
     /// Notes that a subscriber at `position`, which the ring does not hold, waits on the word of a read. If the ring is further
     /// on, the next comparison of heads has it ask again.
-    pub(super) fn doubt(&self, position: Cursor) {
+    pub(super) fn park_outside_ring(&self, position: Cursor) {
         let mut state = lock(&self.state);
         let head = state.ring.as_ref().map(|ring| ring.head().cursor);
-        state.doubted |= head.is_some_and(|head| head.epoch != position.epoch || head.seq > position.seq);
+        state.parked_behind |= head.is_some_and(|head| head.epoch != position.epoch || head.seq > position.seq);
     }
 
     /// Offers entries that the store assigned, and the head after them if it is known.
     pub(super) fn feed(&self, entries: &[Entry], head: Option<Head>) -> Advance {
         self.change(|state| {
             // An unanchored ring will be anchored by a read that may have been taken before these entries.
-            let Some(ring) = &mut state.ring else { return Feed::Gap };
+            let Some(ring) = &mut state.ring else { return RingChange::Gap };
             let fed = ring.feed(entries);
             match (fed, head) {
-                (Feed::Gap, _) | (_, None) => fed,
+                (RingChange::Gap, _) | (_, None) => fed,
                 (fed, Some(head)) if head.closed => match ring.close(head) {
-                    Feed::Known => fed,
+                    RingChange::Unchanged => fed,
                     closed => closed,
                 },
                 (fed, Some(_)) => fed,
@@ -233,39 +225,39 @@ impl Topic {
 
     /// Takes notice of the head that the store has now. One that is older than the ring's counts too: the log may have
     /// lost its tail.
-    pub(super) fn check(&self, head: Head) -> Advance {
+    pub(super) fn confirm_head(&self, head: Head) -> Advance {
         self.change(|state| match &state.ring {
             Some(ring) if ring.head() == head => {
                 state.unreadable = false;
-                match std::mem::take(&mut state.doubted) {
-                    true => Feed::Taken,
-                    false => Feed::Known,
+                match std::mem::take(&mut state.parked_behind) {
+                    true => RingChange::Changed,
+                    false => RingChange::Unchanged,
                 }
             }
-            Some(_) => Feed::Gap,
+            Some(_) => RingChange::Gap,
             None => {
                 state.ring = Some(Ring::new(head, self.ring_bytes));
-                Feed::Taken
+                RingChange::Changed
             }
         })
     }
 
     /// Takes notice of a head that may be outdated.
-    pub(super) fn hint(&self, head: Head) -> Advance {
+    pub(super) fn hint_head(&self, head: Head) -> Advance {
         self.change(|state| match &state.ring {
-            Some(ring) if !tells_more(head, ring.head()) => Feed::Known,
-            _ => Feed::Gap,
+            Some(ring) if !is_news(head, ring.head()) => RingChange::Unchanged,
+            _ => RingChange::Gap,
         })
     }
 
     /// Takes notice of a read on a subscriber's behalf: the first one anchors the ring.
     pub(super) fn anchor(&self, head: Head) -> Advance {
         self.change(|state| match &state.ring {
-            Some(ring) if !tells_more(head, ring.head()) => Feed::Known,
-            Some(_) => Feed::Gap,
+            Some(ring) if !is_news(head, ring.head()) => RingChange::Unchanged,
+            Some(_) => RingChange::Gap,
             None => {
                 state.ring = Some(Ring::new(head, self.ring_bytes));
-                Feed::Taken
+                RingChange::Changed
             }
         })
     }
@@ -279,17 +271,17 @@ impl Topic {
                 ring.backfill(page.newest_first());
             }
         }
-        self.count(&mut state);
+        self.account(&mut state);
     }
 
-    fn count(&self, state: &mut State) {
+    fn account(&self, state: &mut State) {
         let bytes = state.ring.as_ref().map_or(0, Ring::bytes);
-        let before = std::mem::replace(&mut state.counted, bytes);
-        self.ring_bytes_of_all.fetch_add(bytes.wrapping_sub(before), Relaxed); // wraps as a subtraction does
+        let before = std::mem::replace(&mut state.accounted_bytes, bytes);
+        self.total_ring_bytes.fetch_add(bytes.wrapping_sub(before), Relaxed); // wraps as a subtraction does
     }
 
     /// Takes what a read after the ring's own head gave.
-    pub(super) fn advance(&self, page: &Page) {
+    pub(super) fn apply_read(&self, page: &Page) {
         let _ = self.change(|state| {
             if page.outcome != Outcome::Continued {
                 self.generation.fetch_add(1, Release);
@@ -299,20 +291,20 @@ impl Topic {
             let whole = page.outcome == Outcome::Continued && page.next == page.head.cursor;
             let before = ring.head();
             // Another history, or more than a ring is for: everybody goes on from a position of their own.
-            if !whole || ring.feed(&page.entries) == Feed::Gap || ring.close(page.head) == Feed::Gap {
-                let outdated = page.outcome == Outcome::Continued && !tells_more(page.head, ring.head());
+            if !whole || ring.feed(&page.entries) == RingChange::Gap || ring.close(page.head) == RingChange::Gap {
+                let outdated = page.outcome == Outcome::Continued && !is_news(page.head, ring.head());
                 if !outdated {
                     *ring = Ring::new(page.head, self.ring_bytes);
-                    return Feed::Taken;
+                    return RingChange::Changed;
                 }
             }
             // What was read may have come by itself meanwhile.
-            if ring.head() == before { Feed::Known } else { Feed::Taken }
+            if ring.head() == before { RingChange::Unchanged } else { RingChange::Changed }
         });
     }
 
     /// Claims the right to read on the ring's behalf, from the position returned. Whoever gets it calls
-    /// [`Topic::go_on_advancing`] or [`Topic::abandon_advance`].
+    /// [`Topic::continue_advance`] or [`Topic::abandon_advance`].
     pub(super) fn begin_advance(&self) -> Option<Cursor> {
         let mut state = lock(&self.state);
         let from = state.ring.as_ref()?.head().cursor;
@@ -326,7 +318,7 @@ impl Topic {
 
     /// After one read on the ring's behalf: where the next one starts, if something was seen meanwhile; else the right to
     /// read is given back in the same step, so that whatever is seen from now on finds nobody reading.
-    pub(super) fn go_on_advancing(&self) -> Option<Cursor> {
+    pub(super) fn continue_advance(&self) -> Option<Cursor> {
         let mut state = lock(&self.state);
         state.advancing = std::mem::take(&mut state.stale);
         let from = state.ring.as_ref().map(|ring| ring.head().cursor);
@@ -339,8 +331,8 @@ impl Topic {
     }
 
     /// Notes that what the ring holds may not be the channel's history any more.
-    pub(super) fn distrust(&self) -> Advance {
-        self.change(|_| Feed::Gap)
+    pub(super) fn invalidate(&self) -> Advance {
+        self.change(|_| RingChange::Gap)
     }
 
     /// Takes notice that the channel's data cannot be read: logged once, until they can.
@@ -363,36 +355,36 @@ impl Topic {
         state.waiters.take().into_iter().flatten()
     }
 
-    fn change(&self, apply: impl FnOnce(&mut State) -> Feed) -> Advance {
+    fn change(&self, apply: impl FnOnce(&mut State) -> RingChange) -> Advance {
         let mut state = lock(&self.state);
         let fed = apply(&mut state);
-        self.count(&mut state);
-        state.stale |= fed == Feed::Gap;
-        let wakers = (fed == Feed::Taken).then(|| self.take_wakers(&mut state));
+        self.account(&mut state);
+        state.stale |= fed == RingChange::Gap;
+        let wakers = (fed == RingChange::Changed).then(|| self.take_wakers(&mut state));
         let needed = state.stale && !state.advancing && state.ring.is_some();
         drop(state);
         wakers.into_iter().flatten().for_each(Waker::wake);
-        if needed { Advance::Needed } else { Advance::No }
+        if needed { Advance::Needed } else { Advance::NotNeeded }
     }
 }
 
 impl Drop for Topic {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.ring_bytes_of_all.fetch_sub(state.counted, Relaxed);
+        self.total_ring_bytes.fetch_sub(state.accounted_bytes, Relaxed);
     }
 }
 
 impl State {
     /// Whether nothing follows `position`, and something may.
-    fn is_open_at(&self, position: Cursor) -> bool {
+    fn is_at_open_head(&self, position: Cursor) -> bool {
         self.ring.as_ref().is_some_and(|ring| ring.head() == Head { cursor: position, closed: false })
     }
 }
 
 /// Whether `head` can be news to a ring at `known`: not when it lies further back in the same epoch, as that of a snapshot
 /// does that was taken before the ring's newest entries came.
-fn tells_more(head: Head, known: Head) -> bool {
+fn is_news(head: Head, known: Head) -> bool {
     let further_back = head.cursor.epoch == known.cursor.epoch && head.cursor.seq < known.cursor.seq;
     head != known && !further_back
 }
@@ -431,15 +423,15 @@ mod tests {
     #[test]
     fn a_read_wakes_readers_only_when_it_changes_the_ring() {
         let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
-        assert_eq!(topic.anchor(head(1)), Advance::No);
+        assert_eq!(topic.anchor(head(1)), Advance::NotNeeded);
         let (mut slot, count) = (topic.join(), Arc::new(Count::default()));
         let mut park = || topic.poll(&mut slot, head(1).cursor, &Context::from_waker(&count.clone().into()));
         for (read, woken) in [(page(1, 1), 0), (page(0, 0), 0), (page(1, 3), 1)] {
-            assert!(matches!(park(), Seen::CaughtUp { closed: false }));
-            topic.advance(&read);
+            assert!(matches!(park(), TopicLookup::CaughtUp { closed: false }));
+            topic.apply_read(&read);
             assert_eq!(count.0.load(Relaxed), woken, "{read:?}");
         }
-        assert_eq!((topic.has_readers(), topic.leave(&slot)), (true, Left::Empty));
+        assert_eq!((topic.has_readers(), topic.leave(&slot)), (true, Occupancy::Empty));
     }
 
     #[test]
@@ -459,21 +451,21 @@ mod tests {
         let (one, other) = (&Context::from_waker(&one), &Context::from_waker(&other));
         let mut slot = topic.join();
         let _ = topic.feed(&[entry(1), entry(2)], None);
-        let mut look = |seq, cx: &Context<'_>, change: &dyn Fn()| {
-            if let Seen::Run(_) = topic.poll(&mut slot, head(seq).cursor, cx) {
+        let mut lookup = |seq, cx: &Context<'_>, change: &dyn Fn()| {
+            if let TopicLookup::Run(_) = topic.poll(&mut slot, head(seq).cursor, cx) {
                 assert!(!topic.is_parked(&slot, cx), "it was not taken yet");
-                slot.took_all();
+                slot.take_run();
             }
             change();
             (topic.is_parked(&slot, one), topic.is_parked(&slot, other))
         };
-        assert_eq!(look(0, one, &|| ()), (false, false), "the second entry follows");
-        assert_eq!(look(1, one, &|| ()), (true, false), "it took the last");
-        assert_eq!(look(2, other, &|| ()), (false, true), "another task reads now");
-        assert_eq!(look(2, one, &|| topic.wake_all()), (false, false));
-        assert_eq!(look(2, one, &|| assert_eq!(topic.feed(&[entry(3)], None), Advance::No)), (false, false));
+        assert_eq!(lookup(0, one, &|| ()), (false, false), "the second entry follows");
+        assert_eq!(lookup(1, one, &|| ()), (true, false), "it took the last");
+        assert_eq!(lookup(2, other, &|| ()), (false, true), "another task reads now");
+        assert_eq!(lookup(2, one, &|| topic.wake_all()), (false, false));
+        assert_eq!(lookup(2, one, &|| assert_eq!(topic.feed(&[entry(3)], None), Advance::NotNeeded)), (false, false));
         let _ = topic.feed(&[], Some(Head { closed: true, ..head(3) }));
-        assert_eq!(look(2, one, &|| ()), (false, false), "the close follows");
-        assert_eq!(look(3, one, &|| ()), (false, false), "nothing ever will");
+        assert_eq!(lookup(2, one, &|| ()), (false, false), "the close follows");
+        assert_eq!(lookup(3, one, &|| ()), (false, false), "nothing ever will");
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         shared::Membership,
         shared_read::{PagePosition, SharedPage, SharedRead, Sharing},
         subscription::ChannelStart,
-        topic::Seen,
+        topic::TopicLookup,
     },
     store::{Limit, Reason, Start},
 };
@@ -31,21 +31,21 @@ impl ChannelReader {
 
     pub(super) fn look_in_ring(&mut self, cursor: Cursor, verified: Option<u64>, cx: &Context<'_>) -> Option<Ready> {
         match self.membership.topic.poll(&mut self.membership.slot, cursor, cx) {
-            Seen::Run(run) => {
+            TopicLookup::Run(run) => {
                 self.latch_ring();
                 Some(Ready::Run(run))
             }
-            Seen::CaughtUp { closed } => {
+            TopicLookup::CaughtUp { closed } => {
                 self.pass_latch(cursor);
                 Some(if closed { Ready::Closed(self.closed(cursor)) } else { Ready::Parked })
             }
-            Seen::Elsewhere { version } | Seen::Behind { version } if verified == Some(version) => {
-                self.membership.topic.doubt(cursor);
+            TopicLookup::NotInRing { version } | TopicLookup::BeforeRing { version } if verified == Some(version) => {
+                self.membership.topic.park_outside_ring(cursor);
                 Some(Ready::Parked)
             }
             // Most who come back are at the head, which one call tells all of them.
-            Seen::Elsewhere { .. } => self.ask(Some(cursor)),
-            Seen::Behind { .. } => self.fall_behind(Start::After(cursor), Sharing::Overlapping),
+            TopicLookup::NotInRing { .. } => self.ask(Some(cursor)),
+            TopicLookup::BeforeRing { .. } => self.fall_behind(Start::After(cursor), Sharing::Overlapping),
         }
     }
 

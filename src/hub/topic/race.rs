@@ -44,11 +44,11 @@ fn a_reader_that_parks_is_woken_by_what_is_fed_meanwhile() {
         let _ = topic.anchor(head(0));
         let publisher = thread::spawn({
             let topic = topic.clone();
-            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::No)
+            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::NotNeeded)
         });
         let mut slot = topic.join();
         let seen = block_on(std::future::poll_fn(|cx| match topic.poll(&mut slot, at(0), cx) {
-            Seen::Run(run) => Poll::Ready(run.next()),
+            TopicLookup::Run(run) => Poll::Ready(run.next()),
             _ => Poll::Pending,
         }));
         assert_eq!(seen, at(1));
@@ -65,7 +65,7 @@ fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
         let _ = topic.anchor(head(0));
         let publisher = thread::spawn({
             let topic = topic.clone();
-            move || (1..=LAST).for_each(|seq| assert_eq!(topic.feed(&[entry(seq)], None), Advance::No))
+            move || (1..=LAST).for_each(|seq| assert_eq!(topic.feed(&[entry(seq)], None), Advance::NotNeeded))
         });
         let (mut slot, mut position, mut waker) = (topic.join(), at(0), None);
         block_on(std::future::poll_fn(|cx| {
@@ -78,9 +78,9 @@ fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
                     return Poll::Pending;
                 }
                 match topic.poll(&mut slot, position, cx) {
-                    Seen::Run(run) => {
+                    TopicLookup::Run(run) => {
                         position = run.next();
-                        slot.took_all();
+                        slot.take_run();
                     }
                     _ => return Poll::Pending,
                 }
@@ -119,11 +119,11 @@ impl Log {
 fn advance_if(advance: Advance, topic: &Topic, log: &Log) {
     let mut from = match advance {
         Advance::Needed => topic.begin_advance(),
-        Advance::No => None,
+        Advance::NotNeeded => None,
     };
     while let Some(position) = from {
-        topic.advance(&log.page_after(position));
-        from = topic.go_on_advancing();
+        topic.apply_read(&log.page_after(position));
+        from = topic.continue_advance();
     }
 }
 
@@ -134,7 +134,7 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
     let read = |cx: &mut Context<'_>| {
         while position != at(LAST) {
             match topic.poll(&mut slot, position, cx) {
-                Seen::Run(run) => {
+                TopicLookup::Run(run) => {
                     assert_eq!(
                         run.encoded_entries()[0].entry().prev(),
                         position,
@@ -142,11 +142,13 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
                     );
                     position = run.next();
                 }
-                Seen::CaughtUp { .. } => return Poll::Pending,
-                Seen::Elsewhere { version } | Seen::Behind { version } if verified == Some(version) => {
+                TopicLookup::CaughtUp { .. } => return Poll::Pending,
+                TopicLookup::NotInRing { version } | TopicLookup::BeforeRing { version }
+                    if verified == Some(version) =>
+                {
                     return Poll::Pending;
                 }
-                Seen::Elsewhere { .. } | Seen::Behind { .. } => {
+                TopicLookup::NotInRing { .. } | TopicLookup::BeforeRing { .. } => {
                     let version = topic.version();
                     let page = log.page_after(position);
                     advance_if(topic.anchor(page.head), topic, log);
@@ -204,7 +206,7 @@ fn entries_that_are_fed_out_of_order_are_all_read() {
             publisher.join().unwrap();
         }
         // Whoever found a gap has read the store, or left that to the one who was reading.
-        assert!(matches!(topic.peek(at(LAST)), Seen::CaughtUp { .. }));
+        assert!(matches!(topic.peek(at(LAST)), TopicLookup::CaughtUp { .. }));
     });
 }
 
@@ -217,13 +219,13 @@ fn a_hint_that_comes_while_the_store_is_read_is_not_forgotten() {
             let (topic, log) = (topic.clone(), log.clone());
             thread::spawn(move || {
                 *log.0.lock().unwrap() += 1;
-                advance_if(topic.hint(head(log.head())), &topic, &log);
+                advance_if(topic.hint_head(head(log.head())), &topic, &log);
             })
         });
         for publisher in publishers {
             publisher.join().unwrap();
         }
-        assert!(matches!(topic.peek(at(LAST)), Seen::CaughtUp { .. }));
+        assert!(matches!(topic.peek(at(LAST)), TopicLookup::CaughtUp { .. }));
     });
 }
 
@@ -235,14 +237,14 @@ fn a_reader_that_leaves_takes_no_one_elses_wake() {
         let leaver = topic.join();
         let publisher = thread::spawn({
             let topic = topic.clone();
-            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::No)
+            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::NotNeeded)
         });
         let stayer = thread::spawn({
             let topic = topic.clone();
             move || {
                 let mut slot = topic.join();
                 block_on(std::future::poll_fn(|cx| match topic.poll(&mut slot, at(0), cx) {
-                    Seen::Run(_) => Poll::Ready(()),
+                    TopicLookup::Run(_) => Poll::Ready(()),
                     _ => Poll::Pending,
                 }));
             }

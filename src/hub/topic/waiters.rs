@@ -20,22 +20,22 @@ pub(in crate::hub) struct WaiterSlot {
     version: u64,
     index: usize,
     waker: Option<Waker>,
-    pub(super) ahead: Ahead,
+    pub(super) upcoming: Upcoming,
 }
 
 /// What follows the position of a reader that has a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Ahead {
+pub(super) enum Upcoming {
     #[default]
     Unknown,
     /// The run that it was shown, and nothing after it.
-    Run,
+    OneRun,
     Nothing,
 }
 
 impl WaiterSlot {
     pub(super) fn is_parked(&self, version: u64, waker: &Waker) -> bool {
-        self.ahead == Ahead::Nothing && self.is_registered(version, waker)
+        self.upcoming == Upcoming::Nothing && self.is_registered(version, waker)
     }
 
     fn is_registered(&self, version: u64, waker: &Waker) -> bool {
@@ -43,13 +43,13 @@ impl WaiterSlot {
     }
 
     /// The run that was shown is taken.
-    pub(in crate::hub) fn took_all(&mut self) {
-        self.ahead = if self.ahead == Ahead::Run { Ahead::Nothing } else { Ahead::Unknown };
+    pub(in crate::hub) fn take_run(&mut self) {
+        self.upcoming = if self.upcoming == Upcoming::OneRun { Upcoming::Nothing } else { Upcoming::Unknown };
     }
 
     /// A part of the run that was shown is taken.
-    pub(in crate::hub) fn took_part(&mut self) {
-        self.ahead = Ahead::Unknown;
+    pub(in crate::hub) fn take_part_of_run(&mut self) {
+        self.upcoming = Upcoming::Unknown;
     }
 }
 
