@@ -5,7 +5,7 @@ mod steps;
 
 use std::{sync::Arc, task::Context};
 
-use self::start::{Latch, Verdict};
+use self::start::{HistoryEnd, ResetRule};
 use super::{
     delivery::{Closed, Events, Failed, Reset},
     encoding::EntryRun,
@@ -30,57 +30,57 @@ pub(super) struct ChannelReader {
     /// Where a client goes on that has received what was handed out so far. A reset moves it only when it is handed out,
     /// or a client that drops in between would resume behind it and never hear of it.
     position: Option<Cursor>,
-    latch: Latch,
-    next: Next,
+    history_end: HistoryEnd,
+    state: State,
 }
 
 #[derive(Debug)]
-enum Next {
+enum State {
     /// Goes on after `cursor`. `verified` is the topic's version at which the store confirmed that nothing follows.
-    At { cursor: Cursor, verified: Option<u64> },
+    FromRing { cursor: Cursor, verified: Option<u64> },
     /// Needs the store. Boxed: most readers keep up, and there are many of them.
-    Store(Box<Step>),
+    FromStore(Box<StoreStep>),
     /// The read failed, which is to be handed out.
     Failed(ReadError),
     /// The failure was handed out: the data cannot be read.
-    Broken(Arc<StoreError>),
+    Corrupt(Arc<StoreError>),
     /// The close was handed out.
     Ended,
 }
 
 /// What is asked of the store, or was given by it.
 #[derive(Debug)]
-enum Step {
+enum StoreStep {
     /// One of several channels: its position is decided before anything of any is read.
-    Begin(ChannelStart),
+    NotStarted(ChannelStart),
     /// Asks for the head, at which it starts, or may be at `cursor` already. `version` is the topic's before it asked.
-    Asking { ask: Arc<Ask>, slot: Option<usize>, version: u64, cursor: Option<Cursor> },
+    HeadRequested { ask: Arc<Ask>, slot: Option<usize>, version: u64, cursor: Option<Cursor> },
     /// Has to read a page, when it may.
-    Behind { start: Start, verdict: Verdict, sharing: Sharing },
+    PageNeeded { start: Start, reset_rule: ResetRule, sharing: Sharing },
     /// A read is under way.
-    Reading { read: Arc<SharedRead>, slot: Option<usize>, request: PageRequest, verdict: Verdict },
+    PageRequested { read: Arc<SharedRead>, slot: Option<usize>, request: PageRequest, reset_rule: ResetRule },
     /// A page that is being handed out: the reset first, then its runs from `run` on.
-    Page { lease: Arc<Lease>, holds: Holds, reset: Option<Reason>, run: usize },
+    PageReady { lease: Arc<Lease>, contents: PageContents, reset: Option<Reason>, run: usize },
 }
 
 /// What is in a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
+enum PageContents {
     Entries,
     /// Only a position was asked for: it takes no room.
-    Position,
+    PositionOnly,
 }
 
 /// Whether a subscriber has room for a page, of which it holds one at a time whatever the number of its channels.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum PageRoom {
+pub(super) enum PageSlot {
     Free(Limit),
     Taken,
 }
 
 /// What a channel reader has to hand out.
 #[derive(Debug)]
-pub(super) enum Ready {
+pub(super) enum Peeked {
     Run(Arc<EntryRun>),
     Reset(Reset),
     Closed(Closed),
@@ -88,11 +88,11 @@ pub(super) enum Ready {
     /// Nothing; woken when something comes.
     Parked,
     /// Nothing yet: a call to the store is under way.
-    Reading,
+    ReadPending,
     /// Nothing yet: a page has to be read, for which there is no room.
-    Waiting,
+    NeedsPageSlot,
     /// Nothing any more: its failure was handed out.
-    Broken,
+    Corrupt,
     /// Nothing any more: its close was handed out.
     Ended,
 }
@@ -101,22 +101,22 @@ impl ChannelReader {
     /// The only channel of a subscription: its first page decides its start.
     pub(super) fn only(membership: Membership, start: ChannelStart) -> Self {
         let channel_reader = Self::one_of_several(membership, start);
-        match (&channel_reader.next, start) {
-            (_, (Start::Latest, None)) | (Next::At { .. }, _) => channel_reader,
+        match (&channel_reader.state, start) {
+            (_, (Start::Latest, None)) | (State::FromRing { .. }, _) => channel_reader,
             (_, start) => {
-                let (start, verdict) = Verdict::of(start);
-                let behind = Step::Behind { start, verdict, sharing: Sharing::Overlapping };
-                Self { next: Next::Store(Box::new(behind)), ..channel_reader }
+                let (start, reset_rule) = ResetRule::of(start);
+                let behind = StoreStep::PageNeeded { start, reset_rule, sharing: Sharing::Overlapping };
+                Self { state: State::FromStore(Box::new(behind)), ..channel_reader }
             }
         }
     }
 
     pub(super) fn one_of_several(membership: Membership, start: ChannelStart) -> Self {
-        let (position, next) = match start {
-            (Start::After(cursor), None) => (Some(cursor), Next::At { cursor, verified: None }),
-            start => (None, Next::Store(Box::new(Step::Begin(start)))),
+        let (position, state) = match start {
+            (Start::After(cursor), None) => (Some(cursor), State::FromRing { cursor, verified: None }),
+            start => (None, State::FromStore(Box::new(StoreStep::NotStarted(start)))),
         };
-        Self { membership, position, latch: Latch::Undecided, next }
+        Self { membership, position, history_end: HistoryEnd::Undecided, state }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -129,35 +129,35 @@ impl ChannelReader {
 
     /// Whether it is decided how it starts.
     pub(super) fn has_started(&self) -> bool {
-        self.latch != Latch::Undecided
+        self.history_end != HistoryEnd::Undecided
     }
 
     /// Whether its close was handed out.
     pub(super) fn is_ended(&self) -> bool {
-        matches!(self.next, Next::Ended)
+        matches!(self.state, State::Ended)
     }
 
     /// Whether the store failed it, told or not yet.
     pub(super) fn has_failed(&self) -> bool {
-        matches!(self.next, Next::Failed(_) | Next::Broken(_))
+        matches!(self.state, State::Failed(_) | State::Corrupt(_))
     }
 
     /// Whether all that there was when its start or its last reset was decided is handed out. A failed one keeps no other
     /// from being live.
     pub(super) fn is_live(&self) -> bool {
-        match self.next {
-            Next::Failed(_) | Next::Broken(_) | Next::Ended => true,
-            _ => self.latch == Latch::Passed,
+        match self.state {
+            State::Failed(_) | State::Corrupt(_) | State::Ended => true,
+            _ => self.history_end == HistoryEnd::Reached,
         }
     }
 
     /// Whether the channel is closed and nothing of it is left to hand out.
     pub(super) fn is_at_end(&self) -> bool {
-        match self.next {
-            Next::At { cursor, .. } => {
+        match self.state {
+            State::FromRing { cursor, .. } => {
                 matches!(self.membership.topic.peek(cursor), TopicLookup::CaughtUp { closed: true })
             }
-            ref next => matches!(next, Next::Ended),
+            ref state => matches!(state, State::Ended),
         }
     }
 
@@ -168,32 +168,34 @@ impl ChannelReader {
 
     /// Whether it holds the subscriber's page, or reads it.
     pub(super) fn has_page(&self) -> bool {
-        let Next::Store(step) = &self.next else { return false };
+        let State::FromStore(step) = &self.state else { return false };
         match &**step {
-            Step::Reading { request, .. } => request.limit != Limit::POSITION,
-            Step::Page { holds, .. } => *holds == Holds::Entries,
+            StoreStep::PageRequested { request, .. } => request.limit != Limit::POSITION,
+            StoreStep::PageReady { contents, .. } => *contents == PageContents::Entries,
             _ => false,
         }
     }
 
     /// What there is to hand out. Looking takes nothing: it is there until it is taken.
-    pub(super) fn look(&mut self, mut room: PageRoom, cx: &Context<'_>) -> Ready {
+    pub(super) fn poll_peek(&mut self, mut page_slot: PageSlot, cx: &Context<'_>) -> Peeked {
         if self.is_parked(cx) {
-            return Ready::Parked;
+            return Peeked::Parked;
         }
         loop {
-            let ready = match &self.next {
-                Next::At { cursor, verified } => self.look_in_ring(*cursor, *verified, cx),
-                Next::Store(step) => match &**step {
-                    Step::Begin(start) => self.begin(*start),
-                    Step::Asking { .. } => self.look_at_head(cx),
-                    Step::Behind { start, verdict, sharing } => self.look_for_room(*start, *verdict, *sharing, room),
-                    Step::Reading { .. } => self.look_at_read(cx),
-                    Step::Page { .. } => self.look_in_page(&mut room),
+            let ready = match &self.state {
+                State::FromRing { cursor, verified } => self.peek_ring(*cursor, *verified, cx),
+                State::FromStore(step) => match &**step {
+                    StoreStep::NotStarted(start) => self.start(*start),
+                    StoreStep::HeadRequested { .. } => self.poll_head(cx),
+                    StoreStep::PageNeeded { start, reset_rule, sharing } => {
+                        self.request_page(*start, *reset_rule, *sharing, page_slot)
+                    }
+                    StoreStep::PageRequested { .. } => self.poll_page(cx),
+                    StoreStep::PageReady { .. } => self.peek_page(&mut page_slot),
                 },
-                Next::Failed(error) => Some(Ready::Failed(error.clone())),
-                Next::Broken(_) => Some(Ready::Broken),
-                Next::Ended => Some(Ready::Ended),
+                State::Failed(error) => Some(Peeked::Failed(error.clone())),
+                State::Corrupt(_) => Some(Peeked::Corrupt),
+                State::Ended => Some(Peeked::Ended),
             };
             if let Some(ready) = ready {
                 return ready;
@@ -209,39 +211,39 @@ impl ChannelReader {
             false => self.membership.slot.take_part_of_run(),
         }
         self.position = Some(events.next());
-        self.pass_latch(events.next());
+        self.note_position(events.next());
         match self.step() {
-            Some(Step::Page { run, .. }) if events.is_whole() => *run += 1,
-            _ => self.next = Next::At { cursor: events.next(), verified: None },
+            Some(StoreStep::PageReady { run, .. }) if events.is_whole() => *run += 1,
+            _ => self.state = State::FromRing { cursor: events.next(), verified: None },
         }
         events
     }
 
     /// Takes the reset that was seen.
     pub(super) fn take_reset(&mut self) {
-        let Some(Step::Page { lease, reset, .. }) = self.step() else { return };
+        let Some(StoreStep::PageReady { lease, reset, .. }) = self.step() else { return };
         // Given back since it was seen: the reset is told by the failure that comes instead.
         let Some(LeasedPage { page, .. }) = lease.page() else { return };
         let (from, head) = (page.from, page.head.cursor);
         *reset = None;
         self.position = Some(from);
-        self.latch = Latch::Head(Box::new(head));
-        self.pass_latch(from);
+        self.history_end = HistoryEnd::At(Box::new(head));
+        self.note_position(from);
     }
 
     /// Takes the failure that was seen: what is stored cannot be read, as `error` says.
     pub(super) fn take_failure(&mut self, error: &Arc<StoreError>) {
-        self.next = Next::Broken(error.clone());
+        self.state = State::Corrupt(error.clone());
     }
 
     /// Why nothing will come any more, when its failure was handed out.
-    pub(super) fn broken(&self) -> Option<&Arc<StoreError>> {
-        if let Next::Broken(error) = &self.next { Some(error) } else { None }
+    pub(super) fn corrupt(&self) -> Option<&Arc<StoreError>> {
+        if let State::Corrupt(error) = &self.state { Some(error) } else { None }
     }
 
     /// Takes the close that was seen.
     pub(super) fn take_close(&mut self) {
-        self.next = Next::Ended;
+        self.state = State::Ended;
     }
 
     pub(super) fn failed(&self, error: Arc<StoreError>) -> Failed {
@@ -249,18 +251,21 @@ impl ChannelReader {
     }
 
     /// The ring decided the start.
-    fn latch_ring(&mut self) {
-        if self.latch == Latch::Undecided {
-            self.latch =
-                self.membership.topic.head().map_or(Latch::Undecided, |head| Latch::Head(Box::new(head.cursor)));
+    fn fix_history_end_at_ring_head(&mut self) {
+        if self.history_end == HistoryEnd::Undecided {
+            self.history_end = self
+                .membership
+                .topic
+                .head()
+                .map_or(HistoryEnd::Undecided, |head| HistoryEnd::At(Box::new(head.cursor)));
         }
     }
 
-    fn pass_latch(&mut self, position: Cursor) {
+    fn note_position(&mut self, position: Cursor) {
         // At the ring's head: what decided the start is what it passed.
-        self.latch_ring();
-        if self.latch.is_passed_at(position) {
-            self.latch = Latch::Passed;
+        self.fix_history_end_at_ring_head();
+        if self.history_end.is_reached_at(position) {
+            self.history_end = HistoryEnd::Reached;
         }
     }
 

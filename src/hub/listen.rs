@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    channel_reader::{ChannelReader, PageRoom, Ready},
+    channel_reader::{ChannelReader, PageSlot, Peeked},
     delivery::{Events, Failed, Reset},
     encoding::{EncodedEntry, EntryRun},
     error::{ReadError, SubscribeError},
@@ -273,8 +273,8 @@ impl Gathered {
         let mut looked = Looked::AtAll;
         let mut readable = false;
         self.live = true;
-        subscriber.visit(|channel_reader, room| -> Visit<()> {
-            let left = self.gather_from(channel_reader, room, cx);
+        subscriber.visit(|channel_reader, page_slot| -> Visit<()> {
+            let left = self.gather_from(channel_reader, page_slot, cx);
             // What waits is visited again, or waits for one that reads.
             self.live &= matches!(left, Left::Nothing | Left::Waiting);
             if !matches!(left, Left::Unreadable(_)) {
@@ -283,13 +283,13 @@ impl Gathered {
             match left {
                 Left::Nothing | Left::Something => {}
                 Left::Reading => looked = Looked::Reading,
-                Left::Waiting => return Visit::Waits,
+                Left::Waiting => return Visit::NeedsPageSlot,
                 Left::Unreadable(error) => match error.corrupt() {
                     Some(corrupt) => self.note_failed(channel_reader.failed(corrupt.clone())),
                     None => self.failure = Some(error),
                 },
             }
-            Visit::GoOn
+            Visit::Continue
         });
         // Waiting for channels none of which can ever be read would be waiting in vain.
         if let (false, Some(failed)) = (readable, self.failed.first()) {
@@ -298,19 +298,19 @@ impl Gathered {
         looked
     }
 
-    fn gather_from(&mut self, channel_reader: &mut ChannelReader, room: PageRoom, cx: &mut Context<'_>) -> Left {
+    fn gather_from(&mut self, channel_reader: &mut ChannelReader, page_slot: PageSlot, cx: &mut Context<'_>) -> Left {
         while !self.is_full() {
-            match channel_reader.look(room, cx) {
-                Ready::Run(run) => self.take(channel_reader, run),
-                Ready::Reset(reset) => {
+            match channel_reader.poll_peek(page_slot, cx) {
+                Peeked::Run(run) => self.take(channel_reader, run),
+                Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     self.resets.push(reset);
                 }
-                Ready::Closed(_) => channel_reader.take_close(),
-                Ready::Failed(error) => return Left::Unreadable(error),
-                Ready::Reading => return Left::Reading,
-                Ready::Waiting => return Left::Waiting,
-                Ready::Parked | Ready::Broken | Ready::Ended => return Left::Nothing,
+                Peeked::Closed(_) => channel_reader.take_close(),
+                Peeked::Failed(error) => return Left::Unreadable(error),
+                Peeked::ReadPending => return Left::Reading,
+                Peeked::NeedsPageSlot => return Left::Waiting,
+                Peeked::Parked | Peeked::Corrupt | Peeked::Ended => return Left::Nothing,
             }
         }
         Left::Something

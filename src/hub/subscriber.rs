@@ -12,7 +12,7 @@ use std::{
 use futures_core::Stream;
 
 use super::{
-    channel_reader::{ChannelReader, PageRoom, Ready},
+    channel_reader::{ChannelReader, PageSlot, Peeked},
     delivery::Delivery,
     error::SubscribeError,
     shared::{Reader, Shared},
@@ -129,14 +129,14 @@ impl Subscriber {
     pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
         let mut started = Poll::Ready(Ok(()));
         let (mut readable, mut corrupt) = (false, None);
-        let failed = self.visit(|channel_reader, room| {
-            match channel_reader.look(room, cx) {
-                Ready::Failed(error) if error.corrupt().is_some() => corrupt = Some(error),
-                Ready::Failed(error) => return Visit::Enough(error),
-                Ready::Reading if !channel_reader.has_started() => started = Poll::Pending,
+        let failed = self.visit(|channel_reader, page_slot| {
+            match channel_reader.poll_peek(page_slot, cx) {
+                Peeked::Failed(error) if error.corrupt().is_some() => corrupt = Some(error),
+                Peeked::Failed(error) => return Visit::Break(error),
+                Peeked::ReadPending if !channel_reader.has_started() => started = Poll::Pending,
                 _ => readable = true,
             }
-            Visit::GoOn
+            Visit::Continue
         });
         if let Some(error) = failed {
             return Poll::Ready(Err(error.into()));
@@ -160,7 +160,7 @@ impl Subscriber {
 
     /// Visits the channel readers, from the one whose turn it is, until a visit is enough. What waits for room for its page is visited
     /// again when another gave its room up.
-    pub(super) fn visit<T>(&mut self, mut visit: impl FnMut(&mut ChannelReader, PageRoom) -> Visit<T>) -> Option<T> {
+    pub(super) fn visit<T>(&mut self, mut visit: impl FnMut(&mut ChannelReader, PageSlot) -> Visit<T>) -> Option<T> {
         let count = self.channel_readers.len();
         let page = self.reader.shared.options.page;
         let page = Limit { events: page.events.min(self.page_events as usize), ..page };
@@ -170,23 +170,23 @@ impl Subscriber {
             for n in 0..count {
                 let at = (usize::from(self.turn) + n) % count;
                 let Some(channel_reader) = self.channel_readers.get_mut(at) else { continue };
-                let room = match has_page {
-                    Some(other) if other != at => PageRoom::Taken,
-                    _ => PageRoom::Free(page),
+                let page_slot = match has_page {
+                    Some(other) if other != at => PageSlot::Taken,
+                    _ => PageSlot::Free(page),
                 };
-                let visited = visit(channel_reader, room);
+                let visited = visit(channel_reader, page_slot);
                 match (channel_reader.has_page(), has_page) {
                     (true, _) => has_page = Some(at),
                     (false, Some(same)) if same == at => has_page = None,
                     (false, _) => {}
                 }
                 match visited {
-                    Visit::Enough(result) => {
+                    Visit::Break(result) => {
                         self.turn = u8::try_from((at + 1) % count).unwrap_or(0);
                         return Some(result);
                     }
-                    Visit::Waits => waiting = true,
-                    Visit::GoOn => {}
+                    Visit::NeedsPageSlot => waiting = true,
+                    Visit::Continue => {}
                 }
             }
             if !waiting || has_page.is_some() {
@@ -254,7 +254,7 @@ impl Subscriber {
                 .all(|channel_reader| channel_reader.is_ended() || channel_reader.has_failed()) =>
             {
                 self.ended = true;
-                let broken = self.channel_readers.iter().find_map(ChannelReader::broken);
+                let broken = self.channel_readers.iter().find_map(ChannelReader::corrupt);
                 Poll::Ready(broken.map(|error| Err(StoreError::shared(error.clone()).into())))
             }
             None => Poll::Pending,
@@ -265,29 +265,29 @@ impl Subscriber {
     /// after all that the others have.
     fn look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, SubscribeError>>> {
         let mut failure = None;
-        let delivery = self.visit(|channel_reader, room| {
-            Visit::Enough(match channel_reader.look(room, cx) {
-                Ready::Run(run) => Delivery::Events(channel_reader.take(run, usize::MAX)),
-                Ready::Reset(reset) => {
+        let delivery = self.visit(|channel_reader, page_slot| {
+            Visit::Break(match channel_reader.poll_peek(page_slot, cx) {
+                Peeked::Run(run) => Delivery::Events(channel_reader.take(run, usize::MAX)),
+                Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     Delivery::Reset(reset)
                 }
-                Ready::Closed(closed) => {
+                Peeked::Closed(closed) => {
                     channel_reader.take_close();
                     Delivery::Closed(closed)
                 }
-                Ready::Failed(error) => match error.corrupt() {
+                Peeked::Failed(error) => match error.corrupt() {
                     Some(corrupt) => {
                         channel_reader.take_failure(corrupt);
                         Delivery::Failed(channel_reader.failed(corrupt.clone()))
                     }
                     None => {
                         failure = Some(error);
-                        return Visit::GoOn;
+                        return Visit::Continue;
                     }
                 },
-                Ready::Waiting => return Visit::Waits,
-                Ready::Parked | Ready::Reading | Ready::Broken | Ready::Ended => return Visit::GoOn,
+                Peeked::NeedsPageSlot => return Visit::NeedsPageSlot,
+                Peeked::Parked | Peeked::ReadPending | Peeked::Corrupt | Peeked::Ended => return Visit::Continue,
             })
         });
         match (delivery, failure) {
@@ -314,10 +314,10 @@ impl Stream for Subscriber {
 
 /// What a visit of a channel reader says.
 pub(super) enum Visit<T> {
-    Enough(T),
-    GoOn,
+    Break(T),
+    Continue,
     /// It waits for room for its page.
-    Waits,
+    NeedsPageSlot,
 }
 
 /// One channel is what most subscribers read, and needs no list.

@@ -8,49 +8,49 @@ use crate::{
 
 /// The head that there was when the start or the last reset was decided: history ends there, live events follow.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Latch {
+pub(super) enum HistoryEnd {
     Undecided,
     /// Boxed: few are behind it.
-    Head(Box<Cursor>),
-    Passed,
+    At(Box<Cursor>),
+    Reached,
 }
 
-impl Latch {
-    pub(super) fn is_passed_at(&self, position: Cursor) -> bool {
+impl HistoryEnd {
+    pub(super) fn is_reached_at(&self, position: Cursor) -> bool {
         match self {
             Self::Undecided => false,
-            Self::Head(head) => position.epoch == head.epoch && position.seq >= head.seq,
-            Self::Passed => true,
+            Self::At(head) => position.epoch == head.epoch && position.seq >= head.seq,
+            Self::Reached => true,
         }
     }
 }
 
 /// Who decides whether the page that is being read begins with a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ResetRule {
     /// The store, by the page's outcome.
-    Page,
+    ByOutcome,
     /// It is certain already.
-    Reset(Reason),
+    Certain(Reason),
     /// The page's own beginning: a predecessor means that it was dropped.
-    Beginning,
+    IfTrimmed,
 }
 
-impl Verdict {
+impl ResetRule {
     /// What is read for a start, and who decides on it.
     pub(super) fn of((start, reset): ChannelStart) -> (Start, Self) {
         match (start, reset) {
-            (start, Some(reason)) => (start, Self::Reset(reason)),
-            (Start::Beginning, None) => (Start::Earliest, Self::Beginning),
-            (start, None) => (start, Self::Page),
+            (start, Some(reason)) => (start, Self::Certain(reason)),
+            (Start::Beginning, None) => (Start::Earliest, Self::IfTrimmed),
+            (start, None) => (start, Self::ByOutcome),
         }
     }
 
-    pub(super) fn on(self, page: &SharedPage) -> Option<Reason> {
+    pub(super) fn reset_of(self, page: &SharedPage) -> Option<Reason> {
         match (self, page.outcome) {
-            (Self::Reset(reason), _) | (Self::Page, Outcome::Reset(reason)) => Some(reason),
-            (Self::Beginning, _) if page.from.tag != 0 => Some(Reason::Trimmed),
-            (Self::Page | Self::Beginning, _) => None,
+            (Self::Certain(reason), _) | (Self::ByOutcome, Outcome::Reset(reason)) => Some(reason),
+            (Self::IfTrimmed, _) if page.from.tag != 0 => Some(Reason::Trimmed),
+            (Self::ByOutcome | Self::IfTrimmed, _) => None,
         }
     }
 }
@@ -62,11 +62,11 @@ mod tests {
     #[test]
     fn history_ends_at_the_head_that_there_was() {
         let at = |epoch, seq| Cursor { epoch, seq, tag: 1 };
-        let latch = Latch::Head(Box::new(at(2, 5)));
+        let history_end = HistoryEnd::At(Box::new(at(2, 5)));
         let table = [((2, 4), false), ((2, 5), true), ((2, 6), true), ((1, 6), false), ((3, 6), false)];
         for ((epoch, seq), passed) in table {
-            assert_eq!(latch.is_passed_at(at(epoch, seq)), passed, "{epoch} {seq}");
+            assert_eq!(history_end.is_reached_at(at(epoch, seq)), passed, "{epoch} {seq}");
         }
-        assert!(!Latch::Undecided.is_passed_at(at(2, 9)) && Latch::Passed.is_passed_at(at(1, 0)));
+        assert!(!HistoryEnd::Undecided.is_reached_at(at(2, 9)) && HistoryEnd::Reached.is_reached_at(at(1, 0)));
     }
 }

@@ -1,10 +1,10 @@
-//! The steps of [`ChannelReader::look`]: each gives what is ready, or moves on and gives nothing.
+//! The steps of [`ChannelReader::poll_peek`]: each gives what is ready, or moves on and gives nothing.
 
 use std::{sync::Arc, task::Context};
 
 use super::{
-    ChannelReader, Holds, Next, PageRoom, Ready, Step,
-    start::{Latch, Verdict},
+    ChannelReader, PageContents, PageSlot, Peeked, State, StoreStep,
+    start::{HistoryEnd, ResetRule},
 };
 use crate::{
     cursor::Cursor,
@@ -21,138 +21,138 @@ use crate::{
 };
 
 impl ChannelReader {
-    pub(super) fn begin(&mut self, start: ChannelStart) -> Option<Ready> {
+    pub(super) fn start(&mut self, start: ChannelStart) -> Option<Peeked> {
         if let (Start::Latest, None) = start {
-            return self.ask(None);
+            return self.request_head(None);
         }
-        let (start, verdict) = Verdict::of(start);
-        self.read(PageRequest { start, limit: Limit::POSITION, sharing: Sharing::SameStart }, verdict)
+        let (start, reset_rule) = ResetRule::of(start);
+        self.send_request(PageRequest { start, limit: Limit::POSITION, sharing: Sharing::SameStart }, reset_rule)
     }
 
-    pub(super) fn look_in_ring(&mut self, cursor: Cursor, verified: Option<u64>, cx: &Context<'_>) -> Option<Ready> {
+    pub(super) fn peek_ring(&mut self, cursor: Cursor, verified: Option<u64>, cx: &Context<'_>) -> Option<Peeked> {
         match self.membership.topic.poll(&mut self.membership.slot, cursor, cx) {
             TopicLookup::Run(run) => {
-                self.latch_ring();
-                Some(Ready::Run(run))
+                self.fix_history_end_at_ring_head();
+                Some(Peeked::Run(run))
             }
             TopicLookup::CaughtUp { closed } => {
-                self.pass_latch(cursor);
-                Some(if closed { Ready::Closed(self.closed(cursor)) } else { Ready::Parked })
+                self.note_position(cursor);
+                Some(if closed { Peeked::Closed(self.closed(cursor)) } else { Peeked::Parked })
             }
             TopicLookup::NotInRing { version } | TopicLookup::BeforeRing { version } if verified == Some(version) => {
                 self.membership.topic.park_outside_ring(cursor);
-                Some(Ready::Parked)
+                Some(Peeked::Parked)
             }
             // Most who come back are at the head, which one call tells all of them.
-            TopicLookup::NotInRing { .. } => self.ask(Some(cursor)),
-            TopicLookup::BeforeRing { .. } => self.fall_behind(Start::After(cursor), Sharing::Overlapping),
+            TopicLookup::NotInRing { .. } => self.request_head(Some(cursor)),
+            TopicLookup::BeforeRing { .. } => self.need_page(Start::After(cursor), Sharing::Overlapping),
         }
     }
 
-    pub(super) fn look_at_head(&mut self, cx: &Context<'_>) -> Option<Ready> {
+    pub(super) fn poll_head(&mut self, cx: &Context<'_>) -> Option<Peeked> {
         // Registered here too, so that whatever wakes all readers wakes this one.
         self.membership.topic.register(&mut self.membership.slot, cx);
-        let Next::Store(step) = &mut self.next else { return None };
-        let Step::Asking { ask, slot, version, cursor } = &mut **step else { return None };
+        let State::FromStore(step) = &mut self.state else { return None };
+        let StoreStep::HeadRequested { ask, slot, version, cursor } = &mut **step else { return None };
         let (version, cursor) = (*version, *cursor);
         if let Some(held) = cursor.filter(|cursor| self.membership.topic.holds(*cursor)) {
-            return self.go_on(held);
+            return self.follow_ring(held);
         }
         let head = match ask.poll(slot, cx) {
-            None => return Some(Ready::Reading),
+            None => return Some(Peeked::ReadPending),
             Some(Err(error)) => return self.fail(error),
             Some(Ok(head)) => head.cursor,
         };
         match cursor {
-            Some(cursor) if cursor != head => self.fall_behind(Start::After(cursor), Sharing::Overlapping),
+            Some(cursor) if cursor != head => self.need_page(Start::After(cursor), Sharing::Overlapping),
             _ => {
                 self.position = Some(head);
-                self.latch = Latch::Passed;
-                self.next = Next::At { cursor: head, verified: Some(version) };
+                self.history_end = HistoryEnd::Reached;
+                self.state = State::FromRing { cursor: head, verified: Some(version) };
                 None
             }
         }
     }
 
-    pub(super) fn look_in_page(&mut self, room: &mut PageRoom) -> Option<Ready> {
-        let Some(Step::Page { lease, reset, run, .. }) = self.step() else { return None };
+    pub(super) fn peek_page(&mut self, page_slot: &mut PageSlot) -> Option<Peeked> {
+        let Some(StoreStep::PageReady { lease, reset, run, .. }) = self.step() else { return None };
         let Some(LeasedPage { page, first, part }) = lease.page() else { return self.fail(ReadError::Stalled) };
         if let Some(reason) = *reset {
-            return Some(Ready::Reset(self.reset(&page, reason)));
+            return Some(Peeked::Reset(self.reset(&page, reason)));
         }
         let part = part.filter(|_| *run == first);
         if let Some(run) = part.as_ref().or_else(|| page.runs.get(*run)) {
-            return Some(Ready::Run(run.clone()));
+            return Some(Peeked::Run(run.clone()));
         }
         // Another of several channels may be waiting for the room.
-        *room = PageRoom::Taken;
+        *page_slot = PageSlot::Taken;
         if page.next == page.head.cursor {
-            self.latch = Latch::Passed;
+            self.history_end = HistoryEnd::Reached;
         }
-        self.go_on(page.next)
+        self.follow_ring(page.next)
     }
 
-    pub(super) fn look_for_room(
+    pub(super) fn request_page(
         &mut self,
         start: Start,
-        verdict: Verdict,
+        reset_rule: ResetRule,
         sharing: Sharing,
-        room: PageRoom,
-    ) -> Option<Ready> {
-        match room {
-            PageRoom::Free(limit) => self.read(PageRequest { start, limit, sharing }, verdict),
-            PageRoom::Taken => Some(Ready::Waiting),
+        page_slot: PageSlot,
+    ) -> Option<Peeked> {
+        match page_slot {
+            PageSlot::Free(limit) => self.send_request(PageRequest { start, limit, sharing }, reset_rule),
+            PageSlot::Taken => Some(Peeked::NeedsPageSlot),
         }
     }
 
-    pub(super) fn look_at_read(&mut self, cx: &Context<'_>) -> Option<Ready> {
+    pub(super) fn poll_page(&mut self, cx: &Context<'_>) -> Option<Peeked> {
         // Registered here too, so that whatever wakes all readers wakes this one.
         self.membership.topic.register(&mut self.membership.slot, cx);
-        let Next::Store(step) = &mut self.next else { return None };
-        let Step::Reading { read, slot, request, verdict } = &mut **step else { return None };
-        let (start, verdict) = (request.start, *verdict);
+        let State::FromStore(step) = &mut self.state else { return None };
+        let StoreStep::PageRequested { read, slot, request, reset_rule } = &mut **step else { return None };
+        let (start, reset_rule) = (request.start, *reset_rule);
         if let Start::After(cursor) = start {
             // Another reader's page may have filled the ring meanwhile.
             if self.membership.topic.holds(cursor) {
-                return self.go_on(cursor);
+                return self.follow_ring(cursor);
             }
         }
         match read.poll(slot, cx) {
-            None => Some(Ready::Reading),
+            None => Some(Peeked::ReadPending),
             Some(Err(error)) => self.fail(error),
             Some(Ok(page)) => {
                 let read = read.clone();
-                self.turn_to(read, page, start, verdict)
+                self.accept_page(read, page, start, reset_rule)
             }
         }
     }
 
     /// Takes the page that was read, or what of another's page follows its own position.
-    fn turn_to(
+    fn accept_page(
         &mut self,
         read: Arc<SharedRead>,
         page: Arc<SharedPage>,
         start: Start,
-        verdict: Verdict,
-    ) -> Option<Ready> {
+        reset_rule: ResetRule,
+    ) -> Option<Peeked> {
         let Some(page_position) = page.for_start(start) else {
             // It ended before it got here.
-            return self.fall_behind(start, Sharing::SameStart);
+            return self.need_page(start, Sharing::SameStart);
         };
-        let reset = verdict.on(&page).filter(|_| page.context.start == start);
+        let reset = reset_rule.reset_of(&page).filter(|_| page.context.start == start);
         if page.is_position() {
-            return self.begin_at(read, page, start, reset);
+            return self.accept_position(read, page, start, reset);
         }
-        let page = match self.until_latch(start, &page) {
-            Cut::Whole => page,
-            Cut::At(cut) => cut,
+        let page = match self.up_to_history_end(start, &page) {
+            Portion::Whole => page,
+            Portion::UpToHistoryEnd(cut) => cut,
             // By time nobody is told that the history is another one.
-            Cut::OtherHistory(position) => return self.fall_behind(Start::After(position), Sharing::SameStart),
+            Portion::OtherHistory(position) => return self.need_page(Start::After(position), Sharing::SameStart),
         };
         if reset.is_none() {
-            self.decide(&page);
+            self.fix_start(&page);
             if page_position.run == page.runs.len() {
-                return self.catch_up(&page);
+                return self.finish_page(&page);
             }
         }
         self.hand_out(read, page, page_position, reset)
@@ -160,16 +160,16 @@ impl ChannelReader {
 
     /// One of several channels that starts by time was decided before its page could be read: the filter is for what there was
     /// then.
-    fn until_latch(&self, start: Start, page: &Arc<SharedPage>) -> Cut {
-        let (Start::Time(_), Latch::Head(head), Some(position)) = (start, &self.latch, self.position) else {
-            return Cut::Whole;
+    fn up_to_history_end(&self, start: Start, page: &Arc<SharedPage>) -> Portion {
+        let (Start::Time(_), HistoryEnd::At(head), Some(position)) = (start, &self.history_end, self.position) else {
+            return Portion::Whole;
         };
         // Otherwise the log has lost its end, and perhaps grown again.
         let is_there = page.from == position || page.from.seq > position.seq;
         match page.head.cursor.epoch == head.epoch && is_there {
-            false => Cut::OtherHistory(position),
-            true if page.next.seq <= head.seq => Cut::Whole,
-            true => Cut::At(Arc::new(page.until(**head))),
+            false => Portion::OtherHistory(position),
+            true if page.next.seq <= head.seq => Portion::Whole,
+            true => Portion::UpToHistoryEnd(Arc::new(page.until(**head))),
         }
     }
 
@@ -179,103 +179,107 @@ impl ChannelReader {
         page: Arc<SharedPage>,
         page_position: PagePosition,
         reset: Option<Reason>,
-    ) -> Option<Ready> {
-        let holds = if page.is_position() { Holds::Position } else { Holds::Entries };
+    ) -> Option<Peeked> {
+        let contents = if page.is_position() { PageContents::PositionOnly } else { PageContents::Entries };
         let PagePosition { run, part } = page_position;
         let page = LeasedPage { page, first: run, part };
         let lease = self.membership.shared.reads.leases.lease(read, page);
-        self.go(Step::Page { lease, holds, reset, run });
+        self.set_step(StoreStep::PageReady { lease, contents, reset, run });
         None
     }
 
     /// The position that one of several channels starts from is decided; what follows is read in its turn.
-    fn begin_at(
+    fn accept_position(
         &mut self,
         read: Arc<SharedRead>,
         page: Arc<SharedPage>,
         start: Start,
         reset: Option<Reason>,
-    ) -> Option<Ready> {
+    ) -> Option<Peeked> {
         match (start, reset) {
             // Only the first page is filtered by time, and judged by what was dropped.
             (Start::Time(_), _) => {
-                self.decide(&page);
-                self.go(Step::Behind { start, verdict: Verdict::Page, sharing: Sharing::SameStart });
+                self.fix_start(&page);
+                self.set_step(StoreStep::PageNeeded {
+                    start,
+                    reset_rule: ResetRule::ByOutcome,
+                    sharing: Sharing::SameStart,
+                });
                 None
             }
             (_, Some(_)) => self.hand_out(read, page, PagePosition::default(), reset),
             (_, None) => {
-                self.decide(&page);
-                self.catch_up(&page)
+                self.fix_start(&page);
+                self.finish_page(&page)
             }
         }
     }
 
-    fn decide(&mut self, page: &SharedPage) {
+    fn fix_start(&mut self, page: &SharedPage) {
         self.position.get_or_insert(page.from);
-        if self.latch == Latch::Undecided {
-            self.latch = Latch::Head(Box::new(page.head.cursor));
+        if self.history_end == HistoryEnd::Undecided {
+            self.history_end = HistoryEnd::At(Box::new(page.head.cursor));
         }
     }
 
     /// Nothing of the page is left.
-    fn catch_up(&mut self, page: &SharedPage) -> Option<Ready> {
+    fn finish_page(&mut self, page: &SharedPage) -> Option<Peeked> {
         let (cursor, head) = (page.next, page.head.cursor);
         self.position = Some(cursor);
-        self.pass_latch(cursor);
+        self.note_position(cursor);
         // Also when the log has lost what was to come up to the latch.
         if cursor == head {
-            self.latch = Latch::Passed;
+            self.history_end = HistoryEnd::Reached;
         }
-        self.next = Next::At { cursor, verified: (cursor == head).then_some(page.context.version) };
+        self.state = State::FromRing { cursor, verified: (cursor == head).then_some(page.context.version) };
         None
     }
 
-    fn ask(&mut self, cursor: Option<Cursor>) -> Option<Ready> {
+    fn request_head(&mut self, cursor: Option<Cursor>) -> Option<Peeked> {
         let Membership { topic, shared, .. } = &self.membership;
         // The version comes first: a change while it is asked makes it one of which the answer says nothing.
         let version = topic.version();
-        self.go(Step::Asking { ask: shared.ask_head(topic.channel()), slot: None, version, cursor });
+        self.set_step(StoreStep::HeadRequested { ask: shared.ask_head(topic.channel()), slot: None, version, cursor });
         None
     }
 
-    fn read(&mut self, request: PageRequest, verdict: Verdict) -> Option<Ready> {
+    fn send_request(&mut self, request: PageRequest, reset_rule: ResetRule) -> Option<Peeked> {
         let read = self.membership.shared.share_read(&self.membership.topic, request);
-        self.go(Step::Reading { read, slot: None, request, verdict });
+        self.set_step(StoreStep::PageRequested { read, slot: None, request, reset_rule });
         None
     }
 
-    fn fall_behind(&mut self, start: Start, sharing: Sharing) -> Option<Ready> {
-        self.go(Step::Behind { start, verdict: Verdict::Page, sharing });
+    fn need_page(&mut self, start: Start, sharing: Sharing) -> Option<Peeked> {
+        self.set_step(StoreStep::PageNeeded { start, reset_rule: ResetRule::ByOutcome, sharing });
         None
     }
 
-    fn go(&mut self, step: Step) {
-        match &mut self.next {
-            Next::Store(same) => **same = step,
-            next => *next = Next::Store(Box::new(step)),
+    fn set_step(&mut self, step: StoreStep) {
+        match &mut self.state {
+            State::FromStore(same) => **same = step,
+            state => *state = State::FromStore(Box::new(step)),
         }
     }
 
-    pub(super) fn step(&mut self) -> Option<&mut Step> {
-        if let Next::Store(step) = &mut self.next { Some(step) } else { None }
+    pub(super) fn step(&mut self) -> Option<&mut StoreStep> {
+        if let State::FromStore(step) = &mut self.state { Some(step) } else { None }
     }
 
-    fn go_on(&mut self, cursor: Cursor) -> Option<Ready> {
-        self.next = Next::At { cursor, verified: None };
+    fn follow_ring(&mut self, cursor: Cursor) -> Option<Peeked> {
+        self.state = State::FromRing { cursor, verified: None };
         None
     }
 
-    fn fail(&mut self, error: ReadError) -> Option<Ready> {
-        self.next = Next::Failed(error);
+    fn fail(&mut self, error: ReadError) -> Option<Peeked> {
+        self.state = State::Failed(error);
         None
     }
 }
 
 /// What of a page is for its reader.
-enum Cut {
+enum Portion {
     Whole,
-    At(Arc<SharedPage>),
+    UpToHistoryEnd(Arc<SharedPage>),
     /// Nothing: it goes on from here, and is told of the reset.
     OtherHistory(Cursor),
 }
