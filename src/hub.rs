@@ -244,11 +244,11 @@ impl<S: Store> Hub<S> {
     /// As [`Store::heads`]; `Unavailable` also when it takes longer than [`HubOptions::read_timeout`], or too many are asked
     /// for at once.
     pub async fn heads(&self, channels: &Channels) -> Result<Vec<Head>, StoreError> {
-        let asks: Vec<_> = channels.iter().map(|channel| self.shared.ask_head(channel)).collect();
-        let mut heads = Vec::with_capacity(asks.len());
-        for ask in asks {
+        let requests: Vec<_> = channels.iter().map(|channel| self.shared.request_head(channel)).collect();
+        let mut heads = Vec::with_capacity(requests.len());
+        for request in requests {
             let mut slot = None;
-            let head = poll_fn(|cx| ask.poll(&mut slot, cx).map_or(Poll::Pending, Poll::Ready)).await;
+            let head = poll_fn(|cx| request.poll(&mut slot, cx).map_or(Poll::Pending, Poll::Ready)).await;
             heads.push(head.map_err(StoreError::from)?);
         }
         Ok(heads)

@@ -10,7 +10,7 @@ use super::{
     delivery::{Closed, Events, Failed, Reset},
     encoding::EntryRun,
     error::ReadError,
-    heads::Ask,
+    heads::HeadRequest,
     lease::{Lease, LeasedPage},
     reads::PageRequest,
     shared::Membership,
@@ -54,7 +54,7 @@ enum StoreStep {
     /// One of several channels: its position is decided before anything of any is read.
     NotStarted(ChannelStart),
     /// Asks for the head, at which it starts, or may be at `cursor` already. `version` is the topic's before it asked.
-    HeadRequested { ask: Arc<Ask>, slot: Option<usize>, version: u64, cursor: Option<Cursor> },
+    HeadRequested { head: Arc<HeadRequest>, slot: Option<usize>, version: u64, cursor: Option<Cursor> },
     /// Has to read a page, when it may.
     PageNeeded { start: Start, reset_rule: ResetRule, sharing: Sharing },
     /// A read is under way.

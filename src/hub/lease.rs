@@ -16,7 +16,7 @@ use super::{
 
 /// A page that a reader hands out.
 #[derive(Debug)]
-pub(super) struct Lease(Mutex<Option<Held>>);
+pub(super) struct Lease(Mutex<Option<HeldPage>>);
 
 #[derive(Clone, Debug)]
 pub(super) struct LeasedPage {
@@ -27,12 +27,12 @@ pub(super) struct LeasedPage {
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldPage {
     page: LeasedPage,
     /// Kept so that others at positions within the page share it.
     _read: Arc<SharedRead>,
     /// When its reader was last seen to want it.
-    used: Instant,
+    last_used: Instant,
 }
 
 impl Lease {
@@ -40,34 +40,34 @@ impl Lease {
     pub(super) fn page(&self) -> Option<LeasedPage> {
         let mut held = self.held();
         let held = held.as_mut()?;
-        held.used = Instant::now();
+        held.last_used = Instant::now();
         Some(held.page.clone())
     }
 
-    fn give_back(&self, unused_since: Instant) -> Option<Held> {
-        self.held().take_if(|held| held.used <= unused_since)
+    fn revoke(&self, unused_since: Instant) -> Option<HeldPage> {
+        self.held().take_if(|held| held.last_used <= unused_since)
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+    fn held(&self) -> MutexGuard<'_, Option<HeldPage>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// All pages that readers have.
 #[derive(Debug, Default)]
-pub(super) struct Leases(Mutex<List>);
+pub(super) struct Leases(Mutex<LeaseList>);
 
 #[derive(Debug, Default)]
-struct List {
+struct LeaseList {
     leases: Vec<Weak<Lease>>,
     sweep_threshold: SweepThreshold,
 }
 
 impl Leases {
     pub(super) fn lease(&self, read: Arc<SharedRead>, page: LeasedPage) -> Arc<Lease> {
-        let lease = Arc::new(Lease(Mutex::new(Some(Held { page, _read: read, used: Instant::now() }))));
+        let lease = Arc::new(Lease(Mutex::new(Some(HeldPage { page, _read: read, last_used: Instant::now() }))));
         let mut list = self.list();
-        let List { leases, sweep_threshold } = &mut *list;
+        let LeaseList { leases, sweep_threshold } = &mut *list;
         sweep_threshold.before_adding(leases, Vec::len, |leases| leases.retain(|lease| lease.strong_count() > 0));
         leases.push(Arc::downgrade(&lease));
         lease
@@ -79,11 +79,11 @@ impl Leases {
         let Some(unused_since) = now.checked_sub(longest) else { return };
         let leases: Vec<_> = self.list().leases.iter().filter_map(Weak::upgrade).collect();
         for lease in leases {
-            drop(lease.give_back(unused_since));
+            drop(lease.revoke(unused_since));
         }
     }
 
-    fn list(&self) -> MutexGuard<'_, List> {
+    fn list(&self) -> MutexGuard<'_, LeaseList> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

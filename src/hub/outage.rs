@@ -25,7 +25,7 @@ struct Failing {
 
 impl Outage {
     /// No failure was seen; `calls` names the kind in the log.
-    pub(super) fn none_of(calls: &'static str) -> Self {
+    pub(super) fn new(calls: &'static str) -> Self {
         Self { calls, failing: Mutex::new(None) }
     }
 
@@ -57,7 +57,7 @@ impl Outage {
     /// How long those should stay away who are sent away now.
     pub(super) fn backoff(&self) -> Duration {
         let since = self.state().map(|failing| failing.since);
-        since.map_or(SHORTEST, |since| backoff(since.elapsed()))
+        since.map_or(MIN_BACKOFF, |since| backoff(since.elapsed()))
     }
 
     fn state(&self) -> MutexGuard<'_, Option<Failing>> {
@@ -67,11 +67,11 @@ impl Outage {
 
 /// As long again as it has lasted already: a reader that comes back each time doubles its delay.
 fn backoff(lasted: Duration) -> Duration {
-    lasted.clamp(SHORTEST, LONGEST)
+    lasted.clamp(MIN_BACKOFF, MAX_BACKOFF)
 }
 
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 #[cfg(all(test, not(tower_events_loom)))]
 mod tests {
@@ -79,8 +79,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_delay_doubles_up_to_its_bound_and_ends_with_the_outage() {
-        let outage = Outage::none_of("tests");
-        assert_eq!(outage.backoff(), SHORTEST);
+        let outage = Outage::new("tests");
+        assert_eq!(outage.backoff(), MIN_BACKOFF);
         let mut delays = Vec::new();
         for _ in 0..7 {
             outage.failed(&StoreError::Unavailable("a test".into()));
@@ -89,6 +89,6 @@ mod tests {
         }
         assert_eq!(delays, [1, 1, 2, 4, 8, 16, 30]);
         outage.succeeded();
-        assert_eq!(outage.backoff(), SHORTEST);
+        assert_eq!(outage.backoff(), MIN_BACKOFF);
     }
 }

@@ -23,21 +23,21 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(super) struct Reads {
+pub(super) struct ReadBudgets {
     catching_up: Admission,
     advancing: Semaphore,
     /// How many readers that catch up are woken before all others have had their turn.
-    pages_in_turn: Semaphore,
+    completions: Semaphore,
     pub(super) recent: RecentPages,
     pub(super) leases: Leases,
 }
 
-impl Reads {
+impl ReadBudgets {
     pub(super) fn new(options: &HubOptions) -> Self {
         Self {
             catching_up: Admission::new(options.reads, options.waiting_reads, options.read_queue_timeout),
             advancing: Semaphore::new(options.advancing_reads.min(Semaphore::MAX_PERMITS)),
-            pages_in_turn: Semaphore::new(PAGES_IN_TURN),
+            completions: Semaphore::new(MAX_COMPLETIONS_AT_ONCE),
             recent: RecentPages::new(options.recent_page_bytes),
             leases: Leases::default(),
         }
@@ -78,22 +78,22 @@ impl Shared {
             let answer = shared.read(&topic, context).await;
             // A store that never waits answers as fast as it is asked: readers that keep up would have their turn only after
             // all that catch up.
-            let turn = shared.reads.pages_in_turn.acquire().await;
+            let permit = shared.reads.completions.acquire().await;
             if matches!(context.start, Start::After(_)) && topic.has_several_readers() {
                 shared.reads.recent.keep(completion.call(), &answer);
             }
             completion.complete(answer);
             yield_now().await;
-            drop(turn);
+            drop(permit);
         });
         read.set_task(task.abort_handle());
     }
 
     async fn read(self: &Arc<Self>, topic: &Arc<Topic>, context: ReadContext) -> Result<Arc<SharedPage>, ReadError> {
-        let turn = self.reads.catching_up.enter().await;
-        let turn = turn.map_err(|Refused { retry }| ReadError::Overloaded { retry })?;
+        let permit = self.reads.catching_up.acquire().await;
+        let permit = permit.map_err(|Refused { retry }| ReadError::Overloaded { retry })?;
         let page = self.read_page(topic.channel(), context.start, context.limit).await;
-        drop(turn);
+        drop(permit);
         let page = page?;
         let advance = topic.anchor(page.head);
         self.advance_if(advance, topic);
@@ -131,7 +131,7 @@ impl Shared {
         // claimed only where it can be used.
         let Ok(runtime) = Handle::try_current() else { return };
         let Some(from) = topic.begin_advance() else { return };
-        runtime.spawn(advance_topic(self.clone(), Advancing { topic: topic.clone(), is_done: false }, from));
+        runtime.spawn(advance_topic(self.clone(), Advancing { topic: topic.clone(), is_released: false }, from));
     }
 }
 
@@ -141,16 +141,16 @@ async fn advance_topic(shared: Arc<Shared>, mut advancing: Advancing, mut from: 
     let topic = advancing.topic.clone();
     loop {
         // Never closed. Bounded by the followed channels, of which each reads once at a time.
-        let turn = shared.reads.advancing.acquire().await;
+        let permit = shared.reads.advancing.acquire().await;
         let page = shared.read_page(topic.channel(), Start::After(from), shared.options.page).await;
-        drop(turn);
+        drop(permit);
         match page {
             Ok(page) => topic.apply_read(&page),
             Err(error) => return topic.note_unreadable(&error.into()),
         }
         match topic.continue_advance() {
             Some(next) => from = next,
-            None => return advancing.is_done = true,
+            None => return advancing.is_released = true,
         }
     }
 }
@@ -159,16 +159,16 @@ async fn advance_topic(shared: Arc<Shared>, mut advancing: Advancing, mut from: 
 struct Advancing {
     topic: Arc<Topic>,
     /// The topic took the right back itself.
-    is_done: bool,
+    is_released: bool,
 }
 
 impl Drop for Advancing {
     fn drop(&mut self) {
-        if !self.is_done {
+        if !self.is_released {
             self.topic.abandon_advance();
         }
     }
 }
 
 /// A page takes its reader some hundred microseconds to hand out, so that others wait for a few milliseconds.
-const PAGES_IN_TURN: usize = 8;
+const MAX_COMPLETIONS_AT_ONCE: usize = 8;

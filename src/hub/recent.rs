@@ -45,7 +45,7 @@ impl RecentPages {
         }
         let mut queue = self.queue();
         queue.bytes += bytes;
-        queue.kept.push_back(RecentPage { bytes, until: Instant::now() + KEPT, _read: read });
+        queue.kept.push_back(RecentPage { bytes, until: Instant::now() + KEEP_FOR, _read: read });
         let over = queue.drop_while(|queue| queue.bytes > self.max_bytes);
         drop(queue);
         drop(over);
@@ -76,7 +76,7 @@ impl Queue {
 }
 
 /// How long a page is kept.
-const KEPT: Duration = Duration::from_secs(2);
+const KEEP_FOR: Duration = Duration::from_secs(2);
 
 #[cfg(all(test, not(tower_events_loom)))]
 #[allow(clippy::unwrap_used, reason = "tests")]
@@ -109,9 +109,9 @@ mod tests {
             recent.keep(Some(Arc::new(SharedRead::new())), &Ok(page()));
         }
         assert_eq!(recent.queue().kept.len(), 3);
-        tokio::time::advance(KEPT / 2).await;
+        tokio::time::advance(KEEP_FOR / 2).await;
         recent.keep(Some(Arc::new(SharedRead::new())), &Ok(page()));
-        tokio::time::advance(KEPT / 2).await;
+        tokio::time::advance(KEEP_FOR / 2).await;
         recent.expire(Instant::now());
         let bytes = recent.queue().bytes;
         assert_eq!((recent.queue().kept.len(), bytes), (1, page().kept_bytes()));

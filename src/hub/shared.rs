@@ -16,10 +16,10 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
     follower::Follower,
-    heads::HeadCalls,
+    heads::HeadRequests,
     options::HubOptions,
     outage::Outage,
-    reads::Reads,
+    reads::ReadBudgets,
     stats::Stats,
     topic::{Occupancy, Topic, WaiterSlot},
     topics::Topics,
@@ -41,8 +41,8 @@ pub(super) struct Shared {
     readers: AtomicUsize,
     /// The last reader went.
     gone: Notify,
-    pub(super) reads: Reads,
-    pub(super) head_calls: HeadCalls,
+    pub(super) reads: ReadBudgets,
+    pub(super) head_requests: HeadRequests,
     /// Of those who hand out what they catch up.
     pub(super) turns: Arc<Turns>,
     /// Asks for a comparison of the heads before its time.
@@ -71,12 +71,12 @@ impl Shared {
             ring_bytes: Arc::default(),
             readers: AtomicUsize::new(0),
             gone: Notify::new(),
-            reads: Reads::new(&options),
-            head_calls: HeadCalls::default(),
+            reads: ReadBudgets::new(&options),
+            head_requests: HeadRequests::default(),
             turns: Arc::default(),
             recheck: Arc::default(),
-            outage: Outage::none_of("reads"),
-            append_outage: Outage::none_of("appends"),
+            outage: Outage::new("reads"),
+            append_outage: Outage::new("appends"),
             drain: OnceLock::new(),
             options,
         }

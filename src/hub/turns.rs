@@ -25,59 +25,59 @@ pub(crate) struct Turns(Mutex<State>);
 struct State {
     waiting: VecDeque<Arc<Turn>>,
     /// A task calls them.
-    is_calling: bool,
+    is_granting: bool,
 }
 
 /// A place among those who wait. It holds nothing that others need: one that is called and not polled keeps nobody waiting.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    called: AtomicBool,
+    granted: AtomicBool,
     waker: Mutex<Waker>,
 }
 
 impl Turns {
     /// Joins those who wait.
     pub(crate) fn join(self: &Arc<Self>, cx: &Context<'_>) -> Arc<Turn> {
-        let turn = Arc::new(Turn { called: AtomicBool::new(false), waker: Mutex::new(cx.waker().clone()) });
+        let turn = Arc::new(Turn { granted: AtomicBool::new(false), waker: Mutex::new(cx.waker().clone()) });
         let mut state = self.state();
         state.waiting.push_back(turn.clone());
-        if mem::replace(&mut state.is_calling, true) {
+        if mem::replace(&mut state.is_granting, true) {
             return turn;
         }
         // A runtime that ends drops the task at once, which needs the lock.
         drop(state);
-        let caller = Caller(Some(self.clone()));
+        let task = GrantTask(Some(self.clone()));
         // Without a runtime nobody else waits for this thread either: the caller is dropped, which calls all.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(caller.call());
+            runtime.spawn(task.run());
         }
         turn
     }
 
     /// Calls the first few; whether there were any. When there were none the caller's place is given up in the same step,
     /// so that whoever joins next finds it free.
-    fn call(&self) -> bool {
-        let mut called = Vec::with_capacity(AT_ONCE);
+    fn grant_next(&self) -> bool {
+        let mut granted = Vec::with_capacity(GRANTS_PER_ROUND);
         let mut state = self.state();
-        while called.len() < AT_ONCE {
+        while granted.len() < GRANTS_PER_ROUND {
             let Some(turn) = state.waiting.pop_front() else { break };
             // The others are gone.
             if Arc::strong_count(&turn) > 1 {
-                called.push(turn);
+                granted.push(turn);
             }
         }
-        state.is_calling = !called.is_empty();
+        state.is_granting = !granted.is_empty();
         drop(state);
-        called.iter().for_each(|turn| turn.call());
-        !called.is_empty()
+        granted.iter().for_each(|turn| turn.grant());
+        !granted.is_empty()
     }
 
-    fn call_all(&self) {
+    fn grant_all(&self) {
         let mut state = self.state();
         let waiting = mem::take(&mut state.waiting);
-        state.is_calling = false;
+        state.is_granting = false;
         drop(state);
-        waiting.iter().for_each(|turn| turn.call());
+        waiting.iter().for_each(|turn| turn.grant());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,7 +88,7 @@ impl Turns {
 impl Turn {
     /// Ready when it was called.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.called.load(Acquire) {
+        if self.granted.load(Acquire) {
             return Poll::Ready(());
         }
         let mut waker = self.waker();
@@ -96,11 +96,11 @@ impl Turn {
         drop(waker);
         drop(replaced);
         // Called meanwhile, by the waker that was there before.
-        if self.called.load(Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        if self.granted.load(Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn call(&self) {
-        self.called.store(true, Release);
+    fn grant(&self) {
+        self.granted.store(true, Release);
         let waker = self.waker().clone();
         waker.wake();
     }
@@ -111,27 +111,27 @@ impl Turn {
 }
 
 /// The task that calls. When it ends before its time, for its runtime ends, it calls all: another runtime may go on.
-struct Caller(Option<Arc<Turns>>);
+struct GrantTask(Option<Arc<Turns>>);
 
-impl Caller {
-    async fn call(mut self) {
-        while self.0.as_ref().is_some_and(|turns| turns.call()) {
+impl GrantTask {
+    async fn run(mut self) {
+        while self.0.as_ref().is_some_and(|turns| turns.grant_next()) {
             yield_now().await;
         }
         self.0 = None;
     }
 }
 
-impl Drop for Caller {
+impl Drop for GrantTask {
     fn drop(&mut self) {
         if let Some(turns) = &self.0 {
-            turns.call_all();
+            turns.grant_all();
         }
     }
 }
 
 /// How many are called before all others have run: each takes some hundred microseconds.
-const AT_ONCE: usize = 8;
+const GRANTS_PER_ROUND: usize = 8;
 
 #[cfg(all(test, not(tower_events_loom)))]
 #[allow(clippy::unwrap_used, reason = "tests")]
@@ -143,9 +143,9 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Woken(AtomicBool);
+    struct WakeFlag(AtomicBool);
 
-    impl Wake for Woken {
+    impl Wake for WakeFlag {
         fn wake(self: Arc<Self>) {
             self.0.store(true, Release);
         }
@@ -167,15 +167,15 @@ mod tests {
     #[tokio::test]
     async fn a_few_are_called_at_a_time_in_the_order_in_which_they_came() {
         let turns = Arc::default();
-        let mut waiting = join(&turns, 3 * AT_ONCE);
+        let mut waiting = join(&turns, 3 * GRANTS_PER_ROUND);
         assert_eq!(called(&waiting), 0);
-        assert!(turns.call());
-        assert_eq!(called(&waiting), AT_ONCE);
+        assert!(turns.grant_next());
+        assert_eq!(called(&waiting), GRANTS_PER_ROUND);
         // Who is gone takes no turn from others.
-        drop(waiting.drain(AT_ONCE..2 * AT_ONCE));
-        assert!(turns.call());
-        assert_eq!(called(&waiting), 2 * AT_ONCE);
-        assert!(!turns.call());
+        drop(waiting.drain(GRANTS_PER_ROUND..2 * GRANTS_PER_ROUND));
+        assert!(turns.grant_next());
+        assert_eq!(called(&waiting), 2 * GRANTS_PER_ROUND);
+        assert!(!turns.grant_next());
     }
 
     #[tokio::test]
@@ -188,7 +188,7 @@ mod tests {
             }
             yield_now().await;
         }
-        assert!(!turns.state().is_calling);
+        assert!(!turns.state().is_granting);
     }
 
     #[test]
@@ -212,10 +212,10 @@ mod tests {
 
     #[test]
     fn the_waker_that_came_last_is_woken() {
-        let [first, last] = [(); 2].map(|()| Arc::new(Woken::default()));
-        let turn = Turn { called: AtomicBool::new(false), waker: Mutex::new(first.clone().into()) };
+        let [first, last] = [(); 2].map(|()| Arc::new(WakeFlag::default()));
+        let turn = Turn { granted: AtomicBool::new(false), waker: Mutex::new(first.clone().into()) };
         assert!(turn.poll(&Context::from_waker(&last.clone().into())).is_pending());
-        turn.call();
+        turn.grant();
         assert!(turn.poll(&Context::from_waker(Waker::noop())).is_ready());
         assert_eq!([first, last].map(|woken| woken.0.load(Acquire)), [false, true]);
     }

@@ -53,12 +53,12 @@ impl ChannelReader {
         // Registered here too, so that whatever wakes all readers wakes this one.
         self.membership.topic.register(&mut self.membership.slot, cx);
         let State::FromStore(step) = &mut self.state else { return None };
-        let StoreStep::HeadRequested { ask, slot, version, cursor } = &mut **step else { return None };
+        let StoreStep::HeadRequested { head, slot, version, cursor } = &mut **step else { return None };
         let (version, cursor) = (*version, *cursor);
         if let Some(held) = cursor.filter(|cursor| self.membership.topic.holds(*cursor)) {
             return self.follow_ring(held);
         }
-        let head = match ask.poll(slot, cx) {
+        let head = match head.poll(slot, cx) {
             None => return Some(Peeked::ReadPending),
             Some(Err(error)) => return self.fail(error),
             Some(Ok(head)) => head.cursor,
@@ -239,7 +239,12 @@ impl ChannelReader {
         let Membership { topic, shared, .. } = &self.membership;
         // The version comes first: a change while it is asked makes it one of which the answer says nothing.
         let version = topic.version();
-        self.set_step(StoreStep::HeadRequested { ask: shared.ask_head(topic.channel()), slot: None, version, cursor });
+        self.set_step(StoreStep::HeadRequested {
+            head: shared.request_head(topic.channel()),
+            slot: None,
+            version,
+            cursor,
+        });
         None
     }
 
