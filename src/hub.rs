@@ -39,7 +39,9 @@ mod admission;
 mod channel_reader;
 mod delivery;
 mod drain;
+mod encoded_entry;
 mod encoding;
+mod entry_run;
 mod error;
 mod follower;
 mod heads;
@@ -83,7 +85,8 @@ pub use self::{
     subscription::Subscription,
 };
 pub(crate) use self::{
-    encoding::{Delimiters, Encoding, encode_joined},
+    encoding::{Delimiters, Encoding},
+    entry_run::encode_joined,
     listen::Listening,
     turns::Turn,
 };

@@ -11,7 +11,7 @@ use crate::{
 
 /// An array of objects.
 pub(crate) static ARRAY: Encoding =
-    Encoding { slot: 4, delimiters: Delimiters { before: b"[", between: b",", after: b"]" }, encode: object };
+    Encoding { delimiters: Delimiters { before: b"[", between: b",", after: b"]" }, encode: object };
 
 /// Appends `{"id":…,"channel":…,"time":…,"name":…,"data":…}`; an event without a name has no `name`.
 pub(crate) fn object(entry: &Entry, out: &mut Vec<u8>) {

@@ -8,7 +8,7 @@ use std::{sync::Arc, task::Context};
 use self::start::{HistoryEnd, ResetRule};
 use super::{
     delivery::{Closed, Events, Failed, Reset},
-    encoding::EntryRun,
+    entry_run::EntryRun,
     error::ReadError,
     heads::HeadRequest,
     lease::{Lease, LeasedPage},

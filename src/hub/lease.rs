@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    encoding::EntryRun,
+    entry_run::EntryRun,
     shared_read::{SharedPage, SharedRead},
     sweep::SweepThreshold,
 };

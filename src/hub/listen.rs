@@ -14,7 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::{
     channel_reader::{ChannelReader, PageSlot, Peeked},
     delivery::{Events, Failed, Reset},
-    encoding::{EncodedEntry, EntryRun},
+    encoded_entry::EncodedEntry,
+    entry_run::EntryRun,
     error::{ReadError, SubscribeError},
     subscriber::{Subscriber, Visit},
     subscription::Subscription,

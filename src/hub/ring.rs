@@ -1,55 +1,57 @@
-//! The recent entries of one channel. Pure: positions and entries in, entries out; locks and wakers are the topic's.
+//! The recent entries of one channel. Pure: positions and entries in, entries out; locks and wakers belong to the topic.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::encoding::{EncodedEntry, EntryRun};
+use super::{
+    encoded_entry::EncodedEntry,
+    entry_run::{EntryRun, take_run},
+};
 use crate::{
     cursor::Cursor,
     store::{Entry, Head},
 };
 
-/// A contiguous run of a channel's newest entries, as far as this process knows them, bounded in bytes.
+/// The newest consecutive entries of a channel that this process knows, bounded in bytes.
 ///
-/// Invariant: `base`, the entries' cursors and `head.cursor` are one unbroken history that the store confirmed: an entry
-/// is taken only when its predecessor is the head.
+/// Invariant: `base`, the entries' cursors and `head.cursor` are one unbroken history that the store confirmed: an entry is
+/// appended only if its predecessor is the head.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// The position just before the oldest entry here.
+    /// The position just before the oldest entry.
     base: Cursor,
     entries: VecDeque<Arc<EncodedEntry>>,
     head: Head,
     bytes: usize,
     max_bytes: usize,
-    /// Batches for those who are at the same position: none that more could be added to.
+    /// Runs for other readers at the same position. A run that a newer entry would extend is removed.
     recent_runs: Vec<Arc<EntryRun>>,
 }
 
-/// What the ring knows of a position.
+/// What the ring knows about a position.
 #[derive(Debug)]
 pub(super) enum RingLookup {
     /// These entries follow.
     Run(Arc<EntryRun>),
     /// It is the head.
     CaughtUp { closed: bool },
-    /// It lies before the oldest entry here, in the same epoch.
+    /// It lies before the oldest entry, in the same epoch.
     BeforeRing,
     /// The ring does not hold it: only the store can tell.
     NotInRing,
 }
 
-/// What became of entries that were offered to the ring.
+/// What new information did to the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RingChange {
-    /// The ring took at least one.
     Changed,
-    /// It had them all.
+    /// It was known already.
     Unchanged,
-    /// They do not follow its head: only the store can tell what lies between.
+    /// It does not follow the head: only the store can tell what lies between.
     Gap,
 }
 
 impl Ring {
-    /// An empty ring at a head that a store read gave.
+    /// An empty ring at a head that a store read returned.
     pub(super) fn new(head: Head, max_bytes: usize) -> Self {
         Self { base: head.cursor, entries: VecDeque::new(), head, bytes: 0, max_bytes, recent_runs: Vec::new() }
     }
@@ -67,7 +69,7 @@ impl Ring {
             return RingLookup::CaughtUp { closed: self.head.closed };
         }
         match self.index_after(position) {
-            Some(from) => RingLookup::Run(self.run_from(from)),
+            Some(index) => RingLookup::Run(self.run_from(index)),
             None if position.epoch == self.base.epoch && position.seq < self.base.seq => RingLookup::BeforeRing,
             None => RingLookup::NotInRing,
         }
@@ -77,22 +79,22 @@ impl Ring {
         position == self.head.cursor || self.index_after(position).is_some()
     }
 
-    /// Offers entries that the store assigned, contiguous and in order.
+    /// Offers entries that the store assigned, consecutive and in order.
     pub(super) fn feed(&mut self, entries: &[Entry]) -> RingChange {
         let head = self.head.cursor;
         let known = |entry: &&Entry| entry.cursor.epoch == head.epoch && entry.cursor.seq <= head.seq;
-        let fresh = entries.get(entries.iter().take_while(known).count()..).unwrap_or_default();
-        match fresh.first() {
+        let new = entries.get(entries.iter().take_while(known).count()..).unwrap_or_default();
+        match new.first() {
             None => RingChange::Unchanged,
             Some(first) if first.prev() != head => RingChange::Gap,
             Some(_) => {
-                fresh.iter().cloned().for_each(|entry| self.push(entry));
+                new.iter().cloned().for_each(|entry| self.push(entry));
                 RingChange::Changed
             }
         }
     }
 
-    /// Notes that the channel is closed, if `head` is this ring's. A close lasts as long as its epoch.
+    /// Records that the channel is closed, if `head` is the ring's. A close lasts as long as its epoch.
     pub(super) fn close(&mut self, head: Head) -> RingChange {
         match head.cursor == self.head.cursor {
             true if head.closed && !self.head.closed => {
@@ -104,31 +106,31 @@ impl Ring {
         }
     }
 
-    /// Offers older entries, newest first: those that lead up to its oldest are taken while there is room.
+    /// Offers older entries, newest first: those that lead up to the oldest one are taken while there is room.
     pub(super) fn backfill<'a>(&mut self, newest_first: impl Iterator<Item = &'a Arc<EncodedEntry>>) {
         let base = self.base;
-        let held = |encoded: &&Arc<EncodedEntry>| {
+        let is_newer = |encoded: &&Arc<EncodedEntry>| {
             let cursor = encoded.entry().cursor;
             cursor.epoch == base.epoch && cursor.seq > base.seq
         };
-        for encoded in newest_first.skip_while(held) {
+        for encoded in newest_first.skip_while(is_newer) {
             let entry = encoded.entry();
-            if entry.cursor != self.base || self.bytes + encoded.kept_bytes() > self.max_bytes {
+            if entry.cursor != self.base || self.bytes + encoded.size_in_memory() > self.max_bytes {
                 return;
             }
             self.base = entry.prev();
-            self.bytes += encoded.kept_bytes();
+            self.bytes += encoded.size_in_memory();
             self.entries.push_front(encoded.clone());
         }
     }
 
     fn push(&mut self, entry: Entry) {
-        // Whoever is behind gets what comes now together with what was the newest; what is further back stays as it is.
-        let newest = self.head.cursor;
-        self.recent_runs.retain(|run| run.next() != newest);
+        // A run that ended at the head would now be longer; the others stay as they are.
+        let old_head = self.head.cursor;
+        self.recent_runs.retain(|run| run.next() != old_head);
         self.head.cursor = entry.cursor;
         let encoded = EncodedEntry::new(entry);
-        self.bytes += encoded.kept_bytes();
+        self.bytes += encoded.size_in_memory();
         self.entries.push_back(encoded);
         while self.bytes > self.max_bytes && self.entries.len() > 1 {
             self.evict();
@@ -138,7 +140,7 @@ impl Ring {
     fn evict(&mut self) {
         if let Some(encoded) = self.entries.pop_front() {
             self.base = encoded.entry().cursor;
-            self.bytes -= encoded.kept_bytes();
+            self.bytes -= encoded.size_in_memory();
         }
     }
 
@@ -152,16 +154,16 @@ impl Ring {
         (held == position).then_some(index + 1)
     }
 
-    fn run_from(&mut self, from: usize) -> Arc<EntryRun> {
-        let first = self.entries.get(from);
-        let same = |run: &&Arc<EntryRun>| match (run.encoded_entries().first(), first) {
-            (Some(have), Some(want)) => Arc::ptr_eq(have, want),
+    fn run_from(&mut self, index: usize) -> Arc<EntryRun> {
+        let first = self.entries.get(index);
+        let starts_there = |run: &&Arc<EntryRun>| match (run.encoded_entries().first(), first) {
+            (Some(start), Some(first)) => Arc::ptr_eq(start, first),
             _ => false,
         };
-        if let Some(run) = self.recent_runs.iter().find(same) {
+        if let Some(run) = self.recent_runs.iter().find(starts_there) {
             return run.clone();
         }
-        let entries = first_chunk(self.entries.iter().skip(from));
+        let entries = take_run(self.entries.iter().skip(index));
         let next = entries.last().map_or(self.head.cursor, |encoded| encoded.entry().cursor);
         let run = EntryRun::new(entries, next);
         if self.recent_runs.len() == MAX_RECENT_RUNS {
@@ -172,28 +174,11 @@ impl Ring {
     }
 }
 
-/// The first entries that together stay below [`MAX_CHUNK_BYTES`], at least one.
-pub(super) fn first_chunk<'a>(entries: impl Iterator<Item = &'a Arc<EncodedEntry>>) -> Box<[Arc<EncodedEntry>]> {
-    let mut bytes = 0;
-    entries
-        .take_while(|encoded| {
-            let first = bytes == 0;
-            bytes += encoded.entry().size();
-            first || bytes <= MAX_CHUNK_BYTES
-        })
-        .cloned()
-        .collect()
-}
-
-/// Most bytes that are handed out in one piece, unless one entry alone is larger.
-pub(super) const MAX_CHUNK_BYTES: usize = 64 << 10;
-
-/// Most runs that are kept for others at the same position.
 const MAX_RECENT_RUNS: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::entry_run::MAX_RUN_BYTES, *};
     use crate::{channel::Channel, event::Data};
 
     fn at(seq: u64) -> Cursor {
@@ -227,19 +212,19 @@ mod tests {
     }
 
     #[test]
-    fn answers_only_positions_that_it_holds() {
+    fn only_positions_in_the_ring_are_answered() {
         let mut ring = ring(4..=6);
-        let elsewhere = vec![u64::MAX];
+        let not_held = vec![u64::MAX];
         let table = [
             (at(3), vec![4, 5, 6]),
             (at(5), vec![6]),
             (at(6), vec![]),
-            (at(2), elsewhere.clone()),
-            (at(7), elsewhere.clone()),
-            (Cursor { tag: 1, ..at(5) }, elsewhere.clone()),
-            (Cursor { tag: 1, ..at(6) }, elsewhere.clone()),
-            (Cursor { tag: 1, ..at(3) }, elsewhere.clone()),
-            (Cursor { epoch: 2, ..at(5) }, elsewhere),
+            (at(2), not_held.clone()),
+            (at(7), not_held.clone()),
+            (Cursor { tag: 1, ..at(5) }, not_held.clone()),
+            (Cursor { tag: 1, ..at(6) }, not_held.clone()),
+            (Cursor { tag: 1, ..at(3) }, not_held.clone()),
+            (Cursor { epoch: 2, ..at(5) }, not_held),
         ];
         for (position, expected) in table {
             assert_eq!(seqs(ring.lookup(position)), expected, "{position:?}");
@@ -247,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_only_what_follows_its_head() {
+    fn only_entries_that_follow_the_head_are_appended() {
         let mut ring = ring(1..=3);
         assert_eq!(ring.feed(&[entry(2), entry(3)]), RingChange::Unchanged);
         assert_eq!(ring.feed(&[entry(5)]), RingChange::Gap);
@@ -259,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_lies_behind_it_and_what_is_not_of_its_history() {
+    fn older_positions_differ_from_those_of_another_history() {
         let mut ring = ring(4..=6);
         let foreign = |seq| Cursor { tag: 1, ..at(seq) };
         let other_epoch = |seq| Cursor { epoch: 2, ..at(seq) };
@@ -274,16 +259,17 @@ mod tests {
     }
 
     #[test]
-    fn drops_the_oldest_above_its_bytes() {
-        let mut ring = Ring::new(Head { cursor: at(0), closed: false }, 3 * EncodedEntry::new(entry(1)).kept_bytes());
+    fn the_oldest_entries_are_dropped_above_the_bound() {
+        let mut ring =
+            Ring::new(Head { cursor: at(0), closed: false }, 3 * EncodedEntry::new(entry(1)).size_in_memory());
         ring.feed(&(1..=9).map(entry).collect::<Vec<_>>());
         assert_eq!(seqs(ring.lookup(at(6))), [7, 8, 9]);
         assert_eq!(seqs(ring.lookup(at(5))), [u64::MAX]);
-        assert!(ring.bytes() <= 3 * EncodedEntry::new(entry(1)).kept_bytes());
+        assert!(ring.bytes() <= 3 * EncodedEntry::new(entry(1)).size_in_memory());
     }
 
     #[test]
-    fn takes_older_entries_that_lead_up_to_its_own() {
+    fn older_entries_that_lead_up_to_the_oldest_are_taken() {
         let entries: Vec<_> = (1..=6).map(|seq| EncodedEntry::new(entry(seq))).collect();
         let foreign = EncodedEntry::new(Entry { cursor: Cursor { tag: 1, ..at(3) }, ..entry(3) });
         let other_epoch = EncodedEntry::new(Entry { cursor: Cursor { epoch: 2, ..at(3) }, ..entry(3) });
@@ -301,15 +287,15 @@ mod tests {
             assert_eq!(seqs(ring.lookup(oldest)), expected);
         }
         let mut full = ring(4..=6);
-        full.max_bytes = 5 * EncodedEntry::new(entry(1)).kept_bytes();
+        full.max_bytes = 5 * EncodedEntry::new(entry(1)).size_in_memory();
         full.backfill(entries.iter().rev());
-        assert_eq!((full.base, full.bytes()), (at(1), 5 * EncodedEntry::new(entry(1)).kept_bytes()));
+        assert_eq!((full.base, full.bytes()), (at(1), 5 * EncodedEntry::new(entry(1)).size_in_memory()));
         full.feed(&[entry(7)]);
-        assert_eq!((full.base, full.bytes()), (at(2), 5 * EncodedEntry::new(entry(1)).kept_bytes()));
+        assert_eq!((full.base, full.bytes()), (at(2), 5 * EncodedEntry::new(entry(1)).size_in_memory()));
     }
 
     #[test]
-    fn a_batch_that_cannot_grow_stays_when_more_comes() {
+    fn a_run_that_cannot_grow_is_kept_when_entries_come() {
         let mut ring = ring(1..=2000);
         let run = |ring: &mut Ring, position| match ring.lookup(position) {
             RingLookup::Run(run) => run,
@@ -322,12 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_shared_and_bounded() {
+    fn a_run_is_shared_and_bounded() {
         let mut ring = ring(1..=2000);
         let (RingLookup::Run(one), RingLookup::Run(two)) = (ring.lookup(at(0)), ring.lookup(at(0))) else { panic!() };
         assert!(Arc::ptr_eq(&one, &two));
         let bytes: usize = one.encoded_entries().iter().map(|encoded| encoded.entry().size()).sum();
-        assert!(bytes <= MAX_CHUNK_BYTES && bytes + one.encoded_entries()[0].entry().size() > MAX_CHUNK_BYTES);
+        assert!(bytes <= MAX_RUN_BYTES && bytes + one.encoded_entries()[0].entry().size() > MAX_RUN_BYTES);
         assert_eq!(one.next(), one.encoded_entries().last().unwrap().entry().cursor);
     }
 }

@@ -1,4 +1,4 @@
-//! ReadsByStart of the store, and who shares one. Readers that come back after a restart stand at many positions of one history:
+//! Pages of the store, and who shares one. Readers that come back after a restart stand at many positions of one history:
 //! a page that is read from a lower position, or was read and is still being handed out, serves those within it too.
 
 use std::{
@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    encoding::{EncodedEntry, EntryRun},
-    ring::first_chunk,
+    encoded_entry::EncodedEntry,
+    entry_run::EntryRun,
     shared_call::{CallStatus, SharedCall},
     sweep::SweepThreshold,
     sync::{Mutex, lock},
@@ -59,7 +59,7 @@ impl SharedPage {
     pub(super) fn new(page: Page, context: ReadContext) -> Self {
         let Page { outcome, from, entries, next, head } = page;
         let entries: Vec<_> = entries.into_iter().map(EncodedEntry::new).collect();
-        let runs = runs(&entries, next);
+        let runs = EntryRun::split(&entries, next);
         Self { context, outcome, from, runs, next, head }
     }
 
@@ -69,7 +69,7 @@ impl SharedPage {
         let from = cmp::min_by_key(self.from, last, |position| position.seq);
         let entries = self.runs.iter().flat_map(|run| run.encoded_entries());
         let entries: Vec<_> = entries.filter(|encoded| encoded.entry().cursor.seq <= last.seq).cloned().collect();
-        let runs = runs(&entries, last);
+        let runs = EntryRun::split(&entries, last);
         Self { from, runs, next: last, ..*self }
     }
 
@@ -79,7 +79,7 @@ impl SharedPage {
 
     /// The bytes that it takes while it is kept.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.newest_first().map(|encoded| encoded.kept_bytes()).sum()
+        self.newest_first().map(|encoded| encoded.size_in_memory()).sum()
     }
 
     /// Whether only a position was asked for.
@@ -117,23 +117,6 @@ impl SharedPage {
     fn serves(&self, position: Cursor) -> bool {
         self.after(position).is_some_and(|page_position| page_position.run < self.runs.len())
     }
-}
-
-/// Frames in pieces that are handed out as one; `next` is the position after them all.
-fn runs(entries: &[Arc<EncodedEntry>], next: Cursor) -> Vec<Arc<EntryRun>> {
-    let mut runs = Vec::new();
-    let mut rest = entries;
-    while let [_, ..] = rest {
-        let chunk = first_chunk(rest.iter());
-        rest = rest.get(chunk.len()..).unwrap_or_default();
-        // A page by time may have looked at more than it holds, so its end is the page's own.
-        let after = match (rest, chunk.last()) {
-            ([_, ..], Some(last)) => last.entry().cursor,
-            _ => next,
-        };
-        runs.push(EntryRun::new(chunk, after));
-    }
-    runs
 }
 
 /// Which reads of a topic a reader may join.
@@ -303,7 +286,7 @@ mod tests {
         assert!(reset.after(at(10)).is_none() && reset.after(at(11)).is_some());
         // It looked at more than it holds.
         let entries: Vec<_> = reset.runs.iter().flat_map(|run| run.encoded_entries()).cloned().collect();
-        let filtered = SharedPage { runs: runs(&entries, at(30)), next: at(30), ..reset };
+        let filtered = SharedPage { runs: EntryRun::split(&entries, at(30)), next: at(30), ..reset };
         assert!(filtered.after(at(19)).is_some() && filtered.after(at(20)).is_none());
     }
 

@@ -27,7 +27,7 @@ use std::{
 pub(super) use self::waiters::WaiterSlot;
 use self::waiters::{Upcoming, Waiters};
 use super::{
-    encoding::EntryRun,
+    entry_run::EntryRun,
     error::ReadError,
     ring::{Ring, RingChange, RingLookup},
     shared_read::{SharedPage, SharedReads},

@@ -26,10 +26,10 @@ pub(super) fn form(format: Format, channels: usize) -> &'static Encoding {
     }
 }
 
-static TEXT: Encoding = Encoding { slot: 0, delimiters: Delimiters::NOTHING, encode: text };
-static TEXT_OPEN: Encoding = Encoding { slot: 1, delimiters: Delimiters::NOTHING, encode: text_open };
-static JSON: Encoding = Encoding { slot: 2, delimiters: Delimiters::NOTHING, encode: json };
-static JSON_OPEN: Encoding = Encoding { slot: 3, delimiters: Delimiters::NOTHING, encode: json_open };
+static TEXT: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text };
+static TEXT_OPEN: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text_open };
+static JSON: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json };
+static JSON_OPEN: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json_open };
 
 fn text(entry: &Entry, out: &mut Vec<u8>) {
     text_open(entry, out);
