@@ -54,6 +54,7 @@ mod recent;
 mod ring;
 mod shared;
 mod shared_call;
+mod shared_page;
 mod shared_read;
 mod stats;
 mod subscriber;

@@ -14,7 +14,8 @@ use super::{
     lease::{Lease, LeasedPage},
     reads::PageRequest,
     shared::Membership,
-    shared_read::{SharedPage, SharedRead, Sharing},
+    shared_page::SharedPage,
+    shared_read::{SharedRead, Sharing},
     subscription::ChannelStart,
     topic::TopicLookup,
 };

@@ -1,5 +1,5 @@
-//! Pages in the hands of readers. A client that does not read for long gives its page back: what it holds else for as long
-//! as its connection lasts is the largest that a reader has.
+//! Pages that are leased to readers. A client that does not read for long loses its page, which is the largest thing that it
+//! would hold for as long as its connection lasts.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -8,20 +8,16 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    entry_run::EntryRun,
-    shared_read::{SharedPage, SharedRead},
-    sweep::SweepThreshold,
-};
+use super::{entry_run::EntryRun, shared_page::SharedPage, shared_read::SharedRead, sweep::SweepThreshold};
 
-/// A page that a reader hands out.
+/// A page that a reader hands out, until it is revoked.
 #[derive(Debug)]
 pub(super) struct Lease(Mutex<Option<HeldPage>>);
 
 #[derive(Clone, Debug)]
 pub(super) struct LeasedPage {
     pub(super) page: Arc<SharedPage>,
-    /// The first of its runs that its reader needs, and what of that one, when it is not all.
+    /// The first of its runs that the reader needs, and the part of it unless that is all.
     pub(super) first: usize,
     pub(super) part: Option<Arc<EntryRun>>,
 }
@@ -29,14 +25,13 @@ pub(super) struct LeasedPage {
 #[derive(Debug)]
 struct HeldPage {
     page: LeasedPage,
-    /// Kept so that others at positions within the page share it.
+    /// Kept so that readers at other positions within the page share it.
     _read: Arc<SharedRead>,
-    /// When its reader was last seen to want it.
     last_used: Instant,
 }
 
 impl Lease {
-    /// The page, unless it was given back.
+    /// The page, unless the lease was revoked.
     pub(super) fn page(&self) -> Option<LeasedPage> {
         let mut held = self.held();
         let held = held.as_mut()?;
@@ -53,7 +48,7 @@ impl Lease {
     }
 }
 
-/// All pages that readers have.
+/// All leases of a hub.
 #[derive(Debug, Default)]
 pub(super) struct Leases(Mutex<LeaseList>);
 
@@ -65,7 +60,8 @@ struct LeaseList {
 
 impl Leases {
     pub(super) fn lease(&self, read: Arc<SharedRead>, page: LeasedPage) -> Arc<Lease> {
-        let lease = Arc::new(Lease(Mutex::new(Some(HeldPage { page, _read: read, last_used: Instant::now() }))));
+        let held = HeldPage { page, _read: read, last_used: Instant::now() };
+        let lease = Arc::new(Lease(Mutex::new(Some(held))));
         let mut list = self.list();
         let LeaseList { leases, sweep_threshold } = &mut *list;
         sweep_threshold.before_adding(leases, Vec::len, |leases| leases.retain(|lease| lease.strong_count() > 0));
@@ -73,10 +69,10 @@ impl Leases {
         lease
     }
 
-    /// Takes the pages back that were not used for `longest`.
-    pub(super) fn sweep(&self, now: Instant, longest: Duration) {
-        // Too long ago to be told is never.
-        let Some(unused_since) = now.checked_sub(longest) else { return };
+    /// Revokes the leases that were not used for `timeout`.
+    pub(super) fn revoke_unused(&self, now: Instant, timeout: Duration) {
+        // Before what the clock can represent: no lease is that old.
+        let Some(unused_since) = now.checked_sub(timeout) else { return };
         let leases: Vec<_> = self.list().leases.iter().filter_map(Weak::upgrade).collect();
         for lease in leases {
             drop(lease.revoke(unused_since));
@@ -92,40 +88,33 @@ impl Leases {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::{
-        cursor::Cursor,
-        hub::shared_read::ReadContext,
-        store::{Head, Limit, Outcome, Start},
-    };
+    use crate::hub::shared_page::tests::page;
 
-    fn page() -> LeasedPage {
-        let at = Cursor { epoch: 1, seq: 1, tag: 1 };
-        let head = Head { cursor: at, closed: false };
-        let page = crate::store::Page { outcome: Outcome::Continued, from: at, entries: Vec::new(), next: at, head };
-        let context = ReadContext { start: Start::Earliest, limit: Limit::default(), version: 0, generation: 0 };
-        LeasedPage { page: Arc::new(SharedPage::new(page, context)), first: 0, part: None }
+    fn lease(leases: &Leases) -> Arc<Lease> {
+        let page = LeasedPage { page: Arc::new(page(1, 2)), first: 0, part: None };
+        leases.lease(Arc::new(SharedRead::new()), page)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pages_go_whose_readers_went_or_did_not_look_for_long() {
+    async fn pages_are_dropped_whose_readers_left_or_did_not_look_for_long() {
         let leases = Leases::default();
         for _ in 0..1_000 {
-            drop(leases.lease(Arc::new(SharedRead::new()), page()));
+            drop(lease(&leases));
         }
         assert!(leases.list().leases.len() <= 130);
-        let longest = Duration::from_secs(10);
-        let held = leases.lease(Arc::new(SharedRead::new()), page());
+        let timeout = Duration::from_secs(10);
+        let held = lease(&leases);
         for _ in 0..1_000 {
-            drop(leases.lease(Arc::new(SharedRead::new()), page()));
+            drop(lease(&leases));
         }
-        let [idle, seen] = [(); 2].map(|()| leases.lease(Arc::new(SharedRead::new()), page()));
-        tokio::time::advance(longest / 2).await;
-        assert!(seen.page().is_some());
-        tokio::time::advance(longest / 2).await;
-        leases.sweep(Instant::now(), longest);
-        assert_eq!((idle.page().is_some(), seen.page().is_some()), (false, true));
-        assert!(held.page().is_none(), "one that has a reader is not forgotten");
-        leases.sweep(Instant::now(), Duration::MAX);
-        assert!(seen.page().is_some());
+        let [idle, used] = [(); 2].map(|()| lease(&leases));
+        tokio::time::advance(timeout / 2).await;
+        assert!(used.page().is_some());
+        tokio::time::advance(timeout / 2).await;
+        leases.revoke_unused(Instant::now(), timeout);
+        assert_eq!((idle.page().is_some(), used.page().is_some()), (false, true));
+        assert!(held.page().is_none(), "a lease that is still held is not forgotten");
+        leases.revoke_unused(Instant::now(), Duration::MAX);
+        assert!(used.page().is_some());
     }
 }

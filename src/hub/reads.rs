@@ -13,7 +13,8 @@ use super::{
     recent::RecentPages,
     shared::Shared,
     shared_call::Completion,
-    shared_read::{ReadContext, ReadOrigin, SharedPage, SharedRead, Sharing},
+    shared_page::{ReadContext, SharedPage},
+    shared_read::{ReadOrigin, SharedRead, Sharing},
     topic::{Advance, Topic},
 };
 use crate::{

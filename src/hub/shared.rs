@@ -164,7 +164,7 @@ impl Shared {
     pub(super) fn sweep(&self) -> bool {
         let now = Instant::now();
         self.reads.recent.expire(now);
-        self.reads.leases.sweep(now, self.options.stall_timeout);
+        self.reads.leases.revoke_unused(now, self.options.stall_timeout);
         let mut following = self.following();
         following.topics.expire(now, self.options.linger);
         let any = following.topics.len() > 0;

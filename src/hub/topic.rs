@@ -30,7 +30,8 @@ use super::{
     entry_run::EntryRun,
     error::ReadError,
     ring::{Ring, RingChange, RingLookup},
-    shared_read::{SharedPage, SharedReads},
+    shared_page::SharedPage,
+    shared_read::SharedReads,
     sync::{AtomicU64, Mutex, lock},
 };
 use crate::{

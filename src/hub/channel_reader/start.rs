@@ -1,16 +1,16 @@
-//! How a channel of a subscription starts: what is read for it, who decides on a reset, and where its history ends. Pure.
+//! How a channel of a subscription starts: what is read for it, what decides a reset, and where its history ends. Pure.
 
 use crate::{
     cursor::Cursor,
-    hub::{shared_read::SharedPage, subscription::ChannelStart},
+    hub::{shared_page::SharedPage, subscription::ChannelStart},
     store::{Outcome, Reason, Start},
 };
 
-/// The head that there was when the start or the last reset was decided: history ends there, live events follow.
+/// The head at the time when the start or the last reset was decided: history ends there, and live events follow.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HistoryEnd {
     Undecided,
-    /// Boxed: few are behind it.
+    /// Boxed: few readers have not reached it.
     At(Box<Cursor>),
     Reached,
 }
@@ -25,19 +25,19 @@ impl HistoryEnd {
     }
 }
 
-/// Who decides whether the page that is being read begins with a reset.
+/// What decides whether a page that is read begins with a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResetRule {
-    /// The store, by the page's outcome.
+    /// The page's outcome.
     ByOutcome,
-    /// It is certain already.
+    /// A reset is certain already.
     Certain(Reason),
-    /// The page's own beginning: a predecessor means that it was dropped.
+    /// Whether the page's beginning has a predecessor: then that was dropped.
     IfTrimmed,
 }
 
 impl ResetRule {
-    /// What is read for a start, and who decides on it.
+    /// What to read for a start, and what decides a reset.
     pub(super) fn of((start, reset): ChannelStart) -> (Start, Self) {
         match (start, reset) {
             (start, Some(reason)) => (start, Self::Certain(reason)),
@@ -60,12 +60,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn history_ends_at_the_head_that_there_was() {
+    fn history_ends_at_the_head_of_that_time() {
         let at = |epoch, seq| Cursor { epoch, seq, tag: 1 };
         let history_end = HistoryEnd::At(Box::new(at(2, 5)));
         let table = [((2, 4), false), ((2, 5), true), ((2, 6), true), ((1, 6), false), ((3, 6), false)];
-        for ((epoch, seq), passed) in table {
-            assert_eq!(history_end.is_reached_at(at(epoch, seq)), passed, "{epoch} {seq}");
+        for ((epoch, seq), reached) in table {
+            assert_eq!(history_end.is_reached_at(at(epoch, seq)), reached, "{epoch} {seq}");
         }
         assert!(!HistoryEnd::Undecided.is_reached_at(at(2, 9)) && HistoryEnd::Reached.is_reached_at(at(1, 0)));
     }

@@ -13,7 +13,8 @@ use crate::{
         lease::LeasedPage,
         reads::PageRequest,
         shared::Membership,
-        shared_read::{PagePosition, SharedPage, SharedRead, Sharing},
+        shared_page::{PagePosition, SharedPage},
+        shared_read::{SharedRead, Sharing},
         subscription::ChannelStart,
         topic::TopicLookup,
     },
@@ -135,12 +136,12 @@ impl ChannelReader {
         start: Start,
         reset_rule: ResetRule,
     ) -> Option<Peeked> {
-        let Some(page_position) = page.for_start(start) else {
+        let Some(page_position) = page.position_of(start) else {
             // It ended before it got here.
             return self.need_page(start, Sharing::SameStart);
         };
         let reset = reset_rule.reset_of(&page).filter(|_| page.context.start == start);
-        if page.is_position() {
+        if page.is_position_only() {
             return self.accept_position(read, page, start, reset);
         }
         let page = match self.up_to_history_end(start, &page) {
@@ -169,7 +170,7 @@ impl ChannelReader {
         match page.head.cursor.epoch == head.epoch && is_there {
             false => Portion::OtherHistory(position),
             true if page.next.seq <= head.seq => Portion::Whole,
-            true => Portion::UpToHistoryEnd(Arc::new(page.until(**head))),
+            true => Portion::UpToHistoryEnd(Arc::new(page.truncated(**head))),
         }
     }
 
@@ -180,7 +181,7 @@ impl ChannelReader {
         page_position: PagePosition,
         reset: Option<Reason>,
     ) -> Option<Peeked> {
-        let contents = if page.is_position() { PageContents::PositionOnly } else { PageContents::Entries };
+        let contents = if page.is_position_only() { PageContents::PositionOnly } else { PageContents::Entries };
         let PagePosition { run, part } = page_position;
         let page = LeasedPage { page, first: run, part };
         let lease = self.membership.shared.reads.leases.lease(read, page);
