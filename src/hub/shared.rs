@@ -156,7 +156,7 @@ impl Shared {
 
     fn left(&self, channel: &Channel) {
         let most = if self.options.linger.is_zero() { 0 } else { self.options.lingering };
-        self.following().topics.left(channel, Instant::now(), most);
+        self.following().topics.emptied(channel, Instant::now(), most);
     }
 
     /// Stops following channels that lingered long enough, and everything once nothing is followed. Says whether anything

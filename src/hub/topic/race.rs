@@ -1,5 +1,5 @@
-//! The races of a topic, explored by `loom`: a wake that comes while a reader parks, the hand-over between reading the store
-//! and the ring, and a reader that leaves while it is woken.
+//! The races of a topic, explored by `loom`: a wake while a reader parks, the hand-over from the store to the ring, and a
+//! reader that leaves while it is woken.
 //!
 //! `RUSTFLAGS="--cfg tower_events_loom" cargo test --lib --release race`
 
@@ -38,7 +38,7 @@ fn topic() -> Arc<Topic> {
 }
 
 #[test]
-fn a_reader_that_parks_is_woken_by_what_is_fed_meanwhile() {
+fn a_reader_that_parks_is_woken_by_entries_that_are_fed_meanwhile() {
     loom::model(|| {
         let topic = topic();
         let _ = topic.anchor(head(0));
@@ -57,7 +57,7 @@ fn a_reader_that_parks_is_woken_by_what_is_fed_meanwhile() {
 }
 
 #[test]
-fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
+fn a_reader_that_took_the_last_run_is_woken_by_the_next() {
     let parked = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let has_parked = parked.clone();
     loom::model(move || {
@@ -69,7 +69,7 @@ fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
         });
         let (mut slot, mut position, mut waker) = (topic.join(), at(0), None);
         block_on(std::future::poll_fn(|cx| {
-            // Clones of the model's own waker are not known as the same.
+            // `will_wake` is false for clones of the model's own waker.
             let waker = waker.get_or_insert_with(|| Waker::from(std::sync::Arc::new(Forward(cx.waker().clone()))));
             let cx = &Context::from_waker(waker);
             while position != at(LAST) {
@@ -89,7 +89,7 @@ fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
         }));
         publisher.join().unwrap();
     });
-    assert!(has_parked.load(Ordering::SeqCst), "no reader ever waited without a second look");
+    assert!(has_parked.load(Ordering::SeqCst), "no reader ever waited without another lookup");
 }
 
 struct Forward(Waker);
@@ -100,7 +100,7 @@ impl std::task::Wake for Forward {
     }
 }
 
-/// A store that is only a head: entry `n` is `entry(n)`.
+/// A store that consists of its head only: entry `n` is `entry(n)`.
 struct Log(Mutex<u64>);
 
 impl Log {
@@ -115,8 +115,8 @@ impl Log {
     }
 }
 
-/// What the hub does when a topic asks for it.
-fn advance_if(advance: Advance, topic: &Topic, log: &Log) {
+/// What the hub does when a ring needs a read.
+fn advance_if_needed(advance: Advance, topic: &Topic, log: &Log) {
     let mut from = match advance {
         Advance::Needed => topic.begin_advance(),
         Advance::NotNeeded => None,
@@ -127,7 +127,8 @@ fn advance_if(advance: Advance, topic: &Topic, log: &Log) {
     }
 }
 
-/// What a channel reader does: the ring where it holds the position, else the store, and wait only where nothing follows.
+/// What a channel reader does: read from the ring if it holds the position, else from the store, and wait only if nothing
+/// follows.
 fn read_to_the_end(topic: &Topic, log: &Log) {
     let mut slot = topic.join();
     let (mut position, mut verified) = (at(0), None);
@@ -135,11 +136,7 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
         while position != at(LAST) {
             match topic.poll(&mut slot, position, cx) {
                 TopicLookup::Run(run) => {
-                    assert_eq!(
-                        run.encoded_entries()[0].entry().prev(),
-                        position,
-                        "nothing is skipped, nothing comes twice"
-                    );
+                    assert_eq!(run.encoded_entries()[0].entry().prev(), position, "no entry is skipped or repeated");
                     position = run.next();
                 }
                 TopicLookup::CaughtUp { .. } => return Poll::Pending,
@@ -151,7 +148,7 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
                 TopicLookup::NotInRing { .. } | TopicLookup::BeforeRing { .. } => {
                     let version = topic.version();
                     let page = log.page_after(position);
-                    advance_if(topic.anchor(page.head), topic, log);
+                    advance_if_needed(topic.anchor(page.head), topic, log);
                     verified = page.entries.is_empty().then_some(version);
                     position = page.next;
                 }
@@ -167,8 +164,8 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
 #[test]
 fn the_hand_over_from_the_store_to_the_ring_neither_skips_nor_hangs() {
     let mut model = loom::model::Builder::new();
-    // All schedules take ten minutes: `LOOM_MAX_PREEMPTIONS=100` runs them. Loom's authors saw two or three preemptions show
-    // almost every fault.
+    // All schedules take ten minutes: `LOOM_MAX_PREEMPTIONS=100` runs them. According to loom's authors two or three
+    // preemptions reveal almost every bug.
     model.preemption_bound.get_or_insert(6);
     model.check(|| {
         let (topic, log) = (topic(), Arc::new(Log(Mutex::new(0))));
@@ -177,7 +174,7 @@ fn the_hand_over_from_the_store_to_the_ring_neither_skips_nor_hangs() {
             move || {
                 for seq in 1..=LAST {
                     *log.0.lock().unwrap() = seq;
-                    advance_if(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
+                    advance_if_needed(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
                 }
             }
         });
@@ -199,13 +196,13 @@ fn entries_that_are_fed_out_of_order_are_all_read() {
                     *last += 1;
                     *last
                 };
-                advance_if(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
+                advance_if_needed(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
             })
         });
         for publisher in publishers {
             publisher.join().unwrap();
         }
-        // Whoever found a gap has read the store, or left that to the one who was reading.
+        // A publisher that found a gap has read the store, or left that to the one that was reading.
         assert!(matches!(topic.peek(at(LAST)), TopicLookup::CaughtUp { .. }));
     });
 }
@@ -219,7 +216,7 @@ fn a_hint_that_comes_while_the_store_is_read_is_not_forgotten() {
             let (topic, log) = (topic.clone(), log.clone());
             thread::spawn(move || {
                 *log.0.lock().unwrap() += 1;
-                advance_if(topic.hint_head(head(log.head())), &topic, &log);
+                advance_if_needed(topic.hint_head(head(log.head())), &topic, &log);
             })
         });
         for publisher in publishers {
@@ -230,7 +227,7 @@ fn a_hint_that_comes_while_the_store_is_read_is_not_forgotten() {
 }
 
 #[test]
-fn a_reader_that_leaves_takes_no_one_elses_wake() {
+fn a_reader_that_leaves_takes_no_other_readers_wake() {
     loom::model(|| {
         let topic = topic();
         let _ = topic.anchor(head(0));
