@@ -36,6 +36,8 @@
 //! ```
 
 mod admission;
+mod advance;
+mod changes;
 mod channel_reader;
 mod delivery;
 mod drain;
@@ -44,12 +46,16 @@ mod encoding;
 mod entry_run;
 mod error;
 mod follower;
+mod follower_tasks;
+mod head_requests;
 mod heads;
 mod lease;
 mod listen;
+mod membership;
 mod options;
 mod outage;
-mod reads;
+mod page_reads;
+mod read_budgets;
 mod recent;
 mod ring;
 mod shared;
@@ -57,6 +63,7 @@ mod shared_call;
 mod shared_page;
 mod shared_read;
 mod stats;
+mod store_calls;
 mod subscriber;
 mod subscription;
 mod sweep;
@@ -70,11 +77,9 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
-use self::shared::Shared;
 pub use self::{
     delivery::{Closed, Delivery, Events, Failed, Reset},
     drain::Drained,
@@ -91,6 +96,7 @@ pub(crate) use self::{
     listen::Listening,
     turns::Turn,
 };
+use self::{heads::request_head, shared::Shared};
 use crate::{
     channel::{Channel, Channels},
     cursor::Cursors,
@@ -188,11 +194,9 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// As [`Hub::publish`].
     pub async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        let appended = self.store.append(channel, append).await;
-        self.shared.tried_to_append(&appended);
-        let appended = appended?;
-        self.shared.appended(channel, &appended);
-        Ok(appended)
+        let result = self.store.append(channel, append).await;
+        changes::append_finished(&self.shared, channel, &result);
+        result
     }
 
     /// Ends the channel: readers get what is left, then its end. Only [`Hub::init`] opens it again.
@@ -209,7 +213,7 @@ impl<S: Store> Hub<S> {
     /// As [`Store::init`].
     pub async fn init(&self, channel: &Channel, events: Vec<Event>) -> Result<Head, StoreError> {
         let head = self.store.init(channel, events, Expect::Any).await?;
-        self.shared.replaced(channel, Some(head));
+        changes::replaced(&self.shared, channel, Some(head));
         Ok(head)
     }
 
@@ -221,7 +225,7 @@ impl<S: Store> Hub<S> {
     pub async fn init_if_unused(&self, channel: &Channel, events: Vec<Event>) -> Result<Option<Head>, StoreError> {
         match self.store.init(channel, events, Expect::NeverUsed).await {
             Ok(head) => {
-                self.shared.replaced(channel, Some(head));
+                changes::replaced(&self.shared, channel, Some(head));
                 Ok(Some(head))
             }
             Err(StoreError::Conflict { .. }) => Ok(None),
@@ -235,7 +239,7 @@ impl<S: Store> Hub<S> {
     /// As [`Store::delete`].
     pub async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
         self.store.delete(channel).await?;
-        self.shared.replaced(channel, None);
+        changes::replaced(&self.shared, channel, None);
         Ok(())
     }
 }
@@ -248,11 +252,11 @@ impl<S: Store> Hub<S> {
     /// As [`Store::heads`]; `Unavailable` also when it takes longer than [`HubOptions::read_timeout`], or too many are asked
     /// for at once.
     pub async fn heads(&self, channels: &Channels) -> Result<Vec<Head>, StoreError> {
-        let requests: Vec<_> = channels.iter().map(|channel| self.shared.request_head(channel)).collect();
+        let requests: Vec<_> = channels.iter().map(|channel| request_head(&self.shared, channel)).collect();
         let mut heads = Vec::with_capacity(requests.len());
         for request in requests {
             let mut slot = None;
-            let head = poll_fn(|cx| request.poll(&mut slot, cx).map_or(Poll::Pending, Poll::Ready)).await;
+            let head = poll_fn(|cx| request.poll(&mut slot, cx)).await;
             heads.push(head.map_err(StoreError::from)?);
         }
         Ok(heads)
@@ -376,7 +380,7 @@ impl<S: Store> Hub<S> {
     /// as reads fail.
     #[must_use]
     pub fn failure_backoff(&self) -> Duration {
-        self.shared.outage.backoff()
+        self.shared.store_calls.outage.backoff()
     }
 
     /// Ends every parked poll and open stream at an event boundary, at once and for good, and tells each to come back at a

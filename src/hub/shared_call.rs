@@ -1,10 +1,10 @@
-//! One call to the store that several readers wait for. A task makes the call, so that no reader depends on another one
-//! being polled.
+//! One call to the store whose result several readers wait for. A task makes the call, so that no reader depends on another
+//! one being polled.
 
 use std::{
     fmt,
     sync::{Arc, Weak},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::task::AbortHandle;
@@ -15,16 +15,15 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// A call under way, and its answer once it is there. When nothing holds it any more, the call is aborted.
+/// A call, and its result once it is there. When the last reader drops it, the call is aborted.
 pub(super) struct SharedCall<T>(Mutex<State<T>>);
 
 struct State<T> {
-    answer: Option<Result<T, ReadError>>,
+    result: Option<Result<T, ReadError>>,
     wakers: Vec<Waker>,
     task: Option<AbortHandle>,
 }
 
-/// What the call gave, without waiting.
 pub(super) enum CallStatus<T> {
     Pending,
     Succeeded(T),
@@ -33,19 +32,24 @@ pub(super) enum CallStatus<T> {
 
 impl<T: Clone> SharedCall<T> {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { answer: None, wakers: Vec::new(), task: None }))
+        Self(Mutex::new(State { result: None, wakers: Vec::new(), task: None }))
     }
 
-    /// The answer, or `None` and `cx` is woken when it is there. `slot` is the caller's own, `None` at first: it makes
-    /// registering O(1) however many share the call.
-    pub(super) fn poll(&self, slot: &mut Option<usize>, cx: &Context<'_>) -> Option<Result<T, ReadError>> {
+    /// A call that failed before it was made.
+    pub(super) fn failed(error: impl Into<ReadError>) -> Self {
+        Self(Mutex::new(State { result: Some(Err(error.into())), wakers: Vec::new(), task: None }))
+    }
+
+    /// The result; while it is pending, `cx` is woken when it comes. `slot` belongs to the caller and is `None` at first: it
+    /// makes registering a waker O(1) however many readers share the call.
+    pub(super) fn poll(&self, slot: &mut Option<usize>, cx: &Context<'_>) -> Poll<Result<T, ReadError>> {
         let mut state = lock(&self.0);
-        if let Some(answer) = &state.answer {
-            return Some(answer.clone());
+        if let Some(result) = &state.result {
+            return Poll::Ready(result.clone());
         }
-        let replaced = match slot.and_then(|at| state.wakers.get_mut(at)) {
-            Some(same) if same.will_wake(cx.waker()) => None,
-            Some(other) => Some(std::mem::replace(other, cx.waker().clone())),
+        let replaced = match slot.and_then(|slot| state.wakers.get_mut(slot)) {
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            Some(waker) => Some(std::mem::replace(waker, cx.waker().clone())),
             None => {
                 *slot = Some(state.wakers.len());
                 state.wakers.push(cx.waker().clone());
@@ -54,24 +58,25 @@ impl<T: Clone> SharedCall<T> {
         };
         drop(state);
         drop(replaced);
-        None
+        Poll::Pending
     }
 
     pub(super) fn status(&self) -> CallStatus<T> {
-        match &lock(&self.0).answer {
+        match &lock(&self.0).result {
             None => CallStatus::Pending,
-            Some(Ok(answer)) => CallStatus::Succeeded(answer.clone()),
+            Some(Ok(value)) => CallStatus::Succeeded(value.clone()),
             Some(Err(_)) => CallStatus::Failed,
         }
     }
 
+    /// Names the task that makes the call.
     pub(super) fn set_task(&self, task: AbortHandle) {
         lock(&self.0).task = Some(task);
     }
 
-    fn complete(&self, answer: Result<T, ReadError>) {
+    fn complete(&self, result: Result<T, ReadError>) {
         let mut state = lock(&self.0);
-        state.answer.get_or_insert(answer);
+        state.result.get_or_insert(result);
         let wakers = std::mem::take(&mut state.wakers);
         // Nothing is left to abort.
         state.task = None;
@@ -88,7 +93,8 @@ impl<T> Drop for SharedCall<T> {
     }
 }
 
-/// The caller's end of a flight. Dropped without an answer (the store panicked, the runtime ended), it still answers.
+/// The obligation to complete a call. Dropped without a result (the store panicked, or the runtime is shutting down), it
+/// completes the call with an error.
 pub(super) struct Completion<T: Clone>(Weak<SharedCall<T>>);
 
 impl<T: Clone> Completion<T> {
@@ -96,14 +102,14 @@ impl<T: Clone> Completion<T> {
         Self(call)
     }
 
-    /// The flight, if its answer is still waited for.
+    /// The call, if anything still waits for its result.
     pub(super) fn call(&self) -> Option<Arc<SharedCall<T>>> {
         self.0.upgrade()
     }
 
-    pub(super) fn complete(self, answer: Result<T, ReadError>) {
+    pub(super) fn complete(self, result: Result<T, ReadError>) {
         if let Some(call) = self.0.upgrade() {
-            call.complete(answer);
+            call.complete(result);
         }
     }
 }
@@ -111,7 +117,7 @@ impl<T: Clone> Completion<T> {
 impl<T: Clone> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(call) = self.0.upgrade() {
-            call.complete(Err(StoreError::Unavailable("the call was cut off".into()).into()));
+            call.complete(Err(StoreError::Unavailable("the call was interrupted".into()).into()));
         }
     }
 }
@@ -141,19 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn each_waiter_has_one_slot_and_is_woken_as_it_last_asked() {
+    fn each_waiter_has_one_slot_and_its_last_waker_is_woken() {
         let call = SharedCall::<()>::new();
         let [first, second, other] = [(); 3].map(|()| Arc::new(Count::default()));
         let (mut one, mut two) = (None, None);
         for (slot, waker) in [(&mut one, &first), (&mut two, &other)] {
-            assert!(call.poll(slot, &Context::from_waker(&waker.clone().into())).is_none());
+            assert!(call.poll(slot, &Context::from_waker(&waker.clone().into())).is_pending());
         }
         for waker in [&first, &second, &second] {
-            assert!(call.poll(&mut one, &Context::from_waker(&waker.clone().into())).is_none());
+            assert!(call.poll(&mut one, &Context::from_waker(&waker.clone().into())).is_pending());
         }
         assert_eq!(lock(&call.0).wakers.len(), 2);
         call.complete(Err(StoreError::Unavailable("a test".into()).into()));
         assert_eq!([first, second, other].map(|count| count.0.load(Relaxed)), [0, 1, 1]);
-        assert!(call.poll(&mut one, &Context::from_waker(Waker::noop())).is_some());
+        assert!(call.poll(&mut one, &Context::from_waker(Waker::noop())).is_ready());
     }
 }

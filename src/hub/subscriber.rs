@@ -15,7 +15,8 @@ use super::{
     channel_reader::{ChannelReader, PageSlot, Peeked},
     delivery::Delivery,
     error::SubscribeError,
-    shared::{Reader, Shared},
+    membership::Membership,
+    shared::{ReaderGuard, Shared},
     subscription::Subscription,
     turns::Turn,
 };
@@ -54,27 +55,28 @@ pub struct Subscriber {
     /// [`Channels::MAX`].
     turn: u8,
     ended: bool,
-    reader: Reader,
+    reader: ReaderGuard,
 }
 
 impl Subscriber {
     /// Enters every channel; reads at most `page_events` at a time.
     pub(super) fn new(
         shared: &Arc<Shared>,
-        reader: Reader,
+        reader: ReaderGuard,
         subscription: &Subscription,
         page_events: usize,
     ) -> Result<Self, StoreError> {
         let start = |channel| subscription.from.of(channel);
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
-                let channel_reader = ChannelReader::only(shared.join(channel)?, start(channel));
+                let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel));
                 // The name that all its readers share, so that the request's own can go.
                 let channels = channel_reader.channel().into();
                 (ChannelReaders::One(channel_reader), channels)
             }
             several => {
-                let channel_reader = |channel| Ok(ChannelReader::one_of_several(shared.join(channel)?, start(channel)));
+                let channel_reader =
+                    |channel| Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel)));
                 let channel_readers = several.iter().map(channel_reader).collect::<Result<_, StoreError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
@@ -201,7 +203,7 @@ impl Subscriber {
 
     /// As [`Hub::failure_backoff`](crate::Hub::failure_backoff).
     pub(crate) fn failure_backoff(&self) -> Duration {
-        self.reader.shared.outage.backoff()
+        self.reader.shared.store_calls.outage.backoff()
     }
 
     /// Whether every channel was read to its close.

@@ -1,6 +1,9 @@
 //! The steps of [`ChannelReader::poll_peek`]: each gives what is ready, or moves on and gives nothing.
 
-use std::{sync::Arc, task::Context};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use super::{
     ChannelReader, PageContents, PageSlot, Peeked, State, StoreStep,
@@ -10,9 +13,10 @@ use crate::{
     cursor::Cursor,
     hub::{
         error::ReadError,
+        heads::request_head,
         lease::LeasedPage,
-        reads::PageRequest,
-        shared::Membership,
+        membership::Membership,
+        page_reads::{PageRequest, request_page},
         shared_page::{PagePosition, SharedPage},
         shared_read::{SharedRead, Sharing},
         subscription::ChannelStart,
@@ -60,9 +64,9 @@ impl ChannelReader {
             return self.follow_ring(held);
         }
         let head = match head.poll(slot, cx) {
-            None => return Some(Peeked::ReadPending),
-            Some(Err(error)) => return self.fail(error),
-            Some(Ok(head)) => head.cursor,
+            Poll::Pending => return Some(Peeked::ReadPending),
+            Poll::Ready(Err(error)) => return self.fail(error),
+            Poll::Ready(Ok(head)) => head.cursor,
         };
         match cursor {
             Some(cursor) if cursor != head => self.need_page(Start::After(cursor), Sharing::Overlapping),
@@ -119,9 +123,9 @@ impl ChannelReader {
             }
         }
         match read.poll(slot, cx) {
-            None => Some(Peeked::ReadPending),
-            Some(Err(error)) => self.fail(error),
-            Some(Ok(page)) => {
+            Poll::Pending => Some(Peeked::ReadPending),
+            Poll::Ready(Err(error)) => self.fail(error),
+            Poll::Ready(Ok(page)) => {
                 let read = read.clone();
                 self.accept_page(read, page, start, reset_rule)
             }
@@ -241,7 +245,7 @@ impl ChannelReader {
         // The version comes first: a change while it is asked makes it one of which the answer says nothing.
         let version = topic.version();
         self.set_step(StoreStep::HeadRequested {
-            head: shared.request_head(topic.channel()),
+            head: request_head(shared, topic.channel()),
             slot: None,
             version,
             cursor,
@@ -250,7 +254,7 @@ impl ChannelReader {
     }
 
     fn send_request(&mut self, request: PageRequest, reset_rule: ResetRule) -> Option<Peeked> {
-        let read = self.membership.shared.share_read(&self.membership.topic, request);
+        let read = request_page(&self.membership.shared, &self.membership.topic, request);
         self.set_step(StoreStep::PageRequested { read, slot: None, request, reset_rule });
         None
     }
