@@ -39,6 +39,7 @@ mod admission;
 mod advance;
 mod changes;
 mod channel_reader;
+mod channel_readers;
 mod delivery;
 mod drain;
 mod encoded_entry;

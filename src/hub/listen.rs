@@ -13,11 +13,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     channel_reader::{ChannelReader, PageSlot, Peeked},
+    channel_readers::Visit,
     delivery::{Events, Failed, Reset},
     encoded_entry::EncodedEntry,
     entry_run::EntryRun,
     error::{ReadError, SubscribeError},
-    subscriber::{Subscriber, Visit},
+    subscriber::Subscriber,
     subscription::Subscription,
 };
 use crate::{
