@@ -1,6 +1,6 @@
 //! Turns of readers that catch up. A reader that is far behind always has something to hand out, so that a thousand of them
-//! would all run before one that keeps up had its turn again. Of those who wait here a few are called for each time that
-//! all others have run.
+//! would all run before one that keeps up ran again. Readers that catch up wait here instead, and a few of them are granted
+//! a turn each time that all other tasks have run.
 
 use std::{
     collections::VecDeque,
@@ -17,18 +17,18 @@ use std::{
 
 use tokio::{runtime::Handle, task::yield_now};
 
-/// Those who wait, in the order in which they came.
+/// The waiting readers, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Arc<Turn>>,
-    /// A task calls them.
+    /// A task grants turns.
     is_granting: bool,
 }
 
-/// A place among those who wait. It holds nothing that others need: one that is called and not polled keeps nobody waiting.
+/// A turn that is waited for. It holds nothing that others need: one that is granted and never polled blocks nothing.
 #[derive(Debug)]
 pub(crate) struct Turn {
     granted: AtomicBool,
@@ -36,7 +36,6 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
-    /// Joins those who wait.
     pub(crate) fn join(self: &Arc<Self>, cx: &Context<'_>) -> Arc<Turn> {
         let turn = Arc::new(Turn { granted: AtomicBool::new(false), waker: Mutex::new(cx.waker().clone()) });
         let mut state = self.state();
@@ -44,24 +43,24 @@ impl Turns {
         if mem::replace(&mut state.is_granting, true) {
             return turn;
         }
-        // A runtime that ends drops the task at once, which needs the lock.
+        // A runtime that is shutting down drops the task at once, which needs the lock.
         drop(state);
         let task = GrantTask(Some(self.clone()));
-        // Without a runtime nobody else waits for this thread either: the caller is dropped, which calls all.
+        // Without a runtime there are no other tasks to wait for: dropping the task grants all turns.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(task.run());
         }
         turn
     }
 
-    /// Calls the first few; whether there were any. When there were none the caller's place is given up in the same step,
-    /// so that whoever joins next finds it free.
+    /// Grants the first few turns, and returns whether there were any. If not, the task ends in the same step, so that the
+    /// next reader to join starts a new one.
     fn grant_next(&self) -> bool {
         let mut granted = Vec::with_capacity(GRANTS_PER_ROUND);
         let mut state = self.state();
         while granted.len() < GRANTS_PER_ROUND {
             let Some(turn) = state.waiting.pop_front() else { break };
-            // The others are gone.
+            // Nobody waits any more for a turn that only this list holds.
             if Arc::strong_count(&turn) > 1 {
                 granted.push(turn);
             }
@@ -86,7 +85,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// Ready when it was called.
+    /// Ready once it was granted.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
         if self.granted.load(Acquire) {
             return Poll::Ready(());
@@ -95,7 +94,7 @@ impl Turn {
         let replaced = (!waker.will_wake(cx.waker())).then(|| mem::replace(&mut *waker, cx.waker().clone()));
         drop(waker);
         drop(replaced);
-        // Called meanwhile, by the waker that was there before.
+        // It may have been granted meanwhile, waking the replaced waker.
         if self.granted.load(Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -110,7 +109,7 @@ impl Turn {
     }
 }
 
-/// The task that calls. When it ends before its time, for its runtime ends, it calls all: another runtime may go on.
+/// The task that grants turns. If it ends early, with its runtime, it grants all: the readers may be on another runtime.
 struct GrantTask(Option<Arc<Turns>>);
 
 impl GrantTask {
@@ -130,7 +129,7 @@ impl Drop for GrantTask {
     }
 }
 
-/// How many are called before all others have run: each takes some hundred microseconds.
+/// How many turns are granted before all other tasks run: each takes some hundred microseconds.
 const GRANTS_PER_ROUND: usize = 8;
 
 #[cfg(all(test, not(tower_events_loom)))]
@@ -155,9 +154,9 @@ mod tests {
         (0..count).map(|_| turns.join(&Context::from_waker(Waker::noop()))).collect()
     }
 
-    fn called(turns: &[Arc<Turn>]) -> usize {
-        let is_called = |turn: &&Arc<Turn>| turn.poll(&Context::from_waker(Waker::noop())).is_ready();
-        turns.iter().take_while(is_called).count()
+    fn granted(turns: &[Arc<Turn>]) -> usize {
+        let is_granted = |turn: &&Arc<Turn>| turn.poll(&Context::from_waker(Waker::noop())).is_ready();
+        turns.iter().take_while(is_granted).count()
     }
 
     fn runtime() -> Runtime {
@@ -165,25 +164,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_few_are_called_at_a_time_in_the_order_in_which_they_came() {
+    async fn a_few_turns_are_granted_at_a_time_in_order() {
         let turns = Arc::default();
         let mut waiting = join(&turns, 3 * GRANTS_PER_ROUND);
-        assert_eq!(called(&waiting), 0);
+        assert_eq!(granted(&waiting), 0);
         assert!(turns.grant_next());
-        assert_eq!(called(&waiting), GRANTS_PER_ROUND);
-        // Who is gone takes no turn from others.
+        assert_eq!(granted(&waiting), GRANTS_PER_ROUND);
+        // A reader that left uses up no turn.
         drop(waiting.drain(GRANTS_PER_ROUND..2 * GRANTS_PER_ROUND));
         assert!(turns.grant_next());
-        assert_eq!(called(&waiting), 2 * GRANTS_PER_ROUND);
+        assert_eq!(granted(&waiting), 2 * GRANTS_PER_ROUND);
         assert!(!turns.grant_next());
     }
 
     #[tokio::test]
-    async fn all_are_called_in_the_end_and_who_comes_later_too() {
+    async fn all_turns_are_granted_in_the_end_and_those_of_later_readers_too() {
         let turns = Arc::default();
         for _ in 0..2 {
             let waiting = join(&turns, 100);
-            while called(&waiting) < 100 {
+            while granted(&waiting) < 100 {
                 yield_now().await;
             }
             yield_now().await;
@@ -192,26 +191,26 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_runtime_does_not_wait_and_one_that_ends_leaves_nobody_waiting() {
+    fn nothing_waits_without_a_runtime_or_after_it_ended() {
         let turns = Arc::default();
-        assert_eq!(called(&join(&turns, 1)), 1);
+        assert_eq!(granted(&join(&turns, 1)), 1);
         let runtime_that_ends = runtime();
         let waiting = runtime_that_ends.block_on(async { join(&turns, 100) });
-        assert_eq!(called(&waiting), 0);
+        assert_eq!(granted(&waiting), 0);
         drop(runtime_that_ends);
-        assert_eq!(called(&waiting), 100);
+        assert_eq!(granted(&waiting), 100);
         let later = runtime().block_on(async {
             let later = join(&turns, 1);
-            while called(&later) < 1 {
+            while granted(&later) < 1 {
                 yield_now().await;
             }
             later
         });
-        assert_eq!(called(&later), 1);
+        assert_eq!(granted(&later), 1);
     }
 
     #[test]
-    fn the_waker_that_came_last_is_woken() {
+    fn the_last_waker_is_woken() {
         let [first, last] = [(); 2].map(|()| Arc::new(WakeFlag::default()));
         let turn = Turn { granted: AtomicBool::new(false), waker: Mutex::new(first.clone().into()) };
         assert!(turn.poll(&Context::from_waker(&last.clone().into())).is_pending());
