@@ -5,13 +5,13 @@ use serde::Serialize;
 
 use super::escape::escape_breaks;
 use crate::{
-    hub::{Around, Form},
+    hub::{Delimiters, Encoding},
     store::Entry,
 };
 
 /// An array of objects.
-pub(crate) static ARRAY: Form =
-    Form { slot: 4, around: Around { before: b"[", between: b",", after: b"]" }, encode: object };
+pub(crate) static ARRAY: Encoding =
+    Encoding { delimiters: Delimiters { before: b"[", between: b",", after: b"]" }, encode: object };
 
 /// Appends `{"id":…,"channel":…,"time":…,"name":…,"data":…}`; an event without a name has no `name`.
 pub(crate) fn object(entry: &Entry, out: &mut Vec<u8>) {

@@ -1,5 +1,5 @@
-//! Admission to reading the store: reads at once, reads that wait, and how long they wait are bounded. What is over the
-//! bounds is refused at once, so that capacity is spent on readers that still wait for their answer.
+//! Admission control for reads of the store: how many run, how many wait, and how long they wait is bounded. A read beyond
+//! these bounds is refused at once, so that capacity is spent on readers that still wait for their answer.
 
 use std::{
     sync::{
@@ -17,125 +17,127 @@ use tokio::{
 #[derive(Debug)]
 pub(super) struct Admission {
     permits: Semaphore,
-    at_once: u32,
-    waiting: AtomicUsize,
-    max_waiting: usize,
+    max_concurrent: u32,
+    queued: AtomicUsize,
+    max_queued: usize,
     max_wait: Duration,
-    returns: Mutex<Returns>,
+    retries: Mutex<RetrySchedule>,
 }
 
-/// It was refused; come back after this.
+/// The read was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
+    /// When to come back.
     pub(super) retry: Duration,
 }
 
 impl Admission {
-    pub(super) fn new(at_once: usize, max_waiting: usize, max_wait: Duration) -> Self {
-        let at_once = at_once.min(Semaphore::MAX_PERMITS);
+    pub(super) fn new(max_concurrent: usize, max_queued: usize, max_wait: Duration) -> Self {
+        let max_concurrent = max_concurrent.min(Semaphore::MAX_PERMITS);
         Self {
-            permits: Semaphore::new(at_once),
-            at_once: u32::try_from(at_once).unwrap_or(u32::MAX),
-            waiting: AtomicUsize::new(0),
-            max_waiting,
+            permits: Semaphore::new(max_concurrent),
+            max_concurrent: u32::try_from(max_concurrent).unwrap_or(u32::MAX),
+            queued: AtomicUsize::new(0),
+            max_queued,
             max_wait,
-            returns: Mutex::default(),
+            retries: Mutex::default(),
         }
     }
 
-    /// Waits for a turn, which lasts until it is dropped.
-    pub(super) async fn enter(&self) -> Result<Turn<'_>, Refused> {
-        // Permits go to waiting reads first, so that none is free while any waits.
+    /// Waits for a permit.
+    pub(super) async fn acquire(&self) -> Result<ReadPermit<'_>, Refused> {
+        // The semaphore is fair: no permit is free while a read waits.
         if let Ok(permit) = self.permits.try_acquire() {
-            return Ok(self.turn(permit));
+            return Ok(self.permit(permit));
         }
-        let _waiting = Waiting::join(self).ok_or_else(|| self.refuse())?;
+        let _queued = QueueSlot::join(self).ok_or_else(|| self.refuse())?;
         match timeout(self.max_wait, self.permits.acquire()).await {
-            Ok(Ok(permit)) => Ok(self.turn(permit)),
+            Ok(Ok(permit)) => Ok(self.permit(permit)),
             _ => Err(self.refuse()),
         }
     }
 
-    fn turn<'a>(&'a self, permit: SemaphorePermit<'a>) -> Turn<'a> {
-        Turn { admission: self, began: Instant::now(), _permit: permit }
+    fn permit<'a>(&'a self, permit: SemaphorePermit<'a>) -> ReadPermit<'a> {
+        ReadPermit { admission: self, began: Instant::now(), _permit: permit }
     }
 
     fn refuse(&self) -> Refused {
-        Refused { retry: self.returns().refuse(Instant::now(), self.at_once) }
+        Refused { retry: self.retries().next_retry(Instant::now(), self.max_concurrent) }
     }
 
-    fn returns(&self) -> MutexGuard<'_, Returns> {
-        self.returns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn retries(&self) -> MutexGuard<'_, RetrySchedule> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to read, and how long it was used.
+/// The right to read until it is dropped; records how long that took.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub(super) struct ReadPermit<'a> {
     admission: &'a Admission,
     began: Instant,
     _permit: SemaphorePermit<'a>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for ReadPermit<'_> {
     fn drop(&mut self) {
         let took = self.began.elapsed();
-        self.admission.returns().observe(took);
+        self.admission.retries().observe(took);
     }
 }
 
-/// A place among those who wait.
-struct Waiting<'a>(&'a Admission);
+/// A place in the queue.
+struct QueueSlot<'a>(&'a Admission);
 
-impl<'a> Waiting<'a> {
+impl<'a> QueueSlot<'a> {
     fn join(admission: &'a Admission) -> Option<Self> {
-        let more = |waiting| (waiting < admission.max_waiting).then_some(waiting + 1);
-        admission.waiting.fetch_update(Relaxed, Relaxed, more).ok().map(|_| Self(admission))
+        let one_more = |queued| (queued < admission.max_queued).then_some(queued + 1);
+        admission.queued.fetch_update(Relaxed, Relaxed, one_more).ok().map(|_| Self(admission))
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
+        self.0.queued.fetch_sub(1, Relaxed);
     }
 }
 
-/// When refused readers come back: one after the other, at the rate that the store keeps up with, so that the delay grows
-/// with their number. Pure.
+/// When refused readers come back: one after another, at the rate at which the store reads, so that the delay grows with their
+/// number. Pure.
 #[derive(Debug)]
-struct Returns {
-    /// What a read takes, as a moving average.
-    mean: Duration,
-    /// When the reader that was refused last comes back.
-    last: Option<Instant>,
+struct RetrySchedule {
+    /// How long a read takes, as a moving average.
+    mean_read: Duration,
+    /// When the reader that was refused last is to come back.
+    last_retry: Option<Instant>,
 }
 
-impl Default for Returns {
+impl Default for RetrySchedule {
     fn default() -> Self {
-        Self { mean: GUESS, last: None }
+        Self { mean_read: ASSUMED_READ, last_retry: None }
     }
 }
 
-impl Returns {
+impl RetrySchedule {
     fn observe(&mut self, took: Duration) {
-        self.mean = (self.mean * 15 + took) / 16;
+        self.mean_read = (self.mean_read * 15 + took) / 16;
     }
 
-    fn refuse(&mut self, now: Instant, at_once: u32) -> Duration {
-        let soonest = now + SHORTEST;
-        let last = self.last.map_or(soonest, |last| last.max(soonest)) + self.mean / at_once.max(1);
-        let last = last.min(now + LONGEST);
-        self.last = Some(last);
-        // Readers at the bound would all come in one moment after a burst otherwise.
+    /// The delay for the next refused reader.
+    fn next_retry(&mut self, now: Instant, max_concurrent: u32) -> Duration {
+        let soonest = now + MIN_RETRY;
+        let last = self.last_retry.map_or(soonest, |last| last.max(soonest)) + self.mean_read / max_concurrent.max(1);
+        let last = last.min(now + MAX_RETRY);
+        self.last_retry = Some(last);
+        // Jitter: after a burst the readers at the bound would otherwise all come back at the same moment.
         (last - now).mul_f64(1.0 + fastrand::f64() / 4.0)
     }
 }
 
-/// Until one was seen: what a read takes.
-const GUESS: Duration = Duration::from_millis(10);
+/// How long a read is assumed to take until one was observed.
+const ASSUMED_READ: Duration = Duration::from_millis(10);
 
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+const MIN_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(30);
 
 #[cfg(all(test, not(tower_events_loom)))]
 mod tests {
@@ -148,33 +150,33 @@ mod tests {
     }
 
     #[test]
-    fn those_who_were_refused_come_back_at_the_rate_that_is_kept_up_with() {
-        let mut returns = Returns { mean: secs(0.5), last: None };
+    fn refused_readers_come_back_at_the_rate_at_which_the_store_reads() {
+        let mut retries = RetrySchedule { mean_read: secs(0.5), last_retry: None };
         let now = Instant::now();
-        // 10 at once, half a second each: 20 a second.
+        // 10 at once, half a second each: 20 per second.
         for refused in 1..=400 {
-            let (retry, due) = (returns.refuse(now, 10), secs(1.0 + f64::from(refused) * 0.05));
+            let (retry, due) = (retries.next_retry(now, 10), secs(1.0 + f64::from(refused) * 0.05));
             assert!(retry >= due - secs(0.001) && retry <= due.mul_f64(1.26), "{refused} {retry:?}");
         }
         for _ in 0..1000 {
-            let retry = returns.refuse(now, 10);
-            assert!(retry <= LONGEST.mul_f64(1.25), "{retry:?}");
+            let retry = retries.next_retry(now, 10);
+            assert!(retry <= MAX_RETRY.mul_f64(1.25), "{retry:?}");
         }
-        let at_the_bound: Vec<_> = (0..200).map(|_| returns.refuse(now, 10)).collect();
-        let parts = [(1.0, 1.1), (1.15, 1.25)].map(|(first, last)| LONGEST.mul_f64(first)..LONGEST.mul_f64(last));
+        let at_the_bound: Vec<_> = (0..200).map(|_| retries.next_retry(now, 10)).collect();
+        let parts = [(1.0, 1.1), (1.15, 1.25)].map(|(first, last)| MAX_RETRY.mul_f64(first)..MAX_RETRY.mul_f64(last));
         let counts = parts.map(|part| at_the_bound.iter().filter(|retry| part.contains(retry)).count());
-        assert!(counts.iter().all(|count| *count > 40), "they do not all come in one moment: {counts:?}");
-        assert!(at_the_bound.iter().any(|retry| *retry > LONGEST.mul_f64(1.21)), "spread over a quarter");
-        assert!(returns.refuse(now, 0) >= LONGEST, "no number divides by zero");
+        assert!(counts.iter().all(|count| *count > 40), "spread over time: {counts:?}");
+        assert!(at_the_bound.iter().any(|retry| *retry > MAX_RETRY.mul_f64(1.21)), "spread over a quarter");
+        assert!(retries.next_retry(now, 0) >= MAX_RETRY, "no number divides by zero");
         let later = now + secs(60.0);
-        assert!(returns.refuse(later, 10) < secs(1.4), "all have come back");
-        returns.observe(secs(8.5));
-        assert_eq!(returns.mean, secs(1.0));
+        assert!(retries.next_retry(later, 10) < secs(1.4), "all are back by then");
+        retries.observe(secs(8.5));
+        assert_eq!(retries.mean_read, secs(1.0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_rate_is_that_of_the_reads_that_were_made() {
-        // Of 100 that are refused the last comes back when the others have been served, one at a time.
+    async fn the_rate_is_measured_from_the_reads() {
+        // The last of 100 refused readers comes back when the others have been served, one at a time.
         let last_of_100 = |admission: &Admission| {
             let last = (0..100).map(|_| admission.refuse().retry).last().unwrap();
             let spread = 1.0..1.25;
@@ -183,13 +185,13 @@ mod tests {
             }
         };
         let admission = Admission::new(1, 1, secs(1.0));
-        assert!(last_of_100(&admission)(1.0), "100 reads a second until one was seen");
+        assert!(last_of_100(&admission)(1.0), "100 reads a second are assumed");
 
         let admission = Admission::new(1, 1, secs(1.0));
         for _ in 0..100 {
-            let turn = admission.enter().await.unwrap();
+            let permit = admission.acquire().await.unwrap();
             tokio::time::advance(secs(0.1)).await;
-            drop(turn);
+            drop(permit);
         }
         assert!(last_of_100(&admission)(10.0), "10 reads a second");
     }
@@ -197,24 +199,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_bounded_in_number_and_time() {
         let admission = Admission::new(2, 3, secs(2.0));
-        let turns = [admission.enter().await.unwrap(), admission.enter().await.unwrap()];
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(admission.enter())).collect();
+        let permits = [admission.acquire().await.unwrap(), admission.acquire().await.unwrap()];
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(admission.acquire())).collect();
         for waits in &mut waiting {
             assert!(waits.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
         }
         let start = Instant::now();
-        assert!(admission.enter().await.is_err(), "one more than may wait");
+        assert!(admission.acquire().await.is_err(), "the queue is full");
         assert_eq!(start.elapsed(), Duration::ZERO);
         drop(waiting.pop());
-        let last = pin!(admission.enter());
-        drop(turns);
+        let last = pin!(admission.acquire());
+        drop(permits);
         let mut served = Vec::new();
         for waits in waiting {
             served.push(waits.await.unwrap());
         }
-        assert!(last.await.is_err(), "its time was over");
+        assert!(last.await.is_err(), "it waited too long");
         assert_eq!(start.elapsed(), secs(2.0));
         drop(served);
-        assert!(admission.enter().await.is_ok());
+        assert!(admission.acquire().await.is_ok());
     }
 }

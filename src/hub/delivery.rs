@@ -1,17 +1,21 @@
-//! What a reader is handed.
+//! What a reader receives.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::frame::{Batch, Form, Frame, join};
+use super::{
+    encoded_entry::EncodedEntry,
+    encoding::Encoding,
+    entry_run::{EntryRun, encode_joined},
+};
 use crate::{
     channel::Channel,
     cursor::Cursor,
     store::{Entry, Reason, StoreError},
 };
 
-/// What a [`Subscriber`](crate::Subscriber) is handed.
+/// What a [`Subscriber`](crate::Subscriber) receives.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Delivery {
@@ -21,7 +25,7 @@ pub enum Delivery {
     Reset(Reset),
     /// A channel is closed and read to its end.
     Closed(Closed),
-    /// What the store holds of a channel cannot be read. The other channels go on.
+    /// The stored data of a channel cannot be read. The other channels go on.
     Failed(Failed),
     /// The hub is draining: the last delivery.
     Drained {
@@ -30,61 +34,61 @@ pub enum Delivery {
     },
 }
 
-/// Events of one channel that follow each other; never empty.
+/// Events of one channel, in order; never empty.
 #[derive(Clone, Debug)]
 pub struct Events {
-    batch: Arc<Batch>,
-    /// How many of the batch's frames, from the front.
-    taken: usize,
+    run: Arc<EntryRun>,
+    /// How many of the run's entries these are, from the front.
+    len: usize,
 }
 
 impl Events {
-    /// The first events of `batch`, at most `most` and at least one.
-    pub(super) fn first(batch: Arc<Batch>, most: usize) -> Self {
-        let taken = most.min(batch.frames().len()).max(1);
-        Self { batch, taken }
+    /// The first events of `run`, at most `max` and at least one.
+    pub(super) fn first(run: Arc<EntryRun>, max: usize) -> Self {
+        let len = max.min(run.encoded_entries().len()).max(1);
+        Self { run, len }
     }
 
     /// The entries, in order.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
-        self.frames().iter().map(|frame| frame.entry())
+        self.encoded_entries().iter().map(|encoded| encoded.entry())
     }
 
-    /// How many there are; never 0.
+    /// The number of events; never 0.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
-        self.frames().len()
+        self.encoded_entries().len()
     }
 
     /// The position after them.
     #[must_use]
     pub fn next(&self) -> Cursor {
-        match self.frames().last() {
+        match self.encoded_entries().last() {
             Some(last) if !self.is_whole() => last.entry().cursor,
-            _ => self.batch.next(),
+            _ => self.run.next(),
         }
     }
 
-    /// Whether they are all that their batch has.
+    /// Whether these are all events of their run.
     pub(super) fn is_whole(&self) -> bool {
-        self.taken == self.batch.frames().len()
+        self.len == self.run.encoded_entries().len()
     }
 
-    /// What is kept for everybody who gets the same run; nothing when this is a part of it.
-    pub(crate) fn beside<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.is_whole().then(|| self.batch.beside(make)).flatten()
+    /// A value that is kept for all readers of the same run, made by the first; `None` for a part of a run.
+    pub(crate) fn cached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.is_whole().then(|| self.run.cached(make)).flatten()
     }
 
-    pub(crate) fn frames(&self) -> &[Arc<Frame>] {
-        self.batch.frames().get(..self.taken).unwrap_or_default()
+    pub(crate) fn encoded_entries(&self) -> &[Arc<EncodedEntry>] {
+        self.run.encoded_entries().get(..self.len).unwrap_or_default()
     }
 
-    /// All of them in one piece, shared by everybody who gets the same run.
-    pub(crate) fn joined(&self, form: &Form) -> Bytes {
+    /// All of them in one piece, shared by all readers of the same run.
+    pub(crate) fn joined(&self, encoding: &'static Encoding) -> Bytes {
         match self.is_whole() {
-            true => self.batch.joined(form),
-            false => join(self.frames(), form).into(),
+            true => self.run.joined(encoding),
+            false => encode_joined(self.encoded_entries(), encoding).into(),
         }
     }
 }
@@ -94,11 +98,11 @@ impl Events {
 pub struct Reset {
     /// The channel.
     pub channel: Channel,
-    /// Why.
+    /// Why it was reset.
     pub reason: Reason,
-    /// The position just before the first entry that follows.
+    /// The position just before the first event that follows.
     pub earliest: Cursor,
-    /// The channel's head at the time of the decision.
+    /// The channel's head when the reset was decided.
     pub latest: Cursor,
 }
 
@@ -111,13 +115,13 @@ pub struct Closed {
     pub cursor: Cursor,
 }
 
-/// What the store holds of a channel cannot be read; a person has to look. Its position stays where it was.
+/// The stored data of a channel cannot be read, and needs repair by an operator. The channel's position stays where it was.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Failed {
     /// The channel.
     pub channel: Channel,
-    /// What the store said.
+    /// The store's error.
     pub error: Arc<StoreError>,
 }
 
@@ -127,18 +131,18 @@ mod tests {
     use crate::event::Data;
 
     #[test]
-    fn only_whole_runs_share_what_is_kept_with_them() {
+    fn only_whole_runs_share_a_cached_value() {
         let at = |seq| Cursor { epoch: 1, seq, tag: 1 };
-        let frame = |seq| {
+        let entry = |seq| {
             let channel = Channel::new("a").unwrap();
             let data = Data::text("x");
-            Frame::new(Entry { channel, cursor: at(seq), prev_tag: 1, appended: 0, time: 0, name: None, data })
+            EncodedEntry::new(Entry { channel, cursor: at(seq), prev_tag: 1, appended: 0, time: 0, name: None, data })
         };
-        let batch = Batch::new([frame(1), frame(2)].into(), at(2));
-        let events = |most| Events::first(batch.clone(), most);
-        assert_eq!(events(2).beside(|| "first"), Some(&"first"));
-        assert_eq!(events(3).beside(|| "second"), Some(&"first"));
-        assert_eq!(events(1).beside(|| "part"), None);
-        assert_eq!([0, 1, 2, 3].map(|most| events(most).len()), [1, 1, 2, 2], "never none");
+        let run = EntryRun::new([entry(1), entry(2)].into(), at(2));
+        let events = |max| Events::first(run.clone(), max);
+        assert_eq!(events(2).cached(|| "first"), Some(&"first"));
+        assert_eq!(events(3).cached(|| "second"), Some(&"first"));
+        assert_eq!(events(1).cached(|| "part"), None);
+        assert_eq!([0, 1, 2, 3].map(|max| events(max).len()), [1, 1, 2, 2], "never empty");
     }
 }

@@ -1,4 +1,4 @@
-//! The end of a process, as its readers see it.
+//! Waiting for the end of a drain.
 
 use std::{
     fmt,
@@ -10,10 +10,11 @@ use std::{
 
 use super::shared::Shared;
 
-/// Resolves when the last reader of a draining hub is gone. Dropping it changes nothing: the drain goes on.
+/// Resolves when the last reader of a draining hub has left; from [`Hub::drain`](crate::Hub::drain). Dropping it does not stop
+/// the drain.
 ///
 /// # Cancel safety
-/// It may be dropped at any point.
+/// Safe to drop at any point.
 pub struct Drained(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl Drained {

@@ -1,17 +1,17 @@
-//! Why a subscription was refused or ended, and why a shared call to the store gave nothing.
+//! Why a subscription was refused or ended, and why a shared call to the store failed.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::store::StoreError;
 
-/// Why a subscription was refused, or ended before its channels did. All but a [`StoreError`] that no retry helps pass by
-/// themselves.
+/// Why a subscription was refused, or ended before its channels did. All of these are temporary, except a [`StoreError`] that
+/// cannot be retried.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SubscribeError {
     /// The store failed.
     Store(StoreError),
-    /// The hub is draining: another process serves.
+    /// The hub is draining; another process takes over.
     Draining {
         /// When to come back.
         retry: Duration,
@@ -24,11 +24,11 @@ pub enum SubscribeError {
     /// As many reads of the store wait as [`HubOptions::waiting_reads`](crate::HubOptions::waiting_reads) allows, or this
     /// one waited for [`HubOptions::read_queue_timeout`](crate::HubOptions::read_queue_timeout).
     Overloaded {
-        /// When to come back: the later the more readers were sent away before this one.
+        /// When to come back: later, the more readers were refused before this one.
         retry: Duration,
     },
-    /// It took nothing of what was there for it for [`HubOptions::stall_timeout`](crate::HubOptions::stall_timeout). It may go
-    /// on at once from where it is.
+    /// The reader left a page untouched for [`HubOptions::stall_timeout`](crate::HubOptions::stall_timeout). It may resume from
+    /// its position at once.
     Stalled,
 }
 
@@ -36,10 +36,10 @@ impl fmt::Display for SubscribeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(_) => f.write_str("the event store failed"),
-            Self::Draining { .. } => f.write_str("the service is shutting down; come back later"),
-            Self::TooManyReaders { .. } => f.write_str("there are too many readers; come back later"),
-            Self::Stalled => f.write_str("nothing was read for too long; go on from the last position"),
-            Self::Overloaded { .. } => f.write_str("too many readers wait for the event store; come back later"),
+            Self::Draining { .. } => f.write_str("the service is shutting down; retry later"),
+            Self::TooManyReaders { .. } => f.write_str("there are too many readers; retry later"),
+            Self::Stalled => f.write_str("the reader did not read for too long; resume from its last position"),
+            Self::Overloaded { .. } => f.write_str("too many readers are waiting for the event store; retry later"),
         }
     }
 }
@@ -59,20 +59,20 @@ impl From<StoreError> for SubscribeError {
     }
 }
 
-/// Why a call to the store gave nothing to those who share it.
+/// Why a call to the store failed for all readers that share it.
 #[derive(Clone, Debug)]
 pub(super) enum ReadError {
     Store(Arc<StoreError>),
-    /// It never began: too many wait.
+    /// It never began: too many calls are waiting.
     Overloaded {
         retry: Duration,
     },
-    /// Its page was given back: the reader took nothing of it for too long.
+    /// The page was revoked: the reader left it untouched for too long.
     Stalled,
 }
 
 impl ReadError {
-    /// The error, when one channel's data cannot be read: what is wrong with it harms no other channel.
+    /// The error, if one channel's data is corrupt: that must not affect any other channel.
     pub(super) fn corrupt(&self) -> Option<&Arc<StoreError>> {
         match self {
             Self::Store(error) if matches!(**error, StoreError::Corrupt(_)) => Some(error),
@@ -91,7 +91,7 @@ impl From<ReadError> for SubscribeError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Store(error) => Self::Store(StoreError::shared(error)),
-            // Many may have shared what was refused.
+            // Many readers may have shared the refused read: spread them.
             ReadError::Overloaded { retry } => Self::Overloaded { retry: retry.mul_f64(1.0 + fastrand::f64() / 4.0) },
             ReadError::Stalled => Self::Stalled,
         }
@@ -102,7 +102,9 @@ impl From<ReadError> for StoreError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Store(error) => Self::shared(error),
-            ReadError::Overloaded { .. } | ReadError::Stalled => Self::Unavailable("too many wait for it".into()),
+            ReadError::Overloaded { .. } | ReadError::Stalled => {
+                Self::Unavailable("too many calls are waiting for it".into())
+            }
         }
     }
 }
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_shared_what_was_refused_come_back_spread_over_a_quarter() {
+    fn readers_that_shared_a_refused_read_come_back_spread_over_a_quarter() {
         let refused = ReadError::Overloaded { retry: Duration::from_secs(8) };
         let retries = (0..1000).map(|_| match SubscribeError::from(refused.clone()) {
             SubscribeError::Overloaded { retry } => retry.as_millis(),
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_store_is_the_source_of_the_readers() {
+    fn the_stores_error_is_the_source_of_the_subscribers() {
         let error = SubscribeError::from(StoreError::Unavailable("no route".into()));
         assert_eq!(error.source().map(ToString::to_string), Some("the event store is unavailable; retry later".into()));
         assert!(SubscribeError::Stalled.source().is_none());

@@ -1,210 +1,60 @@
-//! Heads, asked for together: one call decides every start at a head, and every return to one, of all readers that asked
-//! before it began.
+//! Answers requests for heads together: one call decides every start at a head, and every return to one, for all readers
+//! that asked before it began.
 
-use std::{
-    collections::HashMap,
-    mem,
-    ops::Range,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout},
-};
+use tokio::runtime::Handle;
 
 use super::{
+    advance::advance_if_needed,
     error::ReadError,
-    flight::{Completion, Flight},
+    head_requests::{Enqueued, HeadRequest},
     shared::Shared,
 };
-use crate::{
-    channel::Channel,
-    store::{Head, Store, StoreError},
-};
+use crate::{channel::Channel, store::StoreError};
 
-/// A question for one head.
-pub(super) type Ask = Flight<Head>;
-
-/// The questions that wait for the next call, and how many calls are under way.
-#[derive(Debug, Default)]
-pub(super) struct HeadCalls {
-    state: Mutex<State>,
-    /// Every call of the last round failed.
-    all_failed: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    asked: HashMap<Channel, Weak<Ask>>,
-    callers: usize,
-}
-
-impl HeadCalls {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// All that was asked and is still waited for. Without any the caller's place is given up in the same step, so that
-    /// the next question finds it free.
-    fn take(&self) -> Option<Vec<(Channel, Completion<Head>)>> {
-        let mut state = self.state();
-        let asked = mem::take(&mut state.asked);
-        let waited_for = asked.into_iter().filter(|(_, ask)| ask.strong_count() > 0);
-        let asked: Vec<_> = waited_for.map(|(channel, ask)| (channel, Completion::new(ask))).collect();
-        if asked.is_empty() {
-            state.callers -= 1;
-            return None;
+/// Requests the channel's head, from a call that begins after this.
+pub(super) fn request_head(shared: &Arc<Shared>, channel: &Channel) -> Arc<HeadRequest> {
+    let Ok(runtime) = Handle::try_current() else {
+        let no_runtime = || HeadRequest::failed(StoreError::Unavailable("there is no runtime to call it on".into()));
+        return shared.head_requests.waiting(channel).unwrap_or_else(|| Arc::new(no_runtime()));
+    };
+    match shared.head_requests.enqueue(channel) {
+        Enqueued::Waiting(request) => request,
+        Enqueued::TaskNeeded(request) => {
+            runtime.spawn(answer_requests(CountedTask(Some(shared.clone()))));
+            request
         }
-        Some(asked)
-    }
-
-    /// Gives a caller's place up that ended before its time: the store panicked, or the runtime ends.
-    fn abandon(&self) {
-        let mut state = self.state();
-        state.callers -= 1;
-        let left = mem::take(&mut state.asked);
-        drop(state);
-        // Dropped without an answer, they fail.
-        left.into_values().for_each(|ask| drop(Completion::new(ask)));
-    }
-}
-
-impl Shared {
-    /// Asks for the channel's head, by a call that begins after this.
-    pub(super) fn ask_head(self: &Arc<Self>, channel: &Channel) -> Arc<Ask> {
-        let mut state = self.head_calls.state();
-        if let Some(ask) = state.asked.get(channel).and_then(Weak::upgrade) {
-            return ask;
-        }
-        let ask = Arc::new(Ask::new());
-        let full = state.asked.len() >= MAX_ASKED;
-        match Handle::try_current() {
-            Ok(runtime) if !full => {
-                state.asked.insert(channel.clone(), Arc::downgrade(&ask));
-                let calls = state.callers < MAX_CALLERS;
-                state.callers += usize::from(calls);
-                // A runtime that ends drops the task at once, which needs the lock.
-                drop(state);
-                if calls {
-                    runtime.spawn(answer(Caller(Some(self.clone()))));
-                }
-            }
-            Ok(_) => {
-                let retry = Duration::from_secs(1 + fastrand::u64(..4));
-                Completion::new(Arc::downgrade(&ask)).complete(Err(ReadError::Overloaded { retry }));
-            }
-            // Dropped without an answer, it fails.
-            Err(_) => drop(Completion::new(Arc::downgrade(&ask))),
-        }
-        ask
-    }
-
-    /// The heads of `channels`, in their order. One that cannot be read costs no other its answer: a call that fails is
-    /// halved until the channel is alone.
-    pub(super) async fn each_head(&self, channels: &[Channel]) -> Vec<Result<Head, ReadError>> {
-        let mut answers = Vec::with_capacity(channels.len());
-        for channels in channels.chunks(MAX_HEADS) {
-            answers.append(&mut self.heads_by_halves(channels).await);
-        }
-        if channels.is_empty() {
-            return answers;
-        }
-        let any = answers.iter().any(Result::is_ok);
-        match answers.first() {
-            Some(Err(ReadError::Store(error))) if !any => self.outage.failed(error),
-            _ => self.outage.succeeded(),
-        }
-        self.head_calls.all_failed.store(!any, Relaxed);
-        answers
-    }
-
-    async fn heads_by_halves(&self, channels: &[Channel]) -> Vec<Result<Head, ReadError>> {
-        let unanswered = || Err(StoreError::Corrupt("a head is missing in the answer".into()).into());
-        let mut answers: Vec<_> = channels.iter().map(|_| unanswered()).collect();
-        // A store that fails altogether is not asked for each of its channels, and one that hangs not for long. Both halves are
-        // tried all the same: one channel that cannot be read must not be taken for the store.
-        let patience = if self.head_calls.all_failed.load(Relaxed) { 1 } else { PATIENCE };
-        // Too far away to be told is never.
-        let deadline = Instant::now().checked_add(self.options.read_timeout.saturating_mul(2));
-        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        let mut failures = 0;
-        let mut parts: Vec<Range<usize>> = Vec::new();
-        parts.push(0..channels.len());
-        while let Some(part) = parts.pop() {
-            let parted = channels.get(part.clone()).zip(answers.get_mut(part.clone()));
-            let Some((asked, slots)) = parted else { continue };
-            if is_late() {
-                slots.fill(Err(StoreError::Unavailable("its heads took too long".into()).into()));
-                continue;
-            }
-            match self.heads_in_time(asked).await {
-                Ok(heads) => {
-                    failures = 0;
-                    slots.iter_mut().zip(heads).for_each(|(slot, head)| *slot = Ok(head));
-                }
-                Err(error) => {
-                    failures += 1;
-                    let is_hopeless = error.corrupt().is_none() && failures > patience;
-                    if part.len() == 1 || is_hopeless {
-                        slots.fill(Err(error));
-                        continue;
-                    }
-                    let middle = part.start + part.len() / 2;
-                    parts.extend([part.start..middle, middle..part.end]);
-                }
-            }
-        }
-        answers
-    }
-
-    async fn heads_in_time(&self, channels: &[Channel]) -> Result<Vec<Head>, ReadError> {
-        match timeout(self.options.read_timeout, self.store.heads(channels)).await {
-            Ok(heads) => Ok(heads?),
-            Err(elapsed) => Err(StoreError::Unavailable(elapsed.into()).into()),
+        Enqueued::Full => {
+            let retry = Duration::from_secs(1 + fastrand::u64(..4));
+            Arc::new(HeadRequest::failed(ReadError::Overloaded { retry }))
         }
     }
 }
 
-/// One that makes calls, until nothing is asked.
-struct Caller(Option<Arc<Shared>>);
+/// Makes calls until no request is left.
+async fn answer_requests(mut task: CountedTask) {
+    let Some(shared) = task.0.clone() else { return };
+    while let Some(requests) = shared.head_requests.take() {
+        let (channels, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+        let heads = shared.store_calls.each_head(&channels).await;
+        for ((channel, request), head) in channels.iter().zip(requests).zip(heads) {
+            if let (Ok(head), Some(topic)) = (&head, shared.topic(channel)) {
+                advance_if_needed(&shared, topic.anchor(*head), &topic);
+            }
+            request.complete(head);
+        }
+    }
+    task.0 = None;
+}
 
-impl Drop for Caller {
+/// A task that counts as running until it finds no request; if it ends before that, dropping this stops counting it.
+struct CountedTask(Option<Arc<Shared>>);
+
+impl Drop for CountedTask {
     fn drop(&mut self) {
         if let Some(shared) = &self.0 {
-            shared.head_calls.abandon();
+            shared.head_requests.abandon();
         }
     }
 }
-
-async fn answer(mut caller: Caller) {
-    let Some(shared) = caller.0.clone() else { return };
-    while let Some(asked) = shared.head_calls.take() {
-        let (channels, asks): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
-        let heads = shared.each_head(&channels).await;
-        for ((channel, ask), head) in channels.iter().zip(asks).zip(heads) {
-            if let (Ok(head), Some(topic)) = (&head, shared.topic(channel)) {
-                shared.advance_if(topic.anchor(*head), &topic);
-            }
-            ask.complete(head);
-        }
-    }
-    caller.0 = None;
-}
-
-/// Most channels in one call.
-const MAX_HEADS: usize = 1000;
-
-/// Most calls at once that answer questions: a slow one holds none up that was asked while it ran.
-const MAX_CALLERS: usize = 4;
-
-/// Most channels that wait for the next call.
-const MAX_ASKED: usize = 64 << 10;
-
-/// Most failures in a row before the rest is taken to fail too: more than it takes to find one channel among
-/// [`MAX_HEADS`].
-const PATIENCE: usize = 11;

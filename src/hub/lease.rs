@@ -1,5 +1,5 @@
-//! Pages in the hands of readers. A client that does not read for long gives its page back: what it holds else for as long
-//! as its connection lasts is the largest that a reader has.
+//! Pages that are leased to readers. A client that does not read for long loses its page, which is the largest thing that it
+//! would hold for as long as its connection lasts.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -8,82 +8,78 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    fetch::{Fetch, Fetched},
-    frame::Batch,
-    sweep::SweepAbove,
-};
+use super::{entry_run::EntryRun, shared_page::SharedPage, shared_read::SharedRead, sweep::SweepThreshold};
 
-/// A page that a reader hands out.
+/// A page that a reader hands out, until it is revoked.
 #[derive(Debug)]
-pub(super) struct Lease(Mutex<Option<Held>>);
+pub(super) struct Lease(Mutex<Option<HeldPage>>);
 
 #[derive(Clone, Debug)]
-pub(super) struct Page {
-    pub(super) fetched: Arc<Fetched>,
-    /// The first of its batches that its reader needs, and what of that one, when it is not all.
+pub(super) struct LeasedPage {
+    pub(super) page: Arc<SharedPage>,
+    /// The first of its runs that the reader needs, and the part of it unless that is all.
     pub(super) first: usize,
-    pub(super) part: Option<Arc<Batch>>,
+    pub(super) part: Option<Arc<EntryRun>>,
 }
 
 #[derive(Debug)]
-struct Held {
-    page: Page,
-    /// Kept so that others at positions within the page share it.
-    _fetch: Arc<Fetch>,
-    /// When its reader was last seen to want it.
-    used: Instant,
+struct HeldPage {
+    page: LeasedPage,
+    /// Kept so that readers at other positions within the page share it.
+    _read: Arc<SharedRead>,
+    last_used: Instant,
 }
 
 impl Lease {
-    /// The page, unless it was given back.
-    pub(super) fn page(&self) -> Option<Page> {
+    /// The page, unless the lease was revoked.
+    pub(super) fn page(&self) -> Option<LeasedPage> {
         let mut held = self.held();
         let held = held.as_mut()?;
-        held.used = Instant::now();
+        held.last_used = Instant::now();
         Some(held.page.clone())
     }
 
-    fn give_back(&self, unused_since: Instant) -> Option<Held> {
-        self.held().take_if(|held| held.used <= unused_since)
+    fn revoke(&self, unused_since: Instant) -> Option<HeldPage> {
+        self.held().take_if(|held| held.last_used <= unused_since)
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+    fn held(&self) -> MutexGuard<'_, Option<HeldPage>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// All pages that readers have.
+/// All leases of a hub.
 #[derive(Debug, Default)]
-pub(super) struct Leases(Mutex<List>);
+pub(super) struct Leases(Mutex<LeaseList>);
 
 #[derive(Debug, Default)]
-struct List {
+struct LeaseList {
     leases: Vec<Weak<Lease>>,
-    sweep_above: SweepAbove,
+    sweep_threshold: SweepThreshold,
 }
 
 impl Leases {
-    pub(super) fn lease(&self, fetch: Arc<Fetch>, page: Page) -> Arc<Lease> {
-        let lease = Arc::new(Lease(Mutex::new(Some(Held { page, _fetch: fetch, used: Instant::now() }))));
+    pub(super) fn lease(&self, read: Arc<SharedRead>, page: LeasedPage) -> Arc<Lease> {
+        let held = HeldPage { page, _read: read, last_used: Instant::now() };
+        let lease = Arc::new(Lease(Mutex::new(Some(held))));
         let mut list = self.list();
-        let List { leases, sweep_above } = &mut *list;
-        sweep_above.before_adding(leases, Vec::len, |leases| leases.retain(|lease| lease.strong_count() > 0));
+        let LeaseList { leases, sweep_threshold } = &mut *list;
+        sweep_threshold.before_adding(leases, Vec::len, |leases| leases.retain(|lease| lease.strong_count() > 0));
         leases.push(Arc::downgrade(&lease));
         lease
     }
 
-    /// Takes the pages back that were not used for `longest`.
-    pub(super) fn sweep(&self, now: Instant, longest: Duration) {
-        // Too long ago to be told is never.
-        let Some(unused_since) = now.checked_sub(longest) else { return };
+    /// Revokes the leases that were not used for `timeout`.
+    pub(super) fn revoke_unused(&self, now: Instant, timeout: Duration) {
+        // Before what the clock can represent: no lease is that old.
+        let Some(unused_since) = now.checked_sub(timeout) else { return };
         let leases: Vec<_> = self.list().leases.iter().filter_map(Weak::upgrade).collect();
         for lease in leases {
-            drop(lease.give_back(unused_since));
+            drop(lease.revoke(unused_since));
         }
     }
 
-    fn list(&self) -> MutexGuard<'_, List> {
+    fn list(&self) -> MutexGuard<'_, LeaseList> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,40 +88,33 @@ impl Leases {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::{
-        cursor::Cursor,
-        hub::fetch::Asked,
-        store::{Head, Limit, Outcome, Start},
-    };
+    use crate::hub::shared_page::tests::page;
 
-    fn page() -> Page {
-        let at = Cursor { epoch: 1, seq: 1, tag: 1 };
-        let head = Head { cursor: at, closed: false };
-        let page = crate::store::Page { outcome: Outcome::Continued, from: at, entries: Vec::new(), next: at, head };
-        let asked = Asked { start: Start::Earliest, limit: Limit::default(), version: 0, history: 0 };
-        Page { fetched: Arc::new(Fetched::new(page, asked)), first: 0, part: None }
+    fn lease(leases: &Leases) -> Arc<Lease> {
+        let page = LeasedPage { page: Arc::new(page(1, 2)), first: 0, part: None };
+        leases.lease(Arc::new(SharedRead::new()), page)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pages_go_whose_readers_went_or_did_not_look_for_long() {
+    async fn pages_are_dropped_whose_readers_left_or_did_not_look_for_long() {
         let leases = Leases::default();
         for _ in 0..1_000 {
-            drop(leases.lease(Arc::new(Fetch::new()), page()));
+            drop(lease(&leases));
         }
         assert!(leases.list().leases.len() <= 130);
-        let longest = Duration::from_secs(10);
-        let held = leases.lease(Arc::new(Fetch::new()), page());
+        let timeout = Duration::from_secs(10);
+        let held = lease(&leases);
         for _ in 0..1_000 {
-            drop(leases.lease(Arc::new(Fetch::new()), page()));
+            drop(lease(&leases));
         }
-        let [idle, seen] = [(); 2].map(|()| leases.lease(Arc::new(Fetch::new()), page()));
-        tokio::time::advance(longest / 2).await;
-        assert!(seen.page().is_some());
-        tokio::time::advance(longest / 2).await;
-        leases.sweep(Instant::now(), longest);
-        assert_eq!((idle.page().is_some(), seen.page().is_some()), (false, true));
-        assert!(held.page().is_none(), "one that has a reader is not forgotten");
-        leases.sweep(Instant::now(), Duration::MAX);
-        assert!(seen.page().is_some());
+        let [idle, used] = [(); 2].map(|()| lease(&leases));
+        tokio::time::advance(timeout / 2).await;
+        assert!(used.page().is_some());
+        tokio::time::advance(timeout / 2).await;
+        leases.revoke_unused(Instant::now(), timeout);
+        assert_eq!((idle.page().is_some(), used.page().is_some()), (false, true));
+        assert!(held.page().is_none(), "a lease that is still held is not forgotten");
+        leases.revoke_unused(Instant::now(), Duration::MAX);
+        assert!(used.page().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for events once: the seed's `listen`, and what a long poll is made of.
+//! Waiting once for events: `Hub::listen`, and what a long poll is made of.
 
 use std::{
     future::Future as _,
@@ -13,10 +13,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     delivery::{Events, Failed, Reset},
-    error::{ReadError, SubscribeError},
-    frame::{Batch, Frame},
-    leg::{Leg, PageRoom, Ready},
-    subscriber::{Subscriber, Visit},
+    encoded_entry::EncodedEntry,
+    error::SubscribeError,
+    gather::{GatherStatus, Gathered},
+    subscriber::Subscriber,
     subscription::Subscription,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     store::Entry,
 };
 
-/// What one wait gave.
+/// The result of one wait.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Listened {
@@ -33,29 +33,29 @@ pub struct Listened {
     pub events: Vec<Events>,
     /// The channels that could not be continued. Their events start at the oldest retained one.
     pub resets: Vec<Reset>,
-    /// The position after the events: where to listen next.
+    /// The position after the events, to listen from next.
     pub cursors: Cursors,
     /// Whether every channel is closed and read to its end.
     pub closed: bool,
     /// The channels that are closed and read to their end.
     pub ended: Vec<Channel>,
-    /// The channels of which the store holds what cannot be read. Their positions stay where they were.
+    /// The channels whose stored data cannot be read. Their positions stay where they were.
     pub failed: Vec<Failed>,
-    /// Whether nothing was left in any channel when this was gathered.
+    /// Whether nothing was left in any channel when the events were gathered.
     pub live: bool,
-    /// The hub is draining: when to come back.
+    /// Set if the hub is draining: when to come back.
     pub retry: Option<Duration>,
     by_time: bool,
 }
 
 impl Listened {
-    /// The entries: channel by channel in `seq` order, or all of them sorted by time when the subscription started by time.
+    /// The entries: channel by channel in `seq` order, or all of them sorted by time if the subscription started by time.
     #[must_use]
     pub fn entries(&self) -> Vec<&Entry> {
-        self.frames().into_iter().map(|frame| frame.entry()).collect()
+        self.encoded_entries().into_iter().map(|encoded| encoded.entry()).collect()
     }
 
-    /// The events, when they are of one channel and follow each other.
+    /// The events, if they are all of one channel and in its order.
     pub(crate) fn run(&self) -> Option<&Events> {
         match self.events.as_slice() {
             [events] if !self.by_time => Some(events),
@@ -63,48 +63,47 @@ impl Listened {
         }
     }
 
-    pub(crate) fn frames(&self) -> Vec<&Arc<Frame>> {
-        let mut frames: Vec<_> = self.events.iter().flat_map(Events::frames).collect();
+    pub(crate) fn encoded_entries(&self) -> Vec<&Arc<EncodedEntry>> {
+        let mut entries: Vec<_> = self.events.iter().flat_map(Events::encoded_entries).collect();
         if self.by_time {
-            frames.sort_by_key(|frame| frame.entry().time);
+            entries.sort_by_key(|encoded| encoded.entry().time);
         }
-        frames
+        entries
     }
 }
 
 pin_project! {
-    /// A wait for events. While it waits it holds a position, a waker and a timer: what was found is handed out at once.
+    /// A wait for events. While it waits it holds a position, a waker and a timer: what is found is handed out at once.
     pub(crate) struct Listening {
         subscriber: Subscriber,
-        until: Until,
+        until: WaitUntil,
         events: usize,
         by_time: bool,
-        // Every channel was looked at once: before, it is the store that takes its time.
+        // Every channel was read once: until then an empty result only means that the store has not answered.
         started: bool,
         // What was found while other channels were still being read for the first time.
         gathered: Option<Box<Gathered>>,
-        // Made when nothing is there: most who come to catch up need none.
+        // Created once nothing is found: most listeners that catch up need none.
         #[pin]
         timer: Option<Sleep>,
     }
 }
 
-/// How long a wait lasts.
 #[derive(Clone, Copy)]
-enum Until {
+enum WaitUntil {
     /// It only catches up.
     Now,
-    Then(Instant),
-    Never,
+    At(Instant),
+    Forever,
 }
 
-impl Until {
+impl WaitUntil {
     fn new(wait: Duration) -> Self {
         if wait.is_zero() {
             return Self::Now;
         }
-        // Too far away to be told is never.
-        Instant::now().checked_add(wait).map_or(Self::Never, Self::Then)
+        // Beyond what the clock can represent is forever.
+        Instant::now().checked_add(wait).map_or(Self::Forever, Self::At)
     }
 }
 
@@ -112,7 +111,7 @@ impl Listening {
     pub(super) fn new(subscriber: Subscriber, subscription: &Subscription) -> Self {
         Self {
             subscriber,
-            until: Until::new(subscription.wait),
+            until: WaitUntil::new(subscription.wait),
             events: subscription.events,
             by_time: subscription.is_by_time(),
             started: false,
@@ -136,39 +135,42 @@ impl Listening {
         on_empty: impl FnOnce(),
         cx: &mut Context<'_>,
     ) -> Poll<Result<Listened, SubscribeError>> {
-        // Where a channel starts is decided before anything is handed out: the answer names a position in each.
+        // Every channel's start is decided before anything is handed out: the answer names a position in each.
         let this = self.as_mut().project();
         if !this.subscriber.has_positions() {
             ready!(this.subscriber.poll_started(cx))?;
         }
         let mut gathered = this.gathered.take().map_or_else(|| Gathered::new(*this.events), |gathered| *gathered);
-        let looked = gathered.gather(this.subscriber, cx);
-        // What was gathered is delivered; the next request meets the failure.
+        let status = gathered.gather(this.subscriber, cx);
+        // What was gathered is delivered first; the next request meets the failure.
         if let Some(error) = gathered.failure.take().filter(|_| !gathered.has_any()) {
             return Poll::Ready(Err(error.into()));
         }
-        // Registered while gathering, so a drain from now on wakes this.
+        // Wakers were registered while gathering, so that a drain from now on wakes this task.
         let drained = self.subscriber.drain_hint();
         if gathered.has_any() {
-            // Catching up means all channels, not the one that answered first.
-            let waits = looked == Looked::Reading && !self.started && !gathered.is_full() && drained.is_none();
-            if waits && self.as_mut().catch_up_time(cx).is_pending() {
+            // Catching up means all channels, not only the one that answered first.
+            let waits =
+                status == GatherStatus::ReadPending && !self.started && !gathered.is_full() && drained.is_none();
+            if waits && self.as_mut().poll_catch_up_timer(cx).is_pending() {
                 *self.project().gathered = Some(Box::new(gathered));
                 return Poll::Pending;
             }
-        } else if !self.subscriber.has_ended() {
-            gathered.retry = drained;
-            if drained.is_none() {
-                if looked == Looked::AtAll {
-                    on_empty();
-                }
-                ready!(self.as_mut().wait(looked, cx));
-            }
+            return Poll::Ready(Ok(self.finish(gathered, None)));
         }
-        Poll::Ready(Ok(self.finish(gathered)))
+        if self.subscriber.has_ended() {
+            return Poll::Ready(Ok(self.finish(gathered, None)));
+        }
+        if drained.is_none() {
+            if status == GatherStatus::Complete {
+                on_empty();
+            }
+            ready!(self.as_mut().poll_wait(status, cx));
+        }
+        Poll::Ready(Ok(self.finish(gathered, drained)))
     }
 
-    fn finish(&self, gathered: Gathered) -> Listened {
+    fn finish(&self, gathered: Gathered, retry: Option<Duration>) -> Listened {
         Listened {
             events: gathered.events,
             resets: gathered.resets,
@@ -177,171 +179,43 @@ impl Listening {
             ended: self.subscriber.ended_channels(),
             failed: gathered.failed,
             live: gathered.live,
-            retry: gathered.retry,
+            retry,
             by_time: self.by_time,
         }
     }
 
-    /// Ready when no more is waited for what other channels have: at the end of the wait, for a store may take its time with
-    /// each of many channels.
-    fn catch_up_time(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        if this.timer.is_none() {
-            let deadline = match *this.until {
-                Until::Now => Instant::now() + CATCH_UP,
-                Until::Then(deadline) => deadline,
-                Until::Never => return Poll::Pending,
-            };
-            this.timer.set(Some(sleep_until(deadline)));
+    /// Ready when the other channels are no longer waited for although something was found: a store may take long for each of
+    /// many channels.
+    fn poll_catch_up_timer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.until {
+            WaitUntil::Now => self.poll_timer(Instant::now() + MAX_CATCH_UP, cx),
+            WaitUntil::At(deadline) => self.poll_timer(deadline, cx),
+            WaitUntil::Forever => Poll::Pending,
         }
-        this.timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
     }
 
     /// Ready when the wait is over.
-    fn wait(self: Pin<&mut Self>, looked: Looked, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        if looked == Looked::Reading && !*this.started {
+    fn poll_wait(mut self: Pin<&mut Self>, status: GatherStatus, cx: &mut Context<'_>) -> Poll<()> {
+        if status == GatherStatus::ReadPending && !self.started {
             return Poll::Pending;
         }
-        *this.started = true;
-        let deadline = match *this.until {
-            Until::Now => return Poll::Ready(()),
-            Until::Then(deadline) => deadline,
-            Until::Never => return Poll::Pending,
-        };
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(deadline)));
+        *self.as_mut().project().started = true;
+        match self.until {
+            WaitUntil::Now => Poll::Ready(()),
+            WaitUntil::At(deadline) => self.poll_timer(deadline, cx),
+            WaitUntil::Forever => Poll::Pending,
         }
-        this.timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
+    }
+
+    /// Only the first deadline counts.
+    fn poll_timer(self: Pin<&mut Self>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut timer = self.project().timer;
+        if timer.is_none() {
+            timer.set(Some(sleep_until(deadline)));
+        }
+        timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
     }
 }
 
-/// What a look at all channels found of the store.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Looked {
-    /// All that there is.
-    AtAll,
-    /// A read is under way.
-    Reading,
-}
-
-/// What is left in a channel after what was gathered from it.
-enum Left {
-    Nothing,
-    /// Perhaps: nobody looked.
-    Something,
-    /// A read will tell.
-    Reading,
-    /// A read will, for which there is no room yet.
-    Waiting,
-    Unreadable(ReadError),
-}
-
-#[derive(Debug)]
-struct Gathered {
-    events: Vec<Events>,
-    resets: Vec<Reset>,
-    failed: Vec<Failed>,
-    /// Why a channel could not be read now.
-    failure: Option<ReadError>,
-    live: bool,
-    retry: Option<Duration>,
-    events_left: usize,
-    bytes_left: usize,
-}
-
-impl Gathered {
-    fn new(events_left: usize) -> Self {
-        Self {
-            events: Vec::new(),
-            resets: Vec::new(),
-            failed: Vec::new(),
-            failure: None,
-            live: true,
-            retry: None,
-            events_left,
-            bytes_left: BYTES,
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.events_left == 0 || self.bytes_left == 0
-    }
-
-    /// Takes what is there.
-    fn gather(&mut self, subscriber: &mut Subscriber, cx: &mut Context<'_>) -> Looked {
-        let mut looked = Looked::AtAll;
-        let mut readable = false;
-        self.live = true;
-        subscriber.visit(|leg, room| -> Visit<()> {
-            let left = self.gather_from(leg, room, cx);
-            // What waits is visited again, or waits for one that reads.
-            self.live &= matches!(left, Left::Nothing | Left::Waiting);
-            if !matches!(left, Left::Unreadable(_)) {
-                readable = true;
-            }
-            match left {
-                Left::Nothing | Left::Something => {}
-                Left::Reading => looked = Looked::Reading,
-                Left::Waiting => return Visit::Waits,
-                Left::Unreadable(error) => match error.corrupt() {
-                    Some(corrupt) => self.note_failed(leg.failed(corrupt.clone())),
-                    None => self.failure = Some(error),
-                },
-            }
-            Visit::GoOn
-        });
-        // Waiting for channels none of which can ever be read would be waiting in vain.
-        if let (false, Some(failed)) = (readable, self.failed.first()) {
-            self.failure.get_or_insert(ReadError::Store(failed.error.clone()));
-        }
-        looked
-    }
-
-    fn gather_from(&mut self, leg: &mut Leg, room: PageRoom, cx: &mut Context<'_>) -> Left {
-        while !self.is_full() {
-            match leg.look(room, cx) {
-                Ready::Batch(batch) => self.take(leg, batch),
-                Ready::Reset(reset) => {
-                    leg.take_reset();
-                    self.resets.push(reset);
-                }
-                Ready::Closed(_) => leg.take_close(),
-                Ready::Failed(error) => return Left::Unreadable(error),
-                Ready::Reading => return Left::Reading,
-                Ready::Waiting => return Left::Waiting,
-                Ready::Parked | Ready::Broken | Ready::Ended => return Left::Nothing,
-            }
-        }
-        Left::Something
-    }
-
-    fn take(&mut self, leg: &mut Leg, batch: Arc<Batch>) {
-        let events = leg.take(batch, self.events_left);
-        let bytes: usize = events.entries().map(Entry::size).sum();
-        self.events_left -= events.len().min(self.events_left);
-        self.bytes_left = self.bytes_left.saturating_sub(bytes);
-        // One is what most answers have.
-        match self.events.is_empty() {
-            true => self.events = vec![events],
-            false => self.events.push(events),
-        }
-    }
-
-    /// A leg may be visited several times.
-    fn note_failed(&mut self, failed: Failed) {
-        if self.failed.iter().all(|known| known.channel != failed.channel) {
-            self.failed.push(failed);
-        }
-    }
-
-    fn has_any(&self) -> bool {
-        !self.events.is_empty() || !self.resets.is_empty()
-    }
-}
-
-/// Most bytes of one answer; a batch that crosses it is the last.
-const BYTES: usize = 1 << 20;
-
-/// How long a listener that only catches up waits for other channels once it has something.
-const CATCH_UP: Duration = Duration::from_secs(10);
+/// How long a listener that only catches up waits for other channels once it has found something.
+const MAX_CATCH_UP: Duration = Duration::from_secs(10);

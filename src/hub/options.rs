@@ -17,40 +17,40 @@ use crate::store::Limit;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HubOptions {
-    /// Recent entries kept per followed channel, in bytes as they are kept: an entry counts twice its texts, for one encoded
-    /// form lies beside it, and some 200 for the rest. Each further form that readers ask for adds as much as the texts, and
-    /// runs that several readers got together at most 8 times 64 KiB. Default 512 KiB.
+    /// Recent entries kept per followed channel, in bytes of memory: an entry counts twice its texts, because one encoding is
+    /// kept with it, plus some 200 bytes. Each further encoding that readers ask for takes as much again as the texts, and the
+    /// runs that readers share at most 8 times 64 KiB; these are not counted. Default 512 KiB.
     pub ring_bytes: usize,
     /// Bounds of one read of the store on a subscriber's behalf. Default 1 000 events, 256 KiB.
     pub page: Limit,
     /// Most such reads under way at once. Default 64.
     pub reads: usize,
-    /// Most reads under way at once that bring followed channels on when hints were lost or came with a gap: what live
-    /// readers wait for, apart from what others catch up. Default 64.
+    /// Most reads under way at once that bring followed channels up to date after hints were lost or came with a gap. Live
+    /// readers wait for these, so they are counted apart from `reads`. Default 64.
     pub advancing_reads: usize,
-    /// Pages that were just read and are kept for two seconds for others who come back to positions within them, of all
-    /// channels together, in bytes counted as those of `ring_bytes`. Default 16 MiB.
+    /// Pages of all channels that are kept for two seconds after they were read, for other readers that resume within them,
+    /// in bytes counted as for `ring_bytes`. Default 16 MiB.
     pub recent_page_bytes: usize,
-    /// How long a channel is followed after its last reader went. Default 30 s.
+    /// How long a channel is followed after its last reader left. Default 30 s.
     pub linger: Duration,
     /// Most channels that are followed without a reader. Default 1 024.
     pub lingering: usize,
     /// How often the heads of followed channels are compared with the store's. Default 3 s.
     pub check_every: Duration,
-    /// How long a read of the store may take, from when it starts, before it counts as failed. Default 10 s.
+    /// How long a read of the store may take once it has started, before it counts as failed. Default 10 s.
     pub read_timeout: Duration,
-    /// Most reads that wait for their turn; one more is refused at once. Default 4 096.
+    /// Most reads that wait to start; one more is refused at once. Default 4 096.
     pub waiting_reads: usize,
-    /// How long a read may wait for its turn before it is refused. Default 2 s.
+    /// How long a read may wait to start before it is refused. Default 2 s.
     pub read_queue_timeout: Duration,
-    /// How long a reader may leave a page of the store untouched, that was read for it, before the page is freed and the
-    /// reader ends with [`SubscribeError::Stalled`](crate::SubscribeError::Stalled) when it looks again. It counts as a reader
-    /// until it is dropped. HTTP/2 windows and slow phones pause for a minute. Default 5 min.
+    /// How long a reader may leave a page untouched that was read for it. Then the page is freed, and the reader ends with
+    /// [`SubscribeError::Stalled`](crate::SubscribeError::Stalled) when it is polled again; it counts as a reader until it is
+    /// dropped. HTTP/2 windows and slow phones can pause for a minute. Default 5 min.
     pub stall_timeout: Duration,
     /// Most readers at once. Default: no bound.
     pub readers: usize,
-    /// The soonest that a draining hub tells a reader to come back. Default 1 s: before that it would meet the same process,
-    /// or a proxy that knows no other.
+    /// The shortest delay after which a draining hub tells a reader to come back. Default 1 s: earlier it would meet the same
+    /// process, or a proxy that knows no other yet.
     pub drain_floor: Duration,
 }
 
@@ -82,7 +82,7 @@ impl HubOptions {
         Self { ring_bytes, ..self }
     }
 
-    /// Sets the bounds of one read; at least one event is always asked for.
+    /// Sets the bounds of one read; at least 1 event.
     #[must_use]
     pub fn page(self, page: Limit) -> Self {
         Self { page: Limit { events: page.events.max(1), ..page }, ..self }
@@ -94,19 +94,19 @@ impl HubOptions {
         Self { reads: reads.max(1), ..self }
     }
 
-    /// Sets the most reads under way at once that bring followed channels on; at least 1.
+    /// Sets the most reads under way at once that bring followed channels up to date; at least 1.
     #[must_use]
     pub fn advancing_reads(self, advancing_reads: usize) -> Self {
         Self { advancing_reads: advancing_reads.max(1), ..self }
     }
 
-    /// Sets the bytes of pages that are kept for others who come back to positions within them.
+    /// Sets the bytes of recently read pages that are kept for other readers that resume within them.
     #[must_use]
     pub fn recent_page_bytes(self, recent_page_bytes: usize) -> Self {
         Self { recent_page_bytes, ..self }
     }
 
-    /// Sets how long a channel is followed after its last reader went.
+    /// Sets how long a channel is followed after its last reader left.
     #[must_use]
     pub fn linger(self, linger: Duration) -> Self {
         Self { linger, ..self }
@@ -124,28 +124,28 @@ impl HubOptions {
         Self { check_every: check_every.max(Duration::from_millis(1)), ..self }
     }
 
-    /// Sets how long a read of the store or of its heads may take, from when it starts. A store that hangs is then as one
+    /// Sets how long a read of the store or of its heads may take once it has started. A store that hangs is treated as one
     /// that fails: requests are told to come back, and streams end at an event boundary.
     #[must_use]
     pub fn read_timeout(self, read_timeout: Duration) -> Self {
         Self { read_timeout, ..self }
     }
 
-    /// Sets the most reads that wait for their turn; one more is refused at once with
+    /// Sets the most reads that wait to start; one more is refused at once with
     /// [`SubscribeError::Overloaded`](crate::SubscribeError::Overloaded).
     #[must_use]
     pub fn waiting_reads(self, waiting_reads: usize) -> Self {
         Self { waiting_reads, ..self }
     }
 
-    /// Sets how long a read may wait for its turn. One that waited longer is refused as one too many is, so that what is
-    /// read is for those who still want it.
+    /// Sets how long a read may wait to start. One that waited longer is refused as one too many is, so that reads serve
+    /// readers that still wait for them.
     #[must_use]
     pub fn read_queue_timeout(self, read_queue_timeout: Duration) -> Self {
         Self { read_queue_timeout, ..self }
     }
 
-    /// Sets how long a reader may leave a page untouched that was read for it.
+    /// Sets how long a reader may leave a page untouched that was read for it before the reader ends.
     #[must_use]
     pub fn stall_timeout(self, stall_timeout: Duration) -> Self {
         Self { stall_timeout, ..self }
@@ -158,14 +158,14 @@ impl HubOptions {
         Self { readers, ..self }
     }
 
-    /// Sets the soonest that a draining hub tells a reader to come back; at least 1 ms. The window of a drain is at least
-    /// twice as long.
+    /// Sets the shortest delay after which a draining hub tells a reader to come back; at least 1 ms. The window of a drain is
+    /// at least twice as long.
     #[must_use]
     pub fn drain_floor(self, drain_floor: Duration) -> Self {
         Self { drain_floor, ..self }
     }
 
-    /// What a hub goes by: fields that were set past the setters keep their bounds too.
+    /// The options with their bounds applied: the fields are public, and may have been set without the setters.
     pub(super) fn bounded(self) -> Self {
         let Self { page, reads, advancing_reads, check_every, .. } = self.clone();
         self.page(page).reads(reads).advancing_reads(advancing_reads).check_every(check_every)

@@ -1,5 +1,5 @@
-//! Whether calls of one kind to the store fail just now, and since when: how long clients stay away, and what is logged. A
-//! failing store fails all of them, so the log tells of the change and counts the rest.
+//! Whether calls of one kind to the store are failing, and since when: decides how long clients stay away and what is logged.
+//! During an outage every call fails, so only its start and end are logged, with a count.
 
 use std::{
     error::Error as _,
@@ -24,26 +24,31 @@ struct Failing {
 }
 
 impl Outage {
-    /// No failure was seen; `calls` names the kind in the log.
-    pub(super) fn none_of(calls: &'static str) -> Self {
+    /// Starts without an outage; `calls` names the kind of call in the log.
+    pub(super) fn new(calls: &'static str) -> Self {
         Self { calls, failing: Mutex::new(None) }
     }
 
-    /// Takes notice of a failed call.
+    /// Records a failed call.
     pub(super) fn failed(&self, error: &StoreError) {
-        let mut state = self.state();
-        if let Some(failing) = state.as_mut() {
+        let mut failing = self.failing();
+        if let Some(failing) = failing.as_mut() {
             failing.failures += 1;
             return;
         }
-        *state = Some(Failing { since: Instant::now(), failures: 1 });
-        drop(state);
-        tracing::warn!(calls = self.calls, %error, source = error.source(), "the event store fails; more is only counted");
+        *failing = Some(Failing { since: Instant::now(), failures: 1 });
+        drop(failing);
+        tracing::warn!(
+            calls = self.calls,
+            %error,
+            source = error.source(),
+            "the event store fails; further failures are counted, not logged"
+        );
     }
 
-    /// Takes notice of a call that succeeded.
+    /// Records a call that succeeded.
     pub(super) fn succeeded(&self) {
-        let ended = self.state().take();
+        let ended = self.failing().take();
         if let Some(Failing { since, failures }) = ended {
             tracing::info!(
                 calls = self.calls,
@@ -54,24 +59,24 @@ impl Outage {
         }
     }
 
-    /// How long those should stay away who are sent away now.
+    /// How long a client that is turned away now should stay away.
     pub(super) fn backoff(&self) -> Duration {
-        let since = self.state().map(|failing| failing.since);
-        since.map_or(SHORTEST, |since| backoff(since.elapsed()))
+        let since = self.failing().map(|failing| failing.since);
+        since.map_or(MIN_BACKOFF, |since| backoff(since.elapsed()))
     }
 
-    fn state(&self) -> MutexGuard<'_, Option<Failing>> {
+    fn failing(&self) -> MutexGuard<'_, Option<Failing>> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// As long again as it has lasted already: a reader that comes back each time doubles its delay.
+/// As long as the outage has lasted so far, so that a reader that keeps coming back doubles its delay each time.
 fn backoff(lasted: Duration) -> Duration {
-    lasted.clamp(SHORTEST, LONGEST)
+    lasted.clamp(MIN_BACKOFF, MAX_BACKOFF)
 }
 
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 #[cfg(all(test, not(tower_events_loom)))]
 mod tests {
@@ -79,8 +84,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_delay_doubles_up_to_its_bound_and_ends_with_the_outage() {
-        let outage = Outage::none_of("tests");
-        assert_eq!(outage.backoff(), SHORTEST);
+        let outage = Outage::new("tests");
+        assert_eq!(outage.backoff(), MIN_BACKOFF);
         let mut delays = Vec::new();
         for _ in 0..7 {
             outage.failed(&StoreError::Unavailable("a test".into()));
@@ -89,6 +94,6 @@ mod tests {
         }
         assert_eq!(delays, [1, 1, 2, 4, 8, 16, 30]);
         outage.succeeded();
-        assert_eq!(outage.backoff(), SHORTEST);
+        assert_eq!(outage.backoff(), MIN_BACKOFF);
     }
 }

@@ -1,5 +1,5 @@
-//! Pages that were just read, kept for a moment: readers that come back after a restart do so within seconds, and stand at
-//! many positions of the same pages.
+//! Recently read pages, kept for a moment: after a restart readers come back within seconds, to many positions of the same
+//! pages.
 
 use std::{
     collections::VecDeque,
@@ -9,124 +9,112 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{error::ReadError, fetch::Fetch, fetch::Fetched};
+use super::{error::ReadError, shared_page::SharedPage, shared_read::SharedRead};
 
 #[derive(Debug)]
 pub(super) struct RecentPages {
     max_bytes: usize,
-    pages: Mutex<Pages>,
+    queue: Mutex<Queue>,
 }
 
 /// Oldest first.
 #[derive(Debug, Default)]
-struct Pages {
-    kept: VecDeque<Page>,
+struct Queue {
+    pages: VecDeque<RecentPage>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Page {
+struct RecentPage {
     bytes: usize,
     until: Instant,
-    _fetch: Arc<Fetch>,
+    _read: Arc<SharedRead>,
 }
 
 impl RecentPages {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, pages: Mutex::default() }
+        Self { max_bytes, queue: Mutex::default() }
     }
 
-    /// Keeps a page that was read, unless nothing is in it.
-    pub(super) fn keep(&self, fetch: Option<Arc<Fetch>>, answer: &Result<Arc<Fetched>, ReadError>) {
-        let (Some(fetch), Ok(fetched)) = (fetch, answer) else { return };
-        let bytes = fetched.kept_bytes();
+    /// Keeps a page that was read, unless it is empty or too large.
+    pub(super) fn keep(&self, read: Option<Arc<SharedRead>>, page: &Result<Arc<SharedPage>, ReadError>) {
+        let (Some(read), Ok(page)) = (read, page) else { return };
+        let bytes = page.size_in_memory();
         if bytes == 0 || bytes > self.max_bytes {
             return;
         }
-        let mut pages = self.pages();
-        pages.bytes += bytes;
-        pages.kept.push_back(Page { bytes, until: Instant::now() + KEPT, _fetch: fetch });
-        let over = pages.drop_while(|pages| pages.bytes > self.max_bytes);
-        drop(pages);
-        drop(over);
+        let mut queue = self.queue();
+        queue.bytes += bytes;
+        queue.pages.push_back(RecentPage { bytes, until: Instant::now() + LIFETIME, _read: read });
+        let removed = queue.remove_while(|queue| queue.bytes > self.max_bytes);
+        drop(queue);
+        drop(removed);
     }
 
-    /// Lets those go whose time is over.
     pub(super) fn expire(&self, now: Instant) {
-        let over = self.pages().drop_while(|pages| pages.kept.front().is_some_and(|page| page.until <= now));
-        drop(over);
+        let removed = self.queue().remove_while(|queue| queue.pages.front().is_some_and(|page| page.until <= now));
+        drop(removed);
     }
 
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pages {
-    /// What goes, to be dropped after the lock.
-    fn drop_while(&mut self, goes: impl Fn(&Self) -> bool) -> Vec<Page> {
-        let mut over = Vec::new();
-        while goes(self) {
-            let Some(page) = self.kept.pop_front() else { break };
+impl Queue {
+    /// Returns what it removed, to be dropped after the lock is released.
+    fn remove_while(&mut self, condition: impl Fn(&Self) -> bool) -> Vec<RecentPage> {
+        let mut removed = Vec::new();
+        while condition(self) {
+            let Some(page) = self.pages.pop_front() else { break };
             self.bytes -= page.bytes;
-            over.push(page);
+            removed.push(page);
         }
-        over
+        removed
     }
 }
 
-/// How long a page is kept.
-const KEPT: Duration = Duration::from_secs(2);
+const LIFETIME: Duration = Duration::from_secs(2);
 
 #[cfg(all(test, not(tower_events_loom)))]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::{
-        channel::Channel,
-        cursor::Cursor,
-        event::Data,
-        hub::fetch::Asked,
-        store::{Entry, Head, Limit, Outcome, Page, Start},
-    };
+    use crate::hub::shared_page::tests::{at, page};
 
-    fn page() -> Arc<Fetched> {
-        let at = |seq| Cursor { epoch: 1, seq, tag: 1 };
-        let (channel, data) = (Channel::new("a").unwrap(), Data::text("x".repeat(1_000)));
-        let entry = Entry { channel, cursor: at(1), prev_tag: 0, appended: 0, time: 0, name: None, data };
-        let head = Head { cursor: at(1), closed: false };
-        let page = Page { outcome: Outcome::Continued, from: at(0), entries: vec![entry], next: at(1), head };
-        Arc::new(Fetched::new(page, Asked { start: Start::Earliest, limit: Limit::default(), version: 0, history: 0 }))
+    fn one_entry() -> SharedPage {
+        page(0, 1)
+    }
+
+    /// Returns how many pages are kept then.
+    fn keep(recent: &RecentPages, page: SharedPage) -> usize {
+        recent.keep(Some(Arc::new(SharedRead::new())), &Ok(Arc::new(page)));
+        recent.queue().pages.len()
     }
 
     #[tokio::test(start_paused = true)]
     async fn pages_are_kept_for_a_moment_and_up_to_a_bound() {
-        let recent = RecentPages::new(page().kept_bytes() * 3);
+        let bytes = one_entry().size_in_memory();
+        let recent = RecentPages::new(bytes * 3);
         for _ in 0..10 {
-            recent.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
+            keep(&recent, one_entry());
         }
-        assert_eq!(recent.pages().kept.len(), 3);
-        tokio::time::advance(KEPT / 2).await;
-        recent.keep(Some(Arc::new(Fetch::new())), &Ok(page()));
-        tokio::time::advance(KEPT / 2).await;
+        assert_eq!(recent.queue().pages.len(), 3);
+        tokio::time::advance(LIFETIME / 2).await;
+        keep(&recent, one_entry());
+        tokio::time::advance(LIFETIME / 2).await;
         recent.expire(Instant::now());
-        let bytes = recent.pages().bytes;
-        assert_eq!((recent.pages().kept.len(), bytes), (1, page().kept_bytes()));
+        let kept = recent.queue().pages.len();
+        assert_eq!((kept, recent.queue().bytes), (1, bytes));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn neither_an_empty_page_nor_one_that_is_too_large_is_kept_or_costs_another_its_place() {
-        let keep = |recent: &RecentPages, fetched: Arc<Fetched>| {
-            recent.keep(Some(Arc::new(Fetch::new())), &Ok(fetched));
-            recent.pages().kept.len()
-        };
-        let recent = RecentPages::new(page().kept_bytes());
-        assert_eq!(keep(&recent, page()), 1, "one that just fits");
-        let head = page().head;
-        assert_eq!(keep(&recent, Arc::new(page().until(Cursor { seq: 0, ..head.cursor }))), 1, "an empty one");
-        let twice = page();
-        let batches = [twice.batches.clone(), twice.batches.clone()].concat();
-        assert_eq!(keep(&recent, Arc::new(Fetched { batches, ..Arc::into_inner(twice).unwrap() })), 1);
-        assert_eq!(recent.pages().bytes, page().kept_bytes());
+    async fn an_empty_page_or_one_that_is_too_large_is_not_kept_and_displaces_no_other() {
+        let bytes = one_entry().size_in_memory();
+        let recent = RecentPages::new(bytes);
+        assert_eq!(keep(&recent, one_entry()), 1, "one that just fits");
+        assert_eq!(keep(&recent, one_entry().truncated(at(0))), 1, "an empty one");
+        assert_eq!(keep(&recent, page(0, 2)), 1, "one that is too large");
+        assert_eq!(recent.queue().bytes, bytes);
     }
 }

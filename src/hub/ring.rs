@@ -1,57 +1,59 @@
-//! The recent entries of one channel. Pure: positions and entries in, entries out; locks and wakers are the topic's.
+//! The recent entries of one channel. Pure: positions and entries in, entries out; locks and wakers belong to the topic.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::frame::{Batch, Frame};
+use super::{
+    encoded_entry::EncodedEntry,
+    entry_run::{EntryRun, take_run},
+};
 use crate::{
     cursor::Cursor,
     store::{Entry, Head},
 };
 
-/// A contiguous run of a channel's newest entries, as far as this process knows them, bounded in bytes.
+/// The newest consecutive entries of a channel that this process knows, bounded in bytes.
 ///
-/// Invariant: `base`, the entries' cursors and `head.cursor` are one unbroken history that the store confirmed: an entry
-/// is taken only when its predecessor is the head.
+/// Invariant: `base`, the entries' cursors and `head.cursor` are one unbroken history that the store confirmed: an entry is
+/// appended only if its predecessor is the head.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// The position just before the oldest entry here.
+    /// The position just before the oldest entry.
     base: Cursor,
-    frames: VecDeque<Arc<Frame>>,
+    entries: VecDeque<Arc<EncodedEntry>>,
     head: Head,
     bytes: usize,
-    most_bytes: usize,
-    /// Batches for those who are at the same position: none that more could be added to.
-    recent: Vec<Arc<Batch>>,
+    max_bytes: usize,
+    /// Runs for other readers at the same position. A run that a newer entry would extend is removed.
+    recent_runs: Vec<Arc<EntryRun>>,
 }
 
-/// What the ring knows of a position.
+/// What the ring knows about a position.
 #[derive(Debug)]
-pub(super) enum Lookup {
+pub(super) enum RingLookup {
     /// These entries follow.
-    Batch(Arc<Batch>),
+    Run(Arc<EntryRun>),
     /// It is the head.
     CaughtUp { closed: bool },
-    /// It lies before the oldest entry here, in the same epoch.
-    Behind,
+    /// It lies before the oldest entry, in the same epoch.
+    BeforeRing,
     /// The ring does not hold it: only the store can tell.
-    Elsewhere,
+    NotInRing,
 }
 
-/// What became of entries that were offered to the ring.
+/// What new information did to the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Feed {
-    /// The ring took at least one.
-    Taken,
-    /// It had them all.
-    Known,
-    /// They do not follow its head: only the store can tell what lies between.
+pub(super) enum RingChange {
+    Changed,
+    /// It was known already.
+    Unchanged,
+    /// It does not follow the head: only the store can tell what lies between.
     Gap,
 }
 
 impl Ring {
-    /// An empty ring at a head that a store read gave.
-    pub(super) fn new(head: Head, most_bytes: usize) -> Self {
-        Self { base: head.cursor, frames: VecDeque::new(), head, bytes: 0, most_bytes, recent: Vec::new() }
+    /// An empty ring at a head that a store read returned.
+    pub(super) fn new(head: Head, max_bytes: usize) -> Self {
+        Self { base: head.cursor, entries: VecDeque::new(), head, bytes: 0, max_bytes, recent_runs: Vec::new() }
     }
 
     pub(super) fn head(&self) -> Head {
@@ -62,14 +64,14 @@ impl Ring {
         self.bytes
     }
 
-    pub(super) fn lookup(&mut self, position: Cursor) -> Lookup {
+    pub(super) fn lookup(&mut self, position: Cursor) -> RingLookup {
         if position == self.head.cursor {
-            return Lookup::CaughtUp { closed: self.head.closed };
+            return RingLookup::CaughtUp { closed: self.head.closed };
         }
         match self.index_after(position) {
-            Some(from) => Lookup::Batch(self.batch(from)),
-            None if position.epoch == self.base.epoch && position.seq < self.base.seq => Lookup::Behind,
-            None => Lookup::Elsewhere,
+            Some(index) => RingLookup::Run(self.run_from(index)),
+            None if position.epoch == self.base.epoch && position.seq < self.base.seq => RingLookup::BeforeRing,
+            None => RingLookup::NotInRing,
         }
     }
 
@@ -77,68 +79,68 @@ impl Ring {
         position == self.head.cursor || self.index_after(position).is_some()
     }
 
-    /// Offers entries that the store assigned, contiguous and in order.
-    pub(super) fn feed(&mut self, entries: &[Entry]) -> Feed {
+    /// Offers entries that the store assigned, consecutive and in order.
+    pub(super) fn feed(&mut self, entries: &[Entry]) -> RingChange {
         let head = self.head.cursor;
         let known = |entry: &&Entry| entry.cursor.epoch == head.epoch && entry.cursor.seq <= head.seq;
-        let fresh = entries.get(entries.iter().take_while(known).count()..).unwrap_or_default();
-        match fresh.first() {
-            None => Feed::Known,
-            Some(first) if first.prev() != head => Feed::Gap,
+        let new = entries.get(entries.iter().take_while(known).count()..).unwrap_or_default();
+        match new.first() {
+            None => RingChange::Unchanged,
+            Some(first) if first.prev() != head => RingChange::Gap,
             Some(_) => {
-                fresh.iter().cloned().for_each(|entry| self.push(entry));
-                Feed::Taken
+                new.iter().cloned().for_each(|entry| self.push(entry));
+                RingChange::Changed
             }
         }
     }
 
-    /// Notes that the channel is closed, if `head` is this ring's. A close lasts as long as its epoch.
-    pub(super) fn close(&mut self, head: Head) -> Feed {
+    /// Records that the channel is closed, if `head` is the ring's. A close lasts as long as its epoch.
+    pub(super) fn close(&mut self, head: Head) -> RingChange {
         match head.cursor == self.head.cursor {
             true if head.closed && !self.head.closed => {
                 self.head.closed = true;
-                Feed::Taken
+                RingChange::Changed
             }
-            true => Feed::Known,
-            false => Feed::Gap,
+            true => RingChange::Unchanged,
+            false => RingChange::Gap,
         }
     }
 
-    /// Offers older entries, newest first: those that lead up to its oldest are taken while there is room.
-    pub(super) fn backfill<'a>(&mut self, newest_first: impl Iterator<Item = &'a Arc<Frame>>) {
+    /// Offers older entries, newest first: those that lead up to the oldest one are taken while there is room.
+    pub(super) fn backfill<'a>(&mut self, newest_first: impl Iterator<Item = &'a Arc<EncodedEntry>>) {
         let base = self.base;
-        let held = |frame: &&Arc<Frame>| {
-            let cursor = frame.entry().cursor;
+        let is_newer = |encoded: &&Arc<EncodedEntry>| {
+            let cursor = encoded.entry().cursor;
             cursor.epoch == base.epoch && cursor.seq > base.seq
         };
-        for frame in newest_first.skip_while(held) {
-            let entry = frame.entry();
-            if entry.cursor != self.base || self.bytes + frame.kept_bytes() > self.most_bytes {
+        for encoded in newest_first.skip_while(is_newer) {
+            let entry = encoded.entry();
+            if entry.cursor != self.base || self.bytes + encoded.size_in_memory() > self.max_bytes {
                 return;
             }
             self.base = entry.prev();
-            self.bytes += frame.kept_bytes();
-            self.frames.push_front(frame.clone());
+            self.bytes += encoded.size_in_memory();
+            self.entries.push_front(encoded.clone());
         }
     }
 
     fn push(&mut self, entry: Entry) {
-        // Whoever is behind gets what comes now together with what was the newest; what is further back stays as it is.
-        let newest = self.head.cursor;
-        self.recent.retain(|batch| batch.next() != newest);
+        // A run that ended at the head would now be longer; the others stay as they are.
+        let old_head = self.head.cursor;
+        self.recent_runs.retain(|run| run.next() != old_head);
         self.head.cursor = entry.cursor;
-        let frame = Frame::new(entry);
-        self.bytes += frame.kept_bytes();
-        self.frames.push_back(frame);
-        while self.bytes > self.most_bytes && self.frames.len() > 1 {
+        let encoded = EncodedEntry::new(entry);
+        self.bytes += encoded.size_in_memory();
+        self.entries.push_back(encoded);
+        while self.bytes > self.max_bytes && self.entries.len() > 1 {
             self.evict();
         }
     }
 
     fn evict(&mut self) {
-        if let Some(frame) = self.frames.pop_front() {
-            self.base = frame.entry().cursor;
-            self.bytes -= frame.kept_bytes();
+        if let Some(encoded) = self.entries.pop_front() {
+            self.base = encoded.entry().cursor;
+            self.bytes -= encoded.size_in_memory();
         }
     }
 
@@ -148,52 +150,35 @@ impl Ring {
             return Some(0);
         }
         let index = usize::try_from(position.seq.checked_sub(self.base.seq)?.checked_sub(1)?).ok()?;
-        let held = self.frames.get(index)?.entry().cursor;
+        let held = self.entries.get(index)?.entry().cursor;
         (held == position).then_some(index + 1)
     }
 
-    fn batch(&mut self, from: usize) -> Arc<Batch> {
-        let first = self.frames.get(from);
-        let same = |batch: &&Arc<Batch>| match (batch.frames().first(), first) {
-            (Some(have), Some(want)) => Arc::ptr_eq(have, want),
+    fn run_from(&mut self, index: usize) -> Arc<EntryRun> {
+        let first = self.entries.get(index);
+        let starts_there = |run: &&Arc<EntryRun>| match (run.encoded_entries().first(), first) {
+            (Some(start), Some(first)) => Arc::ptr_eq(start, first),
             _ => false,
         };
-        if let Some(batch) = self.recent.iter().find(same) {
-            return batch.clone();
+        if let Some(run) = self.recent_runs.iter().find(starts_there) {
+            return run.clone();
         }
-        let frames = chunk(self.frames.iter().skip(from));
-        let next = frames.last().map_or(self.head.cursor, |frame| frame.entry().cursor);
-        let batch = Batch::new(frames, next);
-        if self.recent.len() == RECENT {
-            self.recent.remove(0);
+        let entries = take_run(self.entries.iter().skip(index));
+        let next = entries.last().map_or(self.head.cursor, |encoded| encoded.entry().cursor);
+        let run = EntryRun::new(entries, next);
+        if self.recent_runs.len() == MAX_RECENT_RUNS {
+            self.recent_runs.remove(0);
         }
-        self.recent.push(batch.clone());
-        batch
+        self.recent_runs.push(run.clone());
+        run
     }
 }
 
-/// The first frames that together stay below [`CHUNK`], at least one.
-pub(super) fn chunk<'a>(frames: impl Iterator<Item = &'a Arc<Frame>>) -> Box<[Arc<Frame>]> {
-    let mut bytes = 0;
-    frames
-        .take_while(|frame| {
-            let first = bytes == 0;
-            bytes += frame.entry().size();
-            first || bytes <= CHUNK
-        })
-        .cloned()
-        .collect()
-}
-
-/// Most bytes that are handed out in one piece, unless one entry alone is larger.
-pub(super) const CHUNK: usize = 64 << 10;
-
-/// Most batches that are kept for others at the same position.
-const RECENT: usize = 8;
+const MAX_RECENT_RUNS: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::entry_run::MAX_RUN_BYTES, *};
     use crate::{channel::Channel, event::Data};
 
     fn at(seq: u64) -> Cursor {
@@ -214,32 +199,32 @@ mod tests {
 
     fn ring(seqs: std::ops::RangeInclusive<u64>) -> Ring {
         let mut ring = Ring::new(Head { cursor: at(seqs.start() - 1), closed: false }, 1 << 20);
-        assert_eq!(ring.feed(&seqs.map(entry).collect::<Vec<_>>()), Feed::Taken);
+        assert_eq!(ring.feed(&seqs.map(entry).collect::<Vec<_>>()), RingChange::Changed);
         ring
     }
 
-    fn seqs(lookup: Lookup) -> Vec<u64> {
+    fn seqs(lookup: RingLookup) -> Vec<u64> {
         match lookup {
-            Lookup::Batch(batch) => batch.frames().iter().map(|frame| frame.entry().cursor.seq).collect(),
-            Lookup::CaughtUp { .. } => vec![],
-            Lookup::Behind | Lookup::Elsewhere => vec![u64::MAX],
+            RingLookup::Run(run) => run.encoded_entries().iter().map(|encoded| encoded.entry().cursor.seq).collect(),
+            RingLookup::CaughtUp { .. } => vec![],
+            RingLookup::BeforeRing | RingLookup::NotInRing => vec![u64::MAX],
         }
     }
 
     #[test]
-    fn answers_only_positions_that_it_holds() {
+    fn only_positions_in_the_ring_are_answered() {
         let mut ring = ring(4..=6);
-        let elsewhere = vec![u64::MAX];
+        let not_held = vec![u64::MAX];
         let table = [
             (at(3), vec![4, 5, 6]),
             (at(5), vec![6]),
             (at(6), vec![]),
-            (at(2), elsewhere.clone()),
-            (at(7), elsewhere.clone()),
-            (Cursor { tag: 1, ..at(5) }, elsewhere.clone()),
-            (Cursor { tag: 1, ..at(6) }, elsewhere.clone()),
-            (Cursor { tag: 1, ..at(3) }, elsewhere.clone()),
-            (Cursor { epoch: 2, ..at(5) }, elsewhere),
+            (at(2), not_held.clone()),
+            (at(7), not_held.clone()),
+            (Cursor { tag: 1, ..at(5) }, not_held.clone()),
+            (Cursor { tag: 1, ..at(6) }, not_held.clone()),
+            (Cursor { tag: 1, ..at(3) }, not_held.clone()),
+            (Cursor { epoch: 2, ..at(5) }, not_held),
         ];
         for (position, expected) in table {
             assert_eq!(seqs(ring.lookup(position)), expected, "{position:?}");
@@ -247,51 +232,52 @@ mod tests {
     }
 
     #[test]
-    fn takes_only_what_follows_its_head() {
+    fn only_entries_that_follow_the_head_are_appended() {
         let mut ring = ring(1..=3);
-        assert_eq!(ring.feed(&[entry(2), entry(3)]), Feed::Known);
-        assert_eq!(ring.feed(&[entry(5)]), Feed::Gap);
-        assert_eq!(ring.feed(&[Entry { prev_tag: 1, ..entry(4) }]), Feed::Gap);
-        assert_eq!(ring.feed(&[entry(3), entry(4), entry(5)]), Feed::Taken);
+        assert_eq!(ring.feed(&[entry(2), entry(3)]), RingChange::Unchanged);
+        assert_eq!(ring.feed(&[entry(5)]), RingChange::Gap);
+        assert_eq!(ring.feed(&[Entry { prev_tag: 1, ..entry(4) }]), RingChange::Gap);
+        assert_eq!(ring.feed(&[entry(3), entry(4), entry(5)]), RingChange::Changed);
         assert_eq!(seqs(ring.lookup(at(3))), [4, 5]);
         let foreign = Entry { cursor: Cursor { epoch: 2, ..at(1) }, ..entry(1) };
-        assert_eq!(ring.feed(&[foreign]), Feed::Gap);
+        assert_eq!(ring.feed(&[foreign]), RingChange::Gap);
     }
 
     #[test]
-    fn knows_what_lies_behind_it_and_what_is_not_of_its_history() {
+    fn older_positions_differ_from_those_of_another_history() {
         let mut ring = ring(4..=6);
         let foreign = |seq| Cursor { tag: 1, ..at(seq) };
         let other_epoch = |seq| Cursor { epoch: 2, ..at(seq) };
         for position in [at(2), at(0), foreign(2)] {
-            assert!(matches!(ring.lookup(position), Lookup::Behind), "{position:?}");
+            assert!(matches!(ring.lookup(position), RingLookup::BeforeRing), "{position:?}");
         }
         for position in [foreign(3), foreign(4), foreign(6), at(7), other_epoch(2), other_epoch(5)] {
-            assert!(matches!(ring.lookup(position), Lookup::Elsewhere), "{position:?}");
+            assert!(matches!(ring.lookup(position), RingLookup::NotInRing), "{position:?}");
         }
         assert!([3, 4, 5, 6].into_iter().all(|seq| ring.holds(at(seq))));
         assert!(![at(2), foreign(5), at(7), other_epoch(5)].into_iter().any(|position| ring.holds(position)));
     }
 
     #[test]
-    fn drops_the_oldest_above_its_bytes() {
-        let mut ring = Ring::new(Head { cursor: at(0), closed: false }, 3 * Frame::new(entry(1)).kept_bytes());
+    fn the_oldest_entries_are_dropped_above_the_bound() {
+        let mut ring =
+            Ring::new(Head { cursor: at(0), closed: false }, 3 * EncodedEntry::new(entry(1)).size_in_memory());
         ring.feed(&(1..=9).map(entry).collect::<Vec<_>>());
         assert_eq!(seqs(ring.lookup(at(6))), [7, 8, 9]);
         assert_eq!(seqs(ring.lookup(at(5))), [u64::MAX]);
-        assert!(ring.bytes() <= 3 * Frame::new(entry(1)).kept_bytes());
+        assert!(ring.bytes() <= 3 * EncodedEntry::new(entry(1)).size_in_memory());
     }
 
     #[test]
-    fn takes_older_entries_that_lead_up_to_its_own() {
-        let frames: Vec<_> = (1..=6).map(|seq| Frame::new(entry(seq))).collect();
-        let foreign = Frame::new(Entry { cursor: Cursor { tag: 1, ..at(3) }, ..entry(3) });
-        let other_epoch = Frame::new(Entry { cursor: Cursor { epoch: 2, ..at(3) }, ..entry(3) });
+    fn older_entries_that_lead_up_to_the_oldest_are_taken() {
+        let entries: Vec<_> = (1..=6).map(|seq| EncodedEntry::new(entry(seq))).collect();
+        let foreign = EncodedEntry::new(Entry { cursor: Cursor { tag: 1, ..at(3) }, ..entry(3) });
+        let other_epoch = EncodedEntry::new(Entry { cursor: Cursor { epoch: 2, ..at(3) }, ..entry(3) });
         let table = [
-            (frames.clone(), at(0), vec![1, 2, 3, 4, 5, 6]),
-            (frames[1..4].to_vec(), at(1), vec![2, 3, 4, 5, 6]),
-            (frames[..2].to_vec(), at(3), vec![4, 5, 6]),
-            (vec![frames[1].clone(), foreign], at(3), vec![4, 5, 6]),
+            (entries.clone(), at(0), vec![1, 2, 3, 4, 5, 6]),
+            (entries[1..4].to_vec(), at(1), vec![2, 3, 4, 5, 6]),
+            (entries[..2].to_vec(), at(3), vec![4, 5, 6]),
+            (vec![entries[1].clone(), foreign], at(3), vec![4, 5, 6]),
             (vec![other_epoch], at(3), vec![4, 5, 6]),
         ];
         for (older, oldest, expected) in table {
@@ -301,33 +287,33 @@ mod tests {
             assert_eq!(seqs(ring.lookup(oldest)), expected);
         }
         let mut full = ring(4..=6);
-        full.most_bytes = 5 * Frame::new(entry(1)).kept_bytes();
-        full.backfill(frames.iter().rev());
-        assert_eq!((full.base, full.bytes()), (at(1), 5 * Frame::new(entry(1)).kept_bytes()));
+        full.max_bytes = 5 * EncodedEntry::new(entry(1)).size_in_memory();
+        full.backfill(entries.iter().rev());
+        assert_eq!((full.base, full.bytes()), (at(1), 5 * EncodedEntry::new(entry(1)).size_in_memory()));
         full.feed(&[entry(7)]);
-        assert_eq!((full.base, full.bytes()), (at(2), 5 * Frame::new(entry(1)).kept_bytes()));
+        assert_eq!((full.base, full.bytes()), (at(2), 5 * EncodedEntry::new(entry(1)).size_in_memory()));
     }
 
     #[test]
-    fn a_batch_that_cannot_grow_stays_when_more_comes() {
+    fn a_run_that_cannot_grow_is_kept_when_entries_come() {
         let mut ring = ring(1..=2000);
-        let batch = |ring: &mut Ring, position| match ring.lookup(position) {
-            Lookup::Batch(batch) => batch,
+        let run = |ring: &mut Ring, position| match ring.lookup(position) {
+            RingLookup::Run(run) => run,
             _ => panic!("nothing follows {position:?}"),
         };
-        let (full, last) = (batch(&mut ring, at(0)), batch(&mut ring, at(1999)));
+        let (full, last) = (run(&mut ring, at(0)), run(&mut ring, at(1999)));
         ring.feed(&[entry(2001)]);
-        assert!(Arc::ptr_eq(&full, &batch(&mut ring, at(0))));
-        assert_eq!((last.next(), batch(&mut ring, at(1999)).next()), (at(2000), at(2001)));
+        assert!(Arc::ptr_eq(&full, &run(&mut ring, at(0))));
+        assert_eq!((last.next(), run(&mut ring, at(1999)).next()), (at(2000), at(2001)));
     }
 
     #[test]
-    fn a_batch_is_shared_and_bounded() {
+    fn a_run_is_shared_and_bounded() {
         let mut ring = ring(1..=2000);
-        let (Lookup::Batch(one), Lookup::Batch(two)) = (ring.lookup(at(0)), ring.lookup(at(0))) else { panic!() };
+        let (RingLookup::Run(one), RingLookup::Run(two)) = (ring.lookup(at(0)), ring.lookup(at(0))) else { panic!() };
         assert!(Arc::ptr_eq(&one, &two));
-        let bytes: usize = one.frames().iter().map(|frame| frame.entry().size()).sum();
-        assert!(bytes <= CHUNK && bytes + one.frames()[0].entry().size() > CHUNK);
-        assert_eq!(one.next(), one.frames().last().unwrap().entry().cursor);
+        let bytes: usize = one.encoded_entries().iter().map(|encoded| encoded.entry().size()).sum();
+        assert!(bytes <= MAX_RUN_BYTES && bytes + one.encoded_entries()[0].entry().size() > MAX_RUN_BYTES);
+        assert_eq!(one.next(), one.encoded_entries().last().unwrap().entry().cursor);
     }
 }

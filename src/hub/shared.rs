@@ -1,4 +1,4 @@
-//! What all handles of a hub share: which channels are followed and for whom, the bounds, and the end.
+//! What all handles of a hub share: the followed channels, the bounds, and the drain.
 
 use std::{
     pin::pin,
@@ -12,79 +12,78 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    follower::Follower,
-    heads::HeadCalls,
+    follower_tasks::FollowerTasks,
+    head_requests::HeadRequests,
     options::HubOptions,
     outage::Outage,
-    reads::Reads,
+    read_budgets::ReadBudgets,
     stats::Stats,
-    topic::{Left, Place, Topic},
+    store_calls::StoreCalls,
+    topic::{Topic, WaiterSlot},
     topics::Topics,
     turns::Turns,
 };
 use crate::{
     channel::Channel,
-    store::{AnyStore, Appended, Head, Store, StoreError},
+    store::{AnyStore, Store},
 };
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: AnyStore,
+    pub(super) store_calls: StoreCalls,
     pub(super) options: HubOptions,
-    following: Mutex<Following>,
-    /// What the rings of all followed channels hold, in bytes.
+    followed: Mutex<Followed>,
+    /// The size of the rings of all followed channels, in bytes.
     ring_bytes: Arc<AtomicUsize>,
-    /// How many readers there are.
     readers: AtomicUsize,
-    /// The last reader went.
-    gone: Notify,
-    pub(super) reads: Reads,
-    pub(super) head_calls: HeadCalls,
-    /// Of those who hand out what they catch up.
+    last_reader_left: Notify,
+    pub(super) reads: ReadBudgets,
+    pub(super) head_requests: HeadRequests,
+    /// Taken by readers that hand out what they catch up on.
     pub(super) turns: Arc<Turns>,
-    /// Asks for a comparison of the heads before its time.
+    /// Requests a comparison of heads ahead of schedule.
     pub(super) recheck: Arc<Notify>,
-    /// Whether reads fail just now.
-    pub(super) outage: Outage,
-    /// Whether appends do.
-    append_outage: Outage,
-    /// The drain window, once draining.
-    drain: OnceLock<Duration>,
+    /// Whether appends are failing.
+    pub(super) append_outage: Outage,
+    /// Set once draining.
+    drain_window: OnceLock<Duration>,
 }
 
 #[derive(Debug, Default)]
-struct Following {
+struct Followed {
     topics: Topics,
-    /// Runs while anything is followed.
-    follower: Option<Follower>,
+    /// Run while any channel is followed.
+    follower: Option<FollowerTasks>,
 }
 
 impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
         let options = options.bounded();
         Self {
+            store_calls: StoreCalls::new(store.clone(), options.read_timeout),
             store,
-            following: Mutex::default(),
+            followed: Mutex::default(),
             ring_bytes: Arc::default(),
             readers: AtomicUsize::new(0),
-            gone: Notify::new(),
-            reads: Reads::new(&options),
-            head_calls: HeadCalls::default(),
+            last_reader_left: Notify::new(),
+            reads: ReadBudgets::new(&options),
+            head_requests: HeadRequests::default(),
             turns: Arc::default(),
             recheck: Arc::default(),
-            outage: Outage::none_of("reads"),
-            append_outage: Outage::none_of("appends"),
-            drain: OnceLock::new(),
+            append_outage: Outage::new("appends"),
+            drain_window: OnceLock::new(),
             options,
         }
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let store = self.store.health(); // before the lock: it is the store's code
-        let topics = &self.following().topics;
+        // Before the lock: this runs the store's code.
+        let store = self.store.health();
+        let topics = &self.followed().topics;
         Stats {
             readers: self.readers.load(SeqCst),
             topics: topics.len(),
@@ -94,147 +93,112 @@ impl Shared {
         }
     }
 
-    pub(super) fn topic(&self, channel: &Channel) -> Option<Arc<Topic>> {
-        self.following().topics.get(channel).cloned()
-    }
-
-    pub(super) fn all_topics(&self) -> Vec<Arc<Topic>> {
-        self.following().topics.iter().cloned().collect()
-    }
-
-    /// Takes notice of what became of an append. What the append itself is the reason of is no failure of the store.
-    pub(super) fn tried_to_append(&self, tried: &Result<Appended, StoreError>) {
-        match tried {
-            Ok(_) => self.append_outage.succeeded(),
-            Err(error) if error.is_retryable() => self.append_outage.failed(error),
-            Err(_) => {}
-        }
-    }
-
-    /// Takes notice of what this process appended.
-    pub(super) fn appended(self: &Arc<Self>, channel: &Channel, appended: &Appended) {
-        if let Some(topic) = self.topic(channel) {
-            let advance = topic.feed(&appended.entries, Some(appended.head));
-            self.advance_if(advance, &topic);
-        }
-    }
-
-    /// Takes notice of a channel's new head, or that its old one is gone.
-    pub(super) fn replaced(self: &Arc<Self>, channel: &Channel, head: Option<Head>) {
-        if let Some(topic) = self.topic(channel) {
-            let advance = head.map_or_else(|| topic.distrust(), |head| topic.check(head));
-            self.advance_if(advance, &topic);
-        }
-    }
-
-    fn following(&self) -> MutexGuard<'_, Following> {
-        self.following.lock().unwrap_or_else(PoisonError::into_inner)
+    fn followed(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Readers come and go.
+/// The followed channels.
 impl Shared {
-    /// Counts a reader in, unless there are too many.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<Reader> {
-        let most = self.options.readers;
-        let more = |readers| Some(readers + 1).filter(|more| *more <= most);
-        self.readers.fetch_update(SeqCst, SeqCst, more).is_ok().then(|| Reader { shared: self.clone() })
+    pub(super) fn topic(&self, channel: &Channel) -> Option<Arc<Topic>> {
+        self.followed().topics.get(channel).cloned()
     }
 
-    /// Takes a seat in a channel, which is followed from now on.
-    pub(super) fn seat(self: &Arc<Self>, channel: &Channel) -> Result<Seat, StoreError> {
-        let runtime = Handle::try_current().map_err(|source| StoreError::Unavailable(source.into()))?;
-        let mut following = self.following();
-        if following.follower.as_ref().is_none_or(Follower::is_finished) {
-            following.follower = Some(Follower::start(self, &runtime));
+    pub(super) fn all_topics(&self) -> Vec<Arc<Topic>> {
+        self.followed().topics.iter().cloned().collect()
+    }
+
+    /// Adds a reader to the channel's topic; a follower is started if none runs.
+    pub(super) fn join_topic(
+        &self,
+        channel: &Channel,
+        start_follower: impl FnOnce() -> FollowerTasks,
+    ) -> (Arc<Topic>, WaiterSlot) {
+        let mut followed = self.followed();
+        if followed.follower.as_ref().is_none_or(FollowerTasks::is_finished) {
+            followed.follower = Some(start_follower());
         }
-        let make = || Topic::new(channel.clone(), self.options.ring_bytes, self.ring_bytes.clone());
-        let topic = following.topics.join(channel, make).clone();
-        // Joined under the lock, so that it cannot be taken for one without readers.
-        Ok(Seat { place: topic.join(), topic, shared: self.clone() })
+        let new_topic = || Topic::new(channel.clone(), self.options.ring_bytes, self.ring_bytes.clone());
+        let topic = followed.topics.join(channel, new_topic).clone();
+        // Joined under the lock, so that the topic is not mistaken for one without readers.
+        let slot = topic.join();
+        (topic, slot)
     }
 
-    fn left(&self, channel: &Channel) {
-        let most = if self.options.linger.is_zero() { 0 } else { self.options.lingering };
-        self.following().topics.left(channel, Instant::now(), most);
+    /// Starts the time for which the channel, whose last reader left, is still followed.
+    pub(super) fn topic_emptied(&self, channel: &Channel) {
+        let max_lingering = if self.options.linger.is_zero() { 0 } else { self.options.lingering };
+        self.followed().topics.emptied(channel, Instant::now(), max_lingering);
     }
 
-    /// Stops following channels that lingered long enough, and everything once nothing is followed. Says whether anything
-    /// is left.
+    /// Drops what is past its time: pages, leases, channels without readers, and the follower once nothing is followed.
+    /// Returns whether any channel is still followed.
     pub(super) fn sweep(&self) -> bool {
         let now = Instant::now();
         self.reads.recent.expire(now);
-        self.reads.leases.sweep(now, self.options.stall_timeout);
-        let mut following = self.following();
-        following.topics.expire(now, self.options.linger);
-        let any = following.topics.len() > 0;
+        self.reads.leases.revoke_unused(now, self.options.stall_timeout);
+        let mut followed = self.followed();
+        followed.topics.expire(now, self.options.linger);
+        let any = followed.topics.len() > 0;
         if !any {
-            following.follower = None;
+            followed.follower = None;
         }
         any
     }
 }
 
-/// A reader that is counted; dropping it counts it out.
-#[derive(Debug)]
-pub(super) struct Reader {
-    pub(super) shared: Arc<Shared>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        // Also without a drain: whether one has begun could be seen too late here, and it would wait for ever.
-        if self.shared.readers.fetch_sub(1, SeqCst) == 1 {
-            self.shared.gone.notify_waiters();
-        }
-    }
-}
-
-/// A reader's place in a channel; dropping it leaves.
-#[derive(Debug)]
-pub(super) struct Seat {
-    pub(super) topic: Arc<Topic>,
-    pub(super) place: Place,
-    pub(super) shared: Arc<Shared>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if self.topic.leave(&self.place) == Left::Empty {
-            self.shared.left(self.topic.channel());
-        }
-    }
-}
-
-/// The end.
+/// Readers and the drain.
 impl Shared {
-    /// Starts draining; the first window counts.
+    /// Counts a reader, unless there are too many.
+    pub(super) fn admit(self: &Arc<Self>) -> Option<ReaderGuard> {
+        let max = self.options.readers;
+        let one_more = |readers| Some(readers + 1).filter(|readers| *readers <= max);
+        let admitted = self.readers.fetch_update(SeqCst, SeqCst, one_more).is_ok();
+        admitted.then(|| ReaderGuard { shared: self.clone() })
+    }
+
+    /// Starts draining; only the first window counts.
     pub(super) fn drain(&self, window: Duration) {
-        let _ = self.drain.set(window);
-        // A reader registers, then looks at `drain`: whoever did not see it is in a topic and is woken here.
+        let _ = self.drain_window.set(window);
+        // A reader registers its waker, then checks for a drain: one that saw none is in a topic and is woken here.
         self.all_topics().iter().for_each(|topic| topic.wake_all());
     }
 
-    /// While draining: when a reader should come back, drawn anew for each so that they come spread over the window.
+    /// While draining: when a reader should come back, drawn anew for each so that they spread over the window.
     pub(super) fn drain_hint(&self) -> Option<Duration> {
-        self.drain.get().map(|window| drain_hint(*window, self.options.drain_floor, fastrand::f64()))
+        self.drain_window.get().map(|window| drain_hint(*window, self.options.drain_floor, fastrand::f64()))
     }
 
     pub(super) async fn no_readers(&self) {
         loop {
-            let mut gone = pin!(self.gone.notified());
+            let mut last_left = pin!(self.last_reader_left.notified());
             // Registered before the count is read.
-            gone.as_mut().enable();
+            last_left.as_mut().enable();
             if self.readers.load(SeqCst) == 0 {
                 return;
             }
-            gone.await;
+            last_left.await;
         }
     }
 }
 
-/// A part of the window, but not before `floor`: a client that comes back at once meets the process that it left, or a proxy
-/// that has no other yet. A window too short to spread clients over is made longer.
+/// A counted reader; dropping it ends the count.
+#[derive(Debug)]
+pub(super) struct ReaderGuard {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Drop for ReaderGuard {
+    fn drop(&mut self) {
+        // Notified without a drain too: one that begins now might be seen here too late, and would wait forever.
+        if self.shared.readers.fetch_sub(1, SeqCst) == 1 {
+            self.shared.last_reader_left.notify_waiters();
+        }
+    }
+}
+
+/// `drawn` of the way from `floor` to the end of the window: a client that came back at once would meet the process that it
+/// left, or a proxy that knows no other yet. A window that is too short to spread clients is extended.
 fn drain_hint(window: Duration, floor: Duration, drawn: f64) -> Duration {
     let floor = floor.max(Duration::from_millis(1));
     let end = window.max(floor.saturating_mul(2));
@@ -246,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drain_spreads_its_readers_between_its_floor_and_its_end() {
+    fn drain_hints_spread_from_the_floor_to_the_end_of_the_window() {
         let second = Duration::from_secs(1);
         let table = [
             (second * 5, second, second, second * 5),

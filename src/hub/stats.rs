@@ -1,4 +1,4 @@
-//! What a hub holds.
+//! Counts of what a hub holds.
 
 use crate::store::Health;
 
@@ -8,13 +8,13 @@ use crate::store::Health;
 pub struct Stats {
     /// Open subscriptions: streams, parked polls, in-process subscribers.
     pub readers: usize,
-    /// Followed channels, lingering ones included.
+    /// Followed channels, including lingering ones.
     pub topics: usize,
     /// Followed channels without a reader.
     pub lingering: usize,
-    /// Recent entries kept for followed channels, in bytes as [`HubOptions::ring_bytes`](crate::HubOptions::ring_bytes)
-    /// counts them.
+    /// Size of the recent entries kept for followed channels, in bytes as counted for
+    /// [`HubOptions::ring_bytes`](crate::HubOptions::ring_bytes).
     pub ring_bytes: usize,
-    /// How the store is.
+    /// The health of the store.
     pub store: Health,
 }

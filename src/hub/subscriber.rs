@@ -1,8 +1,7 @@
-//! A reader of one or several channels, inside the process.
+//! A reader of one or several channels within the process.
 
 use std::{
     future::poll_fn,
-    ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -12,10 +11,12 @@ use std::{
 use futures_core::Stream;
 
 use super::{
+    channel_reader::{ChannelReader, PageSlot, Peeked},
+    channel_readers::{ChannelReaders, Visit},
     delivery::Delivery,
     error::SubscribeError,
-    leg::{Leg, PageRoom, Ready},
-    shared::{Reader, Shared},
+    membership::Membership,
+    shared::{ReaderGuard, Shared},
     subscription::Subscription,
     turns::Turn,
 };
@@ -25,10 +26,10 @@ use crate::{
     store::{Limit, StoreError},
 };
 
-/// A stream of deliveries: positions and wakers, no task and no queue. It ends after [`Delivery::Drained`], after an error,
-/// and after every channel was [`Delivery::Closed`]. After an error or a drain, go on from [`Subscriber::cursors`]. What
-/// other channels have comes before an error; a channel that is [`Delivery::Failed`] ends the stream with an error only when
-/// no other is left.
+/// A stream of deliveries: positions and wakers, without a task or a queue. It ends after [`Delivery::Drained`], after an
+/// error, and after every channel was [`Delivery::Closed`]. After an error or a drain, resume from [`Subscriber::cursors`].
+/// What other channels have is delivered before an error; a channel that is [`Delivery::Failed`] ends the stream with an error
+/// only if no other channel is left.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,48 +47,49 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Subscriber {
-    legs: Legs,
+    channel_readers: ChannelReaders,
     channels: Channels,
-    /// Most events of one read. Of all channels one at a time has a page, in turn.
+    /// Most events of one read. One channel at a time has a page, in turn.
     page_events: u32,
-    /// The leg that is looked at first, so that a busy channel does not starve the others. They are at most
+    /// The channel that is visited first, so that a busy one does not starve the others. There are at most
     /// [`Channels::MAX`].
-    turn: u8,
+    first: u8,
     ended: bool,
-    reader: Reader,
+    guard: ReaderGuard,
 }
 
 impl Subscriber {
-    /// Enters every channel; reads at most `page_events` at a time.
+    /// Joins every channel; reads at most `page_events` at a time.
     pub(super) fn new(
         shared: &Arc<Shared>,
-        reader: Reader,
+        guard: ReaderGuard,
         subscription: &Subscription,
         page_events: usize,
     ) -> Result<Self, StoreError> {
-        let start = |channel| subscription.from.of(channel);
-        let (legs, channels) = match subscription.channels.as_slice() {
+        let start = |channel| subscription.start.of_channel(channel);
+        let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
-                let leg = Leg::only(shared.seat(channel)?, start(channel));
-                // The name that all its readers share, so that the request's own can go.
-                let channels = leg.channel().into();
-                (Legs::One(leg), channels)
+                let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel));
+                // The topic's copy of the name, so that the request's own can be dropped.
+                let channels = channel_reader.channel().into();
+                (ChannelReaders::One(channel_reader), channels)
             }
             several => {
-                let leg = |channel| Ok(Leg::one_of_several(shared.seat(channel)?, start(channel)));
-                let legs = several.iter().map(leg).collect::<Result<_, StoreError>>()?;
-                (Legs::Several(legs), subscription.channels.clone())
+                let join =
+                    |channel| Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel)));
+                let channel_readers = several.iter().map(join).collect::<Result<_, StoreError>>()?;
+                (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
         };
-        let turn = u8::try_from(fastrand::usize(..channels.len().max(1))).unwrap_or(0);
+        let first = u8::try_from(fastrand::usize(..channels.len().max(1))).unwrap_or(0);
         let page_events = u32::try_from(page_events).unwrap_or(u32::MAX);
-        Ok(Self { legs, channels, page_events, turn, ended: false, reader })
+        Ok(Self { channel_readers, channels, page_events, first, ended: false, guard })
     }
 
     /// The next delivery; `None` when there will be none.
     ///
     /// # Errors
-    /// When the store failed, or too many reads of it wait. The subscriber has ended.
+    /// When the store failed, or too many reads are waiting for it. The subscriber has ended then.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
@@ -95,12 +97,12 @@ impl Subscriber {
         poll_fn(|cx| self.poll_delivery(cx)).await
     }
 
-    /// The resume position after what was handed out so far.
+    /// The position after what was delivered so far, to resume from.
     #[must_use]
     pub fn cursors(&self) -> Cursors {
-        let positions = || self.channels.iter().zip(self.legs.iter().map(Leg::position));
-        match (&self.legs, self.legs.first().and_then(Leg::position)) {
-            (Legs::One(_), Some(cursor)) => Cursors::from(cursor),
+        let positions = || self.channels.iter().zip(self.channel_readers.iter().map(ChannelReader::position));
+        match (&self.channel_readers, self.channel_readers.first().and_then(ChannelReader::position)) {
+            (ChannelReaders::One(_), Some(cursor)) => Cursors::from(cursor),
             _ => Cursors::of(positions().filter_map(|(channel, cursor)| Some((channel, cursor?)))),
         }
     }
@@ -111,32 +113,31 @@ impl Subscriber {
         &self.channels
     }
 
-    /// Whether every channel is closed and nothing is left to hand out but the closes.
+    /// Whether every channel is closed and nothing is left to deliver but the closes.
     #[must_use]
     pub fn at_end(&self) -> bool {
-        self.legs.iter().all(Leg::is_at_end)
+        self.channel_readers.iter().all(ChannelReader::is_at_end)
     }
 
-    /// Whether all that there was when the channels' starts and resets were decided is handed out: what comes now was
-    /// published since. A reset makes it `false` until what is left was handed out. Changes only when a delivery is asked
-    /// for.
+    /// Whether everything was delivered that was stored when the channels' starts and resets were decided: what comes now was
+    /// published since. A reset makes it `false` until what is left was delivered. Changes only when a delivery is polled for.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.legs.iter().all(Leg::is_live)
+        self.channel_readers.iter().all(ChannelReader::is_live)
     }
 
-    /// Waits until it is decided how every channel starts. Fails when one cannot be read now, or none ever.
+    /// Ready when every channel's start is decided. Fails when one cannot be read now, or none ever.
     pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
         let mut started = Poll::Ready(Ok(()));
         let (mut readable, mut corrupt) = (false, None);
-        let failed = self.visit(|leg, room| {
-            match leg.look(room, cx) {
-                Ready::Failed(error) if error.corrupt().is_some() => corrupt = Some(error),
-                Ready::Failed(error) => return Visit::Enough(error),
-                Ready::Reading if !leg.has_started() => started = Poll::Pending,
+        let failed = self.visit(|channel_reader, page_slot| {
+            match channel_reader.poll_peek(page_slot, cx) {
+                Peeked::Failed(error) if error.corrupt().is_some() => corrupt = Some(error),
+                Peeked::Failed(error) => return Visit::Break(error),
+                Peeked::ReadPending if !channel_reader.has_started() => started = Poll::Pending,
                 _ => readable = true,
             }
-            Visit::GoOn
+            Visit::Continue
         });
         if let Some(error) = failed {
             return Poll::Ready(Err(error.into()));
@@ -144,82 +145,57 @@ impl Subscriber {
         if let Some(error) = corrupt.filter(|_| !readable && started.is_ready()) {
             return Poll::Ready(Err(error.into()));
         }
-        // A store that hangs holds no drain up. Registered first, then looked: either this sees it, or it wakes this.
+        // A store that hangs must not delay a drain. Registered before this check: either it sees the drain, or the drain
+        // wakes this task.
         match self.drain_hint().filter(|_| started.is_pending()) {
             Some(retry) => Poll::Ready(Err(SubscribeError::Draining { retry })),
             None => started,
         }
     }
 
-    /// Whether it is known of every channel that can be read from where a client would go on.
+    /// Whether every channel that can be read has a position from which a client would resume.
     pub(super) fn has_positions(&self) -> bool {
-        self.legs.iter().all(|leg| leg.position().is_some() || leg.has_failed())
+        let has_position = |reader: &ChannelReader| reader.position().is_some() || reader.has_failed();
+        self.channel_readers.iter().all(has_position)
     }
 
-    /// Visits the legs, from the one whose turn it is, until a visit is enough. What waits for room for its page is visited
-    /// again when another gave its room up.
-    pub(super) fn visit<T>(&mut self, mut visit: impl FnMut(&mut Leg, PageRoom) -> Visit<T>) -> Option<T> {
-        let count = self.legs.len();
-        let page = self.reader.shared.options.page;
-        let page = Limit { events: page.events.min(self.page_events as usize), ..page };
-        let mut has_page = self.legs.iter().position(Leg::has_page);
-        loop {
-            let mut waiting = false;
-            for n in 0..count {
-                let at = (usize::from(self.turn) + n) % count;
-                let Some(leg) = self.legs.get_mut(at) else { continue };
-                let room = match has_page {
-                    Some(other) if other != at => PageRoom::Taken,
-                    _ => PageRoom::Free(page),
-                };
-                let visited = visit(leg, room);
-                match (leg.has_page(), has_page) {
-                    (true, _) => has_page = Some(at),
-                    (false, Some(same)) if same == at => has_page = None,
-                    (false, _) => {}
-                }
-                match visited {
-                    Visit::Enough(result) => {
-                        self.turn = u8::try_from((at + 1) % count).unwrap_or(0);
-                        return Some(result);
-                    }
-                    Visit::Waits => waiting = true,
-                    Visit::GoOn => {}
-                }
-            }
-            if !waiting || has_page.is_some() {
-                return None;
-            }
-        }
+    /// Visits the channels, from the one whose turn it is, until a visit breaks.
+    pub(super) fn visit<T>(&mut self, visit: impl FnMut(&mut ChannelReader, PageSlot) -> Visit<T>) -> Option<T> {
+        let page = self.guard.shared.options.page;
+        let limit = Limit { events: page.events.min(self.page_events as usize), ..page };
+        let (value, next) = self.channel_readers.visit(usize::from(self.first), limit, visit)?;
+        self.first = u8::try_from(next).unwrap_or(0);
+        Some(value)
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {
-        self.reader.shared.drain_hint()
+        self.guard.shared.drain_hint()
     }
 
     /// As [`Hub::failure_backoff`](crate::Hub::failure_backoff).
     pub(crate) fn failure_backoff(&self) -> Duration {
-        self.reader.shared.outage.backoff()
+        self.guard.shared.store_calls.outage.backoff()
     }
 
     /// Whether every channel was read to its close.
     pub(super) fn has_ended(&self) -> bool {
-        self.legs.iter().all(Leg::is_ended)
+        self.channel_readers.iter().all(ChannelReader::is_ended)
     }
 
     /// The channels that were read to their close.
     pub(crate) fn ended_channels(&self) -> Vec<Channel> {
-        self.legs.iter().filter(|leg| leg.is_ended()).map(|leg| leg.channel().clone()).collect()
+        let ended = self.channel_readers.iter().filter(|reader| reader.is_ended());
+        ended.map(|reader| reader.channel().clone()).collect()
     }
 
-    /// Whether the last [`Subscriber::poll_delivery`] gave all that there was, and `cx` will be woken when there is more.
+    /// Whether the last [`Subscriber::poll_delivery`] returned everything there was, and `cx` will be woken when there is more.
     pub(crate) fn is_parked(&self, cx: &Context<'_>) -> bool {
-        !self.ended && self.legs.iter().all(|leg| leg.is_parked(cx))
+        !self.ended && self.channel_readers.iter().all(|reader| reader.is_parked(cx))
     }
 
-    /// Joins those who wait for a turn to hand out what they catch up.
+    /// Queues for a turn to hand out what it catches up on.
     pub(crate) fn wait_for_turn(&self, cx: &Context<'_>) -> Arc<Turn> {
-        self.reader.shared.turns.join(cx)
+        self.guard.shared.turns.join(cx)
     }
 
     pub(crate) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, SubscribeError>>> {
@@ -232,63 +208,63 @@ impl Subscriber {
         if self.is_parked(cx) {
             return Poll::Pending;
         }
-        let delivery = match self.look(cx) {
-            // Registered first, then looked: either this sees the drain, or the drain wakes this.
+        let delivery = match self.poll_channels(cx) {
+            // Registered before this check: either it sees the drain, or the drain wakes this task.
             Poll::Pending => self.drained().map(Ok),
-            Poll::Ready(delivery) => delivery,
+            Poll::Ready(delivery) => Some(delivery),
         };
         match delivery {
             Some(delivery) => {
                 self.ended |= delivery.is_err();
                 Poll::Ready(Some(delivery))
             }
-            None if self.legs.iter().all(|leg| leg.is_ended() || leg.has_failed()) => {
+            None if self.channel_readers.iter().all(|reader| reader.is_ended() || reader.has_failed()) => {
                 self.ended = true;
-                let broken = self.legs.iter().find_map(Leg::broken);
-                Poll::Ready(broken.map(|error| Err(StoreError::shared(error.clone()).into())))
+                let corrupt = self.channel_readers.iter().find_map(ChannelReader::corrupt);
+                Poll::Ready(corrupt.map(|error| Err(StoreError::shared(error.clone()).into())))
             }
             None => Poll::Pending,
         }
     }
 
-    /// What a channel has to hand out, from the one whose turn it is. A failure that concerns more than its own channel comes
-    /// after all that the others have.
-    fn look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, SubscribeError>>> {
+    /// What a channel has to deliver, from the one whose turn it is. A failure that concerns more than its own channel comes
+    /// after everything that the others have.
+    fn poll_channels(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery, SubscribeError>> {
         let mut failure = None;
-        let delivery = self.visit(|leg, room| {
-            Visit::Enough(match leg.look(room, cx) {
-                Ready::Batch(batch) => Delivery::Events(leg.take(batch, usize::MAX)),
-                Ready::Reset(reset) => {
-                    leg.take_reset();
+        let delivery = self.visit(|channel_reader, page_slot| {
+            Visit::Break(match channel_reader.poll_peek(page_slot, cx) {
+                Peeked::Run(run) => Delivery::Events(channel_reader.take(run, usize::MAX)),
+                Peeked::Reset(reset) => {
+                    channel_reader.take_reset();
                     Delivery::Reset(reset)
                 }
-                Ready::Closed(closed) => {
-                    leg.take_close();
+                Peeked::Closed(closed) => {
+                    channel_reader.take_close();
                     Delivery::Closed(closed)
                 }
-                Ready::Failed(error) => match error.corrupt() {
+                Peeked::Failed(error) => match error.corrupt() {
                     Some(corrupt) => {
-                        leg.take_failure(corrupt);
-                        Delivery::Failed(leg.failed(corrupt.clone()))
+                        channel_reader.take_failure(corrupt);
+                        Delivery::Failed(channel_reader.failed(corrupt.clone()))
                     }
                     None => {
                         failure = Some(error);
-                        return Visit::GoOn;
+                        return Visit::Continue;
                     }
                 },
-                Ready::Waiting => return Visit::Waits,
-                Ready::Parked | Ready::Reading | Ready::Broken | Ready::Ended => return Visit::GoOn,
+                Peeked::NeedsPageSlot => return Visit::NeedsPageSlot,
+                Peeked::Parked | Peeked::ReadPending | Peeked::Corrupt | Peeked::Ended => return Visit::Continue,
             })
         });
         match (delivery, failure) {
-            (Some(delivery), _) => Poll::Ready(Some(Ok(delivery))),
-            (None, Some(error)) => Poll::Ready(Some(Err(error.into()))),
+            (Some(delivery), _) => Poll::Ready(Ok(delivery)),
+            (None, Some(error)) => Poll::Ready(Err(error.into())),
             (None, None) => Poll::Pending,
         }
     }
 
     fn drained(&mut self) -> Option<Delivery> {
-        let retry = self.reader.shared.drain_hint()?;
+        let retry = self.drain_hint()?;
         self.ended = true;
         Some(Delivery::Drained { retry })
     }
@@ -299,40 +275,5 @@ impl Stream for Subscriber {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_delivery(cx)
-    }
-}
-
-/// What a visit of a leg says.
-pub(super) enum Visit<T> {
-    Enough(T),
-    GoOn,
-    /// It waits for room for its page.
-    Waits,
-}
-
-/// One channel is what most subscribers read, and needs no list.
-#[derive(Debug)]
-enum Legs {
-    One(Leg),
-    Several(Box<[Leg]>),
-}
-
-impl Deref for Legs {
-    type Target = [Leg];
-
-    fn deref(&self) -> &[Leg] {
-        match self {
-            Self::One(leg) => std::slice::from_ref(leg),
-            Self::Several(legs) => legs,
-        }
-    }
-}
-
-impl DerefMut for Legs {
-    fn deref_mut(&mut self) -> &mut [Leg] {
-        match self {
-            Self::One(leg) => std::slice::from_mut(leg),
-            Self::Several(legs) => legs,
-        }
     }
 }

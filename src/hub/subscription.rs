@@ -3,37 +3,39 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    channel::Channels,
+    channel::{Channel, Channels},
     cursor::Cursors,
     store::{Reason, Start},
 };
 
-/// Channels, where to start in them, and limits. Starts at [`Start::Latest`] unless told otherwise.
+/// Channels, where to start in them, and limits. Starts at [`Start::Latest`] by default.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_events::{Channel, Subscription, store::Start};
 ///
 /// let live = Subscription::new(Channel::new("a")?);
-/// let seed = Subscription::new(Channel::new("a")?).start(Start::Time(1_732_094_400_123)).wait(Duration::from_secs(5));
-/// # drop((live, seed));
+/// let since = Subscription::new(Channel::new("a")?).start(Start::Time(1_732_094_400_123)).wait(Duration::from_secs(5));
+/// # drop((live, since));
 /// # Ok::<(), tower_events::InvalidChannel>(())
 /// ```
 #[derive(Clone)]
 pub struct Subscription {
     pub(super) channels: Channels,
-    pub(super) from: From,
+    pub(super) start: SubscriptionStart,
     pub(super) wait: Duration,
     pub(super) events: usize,
     pub(super) on_empty: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// Where a subscription starts.
-#[derive(Clone, Debug)]
-pub(super) enum From {
-    Start(Start),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SubscriptionStart {
+    /// In every channel alike.
+    At(Start),
+    /// After the positions that the client brought.
     Resume(Cursors),
-    /// The client brought something that is not a cursor of ours.
+    /// The client brought a position that is not one of ours.
     Unknown,
 }
 
@@ -42,32 +44,32 @@ impl Subscription {
     pub fn new(channels: impl Into<Channels>) -> Self {
         Self {
             channels: channels.into(),
-            from: From::Start(Start::Latest),
+            start: SubscriptionStart::At(Start::Latest),
             wait: Duration::from_secs(25),
             events: 100,
             on_empty: None,
         }
     }
 
-    /// Starts every channel here.
+    /// Starts every channel at `start`.
     #[must_use]
     pub fn start(self, start: Start) -> Self {
-        Self { from: From::Start(start), ..self }
+        self.starting(SubscriptionStart::At(start))
     }
 
-    /// Goes on where `cursors` say. A channel that they do not name is reset with [`Reason::Unknown`].
+    /// Resumes after `cursors`. A channel that they do not name is reset with [`Reason::Unknown`].
     #[must_use]
     pub fn resume(self, cursors: &Cursors) -> Self {
-        Self { from: From::Resume(cursors.clone()), ..self }
+        self.starting(SubscriptionStart::Resume(cursors.clone()))
     }
 
-    /// Resets every channel with [`Reason::Unknown`]: the client brought a position that is not ours.
+    /// Resets every channel with [`Reason::Unknown`]: the client brought a position that is not one of ours.
     #[must_use]
     pub fn resume_unknown(self) -> Self {
-        Self { from: From::Unknown, ..self }
+        self.starting(SubscriptionStart::Unknown)
     }
 
-    /// Sets how long [`Hub::listen`](crate::Hub::listen) waits for a first event; zero answers with what is there,
+    /// Sets how long [`Hub::listen`](crate::Hub::listen) waits for a first event; zero returns what is there,
     /// [`Duration::MAX`] waits until something comes.
     #[must_use]
     pub fn wait(self, wait: Duration) -> Self {
@@ -80,7 +82,7 @@ impl Subscription {
         Self { events: events.max(1), ..self }
     }
 
-    /// Calls `observe` each time [`Hub::listen`](crate::Hub::listen) looked and found nothing. It must not block or panic.
+    /// Calls `observe` each time [`Hub::listen`](crate::Hub::listen) looks and finds nothing. It must not block or panic.
     #[must_use]
     pub fn on_empty(self, observe: impl Fn() + Send + Sync + 'static) -> Self {
         Self { on_empty: Some(Arc::new(observe)), ..self }
@@ -92,20 +94,24 @@ impl Subscription {
         &self.channels
     }
 
+    pub(crate) fn starting(self, start: SubscriptionStart) -> Self {
+        Self { start, ..self }
+    }
+
     /// Whether the events of one answer are sorted by time.
     pub(super) fn is_by_time(&self) -> bool {
-        matches!(self.from, From::Start(Start::Time(_)))
+        matches!(self.start, SubscriptionStart::At(Start::Time(_)))
     }
 }
 
-/// Where one channel starts, and the reset that is already certain.
+/// Where one channel starts, and its reset if that is certain already.
 pub(super) type ChannelStart = (Start, Option<Reason>);
 
-impl From {
-    pub(super) fn of(&self, channel: &crate::channel::Channel) -> ChannelStart {
+impl SubscriptionStart {
+    pub(super) fn of_channel(&self, channel: &Channel) -> ChannelStart {
         let unknown = (Start::Earliest, Some(Reason::Unknown));
         match self {
-            Self::Start(start) => (*start, None),
+            Self::At(start) => (*start, None),
             Self::Resume(cursors) => cursors.position(channel).map_or(unknown, |cursor| (Start::After(cursor), None)),
             Self::Unknown => unknown,
         }
@@ -116,7 +122,7 @@ impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
             .field("channels", &self.channels)
-            .field("from", &self.from)
+            .field("start", &self.start)
             .finish_non_exhaustive()
     }
 }

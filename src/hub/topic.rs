@@ -1,15 +1,17 @@
-//! What the subscribers of one channel share: the ring, and who waits. Synchronous; the store is the follower's business.
+//! What the readers of one channel share: its ring, and the wakers of those that wait. Synchronous; reading the store is
+//! left to others.
 //!
 //! # Invariants
-//! 1. **Register, then read, then wait.** [`Topic::poll`] stores the waker and looks into the ring under one lock, and
+//! 1. **Register, then read, then wait.** [`Topic::poll`] registers the waker and looks into the ring under one lock, and
 //!    everything that changes the ring takes the wakers under the same lock: either the poll sees the change, or the change
 //!    sees the waker.
-//! 2. Wakers are called after the lock is released, and taken only with a new `version`: whoever registered at this one
-//!    will be woken, and need not look again ([`Topic::is_parked`]).
-//! 3. Only a store read decides a reset. The ring answers for positions that it holds; everything else is
-//!    [`Seen::Elsewhere`] with the topic's `version`, and a subscriber whom the store confirmed *at that version* may wait:
-//!    each change of the ring is a new version and wakes everybody.
+//! 2. Wakers are called after the lock is released, and taken only together with a new `version`: a reader that registered
+//!    at the current version will be woken, and need not look again ([`Topic::is_parked`]).
+//! 3. Only a store read decides a reset. The ring answers for positions that it holds. For any other position
+//!    [`TopicLookup`] carries the topic's `version`, and a reader may wait if the store confirmed *at that version* that
+//!    nothing follows: each change of the ring is a new version and wakes every reader.
 
+mod ring_state;
 mod waiters;
 
 use std::{
@@ -24,13 +26,17 @@ use std::{
     task::{Context, Waker},
 };
 
-pub(super) use self::waiters::Place;
-use self::waiters::{Ahead, Waiters};
+pub(super) use self::{ring_state::Advance, waiters::WaiterSlot};
+use self::{
+    ring_state::RingState,
+    waiters::{Upcoming, Waiters},
+};
 use super::{
+    entry_run::EntryRun,
     error::ReadError,
-    fetch::{Fetched, Fetches},
-    frame::Batch,
-    ring::{Feed, Lookup, Ring},
+    ring::{RingChange, RingLookup},
+    shared_page::SharedPage,
+    shared_read::SharedReads,
     sync::{AtomicU64, Mutex, lock},
 };
 use crate::{
@@ -42,71 +48,60 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Topic {
     channel: Channel,
-    ring_bytes: usize,
-    /// Reads of subscribers that others can share.
-    pub(super) fetches: Fetches,
-    /// Changes under the lock of `state`, and is read without it.
+    pub(super) shared_reads: SharedReads,
+    /// Written under the lock of `state`, read without it.
     version: AtomicU64,
-    /// Changes when the store was seen to have another history than the ring's: what was read before is then of no use.
-    history: std::sync::atomic::AtomicU64,
-    /// What the rings of all topics hold.
-    ring_bytes_of_all: Arc<AtomicUsize>,
+    /// Changes when the store turned out to have another history than the ring: pages read before are useless then.
+    generation: std::sync::atomic::AtomicU64,
+    /// The size of the rings of all topics.
+    total_ring_bytes: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// `None` until a store read anchors it.
-    ring: Option<Ring>,
-    /// What of it is counted in the sum of all rings.
-    counted: usize,
+    ring: RingState,
+    /// This ring's part of `total_ring_bytes`.
+    counted_bytes: usize,
     waiters: Waiters,
-    /// Something was seen that the ring could not take: the store knows more.
-    stale: bool,
-    /// Somebody reads on the ring's behalf.
-    advancing: bool,
-    /// Reading it failed for a reason of its own, which was logged.
-    unreadable: bool,
-    /// Somebody waits although the ring is further on: a read told it that nothing follows, and must have been behind.
-    doubted: bool,
 }
 
-/// What a poll saw.
+/// What the topic knows about a position.
 #[derive(Debug)]
-pub(super) enum Seen {
-    Batch(Arc<Batch>),
+pub(super) enum TopicLookup {
+    /// These entries follow.
+    Run(Arc<EntryRun>),
     CaughtUp {
         closed: bool,
     },
-    Elsewhere {
+    /// Only the store can tell.
+    NotInRing {
         version: u64,
     },
     /// It lies before all that the ring holds.
-    Behind {
+    BeforeRing {
         version: u64,
     },
 }
 
-/// Whether anybody is left when a reader leaves.
+/// Whether any reader is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
-    Others,
+pub(super) enum Occupancy {
+    Occupied,
     Empty,
 }
 
-/// Whether somebody has to read the store on the ring's behalf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(super) enum Advance {
-    Needed,
-    No,
-}
-
 impl Topic {
-    pub(super) fn new(channel: Channel, ring_bytes: usize, ring_bytes_of_all: Arc<AtomicUsize>) -> Self {
-        let state = Mutex::new(State::default());
-        let (version, history) = (AtomicU64::new(1), Default::default());
-        Self { channel, ring_bytes, fetches: Fetches::default(), version, history, ring_bytes_of_all, state }
+    pub(super) fn new(channel: Channel, ring_bytes: usize, total_ring_bytes: Arc<AtomicUsize>) -> Self {
+        let state = State { ring: RingState::new(ring_bytes), counted_bytes: 0, waiters: Waiters::default() };
+        Self {
+            channel,
+            shared_reads: SharedReads::default(),
+            version: AtomicU64::new(1),
+            generation: Default::default(),
+            total_ring_bytes,
+            state: Mutex::new(state),
+        }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -117,355 +112,215 @@ impl Topic {
         self.version.load(Acquire)
     }
 
-    pub(super) fn history(&self) -> u64 {
-        self.history.load(Acquire)
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
     }
+}
 
-    /// A place for a waker.
-    pub(super) fn join(&self) -> Place {
+/// Readers.
+impl Topic {
+    pub(super) fn join(&self) -> WaiterSlot {
         lock(&self.state).waiters.join()
     }
 
-    pub(super) fn leave(&self, place: &Place) -> Left {
+    pub(super) fn leave(&self, slot: &WaiterSlot) -> Occupancy {
         let mut state = lock(&self.state);
-        let waker = state.waiters.leave(place, self.version());
-        let left = if state.waiters.count() == 0 { Left::Empty } else { Left::Others };
+        let waker = state.waiters.leave(slot, self.version());
+        let occupancy = if state.waiters.readers() == 0 { Occupancy::Empty } else { Occupancy::Occupied };
         drop(state);
         drop(waker);
-        left
+        occupancy
     }
 
     pub(super) fn has_readers(&self) -> bool {
-        lock(&self.state).waiters.count() > 0
+        lock(&self.state).waiters.readers() > 0
     }
 
     pub(super) fn has_several_readers(&self) -> bool {
-        lock(&self.state).waiters.count() > 1
+        lock(&self.state).waiters.readers() > 1
     }
 
     /// Whether nothing follows what was taken since the last [`Topic::poll`], and `cx` will be woken when that changes.
-    pub(super) fn is_parked(&self, place: &Place, cx: &Context<'_>) -> bool {
-        place.is_parked(self.version(), cx.waker())
+    pub(super) fn is_parked(&self, slot: &WaiterSlot, cx: &Context<'_>) -> bool {
+        slot.is_parked(self.version(), cx.waker())
     }
 
-    /// Looks up `position`; unless more than one batch follows it, `cx` is woken at the next change.
-    pub(super) fn poll(&self, place: &mut Place, position: Cursor, cx: &Context<'_>) -> Seen {
+    /// Looks up `position`; unless more than one run follows it, `cx` is woken at the next change.
+    pub(super) fn poll(&self, slot: &mut WaiterSlot, position: Cursor, cx: &Context<'_>) -> TopicLookup {
         let mut state = lock(&self.state);
-        let seen = self.look(&mut state, position);
-        let ahead = match &seen {
-            Seen::Batch(batch) if state.is_open_at(batch.next()) => Ahead::Batch,
-            Seen::CaughtUp { closed: false } => Ahead::Nothing,
-            _ => Ahead::Unknown,
+        let found = self.lookup(&mut state, position);
+        let upcoming = match &found {
+            TopicLookup::Run(run) if state.ring.is_at_open_head(run.next()) => Upcoming::OneRun,
+            TopicLookup::CaughtUp { closed: false } => Upcoming::Nothing,
+            _ => Upcoming::Unknown,
         };
-        let replaced = match seen {
-            Seen::Batch(_) if ahead == Ahead::Unknown => [None, None],
-            _ => state.waiters.register(place, self.version(), cx.waker()),
+        let replaced = match found {
+            TopicLookup::Run(_) if upcoming == Upcoming::Unknown => [None, None],
+            _ => state.waiters.register(slot, self.version(), cx.waker()),
         };
         drop(state);
         drop(replaced);
-        place.ahead = ahead;
-        seen
+        slot.upcoming = upcoming;
+        found
+    }
+
+    /// Looks up `position` without waiting.
+    pub(super) fn peek(&self, position: Cursor) -> TopicLookup {
+        self.lookup(&mut lock(&self.state), position)
+    }
+
+    /// Has `cx` woken at the next change, whatever it is.
+    pub(super) fn register(&self, slot: &mut WaiterSlot, cx: &Context<'_>) {
+        let replaced = lock(&self.state).waiters.register(slot, self.version(), cx.waker());
+        drop(replaced);
+        slot.upcoming = Upcoming::Unknown;
+    }
+
+    /// Records that a reader at `position`, which the ring does not hold, waits because a read found nothing after it. If the
+    /// ring is ahead, the next comparison of heads wakes it to ask again.
+    pub(super) fn park_outside_ring(&self, position: Cursor) {
+        lock(&self.state).ring.park_outside_ring(position);
     }
 
     /// Whether the ring holds `position`.
     pub(super) fn holds(&self, position: Cursor) -> bool {
-        lock(&self.state).ring.as_ref().is_some_and(|ring| ring.holds(position))
+        lock(&self.state).ring.holds(position)
     }
 
     /// The ring's head, once a read anchored it.
     pub(super) fn head(&self) -> Option<Head> {
-        lock(&self.state).ring.as_ref().map(Ring::head)
+        lock(&self.state).ring.head()
     }
 
-    /// Looks up `position` without waiting.
-    pub(super) fn peek(&self, position: Cursor) -> Seen {
-        self.look(&mut lock(&self.state), position)
-    }
-
-    fn look(&self, state: &mut State, position: Cursor) -> Seen {
-        match state.ring.as_mut().map_or(Lookup::Elsewhere, |ring| ring.lookup(position)) {
-            Lookup::Batch(batch) => Seen::Batch(batch),
-            Lookup::CaughtUp { closed } => Seen::CaughtUp { closed },
-            Lookup::Elsewhere => Seen::Elsewhere { version: self.version() },
-            Lookup::Behind => Seen::Behind { version: self.version() },
-        }
-    }
-
-    /// Has `cx` woken at the next change, whatever it is.
-    pub(super) fn register(&self, place: &mut Place, cx: &Context<'_>) {
-        let replaced = lock(&self.state).waiters.register(place, self.version(), cx.waker());
-        drop(replaced);
-        place.ahead = Ahead::Unknown;
-    }
-
-    /// Notes that a subscriber at `position`, which the ring does not hold, waits on the word of a read. If the ring is further
-    /// on, the next comparison of heads has it ask again.
-    pub(super) fn doubt(&self, position: Cursor) {
-        let mut state = lock(&self.state);
-        let head = state.ring.as_ref().map(|ring| ring.head().cursor);
-        state.doubted |= head.is_some_and(|head| head.epoch != position.epoch || head.seq > position.seq);
-    }
-
-    /// Offers entries that the store assigned, and the head after them if it is known.
-    pub(super) fn feed(&self, entries: &[Entry], head: Option<Head>) -> Advance {
-        self.change(|state| {
-            // An unanchored ring will be anchored by a read that may have been taken before these entries.
-            let Some(ring) = &mut state.ring else { return Feed::Gap };
-            let fed = ring.feed(entries);
-            match (fed, head) {
-                (Feed::Gap, _) | (_, None) => fed,
-                (fed, Some(head)) if head.closed => match ring.close(head) {
-                    Feed::Known => fed,
-                    closed => closed,
-                },
-                (fed, Some(_)) => fed,
-            }
-        })
-    }
-
-    /// Takes notice of the head that the store has now. One that is older than the ring's counts too: the log may have
-    /// lost its tail.
-    pub(super) fn check(&self, head: Head) -> Advance {
-        self.change(|state| match &state.ring {
-            Some(ring) if ring.head() == head => {
-                state.unreadable = false;
-                match std::mem::take(&mut state.doubted) {
-                    true => Feed::Taken,
-                    false => Feed::Known,
-                }
-            }
-            Some(_) => Feed::Gap,
-            None => {
-                state.ring = Some(Ring::new(head, self.ring_bytes));
-                Feed::Taken
-            }
-        })
-    }
-
-    /// Takes notice of a head that may be outdated.
-    pub(super) fn hint(&self, head: Head) -> Advance {
-        self.change(|state| match &state.ring {
-            Some(ring) if !tells_more(head, ring.head()) => Feed::Known,
-            _ => Feed::Gap,
-        })
-    }
-
-    /// Takes notice of a read on a subscriber's behalf: the first one anchors the ring.
-    pub(super) fn anchor(&self, head: Head) -> Advance {
-        self.change(|state| match &state.ring {
-            Some(ring) if !tells_more(head, ring.head()) => Feed::Known,
-            Some(_) => Feed::Gap,
-            None => {
-                state.ring = Some(Ring::new(head, self.ring_bytes));
-                Feed::Taken
-            }
-        })
-    }
-
-    /// Keeps what a reader had to read for the others who come back to the same place. One that is alone would be the only
-    /// one to use it, and with a channel for each user that would be the history of all of them.
-    pub(super) fn backfill(&self, fetched: &Fetched) {
-        let mut state = lock(&self.state);
-        if state.waiters.count() > 1 {
-            if let Some(ring) = &mut state.ring {
-                ring.backfill(fetched.newest_first());
-            }
-        }
-        self.count(&mut state);
-    }
-
-    fn count(&self, state: &mut State) {
-        let bytes = state.ring.as_ref().map_or(0, Ring::bytes);
-        let before = std::mem::replace(&mut state.counted, bytes);
-        self.ring_bytes_of_all.fetch_add(bytes.wrapping_sub(before), Relaxed); // wraps as a subtraction does
-    }
-
-    /// Takes what a read after the ring's own head gave.
-    pub(super) fn advance(&self, page: &Page) {
-        let _ = self.change(|state| {
-            if page.outcome != Outcome::Continued {
-                self.history.fetch_add(1, Release);
-            }
-            state.unreadable = false;
-            let ring = state.ring.get_or_insert_with(|| Ring::new(page.head, self.ring_bytes));
-            let whole = page.outcome == Outcome::Continued && page.next == page.head.cursor;
-            let before = ring.head();
-            // Another history, or more than a ring is for: everybody goes on from a position of their own.
-            if !whole || ring.feed(&page.entries) == Feed::Gap || ring.close(page.head) == Feed::Gap {
-                let outdated = page.outcome == Outcome::Continued && !tells_more(page.head, ring.head());
-                if !outdated {
-                    *ring = Ring::new(page.head, self.ring_bytes);
-                    return Feed::Taken;
-                }
-            }
-            // What was read may have come by itself meanwhile.
-            if ring.head() == before { Feed::Known } else { Feed::Taken }
-        });
-    }
-
-    /// Claims the right to read on the ring's behalf, from the position returned. Whoever gets it calls
-    /// [`Topic::go_on_advancing`] or [`Topic::abandon_advance`].
-    pub(super) fn begin_advance(&self) -> Option<Cursor> {
-        let mut state = lock(&self.state);
-        let from = state.ring.as_ref()?.head().cursor;
-        if !state.stale || state.advancing {
-            return None;
-        }
-        state.stale = false;
-        state.advancing = true;
-        Some(from)
-    }
-
-    /// After one read on the ring's behalf: where the next one starts, if something was seen meanwhile; else the right to
-    /// read is given back in the same step, so that whatever is seen from now on finds nobody reading.
-    pub(super) fn go_on_advancing(&self) -> Option<Cursor> {
-        let mut state = lock(&self.state);
-        state.advancing = std::mem::take(&mut state.stale);
-        let from = state.ring.as_ref().map(|ring| ring.head().cursor);
-        from.filter(|_| state.advancing)
-    }
-
-    /// Gives the right to read back without having read.
-    pub(super) fn abandon_advance(&self) {
-        lock(&self.state).advancing = false;
-    }
-
-    /// Notes that what the ring holds may not be the channel's history any more.
-    pub(super) fn distrust(&self) -> Advance {
-        self.change(|_| Feed::Gap)
-    }
-
-    /// Takes notice that the channel's data cannot be read: logged once, until they can.
-    pub(super) fn note_unreadable(&self, error: &ReadError) {
-        let Some(error) = error.corrupt() else { return };
-        if !std::mem::replace(&mut lock(&self.state).unreadable, true) {
-            tracing::warn!(channel = %self.channel, %error, source = error.source(), "a channel cannot be followed");
-        }
-    }
-
-    /// Wakes everybody, without a change.
+    /// Wakes every reader, without a change.
     pub(super) fn wake_all(&self) {
         let wakers = self.take_wakers(&mut lock(&self.state));
         wakers.for_each(Waker::wake);
     }
 
-    /// Everybody is to look again.
+    fn lookup(&self, state: &mut State, position: Cursor) -> TopicLookup {
+        match state.ring.lookup(position) {
+            RingLookup::Run(run) => TopicLookup::Run(run),
+            RingLookup::CaughtUp { closed } => TopicLookup::CaughtUp { closed },
+            RingLookup::NotInRing => TopicLookup::NotInRing { version: self.version() },
+            RingLookup::BeforeRing => TopicLookup::BeforeRing { version: self.version() },
+        }
+    }
+}
+
+/// The ring.
+impl Topic {
+    /// Offers entries that the store assigned, and the head after them if it is known.
+    pub(super) fn feed(&self, entries: &[Entry], head: Option<Head>) -> Advance {
+        self.change(|ring| ring.feed(entries, head))
+    }
+
+    /// Compares the store's current head. One that is lower than the ring's counts too: the log may have lost its tail.
+    pub(super) fn confirm_head(&self, head: Head) -> Advance {
+        self.change(|ring| ring.confirm_head(head))
+    }
+
+    /// Compares a head that may be outdated.
+    pub(super) fn hint_head(&self, head: Head) -> Advance {
+        self.change(|ring| ring.hint_head(head))
+    }
+
+    /// Compares the head that a reader's own read returned: the first one anchors the ring.
+    pub(super) fn anchor(&self, head: Head) -> Advance {
+        self.change(|ring| ring.anchor(head))
+    }
+
+    /// Records that the ring may no longer hold the channel's history.
+    pub(super) fn invalidate(&self) -> Advance {
+        self.change(|_| RingChange::Gap)
+    }
+
+    /// Applies a page that was read from the ring's head.
+    pub(super) fn apply_read(&self, page: &Page) {
+        let _ = self.change(|ring| {
+            if page.outcome != Outcome::Continued {
+                self.generation.fetch_add(1, Release);
+            }
+            ring.apply_read(page)
+        });
+    }
+
+    /// Keeps a page that one reader needed for others that come back to the same position. Not for a lone reader: no other
+    /// would use it, and with a channel per user all their histories would be kept.
+    pub(super) fn backfill(&self, page: &SharedPage) {
+        let mut state = lock(&self.state);
+        if state.waiters.readers() > 1 {
+            state.ring.backfill(page);
+        }
+        self.count_bytes(&mut state);
+    }
+
+    /// Claims the right to read on the ring's behalf, from the position returned. It ends with [`Topic::continue_advance`] or
+    /// [`Topic::abandon_advance`].
+    pub(super) fn begin_advance(&self) -> Option<Cursor> {
+        lock(&self.state).ring.begin_advance()
+    }
+
+    /// After one read on the ring's behalf: where the next one starts if the ring went stale meanwhile. Otherwise the claim is
+    /// released in the same step, so that the next caller that makes the ring stale can claim it.
+    pub(super) fn continue_advance(&self) -> Option<Cursor> {
+        lock(&self.state).ring.continue_advance()
+    }
+
+    /// Releases the claim without having read.
+    pub(super) fn abandon_advance(&self) {
+        lock(&self.state).ring.abandon_advance();
+    }
+
+    /// Records that the channel's data cannot be read; logged once until it can.
+    pub(super) fn note_unreadable(&self, error: &ReadError) {
+        let Some(error) = error.corrupt() else { return };
+        if lock(&self.state).ring.mark_unreadable() {
+            tracing::warn!(channel = %self.channel, %error, source = error.source(), "a channel cannot be followed");
+        }
+    }
+
+    fn change(&self, apply: impl FnOnce(&mut RingState) -> RingChange) -> Advance {
+        let mut state = lock(&self.state);
+        let change = apply(&mut state.ring);
+        self.count_bytes(&mut state);
+        let wakers = match change {
+            RingChange::Changed => Some(self.take_wakers(&mut state)),
+            RingChange::Unchanged => None,
+            RingChange::Gap => {
+                state.ring.mark_stale();
+                None
+            }
+        };
+        let advance = state.ring.advance();
+        drop(state);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+        advance
+    }
+
+    /// Every reader has to look again.
     fn take_wakers(&self, state: &mut State) -> impl Iterator<Item = Waker> + use<> {
         self.version.fetch_add(1, Release);
         state.waiters.take().into_iter().flatten()
     }
 
-    fn change(&self, apply: impl FnOnce(&mut State) -> Feed) -> Advance {
-        let mut state = lock(&self.state);
-        let fed = apply(&mut state);
-        self.count(&mut state);
-        state.stale |= fed == Feed::Gap;
-        let wakers = (fed == Feed::Taken).then(|| self.take_wakers(&mut state));
-        let needed = state.stale && !state.advancing && state.ring.is_some();
-        drop(state);
-        wakers.into_iter().flatten().for_each(Waker::wake);
-        if needed { Advance::Needed } else { Advance::No }
+    fn count_bytes(&self, state: &mut State) {
+        let bytes = state.ring.bytes();
+        let before = std::mem::replace(&mut state.counted_bytes, bytes);
+        // Wraps as a subtraction does.
+        self.total_ring_bytes.fetch_add(bytes.wrapping_sub(before), Relaxed);
     }
 }
 
 impl Drop for Topic {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.ring_bytes_of_all.fetch_sub(state.counted, Relaxed);
+        self.total_ring_bytes.fetch_sub(state.counted_bytes, Relaxed);
     }
-}
-
-impl State {
-    /// Whether nothing follows `position`, and something may.
-    fn is_open_at(&self, position: Cursor) -> bool {
-        self.ring.as_ref().is_some_and(|ring| ring.head() == Head { cursor: position, closed: false })
-    }
-}
-
-/// Whether `head` can be news to a ring at `known`: not when it lies further back in the same epoch, as that of a snapshot
-/// does that was taken before the ring's newest entries came.
-fn tells_more(head: Head, known: Head) -> bool {
-    let further_back = head.cursor.epoch == known.cursor.epoch && head.cursor.seq < known.cursor.seq;
-    head != known && !further_back
 }
 
 #[cfg(all(test, tower_events_loom))]
 mod race;
 
 #[cfg(all(test, not(tower_events_loom)))]
-mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
-        task::Wake,
-    };
-
-    use super::*;
-    use crate::event::Data;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
-
-    fn head(seq: u64) -> Head {
-        Head { cursor: Cursor { epoch: 1, seq, tag: seq as u32 }, closed: false }
-    }
-
-    fn page(from: u64, to: u64) -> Page {
-        let (from, head) = (head(from).cursor, head(to));
-        Page { outcome: Outcome::Continued, from, entries: Vec::new(), next: head.cursor, head }
-    }
-
-    #[test]
-    fn a_read_wakes_readers_only_when_it_changes_the_ring() {
-        let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
-        assert_eq!(topic.anchor(head(1)), Advance::No);
-        let (mut place, count) = (topic.join(), Arc::new(Count::default()));
-        let mut park = || topic.poll(&mut place, head(1).cursor, &Context::from_waker(&count.clone().into()));
-        for (read, woken) in [(page(1, 1), 0), (page(0, 0), 0), (page(1, 3), 1)] {
-            assert!(matches!(park(), Seen::CaughtUp { closed: false }));
-            topic.advance(&read);
-            assert_eq!(count.0.load(Relaxed), woken, "{read:?}");
-        }
-        assert_eq!((topic.has_readers(), topic.leave(&place)), (true, Left::Empty));
-    }
-
-    #[test]
-    fn who_is_parked_looks_again_after_any_wake_and_for_another_waker() {
-        let entry = |seq| Entry {
-            channel: Channel::new("a").unwrap(),
-            cursor: head(seq).cursor,
-            prev_tag: seq as u32 - 1,
-            appended: 0,
-            time: 0,
-            name: None,
-            data: Data::text("x".repeat(40 << 10)),
-        };
-        let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
-        let _ = topic.anchor(head(0));
-        let [one, other] = [(); 2].map(|()| Waker::from(Arc::new(Count::default())));
-        let (one, other) = (&Context::from_waker(&one), &Context::from_waker(&other));
-        let mut place = topic.join();
-        let _ = topic.feed(&[entry(1), entry(2)], None);
-        let mut look = |seq, cx: &Context<'_>, change: &dyn Fn()| {
-            if let Seen::Batch(_) = topic.poll(&mut place, head(seq).cursor, cx) {
-                assert!(!topic.is_parked(&place, cx), "it was not taken yet");
-                place.took_all();
-            }
-            change();
-            (topic.is_parked(&place, one), topic.is_parked(&place, other))
-        };
-        assert_eq!(look(0, one, &|| ()), (false, false), "the second entry follows");
-        assert_eq!(look(1, one, &|| ()), (true, false), "it took the last");
-        assert_eq!(look(2, other, &|| ()), (false, true), "another task reads now");
-        assert_eq!(look(2, one, &|| topic.wake_all()), (false, false));
-        assert_eq!(look(2, one, &|| assert_eq!(topic.feed(&[entry(3)], None), Advance::No)), (false, false));
-        let _ = topic.feed(&[], Some(Head { closed: true, ..head(3) }));
-        assert_eq!(look(2, one, &|| ()), (false, false), "the close follows");
-        assert_eq!(look(3, one, &|| ()), (false, false), "nothing ever will");
-    }
-}
+mod tests;

@@ -13,17 +13,16 @@ use crate::channel::Channel;
 
 #[derive(Debug, Default)]
 pub(super) struct Topics {
-    followed: HashMap<Channel, Followed>,
-    /// When a channel's last reader went, oldest first. Void once the channel has a reader or is gone.
+    followed: HashMap<Channel, FollowedTopic>,
+    /// When a channel's last reader left, oldest first. An item is void once its channel has a reader or is gone.
     idle: VecDeque<(Instant, Channel)>,
     lingering: usize,
 }
 
-/// One followed channel.
 #[derive(Debug)]
-struct Followed {
+struct FollowedTopic {
     topic: Arc<Topic>,
-    /// When its last reader was seen to be gone.
+    /// When it was found without readers.
     idle_since: Option<Instant>,
 }
 
@@ -46,18 +45,18 @@ impl Topics {
     }
 
     /// The topic of a channel that gets a reader.
-    pub(super) fn join(&mut self, channel: &Channel, make: impl FnOnce() -> Topic) -> &Arc<Topic> {
+    pub(super) fn join(&mut self, channel: &Channel, new_topic: impl FnOnce() -> Topic) -> &Arc<Topic> {
         let followed = self.followed.entry(channel.clone());
-        let followed = followed.or_insert_with(|| Followed { topic: Arc::new(make()), idle_since: None });
+        let followed = followed.or_insert_with(|| FollowedTopic { topic: Arc::new(new_topic()), idle_since: None });
         if followed.idle_since.take().is_some() {
             self.lingering -= 1;
         }
         &followed.topic
     }
 
-    /// Takes notice that a channel's last reader went. By now another may be there, or gone in turn. Of more than `most`
-    /// that linger the one that has done so the longest goes.
-    pub(super) fn left(&mut self, channel: &Channel, now: Instant, most: usize) {
+    /// Records that a channel's last reader left; by now another one may have joined, or left in turn. When more than
+    /// `max_lingering` linger, the one that has lingered longest is dropped.
+    pub(super) fn emptied(&mut self, channel: &Channel, now: Instant, max_lingering: usize) {
         let Some(followed) = self.followed.get_mut(channel) else { return };
         if followed.idle_since.is_some() || followed.topic.has_readers() {
             return;
@@ -65,15 +64,15 @@ impl Topics {
         followed.idle_since = Some(now);
         self.lingering += 1;
         self.idle.push_back((now, channel.clone()));
-        while self.lingering > most && self.drop_oldest() {}
-        // The void ones go when they are the most: amortised over those who leave.
+        while self.lingering > max_lingering && self.drop_oldest() {}
+        // Void items are removed once they are the majority: O(1) amortised.
         if self.idle.len() > 2 * self.lingering + 64 {
             let Self { followed, idle, .. } = self;
             idle.retain(|(since, channel)| is_idle(followed, channel, *since));
         }
     }
 
-    /// Stops following what has lingered for `linger`.
+    /// Drops the channels that have lingered for `linger`.
     pub(super) fn expire(&mut self, now: Instant, linger: Duration) {
         let is_over = |idle: &VecDeque<(Instant, Channel)>| {
             idle.front().is_some_and(|(since, _)| now.duration_since(*since) >= linger)
@@ -81,6 +80,7 @@ impl Topics {
         while is_over(&self.idle) && self.drop_oldest() {}
     }
 
+    /// Returns whether there was an item.
     fn drop_oldest(&mut self) -> bool {
         let Some((since, channel)) = self.idle.pop_front() else { return false };
         if is_idle(&self.followed, &channel, since) {
@@ -91,7 +91,7 @@ impl Topics {
     }
 }
 
-fn is_idle(followed: &HashMap<Channel, Followed>, channel: &Channel, since: Instant) -> bool {
+fn is_idle(followed: &HashMap<Channel, FollowedTopic>, channel: &Channel, since: Instant) -> bool {
     followed.get(channel).is_some_and(|followed| followed.idle_since == Some(since))
 }
 
@@ -109,22 +109,22 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_that_linger_the_oldest_goes() {
+    fn when_too_many_linger_the_oldest_is_dropped() {
         let (mut topics, start) = (Topics::default(), Instant::now());
         for n in 0..5 {
             topics.join(&channel(n), || topic(n));
-            topics.left(&channel(n), start + Duration::from_secs(n), 3);
+            topics.emptied(&channel(n), start + Duration::from_secs(n), 3);
         }
         let left: Vec<_> = (0..5).filter(|n| topics.get(&channel(*n)).is_some()).collect();
         assert_eq!((left, topics.lingering()), (vec![2, 3, 4], 3));
     }
 
     #[test]
-    fn what_lingered_long_enough_goes_and_what_was_joined_again_stays() {
+    fn channels_that_lingered_long_enough_are_dropped_unless_joined_again() {
         let (mut topics, start, linger) = (Topics::default(), Instant::now(), Duration::from_secs(30));
         for n in 0..3 {
             topics.join(&channel(n), || topic(n));
-            topics.left(&channel(n), start + Duration::from_secs(n), 10);
+            topics.emptied(&channel(n), start + Duration::from_secs(n), 10);
         }
         topics.join(&channel(0), || topic(0));
         topics.expire(start + Duration::from_secs(31), linger);
@@ -135,11 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn coming_and_going_leaves_nothing_behind() {
+    fn joining_and_leaving_accumulates_nothing() {
         let (mut topics, start) = (Topics::default(), Instant::now());
         for n in 0..10_000 {
             topics.join(&channel(0), || topic(0));
-            topics.left(&channel(0), start + Duration::from_millis(n), 10);
+            topics.emptied(&channel(0), start + Duration::from_millis(n), 10);
         }
         assert!(topics.idle.len() <= 66, "{}", topics.idle.len());
     }

@@ -1,6 +1,6 @@
 //! Turns of readers that catch up. A reader that is far behind always has something to hand out, so that a thousand of them
-//! would all run before one that keeps up had its turn again. Of those who wait here a few are called for each time that
-//! all others have run.
+//! would all run before one that keeps up ran again. Readers that catch up wait here instead, and a few of them are granted
+//! a turn each time that all other tasks have run.
 
 use std::{
     collections::VecDeque,
@@ -17,67 +17,66 @@ use std::{
 
 use tokio::{runtime::Handle, task::yield_now};
 
-/// Those who wait, in the order in which they came.
+/// The waiting readers, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Arc<Turn>>,
-    /// A task calls them.
-    is_calling: bool,
+    /// A task grants turns.
+    is_granting: bool,
 }
 
-/// A place among those who wait. It holds nothing that others need: one that is called and not polled keeps nobody waiting.
+/// A turn that is waited for. It holds nothing that others need: one that is granted and never polled blocks nothing.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    called: AtomicBool,
+    granted: AtomicBool,
     waker: Mutex<Waker>,
 }
 
 impl Turns {
-    /// Joins those who wait.
     pub(crate) fn join(self: &Arc<Self>, cx: &Context<'_>) -> Arc<Turn> {
-        let turn = Arc::new(Turn { called: AtomicBool::new(false), waker: Mutex::new(cx.waker().clone()) });
+        let turn = Arc::new(Turn { granted: AtomicBool::new(false), waker: Mutex::new(cx.waker().clone()) });
         let mut state = self.state();
         state.waiting.push_back(turn.clone());
-        if mem::replace(&mut state.is_calling, true) {
+        if mem::replace(&mut state.is_granting, true) {
             return turn;
         }
-        // A runtime that ends drops the task at once, which needs the lock.
+        // A runtime that is shutting down drops the task at once, which needs the lock.
         drop(state);
-        let caller = Caller(Some(self.clone()));
-        // Without a runtime nobody else waits for this thread either: the caller is dropped, which calls all.
+        let task = GrantTask(Some(self.clone()));
+        // Without a runtime there are no other tasks to wait for: dropping the task grants all turns.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(caller.call());
+            runtime.spawn(task.run());
         }
         turn
     }
 
-    /// Calls the first few; whether there were any. When there were none the caller's place is given up in the same step,
-    /// so that whoever joins next finds it free.
-    fn call(&self) -> bool {
-        let mut called = Vec::with_capacity(AT_ONCE);
+    /// Grants the first few turns, and returns whether there were any. If not, the task ends in the same step, so that the
+    /// next reader to join starts a new one.
+    fn grant_next(&self) -> bool {
+        let mut granted = Vec::with_capacity(GRANTS_PER_ROUND);
         let mut state = self.state();
-        while called.len() < AT_ONCE {
+        while granted.len() < GRANTS_PER_ROUND {
             let Some(turn) = state.waiting.pop_front() else { break };
-            // The others are gone.
+            // Nobody waits any more for a turn that only this list holds.
             if Arc::strong_count(&turn) > 1 {
-                called.push(turn);
+                granted.push(turn);
             }
         }
-        state.is_calling = !called.is_empty();
+        state.is_granting = !granted.is_empty();
         drop(state);
-        called.iter().for_each(|turn| turn.call());
-        !called.is_empty()
+        granted.iter().for_each(|turn| turn.grant());
+        !granted.is_empty()
     }
 
-    fn call_all(&self) {
+    fn grant_all(&self) {
         let mut state = self.state();
         let waiting = mem::take(&mut state.waiting);
-        state.is_calling = false;
+        state.is_granting = false;
         drop(state);
-        waiting.iter().for_each(|turn| turn.call());
+        waiting.iter().for_each(|turn| turn.grant());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -86,21 +85,21 @@ impl Turns {
 }
 
 impl Turn {
-    /// Ready when it was called.
+    /// Ready once it was granted.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.called.load(Acquire) {
+        if self.granted.load(Acquire) {
             return Poll::Ready(());
         }
         let mut waker = self.waker();
         let replaced = (!waker.will_wake(cx.waker())).then(|| mem::replace(&mut *waker, cx.waker().clone()));
         drop(waker);
         drop(replaced);
-        // Called meanwhile, by the waker that was there before.
-        if self.called.load(Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        // It may have been granted meanwhile, waking the replaced waker.
+        if self.granted.load(Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn call(&self) {
-        self.called.store(true, Release);
+    fn grant(&self) {
+        self.granted.store(true, Release);
         let waker = self.waker().clone();
         waker.wake();
     }
@@ -110,28 +109,28 @@ impl Turn {
     }
 }
 
-/// The task that calls. When it ends before its time, for its runtime ends, it calls all: another runtime may go on.
-struct Caller(Option<Arc<Turns>>);
+/// The task that grants turns. If it ends early, with its runtime, it grants all: the readers may be on another runtime.
+struct GrantTask(Option<Arc<Turns>>);
 
-impl Caller {
-    async fn call(mut self) {
-        while self.0.as_ref().is_some_and(|turns| turns.call()) {
+impl GrantTask {
+    async fn run(mut self) {
+        while self.0.as_ref().is_some_and(|turns| turns.grant_next()) {
             yield_now().await;
         }
         self.0 = None;
     }
 }
 
-impl Drop for Caller {
+impl Drop for GrantTask {
     fn drop(&mut self) {
         if let Some(turns) = &self.0 {
-            turns.call_all();
+            turns.grant_all();
         }
     }
 }
 
-/// How many are called before all others have run: each takes some hundred microseconds.
-const AT_ONCE: usize = 8;
+/// How many turns are granted before all other tasks run: each takes some hundred microseconds.
+const GRANTS_PER_ROUND: usize = 8;
 
 #[cfg(all(test, not(tower_events_loom)))]
 #[allow(clippy::unwrap_used, reason = "tests")]
@@ -143,9 +142,9 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Woken(AtomicBool);
+    struct WakeFlag(AtomicBool);
 
-    impl Wake for Woken {
+    impl Wake for WakeFlag {
         fn wake(self: Arc<Self>) {
             self.0.store(true, Release);
         }
@@ -155,9 +154,9 @@ mod tests {
         (0..count).map(|_| turns.join(&Context::from_waker(Waker::noop()))).collect()
     }
 
-    fn called(turns: &[Arc<Turn>]) -> usize {
-        let is_called = |turn: &&Arc<Turn>| turn.poll(&Context::from_waker(Waker::noop())).is_ready();
-        turns.iter().take_while(is_called).count()
+    fn granted(turns: &[Arc<Turn>]) -> usize {
+        let is_granted = |turn: &&Arc<Turn>| turn.poll(&Context::from_waker(Waker::noop())).is_ready();
+        turns.iter().take_while(is_granted).count()
     }
 
     fn runtime() -> Runtime {
@@ -165,57 +164,57 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_few_are_called_at_a_time_in_the_order_in_which_they_came() {
+    async fn a_few_turns_are_granted_at_a_time_in_order() {
         let turns = Arc::default();
-        let mut waiting = join(&turns, 3 * AT_ONCE);
-        assert_eq!(called(&waiting), 0);
-        assert!(turns.call());
-        assert_eq!(called(&waiting), AT_ONCE);
-        // Who is gone takes no turn from others.
-        drop(waiting.drain(AT_ONCE..2 * AT_ONCE));
-        assert!(turns.call());
-        assert_eq!(called(&waiting), 2 * AT_ONCE);
-        assert!(!turns.call());
+        let mut waiting = join(&turns, 3 * GRANTS_PER_ROUND);
+        assert_eq!(granted(&waiting), 0);
+        assert!(turns.grant_next());
+        assert_eq!(granted(&waiting), GRANTS_PER_ROUND);
+        // A reader that left uses up no turn.
+        drop(waiting.drain(GRANTS_PER_ROUND..2 * GRANTS_PER_ROUND));
+        assert!(turns.grant_next());
+        assert_eq!(granted(&waiting), 2 * GRANTS_PER_ROUND);
+        assert!(!turns.grant_next());
     }
 
     #[tokio::test]
-    async fn all_are_called_in_the_end_and_who_comes_later_too() {
+    async fn all_turns_are_granted_in_the_end_and_those_of_later_readers_too() {
         let turns = Arc::default();
         for _ in 0..2 {
             let waiting = join(&turns, 100);
-            while called(&waiting) < 100 {
+            while granted(&waiting) < 100 {
                 yield_now().await;
             }
             yield_now().await;
         }
-        assert!(!turns.state().is_calling);
+        assert!(!turns.state().is_granting);
     }
 
     #[test]
-    fn who_has_no_runtime_does_not_wait_and_one_that_ends_leaves_nobody_waiting() {
+    fn nothing_waits_without_a_runtime_or_after_it_ended() {
         let turns = Arc::default();
-        assert_eq!(called(&join(&turns, 1)), 1);
+        assert_eq!(granted(&join(&turns, 1)), 1);
         let runtime_that_ends = runtime();
         let waiting = runtime_that_ends.block_on(async { join(&turns, 100) });
-        assert_eq!(called(&waiting), 0);
+        assert_eq!(granted(&waiting), 0);
         drop(runtime_that_ends);
-        assert_eq!(called(&waiting), 100);
+        assert_eq!(granted(&waiting), 100);
         let later = runtime().block_on(async {
             let later = join(&turns, 1);
-            while called(&later) < 1 {
+            while granted(&later) < 1 {
                 yield_now().await;
             }
             later
         });
-        assert_eq!(called(&later), 1);
+        assert_eq!(granted(&later), 1);
     }
 
     #[test]
-    fn the_waker_that_came_last_is_woken() {
-        let [first, last] = [(); 2].map(|()| Arc::new(Woken::default()));
-        let turn = Turn { called: AtomicBool::new(false), waker: Mutex::new(first.clone().into()) };
+    fn the_last_waker_is_woken() {
+        let [first, last] = [(); 2].map(|()| Arc::new(WakeFlag::default()));
+        let turn = Turn { granted: AtomicBool::new(false), waker: Mutex::new(first.clone().into()) };
         assert!(turn.poll(&Context::from_waker(&last.clone().into())).is_pending());
-        turn.call();
+        turn.grant();
         assert!(turn.poll(&Context::from_waker(Waker::noop())).is_ready());
         assert_eq!([first, last].map(|woken| woken.0.load(Acquire)), [false, true]);
     }

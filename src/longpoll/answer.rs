@@ -22,7 +22,7 @@ use crate::{
     body::{Body, Responding},
     cursor::{Cursor, Cursors},
     edge::{ARRAY, Asked, Connection, MOST_IN_A_HEAD, Matter, Verb, finish},
-    hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
+    hub::{Hub, Listened, Listening, Reset, SubscribeError, encode_joined},
     problem::{Problem, retry_after},
     request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Shape, Wait, Wishes},
     store::Store,
@@ -169,7 +169,7 @@ impl Plan {
 fn write(matter: &Matter, shape: Shape, listened: &Listened) -> Response<Body> {
     let array = match listened.run() {
         Some(events) => events.joined(&ARRAY),
-        None => join(&listened.frames(), &ARRAY).into(),
+        None => encode_joined(&listened.encoded_entries(), &ARRAY).into(),
     };
     match shape {
         Shape::Array => respond(array, head::of(matter, listened)),

@@ -77,7 +77,7 @@ fn plain() -> HeaderMap {
 /// it with the same words: they share its head too.
 fn after(events: &Events, kept: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     if cursors.as_one() == Some(events.next()) {
-        let shared = events.beside(|| SharedHead { kept: kept.into(), live, headers: at(kept, cursors, live) });
+        let shared = events.cached(|| SharedHead { kept: kept.into(), live, headers: at(kept, cursors, live) });
         if let Some(shared) = shared.filter(|shared| *shared.kept == *kept && shared.live == live) {
             return shared.headers.clone();
         }

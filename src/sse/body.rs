@@ -25,7 +25,7 @@ use super::{
 use crate::{
     body::Body,
     cursor::Cursors,
-    hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber},
+    hub::{Closed, Delivery, Encoding, Events, SubscribeError, Subscriber},
     problem::{Problem, jittered},
     request::Heartbeat,
 };
@@ -39,7 +39,7 @@ pub struct SseBody {
     /// Events of several channels that are being written, each with a token of its own.
     run: Option<Box<Run>>,
     pulse: Pulse,
-    form: &'static Form,
+    form: &'static Encoding,
     beat: Heartbeat,
     live_mark: LiveMark,
     /// `stream-live` is to be sent as soon as it is true.
@@ -224,8 +224,8 @@ impl SseBody {
         let Some(mut run) = self.run.take() else { return };
         let mut out = Vec::new();
         self.push_due_retry(&mut out);
-        while let Some(frame) = run.events.frames().get(run.written).filter(|_| out.len() <= LARGE) {
-            let (shared, entry) = (frame.encoded(self.form), frame.entry());
+        while let Some(encoded) = run.events.encoded_entries().get(run.written).filter(|_| out.len() <= LARGE) {
+            let (shared, entry) = (encoded.bytes(self.form), encoded.entry());
             run.written += 1;
             run.token.set(&entry.channel, entry.cursor);
             if shared.len() > LARGE {

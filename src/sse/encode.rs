@@ -11,13 +11,13 @@ use crate::{
     channel::Channel,
     cursor::Cursors,
     edge::{CORRUPT, escape_breaks, object},
-    hub::{Around, Closed, Failed, Form, Reset},
+    hub::{Closed, Delimiters, Encoding, Failed, Reset},
     request::Format,
     store::Entry,
 };
 
 /// The forms of events: for one channel with their ids, for several without, for each stream has a token of its own there.
-pub(super) fn form(format: Format, channels: usize) -> &'static Form {
+pub(super) fn form(format: Format, channels: usize) -> &'static Encoding {
     match (format, channels) {
         (Format::Text, 0 | 1) => &TEXT,
         (Format::Text, _) => &TEXT_OPEN,
@@ -26,10 +26,10 @@ pub(super) fn form(format: Format, channels: usize) -> &'static Form {
     }
 }
 
-static TEXT: Form = Form { slot: 0, around: Around::NOTHING, encode: text };
-static TEXT_OPEN: Form = Form { slot: 1, around: Around::NOTHING, encode: text_open };
-static JSON: Form = Form { slot: 2, around: Around::NOTHING, encode: json };
-static JSON_OPEN: Form = Form { slot: 3, around: Around::NOTHING, encode: json_open };
+static TEXT: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text };
+static TEXT_OPEN: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text_open };
+static JSON: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json };
+static JSON_OPEN: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json_open };
 
 fn text(entry: &Entry, out: &mut Vec<u8>) {
     text_open(entry, out);

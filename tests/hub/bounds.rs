@@ -1,4 +1,4 @@
-//! What a hub holds, at most.
+//! Bounds on what a hub holds.
 
 use std::{pin::Pin, task::Poll, time::Duration};
 
@@ -12,7 +12,7 @@ use tower_events::{
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn readers_above_the_bound_are_refused_until_one_goes() {
+async fn readers_above_the_bound_are_refused_until_one_leaves() {
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().readers(2));
     let one = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     let _two = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
@@ -23,7 +23,7 @@ async fn readers_above_the_bound_are_refused_until_one_goes() {
 }
 
 #[test]
-fn options_are_what_they_are_documented_to_be_and_keep_their_bounds() {
+fn options_have_their_documented_defaults_and_bounds() {
     let secs = Duration::from_secs;
     let HubOptions { ring_bytes, page, reads, advancing_reads, recent_page_bytes, linger, lingering, .. } =
         HubOptions::default();
@@ -41,7 +41,7 @@ fn options_are_what_they_are_documented_to_be_and_keep_their_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn channels_without_readers_linger_in_a_bounded_number() {
+async fn the_number_of_lingering_channels_is_bounded() {
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().lingering(10));
     for n in 0..100 {
         drop(hub.subscribe(Subscription::new(channel(&n.to_string()))).await.unwrap());
@@ -53,7 +53,7 @@ async fn channels_without_readers_linger_in_a_bounded_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_lingers_is_found_again_by_the_next_poll() {
+async fn a_lingering_channel_serves_the_next_poll() {
     let hub = Hub::new(MemoryStore::default());
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     publish(&hub, "a", 1).await;
@@ -79,7 +79,7 @@ fn a_hub_outlives_the_runtime_of_its_first_readers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_hub_lets_go_of_its_store() {
+async fn a_dropped_hub_releases_its_store() {
     let store = std::sync::Arc::new(MemoryStore::default());
     let hub = Hub::new(store.clone());
     drop(hub.subscribe(Subscription::new(channel("a"))).await.unwrap());
@@ -91,14 +91,14 @@ async fn a_dropped_hub_lets_go_of_its_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_takes_nothing_gives_its_page_back_and_goes_on_from_where_it_was() {
+async fn a_reader_that_takes_nothing_loses_its_page_and_resumes_from_its_position() {
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().ring_bytes(1));
     hub.publish_all(&channel("a"), (0..400).map(|n| Event::text(format!("{n} {}", "x".repeat(400))))).await.unwrap();
     let mut stalled = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
     let mut slow = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
     let first = texts(&mut stalled).await.len();
     assert!(first < 400, "more is left");
-    // A look is enough to keep a page.
+    // One poll is enough to keep a page.
     for _ in 0..2 {
         texts(&mut slow).await;
         tokio::time::sleep(hub.options().stall_timeout / 2 + hub.options().check_every).await;
@@ -113,14 +113,14 @@ async fn a_reader_that_takes_nothing_gives_its_page_back_and_goes_on_from_where_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_that_nobody_took_is_told_when_its_reader_comes_back() {
+async fn a_reset_that_was_not_taken_is_repeated_when_its_reader_resumes() {
     let hub = Hub::new(MemoryStore::default());
     publish(&hub, "a", 1).await;
     let mut stalled = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     hub.init(&channel("a"), events(0..5)).await.unwrap();
-    // Asked once, so that the page is read, but not again to take it.
-    let asked = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stalled).poll_next(cx).is_pending())).await;
-    assert!(asked);
+    // Polled once, so that the page is read, but not again to take it.
+    let is_pending = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stalled).poll_next(cx).is_pending())).await;
+    assert!(is_pending);
     settle().await;
     tokio::time::sleep(hub.options().stall_timeout * 2).await;
     let resume = Subscription::new(channel("a")).resume(&stalled.cursors());
@@ -129,7 +129,7 @@ async fn a_reset_that_nobody_took_is_told_when_its_reader_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_was_read_is_kept_for_others_for_a_moment_only() {
+async fn a_page_that_was_read_is_kept_for_other_readers_for_a_moment_only() {
     let inner = MemoryStore::default();
     append(&inner, [1]).await;
     let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
@@ -146,5 +146,5 @@ async fn a_page_that_was_read_is_kept_for_others_for_a_moment_only() {
     assert_eq!(comes_back().await, 1);
     assert_eq!(comes_back().await, 1, "it was just read");
     tokio::time::sleep(hub.options().check_every * 2).await;
-    assert_eq!(comes_back().await, 2, "it is not kept for ever");
+    assert_eq!(comes_back().await, 2, "it is not kept forever");
 }

@@ -1,4 +1,4 @@
-//! Every event once and in order, however the subscriber keeps up.
+//! Every event once and in order, however fast the subscriber reads.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tower_events::{
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn what_is_published_after_subscribing_comes_at_once_and_in_order() {
+async fn events_published_after_subscribing_come_at_once_and_in_order() {
     let hub = Hub::new(MemoryStore::default());
     publish(&hub, "a", "before").await;
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
@@ -22,7 +22,7 @@ async fn what_is_published_after_subscribing_comes_at_once_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn starts_where_it_is_told() {
+async fn a_subscription_starts_where_it_says() {
     let hub = Hub::new(MemoryStore::default());
     let a = channel("a");
     for n in 1..=5_u64 {
@@ -48,7 +48,7 @@ async fn starts_where_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_exists_once_it_has_a_record_of_its_own() {
+async fn a_channel_exists_once_it_has_its_own_record() {
     let hub = Hub::new(MemoryStore::default());
     publish(&hub, "room:12", "x").await;
     for (name, exists) in [("room:12", true), ("room:1", false), ("room:123", false), ("room", false), ("z", false)] {
@@ -59,7 +59,7 @@ async fn a_channel_exists_once_it_has_a_record_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_falls_behind_the_ring_reads_the_store_and_rejoins() {
+async fn a_reader_that_falls_behind_the_ring_reads_the_store_and_rejoins() {
     let store = MemoryStore::new(Retention::default().events(10_000));
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1_000));
     let mut slow = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
@@ -76,7 +76,7 @@ async fn one_that_falls_behind_the_ring_reads_the_store_and_rejoins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_handed_out_in_one_piece() {
+async fn a_batch_is_delivered_in_one_piece() {
     let hub = Hub::new(MemoryStore::default());
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     hub.publish_all(&channel("a"), events(0..16)).await.unwrap();
@@ -120,11 +120,11 @@ async fn a_busy_channel_does_not_starve_the_others() {
         assert!(is_quiet(&first) || is_quiet(&second), "{first:?} {second:?}");
         busy_first += usize::from(is_quiet(&second));
     }
-    assert!((50..150).contains(&busy_first), "whose turn is first is drawn: {busy_first} of 200");
+    assert!((50..150).contains(&busy_first), "the first turn is random: {busy_first} of 200");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_process_appends_comes_too() {
+async fn appends_by_another_process_are_delivered_too() {
     let store = MemoryStore::default();
     let (here, there) = (Hub::new(store.clone()), Hub::new(store.clone()));
     let mut subscriber = here.subscribe(Subscription::new(channel("a"))).await.unwrap();
@@ -165,7 +165,7 @@ async fn dropping_a_subscriber_at_any_point_is_the_normal_end() {
     let (hub, faults, _) = faulty();
     publish(&hub, "a", 1).await;
     publish(&hub, "b", 1).await;
-    // Each call of the store takes a while, so that there is a point before, in and after it.
+    // Each call of the store takes a while, so that there is a point before, during and after it.
     faults.delay(Duration::from_millis(10));
     let (mut points, mut is_done) = (0, false);
     while !is_done {
@@ -174,12 +174,12 @@ async fn dropping_a_subscriber_at_any_point_is_the_normal_end() {
             let mut subscriber = hub.subscribe(of).await.unwrap();
             assert_eq!(texts_of(&mut subscriber, 2).await, ["1", "1"]);
             assert_eq!(hub.stats().readers, 1);
-            // Parked, and woken by nothing.
+            // It is parked, and nothing wakes it.
             _ = tokio::time::timeout(Duration::from_millis(10), subscriber.next()).await;
         };
         is_done = tokio::time::timeout(Duration::from_millis(points), reading).await.is_ok();
         assert_eq!(hub.stats().readers, 0, "dropped after {points} ms");
-        // What was begun for it ends, and what is kept for those who come back goes.
+        // What was started for it ends, and what is kept for readers that come back is dropped.
         tokio::time::sleep(hub.options().linger + 2 * hub.options().check_every).await;
         assert_eq!((hub.stats(), faults.watchers()), (Stats::default(), 0), "dropped after {points} ms");
         points += 1;

@@ -1,4 +1,4 @@
-//! The end of a process.
+//! Draining a hub before its process ends.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -11,7 +11,7 @@ use super::*;
 const WINDOW: Duration = Duration::from_secs(5);
 
 #[tokio::test(start_paused = true)]
-async fn every_reader_ends_at_once_with_a_retry_hint_of_its_own() {
+async fn every_reader_ends_at_once_with_its_own_retry_hint() {
     let hub = Hub::new(MemoryStore::default());
     let mut readers = Vec::new();
     for _ in 0..100 {
@@ -34,7 +34,7 @@ async fn every_reader_ends_at_once_with_a_retry_hint_of_its_own() {
     drained.await;
     assert_eq!(before.elapsed(), Duration::ZERO);
     assert!(hints.len() > 90, "hints are spread");
-    // Nobody comes back within a second, so that little lies below a quarter.
+    // No hint is below one second, so that few are in the first quarter.
     assert!(hints.iter().any(|hint| *hint < WINDOW / 2) && hints.iter().any(|hint| *hint > WINDOW * 3 / 4));
 }
 
@@ -77,7 +77,7 @@ async fn a_parked_listen_returns_with_its_cursor_and_a_hint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_readers_that_go_leave_nothing_behind() {
+async fn a_thousand_readers_that_leave_leave_nothing_behind() {
     let hub = Hub::new(MemoryStore::default());
     let mut readers = Vec::new();
     for n in 0..1_000 {
@@ -89,13 +89,13 @@ async fn a_thousand_readers_that_go_leave_nothing_behind() {
     assert_eq!((stats.readers, stats.topics, stats.lingering), (1_000, 1_001, 0));
     drop(readers);
     assert_eq!(hub.stats().readers, 0);
-    assert!(hub.stats().lingering > 0, "long polls come back");
+    assert!(hub.stats().lingering > 0, "long polls would come back");
     tokio::time::sleep(hub.options().linger + hub.options().check_every * 2).await;
     assert_eq!(hub.stats(), Stats::default());
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_still_waits_for_the_store_is_ended_too() {
+async fn readers_that_still_wait_for_the_store_end_too() {
     for start in [Start::Earliest, Start::Latest] {
         let (store, faults) = FaultStore::new(MemoryStore::default());
         let hub = Hub::new(store);

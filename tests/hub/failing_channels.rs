@@ -1,4 +1,4 @@
-//! One channel that cannot be read beside others that can: it is never taken for a closed one, and harms nobody else.
+//! One unreadable channel among readable ones: it is never mistaken for a closed one, and affects no other channel.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tower_events::{HubOptions, StoreError, SubscribeError, Subscription, store::
 
 use super::*;
 
-/// Two channels, `a` closed after one event, `b` open; both from the beginning.
+/// Two channels, `a` closed after one event and `b` open, and a poll that reads both from their earliest event.
 async fn one_closed_one_open() -> (Hub, Faults, Subscription) {
     let (hub, faults, _) = faulty();
     publish(&hub, "a", "last").await;
@@ -21,7 +21,7 @@ async fn a_failed_read_is_not_a_closed_channel() {
     for round in 0..20 {
         let (hub, faults, poll) = one_closed_one_open().await;
         faults.fail_channel(&channel("b"));
-        // Which channel comes first is drawn anew each time.
+        // Which channel comes first is random.
         let refused = hub.listen(poll.clone()).await;
         assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Unavailable(_)))), "{round}: {refused:?}");
         faults.mend_channel(&channel("b"));
@@ -31,7 +31,7 @@ async fn a_failed_read_is_not_a_closed_channel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_others_have_comes_before_the_failure() {
+async fn events_of_other_channels_come_before_the_failure() {
     for _ in 0..20 {
         let (hub, faults, inner) = faulty();
         hub.publish(&channel("a"), Event::text("old")).await.unwrap();
@@ -52,13 +52,13 @@ async fn what_the_others_have_comes_before_the_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_corrupt_channel_is_told_once_and_the_others_go_on() {
+async fn a_corrupt_channel_is_reported_once_and_the_others_go_on() {
     let (hub, faults, _) = faulty();
     publish(&hub, "b", 1).await;
     faults.corrupt_channel(&channel("b"));
     let both = Subscription::new(channels(["a", "b"])).start(Start::Earliest);
     let mut subscriber = hub.subscribe(both.clone()).await.unwrap();
-    let Delivery::Failed(failed) = next(&mut subscriber).await else { panic!("the failure is told") };
+    let Delivery::Failed(failed) = next(&mut subscriber).await else { panic!("a failure is expected") };
     assert_eq!(failed.channel, channel("b"));
     assert!(matches!(*failed.error, StoreError::Corrupt(_)));
     for text in ["1", "2"] {
@@ -71,7 +71,10 @@ async fn a_corrupt_channel_is_told_once_and_the_others_go_on() {
     hub.close(&channel("a")).await.unwrap();
     assert!(matches!(next(&mut subscriber).await, Delivery::Closed(_)));
     let end = subscriber.next().await;
-    assert!(matches!(end, Some(Err(SubscribeError::Store(StoreError::Corrupt(_))))), "not the end: {end:?}");
+    assert!(
+        matches!(end, Some(Err(SubscribeError::Store(StoreError::Corrupt(_))))),
+        "an error rather than the end: {end:?}"
+    );
     assert!(subscriber.next().await.is_none());
 }
 
@@ -90,7 +93,7 @@ async fn a_subscription_of_corrupt_channels_only_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_of_corrupt_channels_that_knows_its_positions_does_not_wait_in_vain() {
+async fn a_poll_that_resumes_in_corrupt_channels_only_fails_at_once() {
     let (hub, faults, _) = faulty();
     let names = channels(["a", "b"]);
     for name in &names {
@@ -107,14 +110,14 @@ async fn a_poll_of_corrupt_channels_that_knows_its_positions_does_not_wait_in_va
     assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Corrupt(_)))), "{refused:?}");
     assert_eq!(start.elapsed(), Duration::ZERO);
 
-    // Where one can be read, the others are told once each.
+    // If one channel can be read, each corrupt one is reported once.
     faults.mend_channel(&channel("a"));
     let seen = hub.listen(poll()).await.unwrap();
     assert_eq!((seen.entries().len(), seen.failed.len(), &seen.failed[0].channel), (1, 1, &channel("b")));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_unreadable_channel_leaves_the_comparison_of_heads_on_for_all_others() {
+async fn one_unreadable_channel_does_not_stop_the_comparison_of_other_heads() {
     for corrupt in [true, false] {
         let (hub, faults, inner) = faulty();
         let mut readers = Vec::new();
@@ -127,14 +130,14 @@ async fn one_unreadable_channel_leaves_the_comparison_of_heads_on_for_all_others
             false => faults.fail_channel(&channel("b")),
         }
         faults.lose_hints(usize::MAX);
-        append(&inner, ["told of by a comparison only"]).await;
+        append(&inner, ["found by a comparison only"]).await;
         let seen = timeout(hub.options().check_every * 2, texts(&mut readers[1])).await;
-        assert_eq!(seen.expect("the comparison goes on"), ["told of by a comparison only"]);
+        assert_eq!(seen.expect("the comparison goes on"), ["found by a comparison only"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_altogether_is_not_asked_for_each_channel() {
+async fn a_store_that_fails_altogether_is_not_called_for_each_channel() {
     let (hub, faults, _) = faulty();
     let names: Vec<_> = (0..200).map(|n| n.to_string()).collect();
     let mut readers = Vec::new();
@@ -149,21 +152,21 @@ async fn a_store_that_fails_altogether_is_not_asked_for_each_channel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_cannot_be_read_is_not_taken_for_a_store_that_fails() {
+async fn an_unreadable_channel_is_not_mistaken_for_a_failing_store() {
     let (hub, faults, inner) = faulty();
     let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     faults.fail_channel(&channel("b"));
-    // A question for it alone, of which all fails.
+    // A request for this channel alone, so that the whole call fails.
     assert!(hub.subscribe(Subscription::new(channel("b"))).await.is_err());
     settle().await;
     faults.lose_hints(usize::MAX);
-    append(&inner, ["told of by a comparison only"]).await;
+    append(&inner, ["found by a comparison only"]).await;
     let seen = timeout(hub.options().check_every * 2, texts(&mut live)).await;
-    assert_eq!(seen.expect("the comparison goes on"), ["told of by a comparison only"]);
+    assert_eq!(seen.expect("the comparison goes on"), ["found by a comparison only"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn heads_that_hang_are_waited_for_twice_at_most() {
+async fn a_call_for_heads_that_hangs_is_repeated_once_at_most() {
     let (hub, faults, _) = faulty();
     let names = Channels::new((0..32).map(|n| channel(&n.to_string()))).unwrap();
     let _held = faults.hold_heads();

@@ -1,4 +1,4 @@
-//! A store that fails, and one that other processes write to: nothing lost, nothing twice, every loss announced.
+//! A store that fails, and one that other processes write to: no event lost or repeated, and every loss announced.
 
 use std::{
     pin::Pin,
@@ -22,7 +22,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn what_is_published_while_a_subscription_reads_the_store_is_not_missed() {
+async fn an_event_published_while_a_subscription_reads_the_store_is_not_missed() {
     let (hub, faults, _) = faulty();
     publish(&hub, "a", "before").await;
     let start = Instant::now();
@@ -32,7 +32,7 @@ async fn what_is_published_while_a_subscription_reads_the_store_is_not_missed() 
         async move { hub.subscribe(Subscription::new(channel("a"))).await.unwrap() }
     });
     answers.reached_by(1).await;
-    // The answer is an old one by now: it ends before this event.
+    // The answer is outdated by now: it ends before this event.
     publish(&hub, "a", "meanwhile").await;
     drop(answers);
     let mut subscriber = subscribing.await.unwrap();
@@ -41,7 +41,7 @@ async fn what_is_published_while_a_subscription_reads_the_store_is_not_missed() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_process_appends_while_a_subscription_reads_is_not_missed() {
+async fn an_event_of_another_process_while_a_subscription_reads_is_not_missed() {
     let (hub, faults, inner) = faulty();
     // A first reader starts the follower, so that hints flow.
     let _first = hub.subscribe(Subscription::new(channel("other"))).await.unwrap();
@@ -62,7 +62,7 @@ async fn what_another_process_appends_while_a_subscription_reads_is_not_missed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_hints_cost_seconds_and_nothing_else() {
+async fn lost_hints_only_delay_events_by_seconds() {
     let (hub, faults, inner) = faulty();
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     settle().await;
@@ -72,11 +72,11 @@ async fn lost_hints_cost_seconds_and_nothing_else() {
     assert_eq!(texts(&mut subscriber).await, ["1", "2"]);
     assert!(start.elapsed() <= hub.options().check_every);
     inner.append(&channel("a"), Append::new([]).closing()).await.unwrap();
-    assert!(matches!(next(&mut subscriber).await, Delivery::Closed(_)), "a lost close is found too");
+    assert!(matches!(next(&mut subscriber).await, Delivery::Closed(_)), "a close whose hint was lost is found too");
 }
 
 #[tokio::test(start_paused = true)]
-async fn doubled_and_swapped_hints_change_nothing() {
+async fn repeated_and_reordered_hints_change_nothing() {
     let (hub, faults, inner) = faulty();
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     settle().await;
@@ -93,7 +93,7 @@ async fn doubled_and_swapped_hints_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_comes_from_a_node_ahead_is_parked_where_it_is() {
+async fn a_client_from_a_node_that_is_ahead_is_parked_at_its_position() {
     let (hub, faults, inner) = faulty();
     append(&inner, [1]).await;
     let mut here = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
@@ -103,9 +103,9 @@ async fn a_client_that_comes_from_a_node_ahead_is_parked_where_it_is() {
     let ahead = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
     let mut guest = hub.subscribe(Subscription::new(channel("a")).resume(&ahead.into())).await.unwrap();
     let asked = (faults.heads(), faults.reads());
-    assert!(tokio::time::timeout(Duration::ZERO, guest.next()).await.is_err(), "neither a reset nor an event again");
+    assert!(tokio::time::timeout(Duration::ZERO, guest.next()).await.is_err(), "neither a reset nor a repeated event");
     assert!(is_parked(&mut guest).await && guest.is_live());
-    assert_eq!((faults.heads(), faults.reads()), asked, "it waits, and asks for nothing");
+    assert_eq!((faults.heads(), faults.reads()), asked, "it waits without calling the store");
     drop(hints);
     append(&inner, [4]).await;
     assert_eq!(texts(&mut guest).await, ["4"]);
@@ -113,18 +113,20 @@ async fn a_client_that_comes_from_a_node_ahead_is_parked_where_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_ahead_waits_for_its_node_and_asks_no_more() {
+async fn a_client_that_is_ahead_waits_without_further_calls() {
     let (hub, faults, inner) = faulty();
     append(&inner, [1]).await;
     let _here = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     settle().await;
-    // The node hears nothing, and what would bring it on hangs.
+    // The node gets no hints, and the reads that would bring it up to date hang.
     let held = (faults.hold_hints(), faults.hold_reads());
     append(&inner, [2]).await;
     let ahead = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
     let subscribing = hub.subscribe(Subscription::new(channel("a")).resume(&ahead.into()));
-    let mut guest =
-        tokio::time::timeout(Duration::from_secs(1), subscribing).await.expect("a head decides it").unwrap();
+    let mut guest = tokio::time::timeout(Duration::from_secs(1), subscribing)
+        .await
+        .expect("a request for the head decides the start")
+        .unwrap();
     assert!(guest.is_live());
     let waiting = tokio::spawn(async move { texts(&mut guest).await });
     settle().await;
@@ -137,7 +139,7 @@ async fn a_client_that_is_ahead_waits_for_its_node_and_asks_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tail_that_is_lost_resets_only_those_who_had_it() {
+async fn a_lost_tail_resets_only_the_readers_that_had_it() {
     for regrown in [0, 1, 2, 3] {
         let (hub, _, inner) = faulty();
         append(&inner, [1, 2]).await;
@@ -161,7 +163,7 @@ async fn a_tail_that_is_lost_resets_only_those_who_had_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_fails_ends_the_subscriber_which_goes_on_from_its_cursors() {
+async fn a_failed_read_ends_the_subscriber_and_its_cursors_resume() {
     let inner = MemoryStore::default();
     let (store, faults) = FaultStore::new(inner);
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1));
@@ -178,7 +180,7 @@ async fn a_read_that_fails_ends_the_subscriber_which_goes_on_from_its_cursors() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_down_refuses_and_readers_that_keep_up_stay() {
+async fn a_store_that_is_down_refuses_new_readers_and_keeps_those_that_keep_up() {
     let (hub, faults, inner) = faulty();
     let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     settle().await;
@@ -188,7 +190,7 @@ async fn a_store_that_is_down_refuses_and_readers_that_keep_up_stay() {
     let refused = hub.subscribe(Subscription::new(channel("a"))).await;
     assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Unavailable(_)))));
     assert!(hub.publish(&channel("a"), Event::text("no")).await.is_err());
-    assert!(tokio::time::timeout(Duration::from_secs(60), live.next()).await.is_err(), "no failure, only silence");
+    assert!(tokio::time::timeout(Duration::from_secs(60), live.next()).await.is_err(), "no failure, only no events");
     append(&inner, ["meanwhile"]).await;
     faults.fail_next_reads(0);
     faults.fail_next_heads(0);
@@ -206,7 +208,7 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends() {
     for _ in 0..3 {
         assert!(hub.publish(&channel("a"), Event::text("no")).await.is_err());
     }
-    assert_eq!((logged("calls=\"appends\""), logged("the event store fails")), (1, 1));
+    assert_eq!((logged("calls=\"appends\""), logged("the event store fails;")), (1, 1));
     publish(&hub, "a", "back").await;
     publish(&hub, "a", "again").await;
     assert_eq!((logged("failures=3"), logged("the event store answers again")), (1, 1));
@@ -218,7 +220,7 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_stay_away_for_as_long_as_a_store_has_failed_already() {
+async fn the_backoff_is_as_long_as_the_store_has_been_failing() {
     let (hub, faults, _) = faulty();
     let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     settle().await;
@@ -236,7 +238,7 @@ async fn clients_stay_away_for_as_long_as_a_store_has_failed_already() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_is_as_one_that_fails() {
+async fn a_store_that_hangs_is_treated_as_one_that_fails() {
     let (hub, faults, _) = faulty();
     let reads = faults.hold_reads();
     let start = Instant::now();
@@ -244,13 +246,13 @@ async fn a_store_that_hangs_is_as_one_that_fails() {
     let refused = hub.subscribe(earliest()).await;
     assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Unavailable(_)))));
     assert_eq!(start.elapsed(), hub.options().read_timeout);
-    assert!(hub.subscribe(Subscription::new(channel("a"))).await.is_ok(), "the head is told by another call");
+    assert!(hub.subscribe(Subscription::new(channel("a"))).await.is_ok(), "the head comes from another call");
     drop(reads);
     assert!(hub.subscribe(earliest()).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn heads_are_given_up_in_time_too() {
+async fn requests_for_heads_time_out_too() {
     let (hub, faults, _) = faulty();
     let _heads = faults.hold_heads();
     let start = Instant::now();
@@ -258,10 +260,10 @@ async fn heads_are_given_up_in_time_too() {
     assert_eq!(start.elapsed(), hub.options().read_timeout);
 }
 
-/// A store whose hints never stop, and never wait.
-struct Chatter;
+/// Hints that never end, and are always ready.
+struct EndlessHints;
 
-impl Stream for Chatter {
+impl Stream for EndlessHints {
     type Item = Change;
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Change>> {
@@ -269,23 +271,23 @@ impl Stream for Chatter {
     }
 }
 
-impl Fault for Chatter {
+impl Fault for EndlessHints {
     fn changes(&self, _: Hints) -> Hints {
         Box::pin(Self)
     }
 }
 
 #[tokio::test]
-async fn hints_that_never_stop_do_not_stop_others() {
+async fn hints_that_are_always_ready_do_not_starve_other_tasks() {
     let store = MemoryStore::default();
-    let hub = Hub::new(PatchedStore::new(store.clone(), Arc::new(Chatter)));
+    let hub = Hub::new(PatchedStore::new(store.clone(), Arc::new(EndlessHints)));
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
-    append(&store, ["told of by a Resync only"]).await;
-    assert_eq!(texts(&mut subscriber).await, ["told of by a Resync only"]);
+    append(&store, ["found after a Resync only"]).await;
+    assert_eq!(texts(&mut subscriber).await, ["found after a Resync only"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_is_behind_costs_seconds_and_nothing_else() {
+async fn a_replica_that_is_behind_only_delays_events_by_seconds() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1));
     let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
@@ -293,18 +295,18 @@ async fn a_replica_that_is_behind_costs_seconds_and_nothing_else() {
     for text in [2, 3] {
         publish(&hub, "a", text).await;
     }
-    // What this resumes from is no longer in the ring, and the store says that nothing follows it.
+    // The position to resume from is no longer in the ring, and the store answers that nothing follows it.
     faults.cut_next_reads(2);
     let start = Instant::now();
     let resume = Subscription::new(channel("a")).resume(&first.cursor.into());
     let mut subscriber = hub.subscribe(resume).await.unwrap();
     let late = tokio::time::timeout(Duration::from_secs(60), texts_of(&mut subscriber, 2)).await;
-    assert_eq!(late.expect("no silence"), ["2", "3"]);
+    assert_eq!(late.expect("the reader is not left waiting"), ["2", "3"]);
     assert!(start.elapsed() <= hub.options().check_every * 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_reads_the_store_again_when_its_pages_are_many() {
+async fn a_reader_with_many_pages_reads_them_one_after_another() {
     let inner = MemoryStore::default();
     append(&inner, 0..475).await;
     append(&inner, 475..950).await;
@@ -330,7 +332,7 @@ async fn the_follower_ends_with_its_readers_and_starts_again() {
 }
 
 #[tokio::test]
-async fn the_health_of_the_store_shows_in_what_the_hub_holds() {
+async fn the_stats_show_the_health_of_the_store() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let hub = Hub::new(std::sync::Arc::new(store));
     assert_eq!(hub.stats().store, Health::Ready);

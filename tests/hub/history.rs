@@ -1,4 +1,4 @@
-//! Where history ends and live events begin, and whether anything of it is missing.
+//! Where history ends and live events begin, and whether any history is missing.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tower_events::{
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_is_live_when_all_that_there_was_is_handed_out() {
+async fn a_subscription_is_live_once_its_history_is_delivered() {
     let hub =
         Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit::new(2, 1 << 20)));
     hub.publish_all(&channel("a"), events(0..5)).await.unwrap();
@@ -18,7 +18,7 @@ async fn a_subscription_is_live_when_all_that_there_was_is_handed_out() {
     assert!(idle.is_live(), "nothing to catch up");
     let mut behind = hub.subscribe(Subscription::new(channels(["a", "b"])).start(Start::Earliest)).await.unwrap();
     assert!(!behind.is_live());
-    // What comes meanwhile is not history.
+    // An event that comes meanwhile is not history.
     publish(&hub, "a", 5).await;
     let mut seen = Vec::new();
     while !behind.is_live() {
@@ -39,7 +39,7 @@ async fn a_start_is_decided_when_subscribing_returns() {
             hub.publish_all(&channel("a"), events(0..3)).await.unwrap();
             let mut reader = hub.subscribe(Subscription::new(names.clone()).start(start)).await.unwrap();
             let from = reader.cursors();
-            // Neither more of what comes now, nor less of what there was.
+            // Events that come now do not shift the start.
             hub.publish_all(&channel("a"), events(3..5)).await.unwrap();
             let mut seen = Vec::new();
             while !reader.is_live() {
@@ -53,9 +53,9 @@ async fn a_start_is_decided_when_subscribing_returns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_resumes_among_recent_events_is_live_after_those_that_there_were_then() {
+async fn a_reader_that_resumes_among_recent_events_is_live_after_those_of_that_time() {
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().ring_bytes(1 << 20));
-    // It has the channel followed, so that the recent events are at hand. Each fills what is handed out at once.
+    // It makes the hub follow the channel, so that the ring holds recent events. Each event fills a delivery.
     let _other = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     let large = |text: &str| Event::text(text.repeat(40 << 10));
     let first = hub.publish(&channel("a"), large("1")).await.unwrap();
@@ -75,7 +75,7 @@ async fn who_resumes_among_recent_events_is_live_after_those_that_there_were_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_makes_a_subscription_live_again_only_after_what_is_left() {
+async fn after_a_reset_a_subscription_is_live_once_the_retained_events_are_delivered() {
     let hub =
         Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit::new(2, 1 << 20)));
     hub.publish_all(&channel("a"), events(0..3)).await.unwrap();
@@ -90,11 +90,11 @@ async fn a_reset_makes_a_subscription_live_again_only_after_what_is_left() {
     hub.delete(&channel("a")).await.unwrap();
     settle().await;
     reset(&mut subscriber).await;
-    assert!(subscriber.is_live(), "nothing is left to hand out");
+    assert!(subscriber.is_live(), "nothing is left to deliver");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_says_whether_it_saw_every_channel_at_its_head() {
+async fn a_poll_reports_whether_it_saw_every_channel_at_its_head() {
     let hub = Hub::new(MemoryStore::default());
     hub.publish_all(&channel("a"), events(0..5)).await.unwrap();
     let poll = |limit| Subscription::new(channels(["a", "b"])).start(Start::Earliest).limit(limit).wait(Duration::ZERO);
@@ -104,7 +104,7 @@ async fn a_poll_says_whether_it_saw_every_channel_at_its_head() {
     }
 }
 
-/// How a start from the beginning ends: reason, and the texts of what is left.
+/// What a start at the beginning gives: the reason of a reset, and the texts that are left.
 async fn from_the_beginning(hub: &Hub) -> (Option<Reason>, Vec<String>) {
     let start = Subscription::new(channel("a")).start(Start::Beginning).wait(Duration::ZERO);
     let seen = hub.listen(start).await.unwrap();
@@ -113,7 +113,7 @@ async fn from_the_beginning(hub: &Hub) -> (Option<Reason>, Vec<String>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_at_the_beginning_tells_whether_anything_was_dropped() {
+async fn a_start_at_the_beginning_reports_whether_anything_was_dropped() {
     let hub = Hub::new(MemoryStore::new(Retention::default().events(4)));
     assert_eq!(from_the_beginning(&hub).await, (None, vec![]));
     for n in 0..4 {
@@ -123,17 +123,17 @@ async fn a_start_at_the_beginning_tells_whether_anything_was_dropped() {
     publish(&hub, "a", 4).await;
     let left = ["1", "2", "3", "4"].map(str::to_owned).to_vec();
     assert_eq!(from_the_beginning(&hub).await, (Some(Reason::Trimmed), left.clone()));
-    // What is left is what it always was.
+    // A start at the earliest event reports no reset.
     let earliest = hub.listen(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
     assert!(earliest.resets.is_empty() && earliest.entries().len() == 4);
     hub.store().init(&channel("a"), events(0..2), Expect::Any).await.unwrap();
-    assert_eq!(from_the_beginning(&hub).await.0, None, "a history that was replaced begins anew");
+    assert_eq!(from_the_beginning(&hub).await.0, None, "a replaced history has a new beginning");
     hub.delete(&channel("a")).await.unwrap();
     assert_eq!(from_the_beginning(&hub).await, (None, vec![]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_is_live_where_a_log_ends_that_has_lost_its_tail() {
+async fn a_subscription_is_live_at_the_end_of_a_log_that_lost_its_tail() {
     let inner = MemoryStore::default();
     append(&inner, 0..10).await;
     let options = HubOptions::default().page(Limit::new(3, 1 << 20));
@@ -147,7 +147,7 @@ async fn a_subscription_is_live_where_a_log_ends_that_has_lost_its_tail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_by_time_filters_only_what_there_was_when_it_was_decided() {
+async fn a_start_by_time_filters_only_events_that_were_stored_when_it_was_decided() {
     let hub = Hub::new(MemoryStore::default());
     let at = |time: u64, text: &str| Event::text(text).at(time).unwrap();
     for name in ["a", "b"] {
@@ -156,7 +156,7 @@ async fn a_start_by_time_filters_only_what_there_was_when_it_was_decided() {
     }
     let both = Subscription::new(channels(["a", "b"])).start(Start::Time(100));
     let mut subscriber = hub.subscribe(both.clone()).await.unwrap();
-    // One of them waits until the other's page is handed out.
+    // One channel waits until the page of the other one is delivered.
     for name in ["a", "b"] {
         hub.publish(&channel(name), at(50, "since")).await.unwrap();
     }
@@ -182,7 +182,7 @@ async fn a_start_by_time_filters_only_what_there_was_when_it_was_decided() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_by_time_is_told_when_the_log_loses_its_end_before_it_is_read() {
+async fn a_start_by_time_is_reset_when_the_log_loses_its_tail_before_it_is_read() {
     let old = || Event::text("filtered").at(50).unwrap();
     for grown_again in [0, 1] {
         let inner = MemoryStore::default();
@@ -200,14 +200,14 @@ async fn a_start_by_time_is_told_when_the_log_loses_its_end_before_it_is_read() 
         for _ in 0..2 {
             let Delivery::Reset(reset) = next(&mut subscriber).await else { panic!("no reset") };
             assert_eq!(reset.reason, [Reason::Ahead, Reason::EpochChanged][grown_again]);
-            // What is left comes again.
+            // What is left is delivered again.
             assert_eq!(texts(&mut subscriber).await.len(), 1 + grown_again);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_of_a_start_by_time_names_no_position_behind_what_follows() {
+async fn a_reset_of_a_start_by_time_names_no_position_after_what_follows() {
     let inner = MemoryStore::new(Retention::default().events(2));
     let hub = Hub::new(inner.clone());
     let publish = async |name: &str, time: u64| {
@@ -221,7 +221,7 @@ async fn a_reset_of_a_start_by_time_names_no_position_behind_what_follows() {
     let both = Subscription::new(channels(["a", "b"])).start(Start::Time(100));
     let mut subscriber = hub.subscribe(both).await.unwrap();
     for name in ["a", "b"] {
-        // The only event that is as new as was asked for goes; this one was not there at the start.
+        // It displaces the only event that is new enough; it was not stored yet at the start.
         publish(name, 51).await;
     }
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! The seed's `listen`.
+//! `Hub::listen`: one wait for events.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use tower_events::{Hub, HubOptions, MemoryStore, SubscribeError, Subscription, s
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn returns_none_when_its_wait_is_over() {
+async fn listen_returns_no_events_when_its_wait_is_over() {
     let hub = Hub::new(MemoryStore::default());
     let before = Instant::now();
     let wait = Subscription::new(channel("a")).wait(Duration::from_secs(7));
@@ -26,9 +26,9 @@ async fn returns_none_when_its_wait_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_wait_covers_the_stores_answer_and_may_be_endless() {
+async fn the_wait_includes_the_stores_answer_and_may_be_endless() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
-    // Seldom, so that a long time is a short test.
+    // Rarely compared, so that simulating a long time is quick.
     let hub = Hub::with_options(store, HubOptions::default().check_every(Duration::from_secs(100_000)));
     faults.delay(Duration::from_secs(2));
     let before = Instant::now();
@@ -45,7 +45,7 @@ async fn the_wait_covers_the_stores_answer_and_may_be_endless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn returns_as_soon_as_there_is_an_event_and_goes_on_from_its_cursors() {
+async fn listen_returns_as_soon_as_there_is_an_event_and_resumes_from_its_cursors() {
     let hub = Hub::new(MemoryStore::default());
     let mut cursors = hub.position(&channel("a").into()).await.unwrap();
     for n in 0..5 {
@@ -53,7 +53,7 @@ async fn returns_as_soon_as_there_is_an_event_and_goes_on_from_its_cursors() {
             let (hub, subscription) = (hub.clone(), Subscription::new(channel("a")).resume(&cursors));
             async move { hub.listen(subscription).await.unwrap() }
         });
-        // Published before, while and after it parks, as the rounds go.
+        // Depending on the round, published before, while or after it parks.
         for _ in 0..n * 2 {
             tokio::task::yield_now().await;
         }
@@ -67,7 +67,7 @@ async fn returns_as_soon_as_there_is_an_event_and_goes_on_from_its_cursors() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sorts_by_time_when_it_started_by_time() {
+async fn a_start_by_time_returns_entries_sorted_by_time() {
     let hub = Hub::new(MemoryStore::default());
     for time in [500, 300, 400, 300, 100] {
         hub.publish(&channel("a"), Event::text(time.to_string()).at(time).unwrap()).await.unwrap();
@@ -76,14 +76,14 @@ async fn sorts_by_time_when_it_started_by_time() {
     let listened = hub.listen(since).await.unwrap();
     let times: Vec<_> = listened.entries().iter().map(|entry| entry.time).collect();
     assert_eq!(times, [300, 300, 400, 500]);
-    // The filter belongs to the start: a back-dated event comes after the cursor.
+    // The filter applies to the start only: a back-dated event after the cursor is returned.
     hub.publish(&channel("a"), Event::text("old").at(1).unwrap()).await.unwrap();
     let listened = hub.listen(Subscription::new(channel("a")).resume(&listened.cursors)).await.unwrap();
     assert_eq!(listened.entries()[0].time, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn takes_no_more_than_its_limit_and_misses_nothing() {
+async fn listen_returns_no_more_than_its_limit_and_misses_nothing() {
     let hub = Hub::new(MemoryStore::default());
     hub.publish_all(&channel("a"), events(0..25)).await.unwrap();
     let mut subscription = Subscription::new(channel("a")).start(Start::Earliest).limit(10);
@@ -98,7 +98,7 @@ async fn takes_no_more_than_its_limit_and_misses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tells_its_observer_of_each_empty_look() {
+async fn the_observer_is_called_after_each_empty_look() {
     let hub = Hub::new(MemoryStore::default());
     let looks = Arc::new(AtomicUsize::new(0));
     let subscription = Subscription::new(channel("a")).wait(Duration::from_secs(1)).on_empty({
@@ -114,7 +114,7 @@ async fn tells_its_observer_of_each_empty_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn says_when_every_channel_is_closed_and_read() {
+async fn listen_reports_when_every_channel_is_closed_and_read() {
     let hub = Hub::new(MemoryStore::default());
     publish(&hub, "a", 1).await;
     hub.close(&channel("a")).await.unwrap();
@@ -125,7 +125,7 @@ async fn says_when_every_channel_is_closed_and_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_is_shorter_than_the_store_takes_misses_nothing_that_was_there() {
+async fn a_wait_shorter_than_the_stores_answer_misses_nothing_that_was_stored() {
     let (hub, faults, _) = faulty();
     let before = hub.position(&channels(["a"])).await.unwrap();
     let before_both = hub.position(&channels(["a", "b"])).await.unwrap();
@@ -147,10 +147,10 @@ async fn a_wait_that_is_shorter_than_the_store_takes_misses_nothing_that_was_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_is_empty_only_once_the_store_has_answered() {
+async fn a_look_counts_as_empty_only_once_the_store_has_answered() {
     let (hub, faults, _) = faulty();
     let start = hub.position(&channel("a").into()).await.unwrap();
-    // Its position is not the head, so that the store is read.
+    // The position is not the head, so that the store is read.
     publish(&hub, "a", 1).await;
     hub.init(&channel("a"), events([0; 0])).await.unwrap();
     let looks = Arc::new(AtomicUsize::new(0));
@@ -179,12 +179,12 @@ async fn a_look_is_empty_only_once_the_store_has_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_other_channels_have_is_answered_before_a_failure() {
+async fn events_of_other_channels_are_returned_before_a_failure() {
     for _ in 0..20 {
         let (hub, faults, _) = faulty();
         let both = channels(["a", "b"]);
         let start = hub.position(&both).await.unwrap();
-        // What is followed needs no read.
+        // A followed channel needs no read.
         let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
         publish(&hub, "a", "a1").await;
         publish(&hub, "b", "b1").await;
@@ -202,14 +202,14 @@ async fn what_other_channels_have_is_answered_before_a_failure() {
     }
 }
 
-/// A hub that keeps one event for those who keep up: more than one at once have to be read.
+/// A hub whose rings hold one event: several events at once have to be read from the store.
 fn without_ring() -> (Hub, Faults) {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     (Hub::with_options(store, HubOptions::default().ring_bytes(1)), faults)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_ends_in_its_time_whatever_is_read_by_then() {
+async fn a_wait_ends_on_time_even_while_the_store_is_read() {
     let (hub, faults) = without_ring();
     let start = Instant::now();
     let waiting = tokio::spawn({
@@ -224,12 +224,12 @@ async fn a_wait_ends_in_its_time_whatever_is_read_by_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_bounded_in_bytes_and_the_next_one_goes_on() {
-    // From the store in pages, and from the ring.
+async fn an_answer_is_bounded_in_bytes_and_the_next_one_continues() {
+    // Read from the store in pages, and from the ring.
     for ring_bytes in [1, 64 << 20] {
         let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().ring_bytes(ring_bytes));
-        let mut _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
-        let mut cursors = _live.cursors();
+        let live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+        let mut cursors = live.cursors();
         for n in 0..30 {
             publish(&hub, "a", format!("{n:02}{}", "x".repeat(100_000))).await;
         }
@@ -249,7 +249,7 @@ async fn an_answer_is_bounded_in_bytes_and_the_next_one_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_full_does_not_wait_for_other_channels() {
     for (limit, texts) in [(100, "x".repeat(100_000)), (3, String::new())] {
-        // Which channel comes first is drawn anew each time.
+        // Which channel comes first is random.
         for _ in 0..10 {
             let (store, faults) = FaultStore::new(MemoryStore::default());
             let hub = Hub::with_options(store, HubOptions::default().ring_bytes(64 << 20));
@@ -260,7 +260,7 @@ async fn an_answer_that_is_full_does_not_wait_for_other_channels() {
             for _ in 0..20 {
                 publish(&hub, "a", &texts).await;
             }
-            // Whatever is asked of the store, nothing comes of it.
+            // The store answers nothing from now on.
             let _held = (faults.hold_answers(), faults.hold_heads());
             let before = Instant::now();
             let poll = Subscription::new(both).resume(&start).limit(limit);
@@ -272,7 +272,7 @@ async fn an_answer_that_is_full_does_not_wait_for_other_channels() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_to_who_waits_is_answered_whatever_else_is_read() {
+async fn a_waiting_listener_returns_new_events_even_while_another_channel_is_read() {
     let (hub, faults) = without_ring();
     let start = Instant::now();
     let waiting = tokio::spawn({
@@ -289,7 +289,7 @@ async fn what_comes_to_who_waits_is_answered_whatever_else_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_found_waits_for_other_channels_no_longer_than_it_may() {
+async fn events_that_were_found_wait_for_other_channels_until_the_wait_ends() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let hub = Hub::new(store);
     let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();

@@ -1,27 +1,27 @@
-//! The hub, without HTTP: what a subscriber in the process sees.
+//! The hub without HTTP: what a subscriber within the process receives.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-mod at_once;
 mod bounds;
-mod comparison;
 #[path = "../support/deadline.rs"]
 mod deadline;
 mod delivery;
 mod drain;
 mod failing_channels;
 mod faults;
+mod head_comparison;
 mod history;
 mod listening;
 #[path = "../support/logs.rs"]
 mod logs;
 mod overload;
-mod pages;
 mod panics;
 #[path = "../support/patched_store.rs"]
 mod patched_store;
 mod resets;
 mod sharing;
+mod short_pages;
 mod simulation;
+mod without_comparison;
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use tower_events::{
     testing::{FaultStore, Faults},
 };
 
-/// What every test begins with, so that each has a deadline.
+/// Every test calls this first, so that each has a deadline.
 fn channel(name: &str) -> Channel {
     deadline::arm();
     Channel::new(name).unwrap()
@@ -45,7 +45,7 @@ fn events(texts: impl IntoIterator<Item = impl ToString>) -> Vec<Event> {
     texts.into_iter().map(|text| Event::text(text.to_string())).collect()
 }
 
-/// A hub on a store with faults, and the store inside, which stands for other processes.
+/// A hub on a fault store, and the store inside it, which other processes would use.
 fn faulty() -> (Hub, Faults, MemoryStore) {
     let inner = MemoryStore::default();
     let (store, faults) = FaultStore::new(inner.clone());
@@ -67,12 +67,12 @@ async fn publish(hub: &Hub, name: &str, text: impl ToString) {
 }
 
 async fn next(subscriber: &mut Subscriber) -> Delivery {
-    // At once on a paused clock, where hubs compare heads for ever.
+    // Takes no real time on a paused clock, on which hubs compare heads forever.
     let next = tokio::time::timeout(Duration::from_secs(3600), subscriber.next()).await;
-    next.expect("a delivery within the hour").expect("not ended").expect("no failure")
+    next.expect("a delivery within an hour").expect("not ended").expect("no failure")
 }
 
-/// The next delivery's texts; it must be events.
+/// The texts of the next delivery, which must be events.
 async fn texts(subscriber: &mut Subscriber) -> Vec<String> {
     match next(subscriber).await {
         Delivery::Events(events) => events.entries().map(|entry| entry.data.as_text().unwrap().to_owned()).collect(),
@@ -80,7 +80,7 @@ async fn texts(subscriber: &mut Subscriber) -> Vec<String> {
     }
 }
 
-/// The texts of as many deliveries as it takes to see `count` events.
+/// The texts of as many deliveries as it takes to receive `count` events.
 async fn texts_of(subscriber: &mut Subscriber, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {
@@ -89,7 +89,7 @@ async fn texts_of(subscriber: &mut Subscriber, count: usize) -> Vec<String> {
     seen
 }
 
-/// The next delivery; it must be a reset.
+/// The next delivery, which must be a reset.
 async fn reset(subscriber: &mut Subscriber) -> Reset {
     match next(subscriber).await {
         Delivery::Reset(reset) => reset,
@@ -97,7 +97,7 @@ async fn reset(subscriber: &mut Subscriber) -> Reset {
     }
 }
 
-/// Whether nothing is there to hand out, also after every task that can run has run.
+/// Whether nothing is delivered even after every runnable task has run.
 async fn is_parked(subscriber: &mut Subscriber) -> bool {
     for _ in 0..100 {
         tokio::task::yield_now().await;

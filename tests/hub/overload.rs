@@ -1,5 +1,5 @@
-//! More reads than the store keeps up with: what it can do it does, what is over it is refused at once, and live readers
-//! do not notice.
+//! More reads than the store can serve: it is used to its capacity, what exceeds that is refused at once, and live readers are
+//! not affected.
 
 use std::{future::Future as _, time::Duration};
 
@@ -25,7 +25,7 @@ fn slow(options: HubOptions, read: Duration) -> (Hub, Faults) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_has_its_whole_time_whenever_its_turn_comes() {
+async fn the_timeout_of_a_read_begins_when_the_read_starts() {
     let read = Duration::from_secs(9);
     let options = HubOptions::default().reads(1).read_queue_timeout(Duration::from_secs(60));
     let (hub, _) = slow(options, read);
@@ -36,13 +36,13 @@ async fn a_read_has_its_whole_time_whenever_its_turn_comes() {
         polls.spawn(async move { hub.listen(earliest(name)).await.map(drop) });
     }
     while let Some(answered) = polls.join_next().await {
-        answered.unwrap().expect("no read took more than its time");
+        answered.unwrap().expect("no read exceeded its timeout");
     }
     assert_eq!(start.elapsed(), read * 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_read_too_many_is_refused_at_once_and_one_that_waited_too_long_in_its_time() {
+async fn reads_beyond_the_queue_are_refused_at_once_and_queued_ones_after_a_timeout() {
     let (hub, faults) = slow(HubOptions::default().reads(1).waiting_reads(2), Duration::ZERO);
     let held = faults.hold_reads();
     let start = Instant::now();
@@ -69,12 +69,12 @@ async fn one_read_too_many_is_refused_at_once_and_one_that_waited_too_long_in_it
     drop(held);
 }
 
-/// The part of the capacity that is answered, when `offered` times of it is asked for by clients that come back when they
-/// are told.
+/// Answers as a fraction of the capacity, under a load of `offered` times the capacity by clients that come back when they are
+/// told to.
 async fn goodput(offered: f64) -> f64 {
     const CAPACITY: f64 = 160.0; // 8 reads at once, of 50 ms
     let seconds = Duration::from_secs(12);
-    // No channel comes back, so none is kept: else thousands are compared.
+    // No channel is used twice, so none lingers: otherwise the heads of thousands would be compared.
     let options = HubOptions::default().reads(8).linger(Duration::ZERO);
     let (hub, _) = slow(options, Duration::from_millis(50));
     let (start, mut clients) = (Instant::now(), JoinSet::new());
@@ -87,7 +87,7 @@ async fn goodput(offered: f64) -> f64 {
                 match hub.listen(earliest(&n.to_string())).await {
                     Ok(_) => return,
                     Err(SubscribeError::Overloaded { retry }) => sleep(retry).await,
-                    Err(error) => panic!("no read fails because many want to: {error}"),
+                    Err(error) => panic!("no read fails because of the load: {error}"),
                 }
             }
         });
@@ -101,15 +101,15 @@ async fn goodput(offered: f64) -> f64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_store_can_do_it_goes_on_doing_when_more_is_asked() {
+async fn goodput_stays_at_the_capacity_under_overload() {
     for (offered, least) in [(0.5, 0.49), (1.0, 0.95), (2.0, 0.9), (3.0, 0.9)] {
         let goodput = goodput(offered).await;
-        assert!(goodput >= least, "{goodput:.2} of the capacity at {offered} times of it");
+        assert!(goodput >= least, "{goodput:.2} of the capacity at a load of {offered}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_single_readers_catch_up_delays_no_live_event() {
+async fn readers_that_catch_up_delay_no_live_event() {
     let read = Duration::from_millis(50);
     let inner = MemoryStore::default();
     let (store, faults) = FaultStore::new(inner.clone());
@@ -124,7 +124,7 @@ async fn what_single_readers_catch_up_delays_no_live_event() {
         catching_up.spawn(async move { hub.listen(poll).await.map(drop) });
     }
     settle().await;
-    // Only a read brings these: the hint of the first is lost.
+    // Only a read delivers these: the hint of the first one is lost.
     faults.lose_hints(1);
     append(&inner, [1]).await;
     let start = Instant::now();
@@ -151,7 +151,7 @@ async fn a_poll_ends_with_its_wait_however_long_the_store_takes_for_each_channel
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_reads_are_under_way_at_once_as_were_allowed() {
+async fn as_many_reads_run_at_once_as_the_options_allow() {
     let (hub, faults) = slow(HubOptions::default().reads(3), Duration::ZERO);
     let held = faults.hold_reads();
     let mut polls = JoinSet::new();
@@ -167,7 +167,7 @@ async fn as_many_reads_are_under_way_at_once_as_were_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_channels_are_brought_on_at_once_as_were_allowed() {
+async fn as_many_channels_are_brought_up_to_date_at_once_as_the_options_allow() {
     let inner = MemoryStore::default();
     let (store, faults) = FaultStore::new(inner.clone());
     let hub = Hub::with_options(store, HubOptions::default().advancing_reads(3));
@@ -190,7 +190,7 @@ async fn as_many_channels_are_brought_on_at_once_as_were_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_for_heads_do_not_wait_for_a_slow_one_and_are_few_at_once() {
+async fn requests_for_heads_do_not_wait_for_a_slow_call_and_calls_are_few() {
     let (hub, faults) = slow(HubOptions::default(), Duration::ZERO);
     let held = faults.hold_heads();
     let mut asking = JoinSet::new();
@@ -202,11 +202,11 @@ async fn questions_for_heads_do_not_wait_for_a_slow_one_and_are_few_at_once() {
     assert_eq!(faults.heads(), 4);
     drop(held);
     assert!(asking.join_all().await.iter().all(Result::is_ok));
-    assert_eq!(faults.heads(), 5, "those who waited share a call");
+    assert_eq!(faults.heads(), 5, "those that waited share a call");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_asked_or_read_for_those_who_have_gone() {
+async fn nothing_is_requested_or_read_for_callers_that_gave_up() {
     let (hub, faults) = slow(HubOptions::default().reads(1).waiting_reads(1), Duration::ZERO);
     let gives_up = async |name: &str| {
         let listen = std::pin::pin!(hub.listen(earliest(name)));
@@ -221,7 +221,7 @@ async fn nothing_is_asked_or_read_for_those_who_have_gone() {
     assert_eq!(faults.heads(), 0);
     let held = faults.hold_reads();
     for _ in 0..5 {
-        // The turn of the first is free again, and so is the second's place among those who wait.
+        // The permit of the first is free again, and so is the queue slot of the second.
         gives_up("a").await;
         let reading = tokio::spawn({
             let hub = hub.clone();
@@ -237,7 +237,7 @@ async fn nothing_is_asked_or_read_for_those_who_have_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_are_sent_away_come_back_spread() {
+async fn refused_readers_come_back_spread_over_time() {
     let readers = Hub::with_options(MemoryStore::default(), HubOptions::default().readers(0));
     let mut seconds = [0; 4];
     for _ in 0..400 {
@@ -247,7 +247,7 @@ async fn those_who_are_sent_away_come_back_spread() {
     }
     assert!(seconds.iter().all(|count| *count > 50), "{seconds:?}");
 
-    // One read that is refused sends all away who share it.
+    // A refused read refuses all readers that share it.
     let inner = MemoryStore::default();
     append(&inner, [1]).await;
     let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
@@ -273,8 +273,8 @@ async fn those_who_are_sent_away_come_back_spread() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_that_wait_are_bounded_and_who_is_refused_comes_back_spread() {
-    const MOST: usize = 64 << 10;
+async fn waiting_requests_are_bounded_and_refused_readers_come_back_spread_over_time() {
+    const MAX_WAITING: usize = 64 << 10;
     let (hub, faults) = slow(HubOptions::default().read_timeout(Duration::from_secs(1_000)), Duration::ZERO);
     let held = faults.hold_heads();
     let mut asking = JoinSet::new();
@@ -282,12 +282,12 @@ async fn questions_that_wait_are_bounded_and_who_is_refused_comes_back_spread() 
         let hub = hub.clone();
         asking.spawn(async move { hub.heads(&names).await.map(drop) });
     };
-    // All who call are held.
+    // All calls that may run at once are held.
     for n in 0..4 {
         ask(channel(&format!("held {n}")).into());
         settle().await;
     }
-    let names: Vec<_> = (0..MOST).map(|n| channel(&n.to_string())).collect();
+    let names: Vec<_> = (0..MAX_WAITING).map(|n| channel(&n.to_string())).collect();
     for names in names.chunks(Channels::MAX) {
         ask(Channels::new(names.iter().cloned()).unwrap());
     }
@@ -300,5 +300,5 @@ async fn questions_that_wait_are_bounded_and_who_is_refused_comes_back_spread() 
     }
     assert!(seconds[..4].iter().all(|count| *count > 40), "{seconds:?}");
     drop(held);
-    assert!(asking.join_all().await.iter().all(Result::is_ok), "those who waited are answered");
+    assert!(asking.join_all().await.iter().all(Result::is_ok), "those that waited are answered");
 }

@@ -1,4 +1,4 @@
-//! A store that breaks its contract: it panics, or its hints end. Those who asked are answered, and all others go on.
+//! A store that breaks its contract: it panics, or its hints end. The callers get an error, and all other readers go on.
 
 use std::{
     sync::{
@@ -22,26 +22,26 @@ use super::{
     *,
 };
 
-/// Panics as often as it is told to.
+/// A store that panics as often as it is told to.
 #[derive(Default)]
-struct Unsound {
+struct Panicking {
     inner: MemoryStore,
     reads: AtomicUsize,
     heads: AtomicUsize,
-    /// The next changes that end at once, or panic.
-    ending: AtomicUsize,
-    panicking: AtomicUsize,
-    /// How many heads have to be asked for until all of them panic.
+    /// How many of the next streams of hints end at once, and how many panic.
+    ending_hints: AtomicUsize,
+    panicking_hints: AtomicUsize,
+    /// How many calls for heads it takes until all of them panic.
     together: AtomicUsize,
-    asked: AtomicUsize,
-    all_asked: Notify,
+    called: AtomicUsize,
+    all_called: Notify,
 }
 
-fn due(left: &AtomicUsize) -> bool {
+fn is_due(left: &AtomicUsize) -> bool {
     left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
-impl Fault for Unsound {
+impl Fault for Panicking {
     async fn read(
         &self,
         inner: &MemoryStore,
@@ -49,35 +49,35 @@ impl Fault for Unsound {
         start: Start,
         limit: Limit,
     ) -> Result<Page, StoreError> {
-        assert!(!due(&self.reads), "on purpose");
+        assert!(!is_due(&self.reads), "on purpose");
         inner.read(channel, start, limit).await
     }
 
     async fn heads(&self, inner: &MemoryStore, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let together = self.together.load(SeqCst);
         if together > 0 {
-            if self.asked.fetch_add(1, SeqCst) + 1 < together {
-                self.all_asked.notified().await;
+            if self.called.fetch_add(1, SeqCst) + 1 < together {
+                self.all_called.notified().await;
             }
-            self.all_asked.notify_waiters();
+            self.all_called.notify_waiters();
             panic!("on purpose");
         }
-        assert!(!due(&self.heads), "on purpose");
+        assert!(!is_due(&self.heads), "on purpose");
         inner.heads(channels).await
     }
 
     fn changes(&self, inner: Hints) -> Hints {
-        assert!(!due(&self.panicking), "on purpose");
-        if due(&self.ending) { Box::pin(tokio_stream::empty()) } else { inner }
+        assert!(!is_due(&self.panicking_hints), "on purpose");
+        if is_due(&self.ending_hints) { Box::pin(tokio_stream::empty()) } else { inner }
     }
 }
 
 const NEVER: Duration = Duration::from_secs(100 * 24 * 60 * 60);
 
-fn unsound(check_every: Duration) -> (Hub, Arc<Unsound>) {
-    let unsound = Arc::<Unsound>::default();
-    let store = PatchedStore::new(unsound.inner.clone(), unsound.clone());
-    (Hub::with_options(store, HubOptions::default().check_every(check_every)), unsound)
+fn panicking(check_every: Duration) -> (Hub, Arc<Panicking>) {
+    let fault = Arc::<Panicking>::default();
+    let store = PatchedStore::new(fault.inner.clone(), fault.clone());
+    (Hub::with_options(store, HubOptions::default().check_every(check_every)), fault)
 }
 
 fn is_unavailable<T>(result: &Result<T, SubscribeError>) -> bool {
@@ -85,11 +85,11 @@ fn is_unavailable<T>(result: &Result<T, SubscribeError>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_read_fails_those_who_wait_for_it_and_nobody_else() {
-    let (hub, store) = unsound(NEVER);
+async fn a_panic_in_a_read_fails_only_the_readers_that_wait_for_it() {
+    let (hub, store) = panicking(NEVER);
     append(&store.inner, [1]).await;
     let start = Instant::now();
-    // More than are read at once, so that a right to read that was not given back is missed.
+    // More than may be read at once, so that a permit that was not released would be missed.
     for _ in 0..hub.options().reads * 2 {
         store.reads.store(1, SeqCst);
         let earliest = || Subscription::new(channel("a")).start(Start::Earliest);
@@ -100,28 +100,28 @@ async fn a_panic_in_a_read_fails_those_who_wait_for_it_and_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_while_a_channel_is_brought_on_leaves_it_to_the_next_comparison() {
-    let (hub, store) = unsound(Duration::from_secs(3));
+async fn after_a_panic_the_next_comparison_brings_the_channel_up_to_date() {
+    let (hub, store) = panicking(Duration::from_secs(3));
     let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     settle().await;
     store.inner.init(&channel("a"), events(["anew"]), Expect::Any).await.unwrap();
     store.reads.store(1, SeqCst);
     let start = Instant::now();
-    timeout(Duration::from_secs(60), reset(&mut live)).await.expect("it is brought on");
+    timeout(Duration::from_secs(60), reset(&mut live)).await.expect("the channel is brought up to date");
     assert!(start.elapsed() <= Duration::from_secs(3));
     assert_eq!(store.reads.load(SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_heads_fails_those_who_asked_and_nobody_else() {
-    let (hub, store) = unsound(NEVER);
+async fn a_panic_in_heads_fails_only_the_callers_that_wait_for_it() {
+    let (hub, store) = panicking(NEVER);
     let start = Instant::now();
     for _ in 0..10 {
         store.heads.store(1, SeqCst);
         assert!(matches!(hub.heads(&channel("a").into()).await, Err(StoreError::Unavailable(_))));
         assert!(hub.heads(&channel("a").into()).await.is_ok());
     }
-    // As many as call at once, and one that waits for one of them.
+    // As many calls as run at once, and one request that waits for the next.
     store.together.store(4, SeqCst);
     let mut asking = tokio::task::JoinSet::new();
     for n in 0..5 {
@@ -129,7 +129,7 @@ async fn a_panic_in_heads_fails_those_who_asked_and_nobody_else() {
         asking.spawn(async move { hub.heads(&channel(&n.to_string()).into()).await });
         settle().await;
     }
-    let answers = timeout(Duration::from_secs(60), asking.join_all()).await.expect("all are answered");
+    let answers = timeout(Duration::from_secs(60), asking.join_all()).await.expect("all get an answer");
     assert!(answers.iter().all(Result::is_err));
     store.together.store(0, SeqCst);
     assert!(hub.heads(&channel("a").into()).await.is_ok());
@@ -137,32 +137,32 @@ async fn a_panic_in_heads_fails_those_who_asked_and_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hints_that_end_are_watched_anew() {
-    let (hub, store) = unsound(NEVER);
-    store.ending.store(3, SeqCst);
+async fn hints_that_end_are_followed_again() {
+    let (hub, store) = panicking(NEVER);
+    store.ending_hints.store(3, SeqCst);
     let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     settle().await;
     let start = Instant::now();
     append(&store.inner, [1]).await;
-    assert_eq!(timeout(Duration::from_secs(60), texts(&mut live)).await.expect("the hints go on"), ["1"]);
+    assert_eq!(timeout(Duration::from_secs(60), texts(&mut live)).await.expect("the hints are followed again"), ["1"]);
     assert_eq!(start.elapsed(), Duration::from_secs(3), "a second after each end");
-    assert_eq!(store.ending.load(SeqCst), 0);
+    assert_eq!(store.ending_hints.load(SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn hints_that_panic_are_watched_anew_a_second_later_each_time() {
-    let (hub, store) = unsound(NEVER);
-    store.panicking.store(3, SeqCst);
+async fn hints_that_panic_are_followed_again_a_second_later() {
+    let (hub, store) = panicking(NEVER);
+    store.panicking_hints.store(3, SeqCst);
     let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     let start = Instant::now();
     append(&store.inner, [1]).await;
-    assert_eq!(timeout(Duration::from_secs(60), texts(&mut live)).await.expect("the hints go on"), ["1"]);
+    assert_eq!(timeout(Duration::from_secs(60), texts(&mut live)).await.expect("the hints are followed again"), ["1"]);
     assert_eq!(start.elapsed(), Duration::from_secs(3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_runs_on_once_the_last_handle_and_reader_of_a_hub_have_gone() {
-    let (hub, _) = unsound(NEVER);
+async fn no_task_is_left_after_the_last_handle_and_reader_are_dropped() {
+    let (hub, _) = panicking(NEVER);
     let running = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = running();
     let live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
@@ -175,9 +175,9 @@ async fn nothing_runs_on_once_the_last_handle_and_reader_of_a_hub_have_gone() {
 
 #[test]
 fn a_hub_that_outlives_its_runtime_goes_on_in_the_next() {
-    let (hub, store) = unsound(NEVER);
+    let (hub, store) = panicking(NEVER);
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // It stays, so that the channel is followed all the time.
+    // Kept, so that the channel stays followed.
     let _first = runtime().block_on(hub.subscribe(Subscription::new(channel("a")))).unwrap();
     runtime().block_on(async {
         let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
@@ -188,14 +188,14 @@ fn a_hub_that_outlives_its_runtime_goes_on_in_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_panicked_in_the_follower_starts_again_by_itself() {
-    // Of its two tasks each in turn is the only one that can tell.
+async fn a_follower_task_that_panicked_restarts() {
+    // Each of the follower's two tasks in turn is the only one that can learn of the event.
     for (panics, check_every) in [("hints", NEVER), ("comparison", Duration::from_secs(3))] {
-        let (hub, store) = unsound(check_every);
+        let (hub, store) = panicking(check_every);
         match panics {
-            "hints" => store.panicking.store(1, SeqCst),
+            "hints" => store.panicking_hints.store(1, SeqCst),
             _ => {
-                store.ending.store(usize::MAX, SeqCst);
+                store.ending_hints.store(usize::MAX, SeqCst);
                 store.heads.store(1, SeqCst);
             }
         }
@@ -203,8 +203,8 @@ async fn what_panicked_in_the_follower_starts_again_by_itself() {
         let mut reader = hub.subscribe(earliest).await.unwrap();
         tokio::time::sleep(Duration::from_secs(8)).await;
         append(&store.inner, [1]).await;
-        let told = timeout(Duration::from_secs(60), texts(&mut reader)).await;
-        assert_eq!(told.unwrap_or_else(|_| panic!("no {panics} any more")), ["1"]);
-        assert_eq!((store.panicking.load(SeqCst), store.heads.load(SeqCst)), (0, 0), "nothing panicked");
+        let received = timeout(Duration::from_secs(60), texts(&mut reader)).await;
+        assert_eq!(received.unwrap_or_else(|_| panic!("the {panics} stopped")), ["1"]);
+        assert_eq!((store.panicking_hints.load(SeqCst), store.heads.load(SeqCst)), (0, 0), "the panic happened");
     }
 }

@@ -1,4 +1,4 @@
-//! Loss is announced, whatever happens to the log under a reader.
+//! Loss is announced, whatever happens to the log that is being read.
 
 use std::{
     future::Future as _,
@@ -17,7 +17,7 @@ fn small() -> MemoryStore {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_behind_what_is_kept_is_told_and_goes_on_with_the_rest() {
+async fn a_reader_behind_the_retained_events_is_reset_and_continues_with_them() {
     let hub = Hub::with_options(small(), HubOptions::default().ring_bytes(1));
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     for event in events(0..20) {
@@ -33,7 +33,7 @@ async fn a_reader_behind_what_is_kept_is_told_and_goes_on_with_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_moves_the_position_only_when_it_is_handed_out() {
+async fn a_reset_moves_the_position_only_when_it_is_delivered() {
     let hub = Hub::new(small());
     let old = hub.publish(&channel("a"), Event::text("old")).await.unwrap().cursor;
     for event in events(0..20) {
@@ -41,7 +41,11 @@ async fn a_reset_moves_the_position_only_when_it_is_handed_out() {
     }
     let resume = Subscription::new(channel("a")).resume(&old.into());
     let mut subscriber = hub.subscribe(resume).await.unwrap();
-    assert_eq!(subscriber.cursors(), old.into(), "a client that drops now must hear of the reset when it comes back");
+    assert_eq!(
+        subscriber.cursors(),
+        old.into(),
+        "a client that disconnects now must learn of the reset when it comes back"
+    );
     let reset = reset(&mut subscriber).await;
     assert_eq!(subscriber.cursors(), reset.earliest.into());
 }
@@ -83,7 +87,7 @@ async fn init_if_unused_fills_a_channel_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_position_that_is_not_ours_or_does_not_name_the_channel_is_unknown() {
+async fn a_foreign_position_or_one_that_does_not_name_the_channel_is_unknown() {
     let hub = Hub::new(MemoryStore::default());
     publish(&hub, "a", "a1").await;
     publish(&hub, "b", "b1").await;
@@ -107,7 +111,7 @@ async fn another_channels_cursor_is_foreign() {
     let of_b = hub.heads(&channel("b").into()).await.unwrap()[0].cursor;
     let mut subscriber = hub.subscribe(Subscription::new(channel("a")).resume(&of_b.into())).await.unwrap();
     assert_eq!(reset(&mut subscriber).await.reason, Reason::EpochChanged);
-    // In a subscription to both it continues on its own channel.
+    // In a subscription to both channels it continues on its own.
     let both = Subscription::new(channels(["a", "b"])).resume(&of_b.into());
     let mut subscriber = hub.subscribe(both).await.unwrap();
     assert_eq!(reset(&mut subscriber).await.channel, channel("a"));
@@ -127,14 +131,14 @@ async fn a_reader_that_waits_on_an_absent_channel_gets_its_first_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_replaced_outside_a_runtime_resets_readers_too() {
+async fn replacing_a_channel_outside_a_runtime_resets_its_readers_too() {
     let hub = Hub::new(MemoryStore::default());
     publish(&hub, "a", 1).await;
     let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     std::thread::spawn({
         let hub = hub.clone();
         move || {
-            // A memory store waits for nothing.
+            // A memory store never waits.
             let a = channel("a");
             let init = std::pin::pin!(hub.init(&a, events(0..2)));
             assert!(init.poll(&mut Context::from_waker(Waker::noop())).is_ready());
@@ -147,7 +151,7 @@ async fn what_is_replaced_outside_a_runtime_resets_readers_too() {
 }
 
 #[test]
-fn a_runtime_that_has_ended_fails_what_is_asked_and_holds_nothing_up() {
+fn requests_fail_at_once_on_a_runtime_that_has_ended() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let handle = runtime.handle().clone();
     drop(runtime);

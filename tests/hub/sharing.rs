@@ -1,4 +1,4 @@
-//! Many who come back at once: one read of the store serves them all, and none depends on another.
+//! Many readers that come back at once: one read of the store serves them all, and none depends on another.
 
 use std::{
     sync::{Arc, Mutex},
@@ -18,7 +18,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_who_resume_from_one_position_cost_one_read() {
+async fn a_thousand_readers_that_resume_from_one_position_cost_one_read() {
     let inner = MemoryStore::default();
     append(&inner, [1]).await;
     let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
@@ -47,7 +47,7 @@ async fn a_thousand_who_resume_from_one_position_cost_one_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_comes_back_to_where_another_came_back_to_costs_no_read() {
+async fn a_reader_that_resumes_where_another_did_costs_no_read() {
     let inner = MemoryStore::default();
     append(&inner, [1]).await;
     let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
@@ -65,7 +65,7 @@ async fn whoever_comes_back_to_where_another_came_back_to_costs_no_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_shares_a_read_does_not_depend_on_the_one_who_began_it() {
+async fn a_reader_that_shares_a_read_does_not_depend_on_the_one_that_began_it() {
     let (hub, faults, inner) = faulty();
     append(&inner, [1]).await;
     let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
@@ -86,13 +86,13 @@ async fn whoever_shares_a_read_does_not_depend_on_the_one_who_began_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_joins_an_old_read_does_not_wait_on_its_word() {
+async fn a_reader_that_joins_an_old_read_does_not_rely_on_its_result() {
     let inner = MemoryStore::default();
     let (store, faults) = FaultStore::new(inner.clone());
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1));
     let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     settle().await;
-    // Another process appends, and its client comes here before this process has heard of it.
+    // Another process appends, and its client comes here before the hint reaches this process.
     let hints = faults.hold_hints();
     append(&inner, [1]).await;
     let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
@@ -100,13 +100,15 @@ async fn whoever_joins_an_old_read_does_not_wait_on_its_word() {
         let (hub, resume) = (hub.clone(), Subscription::new(channel("a")).resume(&from.into()));
         tokio::spawn(async move {
             let mut subscriber = hub.subscribe(resume).await.unwrap();
-            tokio::time::timeout(Duration::from_secs(60), texts_of(&mut subscriber, 2)).await.expect("no silence")
+            tokio::time::timeout(Duration::from_secs(60), texts_of(&mut subscriber, 2))
+                .await
+                .expect("the reader is not left waiting")
         })
     };
     let answers = faults.hold_answers();
     let first = resume();
     answers.reached_by(1).await;
-    // The answer says that nothing follows, and the ring has gone on by the time that the second one shares it.
+    // The answer says that nothing follows, but the ring has advanced by the time the second reader shares it.
     drop(hints);
     settle().await;
     append(&inner, [2]).await;
@@ -121,7 +123,7 @@ async fn whoever_joins_an_old_read_does_not_wait_on_its_word() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_start_at_the_head_share_one_question_for_it() {
+async fn all_readers_that_start_at_the_head_share_one_request_for_it() {
     let (hub, faults, _) = faulty();
     let names = Channels::new((0..32).map(|n| channel(&n.to_string()))).unwrap();
     let mut starting = JoinSet::new();
@@ -133,7 +135,7 @@ async fn all_who_start_at_the_head_share_one_question_for_it() {
     }
     let readers = starting.join_all().await;
     assert_eq!(faults.reads(), 0);
-    assert!(faults.heads() <= 3, "one or two, and a comparison: {}", faults.heads());
+    assert!(faults.heads() <= 3, "one or two requests, and a comparison: {}", faults.heads());
     publish(&hub, "a", 1).await;
     for mut reader in readers.into_iter().filter(|reader| reader.channels().len() == 1) {
         assert_eq!(texts(&mut reader).await, ["1"]);
@@ -141,7 +143,7 @@ async fn all_who_start_at_the_head_share_one_question_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_come_back_to_a_head_share_one_question_for_it() {
+async fn all_readers_that_come_back_to_a_head_share_one_request_for_it() {
     let inner = MemoryStore::default();
     append(&inner, [1]).await;
     let head = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
@@ -160,7 +162,7 @@ async fn all_who_come_back_to_a_head_share_one_question_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_asks_for_the_head_takes_part_in_the_same_question() {
+async fn all_callers_that_ask_for_a_head_share_one_request_for_it() {
     let (hub, faults, _) = faulty();
     let mut asking = JoinSet::new();
     for _ in 0..100 {
@@ -172,8 +174,8 @@ async fn a_poll_that_asks_for_the_head_takes_part_in_the_same_question() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_to_different_positions_of_one_history_shares_its_pages() {
-    // Ten pages of a hundred; none fits into the ring.
+async fn readers_that_come_back_to_different_positions_of_one_history_share_its_pages() {
+    // Ten pages of a hundred events; none fits into the ring.
     let inner = MemoryStore::new(Retention::default().events(1_000));
     let mut cursors = Vec::new();
     for n in 0..1_000 {
@@ -197,12 +199,12 @@ async fn who_comes_back_to_different_positions_of_one_history_shares_its_pages()
         });
     }
     coming_back.join_all().await;
-    // Five times as many, were each to read for itself.
+    // Each reading for itself would take five times as many.
     assert!(faults.reads() <= 1_000, "{} reads for ten pages", faults.reads());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_read_takes_what_another_reader_brought_meanwhile() {
+async fn a_reader_that_waits_for_a_read_takes_what_another_reader_put_into_the_ring() {
     let inner = MemoryStore::default();
     append(&inner, [1, 2]).await;
     let first = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
@@ -214,14 +216,14 @@ async fn who_waits_for_a_read_takes_what_another_reader_brought_meanwhile() {
     let _held = faults.hold_reads();
     let mut behind = hub.subscribe(Subscription::new(channel("a")).resume(&first.into())).await.unwrap();
     assert_eq!(texts(&mut earliest).await, ["1", "2", "3"]);
-    assert_eq!(texts(&mut behind).await, ["3"], "by the ring, which the first reader's page filled");
+    assert_eq!(texts(&mut behind).await, ["3"], "from the ring, which the other reader's page filled");
 }
 
-/// A store that keeps what reads were limited to.
+/// A store that records the limits of reads.
 #[derive(Default)]
-struct Watched(Mutex<Vec<Limit>>);
+struct RecordsLimits(Mutex<Vec<Limit>>);
 
-impl Fault for Watched {
+impl Fault for RecordsLimits {
     async fn read(
         &self,
         inner: &MemoryStore,
@@ -235,20 +237,20 @@ impl Fault for Watched {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_is_read_than_a_poll_may_return() {
-    let (inner, watched) = (MemoryStore::default(), Arc::<Watched>::default());
+async fn a_poll_reads_no_more_than_it_may_return() {
+    let (inner, recorded) = (MemoryStore::default(), Arc::<RecordsLimits>::default());
     append(&inner, 0..50).await;
-    let hub = Hub::new(PatchedStore::new(inner, watched.clone()));
+    let hub = Hub::new(PatchedStore::new(inner, recorded.clone()));
     for (start, limit) in [(Start::Earliest, 1), (Start::Last(7), 3), (Start::Earliest, usize::MAX)] {
         let poll = Subscription::new(channel("a")).start(start).limit(limit).wait(Duration::ZERO);
         assert_eq!(hub.listen(poll).await.unwrap().entries().len(), limit.min(50));
     }
-    let read: Vec<_> = watched.0.lock().unwrap().iter().map(|limit| limit.events).collect();
+    let read: Vec<_> = recorded.0.lock().unwrap().iter().map(|limit| limit.events).collect();
     assert_eq!(read, [1, 3, hub.options().page.events]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_many_channels_one_at_a_time_is_read_ahead() {
+async fn pages_of_many_channels_are_read_one_at_a_time() {
     let (hub, faults, _) = faulty();
     let names = Channels::new((0..32).map(|n| channel(&n.to_string()))).unwrap();
     for name in &names {
@@ -258,9 +260,9 @@ async fn of_many_channels_one_at_a_time_is_read_ahead() {
     faults.delay(read);
     let start = Instant::now();
     let mut reader = hub.subscribe(Subscription::new(names).start(Start::Earliest)).await.unwrap();
-    assert_eq!(start.elapsed(), read, "where each starts is decided at once");
+    assert_eq!(start.elapsed(), read, "all starts are decided at once");
     assert_eq!(texts_of(&mut reader, 32 * 50).await.len(), 32 * 50);
-    assert_eq!((faults.reads(), start.elapsed()), (64, read * 33), "then each page in its turn");
+    assert_eq!((faults.reads(), start.elapsed()), (64, read * 33), "then one page after another");
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,27 +303,27 @@ async fn pages_of_several_channels_are_read_in_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_channels_one_page_is_held_at_a_time_and_the_next_is_read_when_it_is_handed_out() {
+async fn one_page_is_held_at_a_time_and_the_next_is_read_when_it_is_delivered() {
     for events_of_page in [1, 100] {
         let (store, faults) = FaultStore::new(MemoryStore::default());
         let page = Limit::new(events_of_page, 1 << 20);
         let hub = Hub::with_options(store, HubOptions::default().page(page));
         for name in ["a", "b"] {
-            // Two of them fill what is handed out at once.
+            // Two of them fill a delivery.
             hub.publish_all(&channel(name), (0..6).map(|_| Event::text("x".repeat(30 << 10)))).await.unwrap();
         }
         let both = Subscription::new(channels(["a", "b"])).start(Start::Earliest);
         let mut reader = hub.subscribe(both).await.unwrap();
         settle().await;
-        // Where each starts, and the first page of one.
+        // The position of each channel, and the first page of one.
         assert_eq!(faults.reads(), 3);
         let pages = if events_of_page == 1 { 6 } else { 3 };
         for taken in 1..pages {
             texts(&mut reader).await;
             settle().await;
-            // Of the large ones the first is still being handed out.
-            let most = if events_of_page == 1 { taken + 1 } else { 1 };
-            assert!(faults.reads() - 2 <= most, "{} pages after {taken} deliveries", faults.reads() - 2);
+            // A page of 100 events is still being delivered.
+            let max = if events_of_page == 1 { taken + 1 } else { 1 };
+            assert!(faults.reads() - 2 <= max, "{} pages after {taken} deliveries", faults.reads() - 2);
         }
         texts_of(&mut reader, 12 - if events_of_page == 1 { 5 } else { 4 }).await;
     }

@@ -1,9 +1,9 @@
-//! Random worlds: several hubs on one faulty store, publishers, readers that come, go, lag and change hubs. Whatever
-//! happens, each reader sees every event that was kept, once and in order, or a reset where some are missing; and each
-//! reset, start and close is as the store said.
+//! Random worlds: several hubs on one faulty store, publishers, and readers that come, go, lag and change hubs. Whatever
+//! happens, each reader receives every retained event once and in order, or a reset where some are missing; and each reset,
+//! start and close is what the store answered.
 
 mod reader;
-mod truth;
+mod recording_store;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,50 +19,50 @@ use tower_events::{
 };
 
 use self::{
-    reader::{From, Reader},
-    truth::{Lie, Truth},
+    reader::{ClientStart, Reader},
+    recording_store::{Defect, RecordingStore},
 };
 use super::*;
 
 #[test]
-fn every_reader_sees_each_event_once_in_order_or_a_reset() {
+fn every_reader_receives_each_event_once_in_order_or_a_reset() {
     let replay = std::env::var("TOWER_EVENTS_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let seeds = replay.map_or_else(|| (0..100).chain((0..50).map(|_| fastrand::u64(..))).collect(), |seed| vec![seed]);
     for seed in seeds {
-        assert!(run(seed, Lie::None).is_ok(), "replay with TOWER_EVENTS_SEED={seed}");
+        assert!(run(seed, Defect::None).is_ok(), "replay with TOWER_EVENTS_SEED={seed}");
     }
 }
 
-/// Were the hub to say anything else than the store, it would be seen: here it is the store that lies to the hub.
+/// If the hub reported anything else than the store, the simulation would find it: here it is the store that answers wrongly.
 #[test]
-fn the_simulation_sees_what_it_should() {
-    for (lie, seen_as) in [
-        (Lie::LeavesOut, "skipped or repeated"),
-        (Lie::Swaps, "what was appended"),
-        (Lie::Continues, "skipped or repeated"),
-        (Lie::OtherReason, "which the store did not say"),
-        (Lie::Elsewhere, "which the store did not say"),
-        (Lie::Resets, "which the store did not say"),
-        (Lie::OldHead, "does not begin at"),
-        (Lie::LaterTime, "skipped or repeated"),
-        (Lie::Closes, "a close that never was"),
+fn the_simulation_finds_each_defect() {
+    for (defect, found_as) in [
+        (Defect::OmitsEntry, "skipped or repeated"),
+        (Defect::SwapsData, "what was appended"),
+        (Defect::ContinuesAfterReset, "skipped or repeated"),
+        (Defect::WrongReason, "which the store did not report"),
+        (Defect::WrongPosition, "which the store did not report"),
+        (Defect::NeedlessReset, "which the store did not report"),
+        (Defect::StaleHead, "does not start at"),
+        (Defect::SkipsFirstByTime, "skipped or repeated"),
+        (Defect::FalseClose, "a close that never happened"),
     ] {
-        let seen: Vec<_> = (0..40).filter_map(|seed| run(seed, lie).err()).collect();
-        assert!(seen.iter().any(|message| message.contains(seen_as)), "{lie:?} is seen as {seen:?}");
+        let found: Vec<_> = (0..40).filter_map(|seed| run(seed, defect).err()).collect();
+        assert!(found.iter().any(|message| message.contains(found_as)), "{defect:?} is found as {found:?}");
     }
 }
 
-/// What went wrong in a world, if anything did.
-fn run(seed: u64, lie: Lie) -> Result<(), String> {
-    let done = catch_unwind(AssertUnwindSafe(|| {
+/// Fails with what went wrong in the world of this seed.
+fn run(seed: u64, defect: Defect) -> Result<(), String> {
+    let result = catch_unwind(AssertUnwindSafe(|| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_time().start_paused(true).build().unwrap().block_on(world(seed, lie));
+        runtime.enable_time().start_paused(true).build().unwrap().block_on(world(seed, defect));
     }));
-    done.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
+    result.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
 }
 
-async fn world(seed: u64, lie: Lie) {
-    let mut world = World::new(seed, lie);
+async fn world(seed: u64, defect: Defect) {
+    let mut world = World::new(seed, defect);
     for _ in 0..150 {
         world.step().await;
     }
@@ -72,8 +72,8 @@ async fn world(seed: u64, lie: Lie) {
 struct World {
     rng: Rng,
     inner: MemoryStore,
-    /// Past both hubs.
-    truth: Truth,
+    /// Used directly, bypassing both hubs.
+    recording: RecordingStore,
     nodes: Vec<Node>,
     readers: Vec<Reader>,
     published: u64,
@@ -83,28 +83,28 @@ struct World {
 struct Node {
     hub: Hub,
     faults: Faults,
-    truth: Truth,
+    recording: RecordingStore,
 }
 
 impl Node {
-    fn start(truth: Truth, rng: &mut Rng) -> Self {
-        let (store, faults) = FaultStore::new(truth.clone());
+    fn start(recording: RecordingStore, rng: &mut Rng) -> Self {
+        let (store, faults) = FaultStore::new(recording.clone());
         let options = HubOptions::default()
             .ring_bytes(rng.usize(1..1_500))
             .page(Limit::new(rng.usize(1..9), rng.usize(1..2_000)))
             .reads(rng.usize(1..4))
             .linger(Duration::from_secs(rng.u64(0..5)));
-        Self { hub: Hub::with_options(store, options), faults, truth }
+        Self { hub: Hub::with_options(store, options), faults, recording }
     }
 }
 
 impl World {
-    fn new(seed: u64, lie: Lie) -> Self {
+    fn new(seed: u64, defect: Defect) -> Self {
         let mut rng = Rng::with_seed(seed);
         let inner = MemoryStore::new(Retention::default().events(rng.u64(5..50)));
-        let truth = Truth::new(inner.clone(), lie);
-        let nodes = (0..2).map(|_| Node::start(truth.for_another(), &mut rng)).collect();
-        Self { rng, inner, truth, nodes, readers: Vec::new(), published: 0 }
+        let recording = RecordingStore::new(inner.clone(), defect);
+        let nodes = (0..2).map(|_| Node::start(recording.for_another(), &mut rng)).collect();
+        Self { rng, inner, recording, nodes, readers: Vec::new(), published: 0 }
     }
 
     fn channel(&mut self) -> Channel {
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// Through one of the hubs or past both, one event or several.
+    /// Publishes one event or several, through one of the hubs or directly.
     async fn publish(&mut self) {
         let to = self.channel();
         let texts: Vec<_> = (0..self.rng.u64(1..5)).map(|n| self.published + n).collect();
@@ -135,7 +135,7 @@ impl World {
         let timed = |event: Event| event.at(self.rng.u64(..1_000)).unwrap();
         let events: Vec<_> = events(texts).into_iter().map(timed).collect();
         match self.rng.usize(..3) {
-            2 => drop(self.truth.append(&to, Append::new(events)).await),
+            2 => drop(self.recording.append(&to, Append::new(events)).await),
             node => drop(self.nodes[node].hub.publish_all(&to, events).await),
         }
     }
@@ -144,7 +144,7 @@ impl World {
         let (of, last) = (self.channel(), events(0..self.rng.u64(..2)));
         let close = Append::new(last).closing();
         match self.rng.usize(..3) {
-            2 => drop(self.truth.append(&of, close).await),
+            2 => drop(self.recording.append(&of, close).await),
             node => drop(self.nodes[node].hub.append(&of, close).await),
         }
     }
@@ -152,7 +152,7 @@ impl World {
     async fn init(&mut self) {
         let (of, new) = (self.channel(), events(0..self.rng.u64(..3)));
         match self.rng.usize(..3) {
-            2 => drop(self.truth.init(&of, new, Expect::Any).await),
+            2 => drop(self.recording.init(&of, new, Expect::Any).await),
             node => drop(self.nodes[node].hub.init(&of, new).await),
         }
     }
@@ -160,7 +160,7 @@ impl World {
     async fn delete(&mut self) {
         let of = self.channel();
         match self.rng.usize(..3) {
-            2 => drop(self.truth.delete(&of).await),
+            2 => drop(self.recording.delete(&of).await),
             node => drop(self.nodes[node].hub.delete(&of).await),
         }
     }
@@ -169,18 +169,20 @@ impl World {
         let mut names = vec!["a", "b", "c"];
         self.rng.shuffle(&mut names);
         names.truncate(self.rng.usize(1..4));
-        let positions = self.truth.positions();
+        let positions = self.recording.positions();
         let from = match self.rng.usize(..9) {
-            0 => From::Start(Start::Earliest),
-            1 => From::Start(Start::Beginning),
-            2 => From::Start(Start::Last(self.rng.u64(..6))),
-            3 | 4 => From::Start(Start::Time(self.rng.u64(..1_000))),
-            5 => self.rng.choice(positions).map_or(From::Unknown, |cursor| From::Start(Start::After(cursor))),
-            6 => From::Unknown,
-            _ => From::Start(Start::Latest),
+            0 => ClientStart::At(Start::Earliest),
+            1 => ClientStart::At(Start::Beginning),
+            2 => ClientStart::At(Start::Last(self.rng.u64(..6))),
+            3 | 4 => ClientStart::At(Start::Time(self.rng.u64(..1_000))),
+            5 => {
+                self.rng.choice(positions).map_or(ClientStart::Unknown, |cursor| ClientStart::At(Start::After(cursor)))
+            }
+            6 => ClientStart::Unknown,
+            _ => ClientStart::At(Start::Latest),
         };
         let node = self.rng.usize(..2);
-        self.readers.push(Reader::new(node, self.truth.clone(), names.into_iter().map(channel), from));
+        self.readers.push(Reader::new(node, self.recording.clone(), names.into_iter().map(channel), from));
     }
 
     async fn read(&mut self) {
@@ -193,7 +195,7 @@ impl World {
         self.readers[at].read(&hub, patience).await;
     }
 
-    /// The client drops and comes back elsewhere.
+    /// A client disconnects, and comes back to the other hub.
     fn drop_connection(&mut self) {
         if let Some(reader) = self.rng.choice(&mut self.readers) {
             reader.drop_connection();
@@ -201,16 +203,16 @@ impl World {
         }
     }
 
-    /// A process ends, and another one takes its place.
+    /// A process ends, and a new one takes its place.
     fn drain(&mut self) {
         let at = self.rng.usize(..2);
         drop(self.nodes[at].hub.drain(Duration::from_secs(5)));
-        self.nodes[at] = Node::start(self.truth.for_another(), &mut self.rng);
+        self.nodes[at] = Node::start(self.recording.for_another(), &mut self.rng);
         self.readers.iter_mut().filter(|reader| reader.hub == at).for_each(Reader::drain);
     }
 
     fn disturb(&mut self) {
-        let Node { faults, truth, .. } = &self.nodes[self.rng.usize(..2)];
+        let Node { faults, recording, .. } = &self.nodes[self.rng.usize(..2)];
         match self.rng.u32(..10) {
             0 => faults.lose_hints(self.rng.usize(..5)),
             1 => faults.duplicate_hints(self.rng.usize(..5)),
@@ -219,8 +221,8 @@ impl World {
             4 => faults.delay(Duration::from_millis(self.rng.u64(..50))),
             5 => faults.fail_next_reads(self.rng.usize(..3)),
             6 => faults.cut_next_reads(self.rng.usize(..3)),
-            7 => truth.troubles.panics.store(self.rng.usize(..3), Ordering::SeqCst),
-            8 => truth.troubles.slow_answers.store(self.rng.u64(..30), Ordering::SeqCst),
+            7 => recording.disturbances.panics.store(self.rng.usize(..3), Ordering::SeqCst),
+            8 => recording.disturbances.slow_answers.store(self.rng.u64(..30), Ordering::SeqCst),
             _ => faults.fail_next_heads(self.rng.usize(..3)),
         }
     }
@@ -230,9 +232,9 @@ impl World {
         self.inner.lose_tail(&of, self.rng.u64(..4));
     }
 
-    /// Without faults everybody gets to the end.
+    /// Without faults every reader gets to the end.
     async fn finish(&mut self) {
-        for Node { faults, truth, .. } in &self.nodes {
+        for Node { faults, recording, .. } in &self.nodes {
             faults.lose_hints(0);
             faults.reorder_hints(0);
             faults.duplicate_hints(0);
@@ -240,10 +242,10 @@ impl World {
             faults.fail_next_reads(0);
             faults.fail_next_heads(0);
             faults.cut_next_reads(0);
-            truth.troubles.panics.store(0, Ordering::SeqCst);
-            truth.troubles.slow_answers.store(0, Ordering::SeqCst);
+            recording.disturbances.panics.store(0, Ordering::SeqCst);
+            recording.disturbances.slow_answers.store(0, Ordering::SeqCst);
         }
-        // A tail that was cut and has not grown again is only found by the comparison of heads.
+        // A tail that was lost and has not grown again is only found when heads are compared.
         tokio::time::sleep(Duration::from_secs(10)).await;
         let mut ends = Vec::new();
         for of in ["a", "b", "c"].map(channel) {
@@ -256,22 +258,22 @@ impl World {
                 if ends.iter().all(|(of, end)| reader.is_at(of, *end)) {
                     break;
                 }
-                // A close that it took, of what was opened again since.
-                if reader.leaves_what_is_closed() {
+                // A channel may have been opened again since its close was taken.
+                if reader.disconnect_if_any_is_closed() {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 reader.read(&hub, Duration::from_secs(4)).await;
             }
             let missed: Vec<_> = ends.iter().filter(|(of, end)| !reader.is_at(of, *end)).collect();
-            assert!(missed.is_empty(), "did not get to {missed:?}: {:?}", reader.legs());
+            assert!(missed.is_empty(), "did not reach {missed:?}: {:?}", reader.channels());
         }
     }
 
     async fn publish_past_all(&mut self, to: &Channel) -> Cursor {
-        match self.truth.append(to, Append::new(events(["the end"]))).await {
+        match self.recording.append(to, Append::new(events(["the end"]))).await {
             Ok(appended) => appended.head.cursor,
-            // Closed.
-            Err(_) => self.truth.init(to, events(["the end"]), Expect::Any).await.unwrap().cursor,
+            // The channel is closed.
+            Err(_) => self.recording.init(to, events(["the end"]), Expect::Any).await.unwrap().cursor,
         }
     }
 }

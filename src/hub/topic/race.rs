@@ -1,5 +1,5 @@
-//! The races of a topic, explored by `loom`: a wake that comes while a reader parks, the hand-over between reading the store
-//! and the ring, and a reader that leaves while it is woken.
+//! The races of a topic, explored by `loom`: a wake while a reader parks, the hand-over from the store to the ring, and a
+//! reader that leaves while it is woken.
 //!
 //! `RUSTFLAGS="--cfg tower_events_loom" cargo test --lib --release race`
 
@@ -38,17 +38,17 @@ fn topic() -> Arc<Topic> {
 }
 
 #[test]
-fn a_reader_that_parks_is_woken_by_what_is_fed_meanwhile() {
+fn a_reader_that_parks_is_woken_by_entries_that_are_fed_meanwhile() {
     loom::model(|| {
         let topic = topic();
         let _ = topic.anchor(head(0));
         let publisher = thread::spawn({
             let topic = topic.clone();
-            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::No)
+            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::NotNeeded)
         });
-        let mut place = topic.join();
-        let seen = block_on(std::future::poll_fn(|cx| match topic.poll(&mut place, at(0), cx) {
-            Seen::Batch(batch) => Poll::Ready(batch.next()),
+        let mut slot = topic.join();
+        let seen = block_on(std::future::poll_fn(|cx| match topic.poll(&mut slot, at(0), cx) {
+            TopicLookup::Run(run) => Poll::Ready(run.next()),
             _ => Poll::Pending,
         }));
         assert_eq!(seen, at(1));
@@ -57,7 +57,7 @@ fn a_reader_that_parks_is_woken_by_what_is_fed_meanwhile() {
 }
 
 #[test]
-fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
+fn a_reader_that_took_the_last_run_is_woken_by_the_next() {
     let parked = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let has_parked = parked.clone();
     loom::model(move || {
@@ -65,22 +65,22 @@ fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
         let _ = topic.anchor(head(0));
         let publisher = thread::spawn({
             let topic = topic.clone();
-            move || (1..=LAST).for_each(|seq| assert_eq!(topic.feed(&[entry(seq)], None), Advance::No))
+            move || (1..=LAST).for_each(|seq| assert_eq!(topic.feed(&[entry(seq)], None), Advance::NotNeeded))
         });
-        let (mut place, mut position, mut waker) = (topic.join(), at(0), None);
+        let (mut slot, mut position, mut waker) = (topic.join(), at(0), None);
         block_on(std::future::poll_fn(|cx| {
-            // Clones of the model's own waker are not known as the same.
+            // `will_wake` is false for clones of the model's own waker.
             let waker = waker.get_or_insert_with(|| Waker::from(std::sync::Arc::new(Forward(cx.waker().clone()))));
             let cx = &Context::from_waker(waker);
             while position != at(LAST) {
-                if topic.is_parked(&place, cx) {
+                if topic.is_parked(&slot, cx) {
                     parked.store(true, Ordering::SeqCst);
                     return Poll::Pending;
                 }
-                match topic.poll(&mut place, position, cx) {
-                    Seen::Batch(batch) => {
-                        position = batch.next();
-                        place.took_all();
+                match topic.poll(&mut slot, position, cx) {
+                    TopicLookup::Run(run) => {
+                        position = run.next();
+                        slot.take_run();
                     }
                     _ => return Poll::Pending,
                 }
@@ -89,7 +89,7 @@ fn a_reader_that_took_the_last_batch_is_woken_by_the_next() {
         }));
         publisher.join().unwrap();
     });
-    assert!(has_parked.load(Ordering::SeqCst), "no reader ever waited without a second look");
+    assert!(has_parked.load(Ordering::SeqCst), "no reader ever waited without another lookup");
 }
 
 struct Forward(Waker);
@@ -100,7 +100,7 @@ impl std::task::Wake for Forward {
     }
 }
 
-/// A store that is only a head: entry `n` is `entry(n)`.
+/// A store that consists of its head only: entry `n` is `entry(n)`.
 struct Log(Mutex<u64>);
 
 impl Log {
@@ -115,37 +115,40 @@ impl Log {
     }
 }
 
-/// What the hub does when a topic asks for it.
-fn advance_if(advance: Advance, topic: &Topic, log: &Log) {
+/// What the hub does when a ring needs a read.
+fn advance_if_needed(advance: Advance, topic: &Topic, log: &Log) {
     let mut from = match advance {
         Advance::Needed => topic.begin_advance(),
-        Advance::No => None,
+        Advance::NotNeeded => None,
     };
     while let Some(position) = from {
-        topic.advance(&log.page_after(position));
-        from = topic.go_on_advancing();
+        topic.apply_read(&log.page_after(position));
+        from = topic.continue_advance();
     }
 }
 
-/// What a leg does: the ring where it holds the position, else the store, and wait only where nothing follows.
+/// What a channel reader does: read from the ring if it holds the position, else from the store, and wait only if nothing
+/// follows.
 fn read_to_the_end(topic: &Topic, log: &Log) {
-    let mut place = topic.join();
+    let mut slot = topic.join();
     let (mut position, mut verified) = (at(0), None);
     let read = |cx: &mut Context<'_>| {
         while position != at(LAST) {
-            match topic.poll(&mut place, position, cx) {
-                Seen::Batch(batch) => {
-                    assert_eq!(batch.frames()[0].entry().prev(), position, "nothing is skipped, nothing comes twice");
-                    position = batch.next();
+            match topic.poll(&mut slot, position, cx) {
+                TopicLookup::Run(run) => {
+                    assert_eq!(run.encoded_entries()[0].entry().prev(), position, "no entry is skipped or repeated");
+                    position = run.next();
                 }
-                Seen::CaughtUp { .. } => return Poll::Pending,
-                Seen::Elsewhere { version } | Seen::Behind { version } if verified == Some(version) => {
+                TopicLookup::CaughtUp { .. } => return Poll::Pending,
+                TopicLookup::NotInRing { version } | TopicLookup::BeforeRing { version }
+                    if verified == Some(version) =>
+                {
                     return Poll::Pending;
                 }
-                Seen::Elsewhere { .. } | Seen::Behind { .. } => {
+                TopicLookup::NotInRing { .. } | TopicLookup::BeforeRing { .. } => {
                     let version = topic.version();
                     let page = log.page_after(position);
-                    advance_if(topic.anchor(page.head), topic, log);
+                    advance_if_needed(topic.anchor(page.head), topic, log);
                     verified = page.entries.is_empty().then_some(version);
                     position = page.next;
                 }
@@ -155,14 +158,14 @@ fn read_to_the_end(topic: &Topic, log: &Log) {
     };
     let mut read = read;
     block_on(std::future::poll_fn(move |cx| read(cx)));
-    topic.leave(&place);
+    topic.leave(&slot);
 }
 
 #[test]
 fn the_hand_over_from_the_store_to_the_ring_neither_skips_nor_hangs() {
     let mut model = loom::model::Builder::new();
-    // All schedules take ten minutes: `LOOM_MAX_PREEMPTIONS=100` runs them. Loom's authors saw two or three preemptions show
-    // almost every fault.
+    // All schedules take ten minutes: `LOOM_MAX_PREEMPTIONS=100` runs them. According to loom's authors two or three
+    // preemptions reveal almost every bug.
     model.preemption_bound.get_or_insert(6);
     model.check(|| {
         let (topic, log) = (topic(), Arc::new(Log(Mutex::new(0))));
@@ -171,7 +174,7 @@ fn the_hand_over_from_the_store_to_the_ring_neither_skips_nor_hangs() {
             move || {
                 for seq in 1..=LAST {
                     *log.0.lock().unwrap() = seq;
-                    advance_if(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
+                    advance_if_needed(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
                 }
             }
         });
@@ -193,14 +196,14 @@ fn entries_that_are_fed_out_of_order_are_all_read() {
                     *last += 1;
                     *last
                 };
-                advance_if(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
+                advance_if_needed(topic.feed(&[entry(seq)], Some(head(seq))), &topic, &log);
             })
         });
         for publisher in publishers {
             publisher.join().unwrap();
         }
-        // Whoever found a gap has read the store, or left that to the one who was reading.
-        assert!(matches!(topic.peek(at(LAST)), Seen::CaughtUp { .. }));
+        // A publisher that found a gap has read the store, or left that to the one that was reading.
+        assert!(matches!(topic.peek(at(LAST)), TopicLookup::CaughtUp { .. }));
     });
 }
 
@@ -213,32 +216,32 @@ fn a_hint_that_comes_while_the_store_is_read_is_not_forgotten() {
             let (topic, log) = (topic.clone(), log.clone());
             thread::spawn(move || {
                 *log.0.lock().unwrap() += 1;
-                advance_if(topic.hint(head(log.head())), &topic, &log);
+                advance_if_needed(topic.hint_head(head(log.head())), &topic, &log);
             })
         });
         for publisher in publishers {
             publisher.join().unwrap();
         }
-        assert!(matches!(topic.peek(at(LAST)), Seen::CaughtUp { .. }));
+        assert!(matches!(topic.peek(at(LAST)), TopicLookup::CaughtUp { .. }));
     });
 }
 
 #[test]
-fn a_reader_that_leaves_takes_no_one_elses_wake() {
+fn a_reader_that_leaves_takes_no_other_readers_wake() {
     loom::model(|| {
         let topic = topic();
         let _ = topic.anchor(head(0));
         let leaver = topic.join();
         let publisher = thread::spawn({
             let topic = topic.clone();
-            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::No)
+            move || assert_eq!(topic.feed(&[entry(1)], None), Advance::NotNeeded)
         });
         let stayer = thread::spawn({
             let topic = topic.clone();
             move || {
-                let mut place = topic.join();
-                block_on(std::future::poll_fn(|cx| match topic.poll(&mut place, at(0), cx) {
-                    Seen::Batch(_) => Poll::Ready(()),
+                let mut slot = topic.join();
+                block_on(std::future::poll_fn(|cx| match topic.poll(&mut slot, at(0), cx) {
+                    TopicLookup::Run(_) => Poll::Ready(()),
                     _ => Poll::Pending,
                 }));
             }
@@ -261,9 +264,9 @@ fn a_drain_reaches_a_reader_that_parks() {
                 topic.wake_all();
             }
         });
-        let mut place = topic.join();
+        let mut slot = topic.join();
         block_on(std::future::poll_fn(|cx| {
-            let _ = topic.poll(&mut place, at(0), cx);
+            let _ = topic.poll(&mut slot, at(0), cx);
             if draining.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
         }));
         drainer.join().unwrap();

@@ -1,107 +1,107 @@
-//! Who waits for a topic's next change. Runs under the topic's lock; the version is the topic's.
+//! Which readers wait for a topic's next change. Used under the topic's lock; versions are the topic's.
 
 use std::{mem, task::Waker};
 
-/// The wakers of those who wait since the last change. A change takes them all, so that a place is held from one to the next
-/// only, and who does not wait any more leaves nothing behind.
+/// The wakers that were registered since the last change. A change takes them all, so that a slot is occupied until the next
+/// change at most, and a reader that stopped waiting leaves nothing behind.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    /// Readers that have a seat, whether they wait or not.
+    /// Readers that have joined, waiting or not.
     readers: usize,
     wakers: Vec<Option<Waker>>,
-    /// Indices of `wakers` whose readers left.
+    /// Indices into `wakers` of readers that left.
     free: Vec<usize>,
 }
 
-/// A reader's place among those who wait.
+/// Where a reader's waker is.
 #[derive(Debug, Default)]
-pub(in crate::hub) struct Place {
-    /// The version at which it was taken: void at any other.
+pub(in crate::hub) struct WaiterSlot {
+    /// The version at which it was occupied; at any other version it is void.
     version: u64,
     index: usize,
     waker: Option<Waker>,
-    pub(super) ahead: Ahead,
+    pub(super) upcoming: Upcoming,
 }
 
-/// What follows the position of a reader who has a place.
+/// What follows the reader's position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Ahead {
+pub(super) enum Upcoming {
     #[default]
     Unknown,
-    /// The batch that it was shown, and nothing after it.
-    Batch,
+    /// The run that it was shown, and nothing after it.
+    OneRun,
     Nothing,
 }
 
-impl Place {
+impl WaiterSlot {
     pub(super) fn is_parked(&self, version: u64, waker: &Waker) -> bool {
-        self.ahead == Ahead::Nothing && self.is_registered(version, waker)
+        self.upcoming == Upcoming::Nothing && self.is_registered(version, waker)
     }
 
     fn is_registered(&self, version: u64, waker: &Waker) -> bool {
-        self.version == version && self.waker.as_ref().is_some_and(|same| same.will_wake(waker))
+        self.version == version && self.waker.as_ref().is_some_and(|own| own.will_wake(waker))
     }
 
-    /// The batch that was shown is taken.
-    pub(in crate::hub) fn took_all(&mut self) {
-        self.ahead = if self.ahead == Ahead::Batch { Ahead::Nothing } else { Ahead::Unknown };
+    /// The reader took the run that it was shown.
+    pub(in crate::hub) fn take_run(&mut self) {
+        self.upcoming = if self.upcoming == Upcoming::OneRun { Upcoming::Nothing } else { Upcoming::Unknown };
     }
 
-    /// A part of the batch that was shown is taken.
-    pub(in crate::hub) fn took_part(&mut self) {
-        self.ahead = Ahead::Unknown;
+    /// The reader took a part of the run that it was shown.
+    pub(in crate::hub) fn take_part_of_run(&mut self) {
+        self.upcoming = Upcoming::Unknown;
     }
 }
 
 impl Waiters {
-    pub(super) fn join(&mut self) -> Place {
+    pub(super) fn join(&mut self) -> WaiterSlot {
         self.readers += 1;
-        Place::default()
+        WaiterSlot::default()
     }
 
-    /// Returns the waker that was there, to be dropped after the lock.
-    pub(super) fn leave(&mut self, place: &Place, version: u64) -> Option<Waker> {
+    /// Returns the waker from the slot, to be dropped after the lock is released.
+    pub(super) fn leave(&mut self, slot: &WaiterSlot, version: u64) -> Option<Waker> {
         self.readers -= 1;
-        if place.version != version {
+        if slot.version != version {
             return None;
         }
-        self.free.push(place.index);
-        let waker = self.wakers.get_mut(place.index).and_then(Option::take);
+        self.free.push(slot.index);
+        let waker = self.wakers.get_mut(slot.index).and_then(Option::take);
         if self.free.len() == self.wakers.len() {
             (self.wakers, self.free) = Default::default();
         }
         waker
     }
 
-    /// How many have a seat.
-    pub(super) fn count(&self) -> usize {
+    /// How many readers have joined.
+    pub(super) fn readers(&self) -> usize {
         self.readers
     }
 
-    /// Returns the wakers that were there, to be dropped after the lock: they run foreign code.
-    pub(super) fn register(&mut self, place: &mut Place, version: u64, waker: &Waker) -> [Option<Waker>; 2] {
-        if place.is_registered(version, waker) {
+    /// Returns the wakers that were replaced, to be dropped after the lock is released: dropping one runs foreign code.
+    pub(super) fn register(&mut self, slot: &mut WaiterSlot, version: u64, waker: &Waker) -> [Option<Waker>; 2] {
+        if slot.is_registered(version, waker) {
             return [None, None];
         }
-        if place.version != version {
-            place.version = version;
-            place.index = self.free.pop().unwrap_or_else(|| {
+        if slot.version != version {
+            slot.version = version;
+            slot.index = self.free.pop().unwrap_or_else(|| {
                 self.wakers.push(None);
                 self.wakers.len() - 1
             });
         }
-        let own = match &place.waker {
-            Some(same) if same.will_wake(waker) => None,
-            _ => place.waker.replace(waker.clone()),
+        let own = match &slot.waker {
+            Some(own) if own.will_wake(waker) => None,
+            _ => slot.waker.replace(waker.clone()),
         };
-        [own, self.wakers.get_mut(place.index).and_then(|slot| slot.replace(waker.clone()))]
+        [own, self.wakers.get_mut(slot.index).and_then(|registered| registered.replace(waker.clone()))]
     }
 
-    /// Whoever waits. Their places are void from now on.
+    /// Takes the wakers of all waiting readers; their slots are void from now on.
     pub(super) fn take(&mut self) -> Vec<Option<Waker>> {
         self.free = Vec::new();
-        let waited = self.wakers.len();
-        mem::replace(&mut self.wakers, Vec::with_capacity(waited))
+        let waiting = self.wakers.len();
+        mem::replace(&mut self.wakers, Vec::with_capacity(waiting))
     }
 }
 
@@ -109,19 +109,19 @@ impl Waiters {
 mod tests {
     use super::*;
 
-    fn wait(waiters: &mut Waiters, version: u64) -> Place {
-        let mut place = waiters.join();
-        assert!(waiters.register(&mut place, version, Waker::noop()).iter().all(Option::is_none));
-        place
+    fn wait(waiters: &mut Waiters, version: u64) -> WaiterSlot {
+        let mut slot = waiters.join();
+        assert!(waiters.register(&mut slot, version, Waker::noop()).iter().all(Option::is_none));
+        slot
     }
 
     #[test]
-    fn who_left_is_not_looked_at_after_the_next_wake() {
+    fn slots_of_readers_that_left_are_gone_after_the_next_wake() {
         let mut waiters = Waiters::default();
-        let mut places: Vec<_> = (0..1000).map(|_| wait(&mut waiters, 1)).collect();
-        let mut stays = places.remove(500);
-        places.iter().for_each(|place| drop(waiters.leave(place, 1)));
-        assert_eq!((waiters.count(), waiters.take().into_iter().flatten().count()), (1, 1));
+        let mut slots: Vec<_> = (0..1000).map(|_| wait(&mut waiters, 1)).collect();
+        let mut stays = slots.remove(500);
+        slots.iter().for_each(|slot| drop(waiters.leave(slot, 1)));
+        assert_eq!((waiters.readers(), waiters.take().into_iter().flatten().count()), (1, 1));
         waiters.register(&mut stays, 2, Waker::noop());
         assert_eq!(waiters.take().len(), 1);
         waiters.register(&mut stays, 3, Waker::noop());
@@ -129,20 +129,20 @@ mod tests {
     }
 
     #[test]
-    fn places_are_used_again_while_nothing_wakes() {
+    fn slots_are_reused_while_nothing_wakes() {
         let mut waiters = Waiters::default();
         let stays = wait(&mut waiters, 1);
         for _ in 0..1000 {
-            let place = wait(&mut waiters, 1);
-            assert!(waiters.leave(&place, 1).is_some());
+            let slot = wait(&mut waiters, 1);
+            assert!(waiters.leave(&slot, 1).is_some());
         }
         assert_eq!(waiters.wakers.len(), 2);
         assert!(waiters.leave(&stays, 1).is_some());
-        assert_eq!((waiters.count(), waiters.wakers.capacity()), (0, 0));
+        assert_eq!((waiters.readers(), waiters.wakers.capacity()), (0, 0));
     }
 
     #[test]
-    fn a_place_from_before_a_wake_is_nobody_elses() {
+    fn a_slot_from_before_a_wake_frees_no_other_readers_slot() {
         let mut waiters = Waiters::default();
         let old = wait(&mut waiters, 1);
         waiters.take();

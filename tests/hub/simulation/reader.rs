@@ -1,4 +1,4 @@
-//! A client: where it is, what it expects next, and whether what it is handed is that.
+//! A client: its positions, and a check that whatever it receives is what it has to receive next.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,73 +8,78 @@ use tower_events::{
     store::{Entry, Outcome, Page, Reason, Start},
 };
 
-use super::truth::{Moment, Read, Truth};
+use super::recording_store::{Moment, Read, RecordingStore};
 
 pub(super) struct Reader {
-    /// Which hub it asks.
+    /// Index of its hub.
     pub(super) hub: usize,
-    truth: Truth,
-    from: From,
+    store: RecordingStore,
+    from: ClientStart,
     subscriber: Option<Subscriber>,
-    legs: Vec<Leg>,
-    /// What had been said when it subscribed last.
+    channels: Vec<ChannelState>,
+    /// What had been recorded when it subscribed last.
     since: Moment,
-    /// Its hub drains.
+    /// Its hub is draining.
     drains: bool,
 }
 
-/// Where it starts when it first comes.
+/// Where it starts when it subscribes for the first time.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum From {
-    Start(Start),
+pub(super) enum ClientStart {
+    At(Start),
     Unknown,
 }
 
 /// A channel, as the client knows it.
 #[derive(Debug)]
-struct Leg {
+struct ChannelState {
     channel: Channel,
-    /// How it began: only until something was handed out.
-    from: Option<From>,
-    /// The position that it has processed. `None`: a reset has to come first.
+    /// How it started; `None` once something was delivered.
+    from: Option<ClientStart>,
+    /// The position up to which it processed events. `None`: a reset has to come first.
     at: Option<Cursor>,
-    /// What is left of the page above a time, in which entries need not be neighbours.
+    /// What is left of a page by time, whose entries need not be neighbours.
     by_time: VecDeque<Entry>,
     closed: bool,
 }
 
 impl Reader {
-    pub(super) fn new(hub: usize, truth: Truth, channels: impl IntoIterator<Item = Channel>, from: From) -> Self {
-        let leg = |channel| Leg { channel, from: Some(from), at: None, by_time: VecDeque::new(), closed: false };
-        let legs = channels.into_iter().map(leg).collect();
-        Self { hub, truth, from, subscriber: None, legs, since: Moment::default(), drains: false }
+    pub(super) fn new(
+        hub: usize,
+        store: RecordingStore,
+        channels: impl IntoIterator<Item = Channel>,
+        from: ClientStart,
+    ) -> Self {
+        let channel =
+            |channel| ChannelState { channel, from: Some(from), at: None, by_time: VecDeque::new(), closed: false };
+        let channels = channels.into_iter().map(channel).collect();
+        Self { hub, store, from, subscriber: None, channels, since: Moment::default(), drains: false }
     }
 
-    /// The connection is gone.
     pub(super) fn drop_connection(&mut self) {
         (self.subscriber, self.drains) = (None, false);
     }
 
-    /// What its hub hands out next is the end.
+    /// The next delivery of its hub has to be the drain.
     pub(super) fn drain(&mut self) {
         self.drains = self.subscriber.is_some();
     }
 
-    /// Has to come back for what was closed to it; whether anything was.
-    pub(super) fn leaves_what_is_closed(&mut self) -> bool {
-        let any = self.legs.iter().any(|leg| leg.closed);
+    /// Disconnects if any channel was closed, so that it subscribes again; returns whether one was.
+    pub(super) fn disconnect_if_any_is_closed(&mut self) -> bool {
+        let any = self.channels.iter().any(|channel| channel.closed);
         if any {
             self.drop_connection();
         }
         any
     }
 
-    pub(super) fn legs(&self) -> &impl std::fmt::Debug {
-        &self.legs
+    pub(super) fn channels(&self) -> &impl std::fmt::Debug {
+        &self.channels
     }
 
     pub(super) fn is_at(&self, of: &Channel, head: Cursor) -> bool {
-        self.legs.iter().all(|leg| leg.channel != *of || leg.at == Some(head))
+        self.channels.iter().all(|channel| channel.channel != *of || channel.at == Some(head))
     }
 
     /// Takes one delivery, if one comes in time.
@@ -86,121 +91,121 @@ impl Reader {
         let patience = if self.drains { Duration::ZERO } else { patience };
         let delivery = match tokio::time::timeout(patience, subscriber.next()).await {
             Ok(delivery) => delivery,
-            Err(_) => return assert!(!self.drains, "a hub that drains keeps nobody waiting"),
+            Err(_) => return assert!(!self.drains, "a draining hub lets no reader wait"),
         };
         let is_over = self.take(delivery);
-        self.says_where_it_is();
+        self.check_positions();
         if is_over {
             self.drop_connection();
         }
     }
 
     async fn subscribe(&mut self, hub: &Hub, patience: Duration) {
-        self.since = self.truth.now();
-        let channels = Channels::new(self.legs.iter().map(|leg| leg.channel.clone())).unwrap();
-        // Until something was handed out it has nothing to go on from.
-        let is_new = self.legs.iter().all(|leg| leg.at.is_none());
-        let known = self.legs.iter().filter_map(|leg| Some((&leg.channel, leg.at?)));
-        let token = match &*self.legs {
-            [Leg { at: Some(cursor), .. }] => Cursors::from(*cursor),
+        self.since = self.store.now();
+        let channels = Channels::new(self.channels.iter().map(|channel| channel.channel.clone())).unwrap();
+        // Until something was delivered it has no position to resume from.
+        let is_new = self.channels.iter().all(|channel| channel.at.is_none());
+        let known = self.channels.iter().filter_map(|channel| Some((&channel.channel, channel.at?)));
+        let token = match &*self.channels {
+            [ChannelState { at: Some(cursor), .. }] => Cursors::from(*cursor),
             _ => Cursors::of(known),
         };
         let subscription = Subscription::new(channels);
         let subscription = match self.from {
             _ if !is_new => subscription.resume(&token),
-            From::Start(start) => subscription.start(start),
-            From::Unknown => subscription.resume_unknown(),
+            ClientStart::At(start) => subscription.start(start),
+            ClientStart::Unknown => subscription.resume_unknown(),
         };
         match tokio::time::timeout(patience, hub.subscribe(subscription)).await {
             Ok(Ok(subscriber)) => self.subscriber = Some(subscriber),
-            Ok(Err(error)) => return passes(&error),
+            Ok(Err(error)) => return check_temporary(&error),
             Err(_) => return,
         }
         let subscriber = self.subscriber.as_ref().unwrap();
-        for leg in &mut self.legs {
-            leg.closed = false;
-            leg.by_time.clear();
-            let position = subscriber.cursors().position(&leg.channel);
+        for channel in &mut self.channels {
+            channel.closed = false;
+            channel.by_time.clear();
+            let position = subscriber.cursors().position(&channel.channel);
             if is_new {
-                leg.from = Some(self.from);
-                leg.begins_at(self.from, position, &self.truth, self.since);
-                leg.at = position;
+                channel.from = Some(self.from);
+                channel.check_start(self.from, position, &self.store, self.since);
+                channel.at = position;
             } else {
-                leg.from = leg.at.is_none().then_some(From::Unknown);
-                assert_eq!(position, leg.at, "it goes on where the client is");
+                channel.from = channel.at.is_none().then_some(ClientStart::Unknown);
+                assert_eq!(position, channel.at, "it resumes where the client is");
             }
         }
     }
 
-    /// Whether it was the last.
+    /// Returns whether it was the last.
     fn take(&mut self, delivery: Option<Result<Delivery, SubscribeError>>) -> bool {
         match delivery {
             Some(Ok(Delivery::Drained { .. })) => {
-                assert!(self.drains, "drained by a hub that does not drain");
+                assert!(self.drains, "drained by a hub that is not draining");
                 return true;
             }
-            other if self.drains => panic!("{other:?} of a hub that drains"),
+            other if self.drains => panic!("{other:?} from a draining hub"),
             Some(Ok(Delivery::Events(events))) => {
                 let channel = events.entries().next().unwrap().channel.clone();
-                let (truth, since) = (self.truth.clone(), self.since);
-                self.leg(&channel).take_events(&events, &truth, since);
+                let (store, since) = (self.store.clone(), self.since);
+                self.channel(&channel).take_events(&events, &store, since);
             }
             Some(Ok(Delivery::Reset(reset))) => {
-                let (truth, since) = (self.truth.clone(), self.since);
-                self.leg(&reset.channel).take_reset(&reset, &truth, since);
+                let (store, since) = (self.store.clone(), self.since);
+                self.channel(&reset.channel).take_reset(&reset, &store, since);
             }
             Some(Ok(Delivery::Closed(closed))) => {
-                let truth = self.truth.clone();
-                self.leg(&closed.channel).take_close(&closed, &truth);
+                let store = self.store.clone();
+                self.channel(&closed.channel).take_close(&closed, &store);
             }
             Some(Ok(other)) => panic!("{other:?}"),
             Some(Err(error)) => {
-                passes(&error);
+                check_temporary(&error);
                 return true;
             }
             None => {
-                assert!(self.legs.iter().all(|leg| leg.closed), "an end, but not of all channels");
+                assert!(self.channels.iter().all(|channel| channel.closed), "the stream ended before all channels did");
                 return true;
             }
         }
         false
     }
 
-    fn leg(&mut self, of: &Channel) -> &mut Leg {
-        self.legs.iter_mut().find(|leg| leg.channel == *of).expect("a channel that it asked for")
+    fn channel(&mut self, of: &Channel) -> &mut ChannelState {
+        self.channels.iter_mut().find(|channel| channel.channel == *of).expect("a channel that it asked for")
     }
 
-    /// What the subscriber would have a client resume from is what the client has.
-    fn says_where_it_is(&self) {
+    /// The subscriber's cursors are the client's positions.
+    fn check_positions(&self) {
         let cursors = self.subscriber.as_ref().unwrap().cursors();
-        for leg in &self.legs {
-            // What is above a time may end behind the last entry of its page.
-            if !matches!(leg.from, Some(From::Start(Start::Time(_)))) {
-                assert_eq!(cursors.position(&leg.channel), leg.at, "where it is in {:?}", leg.channel);
+        for channel in &self.channels {
+            // A page by time may end after its last entry.
+            if !matches!(channel.from, Some(ClientStart::At(Start::Time(_)))) {
+                assert_eq!(cursors.position(&channel.channel), channel.at, "the position in {:?}", channel.channel);
             }
         }
     }
 }
 
-impl Leg {
-    /// The store said that it begins here; `None` when a reset comes first.
-    fn begins_at(&self, from: From, position: Option<Cursor>, truth: &Truth, since: Moment) {
-        let (From::Start(start), Some(position)) = (from, position) else { return };
-        let reads = truth.reads_since(since, &self.channel);
-        let begins = match start {
+impl ChannelState {
+    /// Fails unless the store answered that the channel starts here; `None` when a reset comes first.
+    fn check_start(&self, from: ClientStart, position: Option<Cursor>, store: &RecordingStore, since: Moment) {
+        let (ClientStart::At(start), Some(position)) = (from, position) else { return };
+        let reads = store.reads_since(since, &self.channel);
+        let starts_here = match start {
             Start::After(cursor) => position == cursor,
-            Start::Latest => truth.was_head_since(since, &self.channel, position),
-            // What was dropped would have been told.
+            Start::Latest => store.was_head_since(since, &self.channel, position),
+            // Dropped entries would have been announced.
             Start::Beginning if position.tag != 0 => false,
             _ => reads.iter().any(|read| read.start == read_for(start) && read.page.from == position),
         };
-        assert!(begins, "{:?} does not begin at {position:?} for {start:?}", self.channel);
+        assert!(starts_here, "{:?} does not start at {position:?} for {start:?}", self.channel);
     }
 
-    fn take_events(&mut self, events: &Events, truth: &Truth, since: Moment) {
+    fn take_events(&mut self, events: &Events, store: &RecordingStore, since: Moment) {
         if self.by_time.is_empty() {
             let first = events.entries().next().unwrap();
-            let pages = self.pages_by_time(truth, since);
+            let pages = self.pages_by_time(store, since);
             match pages.iter().find(|page| page.entries.first() == Some(first)) {
                 Some(page) => self.by_time = page.entries.clone().into(),
                 None if ends(&pages).contains(&first.prev()) => self.at = Some(first.prev()),
@@ -212,7 +217,7 @@ impl Leg {
             let follows = Some(entry.prev()) == self.at;
             assert!(follows || is_next_by_time, "skipped or repeated: {entry:?} after {self:?}");
             self.by_time.pop_front();
-            assert_eq!(truth.entry(&self.channel, entry.cursor).as_ref(), Some(entry), "what was appended");
+            assert_eq!(store.entry(&self.channel, entry.cursor).as_ref(), Some(entry), "what was appended");
             self.at = Some(entry.cursor);
         }
         assert!(events.next().seq >= self.at.unwrap().seq);
@@ -222,73 +227,73 @@ impl Leg {
         }
     }
 
-    /// What the store gave for the time at which it starts, the newest first; nothing when it does not.
-    fn pages_by_time(&self, truth: &Truth, since: Moment) -> Vec<Page> {
-        let Some(From::Start(start @ Start::Time(_))) = self.from else { return vec![] };
-        let reads = truth.reads_since(since, &self.channel);
+    /// The store's pages for its start by time, the newest first; none if it has another start.
+    fn pages_by_time(&self, store: &RecordingStore, since: Moment) -> Vec<Page> {
+        let Some(ClientStart::At(start @ Start::Time(_))) = self.from else { return vec![] };
+        let reads = store.reads_since(since, &self.channel);
         reads.into_iter().filter(|read| read.start == start).map(|read| read.page).collect()
     }
 
-    fn take_reset(&mut self, reset: &Reset, truth: &Truth, since: Moment) {
-        // Whoever waits for the same may have asked before.
-        let reads = truth.reads_since(Moment::default(), &reset.channel);
+    fn take_reset(&mut self, reset: &Reset, store: &RecordingStore, since: Moment) {
+        // Another reader that shares the read may have begun it earlier.
+        let reads = store.reads_since(Moment::default(), &reset.channel);
         let mut here: Vec<_> = self.at.into_iter().collect();
-        here.extend(ends(&self.pages_by_time(truth, since)));
+        here.extend(ends(&self.pages_by_time(store, since)));
         let heads: Vec<_> = reads.iter().map(|read| read.page.head.cursor).collect();
-        // Of several channels by time, what came after the head at the start is for the reader whatever its time.
-        let goes_on_behind_the_start = |read: &Read| {
+        // With several channels by time, entries after the head at the start are delivered whatever their time.
+        let continues_after_the_start = |read: &Read| {
             matches!(read.start, Start::Time(_))
                 && read.page.from.seq > reset.earliest.seq
                 && heads.contains(&reset.earliest)
         };
         let decides = |read: &Read| {
-            (read.page.from == reset.earliest || goes_on_behind_the_start(read))
+            (read.page.from == reset.earliest || continues_after_the_start(read))
                 && read.page.head.cursor == reset.latest
         };
-        let due = |read: &Read| match (self.from, reset.reason) {
-            (Some(From::Unknown), reason) => reason == Reason::Unknown && read.start == Start::Earliest,
-            (Some(From::Start(Start::Beginning)), Reason::Trimmed) if read.start == Start::Earliest => {
+        let is_due = |read: &Read| match (self.from, reset.reason) {
+            (Some(ClientStart::Unknown), reason) => reason == Reason::Unknown && read.start == Start::Earliest,
+            (Some(ClientStart::At(Start::Beginning)), Reason::Trimmed) if read.start == Start::Earliest => {
                 read.page.from.tag != 0
             }
             (from, reason) => {
-                let own = matches!(from, Some(From::Start(start)) if read.start == start);
+                let own = matches!(from, Some(ClientStart::At(start)) if read.start == start);
                 let from_here = here.iter().any(|here| read.start == Start::After(*here));
                 (own || from_here) && read.page.outcome == Outcome::Reset(reason)
             }
         };
-        let said = reads.iter().find(|read| decides(read) && due(read));
-        let said = said.unwrap_or_else(|| panic!("{reset:?}, which the store did not say: {self:?}"));
-        // A page above a time is one after a reset, too.
-        let is_by_time = matches!(said.start, Start::Time(_));
-        self.by_time = if is_by_time { said.page.entries.clone().into() } else { VecDeque::new() };
+        let reported = reads.iter().find(|read| decides(read) && is_due(read));
+        let reported = reported.unwrap_or_else(|| panic!("{reset:?}, which the store did not report: {self:?}"));
+        // After a reset a page by time is still one by time.
+        let is_by_time = matches!(reported.start, Start::Time(_));
+        self.by_time = if is_by_time { reported.page.entries.clone().into() } else { VecDeque::new() };
         self.at = Some(reset.earliest);
         self.from = self.from.filter(|_| is_by_time);
     }
 
-    fn take_close(&mut self, closed: &Closed, truth: &Truth) {
-        assert_eq!(self.at, Some(closed.cursor), "a close before its channel's end");
-        assert!(truth.was_closed_at(&self.channel, closed.cursor), "a close that never was: {closed:?}");
+    fn take_close(&mut self, closed: &Closed, store: &RecordingStore) {
+        assert_eq!(self.at, Some(closed.cursor), "a close before the channel's end");
+        assert!(store.was_closed_at(&self.channel, closed.cursor), "a close that never happened: {closed:?}");
         self.closed = true;
     }
 }
 
-/// Where a page by time may lead when nothing of it is for the reader: to its end, or to the head that there was.
+/// Where a page by time may lead that has no entry for the reader: to its end, or to the head of that time.
 fn ends(pages: &[Page]) -> Vec<Cursor> {
     pages.iter().flat_map(|page| [page.next, page.head.cursor]).collect()
 }
 
-/// What the store is asked for a start.
+/// The start with which the store is read.
 fn read_for(start: Start) -> Start {
     if start == Start::Beginning { Start::Earliest } else { start }
 }
 
-/// Fails unless a reader may meet this where the store fails for a while.
-fn passes(error: &SubscribeError) {
-    let may_be = matches!(
+/// Fails unless the error can come from a store that fails for a while.
+fn check_temporary(error: &SubscribeError) {
+    let is_temporary = matches!(
         error,
         SubscribeError::Store(StoreError::Unavailable(_))
             | SubscribeError::Overloaded { .. }
             | SubscribeError::Draining { .. }
     );
-    assert!(may_be, "{error:?}");
+    assert!(is_temporary, "{error:?}");
 }

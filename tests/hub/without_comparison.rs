@@ -1,4 +1,4 @@
-//! What is told at once, and not only when heads are compared: in these tests that happens once in a hundred days.
+//! What readers receive at once, without a comparison of heads: in these tests heads are compared every hundred days.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tower_events::{
 
 use super::*;
 
-/// As [`faulty`], and heads are compared when it is asked for only.
+/// As [`faulty`], but heads are compared only on request.
 fn uncompared() -> (Hub, Faults, MemoryStore) {
     let inner = MemoryStore::default();
     let (store, faults) = FaultStore::new(inner.clone());
@@ -21,13 +21,13 @@ fn uncompared() -> (Hub, Faults, MemoryStore) {
 
 async fn live(hub: &Hub) -> Subscriber {
     let subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
-    // The follower has compared heads once, when the hints began.
+    // By then the follower has compared heads once, when the hints began.
     tokio::time::sleep(Duration::from_secs(1)).await;
     subscriber
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_this_process_does_is_told_without_hints() {
+async fn changes_by_this_process_need_no_hints() {
     let (hub, faults, _) = uncompared();
     let mut subscriber = live(&hub).await;
     faults.lose_hints(usize::MAX);
@@ -49,7 +49,7 @@ async fn what_this_process_does_is_told_without_hints() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_this_process_appends_is_read_from_no_store() {
+async fn appends_by_this_process_are_not_read_from_the_store() {
     let (hub, faults, _) = uncompared();
     let mut subscriber = live(&hub).await;
     faults.lose_hints(usize::MAX);
@@ -60,7 +60,7 @@ async fn what_this_process_appends_is_read_from_no_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_process_does_is_told_by_its_hints() {
+async fn changes_by_another_process_arrive_by_hints() {
     let (hub, _, inner) = uncompared();
     let mut subscriber = live(&hub).await;
     let start = Instant::now();
@@ -79,7 +79,7 @@ async fn what_another_process_does_is_told_by_its_hints() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_in_the_hints_has_the_heads_compared_before_their_time() {
+async fn a_gap_in_the_hints_makes_the_hub_compare_heads_early() {
     let (hub, faults, inner) = uncompared();
     let mut subscriber = live(&hub).await;
     for round in 0..2 {
@@ -101,13 +101,13 @@ async fn a_gap_in_the_hints_has_the_heads_compared_before_their_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_while_a_channel_is_brought_on_is_not_left_behind() {
+async fn events_that_come_while_a_channel_is_brought_up_to_date_are_not_missed() {
     for count in [1, 2] {
         let (hub, faults, inner) = uncompared();
         let mut subscriber = live(&hub).await;
         let start = Instant::now();
         let answers = faults.hold_answers();
-        // The hint of the first is lost, so that the second has the channel read.
+        // The hint of the first event is lost, so that the second one makes the hub read the channel.
         faults.lose_hints(1);
         append(&inner, [1]).await;
         append(&inner, [2]).await;
@@ -124,7 +124,7 @@ async fn what_comes_while_a_channel_is_brought_on_is_not_left_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_reader_learns_of_a_channel_the_others_are_told() {
+async fn a_head_that_one_request_returns_brings_other_readers_up_to_date() {
     let (hub, faults, inner) = uncompared();
     let mut subscriber = live(&hub).await;
     faults.lose_hints(usize::MAX);

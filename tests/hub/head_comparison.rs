@@ -1,4 +1,4 @@
-//! The comparison of heads: how many calls it takes, and how many it makes of a store that fails.
+//! The comparison of heads: how many calls it takes, and how many it makes when the store fails.
 
 use std::{
     collections::HashSet,
@@ -17,9 +17,9 @@ use super::{
     *,
 };
 
-/// A store without hints, so that only comparisons tell of what other processes append, and what its heads do.
+/// A store without hints, so that only comparisons find what other processes append, and with faults in its heads.
 #[derive(Default)]
-struct Compared {
+struct WithoutHints {
     /// The channels of each call.
     calls: Mutex<Vec<Vec<Channel>>>,
     heads: Mutex<Heads>,
@@ -30,7 +30,7 @@ enum Heads {
     #[default]
     Answer,
     Fail,
-    /// In this way, whenever one of these channels is among those asked for.
+    /// Fails with this error whenever one of these channels is in the call.
     FailWith(HashSet<Channel>, fn() -> StoreError),
     Hang,
 }
@@ -43,18 +43,18 @@ fn corrupt() -> StoreError {
     StoreError::Corrupt("on purpose".into())
 }
 
-impl Compared {
+impl WithoutHints {
     fn set(&self, heads: Heads) {
         *self.heads.lock().unwrap() = heads;
     }
 
-    /// Calls since this was asked last, by the number of their channels.
+    /// The number of channels of each call since this was called last.
     fn calls(&self) -> Vec<usize> {
         std::mem::take(&mut *self.calls.lock().unwrap()).iter().map(Vec::len).collect()
     }
 }
 
-impl Fault for Compared {
+impl Fault for WithoutHints {
     async fn heads(&self, inner: &MemoryStore, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         self.calls.lock().unwrap().push(channels.to_vec());
         let heads = self.heads.lock().unwrap().clone();
@@ -71,9 +71,9 @@ impl Fault for Compared {
     }
 }
 
-/// A hub that follows `count` channels, as one that has just compared their heads.
-async fn following(count: usize, options: HubOptions) -> (Hub, Arc<Compared>, MemoryStore, Vec<Subscriber>) {
-    let (store, inner) = (Arc::<Compared>::default(), MemoryStore::default());
+/// A hub that follows `count` channels and has just compared their heads.
+async fn following(count: usize, options: HubOptions) -> (Hub, Arc<WithoutHints>, MemoryStore, Vec<Subscriber>) {
+    let (store, inner) = (Arc::<WithoutHints>::default(), MemoryStore::default());
     let hub = Hub::with_options(PatchedStore::new(inner.clone(), store.clone()), options);
     let mut readers = Vec::new();
     let names: Vec<_> = (0..count).map(|n| channel(&n.to_string())).collect();
@@ -87,20 +87,20 @@ async fn following(count: usize, options: HubOptions) -> (Hub, Arc<Compared>, Me
     (hub, store, inner, readers)
 }
 
-async fn compare(hub: &Hub, store: &Compared) -> Vec<usize> {
+async fn compare(hub: &Hub, store: &WithoutHints) -> Vec<usize> {
     tokio::time::sleep(hub.options().check_every).await;
     settle().await;
     store.calls()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_for_a_thousand_channels_at_most() {
+async fn a_call_has_at_most_a_thousand_channels() {
     let (hub, store, _inner, _readers) = following(2_500, HubOptions::default()).await;
     assert_eq!(compare(&hub, &store).await, [1_000, 1_000, 500]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_altogether_is_asked_a_few_times_and_then_three_times() {
+async fn a_store_that_fails_altogether_is_called_a_few_times_and_then_three_times() {
     let (hub, store, _inner, _readers) = following(1_000, HubOptions::default()).await;
     store.set(Heads::Fail);
     let first = compare(&hub, &store).await;
@@ -113,7 +113,7 @@ async fn a_store_that_fails_altogether_is_asked_a_few_times_and_then_three_times
 }
 
 #[tokio::test(start_paused = true)]
-async fn channels_for_which_a_store_fails_cost_none_of_a_thousand_others_its_head() {
+async fn failing_channels_cost_none_of_a_thousand_others_its_head() {
     let cases = [
         (vec![0], unavailable as fn() -> StoreError),
         (vec![999], unavailable),
@@ -133,7 +133,7 @@ async fn channels_for_which_a_store_fails_cost_none_of_a_thousand_others_its_hea
         for _ in 0..5 {
             compare(&hub, &store).await;
         }
-        assert_eq!(hub.failure_backoff(), Duration::from_secs(1), "the store answers");
+        assert_eq!(hub.failure_backoff(), Duration::from_secs(1), "the store counts as answering");
         let mut missed: HashSet<_> = order.into_iter().collect();
         for mut reader in readers {
             while let Ok(Some(Ok(Delivery::Events(events)))) = tokio::time::timeout(Duration::ZERO, reader.next()).await
@@ -146,7 +146,7 @@ async fn channels_for_which_a_store_fails_cost_none_of_a_thousand_others_its_hea
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_ask_a_store_that_hangs_are_told_that_it_is_unavailable() {
+async fn all_callers_of_a_store_that_hangs_get_unavailable() {
     let (hub, store, _inner, _readers) = following(1, HubOptions::default()).await;
     store.set(Heads::Hang);
     let mut asking = tokio::task::JoinSet::new();
@@ -160,7 +160,7 @@ async fn all_who_ask_a_store_that_hangs_are_told_that_it_is_unavailable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_is_asked_for_twice_the_time_of_a_read_whatever_the_channels() {
+async fn a_store_that_hangs_is_called_for_twice_the_read_timeout_however_many_channels_there_are() {
     let read = Duration::from_secs(10);
     let (_hub, store, _inner, _readers) = following(100, HubOptions::default().read_timeout(read)).await;
     store.set(Heads::Hang);
@@ -174,7 +174,7 @@ async fn a_store_that_hangs_is_asked_for_twice_the_time_of_a_read_whatever_the_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_may_take_for_ever_where_that_is_set() {
+async fn the_read_timeout_may_be_infinite() {
     let (hub, store, _inner, _readers) = following(2, HubOptions::default().read_timeout(Duration::MAX)).await;
     assert_eq!(compare(&hub, &store).await, [2]);
 }

@@ -1,4 +1,4 @@
-//! Pages that hold less than was looked at for them.
+//! Pages that hold fewer entries than the store examined for them.
 
 use std::{
     sync::{Arc, Mutex},
@@ -15,10 +15,10 @@ use super::{
     *,
 };
 
-/// Looks at two entries for a page by time, and keeps those that are wanted.
-struct Frugal;
+/// A store that examines two entries for a page by time, and returns those that are new enough.
+struct ExaminesTwo;
 
-impl Fault for Frugal {
+impl Fault for ExaminesTwo {
     async fn read(
         &self,
         inner: &MemoryStore,
@@ -33,10 +33,10 @@ impl Fault for Frugal {
     }
 }
 
-/// Never says where one channel starts.
-struct Undecided(Mutex<Vec<(Channel, usize)>>);
+/// A store that never answers reads of the channel `never`.
+struct NeverAnswers(Mutex<Vec<(Channel, usize)>>);
 
-impl Fault for Undecided {
+impl Fault for NeverAnswers {
     async fn read(
         &self,
         inner: &MemoryStore,
@@ -53,21 +53,22 @@ impl Fault for Undecided {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_is_read_while_it_is_not_known_where_another_starts() {
-    let undecided = Arc::new(Undecided(Mutex::default()));
-    let hub = Hub::new(PatchedStore::new(MemoryStore::default(), undecided.clone()));
+async fn a_channel_is_read_while_the_start_of_another_is_undecided() {
+    let fault = Arc::new(NeverAnswers(Mutex::default()));
+    let hub = Hub::new(PatchedStore::new(MemoryStore::default(), fault.clone()));
     publish(&hub, "a", 1).await;
     let both = Subscription::new(channels(["never", "a"])).start(Start::Earliest);
     let subscribing = tokio::spawn(async move { hub.subscribe(both).await });
     settle().await;
-    let read: Vec<_> = undecided.0.lock().unwrap().iter().map(|(_, events)| *events > 0).collect();
-    assert_eq!(read, [false, true], "its position, then its page");
+    let read: Vec<_> = fault.0.lock().unwrap().iter().map(|(_, events)| *events > 0).collect();
+    assert_eq!(read, [false, true], "first its position, then its page");
     subscribing.abort();
 }
 
-/// What a listener gets that starts by time, of as many old events as there are letters: capital ones are new.
+/// The texts that a start by time gives when each letter is published as an event, capital letters as new ones; and whether the
+/// listener ends at the head.
 async fn since(names: Channels, letters: &str) -> (String, bool) {
-    let hub = Hub::new(PatchedStore::new(MemoryStore::default(), Arc::new(Frugal)));
+    let hub = Hub::new(PatchedStore::new(MemoryStore::default(), Arc::new(ExaminesTwo)));
     for name in &names {
         for letter in letters.chars() {
             let time = if letter.is_uppercase() { 600 } else { 100 };
@@ -83,14 +84,14 @@ async fn since(names: Channels, letters: &str) -> (String, bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_without_events_moves_the_position_all_the_same() {
-    // The filter is for the first page only.
+async fn a_page_without_events_still_moves_the_position() {
+    // The filter applies to the first page only.
     for (letters, expected) in
         [("", ""), ("a", ""), ("ab", ""), ("aB", "B"), ("Ab", "A"), ("abcD", "cD"), ("aBc", "Bc")]
     {
         assert_eq!(since(channels(["one"]), letters).await, (expected.to_owned(), true), "{letters}");
         let (seen, at_head) = since(channels(["one", "two"]), letters).await;
-        // Which of two comes first is drawn.
+        // Which of two channels comes first is random.
         let twice = expected.chars().map(|letter| seen.matches(letter).count());
         assert_eq!((seen.len(), at_head), (2 * expected.len(), true), "{letters} of two: {seen}");
         assert!(twice.into_iter().all(|count| count == 2), "{letters} of two: {seen}");

@@ -1,0 +1,94 @@
+//! One channel of a subscription: a membership and a position. It pulls, and owns neither a queue nor a task.
+
+mod page;
+mod start;
+mod state;
+mod steps;
+
+use std::{sync::Arc, task::Context};
+
+pub(super) use self::state::{ChannelReader, PageSlot, Peeked};
+use self::{
+    start::HistoryEnd,
+    state::{State, StoreStep},
+};
+use super::{delivery::Events, entry_run::EntryRun, lease::LeasedPage, topic::TopicLookup};
+use crate::store::StoreError;
+
+impl ChannelReader {
+    /// What there is to hand out. Peeking takes nothing: the next peek returns the same until it is taken.
+    pub(super) fn poll_peek(&mut self, mut page_slot: PageSlot, cx: &Context<'_>) -> Peeked {
+        if self.is_parked(cx) {
+            return Peeked::Parked;
+        }
+        loop {
+            let peeked = match &self.state {
+                State::FromRing { cursor, verified } => self.peek_ring(*cursor, *verified, cx),
+                State::FromStore(step) => match &**step {
+                    StoreStep::NotStarted(start) => self.start(*start),
+                    StoreStep::HeadRequested { .. } => self.poll_head(cx),
+                    StoreStep::PageNeeded { start, reset_rule, sharing } => {
+                        self.request_page(*start, *reset_rule, *sharing, page_slot)
+                    }
+                    StoreStep::PageRequested { .. } => self.poll_page(cx),
+                    StoreStep::PageReady { .. } => self.peek_page(&mut page_slot),
+                },
+                State::Failed(error) => Some(Peeked::Failed(error.clone())),
+                State::Corrupt(_) => Some(Peeked::Corrupt),
+                State::Ended => Some(Peeked::Ended),
+            };
+            if let Some(peeked) = peeked {
+                return peeked;
+            }
+        }
+    }
+
+    /// Takes at most `max` events of the run that was peeked.
+    pub(super) fn take(&mut self, run: Arc<EntryRun>, max: usize) -> Events {
+        let events = Events::first(run, max);
+        match events.is_whole() {
+            true => self.membership.slot.take_run(),
+            false => self.membership.slot.take_part_of_run(),
+        }
+        self.position = Some(events.next());
+        self.note_position(events.next());
+        match self.step() {
+            Some(StoreStep::PageReady { run, .. }) if events.is_whole() => *run += 1,
+            _ => {
+                self.follow_ring(events.next());
+            }
+        }
+        events
+    }
+
+    /// Takes the reset that was peeked.
+    pub(super) fn take_reset(&mut self) {
+        let Some(StoreStep::PageReady { lease, reset, .. }) = self.step() else { return };
+        // Revoked since it was peeked: the failure that comes instead keeps the position, so that the reset is decided anew.
+        let Some(LeasedPage { page, .. }) = lease.page() else { return };
+        *reset = None;
+        self.position = Some(page.from);
+        self.history_end = HistoryEnd::At(Box::new(page.head.cursor));
+        self.note_position(page.from);
+    }
+
+    /// Takes the failure that was peeked: `error` says why the stored data cannot be read.
+    pub(super) fn take_failure(&mut self, error: &Arc<StoreError>) {
+        self.state = State::Corrupt(error.clone());
+    }
+
+    /// Takes the close that was peeked.
+    pub(super) fn take_close(&mut self) {
+        self.state = State::Ended;
+    }
+
+    /// Whether the channel is closed and nothing of it is left to hand out but the close.
+    pub(super) fn is_at_end(&self) -> bool {
+        match self.state {
+            State::FromRing { cursor, .. } => {
+                matches!(self.membership.topic.peek(cursor), TopicLookup::CaughtUp { closed: true })
+            }
+            ref state => matches!(state, State::Ended),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Runs: entries of one channel, in order, that are handed out in one piece.
+
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+
+use super::{
+    encoded_entry::EncodedEntry,
+    encoding::{Delimiters, EncodedBytes, Encoding},
+};
+use crate::cursor::Cursor;
+
+/// All readers at the same position get the same run, which is therefore joined once per encoding. Never empty.
+#[derive(Debug)]
+pub(crate) struct EntryRun {
+    entries: Box<[Arc<EncodedEntry>]>,
+    /// The position after the run.
+    next: Cursor,
+    joined: EncodedBytes,
+    cache: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl EntryRun {
+    /// `entries` must not be empty.
+    pub(super) fn new(entries: Box<[Arc<EncodedEntry>]>, next: Cursor) -> Arc<Self> {
+        Arc::new(Self { entries, next, joined: EncodedBytes::default(), cache: OnceLock::new() })
+    }
+
+    /// Splits `entries` into runs; `next` is the position after the last one.
+    pub(super) fn split(mut entries: &[Arc<EncodedEntry>], next: Cursor) -> Vec<Arc<Self>> {
+        let mut runs = Vec::new();
+        while let [_, ..] = entries {
+            let run = take_run(entries.iter());
+            entries = entries.get(run.len()..).unwrap_or_default();
+            // The position after the last entry is the caller's: a page by time may have examined more than it holds.
+            let after = match (entries, run.last()) {
+                ([_, ..], Some(last)) => last.entry().cursor,
+                _ => next,
+            };
+            runs.push(Self::new(run, after));
+        }
+        runs
+    }
+
+    pub(crate) fn encoded_entries(&self) -> &[Arc<EncodedEntry>] {
+        &self.entries
+    }
+
+    pub(crate) fn next(&self) -> Cursor {
+        self.next
+    }
+
+    /// A value that a service keeps with the run for its other readers, made by the first. `None` if the run keeps a value
+    /// of another type already.
+    pub(crate) fn cached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.cache.get_or_init(|| Box::new(make())).downcast_ref()
+    }
+
+    pub(crate) fn joined(&self, encoding: &'static Encoding) -> Bytes {
+        match &*self.entries {
+            [entry] if encoding.delimiters.is_between_only() => entry.bytes(encoding),
+            entries => self.joined.get_or_encode(encoding, || encode_joined(entries, encoding)),
+        }
+    }
+}
+
+/// The entries in one piece. The parts are not cached: a reader that takes the run needs no bytes of single entries.
+pub(crate) fn encode_joined(entries: &[impl AsRef<EncodedEntry>], encoding: &'static Encoding) -> Vec<u8> {
+    let Delimiters { before, between, after } = encoding.delimiters;
+    let mut bytes = Vec::with_capacity(entries.iter().map(|entry| entry.as_ref().estimated_size()).sum());
+    bytes.extend_from_slice(before);
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            bytes.extend_from_slice(between);
+        }
+        entry.as_ref().append_to(&mut bytes, encoding);
+    }
+    bytes.extend_from_slice(after);
+    bytes
+}
+
+/// The first entries that together have at most [`MAX_RUN_BYTES`]; at least one.
+pub(super) fn take_run<'a>(entries: impl Iterator<Item = &'a Arc<EncodedEntry>>) -> Box<[Arc<EncodedEntry>]> {
+    let mut bytes = 0;
+    entries
+        .take_while(|encoded| {
+            let is_first = bytes == 0;
+            bytes += encoded.entry().size();
+            is_first || bytes <= MAX_RUN_BYTES
+        })
+        .cloned()
+        .collect()
+}
+
+/// Most bytes of a run, unless a single entry is larger.
+pub(super) const MAX_RUN_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{channel::Channel, event::Data, store::Entry};
+
+    const fn encoding(before: &'static [u8], after: &'static [u8]) -> Encoding {
+        let delimiters = Delimiters { before, between: b",", after };
+        Encoding { delimiters, encode: |entry, bytes| bytes.extend_from_slice(entry.data.as_shown().as_bytes()) }
+    }
+
+    static BARE: Encoding = encoding(b"", b"");
+    static OPENED: Encoding = encoding(b"[", b"");
+    static CLOSED: Encoding = encoding(b"", b"]");
+    static ARRAY: Encoding = encoding(b"[", b"]");
+
+    #[test]
+    fn runs_of_one_entry_share_its_bytes_unless_delimiters_go_around_it() {
+        let cursor = Cursor { epoch: 1, seq: 1, tag: 1 };
+        let (channel, data) = (Channel::new("a").unwrap(), Data::text("x"));
+        let entry = Entry { channel, cursor, prev_tag: 0, appended: 0, time: 0, name: None, data };
+        let entry = EncodedEntry::new(entry);
+        let joined = |encoding| [(); 2].map(|()| EntryRun::new([entry.clone()].into(), cursor).joined(encoding));
+        for (encoding, expected) in [(&BARE, "x"), (&OPENED, "[x"), (&CLOSED, "x]"), (&ARRAY, "[x]")] {
+            let [first, second] = joined(encoding);
+            assert_eq!((&first[..], &second[..]), (expected.as_bytes(), expected.as_bytes()));
+            assert_eq!(first.as_ptr() == second.as_ptr(), expected == "x", "{expected}");
+        }
+        let run = EntryRun::new([entry.clone(), entry.clone()].into(), cursor);
+        assert_eq!([run.joined(&BARE), run.joined(&ARRAY)], ["x,x", "[x,x]"]);
+    }
+}

@@ -1,0 +1,37 @@
+//! A reader's membership in a channel, which is followed while it has members.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::{
+    follower,
+    shared::Shared,
+    topic::{Occupancy, Topic, WaiterSlot},
+};
+use crate::{channel::Channel, store::StoreError};
+
+/// Dropping it leaves the channel.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub(super) topic: Arc<Topic>,
+    pub(super) slot: WaiterSlot,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Membership {
+    /// Joins a channel, which is followed from now on.
+    pub(super) fn join(shared: &Arc<Shared>, channel: &Channel) -> Result<Self, StoreError> {
+        let runtime = Handle::try_current().map_err(|source| StoreError::Unavailable(source.into()))?;
+        let (topic, slot) = shared.join_topic(channel, || follower::start(shared, &runtime));
+        Ok(Self { topic, slot, shared: shared.clone() })
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        if self.topic.leave(&self.slot) == Occupancy::Empty {
+            self.shared.topic_emptied(self.topic.channel());
+        }
+    }
+}

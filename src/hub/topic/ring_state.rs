@@ -1,0 +1,185 @@
+//! A topic's ring, and what is known about how current it is. Pure state transitions under the topic's lock.
+
+use std::mem;
+
+use crate::{
+    cursor::Cursor,
+    hub::{
+        ring::{Ring, RingChange, RingLookup},
+        shared_page::SharedPage,
+    },
+    store::{Entry, Head, Outcome, Page},
+};
+
+#[derive(Debug)]
+pub(super) struct RingState {
+    /// `None` until a store read anchors it.
+    ring: Option<Ring>,
+    max_bytes: usize,
+    /// The store has something that the ring could not take.
+    stale: bool,
+    /// A task reads on the ring's behalf.
+    advancing: bool,
+    /// The data is corrupt, which was logged.
+    unreadable: bool,
+    /// A reader is parked although the ring is ahead of it: the read that told it that nothing follows was outdated.
+    parked_behind: bool,
+}
+
+/// Whether the store has to be read on the ring's behalf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(in crate::hub) enum Advance {
+    Needed,
+    NotNeeded,
+}
+
+impl RingState {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { ring: None, max_bytes, stale: false, advancing: false, unreadable: false, parked_behind: false }
+    }
+
+    pub(super) fn lookup(&mut self, position: Cursor) -> RingLookup {
+        self.ring.as_mut().map_or(RingLookup::NotInRing, |ring| ring.lookup(position))
+    }
+
+    pub(super) fn holds(&self, position: Cursor) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.holds(position))
+    }
+
+    pub(super) fn head(&self) -> Option<Head> {
+        self.ring.as_ref().map(Ring::head)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.ring.as_ref().map_or(0, Ring::bytes)
+    }
+
+    /// Whether nothing follows `position` yet, and something may.
+    pub(super) fn is_at_open_head(&self, position: Cursor) -> bool {
+        self.head() == Some(Head { cursor: position, closed: false })
+    }
+
+    pub(super) fn park_outside_ring(&mut self, position: Cursor) {
+        let is_ahead = |head: Head| head.cursor.epoch != position.epoch || head.cursor.seq > position.seq;
+        self.parked_behind |= self.head().is_some_and(is_ahead);
+    }
+
+    pub(super) fn backfill(&mut self, page: &SharedPage) {
+        if let Some(ring) = &mut self.ring {
+            ring.backfill(page.newest_first());
+        }
+    }
+
+    /// Returns whether this is new.
+    pub(super) fn mark_unreadable(&mut self) -> bool {
+        !mem::replace(&mut self.unreadable, true)
+    }
+}
+
+/// New information.
+impl RingState {
+    pub(super) fn feed(&mut self, entries: &[Entry], head: Option<Head>) -> RingChange {
+        // The read that will anchor the ring may have been answered before these entries.
+        let Some(ring) = &mut self.ring else { return RingChange::Gap };
+        let fed = ring.feed(entries);
+        match (fed, head) {
+            (RingChange::Gap, _) | (_, None) => fed,
+            (fed, Some(head)) if head.closed => match ring.close(head) {
+                RingChange::Unchanged => fed,
+                closed => closed,
+            },
+            (fed, Some(_)) => fed,
+        }
+    }
+
+    pub(super) fn confirm_head(&mut self, head: Head) -> RingChange {
+        match &self.ring {
+            Some(ring) if ring.head() == head => {
+                self.unreadable = false;
+                match mem::take(&mut self.parked_behind) {
+                    true => RingChange::Changed,
+                    false => RingChange::Unchanged,
+                }
+            }
+            Some(_) => RingChange::Gap,
+            None => self.restart(head),
+        }
+    }
+
+    pub(super) fn hint_head(&self, head: Head) -> RingChange {
+        match &self.ring {
+            Some(ring) if !is_news(head, ring.head()) => RingChange::Unchanged,
+            _ => RingChange::Gap,
+        }
+    }
+
+    pub(super) fn anchor(&mut self, head: Head) -> RingChange {
+        match &self.ring {
+            Some(ring) if !is_news(head, ring.head()) => RingChange::Unchanged,
+            Some(_) => RingChange::Gap,
+            None => self.restart(head),
+        }
+    }
+
+    pub(super) fn apply_read(&mut self, page: &Page) -> RingChange {
+        self.unreadable = false;
+        let ring = self.ring.get_or_insert_with(|| Ring::new(page.head, self.max_bytes));
+        let before = ring.head();
+        let is_complete = page.outcome == Outcome::Continued && page.next == page.head.cursor;
+        let is_taken =
+            is_complete && ring.feed(&page.entries) != RingChange::Gap && ring.close(page.head) != RingChange::Gap;
+        let is_outdated = || page.outcome == Outcome::Continued && !is_news(page.head, ring.head());
+        if !is_taken && !is_outdated() {
+            // Another history, or more than a ring holds: each reader goes on from its own position.
+            return self.restart(page.head);
+        }
+        // The entries may have been fed while the store was read.
+        if ring.head() == before { RingChange::Unchanged } else { RingChange::Changed }
+    }
+
+    pub(super) fn mark_stale(&mut self) {
+        self.stale = true;
+    }
+
+    fn restart(&mut self, head: Head) -> RingChange {
+        self.ring = Some(Ring::new(head, self.max_bytes));
+        RingChange::Changed
+    }
+}
+
+/// Reading the store on the ring's behalf.
+impl RingState {
+    pub(super) fn advance(&self) -> Advance {
+        match self.stale && !self.advancing && self.ring.is_some() {
+            true => Advance::Needed,
+            false => Advance::NotNeeded,
+        }
+    }
+
+    pub(super) fn begin_advance(&mut self) -> Option<Cursor> {
+        let from = self.head()?.cursor;
+        if !self.stale || self.advancing {
+            return None;
+        }
+        self.stale = false;
+        self.advancing = true;
+        Some(from)
+    }
+
+    pub(super) fn continue_advance(&mut self) -> Option<Cursor> {
+        self.advancing = mem::take(&mut self.stale);
+        self.head().filter(|_| self.advancing).map(|head| head.cursor)
+    }
+
+    pub(super) fn abandon_advance(&mut self) {
+        self.advancing = false;
+    }
+}
+
+/// Whether `head` can be newer than a ring whose head is `known`. A lower one in the same epoch is not: it belongs to a snapshot
+/// that was taken before the ring's newest entries came.
+fn is_news(head: Head, known: Head) -> bool {
+    let is_older = head.cursor.epoch == known.cursor.epoch && head.cursor.seq < known.cursor.seq;
+    head != known && !is_older
+}
