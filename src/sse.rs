@@ -46,9 +46,9 @@
 mod answer;
 mod body;
 mod burst;
+mod chunk_buffer;
 mod encode;
 mod options;
-mod outbox;
 mod pulse;
 
 use std::{

@@ -230,7 +230,7 @@ fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
 }
 
 /// The answer to `HEAD`: where the channels are.
-async fn look<S: Store>(hub: &Hub<S>, matter: &Matter, shape: Shape) -> Response<Body> {
+async fn head_response<S: Store>(hub: &Hub<S>, matter: &Matter, shape: Shape) -> Response<Body> {
     let heads = match hub.heads(&matter.channels).await {
         Ok(heads) => heads,
         Err(error) => {

@@ -15,11 +15,11 @@ use http_body::{Frame, SizeHint};
 use super::{
     answer::stream_headers,
     burst::Burst,
+    chunk_buffer::ChunkBuffer,
     encode::{
         COMMENT, form, push_end, push_error, push_farewell, push_id, push_live, push_ping, push_reset, push_retry,
     },
     options::{Head, LiveMark, SseOptions},
-    outbox::Outbox,
     pulse::{Beat, Pulse},
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
 /// It never fails: when the store does, it ends at an event boundary, and clients resume. Dropping it is the normal end.
 pub struct SseBody {
     subscriber: Subscriber,
-    outbox: Outbox,
+    buffer: ChunkBuffer,
     /// Events of several channels that are being written, each with a token of its own.
     run: Option<Box<Run>>,
     pulse: Pulse,
@@ -58,7 +58,7 @@ pub struct SseBody {
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
     Live,
-    /// Nothing follows what is in the outbox.
+    /// Nothing follows what is in the buffer.
     Ended,
 }
 
@@ -75,7 +75,7 @@ impl SseBody {
         Self {
             form: form(options.format, subscriber.channels().len()),
             subscriber,
-            outbox: Outbox::default(),
+            buffer: ChunkBuffer::default(),
             run: None,
             pulse: Pulse::new(options.heartbeat, options.max_age),
             beat: options.beat,
@@ -106,7 +106,7 @@ impl SseBody {
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if let Some(chunk) = self.outbox.next_chunk() {
+            if let Some(chunk) = self.buffer.next_chunk() {
                 self.pulse.sent();
                 return Poll::Ready(Some(chunk));
             }
@@ -131,7 +131,7 @@ impl SseBody {
         }
         match first {
             Poll::Ready(delivery) => self.write(out, delivery),
-            Poll::Pending => self.outbox.put(out),
+            Poll::Pending => self.buffer.put(out),
         }
     }
 
@@ -167,25 +167,25 @@ impl SseBody {
     fn write_mark(&mut self) {
         let mut out = Vec::new();
         self.push_due_mark(&mut out);
-        self.outbox.put(out);
+        self.buffer.put(out);
     }
 
     fn write_end(&mut self) {
         let mut out = Vec::new();
         self.push_farewell(&mut out, millis(jittered(self.retry())));
-        self.outbox.put(out);
+        self.buffer.put(out);
     }
 
     fn write_heartbeat(&mut self) {
         let mut out = Vec::new();
         match self.beat {
-            Heartbeat::Comment => return self.outbox.put_shared(out, Bytes::from_static(COMMENT)),
+            Heartbeat::Comment => return self.buffer.put_shared(out, Bytes::from_static(COMMENT)),
             Heartbeat::Event => {
                 let token = self.subscriber.cursors();
                 self.push_ping(&mut out, &token);
             }
         }
-        self.outbox.put(out);
+        self.buffer.put(out);
     }
 
     /// Writes `delivery` behind `out`.
@@ -206,17 +206,17 @@ impl SseBody {
             Some(Err(error)) => self.push_failure(&mut out, error),
             None => self.stage = Stage::Ended,
         }
-        self.outbox.put(out);
+        self.buffer.put(out);
     }
 
     fn write_events(&mut self, mut out: Vec<u8>, events: Events) {
         if self.subscriber.channels().len() > 1 {
-            self.outbox.put(out);
+            self.buffer.put(out);
             self.run = Some(Box::new(Run { events, written: 0, token: self.subscriber.cursors() }));
             return;
         }
         self.push_due_retry(&mut out);
-        self.outbox.put_shared(out, events.joined(self.form));
+        self.buffer.put_shared(out, events.joined(self.form));
     }
 
     /// Writes the next events of the run: small ones together, a large one as the bytes that all readers share.
@@ -231,7 +231,7 @@ impl SseBody {
             if shared.len() > LARGE {
                 let mut id = Vec::new();
                 push_id(&mut id, &run.token);
-                self.outbox.put_around(out, shared, id);
+                self.buffer.put_between(out, shared, id);
                 self.run = Some(run);
                 return;
             }
@@ -240,7 +240,7 @@ impl SseBody {
         }
         let left = run.written < run.events.len();
         self.run = left.then_some(run);
-        self.outbox.put(out);
+        self.buffer.put(out);
     }
 
     fn push_close(&mut self, out: &mut Vec<u8>, closed: &Closed) {
@@ -312,7 +312,7 @@ impl http_body::Body for SseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stage == Stage::Ended && self.outbox.is_empty()
+        self.stage == Stage::Ended && self.buffer.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -377,7 +377,7 @@ mod tests {
     async fn a_stream_has_ended_when_its_last_bytes_are_taken() {
         let hub = Hub::new(MemoryStore::default());
         let mut body = hub.sse(Subscription::new(channel())).await.unwrap();
-        body.outbox.put(vec![b'x'; 100 << 10]);
+        body.buffer.put(vec![b'x'; 100 << 10]);
         body.stage = Stage::Ended;
         for ended in [None, None, Some(0)] {
             assert_eq!((body.size_hint().exact(), body.is_end_stream()), (ended, ended.is_some()));
