@@ -48,8 +48,8 @@ mod body;
 mod burst;
 mod chunk_buffer;
 mod encode;
+mod heartbeat;
 mod options;
-mod pulse;
 
 use std::{
     convert::Infallible,

@@ -19,8 +19,8 @@ use super::{
     encode::{
         COMMENT, form, push_end, push_error, push_farewell, push_id, push_live, push_ping, push_reset, push_retry,
     },
+    heartbeat::{HeartbeatTimer, Tick},
     options::{Head, LiveMark, SseOptions},
-    pulse::{Beat, Pulse},
 };
 use crate::{
     body::Body,
@@ -38,7 +38,7 @@ pub struct SseBody {
     buffer: ChunkBuffer,
     /// Events of several channels that are being written, each with a token of its own.
     run: Option<Box<Run>>,
-    pulse: Pulse,
+    timer: HeartbeatTimer,
     form: &'static Form,
     beat: Heartbeat,
     live_mark: LiveMark,
@@ -77,7 +77,7 @@ impl SseBody {
             subscriber,
             buffer: ChunkBuffer::default(),
             run: None,
-            pulse: Pulse::new(options.heartbeat, options.max_age),
+            timer: HeartbeatTimer::new(options.heartbeat, options.max_age),
             beat: options.beat,
             live_mark: options.live_mark,
             mark_due: options.live_mark == LiveMark::Send,
@@ -101,13 +101,13 @@ impl SseBody {
 
     /// Whether nothing came since the last poll, which had nothing.
     fn is_parked(&self, cx: &Context<'_>) -> bool {
-        self.pulse.sleeps(cx) && self.subscriber.is_parked(cx)
+        self.timer.is_waiting(cx) && self.subscriber.is_parked(cx)
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(chunk) = self.buffer.next_chunk() {
-                self.pulse.sent();
+                self.timer.sent();
                 return Poll::Ready(Some(chunk));
             }
             match (&mut self.run, &self.stage) {
@@ -137,7 +137,7 @@ impl SseBody {
 
     /// Goes one step on: an end, a mark, a delivery, or a beat when there is none.
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.pulse.has_ended() {
+        if self.timer.has_ended() {
             self.write_end();
             return Poll::Ready(());
         }
@@ -153,9 +153,9 @@ impl SseBody {
         if self.is_mark_due() {
             return Poll::Ready(());
         }
-        match ready!(self.pulse.poll(cx)) {
-            Beat::End => self.write_end(),
-            Beat::Heartbeat => self.write_heartbeat(),
+        match ready!(self.timer.poll(cx)) {
+            Tick::End => self.write_end(),
+            Tick::Heartbeat => self.write_heartbeat(),
         }
         Poll::Ready(())
     }

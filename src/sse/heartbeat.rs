@@ -9,14 +9,14 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub(super) struct Pulse {
+pub(super) struct HeartbeatTimer {
     silence: Option<Silence>,
     /// Since when nothing was sent; after output, from the next time on that the stream has nothing to send. So a wake
     /// reads the clock once.
     quiet_since: Option<Instant>,
     ends: Option<Instant>,
     /// Made when the stream first has nothing to send.
-    alarm: Option<Alarm>,
+    wakeup: Option<Wakeup>,
 }
 
 /// The silence after which a heartbeat is due. Drawn anew with each heartbeat: an event reaches many streams at once, and all
@@ -40,24 +40,24 @@ impl Silence {
 
 /// A sleep that is under way. It is not reset on output, which would cost a lock each time: it may ring too early, and is
 /// then set anew.
-struct Alarm {
+struct Wakeup {
     sleep: Pin<Box<Sleep>>,
     /// Whom it wakes.
     waker: Waker,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Beat {
+pub(super) enum Tick {
     Heartbeat,
     End,
 }
 
-impl Pulse {
+impl HeartbeatTimer {
     pub(super) fn new(silence: Option<Duration>, max_age: Option<Duration>) -> Self {
         let now = Instant::now();
         // Too far away to be told is never.
         let ends = max_age.and_then(|age| now.checked_add(age - age.mul_f64(fastrand::f64() / 4.0)));
-        Self { silence: silence.map(Silence::of), quiet_since: Some(now), ends, alarm: None }
+        Self { silence: silence.map(Silence::of), quiet_since: Some(now), ends, wakeup: None }
     }
 
     /// Something was sent.
@@ -69,22 +69,22 @@ impl Pulse {
         self.ends.is_some_and(|ends| ends <= Instant::now())
     }
 
-    /// Whether [`Pulse::poll`] has nothing to say yet, told without the clock.
-    pub(super) fn sleeps(&self, cx: &Context<'_>) -> bool {
-        let wakes = |alarm: &Alarm| alarm.waker.will_wake(cx.waker()) && !alarm.sleep.is_elapsed();
-        self.quiet_since.is_some() && self.alarm.as_ref().is_some_and(wakes)
+    /// Whether [`HeartbeatTimer::poll`] has nothing to say yet, told without the clock.
+    pub(super) fn is_waiting(&self, cx: &Context<'_>) -> bool {
+        let wakes = |wakeup: &Wakeup| wakeup.waker.will_wake(cx.waker()) && !wakeup.sleep.is_elapsed();
+        self.quiet_since.is_some() && self.wakeup.as_ref().is_some_and(wakes)
     }
 
-    /// Waits for the next beat.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
+    /// Waits for the next tick.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Tick> {
         loop {
             let now = Instant::now();
             let quiet_since = *self.quiet_since.get_or_insert(now);
-            // What is woken by output finds the alarm as it left it.
+            // What is woken by output finds the sleep as it left it.
             if self
-                .alarm
+                .wakeup
                 .as_ref()
-                .is_some_and(|alarm| now < alarm.sleep.deadline() && alarm.waker.will_wake(cx.waker()))
+                .is_some_and(|wakeup| now < wakeup.sleep.deadline() && wakeup.waker.will_wake(cx.waker()))
             {
                 return Poll::Pending;
             }
@@ -92,26 +92,26 @@ impl Pulse {
                 .silence
                 .and_then(|silence| quiet_since.checked_add(Duration::from_millis(silence.drawn_ms.into())));
             if self.ends.is_some_and(|ends| ends <= now) {
-                return Poll::Ready(Beat::End);
+                return Poll::Ready(Tick::End);
             }
             if heartbeat.is_some_and(|heartbeat| heartbeat <= now) {
                 self.silence = self.silence.map(|silence| Silence::drawn(silence.longest_ms));
-                return Poll::Ready(Beat::Heartbeat);
+                return Poll::Ready(Tick::Heartbeat);
             }
             let Some(next) = heartbeat.into_iter().chain(self.ends).min() else { return Poll::Pending };
-            ready!(self.set(next, cx));
+            ready!(self.poll_until(next, cx));
         }
     }
 
     /// Has `cx` woken at `next`; ready when that is already over.
-    fn set(&mut self, next: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let alarm =
-            self.alarm.get_or_insert_with(|| Alarm { sleep: Box::pin(sleep_until(next)), waker: cx.waker().clone() });
-        if alarm.sleep.deadline() != next {
-            alarm.sleep.as_mut().reset(next);
+    fn poll_until(&mut self, next: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let wakeup =
+            self.wakeup.get_or_insert_with(|| Wakeup { sleep: Box::pin(sleep_until(next)), waker: cx.waker().clone() });
+        if wakeup.sleep.deadline() != next {
+            wakeup.sleep.as_mut().reset(next);
         }
-        alarm.waker.clone_from(cx.waker());
-        alarm.sleep.as_mut().poll(cx)
+        wakeup.waker.clone_from(cx.waker());
+        wakeup.sleep.as_mut().poll(cx)
     }
 }
 
@@ -124,14 +124,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_heartbeat_follows_silence_and_not_output() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
-        assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
+        let mut timer = HeartbeatTimer::new(Some(Duration::from_secs(15)), None);
+        assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Tick::Heartbeat);
         let first = start.elapsed();
         assert!(SILENCE.contains(&first.as_millis()), "{first:?}");
         tokio::time::sleep(Duration::from_secs(10)).await;
-        pulse.sent();
+        timer.sent();
         let sent = Instant::now();
-        assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
+        assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Tick::Heartbeat);
         assert!(SILENCE.contains(&sent.elapsed().as_millis()), "{:?}", sent.elapsed());
     }
 
@@ -143,15 +143,15 @@ mod tests {
         let start = Instant::now();
         let mut beats = Vec::new();
         for _ in 0..200 {
-            let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
+            let mut timer = HeartbeatTimer::new(Some(Duration::from_secs(15)), None);
             beats.push(tokio::spawn(async move {
-                poll_fn(|cx| pulse.poll(cx)).await;
+                poll_fn(|cx| timer.poll(cx)).await;
                 start.elapsed().as_millis()
             }));
         }
         let mut at = Vec::new();
-        for beat in beats {
-            at.push(beat.await.unwrap());
+        for tick in beats {
+            at.push(tick.await.unwrap());
         }
         let in_half = at.iter().filter(|at| **at < 13_125).count();
         assert!(at.iter().all(|at| SILENCE.contains(at)) && (60..140).contains(&in_half), "{in_half} of 200 in half");
@@ -160,26 +160,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_maximum_age_ends_it_early_by_at_most_a_quarter() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(None, Some(Duration::from_secs(100)));
-        assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::End);
+        let mut timer = HeartbeatTimer::new(None, Some(Duration::from_secs(100)));
+        assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Tick::End);
         assert!((75..=100).contains(&start.elapsed().as_secs()));
-        assert!(pulse.has_ended());
-        assert!(!Pulse::new(Some(Duration::MAX), Some(Duration::MAX)).has_ended());
+        assert!(timer.has_ended());
+        assert!(!HeartbeatTimer::new(Some(Duration::MAX), Some(Duration::MAX)).has_ended());
     }
 
     #[tokio::test(start_paused = true)]
     async fn ages_and_silences_are_drawn_from_their_whole_quarter() {
         let mut eighths = [[0; 8]; 2];
-        let mut beats = Pulse::new(Some(Duration::from_secs(100)), None);
+        let mut beats = HeartbeatTimer::new(Some(Duration::from_secs(100)), None);
         for _ in 0..800 {
             let start = Instant::now();
-            let mut ages = Pulse::new(None, Some(Duration::from_secs(100)));
-            assert_eq!(poll_fn(|cx| ages.poll(cx)).await, Beat::End);
+            let mut ages = HeartbeatTimer::new(None, Some(Duration::from_secs(100)));
+            assert_eq!(poll_fn(|cx| ages.poll(cx)).await, Tick::End);
             let age = start.elapsed();
             beats.sent();
             let start = Instant::now();
             // Each silence of one stream is drawn anew.
-            assert_eq!(poll_fn(|cx| beats.poll(cx)).await, Beat::Heartbeat);
+            assert_eq!(poll_fn(|cx| beats.poll(cx)).await, Tick::Heartbeat);
             for (eighths, time) in eighths.iter_mut().zip([age, start.elapsed()]) {
                 assert!(time >= Duration::from_secs(75), "{time:?}");
                 // Timers ring up to a millisecond late.
@@ -192,53 +192,53 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_sleeps_until_it_rings_for_whoever_polled_it_last() {
-        let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
-        let sleeps = async |pulse: &Pulse| poll_fn(|cx| Poll::Ready(pulse.sleeps(cx))).await;
-        assert!(!sleeps(&pulse).await, "nothing is set");
-        assert!(pulse.poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        assert!(!sleeps(&pulse).await, "another task is woken");
-        assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
-        assert!(sleeps(&pulse).await);
-        assert!(!pulse.sleeps(&Context::from_waker(Waker::noop())), "another task is to be woken");
-        pulse.sent();
-        assert!(!sleeps(&pulse).await, "silence begins anew");
-        assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
+        let mut timer = HeartbeatTimer::new(Some(Duration::from_secs(15)), None);
+        let is_waiting = async |timer: &HeartbeatTimer| poll_fn(|cx| Poll::Ready(timer.is_waiting(cx))).await;
+        assert!(!is_waiting(&timer).await, "nothing is set");
+        assert!(timer.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(!is_waiting(&timer).await, "another task is woken");
+        assert!(poll_fn(|cx| Poll::Ready(timer.poll(cx))).await.is_pending());
+        assert!(is_waiting(&timer).await);
+        assert!(!timer.is_waiting(&Context::from_waker(Waker::noop())), "another task is to be woken");
+        timer.sent();
+        assert!(!is_waiting(&timer).await, "silence begins anew");
+        assert!(poll_fn(|cx| Poll::Ready(timer.poll(cx))).await.is_pending());
         tokio::time::sleep(Duration::from_secs(16)).await;
-        assert!(!sleeps(&pulse).await, "it rang");
+        assert!(!is_waiting(&timer).await, "it rang");
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_task_that_takes_over_is_woken() {
         let most = Some(Duration::from_secs(15));
         for (silence, age) in [(most, None), (None, most)] {
-            let mut pulse = Pulse::new(silence, age);
-            assert!(pulse.poll(&mut Context::from_waker(Waker::noop())).is_pending());
-            let beat = tokio::spawn(async move { poll_fn(|cx| pulse.poll(cx)).await });
-            tokio::time::timeout(Duration::from_secs(16), beat).await.expect("in time").unwrap();
+            let mut timer = HeartbeatTimer::new(silence, age);
+            assert!(timer.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let tick = tokio::spawn(async move { poll_fn(|cx| timer.poll(cx)).await });
+            tokio::time::timeout(Duration::from_secs(16), tick).await.expect("in time").unwrap();
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_end_that_is_too_far_away_is_none() {
-        let mut pulse = Pulse::new(None, Some(Duration::MAX));
-        assert!(poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await.is_pending());
-        let mut pulse = Pulse::new(Some(Duration::MAX), None);
+        let mut timer = HeartbeatTimer::new(None, Some(Duration::MAX));
+        assert!(poll_fn(|cx| Poll::Ready(timer.poll(cx))).await.is_pending());
+        let mut timer = HeartbeatTimer::new(Some(Duration::MAX), None);
         // Some 49 days, less up to a quarter.
         let start = Instant::now();
-        assert_eq!(poll_fn(|cx| pulse.poll(cx)).await, Beat::Heartbeat);
+        assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Tick::Heartbeat);
         assert!((37..50).contains(&(start.elapsed().as_secs() / 86_400)), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_due_now_comes_now() {
-        let now = async |pulse: &mut Pulse| poll_fn(|cx| Poll::Ready(pulse.poll(cx))).await;
-        let mut ended = Pulse::new(None, Some(Duration::ZERO));
-        assert_eq!((ended.has_ended(), now(&mut ended).await), (true, Poll::Ready(Beat::End)));
-        assert_eq!(now(&mut Pulse::new(Some(Duration::ZERO), None)).await, Poll::Ready(Beat::Heartbeat));
-        let mut pulse = Pulse::new(Some(Duration::from_secs(15)), None);
-        assert!(now(&mut pulse).await.is_pending());
-        let rings = pulse.alarm.as_ref().unwrap().sleep.deadline();
-        tokio::time::advance(rings - Instant::now()).await;
-        assert_eq!(now(&mut pulse).await, Poll::Ready(Beat::Heartbeat));
+        let now = async |timer: &mut HeartbeatTimer| poll_fn(|cx| Poll::Ready(timer.poll(cx))).await;
+        let mut ended = HeartbeatTimer::new(None, Some(Duration::ZERO));
+        assert_eq!((ended.has_ended(), now(&mut ended).await), (true, Poll::Ready(Tick::End)));
+        assert_eq!(now(&mut HeartbeatTimer::new(Some(Duration::ZERO), None)).await, Poll::Ready(Tick::Heartbeat));
+        let mut timer = HeartbeatTimer::new(Some(Duration::from_secs(15)), None);
+        assert!(now(&mut timer).await.is_pending());
+        let due = timer.wakeup.as_ref().unwrap().sleep.deadline();
+        tokio::time::advance(due - Instant::now()).await;
+        assert_eq!(now(&mut timer).await, Poll::Ready(Tick::Heartbeat));
     }
 }
