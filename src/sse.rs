@@ -45,11 +45,11 @@
 
 mod answer;
 mod body;
-mod burst;
 mod chunk_buffer;
 mod encode;
 mod heartbeat;
 mod options;
+mod send_budget;
 
 use std::{
     convert::Infallible,

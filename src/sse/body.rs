@@ -14,13 +14,13 @@ use http_body::{Frame, SizeHint};
 
 use super::{
     answer::stream_headers,
-    burst::Burst,
     chunk_buffer::ChunkBuffer,
     encode::{
         COMMENT, form, push_end, push_error, push_farewell, push_id, push_live, push_ping, push_reset, push_retry,
     },
     heartbeat::{HeartbeatTimer, Tick},
     options::{Head, LiveMark, SseOptions},
+    send_budget::SendBudget,
 };
 use crate::{
     body::Body,
@@ -50,7 +50,7 @@ pub struct SseBody {
     retry_due: bool,
     /// The `stream-ping` at the start has yet to be sent.
     greeting_due: bool,
-    burst: Burst,
+    budget: SendBudget,
     stage: Stage,
     head: Head,
 }
@@ -84,7 +84,7 @@ impl SseBody {
             retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
             retry_due: true,
             greeting_due: options.beat == Heartbeat::Event,
-            burst: Burst::default(),
+            budget: SendBudget::default(),
             stage: Stage::Live,
             head: options.head,
         }
@@ -300,13 +300,13 @@ impl http_body::Body for SseBody {
         if this.is_parked(cx) {
             return Poll::Pending;
         }
-        ready!(this.burst.poll_turn(&this.subscriber, cx));
+        ready!(this.budget.poll_turn(&this.subscriber, cx));
         let chunk = this.poll_chunk(cx);
         match &chunk {
-            Poll::Ready(Some(chunk)) => this.burst.count(chunk.len()),
+            Poll::Ready(Some(chunk)) => this.budget.spend(chunk.len()),
             // A page that comes is handed out in turn too, for many wait for the same.
-            Poll::Pending if !this.subscriber.is_parked(cx) => this.burst.pause(),
-            _ => this.burst = Burst::default(),
+            Poll::Pending if !this.subscriber.is_parked(cx) => this.budget.exhaust(),
+            _ => this.budget = SendBudget::default(),
         }
         chunk.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     }

@@ -10,34 +10,34 @@ use std::{
 use crate::hub::{Subscriber, Turn};
 
 #[derive(Default)]
-pub(super) struct Burst {
+pub(super) struct SendBudget {
     /// What was given out since the last turn, or since the stream kept up, in bytes.
-    given: usize,
+    sent: usize,
     /// One that is waited for.
     turn: Option<Arc<Turn>>,
 }
 
-impl Burst {
+impl SendBudget {
     /// Waits for a turn when enough was given out.
     pub(super) fn poll_turn(&mut self, subscriber: &Subscriber, cx: &Context<'_>) -> Poll<()> {
-        if self.given >= MOST {
+        if self.sent >= BYTES_PER_TURN {
             ready!(self.turn.get_or_insert_with(|| subscriber.wait_for_turn(cx)).poll(cx));
             *self = Self::default();
         }
         Poll::Ready(())
     }
 
-    pub(super) fn count(&mut self, bytes: usize) {
-        self.given += bytes;
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.sent += bytes;
     }
 
     /// What comes next has to wait for a turn, for others wait for the same. Not when nothing was given out since the last turn: a
     /// server polls again a stream that has nothing, and each turn would lead to another one without end.
-    pub(super) fn pause(&mut self) {
-        if self.given > 0 {
-            self.given = MOST;
+    pub(super) fn exhaust(&mut self) {
+        if self.sent > 0 {
+            self.sent = BYTES_PER_TURN;
         }
     }
 }
 
-const MOST: usize = 64 << 10;
+const BYTES_PER_TURN: usize = 64 << 10;
