@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use std::time::Duration;
 
-use super::{SseBody, SseOptions, body::millis, encode::push_farewell, options::Head};
+use super::{SseBody, SseOptions, body::millis, encode::push_stream_retry, options::Forwarding};
 use crate::{
     body::{Body, Responding},
     cursor::Cursors,
@@ -18,12 +18,12 @@ use crate::{
 /// Answers with a stream.
 pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions) -> Responding {
     if asked.verb == Verb::Head {
-        let (hub, kind) = (hub.clone(), options.head);
-        return Responding::new(async move { finish(Verb::Head, head(&hub, &asked.matter, kind).await) });
+        let (hub, forwarding) = (hub.clone(), options.forwarding);
+        return Responding::new(async move { finish(Verb::Head, head(&hub, &asked.matter, forwarding).await) });
     }
     let options = SseOptions {
         format: asked.wishes.format.unwrap_or(options.format),
-        beat: asked.wishes.heartbeat.unwrap_or(options.beat),
+        heartbeat_as: asked.wishes.heartbeat.unwrap_or(options.heartbeat_as),
         ..options.clone()
     };
     let (matter, connection) = (asked.matter, asked.connection);
@@ -57,19 +57,19 @@ pub(crate) fn refuse(
     let problem = problem.backing_off(backoff);
     let Some(retry) = problem.retry().filter(|_| verb == Verb::Get) else { return problem.into_response() };
     let mut out = Vec::new();
-    push_farewell(&mut out, millis(retry.jittered(options.retry)), cursors);
+    push_stream_retry(&mut out, millis(retry.jittered(options.retry)), cursors);
     let mut response = Response::new(Body::full(out));
-    stream_headers(response.headers_mut(), options.head);
+    stream_headers(response.headers_mut(), options.forwarding);
     response
 }
 
 /// The headers of a stream. Proxies must not buffer, compress or keep it.
-pub(super) fn stream_headers(headers: &mut HeaderMap, head: Head) {
+pub(super) fn stream_headers(headers: &mut HeaderMap, forwarding: Forwarding) {
     // Streams are UTF-8 and nothing else (WHATWG HTML, section 9.2.2), but some clients take Latin-1 when it is not said.
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    if head == Head::Incremental {
+    if forwarding == Forwarding::Incremental {
         headers.insert("incremental", HeaderValue::from_static("?1"));
     }
 }
@@ -85,11 +85,11 @@ fn end(cursors: &Cursors) -> Response<Body> {
     response
 }
 
-async fn head<S: Store>(hub: &Hub<S>, matter: &Matter, kind: Head) -> Response<Body> {
+async fn head<S: Store>(hub: &Hub<S>, matter: &Matter, forwarding: Forwarding) -> Response<Body> {
     match hub.heads(&matter.channels).await {
         Ok(heads) => {
             let mut response = Response::new(Body::default());
-            stream_headers(response.headers_mut(), kind);
+            stream_headers(response.headers_mut(), forwarding);
             insert_position(response.headers_mut(), &matter.head_token(&heads));
             response
         }

@@ -16,10 +16,11 @@ use super::{
     answer::stream_headers,
     chunk_buffer::ChunkBuffer,
     encode::{
-        COMMENT, form, push_end, push_error, push_farewell, push_id, push_live, push_ping, push_reset, push_retry,
+        HEARTBEAT_COMMENT, encoding_for, push_id_and_end, push_retry_field, push_stream_end, push_stream_error,
+        push_stream_live, push_stream_ping, push_stream_reset, push_stream_retry,
     },
     heartbeat::{HeartbeatTimer, Tick},
-    options::{Head, LiveMark, SseOptions},
+    options::{Forwarding, LiveMark, SseOptions},
     send_budget::SendBudget,
 };
 use crate::{
@@ -37,32 +38,32 @@ pub struct SseBody {
     subscriber: Subscriber,
     buffer: ChunkBuffer,
     /// Events of several channels that are being written, each with a token of its own.
-    run: Option<Box<Run>>,
+    pending: Option<Box<PendingEvents>>,
     timer: HeartbeatTimer,
-    form: &'static Form,
-    beat: Heartbeat,
+    encoding: &'static Form,
+    heartbeat: Heartbeat,
     live_mark: LiveMark,
     /// `stream-live` is to be sent as soon as it is true.
-    mark_due: bool,
+    live_mark_due: bool,
     /// Around which the delay of a reconnect is drawn.
     retry_ms: u32,
     /// `retry:` has yet to be sent, in the first block.
     retry_due: bool,
     /// The `stream-ping` at the start has yet to be sent.
-    greeting_due: bool,
+    first_ping_due: bool,
     budget: SendBudget,
-    stage: Stage,
-    head: Head,
+    state: StreamState,
+    forwarding: Forwarding,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Stage {
-    Live,
+enum StreamState {
+    Open,
     /// Nothing follows what is in the buffer.
     Ended,
 }
 
-struct Run {
+struct PendingEvents {
     events: Events,
     /// How many were written.
     written: usize,
@@ -73,29 +74,29 @@ struct Run {
 impl SseBody {
     pub(crate) fn new(subscriber: Subscriber, options: &SseOptions) -> Self {
         Self {
-            form: form(options.format, subscriber.channels().len()),
+            encoding: encoding_for(options.format, subscriber.channels().len()),
             subscriber,
             buffer: ChunkBuffer::default(),
-            run: None,
-            timer: HeartbeatTimer::new(options.heartbeat, options.max_age),
-            beat: options.beat,
+            pending: None,
+            timer: HeartbeatTimer::new(options.heartbeat_after, options.max_age),
+            heartbeat: options.heartbeat_as,
             live_mark: options.live_mark,
-            mark_due: options.live_mark == LiveMark::Send,
+            live_mark_due: options.live_mark == LiveMark::Send,
             retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
             retry_due: true,
-            greeting_due: options.beat == Heartbeat::Event,
+            first_ping_due: options.heartbeat_as == Heartbeat::Event,
             budget: SendBudget::default(),
-            stage: Stage::Live,
-            head: options.head,
+            state: StreamState::Open,
+            forwarding: options.forwarding,
         }
     }
 
     /// A `200` with this body and the headers of a stream.
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
-        let head = self.head;
+        let forwarding = self.forwarding;
         let mut response = Response::new(Body::from(self));
-        stream_headers(response.headers_mut(), head);
+        stream_headers(response.headers_mut(), forwarding);
         response
     }
 
@@ -110,24 +111,24 @@ impl SseBody {
                 self.timer.sent();
                 return Poll::Ready(Some(chunk));
             }
-            match (&mut self.run, &self.stage) {
-                (Some(_), _) => self.write_run(),
-                (None, Stage::Live) if self.greeting_due => self.greet(cx),
-                (None, Stage::Live) => ready!(self.go_on(cx)),
-                (None, Stage::Ended) => return Poll::Ready(None),
+            match (&mut self.pending, &self.state) {
+                (Some(_), _) => self.write_pending(),
+                (None, StreamState::Open) if self.first_ping_due => self.write_first(cx),
+                (None, StreamState::Open) => ready!(self.write_next(cx)),
+                (None, StreamState::Ended) => return Poll::Ready(None),
             }
         }
     }
 
     /// Writes what comes first, and where it says so a greeting.
-    fn greet(&mut self, cx: &mut Context<'_>) {
+    fn write_first(&mut self, cx: &mut Context<'_>) {
         let start = self.subscriber.cursors();
         let first = self.subscriber.poll_delivery(cx);
         let mut out = Vec::new();
         // A client that takes an id and drops before a reset would resume behind it and never hear of it: no id comes before.
         if matches!(first, Poll::Pending | Poll::Ready(Some(Ok(Delivery::Events(_) | Delivery::Closed(_))))) {
-            self.greeting_due = false;
-            self.push_ping(&mut out, &start);
+            self.first_ping_due = false;
+            self.push_stream_ping(&mut out, &start);
         }
         match first {
             Poll::Ready(delivery) => self.write(out, delivery),
@@ -136,13 +137,13 @@ impl SseBody {
     }
 
     /// Goes one step on: an end, a mark, a delivery, or a beat when there is none.
-    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn write_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.timer.has_ended() {
             self.write_end();
             return Poll::Ready(());
         }
-        if self.is_mark_due() {
-            self.write_mark();
+        if self.is_live_mark_due() {
+            self.write_live_mark();
             return Poll::Ready(());
         }
         if let Poll::Ready(delivery) = self.subscriber.poll_delivery(cx) {
@@ -150,7 +151,7 @@ impl SseBody {
             return Poll::Ready(());
         }
         // A reader of what is read for others too may have found only now that nothing was left.
-        if self.is_mark_due() {
+        if self.is_live_mark_due() {
             return Poll::Ready(());
         }
         match ready!(self.timer.poll(cx)) {
@@ -160,29 +161,29 @@ impl SseBody {
         Poll::Ready(())
     }
 
-    fn is_mark_due(&self) -> bool {
-        self.mark_due && self.subscriber.is_live()
+    fn is_live_mark_due(&self) -> bool {
+        self.live_mark_due && self.subscriber.is_live()
     }
 
-    fn write_mark(&mut self) {
+    fn write_live_mark(&mut self) {
         let mut out = Vec::new();
-        self.push_due_mark(&mut out);
+        self.push_due_live_mark(&mut out);
         self.buffer.put(out);
     }
 
     fn write_end(&mut self) {
         let mut out = Vec::new();
-        self.push_farewell(&mut out, millis(jittered(self.retry())));
+        self.push_stream_retry(&mut out, millis(jittered(self.retry())));
         self.buffer.put(out);
     }
 
     fn write_heartbeat(&mut self) {
         let mut out = Vec::new();
-        match self.beat {
-            Heartbeat::Comment => return self.buffer.put_shared(out, Bytes::from_static(COMMENT)),
+        match self.heartbeat {
+            Heartbeat::Comment => return self.buffer.put_shared(out, Bytes::from_static(HEARTBEAT_COMMENT)),
             Heartbeat::Event => {
                 let token = self.subscriber.cursors();
-                self.push_ping(&mut out, &token);
+                self.push_stream_ping(&mut out, &token);
             }
         }
         self.buffer.put(out);
@@ -194,17 +195,17 @@ impl SseBody {
             Some(Ok(Delivery::Events(events))) => return self.write_events(out, events),
             Some(Ok(Delivery::Reset(reset))) => {
                 self.push_due_retry(&mut out);
-                push_reset(&mut out, &reset, &self.subscriber.cursors());
-                self.mark_due = self.live_mark == LiveMark::Send;
+                push_stream_reset(&mut out, &reset, &self.subscriber.cursors());
+                self.live_mark_due = self.live_mark == LiveMark::Send;
             }
-            Some(Ok(Delivery::Closed(closed))) => self.push_close(&mut out, &closed),
+            Some(Ok(Delivery::Closed(closed))) => self.push_closed(&mut out, &closed),
             Some(Ok(Delivery::Failed(failed))) => {
                 self.push_due_retry(&mut out);
-                push_error(&mut out, &failed, &self.subscriber.cursors());
+                push_stream_error(&mut out, &failed, &self.subscriber.cursors());
             }
-            Some(Ok(Delivery::Drained { retry })) => self.push_farewell(&mut out, millis(retry)),
+            Some(Ok(Delivery::Drained { retry })) => self.push_stream_retry(&mut out, millis(retry)),
             Some(Err(error)) => self.push_failure(&mut out, error),
-            None => self.stage = Stage::Ended,
+            None => self.state = StreamState::Ended,
         }
         self.buffer.put(out);
     }
@@ -212,65 +213,65 @@ impl SseBody {
     fn write_events(&mut self, mut out: Vec<u8>, events: Events) {
         if self.subscriber.channels().len() > 1 {
             self.buffer.put(out);
-            self.run = Some(Box::new(Run { events, written: 0, token: self.subscriber.cursors() }));
+            self.pending = Some(Box::new(PendingEvents { events, written: 0, token: self.subscriber.cursors() }));
             return;
         }
         self.push_due_retry(&mut out);
-        self.buffer.put_shared(out, events.joined(self.form));
+        self.buffer.put_shared(out, events.joined(self.encoding));
     }
 
     /// Writes the next events of the run: small ones together, a large one as the bytes that all readers share.
-    fn write_run(&mut self) {
-        let Some(mut run) = self.run.take() else { return };
+    fn write_pending(&mut self) {
+        let Some(mut pending) = self.pending.take() else { return };
         let mut out = Vec::new();
         self.push_due_retry(&mut out);
-        while let Some(frame) = run.events.frames().get(run.written).filter(|_| out.len() <= LARGE) {
-            let (shared, entry) = (frame.encoded(self.form), frame.entry());
-            run.written += 1;
-            run.token.set(&entry.channel, entry.cursor);
-            if shared.len() > LARGE {
+        while let Some(frame) = pending.events.frames().get(pending.written).filter(|_| out.len() <= MAX_COPIED) {
+            let (shared, entry) = (frame.encoded(self.encoding), frame.entry());
+            pending.written += 1;
+            pending.token.set(&entry.channel, entry.cursor);
+            if shared.len() > MAX_COPIED {
                 let mut id = Vec::new();
-                push_id(&mut id, &run.token);
+                push_id_and_end(&mut id, &pending.token);
                 self.buffer.put_between(out, shared, id);
-                self.run = Some(run);
+                self.pending = Some(pending);
                 return;
             }
             out.extend_from_slice(&shared);
-            push_id(&mut out, &run.token);
+            push_id_and_end(&mut out, &pending.token);
         }
-        let left = run.written < run.events.len();
-        self.run = left.then_some(run);
+        let left = pending.written < pending.events.len();
+        self.pending = left.then_some(pending);
         self.buffer.put(out);
     }
 
-    fn push_close(&mut self, out: &mut Vec<u8>, closed: &Closed) {
+    fn push_closed(&mut self, out: &mut Vec<u8>, closed: &Closed) {
         // What is closed has no live events to come; but that history ended is said before that all ended.
-        if self.is_mark_due() {
-            self.push_due_mark(out);
+        if self.is_live_mark_due() {
+            self.push_due_live_mark(out);
         }
         self.push_due_retry(out);
         let ended = self.subscriber.ended_channels();
         let left = self.subscriber.channels().iter().filter(|channel| !ended.contains(channel));
-        push_end(out, closed, left, &self.subscriber.cursors());
+        push_stream_end(out, closed, left, &self.subscriber.cursors());
     }
 
     /// The store failed. What passes by itself is no reason to stay away for good.
     fn push_failure(&mut self, out: &mut Vec<u8>, error: SubscribeError) {
         match Problem::from(error).backing_off(self.subscriber.failure_backoff()).retry() {
-            Some(retry) => self.push_farewell(out, millis(retry.jittered(self.retry()))),
-            None => self.stage = Stage::Ended,
+            Some(retry) => self.push_stream_retry(out, millis(retry.jittered(self.retry()))),
+            None => self.state = StreamState::Ended,
         }
     }
 
-    fn push_due_mark(&mut self, out: &mut Vec<u8>) {
-        self.mark_due = false;
+    fn push_due_live_mark(&mut self, out: &mut Vec<u8>) {
+        self.live_mark_due = false;
         self.push_due_retry(out);
-        push_live(out, &self.subscriber.cursors());
+        push_stream_live(out, &self.subscriber.cursors());
     }
 
-    fn push_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
+    fn push_stream_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
         self.push_due_retry(out);
-        push_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map(millis).unwrap_or_default(), token);
+        push_stream_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map(millis).unwrap_or_default(), token);
     }
 
     fn retry(&self) -> Duration {
@@ -279,14 +280,14 @@ impl SseBody {
 
     fn push_due_retry(&mut self, out: &mut Vec<u8>) {
         if std::mem::take(&mut self.retry_due) {
-            push_retry(out, millis(jittered(self.retry())));
+            push_retry_field(out, millis(jittered(self.retry())));
         }
     }
 
     /// The last block: when to come back, and from where.
-    fn push_farewell(&mut self, out: &mut Vec<u8>, retry_ms: u64) {
-        push_farewell(out, retry_ms, Some(&self.subscriber.cursors()));
-        self.stage = Stage::Ended;
+    fn push_stream_retry(&mut self, out: &mut Vec<u8>, retry_ms: u64) {
+        push_stream_retry(out, retry_ms, Some(&self.subscriber.cursors()));
+        self.state = StreamState::Ended;
     }
 }
 
@@ -312,7 +313,7 @@ impl http_body::Body for SseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stage == Stage::Ended && self.buffer.is_empty()
+        self.state == StreamState::Ended && self.buffer.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -328,7 +329,7 @@ impl From<SseBody> for Body {
 
 impl fmt::Debug for SseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SseBody").field("stage", &self.stage).finish_non_exhaustive()
+        f.debug_struct("SseBody").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -337,7 +338,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
 }
 
 /// Above this size, in bytes, a copy costs more than a chunk of its own.
-const LARGE: usize = 8 << 10;
+const MAX_COPIED: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -378,7 +379,7 @@ mod tests {
         let hub = Hub::new(MemoryStore::default());
         let mut body = hub.sse(Subscription::new(channel())).await.unwrap();
         body.buffer.put(vec![b'x'; 100 << 10]);
-        body.stage = Stage::Ended;
+        body.state = StreamState::Ended;
         for ended in [None, None, Some(0)] {
             assert_eq!((body.size_hint().exact(), body.is_end_stream()), (ended, ended.is_some()));
             assert_eq!(body.frame().await.is_none(), ended.is_some());

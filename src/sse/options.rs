@@ -20,13 +20,13 @@ use crate::request::{Format, Heartbeat};
 /// ```
 #[derive(Clone, Debug)]
 pub struct SseOptions {
-    pub(super) heartbeat: Option<Duration>,
-    pub(super) beat: Heartbeat,
+    pub(super) heartbeat_after: Option<Duration>,
+    pub(super) heartbeat_as: Heartbeat,
     pub(super) retry: Duration,
     pub(super) max_age: Option<Duration>,
     pub(super) live_mark: LiveMark,
     pub(super) format: Format,
-    pub(super) head: Head,
+    pub(super) forwarding: Forwarding,
 }
 
 /// Whether a stream says when its history ends.
@@ -38,8 +38,8 @@ pub(super) enum LiveMark {
 
 /// The head of a stream's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Head {
-    Plain,
+pub(super) enum Forwarding {
+    Unspecified,
     /// With the request to forward it piece by piece.
     Incremental,
 }
@@ -47,13 +47,13 @@ pub(super) enum Head {
 impl Default for SseOptions {
     fn default() -> Self {
         Self {
-            heartbeat: Some(Duration::from_secs(15)),
-            beat: Heartbeat::Comment,
+            heartbeat_after: Some(Duration::from_secs(15)),
+            heartbeat_as: Heartbeat::Comment,
             retry: Duration::from_secs(2),
             max_age: None,
             live_mark: LiveMark::Send,
             format: Format::Text,
-            head: Head::Plain,
+            forwarding: Forwarding::Unspecified,
         }
     }
 }
@@ -64,19 +64,19 @@ impl SseOptions {
     /// silent streams after 30 or 60.
     #[must_use]
     pub fn heartbeat(self, silence: Duration) -> Self {
-        Self { heartbeat: Some(silence.max(Duration::from_millis(1))), ..self }
+        Self { heartbeat_after: Some(silence.max(Duration::from_millis(1))), ..self }
     }
 
     /// Sends no heartbeat.
     #[must_use]
     pub fn without_heartbeat(self) -> Self {
-        Self { heartbeat: None, ..self }
+        Self { heartbeat_after: None, ..self }
     }
 
     /// Sets what a heartbeat is, unless the request says `heartbeat=`. Default: a comment.
     #[must_use]
-    pub fn heartbeat_as(self, beat: Heartbeat) -> Self {
-        Self { beat, ..self }
+    pub fn heartbeat_as(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat_as: heartbeat, ..self }
     }
 
     /// Sets after how long clients reconnect; each connection draws its own between half and one and a half of it. While the
@@ -104,7 +104,7 @@ impl SseOptions {
     /// knows the field and has no room left for such responses may answer 503 in our place.
     #[must_use]
     pub fn incremental(self) -> Self {
-        Self { head: Head::Incremental, ..self }
+        Self { forwarding: Forwarding::Incremental, ..self }
     }
 
     /// Sets what the data of an event are, unless the request says `format=`. Default: the datum itself.
