@@ -16,10 +16,10 @@ use crate::{
 
 /// One answer that is not a success. Boxed, for it is the rare side of a result.
 #[derive(Debug)]
-pub(crate) struct Problem(Box<Told>);
+pub(crate) struct Problem(Box<ProblemFields>);
 
 #[derive(Debug)]
-struct Told {
+struct ProblemFields {
     status: StatusCode,
     /// The last part of the type's URN; without one the status says it all.
     kind: Option<&'static str>,
@@ -49,7 +49,7 @@ impl Retry {
     pub(crate) fn jittered(self, soon: Duration) -> Duration {
         match self {
             Self::Soon { least } => jittered(soon.max(least)),
-            Self::AtLeast(delay) => delay.min(LONGEST).mul_f64(1.0 + fastrand::f64() / 2.0),
+            Self::AtLeast(delay) => delay.min(MAX_DELAY).mul_f64(1.0 + fastrand::f64() / 2.0),
             Self::After(delay) => delay,
         }
     }
@@ -58,7 +58,7 @@ impl Retry {
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let (detail, members, headers) = (detail.into(), Map::new(), HeaderMap::new());
-        Self(Box::new(Told { status, kind: None, detail, parameter: None, members, headers, retry: None }))
+        Self(Box::new(ProblemFields { status, kind: None, detail, parameter: None, members, headers, retry: None }))
     }
 
     pub(crate) fn kind(mut self, kind: &'static str) -> Self {
@@ -119,7 +119,7 @@ impl Problem {
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
-        let Told { status, kind, detail, parameter, members, headers: more, retry } = *self.0;
+        let ProblemFields { status, kind, detail, parameter, members, headers: more, retry } = *self.0;
         let document = Document {
             // RFC 9457, section 4.2.1: with `about:blank` the title is the status phrase.
             r#type: kind.map_or("about:blank".into(), |kind| format!("urn:tower-events:{kind}").into()),
@@ -137,7 +137,7 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(retry) = retry {
             // A 429 says what the application said, so that its own numbers agree.
-            let delay = if let Retry::AtLeast(delay) = retry { delay } else { retry.jittered(RETRY) };
+            let delay = if let Retry::AtLeast(delay) = retry { delay } else { retry.jittered(DEFAULT_RETRY) };
             headers.insert(header::RETRY_AFTER, retry_after(delay));
         }
         headers.extend(more);
@@ -268,14 +268,14 @@ pub(crate) fn retry_after(retry: Duration) -> HeaderValue {
 /// A random duration between half and one and a half of `base`, so that clients who were sent away together come back one by
 /// one.
 pub(crate) fn jittered(base: Duration) -> Duration {
-    base.min(LONGEST).mul_f64(0.5 + fastrand::f64())
+    base.min(MAX_DELAY).mul_f64(0.5 + fastrand::f64())
 }
 
 /// When nothing else is known: how long to stay away.
-const RETRY: Duration = Duration::from_secs(2);
+const DEFAULT_RETRY: Duration = Duration::from_secs(2);
 
 /// Keeps durations far from overflow.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const MAX_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -345,7 +345,7 @@ mod tests {
         }
         for base in [Duration::ZERO, Duration::from_secs(2), Duration::MAX] {
             let delay = jittered(base);
-            assert!(delay >= base.min(LONGEST) / 2 && delay <= base.min(LONGEST) * 3 / 2);
+            assert!(delay >= base.min(MAX_DELAY) / 2 && delay <= base.min(MAX_DELAY) * 3 / 2);
         }
         let base = Duration::from_secs(8);
         spread_between(4, 12, || jittered(base));
