@@ -33,7 +33,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-pub use self::future::{Responding, ResponseFuture};
+pub use self::future::{HandlerFuture, ResponseFuture};
 /// What the services answer with: nothing, some bytes, or a stream of events. Never fails: a stream that cannot go on ends.
 ///
 /// Dropping it is the normal end of a stream, and frees all that the reader held.

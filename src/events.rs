@@ -53,7 +53,7 @@ use http::{Method, Request, Response};
 use tower_service::Service;
 
 use crate::{
-    body::{Body, Responding, ResponseFuture},
+    body::{Body, HandlerFuture, ResponseFuture},
     channel::Channels,
     edge::{ALLOW, Decision, Edge, finish, options, verb_of},
     hub::Hub,
@@ -120,7 +120,7 @@ impl<S: Store> EventService<S> {
     ///
     /// # Cancel safety
     /// Dropping the future is the client's disconnect: it frees all that the request held.
-    pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> Responding {
+    pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> HandlerFuture {
         let request = request.into_parts();
         let decision = self.0.edge.decide_for(&request, Offer::JsonThenSse, channels.into());
         self.act(request.method, decision)
@@ -143,14 +143,14 @@ impl<S: Store> EventService<S> {
     /// }
     /// # drop(room);
     /// ```
-    pub fn refuse(&self, request: impl IntoParts, rejection: Rejection) -> Responding {
+    pub fn refuse(&self, request: impl IntoParts, rejection: Rejection) -> HandlerFuture {
         let request = request.into_parts();
         let decision = self.0.edge.decide_against(&request, Offer::JsonThenSse, rejection);
         self.act(request.method, decision)
     }
 
     /// A parked poll keeps what was decided, not the request's headers.
-    fn act(&self, method: Method, decision: Decision) -> Responding {
+    fn act(&self, method: Method, decision: Decision) -> HandlerFuture {
         let Settings { edge, sse, long_poll } = &*self.0;
         let response = match decision {
             Decision::Options => options(ALLOW),
@@ -165,7 +165,7 @@ impl<S: Store> EventService<S> {
                 };
             }
         };
-        Responding::ready(finish(verb_of(&method), response))
+        HandlerFuture::ready(finish(verb_of(&method), response))
     }
 }
 

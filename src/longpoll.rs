@@ -57,7 +57,7 @@ use tower_service::Service;
 pub(crate) use self::answer::answer;
 pub use self::options::LongPollOptions;
 use crate::{
-    body::{Body, Responding, ResponseFuture},
+    body::{Body, HandlerFuture, ResponseFuture},
     edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
     hub::Hub,
     request::{Offer, Resolver},
@@ -110,14 +110,14 @@ impl<S: Store> LongPollService<S> {
     }
 
     /// A parked poll keeps what was decided, not the request's headers.
-    fn act(&self, method: Method, decision: Decision) -> Responding {
+    fn act(&self, method: Method, decision: Decision) -> HandlerFuture {
         let Settings { edge, options } = &*self.0;
         let response = match decision {
             Decision::Options => allow(ALLOW),
             Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => problem.into_response(),
             Decision::Serve(asked) => return answer(&edge.hub, asked, options),
         };
-        Responding::ready(finish(verb_of(&method), response))
+        HandlerFuture::ready(finish(verb_of(&method), response))
     }
 }
 

@@ -78,7 +78,7 @@ use self::{
     refuse::{Refusals, Sending},
 };
 use crate::{
-    body::{Body, Responding, ResponseFuture},
+    body::{Body, HandlerFuture, ResponseFuture},
     channel::Channel,
     edge::options,
     hub::Hub,
@@ -156,16 +156,16 @@ impl<S: Store> PublishService<S> {
     }
 
     /// The future has no part of the request but its body: the rest is as large as all that it needs.
-    fn respond<B>(&self, request: &Parts, body: B) -> Responding
+    fn respond<B>(&self, request: &Parts, body: B) -> HandlerFuture
     where
         B: http_body::Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
         if request.method == Method::OPTIONS {
-            return Responding::ready(options(ALLOW));
+            return HandlerFuture::ready(options(ALLOW));
         }
-        Responding::new(self.publisher.clone().answer(self.decide(request), Sending::of(request), body))
+        HandlerFuture::new(self.publisher.clone().answer(self.decide(request), Sending::of(request), body))
     }
 
     /// What is decided before the body is read.

@@ -65,7 +65,7 @@ pub(crate) use self::answer::{answer, refuse};
 pub use self::{body::SseBody, options::SseOptions};
 pub use crate::request::read::{Format, Heartbeat};
 use crate::{
-    body::{Body, Responding, ResponseFuture},
+    body::{Body, HandlerFuture, ResponseFuture},
     edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
     hub::{Hub, SubscribeError, Subscription},
     request::{Offer, Resolver},
@@ -110,7 +110,7 @@ impl<S: Store> SseService<S> {
         Self(Arc::new(change(Arc::unwrap_or_clone(self.0))))
     }
 
-    fn act(&self, method: Method, decision: Decision) -> Responding {
+    fn act(&self, method: Method, decision: Decision) -> HandlerFuture {
         let Settings { edge, options } = &*self.0;
         let response = match decision {
             Decision::Options => allow(ALLOW),
@@ -120,7 +120,7 @@ impl<S: Store> SseService<S> {
             }
             Decision::Serve(asked) => return answer(&edge.hub, asked, options),
         };
-        Responding::ready(finish(verb_of(&method), response))
+        HandlerFuture::ready(finish(verb_of(&method), response))
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     page,
 };
 use crate::{
-    body::{Body, Responding},
+    body::{Body, HandlerFuture},
     cursor::{Cursor, Cursors},
     edge::{ARRAY, Asked, Connection, MOST_IN_A_HEAD, Matter, Verb, finish},
     hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
@@ -29,14 +29,14 @@ use crate::{
 };
 
 /// Answers with an array, or an object that holds one.
-pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOptions) -> Responding {
+pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOptions) -> HandlerFuture {
     let shape = asked.wishes.shape;
     if shape == Shape::Array && asked.matter.channels.len() > MOST_IN_A_HEAD {
-        return Responding::ready(finish(asked.verb, too_many_for_a_head().into_response()));
+        return HandlerFuture::ready(finish(asked.verb, too_many_for_a_head().into_response()));
     }
     if asked.verb == Verb::Head {
         let hub = hub.clone();
-        return Responding::new(async move { look(&hub, &asked.matter, shape).await });
+        return HandlerFuture::new(async move { look(&hub, &asked.matter, shape).await });
     }
     let plan = Plan::new(asked.wishes, options).shortened();
     let (matter, applied) = (asked.matter, plan.applied);
@@ -45,9 +45,9 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOpt
         Ok(listening) => {
             // The names that all readers share, so that the request's own can go.
             let matter = Matter { channels: listening.channels().clone(), ..matter };
-            Responding::new(Parked { listening: Some(listening), matter, applied, manner })
+            HandlerFuture::new(Parked { listening: Some(listening), matter, applied, manner })
         }
-        Err(error) => Responding::ready(decide(&matter, manner, Err(error), hub.failure_backoff())),
+        Err(error) => HandlerFuture::ready(decide(&matter, manner, Err(error), hub.failure_backoff())),
     }
 }
 

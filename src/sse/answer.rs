@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{SseBody, SseOptions, body::millis, encode::push_stream_retry, options::Forwarding};
 use crate::{
-    body::{Body, Responding},
+    body::{Body, HandlerFuture},
     cursor::Cursors,
     edge::{Asked, Matter, Verb, finish, insert_position},
     hub::{Hub, SubscribeError},
@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// Answers with a stream.
-pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions) -> Responding {
+pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions) -> HandlerFuture {
     if asked.verb == Verb::Head {
         let (hub, forwarding) = (hub.clone(), options.forwarding);
-        return Responding::new(async move { finish(Verb::Head, head(&hub, &asked.matter, forwarding).await) });
+        return HandlerFuture::new(async move { finish(Verb::Head, head(&hub, &asked.matter, forwarding).await) });
     }
     let options = SseOptions {
         format: asked.wishes.format.unwrap_or(options.format),
@@ -28,7 +28,7 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions)
     };
     let (matter, connection) = (asked.matter, asked.connection);
     let (hub, subscribing) = (hub.clone(), hub.subscribing(&matter.subscription()));
-    Responding::new(async move {
+    HandlerFuture::new(async move {
         let response = match subscribing.await {
             Ok(subscriber) if subscriber.at_end() => end(&subscriber.cursors()),
             Ok(subscriber) => SseBody::new(subscriber, &options).into_response(),
