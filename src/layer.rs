@@ -42,7 +42,7 @@ use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::route::Leaf;
+use self::route::MountedService;
 pub use self::{body::EventsBody, future::LayerFuture, route::Route};
 use crate::{
     hub::Hub,
@@ -52,7 +52,7 @@ use crate::{
 /// Mounts services at paths, and puts the hub into the extensions of all other requests. See the [module docs](self).
 pub struct EventsLayer<S = AnyStore> {
     hub: Hub<S>,
-    routes: Arc<[(Box<str>, Leaf<S>)]>,
+    routes: Arc<[(Box<str>, MountedService<S>)]>,
 }
 
 impl<S: Store> EventsLayer<S> {
@@ -64,7 +64,7 @@ impl<S: Store> EventsLayer<S> {
     /// Mounts `service` at exactly this path, such as `/events`. Of several at one path the first counts.
     #[must_use]
     pub fn route(self, path: &str, service: impl Into<Route<S>>) -> Self {
-        let mounted = (Box::from(path), service.into().into_leaf());
+        let mounted = (Box::from(path), service.into().into_service());
         Self { routes: self.routes.iter().cloned().chain([mounted]).collect(), hub: self.hub }
     }
 }
@@ -115,9 +115,9 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> LayerFuture<I::Future> {
         let path = request.uri().path();
-        let mounted = self.layer.routes.iter().find(|(mounted, _)| **mounted == *path);
-        if let Some((_, leaf)) = mounted {
-            return LayerFuture::ours(leaf.call(request));
+        let mounted = self.layer.routes.iter().find(|(route, _)| **route == *path);
+        if let Some((_, service)) = mounted {
+            return LayerFuture::mounted(service.call(request));
         }
         request.extensions_mut().insert(self.layer.hub.clone());
         // The inner service that was made ready is the one that is called: no clone takes its place.
