@@ -18,7 +18,8 @@ use crate::{
     hub::{Hub, Subscription},
     problem::Problem,
     request::{
-        Begin, LAST_EVENT_ID, Media, Offer, Read, Rejection, Resolver, Rules, SharedResolver, Wishes, negotiate, read,
+        Begin, LAST_EVENT_ID, Offer, Read, Rejection, Resolver, Rules, SharedResolver, Transport, Wishes, negotiate,
+        read,
     },
     store::{Head, Start},
 };
@@ -79,7 +80,7 @@ pub(crate) enum Decision {
     /// Nobody can be served like this.
     Refuse(Problem),
     /// A request in this representation cannot be served; the position, when it brought one.
-    RefuseMedia(Media, Verb, Problem, Option<Cursors>),
+    RefuseOn(Transport, Verb, Problem, Option<Cursors>),
     Serve(Asked),
 }
 
@@ -94,7 +95,7 @@ pub(crate) enum Verb {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) verb: Verb,
-    pub(crate) media: Media,
+    pub(crate) transport: Transport,
     pub(crate) wishes: Wishes,
     pub(crate) connection: Connection,
     pub(crate) matter: Matter,
@@ -228,23 +229,23 @@ fn decide(
         Method::OPTIONS => return Decision::Options,
         _ => return Decision::Refuse(Problem::not_allowed(ALLOW)),
     };
-    let media = match negotiate(request, offer) {
-        Ok(media) => media,
+    let transport = match negotiate(request, offer) {
+        Ok(transport) => transport,
         Err(not) => return Decision::Refuse(Problem::not_acceptable(not, offered(offer))),
     };
     // Who asks comes before what is asked: a stranger learns nothing from how a request is malformed.
     let channels = channels().and_then(|channels| bounded(channels, rules.max_channels)).map_err(Problem::from);
-    let read = read(request, media, rules).map_err(Problem::from);
+    let read = read(request, transport, rules).map_err(Problem::from);
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
             let matter = Matter { channels, begin: read.begin, kept: read.kept };
             let connection = Connection::of(request.version);
-            Decision::Serve(Asked { verb, media, wishes: read.wishes, connection, matter })
+            Decision::Serve(Asked { verb, transport, wishes: read.wishes, connection, matter })
         }
         (Err(problem), Ok(Read { begin: Begin::Resume(cursors), .. })) => {
-            Decision::RefuseMedia(media, verb, problem, Some(cursors))
+            Decision::RefuseOn(transport, verb, problem, Some(cursors))
         }
-        (Err(problem), _) | (Ok(_), Err(problem)) => Decision::RefuseMedia(media, verb, problem, None),
+        (Err(problem), _) | (Ok(_), Err(problem)) => Decision::RefuseOn(transport, verb, problem, None),
     }
 }
 
@@ -254,8 +255,8 @@ fn bounded(channels: Channels, most: usize) -> Result<Channels, Rejection> {
 
 fn offered(offer: Offer) -> &'static str {
     match offer {
-        Offer::JsonThenSse => "`application/json` or `text/event-stream`",
-        Offer::Json => "`application/json`",
+        Offer::LongPollThenSse => "`application/json` or `text/event-stream`",
+        Offer::LongPoll => "`application/json`",
         Offer::Sse => "`text/event-stream`",
     }
 }
@@ -270,12 +271,12 @@ mod tests {
         let request = Request::builder().method(method).uri(uri).header("accept", accept).body(()).unwrap();
         let parts = request.into_parts().0;
         let rules = Rules { max_channels: 2, ..Rules::default() };
-        decide(&parts, Offer::JsonThenSse, &rules, || Channels::from_query(&parts))
+        decide(&parts, Offer::LongPollThenSse, &rules, || Channels::from_query(&parts))
     }
 
     fn status(decision: Decision) -> u16 {
         match decision {
-            Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => {
+            Decision::Refuse(problem) | Decision::RefuseOn(_, _, problem, _) => {
                 problem.into_response().status().as_u16()
             }
             Decision::Options => 204,

@@ -58,7 +58,7 @@ use crate::{
     edge::{ALLOW, Decision, Edge, finish, options, verb_of},
     hub::Hub,
     longpoll::{self, LongPollOptions},
-    request::{IntoParts, Media, Offer, Rejection, Resolver},
+    request::{IntoParts, Offer, Rejection, Resolver, Transport},
     sse::{self, SseOptions},
     store::{AnyStore, Start, Store},
 };
@@ -122,7 +122,7 @@ impl<S: Store> EventService<S> {
     /// Dropping the future is the client's disconnect: it frees all that the request held.
     pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> HandlerFuture {
         let request = request.into_parts();
-        let decision = self.0.edge.decide_for(&request, Offer::JsonThenSse, channels.into());
+        let decision = self.0.edge.decide_for(&request, Offer::LongPollThenSse, channels.into());
         self.act(request.method, decision)
     }
 
@@ -145,7 +145,7 @@ impl<S: Store> EventService<S> {
     /// ```
     pub fn refuse(&self, request: impl IntoParts, rejection: Rejection) -> HandlerFuture {
         let request = request.into_parts();
-        let decision = self.0.edge.decide_against(&request, Offer::JsonThenSse, rejection);
+        let decision = self.0.edge.decide_against(&request, Offer::LongPollThenSse, rejection);
         self.act(request.method, decision)
     }
 
@@ -154,14 +154,16 @@ impl<S: Store> EventService<S> {
         let Settings { edge, sse, long_poll } = &*self.0;
         let response = match decision {
             Decision::Options => options(ALLOW),
-            Decision::RefuseMedia(Media::Sse, verb, problem, cursors) => {
+            Decision::RefuseOn(Transport::Sse, verb, problem, cursors) => {
                 sse::refuse(problem, verb, cursors.as_ref(), edge.hub.failure_backoff(), sse)
             }
-            Decision::Refuse(problem) | Decision::RefuseMedia(Media::Json, _, problem, _) => problem.into_response(),
+            Decision::Refuse(problem) | Decision::RefuseOn(Transport::LongPoll, _, problem, _) => {
+                problem.into_response()
+            }
             Decision::Serve(asked) => {
-                return match asked.media {
-                    Media::Sse => sse::answer(&edge.hub, asked, sse),
-                    Media::Json => longpoll::answer(&edge.hub, asked, long_poll),
+                return match asked.transport {
+                    Transport::Sse => sse::answer(&edge.hub, asked, sse),
+                    Transport::LongPoll => longpoll::answer(&edge.hub, asked, long_poll),
                 };
             }
         };
@@ -181,7 +183,7 @@ impl<S: Store, B> Service<Request<B>> for EventService<S> {
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         // The body goes here, so that the future asks nothing of it.
         let (parts, _) = request.into_parts();
-        let decision = self.0.edge.decide(&parts, Offer::JsonThenSse);
+        let decision = self.0.edge.decide(&parts, Offer::LongPollThenSse);
         ResponseFuture(self.act(parts.method, decision))
     }
 }

@@ -114,7 +114,7 @@ impl<S: Store> LongPollService<S> {
         let Settings { edge, options } = &*self.0;
         let response = match decision {
             Decision::Options => allow(ALLOW),
-            Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => problem.into_response(),
+            Decision::Refuse(problem) | Decision::RefuseOn(_, _, problem, _) => problem.into_response(),
             Decision::Serve(asked) => return answer(&edge.hub, asked, options),
         };
         HandlerFuture::ready(finish(verb_of(&method), response))
@@ -133,7 +133,7 @@ impl<S: Store, B> Service<Request<B>> for LongPollService<S> {
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         // The body goes here, so that the future asks nothing of it.
         let (parts, _) = request.into_parts();
-        let decision = self.0.edge.decide(&parts, Offer::Json);
+        let decision = self.0.edge.decide(&parts, Offer::LongPoll);
         ResponseFuture(self.act(parts.method, decision))
     }
 }

@@ -52,7 +52,7 @@ pub(crate) mod read;
 mod resolver;
 
 pub(crate) use self::{
-    accept::{Media, NotOffered, Offer, negotiate},
+    accept::{NotOffered, Offer, Transport, negotiate},
     link::next_link,
     list::{parameters, trim, word},
     query::{number, pairs},

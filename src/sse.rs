@@ -115,7 +115,7 @@ impl<S: Store> SseService<S> {
         let response = match decision {
             Decision::Options => allow(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
-            Decision::RefuseMedia(_, verb, problem, cursors) => {
+            Decision::RefuseOn(_, verb, problem, cursors) => {
                 refuse(problem, verb, cursors.as_ref(), edge.hub.failure_backoff(), options)
             }
             Decision::Serve(asked) => return answer(&edge.hub, asked, options),

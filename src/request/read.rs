@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, request::Parts};
 
 use super::{
     LAST_EVENT_ID,
-    accept::{Media, transport},
+    accept::{Transport, parse_transport},
     link::Kept,
     prefer::preferred_wait,
     query::{Pairs, number},
@@ -100,9 +100,9 @@ pub enum Heartbeat {
     Event,
 }
 
-/// Reads `request`, which will be answered with `media`. Parameters that are not ours are ignored, for applications have
+/// Reads `request`, which will be answered on `transport`. Parameters that are not ours are ignored, for applications have
 /// their own; but not the names that others have for ours.
-pub(crate) fn read(request: &Parts, media: Media, rules: &Rules) -> Result<Read, BadParameter> {
+pub(crate) fn read(request: &Parts, transport: Transport, rules: &Rules) -> Result<Read, BadParameter> {
     let query = request.uri.query().unwrap_or_default();
     let mut asked = Query::default();
     let mut kept = Kept::new(&rules.kept);
@@ -111,7 +111,7 @@ pub(crate) fn read(request: &Parts, media: Media, rules: &Rules) -> Result<Read,
         if !pair.value.is_empty() {
             asked.take(&pair.name, &pair.value)?;
         }
-        if media == Media::Json {
+        if transport == Transport::LongPoll {
             kept.take(&pair);
         }
     }
@@ -189,7 +189,7 @@ impl Position {
 struct Query {
     position: Position,
     begin: Option<Begin>,
-    transport: Option<Media>,
+    transport: Option<Transport>,
     wait: Option<u64>,
     limit: Option<u64>,
     format: Option<Written>,
@@ -210,7 +210,7 @@ impl Query {
             b"limit" => once(&mut self.limit, "limit", limit(value)),
             b"format" => once(&mut self.format, "format", format(value)),
             b"heartbeat" => once(&mut self.heartbeat, "heartbeat", heartbeat(value)),
-            b"transport" => once(&mut self.transport, "transport", transport(value)),
+            b"transport" => once(&mut self.transport, "transport", parse_transport(value)),
             b"cursor" => Err(BadParameter::new("cursor", "is not a parameter here: give the position as `after`")),
             b"since" => {
                 Err(BadParameter::new("since", "is not a parameter here: use `time` in Unix milliseconds, or `after`"))
@@ -294,7 +294,7 @@ mod tests {
         for id in ids {
             request = request.header(LAST_EVENT_ID, HeaderValue::from_bytes(id).unwrap());
         }
-        read(&request.body(()).unwrap().into_parts().0, Media::Json, &Rules::default())
+        read(&request.body(()).unwrap().into_parts().0, Transport::LongPoll, &Rules::default())
     }
 
     fn resume(cursor: Cursor) -> Begin {
@@ -385,7 +385,7 @@ mod tests {
     fn who_names_no_place_begins_where_the_service_says() {
         let begin = |uri: &str| {
             let request = Request::builder().uri(uri).body(()).unwrap().into_parts().0;
-            read(&request, Media::Sse, &Rules { start: Start::Beginning, ..Rules::default() }).unwrap().begin
+            read(&request, Transport::Sse, &Rules { start: Start::Beginning, ..Rules::default() }).unwrap().begin
         };
         assert_eq!(begin("/?after="), Begin::Start(Start::Beginning));
         assert_eq!(begin("/?after=latest"), Begin::Start(Start::Latest));
@@ -408,7 +408,7 @@ mod tests {
     fn the_parameter_wins_over_the_preference() {
         let request = |uri: &str| {
             let request = Request::builder().uri(uri).header("prefer", "wait=9").body(()).unwrap();
-            read(&request.into_parts().0, Media::Json, &Rules::default()).unwrap().wishes.wait
+            read(&request.into_parts().0, Transport::LongPoll, &Rules::default()).unwrap().wishes.wait
         };
         assert_eq!(request("/?wait=3"), Some(Wait::Parameter(3)));
         assert_eq!(request("/"), Some(Wait::Preferred(9)));
@@ -420,7 +420,7 @@ mod tests {
             let Ok(id) = HeaderValue::from_bytes(&id) else { return Ok(()) };
             let request = Request::builder().uri(format!("/e?{query}")).header(LAST_EVENT_ID, id).header("prefer", prefer);
             if let Ok(request) = request.body(()) {
-                let _ = read(&request.into_parts().0, Media::Json, &Rules::default());
+                let _ = read(&request.into_parts().0, Transport::LongPoll, &Rules::default());
             }
         }
 
