@@ -43,8 +43,8 @@
 //! ```
 
 mod accept;
+mod field_syntax;
 mod link;
-mod list;
 mod parts;
 mod prefer;
 mod query;
@@ -53,8 +53,8 @@ mod resolver;
 
 pub(crate) use self::{
     accept::{NotOffered, Offer, Transport, negotiate},
+    field_syntax::{parameters, trim, unquote},
     link::next_link,
-    list::{parameters, trim, word},
     query::{number, pairs},
     read::{Begin, Format, Heartbeat, Read, Rules, Shape, Wait, Wishes, read},
     resolver::{BadParameter, Refusal, SharedResolver},

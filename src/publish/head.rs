@@ -6,7 +6,7 @@ use crate::{
     error::InvalidEvent,
     event::{Event, EventKey},
     problem::Problem,
-    request::{BadParameter, EVENTS_CLOSED, IDEMPOTENCY_KEY, number, pairs, parameters, trim, word},
+    request::{BadParameter, EVENTS_CLOSED, IDEMPOTENCY_KEY, number, pairs, parameters, trim, unquote},
 };
 
 /// The method, the parameters and the headers of a publish.
@@ -81,7 +81,7 @@ fn media(headers: &HeaderMap) -> Result<Media, Problem> {
     let named = types.next().map(HeaderValue::as_bytes).unwrap_or_default();
     let (essence, mut rest) = parameters(named);
     let utf8 = rest.all(|(name, value)| {
-        let charset = word(value).unwrap_or_default();
+        let charset = unquote(value).unwrap_or_default();
         !name.eq_ignore_ascii_case(b"charset")
             || [&b"utf-8"[..], b"utf8"].iter().any(|utf8| charset.eq_ignore_ascii_case(utf8))
     });
@@ -122,7 +122,7 @@ fn close(headers: &HeaderMap) -> Result<Close, BadParameter> {
 fn key(headers: &HeaderMap) -> Result<Option<EventKey>, BadParameter> {
     let bad = |reason: String| BadParameter::new("Idempotency-Key", reason);
     let Some(value) = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")? else { return Ok(None) };
-    let key = word(value).ok_or_else(|| bad("the quotes are not closed".into()))?;
+    let key = unquote(value).ok_or_else(|| bad("the quotes are not closed".into()))?;
     let key = std::str::from_utf8(&key).map_err(|_| bad("is not UTF-8".into()))?;
     EventKey::new(key).map(Some).map_err(|invalid| bad(invalid.to_string()))
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 
 use super::{
-    list::{parameters, split},
+    field_syntax::{parameters, split},
     query::Pairs,
 };
 

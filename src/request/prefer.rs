@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use super::{
     PREFER,
-    list::{parameter, parameters, split, word},
+    field_syntax::{parameter, parameters, split, unquote},
     query::number,
 };
 
@@ -16,7 +16,7 @@ pub(crate) fn preferred_wait(headers: &HeaderMap) -> Option<u64> {
         let (name, value) = parameter(parameters(preference).0);
         name.eq_ignore_ascii_case(b"wait").then_some(value)
     })?;
-    number(&word(wait)?)
+    number(&unquote(wait)?)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use memchr::memchr2;
 use percent_encoding::percent_decode;
 
-use super::list::cut;
+use super::field_syntax::split_once;
 
 /// The decoded `name=value` pairs (`application/x-www-form-urlencoded`). Bytes that are not UTF-8 stay as they are, so that a
 /// name or cursor is never repaired into another one.
@@ -45,10 +45,10 @@ impl<'a> Iterator for Pairs<'a> {
     #[inline]
     fn next(&mut self) -> Option<Pair<'a>> {
         while !self.rest.is_empty() {
-            let (written, rest) = cut(self.rest, b'&');
+            let (written, rest) = split_once(self.rest, b'&');
             self.rest = rest;
             if !written.is_empty() {
-                let (name, value) = cut(written, b'=');
+                let (name, value) = split_once(written, b'=');
                 return Some(Pair { name: self.decode(name), value: self.decode(value), written });
             }
         }

@@ -21,7 +21,7 @@ pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
 
 /// What stands before the first `separator`, and what behind it; nothing when there is none. Most values are so short that
 /// it would cost more to begin a vectorised search.
-pub(crate) fn cut(value: &[u8], separator: u8) -> (&[u8], &[u8]) {
+pub(crate) fn split_once(value: &[u8], separator: u8) -> (&[u8], &[u8]) {
     let at = value.iter().position(|&byte| byte == separator).unwrap_or(value.len());
     let (before, after) = value.split_at_checked(at).unwrap_or((value, b""));
     (before, after.get(1..).unwrap_or_default())
@@ -29,7 +29,7 @@ pub(crate) fn cut(value: &[u8], separator: u8) -> (&[u8], &[u8]) {
 
 /// `name=value` of one part; the value is empty when there is none. White space around `=` is bad, and ignored (BWS).
 pub(crate) fn parameter(part: &[u8]) -> (&[u8], &[u8]) {
-    let (name, value) = cut(part, b'=');
+    let (name, value) = split_once(part, b'=');
     (trim(name), trim(value))
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn parameters(value: &[u8]) -> (&[u8], impl Iterator<Item = (&[u8], &
 }
 
 /// A token, or the content of a quoted string; `None` when the quotes are not closed at the end.
-pub(crate) fn word(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub(crate) fn unquote(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(quoted) = value.strip_prefix(b"\"") else { return Some(Cow::Borrowed(value)) };
     let mut content = Vec::with_capacity(quoted.len());
     let mut bytes = quoted.iter();
@@ -110,10 +110,10 @@ mod tests {
 
     #[test]
     fn words_are_tokens_or_quoted_strings() {
-        assert_eq!(word(b"abc").as_deref(), Some(&b"abc"[..]));
-        assert_eq!(word(br#""a\"b\\""#).as_deref(), Some(&br#"a"b\"#[..]));
+        assert_eq!(unquote(b"abc").as_deref(), Some(&b"abc"[..]));
+        assert_eq!(unquote(br#""a\"b\\""#).as_deref(), Some(&br#"a"b\"#[..]));
         for bad in [&b"\""[..], b"\"a", b"\"a\"b", b"\"a\\"] {
-            assert_eq!(word(bad), None, "{bad:?}");
+            assert_eq!(unquote(bad), None, "{bad:?}");
         }
     }
 
