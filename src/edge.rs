@@ -47,7 +47,7 @@ impl<S> Edge<S> {
     }
 
     pub(crate) fn keep_parameters<N: Into<Box<str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.rules.kept = names.into_iter().map(Into::into).collect();
+        self.rules.kept_parameters = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -130,7 +130,7 @@ pub(crate) struct Matter {
     pub(crate) channels: Channels,
     pub(crate) begin: Begin,
     /// What the address of the next page keeps of this one's; a stream has none.
-    pub(crate) kept: Box<[u8]>,
+    pub(crate) next_query: Box<[u8]>,
 }
 
 impl Matter {
@@ -238,7 +238,7 @@ fn decide(
     let read = read(request, transport, rules).map_err(Problem::from);
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
-            let matter = Matter { channels, begin: read.begin, kept: read.kept };
+            let matter = Matter { channels, begin: read.begin, next_query: read.next_query };
             let connection = Connection::of(request.version);
             Decision::Serve(Asked { verb, transport, wishes: read.wishes, connection, matter })
         }

@@ -180,7 +180,7 @@ fn write(matter: &Matter, shape: Shape, listened: &Listened) -> Response<Body> {
 fn come_back(matter: &Matter, shape: Shape, cursors: &Cursors, retry: Duration) -> Response<Body> {
     match shape {
         Shape::Array => {
-            let mut head = head::at(&matter.kept, cursors, Live::No);
+            let mut head = head::at(&matter.next_query, cursors, Live::No);
             head.insert(header::RETRY_AFTER, retry_after(retry));
             respond("[]", head)
         }
@@ -241,7 +241,7 @@ async fn head_response<S: Store>(hub: &Hub<S>, matter: &Matter, shape: Shape) ->
     let mut response = Response::new(Body::default());
     let headers = response.headers_mut();
     *headers = match shape {
-        Shape::Array => head::at(&matter.kept, &matter.head_token(&heads), Live::No),
+        Shape::Array => head::at(&matter.next_query, &matter.head_token(&heads), Live::No),
         Shape::Page => head::of_page(None),
     };
     if heads.iter().all(|head| head.closed) {

@@ -25,8 +25,8 @@ pub(super) enum Live {
 pub(super) fn of(matter: &Matter, listened: &Listened) -> HeaderMap {
     let live = if listened.live { Live::Yes } else { Live::No };
     let mut headers = match listened.run() {
-        Some(events) => after(events, &matter.kept, &listened.cursors, live),
-        None => at(&matter.kept, &listened.cursors, live),
+        Some(events) => after(events, &matter.next_query, &listened.cursors, live),
+        None => at(&matter.next_query, &listened.cursors, live),
     };
     headers.extend(resets(matter, &listened.resets).map(|value| (EVENTS_RESET, value)));
     let mut failed = listened.failed.iter().map(|failed| &failed.channel);
@@ -51,10 +51,10 @@ pub(super) fn of_page(retry: Option<Duration>) -> HeaderMap {
 }
 
 /// The headers that all arrays have, before the position `cursors`.
-pub(super) fn at(kept: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
+pub(super) fn at(next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     let mut headers = plain();
     if let Some(position) = position(cursors) {
-        let link = position.to_str().ok().and_then(|position| next_link(kept, position));
+        let link = position.to_str().ok().and_then(|position| next_link(next_query, position));
         let fits = |link: &HeaderValue| link.len() + position.len() <= LINK_AND_POSITION;
         headers.extend(link.filter(fits).map(|link| (header::LINK, link)));
         headers.insert(LAST_EVENT_ID, position);
@@ -75,19 +75,23 @@ fn plain() -> HeaderMap {
 
 /// The head of an array of just these events. All who wait at one position get the same run, and as a rule have asked for
 /// it with the same words: they share its head too.
-fn after(events: &Events, kept: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
+fn after(events: &Events, next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     if cursors.as_one() == Some(events.next()) {
-        let shared = events.beside(|| SharedHead { kept: kept.into(), live, headers: at(kept, cursors, live) });
-        if let Some(shared) = shared.filter(|shared| *shared.kept == *kept && shared.live == live) {
+        let shared = events.beside(|| SharedHead {
+            next_query: next_query.into(),
+            live,
+            headers: at(next_query, cursors, live),
+        });
+        if let Some(shared) = shared.filter(|shared| *shared.next_query == *next_query && shared.live == live) {
             return shared.headers.clone();
         }
     }
-    at(kept, cursors, live)
+    at(next_query, cursors, live)
 }
 
 /// A head that lies with a run, and what the requests that it answers kept.
 struct SharedHead {
-    kept: Box<[u8]>,
+    next_query: Box<[u8]>,
     live: Live,
     headers: HeaderMap,
 }
@@ -138,7 +142,7 @@ mod tests {
 
     fn matter(names: &[&str]) -> Matter {
         let channels = Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap();
-        Matter { channels, begin: Begin::Start(Start::Latest), kept: Box::default() }
+        Matter { channels, begin: Begin::Start(Start::Latest), next_query: Box::default() }
     }
 
     fn reset(name: &str, reason: Reason) -> Reset {
@@ -179,10 +183,10 @@ mod tests {
     fn a_link_is_left_out_when_it_and_the_position_are_too_long_together() {
         let position = Cursors::from(AT);
         for length in 1..MOST_OF_BOTH {
-            let kept = format!("channel={}", "a".repeat(length));
-            let link = next_link(kept.as_bytes(), &position.to_string()).unwrap();
+            let next_query = format!("channel={}", "a".repeat(length));
+            let link = next_link(next_query.as_bytes(), &position.to_string()).unwrap();
             let fits = link.len() + position.to_string().len() <= MOST_OF_BOTH;
-            assert_eq!(at(kept.as_bytes(), &position, Live::No).contains_key(header::LINK), fits, "{length}");
+            assert_eq!(at(next_query.as_bytes(), &position, Live::No).contains_key(header::LINK), fits, "{length}");
         }
     }
 

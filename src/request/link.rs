@@ -11,20 +11,20 @@ use super::{
 
 /// What of a query the next page's address has too, as it is written there. A poll that waits keeps this and not the query,
 /// which may be as long as a server allows.
-pub(super) struct Kept<'a> {
+pub(super) struct NextQuery<'a> {
     /// The names of the application's own parameters that are kept.
     names: &'a [Box<str>],
     pairs: Vec<u8>,
 }
 
-impl<'a> Kept<'a> {
+impl<'a> NextQuery<'a> {
     /// Nothing yet; to be kept are our own and those with these names.
     pub(super) fn new(names: &'a [Box<str>]) -> Self {
         Self { names, pairs: Vec::new() }
     }
 
     /// Takes the next pair of the query, if it is to be kept.
-    pub(super) fn take(&mut self, pair: &Pair<'_>) {
+    pub(super) fn push(&mut self, pair: &Pair<'_>) {
         if !self.keeps(pair) {
             return;
         }
@@ -51,9 +51,9 @@ impl<'a> Kept<'a> {
 }
 
 /// `<?channel=a&limit=10&after=CURSOR>; rel="next"`: a reference that keeps the path.
-pub(crate) fn next_link(kept: &[u8], after: &str) -> Option<HeaderValue> {
-    let mut link = String::from(BEGIN);
-    for pair in Pairs::of(kept) {
+pub(crate) fn next_link(next_query: &[u8], after: &str) -> Option<HeaderValue> {
+    let mut link = String::from(LINK_START);
+    for pair in Pairs::of(next_query) {
         let before = link.len();
         link.extend(byte_serialize(&pair.name));
         link.push('=');
@@ -63,7 +63,7 @@ pub(crate) fn next_link(kept: &[u8], after: &str) -> Option<HeaderValue> {
             link.truncate(before);
         }
     }
-    link.extend([AFTER, after, END]);
+    link.extend([AFTER_PARAMETER, after, LINK_END]);
     HeaderValue::try_from(link).ok()
 }
 
@@ -71,28 +71,28 @@ pub(crate) fn next_link(kept: &[u8], after: &str) -> Option<HeaderValue> {
 /// costs no more than it is long.
 fn is_repeated(link: &str, last: usize) -> bool {
     let Some((before, pair)) = link.split_at_checked(last) else { return false };
-    let before = before.strip_prefix(BEGIN).unwrap_or(before);
-    before.split_inclusive('&').take(MOST_SEEN).any(|other| other == pair)
+    let before = before.strip_prefix(LINK_START).unwrap_or(before);
+    before.split_inclusive('&').take(MAX_COMPARED).any(|other| other == pair)
 }
 
-const BEGIN: &str = "<?";
-const AFTER: &str = "after=";
-const END: &str = ">; rel=\"next\"";
+const LINK_START: &str = "<?";
+const AFTER_PARAMETER: &str = "after=";
+const LINK_END: &str = ">; rel=\"next\"";
 
-const MOST_SEEN: usize = 32;
+const MAX_COMPARED: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn kept(query: &str) -> Box<[u8]> {
-        kept_with(query, &[])
+    fn next_query(query: &str) -> Box<[u8]> {
+        next_query_with(query, &[])
     }
 
-    fn kept_with(query: &str, names: &[Box<str>]) -> Box<[u8]> {
-        let mut kept = Kept::new(names);
-        Pairs::of(query.as_bytes()).for_each(|pair| kept.take(&pair));
-        kept.into_pairs()
+    fn next_query_with(query: &str, names: &[Box<str>]) -> Box<[u8]> {
+        let mut next_query = NextQuery::new(names);
+        Pairs::of(query.as_bytes()).for_each(|pair| next_query.push(&pair));
+        next_query.into_pairs()
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
             ("&wait=&channel=a=b&after&format=text", r#"<?channel=a%3Db&format=text&after=C>; rel="next""#),
         ];
         for (query, link) in table {
-            assert_eq!(next_link(&kept(query), "C").unwrap(), link, "{query}");
+            assert_eq!(next_link(&next_query(query), "C").unwrap(), link, "{query}");
         }
     }
 
@@ -125,7 +125,7 @@ mod tests {
             ("x&room=1&y&room=2", "<?room=1&room=2&after=C>; rel=\"next\""),
         ];
         for (query, link) in table {
-            assert_eq!(next_link(&kept_with(query, &names), "C").unwrap(), link, "{query}");
+            assert_eq!(next_link(&next_query_with(query, &names), "C").unwrap(), link, "{query}");
         }
     }
 
@@ -134,7 +134,7 @@ mod tests {
         // As many channels as a subscription has as a rule. Those of longer queries cost no more than they are long.
         let named = |count: usize| (0..count).map(|n| format!("channel={n}&")).collect::<String>();
         let repeats = |count: usize, last: &str| {
-            let link = next_link(&kept(&format!("{}{last}", named(count))), "C").unwrap();
+            let link = next_link(&next_query(&format!("{}{last}", named(count))), "C").unwrap();
             link != format!("<?{}after=C>; rel=\"next\"", named(count))
         };
         assert_eq!([repeats(32, "channel=0"), repeats(32, "channel=31")], [false, false]);
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn who_comes_back_keeps_what_it_came_with() {
         for query in ["channel=a&wait=5", "channel=a&wait=5&after=C", "channel=a&wait=5&time=1&x=y"] {
-            assert_eq!(&*kept(query), b"channel=a&wait=5", "{query}");
+            assert_eq!(&*next_query(query), b"channel=a&wait=5", "{query}");
         }
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, request::Parts};
 use super::{
     LAST_EVENT_ID,
     accept::{Transport, parse_transport},
-    link::Kept,
+    link::NextQuery,
     prefer::preferred_wait,
     query::{Pairs, number},
     resolver::BadParameter,
@@ -20,7 +20,7 @@ pub(crate) struct Read {
     pub(crate) begin: Begin,
     pub(crate) wishes: Wishes,
     /// What the address of the next page keeps of this one's; a stream has none.
-    pub(crate) kept: Box<[u8]>,
+    pub(crate) next_query: Box<[u8]>,
 }
 
 /// What a service was told about its requests.
@@ -31,12 +31,12 @@ pub(crate) struct Rules {
     /// Where a request begins that names no place.
     pub(crate) start: Start,
     /// The application's own parameters that the next page has too.
-    pub(crate) kept: Arc<[Box<str>]>,
+    pub(crate) kept_parameters: Arc<[Box<str>]>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { max_channels: 32, start: Start::Latest, kept: Arc::new([]) }
+        Self { max_channels: 32, start: Start::Latest, kept_parameters: Arc::new([]) }
     }
 }
 
@@ -105,18 +105,18 @@ pub enum Heartbeat {
 pub(crate) fn read(request: &Parts, transport: Transport, rules: &Rules) -> Result<Read, BadParameter> {
     let query = request.uri.query().unwrap_or_default();
     let mut asked = Query::default();
-    let mut kept = Kept::new(&rules.kept);
+    let mut next_query = NextQuery::new(&rules.kept_parameters);
     for pair in Pairs::of(query.as_bytes()) {
         // Empty is absent: forms and templates send `after=` when they have nothing to say.
         if !pair.value.is_empty() {
             asked.take(&pair.name, &pair.value)?;
         }
         if transport == Transport::LongPoll {
-            kept.take(&pair);
+            next_query.push(&pair);
         }
     }
     Ok(Read {
-        kept: kept.into_pairs(),
+        next_query: next_query.into_pairs(),
         begin: header_position(&request.headers)
             .or_else(|| asked.position.begin())
             .or(asked.begin)
