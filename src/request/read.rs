@@ -104,12 +104,12 @@ pub enum Heartbeat {
 /// their own; but not the names that others have for ours.
 pub(crate) fn read(request: &Parts, transport: Transport, rules: &Rules) -> Result<Read, BadParameter> {
     let query = request.uri.query().unwrap_or_default();
-    let mut asked = Query::default();
+    let mut parameters = Parameters::default();
     let mut next_query = NextQuery::new(&rules.kept_parameters);
     for pair in Pairs::of(query.as_bytes()) {
         // Empty is absent: forms and templates send `after=` when they have nothing to say.
         if !pair.value.is_empty() {
-            asked.take(&pair.name, &pair.value)?;
+            parameters.take(&pair.name, &pair.value)?;
         }
         if transport == Transport::LongPoll {
             next_query.push(&pair);
@@ -118,15 +118,18 @@ pub(crate) fn read(request: &Parts, transport: Transport, rules: &Rules) -> Resu
     Ok(Read {
         next_query: next_query.into_pairs(),
         begin: header_position(&request.headers)
-            .or_else(|| asked.position.begin())
-            .or(asked.begin)
+            .or_else(|| parameters.position.begin())
+            .or(parameters.begin)
             .unwrap_or(Begin::Start(rules.start)),
         wishes: Wishes {
-            wait: asked.wait.map(Wait::Parameter).or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
-            limit: asked.limit,
-            format: asked.format.and_then(Written::data),
-            shape: asked.format.map_or(Shape::Array, Written::shape),
-            heartbeat: asked.heartbeat,
+            wait: parameters
+                .wait
+                .map(Wait::Parameter)
+                .or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
+            limit: parameters.limit,
+            format: parameters.format.and_then(FormatParameter::data),
+            shape: parameters.format.map_or(Shape::Array, FormatParameter::shape),
+            heartbeat: parameters.heartbeat,
         },
     })
 }
@@ -138,12 +141,12 @@ pub(super) fn is_position(name: &[u8]) -> bool {
 
 /// What `format=` says: of a stream's data, or of a poll's answer. Each ignores what is the other's.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Written {
+enum FormatParameter {
     Data(Format),
     Page,
 }
 
-impl Written {
+impl FormatParameter {
     fn data(self) -> Option<Format> {
         if let Self::Data(format) = self { Some(format) } else { None }
     }
@@ -161,56 +164,56 @@ fn header_position(headers: &HeaderMap) -> Option<Begin> {
 }
 
 /// What a header or the parameters of these names say. `EventSource` gives up for good on a 400, and what imitates it where
-/// no header can be set appends the parameter to whatever the URL has: so what is no cursor, or differs, is a reset and never
+/// no header can be set appends the parameter to whatever the URL has: so what is no cursor, or contradictory, is a reset and never
 /// an error.
 #[derive(Default)]
 struct Position {
-    said: Option<Box<[u8]>>,
-    differs: bool,
+    first: Option<Box<[u8]>>,
+    contradictory: bool,
 }
 
 impl Position {
     /// Takes one more value: a list, for intermediaries join equal header lines with commas (RFC 9110, section 5.3).
     fn take(&mut self, value: &[u8]) {
         for part in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty()) {
-            let said = self.said.get_or_insert_with(|| part.into());
-            self.differs |= **said != *part;
+            let first = self.first.get_or_insert_with(|| part.into());
+            self.contradictory |= **first != *part;
         }
     }
 
     fn begin(&self) -> Option<Begin> {
-        let said = self.said.as_deref()?;
-        let cursors = Cursors::parse(said).ok().filter(|_| !self.differs);
+        let first = self.first.as_deref()?;
+        let cursors = Cursors::parse(first).ok().filter(|_| !self.contradictory);
         Some(cursors.map_or(Begin::Unknown, Begin::Resume))
     }
 }
 
 #[derive(Default)]
-struct Query {
+struct Parameters {
     position: Position,
     begin: Option<Begin>,
     transport: Option<Transport>,
     wait: Option<u64>,
     limit: Option<u64>,
-    format: Option<Written>,
+    format: Option<FormatParameter>,
     heartbeat: Option<Heartbeat>,
 }
 
-impl Query {
+impl Parameters {
     fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadParameter> {
         match name {
             name if is_position(name) => {
                 self.position.take(value);
                 Ok(())
             }
-            b"after" => once(&mut self.begin, "after", after(value)),
-            b"time" => once(&mut self.begin, "time", time(value)),
-            b"last" => once(&mut self.begin, "last", last(value)),
-            b"wait" => once(&mut self.wait, "wait", number(value).ok_or("must be whole seconds, such as 25")),
-            b"limit" => once(&mut self.limit, "limit", limit(value)),
-            b"format" => once(&mut self.format, "format", format(value)),
-            b"heartbeat" => once(&mut self.heartbeat, "heartbeat", heartbeat(value)),
-            b"transport" => once(&mut self.transport, "transport", parse_transport(value)),
+            b"after" => set_once(&mut self.begin, "after", parse_after(value)),
+            b"time" => set_once(&mut self.begin, "time", parse_time(value)),
+            b"last" => set_once(&mut self.begin, "last", parse_last(value)),
+            b"wait" => set_once(&mut self.wait, "wait", number(value).ok_or("must be whole seconds, such as 25")),
+            b"limit" => set_once(&mut self.limit, "limit", parse_limit(value)),
+            b"format" => set_once(&mut self.format, "format", parse_format(value)),
+            b"heartbeat" => set_once(&mut self.heartbeat, "heartbeat", parse_heartbeat(value)),
+            b"transport" => set_once(&mut self.transport, "transport", parse_transport(value)),
             b"cursor" => Err(BadParameter::new("cursor", "is not a parameter here: give the position as `after`")),
             b"since" => {
                 Err(BadParameter::new("since", "is not a parameter here: use `time` in Unix milliseconds, or `after`"))
@@ -222,7 +225,7 @@ impl Query {
 }
 
 /// Sets `slot`; saying the same twice is harmless, saying two different things is not.
-fn once<T: PartialEq>(
+fn set_once<T: PartialEq>(
     slot: &mut Option<T>,
     parameter: &'static str,
     value: Result<T, &'static str>,
@@ -237,7 +240,7 @@ fn once<T: PartialEq>(
     }
 }
 
-fn after(value: &[u8]) -> Result<Begin, &'static str> {
+fn parse_after(value: &[u8]) -> Result<Begin, &'static str> {
     match value {
         b"beginning" => Ok(Begin::Start(Start::Beginning)),
         b"earliest" => Ok(Begin::Start(Start::Earliest)),
@@ -248,29 +251,29 @@ fn after(value: &[u8]) -> Result<Begin, &'static str> {
     }
 }
 
-fn time(value: &[u8]) -> Result<Begin, &'static str> {
+fn parse_time(value: &[u8]) -> Result<Begin, &'static str> {
     let time = number(value).filter(|time| *time <= MAX_TIME);
     time.map(|time| Begin::Start(Start::Time(time))).ok_or("must be Unix milliseconds, at most 8640000000000000")
 }
 
-fn last(value: &[u8]) -> Result<Begin, &'static str> {
+fn parse_last(value: &[u8]) -> Result<Begin, &'static str> {
     number(value).map(|count| Begin::Start(Start::Last(count))).ok_or("must be a whole number, such as 10")
 }
 
-fn limit(value: &[u8]) -> Result<u64, &'static str> {
+fn parse_limit(value: &[u8]) -> Result<u64, &'static str> {
     number(value).filter(|limit| *limit > 0).ok_or("must be a whole number, at least 1")
 }
 
-fn format(value: &[u8]) -> Result<Written, &'static str> {
+fn parse_format(value: &[u8]) -> Result<FormatParameter, &'static str> {
     match value {
-        b"text" => Ok(Written::Data(Format::Text)),
-        b"json" => Ok(Written::Data(Format::Json)),
-        b"page" => Ok(Written::Page),
+        b"text" => Ok(FormatParameter::Data(Format::Text)),
+        b"json" => Ok(FormatParameter::Data(Format::Json)),
+        b"page" => Ok(FormatParameter::Page),
         _ => Err("must be `text` or `json`, or for a long poll `page`"),
     }
 }
 
-fn heartbeat(value: &[u8]) -> Result<Heartbeat, &'static str> {
+fn parse_heartbeat(value: &[u8]) -> Result<Heartbeat, &'static str> {
     match value {
         b"comment" => Ok(Heartbeat::Comment),
         b"event" => Ok(Heartbeat::Event),
