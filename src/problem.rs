@@ -10,7 +10,7 @@ use crate::{
     body::Body,
     error::{InvalidChannel, InvalidChannels, InvalidEvent},
     hub::SubscribeError,
-    request::{BadParameter, EVENTS_CLOSED, NotOffered, Refusal, Rejection},
+    request::{BadParameter, EVENTS_CLOSED, NotOffered, Rejection, RejectionKind},
     store::StoreError,
 };
 
@@ -166,11 +166,11 @@ impl From<BadParameter> for Problem {
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let problem = Self::new(rejection.status(), rejection.to_string());
-        match rejection.into_refusal() {
-            Refusal::Unauthorized(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
-            Refusal::TooMany(retry) => problem.passing(Retry::AtLeast(retry)),
-            Refusal::Bad(bad) => bad.into(),
-            Refusal::BadRequest(_) | Refusal::Forbidden | Refusal::NotFound => problem,
+        match rejection.into_kind() {
+            RejectionKind::Unauthorized(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
+            RejectionKind::TooMany(retry) => problem.passing(Retry::AtLeast(retry)),
+            RejectionKind::Bad(bad) => bad.into(),
+            RejectionKind::BadRequest(_) | RejectionKind::Forbidden | RejectionKind::NotFound => problem,
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) use self::{
     link::next_link,
     query::{number, pairs},
     read::{Begin, Format, Heartbeat, Read, Rules, Shape, Wait, Wishes, read},
-    resolver::{BadParameter, Refusal, SharedResolver},
+    resolver::{BadParameter, RejectionKind, SharedResolver},
 };
 pub use self::{
     parts::IntoParts,

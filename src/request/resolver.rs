@@ -86,13 +86,13 @@ impl Channels {
 
 /// Why a request is not served. Converts into a problem+json response.
 #[derive(Clone, Debug)]
-pub struct Rejection(Refusal);
+pub struct Rejection(RejectionKind);
 
 impl Rejection {
     /// 400: the request makes no sense, for the reason that `text` gives its client.
     #[must_use]
     pub fn bad_request(text: impl Into<Cow<'static, str>>) -> Self {
-        Self(Refusal::BadRequest(text.into()))
+        Self(RejectionKind::BadRequest(text.into()))
     }
 
     /// 401: who is it? `challenge` is the value of `WWW-Authenticate`, such as `Bearer`; what cannot stand in a header is
@@ -101,41 +101,41 @@ impl Rejection {
     pub fn unauthorized(challenge: &str) -> Self {
         let clean: String = challenge.chars().filter(|c| matches!(c, ' '..='~')).collect();
         let challenge = HeaderValue::try_from(clean).ok().filter(|challenge| !challenge.is_empty());
-        Self(Refusal::Unauthorized(challenge.unwrap_or(HeaderValue::from_static("Bearer"))))
+        Self(RejectionKind::Unauthorized(challenge.unwrap_or(HeaderValue::from_static("Bearer"))))
     }
 
     /// 403: not allowed.
     #[must_use]
     pub fn forbidden() -> Self {
-        Self(Refusal::Forbidden)
+        Self(RejectionKind::Forbidden)
     }
 
     /// 404: there is no such thing, or it shall not be known that there is.
     #[must_use]
     pub fn not_found() -> Self {
-        Self(Refusal::NotFound)
+        Self(RejectionKind::NotFound)
     }
 
     /// 429: too many requests; come back after `retry_after` (sent in whole seconds, at least 1). An `EventSource` is told
     /// so in its own way.
     #[must_use]
     pub fn too_many(retry_after: Duration) -> Self {
-        Self(Refusal::TooMany(retry_after))
+        Self(RejectionKind::TooMany(retry_after))
     }
 
     /// The status that this becomes, unless it passes by itself and an `EventSource` is told in its own way.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match &self.0 {
-            Refusal::Bad(_) | Refusal::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Refusal::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Refusal::Forbidden => StatusCode::FORBIDDEN,
-            Refusal::NotFound => StatusCode::NOT_FOUND,
-            Refusal::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            RejectionKind::Bad(_) | RejectionKind::BadRequest(_) => StatusCode::BAD_REQUEST,
+            RejectionKind::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            RejectionKind::Forbidden => StatusCode::FORBIDDEN,
+            RejectionKind::NotFound => StatusCode::NOT_FOUND,
+            RejectionKind::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
-    pub(crate) fn into_refusal(self) -> Refusal {
+    pub(crate) fn into_kind(self) -> RejectionKind {
         self.0
     }
 }
@@ -144,12 +144,12 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Refusal::Bad(bad) => bad.fmt(f),
-            Refusal::BadRequest(text) => f.write_str(text),
-            Refusal::Unauthorized(_) => f.write_str("authentication is needed"),
-            Refusal::Forbidden => f.write_str("not allowed"),
-            Refusal::NotFound => f.write_str("no such channel"),
-            Refusal::TooMany(_) => f.write_str("too many requests"),
+            RejectionKind::Bad(bad) => bad.fmt(f),
+            RejectionKind::BadRequest(text) => f.write_str(text),
+            RejectionKind::Unauthorized(_) => f.write_str("authentication is needed"),
+            RejectionKind::Forbidden => f.write_str("not allowed"),
+            RejectionKind::NotFound => f.write_str("no such channel"),
+            RejectionKind::TooMany(_) => f.write_str("too many requests"),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Error for Rejection {}
 
 impl From<BadParameter> for Rejection {
     fn from(bad: BadParameter) -> Self {
-        Self(Refusal::Bad(bad))
+        Self(RejectionKind::Bad(bad))
     }
 }
 
@@ -176,7 +176,7 @@ impl From<InvalidChannels> for Rejection {
 
 /// What a [`Rejection`] says.
 #[derive(Clone, Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum RejectionKind {
     Unauthorized(HeaderValue),
     Forbidden,
     NotFound,
@@ -258,8 +258,8 @@ mod tests {
         Request::builder().uri(uri).body(()).unwrap().into_parts().0
     }
 
-    fn names(channels: Result<Channels, Rejection>) -> Result<Vec<String>, Refusal> {
-        channels.map(|set| set.iter().map(Channel::to_string).collect()).map_err(Rejection::into_refusal)
+    fn names(channels: Result<Channels, Rejection>) -> Result<Vec<String>, RejectionKind> {
+        channels.map(|set| set.iter().map(Channel::to_string).collect()).map_err(Rejection::into_kind)
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
             "/e?channel=a&channels=b",
             "/e?channel=a&channel[]=b",
         ] {
-            let Err(Refusal::Bad(bad)) = read(bad) else { panic!("{bad}") };
+            let Err(RejectionKind::Bad(bad)) = read(bad) else { panic!("{bad}") };
             assert_eq!(bad.parameter(), "channel");
         }
     }
@@ -284,8 +284,8 @@ mod tests {
         let read = |uri: &str| names(Channels::from_path(&parts(uri)));
         assert_eq!(read("/room:1?channel=b").unwrap(), ["room:1"]);
         assert_eq!(read("/a/b%2Fc+d").unwrap(), ["a/b/c+d"]);
-        assert!(matches!(read("/"), Err(Refusal::NotFound)));
-        assert!(matches!(read("/%00"), Err(Refusal::Bad(_))));
+        assert!(matches!(read("/"), Err(RejectionKind::NotFound)));
+        assert!(matches!(read("/%00"), Err(RejectionKind::Bad(_))));
     }
 
     #[test]
@@ -306,8 +306,8 @@ mod tests {
     fn all_must_be_allowed() {
         let both = Channels::from_query(&parts("/?channel=a&channel=b")).unwrap();
         assert!(both.clone().all_allowed(|_| true).is_ok());
-        let refused = both.all_allowed(|channel| channel.as_str() == "a").map_err(Rejection::into_refusal);
-        assert!(matches!(refused, Err(Refusal::Forbidden)));
+        let refused = both.all_allowed(|channel| channel.as_str() == "a").map_err(Rejection::into_kind);
+        assert!(matches!(refused, Err(RejectionKind::Forbidden)));
     }
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
         for (challenge, sent) in
             [("Bearer", "Bearer"), ("a\r\nb: c", "ab: c"), ("\0\n", "Bearer"), ("", "Bearer"), ("ключ", "Bearer")]
         {
-            let Refusal::Unauthorized(value) = Rejection::unauthorized(challenge).into_refusal() else { panic!() };
+            let RejectionKind::Unauthorized(value) = Rejection::unauthorized(challenge).into_kind() else { panic!() };
             assert_eq!(value, sent);
         }
     }
