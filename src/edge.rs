@@ -80,45 +80,52 @@ pub(crate) enum Decision {
     /// Nobody can be served like this.
     Refuse(Problem),
     /// A request in this representation cannot be served; the position, when it brought one.
-    RefuseOn(Transport, Verb, Problem, Option<Cursors>),
+    RefuseOn(Transport, ReadMethod, Problem, Option<Cursors>),
     Serve(Asked),
 }
 
 /// How a reading request reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub(crate) enum ReadMethod {
     Get,
     Head,
+}
+
+impl ReadMethod {
+    /// Whether what is answered to `method` has content.
+    pub(crate) fn of(method: &Method) -> Self {
+        if method == Method::HEAD { Self::Head } else { Self::Get }
+    }
 }
 
 /// A request that can be served.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    pub(crate) verb: Verb,
+    pub(crate) method: ReadMethod,
     pub(crate) transport: Transport,
     pub(crate) wishes: Wishes,
-    pub(crate) connection: Connection,
+    pub(crate) connection_close: ConnectionClose,
     pub(crate) matter: Matter,
 }
 
 /// What becomes of the connection after an answer that sends the client away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Connection {
+pub(crate) enum ConnectionClose {
     /// Its header says so: HTTP/1.1.
-    Closed,
+    ByHeader,
     /// The version has other means: HTTP/2 and later have no such header (RFC 9113, section 8.2.2).
-    Managed,
+    ByProtocol,
 }
 
-impl Connection {
+impl ConnectionClose {
     fn of(version: Version) -> Self {
-        if version <= Version::HTTP_11 { Self::Closed } else { Self::Managed }
+        if version <= Version::HTTP_11 { Self::ByHeader } else { Self::ByProtocol }
     }
 
     /// Tells in `headers` that the connection ends: a server that stops closes it, and would lose the request that the client
     /// sends on it next.
-    pub(crate) fn end(self, headers: &mut HeaderMap) {
-        if self == Self::Closed {
+    pub(crate) fn announce(self, headers: &mut HeaderMap) {
+        if self == Self::ByHeader {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
@@ -174,9 +181,9 @@ pub(crate) fn options(allow: &'static str) -> Response<Body> {
 }
 
 /// What all answers of a reader have: they vary with `Accept`, and to a HEAD they have no content (RFC 9110, section 9.3.2).
-pub(crate) fn finish(verb: Verb, mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn finish(method: ReadMethod, mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().append(header::VARY, ACCEPT);
-    if verb == Verb::Head {
+    if method == ReadMethod::Head {
         *response.body_mut() = Body::default();
     }
     response
@@ -184,11 +191,6 @@ pub(crate) fn finish(verb: Verb, mut response: Response<Body>) -> Response<Body>
 
 /// What the answers of a reader vary with.
 pub(crate) const ACCEPT: HeaderValue = HeaderValue::from_static("Accept");
-
-/// Whether what is answered to `method` has content.
-pub(crate) fn verb_of(method: &Method) -> Verb {
-    if method == Method::HEAD { Verb::Head } else { Verb::Get }
-}
 
 /// Adds the position, if there is one.
 pub(crate) fn insert_position(headers: &mut HeaderMap, cursors: &Cursors) {
@@ -223,9 +225,9 @@ fn decide(
     rules: &Rules,
     channels: impl FnOnce() -> Result<Channels, Rejection>,
 ) -> Decision {
-    let verb = match request.method {
-        Method::GET => Verb::Get,
-        Method::HEAD => Verb::Head,
+    let method = match request.method {
+        Method::GET => ReadMethod::Get,
+        Method::HEAD => ReadMethod::Head,
         Method::OPTIONS => return Decision::Options,
         _ => return Decision::Refuse(Problem::not_allowed(ALLOW)),
     };
@@ -239,13 +241,13 @@ fn decide(
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
             let matter = Matter { channels, begin: read.begin, next_query: read.next_query };
-            let connection = Connection::of(request.version);
-            Decision::Serve(Asked { verb, transport, wishes: read.wishes, connection, matter })
+            let connection_close = ConnectionClose::of(request.version);
+            Decision::Serve(Asked { method, transport, wishes: read.wishes, connection_close, matter })
         }
         (Err(problem), Ok(Read { begin: Begin::Resume(cursors), .. })) => {
-            Decision::RefuseOn(transport, verb, problem, Some(cursors))
+            Decision::RefuseOn(transport, method, problem, Some(cursors))
         }
-        (Err(problem), _) | (Ok(_), Err(problem)) => Decision::RefuseOn(transport, verb, problem, None),
+        (Err(problem), _) | (Ok(_), Err(problem)) => Decision::RefuseOn(transport, method, problem, None),
     }
 }
 

@@ -55,7 +55,7 @@ use tower_service::Service;
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::Channels,
-    edge::{ALLOW, Decision, Edge, finish, options, verb_of},
+    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options},
     hub::Hub,
     longpoll::{self, LongPollOptions},
     request::{IntoParts, Offer, Rejection, Resolver, Transport},
@@ -154,8 +154,8 @@ impl<S: Store> EventService<S> {
         let Settings { edge, sse, long_poll } = &*self.0;
         let response = match decision {
             Decision::Options => options(ALLOW),
-            Decision::RefuseOn(Transport::Sse, verb, problem, cursors) => {
-                sse::refuse(problem, verb, cursors.as_ref(), edge.hub.failure_backoff(), sse)
+            Decision::RefuseOn(Transport::Sse, method, problem, cursors) => {
+                sse::refuse(problem, method, cursors.as_ref(), edge.hub.failure_backoff(), sse)
             }
             Decision::Refuse(problem) | Decision::RefuseOn(Transport::LongPoll, _, problem, _) => {
                 problem.into_response()
@@ -167,7 +167,7 @@ impl<S: Store> EventService<S> {
                 };
             }
         };
-        HandlerFuture::ready(finish(verb_of(&method), response))
+        HandlerFuture::ready(finish(ReadMethod::of(&method), response))
     }
 }
 

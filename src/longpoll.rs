@@ -58,7 +58,7 @@ pub(crate) use self::answer::answer;
 pub use self::options::LongPollOptions;
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
-    edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
+    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options as allow},
     hub::Hub,
     request::{Offer, Resolver},
     store::{AnyStore, Start, Store},
@@ -117,7 +117,7 @@ impl<S: Store> LongPollService<S> {
             Decision::Refuse(problem) | Decision::RefuseOn(_, _, problem, _) => problem.into_response(),
             Decision::Serve(asked) => return answer(&edge.hub, asked, options),
         };
-        HandlerFuture::ready(finish(verb_of(&method), response))
+        HandlerFuture::ready(finish(ReadMethod::of(&method), response))
     }
 }
 

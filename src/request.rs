@@ -56,7 +56,7 @@ pub(crate) use self::{
     field_syntax::{parameters, trim, unquote},
     link::next_link,
     query::{number, pairs},
-    read::{Begin, Format, Heartbeat, Read, Rules, Shape, Wait, Wishes, read},
+    read::{Begin, Format, Heartbeat, PollShape, Read, Rules, Wait, Wishes, read},
     resolver::{BadParameter, RejectionKind, SharedResolver},
 };
 pub use self::{

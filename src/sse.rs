@@ -66,7 +66,7 @@ pub use self::{body::SseBody, options::SseOptions};
 pub use crate::request::read::{Format, Heartbeat};
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
-    edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
+    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options as allow},
     hub::{Hub, SubscribeError, Subscription},
     request::{Offer, Resolver},
     store::{AnyStore, Start, Store},
@@ -115,12 +115,12 @@ impl<S: Store> SseService<S> {
         let response = match decision {
             Decision::Options => allow(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
-            Decision::RefuseOn(_, verb, problem, cursors) => {
-                refuse(problem, verb, cursors.as_ref(), edge.hub.failure_backoff(), options)
+            Decision::RefuseOn(_, method, problem, cursors) => {
+                refuse(problem, method, cursors.as_ref(), edge.hub.failure_backoff(), options)
             }
             Decision::Serve(asked) => return answer(&edge.hub, asked, options),
         };
-        HandlerFuture::ready(finish(verb_of(&method), response))
+        HandlerFuture::ready(finish(ReadMethod::of(&method), response))
     }
 }
 

@@ -21,26 +21,26 @@ use super::{
 use crate::{
     body::{Body, HandlerFuture},
     cursor::{Cursor, Cursors},
-    edge::{ARRAY, Asked, Connection, MOST_IN_A_HEAD, Matter, Verb, finish},
+    edge::{ARRAY, Asked, ConnectionClose, MOST_IN_A_HEAD, Matter, ReadMethod, finish},
     hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
     problem::{Problem, retry_after},
-    request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Shape, Wait, Wishes},
+    request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, PollShape, Wait, Wishes},
     store::Store,
 };
 
 /// Answers with an array, or an object that holds one.
 pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOptions) -> HandlerFuture {
     let shape = asked.wishes.shape;
-    if shape == Shape::Array && asked.matter.channels.len() > MOST_IN_A_HEAD {
-        return HandlerFuture::ready(finish(asked.verb, too_many_for_a_head().into_response()));
+    if shape == PollShape::Array && asked.matter.channels.len() > MOST_IN_A_HEAD {
+        return HandlerFuture::ready(finish(asked.method, too_many_for_a_head().into_response()));
     }
-    if asked.verb == Verb::Head {
+    if asked.method == ReadMethod::Head {
         let hub = hub.clone();
         return HandlerFuture::new(async move { look(&hub, &asked.matter, shape).await });
     }
     let plan = Plan::new(asked.wishes, options).shortened();
     let (matter, applied) = (asked.matter, plan.applied);
-    let manner = Manner { shape, on_reset: options.on_reset, connection: asked.connection };
+    let manner = Manner { shape, on_reset: options.on_reset, connection_close: asked.connection_close };
     match hub.listening(&matter.subscription().wait(plan.wait).limit(plan.limit)) {
         Ok(listening) => {
             // The names that all readers share, so that the request's own can go.
@@ -65,9 +65,9 @@ pin_project! {
 /// How what was gathered is told.
 #[derive(Clone, Copy)]
 struct Manner {
-    shape: Shape,
+    shape: PollShape,
     on_reset: OnReset,
-    connection: Connection,
+    connection_close: ConnectionClose,
 }
 
 impl Future for Parked {
@@ -102,7 +102,7 @@ fn decide(
     };
     let mut response = told(matter, manner, listened, backoff);
     if draining {
-        manner.connection.end(response.headers_mut());
+        manner.connection_close.announce(response.headers_mut());
     }
     response
 }
@@ -122,7 +122,7 @@ fn told(
         // Without a position there is none to give back, and an empty list would say that nothing was missed.
         (Err(error), _) => Problem::from(error).backing_off(backoff),
     };
-    finish(Verb::Get, problem.into_response())
+    finish(ReadMethod::Get, problem.into_response())
 }
 
 /// The request's wishes within the service's bounds.
@@ -166,25 +166,25 @@ impl Plan {
     }
 }
 
-fn write(matter: &Matter, shape: Shape, listened: &Listened) -> Response<Body> {
+fn write(matter: &Matter, shape: PollShape, listened: &Listened) -> Response<Body> {
     let array = match listened.run() {
         Some(events) => events.joined(&ARRAY),
         None => join(&listened.frames(), &ARRAY).into(),
     };
     match shape {
-        Shape::Array => respond(array, head::of(matter, listened)),
-        Shape::Page => respond(page::of(&array, listened), head::of_page(listened.retry)),
+        PollShape::Array => respond(array, head::of(matter, listened)),
+        PollShape::Page => respond(page::of(&array, listened), head::of_page(listened.retry)),
     }
 }
 
-fn come_back(matter: &Matter, shape: Shape, cursors: &Cursors, retry: Duration) -> Response<Body> {
+fn come_back(matter: &Matter, shape: PollShape, cursors: &Cursors, retry: Duration) -> Response<Body> {
     match shape {
-        Shape::Array => {
+        PollShape::Array => {
             let mut head = head::at(&matter.next_query, cursors, Live::No);
             head.insert(header::RETRY_AFTER, retry_after(retry));
             respond("[]", head)
         }
-        Shape::Page => respond(page::empty(cursors, retry), head::of_page(Some(retry))),
+        PollShape::Page => respond(page::empty(cursors, retry), head::of_page(Some(retry))),
     }
 }
 
@@ -230,19 +230,19 @@ fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
 }
 
 /// The answer to `HEAD`: where the channels are.
-async fn head_response<S: Store>(hub: &Hub<S>, matter: &Matter, shape: Shape) -> Response<Body> {
+async fn head_response<S: Store>(hub: &Hub<S>, matter: &Matter, shape: PollShape) -> Response<Body> {
     let heads = match hub.heads(&matter.channels).await {
         Ok(heads) => heads,
         Err(error) => {
             let problem = Problem::of_store(&error).backing_off(hub.failure_backoff());
-            return finish(Verb::Head, problem.into_response());
+            return finish(ReadMethod::Head, problem.into_response());
         }
     };
     let mut response = Response::new(Body::default());
     let headers = response.headers_mut();
     *headers = match shape {
-        Shape::Array => head::at(&matter.next_query, &matter.head_token(&heads), Live::No),
-        Shape::Page => head::of_page(None),
+        PollShape::Array => head::at(&matter.next_query, &matter.head_token(&heads), Live::No),
+        PollShape::Page => head::of_page(None),
     };
     if heads.iter().all(|head| head.closed) {
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     fn wishes(wait: Option<Wait>, limit: Option<u64>) -> Wishes {
-        Wishes { wait, limit, format: None, shape: Shape::Array, heartbeat: None }
+        Wishes { wait, limit, format: None, shape: PollShape::Array, heartbeat: None }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) struct Wishes {
     pub(crate) wait: Option<Wait>,
     pub(crate) limit: Option<u64>,
     pub(crate) format: Option<Format>,
-    pub(crate) shape: Shape,
+    pub(crate) shape: PollShape,
     pub(crate) heartbeat: Option<Heartbeat>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) enum Wait {
 
 /// What a long poll answers with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum PollShape {
     /// An array of events; all else is in the head.
     #[default]
     Array,
@@ -128,7 +128,7 @@ pub(crate) fn read(request: &Parts, transport: Transport, rules: &Rules) -> Resu
                 .or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
             limit: parameters.limit,
             format: parameters.format.and_then(FormatParameter::data),
-            shape: parameters.format.map_or(Shape::Array, FormatParameter::shape),
+            shape: parameters.format.map_or(PollShape::Array, FormatParameter::shape),
             heartbeat: parameters.heartbeat,
         },
     })
@@ -151,8 +151,8 @@ impl FormatParameter {
         if let Self::Data(format) = self { Some(format) } else { None }
     }
 
-    fn shape(self) -> Shape {
-        if self == Self::Page { Shape::Page } else { Shape::Array }
+    fn shape(self) -> PollShape {
+        if self == Self::Page { PollShape::Page } else { PollShape::Array }
     }
 }
 
@@ -399,10 +399,10 @@ mod tests {
     fn the_other_parameters_are_read() {
         let all = asked("wait=0&limit=999999999999999999999&format=json&heartbeat=event&x=%ff", &[]).unwrap().wishes;
         assert_eq!((all.wait, all.limit), (Some(Wait::Parameter(0)), Some(u64::MAX)));
-        assert_eq!((all.format, all.shape), (Some(Format::Json), Shape::Array));
+        assert_eq!((all.format, all.shape), (Some(Format::Json), PollShape::Array));
         assert_eq!(all.heartbeat, Some(Heartbeat::Event));
         let page = asked("format=page", &[]).unwrap().wishes;
-        assert_eq!((page.format, page.shape), (None, Shape::Page));
+        assert_eq!((page.format, page.shape), (None, PollShape::Page));
         let none = asked("wait=&limit=&format=&heartbeat=", &[]).unwrap().wishes;
         assert_eq!((none.wait, none.limit, none.format, none.heartbeat), (None, None, None, None));
     }

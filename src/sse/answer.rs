@@ -8,7 +8,7 @@ use super::{SseBody, SseOptions, body::millis, encode::push_stream_retry, option
 use crate::{
     body::{Body, HandlerFuture},
     cursor::Cursors,
-    edge::{Asked, Matter, Verb, finish, insert_position},
+    edge::{Asked, Matter, ReadMethod, finish, insert_position},
     hub::{Hub, SubscribeError},
     problem::Problem,
     request::EVENTS_CLOSED,
@@ -17,16 +17,18 @@ use crate::{
 
 /// Answers with a stream.
 pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions) -> HandlerFuture {
-    if asked.verb == Verb::Head {
+    if asked.method == ReadMethod::Head {
         let (hub, forwarding) = (hub.clone(), options.forwarding);
-        return HandlerFuture::new(async move { finish(Verb::Head, head(&hub, &asked.matter, forwarding).await) });
+        return HandlerFuture::new(
+            async move { finish(ReadMethod::Head, head(&hub, &asked.matter, forwarding).await) },
+        );
     }
     let options = SseOptions {
         format: asked.wishes.format.unwrap_or(options.format),
         heartbeat_as: asked.wishes.heartbeat.unwrap_or(options.heartbeat_as),
         ..options.clone()
     };
-    let (matter, connection) = (asked.matter, asked.connection);
+    let (matter, connection_close) = (asked.matter, asked.connection_close);
     let (hub, subscribing) = (hub.clone(), hub.subscribing(&matter.subscription()));
     HandlerFuture::new(async move {
         let response = match subscribing.await {
@@ -35,27 +37,27 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions)
             Err(error) => {
                 let draining = matches!(error, SubscribeError::Draining { .. });
                 let problem = Problem::from(error);
-                let mut response = refuse(problem, Verb::Get, matter.cursors(), hub.failure_backoff(), &options);
+                let mut response = refuse(problem, ReadMethod::Get, matter.cursors(), hub.failure_backoff(), &options);
                 if draining {
-                    connection.end(response.headers_mut());
+                    connection_close.announce(response.headers_mut());
                 }
                 response
             }
         };
-        finish(Verb::Get, response)
+        finish(ReadMethod::Get, response)
     })
 }
 
 /// `EventSource` gives up for good on any status but 200, so a *passing* reason is told in the stream's own words.
 pub(crate) fn refuse(
     problem: Problem,
-    verb: Verb,
+    method: ReadMethod,
     cursors: Option<&Cursors>,
     backoff: Duration,
     options: &SseOptions,
 ) -> Response<Body> {
     let problem = problem.backing_off(backoff);
-    let Some(retry) = problem.retry().filter(|_| verb == Verb::Get) else { return problem.into_response() };
+    let Some(retry) = problem.retry().filter(|_| method == ReadMethod::Get) else { return problem.into_response() };
     let mut out = Vec::new();
     push_stream_retry(&mut out, millis(retry.jittered(options.retry)), cursors);
     let mut response = Response::new(Body::full(out));
