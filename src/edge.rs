@@ -105,7 +105,7 @@ pub(crate) struct Asked {
     pub(crate) transport: Transport,
     pub(crate) wishes: Wishes,
     pub(crate) connection_close: ConnectionClose,
-    pub(crate) matter: Matter,
+    pub(crate) target: ReadTarget,
 }
 
 /// What becomes of the connection after an answer that sends the client away.
@@ -133,14 +133,14 @@ impl ConnectionClose {
 
 /// What a request is about: as much of it as its answer needs.
 #[derive(Debug)]
-pub(crate) struct Matter {
+pub(crate) struct ReadTarget {
     pub(crate) channels: Channels,
     pub(crate) begin: Begin,
     /// What the address of the next page keeps of this one's; a stream has none.
     pub(crate) next_query: Box<[u8]>,
 }
 
-impl Matter {
+impl ReadTarget {
     pub(crate) fn subscription(&self) -> Subscription {
         let subscription = Subscription::new(self.channels.clone());
         match &self.begin {
@@ -173,7 +173,7 @@ impl Matter {
 }
 
 /// The answer to `OPTIONS`. CORS is a layer's business: it answers a preflight before this is asked.
-pub(crate) fn options(allow: &'static str) -> Response<Body> {
+pub(crate) fn options_response(allow: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
@@ -194,24 +194,24 @@ pub(crate) const ACCEPT: HeaderValue = HeaderValue::from_static("Accept");
 
 /// Adds the position, if there is one.
 pub(crate) fn insert_position(headers: &mut HeaderMap, cursors: &Cursors) {
-    headers.extend(position(cursors).map(|value| (LAST_EVENT_ID, value)));
+    headers.extend(position_header(cursors).map(|value| (LAST_EVENT_ID, value)));
 }
 
 /// The position as a header has it: a token is base64url, which every header takes. Nothing when there is none, or when it is
 /// of too many channels: many proxies take a head of 4 kB and no more.
-pub(crate) fn position(cursors: &Cursors) -> Option<HeaderValue> {
+pub(crate) fn position_header(cursors: &Cursors) -> Option<HeaderValue> {
     match cursors.as_one() {
         Some(cursor) => HeaderValue::from_bytes(&cursor.to_text()).ok(),
         None if cursors.is_empty() => None,
-        None => HeaderValue::try_from(cursors.to_string()).ok().filter(|text| text.len() <= LONGEST_POSITION),
+        None => HeaderValue::try_from(cursors.to_string()).ok().filter(|text| text.len() <= MAX_POSITION_BYTES),
     }
 }
 
 /// Most channels whose position goes into a head.
-pub(crate) const MOST_IN_A_HEAD: usize = 64;
+pub(crate) const MAX_CHANNELS_IN_HEADERS: usize = 64;
 
 /// 64 channels of at most 26 bytes, in base64.
-const LONGEST_POSITION: usize = (1 + MOST_IN_A_HEAD * 26).div_ceil(3) * 4;
+const MAX_POSITION_BYTES: usize = (1 + MAX_CHANNELS_IN_HEADERS * 26).div_ceil(3) * 4;
 
 /// Why a channel cannot be read, as clients are told.
 pub(crate) const CORRUPT: &str = "corrupt";
@@ -240,9 +240,9 @@ fn decide(
     let read = read(request, transport, rules).map_err(Problem::from);
     match (channels, read) {
         (Ok(channels), Ok(read)) => {
-            let matter = Matter { channels, begin: read.begin, next_query: read.next_query };
+            let target = ReadTarget { channels, begin: read.begin, next_query: read.next_query };
             let connection_close = ConnectionClose::of(request.version);
-            Decision::Serve(Asked { method, transport, wishes: read.wishes, connection_close, matter })
+            Decision::Serve(Asked { method, transport, wishes: read.wishes, connection_close, target })
         }
         (Err(problem), Ok(Read { begin: Begin::Resume(cursors), .. })) => {
             Decision::RefuseOn(transport, method, problem, Some(cursors))

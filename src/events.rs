@@ -55,7 +55,7 @@ use tower_service::Service;
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::Channels,
-    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options},
+    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options_response},
     hub::Hub,
     longpoll::{self, LongPollOptions},
     request::{IntoParts, Offer, Rejection, Resolver, Transport},
@@ -153,7 +153,7 @@ impl<S: Store> EventService<S> {
     fn act(&self, method: Method, decision: Decision) -> HandlerFuture {
         let Settings { edge, sse, long_poll } = &*self.0;
         let response = match decision {
-            Decision::Options => options(ALLOW),
+            Decision::Options => options_response(ALLOW),
             Decision::RefuseOn(Transport::Sse, method, problem, cursors) => {
                 sse::refuse(problem, method, cursors.as_ref(), edge.hub.failure_backoff(), sse)
             }

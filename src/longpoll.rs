@@ -58,7 +58,7 @@ pub(crate) use self::answer::answer;
 pub use self::options::LongPollOptions;
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
-    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options as allow},
+    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options_response},
     hub::Hub,
     request::{Offer, Resolver},
     store::{AnyStore, Start, Store},
@@ -113,7 +113,7 @@ impl<S: Store> LongPollService<S> {
     fn act(&self, method: Method, decision: Decision) -> HandlerFuture {
         let Settings { edge, options } = &*self.0;
         let response = match decision {
-            Decision::Options => allow(ALLOW),
+            Decision::Options => options_response(ALLOW),
             Decision::Refuse(problem) | Decision::RefuseOn(_, _, problem, _) => problem.into_response(),
             Decision::Serve(asked) => return answer(&edge.hub, asked, options),
         };

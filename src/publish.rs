@@ -80,7 +80,7 @@ use self::{
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::Channel,
-    edge::options,
+    edge::options_response,
     hub::Hub,
     problem::Problem,
     request::{Resolver, SharedResolver},
@@ -163,7 +163,7 @@ impl<S: Store> PublishService<S> {
         B::Error: Into<BoxError>,
     {
         if request.method == Method::OPTIONS {
-            return HandlerFuture::ready(options(ALLOW));
+            return HandlerFuture::ready(options_response(ALLOW));
         }
         HandlerFuture::new(self.publisher.clone().answer(self.decide(request), Sending::of(request), body))
     }

@@ -66,7 +66,7 @@ pub use self::{body::SseBody, options::SseOptions};
 pub use crate::request::read::{Format, Heartbeat};
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
-    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options as allow},
+    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options_response},
     hub::{Hub, SubscribeError, Subscription},
     request::{Offer, Resolver},
     store::{AnyStore, Start, Store},
@@ -113,7 +113,7 @@ impl<S: Store> SseService<S> {
     fn act(&self, method: Method, decision: Decision) -> HandlerFuture {
         let Settings { edge, options } = &*self.0;
         let response = match decision {
-            Decision::Options => allow(ALLOW),
+            Decision::Options => options_response(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
             Decision::RefuseOn(_, method, problem, cursors) => {
                 refuse(problem, method, cursors.as_ref(), edge.hub.failure_backoff(), options)

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     body::{Body, HandlerFuture},
     cursor::{Cursor, Cursors},
-    edge::{ARRAY, Asked, ConnectionClose, MOST_IN_A_HEAD, Matter, ReadMethod, finish},
+    edge::{ARRAY, Asked, ConnectionClose, MAX_CHANNELS_IN_HEADERS, ReadMethod, ReadTarget, finish},
     hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
     problem::{Problem, retry_after},
     request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, PollShape, Wait, Wishes},
@@ -31,23 +31,23 @@ use crate::{
 /// Answers with an array, or an object that holds one.
 pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOptions) -> HandlerFuture {
     let shape = asked.wishes.shape;
-    if shape == PollShape::Array && asked.matter.channels.len() > MOST_IN_A_HEAD {
-        return HandlerFuture::ready(finish(asked.method, too_many_for_a_head().into_response()));
+    if shape == PollShape::Array && asked.target.channels.len() > MAX_CHANNELS_IN_HEADERS {
+        return HandlerFuture::ready(finish(asked.method, too_many_for_headers().into_response()));
     }
     if asked.method == ReadMethod::Head {
         let hub = hub.clone();
-        return HandlerFuture::new(async move { look(&hub, &asked.matter, shape).await });
+        return HandlerFuture::new(async move { look(&hub, &asked.target, shape).await });
     }
     let plan = Plan::new(asked.wishes, options).shortened();
-    let (matter, applied) = (asked.matter, plan.applied);
+    let (target, applied) = (asked.target, plan.applied);
     let manner = Manner { shape, on_reset: options.on_reset, connection_close: asked.connection_close };
-    match hub.listening(&matter.subscription().wait(plan.wait).limit(plan.limit)) {
+    match hub.listening(&target.subscription().wait(plan.wait).limit(plan.limit)) {
         Ok(listening) => {
             // The names that all readers share, so that the request's own can go.
-            let matter = Matter { channels: listening.channels().clone(), ..matter };
-            HandlerFuture::new(Parked { listening: Some(listening), matter, applied, manner })
+            let target = ReadTarget { channels: listening.channels().clone(), ..target };
+            HandlerFuture::new(Parked { listening: Some(listening), target, applied, manner })
         }
-        Err(error) => HandlerFuture::ready(decide(&matter, manner, Err(error), hub.failure_backoff())),
+        Err(error) => HandlerFuture::ready(decide(&target, manner, Err(error), hub.failure_backoff())),
     }
 }
 
@@ -56,7 +56,7 @@ pin_project! {
     struct Parked {
         #[pin]
         listening: Option<Listening>,
-        matter: Matter,
+        target: ReadTarget,
         applied: Option<u64>,
         manner: Manner,
     }
@@ -80,7 +80,7 @@ impl Future for Parked {
         let backoff = listening.failure_backoff();
         // The reader leaves with its answer, however long the future is kept.
         this.listening.set(None);
-        let mut response = decide(this.matter, *this.manner, listened, backoff);
+        let mut response = decide(this.target, *this.manner, listened, backoff);
         if let Some(seconds) = this.applied.filter(|_| response.status() == StatusCode::OK) {
             // RFC 7240, section 3: says which preference was honoured, and with what value.
             let applied = HeaderValue::try_from(format!("wait={seconds}"));
@@ -91,7 +91,7 @@ impl Future for Parked {
 }
 
 fn decide(
-    matter: &Matter,
+    target: &ReadTarget,
     manner: Manner,
     listened: Result<Listened, SubscribeError>,
     backoff: Duration,
@@ -100,7 +100,7 @@ fn decide(
         Ok(listened) => listened.retry.is_some(),
         Err(error) => matches!(error, SubscribeError::Draining { .. }),
     };
-    let mut response = told(matter, manner, listened, backoff);
+    let mut response = told(target, manner, listened, backoff);
     if draining {
         manner.connection_close.announce(response.headers_mut());
     }
@@ -108,17 +108,17 @@ fn decide(
 }
 
 fn told(
-    matter: &Matter,
+    target: &ReadTarget,
     Manner { shape, on_reset, .. }: Manner,
     listened: Result<Listened, SubscribeError>,
     backoff: Duration,
 ) -> Response<Body> {
-    let problem = match (listened, matter.cursors()) {
+    let problem = match (listened, target.cursors()) {
         (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
-            gone(matter, &listened.resets)
+            gone(target, &listened.resets)
         }
-        (Ok(listened), _) => return write(matter, shape, &listened),
-        (Err(SubscribeError::Draining { retry }), Some(cursors)) => return come_back(matter, shape, cursors, retry),
+        (Ok(listened), _) => return write(target, shape, &listened),
+        (Err(SubscribeError::Draining { retry }), Some(cursors)) => return come_back(target, shape, cursors, retry),
         // Without a position there is none to give back, and an empty list would say that nothing was missed.
         (Err(error), _) => Problem::from(error).backing_off(backoff),
     };
@@ -166,21 +166,21 @@ impl Plan {
     }
 }
 
-fn write(matter: &Matter, shape: PollShape, listened: &Listened) -> Response<Body> {
+fn write(target: &ReadTarget, shape: PollShape, listened: &Listened) -> Response<Body> {
     let array = match listened.run() {
         Some(events) => events.joined(&ARRAY),
         None => join(&listened.frames(), &ARRAY).into(),
     };
     match shape {
-        PollShape::Array => respond(array, head::of(matter, listened)),
+        PollShape::Array => respond(array, head::of(target, listened)),
         PollShape::Page => respond(page::of(&array, listened), head::of_page(listened.retry)),
     }
 }
 
-fn come_back(matter: &Matter, shape: PollShape, cursors: &Cursors, retry: Duration) -> Response<Body> {
+fn come_back(target: &ReadTarget, shape: PollShape, cursors: &Cursors, retry: Duration) -> Response<Body> {
     match shape {
         PollShape::Array => {
-            let mut head = head::at(&matter.next_query, cursors, Live::No);
+            let mut head = head::at(&target.next_query, cursors, Live::No);
             head.insert(header::RETRY_AFTER, retry_after(retry));
             respond("[]", head)
         }
@@ -195,18 +195,19 @@ fn respond(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
     response
 }
 
-fn too_many_for_a_head() -> Problem {
-    let detail =
-        format!("more than {MOST_IN_A_HEAD} channels have a position that is too long for a head: `format=page`");
+fn too_many_for_headers() -> Problem {
+    let detail = format!(
+        "more than {MAX_CHANNELS_IN_HEADERS} channels have a position that is too long for a head: `format=page`"
+    );
     Problem::new(StatusCode::BAD_REQUEST, detail).kind("bad-parameter").parameter("format")
 }
 
 /// `410`: what cannot be continued, and the positions to choose from.
-fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
+fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
     let position = |choose: fn(&Reset) -> Cursor| {
-        matter.token(|_, channel| match resets.iter().find(|reset| reset.channel == *channel) {
+        target.token(|_, channel| match resets.iter().find(|reset| reset.channel == *channel) {
             Some(reset) => Some(choose(reset)),
-            None => matter.cursors().and_then(|cursors| cursors.position(channel)),
+            None => target.cursors().and_then(|cursors| cursors.position(channel)),
         })
     };
     let each = |reset: &Reset| {
@@ -223,15 +224,15 @@ fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
         .member("earliest", position(|reset| reset.earliest).to_string())
         .member("latest", position(|reset| reset.latest).to_string())
         .member("resets", resets.iter().map(each).collect::<Vec<_>>());
-    match head::resets(matter, resets) {
+    match head::resets(target, resets) {
         Some(value) => problem.header(EVENTS_RESET, value),
         None => problem,
     }
 }
 
 /// The answer to `HEAD`: where the channels are.
-async fn head_response<S: Store>(hub: &Hub<S>, matter: &Matter, shape: PollShape) -> Response<Body> {
-    let heads = match hub.heads(&matter.channels).await {
+async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, shape: PollShape) -> Response<Body> {
+    let heads = match hub.heads(&target.channels).await {
         Ok(heads) => heads,
         Err(error) => {
             let problem = Problem::of_store(&error).backing_off(hub.failure_backoff());
@@ -241,7 +242,7 @@ async fn head_response<S: Store>(hub: &Hub<S>, matter: &Matter, shape: PollShape
     let mut response = Response::new(Body::default());
     let headers = response.headers_mut();
     *headers = match shape {
-        PollShape::Array => head::at(&matter.next_query, &matter.head_token(&heads), Live::No),
+        PollShape::Array => head::at(&target.next_query, &target.head_token(&heads), Live::No),
         PollShape::Page => head::of_page(None),
     };
     if heads.iter().all(|head| head.closed) {

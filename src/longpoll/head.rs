@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::{
     channel::Channel,
     cursor::Cursors,
-    edge::{ACCEPT, CORRUPT, Matter, position},
+    edge::{ACCEPT, CORRUPT, ReadTarget, position_header},
     hub::{Events, Listened, Reset},
     problem::retry_after,
     request::{EVENTS_CLOSED, EVENTS_ERROR, EVENTS_LIVE, EVENTS_RESET, LAST_EVENT_ID, next_link},
@@ -22,13 +22,13 @@ pub(super) enum Live {
 }
 
 /// The head of an array of what was gathered.
-pub(super) fn of(matter: &Matter, listened: &Listened) -> HeaderMap {
+pub(super) fn of(target: &ReadTarget, listened: &Listened) -> HeaderMap {
     let live = if listened.live { Live::Yes } else { Live::No };
     let mut headers = match listened.run() {
-        Some(events) => after(events, &matter.next_query, &listened.cursors, live),
-        None => at(&matter.next_query, &listened.cursors, live),
+        Some(events) => after(events, &target.next_query, &listened.cursors, live),
+        None => at(&target.next_query, &listened.cursors, live),
     };
-    headers.extend(resets(matter, &listened.resets).map(|value| (EVENTS_RESET, value)));
+    headers.extend(resets(target, &listened.resets).map(|value| (EVENTS_RESET, value)));
     let mut failed = listened.failed.iter().map(|failed| &failed.channel);
     if let Some(first) = failed.next() {
         let alone = Some(first).filter(|_| failed.next().is_none());
@@ -53,7 +53,7 @@ pub(super) fn of_page(retry: Option<Duration>) -> HeaderMap {
 /// The headers that all arrays have, before the position `cursors`.
 pub(super) fn at(next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     let mut headers = plain();
-    if let Some(position) = position(cursors) {
+    if let Some(position) = position_header(cursors) {
         let link = position.to_str().ok().and_then(|position| next_link(next_query, position));
         let fits = |link: &HeaderValue| link.len() + position.len() <= LINK_AND_POSITION;
         headers.extend(link.filter(fits).map(|link| (header::LINK, link)));
@@ -97,10 +97,10 @@ struct SharedHead {
 }
 
 /// Each reason once, for there may be many channels; which one, when it is one of several: `trimmed;channel="a%20b"`.
-pub(super) fn resets(matter: &Matter, resets: &[Reset]) -> Option<HeaderValue> {
+pub(super) fn resets(target: &ReadTarget, resets: &[Reset]) -> Option<HeaderValue> {
     match resets {
         [] => None,
-        [reset] => told(reset.reason.as_str(), Some(&reset.channel).filter(|_| matter.channels.len() > 1)),
+        [reset] => told(reset.reason.as_str(), Some(&reset.channel).filter(|_| target.channels.len() > 1)),
         several => {
             let mut reasons: Vec<_> = several.iter().map(|reset| reset.reason.as_str()).collect();
             reasons.sort_unstable();
@@ -140,9 +140,9 @@ mod tests {
 
     const AT: Cursor = Cursor { epoch: u64::MAX, seq: u64::MAX, tag: u32::MAX };
 
-    fn matter(names: &[&str]) -> Matter {
+    fn target(names: &[&str]) -> ReadTarget {
         let channels = Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap();
-        Matter { channels, begin: Begin::Start(Start::Latest), next_query: Box::default() }
+        ReadTarget { channels, begin: Begin::Start(Start::Latest), next_query: Box::default() }
     }
 
     fn reset(name: &str, reason: Reason) -> Reset {
@@ -163,7 +163,7 @@ mod tests {
             (several, vec![reset(odd, Unknown), reset("b", Ahead), reset(&long, Unknown)], Some("ahead, unknown")),
         ];
         for (names, happened, value) in table {
-            let said = resets(&matter(names), &happened);
+            let said = resets(&target(names), &happened);
             assert_eq!(said.as_ref().map(|said| said.to_str().unwrap()), value, "{happened:?}");
         }
     }

@@ -8,7 +8,7 @@ use super::{SseBody, SseOptions, body::millis, encode::push_stream_retry, option
 use crate::{
     body::{Body, HandlerFuture},
     cursor::Cursors,
-    edge::{Asked, Matter, ReadMethod, finish, insert_position},
+    edge::{Asked, ReadMethod, ReadTarget, finish, insert_position},
     hub::{Hub, SubscribeError},
     problem::Problem,
     request::EVENTS_CLOSED,
@@ -20,7 +20,7 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions)
     if asked.method == ReadMethod::Head {
         let (hub, forwarding) = (hub.clone(), options.forwarding);
         return HandlerFuture::new(
-            async move { finish(ReadMethod::Head, head(&hub, &asked.matter, forwarding).await) },
+            async move { finish(ReadMethod::Head, head(&hub, &asked.target, forwarding).await) },
         );
     }
     let options = SseOptions {
@@ -28,8 +28,8 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions)
         heartbeat_as: asked.wishes.heartbeat.unwrap_or(options.heartbeat_as),
         ..options.clone()
     };
-    let (matter, connection_close) = (asked.matter, asked.connection_close);
-    let (hub, subscribing) = (hub.clone(), hub.subscribing(&matter.subscription()));
+    let (target, connection_close) = (asked.target, asked.connection_close);
+    let (hub, subscribing) = (hub.clone(), hub.subscribing(&target.subscription()));
     HandlerFuture::new(async move {
         let response = match subscribing.await {
             Ok(subscriber) if subscriber.at_end() => end(&subscriber.cursors()),
@@ -37,7 +37,7 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions)
             Err(error) => {
                 let draining = matches!(error, SubscribeError::Draining { .. });
                 let problem = Problem::from(error);
-                let mut response = refuse(problem, ReadMethod::Get, matter.cursors(), hub.failure_backoff(), &options);
+                let mut response = refuse(problem, ReadMethod::Get, target.cursors(), hub.failure_backoff(), &options);
                 if draining {
                     connection_close.announce(response.headers_mut());
                 }
@@ -87,12 +87,12 @@ fn end(cursors: &Cursors) -> Response<Body> {
     response
 }
 
-async fn head<S: Store>(hub: &Hub<S>, matter: &Matter, forwarding: Forwarding) -> Response<Body> {
-    match hub.heads(&matter.channels).await {
+async fn head<S: Store>(hub: &Hub<S>, target: &ReadTarget, forwarding: Forwarding) -> Response<Body> {
+    match hub.heads(&target.channels).await {
         Ok(heads) => {
             let mut response = Response::new(Body::default());
             stream_headers(response.headers_mut(), forwarding);
-            insert_position(response.headers_mut(), &matter.head_token(&heads));
+            insert_position(response.headers_mut(), &target.head_token(&heads));
             response
         }
         Err(error) => Problem::of_store(&error).backing_off(hub.failure_backoff()).into_response(),
