@@ -40,9 +40,9 @@
 //! ```
 
 mod answer;
-mod head;
 mod options;
 mod page;
+mod response_head;
 
 use std::{
     convert::Infallible,

@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::{
     LongPollOptions,
-    head::{self, Live},
     options::OnReset,
     page,
+    response_head::{self, Live},
 };
 use crate::{
     body::{Body, HandlerFuture},
@@ -36,41 +36,42 @@ pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOpt
     }
     if asked.method == ReadMethod::Head {
         let hub = hub.clone();
-        return HandlerFuture::new(async move { look(&hub, &asked.target, shape).await });
+        return HandlerFuture::new(async move { head_response(&hub, &asked.target, shape).await });
     }
-    let plan = Plan::new(asked.wishes, options).shortened();
-    let (target, applied) = (asked.target, plan.applied);
-    let manner = Manner { shape, on_reset: options.on_reset, connection_close: asked.connection_close };
-    match hub.listening(&target.subscription().wait(plan.wait).limit(plan.limit)) {
+    let limits = PollLimits::new(asked.wishes, options).with_jitter();
+    let (target, honored_wait) = (asked.target, limits.honored_wait);
+    let response_options =
+        ResponseOptions { shape, on_reset: options.on_reset, connection_close: asked.connection_close };
+    match hub.listening(&target.subscription().wait(limits.wait).limit(limits.limit)) {
         Ok(listening) => {
             // The names that all readers share, so that the request's own can go.
             let target = ReadTarget { channels: listening.channels().clone(), ..target };
-            HandlerFuture::new(Parked { listening: Some(listening), target, applied, manner })
+            HandlerFuture::new(ParkedPoll { listening: Some(listening), target, honored_wait, response_options })
         }
-        Err(error) => HandlerFuture::ready(decide(&target, manner, Err(error), hub.failure_backoff())),
+        Err(error) => HandlerFuture::ready(respond(&target, response_options, Err(error), hub.failure_backoff())),
     }
 }
 
 pin_project! {
     // A poll that waits. Not an async block: that would hold what it waits with twice.
-    struct Parked {
+    struct ParkedPoll {
         #[pin]
         listening: Option<Listening>,
         target: ReadTarget,
-        applied: Option<u64>,
-        manner: Manner,
+        honored_wait: Option<u64>,
+        response_options: ResponseOptions,
     }
 }
 
 /// How what was gathered is told.
 #[derive(Clone, Copy)]
-struct Manner {
+struct ResponseOptions {
     shape: PollShape,
     on_reset: OnReset,
     connection_close: ConnectionClose,
 }
 
-impl Future for Parked {
+impl Future for ParkedPoll {
     type Output = Response<Body>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
@@ -80,19 +81,19 @@ impl Future for Parked {
         let backoff = listening.failure_backoff();
         // The reader leaves with its answer, however long the future is kept.
         this.listening.set(None);
-        let mut response = decide(this.target, *this.manner, listened, backoff);
-        if let Some(seconds) = this.applied.filter(|_| response.status() == StatusCode::OK) {
+        let mut response = respond(this.target, *this.response_options, listened, backoff);
+        if let Some(seconds) = this.honored_wait.filter(|_| response.status() == StatusCode::OK) {
             // RFC 7240, section 3: says which preference was honoured, and with what value.
-            let applied = HeaderValue::try_from(format!("wait={seconds}"));
-            response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
+            let value = HeaderValue::try_from(format!("wait={seconds}"));
+            response.headers_mut().extend(value.ok().map(|value| (PREFERENCE_APPLIED, value)));
         }
         Poll::Ready(response)
     }
 }
 
-fn decide(
+fn respond(
     target: &ReadTarget,
-    manner: Manner,
+    response_options: ResponseOptions,
     listened: Result<Listened, SubscribeError>,
     backoff: Duration,
 ) -> Response<Body> {
@@ -100,16 +101,16 @@ fn decide(
         Ok(listened) => listened.retry.is_some(),
         Err(error) => matches!(error, SubscribeError::Draining { .. }),
     };
-    let mut response = told(target, manner, listened, backoff);
+    let mut response = build_response(target, response_options, listened, backoff);
     if draining {
-        manner.connection_close.announce(response.headers_mut());
+        response_options.connection_close.announce(response.headers_mut());
     }
     response
 }
 
-fn told(
+fn build_response(
     target: &ReadTarget,
-    Manner { shape, on_reset, .. }: Manner,
+    ResponseOptions { shape, on_reset, .. }: ResponseOptions,
     listened: Result<Listened, SubscribeError>,
     backoff: Duration,
 ) -> Response<Body> {
@@ -117,8 +118,10 @@ fn told(
         (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
             gone(target, &listened.resets)
         }
-        (Ok(listened), _) => return write(target, shape, &listened),
-        (Err(SubscribeError::Draining { retry }), Some(cursors)) => return come_back(target, shape, cursors, retry),
+        (Ok(listened), _) => return events_response(target, shape, &listened),
+        (Err(SubscribeError::Draining { retry }), Some(cursors)) => {
+            return draining_response(target, shape, cursors, retry);
+        }
         // Without a position there is none to give back, and an empty list would say that nothing was missed.
         (Err(error), _) => Problem::from(error).backing_off(backoff),
     };
@@ -127,69 +130,69 @@ fn told(
 
 /// The request's wishes within the service's bounds.
 #[derive(Debug, PartialEq, Eq)]
-struct Plan {
+struct PollLimits {
     wait: Duration,
     limit: usize,
     /// The seconds of a `Prefer` that was honoured.
-    applied: Option<u64>,
-    said: Said,
+    honored_wait: Option<u64>,
+    wait_source: WaitSource,
 }
 
 /// Who said how long to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
+enum WaitSource {
     Client,
     Service,
 }
 
-impl Plan {
+impl PollLimits {
     fn new(wishes: Wishes, options: &LongPollOptions) -> Self {
         let capped = |seconds: u64| seconds.min(options.longest_wait.as_secs());
-        let (wait, applied, said) = match wishes.wait {
-            None => (options.wait.min(options.longest_wait), None, Said::Service),
-            Some(Wait::Parameter(seconds)) => (Duration::from_secs(capped(seconds)), None, Said::Client),
+        let (wait, honored_wait, wait_source) = match wishes.wait {
+            None => (options.wait.min(options.longest_wait), None, WaitSource::Service),
+            Some(Wait::Parameter(seconds)) => (Duration::from_secs(capped(seconds)), None, WaitSource::Client),
             Some(Wait::Preferred(seconds)) => {
-                (Duration::from_secs(capped(seconds)), Some(capped(seconds)), Said::Client)
+                (Duration::from_secs(capped(seconds)), Some(capped(seconds)), WaitSource::Client)
             }
         };
         let limit = wishes.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        Self { wait, limit: limit.min(options.limit), applied, said }
+        Self { wait, limit: limit.min(options.limit), honored_wait, wait_source }
     }
 
     /// With up to a tenth less of a wait that the client did not name: polls that an event answered together come back
     /// together, and would go on to end together.
-    fn shortened(self) -> Self {
-        match self.said {
-            Said::Client => self,
-            Said::Service => Self { wait: self.wait.mul_f64(1.0 - fastrand::f64() / 10.0), ..self },
+    fn with_jitter(self) -> Self {
+        match self.wait_source {
+            WaitSource::Client => self,
+            WaitSource::Service => Self { wait: self.wait.mul_f64(1.0 - fastrand::f64() / 10.0), ..self },
         }
     }
 }
 
-fn write(target: &ReadTarget, shape: PollShape, listened: &Listened) -> Response<Body> {
+fn events_response(target: &ReadTarget, shape: PollShape, listened: &Listened) -> Response<Body> {
     let array = match listened.run() {
         Some(events) => events.joined(&ARRAY),
         None => join(&listened.frames(), &ARRAY).into(),
     };
     match shape {
-        PollShape::Array => respond(array, head::of(target, listened)),
-        PollShape::Page => respond(page::of(&array, listened), head::of_page(listened.retry)),
+        PollShape::Array => ok_response(array, response_head::array(target, listened)),
+        PollShape::Page => ok_response(page::of(&array, listened), response_head::page(listened.retry)),
     }
 }
 
-fn come_back(target: &ReadTarget, shape: PollShape, cursors: &Cursors, retry: Duration) -> Response<Body> {
+fn draining_response(target: &ReadTarget, shape: PollShape, cursors: &Cursors, retry: Duration) -> Response<Body> {
     match shape {
         PollShape::Array => {
-            let mut head = head::at(&target.next_query, cursors, Live::No);
+            let mut head = response_head::array_at(&target.next_query, cursors, Live::No);
             head.insert(header::RETRY_AFTER, retry_after(retry));
-            respond("[]", head)
+            ok_response("[]", head)
         }
-        PollShape::Page => respond(page::empty(cursors, retry), head::of_page(Some(retry))),
+        PollShape::Page => ok_response(page::empty(cursors, retry), response_head::page(Some(retry))),
     }
 }
 
 /// Some bytes and their head, made into a response.
-fn respond(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
+fn ok_response(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::full(bytes));
     *response.headers_mut() = head;
     response
@@ -224,7 +227,7 @@ fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
         .member("earliest", position(|reset| reset.earliest).to_string())
         .member("latest", position(|reset| reset.latest).to_string())
         .member("resets", resets.iter().map(each).collect::<Vec<_>>());
-    match head::resets(target, resets) {
+    match response_head::resets_value(target, resets) {
         Some(value) => problem.header(EVENTS_RESET, value),
         None => problem,
     }
@@ -242,8 +245,8 @@ async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, shape: PollS
     let mut response = Response::new(Body::default());
     let headers = response.headers_mut();
     *headers = match shape {
-        PollShape::Array => head::at(&target.next_query, &target.head_token(&heads), Live::No),
-        PollShape::Page => head::of_page(None),
+        PollShape::Array => response_head::array_at(&target.next_query, &target.head_token(&heads), Live::No),
+        PollShape::Page => response_head::page(None),
     };
     if heads.iter().all(|head| head.closed) {
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
@@ -263,32 +266,32 @@ mod tests {
     fn wishes_are_capped() {
         let options = LongPollOptions::default();
         let table = [
-            (None, None, 25, 100, None, Said::Service),
-            (Some(Wait::Parameter(0)), Some(7), 0, 7, None, Said::Client),
-            (Some(Wait::Parameter(56)), Some(101), 55, 100, None, Said::Client),
-            (Some(Wait::Preferred(9)), Some(u64::MAX), 9, 100, Some(9), Said::Client),
-            (Some(Wait::Preferred(u64::MAX)), None, 55, 100, Some(55), Said::Client),
+            (None, None, 25, 100, None, WaitSource::Service),
+            (Some(Wait::Parameter(0)), Some(7), 0, 7, None, WaitSource::Client),
+            (Some(Wait::Parameter(56)), Some(101), 55, 100, None, WaitSource::Client),
+            (Some(Wait::Preferred(9)), Some(u64::MAX), 9, 100, Some(9), WaitSource::Client),
+            (Some(Wait::Preferred(u64::MAX)), None, 55, 100, Some(55), WaitSource::Client),
         ];
-        for (wait, limit, seconds, most, applied, said) in table {
-            let plan = Plan::new(wishes(wait, limit), &options);
-            let expected = Plan { wait: Duration::from_secs(seconds), limit: most, applied, said };
-            assert_eq!(plan, expected, "{wait:?} {limit:?}");
+        for (wait, limit, seconds, most, honored_wait, wait_source) in table {
+            let limits = PollLimits::new(wishes(wait, limit), &options);
+            let expected = PollLimits { wait: Duration::from_secs(seconds), limit: most, honored_wait, wait_source };
+            assert_eq!(limits, expected, "{wait:?} {limit:?}");
         }
         let short = LongPollOptions::default().longest_wait(Duration::from_secs(3));
-        assert_eq!(Plan::new(wishes(None, None), &short).wait, Duration::from_secs(3));
+        assert_eq!(PollLimits::new(wishes(None, None), &short).wait, Duration::from_secs(3));
     }
 
     #[test]
     fn no_wait_is_endless_and_no_answer_without_room_for_an_event() {
         let options = LongPollOptions::default().longest_wait(Duration::MAX).limit(0);
-        let plan = Plan::new(wishes(Some(Wait::Parameter(u64::MAX)), None), &options);
-        assert_eq!((plan.wait, plan.limit), (Duration::from_secs(24 * 60 * 60), 1));
+        let limits = PollLimits::new(wishes(Some(Wait::Parameter(u64::MAX)), None), &options);
+        assert_eq!((limits.wait, limits.limit), (Duration::from_secs(24 * 60 * 60), 1));
     }
 
     #[test]
     fn waits_that_no_client_named_are_spread() {
         let options = LongPollOptions::default();
-        let wait = |wait: Option<Wait>| Plan::new(wishes(wait, None), &options).shortened().wait.as_millis();
+        let wait = |wait: Option<Wait>| PollLimits::new(wishes(wait, None), &options).with_jitter().wait.as_millis();
         let waits: Vec<_> = (0..1_000).map(|_| wait(None)).collect();
         let (shortest, longest) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
         assert!((22_500..22_700).contains(shortest) && (24_800..=25_000).contains(longest), "{shortest} to {longest}");

@@ -14,9 +14,9 @@ use crate::{
 
 /// The object around the events in `array`.
 pub(super) fn of(array: &[u8], listened: &Listened) -> Bytes {
-    let resets = listened.resets.iter().map(|reset| Told::of(&reset.channel, reset.reason.as_str()));
-    let errors = listened.failed.iter().map(|failed| Told::of(&failed.channel, CORRUPT));
-    let rest = Rest {
+    let resets = listened.resets.iter().map(|reset| ChannelReason::of(&reset.channel, reset.reason.as_str()));
+    let errors = listened.failed.iter().map(|failed| ChannelReason::of(&failed.channel, CORRUPT));
+    let members = PageMembers {
         cursor: Some(listened.cursors.to_string()).filter(|_| !listened.cursors.is_empty()),
         live: listened.live,
         resets: resets.collect(),
@@ -24,47 +24,47 @@ pub(super) fn of(array: &[u8], listened: &Listened) -> Bytes {
         errors: errors.collect(),
         retry_ms: listened.retry.map(millis),
     };
-    written(array, &rest)
+    page_of(array, &members)
 }
 
 /// The object for a client that is to come back to `cursors`.
 pub(super) fn empty(cursors: &Cursors, retry: Duration) -> Bytes {
     let cursor = Some(cursors.to_string());
-    written(b"[]", &Rest { cursor, retry_ms: Some(millis(retry)), ..Rest::default() })
+    page_of(b"[]", &PageMembers { cursor, retry_ms: Some(millis(retry)), ..PageMembers::default() })
 }
 
 #[derive(Default, Serialize)]
-struct Rest<'a> {
+struct PageMembers<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
     live: bool,
-    resets: Vec<Told<'a>>,
+    resets: Vec<ChannelReason<'a>>,
     closed: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Told<'a>>,
+    errors: Vec<ChannelReason<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_ms: Option<u64>,
 }
 
 /// What befell a channel.
 #[derive(Serialize)]
-struct Told<'a> {
+struct ChannelReason<'a> {
     channel: &'a str,
     reason: &'static str,
 }
 
-impl<'a> Told<'a> {
+impl<'a> ChannelReason<'a> {
     fn of(channel: &'a Channel, reason: &'static str) -> Self {
         Self { channel: channel.as_str(), reason }
     }
 }
 
-fn written(array: &[u8], rest: &Rest<'_>) -> Bytes {
+fn page_of(array: &[u8], members: &PageMembers<'_>) -> Bytes {
     // Strings and numbers always serialise.
-    let rest = serde_json::to_vec(rest).unwrap_or_default();
+    let members = serde_json::to_vec(members).unwrap_or_default();
     let mut out = [b"{\"events\":", array, b","].concat();
     let start = out.len();
-    out.extend_from_slice(rest.get(1..).unwrap_or(b"}"));
+    out.extend_from_slice(members.get(1..).unwrap_or(b"}"));
     escape_breaks(&mut out, start);
     out.into()
 }
@@ -86,9 +86,10 @@ mod tests {
             format!(r#"{{"events":[],"cursor":"{at}","live":false,"resets":[],"closed":[],"retry_ms":1500}}"#);
         assert_eq!(page, expected);
         let channel = Channel::new("\u{2028}").unwrap();
-        let (resets, errors) = (vec![Told::of(&channel, "trimmed")], vec![Told::of(&channel, CORRUPT)]);
-        let rest = Rest { live: true, resets, closed: vec!["a"], errors, ..Rest::default() };
+        let (resets, errors) =
+            (vec![ChannelReason::of(&channel, "trimmed")], vec![ChannelReason::of(&channel, CORRUPT)]);
+        let members = PageMembers { live: true, resets, closed: vec!["a"], errors, ..PageMembers::default() };
         let expected = r#"{"events":[1],"live":true,"resets":[{"channel":"\u2028","reason":"trimmed"}],"closed":["a"],"errors":[{"channel":"\u2028","reason":"corrupt"}]}"#;
-        assert_eq!(written(b"[1]", &rest), expected);
+        assert_eq!(page_of(b"[1]", &members), expected);
     }
 }
