@@ -53,10 +53,10 @@ mod answer;
 mod batch;
 mod body;
 mod event;
-mod head;
 mod in_flight;
 mod publisher;
 mod refuse;
+mod request_head;
 mod reuse;
 
 use std::{
@@ -72,10 +72,10 @@ use tower_service::Service;
 use self::{
     body::BoxError,
     event::Limits,
-    head::{ALLOW, Head},
     in_flight::InFlight,
     publisher::Publisher,
     refuse::{Refusals, Sending},
+    request_head::{ALLOW, RequestHead},
 };
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
@@ -169,13 +169,13 @@ impl<S: Store> PublishService<S> {
     }
 
     /// What is decided before the body is read.
-    fn decide(&self, request: &Parts) -> Result<(Channel, Head), Problem> {
+    fn decide(&self, request: &Parts) -> Result<(Channel, RequestHead), Problem> {
         if request.method != Method::POST {
             return Err(Problem::not_allowed(ALLOW));
         }
         // Who asks comes before what is asked.
         let channel = self.resolver.channel(request)?;
-        Ok((channel, Head::of(request)?))
+        Ok((channel, RequestHead::of(request)?))
     }
 }
 

@@ -6,7 +6,7 @@ use memchr::memchr;
 
 use super::{
     event::{Limits, check, malformed, of_line},
-    head::{Close, Head, Media},
+    request_head::{AfterAppend, ContentType, RequestHead},
     reuse::Lines,
 };
 use crate::{
@@ -23,20 +23,20 @@ pub(super) enum Batch {
     Several(Append, Lines),
 }
 
-pub(super) async fn batch(head: Head, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
-    let close = |append: Append| if head.close == Close::Close { append.closing() } else { append };
-    if body.is_empty() && head.close == Close::Close {
+pub(super) async fn batch(head: RequestHead, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
+    let close = |append: Append| if head.after_append == AfterAppend::Close { append.closing() } else { append };
+    if body.is_empty() && head.after_append == AfterAppend::Close {
         return Ok(Batch::Several(close(Append::new([])), Lines::default()));
     }
-    let data = match head.media {
+    let data = match head.content_type {
         Err(problem) => return Err(problem),
-        Ok(Media::Lines) => {
+        Ok(ContentType::Ndjson) => {
             let (events, lines) = lines(&head, unmarked(&body), limits).await?;
             return Ok(Batch::Several(close(Append::new(events)), lines));
         }
-        Ok(Media::Json) => Data::from_json(unmarked(&body)).map_err(malformed)?,
+        Ok(ContentType::Json) => Data::from_json(unmarked(&body)).map_err(malformed)?,
         // A mark is text like any other.
-        Ok(Media::Text) => Data::text_from_utf8(body)
+        Ok(ContentType::Text) => Data::text_from_utf8(body)
             .map_err(|at| Problem::from(BadParameter::new("body", format!("is not UTF-8: {at}"))))?,
     };
     let mut event = head.apply(Event::new(data))?;
@@ -54,7 +54,7 @@ fn unmarked(body: &[u8]) -> &[u8] {
 }
 
 /// One event a line. A long batch is read in turns, so that it does not keep its thread from others.
-async fn lines(head: &Head, body: &[u8], limits: &Limits) -> Result<(Vec<Event>, Lines), Problem> {
+async fn lines(head: &RequestHead, body: &[u8], limits: &Limits) -> Result<(Vec<Event>, Lines), Problem> {
     let mut reading = Reading { rest: Some(body), next: 1, events: Vec::new(), lines: Lines::default() };
     while reading.turn(head, limits)? == Turn::More {
         tokio::task::yield_now().await;
@@ -85,7 +85,7 @@ const TURN_LINES: usize = 256;
 const TURN_BYTES: usize = 64 << 10;
 
 impl Reading<'_> {
-    fn turn(&mut self, head: &Head, limits: &Limits) -> Result<Turn, Problem> {
+    fn turn(&mut self, head: &RequestHead, limits: &Limits) -> Result<Turn, Problem> {
         let mut bytes = 0;
         for _ in 0..TURN_LINES {
             let Some(rest) = self.rest else { return Ok(Turn::Last) };
@@ -102,7 +102,7 @@ impl Reading<'_> {
         Ok(Turn::More)
     }
 
-    fn line(&mut self, line: &[u8], head: &Head, limits: &Limits) -> Result<(), Problem> {
+    fn line(&mut self, line: &[u8], head: &RequestHead, limits: &Limits) -> Result<(), Problem> {
         if line.is_empty() {
             return Ok(());
         }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     /// Nothing is waited for, so it only has to be polled until it is done.
-    fn batch(head: Head, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
+    fn batch(head: RequestHead, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
         let mut batch = pin!(super::batch(head, body, limits));
         loop {
             if let Poll::Ready(batch) = batch.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -147,12 +147,12 @@ mod tests {
         }
     }
 
-    fn head(media: Media, key: Option<&str>) -> Head {
+    fn head(content_type: ContentType, key: Option<&str>) -> RequestHead {
         let key = key.map(|key| EventKey::new(key).unwrap());
-        Head { media: Ok(media), close: Close::Keep, key, name: None, time: None }
+        RequestHead { content_type: Ok(content_type), after_append: AfterAppend::KeepOpen, key, name: None, time: None }
     }
 
-    fn events(head: Head, body: &str) -> Result<Vec<Event>, (u16, String)> {
+    fn events(head: RequestHead, body: &str) -> Result<Vec<Event>, (u16, String)> {
         match batch(head, Bytes::copy_from_slice(body.as_bytes()), &limits()) {
             Ok(Batch::One(append) | Batch::Several(append, _)) => Ok(append.events),
             Err(problem) => Err((problem.status().as_u16(), format!("{problem:?}"))),
@@ -161,27 +161,28 @@ mod tests {
 
     #[test]
     fn a_body_is_one_event() {
-        assert_eq!(events(head(Media::Json, None), " {\"a\": 1} ").unwrap()[0].data().as_shown(), "{\"a\":1}");
-        assert_eq!(events(head(Media::Text, None), "").unwrap()[0].data().as_text(), Some(""));
-        let keyed = events(head(Media::Text, Some("k")), "\u{feff}x\r\n").unwrap();
+        assert_eq!(events(head(ContentType::Json, None), " {\"a\": 1} ").unwrap()[0].data().as_shown(), "{\"a\":1}");
+        assert_eq!(events(head(ContentType::Text, None), "").unwrap()[0].data().as_text(), Some(""));
+        let keyed = events(head(ContentType::Text, Some("k")), "\u{feff}x\r\n").unwrap();
         assert_eq!(keyed[0].data().as_text(), Some("\u{feff}x\r\n"));
         assert_eq!(keyed[0].key().unwrap().as_str(), "k");
         for bad in ["", "{", "1 2", "{\"a\":1}x"] {
-            assert_eq!(events(head(Media::Json, None), bad).unwrap_err().0, 400, "{bad}");
+            assert_eq!(events(head(ContentType::Json, None), bad).unwrap_err().0, 400, "{bad}");
         }
-        assert!(batch(head(Media::Text, None), Bytes::from_static(b"\xff"), &limits()).is_err());
+        assert!(batch(head(ContentType::Text, None), Bytes::from_static(b"\xff"), &limits()).is_err());
     }
 
     #[test]
     fn lines_are_events_with_keys_of_their_own() {
         let body = "{\"data\":1}\r\n\n {\"data\":\"x\",\"name\":\"n\",\"time\":5,\"key\":\"own\"}\n{\"data\":null,\"name\":null}";
-        let read = events(Head { name: Some("default".into()), ..head(Media::Lines, Some("k")) }, body).unwrap();
+        let read =
+            events(RequestHead { name: Some("default".into()), ..head(ContentType::Ndjson, Some("k")) }, body).unwrap();
         let keys: Vec<_> = read.iter().map(|event| event.key().unwrap().as_str()).collect();
         assert_eq!(keys, ["k/1", "own", "k/4"]);
         let names: Vec<_> = read.iter().map(|event| event.name().unwrap().as_str()).collect();
         assert_eq!(names, ["default", "n", "default"]);
         assert_eq!((read[1].time(), read[2].data().as_shown()), (Some(5), "null"));
-        assert!(events(head(Media::Lines, None), "\n \r\n").unwrap().is_empty());
+        assert!(events(head(ContentType::Ndjson, None), "\n \r\n").unwrap().is_empty());
     }
 
     #[test]
@@ -204,19 +205,20 @@ mod tests {
             ("[1,\"n\",5,\"k\"]", 422, "must be an object"),
         ];
         for (line, status, part) in table {
-            let (got, text) = events(head(Media::Lines, None), &format!("{{\"data\":0}}\n{line}\n")).unwrap_err();
+            let (got, text) =
+                events(head(ContentType::Ndjson, None), &format!("{{\"data\":0}}\n{line}\n")).unwrap_err();
             assert_eq!(got, status, "{line} {text}");
             assert!(text.contains(part) && text.contains("\"line\": Number(2)"), "{line} {text}");
         }
         let long = "k".repeat(255);
-        assert_eq!(events(head(Media::Lines, Some(&long)), "{\"data\":1}").unwrap_err().0, 400);
+        assert_eq!(events(head(ContentType::Ndjson, Some(&long)), "{\"data\":1}").unwrap_err().0, 400);
     }
 
     #[test]
     fn the_events_of_a_body_are_bounded() {
         let lines = |count| "{\"data\":1}\n\n".repeat(count);
-        assert_eq!(events(head(Media::Lines, None), &lines(4)).unwrap().len(), 4);
-        let (status, text) = events(head(Media::Lines, None), &lines(5)).unwrap_err();
+        assert_eq!(events(head(ContentType::Ndjson, None), &lines(4)).unwrap().len(), 4);
+        let (status, text) = events(head(ContentType::Ndjson, None), &lines(5)).unwrap_err();
         assert_eq!(status, 413);
         assert!(text.contains("at most 4") && text.contains("\"line\": Number(9)"), "{text}");
     }
@@ -233,7 +235,8 @@ mod tests {
             (line(100_000).repeat(2), vec![2, 3, 4]),
         ];
         for (body, expected) in table {
-            let (head, limits) = (head(Media::Lines, None), Limits { events: 1_000, event: 1 << 20, ..limits() });
+            let (head, limits) =
+                (head(ContentType::Ndjson, None), Limits { events: 1_000, event: 1 << 20, ..limits() });
             let mut reading =
                 Reading { rest: Some(body.as_bytes()), next: 1, events: Vec::new(), lines: Lines::default() };
             let mut after = Vec::new();
@@ -247,22 +250,24 @@ mod tests {
 
     #[test]
     fn an_empty_body_can_only_close() {
-        let closing = |media| Head { close: Close::Close, ..head(media, None) };
-        for media in [Media::Json, Media::Text, Media::Lines] {
-            let Ok(Batch::Several(append, _)) = batch(closing(media), Bytes::new(), &limits()) else {
-                panic!("{media:?}")
+        let closing = |content_type| RequestHead { after_append: AfterAppend::Close, ..head(content_type, None) };
+        for content_type in [ContentType::Json, ContentType::Text, ContentType::Ndjson] {
+            let Ok(Batch::Several(append, _)) = batch(closing(content_type), Bytes::new(), &limits()) else {
+                panic!("{content_type:?}")
             };
             assert!(append.close && append.events.is_empty());
         }
-        let Ok(Batch::One(append)) = batch(closing(Media::Json), Bytes::from_static(b"1"), &limits()) else { panic!() };
+        let Ok(Batch::One(append)) = batch(closing(ContentType::Json), Bytes::from_static(b"1"), &limits()) else {
+            panic!()
+        };
         assert!(append.close && append.events.len() == 1);
     }
 
     proptest! {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..120)) {
-            for media in [Media::Json, Media::Text, Media::Lines] {
-                let _ = batch(head(media, Some("k")), Bytes::from(body.clone()), &limits());
+            for content_type in [ContentType::Json, ContentType::Text, ContentType::Ndjson] {
+                let _ = batch(head(content_type, Some("k")), Bytes::from(body.clone()), &limits());
             }
         }
     }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::head::Head;
+use super::request_head::RequestHead;
 use crate::{
     error::InvalidEvent,
     event::{Data, Event, EventKey},
@@ -71,7 +71,7 @@ fn levels(json: &str) -> usize {
 }
 
 /// The event that one line of a batch is.
-pub(super) fn of_line(head: &Head, line: &[u8], number: u64, limits: &Limits) -> Result<Event, Problem> {
+pub(super) fn of_line(head: &RequestHead, line: &[u8], number: u64, limits: &Limits) -> Result<Event, Problem> {
     let value: &RawValue = serde_json::from_slice(line).map_err(|error| bad_line(&error, number))?;
     // An array of four would do for serde.
     if !value.get().starts_with('{') {

@@ -10,9 +10,9 @@ use super::{
     batch::{Batch, batch},
     body::{BoxError, Incoming},
     event::Limits,
-    head::{ALLOW, Head},
     in_flight::InFlight,
     refuse::{Refusals, Sending},
+    request_head::{ALLOW, RequestHead},
     reuse::Lines,
 };
 use crate::{body::Body, channel::Channel, hub::Hub, problem::Problem, store::Store};
@@ -29,7 +29,7 @@ impl<S: Store> Publisher<S> {
     /// The answer to a request of which all but the body was decided.
     pub(super) async fn answer<B>(
         self,
-        decided: Result<(Channel, Head), Problem>,
+        decided: Result<(Channel, RequestHead), Problem>,
         sending: Sending,
         body: B,
     ) -> Response<Body>
@@ -52,7 +52,7 @@ impl<S: Store> Publisher<S> {
     async fn publish<B>(
         &self,
         channel: &Channel,
-        head: Head,
+        head: RequestHead,
         body: &mut Incoming<'_, B>,
     ) -> Result<Response<Body>, Problem>
     where
@@ -60,16 +60,16 @@ impl<S: Store> Publisher<S> {
         B::Error: Into<BoxError>,
     {
         // A body that cannot be used may be there only to be empty.
-        let most = if head.media.is_ok() { self.limits.body } else { 0 };
-        let body = match (body.collect(most).await, &head.media) {
-            (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
+        let most = if head.content_type.is_ok() { self.limits.body } else { 0 };
+        let body = match (body.collect(most).await, &head.content_type) {
+            (Err(_), Err(_)) => return Err(head.content_type.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
             (body, _) => body?,
         };
         // Boxed, so that a request takes less room while its body is still coming, which is where slow clients wait.
         Box::pin(self.append(channel, head, body)).await
     }
 
-    async fn append(&self, channel: &Channel, head: Head, body: Bytes) -> Result<Response<Body>, Problem> {
+    async fn append(&self, channel: &Channel, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
         // Not before the body is there: slow clients would keep others out.
         let _place = self.in_flight.enter()?;
         match batch(head, body, &self.limits).await? {

@@ -11,10 +11,10 @@ use crate::{
 
 /// The method, the parameters and the headers of a publish.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct RequestHead {
     /// What the body is; an error when it cannot be used, which an empty body that only closes does not mind.
-    pub(super) media: Result<Media, Problem>,
-    pub(super) close: Close,
+    pub(super) content_type: Result<ContentType, Problem>,
+    pub(super) after_append: AfterAppend,
     pub(super) key: Option<EventKey>,
     pub(super) name: Option<String>,
     pub(super) time: Option<u64>,
@@ -22,31 +22,31 @@ pub(super) struct Head {
 
 /// What a body may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Media {
+pub(super) enum ContentType {
     Json,
     Text,
-    Lines,
+    Ndjson,
 }
 
 /// Whether the channel ends with this append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Close {
-    Keep,
+pub(super) enum AfterAppend {
+    KeepOpen,
     Close,
 }
 
-impl Head {
+impl RequestHead {
     pub(super) fn of(request: &Parts) -> Result<Self, Problem> {
         if request.method != Method::POST {
             return Err(Problem::not_allowed(ALLOW));
         }
-        let (media, close) = (media(&request.headers), close(&request.headers)?);
-        let media = match (media, close) {
-            (Err(problem), Close::Keep) => return Err(problem),
-            (media, _) => media,
+        let (content_type, after_append) = (content_type(&request.headers), after_append(&request.headers)?);
+        let content_type = match (content_type, after_append) {
+            (Err(problem), AfterAppend::KeepOpen) => return Err(problem),
+            (content_type, _) => content_type,
         };
         let (name, time) = parameters_of(request)?;
-        Ok(Self { media, close, key: key(&request.headers)?, name, time })
+        Ok(Self { content_type, after_append, key: key(&request.headers)?, name, time })
     }
 
     /// Gives `event` the name and time of the query.
@@ -65,7 +65,7 @@ impl Head {
 /// What a publish answers to.
 pub(super) const ALLOW: &str = "POST, OPTIONS";
 
-fn media(headers: &HeaderMap) -> Result<Media, Problem> {
+fn content_type(headers: &HeaderMap) -> Result<ContentType, Problem> {
     // RFC 9110, section 15.5.16: 415 speaks of the coding too.
     if headers
         .get_all(header::CONTENT_ENCODING)
@@ -85,10 +85,12 @@ fn media(headers: &HeaderMap) -> Result<Media, Problem> {
         !name.eq_ignore_ascii_case(b"charset")
             || [&b"utf-8"[..], b"utf8"].iter().any(|utf8| charset.eq_ignore_ascii_case(utf8))
     });
-    let known: Option<Media> =
-        TYPES.iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map(|(_, media)| *media);
+    let known: Option<ContentType> = CONTENT_TYPES
+        .iter()
+        .find(|(name, _)| essence.eq_ignore_ascii_case(name))
+        .map(|(_, content_type)| *content_type);
     match known.filter(|_| utf8 && types.next().is_none()) {
-        Some(media) => Ok(media),
+        Some(content_type) => Ok(content_type),
         None => Err(unsupported(
             "`Content-Type` must be `application/json`, `text/plain` or `application/x-ndjson`, in UTF-8",
         )
@@ -96,23 +98,23 @@ fn media(headers: &HeaderMap) -> Result<Media, Problem> {
     }
 }
 
-const TYPES: [(&[u8], Media); 5] = [
-    (b"application/json", Media::Json),
-    (b"text/plain", Media::Text),
-    (b"application/x-ndjson", Media::Lines),
+const CONTENT_TYPES: [(&[u8], ContentType); 5] = [
+    (b"application/json", ContentType::Json),
+    (b"text/plain", ContentType::Text),
+    (b"application/x-ndjson", ContentType::Ndjson),
     // None of the three is registered; people write each.
-    (b"application/ndjson", Media::Lines),
-    (b"application/jsonl", Media::Lines),
+    (b"application/ndjson", ContentType::Ndjson),
+    (b"application/jsonl", ContentType::Ndjson),
 ];
 
 fn unsupported(detail: &'static str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
 }
 
-fn close(headers: &HeaderMap) -> Result<Close, BadParameter> {
+fn after_append(headers: &HeaderMap) -> Result<AfterAppend, BadParameter> {
     match single(headers, &EVENTS_CLOSED, "Events-Closed")? {
-        None | Some(b"" | b"false") => Ok(Close::Keep),
-        Some(b"true") => Ok(Close::Close),
+        None | Some(b"" | b"false") => Ok(AfterAppend::KeepOpen),
+        Some(b"true") => Ok(AfterAppend::Close),
         Some(_) => Err(BadParameter::new("Events-Closed", "must be `true` or `false`")),
     }
 }
@@ -178,37 +180,41 @@ mod tests {
 
     use super::*;
 
-    fn head(uri: &str, headers: &[(&str, &str)]) -> Result<Head, u16> {
+    fn head(uri: &str, headers: &[(&str, &str)]) -> Result<RequestHead, u16> {
         let mut request = Request::builder().method("POST").uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        Head::of(&parts).map_err(|problem| problem.into_response().status().as_u16())
+        RequestHead::of(&parts).map_err(|problem| problem.into_response().status().as_u16())
     }
 
     #[test]
     fn types_are_known_with_their_charset() {
         let table = [
-            ("application/json", Ok(Media::Json)),
-            ("Application/JSON ; charset=UTF-8", Ok(Media::Json)),
-            ("text/plain;charset=\"utf-8\"", Ok(Media::Text)),
-            ("text/plain; format=flowed", Ok(Media::Text)),
-            ("text/plain;charset=utf8", Ok(Media::Text)),
-            ("application/x-ndjson", Ok(Media::Lines)),
-            ("application/ndjson", Ok(Media::Lines)),
-            ("application/JSONL", Ok(Media::Lines)),
+            ("application/json", Ok(ContentType::Json)),
+            ("Application/JSON ; charset=UTF-8", Ok(ContentType::Json)),
+            ("text/plain;charset=\"utf-8\"", Ok(ContentType::Text)),
+            ("text/plain; format=flowed", Ok(ContentType::Text)),
+            ("text/plain;charset=utf8", Ok(ContentType::Text)),
+            ("application/x-ndjson", Ok(ContentType::Ndjson)),
+            ("application/ndjson", Ok(ContentType::Ndjson)),
+            ("application/JSONL", Ok(ContentType::Ndjson)),
             ("text/plain; charset=latin1", Err(415)),
             ("application/x-www-form-urlencoded", Err(415)),
             ("json", Err(415)),
             ("", Err(415)),
         ];
         for (value, expected) in table {
-            assert_eq!(head("/", &[("content-type", value)]).map(|head| head.media.unwrap()), expected, "{value}");
+            assert_eq!(
+                head("/", &[("content-type", value)]).map(|head| head.content_type.unwrap()),
+                expected,
+                "{value}"
+            );
         }
         assert_eq!(head("/", &[]).unwrap_err(), 415);
         assert_eq!(head("/", &[("content-type", "text/plain"), ("content-encoding", "gzip")]).unwrap_err(), 415);
-        assert!(head("/", &[("events-closed", "true")]).unwrap().media.is_err());
+        assert!(head("/", &[("events-closed", "true")]).unwrap().content_type.is_err());
     }
 
     #[test]
@@ -241,7 +247,7 @@ mod tests {
         assert_eq!(head("/?name=a&name=b", &[text]).unwrap_err(), 400);
         assert_eq!(head("/?name=%ff", &[text]).unwrap_err(), 400);
         let good = head("/?name=a&time=5&name=a&x=y&time=", &[text, ("events-closed", "false")]).unwrap();
-        assert_eq!((good.name.as_deref(), good.time, good.close), (Some("a"), Some(5), Close::Keep));
+        assert_eq!((good.name.as_deref(), good.time, good.after_append), (Some("a"), Some(5), AfterAppend::KeepOpen));
         assert!(good.apply(Event::text("x")).is_ok());
         let reserved = head("/?name=stream-x", &[text]).unwrap().apply(Event::text("x")).unwrap_err();
         assert_eq!(reserved.into_response().status(), 422);
