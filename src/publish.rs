@@ -50,14 +50,14 @@
 //! ```
 
 mod answer;
-mod batch;
 mod body;
 mod event;
 mod in_flight;
+mod line_numbers;
+mod parse;
 mod publisher;
 mod refuse;
 mod request_head;
-mod reuse;
 
 use std::{
     convert::Infallible,

@@ -7,13 +7,13 @@ use http::Response;
 
 use super::{
     answer::{one, several},
-    batch::{Batch, batch},
     body::{BoxError, Incoming},
     event::Limits,
     in_flight::InFlight,
+    line_numbers::LineNumbers,
+    parse::{ParsedBody, parse},
     refuse::{Refusals, Sending},
     request_head::{ALLOW, RequestHead},
-    reuse::Lines,
 };
 use crate::{body::Body, channel::Channel, hub::Hub, problem::Problem, store::Store};
 
@@ -72,12 +72,12 @@ impl<S: Store> Publisher<S> {
     async fn append(&self, channel: &Channel, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
         // Not before the body is there: slow clients would keep others out.
         let _place = self.in_flight.enter()?;
-        match batch(head, body, &self.limits).await? {
-            Batch::One(append) => {
+        match parse(head, body, &self.limits).await? {
+            ParsedBody::Single(append) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(one(&appended.map_err(|error| Lines::default().problem(error))?))
+                Ok(one(&appended.map_err(|error| LineNumbers::default().problem(error))?))
             }
-            Batch::Several(append, lines) => {
+            ParsedBody::Batch(append, lines) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
                 Ok(several(&appended.map_err(|error| lines.problem(error))?))
             }

@@ -5,9 +5,9 @@ use http::StatusCode;
 use memchr::memchr;
 
 use super::{
-    event::{Limits, check, malformed, of_line},
+    event::{Limits, check_event, event_of_line, malformed},
+    line_numbers::LineNumbers,
     request_head::{AfterAppend, ContentType, RequestHead},
-    reuse::Lines,
 };
 use crate::{
     event::{Data, Event},
@@ -18,23 +18,23 @@ use crate::{
 
 /// What a publish appends, and how its answer names it.
 #[derive(Debug)]
-pub(super) enum Batch {
-    One(Append),
-    Several(Append, Lines),
+pub(super) enum ParsedBody {
+    Single(Append),
+    Batch(Append, LineNumbers),
 }
 
-pub(super) async fn batch(head: RequestHead, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
+pub(super) async fn parse(head: RequestHead, body: Bytes, limits: &Limits) -> Result<ParsedBody, Problem> {
     let close = |append: Append| if head.after_append == AfterAppend::Close { append.closing() } else { append };
     if body.is_empty() && head.after_append == AfterAppend::Close {
-        return Ok(Batch::Several(close(Append::new([])), Lines::default()));
+        return Ok(ParsedBody::Batch(close(Append::new([])), LineNumbers::default()));
     }
     let data = match head.content_type {
         Err(problem) => return Err(problem),
         Ok(ContentType::Ndjson) => {
-            let (events, lines) = lines(&head, unmarked(&body), limits).await?;
-            return Ok(Batch::Several(close(Append::new(events)), lines));
+            let (events, line_numbers) = parse_batch(&head, without_byte_order_mark(&body), limits).await?;
+            return Ok(ParsedBody::Batch(close(Append::new(events)), line_numbers));
         }
-        Ok(ContentType::Json) => Data::from_json(unmarked(&body)).map_err(malformed)?,
+        Ok(ContentType::Json) => Data::from_json(without_byte_order_mark(&body)).map_err(malformed)?,
         // A mark is text like any other.
         Ok(ContentType::Text) => Data::text_from_utf8(body)
             .map_err(|at| Problem::from(BadParameter::new("body", format!("is not UTF-8: {at}"))))?,
@@ -43,74 +43,75 @@ pub(super) async fn batch(head: RequestHead, body: Bytes, limits: &Limits) -> Re
     if let Some(key) = &head.key {
         event = event.keyed(key.as_str())?;
     }
-    check(&event, limits)?;
-    Ok(Batch::One(close(Append::new([event]))))
+    check_event(&event, limits)?;
+    Ok(ParsedBody::Single(close(Append::new([event]))))
 }
 
 /// JSON without the byte order mark that some editors and libraries put before it (RFC 8259, section 8.1, lets a reader
 /// ignore it).
-fn unmarked(body: &[u8]) -> &[u8] {
+fn without_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// One event a line. A long batch is read in turns, so that it does not keep its thread from others.
-async fn lines(head: &RequestHead, body: &[u8], limits: &Limits) -> Result<(Vec<Event>, Lines), Problem> {
-    let mut reading = Reading { rest: Some(body), next: 1, events: Vec::new(), lines: Lines::default() };
-    while reading.turn(head, limits)? == Turn::More {
+async fn parse_batch(head: &RequestHead, body: &[u8], limits: &Limits) -> Result<(Vec<Event>, LineNumbers), Problem> {
+    let mut parser =
+        BatchParser { rest: Some(body), line_number: 1, events: Vec::new(), line_numbers: LineNumbers::default() };
+    while parser.parse_turn(head, limits)? == Remaining::More {
         tokio::task::yield_now().await;
     }
-    Ok((reading.events, reading.lines))
+    Ok((parser.events, parser.line_numbers))
 }
 
 /// A batch of which the first lines were read.
-struct Reading<'a> {
+struct BatchParser<'a> {
     /// `None` at the end.
     rest: Option<&'a [u8]>,
     /// The number of the line that `rest` begins with. Blank lines are skipped, yet counted, so that numbers are those of an
     /// editor.
-    next: u64,
+    line_number: u64,
     events: Vec<Event>,
-    lines: Lines,
+    line_numbers: LineNumbers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+enum Remaining {
     More,
-    Last,
+    Nothing,
 }
 
 /// Most lines of one turn: well below a millisecond's work.
-const TURN_LINES: usize = 256;
+const LINES_PER_TURN: usize = 256;
 /// A turn ends with the line that takes it above this many bytes.
-const TURN_BYTES: usize = 64 << 10;
+const BYTES_PER_TURN: usize = 64 << 10;
 
-impl Reading<'_> {
-    fn turn(&mut self, head: &RequestHead, limits: &Limits) -> Result<Turn, Problem> {
+impl BatchParser<'_> {
+    fn parse_turn(&mut self, head: &RequestHead, limits: &Limits) -> Result<Remaining, Problem> {
         let mut bytes = 0;
-        for _ in 0..TURN_LINES {
-            let Some(rest) = self.rest else { return Ok(Turn::Last) };
+        for _ in 0..LINES_PER_TURN {
+            let Some(rest) = self.rest else { return Ok(Remaining::Nothing) };
             let end = memchr(b'\n', rest);
             let (line, rest) = rest.split_at(end.unwrap_or(rest.len()));
             self.rest = end.and_then(|_| rest.get(1..));
-            self.line(trim(line), head, limits).map_err(|problem| problem.member("line", self.next))?;
-            self.next += 1;
+            self.parse_line(trim(line), head, limits).map_err(|problem| problem.member("line", self.line_number))?;
+            self.line_number += 1;
             bytes += line.len();
-            if bytes > TURN_BYTES {
+            if bytes > BYTES_PER_TURN {
                 break;
             }
         }
-        Ok(Turn::More)
+        Ok(Remaining::More)
     }
 
-    fn line(&mut self, line: &[u8], head: &RequestHead, limits: &Limits) -> Result<(), Problem> {
+    fn parse_line(&mut self, line: &[u8], head: &RequestHead, limits: &Limits) -> Result<(), Problem> {
         if line.is_empty() {
             return Ok(());
         }
         if self.events.len() >= limits.events {
             return Err(too_many(limits.events));
         }
-        self.events.push(of_line(head, line, self.next, limits)?);
-        self.lines.0.push(self.next);
+        self.events.push(event_of_line(head, line, self.line_number, limits)?);
+        self.line_numbers.0.push(self.line_number);
         Ok(())
     }
 }
@@ -138,11 +139,11 @@ mod tests {
     }
 
     /// Nothing is waited for, so it only has to be polled until it is done.
-    fn batch(head: RequestHead, body: Bytes, limits: &Limits) -> Result<Batch, Problem> {
-        let mut batch = pin!(super::batch(head, body, limits));
+    fn parse(head: RequestHead, body: Bytes, limits: &Limits) -> Result<ParsedBody, Problem> {
+        let mut parsing = pin!(super::parse(head, body, limits));
         loop {
-            if let Poll::Ready(batch) = batch.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                return batch;
+            if let Poll::Ready(parsed) = parsing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return parsed;
             }
         }
     }
@@ -153,8 +154,8 @@ mod tests {
     }
 
     fn events(head: RequestHead, body: &str) -> Result<Vec<Event>, (u16, String)> {
-        match batch(head, Bytes::copy_from_slice(body.as_bytes()), &limits()) {
-            Ok(Batch::One(append) | Batch::Several(append, _)) => Ok(append.events),
+        match parse(head, Bytes::copy_from_slice(body.as_bytes()), &limits()) {
+            Ok(ParsedBody::Single(append) | ParsedBody::Batch(append, _)) => Ok(append.events),
             Err(problem) => Err((problem.status().as_u16(), format!("{problem:?}"))),
         }
     }
@@ -169,7 +170,7 @@ mod tests {
         for bad in ["", "{", "1 2", "{\"a\":1}x"] {
             assert_eq!(events(head(ContentType::Json, None), bad).unwrap_err().0, 400, "{bad}");
         }
-        assert!(batch(head(ContentType::Text, None), Bytes::from_static(b"\xff"), &limits()).is_err());
+        assert!(parse(head(ContentType::Text, None), Bytes::from_static(b"\xff"), &limits()).is_err());
     }
 
     #[test]
@@ -237,13 +238,17 @@ mod tests {
         for (body, expected) in table {
             let (head, limits) =
                 (head(ContentType::Ndjson, None), Limits { events: 1_000, event: 1 << 20, ..limits() });
-            let mut reading =
-                Reading { rest: Some(body.as_bytes()), next: 1, events: Vec::new(), lines: Lines::default() };
+            let mut parser = BatchParser {
+                rest: Some(body.as_bytes()),
+                line_number: 1,
+                events: Vec::new(),
+                line_numbers: LineNumbers::default(),
+            };
             let mut after = Vec::new();
-            while reading.turn(&head, &limits).unwrap() == Turn::More {
-                after.push(reading.next);
+            while parser.parse_turn(&head, &limits).unwrap() == Remaining::More {
+                after.push(parser.line_number);
             }
-            after.extend((after.last() != Some(&reading.next)).then_some(reading.next));
+            after.extend((after.last() != Some(&parser.line_number)).then_some(parser.line_number));
             assert_eq!(after, expected, "{} bytes", body.len());
         }
     }
@@ -252,12 +257,13 @@ mod tests {
     fn an_empty_body_can_only_close() {
         let closing = |content_type| RequestHead { after_append: AfterAppend::Close, ..head(content_type, None) };
         for content_type in [ContentType::Json, ContentType::Text, ContentType::Ndjson] {
-            let Ok(Batch::Several(append, _)) = batch(closing(content_type), Bytes::new(), &limits()) else {
+            let Ok(ParsedBody::Batch(append, _)) = parse(closing(content_type), Bytes::new(), &limits()) else {
                 panic!("{content_type:?}")
             };
             assert!(append.close && append.events.is_empty());
         }
-        let Ok(Batch::One(append)) = batch(closing(ContentType::Json), Bytes::from_static(b"1"), &limits()) else {
+        let Ok(ParsedBody::Single(append)) = parse(closing(ContentType::Json), Bytes::from_static(b"1"), &limits())
+        else {
             panic!()
         };
         assert!(append.close && append.events.len() == 1);
@@ -267,7 +273,7 @@ mod tests {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..120)) {
             for content_type in [ContentType::Json, ContentType::Text, ContentType::Ndjson] {
-                let _ = batch(head(content_type, Some("k")), Bytes::from(body.clone()), &limits());
+                let _ = parse(head(content_type, Some("k")), Bytes::from(body.clone()), &limits());
             }
         }
     }

@@ -6,9 +6,9 @@ use crate::{problem::Problem, store::StoreError};
 
 /// Where the events of a batch stand in their body: a line each, none for an event that is the whole body.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Lines(pub(super) Vec<u64>);
+pub(super) struct LineNumbers(pub(super) Vec<u64>);
 
-impl Lines {
+impl LineNumbers {
     /// Why the store appended nothing.
     pub(super) fn problem(&self, error: StoreError) -> Problem {
         match error {
@@ -39,10 +39,10 @@ mod tests {
 
     #[test]
     fn a_key_that_stands_for_another_event_is_named() {
-        let text = |lines: &[u64], index| format!("{:?}", Lines(lines.to_vec()).key_reused(index));
+        let text = |lines: &[u64], index| format!("{:?}", LineNumbers(lines.to_vec()).key_reused(index));
         assert!(text(&[1, 4], 1).contains("line 4") && text(&[1, 4], 1).contains("\"line\": Number(4)"));
         assert!(text(&[], 0).contains("Idempotency-Key"));
-        let other = Lines(vec![1]).problem(StoreError::TooLarge { size: 2, most: 1, unit: Unit::Bytes });
+        let other = LineNumbers(vec![1]).problem(StoreError::TooLarge { size: 2, most: 1, unit: Unit::Bytes });
         assert_eq!(other.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 }
