@@ -49,15 +49,15 @@
 //! # drop(service);
 //! ```
 
-mod answer;
-mod body;
 mod event;
 mod in_flight;
+mod incoming_body;
 mod line_numbers;
 mod parse;
 mod publisher;
 mod refuse;
 mod request_head;
+mod response;
 
 use std::{
     convert::Infallible,
@@ -70,11 +70,11 @@ use http::{Method, Request, Response, request::Parts};
 use tower_service::Service;
 
 use self::{
-    body::BoxError,
     event::Limits,
     in_flight::InFlight,
+    incoming_body::BoxError,
     publisher::Publisher,
-    refuse::{Refusals, Sending},
+    refuse::{Refuser, SendMode},
     request_head::{ALLOW, RequestHead},
 };
 use crate::{
@@ -100,8 +100,8 @@ impl<S: Store> PublishService<S> {
     /// Appends to the channel that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
         let limits = Limits { body: 1 << 20, events: 10_000, event: 256 << 10, clock: Clock::system() };
-        let (in_flight, refusals) = (InFlight::new(), Refusals::new());
-        Self { resolver: SharedResolver::new(resolver), publisher: Publisher { hub, limits, in_flight, refusals } }
+        let (in_flight, refuser) = (InFlight::new(), Refuser::new());
+        Self { resolver: SharedResolver::new(resolver), publisher: Publisher { hub, limits, in_flight, refuser } }
     }
 
     /// Sets the most bytes of one body. Default 1 MiB; a body over it is answered 413.
@@ -143,7 +143,7 @@ impl<S: Store> PublishService<S> {
     /// wait for the store have at most this many times [`max_body`](Self::max_body) bytes together.
     #[must_use]
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
-        self.publisher.in_flight = self.publisher.in_flight.most(max_in_flight);
+        self.publisher.in_flight = self.publisher.in_flight.with_max(max_in_flight);
         self
     }
 
@@ -151,7 +151,7 @@ impl<S: Store> PublishService<S> {
     /// appended: repeat with the same key.
     #[must_use]
     pub fn append_timeout(mut self, append_timeout: Duration) -> Self {
-        self.publisher.in_flight = self.publisher.in_flight.longest(append_timeout);
+        self.publisher.in_flight = self.publisher.in_flight.with_timeout(append_timeout);
         self
     }
 
@@ -165,7 +165,7 @@ impl<S: Store> PublishService<S> {
         if request.method == Method::OPTIONS {
             return HandlerFuture::ready(options_response(ALLOW));
         }
-        HandlerFuture::new(self.publisher.clone().answer(self.decide(request), Sending::of(request), body))
+        HandlerFuture::new(self.publisher.clone().respond(self.decide(request), SendMode::of(request), body))
     }
 
     /// What is decided before the body is read.

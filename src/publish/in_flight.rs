@@ -25,26 +25,26 @@ use crate::{
 /// The bounds of all clones of a service.
 #[derive(Clone, Debug)]
 pub(super) struct InFlight {
-    free: Arc<Semaphore>,
-    longest: Duration,
+    permits: Arc<Semaphore>,
+    append_timeout: Duration,
 }
 
 impl InFlight {
     pub(super) fn new() -> Self {
-        Self { free: Arc::new(Semaphore::new(1024)), longest: Duration::from_secs(30) }
+        Self { permits: Arc::new(Semaphore::new(1024)), append_timeout: Duration::from_secs(30) }
     }
 
-    pub(super) fn most(self, most: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS))), ..self }
+    pub(super) fn with_max(self, max: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS))), ..self }
     }
 
-    pub(super) fn longest(self, longest: Duration) -> Self {
-        Self { longest, ..self }
+    pub(super) fn with_timeout(self, append_timeout: Duration) -> Self {
+        Self { append_timeout, ..self }
     }
 
     /// A place, which is free again when it is dropped.
-    pub(super) fn enter(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.free.try_acquire().map_err(|_| {
+    pub(super) fn acquire(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.permits.try_acquire().map_err(|_| {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many publishes wait for the event store; retry later")
                 .kind("too-many-publishes")
                 .passing(Retry::SOON)
@@ -63,9 +63,9 @@ impl InFlight {
         if let Poll::Ready(appended) = poll_fn(|cx| Poll::Ready(append.as_mut().poll(cx))).await {
             return appended;
         }
-        match timeout(self.longest, append).await {
+        match timeout(self.append_timeout, append).await {
             Ok(appended) => appended,
-            Err(_) => Err(StoreError::Unknown(format!("no answer within {:?}", self.longest).into())),
+            Err(_) => Err(StoreError::Unknown(format!("no answer within {:?}", self.append_timeout).into())),
         }
     }
 }

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::Response;
 
 use super::{
-    answer::{one, several},
-    body::{BoxError, Incoming},
     event::Limits,
     in_flight::InFlight,
+    incoming_body::{BoxError, IncomingBody},
     line_numbers::LineNumbers,
     parse::{ParsedBody, parse},
-    refuse::{Refusals, Sending},
+    refuse::{Refuser, SendMode},
     request_head::{ALLOW, RequestHead},
+    response::{batch_response, single_response},
 };
 use crate::{body::Body, channel::Channel, hub::Hub, problem::Problem, store::Store};
 
@@ -22,15 +22,15 @@ pub(super) struct Publisher<S> {
     pub(super) hub: Hub<S>,
     pub(super) limits: Limits,
     pub(super) in_flight: InFlight,
-    pub(super) refusals: Refusals,
+    pub(super) refuser: Refuser,
 }
 
 impl<S: Store> Publisher<S> {
     /// The answer to a request of which all but the body was decided.
-    pub(super) async fn answer<B>(
+    pub(super) async fn respond<B>(
         self,
         decided: Result<(Channel, RequestHead), Problem>,
-        sending: Sending,
+        send_mode: SendMode,
         body: B,
     ) -> Response<Body>
     where
@@ -38,14 +38,14 @@ impl<S: Store> Publisher<S> {
         B::Error: Into<BoxError>,
     {
         let body = pin!(body);
-        let mut body = Incoming::new(body);
+        let mut body = IncomingBody::new(body);
         let published = match decided {
             Ok((channel, head)) => self.publish(&channel, head, &mut body).await,
             Err(problem) => Err(problem),
         };
         match published {
             Ok(response) => response,
-            Err(problem) => self.refusals.answer(problem, sending, &mut body).await,
+            Err(problem) => self.refuser.respond(problem, send_mode, &mut body).await,
         }
     }
 
@@ -53,15 +53,15 @@ impl<S: Store> Publisher<S> {
         &self,
         channel: &Channel,
         head: RequestHead,
-        body: &mut Incoming<'_, B>,
+        body: &mut IncomingBody<'_, B>,
     ) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body,
         B::Error: Into<BoxError>,
     {
         // A body that cannot be used may be there only to be empty.
-        let most = if head.content_type.is_ok() { self.limits.body } else { 0 };
-        let body = match (body.collect(most).await, &head.content_type) {
+        let max_bytes = if head.content_type.is_ok() { self.limits.body } else { 0 };
+        let body = match (body.collect(max_bytes).await, &head.content_type) {
             (Err(_), Err(_)) => return Err(head.content_type.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
             (body, _) => body?,
         };
@@ -71,15 +71,15 @@ impl<S: Store> Publisher<S> {
 
     async fn append(&self, channel: &Channel, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
         // Not before the body is there: slow clients would keep others out.
-        let _place = self.in_flight.enter()?;
+        let _permit = self.in_flight.acquire()?;
         match parse(head, body, &self.limits).await? {
             ParsedBody::Single(append) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(one(&appended.map_err(|error| LineNumbers::default().problem(error))?))
+                Ok(single_response(&appended.map_err(|error| LineNumbers::default().problem(error))?))
             }
-            ParsedBody::Batch(append, lines) => {
+            ParsedBody::Batch(append, line_numbers) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(several(&appended.map_err(|error| lines.problem(error))?))
+                Ok(batch_response(&appended.map_err(|error| line_numbers.problem(error))?))
             }
         }
     }
@@ -87,8 +87,8 @@ impl<S: Store> Publisher<S> {
 
 impl<S> Clone for Publisher<S> {
     fn clone(&self) -> Self {
-        let Self { hub, limits, in_flight, refusals } = self;
-        let (limits, in_flight, refusals) = (limits.clone(), in_flight.clone(), refusals.clone());
-        Self { hub: hub.clone(), limits, in_flight, refusals }
+        let Self { hub, limits, in_flight, refuser } = self;
+        let (limits, in_flight, refuser) = (limits.clone(), in_flight.clone(), refuser.clone());
+        Self { hub: hub.clone(), limits, in_flight, refuser }
     }
 }
