@@ -70,7 +70,7 @@ use http::{Method, Request, Response, request::Parts};
 use tower_service::Service;
 
 use self::{
-    event::Limits,
+    event::PublishLimits,
     in_flight::InFlight,
     incoming_body::BoxError,
     publisher::Publisher,
@@ -99,7 +99,8 @@ pub struct PublishService<S = AnyStore> {
 impl<S: Store> PublishService<S> {
     /// Appends to the channel that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        let limits = Limits { body: 1 << 20, events: 10_000, event: 256 << 10, clock: Clock::system() };
+        let limits =
+            PublishLimits { max_body: 1 << 20, max_events: 10_000, max_event: 256 << 10, clock: Clock::system() };
         let (in_flight, refuser) = (InFlight::new(), Refuser::new());
         Self { resolver: SharedResolver::new(resolver), publisher: Publisher { hub, limits, in_flight, refuser } }
     }
@@ -107,7 +108,7 @@ impl<S: Store> PublishService<S> {
     /// Sets the most bytes of one body. Default 1 MiB; a body over it is answered 413.
     #[must_use]
     pub fn max_body(mut self, max_body: usize) -> Self {
-        self.publisher.limits.body = max_body;
+        self.publisher.limits.max_body = max_body;
         self
     }
 
@@ -115,7 +116,7 @@ impl<S: Store> PublishService<S> {
     /// more than half of what the store keeps of a channel ([`Store::retention`]).
     #[must_use]
     pub fn max_events(mut self, max_events: usize) -> Self {
-        self.publisher.limits.events = max_events.max(1);
+        self.publisher.limits.max_events = max_events.max(1);
         self
     }
 
@@ -126,7 +127,7 @@ impl<S: Store> PublishService<S> {
     /// language's line reader. Where such clients read, set some 60 000 bytes.
     #[must_use]
     pub fn max_event(mut self, max_event: usize) -> Self {
-        self.publisher.limits.event = max_event;
+        self.publisher.limits.max_event = max_event;
         self
     }
 

@@ -15,13 +15,13 @@ use crate::{
 
 /// How much is taken, and from when.
 #[derive(Clone, Debug)]
-pub(super) struct Limits {
+pub(super) struct PublishLimits {
     /// Most bytes of a body.
-    pub(super) body: usize,
+    pub(super) max_body: usize,
     /// Most events of a body.
-    pub(super) events: usize,
+    pub(super) max_events: usize,
     /// Most bytes of an event's data.
-    pub(super) event: usize,
+    pub(super) max_event: usize,
     /// What the time of an event is held against.
     pub(super) clock: Clock,
 }
@@ -34,8 +34,8 @@ const MAX_NESTING: usize = 128;
 const MAX_AHEAD_MS: u64 = 60 * 60 * 1000;
 
 /// Whether `event` is taken.
-pub(super) fn check_event(event: &Event, limits: &Limits) -> Result<(), Problem> {
-    let (data, most) = (event.data(), limits.event);
+pub(super) fn check_event(event: &Event, limits: &PublishLimits) -> Result<(), Problem> {
+    let (data, most) = (event.data(), limits.max_event);
     if data.len() > most {
         return Err(invalid(format!("the data have {} bytes: at most {most} are taken here", data.len())));
     }
@@ -71,7 +71,12 @@ fn nesting_depth(json: &str) -> usize {
 }
 
 /// The event that one line of a batch is.
-pub(super) fn event_of_line(head: &RequestHead, line: &[u8], number: u64, limits: &Limits) -> Result<Event, Problem> {
+pub(super) fn event_of_line(
+    head: &RequestHead,
+    line: &[u8],
+    number: u64,
+    limits: &PublishLimits,
+) -> Result<Event, Problem> {
     let value: &RawValue = serde_json::from_slice(line).map_err(|error| line_error(&error, number))?;
     // An array of four would do for serde.
     if !value.get().starts_with('{') {
@@ -152,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_time_may_lie_an_hour_ahead() {
-        let limits = |now| Limits { body: 0, events: 1, event: 10, clock: Clock::new(move || now) };
+        let limits = |now| PublishLimits { max_body: 0, max_events: 1, max_event: 10, clock: Clock::new(move || now) };
         let table = [
             (0, 0, true),
             (5, MAX_AHEAD_MS + 5, true),

@@ -5,7 +5,7 @@ use http::StatusCode;
 use memchr::memchr;
 
 use super::{
-    event::{Limits, check_event, event_of_line, malformed},
+    event::{PublishLimits, check_event, event_of_line, malformed},
     line_numbers::LineNumbers,
     request_head::{AfterAppend, ContentType, RequestHead},
 };
@@ -23,7 +23,7 @@ pub(super) enum ParsedBody {
     Batch(Append, LineNumbers),
 }
 
-pub(super) async fn parse(head: RequestHead, body: Bytes, limits: &Limits) -> Result<ParsedBody, Problem> {
+pub(super) async fn parse(head: RequestHead, body: Bytes, limits: &PublishLimits) -> Result<ParsedBody, Problem> {
     let close = |append: Append| if head.after_append == AfterAppend::Close { append.closing() } else { append };
     if body.is_empty() && head.after_append == AfterAppend::Close {
         return Ok(ParsedBody::Batch(close(Append::new([])), LineNumbers::default()));
@@ -54,7 +54,11 @@ fn without_byte_order_mark(body: &[u8]) -> &[u8] {
 }
 
 /// One event a line. A long batch is read in turns, so that it does not keep its thread from others.
-async fn parse_batch(head: &RequestHead, body: &[u8], limits: &Limits) -> Result<(Vec<Event>, LineNumbers), Problem> {
+async fn parse_batch(
+    head: &RequestHead,
+    body: &[u8],
+    limits: &PublishLimits,
+) -> Result<(Vec<Event>, LineNumbers), Problem> {
     let mut parser =
         BatchParser { rest: Some(body), line_number: 1, events: Vec::new(), line_numbers: LineNumbers::default() };
     while parser.parse_turn(head, limits)? == Remaining::More {
@@ -86,7 +90,7 @@ const LINES_PER_TURN: usize = 256;
 const BYTES_PER_TURN: usize = 64 << 10;
 
 impl BatchParser<'_> {
-    fn parse_turn(&mut self, head: &RequestHead, limits: &Limits) -> Result<Remaining, Problem> {
+    fn parse_turn(&mut self, head: &RequestHead, limits: &PublishLimits) -> Result<Remaining, Problem> {
         let mut bytes = 0;
         for _ in 0..LINES_PER_TURN {
             let Some(rest) = self.rest else { return Ok(Remaining::Nothing) };
@@ -103,12 +107,12 @@ impl BatchParser<'_> {
         Ok(Remaining::More)
     }
 
-    fn parse_line(&mut self, line: &[u8], head: &RequestHead, limits: &Limits) -> Result<(), Problem> {
+    fn parse_line(&mut self, line: &[u8], head: &RequestHead, limits: &PublishLimits) -> Result<(), Problem> {
         if line.is_empty() {
             return Ok(());
         }
-        if self.events.len() >= limits.events {
-            return Err(too_many(limits.events));
+        if self.events.len() >= limits.max_events {
+            return Err(too_many(limits.max_events));
         }
         self.events.push(event_of_line(head, line, self.line_number, limits)?);
         self.line_numbers.0.push(self.line_number);
@@ -134,12 +138,12 @@ mod tests {
     use super::*;
     use crate::{event::EventKey, store::Clock};
 
-    fn limits() -> Limits {
-        Limits { body: 1000, events: 4, event: 300, clock: Clock::new(|| 1_000) }
+    fn limits() -> PublishLimits {
+        PublishLimits { max_body: 1000, max_events: 4, max_event: 300, clock: Clock::new(|| 1_000) }
     }
 
     /// Nothing is waited for, so it only has to be polled until it is done.
-    fn parse(head: RequestHead, body: Bytes, limits: &Limits) -> Result<ParsedBody, Problem> {
+    fn parse(head: RequestHead, body: Bytes, limits: &PublishLimits) -> Result<ParsedBody, Problem> {
         let mut parsing = pin!(super::parse(head, body, limits));
         loop {
             if let Poll::Ready(parsed) = parsing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -237,7 +241,7 @@ mod tests {
         ];
         for (body, expected) in table {
             let (head, limits) =
-                (head(ContentType::Ndjson, None), Limits { events: 1_000, event: 1 << 20, ..limits() });
+                (head(ContentType::Ndjson, None), PublishLimits { max_events: 1_000, max_event: 1 << 20, ..limits() });
             let mut parser = BatchParser {
                 rest: Some(body.as_bytes()),
                 line_number: 1,

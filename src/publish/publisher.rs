@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Response;
 
 use super::{
-    event::Limits,
+    event::PublishLimits,
     in_flight::InFlight,
     incoming_body::{BoxError, IncomingBody},
     line_numbers::LineNumbers,
@@ -20,7 +20,7 @@ use crate::{body::Body, channel::Channel, hub::Hub, problem::Problem, store::Sto
 /// What the publishes of a service share.
 pub(super) struct Publisher<S> {
     pub(super) hub: Hub<S>,
-    pub(super) limits: Limits,
+    pub(super) limits: PublishLimits,
     pub(super) in_flight: InFlight,
     pub(super) refuser: Refuser,
 }
@@ -60,7 +60,7 @@ impl<S: Store> Publisher<S> {
         B::Error: Into<BoxError>,
     {
         // A body that cannot be used may be there only to be empty.
-        let max_bytes = if head.content_type.is_ok() { self.limits.body } else { 0 };
+        let max_bytes = if head.content_type.is_ok() { self.limits.max_body } else { 0 };
         let body = match (body.collect(max_bytes).await, &head.content_type) {
             (Err(_), Err(_)) => return Err(head.content_type.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
             (body, _) => body?,
