@@ -1,15 +1,8 @@
 //! What the reading services share: decides what a request is and what it asks for. Answers nothing but the requests that
 //! every service answers alike.
 
-mod escape;
-mod object;
-
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 
-pub(crate) use self::{
-    escape::escape_breaks,
-    object::{ARRAY, object},
-};
 use crate::{
     body::Body,
     channel::{Channel, Channels},
@@ -212,9 +205,6 @@ pub(crate) const MAX_CHANNELS_IN_HEADERS: usize = 64;
 
 /// 64 channels of at most 26 bytes, in base64.
 const MAX_POSITION_BYTES: usize = (1 + MAX_CHANNELS_IN_HEADERS * 26).div_ceil(3) * 4;
-
-/// Why a channel cannot be read, as clients are told.
-pub(crate) const CORRUPT: &str = "corrupt";
 
 /// What the readers answer to.
 pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS";

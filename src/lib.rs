@@ -55,6 +55,7 @@ pub mod stores;
 
 pub mod body;
 mod edge;
+mod encode;
 mod problem;
 pub mod request;
 

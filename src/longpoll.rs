@@ -41,7 +41,6 @@
 
 mod answer;
 mod options;
-mod page;
 mod response_head;
 
 use std::{

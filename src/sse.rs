@@ -46,7 +46,6 @@
 mod answer;
 mod body;
 mod chunk_buffer;
-mod encode;
 mod heartbeat;
 mod options;
 mod send_budget;

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["stores", "hub"],
     // The HTTP edge.
     &["body", "request"],
-    &["problem"],
+    &["problem", "encode"],
     &["edge"],
     // The services.
     &["sse", "longpoll", "publish"],

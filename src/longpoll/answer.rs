@@ -15,13 +15,13 @@ use serde_json::json;
 use super::{
     LongPollOptions,
     options::OnReset,
-    page,
     response_head::{self, Live},
 };
 use crate::{
     body::{Body, HandlerFuture},
     cursor::{Cursor, Cursors},
-    edge::{ARRAY, Asked, ConnectionClose, MAX_CHANNELS_IN_HEADERS, ReadMethod, ReadTarget, finish},
+    edge::{Asked, ConnectionClose, MAX_CHANNELS_IN_HEADERS, ReadMethod, ReadTarget, finish},
+    encode::{ARRAY, empty_page, page},
     hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
     problem::{Problem, retry_after},
     request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, PollShape, Wait, Wishes},
@@ -176,7 +176,7 @@ fn events_response(target: &ReadTarget, shape: PollShape, listened: &Listened) -
     };
     match shape {
         PollShape::Array => ok_response(array, response_head::array(target, listened)),
-        PollShape::Page => ok_response(page::of(&array, listened), response_head::page(listened.retry)),
+        PollShape::Page => ok_response(page(&array, listened), response_head::page(listened.retry)),
     }
 }
 
@@ -187,7 +187,7 @@ fn draining_response(target: &ReadTarget, shape: PollShape, cursors: &Cursors, r
             head.insert(header::RETRY_AFTER, retry_after(retry));
             ok_response("[]", head)
         }
-        PollShape::Page => ok_response(page::empty(cursors, retry), response_head::page(Some(retry))),
+        PollShape::Page => ok_response(empty_page(cursors, retry), response_head::page(Some(retry))),
     }
 }
 

@@ -8,7 +8,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::{
     channel::Channel,
     cursor::Cursors,
-    edge::{ACCEPT, CORRUPT, ReadTarget, position_header},
+    edge::{ACCEPT, ReadTarget, position_header},
+    encode::CORRUPT,
     hub::{Events, Listened, Reset},
     problem::retry_after,
     request::{EVENTS_CLOSED, EVENTS_ERROR, EVENTS_LIVE, EVENTS_RESET, LAST_EVENT_ID, next_link},

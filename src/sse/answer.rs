@@ -4,11 +4,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use std::time::Duration;
 
-use super::{SseBody, SseOptions, body::millis, encode::push_stream_retry, options::Forwarding};
+use super::{SseBody, SseOptions, options::Forwarding};
 use crate::{
     body::{Body, HandlerFuture},
     cursor::Cursors,
     edge::{Asked, ReadMethod, ReadTarget, finish, insert_position},
+    encode::push_stream_retry,
     hub::{Hub, SubscribeError},
     problem::Problem,
     request::EVENTS_CLOSED,
@@ -59,7 +60,7 @@ pub(crate) fn refuse(
     let problem = problem.backing_off(backoff);
     let Some(retry) = problem.retry().filter(|_| method == ReadMethod::Get) else { return problem.into_response() };
     let mut out = Vec::new();
-    push_stream_retry(&mut out, millis(retry.jittered(options.retry)), cursors);
+    push_stream_retry(&mut out, retry.jittered(options.retry), cursors);
     let mut response = Response::new(Body::full(out));
     stream_headers(response.headers_mut(), options.forwarding);
     response

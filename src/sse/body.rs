@@ -15,10 +15,6 @@ use http_body::{Frame, SizeHint};
 use super::{
     answer::stream_headers,
     chunk_buffer::ChunkBuffer,
-    encode::{
-        HEARTBEAT_COMMENT, encoding_for, push_id_and_end, push_retry_field, push_stream_end, push_stream_error,
-        push_stream_live, push_stream_ping, push_stream_reset, push_stream_retry,
-    },
     heartbeat::{HeartbeatTimer, Tick},
     options::{Forwarding, LiveMark, SseOptions},
     send_budget::SendBudget,
@@ -26,6 +22,10 @@ use super::{
 use crate::{
     body::Body,
     cursor::Cursors,
+    encode::{
+        HEARTBEAT_COMMENT, encoding_for, push_id_and_end, push_retry_field, push_stream_end, push_stream_error,
+        push_stream_live, push_stream_ping, push_stream_reset, push_stream_retry,
+    },
     hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber},
     problem::{Problem, jittered},
     request::Heartbeat,
@@ -173,7 +173,7 @@ impl SseBody {
 
     fn write_end(&mut self) {
         let mut out = Vec::new();
-        self.push_stream_retry(&mut out, millis(jittered(self.retry())));
+        self.push_stream_retry(&mut out, jittered(self.retry()));
         self.buffer.put(out);
     }
 
@@ -203,7 +203,7 @@ impl SseBody {
                 self.push_due_retry(&mut out);
                 push_stream_error(&mut out, &failed, &self.subscriber.cursors());
             }
-            Some(Ok(Delivery::Drained { retry })) => self.push_stream_retry(&mut out, millis(retry)),
+            Some(Ok(Delivery::Drained { retry })) => self.push_stream_retry(&mut out, retry),
             Some(Err(error)) => self.push_failure(&mut out, error),
             None => self.state = StreamState::Ended,
         }
@@ -258,7 +258,7 @@ impl SseBody {
     /// The store failed. What passes by itself is no reason to stay away for good.
     fn push_failure(&mut self, out: &mut Vec<u8>, error: SubscribeError) {
         match Problem::from(error).backing_off(self.subscriber.failure_backoff()).retry() {
-            Some(retry) => self.push_stream_retry(out, millis(retry.jittered(self.retry()))),
+            Some(retry) => self.push_stream_retry(out, retry.jittered(self.retry())),
             None => self.state = StreamState::Ended,
         }
     }
@@ -271,7 +271,7 @@ impl SseBody {
 
     fn push_stream_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
         self.push_due_retry(out);
-        push_stream_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map(millis).unwrap_or_default(), token);
+        push_stream_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), token);
     }
 
     fn retry(&self) -> Duration {
@@ -280,13 +280,13 @@ impl SseBody {
 
     fn push_due_retry(&mut self, out: &mut Vec<u8>) {
         if std::mem::take(&mut self.retry_due) {
-            push_retry_field(out, millis(jittered(self.retry())));
+            push_retry_field(out, jittered(self.retry()));
         }
     }
 
     /// The last block: when to come back, and from where.
-    fn push_stream_retry(&mut self, out: &mut Vec<u8>, retry_ms: u64) {
-        push_stream_retry(out, retry_ms, Some(&self.subscriber.cursors()));
+    fn push_stream_retry(&mut self, out: &mut Vec<u8>, retry: Duration) {
+        push_stream_retry(out, retry, Some(&self.subscriber.cursors()));
         self.state = StreamState::Ended;
     }
 }
@@ -331,10 +331,6 @@ impl fmt::Debug for SseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SseBody").field("state", &self.state).finish_non_exhaustive()
     }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Above this size, in bytes, a copy costs more than a chunk of its own.

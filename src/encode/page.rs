@@ -5,15 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::{
-    channel::Channel,
-    cursor::Cursors,
-    edge::{CORRUPT, escape_breaks},
-    hub::Listened,
+use super::{
+    escape::escape_breaks,
+    values::{CORRUPT, millis},
 };
+use crate::{channel::Channel, cursor::Cursors, hub::Listened};
 
 /// The object around the events in `array`.
-pub(super) fn of(array: &[u8], listened: &Listened) -> Bytes {
+pub(crate) fn page(array: &[u8], listened: &Listened) -> Bytes {
     let resets = listened.resets.iter().map(|reset| ChannelReason::of(&reset.channel, reset.reason.as_str()));
     let errors = listened.failed.iter().map(|failed| ChannelReason::of(&failed.channel, CORRUPT));
     let members = PageMembers {
@@ -24,13 +23,13 @@ pub(super) fn of(array: &[u8], listened: &Listened) -> Bytes {
         errors: errors.collect(),
         retry_ms: listened.retry.map(millis),
     };
-    page_of(array, &members)
+    encode(array, &members)
 }
 
 /// The object for a client that is to come back to `cursors`.
-pub(super) fn empty(cursors: &Cursors, retry: Duration) -> Bytes {
+pub(crate) fn empty_page(cursors: &Cursors, retry: Duration) -> Bytes {
     let cursor = Some(cursors.to_string());
-    page_of(b"[]", &PageMembers { cursor, retry_ms: Some(millis(retry)), ..PageMembers::default() })
+    encode(b"[]", &PageMembers { cursor, retry_ms: Some(millis(retry)), ..PageMembers::default() })
 }
 
 #[derive(Default, Serialize)]
@@ -59,7 +58,7 @@ impl<'a> ChannelReason<'a> {
     }
 }
 
-fn page_of(array: &[u8], members: &PageMembers<'_>) -> Bytes {
+fn encode(array: &[u8], members: &PageMembers<'_>) -> Bytes {
     // Strings and numbers always serialise.
     let members = serde_json::to_vec(members).unwrap_or_default();
     let mut out = [b"{\"events\":", array, b","].concat();
@@ -67,10 +66,6 @@ fn page_of(array: &[u8], members: &PageMembers<'_>) -> Bytes {
     out.extend_from_slice(members.get(1..).unwrap_or(b"}"));
     escape_breaks(&mut out, start);
     out.into()
-}
-
-fn millis(retry: Duration) -> u64 {
-    u64::try_from(retry.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -81,7 +76,7 @@ mod tests {
     #[test]
     fn a_page_says_everything_itself() {
         let at = Cursors::from(Cursor { epoch: 1, seq: 2, tag: 3 });
-        let page = empty(&at, Duration::from_millis(1500));
+        let page = empty_page(&at, Duration::from_millis(1500));
         let expected =
             format!(r#"{{"events":[],"cursor":"{at}","live":false,"resets":[],"closed":[],"retry_ms":1500}}"#);
         assert_eq!(page, expected);
@@ -90,6 +85,6 @@ mod tests {
             (vec![ChannelReason::of(&channel, "trimmed")], vec![ChannelReason::of(&channel, CORRUPT)]);
         let members = PageMembers { live: true, resets, closed: vec!["a"], errors, ..PageMembers::default() };
         let expected = r#"{"events":[1],"live":true,"resets":[{"channel":"\u2028","reason":"trimmed"}],"closed":["a"],"errors":[{"channel":"\u2028","reason":"corrupt"}]}"#;
-        assert_eq!(page_of(b"[1]", &members), expected);
+        assert_eq!(encode(b"[1]", &members), expected);
     }
 }

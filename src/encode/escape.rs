@@ -4,7 +4,7 @@ use memchr::memchr2;
 
 /// Escapes U+2028, U+2029 and U+0085 in the JSON that begins at `start`: some clients end a line at them, though only CR and
 /// LF end one. In JSON they stand in strings alone, and an escape is the same character.
-pub(crate) fn escape_breaks(out: &mut Vec<u8>, start: usize) {
+pub(super) fn escape_breaks(out: &mut Vec<u8>, start: usize) {
     let Some((at, _)) = find(out, start) else { return };
     let raw = out.split_off(at);
     let mut done = 0;

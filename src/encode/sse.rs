@@ -3,21 +3,25 @@
 //! the id when it sees the line, and would lose the event if the connection broke in between. Others dispatch an empty event
 //! for a block without data, and take no id from it.
 
-use std::{fmt::Display, io::Write as _};
+use std::{fmt::Display, io::Write as _, time::Duration};
 
 use serde::Serialize;
 
+use super::{
+    escape::escape_breaks,
+    object::object,
+    values::{CORRUPT, millis},
+};
 use crate::{
     channel::Channel,
     cursor::Cursors,
-    edge::{CORRUPT, escape_breaks, object},
     hub::{Around, Closed, Failed, Form, Reset},
     request::Format,
     store::Entry,
 };
 
 /// The forms of events: for one channel with their ids, for several without, for each stream has a token of its own there.
-pub(super) fn encoding_for(format: Format, channels: usize) -> &'static Form {
+pub(crate) fn encoding_for(format: Format, channels: usize) -> &'static Form {
     match (format, channels) {
         (Format::Text, 0 | 1) => &TEXT,
         (Format::Text, _) => &TEXT_WITHOUT_ID,
@@ -64,30 +68,30 @@ fn json_without_id(entry: &Entry, out: &mut Vec<u8>) {
 }
 
 /// The end of a block: its id, and the empty line that dispatches it.
-pub(super) fn push_id_and_end(out: &mut Vec<u8>, id: &impl Display) {
+pub(crate) fn push_id_and_end(out: &mut Vec<u8>, id: &impl Display) {
     // A vector takes all that is written.
     let _ = write!(out, "id: {id}\n\n");
 }
 
 /// `retry:` in milliseconds; a field of the block that follows.
-pub(super) fn push_retry_field(out: &mut Vec<u8>, retry_ms: u64) {
-    let _ = writeln!(out, "retry: {retry_ms}");
+pub(crate) fn push_retry_field(out: &mut Vec<u8>, retry: Duration) {
+    let _ = writeln!(out, "retry: {}", millis(retry));
 }
 
 /// History ends here: what follows was published since.
-pub(super) fn push_stream_live(out: &mut Vec<u8>, at: &Cursors) {
+pub(crate) fn push_stream_live(out: &mut Vec<u8>, at: &Cursors) {
     push_stream_event(out, "stream-live", &EmptyData {}, at);
 }
 
-/// The last block of a stream that ends for a passing reason: `retry_ms` says when to come back.
-pub(super) fn push_stream_retry(out: &mut Vec<u8>, retry_ms: u64, at: Option<&Cursors>) {
-    push_retry_field(out, retry_ms);
+/// The last block of a stream that ends for a passing reason: `retry` says when to come back.
+pub(crate) fn push_stream_retry(out: &mut Vec<u8>, retry: Duration, at: Option<&Cursors>) {
+    push_retry_field(out, retry);
     let nowhere = Cursors::of([]);
     push_stream_event(out, "stream-retry", &EmptyData {}, at.unwrap_or(&nowhere));
 }
 
 /// A channel could not be continued.
-pub(super) fn push_stream_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors) {
+pub(crate) fn push_stream_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors) {
     let data = ResetData {
         channel: reset.channel.as_str(),
         reason: reset.reason.as_str(),
@@ -98,7 +102,7 @@ pub(super) fn push_stream_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors) 
 }
 
 /// A channel is closed and read to its end; `left` are those that are not.
-pub(super) fn push_stream_end<'a>(
+pub(crate) fn push_stream_end<'a>(
     out: &mut Vec<u8>,
     closed: &Closed,
     left: impl Iterator<Item = &'a Channel>,
@@ -109,17 +113,17 @@ pub(super) fn push_stream_end<'a>(
 }
 
 /// What the store holds of a channel cannot be read; its position stays.
-pub(super) fn push_stream_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors) {
+pub(crate) fn push_stream_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors) {
     push_stream_event(out, "stream-error", &ErrorData { channel: failed.channel.as_str(), reason: CORRUPT }, at);
 }
 
 /// A heartbeat that scripts can see; `time` is the server's, in Unix milliseconds.
-pub(super) fn push_stream_ping(out: &mut Vec<u8>, time: u64, at: &Cursors) {
-    push_stream_event(out, "stream-ping", &PingData { time }, at);
+pub(crate) fn push_stream_ping(out: &mut Vec<u8>, time: Duration, at: &Cursors) {
+    push_stream_event(out, "stream-ping", &PingData { time: millis(time) }, at);
 }
 
 /// A heartbeat that nobody sees. Without an empty line: two popular clients dispatch an event at each.
-pub(super) const HEARTBEAT_COMMENT: &[u8] = b":\n";
+pub(crate) const HEARTBEAT_COMMENT: &[u8] = b":\n";
 
 /// A client that has no position yet keeps what it sent.
 fn push_stream_event(out: &mut Vec<u8>, name: &str, data: &impl Serialize, at: &Cursors) {
@@ -266,9 +270,9 @@ mod tests {
         push_stream_reset(&mut out, &reset, &at);
         push_stream_error(&mut out, &failed, &at);
         push_stream_end(&mut out, &Closed { channel, cursor: AT }, left.iter(), &at);
-        push_stream_ping(&mut out, 9, &at);
-        push_stream_retry(&mut out, 1500, Some(&at));
-        push_stream_retry(&mut out, 7, None);
+        push_stream_ping(&mut out, Duration::from_millis(9), &at);
+        push_stream_retry(&mut out, Duration::from_millis(1500), Some(&at));
+        push_stream_retry(&mut out, Duration::from_millis(7), None);
         let expected = format!(
             "event: stream-live\ndata: {{}}\nid: {AT}\n\n\
              event: stream-reset\ndata: {{\"channel\":\"a\\\"\\u2028\",\"reason\":\"epoch-changed\",\"earliest\":\"{AT}\",\"latest\":\"{AT}\"}}\nid: {AT}\n\n\

@@ -14,7 +14,7 @@ pub(crate) static ARRAY: Form =
     Form { slot: 4, around: Around { before: b"[", between: b",", after: b"]" }, encode: object };
 
 /// Appends `{"id":…,"channel":…,"time":…,"name":…,"data":…}`; an event without a name has no `name`.
-pub(crate) fn object(entry: &Entry, out: &mut Vec<u8>) {
+pub(super) fn object(entry: &Entry, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(b"{\"id\":\"");
     out.extend_from_slice(entry.cursor.to_string().as_bytes());
