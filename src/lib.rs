@@ -58,6 +58,7 @@ mod edge;
 mod encode;
 mod problem;
 pub mod request;
+mod retry;
 
 pub mod events;
 pub mod layer;

@@ -11,6 +11,7 @@ use crate::{
     error::{InvalidChannel, InvalidChannels, InvalidEvent},
     hub::SubscribeError,
     request::{BadParameter, EVENTS_CLOSED, NotOffered, Rejection, RejectionKind},
+    retry::Retry,
     store::StoreError,
 };
 
@@ -28,31 +29,6 @@ struct ProblemFields {
     members: Map<String, Value>,
     headers: HeaderMap,
     retry: Option<Retry>,
-}
-
-/// When the same request may succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// Nobody knows when; not before about this.
-    Soon { least: Duration },
-    /// After this, which the application said.
-    AtLeast(Duration),
-    /// After this: it was drawn for this client alone.
-    After(Duration),
-}
-
-impl Retry {
-    /// Nobody knows when.
-    pub(crate) const SOON: Self = Self::Soon { least: Duration::ZERO };
-
-    /// The delay, drawn around `soon` when nothing is known, and never less than what was said.
-    pub(crate) fn jittered(self, soon: Duration) -> Duration {
-        match self {
-            Self::Soon { least } => jittered(soon.max(least)),
-            Self::AtLeast(delay) => delay.min(MAX_DELAY).mul_f64(1.0 + fastrand::f64() / 2.0),
-            Self::After(delay) => delay,
-        }
-    }
 }
 
 impl Problem {
@@ -89,8 +65,8 @@ impl Problem {
 
     /// Has clients stay away for about as long as `backoff` where nothing else is known.
     pub(crate) fn backing_off(mut self, backoff: Duration) -> Self {
-        if let Some(Retry::Soon { least }) = &mut self.0.retry {
-            *least = backoff;
+        if let Some(Retry::Soon { backoff: known }) = &mut self.0.retry {
+            *known = backoff;
         }
         self
     }
@@ -136,9 +112,7 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(retry) = retry {
-            // A 429 says what the application said, so that its own numbers agree.
-            let delay = if let Retry::AtLeast(delay) = retry { delay } else { retry.jittered(DEFAULT_RETRY) };
-            headers.insert(header::RETRY_AFTER, retry_after(delay));
+            headers.insert(header::RETRY_AFTER, retry.header_value());
         }
         headers.extend(more);
         response
@@ -259,24 +233,6 @@ macro_rules! responses {
 
 responses!(StoreError, SubscribeError, InvalidChannel, InvalidChannels, InvalidEvent, Rejection);
 
-/// Whole seconds, rounded up, at least 1 (RFC 9110, section 10.2.3: a delay is a whole number).
-pub(crate) fn retry_after(retry: Duration) -> HeaderValue {
-    let whole = retry.as_secs().saturating_add(u64::from(retry.subsec_nanos() > 0));
-    HeaderValue::from(whole.max(1))
-}
-
-/// A random duration between half and one and a half of `base`, so that clients who were sent away together come back one by
-/// one.
-pub(crate) fn jittered(base: Duration) -> Duration {
-    base.min(MAX_DELAY).mul_f64(0.5 + fastrand::f64())
-}
-
-/// When nothing else is known: how long to stay away.
-const DEFAULT_RETRY: Duration = Duration::from_secs(2);
-
-/// Keeps durations far from overflow.
-const MAX_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
@@ -336,34 +292,5 @@ mod tests {
         let (status, _, document) = read(InvalidChannel::Empty.into()).await;
         assert_eq!((status, &document["parameter"]), (400, &"channel".into()));
         assert_eq!(read(InvalidEvent::ReservedName.into()).await.0, 422);
-    }
-
-    #[test]
-    fn delays_are_whole_seconds_and_spread() {
-        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (60_000, "60")] {
-            assert_eq!(retry_after(Duration::from_millis(millis)), seconds);
-        }
-        for base in [Duration::ZERO, Duration::from_secs(2), Duration::MAX] {
-            let delay = jittered(base);
-            assert!(delay >= base.min(MAX_DELAY) / 2 && delay <= base.min(MAX_DELAY) * 3 / 2);
-        }
-        let base = Duration::from_secs(8);
-        spread_between(4, 12, || jittered(base));
-        spread_between(4, 12, || Retry::Soon { least: base }.jittered(Duration::from_secs(1)));
-        spread_between(4, 12, || Retry::SOON.jittered(base));
-        // Never less than was said.
-        spread_between(8, 12, || Retry::AtLeast(base).jittered(Duration::from_secs(1)));
-        assert_eq!(Retry::After(base).jittered(Duration::from_secs(1)), base);
-    }
-
-    /// Whether each quarter of the range of seconds gets its part.
-    fn spread_between(first: u64, end: u64, draw: impl Fn() -> Duration) {
-        let (first, width) = (Duration::from_secs(first), Duration::from_secs(end - first));
-        let mut quarters = [0; 4];
-        for _ in 0..800 {
-            let part = draw().checked_sub(first).expect("not too soon").div_duration_f64(width);
-            quarters[(part * 4.0) as usize] += 1;
-        }
-        assert!(quarters.iter().all(|count| *count > 120), "{quarters:?} from {first:?} on");
     }
 }

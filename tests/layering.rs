@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["stores", "hub"],
     // The HTTP edge.
-    &["body", "request"],
+    &["body", "request", "retry"],
     &["problem", "encode"],
     &["edge"],
     // The services.

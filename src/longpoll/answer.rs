@@ -23,8 +23,9 @@ use crate::{
     edge::{Asked, ConnectionClose, MAX_CHANNELS_IN_HEADERS, ReadMethod, ReadTarget, finish},
     encode::{ARRAY, empty_page, page},
     hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
-    problem::{Problem, retry_after},
+    problem::Problem,
     request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, PollShape, Wait, Wishes},
+    retry::retry_after,
     store::Store,
 };
 

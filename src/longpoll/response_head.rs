@@ -11,8 +11,8 @@ use crate::{
     edge::{ACCEPT, ReadTarget, position_header},
     encode::CORRUPT,
     hub::{Events, Listened, Reset},
-    problem::retry_after,
     request::{EVENTS_CLOSED, EVENTS_ERROR, EVENTS_LIVE, EVENTS_RESET, LAST_EVENT_ID, next_link},
+    retry::retry_after,
 };
 
 /// Whether an answer holds all that there was.

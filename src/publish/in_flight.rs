@@ -18,7 +18,8 @@ use tokio::{
 use crate::{
     channel::Channel,
     hub::Hub,
-    problem::{Problem, Retry},
+    problem::Problem,
+    retry::Retry,
     store::{Append, Appended, Store, StoreError},
 };
 

@@ -27,8 +27,9 @@ use crate::{
         push_stream_live, push_stream_ping, push_stream_reset, push_stream_retry,
     },
     hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber},
-    problem::{Problem, jittered},
+    problem::Problem,
     request::Heartbeat,
+    retry::jittered,
 };
 
 /// A stream of events, as the body of a response; from [`Hub::sse`](crate::Hub::sse).
