@@ -13,8 +13,7 @@ use pin_project_lite::pin_project;
 use serde_json::json;
 
 use super::{
-    LongPollOptions,
-    options::OnReset,
+    options::{LongPollOptions, OnReset},
     response_head::{self, Live},
 };
 use crate::{

@@ -1,10 +1,14 @@
 //! From what was asked to the response that streams it. Decides first, then writes.
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-
 use std::time::Duration;
 
-use super::{SseBody, SseOptions, options::Forwarding};
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::{
+    body::SseBody,
+    options::{Forwarding, SseOptions},
+    response_head::stream_headers,
+};
 use crate::{
     body::{Body, HandlerFuture},
     cursor::Cursors,
@@ -64,17 +68,6 @@ pub(crate) fn refuse(
     let mut response = Response::new(Body::full(out));
     stream_headers(response.headers_mut(), options.forwarding);
     response
-}
-
-/// The headers of a stream. Proxies must not buffer, compress or keep it.
-pub(super) fn stream_headers(headers: &mut HeaderMap, forwarding: Forwarding) {
-    // Streams are UTF-8 and nothing else (WHATWG HTML, section 9.2.2), but some clients take Latin-1 when it is not said.
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    if forwarding == Forwarding::Incremental {
-        headers.insert("incremental", HeaderValue::from_static("?1"));
-    }
 }
 
 /// WHATWG HTML, section 9.2.2: 204 tells `EventSource` to stop reconnecting.

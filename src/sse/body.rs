@@ -13,10 +13,10 @@ use http::Response;
 use http_body::{Frame, SizeHint};
 
 use super::{
-    answer::stream_headers,
     chunk_buffer::ChunkBuffer,
     heartbeat::{HeartbeatTimer, Tick},
     options::{Forwarding, LiveMark, SseOptions},
+    response_head::stream_headers,
     send_budget::SendBudget,
 };
 use crate::{
