@@ -3,8 +3,8 @@
 use http::HeaderMap;
 
 use super::{
-    PREFER,
     field_syntax::{parameter, parameters, split, unquote},
+    headers::PREFER,
     query::number,
 };
 

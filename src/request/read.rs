@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, request::Parts};
 
 use super::{
-    LAST_EVENT_ID,
     accept::{Transport, parse_transport},
+    headers::LAST_EVENT_ID,
     link::NextQuery,
     prefer::preferred_wait,
     query::{Pairs, number},
