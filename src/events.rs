@@ -42,78 +42,60 @@
 //! # drop(room(events, Request::new(())));
 //! ```
 
-use std::{
-    convert::Infallible,
-    fmt,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::fmt;
 
-use http::{Method, Request, Response};
-use tower_service::Service;
+use http::Response;
 
 use crate::{
-    body::{Body, HandlerFuture, ResponseFuture},
+    body::{Body, HandlerFuture},
     channel::Channels,
-    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options_response},
+    edge::{ReadService, Refusal, Responder, read_service},
     hub::Hub,
-    longpoll::{self, LongPollOptions},
-    request::{IntoParts, Offer, Rejection, Resolver, Transport},
-    sse::{self, SseOptions},
+    longpoll::LongPollOptions,
+    request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, Transport},
+    sse::SseOptions,
     store::{AnyStore, Start, Store},
 };
 
 /// Serves events at one URL: a stream or a long poll, by `Accept`; on a tie a long poll. See the [module docs](self).
-pub struct EventService<S = AnyStore>(Arc<Settings<S>>);
-
-/// What the clones of a service share.
-struct Settings<S> {
-    edge: Edge<S>,
-    sse: SseOptions,
-    long_poll: LongPollOptions,
-}
+pub struct EventService<S = AnyStore>(ReadService<S, BothTransports>);
 
 impl<S: Store> EventService<S> {
     /// Serves the channels that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        let (sse, long_poll) = (SseOptions::default(), LongPollOptions::default());
-        Self(Arc::new(Settings { edge: Edge::new(hub, resolver), sse, long_poll }))
+        Self(ReadService::new(hub, resolver, BothTransports::default()))
     }
 
     /// Sets the streams' options.
     #[must_use]
     pub fn sse(self, sse: SseOptions) -> Self {
-        self.change(|settings| Settings { sse, ..settings })
+        Self(self.0.with_responder(|both| both.sse = sse))
     }
 
     /// Sets the long polls' options.
     #[must_use]
     pub fn long_poll(self, long_poll: LongPollOptions) -> Self {
-        self.change(|settings| Settings { long_poll, ..settings })
+        Self(self.0.with_responder(|both| both.long_poll = long_poll))
     }
 
     /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each; from 65 on
     /// there is no place for it in a head, so that polls have to ask for `format=page`.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+        Self(self.0.max_channels(max_channels))
     }
 
     /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
     #[must_use]
     pub fn start(self, start: Start) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
+        Self(self.0.start(start))
     }
 
     /// Has the next page's `Link` keep these parameters of the query, which the application needs to find its channels; by
     /// default it has our own only. Never a token: a link gets logged and shared.
     #[must_use]
     pub fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.keep_parameters(names), ..settings })
-    }
-
-    fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
-        Self(Arc::new(change(Arc::unwrap_or_clone(self.0))))
+        Self(self.0.keep_parameters(names))
     }
 
     /// The whole service inside a handler that has decided which channels the request may read: the resolver is not asked.
@@ -121,9 +103,7 @@ impl<S: Store> EventService<S> {
     /// # Cancel safety
     /// Dropping the future is the client's disconnect: it frees all that the request held.
     pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> HandlerFuture {
-        let request = request.into_parts();
-        let decision = self.0.edge.decide_for(&request, Offer::LongPollThenSse, channels.into());
-        self.act(request.method, decision)
+        self.0.respond(&request.into_parts(), channels.into())
     }
 
     /// Refuses a request inside a handler, so that each transport is told in its own words: what passes by itself
@@ -144,67 +124,40 @@ impl<S: Store> EventService<S> {
     /// # drop(room);
     /// ```
     pub fn refuse(&self, request: impl IntoParts, rejection: Rejection) -> HandlerFuture {
-        let request = request.into_parts();
-        let decision = self.0.edge.decide_against(&request, Offer::LongPollThenSse, rejection);
-        self.act(request.method, decision)
-    }
-
-    /// A parked poll keeps what was decided, not the request's headers.
-    fn act(&self, method: Method, decision: Decision) -> HandlerFuture {
-        let Settings { edge, sse, long_poll } = &*self.0;
-        let response = match decision {
-            Decision::Options => options_response(ALLOW),
-            Decision::RefuseOn(Transport::Sse, method, problem, cursors) => {
-                sse::refuse(problem, method, cursors.as_ref(), edge.hub.failure_backoff(), sse)
-            }
-            Decision::Refuse(problem) | Decision::RefuseOn(Transport::LongPoll, _, problem, _) => {
-                problem.into_response()
-            }
-            Decision::Serve(asked) => {
-                return match asked.transport {
-                    Transport::Sse => sse::answer(&edge.hub, asked, sse),
-                    Transport::LongPoll => longpoll::answer(&edge.hub, asked, long_poll),
-                };
-            }
-        };
-        HandlerFuture::ready(finish(ReadMethod::of(&method), response))
+        self.0.refuse(&request.into_parts(), rejection)
     }
 }
 
-impl<S: Store, B> Service<Request<B>> for EventService<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        // The body goes here, so that the future asks nothing of it.
-        let (parts, _) = request.into_parts();
-        let decision = self.0.edge.decide(&parts, Offer::LongPollThenSse);
-        ResponseFuture(self.act(parts.method, decision))
-    }
-}
-
-impl<S> Clone for EventService<S> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<S> Clone for Settings<S> {
-    fn clone(&self) -> Self {
-        Self { edge: self.edge.clone(), sse: self.sse.clone(), long_poll: self.long_poll.clone() }
-    }
-}
+read_service!(EventService);
 
 impl<S> fmt::Debug for EventService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventService")
-            .field("sse", &self.0.sse)
-            .field("long_poll", &self.0.long_poll)
-            .finish_non_exhaustive()
+        let BothTransports { sse, long_poll } = self.0.responder();
+        f.debug_struct("EventService").field("sse", sse).field("long_poll", long_poll).finish_non_exhaustive()
+    }
+}
+
+/// Answers on the transport that was negotiated.
+#[derive(Clone, Default)]
+struct BothTransports {
+    sse: SseOptions,
+    long_poll: LongPollOptions,
+}
+
+impl Responder for BothTransports {
+    const OFFER: Offer = Offer::LongPollThenSse;
+
+    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+        match request.transport {
+            Transport::LongPoll => self.long_poll.answer(hub, channels, request),
+            Transport::Sse => self.sse.answer(hub, channels, request),
+        }
+    }
+
+    fn refuse<S: Store>(&self, hub: &Hub<S>, refusal: Refusal) -> Response<Body> {
+        match refusal.transport {
+            Transport::LongPoll => self.long_poll.refuse(hub, refusal),
+            Transport::Sse => self.sse.refuse(hub, refusal),
+        }
     }
 }

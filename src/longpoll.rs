@@ -43,114 +43,56 @@ mod answer;
 mod options;
 mod response_head;
 
-use std::{
-    convert::Infallible,
-    fmt,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::fmt;
 
-use http::{Method, Request, Response};
-use tower_service::Service;
-
-pub(crate) use self::answer::answer;
 pub use self::options::LongPollOptions;
 use crate::{
-    body::{Body, HandlerFuture, ResponseFuture},
-    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options_response},
+    edge::{ReadService, read_service},
     hub::Hub,
-    request::{Offer, Resolver},
+    request::Resolver,
     store::{AnyStore, Start, Store},
 };
 
 /// Answers long polls at one URL. See the [module docs](self).
-pub struct LongPollService<S = AnyStore>(Arc<Settings<S>>);
-
-/// What the clones of a service share.
-struct Settings<S> {
-    edge: Edge<S>,
-    options: LongPollOptions,
-}
+pub struct LongPollService<S = AnyStore>(ReadService<S, LongPollOptions>);
 
 impl<S: Store> LongPollService<S> {
     /// Serves the channels that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self(Arc::new(Settings { edge: Edge::new(hub, resolver), options: LongPollOptions::default() }))
+        Self(ReadService::new(hub, resolver, LongPollOptions::default()))
     }
 
     /// Sets the polls' options.
     #[must_use]
     pub fn options(self, options: LongPollOptions) -> Self {
-        self.change(|settings| Settings { options, ..settings })
+        Self(self.0.with_responder(|responder| *responder = options))
     }
 
     /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each; from 65 on
     /// there is no place for it in a head, so that polls have to ask for `format=page`.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+        Self(self.0.max_channels(max_channels))
     }
 
     /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
     #[must_use]
     pub fn start(self, start: Start) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
+        Self(self.0.start(start))
     }
 
     /// Has the next page's `Link` keep these parameters of the query, which the application needs to find its channels; by
     /// default it has our own only. Never a token: a link gets logged and shared.
     #[must_use]
     pub fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.keep_parameters(names), ..settings })
-    }
-
-    fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
-        Self(Arc::new(change(Arc::unwrap_or_clone(self.0))))
-    }
-
-    /// A parked poll keeps what was decided, not the request's headers.
-    fn act(&self, method: Method, decision: Decision) -> HandlerFuture {
-        let Settings { edge, options } = &*self.0;
-        let response = match decision {
-            Decision::Options => options_response(ALLOW),
-            Decision::Refuse(problem) | Decision::RefuseOn(_, _, problem, _) => problem.into_response(),
-            Decision::Serve(asked) => return answer(&edge.hub, asked, options),
-        };
-        HandlerFuture::ready(finish(ReadMethod::of(&method), response))
+        Self(self.0.keep_parameters(names))
     }
 }
 
-impl<S: Store, B> Service<Request<B>> for LongPollService<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        // The body goes here, so that the future asks nothing of it.
-        let (parts, _) = request.into_parts();
-        let decision = self.0.edge.decide(&parts, Offer::LongPoll);
-        ResponseFuture(self.act(parts.method, decision))
-    }
-}
-
-impl<S> Clone for LongPollService<S> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<S> Clone for Settings<S> {
-    fn clone(&self) -> Self {
-        Self { edge: self.edge.clone(), options: self.options.clone() }
-    }
-}
+read_service!(LongPollService);
 
 impl<S> fmt::Debug for LongPollService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LongPollService").field("options", &self.0.options).finish_non_exhaustive()
+        f.debug_struct("LongPollService").field("options", self.0.responder()).finish_non_exhaustive()
     }
 }

@@ -46,7 +46,10 @@ mod accept;
 mod field_syntax;
 mod headers;
 mod link;
+mod parameters;
+mod parse;
 mod parts;
+mod position;
 mod prefer;
 mod query;
 pub(crate) mod read;
@@ -57,7 +60,7 @@ pub(crate) use self::{
     field_syntax::{parameters, trim, unquote},
     link::next_link,
     query::{number, pairs},
-    read::{Begin, Format, Heartbeat, PollShape, Read, Rules, Wait, Wishes, read},
+    read::{Begin, Format, Heartbeat, PollShape, ReadMethod, ReadRequest, ReadSettings, Wait},
     resolver::{BadParameter, RejectionKind, SharedResolver},
 };
 pub use self::{

@@ -51,111 +51,51 @@ mod options;
 mod response_head;
 mod send_budget;
 
-use std::{
-    convert::Infallible,
-    fmt,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::fmt;
 
-use http::{Method, Request, Response};
-use tower_service::Service;
-
-pub(crate) use self::answer::{answer, refuse};
 pub use self::{body::SseBody, options::SseOptions};
 pub use crate::request::read::{Format, Heartbeat};
 use crate::{
-    body::{Body, HandlerFuture, ResponseFuture},
-    edge::{ALLOW, Decision, Edge, ReadMethod, finish, options_response},
+    edge::{ReadService, read_service},
     hub::{Hub, SubscribeError, Subscription},
-    request::{Offer, Resolver},
+    request::Resolver,
     store::{AnyStore, Start, Store},
 };
 
 /// Streams events at one URL. See the [module docs](self).
-pub struct SseService<S = AnyStore>(Arc<Settings<S>>);
-
-/// What the clones of a service share.
-struct Settings<S> {
-    edge: Edge<S>,
-    options: SseOptions,
-}
+pub struct SseService<S = AnyStore>(ReadService<S, SseOptions>);
 
 impl<S: Store> SseService<S> {
     /// Streams the channels that `resolver` names.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self(Arc::new(Settings { edge: Edge::new(hub, resolver), options: SseOptions::default() }))
+        Self(ReadService::new(hub, resolver, SseOptions::default()))
     }
 
     /// Sets the streams' options.
     #[must_use]
     pub fn options(self, options: SseOptions) -> Self {
-        self.change(|settings| Settings { options, ..settings })
+        Self(self.0.with_responder(|responder| *responder = options))
     }
 
     /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each, and
     /// `EventSource` sends it back in a header: many proxies take no more than 8 KiB.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+        Self(self.0.max_channels(max_channels))
     }
 
     /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
     #[must_use]
     pub fn start(self, start: Start) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
-    }
-
-    fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
-        Self(Arc::new(change(Arc::unwrap_or_clone(self.0))))
-    }
-
-    fn act(&self, method: Method, decision: Decision) -> HandlerFuture {
-        let Settings { edge, options } = &*self.0;
-        let response = match decision {
-            Decision::Options => options_response(ALLOW),
-            Decision::Refuse(problem) => problem.into_response(),
-            Decision::RefuseOn(_, method, problem, cursors) => {
-                refuse(problem, method, cursors.as_ref(), edge.hub.failure_backoff(), options)
-            }
-            Decision::Serve(asked) => return answer(&edge.hub, asked, options),
-        };
-        HandlerFuture::ready(finish(ReadMethod::of(&method), response))
+        Self(self.0.start(start))
     }
 }
 
-impl<S: Store, B> Service<Request<B>> for SseService<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        // The body goes here, so that the future asks nothing of it.
-        let (parts, _) = request.into_parts();
-        let decision = self.0.edge.decide(&parts, Offer::Sse);
-        ResponseFuture(self.act(parts.method, decision))
-    }
-}
-
-impl<S> Clone for SseService<S> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<S> Clone for Settings<S> {
-    fn clone(&self) -> Self {
-        Self { edge: self.edge.clone(), options: self.options.clone() }
-    }
-}
+read_service!(SseService);
 
 impl<S> fmt::Debug for SseService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SseService").field("options", &self.0.options).finish_non_exhaustive()
+        f.debug_struct("SseService").field("options", self.0.responder()).finish_non_exhaustive()
     }
 }
 

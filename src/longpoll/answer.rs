@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use pin_project_lite::pin_project;
 use serde_json::json;
 
@@ -18,37 +18,46 @@ use super::{
 };
 use crate::{
     body::{Body, HandlerFuture},
+    channel::Channels,
     cursor::{Cursor, Cursors},
-    edge::{Asked, ConnectionClose, MAX_CHANNELS_IN_HEADERS, ReadMethod, ReadTarget, finish},
+    edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
     encode::{ARRAY, empty_page, page},
     hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
     problem::Problem,
-    request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, PollShape, Wait, Wishes},
+    request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest, Wait},
     retry::retry_after,
     store::Store,
 };
 
-/// Answers with an array, or an object that holds one.
-pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOptions) -> HandlerFuture {
-    let shape = asked.wishes.shape;
-    if shape == PollShape::Array && asked.target.channels.len() > MAX_CHANNELS_IN_HEADERS {
-        return HandlerFuture::ready(finish(asked.method, too_many_for_headers().into_response()));
-    }
-    if asked.method == ReadMethod::Head {
-        let hub = hub.clone();
-        return HandlerFuture::new(async move { head_response(&hub, &asked.target, shape).await });
-    }
-    let limits = PollLimits::new(asked.wishes, options).with_jitter();
-    let (target, honored_wait) = (asked.target, limits.honored_wait);
-    let response_options =
-        ResponseOptions { shape, on_reset: options.on_reset, connection_close: asked.connection_close };
-    match hub.listening(&target.subscription().wait(limits.wait).limit(limits.limit)) {
-        Ok(listening) => {
-            // The names that all readers share, so that the request's own can go.
-            let target = ReadTarget { channels: listening.channels().clone(), ..target };
-            HandlerFuture::new(ParkedPoll { listening: Some(listening), target, honored_wait, response_options })
+impl Responder for LongPollOptions {
+    const OFFER: Offer = Offer::LongPoll;
+
+    /// Answers with an array, or an object that holds one.
+    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+        let ReadRequest { method, version, shape, .. } = request;
+        if shape == PollShape::Array && channels.len() > MAX_CHANNELS_IN_HEADERS {
+            return HandlerFuture::ready(finish(method, too_many_for_headers().into_response()));
         }
-        Err(error) => HandlerFuture::ready(respond(&target, response_options, Err(error), hub.failure_backoff())),
+        let target = ReadTarget { channels, begin: request.begin, next_query: request.next_query };
+        if method == ReadMethod::Head {
+            let hub = hub.clone();
+            return HandlerFuture::new(async move { head_response(&hub, &target, shape).await });
+        }
+        let PollLimits { wait, limit, honored_wait, .. } =
+            PollLimits::new(request.wait, request.limit, self).with_jitter();
+        let response_options = ResponseOptions { shape, on_reset: self.on_reset, version };
+        match hub.listening(&target.subscription().wait(wait).limit(limit)) {
+            Ok(listening) => {
+                // The names that all readers share, so that the request's own can go.
+                let target = ReadTarget { channels: listening.channels().clone(), ..target };
+                HandlerFuture::new(ParkedPoll { listening: Some(listening), target, honored_wait, response_options })
+            }
+            Err(error) => HandlerFuture::ready(respond(&target, response_options, Err(error), hub.failure_backoff())),
+        }
+    }
+
+    fn refuse<S: Store>(&self, _: &Hub<S>, refusal: Refusal) -> Response<Body> {
+        refusal.problem.into_response()
     }
 }
 
@@ -68,7 +77,7 @@ pin_project! {
 struct ResponseOptions {
     shape: PollShape,
     on_reset: OnReset,
-    connection_close: ConnectionClose,
+    version: Version,
 }
 
 impl Future for ParkedPoll {
@@ -103,7 +112,7 @@ fn respond(
     };
     let mut response = build_response(target, response_options, listened, backoff);
     if draining {
-        response_options.connection_close.announce(response.headers_mut());
+        announce_close(response_options.version, response.headers_mut());
     }
     response
 }
@@ -146,16 +155,16 @@ enum WaitSource {
 }
 
 impl PollLimits {
-    fn new(wishes: Wishes, options: &LongPollOptions) -> Self {
+    fn new(wait: Option<Wait>, limit: Option<u64>, options: &LongPollOptions) -> Self {
         let capped = |seconds: u64| seconds.min(options.longest_wait.as_secs());
-        let (wait, honored_wait, wait_source) = match wishes.wait {
+        let (wait, honored_wait, wait_source) = match wait {
             None => (options.wait.min(options.longest_wait), None, WaitSource::Service),
             Some(Wait::Parameter(seconds)) => (Duration::from_secs(capped(seconds)), None, WaitSource::Client),
             Some(Wait::Preferred(seconds)) => {
                 (Duration::from_secs(capped(seconds)), Some(capped(seconds)), WaitSource::Client)
             }
         };
-        let limit = wishes.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         Self { wait, limit: limit.min(options.limit), honored_wait, wait_source }
     }
 
@@ -258,12 +267,8 @@ async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, shape: PollS
 mod tests {
     use super::*;
 
-    fn wishes(wait: Option<Wait>, limit: Option<u64>) -> Wishes {
-        Wishes { wait, limit, format: None, shape: PollShape::Array, heartbeat: None }
-    }
-
     #[test]
-    fn wishes_are_capped() {
+    fn what_a_client_asks_for_is_bounded() {
         let options = LongPollOptions::default();
         let table = [
             (None, None, 25, 100, None, WaitSource::Service),
@@ -273,25 +278,25 @@ mod tests {
             (Some(Wait::Preferred(u64::MAX)), None, 55, 100, Some(55), WaitSource::Client),
         ];
         for (wait, limit, seconds, most, honored_wait, wait_source) in table {
-            let limits = PollLimits::new(wishes(wait, limit), &options);
+            let limits = PollLimits::new(wait, limit, &options);
             let expected = PollLimits { wait: Duration::from_secs(seconds), limit: most, honored_wait, wait_source };
             assert_eq!(limits, expected, "{wait:?} {limit:?}");
         }
         let short = LongPollOptions::default().longest_wait(Duration::from_secs(3));
-        assert_eq!(PollLimits::new(wishes(None, None), &short).wait, Duration::from_secs(3));
+        assert_eq!(PollLimits::new(None, None, &short).wait, Duration::from_secs(3));
     }
 
     #[test]
     fn no_wait_is_endless_and_no_answer_without_room_for_an_event() {
         let options = LongPollOptions::default().longest_wait(Duration::MAX).limit(0);
-        let limits = PollLimits::new(wishes(Some(Wait::Parameter(u64::MAX)), None), &options);
+        let limits = PollLimits::new(Some(Wait::Parameter(u64::MAX)), None, &options);
         assert_eq!((limits.wait, limits.limit), (Duration::from_secs(24 * 60 * 60), 1));
     }
 
     #[test]
     fn waits_that_no_client_named_are_spread() {
         let options = LongPollOptions::default();
-        let wait = |wait: Option<Wait>| PollLimits::new(wishes(wait, None), &options).with_jitter().wait.as_millis();
+        let wait = |wait: Option<Wait>| PollLimits::new(wait, None, &options).with_jitter().wait.as_millis();
         let waits: Vec<_> = (0..1_000).map(|_| wait(None)).collect();
         let (shortest, longest) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
         assert!((22_500..22_700).contains(shortest) && (24_800..=25_000).contains(longest), "{shortest} to {longest}");

@@ -5,8 +5,8 @@ use form_urlencoded::byte_serialize;
 use http::HeaderValue;
 
 use super::{
+    position::is_position,
     query::{Pair, Pairs},
-    read::is_position,
 };
 
 /// What of a query the next page's address has too, as it is written there. A poll that waits keeps this and not the query,

@@ -11,50 +11,60 @@ use super::{
 };
 use crate::{
     body::{Body, HandlerFuture},
+    channel::Channels,
     cursor::Cursors,
-    edge::{Asked, ReadMethod, ReadTarget, finish, insert_position},
+    edge::{ReadTarget, Refusal, Responder, announce_close, finish, insert_position},
     encode::push_stream_retry,
     hub::{Hub, SubscribeError},
     problem::Problem,
-    request::EVENTS_CLOSED,
+    request::{EVENTS_CLOSED, Offer, ReadMethod, ReadRequest},
     store::Store,
 };
 
-/// Answers with a stream.
-pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions) -> HandlerFuture {
-    if asked.method == ReadMethod::Head {
-        let (hub, forwarding) = (hub.clone(), options.forwarding);
-        return HandlerFuture::new(
-            async move { finish(ReadMethod::Head, head(&hub, &asked.target, forwarding).await) },
-        );
-    }
-    let options = SseOptions {
-        format: asked.wishes.format.unwrap_or(options.format),
-        heartbeat_as: asked.wishes.heartbeat.unwrap_or(options.heartbeat_as),
-        ..options.clone()
-    };
-    let (target, connection_close) = (asked.target, asked.connection_close);
-    let (hub, subscribing) = (hub.clone(), hub.subscribing(&target.subscription()));
-    HandlerFuture::new(async move {
-        let response = match subscribing.await {
-            Ok(subscriber) if subscriber.at_end() => end(&subscriber.cursors()),
-            Ok(subscriber) => SseBody::new(subscriber, &options).into_response(),
-            Err(error) => {
-                let draining = matches!(error, SubscribeError::Draining { .. });
-                let problem = Problem::from(error);
-                let mut response = refuse(problem, ReadMethod::Get, target.cursors(), hub.failure_backoff(), &options);
-                if draining {
-                    connection_close.announce(response.headers_mut());
-                }
-                response
-            }
+impl Responder for SseOptions {
+    const OFFER: Offer = Offer::Sse;
+
+    /// Answers with a stream.
+    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+        let target = ReadTarget { channels, begin: request.begin, next_query: request.next_query };
+        if request.method == ReadMethod::Head {
+            let (hub, forwarding) = (hub.clone(), self.forwarding);
+            return HandlerFuture::new(async move {
+                finish(ReadMethod::Head, head_response(&hub, &target, forwarding).await)
+            });
+        }
+        let options = Self {
+            format: request.format.unwrap_or(self.format),
+            heartbeat_as: request.heartbeat.unwrap_or(self.heartbeat_as),
+            ..self.clone()
         };
-        finish(ReadMethod::Get, response)
-    })
+        let version = request.version;
+        let (hub, subscribing) = (hub.clone(), hub.subscribing(&target.subscription()));
+        HandlerFuture::new(async move {
+            let response = match subscribing.await {
+                Ok(subscriber) if subscriber.at_end() => end_response(&subscriber.cursors()),
+                Ok(subscriber) => SseBody::new(subscriber, &options).into_response(),
+                Err(error) => {
+                    let draining = matches!(error, SubscribeError::Draining { .. });
+                    let backoff = hub.failure_backoff();
+                    let mut response = refuse(error.into(), ReadMethod::Get, target.cursors(), backoff, &options);
+                    if draining {
+                        announce_close(version, response.headers_mut());
+                    }
+                    response
+                }
+            };
+            finish(ReadMethod::Get, response)
+        })
+    }
+
+    fn refuse<S: Store>(&self, hub: &Hub<S>, refusal: Refusal) -> Response<Body> {
+        refuse(refusal.problem, refusal.method, refusal.cursors.as_ref(), hub.failure_backoff(), self)
+    }
 }
 
 /// `EventSource` gives up for good on any status but 200, so a *passing* reason is told in the stream's own words.
-pub(crate) fn refuse(
+fn refuse(
     problem: Problem,
     method: ReadMethod,
     cursors: Option<&Cursors>,
@@ -71,7 +81,7 @@ pub(crate) fn refuse(
 }
 
 /// WHATWG HTML, section 9.2.2: 204 tells `EventSource` to stop reconnecting.
-fn end(cursors: &Cursors) -> Response<Body> {
+fn end_response(cursors: &Cursors) -> Response<Body> {
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
@@ -81,7 +91,7 @@ fn end(cursors: &Cursors) -> Response<Body> {
     response
 }
 
-async fn head<S: Store>(hub: &Hub<S>, target: &ReadTarget, forwarding: Forwarding) -> Response<Body> {
+async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, forwarding: Forwarding) -> Response<Body> {
     match hub.heads(&target.channels).await {
         Ok(heads) => {
             let mut response = Response::new(Body::default());
