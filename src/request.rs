@@ -46,18 +46,18 @@ mod accept;
 mod field_syntax;
 mod headers;
 mod link;
-mod parameters;
 mod parse;
 mod parts;
 mod position;
 mod prefer;
 mod query;
 pub(crate) mod read;
+mod read_parameters;
 mod resolver;
 
 pub(crate) use self::{
     accept::{NotOffered, Offer, Transport, negotiate},
-    field_syntax::{parameters, trim, unquote},
+    field_syntax::{split_parameters, trim, unquote},
     link::next_link,
     query::{number, pairs},
     read::{Begin, Format, Heartbeat, PollShape, ReadMethod, ReadRequest, ReadSettings, Wait},

@@ -6,7 +6,7 @@ use crate::{
     error::InvalidEvent,
     event::{Event, EventKey},
     problem::Problem,
-    request::{BadParameter, EVENTS_CLOSED, IDEMPOTENCY_KEY, number, pairs, parameters, trim, unquote},
+    request::{BadParameter, EVENTS_CLOSED, IDEMPOTENCY_KEY, number, pairs, split_parameters, trim, unquote},
 };
 
 /// The method, the parameters and the headers of a publish.
@@ -79,7 +79,7 @@ fn content_type(headers: &HeaderMap) -> Result<ContentType, Problem> {
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let named = types.next().map(HeaderValue::as_bytes).unwrap_or_default();
-    let (essence, mut rest) = parameters(named);
+    let (essence, mut rest) = split_parameters(named);
     let utf8 = rest.all(|(name, value)| {
         let charset = unquote(value).unwrap_or_default();
         !name.eq_ignore_ascii_case(b"charset")

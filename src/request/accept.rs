@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 
 use super::{
-    field_syntax::{parameters, split},
+    field_syntax::{split, split_parameters},
     query::Pairs,
 };
 
@@ -112,7 +112,7 @@ struct MediaRange<'a> {
 
 impl<'a> MediaRange<'a> {
     fn of(element: &'a [u8]) -> Self {
-        let (range, mut parameters) = parameters(element);
+        let (range, mut parameters) = split_parameters(element);
         let at = range.iter().position(|&byte| byte == b'/').unwrap_or(range.len());
         let (main_type, subtype) = range.split_at_checked(at).unwrap_or((range, b""));
         let quality = parameters

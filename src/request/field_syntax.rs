@@ -34,7 +34,7 @@ pub(crate) fn parameter(part: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// What stands before the first `;`, and the parameters after it.
-pub(crate) fn parameters(value: &[u8]) -> (&[u8], impl Iterator<Item = (&[u8], &[u8])>) {
+pub(crate) fn split_parameters(value: &[u8]) -> (&[u8], impl Iterator<Item = (&[u8], &[u8])>) {
     let mut parts = split(value, b';');
     (parts.next().unwrap_or_default(), parts.map(parameter))
 }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn parameters_follow_semicolons() {
-        let (first, rest) = parameters(b"text/plain; Charset = utf-8 ;flag");
+        let (first, rest) = split_parameters(b"text/plain; Charset = utf-8 ;flag");
         assert_eq!(first, b"text/plain");
         assert_eq!(rest.collect::<Vec<_>>(), [(&b"Charset"[..], &b"utf-8"[..]), (b"flag", b"")]);
     }

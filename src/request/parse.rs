@@ -5,11 +5,11 @@ use http::request::Parts;
 use super::{
     accept::Transport,
     link::NextQuery,
-    parameters::{FormatParameter, Parameters},
     position::Position,
     prefer::preferred_wait,
     query::Pairs,
     read::{Begin, PollShape, ReadMethod, ReadRequest, ReadSettings, Wait},
+    read_parameters::{FormatParameter, ReadParameters},
     resolver::BadParameter,
 };
 
@@ -22,7 +22,7 @@ impl ReadRequest {
         transport: Transport,
         settings: &ReadSettings,
     ) -> Result<Self, BadParameter> {
-        let mut parameters = Parameters::default();
+        let mut parameters = ReadParameters::default();
         let mut next_query = NextQuery::new(&settings.kept_parameters);
         for pair in Pairs::of(request.uri.query().unwrap_or_default().as_bytes()) {
             // Empty is absent: forms and templates send `after=` when they have nothing to say.

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 
 use super::{
-    field_syntax::{parameter, parameters, split, unquote},
+    field_syntax::{parameter, split, split_parameters, unquote},
     headers::PREFER,
     query::number,
 };
@@ -13,7 +13,7 @@ pub(crate) fn preferred_wait(headers: &HeaderMap) -> Option<u64> {
     let mut preferences = headers.get_all(PREFER).iter().flat_map(|value| split(value.as_bytes(), b','));
     // RFC 7240, section 2: of a preference that is given more than once only the first counts.
     let wait = preferences.find_map(|preference| {
-        let (name, value) = parameter(parameters(preference).0);
+        let (name, value) = parameter(split_parameters(preference).0);
         name.eq_ignore_ascii_case(b"wait").then_some(value)
     })?;
     number(&unquote(wait)?)

@@ -11,7 +11,7 @@ use crate::{cursor::Cursors, event::MAX_TIME, store::Start};
 
 /// The parameters of a query. What is absent is `None`.
 #[derive(Default)]
-pub(super) struct Parameters {
+pub(super) struct ReadParameters {
     pub(super) position: Position,
     pub(super) begin: Option<Begin>,
     pub(super) transport: Option<Transport>,
@@ -21,7 +21,7 @@ pub(super) struct Parameters {
     pub(super) heartbeat: Option<Heartbeat>,
 }
 
-impl Parameters {
+impl ReadParameters {
     pub(super) fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadParameter> {
         match name {
             name if is_position(name) => {
