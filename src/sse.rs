@@ -48,6 +48,7 @@ mod body;
 mod chunk_buffer;
 mod heartbeat;
 mod options;
+mod pending_events;
 mod response_head;
 mod send_budget;
 

@@ -16,6 +16,7 @@ use super::{
     chunk_buffer::ChunkBuffer,
     heartbeat::{HeartbeatTimer, Tick},
     options::{Forwarding, LiveMark, SseOptions},
+    pending_events::PendingEvents,
     response_head::stream_headers,
     send_budget::SendBudget,
 };
@@ -23,8 +24,8 @@ use crate::{
     body::Body,
     cursor::Cursors,
     encode::{
-        HEARTBEAT_COMMENT, encoding_for, push_id_and_end, push_retry_field, push_stream_end, push_stream_error,
-        push_stream_live, push_stream_ping, push_stream_reset, push_stream_retry,
+        HEARTBEAT_COMMENT, encoding_for, push_retry_field, push_stream_end, push_stream_error, push_stream_live,
+        push_stream_ping, push_stream_reset, push_stream_retry,
     },
     hub::{Closed, Delivery, Events, Form, SubscribeError, Subscriber},
     problem::Problem,
@@ -62,14 +63,6 @@ enum StreamState {
     Open,
     /// Nothing follows what is in the buffer.
     Ended,
-}
-
-struct PendingEvents {
-    events: Events,
-    /// How many were written.
-    written: usize,
-    /// The positions of all channels; this one's moves with each event.
-    token: Cursors,
 }
 
 impl SseBody {
@@ -214,35 +207,22 @@ impl SseBody {
     fn write_events(&mut self, mut out: Vec<u8>, events: Events) {
         if self.subscriber.channels().len() > 1 {
             self.buffer.put(out);
-            self.pending = Some(Box::new(PendingEvents { events, written: 0, token: self.subscriber.cursors() }));
+            self.pending = Some(Box::new(PendingEvents::new(events, self.subscriber.cursors())));
             return;
         }
         self.push_due_retry(&mut out);
         self.buffer.put_shared(out, events.joined(self.encoding));
     }
 
-    /// Writes the next events of the run: small ones together, a large one as the bytes that all readers share.
     fn write_pending(&mut self) {
-        let Some(mut pending) = self.pending.take() else { return };
         let mut out = Vec::new();
         self.push_due_retry(&mut out);
-        while let Some(frame) = pending.events.frames().get(pending.written).filter(|_| out.len() <= MAX_COPIED) {
-            let (shared, entry) = (frame.encoded(self.encoding), frame.entry());
-            pending.written += 1;
-            pending.token.set(&entry.channel, entry.cursor);
-            if shared.len() > MAX_COPIED {
-                let mut id = Vec::new();
-                push_id_and_end(&mut id, &pending.token);
-                self.buffer.put_between(out, shared, id);
-                self.pending = Some(pending);
-                return;
+        if let Some(pending) = &mut self.pending {
+            pending.write_next(out, self.encoding, &mut self.buffer);
+            if pending.is_written() {
+                self.pending = None;
             }
-            out.extend_from_slice(&shared);
-            push_id_and_end(&mut out, &pending.token);
         }
-        let left = pending.written < pending.events.len();
-        self.pending = left.then_some(pending);
-        self.buffer.put(out);
     }
 
     fn push_closed(&mut self, out: &mut Vec<u8>, closed: &Closed) {
@@ -333,9 +313,6 @@ impl fmt::Debug for SseBody {
         f.debug_struct("SseBody").field("state", &self.state).finish_non_exhaustive()
     }
 }
-
-/// Above this size, in bytes, a copy costs more than a chunk of its own.
-const MAX_COPIED: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
