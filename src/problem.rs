@@ -58,7 +58,7 @@ impl Problem {
     }
 
     /// The reason is a passing one.
-    pub(crate) fn passing(mut self, retry: Retry) -> Self {
+    pub(crate) fn temporary(mut self, retry: Retry) -> Self {
         self.0.retry = Some(retry);
         self
     }
@@ -142,7 +142,7 @@ impl From<Rejection> for Problem {
         let problem = Self::new(rejection.status(), rejection.to_string());
         match rejection.into_kind() {
             RejectionKind::Unauthorized(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
-            RejectionKind::TooMany(retry) => problem.passing(Retry::AtLeast(retry)),
+            RejectionKind::TooMany(retry) => problem.temporary(Retry::AtLeast(retry)),
             RejectionKind::Bad(bad) => bad.into(),
             RejectionKind::BadRequest(_) | RejectionKind::Forbidden | RejectionKind::NotFound => problem,
         }
@@ -177,13 +177,13 @@ impl From<StoreError> for Problem {
         if let Some(source) = error.source() {
             tracing::debug!(%error, %source, "the event store failed");
         }
-        Self::of_store(&error)
+        Self::from_store_error(&error)
     }
 }
 
 impl Problem {
     /// Logs nothing: a failing store fails all who read, and the hub tells of that once.
-    pub(crate) fn of_store(error: &StoreError) -> Self {
+    pub(crate) fn from_store_error(error: &StoreError) -> Self {
         let detail = error.to_string();
         match error {
             StoreError::Closed { .. } => Self::new(StatusCode::CONFLICT, detail)
@@ -197,10 +197,10 @@ impl Problem {
             StoreError::Corrupt(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("corrupt"),
             // Another node may have been upgraded already.
             StoreError::NewerFormat { .. } => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("newer-format").passing(Retry::SOON)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("newer-format").temporary(Retry::SOON)
             }
             StoreError::Unavailable(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(Retry::SOON)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").temporary(Retry::SOON)
             }
         }
     }
@@ -211,11 +211,11 @@ impl From<SubscribeError> for Problem {
         let detail = error.to_string();
         let unavailable = |kind| Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind(kind);
         match error {
-            SubscribeError::Store(error) => Self::of_store(&error),
-            SubscribeError::Draining { retry } => unavailable("draining").passing(Retry::After(retry)),
-            SubscribeError::Stalled => unavailable("stalled").passing(Retry::SOON),
-            SubscribeError::Overloaded { retry } => unavailable("overloaded").passing(Retry::After(retry)),
-            SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").passing(Retry::After(retry)),
+            SubscribeError::Store(error) => Self::from_store_error(&error),
+            SubscribeError::Draining { retry } => unavailable("draining").temporary(Retry::After(retry)),
+            SubscribeError::Stalled => unavailable("stalled").temporary(Retry::SOON),
+            SubscribeError::Overloaded { retry } => unavailable("overloaded").temporary(Retry::After(retry)),
+            SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").temporary(Retry::After(retry)),
         }
     }
 }

@@ -176,7 +176,7 @@ impl<S: Store> PublishService<S> {
         }
         // Who asks comes before what is asked.
         let channel = self.resolver.channel(request)?;
-        Ok((channel, RequestHead::of(request)?))
+        Ok((channel, RequestHead::parse(request)?))
     }
 }
 

@@ -247,7 +247,7 @@ async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, shape: PollS
     let heads = match hub.heads(&target.channels).await {
         Ok(heads) => heads,
         Err(error) => {
-            let problem = Problem::of_store(&error).backing_off(hub.failure_backoff());
+            let problem = Problem::from_store_error(&error).backing_off(hub.failure_backoff());
             return finish(ReadMethod::Head, problem.into_response());
         }
     };

@@ -26,7 +26,7 @@ pub(super) enum Live {
 pub(super) fn array(target: &ReadTarget, listened: &Listened) -> HeaderMap {
     let live = if listened.live { Live::Yes } else { Live::No };
     let mut headers = match listened.run() {
-        Some(events) => array_of(events, &target.next_query, &listened.cursors, live),
+        Some(events) => shared_array_at(events, &target.next_query, &listened.cursors, live),
         None => array_at(&target.next_query, &listened.cursors, live),
     };
     headers.extend(resets_value(target, &listened.resets).map(|value| (EVENTS_RESET, value)));
@@ -76,7 +76,7 @@ fn common() -> HeaderMap {
 
 /// The head of an array of just these events. All who wait at one position get the same run, and as a rule have asked for
 /// it with the same words: they share its head too.
-fn array_of(events: &Events, next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
+fn shared_array_at(events: &Events, next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     if cursors.as_one() == Some(events.next()) {
         let cached = events.beside(|| CachedHead {
             next_query: next_query.into(),

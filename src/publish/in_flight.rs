@@ -48,7 +48,7 @@ impl InFlight {
         self.permits.try_acquire().map_err(|_| {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many publishes wait for the event store; retry later")
                 .kind("too-many-publishes")
-                .passing(Retry::SOON)
+                .temporary(Retry::SOON)
         })
     }
 

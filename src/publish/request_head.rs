@@ -36,7 +36,7 @@ pub(super) enum AfterAppend {
 }
 
 impl RequestHead {
-    pub(super) fn of(request: &Parts) -> Result<Self, Problem> {
+    pub(super) fn parse(request: &Parts) -> Result<Self, Problem> {
         if request.method != Method::POST {
             return Err(Problem::not_allowed(ALLOW));
         }
@@ -186,7 +186,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        RequestHead::of(&parts).map_err(|problem| problem.into_response().status().as_u16())
+        RequestHead::parse(&parts).map_err(|problem| problem.into_response().status().as_u16())
     }
 
     #[test]

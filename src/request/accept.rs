@@ -74,7 +74,7 @@ fn most_preferred<'a>(elements: impl Iterator<Item = &'a [u8]>, offered: &[Trans
     let mut any = false;
     for element in elements {
         any = true;
-        let range = MediaRange::of(element);
+        let range = MediaRange::parse(element);
         for (best, &transport) in best.iter_mut().zip(offered) {
             // RFC 9110, section 12.5.1: the most specific range that matches decides.
             *best = (*best).max(range.specificity(transport).map(|specificity| (specificity, range.quality)));
@@ -111,7 +111,7 @@ struct MediaRange<'a> {
 }
 
 impl<'a> MediaRange<'a> {
-    fn of(element: &'a [u8]) -> Self {
+    fn parse(element: &'a [u8]) -> Self {
         let (range, mut parameters) = split_parameters(element);
         let at = range.iter().position(|&byte| byte == b'/').unwrap_or(range.len());
         let (main_type, subtype) = range.split_at_checked(at).unwrap_or((range, b""));

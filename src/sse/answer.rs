@@ -99,6 +99,6 @@ async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, forwarding: 
             insert_position(response.headers_mut(), &target.head_token(&heads));
             response
         }
-        Err(error) => Problem::of_store(&error).backing_off(hub.failure_backoff()).into_response(),
+        Err(error) => Problem::from_store_error(&error).backing_off(hub.failure_backoff()).into_response(),
     }
 }
