@@ -1,8 +1,8 @@
-//! What a client asks for: the request's parameters and headers, read as pure functions into plain values. Knows nothing of
+//! What a client asks for: pure functions that parse a request's parameters and headers into plain values. Knows nothing of
 //! hubs, stores or responses.
 //!
-//! # Who may read what
-//! Every service asks a [`Resolver`] which channels a request is about, and whether it may. A closure will do:
+//! # Authorization
+//! Every service asks a [`Resolver`] which channels a request is for, and whether it may access them. A closure is enough:
 //!
 //! ```
 //! use http::request::Parts;
@@ -19,12 +19,12 @@
 //! ```
 //!
 //! A fixed [`Channel`](crate::Channel) or [`Channels`](crate::Channels) is a resolver too, and so are
-//! [`Channels::from_query`](crate::Channels::from_query) ("anyone reads anything") and
+//! [`Channels::from_query`](crate::Channels::from_query) ("anyone may read any channel") and
 //! [`Channels::from_path`](crate::Channels::from_path) (the rest of the path, under axum's `nest_service`).
 //!
 //! # Across origins
-//! The services answer no CORS preflight; tower-http's `CorsLayer` does. Without a longest age a browser asks again before
-//! almost every request that needs one:
+//! The services do not answer CORS preflights; tower-http's `CorsLayer` does. Without `max_age` a browser sends a preflight
+//! before almost every request that needs one:
 //!
 //! ```
 //! use std::time::Duration;
@@ -38,7 +38,7 @@
 //!     .allow_methods([Method::GET, Method::HEAD, Method::POST])
 //!     .allow_headers(REQUEST_HEADERS.to_vec())
 //!     .expose_headers(EXPOSED_HEADERS.to_vec())
-//!     .max_age(Duration::from_secs(2 * 60 * 60)); // Chromium's most
+//!     .max_age(Duration::from_secs(2 * 60 * 60)); // the maximum of Chromium
 //! # drop(any_origin);
 //! ```
 

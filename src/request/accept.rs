@@ -1,4 +1,4 @@
-//! Which of our two representations a client wants (RFC 9110, section 12.5.1). Pure.
+//! Which of the two transports a client wants (RFC 9110, section 12.5.1). Pure.
 
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 
@@ -7,16 +7,16 @@ use super::{
     query::Pairs,
 };
 
-/// A representation of events.
+/// How events reach a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
-    /// Long poll: `application/json`.
+    /// Responds with `application/json`.
     LongPoll,
-    /// SSE: `text/event-stream`.
+    /// Responds with `text/event-stream`.
     Sse,
 }
 
-/// What a service has to offer, best first.
+/// The transports that a service offers, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
     LongPollThenSse,
@@ -24,22 +24,22 @@ pub(crate) enum Offer {
     Sse,
 }
 
-/// Where a request says what it takes, when that is not offered.
+/// What in a request asks for a transport that is not offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotOffered {
     Transport,
     Accept,
 }
 
-/// The representation to answer with: what `transport=` names, for not every client can set `Accept`; else what the client
-/// likes best, and on a tie what is offered first. An error is 406.
+/// The transport to respond on: what `transport=` names, because not every client can set `Accept`; otherwise what the client
+/// prefers, and on a tie what is offered first. An error is a 406.
 pub(crate) fn negotiate(request: &Parts, offer: Offer) -> Result<Transport, NotOffered> {
     let offered: &[Transport] = match offer {
         Offer::LongPollThenSse => &[Transport::LongPoll, Transport::Sse],
         Offer::LongPoll => &[Transport::LongPoll],
         Offer::Sse => &[Transport::Sse],
     };
-    // A malformed value is reported where all parameters are read.
+    // A malformed value is reported where all parameters are parsed.
     let mut pairs = Pairs::of(request.uri.query().unwrap_or_default().as_bytes());
     match pairs.find_map(|pair| parse_transport(&pair.value).ok().filter(|_| *pair.name == *b"transport")) {
         Some(named) => offered.contains(&named).then_some(named).ok_or(NotOffered::Transport),
@@ -47,7 +47,7 @@ pub(crate) fn negotiate(request: &Parts, offer: Offer) -> Result<Transport, NotO
     }
 }
 
-/// What a value of `transport=` names.
+/// The transport that a value of `transport=` names.
 pub(super) fn parse_transport(value: &[u8]) -> Result<Transport, &'static str> {
     match value {
         b"sse" => Ok(Transport::Sse),
@@ -59,7 +59,7 @@ pub(super) fn parse_transport(value: &[u8]) -> Result<Transport, &'static str> {
 fn from_accept(headers: &HeaderMap, offered: &[Transport]) -> Option<Transport> {
     let sent = headers.get_all(header::ACCEPT);
     let mut values = sent.iter().map(HeaderValue::as_bytes);
-    // What most clients send needs no weighing.
+    // Shortcut for what most clients send.
     let only = match (values.next(), values.next()) {
         (None | Some(b"*/*"), None) => return offered.first().copied(),
         (Some(b"application/json"), None) => Transport::LongPoll,
@@ -80,7 +80,7 @@ fn most_preferred<'a>(elements: impl Iterator<Item = &'a [u8]>, offered: &[Trans
             *best = (*best).max(range.specificity(transport).map(|specificity| (specificity, range.quality)));
         }
     }
-    // RFC 9110: without the field any media type is acceptable; a field without elements says as much.
+    // RFC 9110: without the field any media type is acceptable; a field without elements is treated the same.
     if !any {
         return offered.first().copied();
     }
@@ -93,7 +93,7 @@ fn most_preferred<'a>(elements: impl Iterator<Item = &'a [u8]>, offered: &[Trans
     acceptable.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, transport)| transport)
 }
 
-/// How closely a range describes a type.
+/// How specific a media range that matches is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Specificity {
     /// `*/*`
@@ -103,7 +103,7 @@ enum Specificity {
     Exact,
 }
 
-/// One element of `Accept`; `quality` is in thousandths, 0 when it cannot be read.
+/// One element of `Accept`; `quality` is in thousandths, 0 when it is malformed.
 struct MediaRange<'a> {
     main_type: &'a [u8],
     subtype: &'a [u8],
@@ -121,8 +121,8 @@ impl<'a> MediaRange<'a> {
         Self { main_type, subtype: subtype.strip_prefix(b"/").unwrap_or(subtype), quality: quality.unwrap_or(0) }
     }
 
-    /// How closely this describes what `transport` sends. Parameters such as `charset` do not tell our representations apart, so they are
-    /// not compared.
+    /// How specifically this matches what `transport` responds with. Parameters such as `charset` are not compared, because
+    /// the two responses do not differ in them.
     fn specificity(&self, transport: Transport) -> Option<Specificity> {
         let (main_type, subtype): (&[u8], &[u8]) = match transport {
             Transport::LongPoll => (b"application", b"json"),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_liked_representation_is_chosen() {
+    fn the_preferred_transport_is_chosen() {
         use Transport::*;
         let table: &[(&[&str], Option<Transport>)] = &[
             (&[], Some(LongPoll)),
@@ -200,13 +200,13 @@ mod tests {
             (&["json"], None),
             (&["application/json;q=abc, text/event-stream;q=0.2"], Some(Sse)),
             (&["application/json;q=1.000"], Some(LongPoll)),
-            // The closest range decides, whatever others say.
+            // The most specific range decides, whatever the others say.
             (&["application/*;q=0.1, */*"], Some(Sse)),
             (&["application/json;q=0, application/*"], None),
             (&["application/json;q=0.1, application/*, text/event-stream;q=0.5"], Some(Sse)),
-            // Both halves of a type count.
+            // Both parts of a type must match.
             (&["audio/json, application/xml, text/json, audio/event-stream"], None),
-            // One thousandth counts and no less; nothing said is 1, which is the most.
+            // Qualities count down to a thousandth; without one it is 1, the highest.
             (&["application/json;q=0.001, text/event-stream;q=0.002"], Some(Sse)),
             (&["application/json;q=0.0019, text/event-stream;q=0.001"], Some(LongPoll)),
             (&["application/json;q=0.099, text/event-stream;q=0.1"], Some(Sse)),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_one_representation_refuses_the_other() {
+    fn a_service_of_one_transport_refuses_the_other() {
         assert_eq!(ask(&["*/*"], Offer::Sse), Some(Transport::Sse));
         assert_eq!(ask(&[], Offer::Sse), Some(Transport::Sse));
         assert_eq!(ask(&["application/json"], Offer::Sse), None);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transport_wins_over_what_is_accepted() {
+    fn the_transport_parameter_wins_over_accept() {
         use Transport::*;
         let table = [
             ("transport=sse", "*/*", Offer::LongPollThenSse, Ok(Sse)),

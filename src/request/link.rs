@@ -1,5 +1,5 @@
-//! The address of the next page, for `Link` (RFC 8288). Copies none but our own parameters and those that the service was
-//! told to keep: a token of the user's in the query must not wander into a header that gets logged and shared.
+//! The URL of the next page, for `Link` (RFC 8288). It repeats only this crate's parameters and those that the service is set
+//! to keep: a secret in the query must not end up in a header that is logged and shared.
 
 use form_urlencoded::byte_serialize;
 use http::HeaderValue;
@@ -9,21 +9,21 @@ use super::{
     query::{Pair, Pairs},
 };
 
-/// What of a query the next page's address has too, as it is written there. A poll that waits keeps this and not the query,
-/// which may be as long as a server allows.
+/// The part of a query that the URL of the next page repeats, as it was written. A poll that waits keeps this and not the
+/// whole query, which may be as long as a server allows.
 pub(super) struct NextQuery<'a> {
-    /// The names of the application's own parameters that are kept.
+    /// The names of the application's parameters that are repeated.
     names: &'a [Box<str>],
     pairs: Vec<u8>,
 }
 
 impl<'a> NextQuery<'a> {
-    /// Nothing yet; to be kept are our own and those with these names.
+    /// An empty query that takes this crate's parameters and those with these names.
     pub(super) fn new(names: &'a [Box<str>]) -> Self {
         Self { names, pairs: Vec::new() }
     }
 
-    /// Takes the next pair of the query, if it is to be kept.
+    /// Appends the next pair of the query, if it is to be repeated.
     pub(super) fn push(&mut self, pair: &Pair<'_>) {
         if !self.keeps(pair) {
             return;
@@ -37,20 +37,20 @@ impl<'a> NextQuery<'a> {
     fn keeps(&self, pair: &Pair<'_>) -> bool {
         match &*pair.name {
             b"channel" | b"limit" | b"wait" | b"format" | b"transport" => !pair.value.is_empty(),
-            // The starts: the next page has its own.
+            // Where to start: the next page has its own.
             b"after" | b"time" | b"last" => false,
             name if is_position(name) => false,
             name => self.names.iter().any(|kept| kept.as_bytes() == name),
         }
     }
 
-    /// What was taken.
+    /// The pairs that were appended.
     pub(super) fn into_pairs(self) -> Box<[u8]> {
         self.pairs.into()
     }
 }
 
-/// `<?channel=a&limit=10&after=CURSOR>; rel="next"`: a reference that keeps the path.
+/// `<?channel=a&limit=10&after=CURSOR>; rel="next"`: a relative reference, which keeps the path.
 pub(crate) fn next_link(next_query: &[u8], after: &str) -> Option<HeaderValue> {
     let mut link = String::from(LINK_START);
     for pair in Pairs::of(next_query) {
@@ -67,8 +67,8 @@ pub(crate) fn next_link(next_query: &[u8], after: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(link).ok()
 }
 
-/// Whether the pair that begins at `last` was there before. It is looked for among the first only, so that a long query
-/// costs no more than it is long.
+/// Whether the pair that begins at `last` occurs earlier. Only the first pairs are compared, so that the cost stays linear in
+/// the length of the query.
 fn is_repeated(link: &str, last: usize) -> bool {
     let Some((before, pair)) = link.split_at_checked(last) else { return false };
     let before = before.strip_prefix(LINK_START).unwrap_or(before);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_parameters_go_on() {
+    fn only_this_crates_parameters_are_repeated() {
         let table = [
             ("", r#"<?after=C>; rel="next""#),
             ("token=secret&after=x&time=1&channel=a", r#"<?channel=a&after=C>; rel="next""#),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_the_application_go_on_when_the_service_was_told_so() {
+    fn parameters_of_the_application_are_repeated_when_the_service_is_set_to() {
         let names = ["room", "after", "lastEventId", "q"].map(Box::from);
         let table = [
             ("room=a%20b&wait=5&after=x&token=secret", "<?room=a+b&wait=5&after=C>; rel=\"next\""),
@@ -130,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_is_among_the_first_is_not_repeated() {
-        // As many channels as a subscription has as a rule. Those of longer queries cost no more than they are long.
+    fn a_pair_that_is_among_the_first_is_not_written_twice() {
+        // As many channels as a subscription has by default.
         let named = |count: usize| (0..count).map(|n| format!("channel={n}&")).collect::<String>();
         let repeats = |count: usize, last: &str| {
             let link = next_link(&next_query(&format!("{}{last}", named(count))), "C").unwrap();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_keeps_what_it_came_with() {
+    fn a_client_that_follows_the_link_keeps_its_parameters() {
         for query in ["channel=a&wait=5", "channel=a&wait=5&after=C", "channel=a&wait=5&time=1&x=y"] {
             assert_eq!(&*next_query(query), b"channel=a&wait=5", "{query}");
         }

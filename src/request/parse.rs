@@ -1,4 +1,4 @@
-//! From a request's parameters and headers to one value. Who may read is not decided here.
+//! Parses the parameters and headers of a request to read. Does not decide who may read.
 
 use http::request::Parts;
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_no_place_begins_where_the_service_says() {
+    fn a_request_that_names_no_start_begins_where_the_service_says() {
         let begin = |uri: &str| {
             let request = Request::builder().uri(uri).body(()).unwrap().into_parts().0;
             parse(&request, Transport::Sse, Start::Beginning).unwrap().begin

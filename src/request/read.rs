@@ -1,4 +1,4 @@
-//! The values that a request to read consists of.
+//! A request to read, as plain values.
 
 use std::sync::Arc;
 
@@ -41,11 +41,11 @@ impl ReadMethod {
 /// A service's settings for the requests that read from it.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadSettings {
-    /// Most channels of one request.
+    /// Maximum number of channels of a request.
     pub(crate) max_channels: usize,
-    /// Where a request begins that names no place.
+    /// Where a request starts if it does not say so.
     pub(crate) start: Start,
-    /// The application's own parameters that the next page has too.
+    /// The application's own parameters that the URL of the next page repeats.
     pub(crate) kept_parameters: Arc<[Box<str>]>,
 }
 
@@ -66,31 +66,32 @@ pub(crate) enum Begin {
     Unknown,
 }
 
-/// The longest wait of a poll, in seconds, and where the client said it.
+/// The longest wait of a poll, in seconds, by what the client set it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     Parameter(u64),
     Preferred(u64),
 }
 
-/// What a long poll answers with.
+/// What the body of a long poll's response is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum PollShape {
-    /// An array of events; all else is in the head.
+    /// An array of events; everything else is in the headers.
     #[default]
     Array,
-    /// One object that holds everything, for scripts that see no head and positions that are too long for one.
+    /// One object with everything, for scripts that cannot see headers and positions that are too long for one.
     Page,
 }
 
-/// What the data of an SSE event are.
+/// How the data of an SSE event is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// The datum itself: a string as its text, any other value as JSON. The default.
+    /// As it is: a string as its text, any other value as JSON. The default.
     #[default]
     Text,
-    /// The long poll's object (`id`, `channel`, `time`, `name`, `data`), and events unnamed: the form for several channels.
+    /// As the object of a long poll (`id`, `channel`, `time`, `name`, `data`), in an event without a name: made for several
+    /// channels.
     Json,
 }
 
@@ -98,9 +99,9 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Heartbeat {
-    /// A comment, which no client shows. The default.
+    /// A comment, which clients ignore. The default.
     #[default]
     Comment,
-    /// An event `stream-ping`, which scripts can see; one at the start too.
+    /// An event `stream-ping`, which scripts can see; one is also sent at the start.
     Event,
 }

@@ -1,4 +1,4 @@
-//! The parameters of a request to read, each as its own value.
+//! The query parameters of a request to read.
 
 use super::{
     accept::{Transport, parse_transport},
@@ -31,22 +31,29 @@ impl ReadParameters {
             b"after" => set_once(&mut self.begin, "after", parse_after(value)),
             b"time" => set_once(&mut self.begin, "time", parse_time(value)),
             b"last" => set_once(&mut self.begin, "last", parse_last(value)),
-            b"wait" => set_once(&mut self.wait, "wait", number(value).ok_or("must be whole seconds, such as 25")),
+            b"wait" => {
+                set_once(&mut self.wait, "wait", number(value).ok_or("must be a whole number of seconds, such as 25"))
+            }
             b"limit" => set_once(&mut self.limit, "limit", parse_limit(value)),
             b"format" => set_once(&mut self.format, "format", parse_format(value)),
             b"heartbeat" => set_once(&mut self.heartbeat, "heartbeat", parse_heartbeat(value)),
             b"transport" => set_once(&mut self.transport, "transport", parse_transport(value)),
-            b"cursor" => Err(BadParameter::new("cursor", "is not a parameter here: give the position as `after`")),
-            b"since" => {
-                Err(BadParameter::new("since", "is not a parameter here: use `time` in Unix milliseconds, or `after`"))
+            b"cursor" => {
+                Err(BadParameter::new("cursor", "is not a parameter of this service: use `after` for the position"))
             }
-            b"timeout" => Err(BadParameter::new("timeout", "is not a parameter here: use `wait` in whole seconds")),
+            b"since" => Err(BadParameter::new(
+                "since",
+                "is not a parameter of this service: use `time` in Unix milliseconds, or `after`",
+            )),
+            b"timeout" => {
+                Err(BadParameter::new("timeout", "is not a parameter of this service: use `wait` in whole seconds"))
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// Sets `slot`; saying the same twice is harmless, saying two different things is not.
+/// Sets `slot`. The same value twice is harmless, two different values are an error.
 fn set_once<T: PartialEq>(
     slot: &mut Option<T>,
     parameter: &'static str,
@@ -69,13 +76,13 @@ fn parse_after(value: &[u8]) -> Result<Begin, &'static str> {
         b"latest" => Ok(Begin::Start(Start::Latest)),
         _ => Cursors::parse(value)
             .map(Begin::Resume)
-            .map_err(|_| "must be a cursor that this service gave, `beginning`, `earliest` or `latest`"),
+            .map_err(|_| "must be `beginning`, `earliest`, `latest` or a cursor that this service issued"),
     }
 }
 
 fn parse_time(value: &[u8]) -> Result<Begin, &'static str> {
     let time = number(value).filter(|time| *time <= MAX_TIME);
-    time.map(|time| Begin::Start(Start::Time(time))).ok_or("must be Unix milliseconds, at most 8640000000000000")
+    time.map(|time| Begin::Start(Start::Time(time))).ok_or("must be in Unix milliseconds, at most 8640000000000000")
 }
 
 fn parse_last(value: &[u8]) -> Result<Begin, &'static str> {
@@ -91,7 +98,7 @@ fn parse_format(value: &[u8]) -> Result<FormatParameter, &'static str> {
         b"text" => Ok(FormatParameter::Data(Format::Text)),
         b"json" => Ok(FormatParameter::Data(Format::Json)),
         b"page" => Ok(FormatParameter::Page),
-        _ => Err("must be `text` or `json`, or for a long poll `page`"),
+        _ => Err("must be `text` or `json`, or `page` for a long poll"),
     }
 }
 
@@ -103,7 +110,7 @@ fn parse_heartbeat(value: &[u8]) -> Result<Heartbeat, &'static str> {
     }
 }
 
-/// What `format=` says: of a stream's data, or of a poll's answer. Each ignores what is the other's.
+/// The value of `format=`, which is either for streams or for long polls; each ignores the other's.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum FormatParameter {
     Data(Format),

@@ -1,4 +1,4 @@
-//! Which channels a request is about, and whether it may. Decides nothing itself beyond the ready-made resolvers.
+//! Which channels a request is for, and whether it may access them: the trait, and the ready-made resolvers.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
@@ -14,15 +14,15 @@ use crate::{
 /// Names the channels of a request, or rejects it. See the [module docs](super).
 ///
 /// Implemented for `Fn(&http::request::Parts) -> Result<Channels, Rejection>`, and for a fixed [`Channel`] or [`Channels`].
-/// It is asked on every request, also on a reconnect: a cursor never grants anything. A check that has to wait (a database,
+/// It is called for every request, also on a reconnect: a cursor never grants access. An asynchronous check (a database,
 /// another service) belongs in a handler that calls [`EventService::respond`](crate::EventService::respond), or in a layer
-/// that puts a `Channels` value into the request's extensions; such a value comes first, and then readers' resolvers are not
-/// asked.
+/// that inserts a `Channels` value into the request's extensions; the reading services use such a value instead of their
+/// resolver.
 pub trait Resolver: Send + Sync + 'static {
-    /// The channels that this request is about.
+    /// The channels that this request is for.
     ///
     /// # Errors
-    /// When it may not be served; see [`Rejection`].
+    /// A [`Rejection`] when the request is not served.
     fn resolve(&self, request: &Parts) -> Result<Channels, Rejection>;
 }
 
@@ -48,11 +48,11 @@ impl Resolver for Channels {
 }
 
 impl Channels {
-    /// The channels that the query names: `?channel=a&channel=b`. As a resolver of its own it lets anyone read anything.
+    /// The channels that the query names: `?channel=a&channel=b`. Used alone as a resolver it lets anyone access any channel.
     ///
     /// # Errors
-    /// A [`Rejection`] that answers 400 when none is named, or one is not a [`Channel`], and when there is a parameter
-    /// `channels` or `channel[]`: nothing else could be meant, and to ignore it would leave channels out.
+    /// A [`Rejection`] with 400 when no channel is named, when a name is not a valid [`Channel`], and when there is a
+    /// parameter `channels` or `channel[]`: it can only be meant to name channels, and ignoring it would leave them out.
     pub fn from_query(request: &Parts) -> Result<Self, Rejection> {
         let pairs = Pairs::of(request.uri.query().unwrap_or_default().as_bytes());
         Self::collect(pairs.filter_map(|pair| match pair.name.as_ref() {
@@ -62,10 +62,10 @@ impl Channels {
     }
 
     /// The channel that the path names, without its first `/`. Under axum's `nest_service` that is the rest of the path.
-    /// As a resolver of its own it lets anyone read anything.
+    /// Used alone as a resolver it lets anyone access any channel.
     ///
     /// # Errors
-    /// A [`Rejection`] that answers 404 when nothing is left of the path, 400 when it is not a [`Channel`].
+    /// A [`Rejection`] with 404 when the path is empty, with 400 when it is not a valid [`Channel`].
     pub fn from_path(request: &Parts) -> Result<Self, Rejection> {
         let path = request.uri.path();
         let rest: Cow<'_, [u8]> = percent_decode_str(path.strip_prefix('/').unwrap_or(path)).into();
@@ -75,10 +75,10 @@ impl Channels {
         Ok(channel(&rest)?.into())
     }
 
-    /// These channels, if each is allowed.
+    /// Returns the channels if `allowed` is true for each.
     ///
     /// # Errors
-    /// A [`Rejection`] that answers 403 otherwise.
+    /// A [`Rejection`] with 403 otherwise.
     pub fn all_allowed(self, allowed: impl FnMut(&Channel) -> bool) -> Result<Self, Rejection> {
         if self.iter().all(allowed) { Ok(self) } else { Err(Rejection::forbidden()) }
     }
@@ -89,14 +89,14 @@ impl Channels {
 pub struct Rejection(RejectionKind);
 
 impl Rejection {
-    /// 400: the request makes no sense, for the reason that `text` gives its client.
+    /// 400: the request is malformed; `text` tells the client why.
     #[must_use]
     pub fn bad_request(text: impl Into<Cow<'static, str>>) -> Self {
         Self(RejectionKind::BadRequest(text.into()))
     }
 
-    /// 401: who is it? `challenge` is the value of `WWW-Authenticate`, such as `Bearer`; what cannot stand in a header is
-    /// left out of it.
+    /// 401: the client must authenticate. `challenge` is the value of `WWW-Authenticate`, such as `Bearer`; characters that a
+    /// header cannot contain are left out.
     #[must_use]
     pub fn unauthorized(challenge: &str) -> Self {
         let clean: String = challenge.chars().filter(|c| matches!(c, ' '..='~')).collect();
@@ -104,26 +104,26 @@ impl Rejection {
         Self(RejectionKind::Unauthorized(challenge.unwrap_or(HeaderValue::from_static("Bearer"))))
     }
 
-    /// 403: not allowed.
+    /// 403: the client may not access the channels.
     #[must_use]
     pub fn forbidden() -> Self {
         Self(RejectionKind::Forbidden)
     }
 
-    /// 404: there is no such thing, or it shall not be known that there is.
+    /// 404: there is no such channel, or the client may not know that there is.
     #[must_use]
     pub fn not_found() -> Self {
         Self(RejectionKind::NotFound)
     }
 
-    /// 429: too many requests; come back after `retry_after` (sent in whole seconds, at least 1). An `EventSource` is told
-    /// so in its own way.
+    /// 429: too many requests; the client may come back after `retry_after` (sent in whole seconds, at least 1). An
+    /// `EventSource` gets a `stream-retry` instead.
     #[must_use]
     pub fn too_many(retry_after: Duration) -> Self {
         Self(RejectionKind::TooMany(retry_after))
     }
 
-    /// The status that this becomes, unless it passes by itself and an `EventSource` is told in its own way.
+    /// The status of the response; only an `EventSource` gets a 200 with `stream-retry` instead of a 429.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match &self.0 {
@@ -140,13 +140,13 @@ impl Rejection {
     }
 }
 
-/// What its client is told.
+/// The text that the client sees.
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             RejectionKind::Bad(bad) => bad.fmt(f),
             RejectionKind::BadRequest(text) => f.write_str(text),
-            RejectionKind::Unauthorized(_) => f.write_str("authentication is needed"),
+            RejectionKind::Unauthorized(_) => f.write_str("authentication is required"),
             RejectionKind::Forbidden => f.write_str("not allowed"),
             RejectionKind::NotFound => f.write_str("no such channel"),
             RejectionKind::TooMany(_) => f.write_str("too many requests"),
@@ -174,7 +174,7 @@ impl From<InvalidChannels> for Rejection {
     }
 }
 
-/// What a [`Rejection`] says.
+/// The kinds of a [`Rejection`].
 #[derive(Clone, Debug)]
 pub(crate) enum RejectionKind {
     Unauthorized(HeaderValue),
@@ -185,7 +185,7 @@ pub(crate) enum RejectionKind {
     BadRequest(Cow<'static, str>),
 }
 
-/// Which parameter or header is malformed, and why.
+/// A malformed parameter or header, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadParameter {
     parameter: &'static str,
@@ -208,7 +208,7 @@ impl fmt::Display for BadParameter {
     }
 }
 
-/// A resolver that the clones of a service share.
+/// The resolver that the clones of a service share.
 #[derive(Clone)]
 pub(crate) struct SharedResolver(Arc<dyn Resolver>);
 
@@ -217,7 +217,7 @@ impl SharedResolver {
         Self(Arc::new(resolver))
     }
 
-    /// The channels that a reader's request is about.
+    /// The channels that a request to read is for.
     pub(crate) fn channels(&self, request: &Parts) -> Result<Channels, Rejection> {
         match request.extensions.get::<Channels>() {
             Some(channels) => Ok(channels.clone()),
@@ -225,26 +225,29 @@ impl SharedResolver {
         }
     }
 
-    /// The one channel that a publish is about. Extensions are not asked: a layer that grants reading grants no writing.
+    /// The one channel that a publish is for. Extensions are ignored, because a layer that grants read access does not grant
+    /// write access.
     pub(crate) fn channel(&self, request: &Parts) -> Result<Channel, Rejection> {
         let channels = self.0.resolve(request)?;
         match channels.as_slice() {
             [channel] => Ok(channel.clone()),
-            _ => Err(BadParameter::new("channel", "exactly one channel must be named").into()),
+            _ => Err(BadParameter::new("channel", "must name exactly one channel").into()),
         }
     }
 }
 
-/// Whether a parameter is what other frameworks call a list of channels.
+/// Whether a parameter is how other frameworks write a list of channels.
 fn is_misspelt(parameter: &[u8]) -> bool {
     parameter == b"channels" || parameter.starts_with(b"channel[")
 }
 
-const MISSPELT: BadParameter =
-    BadParameter { parameter: "channel", reason: Cow::Borrowed("several are written `channel=a&channel=b`") };
+const MISSPELT: BadParameter = BadParameter {
+    parameter: "channel",
+    reason: Cow::Borrowed("must be repeated for several channels: `channel=a&channel=b`"),
+};
 
 fn channel(name: &[u8]) -> Result<Channel, Rejection> {
-    let name = std::str::from_utf8(name).map_err(|_| BadParameter::new("channel", "the name is not UTF-8"))?;
+    let name = std::str::from_utf8(name).map_err(|_| BadParameter::new("channel", "the name is not valid UTF-8"))?;
     Ok(Channel::new(name)?)
 }
 
@@ -289,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layers_channels_come_first_for_readers_only() {
+    fn channels_that_a_layer_grants_are_used_for_reading_only() {
         let one = SharedResolver::new(|_: &Parts| Err(Rejection::forbidden()));
         let mut request = parts("/");
         request.extensions.insert(Channels::from(Channel::new("granted").unwrap()));
@@ -311,11 +314,11 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_tells_its_status_and_why() {
+    fn a_rejection_has_a_status_and_a_text() {
         let table = [
             (Rejection::bad_request("no such room"), 400, "no such room"),
             (InvalidChannels::Empty.into(), 400, "`channel`: no channel is named"),
-            (Rejection::unauthorized("Bearer"), 401, "authentication is needed"),
+            (Rejection::unauthorized("Bearer"), 401, "authentication is required"),
             (Rejection::forbidden(), 403, "not allowed"),
             (Rejection::not_found(), 404, "no such channel"),
             (Rejection::too_many(Duration::ZERO), 429, "too many requests"),
