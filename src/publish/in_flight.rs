@@ -1,5 +1,5 @@
-//! How many publishes wait for the store at once, and for how long. Without such bounds a store that hangs would gather every
-//! request that comes.
+//! Bounds how many publishes wait for the store at once, and for how long. Without bounds, requests would pile up behind a
+//! store that hangs.
 
 use std::{
     future::{Future, poll_fn},
@@ -23,7 +23,7 @@ use crate::{
     store::{Append, Appended, Store, StoreError},
 };
 
-/// The bounds of all clones of a service.
+/// The bounds, shared by all clones of a service.
 #[derive(Clone, Debug)]
 pub(super) struct InFlight {
     permits: Arc<Semaphore>,
@@ -43,16 +43,19 @@ impl InFlight {
         Self { append_timeout, ..self }
     }
 
-    /// A place, which is free again when it is dropped.
+    /// A permit to wait for the store, which is returned when it is dropped.
     pub(super) fn acquire(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.permits.try_acquire().map_err(|_| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many publishes wait for the event store; retry later")
-                .kind("too-many-publishes")
-                .temporary(Retry::SOON)
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many publishes are waiting for the event store; try again later",
+            )
+            .kind("too-many-publishes")
+            .temporary(Retry::SOON)
         })
     }
 
-    /// As [`Hub::append`]; [`StoreError::Unknown`] when it takes too long.
+    /// As [`Hub::append`], but with [`StoreError::Unknown`] when it takes too long.
     pub(super) async fn append<S: Store>(
         &self,
         hub: &Hub<S>,
@@ -60,7 +63,7 @@ impl InFlight {
         append: Append,
     ) -> Result<Appended, StoreError> {
         let mut append = pin!(hub.append(channel, append));
-        // A store in memory answers at once, and needs neither the clock nor a timer.
+        // A store in memory is ready at once, so that neither the clock nor a timer is needed.
         if let Poll::Ready(appended) = poll_fn(|cx| Poll::Ready(append.as_mut().poll(cx))).await {
             return appended;
         }

@@ -1,4 +1,4 @@
-//! Reads a request's body up to a bound. Knows nothing of what is in it.
+//! Reads a request's body up to a limit. Knows nothing of its content.
 
 use std::{error::Error, pin::Pin};
 
@@ -10,19 +10,19 @@ use crate::{problem::Problem, request::BadParameter};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The body of a request, of which it is known how far it was read.
+/// The body of a request, and how much of it was read.
 pub(super) struct IncomingBody<'a, B> {
     body: Pin<&'a mut B>,
     progress: ReadProgress,
 }
 
-/// How far a body was read.
+/// How much of a body was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadProgress {
     Unread,
     Started,
     Complete,
-    /// It failed, and says nothing more.
+    /// Reading failed; nothing more will come.
     Failed,
 }
 
@@ -40,12 +40,12 @@ where
         self.progress
     }
 
-    /// How many bytes are still to come, at least.
+    /// The number of bytes that are still to come, at least.
     pub(super) fn min_remaining(&self) -> u64 {
         self.body.size_hint().lower()
     }
 
-    /// The next piece.
+    /// The next chunk of data.
     pub(super) async fn next_chunk(&mut self) -> Option<Result<B::Data, BoxError>> {
         loop {
             self.progress = ReadProgress::Started;
@@ -67,14 +67,14 @@ where
         }
     }
 
-    /// The whole body, or why not. Nothing is read once it is refused.
+    /// The whole body, up to `max_bytes`. Stops reading at the first error.
     pub(super) async fn collect(&mut self, max_bytes: usize) -> Result<Bytes, Problem> {
         let length = self.min_remaining();
         if length > max_bytes as u64 {
             return Err(too_large(max_bytes));
         }
-        // Frames are copied together: a frame of one byte would otherwise cost many, and each would keep what it was read
-        // into.
+        // Copied into one buffer: a chunk keeps the buffer alive that it was read into, which for a chunk of one byte is many
+        // times its size.
         let mut whole = Vec::with_capacity(MAX_PREALLOCATED.min(length as usize));
         while let Some(data) = self.next_chunk().await {
             let data = data.map_err(|error| read_failed(error.as_ref(), max_bytes))?;
@@ -87,23 +87,23 @@ where
     }
 }
 
-/// What a body says its length is gets room at once, up to so many bytes.
+/// The announced length of a body is allocated at once up to this many bytes.
 const MAX_PREALLOCATED: usize = 16 << 10;
 
 fn read_failed(error: &(dyn Error + 'static), max_bytes: usize) -> Problem {
     let mut causes = std::iter::successors(Some(error), |&error| error.source());
-    // A limit of a layer in front of us is a limit all the same.
+    // The limit of a layer in front of the service counts as well.
     if causes.any(|cause| cause.is::<LengthLimitError>()) {
         return too_large(max_bytes);
     }
-    tracing::debug!(%error, "the body of a publish broke off");
-    BadParameter::new("body", "could not be read to its end").into()
+    tracing::debug!(%error, "reading the body of a publish failed");
+    BadParameter::new("body", "could not be read completely").into()
 }
 
 fn too_large(max_bytes: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("the body is larger than is taken here: at most {max_bytes} bytes"),
+        format!("the body is too large: at most {max_bytes} bytes are accepted"),
     )
     .kind("too-large")
     .parameter("body")
@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// Frames of one byte, then a failure; panics when it is read on after a refusal.
+    /// Frames of one byte, then an error.
     struct Bytewise {
         left: usize,
     }

@@ -1,4 +1,4 @@
-//! From a body to what is appended; all or nothing. Waits for nothing, but lets others run.
+//! Parses a body into what is appended, all or nothing. Waits for nothing, but yields during a long batch.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -16,7 +16,7 @@ use crate::{
     store::Append,
 };
 
-/// What a publish appends, and how its answer names it.
+/// What a publish appends, by the form that the response takes.
 #[derive(Debug)]
 pub(super) enum ParsedBody {
     Single(Append),
@@ -35,9 +35,9 @@ pub(super) async fn parse(head: RequestHead, body: Bytes, limits: &PublishLimits
             return Ok(ParsedBody::Batch(close(Append::new(events)), line_numbers));
         }
         Ok(ContentType::Json) => Data::from_json(without_byte_order_mark(&body)).map_err(malformed)?,
-        // A mark is text like any other.
+        // A byte order mark is kept: a text is exactly what was sent.
         Ok(ContentType::Text) => Data::text_from_utf8(body)
-            .map_err(|at| Problem::from(BadParameter::new("body", format!("is not UTF-8: {at}"))))?,
+            .map_err(|at| Problem::from(BadParameter::new("body", format!("is not valid UTF-8: {at}"))))?,
     };
     let mut event = head.apply(Event::new(data))?;
     if let Some(key) = &head.key {
@@ -47,13 +47,13 @@ pub(super) async fn parse(head: RequestHead, body: Bytes, limits: &PublishLimits
     Ok(ParsedBody::Single(close(Append::new([event]))))
 }
 
-/// JSON without the byte order mark that some editors and libraries put before it (RFC 8259, section 8.1, lets a reader
-/// ignore it).
+/// JSON without the byte order mark that some editors and libraries put before it (RFC 8259, section 8.1: a parser may ignore
+/// it).
 fn without_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// One event a line. A long batch is read in turns, so that it does not keep its thread from others.
+/// Parses one event per line. A long batch yields between turns, so that it does not block other tasks of its thread.
 async fn parse_batch(
     head: &RequestHead,
     body: &[u8],
@@ -67,12 +67,12 @@ async fn parse_batch(
     Ok((parser.events, parser.line_numbers))
 }
 
-/// A batch of which the first lines were read.
+/// A batch of which the first lines are parsed.
 struct BatchParser<'a> {
     /// `None` at the end.
     rest: Option<&'a [u8]>,
-    /// The number of the line that `rest` begins with. Blank lines are skipped, yet counted, so that numbers are those of an
-    /// editor.
+    /// The number of the line that `rest` begins with. Blank lines are skipped, but counted, so that the numbers are those
+    /// that an editor shows.
     line_number: u64,
     events: Vec<Event>,
     line_numbers: LineNumbers,
@@ -84,9 +84,9 @@ enum Remaining {
     Nothing,
 }
 
-/// Most lines of one turn: well below a millisecond's work.
+/// Maximum lines of a turn: well below a millisecond of work.
 const LINES_PER_TURN: usize = 256;
-/// A turn ends with the line that takes it above this many bytes.
+/// A turn ends with the line that exceeds this many bytes.
 const BYTES_PER_TURN: usize = 64 << 10;
 
 impl BatchParser<'_> {
@@ -120,9 +120,9 @@ impl BatchParser<'_> {
     }
 }
 
-/// Each event costs a store and its readers far more than the few bytes that a short line has.
-fn too_many(most: usize) -> Problem {
-    let detail = format!("more events than are taken at once: at most {most}");
+/// The number is limited as well, because an event costs a store and its readers far more than the few bytes of a short line.
+fn too_many(max: usize) -> Problem {
+    let detail = format!("the batch has too many events: at most {max} are accepted");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).kind("too-large").parameter("body")
 }
 
@@ -142,7 +142,7 @@ mod tests {
         PublishLimits { max_body: 1000, max_events: 4, max_event: 300, clock: Clock::new(|| 1_000) }
     }
 
-    /// Nothing is waited for, so it only has to be polled until it is done.
+    /// `parse` waits for nothing, so it only has to be polled until it is done.
     fn parse(head: RequestHead, body: Bytes, limits: &PublishLimits) -> Result<ParsedBody, Problem> {
         let mut parsing = pin!(super::parse(head, body, limits));
         loop {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_events_with_keys_of_their_own() {
+    fn each_line_is_an_event_with_its_own_key() {
         let body = "{\"data\":1}\r\n\n {\"data\":\"x\",\"name\":\"n\",\"time\":5,\"key\":\"own\"}\n{\"data\":null,\"name\":null}";
         let read =
             events(RequestHead { name: Some("default".into()), ..head(ContentType::Ndjson, Some("k")) }, body).unwrap();
@@ -207,7 +207,7 @@ mod tests {
             ("{\"data\":1,\"key\":\"\"}", 422, "key"),
             ("{\"data\":1,\"data\":2}", 422, "duplicate field"),
             ("1", 422, "line 2"),
-            ("[1,\"n\",5,\"k\"]", 422, "must be an object"),
+            ("[1,\"n\",5,\"k\"]", 422, "must be a JSON object"),
         ];
         for (line, status, part) in table {
             let (got, text) =
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_turn_is_bounded_in_lines_and_bytes() {
         let line = |bytes: usize| format!("{{\"data\":\"{}\"}}\n", "x".repeat(bytes));
-        // A body, the lines after each turn.
+        // A body, and the line number after each turn.
         let table = [
             (String::new(), vec![2]),
             ("\n".repeat(600), vec![257, 513, 602]),

@@ -1,4 +1,4 @@
-//! One publish from its body to its answer.
+//! Handles one publish, from its body to its response.
 
 use std::pin::pin;
 
@@ -26,7 +26,7 @@ pub(super) struct Publisher<S> {
 }
 
 impl<S: Store> Publisher<S> {
-    /// The answer to a request of which all but the body was decided.
+    /// The response to a request about which everything but the body is decided.
     pub(super) async fn respond<B>(
         self,
         decided: Result<(Channel, RequestHead), Problem>,
@@ -59,18 +59,18 @@ impl<S: Store> Publisher<S> {
         B: http_body::Body,
         B::Error: Into<BoxError>,
     {
-        // A body that cannot be used may be there only to be empty.
+        // Without a usable content type only an empty body is accepted, to close the channel.
         let max_bytes = if head.content_type.is_ok() { self.limits.max_body } else { 0 };
         let body = match (body.collect(max_bytes).await, &head.content_type) {
             (Err(_), Err(_)) => return Err(head.content_type.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
             (body, _) => body?,
         };
-        // Boxed, so that a request takes less room while its body is still coming, which is where slow clients wait.
+        // Boxed, so that a request takes less memory while its body is still arriving, which is where slow clients wait.
         Box::pin(self.append(channel, head, body)).await
     }
 
     async fn append(&self, channel: &Channel, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
-        // Not before the body is there: slow clients would keep others out.
+        // Only now that the body is complete: otherwise slow clients could hold all permits.
         let _permit = self.in_flight.acquire()?;
         match parse(head, body, &self.limits).await? {
             ParsedBody::Single(append) => {

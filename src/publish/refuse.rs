@@ -1,7 +1,7 @@
-//! Refuses a request so that its client learns of it. Over HTTP/1 most clients write all of their body before they read the
-//! answer; a server that answers and closes while bytes are still on the way resets the connection, and the client sees a
-//! broken pipe (a proxy: a 502) instead of the answer. So what is left of the body is read and thrown away first, within
-//! bounds. Knows nothing of why a request is refused.
+//! Refuses a request in such a way that its client sees the response. Over HTTP/1 most clients send their whole body before
+//! they read the response; a server that responds and closes the connection while data is still arriving resets it, and the
+//! client sees a broken pipe (or, through a proxy, a 502) instead of the response. So what is left of the body is read and
+//! discarded first, within bounds. Knows nothing of why a request is refused.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,21 +12,21 @@ use tokio::{sync::Semaphore, time::timeout};
 use super::incoming_body::{BoxError, IncomingBody, ReadProgress};
 use crate::{body::Body, problem::Problem};
 
-/// Most bytes that are thrown away of one body.
+/// Maximum bytes of a body that are discarded.
 const MAX_DISCARDED: u64 = 4 << 20;
-/// How long they are waited for.
+/// How long discarding a body may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many bodies one service throws away at once.
+/// Maximum number of bodies that a service discards at once.
 const MAX_DISCARDS: usize = 64;
 
-/// How a client sends its request: as much of it as a refusal depends on.
+/// How a client sends its body, as far as a refusal depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendMode {
-    /// HTTP/1: whatever is not read ends the connection.
+    /// HTTP/1: the connection cannot be reused unless the body is read.
     AtOnce,
-    /// HTTP/1, and the body follows only when it is asked for (`Expect: 100-continue`).
+    /// HTTP/1, and the client waits for a `100 Continue` before it sends the body (`Expect: 100-continue`).
     AfterContinue,
-    /// HTTP/2 and later: a stream of its own, which a refusal stops without harm (RFC 9113, section 8.1).
+    /// HTTP/2 and later: a stream of its own, which a refusal can end without harm (RFC 9113, section 8.1).
     OwnStream,
 }
 
@@ -41,27 +41,27 @@ impl SendMode {
     }
 }
 
-/// What is done with the rest of a body.
+/// What to do with the rest of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyAction {
-    /// Nothing is left, or it may stay.
+    /// Nothing is left, or it does no harm.
     Leave,
     Discard,
-    /// It is too much: the connection ends.
+    /// It is too much, or cannot be read.
     CloseConnection,
 }
 
 fn body_action(send_mode: SendMode, progress: ReadProgress, min_remaining: u64) -> BodyAction {
     match (send_mode, progress) {
         (_, ReadProgress::Complete) | (SendMode::OwnStream, _) => BodyAction::Leave,
-        // To read would be to ask for it.
+        // Reading it would send the `100 Continue`.
         (SendMode::AfterContinue, ReadProgress::Unread) | (_, ReadProgress::Failed) => BodyAction::CloseConnection,
         _ if min_remaining > MAX_DISCARDED => BodyAction::CloseConnection,
         _ => BodyAction::Discard,
     }
 }
 
-/// Refuses for all clones of a service.
+/// Refuses requests for all clones of a service; holds the permits to discard a body.
 #[derive(Clone, Debug)]
 pub(super) struct Refuser(Arc<Semaphore>);
 
@@ -70,7 +70,7 @@ impl Refuser {
         Self(Arc::new(Semaphore::new(MAX_DISCARDS)))
     }
 
-    /// The answer, once the client will read it.
+    /// The response, once the client will read it.
     pub(super) async fn respond<B>(
         &self,
         problem: Problem,
@@ -93,7 +93,7 @@ impl Refuser {
         response
     }
 
-    /// Whether the end of the body was reached.
+    /// Discards the rest of the body, and returns whether its end was reached.
     async fn discard<B>(&self, body: &mut IncomingBody<'_, B>) -> bool
     where
         B: http_body::Body,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_and_the_expectation_say_how_a_client_sends() {
+    fn the_version_and_the_expect_header_say_how_a_client_sends() {
         let table = [
             (Version::HTTP_10, None, SendMode::AtOnce),
             (Version::HTTP_11, None, SendMode::AtOnce),

@@ -1,4 +1,4 @@
-//! What a publish says before its body. Pure: a request that is refused here is refused unread.
+//! The method, parameters and headers of a publish. Pure: a request that is refused here is refused before its body is read.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
@@ -12,7 +12,8 @@ use crate::{
 /// The method, the parameters and the headers of a publish.
 #[derive(Debug)]
 pub(super) struct RequestHead {
-    /// What the body is; an error when it cannot be used, which an empty body that only closes does not mind.
+    /// The type of the body; an error if it is not supported, which does not matter for an empty body that closes the
+    /// channel.
     pub(super) content_type: Result<ContentType, Problem>,
     pub(super) after_append: AfterAppend,
     pub(super) key: Option<EventKey>,
@@ -20,7 +21,7 @@ pub(super) struct RequestHead {
     pub(super) time: Option<u64>,
 }
 
-/// What a body may be.
+/// The supported types of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ContentType {
     Json,
@@ -28,7 +29,7 @@ pub(super) enum ContentType {
     Ndjson,
 }
 
-/// Whether the channel ends with this append.
+/// Whether the append closes the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AfterAppend {
     KeepOpen,
@@ -49,7 +50,7 @@ impl RequestHead {
         Ok(Self { content_type, after_append, key: key(&request.headers)?, name, time })
     }
 
-    /// Gives `event` the name and time of the query.
+    /// Gives `event` the name and the time of the query.
     pub(super) fn apply(&self, mut event: Event) -> Result<Event, Problem> {
         let invalid = |parameter| move |invalid: InvalidEvent| Problem::from(invalid).parameter(parameter);
         if let Some(name) = &self.name {
@@ -62,17 +63,17 @@ impl RequestHead {
     }
 }
 
-/// What a publish answers to.
+/// The methods of the service.
 pub(super) const ALLOW: &str = "POST, OPTIONS";
 
 fn content_type(headers: &HeaderMap) -> Result<ContentType, Problem> {
-    // RFC 9110, section 15.5.16: 415 speaks of the coding too.
+    // RFC 9110, section 15.5.16: 415 is also for the content coding.
     if headers
         .get_all(header::CONTENT_ENCODING)
         .iter()
         .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
-        // Section 12.5.3: then the answer says which codings are taken.
+        // Section 12.5.3: then the response says which codings are accepted.
         return Err(unsupported("`Content-Encoding` must be `identity`")
             .parameter("Content-Encoding")
             .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
@@ -102,7 +103,7 @@ const CONTENT_TYPES: [(&[u8], ContentType); 5] = [
     (b"application/json", ContentType::Json),
     (b"text/plain", ContentType::Text),
     (b"application/x-ndjson", ContentType::Ndjson),
-    // None of the three is registered; people write each.
+    // None of the three is registered; all are in use.
     (b"application/ndjson", ContentType::Ndjson),
     (b"application/jsonl", ContentType::Ndjson),
 ];
@@ -119,18 +120,18 @@ fn after_append(headers: &HeaderMap) -> Result<AfterAppend, BadParameter> {
     }
 }
 
-/// The key is a quoted string (RFC 8941, section 3.3.3, as the header's draft asks) or the bare text that most clients send.
-/// An empty one is an error: to ignore it would drop a promise that the client relies on.
+/// The key is a quoted string (RFC 8941, section 3.3.3, as the header's draft requires) or the bare text that most clients
+/// send. An empty key is an error: if it were ignored, the client would wrongly believe that it can repeat the request.
 fn key(headers: &HeaderMap) -> Result<Option<EventKey>, BadParameter> {
     let bad = |reason: String| BadParameter::new("Idempotency-Key", reason);
     let Some(value) = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")? else { return Ok(None) };
-    let key = unquote(value).ok_or_else(|| bad("the quotes are not closed".into()))?;
+    let key = unquote(value).ok_or_else(|| bad("the closing quote is missing".into()))?;
     let key = std::str::from_utf8(&key).map_err(|_| bad("is not UTF-8".into()))?;
     EventKey::new(key).map(Some).map_err(|invalid| bad(invalid.to_string()))
 }
 
-/// The one value of a header; saying the same twice is harmless. HTTP/1 takes spaces around it away; HTTP/2 has none, but
-/// servers let them pass.
+/// The only value of a header; the same value twice is harmless. Trimmed, because servers pass on the white space around a
+/// value over HTTP/2, where it is not allowed.
 fn single<'a>(
     headers: &'a HeaderMap,
     name: &http::HeaderName,
@@ -139,7 +140,7 @@ fn single<'a>(
     let mut values = headers.get_all(name).iter().map(|value| trim(value.as_bytes()));
     let first = values.next();
     if values.any(|other| Some(other) != first) {
-        return Err(BadParameter::new(parameter, "is given several times with different values"));
+        return Err(BadParameter::new(parameter, "occurs more than once, with different values"));
     }
     Ok(first)
 }
@@ -155,7 +156,7 @@ fn parameters_of(request: &Parts) -> Result<(Option<String>, Option<u64>), BadPa
                 set(&mut name, "name", value.to_owned())?;
             }
             b"time" => {
-                let value = number(&value).ok_or(BadParameter::new("time", "must be Unix milliseconds"))?;
+                let value = number(&value).ok_or(BadParameter::new("time", "must be in Unix milliseconds"))?;
                 set(&mut time, "time", value)?;
             }
             _ => {}
@@ -166,7 +167,7 @@ fn parameters_of(request: &Parts) -> Result<(Option<String>, Option<u64>), BadPa
 
 fn set<T: PartialEq>(slot: &mut Option<T>, parameter: &'static str, value: T) -> Result<(), BadParameter> {
     match slot {
-        Some(before) if *before != value => Err(BadParameter::new(parameter, "is given twice with different values")),
+        Some(before) if *before != value => Err(BadParameter::new(parameter, "occurs twice, with different values")),
         _ => {
             *slot = Some(value);
             Ok(())
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_checked_too() {
+    fn the_other_headers_and_parameters_are_checked() {
         let text = ("content-type", "text/plain");
         assert_eq!(head("/", &[text, ("events-closed", "yes")]).unwrap_err(), 400);
         assert_eq!(head("/?time=now", &[text]).unwrap_err(), 400);
