@@ -1,17 +1,18 @@
-//! One URL for both transports: Server-Sent Events or long polling, by `Accept`. Only chooses; the rest is the business of
-//! [`SseService`](crate::SseService)'s and [`LongPollService`](crate::LongPollService)'s modules.
+//! One URL for both transports: Server-Sent Events or long polling, by `Accept`. This module only chooses; the transports are
+//! in [`sse`](crate::sse) and [`longpoll`](crate::longpoll).
 //!
 //! # Which transport
-//! `transport=sse` or `transport=longpoll` in the query, else what `Accept` likes best. On a tie, which `*/*` and a request
-//! without `Accept` are too, it is a long poll: such a client expects an answer with an end. `EventSource` sends
-//! `text/event-stream`; some libraries in its place, and `curl`, say `*/*` and want `transport=sse`.
+//! The query decides with `transport=sse` or `transport=longpoll`, otherwise `Accept` does. On a tie, which includes `*/*`
+//! and no `Accept` at all, it is a long poll: such a client expects a response that ends. `EventSource` sends
+//! `text/event-stream`; some libraries that replace it send `*/*`, as `curl` does, and need `transport=sse`.
 //!
 //! # Errors
-//! Whatever a client does wrong is answered with problem+json (RFC 9457) that names the `parameter` and says why in `detail`;
-//! nothing is changed by it. `type` is `about:blank` where the status says it all, else one of `urn:tower-events:` and
-//! `bad-parameter`, `invalid-event`, `too-large`, `reset`, `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`,
-//! `corrupt`, `draining`, `overloaded`, `too-many-readers`. Answers whose reason passes by itself have `Retry-After`; an `EventSource` is
-//! told in its own words instead, with a `200` and `retry:`.
+//! Every error is a problem+json response (RFC 9457): `detail` says what is wrong, and `parameter` names the parameter or
+//! header, if one is to blame. A malformed request changes nothing. `type` is `about:blank` where the status says everything,
+//! otherwise `urn:tower-events:` followed by one of `bad-parameter`, `invalid-event`, `too-large`, `key-reused`, `reset`,
+//! `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`, `newer-format`, `corrupt`, `stalled`, `draining`,
+//! `overloaded`, `too-many-readers`, `too-many-publishes`. Responses to a temporary failure have `Retry-After`; an
+//! `EventSource` gets a `200` with `retry:` instead.
 //!
 //! # Examples
 //! The default, mounted as any tower service (in axum: `route_service`):
@@ -19,10 +20,10 @@
 //! use tower_events::{Channels, EventService, Hub, MemoryStore};
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let events = EventService::new(hub, Channels::from_query); // anyone reads anything
+//! let events = EventService::new(hub, Channels::from_query); // anyone may read any channel
 //! # drop(events);
 //! ```
-//! Customised, inside a handler, after a check that has to wait:
+//! Customised, inside a handler, after an asynchronous check:
 //! ```
 //! use http::{Request, Response};
 //! use tower_events::{Body, Channel, EventService, Hub, MemoryStore, longpoll::LongPollOptions, request::Rejection};
@@ -37,8 +38,8 @@
 //! }
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let nothing_by_itself = |_: &http::request::Parts| Err(Rejection::not_found());
-//! let events = EventService::new(hub, nothing_by_itself).long_poll(LongPollOptions::default().limit(20));
+//! let reject_all = |_: &http::request::Parts| Err(Rejection::not_found());
+//! let events = EventService::new(hub, reject_all).long_poll(LongPollOptions::default().limit(20));
 //! # drop(room(events, Request::new(())));
 //! ```
 
@@ -61,53 +62,53 @@ use crate::{
 pub struct EventService<S = AnyStore>(ReadService<S, BothTransports>);
 
 impl<S: Store> EventService<S> {
-    /// Serves the channels that `resolver` names.
+    /// Serves the channels that `resolver` names, with default settings.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
         Self(ReadService::new(hub, resolver, BothTransports::default()))
     }
 
-    /// Sets the streams' options.
+    /// Sets the options of the streams.
     #[must_use]
     pub fn sse(self, sse: SseOptions) -> Self {
         Self(self.0.with_responder(|both| both.sse = sse))
     }
 
-    /// Sets the long polls' options.
+    /// Sets the options of the long polls.
     #[must_use]
     pub fn long_poll(self, long_poll: LongPollOptions) -> Self {
         Self(self.0.with_responder(|both| both.long_poll = long_poll))
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each; from 65 on
-    /// there is no place for it in a head, so that polls have to ask for `format=page`.
+    /// Sets the maximum number of channels of a subscription, 1 to 255. Default 32. Each adds about 30 bytes to the cursor,
+    /// which from 65 channels on is too long for a header, so that long polls need `format=page`.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         Self(self.0.max_channels(max_channels))
     }
 
-    /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
+    /// Sets where a request starts if neither its query nor `Last-Event-ID` says so. Default [`Start::Latest`].
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
     }
 
-    /// Has the next page's `Link` keep these parameters of the query, which the application needs to find its channels; by
-    /// default it has our own only. Never a token: a link gets logged and shared.
+    /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its
+    /// channels. Default: none, only this crate's parameters. Never name one that is a secret: links are logged and shared.
     #[must_use]
     pub fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
         Self(self.0.keep_parameters(names))
     }
 
-    /// The whole service inside a handler that has decided which channels the request may read: the resolver is not asked.
+    /// Serves a request inside a handler that has decided which channels it may read: the resolver is not called.
     ///
     /// # Cancel safety
-    /// Dropping the future is the client's disconnect: it frees all that the request held.
+    /// Dropping the future is what happens when the client disconnects: it frees everything that the request held.
     pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> HandlerFuture {
         self.0.respond(&request.into_parts(), channels.into())
     }
 
-    /// Refuses a request inside a handler, so that each transport is told in its own words: what passes by itself
-    /// ([`Rejection::too_many`]) is a `stream-retry` to an `EventSource`, which would never come back after a 429.
+    /// Refuses a request inside a handler, in the way of its transport: a temporary rejection ([`Rejection::too_many`]) is a
+    /// `stream-retry` for an `EventSource`, which would never come back after a 429.
     ///
     /// ```
     /// use std::time::Duration;
@@ -137,7 +138,7 @@ impl<S> fmt::Debug for EventService<S> {
     }
 }
 
-/// Answers on the transport that was negotiated.
+/// Responds on the negotiated transport.
 #[derive(Clone, Default)]
 struct BothTransports {
     sse: SseOptions,

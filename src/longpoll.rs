@@ -1,23 +1,24 @@
-//! Long polling: a request that waits until there is something to say. Knows nothing of streams.
+//! Long polling: a request that waits until there are events. Knows nothing of streams.
 //!
 //! # Resuming
-//! Every answer has a `Last-Event-ID` and a `Link` with `rel="next"`: send either back, and the next answer goes on right
-//! there. When it cannot, `Events-Reset` says why and what is left follows (or a `410`, if so set). A client that must lose
-//! nothing from the first moment starts with `HEAD` or `wait=0`. `Events-Live: true` says that the answer holds all that there
-//! was, `Events-Error` that a channel cannot be read while the others can.
+//! Every response has a `Last-Event-ID` and a `Link` with `rel="next"`: send the position back, or follow the link, and the
+//! next response continues right there. When it cannot, `Events-Reset` says why and the response has what is left (or is a
+//! `410`, if so configured). A client that must not miss anything from the first moment on starts with `HEAD` or `wait=0`.
+//! `Events-Live: true` says that the response includes everything there was, `Events-Error` that a channel cannot be read
+//! while the others can.
 //!
-//! # The head
-//! It has at most 3 500 bytes, for proxies that take 4 kB. Therefore `Events-Reset` lists each reason once, and names the
-//! channel only when one was reset; `Link` is left out when it would be long, which never means that this was the end; and
-//! more than 64 channels have to be asked for with `format=page`.
+//! # Response headers
+//! They take at most 3 500 bytes, because some proxies accept only 4 kB. Therefore `Events-Reset` lists each reason once, and
+//! names the channel only when exactly one was reset; `Link` is left out when it would be long, which does not mean that
+//! there is no next page; and more than 64 channels can only be polled with `format=page`.
 //!
 //! # One object
-//! `format=page` answers with an object that holds everything, for scripts that see no response headers:
+//! `format=page` answers with an object that has everything, for scripts that cannot see response headers:
 //! ```json
 //! {"events":[],"cursor":"...","live":true,"resets":[{"channel":"a","reason":"trimmed"}],"closed":["a"],"retry_ms":1500}
 //! ```
-//! `closed` names every channel that has ended and was read to its end, `retry_ms` is there when the client is to stay away
-//! first, and `errors` (`[{"channel":"a","reason":"corrupt"}]`) when a channel cannot be read.
+//! `closed` lists every channel that is closed and was read to its end; `retry_ms` is present when the client should wait
+//! before it comes back, and `errors` (`[{"channel":"a","reason":"corrupt"}]`) when a channel cannot be read.
 //!
 //! # Examples
 //! The default:
@@ -25,7 +26,7 @@
 //! use tower_events::{Channels, Hub, LongPollService, MemoryStore};
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let service = LongPollService::new(hub, Channels::from_query); // anyone reads anything
+//! let service = LongPollService::new(hub, Channels::from_query); // anyone may read any channel
 //! # drop(service);
 //! ```
 //! Customised:
@@ -40,6 +41,7 @@
 //! ```
 
 mod answer;
+mod limits;
 mod options;
 mod response_head;
 
@@ -57,32 +59,32 @@ use crate::{
 pub struct LongPollService<S = AnyStore>(ReadService<S, LongPollOptions>);
 
 impl<S: Store> LongPollService<S> {
-    /// Serves the channels that `resolver` names.
+    /// Serves the channels that `resolver` names, with default settings.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
         Self(ReadService::new(hub, resolver, LongPollOptions::default()))
     }
 
-    /// Sets the polls' options.
+    /// Sets the options of the long polls.
     #[must_use]
     pub fn options(self, options: LongPollOptions) -> Self {
         Self(self.0.with_responder(|responder| *responder = options))
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each; from 65 on
-    /// there is no place for it in a head, so that polls have to ask for `format=page`.
+    /// Sets the maximum number of channels of a subscription, 1 to 255. Default 32. Each adds about 30 bytes to the cursor,
+    /// which from 65 channels on is too long for a header, so that long polls need `format=page`.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         Self(self.0.max_channels(max_channels))
     }
 
-    /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
+    /// Sets where a request starts if neither its query nor `Last-Event-ID` says so. Default [`Start::Latest`].
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
     }
 
-    /// Has the next page's `Link` keep these parameters of the query, which the application needs to find its channels; by
-    /// default it has our own only. Never a token: a link gets logged and shared.
+    /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its
+    /// channels. Default: none, only this crate's parameters. Never name one that is a secret: links are logged and shared.
     #[must_use]
     pub fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
         Self(self.0.keep_parameters(names))

@@ -1,4 +1,4 @@
-//! From what was asked to the array that answers it. Decides first, then writes.
+//! From a request to the response of a long poll.
 
 use std::{
     future::Future,
@@ -13,6 +13,7 @@ use pin_project_lite::pin_project;
 use serde_json::json;
 
 use super::{
+    limits::PollLimits,
     options::{LongPollOptions, OnReset},
     response_head::{self, Live},
 };
@@ -24,7 +25,7 @@ use crate::{
     encode::{ARRAY, empty_page, page},
     hub::{Hub, Listened, Listening, Reset, SubscribeError, join},
     problem::Problem,
-    request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest, Wait},
+    request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest},
     retry::retry_after,
     store::Store,
 };
@@ -32,7 +33,7 @@ use crate::{
 impl Responder for LongPollOptions {
     const OFFER: Offer = Offer::LongPoll;
 
-    /// Answers with an array, or an object that holds one.
+    /// Answers with an array of events, or an object that has one.
     fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
         let ReadRequest { method, version, shape, .. } = request;
         if shape == PollShape::Array && channels.len() > MAX_CHANNELS_IN_HEADERS {
@@ -48,7 +49,7 @@ impl Responder for LongPollOptions {
         let response_options = ResponseOptions { shape, on_reset: self.on_reset, version };
         match hub.listening(&target.subscription().wait(wait).limit(limit)) {
             Ok(listening) => {
-                // The names that all readers share, so that the request's own can go.
+                // The channels that the hub's readers share, so that the request's own can be dropped.
                 let target = ReadTarget { channels: listening.channels().clone(), ..target };
                 HandlerFuture::new(ParkedPoll { listening: Some(listening), target, honored_wait, response_options })
             }
@@ -62,7 +63,7 @@ impl Responder for LongPollOptions {
 }
 
 pin_project! {
-    // A poll that waits. Not an async block: that would hold what it waits with twice.
+    // A poll that waits. Not an async block, which would store `listening` twice.
     struct ParkedPoll {
         #[pin]
         listening: Option<Listening>,
@@ -72,7 +73,7 @@ pin_project! {
     }
 }
 
-/// How what was gathered is told.
+/// How to respond with what was gathered.
 #[derive(Clone, Copy)]
 struct ResponseOptions {
     shape: PollShape,
@@ -88,11 +89,11 @@ impl Future for ParkedPoll {
         let Some(mut listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
         let listened = ready!(listening.as_mut().poll(|| {}, cx));
         let backoff = listening.failure_backoff();
-        // The reader leaves with its answer, however long the future is kept.
+        // The reader leaves the hub with its response, however long the future is kept.
         this.listening.set(None);
         let mut response = respond(this.target, *this.response_options, listened, backoff);
         if let Some(seconds) = this.honored_wait.filter(|_| response.status() == StatusCode::OK) {
-            // RFC 7240, section 3: says which preference was honoured, and with what value.
+            // RFC 7240, section 3: which preference was honoured, and with what value.
             let value = HeaderValue::try_from(format!("wait={seconds}"));
             response.headers_mut().extend(value.ok().map(|value| (PREFERENCE_APPLIED, value)));
         }
@@ -131,51 +132,10 @@ fn build_response(
         (Err(SubscribeError::Draining { retry }), Some(cursors)) => {
             return draining_response(target, shape, cursors, retry);
         }
-        // Without a position there is none to give back, and an empty list would say that nothing was missed.
+        // Without a position there is none to return, and an empty array would mean that nothing was missed.
         (Err(error), _) => Problem::from(error).backing_off(backoff),
     };
     finish(ReadMethod::Get, problem.into_response())
-}
-
-/// The request's wishes within the service's bounds.
-#[derive(Debug, PartialEq, Eq)]
-struct PollLimits {
-    wait: Duration,
-    limit: usize,
-    /// The seconds of a `Prefer` that was honoured.
-    honored_wait: Option<u64>,
-    wait_source: WaitSource,
-}
-
-/// Who said how long to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WaitSource {
-    Client,
-    Service,
-}
-
-impl PollLimits {
-    fn new(wait: Option<Wait>, limit: Option<u64>, options: &LongPollOptions) -> Self {
-        let capped = |seconds: u64| seconds.min(options.longest_wait.as_secs());
-        let (wait, honored_wait, wait_source) = match wait {
-            None => (options.wait.min(options.longest_wait), None, WaitSource::Service),
-            Some(Wait::Parameter(seconds)) => (Duration::from_secs(capped(seconds)), None, WaitSource::Client),
-            Some(Wait::Preferred(seconds)) => {
-                (Duration::from_secs(capped(seconds)), Some(capped(seconds)), WaitSource::Client)
-            }
-        };
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        Self { wait, limit: limit.min(options.limit), honored_wait, wait_source }
-    }
-
-    /// With up to a tenth less of a wait that the client did not name: polls that an event answered together come back
-    /// together, and would go on to end together.
-    fn with_jitter(self) -> Self {
-        match self.wait_source {
-            WaitSource::Client => self,
-            WaitSource::Service => Self { wait: self.wait.mul_f64(1.0 - fastrand::f64() / 10.0), ..self },
-        }
-    }
 }
 
 fn events_response(target: &ReadTarget, shape: PollShape, listened: &Listened) -> Response<Body> {
@@ -200,7 +160,6 @@ fn draining_response(target: &ReadTarget, shape: PollShape, cursors: &Cursors, r
     }
 }
 
-/// Some bytes and their head, made into a response.
 fn ok_response(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::full(bytes));
     *response.headers_mut() = head;
@@ -209,12 +168,12 @@ fn ok_response(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
 
 fn too_many_for_headers() -> Problem {
     let detail = format!(
-        "more than {MAX_CHANNELS_IN_HEADERS} channels have a position that is too long for a head: `format=page`"
+        "the position of more than {MAX_CHANNELS_IN_HEADERS} channels is too long for a header: use `format=page`"
     );
     Problem::new(StatusCode::BAD_REQUEST, detail).kind("bad-parameter").parameter("format")
 }
 
-/// `410`: what cannot be continued, and the positions to choose from.
+/// `410`: which channels cannot be continued, and the positions to choose from.
 fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
     let position = |choose: fn(&Reset) -> Cursor| {
         target.token(|_, channel| match resets.iter().find(|reset| reset.channel == *channel) {
@@ -230,7 +189,7 @@ fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
             "latest": reset.latest.to_string(),
         })
     };
-    let detail = "events after this position may be gone: read anew from `earliest`, or go on from `latest`";
+    let detail = "events after this position may be gone: read what is left from `earliest`, or continue from `latest`";
     let problem = Problem::new(StatusCode::GONE, detail)
         .kind("reset")
         .member("earliest", position(|reset| reset.earliest).to_string())
@@ -242,7 +201,7 @@ fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
     }
 }
 
-/// The answer to `HEAD`: where the channels are.
+/// The response to `HEAD`: the heads of the channels.
 async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, shape: PollShape) -> Response<Body> {
     let heads = match hub.heads(&target.channels).await {
         Ok(heads) => heads,
@@ -261,45 +220,4 @@ async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, shape: PollS
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_client_asks_for_is_bounded() {
-        let options = LongPollOptions::default();
-        let table = [
-            (None, None, 25, 100, None, WaitSource::Service),
-            (Some(Wait::Parameter(0)), Some(7), 0, 7, None, WaitSource::Client),
-            (Some(Wait::Parameter(56)), Some(101), 55, 100, None, WaitSource::Client),
-            (Some(Wait::Preferred(9)), Some(u64::MAX), 9, 100, Some(9), WaitSource::Client),
-            (Some(Wait::Preferred(u64::MAX)), None, 55, 100, Some(55), WaitSource::Client),
-        ];
-        for (wait, limit, seconds, most, honored_wait, wait_source) in table {
-            let limits = PollLimits::new(wait, limit, &options);
-            let expected = PollLimits { wait: Duration::from_secs(seconds), limit: most, honored_wait, wait_source };
-            assert_eq!(limits, expected, "{wait:?} {limit:?}");
-        }
-        let short = LongPollOptions::default().longest_wait(Duration::from_secs(3));
-        assert_eq!(PollLimits::new(None, None, &short).wait, Duration::from_secs(3));
-    }
-
-    #[test]
-    fn no_wait_is_endless_and_no_answer_without_room_for_an_event() {
-        let options = LongPollOptions::default().longest_wait(Duration::MAX).limit(0);
-        let limits = PollLimits::new(Some(Wait::Parameter(u64::MAX)), None, &options);
-        assert_eq!((limits.wait, limits.limit), (Duration::from_secs(24 * 60 * 60), 1));
-    }
-
-    #[test]
-    fn waits_that_no_client_named_are_spread() {
-        let options = LongPollOptions::default();
-        let wait = |wait: Option<Wait>| PollLimits::new(wait, None, &options).with_jitter().wait.as_millis();
-        let waits: Vec<_> = (0..1_000).map(|_| wait(None)).collect();
-        let (shortest, longest) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
-        assert!((22_500..22_700).contains(shortest) && (24_800..=25_000).contains(longest), "{shortest} to {longest}");
-        assert_eq!((wait(Some(Wait::Parameter(9))), wait(Some(Wait::Preferred(7)))), (9_000, 7_000));
-    }
 }

@@ -1,4 +1,4 @@
-//! The heads of answers: at most 3 500 bytes each with what a server adds, for many proxies take 4 kB and no more.
+//! The headers of responses: at most 3 500 bytes, including what a server adds, because many proxies accept only 4 kB.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::{
     retry::retry_after,
 };
 
-/// Whether an answer holds all that there was.
+/// Whether a response includes everything there was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Live {
     Yes,
     No,
 }
 
-/// The head of an array of what was gathered.
+/// The headers of an array of what was gathered.
 pub(super) fn array(target: &ReadTarget, listened: &Listened) -> HeaderMap {
     let live = if listened.live { Live::Yes } else { Live::No };
     let mut headers = match listened.run() {
@@ -44,14 +44,14 @@ pub(super) fn array(target: &ReadTarget, listened: &Listened) -> HeaderMap {
     headers
 }
 
-/// The head of an object that says all else itself.
+/// The headers of an object, which has everything else in its body.
 pub(super) fn page(retry: Option<Duration>) -> HeaderMap {
     let mut headers = common();
     headers.extend(retry.map(|retry| (header::RETRY_AFTER, retry_after(retry))));
     headers
 }
 
-/// The headers that all arrays have, before the position `cursors`.
+/// The headers that every array has; the next page starts at `cursors`.
 pub(super) fn array_at(next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     let mut headers = common();
     if let Some(position) = position_header(cursors) {
@@ -74,8 +74,8 @@ fn common() -> HeaderMap {
     headers
 }
 
-/// The head of an array of just these events. All who wait at one position get the same run, and as a rule have asked for
-/// it with the same words: they share its head too.
+/// The headers of an array of exactly these events. All polls that wait at a position get the same events, and mostly for the
+/// same query, so they also share the headers.
 fn shared_array_at(events: &Events, next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     if cursors.as_one() == Some(events.next()) {
         let cached = events.beside(|| CachedHead {
@@ -90,14 +90,15 @@ fn shared_array_at(events: &Events, next_query: &[u8], cursors: &Cursors, live: 
     array_at(next_query, cursors, live)
 }
 
-/// A head that lies with a run, and what the requests that it answers kept.
+/// Headers that are cached with events, and for which query.
 struct CachedHead {
     next_query: Box<[u8]>,
     live: Live,
     headers: HeaderMap,
 }
 
-/// Each reason once, for there may be many channels; which one, when it is one of several: `trimmed;channel="a%20b"`.
+/// Each reason once, because there may be many channels. If exactly one of several channels was reset, its name follows:
+/// `trimmed;channel="a%20b"`.
 pub(super) fn resets_value(target: &ReadTarget, resets: &[Reset]) -> Option<HeaderValue> {
     match resets {
         [] => None,
@@ -111,7 +112,7 @@ pub(super) fn resets_value(target: &ReadTarget, resets: &[Reset]) -> Option<Head
     }
 }
 
-/// What befell a channel, whose name is left out when it is long.
+/// A reason and the channel's name, which is left out when it is long.
 fn reason_value(reason: &'static str, channel: Option<&Channel>) -> Option<HeaderValue> {
     let name = channel.map(|channel| utf8_percent_encode(channel.as_str(), &ENCODED).to_string());
     match name.filter(|name| name.len() <= MAX_NAME_BYTES) {
@@ -120,10 +121,10 @@ fn reason_value(reason: &'static str, channel: Option<&Channel>) -> Option<Heade
     }
 }
 
-/// Most bytes of the two longest headers together. The rest has some 900 at most, a server's own among them.
+/// Maximum bytes of the two longest headers together. The rest takes about 900 at most, including a server's own.
 const MAX_LINK_AND_POSITION: usize = 2_600;
 
-/// Most bytes of an encoded name.
+/// Maximum bytes of an encoded channel name.
 const MAX_NAME_BYTES: usize = 256;
 
 /// All but the unreserved characters of RFC 3986.
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_is_said_once_and_one_channel_of_several_is_named() {
+    fn each_reason_is_listed_once_and_one_channel_of_several_is_named() {
         use Reason::*;
         let (odd, long) = ("\u{447} \"a\"", "\u{447}".repeat(60));
         let several: &[&str] = &[odd, "b", &long];
@@ -164,20 +165,20 @@ mod tests {
             (several, vec![reset(odd, Unknown), reset("b", Ahead), reset(&long, Unknown)], Some("ahead, unknown")),
         ];
         for (names, happened, value) in table {
-            let said = resets_value(&target(names), &happened);
-            assert_eq!(said.as_ref().map(|said| said.to_str().unwrap()), value, "{happened:?}");
+            let sent = resets_value(&target(names), &happened);
+            assert_eq!(sent.as_ref().map(|sent| sent.to_str().unwrap()), value, "{happened:?}");
         }
     }
 
     #[test]
-    fn a_name_of_at_most_256_bytes_is_told() {
+    fn a_name_of_at_most_256_bytes_is_sent() {
         // Three of the encoded bytes are one of the name.
-        let told_of = |plain: usize| {
+        let value_with = |plain: usize| {
             let name = Channel::new(format!(" {}", "a".repeat(plain))).unwrap();
             reason_value(CORRUPT, Some(&name)).unwrap().to_str().unwrap().to_owned()
         };
-        assert_eq!(told_of(253), format!("corrupt;channel=\"%20{}\"", "a".repeat(253)));
-        assert_eq!(told_of(254), "corrupt");
+        assert_eq!(value_with(253), format!("corrupt;channel=\"%20{}\"", "a".repeat(253)));
+        assert_eq!(value_with(254), "corrupt");
     }
 
     #[test]
@@ -195,11 +196,11 @@ mod tests {
         }
     }
 
-    /// So that a head of 3 500 bytes has place for the rest.
+    /// Leaves room for the rest in 3 500 bytes of headers.
     const MAX_OF_BOTH: usize = 2_600;
 
     #[test]
-    fn the_longest_position_that_has_a_place_leaves_none_for_a_link() {
+    fn the_longest_position_that_fits_leaves_no_room_for_a_link() {
         let names: Vec<_> = (0..65).map(|n| Channel::new(format!("c{n}")).unwrap()).collect();
         let head = |count: usize| array_at(b"", &Cursors::of(names[..count].iter().map(|name| (name, AT))), Live::Yes);
         let has = |count, name| head(count).contains_key(name);

@@ -1,4 +1,4 @@
-//! From what was asked to the response that streams it. Decides first, then writes.
+//! From a request to the response that streams events.
 
 use std::time::Duration;
 
@@ -63,7 +63,8 @@ impl Responder for SseOptions {
     }
 }
 
-/// `EventSource` gives up for good on any status but 200, so a *passing* reason is told in the stream's own words.
+/// `EventSource` gives up for good on any status but 200, so a *temporary* reason is sent as a stream that ends with
+/// `stream-retry`.
 fn refuse(
     problem: Problem,
     method: ReadMethod,
@@ -80,7 +81,7 @@ fn refuse(
     response
 }
 
-/// WHATWG HTML, section 9.2.2: 204 tells `EventSource` to stop reconnecting.
+/// WHATWG HTML, section 9.2.2: a 204 tells `EventSource` to stop reconnecting.
 fn end_response(cursors: &Cursors) -> Response<Body> {
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::NO_CONTENT;

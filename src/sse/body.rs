@@ -1,4 +1,4 @@
-//! The body of a stream: pulls deliveries, writes them, beats in between. Knows nothing of requests and statuses.
+//! The body of a stream: pulls deliveries and writes them, and heartbeats in between. Knows nothing of requests and statuses.
 
 use std::{
     convert::Infallible,
@@ -45,13 +45,13 @@ pub struct SseBody {
     encoding: &'static Form,
     heartbeat: Heartbeat,
     live_mark: LiveMark,
-    /// `stream-live` is to be sent as soon as it is true.
+    /// `stream-live` is sent as soon as all history has been.
     live_mark_due: bool,
-    /// Around which the delay of a reconnect is drawn.
+    /// The reconnection delay is drawn around this.
     retry_ms: u32,
-    /// `retry:` has yet to be sent, in the first block.
+    /// The first block still has to carry `retry:`.
     retry_due: bool,
-    /// The `stream-ping` at the start has yet to be sent.
+    /// The `stream-ping` at the start still has to be sent.
     first_ping_due: bool,
     budget: SendBudget,
     state: StreamState,
@@ -94,7 +94,7 @@ impl SseBody {
         response
     }
 
-    /// Whether nothing came since the last poll, which had nothing.
+    /// Whether the last poll found nothing to send and nothing has happened since.
     fn is_parked(&self, cx: &Context<'_>) -> bool {
         self.timer.is_waiting(cx) && self.subscriber.is_parked(cx)
     }
@@ -114,12 +114,13 @@ impl SseBody {
         }
     }
 
-    /// Writes what comes first, and where it says so a greeting.
+    /// Writes the first delivery, after the first `stream-ping` if it may come before it.
     fn write_first(&mut self, cx: &mut Context<'_>) {
         let start = self.subscriber.cursors();
         let first = self.subscriber.poll_delivery(cx);
         let mut out = Vec::new();
-        // A client that takes an id and drops before a reset would resume behind it and never hear of it: no id comes before.
+        // A client that disconnected between an id and a reset would resume after the id and never learn of the reset: so no
+        // id is sent before a reset.
         if matches!(first, Poll::Pending | Poll::Ready(Some(Ok(Delivery::Events(_) | Delivery::Closed(_))))) {
             self.first_ping_due = false;
             self.push_stream_ping(&mut out, &start);
@@ -130,7 +131,7 @@ impl SseBody {
         }
     }
 
-    /// Goes one step on: an end, a mark, a delivery, or a beat when there is none.
+    /// Writes what is next: the end, `stream-live`, a delivery, or a heartbeat when there is no delivery.
     fn write_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.timer.has_ended() {
             self.write_end();
@@ -144,7 +145,7 @@ impl SseBody {
             self.write(Vec::new(), delivery);
             return Poll::Ready(());
         }
-        // A reader of what is read for others too may have found only now that nothing was left.
+        // With reads that are shared between readers, it may have become clear only in this poll that no history is left.
         if self.is_live_mark_due() {
             return Poll::Ready(());
         }
@@ -183,7 +184,7 @@ impl SseBody {
         self.buffer.put(out);
     }
 
-    /// Writes `delivery` behind `out`.
+    /// Writes `delivery` after `out`.
     fn write(&mut self, mut out: Vec<u8>, delivery: Option<Result<Delivery, SubscribeError>>) {
         match delivery {
             Some(Ok(Delivery::Events(events))) => return self.write_events(out, events),
@@ -226,7 +227,7 @@ impl SseBody {
     }
 
     fn push_closed(&mut self, out: &mut Vec<u8>, closed: &Closed) {
-        // What is closed has no live events to come; but that history ended is said before that all ended.
+        // A closed channel has no live events to come, but `stream-live` comes before `stream-end`.
         if self.is_live_mark_due() {
             self.push_due_live_mark(out);
         }
@@ -236,7 +237,7 @@ impl SseBody {
         push_stream_end(out, closed, left, &self.subscriber.cursors());
     }
 
-    /// The store failed. What passes by itself is no reason to stay away for good.
+    /// The store failed. A temporary failure must not keep clients away for good, so it ends with `stream-retry`.
     fn push_failure(&mut self, out: &mut Vec<u8>, error: SubscribeError) {
         match Problem::from(error).backing_off(self.subscriber.failure_backoff()).retry() {
             Some(retry) => self.push_stream_retry(out, retry.jittered(self.retry())),
@@ -265,7 +266,7 @@ impl SseBody {
         }
     }
 
-    /// The last block: when to come back, and from where.
+    /// Writes the last block: when to come back, and from where.
     fn push_stream_retry(&mut self, out: &mut Vec<u8>, retry: Duration) {
         push_stream_retry(out, retry, Some(&self.subscriber.cursors()));
         self.state = StreamState::Ended;
@@ -278,7 +279,7 @@ impl http_body::Body for SseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        // Servers poll once or twice more after each chunk.
+        // Shortcut: servers poll once or twice more after each chunk.
         if this.is_parked(cx) {
             return Poll::Pending;
         }
@@ -286,7 +287,7 @@ impl http_body::Body for SseBody {
         let chunk = this.poll_chunk(cx);
         match &chunk {
             Poll::Ready(Some(chunk)) => this.budget.spend(chunk.len()),
-            // A page that comes is handed out in turn too, for many wait for the same.
+            // What it waits for is a page that many may wait for; they take turns to send it.
             Poll::Pending if !this.subscriber.is_parked(cx) => this.budget.exhaust(),
             _ => this.budget = SendBudget::default(),
         }

@@ -1,4 +1,4 @@
-//! What is written and not yet taken: at most three pieces, so that shared bytes are sent as they are and never copied.
+//! What is written and not yet taken: at most three parts, so that shared bytes are never copied.
 
 use std::mem;
 
@@ -7,11 +7,11 @@ use bytes::Bytes;
 #[derive(Debug, Default)]
 pub(super) struct ChunkBuffer {
     shared: Bytes,
-    /// Rare, so that it is small when there is none.
+    /// Boxed, because it is rare and should take little room when there is none.
     affixes: Option<Box<Affixes>>,
 }
 
-/// What comes before and after what is shared.
+/// What comes before and after the shared bytes.
 #[derive(Debug)]
 struct Affixes {
     prefix: Vec<u8>,
@@ -19,26 +19,26 @@ struct Affixes {
 }
 
 impl ChunkBuffer {
-    /// Puts `out` in; the buffer is empty.
+    /// Puts `out` into the buffer, which must be empty.
     pub(super) fn put(&mut self, out: Vec<u8>) {
         self.shared = out.into();
     }
 
-    /// Puts `shared` in, behind `prefix`; the buffer is empty.
+    /// Puts `shared` after `prefix` into the buffer, which must be empty.
     pub(super) fn put_shared(&mut self, prefix: Vec<u8>, shared: Bytes) {
         self.put_between(prefix, shared, Vec::new());
     }
 
-    /// Puts `shared` in, between `prefix` and `suffix`; the buffer is empty.
+    /// Puts `shared` between `prefix` and `suffix` into the buffer, which must be empty.
     pub(super) fn put_between(&mut self, prefix: Vec<u8>, shared: Bytes, suffix: Vec<u8>) {
         self.shared = shared;
-        // What a stream that keeps up sends has neither.
+        // A stream that keeps up has neither.
         if !prefix.is_empty() || !suffix.is_empty() {
             self.affixes = Some(Box::new(Affixes { prefix, suffix }));
         }
     }
 
-    /// The next chunk of at most 64 KiB: one slow reader pins no more than that in the connection's buffers.
+    /// The next chunk, at most 64 KiB, so that a slow reader keeps no more than that alive in the buffers of its connection.
     pub(super) fn next_chunk(&mut self) -> Option<Bytes> {
         if let Some(affixes) = &mut self.affixes {
             if !affixes.prefix.is_empty() {

@@ -1,4 +1,4 @@
-//! The one timer of a stream: heartbeats after silence, and the end at a maximum age. Knows nothing of what is sent.
+//! The only timer of a stream: heartbeats after silence, and the end at a maximum age. Knows nothing of what is sent.
 
 use std::{
     future::Future,
@@ -11,16 +11,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 pub(super) struct HeartbeatTimer {
     silence: Option<Silence>,
-    /// Since when nothing was sent; after output, from the next time on that the stream has nothing to send. So a wake
-    /// reads the clock once.
+    /// Since when nothing was sent. Output clears it, and the next poll that finds nothing to send sets it, so that each wake
+    /// reads the clock only once.
     quiet_since: Option<Instant>,
-    ends: Option<Instant>,
-    /// Made when the stream first has nothing to send.
+    ends_at: Option<Instant>,
+    /// Created when the stream first has nothing to send.
     wakeup: Option<Wakeup>,
 }
 
-/// The silence after which a heartbeat is due. Drawn anew with each heartbeat: an event reaches many streams at once, and all
-/// of their silences begin there.
+/// The silence after which a heartbeat is due. Drawn again for each heartbeat, because the silences of all streams that an
+/// event reached begin at the same time.
 #[derive(Clone, Copy)]
 struct Silence {
     longest_ms: u32,
@@ -28,8 +28,8 @@ struct Silence {
 }
 
 impl Silence {
-    /// More than 49 days are 49 days.
-    fn of(longest: Duration) -> Self {
+    /// At most 49 days, which is what the milliseconds can hold.
+    fn new(longest: Duration) -> Self {
         Self::drawn(u32::try_from(longest.as_millis()).unwrap_or(u32::MAX))
     }
 
@@ -38,11 +38,10 @@ impl Silence {
     }
 }
 
-/// A sleep that is under way. It is not reset on output, which would cost a lock each time: it may ring too early, and is
-/// then set anew.
+/// A sleep, and the task that it wakes. Output does not reset it, because each reset takes a lock: it may fire too early, and
+/// is then set again.
 struct Wakeup {
     sleep: Pin<Box<Sleep>>,
-    /// Whom it wakes.
     waker: Waker,
 }
 
@@ -55,21 +54,21 @@ pub(super) enum Tick {
 impl HeartbeatTimer {
     pub(super) fn new(silence: Option<Duration>, max_age: Option<Duration>) -> Self {
         let now = Instant::now();
-        // Too far away to be told is never.
-        let ends = max_age.and_then(|age| now.checked_add(age - age.mul_f64(fastrand::f64() / 4.0)));
-        Self { silence: silence.map(Silence::of), quiet_since: Some(now), ends, wakeup: None }
+        // An age beyond what the clock can represent is no limit.
+        let ends_at = max_age.and_then(|age| now.checked_add(age - age.mul_f64(fastrand::f64() / 4.0)));
+        Self { silence: silence.map(Silence::new), quiet_since: Some(now), ends_at, wakeup: None }
     }
 
-    /// Something was sent.
+    /// Notes that something was sent.
     pub(super) fn sent(&mut self) {
         self.quiet_since = None;
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.ends.is_some_and(|ends| ends <= Instant::now())
+        self.ends_at.is_some_and(|end| end <= Instant::now())
     }
 
-    /// Whether [`HeartbeatTimer::poll`] has nothing to say yet, told without the clock.
+    /// Whether [`HeartbeatTimer::poll`] is known to be still pending, without reading the clock.
     pub(super) fn is_waiting(&self, cx: &Context<'_>) -> bool {
         let wakes = |wakeup: &Wakeup| wakeup.waker.will_wake(cx.waker()) && !wakeup.sleep.is_elapsed();
         self.quiet_since.is_some() && self.wakeup.as_ref().is_some_and(wakes)
@@ -80,7 +79,7 @@ impl HeartbeatTimer {
         loop {
             let now = Instant::now();
             let quiet_since = *self.quiet_since.get_or_insert(now);
-            // What is woken by output finds the sleep as it left it.
+            // A task that output woke finds the sleep as it left it.
             if self
                 .wakeup
                 .as_ref()
@@ -91,24 +90,25 @@ impl HeartbeatTimer {
             let heartbeat = self
                 .silence
                 .and_then(|silence| quiet_since.checked_add(Duration::from_millis(silence.drawn_ms.into())));
-            if self.ends.is_some_and(|ends| ends <= now) {
+            if self.ends_at.is_some_and(|end| end <= now) {
                 return Poll::Ready(Tick::End);
             }
             if heartbeat.is_some_and(|heartbeat| heartbeat <= now) {
                 self.silence = self.silence.map(|silence| Silence::drawn(silence.longest_ms));
                 return Poll::Ready(Tick::Heartbeat);
             }
-            let Some(next) = heartbeat.into_iter().chain(self.ends).min() else { return Poll::Pending };
-            ready!(self.poll_until(next, cx));
+            let Some(deadline) = heartbeat.into_iter().chain(self.ends_at).min() else { return Poll::Pending };
+            ready!(self.poll_until(deadline, cx));
         }
     }
 
-    /// Has `cx` woken at `next`; ready when that is already over.
-    fn poll_until(&mut self, next: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let wakeup =
-            self.wakeup.get_or_insert_with(|| Wakeup { sleep: Box::pin(sleep_until(next)), waker: cx.waker().clone() });
-        if wakeup.sleep.deadline() != next {
-            wakeup.sleep.as_mut().reset(next);
+    /// Has `cx` woken at `deadline`; ready when that has passed.
+    fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let wakeup = self
+            .wakeup
+            .get_or_insert_with(|| Wakeup { sleep: Box::pin(sleep_until(deadline)), waker: cx.waker().clone() });
+        if wakeup.sleep.deadline() != deadline {
+            wakeup.sleep.as_mut().reset(deadline);
         }
         wakeup.waker.clone_from(cx.waker());
         wakeup.sleep.as_mut().poll(cx)
@@ -135,11 +135,11 @@ mod tests {
         assert!(SILENCE.contains(&sent.elapsed().as_millis()), "{:?}", sent.elapsed());
     }
 
-    /// Timers ring up to a millisecond late.
+    /// Timers fire up to a millisecond late.
     const SILENCE: std::ops::RangeInclusive<u128> = 11_250..=15_001;
 
     #[tokio::test(start_paused = true)]
-    async fn streams_that_fell_silent_together_do_not_beat_together() {
+    async fn streams_that_fell_silent_together_do_not_send_heartbeats_together() {
         let start = Instant::now();
         let mut beats = Vec::new();
         for _ in 0..200 {
@@ -178,11 +178,11 @@ mod tests {
             let age = start.elapsed();
             beats.sent();
             let start = Instant::now();
-            // Each silence of one stream is drawn anew.
+            // Each silence of a stream is drawn again.
             assert_eq!(poll_fn(|cx| beats.poll(cx)).await, Tick::Heartbeat);
             for (eighths, time) in eighths.iter_mut().zip([age, start.elapsed()]) {
                 assert!(time >= Duration::from_secs(75), "{time:?}");
-                // Timers ring up to a millisecond late.
+                // Timers fire up to a millisecond late.
                 let part = (time.as_secs_f64() - 75.0) / 25.0;
                 eighths[((part * 8.0) as usize).min(7)] += 1;
             }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_sleeps_until_it_rings_for_whoever_polled_it_last() {
+    async fn it_waits_until_it_fires_for_the_task_that_polled_it_last() {
         let mut timer = HeartbeatTimer::new(Some(Duration::from_secs(15)), None);
         let is_waiting = async |timer: &HeartbeatTimer| poll_fn(|cx| Poll::Ready(timer.is_waiting(cx))).await;
         assert!(!is_waiting(&timer).await, "nothing is set");
@@ -201,14 +201,14 @@ mod tests {
         assert!(is_waiting(&timer).await);
         assert!(!timer.is_waiting(&Context::from_waker(Waker::noop())), "another task is to be woken");
         timer.sent();
-        assert!(!is_waiting(&timer).await, "silence begins anew");
+        assert!(!is_waiting(&timer).await, "the silence begins again");
         assert!(poll_fn(|cx| Poll::Ready(timer.poll(cx))).await.is_pending());
         tokio::time::sleep(Duration::from_secs(16)).await;
-        assert!(!is_waiting(&timer).await, "it rang");
+        assert!(!is_waiting(&timer).await, "it fired");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_task_that_takes_over_is_woken() {
+    async fn a_task_that_takes_over_is_woken() {
         let most = Some(Duration::from_secs(15));
         for (silence, age) in [(most, None), (None, most)] {
             let mut timer = HeartbeatTimer::new(silence, age);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_end_that_is_too_far_away_is_none() {
+    async fn an_age_beyond_the_clock_is_no_limit() {
         let mut timer = HeartbeatTimer::new(None, Some(Duration::MAX));
         assert!(poll_fn(|cx| Poll::Ready(timer.poll(cx))).await.is_pending());
         let mut timer = HeartbeatTimer::new(Some(Duration::MAX), None);

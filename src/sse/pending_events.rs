@@ -1,4 +1,4 @@
-//! Events of several channels on their way out, each with the token of all channels after it.
+//! Events of a stream of several channels that are being written, each followed by the token of all channels.
 
 use super::chunk_buffer::ChunkBuffer;
 use crate::{

@@ -1,6 +1,6 @@
-//! How much a stream gives out before others have their turn. A server takes all that a socket takes before it looks at
-//! another connection, which for a reader that catches up are megabytes. Readers that keep up must not wait for that, nor for
-//! all that catch up.
+//! How much a stream may send before it takes a turn. A server polls a body for as long as the socket accepts data before it
+//! polls another connection's, which for a reader that catches up can be megabytes. Readers that keep up must wait neither
+//! for that nor for all the readers that catch up.
 
 use std::{
     sync::Arc,
@@ -11,14 +11,14 @@ use crate::hub::{Subscriber, Turn};
 
 #[derive(Default)]
 pub(super) struct SendBudget {
-    /// What was given out since the last turn, or since the stream kept up, in bytes.
+    /// Bytes sent since the last turn, or since the stream last kept up.
     sent: usize,
-    /// One that is waited for.
+    /// The turn that it waits for.
     turn: Option<Arc<Turn>>,
 }
 
 impl SendBudget {
-    /// Waits for a turn when enough was given out.
+    /// Waits for a turn when the budget is spent.
     pub(super) fn poll_turn(&mut self, subscriber: &Subscriber, cx: &Context<'_>) -> Poll<()> {
         if self.sent >= BYTES_PER_TURN {
             ready!(self.turn.get_or_insert_with(|| subscriber.wait_for_turn(cx)).poll(cx));
@@ -31,8 +31,8 @@ impl SendBudget {
         self.sent += bytes;
     }
 
-    /// What comes next has to wait for a turn, for others wait for the same. Not when nothing was given out since the last turn: a
-    /// server polls again a stream that has nothing, and each turn would lead to another one without end.
+    /// Makes what comes next wait for a turn, because others wait for the same. Not when nothing was sent since the last
+    /// turn: servers poll a stream again that had nothing to send, and each turn would lead to another one without end.
     pub(super) fn exhaust(&mut self) {
         if self.sent > 0 {
             self.sent = BYTES_PER_TURN;
