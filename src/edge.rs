@@ -1,6 +1,5 @@
-//! The HTTP edge of the reading services, and what all services answer alike: which requests are served, which are refused,
-//! and what the heads of the answers share. How a transport answers is the business of [`sse`](crate::sse) and
-//! [`longpoll`](crate::longpoll).
+//! What the services share at the HTTP edge: which requests are served and which are refused, and what their responses have
+//! in common. How a transport responds is in [`sse`](crate::sse) and [`longpoll`](crate::longpoll).
 
 mod decision;
 mod response;

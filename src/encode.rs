@@ -1,4 +1,4 @@
-//! What is written into bodies: events, and what is said beside them, as the text of a stream or as JSON. Pure functions.
+//! The bytes of response bodies: events and this crate's own messages, as the text of a stream or as JSON. Pure functions.
 
 mod escape;
 mod object;

@@ -1,4 +1,4 @@
-//! Errors as clients see them: problem+json (RFC 9457). Knows which failure is which status; shows no driver's error text.
+//! Errors as clients see them: problem+json (RFC 9457). Maps each failure to its status; never shows a driver's error text.
 
 use std::{borrow::Cow, error::Error as _, time::Duration};
 
@@ -15,14 +15,14 @@ use crate::{
     store::StoreError,
 };
 
-/// One answer that is not a success. Boxed, for it is the rare side of a result.
+/// An error response. Boxed, because it is the rare side of a result.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<ProblemFields>);
 
 #[derive(Debug)]
 struct ProblemFields {
     status: StatusCode,
-    /// The last part of the type's URN; without one the status says it all.
+    /// The last part of the URN in `type`; without one the type is `about:blank`.
     kind: Option<&'static str>,
     detail: Cow<'static, str>,
     parameter: Option<&'static str>,
@@ -57,13 +57,13 @@ impl Problem {
         self
     }
 
-    /// The reason is a passing one.
+    /// The failure is temporary: the same request may succeed after `retry`.
     pub(crate) fn temporary(mut self, retry: Retry) -> Self {
         self.0.retry = Some(retry);
         self
     }
 
-    /// Has clients stay away for about as long as `backoff` where nothing else is known.
+    /// Makes clients stay away for about `backoff` where no other delay is known.
     pub(crate) fn backing_off(mut self, backoff: Duration) -> Self {
         if let Some(Retry::Soon { backoff: known }) = &mut self.0.retry {
             *known = backoff;
@@ -76,20 +76,22 @@ impl Problem {
         self.0.status
     }
 
-    /// When to come back, when the reason is a passing one.
+    /// When to come back, if the failure is temporary.
     pub(crate) fn retry(&self) -> Option<Retry> {
         self.0.retry
     }
 
     pub(crate) fn not_allowed(allow: &'static str) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed are: {allow}"))
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("the allowed methods are: {allow}"))
             .header(header::ALLOW, HeaderValue::from_static(allow))
     }
 
     pub(crate) fn not_acceptable(not: NotOffered, offered: &'static str) -> Self {
         let (parameter, detail) = match not {
             NotOffered::Accept => ("Accept", format!("`Accept` must allow {offered}")),
-            NotOffered::Transport => ("transport", format!("this service has no such transport, only {offered}")),
+            NotOffered::Transport => {
+                ("transport", format!("this service does not have this transport; it only offers {offered}"))
+            }
         };
         Self::new(StatusCode::NOT_ACCEPTABLE, detail).parameter(parameter)
     }
@@ -105,7 +107,7 @@ impl Problem {
             parameter,
             members: &members,
         };
-        // Strings and numbers always serialise.
+        // Cannot fail: strings and numbers always serialise.
         let mut response = Response::new(Body::full(serde_json::to_vec(&document).unwrap_or_default()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -173,7 +175,8 @@ impl From<InvalidEvent> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        // The driver's text may hold addresses and queries: it is for the log only, and the hub tells of an outage once.
+        // The driver's text may contain addresses and queries: it is for the log only, at the debug level, because the hub
+        // logs an outage once.
         if let Some(source) = error.source() {
             tracing::debug!(%error, %source, "the event store failed");
         }
@@ -182,7 +185,7 @@ impl From<StoreError> for Problem {
 }
 
 impl Problem {
-    /// Logs nothing: a failing store fails all who read, and the hub tells of that once.
+    /// Logs nothing: a store that fails, fails for every reader, and the hub logs that once.
     pub(crate) fn from_store_error(error: &StoreError) -> Self {
         let detail = error.to_string();
         match error {
@@ -195,7 +198,7 @@ impl Problem {
             StoreError::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, detail).kind("full"),
             StoreError::Unknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail).kind("outcome-unknown"),
             StoreError::Corrupt(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("corrupt"),
-            // Another node may have been upgraded already.
+            // Temporary: this node may not have been upgraded yet, but another one has.
             StoreError::NewerFormat { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("newer-format").temporary(Retry::SOON)
             }
@@ -222,7 +225,7 @@ impl From<SubscribeError> for Problem {
 
 macro_rules! responses {
     ($($error:ty),*) => {$(
-        /// So that `?` works in a handler that answers `Result<_, Response<Body>>`.
+        /// So that `?` works in a handler that returns `Result<_, Response<Body>>`.
         impl From<$error> for Response<Body> {
             fn from(error: $error) -> Self {
                 Problem::from(error).into_response()
@@ -269,14 +272,14 @@ mod tests {
         ];
         for (error, status, kind) in table {
             let closed = matches!(error, StoreError::Closed { .. });
-            let passing = matches!(error, StoreError::Unavailable(_) | StoreError::NewerFormat { .. });
+            let temporary = matches!(error, StoreError::Unavailable(_) | StoreError::NewerFormat { .. });
             let (got, headers, document) = read(error.into()).await;
             assert_eq!((got, &document["type"], &document["status"]), (status, &kind.into(), &status.into()));
             assert!(!document.to_string().contains("secret"));
             assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
             assert_eq!(headers[header::CACHE_CONTROL], "no-store");
             assert_eq!(headers.contains_key(EVENTS_CLOSED), closed);
-            assert_eq!(headers.contains_key(header::RETRY_AFTER), passing);
+            assert_eq!(headers.contains_key(header::RETRY_AFTER), temporary);
         }
     }
 

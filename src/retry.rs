@@ -29,7 +29,8 @@ impl Retry {
         }
     }
 
-    /// The value of `Retry-After`. A 429 names the application's delay unchanged, so that it agrees with what else the application tells its clients.
+    /// The value of `Retry-After`. A 429 names the application's delay unchanged, so that it agrees with what else the
+    /// application tells its clients.
     pub(crate) fn header_value(self) -> HeaderValue {
         retry_after(if let Self::AtLeast(delay) = self { delay } else { self.jittered(DEFAULT_RETRY) })
     }

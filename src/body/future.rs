@@ -1,4 +1,4 @@
-//! The services' futures: one box, named so that it can go without anyone noticing.
+//! The futures of the services: a box, as opaque types so that it can be replaced without breaking users.
 
 use std::{
     convert::Infallible,
@@ -12,7 +12,7 @@ use http::Response;
 
 use super::Body;
 
-/// Becomes the response of a service. Dropping it is safe, as the client's disconnect does.
+/// The response future of a service. Dropping it is safe, and is what happens when the client disconnects.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture(pub(crate) HandlerFuture);
 
@@ -30,11 +30,11 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-/// Becomes a response inside a handler; see [`EventService::respond`](crate::EventService::respond).
+/// The response future inside a handler, which never fails; see [`EventService::respond`](crate::EventService::respond).
 #[must_use = "futures do nothing unless polled"]
 pub struct HandlerFuture(BoxedResponse);
 
-/// What is behind both.
+/// What both wrap.
 type BoxedResponse = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 impl HandlerFuture {

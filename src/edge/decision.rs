@@ -1,4 +1,4 @@
-//! Decides what a request to a reading service is answered with, before a transport answers it. Pure but for the resolver.
+//! Decides how a request to a reading service is answered, before a transport is involved. Pure, except for the resolver.
 
 use http::{Method, request::Parts};
 
@@ -10,18 +10,18 @@ use crate::{
     request::{Begin, Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, Transport, negotiate},
 };
 
-/// How a request is answered.
+/// How to answer a request.
 #[derive(Debug)]
 pub(super) enum Decision {
     Options,
     /// Refused before a transport was negotiated.
     Refuse(Problem),
-    /// Refused in the way of the negotiated transport.
+    /// Refused after a transport was negotiated, in its own way.
     RefuseOn(Refusal),
     Serve(Channels, ReadRequest),
 }
 
-/// Why a request on a transport is refused.
+/// A request that is refused after a transport was negotiated.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) transport: Transport,
@@ -34,7 +34,7 @@ pub(crate) struct Refusal {
 /// The methods of a reading service.
 pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// Decides on `request`, whose channels `channels` names.
+/// Decides how to answer `request`; `channels` resolves its channels.
 pub(super) fn decide(
     request: &Parts,
     offer: Offer,

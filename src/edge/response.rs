@@ -1,4 +1,4 @@
-//! What the services' answers share.
+//! What the responses of the services have in common.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
@@ -8,7 +8,7 @@ use crate::{
     request::{LAST_EVENT_ID, ReadMethod},
 };
 
-/// The answer to `OPTIONS`. CORS is not handled here: a CORS layer answers a preflight before it reaches a service.
+/// The response to `OPTIONS`. A CORS preflight does not come here: a CORS layer answers it first.
 pub(crate) fn options_response(allow: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -16,7 +16,7 @@ pub(crate) fn options_response(allow: &'static str) -> Response<Body> {
     response
 }
 
-/// Completes any answer of a reading service: it varies with `Accept`, and to a HEAD it has no content (RFC 9110, section
+/// Completes any response of a reading service: it varies with `Accept`, and to a HEAD it has no content (RFC 9110, section
 /// 9.3.2).
 pub(crate) fn finish(method: ReadMethod, mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().append(header::VARY, ACCEPT);
@@ -26,11 +26,11 @@ pub(crate) fn finish(method: ReadMethod, mut response: Response<Body>) -> Respon
     response
 }
 
-/// The value of `Vary` in the answers of a reading service.
+/// The value of `Vary` in the responses of a reading service.
 pub(crate) const ACCEPT: HeaderValue = HeaderValue::from_static("Accept");
 
-/// Says in `headers` that the connection ends: a server that shuts down closes it, and would lose the request that the client
-/// sends on it next. HTTP/2 and later have no such header (RFC 9113, section 8.2.2), but other means.
+/// Announces in `headers` that the connection will close: a server that shuts down closes it, and the next request that a
+/// client sent on it would be lost. HTTP/2 and later do this without a header (RFC 9113, section 8.2.2).
 pub(crate) fn announce_close(version: Version, headers: &mut HeaderMap) {
     if version <= Version::HTTP_11 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,4 +1,4 @@
-//! The one body of code of the reading services. What they differ in is a [`Responder`].
+//! What the reading services share; they differ in their [`Responder`].
 
 use std::sync::Arc;
 
@@ -16,17 +16,19 @@ use crate::{
     store::{Start, Store},
 };
 
-/// Answers on the transports of a service.
+/// Responds on the transports of a service.
 pub(crate) trait Responder {
+    /// The transports to negotiate between.
     const OFFER: Offer;
 
     /// Serves `request` from `channels`.
     fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture;
 
+    /// Refuses a request in the way of its transport.
     fn refuse<S: Store>(&self, hub: &Hub<S>, refusal: Refusal) -> Response<Body>;
 }
 
-/// A service that reads; its clones share the settings.
+/// A service that reads, with what its clones share.
 pub(crate) struct ReadService<S, R>(Arc<Shared<S, R>>);
 
 struct Shared<S, R> {
@@ -64,14 +66,14 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
         Self(Arc::new(shared))
     }
 
-    /// Answers `request`, whose channels the resolver names.
+    /// Answers `request`; the resolver names its channels.
     pub(crate) fn call<B>(&self, request: Request<B>) -> ResponseFuture {
         // The body is dropped here, so that the future needs no bounds on its type.
         let (parts, _) = request.into_parts();
         ResponseFuture(self.respond_with(&parts, || self.0.resolver.channels(&parts)))
     }
 
-    /// Answers `request`, whose channels are known.
+    /// Answers `request` from these channels, without the resolver.
     pub(crate) fn respond(&self, request: &Parts, channels: Channels) -> HandlerFuture {
         self.respond_with(request, || Ok(channels))
     }
@@ -81,7 +83,7 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
         self.respond_with(request, || Err(rejection))
     }
 
-    /// The future keeps what was decided, not the request's headers.
+    /// The future keeps what was decided and not the request's headers, so that a waiting poll takes little memory.
     fn respond_with(&self, request: &Parts, channels: impl FnOnce() -> Result<Channels, Rejection>) -> HandlerFuture {
         let Shared { hub, settings, responder, .. } = &*self.0;
         let response = match decide(request, R::OFFER, settings, channels) {

@@ -1,4 +1,4 @@
-//! What a request reads, and the positions that its answer gives back.
+//! What a request reads, and the positions that its response returns.
 
 use crate::{
     channel::{Channel, Channels},

@@ -1,4 +1,4 @@
-//! The object that answers `format=page`: whatever else is in a head. Pure functions.
+//! The object that answers `format=page`: it includes what is otherwise in response headers. Pure functions.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) fn page(array: &[u8], listened: &Listened) -> Bytes {
     encode(array, &members)
 }
 
-/// The object for a client that is to come back to `cursors`.
+/// The object for a client that should come back later, to `cursors`.
 pub(crate) fn empty_page(cursors: &Cursors, retry: Duration) -> Bytes {
     let cursor = Some(cursors.to_string());
     encode(b"[]", &PageMembers { cursor, retry_ms: Some(millis(retry)), ..PageMembers::default() })
@@ -45,7 +45,7 @@ struct PageMembers<'a> {
     retry_ms: Option<u64>,
 }
 
-/// What befell a channel.
+/// A channel that was reset or cannot be read, and why.
 #[derive(Serialize)]
 struct ChannelReason<'a> {
     channel: &'a str,
@@ -59,7 +59,7 @@ impl<'a> ChannelReason<'a> {
 }
 
 fn encode(array: &[u8], members: &PageMembers<'_>) -> Bytes {
-    // Strings and numbers always serialise.
+    // Cannot fail: strings and numbers always serialise.
     let members = serde_json::to_vec(members).unwrap_or_default();
     let mut out = [b"{\"events\":", array, b","].concat();
     let start = out.len();
@@ -74,7 +74,7 @@ mod tests {
     use crate::cursor::Cursor;
 
     #[test]
-    fn a_page_says_everything_itself() {
+    fn a_page_has_everything_in_its_body() {
         let at = Cursors::from(Cursor { epoch: 1, seq: 2, tag: 3 });
         let page = empty_page(&at, Duration::from_millis(1500));
         let expected =

@@ -1,7 +1,7 @@
-//! Events and our own messages as text of a `text/event-stream` (WHATWG HTML, section 9.2). Pure functions; lines end with
-//! LF, fields are only those of the specification, every block has data, and `id:` comes last in it: a popular client commits
-//! the id when it sees the line, and would lose the event if the connection broke in between. Others dispatch an empty event
-//! for a block without data, and take no id from it.
+//! Events and this crate's own messages as the text of a `text/event-stream` (WHATWG HTML, section 9.2). Pure functions.
+//! Lines end with LF, and there are no fields but those of the specification. Every block has data, because some clients
+//! dispatch an empty event for a block without data, or take no id from it. `id:` comes last in a block: a popular client
+//! commits the id when it sees the line, and would lose the event if the connection broke in between.
 
 use std::{fmt::Display, io::Write as _, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     store::Entry,
 };
 
-/// The forms of events: for one channel with their ids, for several without, for each stream has a token of its own there.
+/// The encoding of events. With several channels it leaves out the ids, because each stream has tokens of its own.
 pub(crate) fn encoding_for(format: Format, channels: usize) -> &'static Form {
     match (format, channels) {
         (Format::Text, 0 | 1) => &TEXT,
@@ -45,7 +45,7 @@ fn json(entry: &Entry, out: &mut Vec<u8>) {
     push_id_and_end(out, &entry.cursor);
 }
 
-/// A block without its end.
+/// A block without its id and its end.
 fn text_without_id(entry: &Entry, out: &mut Vec<u8>) {
     if let Some(name) = &entry.name {
         push_field(out, "event", name.as_str());
@@ -62,32 +62,32 @@ fn text_without_id(entry: &Entry, out: &mut Vec<u8>) {
 
 fn json_without_id(entry: &Entry, out: &mut Vec<u8>) {
     out.extend_from_slice(b"data: ");
-    // Compact JSON has no line break: in strings they are escaped.
+    // One line: compact JSON has no line breaks, since those in strings are escaped.
     object(entry, out);
     out.push(b'\n');
 }
 
 /// The end of a block: its id, and the empty line that dispatches it.
 pub(crate) fn push_id_and_end(out: &mut Vec<u8>, id: &impl Display) {
-    // A vector takes all that is written.
+    // Writing to a vector always succeeds.
     let _ = write!(out, "id: {id}\n\n");
 }
 
-/// `retry:` in milliseconds; a field of the block that follows.
+/// `retry:` in milliseconds, as a field of the block that follows.
 pub(crate) fn push_retry_field(out: &mut Vec<u8>, retry: Duration) {
     let _ = writeln!(out, "retry: {}", millis(retry));
 }
 
-/// History ends here: what follows was published since.
+/// The history ends here; what follows was published since the stream began or was reset.
 pub(crate) fn push_stream_live(out: &mut Vec<u8>, at: &Cursors) {
     push_stream_event(out, "stream-live", &EmptyData {}, at);
 }
 
-/// The last block of a stream that ends for a passing reason: `retry` says when to come back.
+/// The last block of a stream that ends for a temporary reason: `retry` says when to come back.
 pub(crate) fn push_stream_retry(out: &mut Vec<u8>, retry: Duration, at: Option<&Cursors>) {
     push_retry_field(out, retry);
-    let nowhere = Cursors::of([]);
-    push_stream_event(out, "stream-retry", &EmptyData {}, at.unwrap_or(&nowhere));
+    let no_position = Cursors::of([]);
+    push_stream_event(out, "stream-retry", &EmptyData {}, at.unwrap_or(&no_position));
 }
 
 /// A channel could not be continued.
@@ -112,20 +112,20 @@ pub(crate) fn push_stream_end<'a>(
     push_stream_event(out, "stream-end", &EndData { channel: closed.channel.as_str(), left }, at);
 }
 
-/// What the store holds of a channel cannot be read; its position stays.
+/// The stored data of a channel cannot be read; its position stays the same.
 pub(crate) fn push_stream_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors) {
     push_stream_event(out, "stream-error", &ErrorData { channel: failed.channel.as_str(), reason: CORRUPT }, at);
 }
 
-/// A heartbeat that scripts can see; `time` is the server's, in Unix milliseconds.
+/// A heartbeat that scripts can see; `time` is the server's, since the Unix epoch.
 pub(crate) fn push_stream_ping(out: &mut Vec<u8>, time: Duration, at: &Cursors) {
     push_stream_event(out, "stream-ping", &PingData { time: millis(time) }, at);
 }
 
-/// A heartbeat that nobody sees. Without an empty line: two popular clients dispatch an event at each.
+/// A heartbeat that no script sees. Without an empty line, because two popular clients dispatch an event at each of them.
 pub(crate) const HEARTBEAT_COMMENT: &[u8] = b":\n";
 
-/// A client that has no position yet keeps what it sent.
+/// Without a position there is no id, so that the client keeps the one that it sent.
 fn push_stream_event(out: &mut Vec<u8>, name: &str, data: &impl Serialize, at: &Cursors) {
     push_field(out, "event", name);
     let start = out.len();
@@ -137,8 +137,8 @@ fn push_stream_event(out: &mut Vec<u8>, name: &str, data: &impl Serialize, at: &
     }
 }
 
-/// One `data:` per line. WHATWG HTML, section 9.2.6: CR LF, CR and LF each end a line, so that inside a text they are line
-/// breaks and nothing else; one space after the colon is dropped, so that one is always written.
+/// Writes one `data:` per line. WHATWG HTML, section 9.2.6: CR LF, CR and LF each end a line, so a client cannot tell which
+/// of them the text had; one space after the colon is dropped, so one is always written.
 fn push_data_lines(out: &mut Vec<u8>, mut text: &str) {
     while let Some((line, rest)) = split_line(text) {
         push_field(out, "data", line);
@@ -162,7 +162,7 @@ fn push_field(out: &mut Vec<u8>, field: &str, value: &str) {
     out.push(b'\n');
 }
 
-/// An object, for there may be more to say some day.
+/// An object, so that members can be added later.
 #[derive(Serialize)]
 struct EmptyData {}
 
@@ -244,7 +244,7 @@ mod tests {
             encoded(Data::from_json(" [1, \"\\n\"]").unwrap(), None),
             format!("data: [1,\"\\n\"]\nid: {AT}\n\n")
         );
-        // Some clients end a line at these; in JSON they can be said otherwise.
+        // Some clients end a line at these; in JSON they can be escaped.
         let breaks = Data::from_json("[\"\u{2028}\u{2029}\u{85}\"]").unwrap();
         assert_eq!(encoded(breaks, None), format!("data: [\"\\u2028\\u2029\\u0085\"]\nid: {AT}\n\n"));
     }
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_messages_end_with_their_id() {
+    fn this_crates_own_messages_end_with_their_id() {
         let channel = Channel::new("a\"\u{2028}").unwrap();
         let reset = Reset { channel: channel.clone(), reason: Reason::EpochChanged, earliest: AT, latest: AT };
         let failed = Failed { channel: channel.clone(), error: StoreError::Corrupt("secret".into()).into() };
@@ -328,7 +328,7 @@ mod tests {
         }
 
         #[test]
-        fn the_json_form_is_one_json_line(data in "(?s).{0,60}") {
+        fn json_data_is_one_line(data in "(?s).{0,60}") {
             let mut stream = Vec::new();
             json(&entry(Data::text(&data), None), &mut stream);
             let events = parse(std::str::from_utf8(&stream).unwrap());

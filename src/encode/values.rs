@@ -1,8 +1,8 @@
-//! Values that streams and pages write alike.
+//! Values that are written the same way everywhere.
 
 use std::time::Duration;
 
-/// Why a channel cannot be read, as clients are told.
+/// The reason that clients see when a channel cannot be read.
 pub(crate) const CORRUPT: &str = "corrupt";
 
 pub(super) fn millis(duration: Duration) -> u64 {

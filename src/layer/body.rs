@@ -1,4 +1,4 @@
-//! The body behind a layer: ours, or the inner service's.
+//! The response body of a wrapped service: a mounted service's, or the inner service's.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use crate::body::Body;
 
 pin_project! {
-    /// The body of a response from behind an [`EventsLayer`](crate::EventsLayer); `B` is the inner service's.
+    /// The response body of a service wrapped by an [`EventsLayer`](crate::EventsLayer); `B` is the inner service's.
     pub struct EventsBody<B> {
         #[pin]
         repr: Repr<B>,

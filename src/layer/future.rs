@@ -1,4 +1,4 @@
-//! The future behind a layer: ours, or the inner service's.
+//! The response future of a wrapped service: a mounted service's, or the inner service's.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use super::body::EventsBody;
 use crate::body::ResponseFuture;
 
 pin_project! {
-    /// Becomes the response of a service behind an [`EventsLayer`](crate::EventsLayer); `F` is the inner service's future.
+    /// The response future of a service wrapped by an [`EventsLayer`](crate::EventsLayer); `F` is the inner service's.
     #[must_use = "futures do nothing unless polled"]
     pub struct LayerFuture<F> {
         #[pin]

@@ -1,4 +1,4 @@
-//! What can be mounted: one of this crate's services, as one type.
+//! The services that can be mounted, as one type.
 
 use std::{error::Error, fmt};
 
@@ -14,7 +14,7 @@ use crate::{
     store::{AnyStore, Store},
 };
 
-/// A service to mount; made from an [`EventService`], [`SseService`], [`LongPollService`] or [`PublishService`].
+/// A service to mount; converts from [`EventService`], [`SseService`], [`LongPollService`] and [`PublishService`].
 pub struct Route<S = AnyStore>(MountedService<S>);
 
 impl<S> Route<S> {
