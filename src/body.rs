@@ -1,7 +1,7 @@
-//! The body and the future of the services' responses, as opaque types. Knows what a stream is, not what is on it.
+//! The body and the future of the services' responses, as opaque types.
 //!
 //! # Examples
-//! What layers need of it:
+//! What layers need to know of it:
 //! ```
 //! use http_body::Body as _;
 //! use tower_events::Body;
@@ -9,7 +9,7 @@
 //! let nothing = Body::default();
 //! assert!(nothing.is_end_stream());
 //! ```
-//! A stream in a response of one's own:
+//! A stream in a custom response:
 //! ```
 //! use http::Response;
 //! use tower_events::{Body, SseBody};
@@ -33,10 +33,11 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-pub use self::future::{Responding, ResponseFuture};
-/// What the services answer with: nothing, some bytes, or a stream of events. Never fails: a stream that cannot go on ends.
+pub use self::future::{HandlerFuture, ResponseFuture};
+/// The body of the services' responses: empty, some bytes, or a stream of events. Never fails: a stream that cannot continue
+/// ends.
 ///
-/// Dropping it is the normal end of a stream, and frees all that the reader held.
+/// Dropping it is the normal end of a stream, and frees everything that the reader held.
 #[derive(Default)]
 pub struct Body(Repr);
 
@@ -45,11 +46,11 @@ enum Repr {
     #[default]
     Empty,
     Full(Bytes),
-    // Boxed, for a body is moved through many layers, and most are not streams.
+    // Boxed, because a body is moved through many layers and most bodies are not streams.
     Stream(Pin<Box<Stream>>),
 }
 
-/// Whatever streams; here it is known only as a body.
+/// A stream; what it sends is not known here.
 type Stream = dyn http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync;
 
 impl Body {

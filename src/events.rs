@@ -1,17 +1,18 @@
-//! One URL for both transports: Server-Sent Events or long polling, by `Accept`. Only chooses; the rest is the business of
-//! [`SseService`](crate::SseService)'s and [`LongPollService`](crate::LongPollService)'s modules.
+//! One URL for both transports: Server-Sent Events or long polling, by `Accept`. This module only chooses; the transports are
+//! in [`sse`](crate::sse) and [`longpoll`](crate::longpoll).
 //!
 //! # Which transport
-//! `transport=sse` or `transport=longpoll` in the query, else what `Accept` likes best. On a tie, which `*/*` and a request
-//! without `Accept` are too, it is a long poll: such a client expects an answer with an end. `EventSource` sends
-//! `text/event-stream`; some libraries in its place, and `curl`, say `*/*` and want `transport=sse`.
+//! The query decides with `transport=sse` or `transport=longpoll`, otherwise `Accept` does. On a tie, which includes `*/*`
+//! and no `Accept` at all, it is a long poll: such a client expects a response that ends. `EventSource` sends
+//! `text/event-stream`; some libraries that replace it send `*/*`, as `curl` does, and need `transport=sse`.
 //!
 //! # Errors
-//! Whatever a client does wrong is answered with problem+json (RFC 9457) that names the `parameter` and says why in `detail`;
-//! nothing is changed by it. `type` is `about:blank` where the status says it all, else one of `urn:tower-events:` and
-//! `bad-parameter`, `invalid-event`, `too-large`, `reset`, `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`,
-//! `corrupt`, `draining`, `overloaded`, `too-many-readers`. Answers whose reason passes by itself have `Retry-After`; an `EventSource` is
-//! told in its own words instead, with a `200` and `retry:`.
+//! Every error is a problem+json response (RFC 9457): `detail` says what is wrong, and `parameter` names the parameter or
+//! header, if one is to blame. A malformed request changes nothing. `type` is `about:blank` where the status says everything,
+//! otherwise `urn:tower-events:` followed by one of `bad-parameter`, `invalid-event`, `too-large`, `key-reused`, `reset`,
+//! `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`, `newer-format`, `corrupt`, `stalled`, `draining`,
+//! `overloaded`, `too-many-readers`, `too-many-publishes`. Responses to a temporary failure have `Retry-After`; an
+//! `EventSource` gets a `200` with `retry:` instead.
 //!
 //! # Examples
 //! The default, mounted as any tower service (in axum: `route_service`):
@@ -19,10 +20,10 @@
 //! use tower_events::{Channels, EventService, Hub, MemoryStore};
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let events = EventService::new(hub, Channels::from_query); // anyone reads anything
+//! let events = EventService::new(hub, Channels::from_query); // anyone may read any channel
 //! # drop(events);
 //! ```
-//! Customised, inside a handler, after a check that has to wait:
+//! Customised, inside a handler, after an asynchronous check:
 //! ```
 //! use http::{Request, Response};
 //! use tower_events::{Body, Channel, EventService, Hub, MemoryStore, longpoll::LongPollOptions, request::Rejection};
@@ -37,97 +38,77 @@
 //! }
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let nothing_by_itself = |_: &http::request::Parts| Err(Rejection::not_found());
-//! let events = EventService::new(hub, nothing_by_itself).long_poll(LongPollOptions::default().limit(20));
+//! let reject_all = |_: &http::request::Parts| Err(Rejection::not_found());
+//! let events = EventService::new(hub, reject_all).long_poll(LongPollOptions::default().limit(20));
 //! # drop(room(events, Request::new(())));
 //! ```
 
-use std::{
-    convert::Infallible,
-    fmt,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::fmt;
 
-use http::{Method, Request, Response};
-use tower_service::Service;
+use http::Response;
 
 use crate::{
-    body::{Body, Responding, ResponseFuture},
+    body::{Body, HandlerFuture},
     channel::Channels,
-    edge::{ALLOW, Decision, Edge, finish, options, verb_of},
+    edge::{ReadService, Refusal, Responder, read_service},
     hub::Hub,
-    longpoll::{self, LongPollOptions},
-    request::{IntoParts, Media, Offer, Rejection, Resolver},
-    sse::{self, SseOptions},
+    longpoll::LongPollOptions,
+    request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, Transport},
+    sse::SseOptions,
     store::{AnyStore, Start, Store},
 };
 
 /// Serves events at one URL: a stream or a long poll, by `Accept`; on a tie a long poll. See the [module docs](self).
-pub struct EventService<S = AnyStore>(Arc<Settings<S>>);
-
-/// What the clones of a service share.
-struct Settings<S> {
-    edge: Edge<S>,
-    sse: SseOptions,
-    long_poll: LongPollOptions,
-}
+pub struct EventService<S = AnyStore>(ReadService<S, BothTransports>);
 
 impl<S: Store> EventService<S> {
-    /// Serves the channels that `resolver` names.
+    /// Serves the channels that `resolver` names, with default settings.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        let (sse, long_poll) = (SseOptions::default(), LongPollOptions::default());
-        Self(Arc::new(Settings { edge: Edge::new(hub, resolver), sse, long_poll }))
+        Self(ReadService::new(hub, resolver, BothTransports::default()))
     }
 
-    /// Sets the streams' options.
+    /// Sets the options of the streams.
     #[must_use]
     pub fn sse(self, sse: SseOptions) -> Self {
-        self.change(|settings| Settings { sse, ..settings })
+        Self(self.0.with_responder(|both| both.sse = sse))
     }
 
-    /// Sets the long polls' options.
+    /// Sets the options of the long polls.
     #[must_use]
     pub fn long_poll(self, long_poll: LongPollOptions) -> Self {
-        self.change(|settings| Settings { long_poll, ..settings })
+        Self(self.0.with_responder(|both| both.long_poll = long_poll))
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each; from 65 on
-    /// there is no place for it in a head, so that polls have to ask for `format=page`.
+    /// Sets the maximum number of channels of a subscription, 1 to 255. Default 32. Each adds about 30 bytes to the cursor,
+    /// which from 65 channels on is too long for a header, so that long polls need `format=page`.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+        Self(self.0.max_channels(max_channels))
     }
 
-    /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
+    /// Sets where a request starts if neither its query nor `Last-Event-ID` says so. Default [`Start::Latest`].
     #[must_use]
     pub fn start(self, start: Start) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
+        Self(self.0.start(start))
     }
 
-    /// Has the next page's `Link` keep these parameters of the query, which the application needs to find its channels; by
-    /// default it has our own only. Never a token: a link gets logged and shared.
+    /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its
+    /// channels. Default: none, only this crate's parameters. Never name one that is a secret: links are logged and shared.
     #[must_use]
     pub fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.keep_parameters(names), ..settings })
+        Self(self.0.keep_parameters(names))
     }
 
-    fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
-        Self(Arc::new(change(Arc::unwrap_or_clone(self.0))))
-    }
-
-    /// The whole service inside a handler that has decided which channels the request may read: the resolver is not asked.
+    /// Serves a request inside a handler that has decided which channels it may read: the resolver is not called.
     ///
     /// # Cancel safety
-    /// Dropping the future is the client's disconnect: it frees all that the request held.
-    pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> Responding {
-        let request = request.into_parts();
-        let decision = self.0.edge.decide_for(&request, Offer::JsonThenSse, channels.into());
-        self.act(request.method, decision)
+    /// Dropping the future is what happens when the client disconnects: it frees everything that the request held.
+    pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> HandlerFuture {
+        self.0.respond(&request.into_parts(), channels.into())
     }
 
-    /// Refuses a request inside a handler, so that each transport is told in its own words: what passes by itself
-    /// ([`Rejection::too_many`]) is a `stream-retry` to an `EventSource`, which would never come back after a 429.
+    /// Refuses a request inside a handler, in the way of its transport: a temporary rejection ([`Rejection::too_many`]) is a
+    /// `stream-retry` for an `EventSource`, which would never come back after a 429.
     ///
     /// ```
     /// use std::time::Duration;
@@ -143,66 +124,41 @@ impl<S: Store> EventService<S> {
     /// }
     /// # drop(room);
     /// ```
-    pub fn refuse(&self, request: impl IntoParts, rejection: Rejection) -> Responding {
-        let request = request.into_parts();
-        let decision = self.0.edge.decide_against(&request, Offer::JsonThenSse, rejection);
-        self.act(request.method, decision)
-    }
-
-    /// A parked poll keeps what was decided, not the request's headers.
-    fn act(&self, method: Method, decision: Decision) -> Responding {
-        let Settings { edge, sse, long_poll } = &*self.0;
-        let response = match decision {
-            Decision::Options => options(ALLOW),
-            Decision::RefuseMedia(Media::Sse, verb, problem, cursors) => {
-                sse::refuse(problem, verb, cursors.as_ref(), edge.hub.failure_backoff(), sse)
-            }
-            Decision::Refuse(problem) | Decision::RefuseMedia(Media::Json, _, problem, _) => problem.into_response(),
-            Decision::Serve(asked) => {
-                return match asked.media {
-                    Media::Sse => sse::answer(&edge.hub, asked, sse),
-                    Media::Json => longpoll::answer(&edge.hub, asked, long_poll),
-                };
-            }
-        };
-        Responding::ready(finish(verb_of(&method), response))
+    pub fn refuse(&self, request: impl IntoParts, rejection: Rejection) -> HandlerFuture {
+        self.0.refuse(&request.into_parts(), rejection)
     }
 }
 
-impl<S: Store, B> Service<Request<B>> for EventService<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        // The body goes here, so that the future asks nothing of it.
-        let (parts, _) = request.into_parts();
-        let decision = self.0.edge.decide(&parts, Offer::JsonThenSse);
-        ResponseFuture(self.act(parts.method, decision))
-    }
-}
-
-impl<S> Clone for EventService<S> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<S> Clone for Settings<S> {
-    fn clone(&self) -> Self {
-        Self { edge: self.edge.clone(), sse: self.sse.clone(), long_poll: self.long_poll.clone() }
-    }
-}
+read_service!(EventService);
 
 impl<S> fmt::Debug for EventService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventService")
-            .field("sse", &self.0.sse)
-            .field("long_poll", &self.0.long_poll)
-            .finish_non_exhaustive()
+        let BothTransports { sse, long_poll } = self.0.responder();
+        f.debug_struct("EventService").field("sse", sse).field("long_poll", long_poll).finish_non_exhaustive()
+    }
+}
+
+/// Responds on the negotiated transport.
+#[derive(Clone, Default)]
+struct BothTransports {
+    sse: SseOptions,
+    long_poll: LongPollOptions,
+}
+
+impl Responder for BothTransports {
+    const OFFER: Offer = Offer::LongPollThenSse;
+
+    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+        match request.transport {
+            Transport::LongPoll => self.long_poll.answer(hub, channels, request),
+            Transport::Sse => self.sse.answer(hub, channels, request),
+        }
+    }
+
+    fn refuse<S: Store>(&self, hub: &Hub<S>, refusal: Refusal) -> Response<Body> {
+        match refusal.transport {
+            Transport::LongPoll => self.long_poll.refuse(hub, refusal),
+            Transport::Sse => self.sse.refuse(hub, refusal),
+        }
     }
 }

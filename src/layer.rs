@@ -1,6 +1,6 @@
-//! Mounts the services at paths in front of an existing service: events beside what is already there, without a router.
+//! Mounts the services at paths in front of an existing service, without a router.
 //!
-//! The inner service sees every other request, with the [`Hub`] in its extensions, so that its handlers can publish.
+//! The inner service gets every other request, with the [`Hub`] in its extensions, so that its handlers can publish.
 //!
 //! # Examples
 //! The default:
@@ -10,11 +10,11 @@
 //!
 //! # let inner = ();
 //! let hub = Hub::new(MemoryStore::default());
-//! let events = EventService::new(hub.clone(), Channels::from_query); // anyone reads anything
+//! let events = EventService::new(hub.clone(), Channels::from_query); // anyone may read any channel
 //! let service = EventsLayer::new(hub).route("/events", events).layer(inner);
 //! # drop(service);
 //! ```
-//! Customised, with a second path that takes events in:
+//! Customised, with a second path that publishes:
 //! ```
 //! use tower_events::{Channel, EventsLayer, Hub, MemoryStore, PublishService, SseService};
 //!
@@ -42,29 +42,29 @@ use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::route::Leaf;
+use self::route::MountedService;
 pub use self::{body::EventsBody, future::LayerFuture, route::Route};
 use crate::{
     hub::Hub,
     store::{AnyStore, Store},
 };
 
-/// Mounts services at paths, and puts the hub into the extensions of all other requests. See the [module docs](self).
+/// Mounts services at paths, and inserts the hub into the extensions of all other requests. See the [module docs](self).
 pub struct EventsLayer<S = AnyStore> {
     hub: Hub<S>,
-    routes: Arc<[(Box<str>, Leaf<S>)]>,
+    routes: Arc<[(Box<str>, MountedService<S>)]>,
 }
 
 impl<S: Store> EventsLayer<S> {
-    /// Mounts nothing yet: only puts `hub` into the extensions.
+    /// Mounts nothing yet: only inserts `hub` into the extensions.
     pub fn new(hub: Hub<S>) -> Self {
         Self { hub, routes: Arc::new([]) }
     }
 
-    /// Mounts `service` at exactly this path, such as `/events`. Of several at one path the first counts.
+    /// Mounts `service` at exactly this path, such as `/events`. The first of several at the same path is used.
     #[must_use]
     pub fn route(self, path: &str, service: impl Into<Route<S>>) -> Self {
-        let mounted = (Box::from(path), service.into().into_leaf());
+        let mounted = (Box::from(path), service.into().into_service());
         Self { routes: self.routes.iter().cloned().chain([mounted]).collect(), hub: self.hub }
     }
 }
@@ -90,7 +90,7 @@ impl<S> fmt::Debug for EventsLayer<S> {
     }
 }
 
-/// A service behind an [`EventsLayer`]: its errors and readiness are the inner service's.
+/// A service wrapped by an [`EventsLayer`]: its errors and readiness are the inner service's.
 pub struct WithEvents<I, S = AnyStore> {
     inner: I,
     layer: EventsLayer<S>,
@@ -108,19 +108,19 @@ where
     type Error = I::Error;
     type Future = LayerFuture<I::Future>;
 
-    /// Ready when the inner service is: which path comes is not known yet.
+    /// Ready when the inner service is, because the path of the next request is not known yet.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), I::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> LayerFuture<I::Future> {
         let path = request.uri().path();
-        let mounted = self.layer.routes.iter().find(|(mounted, _)| **mounted == *path);
-        if let Some((_, leaf)) = mounted {
-            return LayerFuture::ours(leaf.call(request));
+        let mounted = self.layer.routes.iter().find(|(route, _)| **route == *path);
+        if let Some((_, service)) = mounted {
+            return LayerFuture::mounted(service.call(request));
         }
         request.extensions_mut().insert(self.layer.hub.clone());
-        // The inner service that was made ready is the one that is called: no clone takes its place.
+        // Not a clone: only the service that `poll_ready` was called on is ready.
         LayerFuture::inner(self.inner.call(request))
     }
 }

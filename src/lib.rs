@@ -56,10 +56,12 @@ pub mod stores;
 
 pub mod body;
 mod edge;
+mod encode;
 #[doc = include_str!("../docs/http.md")]
 pub mod http_contract {}
 mod problem;
 pub mod request;
+mod retry;
 
 pub mod events;
 pub mod layer;

@@ -1,23 +1,24 @@
-//! Long polling: a request that waits until there is something to say. Knows nothing of streams.
+//! Long polling: a request that waits until there are events. Knows nothing of streams.
 //!
 //! # Resuming
-//! Every answer has a `Last-Event-ID` and a `Link` with `rel="next"`: send either back, and the next answer goes on right
-//! there. When it cannot, `Events-Reset` says why and what is left follows (or a `410`, if so set). A client that must lose
-//! nothing from the first moment starts with `HEAD` or `wait=0`. `Events-Live: true` says that the answer holds all that there
-//! was, `Events-Error` that a channel cannot be read while the others can.
+//! Every response has a `Last-Event-ID` and a `Link` with `rel="next"`: send the position back, or follow the link, and the
+//! next response continues right there. When it cannot, `Events-Reset` says why and the response has what is left (or is a
+//! `410`, if so configured). A client that must not miss anything from the first moment on starts with `HEAD` or `wait=0`.
+//! `Events-Live: true` says that the response includes everything there was, `Events-Error` that a channel cannot be read
+//! while the others can.
 //!
-//! # The head
-//! It has at most 3 500 bytes, for proxies that take 4 kB. Therefore `Events-Reset` lists each reason once, and names the
-//! channel only when one was reset; `Link` is left out when it would be long, which never means that this was the end; and
-//! more than 64 channels have to be asked for with `format=page`.
+//! # Response headers
+//! They take at most 3 500 bytes, because some proxies accept only 4 kB. Therefore `Events-Reset` lists each reason once, and
+//! names the channel only when exactly one was reset; `Link` is left out when it would be long, which does not mean that
+//! there is no next page; and more than 64 channels can only be polled with `format=page`.
 //!
 //! # One object
-//! `format=page` answers with an object that holds everything, for scripts that see no response headers:
+//! `format=page` answers with an object that has everything, for scripts that cannot see response headers:
 //! ```json
 //! {"events":[],"cursor":"...","live":true,"resets":[{"channel":"a","reason":"trimmed"}],"closed":["a"],"retry_ms":1500}
 //! ```
-//! `closed` names every channel that has ended and was read to its end, `retry_ms` is there when the client is to stay away
-//! first, and `errors` (`[{"channel":"a","reason":"corrupt"}]`) when a channel cannot be read.
+//! `closed` lists every channel that is closed and was read to its end; `retry_ms` is present when the client should wait
+//! before it comes back, and `errors` (`[{"channel":"a","reason":"corrupt"}]`) when a channel cannot be read.
 //!
 //! # Examples
 //! The default:
@@ -25,7 +26,7 @@
 //! use tower_events::{Channels, Hub, LongPollService, MemoryStore};
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let service = LongPollService::new(hub, Channels::from_query); // anyone reads anything
+//! let service = LongPollService::new(hub, Channels::from_query); // anyone may read any channel
 //! # drop(service);
 //! ```
 //! Customised:
@@ -40,118 +41,60 @@
 //! ```
 
 mod answer;
-mod head;
+mod limits;
 mod options;
-mod page;
+mod response_head;
 
-use std::{
-    convert::Infallible,
-    fmt,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::fmt;
 
-use http::{Method, Request, Response};
-use tower_service::Service;
-
-pub(crate) use self::answer::answer;
 pub use self::options::LongPollOptions;
 use crate::{
-    body::{Body, Responding, ResponseFuture},
-    edge::{ALLOW, Decision, Edge, finish, options as allow, verb_of},
+    edge::{ReadService, read_service},
     hub::Hub,
-    request::{Offer, Resolver},
+    request::Resolver,
     store::{AnyStore, Start, Store},
 };
 
 /// Answers long polls at one URL. See the [module docs](self).
-pub struct LongPollService<S = AnyStore>(Arc<Settings<S>>);
-
-/// What the clones of a service share.
-struct Settings<S> {
-    edge: Edge<S>,
-    options: LongPollOptions,
-}
+pub struct LongPollService<S = AnyStore>(ReadService<S, LongPollOptions>);
 
 impl<S: Store> LongPollService<S> {
-    /// Serves the channels that `resolver` names.
+    /// Serves the channels that `resolver` names, with default settings.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self(Arc::new(Settings { edge: Edge::new(hub, resolver), options: LongPollOptions::default() }))
+        Self(ReadService::new(hub, resolver, LongPollOptions::default()))
     }
 
-    /// Sets the polls' options.
+    /// Sets the options of the long polls.
     #[must_use]
     pub fn options(self, options: LongPollOptions) -> Self {
-        self.change(|settings| Settings { options, ..settings })
+        Self(self.0.with_responder(|responder| *responder = options))
     }
 
-    /// Sets the most channels of one subscription, 1 to 255. Default 32. A cursor grows by some 30 bytes with each; from 65 on
-    /// there is no place for it in a head, so that polls have to ask for `format=page`.
+    /// Sets the maximum number of channels of a subscription, 1 to 255. Default 32. Each adds about 30 bytes to the cursor,
+    /// which from 65 channels on is too long for a header, so that long polls need `format=page`.
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.max_channels(max_channels), ..settings })
+        Self(self.0.max_channels(max_channels))
     }
 
-    /// Sets where a request begins that names no place, in its query or with `Last-Event-ID`. Default [`Start::Latest`].
+    /// Sets where a request starts if neither its query nor `Last-Event-ID` says so. Default [`Start::Latest`].
     #[must_use]
     pub fn start(self, start: Start) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.start(start), ..settings })
+        Self(self.0.start(start))
     }
 
-    /// Has the next page's `Link` keep these parameters of the query, which the application needs to find its channels; by
-    /// default it has our own only. Never a token: a link gets logged and shared.
+    /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its
+    /// channels. Default: none, only this crate's parameters. Never name one that is a secret: links are logged and shared.
     #[must_use]
     pub fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
-        self.change(|settings| Settings { edge: settings.edge.keep_parameters(names), ..settings })
-    }
-
-    fn change(self, change: impl FnOnce(Settings<S>) -> Settings<S>) -> Self {
-        Self(Arc::new(change(Arc::unwrap_or_clone(self.0))))
-    }
-
-    /// A parked poll keeps what was decided, not the request's headers.
-    fn act(&self, method: Method, decision: Decision) -> Responding {
-        let Settings { edge, options } = &*self.0;
-        let response = match decision {
-            Decision::Options => allow(ALLOW),
-            Decision::Refuse(problem) | Decision::RefuseMedia(_, _, problem, _) => problem.into_response(),
-            Decision::Serve(asked) => return answer(&edge.hub, asked, options),
-        };
-        Responding::ready(finish(verb_of(&method), response))
+        Self(self.0.keep_parameters(names))
     }
 }
 
-impl<S: Store, B> Service<Request<B>> for LongPollService<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        // The body goes here, so that the future asks nothing of it.
-        let (parts, _) = request.into_parts();
-        let decision = self.0.edge.decide(&parts, Offer::Json);
-        ResponseFuture(self.act(parts.method, decision))
-    }
-}
-
-impl<S> Clone for LongPollService<S> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<S> Clone for Settings<S> {
-    fn clone(&self) -> Self {
-        Self { edge: self.edge.clone(), options: self.options.clone() }
-    }
-}
+read_service!(LongPollService);
 
 impl<S> fmt::Debug for LongPollService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LongPollService").field("options", &self.0.options).finish_non_exhaustive()
+        f.debug_struct("LongPollService").field("options", self.0.responder()).finish_non_exhaustive()
     }
 }

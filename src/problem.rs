@@ -1,4 +1,4 @@
-//! Errors as clients see them: problem+json (RFC 9457). Knows which failure is which status; shows no driver's error text.
+//! Errors as clients see them: problem+json (RFC 9457). Maps each failure to its status; never shows a driver's error text.
 
 use std::{borrow::Cow, error::Error as _, time::Duration};
 
@@ -10,18 +10,19 @@ use crate::{
     body::Body,
     error::{InvalidChannel, InvalidChannels, InvalidEvent},
     hub::SubscribeError,
-    request::{BadParameter, EVENTS_CLOSED, NotOffered, Refusal, Rejection},
+    request::{BadParameter, EVENTS_CLOSED, NotOffered, Rejection, RejectionKind},
+    retry::Retry,
     store::StoreError,
 };
 
-/// One answer that is not a success. Boxed, for it is the rare side of a result.
+/// An error response. Boxed, because it is the rare side of a result.
 #[derive(Debug)]
-pub(crate) struct Problem(Box<Told>);
+pub(crate) struct Problem(Box<ProblemFields>);
 
 #[derive(Debug)]
-struct Told {
+struct ProblemFields {
     status: StatusCode,
-    /// The last part of the type's URN; without one the status says it all.
+    /// The last part of the URN in `type`; without one the type is `about:blank`.
     kind: Option<&'static str>,
     detail: Cow<'static, str>,
     parameter: Option<&'static str>,
@@ -30,35 +31,10 @@ struct Told {
     retry: Option<Retry>,
 }
 
-/// When the same request may succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// Nobody knows when; not before about this.
-    Soon { least: Duration },
-    /// After this, which the application said.
-    AtLeast(Duration),
-    /// After this: it was drawn for this client alone.
-    After(Duration),
-}
-
-impl Retry {
-    /// Nobody knows when.
-    pub(crate) const SOON: Self = Self::Soon { least: Duration::ZERO };
-
-    /// The delay, drawn around `soon` when nothing is known, and never less than what was said.
-    pub(crate) fn jittered(self, soon: Duration) -> Duration {
-        match self {
-            Self::Soon { least } => jittered(soon.max(least)),
-            Self::AtLeast(delay) => delay.min(LONGEST).mul_f64(1.0 + fastrand::f64() / 2.0),
-            Self::After(delay) => delay,
-        }
-    }
-}
-
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let (detail, members, headers) = (detail.into(), Map::new(), HeaderMap::new());
-        Self(Box::new(Told { status, kind: None, detail, parameter: None, members, headers, retry: None }))
+        Self(Box::new(ProblemFields { status, kind: None, detail, parameter: None, members, headers, retry: None }))
     }
 
     pub(crate) fn kind(mut self, kind: &'static str) -> Self {
@@ -81,16 +57,16 @@ impl Problem {
         self
     }
 
-    /// The reason is a passing one.
-    pub(crate) fn passing(mut self, retry: Retry) -> Self {
+    /// The failure is temporary: the same request may succeed after `retry`.
+    pub(crate) fn temporary(mut self, retry: Retry) -> Self {
         self.0.retry = Some(retry);
         self
     }
 
-    /// Has clients stay away for about as long as `backoff` where nothing else is known.
+    /// Makes clients stay away for about `backoff` where no other delay is known.
     pub(crate) fn backing_off(mut self, backoff: Duration) -> Self {
-        if let Some(Retry::Soon { least }) = &mut self.0.retry {
-            *least = backoff;
+        if let Some(Retry::Soon { backoff: known }) = &mut self.0.retry {
+            *known = backoff;
         }
         self
     }
@@ -100,26 +76,28 @@ impl Problem {
         self.0.status
     }
 
-    /// When to come back, when the reason is a passing one.
+    /// When to come back, if the failure is temporary.
     pub(crate) fn retry(&self) -> Option<Retry> {
         self.0.retry
     }
 
     pub(crate) fn not_allowed(allow: &'static str) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed are: {allow}"))
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("the allowed methods are: {allow}"))
             .header(header::ALLOW, HeaderValue::from_static(allow))
     }
 
     pub(crate) fn not_acceptable(not: NotOffered, offered: &'static str) -> Self {
         let (parameter, detail) = match not {
             NotOffered::Accept => ("Accept", format!("`Accept` must allow {offered}")),
-            NotOffered::Transport => ("transport", format!("this service has no such transport, only {offered}")),
+            NotOffered::Transport => {
+                ("transport", format!("this service does not have this transport; it only offers {offered}"))
+            }
         };
         Self::new(StatusCode::NOT_ACCEPTABLE, detail).parameter(parameter)
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
-        let Told { status, kind, detail, parameter, members, headers: more, retry } = *self.0;
+        let ProblemFields { status, kind, detail, parameter, members, headers: more, retry } = *self.0;
         let document = Document {
             // RFC 9457, section 4.2.1: with `about:blank` the title is the status phrase.
             r#type: kind.map_or("about:blank".into(), |kind| format!("urn:tower-events:{kind}").into()),
@@ -129,16 +107,14 @@ impl Problem {
             parameter,
             members: &members,
         };
-        // Strings and numbers always serialise.
+        // Cannot fail: strings and numbers always serialise.
         let mut response = Response::new(Body::full(serde_json::to_vec(&document).unwrap_or_default()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(retry) = retry {
-            // A 429 says what the application said, so that its own numbers agree.
-            let delay = if let Retry::AtLeast(delay) = retry { delay } else { retry.jittered(RETRY) };
-            headers.insert(header::RETRY_AFTER, retry_after(delay));
+            headers.insert(header::RETRY_AFTER, retry.header_value());
         }
         headers.extend(more);
         response
@@ -166,11 +142,11 @@ impl From<BadParameter> for Problem {
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let problem = Self::new(rejection.status(), rejection.to_string());
-        match rejection.into_refusal() {
-            Refusal::Unauthorized(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
-            Refusal::TooMany(retry) => problem.passing(Retry::AtLeast(retry)),
-            Refusal::Bad(bad) => bad.into(),
-            Refusal::BadRequest(_) | Refusal::Forbidden | Refusal::NotFound => problem,
+        match rejection.into_kind() {
+            RejectionKind::Unauthorized(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
+            RejectionKind::TooMany(retry) => problem.temporary(Retry::AtLeast(retry)),
+            RejectionKind::Bad(bad) => bad.into(),
+            RejectionKind::BadRequest(_) | RejectionKind::Forbidden | RejectionKind::NotFound => problem,
         }
     }
 }
@@ -199,17 +175,18 @@ impl From<InvalidEvent> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        // The driver's text may hold addresses and queries: it is for the log only, and the hub tells of an outage once.
+        // The driver's text may contain addresses and queries: it is for the log only, at the debug level, because the hub
+        // logs an outage once.
         if let Some(source) = error.source() {
             tracing::debug!(%error, %source, "the event store failed");
         }
-        Self::of_store(&error)
+        Self::from_store_error(&error)
     }
 }
 
 impl Problem {
-    /// Logs nothing: a failing store fails all who read, and the hub tells of that once.
-    pub(crate) fn of_store(error: &StoreError) -> Self {
+    /// Logs nothing: a store that fails, fails for every reader, and the hub logs that once.
+    pub(crate) fn from_store_error(error: &StoreError) -> Self {
         let detail = error.to_string();
         match error {
             StoreError::Closed { .. } => Self::new(StatusCode::CONFLICT, detail)
@@ -221,12 +198,12 @@ impl Problem {
             StoreError::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, detail).kind("full"),
             StoreError::Unknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, detail).kind("outcome-unknown"),
             StoreError::Corrupt(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("corrupt"),
-            // Another node may have been upgraded already.
+            // Temporary: this node may not have been upgraded yet, but another one has.
             StoreError::NewerFormat { .. } => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("newer-format").passing(Retry::SOON)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("newer-format").temporary(Retry::SOON)
             }
             StoreError::Unavailable(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").passing(Retry::SOON)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind("unavailable").temporary(Retry::SOON)
             }
         }
     }
@@ -237,18 +214,18 @@ impl From<SubscribeError> for Problem {
         let detail = error.to_string();
         let unavailable = |kind| Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).kind(kind);
         match error {
-            SubscribeError::Store(error) => Self::of_store(&error),
-            SubscribeError::Draining { retry } => unavailable("draining").passing(Retry::After(retry)),
-            SubscribeError::Stalled => unavailable("stalled").passing(Retry::SOON),
-            SubscribeError::Overloaded { retry } => unavailable("overloaded").passing(Retry::After(retry)),
-            SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").passing(Retry::After(retry)),
+            SubscribeError::Store(error) => Self::from_store_error(&error),
+            SubscribeError::Draining { retry } => unavailable("draining").temporary(Retry::After(retry)),
+            SubscribeError::Stalled => unavailable("stalled").temporary(Retry::SOON),
+            SubscribeError::Overloaded { retry } => unavailable("overloaded").temporary(Retry::After(retry)),
+            SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").temporary(Retry::After(retry)),
         }
     }
 }
 
 macro_rules! responses {
     ($($error:ty),*) => {$(
-        /// So that `?` works in a handler that answers `Result<_, Response<Body>>`.
+        /// So that `?` works in a handler that returns `Result<_, Response<Body>>`.
         impl From<$error> for Response<Body> {
             fn from(error: $error) -> Self {
                 Problem::from(error).into_response()
@@ -258,24 +235,6 @@ macro_rules! responses {
 }
 
 responses!(StoreError, SubscribeError, InvalidChannel, InvalidChannels, InvalidEvent, Rejection);
-
-/// Whole seconds, rounded up, at least 1 (RFC 9110, section 10.2.3: a delay is a whole number).
-pub(crate) fn retry_after(retry: Duration) -> HeaderValue {
-    let whole = retry.as_secs().saturating_add(u64::from(retry.subsec_nanos() > 0));
-    HeaderValue::from(whole.max(1))
-}
-
-/// A random duration between half and one and a half of `base`, so that clients who were sent away together come back one by
-/// one.
-pub(crate) fn jittered(base: Duration) -> Duration {
-    base.min(LONGEST).mul_f64(0.5 + fastrand::f64())
-}
-
-/// When nothing else is known: how long to stay away.
-const RETRY: Duration = Duration::from_secs(2);
-
-/// Keeps durations far from overflow.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -313,14 +272,14 @@ mod tests {
         ];
         for (error, status, kind) in table {
             let closed = matches!(error, StoreError::Closed { .. });
-            let passing = matches!(error, StoreError::Unavailable(_) | StoreError::NewerFormat { .. });
+            let temporary = matches!(error, StoreError::Unavailable(_) | StoreError::NewerFormat { .. });
             let (got, headers, document) = read(error.into()).await;
             assert_eq!((got, &document["type"], &document["status"]), (status, &kind.into(), &status.into()));
             assert!(!document.to_string().contains("secret"));
             assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
             assert_eq!(headers[header::CACHE_CONTROL], "no-store");
             assert_eq!(headers.contains_key(EVENTS_CLOSED), closed);
-            assert_eq!(headers.contains_key(header::RETRY_AFTER), passing);
+            assert_eq!(headers.contains_key(header::RETRY_AFTER), temporary);
         }
     }
 
@@ -336,34 +295,5 @@ mod tests {
         let (status, _, document) = read(InvalidChannel::Empty.into()).await;
         assert_eq!((status, &document["parameter"]), (400, &"channel".into()));
         assert_eq!(read(InvalidEvent::ReservedName.into()).await.0, 422);
-    }
-
-    #[test]
-    fn delays_are_whole_seconds_and_spread() {
-        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (60_000, "60")] {
-            assert_eq!(retry_after(Duration::from_millis(millis)), seconds);
-        }
-        for base in [Duration::ZERO, Duration::from_secs(2), Duration::MAX] {
-            let delay = jittered(base);
-            assert!(delay >= base.min(LONGEST) / 2 && delay <= base.min(LONGEST) * 3 / 2);
-        }
-        let base = Duration::from_secs(8);
-        spread_between(4, 12, || jittered(base));
-        spread_between(4, 12, || Retry::Soon { least: base }.jittered(Duration::from_secs(1)));
-        spread_between(4, 12, || Retry::SOON.jittered(base));
-        // Never less than was said.
-        spread_between(8, 12, || Retry::AtLeast(base).jittered(Duration::from_secs(1)));
-        assert_eq!(Retry::After(base).jittered(Duration::from_secs(1)), base);
-    }
-
-    /// Whether each quarter of the range of seconds gets its part.
-    fn spread_between(first: u64, end: u64, draw: impl Fn() -> Duration) {
-        let (first, width) = (Duration::from_secs(first), Duration::from_secs(end - first));
-        let mut quarters = [0; 4];
-        for _ in 0..800 {
-            let part = draw().checked_sub(first).expect("not too soon").div_duration_f64(width);
-            quarters[(part * 4.0) as usize] += 1;
-        }
-        assert!(quarters.iter().all(|count| *count > 120), "{quarters:?} from {first:?} on");
     }
 }

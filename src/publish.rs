@@ -1,29 +1,30 @@
-//! Takes events in over HTTP. Knows nothing of readers.
+//! Publishes events over HTTP. Knows nothing of readers.
 //!
 //! `POST` one event as `application/json` (any JSON value) or `text/plain`, or a batch as `application/x-ndjson` (also
-//! `application/ndjson`, `application/jsonl`): one `{"data": …, "name"?, "time"?, "key"?}` a line, appended atomically. The
-//! answer comes once the store's durability holds.
+//! `application/ndjson`, `application/jsonl`): one `{"data": …, "name"?, "time"?, "key"?}` per line, appended atomically. The
+//! response is sent once the events are as durable as the store makes them.
 //!
-//! All in UTF-8. A byte order mark before JSON is ignored; a text is exactly what was sent, the mark included. What readers
-//! could not take is refused with 422: JSON of more than 128 levels, and data larger than [`PublishService::max_event`].
+//! Everything is in UTF-8. A byte order mark before JSON is ignored; a text is exactly what was sent, including such a mark.
+//! What readers could not handle is refused with 422: JSON with more than 128 levels, and data larger than
+//! [`PublishService::max_event`].
 //!
-//! One event is answered with `{"id":"…"}`, a batch with `{"ids":["…"]}`, in the order of its lines; `Last-Event-ID` is the
-//! position of the last.
+//! The response to one event is `{"id":"…"}`, to a batch `{"ids":["…"]}` in the order of its lines; `Last-Event-ID` is the
+//! position of the last event.
 //!
 //! # Repeating
 //! With an `Idempotency-Key` a repeated request appends nothing twice; line *n* of a batch has the key `<key>/<n>` unless it
-//! has its own. So a client that got no answer, or a `504`, sends the same request again. The answer then says what was there
-//! before: `{"id":"…","duplicate":true}`, or `{"ids":["…","…"],"duplicates":[0]}` with positions in `ids`, from 0; without
-//! duplicates there is no such member. A key stands for one event: one that comes again with another event is answered 422,
-//! and nothing is appended.
+//! has a key of its own. So a client that got no response, or a `504`, sends the same request again. The response then says
+//! what had been appended before: `{"id":"…","duplicate":true}`, or `{"ids":["…","…"],"duplicates":[0]}` with indexes into
+//! `ids`, from 0; without duplicates the member is left out. A key belongs to one event: when it is reused for another event,
+//! the response is 422 and nothing is appended.
 //!
 //! # Refusals
-//! A request that is refused before its body was read is answered after the body: over HTTP/1 what is left of it is read
-//! and thrown away first, up to 4 MiB and 2 seconds of it, of at most 64 requests of a service at once, for most clients
-//! see nothing of an answer that comes while they write. A client that waits to be asked for its body
-//! (`Expect: 100-continue`) is refused at once. So is whatever is over these bounds, and then the connection ends
-//! (`Connection: close`), perhaps before the client has read the answer. Over HTTP/2 nothing needs to be read: a refusal
-//! ends its own stream only.
+//! Over HTTP/1 a request that is refused before its body was read gets its response after the body: what is left of it is
+//! read and discarded first, up to 4 MiB and for up to 2 seconds, for at most 64 requests of a service at once, because most
+//! clients do not see a response that arrives while they send. A client that waits before it sends its body
+//! (`Expect: 100-continue`) is refused at once. So is a request beyond these bounds, and then the connection is closed
+//! (`Connection: close`), perhaps before the client has read the response. Over HTTP/2 nothing needs to be read: a refusal
+//! ends only its own stream.
 //!
 //! # Examples
 //! The default:
@@ -49,15 +50,15 @@
 //! # drop(service);
 //! ```
 
-mod answer;
-mod batch;
-mod body;
 mod event;
-mod head;
 mod in_flight;
+mod incoming_body;
+mod line_numbers;
+mod parse;
 mod publisher;
 mod refuse;
-mod reuse;
+mod request_head;
+mod response;
 
 use std::{
     convert::Infallible,
@@ -70,68 +71,69 @@ use http::{Method, Request, Response, request::Parts};
 use tower_service::Service;
 
 use self::{
-    body::BoxError,
-    event::Limits,
-    head::{ALLOW, Head},
+    event::PublishLimits,
     in_flight::InFlight,
+    incoming_body::BoxError,
     publisher::Publisher,
-    refuse::{Refusals, Sending},
+    refuse::{Refuser, SendMode},
+    request_head::{ALLOW, RequestHead},
 };
 use crate::{
-    body::{Body, Responding, ResponseFuture},
+    body::{Body, HandlerFuture, ResponseFuture},
     channel::Channel,
-    edge::options,
+    edge::options_response,
     hub::Hub,
     problem::Problem,
     request::{Resolver, SharedResolver},
     store::{AnyStore, Clock, Store},
 };
 
-/// Takes events in at one URL. See the [module docs](self).
+/// Publishes events at one URL. See the [module docs](self).
 ///
-/// The resolver says which channel, exactly one, and who may; `Channels` in the request's extensions are not asked, for a
-/// layer that grants reading grants no writing.
+/// The resolver names the channel, exactly one, and decides who may publish to it; `Channels` in the request's extensions are
+/// ignored, because a layer that grants read access does not grant write access.
 pub struct PublishService<S = AnyStore> {
     resolver: SharedResolver,
     publisher: Publisher<S>,
 }
 
 impl<S: Store> PublishService<S> {
-    /// Appends to the channel that `resolver` names.
+    /// Publishes to the channel that `resolver` names, with default settings.
     pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        let limits = Limits { body: 1 << 20, events: 10_000, event: 256 << 10, clock: Clock::system() };
-        let (in_flight, refusals) = (InFlight::new(), Refusals::new());
-        Self { resolver: SharedResolver::new(resolver), publisher: Publisher { hub, limits, in_flight, refusals } }
+        let limits =
+            PublishLimits { max_body: 1 << 20, max_events: 10_000, max_event: 256 << 10, clock: Clock::system() };
+        let (in_flight, refuser) = (InFlight::new(), Refuser::new());
+        Self { resolver: SharedResolver::new(resolver), publisher: Publisher { hub, limits, in_flight, refuser } }
     }
 
-    /// Sets the most bytes of one body. Default 1 MiB; a body over it is answered 413.
+    /// Sets the maximum size of a body, in bytes. Default 1 MiB; a larger body gets a 413.
     #[must_use]
     pub fn max_body(mut self, max_body: usize) -> Self {
-        self.publisher.limits.body = max_body;
+        self.publisher.limits.max_body = max_body;
         self
     }
 
-    /// Sets the most events of one batch; at least 1. Default 10 000; a batch over it is answered 413, and so is one of
-    /// more than half of what the store keeps of a channel ([`Store::retention`]).
+    /// Sets the maximum number of events of a batch; at least 1. Default 10 000; a larger batch gets a 413, and so does one
+    /// of more than half of what the store keeps of a channel ([`Store::retention`]).
     #[must_use]
     pub fn max_events(mut self, max_events: usize) -> Self {
-        self.publisher.limits.events = max_events.max(1);
+        self.publisher.limits.max_events = max_events.max(1);
         self
     }
 
-    /// Sets the most bytes of the data of one event, counted as they are kept: a text in UTF-8, any other value as compact
-    /// JSON. Default 256 KiB; an event over it is answered 422, and nothing of its batch is appended.
+    /// Sets the maximum size of the data of an event, in bytes as it is stored: a text in UTF-8, any other value as compact
+    /// JSON. Default 256 KiB; for a larger event the response is 422, and nothing of its batch is appended.
     ///
-    /// Clients have limits of their own: two popular ones in Go give a stream up at a line of 64 kB, the default of their
-    /// language's line reader. Where such clients read, set some 60 000 bytes.
+    /// Clients have limits of their own: two popular ones in Go give up a stream at a line of 64 kB, the default limit of
+    /// their language's line reader. For such clients set about 60 000 bytes.
     #[must_use]
     pub fn max_event(mut self, max_event: usize) -> Self {
-        self.publisher.limits.event = max_event;
+        self.publisher.limits.max_event = max_event;
         self
     }
 
-    /// Sets the clock that the times of events are held against: one that lies more than an hour ahead of it is answered
-    /// 422. Default [`Clock::system`].
+    /// Sets the clock that the times of events are compared with: a time more than an hour ahead of it gets a 422. Default
+    /// [`Clock::system`].
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.publisher.limits.clock = clock;
@@ -139,43 +141,43 @@ impl<S: Store> PublishService<S> {
     }
 
     /// Sets how many publishes may wait for the store at once, in all clones of this service together; at least 1. Default
-    /// 1024. A request over it is answered 503 with `Retry-After` at once. A body that is still coming does not count; those that
-    /// wait for the store have at most this many times [`max_body`](Self::max_body) bytes together.
+    /// 1024. Further requests get a 503 with `Retry-After` at once. A request does not count while its body is still arriving;
+    /// the bodies that wait for the store take at most this many times [`max_body`](Self::max_body) bytes.
     #[must_use]
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
-        self.publisher.in_flight = self.publisher.in_flight.most(max_in_flight);
+        self.publisher.in_flight = self.publisher.in_flight.with_max(max_in_flight);
         self
     }
 
-    /// Sets how long the store may take for an append. Default 30 s; then the answer is 504, for the events may have been
-    /// appended: repeat with the same key.
+    /// Sets how long the store may take for an append. Default 30 s; then the response is 504, because it is unknown whether
+    /// the events were appended: repeat the request with the same key.
     #[must_use]
     pub fn append_timeout(mut self, append_timeout: Duration) -> Self {
-        self.publisher.in_flight = self.publisher.in_flight.longest(append_timeout);
+        self.publisher.in_flight = self.publisher.in_flight.with_timeout(append_timeout);
         self
     }
 
-    /// The future has no part of the request but its body: the rest is as large as all that it needs.
-    fn respond<B>(&self, request: &Parts, body: B) -> Responding
+    /// The future keeps only what was decided and the body: the head of a request is as large as everything else together.
+    fn respond<B>(&self, request: &Parts, body: B) -> HandlerFuture
     where
         B: http_body::Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
         if request.method == Method::OPTIONS {
-            return Responding::ready(options(ALLOW));
+            return HandlerFuture::ready(options_response(ALLOW));
         }
-        Responding::new(self.publisher.clone().answer(self.decide(request), Sending::of(request), body))
+        HandlerFuture::new(self.publisher.clone().respond(self.decide(request), SendMode::of(request), body))
     }
 
-    /// What is decided before the body is read.
-    fn decide(&self, request: &Parts) -> Result<(Channel, Head), Problem> {
+    /// What can be decided before the body is read.
+    fn decide(&self, request: &Parts) -> Result<(Channel, RequestHead), Problem> {
         if request.method != Method::POST {
             return Err(Problem::not_allowed(ALLOW));
         }
-        // Who asks comes before what is asked.
+        // Authorization first: an unauthorized client learns nothing from how its request is malformed.
         let channel = self.resolver.channel(request)?;
-        Ok((channel, Head::of(request)?))
+        Ok((channel, RequestHead::parse(request)?))
     }
 }
 

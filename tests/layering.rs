@@ -17,8 +17,8 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["stores", "hub"],
     // The HTTP edge.
-    &["body", "request"],
-    &["problem"],
+    &["body", "request", "retry"],
+    &["problem", "encode"],
     &["edge"],
     // The services.
     &["sse", "longpoll", "publish"],

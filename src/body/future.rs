@@ -1,4 +1,4 @@
-//! The services' futures: one box, named so that it can go without anyone noticing.
+//! The futures of the services: a box, as opaque types so that it can be replaced without breaking users.
 
 use std::{
     convert::Infallible,
@@ -12,9 +12,9 @@ use http::Response;
 
 use super::Body;
 
-/// Becomes the response of a service. Dropping it is safe, as the client's disconnect does.
+/// The response future of a service. Dropping it is safe, and is what happens when the client disconnects.
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture(pub(crate) Responding);
+pub struct ResponseFuture(pub(crate) HandlerFuture);
 
 impl Future for ResponseFuture {
     type Output = Result<Response<Body>, Infallible>;
@@ -30,16 +30,16 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-/// Becomes a response inside a handler; see [`EventService::respond`](crate::EventService::respond).
+/// The response future inside a handler, which never fails; see [`EventService::respond`](crate::EventService::respond).
 #[must_use = "futures do nothing unless polled"]
-pub struct Responding(Answering);
+pub struct HandlerFuture(BoxedResponse);
 
-/// What is behind both.
-type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+/// What both wrap.
+type BoxedResponse = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-impl Responding {
-    pub(crate) fn new(answering: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
-        Self(Box::pin(answering))
+impl HandlerFuture {
+    pub(crate) fn new(response: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
+        Self(Box::pin(response))
     }
 
     pub(crate) fn ready(response: Response<Body>) -> Self {
@@ -47,7 +47,7 @@ impl Responding {
     }
 }
 
-impl Future for Responding {
+impl Future for HandlerFuture {
     type Output = Response<Body>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -55,8 +55,8 @@ impl Future for Responding {
     }
 }
 
-impl fmt::Debug for Responding {
+impl fmt::Debug for HandlerFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Responding").finish_non_exhaustive()
+        f.debug_struct("HandlerFuture").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! The body behind a layer: ours, or the inner service's.
+//! The response body of a wrapped service: a mounted service's, or the inner service's.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use crate::body::Body;
 
 pin_project! {
-    /// The body of a response from behind an [`EventsLayer`](crate::EventsLayer); `B` is the inner service's.
+    /// The response body of a service wrapped by an [`EventsLayer`](crate::EventsLayer); `B` is the inner service's.
     pub struct EventsBody<B> {
         #[pin]
         repr: Repr<B>,
@@ -23,14 +23,14 @@ pin_project! {
 pin_project! {
     #[project = Projected]
     enum Repr<B> {
-        Ours { body: Body },
+        Mounted { body: Body },
         Inner { #[pin] body: B },
     }
 }
 
 impl<B> EventsBody<B> {
-    pub(super) fn ours(body: Body) -> Self {
-        Self { repr: Repr::Ours { body } }
+    pub(super) fn mounted(body: Body) -> Self {
+        Self { repr: Repr::Mounted { body } }
     }
 
     pub(super) fn inner(body: B) -> Self {
@@ -44,7 +44,7 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for EventsBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().repr.project() {
-            Projected::Ours { body } => {
+            Projected::Mounted { body } => {
                 let frame = Pin::new(body).poll_frame(cx);
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
@@ -54,14 +54,14 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for EventsBody<B> {
 
     fn is_end_stream(&self) -> bool {
         match &self.repr {
-            Repr::Ours { body } => body.is_end_stream(),
+            Repr::Mounted { body } => body.is_end_stream(),
             Repr::Inner { body } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.repr {
-            Repr::Ours { body } => body.size_hint(),
+            Repr::Mounted { body } => body.size_hint(),
             Repr::Inner { body } => body.size_hint(),
         }
     }
@@ -76,7 +76,7 @@ impl<B: Default> Default for EventsBody<B> {
 impl<B: fmt::Debug> fmt::Debug for EventsBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.repr {
-            Repr::Ours { body } => body.fmt(f),
+            Repr::Mounted { body } => body.fmt(f),
             Repr::Inner { body } => body.fmt(f),
         }
     }

@@ -1,4 +1,4 @@
-//! The future behind a layer: ours, or the inner service's.
+//! The response future of a wrapped service: a mounted service's, or the inner service's.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use super::body::EventsBody;
 use crate::body::ResponseFuture;
 
 pin_project! {
-    /// Becomes the response of a service behind an [`EventsLayer`](crate::EventsLayer); `F` is the inner service's future.
+    /// The response future of a service wrapped by an [`EventsLayer`](crate::EventsLayer); `F` is the inner service's.
     #[must_use = "futures do nothing unless polled"]
     pub struct LayerFuture<F> {
         #[pin]
@@ -25,14 +25,14 @@ pin_project! {
 pin_project! {
     #[project = Projected]
     enum Repr<F> {
-        Ours { future: ResponseFuture },
+        Mounted { future: ResponseFuture },
         Inner { #[pin] future: F },
     }
 }
 
 impl<F> LayerFuture<F> {
-    pub(super) fn ours(future: ResponseFuture) -> Self {
-        Self { repr: Repr::Ours { future } }
+    pub(super) fn mounted(future: ResponseFuture) -> Self {
+        Self { repr: Repr::Mounted { future } }
     }
 
     pub(super) fn inner(future: F) -> Self {
@@ -48,11 +48,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().repr.project() {
-            Projected::Ours { future } => Pin::new(future).poll(cx).map(|answered| {
-                answered.map(|response| response.map(EventsBody::ours)).map_err(|never| match never {})
-            }),
+            Projected::Mounted { future } => Pin::new(future)
+                .poll(cx)
+                .map(|result| result.map(|response| response.map(EventsBody::mounted)).map_err(|never| match never {})),
             Projected::Inner { future } => {
-                future.poll(cx).map(|answered| answered.map(|response| response.map(EventsBody::inner)))
+                future.poll(cx).map(|result| result.map(|response| response.map(EventsBody::inner)))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What can be mounted: one of this crate's services, as one type.
+//! The services that can be mounted, as one type.
 
 use std::{error::Error, fmt};
 
@@ -14,23 +14,23 @@ use crate::{
     store::{AnyStore, Store},
 };
 
-/// A service to mount; made from an [`EventService`], [`SseService`], [`LongPollService`] or [`PublishService`].
-pub struct Route<S = AnyStore>(Leaf<S>);
+/// A service to mount; converts from [`EventService`], [`SseService`], [`LongPollService`] and [`PublishService`].
+pub struct Route<S = AnyStore>(MountedService<S>);
 
 impl<S> Route<S> {
-    pub(super) fn into_leaf(self) -> Leaf<S> {
+    pub(super) fn into_service(self) -> MountedService<S> {
         self.0
     }
 }
 
-pub(super) enum Leaf<S> {
+pub(super) enum MountedService<S> {
     Events(EventService<S>),
     Sse(SseService<S>),
     LongPoll(LongPollService<S>),
     Publish(PublishService<S>),
 }
 
-impl<S: Store> Leaf<S> {
+impl<S: Store> MountedService<S> {
     /// The services are always ready.
     pub(super) fn call<B>(&self, request: Request<B>) -> ResponseFuture
     where
@@ -47,7 +47,7 @@ impl<S: Store> Leaf<S> {
     }
 }
 
-impl<S> Clone for Leaf<S> {
+impl<S> Clone for MountedService<S> {
     fn clone(&self) -> Self {
         match self {
             Self::Events(service) => Self::Events(service.clone()),
@@ -60,35 +60,35 @@ impl<S> Clone for Leaf<S> {
 
 impl<S> From<EventService<S>> for Route<S> {
     fn from(service: EventService<S>) -> Self {
-        Self(Leaf::Events(service))
+        Self(MountedService::Events(service))
     }
 }
 
 impl<S> From<SseService<S>> for Route<S> {
     fn from(service: SseService<S>) -> Self {
-        Self(Leaf::Sse(service))
+        Self(MountedService::Sse(service))
     }
 }
 
 impl<S> From<LongPollService<S>> for Route<S> {
     fn from(service: LongPollService<S>) -> Self {
-        Self(Leaf::LongPoll(service))
+        Self(MountedService::LongPoll(service))
     }
 }
 
 impl<S> From<PublishService<S>> for Route<S> {
     fn from(service: PublishService<S>) -> Self {
-        Self(Leaf::Publish(service))
+        Self(MountedService::Publish(service))
     }
 }
 
 impl<S> fmt::Debug for Route<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Leaf::Events(service) => service.fmt(f),
-            Leaf::Sse(service) => service.fmt(f),
-            Leaf::LongPoll(service) => service.fmt(f),
-            Leaf::Publish(service) => service.fmt(f),
+            MountedService::Events(service) => service.fmt(f),
+            MountedService::Sse(service) => service.fmt(f),
+            MountedService::LongPoll(service) => service.fmt(f),
+            MountedService::Publish(service) => service.fmt(f),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From what was asked to the array that answers it. Decides first, then writes.
+//! From a request to the response of a long poll.
 
 use std::{
     future::Future,
@@ -8,69 +8,80 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use pin_project_lite::pin_project;
 use serde_json::json;
 
 use super::{
-    LongPollOptions,
-    head::{self, Live},
-    options::OnReset,
-    page,
+    limits::PollLimits,
+    options::{LongPollOptions, OnReset},
+    response_head::{self, Live},
 };
 use crate::{
-    body::{Body, Responding},
+    body::{Body, HandlerFuture},
+    channel::Channels,
     cursor::{Cursor, Cursors},
-    edge::{ARRAY, Asked, Connection, MOST_IN_A_HEAD, Matter, Verb, finish},
+    edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
+    encode::{ARRAY, empty_page, page},
     hub::{Hub, Listened, Listening, Reset, SubscribeError, encode_joined},
-    problem::{Problem, retry_after},
-    request::{EVENTS_CLOSED, EVENTS_RESET, PREFERENCE_APPLIED, Shape, Wait, Wishes},
+    problem::Problem,
+    request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest},
+    retry::retry_after,
     store::Store,
 };
 
-/// Answers with an array, or an object that holds one.
-pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &LongPollOptions) -> Responding {
-    let shape = asked.wishes.shape;
-    if shape == Shape::Array && asked.matter.channels.len() > MOST_IN_A_HEAD {
-        return Responding::ready(finish(asked.verb, too_many_for_a_head().into_response()));
-    }
-    if asked.verb == Verb::Head {
-        let hub = hub.clone();
-        return Responding::new(async move { look(&hub, &asked.matter, shape).await });
-    }
-    let plan = Plan::new(asked.wishes, options).shortened();
-    let (matter, applied) = (asked.matter, plan.applied);
-    let manner = Manner { shape, on_reset: options.on_reset, connection: asked.connection };
-    match hub.listening(&matter.subscription().wait(plan.wait).limit(plan.limit)) {
-        Ok(listening) => {
-            // The names that all readers share, so that the request's own can go.
-            let matter = Matter { channels: listening.channels().clone(), ..matter };
-            Responding::new(Parked { listening: Some(listening), matter, applied, manner })
+impl Responder for LongPollOptions {
+    const OFFER: Offer = Offer::LongPoll;
+
+    /// Answers with an array of events, or an object that has one.
+    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+        let ReadRequest { method, version, shape, .. } = request;
+        if shape == PollShape::Array && channels.len() > MAX_CHANNELS_IN_HEADERS {
+            return HandlerFuture::ready(finish(method, too_many_for_headers().into_response()));
         }
-        Err(error) => Responding::ready(decide(&matter, manner, Err(error), hub.failure_backoff())),
+        let target = ReadTarget { channels, begin: request.begin, next_query: request.next_query };
+        if method == ReadMethod::Head {
+            let hub = hub.clone();
+            return HandlerFuture::new(async move { head_response(&hub, &target, shape).await });
+        }
+        let PollLimits { wait, limit, honored_wait, .. } =
+            PollLimits::new(request.wait, request.limit, self).with_jitter();
+        let response_options = ResponseOptions { shape, on_reset: self.on_reset, version };
+        match hub.listening(&target.subscription().wait(wait).limit(limit)) {
+            Ok(listening) => {
+                // The channels that the hub's readers share, so that the request's own can be dropped.
+                let target = ReadTarget { channels: listening.channels().clone(), ..target };
+                HandlerFuture::new(ParkedPoll { listening: Some(listening), target, honored_wait, response_options })
+            }
+            Err(error) => HandlerFuture::ready(respond(&target, response_options, Err(error), hub.failure_backoff())),
+        }
+    }
+
+    fn refuse<S: Store>(&self, _: &Hub<S>, refusal: Refusal) -> Response<Body> {
+        refusal.problem.into_response()
     }
 }
 
 pin_project! {
-    // A poll that waits. Not an async block: that would hold what it waits with twice.
-    struct Parked {
+    // A poll that waits. Not an async block, which would store `listening` twice.
+    struct ParkedPoll {
         #[pin]
         listening: Option<Listening>,
-        matter: Matter,
-        applied: Option<u64>,
-        manner: Manner,
+        target: ReadTarget,
+        honored_wait: Option<u64>,
+        response_options: ResponseOptions,
     }
 }
 
-/// How what was gathered is told.
+/// How to respond with what was gathered.
 #[derive(Clone, Copy)]
-struct Manner {
-    shape: Shape,
+struct ResponseOptions {
+    shape: PollShape,
     on_reset: OnReset,
-    connection: Connection,
+    version: Version,
 }
 
-impl Future for Parked {
+impl Future for ParkedPoll {
     type Output = Response<Body>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
@@ -78,21 +89,21 @@ impl Future for Parked {
         let Some(mut listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
         let listened = ready!(listening.as_mut().poll(|| {}, cx));
         let backoff = listening.failure_backoff();
-        // The reader leaves with its answer, however long the future is kept.
+        // The reader leaves the hub with its response, however long the future is kept.
         this.listening.set(None);
-        let mut response = decide(this.matter, *this.manner, listened, backoff);
-        if let Some(seconds) = this.applied.filter(|_| response.status() == StatusCode::OK) {
-            // RFC 7240, section 3: says which preference was honoured, and with what value.
-            let applied = HeaderValue::try_from(format!("wait={seconds}"));
-            response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
+        let mut response = respond(this.target, *this.response_options, listened, backoff);
+        if let Some(seconds) = this.honored_wait.filter(|_| response.status() == StatusCode::OK) {
+            // RFC 7240, section 3: which preference was honoured, and with what value.
+            let value = HeaderValue::try_from(format!("wait={seconds}"));
+            response.headers_mut().extend(value.ok().map(|value| (PREFERENCE_APPLIED, value)));
         }
         Poll::Ready(response)
     }
 }
 
-fn decide(
-    matter: &Matter,
-    manner: Manner,
+fn respond(
+    target: &ReadTarget,
+    response_options: ResponseOptions,
     listened: Result<Listened, SubscribeError>,
     backoff: Duration,
 ) -> Response<Body> {
@@ -100,113 +111,74 @@ fn decide(
         Ok(listened) => listened.retry.is_some(),
         Err(error) => matches!(error, SubscribeError::Draining { .. }),
     };
-    let mut response = told(matter, manner, listened, backoff);
+    let mut response = build_response(target, response_options, listened, backoff);
     if draining {
-        manner.connection.end(response.headers_mut());
+        announce_close(response_options.version, response.headers_mut());
     }
     response
 }
 
-fn told(
-    matter: &Matter,
-    Manner { shape, on_reset, .. }: Manner,
+fn build_response(
+    target: &ReadTarget,
+    ResponseOptions { shape, on_reset, .. }: ResponseOptions,
     listened: Result<Listened, SubscribeError>,
     backoff: Duration,
 ) -> Response<Body> {
-    let problem = match (listened, matter.cursors()) {
+    let problem = match (listened, target.cursors()) {
         (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
-            gone(matter, &listened.resets)
+            gone(target, &listened.resets)
         }
-        (Ok(listened), _) => return write(matter, shape, &listened),
-        (Err(SubscribeError::Draining { retry }), Some(cursors)) => return come_back(matter, shape, cursors, retry),
-        // Without a position there is none to give back, and an empty list would say that nothing was missed.
+        (Ok(listened), _) => return events_response(target, shape, &listened),
+        (Err(SubscribeError::Draining { retry }), Some(cursors)) => {
+            return draining_response(target, shape, cursors, retry);
+        }
+        // Without a position there is none to return, and an empty array would mean that nothing was missed.
         (Err(error), _) => Problem::from(error).backing_off(backoff),
     };
-    finish(Verb::Get, problem.into_response())
+    finish(ReadMethod::Get, problem.into_response())
 }
 
-/// The request's wishes within the service's bounds.
-#[derive(Debug, PartialEq, Eq)]
-struct Plan {
-    wait: Duration,
-    limit: usize,
-    /// The seconds of a `Prefer` that was honoured.
-    applied: Option<u64>,
-    said: Said,
-}
-
-/// Who said how long to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
-    Client,
-    Service,
-}
-
-impl Plan {
-    fn new(wishes: Wishes, options: &LongPollOptions) -> Self {
-        let capped = |seconds: u64| seconds.min(options.longest_wait.as_secs());
-        let (wait, applied, said) = match wishes.wait {
-            None => (options.wait.min(options.longest_wait), None, Said::Service),
-            Some(Wait::Parameter(seconds)) => (Duration::from_secs(capped(seconds)), None, Said::Client),
-            Some(Wait::Preferred(seconds)) => {
-                (Duration::from_secs(capped(seconds)), Some(capped(seconds)), Said::Client)
-            }
-        };
-        let limit = wishes.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        Self { wait, limit: limit.min(options.limit), applied, said }
-    }
-
-    /// With up to a tenth less of a wait that the client did not name: polls that an event answered together come back
-    /// together, and would go on to end together.
-    fn shortened(self) -> Self {
-        match self.said {
-            Said::Client => self,
-            Said::Service => Self { wait: self.wait.mul_f64(1.0 - fastrand::f64() / 10.0), ..self },
-        }
-    }
-}
-
-fn write(matter: &Matter, shape: Shape, listened: &Listened) -> Response<Body> {
+fn events_response(target: &ReadTarget, shape: PollShape, listened: &Listened) -> Response<Body> {
     let array = match listened.run() {
         Some(events) => events.joined(&ARRAY),
         None => encode_joined(&listened.encoded_entries(), &ARRAY).into(),
     };
     match shape {
-        Shape::Array => respond(array, head::of(matter, listened)),
-        Shape::Page => respond(page::of(&array, listened), head::of_page(listened.retry)),
+        PollShape::Array => ok_response(array, response_head::array(target, listened)),
+        PollShape::Page => ok_response(page(&array, listened), response_head::page(listened.retry)),
     }
 }
 
-fn come_back(matter: &Matter, shape: Shape, cursors: &Cursors, retry: Duration) -> Response<Body> {
+fn draining_response(target: &ReadTarget, shape: PollShape, cursors: &Cursors, retry: Duration) -> Response<Body> {
     match shape {
-        Shape::Array => {
-            let mut head = head::at(&matter.kept, cursors, Live::No);
+        PollShape::Array => {
+            let mut head = response_head::array_at(&target.next_query, cursors, Live::No);
             head.insert(header::RETRY_AFTER, retry_after(retry));
-            respond("[]", head)
+            ok_response("[]", head)
         }
-        Shape::Page => respond(page::empty(cursors, retry), head::of_page(Some(retry))),
+        PollShape::Page => ok_response(empty_page(cursors, retry), response_head::page(Some(retry))),
     }
 }
 
-/// Some bytes and their head, made into a response.
-fn respond(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
+fn ok_response(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::full(bytes));
     *response.headers_mut() = head;
     response
 }
 
-fn too_many_for_a_head() -> Problem {
-    let detail =
-        format!("more than {MOST_IN_A_HEAD} channels have a position that is too long for a head: `format=page`");
+fn too_many_for_headers() -> Problem {
+    let detail = format!(
+        "the position of more than {MAX_CHANNELS_IN_HEADERS} channels is too long for a header: use `format=page`"
+    );
     Problem::new(StatusCode::BAD_REQUEST, detail).kind("bad-parameter").parameter("format")
 }
 
-/// `410`: what cannot be continued, and the positions to choose from.
-fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
+/// `410`: which channels cannot be continued, and the positions to choose from.
+fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
     let position = |choose: fn(&Reset) -> Cursor| {
-        matter.token(|_, channel| match resets.iter().find(|reset| reset.channel == *channel) {
+        target.token(|_, channel| match resets.iter().find(|reset| reset.channel == *channel) {
             Some(reset) => Some(choose(reset)),
-            None => matter.cursors().and_then(|cursors| cursors.position(channel)),
+            None => target.cursors().and_then(|cursors| cursors.position(channel)),
         })
     };
     let each = |reset: &Reset| {
@@ -217,80 +189,35 @@ fn gone(matter: &Matter, resets: &[Reset]) -> Problem {
             "latest": reset.latest.to_string(),
         })
     };
-    let detail = "events after this position may be gone: read anew from `earliest`, or go on from `latest`";
+    let detail = "events after this position may be gone: read what is left from `earliest`, or continue from `latest`";
     let problem = Problem::new(StatusCode::GONE, detail)
         .kind("reset")
         .member("earliest", position(|reset| reset.earliest).to_string())
         .member("latest", position(|reset| reset.latest).to_string())
         .member("resets", resets.iter().map(each).collect::<Vec<_>>());
-    match head::resets(matter, resets) {
+    match response_head::resets_value(target, resets) {
         Some(value) => problem.header(EVENTS_RESET, value),
         None => problem,
     }
 }
 
-/// The answer to `HEAD`: where the channels are.
-async fn look<S: Store>(hub: &Hub<S>, matter: &Matter, shape: Shape) -> Response<Body> {
-    let heads = match hub.heads(&matter.channels).await {
+/// The response to `HEAD`: the heads of the channels.
+async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, shape: PollShape) -> Response<Body> {
+    let heads = match hub.heads(&target.channels).await {
         Ok(heads) => heads,
         Err(error) => {
-            let problem = Problem::of_store(&error).backing_off(hub.failure_backoff());
-            return finish(Verb::Head, problem.into_response());
+            let problem = Problem::from_store_error(&error).backing_off(hub.failure_backoff());
+            return finish(ReadMethod::Head, problem.into_response());
         }
     };
     let mut response = Response::new(Body::default());
     let headers = response.headers_mut();
     *headers = match shape {
-        Shape::Array => head::at(&matter.kept, &matter.head_token(&heads), Live::No),
-        Shape::Page => head::of_page(None),
+        PollShape::Array => response_head::array_at(&target.next_query, &target.head_token(&heads), Live::No),
+        PollShape::Page => response_head::page(None),
     };
     if heads.iter().all(|head| head.closed) {
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wishes(wait: Option<Wait>, limit: Option<u64>) -> Wishes {
-        Wishes { wait, limit, format: None, shape: Shape::Array, heartbeat: None }
-    }
-
-    #[test]
-    fn wishes_are_capped() {
-        let options = LongPollOptions::default();
-        let table = [
-            (None, None, 25, 100, None, Said::Service),
-            (Some(Wait::Parameter(0)), Some(7), 0, 7, None, Said::Client),
-            (Some(Wait::Parameter(56)), Some(101), 55, 100, None, Said::Client),
-            (Some(Wait::Preferred(9)), Some(u64::MAX), 9, 100, Some(9), Said::Client),
-            (Some(Wait::Preferred(u64::MAX)), None, 55, 100, Some(55), Said::Client),
-        ];
-        for (wait, limit, seconds, most, applied, said) in table {
-            let plan = Plan::new(wishes(wait, limit), &options);
-            let expected = Plan { wait: Duration::from_secs(seconds), limit: most, applied, said };
-            assert_eq!(plan, expected, "{wait:?} {limit:?}");
-        }
-        let short = LongPollOptions::default().longest_wait(Duration::from_secs(3));
-        assert_eq!(Plan::new(wishes(None, None), &short).wait, Duration::from_secs(3));
-    }
-
-    #[test]
-    fn no_wait_is_endless_and_no_answer_without_room_for_an_event() {
-        let options = LongPollOptions::default().longest_wait(Duration::MAX).limit(0);
-        let plan = Plan::new(wishes(Some(Wait::Parameter(u64::MAX)), None), &options);
-        assert_eq!((plan.wait, plan.limit), (Duration::from_secs(24 * 60 * 60), 1));
-    }
-
-    #[test]
-    fn waits_that_no_client_named_are_spread() {
-        let options = LongPollOptions::default();
-        let wait = |wait: Option<Wait>| Plan::new(wishes(wait, None), &options).shortened().wait.as_millis();
-        let waits: Vec<_> = (0..1_000).map(|_| wait(None)).collect();
-        let (shortest, longest) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
-        assert!((22_500..22_700).contains(shortest) && (24_800..=25_000).contains(longest), "{shortest} to {longest}");
-        assert_eq!((wait(Some(Wait::Parameter(9))), wait(Some(Wait::Preferred(7)))), (9_000, 7_000));
-    }
 }

@@ -1,8 +1,8 @@
-//! The settings of long polls.
+//! The options of long polls.
 
 use std::time::Duration;
 
-/// Settings of long polls.
+/// Options of long polls.
 ///
 /// ```
 /// use std::time::Duration;
@@ -19,7 +19,7 @@ pub struct LongPollOptions {
     pub(super) on_reset: OnReset,
 }
 
-/// What a position that cannot be continued gets.
+/// How a position that cannot be continued is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnReset {
     /// `200`, `Events-Reset`, and what is left.
@@ -40,31 +40,32 @@ impl Default for LongPollOptions {
 }
 
 impl LongPollOptions {
-    /// Sets how long a poll waits when its request does not say; zero only catches up. Default 25 s.
+    /// Sets how long a poll waits if its request does not say; with zero it only catches up. Default 25 s.
     #[must_use]
     pub fn wait(self, wait: Duration) -> Self {
         Self { wait, ..self }
     }
 
-    /// Sets the longest wait that a request may ask for, in whole seconds, at most a day. Default 55 s, for proxies cut
-    /// silent requests after 60.
+    /// Sets the longest wait that a request may ask for, in whole seconds, at most a day. Default 55 s, because proxies cut
+    /// silent connections after 60 s.
     #[must_use]
     pub fn longest_wait(self, longest_wait: Duration) -> Self {
         Self { longest_wait: longest_wait.min(DAY), ..self }
     }
 
-    /// Sets the most events of one answer, which is also what a request gets that does not say; at least 1. Default 100.
+    /// Sets the maximum number of events of a response, at least 1, which is also the limit of a request that does not set
+    /// one. Default 100.
     #[must_use]
     pub fn limit(self, limit: usize) -> Self {
         Self { limit: limit.max(1), ..self }
     }
 
-    /// Answers a position that cannot be continued with `410` and the positions to choose from, instead of what is left.
+    /// Answers a position that cannot be continued with `410` and the positions to choose from, instead of with what is left.
     #[must_use]
     pub fn refuse_resets(self) -> Self {
         Self { on_reset: OnReset::Refuse, ..self }
     }
 }
 
-/// A dropped connection is not always noticed, so no wait is endless.
+/// No wait is endless, because a lost connection is not always noticed.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

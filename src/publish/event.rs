@@ -1,10 +1,10 @@
-//! One event of a body: read, and held to what is taken over HTTP beyond what every event keeps. Pure.
+//! One event of a body: parsed, and checked against the limits that apply only over HTTP. Pure.
 
 use http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::head::Head;
+use super::request_head::RequestHead;
 use crate::{
     error::InvalidEvent,
     event::{Data, Event, EventKey},
@@ -13,44 +13,44 @@ use crate::{
     store::Clock,
 };
 
-/// How much is taken, and from when.
+/// The limits of what a service accepts.
 #[derive(Clone, Debug)]
-pub(super) struct Limits {
-    /// Most bytes of a body.
-    pub(super) body: usize,
-    /// Most events of a body.
-    pub(super) events: usize,
-    /// Most bytes of an event's data.
-    pub(super) event: usize,
-    /// What the time of an event is held against.
+pub(super) struct PublishLimits {
+    /// Maximum bytes of a body.
+    pub(super) max_body: usize,
+    /// Maximum number of events of a body.
+    pub(super) max_events: usize,
+    /// Maximum bytes of an event's data.
+    pub(super) max_event: usize,
+    /// What the time of an event is compared with.
     pub(super) clock: Clock,
 }
 
-/// Most levels of arrays and objects in one another: what the JSON parsers of readers take at least.
-const LEVELS: usize = 128;
+/// Maximum nesting of arrays and objects: what the JSON parsers of readers can be expected to accept.
+const MAX_NESTING: usize = 128;
 
-/// How far ahead the time of an event may lie, in milliseconds. Once such an event is dropped, a reader that asks for events
-/// after an earlier time must be told that some may be missing: a time in the far future would be said so for ever.
-const AHEAD: u64 = 60 * 60 * 1000;
+/// How far in the future the time of an event may be, in milliseconds. Once an event is dropped, a reader that asks for
+/// events after an earlier time gets a reset: with a time in the far future all such readers would get one for ever.
+const MAX_AHEAD_MS: u64 = 60 * 60 * 1000;
 
-/// Whether `event` is taken.
-pub(super) fn check(event: &Event, limits: &Limits) -> Result<(), Problem> {
-    let (data, most) = (event.data(), limits.event);
-    if data.len() > most {
-        return Err(invalid(format!("the data have {} bytes: at most {most} are taken here", data.len())));
+/// Checks `event` against the limits.
+pub(super) fn check_event(event: &Event, limits: &PublishLimits) -> Result<(), Problem> {
+    let (data, max) = (event.data(), limits.max_event);
+    if data.len() > max {
+        return Err(invalid(format!("the data has {} bytes; at most {max} are accepted", data.len())));
     }
-    if data.as_text().is_none() && levels(data.as_shown()) > LEVELS {
-        return Err(invalid(format!("the data have more than {LEVELS} levels of arrays and objects")));
+    if data.as_text().is_none() && nesting_depth(data.as_shown()) > MAX_NESTING {
+        return Err(invalid(format!("the data has more than {MAX_NESTING} levels of nested arrays and objects")));
     }
-    if event.time().is_some_and(|time| time > limits.clock.now().saturating_add(AHEAD)) {
-        return Err(invalid("`time`: lies more than an hour ahead".to_owned()).parameter("time"));
+    if event.time().is_some_and(|time| time > limits.clock.now().saturating_add(MAX_AHEAD_MS)) {
+        return Err(invalid("`time`: is more than an hour in the future".to_owned()).parameter("time"));
     }
     Ok(())
 }
 
-/// How many arrays and objects of valid JSON stand in one another.
-fn levels(json: &str) -> usize {
-    let (mut level, mut most) = (0_usize, 0);
+/// How deeply arrays and objects are nested in valid JSON.
+fn nesting_depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_string, mut escaped) = (false, false);
     for byte in json.bytes() {
         match byte {
@@ -60,50 +60,57 @@ fn levels(json: &str) -> usize {
             }
             b'"' => in_string = true,
             b'[' | b'{' => {
-                level += 1;
-                most = most.max(level);
+                depth += 1;
+                deepest = deepest.max(depth);
             }
-            b']' | b'}' => level = level.saturating_sub(1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    most
+    deepest
 }
 
-/// The event that one line of a batch is.
-pub(super) fn of_line(head: &Head, line: &[u8], number: u64, limits: &Limits) -> Result<Event, Problem> {
-    let value: &RawValue = serde_json::from_slice(line).map_err(|error| bad_line(&error, number))?;
-    // An array of four would do for serde.
+/// Parses a line of a batch.
+pub(super) fn event_of_line(
+    head: &RequestHead,
+    line: &[u8],
+    number: u64,
+    limits: &PublishLimits,
+) -> Result<Event, Problem> {
+    let value: &RawValue = serde_json::from_slice(line).map_err(|error| line_error(&error, number))?;
+    // Serde would also accept an array of the four fields.
     if !value.get().starts_with('{') {
-        return Err(invalid(format!("line {number}: must be an object with `data`")));
+        return Err(invalid(format!("line {number}: must be a JSON object with `data`")));
     }
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| bad_line(&error, number))?;
+    let line: BatchLine<'_> = serde_json::from_slice(line).map_err(|error| line_error(&error, number))?;
     let data = Data::from_json(line.data.get()).map_err(malformed)?;
     let mut event = head.apply(Event::new(data))?;
-    if let Some(name) = field::<String>(line.name, "name", number)? {
+    if let Some(name) = parse_field::<String>(line.name, "name", number)? {
         event = event.named(name)?;
     }
-    if let Some(time) = field(line.time, "time", number)? {
+    if let Some(time) = parse_field(line.time, "time", number)? {
         event = event.at(time)?;
     }
-    event = match (field::<String>(line.key, "key", number)?, &head.key) {
+    event = match (parse_field::<String>(line.key, "key", number)?, &head.key) {
         (Some(own), _) => event.keyed(own)?,
-        (None, Some(shared)) => keyed(event, shared, number)?,
+        (None, Some(shared)) => with_line_key(event, shared, number)?,
         (None, None) => event,
     };
-    check(&event, limits)?;
+    check_event(&event, limits)?;
     Ok(event)
 }
 
-/// A repeated batch has the same numbers, so every event of it is recognised by itself.
-fn keyed(event: Event, shared: &EventKey, number: u64) -> Result<Event, Problem> {
+/// A repeated batch has the same line numbers, so each of its events is recognised on its own.
+fn with_line_key(event: Event, shared: &EventKey, number: u64) -> Result<Event, Problem> {
     let key = format!("{}/{number}", shared.as_str());
-    event.keyed(key).map_err(|_| BadParameter::new("Idempotency-Key", "is too long to number the lines with").into())
+    event.keyed(key).map_err(|_| {
+        BadParameter::new("Idempotency-Key", "is too long: the number of each line is appended to it").into()
+    })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line<'a> {
+struct BatchLine<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
     name: Option<&'a RawValue>,
@@ -111,26 +118,26 @@ struct Line<'a> {
     key: Option<&'a RawValue>,
 }
 
-/// Read by itself, so that the error can name the field: serde's own does not.
-fn field<T: DeserializeOwned>(value: Option<&RawValue>, name: &str, number: u64) -> Result<Option<T>, Problem> {
-    let read = value.map(|value| serde_json::from_str(value.get())).transpose();
-    read.map_err(|error| invalid(format!("line {number}: `{name}`: {}", reason(&error))))
+/// Parses each field on its own, so that the error can name it: serde's error does not.
+fn parse_field<T: DeserializeOwned>(value: Option<&RawValue>, name: &str, number: u64) -> Result<Option<T>, Problem> {
+    let parsed = value.map(|value| serde_json::from_str(value.get())).transpose();
+    parsed.map_err(|error| invalid(format!("line {number}: `{name}`: {}", error_reason(&error))))
 }
 
-/// What is no JSON is malformed; what is JSON, but not an event, is invalid.
-fn bad_line(error: &serde_json::Error, number: u64) -> Problem {
-    let detail = format!("line {number}, column {}: {}", error.column(), reason(error));
+/// 400 for a line that is not JSON; 422 for JSON that is not an event.
+fn line_error(error: &serde_json::Error, number: u64) -> Problem {
+    let detail = format!("line {number}, column {}: {}", error.column(), error_reason(error));
     match error.is_data() {
         true => invalid(detail),
         false => BadParameter::new("body", detail).into(),
     }
 }
 
-fn reason(error: &serde_json::Error) -> String {
+fn error_reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    // Each line is read alone, so serde's own line number is always 1.
+    // Each line is parsed on its own, so serde's line number is always 1.
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-    // It may quote the line, which may be long.
+    // It may quote the line, which can be long.
     reason.chars().take(200).collect()
 }
 
@@ -140,7 +147,7 @@ fn invalid(detail: String) -> Problem {
 
 pub(super) fn malformed(invalid: InvalidEvent) -> Problem {
     match invalid {
-        InvalidEvent::Json(source) => BadParameter::new("body", format!("is not one JSON value: {source}")).into(),
+        InvalidEvent::Json(source) => BadParameter::new("body", format!("is not a single JSON value: {source}")).into(),
         invalid => invalid.into(),
     }
 }
@@ -151,24 +158,24 @@ mod tests {
     use crate::event::MAX_TIME;
 
     #[test]
-    fn a_time_may_lie_an_hour_ahead() {
-        let limits = |now| Limits { body: 0, events: 1, event: 10, clock: Clock::new(move || now) };
+    fn a_time_may_be_an_hour_in_the_future() {
+        let limits = |now| PublishLimits { max_body: 0, max_events: 1, max_event: 10, clock: Clock::new(move || now) };
         let table = [
             (0, 0, true),
-            (5, AHEAD + 5, true),
-            (5, AHEAD + 6, false),
-            (AHEAD * 9, 0, true),
+            (5, MAX_AHEAD_MS + 5, true),
+            (5, MAX_AHEAD_MS + 6, false),
+            (MAX_AHEAD_MS * 9, 0, true),
             (u64::MAX, MAX_TIME, true),
         ];
         for (now, time, taken) in table {
             let event = Event::text("x").at(time).unwrap();
-            assert_eq!(check(&event, &limits(now)).is_ok(), taken, "{now} {time}");
+            assert_eq!(check_event(&event, &limits(now)).is_ok(), taken, "{now} {time}");
         }
-        assert!(check(&Event::text("x"), &limits(0)).is_ok());
+        assert!(check_event(&Event::text("x"), &limits(0)).is_ok());
     }
 
     #[test]
-    fn levels_are_counted_outside_strings() {
+    fn nesting_is_counted_outside_strings() {
         let table = [
             ("1", 0),
             ("[]", 1),
@@ -177,7 +184,7 @@ mod tests {
             ("{\"[{\":\"}]\"}", 1),
         ];
         for (json, expected) in table {
-            assert_eq!(levels(json), expected, "{json}");
+            assert_eq!(nesting_depth(json), expected, "{json}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One publish from its body to its answer.
+//! Handles one publish, from its body to its response.
 
 use std::pin::pin;
 
@@ -6,31 +6,31 @@ use bytes::Bytes;
 use http::Response;
 
 use super::{
-    answer::{one, several},
-    batch::{Batch, batch},
-    body::{BoxError, Incoming},
-    event::Limits,
-    head::{ALLOW, Head},
+    event::PublishLimits,
     in_flight::InFlight,
-    refuse::{Refusals, Sending},
-    reuse::Lines,
+    incoming_body::{BoxError, IncomingBody},
+    line_numbers::LineNumbers,
+    parse::{ParsedBody, parse},
+    refuse::{Refuser, SendMode},
+    request_head::{ALLOW, RequestHead},
+    response::{batch_response, single_response},
 };
 use crate::{body::Body, channel::Channel, hub::Hub, problem::Problem, store::Store};
 
 /// What the publishes of a service share.
 pub(super) struct Publisher<S> {
     pub(super) hub: Hub<S>,
-    pub(super) limits: Limits,
+    pub(super) limits: PublishLimits,
     pub(super) in_flight: InFlight,
-    pub(super) refusals: Refusals,
+    pub(super) refuser: Refuser,
 }
 
 impl<S: Store> Publisher<S> {
-    /// The answer to a request of which all but the body was decided.
-    pub(super) async fn answer<B>(
+    /// The response to a request about which everything but the body is decided.
+    pub(super) async fn respond<B>(
         self,
-        decided: Result<(Channel, Head), Problem>,
-        sending: Sending,
+        decided: Result<(Channel, RequestHead), Problem>,
+        send_mode: SendMode,
         body: B,
     ) -> Response<Body>
     where
@@ -38,48 +38,48 @@ impl<S: Store> Publisher<S> {
         B::Error: Into<BoxError>,
     {
         let body = pin!(body);
-        let mut body = Incoming::new(body);
+        let mut body = IncomingBody::new(body);
         let published = match decided {
             Ok((channel, head)) => self.publish(&channel, head, &mut body).await,
             Err(problem) => Err(problem),
         };
         match published {
             Ok(response) => response,
-            Err(problem) => self.refusals.answer(problem, sending, &mut body).await,
+            Err(problem) => self.refuser.respond(problem, send_mode, &mut body).await,
         }
     }
 
     async fn publish<B>(
         &self,
         channel: &Channel,
-        head: Head,
-        body: &mut Incoming<'_, B>,
+        head: RequestHead,
+        body: &mut IncomingBody<'_, B>,
     ) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body,
         B::Error: Into<BoxError>,
     {
-        // A body that cannot be used may be there only to be empty.
-        let most = if head.media.is_ok() { self.limits.body } else { 0 };
-        let body = match (body.collect(most).await, &head.media) {
-            (Err(_), Err(_)) => return Err(head.media.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
+        // Without a usable content type only an empty body is accepted, to close the channel.
+        let max_bytes = if head.content_type.is_ok() { self.limits.max_body } else { 0 };
+        let body = match (body.collect(max_bytes).await, &head.content_type) {
+            (Err(_), Err(_)) => return Err(head.content_type.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
             (body, _) => body?,
         };
-        // Boxed, so that a request takes less room while its body is still coming, which is where slow clients wait.
+        // Boxed, so that a request takes less memory while its body is still arriving, which is where slow clients wait.
         Box::pin(self.append(channel, head, body)).await
     }
 
-    async fn append(&self, channel: &Channel, head: Head, body: Bytes) -> Result<Response<Body>, Problem> {
-        // Not before the body is there: slow clients would keep others out.
-        let _place = self.in_flight.enter()?;
-        match batch(head, body, &self.limits).await? {
-            Batch::One(append) => {
+    async fn append(&self, channel: &Channel, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
+        // Only now that the body is complete: otherwise slow clients could hold all permits.
+        let _permit = self.in_flight.acquire()?;
+        match parse(head, body, &self.limits).await? {
+            ParsedBody::Single(append) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(one(&appended.map_err(|error| Lines::default().problem(error))?))
+                Ok(single_response(&appended.map_err(|error| LineNumbers::default().problem(error))?))
             }
-            Batch::Several(append, lines) => {
+            ParsedBody::Batch(append, line_numbers) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(several(&appended.map_err(|error| lines.problem(error))?))
+                Ok(batch_response(&appended.map_err(|error| line_numbers.problem(error))?))
             }
         }
     }
@@ -87,8 +87,8 @@ impl<S: Store> Publisher<S> {
 
 impl<S> Clone for Publisher<S> {
     fn clone(&self) -> Self {
-        let Self { hub, limits, in_flight, refusals } = self;
-        let (limits, in_flight, refusals) = (limits.clone(), in_flight.clone(), refusals.clone());
-        Self { hub: hub.clone(), limits, in_flight, refusals }
+        let Self { hub, limits, in_flight, refuser } = self;
+        let (limits, in_flight, refuser) = (limits.clone(), in_flight.clone(), refuser.clone());
+        Self { hub: hub.clone(), limits, in_flight, refuser }
     }
 }

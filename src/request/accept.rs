@@ -1,135 +1,138 @@
-//! Which of our two representations a client wants (RFC 9110, section 12.5.1). Pure.
+//! Which of the two transports a client wants (RFC 9110, section 12.5.1). Pure.
 
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 
 use super::{
-    list::{parameters, split},
+    field_syntax::{split, split_parameters},
     query::Pairs,
 };
 
-/// A representation of events.
+/// How events reach a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Media {
-    /// Long poll: `application/json`.
-    Json,
-    /// SSE: `text/event-stream`.
+pub(crate) enum Transport {
+    /// Responds with `application/json`.
+    LongPoll,
+    /// Responds with `text/event-stream`.
     Sse,
 }
 
-/// What a service has to offer, best first.
+/// The transports that a service offers, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    JsonThenSse,
-    Json,
+    LongPollThenSse,
+    LongPoll,
     Sse,
 }
 
-/// Where a request says what it takes, when that is not offered.
+/// What in a request asks for a transport that is not offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotOffered {
     Transport,
     Accept,
 }
 
-/// The representation to answer with: what `transport=` names, for not every client can set `Accept`; else what the client
-/// likes best, and on a tie what is offered first. An error is 406.
-pub(crate) fn negotiate(request: &Parts, offer: Offer) -> Result<Media, NotOffered> {
-    let offered: &[Media] = match offer {
-        Offer::JsonThenSse => &[Media::Json, Media::Sse],
-        Offer::Json => &[Media::Json],
-        Offer::Sse => &[Media::Sse],
+/// The transport to respond on: what `transport=` names, because not every client can set `Accept`; otherwise what the client
+/// prefers, and on a tie what is offered first. An error is a 406.
+pub(crate) fn negotiate(request: &Parts, offer: Offer) -> Result<Transport, NotOffered> {
+    let offered: &[Transport] = match offer {
+        Offer::LongPollThenSse => &[Transport::LongPoll, Transport::Sse],
+        Offer::LongPoll => &[Transport::LongPoll],
+        Offer::Sse => &[Transport::Sse],
     };
-    // A malformed value is reported where all parameters are read.
+    // A malformed value is reported where all parameters are parsed.
     let mut pairs = Pairs::of(request.uri.query().unwrap_or_default().as_bytes());
-    match pairs.find_map(|pair| transport(&pair.value).ok().filter(|_| *pair.name == *b"transport")) {
+    match pairs.find_map(|pair| parse_transport(&pair.value).ok().filter(|_| *pair.name == *b"transport")) {
         Some(named) => offered.contains(&named).then_some(named).ok_or(NotOffered::Transport),
-        None => accepted(&request.headers, offered).ok_or(NotOffered::Accept),
+        None => from_accept(&request.headers, offered).ok_or(NotOffered::Accept),
     }
 }
 
-/// What a value of `transport=` names.
-pub(super) fn transport(value: &[u8]) -> Result<Media, &'static str> {
+/// The transport that a value of `transport=` names.
+pub(super) fn parse_transport(value: &[u8]) -> Result<Transport, &'static str> {
     match value {
-        b"sse" => Ok(Media::Sse),
-        b"longpoll" => Ok(Media::Json),
+        b"sse" => Ok(Transport::Sse),
+        b"longpoll" => Ok(Transport::LongPoll),
         _ => Err("must be `sse` or `longpoll`"),
     }
 }
 
-fn accepted(headers: &HeaderMap, offered: &[Media]) -> Option<Media> {
+fn from_accept(headers: &HeaderMap, offered: &[Transport]) -> Option<Transport> {
     let sent = headers.get_all(header::ACCEPT);
     let mut values = sent.iter().map(HeaderValue::as_bytes);
-    // What most clients send needs no weighing.
+    // Shortcut for what most clients send.
     let only = match (values.next(), values.next()) {
         (None | Some(b"*/*"), None) => return offered.first().copied(),
-        (Some(b"application/json"), None) => Media::Json,
-        (Some(b"text/event-stream"), None) => Media::Sse,
-        _ => return weigh(sent.iter().flat_map(|value| split(value.as_bytes(), b',')), offered),
+        (Some(b"application/json"), None) => Transport::LongPoll,
+        (Some(b"text/event-stream"), None) => Transport::Sse,
+        _ => return most_preferred(sent.iter().flat_map(|value| split(value.as_bytes(), b',')), offered),
     };
     offered.contains(&only).then_some(only)
 }
 
-fn weigh<'a>(elements: impl Iterator<Item = &'a [u8]>, offered: &[Media]) -> Option<Media> {
+fn most_preferred<'a>(elements: impl Iterator<Item = &'a [u8]>, offered: &[Transport]) -> Option<Transport> {
     let mut best = [None; 2];
     let mut any = false;
     for element in elements {
         any = true;
-        let range = Range::of(element);
-        for (best, &media) in best.iter_mut().zip(offered) {
+        let range = MediaRange::parse(element);
+        for (best, &transport) in best.iter_mut().zip(offered) {
             // RFC 9110, section 12.5.1: the most specific range that matches decides.
-            *best = (*best).max(range.closeness(media).map(|closeness| (closeness, range.quality)));
+            *best = (*best).max(range.specificity(transport).map(|specificity| (specificity, range.quality)));
         }
     }
-    // RFC 9110: without the field any media type is acceptable; a field without elements says as much.
+    // RFC 9110: without the field any media type is acceptable; a field without elements is treated the same.
     if !any {
         return offered.first().copied();
     }
-    let quality = |best: Option<(Closeness, u16)>| best.map_or(0, |(_, quality)| quality);
-    let liked =
-        best.into_iter().zip(offered).map(|(best, &media)| (quality(best), media)).filter(|(quality, _)| *quality > 0);
-    liked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, media)| media)
+    let quality = |best: Option<(Specificity, u16)>| best.map_or(0, |(_, quality)| quality);
+    let acceptable = best
+        .into_iter()
+        .zip(offered)
+        .map(|(best, &transport)| (quality(best), transport))
+        .filter(|(quality, _)| *quality > 0);
+    acceptable.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, transport)| transport)
 }
 
-/// How closely a range describes a type.
+/// How specific a media range that matches is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Closeness {
+enum Specificity {
     /// `*/*`
-    Anything,
+    Any,
     /// `text/*`
-    Kind,
-    Itself,
+    Type,
+    Exact,
 }
 
-/// One element of `Accept`; `quality` is in thousandths, 0 when it cannot be read.
-struct Range<'a> {
-    kind: &'a [u8],
+/// One element of `Accept`; `quality` is in thousandths, 0 when it is malformed.
+struct MediaRange<'a> {
+    main_type: &'a [u8],
     subtype: &'a [u8],
     quality: u16,
 }
 
-impl<'a> Range<'a> {
-    fn of(element: &'a [u8]) -> Self {
-        let (range, mut parameters) = parameters(element);
+impl<'a> MediaRange<'a> {
+    fn parse(element: &'a [u8]) -> Self {
+        let (range, mut parameters) = split_parameters(element);
         let at = range.iter().position(|&byte| byte == b'/').unwrap_or(range.len());
-        let (kind, subtype) = range.split_at_checked(at).unwrap_or((range, b""));
+        let (main_type, subtype) = range.split_at_checked(at).unwrap_or((range, b""));
         let quality = parameters
             .find(|(name, _)| name.eq_ignore_ascii_case(b"q"))
-            .map_or(Some(1000), |(_, value)| thousandths(value));
-        Self { kind, subtype: subtype.strip_prefix(b"/").unwrap_or(subtype), quality: quality.unwrap_or(0) }
+            .map_or(Some(1000), |(_, value)| parse_quality(value));
+        Self { main_type, subtype: subtype.strip_prefix(b"/").unwrap_or(subtype), quality: quality.unwrap_or(0) }
     }
 
-    /// How closely this describes `media`. Parameters such as `charset` do not tell our representations apart, so they are
-    /// not compared.
-    fn closeness(&self, media: Media) -> Option<Closeness> {
-        let (kind, subtype): (&[u8], &[u8]) = match media {
-            Media::Json => (b"application", b"json"),
-            Media::Sse => (b"text", b"event-stream"),
+    /// How specifically this matches what `transport` responds with. Parameters such as `charset` are not compared, because
+    /// the two responses do not differ in them.
+    fn specificity(&self, transport: Transport) -> Option<Specificity> {
+        let (main_type, subtype): (&[u8], &[u8]) = match transport {
+            Transport::LongPoll => (b"application", b"json"),
+            Transport::Sse => (b"text", b"event-stream"),
         };
-        match (self.kind, self.subtype) {
-            (b"*", b"*") => Some(Closeness::Anything),
-            (own, b"*") if own.eq_ignore_ascii_case(kind) => Some(Closeness::Kind),
-            (own, sub) if own.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype) => {
-                Some(Closeness::Itself)
+        match (self.main_type, self.subtype) {
+            (b"*", b"*") => Some(Specificity::Any),
+            (own, b"*") if own.eq_ignore_ascii_case(main_type) => Some(Specificity::Type),
+            (own, sub) if own.eq_ignore_ascii_case(main_type) && sub.eq_ignore_ascii_case(subtype) => {
+                Some(Specificity::Exact)
             }
             _ => None,
         }
@@ -137,7 +140,7 @@ impl<'a> Range<'a> {
 }
 
 /// RFC 9110, section 12.4.2: `0` or `1` with at most three decimals; more decimals are cut.
-fn thousandths(value: &[u8]) -> Option<u16> {
+fn parse_quality(value: &[u8]) -> Option<u16> {
     let value = std::str::from_utf8(value).ok()?;
     let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
     if !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -165,80 +168,80 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn ask(accept: &[&str], offer: Offer) -> Option<Media> {
+    fn ask(accept: &[&str], offer: Offer) -> Option<Transport> {
         negotiate(&parts("channel=a", accept), offer).ok()
     }
 
     #[test]
-    fn the_best_liked_representation_is_chosen() {
-        use Media::*;
-        let table: &[(&[&str], Option<Media>)] = &[
-            (&[], Some(Json)),
-            (&[""], Some(Json)),
-            (&[" , "], Some(Json)),
-            (&["*/*"], Some(Json)),
-            (&["application/json"], Some(Json)),
-            (&["APPLICATION/JSON"], Some(Json)),
-            (&["application/*"], Some(Json)),
+    fn the_preferred_transport_is_chosen() {
+        use Transport::*;
+        let table: &[(&[&str], Option<Transport>)] = &[
+            (&[], Some(LongPoll)),
+            (&[""], Some(LongPoll)),
+            (&[" , "], Some(LongPoll)),
+            (&["*/*"], Some(LongPoll)),
+            (&["application/json"], Some(LongPoll)),
+            (&["APPLICATION/JSON"], Some(LongPoll)),
+            (&["application/*"], Some(LongPoll)),
             (&["text/event-stream"], Some(Sse)),
             (&["text/event-stream; charset=utf-8"], Some(Sse)),
             (&["text/*"], Some(Sse)),
             (&["text/html", "text/event-stream;q=0.1"], Some(Sse)),
-            (&["text/event-stream, application/json"], Some(Json)),
+            (&["text/event-stream, application/json"], Some(LongPoll)),
             (&["text/event-stream, */*;q=0.1"], Some(Sse)),
             (&["text/event-stream;q=0.5, application/json;q=0.4"], Some(Sse)),
             (&["application/json;q=0, */*"], Some(Sse)),
-            (&["text/event-stream;q=0, application/json; q=0.001"], Some(Json)),
-            (&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"], Some(Json)),
+            (&["text/event-stream;q=0, application/json; q=0.001"], Some(LongPoll)),
+            (&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"], Some(LongPoll)),
             (&["text/html"], None),
             (&["*/*;q=0"], None),
             (&["text/event-stream;q=0.000"], None),
             (&["application/json;q=2"], None),
             (&["json"], None),
             (&["application/json;q=abc, text/event-stream;q=0.2"], Some(Sse)),
-            (&["application/json;q=1.000"], Some(Json)),
-            // The closest range decides, whatever others say.
+            (&["application/json;q=1.000"], Some(LongPoll)),
+            // The most specific range decides, whatever the others say.
             (&["application/*;q=0.1, */*"], Some(Sse)),
             (&["application/json;q=0, application/*"], None),
             (&["application/json;q=0.1, application/*, text/event-stream;q=0.5"], Some(Sse)),
-            // Both halves of a type count.
+            // Both parts of a type must match.
             (&["audio/json, application/xml, text/json, audio/event-stream"], None),
-            // One thousandth counts and no less; nothing said is 1, which is the most.
+            // Qualities count down to a thousandth; without one it is 1, the highest.
             (&["application/json;q=0.001, text/event-stream;q=0.002"], Some(Sse)),
-            (&["application/json;q=0.0019, text/event-stream;q=0.001"], Some(Json)),
+            (&["application/json;q=0.0019, text/event-stream;q=0.001"], Some(LongPoll)),
             (&["application/json;q=0.099, text/event-stream;q=0.1"], Some(Sse)),
             (&["application/json;q=0.999, text/event-stream"], Some(Sse)),
-            (&["application/json, text/event-stream;q=0.999"], Some(Json)),
-            (&["application/json;q=1, text/event-stream"], Some(Json)),
-            (&["application/json, text/event-stream;q=1"], Some(Json)),
+            (&["application/json, text/event-stream;q=0.999"], Some(LongPoll)),
+            (&["application/json;q=1, text/event-stream"], Some(LongPoll)),
+            (&["application/json, text/event-stream;q=1"], Some(LongPoll)),
             (&["application/json;q=1.5"], None),
             (&["application/json;q=0.x"], None),
         ];
         for (accept, expected) in table {
-            assert_eq!(ask(accept, Offer::JsonThenSse), *expected, "{accept:?}");
+            assert_eq!(ask(accept, Offer::LongPollThenSse), *expected, "{accept:?}");
         }
     }
 
     #[test]
-    fn a_service_of_one_representation_refuses_the_other() {
-        assert_eq!(ask(&["*/*"], Offer::Sse), Some(Media::Sse));
-        assert_eq!(ask(&[], Offer::Sse), Some(Media::Sse));
+    fn a_service_of_one_transport_refuses_the_other() {
+        assert_eq!(ask(&["*/*"], Offer::Sse), Some(Transport::Sse));
+        assert_eq!(ask(&[], Offer::Sse), Some(Transport::Sse));
         assert_eq!(ask(&["application/json"], Offer::Sse), None);
-        assert_eq!(ask(&["text/event-stream"], Offer::Json), None);
+        assert_eq!(ask(&["text/event-stream"], Offer::LongPoll), None);
     }
 
     #[test]
-    fn the_transport_wins_over_what_is_accepted() {
-        use Media::*;
+    fn the_transport_parameter_wins_over_accept() {
+        use Transport::*;
         let table = [
-            ("transport=sse", "*/*", Offer::JsonThenSse, Ok(Sse)),
-            ("transport=sse", "application/json", Offer::JsonThenSse, Ok(Sse)),
-            ("x=sse&tr%61nsport=longpoll", "text/event-stream", Offer::JsonThenSse, Ok(Json)),
-            ("transport=longpoll", "text/html", Offer::Json, Ok(Json)),
-            ("transport=sse", "application/json", Offer::Json, Err(NotOffered::Transport)),
+            ("transport=sse", "*/*", Offer::LongPollThenSse, Ok(Sse)),
+            ("transport=sse", "application/json", Offer::LongPollThenSse, Ok(Sse)),
+            ("x=sse&tr%61nsport=longpoll", "text/event-stream", Offer::LongPollThenSse, Ok(LongPoll)),
+            ("transport=longpoll", "text/html", Offer::LongPoll, Ok(LongPoll)),
+            ("transport=sse", "application/json", Offer::LongPoll, Err(NotOffered::Transport)),
             ("transport=longpoll", "*/*", Offer::Sse, Err(NotOffered::Transport)),
-            ("transport=", "text/event-stream", Offer::JsonThenSse, Ok(Sse)),
-            ("transport=websocket", "*/*", Offer::JsonThenSse, Ok(Json)),
+            ("transport=", "text/event-stream", Offer::LongPollThenSse, Ok(Sse)),
+            ("transport=websocket", "*/*", Offer::LongPollThenSse, Ok(LongPoll)),
             ("other=sse", "text/html", Offer::Sse, Err(NotOffered::Accept)),
         ];
         for (query, accept, offer, expected) in table {

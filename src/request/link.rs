@@ -1,30 +1,30 @@
-//! The address of the next page, for `Link` (RFC 8288). Copies none but our own parameters and those that the service was
-//! told to keep: a token of the user's in the query must not wander into a header that gets logged and shared.
+//! The URL of the next page, for `Link` (RFC 8288). It repeats only this crate's parameters and those that the service is set
+//! to keep: a secret in the query must not end up in a header that is logged and shared.
 
 use form_urlencoded::byte_serialize;
 use http::HeaderValue;
 
 use super::{
+    position::is_position,
     query::{Pair, Pairs},
-    read::is_position,
 };
 
-/// What of a query the next page's address has too, as it is written there. A poll that waits keeps this and not the query,
-/// which may be as long as a server allows.
-pub(super) struct Kept<'a> {
-    /// The names of the application's own parameters that are kept.
+/// The part of a query that the URL of the next page repeats, as it was written. A poll that waits keeps this and not the
+/// whole query, which may be as long as a server allows.
+pub(super) struct NextQuery<'a> {
+    /// The names of the application's parameters that are repeated.
     names: &'a [Box<str>],
     pairs: Vec<u8>,
 }
 
-impl<'a> Kept<'a> {
-    /// Nothing yet; to be kept are our own and those with these names.
+impl<'a> NextQuery<'a> {
+    /// An empty query that takes this crate's parameters and those with these names.
     pub(super) fn new(names: &'a [Box<str>]) -> Self {
         Self { names, pairs: Vec::new() }
     }
 
-    /// Takes the next pair of the query, if it is to be kept.
-    pub(super) fn take(&mut self, pair: &Pair<'_>) {
+    /// Appends the next pair of the query, if it is to be repeated.
+    pub(super) fn push(&mut self, pair: &Pair<'_>) {
         if !self.keeps(pair) {
             return;
         }
@@ -37,23 +37,23 @@ impl<'a> Kept<'a> {
     fn keeps(&self, pair: &Pair<'_>) -> bool {
         match &*pair.name {
             b"channel" | b"limit" | b"wait" | b"format" | b"transport" => !pair.value.is_empty(),
-            // The starts: the next page has its own.
+            // Where to start: the next page has its own.
             b"after" | b"time" | b"last" => false,
             name if is_position(name) => false,
             name => self.names.iter().any(|kept| kept.as_bytes() == name),
         }
     }
 
-    /// What was taken.
+    /// The pairs that were appended.
     pub(super) fn into_pairs(self) -> Box<[u8]> {
         self.pairs.into()
     }
 }
 
-/// `<?channel=a&limit=10&after=CURSOR>; rel="next"`: a reference that keeps the path.
-pub(crate) fn next_link(kept: &[u8], after: &str) -> Option<HeaderValue> {
-    let mut link = String::from(BEGIN);
-    for pair in Pairs::of(kept) {
+/// `<?channel=a&limit=10&after=CURSOR>; rel="next"`: a relative reference, which keeps the path.
+pub(crate) fn next_link(next_query: &[u8], after: &str) -> Option<HeaderValue> {
+    let mut link = String::from(LINK_START);
+    for pair in Pairs::of(next_query) {
         let before = link.len();
         link.extend(byte_serialize(&pair.name));
         link.push('=');
@@ -63,40 +63,40 @@ pub(crate) fn next_link(kept: &[u8], after: &str) -> Option<HeaderValue> {
             link.truncate(before);
         }
     }
-    link.extend([AFTER, after, END]);
+    link.extend([AFTER_PARAMETER, after, LINK_END]);
     HeaderValue::try_from(link).ok()
 }
 
-/// Whether the pair that begins at `last` was there before. It is looked for among the first only, so that a long query
-/// costs no more than it is long.
+/// Whether the pair that begins at `last` occurs earlier. Only the first pairs are compared, so that the cost stays linear in
+/// the length of the query.
 fn is_repeated(link: &str, last: usize) -> bool {
     let Some((before, pair)) = link.split_at_checked(last) else { return false };
-    let before = before.strip_prefix(BEGIN).unwrap_or(before);
-    before.split_inclusive('&').take(MOST_SEEN).any(|other| other == pair)
+    let before = before.strip_prefix(LINK_START).unwrap_or(before);
+    before.split_inclusive('&').take(MAX_COMPARED).any(|other| other == pair)
 }
 
-const BEGIN: &str = "<?";
-const AFTER: &str = "after=";
-const END: &str = ">; rel=\"next\"";
+const LINK_START: &str = "<?";
+const AFTER_PARAMETER: &str = "after=";
+const LINK_END: &str = ">; rel=\"next\"";
 
-const MOST_SEEN: usize = 32;
+const MAX_COMPARED: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn kept(query: &str) -> Box<[u8]> {
-        kept_with(query, &[])
+    fn next_query(query: &str) -> Box<[u8]> {
+        next_query_with(query, &[])
     }
 
-    fn kept_with(query: &str, names: &[Box<str>]) -> Box<[u8]> {
-        let mut kept = Kept::new(names);
-        Pairs::of(query.as_bytes()).for_each(|pair| kept.take(&pair));
-        kept.into_pairs()
+    fn next_query_with(query: &str, names: &[Box<str>]) -> Box<[u8]> {
+        let mut next_query = NextQuery::new(names);
+        Pairs::of(query.as_bytes()).for_each(|pair| next_query.push(&pair));
+        next_query.into_pairs()
     }
 
     #[test]
-    fn only_our_own_parameters_go_on() {
+    fn only_this_crates_parameters_are_repeated() {
         let table = [
             ("", r#"<?after=C>; rel="next""#),
             ("token=secret&after=x&time=1&channel=a", r#"<?channel=a&after=C>; rel="next""#),
@@ -111,12 +111,12 @@ mod tests {
             ("&wait=&channel=a=b&after&format=text", r#"<?channel=a%3Db&format=text&after=C>; rel="next""#),
         ];
         for (query, link) in table {
-            assert_eq!(next_link(&kept(query), "C").unwrap(), link, "{query}");
+            assert_eq!(next_link(&next_query(query), "C").unwrap(), link, "{query}");
         }
     }
 
     #[test]
-    fn parameters_of_the_application_go_on_when_the_service_was_told_so() {
+    fn parameters_of_the_application_are_repeated_when_the_service_is_set_to() {
         let names = ["room", "after", "lastEventId", "q"].map(Box::from);
         let table = [
             ("room=a%20b&wait=5&after=x&token=secret", "<?room=a+b&wait=5&after=C>; rel=\"next\""),
@@ -125,16 +125,16 @@ mod tests {
             ("x&room=1&y&room=2", "<?room=1&room=2&after=C>; rel=\"next\""),
         ];
         for (query, link) in table {
-            assert_eq!(next_link(&kept_with(query, &names), "C").unwrap(), link, "{query}");
+            assert_eq!(next_link(&next_query_with(query, &names), "C").unwrap(), link, "{query}");
         }
     }
 
     #[test]
-    fn a_pair_that_is_among_the_first_is_not_repeated() {
-        // As many channels as a subscription has as a rule. Those of longer queries cost no more than they are long.
+    fn a_pair_that_is_among_the_first_is_not_written_twice() {
+        // As many channels as a subscription has by default.
         let named = |count: usize| (0..count).map(|n| format!("channel={n}&")).collect::<String>();
         let repeats = |count: usize, last: &str| {
-            let link = next_link(&kept(&format!("{}{last}", named(count))), "C").unwrap();
+            let link = next_link(&next_query(&format!("{}{last}", named(count))), "C").unwrap();
             link != format!("<?{}after=C>; rel=\"next\"", named(count))
         };
         assert_eq!([repeats(32, "channel=0"), repeats(32, "channel=31")], [false, false]);
@@ -142,9 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_keeps_what_it_came_with() {
+    fn a_client_that_follows_the_link_keeps_its_parameters() {
         for query in ["channel=a&wait=5", "channel=a&wait=5&after=C", "channel=a&wait=5&time=1&x=y"] {
-            assert_eq!(&*kept(query), b"channel=a&wait=5", "{query}");
+            assert_eq!(&*next_query(query), b"channel=a&wait=5", "{query}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What counts as the head of a request.
+//! What a request's head can be taken from.
 
 use http::{Request, request::Parts};
 
-/// A request, or its head: the body is dropped unread. Sealed.
+/// A request, or its head. The body is dropped unread. Sealed.
 pub trait IntoParts: sealed::Sealed {
     /// The head.
     fn into_parts(self) -> Parts;

@@ -1,22 +1,22 @@
-//! `Prefer: wait=<seconds>` (RFC 7240). Pure; what cannot be read is ignored, as the RFC asks.
+//! `Prefer: wait=<seconds>` (RFC 7240). Pure; what is malformed is ignored, as the RFC asks.
 
 use http::HeaderMap;
 
 use super::{
-    PREFER,
-    list::{parameter, parameters, split, word},
+    field_syntax::{parameter, split, split_parameters, unquote},
+    headers::PREFER,
     query::number,
 };
 
 /// The wait that the client prefers, in seconds.
 pub(crate) fn preferred_wait(headers: &HeaderMap) -> Option<u64> {
     let mut preferences = headers.get_all(PREFER).iter().flat_map(|value| split(value.as_bytes(), b','));
-    // RFC 7240, section 2: of a preference that is given more than once only the first counts.
+    // RFC 7240, section 2: only the first occurrence of a preference counts.
     let wait = preferences.find_map(|preference| {
-        let (name, value) = parameter(parameters(preference).0);
+        let (name, value) = parameter(split_parameters(preference).0);
         name.eq_ignore_ascii_case(b"wait").then_some(value)
     })?;
-    number(&word(wait)?)
+    number(&unquote(wait)?)
 }
 
 #[cfg(test)]
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_wait_counts_and_nonsense_is_ignored() {
+    fn the_first_wait_counts_and_malformed_values_are_ignored() {
         let table: &[(&[&str], Option<u64>)] = &[
             (&["wait=10"], Some(10)),
             (&["WAIT = 10"], Some(10)),

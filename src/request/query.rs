@@ -1,41 +1,41 @@
-//! The pairs of a query, as bytes. Knows no particular parameter.
+//! The `name=value` pairs of a query, as bytes. Knows no particular parameter.
 
 use std::borrow::Cow;
 
 use memchr::memchr2;
 use percent_encoding::percent_decode;
 
-use super::list::cut;
+use super::field_syntax::split_once;
 
-/// The decoded `name=value` pairs (`application/x-www-form-urlencoded`). Bytes that are not UTF-8 stay as they are, so that a
-/// name or cursor is never repaired into another one.
+/// The decoded pairs (`application/x-www-form-urlencoded`). Bytes that are not UTF-8 stay as they are, so that a name or
+/// cursor is never turned into another one.
 pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
     Pairs::of(query.as_bytes()).map(|pair| (pair.name, pair.value))
 }
 
-/// A pair of a query.
+/// A decoded pair of a query.
 pub(super) struct Pair<'a> {
     pub(super) name: Cow<'a, [u8]>,
     pub(super) value: Cow<'a, [u8]>,
-    /// How it is written in the query.
+    /// As it is written in the query.
     pub(super) written: &'a [u8],
 }
 
-/// The pairs of a query that are not empty.
+/// An iterator over the pairs of a query, without empty ones.
 pub(super) struct Pairs<'a> {
     rest: &'a [u8],
-    is_coded: bool,
+    is_encoded: bool,
 }
 
 impl<'a> Pairs<'a> {
     pub(super) fn of(query: &'a [u8]) -> Self {
-        // Names, numbers and cursors stand for themselves, and are most of what comes.
-        Self { rest: query, is_coded: memchr2(b'%', b'+', query).is_some() }
+        // Most queries consist of names, numbers and cursors, which need no decoding.
+        Self { rest: query, is_encoded: memchr2(b'%', b'+', query).is_some() }
     }
 
     #[inline]
     fn decode(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
-        if self.is_coded { decode(text) } else { Cow::Borrowed(text) }
+        if self.is_encoded { decode(text) } else { Cow::Borrowed(text) }
     }
 }
 
@@ -45,10 +45,10 @@ impl<'a> Iterator for Pairs<'a> {
     #[inline]
     fn next(&mut self) -> Option<Pair<'a>> {
         while !self.rest.is_empty() {
-            let (written, rest) = cut(self.rest, b'&');
+            let (written, rest) = split_once(self.rest, b'&');
             self.rest = rest;
             if !written.is_empty() {
-                let (name, value) = cut(written, b'=');
+                let (name, value) = split_once(written, b'=');
                 return Some(Pair { name: self.decode(name), value: self.decode(value), written });
             }
         }
@@ -61,7 +61,7 @@ fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(percent_decode(&spaced).collect())
 }
 
-/// A whole number of decimal digits only; one that is too large is the largest.
+/// A whole number of nothing but decimal digits; one that is too large becomes `u64::MAX`.
 pub(crate) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,4 +1,4 @@
-//! Which channels a request is about, and whether it may. Decides nothing itself beyond the ready-made resolvers.
+//! Which channels a request is for, and whether it may access them: the trait, and the ready-made resolvers.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
@@ -14,15 +14,15 @@ use crate::{
 /// Names the channels of a request, or rejects it. See the [module docs](super).
 ///
 /// Implemented for `Fn(&http::request::Parts) -> Result<Channels, Rejection>`, and for a fixed [`Channel`] or [`Channels`].
-/// It is asked on every request, also on a reconnect: a cursor never grants anything. A check that has to wait (a database,
+/// It is called for every request, also on a reconnect: a cursor never grants access. An asynchronous check (a database,
 /// another service) belongs in a handler that calls [`EventService::respond`](crate::EventService::respond), or in a layer
-/// that puts a `Channels` value into the request's extensions; such a value comes first, and then readers' resolvers are not
-/// asked.
+/// that inserts a `Channels` value into the request's extensions; the reading services use such a value instead of their
+/// resolver.
 pub trait Resolver: Send + Sync + 'static {
-    /// The channels that this request is about.
+    /// The channels that this request is for.
     ///
     /// # Errors
-    /// When it may not be served; see [`Rejection`].
+    /// A [`Rejection`] when the request is not served.
     fn resolve(&self, request: &Parts) -> Result<Channels, Rejection>;
 }
 
@@ -48,11 +48,11 @@ impl Resolver for Channels {
 }
 
 impl Channels {
-    /// The channels that the query names: `?channel=a&channel=b`. As a resolver of its own it lets anyone read anything.
+    /// The channels that the query names: `?channel=a&channel=b`. Used alone as a resolver it lets anyone access any channel.
     ///
     /// # Errors
-    /// A [`Rejection`] that answers 400 when none is named, or one is not a [`Channel`], and when there is a parameter
-    /// `channels` or `channel[]`: nothing else could be meant, and to ignore it would leave channels out.
+    /// A [`Rejection`] with 400 when no channel is named, when a name is not a valid [`Channel`], and when there is a
+    /// parameter `channels` or `channel[]`: it can only be meant to name channels, and ignoring it would leave them out.
     pub fn from_query(request: &Parts) -> Result<Self, Rejection> {
         let pairs = Pairs::of(request.uri.query().unwrap_or_default().as_bytes());
         Self::collect(pairs.filter_map(|pair| match pair.name.as_ref() {
@@ -62,10 +62,10 @@ impl Channels {
     }
 
     /// The channel that the path names, without its first `/`. Under axum's `nest_service` that is the rest of the path.
-    /// As a resolver of its own it lets anyone read anything.
+    /// Used alone as a resolver it lets anyone access any channel.
     ///
     /// # Errors
-    /// A [`Rejection`] that answers 404 when nothing is left of the path, 400 when it is not a [`Channel`].
+    /// A [`Rejection`] with 404 when the path is empty, with 400 when it is not a valid [`Channel`].
     pub fn from_path(request: &Parts) -> Result<Self, Rejection> {
         let path = request.uri.path();
         let rest: Cow<'_, [u8]> = percent_decode_str(path.strip_prefix('/').unwrap_or(path)).into();
@@ -75,10 +75,10 @@ impl Channels {
         Ok(channel(&rest)?.into())
     }
 
-    /// These channels, if each is allowed.
+    /// Returns the channels if `allowed` is true for each.
     ///
     /// # Errors
-    /// A [`Rejection`] that answers 403 otherwise.
+    /// A [`Rejection`] with 403 otherwise.
     pub fn all_allowed(self, allowed: impl FnMut(&Channel) -> bool) -> Result<Self, Rejection> {
         if self.iter().all(allowed) { Ok(self) } else { Err(Rejection::forbidden()) }
     }
@@ -86,70 +86,70 @@ impl Channels {
 
 /// Why a request is not served. Converts into a problem+json response.
 #[derive(Clone, Debug)]
-pub struct Rejection(Refusal);
+pub struct Rejection(RejectionKind);
 
 impl Rejection {
-    /// 400: the request makes no sense, for the reason that `text` gives its client.
+    /// 400: the request is malformed; `text` tells the client why.
     #[must_use]
     pub fn bad_request(text: impl Into<Cow<'static, str>>) -> Self {
-        Self(Refusal::BadRequest(text.into()))
+        Self(RejectionKind::BadRequest(text.into()))
     }
 
-    /// 401: who is it? `challenge` is the value of `WWW-Authenticate`, such as `Bearer`; what cannot stand in a header is
-    /// left out of it.
+    /// 401: the client must authenticate. `challenge` is the value of `WWW-Authenticate`, such as `Bearer`; characters that a
+    /// header cannot contain are left out.
     #[must_use]
     pub fn unauthorized(challenge: &str) -> Self {
         let clean: String = challenge.chars().filter(|c| matches!(c, ' '..='~')).collect();
         let challenge = HeaderValue::try_from(clean).ok().filter(|challenge| !challenge.is_empty());
-        Self(Refusal::Unauthorized(challenge.unwrap_or(HeaderValue::from_static("Bearer"))))
+        Self(RejectionKind::Unauthorized(challenge.unwrap_or(HeaderValue::from_static("Bearer"))))
     }
 
-    /// 403: not allowed.
+    /// 403: the client may not access the channels.
     #[must_use]
     pub fn forbidden() -> Self {
-        Self(Refusal::Forbidden)
+        Self(RejectionKind::Forbidden)
     }
 
-    /// 404: there is no such thing, or it shall not be known that there is.
+    /// 404: there is no such channel, or the client may not know that there is.
     #[must_use]
     pub fn not_found() -> Self {
-        Self(Refusal::NotFound)
+        Self(RejectionKind::NotFound)
     }
 
-    /// 429: too many requests; come back after `retry_after` (sent in whole seconds, at least 1). An `EventSource` is told
-    /// so in its own way.
+    /// 429: too many requests; the client may come back after `retry_after` (sent in whole seconds, at least 1). An
+    /// `EventSource` gets a `stream-retry` instead.
     #[must_use]
     pub fn too_many(retry_after: Duration) -> Self {
-        Self(Refusal::TooMany(retry_after))
+        Self(RejectionKind::TooMany(retry_after))
     }
 
-    /// The status that this becomes, unless it passes by itself and an `EventSource` is told in its own way.
+    /// The status of the response; only an `EventSource` gets a 200 with `stream-retry` instead of a 429.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match &self.0 {
-            Refusal::Bad(_) | Refusal::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Refusal::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Refusal::Forbidden => StatusCode::FORBIDDEN,
-            Refusal::NotFound => StatusCode::NOT_FOUND,
-            Refusal::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            RejectionKind::Bad(_) | RejectionKind::BadRequest(_) => StatusCode::BAD_REQUEST,
+            RejectionKind::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            RejectionKind::Forbidden => StatusCode::FORBIDDEN,
+            RejectionKind::NotFound => StatusCode::NOT_FOUND,
+            RejectionKind::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
-    pub(crate) fn into_refusal(self) -> Refusal {
+    pub(crate) fn into_kind(self) -> RejectionKind {
         self.0
     }
 }
 
-/// What its client is told.
+/// The text that the client sees.
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Refusal::Bad(bad) => bad.fmt(f),
-            Refusal::BadRequest(text) => f.write_str(text),
-            Refusal::Unauthorized(_) => f.write_str("authentication is needed"),
-            Refusal::Forbidden => f.write_str("not allowed"),
-            Refusal::NotFound => f.write_str("no such channel"),
-            Refusal::TooMany(_) => f.write_str("too many requests"),
+            RejectionKind::Bad(bad) => bad.fmt(f),
+            RejectionKind::BadRequest(text) => f.write_str(text),
+            RejectionKind::Unauthorized(_) => f.write_str("authentication is required"),
+            RejectionKind::Forbidden => f.write_str("not allowed"),
+            RejectionKind::NotFound => f.write_str("no such channel"),
+            RejectionKind::TooMany(_) => f.write_str("too many requests"),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Error for Rejection {}
 
 impl From<BadParameter> for Rejection {
     fn from(bad: BadParameter) -> Self {
-        Self(Refusal::Bad(bad))
+        Self(RejectionKind::Bad(bad))
     }
 }
 
@@ -174,9 +174,9 @@ impl From<InvalidChannels> for Rejection {
     }
 }
 
-/// What a [`Rejection`] says.
+/// The kinds of a [`Rejection`].
 #[derive(Clone, Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum RejectionKind {
     Unauthorized(HeaderValue),
     Forbidden,
     NotFound,
@@ -185,7 +185,7 @@ pub(crate) enum Refusal {
     BadRequest(Cow<'static, str>),
 }
 
-/// Which parameter or header is malformed, and why.
+/// A malformed parameter or header, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadParameter {
     parameter: &'static str,
@@ -208,7 +208,7 @@ impl fmt::Display for BadParameter {
     }
 }
 
-/// A resolver that the clones of a service share.
+/// The resolver that the clones of a service share.
 #[derive(Clone)]
 pub(crate) struct SharedResolver(Arc<dyn Resolver>);
 
@@ -217,7 +217,7 @@ impl SharedResolver {
         Self(Arc::new(resolver))
     }
 
-    /// The channels that a reader's request is about.
+    /// The channels that a request to read is for.
     pub(crate) fn channels(&self, request: &Parts) -> Result<Channels, Rejection> {
         match request.extensions.get::<Channels>() {
             Some(channels) => Ok(channels.clone()),
@@ -225,26 +225,29 @@ impl SharedResolver {
         }
     }
 
-    /// The one channel that a publish is about. Extensions are not asked: a layer that grants reading grants no writing.
+    /// The one channel that a publish is for. Extensions are ignored, because a layer that grants read access does not grant
+    /// write access.
     pub(crate) fn channel(&self, request: &Parts) -> Result<Channel, Rejection> {
         let channels = self.0.resolve(request)?;
         match channels.as_slice() {
             [channel] => Ok(channel.clone()),
-            _ => Err(BadParameter::new("channel", "exactly one channel must be named").into()),
+            _ => Err(BadParameter::new("channel", "must name exactly one channel").into()),
         }
     }
 }
 
-/// Whether a parameter is what other frameworks call a list of channels.
+/// Whether a parameter is how other frameworks write a list of channels.
 fn is_misspelt(parameter: &[u8]) -> bool {
     parameter == b"channels" || parameter.starts_with(b"channel[")
 }
 
-const MISSPELT: BadParameter =
-    BadParameter { parameter: "channel", reason: Cow::Borrowed("several are written `channel=a&channel=b`") };
+const MISSPELT: BadParameter = BadParameter {
+    parameter: "channel",
+    reason: Cow::Borrowed("must be repeated for several channels: `channel=a&channel=b`"),
+};
 
 fn channel(name: &[u8]) -> Result<Channel, Rejection> {
-    let name = std::str::from_utf8(name).map_err(|_| BadParameter::new("channel", "the name is not UTF-8"))?;
+    let name = std::str::from_utf8(name).map_err(|_| BadParameter::new("channel", "the name is not valid UTF-8"))?;
     Ok(Channel::new(name)?)
 }
 
@@ -258,8 +261,8 @@ mod tests {
         Request::builder().uri(uri).body(()).unwrap().into_parts().0
     }
 
-    fn names(channels: Result<Channels, Rejection>) -> Result<Vec<String>, Refusal> {
-        channels.map(|set| set.iter().map(Channel::to_string).collect()).map_err(Rejection::into_refusal)
+    fn names(channels: Result<Channels, Rejection>) -> Result<Vec<String>, RejectionKind> {
+        channels.map(|set| set.iter().map(Channel::to_string).collect()).map_err(Rejection::into_kind)
     }
 
     #[test]
@@ -274,7 +277,7 @@ mod tests {
             "/e?channel=a&channels=b",
             "/e?channel=a&channel[]=b",
         ] {
-            let Err(Refusal::Bad(bad)) = read(bad) else { panic!("{bad}") };
+            let Err(RejectionKind::Bad(bad)) = read(bad) else { panic!("{bad}") };
             assert_eq!(bad.parameter(), "channel");
         }
     }
@@ -284,12 +287,12 @@ mod tests {
         let read = |uri: &str| names(Channels::from_path(&parts(uri)));
         assert_eq!(read("/room:1?channel=b").unwrap(), ["room:1"]);
         assert_eq!(read("/a/b%2Fc+d").unwrap(), ["a/b/c+d"]);
-        assert!(matches!(read("/"), Err(Refusal::NotFound)));
-        assert!(matches!(read("/%00"), Err(Refusal::Bad(_))));
+        assert!(matches!(read("/"), Err(RejectionKind::NotFound)));
+        assert!(matches!(read("/%00"), Err(RejectionKind::Bad(_))));
     }
 
     #[test]
-    fn a_layers_channels_come_first_for_readers_only() {
+    fn channels_that_a_layer_grants_are_used_for_reading_only() {
         let one = SharedResolver::new(|_: &Parts| Err(Rejection::forbidden()));
         let mut request = parts("/");
         request.extensions.insert(Channels::from(Channel::new("granted").unwrap()));
@@ -306,16 +309,16 @@ mod tests {
     fn all_must_be_allowed() {
         let both = Channels::from_query(&parts("/?channel=a&channel=b")).unwrap();
         assert!(both.clone().all_allowed(|_| true).is_ok());
-        let refused = both.all_allowed(|channel| channel.as_str() == "a").map_err(Rejection::into_refusal);
-        assert!(matches!(refused, Err(Refusal::Forbidden)));
+        let refused = both.all_allowed(|channel| channel.as_str() == "a").map_err(Rejection::into_kind);
+        assert!(matches!(refused, Err(RejectionKind::Forbidden)));
     }
 
     #[test]
-    fn a_rejection_tells_its_status_and_why() {
+    fn a_rejection_has_a_status_and_a_text() {
         let table = [
             (Rejection::bad_request("no such room"), 400, "no such room"),
             (InvalidChannels::Empty.into(), 400, "`channel`: no channel is named"),
-            (Rejection::unauthorized("Bearer"), 401, "authentication is needed"),
+            (Rejection::unauthorized("Bearer"), 401, "authentication is required"),
             (Rejection::forbidden(), 403, "not allowed"),
             (Rejection::not_found(), 404, "no such channel"),
             (Rejection::too_many(Duration::ZERO), 429, "too many requests"),
@@ -330,7 +333,7 @@ mod tests {
         for (challenge, sent) in
             [("Bearer", "Bearer"), ("a\r\nb: c", "ab: c"), ("\0\n", "Bearer"), ("", "Bearer"), ("ключ", "Bearer")]
         {
-            let Refusal::Unauthorized(value) = Rejection::unauthorized(challenge).into_refusal() else { panic!() };
+            let RejectionKind::Unauthorized(value) = Rejection::unauthorized(challenge).into_kind() else { panic!() };
             assert_eq!(value, sent);
         }
     }

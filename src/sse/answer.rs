@@ -1,81 +1,88 @@
-//! From what was asked to the response that streams it. Decides first, then writes.
-
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+//! From a request to the response that streams events.
 
 use std::time::Duration;
 
-use super::{SseBody, SseOptions, body::millis, encode::push_farewell, options::Head};
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::{
+    body::SseBody,
+    options::{Forwarding, SseOptions},
+    response_head::stream_headers,
+};
 use crate::{
-    body::{Body, Responding},
+    body::{Body, HandlerFuture},
+    channel::Channels,
     cursor::Cursors,
-    edge::{Asked, Matter, Verb, finish, insert_position},
+    edge::{ReadTarget, Refusal, Responder, announce_close, finish, insert_position},
+    encode::push_stream_retry,
     hub::{Hub, SubscribeError},
     problem::Problem,
-    request::EVENTS_CLOSED,
+    request::{EVENTS_CLOSED, Offer, ReadMethod, ReadRequest},
     store::Store,
 };
 
-/// Answers with a stream.
-pub(crate) fn answer<S: Store>(hub: &Hub<S>, asked: Asked, options: &SseOptions) -> Responding {
-    if asked.verb == Verb::Head {
-        let (hub, kind) = (hub.clone(), options.head);
-        return Responding::new(async move { finish(Verb::Head, head(&hub, &asked.matter, kind).await) });
-    }
-    let options = SseOptions {
-        format: asked.wishes.format.unwrap_or(options.format),
-        beat: asked.wishes.heartbeat.unwrap_or(options.beat),
-        ..options.clone()
-    };
-    let (matter, connection) = (asked.matter, asked.connection);
-    let (hub, subscribing) = (hub.clone(), hub.subscribing(&matter.subscription()));
-    Responding::new(async move {
-        let response = match subscribing.await {
-            Ok(subscriber) if subscriber.at_end() => end(&subscriber.cursors()),
-            Ok(subscriber) => SseBody::new(subscriber, &options).into_response(),
-            Err(error) => {
-                let draining = matches!(error, SubscribeError::Draining { .. });
-                let problem = Problem::from(error);
-                let mut response = refuse(problem, Verb::Get, matter.cursors(), hub.failure_backoff(), &options);
-                if draining {
-                    connection.end(response.headers_mut());
-                }
-                response
-            }
+impl Responder for SseOptions {
+    const OFFER: Offer = Offer::Sse;
+
+    /// Answers with a stream.
+    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+        let target = ReadTarget { channels, begin: request.begin, next_query: request.next_query };
+        if request.method == ReadMethod::Head {
+            let (hub, forwarding) = (hub.clone(), self.forwarding);
+            return HandlerFuture::new(async move {
+                finish(ReadMethod::Head, head_response(&hub, &target, forwarding).await)
+            });
+        }
+        let options = Self {
+            format: request.format.unwrap_or(self.format),
+            heartbeat_as: request.heartbeat.unwrap_or(self.heartbeat_as),
+            ..self.clone()
         };
-        finish(Verb::Get, response)
-    })
+        let version = request.version;
+        let (hub, subscribing) = (hub.clone(), hub.subscribing(&target.subscription()));
+        HandlerFuture::new(async move {
+            let response = match subscribing.await {
+                Ok(subscriber) if subscriber.at_end() => end_response(&subscriber.cursors()),
+                Ok(subscriber) => SseBody::new(subscriber, &options).into_response(),
+                Err(error) => {
+                    let draining = matches!(error, SubscribeError::Draining { .. });
+                    let backoff = hub.failure_backoff();
+                    let mut response = refuse(error.into(), ReadMethod::Get, target.cursors(), backoff, &options);
+                    if draining {
+                        announce_close(version, response.headers_mut());
+                    }
+                    response
+                }
+            };
+            finish(ReadMethod::Get, response)
+        })
+    }
+
+    fn refuse<S: Store>(&self, hub: &Hub<S>, refusal: Refusal) -> Response<Body> {
+        refuse(refusal.problem, refusal.method, refusal.cursors.as_ref(), hub.failure_backoff(), self)
+    }
 }
 
-/// `EventSource` gives up for good on any status but 200, so a *passing* reason is told in the stream's own words.
-pub(crate) fn refuse(
+/// `EventSource` gives up for good on any status but 200, so a *temporary* reason is sent as a stream that ends with
+/// `stream-retry`.
+fn refuse(
     problem: Problem,
-    verb: Verb,
+    method: ReadMethod,
     cursors: Option<&Cursors>,
     backoff: Duration,
     options: &SseOptions,
 ) -> Response<Body> {
     let problem = problem.backing_off(backoff);
-    let Some(retry) = problem.retry().filter(|_| verb == Verb::Get) else { return problem.into_response() };
+    let Some(retry) = problem.retry().filter(|_| method == ReadMethod::Get) else { return problem.into_response() };
     let mut out = Vec::new();
-    push_farewell(&mut out, millis(retry.jittered(options.retry)), cursors);
+    push_stream_retry(&mut out, retry.jittered(options.retry), cursors);
     let mut response = Response::new(Body::full(out));
-    stream_headers(response.headers_mut(), options.head);
+    stream_headers(response.headers_mut(), options.forwarding);
     response
 }
 
-/// The headers of a stream. Proxies must not buffer, compress or keep it.
-pub(super) fn stream_headers(headers: &mut HeaderMap, head: Head) {
-    // Streams are UTF-8 and nothing else (WHATWG HTML, section 9.2.2), but some clients take Latin-1 when it is not said.
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    if head == Head::Incremental {
-        headers.insert("incremental", HeaderValue::from_static("?1"));
-    }
-}
-
-/// WHATWG HTML, section 9.2.2: 204 tells `EventSource` to stop reconnecting.
-fn end(cursors: &Cursors) -> Response<Body> {
+/// WHATWG HTML, section 9.2.2: a 204 tells `EventSource` to stop reconnecting.
+fn end_response(cursors: &Cursors) -> Response<Body> {
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
@@ -85,14 +92,14 @@ fn end(cursors: &Cursors) -> Response<Body> {
     response
 }
 
-async fn head<S: Store>(hub: &Hub<S>, matter: &Matter, kind: Head) -> Response<Body> {
-    match hub.heads(&matter.channels).await {
+async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, forwarding: Forwarding) -> Response<Body> {
+    match hub.heads(&target.channels).await {
         Ok(heads) => {
             let mut response = Response::new(Body::default());
-            stream_headers(response.headers_mut(), kind);
-            insert_position(response.headers_mut(), &matter.head_token(&heads));
+            stream_headers(response.headers_mut(), forwarding);
+            insert_position(response.headers_mut(), &target.head_token(&heads));
             response
         }
-        Err(error) => Problem::of_store(&error).backing_off(hub.failure_backoff()).into_response(),
+        Err(error) => Problem::from_store_error(&error).backing_off(hub.failure_backoff()).into_response(),
     }
 }

@@ -1,4 +1,4 @@
-//! The body of a stream: pulls deliveries, writes them, beats in between. Knows nothing of requests and statuses.
+//! The body of a stream: pulls deliveries and writes them, and heartbeats in between. Knows nothing of requests and statuses.
 
 use std::{
     convert::Infallible,
@@ -13,21 +13,24 @@ use http::Response;
 use http_body::{Frame, SizeHint};
 
 use super::{
-    answer::stream_headers,
-    burst::Burst,
-    encode::{
-        COMMENT, form, push_end, push_error, push_farewell, push_id, push_live, push_ping, push_reset, push_retry,
-    },
-    options::{Head, LiveMark, SseOptions},
-    outbox::Outbox,
-    pulse::{Beat, Pulse},
+    chunk_buffer::ChunkBuffer,
+    heartbeat::{HeartbeatTimer, Tick},
+    options::{Forwarding, LiveMark, SseOptions},
+    pending_events::PendingEvents,
+    response_head::stream_headers,
+    send_budget::SendBudget,
 };
 use crate::{
     body::Body,
     cursor::Cursors,
-    hub::{Closed, Delivery, Encoding, Events, SubscribeError, Subscriber},
-    problem::{Problem, jittered},
+    encode::{
+        HEARTBEAT_COMMENT, encoding_for, push_retry_field, push_stream_end, push_stream_error, push_stream_live,
+        push_stream_ping, push_stream_reset, push_stream_retry,
+    },
+    hub::{Closed, Delivery, Events, Encoding, SubscribeError, Subscriber},
+    problem::Problem,
     request::Heartbeat,
+    retry::jittered,
 };
 
 /// A stream of events, as the body of a response; from [`Hub::sse`](crate::Hub::sse).
@@ -35,242 +38,222 @@ use crate::{
 /// It never fails: when the store does, it ends at an event boundary, and clients resume. Dropping it is the normal end.
 pub struct SseBody {
     subscriber: Subscriber,
-    outbox: Outbox,
+    buffer: ChunkBuffer,
     /// Events of several channels that are being written, each with a token of its own.
-    run: Option<Box<Run>>,
-    pulse: Pulse,
-    form: &'static Encoding,
-    beat: Heartbeat,
+    pending: Option<Box<PendingEvents>>,
+    timer: HeartbeatTimer,
+    encoding: &'static Encoding,
+    heartbeat: Heartbeat,
     live_mark: LiveMark,
-    /// `stream-live` is to be sent as soon as it is true.
-    mark_due: bool,
-    /// Around which the delay of a reconnect is drawn.
+    /// `stream-live` is sent as soon as all history has been.
+    live_mark_due: bool,
+    /// The reconnection delay is drawn around this.
     retry_ms: u32,
-    /// `retry:` has yet to be sent, in the first block.
+    /// The first block still has to carry `retry:`.
     retry_due: bool,
-    /// The `stream-ping` at the start has yet to be sent.
-    greeting_due: bool,
-    burst: Burst,
-    stage: Stage,
-    head: Head,
+    /// The `stream-ping` at the start still has to be sent.
+    first_ping_due: bool,
+    budget: SendBudget,
+    state: StreamState,
+    forwarding: Forwarding,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Stage {
-    Live,
-    /// Nothing follows what is in the outbox.
+enum StreamState {
+    Open,
+    /// Nothing follows what is in the buffer.
     Ended,
-}
-
-struct Run {
-    events: Events,
-    /// How many were written.
-    written: usize,
-    /// The positions of all channels; this one's moves with each event.
-    token: Cursors,
 }
 
 impl SseBody {
     pub(crate) fn new(subscriber: Subscriber, options: &SseOptions) -> Self {
         Self {
-            form: form(options.format, subscriber.channels().len()),
+            encoding: encoding_for(options.format, subscriber.channels().len()),
             subscriber,
-            outbox: Outbox::default(),
-            run: None,
-            pulse: Pulse::new(options.heartbeat, options.max_age),
-            beat: options.beat,
+            buffer: ChunkBuffer::default(),
+            pending: None,
+            timer: HeartbeatTimer::new(options.heartbeat_after, options.max_age),
+            heartbeat: options.heartbeat_as,
             live_mark: options.live_mark,
-            mark_due: options.live_mark == LiveMark::Send,
+            live_mark_due: options.live_mark == LiveMark::Send,
             retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
             retry_due: true,
-            greeting_due: options.beat == Heartbeat::Event,
-            burst: Burst::default(),
-            stage: Stage::Live,
-            head: options.head,
+            first_ping_due: options.heartbeat_as == Heartbeat::Event,
+            budget: SendBudget::default(),
+            state: StreamState::Open,
+            forwarding: options.forwarding,
         }
     }
 
     /// A `200` with this body and the headers of a stream.
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
-        let head = self.head;
+        let forwarding = self.forwarding;
         let mut response = Response::new(Body::from(self));
-        stream_headers(response.headers_mut(), head);
+        stream_headers(response.headers_mut(), forwarding);
         response
     }
 
-    /// Whether nothing came since the last poll, which had nothing.
+    /// Whether the last poll found nothing to send and nothing has happened since.
     fn is_parked(&self, cx: &Context<'_>) -> bool {
-        self.pulse.sleeps(cx) && self.subscriber.is_parked(cx)
+        self.timer.is_waiting(cx) && self.subscriber.is_parked(cx)
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if let Some(chunk) = self.outbox.next_chunk() {
-                self.pulse.sent();
+            if let Some(chunk) = self.buffer.next_chunk() {
+                self.timer.sent();
                 return Poll::Ready(Some(chunk));
             }
-            match (&mut self.run, &self.stage) {
-                (Some(_), _) => self.write_run(),
-                (None, Stage::Live) if self.greeting_due => self.greet(cx),
-                (None, Stage::Live) => ready!(self.go_on(cx)),
-                (None, Stage::Ended) => return Poll::Ready(None),
+            match (&mut self.pending, &self.state) {
+                (Some(_), _) => self.write_pending(),
+                (None, StreamState::Open) if self.first_ping_due => self.write_first(cx),
+                (None, StreamState::Open) => ready!(self.write_next(cx)),
+                (None, StreamState::Ended) => return Poll::Ready(None),
             }
         }
     }
 
-    /// Writes what comes first, and where it says so a greeting.
-    fn greet(&mut self, cx: &mut Context<'_>) {
+    /// Writes the first delivery, after the first `stream-ping` if it may come before it.
+    fn write_first(&mut self, cx: &mut Context<'_>) {
         let start = self.subscriber.cursors();
         let first = self.subscriber.poll_delivery(cx);
         let mut out = Vec::new();
-        // A client that takes an id and drops before a reset would resume behind it and never hear of it: no id comes before.
+        // A client that disconnected between an id and a reset would resume after the id and never learn of the reset: so no
+        // id is sent before a reset.
         if matches!(first, Poll::Pending | Poll::Ready(Some(Ok(Delivery::Events(_) | Delivery::Closed(_))))) {
-            self.greeting_due = false;
-            self.push_ping(&mut out, &start);
+            self.first_ping_due = false;
+            self.push_stream_ping(&mut out, &start);
         }
         match first {
             Poll::Ready(delivery) => self.write(out, delivery),
-            Poll::Pending => self.outbox.put(out),
+            Poll::Pending => self.buffer.put(out),
         }
     }
 
-    /// Goes one step on: an end, a mark, a delivery, or a beat when there is none.
-    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.pulse.has_ended() {
+    /// Writes what is next: the end, `stream-live`, a delivery, or a heartbeat when there is no delivery.
+    fn write_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.has_ended() {
             self.write_end();
             return Poll::Ready(());
         }
-        if self.is_mark_due() {
-            self.write_mark();
+        if self.is_live_mark_due() {
+            self.write_live_mark();
             return Poll::Ready(());
         }
         if let Poll::Ready(delivery) = self.subscriber.poll_delivery(cx) {
             self.write(Vec::new(), delivery);
             return Poll::Ready(());
         }
-        // A reader of what is read for others too may have found only now that nothing was left.
-        if self.is_mark_due() {
+        // With reads that are shared between readers, it may have become clear only in this poll that no history is left.
+        if self.is_live_mark_due() {
             return Poll::Ready(());
         }
-        match ready!(self.pulse.poll(cx)) {
-            Beat::End => self.write_end(),
-            Beat::Heartbeat => self.write_heartbeat(),
+        match ready!(self.timer.poll(cx)) {
+            Tick::End => self.write_end(),
+            Tick::Heartbeat => self.write_heartbeat(),
         }
         Poll::Ready(())
     }
 
-    fn is_mark_due(&self) -> bool {
-        self.mark_due && self.subscriber.is_live()
+    fn is_live_mark_due(&self) -> bool {
+        self.live_mark_due && self.subscriber.is_live()
     }
 
-    fn write_mark(&mut self) {
+    fn write_live_mark(&mut self) {
         let mut out = Vec::new();
-        self.push_due_mark(&mut out);
-        self.outbox.put(out);
+        self.push_due_live_mark(&mut out);
+        self.buffer.put(out);
     }
 
     fn write_end(&mut self) {
         let mut out = Vec::new();
-        self.push_farewell(&mut out, millis(jittered(self.retry())));
-        self.outbox.put(out);
+        self.push_stream_retry(&mut out, jittered(self.retry()));
+        self.buffer.put(out);
     }
 
     fn write_heartbeat(&mut self) {
         let mut out = Vec::new();
-        match self.beat {
-            Heartbeat::Comment => return self.outbox.put_shared(out, Bytes::from_static(COMMENT)),
+        match self.heartbeat {
+            Heartbeat::Comment => return self.buffer.put_shared(out, Bytes::from_static(HEARTBEAT_COMMENT)),
             Heartbeat::Event => {
                 let token = self.subscriber.cursors();
-                self.push_ping(&mut out, &token);
+                self.push_stream_ping(&mut out, &token);
             }
         }
-        self.outbox.put(out);
+        self.buffer.put(out);
     }
 
-    /// Writes `delivery` behind `out`.
+    /// Writes `delivery` after `out`.
     fn write(&mut self, mut out: Vec<u8>, delivery: Option<Result<Delivery, SubscribeError>>) {
         match delivery {
             Some(Ok(Delivery::Events(events))) => return self.write_events(out, events),
             Some(Ok(Delivery::Reset(reset))) => {
                 self.push_due_retry(&mut out);
-                push_reset(&mut out, &reset, &self.subscriber.cursors());
-                self.mark_due = self.live_mark == LiveMark::Send;
+                push_stream_reset(&mut out, &reset, &self.subscriber.cursors());
+                self.live_mark_due = self.live_mark == LiveMark::Send;
             }
-            Some(Ok(Delivery::Closed(closed))) => self.push_close(&mut out, &closed),
+            Some(Ok(Delivery::Closed(closed))) => self.push_closed(&mut out, &closed),
             Some(Ok(Delivery::Failed(failed))) => {
                 self.push_due_retry(&mut out);
-                push_error(&mut out, &failed, &self.subscriber.cursors());
+                push_stream_error(&mut out, &failed, &self.subscriber.cursors());
             }
-            Some(Ok(Delivery::Drained { retry })) => self.push_farewell(&mut out, millis(retry)),
+            Some(Ok(Delivery::Drained { retry })) => self.push_stream_retry(&mut out, retry),
             Some(Err(error)) => self.push_failure(&mut out, error),
-            None => self.stage = Stage::Ended,
+            None => self.state = StreamState::Ended,
         }
-        self.outbox.put(out);
+        self.buffer.put(out);
     }
 
     fn write_events(&mut self, mut out: Vec<u8>, events: Events) {
         if self.subscriber.channels().len() > 1 {
-            self.outbox.put(out);
-            self.run = Some(Box::new(Run { events, written: 0, token: self.subscriber.cursors() }));
+            self.buffer.put(out);
+            self.pending = Some(Box::new(PendingEvents::new(events, self.subscriber.cursors())));
             return;
         }
         self.push_due_retry(&mut out);
-        self.outbox.put_shared(out, events.joined(self.form));
+        self.buffer.put_shared(out, events.joined(self.encoding));
     }
 
-    /// Writes the next events of the run: small ones together, a large one as the bytes that all readers share.
-    fn write_run(&mut self) {
-        let Some(mut run) = self.run.take() else { return };
+    fn write_pending(&mut self) {
         let mut out = Vec::new();
         self.push_due_retry(&mut out);
-        while let Some(encoded) = run.events.encoded_entries().get(run.written).filter(|_| out.len() <= LARGE) {
-            let (shared, entry) = (encoded.bytes(self.form), encoded.entry());
-            run.written += 1;
-            run.token.set(&entry.channel, entry.cursor);
-            if shared.len() > LARGE {
-                let mut id = Vec::new();
-                push_id(&mut id, &run.token);
-                self.outbox.put_around(out, shared, id);
-                self.run = Some(run);
-                return;
+        if let Some(pending) = &mut self.pending {
+            pending.write_next(out, self.encoding, &mut self.buffer);
+            if pending.is_written() {
+                self.pending = None;
             }
-            out.extend_from_slice(&shared);
-            push_id(&mut out, &run.token);
         }
-        let left = run.written < run.events.len();
-        self.run = left.then_some(run);
-        self.outbox.put(out);
     }
 
-    fn push_close(&mut self, out: &mut Vec<u8>, closed: &Closed) {
-        // What is closed has no live events to come; but that history ended is said before that all ended.
-        if self.is_mark_due() {
-            self.push_due_mark(out);
+    fn push_closed(&mut self, out: &mut Vec<u8>, closed: &Closed) {
+        // A closed channel has no live events to come, but `stream-live` comes before `stream-end`.
+        if self.is_live_mark_due() {
+            self.push_due_live_mark(out);
         }
         self.push_due_retry(out);
         let ended = self.subscriber.ended_channels();
         let left = self.subscriber.channels().iter().filter(|channel| !ended.contains(channel));
-        push_end(out, closed, left, &self.subscriber.cursors());
+        push_stream_end(out, closed, left, &self.subscriber.cursors());
     }
 
-    /// The store failed. What passes by itself is no reason to stay away for good.
+    /// The store failed. A temporary failure must not keep clients away for good, so it ends with `stream-retry`.
     fn push_failure(&mut self, out: &mut Vec<u8>, error: SubscribeError) {
         match Problem::from(error).backing_off(self.subscriber.failure_backoff()).retry() {
-            Some(retry) => self.push_farewell(out, millis(retry.jittered(self.retry()))),
-            None => self.stage = Stage::Ended,
+            Some(retry) => self.push_stream_retry(out, retry.jittered(self.retry())),
+            None => self.state = StreamState::Ended,
         }
     }
 
-    fn push_due_mark(&mut self, out: &mut Vec<u8>) {
-        self.mark_due = false;
+    fn push_due_live_mark(&mut self, out: &mut Vec<u8>) {
+        self.live_mark_due = false;
         self.push_due_retry(out);
-        push_live(out, &self.subscriber.cursors());
+        push_stream_live(out, &self.subscriber.cursors());
     }
 
-    fn push_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
+    fn push_stream_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
         self.push_due_retry(out);
-        push_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).map(millis).unwrap_or_default(), token);
+        push_stream_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), token);
     }
 
     fn retry(&self) -> Duration {
@@ -279,14 +262,14 @@ impl SseBody {
 
     fn push_due_retry(&mut self, out: &mut Vec<u8>) {
         if std::mem::take(&mut self.retry_due) {
-            push_retry(out, millis(jittered(self.retry())));
+            push_retry_field(out, jittered(self.retry()));
         }
     }
 
-    /// The last block: when to come back, and from where.
-    fn push_farewell(&mut self, out: &mut Vec<u8>, retry_ms: u64) {
-        push_farewell(out, retry_ms, Some(&self.subscriber.cursors()));
-        self.stage = Stage::Ended;
+    /// Writes the last block: when to come back, and from where.
+    fn push_stream_retry(&mut self, out: &mut Vec<u8>, retry: Duration) {
+        push_stream_retry(out, retry, Some(&self.subscriber.cursors()));
+        self.state = StreamState::Ended;
     }
 }
 
@@ -296,23 +279,23 @@ impl http_body::Body for SseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        // Servers poll once or twice more after each chunk.
+        // Shortcut: servers poll once or twice more after each chunk.
         if this.is_parked(cx) {
             return Poll::Pending;
         }
-        ready!(this.burst.poll_turn(&this.subscriber, cx));
+        ready!(this.budget.poll_turn(&this.subscriber, cx));
         let chunk = this.poll_chunk(cx);
         match &chunk {
-            Poll::Ready(Some(chunk)) => this.burst.count(chunk.len()),
-            // A page that comes is handed out in turn too, for many wait for the same.
-            Poll::Pending if !this.subscriber.is_parked(cx) => this.burst.pause(),
-            _ => this.burst = Burst::default(),
+            Poll::Ready(Some(chunk)) => this.budget.spend(chunk.len()),
+            // What it waits for is a page that many may wait for; they take turns to send it.
+            Poll::Pending if !this.subscriber.is_parked(cx) => this.budget.exhaust(),
+            _ => this.budget = SendBudget::default(),
         }
         chunk.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stage == Stage::Ended && self.outbox.is_empty()
+        self.state == StreamState::Ended && self.buffer.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -328,16 +311,9 @@ impl From<SseBody> for Body {
 
 impl fmt::Debug for SseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SseBody").field("stage", &self.stage).finish_non_exhaustive()
+        f.debug_struct("SseBody").field("state", &self.state).finish_non_exhaustive()
     }
 }
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Above this size, in bytes, a copy costs more than a chunk of its own.
-const LARGE: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -377,8 +353,8 @@ mod tests {
     async fn a_stream_has_ended_when_its_last_bytes_are_taken() {
         let hub = Hub::new(MemoryStore::default());
         let mut body = hub.sse(Subscription::new(channel())).await.unwrap();
-        body.outbox.put(vec![b'x'; 100 << 10]);
-        body.stage = Stage::Ended;
+        body.buffer.put(vec![b'x'; 100 << 10]);
+        body.state = StreamState::Ended;
         for ended in [None, None, Some(0)] {
             assert_eq!((body.size_hint().exact(), body.is_end_stream()), (ended, ended.is_some()));
             assert_eq!(body.frame().await.is_none(), ended.is_some());

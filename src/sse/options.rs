@@ -1,10 +1,10 @@
-//! The settings of a stream.
+//! The options of a stream.
 
 use std::time::Duration;
 
 use crate::request::{Format, Heartbeat};
 
-/// Settings of an SSE stream.
+/// Options of an SSE stream.
 ///
 /// ```
 /// use std::time::Duration;
@@ -20,94 +20,94 @@ use crate::request::{Format, Heartbeat};
 /// ```
 #[derive(Clone, Debug)]
 pub struct SseOptions {
-    pub(super) heartbeat: Option<Duration>,
-    pub(super) beat: Heartbeat,
+    pub(super) heartbeat_after: Option<Duration>,
+    pub(super) heartbeat_as: Heartbeat,
     pub(super) retry: Duration,
     pub(super) max_age: Option<Duration>,
     pub(super) live_mark: LiveMark,
     pub(super) format: Format,
-    pub(super) head: Head,
+    pub(super) forwarding: Forwarding,
 }
 
-/// Whether a stream says when its history ends.
+/// Whether a stream says where its history ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LiveMark {
     Send,
     Omit,
 }
 
-/// The head of a stream's response.
+/// How intermediaries are asked to forward a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Head {
-    Plain,
-    /// With the request to forward it piece by piece.
+pub(super) enum Forwarding {
+    Unspecified,
+    /// Piece by piece, as it comes.
     Incremental,
 }
 
 impl Default for SseOptions {
     fn default() -> Self {
         Self {
-            heartbeat: Some(Duration::from_secs(15)),
-            beat: Heartbeat::Comment,
+            heartbeat_after: Some(Duration::from_secs(15)),
+            heartbeat_as: Heartbeat::Comment,
             retry: Duration::from_secs(2),
             max_age: None,
             live_mark: LiveMark::Send,
             format: Format::Text,
-            head: Head::Plain,
+            forwarding: Forwarding::Unspecified,
         }
     }
 }
 
 impl SseOptions {
-    /// Sets after how much silence a heartbeat is sent at the latest; at least 1 ms. Each silence lasts between three quarters
-    /// of it and all of it, so that streams that an event reached together do not beat together. Default 15 s, for proxies cut
-    /// silent streams after 30 or 60.
+    /// Sets the longest silence, after which a heartbeat is sent; at least 1 ms. Each silence is drawn between three quarters
+    /// of it and all of it, so that streams that an event reached together do not send heartbeats together. Default 15 s,
+    /// because proxies cut silent connections after 30 or 60 s.
     #[must_use]
     pub fn heartbeat(self, silence: Duration) -> Self {
-        Self { heartbeat: Some(silence.max(Duration::from_millis(1))), ..self }
+        Self { heartbeat_after: Some(silence.max(Duration::from_millis(1))), ..self }
     }
 
     /// Sends no heartbeat.
     #[must_use]
     pub fn without_heartbeat(self) -> Self {
-        Self { heartbeat: None, ..self }
+        Self { heartbeat_after: None, ..self }
     }
 
-    /// Sets what a heartbeat is, unless the request says `heartbeat=`. Default: a comment.
+    /// Sets how a heartbeat is written, unless the request has `heartbeat=`. Default: as a comment.
     #[must_use]
-    pub fn heartbeat_as(self, beat: Heartbeat) -> Self {
-        Self { beat, ..self }
+    pub fn heartbeat_as(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat_as: heartbeat, ..self }
     }
 
-    /// Sets after how long clients reconnect; each connection draws its own between half and one and a half of it. While the
-    /// store fails they stay away for longer, as [`Hub::failure_backoff`](crate::Hub::failure_backoff) says. Default 2 s.
+    /// Sets the delay after which clients reconnect; each connection draws its own between half and one and a half of it.
+    /// While the store fails the delay is longer, as [`Hub::failure_backoff`](crate::Hub::failure_backoff) says. Default 2 s.
     #[must_use]
     pub fn retry(self, retry: Duration) -> Self {
         Self { retry, ..self }
     }
 
-    /// Ends a stream at an event boundary when it is about this old (three quarters of it to all of it, so that clients do
-    /// not come back together). Default: never.
+    /// Ends a stream at an event boundary at about this age: between three quarters of it and all of it, so that clients do
+    /// not come back together. Default: never.
     #[must_use]
     pub fn max_age(self, age: Duration) -> Self {
         Self { max_age: Some(age), ..self }
     }
 
-    /// Sends no `stream-live`: for clients that take every event for one of the application's. A client that loses the
+    /// Sends no `stream-live`: for clients that treat every event as one of the application's. A client that loses the
     /// connection before its first event then has no position to resume from.
     #[must_use]
     pub fn without_live_mark(self) -> Self {
         Self { live_mark: LiveMark::Omit, ..self }
     }
 
-    /// Asks intermediaries to forward streams piece by piece: `Incremental: ?1` (RFC 10036). Default: not, for one that
-    /// knows the field and has no room left for such responses may answer 503 in our place.
+    /// Asks intermediaries to forward streams piece by piece: `Incremental: ?1` (RFC 10036). Off by default, because an
+    /// intermediary that knows the field, but has no capacity left for such responses, may answer 503 instead.
     #[must_use]
     pub fn incremental(self) -> Self {
-        Self { head: Head::Incremental, ..self }
+        Self { forwarding: Forwarding::Incremental, ..self }
     }
 
-    /// Sets what the data of an event are, unless the request says `format=`. Default: the datum itself.
+    /// Sets how an event's data is written, unless the request has `format=`. Default: as it is.
     #[must_use]
     pub fn format(self, format: Format) -> Self {
         Self { format, ..self }

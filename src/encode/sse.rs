@@ -1,141 +1,150 @@
-//! Events and our own messages as text of a `text/event-stream` (WHATWG HTML, section 9.2). Pure functions; lines end with
-//! LF, fields are only those of the specification, every block has data, and `id:` comes last in it: a popular client commits
-//! the id when it sees the line, and would lose the event if the connection broke in between. Others dispatch an empty event
-//! for a block without data, and take no id from it.
+//! Events and this crate's own messages as the text of a `text/event-stream` (WHATWG HTML, section 9.2). Pure functions.
+//! Lines end with LF, and there are no fields but those of the specification. Every block has data, because some clients
+//! dispatch an empty event for a block without data, or take no id from it. `id:` comes last in a block: a popular client
+//! commits the id when it sees the line, and would lose the event if the connection broke in between.
 
-use std::{fmt::Display, io::Write as _};
+use std::{fmt::Display, io::Write as _, time::Duration};
 
 use serde::Serialize;
 
+use super::{
+    escape::escape_breaks,
+    object::object,
+    values::{CORRUPT, millis},
+};
 use crate::{
     channel::Channel,
     cursor::Cursors,
-    edge::{CORRUPT, escape_breaks, object},
-    hub::{Closed, Delimiters, Encoding, Failed, Reset},
+    hub::{Delimiters, Closed, Failed, Encoding, Reset},
     request::Format,
     store::Entry,
 };
 
-/// The forms of events: for one channel with their ids, for several without, for each stream has a token of its own there.
-pub(super) fn form(format: Format, channels: usize) -> &'static Encoding {
+/// The encoding of events. With several channels it leaves out the ids, because each stream has tokens of its own.
+pub(crate) fn encoding_for(format: Format, channels: usize) -> &'static Encoding {
     match (format, channels) {
         (Format::Text, 0 | 1) => &TEXT,
-        (Format::Text, _) => &TEXT_OPEN,
+        (Format::Text, _) => &TEXT_WITHOUT_ID,
         (Format::Json, 0 | 1) => &JSON,
-        (Format::Json, _) => &JSON_OPEN,
+        (Format::Json, _) => &JSON_WITHOUT_ID,
     }
 }
 
 static TEXT: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text };
-static TEXT_OPEN: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text_open };
+static TEXT_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text_without_id };
 static JSON: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json };
-static JSON_OPEN: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json_open };
+static JSON_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json_without_id };
 
 fn text(entry: &Entry, out: &mut Vec<u8>) {
-    text_open(entry, out);
-    push_id(out, &entry.cursor);
+    text_without_id(entry, out);
+    push_id_and_end(out, &entry.cursor);
 }
 
 fn json(entry: &Entry, out: &mut Vec<u8>) {
-    json_open(entry, out);
-    push_id(out, &entry.cursor);
+    json_without_id(entry, out);
+    push_id_and_end(out, &entry.cursor);
 }
 
-/// A block without its end.
-fn text_open(entry: &Entry, out: &mut Vec<u8>) {
+/// A block without its id and its end.
+fn text_without_id(entry: &Entry, out: &mut Vec<u8>) {
     if let Some(name) = &entry.name {
-        push_line(out, "event", name.as_str());
+        push_field(out, "event", name.as_str());
     }
     match entry.data.as_text() {
-        Some(text) => push_data(out, text),
+        Some(text) => push_data_lines(out, text),
         None => {
             let start = out.len();
-            push_line(out, "data", entry.data.as_shown());
+            push_field(out, "data", entry.data.as_shown());
             escape_breaks(out, start);
         }
     }
 }
 
-fn json_open(entry: &Entry, out: &mut Vec<u8>) {
+fn json_without_id(entry: &Entry, out: &mut Vec<u8>) {
     out.extend_from_slice(b"data: ");
-    // Compact JSON has no line break: in strings they are escaped.
+    // One line: compact JSON has no line breaks, since those in strings are escaped.
     object(entry, out);
     out.push(b'\n');
 }
 
 /// The end of a block: its id, and the empty line that dispatches it.
-pub(super) fn push_id(out: &mut Vec<u8>, id: &impl Display) {
-    // A vector takes all that is written.
+pub(crate) fn push_id_and_end(out: &mut Vec<u8>, id: &impl Display) {
+    // Writing to a vector always succeeds.
     let _ = write!(out, "id: {id}\n\n");
 }
 
-/// `retry:` in milliseconds; a field of the block that follows.
-pub(super) fn push_retry(out: &mut Vec<u8>, retry_ms: u64) {
-    let _ = writeln!(out, "retry: {retry_ms}");
+/// `retry:` in milliseconds, as a field of the block that follows.
+pub(crate) fn push_retry_field(out: &mut Vec<u8>, retry: Duration) {
+    let _ = writeln!(out, "retry: {}", millis(retry));
 }
 
-/// History ends here: what follows was published since.
-pub(super) fn push_live(out: &mut Vec<u8>, at: &Cursors) {
-    push_own(out, "stream-live", &Nothing {}, at);
+/// The history ends here; what follows was published since the stream began or was reset.
+pub(crate) fn push_stream_live(out: &mut Vec<u8>, at: &Cursors) {
+    push_stream_event(out, "stream-live", &EmptyData {}, at);
 }
 
-/// The last block of a stream that ends for a passing reason: `retry_ms` says when to come back.
-pub(super) fn push_farewell(out: &mut Vec<u8>, retry_ms: u64, at: Option<&Cursors>) {
-    push_retry(out, retry_ms);
-    let nowhere = Cursors::of([]);
-    push_own(out, "stream-retry", &Nothing {}, at.unwrap_or(&nowhere));
+/// The last block of a stream that ends for a temporary reason: `retry` says when to come back.
+pub(crate) fn push_stream_retry(out: &mut Vec<u8>, retry: Duration, at: Option<&Cursors>) {
+    push_retry_field(out, retry);
+    let no_position = Cursors::of([]);
+    push_stream_event(out, "stream-retry", &EmptyData {}, at.unwrap_or(&no_position));
 }
 
 /// A channel could not be continued.
-pub(super) fn push_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors) {
+pub(crate) fn push_stream_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors) {
     let data = ResetData {
         channel: reset.channel.as_str(),
         reason: reset.reason.as_str(),
         earliest: reset.earliest.to_string(),
         latest: reset.latest.to_string(),
     };
-    push_own(out, "stream-reset", &data, at);
+    push_stream_event(out, "stream-reset", &data, at);
 }
 
 /// A channel is closed and read to its end; `left` are those that are not.
-pub(super) fn push_end<'a>(out: &mut Vec<u8>, closed: &Closed, left: impl Iterator<Item = &'a Channel>, at: &Cursors) {
+pub(crate) fn push_stream_end<'a>(
+    out: &mut Vec<u8>,
+    closed: &Closed,
+    left: impl Iterator<Item = &'a Channel>,
+    at: &Cursors,
+) {
     let left = left.map(Channel::as_str).collect();
-    push_own(out, "stream-end", &EndData { channel: closed.channel.as_str(), left }, at);
+    push_stream_event(out, "stream-end", &EndData { channel: closed.channel.as_str(), left }, at);
 }
 
-/// What the store holds of a channel cannot be read; its position stays.
-pub(super) fn push_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors) {
-    push_own(out, "stream-error", &ErrorData { channel: failed.channel.as_str(), reason: CORRUPT }, at);
+/// The stored data of a channel cannot be read; its position stays the same.
+pub(crate) fn push_stream_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors) {
+    push_stream_event(out, "stream-error", &ErrorData { channel: failed.channel.as_str(), reason: CORRUPT }, at);
 }
 
-/// A heartbeat that scripts can see; `time` is the server's, in Unix milliseconds.
-pub(super) fn push_ping(out: &mut Vec<u8>, time: u64, at: &Cursors) {
-    push_own(out, "stream-ping", &PingData { time }, at);
+/// A heartbeat that scripts can see; `time` is the server's, since the Unix epoch.
+pub(crate) fn push_stream_ping(out: &mut Vec<u8>, time: Duration, at: &Cursors) {
+    push_stream_event(out, "stream-ping", &PingData { time: millis(time) }, at);
 }
 
-/// A heartbeat that nobody sees. Without an empty line: two popular clients dispatch an event at each.
-pub(super) const COMMENT: &[u8] = b":\n";
+/// A heartbeat that no script sees. Without an empty line, because two popular clients dispatch an event at each of them.
+pub(crate) const HEARTBEAT_COMMENT: &[u8] = b":\n";
 
-/// A client that has no position yet keeps what it sent.
-fn push_own(out: &mut Vec<u8>, name: &str, data: &impl Serialize, at: &Cursors) {
-    push_line(out, "event", name);
+/// Without a position there is no id, so that the client keeps the one that it sent.
+fn push_stream_event(out: &mut Vec<u8>, name: &str, data: &impl Serialize, at: &Cursors) {
+    push_field(out, "event", name);
     let start = out.len();
-    push_line(out, "data", &serde_json::to_string(data).unwrap_or_default());
+    push_field(out, "data", &serde_json::to_string(data).unwrap_or_default());
     escape_breaks(out, start);
     match at.is_empty() {
         true => out.push(b'\n'),
-        false => push_id(out, at),
+        false => push_id_and_end(out, at),
     }
 }
 
-/// One `data:` per line. WHATWG HTML, section 9.2.6: CR LF, CR and LF each end a line, so that inside a text they are line
-/// breaks and nothing else; one space after the colon is dropped, so that one is always written.
-fn push_data(out: &mut Vec<u8>, mut text: &str) {
+/// Writes one `data:` per line. WHATWG HTML, section 9.2.6: CR LF, CR and LF each end a line, so a client cannot tell which
+/// of them the text had; one space after the colon is dropped, so one is always written.
+fn push_data_lines(out: &mut Vec<u8>, mut text: &str) {
     while let Some((line, rest)) = split_line(text) {
-        push_line(out, "data", line);
+        push_field(out, "data", line);
         text = rest;
     }
-    push_line(out, "data", text);
+    push_field(out, "data", text);
 }
 
 fn split_line(text: &str) -> Option<(&str, &str)> {
@@ -146,16 +155,16 @@ fn split_line(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-fn push_line(out: &mut Vec<u8>, field: &str, value: &str) {
+fn push_field(out: &mut Vec<u8>, field: &str, value: &str) {
     out.extend_from_slice(field.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
     out.push(b'\n');
 }
 
-/// An object, for there may be more to say some day.
+/// An object, so that members can be added later.
 #[derive(Serialize)]
-struct Nothing {}
+struct EmptyData {}
 
 #[derive(Serialize)]
 struct ResetData<'a> {
@@ -235,7 +244,7 @@ mod tests {
             encoded(Data::from_json(" [1, \"\\n\"]").unwrap(), None),
             format!("data: [1,\"\\n\"]\nid: {AT}\n\n")
         );
-        // Some clients end a line at these; in JSON they can be said otherwise.
+        // Some clients end a line at these; in JSON they can be escaped.
         let breaks = Data::from_json("[\"\u{2028}\u{2029}\u{85}\"]").unwrap();
         assert_eq!(encoded(breaks, None), format!("data: [\"\\u2028\\u2029\\u0085\"]\nid: {AT}\n\n"));
     }
@@ -251,19 +260,19 @@ mod tests {
     }
 
     #[test]
-    fn our_own_messages_end_with_their_id() {
+    fn this_crates_own_messages_end_with_their_id() {
         let channel = Channel::new("a\"\u{2028}").unwrap();
         let reset = Reset { channel: channel.clone(), reason: Reason::EpochChanged, earliest: AT, latest: AT };
         let failed = Failed { channel: channel.clone(), error: StoreError::Corrupt("secret".into()).into() };
         let (at, left) = (Cursors::from(AT), [Channel::new("c").unwrap()]);
         let mut out = Vec::new();
-        push_live(&mut out, &at);
-        push_reset(&mut out, &reset, &at);
-        push_error(&mut out, &failed, &at);
-        push_end(&mut out, &Closed { channel, cursor: AT }, left.iter(), &at);
-        push_ping(&mut out, 9, &at);
-        push_farewell(&mut out, 1500, Some(&at));
-        push_farewell(&mut out, 7, None);
+        push_stream_live(&mut out, &at);
+        push_stream_reset(&mut out, &reset, &at);
+        push_stream_error(&mut out, &failed, &at);
+        push_stream_end(&mut out, &Closed { channel, cursor: AT }, left.iter(), &at);
+        push_stream_ping(&mut out, Duration::from_millis(9), &at);
+        push_stream_retry(&mut out, Duration::from_millis(1500), Some(&at));
+        push_stream_retry(&mut out, Duration::from_millis(7), None);
         let expected = format!(
             "event: stream-live\ndata: {{}}\nid: {AT}\n\n\
              event: stream-reset\ndata: {{\"channel\":\"a\\\"\\u2028\",\"reason\":\"epoch-changed\",\"earliest\":\"{AT}\",\"latest\":\"{AT}\"}}\nid: {AT}\n\n\
@@ -313,13 +322,13 @@ mod tests {
                 text(&entry, &mut stream);
                 let data = data.replace("\r\n", "\n").replace('\r', "\n");
                 expected.push((name.map(|name| name.to_string()).unwrap_or_default(), data, AT.to_string()));
-                stream.extend_from_slice(COMMENT);
+                stream.extend_from_slice(HEARTBEAT_COMMENT);
             }
             prop_assert_eq!(parse(std::str::from_utf8(&stream).unwrap()), expected);
         }
 
         #[test]
-        fn the_json_form_is_one_json_line(data in "(?s).{0,60}") {
+        fn json_data_is_one_line(data in "(?s).{0,60}") {
             let mut stream = Vec::new();
             json(&entry(Data::text(&data), None), &mut stream);
             let events = parse(std::str::from_utf8(&stream).unwrap());

@@ -1,4 +1,4 @@
-//! The heads of answers: at most 3 500 bytes each with what a server adds, for many proxies take 4 kB and no more.
+//! The headers of responses: at most 3 500 bytes, including what a server adds, because many proxies accept only 4 kB.
 
 use std::time::Duration;
 
@@ -8,31 +8,32 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::{
     channel::Channel,
     cursor::Cursors,
-    edge::{ACCEPT, CORRUPT, Matter, position},
+    edge::{ACCEPT, ReadTarget, position_header},
+    encode::CORRUPT,
     hub::{Events, Listened, Reset},
-    problem::retry_after,
     request::{EVENTS_CLOSED, EVENTS_ERROR, EVENTS_LIVE, EVENTS_RESET, LAST_EVENT_ID, next_link},
+    retry::retry_after,
 };
 
-/// Whether an answer holds all that there was.
+/// Whether a response includes everything there was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Live {
     Yes,
     No,
 }
 
-/// The head of an array of what was gathered.
-pub(super) fn of(matter: &Matter, listened: &Listened) -> HeaderMap {
+/// The headers of an array of what was gathered.
+pub(super) fn array(target: &ReadTarget, listened: &Listened) -> HeaderMap {
     let live = if listened.live { Live::Yes } else { Live::No };
     let mut headers = match listened.run() {
-        Some(events) => after(events, &matter.kept, &listened.cursors, live),
-        None => at(&matter.kept, &listened.cursors, live),
+        Some(events) => shared_array_at(events, &target.next_query, &listened.cursors, live),
+        None => array_at(&target.next_query, &listened.cursors, live),
     };
-    headers.extend(resets(matter, &listened.resets).map(|value| (EVENTS_RESET, value)));
+    headers.extend(resets_value(target, &listened.resets).map(|value| (EVENTS_RESET, value)));
     let mut failed = listened.failed.iter().map(|failed| &failed.channel);
     if let Some(first) = failed.next() {
         let alone = Some(first).filter(|_| failed.next().is_none());
-        headers.extend(told(CORRUPT, alone).map(|value| (EVENTS_ERROR, value)));
+        headers.extend(reason_value(CORRUPT, alone).map(|value| (EVENTS_ERROR, value)));
     }
     if listened.closed {
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
@@ -43,19 +44,19 @@ pub(super) fn of(matter: &Matter, listened: &Listened) -> HeaderMap {
     headers
 }
 
-/// The head of an object that says all else itself.
-pub(super) fn of_page(retry: Option<Duration>) -> HeaderMap {
-    let mut headers = plain();
+/// The headers of an object, which has everything else in its body.
+pub(super) fn page(retry: Option<Duration>) -> HeaderMap {
+    let mut headers = common();
     headers.extend(retry.map(|retry| (header::RETRY_AFTER, retry_after(retry))));
     headers
 }
 
-/// The headers that all arrays have, before the position `cursors`.
-pub(super) fn at(kept: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
-    let mut headers = plain();
-    if let Some(position) = position(cursors) {
-        let link = position.to_str().ok().and_then(|position| next_link(kept, position));
-        let fits = |link: &HeaderValue| link.len() + position.len() <= LINK_AND_POSITION;
+/// The headers that every array has; the next page starts at `cursors`.
+pub(super) fn array_at(next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
+    let mut headers = common();
+    if let Some(position) = position_header(cursors) {
+        let link = position.to_str().ok().and_then(|position| next_link(next_query, position));
+        let fits = |link: &HeaderValue| link.len() + position.len() <= MAX_LINK_AND_POSITION;
         headers.extend(link.filter(fits).map(|link| (header::LINK, link)));
         headers.insert(LAST_EVENT_ID, position);
     }
@@ -65,7 +66,7 @@ pub(super) fn at(kept: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     headers
 }
 
-fn plain() -> HeaderMap {
+fn common() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -73,30 +74,35 @@ fn plain() -> HeaderMap {
     headers
 }
 
-/// The head of an array of just these events. All who wait at one position get the same run, and as a rule have asked for
-/// it with the same words: they share its head too.
-fn after(events: &Events, kept: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
+/// The headers of an array of exactly these events. All polls that wait at a position get the same events, and mostly for the
+/// same query, so they also share the headers.
+fn shared_array_at(events: &Events, next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     if cursors.as_one() == Some(events.next()) {
-        let shared = events.cached(|| SharedHead { kept: kept.into(), live, headers: at(kept, cursors, live) });
-        if let Some(shared) = shared.filter(|shared| *shared.kept == *kept && shared.live == live) {
-            return shared.headers.clone();
+        let cached = events.cached(|| CachedHead {
+            next_query: next_query.into(),
+            live,
+            headers: array_at(next_query, cursors, live),
+        });
+        if let Some(cached) = cached.filter(|cached| *cached.next_query == *next_query && cached.live == live) {
+            return cached.headers.clone();
         }
     }
-    at(kept, cursors, live)
+    array_at(next_query, cursors, live)
 }
 
-/// A head that lies with a run, and what the requests that it answers kept.
-struct SharedHead {
-    kept: Box<[u8]>,
+/// Headers that are cached with events, and for which query.
+struct CachedHead {
+    next_query: Box<[u8]>,
     live: Live,
     headers: HeaderMap,
 }
 
-/// Each reason once, for there may be many channels; which one, when it is one of several: `trimmed;channel="a%20b"`.
-pub(super) fn resets(matter: &Matter, resets: &[Reset]) -> Option<HeaderValue> {
+/// Each reason once, because there may be many channels. If exactly one of several channels was reset, its name follows:
+/// `trimmed;channel="a%20b"`.
+pub(super) fn resets_value(target: &ReadTarget, resets: &[Reset]) -> Option<HeaderValue> {
     match resets {
         [] => None,
-        [reset] => told(reset.reason.as_str(), Some(&reset.channel).filter(|_| matter.channels.len() > 1)),
+        [reset] => reason_value(reset.reason.as_str(), Some(&reset.channel).filter(|_| target.channels.len() > 1)),
         several => {
             let mut reasons: Vec<_> = several.iter().map(|reset| reset.reason.as_str()).collect();
             reasons.sort_unstable();
@@ -106,20 +112,20 @@ pub(super) fn resets(matter: &Matter, resets: &[Reset]) -> Option<HeaderValue> {
     }
 }
 
-/// What befell a channel, whose name is left out when it is long.
-fn told(reason: &'static str, channel: Option<&Channel>) -> Option<HeaderValue> {
+/// A reason and the channel's name, which is left out when it is long.
+fn reason_value(reason: &'static str, channel: Option<&Channel>) -> Option<HeaderValue> {
     let name = channel.map(|channel| utf8_percent_encode(channel.as_str(), &ENCODED).to_string());
-    match name.filter(|name| name.len() <= LONGEST_NAME) {
+    match name.filter(|name| name.len() <= MAX_NAME_BYTES) {
         Some(name) => HeaderValue::try_from(format!("{reason};channel=\"{name}\"")).ok(),
         None => Some(HeaderValue::from_static(reason)),
     }
 }
 
-/// Most bytes of the two longest headers together. The rest has some 900 at most, a server's own among them.
-const LINK_AND_POSITION: usize = 2_600;
+/// Maximum bytes of the two longest headers together. The rest takes about 900 at most, including a server's own.
+const MAX_LINK_AND_POSITION: usize = 2_600;
 
-/// Most bytes of an encoded name.
-const LONGEST_NAME: usize = 256;
+/// Maximum bytes of an encoded channel name.
+const MAX_NAME_BYTES: usize = 256;
 
 /// All but the unreserved characters of RFC 3986.
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -136,9 +142,9 @@ mod tests {
 
     const AT: Cursor = Cursor { epoch: u64::MAX, seq: u64::MAX, tag: u32::MAX };
 
-    fn matter(names: &[&str]) -> Matter {
+    fn target(names: &[&str]) -> ReadTarget {
         let channels = Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap();
-        Matter { channels, begin: Begin::Start(Start::Latest), kept: Box::default() }
+        ReadTarget { channels, begin: Begin::Start(Start::Latest), next_query: Box::default() }
     }
 
     fn reset(name: &str, reason: Reason) -> Reset {
@@ -146,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_is_said_once_and_one_channel_of_several_is_named() {
+    fn each_reason_is_listed_once_and_one_channel_of_several_is_named() {
         use Reason::*;
         let (odd, long) = ("\u{447} \"a\"", "\u{447}".repeat(60));
         let several: &[&str] = &[odd, "b", &long];
@@ -159,40 +165,44 @@ mod tests {
             (several, vec![reset(odd, Unknown), reset("b", Ahead), reset(&long, Unknown)], Some("ahead, unknown")),
         ];
         for (names, happened, value) in table {
-            let said = resets(&matter(names), &happened);
-            assert_eq!(said.as_ref().map(|said| said.to_str().unwrap()), value, "{happened:?}");
+            let sent = resets_value(&target(names), &happened);
+            assert_eq!(sent.as_ref().map(|sent| sent.to_str().unwrap()), value, "{happened:?}");
         }
     }
 
     #[test]
-    fn a_name_of_at_most_256_bytes_is_told() {
+    fn a_name_of_at_most_256_bytes_is_sent() {
         // Three of the encoded bytes are one of the name.
-        let told_of = |plain: usize| {
+        let value_with = |plain: usize| {
             let name = Channel::new(format!(" {}", "a".repeat(plain))).unwrap();
-            told(CORRUPT, Some(&name)).unwrap().to_str().unwrap().to_owned()
+            reason_value(CORRUPT, Some(&name)).unwrap().to_str().unwrap().to_owned()
         };
-        assert_eq!(told_of(253), format!("corrupt;channel=\"%20{}\"", "a".repeat(253)));
-        assert_eq!(told_of(254), "corrupt");
+        assert_eq!(value_with(253), format!("corrupt;channel=\"%20{}\"", "a".repeat(253)));
+        assert_eq!(value_with(254), "corrupt");
     }
 
     #[test]
     fn a_link_is_left_out_when_it_and_the_position_are_too_long_together() {
         let position = Cursors::from(AT);
-        for length in 1..MOST_OF_BOTH {
-            let kept = format!("channel={}", "a".repeat(length));
-            let link = next_link(kept.as_bytes(), &position.to_string()).unwrap();
-            let fits = link.len() + position.to_string().len() <= MOST_OF_BOTH;
-            assert_eq!(at(kept.as_bytes(), &position, Live::No).contains_key(header::LINK), fits, "{length}");
+        for length in 1..MAX_OF_BOTH {
+            let next_query = format!("channel={}", "a".repeat(length));
+            let link = next_link(next_query.as_bytes(), &position.to_string()).unwrap();
+            let fits = link.len() + position.to_string().len() <= MAX_OF_BOTH;
+            assert_eq!(
+                array_at(next_query.as_bytes(), &position, Live::No).contains_key(header::LINK),
+                fits,
+                "{length}"
+            );
         }
     }
 
-    /// So that a head of 3 500 bytes has place for the rest.
-    const MOST_OF_BOTH: usize = 2_600;
+    /// Leaves room for the rest in 3 500 bytes of headers.
+    const MAX_OF_BOTH: usize = 2_600;
 
     #[test]
-    fn the_longest_position_that_has_a_place_leaves_none_for_a_link() {
+    fn the_longest_position_that_fits_leaves_no_room_for_a_link() {
         let names: Vec<_> = (0..65).map(|n| Channel::new(format!("c{n}")).unwrap()).collect();
-        let head = |count: usize| at(b"", &Cursors::of(names[..count].iter().map(|name| (name, AT))), Live::Yes);
+        let head = |count: usize| array_at(b"", &Cursors::of(names[..count].iter().map(|name| (name, AT))), Live::Yes);
         let has = |count, name| head(count).contains_key(name);
         assert_eq!([has(30, header::LINK), has(64, header::LINK), has(65, header::LINK)], [true, false, false]);
         assert_eq!([has(30, LAST_EVENT_ID), has(64, LAST_EVENT_ID), has(65, LAST_EVENT_ID)], [true, true, false]);

@@ -1,4 +1,4 @@
-//! Reads a request's body up to a bound. Knows nothing of what is in it.
+//! Reads a request's body up to a limit. Knows nothing of its content.
 
 use std::{error::Error, pin::Pin};
 
@@ -10,52 +10,52 @@ use crate::{problem::Problem, request::BadParameter};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The body of a request, of which it is known how far it was read.
-pub(super) struct Incoming<'a, B> {
+/// The body of a request, and how much of it was read.
+pub(super) struct IncomingBody<'a, B> {
     body: Pin<&'a mut B>,
-    progress: Progress,
+    progress: ReadProgress,
 }
 
-/// How far a body was read.
+/// How much of a body was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    Untouched,
-    Begun,
-    Ended,
-    /// It failed, and says nothing more.
-    Broken,
+pub(super) enum ReadProgress {
+    Unread,
+    Started,
+    Complete,
+    /// Reading failed; nothing more will come.
+    Failed,
 }
 
-impl<'a, B> Incoming<'a, B>
+impl<'a, B> IncomingBody<'a, B>
 where
     B: http_body::Body,
     B::Error: Into<BoxError>,
 {
     pub(super) fn new(body: Pin<&'a mut B>) -> Self {
-        let progress = if body.is_end_stream() { Progress::Ended } else { Progress::Untouched };
+        let progress = if body.is_end_stream() { ReadProgress::Complete } else { ReadProgress::Unread };
         Self { body, progress }
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> ReadProgress {
         self.progress
     }
 
-    /// How many bytes are still to come, at least.
-    pub(super) fn announced(&self) -> u64 {
+    /// The number of bytes that are still to come, at least.
+    pub(super) fn min_remaining(&self) -> u64 {
         self.body.size_hint().lower()
     }
 
-    /// The next piece.
-    pub(super) async fn next(&mut self) -> Option<Result<B::Data, BoxError>> {
+    /// The next chunk of data.
+    pub(super) async fn next_chunk(&mut self) -> Option<Result<B::Data, BoxError>> {
         loop {
-            self.progress = Progress::Begun;
+            self.progress = ReadProgress::Started;
             match self.body.frame().await {
                 None => {
-                    self.progress = Progress::Ended;
+                    self.progress = ReadProgress::Complete;
                     return None;
                 }
                 Some(Err(error)) => {
-                    self.progress = Progress::Broken;
+                    self.progress = ReadProgress::Failed;
                     return Some(Err(error.into()));
                 }
                 Some(Ok(frame)) => {
@@ -67,19 +67,19 @@ where
         }
     }
 
-    /// The whole body, or why not. Nothing is read once it is refused.
-    pub(super) async fn collect(&mut self, most: usize) -> Result<Bytes, Problem> {
-        let length = self.announced();
-        if length > most as u64 {
-            return Err(too_large(most));
+    /// The whole body, up to `max_bytes`. Stops reading at the first error.
+    pub(super) async fn collect(&mut self, max_bytes: usize) -> Result<Bytes, Problem> {
+        let length = self.min_remaining();
+        if length > max_bytes as u64 {
+            return Err(too_large(max_bytes));
         }
-        // Frames are copied together: a frame of one byte would otherwise cost many, and each would keep what it was read
-        // into.
-        let mut whole = Vec::with_capacity(BELIEVED.min(length as usize));
-        while let Some(data) = self.next().await {
-            let data = data.map_err(|error| broken(error.as_ref(), most))?;
-            if data.remaining() > most - whole.len() {
-                return Err(too_large(most));
+        // Copied into one buffer: a chunk keeps the buffer alive that it was read into, which for a chunk of one byte is many
+        // times its size.
+        let mut whole = Vec::with_capacity(MAX_PREALLOCATED.min(length as usize));
+        while let Some(data) = self.next_chunk().await {
+            let data = data.map_err(|error| read_failed(error.as_ref(), max_bytes))?;
+            if data.remaining() > max_bytes - whole.len() {
+                return Err(too_large(max_bytes));
             }
             whole.put(data);
         }
@@ -87,23 +87,26 @@ where
     }
 }
 
-/// What a body says its length is gets room at once, up to so many bytes.
-const BELIEVED: usize = 16 << 10;
+/// The announced length of a body is allocated at once up to this many bytes.
+const MAX_PREALLOCATED: usize = 16 << 10;
 
-fn broken(error: &(dyn Error + 'static), most: usize) -> Problem {
+fn read_failed(error: &(dyn Error + 'static), max_bytes: usize) -> Problem {
     let mut causes = std::iter::successors(Some(error), |&error| error.source());
-    // A limit of a layer in front of us is a limit all the same.
+    // The limit of a layer in front of the service counts as well.
     if causes.any(|cause| cause.is::<LengthLimitError>()) {
-        return too_large(most);
+        return too_large(max_bytes);
     }
-    tracing::debug!(%error, "the body of a publish broke off");
-    BadParameter::new("body", "could not be read to its end").into()
+    tracing::debug!(%error, "reading the body of a publish failed");
+    BadParameter::new("body", "could not be read completely").into()
 }
 
-fn too_large(most: usize) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than is taken here: at most {most} bytes"))
-        .kind("too-large")
-        .parameter("body")
+fn too_large(max_bytes: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the body is too large: at most {max_bytes} bytes are accepted"),
+    )
+    .kind("too-large")
+    .parameter("body")
 }
 
 #[cfg(test)]
@@ -115,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// Frames of one byte, then a failure; panics when it is read on after a refusal.
+    /// Frames of one byte, then an error.
     struct Bytewise {
         left: usize,
     }
@@ -136,13 +139,13 @@ mod tests {
         }
     }
 
-    async fn collect<B>(body: B, most: usize) -> Result<Bytes, Problem>
+    async fn collect<B>(body: B, max_bytes: usize) -> Result<Bytes, Problem>
     where
         B: http_body::Body,
         B::Error: Into<BoxError>,
     {
         let body = pin!(body);
-        Incoming::new(body).collect(most).await
+        IncomingBody::new(body).collect(max_bytes).await
     }
 
     fn status<T>(read: Result<T, Problem>) -> u16 {

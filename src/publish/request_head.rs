@@ -1,4 +1,4 @@
-//! What a publish says before its body. Pure: a request that is refused here is refused unread.
+//! The method, parameters and headers of a publish. Pure: a request that is refused here is refused before its body is read.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
@@ -6,50 +6,51 @@ use crate::{
     error::InvalidEvent,
     event::{Event, EventKey},
     problem::Problem,
-    request::{BadParameter, EVENTS_CLOSED, IDEMPOTENCY_KEY, number, pairs, parameters, trim, word},
+    request::{BadParameter, EVENTS_CLOSED, IDEMPOTENCY_KEY, number, pairs, split_parameters, trim, unquote},
 };
 
 /// The method, the parameters and the headers of a publish.
 #[derive(Debug)]
-pub(super) struct Head {
-    /// What the body is; an error when it cannot be used, which an empty body that only closes does not mind.
-    pub(super) media: Result<Media, Problem>,
-    pub(super) close: Close,
+pub(super) struct RequestHead {
+    /// The type of the body; an error if it is not supported, which does not matter for an empty body that closes the
+    /// channel.
+    pub(super) content_type: Result<ContentType, Problem>,
+    pub(super) after_append: AfterAppend,
     pub(super) key: Option<EventKey>,
     pub(super) name: Option<String>,
     pub(super) time: Option<u64>,
 }
 
-/// What a body may be.
+/// The supported types of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Media {
+pub(super) enum ContentType {
     Json,
     Text,
-    Lines,
+    Ndjson,
 }
 
-/// Whether the channel ends with this append.
+/// Whether the append closes the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Close {
-    Keep,
+pub(super) enum AfterAppend {
+    KeepOpen,
     Close,
 }
 
-impl Head {
-    pub(super) fn of(request: &Parts) -> Result<Self, Problem> {
+impl RequestHead {
+    pub(super) fn parse(request: &Parts) -> Result<Self, Problem> {
         if request.method != Method::POST {
             return Err(Problem::not_allowed(ALLOW));
         }
-        let (media, close) = (media(&request.headers), close(&request.headers)?);
-        let media = match (media, close) {
-            (Err(problem), Close::Keep) => return Err(problem),
-            (media, _) => media,
+        let (content_type, after_append) = (content_type(&request.headers), after_append(&request.headers)?);
+        let content_type = match (content_type, after_append) {
+            (Err(problem), AfterAppend::KeepOpen) => return Err(problem),
+            (content_type, _) => content_type,
         };
         let (name, time) = parameters_of(request)?;
-        Ok(Self { media, close, key: key(&request.headers)?, name, time })
+        Ok(Self { content_type, after_append, key: key(&request.headers)?, name, time })
     }
 
-    /// Gives `event` the name and time of the query.
+    /// Gives `event` the name and the time of the query.
     pub(super) fn apply(&self, mut event: Event) -> Result<Event, Problem> {
         let invalid = |parameter| move |invalid: InvalidEvent| Problem::from(invalid).parameter(parameter);
         if let Some(name) = &self.name {
@@ -62,33 +63,35 @@ impl Head {
     }
 }
 
-/// What a publish answers to.
+/// The methods of the service.
 pub(super) const ALLOW: &str = "POST, OPTIONS";
 
-fn media(headers: &HeaderMap) -> Result<Media, Problem> {
-    // RFC 9110, section 15.5.16: 415 speaks of the coding too.
+fn content_type(headers: &HeaderMap) -> Result<ContentType, Problem> {
+    // RFC 9110, section 15.5.16: 415 is also for the content coding.
     if headers
         .get_all(header::CONTENT_ENCODING)
         .iter()
         .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
-        // Section 12.5.3: then the answer says which codings are taken.
+        // Section 12.5.3: then the response says which codings are accepted.
         return Err(unsupported("`Content-Encoding` must be `identity`")
             .parameter("Content-Encoding")
             .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let named = types.next().map(HeaderValue::as_bytes).unwrap_or_default();
-    let (essence, mut rest) = parameters(named);
+    let (essence, mut rest) = split_parameters(named);
     let utf8 = rest.all(|(name, value)| {
-        let charset = word(value).unwrap_or_default();
+        let charset = unquote(value).unwrap_or_default();
         !name.eq_ignore_ascii_case(b"charset")
             || [&b"utf-8"[..], b"utf8"].iter().any(|utf8| charset.eq_ignore_ascii_case(utf8))
     });
-    let known: Option<Media> =
-        TYPES.iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map(|(_, media)| *media);
+    let known: Option<ContentType> = CONTENT_TYPES
+        .iter()
+        .find(|(name, _)| essence.eq_ignore_ascii_case(name))
+        .map(|(_, content_type)| *content_type);
     match known.filter(|_| utf8 && types.next().is_none()) {
-        Some(media) => Ok(media),
+        Some(content_type) => Ok(content_type),
         None => Err(unsupported(
             "`Content-Type` must be `application/json`, `text/plain` or `application/x-ndjson`, in UTF-8",
         )
@@ -96,39 +99,39 @@ fn media(headers: &HeaderMap) -> Result<Media, Problem> {
     }
 }
 
-const TYPES: [(&[u8], Media); 5] = [
-    (b"application/json", Media::Json),
-    (b"text/plain", Media::Text),
-    (b"application/x-ndjson", Media::Lines),
-    // None of the three is registered; people write each.
-    (b"application/ndjson", Media::Lines),
-    (b"application/jsonl", Media::Lines),
+const CONTENT_TYPES: [(&[u8], ContentType); 5] = [
+    (b"application/json", ContentType::Json),
+    (b"text/plain", ContentType::Text),
+    (b"application/x-ndjson", ContentType::Ndjson),
+    // None of the three is registered; all are in use.
+    (b"application/ndjson", ContentType::Ndjson),
+    (b"application/jsonl", ContentType::Ndjson),
 ];
 
 fn unsupported(detail: &'static str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
 }
 
-fn close(headers: &HeaderMap) -> Result<Close, BadParameter> {
+fn after_append(headers: &HeaderMap) -> Result<AfterAppend, BadParameter> {
     match single(headers, &EVENTS_CLOSED, "Events-Closed")? {
-        None | Some(b"" | b"false") => Ok(Close::Keep),
-        Some(b"true") => Ok(Close::Close),
+        None | Some(b"" | b"false") => Ok(AfterAppend::KeepOpen),
+        Some(b"true") => Ok(AfterAppend::Close),
         Some(_) => Err(BadParameter::new("Events-Closed", "must be `true` or `false`")),
     }
 }
 
-/// The key is a quoted string (RFC 8941, section 3.3.3, as the header's draft asks) or the bare text that most clients send.
-/// An empty one is an error: to ignore it would drop a promise that the client relies on.
+/// The key is a quoted string (RFC 8941, section 3.3.3, as the header's draft requires) or the bare text that most clients
+/// send. An empty key is an error: if it were ignored, the client would wrongly believe that it can repeat the request.
 fn key(headers: &HeaderMap) -> Result<Option<EventKey>, BadParameter> {
     let bad = |reason: String| BadParameter::new("Idempotency-Key", reason);
     let Some(value) = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")? else { return Ok(None) };
-    let key = word(value).ok_or_else(|| bad("the quotes are not closed".into()))?;
+    let key = unquote(value).ok_or_else(|| bad("the closing quote is missing".into()))?;
     let key = std::str::from_utf8(&key).map_err(|_| bad("is not UTF-8".into()))?;
     EventKey::new(key).map(Some).map_err(|invalid| bad(invalid.to_string()))
 }
 
-/// The one value of a header; saying the same twice is harmless. HTTP/1 takes spaces around it away; HTTP/2 has none, but
-/// servers let them pass.
+/// The only value of a header; the same value twice is harmless. Trimmed, because servers pass on the white space around a
+/// value over HTTP/2, where it is not allowed.
 fn single<'a>(
     headers: &'a HeaderMap,
     name: &http::HeaderName,
@@ -137,7 +140,7 @@ fn single<'a>(
     let mut values = headers.get_all(name).iter().map(|value| trim(value.as_bytes()));
     let first = values.next();
     if values.any(|other| Some(other) != first) {
-        return Err(BadParameter::new(parameter, "is given several times with different values"));
+        return Err(BadParameter::new(parameter, "occurs more than once, with different values"));
     }
     Ok(first)
 }
@@ -153,7 +156,7 @@ fn parameters_of(request: &Parts) -> Result<(Option<String>, Option<u64>), BadPa
                 set(&mut name, "name", value.to_owned())?;
             }
             b"time" => {
-                let value = number(&value).ok_or(BadParameter::new("time", "must be Unix milliseconds"))?;
+                let value = number(&value).ok_or(BadParameter::new("time", "must be in Unix milliseconds"))?;
                 set(&mut time, "time", value)?;
             }
             _ => {}
@@ -164,7 +167,7 @@ fn parameters_of(request: &Parts) -> Result<(Option<String>, Option<u64>), BadPa
 
 fn set<T: PartialEq>(slot: &mut Option<T>, parameter: &'static str, value: T) -> Result<(), BadParameter> {
     match slot {
-        Some(before) if *before != value => Err(BadParameter::new(parameter, "is given twice with different values")),
+        Some(before) if *before != value => Err(BadParameter::new(parameter, "occurs twice, with different values")),
         _ => {
             *slot = Some(value);
             Ok(())
@@ -178,37 +181,41 @@ mod tests {
 
     use super::*;
 
-    fn head(uri: &str, headers: &[(&str, &str)]) -> Result<Head, u16> {
+    fn head(uri: &str, headers: &[(&str, &str)]) -> Result<RequestHead, u16> {
         let mut request = Request::builder().method("POST").uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        Head::of(&parts).map_err(|problem| problem.into_response().status().as_u16())
+        RequestHead::parse(&parts).map_err(|problem| problem.into_response().status().as_u16())
     }
 
     #[test]
     fn types_are_known_with_their_charset() {
         let table = [
-            ("application/json", Ok(Media::Json)),
-            ("Application/JSON ; charset=UTF-8", Ok(Media::Json)),
-            ("text/plain;charset=\"utf-8\"", Ok(Media::Text)),
-            ("text/plain; format=flowed", Ok(Media::Text)),
-            ("text/plain;charset=utf8", Ok(Media::Text)),
-            ("application/x-ndjson", Ok(Media::Lines)),
-            ("application/ndjson", Ok(Media::Lines)),
-            ("application/JSONL", Ok(Media::Lines)),
+            ("application/json", Ok(ContentType::Json)),
+            ("Application/JSON ; charset=UTF-8", Ok(ContentType::Json)),
+            ("text/plain;charset=\"utf-8\"", Ok(ContentType::Text)),
+            ("text/plain; format=flowed", Ok(ContentType::Text)),
+            ("text/plain;charset=utf8", Ok(ContentType::Text)),
+            ("application/x-ndjson", Ok(ContentType::Ndjson)),
+            ("application/ndjson", Ok(ContentType::Ndjson)),
+            ("application/JSONL", Ok(ContentType::Ndjson)),
             ("text/plain; charset=latin1", Err(415)),
             ("application/x-www-form-urlencoded", Err(415)),
             ("json", Err(415)),
             ("", Err(415)),
         ];
         for (value, expected) in table {
-            assert_eq!(head("/", &[("content-type", value)]).map(|head| head.media.unwrap()), expected, "{value}");
+            assert_eq!(
+                head("/", &[("content-type", value)]).map(|head| head.content_type.unwrap()),
+                expected,
+                "{value}"
+            );
         }
         assert_eq!(head("/", &[]).unwrap_err(), 415);
         assert_eq!(head("/", &[("content-type", "text/plain"), ("content-encoding", "gzip")]).unwrap_err(), 415);
-        assert!(head("/", &[("events-closed", "true")]).unwrap().media.is_err());
+        assert!(head("/", &[("events-closed", "true")]).unwrap().content_type.is_err());
     }
 
     #[test]
@@ -234,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_checked_too() {
+    fn the_other_headers_and_parameters_are_checked() {
         let text = ("content-type", "text/plain");
         assert_eq!(head("/", &[text, ("events-closed", "yes")]).unwrap_err(), 400);
         assert_eq!(head("/?time=now", &[text]).unwrap_err(), 400);
         assert_eq!(head("/?name=a&name=b", &[text]).unwrap_err(), 400);
         assert_eq!(head("/?name=%ff", &[text]).unwrap_err(), 400);
         let good = head("/?name=a&time=5&name=a&x=y&time=", &[text, ("events-closed", "false")]).unwrap();
-        assert_eq!((good.name.as_deref(), good.time, good.close), (Some("a"), Some(5), Close::Keep));
+        assert_eq!((good.name.as_deref(), good.time, good.after_append), (Some("a"), Some(5), AfterAppend::KeepOpen));
         assert!(good.apply(Event::text("x")).is_ok());
         let reserved = head("/?name=stream-x", &[text]).unwrap().apply(Event::text("x")).unwrap_err();
         assert_eq!(reserved.into_response().status(), 422);

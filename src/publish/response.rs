@@ -1,4 +1,4 @@
-//! What a publish is answered with once it is done.
+//! The response to a publish that succeeded.
 
 use http::{HeaderValue, Response, header};
 use serde::Serialize;
@@ -11,39 +11,39 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Several {
+struct BatchResponse {
     ids: Vec<String>,
-    /// Positions in `ids`.
+    /// Indexes into `ids`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     duplicates: Vec<usize>,
 }
 
-/// `{"id":"…"}`, and `"duplicate":true` when the event was there before.
-pub(super) fn one(appended: &Appended) -> Response<Body> {
-    let id = position(appended).to_text();
+/// `{"id":"…"}`, and `"duplicate":true` when the event had been appended before.
+pub(super) fn single_response(appended: &Appended) -> Response<Body> {
+    let id = last_position(appended).to_text();
     let duplicate = appended.receipts.iter().any(|receipt| receipt.duplicate);
     let end: &[u8] = if duplicate { br#"","duplicate":true}"# } else { br#""}"# };
-    // The text of a cursor has nothing that JSON escapes.
-    answer(appended, [br#"{"id":""#, &id[..], end].concat(), &id)
+    // The text of a cursor has no characters that JSON escapes.
+    ok_response(appended, [br#"{"id":""#, &id[..], end].concat(), &id)
 }
 
-/// `{"ids":[…]}`, and `"duplicates":[…]` when some of the events were there before.
-pub(super) fn several(appended: &Appended) -> Response<Body> {
+/// `{"ids":[…]}`, and `"duplicates":[…]` when some of the events had been appended before.
+pub(super) fn batch_response(appended: &Appended) -> Response<Body> {
     let receipts = || appended.receipts.iter();
     let ids = receipts().map(|receipt| receipt.cursor.to_string()).collect();
     let duplicate = |(at, receipt): (usize, &Receipt)| receipt.duplicate.then_some(at);
-    let ids = Several { ids, duplicates: receipts().enumerate().filter_map(duplicate).collect() };
-    // Strings and numbers always serialise.
-    answer(appended, serde_json::to_vec(&ids).unwrap_or_default(), &position(appended).to_text())
+    let ids = BatchResponse { ids, duplicates: receipts().enumerate().filter_map(duplicate).collect() };
+    // Cannot fail: strings and numbers always serialise.
+    ok_response(appended, serde_json::to_vec(&ids).unwrap_or_default(), &last_position(appended).to_text())
 }
 
-/// That of the last event.
-fn position(appended: &Appended) -> Cursor {
+/// The position of the last event.
+fn last_position(appended: &Appended) -> Cursor {
     appended.receipts.last().map_or(appended.head.cursor, |receipt| receipt.cursor)
 }
 
-/// `200` with the position of the last event: a reader that goes on from it gets what follows.
-fn answer(appended: &Appended, ids: Vec<u8>, position: &[u8]) -> Response<Body> {
+/// `200` with the position of the last event: a reader that starts after it gets what follows.
+fn ok_response(appended: &Appended, ids: Vec<u8>, position: &[u8]) -> Response<Body> {
     let mut response = Response::new(Body::full(ids));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

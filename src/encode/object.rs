@@ -1,4 +1,4 @@
-//! An entry as a JSON object: an element of a long poll's array, or the datum of a stream's event. A pure function of the
+//! An entry as a JSON object: an element of a long poll's array, or the data of an event of a stream. A pure function of the
 //! entry.
 
 use serde::Serialize;
@@ -9,12 +9,12 @@ use crate::{
     store::Entry,
 };
 
-/// An array of objects.
+/// Entries as a JSON array of objects.
 pub(crate) static ARRAY: Encoding =
     Encoding { delimiters: Delimiters { before: b"[", between: b",", after: b"]" }, encode: object };
 
 /// Appends `{"id":…,"channel":…,"time":…,"name":…,"data":…}`; an event without a name has no `name`.
-pub(crate) fn object(entry: &Entry, out: &mut Vec<u8>) {
+pub(super) fn object(entry: &Entry, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(b"{\"id\":\"");
     out.extend_from_slice(entry.cursor.to_string().as_bytes());
@@ -29,14 +29,14 @@ pub(crate) fn object(entry: &Entry, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"data\":");
     match entry.data.as_text() {
         Some(text) => push_json(text, out),
-        // Already compact JSON, and never parsed again: numbers of any size go through as they came.
+        // Already compact JSON. It is not parsed again, so that numbers of any size stay as they were published.
         None => out.extend_from_slice(entry.data.as_shown().as_bytes()),
     }
     out.push(b'}');
     escape_breaks(out, start);
 }
 
-/// Strings and numbers always serialise, and a vector takes all that is written.
+/// Cannot fail: strings and numbers always serialise, and writing to a vector always succeeds.
 fn push_json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }

@@ -1,0 +1,17 @@
+//! The bytes of response bodies: events and this crate's own messages, as the text of a stream or as JSON. Pure functions.
+
+mod escape;
+mod object;
+mod page;
+mod sse;
+mod values;
+
+pub(crate) use self::{
+    object::ARRAY,
+    page::{empty_page, page},
+    sse::{
+        HEARTBEAT_COMMENT, encoding_for, push_id_and_end, push_retry_field, push_stream_end, push_stream_error,
+        push_stream_live, push_stream_ping, push_stream_reset, push_stream_retry,
+    },
+    values::CORRUPT,
+};
