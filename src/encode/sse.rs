@@ -15,7 +15,7 @@ use super::{
 use crate::{
     channel::Channel,
     cursor::Cursors,
-    hub::{Delimiters, Closed, Failed, Encoding, Reset},
+    hub::{Closed, Delimiters, Encoding, Failed, Reset},
     request::Format,
     store::Entry,
 };

@@ -27,7 +27,7 @@ use crate::{
         HEARTBEAT_COMMENT, encoding_for, push_retry_field, push_stream_end, push_stream_error, push_stream_live,
         push_stream_ping, push_stream_reset, push_stream_retry,
     },
-    hub::{Closed, Delivery, Events, Encoding, SubscribeError, Subscriber},
+    hub::{Closed, Delivery, Encoding, Events, SubscribeError, Subscriber},
     problem::Problem,
     request::Heartbeat,
     retry::jittered,

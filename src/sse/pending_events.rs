@@ -4,7 +4,7 @@ use super::chunk_buffer::ChunkBuffer;
 use crate::{
     cursor::Cursors,
     encode::push_id_and_end,
-    hub::{Events, Encoding},
+    hub::{Encoding, Events},
 };
 
 pub(super) struct PendingEvents {

@@ -11,8 +11,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_is_live_once_its_history_is_delivered() {
-    let hub =
-        Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit::new(2, 1 << 20)));
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit::new(2, 1 << 20)));
     hub.publish_all(&channel("a"), events(0..5)).await.unwrap();
     let mut idle = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     assert!(idle.is_live(), "nothing to catch up");
@@ -76,8 +75,7 @@ async fn a_reader_that_resumes_among_recent_events_is_live_after_those_of_that_t
 
 #[tokio::test(start_paused = true)]
 async fn after_a_reset_a_subscription_is_live_once_the_retained_events_are_delivered() {
-    let hub =
-        Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit::new(2, 1 << 20)));
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().page(Limit::new(2, 1 << 20)));
     hub.publish_all(&channel("a"), events(0..3)).await.unwrap();
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     assert!(subscriber.is_live());

@@ -213,8 +213,7 @@ async fn resume(
     let (mut seen, mut since_reset, mut report) = (HashSet::new(), HashSet::new(), Report::default());
     let mut stopped = None;
     loop {
-        let Ok(page) = store.read(&channel("hot"), Start::After(next), Limit::default().events(37)).await
-        else {
+        let Ok(page) = store.read(&channel("hot"), Start::After(next), Limit::default().events(37)).await else {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
