@@ -12,6 +12,7 @@ use super::{
     query::{Pairs, number},
     resolver::BadParameter,
 };
+pub(crate) use crate::hub::SubscriptionStart as Begin;
 use crate::{cursor::Cursors, event::MAX_TIME, store::Start};
 
 /// What the parameters and headers of a read request say. Absent is `None`; nothing is capped yet.
@@ -48,17 +49,6 @@ pub(crate) struct Wishes {
     pub(crate) format: Option<Format>,
     pub(crate) shape: Shape,
     pub(crate) heartbeat: Option<Heartbeat>,
-}
-
-/// Where to begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Begin {
-    /// The client named a start, or nothing (`latest`).
-    Start(Start),
-    /// The client was here before.
-    Resume(Cursors),
-    /// The client was somewhere before, but sends no cursor of ours.
-    Unknown,
 }
 
 /// The longest wait of a poll, in seconds, and where the client said it.
