@@ -92,5 +92,6 @@ pub(crate) use self::{
     encoding::{Delimiters, Encoding},
     entry_run::encode_joined,
     listen::Listening,
+    subscription::SubscriptionStart,
     turns::Turn,
 };

@@ -35,7 +35,7 @@
 //! use tower_events::{Channels, Hub, LongPollService, MemoryStore, longpoll::LongPollOptions};
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let options = LongPollOptions::default().longest_wait(Duration::from_secs(20)).refuse_resets();
+//! let options = LongPollOptions::default().max_wait(Duration::from_secs(20)).refuse_resets();
 //! let service = LongPollService::new(hub, Channels::from_path).options(options).max_channels(4);
 //! # drop(service);
 //! ```

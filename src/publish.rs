@@ -135,7 +135,7 @@ impl<S: Store> PublishService<S> {
     /// Sets the clock that the times of events are compared with: a time more than an hour ahead of it gets a 422. Default
     /// [`Clock::system`].
     #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
+    pub fn clock(mut self, clock: Clock) -> Self {
         self.publisher.limits.clock = clock;
         self
     }

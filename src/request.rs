@@ -60,7 +60,7 @@ pub(crate) use self::{
     field_syntax::{split_parameters, trim, unquote},
     link::next_link,
     query::{number, pairs},
-    read::{Begin, Format, Heartbeat, PollShape, ReadMethod, ReadRequest, ReadSettings, Wait},
+    read::{Format, Heartbeat, PollShape, ReadMethod, ReadRequest, ReadSettings, Wait},
     resolver::{BadParameter, RejectionKind, SharedResolver},
 };
 pub use self::{

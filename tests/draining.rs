@@ -137,7 +137,7 @@ async fn a_handler_refuses_each_transport_in_its_own_way() {
 #[tokio::test]
 async fn a_refused_stream_repeats_the_position_that_its_client_sent() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
-    let hub = Hub::with_options(store, HubOptions::default().readers(1));
+    let hub = Hub::with_options(store, HubOptions::default().max_readers(1));
     let busy = |_: &http::request::Parts| Err::<Channels, _>(Rejection::too_many(Duration::from_secs(5)));
     let router = Router::new()
         .route_service("/events", EventService::new(hub.clone(), Channels::from_query))

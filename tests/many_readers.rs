@@ -35,7 +35,7 @@ fn channel() -> Channel {
 fn app() -> (Hub, EventService) {
     let hub = Hub::new(MemoryStore::default());
     // However slow the machine, no poll times out before the last one has started.
-    let polls = LongPollOptions::default().wait(HOUR).longest_wait(HOUR);
+    let polls = LongPollOptions::default().wait(HOUR).max_wait(HOUR);
     (hub.clone(), EventService::new(hub, Channels::from_query).long_poll(polls))
 }
 
@@ -79,6 +79,10 @@ async fn a_thousand_parked_polls_and_a_thousand_streams_get_every_event() {
     wait_for_readers(&hub, 0).await;
 }
 
+/// The hub's defaults.
+const LINGER: Duration = Duration::from_secs(30);
+const CHECK_EVERY: Duration = Duration::from_secs(3);
+
 #[tokio::test(start_paused = true)]
 async fn a_disconnect_frees_everything() {
     let (hub, service) = app();
@@ -92,7 +96,7 @@ async fn a_disconnect_frees_everything() {
     drop(streams);
     polls.shutdown().await;
     wait_for_readers(&hub, 0).await;
-    tokio::time::sleep(hub.options().linger + 2 * hub.options().check_every).await;
+    tokio::time::sleep(LINGER + 2 * CHECK_EVERY).await;
     assert_eq!(hub.stats(), Stats::default());
 }
 

@@ -26,7 +26,7 @@ fn channel() -> Channel {
 fn with_manual_clock(retention: Retention) -> (MemoryStore, Arc<AtomicU64>) {
     let now = Arc::new(AtomicU64::new(0));
     let clock = now.clone();
-    (MemoryStore::new(retention).with_clock(Clock::new(move || clock.load(Relaxed))), now)
+    (MemoryStore::new(retention).clock(Clock::new(move || clock.load(Relaxed))), now)
 }
 
 const MOMENT: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ async fn texts(store: &MemoryStore) -> Vec<String> {
 
 #[tokio::test]
 async fn an_append_that_is_too_large_changes_nothing() {
-    let store = MemoryStore::default().largest_append(1_000);
+    let store = MemoryStore::default().max_append_bytes(1_000);
     let events = vec![Event::text("x".repeat(400)); 3];
     let too_large = |error| matches!(error, Err(StoreError::TooLarge { size: 1395, most: 1000, unit: Unit::Bytes }));
     assert!(too_large(store.append(&channel(), Append::new(events.clone())).await.map(drop)));
@@ -225,7 +225,7 @@ async fn the_size_of_an_entry_is_its_data_its_names_and_64_bytes() {
     for (event, size) in sizes {
         let store = MemoryStore::default();
         for (most, fits) in [(size - 1, false), (size, true)] {
-            let append = store.clone().largest_append(most).append(&channel(), Append::new([event.clone()])).await;
+            let append = store.clone().max_append_bytes(most).append(&channel(), Append::new([event.clone()])).await;
             assert_eq!(append.is_ok_and(|done| done.entries[0].size() as u64 == size), fits, "{event:?}");
         }
     }

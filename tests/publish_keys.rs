@@ -97,7 +97,7 @@ async fn an_empty_key_is_refused() {
 async fn a_time_more_than_an_hour_ahead_is_refused() {
     let hub = Hub::new(MemoryStore::default());
     let now = 1_732_094_400_000_u64;
-    let server = serve(PublishService::new(hub, Channels::from_query).with_clock(Clock::new(move || now))).await;
+    let server = serve(PublishService::new(hub, Channels::from_query).clock(Clock::new(move || now))).await;
     let (last, first_refused) = (now + 3_600_000, now + 3_600_001);
     for http in BOTH {
         let send = async |uri: String, content_type: &str, body: String| {

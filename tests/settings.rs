@@ -177,7 +177,7 @@ async fn the_format_can_be_set_and_a_request_can_choose_another() {
 
 #[tokio::test(start_paused = true)]
 async fn waits_and_limits_of_polls_can_be_set() {
-    let options = LongPollOptions::default().wait(Duration::from_secs(3)).longest_wait(Duration::from_secs(7)).limit(2);
+    let options = LongPollOptions::default().wait(Duration::from_secs(3)).max_wait(Duration::from_secs(7)).limit(2);
     let (hub, server) = polls(options);
     let head = publish(&hub, "a", "1").await;
     for http in BOTH {
@@ -259,7 +259,7 @@ async fn the_number_of_channels_can_be_bounded() {
 
 #[tokio::test]
 async fn the_number_of_readers_can_be_bounded() {
-    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().readers(1));
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().max_readers(1));
     let server = support::serve(EventService::new(hub.clone(), Channels::from_query)).await;
     for http in BOTH {
         let mut first = server.get("/?channel=a").over(http).sse().await;

@@ -29,7 +29,7 @@ pub(crate) fn run() {
 async fn offer(times: f64) -> (f64, f64) {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     faults.delay(READ);
-    let hub = Hub::with_options(store, HubOptions::default().reads(READS));
+    let hub = Hub::with_options(store, HubOptions::default().max_reads(READS));
     let (start, count) = (Instant::now(), (CAPACITY * times * LASTS.as_secs_f64()) as u32);
     let mut clients = JoinSet::new();
     for n in 0..count {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tower_events::{Hub, SseBody, Subscription};
 
-use crate::world::{channel, events, hub, read, runtime, take};
+use crate::world::{channel, events, hub, read, runtime, take, without_heartbeat};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan_out");
@@ -63,7 +63,7 @@ fn first_and_second(times: u64) -> (Duration, Duration) {
 async fn streams(hub: &Hub, count: u64) -> Vec<SseBody> {
     let mut streams = Vec::new();
     for _ in 0..count {
-        let mut stream = hub.sse(Subscription::new(channel())).await.expect("a stream");
+        let mut stream = hub.sse_with(Subscription::new(channel()), &without_heartbeat()).await.expect("a stream");
         while take(&mut stream).is_some() {}
         streams.push(stream);
     }

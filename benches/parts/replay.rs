@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput};
 use tower_events::{Hub, Subscription, store::Start};
 
-use crate::world::{channel, events, hub, read, runtime};
+use crate::world::{channel, events, hub, read, runtime, without_heartbeat};
 
 const EVENTS: usize = 1_000;
 
@@ -20,7 +20,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let runtime = runtime();
         let hub = hub();
         let _reader = runtime.block_on(async {
-            let mut reader = hub.sse(Subscription::new(channel())).await.expect("a stream");
+            let mut reader = hub.sse_with(Subscription::new(channel()), &without_heartbeat()).await.expect("a stream");
             hub.publish_all(&channel(), events(EVENTS)).await.expect("published");
             read(&mut reader, EVENTS * 100).await;
             reader
@@ -31,6 +31,6 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 }
 
 async fn resume(hub: &Hub) -> usize {
-    let mut stream = hub.sse(Subscription::new(channel()).start(Start::Earliest)).await.expect("a stream");
+    let mut stream = hub.sse_with(Subscription::new(channel()).start(Start::Earliest), &without_heartbeat()).await.expect("a stream");
     read(&mut stream, EVENTS * 100).await
 }

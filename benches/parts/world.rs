@@ -8,7 +8,7 @@ use std::{
 
 use http_body::Body as _;
 use tokio::runtime::{Builder, Runtime};
-use tower_events::{Channel, Event, Hub, MemoryStore, Retention, SseBody};
+use tower_events::{Channel, Event, Hub, MemoryStore, Retention, SseBody, sse::SseOptions};
 
 pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
@@ -26,6 +26,11 @@ pub(crate) fn channel() -> Channel {
 /// `count` events of 100 bytes.
 pub(crate) fn events(count: usize) -> Vec<Event> {
     (0..count).map(|_| Event::text("x".repeat(100))).collect()
+}
+
+/// On a slow machine a round may take longer than a heartbeat, which would be taken for an event.
+pub(crate) fn without_heartbeat() -> SseOptions {
+    SseOptions::default().without_heartbeat()
 }
 
 /// The number of bytes that the stream has ready; `None` if it has none.

@@ -6,8 +6,9 @@ use crate::{
     channel::Channels,
     cursor::Cursors,
     error::InvalidChannels,
+    hub::SubscriptionStart,
     problem::Problem,
-    request::{Begin, Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, Transport, negotiate},
+    request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, Transport, negotiate},
 };
 
 /// How to answer a request.
@@ -56,7 +57,7 @@ pub(super) fn decide(
     // The resolver's rejection comes first: an unauthorized client learns nothing from how its request is malformed.
     let (problem, cursors) = match (channels, read) {
         (Ok(channels), Ok(read)) => return Decision::Serve(channels, read),
-        (Err(problem), Ok(ReadRequest { begin: Begin::Resume(cursors), .. })) => (problem, Some(cursors)),
+        (Err(problem), Ok(ReadRequest { begin: SubscriptionStart::Resume(cursors), .. })) => (problem, Some(cursors)),
         (Err(problem), _) | (Ok(_), Err(problem)) => (problem, None),
     };
     Decision::RefuseOn(Refusal { transport, method, problem, cursors })

@@ -3,8 +3,7 @@
 use crate::{
     channel::{Channel, Channels},
     cursor::{Cursor, Cursors},
-    hub::Subscription,
-    request::Begin,
+    hub::{Subscription, SubscriptionStart},
     store::Head,
 };
 
@@ -12,25 +11,20 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ReadTarget {
     pub(crate) channels: Channels,
-    pub(crate) begin: Begin,
+    pub(crate) begin: SubscriptionStart,
     /// The parameters that the URL of the next page repeats; empty for a stream, which has no next page.
     pub(crate) next_query: Box<[u8]>,
 }
 
 impl ReadTarget {
     pub(crate) fn subscription(&self) -> Subscription {
-        let subscription = Subscription::new(self.channels.clone());
-        match &self.begin {
-            Begin::Start(start) => subscription.start(*start),
-            Begin::Resume(cursors) => subscription.resume(cursors),
-            Begin::Unknown => subscription.resume_unknown(),
-        }
+        Subscription::new(self.channels.clone()).starting(self.begin.clone())
     }
 
     /// The position that the request resumes from.
     pub(crate) fn cursors(&self) -> Option<&Cursors> {
         match &self.begin {
-            Begin::Resume(cursors) => Some(cursors),
+            SubscriptionStart::Resume(cursors) => Some(cursors),
             _ => None,
         }
     }

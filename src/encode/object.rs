@@ -17,7 +17,7 @@ pub(crate) static ARRAY: Encoding =
 pub(super) fn object(entry: &Entry, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(b"{\"id\":\"");
-    out.extend_from_slice(entry.cursor.to_string().as_bytes());
+    out.extend_from_slice(&entry.cursor.to_text());
     out.extend_from_slice(b"\",\"channel\":");
     push_json(entry.channel.as_str(), out);
     out.extend_from_slice(b",\"time\":");

@@ -3,8 +3,9 @@
 //! dispatch an empty event for a block without data, or take no id from it. `id:` comes last in a block: a popular client
 //! commits the id when it sees the line, and would lose the event if the connection broke in between.
 
-use std::{fmt::Display, io::Write as _, time::Duration};
+use std::{io::Write as _, time::Duration};
 
+use memchr::memchr2;
 use serde::Serialize;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    cursor::Cursors,
+    cursor::{Cursor, Cursors},
     hub::{Closed, Delimiters, Encoding, Failed, Reset},
     request::Format,
     store::Entry,
@@ -37,12 +38,12 @@ static JSON_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, enco
 
 fn text(entry: &Entry, out: &mut Vec<u8>) {
     text_without_id(entry, out);
-    push_id_and_end(out, &entry.cursor);
+    push_cursor_and_end(out, entry.cursor);
 }
 
 fn json(entry: &Entry, out: &mut Vec<u8>) {
     json_without_id(entry, out);
-    push_id_and_end(out, &entry.cursor);
+    push_cursor_and_end(out, entry.cursor);
 }
 
 /// A block without its id and its end.
@@ -68,9 +69,16 @@ fn json_without_id(entry: &Entry, out: &mut Vec<u8>) {
 }
 
 /// The end of a block: its id, and the empty line that dispatches it.
-pub(crate) fn push_id_and_end(out: &mut Vec<u8>, id: &impl Display) {
+pub(crate) fn push_id_and_end(out: &mut Vec<u8>, id: &Cursors) {
     // Writing to a vector always succeeds.
     let _ = write!(out, "id: {id}\n\n");
+}
+
+/// As [`push_id_and_end`], without the machinery of `fmt`: this is written for every event.
+fn push_cursor_and_end(out: &mut Vec<u8>, id: Cursor) {
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(&id.to_text());
+    out.extend_from_slice(b"\n\n");
 }
 
 /// `retry:` in milliseconds, as a field of the block that follows.
@@ -148,11 +156,10 @@ fn push_data_lines(out: &mut Vec<u8>, mut text: &str) {
 }
 
 fn split_line(text: &str) -> Option<(&str, &str)> {
-    let (line, rest) = text.split_once(['\n', '\r'])?;
-    match rest.strip_prefix('\n') {
-        Some(rest) if text.as_bytes().get(line.len()) == Some(&b'\r') => Some((line, rest)),
-        _ => Some((line, rest)),
-    }
+    let at = memchr2(b'\n', b'\r', text.as_bytes())?;
+    let (line, rest) = text.split_at_checked(at)?;
+    let end = if rest.starts_with("\r\n") { 2 } else { 1 };
+    Some((line, rest.get(end..)?))
 }
 
 fn push_field(out: &mut Vec<u8>, field: &str, value: &str) {
@@ -197,7 +204,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        cursor::Cursor,
         event::{Data, EventName},
         store::{Reason, StoreError},
     };

@@ -95,6 +95,7 @@ impl Events {
 
 /// A channel could not be continued.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reset {
     /// The channel.
     pub channel: Channel,
@@ -108,6 +109,7 @@ pub struct Reset {
 
 /// A channel is closed and read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Closed {
     /// The channel.
     pub channel: Channel,

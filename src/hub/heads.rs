@@ -16,7 +16,7 @@ use crate::{channel::Channel, store::StoreError};
 /// Requests the channel's head, from a call that begins after this.
 pub(super) fn request_head(shared: &Arc<Shared>, channel: &Channel) -> Arc<HeadRequest> {
     let Ok(runtime) = Handle::try_current() else {
-        let no_runtime = || HeadRequest::failed(StoreError::Unavailable("there is no runtime to call it on".into()));
+        let no_runtime = || HeadRequest::failed(StoreError::Unavailable("no tokio runtime is running".into()));
         return shared.head_requests.waiting(channel).unwrap_or_else(|| Arc::new(no_runtime()));
     };
     match shared.head_requests.enqueue(channel) {

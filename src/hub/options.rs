@@ -15,43 +15,21 @@ use crate::store::Limit;
 /// # drop(hub);
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct HubOptions {
-    /// Recent entries kept per followed channel, in bytes of memory: an entry counts twice its texts, because one encoding is
-    /// kept with it, plus some 200 bytes. Each further encoding that readers ask for takes as much again as the texts, and the
-    /// runs that readers share at most 8 times 64 KiB; these are not counted. Default 512 KiB.
-    pub ring_bytes: usize,
-    /// Bounds of one read of the store on a subscriber's behalf. Default 1 000 events, 256 KiB.
-    pub page: Limit,
-    /// Most such reads under way at once. Default 64.
-    pub reads: usize,
-    /// Most reads under way at once that bring followed channels up to date after hints were lost or came with a gap. Live
-    /// readers wait for these, so they are counted apart from `reads`. Default 64.
-    pub advancing_reads: usize,
-    /// Pages of all channels that are kept for two seconds after they were read, for other readers that resume within them,
-    /// in bytes counted as for `ring_bytes`. Default 16 MiB.
-    pub recent_page_bytes: usize,
-    /// How long a channel is followed after its last reader left. Default 30 s.
-    pub linger: Duration,
-    /// Most channels that are followed without a reader. Default 1 024.
-    pub lingering: usize,
-    /// How often the heads of followed channels are compared with the store's. Default 3 s.
-    pub check_every: Duration,
-    /// How long a read of the store may take once it has started, before it counts as failed. Default 10 s.
-    pub read_timeout: Duration,
-    /// Most reads that wait to start; one more is refused at once. Default 4 096.
-    pub waiting_reads: usize,
-    /// How long a read may wait to start before it is refused. Default 2 s.
-    pub read_queue_timeout: Duration,
-    /// How long a reader may leave a page untouched that was read for it. Then the page is freed, and the reader ends with
-    /// [`SubscribeError::Stalled`](crate::SubscribeError::Stalled) when it is polled again; it counts as a reader until it is
-    /// dropped. HTTP/2 windows and slow phones can pause for a minute. Default 5 min.
-    pub stall_timeout: Duration,
-    /// Most readers at once. Default: no bound.
-    pub readers: usize,
-    /// The shortest delay after which a draining hub tells a reader to come back. Default 1 s: earlier it would meet the same
-    /// process, or a proxy that knows no other yet.
-    pub drain_floor: Duration,
+    pub(super) ring_bytes: usize,
+    pub(super) page: Limit,
+    pub(super) max_reads: usize,
+    pub(super) max_advancing_reads: usize,
+    pub(super) recent_page_bytes: usize,
+    pub(super) linger: Duration,
+    pub(super) max_lingering: usize,
+    pub(super) check_every: Duration,
+    pub(super) read_timeout: Duration,
+    pub(super) max_waiting_reads: usize,
+    pub(super) read_queue_timeout: Duration,
+    pub(super) stall_timeout: Duration,
+    pub(super) max_readers: usize,
+    pub(super) drain_floor: Duration,
 }
 
 impl Default for HubOptions {
@@ -59,115 +37,153 @@ impl Default for HubOptions {
         Self {
             ring_bytes: 512 << 10,
             page: Limit { events: 1_000, bytes: 256 << 10 },
-            reads: 64,
-            advancing_reads: 64,
+            max_reads: 64,
+            max_advancing_reads: 64,
             recent_page_bytes: 16 << 20,
             linger: Duration::from_secs(30),
-            lingering: 1024,
+            max_lingering: 1024,
             check_every: Duration::from_secs(3),
             read_timeout: Duration::from_secs(10),
-            waiting_reads: 4096,
+            max_waiting_reads: 4096,
             read_queue_timeout: Duration::from_secs(2),
             stall_timeout: Duration::from_secs(5 * 60),
-            readers: usize::MAX,
+            max_readers: usize::MAX,
             drain_floor: Duration::from_secs(1),
         }
     }
 }
 
 impl HubOptions {
-    /// Sets the bytes of recent entries kept per followed channel.
+    /// Sets the bytes of memory for the recent entries of each followed channel. Default 512 KiB.
+    ///
+    /// An entry counts twice its texts, because one encoding is kept with it, plus some 200 bytes. Each further encoding that
+    /// readers ask for takes as much again as the texts, and the runs that readers share at most 8 times 64 KiB; these are not
+    /// counted.
     #[must_use]
     pub fn ring_bytes(self, ring_bytes: usize) -> Self {
         Self { ring_bytes, ..self }
     }
 
-    /// Sets the bounds of one read; at least 1 event.
+    /// Sets the bounds of one read of the store on a subscriber's behalf; at least 1 event. Default 1 000 events, 256 KiB.
     #[must_use]
     pub fn page(self, page: Limit) -> Self {
         Self { page: Limit { events: page.events.max(1), ..page }, ..self }
     }
 
-    /// Sets the most reads of the store under way at once; at least 1.
+    /// Sets the most such reads under way at once; at least 1. Default 64.
     #[must_use]
-    pub fn reads(self, reads: usize) -> Self {
-        Self { reads: reads.max(1), ..self }
+    pub fn max_reads(self, max_reads: usize) -> Self {
+        Self { max_reads: max_reads.max(1), ..self }
     }
 
-    /// Sets the most reads under way at once that bring followed channels up to date; at least 1.
+    /// Sets the most reads under way at once that bring followed channels up to date after hints were lost or came with a gap;
+    /// at least 1. Live readers wait for these, so they are counted apart from `max_reads`. Default 64.
     #[must_use]
-    pub fn advancing_reads(self, advancing_reads: usize) -> Self {
-        Self { advancing_reads: advancing_reads.max(1), ..self }
+    pub fn max_advancing_reads(self, max_advancing_reads: usize) -> Self {
+        Self { max_advancing_reads: max_advancing_reads.max(1), ..self }
     }
 
-    /// Sets the bytes of recently read pages that are kept for other readers that resume within them.
+    /// Sets the memory for recently read pages, in bytes counted as for `ring_bytes`. Pages of all channels are kept for two
+    /// seconds after they were read, for other readers that resume within them. Default 16 MiB.
     #[must_use]
     pub fn recent_page_bytes(self, recent_page_bytes: usize) -> Self {
         Self { recent_page_bytes, ..self }
     }
 
-    /// Sets how long a channel is followed after its last reader left.
+    /// Sets how long a channel is followed after its last reader left. Default 30 s.
     #[must_use]
     pub fn linger(self, linger: Duration) -> Self {
         Self { linger, ..self }
     }
 
-    /// Sets the most channels that are followed without a reader.
+    /// Sets the most channels that are followed without a reader. Default 1 024.
     #[must_use]
-    pub fn lingering(self, lingering: usize) -> Self {
-        Self { lingering, ..self }
+    pub fn max_lingering(self, max_lingering: usize) -> Self {
+        Self { max_lingering, ..self }
     }
 
-    /// Sets how often heads are compared; at least 1 ms.
+    /// Sets how often the heads of followed channels are compared with the store's; at least 1 ms. Default 3 s.
     #[must_use]
     pub fn check_every(self, check_every: Duration) -> Self {
         Self { check_every: check_every.max(Duration::from_millis(1)), ..self }
     }
 
-    /// Sets how long a read of the store or of its heads may take once it has started. A store that hangs is treated as one
-    /// that fails: requests are told to come back, and streams end at an event boundary.
+    /// Sets how long a read of the store or of its heads may take once it has started, before it counts as failed. A store that
+    /// hangs is treated as one that fails: requests are told to come back, and streams end at an event boundary. Default 10 s.
     #[must_use]
     pub fn read_timeout(self, read_timeout: Duration) -> Self {
         Self { read_timeout, ..self }
     }
 
     /// Sets the most reads that wait to start; one more is refused at once with
-    /// [`SubscribeError::Overloaded`](crate::SubscribeError::Overloaded).
+    /// [`SubscribeError::Overloaded`](crate::SubscribeError::Overloaded). Default 4 096.
     #[must_use]
-    pub fn waiting_reads(self, waiting_reads: usize) -> Self {
-        Self { waiting_reads, ..self }
+    pub fn max_waiting_reads(self, max_waiting_reads: usize) -> Self {
+        Self { max_waiting_reads, ..self }
     }
 
     /// Sets how long a read may wait to start. One that waited longer is refused as one too many is, so that reads serve
-    /// readers that still wait for them.
+    /// readers that still wait for them. Default 2 s.
     #[must_use]
     pub fn read_queue_timeout(self, read_queue_timeout: Duration) -> Self {
         Self { read_queue_timeout, ..self }
     }
 
-    /// Sets how long a reader may leave a page untouched that was read for it before the reader ends.
+    /// Sets how long a reader may leave a page untouched that was read for it. Then the page is freed, and the reader ends with
+    /// [`SubscribeError::Stalled`](crate::SubscribeError::Stalled) when it is polled again; it counts as a reader until it is
+    /// dropped. HTTP/2 windows and slow phones can pause for a minute. Default 5 min.
     #[must_use]
     pub fn stall_timeout(self, stall_timeout: Duration) -> Self {
         Self { stall_timeout, ..self }
     }
 
     /// Sets the most readers at once; one more is refused with
-    /// [`SubscribeError::TooManyReaders`](crate::SubscribeError::TooManyReaders).
+    /// [`SubscribeError::TooManyReaders`](crate::SubscribeError::TooManyReaders). Default: no bound.
     #[must_use]
-    pub fn readers(self, readers: usize) -> Self {
-        Self { readers, ..self }
+    pub fn max_readers(self, max_readers: usize) -> Self {
+        Self { max_readers, ..self }
     }
 
-    /// Sets the shortest delay after which a draining hub tells a reader to come back; at least 1 ms. The window of a drain is
-    /// at least twice as long.
+    /// Sets the shortest delay after which a draining hub tells a reader to come back; at least 1 ms. Earlier it would meet the
+    /// same process, or a proxy that knows no other yet. The window of a drain is at least twice as long. Default 1 s.
     #[must_use]
     pub fn drain_floor(self, drain_floor: Duration) -> Self {
-        Self { drain_floor, ..self }
+        Self { drain_floor: drain_floor.max(Duration::from_millis(1)), ..self }
     }
+}
 
-    /// The options with their bounds applied: the fields are public, and may have been set without the setters.
-    pub(super) fn bounded(self) -> Self {
-        let Self { page, reads, advancing_reads, check_every, .. } = self.clone();
-        self.page(page).reads(reads).advancing_reads(advancing_reads).check_every(check_every)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_have_their_documented_defaults_and_bounds() {
+        let secs = Duration::from_secs;
+        let HubOptions {
+            ring_bytes,
+            page,
+            max_reads,
+            max_advancing_reads,
+            recent_page_bytes,
+            linger,
+            max_lingering,
+            ..
+        } = HubOptions::default();
+        assert_eq!(
+            (ring_bytes, page.events, page.bytes, max_reads, max_advancing_reads),
+            (524_288, 1_000, 262_144, 64, 64)
+        );
+        assert_eq!((recent_page_bytes, linger, max_lingering), (16_777_216, secs(30), 1_024));
+        let HubOptions { check_every, read_timeout, max_waiting_reads, read_queue_timeout, stall_timeout, .. } =
+            HubOptions::default();
+        assert_eq!((check_every, read_timeout, max_waiting_reads), (secs(3), secs(10), 4_096));
+        assert_eq!((read_queue_timeout, stall_timeout), (secs(2), secs(300)));
+        assert_eq!((HubOptions::default().max_readers, HubOptions::default().drain_floor), (usize::MAX, secs(1)));
+
+        let least =
+            HubOptions::default().page(Limit::POSITION).max_reads(0).max_advancing_reads(0).check_every(Duration::ZERO);
+        assert_eq!((least.page.events, least.max_reads, least.max_advancing_reads), (1, 1, 1));
+        assert_eq!(least.check_every, Duration::from_millis(1));
+        assert_eq!(HubOptions::default().drain_floor(Duration::ZERO).drain_floor, Duration::from_millis(1));
     }
 }

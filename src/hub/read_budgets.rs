@@ -19,8 +19,8 @@ pub(super) struct ReadBudgets {
 impl ReadBudgets {
     pub(super) fn new(options: &HubOptions) -> Self {
         Self {
-            catching_up: Admission::new(options.reads, options.waiting_reads, options.read_queue_timeout),
-            advancing: Semaphore::new(options.advancing_reads.min(Semaphore::MAX_PERMITS)),
+            catching_up: Admission::new(options.max_reads, options.max_waiting_reads, options.read_queue_timeout),
+            advancing: Semaphore::new(options.max_advancing_reads.min(Semaphore::MAX_PERMITS)),
             completions: Semaphore::new(MAX_COMPLETIONS_AT_ONCE),
             recent: RecentPages::new(options.recent_page_bytes),
             leases: Leases::default(),

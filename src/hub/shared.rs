@@ -62,7 +62,6 @@ struct Followed {
 
 impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
-        let options = options.bounded();
         Self {
             store_calls: StoreCalls::new(store.clone(), options.read_timeout),
             store,
@@ -127,7 +126,7 @@ impl Shared {
 
     /// Starts the time for which the channel, whose last reader left, is still followed.
     pub(super) fn topic_emptied(&self, channel: &Channel) {
-        let max_lingering = if self.options.linger.is_zero() { 0 } else { self.options.lingering };
+        let max_lingering = if self.options.linger.is_zero() { 0 } else { self.options.max_lingering };
         self.followed().topics.emptied(channel, Instant::now(), max_lingering);
     }
 
@@ -151,7 +150,7 @@ impl Shared {
 impl Shared {
     /// Counts a reader, unless there are too many.
     pub(super) fn admit(self: &Arc<Self>) -> Option<ReaderGuard> {
-        let max = self.options.readers;
+        let max = self.options.max_readers;
         let one_more = |readers| Some(readers + 1).filter(|readers| *readers <= max);
         let admitted = self.readers.fetch_update(SeqCst, SeqCst, one_more).is_ok();
         admitted.then(|| ReaderGuard { shared: self.clone() })

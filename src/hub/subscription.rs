@@ -31,9 +31,9 @@ pub struct Subscription {
 /// Where a subscription starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SubscriptionStart {
-    /// In every channel alike.
-    At(Start),
-    /// After the positions that the client brought.
+    /// The same start in every channel.
+    Start(Start),
+    /// The client was here before.
     Resume(Cursors),
     /// The client brought a position that is not one of ours.
     Unknown,
@@ -44,7 +44,7 @@ impl Subscription {
     pub fn new(channels: impl Into<Channels>) -> Self {
         Self {
             channels: channels.into(),
-            start: SubscriptionStart::At(Start::Latest),
+            start: SubscriptionStart::Start(Start::Latest),
             wait: Duration::from_secs(25),
             events: 100,
             on_empty: None,
@@ -54,7 +54,7 @@ impl Subscription {
     /// Starts every channel at `start`.
     #[must_use]
     pub fn start(self, start: Start) -> Self {
-        self.starting(SubscriptionStart::At(start))
+        self.starting(SubscriptionStart::Start(start))
     }
 
     /// Resumes after `cursors`. A channel that they do not name is reset with [`Reason::Unknown`].
@@ -100,7 +100,7 @@ impl Subscription {
 
     /// Whether the events of one answer are sorted by time.
     pub(super) fn is_by_time(&self) -> bool {
-        matches!(self.start, SubscriptionStart::At(Start::Time(_)))
+        matches!(self.start, SubscriptionStart::Start(Start::Time(_)))
     }
 }
 
@@ -111,7 +111,7 @@ impl SubscriptionStart {
     pub(super) fn of_channel(&self, channel: &Channel) -> ChannelStart {
         let unknown = (Start::Earliest, Some(Reason::Unknown));
         match self {
-            Self::At(start) => (*start, None),
+            Self::Start(start) => (*start, None),
             Self::Resume(cursors) => cursors.position(channel).map_or(unknown, |cursor| (Start::After(cursor), None)),
             Self::Unknown => unknown,
         }

@@ -24,9 +24,9 @@ enum WaitSource {
 
 impl PollLimits {
     pub(super) fn new(wait: Option<Wait>, limit: Option<u64>, options: &LongPollOptions) -> Self {
-        let capped = |seconds: u64| seconds.min(options.longest_wait.as_secs());
+        let capped = |seconds: u64| seconds.min(options.max_wait.as_secs());
         let (wait, honored_wait, wait_source) = match wait {
-            None => (options.wait.min(options.longest_wait), None, WaitSource::Service),
+            None => (options.wait.min(options.max_wait), None, WaitSource::Service),
             Some(Wait::Parameter(seconds)) => (Duration::from_secs(capped(seconds)), None, WaitSource::Client),
             Some(Wait::Preferred(seconds)) => {
                 (Duration::from_secs(capped(seconds)), Some(capped(seconds)), WaitSource::Client)
@@ -65,13 +65,13 @@ mod tests {
             let expected = PollLimits { wait: Duration::from_secs(seconds), limit: most, honored_wait, wait_source };
             assert_eq!(limits, expected, "{wait:?} {limit:?}");
         }
-        let short = LongPollOptions::default().longest_wait(Duration::from_secs(3));
+        let short = LongPollOptions::default().max_wait(Duration::from_secs(3));
         assert_eq!(PollLimits::new(None, None, &short).wait, Duration::from_secs(3));
     }
 
     #[test]
     fn waits_are_finite_and_responses_have_room_for_an_event() {
-        let options = LongPollOptions::default().longest_wait(Duration::MAX).limit(0);
+        let options = LongPollOptions::default().max_wait(Duration::MAX).limit(0);
         let limits = PollLimits::new(Some(Wait::Parameter(u64::MAX)), None, &options);
         assert_eq!((limits.wait, limits.limit), (Duration::from_secs(24 * 60 * 60), 1));
     }

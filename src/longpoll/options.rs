@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct LongPollOptions {
     pub(super) wait: Duration,
-    pub(super) longest_wait: Duration,
+    pub(super) max_wait: Duration,
     pub(super) limit: usize,
     pub(super) on_reset: OnReset,
 }
@@ -32,7 +32,7 @@ impl Default for LongPollOptions {
     fn default() -> Self {
         Self {
             wait: Duration::from_secs(25),
-            longest_wait: Duration::from_secs(55),
+            max_wait: Duration::from_secs(55),
             limit: 100,
             on_reset: OnReset::Deliver,
         }
@@ -49,8 +49,8 @@ impl LongPollOptions {
     /// Sets the longest wait that a request may ask for, in whole seconds, at most a day. Default 55 s, because proxies cut
     /// silent connections after 60 s.
     #[must_use]
-    pub fn longest_wait(self, longest_wait: Duration) -> Self {
-        Self { longest_wait: longest_wait.min(DAY), ..self }
+    pub fn max_wait(self, max_wait: Duration) -> Self {
+        Self { max_wait: max_wait.min(DAY), ..self }
     }
 
     /// Sets the maximum number of events of a response, at least 1, which is also the limit of a request that does not set

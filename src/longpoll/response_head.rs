@@ -136,7 +136,7 @@ mod tests {
     use crate::{
         channel::Channels,
         cursor::Cursor,
-        request::Begin,
+        hub::SubscriptionStart,
         store::{Reason, Start},
     };
 
@@ -144,7 +144,7 @@ mod tests {
 
     fn target(names: &[&str]) -> ReadTarget {
         let channels = Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap();
-        ReadTarget { channels, begin: Begin::Start(Start::Latest), next_query: Box::default() }
+        ReadTarget { channels, begin: SubscriptionStart::Start(Start::Latest), next_query: Box::default() }
     }
 
     fn reset(name: &str, reason: Reason) -> Reset {

@@ -8,10 +8,11 @@ use super::{
     position::Position,
     prefer::preferred_wait,
     query::Pairs,
-    read::{Begin, PollShape, ReadMethod, ReadRequest, ReadSettings, Wait},
+    read::{PollShape, ReadMethod, ReadRequest, ReadSettings, Wait},
     read_parameters::{FormatParameter, ReadParameters},
     resolver::BadParameter,
 };
+use crate::hub::SubscriptionStart;
 
 impl ReadRequest {
     /// Parses `request`, which will be answered on `transport`. Unknown parameters are ignored, because applications have
@@ -34,13 +35,13 @@ impl ReadRequest {
             }
         }
         let resumed = Position::of_header(&request.headers).cursors().or_else(|| parameters.position.cursors());
-        let begin = resumed.map(|cursors| cursors.map_or(Begin::Unknown, Begin::Resume));
+        let begin = resumed.map(|cursors| cursors.map_or(SubscriptionStart::Unknown, SubscriptionStart::Resume));
         let wait = parameters.wait.map(Wait::Parameter);
         Ok(Self {
             method,
             version: request.version,
             transport,
-            begin: begin.or(parameters.begin).unwrap_or(Begin::Start(settings.start)),
+            begin: begin.or(parameters.begin).unwrap_or(SubscriptionStart::Start(settings.start)),
             next_query: next_query.into_pairs(),
             wait: wait.or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
             limit: parameters.limit,
@@ -79,51 +80,51 @@ mod tests {
         parse(&request.body(()).unwrap().into_parts().0, Transport::LongPoll, Start::Latest)
     }
 
-    fn resume(cursor: Cursor) -> Begin {
-        Begin::Resume(cursor.into())
+    fn resume(cursor: Cursor) -> SubscriptionStart {
+        SubscriptionStart::Resume(cursor.into())
     }
 
     #[test]
     fn the_start_is_the_first_of_header_and_query() {
         let (one, two) = (ONE.to_string(), TWO.to_string());
         let (twice, both) = (format!("{one}, {one}"), format!("{one},{two}"));
-        let table: Vec<(String, Vec<&[u8]>, Begin)> = vec![
-            (String::new(), vec![], Begin::Start(Start::Latest)),
+        let table: Vec<(String, Vec<&[u8]>, SubscriptionStart)> = vec![
+            (String::new(), vec![], SubscriptionStart::Start(Start::Latest)),
             (String::new(), vec![one.as_bytes()], resume(ONE)),
             (String::new(), vec![one.as_bytes(), one.as_bytes()], resume(ONE)),
             (String::new(), vec![b"", one.as_bytes()], resume(ONE)),
-            (String::new(), vec![one.as_bytes(), two.as_bytes()], Begin::Unknown),
-            (String::new(), vec![b"42"], Begin::Unknown),
-            (String::new(), vec![b"\xc3\xa9\xff"], Begin::Unknown),
-            (String::new(), vec![&[b'A'; 4096]], Begin::Unknown),
-            (String::new(), vec![b""], Begin::Start(Start::Latest)),
+            (String::new(), vec![one.as_bytes(), two.as_bytes()], SubscriptionStart::Unknown),
+            (String::new(), vec![b"42"], SubscriptionStart::Unknown),
+            (String::new(), vec![b"\xc3\xa9\xff"], SubscriptionStart::Unknown),
+            (String::new(), vec![&[b'A'; 4096]], SubscriptionStart::Unknown),
+            (String::new(), vec![b""], SubscriptionStart::Start(Start::Latest)),
             (format!("last_event_id={one}"), vec![], resume(ONE)),
             (format!("after={one}"), vec![two.as_bytes()], resume(TWO)),
             (format!("after={one}"), vec![b""], resume(ONE)),
-            (format!("after={one}"), vec![b"nonsense"], Begin::Unknown),
+            (format!("after={one}"), vec![b"nonsense"], SubscriptionStart::Unknown),
             (format!("last_event_id={one}&after={two}"), vec![], resume(ONE)),
             (format!("after={two}&last_event_id={one}"), vec![], resume(ONE)),
             (format!("lastEventId={one}&last=7"), vec![], resume(ONE)),
             (format!("lastEventID={one}"), vec![], resume(ONE)),
             (format!("Last-Event-ID={one}"), vec![], resume(ONE)),
             (format!("lastEventId={one}&lastEventID=&last_event_id={one}"), vec![], resume(ONE)),
-            (format!("lastEventId={one}&last_event_id={two}"), vec![], Begin::Unknown),
+            (format!("lastEventId={one}&last_event_id={two}"), vec![], SubscriptionStart::Unknown),
             (format!("lastEventId={one}"), vec![two.as_bytes()], resume(TWO)),
-            (format!("lastEventId={one}"), vec![b"nonsense"], Begin::Unknown),
+            (format!("lastEventId={one}"), vec![b"nonsense"], SubscriptionStart::Unknown),
             (format!("lastEventId=%2C{one},+{one}"), vec![], resume(ONE)),
-            ("last_event_id=earliest".into(), vec![], Begin::Unknown),
-            ("lastEventId=%ff&after=latest".into(), vec![], Begin::Unknown),
+            ("last_event_id=earliest".into(), vec![], SubscriptionStart::Unknown),
+            ("lastEventId=%ff&after=latest".into(), vec![], SubscriptionStart::Unknown),
             (String::new(), vec![twice.as_bytes()], resume(ONE)),
             (String::new(), vec![b" ,, ", one.as_bytes(), twice.as_bytes()], resume(ONE)),
-            (String::new(), vec![b" ,\t,"], Begin::Start(Start::Latest)),
-            (String::new(), vec![both.as_bytes()], Begin::Unknown),
-            ("after=beginning".into(), vec![], Begin::Start(Start::Beginning)),
-            ("after=earliest".into(), vec![], Begin::Start(Start::Earliest)),
-            ("after=latest".into(), vec![], Begin::Start(Start::Latest)),
-            ("after=&time=17".into(), vec![], Begin::Start(Start::Time(17))),
-            ("last=5".into(), vec![], Begin::Start(Start::Last(5))),
-            ("last=0".into(), vec![], Begin::Start(Start::Last(0))),
-            ("last=5&last=5&token=x&last_event_id=".into(), vec![], Begin::Start(Start::Last(5))),
+            (String::new(), vec![b" ,\t,"], SubscriptionStart::Start(Start::Latest)),
+            (String::new(), vec![both.as_bytes()], SubscriptionStart::Unknown),
+            ("after=beginning".into(), vec![], SubscriptionStart::Start(Start::Beginning)),
+            ("after=earliest".into(), vec![], SubscriptionStart::Start(Start::Earliest)),
+            ("after=latest".into(), vec![], SubscriptionStart::Start(Start::Latest)),
+            ("after=&time=17".into(), vec![], SubscriptionStart::Start(Start::Time(17))),
+            ("last=5".into(), vec![], SubscriptionStart::Start(Start::Last(5))),
+            ("last=0".into(), vec![], SubscriptionStart::Start(Start::Last(0))),
+            ("last=5&last=5&token=x&last_event_id=".into(), vec![], SubscriptionStart::Start(Start::Last(5))),
         ];
         for (query, ids, expected) in table {
             assert_eq!(parsed(&query, &ids).unwrap().begin, expected, "{query} {ids:?}");
@@ -169,9 +170,9 @@ mod tests {
             let request = Request::builder().uri(uri).body(()).unwrap().into_parts().0;
             parse(&request, Transport::Sse, Start::Beginning).unwrap().begin
         };
-        assert_eq!(begin("/?after="), Begin::Start(Start::Beginning));
-        assert_eq!(begin("/?after=latest"), Begin::Start(Start::Latest));
-        assert_eq!(begin("/?lastEventId=42"), Begin::Unknown);
+        assert_eq!(begin("/?after="), SubscriptionStart::Start(Start::Beginning));
+        assert_eq!(begin("/?after=latest"), SubscriptionStart::Start(Start::Latest));
+        assert_eq!(begin("/?lastEventId=42"), SubscriptionStart::Unknown);
     }
 
     #[test]

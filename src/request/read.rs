@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, Version};
 
 use super::accept::Transport;
-use crate::{cursor::Cursors, store::Start};
+use crate::{hub::SubscriptionStart, store::Start};
 
 /// What a request to read asks for, except for its channels, which a resolver names. What the client left out is `None`;
 /// nothing is bounded yet.
@@ -14,7 +14,7 @@ pub(crate) struct ReadRequest {
     pub(crate) method: ReadMethod,
     pub(crate) version: Version,
     pub(crate) transport: Transport,
-    pub(crate) begin: Begin,
+    pub(crate) begin: SubscriptionStart,
     /// The parameters that the URL of the next page repeats; empty for a stream, which has no next page.
     pub(crate) next_query: Box<[u8]>,
     pub(crate) wait: Option<Wait>,
@@ -53,17 +53,6 @@ impl Default for ReadSettings {
     fn default() -> Self {
         Self { max_channels: 32, start: Start::Latest, kept_parameters: Arc::new([]) }
     }
-}
-
-/// Where to begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Begin {
-    /// The client named a start, or nothing (`latest`).
-    Start(Start),
-    /// The client was here before.
-    Resume(Cursors),
-    /// The client was somewhere before, but sends no cursor of ours.
-    Unknown,
 }
 
 /// The longest wait of a poll, in seconds, by what the client set it with.

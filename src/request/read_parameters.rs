@@ -4,16 +4,16 @@ use super::{
     accept::{Transport, parse_transport},
     position::{Position, is_position},
     query::number,
-    read::{Begin, Format, Heartbeat, PollShape},
+    read::{Format, Heartbeat, PollShape},
     resolver::BadParameter,
 };
-use crate::{cursor::Cursors, event::MAX_TIME, store::Start};
+use crate::{cursor::Cursors, event::MAX_TIME, hub::SubscriptionStart, store::Start};
 
 /// The parameters of a query. What is absent is `None`.
 #[derive(Default)]
 pub(super) struct ReadParameters {
     pub(super) position: Position,
-    pub(super) begin: Option<Begin>,
+    pub(super) begin: Option<SubscriptionStart>,
     pub(super) transport: Option<Transport>,
     pub(super) wait: Option<u64>,
     pub(super) limit: Option<u64>,
@@ -69,24 +69,25 @@ fn set_once<T: PartialEq>(
     }
 }
 
-fn parse_after(value: &[u8]) -> Result<Begin, &'static str> {
+fn parse_after(value: &[u8]) -> Result<SubscriptionStart, &'static str> {
     match value {
-        b"beginning" => Ok(Begin::Start(Start::Beginning)),
-        b"earliest" => Ok(Begin::Start(Start::Earliest)),
-        b"latest" => Ok(Begin::Start(Start::Latest)),
+        b"beginning" => Ok(SubscriptionStart::Start(Start::Beginning)),
+        b"earliest" => Ok(SubscriptionStart::Start(Start::Earliest)),
+        b"latest" => Ok(SubscriptionStart::Start(Start::Latest)),
         _ => Cursors::parse(value)
-            .map(Begin::Resume)
+            .map(SubscriptionStart::Resume)
             .map_err(|_| "must be `beginning`, `earliest`, `latest` or a cursor that this service issued"),
     }
 }
 
-fn parse_time(value: &[u8]) -> Result<Begin, &'static str> {
+fn parse_time(value: &[u8]) -> Result<SubscriptionStart, &'static str> {
     let time = number(value).filter(|time| *time <= MAX_TIME);
-    time.map(|time| Begin::Start(Start::Time(time))).ok_or("must be in Unix milliseconds, at most 8640000000000000")
+    time.map(|time| SubscriptionStart::Start(Start::Time(time)))
+        .ok_or("must be in Unix milliseconds, at most 8640000000000000")
 }
 
-fn parse_last(value: &[u8]) -> Result<Begin, &'static str> {
-    number(value).map(|count| Begin::Start(Start::Last(count))).ok_or("must be a whole number, such as 10")
+fn parse_last(value: &[u8]) -> Result<SubscriptionStart, &'static str> {
+    number(value).map(|count| SubscriptionStart::Start(Start::Last(count))).ok_or("must be a whole number, such as 10")
 }
 
 fn parse_limit(value: &[u8]) -> Result<u64, &'static str> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// What a store keeps, per channel. Retention is eventual: never less than this, at most twice as much.
 ///
-/// One append may bring half of it: [`largest_append_events`](Self::largest_append_events) and
-/// [`largest_append_bytes`](Self::largest_append_bytes).
+/// One append may bring half of it: [`max_append_events`](Self::max_append_events) and
+/// [`max_append_bytes`](Self::max_append_bytes).
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,14 +45,14 @@ impl Retention {
     /// Most events of one append: half of those that are kept, and at least 1. So a reader that is at most one append
     /// behind finds all of it.
     #[must_use]
-    pub fn largest_append_events(&self) -> u64 {
+    pub fn max_append_events(&self) -> u64 {
         (self.events / 2).max(1)
     }
 
     /// Most bytes of one append, by [`Entry::size`](super::Entry::size): half of those that are kept. A store may take
     /// less.
     #[must_use]
-    pub fn largest_append_bytes(&self) -> u64 {
+    pub fn max_append_bytes(&self) -> u64 {
         self.bytes / 2
     }
 

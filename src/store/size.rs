@@ -37,11 +37,11 @@ pub(crate) fn fits_append(
     events: &[Event],
     largest: u64,
 ) -> Result<(), StoreError> {
-    let (size, most) = (events.len() as u64, retention.largest_append_events());
+    let (size, most) = (events.len() as u64, retention.max_append_events());
     if size > most {
         return Err(StoreError::TooLarge { size, most, unit: Unit::Events });
     }
-    fits(channel, events, largest.min(retention.largest_append_bytes()))
+    fits(channel, events, largest.min(retention.max_append_bytes()))
 }
 
 /// Fails when an init brings more bytes than `largest`. Of what retention does not keep, the oldest goes.

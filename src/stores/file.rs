@@ -107,7 +107,7 @@
 //! A channel may exceed its [`Retention`](crate::Retention) by up to a quarter (at most 64 events, 64 KiB), which the
 //! next appends drop. Expired events are hidden from readers at once, and are removed from the file within twice their
 //! age. Free pages are reused, and returned to the system when they are more than half of the file. A process that is
-//! stopped in the middle of a read makes the WAL grow, up to [`FileOptions::largest_wal`]; once it continues or ends,
+//! stopped in the middle of a read makes the WAL grow, up to [`FileOptions::max_wal_bytes`]; once it continues or ends,
 //! the WAL is truncated.
 //!
 //! # Cancel safety
@@ -154,7 +154,7 @@
 //! bytes: 330 000 events/s (67 MB/s) in pages of 100, 590 000 (118 MB/s) in pages of 1 000, in the memory of one page.
 //! Opening a file of 1.1 GB: 0.6 ms, and its last 100 events within 5 ms. A million events through a retention of 10
 //! 000: the file stays at 2.7 MiB, and the WAL below 14 MiB; while a reader is stopped in the middle of a read, the WAL
-//! grows to [`FileOptions::largest_wal`].
+//! grows to [`FileOptions::max_wal_bytes`].
 
 mod changes;
 mod channel_row;

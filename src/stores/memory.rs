@@ -32,8 +32,8 @@
 //!     move || now.load(Ordering::Relaxed)
 //! });
 //! let store = MemoryStore::new(Retention::default().events(100).age(Duration::from_secs(60)))
-//!     .with_clock(clock)
-//!     .largest_append(64 << 10);
+//!     .clock(clock)
+//!     .max_append_bytes(64 << 10);
 //! now.fetch_add(61_000, Ordering::Relaxed); // everything it held has expired
 //! # drop(store);
 //! ```
@@ -88,7 +88,7 @@ pub struct MemoryStore {
     place: Arc<Mutex<Place>>,
     clock: Clock,
     retention: Retention,
-    largest_append: u64,
+    max_append_bytes: u64,
 }
 
 impl MemoryStore {
@@ -99,13 +99,13 @@ impl MemoryStore {
             place: Arc::new(Mutex::new(Place::new(&retention))),
             clock: Clock::system(),
             retention,
-            largest_append: LARGEST_APPEND,
+            max_append_bytes: LARGEST_APPEND,
         }
     }
 
     /// Takes the time from `clock`, in this handle and its later clones. Default: the system clock.
     #[must_use]
-    pub fn with_clock(self, clock: Clock) -> Self {
+    pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
@@ -113,8 +113,8 @@ impl MemoryStore {
     /// later clones. A larger one fails with [`StoreError::TooLarge`], as does an append of more than half of the
     /// retention. Default: 16 MiB.
     #[must_use]
-    pub fn largest_append(self, bytes: u64) -> Self {
-        Self { largest_append: bytes, ..self }
+    pub fn max_append_bytes(self, bytes: u64) -> Self {
+        Self { max_append_bytes: bytes, ..self }
     }
 
     /// Sets how many bytes the store may take on the heap, over all handles: entries, keys and records, including what
@@ -173,13 +173,13 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("largest_append", &self.largest_append).finish_non_exhaustive()
+        f.debug_struct("MemoryStore").field("max_append_bytes", &self.max_append_bytes).finish_non_exhaustive()
     }
 }
 
 impl Store for MemoryStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        fits_append(&self.retention, channel, &append.events, self.largest_append)?;
+        fits_append(&self.retention, channel, &append.events, self.max_append_bytes)?;
         // Before locking, since it hashes all of the data.
         let prints = Prints::of(&append.events);
         self.with_place(|place| place.append(channel, append, &prints))
@@ -194,7 +194,7 @@ impl Store for MemoryStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.largest_append)?;
+        fits_init(channel, &events, self.max_append_bytes)?;
         self.with_place(|place| place.init(channel, events, expect))
     }
 
@@ -221,7 +221,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// Default of [`MemoryStore::largest_append`], in bytes.
+/// Default of [`MemoryStore::max_append_bytes`], in bytes.
 const LARGEST_APPEND: u64 = 16 << 20;
 
 #[cfg(test)]

@@ -222,12 +222,6 @@ impl NatsStore {
         NatsOptions::new()
     }
 
-    /// Whether there is a connection now, for health checks.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.0.connection.is_connected()
-    }
-
     /// Removes the last `n` entries, as a failover does, for tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]

@@ -173,7 +173,7 @@ use self::error::CallError;
 pub use self::{
     error::ConnectError,
     handle::PostgresStore,
-    options::{PostgresDurability, PostgresOptions},
+    options::{Durability, PostgresOptions},
 };
 use crate::{
     channel::Channel,
@@ -251,7 +251,7 @@ pub struct PostgresStats {
 impl Store for PostgresStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let settings = &self.0.settings;
-        fits_append(&settings.retention, channel, &append.events, settings.largest_append)?;
+        fits_append(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
         if append.events.is_empty() && !append.close {
             let head = self.0.head(channel).await?;
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
@@ -268,7 +268,7 @@ impl Store for PostgresStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.0.settings.largest_append)?;
+        fits_init(channel, &events, self.0.settings.max_append_bytes)?;
         let init = Some(page::new_epoch(channel));
         let options = write::WriteOptions { expect, close: false, init, notify_as: None, reached: 0 };
         let events: Vec<_> = events.iter().collect();

@@ -106,8 +106,7 @@
 //! # When the server is unreachable
 //! Calls wait for it up to the [timeout](RedisOptions::timeout). Then they fail with [`StoreError::Unavailable`] if
 //! nothing was sent, and with [`StoreError::Unknown`] if an append was sent and not answered; an append with a key can
-//! then be repeated. Attempts to connect are 50 ms to 1 s apart, with jitter. [`RedisStore::is_connected`] reports the
-//! state.
+//! then be repeated. Attempts to connect are 50 ms to 1 s apart, with jitter. [`Store::health`] reports the state.
 
 mod append_call;
 mod codec;
@@ -164,7 +163,7 @@ impl RedisStore {
 impl Store for RedisStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let settings = &self.0.shared.settings;
-        fits_append(&settings.retention, channel, &append.events, settings.largest_append)?;
+        fits_append(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
         self.0.writer.append(&self.0.shared, channel, append).await
     }
 
@@ -177,7 +176,7 @@ impl Store for RedisStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.0.shared.settings.largest_append)?;
+        fits_init(channel, &events, self.0.shared.settings.max_append_bytes)?;
         self.0.shared.init(channel, &events, expect).await
     }
 

@@ -149,7 +149,7 @@ impl Harness for MemoryHarness {
             let now = Arc::clone(&now);
             move || now.load(Ordering::SeqCst)
         });
-        MemoryPlace { store: MemoryStore::new(retention).with_clock(clock), now }
+        MemoryPlace { store: MemoryStore::new(retention).clock(clock), now }
     }
 
     async fn open(&self, place: &MemoryPlace) -> MemoryStore {

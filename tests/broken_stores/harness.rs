@@ -35,7 +35,7 @@ impl<S: Store, F: Fn(MemoryStore) -> S + Send + Sync + 'static> Harness for Test
     async fn place(&self, retention: Retention) -> Place {
         let began = tokio::time::Instant::now();
         let clock = Clock::new(move || 1_732_094_400_000 + began.elapsed().as_millis() as u64);
-        let plain = MemoryStore::new(retention.clone()).with_clock(clock);
+        let plain = MemoryStore::new(retention.clone()).clock(clock);
         Place { all: MemoryHarness.place(retention).await, plain }
     }
 

@@ -70,7 +70,7 @@ impl Harness for Places {
     async fn place(&self, retention: Retention) -> Place {
         let now = Arc::new(AtomicU64::new(1_732_094_400_000));
         let clock = Arc::clone(&now);
-        let store = MemoryStore::new(retention.clone()).with_clock(Clock::new(move || clock.load(Ordering::SeqCst)));
+        let store = MemoryStore::new(retention.clone()).clock(Clock::new(move || clock.load(Ordering::SeqCst)));
         Place { store: FaultStore::new(store).0, now, first: retention, before: Mutex::default() }
     }
 

@@ -82,7 +82,7 @@ pub(crate) fn mount(arguments: &[&str], dir: &Temporary) -> bool {
 async fn a_wal_that_a_stopped_reader_keeps_is_bounded_and_the_reader_is_named() {
     let dir = Temporary::new();
     let largest = 24 << 20;
-    let options = FileStore::options().retention(Retention::default().events(100)).largest_wal(largest);
+    let options = FileStore::options().retention(Retention::default().events(100)).max_wal_bytes(largest);
     let store = options.open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
     let mut child = Child::start("hold-snapshot", &dir.file());

@@ -94,7 +94,7 @@ async fn a_store_is_read_only_while_another_process_keeps_the_lock() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_is_read_only_while_its_wal_may_not_grow() {
     let dir = Temporary::new();
-    let store = keeping_all().largest_wal(8 << 20).open(dir.file()).unwrap();
+    let store = keeping_all().max_wal_bytes(8 << 20).open(dir.file()).unwrap();
     append(&store, "first").await.unwrap();
     let mut child = Child::start("hold-snapshot", &dir.file());
     assert_eq!(child.next_line().as_deref(), Some("ready"));

@@ -13,7 +13,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn readers_above_the_bound_are_refused_until_one_leaves() {
-    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().readers(2));
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().max_readers(2));
     let one = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     let _two = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     let third = hub.subscribe(Subscription::new(channel("a"))).await;
@@ -22,27 +22,9 @@ async fn readers_above_the_bound_are_refused_until_one_leaves() {
     assert!(hub.subscribe(Subscription::new(channel("a"))).await.is_ok());
 }
 
-#[test]
-fn options_have_their_documented_defaults_and_bounds() {
-    let secs = Duration::from_secs;
-    let HubOptions { ring_bytes, page, reads, advancing_reads, recent_page_bytes, linger, lingering, .. } =
-        HubOptions::default();
-    assert_eq!((ring_bytes, page.events, page.bytes, reads, advancing_reads), (524_288, 1_000, 262_144, 64, 64));
-    assert_eq!((recent_page_bytes, linger, lingering), (16_777_216, secs(30), 1_024));
-    let HubOptions { check_every, read_timeout, waiting_reads, read_queue_timeout, stall_timeout, .. } =
-        HubOptions::default();
-    assert_eq!((check_every, read_timeout, waiting_reads), (secs(3), secs(10), 4_096));
-    assert_eq!((read_queue_timeout, stall_timeout), (secs(2), secs(300)));
-    assert_eq!((HubOptions::default().readers, HubOptions::default().drain_floor), (usize::MAX, secs(1)));
-
-    let least = HubOptions::default().page(Limit::POSITION).reads(0).advancing_reads(0).check_every(Duration::ZERO);
-    assert_eq!((least.page.events, least.reads, least.advancing_reads), (1, 1, 1));
-    assert_eq!(least.check_every, Duration::from_millis(1));
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_number_of_lingering_channels_is_bounded() {
-    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().lingering(10));
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().max_lingering(10));
     for n in 0..100 {
         drop(hub.subscribe(Subscription::new(channel(&n.to_string()))).await.unwrap());
     }
@@ -101,7 +83,7 @@ async fn a_reader_that_takes_nothing_loses_its_page_and_resumes_from_its_positio
     // One poll is enough to keep a page.
     for _ in 0..2 {
         texts(&mut slow).await;
-        tokio::time::sleep(hub.options().stall_timeout / 2 + hub.options().check_every).await;
+        tokio::time::sleep(hub.options().stall_timeout / 2 + crate::CHECK_EVERY).await;
     }
     texts(&mut slow).await;
     let position = stalled.cursors();
@@ -145,6 +127,6 @@ async fn a_page_that_was_read_is_kept_for_other_readers_for_a_moment_only() {
     };
     assert_eq!(comes_back().await, 1);
     assert_eq!(comes_back().await, 1, "it was just read");
-    tokio::time::sleep(hub.options().check_every * 2).await;
+    tokio::time::sleep(crate::CHECK_EVERY * 2).await;
     assert_eq!(comes_back().await, 2, "it is not kept forever");
 }

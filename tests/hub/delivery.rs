@@ -180,7 +180,7 @@ async fn dropping_a_subscriber_at_any_point_is_the_normal_end() {
         is_done = tokio::time::timeout(Duration::from_millis(points), reading).await.is_ok();
         assert_eq!(hub.stats().readers, 0, "dropped after {points} ms");
         // What was started for it ends, and what is kept for readers that come back is dropped.
-        tokio::time::sleep(hub.options().linger + 2 * hub.options().check_every).await;
+        tokio::time::sleep(crate::LINGER + 2 * crate::CHECK_EVERY).await;
         assert_eq!((hub.stats(), faults.watchers()), (Stats::default(), 0), "dropped after {points} ms");
         points += 1;
     }

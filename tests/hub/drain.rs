@@ -90,7 +90,7 @@ async fn a_thousand_readers_that_leave_leave_nothing_behind() {
     drop(readers);
     assert_eq!(hub.stats().readers, 0);
     assert!(hub.stats().lingering > 0, "long polls would come back");
-    tokio::time::sleep(hub.options().linger + hub.options().check_every * 2).await;
+    tokio::time::sleep(crate::LINGER + crate::CHECK_EVERY * 2).await;
     assert_eq!(hub.stats(), Stats::default());
 }
 

@@ -131,7 +131,7 @@ async fn one_unreadable_channel_does_not_stop_the_comparison_of_other_heads() {
         }
         faults.lose_hints(usize::MAX);
         append(&inner, ["found by a comparison only"]).await;
-        let seen = timeout(hub.options().check_every * 2, texts(&mut readers[1])).await;
+        let seen = timeout(crate::CHECK_EVERY * 2, texts(&mut readers[1])).await;
         assert_eq!(seen.expect("the comparison goes on"), ["found by a comparison only"]);
     }
 }
@@ -147,7 +147,7 @@ async fn a_store_that_fails_altogether_is_not_called_for_each_channel() {
     settle().await;
     faults.fail_next_heads(usize::MAX);
     let before = faults.heads();
-    tokio::time::sleep(hub.options().check_every * 10).await;
+    tokio::time::sleep(crate::CHECK_EVERY * 10).await;
     assert!(faults.heads() - before <= 60, "{} calls in 10 comparisons", faults.heads() - before);
 }
 
@@ -161,7 +161,7 @@ async fn an_unreadable_channel_is_not_mistaken_for_a_failing_store() {
     settle().await;
     faults.lose_hints(usize::MAX);
     append(&inner, ["found by a comparison only"]).await;
-    let seen = timeout(hub.options().check_every * 2, texts(&mut live)).await;
+    let seen = timeout(crate::CHECK_EVERY * 2, texts(&mut live)).await;
     assert_eq!(seen.expect("the comparison goes on"), ["found by a comparison only"]);
 }
 

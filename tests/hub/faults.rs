@@ -70,7 +70,7 @@ async fn lost_hints_only_delay_events_by_seconds() {
     let start = Instant::now();
     append(&inner, [1, 2]).await;
     assert_eq!(texts(&mut subscriber).await, ["1", "2"]);
-    assert!(start.elapsed() <= hub.options().check_every);
+    assert!(start.elapsed() <= crate::CHECK_EVERY);
     inner.append(&channel("a"), Append::new([]).closing()).await.unwrap();
     assert!(matches!(next(&mut subscriber).await, Delivery::Closed(_)), "a close whose hint was lost is found too");
 }
@@ -215,7 +215,7 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends() {
 
     let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     faults.fail_next_heads(3);
-    tokio::time::sleep(hub.options().check_every * 5).await;
+    tokio::time::sleep(crate::CHECK_EVERY * 5).await;
     assert_eq!((logged("calls=\"reads\""), logged("the event store answers again")), (2, 2), "{}", logs.text());
 }
 
@@ -226,7 +226,7 @@ async fn the_backoff_is_as_long_as_the_store_has_been_failing() {
     settle().await;
     assert_eq!(hub.failure_backoff(), Duration::from_secs(1));
     faults.fail_next_heads(usize::MAX);
-    let check = hub.options().check_every;
+    let check = crate::CHECK_EVERY;
     tokio::time::sleep(check * 5).await;
     let backoff = hub.failure_backoff();
     assert!(backoff > check * 3 && backoff <= check * 5, "{backoff:?}");
@@ -302,7 +302,7 @@ async fn a_replica_that_is_behind_only_delays_events_by_seconds() {
     let mut subscriber = hub.subscribe(resume).await.unwrap();
     let late = tokio::time::timeout(Duration::from_secs(60), texts_of(&mut subscriber, 2)).await;
     assert_eq!(late.expect("the reader is not left waiting"), ["2", "3"]);
-    assert!(start.elapsed() <= hub.options().check_every * 2);
+    assert!(start.elapsed() <= crate::CHECK_EVERY * 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,7 +323,7 @@ async fn the_follower_ends_with_its_readers_and_starts_again() {
         settle().await;
         assert_eq!(faults.watchers(), 1);
         drop(subscriber);
-        tokio::time::sleep(hub.options().linger + hub.options().check_every * 2).await;
+        tokio::time::sleep(crate::LINGER + crate::CHECK_EVERY * 2).await;
         settle().await;
         assert_eq!(faults.watchers(), 0);
     }

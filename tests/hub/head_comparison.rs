@@ -81,14 +81,14 @@ async fn following(count: usize, options: HubOptions) -> (Hub, Arc<WithoutHints>
         let names = Channels::new(names.iter().cloned()).unwrap();
         readers.push(hub.subscribe(Subscription::new(names)).await.unwrap());
     }
-    tokio::time::sleep(hub.options().check_every).await;
+    tokio::time::sleep(crate::CHECK_EVERY).await;
     settle().await;
     store.calls();
     (hub, store, inner, readers)
 }
 
 async fn compare(hub: &Hub, store: &WithoutHints) -> Vec<usize> {
-    tokio::time::sleep(hub.options().check_every).await;
+    tokio::time::sleep(crate::CHECK_EVERY).await;
     settle().await;
     store.calls()
 }
@@ -122,7 +122,7 @@ async fn failing_channels_cost_none_of_a_thousand_others_its_head() {
     ];
     for (bad, error) in cases {
         let (hub, store, inner, readers) = following(1_000, HubOptions::default()).await;
-        tokio::time::sleep(hub.options().check_every).await;
+        tokio::time::sleep(crate::CHECK_EVERY).await;
         settle().await;
         let order = store.calls.lock().unwrap().pop().unwrap();
         for name in &order {

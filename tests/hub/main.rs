@@ -31,6 +31,12 @@ use tower_events::{
     testing::{FaultStore, Faults},
 };
 
+/// The default of [`HubOptions::check_every`](tower_events::HubOptions::check_every).
+const CHECK_EVERY: Duration = Duration::from_secs(3);
+
+/// The default of [`HubOptions::linger`](tower_events::HubOptions::linger).
+const LINGER: Duration = Duration::from_secs(30);
+
 /// Every test calls this first, so that each has a deadline.
 fn channel(name: &str) -> Channel {
     deadline::arm();

@@ -27,7 +27,7 @@ fn slow(options: HubOptions, read: Duration) -> (Hub, Faults) {
 #[tokio::test(start_paused = true)]
 async fn the_timeout_of_a_read_begins_when_the_read_starts() {
     let read = Duration::from_secs(9);
-    let options = HubOptions::default().reads(1).read_queue_timeout(Duration::from_secs(60));
+    let options = HubOptions::default().max_reads(1).read_queue_timeout(Duration::from_secs(60));
     let (hub, _) = slow(options, read);
     let start = Instant::now();
     let mut polls = JoinSet::new();
@@ -43,7 +43,7 @@ async fn the_timeout_of_a_read_begins_when_the_read_starts() {
 
 #[tokio::test(start_paused = true)]
 async fn reads_beyond_the_queue_are_refused_at_once_and_queued_ones_after_a_timeout() {
-    let (hub, faults) = slow(HubOptions::default().reads(1).waiting_reads(2), Duration::ZERO);
+    let (hub, faults) = slow(HubOptions::default().max_reads(1).max_waiting_reads(2), Duration::ZERO);
     let held = faults.hold_reads();
     let start = Instant::now();
     let mut polls = JoinSet::new();
@@ -75,7 +75,7 @@ async fn goodput(offered: f64) -> f64 {
     const CAPACITY: f64 = 160.0; // 8 reads at once, of 50 ms
     let seconds = Duration::from_secs(12);
     // No channel is used twice, so none lingers: otherwise the heads of thousands would be compared.
-    let options = HubOptions::default().reads(8).linger(Duration::ZERO);
+    let options = HubOptions::default().max_reads(8).linger(Duration::ZERO);
     let (hub, _) = slow(options, Duration::from_millis(50));
     let (start, mut clients) = (Instant::now(), JoinSet::new());
     let count = (CAPACITY * offered * seconds.as_secs_f64()) as u32;
@@ -152,7 +152,7 @@ async fn a_poll_ends_with_its_wait_however_long_the_store_takes_for_each_channel
 
 #[tokio::test(start_paused = true)]
 async fn as_many_reads_run_at_once_as_the_options_allow() {
-    let (hub, faults) = slow(HubOptions::default().reads(3), Duration::ZERO);
+    let (hub, faults) = slow(HubOptions::default().max_reads(3), Duration::ZERO);
     let held = faults.hold_reads();
     let mut polls = JoinSet::new();
     for n in 0..10 {
@@ -170,7 +170,7 @@ async fn as_many_reads_run_at_once_as_the_options_allow() {
 async fn as_many_channels_are_brought_up_to_date_at_once_as_the_options_allow() {
     let inner = MemoryStore::default();
     let (store, faults) = FaultStore::new(inner.clone());
-    let hub = Hub::with_options(store, HubOptions::default().advancing_reads(3));
+    let hub = Hub::with_options(store, HubOptions::default().max_advancing_reads(3));
     let mut readers = Vec::new();
     for n in 0..10 {
         readers.push(hub.subscribe(Subscription::new(channel(&n.to_string()))).await.unwrap());
@@ -207,7 +207,7 @@ async fn requests_for_heads_do_not_wait_for_a_slow_call_and_calls_are_few() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_requested_or_read_for_callers_that_gave_up() {
-    let (hub, faults) = slow(HubOptions::default().reads(1).waiting_reads(1), Duration::ZERO);
+    let (hub, faults) = slow(HubOptions::default().max_reads(1).max_waiting_reads(1), Duration::ZERO);
     let gives_up = async |name: &str| {
         let listen = std::pin::pin!(hub.listen(earliest(name)));
         assert!(tokio::time::timeout(Duration::from_millis(1), listen).await.is_err());
@@ -238,7 +238,7 @@ async fn nothing_is_requested_or_read_for_callers_that_gave_up() {
 
 #[tokio::test(start_paused = true)]
 async fn refused_readers_come_back_spread_over_time() {
-    let readers = Hub::with_options(MemoryStore::default(), HubOptions::default().readers(0));
+    let readers = Hub::with_options(MemoryStore::default(), HubOptions::default().max_readers(0));
     let mut seconds = [0; 4];
     for _ in 0..400 {
         let refused = readers.subscribe(Subscription::new(channel("a"))).await;
@@ -253,7 +253,7 @@ async fn refused_readers_come_back_spread_over_time() {
     let from = inner.heads(&[channel("a")]).await.unwrap()[0].cursor;
     append(&inner, [2]).await;
     let (store, faults) = FaultStore::new(inner);
-    let hub = Hub::with_options(store, HubOptions::default().reads(1));
+    let hub = Hub::with_options(store, HubOptions::default().max_reads(1));
     let _held = faults.hold_reads();
     let mut polls = JoinSet::new();
     for subscription in std::iter::once(earliest("b")).chain((0..200).map(|_| earliest("a").resume(&from.into()))) {

@@ -92,7 +92,7 @@ impl Node {
         let options = HubOptions::default()
             .ring_bytes(rng.usize(1..1_500))
             .page(Limit::new(rng.usize(1..9), rng.usize(1..2_000)))
-            .reads(rng.usize(1..4))
+            .max_reads(rng.usize(1..4))
             .linger(Duration::from_secs(rng.u64(0..5)));
         Self { hub: Hub::with_options(store, options), faults, recording }
     }

@@ -204,7 +204,7 @@ async fn more_than_a_message_holds_is_too_large_and_less_fits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_stream_refuses_appends_and_can_be_read() {
     each(|server| async move {
-        let options = NatsStore::options().most_bytes(100_000).retention(Retention::default().events(1_000_000));
+        let options = NatsStore::options().max_bytes(100_000).retention(Retention::default().events(1_000_000));
         // An old server would sometimes delete the oldest message where it should refuse the newest.
         let (connected, of) = (options.connect(&server.url()).await, channel("a"));
         let is_new = async_nats::connect(server.url()).await.expect("a client").is_server_compatible(2, 11, 0);

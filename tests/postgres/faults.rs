@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tower_events::{
     Event, Store,
     store::{Append, Limit, Start},
-    stores::postgres::{PostgresDurability, PostgresStore},
+    stores::postgres::{Durability, PostgresStore},
 };
 
 use super::{
@@ -23,29 +23,29 @@ use super::{
 async fn two_nodes_write_and_a_third_resumes_clients() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
-    let load = Load::start([&url, &url], PostgresDurability::Server).await;
+    let load = Load::start([&url, &url], Durability::Server).await;
     load.progress(times(1_500, 100_000)).await;
     load.judge("none", 1, Loss::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_server_is_killed_and_comes_back() {
-    kill_and_restart("kill -9 and restart", "", PostgresDurability::Server, Loss::None).await;
+    kill_and_restart("kill -9 and restart", "", Durability::Server, Loss::None).await;
 }
 
 /// What is not synced is lost when the machine loses power, not when the process is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_that_does_not_sync_loses_nothing() {
-    kill_and_restart("kill -9 and restart, fsync off", "-c fsync=off", PostgresDurability::Server, Loss::None).await;
+    kill_and_restart("kill -9 and restart, fsync off", "-c fsync=off", Durability::Server, Loss::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_that_acknowledged_from_memory_loses_and_reports_it() {
     let fault = "kill -9 and restart, synchronous_commit off";
-    kill_and_restart(fault, "", PostgresDurability::Relaxed, Loss::Told).await;
+    kill_and_restart(fault, "", Durability::Relaxed, Loss::Told).await;
 }
 
-async fn kill_and_restart(fault: &str, settings: &'static str, durability: PostgresDurability, loss: Loss) {
+async fn kill_and_restart(fault: &str, settings: &'static str, durability: Durability, loss: Loss) {
     let Some(server) = Server::start_with(settings) else { return };
     let url = server.url();
     let load = Load::start([&url, &url], durability).await;
@@ -62,7 +62,7 @@ async fn kill_and_restart(fault: &str, settings: &'static str, durability: Postg
 async fn the_server_is_suspended() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
-    let load = Load::start([&url, &url], PostgresDurability::Server).await;
+    let load = Load::start([&url, &url], Durability::Server).await;
     for _ in 0..times(1, 5) {
         load.progress(200).await;
         server.pause();
@@ -78,7 +78,7 @@ async fn connections_are_cut() {
     let Some(server) = Server::start() else { return };
     let proxies = [Proxy::start(server.address()).await, Proxy::start(server.address()).await];
     let [writers, reader] = [0, 1].map(|n: usize| server.url_at(proxies[n].address));
-    let load = Load::start([&writers, &reader], PostgresDurability::Server).await;
+    let load = Load::start([&writers, &reader], Durability::Server).await;
     for round in 0..times(20, 300) {
         load.progress(20).await;
         proxies[round % 2].cut();
@@ -91,7 +91,7 @@ async fn connections_are_half_open() {
     let Some(server) = Server::start() else { return };
     let proxy = Proxy::start(server.address()).await;
     let (writers, reader) = (server.url_at(proxy.address), server.url());
-    let load = Load::start([&writers, &reader], PostgresDurability::Server).await;
+    let load = Load::start([&writers, &reader], Durability::Server).await;
     for _ in 0..times(1, 8) {
         load.progress(200).await;
         proxy.freeze();
@@ -109,7 +109,7 @@ async fn backends_are_terminated() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
     let client = client(&server).await;
-    let load = Load::start([&url, &url], PostgresDurability::Server).await;
+    let load = Load::start([&url, &url], Durability::Server).await;
     for _ in 0..times(15, 200) {
         load.progress(30).await;
         let others = "select pg_terminate_backend(pid) from pg_stat_activity
@@ -125,7 +125,7 @@ async fn a_standby_that_is_behind_is_promoted() {
     let Some(mut primary) = Server::start() else { return };
     let proxy = Proxy::start(primary.address()).await;
     let url = primary.url_at(proxy.address);
-    let load = Load::start([&url, &url], PostgresDurability::Server).await;
+    let load = Load::start([&url, &url], Durability::Server).await;
     for _ in 0..times(1, 10) {
         let line = Proxy::start(primary.address()).await;
         let standby = primary.standby(line.address);
@@ -146,7 +146,7 @@ async fn a_standby_that_is_behind_is_promoted() {
 async fn the_database_is_restored_from_an_older_dump() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
-    let load = Load::start([&url, &url], PostgresDurability::Server).await;
+    let load = Load::start([&url, &url], Durability::Server).await;
     let schema = &load.schema;
     for _ in 0..times(1, 10) {
         load.progress(200).await;
@@ -173,7 +173,7 @@ async fn the_clock_of_the_server_steps() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
     let client = client(&server).await;
-    let load = Load::start([&url, &url], PostgresDurability::Server).await;
+    let load = Load::start([&url, &url], Durability::Server).await;
     let schema = &load.schema;
     for round in 0..times(6, 100) {
         // By less in total than the hour that events are kept: otherwise readers of older events would be reset.
@@ -193,7 +193,7 @@ async fn the_network_is_slow() {
     let Some(server) = Server::start() else { return };
     let proxies = [Proxy::start(server.address()).await, Proxy::start(server.address()).await];
     let [writers, reader] = [0, 1].map(|n: usize| server.url_at(proxies[n].address));
-    let load = Load::start([&writers, &reader], PostgresDurability::Server).await;
+    let load = Load::start([&writers, &reader], Durability::Server).await;
     for round in 0..times(2, 20) {
         load.progress(100).await;
         proxies[round % 2].delay(Duration::from_millis(100));

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tower_events::{
     Cursor, Event, Retention, Store, StoreError,
     store::{Append, Appended, Entry, Limit, Outcome, Reason, Start},
-    stores::postgres::{PostgresDurability, PostgresStore},
+    stores::postgres::{Durability, PostgresStore},
 };
 
 use super::{harness::fresh_schema, support::a};
@@ -65,7 +65,7 @@ pub struct Load {
 
 impl Load {
     /// Two nodes reach the server at `writers`, the third at `reader`.
-    pub async fn start([writers, reader]: [&str; 2], durability: PostgresDurability) -> Self {
+    pub async fn start([writers, reader]: [&str; 2], durability: Durability) -> Self {
         let schema = fresh_schema();
         let open = async |url: &str| {
             let options = PostgresStore::options().schema(&schema).connections(4).durability(durability);

@@ -26,8 +26,8 @@ pub struct FileOptions {
     pub(super) retention: Retention,
     pub(super) durability: Durability,
     pub(super) clock: Clock,
-    pub(super) largest_append: u64,
-    pub(super) largest_wal: u64,
+    pub(super) max_append_bytes: u64,
+    pub(super) max_wal_bytes: u64,
     pub(super) timeout: Duration,
     pub(super) file_systems: FileSystems,
 }
@@ -51,15 +51,15 @@ impl FileOptions {
     /// Sets the largest append or init in bytes, by [`Entry::size`](crate::store::Entry::size). A larger one fails with
     /// [`StoreError::TooLarge`](crate::StoreError::TooLarge), as does an append of more than half of the retention.
     /// Default: 16 MiB.
-    pub fn largest_append(self, bytes: u64) -> Self {
-        Self { largest_append: bytes, ..self }
+    pub fn max_append_bytes(self, bytes: u64) -> Self {
+        Self { max_append_bytes: bytes, ..self }
     }
 
     /// Sets the bytes that the write-ahead log (WAL) may grow to while a process that was stopped in the middle of a
     /// read prevents its reuse. Beyond that, appends fail with [`StoreError::Full`](crate::StoreError::Full) until that
     /// process continues or ends. Default: 1 GiB.
-    pub fn largest_wal(self, bytes: u64) -> Self {
-        Self { largest_wal: bytes, ..self }
+    pub fn max_wal_bytes(self, bytes: u64) -> Self {
+        Self { max_wal_bytes: bytes, ..self }
     }
 
     /// Sets how long opening and writing wait for a lock that another process holds. After that they fail with
@@ -84,8 +84,8 @@ impl Default for FileOptions {
             retention: Retention::default(),
             durability: Durability::default(),
             clock: Clock::system(),
-            largest_append: 16 << 20,
-            largest_wal: 1 << 30,
+            max_append_bytes: 16 << 20,
+            max_wal_bytes: 1 << 30,
             timeout: Duration::from_secs(5),
             file_systems: FileSystems::Local,
         }

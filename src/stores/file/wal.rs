@@ -31,7 +31,7 @@ pub(super) struct Wal {
 
 impl Wal {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        let max_frames = core.options.largest_wal / FRAME_BYTES;
+        let max_frames = core.options.max_wal_bytes / FRAME_BYTES;
         Self { core, checkpointer: None, commits_since_check: 0, restart_at: RESTART_FRAMES, pinned: 0, max_frames }
     }
 

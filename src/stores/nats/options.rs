@@ -19,7 +19,7 @@ pub struct NatsOptions {
     retention: Retention,
     replicas: usize,
     memory: bool,
-    most_bytes: Option<u64>,
+    max_bytes: Option<u64>,
     timeout: Duration,
     clock: Option<Clock>,
     connection: ConnectionSettings,
@@ -33,7 +33,7 @@ impl NatsOptions {
             retention: Retention::default(),
             replicas: 1,
             memory: false,
-            most_bytes: None,
+            max_bytes: None,
             timeout: Duration::from_secs(5),
             clock: None,
             connection: ConnectionSettings::default(),
@@ -65,8 +65,8 @@ impl NatsOptions {
     /// Sets the most bytes of a newly created stream; beyond that, appends fail with [`StoreError::Full`]. Needs server
     /// 2.11 or newer: 2.9 deletes the oldest message when the limit falls within a message's overhead, which breaks the
     /// retention; limit the storage of the account or of the server instead. Default: the limits of these.
-    pub fn most_bytes(self, bytes: u64) -> Self {
-        Self { most_bytes: Some(bytes), ..self }
+    pub fn max_bytes(self, bytes: u64) -> Self {
+        Self { max_bytes: Some(bytes), ..self }
     }
 
     /// Sets how long an operation may take before it fails. Default 5 s.
@@ -160,7 +160,7 @@ impl NatsOptions {
             retention: self.retention,
             replicas: self.replicas,
             memory: self.memory,
-            most_bytes: self.most_bytes,
+            max_bytes: self.max_bytes,
             timeout: self.timeout,
             request_timeout: (self.timeout / 2).max(Duration::from_millis(50)),
         };

@@ -50,8 +50,8 @@ impl Place {
                 tokio::time::sleep(jittered(delay)).await;
                 continue;
             }
-            if settings.most_bytes.is_some() && !connection.is_at_least(2, 11) {
-                return Err(unavailable("most_bytes needs server 2.11 or newer"));
+            if settings.max_bytes.is_some() && !connection.is_at_least(2, 11) {
+                return Err(unavailable("max_bytes needs server 2.11 or newer"));
             }
             let nonce = format!("{:016x}", crate::store::resume::fresh_epoch());
             let request = settings.stream(&format!("{}.{nonce}", settings.prefix));

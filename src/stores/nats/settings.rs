@@ -15,7 +15,7 @@ pub(super) struct Settings {
     pub(super) retention: Retention,
     pub(super) replicas: usize,
     pub(super) memory: bool,
-    pub(super) most_bytes: Option<u64>,
+    pub(super) max_bytes: Option<u64>,
     /// How long an operation may take.
     pub(super) timeout: Duration,
     /// How long one request may take: less, so that a second attempt fits.
@@ -35,7 +35,7 @@ impl Settings {
             "max_consumers": -1,
             "max_msgs": -1,
             "max_msgs_per_subject": -1,
-            "max_bytes": self.most_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            "max_bytes": self.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
             "max_age": 0,
             "max_msg_size": -1,
             "storage": if self.memory { "memory" } else { "file" },

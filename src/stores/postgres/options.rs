@@ -27,17 +27,17 @@ pub struct PostgresOptions {
     timeout: Duration,
     retention: Retention,
     tidy_every: Duration,
-    durability: PostgresDurability,
+    durability: Durability,
     statements: Statements,
     security: Security,
     clock: Option<Clock>,
-    largest_append: u64,
+    max_append_bytes: u64,
 }
 
 /// What an acknowledged append means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PostgresDurability {
+pub enum Durability {
     /// The server's setting, which is `synchronous_commit = on` unless it was changed: the append is on the server's
     /// disk, and on those of its synchronous standbys, if any.
     Server,
@@ -56,11 +56,11 @@ impl PostgresOptions {
             timeout: Duration::from_secs(5),
             retention: Retention::default(),
             tidy_every: Duration::from_secs(10),
-            durability: PostgresDurability::Server,
+            durability: Durability::Server,
             statements: Statements::Prepared,
             security: Security::default(),
             clock: None,
-            largest_append: 16 << 20,
+            max_append_bytes: 16 << 20,
         }
     }
 
@@ -90,8 +90,8 @@ impl PostgresOptions {
         Self { tidy_every: period, ..self }
     }
 
-    /// Sets what an acknowledged append means. Default: [`PostgresDurability::Server`].
-    pub fn durability(self, durability: PostgresDurability) -> Self {
+    /// Sets what an acknowledged append means. Default: [`Durability::Server`].
+    pub fn durability(self, durability: Durability) -> Self {
         Self { durability, ..self }
     }
 
@@ -135,8 +135,8 @@ impl PostgresOptions {
 
     /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). Default 16 MiB, at
     /// most 512 MiB: PostgreSQL accepts no value above 1 GiB.
-    pub fn largest_append(self, bytes: u64) -> Self {
-        Self { largest_append: bytes.min(512 << 20), ..self }
+    pub fn max_append_bytes(self, bytes: u64) -> Self {
+        Self { max_append_bytes: bytes.min(512 << 20), ..self }
     }
 
     /// Takes the time from `clock` instead of the server, for tests: nodes with different clocks disagree.
@@ -205,7 +205,7 @@ impl PostgresOptions {
     }
 
     fn sync(&self) -> Option<&'static str> {
-        (self.durability == PostgresDurability::Relaxed).then_some("off")
+        (self.durability == Durability::Relaxed).then_some("off")
     }
 
     fn settings(&self) -> Settings {
@@ -220,7 +220,7 @@ impl PostgresOptions {
             lock_ms: bare.then(|| self.lock_ms()),
             sync: self.sync().filter(|_| bare),
             clock: self.clock.clone(),
-            largest_append: self.largest_append,
+            max_append_bytes: self.max_append_bytes,
             retention,
         }
     }
@@ -239,7 +239,7 @@ impl fmt::Debug for PostgresOptions {
             .field("statements", &self.statements)
             .field("has_listener_url", &self.listener_url.is_some())
             .field("security", &self.security)
-            .field("largest_append", &self.largest_append)
+            .field("max_append_bytes", &self.max_append_bytes)
             .finish_non_exhaustive()
     }
 }

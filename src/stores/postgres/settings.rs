@@ -12,7 +12,7 @@ pub(super) struct Settings {
     /// `synchronous_commit`, if it differs from the server's.
     pub(super) sync: Option<&'static str>,
     pub(super) clock: Option<Clock>,
-    pub(super) largest_append: u64,
+    pub(super) max_append_bytes: u64,
 }
 
 impl Settings {

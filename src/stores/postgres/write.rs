@@ -198,9 +198,9 @@ struct Retained {
 
 impl Retained {
     /// A quarter above the limits, so that many entries are deleted at once and most appends delete none.
-    fn is_too_much(&self, [most_events, most_bytes, ..]: &[i64; 5]) -> bool {
+    fn is_too_much(&self, [most_events, max_bytes, ..]: &[i64; 5]) -> bool {
         let above = |most: i64| most.saturating_add(most / 4);
-        self.is_due || self.events > above(*most_events) || (self.events > 1 && self.bytes > above(*most_bytes))
+        self.is_due || self.events > above(*most_events) || (self.events > 1 && self.bytes > above(*max_bytes))
     }
 }
 

@@ -17,12 +17,6 @@ pub(super) struct Inner {
 }
 
 impl RedisStore {
-    /// Whether the connections that the store has needed so far are up.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.0.shared.is_connected() && self.0.listener.is_armed() != Some(false)
-    }
-
     pub(super) fn new(endpoint: Endpoint, settings: Settings) -> Self {
         let shared = Arc::new(Shared::new(endpoint, settings));
         Self(Arc::new(Inner { shared, writer: Writer::default(), listener: ListenerSlot::default() }))
@@ -39,6 +33,6 @@ impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the URL: it may hold a password.
         let prefix = self.0.shared.settings.prefix();
-        f.debug_struct("RedisStore").field("prefix", &prefix).field("connected", &self.is_connected()).finish()
+        f.debug_struct("RedisStore").field("prefix", &prefix).finish_non_exhaustive()
     }
 }

@@ -87,8 +87,8 @@ impl RedisOptions {
     /// Sets the most bytes of one append or init, by [`Entry::size`](crate::store::Entry::size). More is
     /// [`StoreError::TooLarge`](crate::store::StoreError::TooLarge), as is an append of more than half of what is kept.
     /// Default 4 MiB: larger ones would block the server for all clients.
-    pub fn largest_append(self, bytes: u64) -> Self {
-        self.with(|settings| settings.largest_append = bytes)
+    pub fn max_append_bytes(self, bytes: u64) -> Self {
+        self.with(|settings| settings.max_append_bytes = bytes)
     }
 
     /// Sends the events of appends up to this many bytes to other nodes; for larger ones only the new head is sent.

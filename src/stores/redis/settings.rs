@@ -11,7 +11,7 @@ pub(super) struct Settings {
     pub(super) retention: Retention,
     pub(super) timeout: Duration,
     pub(super) replicas: Option<(u32, Duration)>,
-    pub(super) largest_append: u64,
+    pub(super) max_append_bytes: u64,
     pub(super) inline: usize,
     pub(super) clock: Option<Clock>,
 }
@@ -34,7 +34,7 @@ impl Default for Settings {
             retention: Retention::default(),
             timeout: Duration::from_secs(3),
             replicas: None,
-            largest_append: 4 << 20,
+            max_append_bytes: 4 << 20,
             inline: 16 << 10,
             clock: None,
         }
