@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::{runtime::Builder, task::JoinSet, time::sleep};
 use tower_events::{
-    Channel, Delivery, Event, FileStore, Hub, Store, Subscription,
+    Channel, Delivery, Event, FileStore, Hub, HubOptions, Store, Subscription,
     store::{Append, Limit, Start},
     testing::FaultStore,
 };
@@ -17,6 +17,9 @@ pub(crate) fn run() {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(come_back(events, bytes));
     }
 }
+
+/// The default of [`HubOptions::page`].
+const PAGE_BYTES: usize = 256 << 10;
 
 async fn come_back(events: usize, bytes: usize) {
     let directory = std::env::temp_dir().join(format!("tower-events-returning-{}", std::process::id()));
@@ -32,7 +35,7 @@ async fn come_back(events: usize, bytes: usize) {
     let size: usize = entries.iter().map(|entry| entry.size()).sum();
     let cursors: Vec<_> = entries.iter().map(|entry| entry.cursor).collect();
     let (store, faults) = FaultStore::new(store);
-    let hub = Hub::new(store);
+    let hub = Hub::with_options(store, HubOptions::default().page(Limit::new(1_000, PAGE_BYTES)));
     let (start, mut readers) = (Instant::now(), JoinSet::new());
     for n in 0..READERS {
         let (hub, from) = (hub.clone(), fastrand::usize(..events - 1));
@@ -50,7 +53,7 @@ async fn come_back(events: usize, bytes: usize) {
         });
     }
     readers.join_all().await;
-    let (pages, seconds) = (size.div_ceil(hub.options().page.bytes), start.elapsed().as_secs_f64());
+    let (pages, seconds) = (size.div_ceil(PAGE_BYTES), start.elapsed().as_secs_f64());
     println!("{events:>8} {bytes:>8} {pages:>8} {:>10} {seconds:>10.2}", faults.reads());
     drop(hub);
     drop(std::fs::remove_dir_all(directory));

@@ -31,6 +31,9 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 }
 
 async fn resume(hub: &Hub) -> usize {
-    let mut stream = hub.sse_with(Subscription::new(channel()).start(Start::Earliest), &without_heartbeat()).await.expect("a stream");
+    let mut stream = hub
+        .sse_with(Subscription::new(channel()).start(Start::Earliest), &without_heartbeat())
+        .await
+        .expect("a stream");
     read(&mut stream, EVENTS * 100).await
 }

@@ -44,12 +44,6 @@ impl<S: Store> Hub<S> {
         &self.store
     }
 
-    /// The options.
-    #[must_use]
-    pub fn options(&self) -> &HubOptions {
-        &self.shared.options
-    }
-
     /// What the hub holds now.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -5,11 +5,14 @@ use std::{pin::Pin, task::Poll, time::Duration};
 use futures_core::Stream as _;
 use tower_events::{
     Hub, HubOptions, MemoryStore, Store, SubscribeError, Subscription,
-    store::{Limit, Reason, Start},
+    store::{Reason, Start},
     testing::FaultStore,
 };
 
 use super::*;
+
+/// The default of [`HubOptions::stall_timeout`].
+const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[tokio::test(start_paused = true)]
 async fn readers_above_the_bound_are_refused_until_one_leaves() {
@@ -83,7 +86,7 @@ async fn a_reader_that_takes_nothing_loses_its_page_and_resumes_from_its_positio
     // One poll is enough to keep a page.
     for _ in 0..2 {
         texts(&mut slow).await;
-        tokio::time::sleep(hub.options().stall_timeout / 2 + crate::CHECK_EVERY).await;
+        tokio::time::sleep(STALL_TIMEOUT / 2 + crate::CHECK_EVERY).await;
     }
     texts(&mut slow).await;
     let position = stalled.cursors();
@@ -104,7 +107,7 @@ async fn a_reset_that_was_not_taken_is_repeated_when_its_reader_resumes() {
     let is_pending = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stalled).poll_next(cx).is_pending())).await;
     assert!(is_pending);
     settle().await;
-    tokio::time::sleep(hub.options().stall_timeout * 2).await;
+    tokio::time::sleep(STALL_TIMEOUT * 2).await;
     let resume = Subscription::new(channel("a")).resume(&stalled.cursors());
     let mut again = hub.subscribe(resume).await.unwrap();
     assert_eq!(reset(&mut again).await.reason, Reason::EpochChanged);

@@ -87,7 +87,7 @@ async fn following(count: usize, options: HubOptions) -> (Hub, Arc<WithoutHints>
     (hub, store, inner, readers)
 }
 
-async fn compare(hub: &Hub, store: &WithoutHints) -> Vec<usize> {
+async fn compare(store: &WithoutHints) -> Vec<usize> {
     tokio::time::sleep(crate::CHECK_EVERY).await;
     settle().await;
     store.calls()
@@ -95,21 +95,21 @@ async fn compare(hub: &Hub, store: &WithoutHints) -> Vec<usize> {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_has_at_most_a_thousand_channels() {
-    let (hub, store, _inner, _readers) = following(2_500, HubOptions::default()).await;
-    assert_eq!(compare(&hub, &store).await, [1_000, 1_000, 500]);
+    let (_hub, store, _inner, _readers) = following(2_500, HubOptions::default()).await;
+    assert_eq!(compare(&store).await, [1_000, 1_000, 500]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_altogether_is_called_a_few_times_and_then_three_times() {
-    let (hub, store, _inner, _readers) = following(1_000, HubOptions::default()).await;
+    let (_hub, store, _inner, _readers) = following(1_000, HubOptions::default()).await;
     store.set(Heads::Fail);
-    let first = compare(&hub, &store).await;
+    let first = compare(&store).await;
     assert!(first.len() <= 25, "{first:?}");
     for _ in 0..3 {
-        assert_eq!(compare(&hub, &store).await, [1_000, 500, 500]);
+        assert_eq!(compare(&store).await, [1_000, 500, 500]);
     }
     store.set(Heads::Answer);
-    assert_eq!(compare(&hub, &store).await, [1_000]);
+    assert_eq!(compare(&store).await, [1_000]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +131,7 @@ async fn failing_channels_cost_none_of_a_thousand_others_its_head() {
         let bad: HashSet<_> = bad.into_iter().map(|at| order[at].clone()).collect();
         store.set(Heads::FailWith(bad.clone(), error));
         for _ in 0..5 {
-            compare(&hub, &store).await;
+            compare(&store).await;
         }
         assert_eq!(hub.failure_backoff(), Duration::from_secs(1), "the store counts as answering");
         let mut missed: HashSet<_> = order.into_iter().collect();
@@ -175,6 +175,6 @@ async fn a_store_that_hangs_is_called_for_twice_the_read_timeout_however_many_ch
 
 #[tokio::test(start_paused = true)]
 async fn the_read_timeout_may_be_infinite() {
-    let (hub, store, _inner, _readers) = following(2, HubOptions::default().read_timeout(Duration::MAX)).await;
-    assert_eq!(compare(&hub, &store).await, [2]);
+    let (_hub, store, _inner, _readers) = following(2, HubOptions::default().read_timeout(Duration::MAX)).await;
+    assert_eq!(compare(&store).await, [2]);
 }

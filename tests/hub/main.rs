@@ -37,6 +37,12 @@ const CHECK_EVERY: Duration = Duration::from_secs(3);
 /// The default of [`HubOptions::linger`](tower_events::HubOptions::linger).
 const LINGER: Duration = Duration::from_secs(30);
 
+/// The default of [`HubOptions::read_timeout`](tower_events::HubOptions::read_timeout).
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The default of [`HubOptions::max_reads`](tower_events::HubOptions::max_reads).
+const MAX_READS: usize = 64;
+
 /// Every test calls this first, so that each has a deadline.
 fn channel(name: &str) -> Channel {
     deadline::arm();
