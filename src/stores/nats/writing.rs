@@ -39,9 +39,9 @@ impl Inner {
                 channel: channel.clone(),
                 state: None,
                 is_confirmed: false,
-                own: None,
-                other: None,
-                asked: false,
+                own_announcement: None,
+                other_announcement: None,
+                asked_to_wait: false,
             };
             self.runtime.spawn(writer.run());
         }
@@ -143,7 +143,7 @@ impl Writer {
                 Ok(None) if Instant::now() < deadline => overtaken += 1,
                 Ok(None) => {
                     return Err(GroupFailure {
-                        error: unavailable("other nodes always wrote first"),
+                        error: unavailable("other_announcement nodes always wrote first"),
                         of: appends.len(),
                     });
                 }
