@@ -143,7 +143,7 @@ impl Writer {
                 Ok(None) if Instant::now() < deadline => overtaken += 1,
                 Ok(None) => {
                     return Err(GroupFailure {
-                        error: unavailable("other_announcement nodes always wrote first"),
+                        error: unavailable("other nodes always wrote first"),
                         of: appends.len(),
                     });
                 }

@@ -34,7 +34,7 @@ impl Shared {
     /// Continues until nothing is due, but leaves the server most of its time for other clients, and stops after a
     /// while. The next run starts at once if anything is left.
     async fn sweep(&self) {
-        let Ok(_round) = self.janitor.run.try_lock() else { return };
+        let Ok(_running) = self.janitor.run.try_lock() else { return };
         let (began, mut renewed) = (Instant::now(), false);
         loop {
             let call = Instant::now();
