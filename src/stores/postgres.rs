@@ -274,13 +274,13 @@ impl Store for PostgresStore {
         let events: Vec<_> = events.iter().collect();
         let written = write::write(&self.0.database, &self.0.settings, channel, &events, options).await;
         let head = written::init_result(written.map_err(CallError::into_write_error)?)?;
-        self.0.tell_head(channel, head);
+        self.0.notify_head(channel, head);
         Ok(head)
     }
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
         if let Some(head) = self.0.delete(channel).await? {
-            self.0.tell_head(channel, head);
+            self.0.notify_head(channel, head);
         }
         Ok(())
     }
@@ -305,7 +305,7 @@ impl Store for PostgresStore {
 
     fn health(&self) -> Health {
         match self.0.database.health() {
-            Health::Ready if self.0.listener.watchers.is_deaf() => Health::Late,
+            Health::Ready if self.0.listener.watchers.is_late() => Health::Late,
             found => found,
         }
     }

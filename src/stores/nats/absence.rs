@@ -76,7 +76,7 @@ impl Inner {
     /// The newest record of a channel, or why it has none. Asks the leader until that is certain.
     pub(super) async fn newest(&self, place: &Arc<Place>, channel: &Channel) -> Result<Newest, StoreError> {
         let log = self.log(Arc::clone(place), channel, ReadFrom::Leader);
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let last = log.get(Selector::Last).await?;
             if let Some(living) = last.as_ref().filter(|last| last.record.kind != Kind::Gone) {
                 return Ok(Newest::Record(living.record));
@@ -117,4 +117,4 @@ pub(super) enum Absence {
 }
 
 /// How often to look at a channel that keeps changing.
-const ATTEMPTS: usize = 6;
+const MAX_ATTEMPTS: usize = 6;

@@ -33,7 +33,7 @@ impl Message {
         let known = |item: Item| {
             let cursor = Cursor { epoch, seq: item.seq, tag: item.tag };
             let receipt = Receipt { cursor, time: item.time, duplicate: true };
-            let known = Known { receipt, print: item.print() };
+            let known = Known { receipt, print: item.fingerprint() };
             Some((item.key?, known))
         };
         Ok(self.items()?.into_iter().filter_map(known).collect())
@@ -88,7 +88,7 @@ impl Item {
     }
 
     /// The fingerprint of the original event. It is computed, because everything it covers is stored anyway.
-    fn print(&self) -> Option<u64> {
+    fn fingerprint(&self) -> Option<u64> {
         let time = match self.dated? {
             Dated::Itself => Some(self.time),
             Dated::ByAppend => None,

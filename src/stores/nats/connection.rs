@@ -15,7 +15,7 @@ use futures_core::Stream;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    connection_settings::{ConnectionSettings, options, signing},
+    connection_settings::{ConnectionSettings, add_signing_keys, options},
     error::{CallError, unavailable},
     permissions::{self, Denials},
 };
@@ -49,8 +49,9 @@ impl Connection {
         let (changed, state) = watch::channel(State { connected: true, changes: 0 });
         let mut settings = settings;
         let servers: Vec<_> = servers.split(',').map(|server| settings.take_from(server.trim())).collect();
-        let options_with_keys =
-            signing(ConnectOptions::new(), &settings).await.map_err(|error| StoreError::Unavailable(error.into()))?;
+        let options_with_keys = add_signing_keys(ConnectOptions::new(), &settings)
+            .await
+            .map_err(|error| StoreError::Unavailable(error.into()))?;
         let api = settings.domain.as_ref().map_or("$JS.API".into(), |domain| format!("$JS.{domain}.API")).into();
         let (refused, denied) = watch::channel(Denials::new(settings.inbox.as_deref().unwrap_or("_INBOX")));
         let options = options(options_with_keys, settings, request_timeout).event_callback(move |event| {

@@ -81,7 +81,10 @@ pub(super) fn options(
 
 /// Adds the keys that sign the server's challenge.
 #[cfg(feature = "nats-nkeys")]
-pub(super) async fn signing(mut options: ConnectOptions, settings: &ConnectionSettings) -> io::Result<ConnectOptions> {
+pub(super) async fn add_signing_keys(
+    mut options: ConnectOptions,
+    settings: &ConnectionSettings,
+) -> io::Result<ConnectOptions> {
     if let Some(seed) = &settings.nkey {
         options = options.nkey(seed.clone());
     }
@@ -93,7 +96,7 @@ pub(super) async fn signing(mut options: ConnectOptions, settings: &ConnectionSe
 }
 
 #[cfg(not(feature = "nats-nkeys"))]
-pub(super) async fn signing(options: ConnectOptions, _: &ConnectionSettings) -> io::Result<ConnectOptions> {
+pub(super) async fn add_signing_keys(options: ConnectOptions, _: &ConnectionSettings) -> io::Result<ConnectOptions> {
     Ok(options)
 }
 

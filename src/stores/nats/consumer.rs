@@ -26,7 +26,7 @@ use crate::store::Change;
 pub(super) async fn run(inner: Weak<Inner>) {
     let mut pause = MIN_PAUSE;
     loop {
-        let Some(inner) = inner.upgrade().filter(|inner| inner.watchers.are_there()) else { return };
+        let Some(inner) = inner.upgrade().filter(|inner| inner.watchers.must_continue()) else { return };
         match follow(&inner).await {
             // It had been working, so the next attempt follows soon.
             Ok(()) => pause = MIN_PAUSE,
@@ -64,14 +64,14 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
             inner.invalidate_place();
             return Ok(());
         };
-        if !inner.watchers.are_there() || !take(inner, &place, message, &mut delivered).await? {
+        if !inner.watchers.must_continue() || !handle(inner, &place, message, &mut delivered).await? {
             return Ok(());
         }
     }
 }
 
 /// Handles one message; returns whether it follows the previous one.
-async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u64) -> Result<bool, CallError> {
+async fn handle(inner: &Inner, place: &Place, message: Message, delivered: &mut u64) -> Result<bool, CallError> {
     if message.status == Some(StatusCode::IDLE_HEARTBEAT) {
         return Ok(on_heartbeat(inner, message, *delivered).await);
     }
@@ -81,7 +81,7 @@ async fn take(inner: &Inner, place: &Place, message: Message, delivered: &mut u6
         return Ok(false);
     }
     *delivered = nth;
-    hint(inner, place, &message, at);
+    deliver_hint(inner, place, &message, at);
     Ok(true)
 }
 
@@ -98,22 +98,22 @@ async fn on_heartbeat(inner: &Inner, message: Message, delivered: u64) -> bool {
     header("Nats-Last-Consumer").is_none_or(|last| last.parse() == Ok(delivered))
 }
 
-fn hint(inner: &Inner, place: &Place, message: &Message, at: u64) {
+fn deliver_hint(inner: &Inner, place: &Place, message: &Message, at: u64) {
     let Some(channel) = place.channel(&message.subject) else { return };
     // If it is unreadable now it stays so, and a read will report that.
     let Ok(message) = RawMessage::delivered(message, at).message() else { return };
     inner.note_seen(&channel, at);
     let record = message.record;
     match record.kind {
-        Kind::Gone | Kind::Init => inner.watchers.tell(|| Change::Head(channel.clone(), record.head())),
+        Kind::Gone | Kind::Init => inner.watchers.notify(|| Change::Head(channel.clone(), record.head())),
         Kind::Append => {
             if let Ok(entries) = message.entries(&channel)
                 && !entries.is_empty()
             {
-                inner.watchers.tell(|| Change::Entries(entries.clone()));
+                inner.watchers.notify(|| Change::Entries(entries.clone()));
             }
             if record.closed || record.count == 0 {
-                inner.watchers.tell(|| Change::Head(channel.clone(), record.head()));
+                inner.watchers.notify(|| Change::Head(channel.clone(), record.head()));
             }
         }
     }

@@ -46,7 +46,7 @@ impl Writer {
         }
         let asks = is_slow || turns.is_contended(&channel);
         if asks {
-            self.asked = true;
+            self.asked_to_wait = true;
             inner.ask_for_turn(&channel, started).await;
         }
         let has_waited = turns.wait(&channel, started, deadline - (deadline - started) / 4).await;
@@ -64,7 +64,7 @@ impl Writer {
 
     /// Tells the nodes that were asked to wait that they may continue, whatever the outcome.
     pub(super) async fn end_turn(&mut self) {
-        if std::mem::take(&mut self.asked) {
+        if std::mem::take(&mut self.asked_to_wait) {
             Box::pin(self.inner.send_turn_message(&self.channel, TurnMessage::Done)).await;
         }
     }

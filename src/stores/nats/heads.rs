@@ -25,17 +25,17 @@ use crate::{
 
 impl Inner {
     pub(super) async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let result = tokio::time::timeout(self.settings.timeout, self.ask_heads(channels)).await;
+        let result = tokio::time::timeout(self.settings.timeout, self.read_heads(channels)).await;
         self.note_result(result.unwrap_or_else(|_| Err(error::unavailable("the heads were not read in time"))))
     }
 
-    async fn ask_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let mut known = self.heads.0.lock().await;
+    async fn read_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        let mut cached = self.heads.0.lock().await;
         let changes = self.connection.changes();
         let (place, info) = self.state().await?;
         let version = StreamVersion::of(&info, changes);
         let is_same = |table: &HeadTable| table.version == version && Arc::ptr_eq(&table.place, &place);
-        let mut table = match known.take().filter(is_same) {
+        let mut table = match cached.take().filter(is_same) {
             Some(table) => table,
             None => {
                 self.invalidate_place();
@@ -45,15 +45,15 @@ impl Inner {
         };
         let missing: HashSet<_> = channels.iter().filter(|channel| !table.newest.contains_key(*channel)).collect();
         if !missing.is_empty() {
-            self.learn_newest(&mut table, missing.into_iter().cloned().collect(), &info).await?;
+            self.load_newest(&mut table, missing.into_iter().cloned().collect(), &info).await?;
         }
-        self.learn_floors(&mut table, channels, &info).await?;
+        self.load_floors(&mut table, channels, &info).await?;
         let mut heads = Vec::with_capacity(channels.len());
         for channel in channels {
             heads.push(self.head(&table, channel).await?);
         }
         table.trim(channels);
-        *known = Some(table);
+        *cached = Some(table);
         Ok(heads)
     }
 
@@ -73,7 +73,7 @@ impl Inner {
         Ok((place, info))
     }
 
-    async fn learn_newest(
+    async fn load_newest(
         self: &Arc<Self>,
         table: &mut HeadTable,
         missing: Vec<Channel>,
@@ -85,7 +85,7 @@ impl Inner {
             self.scan(table, &missing).await?;
         }
         let (absent, unknown) = table.look_up(&missing);
-        self.ask_each(table, unknown.clone()).await?;
+        self.look_up_each(table, unknown.clone()).await?;
         table.newest.extend(absent.into_iter().map(|channel| (channel, Newest::Absent { least: 0 })));
         // Their floors may have been read before a log of theirs was lost.
         for channel in unknown.iter().filter(|channel| !matches!(table.newest.get(*channel), Some(Newest::Record(_)))) {
@@ -94,7 +94,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn ask_each(self: &Arc<Self>, table: &mut HeadTable, channels: Vec<Channel>) -> Result<(), StoreError> {
+    async fn look_up_each(self: &Arc<Self>, table: &mut HeadTable, channels: Vec<Channel>) -> Result<(), StoreError> {
         let mut tasks = JoinSet::new();
         for part in channels.chunks(channels.len().div_ceil(MAX_CONCURRENT).max(1)) {
             let (inner, place, part) = (Arc::clone(self), Arc::clone(&table.place), part.to_vec());
@@ -158,7 +158,7 @@ impl Inner {
     }
 
     /// Reads the floors of absent channels. After the channels, because a floor is raised before a channel is removed.
-    async fn learn_floors(
+    async fn load_floors(
         &self,
         table: &mut HeadTable,
         channels: &[Channel],

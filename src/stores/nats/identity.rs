@@ -6,10 +6,10 @@ use std::fmt;
 use crate::store::{Format, StoreError, resume};
 
 /// The format that this version writes. Format 1 had no such message.
-pub(super) const FORMAT: Format = Format::new(KNOWN);
+pub(super) const FORMAT: Format = Format::new(NEWEST_FORMAT);
 
 /// The newest format that this version knows.
-pub(super) const KNOWN: u32 = 2;
+pub(super) const NEWEST_FORMAT: u32 = 2;
 
 /// The content of the message: `<epoch> <format>`, such as `00f1e2d3c4b5a697 2 2 2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,9 @@ impl Identity {
 
     /// The identity that must be written before anything else, if the stored one has an older format.
     pub(super) fn raised(self) -> Result<Option<Self>, StoreError> {
-        self.format.may_read(KNOWN)?;
+        self.format.may_read(NEWEST_FORMAT)?;
         let is_older = self.format.version() < FORMAT.version();
-        Ok((is_older && self.format.may_write(KNOWN).is_ok()).then_some(Self { format: FORMAT, ..self }))
+        Ok((is_older && self.format.may_write(NEWEST_FORMAT).is_ok()).then_some(Self { format: FORMAT, ..self }))
     }
 }
 
@@ -66,6 +66,6 @@ mod tests {
         assert_eq!(of("9 1 1").raised().unwrap(), None);
         assert_eq!(of("9 1 9").raised().unwrap(), None);
         let refused = of("9 9 9").raised().unwrap_err();
-        assert!(matches!(refused, StoreError::NewerFormat { stored: 9, supported: KNOWN, .. }), "{refused:?}");
+        assert!(matches!(refused, StoreError::NewerFormat { stored: 9, supported: NEWEST_FORMAT, .. }), "{refused:?}");
     }
 }

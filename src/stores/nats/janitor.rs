@@ -41,14 +41,14 @@ impl Inner {
             let due: Vec<_> = named.filter(|(channel, raw)| self.is_due(channel, raw, now, notes)).collect();
             let mut running = JoinSet::new();
             for (channel, raw) in due {
-                if running.len() >= AT_ONCE
+                if running.len() >= MAX_CONCURRENT
                     && let Some(done) = running.join_next().await
                 {
                     notes.take(done);
                 }
                 let inner = Arc::clone(self);
                 running.spawn(async move {
-                    let done = inner.look_after(&channel).await;
+                    let done = inner.maintain(&channel).await;
                     (channel, raw.at, done)
                 });
             }
@@ -60,7 +60,7 @@ impl Inner {
 
     /// Whether the channel may need maintenance, judging by its newest message. An unreadable one does.
     fn is_due(&self, channel: &Channel, raw: &RawMessage, now: u64, notes: &Notes) -> bool {
-        if notes.are_aside(channel) {
+        if notes.is_skipped(channel) {
             return false;
         }
         let Ok((record, after)) = raw.header() else { return true };
@@ -70,7 +70,7 @@ impl Inner {
         }
         // A single message is the record, so there is nothing to trim; keys are copied when their messages are deleted.
         let is_alone = record.kind != Kind::Append || record.base == record.start || after == Some(0);
-        !is_alone && !notes.are_quiet(channel, raw.at, now)
+        !is_alone && !notes.is_quiet(channel, raw.at, now)
     }
 
     /// Whether this process maintains idle channels for the next period: the first node to write does.
@@ -115,17 +115,17 @@ struct Notes {
 impl Notes {
     /// Drops old notes at the start of a sweep.
     fn begin(&mut self) {
-        self.failed.retain(|_, (then, _)| then.elapsed() < MAX_ASIDE * 2);
+        self.failed.retain(|_, (then, _)| then.elapsed() < MAX_SKIP * 2);
         if self.quiet.len() >= MAX_NOTES {
             self.quiet.clear();
         }
     }
 
-    fn are_aside(&self, channel: &Channel) -> bool {
-        self.failed.get(channel).is_some_and(|(then, times)| then.elapsed() < aside(*times))
+    fn is_skipped(&self, channel: &Channel) -> bool {
+        self.failed.get(channel).is_some_and(|(then, times)| then.elapsed() < skip_for(*times))
     }
 
-    fn are_quiet(&self, channel: &Channel, at: u64, now: u64) -> bool {
+    fn is_quiet(&self, channel: &Channel, at: u64, now: u64) -> bool {
         self.quiet.get(channel).is_some_and(|(seen, until)| *seen == at && now <= *until)
     }
 
@@ -140,11 +140,11 @@ impl Notes {
                     self.quiet.remove(&channel);
                 }
             }
-            Err(error) => self.set_aside(channel, &error),
+            Err(error) => self.record_failure(channel, &error),
         }
     }
 
-    fn set_aside(&mut self, channel: Channel, error: &StoreError) {
+    fn record_failure(&mut self, channel: Channel, error: &StoreError) {
         if let Some((then, times)) = self.failed.get_mut(&channel) {
             (*then, *times) = (Instant::now(), times.saturating_add(1));
         } else if self.failed.len() < MAX_NOTES {
@@ -155,8 +155,8 @@ impl Notes {
 }
 
 /// How long a channel is skipped after that many failures: doubles, starting at one second.
-fn aside(times: u32) -> Duration {
-    Duration::from_secs(1 << times.min(10)).min(MAX_ASIDE)
+fn skip_for(times: u32) -> Duration {
+    Duration::from_secs(1 << times.min(10)).min(MAX_SKIP)
 }
 
 /// Runs while the store exists.
@@ -165,7 +165,7 @@ pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
     loop {
         tokio::time::sleep(jittered(period)).await;
         let Some(inner) = inner.upgrade() else { return };
-        inner.queues.forget_idle(IDLE);
+        inner.queues.forget_idle(IDLE_AFTER);
         inner.forget_listing();
         let swept = match inner.takes_turn(period).await {
             Ok(true) => inner.sweep(&mut notes).await,
@@ -180,12 +180,12 @@ pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
 }
 
 /// How long the state of a channel is remembered after the last append.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_AFTER: Duration = Duration::from_secs(60);
 
 /// How many channels are maintained concurrently.
-const AT_ONCE: usize = 32;
+const MAX_CONCURRENT: usize = 32;
 
 /// Most channels with a note; the others are checked by every sweep.
 const MAX_NOTES: usize = 65_536;
 
-const MAX_ASIDE: Duration = Duration::from_secs(600);
+const MAX_SKIP: Duration = Duration::from_secs(600);

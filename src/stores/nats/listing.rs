@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     error::unavailable,
     handle::Inner,
-    listing_cache::{Listing, REMEMBERED},
+    listing_cache::{Listing, REMEMBERED_FOR},
     record::Kind,
     scan::Scan,
     sync::lock,
@@ -32,7 +32,7 @@ impl Inner {
         if let Some(page) = after.and_then(known) {
             return Ok(page);
         }
-        let result = tokio::time::timeout(self.settings.timeout * TIMEOUTS, self.list(prefix, after)).await;
+        let result = tokio::time::timeout(self.settings.timeout * LISTING_TIMEOUTS, self.list(prefix, after)).await;
         let listing =
             self.note_result(result.unwrap_or_else(|_| Err(unavailable("the channels were not listed in time"))))?;
         let page = listing.after(after, limit);
@@ -81,9 +81,9 @@ impl Inner {
 
     /// Forgets the remembered names once they are old.
     pub(super) fn forget_listing(&self) {
-        lock(&self.listed.0).take_if(|listing| listing.when.elapsed() > REMEMBERED);
+        lock(&self.listed.0).take_if(|listing| listing.when.elapsed() > REMEMBERED_FOR);
     }
 }
 
 /// Listing many channels may take this many timeouts.
-const TIMEOUTS: u32 = 6;
+const LISTING_TIMEOUTS: u32 = 6;

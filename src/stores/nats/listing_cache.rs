@@ -23,7 +23,8 @@ pub(super) struct Listing {
 impl Listing {
     /// The page above `after`, if these names suffice.
     pub(super) fn page(&self, prefix: &str, after: &Channel, limit: usize) -> Option<Vec<(Channel, Head)>> {
-        let covers = self.prefix == prefix && self.after.as_ref() <= Some(after) && self.when.elapsed() < REMEMBERED;
+        let covers =
+            self.prefix == prefix && self.after.as_ref() <= Some(after) && self.when.elapsed() < REMEMBERED_FOR;
         let page = covers.then(|| self.after(Some(after), limit))?;
         (self.whole || page.len() == limit).then_some(page)
     }
@@ -60,7 +61,7 @@ impl Listing {
 const MAX_LISTED: usize = 65_536;
 
 /// How long they are remembered.
-pub(super) const REMEMBERED: Duration = Duration::from_secs(10);
+pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -47,7 +47,7 @@ impl Reader<'_> {
 
     async fn oldest_visible(&self) -> Result<OldestVisible, StoreError> {
         let judge = |record: &Record| {
-            if self.visibility.reaches(record) { SearchOrder::MatchOrAfter } else { SearchOrder::Before }
+            if self.visibility.may_show(record) { SearchOrder::MatchOrAfter } else { SearchOrder::Before }
         };
         let (cursor, dropped_time, message) = match self.log.first(&self.last, SearchFrom::Oldest, judge).await? {
             Some(message) => {
@@ -93,14 +93,14 @@ impl Reader<'_> {
         if seq == head.seq {
             return Ok(Some(self.at(Outcome::Continued, head)));
         }
-        match self.seen_after(seq).await? {
+        match self.visible_after(seq).await? {
             Some((from, message)) => self.page(Outcome::Continued, from, message).await,
             None => self.page_from_oldest(Outcome::Continued).await,
         }
     }
 
     /// The stored position `seq` and the message with the entry after it, if that entry is visible.
-    async fn seen_after(&self, seq: u64) -> Result<Option<(Cursor, Message)>, StoreError> {
+    async fn visible_after(&self, seq: u64) -> Result<Option<(Cursor, Message)>, StoreError> {
         let Some(message) = self.locate(seq + 1).await? else { return Ok(None) };
         if message.record.base > seq || self.visibility.oldest_visible_in(&message, self.log.channel)?.0.seq > seq {
             return Ok(None);
@@ -119,7 +119,7 @@ impl Reader<'_> {
                 reset => self.page_from_oldest(reset).await,
             };
         }
-        let Some((earliest, message)) = self.seen_after(cursor.seq).await? else {
+        let Some((earliest, message)) = self.visible_after(cursor.seq).await? else {
             return self.after_what_is_missing(cursor).await;
         };
         match resume::outcome(&Known { earliest, ..at_head }, cursor, |_| None) {
@@ -242,10 +242,10 @@ impl PageEntries {
 
     /// How many more messages may fit.
     fn remaining(&self, limit: Limit) -> FetchLimit {
-        let messages = limit.events.saturating_sub(self.entries.len()).clamp(1, MAX_AT_ONCE);
+        let messages = limit.events.saturating_sub(self.entries.len()).clamp(1, MAX_MESSAGES);
         FetchLimit { messages, bytes: limit.bytes.saturating_sub(self.bytes).clamp(64 << 10, 8 << 20) }
     }
 }
 
 /// Most messages in one response.
-const MAX_AT_ONCE: usize = 256;
+const MAX_MESSAGES: usize = 256;

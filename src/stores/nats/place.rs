@@ -8,7 +8,7 @@ use super::{
     api::{ReadFrom, Selector, Stream, call, expect_last, info, publish},
     connection::Connection,
     error::{CallError, corrupt, unavailable},
-    identity::{Identity, KNOWN},
+    identity::{Identity, NEWEST_FORMAT},
     response::StreamInfo,
     settings::Settings,
     timing::jittered,
@@ -89,7 +89,7 @@ impl Place {
             root: root.to_owned(),
             epoch: 0,
             at: 0,
-            format: Format::new(KNOWN),
+            format: Format::new(NEWEST_FORMAT),
             limits: info.config.limits(),
         };
         let (at, identity) = place.identify(connection, settings.request_timeout).await?;
@@ -161,7 +161,7 @@ impl Place {
 
     /// Fails when this version must not write here.
     pub(super) fn may_write(&self) -> Result<(), StoreError> {
-        self.format.may_write(KNOWN)
+        self.format.may_write(NEWEST_FORMAT)
     }
 
     /// The subject of a channel's entries.

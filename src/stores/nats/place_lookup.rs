@@ -86,7 +86,7 @@ impl Inner {
         let changes = self.connection.changes();
         let current = lock(&self.current_place.found);
         let found = current.as_ref().filter(|found| found.changes == Some(changes))?;
-        (found.checked.elapsed() <= LOOK_EVERY).then(|| Arc::clone(&found.place))
+        (found.checked.elapsed() <= CHECK_EVERY).then(|| Arc::clone(&found.place))
     }
 
     /// Checks whether the place is unchanged.
@@ -103,7 +103,7 @@ impl Inner {
 }
 
 /// How often nodes that write check whether they still may.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long to wait before recreating a stream that has disappeared. A server reports a deletion before the files are
 /// gone: a stream that is created meanwhile loses its own files with them, and server 2.9 then exits at the next

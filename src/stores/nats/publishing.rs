@@ -59,7 +59,7 @@ impl Writer {
         }
         match sent? {
             PublishOutcome::Stored => {
-                let done = Box::pin(self.take_back_unless_there(&place, deadline)).await?;
+                let done = Box::pin(self.remove_unless_same_place(&place, deadline)).await?;
                 if done == PublishOutcome::Stored {
                     Box::pin(self.announce_again(&place, own, deadline)).await;
                 }
@@ -71,7 +71,11 @@ impl Writer {
 
     /// A log must start in the place that it was decided on. If the stream was replaced meanwhile, the log is removed
     /// again.
-    async fn take_back_unless_there(&mut self, place: &Place, deadline: Instant) -> Result<PublishOutcome, StoreError> {
+    async fn remove_unless_same_place(
+        &mut self,
+        place: &Place,
+        deadline: Instant,
+    ) -> Result<PublishOutcome, StoreError> {
         let request_timeout = self.inner.settings.request_timeout;
         let unknown = |error: StoreError| StoreError::Unknown(Box::new(error));
         if in_time(deadline, place.is_same(&self.inner.connection, request_timeout)).await.map_err(unknown)? {
@@ -83,9 +87,9 @@ impl Writer {
             let announcement = state.record.map_or(0, |record| record.announcement);
             let record = Record { announcement, ..Record::new(Kind::Gone, start, state.now(&self.inner.clock)) };
             let mark = Planned { record, body: Bytes::new(), keys: Vec::new() };
-            let taken_back = self.send(place, mark, deadline).await.map_err(unknown)?;
+            let removed = self.send(place, mark, deadline).await.map_err(unknown)?;
             self.distrust_state();
-            return after_take_back(taken_back);
+            return after_removal(removed);
         }
         Ok(PublishOutcome::Overtaken)
     }
@@ -94,7 +98,7 @@ impl Writer {
         let inner = Arc::clone(&self.inner);
         let Some(at) = self.state.as_ref().map(|state| state.at) else { return Ok(PublishOutcome::Overtaken) };
         let subject = place.entries(&self.channel);
-        let mut is_doubtful = false;
+        let mut is_unknown = false;
         loop {
             let mut headers = api::expect_last(at);
             headers.insert(record::NAME, message.record.to_text());
@@ -107,10 +111,10 @@ impl Writer {
                 Ok(at) => return Ok(self.advance(at, message)),
                 Err(error) => error,
             };
-            if !is_doubtful && let Some(done) = self.refused(&error) {
+            if !is_unknown && let Some(done) = self.refused(&error) {
                 return done.ok_or_else(|| too_large_or(error, &message, inner.connection.max_payload()));
             }
-            is_doubtful = true;
+            is_unknown = true;
             match Box::pin(self.find_successor(place, &message, at, deadline)).await? {
                 Successor::At(at) => return Ok(self.advance(at, message)),
                 Successor::Other => {
@@ -200,8 +204,8 @@ impl Writer {
 }
 
 /// The first message of a log is sent again only if it was removed; if another node continued the log, it stays.
-fn after_take_back(taken_back: PublishOutcome) -> Result<PublishOutcome, StoreError> {
-    match taken_back {
+fn after_removal(removed: PublishOutcome) -> Result<PublishOutcome, StoreError> {
+    match removed {
         PublishOutcome::Stored => Ok(PublishOutcome::Overtaken),
         PublishOutcome::Overtaken => Err(StoreError::Unknown("the stream changed while a log was started".into())),
     }
@@ -232,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_first_message_that_could_not_be_removed_is_not_sent_again() {
-        assert!(matches!(after_take_back(PublishOutcome::Stored), Ok(PublishOutcome::Overtaken)));
-        assert!(matches!(after_take_back(PublishOutcome::Overtaken), Err(StoreError::Unknown(_))));
+        assert!(matches!(after_removal(PublishOutcome::Stored), Ok(PublishOutcome::Overtaken)));
+        assert!(matches!(after_removal(PublishOutcome::Overtaken), Err(StoreError::Unknown(_))));
     }
 }

@@ -30,11 +30,11 @@ impl Inner {
         start: Start,
         limit: Limit,
     ) -> Result<Page, StoreError> {
-        let read = timeout(self.settings.timeout, self.read_patiently(channel, start, limit)).await;
+        let read = timeout(self.settings.timeout, self.read_with_retries(channel, start, limit)).await;
         self.note_result(read.unwrap_or_else(|_| Err(error::unavailable("the page was not read in time"))))
     }
 
-    async fn read_patiently(
+    async fn read_with_retries(
         self: &Arc<Self>,
         channel: &Channel,
         start: Start,

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{error, identity::KNOWN};
+use super::{error, identity::NEWEST_FORMAT};
 use crate::{
     cursor::Cursor,
     event::EventKey,
@@ -170,7 +170,7 @@ impl Record {
         let (version, rest) = text.split_once(' ').ok_or_else(unreadable)?;
         match version.parse().map_err(|_| unreadable())? {
             VERSION => Self::parse_fields(rest).ok_or_else(unreadable),
-            stored => Err(StoreError::NewerFormat { stored, supported: KNOWN, denied: Use::Read }),
+            stored => Err(StoreError::NewerFormat { stored, supported: NEWEST_FORMAT, denied: Use::Read }),
         }
     }
 
@@ -253,6 +253,6 @@ mod tests {
             assert!(matches!(Record::parse(bad), Err(StoreError::Corrupt(_))), "{bad:?}");
         }
         let newer = Record::parse("9 anything");
-        assert!(matches!(newer, Err(StoreError::NewerFormat { stored: 9, supported: KNOWN, .. })), "{newer:?}");
+        assert!(matches!(newer, Err(StoreError::NewerFormat { stored: 9, supported: NEWEST_FORMAT, .. })), "{newer:?}");
     }
 }

@@ -53,14 +53,14 @@ impl Inner {
         known.trimmed = (record.end().saturating_sub(keep.events), record.total().saturating_sub(keep.bytes));
         let (inner, channel) = (Arc::clone(self), channel.clone());
         self.runtime.spawn(async move {
-            if let Err(error) = inner.look_after(&channel).await {
+            if let Err(error) = inner.maintain(&channel).await {
                 tracing::debug!(%error, ?channel, "cannot trim");
             }
         });
     }
 
     /// Forgets or trims one channel. Returns until when nothing more needs to be done unless something is appended.
-    pub(super) async fn look_after(self: &Arc<Self>, channel: &Channel) -> Result<u64, StoreError> {
+    pub(super) async fn maintain(self: &Arc<Self>, channel: &Channel) -> Result<u64, StoreError> {
         let place = self.place().await?;
         place.may_write()?;
         let log = self.log(Arc::clone(&place), channel, ReadFrom::Leader);
@@ -103,7 +103,7 @@ impl Inner {
         let keep = self.current_keep(&log.place).await?;
         let visibility = Visibility::new(last.record, keep, now);
         let judge =
-            |record: &Record| if visibility.reaches(record) { SearchOrder::MatchOrAfter } else { SearchOrder::Before };
+            |record: &Record| if visibility.may_show(record) { SearchOrder::MatchOrAfter } else { SearchOrder::Before };
         let Some(oldest) = log.get(Selector::AtOrAfter(1)).await? else { return Ok(last.record) };
         let kept = log.first(last, SearchFrom::Oldest, judge).await?.unwrap_or_else(|| last.clone());
         if oldest.at >= kept.at {

@@ -44,7 +44,7 @@ impl Visibility {
     }
 
     /// Whether an entry of this message may be visible. If so, the same holds for all later messages.
-    pub(super) fn reaches(&self, record: &Record) -> bool {
+    pub(super) fn may_show(&self, record: &Record) -> bool {
         let newer = self.head.end() - record.end().min(self.head.end());
         let newer_bytes = self.head.total().saturating_sub(record.total());
         self.is_young(record.entered) && newer < self.keep.events && (newer == 0 || newer_bytes < self.keep.bytes)
@@ -60,7 +60,7 @@ impl Visibility {
         let (mut position, mut dropped) = (message.record.before(), message.record.dropped_before);
         let mut bytes = message.record.bytes_before;
         for entry in message.entries(channel)? {
-            if self.sees(&entry, bytes) {
+            if self.is_visible(&entry, bytes) {
                 break;
             }
             bytes += entry.size() as u64;
@@ -70,7 +70,7 @@ impl Visibility {
         Ok((position, dropped))
     }
 
-    fn sees(&self, entry: &Entry, bytes_before: u64) -> bool {
+    fn is_visible(&self, entry: &Entry, bytes_before: u64) -> bool {
         let newer = self.head.end().saturating_sub(entry.cursor.seq);
         let bytes = self.head.total().saturating_sub(bytes_before);
         self.is_young(entry.appended) && newer < self.keep.events && (newer == 0 || bytes <= self.keep.bytes)

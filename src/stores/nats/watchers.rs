@@ -28,7 +28,7 @@ struct Watching {
     /// Whether hints arrive now, so that new watchers can rely on them.
     armed: bool,
     /// Whether the task that delivers hints is running.
-    tailed: bool,
+    has_consumer: bool,
 }
 
 impl Watchers {
@@ -37,18 +37,18 @@ impl Watchers {
         let mut watching = lock(&self.0);
         let queue = Arc::new(if watching.armed { ChangeQueue::new() } else { ChangeQueue::empty() });
         watching.queues.push(Arc::clone(&queue));
-        let first = !mem::replace(&mut watching.tailed, true);
+        let first = !mem::replace(&mut watching.has_consumer, true);
         drop(watching);
         (Changes { watchers: Arc::clone(self), receiver: ChangeReceiver::new(queue) }, first)
     }
 
     /// Whether the task that delivers hints must continue.
-    pub(super) fn are_there(&self) -> bool {
+    pub(super) fn must_continue(&self) -> bool {
         let mut watching = lock(&self.0);
         if watching.queues.is_empty() {
-            (watching.armed, watching.tailed) = (false, false);
+            (watching.armed, watching.has_consumer) = (false, false);
         }
-        watching.tailed
+        watching.has_consumer
     }
 
     /// Whether there are watchers, but hints do not arrive.
@@ -60,7 +60,7 @@ impl Watchers {
     /// Hints arrive from now on; earlier ones may have been lost.
     pub(super) fn arm(&self) {
         lock(&self.0).armed = true;
-        self.tell(|| Change::Resync);
+        self.notify(|| Change::Resync);
     }
 
     /// Hints no longer arrive until it is armed again.
@@ -69,7 +69,7 @@ impl Watchers {
     }
 
     /// Passes a change to all watchers.
-    pub(super) fn tell(&self, change: impl Fn() -> Change) {
+    pub(super) fn notify(&self, change: impl Fn() -> Change) {
         let watching = lock(&self.0);
         let woken: Vec<_> = watching.queues.iter().filter_map(|queue| queue.push(change())).collect();
         drop(watching);
@@ -115,8 +115,8 @@ mod tests {
             assert!(changes.receiver.poll_next(&cx).is_pending());
         }
         drop(early);
-        assert!(watchers.are_there());
+        assert!(watchers.must_continue());
         drop(late);
-        assert!(!watchers.are_there());
+        assert!(!watchers.must_continue());
     }
 }

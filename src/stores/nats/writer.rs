@@ -22,11 +22,11 @@ pub(super) struct Writer {
     /// Whether the state was confirmed by the leader since the current work began.
     pub(super) is_confirmed: bool,
     /// This node's announcement, kept when the append must be decided again.
-    pub(super) own: Option<Announcement>,
+    pub(super) own_announcement: Option<Announcement>,
     /// Another node's announcement that no log has followed yet.
-    pub(super) other: Option<Announcement>,
+    pub(super) other_announcement: Option<Announcement>,
     /// Whether this node asked others to wait, and has not released them yet.
-    pub(super) asked: bool,
+    pub(super) asked_to_wait: bool,
 }
 
 impl Writer {
@@ -63,8 +63,8 @@ impl Writer {
 
     /// Pauses before the next attempt, or fails when no time is left or retrying is pointless.
     pub(super) async fn pause_or_fail(&mut self, failed: GroupFailure, deadline: Instant) -> Result<(), GroupFailure> {
-        let has_hope = matches!(failed.error, StoreError::Unavailable(_)) && !is_permission_denied(&failed.error);
-        if !has_hope || Instant::now() + MAX_PAUSE >= deadline {
+        let may_succeed = matches!(failed.error, StoreError::Unavailable(_)) && !is_permission_denied(&failed.error);
+        if !may_succeed || Instant::now() + MAX_PAUSE >= deadline {
             return Err(failed);
         }
         tracing::debug!(error = %failed.error, "writing to NATS again");

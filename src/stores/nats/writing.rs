@@ -39,9 +39,9 @@ impl Inner {
                 channel: channel.clone(),
                 state: None,
                 is_confirmed: false,
-                own: None,
-                other: None,
-                asked: false,
+                own_announcement: None,
+                other_announcement: None,
+                asked_to_wait: false,
             };
             self.runtime.spawn(writer.run());
         }

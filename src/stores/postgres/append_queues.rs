@@ -110,13 +110,13 @@ impl AppendQueues {
         drop(state);
         for waiting in rest {
             let source = StoreError::shared(Arc::clone(error));
-            _ = waiting.answer.send(Err(unsent(source)));
+            _ = waiting.answer.send(Err(as_unsent(source)));
         }
     }
 }
 
 /// What is unknown for appends that were sent is certain for those that were not.
-fn unsent(error: StoreError) -> StoreError {
+fn as_unsent(error: StoreError) -> StoreError {
     match error {
         StoreError::Unknown(source) => StoreError::Unavailable(source),
         other => other,

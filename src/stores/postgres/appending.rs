@@ -140,7 +140,7 @@ fn answer(inner: &Inner, channel: &Channel, group: Vec<WaitingAppend>, written: 
     let (appends, answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
     let results = written::append_results(channel, written, appends);
-    if let (Some(head), Notified::NotYet) = (inner.tell_appended(channel, &results), notified) {
+    if let (Some(head), Notified::NotYet) = (inner.notify_appended(channel, &results), notified) {
         inner.listener.notifier.note(channel, head);
     }
     answers.into_iter().zip(results).for_each(|(answer, result)| _ = answer.send(result));

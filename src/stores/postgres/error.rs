@@ -109,13 +109,13 @@ impl CallError {
 
     /// Whether the connection is unusable from now on: it leads to a standby, or its prepared statements are gone.
     pub(super) fn breaks_connection(&self) -> bool {
-        const SPOILT: [&SqlState; 3] = [
+        const UNUSABLE: [&SqlState; 3] = [
             &SqlState::READ_ONLY_SQL_TRANSACTION,
             &SqlState::INVALID_SQL_STATEMENT_NAME,
             &SqlState::FEATURE_NOT_SUPPORTED,
         ];
         !matches!(self, Self::Refused(_) | Self::NewerFormat { .. })
-            || self.code().is_some_and(|code| SPOILT.contains(&code))
+            || self.code().is_some_and(|code| UNUSABLE.contains(&code))
     }
 
     /// Whether the connection failed, and not the statement.

@@ -80,21 +80,21 @@ impl Inner {
 
     /// Tells this process's watchers what was appended; returns the head of which other processes must be notified, if
     /// any.
-    pub(super) fn tell_appended(&self, channel: &Channel, results: &[Result<Appended, StoreError>]) -> Option<Head> {
+    pub(super) fn notify_appended(&self, channel: &Channel, results: &[Result<Appended, StoreError>]) -> Option<Head> {
         let done = || results.iter().filter_map(|result| result.as_ref().ok());
         let head = done().next_back()?.head;
         let is_new = done().any(|done| !done.entries.is_empty());
         if is_new {
-            self.listener.watchers.tell(|| Change::Entries(done().flat_map(|done| done.entries.clone()).collect()));
+            self.listener.watchers.notify(|| Change::Entries(done().flat_map(|done| done.entries.clone()).collect()));
         }
         if head.closed {
-            self.listener.watchers.tell(|| Change::Head(channel.clone(), head));
+            self.listener.watchers.notify(|| Change::Head(channel.clone(), head));
         }
         (is_new || head.closed).then_some(head)
     }
 
-    pub(super) fn tell_head(&self, channel: &Channel, head: Head) {
-        self.listener.watchers.tell(|| Change::Head(channel.clone(), head));
+    pub(super) fn notify_head(&self, channel: &Channel, head: Head) {
+        self.listener.watchers.notify(|| Change::Head(channel.clone(), head));
         self.listener.notifier.note(channel, head);
     }
 }

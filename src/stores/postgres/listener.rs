@@ -80,7 +80,7 @@ impl Listener {
         let before = self.own_received.load(Ordering::Relaxed);
         if self.notifier.ping(&self.database).await.is_err() {
             // Nothing can be sent now, so nothing can be concluded; the connection itself can still be checked.
-            let result = timeout(self.database.timeout, client.simple_query(FULL)).await;
+            let result = timeout(self.database.timeout, client.simple_query(QUEUE_USAGE)).await;
             return result.map_err(|_| TimedOut("answer the listener"))?.map(drop).map_err(Into::into);
         }
         let waits = PROOF_WITHIN.as_millis() / POLL.as_millis();
@@ -95,13 +95,13 @@ impl Listener {
 
     /// A listener elsewhere that is stuck in a transaction fills the server's queue, and then no process can notify.
     async fn warn_if_full(&self, client: &tokio_postgres::Client) -> Result<(), Source> {
-        let result = timeout(self.database.timeout, client.simple_query(FULL)).await;
+        let result = timeout(self.database.timeout, client.simple_query(QUEUE_USAGE)).await;
         let rows = result.map_err(|_| TimedOut("answer the listener"))??;
         let full = rows.iter().find_map(|row| match row {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<f64>().ok(),
             _ => None,
         });
-        if full.is_some_and(|full| full > MAX_FULL) {
+        if full.is_some_and(|full| full > MAX_QUEUE_USAGE) {
             tracing::warn!(
                 full,
                 "PostgreSQL's queue of notifications is filling up; a listener is stuck in a transaction"
@@ -124,20 +124,20 @@ impl Listener {
     fn take(&self, payload: &str) {
         match self.notifier.parse(payload) {
             Notification::Own => _ = self.own_received.fetch_add(1, Ordering::Relaxed),
-            Notification::Resync => self.watchers.tell(|| Change::Resync),
+            Notification::Resync => self.watchers.notify(|| Change::Resync),
             Notification::Heads(heads) => {
                 for (channel, head) in heads {
-                    self.watchers.tell(|| Change::Head(channel.clone(), head));
+                    self.watchers.notify(|| Change::Head(channel.clone(), head));
                 }
             }
         }
     }
 }
 
-const FULL: &str = "select pg_notification_queue_usage()";
+const QUEUE_USAGE: &str = "select pg_notification_queue_usage()";
 
 /// The share of the queue in use at which to warn.
-const MAX_FULL: f64 = 0.1;
+const MAX_QUEUE_USAGE: f64 = 0.1;
 
 /// How often a listener is checked.
 const CHECK_EVERY: Duration = Duration::from_secs(5);

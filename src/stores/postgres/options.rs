@@ -209,8 +209,8 @@ impl PostgresOptions {
     }
 
     fn settings(&self) -> Settings {
-        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).min(LONGEST);
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX).min(LONGEST);
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).min(MAX_LIMIT);
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX).min(MAX_LIMIT);
         let retention = self.retention.clone();
         let Retention { events, age, bytes, forget_after, key_window } = retention;
         // Without configured sessions, every statement carries its settings.
@@ -251,4 +251,4 @@ impl Default for PostgresOptions {
 }
 
 /// The largest limit for which sums, sums with its quarter, and times stay in range.
-const LONGEST: i64 = i64::MAX / 16;
+const MAX_LIMIT: i64 = i64::MAX / 16;

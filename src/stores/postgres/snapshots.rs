@@ -17,7 +17,7 @@ impl OldSnapshotWarning {
     /// Warns of a snapshot that is too old, every few minutes.
     pub(super) async fn check(&mut self, database: &Database) {
         // The server shows a role what other roles do only with `pg_read_all_stats`.
-        let Ok(rows) = database.read(OLDEST, &[]).await else { return };
+        let Ok(rows) = database.read(OLDEST_SNAPSHOT, &[]).await else { return };
         let oldest = rows.first().and_then(|row| row.try_get::<_, Option<f64>>(0).ok()?);
         let age = oldest.map_or(Duration::ZERO, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
         if age < WARN_AFTER {
@@ -34,7 +34,7 @@ impl OldSnapshotWarning {
 }
 
 /// The age of the oldest snapshot in seconds. A prepared transaction holds its snapshot without a session.
-const OLDEST: &str = "
+const OLDEST_SNAPSHOT: &str = "
     select extract(epoch from max(age))::float8 from (
         select clock_timestamp() - xact_start as age from pg_stat_activity
         where backend_xmin is not null and backend_type = 'client backend' and datname = current_database()

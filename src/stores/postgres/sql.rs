@@ -11,7 +11,7 @@ pub(super) struct Sql {
     pub(super) write: String,
     pub(super) write_one: String,
     /// As `write_one`, and notifies the other nodes.
-    pub(super) write_one_and_tell: String,
+    pub(super) write_one_and_notify: String,
     pub(super) trim: String,
     /// As `read`, where there is nothing to decide.
     pub(super) read_following: String,
@@ -51,7 +51,7 @@ impl Sql {
                 "$17, $18, $19, $20, $21, $V) w"
             )),
             write_one: with(&WRITE_ONE.replace("$T", "")),
-            write_one_and_tell: with(&WRITE_ONE.replace("$T", TELL)),
+            write_one_and_notify: with(&WRITE_ONE.replace("$T", NOTIFY)),
             trim: with("select $S.trim_channel($1, $2, $3, $V)"),
             read_following: with(include_str!("sql/read_following.sql")),
             read: with("select * from $S.read_page($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $V)"),
@@ -114,7 +114,7 @@ fn fill(sql: &str, schema: &str) -> String {
 
 const WRITE_ONE: &str = include_str!("sql/write_one.sql");
 
-const TELL: &str = r", pg_notify('$N', $10 || E'\n' || $S.cursor_text(c.epoch, c.seq, $2) || '.' || $1)";
+const NOTIFY: &str = r", pg_notify('$N', $10 || E'\n' || $S.cursor_text(c.epoch, c.seq, $2) || '.' || $1)";
 
 /// `create schema if not exists` requires the right to create even when there is nothing to do.
 const SCHEMA: &str = r#"

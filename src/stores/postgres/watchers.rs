@@ -45,7 +45,7 @@ impl Watchers {
     /// The listener receives from now on: earlier notifications were missed.
     pub(super) fn arm(&self) {
         self.lock().armed = true;
-        self.tell(|| Change::Resync);
+        self.notify(|| Change::Resync);
     }
 
     /// The listener receives nothing until it is armed again.
@@ -58,13 +58,13 @@ impl Watchers {
     }
 
     /// Whether there are watchers, but the listener does not receive.
-    pub(super) fn is_deaf(&self) -> bool {
+    pub(super) fn is_late(&self) -> bool {
         let state = self.lock();
         state.listener.is_some() && !state.armed
     }
 
     /// Passes a change to all watchers; `change` is called only if there are any.
-    pub(super) fn tell(&self, change: impl Fn() -> Change) {
+    pub(super) fn notify(&self, change: impl Fn() -> Change) {
         let state = self.lock();
         let woken: Vec<_> = state.queues.iter().filter_map(|queue| queue.push(change())).collect();
         drop(state);

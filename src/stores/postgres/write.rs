@@ -166,7 +166,7 @@ async fn write_one(
     ];
     let [without_notify @ .., _] = &params;
     let rows = match notify_as {
-        Some(_) => database.write(&database.sql.write_one_and_tell, &params).await?,
+        Some(_) => database.write(&database.sql.write_one_and_notify, &params).await?,
         None => database.write(&database.sql.write_one, without_notify).await?,
     };
     let Some(row) = rows.first() else { return Ok(None) };

@@ -142,7 +142,7 @@ impl AppendGroup {
         if !expect.is_empty() {
             cmd.arg(expect);
         }
-        events().for_each(|(event, tag)| _ = cmd.arg(codec::blob_of(event, *tag)));
+        events().for_each(|(event, tag)| _ = cmd.arg(codec::event_bytes(event, *tag)));
         if keyed {
             events().for_each(|(event, _)| _ = cmd.arg(event.key().map_or("", |key| key.as_str())));
             cmd.arg(self.fingerprints());

@@ -11,7 +11,7 @@ use crate::{
 
 /// An event as scripts take and store it: its tag, its time (-1 for the append's), the kind of its data, its name, NUL,
 /// and its data. Names hold no control characters.
-pub(super) fn blob_of(event: &Event, tag: u32) -> Vec<u8> {
+pub(super) fn event_bytes(event: &Event, tag: u32) -> Vec<u8> {
     let (kind, data) = match event.data().as_text() {
         Some(text) => (b't', text),
         None => (b'j', event.data().as_shown()),
@@ -173,12 +173,12 @@ pub(super) fn expectation(expect: Expect) -> Vec<u8> {
     match expect {
         Expect::Any => Vec::new(),
         Expect::NeverUsed => b"new".to_vec(),
-        Expect::At(cursor) => condition_of(cursor),
+        Expect::At(cursor) => expectation_at(cursor),
     }
 }
 
 /// The expectation that the head is at `cursor`, as the script compares it: a packed head without its last byte.
-pub(super) fn condition_of(cursor: Cursor) -> Vec<u8> {
+pub(super) fn expectation_at(cursor: Cursor) -> Vec<u8> {
     let mut packed = Vec::with_capacity(28);
     packed.extend_from_slice(hex(cursor.epoch).as_bytes());
     packed.extend_from_slice(&(cursor.seq as f64).to_be_bytes());

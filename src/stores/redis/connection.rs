@@ -255,7 +255,7 @@ impl Connector {
     }
 
     async fn load_scripts(&self, connection: &mut MultiplexedConnection) -> redis::RedisResult<()> {
-        let known = connection.send_packed_command(&self.scripts.exists()).await?;
+        let known = connection.send_packed_command(&self.scripts.exists_command()).await?;
         let missing = self.scripts.load(&known);
         if missing.is_empty() { Ok(()) } else { missing.exec_async(connection).await }
     }

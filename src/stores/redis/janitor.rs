@@ -18,14 +18,14 @@ pub(super) struct Janitor {
     /// When the next run is due, in milliseconds since `started`.
     pub(super) next: AtomicU64,
     /// Locked during a run.
-    pub(super) round: Mutex<()>,
+    pub(super) run: Mutex<()>,
     /// When the list of all channels was last rebuilt; locked while it is.
     pub(super) listed: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Default for Janitor {
     fn default() -> Self {
-        Self { started: Instant::now(), next: AtomicU64::new(0), round: Mutex::default(), listed: Arc::default() }
+        Self { started: Instant::now(), next: AtomicU64::new(0), run: Mutex::default(), listed: Arc::default() }
     }
 }
 

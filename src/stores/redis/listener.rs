@@ -143,7 +143,7 @@ fn on_push(watchers: Arc<Watchers>, lost: Arc<Notify>) -> impl Fn(PushInfo) -> R
             PushKind::Message => {
                 if let Some(Value::BulkString(message)) = info.data.into_iter().nth(1) {
                     // A message that this crate did not write is no hint, but one may have been lost.
-                    watchers.tell(codec::changes_of(message).unwrap_or_else(|| vec![Change::Resync]));
+                    watchers.notify(codec::changes_of(message).unwrap_or_else(|| vec![Change::Resync]));
                 }
             }
             _ => {}

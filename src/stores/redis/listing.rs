@@ -29,11 +29,11 @@ pub(super) async fn channels(
         return Ok(Vec::new());
     }
     let mut from = match after {
-        Some(after) if after.as_str() >= prefix => bound("(", after.as_str().as_bytes()),
-        _ => bound("[", prefix.as_bytes()),
+        Some(after) if after.as_str() >= prefix => lex_bound("(", after.as_str().as_bytes()),
+        _ => lex_bound("[", prefix.as_bytes()),
     };
     // 0xff is not UTF-8, so it sorts after every name with the prefix.
-    let to = bound("(", &[prefix.as_bytes(), &[0xff]].concat());
+    let to = lex_bound("(", &[prefix.as_bytes(), &[0xff]].concat());
     let mut is_rebuilt = false;
     loop {
         let build = |_, cmd: &mut redis::Cmd| _ = cmd.arg(&from).arg(&to).arg(most);
@@ -50,11 +50,11 @@ pub(super) async fn channels(
         if !page.is_empty() || last.is_empty() {
             return Ok(page);
         }
-        from = bound("(", last);
+        from = lex_bound("(", last);
     }
 }
 
-fn bound(kind: &str, name: &[u8]) -> Vec<u8> {
+fn lex_bound(kind: &str, name: &[u8]) -> Vec<u8> {
     [kind.as_bytes(), name].concat()
 }
 

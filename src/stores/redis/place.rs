@@ -51,7 +51,7 @@ impl Shared {
         let Some(Value::BulkString(text)) = found else { return Err(malformed("format")) };
         if let Some(format) = format_of(&text) {
             format.may_read(FORMAT.version())?;
-            if !op.only_reads() {
+            if !op.is_read_only() {
                 format.may_write(FORMAT.version())?;
             }
         }

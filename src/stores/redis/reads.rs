@@ -27,7 +27,7 @@ pub(super) async fn read(shared: &Shared, channel: &Channel, start: Start, limit
     for _ in 0..3 {
         let build = |_, cmd: &mut redis::Cmd| {
             cmd.arg(limit.events.min(MAX_EVENTS)).arg(limit.bytes.min(MAX_BYTES));
-            start_in(start, cmd);
+            push_start(start, cmd);
         };
         let one = std::slice::from_ref(channel);
         let (place, answer) =
@@ -52,7 +52,7 @@ pub(super) async fn try_forget(shared: &Shared, channel: &Channel, deadline: Ins
     forgotten.is_ok()
 }
 
-fn start_in(start: Start, cmd: &mut redis::Cmd) {
+fn push_start(start: Start, cmd: &mut redis::Cmd) {
     match start {
         Start::Beginning | Start::Earliest => cmd.arg("earliest"),
         Start::Latest => cmd.arg("latest"),

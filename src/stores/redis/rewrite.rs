@@ -25,7 +25,7 @@ impl Shared {
                 .arg(hex(epoch))
                 .arg(codec::expectation(expect));
             for event in events {
-                cmd.arg(codec::blob_of(event, resume::fresh_tag()));
+                cmd.arg(codec::event_bytes(event, resume::fresh_tag()));
             }
         };
         let (_, answer) = self

@@ -28,7 +28,7 @@ pub(super) enum Op {
 
 impl Op {
     /// Whether a node without permission to write may run it.
-    pub(super) fn only_reads(self) -> bool {
+    pub(super) fn is_read_only(self) -> bool {
         matches!(self, Self::Read | Self::List)
     }
 }
@@ -117,7 +117,7 @@ impl Scripts {
     }
 
     /// Asks which scripts the server has; it loses them when it restarts.
-    pub(super) fn exists(&self) -> Cmd {
+    pub(super) fn exists_command(&self) -> Cmd {
         let mut cmd = redis::cmd("SCRIPT");
         cmd.arg("EXISTS");
         for script in &self.scripts {

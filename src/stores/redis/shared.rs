@@ -126,7 +126,7 @@ impl Shared {
             let mut cmd = self.scripts.call(op, place, now, channels);
             build(place, &mut cmd);
             let answer = match self.settings.replicas.filter(|_| matches!(op, Op::Append | Op::Init)) {
-                _ if op.only_reads() => self.ask(cmd, deadline).await?,
+                _ if op.is_read_only() => self.ask(cmd, deadline).await?,
                 None => connection.send(&cmd, deadline).await.map_err(to_store_error)?,
                 Some((replicas, within)) => self.send_and_wait(cmd, replicas, within, deadline).await?,
             };

@@ -34,19 +34,19 @@ impl Shared {
     /// Continues until nothing is due, but leaves the server most of its time for other clients, and stops after a
     /// while. The next run starts at once if anything is left.
     async fn sweep(&self) {
-        let Ok(_round) = self.janitor.round.try_lock() else { return };
+        let Ok(_running) = self.janitor.run.try_lock() else { return };
         let (began, mut renewed) = (Instant::now(), false);
         loop {
             let call = Instant::now();
             match self.sweep_batch().await {
-                Ok(swept) if !swept.ready && !renewed => {
+                Ok(outcome) if !outcome.ready && !renewed => {
                     if let Err(error) = self.renew_lifetimes().await {
                         tracing::debug!(%error, "cannot extend the expiry of keys; trying again");
                     }
                     renewed = true;
                 }
-                Ok(swept) if swept.looked_at < MAX_SWEPT => return,
-                Ok(_) if began.elapsed() > MAX_ROUND => return self.janitor.next.store(0, Ordering::Relaxed),
+                Ok(outcome) if outcome.looked_at < MAX_SWEPT => return,
+                Ok(_) if began.elapsed() > MAX_RUN => return self.janitor.next.store(0, Ordering::Relaxed),
                 Ok(_) => sleep(call.elapsed() * 3).await,
                 Err(error) => return tracing::debug!(%error, "a run of the janitor failed"),
             }
@@ -73,7 +73,7 @@ impl Shared {
     /// Announces this node's settings before anything else happens, so that no other node drops what this one keeps.
     pub(super) async fn announce_settings(self: &Arc<Self>) {
         match self.sweep_batch().await {
-            Ok(swept) if swept.ready => {}
+            Ok(outcome) if outcome.ready => {}
             Ok(_) => {
                 let shared = Arc::clone(self);
                 tokio::spawn(async move { shared.sweep().await });
@@ -131,4 +131,4 @@ const MAX_SWEPT: u64 = 64;
 const LISTING_VALID_FOR: Duration = Duration::from_secs(5);
 
 /// The longest run.
-const MAX_ROUND: Duration = Duration::from_secs(5);
+const MAX_RUN: Duration = Duration::from_secs(5);

@@ -40,7 +40,7 @@ impl Watchers {
     }
 
     /// Passes changes to all watchers. Wakes them outside the lock, because wakers run foreign code.
-    pub(super) fn tell(&self, changes: Vec<Change>) {
+    pub(super) fn notify(&self, changes: Vec<Change>) {
         let queues = self.lock().queues.clone();
         for queue in queues {
             let wakers = changes.iter().filter_map(|change| queue.push(change.clone()));
@@ -51,7 +51,7 @@ impl Watchers {
     /// Hints arrive from now on. Changes before that may have been missed, so every watcher gets a resync.
     pub(super) fn arm(&self) {
         self.lock().armed = true;
-        self.tell(vec![Change::Resync]);
+        self.notify(vec![Change::Resync]);
     }
 
     /// Hints no longer arrive; returns whether they did before.

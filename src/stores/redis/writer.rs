@@ -89,7 +89,7 @@ async fn run_queue(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::R
         // Lets callers that were just answered append again and join this call.
         tokio::task::yield_now().await;
         let mut queued = vec![first];
-        while let Some(job) = (queued.len() < MAX_JOBS).then(|| jobs.try_recv().ok()).flatten() {
+        while let Some(job) = (queued.len() < MAX_APPENDS).then(|| jobs.try_recv().ok()).flatten() {
             queued.push(job);
         }
         let shared = Arc::clone(&shared);
@@ -107,7 +107,7 @@ async fn run_queue(shared: Arc<Shared>, calls: Arc<Semaphore>, mut jobs: mpsc::R
 const MAX_CALLS: usize = 2;
 
 /// Most appends per call, so that the server gets to other clients in between.
-const MAX_JOBS: usize = 128;
+const MAX_APPENDS: usize = 128;
 
 /// Most bytes in a group of several appends: Lua joins the text of a hint in pieces of 8 KiB, and a longer one costs
 /// twice as much.
