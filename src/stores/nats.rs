@@ -153,7 +153,6 @@ mod fairness;
 #[cfg(feature = "testing")]
 mod fault_injection;
 mod floors;
-mod handle;
 mod head_table;
 mod heads;
 mod health;
@@ -183,6 +182,7 @@ mod rewriting;
 mod scan;
 mod server_clock;
 mod settings;
+mod shared;
 mod sync;
 mod time_sync;
 mod timing;
@@ -194,12 +194,15 @@ mod write_budget;
 mod writer;
 mod writing;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use futures_core::Stream;
 
-use self::queue::{Removal, Work};
-pub use self::{handle::NatsStore, options::NatsOptions};
+pub use self::options::NatsOptions;
+use self::{
+    queue::{Removal, Work},
+    shared::Inner,
+};
 use crate::{
     channel::Channel,
     event::Event,
@@ -207,6 +210,10 @@ use crate::{
         Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
     },
 };
+
+/// A [`Store`] on NATS JetStream. Clones share one connection. See the [module docs](self).
+#[derive(Clone)]
+pub struct NatsStore(Arc<Inner>);
 
 impl NatsStore {
     /// Connects with the default options; several servers are separated by commas.
@@ -227,6 +234,27 @@ impl NatsStore {
     #[doc(hidden)]
     pub async fn lose_tail(&self, channel: &Channel, n: u64) -> Result<(), StoreError> {
         self.0.lose_tail(channel, n).await
+    }
+}
+
+impl NatsOptions {
+    /// Connects to any of these servers, separated by commas, and finds or creates the stream. The store's tasks run on
+    /// the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when no server responds; when a file cannot be read; when the prefix, the inbox
+    /// prefix or the domain is invalid; when the user lacks a permission (the error names the subject); or when the
+    /// stream has limits by which the server would delete what must be kept. [`StoreError::Corrupt`] when this crate
+    /// did not create the stream.
+    pub async fn connect(self, servers: &str) -> Result<NatsStore, StoreError> {
+        let (connection, settings, clock) = self.into_parts()?;
+        Inner::open(servers, connection, settings, clock).await.map(NatsStore)
+    }
+}
+
+impl fmt::Debug for NatsStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsStore").field("settings", &self.0.settings).finish_non_exhaustive()
     }
 }
 

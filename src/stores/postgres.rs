@@ -148,7 +148,6 @@ mod connector;
 mod database;
 mod error;
 mod format;
-mod handle;
 mod heads;
 mod janitor;
 mod listener;
@@ -157,6 +156,7 @@ mod notifier;
 mod options;
 mod page;
 mod settings;
+mod shared;
 mod shared_connections;
 mod snapshots;
 mod sql;
@@ -165,14 +165,16 @@ mod watchers;
 mod write;
 mod written;
 
-use std::sync::atomic::Ordering;
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_core::Stream;
 
-use self::error::CallError;
+use self::{error::CallError, format::VERSION, shared::Inner};
 pub use self::{
     error::ConnectError,
-    handle::PostgresStore,
     options::{Durability, PostgresOptions},
 };
 use crate::{
@@ -183,6 +185,10 @@ use crate::{
         fits_init,
     },
 };
+
+/// A [`Store`] in PostgreSQL. Clones share connections. See the [module docs](self).
+#[derive(Clone)]
+pub struct PostgresStore(Arc<Inner>);
 
 impl PostgresStore {
     /// Connects to `url` with the default options. Needs a tokio runtime.
@@ -246,6 +252,31 @@ pub struct PostgresStats {
     pub idle: usize,
     /// Appends that wait to be sent.
     pub waiting: usize,
+}
+
+impl PostgresOptions {
+    /// Connects to `url`, and checks that the server is reachable. Needs a tokio runtime, on which the store's tasks
+    /// then run.
+    ///
+    /// # Errors
+    /// When the options are invalid, or the server cannot be reached.
+    pub async fn connect(self, url: &str) -> Result<PostgresStore, ConnectError> {
+        let (database, settings, tidy_every) = self.into_parts(url).map_err(ConnectError::Options)?;
+        database.read("select 1", &[]).await.map_err(|error| ConnectError::Server(error.into_read_error()))?;
+        if let Some(format) = migration::stored(&database).await.map_err(ConnectError::Server)? {
+            format.may_read(VERSION).map_err(ConnectError::Server)?;
+            if format.version() >= VERSION && format.may_write(VERSION).is_ok() {
+                janitor::announce_settings(&database, &settings).await;
+            }
+        }
+        Ok(PostgresStore(Arc::new(Inner::new(database, settings, tidy_every))))
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("schema", &self.0.database.sql.schema).finish_non_exhaustive()
+    }
 }
 
 impl Store for PostgresStore {

@@ -113,7 +113,6 @@ mod codec;
 mod connection;
 mod endpoint;
 mod error;
-mod handle;
 mod heads;
 mod health;
 mod janitor;
@@ -132,10 +131,12 @@ mod sweep;
 mod watchers;
 mod writer;
 
+use std::{fmt, sync::Arc};
+
 use futures_core::Stream;
 
-use self::error::CallError;
-pub use self::{error::ConnectError, handle::RedisStore, options::RedisOptions};
+use self::{error::CallError, listener::ListenerSlot, shared::Shared, writer::Writer};
+pub use self::{error::ConnectError, options::RedisOptions};
 use crate::{
     channel::Channel,
     event::Event,
@@ -144,6 +145,16 @@ use crate::{
         fits_init,
     },
 };
+
+/// A [`Store`] on a Redis server. Clones share its connections. See the [module docs](self).
+#[derive(Clone)]
+pub struct RedisStore(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    writer: Writer,
+    listener: ListenerSlot,
+}
 
 impl RedisStore {
     /// Connects with the defaults to `redis://[user][:password@]host[:port][/database]`.
@@ -154,9 +165,43 @@ impl RedisStore {
         Self::options().connect(url).await
     }
 
-    /// Options to connect with.
+    /// The options to connect with.
     pub fn options() -> RedisOptions {
         RedisOptions::new()
+    }
+}
+
+impl RedisOptions {
+    /// Connects to `redis://[user][:password@]host[:port][/database]`, and checks that the server meets the
+    /// requirements.
+    ///
+    /// # Errors
+    /// When the URL or the prefix is invalid; when the server cannot be reached within the timeout, is a replica, is
+    /// older than 7.0, or belongs to a cluster in which another server has the keys; or when the stored format is too
+    /// new.
+    pub async fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
+        let store = self.open(url)?;
+        store.0.shared.check().await?;
+        store.0.shared.announce_settings().await;
+        Ok(store)
+    }
+
+    /// Opens the store without connecting: for a process that must start even when the server is unreachable.
+    ///
+    /// # Errors
+    /// When the URL, the prefix or a certificate is invalid.
+    pub fn open(self, url: &str) -> Result<RedisStore, ConnectError> {
+        let (endpoint, settings) = self.into_parts(url)?;
+        let shared = Arc::new(Shared::new(endpoint, settings));
+        Ok(RedisStore(Arc::new(Inner { shared, writer: Writer::default(), listener: ListenerSlot::default() })))
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the URL: it may hold a password.
+        let prefix = self.0.shared.settings.prefix();
+        f.debug_struct("RedisStore").field("prefix", &prefix).finish_non_exhaustive()
     }
 }
 

@@ -10,11 +10,11 @@ use super::{
     announcement::ANNOUNCEMENT_TIMEOUT,
     api::{self, ReadFrom, Selector},
     error::{CallError, refuses_only_writes, unavailable},
-    handle::Inner,
     head_table::Newest,
     log::Log,
     place::Place,
     record::Kind,
+    shared::Inner,
 };
 use crate::{channel::Channel, store::StoreError};
 

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::{
     api::{self, ReadFrom, Selector},
     error::{CallError, refuses_only_writes},
-    handle::Inner,
     node_settings::{FoundKeep, NodeSettings},
     place::Place,
+    shared::Inner,
     sync::lock,
     timing::jittered,
 };

@@ -8,10 +8,10 @@ use super::{
     api::{ReadFrom, Selector},
     channel_state::{ChannelState, followed},
     error::unavailable,
-    handle::Inner,
     keys::Keys,
     place::Place,
     record::Kind,
+    shared::Inner,
     sync::join,
 };
 use crate::{

@@ -14,10 +14,10 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     error::CallError,
-    handle::Inner,
     place::Place,
     record::Kind,
     response::{RawMessage, position},
+    shared::Inner,
     timing::jittered,
 };
 use crate::store::Change;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
-    handle::Inner,
+    shared::Inner,
     timing::jittered,
     turns::{MAX_HOLD, MIN_HOLD, TurnMessage, parse, subject, to_text},
     writer::Writer,

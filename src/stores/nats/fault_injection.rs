@@ -6,8 +6,8 @@ use super::{
     api::{self, ReadFrom, Selector},
     body,
     error::CallError,
-    handle::Inner,
     record,
+    shared::Inner,
 };
 use crate::{channel::Channel, store::StoreError};
 

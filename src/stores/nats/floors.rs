@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::{
     api::{self, ReadFrom, Selector},
     error::{CallError, corrupt},
-    handle::Inner,
     place::Place,
+    shared::Inner,
 };
 use crate::store::{StoreError, floor};
 

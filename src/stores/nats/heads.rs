@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 use super::{
     api::ReadFrom,
     error::{self, CallError},
-    handle::Inner,
     head_table::{HeadTable, MAX_REMEMBERED, Newest, StreamVersion},
     place::Place,
     record::Kind,
     response::StreamInfo,
     scan::Scan,
+    shared::Inner,
 };
 use crate::{
     channel::Channel,

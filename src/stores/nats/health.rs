@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{handle::Inner, observed_health::Condition, sync::lock, timing::jittered};
+use super::{observed_health::Condition, shared::Inner, sync::lock, timing::jittered};
 use crate::store::{Health, StoreError};
 
 impl Inner {

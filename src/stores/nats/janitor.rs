@@ -16,10 +16,10 @@ use tokio::{
 use super::{
     api::{self, ReadFrom, Selector},
     error::CallError,
-    handle::Inner,
     record::Kind,
     response::RawMessage,
     scan::Scan,
+    shared::Inner,
     timing::jittered,
 };
 use crate::{channel::Channel, store::StoreError};

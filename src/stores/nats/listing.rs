@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     error::unavailable,
-    handle::Inner,
     listing_cache::{Listing, REMEMBERED_FOR},
     record::Kind,
     scan::Scan,
+    shared::Inner,
     sync::lock,
 };
 use crate::{

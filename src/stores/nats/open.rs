@@ -6,9 +6,9 @@ use tokio::runtime::Handle;
 
 use super::{
     agreed_retention, connection::Connection, connection_settings::ConnectionSettings, current_place::CurrentPlace,
-    fairness, handle::Inner, head_table::HeadCache, janitor, listing_cache::ListingCache, node_settings::AgreedKeep,
+    fairness, head_table::HeadCache, janitor, listing_cache::ListingCache, node_settings::AgreedKeep,
     observed_health::ObservedHealth, page_ends::PageEnds, queue::Queues, server_clock::ServerClock, settings::Settings,
-    turns::Turns,
+    shared::Inner, turns::Turns,
 };
 use crate::store::StoreError;
 

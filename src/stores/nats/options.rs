@@ -3,15 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    connection_settings::ConnectionSettings,
-    error::unavailable,
-    handle::{Inner, NatsStore},
-    server_clock::ServerClock,
-    settings::Settings,
+    connection_settings::ConnectionSettings, error::unavailable, server_clock::ServerClock, settings::Settings,
 };
 use crate::store::{Clock, Keep, Retention, StoreError};
 
-/// How to open a [`NatsStore`]. See the [module docs](super).
+/// How to open a [`NatsStore`](super::NatsStore). See the [module docs](super).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct NatsOptions {
@@ -135,17 +131,10 @@ impl NatsOptions {
         Self { connection: ConnectionSettings { domain: Some(name.into()), ..self.connection }, ..self }
     }
 
-    /// Connects to any of these servers, separated by commas, and finds or creates the stream. The store's tasks run on
-    /// the current tokio runtime.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] when no server responds; when a file cannot be read; when the prefix, the inbox
-    /// prefix or the domain is invalid; when the user lacks a permission (the error names the subject); or when the
-    /// stream has limits by which the server would delete what must be kept. [`StoreError::Corrupt`] when this crate
-    /// did not create the stream.
-    pub async fn connect(self, servers: &str) -> Result<NatsStore, StoreError> {
-        let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if !(1..=32).contains(&self.prefix.len()) || !self.prefix.chars().all(good) {
+    /// What to connect with.
+    pub(super) fn into_parts(self) -> Result<(ConnectionSettings, Settings, ServerClock), StoreError> {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !(1..=32).contains(&self.prefix.len()) || !self.prefix.chars().all(is_allowed) {
             return Err(unavailable("a prefix is 1 to 32 characters of A-Z a-z 0-9 _ -"));
         }
         if !self.connection.inbox.as_deref().is_none_or(|inbox| inbox.split('.').all(is_token)) {
@@ -164,7 +153,7 @@ impl NatsOptions {
             timeout: self.timeout,
             request_timeout: (self.timeout / 2).max(Duration::from_millis(50)),
         };
-        Inner::open(servers, self.connection, settings, ServerClock::new(self.clock)).await.map(NatsStore)
+        Ok((self.connection, settings, ServerClock::new(self.clock)))
     }
 }
 

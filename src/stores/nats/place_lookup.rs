@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 
-use super::{current_place::Found, error::unavailable, handle::Inner, place::Place, sync::lock};
+use super::{current_place::Found, error::unavailable, place::Place, shared::Inner, sync::lock};
 use crate::store::StoreError;
 
 impl Inner {

@@ -8,11 +8,11 @@ use super::{
     absence::Absence,
     api::{ReadFrom, Selector},
     error,
-    handle::Inner,
     log::Log,
     page::Reader,
     place::Place,
     record::Kind,
+    shared::Inner,
     visibility::Visibility,
 };
 use crate::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use super::{api::FetchLimit, error::CallError, handle::Inner, place::Place, response::RawMessage, timing::nanos};
+use super::{api::FetchLimit, error::CallError, place::Place, response::RawMessage, shared::Inner, timing::nanos};
 use crate::store::StoreError;
 
 /// A scan over many subjects.

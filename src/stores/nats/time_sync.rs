@@ -6,8 +6,8 @@ use tokio::time::{Duration, Instant};
 use super::{
     api::{self, ReadFrom, Selector},
     error::CallError,
-    handle::Inner,
     place::Place,
+    shared::Inner,
     sync::lock,
 };
 use crate::store::StoreError;

@@ -10,12 +10,12 @@ use super::{
     body::{self, Message},
     channel_state::ChannelState,
     error::{CallError, refuses_only_writes},
-    handle::Inner,
     key_loader::keys_between,
     log::{Log, SearchFrom, SearchOrder},
     place::Place,
     queue::{Removal, Work},
     record::{Kind, Record},
+    shared::Inner,
     visibility::Visibility,
 };
 use crate::{channel::Channel, store::StoreError};

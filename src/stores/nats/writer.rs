@@ -8,7 +8,7 @@ use super::{
     announcement::Announcement,
     channel_state::ChannelState,
     error::is_permission_denied,
-    handle::Inner,
+    shared::Inner,
     timing::{in_time, jittered},
 };
 use crate::{channel::Channel, store::StoreError};

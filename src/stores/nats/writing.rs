@@ -7,10 +7,10 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     error::unavailable,
-    handle::Inner,
     plan::{self, ChannelBefore},
     publishing::PublishOutcome,
     queue::{Job, Reply, Work},
+    shared::Inner,
     timing::in_time,
     write_budget::Reservation,
     writer::{GroupFailure, HEADER_BYTES, Writer},

@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     append_queues::{MAX_WAITING, MAX_WAITING_BYTES, WaitingAppend},
     error::CallError,
-    handle::Inner,
+    shared::Inner,
     write,
     written::{self, Written},
 };

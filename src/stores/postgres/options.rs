@@ -7,17 +7,13 @@ use tokio_postgres::{Config, config::TargetSessionAttrs};
 use super::{
     connector::{Connector, Security},
     database::{Database, Statements},
-    error::ConnectError,
-    format::VERSION,
-    handle::{Inner, PostgresStore},
-    janitor, migration,
     settings::Settings,
     sql::Sql,
     tls::Identity,
 };
 use crate::store::{Clock, Retention, Source};
 
-/// How to open a [`PostgresStore`]. See the [module docs](super).
+/// How to open a [`PostgresStore`](super::PostgresStore). See the [module docs](super).
 #[derive(Clone)]
 #[must_use]
 pub struct PostgresOptions {
@@ -144,22 +140,10 @@ impl PostgresOptions {
         Self { clock: Some(clock), ..self }
     }
 
-    /// Connects to `url`, and checks that the server is reachable. Needs a tokio runtime, on which the store's tasks
-    /// then run.
-    ///
-    /// # Errors
-    /// When the options are invalid, or the server cannot be reached.
-    pub async fn connect(self, url: &str) -> Result<PostgresStore, ConnectError> {
+    /// What to connect to `url` with, and how often to tidy.
+    pub(super) fn into_parts(self, url: &str) -> Result<(Database, Settings, Duration), Source> {
         let (settings, tidy_every) = (self.settings(), self.tidy_every);
-        let database = self.database(url).map_err(ConnectError::Options)?;
-        database.read("select 1", &[]).await.map_err(|error| ConnectError::Server(error.into_read_error()))?;
-        if let Some(format) = migration::stored(&database).await.map_err(ConnectError::Server)? {
-            format.may_read(VERSION).map_err(ConnectError::Server)?;
-            if format.version() >= VERSION && format.may_write(VERSION).is_ok() {
-                janitor::announce_settings(&database, &settings).await;
-            }
-        }
-        Ok(PostgresStore(Arc::new(Inner::new(database, settings, tidy_every))))
+        Ok((self.database(url)?, settings, tidy_every))
     }
 
     fn database(self, url: &str) -> Result<Database, Source> {

@@ -5,12 +5,11 @@ use std::{future::Future, time::Duration};
 use super::{
     endpoint::{ConnectionSettings, Endpoint, Password},
     error::ConnectError,
-    handle::RedisStore,
     settings::Settings,
 };
 use crate::store::{Clock, Retention, Source};
 
-/// How to open a [`RedisStore`]. See the [module docs](super).
+/// How to open a [`RedisStore`](super::RedisStore). See the [module docs](super).
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RedisOptions {
@@ -102,24 +101,8 @@ impl RedisOptions {
         self.with(|settings| settings.clock = Some(clock))
     }
 
-    /// Connects to `redis://[user][:password@]host[:port][/database]`, and checks that the server meets the
-    /// requirements.
-    ///
-    /// # Errors
-    /// When the URL or the prefix is invalid; when the server cannot be reached within the timeout, is a replica, is
-    /// older than 7.0, or belongs to a cluster in which another server has the keys; or when the stored format is too
-    /// new.
-    pub async fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
-        let store = self.open(url)?;
-        store.check().await?;
-        Ok(store)
-    }
-
-    /// Opens the store without connecting: for a process that must start even when the server is unreachable.
-    ///
-    /// # Errors
-    /// When the URL, the prefix or a certificate is invalid.
-    pub fn open(self, url: &str) -> Result<RedisStore, ConnectError> {
+    /// What to connect to `url` with.
+    pub(super) fn into_parts(self, url: &str) -> Result<(Endpoint, Settings), ConnectError> {
         let name = &self.settings.name;
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
         if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
@@ -127,7 +110,7 @@ impl RedisOptions {
         }
         let endpoint = Endpoint::new(url, self.connection, self.settings.timeout)
             .map_err(|error| ConnectError::Url(error.into()))?;
-        Ok(RedisStore::new(endpoint, self.settings))
+        Ok((endpoint, self.settings))
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {

@@ -1,7 +1,6 @@
-//! The public handle of a store, and what its clones share.
+//! What the clones of a store share.
 
 use std::{
-    fmt,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -18,17 +17,7 @@ use crate::{
     store::{Appended, Change, Head, StoreError, floor},
 };
 
-/// A [`Store`](crate::store::Store) in PostgreSQL. Clones share connections. See the [module docs](super).
-#[derive(Clone)]
-pub struct PostgresStore(pub(super) Arc<Inner>);
-
-impl fmt::Debug for PostgresStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("schema", &self.0.database.sql.schema).finish_non_exhaustive()
-    }
-}
-
-/// What the clones share.
+/// What the clones of a store share.
 pub(super) struct Inner {
     pub(super) database: Arc<Database>,
     pub(super) settings: Arc<Settings>,

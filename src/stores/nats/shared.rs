@@ -1,6 +1,6 @@
-//! The public handle of a store, and what its clones share.
+//! What the clones of a store share.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
@@ -11,16 +11,6 @@ use super::{
     watchers::Watchers, write_budget::WriteBudget,
 };
 use crate::channel::Channel;
-
-/// A [`Store`](crate::store::Store) on NATS JetStream. Clones share one connection. See the [module docs](super).
-#[derive(Clone)]
-pub struct NatsStore(pub(super) Arc<Inner>);
-
-impl fmt::Debug for NatsStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NatsStore").field("settings", &self.0.settings).finish_non_exhaustive()
-    }
-}
 
 /// What the clones of a store share.
 pub(super) struct Inner {
