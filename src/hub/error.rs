@@ -16,12 +16,12 @@ pub enum SubscribeError {
         /// When to come back.
         retry: Duration,
     },
-    /// There are as many readers as [`HubOptions::readers`](crate::HubOptions::readers) allows.
+    /// There are as many readers as [`HubOptions::max_readers`](crate::HubOptions::max_readers) allows.
     TooManyReaders {
         /// When to come back.
         retry: Duration,
     },
-    /// As many reads of the store wait as [`HubOptions::waiting_reads`](crate::HubOptions::waiting_reads) allows, or this
+    /// As many reads of the store wait as [`HubOptions::max_waiting_reads`](crate::HubOptions::max_waiting_reads) allows, or this
     /// one waited for [`HubOptions::read_queue_timeout`](crate::HubOptions::read_queue_timeout).
     Overloaded {
         /// When to come back: later, the more readers were refused before this one.
