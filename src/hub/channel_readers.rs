@@ -21,20 +21,20 @@ pub(super) enum Visit<T> {
 }
 
 impl ChannelReaders {
-    /// Visits the channels, beginning at index `first`, until a visit breaks; returns its value and the index after it.
-    /// Channels that need the page slot, which has the given limit, are visited again when another one has freed it.
+    /// Visits the channels, beginning at index `first`, until a visit breaks: then `first` becomes the index after it. Channels
+    /// that need the page slot, which has the given limit, are visited again when another one has freed it.
     pub(super) fn visit<T>(
         &mut self,
-        first: usize,
+        first: &mut u8,
         limit: Limit,
         mut visit: impl FnMut(&mut ChannelReader, PageSlot) -> Visit<T>,
-    ) -> Option<(T, usize)> {
+    ) -> Option<T> {
         let count = self.len();
         let mut slot_owner = self.iter().position(ChannelReader::has_page);
         loop {
             let mut needs_slot = false;
             for n in 0..count {
-                let index = (first + n) % count;
+                let index = (usize::from(*first) + n) % count;
                 let Some(channel_reader) = self.get_mut(index) else { continue };
                 let page_slot = match slot_owner {
                     Some(owner) if owner != index => PageSlot::Taken,
@@ -47,7 +47,11 @@ impl ChannelReaders {
                     (false, _) => {}
                 }
                 match visited {
-                    Visit::Break(value) => return Some((value, (index + 1) % count)),
+                    Visit::Break(value) => {
+                        // There are at most `Channels::MAX`.
+                        *first = u8::try_from((index + 1) % count).unwrap_or(0);
+                        return Some(value);
+                    }
                     Visit::NeedsPageSlot => needs_slot = true,
                     Visit::Continue => {}
                 }

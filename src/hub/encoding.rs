@@ -45,6 +45,14 @@ impl EncodedBytes {
 
     /// The cached bytes, or those that `encode` makes. With all slots taken by other encodings they are made each time.
     pub(super) fn get_or_encode(&self, encoding: &'static Encoding, encode: impl Fn() -> Vec<u8>) -> Bytes {
+        match self.get(encoding) {
+            Some(bytes) => bytes.clone(),
+            None => self.encode(encoding, encode),
+        }
+    }
+
+    #[cold]
+    fn encode(&self, encoding: &'static Encoding, encode: impl Fn() -> Vec<u8>) -> Bytes {
         for slot in &self.0 {
             let (key, bytes) = slot.get_or_init(|| (encoding, encode().into()));
             if ptr::eq(*key, encoding) {

@@ -163,9 +163,7 @@ impl Subscriber {
     pub(super) fn visit<T>(&mut self, visit: impl FnMut(&mut ChannelReader, PageSlot) -> Visit<T>) -> Option<T> {
         let page = self.guard.shared.options.page;
         let limit = Limit { events: page.events.min(self.page_events as usize), ..page };
-        let (value, next) = self.channel_readers.visit(usize::from(self.first), limit, visit)?;
-        self.first = u8::try_from(next).unwrap_or(0);
-        Some(value)
+        self.channel_readers.visit(&mut self.first, limit, visit)
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {
