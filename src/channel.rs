@@ -1,4 +1,4 @@
-//! The name of one ordered sequence of events, and a set of such names. Knows nothing of stores or HTTP.
+//! The name of one ordered sequence of events, and lists of such names. Independent of stores and HTTP.
 
 use std::{borrow::Borrow, collections::HashSet, fmt, str::FromStr, sync::Arc};
 
@@ -20,13 +20,13 @@ use crate::error::{InvalidChannel, InvalidChannels};
 pub struct Channel(Arc<str>);
 
 impl Channel {
-    /// Longest name, in bytes.
+    /// The maximum length of a name, in bytes.
     pub const MAX_BYTES: usize = 255;
 
     /// Validates `name`.
     ///
     /// # Errors
-    /// When the name is empty, longer than [`Channel::MAX_BYTES`], or holds a control character.
+    /// If the name is empty, longer than [`Channel::MAX_BYTES`], or contains a control character.
     pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidChannel> {
         let name = name.as_ref();
         if name.is_empty() {
@@ -80,9 +80,9 @@ impl AsRef<str> for Channel {
     }
 }
 
-/// One to 255 different channels, in the order in which they were named: what a subscription follows.
+/// One to 255 different channels, in the order in which they were given: what a subscription follows.
 ///
-/// The services accept fewer by default (32); this type's own bound only keeps tokens finite.
+/// The services accept fewer by default (32); the limit of this type bounds the length of tokens.
 ///
 /// ```
 /// use tower_events::{Channel, Channels};
@@ -96,7 +96,7 @@ impl AsRef<str> for Channel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channels(Repr);
 
-/// One channel is what most subscriptions are about, and needs no list.
+/// Most subscriptions have one channel, which needs no list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Repr {
     One(Channel),
@@ -105,19 +105,19 @@ enum Repr {
 }
 
 impl Channels {
-    /// Most channels that one set holds.
+    /// The maximum number of channels.
     pub const MAX: usize = 255;
 
-    /// Collects channels; one that is named again is kept once.
+    /// Collects channels; duplicates are dropped.
     ///
     /// # Errors
-    /// When there is none, or more than [`Channels::MAX`].
+    /// If there is none, or more than [`Channels::MAX`].
     pub fn new(channels: impl IntoIterator<Item = Channel>) -> Result<Self, InvalidChannels> {
         Self::collect(channels.into_iter().map(Ok))
     }
 
-    /// As [`Channels::new`], of names that may be bad. The work is in proportion to the names that are taken, repeated ones
-    /// included: nothing is asked for after the first that is too many.
+    /// As [`Channels::new`], from names that may be invalid. The work is proportional to the names that are accepted, duplicates
+    /// included: the iterator is not advanced after the first name that is too many.
     pub(crate) fn collect<E: From<InvalidChannels>>(
         mut channels: impl Iterator<Item = Result<Channel, E>>,
     ) -> Result<Self, E> {
@@ -153,7 +153,7 @@ impl Channels {
         }
     }
 
-    /// How many there are; never 0.
+    /// The number of channels; never 0.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
@@ -204,7 +204,7 @@ mod tests {
         assert!(Channels::new([]).is_err());
         assert!(Channels::new((0..256).map(|n| channel(&n.to_string()))).is_err());
         assert_eq!(Channels::new((0..255).map(|n| channel(&n.to_string()))).unwrap().len(), 255);
-        // However often each is named.
+        // Duplicates do not count.
         let often = (0..100_000).map(|n| channel(&(n % 255).to_string()));
         assert_eq!(Channels::new(often).unwrap().as_slice()[254], channel("254"));
         assert_eq!(Channels::new((0..100_000).map(|_| channel("a"))).unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! Where a reader is: positions in one channel, and the token that holds the positions of several. Pure.
+//! The positions of readers: in one channel, and the token that holds the positions in several. Pure.
 
 mod token;
 
@@ -10,10 +10,10 @@ use bytes::BufMut as _;
 pub use self::token::Cursors;
 use crate::{channel::Channel, error::InvalidCursor};
 
-/// Position in one channel: just after the entry that it names.
+/// A position in one channel: just after the entry that it names.
 ///
-/// As text it is always [`Cursor::TEXT_LEN`] characters of `[A-Za-z0-9_-]`. A cursor is a place, not a permission: who may
-/// read a channel is decided anew on every request.
+/// As text it is always [`Cursor::TEXT_LEN`] characters of `[A-Za-z0-9_-]`. A cursor is a position, not a permission: whether a
+/// client may read a channel is decided on every request.
 ///
 /// ```
 /// use tower_events::Cursor;
@@ -26,12 +26,12 @@ use crate::{channel::Channel, error::InvalidCursor};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// Which log: drawn anew when the log is made anew, and mixed with the channel's name ([`epoch_of`]).
+    /// Identifies the log: drawn anew when the log is replaced, and mixed with the channel's name ([`epoch_of`]).
     pub epoch: u64,
     /// Dense position within the epoch (+1 per entry).
     pub seq: u64,
-    /// The entry's own random mark, never 0; 0 before the first entry of a channel. Two histories that grew to the same
-    /// `seq` differ in it.
+    /// The entry's random tag, never 0; 0 before the first entry of a channel. It distinguishes two histories that reached the
+    /// same `seq`.
     pub tag: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a name, an event or a cursor. Each error says what to mend; none of them can be cured by a retry.
+//! Invalid names, events and cursors. Each error says what to correct; none of them can succeed by a retry.
 
 use std::{error::Error, fmt};
 
@@ -6,7 +6,7 @@ use std::{error::Error, fmt};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidChannel {
-    /// The name has no characters.
+    /// The name is empty.
     Empty,
     /// The name is longer than [`Channel::MAX_BYTES`](crate::Channel::MAX_BYTES).
     TooLong {
@@ -60,16 +60,16 @@ impl Error for InvalidChannels {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum InvalidEvent {
-    /// The data are not one JSON value, or could not be serialised as one.
+    /// The data is not one JSON value, or cannot be serialised as one.
     Json(serde_json::Error),
     /// The name is empty, longer than 255 bytes, or holds a control character.
     Name,
-    /// The name begins with `stream-`, which is kept for this crate's own events, or is `error` or `open`, which an
+    /// The name begins with `stream-`, which is reserved for this crate's own events, or is `error` or `open`, which an
     /// `EventSource` fires itself.
     ReservedName,
     /// The idempotency key is empty, longer than 255 bytes, or holds a control character.
     Key,
-    /// The time is above 8 640 000 000 000 000 ms, the last that JavaScript's `Date` holds.
+    /// The time is above 8 640 000 000 000 000 ms, the last that JavaScript's `Date` can hold.
     Time,
 }
 
@@ -97,7 +97,7 @@ impl Error for InvalidEvent {
     }
 }
 
-/// The text is not a cursor that this crate wrote.
+/// The text is not a cursor of this crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidCursor(pub(crate) ());
 

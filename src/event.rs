@@ -1,4 +1,4 @@
-//! What an application publishes. Plain data: nothing here knows how it is stored or sent.
+//! Events as an application publishes them: plain data, independent of how they are stored or sent.
 
 mod data;
 
@@ -9,10 +9,10 @@ use serde::Serialize;
 pub use self::data::Data;
 use crate::error::InvalidEvent;
 
-/// Latest time that an event may carry, in Unix milliseconds: the last that JavaScript's `Date` holds.
+/// The latest time of an event, in Unix milliseconds: the last that JavaScript's `Date` can hold.
 pub const MAX_TIME: u64 = 8_640_000_000_000_000;
 
-/// What an application publishes: one JSON value, optionally a name, a time and an idempotency key.
+/// An event to publish: one JSON value, and optionally a name, a time and an idempotency key.
 ///
 /// ```
 /// use tower_events::Event;
@@ -34,19 +34,19 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event with these data, no name, no key, and the time of its append.
+    /// An event with this data, without a name or key, and with the time of its append.
     #[must_use]
     pub fn new(data: Data) -> Self {
         Self { data, name: None, time: None, key: None }
     }
 
-    /// An event whose datum is a text (in JSON: a string).
+    /// An event whose data is a text (in JSON: a string).
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
         Self::new(Data::text(text))
     }
 
-    /// An event whose datum is `value` as compact JSON. A value that serialises to a string is a text.
+    /// An event whose data is `value` as compact JSON. A value that serialises to a string becomes a text.
     ///
     /// # Errors
     /// [`InvalidEvent::Json`] when `value` cannot be serialised.
@@ -54,20 +54,20 @@ impl Event {
         Data::json(value).map(Self::new)
     }
 
-    /// Names the event: what `EventSource.addEventListener` listens to.
+    /// Sets the name, which is the event type for `EventSource.addEventListener`.
     ///
     /// # Errors
     /// As [`EventName::new`], and [`InvalidEvent::ReservedName`] for `error` and `open`: an `EventSource` fires events of
-    /// these names itself, so that a page would take ours for a failure of its connection.
+    /// these names itself, so a page would mistake yours for a connection failure.
     pub fn named(self, name: impl AsRef<str>) -> Result<Self, InvalidEvent> {
-        // What a store already holds is still read, so an `EventName` may have them.
+        // Stores may already contain such events, which must stay readable: so `EventName` allows these names.
         if matches!(name.as_ref(), "error" | "open") {
             return Err(InvalidEvent::ReservedName);
         }
         Ok(Self { name: Some(EventName::new(name)?), ..self })
     }
 
-    /// Gives the event a time of its own, in Unix milliseconds, instead of the time of its append.
+    /// Sets the time explicitly, in Unix milliseconds, instead of the time of the append.
     ///
     /// # Errors
     /// [`InvalidEvent::Time`] above [`MAX_TIME`].
@@ -78,8 +78,8 @@ impl Event {
         Ok(Self { time: Some(unix_ms), ..self })
     }
 
-    /// Makes a repeated append of the event harmless: within the store's key window the same key in the same channel is
-    /// appended once.
+    /// Sets the idempotency key, which makes repeating an append harmless: within the store's key window, an event with the same
+    /// key is appended to a channel only once.
     ///
     /// # Errors
     /// As [`EventKey::new`].
@@ -87,31 +87,31 @@ impl Event {
         Ok(Self { key: Some(EventKey::new(key)?), ..self })
     }
 
-    /// The datum.
+    /// The data.
     #[must_use]
     pub fn data(&self) -> &Data {
         &self.data
     }
 
-    /// The name, when there is one.
+    /// The name, if there is one.
     #[must_use]
     pub fn name(&self) -> Option<&EventName> {
         self.name.as_ref()
     }
 
-    /// The event's own time in Unix milliseconds, when it has one.
+    /// The explicit time in Unix milliseconds, if there is one.
     #[must_use]
     pub fn time(&self) -> Option<u64> {
         self.time
     }
 
-    /// The idempotency key, when there is one.
+    /// The idempotency key, if there is one.
     #[must_use]
     pub fn key(&self) -> Option<&EventKey> {
         self.key.as_ref()
     }
 
-    /// Takes the event apart: its datum and its name.
+    /// The data and the name.
     #[must_use]
     pub fn into_parts(self) -> (Data, Option<EventName>) {
         (self.data, self.name)

@@ -1,4 +1,4 @@
-//! One text for the positions of a whole subscription.
+//! The positions of a whole subscription as one text.
 
 use std::{fmt, str::FromStr};
 
@@ -13,8 +13,8 @@ use crate::{
 /// The resume position of a subscription: what `Last-Event-ID` and `after=` carry.
 ///
 /// For one channel it is that channel's [`Cursor`]. For several it is one token that names every channel (by a hash) with
-/// its position. A one-channel cursor in a subscription to several channels is tried on each of them: on its own channel
-/// it continues, to the others it is foreign. A channel that a token does not name has no position.
+/// its position. A one-channel cursor in a subscription to several channels is tried on each of them: it continues on its own
+/// channel, and is foreign to the others. A channel that a token does not name has no position.
 ///
 /// ```
 /// use tower_events::{Channel, Cursor, Cursors};
@@ -37,12 +37,12 @@ enum Repr {
 }
 
 impl Cursors {
-    /// The token of these positions. It keeps its kind when it is empty.
+    /// The token of these positions, which may be none.
     pub fn of<'a>(positions: impl IntoIterator<Item = (&'a Channel, Cursor)>) -> Self {
         Self(Repr::Many(positions.into_iter().map(|(channel, cursor)| (short(channel), cursor)).collect()))
     }
 
-    /// The position of `channel`, when this names it.
+    /// The position of `channel`, if the token names it.
     #[must_use]
     pub fn position(&self, channel: &Channel) -> Option<Cursor> {
         match &self.0 {
@@ -54,7 +54,7 @@ impl Cursors {
         }
     }
 
-    /// The same token with `channel` at `cursor`. The token of one channel becomes that cursor.
+    /// Sets the position of `channel`. The token of one channel becomes that cursor.
     #[must_use]
     pub fn with(mut self, channel: &Channel, cursor: Cursor) -> Self {
         self.set(channel, cursor);
@@ -81,15 +81,15 @@ impl Cursors {
         }
     }
 
-    /// Whether this holds no position at all.
+    /// Whether there is no position at all.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(&self.0, Repr::Many(named) if named.is_empty())
     }
 
-    /// Reads a cursor or token from the bytes of a header or parameter.
+    /// Parses a cursor or token from the bytes of a header or parameter.
     ///
     /// # Errors
-    /// When they are neither.
+    /// If they are neither.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidCursor> {
         if let Some(cursor) = Cursor::parse(bytes) {
             return Ok(Self(Repr::One(cursor)));
@@ -179,7 +179,7 @@ fn short(channel: &Channel) -> u32 {
 /// First byte of a token.
 const VERSION: u8 = 2;
 
-/// No token that this crate writes is longer: 255 channels of at most 26 bytes, in base64.
+/// The maximum length of a token: 255 channels of at most 26 bytes, in base64.
 const MAX_TEXT: usize = (1 + Channels::MAX * 26).div_ceil(3) * 4;
 
 #[cfg(test)]
@@ -252,7 +252,7 @@ mod tests {
         let most = longest(Channels::MAX);
         assert_eq!(most.len(), (1 + Channels::MAX * 26).div_ceil(3) * 4 - (3 - (1 + Channels::MAX * 26) % 3) % 3);
         assert!(most.parse::<Cursors>().is_ok());
-        // It would be a token, were it not for its length.
+        // A token, except for its length.
         assert!(longest(Channels::MAX + 1).parse::<Cursors>().is_err());
     }
 

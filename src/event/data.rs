@@ -1,5 +1,5 @@
-//! The datum of an event: one JSON value, kept as the bytes that were sent. Never parsed into a tree, so numbers, key
-//! order and escapes stay as they were.
+//! The data of an event: one JSON value, kept as the bytes that were received. It is never parsed into a tree, so numbers, the
+//! order of keys and escapes stay as they were.
 
 use std::fmt;
 
@@ -37,8 +37,8 @@ impl Data {
         Self(Repr::Text(Utf8::exact(text.into())))
     }
 
-    /// A text from bytes that may not be UTF-8. They are copied: they may be a part of a larger buffer, which an event
-    /// would keep for its life.
+    /// A text from bytes that may not be UTF-8. The bytes are copied: they may be part of a larger buffer, which the event would
+    /// otherwise keep alive.
     ///
     /// # Errors
     /// When the bytes are not UTF-8.
@@ -51,14 +51,14 @@ impl Data {
     /// # Errors
     /// [`InvalidEvent::Json`] when it cannot be serialised.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidEvent> {
-        // A RawValue may bring spaces of its own, so what was serialised goes the same way as what was received.
+        // A `RawValue` may contain white space, so serialised data is compacted as received data is.
         Self::from_json(serde_json::to_string(value).map_err(InvalidEvent::Json)?)
     }
 
-    /// One JSON value as it was received. White space outside strings goes; all else stays as it is.
+    /// One JSON value as it was received. White space outside strings is removed; everything else stays as it is.
     ///
     /// # Errors
-    /// [`InvalidEvent::Json`] when it is not exactly one JSON value, or a string that is not Unicode.
+    /// [`InvalidEvent::Json`] if it is not exactly one JSON value, or a string that is not Unicode.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, InvalidEvent> {
         let value: &RawValue = serde_json::from_slice(json.as_ref()).map_err(InvalidEvent::Json)?;
         let value = value.get();
@@ -68,7 +68,7 @@ impl Data {
         Ok(Self(Repr::Json(Utf8::exact(compact(value)))))
     }
 
-    /// The text, when the value is a string.
+    /// The text, if the value is a string.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match &self.0 {
@@ -87,7 +87,7 @@ impl Data {
         }
     }
 
-    /// What an SSE stream shows: a text as it is, any other value as compact JSON.
+    /// The value as SSE streams show it: a text as it is, any other value as compact JSON.
     #[must_use]
     pub fn as_shown(&self) -> &str {
         match &self.0 {
@@ -95,7 +95,7 @@ impl Data {
         }
     }
 
-    /// Length of what is kept, in bytes.
+    /// The length of the stored value, in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -119,8 +119,7 @@ impl fmt::Debug for Data {
     }
 }
 
-/// Bytes that are UTF-8: the constructor takes nothing else. They hold what is used and nothing to spare, for events are
-/// kept long.
+/// Bytes that are UTF-8, ensured by the constructor. There is no spare capacity, because events are kept for long.
 #[derive(Clone, PartialEq, Eq)]
 struct Utf8(Bytes);
 
@@ -134,7 +133,7 @@ impl Utf8 {
     }
 }
 
-/// Drops the white space between the tokens of valid JSON.
+/// Removes the white space between the tokens of valid JSON.
 fn compact(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let (mut in_string, mut escaped) = (false, false);
@@ -190,7 +189,7 @@ mod tests {
         }
         assert!(Data::from_json(b"\"\xff\"").is_err());
         assert!(Data::text_from_utf8(b"\xff").is_err());
-        // Depth costs no stack.
+        // Deep nesting takes no stack.
         assert!(Data::from_json("[".repeat(200_000)).is_err());
         assert!(Data::from_json("[".repeat(200_000) + &"]".repeat(200_000)).is_ok());
     }

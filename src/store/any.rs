@@ -7,8 +7,8 @@ use futures_core::Stream;
 use super::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError};
 use crate::{channel::Channel, event::Event};
 
-/// Any [`Store`], erased: a clonable concrete type, so that a service is `SseService` and not `SseService<MyStore>`. A call
-/// costs one boxed future more.
+/// Any [`Store`], type-erased: a clonable concrete type, so that a service is `SseService` and not `SseService<MyStore>`. Each
+/// call allocates one boxed future.
 ///
 /// ```
 /// use tower_events::{MemoryStore, store::AnyStore};
@@ -21,7 +21,7 @@ use crate::{channel::Channel, event::Event};
 pub struct AnyStore(Arc<dyn Erased>);
 
 impl AnyStore {
-    /// Erases `store`.
+    /// Erases the type of `store`.
     pub fn new(store: impl Store) -> Self {
         Self(Arc::new(store))
     }
@@ -78,7 +78,8 @@ impl Store for AnyStore {
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// The twin of [`Store`] that can be a trait object. Its methods have names of their own, else calls were ambiguous.
+/// The counterpart of [`Store`] that can be a trait object. Its methods have different names, because calls would otherwise
+/// be ambiguous.
 trait Erased: Send + Sync + 'static {
     fn erased_append<'a>(&'a self, channel: &'a Channel, append: Append) -> Boxed<'a, Appended>;
     fn erased_read<'a>(&'a self, channel: &'a Channel, start: Start, limit: Limit) -> Boxed<'a, Page>;

@@ -1,4 +1,4 @@
-//! What is appended, under which condition, and what became of it.
+//! What is appended, under which condition, and the result.
 
 use super::{Entry, Head};
 use crate::{cursor::Cursor, event::Event};
@@ -17,19 +17,19 @@ use crate::{cursor::Cursor, event::Event};
 pub struct Append {
     /// The events, in order.
     pub events: Vec<Event>,
-    /// Whether the channel ends with this append.
+    /// Whether the append closes the channel.
     pub close: bool,
-    /// Under which condition.
+    /// The condition.
     pub expect: Expect,
 }
 
 impl Append {
-    /// Appends `events` whatever the channel holds; leaves it open.
+    /// Appends `events` unconditionally, and leaves the channel open.
     pub fn new(events: impl IntoIterator<Item = Event>) -> Self {
         Self { events: events.into_iter().collect(), close: false, expect: Expect::Any }
     }
 
-    /// Ends the channel with this append.
+    /// Closes the channel with this append.
     #[must_use]
     pub fn closing(self) -> Self {
         Self { close: true, ..self }
@@ -53,47 +53,46 @@ pub enum Expect {
     At(Cursor),
 }
 
-/// What an append did.
+/// The result of an append.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Appended {
     /// One per event of the append, in its order.
     pub receipts: Vec<Receipt>,
-    /// The entries that are new, in order and contiguous; duplicates are left out.
+    /// The new entries, in order and contiguous, without duplicates.
     pub entries: Vec<Entry>,
     /// The head right after the append.
     pub head: Head,
 }
 
 impl Appended {
-    /// What a store answers: one receipt per event of the append in its order, the entries that are new, and the head right
-    /// after the append.
+    /// One receipt per event of the append in its order, the new entries, and the head right after the append.
     #[must_use]
     pub fn new(receipts: Vec<Receipt>, entries: Vec<Entry>, head: Head) -> Self {
         Self { receipts, entries, head }
     }
 }
 
-/// What became of one event of an append.
+/// The result for one event of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The entry's cursor: of the first append of its key, for a duplicate.
+    /// The entry's cursor; for a duplicate, that of the first append of its key.
     pub cursor: Cursor,
     /// The entry's time in Unix milliseconds.
     pub time: u64,
-    /// Whether its key had been appended before, so that nothing was appended now.
+    /// Whether the key had been appended before, so that nothing was appended now.
     pub duplicate: bool,
 }
 
 impl Receipt {
-    /// The receipt of an event that was appended now, at this position and with this time in Unix milliseconds.
+    /// The receipt of an event that was appended now; `time` in Unix milliseconds.
     #[must_use]
     pub fn appended(cursor: Cursor, time: u64) -> Self {
         Self { cursor, time, duplicate: false }
     }
 
-    /// The receipt of an event whose key had been appended before, at this position and with this time in Unix milliseconds.
+    /// The receipt of an event whose key had been appended before; `time` in Unix milliseconds.
     #[must_use]
     pub fn duplicate(cursor: Cursor, time: u64) -> Self {
         Self { cursor, time, duplicate: true }

@@ -1,4 +1,4 @@
-//! The time that a store stamps with, as a value that a test can replace.
+//! The clock of a store, which tests can replace.
 
 use std::{
     fmt,
@@ -20,18 +20,18 @@ use std::{
 pub struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
 
 impl Clock {
-    /// The system's clock; 0 before 1970.
+    /// The system's clock. Times before 1970 are 0.
     #[must_use]
     pub fn system() -> Self {
         Self::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
     }
 
-    /// A clock that asks `now` for Unix milliseconds. It may step back; it must not block.
+    /// A clock that calls `now` for the time in Unix milliseconds. It may step back; it must not block.
     pub fn new(now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The time now, in Unix milliseconds.
+    /// The current time, in Unix milliseconds.
     #[must_use]
     pub fn now(&self) -> u64 {
         (self.0)()

@@ -1,63 +1,63 @@
-//! How a store fails.
+//! The errors of stores.
 
 use std::{error::Error, fmt, sync::Arc};
 
 use super::{Head, Unit, Use};
 
-/// The error of a driver or the system below a store.
+/// The error of a driver or of the system below a store.
 pub type Source = Box<dyn Error + Send + Sync>;
 
-/// Why a store could not do what it was asked. [`StoreError::is_retryable`] says whether the same call can succeed later.
+/// Why a store failed. [`StoreError::is_retryable`] says whether the same call can succeed later.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The store cannot be reached now, and nothing was changed: retry.
+    /// The store cannot be reached now. Nothing was changed: retry.
     Unavailable(Source),
-    /// There is no room; reads go on. Retry when there is room.
+    /// The store is full; reads still succeed. Retry when there is space.
     Full(Source),
-    /// The append or init brings more than the store takes at once: make it smaller.
+    /// The append or init has more than the store accepts at once: make it smaller.
     TooLarge {
-        /// How much it brings.
+        /// The size of the append or init.
         size: u64,
-        /// The most that the store takes.
+        /// The maximum.
         most: u64,
-        /// In what both are counted.
+        /// The unit of both.
         unit: Unit,
     },
-    /// An event's key was appended before, in this channel or earlier in the same append, with another event: nothing was
-    /// appended. Use a key once; to repeat an append, repeat it as it was.
+    /// The key of an event was used before for a different event, in this channel or earlier in the same append. Nothing was
+    /// appended. Use a key for one event only; to repeat an append, repeat it unchanged.
     KeyReused {
-        /// Which of the append's events, from 0: the first that is not what its key stands for.
+        /// The index in the append of the first event that differs from the one its key was used for.
         index: usize,
     },
-    /// The append's or init's `expect` does not hold: read, then decide anew.
+    /// The `expect` of the append or init does not hold: read, then decide again.
     Conflict {
-        /// The head that there is.
+        /// The actual head.
         head: Head,
     },
-    /// The channel is closed: only `init` opens it.
+    /// The channel is closed: only `init` reopens it.
     Closed {
         /// Its head.
         head: Head,
     },
-    /// The append may have happened: repeat it with the same key.
+    /// The events may have been appended: repeat the append with the same keys.
     Unknown(Source),
-    /// What is stored cannot be read; a person has to look.
+    /// The stored data cannot be read; this needs an operator.
     Corrupt(Source),
-    /// A newer version of the library has raised the format of what is stored: upgrade this process. Nothing was changed.
+    /// A newer version of the library has raised the format of the stored data: upgrade this process. Nothing was changed.
     NewerFormat {
         /// The version of the stored format.
         stored: u32,
-        /// The newest that this process knows.
+        /// The newest version that this process supports.
         supported: u32,
-        /// What it may therefore not do.
+        /// What this process may therefore not do.
         denied: Use,
     },
 }
 
 impl StoreError {
-    /// Whether the same call can succeed later without other action by the caller. A repeated append that was
-    /// [`Unknown`](Self::Unknown) needs an idempotency key to be harmless.
+    /// Whether the same call can succeed later without other action by the caller. Repeating an append that was
+    /// [`Unknown`](Self::Unknown) is harmless only if its events have idempotency keys.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Unknown(_))
@@ -65,7 +65,7 @@ impl StoreError {
 }
 
 impl StoreError {
-    /// An error of the same kind for one of several who waited for the same answer.
+    /// An error of the same kind, for one of several callers that share a result.
     pub(crate) fn shared(error: Arc<Self>) -> Self {
         match &*error {
             Self::TooLarge { size, most, unit } => Self::TooLarge { size: *size, most: *most, unit: *unit },
@@ -83,7 +83,7 @@ impl StoreError {
     }
 }
 
-/// Stands for the source of an error that several hold: it shows that source, not the error around it.
+/// The source of an error that several callers share. It displays as that source, not as the error around it.
 #[derive(Debug)]
 struct Shared(Arc<StoreError>);
 

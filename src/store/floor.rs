@@ -1,11 +1,11 @@
-//! Floors: above which `seq` new channels begin, so that no cursor of a log that was forgotten is taken for one of a later
-//! log. A place keeps one per bucket of channel names. Pure, but for the random draw.
+//! Floors: the `seq` above which new channels start, so that a cursor of a forgotten log is never valid in a later log. A
+//! place keeps one floor per bucket of channel names. Pure, except for the random draw.
 
 use super::resume;
 use crate::{channel::Channel, cursor::hash};
 
-/// How many floors a place keeps. Forgetting a channel resets those who read absent channels of the same bucket, and of no
-/// other: with one floor for all, every channel that goes would reset them all.
+/// How many floors a place keeps. Forgetting a channel resets the readers of absent channels in the same bucket only; with
+/// a single floor it would reset the readers of all absent channels.
 pub const BUCKETS: u16 = 1024;
 
 /// The bucket of a channel, below [`BUCKETS`]: the 64 bits of FNV-1a over the name (`draft-eastlake-fnv`), folded in half,
@@ -16,10 +16,10 @@ pub fn bucket_of(channel: &Channel) -> u16 {
     ((hash ^ (hash >> 32)) % u64::from(BUCKETS)) as u16
 }
 
-/// The floor of a bucket that was at `floor`, once a channel at `seq` has gone.
+/// The floor of a bucket that was at `floor`, after a channel whose head was at `seq` was forgotten.
 ///
-/// It always rises, and by a step that nobody foretells: a floor whose last rise was lost, by a power loss or a failover,
-/// would rise to the same value again, and who was told of it then would continue over what is lost.
+/// It always rises, by a random step: if the last rise was lost, by a power loss or a failover, a fixed step would lead to the
+/// same floor again, and a reader that knew it would continue although events were lost.
 #[must_use]
 pub fn raised(floor: u64, seq: u64) -> u64 {
     floor.max(seq).saturating_add(resume::draw(|random| random.u64(1..=LONGEST_STEP)))

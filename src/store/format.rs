@@ -1,5 +1,5 @@
-//! The version of what a store has written, and who may use it: nodes of several versions share a store while they are
-//! upgraded one after the other. Pure.
+//! The version of a store's data, and which versions of this library may use it: nodes of different versions share a store while
+//! they are upgraded one by one. Pure.
 
 use std::{fmt, str::FromStr};
 
@@ -7,10 +7,10 @@ use super::StoreError;
 
 /// The version of a store's format, with the oldest versions that may read and write it. It is stored in the place itself.
 ///
-/// A node looks at it when it opens the store, and with every use, for another node may raise it at any time:
+/// A node checks it when it opens the store and on every use, because another node may raise it at any time:
 /// [`may_read`](Self::may_read), [`may_write`](Self::may_write). A node that finds an older version than its own raises it,
-/// with the oldest reader and writer that it knows the new version to bear, **before** it writes anything that an older node
-/// would misread: from then on, older nodes refuse with [`StoreError::NewerFormat`].
+/// together with the oldest reader and writer that are compatible with the new version, **before** it writes anything that an
+/// older node would misread: from then on, older nodes refuse with [`StoreError::NewerFormat`].
 ///
 /// The text form is `version reader writer`, such as `3 2 3`.
 ///
@@ -38,13 +38,13 @@ impl Format {
         Self { version, oldest_reader: version, oldest_writer: version }
     }
 
-    /// Lets nodes read it that know this version or a newer one.
+    /// Lets nodes read it that support this version or a newer one.
     #[must_use]
     pub const fn readable_from(self, version: u32) -> Self {
         Self { oldest_reader: version, ..self }
     }
 
-    /// Lets nodes read and write it that know this version or a newer one.
+    /// Lets nodes read and write it that support this version or a newer one.
     #[must_use]
     pub const fn writable_from(self, version: u32) -> Self {
         let oldest_reader = if version < self.oldest_reader { version } else { self.oldest_reader };
@@ -57,7 +57,7 @@ impl Format {
         self.version
     }
 
-    /// Whether a node that knows formats up to `supported` may read.
+    /// Whether a node that supports formats up to `supported` may read.
     ///
     /// # Errors
     /// [`StoreError::NewerFormat`].
@@ -65,7 +65,7 @@ impl Format {
         self.permits(Use::Read, self.oldest_reader, supported)
     }
 
-    /// Whether a node that knows formats up to `supported` may write.
+    /// Whether a node that supports formats up to `supported` may write.
     ///
     /// # Errors
     /// [`StoreError::NewerFormat`].

@@ -1,24 +1,24 @@
-//! How a store is, for those who watch over a process. Decides nothing: calls are made and fail all the same.
+//! The state of a store, for monitoring. It decides nothing: calls are made, and fail, whatever it says.
 
-/// How a [`Store`](super::Store) is, as far as it knows without asking anybody.
+/// The state of a [`Store`](super::Store), as far as it knows without a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Health {
-    /// Calls are answered, and hints come.
+    /// Calls succeed, and hints arrive.
     #[default]
     Ready,
-    /// Calls are answered, but what other processes append is not heard of: readers get it when the hub compares heads, a
-    /// few seconds later.
+    /// Calls succeed, but no hints of other processes' appends arrive: readers get these when the hub compares heads, a few
+    /// seconds later.
     Late,
-    /// Reads are answered; publishing fails until what is wrong has ended: no room, a failed sync, a newer format.
+    /// Reads succeed; publishing fails until the cause is gone: no space, a failed sync, a newer format.
     ReadOnly,
-    /// The last call found the store away, or the connection to it is lost. Publishing fails; readers stay connected, wait,
-    /// and catch up when it is back.
+    /// The last call failed to reach the store, or the connection to it is lost. Publishing fails; readers stay connected, wait,
+    /// and catch up once it is reachable again.
     Unavailable,
 }
 
 impl Health {
-    /// As logs and health checks show it: `ready`, `late`, `read-only` or `unavailable`.
+    /// The name for logs and health checks: `ready`, `late`, `read-only` or `unavailable`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

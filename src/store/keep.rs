@@ -1,10 +1,10 @@
-//! [`Retention`] as stores compare with it.
+//! [`Retention`] in the units that stores calculate with.
 
 use std::time::Duration;
 
 use super::retention::Retention;
 
-/// What is kept, times in milliseconds; none is more than a signed number holds.
+/// A [`Retention`] with its times in milliseconds; every value fits an `i64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keep {
     pub(crate) events: u64,
@@ -37,23 +37,23 @@ impl Keep {
         }
     }
 
-    /// How often an unused channel needs a look so that nothing stays twice as long as it should.
+    /// How often an unused channel must be checked so that nothing stays for more than twice its time.
     pub(crate) fn period(&self) -> u64 {
         self.age.min(self.forget_after).min(self.key_window).max(1)
     }
 
-    /// Entries with an older append stamp are gone, whether they still take room or not.
+    /// Entries appended before this are expired, even if they are still stored.
     pub(crate) fn oldest(&self, now: u64) -> u64 {
         now.saturating_sub(self.age)
     }
 
-    /// Records that have been empty since before are to be forgotten.
+    /// Records that have been empty since before this must be forgotten.
     #[cfg(feature = "file")]
     pub(crate) fn oldest_record(&self, now: u64) -> u64 {
         now.saturating_sub(self.forget_after)
     }
 
-    /// Keys that came earlier are no longer remembered.
+    /// Keys that were first appended before this are no longer remembered.
     pub(crate) fn oldest_key(&self, now: u64) -> u64 {
         now.saturating_sub(self.key_window)
     }

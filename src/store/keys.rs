@@ -1,16 +1,16 @@
-//! Idempotency keys: what an event is recognised by, and what its key says of it. Pure; decided here for every store.
+//! Idempotency keys: recognising an event that was appended before. Pure; shared by all stores.
 
 use std::collections::{HashMap, hash_map};
 
 use super::{Receipt, StoreError};
 use crate::event::{Data, Event, EventKey, EventName};
 
-/// What a key stands for, in 64 bits: all that the caller gave of its event beside the key. It is stored beside the key, and
-/// nodes of several versions compare it, so it never changes.
+/// A 64-bit hash of everything that the caller gave of an event, except for the key. It is stored with the key and compared by
+/// nodes of different versions, so it never changes.
 ///
-/// FNV-1a (64 bits, `draft-eastlake-fnv`) of these bytes in a row: the event's own time in Unix milliseconds as 8 bytes,
-/// big-endian, all ones without one; `t` when the datum is a text and `j` when it is any other JSON value; the name, if any;
-/// a zero byte; the text, or the compact JSON. It tells events apart that differ by chance, not by intent.
+/// FNV-1a (64 bits, `draft-eastlake-fnv`) of these bytes: the event's explicit time in Unix milliseconds as 8 bytes, big-endian,
+/// all ones if there is none; `t` if the data are a text and `j` for any other JSON value; the name, if any; a zero byte; the
+/// text, or the compact JSON. It distinguishes events that differ by mistake; it is no protection against forgery.
 ///
 /// ```
 /// use tower_events::{Event, store::fingerprint};
@@ -25,7 +25,7 @@ pub fn fingerprint(event: &Event) -> u64 {
     fingerprint_of(event.data(), event.name(), event.time())
 }
 
-/// [`fingerprint`] of an event in parts; `time` is its own, if any.
+/// [`fingerprint`] of the parts of an event; `time` is its explicit time, if any.
 pub(crate) fn fingerprint_of(data: &Data, name: Option<&EventName>, time: Option<u64>) -> u64 {
     let time = time.unwrap_or(u64::MAX).to_be_bytes();
     let kind = if data.as_text().is_some() { b"t" } else { b"j" };
@@ -34,17 +34,17 @@ pub(crate) fn fingerprint_of(data: &Data, name: Option<&EventName>, time: Option
     parts.into_iter().flatten().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
 }
 
-/// What is remembered of a key.
+/// What is remembered about a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// Of the append that it came with, as a duplicate gets it.
+    /// The receipt that duplicates get.
     pub(crate) receipt: Receipt,
-    /// The [`fingerprint`] of its event; none when it was stored by a version that had none, and then every event matches.
+    /// The [`fingerprint`] of its event. `None` if an older version stored it without one; then every event matches.
     pub(crate) print: Option<u64>,
 }
 
 impl Known {
-    /// A key that was just appended.
+    /// A key that was appended just now.
     pub(crate) fn new(receipt: Receipt, print: Option<u64>) -> Self {
         Self { receipt: Receipt { duplicate: true, ..receipt }, print }
     }
@@ -54,7 +54,7 @@ impl Known {
     }
 }
 
-/// The fingerprints of some events: of those that have a key, in their order.
+/// The fingerprints of those events of an append that have a key, in order.
 pub(crate) struct Prints(Vec<u64>);
 
 impl Prints {
@@ -65,14 +65,14 @@ impl Prints {
         Self(events.iter().map(|event| event.key().map(|_| fingerprint(event)).unwrap_or_default()).collect())
     }
 
-    /// That of the event at `index`.
+    /// The fingerprint of the event at `index`.
     pub(crate) fn at(&self, index: usize) -> u64 {
         self.0.get(index).copied().unwrap_or_default()
     }
 }
 
-/// What each event was appended as before, as far as `find` knows its key; events that the batch itself repeats are not
-/// known yet. Fails when a key stands for another event, stored or earlier in the batch.
+/// The earlier receipt of each event whose key `find` knows; a key that only the batch itself repeats is not known yet. Fails if
+/// a key was used for another event, before or earlier in the batch.
 pub(crate) fn judge<E: From<StoreError>>(
     events: &[Event],
     prints: &Prints,

@@ -1,4 +1,4 @@
-//! Where a read starts, how far it goes, and what it returns.
+//! Where a read starts, its limits, and what it returns.
 
 use super::size;
 use crate::{
@@ -10,11 +10,11 @@ use crate::{
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Start {
-    /// At the first event that the channel ever had. A [`Hub`](crate::Hub) tells [`Reason::Trimmed`] when any event was
-    /// dropped since the channel's record was made (its first append, [`init`](super::Store::init), a delete, or the record's
-    /// end); a store answers it as [`Start::Earliest`].
+    /// At the first event that the channel ever had. A [`Hub`](crate::Hub) resets with [`Reason::Trimmed`] if any event was
+    /// dropped since the channel's record was created (by its first append, [`init`](super::Store::init), a delete, or because the
+    /// record was forgotten); a store treats it as [`Start::Earliest`].
     Beginning,
-    /// At the oldest retained entry: what is left, without a word about what was dropped before.
+    /// At the oldest retained entry, whether or not older ones were dropped.
     Earliest,
     /// After the newest entry.
     Latest,
@@ -26,13 +26,13 @@ pub enum Start {
     Last(u64),
 }
 
-/// Bounds of a page.
+/// The limits of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Limit {
-    /// Most entries; 0 asks for the position only.
+    /// Maximum number of entries; 0 asks for the position only.
     pub events: usize,
-    /// Most bytes, by [`Entry::size`]; one entry comes even if it alone is larger.
+    /// Maximum number of bytes, by [`Entry::size`]; one entry is returned even if it alone is larger.
     pub bytes: usize,
 }
 
@@ -40,20 +40,20 @@ impl Limit {
     /// The position only.
     pub const POSITION: Self = Self { events: 0, bytes: 0 };
 
-    /// At most so many entries and bytes. [`Limit::default`] has 100 and 1 MiB; [`Limit::events`] and [`Limit::bytes`] change
-    /// one of them.
+    /// Limits of entries and bytes. [`Limit::default`] has 100 and 1 MiB; [`Limit::events`] and [`Limit::bytes`] change one of
+    /// the two.
     #[must_use]
     pub const fn new(events: usize, bytes: usize) -> Self {
         Self { events, bytes }
     }
 
-    /// The same bytes, and at most so many entries.
+    /// Sets the maximum number of entries.
     #[must_use]
     pub const fn events(self, events: usize) -> Self {
         Self { events, ..self }
     }
 
-    /// The same entries, and at most so many bytes.
+    /// Sets the maximum number of bytes.
     #[must_use]
     pub const fn bytes(self, bytes: usize) -> Self {
         Self { bytes, ..self }
@@ -71,13 +71,13 @@ impl Default for Limit {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Page {
-    /// How the start was honoured.
+    /// Whether the start was continued or reset.
     pub outcome: Outcome,
-    /// The position that the page starts from: after a reset, just before the oldest retained entry.
+    /// The position that the page starts after: after a reset, just before the oldest retained entry.
     pub from: Cursor,
     /// The entries, in `seq` order.
     pub entries: Vec<Entry>,
-    /// The position after this page: of the last entry that was looked at, or `from` when none was.
+    /// The position after this page: that of the last entry that was examined, or `from` if none was.
     pub next: Cursor,
     /// The head at the moment of the read. `next == head.cursor` means that nothing is left.
     pub head: Head,
@@ -97,7 +97,7 @@ impl Page {
         Self { entries, next, ..self }
     }
 
-    /// The page that ends at `next`: behind its last entry, when more were looked at than are in it.
+    /// The page that ends at `next`, which is behind its last entry if more entries were examined than are in it.
     #[must_use]
     pub fn ending_at(self, next: Cursor) -> Self {
         Self { next, ..self }
@@ -108,7 +108,7 @@ impl Page {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Head {
-    /// The newest entry's cursor, or that of the place where the first one will come.
+    /// The newest entry's cursor, or the position after which the first entry will be appended.
     pub cursor: Cursor,
     /// Whether the channel is closed: nothing follows `cursor` in this epoch.
     pub closed: bool,
@@ -128,7 +128,7 @@ impl Head {
     }
 }
 
-/// How a resume ended. Every resume ends in exactly one; loss is never silent.
+/// The result of a resume. Every resume has exactly one, so that no loss is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Proven: nothing was missed.
@@ -143,11 +143,11 @@ pub enum Outcome {
 pub enum Reason {
     /// The position is older than what is kept.
     Trimmed,
-    /// The position is newer than the head: the log lost its tail.
+    /// The position is newer than the head: the log has lost its newest entries.
     Ahead,
-    /// Another log, or another history of this one.
+    /// A different log, or a different history of this log.
     EpochChanged,
-    /// Not a cursor of ours, or one that does not name the channel. Stores never answer this.
+    /// Not a cursor of this crate, or one that does not name the channel. Stores never return this.
     Unknown,
 }
 
@@ -164,7 +164,7 @@ impl Reason {
     }
 }
 
-/// An event as it is stored. Its idempotency key is not part of it.
+/// An event as it is stored, without its idempotency key.
 ///
 /// ```
 /// use tower_events::{Channel, Cursor, Data, EventName, store::Entry};
@@ -181,47 +181,47 @@ impl Reason {
 pub struct Entry {
     /// The channel.
     pub channel: Channel,
-    /// Its own position.
+    /// The entry's position.
     pub cursor: Cursor,
     /// The tag of its predecessor; 0 for the first entry of a log.
     pub prev_tag: u32,
-    /// When it was appended, in Unix milliseconds; never less than its predecessor's.
+    /// When it was appended, in Unix milliseconds; never less than the predecessor's.
     pub appended: u64,
     /// The event's time in Unix milliseconds.
     pub time: u64,
     /// The event's name.
     pub name: Option<EventName>,
-    /// The event's datum.
+    /// The event's data.
     pub data: Data,
 }
 
 impl Entry {
-    /// The first entry of a log, appended at the beginning of Unix time; the other methods say what is different.
+    /// An entry without a name or a predecessor, appended at Unix time 0; the other methods change these.
     #[must_use]
     pub fn new(channel: Channel, cursor: Cursor, data: Data) -> Self {
         Self { channel, cursor, prev_tag: 0, appended: 0, time: 0, name: None, data }
     }
 
-    /// The entry that follows the one with this tag.
+    /// Sets the tag of the predecessor.
     #[must_use]
     pub fn after(self, prev_tag: u32) -> Self {
         Self { prev_tag, ..self }
     }
 
-    /// The entry that was appended at this Unix time in milliseconds; its time is the same, unless
-    /// [`Entry::at`] gives it another afterwards.
+    /// Sets the time of the append, in Unix milliseconds. It is also the event's time, unless [`Entry::at`] sets that
+    /// afterwards.
     #[must_use]
     pub fn appended(self, unix_ms: u64) -> Self {
         Self { appended: unix_ms, time: unix_ms, ..self }
     }
 
-    /// The entry of an event with a time of its own, in Unix milliseconds.
+    /// Sets the event's time, in Unix milliseconds.
     #[must_use]
     pub fn at(self, unix_ms: u64) -> Self {
         Self { time: unix_ms, ..self }
     }
 
-    /// The entry of an event with this name, or with none.
+    /// Sets the event's name.
     #[must_use]
     pub fn named(self, name: Option<EventName>) -> Self {
         Self { name, ..self }
@@ -233,7 +233,7 @@ impl Entry {
         Cursor { seq: self.cursor.seq.saturating_sub(1), tag: self.prev_tag, ..self.cursor }
     }
 
-    /// What the entry counts in limits and retention, in bytes: its datum, its names, and 64 for the rest.
+    /// The size that counts in limits and retention, in bytes: the data, the names, and 64 for the rest.
     #[must_use]
     pub fn size(&self) -> usize {
         let name = self.name.as_ref().map_or(0, |name| name.as_str().len());

@@ -1,4 +1,4 @@
-//! What every store decides alike: outcomes, tags, floors, epochs. Pure, but for the random draws.
+//! Decisions that all stores share: outcomes of resumes, tags and epochs. Pure, except for random draws.
 
 use std::{
     cell::RefCell,
@@ -14,7 +14,7 @@ use crate::{
     cursor::{Cursor, epoch_of},
 };
 
-/// What a store knows of a channel at the moment of a read.
+/// What a store knows about a channel at the moment of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
@@ -22,20 +22,19 @@ pub struct Record {
     pub head: Head,
     /// The position just before the oldest retained entry; the head's cursor when no entry is retained.
     pub earliest: Cursor,
-    /// The largest time of an entry that retention dropped, in Unix milliseconds, each as [`dropped_time`] counts it.
+    /// The largest time of an entry that retention dropped, in Unix milliseconds, as [`dropped_time`] counts it.
     pub dropped_time: Option<u64>,
 }
 
 impl Record {
-    /// The record of a channel with this head, whose oldest retained entry comes right after `earliest`, and of which no
-    /// entry was dropped.
+    /// The record of a channel with this head, whose oldest retained entry follows `earliest`, and of which no entry was
+    /// dropped yet.
     #[must_use]
     pub fn new(head: Head, earliest: Cursor) -> Self {
         Self { head, earliest, dropped_time: None }
     }
 
-    /// The record of a channel of whose dropped entries this is the largest time, in Unix milliseconds, each as
-    /// [`dropped_time`] counts it.
+    /// Sets the largest time of a dropped entry, in Unix milliseconds, as [`dropped_time`] counts it.
     #[must_use]
     pub fn dropped(self, time: Option<u64>) -> Self {
         Self { dropped_time: time, ..self }
@@ -49,7 +48,7 @@ impl Record {
     }
 }
 
-/// How a resume from `cursor` ends. `tag_at` gives the tag of the retained entry at a `seq` that lies strictly between
+/// The outcome of a resume from `cursor`. `tag_at` returns the tag of the retained entry at a `seq` strictly between
 /// `record.earliest` and the head; it is called at most once.
 pub fn outcome(record: &Record, cursor: Cursor, tag_at: impl FnOnce(u64) -> Option<u32>) -> Outcome {
     let (head, earliest) = (record.head.cursor, record.earliest);
@@ -64,15 +63,15 @@ pub fn outcome(record: &Record, cursor: Cursor, tag_at: impl FnOnce(u64) -> Opti
     if tag == Some(cursor.tag) { Outcome::Continued } else { Outcome::Reset(Reason::EpochChanged) }
 }
 
-/// As what the time of an entry counts once it is dropped: no more than its append stamp, for who starts from later than
-/// that asks for nothing that was there then. A store that knows only the largest time and stamp of what it dropped may
-/// count the lesser of those.
+/// The time that an entry counts with once it is dropped: at most the timestamp of its append, because a start from a later time
+/// asks for nothing that had been appended by then. A store that knows only the largest time and the largest timestamp of
+/// the entries that it dropped may use the smaller of the two.
 #[must_use]
 pub fn dropped_time(time: u64, appended: u64) -> u64 {
     time.min(appended)
 }
 
-/// How a start from `time` ends: `Trimmed` when an entry above it was dropped.
+/// The outcome of a start from `time`: `Trimmed` if an entry with a larger time was dropped.
 #[must_use]
 pub fn outcome_of_time(record: &Record, time: u64) -> Outcome {
     match record.dropped_time {
@@ -81,20 +80,20 @@ pub fn outcome_of_time(record: &Record, time: u64) -> Outcome {
     }
 }
 
-/// The mark of a new entry: 32 random bits, never 0.
+/// The tag of a new entry: 32 random bits, never 0.
 #[must_use]
 pub fn fresh_tag() -> u32 {
     draw(tag)
 }
 
-/// The epoch of a new place, or of a log that is made anew: 64 bits that no other process draws.
+/// The epoch of a new place, or of a log that replaces another: 64 bits from the system's entropy.
 #[must_use]
 pub fn fresh_epoch() -> u64 {
     from_system()
 }
 
-/// Draws the tags of one log, without asking the system each time which process this is, which takes longer than to append to
-/// memory. Of a log that processes share, [`fresh_tag`] makes them.
+/// Draws the tags of one log. Unlike [`fresh_tag`] it does not query the process id for each tag, which takes longer than an
+/// append to memory; so it is not for a log that a forked process shares.
 #[derive(Debug, Default)]
 pub(crate) struct Tags(Option<Rng>);
 
@@ -109,8 +108,8 @@ fn tag(random: &mut Rng) -> u32 {
     random.u32(1..)
 }
 
-/// Draws from this thread's generator. A forked process inherits that as it was, and would draw what its parent draws; so
-/// each process has its own.
+/// Draws from this thread's generator. A forked process would inherit the generator's state and draw the same numbers as its
+/// parent, so the generator is seeded again in each process.
 pub(crate) fn draw<T>(draw: impl FnOnce(&mut Rng) -> T) -> T {
     thread_local! {
         static RANDOM: RefCell<Option<(u32, Rng)>> = const { RefCell::new(None) };
@@ -127,7 +126,7 @@ pub(crate) fn draw<T>(draw: impl FnOnce(&mut Rng) -> T) -> T {
 /// 64 bits from the system's entropy.
 fn from_system() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
-        // A system without entropy to give: all that is known to differ.
+        // Without entropy from the system: everything that is likely to differ.
         RandomState::new().hash_one((SystemTime::now(), std::process::id(), fastrand::u64(..)))
     })
 }

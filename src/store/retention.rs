@@ -1,10 +1,10 @@
-//! How long things are kept.
+//! How much and how long a store keeps.
 
 use std::time::Duration;
 
-/// What a store keeps, per channel. Retention is eventual: never less than this, at most twice as much.
+/// What a store keeps per channel. Retention is eventual: a store keeps never less than this, and at most twice as much.
 ///
-/// One append may bring half of it: [`max_append_events`](Self::max_append_events) and
+/// One append may have half of it: [`max_append_events`](Self::max_append_events) and
 /// [`max_append_bytes`](Self::max_append_bytes).
 ///
 /// ```
@@ -17,13 +17,13 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retention {
-    /// Most entries. Default 1 000.
+    /// Maximum number of entries. Default 1 000.
     pub events: u64,
-    /// Greatest age of an entry, by its append stamp. Default 1 hour.
+    /// Maximum age of an entry since its append. Default 1 hour.
     pub age: Duration,
-    /// Most bytes, by [`Entry::size`](super::Entry::size). Default 8 MiB.
+    /// Maximum number of bytes, by [`Entry::size`](super::Entry::size). Default 8 MiB.
     pub bytes: u64,
-    /// How long a channel's record outlives its last entry. Default 24 hours.
+    /// How long a channel's record is kept after its last entry was dropped. Default 24 hours.
     pub forget_after: Duration,
     /// How long an idempotency key is remembered. Default 10 minutes.
     pub key_window: Duration,
@@ -42,39 +42,39 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Most events of one append: half of those that are kept, and at least 1. So a reader that is at most one append
-    /// behind finds all of it.
+    /// The maximum number of events of one append: half of those that are kept, but at least 1. So a reader that is at most one
+    /// append behind finds all of it.
     #[must_use]
     pub fn max_append_events(&self) -> u64 {
         (self.events / 2).max(1)
     }
 
-    /// Most bytes of one append, by [`Entry::size`](super::Entry::size): half of those that are kept. A store may take
-    /// less.
+    /// The maximum number of bytes of one append, by [`Entry::size`](super::Entry::size): half of those that are kept. A store
+    /// may accept less.
     #[must_use]
     pub fn max_append_bytes(&self) -> u64 {
         self.bytes / 2
     }
 
-    /// Sets the most entries.
+    /// Sets the maximum number of entries.
     #[must_use]
     pub fn events(self, events: u64) -> Self {
         Self { events, ..self }
     }
 
-    /// Sets the greatest age.
+    /// Sets the maximum age.
     #[must_use]
     pub fn age(self, age: Duration) -> Self {
         Self { age, ..self }
     }
 
-    /// Sets the most bytes.
+    /// Sets the maximum number of bytes.
     #[must_use]
     pub fn bytes(self, bytes: u64) -> Self {
         Self { bytes, ..self }
     }
 
-    /// Sets how long a record outlives its last entry.
+    /// Sets how long a record is kept after its last entry was dropped.
     #[must_use]
     pub fn forget_after(self, forget_after: Duration) -> Self {
         Self { forget_after, ..self }

@@ -1,14 +1,14 @@
-//! What counts how much, and what one append may bring. Decided here for every store.
+//! The sizes of events, and the limits of one append. Shared by all stores.
 
 use std::fmt;
 
 use super::{Retention, StoreError};
 use crate::{channel::Channel, event::Event};
 
-/// What a size is counted in.
+/// The unit of a size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
-    /// Bytes, by [`Entry::size`](super::Entry::size) or as a server counts them.
+    /// Bytes, by [`Entry::size`](super::Entry::size), or as a server counts them.
     Bytes,
     /// Events.
     Events,
@@ -23,14 +23,14 @@ impl fmt::Display for Unit {
     }
 }
 
-/// What `event` will count in `channel`: the size of the [`Entry`](super::Entry) that it becomes.
+/// The size of the [`Entry`](super::Entry) that `event` becomes in `channel`, in bytes.
 pub(crate) fn size_of(channel: &Channel, event: &Event) -> u64 {
     let name = event.name().map_or(0, |name| name.as_str().len());
     (event.data().len() + channel.as_str().len() + name + ENTRY_BYTES) as u64
 }
 
-/// Fails when an append brings more than may be at once: half of what is kept, and no more bytes than `largest`. Judged by
-/// the append alone, whatever of it was appended before.
+/// Fails if an append has more than half of what retention keeps, or more bytes than `largest`. Depends on the append alone:
+/// duplicates count too.
 pub(crate) fn fits_append(
     retention: &Retention,
     channel: &Channel,
@@ -44,7 +44,7 @@ pub(crate) fn fits_append(
     fits(channel, events, largest.min(retention.max_append_bytes()))
 }
 
-/// Fails when an init brings more bytes than `largest`. Of what retention does not keep, the oldest goes.
+/// Fails if an init has more bytes than `largest`. Events beyond the retention are no error: the oldest are dropped.
 pub(crate) fn fits_init(channel: &Channel, events: &[Event], largest: u64) -> Result<(), StoreError> {
     fits(channel, events, largest)
 }
@@ -54,7 +54,7 @@ fn fits(channel: &Channel, events: &[Event], most: u64) -> Result<(), StoreError
     if size > most { Err(StoreError::TooLarge { size, most, unit: Unit::Bytes }) } else { Ok(()) }
 }
 
-/// What an entry counts beside its datum and its names.
+/// What an entry counts in addition to its data and names, in bytes.
 pub(super) const ENTRY_BYTES: usize = 64;
 
 #[cfg(test)]
@@ -79,7 +79,7 @@ mod tests {
             (of(10, all), 6, 100, all, Some((6, 5, Unit::Events))),
             (of(11, all), 6, 100, all, Some((6, 5, Unit::Events))),
             (of(2, all), 1, 100, all, None),
-            // The least that can be told to be kept still takes something.
+            // Even the smallest retention accepts something.
             (of(1, all), 1, 100, all, None),
             (of(0, all), 1, 100, all, None),
             (of(1, all), 2, 100, all, Some((2, 1, Unit::Events))),
