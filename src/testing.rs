@@ -1,9 +1,9 @@
-//! For those who test: the conformance suite for stores, and a store that fails on purpose. Feature `testing`.
+//! Tools for tests: the conformance suite for stores, and a store that injects faults. Feature `testing`.
 //!
 //! # A store of your own
 //! Describe how to open it in a [`Harness`], then run every clause of the [contract](crate::Store) on it, all at once with
-//! [`run_all`], or one test per clause with [`conformance_tests`]. A clause that does not hold panics with its name,
-//! what was expected and what was seen. What is random says its seed; set `TOWER_EVENTS_SEED` to replay it.
+//! [`run_all`], or one test per clause with [`conformance_tests`]. A clause that does not hold panics with its name, what was
+//! expected and what was observed. Random clauses print their seed; set `TOWER_EVENTS_SEED` to repeat a run.
 //!
 //! ```
 //! use tower_events::testing::{MemoryHarness, clauses};
@@ -15,23 +15,23 @@
 //! ```
 //!
 //! ## What the harness can do
-//! A harness that only makes places and opens stores runs all that the contract says but for what has to be done to a
-//! store from outside. What is skipped where a method is left to its default says so on standard error:
+//! A harness that only creates places and opens stores runs every clause except those that need something done to a store from
+//! outside. A clause that is skipped because a method has its default implementation says so on standard error:
 //!
-//! | method | without it |
+//! | method | with the default implementation |
 //! |---|---|
 //! | [`Harness::lose_tail`] | [`a_regrown_tail_is_another_history`](clauses::a_regrown_tail_is_another_history) and [`a_tail_that_grew_again_alike_is_another_history`](clauses::a_tail_that_grew_again_alike_is_another_history) are skipped |
 //! | [`Harness::step_back`] | [`a_clock_that_steps_back_does_no_harm`](clauses::a_clock_that_steps_back_does_no_harm) is skipped |
 //! | [`Harness::reopen`] | [`raised_limits_hold_at_once`](clauses::raised_limits_hold_at_once) and [`lowered_limits_lose_nothing_at_once`](clauses::lowered_limits_lose_nothing_at_once) are skipped |
 //! | [`Harness::wipe`] | [`a_place_that_is_wiped_has_another_epoch`](clauses::a_place_that_is_wiped_has_another_epoch) compares two places |
 //! | [`Harness::begin_trouble`] and [`Harness::end_trouble`] | [`trouble_is_told_and_so_is_its_end`](clauses::trouble_is_told_and_so_is_its_end) is skipped |
-//! | [`Harness::time`] with [`Time::Controlled`], and [`Harness::advance`] | Nothing is skipped: the clauses on time set short limits, and wait. In [`agrees_with_a_model`](clauses::agrees_with_a_model) no limit of time ends |
+//! | [`Harness::time`] with [`Time::Controlled`], and [`Harness::advance`] | Nothing is skipped: the clauses about time set short limits, and wait. In [`agrees_with_a_model`](clauses::agrees_with_a_model) nothing expires |
 //!
-//! In real time a clause that waits lets up to some 160 units of [`Time::Real`] pass: 8 seconds by default.
-//! A store whose limits or janitor are coarser than a few of its units (50 ms) needs a longer unit, or a clock.
+//! In real time a clause that waits takes up to about 160 units of [`Time::Real`]: 8 seconds by default. A store that checks its
+//! limits less often than every few units (of 50 ms) needs a longer unit, or a controlled clock.
 //!
 //! # A user of stores
-//! [`FaultStore`] wraps a store and fails, delays, loses and swaps as its [`Faults`] handle is told.
+//! [`FaultStore`] wraps a store, and fails, delays, loses and reorders as its [`Faults`] handle says.
 
 mod case;
 pub mod clauses;

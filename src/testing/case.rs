@@ -1,4 +1,4 @@
-//! One run of one clause: a place, a store on it, and answers that say what was expected. Knows no clause.
+//! One run of one clause: a place, a store on it, and assertions that say what was expected.
 
 use std::{fmt::Debug, future::poll_fn, pin::Pin, task::Context, task::Poll, task::Waker, time::Duration};
 
@@ -21,7 +21,7 @@ pub(super) struct Case<'a, H: Harness> {
 }
 
 impl<'a, H: Harness> Case<'a, H> {
-    /// Opens a place that keeps as much as is usual.
+    /// Opens a place with the default retention.
     pub(super) async fn new(clause: &'static str, harness: &'a H) -> Self {
         Self::keeping(clause, harness, Retention::default()).await
     }
@@ -37,7 +37,7 @@ impl<'a, H: Harness> Case<'a, H> {
         self.harness.open(&self.place).await
     }
 
-    /// Opens the place again, to keep this much, or says that the clause is skipped.
+    /// Opens the place again with this retention, or reports that the clause is skipped.
     pub(super) async fn reopened(self, retention: Retention) -> Option<Self> {
         let Self { clause, harness, place, store } = self;
         drop(store);
@@ -46,7 +46,7 @@ impl<'a, H: Harness> Case<'a, H> {
         Some(Self { clause, harness, place, store })
     }
 
-    /// Makes the place again without what it holds.
+    /// Wipes the place.
     pub(super) async fn wiped(self) -> Self {
         let Self { clause, harness, place, store } = self;
         let retention = store.retention();
@@ -56,7 +56,7 @@ impl<'a, H: Harness> Case<'a, H> {
         Self { clause, harness, place, store }
     }
 
-    /// Has appends fail, or says that the clause is skipped.
+    /// Makes appends fail, or reports that the clause is skipped.
     pub(super) async fn begin_trouble(&self) -> Option<()> {
         able(self.clause, self.harness.begin_trouble(&self.place).await)
     }
@@ -74,23 +74,23 @@ impl<'a, H: Harness> Case<'a, H> {
         self.harness.advance(&self.place, self.harness.time().unit() * units).await;
     }
 
-    /// Waits a little for what other tasks and threads of the store do, whatever its clock says.
+    /// Waits a little, in real time, for other tasks and threads of the store.
     pub(super) async fn wait(&self) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    /// Steps the clock back, or says that the clause is skipped.
+    /// Steps the clock back, or reports that the clause is skipped.
     pub(super) async fn step_back(&self, units: u32) -> Option<()> {
         let unit = self.harness.time().unit();
         able(self.clause, self.harness.step_back(&self.place, unit * units).await)
     }
 
-    /// Cuts a tail, or says that the clause is skipped.
+    /// Removes the last entries, or reports that the clause is skipped.
     pub(super) async fn lose_tail(&self, channel: &Channel, n: u64) -> Option<()> {
         able(self.clause, self.harness.lose_tail(&self.place, channel, n).await)
     }
 
-    /// Waits until the store is ready: some seconds, for which nobody does anything but ask.
+    /// Waits for some seconds until the store is ready, calling nothing but `health`.
     pub(super) async fn becomes_ready(&self) {
         for _ in 0..500 {
             if self.store.health() == Health::Ready {
@@ -192,12 +192,12 @@ impl<'a, H: Harness> Case<'a, H> {
     }
 }
 
-/// Says that the clause is skipped where the harness is unable.
+/// Reports that the clause is skipped if the harness is unable.
 fn able<T>(clause: &str, done: Result<T, Unable>) -> Option<T> {
     done.map_err(|Unable(why)| eprintln!("=== SKIPPED clause {clause}: {why} ===")).ok()
 }
 
-/// The hints of a store, waited for with an end.
+/// The hints of a store, with a time limit.
 pub(super) struct Watch<'a, H: Harness> {
     clause: &'static str,
     harness: &'a H,
@@ -219,7 +219,7 @@ impl<H: Harness> Watch<'_, H> {
         }
     }
 
-    /// The hint that is there without waiting.
+    /// The next hint, if there is one already.
     pub(super) fn now(&mut self) -> Option<Change> {
         match self.stream.as_mut().poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(change)) => Some(change),
@@ -228,7 +228,7 @@ impl<H: Harness> Watch<'_, H> {
         }
     }
 
-    /// Takes hints until one speaks of `channel` at `seq` or later, or of everything. Returns what entries came meanwhile.
+    /// Takes hints until one is about `channel` at `seq` or later, or about everything. Returns the entries in them.
     pub(super) async fn until(&mut self, channel: &Channel, seq: u64) -> Vec<Entry> {
         let mut seen = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! A store that fails when it is told to. Knows no particular store, and does nothing by itself.
+//! A store that injects faults on request. It wraps any store, and injects nothing by itself.
 
 mod channels;
 mod gate;
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Passes everything on to the store inside, but for the faults that its [`Faults`] handle asks for.
+/// Forwards everything to the inner store, except for the faults that its [`Faults`] handle requests.
 ///
 /// ```
 /// use tower_events::{Channel, Event, MemoryStore, Store, StoreError};
@@ -61,9 +61,9 @@ pub struct FaultStore<S> {
     faults: Faults,
 }
 
-/// Tells a [`FaultStore`] how to fail. Clones control the same store; every clone of the store obeys.
+/// Controls the faults of a [`FaultStore`] and all its clones. Clones of the handle control the same store.
 ///
-/// "Next" counts down over all callers; asking again replaces the number that is left.
+/// "Next" counts the calls of all callers together; calling a method again replaces the remaining number.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Shared>);
 
@@ -72,23 +72,23 @@ struct Shared {
     reads: Calls,
     heads: Calls,
     writes: Calls,
-    /// How many writes are to be lost on the way there.
+    /// How many writes are lost on the way to the store.
     lost_writes: AtomicUsize,
-    /// How many writes are to be lost on the way back.
+    /// How many responses to writes are lost.
     lost_answers: AtomicUsize,
-    /// How many reads are to end early.
+    /// How many reads end early.
     cut_reads: AtomicUsize,
-    /// Closed while reads and heads are done but not answered.
+    /// Closed while the responses of reads and heads are held back.
     answers: Arc<Gate>,
     /// In milliseconds.
     delay: AtomicU64,
     hints: Arc<HintFaults>,
     unreadable: UnreadableChannels,
-    /// What is to be said instead of the truth.
+    /// The health to report instead of the inner store's.
     health: Mutex<Option<Health>>,
 }
 
-/// The faults of one kind of call, and how often it was made.
+/// The faults of one kind of call, and the number of calls.
 #[derive(Debug, Default)]
 struct Calls {
     made: AtomicU64,
@@ -103,19 +103,19 @@ impl<S> FaultStore<S> {
         (Self { inner, faults: faults.clone() }, faults)
     }
 
-    /// The store inside, which has no faults.
+    /// The inner store, without faults.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// Another handle of the faults.
+    /// Another handle.
     pub fn faults(&self) -> Faults {
         self.faults.clone()
     }
 }
 
 impl Faults {
-    /// Fails the next `n` calls of [`Store::read`] with [`StoreError::Unavailable`]; `usize::MAX` until told otherwise.
+    /// Fails the next `n` calls of [`Store::read`] with [`StoreError::Unavailable`]; `usize::MAX` for all until further notice.
     pub fn fail_next_reads(&self, n: usize) {
         self.0.reads.failing.store(n, Ordering::SeqCst);
     }
@@ -130,22 +130,22 @@ impl Faults {
         self.0.writes.failing.store(n, Ordering::SeqCst);
     }
 
-    /// Answers the next `n` appends, inits and deletes with [`StoreError::Unknown`]; nothing is changed.
+    /// Fails the next `n` appends, inits and deletes with [`StoreError::Unknown`]; nothing is changed.
     pub fn lose_next_appends(&self, n: usize) {
         self.0.lost_writes.store(n, Ordering::SeqCst);
     }
 
-    /// Answers the next `n` appends, inits and deletes with [`StoreError::Unknown`], but does them.
+    /// Fails the next `n` appends, inits and deletes with [`StoreError::Unknown`], but executes them.
     pub fn lose_next_answers(&self, n: usize) {
         self.0.lost_answers.store(n, Ordering::SeqCst);
     }
 
-    /// Fails every read of `channel` and of heads that name it with [`StoreError::Unavailable`].
+    /// Fails every read of `channel`, and of heads that include it, with [`StoreError::Unavailable`].
     pub fn fail_channel(&self, channel: &Channel) {
         self.0.unreadable.set(channel, Some(Unreadable::Unavailable));
     }
 
-    /// Fails every read of `channel` and of heads that name it with [`StoreError::Corrupt`].
+    /// Fails every read of `channel`, and of heads that include it, with [`StoreError::Corrupt`].
     pub fn corrupt_channel(&self, channel: &Channel) {
         self.0.unreadable.set(channel, Some(Unreadable::Corrupt));
     }
@@ -155,13 +155,12 @@ impl Faults {
         self.0.unreadable.set(channel, None);
     }
 
-    /// Makes every call take this long (tokio's clock) before it reaches the store. Zero ends that.
+    /// Delays every call by this long (tokio's clock) before it reaches the store. Zero ends that.
     pub fn delay(&self, delay: Duration) {
         self.0.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    /// Ends the next `n` resumes that can be continued before their first entry, as a replica that is behind does: nothing
-    /// seems to follow.
+    /// Returns an empty page for the next `n` resumes that can be continued, as a stale replica does: nothing seems to follow.
     pub fn cut_next_reads(&self, n: usize) {
         self.0.cut_reads.store(n, Ordering::SeqCst);
     }
@@ -171,7 +170,7 @@ impl Faults {
         Hold::new(&self.0.reads.gate)
     }
 
-    /// Holds back the answers of [`Store::read`] and [`Store::heads`], which are old by the time the guard is dropped.
+    /// Holds back the results of [`Store::read`] and [`Store::heads`] until the guard is dropped, when they are outdated.
     pub fn hold_answers(&self) -> Hold {
         Hold::new(&self.0.answers)
     }
@@ -191,56 +190,57 @@ impl Faults {
         HintHold::new(&self.0.hints)
     }
 
-    /// Loses the next `n` hints of all watchers together; `usize::MAX` until told otherwise. [`Change::Resync`] is a hint.
+    /// Loses the next `n` hints of all watchers together; `usize::MAX` for all until further notice. [`Change::Resync`] counts as
+    /// a hint.
     pub fn lose_hints(&self, n: usize) {
         self.0.hints.lose(n);
     }
 
-    /// Gives the next `n` hints twice.
+    /// Yields each of the next `n` hints twice.
     pub fn duplicate_hints(&self, n: usize) {
         self.0.hints.duplicate(n);
     }
 
-    /// Holds the next `n` hints back until the watcher has got the one after it; without one after it, it stays back.
+    /// Swaps each of the next `n` hints with the one after it; it is held back until there is one.
     pub fn reorder_hints(&self, n: usize) {
         self.0.hints.reorder(n);
     }
 
-    /// Gives every watcher a [`Change::Resync`], as after a lost connection.
+    /// Yields a [`Change::Resync`] to every watcher, as after a lost connection.
     pub fn resync(&self) {
         self.0.hints.resync();
     }
 
-    /// Has [`Store::health`] say this from now on; `None` is the truth again. Calls fail only if they are told to.
+    /// Sets the result of [`Store::health`]; `None` reports the inner store's again. Does not make calls fail.
     pub fn report(&self, health: Option<Health>) {
         *self.0.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
-    /// How often [`Store::read`] was called.
+    /// The number of calls of [`Store::read`].
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.0.reads.made.load(Ordering::SeqCst)
     }
 
-    /// How often [`Store::heads`] was called.
+    /// The number of calls of [`Store::heads`].
     #[must_use]
     pub fn heads(&self) -> u64 {
         self.0.heads.made.load(Ordering::SeqCst)
     }
 
-    /// How often something was appended, initialised or deleted.
+    /// The number of appends, inits and deletes.
     #[must_use]
     pub fn appends(&self) -> u64 {
         self.0.writes.made.load(Ordering::SeqCst)
     }
 
-    /// How many streams of [`Store::changes`] are alive.
+    /// The number of streams of [`Store::changes`] that are alive.
     #[must_use]
     pub fn watchers(&self) -> usize {
         self.0.hints.watchers()
     }
 
-    /// What every call goes through first.
+    /// Delays and fails a call before it reaches the store.
     async fn enter(&self, calls: &Calls) -> Result<(), StoreError> {
         calls.made.fetch_add(1, Ordering::SeqCst);
         let delay = self.0.delay.load(Ordering::SeqCst);
@@ -367,7 +367,7 @@ impl Drop for HintHold {
     }
 }
 
-/// Takes one from `left`, unless there is none.
+/// Decrements `left`, unless it is 0.
 fn count_down(left: &AtomicUsize) -> bool {
     let less = |left: usize| if left == usize::MAX { Some(left) } else { left.checked_sub(1) };
     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()

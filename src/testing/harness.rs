@@ -1,4 +1,4 @@
-//! What the suite needs to know to run a store. Knows no clause.
+//! How the suite opens and manipulates a store. Independent of the clauses.
 
 use std::{
     future::Future,
@@ -17,28 +17,28 @@ use crate::{
 
 /// Opens the stores that the suite runs on. Every clause opens a place of its own, so nothing needs to be cleaned up.
 ///
-/// Where a store can do less than memory (its clock is the system's, nobody can cut its log), the methods with a default
-/// say so, and the clauses that need them are skipped, loudly.
+/// What a store cannot do (its clock cannot be set, its log cannot be cut) is left to the default methods, which return
+/// [`Unable`]; the clauses that need it are skipped with a message on standard error.
 pub trait Harness: Send + Sync + 'static {
     /// The store.
     type Store: Store;
-    /// What the stores of one place share and what keeps it alive: a temporary directory, a prefix, a clock.
+    /// What the stores of one place share, and what keeps the place alive: a temporary directory, a prefix, a clock.
     type Place: Send + Sync + 'static;
 
-    /// A new and empty place, whose stores keep this much.
+    /// A new and empty place, whose stores have this retention.
     fn place(&self, retention: Retention) -> impl Future<Output = Self::Place> + Send;
 
-    /// A store on that place. Clauses about several processes open it twice; a store that cannot be opened twice gives a
+    /// A store on that place. Clauses about several processes call this twice; for a store that cannot be opened twice, return a
     /// clone.
     fn open(&self, place: &Self::Place) -> impl Future<Output = Self::Store> + Send;
 
-    /// How time passes. The default, real time with 50 ms for each of the suite's units, is for stores whose clock nobody
-    /// controls.
+    /// How time passes. The default is real time, with 50 ms per unit of the suite, for stores whose clock cannot be
+    /// controlled.
     fn time(&self) -> Time {
         Time::Real { unit: Duration::from_millis(50) }
     }
 
-    /// Lets at least this much time pass for the stores of the place. The default waits.
+    /// Lets at least this much time pass for the stores of the place. The default sleeps.
     fn advance(&self, place: &Self::Place, by: Duration) -> impl Future<Output = ()> + Send {
         _ = place;
         tokio::time::sleep(by)
@@ -50,7 +50,7 @@ pub trait Harness: Send + Sync + 'static {
         std::future::ready(Err(Unable("the store's clock cannot be stepped back")))
     }
 
-    /// Cuts the last `n` entries of the channel off, as a power loss or a failover does.
+    /// Removes the last `n` entries of the channel, as a power loss or a failover does.
     fn lose_tail(
         &self,
         place: &Self::Place,
@@ -61,7 +61,7 @@ pub trait Harness: Send + Sync + 'static {
         std::future::ready(Err(Unable("the store's tail cannot be cut")))
     }
 
-    /// The same place, for stores that keep this much from now on. Those that were open on it are dropped.
+    /// The same place, for stores with this retention from now on. The stores that were open on it have been dropped.
     fn reopen(
         &self,
         place: Self::Place,
@@ -71,20 +71,20 @@ pub trait Harness: Send + Sync + 'static {
         std::future::ready(Err(Unable("the store cannot be opened again with other settings")))
     }
 
-    /// The place made again where it was, without what it held: a file that was removed, a schema that was dropped. The stores
-    /// that were open on it are dropped. The default makes another place.
+    /// The place, wiped and created again: a file that was removed, a schema that was dropped. The stores that were open on it have
+    /// been dropped. The default creates another place.
     fn wipe(&self, place: Self::Place, retention: Retention) -> impl Future<Output = Self::Place> + Send {
         drop(place);
         self.place(retention)
     }
 
-    /// Has appends to the place fail from now on, as a server that hangs or a full disk does. What it holds stays.
+    /// Makes appends to the place fail from now on, as a server that hangs or a full disk does. The stored data stays.
     fn begin_trouble(&self, place: &Self::Place) -> impl Future<Output = Result<(), Unable>> + Send {
         _ = place;
         std::future::ready(Err(Unable("the store cannot be kept from working")))
     }
 
-    /// Ends that.
+    /// Makes appends succeed again.
     fn end_trouble(&self, place: &Self::Place) -> impl Future<Output = ()> + Send {
         _ = place;
         std::future::ready(())
@@ -96,16 +96,16 @@ pub trait Harness: Send + Sync + 'static {
 pub enum Time {
     /// Only by [`Harness::advance`].
     Controlled,
-    /// By itself. The suite counts time in units of this length; the clauses on time let some tens of them pass, and trust
+    /// By itself. The suite counts time in units of this length; the clauses about time let some tens of units pass, and assume
     /// that a few calls take less than ten.
     Real {
-        /// The length.
+        /// The length of a unit.
         unit: Duration,
     },
 }
 
 impl Time {
-    /// The unit that the suite counts time in.
+    /// The unit in which the suite counts time.
     #[must_use]
     pub fn unit(self) -> Duration {
         match self {
@@ -115,11 +115,11 @@ impl Time {
     }
 }
 
-/// What a harness cannot do, as a reason to show.
+/// The reason why a harness cannot do something, for the message about a skipped clause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unable(pub &'static str);
 
-/// Runs [`MemoryStore`]: the harness to copy from.
+/// Runs the suite on [`MemoryStore`]: a harness to copy from.
 ///
 /// ```
 /// use tower_events::testing::{MemoryHarness, run_all};

@@ -8,8 +8,7 @@ use crate::{
     store::{Retention, Store},
 };
 
-/// Another harness with each of its stores put into something: how to run the suite on [`AnyStore`](crate::AnyStore) or on a
-/// decorator.
+/// Another harness with each of its stores wrapped: to run the suite on [`AnyStore`](crate::AnyStore), or on a decorator.
 ///
 /// ```
 /// use tower_events::{AnyStore, testing::{MemoryHarness, Wrapped, clauses}};
@@ -27,7 +26,7 @@ pub struct Wrapped<H, F> {
 }
 
 impl<H, F> Wrapped<H, F> {
-    /// Puts each store of `inner` through `wrap`.
+    /// Wraps each store of `inner` by `wrap`.
     pub fn new(inner: H, wrap: F) -> Self {
         Self { inner, wrap }
     }

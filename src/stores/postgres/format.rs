@@ -20,5 +20,5 @@ pub(super) fn format(row: &Row, at: usize) -> Result<Format, Source> {
     Ok(Format::new(version).writable_from(writer).readable_from(reader))
 }
 
-/// The version of the schema that this version of the crate creates: see [`Format`](crate::store::Format).
+/// The version of the schema that this version of the crate creates: see [`Format`].
 pub(super) const VERSION: u32 = 3;

@@ -1,10 +1,10 @@
-//! Where calls wait while someone holds them. Knows nothing of what they call.
+//! A gate at which calls wait while a guard holds it closed.
 
 use tokio::sync::watch;
 
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// How many hold it closed.
+    /// How many guards hold it closed.
     holds: watch::Sender<usize>,
     /// How many calls wait.
     waiting: watch::Sender<usize>,
@@ -25,7 +25,7 @@ impl Gate {
             return;
         }
         let _waiting = Waiting::new(&self.waiting);
-        // It fails only when the sender is gone, and that is `self`.
+        // It fails only without a sender, and `self` has it.
         _ = holds.wait_for(|holds| *holds == 0).await;
     }
 
@@ -34,7 +34,7 @@ impl Gate {
     }
 }
 
-/// Counts a call as waiting until it goes on or is dropped.
+/// Counts a call as waiting until it continues or is dropped.
 struct Waiting<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Waiting<'a> {

@@ -1,4 +1,4 @@
-//! Hints that get lost, doubled, swapped or held back. Knows nothing of the store that they come from.
+//! Hints that are lost, doubled, swapped or held back. Independent of the store.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use crate::store::Change;
 
-/// What is to become of the next hints, for all watchers together.
+/// The faults of the next hints, for all watchers together.
 #[derive(Debug, Default)]
 pub(super) struct HintFaults(Mutex<State>);
 
@@ -21,14 +21,14 @@ struct State {
     lose: usize,
     duplicate: usize,
     reorder: usize,
-    /// How many hold all hints back.
+    /// How many guards hold back all hints.
     holds: usize,
-    /// How often everyone was to be given a resync.
+    /// How many resyncs were requested for all watchers.
     resyncs: u64,
     watchers: usize,
-    /// What the next watcher is known by.
+    /// The id of the next watcher.
     next_watcher: u64,
-    /// Per watcher, the waker that it waits with: it must look again when something above changes.
+    /// The waker of each watcher: it must look again when something above changes.
     wakers: BTreeMap<u64, Waker>,
 }
 
@@ -77,13 +77,13 @@ impl HintFaults {
 pub(super) struct FaultyHints {
     inner: Pin<Box<dyn Stream<Item = Change> + Send>>,
     faults: Arc<HintFaults>,
-    /// What it is known by.
+    /// The watcher's id.
     watcher: u64,
     /// The hint that waits for the one after it.
     held: Option<Change>,
     /// Hints that come before those of `inner`.
     ready: VecDeque<Change>,
-    /// How many of the asked resyncs were given.
+    /// How many of the requested resyncs were yielded.
     resyncs: u64,
 }
 
@@ -97,7 +97,7 @@ impl FaultyHints {
         Self { inner, faults, watcher, held: None, ready: VecDeque::new(), resyncs }
     }
 
-    /// Does to `change` what is asked; what is left of it is in `ready`.
+    /// Applies the faults to `change`; the result is in `ready`.
     fn pass(&mut self, change: Change) {
         let mut state = self.faults.lock();
         if state.lose > 0 {
