@@ -76,7 +76,7 @@ impl Ring {
     }
 
     pub(super) fn holds(&self, position: Cursor) -> bool {
-        position == self.head.cursor || self.index_after(position).is_some()
+        self.index_after(position).is_some()
     }
 
     /// Offers entries that the store assigned, consecutive and in order.
@@ -109,10 +109,7 @@ impl Ring {
     /// Offers older entries, newest first: those that lead up to the oldest one are taken while there is room.
     pub(super) fn backfill<'a>(&mut self, newest_first: impl Iterator<Item = &'a Arc<EncodedEntry>>) {
         let base = self.base;
-        let is_newer = |encoded: &&Arc<EncodedEntry>| {
-            let cursor = encoded.entry().cursor;
-            cursor.epoch == base.epoch && cursor.seq > base.seq
-        };
+        let is_newer = |encoded: &&Arc<EncodedEntry>| encoded.entry().cursor.seq > base.seq;
         for encoded in newest_first.skip_while(is_newer) {
             let entry = encoded.entry();
             if entry.cursor != self.base || self.bytes + encoded.size_in_memory() > self.max_bytes {

@@ -46,11 +46,6 @@ impl WaiterSlot {
     pub(in crate::hub) fn take_run(&mut self) {
         self.upcoming = if self.upcoming == Upcoming::OneRun { Upcoming::Nothing } else { Upcoming::Unknown };
     }
-
-    /// The reader took a part of the run that it was shown.
-    pub(in crate::hub) fn take_part_of_run(&mut self) {
-        self.upcoming = Upcoming::Unknown;
-    }
 }
 
 impl Waiters {
