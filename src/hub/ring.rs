@@ -305,6 +305,36 @@ mod tests {
     }
 
     #[test]
+    fn of_too_many_recent_runs_the_oldest_is_dropped() {
+        let mut ring = ring(1..=20);
+        let run = |ring: &mut Ring, seq| match ring.lookup(at(seq)) {
+            RingLookup::Run(run) => run,
+            _ => panic!("nothing follows {seq}"),
+        };
+        let runs: Vec<_> = (0..=MAX_RECENT_RUNS as u64).map(|seq| run(&mut ring, seq)).collect();
+        assert_eq!(ring.recent_runs.len(), MAX_RECENT_RUNS);
+        let is_kept: Vec<_> =
+            runs.iter().map(|run| ring.recent_runs.iter().any(|recent| Arc::ptr_eq(run, recent))).collect();
+        assert!(!is_kept[0] && is_kept[1..].iter().all(|kept| *kept), "{is_kept:?}");
+    }
+
+    #[test]
+    fn a_close_changes_the_ring_once_and_only_at_its_head() {
+        let mut ring = ring(1..=3);
+        let closed = |seq| Head { cursor: at(seq), closed: true };
+        let table = [
+            (closed(2), RingChange::Gap),
+            (Head { closed: false, ..closed(3) }, RingChange::Unchanged),
+            (closed(3), RingChange::Changed),
+            (closed(3), RingChange::Unchanged),
+        ];
+        for (head, expected) in table {
+            assert_eq!(ring.close(head), expected, "{head:?}");
+        }
+        assert_eq!(ring.head(), closed(3));
+    }
+
+    #[test]
     fn a_run_is_shared_and_bounded() {
         let mut ring = ring(1..=2000);
         let (RingLookup::Run(one), RingLookup::Run(two)) = (ring.lookup(at(0)), ring.lookup(at(0))) else { panic!() };
