@@ -182,3 +182,7 @@ fn is_news(head: Head, known: Head) -> bool {
     let is_older = head.cursor.epoch == known.cursor.epoch && head.cursor.seq < known.cursor.seq;
     head != known && !is_older
 }
+
+#[cfg(all(test, not(tower_events_loom)))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
