@@ -46,9 +46,8 @@ impl ChannelReader {
     /// Takes at most `max` events of the run that was peeked.
     pub(super) fn take(&mut self, run: Arc<EntryRun>, max: usize) -> Events {
         let events = Events::first(run, max);
-        match events.is_whole() {
-            true => self.membership.slot.take_run(),
-            false => self.membership.slot.take_part_of_run(),
+        if events.is_whole() {
+            self.membership.slot.take_run();
         }
         self.position = Some(events.next());
         self.note_position(events.next());

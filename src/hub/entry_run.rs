@@ -114,6 +114,19 @@ mod tests {
     static ARRAY: Encoding = encoding(b"[", b"]");
 
     #[test]
+    fn a_run_has_exactly_the_entries_that_fit() {
+        let cursor = Cursor { epoch: 1, seq: 1, tag: 1 };
+        let entry = |bytes: usize| {
+            let (channel, data) = (Channel::new("a").unwrap(), Data::text("x".repeat(bytes)));
+            EncodedEntry::new(Entry { channel, cursor, prev_tag: 0, appended: 0, time: 0, name: None, data })
+        };
+        let half = MAX_RUN_BYTES / 2 - entry(0).entry().size();
+        for (sizes, expected) in [([half, half, 0], 2), ([half, half + 1, 0], 1), ([2 * half + 1000, 0, 0], 1)] {
+            assert_eq!(take_run(sizes.map(entry).iter()).len(), expected, "{sizes:?}");
+        }
+    }
+
+    #[test]
     fn runs_of_one_entry_share_its_bytes_unless_delimiters_go_around_it() {
         let cursor = Cursor { epoch: 1, seq: 1, tag: 1 };
         let (channel, data) = (Channel::new("a").unwrap(), Data::text("x"));

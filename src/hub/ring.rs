@@ -76,7 +76,7 @@ impl Ring {
     }
 
     pub(super) fn holds(&self, position: Cursor) -> bool {
-        position == self.head.cursor || self.index_after(position).is_some()
+        self.index_after(position).is_some()
     }
 
     /// Offers entries that the store assigned, consecutive and in order.
@@ -109,10 +109,7 @@ impl Ring {
     /// Offers older entries, newest first: those that lead up to the oldest one are taken while there is room.
     pub(super) fn backfill<'a>(&mut self, newest_first: impl Iterator<Item = &'a Arc<EncodedEntry>>) {
         let base = self.base;
-        let is_newer = |encoded: &&Arc<EncodedEntry>| {
-            let cursor = encoded.entry().cursor;
-            cursor.epoch == base.epoch && cursor.seq > base.seq
-        };
+        let is_newer = |encoded: &&Arc<EncodedEntry>| encoded.entry().cursor.seq > base.seq;
         for encoded in newest_first.skip_while(is_newer) {
             let entry = encoded.entry();
             if entry.cursor != self.base || self.bytes + encoded.size_in_memory() > self.max_bytes {
@@ -305,6 +302,36 @@ mod tests {
         ring.feed(&[entry(2001)]);
         assert!(Arc::ptr_eq(&full, &run(&mut ring, at(0))));
         assert_eq!((last.next(), run(&mut ring, at(1999)).next()), (at(2000), at(2001)));
+    }
+
+    #[test]
+    fn of_too_many_recent_runs_the_oldest_is_dropped() {
+        let mut ring = ring(1..=20);
+        let run = |ring: &mut Ring, seq| match ring.lookup(at(seq)) {
+            RingLookup::Run(run) => run,
+            _ => panic!("nothing follows {seq}"),
+        };
+        let runs: Vec<_> = (0..=MAX_RECENT_RUNS as u64).map(|seq| run(&mut ring, seq)).collect();
+        assert_eq!(ring.recent_runs.len(), MAX_RECENT_RUNS);
+        let is_kept: Vec<_> =
+            runs.iter().map(|run| ring.recent_runs.iter().any(|recent| Arc::ptr_eq(run, recent))).collect();
+        assert!(!is_kept[0] && is_kept[1..].iter().all(|kept| *kept), "{is_kept:?}");
+    }
+
+    #[test]
+    fn a_close_changes_the_ring_once_and_only_at_its_head() {
+        let mut ring = ring(1..=3);
+        let closed = |seq| Head { cursor: at(seq), closed: true };
+        let table = [
+            (closed(2), RingChange::Gap),
+            (Head { closed: false, ..closed(3) }, RingChange::Unchanged),
+            (closed(3), RingChange::Changed),
+            (closed(3), RingChange::Unchanged),
+        ];
+        for (head, expected) in table {
+            assert_eq!(ring.close(head), expected, "{head:?}");
+        }
+        assert_eq!(ring.head(), closed(3));
     }
 
     #[test]

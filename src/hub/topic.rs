@@ -323,4 +323,5 @@ impl Drop for Topic {
 mod race;
 
 #[cfg(all(test, not(tower_events_loom)))]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;

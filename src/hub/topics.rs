@@ -99,6 +99,7 @@ fn is_idle(followed: &HashMap<Channel, FollowedTopic>, channel: &Channel, since:
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::hub::topic::Occupancy;
 
     fn channel(n: u64) -> Channel {
         Channel::new(format!("c{n}")).unwrap()
@@ -135,12 +136,30 @@ mod tests {
     }
 
     #[test]
-    fn joining_and_leaving_accumulates_nothing() {
-        let (mut topics, start) = (Topics::default(), Instant::now());
-        for n in 0..10_000 {
-            topics.join(&channel(0), || topic(0));
-            topics.emptied(&channel(0), start + Duration::from_millis(n), 10);
+    fn a_channel_lingers_once_and_not_while_it_has_readers() {
+        let (mut topics, now) = (Topics::default(), Instant::now());
+        let slot = topics.join(&channel(0), || topic(0)).join();
+        topics.emptied(&channel(0), now, 10);
+        assert_eq!(topics.lingering(), 0, "another reader joined meanwhile");
+        assert_eq!(topics.get(&channel(0)).unwrap().leave(&slot), Occupancy::Empty);
+        // Of two readers that left, one after the other, both report it late.
+        for _ in 0..2 {
+            topics.emptied(&channel(0), now, 10);
+            assert_eq!(topics.lingering(), 1);
         }
-        assert!(topics.idle.len() <= 66, "{}", topics.idle.len());
+    }
+
+    #[test]
+    fn joining_and_leaving_accumulates_no_more_than_twice_what_lingers() {
+        for lingering in [1, 10] {
+            let (mut topics, start, mut longest) = (Topics::default(), Instant::now(), 0);
+            for n in 0..10_000 {
+                let channel = channel(n.min(lingering - 1));
+                topics.join(&channel, || topic(0));
+                topics.emptied(&channel, start + Duration::from_millis(n), 10);
+                longest = longest.max(topics.idle.len());
+            }
+            assert_eq!((topics.lingering() as u64, longest as u64), (lingering, 2 * lingering + 64));
+        }
     }
 }

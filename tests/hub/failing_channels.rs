@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tower_events::{HubOptions, StoreError, SubscribeError, Subscription, store::Start};
 
-use super::*;
+use super::{logs::Logs, *};
 
 /// Two channels, `a` closed after one event and `b` open, and a poll that reads both from their earliest event.
 async fn one_closed_one_open() -> (Hub, Faults, Subscription) {
@@ -173,4 +173,18 @@ async fn a_call_for_heads_that_hangs_is_repeated_once_at_most() {
     let start = Instant::now();
     assert!(hub.heads(&names).await.is_err());
     assert!(start.elapsed() <= crate::READ_TIMEOUT * 2, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_cannot_be_followed_is_logged_once_until_it_can() {
+    let (hub, faults, _) = faulty();
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let logs = Logs::of_this_thread();
+    for times in 1..=2 {
+        faults.corrupt_channel(&channel("a"));
+        tokio::time::sleep(crate::CHECK_EVERY * 3).await;
+        assert_eq!(logs.text().matches("a channel cannot be followed").count(), times);
+        faults.mend_channel(&channel("a"));
+        tokio::time::sleep(crate::CHECK_EVERY * 2).await;
+    }
 }

@@ -126,9 +126,8 @@ impl RingState {
         self.unreadable = false;
         let ring = self.ring.get_or_insert_with(|| Ring::new(page.head, self.max_bytes));
         let before = ring.head();
-        let is_complete = page.outcome == Outcome::Continued && page.next == page.head.cursor;
-        let is_taken =
-            is_complete && ring.feed(&page.entries) != RingChange::Gap && ring.close(page.head) != RingChange::Gap;
+        // The head of a page that is incomplete, or of another history, is not what the ring then has.
+        let is_taken = ring.feed(&page.entries) != RingChange::Gap && ring.close(page.head) != RingChange::Gap;
         let is_outdated = || page.outcome == Outcome::Continued && !is_news(page.head, ring.head());
         if !is_taken && !is_outdated() {
             // Another history, or more than a ring holds: each reader goes on from its own position.
@@ -183,3 +182,7 @@ fn is_news(head: Head, known: Head) -> bool {
     let is_older = head.cursor.epoch == known.cursor.epoch && head.cursor.seq < known.cursor.seq;
     head != known && !is_older
 }
+
+#[cfg(all(test, not(tower_events_loom)))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

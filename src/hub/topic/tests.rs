@@ -6,7 +6,11 @@ use std::{
 };
 
 use super::*;
-use crate::event::Data;
+use crate::{
+    event::Data,
+    hub::shared_page::ReadContext,
+    store::{Limit, Reason, Start},
+};
 
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -19,6 +23,19 @@ impl Wake for Count {
 
 fn head(seq: u64) -> Head {
     Head { cursor: Cursor { epoch: 1, seq, tag: seq as u32 }, closed: false }
+}
+
+/// Two entries are more than a run.
+fn entry(seq: u64) -> Entry {
+    Entry {
+        channel: Channel::new("a").unwrap(),
+        cursor: head(seq).cursor,
+        prev_tag: seq as u32 - 1,
+        appended: 0,
+        time: 0,
+        name: None,
+        data: Data::text("x".repeat(40 << 10)),
+    }
 }
 
 fn page(from: u64, to: u64) -> Page {
@@ -42,15 +59,6 @@ fn a_read_wakes_readers_only_when_it_changes_the_ring() {
 
 #[test]
 fn a_parked_reader_looks_again_after_any_wake_and_with_another_waker() {
-    let entry = |seq| Entry {
-        channel: Channel::new("a").unwrap(),
-        cursor: head(seq).cursor,
-        prev_tag: seq as u32 - 1,
-        appended: 0,
-        time: 0,
-        name: None,
-        data: Data::text("x".repeat(40 << 10)),
-    };
     let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
     let _ = topic.anchor(head(0));
     let [one, other] = [(); 2].map(|()| Waker::from(Arc::new(Count::default())));
@@ -73,4 +81,64 @@ fn a_parked_reader_looks_again_after_any_wake_and_with_another_waker() {
     let _ = topic.feed(&[], Some(Head { closed: true, ..head(3) }));
     assert_eq!(lookup(2, one, &|| ()), (false, false), "the close follows");
     assert_eq!(lookup(3, one, &|| ()), (false, false), "nothing ever follows");
+}
+
+#[test]
+fn a_reader_is_woken_unless_it_has_more_than_one_run_to_take() {
+    let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
+    let _ = topic.anchor(head(0));
+    let _ = topic.feed(&[entry(1), entry(2)], None);
+    for (seq, woken) in [(0, 0), (1, 1), (2, 1)] {
+        let (mut slot, count) = (topic.join(), Arc::new(Count::default()));
+        topic.poll(&mut slot, head(seq).cursor, &Context::from_waker(&count.clone().into()));
+        topic.wake_all();
+        assert_eq!(count.0.load(Relaxed), woken, "at {seq}");
+    }
+}
+
+#[test]
+fn a_reader_that_registers_for_any_change_is_not_parked() {
+    let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
+    let _ = topic.anchor(head(0));
+    let waker = Waker::from(Arc::new(Count::default()));
+    let (mut slot, cx) = (topic.join(), &Context::from_waker(&waker));
+    topic.poll(&mut slot, head(0).cursor, cx);
+    assert!(topic.is_parked(&slot, cx));
+    topic.register(&mut slot, cx);
+    assert!(!topic.is_parked(&slot, cx));
+}
+
+#[test]
+fn a_read_that_finds_another_history_begins_another_generation() {
+    let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, Arc::default());
+    let _ = topic.anchor(head(1));
+    let reset = Page { outcome: Outcome::Reset(Reason::EpochChanged), ..page(1, 5) };
+    for (read, is_another) in [(page(1, 1), false), (page(1, 3), false), (reset.clone(), true), (reset, true)] {
+        let before = topic.generation();
+        topic.apply_read(&read);
+        assert_eq!(topic.generation() != before, is_another, "{read:?}");
+    }
+}
+
+#[test]
+fn the_total_follows_the_size_of_the_ring() {
+    let total = Arc::<AtomicUsize>::default();
+    let topic = Topic::new(Channel::new("a").unwrap(), 1 << 20, total.clone());
+    let bytes = || (total.load(Relaxed), lock(&topic.state).ring.bytes());
+    let _ = topic.invalidate();
+    assert_eq!(bytes(), (0, 0), "no ring yet");
+    let _ = topic.anchor(head(1));
+    let _ = topic.feed(&[entry(2)], None);
+    let (fed, _) = bytes();
+    assert_eq!(bytes(), (fed, fed));
+    let context = ReadContext { start: Start::Earliest, limit: Limit::new(1, 1), version: 1, generation: 0 };
+    let older = SharedPage::new(Page { entries: vec![entry(1)], ..page(0, 1) }, context);
+    let _readers = [topic.join(), topic.join()];
+    topic.backfill(&older);
+    assert_eq!(bytes(), (2 * fed, 2 * fed));
+    topic.apply_read(&Page { outcome: Outcome::Reset(Reason::EpochChanged), ..page(2, 5) });
+    assert_eq!(bytes(), (0, 0));
+    let _ = topic.feed(&[entry(6)], None);
+    drop(topic);
+    assert_eq!(total.load(Relaxed), 0);
 }

@@ -46,11 +46,6 @@ impl WaiterSlot {
     pub(in crate::hub) fn take_run(&mut self) {
         self.upcoming = if self.upcoming == Upcoming::OneRun { Upcoming::Nothing } else { Upcoming::Unknown };
     }
-
-    /// The reader took a part of the run that it was shown.
-    pub(in crate::hub) fn take_part_of_run(&mut self) {
-        self.upcoming = Upcoming::Unknown;
-    }
 }
 
 impl Waiters {
@@ -107,7 +102,16 @@ impl Waiters {
 
 #[cfg(all(test, not(tower_events_loom)))]
 mod tests {
+    use std::{sync::Arc, task::Wake};
+
     use super::*;
+
+    /// Unlike the waker that does nothing, its wakers are known to be the same.
+    struct Ignored;
+
+    impl Wake for Ignored {
+        fn wake(self: Arc<Self>) {}
+    }
 
     fn wait(waiters: &mut Waiters, version: u64) -> WaiterSlot {
         let mut slot = waiters.join();
@@ -139,6 +143,17 @@ mod tests {
         assert_eq!(waiters.wakers.len(), 2);
         assert!(waiters.leave(&stays, 1).is_some());
         assert_eq!((waiters.readers(), waiters.wakers.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn registering_the_same_waker_again_replaces_none() {
+        let (mut waiters, waker) = (Waiters::default(), Waker::from(Arc::new(Ignored)));
+        let mut slot = waiters.join();
+        for version in 1..=3 {
+            let replaced = [(); 2].map(|()| waiters.register(&mut slot, version, &waker));
+            assert!(replaced.iter().flatten().all(Option::is_none), "{version}");
+            waiters.take();
+        }
     }
 
     #[test]
