@@ -26,6 +26,14 @@ pub struct Built {
     pub copy: PathBuf,
 }
 
+/// The files of the modules that `file` declares under a `cfg`, such as its tests: they are not mutated.
+fn conditional_modules(file: &str, text: &str) -> Vec<String> {
+    let folder = file.strip_suffix(".rs").unwrap_or(file);
+    let declarations = text.lines().zip(text.lines().skip(1)).filter(|(attribute, _)| attribute.starts_with("#[cfg("));
+    let names = declarations.filter_map(|(_, declaration)| declaration.strip_prefix("mod ")?.strip_suffix(';'));
+    names.map(|name| format!("{folder}/{name}.rs")).collect()
+}
+
 /// Where the mutants of each file lie in its new text.
 type Places = BTreeMap<String, Vec<(usize, Range<usize>)>>;
 
@@ -52,6 +60,11 @@ pub fn build(root: &Path, folder: &Path, sources: &[&str], binaries: &BTreeSet<&
 
     let texts: Vec<_> =
         mutated.iter().map(|file| Ok((*file, fs::read_to_string(root.join(file))?))).collect::<Result<_, Failure>>()?;
+    let conditional: BTreeSet<_> = texts.iter().flat_map(|(file, text)| conditional_modules(file, text)).collect();
+    let (texts, unchanged): (Vec<_>, Vec<_>) = texts.into_iter().partition(|(file, _)| !conditional.contains(*file));
+    for (file, text) in unchanged {
+        write(&copy.join(file), text.as_bytes())?;
+    }
     let mut hasher = DefaultHasher::new();
     for (file, text) in &texts {
         (file, without_tests(text)).hash(&mut hasher);

@@ -25,7 +25,16 @@ const GROUPS: &[Group] = &[
     Group {
         name: "hub",
         sources: &["hub"],
-        suites: &["lib hub::", "hub --skip simulation::", "sse_wire", "longpoll_wire", "hub simulation::"],
+        suites: &[
+            "lib hub::",
+            "hub --skip simulation::",
+            "sse_wire",
+            "longpoll_wire",
+            "shared_answers",
+            "longpoll_heads",
+            "draining",
+            "hub simulation::",
+        ],
     },
     Group {
         name: "cursor",
@@ -53,7 +62,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "sse",
-        sources: &["sse"],
+        sources: &["sse", "encode", "retry"],
         suites: &[
             "lib sse::",
             "sse_wire",
