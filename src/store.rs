@@ -24,13 +24,12 @@ pub use self::{
     any::AnyStore,
     append::{Append, Appended, Expect, Receipt},
     clock::Clock,
-    error::{Source, StoreError},
-    format::{Format, InvalidFormat, Use},
+    error::{Source, StoreError, Unit, Use},
+    format::{Format, InvalidFormat},
     health::Health,
     keys::fingerprint,
     page::{Entry, Head, Limit, Outcome, Page, Reason, Start},
     retention::Retention,
-    size::Unit,
 };
 pub(crate) use self::{
     keep::Keep,

@@ -1,4 +1,5 @@
-//! Checks on the source text that modules import only from lower layers.
+//! Checks on the source text that modules import only from lower layers, and that the files of a module import each other in
+//! one direction.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -53,6 +54,20 @@ fn modules_import_only_from_lower_layers() {
 }
 
 #[test]
+fn the_files_of_a_module_do_not_import_each_other_in_a_circle() {
+    let files = files();
+    let mut imports: BTreeMap<_, _> =
+        files.iter().map(|(file, source)| (file.as_str(), imported_files(file, source, &files))).collect();
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 500, "imports are found");
+    // Files that import none of those that are left are on no circle.
+    while let Some(file) = imports.iter().find(|(_, to)| to.iter().all(|to| !imports.contains_key(to.as_str()))) {
+        let file = *file.0;
+        imports.remove(file);
+    }
+    assert!(imports.is_empty(), "circles, and what leads to them: {imports:#?}");
+}
+
+#[test]
 fn only_the_edge_and_the_services_use_http() {
     let modules = modules();
     for module in WITHOUT_HTTP {
@@ -68,6 +83,102 @@ fn imports_are_found_in_lists_and_paths_but_not_in_comments() {
         "use crate::{\n    body::{self, Body},\n    hub::Hub, // crate::no\n};\nlet x = crate::sse::answer();\n/// crate::no",
     );
     assert_eq!(imports(&source).into_iter().collect::<Vec<_>>(), ["body", "hub", "sse"]);
+}
+
+#[test]
+fn imported_files_are_found_along_their_paths() {
+    let files = ["hub", "hub/ring", "hub/topic", "hub/topic/race", "hub/topic/waiters", "store"];
+    let files: BTreeMap<_, _> = files.map(|file| (file.to_owned(), String::new())).into();
+    let found = |source: &str| imported_files("hub/topic", source, &files).into_iter().collect::<Vec<_>>().join(" ");
+    assert_eq!(found("use super::{Hub, ring::{self, Ring}};"), "hub hub/ring");
+    assert_eq!(
+        found("use self::waiters::Slot; use crate::{hub::ring::Ring, store::Page};"),
+        "hub/ring hub/topic/waiters"
+    );
+    assert_eq!(found("super::super::hub::topic::race::run()"), "hub/topic/race");
+    assert_eq!(
+        found("pub use self::waiters::Slot; pub(in crate::hub) fn new()"),
+        "",
+        "neither re-exports nor visibility"
+    );
+}
+
+/// The source code of each file by its path below `src`, without comments, tests and the files of tests.
+fn files() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut folders, mut files) = (vec![root.clone()], BTreeMap::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.with_extension("").strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                files.insert(name, code(&fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let of_tests: Vec<_> = files.iter().flat_map(|(file, source)| test_modules(file, source)).collect();
+    files.retain(|file, _| !of_tests.contains(file));
+    let without_tests = |source: &str| source.split("\nmod tests {").next().unwrap_or_default().to_owned();
+    files.into_iter().map(|(file, source)| (file, without_tests(&source))).collect()
+}
+
+/// The files that `file` declares as modules for tests only.
+fn test_modules(file: &str, source: &str) -> Vec<String> {
+    let declarations = source.lines().zip(source.lines().skip(1));
+    let names = declarations
+        .filter(|(attribute, _)| attribute.starts_with("#[cfg(") && attribute.contains("(test"))
+        .filter_map(|(_, declaration)| declaration.strip_prefix("mod ")?.strip_suffix(';'));
+    names.map(|name| format!("{file}/{name}")).collect()
+}
+
+/// The files of the same module that `source`, which is that of `file`, imports. A re-export is no import: it makes a name
+/// public, and nothing of the file itself needs it.
+fn imported_files(file: &str, source: &str, files: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let statements = source.split_inclusive(';').filter(|statement| {
+        let statement = statement.trim_start();
+        !(statement.starts_with("pub use ") || statement.starts_with("pub(") && statement.contains(") use "))
+    });
+    let own: Vec<_> = file.split('/').collect();
+    let found = statements.flat_map(paths).filter_map(|path| {
+        let ups = path.iter().take_while(|segment| *segment == "super").count();
+        let mut at: Vec<_> = match path[0].as_str() {
+            "crate" => Vec::new(),
+            _ => own.iter().take(own.len().checked_sub(ups)?).map(ToString::to_string).collect(),
+        };
+        for segment in path.iter().skip_while(|segment| matches!(segment.as_str(), "crate" | "self" | "super")) {
+            let below = at.iter().chain([segment]).cloned().collect::<Vec<_>>();
+            if !files.contains_key(&below.join("/")) {
+                break;
+            }
+            at = below;
+        }
+        let is_of_the_module = at.first().is_some_and(|module| module == own[0]);
+        Some(at.join("/")).filter(|imported| is_of_the_module && imported != file)
+    });
+    found.collect()
+}
+
+/// The paths that begin with `crate::`, `self::` or `super::`, with their lists expanded.
+fn paths(source: &str) -> Vec<Vec<String>> {
+    let starts = ["crate::", "self::", "super::"].into_iter().flat_map(|start| source.match_indices(start));
+    let starts = starts.map(|(at, _)| source.split_at(at));
+    let is_start = |before: &str| {
+        !before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':')) && !before.ends_with("pub(in ")
+    };
+    starts.filter(|(before, _)| is_start(before)).flat_map(|(_, path)| expand(path)).collect()
+}
+
+fn expand(path: &str) -> Vec<Vec<String>> {
+    if let Some(list) = path.trim_start().strip_prefix('{') {
+        return items(list).iter().flat_map(|item| expand(item)).collect();
+    }
+    let Some(first) = name(path) else { return Vec::new() };
+    match path.trim_start()[first.len()..].strip_prefix("::") {
+        Some(rest) => expand(rest).into_iter().map(|rest| [vec![first.clone()], rest].concat()).collect(),
+        None => vec![vec![first]],
+    }
 }
 
 /// The source code of each module: its files joined, without comments.
@@ -109,19 +220,23 @@ fn imports(source: &str) -> BTreeSet<String> {
 
 /// The first path segments of a list, up to its closing brace.
 fn first_names(list: &str) -> Vec<String> {
-    let (mut depth, mut item, mut names) = (0, String::new(), Vec::new());
+    items(list).iter().filter_map(|item| name(item)).collect()
+}
+
+/// The items of a list, up to its closing brace.
+fn items(list: &str) -> Vec<String> {
+    let (mut depth, mut items) = (0, vec![String::new()]);
     for c in list.chars() {
         match c {
-            ',' if depth == 0 => names.extend(name(&std::mem::take(&mut item))),
+            ',' if depth == 0 => items.push(String::new()),
             '}' if depth == 0 => break,
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            c if depth == 0 => item.push(c),
-            _ => {}
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                items.last_mut().unwrap().push(c);
+            }
         }
     }
-    names.extend(name(&item));
-    names
+    items
 }
 
 fn name(text: &str) -> Option<String> {

@@ -1,6 +1,6 @@
 //! What is appended, under which condition, and the result.
 
-use super::{Entry, Head};
+use super::page::{Entry, Head};
 use crate::{cursor::Cursor, event::Event};
 
 /// What to append and under which condition.

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
-use super::{Head, Unit, Use};
+use super::page::Head;
 
 /// The error of a driver or of the system below a store.
 pub type Source = Box<dyn Error + Send + Sync>;
@@ -138,6 +138,42 @@ impl Error for StoreError {
             | Self::Closed { .. }
             | Self::NewerFormat { .. } => None,
         }
+    }
+}
+
+/// The unit of a size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Bytes, by [`Entry::size`](super::Entry::size), or as a server counts them.
+    Bytes,
+    /// Events.
+    Events,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bytes => "bytes",
+            Self::Events => "events",
+        })
+    }
+}
+
+/// What a node wants to do with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Use {
+    /// Read.
+    Read,
+    /// Append, init or delete.
+    Write,
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        })
     }
 }
 

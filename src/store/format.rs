@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::StoreError;
+use super::error::{StoreError, Use};
 
 /// The version of a store's format, with the oldest versions that may read and write it. It is stored in the place itself.
 ///
@@ -78,24 +78,6 @@ impl Format {
             return Ok(());
         }
         Err(StoreError::NewerFormat { stored: self.version, supported, denied })
-    }
-}
-
-/// What a node wants to do with a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Use {
-    /// Read.
-    Read,
-    /// Append, init or delete.
-    Write,
-}
-
-impl fmt::Display for Use {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Write => "write",
-        })
     }
 }
 

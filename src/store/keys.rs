@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, hash_map};
 
-use super::{Receipt, StoreError};
+use super::{append::Receipt, error::StoreError};
 use crate::event::{Data, Event, EventKey, EventName};
 
 /// A 64-bit hash of everything that the caller gave of an event, except for the key. It is stored with the key and compared by

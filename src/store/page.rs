@@ -1,6 +1,5 @@
 //! Where a read starts, its limits, and what it returns.
 
-use super::size;
 use crate::{
     channel::Channel,
     cursor::Cursor,
@@ -237,6 +236,9 @@ impl Entry {
     #[must_use]
     pub fn size(&self) -> usize {
         let name = self.name.as_ref().map_or(0, |name| name.as_str().len());
-        self.data.len() + self.channel.as_str().len() + name + size::ENTRY_BYTES
+        self.data.len() + self.channel.as_str().len() + name + ENTRY_BYTES
     }
 }
+
+/// What an entry counts in addition to its data and names, in bytes.
+pub(super) const ENTRY_BYTES: usize = 64;

@@ -8,7 +8,7 @@ use std::{
 
 use fastrand::Rng;
 
-use super::{Head, Outcome, Reason};
+use super::page::{Head, Outcome, Reason};
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},

@@ -1,27 +1,11 @@
 //! The sizes of events, and the limits of one append. Shared by all stores.
 
-use std::fmt;
-
-use super::{Retention, StoreError};
+use super::{
+    error::{StoreError, Unit},
+    page::ENTRY_BYTES,
+    retention::Retention,
+};
 use crate::{channel::Channel, event::Event};
-
-/// The unit of a size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// Bytes, by [`Entry::size`](super::Entry::size), or as a server counts them.
-    Bytes,
-    /// Events.
-    Events,
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bytes => "bytes",
-            Self::Events => "events",
-        })
-    }
-}
 
 /// The size of the [`Entry`](super::Entry) that `event` becomes in `channel`, in bytes.
 pub(crate) fn size_of(channel: &Channel, event: &Event) -> u64 {
@@ -53,9 +37,6 @@ fn fits(channel: &Channel, events: &[Event], most: u64) -> Result<(), StoreError
     let size = events.iter().map(|event| size_of(channel, event)).sum();
     if size > most { Err(StoreError::TooLarge { size, most, unit: Unit::Bytes }) } else { Ok(()) }
 }
-
-/// What an entry counts in addition to its data and names, in bytes.
-pub(super) const ENTRY_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {
