@@ -205,6 +205,46 @@ async fn a_start_by_time_is_reset_when_the_log_loses_its_tail_before_it_is_read(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_by_time_is_reset_by_a_new_history_although_that_starts_later() {
+    let at = |time: u64| Event::text(time.to_string()).at(time).unwrap();
+    let hub = Hub::new(MemoryStore::default());
+    let names = channels(["a", "b"]);
+    for name in &names {
+        hub.publish_all(name, [50, 150, 150, 150, 150].map(at)).await.unwrap();
+    }
+    let mut subscriber = hub.subscribe(Subscription::new(names.clone()).start(Start::Time(100))).await.unwrap();
+    for name in &names {
+        hub.store().init(name, [50, 50, 150].map(at).into(), Expect::Any).await.unwrap();
+    }
+    for _ in &names {
+        assert_eq!(reset(&mut subscriber).await.reason, Reason::EpochChanged);
+        assert_eq!(texts(&mut subscriber).await, ["50", "50", "150"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_by_time_is_not_reset_when_only_what_it_has_yet_to_read_was_replaced() {
+    let inner = MemoryStore::default();
+    let hub = Hub::new(inner.clone());
+    let names = channels(["a", "b"]);
+    let append = async |name: &Channel, time: u64| {
+        let event = Event::text(time.to_string()).at(time).unwrap();
+        inner.append(name, Append::new([event])).await.unwrap();
+    };
+    for name in &names {
+        append(name, 50).await;
+        append(name, 150).await;
+    }
+    let mut subscriber = hub.subscribe(Subscription::new(names.clone()).start(Start::Time(100))).await.unwrap();
+    for name in &names {
+        inner.lose_tail(name, 1);
+        append(name, 151).await;
+    }
+    assert_eq!(texts_of(&mut subscriber, 2).await, ["151", "151"]);
+    assert!(is_parked(&mut subscriber).await && subscriber.is_live());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reset_of_a_start_by_time_names_no_position_after_what_follows() {
     let inner = MemoryStore::new(Retention::default().events(2));
     let hub = Hub::new(inner.clone());
