@@ -260,6 +260,7 @@ async fn an_answer_that_is_full_does_not_wait_for_other_channels() {
             for _ in 0..20 {
                 publish(&hub, "a", &texts).await;
             }
+            settle().await;
             // The store answers nothing from now on.
             let _held = (faults.hold_answers(), faults.hold_heads());
             let before = Instant::now();

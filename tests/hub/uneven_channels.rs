@@ -125,7 +125,7 @@ async fn after_an_outage_one_unreadable_channel_does_not_delay_the_comparison_of
     settle().await;
     faults.lose_hints(usize::MAX);
     faults.fail_next_heads(usize::MAX);
-    sleep(crate::CHECK_EVERY).await;
+    sleep(crate::CHECK_EVERY * 3 / 2).await;
     faults.fail_next_heads(0);
     for name in &names {
         inner.append(name, Append::new(events([1]))).await.unwrap();
