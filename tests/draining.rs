@@ -229,7 +229,7 @@ async fn the_retry_hint_grows_while_the_store_fails() {
     let requests = [
         (Method::HEAD, "application/json"),
         (Method::HEAD, "text/event-stream"),
-        // An `EventSource` gets its hint in a stream, where another test looks.
+        // A stream carries its hint in its body.
         (Method::GET, "application/json"),
     ];
     for (method, accept) in requests {
