@@ -222,17 +222,23 @@ async fn a_head_request_returns_the_position_while_the_hub_drains_and_the_error_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_retry_hint_of_head_requests_grows_while_the_store_fails() {
+async fn the_retry_hint_grows_while_the_store_fails() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let app = App::in_memory_on(store);
     faults.fail_next_heads(usize::MAX);
-    for accept in ["application/json", "text/event-stream"] {
+    let requests = [
+        (Method::HEAD, "application/json"),
+        (Method::HEAD, "text/event-stream"),
+        // A stream carries its hint in its body.
+        (Method::GET, "application/json"),
+    ];
+    for (method, accept) in requests {
         for (failing, least) in [(0, 1), (20, 10)] {
             app.hub.heads(&channel("a").into()).await.unwrap_err();
             tokio::time::sleep(Duration::from_secs(failing)).await;
-            let answer = app.request(Method::HEAD, "/events?channel=a").header("accept", accept).send().await;
+            let answer = app.request(method.clone(), "/events?channel=a").header("accept", accept).send().await;
             let after: u64 = answer.expect(503).header("retry-after").parse().unwrap();
-            assert!((least..=31).contains(&after), "{after} s after {failing} s");
+            assert!((least..=31).contains(&after), "{method} {accept}: {after} s after {failing} s");
         }
         faults.fail_next_heads(0);
         app.head("a").await;

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http_body::Body as _;
 use serde_json::json;
 use support::{App, BOTH, Sse, channel, serve};
+use tower::ServiceExt as _;
 use tower_events::{
     Channels, Cursors, Event, Hub, LongPollService, MemoryStore, Rejection, SseBody, Subscription,
     longpoll::LongPollOptions,
@@ -97,6 +98,28 @@ async fn polls_of_different_channels_answered_by_one_event_get_their_own_positio
             let expected = if rooms == "a" { Cursors::from(head) } else { hub.position(&channels).await.unwrap() };
             assert_eq!(cursor, expected.to_string(), "{rooms}");
         }
+    }
+}
+
+#[tokio::test]
+async fn polls_that_are_answered_by_the_same_events_share_their_bytes() {
+    let hub = Hub::new(MemoryStore::default());
+    let start = hub.position(&channel("a").into()).await.unwrap();
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    hub.publish_all(&channel("a"), ["1", "2"].map(Event::text)).await.unwrap();
+    let service = LongPollService::new(hub.clone(), Channels::from_query);
+    let poll = async |start: &str| {
+        let request = http::Request::get(format!("/?channel=a&{start}")).body(()).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        let (head, mut body) = response.into_parts();
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        (head.headers, frame.unwrap().unwrap().into_data().unwrap())
+    };
+    // Those by time are sorted, each for itself.
+    for (start, is_shared) in [(format!("after={start}"), true), ("time=0".to_owned(), false)] {
+        let ((one_head, one), (other_head, other)) = (poll(&start).await, poll(&start).await);
+        assert_eq!((&one_head, &one), (&other_head, &other), "{start}");
+        assert_eq!(one.as_ptr() == other.as_ptr(), is_shared, "{start}");
     }
 }
 

@@ -1,7 +1,6 @@
 //! What all handles of a hub share: the followed channels, the bounds, and the drain.
 
 use std::{
-    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
@@ -170,9 +169,8 @@ impl Shared {
 
     pub(super) async fn no_readers(&self) {
         loop {
-            let mut last_left = pin!(self.last_reader_left.notified());
-            // Registered before the count is read.
-            last_left.as_mut().enable();
+            // Created before the count is read: from then on it misses no notification.
+            let last_left = self.last_reader_left.notified();
             if self.readers.load(SeqCst) == 0 {
                 return;
             }

@@ -155,6 +155,13 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_size_of_a_page_is_that_of_its_entries() {
+        let [none, one, ten] = [0, 1, 10].map(|entries| page(10, 10 + entries).size_in_memory());
+        assert_eq!((none, ten), (0, 10 * one));
+        assert!(one > 20 << 10, "{one}");
+    }
+
+    #[test]
     fn a_page_proves_nothing_before_a_reset_nor_after_its_last_entry() {
         let reset = SharedPage { outcome: Outcome::Reset(Reason::Trimmed), ..page(10, 20) };
         assert!(reset.after(at(10)).is_none() && reset.after(at(11)).is_some());

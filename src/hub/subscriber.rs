@@ -81,7 +81,7 @@ impl Subscriber {
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
         };
-        let first = u8::try_from(fastrand::usize(..channels.len().max(1))).unwrap_or(0);
+        let first = u8::try_from(fastrand::usize(..channels.len())).unwrap_or(0);
         let page_events = u32::try_from(page_events).unwrap_or(u32::MAX);
         Ok(Self { channel_readers, channels, page_events, first, ended: false, guard })
     }

@@ -181,9 +181,12 @@ mod tests {
     async fn all_turns_are_granted_in_the_end_and_those_of_later_readers_too() {
         let turns = Arc::default();
         for _ in 0..2 {
-            let waiting = join(&turns, 100);
-            while granted(&waiting) < 100 {
+            let (waiting, mut before) = (join(&turns, 100), 0);
+            while before < 100 {
                 yield_now().await;
+                let now = granted(&waiting);
+                assert!(now - before <= GRANTS_PER_ROUND, "{now} after {before}: other tasks run in between");
+                before = now;
             }
             yield_now().await;
         }

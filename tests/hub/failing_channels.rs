@@ -22,8 +22,9 @@ async fn a_failed_read_is_not_a_closed_channel() {
         let (hub, faults, poll) = one_closed_one_open().await;
         faults.fail_channel(&channel("b"));
         // Which channel comes first is random.
-        let refused = hub.listen(poll.clone()).await;
-        assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Unavailable(_)))), "{round}: {refused:?}");
+        for refused in [hub.listen(poll.clone()).await.err(), hub.subscribe(poll.clone()).await.err()] {
+            assert!(matches!(refused, Some(SubscribeError::Store(StoreError::Unavailable(_)))), "{round}: {refused:?}");
+        }
         faults.mend_channel(&channel("b"));
         let seen = hub.listen(poll).await.unwrap();
         assert_eq!((seen.entries().len(), seen.closed, seen.ended), (2, false, vec![channel("a")]));
@@ -76,6 +77,20 @@ async fn a_corrupt_channel_is_reported_once_and_the_others_go_on() {
         "an error rather than the end: {end:?}"
     );
     assert!(subscriber.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_reports_every_corrupt_channel() {
+    let (hub, faults, _) = faulty();
+    let names = channels(["a", "b", "c"]);
+    publish(&hub, "a", 1).await;
+    for name in ["b", "c"] {
+        faults.corrupt_channel(&channel(name));
+    }
+    let seen = hub.listen(Subscription::new(names).start(Start::Earliest)).await.unwrap();
+    let mut failed: Vec<_> = seen.failed.iter().map(|failed| failed.channel.as_str()).collect();
+    failed.sort_unstable();
+    assert_eq!((seen.entries().len(), failed), (1, vec!["b", "c"]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,6 +76,19 @@ async fn lost_hints_only_delay_events_by_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_append_of_this_process_delivers_what_lost_hints_told_of() {
+    let (hub, faults, inner) = faulty();
+    let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    settle().await;
+    faults.lose_hints(usize::MAX);
+    let start = Instant::now();
+    append(&inner, ["of another process"]).await;
+    publish(&hub, "a", "of this one").await;
+    assert_eq!(texts_of(&mut subscriber, 2).await, ["of another process", "of this one"]);
+    assert_eq!(start.elapsed(), Duration::ZERO, "before the next comparison of heads");
+}
+
+#[tokio::test(start_paused = true)]
 async fn repeated_and_reordered_hints_change_nothing() {
     let (hub, faults, inner) = faulty();
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
@@ -217,6 +230,15 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends() {
     faults.fail_next_heads(3);
     tokio::time::sleep(crate::CHECK_EVERY * 5).await;
     assert_eq!((logged("calls=\"reads\""), logged("the event store answers again")), (2, 2), "{}", logs.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_that_is_refused_for_what_it_asks_is_no_outage() {
+    let hub = Hub::new(MemoryStore::default());
+    hub.close(&channel("a")).await.unwrap();
+    let logs = Logs::of_this_thread();
+    assert!(matches!(hub.publish(&channel("a"), Event::text("no")).await, Err(StoreError::Closed { .. })));
+    assert_eq!(logs.text(), "");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,22 @@
 //! Where history ends and live events begin, and whether any history is missing.
 
-use std::time::Duration;
-
-use tower_events::{
-    HubOptions, MemoryStore, Retention, Subscription,
-    store::{Expect, Limit, Reason, Start},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
-use super::*;
+use tower_events::{
+    HubOptions, MemoryStore, Retention, StoreError, Subscription,
+    store::{Expect, Head, Limit, Page, Reason, Start},
+};
+
+use super::{
+    patched_store::{Fault, PatchedStore},
+    *,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_is_live_once_its_history_is_delivered() {
@@ -142,6 +151,14 @@ async fn a_subscription_is_live_at_the_end_of_a_log_that_lost_its_tail() {
     assert_eq!(texts(&mut subscriber).await, ["3", "4"]);
     assert!(is_parked(&mut subscriber).await);
     assert!(subscriber.is_live());
+
+    // Nothing at all is left of what it was to read.
+    let both = Subscription::new(channels(["a", "b"])).start(Start::Earliest);
+    let mut subscriber = hub.subscribe(both).await.unwrap();
+    inner.lose_tail(&channel("a"), 5);
+    assert!(!subscriber.is_live());
+    assert!(is_parked(&mut subscriber).await);
+    assert!(subscriber.is_live());
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,6 +219,116 @@ async fn a_start_by_time_is_reset_when_the_log_loses_its_tail_before_it_is_read(
             assert_eq!(texts(&mut subscriber).await.len(), 1 + grown_again);
         }
     }
+}
+
+/// A store that reads another history of the same channels once it is told to.
+struct Replaced {
+    by: MemoryStore,
+    is_replaced: AtomicBool,
+}
+
+impl Replaced {
+    fn current<'a>(&'a self, inner: &'a MemoryStore) -> &'a MemoryStore {
+        if self.is_replaced.load(Relaxed) { &self.by } else { inner }
+    }
+}
+
+impl Fault for Replaced {
+    async fn read(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        self.current(inner).read(channel, start, limit).await
+    }
+
+    async fn heads(&self, inner: &MemoryStore, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+        self.current(inner).heads(channels).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_by_time_is_reset_when_the_events_that_it_asked_for_belong_to_another_history() {
+    let at = |time: u64| Event::text(time.to_string()).at(time).unwrap();
+    let (inner, by) = (MemoryStore::default(), MemoryStore::default());
+    let names = channels(["a", "b"]);
+    for name in &names {
+        inner.append(name, Append::new([50, 150, 150, 150, 150].map(at))).await.unwrap();
+        // Its new event lies between the start and the head of that time.
+        by.append(name, Append::new([50, 50, 151].map(at))).await.unwrap();
+    }
+    let replaced = Arc::new(Replaced { by, is_replaced: AtomicBool::new(false) });
+    let hub = Hub::new(PatchedStore::new(inner, replaced.clone()));
+    let mut subscriber = hub.subscribe(Subscription::new(names.clone()).start(Start::Time(100))).await.unwrap();
+    replaced.is_replaced.store(true, Relaxed);
+    for _ in &names {
+        assert_eq!(reset(&mut subscriber).await.reason, Reason::EpochChanged);
+        assert_eq!(texts(&mut subscriber).await, ["50", "50", "151"]);
+    }
+}
+
+/// A store that never answers reads after a position. The channel `corrupt` cannot be read.
+struct NothingAfter;
+
+impl Fault for NothingAfter {
+    async fn read(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        if channel.as_str() == "corrupt" {
+            return Err(StoreError::Corrupt("a fault on purpose".into()));
+        }
+        if let Start::After(_) = start {
+            std::future::pending::<()>().await;
+        }
+        inner.read(channel, start, limit).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_live_at_the_end_of_its_history_even_if_all_of_that_was_filtered() {
+    let inner = MemoryStore::default();
+    let store = PatchedStore::new(inner.clone(), Arc::new(NothingAfter));
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1));
+    let old = || Event::text("old").at(50).unwrap();
+    inner.append(&channel("a"), Append::new([old()])).await.unwrap();
+    // Of several channels, the position of each is decided before its page is read.
+    let since = Subscription::new(channels(["a", "corrupt"])).start(Start::Time(100));
+    let mut subscriber = hub.subscribe(since).await.unwrap();
+    inner.append(&channel("a"), Append::new([old(), old(), old()])).await.unwrap();
+    assert!(matches!(next(&mut subscriber).await, Delivery::Failed(_)));
+    assert!(!subscriber.is_live());
+    // What came since is not filtered, and takes another read.
+    let nothing = tokio::time::timeout(Duration::from_secs(1), subscriber.next()).await;
+    assert!(nothing.is_err() && subscriber.is_live(), "{nothing:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_by_time_is_not_reset_when_only_what_it_has_yet_to_read_was_replaced() {
+    let inner = MemoryStore::default();
+    let hub = Hub::new(inner.clone());
+    let names = channels(["a", "b"]);
+    let append = async |name: &Channel, time: u64| {
+        let event = Event::text(time.to_string()).at(time).unwrap();
+        inner.append(name, Append::new([event])).await.unwrap();
+    };
+    for name in &names {
+        append(name, 50).await;
+        append(name, 150).await;
+    }
+    let mut subscriber = hub.subscribe(Subscription::new(names.clone()).start(Start::Time(100))).await.unwrap();
+    for name in &names {
+        inner.lose_tail(name, 1);
+        append(name, 151).await;
+    }
+    assert_eq!(texts_of(&mut subscriber, 2).await, ["151", "151"]);
+    let nothing = tokio::time::timeout(crate::CHECK_EVERY * 3, subscriber.next()).await;
+    assert!(nothing.is_err() && subscriber.is_live(), "{nothing:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -260,6 +260,7 @@ async fn an_answer_that_is_full_does_not_wait_for_other_channels() {
             for _ in 0..20 {
                 publish(&hub, "a", &texts).await;
             }
+            settle().await;
             // The store answers nothing from now on.
             let _held = (faults.hold_answers(), faults.hold_heads());
             let before = Instant::now();
@@ -291,7 +292,7 @@ async fn a_waiting_listener_returns_new_events_even_while_another_channel_is_rea
 #[tokio::test(start_paused = true)]
 async fn events_that_were_found_wait_for_other_channels_until_the_wait_ends() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
-    let hub = Hub::new(store);
+    let hub = Hub::with_options(store, HubOptions::default().read_timeout(Duration::from_secs(60)));
     let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
     let both = channels(["a", "b"]);
     let start = hub.position(&both).await.unwrap();
@@ -301,10 +302,13 @@ async fn events_that_were_found_wait_for_other_channels_until_the_wait_ends() {
     let poll = Subscription::new(both).resume(&start).wait(Duration::from_secs(5));
     faults.delay(Duration::from_secs(1));
     assert_eq!(hub.listen(poll.clone()).await.unwrap().entries().len(), 2, "it waits for the other");
-    faults.delay(Duration::from_secs(8));
-    let before = Instant::now();
-    assert_eq!(hub.listen(poll.clone()).await.unwrap().entries().len(), 1);
-    assert_eq!(before.elapsed(), Duration::from_secs(5));
+    faults.delay(Duration::from_secs(20));
+    // One that only catches up waits for a fixed time.
+    for (wait, elapsed) in [(5, 5), (0, 10)] {
+        let before = Instant::now();
+        assert_eq!(hub.listen(poll.clone().wait(Duration::from_secs(wait))).await.unwrap().entries().len(), 1);
+        assert_eq!(before.elapsed(), Duration::from_secs(elapsed));
+    }
     let before = Instant::now();
     let drained = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -312,4 +316,18 @@ async fn events_that_were_found_wait_for_other_channels_until_the_wait_ends() {
     };
     let (listened, ()) = tokio::join!(hub.listen(poll), drained);
     assert_eq!((listened.unwrap().entries().len(), before.elapsed()), (1, Duration::from_secs(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_waits_25_seconds_for_at_most_100_events_unless_it_asks_for_something_else() {
+    let hub = Hub::new(MemoryStore::default());
+    let start = Instant::now();
+    assert!(hub.listen(Subscription::new(channel("a"))).await.unwrap().entries().is_empty());
+    assert_eq!(start.elapsed(), Duration::from_secs(25));
+    hub.publish_all(&channel("a"), events(0..150)).await.unwrap();
+    let earliest = Subscription::new(channel("a")).start(Start::Earliest);
+    for (subscription, events) in [(earliest.clone(), 100), (earliest.clone().limit(120), 120), (earliest.limit(0), 1)]
+    {
+        assert_eq!(hub.listen(subscription).await.unwrap().entries().len(), events);
+    }
 }

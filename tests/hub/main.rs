@@ -21,6 +21,7 @@ mod resets;
 mod sharing;
 mod short_pages;
 mod simulation;
+mod uneven_channels;
 mod without_comparison;
 
 use std::time::Duration;

@@ -222,6 +222,30 @@ impl Fault for HangsAfterCursors {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_is_decided_by_another_read_where_the_shared_page_ends_before_it() {
+    let inner = MemoryStore::default();
+    let mut cursors = Vec::new();
+    for n in 0..50 {
+        append(&inner, [n]).await;
+        cursors.push(inner.heads(&[channel("a")]).await.unwrap()[0].cursor);
+    }
+    let (store, faults) = FaultStore::new(inner);
+    // A page may hold 100 events, and holds fewer.
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1).page(Limit::new(100, 100)));
+    let call = Duration::from_secs(1);
+    faults.delay(call);
+    let start = Instant::now();
+    let subscribing = [0, 40].map(|from| {
+        let (hub, resume) = (hub.clone(), Subscription::new(channel("a")).resume(&cursors[from].into()));
+        tokio::spawn(async move { (hub.subscribe(resume).await.unwrap(), start.elapsed()) })
+    });
+    // Each waits for the head, then for the first page; the second reader needs another one.
+    for (subscribing, calls) in subscribing.into_iter().zip([2, 3]) {
+        assert_eq!(subscribing.await.unwrap().1, call * calls);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_waits_for_a_read_takes_what_another_reader_put_into_the_ring() {
     let inner = MemoryStore::default();
     append(&inner, [1, 2]).await;
