@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::{App, BOTH, Message, Sse, channel};
 use tower_events::{
-    Channels, Cursors, Event, Hub, MemoryStore, Retention, SseService, sse::SseOptions, store::Append,
+    Channels, Cursors, Event, Hub, MemoryStore, Retention, SseService, Subscription, sse::SseOptions, store::Append,
     testing::FaultStore,
 };
 
@@ -172,6 +172,22 @@ async fn the_first_block_always_has_retry() {
         assert_eq!(names(&stream), ["stream-error", "stream-ping", "stream-live"]);
         drop(stream);
         support::eventually("the stream is gone", || hub.stats().readers == 0).await;
+    }
+}
+
+/// Also where events of several channels are there at once, because another reader keeps them in memory.
+#[tokio::test]
+async fn the_first_ping_comes_before_events_that_need_no_read() {
+    let app = App::start().await;
+    let both = Channels::new(["a", "b"].map(channel)).unwrap();
+    let _reader = app.hub.subscribe(Subscription::new(both.clone())).await.unwrap();
+    let before = app.hub.position(&both).await.unwrap().to_string();
+    app.publish("a", Event::text("x")).await;
+    for http in BOTH {
+        let url = "/sse?channel=a&channel=b&heartbeat=event";
+        let mut stream = app.get(url).over(http).last_event_id(&before).sse().await;
+        stream.live().await;
+        assert_eq!(names(&stream), ["stream-ping", "message", "stream-live"]);
     }
 }
 
