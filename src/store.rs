@@ -102,7 +102,7 @@ use crate::{channel::Channel, event::Event};
 /// epoch. The order of the checks is: `KeyReused`, `Closed`, `Conflict`.
 ///
 /// # Retention
-/// By count, age and bytes per channel. Retention is eventual: a store keeps never less than the limits, and at most twice as
+/// By count, age and bytes per channel. Retention is eventual: a store never keeps less than the limits, and at most twice as
 /// much. An entry may be dropped because of the limit in bytes once it and all newer entries together exceed it; the newest entry
 /// may stay however large it is. [`retention`](Store::retention) returns the limits. An append of more than half of them, by count
 /// or by bytes, fails with [`StoreError::TooLarge`] whatever the state of the channel, so that a reader that is at most one append

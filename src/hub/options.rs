@@ -70,7 +70,7 @@ impl HubOptions {
         Self { page: Limit { events: page.events.max(1), ..page }, ..self }
     }
 
-    /// Sets the most such reads under way at once; at least 1. Default 64.
+    /// Sets the most reads of the store under way at once on subscribers' behalf; at least 1. Default 64.
     #[must_use]
     pub fn max_reads(self, max_reads: usize) -> Self {
         Self { max_reads: max_reads.max(1), ..self }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a store keeps per channel. Retention is eventual: a store keeps never less than this, and at most twice as much.
+/// What a store keeps per channel. Retention is eventual: a store never keeps less than this, and at most twice as much.
 ///
 /// One append may have half of it: [`max_append_events`](Self::max_append_events) and
 /// [`max_append_bytes`](Self::max_append_bytes).
