@@ -126,11 +126,18 @@ fn files() -> BTreeMap<String, String> {
 
 /// The files that `file` declares as modules for tests only.
 fn test_modules(file: &str, source: &str) -> Vec<String> {
-    let declarations = source.lines().zip(source.lines().skip(1));
-    let names = declarations
-        .filter(|(attribute, _)| attribute.starts_with("#[cfg(") && attribute.contains("(test"))
-        .filter_map(|(_, declaration)| declaration.strip_prefix("mod ")?.strip_suffix(';'));
-    names.map(|name| format!("{file}/{name}")).collect()
+    let (mut is_of_tests, mut modules) = (false, Vec::new());
+    for line in source.lines() {
+        if line.starts_with("#[") {
+            is_of_tests |= line.starts_with("#[cfg(") && line.contains("(test");
+            continue;
+        }
+        if let Some(name) = line.strip_prefix("mod ").and_then(|line| line.strip_suffix(';')).filter(|_| is_of_tests) {
+            modules.push(format!("{file}/{name}"));
+        }
+        is_of_tests = false;
+    }
+    modules
 }
 
 /// The files of the same module that `source`, which is that of `file`, imports. A re-export is no import: it makes a name

@@ -27,11 +27,12 @@ pub struct Built {
 }
 
 /// The files of the modules that `file` declares under a `cfg`, such as its tests: they are not mutated.
-fn conditional_modules(file: &str, text: &str) -> Vec<String> {
+fn conditional_modules(file: &str, text: &str) -> Result<Vec<String>, Failure> {
     let folder = file.strip_suffix(".rs").unwrap_or(file);
-    let declarations = text.lines().zip(text.lines().skip(1)).filter(|(attribute, _)| attribute.starts_with("#[cfg("));
-    let names = declarations.filter_map(|(_, declaration)| declaration.strip_prefix("mod ")?.strip_suffix(';'));
-    names.map(|name| format!("{folder}/{name}.rs")).collect()
+    let items = syn::parse_file(text)?.items.into_iter();
+    let modules = items.filter_map(|item| if let syn::Item::Mod(module) = item { Some(module) } else { None });
+    let conditional = modules.filter(|module| module.attrs.iter().any(|attribute| attribute.path().is_ident("cfg")));
+    Ok(conditional.map(|module| format!("{folder}/{}.rs", module.ident)).collect())
 }
 
 /// Where the mutants of each file lie in its new text.
@@ -60,7 +61,9 @@ pub fn build(root: &Path, folder: &Path, sources: &[&str], binaries: &BTreeSet<&
 
     let texts: Vec<_> =
         mutated.iter().map(|file| Ok((*file, fs::read_to_string(root.join(file))?))).collect::<Result<_, Failure>>()?;
-    let conditional: BTreeSet<_> = texts.iter().flat_map(|(file, text)| conditional_modules(file, text)).collect();
+    let conditional: Vec<_> =
+        texts.iter().map(|(file, text)| conditional_modules(file, text)).collect::<Result<_, _>>()?;
+    let conditional: BTreeSet<_> = conditional.into_iter().flatten().collect();
     let (texts, unchanged): (Vec<_>, Vec<_>) = texts.into_iter().partition(|(file, _)| !conditional.contains(*file));
     for (file, text) in unchanged {
         write(&copy.join(file), text.as_bytes())?;
