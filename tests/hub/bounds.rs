@@ -50,19 +50,6 @@ async fn a_lingering_channel_serves_the_next_poll() {
     assert_eq!(texts(&mut subscriber).await, ["2"]);
 }
 
-#[test]
-fn a_hub_outlives_the_runtime_of_its_first_readers() {
-    let hub = Hub::new(MemoryStore::default());
-    for round in 0..3 {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
-            publish(&hub, "a", round).await;
-            assert_eq!(texts(&mut subscriber).await, [round.to_string()]);
-        });
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_dropped_hub_releases_its_store() {
     let store = std::sync::Arc::new(MemoryStore::default());

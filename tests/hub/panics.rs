@@ -179,12 +179,14 @@ fn a_hub_that_outlives_its_runtime_goes_on_in_the_next() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // Kept, so that the channel stays followed.
     let _first = runtime().block_on(hub.subscribe(Subscription::new(channel("a")))).unwrap();
-    runtime().block_on(async {
-        let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
-        settle().await;
-        append(&store.inner, [1]).await;
-        assert_eq!(texts(&mut live).await, ["1"]);
-    });
+    for round in 1..4 {
+        runtime().block_on(async {
+            let mut live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+            settle().await;
+            append(&store.inner, [round]).await;
+            assert_eq!(texts(&mut live).await, [round.to_string()]);
+        });
+    }
 }
 
 #[tokio::test(start_paused = true)]

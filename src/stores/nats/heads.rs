@@ -26,7 +26,7 @@ use crate::{
 impl Inner {
     pub(super) async fn heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
         let result = tokio::time::timeout(self.settings.timeout, self.read_heads(channels)).await;
-        self.note_result(result.unwrap_or_else(|_| Err(error::unavailable("the heads were not read in time"))))
+        self.note_read(result.unwrap_or_else(|_| Err(error::unavailable("the heads were not read in time"))))
     }
 
     async fn read_heads(self: &Arc<Self>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{observed_health::Condition, shared::Inner, sync::lock, timing::jittered};
+use super::{observed_health::Condition, shared::Inner, timing::jittered};
 use crate::store::{Health, StoreError};
 
 impl Inner {
     pub(super) fn health(&self) -> Health {
-        match *lock(&self.observed_health.0) {
+        match self.observed_health.condition() {
             _ if !self.connection.is_connected() => Health::Unavailable,
             Condition::Unavailable => Health::Unavailable,
             Condition::ReadOnly => Health::ReadOnly,
@@ -20,17 +20,24 @@ impl Inner {
         }
     }
 
-    /// Records the outcome of a call.
-    pub(super) fn note_result<T>(self: &Arc<Self>, found: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Some(state) = found.as_ref().err().and_then(Condition::of) {
-            self.set_condition(state);
+    /// Records the outcome of a call that reads. One that succeeds says nothing about writes.
+    pub(super) fn note_read<T>(self: &Arc<Self>, found: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Some(condition) = found.as_ref().err().and_then(Condition::of) {
+            self.set_condition(condition);
         }
         found
     }
 
-    fn set_condition(self: &Arc<Self>, state: Condition) {
-        let before = std::mem::replace(&mut *lock(&self.observed_health.0), state);
-        if before == Condition::Healthy && state != Condition::Healthy {
+    /// Records the outcome of a call that writes.
+    pub(super) fn note_write<T>(self: &Arc<Self>, found: Result<T, StoreError>) -> Result<T, StoreError> {
+        if found.is_ok() {
+            self.set_condition(Condition::Healthy);
+        }
+        self.note_read(found)
+    }
+
+    fn set_condition(self: &Arc<Self>, condition: Condition) {
+        if self.observed_health.set(condition) {
             self.runtime.spawn(probe_until_healthy(Arc::downgrade(self)));
         }
     }
@@ -54,16 +61,15 @@ async fn probe_until_healthy(inner: Weak<Inner>) {
     loop {
         tokio::time::sleep(jittered(PROBE_EVERY)).await;
         let Some(inner) = inner.upgrade() else { return };
+        if !inner.observed_health.goes_on_probing() {
+            return;
+        }
         inner.connection.reconnect_if_inbox_denied().await;
         let found = inner.probe().await;
-        let mut state = lock(&inner.observed_health.0);
-        match found.as_ref().err() {
-            None => {
-                *state = Condition::Healthy;
-                return;
-            }
-            Some(error) => *state = Condition::of(error).unwrap_or(Condition::Unavailable),
-        }
+        inner.observed_health.set(match found.as_ref().err() {
+            None => Condition::Healthy,
+            Some(error) => Condition::of(error).unwrap_or(Condition::Unavailable),
+        });
     }
 }
 

@@ -34,7 +34,7 @@ impl Inner {
         }
         let result = tokio::time::timeout(self.settings.timeout * LISTING_TIMEOUTS, self.list(prefix, after)).await;
         let listing =
-            self.note_result(result.unwrap_or_else(|_| Err(unavailable("the channels were not listed in time"))))?;
+            self.note_read(result.unwrap_or_else(|_| Err(unavailable("the channels were not listed in time"))))?;
         let page = listing.after(after, limit);
         *lock(&self.listed.0) = Some(listing);
         Ok(page)

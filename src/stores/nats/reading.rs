@@ -31,7 +31,7 @@ impl Inner {
         limit: Limit,
     ) -> Result<Page, StoreError> {
         let read = timeout(self.settings.timeout, self.read_with_retries(channel, start, limit)).await;
-        self.note_result(read.unwrap_or_else(|_| Err(error::unavailable("the page was not read in time"))))
+        self.note_read(read.unwrap_or_else(|_| Err(error::unavailable("the page was not read in time"))))
     }
 
     async fn read_with_retries(

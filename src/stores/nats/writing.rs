@@ -46,7 +46,7 @@ impl Inner {
             self.runtime.spawn(writer.run());
         }
         let answer = answered.await;
-        self.note_result(
+        self.note_write(
             answer.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store has shut down".into()))),
         )
     }
