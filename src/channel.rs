@@ -129,7 +129,7 @@ impl Channels {
                 others.push(channel);
             }
             if others.len() >= Self::MAX {
-                return Err(InvalidChannels::TooMany { most: Self::MAX }.into());
+                return Err(InvalidChannels::TooMany { max: Self::MAX }.into());
             }
         }
         if others.is_empty() {
@@ -217,7 +217,7 @@ mod tests {
             read += 1;
             names.next().map(|n: u32| Channel::new(n.to_string()).unwrap())
         });
-        assert!(matches!(Channels::new(endless), Err(InvalidChannels::TooMany { most: 255 })));
+        assert!(matches!(Channels::new(endless), Err(InvalidChannels::TooMany { max: 255 })));
         assert_eq!(read, 256);
     }
 }

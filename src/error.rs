@@ -41,7 +41,7 @@ pub enum InvalidChannels {
     /// More channels were named than are allowed.
     TooMany {
         /// The bound.
-        most: usize,
+        max: usize,
     },
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for InvalidChannels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("no channel is named"),
-            Self::TooMany { most } => write!(f, "more than {most} channels are named"),
+            Self::TooMany { max } => write!(f, "more than {max} channels are named"),
         }
     }
 }
@@ -61,7 +61,7 @@ impl Error for InvalidChannels {}
 #[non_exhaustive]
 pub enum InvalidEvent {
     /// The data is not one JSON value, or cannot be serialised as one.
-    Json(serde_json::Error),
+    Json(Box<dyn Error + Send + Sync>),
     /// The name is empty, longer than 255 bytes, or holds a control character.
     Name,
     /// The name begins with `stream-`, which is reserved for this crate's own events, or is `error` or `open`, which an
@@ -91,7 +91,7 @@ impl fmt::Display for InvalidEvent {
 impl Error for InvalidEvent {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Json(source) => Some(source),
+            Self::Json(source) => Some(&**source),
             _ => None,
         }
     }

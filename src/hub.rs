@@ -78,7 +78,7 @@ mod topics;
 mod turns;
 
 pub use self::{
-    delivery::{Closed, Delivery, Events, Failed, Reset},
+    delivery::{Batch, Closed, Delivery, Failed, Reset},
     drain::Drained,
     error::SubscribeError,
     handle::Hub,

@@ -63,7 +63,7 @@ mod problem;
 pub mod request;
 mod retry;
 
-pub mod events;
+pub mod event_service;
 pub mod layer;
 pub mod longpoll;
 pub mod publish;
@@ -96,9 +96,9 @@ pub use self::{
     cursor::{Cursor, Cursors},
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},
-    events::EventService,
+    event_service::EventService,
     hub::{
-        Closed, Delivery, Drained, Events, Failed, Hub, HubOptions, Listened, Reset, Stats, SubscribeError, Subscriber,
+        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listened, Reset, Stats, SubscribeError, Subscriber,
         Subscription,
     },
     layer::EventsLayer,

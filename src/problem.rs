@@ -258,7 +258,7 @@ mod tests {
         let table = [
             (StoreError::Unavailable("secret".into()), 503, "urn:tower-events:unavailable"),
             (StoreError::Full("secret".into()), 507, "urn:tower-events:full"),
-            (StoreError::TooLarge { size: 2, most: 1, unit: Unit::Events }, 413, "urn:tower-events:too-large"),
+            (StoreError::TooLarge { size: 2, max: 1, unit: Unit::Events }, 413, "urn:tower-events:too-large"),
             (StoreError::KeyReused { index: 0 }, 422, "urn:tower-events:key-reused"),
             (StoreError::Conflict { head }, 409, "urn:tower-events:conflict"),
             (StoreError::Closed { head }, 409, "urn:tower-events:closed"),

@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["edge"],
     // The services.
     &["sse", "longpoll", "publish"],
-    &["events"],
+    &["event_service"],
     &["layer"],
 ];
 

@@ -65,7 +65,7 @@ async fn a_thousand_parked_polls_and_a_thousand_streams_get_every_event() {
         polls.spawn(async move { server.get(&format!("/events?channel=a&after={from}")).send().await.data() });
     }
     wait_for_readers(&hub, 2 * EACH).await;
-    assert_eq!(hub.stats().topics, 1);
+    assert_eq!(hub.stats().followed_channels, 1);
     let events: Vec<_> = (0..3).map(|n| Event::text(n.to_string())).collect();
     hub.publish_all(&channel(), events).await.unwrap();
     while let Some(data) = polls.join_next().await {

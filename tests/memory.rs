@@ -45,7 +45,7 @@ async fn texts(store: &MemoryStore) -> Vec<String> {
 async fn an_append_that_is_too_large_changes_nothing() {
     let store = MemoryStore::default().max_append_bytes(1_000);
     let events = vec![Event::text("x".repeat(400)); 3];
-    let too_large = |error| matches!(error, Err(StoreError::TooLarge { size: 1395, most: 1000, unit: Unit::Bytes }));
+    let too_large = |error| matches!(error, Err(StoreError::TooLarge { size: 1395, max: 1000, unit: Unit::Bytes }));
     assert!(too_large(store.append(&channel(), Append::new(events.clone())).await.map(drop)));
     assert!(too_large(store.init(&channel(), events, Expect::Any).await.map(drop)));
     let fitting = Append::new(vec![Event::text("x".repeat(400)); 2]).expecting(Expect::NeverUsed);

@@ -23,5 +23,5 @@ pub(crate) struct App {
 /// unavailable store is no reason to take a node out: its readers wait and catch up, and the other nodes lack it too.
 pub(crate) fn health(hub: &Hub) -> Value {
     let stats = hub.stats();
-    json!({ "status": "ok", "store": stats.store.as_str(), "readers": stats.readers, "channels": stats.topics })
+    json!({ "status": "ok", "store": stats.store.as_str(), "readers": stats.readers, "channels": stats.followed_channels })
 }

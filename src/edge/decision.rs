@@ -63,8 +63,8 @@ pub(super) fn decide(
     Decision::RefuseOn(Refusal { transport, method, problem, cursors })
 }
 
-fn bounded(channels: Channels, most: usize) -> Result<Channels, Rejection> {
-    if channels.len() > most { Err(InvalidChannels::TooMany { most }.into()) } else { Ok(channels) }
+fn bounded(channels: Channels, max: usize) -> Result<Channels, Rejection> {
+    if channels.len() > max { Err(InvalidChannels::TooMany { max }.into()) } else { Ok(channels) }
 }
 
 fn offered(offer: Offer) -> &'static str {

@@ -52,7 +52,7 @@ impl Data {
     /// [`InvalidEvent::Json`] when it cannot be serialised.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidEvent> {
         // A `RawValue` may contain white space, so serialised data is compacted as received data is.
-        Self::from_json(serde_json::to_string(value).map_err(InvalidEvent::Json)?)
+        Self::from_json(serde_json::to_string(value).map_err(not_json)?)
     }
 
     /// One JSON value as it was received. White space outside strings is removed; everything else stays as it is.
@@ -60,10 +60,10 @@ impl Data {
     /// # Errors
     /// [`InvalidEvent::Json`] if it is not exactly one JSON value, or a string that is not Unicode.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, InvalidEvent> {
-        let value: &RawValue = serde_json::from_slice(json.as_ref()).map_err(InvalidEvent::Json)?;
+        let value: &RawValue = serde_json::from_slice(json.as_ref()).map_err(not_json)?;
         let value = value.get();
         if value.starts_with('"') {
-            return serde_json::from_str::<String>(value).map(Self::text).map_err(InvalidEvent::Json);
+            return serde_json::from_str::<String>(value).map(Self::text).map_err(not_json);
         }
         Ok(Self(Repr::Json(Utf8::exact(compact(value)))))
     }
@@ -149,6 +149,10 @@ fn compact(json: &str) -> String {
         out.push(c);
     }
     out
+}
+
+fn not_json(source: serde_json::Error) -> InvalidEvent {
+    InvalidEvent::Json(source.into())
 }
 
 #[cfg(test)]

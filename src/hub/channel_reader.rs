@@ -12,7 +12,7 @@ use self::{
     start::HistoryEnd,
     state::{State, StoreStep},
 };
-use super::{delivery::Events, entry_run::EntryRun, lease::LeasedPage, topic::TopicLookup};
+use super::{delivery::Batch, entry_run::EntryRun, lease::LeasedPage, topic::TopicLookup};
 use crate::store::StoreError;
 
 impl ChannelReader {
@@ -44,8 +44,8 @@ impl ChannelReader {
     }
 
     /// Takes at most `max` events of the run that was peeked.
-    pub(super) fn take(&mut self, run: Arc<EntryRun>, max: usize) -> Events {
-        let events = Events::first(run, max);
+    pub(super) fn take(&mut self, run: Arc<EntryRun>, max: usize) -> Batch {
+        let events = Batch::first(run, max);
         if events.is_whole() {
             self.membership.slot.take_run();
         }

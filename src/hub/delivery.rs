@@ -20,7 +20,7 @@ use crate::{
 #[non_exhaustive]
 pub enum Delivery {
     /// Events of one channel.
-    Events(Events),
+    Events(Batch),
     /// A channel could not be continued; what follows starts at its oldest retained event.
     Reset(Reset),
     /// A channel is closed and read to its end.
@@ -36,13 +36,13 @@ pub enum Delivery {
 
 /// Events of one channel, in order; never empty.
 #[derive(Clone, Debug)]
-pub struct Events {
+pub struct Batch {
     run: Arc<EntryRun>,
     /// How many of the run's entries these are, from the front.
     len: usize,
 }
 
-impl Events {
+impl Batch {
     /// The first events of `run`, at most `max` and at least one.
     pub(super) fn first(run: Arc<EntryRun>, max: usize) -> Self {
         let len = max.min(run.encoded_entries().len()).max(1);
@@ -141,7 +141,7 @@ mod tests {
             EncodedEntry::new(Entry { channel, cursor: at(seq), prev_tag: 1, appended: 0, time: 0, name: None, data })
         };
         let run = EntryRun::new([entry(1), entry(2)].into(), at(2));
-        let events = |max| Events::first(run.clone(), max);
+        let events = |max| Batch::first(run.clone(), max);
         assert_eq!(events(2).cached(|| "first"), Some(&"first"));
         assert_eq!(events(3).cached(|| "second"), Some(&"first"));
         assert_eq!(events(1).cached(|| "part"), None);

@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Context};
 use super::{
     channel_reader::{ChannelReader, PageSlot, Peeked},
     channel_readers::Visit,
-    delivery::{Events, Failed, Reset},
+    delivery::{Batch, Failed, Reset},
     entry_run::EntryRun,
     error::ReadError,
     subscriber::Subscriber,
@@ -14,7 +14,7 @@ use crate::store::Entry;
 
 #[derive(Debug)]
 pub(super) struct Gathered {
-    pub(super) events: Vec<Events>,
+    pub(super) events: Vec<Batch>,
     pub(super) resets: Vec<Reset>,
     pub(super) failed: Vec<Failed>,
     /// Why a channel cannot be read now.

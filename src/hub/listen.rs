@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    delivery::{Events, Failed, Reset},
+    delivery::{Batch, Failed, Reset},
     encoded_entry::EncodedEntry,
     error::SubscribeError,
     gather::{GatherStatus, Gathered},
@@ -30,7 +30,7 @@ use crate::{
 #[non_exhaustive]
 pub struct Listened {
     /// The events, channel by channel.
-    pub events: Vec<Events>,
+    pub events: Vec<Batch>,
     /// The channels that could not be continued. Their events start at the oldest retained one.
     pub resets: Vec<Reset>,
     /// The position after the events, to listen from next.
@@ -56,7 +56,7 @@ impl Listened {
     }
 
     /// The events, if they are all of one channel and in its order.
-    pub(crate) fn run(&self) -> Option<&Events> {
+    pub(crate) fn run(&self) -> Option<&Batch> {
         match self.events.as_slice() {
             [events] if !self.by_time => Some(events),
             _ => None,
@@ -64,7 +64,7 @@ impl Listened {
     }
 
     pub(crate) fn encoded_entries(&self) -> Vec<&Arc<EncodedEntry>> {
-        let mut entries: Vec<_> = self.events.iter().flat_map(Events::encoded_entries).collect();
+        let mut entries: Vec<_> = self.events.iter().flat_map(Batch::encoded_entries).collect();
         if self.by_time {
             entries.sort_by_key(|encoded| encoded.entry().time);
         }

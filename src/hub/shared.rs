@@ -84,8 +84,8 @@ impl Shared {
         let topics = &self.followed().topics;
         Stats {
             readers: self.readers.load(SeqCst),
-            topics: topics.len(),
-            lingering: topics.lingering(),
+            followed_channels: topics.len(),
+            lingering_channels: topics.lingering(),
             ring_bytes: self.ring_bytes.load(Relaxed),
             store,
         }

@@ -9,9 +9,9 @@ pub struct Stats {
     /// Open subscriptions: streams, parked polls, in-process subscribers.
     pub readers: usize,
     /// Followed channels, including lingering ones.
-    pub topics: usize,
+    pub followed_channels: usize,
     /// Followed channels without a reader.
-    pub lingering: usize,
+    pub lingering_channels: usize,
     /// Size of the recent entries kept for followed channels, in bytes as counted for
     /// [`HubOptions::ring_bytes`](crate::HubOptions::ring_bytes).
     pub ring_bytes: usize,

@@ -7,7 +7,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseFuture,
-    events::EventService,
+    event_service::EventService,
     longpoll::LongPollService,
     publish::PublishService,
     sse::SseService,

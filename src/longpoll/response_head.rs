@@ -10,7 +10,7 @@ use crate::{
     cursor::Cursors,
     edge::{ACCEPT, ReadTarget, position_header},
     encode::CORRUPT,
-    hub::{Events, Listened, Reset},
+    hub::{Batch, Listened, Reset},
     request::{EVENTS_CLOSED, EVENTS_ERROR, EVENTS_LIVE, EVENTS_RESET, LAST_EVENT_ID, next_link},
     retry::retry_after,
 };
@@ -76,7 +76,7 @@ fn common() -> HeaderMap {
 
 /// The headers of an array of exactly these events. All polls that wait at a position get the same events, and mostly for the
 /// same query, so they also share the headers.
-fn shared_array_at(events: &Events, next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
+fn shared_array_at(events: &Batch, next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
     if cursors.as_one() == Some(events.next()) {
         let cached = events.cached(|| CachedHead {
             next_query: next_query.into(),

@@ -42,7 +42,7 @@ mod tests {
         let text = |lines: &[u64], index| format!("{:?}", LineNumbers(lines.to_vec()).key_reused(index));
         assert!(text(&[1, 4], 1).contains("line 4") && text(&[1, 4], 1).contains("\"line\": Number(4)"));
         assert!(text(&[], 0).contains("Idempotency-Key"));
-        let other = LineNumbers(vec![1]).problem(StoreError::TooLarge { size: 2, most: 1, unit: Unit::Bytes });
+        let other = LineNumbers(vec![1]).problem(StoreError::TooLarge { size: 2, max: 1, unit: Unit::Bytes });
         assert_eq!(other.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

@@ -27,7 +27,7 @@ use crate::{
         HEARTBEAT_COMMENT, encoding_for, push_retry_field, push_stream_end, push_stream_error, push_stream_live,
         push_stream_ping, push_stream_reset, push_stream_retry,
     },
-    hub::{Closed, Delivery, Encoding, Events, SubscribeError, Subscriber},
+    hub::{Batch, Closed, Delivery, Encoding, SubscribeError, Subscriber},
     problem::Problem,
     request::Heartbeat,
     retry::jittered,
@@ -205,7 +205,7 @@ impl SseBody {
         self.buffer.put(out);
     }
 
-    fn write_events(&mut self, mut out: Vec<u8>, events: Events) {
+    fn write_events(&mut self, mut out: Vec<u8>, events: Batch) {
         if self.subscriber.channels().len() > 1 {
             self.buffer.put(out);
             self.pending = Some(Box::new(PendingEvents::new(events, self.subscriber.cursors())));

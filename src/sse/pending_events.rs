@@ -4,18 +4,18 @@ use super::chunk_buffer::ChunkBuffer;
 use crate::{
     cursor::Cursors,
     encode::push_id_and_end,
-    hub::{Encoding, Events},
+    hub::{Batch, Encoding},
 };
 
 pub(super) struct PendingEvents {
-    events: Events,
+    events: Batch,
     written: usize,
     /// The positions of all channels; each event moves that of its channel.
     token: Cursors,
 }
 
 impl PendingEvents {
-    pub(super) fn new(events: Events, token: Cursors) -> Self {
+    pub(super) fn new(events: Batch, token: Cursors) -> Self {
         Self { events, written: 0, token }
     }
 

@@ -20,7 +20,7 @@ pub enum StoreError {
         /// The size of the append or init.
         size: u64,
         /// The maximum.
-        most: u64,
+        max: u64,
         /// The unit of both.
         unit: Unit,
     },
@@ -68,7 +68,7 @@ impl StoreError {
     /// An error of the same kind, for one of several callers that share a result.
     pub(crate) fn shared(error: Arc<Self>) -> Self {
         match &*error {
-            Self::TooLarge { size, most, unit } => Self::TooLarge { size: *size, most: *most, unit: *unit },
+            Self::TooLarge { size, max, unit } => Self::TooLarge { size: *size, max: *max, unit: *unit },
             Self::KeyReused { index } => Self::KeyReused { index: *index },
             Self::Conflict { head } => Self::Conflict { head: *head },
             Self::Closed { head } => Self::Closed { head: *head },
@@ -107,8 +107,8 @@ impl fmt::Display for StoreError {
         match self {
             Self::Unavailable(_) => f.write_str("the event store is unavailable; retry later"),
             Self::Full(_) => f.write_str("the event store is full; retry when there is room"),
-            Self::TooLarge { size, most, unit } => {
-                write!(f, "the append has {size} {unit}; the event store takes at most {most} at once")
+            Self::TooLarge { size, max, unit } => {
+                write!(f, "the append has {size} {unit}; the event store takes at most {max} at once")
             }
             Self::KeyReused { index } => {
                 write!(f, "the key of event {} was used for another event; nothing was appended", index + 1)
@@ -191,7 +191,7 @@ mod tests {
             (StoreError::Full(source()), true),
             (StoreError::Unknown(source()), true),
             (StoreError::Corrupt(source()), false),
-            (StoreError::TooLarge { size: 2, most: 1, unit: Unit::Events }, false),
+            (StoreError::TooLarge { size: 2, max: 1, unit: Unit::Events }, false),
             (StoreError::KeyReused { index: 4 }, false),
             (StoreError::Conflict { head }, false),
             (StoreError::Closed { head }, false),

@@ -9,7 +9,7 @@ pub enum Health {
     Ready,
     /// Calls succeed, but no hints of other processes' appends arrive: readers get these when the hub compares heads, a few
     /// seconds later.
-    Late,
+    Degraded,
     /// Reads succeed; publishing fails until the cause is gone: no space, a failed sync, a newer format.
     ReadOnly,
     /// The last call failed to reach the store, or the connection to it is lost. Publishing fails; readers stay connected, wait,
@@ -18,12 +18,12 @@ pub enum Health {
 }
 
 impl Health {
-    /// The name for logs and health checks: `ready`, `late`, `read-only` or `unavailable`.
+    /// The name for logs and health checks: `ready`, `degraded`, `read-only` or `unavailable`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
-            Self::Late => "late",
+            Self::Degraded => "degraded",
             Self::ReadOnly => "read-only",
             Self::Unavailable => "unavailable",
         }

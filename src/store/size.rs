@@ -21,9 +21,9 @@ pub(crate) fn fits_append(
     events: &[Event],
     largest: u64,
 ) -> Result<(), StoreError> {
-    let (size, most) = (events.len() as u64, retention.max_append_events());
-    if size > most {
-        return Err(StoreError::TooLarge { size, most, unit: Unit::Events });
+    let (size, max) = (events.len() as u64, retention.max_append_events());
+    if size > max {
+        return Err(StoreError::TooLarge { size, max, unit: Unit::Events });
     }
     fits(channel, events, largest.min(retention.max_append_bytes()))
 }
@@ -33,9 +33,9 @@ pub(crate) fn fits_init(channel: &Channel, events: &[Event], largest: u64) -> Re
     fits(channel, events, largest)
 }
 
-fn fits(channel: &Channel, events: &[Event], most: u64) -> Result<(), StoreError> {
+fn fits(channel: &Channel, events: &[Event], max: u64) -> Result<(), StoreError> {
     let size = events.iter().map(|event| size_of(channel, event)).sum();
-    if size > most { Err(StoreError::TooLarge { size, most, unit: Unit::Bytes }) } else { Ok(()) }
+    if size > max { Err(StoreError::TooLarge { size, max, unit: Unit::Bytes }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
             let event = Event::text("x".repeat(bytes - 65));
             match fits_append(&retention, &channel, &vec![event; count], largest) {
                 Ok(()) => None,
-                Err(StoreError::TooLarge { size, most, unit }) => Some((size, most, unit)),
+                Err(StoreError::TooLarge { size, max, unit }) => Some((size, max, unit)),
                 Err(other) => panic!("{other}"),
             }
         };

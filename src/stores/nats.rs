@@ -133,7 +133,7 @@
 //! continued by the next call for that channel.
 //!
 //! Connections reconnect by themselves, after 50 ms to 2 s with jitter, and a half-open one is dropped after about one and
-//! a half timeouts. [`Store::health`] is for health checks: late while hints do not arrive, read-only while the stream
+//! a half timeouts. [`Store::health`] is for health checks: degraded while hints do not arrive, read-only while the stream
 //! accepts nothing, unavailable when the connection is lost or the last call failed. Each change is logged.
 
 mod absence;

@@ -336,7 +336,7 @@ impl Store for PostgresStore {
 
     fn health(&self) -> Health {
         match self.0.database.health() {
-            Health::Ready if self.0.listener.watchers.is_late() => Health::Late,
+            Health::Ready if self.0.listener.watchers.is_late() => Health::Degraded,
             found => found,
         }
     }

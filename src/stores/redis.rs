@@ -257,6 +257,6 @@ impl Store for RedisStore {
             shared.retry_write();
             return health;
         }
-        if self.0.listener.is_armed() == Some(false) { Health::Late } else { Health::Ready }
+        if self.0.listener.is_armed() == Some(false) { Health::Degraded } else { Health::Ready }
     }
 }

@@ -233,7 +233,7 @@ impl Store for Broken {
                 done => done,
             },
             Defect::HalfOfOne if append.events.len() as u64 > self.inner.retention().events / 2 => {
-                Err(StoreError::TooLarge { size: append.events.len() as u64, most: 0, unit: Unit::Events })
+                Err(StoreError::TooLarge { size: append.events.len() as u64, max: 0, unit: Unit::Events })
             }
             Defect::HalfABatch => self.one_by_one(channel, append).await,
             Defect::AppendAfterClose => self.closing_only_in_reports(channel, append).await,

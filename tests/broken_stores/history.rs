@@ -284,7 +284,7 @@ pub(crate) struct NeverReady;
 
 impl Fault for NeverReady {
     fn health(&self) -> Health {
-        Health::Late
+        Health::Degraded
     }
 }
 

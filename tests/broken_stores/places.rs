@@ -114,7 +114,7 @@ impl Harness for Places {
 
     async fn end_trouble(&self, place: &Place) {
         place.store.faults().fail_next_appends(0);
-        place.store.faults().report((self.0 == PlaceDefect::StaysInTrouble).then_some(Health::Late));
+        place.store.faults().report((self.0 == PlaceDefect::StaysInTrouble).then_some(Health::Degraded));
     }
 }
 

@@ -31,10 +31,10 @@ async fn the_number_of_lingering_channels_is_bounded() {
     for n in 0..100 {
         drop(hub.subscribe(Subscription::new(channel(&n.to_string()))).await.unwrap());
     }
-    assert_eq!(hub.stats().topics, 10);
+    assert_eq!(hub.stats().followed_channels, 10);
     let none = Hub::with_options(MemoryStore::default(), HubOptions::default().linger(Duration::ZERO));
     drop(none.subscribe(Subscription::new(channel("a"))).await.unwrap());
-    assert_eq!(none.stats().topics, 0);
+    assert_eq!(none.stats().followed_channels, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,10 +86,10 @@ async fn a_thousand_readers_that_leave_leave_nothing_behind() {
     }
     publish(&hub, "all", 1).await;
     let stats = hub.stats();
-    assert_eq!((stats.readers, stats.topics, stats.lingering), (1_000, 1_001, 0));
+    assert_eq!((stats.readers, stats.followed_channels, stats.lingering_channels), (1_000, 1_001, 0));
     drop(readers);
     assert_eq!(hub.stats().readers, 0);
-    assert!(hub.stats().lingering > 0, "long polls would come back");
+    assert!(hub.stats().lingering_channels > 0, "long polls would come back");
     tokio::time::sleep(crate::LINGER + crate::CHECK_EVERY * 2).await;
     assert_eq!(hub.stats(), Stats::default());
 }

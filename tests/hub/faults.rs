@@ -358,7 +358,7 @@ async fn the_stats_show_the_health_of_the_store() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let hub = Hub::new(std::sync::Arc::new(store));
     assert_eq!(hub.stats().store, Health::Ready);
-    for health in [Health::Unavailable, Health::Late] {
+    for health in [Health::Unavailable, Health::Degraded] {
         faults.report(Some(health));
         assert_eq!((hub.stats().store, hub.store().health()), (health, health));
     }

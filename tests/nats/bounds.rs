@@ -78,7 +78,7 @@ async fn an_init_is_judged_by_what_of_it_is_kept() {
         let events = vec![Event::text("x".repeat(300_000)); 10];
         let size = 10 * 300_000;
         match store.init(&of, events, Expect::Any).await {
-            Err(StoreError::TooLarge { size: told, most, unit: Unit::Bytes }) => {
+            Err(StoreError::TooLarge { size: told, max: most, unit: Unit::Bytes }) => {
                 assert!((size..size + 1_000).contains(&told) && (1 << 19..1 << 20).contains(&most), "{told} {most}");
             }
             other => panic!("{other:?}"),

@@ -67,9 +67,9 @@ async fn missing_hints_are_late() {
         let store = store.connect(&server.url()).await.expect("a store");
         assert_eq!(store.health(), Health::Ready, "no watcher waits for hints");
         let hints = Hints::of(&store);
-        becomes(&store, Health::Late).await;
+        becomes(&store, Health::Degraded).await;
         assert!(append(&store).await, "calls succeed");
-        assert_eq!(store.health(), Health::Late);
+        assert_eq!(store.health(), Health::Degraded);
         drop(hints);
         becomes(&store, Health::Ready).await;
     }

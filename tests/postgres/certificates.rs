@@ -146,7 +146,7 @@ async fn a_listener_without_the_certificate_receives_nothing_and_says_why() {
     let _changes = store.changes();
     until("the listener was refused", async || store.stats().reconnects >= 2).await;
     assert!(!store.stats().listening);
-    assert_eq!(store.health(), Health::Late);
+    assert_eq!(store.health(), Health::Degraded);
     store.append(&a(), Append::new([Event::text("x")])).await.unwrap();
     assert!(logged.text().contains("requires a valid client certificate"), "{}", logged.text());
 }

@@ -29,7 +29,7 @@ pub(super) struct ChannelBefore<'a> {
     pub(super) keys: Option<&'a Keys>,
     pub(super) now: u64,
     /// The most bytes of a body.
-    pub(super) most: usize,
+    pub(super) max_bytes: usize,
 }
 
 /// The effect of a group.
@@ -70,12 +70,12 @@ pub(super) fn init(
     events: Vec<Event>,
     now: u64,
     keep: Keep,
-    most: usize,
+    max: usize,
 ) -> Result<Planned, StoreError> {
     let dropped = dropped(channel, &events, keep);
     let size: usize = events.iter().skip(dropped).map(encoded_size).sum();
-    if size > most {
-        return Err(StoreError::TooLarge { size: size as u64, most: most as u64, unit: Unit::Bytes });
+    if size > max {
+        return Err(StoreError::TooLarge { size: size as u64, max: max as u64, unit: Unit::Bytes });
     }
     let mut record = Record::new(Kind::Init, start, now);
     let mut body = BytesMut::new();
@@ -154,11 +154,11 @@ impl<'a> Draft<'a> {
             return Judged::Answer(Err(refused));
         }
         let size: usize = append.events.iter().map(encoded_size).sum();
-        if size > self.before.most {
-            let most = self.before.most as u64;
-            return Judged::Answer(Err(StoreError::TooLarge { size: size as u64, most, unit: Unit::Bytes }));
+        if size > self.before.max_bytes {
+            let max = self.before.max_bytes as u64;
+            return Judged::Answer(Err(StoreError::TooLarge { size: size as u64, max, unit: Unit::Bytes }));
         }
-        if self.body.len() + size > self.before.most {
+        if self.body.len() + size > self.before.max_bytes {
             return Judged::Later;
         }
         Judged::Answer(Ok(self.apply(append, &prints)))

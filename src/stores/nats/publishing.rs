@@ -219,10 +219,10 @@ enum Successor {
     Nothing,
 }
 
-fn too_large_or(error: CallError, message: &Planned, most: usize) -> StoreError {
+fn too_large_or(error: CallError, message: &Planned, max: usize) -> StoreError {
     match error {
         CallError::Refused(api_error) if api_error.is_too_large() => {
-            StoreError::TooLarge { size: message.body.len() as u64, most: most as u64, unit: Unit::Bytes }
+            StoreError::TooLarge { size: message.body.len() as u64, max: max as u64, unit: Unit::Bytes }
         }
         other => other.into_store_error(),
     }

@@ -169,14 +169,14 @@ impl Writer {
                 return if was_confirmed { Err(all(error)) } else { Ok(None) };
             }
         }
-        let most = inner.connection.max_payload().saturating_sub(HEADER_BYTES);
+        let max_bytes = inner.connection.max_payload().saturating_sub(HEADER_BYTES);
         let before = ChannelBefore {
             channel: &channel,
             record: state.record,
             absent: state.absent,
             keys: state.keys.as_ref(),
             now: state.now(&inner.clock),
-            most,
+            max_bytes,
         };
         let plan = plan::appends(&before, appends.iter().copied());
         let Some(message) = plan.message else {

@@ -147,7 +147,7 @@ fn text_of(bytes: usize) -> Event {
 }
 
 fn is_too_large(error: &StoreError, expected: (u64, u64, Unit)) -> bool {
-    matches!(error, StoreError::TooLarge { size, most, unit } if (*size, *most, *unit) == expected)
+    matches!(error, StoreError::TooLarge { size, max, unit } if (*size, *max, *unit) == expected)
 }
 
 /// However little is kept, one small event is taken, and kept.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use tower_events::{
-    Channel, Channels, Closed, Cursor, Cursors, Delivery, Events, Hub, Reset, StoreError, SubscribeError, Subscriber,
+    Batch, Channel, Channels, Closed, Cursor, Cursors, Delivery, Hub, Reset, StoreError, SubscribeError, Subscriber,
     Subscription,
     store::{Entry, Outcome, Page, Reason, Start},
 };
@@ -202,7 +202,7 @@ impl ChannelState {
         assert!(starts_here, "{:?} does not start at {position:?} for {start:?}", self.channel);
     }
 
-    fn take_events(&mut self, events: &Events, store: &RecordingStore, since: Moment) {
+    fn take_events(&mut self, events: &Batch, store: &RecordingStore, since: Moment) {
         if self.by_time.is_empty() {
             let first = events.entries().next().unwrap();
             let pages = self.pages_by_time(store, since);
