@@ -72,6 +72,11 @@ pub(super) enum ReadError {
 }
 
 impl ReadError {
+    /// The call cannot begin: its caller runs outside of a tokio runtime.
+    pub(super) fn no_runtime() -> Self {
+        StoreError::Unavailable("no tokio runtime is running".into()).into()
+    }
+
     /// The error, if one channel's data is corrupt: that must not affect any other channel.
     pub(super) fn corrupt(&self) -> Option<&Arc<StoreError>> {
         match self {

@@ -51,11 +51,6 @@ impl HeadRequests {
         Enqueued::TaskNeeded(request)
     }
 
-    /// The waiting request for the channel's head.
-    pub(super) fn waiting(&self, channel: &Channel) -> Option<Arc<HeadRequest>> {
-        self.state().request(channel)
-    }
-
     /// Takes all requests whose answer is still wanted. If there are none, the calling task is no longer counted, in the
     /// same step: the next request starts a new one.
     pub(super) fn take(&self) -> Option<Vec<(Channel, Completion<Head>)>> {

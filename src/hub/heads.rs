@@ -11,13 +11,12 @@ use super::{
     head_requests::{Enqueued, HeadRequest},
     shared::Shared,
 };
-use crate::{channel::Channel, store::StoreError};
+use crate::channel::Channel;
 
 /// Requests the channel's head, from a call that begins after this.
 pub(super) fn request_head(shared: &Arc<Shared>, channel: &Channel) -> Arc<HeadRequest> {
     let Ok(runtime) = Handle::try_current() else {
-        let no_runtime = || HeadRequest::failed(StoreError::Unavailable("no tokio runtime is running".into()));
-        return shared.head_requests.waiting(channel).unwrap_or_else(|| Arc::new(no_runtime()));
+        return Arc::new(HeadRequest::failed(ReadError::no_runtime()));
     };
     match shared.head_requests.enqueue(channel) {
         Enqueued::Waiting(request) => request,

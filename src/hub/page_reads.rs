@@ -42,8 +42,7 @@ pub(super) fn request_page(shared: &Arc<Shared>, topic: &Arc<Topic>, request: Pa
 
 fn spawn_read(shared: &Arc<Shared>, topic: &Arc<Topic>, context: ReadContext, read: &Arc<SharedRead>) {
     let completion = Completion::new(Arc::downgrade(read));
-    // Without a runtime the completion is dropped, which fails the read.
-    let Ok(runtime) = Handle::try_current() else { return };
+    let Ok(runtime) = Handle::try_current() else { return completion.complete(Err(ReadError::no_runtime())) };
     let (shared, topic) = (shared.clone(), topic.clone());
     let task = runtime.spawn(async move {
         let page = read_page(&shared, &topic, context).await;

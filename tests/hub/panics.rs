@@ -1,13 +1,17 @@
 //! A store that breaks its contract: it panics, or its hints end. The callers get an error, and all other readers go on.
 
 use std::{
+    future::Future as _,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use futures_core::Stream as _;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -209,4 +213,36 @@ async fn a_follower_task_that_panicked_restarts() {
         assert_eq!(received.unwrap_or_else(|_| panic!("the {panics} stopped")), ["1"]);
         assert_eq!((store.panicking_hints.load(SeqCst), store.heads.load(SeqCst)), (0, 0), "the panic happened");
     }
+}
+
+#[test]
+fn without_a_runtime_a_subscription_fails() {
+    let hub = Hub::new(MemoryStore::default());
+    let mut subscribing = pin!(hub.subscribe(Subscription::new(channel("a"))));
+    let polled = subscribing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(Err(SubscribeError::Store(error))) = polled else { panic!("{polled:?}") };
+    assert!(error.is_retryable(), "{error:?}");
+}
+
+#[test]
+fn a_reader_whose_runtime_ended_fails_when_it_needs_the_store() {
+    let one_by_one = HubOptions::default().ring_bytes(1).page(Limit::new(1, 1000));
+    let hub = Hub::with_options(MemoryStore::default(), one_by_one);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut reader = runtime.block_on(async {
+        hub.publish_all(&channel("a"), events(0..9)).await.unwrap();
+        let mut reader = hub.subscribe(Subscription::new(channel("a")).start(Start::Earliest)).await.unwrap();
+        texts(&mut reader).await;
+        reader
+    });
+    drop(runtime);
+    let mut cx = Context::from_waker(Waker::noop());
+    let error = loop {
+        match Pin::new(&mut reader).poll_next(&mut cx) {
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(Some(Err(SubscribeError::Store(error)))) => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(error.is_retryable(), "{error:?}");
 }
